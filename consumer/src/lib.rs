@@ -1,0 +1,1 @@
+//! Moves Avro records from Kafka into DuckLake tables, exactly once.

@@ -1,0 +1,1 @@
+//! Publishes Avro events to Kafka through a schema registry, and records what was acknowledged.

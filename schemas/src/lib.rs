@@ -1,0 +1,1 @@
+//! The Avro schemas of Ducktide's demonstration events.

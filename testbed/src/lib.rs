@@ -1,0 +1,1 @@
+//! Local services, end-to-end tests, benchmarks and the demonstration.
