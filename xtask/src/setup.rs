@@ -1,0 +1,150 @@
+//! `cargo xtask setup`: brings what is needed, and nothing twice.
+//!
+//! A part is in place when its stamp holds the checksums that are pinned now and its witness file
+//! exists; then nothing is asked of any registry, so a full cache works offline.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::ExitCode,
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::{
+    archive, download, layout,
+    machine::{self, Requirement},
+    parts::{self, Arrangement, Part},
+    pins::{self, Pin},
+};
+
+/// `cargo xtask setup`.
+#[expect(clippy::print_stdout, reason = "setup says what it did")]
+pub(crate) fn verb(arguments: &[String]) -> Result<ExitCode> {
+    ensure!(arguments.is_empty(), "setup takes no arguments; found `{}`", arguments.join(" "));
+    for_build()?;
+    for_services()?;
+    println!("setup: all in place in {}", layout::cache().display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Brings what `cargo build` needs.
+pub(crate) fn for_build() -> Result<()> {
+    machine::require_pinned_platform()?;
+    machine::require(Requirement::FOR_BUILD)?;
+    bring(parts::FOR_BUILD)
+}
+
+/// Brings what the local services need.
+pub(crate) fn for_services() -> Result<()> {
+    machine::require(Requirement::FOR_SERVICES)?;
+    bring(parts::FOR_SERVICES)
+}
+
+/// Brings what `cargo xtask test` needs beyond that.
+pub(crate) fn for_checks() -> Result<()> {
+    bring(parts::FOR_CHECKS)
+}
+
+fn bring(names: &[&str]) -> Result<()> {
+    fs::create_dir_all(layout::cache()).context("create .ducktide")?;
+    // Two setups at once would unpack into each other's folders.
+    let lock = File::create(layout::cache().join("setup.lock")).context("open setup.lock")?;
+    lock.lock().context("wait for another setup")?;
+    for name in names {
+        let part = parts::find(name).expect("a test checks that every part exists");
+        bring_part(part).with_context(|| format!("set up {}", part.title))?;
+    }
+    Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "progress, kept apart from the verbs' output")]
+fn bring_part(part: &Part) -> Result<()> {
+    let pins = pins::of_part(part.name);
+    let stamp = layout::cache().join("stamps").join(part.name);
+    let wanted = stamp_text(&pins);
+    let in_place = layout::cache().join(part.witness).exists()
+        && fs::read_to_string(&stamp).is_ok_and(|found| found == wanted);
+    if in_place {
+        return Ok(());
+    }
+    eprintln!("setup: {}: {}", part.title, pins[0].package);
+    let started = Instant::now();
+    make(part, &pins)?;
+    fs::create_dir_all(stamp.parent().expect("stamps lie in a folder")).context("create stamps")?;
+    fs::write(&stamp, wanted).context("write stamp")?;
+    eprintln!("setup: {}: done in {:.1} s", part.title, started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn stamp_text(pins: &[Pin]) -> String {
+    pins.iter().fold(String::new(), |mut text, pin| {
+        writeln!(text, "{} {}", pin.sha256, pin.file).expect("writing to a String cannot fail");
+        text
+    })
+}
+
+/// Downloads into a folder of its own and arranges the files; the downloads are removed after.
+fn make(part: &Part, pins: &[Pin]) -> Result<()> {
+    let downloads = layout::cache().join("downloads").join(part.name);
+    remove_folder(&downloads)?;
+    match part.arrangement {
+        Arrangement::Pick(ends) => pick(&download::fetch(pins, &downloads)?, ends)?,
+        Arrangement::Tree { prefix, folder } => {
+            let files = download::fetch(pins, &downloads)?;
+            replace_folder(folder, |fresh| archive::tree(&files[0], prefix, fresh))?;
+        }
+        Arrangement::Keep { folder } => {
+            let files = download::fetch(pins, &downloads)?;
+            replace_folder(folder, |fresh| move_into(&files, fresh))?;
+        }
+        Arrangement::Install { program } => {
+            move_into(
+                &[download::install(&pins[0], program, &downloads)?],
+                &layout::cache().join("tools"),
+            )?;
+        }
+    }
+    remove_folder(&downloads)
+}
+
+fn pick(archives: &[PathBuf], ends: &[(&str, &str)]) -> Result<()> {
+    let cache = layout::cache();
+    let ends: Vec<_> = ends.iter().map(|(end, target)| (*end, cache.join(target))).collect();
+    let mut found = Vec::new();
+    for archive in archives {
+        found.extend(archive::pick(archive, &ends)?);
+    }
+    for (end, target) in &ends {
+        ensure!(found.contains(target), "no such file in the download path=`{end}`");
+    }
+    Ok(())
+}
+
+/// Fills a fresh folder and puts it in the old one's place, so that nothing of the old one stays.
+fn replace_folder(folder: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let target = layout::cache().join(folder);
+    let fresh = layout::cache().join(format!("{folder}.new"));
+    remove_folder(&fresh)?;
+    fill(&fresh)?;
+    remove_folder(&target)?;
+    fs::rename(&fresh, &target).with_context(|| format!("rename to {}", target.display()))
+}
+
+fn move_into(files: &[PathBuf], folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    for file in files {
+        let target = folder.join(file.file_name().expect("downloads have names"));
+        fs::rename(file, &target).with_context(|| format!("rename to {}", target.display()))?;
+    }
+    Ok(())
+}
+
+fn remove_folder(folder: &Path) -> Result<()> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    fs::remove_dir_all(folder).with_context(|| format!("remove {}", folder.display()))
+}

@@ -1,0 +1,87 @@
+//! Runs `cargo test`, shows its lines as they come, and counts what they say.
+
+use std::{
+    fmt,
+    io::{BufRead as _, BufReader},
+    iter::Sum,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+/// The sums of the `test result:` lines of a run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) passed: usize,
+    pub(super) failed: usize,
+    pub(super) ignored: usize,
+}
+
+/// Whether the command succeeded, and the counts of all its test programs.
+#[expect(clippy::print_stdout, reason = "hands the tests' own output through")]
+pub(super) fn run(command: &mut Command) -> Result<(bool, Counts)> {
+    let mut child = command.stdout(Stdio::piped()).spawn().context("start cargo test")?;
+    let output = child.stdout.take().expect("standard output is piped");
+    let mut counts = Counts::default();
+    for line in BufReader::new(output).lines() {
+        let line = line.context("read the output of cargo test")?;
+        println!("{line}");
+        counts = [counts, Counts::of_line(&line)].into_iter().sum();
+    }
+    let status = child.wait().context("wait for cargo test")?;
+    Ok((status.success(), counts))
+}
+
+impl Counts {
+    /// The counts of a line such as `test result: ok. 3 passed; 0 failed; 1 ignored; ...`; none of
+    /// any other line.
+    fn of_line(line: &str) -> Self {
+        let Some(result) = line.strip_prefix("test result: ") else { return Self::default() };
+        let count = |what: &str| {
+            let words: Vec<_> = result.split([' ', ';']).filter(|word| !word.is_empty()).collect();
+            let pair = words.windows(2).find(|pair| pair[1] == what);
+            pair.and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
+        };
+        Self { passed: count("passed"), failed: count("failed"), ignored: count("ignored") }
+    }
+}
+
+impl Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), |a, b| Self {
+            passed: a.passed + b.passed,
+            failed: a.failed + b.failed,
+            ignored: a.ignored + b.ignored,
+        })
+    }
+}
+
+impl<'a> Sum<&'a Self> for Counts {
+    fn sum<I: Iterator<Item = &'a Self>>(counts: I) -> Self {
+        counts.copied().sum()
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.ignored)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_counted() {
+        let line =
+            "test result: FAILED. 12 passed; 2 failed; 1 ignored; 0 measured; 4 filtered out";
+        assert_eq!(Counts::of_line(line), Counts { passed: 12, failed: 2, ignored: 1 });
+    }
+
+    #[test]
+    fn other_lines_count_nothing() {
+        assert_eq!(Counts::of_line("test tests::ok ... ok"), Counts::default());
+        assert_eq!(Counts::of_line("99 passed; 99 failed"), Counts::default());
+    }
+}
