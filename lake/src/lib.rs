@@ -1,3 +1,43 @@
 //! What Ducktide's workers share: the DuckLake session, the commit protocol and its catalog tables.
+//!
+//! Rows and progress enter the lake in one catalog transaction (`transaction`), where triggers
+//! (`catalog`) compare-and-swap each partition's `(epoch, next_offset)`. [`Lake`] is what a worker
+//! sees of it.
 
+pub mod commit;
+pub mod config;
+#[cfg(feature = "conformance")]
+pub mod conformance;
+pub mod error;
 pub mod position;
+pub mod table;
+pub mod telemetry;
+
+mod lake;
+mod memory;
+mod staged_file;
+
+#[cfg(feature = "duckdb")]
+mod catalog;
+#[cfg(feature = "duckdb")]
+mod duck_lake;
+#[cfg(feature = "duckdb")]
+mod duckdb_error;
+#[cfg(feature = "duckdb")]
+mod session;
+#[cfg(feature = "duckdb")]
+mod storage;
+#[cfg(feature = "duckdb")]
+mod transaction;
+
+pub use error::{ErrorKind, LakeError, Result};
+pub use lake::{Lake, Source, SourceSpec, Table, TableVersion};
+pub use memory::MemoryLake;
+pub use staged_file::StagedFile;
+
+#[cfg(feature = "duckdb")]
+pub use catalog::PartitionProgress;
+#[cfg(feature = "duckdb")]
+pub use duck_lake::DuckLake;
+#[cfg(feature = "duckdb")]
+pub use session::Access;

@@ -1,0 +1,250 @@
+//! Our tables in the catalog database: sources, progress, the mailbox, the triggers that join them.
+//!
+//! | table | one row per | written by |
+//! |---|---|---|
+//! | `ducktide_meta` | setting | installation |
+//! | `ducktide_source` | table × topic | workers, at registration |
+//! | `ducktide_progress` | source × partition | triggers only |
+//! | `ducktide_ledger` | committed range | triggers only |
+//! | `ducktide_commit` | nothing stays in it | workers: progress without rows |
+//!
+//! Names and columns must stay stable; `layout_version` says which layout a lake has.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+pub(crate) mod lock;
+pub(crate) mod postgres;
+pub(crate) mod sqlite;
+
+use crate::commit::CommitMessage;
+use crate::config::{CatalogLocation, LakeConfig};
+use crate::error::{LakeError, Result};
+use crate::lake::{Source, SourceSpec};
+use crate::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
+use crate::session::{Session, quote};
+
+/// The layout of our tables that this program writes, and the oldest one whose programs may still
+/// work on a lake of this layout. Additive changes raise the first number only.
+pub(crate) const LAYOUT_VERSION: u32 = 1;
+const OLDEST_COMPATIBLE_LAYOUT: u32 = 1;
+/// The same pair for the triggers.
+pub(crate) const TRIGGER_VERSION: u32 = 1;
+const OLDEST_COMPATIBLE_TRIGGERS: u32 = 1;
+
+/// The triggers, without which nothing may be written (invariant I7).
+pub(crate) const TRIGGERS: [&str; 4] =
+    ["ducktide_once", "ducktide_snapshot", "ducktide_unpack", "ducktide_advance"];
+
+/// Makes our tables and triggers in a DuckLake catalog, unless they are there. No DuckDB of this
+/// process may have the catalog attached meanwhile.
+pub(crate) fn install(config: &LakeConfig) -> Result<()> {
+    match &config.catalog {
+        CatalogLocation::Sqlite(path) => sqlite::install(path),
+        CatalogLocation::Postgres(url) => postgres::install(url, &config.metadata_schema),
+    }
+}
+
+/// The rows of `ducktide_meta` that an installation writes.
+fn meta_rows() -> String {
+    format!(
+        "('layout_version', '{LAYOUT_VERSION}'), \
+         ('oldest_compatible_layout', '{OLDEST_COMPATIBLE_LAYOUT}'), \
+         ('trigger_version', '{TRIGGER_VERSION}'), \
+         ('oldest_compatible_triggers', '{OLDEST_COMPATIBLE_TRIGGERS}')"
+    )
+}
+
+/// Refuses a lake that this program does not understand.
+pub(crate) fn check_layout(session: &Session) -> Result<()> {
+    let sql = format!("SELECT key, value FROM {}", session.native_table("ducktide_meta"));
+    let rows = session.catalog_rows(&sql).map_err(|error| {
+        if error.chain().contains("no such table") || error.chain().contains("does not exist") {
+            LakeError::invalid("the lake has no Ducktide tables; add them with `ducktide init`")
+                .because(error)
+        } else {
+            error
+        }
+    })?;
+    let meta: BTreeMap<String, String> = rows
+        .into_iter()
+        .filter_map(|row| Some((row.first()?.clone()?, row.get(1)?.clone()?)))
+        .collect();
+    for (key, ours) in [
+        ("oldest_compatible_layout", LAYOUT_VERSION),
+        ("oldest_compatible_triggers", TRIGGER_VERSION),
+    ] {
+        let theirs: u32 = meta.get(key).and_then(|value| value.parse().ok()).ok_or_else(|| {
+            LakeError::invalid(format!("the lake's ducktide_meta lacks a number: key=`{key}`"))
+        })?;
+        if theirs > ours {
+            return Err(LakeError::invalid(format!(
+                "the lake needs a newer Ducktide; upgrade this program: {key}=`{theirs}` program=`{ours}`"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// All sources of the lake.
+pub(crate) fn sources(session: &Session) -> Result<Vec<Source>> {
+    let sql = format!(
+        "SELECT source_id, table_name, topic, pipeline, cluster_id, topic_id FROM {} ORDER BY source_id",
+        session.native_table("ducktide_source")
+    );
+    session.catalog_rows(&sql)?.into_iter().map(source_of_row).collect()
+}
+
+fn source_of_row(row: Vec<Option<String>>) -> Result<Source> {
+    let mut values = row.into_iter();
+    let mut next = || values.next().flatten();
+    let id = parse(next())?;
+    let table = next().unwrap_or_default();
+    let table = table.parse().map_err(|error| {
+        LakeError::invalid(format!("read ducktide_source: table_name=`{table}`")).because(error)
+    })?;
+    Ok(Source {
+        id: SourceId(id),
+        spec: SourceSpec {
+            table,
+            topic: next().unwrap_or_default(),
+            pipeline: next().unwrap_or_default(),
+            cluster_id: next(),
+            topic_id: next(),
+        },
+    })
+}
+
+/// The source of a (table, topic), if it is registered.
+pub(crate) fn find_source(session: &Session, spec: &SourceSpec) -> Result<Option<Source>> {
+    let found = sources(session)?;
+    Ok(found.into_iter().find(|s| s.spec.table == spec.table && s.spec.topic == spec.topic))
+}
+
+/// Registers a source and the first positions of its partitions, in one transaction: a worker that
+/// sees the source sees its start offsets too.
+pub(crate) fn insert_source(
+    session: &Session,
+    spec: &SourceSpec,
+    starts: &[(Partition, Offset)],
+) -> duckdb::Result<()> {
+    let optional = |value: &Option<String>| value.as_deref().map_or("NULL".to_owned(), quote);
+    let insert = format!(
+        "INSERT INTO {}(table_name, topic, pipeline, cluster_id, topic_id, created_at) \
+         VALUES ({}, {}, {}, {}, {}, {})",
+        session.catalog_table("ducktide_source"),
+        quote(&spec.table.to_string()),
+        quote(&spec.topic),
+        quote(&spec.pipeline),
+        optional(&spec.cluster_id),
+        optional(&spec.topic_id),
+        quote(&jiff::Timestamp::now().to_string()),
+    );
+    session.execute(&format!("BEGIN; {insert}"))?;
+    let id = session.rows(&format!(
+        "SELECT source_id::VARCHAR FROM {} WHERE table_name = {} AND topic = {}",
+        session.catalog_table("ducktide_source"),
+        quote(&spec.table.to_string()),
+        quote(&spec.topic)
+    ))?;
+    let id = id.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+    if let Some(id) = id
+        && !starts.is_empty()
+    {
+        post(session, &CommitMessage::start(SourceId(id), starts))?;
+    }
+    session.execute("COMMIT")
+}
+
+/// Puts a message into the mailbox: progress without rows.
+pub(crate) fn post(session: &Session, message: &CommitMessage) -> duckdb::Result<()> {
+    session.execute(&format!(
+        "INSERT INTO {}(message) VALUES ({})",
+        session.catalog_table("ducktide_commit"),
+        quote(&message.to_json())
+    ))
+}
+
+/// Progress of one partition as `status` shows it.
+#[derive(Clone, Debug)]
+pub struct PartitionProgress {
+    /// Kafka's partition number.
+    pub partition: Partition,
+    /// Epoch and next offset.
+    pub position: Position,
+    /// The snapshot of the newest commit that brought rows.
+    pub snapshot_id: Option<SnapshotId>,
+    /// When progress last moved, as the catalog wrote it (UTC).
+    pub updated_at: Option<String>,
+}
+
+/// The progress of a source's partitions, in a new catalog transaction.
+pub(crate) fn progress(session: &Session, source: SourceId) -> Result<Vec<PartitionProgress>> {
+    let sql = format!(
+        "SELECT partition, epoch, next_offset, snapshot_id, updated_at FROM {} \
+         WHERE source_id = {source} ORDER BY partition",
+        session.native_table("ducktide_progress")
+    );
+    session.catalog_rows(&sql)?.into_iter().map(progress_of_row).collect()
+}
+
+fn progress_of_row(row: Vec<Option<String>>) -> Result<PartitionProgress> {
+    let mut values = row.into_iter();
+    let mut next = || values.next().flatten();
+    Ok(PartitionProgress {
+        partition: Partition(parse(next())?),
+        position: Position { epoch: Epoch(parse(next())?), next_offset: Offset(parse(next())?) },
+        snapshot_id: next().and_then(|id| id.parse().ok()).map(SnapshotId),
+        updated_at: next(),
+    })
+}
+
+/// How many of the files were ever registered. The paths are relative to their table's directory.
+///
+/// A merge moves a file from the live files to those scheduled for deletion; a name is used once,
+/// so being found in either means that the commit holding it was applied.
+pub(crate) fn registered_files(session: &Session, paths: &[String]) -> Result<u64> {
+    if paths.is_empty() {
+        return Ok(0);
+    }
+    let list = |of: &dyn Fn(&String) -> String| paths.iter().map(of).collect::<Vec<_>>().join(", ");
+    let relative = list(&|path| quote(path));
+    // `ducktide-<uuid>.parquet` is 53 characters long; the index of the table is on exactly this
+    // expression, which the two dialects write differently.
+    let names = list(&|path| quote(path.rsplit('/').next().unwrap_or(path)));
+    let sql = format!(
+        "SELECT (SELECT count(*) FROM {} WHERE path IN ({relative})) \
+         + (SELECT count(*) FROM {} WHERE {} IN ({names}))",
+        session.native_table("ducklake_data_file"),
+        session.native_table("ducklake_files_scheduled_for_deletion"),
+        session.last_characters("path", 53),
+    );
+    let rows = session.catalog_rows(&sql)?;
+    parse(rows.first().and_then(|row| row.first().cloned()).flatten())
+}
+
+pub(crate) fn parse<T: FromStr>(value: Option<String>) -> Result<T> {
+    value.as_deref().and_then(|text| text.parse().ok()).ok_or_else(|| {
+        LakeError::invalid(format!(
+            "the catalog holds something else than a number: value=`{value:?}`"
+        ))
+    })
+}
+
+/// No trigger, no write (invariant I7).
+fn require_triggers(found: usize, oldest_compatible: u32, ours: u32) -> Result<()> {
+    if found != TRIGGERS.len() {
+        return Err(LakeError::invalid(format!(
+            "the lake's triggers are missing or disabled, so nothing may be written; was the catalog \
+             restored by hand? found=`{found}` needed=`{}`",
+            TRIGGERS.len()
+        )));
+    }
+    if oldest_compatible > ours {
+        return Err(LakeError::invalid(format!(
+            "the lake's triggers need a newer Ducktide; upgrade this program: \
+             oldest_compatible_triggers=`{oldest_compatible}` program=`{ours}`"
+        )));
+    }
+    Ok(())
+}

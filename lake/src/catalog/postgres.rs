@@ -1,0 +1,206 @@
+//! A PostgreSQL schema as catalog: workers on many machines.
+//!
+//! Tables are read and written through DuckDB, in the lake's own transactions. This connection of
+//! our own is for what DuckDB cannot do: to install triggers, and to hold the advisory lock.
+
+use std::time::Duration;
+
+use native_tls::{Certificate, TlsConnector};
+use postgres::config::SslMode;
+use postgres::{Client, Config, SimpleQueryMessage};
+use postgres_native_tls::MakeTlsConnector;
+
+use super::{TRIGGER_VERSION, TRIGGERS, meta_rows, parse};
+use crate::error::{LakeError, Result};
+
+const SCHEMA: &str = include_str!("postgres.sql");
+
+/// How long a connection attempt may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+pub(crate) fn install(url: &str, schema: &str) -> Result<()> {
+    let mut client = connect(url)?;
+    let failed = |error| failed("create the Ducktide tables", error);
+    let mut transaction = client.transaction().map_err(failed)?;
+    // Two programs that set up one lake at the same time take turns.
+    transaction
+        .batch_execute(&format!("SELECT pg_advisory_xact_lock({})", lock_key("install", schema)))
+        .map_err(failed)?;
+    let installed: bool = transaction
+        .query_one(
+            "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'ducktide_meta')",
+            &[&schema],
+        )
+        .map_err(failed)?
+        .get(0);
+    if installed {
+        return Ok(());
+    }
+    transaction
+        .batch_execute(&format!(
+            "{}; INSERT INTO {schema}.ducktide_meta(key, value) VALUES {}",
+            SCHEMA.replace("@S@", schema),
+            meta_rows()
+        ))
+        .and_then(|()| transaction.commit())
+        .map_err(failed)
+}
+
+/// The key of an advisory lock of this lake: two lakes may share one database.
+fn lock_key(name: &str, schema: &str) -> String {
+    format!("hashtextextended('ducktide {name} ' || current_database() || '.{schema}', 0)")
+}
+
+/// The connection that holds the commit lock.
+pub(crate) struct LockConnection {
+    url: String,
+    schema: String,
+    client: Option<Client>,
+}
+
+/// What the query that takes the lock found.
+pub(crate) struct Locked {
+    /// Whether the lock is held; a commit without it is right, only slower.
+    pub(crate) held: bool,
+}
+
+impl LockConnection {
+    pub(crate) fn new(url: &str, schema: &str) -> Self {
+        Self { url: url.to_owned(), schema: schema.to_owned(), client: None }
+    }
+
+    /// Takes the commit lock, waiting at most `timeout`, and checks the triggers.
+    pub(crate) fn lock(&mut self, timeout: Duration) -> Result<Locked> {
+        let take = format!(
+            "SET lock_timeout = {}; SELECT pg_advisory_lock({})",
+            timeout.as_millis(),
+            lock_key("commit", &self.schema)
+        );
+        let held = match self.query(&take) {
+            Ok(_) => true,
+            // 55P03: lock_not_available, that is, the lock's timeout.
+            Err(error) if error.code().is_some_and(|code| code.code() == "55P03") => false,
+            Err(error) => return Err(failed("take the commit lock", error)),
+        };
+        let checked = self.check_triggers();
+        if checked.is_err() {
+            self.unlock();
+        }
+        checked.map(|()| Locked { held })
+    }
+
+    /// Gives the lock back. A connection that fails here is closed, and the lock goes with it.
+    pub(crate) fn unlock(&mut self) {
+        let sql = format!("SELECT pg_advisory_unlock({})", lock_key("commit", &self.schema));
+        if self.query(&sql).is_err() {
+            self.client = None;
+        }
+    }
+
+    /// Checks presence and version of the triggers.
+    fn check_triggers(&mut self) -> Result<()> {
+        let names = TRIGGERS.map(|name| format!("'{name}'")).join(", ");
+        let schema = &self.schema;
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+               JOIN pg_namespace n ON n.oid = c.relnamespace \
+              WHERE n.nspname = '{schema}' AND t.tgname IN ({names}) AND t.tgenabled IN ('A', 'O')), \
+             (SELECT value FROM {schema}.ducktide_meta WHERE key = 'oldest_compatible_triggers')"
+        );
+        let row = self.query(&sql).map_err(|error| failed("check the triggers", error))?;
+        let mut row = row.into_iter();
+        let found: usize = parse(row.next().flatten())?;
+        let version: u32 = parse(row.next().flatten())?;
+        super::require_triggers(found, version, TRIGGER_VERSION)
+    }
+
+    /// Runs statements; the values of the last row come back as text.
+    fn query(&mut self, sql: &str) -> Result<Vec<Option<String>>, postgres::Error> {
+        let client = match &mut self.client {
+            Some(client) if !client.is_closed() => client,
+            slot => slot.insert(connect_raw(&self.url)?),
+        };
+        let mut last = Vec::new();
+        for message in client.simple_query(sql)? {
+            if let SimpleQueryMessage::Row(row) = message {
+                last = (0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect();
+            }
+        }
+        Ok(last)
+    }
+}
+
+fn connect(url: &str) -> Result<Client> {
+    connect_raw(url).map_err(|error| failed("connect to the catalog", error))
+}
+
+fn connect_raw(url: &str) -> Result<Client, postgres::Error> {
+    let (url, tls) = split_tls(url);
+    let mut config: Config = url.parse()?;
+    config
+        .application_name("ducktide")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(5))
+        .keepalives_retries(3)
+        .tcp_user_timeout(Duration::from_secs(20));
+    if let Some(mode) = tls.mode {
+        config.ssl_mode(mode);
+    }
+    config.connect(MakeTlsConnector::new(tls.connector))
+}
+
+struct Tls {
+    mode: Option<SslMode>,
+    connector: TlsConnector,
+}
+
+/// Takes libpq's TLS parameters out of the URL: the client knows fewer values of them than libpq.
+/// As in libpq, certificates are only checked for `verify-ca` and `verify-full`.
+fn split_tls(url: &str) -> (String, Tls) {
+    let (base, query) = url.split_once('?').unwrap_or((url, ""));
+    let mut kept = Vec::new();
+    let mut mode = None;
+    let mut builder = TlsConnector::builder();
+    builder.danger_accept_invalid_certs(true).danger_accept_invalid_hostnames(true);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("sslmode", "disable")) => mode = Some(SslMode::Disable),
+            Some(("sslmode", "require")) => mode = Some(SslMode::Require),
+            Some(("sslmode", "verify-ca")) => {
+                mode = Some(SslMode::Require);
+                builder.danger_accept_invalid_certs(false);
+            }
+            Some(("sslmode", "verify-full")) => {
+                mode = Some(SslMode::Require);
+                builder.danger_accept_invalid_certs(false).danger_accept_invalid_hostnames(false);
+            }
+            Some(("sslmode", _)) => {}
+            Some(("sslrootcert", path)) => {
+                if let Some(certificate) =
+                    std::fs::read(path).ok().and_then(|pem| Certificate::from_pem(&pem).ok())
+                {
+                    builder.add_root_certificate(certificate);
+                }
+            }
+            _ => kept.push(pair),
+        }
+    }
+    let url = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
+    let connector = builder.build().expect("the platform's TLS library accepts its own defaults");
+    (url, Tls { mode, connector })
+}
+
+/// Whether waiting helps: PostgreSQL answered with an SQL state, or it did not answer at all.
+fn failed(what: &str, error: postgres::Error) -> LakeError {
+    let passing = error.code().is_none_or(|code| {
+        // 08 connection, 53 resources, 55 busy objects, 57 operator intervention, 40 serialization.
+        ["08", "53", "55", "57", "40"].iter().any(|class| code.code().starts_with(class))
+    });
+    let text = match error.as_db_error() {
+        Some(db) => format!("{} ({})", db.message(), db.code().code()),
+        None => format!("{error}"),
+    };
+    if passing { LakeError::unavailable(what) } else { LakeError::invalid(what) }.because(text)
+}

@@ -1,0 +1,74 @@
+//! A SQLite file as catalog: workers on one machine.
+//!
+//! Two copies of the SQLite library in one process break each other's POSIX locks (measured), so
+//! rusqlite is used here only, while no DuckDB of this process has the file attached.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+
+use super::{TRIGGER_VERSION, TRIGGERS, meta_rows, parse};
+use crate::error::{LakeError, Result};
+use crate::session::Session;
+
+const SCHEMA: &str = include_str!("sqlite.sql");
+
+/// Turns on WAL before DuckLake writes anything: with the default journal two transactions that do
+/// not touch each other deadlock (measured).
+pub(crate) fn prepare_file(path: &Path) -> Result<()> {
+    open(path)?
+        .pragma_update(None, "journal_mode", "wal")
+        .map_err(|error| failed("set the journal mode", path, error))
+}
+
+pub(crate) fn install(path: &Path) -> Result<()> {
+    let connection = open(path)?;
+    let installed: bool = connection
+        .query_row(
+            "SELECT count(*) > 0 FROM sqlite_master WHERE name = 'ducktide_meta'",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(|error| failed("read the catalog", path, error))?;
+    if installed {
+        return Ok(());
+    }
+    connection
+        .execute_batch(&format!(
+            "BEGIN IMMEDIATE; {SCHEMA}; INSERT INTO ducktide_meta(key, value) VALUES {}; COMMIT;",
+            meta_rows()
+        ))
+        .map_err(|error| failed("create the Ducktide tables", path, error))
+}
+
+/// Checks presence and version of the triggers.
+pub(crate) fn check_triggers(session: &Session) -> Result<()> {
+    let names = TRIGGERS.map(|name| format!("'{name}'")).join(", ");
+    let rows = session.catalog_rows(&format!(
+        "SELECT (SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name IN ({names})), \
+         (SELECT value FROM ducktide_meta WHERE key = 'oldest_compatible_triggers')"
+    ))?;
+    let mut row = rows.into_iter().next().unwrap_or_default().into_iter();
+    let found: usize = parse(row.next().flatten())?;
+    let version: u32 = parse(row.next().flatten())?;
+    super::require_triggers(found, version, TRIGGER_VERSION)
+}
+
+fn open(path: &Path) -> Result<Connection> {
+    let connection =
+        Connection::open(path).map_err(|error| failed("open the catalog", path, error))?;
+    connection
+        .busy_timeout(std::time::Duration::from_secs(10))
+        .map_err(|error| failed("set the catalog's timeout", path, error))?;
+    Ok(connection)
+}
+
+fn failed(what: &str, path: &Path, error: rusqlite::Error) -> LakeError {
+    let context = format!("{what}: catalog=`sqlite:{}`", path.display());
+    match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
+            LakeError::unavailable(context).because(error)
+        }
+        _ => LakeError::invalid(context).because(error),
+    }
+}

@@ -1,0 +1,226 @@
+//! What a commit says: which ranges of which partitions it moves, and what became of their records.
+//!
+//! The message is persisted in the lake's catalog (`ducklake_snapshot_changes.commit_extra_info`)
+//! and read there by the triggers of `catalog/*.sql`. Its shape must stay stable:
+//!
+//! ```json
+//! {"ducktide":1,"kind":"ingest","progress":[{"source":1,"partition":0,"epoch":0,"from":100,"to":200,"rows":97,"tombstones":3}]}
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::lake::TableVersion;
+use crate::position::{Epoch, Offset, OffsetRange, Partition, Position, SnapshotId, SourceId};
+use crate::staged_file::StagedFile;
+
+/// The version of the message; a trigger refuses any other.
+pub const MESSAGE_VERSION: u8 = 1;
+
+/// Who moves progress, and so which rules the catalog applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CommitKind {
+    /// A partition's first position.
+    Start,
+    /// A worker's everyday progress.
+    Ingest,
+}
+
+/// What became of the records of a range. Their sum is the length of the range, always.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Counts {
+    /// Records that are rows of the table now.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub rows: i64,
+    /// Records in the dead-letter table, not yet resolved.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dead: i64,
+    /// Records dropped because their key had been written before.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub duplicates: i64,
+    /// Records without a value.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub tombstones: i64,
+    /// Offsets that hold no record: transaction markers, aborted or compacted records.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub gaps: i64,
+    /// Records that an operator decided to give up.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub given_up: i64,
+}
+
+// serde's `skip_serializing_if` hands over a reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde calls")]
+const fn is_zero(count: &i64) -> bool {
+    *count == 0
+}
+
+impl Counts {
+    /// All counted offsets; equals the length of the range.
+    #[must_use]
+    pub const fn total(&self) -> i64 {
+        self.rows + self.dead + self.duplicates + self.tombstones + self.gaps + self.given_up
+    }
+
+    /// Whether the range brings data into the lake, and so needs a snapshot of it.
+    #[must_use]
+    pub const fn needs_snapshot(&self) -> bool {
+        self.rows != 0 || self.dead != 0
+    }
+}
+
+/// One partition's step: the compare-and-swap that the catalog applies or refuses.
+///
+/// | progress in the lake       | the step `(epoch, from → to)`                              |
+/// |----------------------------|------------------------------------------------------------|
+/// | `(epoch, from)`            | applied; progress is `(epoch, to)`                         |
+/// | `(epoch, anything else)`   | refused: another worker moved it, or this step came before |
+/// | `(another epoch, …)`       | refused: an operator moved it by replay or skip            |
+/// | unknown partition          | refused: it needs a `start` first                          |
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProgressDelta {
+    /// The table and topic that the range belongs to.
+    pub source: SourceId,
+    /// Kafka's partition number.
+    pub partition: Partition,
+    /// The epoch that the worker read together with its start offset.
+    pub epoch: Epoch,
+    /// The half-open range.
+    #[serde(flatten)]
+    pub range: OffsetRange,
+    /// What became of its records.
+    #[serde(flatten)]
+    pub counts: Counts,
+}
+
+impl ProgressDelta {
+    /// Where progress must stand for this step to be applied.
+    #[must_use]
+    pub const fn before(&self) -> Position {
+        Position { epoch: self.epoch, next_offset: self.range.from }
+    }
+
+    /// Where progress stands once it is applied.
+    #[must_use]
+    pub const fn after(&self) -> Position {
+        Position { epoch: self.epoch, next_offset: self.range.to }
+    }
+}
+
+/// The JSON that the catalog's triggers read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommitMessage {
+    ducktide: u8,
+    /// Which rules apply.
+    pub kind: CommitKind,
+    /// The steps; all are applied, or none.
+    pub progress: Vec<ProgressDelta>,
+}
+
+impl CommitMessage {
+    /// A message of the version that this program speaks.
+    #[must_use]
+    pub const fn new(kind: CommitKind, progress: Vec<ProgressDelta>) -> Self {
+        Self { ducktide: MESSAGE_VERSION, kind, progress }
+    }
+
+    /// The first positions of partitions that the lake does not know yet.
+    #[must_use]
+    pub fn start(source: SourceId, positions: &[(Partition, Offset)]) -> Self {
+        let delta = |&(partition, offset)| ProgressDelta {
+            source,
+            partition,
+            epoch: Epoch(0),
+            range: OffsetRange { from: offset, to: offset },
+            counts: Counts::default(),
+        };
+        Self::new(CommitKind::Start, positions.iter().map(delta).collect())
+    }
+
+    /// The text that goes into the catalog.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(self).expect("numbers and fixed names always serialize")
+    }
+}
+
+/// Rows and progress that enter the lake together, or not at all.
+#[derive(Clone, Debug)]
+pub struct Commit {
+    progress: Vec<ProgressDelta>,
+    files: Vec<StagedFile>,
+    table_versions: Vec<TableVersion>,
+}
+
+impl Commit {
+    /// An ingest of `files`, written for `table_versions`, that moves `progress`.
+    ///
+    /// # Panics
+    /// When the counts do not add up, a range is empty or backwards, or the files hold another
+    /// number of rows than the ranges claim: the batch is not what it says, and must not be sent.
+    #[must_use]
+    pub fn ingest(
+        progress: Vec<ProgressDelta>,
+        files: Vec<StagedFile>,
+        table_versions: Vec<TableVersion>,
+    ) -> Self {
+        assert!(!progress.is_empty(), "a commit moves at least one partition");
+        for delta in &progress {
+            let (length, counted) = (delta.range.len(), delta.counts.total());
+            assert!(length > 0, "a range goes forward: range={}", delta.range);
+            assert!(length == counted, "counts add up: length={length} counted={counted}");
+        }
+        let claimed: i64 = progress.iter().map(|d| d.counts.rows + d.counts.dead).sum();
+        let written: u64 = files.iter().map(|file| file.rows).sum();
+        assert!(
+            u64::try_from(claimed) == Ok(written),
+            "files hold the rows that the ranges claim: claimed={claimed} written={written}"
+        );
+        Self { progress, files, table_versions }
+    }
+
+    /// The steps of this commit.
+    #[must_use]
+    pub fn progress(&self) -> &[ProgressDelta] {
+        &self.progress
+    }
+
+    /// The files of this commit: none when it only moves progress.
+    #[must_use]
+    pub fn files(&self) -> &[StagedFile] {
+        &self.files
+    }
+
+    /// The shapes that the files were written for.
+    #[must_use]
+    pub fn table_versions(&self) -> &[TableVersion] {
+        &self.table_versions
+    }
+
+    /// How many rows enter the lake.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.files.iter().map(|file| file.rows).sum()
+    }
+
+    /// The message for the catalog.
+    #[must_use]
+    pub fn message(&self) -> CommitMessage {
+        CommitMessage::new(CommitKind::Ingest, self.progress.clone())
+    }
+}
+
+/// How a commit ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommitOutcome {
+    /// Rows and progress are in the lake. No snapshot belongs to progress without rows.
+    Committed(Option<SnapshotId>),
+    /// The lake's progress is neither where the commit starts nor where it ends with our files:
+    /// drop the batch, reload progress, seek.
+    Fenced,
+    /// The table was altered after the files were written: drop the batch, reload the shape, seek.
+    TableChanged,
+    /// A staged file is gone or could not be made durable: drop the batch, seek, write it again.
+    FilesUnusable,
+}

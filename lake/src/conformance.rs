@@ -1,0 +1,407 @@
+//! What every lake must do: one suite for the lake in memory, for SQLite and for PostgreSQL.
+//!
+//! Each case is a sentence about the guarantee. The suite speaks to [`Lake`] only; a [`Harness`]
+//! opens the lake, stages files for it and counts its rows by other means.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use uuid::Uuid;
+
+use crate::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
+use crate::lake::{Lake, Source, SourceSpec, Table};
+use crate::position::{Epoch, Offset, OffsetRange, Partition, Position};
+use crate::staged_file::StagedFile;
+use crate::table::{TableName, TableShape};
+
+/// What the suite needs beside the lake itself.
+pub trait Harness {
+    /// Another worker's view of the same lake.
+    fn open(&mut self) -> Box<dyn Lake>;
+
+    /// Writes a Parquet file with a row for each offset of the range.
+    fn stage(&mut self, table: &Table, partition: Partition, range: OffsetRange) -> StagedFile;
+
+    /// How many rows the table shows to a reader.
+    fn count(&mut self, table: &TableName) -> u64;
+}
+
+/// A case: its name, and what it does with a table and source of its own.
+type Case = (&'static str, fn(&mut dyn Harness));
+
+/// All cases of the suite.
+pub const CASES: &[Case] = &[
+    ("a_commit_moves_rows_and_progress_together", a_commit_moves_rows_and_progress_together),
+    ("the_same_range_is_written_once", the_same_range_is_written_once),
+    ("a_commit_sent_again_is_recognised", a_commit_sent_again_is_recognised),
+    ("a_range_that_starts_elsewhere_is_fenced", a_range_that_starts_elsewhere_is_fenced),
+    ("an_old_epoch_is_fenced_at_the_right_offset", an_old_epoch_is_fenced_at_the_right_offset),
+    ("one_fenced_range_takes_the_whole_commit_back", one_fenced_range_takes_the_whole_commit_back),
+    ("progress_without_rows_moves_by_the_same_rule", progress_without_rows_moves_by_the_same_rule),
+    ("an_unknown_partition_is_fenced", an_unknown_partition_is_fenced),
+    ("the_first_registration_of_a_source_wins", the_first_registration_of_a_source_wins),
+    ("a_partition_starts_once", a_partition_starts_once),
+    ("contiguous_ranges_may_share_a_commit", contiguous_ranges_may_share_a_commit),
+    ("a_table_that_does_not_fit_is_refused", a_table_that_does_not_fit_is_refused),
+    ("two_workers_racing_for_a_range_write_it_once", two_workers_racing_for_a_range_write_it_once),
+];
+
+/// Runs every case; the name of a failing one is in the panic's output.
+pub fn run(harness: &mut dyn Harness) {
+    for (name, case) in CASES {
+        tracing::info!(case = name, "conformance");
+        case(harness);
+    }
+}
+
+/// A table and a source of one case's own.
+struct Fixture {
+    lake: Box<dyn Lake>,
+    table: Table,
+    source: Source,
+}
+
+impl Fixture {
+    fn new(harness: &mut dyn Harness) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name: TableName = format!("case_{number}").parse().expect("a plain name");
+        let mut lake = harness.open();
+        let table = lake.ensure_table(&name, &shape("long")).expect("a new table is made");
+        let spec = spec(&name);
+        let starts = [(Partition(0), Offset(100)), (Partition(1), Offset(0))];
+        let source = lake.register_source(&spec, &starts).expect("a new source is registered");
+        Self { lake, table, source }
+    }
+
+    fn name(&self) -> &TableName {
+        &self.table.version.table
+    }
+
+    fn position(&mut self, partition: i32) -> Position {
+        let positions = self.lake.positions(self.source.id).expect("progress can be read");
+        let found = positions.iter().find(|(known, _)| *known == Partition(partition));
+        found.expect("the partition was started").1
+    }
+
+    fn delta(&self, partition: i32, range: OffsetRange, rows: i64) -> ProgressDelta {
+        let counts = Counts { rows, gaps: range.len() - rows, ..Counts::default() };
+        let (partition, epoch) = (Partition(partition), Epoch(0));
+        ProgressDelta { source: self.source.id, partition, epoch, range, counts }
+    }
+
+    /// A commit of one range, every offset of it a row.
+    fn rows(&self, harness: &mut dyn Harness, partition: i32, from: i64, to: i64) -> Commit {
+        let range = range(from, to);
+        let file = harness.stage(&self.table, Partition(partition), range);
+        self.commit(vec![self.delta(partition, range, range.len())], vec![file])
+    }
+
+    fn commit(&self, progress: Vec<ProgressDelta>, files: Vec<StagedFile>) -> Commit {
+        Commit::ingest(progress, files, vec![self.table.version.clone()])
+    }
+
+    fn send(&mut self, commit: &Commit) -> CommitOutcome {
+        self.lake.commit(commit).expect("the lake answers")
+    }
+}
+
+const fn range(from: i64, to: i64) -> OffsetRange {
+    OffsetRange { from: Offset(from), to: Offset(to) }
+}
+
+const fn at(epoch: i32, next_offset: i64) -> Position {
+    Position { epoch: Epoch(epoch), next_offset: Offset(next_offset) }
+}
+
+fn spec(table: &TableName) -> SourceSpec {
+    SourceSpec {
+        table: table.clone(),
+        topic: "events".to_owned(),
+        pipeline: "conformance".to_owned(),
+        cluster_id: Some("cluster".to_owned()),
+        topic_id: Some("topic".to_owned()),
+    }
+}
+
+fn shape(id_type: &str) -> TableShape {
+    let schema =
+        format!(r#"{{"type":"record","name":"R","fields":[{{"name":"id","type":"{id_type}"}}]}}"#);
+    let schema = apache_avro::Schema::parse_str(&schema).expect("a valid schema");
+    TableShape::from_avro(&schema, None).expect("a plain record has a shape")
+}
+
+fn is_committed(outcome: CommitOutcome) -> bool {
+    matches!(outcome, CommitOutcome::Committed(_))
+}
+
+fn a_commit_moves_rows_and_progress_together(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let commit = case.rows(harness, 0, 100, 150);
+
+    let outcome = case.send(&commit);
+
+    assert!(matches!(outcome, CommitOutcome::Committed(Some(_))), "{outcome:?}");
+    assert_eq!(case.position(0), at(0, 150));
+    assert_eq!(harness.count(case.name()), 50);
+}
+
+fn the_same_range_is_written_once(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let first = case.rows(harness, 0, 100, 150);
+    let zombie = case.rows(harness, 0, 100, 150);
+    assert!(is_committed(case.send(&first)));
+
+    let outcome = case.send(&zombie);
+
+    assert_eq!(outcome, CommitOutcome::Fenced);
+    assert_eq!(harness.count(case.name()), 50);
+}
+
+fn a_commit_sent_again_is_recognised(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let commit = case.rows(harness, 0, 100, 150);
+    assert!(is_committed(case.send(&commit)));
+
+    let again = case.send(&commit);
+
+    assert!(is_committed(again), "{again:?}");
+    assert_eq!(harness.count(case.name()), 50);
+}
+
+fn a_range_that_starts_elsewhere_is_fenced(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let commit = case.rows(harness, 0, 110, 150);
+
+    let outcome = case.send(&commit);
+
+    assert_eq!(outcome, CommitOutcome::Fenced);
+    assert_eq!(case.position(0), at(0, 100));
+    assert_eq!(harness.count(case.name()), 0);
+}
+
+fn an_old_epoch_is_fenced_at_the_right_offset(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let range = range(100, 110);
+    let file = harness.stage(&case.table, Partition(0), range);
+    let stale = ProgressDelta { epoch: Epoch(7), ..case.delta(0, range, 10) };
+    let commit = case.commit(vec![stale], vec![file]);
+
+    assert_eq!(case.send(&commit), CommitOutcome::Fenced);
+    assert_eq!(harness.count(case.name()), 0);
+}
+
+fn one_fenced_range_takes_the_whole_commit_back(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let (right, wrong) = (range(100, 110), range(5, 10));
+    let files = vec![
+        harness.stage(&case.table, Partition(0), right),
+        harness.stage(&case.table, Partition(1), wrong),
+    ];
+    let commit = case.commit(vec![case.delta(0, right, 10), case.delta(1, wrong, 5)], files);
+
+    assert_eq!(case.send(&commit), CommitOutcome::Fenced);
+    assert_eq!((case.position(0), case.position(1)), (at(0, 100), at(0, 0)));
+    assert_eq!(harness.count(case.name()), 0);
+}
+
+fn progress_without_rows_moves_by_the_same_rule(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let commit = case.commit(vec![case.delta(0, range(100, 130), 0)], Vec::new());
+
+    assert_eq!(case.send(&commit), CommitOutcome::Committed(None));
+    assert_eq!(case.position(0), at(0, 130));
+
+    let elsewhere = case.commit(vec![case.delta(0, range(100, 140), 0)], Vec::new());
+    assert_eq!(case.send(&elsewhere), CommitOutcome::Fenced);
+    assert_eq!(case.position(0), at(0, 130));
+}
+
+fn an_unknown_partition_is_fenced(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let commit = case.rows(harness, 9, 0, 10);
+
+    assert_eq!(case.send(&commit), CommitOutcome::Fenced);
+    assert_eq!(harness.count(case.name()), 0);
+}
+
+fn the_first_registration_of_a_source_wins(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let spec = SourceSpec { pipeline: "another".to_owned(), ..case.source.spec.clone() };
+
+    let again = harness.open().register_source(&spec, &[(Partition(0), Offset(7))]);
+
+    assert_eq!(again.expect("a known source is returned"), case.source);
+    assert_eq!(case.position(0), at(0, 100));
+}
+
+fn a_partition_starts_once(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let source = case.source.id;
+    let starts = [(Partition(2), Offset(40)), (Partition(0), Offset(7))];
+
+    case.lake.start_partitions(source, &starts).expect("a new partition is started");
+    let later = harness.open().start_partitions(source, &[(Partition(2), Offset(50))]);
+
+    later.expect("a known partition stays as it is");
+    assert_eq!((case.position(2), case.position(0)), (at(0, 40), at(0, 100)));
+}
+
+fn contiguous_ranges_may_share_a_commit(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let (first, second) = (range(100, 110), range(110, 125));
+    let files = vec![
+        harness.stage(&case.table, Partition(0), first),
+        harness.stage(&case.table, Partition(0), second),
+    ];
+    let deltas = vec![case.delta(0, first, 10), case.delta(0, second, 15)];
+    let commit = case.commit(deltas, files);
+
+    let outcome = case.send(&commit);
+
+    assert!(is_committed(outcome), "{outcome:?}");
+    assert_eq!(case.position(0), at(0, 125));
+    assert_eq!(harness.count(case.name()), 25);
+}
+
+fn a_table_that_does_not_fit_is_refused(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let name = case.name().clone();
+
+    let refused = case.lake.ensure_table(&name, &shape("string"));
+
+    let error = refused.expect_err("a string does not fit a number").to_string();
+    assert!(error.contains("id") && error.contains("BIGINT"), "{error}");
+}
+
+fn two_workers_racing_for_a_range_write_it_once(harness: &mut dyn Harness) {
+    let case = Fixture::new(harness);
+    let workers: Vec<_> = (0..2).map(|_| (harness.open(), case.rows(harness, 1, 0, 20))).collect();
+
+    let outcomes: Vec<_> = std::thread::scope(|scope| {
+        let race = |(mut lake, commit): (Box<dyn Lake>, Commit)| {
+            scope.spawn(move || {
+                loop {
+                    match lake.commit(&commit) {
+                        Ok(outcome) => return outcome,
+                        Err(error) => assert_eq!(error.kind(), crate::ErrorKind::Unavailable),
+                    }
+                }
+            })
+        };
+        let threads: Vec<_> = workers.into_iter().map(race).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    });
+
+    let committed = outcomes.iter().filter(|outcome| is_committed(**outcome)).count();
+    assert_eq!(committed, 1, "{outcomes:?}");
+    assert_eq!(harness.count(case.name()), 20);
+}
+
+/// The harness of the lake in memory.
+#[derive(Debug)]
+pub struct MemoryHarness {
+    lake: crate::MemoryLake,
+}
+
+impl MemoryHarness {
+    /// A new, empty lake.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { lake: crate::MemoryLake::new("/memory") }
+    }
+}
+
+impl Default for MemoryHarness {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Harness for MemoryHarness {
+    fn open(&mut self) -> Box<dyn Lake> {
+        Box::new(self.lake.clone())
+    }
+
+    fn stage(&mut self, table: &Table, _: Partition, range: OffsetRange) -> StagedFile {
+        staged(table, range, 1)
+    }
+
+    fn count(&mut self, table: &TableName) -> u64 {
+        let commits = self.lake.commits();
+        let files = commits.iter().flat_map(Commit::files);
+        files.filter(|file| file.table == *table).map(|file| file.rows).sum()
+    }
+}
+
+fn staged(table: &Table, range: OffsetRange, bytes: u64) -> StagedFile {
+    let path: PathBuf = table.directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
+    let rows = u64::try_from(range.len()).expect("a range of rows goes forward");
+    StagedFile { path, table: table.version.table.clone(), rows, bytes }
+}
+
+#[cfg(feature = "duckdb")]
+pub use on_duckdb::DuckLakeHarness;
+
+#[cfg(feature = "duckdb")]
+mod on_duckdb {
+    use super::{Harness, Lake, OffsetRange, Partition, StagedFile, Table, TableName, staged};
+    use crate::config::LakeConfig;
+    use crate::{Access, DuckLake};
+
+    /// The harness of a DuckLake; its files are written by DuckDB itself.
+    #[derive(Debug)]
+    pub struct DuckLakeHarness {
+        config: LakeConfig,
+    }
+
+    impl DuckLakeHarness {
+        /// Makes the lake.
+        ///
+        /// # Panics
+        /// When the lake cannot be made.
+        #[must_use]
+        pub fn new(config: LakeConfig) -> Self {
+            DuckLake::init(&config).expect("the lake is made");
+            Self { config }
+        }
+
+        fn duck_lake(&self, access: Access) -> DuckLake {
+            DuckLake::open(&self.config, access).expect("the lake opens")
+        }
+    }
+
+    impl Harness for DuckLakeHarness {
+        fn open(&mut self) -> Box<dyn Lake> {
+            Box::new(self.duck_lake(Access::Commit))
+        }
+
+        fn stage(&mut self, table: &Table, partition: Partition, range: OffsetRange) -> StagedFile {
+            let mut file = staged(table, range, 0);
+            std::fs::create_dir_all(&table.directory).expect("the data path is writable");
+            let duckdb = duckdb::Connection::open_in_memory().expect("DuckDB starts");
+            duckdb
+                .execute_batch(&format!(
+                    "COPY (SELECT o AS id, 'events' AS _kafka_topic, {partition}::INTEGER AS \
+                     _kafka_partition, o AS _kafka_offset, TIMESTAMPTZ '2026-11-01 00:00:00+00' AS \
+                     _kafka_timestamp FROM range({}, {}) t(o)) TO '{}' (FORMAT parquet)",
+                    range.from,
+                    range.to,
+                    file.path.display()
+                ))
+                .expect("DuckDB writes a Parquet file");
+            file.bytes = file.path.metadata().expect("the file was written").len();
+            file
+        }
+
+        fn count(&mut self, table: &TableName) -> u64 {
+            let mut lake = self.duck_lake(Access::Read);
+            lake.connection()
+                .and_then(|duckdb| {
+                    let sql = format!("SELECT count(*) FROM lake.{}", table.sql());
+                    Ok(duckdb.query_row(&sql, [], |row| row.get(0)).expect("the table can be read"))
+                })
+                .expect("the lake opens")
+        }
+    }
+}

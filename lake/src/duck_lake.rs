@@ -1,0 +1,339 @@
+//! The lake that DuckDB's `ducklake` extension keeps.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use crate::catalog::lock::CommitLock;
+use crate::catalog::{self, PartitionProgress, sqlite};
+use crate::commit::{Commit, CommitMessage, CommitOutcome};
+use crate::config::{CatalogLocation, LakeConfig};
+use crate::duckdb_error;
+use crate::error::{LakeError, Result};
+use crate::lake::{Lake, Source, SourceSpec, Table, TableVersion};
+use crate::position::{Offset, Partition, Position, SourceId};
+use crate::session::{Access, LAKE, Session, quote};
+use crate::table::{EVENT_DATE, TableName, TableShape, diff};
+
+/// How often a table's shape is read again when an ALTER comes in between.
+const SHAPE_READS: usize = 5;
+
+/// One process's view of a DuckLake.
+pub struct DuckLake {
+    config: LakeConfig,
+    access: Access,
+    /// None after DuckDB broke; the next call opens a new instance.
+    session: Option<Session>,
+    pub(crate) lock: CommitLock,
+    /// The newest position that this process knows to be committed.
+    committed: HashMap<(SourceId, Partition), Position>,
+}
+
+impl DuckLake {
+    /// Makes the lake and our tables in its catalog, unless they are there.
+    pub fn init(config: &LakeConfig) -> Result<()> {
+        let mut config = config.clone();
+        if let CatalogLocation::Sqlite(path) = &config.catalog {
+            let directory = path.parent().unwrap_or(path);
+            std::fs::create_dir_all(directory).map_err(|error| {
+                LakeError::invalid(format!(
+                    "create the catalog's directory: path=`{}`",
+                    directory.display()
+                ))
+                .because(error)
+            })?;
+            if config.data_path.is_none() && !path.exists() {
+                config.data_path = Some(default_data_path(path));
+            }
+            sqlite::prepare_file(path)?;
+        }
+        let session = Session::open(&config, Access::Commit, true)?;
+        set_options(&session)?;
+        // Our own tables are made by other means than DuckDB, which must not have a SQLite file
+        // attached meanwhile.
+        drop(session);
+        catalog::install(&config)
+    }
+
+    /// Attaches a lake that `init` made.
+    pub fn open(config: &LakeConfig, access: Access) -> Result<Self> {
+        let session = Session::open(config, access, false)?;
+        catalog::check_layout(&session)?;
+        Ok(Self {
+            config: config.clone(),
+            access,
+            session: Some(session),
+            lock: CommitLock::new(config),
+            committed: HashMap::new(),
+        })
+    }
+
+    /// All sources of the lake.
+    pub fn sources(&mut self) -> Result<Vec<Source>> {
+        catalog::sources(self.session()?)
+    }
+
+    /// The progress of a source's partitions as `status` shows it.
+    pub fn progress(&mut self, source: SourceId) -> Result<Vec<PartitionProgress>> {
+        catalog::progress(self.session()?, source)
+    }
+
+    /// The DuckDB connection with the lake attached as `lake`, for the user's own queries.
+    pub fn connection(&mut self) -> Result<&duckdb::Connection> {
+        Ok(self.session()?.connection())
+    }
+
+    /// The table as it stands, or None.
+    pub fn find_table(&mut self, table: &TableName) -> Result<Option<Table>> {
+        let session = self.session()?;
+        for _ in 0..SHAPE_READS {
+            let Some(before) = read_layout(session, table)? else { return Ok(None) };
+            let shape = read_shape(session, table)?;
+            if read_layout(session, table)?.is_some_and(|after| after.0 == before.0) {
+                let (changed_at, directory) = before;
+                let version = TableVersion { table: table.clone(), changed_at };
+                return Ok(Some(Table { version, shape, directory }));
+            }
+        }
+        Err(LakeError::unavailable(format!("the table is being altered: table=`{table}`")))
+    }
+
+    /// The session, opened again if DuckDB broke.
+    pub(crate) fn session(&mut self) -> Result<&Session> {
+        if self.session.is_none() {
+            self.session = Some(Session::open(&self.config, self.access, false)?);
+        }
+        Ok(self.session.as_ref().expect("opened above"))
+    }
+
+    /// Session and lock together.
+    pub(crate) fn session_and_lock(&mut self) -> Result<(&Session, &mut CommitLock)> {
+        self.session()?;
+        let session = self.session.as_ref().expect("opened above");
+        Ok((session, &mut self.lock))
+    }
+
+    /// Gives DuckDB up after an error that leaves the instance unusable.
+    pub(crate) fn note_error(&mut self, text: &str) {
+        if duckdb_error::is_instance_broken(text) {
+            tracing::error!(error = text, "DuckDB broke, opening a new instance");
+            self.session = None;
+        }
+    }
+
+    /// Remembers what is committed, to notice a catalog that went back in time.
+    pub(crate) fn note_committed(&mut self, commit: &Commit) {
+        for delta in commit.progress() {
+            self.committed.insert((delta.source, delta.partition), delta.after());
+        }
+    }
+
+    /// A catalog restored to an older state reuses snapshot and table ids, and DuckDB caches by id:
+    /// progress behind what this process saw committed calls for a new instance.
+    fn check_time_travel(&mut self, source: SourceId, positions: &[(Partition, Position)]) {
+        let went_back = positions.iter().any(|(partition, now)| {
+            self.committed.get(&(source, *partition)).is_some_and(|seen| {
+                now.epoch < seen.epoch
+                    || now.epoch == seen.epoch && now.next_offset < seen.next_offset
+            })
+        });
+        if went_back {
+            tracing::error!(
+                %source,
+                "the catalog is older than what this process committed; was it restored?"
+            );
+            self.session = None;
+            self.committed.retain(|(of, _), _| *of != source);
+        }
+    }
+}
+
+impl Lake for DuckLake {
+    fn ensure_table(&mut self, table: &TableName, wanted: &TableShape) -> Result<Table> {
+        if self.find_table(table)?.is_none() {
+            let sql = create_table_sql(table, wanted);
+            let created = self.session()?.execute(&sql);
+            if let Err(error) = &created {
+                // Another worker may have been first; what matters is what is there now.
+                let _ = self.session()?.execute("ROLLBACK");
+                self.note_error(&error.to_string());
+            }
+            if let (Err(error), None) = (created, self.find_table(table)?) {
+                return Err(LakeError::unavailable(format!("create the table: table=`{table}`"))
+                    .because(error));
+            }
+        }
+        let found = self.find_table(table)?.ok_or_else(|| {
+            LakeError::unavailable(format!("the table was dropped meanwhile: table=`{table}`"))
+        })?;
+        let difference = diff(&found.shape, wanted);
+        if difference.fits() {
+            return Ok(found);
+        }
+        Err(LakeError::invalid(format!(
+            "the table does not fit the topic's schema; alter it, or name another with --table: \
+             table=`{table}` {difference}"
+        )))
+    }
+
+    fn register_source(
+        &mut self,
+        spec: &SourceSpec,
+        starts: &[(Partition, Offset)],
+    ) -> Result<Source> {
+        if let Some(found) = catalog::find_source(self.session()?, spec)? {
+            return Ok(found);
+        }
+        let (session, lock) = self.session_and_lock()?;
+        let guard = lock.acquire(session)?;
+        let inserted = catalog::insert_source(session, spec, starts);
+        if inserted.is_err() {
+            let _ = session.execute("ROLLBACK");
+        }
+        drop(guard);
+        if let Some(found) = catalog::find_source(session, spec)? {
+            return Ok(found);
+        }
+        let failed = LakeError::unavailable(format!(
+            "register the source: table=`{}` topic=`{}`",
+            spec.table, spec.topic
+        ));
+        Err(match inserted {
+            Err(error) => failed.because(error),
+            Ok(()) => failed,
+        })
+    }
+
+    fn start_partitions(&mut self, source: SourceId, starts: &[(Partition, Offset)]) -> Result<()> {
+        let (session, lock) = self.session_and_lock()?;
+        let guard = lock.acquire(session)?;
+        // One message each: a partition that another worker started meanwhile is refused, and must
+        // not take the others with it.
+        for start in starts {
+            let message = CommitMessage::start(source, std::slice::from_ref(start));
+            if let Err(error) = catalog::post(session, &message) {
+                tracing::debug!(%source, partition = %start.0, %error, "start was not taken");
+            }
+        }
+        drop(guard);
+        let known = self.positions(source)?;
+        let missing =
+            starts.iter().find(|(p, _)| known.iter().all(|(partition, _)| partition != p));
+        match missing {
+            None => Ok(()),
+            Some((partition, _)) => Err(LakeError::unavailable(format!(
+                "start a partition: source=`{source}` partition=`{partition}`"
+            ))),
+        }
+    }
+
+    fn positions(&mut self, source: SourceId) -> Result<Vec<(Partition, Position)>> {
+        let read = catalog::progress(self.session()?, source);
+        if let Err(error) = &read {
+            self.note_error(&error.chain());
+        }
+        let positions: Vec<_> = read?.into_iter().map(|p| (p.partition, p.position)).collect();
+        self.check_time_travel(source, &positions);
+        Ok(positions)
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome> {
+        crate::transaction::commit(self, commit)
+    }
+}
+
+/// Beside the catalog, as DuckLake itself does it.
+fn default_data_path(catalog: &std::path::Path) -> PathBuf {
+    let mut path = catalog.as_os_str().to_owned();
+    path.push(".files");
+    path.into()
+}
+
+/// The options that a lake needs to be filled by Ducktide.
+///
+/// Inlined nested data is corrupted on both catalogs (duckdb/ducklake#1435), so nothing is inlined.
+/// The retention is DuckLake's own setting; the compactor reads it.
+fn set_options(session: &Session) -> Result<()> {
+    let options = [
+        ("data_inlining_row_limit", "0"),
+        ("parquet_compression", "zstd"),
+        ("expire_older_than", "7 days"),
+        ("delete_older_than", "2 days"),
+    ];
+    let set = |(name, value): (&str, &str)| {
+        session.execute(&format!("CALL {LAKE}.set_option({}, {})", quote(name), quote(value)))
+    };
+    options
+        .into_iter()
+        .try_for_each(set)
+        .map_err(|error| LakeError::unavailable("set the lake's options").because(error))
+}
+
+/// Table and partition key in one transaction: nobody sees the table without its key.
+fn create_table_sql(table: &TableName, wanted: &TableShape) -> String {
+    let name = format!("{LAKE}.{}", table.sql());
+    let schema = crate::table::quote_identifier(&table.schema);
+    let partitioned = if wanted.is_partitioned() {
+        format!("ALTER TABLE {name} SET PARTITIONED BY ({EVENT_DATE});")
+    } else {
+        String::new()
+    };
+    format!(
+        "BEGIN; CREATE SCHEMA IF NOT EXISTS {LAKE}.{schema}; CREATE TABLE {name} ({}); {partitioned} COMMIT",
+        wanted.sql()
+    )
+}
+
+fn read_shape(session: &Session, table: &TableName) -> Result<TableShape> {
+    let context = || format!("read the table's columns: table=`{table}`");
+    let rows = session
+        .rows(&format!(
+            "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = '{LAKE}' \
+             AND schema_name = {} AND table_name = {} ORDER BY column_index",
+            quote(&table.schema),
+            quote(&table.table)
+        ))
+        .map_err(|error| LakeError::unavailable(context()).because(error))?;
+    let columns = rows.into_iter().map(|row| {
+        let mut values = row.into_iter().map(Option::unwrap_or_default);
+        (values.next().unwrap_or_default(), values.next().unwrap_or_default())
+    });
+    TableShape::from_described(columns)
+        .map_err(|error| LakeError::invalid(context()).because(error))
+}
+
+/// The snapshot of the table's newest change of columns or partition key, and its directory.
+fn read_layout(session: &Session, table: &TableName) -> Result<Option<(i64, PathBuf)>> {
+    let native = |name: &str| session.native_table(name);
+    let sql = format!(
+        "SELECT (SELECT max(s) FROM ( \
+           SELECT begin_snapshot AS s FROM {columns} c WHERE c.table_id = t.table_id \
+           UNION ALL SELECT end_snapshot FROM {columns} c WHERE c.table_id = t.table_id \
+           UNION ALL SELECT begin_snapshot FROM {keys} p WHERE p.table_id = t.table_id \
+           UNION ALL SELECT end_snapshot FROM {keys} p WHERE p.table_id = t.table_id) AS changes), \
+         (SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL) AS data_path, \
+         s.path AS schema_path, t.path AS table_path \
+         FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
+         WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL \
+         AND s.schema_name = {schema} AND t.table_name = {table}",
+        columns = native("ducklake_column"),
+        keys = native("ducklake_partition_info"),
+        metadata = native("ducklake_metadata"),
+        tables = native("ducklake_table"),
+        schemas = native("ducklake_schema"),
+        schema = quote(&table.schema),
+        table = quote(&table.table),
+    );
+    let Some(row) = session.catalog_rows(&sql)?.into_iter().next() else { return Ok(None) };
+    let mut values = row.into_iter();
+    let changed_at = catalog::parse(values.next().flatten())?;
+    // Joining an absolute path replaces what came before it, as DuckLake means it.
+    let directory = values.flatten().fold(PathBuf::new(), |path, part| path.join(part));
+    Ok(Some((changed_at, directory)))
+}
+
+impl DuckLake {
+    /// The version of a table's columns as it is now; None when the table is gone.
+    pub(crate) fn table_version(&mut self, table: &TableName) -> Result<Option<i64>> {
+        Ok(read_layout(self.session()?, table)?.map(|(changed_at, _)| changed_at))
+    }
+}

@@ -1,0 +1,110 @@
+//! What a lake can do for a worker, whichever lake it is.
+
+use std::path::PathBuf;
+
+use crate::commit::{Commit, CommitOutcome};
+use crate::error::{LakeError, Result};
+use crate::position::{Offset, Partition, Position, SourceId};
+use crate::table::{TableName, TableShape};
+
+/// A table as it stands, for writing files that fit it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The table's version, which a commit must name.
+    pub version: TableVersion,
+    /// Its columns, in the table's order.
+    pub shape: TableShape,
+    /// The absolute directory of its files.
+    pub directory: PathBuf,
+}
+
+/// The version of one table's columns: any ALTER changes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableVersion {
+    /// The table.
+    pub table: TableName,
+    /// The newest snapshot that added, changed or removed a column or its partition key.
+    pub changed_at: i64,
+}
+
+/// What a source is: a topic that fills a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceSpec {
+    /// The table.
+    pub table: TableName,
+    /// The Kafka topic.
+    pub topic: String,
+    /// A label for people.
+    pub pipeline: String,
+    /// The Kafka cluster's id, when the broker tells one.
+    pub cluster_id: Option<String>,
+    /// The topic's id: a topic that was deleted and made again has another.
+    pub topic_id: Option<String>,
+}
+
+/// A registered source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// The catalog's number for it.
+    pub id: SourceId,
+    /// What was registered first.
+    pub spec: SourceSpec,
+}
+
+impl Source {
+    /// Refuses a topic that is not the one which was registered: offsets of another cluster or of a
+    /// topic that was made again mean other records.
+    pub fn check_identity(&self, seen: &SourceSpec) -> Result<()> {
+        let differs = |was: &Option<String>, is: &Option<String>| matches!((was, is), (Some(was), Some(is)) if was != is);
+        let (what, was, is) = if differs(&self.spec.topic_id, &seen.topic_id) {
+            ("the topic was deleted and made again", &self.spec.topic_id, &seen.topic_id)
+        } else if differs(&self.spec.cluster_id, &seen.cluster_id) {
+            (
+                "the bootstrap servers lead to another Kafka cluster",
+                &self.spec.cluster_id,
+                &seen.cluster_id,
+            )
+        } else {
+            return Ok(());
+        };
+        Err(LakeError::invalid(format!(
+            "{what}, so its offsets are not those that the lake knows; \
+             load it into a table of its own with --table: topic=`{}` registered=`{}` seen=`{}`",
+            self.spec.topic,
+            was.as_deref().unwrap_or_default(),
+            is.as_deref().unwrap_or_default()
+        )))
+    }
+}
+
+/// A lake that takes commits.
+///
+/// Two implementations pass one conformance suite (`conformance`): [`DuckLake`](crate::DuckLake)
+/// and [`MemoryLake`](crate::MemoryLake).
+pub trait Lake: Send {
+    /// Makes the table if it is missing, and returns it. A table that the wanted shape does not fit
+    /// is refused, with the list of differences.
+    fn ensure_table(&mut self, table: &TableName, wanted: &TableShape) -> Result<Table>;
+
+    /// Registers a source unless it is registered, with the first positions of the partitions that
+    /// exist now, in one transaction. Returns what holds: an earlier registration wins.
+    fn register_source(
+        &mut self,
+        spec: &SourceSpec,
+        starts: &[(Partition, Offset)],
+    ) -> Result<Source>;
+
+    /// Gives partitions that the lake does not know their first position. Read progress afterwards:
+    /// another worker's decision may hold.
+    fn start_partitions(&mut self, source: SourceId, starts: &[(Partition, Offset)]) -> Result<()>;
+
+    /// Where the partitions of a source stand, read in a new transaction.
+    fn positions(&mut self, source: SourceId) -> Result<Vec<(Partition, Position)>>;
+
+    /// Applies rows and progress together, or neither.
+    ///
+    /// An error of kind [`Unavailable`](crate::ErrorKind::Unavailable) says that progress could not
+    /// be read, or stands where the commit starts: call again with the same commit. Whether an
+    /// earlier attempt arrives after all does not matter, the catalog applies one of them.
+    fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome>;
+}

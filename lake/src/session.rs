@@ -1,0 +1,228 @@
+//! One DuckDB instance with the lake attached as `lake`.
+
+use std::path::{Path, PathBuf};
+
+use duckdb::{Config, Connection};
+
+use crate::config::{CatalogLocation, LakeConfig};
+use crate::duckdb_error;
+use crate::error::{LakeError, Result};
+
+/// The name under which the lake is attached.
+pub(crate) const LAKE: &str = "lake";
+
+/// Whose limits a session gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A worker's commits: short limits in PostgreSQL, so that a dead client between two statements
+    /// does not hold every other writer up.
+    Commit,
+    /// A reader: may idle in its transaction while DuckDB scans, and cannot write.
+    Read,
+}
+
+/// One DuckDB instance. DuckDB reconnects to PostgreSQL by itself; after an internal error of DuckDB
+/// the instance is unusable and a new session must be opened.
+pub(crate) struct Session {
+    connection: Connection,
+    catalog: CatalogLocation,
+    metadata_schema: String,
+}
+
+impl Session {
+    /// Attaches a lake that exists, or makes it when `create` is set.
+    pub(crate) fn open(config: &LakeConfig, access: Access, create: bool) -> Result<Self> {
+        let connection = open_duckdb()?;
+        let session = Self {
+            connection,
+            catalog: config.catalog.clone(),
+            metadata_schema: config.metadata_schema.clone(),
+        };
+        if let (CatalogLocation::Sqlite(path), false) = (&config.catalog, create)
+            && !path.is_file()
+        {
+            // DuckDB would leave an empty file behind.
+            return Err(LakeError::invalid(format!(
+                "there is no lake; make it with `ducktide init`: catalog=`{}`",
+                config.catalog
+            )));
+        }
+        session.load_extensions(config.extension_dir.as_deref())?;
+        session.attach(config, access, create)?;
+        Ok(session)
+    }
+
+    /// Runs statements that return nothing of interest.
+    pub(crate) fn execute(&self, sql: &str) -> duckdb::Result<()> {
+        self.connection.execute_batch(sql)
+    }
+
+    /// The DuckDB connection, for queries of the caller's own.
+    pub(crate) const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Runs a query in the catalog database's own SQL dialect, in a transaction of its own, and
+    /// returns every value as text.
+    ///
+    /// The transaction is explicit because `sqlite_query` keeps the handle of the transaction in
+    /// which it was prepared; without one that has ended before the query runs.
+    pub(crate) fn catalog_rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+        let function = match self.catalog {
+            CatalogLocation::Sqlite(_) => "sqlite_query",
+            CatalogLocation::Postgres(_) => "postgres_query",
+        };
+        let sql = format!(
+            "SELECT COLUMNS(*)::VARCHAR FROM {function}('__ducklake_metadata_{LAKE}', {})",
+            quote(sql)
+        );
+        let read = self.execute("BEGIN").and_then(|()| self.rows(&sql));
+        let ended = self.execute(if read.is_ok() { "COMMIT" } else { "ROLLBACK" });
+        read.and_then(|rows| ended.map(|()| rows))
+            .map_err(|error| LakeError::unavailable("read the catalog").because(error))
+    }
+
+    /// Runs a query and returns every value as text.
+    pub(crate) fn rows(&self, sql: &str) -> duckdb::Result<Vec<Vec<Option<String>>>> {
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let columns = row.as_ref().column_count();
+            found.push((0..columns).map(|i| row.get(i)).collect::<duckdb::Result<_>>()?);
+        }
+        Ok(found)
+    }
+
+    /// A table of ours as DuckDB names it. The schema is always written: without it DuckDB reads
+    /// `public`, which may be another lake's.
+    pub(crate) fn catalog_table(&self, name: &str) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => format!("__ducklake_metadata_{LAKE}.{name}"),
+            CatalogLocation::Postgres(_) => {
+                format!("__ducklake_metadata_{LAKE}.{}.{name}", self.metadata_schema)
+            }
+        }
+    }
+
+    /// A catalog table as the catalog database itself names it.
+    pub(crate) fn native_table(&self, name: &str) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => name.to_owned(),
+            CatalogLocation::Postgres(_) => format!("{}.{name}", self.metadata_schema),
+        }
+    }
+
+    /// The end of a text, in the catalog database's dialect.
+    pub(crate) fn last_characters(&self, column: &str, count: usize) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => format!("substr({column}, -{count})"),
+            CatalogLocation::Postgres(_) => format!("right({column}, {count})"),
+        }
+    }
+
+    fn load_extensions(&self, directory: Option<&Path>) -> Result<()> {
+        let catalog_extension = match self.catalog {
+            CatalogLocation::Sqlite(_) => "sqlite_scanner",
+            CatalogLocation::Postgres(_) => "postgres_scanner",
+        };
+        let directory = directory.map(Path::to_path_buf).or_else(bundled_extensions);
+        for name in ["ducklake", catalog_extension] {
+            let sql = match &directory {
+                Some(path) => {
+                    let file = path.join(format!("{name}.duckdb_extension"));
+                    format!("LOAD {}", quote(&file.to_string_lossy()))
+                }
+                None => format!("INSTALL {name}; LOAD {name}"),
+            };
+            self.execute(&sql).map_err(|error| {
+                LakeError::invalid(format!(
+                    "load the DuckDB extension; put its file into --extension-dir: extension=`{name}`"
+                ))
+                .because(error)
+            })?;
+        }
+        Ok(())
+    }
+
+    fn attach(&self, config: &LakeConfig, access: Access, create: bool) -> Result<()> {
+        let mut options = vec![format!("CREATE_IF_NOT_EXISTS {create}")];
+        if let Some(path) = &config.data_path {
+            options.push(format!("DATA_PATH {}", quote(&format!("{}/", path.display()))));
+        }
+        if access == Access::Read {
+            options.push("READ_ONLY".to_owned());
+        }
+        let target = match &config.catalog {
+            CatalogLocation::Sqlite(path) => format!("ducklake:sqlite:{}", path.display()),
+            CatalogLocation::Postgres(url) => {
+                options.push(format!("METADATA_SCHEMA {}", quote(&config.metadata_schema)));
+                format!("ducklake:postgres:{}", with_limits(url, access))
+            }
+        };
+        let sql = format!("ATTACH {} AS {LAKE} ({})", quote(&target), options.join(", "));
+        self.execute(&sql).map_err(|error| duckdb_error::attach(config, &error))?;
+        // DuckLake's own retries only cover the race for the next snapshot id. They stay few and
+        // flat (10 x 5 ms): its backoff has no cap, and the outer retry is ours.
+        self.execute(
+            "SET ducklake_max_retry_count = 10; SET ducklake_retry_wait_ms = 5; \
+             SET ducklake_retry_backoff = 1.0; SET TimeZone = 'UTC'",
+        )
+        .map_err(|error| LakeError::invalid("set DuckLake's retries").because(error))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Without DETACH a closed connection leaks some megabytes (measured on 1.5.5). It fails when
+        // the instance is broken or was never attached; nothing is left to do then.
+        let _ = self.connection.execute_batch(&format!("ROLLBACK; DETACH {LAKE}"));
+        let _ = self.connection.execute_batch(&format!("DETACH {LAKE}"));
+    }
+}
+
+/// SQL text in quotes.
+pub(crate) fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn open_duckdb() -> Result<Connection> {
+    // Reading Parquet footers and writing catalog rows needs little; the worker's own memory
+    // budget is elsewhere (invariant I9).
+    let config = Config::default()
+        .max_memory("256MB")
+        .and_then(|config| config.threads(1))
+        .and_then(|config| config.with("autoinstall_known_extensions", "false"));
+    config
+        .and_then(Connection::open_in_memory_with_flags)
+        .map_err(|error| LakeError::invalid("start DuckDB").because(error))
+}
+
+/// The extension files that an installation or the workspace carries.
+fn bundled_extensions() -> Option<PathBuf> {
+    let program = std::env::current_exe().ok()?;
+    let beside = program.parent()?.join("extensions");
+    let installed = program.parent()?.parent()?.join("lib/ducktide/extensions");
+    let workspace =
+        program.ancestors().skip(2).take(4).map(|path| path.join(".ducktide/extensions"));
+    [beside, installed]
+        .into_iter()
+        .chain(workspace)
+        .find(|path| path.join("ducklake.duckdb_extension").is_file())
+}
+
+/// The URL with keepalives and with PostgreSQL's limits for the role (hazards: one dead client
+/// between two statements must not block every writer; a reader idles while DuckDB works).
+fn with_limits(url: &str, access: Access) -> String {
+    let network = "keepalives=1&keepalives_idle=10&keepalives_interval=5&keepalives_count=3\
+                   &tcp_user_timeout=20000&connect_timeout=5&application_name=ducktide";
+    let limits = match access {
+        Access::Commit => {
+            "&options=-c%20idle_in_transaction_session_timeout%3D30s\
+             %20-c%20lock_timeout%3D15s%20-c%20statement_timeout%3D30s"
+        }
+        Access::Read => "",
+    };
+    let separator = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{separator}{network}{limits}")
+}

@@ -1,0 +1,146 @@
+//! Whether an existing table can take the rows of a wanted shape.
+
+use std::fmt;
+
+use super::{Column, ColumnType, TableShape};
+
+/// What keeps a table from taking rows of a wanted shape; nothing if both lists are empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Difference {
+    /// Columns, or fields of a STRUCT by their path, that the table lacks.
+    pub missing: Vec<Column>,
+    /// Columns that both have, with types that do not go together.
+    pub unfit: Vec<Unfit>,
+}
+
+/// A column whose values the table cannot hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfit {
+    /// The column's name, or the path of a STRUCT's field.
+    pub column: String,
+    /// The type that the table has.
+    pub table: ColumnType,
+    /// The type that the record's values have.
+    pub wanted: ColumnType,
+}
+
+impl Difference {
+    /// Whether the table can take the rows as it is.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        self.missing.is_empty() && self.unfit.is_empty()
+    }
+}
+
+/// Compares an existing table with the shape that a schema wants. Pure.
+///
+/// | table | wanted | answer |
+/// |---|---|---|
+/// | column | no such column | fits: the rows have NULL there |
+/// | no such column | column | missing |
+/// | T | T | fits |
+/// | JSON | any type | fits: values are written as JSON |
+/// | DECIMAL(P, s) | DECIMAL(p, s), p ≤ P | fits: no digit is lost |
+/// | T\[\], MAP(VARCHAR, T) | the same of U | as T and U |
+/// | STRUCT | STRUCT | as tables, field by field |
+/// | T | any other type | does not fit |
+///
+/// Names are compared without regard to case, and order is of no account: files are registered by
+/// their columns' names.
+#[must_use]
+pub fn diff(table: &TableShape, wanted: &TableShape) -> Difference {
+    let mut difference = Difference::default();
+    difference.compare_columns("", &table.columns, &wanted.columns);
+    difference
+}
+
+impl Difference {
+    fn compare_columns(&mut self, parent: &str, table: &[Column], wanted: &[Column]) {
+        for column in wanted {
+            let path = format!("{parent}{}", column.name);
+            match table.iter().find(|candidate| candidate.is_named(&column.name)) {
+                Some(found) => self.compare(&path, &found.column_type, &column.column_type),
+                None => self.missing.push(Column::new(&path, column.column_type.clone())),
+            }
+        }
+    }
+
+    fn compare(&mut self, path: &str, table: &ColumnType, wanted: &ColumnType) {
+        use ColumnType::{Decimal, Json, List, Map, Struct};
+        match (table, wanted) {
+            (Json, _) => {}
+            (Decimal { precision, scale }, Decimal { precision: p, scale: s })
+                if p <= precision && s == scale => {}
+            (List(table), List(wanted)) | (Map(table), Map(wanted)) => {
+                self.compare(path, table, wanted);
+            }
+            (Struct(table), Struct(wanted)) => {
+                self.compare_columns(&format!("{path}."), table, wanted);
+            }
+            _ if table == wanted => {}
+            _ => self.unfit.push(Unfit {
+                column: path.to_owned(),
+                table: table.clone(),
+                wanted: wanted.clone(),
+            }),
+        }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let missing = self.missing.iter().map(|Column { name, column_type }| {
+            format!("column is missing column=`{name}` wanted=`{column_type}`")
+        });
+        let unfit = self.unfit.iter().map(|Unfit { column, table, wanted }| {
+            format!("type does not fit column=`{column}` table=`{table}` wanted=`{wanted}`")
+        });
+        f.write_str(&missing.chain(unfit).collect::<Vec<_>>().join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compare(table: &[(&str, &str)], wanted: &[(&str, &str)]) -> Difference {
+        let shape =
+            |columns: &[(&str, &str)]| TableShape::from_described(columns.iter().copied()).unwrap();
+        diff(&shape(table), &shape(wanted))
+    }
+
+    #[test]
+    fn every_line_of_the_truth_table_holds() {
+        let fits = |table, wanted| compare(&[("x", table)], &[("X", wanted)]).fits();
+
+        assert!(compare(&[("x", "BIGINT"), ("y", "DATE")], &[("x", "BIGINT")]).fits());
+        assert!(!compare(&[("y", "BIGINT")], &[("x", "BIGINT")]).fits());
+        assert!(fits("TIMESTAMP WITH TIME ZONE", "TIMESTAMPTZ"));
+        assert!(fits("JSON", "STRUCT(a BIGINT[])"));
+        assert!(fits("DECIMAL(9,2)", "DECIMAL(4,2)"));
+        assert!(!fits("DECIMAL(4,2)", "DECIMAL(9,2)"));
+        assert!(!fits("DECIMAL(9,3)", "DECIMAL(4,2)"));
+        assert!(fits("DECIMAL(9,2)[]", "DECIMAL(4,2)[]"));
+        assert!(fits("MAP(VARCHAR, JSON)", "MAP(VARCHAR, BIGINT)"));
+        assert!(fits("STRUCT(a BIGINT, b DATE)", "STRUCT(A BIGINT)"));
+        assert!(!fits("STRUCT(a BIGINT)", "STRUCT(a BIGINT, b DATE)"));
+        assert!(!fits("BIGINT", "DOUBLE"));
+        assert!(!fits("VARCHAR", "JSON"));
+    }
+
+    #[test]
+    fn all_differences_are_listed_with_paths_and_both_types() {
+        let difference = compare(
+            &[("a", "BIGINT"), ("s", "STRUCT(x VARCHAR)")],
+            &[("a", "DOUBLE"), ("s", "STRUCT(x DATE, y UUID)"), ("b", "JSON")],
+        );
+
+        assert_eq!(
+            difference.to_string(),
+            "column is missing column=`s.y` wanted=`UUID`; \
+             column is missing column=`b` wanted=`JSON`; \
+             type does not fit column=`a` table=`BIGINT` wanted=`DOUBLE`; \
+             type does not fit column=`s.x` table=`VARCHAR` wanted=`DATE`"
+        );
+    }
+}

@@ -1,0 +1,23 @@
+//! What a DuckLake table looks like, and how an Avro record schema becomes one. Pure: no DuckDB here.
+//!
+//! Data meets the files in this order: [`AvroType`] is a writer's schema with every name resolved,
+//! [`ColumnType`] the DuckLake type it becomes, [`TableShape`] the whole table, and [`diff`] says
+//! whether a table that exists already can take the rows of a shape that is wanted.
+
+mod avro_type;
+mod column_type;
+mod difference;
+mod error;
+mod name;
+mod parse;
+mod shape;
+
+pub use avro_type::{AvroField, AvroType, BytesEncoding, TimeUnit, UuidEncoding};
+pub use column_type::ColumnType;
+pub use difference::{Difference, Unfit, diff};
+pub use error::ShapeError;
+pub use name::{InvalidTableName, TableName, quote_identifier};
+pub use shape::{
+    Column, EVENT_DATE, KAFKA_COLUMNS, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC,
+    TableShape,
+};

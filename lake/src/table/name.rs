@@ -1,0 +1,96 @@
+//! Names of tables, and how they are written in SQL.
+
+use std::{fmt, str::FromStr};
+
+use thiserror::Error;
+
+/// The schema that DuckDB uses when a table's name has none.
+const DEFAULT_SCHEMA: &str = "main";
+
+/// A table's name with its schema. The catalog is always the attached lake.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TableName {
+    /// The schema; `main` where none was given.
+    pub schema: String,
+    /// The table within the schema.
+    pub table: String,
+}
+
+/// The text is not `table` or `schema.table`.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error(
+    "table name must be `table` or `schema.table`, of letters, digits, `_` and `-` name=`{name}`"
+)]
+pub struct InvalidTableName {
+    name: String,
+}
+
+impl TableName {
+    /// Names the table in SQL, both parts quoted.
+    #[must_use]
+    pub fn sql(&self) -> String {
+        format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.table))
+    }
+}
+
+impl FromStr for TableName {
+    type Err = InvalidTableName;
+
+    fn from_str(name: &str) -> Result<Self, InvalidTableName> {
+        let (schema, table) = name.split_once('.').unwrap_or((DEFAULT_SCHEMA, name));
+        if is_path_safe(schema) && is_path_safe(table) {
+            Ok(Self { schema: schema.to_owned(), table: table.to_owned() })
+        } else {
+            Err(InvalidTableName { name: name.to_owned() })
+        }
+    }
+}
+
+/// Whether DuckLake uses the name unchanged as a directory; then our files lie where it expects them.
+fn is_path_safe(name: &str) -> bool {
+    !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.table)
+    }
+}
+
+/// Writes an identifier as SQL that means it and nothing else.
+#[must_use]
+pub fn quote_identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_without_a_schema_is_in_main() {
+        let name: TableName = "events".parse().unwrap();
+
+        assert_eq!(name.to_string(), "main.events");
+        assert_eq!(name.sql(), r#""main"."events""#);
+    }
+
+    #[test]
+    fn a_qualified_name_keeps_its_schema() {
+        let name: TableName = "raw.events".parse().unwrap();
+
+        assert_eq!((name.schema.as_str(), name.table.as_str()), ("raw", "events"));
+    }
+
+    #[test]
+    fn names_that_could_leave_the_data_path_are_refused() {
+        for name in ["", ".", "a.", ".b", "a.b.c", "../x", "a/b", "a\"b", "a b"] {
+            assert!(name.parse::<TableName>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_quote_inside_an_identifier_is_doubled() {
+        assert_eq!(quote_identifier("a\"b"), "\"a\"\"b\"");
+    }
+}

@@ -1,0 +1,204 @@
+//! The commit protocol: files and progress enter the lake in one catalog transaction, once.
+//!
+//! The worker's files are registered, the message that names the ranges is set, and COMMIT inserts
+//! it into `ducklake_snapshot_changes`, where a trigger compares-and-swaps progress. Whatever the
+//! catalog refuses takes the rows with it.
+//!
+//! What happened is never read from an error's text. After every COMMIT that did not say ok, a new
+//! transaction reads progress:
+//!
+//! | progress of the ranges | our files registered | it means |
+//! |---|---|---|
+//! | all at `(epoch, from)` | - | not applied so far: the same commit may be sent again |
+//! | all at `(epoch, to)` | all | applied: the answer was lost |
+//! | anything else | - | fenced: another worker or an operator moved progress |
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::catalog::{self, PartitionProgress};
+use crate::commit::{Commit, CommitOutcome, ProgressDelta};
+use crate::duck_lake::DuckLake;
+use crate::duckdb_error::is_refusal;
+use crate::error::{LakeError, Result};
+use crate::position::{Position, SnapshotId};
+use crate::session::{LAKE, Session, quote};
+use crate::staged_file::StagedFile;
+use crate::storage;
+use crate::table::TableName;
+
+/// Who wrote a snapshot, in DuckLake's own words: `snapshots().author`.
+const AUTHOR: &str = "ducktide-consumer";
+
+/// Sends a commit once, and finds out how it ended.
+pub(crate) fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
+    if let Err(error) = storage::make_durable(commit.files()) {
+        tracing::error!(%error, "staged files cannot be made durable, the batch is written again");
+        return Ok(CommitOutcome::FilesUnusable);
+    }
+    if table_changed(lake, commit)? {
+        return Ok(CommitOutcome::TableChanged);
+    }
+    let (session, lock) = lake.session_and_lock()?;
+    let sent = {
+        let _guard = lock.acquire(session)?;
+        send(session, commit)
+    };
+    if let Err(error) = &sent {
+        lake.note_error(&error.to_string());
+    }
+    let outcome = match sent {
+        Ok(()) => confirm(lake, commit),
+        Err(error) => resolve(lake, commit, &error),
+    };
+    if let Ok(CommitOutcome::Committed(_)) = outcome {
+        lake.note_committed(commit);
+    }
+    outcome
+}
+
+/// Whether a table's columns are no longer those that the files were written for. Such files are
+/// never registered: with `allow_missing` statistics, and so query results, would be wrong.
+fn table_changed(lake: &mut DuckLake, commit: &Commit) -> Result<bool> {
+    for version in commit.table_versions() {
+        if lake.table_version(&version.table)? != Some(version.changed_at) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// One attempt. Progress without rows goes through the mailbox, because DuckLake makes no snapshot,
+/// and so fires no trigger, for a transaction that changes no data (measured).
+fn send(session: &Session, commit: &Commit) -> duckdb::Result<()> {
+    if commit.files().is_empty() {
+        return catalog::post(session, &commit.message());
+    }
+    let sent = session
+        .execute("BEGIN")
+        .and_then(|()| register_files(session, commit.files()))
+        .and_then(|()| set_message(session, commit))
+        .and_then(|()| session.execute("COMMIT"));
+    if sent.is_err() {
+        // A failed COMMIT has ended the transaction already; then there is nothing to roll back.
+        let _ = session.execute("ROLLBACK");
+    }
+    sent
+}
+
+fn register_files(session: &Session, files: &[StagedFile]) -> duckdb::Result<()> {
+    let mut by_table: BTreeMap<&TableName, Vec<&StagedFile>> = BTreeMap::new();
+    for file in files {
+        by_table.entry(&file.table).or_default().push(file);
+    }
+    by_table
+        .iter()
+        .try_for_each(|(table, files)| session.execute(&add_data_files_sql(table, files)))
+}
+
+fn add_data_files_sql(table: &TableName, files: &[&StagedFile]) -> String {
+    let paths: Vec<_> = files.iter().map(|file| quote(&file.path.to_string_lossy())).collect();
+    let paths = paths.join(", ");
+    // hive_partitioning only where the path has a partition: DuckLake takes the value from there.
+    let partitioned = files.iter().any(|file| partition_directory(&file.path).is_some());
+    format!(
+        "CALL ducklake_add_data_files('{LAKE}', {}, [{paths}], schema => {}, hive_partitioning => {partitioned})",
+        quote(&table.table),
+        quote(&table.schema)
+    )
+}
+
+fn set_message(session: &Session, commit: &Commit) -> duckdb::Result<()> {
+    session.execute(&format!(
+        "CALL {LAKE}.set_commit_message('{AUTHOR}', 'ingest', extra_info => {})",
+        quote(&commit.message().to_json())
+    ))
+}
+
+/// After an ok: progress must have moved. If it has not, the trigger is gone, and going on would
+/// double rows after the next crash.
+fn confirm(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
+    let progress = read_progress(lake, commit)?;
+    let moved = |(delta, found): (&ProgressDelta, &Option<PartitionProgress>)| {
+        found.as_ref().is_some_and(|now| {
+            now.position.epoch > delta.epoch
+                || now.position.epoch == delta.epoch && now.position.next_offset >= delta.range.to
+        })
+    };
+    if commit.progress().iter().zip(&progress).all(moved) {
+        return Ok(CommitOutcome::Committed(snapshot_of(commit, &progress)));
+    }
+    Err(LakeError::invalid(
+        "COMMIT said ok but progress did not move: the lake's triggers are gone; \
+         run `ducktide init` and then `ducktide status` before any worker is started again",
+    ))
+}
+
+/// After anything but ok: asks the catalog, never the text.
+fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Result<CommitOutcome> {
+    let text = error.to_string();
+    let progress = read_progress(lake, commit)
+        .map_err(|cause| LakeError::unavailable(format!("commit: {text}")).because(cause))?;
+    let all_at = |position: fn(&ProgressDelta) -> Position| {
+        commit
+            .progress()
+            .iter()
+            .zip(&progress)
+            .all(|(delta, now)| now.as_ref().is_some_and(|now| now.position == position(delta)))
+    };
+    if all_at(ProgressDelta::before) {
+        return Err(if is_refusal(&text) {
+            LakeError::invalid("the lake refuses the commit").because(text)
+        } else {
+            LakeError::unavailable("commit").because(text)
+        });
+    }
+    if all_at(ProgressDelta::after) && files_are_registered(lake, commit)? {
+        tracing::info!(error = text, "the commit was applied, only its answer was lost");
+        return Ok(CommitOutcome::Committed(snapshot_of(commit, &progress)));
+    }
+    tracing::debug!(error = text, "fenced");
+    Ok(CommitOutcome::Fenced)
+}
+
+/// What the catalog says of each of the commit's ranges, in their order.
+fn read_progress(lake: &mut DuckLake, commit: &Commit) -> Result<Vec<Option<PartitionProgress>>> {
+    let mut read = BTreeMap::new();
+    for delta in commit.progress() {
+        if !read.contains_key(&delta.source) {
+            read.insert(delta.source, lake.progress(delta.source)?);
+        }
+    }
+    let find = |delta: &ProgressDelta| {
+        read[&delta.source].iter().find(|now| now.partition == delta.partition).cloned()
+    };
+    Ok(commit.progress().iter().map(find).collect())
+}
+
+/// The commit's snapshot: that of any range which brought rows.
+fn snapshot_of(commit: &Commit, progress: &[Option<PartitionProgress>]) -> Option<SnapshotId> {
+    let with_rows = commit.progress().iter().position(|delta| delta.counts.needs_snapshot())?;
+    progress[with_rows].as_ref()?.snapshot_id
+}
+
+/// Whether the snapshot at hand is the one that holds our files: then it was our commit.
+fn files_are_registered(lake: &mut DuckLake, commit: &Commit) -> Result<bool> {
+    let paths: Vec<String> = commit.files().iter().map(|file| relative_path(&file.path)).collect();
+    let found = catalog::registered_files(lake.session()?, &paths)?;
+    Ok(found == paths.len() as u64)
+}
+
+/// The path as DuckLake stores it: relative to the table's directory.
+fn relative_path(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match partition_directory(path) {
+        Some(directory) => format!("{directory}/{name}"),
+        None => name.into_owned(),
+    }
+}
+
+/// The hive directory of a partitioned file, such as `event_date=2026-11-01`.
+fn partition_directory(path: &Path) -> Option<&str> {
+    let directory = path.parent()?.file_name()?.to_str()?;
+    directory.starts_with("event_date=").then_some(directory)
+}
