@@ -1,0 +1,418 @@
+//! What the producer is told, by flags and environment: [`Args`] is what was typed, [`Config`] what
+//! is meant.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use jiff::{SignedDuration, Timestamp};
+use thiserror::Error;
+
+use crate::clock::Clock;
+use crate::event::TimestampMicros;
+use crate::traffic::Mix;
+
+const EXAMPLES: &str = "\
+Examples:
+  # 1,000,000 events as fast as possible, into a new topic of 6 partitions
+  ducktide-producer --rows 1000000 --partitions 6
+
+  # a steady trickle until Ctrl-C: 1,000 events, 5 seconds apart
+  ducktide-producer --continuous --rows 1000 --delay 5
+
+  # 2,000 events a second, and a ledger to compare the lake with
+  ducktide-producer --continuous --rate 2000 --ledger acknowledged.csv
+
+  # trouble: events sent twice, events from last week, bytes nobody can decode
+  ducktide-producer --rows 100000 --duplicates 0.01 --late 0.02 --poison 0.001
+
+  # the same bytes every time
+  ducktide-producer --rows 1000 --seed 42 --start-time 2026-01-01T00:00:00Z
+
+  # look at some events without Kafka
+  ducktide-producer --rows 5 --dry-run
+
+Exit codes:
+  0  every record was acknowledged (also after Ctrl-C or SIGTERM)
+  1  failed: ledger not written, topic missing, schema refused, ...
+  2  the command line or a setting is wrong
+  3  Kafka or the schema registry could not be reached
+  4  at least one record was not acknowledged";
+
+/// Publishes the demonstration's events to Kafka as Avro.
+///
+/// Five types of events (logins, API requests, payments, errors, feature usage) under one schema,
+/// registered as `<topic>-value`, in Confluent's wire format. Each record's key is whose event it is,
+/// so one user's events stay in order. Publishing is idempotent with acks=all: each event is in the
+/// topic once, unless --duplicates asks for more.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ducktide-producer", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Args {
+    /// Where and how to publish.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// How much, how fast.
+    #[command(flatten)]
+    pub volume: VolumeArgs,
+    /// What the records hold.
+    #[command(flatten)]
+    pub data: DataArgs,
+    /// What is left behind.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// Where and how to publish.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Kafka")]
+pub struct KafkaArgs {
+    /// Brokers to ask first, `host:port`, comma separated.
+    #[arg(
+        long,
+        env = "KAFKA_BOOTSTRAP_SERVERS",
+        value_name = "HOST:PORT,...",
+        default_value = "localhost:9092"
+    )]
+    pub bootstrap_servers: String,
+
+    /// Topic to publish to.
+    #[arg(long, env = "KAFKA_TOPIC", default_value = "events")]
+    pub topic: String,
+
+    /// Registry that speaks Confluent's API; for Apicurio with the path `/apis/ccompat/v7`.
+    #[arg(
+        long,
+        env = "SCHEMA_REGISTRY_URL",
+        value_name = "URL",
+        default_value = "http://localhost:8081"
+    )]
+    pub schema_registry_url: String,
+
+    /// Creates the topic with this many partitions, unless it exists. Without it the topic must
+    /// exist, or the brokers must create topics by themselves.
+    #[arg(long, env = "DUCKTIDE_PARTITIONS", value_name = "N",
+          value_parser = clap::value_parser!(i32).range(1..))]
+    pub partitions: Option<i32>,
+
+    /// Copies of each partition in a topic that --partitions creates; by default the brokers' own
+    /// setting.
+    #[arg(long, env = "DUCKTIDE_REPLICATION_FACTOR", value_name = "N",
+          value_parser = clap::value_parser!(i32).range(1..))]
+    pub replication_factor: Option<i32>,
+
+    /// How batches are compressed. lz4 costs the least time for what it saves; zstd makes smaller
+    /// topics.
+    #[arg(long, env = "DUCKTIDE_COMPRESSION", value_enum, default_value_t = Compression::Lz4)]
+    pub compression: Compression,
+
+    /// Any other librdkafka property, such as `linger.ms=100`; may be given often, in the
+    /// environment separated by semicolons. Those that the guarantees rest on are refused.
+    #[arg(long = "kafka-property", env = "KAFKA_PROPERTIES", value_name = "KEY=VALUE",
+          value_delimiter = ';', value_parser = parse_property, hide_env_values = true)]
+    pub kafka_properties: Vec<(String, String)>,
+
+    /// How long to keep trying to reach Kafka and the registry at the start, seconds.
+    #[arg(long, env = "DUCKTIDE_CONNECT_TIMEOUT", value_name = "SECONDS", default_value = "15", value_parser = parse_duration)]
+    pub connect_timeout: Duration,
+
+    /// How long a stopped producer waits for acknowledgements still under way, seconds. What comes
+    /// later is counted as not acknowledged.
+    #[arg(long, env = "DUCKTIDE_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "20", value_parser = parse_duration)]
+    pub shutdown_timeout: Duration,
+}
+
+/// How much, how fast.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Volume")]
+pub struct VolumeArgs {
+    /// Records in each loop, duplicates and poison included.
+    #[arg(long, env = "DUCKTIDE_ROWS", value_name = "N", default_value = "1000")]
+    pub rows: u64,
+
+    /// Number of loops.
+    #[arg(long, env = "DUCKTIDE_LOOPS", value_name = "N", default_value = "1")]
+    pub loops: u64,
+
+    /// Loops without end, until Ctrl-C or SIGTERM.
+    #[arg(long, env = "DUCKTIDE_CONTINUOUS", conflicts_with = "loops")]
+    pub continuous: bool,
+
+    /// Pause between two loops: seconds, or `500ms`, `2m`.
+    #[arg(long, env = "DUCKTIDE_DELAY", value_name = "SECONDS", default_value = "1", value_parser = parse_duration)]
+    pub delay: Duration,
+
+    /// Events a second within a loop; without it as many as possible.
+    #[arg(long, env = "DUCKTIDE_RATE", value_name = "PER_SECOND", value_parser = parse_rate)]
+    pub rate: Option<f64>,
+}
+
+/// What the records hold.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Data")]
+pub struct DataArgs {
+    /// Makes the same events each time: ids, users, amounts. For the same bytes add --start-time.
+    #[arg(long, env = "DUCKTIDE_SEED", value_name = "N")]
+    pub seed: Option<u64>,
+
+    /// Time of the first event, such as `2026-01-01T00:00:00Z`; later ones follow by
+    /// --event-interval. By default events carry the time at which they are made.
+    #[arg(long, env = "DUCKTIDE_START_TIME", value_name = "TIMESTAMP")]
+    pub start_time: Option<Timestamp>,
+
+    /// Time from one event to the next, with --start-time: seconds, or `250ms`. 1,000,000 events at
+    /// 250ms cover three days.
+    #[arg(long, env = "DUCKTIDE_EVENT_INTERVAL", value_name = "SECONDS", default_value = "1ms", requires = "start_time",
+          value_parser = parse_duration)]
+    pub event_interval: Duration,
+
+    /// Ratio of records that repeat one of the latest events, with the same `event_id`; 0 to 1.
+    #[arg(long, env = "DUCKTIDE_DUPLICATES", value_name = "RATIO", default_value = "0", value_parser = parse_ratio)]
+    pub duplicates: f64,
+
+    /// Ratio of records that cannot be decoded: wrong magic byte, unknown schema id, cut short.
+    #[arg(long, env = "DUCKTIDE_POISON", value_name = "RATIO", default_value = "0", value_parser = parse_ratio)]
+    pub poison: f64,
+
+    /// Ratio of events with an `event_timestamp` an hour to a week earlier.
+    #[arg(long, env = "DUCKTIDE_LATE", value_name = "RATIO", default_value = "0", value_parser = parse_ratio)]
+    pub late: f64,
+}
+
+/// What is left behind.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Output")]
+pub struct OutputArgs {
+    /// Writes each acknowledged record to this CSV file: `topic,partition,offset,event_id`, the
+    /// last empty for poison. A ledger that exists is continued. Lines are at most a second late; a producer
+    /// that is killed loses that second's.
+    #[arg(long, env = "DUCKTIDE_LEDGER", value_name = "FILE")]
+    pub ledger: Option<PathBuf>,
+
+    /// Prints the events as JSON lines instead of publishing them; needs neither Kafka nor registry.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// How Kafka compresses a batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Compression {
+    None,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+impl Compression {
+    /// librdkafka's word for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Gzip => "gzip",
+            Self::Snappy => "snappy",
+            Self::Lz4 => "lz4",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// What a producer does, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where and how to publish.
+    pub kafka: KafkaArgs,
+    /// Records in each loop.
+    pub rows: u64,
+    /// `None` is without end.
+    pub loops: Option<u64>,
+    /// Pause between two loops.
+    pub delay: Duration,
+    /// Events a second within a loop.
+    pub rate: Option<f64>,
+    /// Chosen at random unless given, and logged, so that any run can be repeated.
+    pub seed: u64,
+    /// The time of the events.
+    pub clock: Clock,
+    /// What is out of the ordinary.
+    pub mix: Mix,
+    /// Where acknowledged records are written down.
+    pub ledger: Option<PathBuf>,
+    /// Print instead of publishing.
+    pub dry_run: bool,
+}
+
+/// A setting that parses and still cannot be meant.
+#[derive(Debug, PartialEq, Eq, Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum ConfigError {
+    #[error(
+        "set kafka property: the producer's guarantees rest on it; {remedy}: property=`{property}`"
+    )]
+    OwnedProperty { property: String, remedy: &'static str },
+    #[error("mix records: --duplicates and --poison add up to more than 1")]
+    RatiosAboveOne,
+}
+
+/// The librdkafka properties that are not for the user, and what to do instead.
+const OWNED_PROPERTIES: [(&str, &str); 9] = [
+    ("bootstrap.servers", "use --bootstrap-servers"),
+    ("metadata.broker.list", "use --bootstrap-servers"),
+    ("compression.codec", "use --compression"),
+    ("compression.type", "use --compression"),
+    ("enable.idempotence", "it is always true: without it a retry doubles records"),
+    ("acks", "it is always all: the ledger lists what cannot be lost"),
+    ("request.required.acks", "it is always all: the ledger lists what cannot be lost"),
+    ("transactional.id", "the producer uses no transactions"),
+    ("log.queue", "the client's log lines go to the producer's own log"),
+];
+
+impl TryFrom<Args> for Config {
+    type Error = ConfigError;
+
+    fn try_from(args: Args) -> Result<Self, ConfigError> {
+        args.kafka.kafka_properties.iter().try_for_each(|(key, _)| refuse_owned(key))?;
+        let data = &args.data;
+        if data.duplicates + data.poison > 1.0 {
+            return Err(ConfigError::RatiosAboveOne);
+        }
+        Ok(Self {
+            rows: args.volume.rows,
+            loops: (!args.volume.continuous).then_some(args.volume.loops),
+            delay: args.volume.delay,
+            rate: args.volume.rate,
+            seed: data.seed.unwrap_or_else(rand::random),
+            clock: clock(data),
+            mix: Mix { duplicates: data.duplicates, poison: data.poison, late: data.late },
+            ledger: args.output.ledger,
+            dry_run: args.output.dry_run,
+            kafka: args.kafka,
+        })
+    }
+}
+
+impl Config {
+    /// The number of records of the whole run; `None` when it has no end.
+    #[must_use]
+    pub fn total_rows(&self) -> Option<u64> {
+        self.loops.map(|loops| self.rows.saturating_mul(loops))
+    }
+}
+
+fn clock(data: &DataArgs) -> Clock {
+    data.start_time.map_or(Clock::Machine, |start| Clock::Told {
+        next: TimestampMicros(start.as_microsecond()),
+        step_micros: i64::try_from(data.event_interval.as_micros()).unwrap_or(i64::MAX),
+    })
+}
+
+fn refuse_owned(property: &str) -> Result<(), ConfigError> {
+    match OWNED_PROPERTIES.iter().find(|(owned, _)| *owned == property) {
+        Some((_, remedy)) => {
+            Err(ConfigError::OwnedProperty { property: property.to_owned(), remedy })
+        }
+        None => Ok(()),
+    }
+}
+
+fn parse_property(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("expected key=value, such as linger.ms=100")?;
+    Ok((key.trim().to_owned(), value.to_owned()))
+}
+
+/// Reads a bare number as seconds, anything else with its unit: `5`, `0.5`, `500ms`, `2m`.
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let expected = "expected seconds, or a number with its unit such as 500ms, 2m, 1h";
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|_| expected.to_owned());
+    }
+    let duration = text.parse::<SignedDuration>().map_err(|_| expected.to_owned())?;
+    Duration::try_from(duration).map_err(|_| "a duration cannot be negative".to_owned())
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err("expected a ratio from 0 to 1".to_owned()),
+    }
+}
+
+fn parse_rate(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(rate) if rate > 0.0 && f64::is_finite(rate) => Ok(rate),
+        _ => Err("expected a number of events a second, above 0".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(flags: &[&str]) -> Result<Args, clap::Error> {
+        Args::try_parse_from(std::iter::once(&"ducktide-producer").chain(flags))
+    }
+
+    fn config(flags: &[&str]) -> Config {
+        Config::try_from(parse(flags).expect("valid flags")).expect("a valid configuration")
+    }
+
+    #[test]
+    fn the_flags_are_declared_without_contradiction() {
+        use clap::CommandFactory as _;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_bare_duration_is_seconds() {
+        assert_eq!(config(&["--delay", "5"]).delay, Duration::from_secs(5));
+        assert_eq!(config(&["--delay", "0.25"]).delay, Duration::from_millis(250));
+        assert_eq!(config(&["--delay", "250ms"]).delay, Duration::from_millis(250));
+        assert_eq!(config(&["--delay", "2m"]).delay, Duration::from_mins(2));
+        for wrong in ["-1", "-1s", "soon", "nan"] {
+            assert!(parse(&[&format!("--delay={wrong}")]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn continuous_has_no_end() {
+        assert_eq!(config(&["--rows", "10", "--loops", "3"]).total_rows(), Some(30));
+        assert_eq!(config(&["--rows", "10", "--continuous"]).total_rows(), None);
+        assert!(parse(&["--continuous", "--loops", "3"]).is_err());
+    }
+
+    #[test]
+    fn owned_properties_are_refused_by_name() {
+        for (property, _) in OWNED_PROPERTIES {
+            let args = parse(&["--kafka-property", &format!("{property}=x")]).expect("parses");
+            let error = Config::try_from(args).expect_err("refused").to_string();
+            assert!(error.contains(&format!("property=`{property}`")), "{error}");
+        }
+        let other =
+            config(&["--kafka-property", "linger.ms=9", "--kafka-property", "client.id=a=b"]);
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let expected = [pair("linger.ms", "9"), pair("client.id", "a=b")];
+        assert_eq!(other.kafka.kafka_properties, expected);
+    }
+
+    #[test]
+    fn ratios_stay_within_one() {
+        assert!(parse(&["--poison", "1.1"]).is_err());
+        assert!(parse(&["--late=-0.1"]).is_err());
+        let args = parse(&["--poison", "0.6", "--duplicates", "0.5"]).expect("parses");
+        assert_eq!(Config::try_from(args).expect_err("too many"), ConfigError::RatiosAboveOne);
+    }
+
+    #[test]
+    fn a_start_time_makes_the_clock_repeatable() {
+        let config = config(&["--start-time", "2026-01-01T00:00:00Z", "--event-interval", "2ms"]);
+        let next = TimestampMicros(1_767_225_600_000_000);
+        assert_eq!(config.clock, Clock::Told { next, step_micros: 2_000 });
+    }
+
+    #[test]
+    fn without_a_seed_each_run_differs() {
+        assert_ne!(config(&[]).seed, config(&[]).seed);
+        assert_eq!(config(&["--seed", "7"]).seed, 7);
+    }
+}

@@ -1,0 +1,87 @@
+//! What can stop a producer, told by what its user does next.
+
+use std::io;
+use std::path::PathBuf;
+
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use thiserror::Error;
+
+/// Why nothing more is published.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say what the fields are")]
+pub enum ProducerError {
+    /// Check the address, or start the brokers.
+    #[error(
+        "reach kafka: no broker answered; check --bootstrap-servers (KAFKA_BOOTSTRAP_SERVERS) and \
+         that the brokers run: bootstrap_servers=`{bootstrap_servers}` waited_seconds=`{waited_seconds}`"
+    )]
+    KafkaUnreachable { bootstrap_servers: String, waited_seconds: u64 },
+
+    /// Check the address, or start the registry.
+    #[error(
+        "reach schema registry: no usable answer; check --schema-registry-url (SCHEMA_REGISTRY_URL) \
+         and that the registry runs: url=`{url}` waited_seconds=`{waited_seconds}` reason=`{reason}`"
+    )]
+    RegistryUnreachable { url: String, waited_seconds: u64, reason: String },
+
+    /// Another schema owns the subject, or this address is no registry.
+    #[error(
+        "register schema: the registry refused; the subject may hold an incompatible schema \
+         (choose another --topic), or --schema-registry-url (SCHEMA_REGISTRY_URL) may lack a path: \
+         subject=`{subject}` url=`{url}` reason=`{reason}`"
+    )]
+    SchemaRefused { subject: String, url: String, reason: String },
+
+    /// Create the topic, by `--partitions` or otherwise.
+    #[error("find topic: it does not exist; create it with --partitions N: topic=`{topic}`")]
+    TopicMissing { topic: String },
+
+    /// Change `--partitions` or `--replication-factor`, or ask for the right to create topics.
+    #[error("create topic: kafka refused: topic=`{topic}` reason=`{reason}`")]
+    TopicRefused { topic: String, reason: RDKafkaErrorCode },
+
+    /// A `--kafka-property` is wrong.
+    #[error("start kafka client: check --kafka-property")]
+    KafkaClient(#[source] KafkaError),
+
+    /// Choose another file, or make room.
+    #[error("write ledger: path=`{path}`")]
+    Ledger { path: PathBuf, source: io::Error },
+
+    /// Nothing can be published any more: Kafka refused the producer itself.
+    #[error("publish record")]
+    Publish(#[source] KafkaError),
+
+    /// Standard output is gone.
+    #[error("print event")]
+    Print(#[source] io::Error),
+
+    /// Asked to stop before the first record; not a failure.
+    #[error("stopped before publishing began")]
+    Stopped,
+}
+
+impl ProducerError {
+    /// The program's exit code; `--help` lists them.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Stopped => 0,
+            Self::KafkaClient(_) => exit::USAGE,
+            Self::KafkaUnreachable { .. } | Self::RegistryUnreachable { .. } => exit::UNREACHABLE,
+            _ => exit::FAILED,
+        }
+    }
+}
+
+/// Exit codes other than 0. Documented for users: a number never changes its meaning.
+pub mod exit {
+    /// Anything without a code of its own.
+    pub const FAILED: u8 = 1;
+    /// The command line, or a setting, is wrong.
+    pub const USAGE: u8 = 2;
+    /// Kafka or the schema registry did not answer in time.
+    pub const UNREACHABLE: u8 = 3;
+    /// At least one record was not acknowledged.
+    pub const NOT_ACKNOWLEDGED: u8 = 4;
+}

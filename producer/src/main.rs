@@ -1,0 +1,45 @@
+//! `ducktide-producer`: parses, initialises, runs, maps to an exit code.
+
+use std::io::{self, BufWriter};
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser as _};
+use ducktide_lake::telemetry;
+use ducktide_producer::{Args, Config, ProducerError, preview};
+use tokio::signal::unix::{SignalKind, signal};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let config = Config::try_from(Args::parse()).unwrap_or_else(refuse);
+    telemetry::init("ducktide-producer").unwrap_or_else(refuse);
+    match run(config).await {
+        Ok(exit_code) => ExitCode::from(exit_code),
+        Err(error) => {
+            let exit_code = error.exit_code();
+            tracing::error!("{:#}", anyhow::Error::new(error));
+            ExitCode::from(exit_code)
+        }
+    }
+}
+
+async fn run(config: Config) -> Result<u8, ProducerError> {
+    if config.dry_run {
+        let mut out = BufWriter::new(io::stdout().lock());
+        return preview::print(&config, &mut out).map(|()| 0).map_err(ProducerError::Print);
+    }
+    Ok(ducktide_producer::run(config, stop_signal()).await?.exit_code())
+}
+
+async fn stop_signal() {
+    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be listened to");
+    tokio::select! {
+        interrupted = tokio::signal::ctrl_c() => interrupted.expect("Ctrl-C can be listened to"),
+        _ = terminate.recv() => {}
+    }
+}
+
+/// Says what is wrong with a setting the way clap does, and exits with its code, 2.
+fn refuse<T>(error: impl std::fmt::Display) -> T {
+    Args::command().error(ErrorKind::ValueValidation, error).exit()
+}

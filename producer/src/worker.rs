@@ -1,0 +1,118 @@
+//! One run from beginning to end.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use crate::config::Config;
+use crate::error::{ProducerError, exit};
+use crate::progress::{Progress, per_second};
+use crate::publication;
+use crate::publisher::deliveries::Totals;
+use crate::schema_registry::{self, without_credentials};
+use crate::stop::Stop;
+
+/// How often the progress is shown.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+
+/// What a run came to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Records that Kafka acknowledged.
+    pub records: u64,
+    /// The bytes of their values, before compression.
+    pub bytes: u64,
+    /// Records that were sent and not acknowledged. Some of them may be in the topic.
+    pub not_acknowledged: u64,
+    /// From the first record to the last acknowledgement.
+    pub elapsed: Duration,
+}
+
+impl Summary {
+    /// The program's exit code; `--help` lists them.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        if self.not_acknowledged == 0 { 0 } else { exit::NOT_ACKNOWLEDGED }
+    }
+}
+
+/// Publishes what `config` asks for, or as much of it as there is time for before `shutdown`.
+///
+/// After `shutdown` nothing more is sent; what is under way gets `--shutdown-timeout` to be
+/// acknowledged, and the ledger is written to its end.
+pub async fn run(
+    config: Config,
+    shutdown: impl Future<Output = ()>,
+) -> Result<Summary, ProducerError> {
+    log_start(&config);
+    let (stop, totals) = (Stop::default(), Arc::<Totals>::default());
+    let mut progress = Progress::new(config.total_rows());
+    let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
+    let mut work = pin!(publish(config, Arc::clone(&totals), stop.clone()));
+    let mut shutdown = pin!(shutdown);
+    let published = loop {
+        tokio::select! {
+            published = &mut work => break published,
+            () = &mut shutdown, if !stop.is_requested() => {
+                tracing::info!("stopping: waiting for acknowledgements under way");
+                stop.request();
+            }
+            _ = ticks.tick() => progress.update(totals.acknowledged.load(Ordering::Relaxed)),
+        }
+    };
+    progress.finish();
+    let summary = summary(&totals, published?);
+    log_end(&summary);
+    Ok(summary)
+}
+
+/// Registers the schema, then publishes on a thread where blocking is allowed. Returns how long
+/// publishing took.
+async fn publish(
+    config: Config,
+    totals: Arc<Totals>,
+    stop: Stop,
+) -> Result<Duration, ProducerError> {
+    let registered = schema_registry::register_events_schema(&config.kafka, &stop).await;
+    let publishing = move || publication::publish(&config, registered?, totals, &stop);
+    match tokio::task::spawn_blocking(publishing).await {
+        Ok(Err(ProducerError::Stopped)) => Ok(Duration::ZERO),
+        Ok(published) => published,
+        Err(panic) => std::panic::resume_unwind(panic.into_panic()),
+    }
+}
+
+fn summary(totals: &Totals, elapsed: Duration) -> Summary {
+    Summary {
+        records: totals.acknowledged.load(Ordering::Relaxed),
+        bytes: totals.bytes.load(Ordering::Relaxed),
+        not_acknowledged: totals.not_acknowledged.load(Ordering::Relaxed),
+        elapsed,
+    }
+}
+
+fn log_start(config: &Config) {
+    tracing::info!(
+        topic = config.kafka.topic,
+        bootstrap_servers = config.kafka.bootstrap_servers,
+        schema_registry_url = without_credentials(&config.kafka.schema_registry_url),
+        rows = config.rows,
+        loops = config.loops,
+        seed = config.seed,
+        compression = config.kafka.compression.as_str(),
+        ledger = config.ledger.as_ref().map(|path| path.display().to_string()),
+        "publishing events"
+    );
+}
+
+fn log_end(summary: &Summary) {
+    let Summary { records, bytes, not_acknowledged, elapsed } = *summary;
+    let records_per_second = per_second(records, elapsed);
+    let seconds = elapsed.as_secs_f64();
+    if not_acknowledged == 0 {
+        tracing::info!(records, bytes, seconds, records_per_second, "published");
+    } else {
+        tracing::error!(records, bytes, not_acknowledged, seconds, "published in part");
+    }
+}
