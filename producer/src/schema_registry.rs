@@ -24,7 +24,7 @@ pub(crate) async fn register_events_schema(
     kafka: &KafkaArgs,
     stop: &Stop,
 ) -> Result<u32, ProducerError> {
-    let begun = Instant::now();
+    let (begun, mut told) = (Instant::now(), false);
     let subject = format!("{}-value", kafka.topic);
     loop {
         let error = match post_events_schema(kafka, &subject).await {
@@ -40,7 +40,9 @@ pub(crate) async fn register_events_schema(
         if begun.elapsed() + RETRY_PAUSE > kafka.connect_timeout {
             return Err(unreachable(kafka, &error));
         }
-        tracing::debug!(error = reason(&error), "schema registry did not answer; trying again");
+        if !std::mem::replace(&mut told, true) {
+            tracing::warn!(error = reason(&error), "schema registry did not answer; trying on");
+        }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
 }

@@ -109,10 +109,10 @@ fn log_start(config: &Config) {
 fn log_end(summary: &Summary) {
     let Summary { records, bytes, not_acknowledged, elapsed } = *summary;
     let records_per_second = per_second(records, elapsed);
-    let seconds = elapsed.as_secs_f64();
+    let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     if not_acknowledged == 0 {
-        tracing::info!(records, bytes, seconds, records_per_second, "published");
+        tracing::info!(records, bytes, elapsed_ms, records_per_second, "published");
     } else {
-        tracing::error!(records, bytes, not_acknowledged, seconds, "published in part");
+        tracing::error!(records, bytes, not_acknowledged, elapsed_ms, "published in part");
     }
 }

@@ -122,8 +122,9 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        // librdkafka goes on by itself after all but fatal errors, and those end the next send.
-        tracing::warn!(target: "librdkafka", %error, "{reason}");
+        // Its log lines say the same, once. librdkafka goes on by itself after all but fatal errors,
+        // and those end the next send.
+        tracing::debug!(target: "librdkafka", %error, "{reason}");
     }
 }
 

@@ -18,7 +18,7 @@ use crate::error::ProducerError;
 use crate::stop::Stop;
 
 /// Properties that may be changed with `--kafka-property`.
-const DEFAULT_PROPERTIES: [(&str, &str); 6] = [
+const DEFAULT_PROPERTIES: [(&str, &str); 7] = [
     ("client.id", "ducktide-producer"),
     // Java's choice of partition for a key, so that other producers' records of a user join ours.
     ("partitioner", "murmur2_random"),
@@ -29,6 +29,8 @@ const DEFAULT_PROPERTIES: [(&str, &str); 6] = [
     ("queue.buffering.max.kbytes", "131072"),
     // An outage shorter than this delays records; in a longer one they count as not acknowledged.
     ("message.timeout.ms", "120000"),
+    // The default of ten seconds lets a broker that is back wait for its records.
+    ("reconnect.backoff.max.ms", "1000"),
 ];
 
 /// How long a full queue is left to drain before it is tried again: a few hundred records' time.
