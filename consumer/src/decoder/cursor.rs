@@ -1,0 +1,188 @@
+//! Reads Avro's binary encoding from a borrowed datum.
+
+use super::Problem;
+
+/// A position in a datum. Every read is bounded by the bytes that are left.
+#[derive(Debug)]
+pub(super) struct Cursor<'a> {
+    rest: &'a [u8],
+    /// How many more items without bytes the datum may announce, see [`Cursor::widthless_items`].
+    widthless: usize,
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(datum: &'a [u8]) -> Self {
+        Self { rest: datum, widthless: datum.len() }
+    }
+
+    /// How many bytes are left.
+    pub(super) fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    #[inline]
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], Problem> {
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(Problem::UnexpectedEnd)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    #[inline]
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], Problem> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(Problem::UnexpectedEnd)?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+
+    #[inline]
+    pub(super) fn long(&mut self) -> Result<i64, Problem> {
+        let unsigned = self.varint()?;
+        Ok((unsigned >> 1).cast_signed() ^ -((unsigned & 1).cast_signed()))
+    }
+
+    #[inline]
+    pub(super) fn int(&mut self) -> Result<i32, Problem> {
+        i32::try_from(self.long()?).map_err(|_| Problem::IntOverflow)
+    }
+
+    #[inline]
+    pub(super) fn boolean(&mut self) -> Result<bool, Problem> {
+        match self.array()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            _ => Err(Problem::NotABoolean),
+        }
+    }
+
+    /// The bytes of a `bytes` or `string`: a length in front, which the datum's end bounds.
+    #[inline]
+    pub(super) fn length_prefixed(&mut self) -> Result<&'a [u8], Problem> {
+        let length = usize::try_from(self.long()?).map_err(|_| Problem::NegativeLength)?;
+        self.take(length)
+    }
+
+    /// The index of a union's branch or an enum's symbol.
+    #[inline]
+    pub(super) fn index(&mut self) -> Result<usize, Problem> {
+        usize::try_from(self.long()?).map_err(|_| Problem::NegativeIndex)
+    }
+
+    /// How many items the next block of an array or map has; 0 is the end.
+    ///
+    /// A negative count is followed by the block's size in bytes, for readers that skip it; it has to
+    /// be within the datum.
+    #[inline]
+    pub(super) fn block(&mut self) -> Result<usize, Problem> {
+        let count = self.long()?;
+        if count < 0 {
+            let size = usize::try_from(self.long()?).map_err(|_| Problem::NegativeLength)?;
+            if size > self.remaining() {
+                return Err(Problem::UnexpectedEnd);
+            }
+        }
+        usize::try_from(count.unsigned_abs()).map_err(|_| Problem::TooManyItems)
+    }
+
+    /// Accounts for items that take no bytes, whose count the datum's end does not bound: a datum may
+    /// hold as many of them as it has bytes.
+    pub(super) fn widthless_items(&mut self, count: usize) -> Result<(), Problem> {
+        self.widthless = self.widthless.checked_sub(count).ok_or(Problem::TooManyItems)?;
+        Ok(())
+    }
+
+    #[inline]
+    fn varint(&mut self) -> Result<u64, Problem> {
+        let &first = self.rest.first().ok_or(Problem::UnexpectedEnd)?;
+        if first < 0x80 {
+            self.rest = &self.rest[1..];
+            return Ok(u64::from(first));
+        }
+        match self.rest.first_chunk() {
+            Some(word) => self.varint_in_word(u64::from_le_bytes(*word)),
+            None => self.long_varint(),
+        }
+    }
+
+    /// Gathers the 7-bit groups of up to eight bytes at once: timestamps take eight.
+    #[inline]
+    fn varint_in_word(&mut self, word: u64) -> Result<u64, Problem> {
+        let ends = !word & 0x8080_8080_8080_8080;
+        if ends == 0 {
+            return self.long_varint();
+        }
+        let length = (ends.trailing_zeros() / 8 + 1) as usize;
+        self.rest = &self.rest[length..];
+        let groups = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
+        let pairs = (groups & 0x007f_007f_007f_007f) | ((groups & 0x7f00_7f00_7f00_7f00) >> 1);
+        let quads = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
+        Ok((quads & 0x0fff_ffff) | ((quads & 0x0fff_ffff_0000_0000) >> 4))
+    }
+
+    /// Byte by byte: near the datum's end, and for nine and ten bytes.
+    #[cold]
+    fn long_varint(&mut self) -> Result<u64, Problem> {
+        let mut value = 0_u64;
+        for (index, &byte) in self.rest.iter().enumerate().take(10) {
+            if index == 9 && byte > 1 {
+                return Err(Problem::VarintOverflow);
+            }
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if byte < 0x80 {
+                self.rest = &self.rest[index + 1..];
+                return Ok(value);
+            }
+        }
+        Err(if self.rest.len() < 10 { Problem::UnexpectedEnd } else { Problem::VarintOverflow })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn encode(value: i64) -> Vec<u8> {
+        let mut zigzag = (value << 1 ^ value >> 63).cast_unsigned();
+        let mut bytes = Vec::new();
+        while zigzag >= 0x80 {
+            bytes.push((zigzag & 0x7f) as u8 | 0x80);
+            zigzag >>= 7;
+        }
+        bytes.push(zigzag as u8);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn a_long_is_read_back_wherever_it_stands(
+            value in any::<i64>(), shift in 0_u32..64, tail in 0_usize..12,
+        ) {
+            let value = value >> shift;
+            let mut datum = encode(value);
+            datum.resize(datum.len() + tail, 0xff);
+
+            let mut cursor = Cursor::new(&datum);
+
+            prop_assert_eq!(cursor.long(), Ok(value));
+            prop_assert_eq!(cursor.remaining(), tail);
+        }
+    }
+
+    #[test]
+    fn a_varint_of_more_than_64_bits_is_refused() {
+        let overlong = [0xff; 9].into_iter().chain([2]).collect::<Vec<_>>();
+        assert_eq!(Cursor::new(&overlong).long(), Err(Problem::VarintOverflow));
+        assert_eq!(Cursor::new(&[0xff; 12]).long(), Err(Problem::VarintOverflow));
+        assert_eq!(Cursor::new(&[0xff; 9]).long(), Err(Problem::UnexpectedEnd));
+    }
+
+    #[test]
+    fn lengths_beyond_the_datum_are_refused_before_anything_is_allocated() {
+        let huge = encode(i64::MAX);
+        assert_eq!(Cursor::new(&huge).length_prefixed(), Err(Problem::UnexpectedEnd));
+        assert_eq!(Cursor::new(&encode(-1)).length_prefixed(), Err(Problem::NegativeLength));
+        let block = [encode(i64::MIN), encode(50)].concat();
+        assert_eq!(Cursor::new(&block).block(), Err(Problem::UnexpectedEnd));
+    }
+}

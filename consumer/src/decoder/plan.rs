@@ -1,0 +1,172 @@
+//! What to read for each field of a record, and into which kind of column.
+
+use ducktide_lake::table::{
+    AvroField, AvroType, BytesEncoding, Column, ColumnType, TimeUnit, UuidEncoding,
+};
+
+use super::json_plan::JsonPlan;
+
+/// How one value is read and appended to its column.
+///
+/// Compiled from the writer's type and the column's, which [`ducktide_lake::table::diff`] has found to
+/// go together. Reading is a match on this and on the builder; no name is compared for a record.
+#[derive(Debug)]
+pub(super) enum Plan {
+    Boolean,
+    Int,
+    Long,
+    Float,
+    Double,
+    Text,
+    Bytes(BytesEncoding),
+    /// The symbols.
+    Enum(Box<[Box<str>]>),
+    UuidText,
+    Uuid(BytesEncoding),
+    Decimal {
+        encoding: BytesEncoding,
+        precision: u8,
+    },
+    /// A decimal that is too wide for DECIMAL, into VARCHAR.
+    DecimalText {
+        encoding: BytesEncoding,
+        precision: usize,
+        scale: usize,
+    },
+    BigDecimalText,
+    Date,
+    TimeMillis,
+    TimeMicros,
+    /// Into microseconds.
+    Timestamp(TimeUnit),
+    /// Into nanoseconds, as they are.
+    TimestampNanos,
+    Duration,
+    Array {
+        items: Box<Plan>,
+        widthless: bool,
+    },
+    Map {
+        values: Box<Plan>,
+    },
+    Record(RecordPlan),
+    /// A union of at most one branch that is not null: which branches are null, and the other one.
+    Optional {
+        null_branches: Box<[bool]>,
+        value: Box<Plan>,
+    },
+    /// Anything, as JSON text. Of a union that is the column's own type, the null branch is NULL.
+    Json {
+        null_branch: Option<usize>,
+        value: JsonPlan,
+    },
+}
+
+/// The fields of a record in the writer's order, each with the index of its column.
+#[derive(Debug, Default)]
+pub(super) struct RecordPlan {
+    pub(super) fields: Vec<(usize, Plan)>,
+    /// Columns that the writer has no field for: NULL.
+    pub(super) absent: Vec<usize>,
+}
+
+impl RecordPlan {
+    /// Matches fields and columns by name.
+    ///
+    /// # Panics
+    /// If they do not go together, which `diff` has to have excluded.
+    pub(super) fn compile(fields: &[AvroField], columns: &[&Column]) -> Self {
+        let compiled = fields.iter().map(|field| {
+            let index = columns.iter().position(|column| column.is_named(&field.name));
+            let index = index.expect("a table without the field's column does not fit");
+            (index, Plan::compile(&field.avro_type, &columns[index].column_type))
+        });
+        let fields = compiled.collect::<Vec<_>>();
+        let is_absent = |index: &usize| fields.iter().all(|(taken, _)| taken != index);
+        Self { absent: (0..columns.len()).filter(is_absent).collect(), fields }
+    }
+}
+
+impl Plan {
+    fn compile(avro_type: &AvroType, column: &ColumnType) -> Self {
+        if *column == ColumnType::Json {
+            return Self::json(avro_type);
+        }
+        match avro_type {
+            AvroType::Boolean => Self::Boolean,
+            AvroType::Int => Self::Int,
+            AvroType::Long => Self::Long,
+            AvroType::Float => Self::Float,
+            AvroType::Double => Self::Double,
+            AvroType::String => Self::Text,
+            AvroType::Bytes => Self::Bytes(BytesEncoding::Length),
+            AvroType::Fixed(size) => Self::Bytes(BytesEncoding::Fixed(*size)),
+            AvroType::Enum(symbols) => {
+                Self::Enum(symbols.iter().map(|symbol| symbol.as_str().into()).collect())
+            }
+            AvroType::Uuid(UuidEncoding::Text) => Self::UuidText,
+            AvroType::Uuid(UuidEncoding::Bytes(encoding)) => Self::Uuid(*encoding),
+            AvroType::Decimal { encoding, precision, scale } => {
+                Self::decimal(*encoding, *precision, *scale, column)
+            }
+            AvroType::BigDecimal => Self::BigDecimalText,
+            AvroType::Date => Self::Date,
+            AvroType::TimeMillis => Self::TimeMillis,
+            AvroType::TimeMicros => Self::TimeMicros,
+            AvroType::Timestamp(TimeUnit::Nanos) | AvroType::LocalTimestamp(TimeUnit::Nanos) => {
+                Self::TimestampNanos
+            }
+            AvroType::Timestamp(unit) | AvroType::LocalTimestamp(unit) => Self::Timestamp(*unit),
+            AvroType::Duration => Self::Duration,
+            AvroType::Array(items) => Self::array(items, column),
+            AvroType::Map(values) => {
+                let ColumnType::Map(column) = column else { unfit() };
+                Self::Map { values: Box::new(Self::compile(values, column)) }
+            }
+            AvroType::Record(fields) => {
+                let ColumnType::Struct(columns) = column else { unfit() };
+                Self::Record(RecordPlan::compile(fields, &columns.iter().collect::<Vec<_>>()))
+            }
+            AvroType::Union(branches) => Self::optional(avro_type, branches, column),
+            AvroType::Null => unfit(),
+        }
+    }
+
+    fn json(avro_type: &AvroType) -> Self {
+        let null_branch = match avro_type {
+            AvroType::Union(branches) => branches.iter().position(|b| *b == AvroType::Null),
+            _ => None,
+        };
+        Self::Json { null_branch, value: JsonPlan::compile(avro_type) }
+    }
+
+    fn decimal(
+        encoding: BytesEncoding,
+        precision: usize,
+        scale: usize,
+        column: &ColumnType,
+    ) -> Self {
+        match (column, u8::try_from(precision)) {
+            (ColumnType::Decimal { .. }, Ok(precision)) => Self::Decimal { encoding, precision },
+            _ => Self::DecimalText { encoding, precision, scale },
+        }
+    }
+
+    fn array(items: &AvroType, column: &ColumnType) -> Self {
+        let ColumnType::List(column) = column else { unfit() };
+        let widthless = items.is_zero_width();
+        Self::Array { items: Box::new(Self::compile(items, column)), widthless }
+    }
+
+    fn optional(union: &AvroType, branches: &[AvroType], column: &ColumnType) -> Self {
+        let [branch] = union.branches()[..] else { unfit() };
+        Self::Optional {
+            null_branches: branches.iter().map(|branch| *branch == AvroType::Null).collect(),
+            value: Box::new(Self::compile(branch, column)),
+        }
+    }
+}
+
+fn unfit() -> ! {
+    unreachable!("a table whose column has another type does not fit")
+}
