@@ -1,1 +1,4 @@
 //! Moves Avro records from Kafka into DuckLake tables, exactly once.
+
+pub mod decoder;
+pub mod staging;
