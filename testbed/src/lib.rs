@@ -1,1 +1,15 @@
 //! Local services, end-to-end tests, benchmarks and the demonstration.
+//!
+//! [`services`] starts the real parts on this machine, [`program`] the workspace's own programs;
+//! [`oracle`] says, by means of another reader than ours, whether the lake holds what a producer
+//! saw acknowledged. Nothing started here outlives the process that started it, however that ends.
+
+mod blocking;
+pub mod duckdb_cli;
+mod guarded_child;
+mod http;
+pub mod oracle;
+pub mod program;
+pub mod services;
+mod watchdog;
+pub mod workspace;

@@ -1,0 +1,78 @@
+//! The DuckDB command line: a reader of the lake that shares no code with Ducktide.
+
+use std::{path::Path, process::Command, process::Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::Value;
+
+use crate::workspace;
+
+/// A lake as any DuckDB sees it, read-only.
+#[derive(Debug, Clone)]
+pub struct Lake {
+    attach: String,
+}
+
+impl Lake {
+    /// The lake with this catalog (`sqlite:PATH` or `postgres://…`) and data path.
+    pub fn at(catalog: &str, data_path: &str) -> Result<Self> {
+        let address = match catalog.split_once(':') {
+            Some(("sqlite", _)) => catalog.to_owned(),
+            Some(("postgres" | "postgresql", _)) => format!("postgres:{catalog}"),
+            _ => bail!("a catalog is `sqlite:PATH` or `postgres://…`, not `{catalog}`"),
+        };
+        let (address, data_path) = (quoted(&format!("ducklake:{address}")), quoted(data_path));
+        let attach =
+            format!("ATTACH {address} AS lake (DATA_PATH {data_path}, READ_ONLY); USE lake;");
+        Ok(Self { attach })
+    }
+
+    /// The rows of a query, each as an object of its columns. The lake is the default database.
+    pub fn query(&self, sql: &str) -> Result<Vec<Value>> {
+        run(&[&load_extensions()?, &self.attach, sql])
+    }
+
+    /// A query's one row with one column.
+    pub fn scalar(&self, sql: &str) -> Result<Value> {
+        let rows = self.query(sql)?;
+        let [Value::Object(row)] = &rows[..] else {
+            bail!("expected one row rows=`{}` sql=`{sql}`", rows.len());
+        };
+        ensure!(row.len() == 1, "expected one column columns=`{}` sql=`{sql}`", row.len());
+        Ok(row.values().next().cloned().unwrap_or_default())
+    }
+}
+
+/// A string as an SQL literal.
+#[must_use]
+pub fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+/// A path as an SQL literal.
+#[must_use]
+pub fn quoted_path(path: &Path) -> String {
+    quoted(&path.display().to_string())
+}
+
+/// The statements that load our extension files.
+pub(crate) fn load_extensions() -> Result<String> {
+    let names = ["ducklake", "sqlite_scanner", "postgres_scanner"];
+    let load = |name| Ok(format!("LOAD {};", quoted_path(&workspace::extension(name)?)));
+    names.into_iter().map(load).collect()
+}
+
+/// Runs statements in one fresh in-memory database; the rows of the last one that has any.
+pub(crate) fn run(statements: &[&str]) -> Result<Vec<Value>> {
+    let output = Command::new(workspace::downloaded("duckdb-cli/duckdb")?)
+        .args(["-no-init", "-bail", "-json"])
+        .args(statements.iter().flat_map(|statement| ["-c", statement]))
+        .stdin(Stdio::null())
+        .output()
+        .context("start the DuckDB command line")?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "the DuckDB command line failed: {}", errors.trim());
+    let results = serde_json::Deserializer::from_slice(&output.stdout).into_iter::<Vec<Value>>();
+    let results: Vec<_> = results.collect::<Result<_, _>>().context("parse query results")?;
+    Ok(results.into_iter().last().unwrap_or_default())
+}

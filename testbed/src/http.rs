@@ -1,0 +1,29 @@
+//! The one HTTP request that the testbed makes itself.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// How long a service on this machine may take to answer before it counts as not ready.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The body of the answer to `GET path` from a service on this machine; errors unless it is 200.
+pub(crate) fn get(port: u16, path: &str) -> Result<String> {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).context("connect")?;
+    stream.set_read_timeout(Some(TIMEOUT)).context("set a timeout")?;
+    // HTTP/1.0: the answer ends with the connection, in one piece.
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").context("send request")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("read answer")?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("read answer: no header")?;
+    let status = head.split_whitespace().nth(1).unwrap_or_default();
+    if status != "200" {
+        bail!("unexpected answer status=`{status}`");
+    }
+    Ok(body.to_owned())
+}

@@ -1,0 +1,40 @@
+//! The verbs of `cargo xtask` that need the real parts.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+mod verbs;
+
+/// The verbs of `cargo xtask` that need the real parts.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Starts Kafka, the schema registry and PostgreSQL on free ports, prints the environment
+    /// variables that point to them, and ends them on Ctrl-C.
+    Services {
+        /// Where the services' logs go; by default a fresh folder below .ducktide/logs.
+        #[arg(long, value_name = "DIR")]
+        logs: Option<PathBuf>,
+    },
+}
+
+#[expect(clippy::print_stderr, reason = "the one place where a failed verb says why")]
+fn main() -> ExitCode {
+    let result = match Args::parse().verb {
+        Verb::Services { logs } => verbs::services::run(logs),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

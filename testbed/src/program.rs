@@ -1,0 +1,170 @@
+//! Runs the workspace's own programs as an operator would: as processes, with their logs in files.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::ExitStatus,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use rustix::process::Signal;
+
+pub use crate::guarded_child::Usage;
+use crate::{
+    guarded_child::{GuardedChild, Launch},
+    workspace,
+};
+
+/// A program that is about to be started.
+#[derive(Debug, Clone)]
+pub struct Program {
+    launch: Launch,
+}
+
+/// A started program. Killed when dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: GuardedChild,
+    label: String,
+    log: PathBuf,
+    output: PathBuf,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy)]
+pub struct Finished {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// Time from start to end.
+    pub elapsed: Duration,
+    /// Processor time and memory.
+    pub usage: Usage,
+}
+
+impl Program {
+    /// A program of this workspace, such as `ducktide-consumer`.
+    pub fn named(name: &str) -> Result<Self> {
+        Ok(Self { launch: Launch::new(workspace::program(name)?) })
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.launch = self.launch.args(arguments);
+        self
+    }
+
+    /// Sets an environment variable, beside those of this process.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.launch.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the program. Its standard error is appended to `<label>.log` in the folder, its
+    /// standard output is written to `<label>.out`.
+    pub fn start(&self, folder: &Path, label: &str) -> Result<Running> {
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+        let log = folder.join(format!("{label}.log"));
+        let output = folder.join(format!("{label}.out"));
+        let stderr = File::options().create(true).append(true).open(&log);
+        let stderr = stderr.with_context(|| format!("open {}", log.display()))?;
+        let stdout = File::create(&output);
+        let stdout = stdout.with_context(|| format!("create {}", output.display()))?;
+        let child = GuardedChild::start(&self.launch, stdout, stderr)?;
+        Ok(Running { child, label: label.to_owned(), log, output })
+    }
+
+    /// Runs the program to its end; errors unless it succeeds within the limit. Returns its
+    /// standard output.
+    pub fn run(&self, folder: &Path, label: &str, limit: Duration) -> Result<String> {
+        let mut running = self.start(folder, label)?;
+        running.succeed(limit)?;
+        running.output()
+    }
+}
+
+impl Running {
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.child.ended()?.is_none())
+    }
+
+    /// Processor time and memory used so far.
+    pub fn usage(&mut self) -> Usage {
+        self.child.usage()
+    }
+
+    /// Waits for the end, and errors with the end of the log when the limit passes before.
+    pub fn wait(&mut self, limit: Duration) -> Result<Finished> {
+        let status = self.child.wait(limit)?.with_context(|| {
+            format!("{} did not end within {limit:?}; its log ends:\n{}", self.label, self.tail())
+        })?;
+        Ok(self.finished(status))
+    }
+
+    /// As [`wait`](Self::wait), and errors unless it succeeded.
+    pub fn succeed(&mut self, limit: Duration) -> Result<Finished> {
+        let finished = self.wait(limit)?;
+        let status = finished.status;
+        ensure!(status.success(), "{}: {status}; its log ends:\n{}", self.label, self.tail());
+        Ok(finished)
+    }
+
+    /// SIGTERM, the polite end. Does not wait.
+    pub fn terminate(&self) -> Result<()> {
+        self.child.signal(Signal::TERM)
+    }
+
+    /// SIGKILL, and waits for the end.
+    pub fn kill(&mut self) -> Result<Finished> {
+        let status = self.child.end(Signal::KILL, Duration::from_secs(10))?;
+        Ok(self.finished(status))
+    }
+
+    /// SIGSTOP: the process stands still, its connections stay open.
+    pub fn pause(&self) -> Result<()> {
+        self.child.signal(Signal::STOP)
+    }
+
+    /// SIGCONT, after [`pause`](Self::pause).
+    pub fn resume(&self) -> Result<()> {
+        self.child.signal(Signal::CONT)
+    }
+
+    /// Its standard error so far.
+    pub fn log(&self) -> Result<String> {
+        fs::read_to_string(&self.log).with_context(|| format!("read {}", self.log.display()))
+    }
+
+    /// Its standard output so far.
+    pub fn output(&self) -> Result<String> {
+        fs::read_to_string(&self.output).with_context(|| format!("read {}", self.output.display()))
+    }
+
+    fn tail(&self) -> String {
+        tail(&self.log)
+    }
+
+    fn finished(&mut self, status: ExitStatus) -> Finished {
+        Finished { status, elapsed: self.child.elapsed(), usage: self.child.usage() }
+    }
+}
+
+/// The last lines of a log: what a person reads first when something went wrong.
+pub(crate) fn tail(log: &Path) -> String {
+    const LINES: usize = 20;
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let text = text.unwrap_or_default();
+    let lines: Vec<_> = text.lines().collect();
+    let last = lines[lines.len().saturating_sub(LINES)..].join("\n");
+    format!("{last}\n({})", log.display())
+}

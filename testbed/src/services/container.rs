@@ -1,0 +1,184 @@
+//! Services as containers, where a Docker engine is there.
+
+use std::{
+    fmt,
+    io::Write as _,
+    path::PathBuf,
+    process::{Command, Stdio},
+    sync::Mutex,
+};
+
+use anyhow::{Context as _, Result};
+use testcontainers::{
+    ContainerAsync, ContainerRequest, GenericImage, ImageExt as _,
+    core::{IntoContainerPort as _, logs::LogFrame},
+    runners::AsyncRunner as _,
+};
+use tokio::runtime::{self, Runtime};
+use uuid::Uuid;
+
+use super::{backend::Backend, process::append_to};
+use crate::{blocking, program::tail, watchdog::Watchdog};
+
+/// What to start.
+pub(super) struct Image {
+    pub(super) name: &'static str,
+    pub(super) tag: &'static str,
+    /// Where the service listens inside.
+    pub(super) port: u16,
+    pub(super) environment: Vec<(String, String)>,
+    /// Arguments to the image's entry point; none leaves the image's own.
+    pub(super) command: &'static [&'static str],
+}
+
+/// A service as a container. Its data live and die with it; a stopped one keeps them.
+pub(super) struct Container {
+    // In this order: a container is removed before its runtime goes.
+    container: Option<ContainerAsync<GenericImage>>,
+    runtime: Option<Runtime>,
+    watchdog: Option<Watchdog>,
+    log: PathBuf,
+}
+
+/// Seconds that a container may take to end politely.
+const STOPS_WITHIN_SECONDS: i32 = 30;
+
+impl Container {
+    /// Starts the image, its port published on `port` of 127.0.0.1. The port is fixed, so that it
+    /// stays the same over a restart.
+    pub(super) fn start(service: &str, image: Image, port: u16, log: PathBuf) -> Result<Self> {
+        let name = format!("ducktide-{service}-{}", Uuid::new_v4());
+        let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
+        let runtime = runtime.context("start a runtime")?;
+        let watchdog = remove_when_we_end(&name)?;
+        let request = request(&name, image, port, &log)?;
+        let container = blocking::on_own_thread(|| runtime.block_on(request.start()));
+        let container = container.with_context(|| {
+            format!("start a container for {service} (is a Docker engine running?)")
+        })?;
+        Ok(Self { container: Some(container), runtime: Some(runtime), watchdog, log })
+    }
+
+    /// Runs a request to the engine to its end.
+    fn ask<T: Send, E: Send>(
+        &self,
+        request: impl AsyncFnOnce(&ContainerAsync<GenericImage>) -> Result<T, E> + Send,
+    ) -> Result<T, E> {
+        let (runtime, container) = (self.runtime(), self.container());
+        blocking::on_own_thread(|| runtime.block_on(request(container)))
+    }
+
+    fn runtime(&self) -> &Runtime {
+        self.runtime.as_ref().expect("only drop takes the runtime")
+    }
+
+    fn container(&self) -> &ContainerAsync<GenericImage> {
+        self.container.as_ref().expect("only drop takes the container")
+    }
+}
+
+fn request(
+    name: &str,
+    image: Image,
+    port: u16,
+    log: &std::path::Path,
+) -> Result<ContainerRequest<GenericImage>> {
+    let log = Mutex::new(append_to(log)?);
+    let mut request = GenericImage::new(image.name, image.tag)
+        .with_container_name(name)
+        .with_mapped_port(port, image.port.tcp())
+        .with_log_consumer(move |frame: &LogFrame| {
+            let mut log = log.lock().expect("nothing panics while holding the lock");
+            // A log that cannot be written is no reason to fail a test.
+            let _ = log.write_all(frame.bytes());
+        })
+        // Published ports are for this machine only.
+        .with_host_config_modifier(|host| {
+            let bindings = host.port_bindings.iter_mut().flat_map(|ports| ports.values_mut());
+            for binding in bindings.flatten().flatten() {
+                binding.host_ip = Some("127.0.0.1".to_owned());
+            }
+        });
+    for (key, value) in image.environment {
+        request = request.with_env_var(key, value);
+    }
+    Ok(if image.command.is_empty() {
+        request
+    } else {
+        request.with_cmd(image.command.iter().copied())
+    })
+}
+
+/// Dropping a container removes it, but a killed process drops nothing. Needs the `docker` program;
+/// without it only SIGKILL leaves a container behind.
+fn remove_when_we_end(name: &str) -> Result<Option<Watchdog>> {
+    let docker = Command::new("docker").arg("--version").stdout(Stdio::null()).status();
+    if !docker.is_ok_and(|status| status.success()) {
+        return Ok(None);
+    }
+    let watchdog = Watchdog::start(r#"docker rm --force --volumes "$1""#, &[name.as_ref()]);
+    watchdog.context("start a watchdog").map(Some)
+}
+
+impl Backend for Container {
+    fn start(&mut self) -> Result<()> {
+        self.ask(async |container| container.start().await).context("start container")
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        self.ask(async |container| container.stop_with_timeout(Some(STOPS_WITHIN_SECONDS)).await)
+            .context("stop container")
+    }
+
+    /// The engine follows its SIGTERM by SIGKILL at once.
+    fn kill(&mut self) -> Result<()> {
+        self.ask(async |container| container.stop_with_timeout(Some(0)).await)
+            .context("kill container")
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        self.ask(async |container| container.pause().await).context("pause container")
+    }
+
+    fn resume(&mut self) -> Result<()> {
+        self.ask(async |container| container.unpause().await).context("resume container")
+    }
+
+    fn is_running(&mut self) -> Result<bool> {
+        self.ask(async |container| container.is_running().await).context("look at container")
+    }
+
+    fn log_tail(&self) -> String {
+        tail(&self.log)
+    }
+
+    fn leave_running(mut self: Box<Self>) {
+        if let Some(watchdog) = self.watchdog.take() {
+            watchdog.release();
+        }
+        // Neither removed nor dropped, which would remove it.
+        std::mem::forget(self.container.take());
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        let runtime = self.runtime.take().expect("only drop takes the runtime");
+        if let Some(container) = self.container.take() {
+            let removed = blocking::on_own_thread(|| runtime.block_on(container.rm()));
+            if removed.is_ok() {
+                if let Some(watchdog) = self.watchdog.take() {
+                    watchdog.release();
+                }
+            }
+        }
+        // Allowed on a thread of another runtime, unlike dropping it.
+        runtime.shutdown_background();
+    }
+}
+
+impl fmt::Debug for Container {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Container").field("log", &self.log).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,267 @@
+//! Apache Kafka: one node that is broker and controller.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use rdkafka::{
+    ClientConfig,
+    admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
+    client::DefaultClientContext,
+    config::RDKafkaLogLevel,
+    consumer::{BaseConsumer, Consumer as _},
+    types::RDKafkaErrorCode,
+};
+use rustix::process::Signal;
+use uuid::Uuid;
+
+use super::{
+    backend::{Backend, Kind, Service},
+    container::{Container, Image},
+    port,
+    process::{Process, data_folder, prepare},
+};
+use crate::{blocking, guarded_child::Launch, workspace};
+
+/// A started broker.
+#[derive(Debug)]
+pub struct Kafka {
+    port: u16,
+    backend: Box<dyn Backend>,
+}
+
+/// What differs from Kafka's defaults, beside the listeners: one node has no replicas, tests wait
+/// for no rebalance delay, sessions may be short in both group protocols, and a misspelt topic is
+/// an error.
+const PROPERTIES: &[(&str, &str)] = &[
+    ("process.roles", "broker,controller"),
+    ("node.id", "1"),
+    ("controller.listener.names", "CONTROLLER"),
+    ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"),
+    ("auto.create.topics.enable", "false"),
+    ("offsets.topic.replication.factor", "1"),
+    ("offsets.topic.num.partitions", "1"),
+    ("transaction.state.log.replication.factor", "1"),
+    ("transaction.state.log.min.isr", "1"),
+    ("transaction.state.log.num.partitions", "1"),
+    ("share.coordinator.state.topic.replication.factor", "1"),
+    ("share.coordinator.state.topic.min.isr", "1"),
+    ("group.initial.rebalance.delay.ms", "0"),
+    ("group.min.session.timeout.ms", "1000"),
+    ("group.consumer.min.session.timeout.ms", "1000"),
+    ("group.consumer.session.timeout.ms", "6000"),
+    ("group.consumer.min.heartbeat.interval.ms", "500"),
+    ("group.consumer.heartbeat.interval.ms", "1000"),
+];
+
+/// Enough for millions of small records: they are in the page cache, not in the heap.
+const HEAP: &str = "-Xmx512m";
+
+const LOG4J: &str = "\
+status=warn
+rootLogger.level=info
+rootLogger.appenderRef.console.ref=console
+appender.console.type=Console
+appender.console.name=console
+appender.console.layout.type=PatternLayout
+appender.console.layout.pattern=%d %p %m (%c)%n
+";
+
+impl Kafka {
+    /// Starts a broker with an empty log and waits until a topic can be created on it. Its own log
+    /// goes to `kafka.log` in the folder.
+    pub fn start(logs: &Path) -> Result<Self> {
+        let port = port::free()?;
+        let log = logs.join("kafka.log");
+        let backend: Box<dyn Backend> = match Kind::from_env()? {
+            Kind::Process => Box::new(start_process(port, log)?),
+            Kind::Container => Box::new(start_container(port, log)?),
+        };
+        let mut kafka = Self { port, backend };
+        kafka.await_answer().context("start Kafka")?;
+        Ok(kafka)
+    }
+
+    /// What goes into `KAFKA_BOOTSTRAP_SERVERS`.
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Creates a topic, with settings such as `("cleanup.policy", "compact")`.
+    pub fn create_topic(
+        &self,
+        name: &str,
+        partitions: i32,
+        settings: &[(&str, &str)],
+    ) -> Result<()> {
+        let mut topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+        for (key, value) in settings {
+            topic = topic.set(key, value);
+        }
+        let created = async {
+            let results = self.admin()?.create_topics([&topic], &admin_options()).await;
+            single(results.context("ask for a topic")?)
+        };
+        blocking::complete(created).with_context(|| format!("create topic `{name}`"))
+    }
+
+    /// Deletes a topic.
+    pub fn delete_topic(&self, name: &str) -> Result<()> {
+        let deleted = async {
+            let results = self.admin()?.delete_topics(&[name], &admin_options()).await;
+            single(results.context("ask for deletion")?)
+        };
+        blocking::complete(deleted).with_context(|| format!("delete topic `{name}`"))
+    }
+
+    /// Deletes a consumer group that has no members, and its offsets with it.
+    pub fn delete_group(&self, name: &str) -> Result<()> {
+        let deleted = async {
+            let results = self.admin()?.delete_groups(&[name], &admin_options()).await;
+            single(results.context("ask for deletion")?)
+        };
+        blocking::complete(deleted).with_context(|| format!("delete group `{name}`"))
+    }
+
+    /// The end offset of each partition of a topic, in the order of the partitions.
+    pub fn end_offsets(&self, topic: &str) -> Result<Vec<i64>> {
+        let consumer: BaseConsumer = self.client().create().context("create a client")?;
+        let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).context("read metadata")?;
+        let found = metadata.topics().first().context("read metadata: no such topic")?;
+        let mut partitions: Vec<_> = found.partitions().iter().map(|p| p.id()).collect();
+        partitions.sort_unstable();
+        let end = |partition| consumer.fetch_watermarks(topic, partition, TIMEOUT);
+        let ends = partitions.into_iter().map(|partition| Ok(end(partition)?.1));
+        ends.collect::<Result<_>>().with_context(|| format!("read end offsets of `{topic}`"))
+    }
+
+    /// Lets the broker outlive this process.
+    pub fn leave_running(self) {
+        self.backend.leave_running();
+    }
+
+    fn client(&self) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.bootstrap_servers());
+        // Refused connections are what waiting for a broker looks like.
+        config.set_log_level(RDKafkaLogLevel::Critical);
+        config
+    }
+
+    fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
+        self.client().create().context("create an admin client")
+    }
+}
+
+impl Service for Kafka {
+    fn backend(&mut self) -> &mut dyn Backend {
+        &mut *self.backend
+    }
+
+    /// Creates and deletes a topic: a broker shows metadata before its controller takes orders.
+    fn answers(&self) -> Result<()> {
+        let name = format!("ducktide-readiness-{}", Uuid::new_v4());
+        self.create_topic(&name, 1, &[])?;
+        self.delete_topic(&name)
+    }
+}
+
+/// How long one request may take; whoever waits for the broker asks again.
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn admin_options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
+}
+
+/// The answer about the one thing that was asked for.
+fn single(results: Vec<Result<String, (String, RDKafkaErrorCode)>>) -> Result<()> {
+    let result = results.into_iter().next().context("no answer")?;
+    result.map(|_| ()).map_err(|(_, code)| anyhow!("{code}"))
+}
+
+fn start_process(port: u16, log: PathBuf) -> Result<Process> {
+    let data = data_folder("kafka")?;
+    let settings = data.path().join("server.properties");
+    let log4j = data.path().join("log4j2.properties");
+    let text = properties(port, port::free()?, data.path());
+    fs::write(&settings, text).context("write server.properties")?;
+    fs::write(&log4j, LOG4J).context("write log4j2.properties")?;
+    let cluster = cluster_id();
+    let format = ["kafka.tools.StorageTool", "format", "--standalone", "-t", &cluster, "-c"];
+    let tool = java(&log4j, &["-XX:TieredStopAtLevel=1"])?.args(format).args([&settings]);
+    prepare(tool, &data, &log)?;
+    let broker = java(&log4j, &[HEAP])?.args(["kafka.Kafka"]).args([&settings]);
+    Process::start(broker, Signal::TERM, log, data)
+}
+
+fn java(log4j: &Path, options: &[&str]) -> Result<Launch> {
+    let classes = workspace::downloaded("kafka")?.join("*");
+    let log4j = format!("-Dlog4j2.configurationFile={}", log4j.display());
+    let launch = Launch::new(workspace::downloaded("java/bin/java")?);
+    Ok(launch.args(options).args([&log4j, "-cp"]).args([classes]))
+}
+
+fn properties(port: u16, controller_port: u16, data: &Path) -> String {
+    let fixed = PROPERTIES.iter().map(|(key, value)| format!("{key}={value}\n"));
+    let listeners = format!(
+        "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
+         controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n\
+         log.dir={}\n",
+        data.join("log").display()
+    );
+    fixed.chain([listeners]).collect()
+}
+
+/// Kafka writes a cluster's UUID, 16 bytes, as 22 digits of URL-safe base64. The last digit has only
+/// two bits to say; the first has its upper bit clear, which keeps it a letter: the tool would take
+/// a `-` for the start of an option.
+fn cluster_id() -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let bits = Uuid::new_v4().as_u128() >> 3;
+    let digit = |place: u32| DIGITS[usize::try_from(bits >> (6 * place) & 63).expect("six bits")];
+    let digits = (0..21).rev().map(digit).chain([b'A']);
+    digits.map(char::from).collect()
+}
+
+/// The official image turns `KAFKA_*` variables into properties.
+fn start_container(port: u16, log: PathBuf) -> Result<Container> {
+    let mut environment: Vec<_> =
+        PROPERTIES.iter().map(|(key, value)| (variable(key), (*value).to_owned())).collect();
+    for (key, value) in [
+        ("listeners", "PLAINTEXT://:9092,CONTROLLER://:9093".to_owned()),
+        ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
+        ("controller.quorum.voters", "1@localhost:9093".to_owned()),
+        ("heap.opts", HEAP.to_owned()),
+    ] {
+        environment.push((variable(key), value));
+    }
+    let image = Image { name: "apache/kafka", tag: "4.3.1", port: 9092, environment, command: &[] };
+    Container::start("kafka", image, port, log)
+}
+
+fn variable(property: &str) -> String {
+    format!("KAFKA_{}", property.replace('.', "_").to_uppercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_id_is_16_bytes_in_base64_that_no_tool_takes_for_an_option() {
+        for _ in 0..1000 {
+            let id = cluster_id();
+            assert_eq!(id.len(), 22);
+            assert!(!id.starts_with('-'), "{id}");
+        }
+    }
+
+    #[test]
+    fn properties_become_the_variables_of_the_official_image() {
+        assert_eq!(variable("process.roles"), "KAFKA_PROCESS_ROLES");
+    }
+}

@@ -1,0 +1,171 @@
+//! PostgreSQL.
+
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use postgres::{Client, Config, NoTls};
+use rustix::process::Signal;
+
+use super::{
+    backend::{Backend, Kind, Service},
+    container::{Container, Image},
+    port,
+    process::{Process, data_folder, give, prepare},
+};
+use crate::{blocking, guarded_child::Launch};
+
+/// A started database server. Its one user `postgres` needs no password.
+#[derive(Debug)]
+pub struct Postgres {
+    port: u16,
+    backend: Box<dyn Backend>,
+}
+
+const USER: &str = "postgres";
+
+/// Every worker, test and reader holds a few connections.
+const SETTINGS: &[&str] = &["-c", "max_connections=300"];
+
+impl Postgres {
+    /// Starts an empty server and waits until it answers a query. Its log goes to `postgres.log`
+    /// in the folder.
+    pub fn start(logs: &Path) -> Result<Self> {
+        let port = port::free()?;
+        let log = logs.join("postgres.log");
+        let backend: Box<dyn Backend> = match Kind::from_env()? {
+            Kind::Process => Box::new(start_process(port, log)?),
+            Kind::Container => Box::new(start_container(port, log)?),
+        };
+        let mut postgres = Self { port, backend };
+        postgres.await_answer().context("start PostgreSQL")?;
+        Ok(postgres)
+    }
+
+    /// Creates an empty database and returns its URL.
+    pub fn create_database(&self, name: &str) -> Result<String> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        ensure!(
+            !name.is_empty() && name.len() < 64 && name.chars().all(plain),
+            "name a database with lower-case letters, digits and underscores name=`{name}`"
+        );
+        let statement = format!("CREATE DATABASE \"{name}\"");
+        self.execute(&statement).with_context(|| format!("create database `{name}`"))?;
+        Ok(self.url(name))
+    }
+
+    /// The URL of a database.
+    #[must_use]
+    pub fn url(&self, database: &str) -> String {
+        format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// Lets the server outlive this process.
+    pub fn leave_running(self) {
+        self.backend.leave_running();
+    }
+
+    fn execute(&self, statement: &str) -> Result<()> {
+        blocking::on_own_thread(|| {
+            let mut client = self.connect().context("connect to PostgreSQL")?;
+            client.batch_execute(statement).context("execute statement")
+        })
+    }
+
+    fn connect(&self) -> Result<Client, postgres::Error> {
+        let mut config = Config::new();
+        config.host("127.0.0.1").port(self.port).user(USER).dbname("postgres");
+        config.connect_timeout(Duration::from_secs(5)).connect(NoTls)
+    }
+}
+
+impl Service for Postgres {
+    fn backend(&mut self) -> &mut dyn Backend {
+        &mut *self.backend
+    }
+
+    fn answers(&self) -> Result<()> {
+        self.execute("SELECT 1")
+    }
+}
+
+fn start_process(port: u16, log: PathBuf) -> Result<Process> {
+    let folder = data_folder("postgres")?;
+    let user = other_user_for_root()?;
+    if let Some(user) = user {
+        give(folder.path(), user)?;
+    }
+    let data = folder.path().join("data");
+    let initdb = ["-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"];
+    let launch = Launch { user, folder: Some("/".into()), ..Launch::new(program("initdb")?) };
+    prepare(launch.args(initdb).args(["-D".as_ref(), data.as_path()]), &folder, &log)?;
+    let port = port.to_string();
+    let arguments =
+        ["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="];
+    let launch = Launch { user, folder: Some("/".into()), ..Launch::new(program("postgres")?) };
+    let launch = launch.args(["-D".as_ref(), data.as_path()]).args(arguments).args(SETTINGS);
+    // SIGQUIT ends the server and its children at once, SIGINT after rolling back.
+    let launch = Launch { end_signal: Signal::QUIT, ..launch };
+    Process::start(launch, Signal::INT, log, folder)
+}
+
+/// A program of the server: from PATH, or of the newest version where Debian keeps them.
+fn program(name: &str) -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let on_path = env::split_paths(&path).map(|folder| folder.join(name));
+    let mut debian: Vec<_> = fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path())))
+        .collect();
+    debian.sort();
+    let debian = debian.into_iter().rev().map(|(_, folder)| folder.join("bin").join(name));
+    on_path
+        .chain(debian)
+        .find(|path| path.is_file())
+        .with_context(|| format!("find PostgreSQL's `{name}`: run `cargo xtask setup`"))
+}
+
+/// The server refuses to run as root; then it runs as the user of Debian's package, or as nobody.
+fn other_user_for_root() -> Result<Option<(u32, u32)>> {
+    let own = fs::metadata("/proc/self").context("find the current user")?.uid();
+    if own != 0 {
+        return Ok(None);
+    }
+    let users = fs::read_to_string("/etc/passwd").context("read /etc/passwd")?;
+    let user = user_in(&users, "postgres").or_else(|| user_in(&users, "nobody"));
+    user.context("find a user for PostgreSQL, which refuses to run as root").map(Some)
+}
+
+fn user_in(users: &str, name: &str) -> Option<(u32, u32)> {
+    let mut fields = users.lines().map(|line| line.split(':'));
+    let mut user = fields.find_map(|mut user| (user.next() == Some(name)).then_some(user))?;
+    user.next();
+    Some((user.next()?.parse().ok()?, user.next()?.parse().ok()?))
+}
+
+fn start_container(port: u16, log: PathBuf) -> Result<Container> {
+    let environment = vec![
+        ("POSTGRES_USER".to_owned(), USER.to_owned()),
+        ("POSTGRES_HOST_AUTH_METHOD".to_owned(), "trust".to_owned()),
+    ];
+    let image = Image { name: "postgres", tag: "15", port: 5432, environment, command: SETTINGS };
+    Container::start("postgres", image, port, log)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_are_found_by_their_whole_name() {
+        let users = "root:x:0:0::/:/bin/sh\npostgres2:x:7:8::/:\npostgres:x:101:104:,,,:/:\n";
+        assert_eq!(user_in(users, "postgres"), Some((101, 104)));
+        assert_eq!(user_in(users, "nobody"), None);
+    }
+}

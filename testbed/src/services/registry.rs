@@ -1,0 +1,101 @@
+//! Apicurio Registry, which speaks the Confluent API.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use rustix::process::Signal;
+
+use super::{
+    backend::{Backend, Kind, Service},
+    container::{Container, Image},
+    port,
+    process::{Process, data_folder},
+};
+use crate::{guarded_child::Launch, http, workspace};
+
+/// A started schema registry.
+#[derive(Debug)]
+pub struct Registry {
+    port: u16,
+    backend: Box<dyn Backend>,
+}
+
+/// The path of the Confluent API.
+const API: &str = "/apis/ccompat/v7";
+
+/// Small, and started quickly: it answers a handful of requests.
+const JVM: &[&str] = &["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+
+impl Registry {
+    /// Starts an empty registry and waits until it answers. Its log goes to `registry.log` in the
+    /// folder.
+    pub fn start(logs: &Path) -> Result<Self> {
+        let port = port::free()?;
+        let log = logs.join("registry.log");
+        let backend: Box<dyn Backend> = match Kind::from_env()? {
+            Kind::Process => Box::new(start_process(port, log)?),
+            Kind::Container => Box::new(start_container(port, log)?),
+        };
+        let mut registry = Self { port, backend };
+        registry.await_answer().context("start the schema registry")?;
+        Ok(registry)
+    }
+
+    /// What goes into `SCHEMA_REGISTRY_URL`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}{API}", self.port)
+    }
+
+    /// The names of all subjects, as the registry's JSON.
+    pub fn subjects(&self) -> Result<Vec<String>> {
+        let subjects = http::get(self.port, &format!("{API}/subjects"))?;
+        serde_json::from_str(&subjects).context("parse subjects")
+    }
+
+    /// Lets the registry outlive this process.
+    pub fn leave_running(self) {
+        self.backend.leave_running();
+    }
+}
+
+impl Service for Registry {
+    fn backend(&mut self) -> &mut dyn Backend {
+        &mut *self.backend
+    }
+
+    fn answers(&self) -> Result<()> {
+        self.subjects().map(|_| ())
+    }
+}
+
+/// In a file that is written through, so that schemas outlive a kill as they do in production.
+fn database(folder: &Path) -> String {
+    format!("jdbc:h2:file:{}/registry;WRITE_DELAY=0", folder.display())
+}
+
+fn start_process(port: u16, log: PathBuf) -> Result<Process> {
+    let data = data_folder("registry")?;
+    let program = workspace::downloaded("registry/quarkus-run.jar")?;
+    let settings = [
+        "-Dquarkus.http.host=127.0.0.1".to_owned(),
+        format!("-Dquarkus.http.port={port}"),
+        // Health and metrics have a listener of their own, by default on a fixed port.
+        "-Dquarkus.management.host=127.0.0.1".to_owned(),
+        format!("-Dquarkus.management.port={}", port::free()?),
+        format!("-Dapicurio.datasource.url={}", database(data.path())),
+    ];
+    let launch = Launch::new(workspace::downloaded("java/bin/java")?).args(JVM).args(settings);
+    let launch = Launch { folder: program.parent().map(Path::to_owned), ..launch };
+    Process::start(launch.args(["-jar"]).args([program]), Signal::TERM, log, data)
+}
+
+fn start_container(port: u16, log: PathBuf) -> Result<Container> {
+    let environment = vec![
+        ("JAVA_OPTS_APPEND".to_owned(), JVM.join(" ")),
+        ("APICURIO_DATASOURCE_URL".to_owned(), database(Path::new("/tmp"))),
+    ];
+    let (name, tag) = ("apicurio/apicurio-registry", "3.3.3");
+    let image = Image { name, tag, port: 8080, environment, command: &[] };
+    Container::start("registry", image, port, log)
+}

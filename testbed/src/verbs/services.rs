@@ -1,0 +1,43 @@
+//! `cargo xtask services`: the local services, for as long as somebody wants them.
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context as _, Result};
+use ducktide_testbed::services::{self, Services};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+};
+
+/// Starts the services, prints how to reach them, and ends them on Ctrl-C or SIGTERM.
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "the exports are the result")]
+pub(crate) fn run(logs: Option<PathBuf>) -> Result<()> {
+    let logs = logs.map_or_else(services::log_folder, |logs| {
+        std::fs::create_dir_all(&logs).with_context(|| format!("create {}", logs.display()))?;
+        Ok(logs)
+    })?;
+    eprintln!("starting Kafka, schema registry and PostgreSQL; logs: {}", logs.display());
+    let started = Instant::now();
+    let services = Services::start(&logs)?;
+    eprintln!("all three answer after {:.1} s; Ctrl-C ends them", started.elapsed().as_secs_f64());
+    println!("export KAFKA_BOOTSTRAP_SERVERS={}", services.kafka.bootstrap_servers());
+    println!("export SCHEMA_REGISTRY_URL={}", services.registry.url());
+    println!("export DUCKLAKE_CATALOG={}", services.postgres.url("postgres"));
+    println!("export DUCKLAKE_DATA_PATH={}", logs.join("lake").display());
+    wait_for_signal()?;
+    eprintln!("ending the services");
+    Ok(())
+}
+
+fn wait_for_signal() -> Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    runtime.context("start a runtime")?.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(())
+    })
+}
