@@ -117,7 +117,7 @@ struct Row {
 }
 
 fn statements(ledger: &Path, table: &str) -> String {
-    let mut sql = format!(
+    let sql = format!(
         "
         CREATE TEMP TABLE ledger AS
             SELECT topic, \"partition\", \"offset\", event_id
@@ -139,15 +139,14 @@ fn statements(ledger: &Path, table: &str) -> String {
         SELECT (SELECT count(event_id) FROM ledger) AS acknowledged,
             (SELECT count(*) FROM ledger WHERE event_id IS NULL) AS poison,
             (SELECT count(*) FROM stored) AS stored,
+            (SELECT count(*) FROM missing) AS missing,
             (SELECT coalesce(sum(times), 0)::BIGINT FROM doubled) AS doubled,
+            (SELECT count(*) FROM unexpected) AS unexpected,
         ",
         ledger = quoted_path(ledger),
     );
-    for counted in ["missing", "unexpected"] {
-        sql += &format!("(SELECT count(*) FROM {counted}) AS {counted}, ");
-    }
-    let examples = ["missing", "doubled", "unexpected"].map(examples);
-    sql + &examples.join(", ")
+    let tables = ["missing", "doubled", "unexpected"];
+    sql + &tables.map(examples).join(", ")
 }
 
 fn examples(table: &str) -> String {

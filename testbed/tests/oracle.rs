@@ -1,10 +1,13 @@
 //! The oracle finds what it is there to find, in a lake that the DuckDB command line wrote.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::{fs, path::Path, process::Command};
 
 use ducktide_testbed::{
-    duckdb_cli::{Lake, quoted_path},
+    duckdb_cli::{Lake, quoted, quoted_path},
     oracle::{Comparison, compare},
+    services::shared_postgres,
     workspace,
 };
 use tempfile::TempDir;
@@ -13,36 +16,44 @@ const A: &str = "00000000-0000-4000-8000-00000000000a";
 const B: &str = "00000000-0000-4000-8000-00000000000b";
 const C: &str = "00000000-0000-4000-8000-00000000000c";
 
+type Rows<'a> = &'a [(i32, i64, &'a str)];
+
 /// A lake whose table `events` holds these (partition, offset, event id), written by plain SQL.
-fn lake_holding(folder: &Path, rows: &[(i32, i64, &str)]) -> Lake {
-    let catalog = folder.join("it's a lake.sqlite");
-    let data = folder.join("data");
+fn lake_holding(catalog: &str, data: &Path, rows: Rows<'_>) -> Lake {
     let load = |name| format!("LOAD {};", quoted_path(&workspace::extension(name).unwrap()));
-    let address = format!("ducklake:sqlite:{}", catalog.display()).replace('\'', "''");
-    let mut sql = load("ducklake") + &load("sqlite_scanner");
-    sql += &format!("ATTACH '{address}' AS lake (DATA_PATH {});", quoted_path(&data));
-    sql += "CREATE TABLE lake.events (event_id UUID, _kafka_topic VARCHAR, \
-            _kafka_partition INTEGER, _kafka_offset BIGINT);";
+    let mut statements = ["ducklake", "sqlite_scanner", "postgres_scanner"].map(load).to_vec();
+    let address = match catalog.strip_prefix("postgres:") {
+        Some(_) => quoted(&format!("ducklake:postgres:{catalog}")),
+        None => quoted(&format!("ducklake:{catalog}")),
+    };
+    statements.push(format!("ATTACH {address} AS lake (DATA_PATH {});", quoted_path(data)));
+    let columns =
+        "event_id UUID, _kafka_topic VARCHAR, _kafka_partition INTEGER, _kafka_offset BIGINT";
+    statements.push(format!("CREATE TABLE lake.events ({columns});"));
     for (partition, offset, id) in rows {
-        sql +=
-            &format!("INSERT INTO lake.events VALUES ('{id}', 'events', {partition}, {offset});");
+        let values = format!("('{id}', 'events', {partition}, {offset})");
+        statements.push(format!("INSERT INTO lake.events VALUES {values};"));
     }
     let cli = workspace::downloaded("duckdb-cli/duckdb").unwrap();
+    let sql = statements.concat();
     let output = Command::new(cli).args(["-no-init", "-bail", "-c", &sql]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let catalog = format!("sqlite:{}", catalog.display());
-    Lake::at(&catalog, &data.display().to_string()).unwrap()
+    Lake::at(catalog, &data.display().to_string()).unwrap()
 }
 
-fn comparison(ledger: &[(i32, i64, &str)], rows: &[(i32, i64, &str)]) -> Comparison {
+fn comparison(ledger: Rows<'_>, rows: Rows<'_>) -> Comparison {
     let folder = TempDir::new().unwrap();
-    let lines =
-        ledger.iter().map(|(partition, offset, id)| format!("events,{partition},{offset},{id}\n"));
-    let text: String =
-        ["topic,partition,offset,event_id\n".to_owned()].into_iter().chain(lines).collect();
+    let catalog = format!("sqlite:{}", folder.path().join("it's a lake.sqlite").display());
+    comparison_in(&folder, &catalog, ledger, rows)
+}
+
+fn comparison_in(folder: &TempDir, catalog: &str, ledger: Rows<'_>, rows: Rows<'_>) -> Comparison {
+    let line = |(partition, offset, id): &_| format!("events,{partition},{offset},{id}\n");
+    let lines: String = ledger.iter().map(line).collect();
     let file = folder.path().join("ledger.csv");
-    fs::write(&file, text).unwrap();
-    compare(&file, &lake_holding(folder.path(), rows), "events").unwrap()
+    fs::write(&file, format!("topic,partition,offset,event_id\n{lines}")).unwrap();
+    let lake = lake_holding(catalog, &folder.path().join("data"), rows);
+    compare(&file, &lake, "events").unwrap()
 }
 
 #[test]
@@ -91,4 +102,17 @@ fn poison_is_not_expected_in_the_table() {
 #[test]
 fn nothing_acknowledged_and_nothing_stored_is_exact() {
     assert!(comparison(&[], &[]).is_exact());
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_lake_in_postgres_is_compared_too() {
+    let folder = TempDir::new().unwrap();
+    let catalog = shared_postgres().create_database("oracle").unwrap();
+    let comparison = comparison_in(&folder, &catalog, &[(0, 0, A), (0, 1, B)], &[(0, 0, A)]);
+    assert_eq!(
+        comparison.to_string(),
+        "2 events acknowledged, 1 rows in the lake: \
+        1 (first: events/0 offset 1) missing, 0 doubled, 0 unexpected"
+    );
 }

@@ -33,8 +33,8 @@ pub(super) struct Image {
 
 /// A service as a container. Its data live and die with it; a stopped one keeps them.
 pub(super) struct Container {
-    // In this order: a container is removed before its runtime goes.
-    container: Option<ContainerAsync<GenericImage>>,
+    inner: Option<ContainerAsync<GenericImage>>,
+    /// What talks to the engine; goes after the container.
     runtime: Option<Runtime>,
     watchdog: Option<Watchdog>,
     log: PathBuf,
@@ -56,7 +56,7 @@ impl Container {
         let container = container.with_context(|| {
             format!("start a container for {service} (is a Docker engine running?)")
         })?;
-        Ok(Self { container: Some(container), runtime: Some(runtime), watchdog, log })
+        Ok(Self { inner: Some(container), runtime: Some(runtime), watchdog, log })
     }
 
     /// Runs a request to the engine to its end.
@@ -73,7 +73,7 @@ impl Container {
     }
 
     fn container(&self) -> &ContainerAsync<GenericImage> {
-        self.container.as_ref().expect("only drop takes the container")
+        self.inner.as_ref().expect("only drop takes the container")
     }
 }
 
@@ -157,19 +157,17 @@ impl Backend for Container {
             watchdog.release();
         }
         // Neither removed nor dropped, which would remove it.
-        std::mem::forget(self.container.take());
+        std::mem::forget(self.inner.take());
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
         let runtime = self.runtime.take().expect("only drop takes the runtime");
-        if let Some(container) = self.container.take() {
+        if let Some(container) = self.inner.take() {
             let removed = blocking::on_own_thread(|| runtime.block_on(container.rm()));
-            if removed.is_ok() {
-                if let Some(watchdog) = self.watchdog.take() {
-                    watchdog.release();
-                }
+            if let (Ok(()), Some(watchdog)) = (removed, self.watchdog.take()) {
+                watchdog.release();
             }
         }
         // Allowed on a thread of another runtime, unlike dropping it.

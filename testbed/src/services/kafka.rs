@@ -13,6 +13,7 @@ use rdkafka::{
     client::DefaultClientContext,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _},
+    metadata::MetadataPartition,
     types::RDKafkaErrorCode,
 };
 use rustix::process::Signal;
@@ -132,7 +133,7 @@ impl Kafka {
         let consumer: BaseConsumer = self.client().create().context("create a client")?;
         let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).context("read metadata")?;
         let found = metadata.topics().first().context("read metadata: no such topic")?;
-        let mut partitions: Vec<_> = found.partitions().iter().map(|p| p.id()).collect();
+        let mut partitions: Vec<_> = found.partitions().iter().map(MetadataPartition::id).collect();
         partitions.sort_unstable();
         let end = |partition| consumer.fetch_watermarks(topic, partition, TIMEOUT);
         let ends = partitions.into_iter().map(|partition| Ok(end(partition)?.1));
