@@ -29,9 +29,10 @@ const ROUND_ROWS: usize = 16 * BATCH_ROWS;
 fn main() -> Result<(), Box<dyn Error>> {
     let rows = std::env::args().nth(1).map_or(Ok(1_000_000), |rows| rows.parse())?;
     let schema = Schema::parse_str(EVENTS)?;
-    let datums = Generator { state: 42 }.datums(rows);
-    let bytes = datums.iter().map(Vec::len).sum::<usize>();
-    println!("events            {rows} of {} bytes", bytes / rows);
+    let (bytes, ends) = Generator { state: 42 }.datums(rows);
+    let starts = std::iter::once(0).chain(ends.iter().copied());
+    let datums = starts.zip(&ends).map(|(start, end)| &bytes[start..*end]).collect::<Vec<_>>();
+    println!("events            {rows} of {} bytes", bytes.len() / rows);
     report("apache-avro Value", apache_avro_values(&schema, &datums)?, rows);
     for _ in 0..2 {
         let (decoded, staged, size) = decode_and_stage(&schema, &datums)?;
@@ -51,18 +52,18 @@ fn as_f64(value: usize) -> f64 {
     value as f64
 }
 
-fn apache_avro_values(schema: &Schema, datums: &[Vec<u8>]) -> Result<Duration, Box<dyn Error>> {
+fn apache_avro_values(schema: &Schema, datums: &[&[u8]]) -> Result<Duration, Box<dyn Error>> {
     let reader = GenericDatumReader::builder(schema).build()?;
     let start = cpu_time();
     for datum in datums {
-        black_box(reader.read_value(&mut datum.as_slice())?);
+        black_box(reader.read_value(&mut &**datum)?);
     }
     Ok(cpu_time() - start)
 }
 
 fn decode_and_stage(
     schema: &Schema,
-    datums: &[Vec<u8>],
+    datums: &[&[u8]],
 ) -> Result<(Duration, Duration, usize), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let table = Arc::new(TableShape::from_avro(schema, Some("event_timestamp"))?);
@@ -108,13 +109,19 @@ struct Generator {
 }
 
 impl Generator {
-    fn datums(&mut self, rows: usize) -> Vec<Vec<u8>> {
-        (0..rows).map(|row| self.event(i64::try_from(row).expect("few rows"))).collect()
+    /// The events one behind the other, as they lie in a fetched batch, and where each one ends.
+    fn datums(&mut self, rows: usize) -> (Vec<u8>, Vec<usize>) {
+        let mut bytes = Vec::new();
+        let ends = (0..).take(rows).map(|row| {
+            self.event(&mut bytes, row);
+            bytes.len()
+        });
+        let ends = ends.collect();
+        (bytes, ends)
     }
 
-    fn event(&mut self, row: i64) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
-        self.uuid(&mut out);
+    fn event(&mut self, out: &mut Vec<u8>, row: i64) {
+        self.uuid(out);
         let kind = match self.below(100) {
             0..35 => 0,
             35..60 => 1,
@@ -122,19 +129,18 @@ impl Generator {
             75..85 => 3,
             _ => 4,
         };
-        long(&mut out, kind);
+        long(out, kind);
         let now = 1_795_536_000_000_000 + row * 50 + self.below(50);
-        long(&mut out, now);
-        long(&mut out, kind);
+        long(out, now);
+        long(out, kind);
         match kind {
-            0 => self.user_login(&mut out),
-            1 => self.api_request(&mut out),
-            2 => self.payment_processed(&mut out),
-            3 => self.error_occurred(&mut out),
-            _ => self.feature_usage(&mut out),
+            0 => self.user_login(out),
+            1 => self.api_request(out),
+            2 => self.payment_processed(out),
+            3 => self.error_occurred(out),
+            _ => self.feature_usage(out),
         }
-        long(&mut out, now + 1_000 + self.below(1_000));
-        out
+        long(out, now + 1_000 + self.below(1_000));
     }
 
     fn user_login(&mut self, out: &mut Vec<u8>) {

@@ -1,4 +1,35 @@
 //! Moves Avro records from Kafka into DuckLake tables, exactly once.
+//!
+//! Data meets the modules in this order: `source` polls, `assignment` says which records count,
+//! `batcher` has them decoded (`schemas`, `decoder`) and written (`lane`, `staging`), `committer`
+//! brings rows and progress into the lake. `worker` owns all state between them.
 
 pub mod decoder;
 pub mod staging;
+
+mod assignment;
+mod batch;
+mod batcher;
+mod committer;
+mod config;
+mod error;
+mod event;
+mod flush;
+mod health;
+mod in_flight;
+mod kafka_config;
+mod lane;
+mod metrics;
+mod schema_registry;
+mod schemas;
+mod source;
+mod startup;
+mod survey;
+mod worker;
+
+pub use config::{Args, Config, ConfigError};
+pub use error::ConsumerError;
+pub use kafka_config::{GroupProtocol, KafkaArgs};
+pub use source::TopicPartition;
+pub use source::inspect::{ClusterView, Identity, Watermarks, is_outage};
+pub use worker::run;

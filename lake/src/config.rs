@@ -77,14 +77,66 @@ impl fmt::Debug for CatalogLocation {
     }
 }
 
+impl CatalogLocation {
+    /// The location for somebody else's DuckDB: the URL works, but holds no password.
+    #[must_use]
+    pub fn shareable(&self) -> String {
+        match self {
+            Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::Postgres(url) => rewrite_password(url, ""),
+        }
+    }
+
+    /// Whether the URL holds a password.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        matches!(self, Self::Postgres(url) if rewrite_password(url, "") != *url)
+    }
+}
+
 /// The URL as it may be logged.
 fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    rewrite_password(url, "***")
+}
+
+/// The URL with another password, or, where that is empty, without one. libpq also takes passwords
+/// as parameters.
+fn rewrite_password(url: &str, replacement: &str) -> String {
+    let (base, parameters) = split_parameters(url);
+    let kept = parameters.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
+        match pair.split_once('=') {
+            Some((key @ ("password" | "sslpassword"), _)) => {
+                (!replacement.is_empty()).then(|| format!("{key}={replacement}"))
+            }
+            _ => Some(pair.to_owned()),
+        }
+    });
+    let kept = kept.collect::<Vec<_>>().join("&");
+    let base = rewrite_user(base, replacement);
+    if kept.is_empty() { base } else { format!("{base}?{kept}") }
+}
+
+/// A `?` before the first `@` belongs to a password, as libpq reads it, unless a path came before.
+fn split_parameters(url: &str) -> (&str, &str) {
+    let start = url.find("://").map_or(0, |scheme| scheme + 3);
+    let find = |from: usize, c: char| url[from..].find(c).map(|at| from + at);
+    let question = match (find(start, '?'), find(start, '@')) {
+        (Some(question), Some(at)) if question < at && !url[start..question].contains('/') => {
+            find(at, '?')
+        }
+        (question, _) => question,
+    };
+    question.map_or((url, ""), |question| (&url[..question], &url[question + 1..]))
+}
+
+fn rewrite_user(base: &str, replacement: &str) -> String {
+    let Some((scheme, rest)) = base.split_once("://") else { return base.to_owned() };
     // The user part ends at the last `@`: a password may hold one, a host cannot.
-    let Some((user, host)) = rest.rsplit_once('@') else { return url.to_owned() };
+    let Some((user, host)) = rest.rsplit_once('@') else { return base.to_owned() };
     match user.split_once(':') {
-        Some((name, _)) => format!("{scheme}://{name}:***@{host}"),
-        None => url.to_owned(),
+        Some((name, _)) if replacement.is_empty() => format!("{scheme}://{name}@{host}"),
+        Some((name, _)) => format!("{scheme}://{name}:{replacement}@{host}"),
+        None => base.to_owned(),
     }
 }
 
@@ -163,6 +215,29 @@ mod tests {
         let location: CatalogLocation = "postgres://me:s3cr@t@db:5432/lake".parse().unwrap();
         assert_eq!(location.to_string(), "postgres://me:***@db:5432/lake");
         assert!(!format!("{location:?}").contains("s3cr"));
+        assert_eq!(location.shareable(), "postgres://me@db:5432/lake");
+        assert!(location.has_password());
+    }
+
+    #[test]
+    fn a_password_among_the_parameters_is_never_shown_either() {
+        let location: CatalogLocation =
+            "postgres://db/lake?user=me&password=s3cr&sslmode=require".parse().unwrap();
+        assert_eq!(location.to_string(), "postgres://db/lake?user=me&password=***&sslmode=require");
+        assert_eq!(location.shareable(), "postgres://db/lake?user=me&sslmode=require");
+    }
+
+    #[test]
+    fn a_question_mark_does_not_show_the_password_that_holds_it() {
+        let location: CatalogLocation = "postgres://me:a?b@db/lake?sslmode=require".parse().unwrap();
+        assert_eq!(location.to_string(), "postgres://me:***@db/lake?sslmode=require");
+    }
+
+    #[test]
+    fn a_location_without_a_password_stays_as_it_is() {
+        let location: CatalogLocation = "postgres://me@db/lake?sslmode=require".parse().unwrap();
+        assert_eq!(location.shareable(), location.to_string());
+        assert!(!location.has_password());
     }
 
     #[test]

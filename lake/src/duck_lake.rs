@@ -17,6 +17,15 @@ use crate::table::{EVENT_DATE, TableName, TableShape, diff};
 /// How often a table's shape is read again when an ALTER comes in between.
 const SHAPE_READS: usize = 5;
 
+/// What [`DuckLake::init`] made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setup {
+    /// Whether there was no DuckLake before.
+    pub lake_is_new: bool,
+    /// Whether there were no Ducktide tables in its catalog before.
+    pub tables_are_new: bool,
+}
+
 /// One process's view of a DuckLake.
 pub struct DuckLake {
     config: LakeConfig,
@@ -29,8 +38,8 @@ pub struct DuckLake {
 }
 
 impl DuckLake {
-    /// Makes the lake and our tables in its catalog, unless they are there.
-    pub fn init(config: &LakeConfig) -> Result<()> {
+    /// Makes the lake and our tables in its catalog, unless they are there. Says what it had to make.
+    pub fn init(config: &LakeConfig) -> Result<Setup> {
         let mut config = config.clone();
         if let CatalogLocation::Sqlite(path) = &config.catalog {
             let directory = path.parent().unwrap_or(path);
@@ -46,12 +55,14 @@ impl DuckLake {
             }
             sqlite::prepare_file(path)?;
         }
-        let session = Session::open(&config, Access::Commit, true)?;
+        let found = Session::open(&config, Access::Commit, false);
+        let lake_is_new = found.is_err();
+        let session = found.or_else(|_| Session::open(&config, Access::Commit, true))?;
         set_options(&session)?;
         // Our own tables are made by other means than DuckDB, which must not have a SQLite file
         // attached meanwhile.
         drop(session);
-        catalog::install(&config)
+        Ok(Setup { lake_is_new, tables_are_new: catalog::install(&config)? })
     }
 
     /// Attaches a lake that `init` made.
@@ -251,10 +262,10 @@ fn default_data_path(catalog: &std::path::Path) -> PathBuf {
 /// The options that a lake needs to be filled by Ducktide.
 ///
 /// Inlined nested data is corrupted on both catalogs (duckdb/ducklake#1435), so nothing is inlined.
-/// The retention is DuckLake's own setting; the compactor reads it.
+/// The retention is DuckLake's own setting; the compactor reads it. What an operator has set stays.
 fn set_options(session: &Session) -> Result<()> {
-    let options = [
-        ("data_inlining_row_limit", "0"),
+    let inlining = ("data_inlining_row_limit", "0");
+    let defaults = [
         ("parquet_compression", "zstd"),
         ("expire_older_than", "7 days"),
         ("delete_older_than", "2 days"),
@@ -262,8 +273,13 @@ fn set_options(session: &Session) -> Result<()> {
     let set = |(name, value): (&str, &str)| {
         session.execute(&format!("CALL {LAKE}.set_option({}, {})", quote(name), quote(value)))
     };
-    options
-        .into_iter()
+    let known = session.catalog_rows(&format!(
+        "SELECT key FROM {} WHERE scope IS NULL",
+        session.native_table("ducklake_metadata")
+    ))?;
+    let is_set = |name: &str| known.iter().any(|row| row[0].as_deref() == Some(name));
+    std::iter::once(inlining)
+        .chain(defaults.into_iter().filter(|(name, _)| !is_set(name)))
         .try_for_each(set)
         .map_err(|error| LakeError::unavailable("set the lake's options").because(error))
 }

@@ -19,7 +19,7 @@ pub struct Table {
 }
 
 /// The version of one table's columns: any ALTER changes it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TableVersion {
     /// The table.
     pub table: TableName,

@@ -24,6 +24,8 @@ mod duck_lake;
 #[cfg(feature = "duckdb")]
 mod duckdb_error;
 #[cfg(feature = "duckdb")]
+mod overview;
+#[cfg(feature = "duckdb")]
 mod session;
 #[cfg(feature = "duckdb")]
 mod storage;
@@ -38,6 +40,8 @@ pub use staged_file::StagedFile;
 #[cfg(feature = "duckdb")]
 pub use catalog::PartitionProgress;
 #[cfg(feature = "duckdb")]
-pub use duck_lake::DuckLake;
+pub use duck_lake::{DuckLake, Setup};
+#[cfg(feature = "duckdb")]
+pub use overview::{Overview, SnapshotRange, TableSize};
 #[cfg(feature = "duckdb")]
 pub use session::Access;

@@ -19,6 +19,8 @@ pub enum Access {
     Commit,
     /// A reader: may idle in its transaction while DuckDB scans, and cannot write.
     Read,
+    /// An operator's own statements: may write, and idle as a reader does.
+    Operate,
 }
 
 /// One DuckDB instance. DuckDB reconnects to PostgreSQL by itself; after an internal error of DuckDB
@@ -221,7 +223,7 @@ fn with_limits(url: &str, access: Access) -> String {
             "&options=-c%20idle_in_transaction_session_timeout%3D30s\
              %20-c%20lock_timeout%3D15s%20-c%20statement_timeout%3D30s"
         }
-        Access::Read => "",
+        Access::Read | Access::Operate => "",
     };
     let separator = if url.contains('?') { '&' } else { '?' };
     format!("{url}{separator}{network}{limits}")

@@ -11,8 +11,12 @@ use tracing_subscriber::filter::ParseError;
 /// Overrides the choice between text and JSON.
 const FORMAT_VARIABLE: &str = "DUCKTIDE_LOG_FORMAT";
 
-/// What to log when `RUST_LOG` does not say.
+/// What a worker logs when `RUST_LOG` does not say.
 const DEFAULT_FILTER: &str = "info";
+
+/// What an operator's tool logs when `RUST_LOG` does not say. The tool itself says in its answer that
+/// Kafka cannot be reached, where librdkafka would say so for every attempt.
+const TOOL_FILTER: &str = "warn,librdkafka=off,rdkafka=off";
 
 /// A variable that says how to log, and cannot be followed.
 #[derive(Debug, Error)]
@@ -37,8 +41,24 @@ enum Format {
 /// `log` crate are included. A second call leaves the first one's choices in place.
 pub fn init(program: &'static str) -> Result<(), TelemetryError> {
     let terminal = io::stderr().is_terminal();
-    let format = format(variable(FORMAT_VARIABLE).as_deref(), terminal)?;
-    let filter = filter(variable(EnvFilter::DEFAULT_ENV).as_deref())?;
+    let started = start(terminal, DEFAULT_FILTER)?;
+    if started {
+        tracing::info!(program, version = env!("CARGO_PKG_VERSION"), "started");
+    }
+    Ok(())
+}
+
+/// Starts logging for a tool that a person runs: warnings only, and text also where standard error
+/// is not a terminal. `RUST_LOG` and `DUCKTIDE_LOG_FORMAT` count as for a worker.
+pub fn init_tool() -> Result<(), TelemetryError> {
+    start(true, TOOL_FILTER).map(|_| ())
+}
+
+/// Returns whether this call was the first.
+fn start(text: bool, default_filter: &str) -> Result<bool, TelemetryError> {
+    let terminal = io::stderr().is_terminal();
+    let format = format(variable(FORMAT_VARIABLE).as_deref(), text)?;
+    let filter = filter(variable(EnvFilter::DEFAULT_ENV).as_deref(), default_filter)?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
     let started = match format {
         Format::Text => {
@@ -46,10 +66,7 @@ pub fn init(program: &'static str) -> Result<(), TelemetryError> {
         }
         Format::Json => subscriber.json().flatten_event(true).with_writer(io::stderr).try_init(),
     };
-    if started.is_ok() {
-        tracing::info!(program, version = env!("CARGO_PKG_VERSION"), "started");
-    }
-    Ok(())
+    Ok(started.is_ok())
 }
 
 /// Logs one of librdkafka's own lines. To be called from a client context's `log`, with syslog's
@@ -83,18 +100,18 @@ fn variable(name: &str) -> Option<String> {
     }
 }
 
-fn format(setting: Option<&str>, terminal: bool) -> Result<Format, TelemetryError> {
+fn format(setting: Option<&str>, text: bool) -> Result<Format, TelemetryError> {
     match setting {
         Some("text") => Ok(Format::Text),
         Some("json") => Ok(Format::Json),
         Some(value) => Err(TelemetryError::Format { value: value.to_owned() }),
-        None if terminal => Ok(Format::Text),
+        None if text => Ok(Format::Text),
         None => Ok(Format::Json),
     }
 }
 
-fn filter(setting: Option<&str>) -> Result<EnvFilter, TelemetryError> {
-    Ok(EnvFilter::try_new(setting.unwrap_or(DEFAULT_FILTER))?)
+fn filter(setting: Option<&str>, default: &str) -> Result<EnvFilter, TelemetryError> {
+    Ok(EnvFilter::try_new(setting.unwrap_or(default))?)
 }
 
 /// Standard error; on a terminal each line first clears what stands there, because a progress bar
@@ -140,9 +157,11 @@ mod tests {
     fn settings_that_cannot_be_followed_are_refused_by_name() {
         let error = format(Some("xml"), true).expect_err("no such format").to_string();
         assert!(error.contains("DUCKTIDE_LOG_FORMAT") && error.contains("`xml`"), "{error}");
-        let error = filter(Some("ducktide=loud")).expect_err("no such level").to_string();
+        let error = filter(Some("ducktide=loud"), DEFAULT_FILTER).expect_err("no such level").to_string();
         assert!(error.contains("RUST_LOG"), "{error}");
-        assert_eq!(filter(None).expect("the default").to_string(), DEFAULT_FILTER);
+        for default in [DEFAULT_FILTER, TOOL_FILTER] {
+            filter(None, default).expect("our own defaults can be followed");
+        }
     }
 
     #[test]

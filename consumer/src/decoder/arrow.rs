@@ -137,7 +137,7 @@ fn take_offsets(offsets: &mut Vec<i32>) -> OffsetBuffer<i32> {
 
 fn finish_bytes(column: &mut Bytes, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
     let offsets = take_offsets(&mut column.offsets);
-    let data = Buffer::from_vec(std::mem::take(&mut column.data));
+    let data = Buffer::from_vec(column.data.take());
     let validity = column.validity.finish();
     Ok(match data_type {
         DataType::Binary => Arc::new(BinaryArray::try_new(offsets, data, validity)?),

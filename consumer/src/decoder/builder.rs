@@ -6,7 +6,7 @@
 use arrow_buffer::{ArrowNativeType, BooleanBufferBuilder, NullBuffer};
 use ducktide_lake::table::ColumnType;
 
-use super::Problem;
+use super::{Problem, TextBuffer};
 
 /// One column's values so far.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(super) struct Primitives<T> {
 /// Texts or byte strings, one behind the other, and where each one ends.
 #[derive(Debug)]
 pub(super) struct Bytes {
-    pub(super) data: Vec<u8>,
+    pub(super) data: TextBuffer,
     pub(super) offsets: Vec<i32>,
     pub(super) validity: Validity,
 }
@@ -161,7 +161,7 @@ impl<T: ArrowNativeType> Primitives<T> {
 impl Bytes {
     fn new(rows: usize, bytes: usize) -> Self {
         let validity = Validity::default();
-        Self { data: Vec::with_capacity(bytes), offsets: offsets(rows), validity }
+        Self { data: TextBuffer::with_capacity(bytes), offsets: offsets(rows), validity }
     }
 
     #[inline]
@@ -190,7 +190,7 @@ impl Bytes {
     /// The values from index `first` on.
     pub(super) fn values(&self, first: usize) -> Vec<&[u8]> {
         let ends = self.offsets[first..].windows(2);
-        ends.map(|ends| &self.data[index(ends[0])..index(ends[1])]).collect()
+        ends.map(|ends| &self.data.as_slice()[index(ends[0])..index(ends[1])]).collect()
     }
 
     fn truncate(&mut self, len: usize) {
@@ -200,7 +200,7 @@ impl Bytes {
     }
 
     fn memory(&self) -> usize {
-        self.data.capacity() + self.offsets.capacity() * size_of::<i32>() + self.validity.memory()
+        self.data.allocated() + self.offsets.capacity() * size_of::<i32>() + self.validity.memory()
     }
 }
 

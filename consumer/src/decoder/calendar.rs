@@ -2,7 +2,7 @@
 
 use ducktide_lake::table::TimeUnit;
 
-use super::Problem;
+use super::{Problem, TextBuffer};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 /// Microseconds in a day.
@@ -42,7 +42,7 @@ pub(super) fn timestamp_nanos(nanos: i64) -> Result<i64, Problem> {
 }
 
 /// Writes `YYYY-MM-DD`.
-pub(super) fn push_date(out: &mut Vec<u8>, days: i64) {
+pub(super) fn push_date(out: &mut TextBuffer, days: i64) {
     let (year, month, day) = civil(days);
     push_digits::<4>(out, year);
     out.push(b'-');
@@ -52,7 +52,7 @@ pub(super) fn push_date(out: &mut Vec<u8>, days: i64) {
 }
 
 /// Writes `HH:MM:SS.fff…` with as many digits of the fraction as the unit has.
-pub(super) fn push_time(out: &mut Vec<u8>, since_midnight: i64, unit: TimeUnit) {
+pub(super) fn push_time(out: &mut TextBuffer, since_midnight: i64, unit: TimeUnit) {
     let (seconds, fraction) =
         (since_midnight / per_second(unit), since_midnight % per_second(unit));
     push_digits::<2>(out, seconds / 3_600);
@@ -69,7 +69,7 @@ pub(super) fn push_time(out: &mut Vec<u8>, since_midnight: i64, unit: TimeUnit) 
 }
 
 /// Writes `YYYY-MM-DDTHH:MM:SS.fff…`, without a zone.
-pub(super) fn push_timestamp(out: &mut Vec<u8>, value: i64, unit: TimeUnit) {
+pub(super) fn push_timestamp(out: &mut TextBuffer, value: i64, unit: TimeUnit) {
     let per_day = SECONDS_PER_DAY * per_second(unit);
     push_date(out, value.div_euclid(per_day));
     out.push(b'T');
@@ -85,7 +85,7 @@ const fn per_second(unit: TimeUnit) -> i64 {
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "one decimal digit")]
-fn push_digits<const N: usize>(out: &mut Vec<u8>, mut value: i64) {
+fn push_digits<const N: usize>(out: &mut TextBuffer, mut value: i64) {
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {
         *digit += (value % 10) as u8;
@@ -113,9 +113,9 @@ fn civil(days: i64) -> (i64, i64, i64) {
 
 /// The text of a day, as hive paths have it.
 pub(crate) fn date_text(days: i32) -> String {
-    let mut text = Vec::with_capacity(10);
+    let mut text = TextBuffer::default();
     push_date(&mut text, i64::from(days));
-    String::from_utf8(text).expect("digits and hyphens are ASCII")
+    String::from_utf8(text.take()).expect("digits and hyphens are ASCII")
 }
 
 #[cfg(test)]
@@ -134,11 +134,11 @@ mod tests {
 
         #[test]
         fn timestamps_read_as_jiff_has_them(micros in -10_000_000_000_000_000_i64..10_000_000_000_000_000) {
-            let mut text = Vec::new();
+            let mut text = TextBuffer::default();
             push_timestamp(&mut text, micros, TimeUnit::Micros);
             text.push(b'Z');
 
-            let text = String::from_utf8(text).unwrap();
+            let text = String::from_utf8(text.take()).unwrap();
             prop_assert_eq!(text.parse::<Timestamp>().unwrap().as_microsecond(), micros);
         }
     }

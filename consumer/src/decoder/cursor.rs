@@ -2,6 +2,9 @@
 
 use super::Problem;
 
+/// The bytes of a varint of 64 bits; the last one holds a single bit.
+const MAX_VARINT_BYTES: usize = 10;
+
 /// A position in a datum. Every read is bounded by the bytes that are left.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
@@ -61,6 +64,15 @@ impl<'a> Cursor<'a> {
         self.take(length)
     }
 
+    /// The bytes from the start of a `bytes` or `string` to the datum's end, and its length.
+    #[inline]
+    pub(super) fn text_window(&mut self) -> Result<(&'a [u8], usize), Problem> {
+        let length = usize::try_from(self.long()?).map_err(|_| Problem::NegativeLength)?;
+        let window = self.rest;
+        self.rest = window.get(length..).ok_or(Problem::UnexpectedEnd)?;
+        Ok((window, length))
+    }
+
     /// The index of a union's branch or an enum's symbol.
     #[inline]
     pub(super) fn index(&mut self) -> Result<usize, Problem> {
@@ -92,10 +104,16 @@ impl<'a> Cursor<'a> {
 
     #[inline]
     fn varint(&mut self) -> Result<u64, Problem> {
-        let &first = self.rest.first().ok_or(Problem::UnexpectedEnd)?;
+        self.try_varint().ok_or_else(|| self.varint_problem())
+    }
+
+    /// An `Option`, as that comes back in registers.
+    #[inline]
+    fn try_varint(&mut self) -> Option<u64> {
+        let &first = self.rest.first()?;
         if first < 0x80 {
             self.rest = &self.rest[1..];
-            return Ok(u64::from(first));
+            return Some(u64::from(first));
         }
         match self.rest.first_chunk() {
             Some(word) => self.varint_in_word(u64::from_le_bytes(*word)),
@@ -105,7 +123,7 @@ impl<'a> Cursor<'a> {
 
     /// Gathers the 7-bit groups of up to eight bytes at once: timestamps take eight.
     #[inline]
-    fn varint_in_word(&mut self, word: u64) -> Result<u64, Problem> {
+    fn varint_in_word(&mut self, word: u64) -> Option<u64> {
         let ends = !word & 0x8080_8080_8080_8080;
         if ends == 0 {
             return self.long_varint();
@@ -115,24 +133,33 @@ impl<'a> Cursor<'a> {
         let groups = word & (ends ^ (ends - 1)) & 0x7f7f_7f7f_7f7f_7f7f;
         let pairs = (groups & 0x007f_007f_007f_007f) | ((groups & 0x7f00_7f00_7f00_7f00) >> 1);
         let quads = (pairs & 0x0000_3fff_0000_3fff) | ((pairs & 0x3fff_0000_3fff_0000) >> 2);
-        Ok((quads & 0x0fff_ffff) | ((quads & 0x0fff_ffff_0000_0000) >> 4))
+        Some((quads & 0x0fff_ffff) | ((quads & 0x0fff_ffff_0000_0000) >> 4))
     }
 
     /// Byte by byte: near the datum's end, and for nine and ten bytes.
-    #[cold]
-    fn long_varint(&mut self) -> Result<u64, Problem> {
+    #[inline(never)]
+    fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0_u64;
-        for (index, &byte) in self.rest.iter().enumerate().take(10) {
-            if index == 9 && byte > 1 {
-                return Err(Problem::VarintOverflow);
+        for (index, &byte) in self.rest.iter().enumerate().take(MAX_VARINT_BYTES) {
+            if index == MAX_VARINT_BYTES - 1 && byte > 1 {
+                return None;
             }
             value |= u64::from(byte & 0x7f) << (7 * index);
             if byte < 0x80 {
                 self.rest = &self.rest[index + 1..];
-                return Ok(value);
+                return Some(value);
             }
         }
-        Err(if self.rest.len() < 10 { Problem::UnexpectedEnd } else { Problem::VarintOverflow })
+        None
+    }
+
+    #[cold]
+    fn varint_problem(&self) -> Problem {
+        if self.rest.len() < MAX_VARINT_BYTES {
+            Problem::UnexpectedEnd
+        } else {
+            Problem::VarintOverflow
+        }
     }
 }
 

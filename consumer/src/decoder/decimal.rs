@@ -1,6 +1,6 @@
 //! Avro's decimals: big-endian two's complement of any length.
 
-use super::{Cursor, Problem};
+use super::{Cursor, Problem, TextBuffer};
 
 /// The longest unscaled value of a `big-decimal`, some 2,400 digits: its text takes quadratic time.
 const MAX_BIG_DECIMAL_BYTES: usize = 1_000;
@@ -27,7 +27,7 @@ pub(super) fn unscaled(bytes: &[u8], precision: u8) -> Result<i128, Problem> {
 
 /// Writes the decimal with `scale` digits behind the point; refuses more than `precision` digits.
 pub(super) fn push_decimal(
-    out: &mut Vec<u8>,
+    out: &mut TextBuffer,
     bytes: &[u8],
     precision: usize,
     scale: usize,
@@ -47,7 +47,7 @@ pub(super) fn push_decimal(
 
 /// Writes a `big-decimal`, whose bytes hold the unscaled value's bytes and the scale. Plain notation
 /// where that is short, else digits and an exponent, as in `12E-900`.
-pub(super) fn push_big_decimal(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Problem> {
+pub(super) fn push_big_decimal(out: &mut TextBuffer, bytes: &[u8]) -> Result<(), Problem> {
     let mut cursor = Cursor::new(bytes);
     let bytes = cursor.length_prefixed()?;
     let scale = cursor.long()?;
@@ -67,21 +67,21 @@ pub(super) fn push_big_decimal(out: &mut Vec<u8>, bytes: &[u8]) -> Result<(), Pr
     Ok(())
 }
 
-fn push_plain(out: &mut Vec<u8>, negative: bool, digits: &[u8], scale: i64) {
+fn push_plain(out: &mut TextBuffer, negative: bool, digits: &[u8], scale: i64) {
     let scale = usize::try_from(scale).expect("callers refuse negative and large scales");
     push_sign(out, negative);
     let padded = scale + 1;
     let zeros = padded.saturating_sub(digits.len());
     let whole = (digits.len() + zeros) - scale;
     let digit = |index: usize| if index < zeros { b'0' } else { digits[index - zeros] };
-    out.extend((0..whole).map(digit));
+    (0..whole).for_each(|index| out.push(digit(index)));
     if scale > 0 {
         out.push(b'.');
-        out.extend((whole..whole + scale).map(digit));
+        (whole..whole + scale).for_each(|index| out.push(digit(index)));
     }
 }
 
-fn push_sign(out: &mut Vec<u8>, negative: bool) {
+fn push_sign(out: &mut TextBuffer, negative: bool) {
     if negative {
         out.push(b'-');
     }
@@ -141,18 +141,18 @@ mod tests {
     use super::*;
 
     fn text(bytes: &[u8], precision: usize, scale: usize) -> Result<String, Problem> {
-        let mut out = Vec::new();
+        let mut out = TextBuffer::default();
         push_decimal(&mut out, bytes, precision, scale)?;
-        Ok(String::from_utf8(out).unwrap())
+        Ok(String::from_utf8(out.take()).unwrap())
     }
 
     fn big_decimal(unscaled: i128, scale: i8) -> Result<String, Problem> {
         let mut bytes = vec![32];
         bytes.extend(unscaled.to_be_bytes());
         bytes.push((scale << 1 ^ scale >> 7).cast_unsigned());
-        let mut out = Vec::new();
+        let mut out = TextBuffer::default();
         push_big_decimal(&mut out, &bytes)?;
-        Ok(String::from_utf8(out).unwrap())
+        Ok(String::from_utf8(out.take()).unwrap())
     }
 
     proptest! {

@@ -6,7 +6,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use ducktide_lake::table::TimeUnit;
 
 use super::{
-    Cursor, Problem, calendar, decimal,
+    Cursor, Problem, TextBuffer, calendar, decimal,
     json_plan::{JsonPlan, JsonRecord},
     json_text::{push_escaped, push_float, push_integer},
     read,
@@ -18,7 +18,7 @@ pub(super) fn write_or_null(
     plan: &JsonPlan,
     null_branch: Option<usize>,
     cursor: &mut Cursor<'_>,
-    out: &mut Vec<u8>,
+    out: &mut TextBuffer,
 ) -> Result<bool, Problem> {
     if let JsonPlan::Union(branches) = plan {
         let branch = cursor.index()?;
@@ -36,7 +36,7 @@ pub(super) fn write_or_null(
 fn write_quoted(
     plan: &JsonPlan,
     cursor: &mut Cursor<'_>,
-    out: &mut Vec<u8>,
+    out: &mut TextBuffer,
 ) -> Result<(), Problem> {
     if let JsonPlan::Text = plan {
         quoted(out, |out| write(plan, cursor, out))
@@ -47,13 +47,13 @@ fn write_quoted(
 
 /// Writes a value; strings without the quotes around them, as [`JsonRecord`] writes those with the
 /// keys.
-fn write(plan: &JsonPlan, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+fn write(plan: &JsonPlan, cursor: &mut Cursor<'_>, out: &mut TextBuffer) -> Result<(), Problem> {
     match plan {
-        JsonPlan::Text => return push_escaped(out, cursor.length_prefixed()?),
+        JsonPlan::Text => return push_text(out, cursor),
         JsonPlan::Record(record) => return write_record(record, cursor, out),
         JsonPlan::Enum(symbols) => {
             let symbol = symbols.get(cursor.index()?).ok_or(Problem::NoSuchSymbol)?;
-            out.extend_from_slice(symbol);
+            out.push_piece(symbol);
         }
         JsonPlan::Int => push_integer(out, i64::from(cursor.int()?)),
         JsonPlan::Long => push_integer(out, cursor.long()?),
@@ -79,7 +79,7 @@ fn write(plan: &JsonPlan, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<
         JsonPlan::Duration => {
             let [months, days, millis] = read::duration(cursor)?;
             write!(out, r#"{{"months":{months},"days":{days},"millis":{millis}}}"#)
-                .expect("a Vec takes all");
+                .expect("a buffer takes all");
         }
         other => return quoted(out, |out| write_string(other, cursor, out)),
     }
@@ -90,7 +90,7 @@ fn write(plan: &JsonPlan, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<
 fn write_string(
     plan: &JsonPlan,
     cursor: &mut Cursor<'_>,
-    out: &mut Vec<u8>,
+    out: &mut TextBuffer,
 ) -> Result<(), Problem> {
     match plan {
         JsonPlan::Bytes(encoding) => push_base64(out, read::bytes(cursor, *encoding)?),
@@ -118,7 +118,7 @@ fn write_string(
 fn write_timestamp(
     unit: TimeUnit,
     cursor: &mut Cursor<'_>,
-    out: &mut Vec<u8>,
+    out: &mut TextBuffer,
 ) -> Result<(), Problem> {
     let value = cursor.long()?;
     calendar::timestamp_micros(value, unit)?;
@@ -129,13 +129,13 @@ fn write_timestamp(
 fn write_record(
     record: &JsonRecord,
     cursor: &mut Cursor<'_>,
-    out: &mut Vec<u8>,
+    out: &mut TextBuffer,
 ) -> Result<(), Problem> {
     for (prefix, plan) in &record.fields {
-        out.extend_from_slice(prefix);
+        out.push_piece(prefix);
         write(plan, cursor, out)?;
     }
-    out.extend_from_slice(&record.end);
+    out.push_piece(&record.end);
     Ok(())
 }
 
@@ -143,7 +143,7 @@ fn write_array(
     items: &JsonPlan,
     widthless: bool,
     cursor: &mut Cursor<'_>,
-    out: &mut Vec<u8>,
+    out: &mut TextBuffer,
 ) -> Result<(), Problem> {
     let mut separator = b'[';
     loop {
@@ -165,7 +165,11 @@ fn write_array(
 }
 
 /// A key that comes twice is written twice: JSON allows that, and readers take one of them.
-fn write_map(values: &JsonPlan, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> Result<(), Problem> {
+fn write_map(
+    values: &JsonPlan,
+    cursor: &mut Cursor<'_>,
+    out: &mut TextBuffer,
+) -> Result<(), Problem> {
     let mut separator = b'{';
     loop {
         let count = cursor.block()?;
@@ -175,7 +179,7 @@ fn write_map(values: &JsonPlan, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> R
         for _ in 0..count {
             out.push(separator);
             separator = b',';
-            quoted(out, |out| push_escaped(out, cursor.length_prefixed()?))?;
+            quoted(out, |out| push_text(out, cursor))?;
             out.push(b':');
             write_quoted(values, cursor, out)?;
         }
@@ -185,8 +189,8 @@ fn write_map(values: &JsonPlan, cursor: &mut Cursor<'_>, out: &mut Vec<u8>) -> R
 }
 
 fn quoted(
-    out: &mut Vec<u8>,
-    content: impl FnOnce(&mut Vec<u8>) -> Result<(), Problem>,
+    out: &mut TextBuffer,
+    content: impl FnOnce(&mut TextBuffer) -> Result<(), Problem>,
 ) -> Result<(), Problem> {
     out.push(b'"');
     content(out)?;
@@ -194,15 +198,19 @@ fn quoted(
     Ok(())
 }
 
-fn push_uuid(out: &mut Vec<u8>, uuid: uuid::Uuid) {
+#[inline]
+fn push_text(out: &mut TextBuffer, cursor: &mut Cursor<'_>) -> Result<(), Problem> {
+    let (window, len) = cursor.text_window()?;
+    push_escaped(out, window, len)
+}
+
+fn push_uuid(out: &mut TextBuffer, uuid: uuid::Uuid) {
     let mut text = uuid::Uuid::encode_buffer();
     out.extend_from_slice(uuid.hyphenated().encode_lower(&mut text).as_bytes());
 }
 
-fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
-    let start = out.len();
-    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
-    BASE64_STANDARD
-        .encode_slice(bytes, &mut out[start..])
-        .expect("four characters for three bytes");
+fn push_base64(out: &mut TextBuffer, bytes: &[u8]) {
+    out.extend_with(bytes.len().div_ceil(3) * 4, |room| {
+        BASE64_STANDARD.encode_slice(bytes, room).expect("four characters for three bytes");
+    });
 }

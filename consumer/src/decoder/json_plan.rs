@@ -2,6 +2,8 @@
 
 use ducktide_lake::table::{AvroField, AvroType, BytesEncoding, TimeUnit, UuidEncoding};
 
+use super::Piece;
+
 /// The most digits that a decimal may have to be a JSON number: readers parse those as doubles,
 /// which keep 15 digits. Wider ones are strings, so that no digit is lost.
 const MAX_NUMBER_DIGITS: usize = 15;
@@ -32,7 +34,7 @@ pub(super) enum JsonPlan {
     Text,
     Bytes(BytesEncoding),
     /// The symbols, escaped and in quotes.
-    Enum(Box<[Box<[u8]>]>),
+    Enum(Box<[Piece]>),
     UuidText,
     Uuid(BytesEncoding),
     Decimal {
@@ -64,9 +66,9 @@ pub(super) enum JsonPlan {
 #[derive(Debug)]
 pub(super) struct JsonRecord {
     /// What is written in front of each value, and the value.
-    pub(super) fields: Box<[(Box<[u8]>, JsonPlan)]>,
+    pub(super) fields: Box<[(Piece, JsonPlan)]>,
     /// What is written behind the last one.
-    pub(super) end: Box<[u8]>,
+    pub(super) end: Piece,
 }
 
 impl JsonPlan {
@@ -82,7 +84,7 @@ impl JsonPlan {
             AvroType::Fixed(size) => Self::Bytes(BytesEncoding::Fixed(*size)),
             AvroType::String => Self::Text,
             AvroType::Enum(symbols) => {
-                let quoted = |symbol: &String| format!("\"{symbol}\"").into_bytes().into();
+                let quoted = |symbol: &String| Piece::new(&format!("\"{symbol}\""));
                 Self::Enum(symbols.iter().map(quoted).collect())
             }
             AvroType::Array(items) => {
@@ -128,10 +130,10 @@ impl JsonRecord {
             // Avro names are letters, digits and underscores: nothing to escape.
             pending.push_str(&format!("\"{}\":{quote}", field.name));
             let prefix = std::mem::replace(&mut pending, quote.to_owned());
-            (prefix.into_bytes().into_boxed_slice(), plan)
+            (Piece::new(&prefix), plan)
         });
         let fields = fields.collect();
         pending.push('}');
-        Self { fields, end: pending.into_bytes().into() }
+        Self { fields, end: Piece::new(&pending) }
     }
 }

@@ -21,6 +21,7 @@ mod json_text;
 mod plan;
 mod read;
 mod row_buffer;
+mod text_buffer;
 mod topics;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use row_buffer::{FIRST_EVENT_DATE, LAST_EVENT_DATE, RowBuffer};
 use builder::ColumnBuilder;
 use cursor::Cursor;
 use plan::RecordPlan;
+use text_buffer::{Piece, TextBuffer};
 
 /// Decodes the records of one writer's schema into the rows of one table.
 ///
@@ -92,7 +94,7 @@ impl RecordDecoder {
         let columns = rows.open_row(&self.table);
         let result = self.append(datum, columns);
         match &result {
-            Ok(()) => rows.row_decoded(),
+            Ok(()) => rows.row_decoded(datum.len()),
             Err(_) => rows.abandon_row(),
         }
         result

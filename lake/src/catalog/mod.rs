@@ -37,8 +37,8 @@ pub(crate) const TRIGGERS: [&str; 4] =
     ["ducktide_once", "ducktide_snapshot", "ducktide_unpack", "ducktide_advance"];
 
 /// Makes our tables and triggers in a DuckLake catalog, unless they are there. No DuckDB of this
-/// process may have the catalog attached meanwhile.
-pub(crate) fn install(config: &LakeConfig) -> Result<()> {
+/// process may have the catalog attached meanwhile. Returns whether it made them.
+pub(crate) fn install(config: &LakeConfig) -> Result<bool> {
     match &config.catalog {
         CatalogLocation::Sqlite(path) => sqlite::install(path),
         CatalogLocation::Postgres(url) => postgres::install(url, &config.metadata_schema),

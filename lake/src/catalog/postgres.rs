@@ -18,7 +18,7 @@ const SCHEMA: &str = include_str!("postgres.sql");
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(crate) fn install(url: &str, schema: &str) -> Result<()> {
+pub(crate) fn install(url: &str, schema: &str) -> Result<bool> {
     let mut client = connect(url)?;
     let failed = |error| failed("create the Ducktide tables", error);
     let mut transaction = client.transaction().map_err(failed)?;
@@ -34,7 +34,7 @@ pub(crate) fn install(url: &str, schema: &str) -> Result<()> {
         .map_err(failed)?
         .get(0);
     if installed {
-        return Ok(());
+        return Ok(false);
     }
     transaction
         .batch_execute(&format!(
@@ -43,6 +43,7 @@ pub(crate) fn install(url: &str, schema: &str) -> Result<()> {
             meta_rows()
         ))
         .and_then(|()| transaction.commit())
+        .map(|()| true)
         .map_err(failed)
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn prepare_file(path: &Path) -> Result<()> {
         .map_err(|error| failed("set the journal mode", path, error))
 }
 
-pub(crate) fn install(path: &Path) -> Result<()> {
+pub(crate) fn install(path: &Path) -> Result<bool> {
     let connection = open(path)?;
     let installed: bool = connection
         .query_row(
@@ -31,13 +31,14 @@ pub(crate) fn install(path: &Path) -> Result<()> {
         )
         .map_err(|error| failed("read the catalog", path, error))?;
     if installed {
-        return Ok(());
+        return Ok(false);
     }
     connection
         .execute_batch(&format!(
             "BEGIN IMMEDIATE; {SCHEMA}; INSERT INTO ducktide_meta(key, value) VALUES {}; COMMIT;",
             meta_rows()
         ))
+        .map(|()| true)
         .map_err(|error| failed("create the Ducktide tables", path, error))
 }
 

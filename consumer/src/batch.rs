@@ -1,0 +1,238 @@
+//! What batchers hand to the worker, and how it becomes one lake commit.
+
+use std::sync::Arc;
+
+use ducktide_lake::commit::{Commit, Counts, ProgressDelta};
+use ducktide_lake::position::{Offset, OffsetRange, Position};
+use ducktide_lake::{Source, StagedFile, Table, TableVersion};
+
+use crate::assignment::Generation;
+use crate::source::TopicPartition;
+use crate::staging::ColumnHints;
+
+/// A topic on its way into a table.
+#[derive(Debug)]
+pub(crate) struct Stream {
+    pub(crate) topic: Arc<str>,
+    /// What was registered for them.
+    pub(crate) source: Source,
+    pub(crate) table: Table,
+    pub(crate) hints: ColumnHints,
+    /// The timestamp whose date is the lake's partition key.
+    pub(crate) partition_by: Option<String>,
+}
+
+/// How far one partition was read, and what became of its records since the last cut.
+#[derive(Debug)]
+pub(crate) struct Track {
+    pub(crate) stream: Arc<Stream>,
+    pub(crate) generation: Generation,
+    position: Position,
+    /// The next offset that is not accounted for.
+    next: i64,
+    /// Everything before this offset was delivered by the poll thread.
+    delivered: i64,
+    counts: Counts,
+}
+
+impl Track {
+    pub(crate) fn new(stream: Arc<Stream>, generation: Generation, position: Position) -> Self {
+        let start = position.next_offset.0;
+        let counts = Counts::default();
+        Self { stream, generation, position, next: start, delivered: start, counts }
+    }
+
+    /// Takes note of a delivery up to before `next`.
+    ///
+    /// # Panics
+    /// When a delivery got lost between the poll thread and here: its records would count as a gap.
+    pub(crate) fn delivered(&mut self, partition: &TopicPartition, follows: i64, next: i64) {
+        let delivered = self.delivered;
+        assert!(
+            delivered == follows,
+            "deliveries follow each other: partition={partition} got={delivered} follows={follows}"
+        );
+        self.delivered = next.max(delivered);
+    }
+
+    /// Accounts for the gap before a record; false if the record was accounted for already.
+    pub(crate) fn advance_to(&mut self, offset: i64) -> bool {
+        if offset < self.next {
+            return false;
+        }
+        self.counts.gaps += offset - self.next;
+        self.next = offset;
+        true
+    }
+
+    pub(crate) fn count_row(&mut self) {
+        self.counts.rows += 1;
+        self.next += 1;
+    }
+
+    pub(crate) fn count_tombstone(&mut self) {
+        self.counts.tombstones += 1;
+        self.next += 1;
+    }
+
+    /// Whether there is anything to commit.
+    pub(crate) fn has_progress(&self) -> bool {
+        self.next > self.position.next_offset.0
+    }
+
+    /// Offsets at the partition's end that hold no record, and are not accounted for yet.
+    pub(crate) fn idle_tail(&self) -> i64 {
+        self.delivered - self.next
+    }
+
+    /// Takes back what was delivered but not accounted for: nobody will decode it.
+    pub(crate) fn forget_undecoded(&mut self) {
+        self.delivered = self.next;
+    }
+
+    /// The step since the last cut, if there is one; the next begins where it ends. With `to_end`
+    /// all deliveries were decoded, and offsets after the last record hold none.
+    pub(crate) fn cut(
+        &mut self,
+        partition: &TopicPartition,
+        to_end: bool,
+    ) -> Option<ProgressDelta> {
+        if to_end {
+            self.advance_to(self.delivered);
+        }
+        if !self.has_progress() {
+            return None;
+        }
+        let to = Offset(self.next);
+        let delta = ProgressDelta {
+            source: self.stream.source.id,
+            partition: partition.partition,
+            epoch: self.position.epoch,
+            range: OffsetRange { from: self.position.next_offset, to },
+            counts: std::mem::take(&mut self.counts),
+        };
+        self.position.next_offset = to;
+        Some(delta)
+    }
+}
+
+/// What one batcher gathered between two cuts.
+#[derive(Debug, Default)]
+pub(crate) struct Part {
+    pub(crate) progress: Vec<ProgressDelta>,
+    pub(crate) files: Vec<StagedFile>,
+    pub(crate) table_versions: Vec<TableVersion>,
+}
+
+/// Joins the parts of all batchers into one commit; None when nothing happened.
+pub(crate) fn join(parts: Vec<Part>) -> Option<Commit> {
+    let mut all = Part::default();
+    for part in parts {
+        all.progress.extend(part.progress);
+        all.files.extend(part.files);
+        for version in part.table_versions {
+            if !all.table_versions.contains(&version) {
+                all.table_versions.push(version);
+            }
+        }
+    }
+    (!all.progress.is_empty()).then(|| Commit::ingest(all.progress, all.files, all.table_versions))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use ducktide_lake::SourceSpec;
+    use ducktide_lake::position::{Epoch, Partition, SourceId};
+    use ducktide_lake::table::TableShape;
+
+    use super::*;
+
+    fn track(start: i64) -> (Track, TopicPartition) {
+        let version = TableVersion { table: "events".parse().unwrap(), changed_at: 1 };
+        let shape = TableShape::from_described([("id", "BIGINT")]).unwrap();
+        let spec = SourceSpec {
+            table: version.table.clone(),
+            topic: "events".to_owned(),
+            pipeline: "test".to_owned(),
+            cluster_id: None,
+            topic_id: None,
+        };
+        let stream = Stream {
+            topic: "events".into(),
+            source: Source { id: SourceId(1), spec },
+            table: Table { version, shape, directory: PathBuf::from("/lake") },
+            hints: ColumnHints::default(),
+            partition_by: None,
+        };
+        let position = Position { epoch: Epoch(3), next_offset: Offset(start) };
+        (Track::new(Arc::new(stream), Generation(1), position), TopicPartition::new("events", 4))
+    }
+
+    #[test]
+    fn a_cut_accounts_for_every_offset() {
+        let (mut track, partition) = track(100);
+        track.delivered(&partition, 100, 107);
+        assert!(track.advance_to(100));
+        track.count_row();
+        assert!(track.advance_to(103));
+        track.count_tombstone();
+        assert!(track.advance_to(106));
+        track.count_row();
+
+        let delta = track.cut(&partition, true).unwrap();
+
+        assert_eq!((delta.range.from, delta.range.to), (Offset(100), Offset(107)));
+        assert_eq!(delta.epoch, Epoch(3));
+        assert_eq!(delta.partition, Partition(4));
+        assert_eq!(delta.counts, Counts { rows: 2, tombstones: 1, gaps: 4, ..Counts::default() });
+        assert_eq!(track.cut(&partition, true), None);
+    }
+
+    #[test]
+    fn a_record_delivered_twice_counts_once() {
+        let (mut track, _) = track(100);
+        assert!(track.advance_to(100));
+        track.count_row();
+
+        assert!(!track.advance_to(100));
+    }
+
+    #[test]
+    fn an_end_beyond_the_last_record_is_progress() {
+        let (mut track, partition) = track(100);
+        track.delivered(&partition, 100, 130);
+        assert_eq!(track.idle_tail(), 30);
+
+        let delta = track.cut(&partition, true).unwrap();
+
+        assert_eq!(delta.counts, Counts { gaps: 30, ..Counts::default() });
+    }
+
+    #[test]
+    #[should_panic(expected = "deliveries follow each other")]
+    fn a_gap_left_by_our_own_queues_is_not_taken_for_one_of_kafka() {
+        let (mut track, partition) = track(100);
+        track.delivered(&partition, 100, 120);
+        track.delivered(&partition, 250, 260);
+    }
+
+    #[test]
+    fn records_that_were_not_decoded_are_no_gap() {
+        let (mut track, partition) = track(100);
+        track.delivered(&partition, 100, 110);
+        assert!(track.advance_to(100));
+        track.count_row();
+
+        assert_eq!(track.cut(&partition, false).unwrap().range.to, Offset(101));
+
+        track.forget_undecoded();
+        assert_eq!(track.cut(&partition, true), None);
+    }
+
+    #[test]
+    fn parts_without_progress_make_no_commit() {
+        assert!(join(vec![Part::default(), Part::default()]).is_none());
+    }
+}

@@ -1,0 +1,411 @@
+//! Batcher threads: each decodes the records of its partitions and fills Parquet files with them.
+//!
+//! A batcher decides nothing. It says when there is something to commit, or no room for more; the
+//! worker tells it to cut, and gets what was gathered since the last cut.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, never, select};
+use ducktide_lake::position::Position;
+use ducktide_lake::table::TableName;
+
+use crate::assignment::Generation;
+use crate::batch::{Part, Stream, Track};
+use crate::event::{Event, Events};
+use crate::in_flight::InFlight;
+use crate::lane::{Lane, LaneError};
+use crate::metrics::Metrics;
+use crate::schemas::{Lookup, Schemas};
+use crate::source::{Delivery, RecordRun, TopicPartition};
+use crate::staging::StagingError;
+
+/// How often an idle partition's end, if it lies beyond the last record, becomes progress: often
+/// enough that retention never overtakes it, seldom enough to cost nothing.
+const IDLE_ADVANCE: Duration = Duration::from_secs(60);
+
+/// How often the registry is asked again while it does not answer.
+const REGISTRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the ends of idle partitions are looked at.
+const IDLE_CHECK: Duration = Duration::from_secs(1);
+
+/// What a batcher may gather before it is full.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) rows: u64,
+    pub(crate) bytes: u64,
+    pub(crate) memory: usize,
+}
+
+/// Each open date is a file, a Parquet writer and a row in the catalog; more than these in one batch
+/// come from broken timestamps, and the batch is flushed (400 dates in one commit take a second).
+const MAX_OPEN_DATES: usize = 64;
+
+/// What the worker tells a batcher.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Records of this generation follow, from this position on.
+    Begin {
+        partition: TopicPartition,
+        generation: Generation,
+        position: Position,
+        stream: Arc<Stream>,
+    },
+    /// Close the files, hand over what was gathered, and take no more records of `forget`.
+    Cut { number: u64, forget: Vec<TopicPartition> },
+    /// Drop everything that was gathered, and all partitions.
+    Reset,
+    /// Take no more records at all.
+    Stop,
+}
+
+/// What a batcher tells the worker.
+#[derive(Debug)]
+pub(crate) enum BatcherEvent {
+    /// There is something to commit.
+    Opened,
+    /// There is no room for more.
+    Full,
+    /// What was gathered up to the cut of this number.
+    Part(u64, Part),
+    /// The files could not be written; what was gathered is gone.
+    StagingFailed(StagingError),
+    /// The record cannot be decoded. What came before it can be committed; it and what follows stay
+    /// unread.
+    BadRecord { partition: TopicPartition, offset: i64, reason: String },
+    /// `--max-rows` is reached.
+    Exhausted,
+}
+
+/// The worker's end of a batcher's thread.
+pub(crate) struct Batcher {
+    commands: Sender<Command>,
+    thread: JoinHandle<()>,
+}
+
+/// What all batchers of a worker share.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) limits: Limits,
+    pub(crate) in_flight: Arc<InFlight>,
+    pub(crate) events: Events,
+    pub(crate) metrics: Arc<Metrics>,
+    /// How many rows may still be taken, if there is a limit.
+    pub(crate) rows_left: Option<Arc<AtomicI64>>,
+    /// Whether ends of partitions become progress at once: somebody waits for them.
+    pub(crate) eager_ends: bool,
+}
+
+impl Batcher {
+    pub(crate) fn spawn(
+        index: usize,
+        deliveries: Receiver<Delivery>,
+        schemas: Schemas,
+        shared: Shared,
+    ) -> Self {
+        let (commands, inbox) = crossbeam_channel::unbounded();
+        let running = Running {
+            shared,
+            inbox,
+            deliveries,
+            schemas,
+            tracks: HashMap::new(),
+            lanes: HashMap::new(),
+            opened: false,
+            full: false,
+            stopped: false,
+            blocked: None,
+            last_idle_advance: Instant::now(),
+        };
+        let thread = thread::Builder::new()
+            .name(format!("batch-{index}"))
+            .spawn(move || running.run())
+            .expect("the operating system starts a thread");
+        Self { commands, thread }
+    }
+
+    pub(crate) fn send(&self, command: Command) {
+        // A batcher ends only after its worker let go of it.
+        let _ = self.commands.send(command);
+    }
+
+    pub(crate) fn join(self) {
+        drop(self.commands);
+        if self.thread.join().is_err() {
+            tracing::error!("a batcher panicked");
+        }
+    }
+
+    /// Whether the thread ended, which it never does by itself.
+    pub(crate) fn is_dead(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+struct Running {
+    shared: Shared,
+    inbox: Receiver<Command>,
+    deliveries: Receiver<Delivery>,
+    schemas: Schemas,
+    tracks: HashMap<TopicPartition, Track>,
+    lanes: HashMap<TableName, Lane>,
+    /// Whether the worker knows that there is something to commit.
+    opened: bool,
+    full: bool,
+    stopped: bool,
+    /// A run whose next record waits for the registry.
+    blocked: Option<(RecordRun, usize)>,
+    last_idle_advance: Instant,
+}
+
+/// Why a run was left in the middle.
+enum Interruption {
+    /// The registry does not answer.
+    Registry(String),
+    Bad(String),
+    Staging(StagingError),
+    Exhausted,
+}
+
+impl Running {
+    fn run(mut self) {
+        loop {
+            // Commands first: a `Begin` is sent before the records that it announces.
+            while let Ok(command) = self.inbox.try_recv() {
+                self.obey(command);
+            }
+            let waiting = self.full || self.blocked.is_some();
+            let deliveries = if waiting { never() } else { self.deliveries.clone() };
+            let patience = if self.blocked.is_some() { REGISTRY_PAUSE } else { IDLE_CHECK };
+            select! {
+                recv(self.inbox) -> command => match command {
+                    Ok(command) => self.obey(command),
+                    Err(_) => return,
+                },
+                recv(deliveries) -> delivery => match delivery {
+                    Ok(delivery) => self.take(delivery),
+                    Err(_) => self.deliveries = never(),
+                },
+                default(patience) => self.idle(),
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Begin { partition, generation, position, stream } => {
+                self.tracks.insert(partition, Track::new(stream, generation, position));
+            }
+            Command::Cut { number, forget } => {
+                self.cut(number);
+                self.tracks.retain(|partition, _| !forget.contains(partition));
+                self.unblock(|run| forget.contains(&run.partition));
+            }
+            Command::Reset => self.reset(),
+            Command::Stop => {
+                self.stopped = true;
+                self.unblock(|_| true);
+            }
+        }
+    }
+
+    fn reset(&mut self) {
+        self.tracks.clear();
+        self.lanes.drain().for_each(|(_, lane)| lane.abandon());
+        self.unblock(|_| true);
+        self.opened = false;
+        self.full = false;
+    }
+
+    /// Gives up the blocked run if it is one of those.
+    fn unblock(&mut self, is_affected: impl Fn(&RecordRun) -> bool) {
+        if let Some((run, _)) = self.blocked.take_if(|(run, _)| is_affected(run)) {
+            self.finished(run);
+        }
+    }
+
+    /// Lets go of a run's records, and makes room for others.
+    fn finished(&self, run: RecordRun) {
+        let bytes = run.bytes;
+        drop(run);
+        self.shared.in_flight.remove(bytes);
+    }
+
+    fn take(&mut self, delivery: Delivery) {
+        match delivery {
+            Delivery::Records(run) => {
+                let next = run.records.last().map_or(run.follows, |last| last.offset() + 1);
+                if self.accept(&run.partition, run.generation, run.follows, next) {
+                    self.shared.metrics.consumed(&run.partition, run.records.len());
+                    self.process(run, 0);
+                } else {
+                    self.finished(run);
+                }
+            }
+            Delivery::EndOfPartition { partition, generation, follows, offset } => {
+                if self.accept(&partition, generation, follows, offset) && self.shared.eager_ends {
+                    self.advance_idle();
+                }
+            }
+        }
+    }
+
+    /// Whether a delivery belongs to what is being read now.
+    fn accept(
+        &mut self,
+        partition: &TopicPartition,
+        generation: Generation,
+        follows: i64,
+        next: i64,
+    ) -> bool {
+        if self.stopped {
+            return false;
+        }
+        let track = self.tracks.get_mut(partition).filter(|track| track.generation == generation);
+        track.is_some_and(|track| {
+            track.delivered(partition, follows, next);
+            true
+        })
+    }
+
+    fn process(&mut self, run: RecordRun, first: usize) {
+        let appended = self.append(&run, first);
+        self.report();
+        let Err((index, interruption)) = appended else { return self.finished(run) };
+        match interruption {
+            Interruption::Registry(error) => {
+                tracing::warn!(error, "waiting for the schema registry");
+                self.blocked = Some((run, index));
+                return;
+            }
+            Interruption::Bad(reason) => {
+                let (partition, offset) = (run.partition.clone(), run.records[index].offset());
+                self.stop_with(BatcherEvent::BadRecord { partition, offset, reason });
+            }
+            Interruption::Exhausted => self.stop_with(BatcherEvent::Exhausted),
+            Interruption::Staging(error) => self.staging_failed(error),
+        }
+        self.finished(run);
+    }
+
+    /// Ends the reading of everything: what was accounted for so far is all that can be committed.
+    fn stop_with(&mut self, event: BatcherEvent) {
+        self.stopped = true;
+        for track in self.tracks.values_mut() {
+            track.forget_undecoded();
+        }
+        self.tell(event);
+    }
+
+    fn staging_failed(&mut self, error: StagingError) {
+        self.reset();
+        self.tell(BatcherEvent::StagingFailed(error));
+    }
+
+    fn append(&mut self, run: &RecordRun, first: usize) -> Result<(), (usize, Interruption)> {
+        let track = self.tracks.get_mut(&run.partition).expect("accepted only with a track");
+        let stream = Arc::clone(&track.stream);
+        let table = &stream.table.version.table;
+        if !self.lanes.contains_key(table) {
+            let lane = Lane::new(&stream).map_err(|error| (first, Interruption::Staging(error)))?;
+            self.lanes.insert(table.clone(), lane);
+        }
+        let lane = self.lanes.get_mut(table).expect("inserted above");
+        for (index, record) in run.records.iter().enumerate().skip(first) {
+            if !track.advance_to(record.offset()) {
+                continue;
+            }
+            let Some(payload) = record.payload() else {
+                track.count_tombstone();
+                continue;
+            };
+            if self.shared.rows_left.as_ref().is_some_and(|left| left.load(Ordering::Relaxed) <= 0)
+            {
+                return Err((index, Interruption::Exhausted));
+            }
+            let decoder = match self.schemas.decoder(payload, &stream) {
+                Lookup::Found(decoder) => decoder,
+                Lookup::Unavailable(error) => return Err((index, Interruption::Registry(error))),
+                Lookup::Bad(reason) => return Err((index, Interruption::Bad(reason))),
+            };
+            lane.push(decoder, run, record).map_err(|error| match error {
+                LaneError::Decode(error) => (index, Interruption::Bad(error.to_string())),
+                LaneError::Staging(error) => (index, Interruption::Staging(error)),
+            })?;
+            track.count_row();
+            if let Some(left) = &self.shared.rows_left {
+                left.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the worker, once for each batch, that there is something, and that there is no room.
+    fn report(&mut self) {
+        if !self.opened && self.tracks.values().any(Track::has_progress) {
+            self.opened = true;
+            self.tell(BatcherEvent::Opened);
+        }
+        let limits = &self.shared.limits;
+        let rows: u64 = self.lanes.values().map(Lane::rows).sum();
+        let full = rows >= limits.rows
+            || self.lanes.values().map(Lane::bytes).sum::<u64>() >= limits.bytes
+            || self.lanes.values().map(Lane::memory).sum::<usize>() >= limits.memory
+            || self.lanes.values().any(|lane| lane.open_dates() >= MAX_OPEN_DATES);
+        if full && !self.full {
+            self.full = true;
+            self.tell(BatcherEvent::Full);
+        }
+    }
+
+    fn cut(&mut self, number: u64) {
+        let mut part = Part::default();
+        for lane in self.lanes.values_mut() {
+            match lane.finish() {
+                Ok(files) if files.is_empty() => {}
+                Ok(files) => {
+                    part.files.extend(files);
+                    part.table_versions.push(lane.table_version().clone());
+                }
+                Err(error) => {
+                    self.staging_failed(error);
+                    return;
+                }
+            }
+        }
+        for (partition, track) in &mut self.tracks {
+            // What a blocked run delivered is not accounted for yet: it is no idle tail.
+            let blocked = self.blocked.as_ref().is_some_and(|(run, _)| run.partition == *partition);
+            part.progress.extend(track.cut(partition, !blocked));
+        }
+        self.opened = false;
+        self.full = false;
+        self.tell(BatcherEvent::Part(number, part));
+    }
+
+    /// Called when nothing came for a while.
+    fn idle(&mut self) {
+        if let Some((run, index)) = self.blocked.take() {
+            self.process(run, index);
+        } else if self.last_idle_advance.elapsed() >= IDLE_ADVANCE {
+            self.advance_idle();
+        }
+    }
+
+    /// Has the ends of idle partitions committed, where they lie beyond the last record.
+    fn advance_idle(&mut self) {
+        self.last_idle_advance = Instant::now();
+        if !self.opened && self.tracks.values().any(|track| track.idle_tail() > 0) {
+            self.opened = true;
+            self.tell(BatcherEvent::Opened);
+        }
+    }
+
+    fn tell(&self, event: BatcherEvent) {
+        self.shared.events.send(Event::Batcher(event));
+    }
+}

@@ -1,0 +1,186 @@
+//! The thread that owns the lake: one commit at a time, while the next batch fills.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use ducktide_lake::commit::{Commit, CommitOutcome};
+use ducktide_lake::position::{Offset, Partition, Position, SnapshotId, SourceId};
+use ducktide_lake::{ErrorKind, Lake, LakeError};
+use rand::RngExt as _;
+
+use crate::event::{Event, Events};
+
+/// The pause after a first failure, and the longest one. The first is about one commit long; the
+/// last keeps a lake that comes back from waiting, and its log from filling up.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// What the worker wants of the lake.
+pub(crate) enum Request {
+    /// Write a batch.
+    Commit(Commit),
+    /// Give partitions their first position, unless they have one, then read all positions.
+    Load { source: SourceId, starts: Vec<(Partition, Offset)> },
+}
+
+/// What the lake answered.
+#[derive(Debug)]
+pub(crate) enum CommitterEvent {
+    Committed {
+        commit: Commit,
+        snapshot_id: Option<SnapshotId>,
+        elapsed: Duration,
+    },
+    /// The batch is not in the lake and must be read again.
+    Dropped(DropReason),
+    Loaded {
+        source: SourceId,
+        positions: Vec<(Partition, Position)>,
+    },
+    /// An attempt failed and will be repeated; the worker is not ready meanwhile.
+    Retrying,
+    /// Waiting does not help.
+    Failed(LakeError),
+}
+
+/// Why a batch was given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DropReason {
+    /// Another worker or an operator moved progress.
+    Fenced,
+    /// The table was altered after the files were written.
+    TableChanged,
+    /// A staged file is gone or not durable.
+    FilesUnusable,
+    /// The worker asked for it; an attempt may still have arrived.
+    Abandoned,
+}
+
+impl DropReason {
+    /// The name in logs and metrics.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fenced => "fenced",
+            Self::TableChanged => "table_changed",
+            Self::FilesUnusable => "files_unusable",
+            Self::Abandoned => "abandoned",
+        }
+    }
+}
+
+/// The worker's end of the committer's thread.
+pub(crate) struct Committer {
+    requests: mpsc::Sender<Request>,
+    abandon: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Committer {
+    pub(crate) fn spawn(lake: Box<dyn Lake>, events: Events) -> Self {
+        let (requests, inbox) = mpsc::channel();
+        let abandon = Arc::new(AtomicBool::new(false));
+        let thread = thread::Builder::new()
+            .name("commit".to_owned())
+            .spawn({
+                let abandon = Arc::clone(&abandon);
+                move || Running { lake, inbox, events, abandon }.run()
+            })
+            .expect("the operating system starts a thread");
+        Self { requests, abandon, thread }
+    }
+
+    pub(crate) fn send(&self, request: Request) {
+        // A committer that ended has said so by an event.
+        let _ = self.requests.send(request);
+    }
+
+    /// Gives up what is being retried. A statement that is under way is not interrupted.
+    pub(crate) fn abandon(&self) {
+        self.abandon.store(true, Ordering::Relaxed);
+        self.thread.thread().unpark();
+    }
+
+    pub(crate) fn join(self) {
+        self.abandon();
+        drop(self.requests);
+        let _ = self.thread.join();
+    }
+}
+
+struct Running {
+    lake: Box<dyn Lake>,
+    inbox: mpsc::Receiver<Request>,
+    events: Events,
+    abandon: Arc<AtomicBool>,
+}
+
+impl Running {
+    fn run(mut self) {
+        while let Ok(request) = self.inbox.recv() {
+            let event = match request {
+                Request::Commit(commit) => self.commit(commit),
+                Request::Load { source, starts } => self.load(source, &starts),
+            };
+            self.abandon.store(false, Ordering::Relaxed);
+            self.events.send(Event::Committer(event));
+        }
+    }
+
+    fn commit(&mut self, commit: Commit) -> CommitterEvent {
+        let started = Instant::now();
+        let dropped = |reason| CommitterEvent::Dropped(reason);
+        match self.retry("commit", |lake| lake.commit(&commit)) {
+            Ok(Some(CommitOutcome::Committed(snapshot_id))) => {
+                CommitterEvent::Committed { commit, snapshot_id, elapsed: started.elapsed() }
+            }
+            Ok(Some(CommitOutcome::Fenced)) => dropped(DropReason::Fenced),
+            Ok(Some(CommitOutcome::TableChanged)) => dropped(DropReason::TableChanged),
+            Ok(Some(CommitOutcome::FilesUnusable)) => dropped(DropReason::FilesUnusable),
+            Ok(None) => dropped(DropReason::Abandoned),
+            Err(error) => CommitterEvent::Failed(error),
+        }
+    }
+
+    fn load(&mut self, source: SourceId, starts: &[(Partition, Offset)]) -> CommitterEvent {
+        let read = self.retry("load progress", |lake| {
+            if !starts.is_empty() {
+                lake.start_partitions(source, starts)?;
+            }
+            lake.positions(source)
+        });
+        match read {
+            Ok(positions) => {
+                CommitterEvent::Loaded { source, positions: positions.unwrap_or_default() }
+            }
+            Err(error) => CommitterEvent::Failed(error),
+        }
+    }
+
+    /// Repeats a call while the lake is out of reach; None when it was told to give up.
+    fn retry<T>(
+        &mut self,
+        what: &str,
+        mut call: impl FnMut(&mut dyn Lake) -> ducktide_lake::Result<T>,
+    ) -> ducktide_lake::Result<Option<T>> {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let error = match call(self.lake.as_mut()) {
+                Ok(value) => return Ok(Some(value)),
+                Err(error) if error.kind() == ErrorKind::Unavailable => error,
+                Err(error) => return Err(error),
+            };
+            let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(error = error.chain(), retry_in_ms, "{what} failed, trying again");
+            self.events.send(Event::Committer(CommitterEvent::Retrying));
+            // Up to half as much again, so that workers which failed together do not return together.
+            thread::park_timeout(pause.mul_f64(1.0 + rand::rng().random_range(0.0..0.5)));
+            if self.abandon.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}

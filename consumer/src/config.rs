@@ -1,0 +1,372 @@
+//! What the consumer is told, by flags and environment: [`Args`] is what was typed, [`Config`] what
+//! is meant.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser};
+use ducktide_lake::LakeError;
+use ducktide_lake::config::{LakeArgs, LakeConfig};
+use ducktide_lake::table::{InvalidTableName, TableName};
+use jiff::Timestamp;
+use thiserror::Error;
+
+use crate::kafka_config::{GroupProtocol, KafkaArgs};
+
+const EXAMPLES: &str = "\
+Examples:
+  # one topic into a lake on this machine, for ever
+  ducktide-consumer --topics events --catalog sqlite:lake.sqlite
+
+  # everything that is in the topic now, then exit (for cron)
+  ducktide-consumer --topics events --until-end
+
+  # many machines: catalog in PostgreSQL, a folder for each day
+  DUCKLAKE_CATALOG=postgres://lake@db/lake DUCKLAKE_DATA_PATH=/shared/lake \\
+    ducktide-consumer --topics events --partition-by event_timestamp
+
+Scale by starting more of them with the same --group-id.
+
+Exit codes:
+  0  stopped as asked, everything that was read is committed
+  1  failed; nothing is lost, what is not in the lake is read again
+  2  the command line or a setting is wrong
+  3  a record cannot be decoded (the log names topic, partition and offset)
+  4  the lake refuses: it is missing, does not fit the topic, or its triggers are gone
+  5  the topic is not the one that the lake knows, or its offsets are gone
+  6  --shutdown-timeout was over before the last batch was committed; it is read again";
+
+/// Moves Avro records from Kafka into a DuckLake table, exactly once.
+///
+/// Rows and the offsets they came from enter the lake in one transaction, so an event is in the lake
+/// once, or not yet, whatever crashes. Where to start reading is always asked of the lake.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ducktide-consumer", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Args {
+    /// Where Kafka is.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+    /// What to read.
+    #[command(flatten)]
+    pub source: SourceArgs,
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArgs,
+    /// Which table.
+    #[command(flatten)]
+    pub table: TableArgs,
+    /// When a batch is committed.
+    #[command(flatten)]
+    pub batch: BatchArgs,
+    /// How the process runs.
+    #[command(flatten)]
+    pub process: ProcessArgs,
+}
+
+/// What to read.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Source")]
+pub struct SourceArgs {
+    /// Topics to read, comma separated.
+    #[arg(
+        long,
+        env = "KAFKA_TOPICS",
+        value_name = "TOPIC,...",
+        value_delimiter = ',',
+        required = true
+    )]
+    pub topics: Vec<String>,
+
+    /// Schema registry, Confluent's API; for Apicurio with the path `/apis/ccompat/v7`. Several URLs,
+    /// comma separated, are tried in turn.
+    #[arg(
+        long,
+        env = "SCHEMA_REGISTRY_URL",
+        value_name = "URL",
+        default_value = "http://localhost:8081"
+    )]
+    pub schema_registry_url: String,
+
+    /// The consumer group: workers with the same one share the partitions.
+    #[arg(long, env = "KAFKA_GROUP_ID", value_name = "GROUP", default_value = "ducktide")]
+    pub group_id: String,
+
+    /// A name that only this worker has: after a crash it gets its partitions back at once, where
+    /// others wait for the session timeout (45 s by default).
+    #[arg(long, env = "KAFKA_GROUP_INSTANCE_ID", value_name = "NAME")]
+    pub group_instance_id: Option<String>,
+
+    /// How the group shares partitions.
+    #[arg(long, env = "KAFKA_GROUP_PROTOCOL", value_enum, default_value_t)]
+    pub group_protocol: GroupProtocol,
+
+    /// Where a topic that the lake does not know yet begins: `earliest`, `latest`, or a time such as
+    /// 2026-11-01T00:00:00Z. Partitions and topics that appear later begin at their beginning.
+    #[arg(long, env = "DUCKTIDE_START_FROM", value_name = "WHERE", default_value = "earliest",
+          value_parser = parse_start)]
+    pub start_from: StartFrom,
+
+    /// Reads up to where the topics end when the worker starts, commits, and exits with 0.
+    #[arg(long, env = "DUCKTIDE_UNTIL_END")]
+    pub until_end: bool,
+
+    /// Reads this many rows at most, commits, and exits with 0.
+    #[arg(long, env = "DUCKTIDE_MAX_ROWS", value_name = "N",
+          value_parser = clap::value_parser!(i64).range(1..))]
+    pub max_rows: Option<i64>,
+}
+
+/// Which table, and how it is laid out.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Table")]
+pub struct TableArgs {
+    /// The table to fill, `table` or `schema.table`; made from the topic's newest schema if it does
+    /// not exist. [default: the topic's name, if there is one topic]
+    #[arg(long, env = "DUCKLAKE_TABLE", value_name = "TABLE")]
+    pub table: Option<String>,
+
+    /// A label for people: which pipeline fills the table. [default: the table's name]
+    #[arg(long, env = "DUCKTIDE_PIPELINE", value_name = "NAME")]
+    pub pipeline: Option<String>,
+
+    /// A timestamp column whose UTC date becomes the partition key `event_date`.
+    #[arg(long, env = "DUCKTIDE_PARTITION_BY", value_name = "COLUMN")]
+    pub partition_by: Option<String>,
+
+    /// Text columns that get Parquet statistics, comma separated. Their smallest and largest values
+    /// then stand in the catalog, and in PostgreSQL's log when a commit fails.
+    #[arg(long, env = "DUCKTIDE_STATISTICS", value_name = "COLUMN,...", value_delimiter = ',')]
+    pub statistics: Vec<String>,
+
+    /// Refuses to make the lake or Ducktide's own tables; `ducktide init` must have done so.
+    #[arg(long, env = "DUCKTIDE_NO_INIT")]
+    pub no_init: bool,
+}
+
+/// When a batch is committed. Each commit is a snapshot and at least one file.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Batches")]
+pub struct BatchArgs {
+    /// The longest time from a record's arrival to its commit. Longer makes fewer, larger files.
+    #[arg(long, env = "DUCKTIDE_FLUSH_INTERVAL", value_name = "SECONDS", default_value = "1",
+          value_parser = parse_duration)]
+    pub flush_interval: Duration,
+
+    /// Parquet bytes that end a batch earlier.
+    #[arg(long, env = "DUCKTIDE_FLUSH_BYTES", value_name = "BYTES", default_value = "64MiB",
+          value_parser = parse_bytes)]
+    pub flush_bytes: u64,
+
+    /// Rows that end a batch earlier.
+    #[arg(long, env = "DUCKTIDE_FLUSH_ROWS", value_name = "ROWS", default_value = "1000000",
+          value_parser = clap::value_parser!(u64).range(1..))]
+    pub flush_rows: u64,
+
+    /// What records may take in memory, from librdkafka's queue to open Parquet files. When it is
+    /// used up, reading pauses.
+    #[arg(long, env = "DUCKTIDE_MEMORY_LIMIT", value_name = "BYTES", default_value = "192MiB",
+          value_parser = parse_bytes)]
+    pub memory_limit: u64,
+
+    /// Threads that decode and write Parquet. [default: the number of cores, at most 4]
+    #[arg(long, env = "DUCKTIDE_BATCHERS", value_name = "N",
+          value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub batchers: Option<u16>,
+}
+
+/// How the process runs.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Process")]
+pub struct ProcessArgs {
+    /// Where /metrics, /healthz and /readyz are served; port 0 takes a free one, which is logged.
+    #[arg(long, env = "DUCKTIDE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
+    pub listen: SocketAddr,
+
+    /// After SIGTERM or Ctrl-C: how long the last commit may take. Keep it below the group's session
+    /// timeout.
+    #[arg(long, env = "DUCKTIDE_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "20",
+          value_parser = parse_duration)]
+    pub shutdown_timeout: Duration,
+
+    /// When partitions are taken away: how long their last commit may take. Afterwards the rows are
+    /// dropped, and read again by the next owner.
+    #[arg(long, env = "DUCKTIDE_REVOCATION_TIMEOUT", value_name = "SECONDS", default_value = "10",
+          value_parser = parse_duration)]
+    pub revocation_timeout: Duration,
+}
+
+/// Where a source that the lake does not know begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartFrom {
+    /// The first record that Kafka has.
+    Earliest,
+    /// The next record that is produced.
+    Latest,
+    /// The first record at or after this time.
+    Time(Timestamp),
+}
+
+/// What the consumer does, checked once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) kafka: KafkaArgs,
+    pub(crate) source: SourceArgs,
+    pub(crate) lake: LakeConfig,
+    pub(crate) table: TableName,
+    pub(crate) pipeline: String,
+    pub(crate) partition_by: Option<String>,
+    pub(crate) statistics: Vec<String>,
+    pub(crate) may_init: bool,
+    pub(crate) batch: BatchArgs,
+    pub(crate) batchers: usize,
+    pub(crate) process: ProcessArgs,
+}
+
+/// A setting that cannot be followed.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say what the variants are")]
+pub enum ConfigError {
+    #[error("several topics need a --table to go into: topics=`{topics}`")]
+    TableMissing { topics: String },
+    #[error("name the table with --table: {0}")]
+    TableName(#[from] InvalidTableName),
+    #[error("{}", .0.chain())]
+    Lake(#[from] LakeError),
+    #[error("--memory-limit is too small to work with, give at least 64MiB: value=`{0}`")]
+    Memory(u64),
+}
+
+/// Below this, a single 4 MiB fetch for each partition and a Parquet page for each column fill it.
+const LEAST_MEMORY: u64 = 64 << 20;
+
+impl TryFrom<Args> for Config {
+    type Error = ConfigError;
+
+    fn try_from(args: Args) -> Result<Self, ConfigError> {
+        let table: TableName = match (&args.table.table, args.source.topics.as_slice()) {
+            (Some(table), _) => table.parse()?,
+            (None, [topic]) => topic.parse()?,
+            (None, topics) => return Err(ConfigError::TableMissing { topics: topics.join(",") }),
+        };
+        if args.batch.memory_limit < LEAST_MEMORY {
+            return Err(ConfigError::Memory(args.batch.memory_limit));
+        }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Self {
+            lake: args.lake.resolve()?,
+            pipeline: args.table.pipeline.unwrap_or_else(|| table.to_string()),
+            table,
+            partition_by: args.table.partition_by,
+            statistics: args.table.statistics,
+            may_init: !args.table.no_init,
+            batchers: args.batch.batchers.map_or(cores.min(4), usize::from),
+            kafka: args.kafka,
+            source: args.source,
+            batch: args.batch,
+            process: args.process,
+        })
+    }
+}
+
+/// How `--memory-limit` is shared out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryShares {
+    /// librdkafka's queue of records that were fetched but not polled.
+    pub(crate) queue: usize,
+    /// Records on their way to the batchers.
+    pub(crate) in_flight: usize,
+    /// Column builders and open Parquet files, of all batchers together.
+    pub(crate) batches: usize,
+}
+
+impl BatchArgs {
+    /// A third for the queue, a sixth in flight, half for what is being written: a batch that fills
+    /// while the one before it commits needs only the files' open row groups.
+    pub(crate) fn memory_shares(&self) -> MemoryShares {
+        let limit = usize::try_from(self.memory_limit).unwrap_or(usize::MAX);
+        MemoryShares { queue: limit / 3, in_flight: limit / 6, batches: limit / 2 }
+    }
+}
+
+fn parse_start(text: &str) -> Result<StartFrom, String> {
+    match text {
+        "earliest" => Ok(StartFrom::Earliest),
+        "latest" => Ok(StartFrom::Latest),
+        time => time
+            .parse()
+            .map(StartFrom::Time)
+            .map_err(|error| format!("expected earliest, latest or an RFC 3339 time: {error}")),
+    }
+}
+
+/// A duration: a bare number is seconds, otherwise a number with its unit.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+    }
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    Duration::try_from(span).map_err(|error| error.to_string())
+}
+
+/// A number of bytes, bare or with a binary or decimal unit.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: u64 =
+        number.parse().map_err(|_| format!("expected bytes, as in 64MiB: `{text}`"))?;
+    let factor = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" | "k" => 1 << 10,
+        "mib" | "m" => 1 << 20,
+        "gib" | "g" => 1 << 30,
+        _ => return Err(format!("unknown unit, use KiB, MiB or GiB: `{text}`")),
+    };
+    number.checked_mul(factor).ok_or_else(|| format!("more bytes than there are: `{text}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(args: &[&str]) -> Result<Config, ConfigError> {
+        let args = ["ducktide-consumer"].iter().chain(args);
+        Config::try_from(Args::try_parse_from(args).expect("the flags exist"))
+    }
+
+    #[test]
+    fn one_topic_names_the_table() {
+        assert_eq!(config(&["--topics", "events"]).unwrap().table.to_string(), "main.events");
+    }
+
+    #[test]
+    fn several_topics_need_a_table() {
+        let refused = config(&["--topics", "a,b"]).unwrap_err();
+
+        assert!(refused.to_string().contains("--table"), "{refused}");
+    }
+
+    #[test]
+    fn a_bare_duration_is_seconds() {
+        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert!(parse_duration("-1").is_err());
+    }
+
+    #[test]
+    fn bytes_have_units() {
+        assert_eq!(parse_bytes("64MiB"), Ok(64 << 20));
+        assert_eq!(parse_bytes("1000"), Ok(1000));
+        assert!(parse_bytes("64 parsecs").is_err());
+    }
+
+    #[test]
+    fn memory_shares_add_up_to_the_limit() {
+        let shares = config(&["--topics", "events"]).unwrap().batch.memory_shares();
+
+        assert!(shares.queue + shares.in_flight + shares.batches <= 192 << 20);
+    }
+}

@@ -1,0 +1,78 @@
+//! Why a consumer ends before it was asked to, and the exit code that says so.
+
+use ducktide_lake::LakeError;
+use thiserror::Error;
+
+use crate::schema_registry::RegistryError;
+use crate::source::TopicPartition;
+
+/// Why the consumer ended. Nothing is lost in any of these cases: what is not in the lake is read
+/// again.
+#[derive(Debug, Error)]
+pub enum ConsumerError {
+    /// A record cannot be decoded. Everything before it is committed.
+    #[error("record cannot be decoded: {reason}: topic=`{}` partition=`{}` offset=`{offset}`",
+            .partition.topic, .partition.partition)]
+    BadRecord {
+        /// Where the record is.
+        partition: TopicPartition,
+        /// Its offset.
+        offset: i64,
+        /// What is wrong with it, without its content.
+        reason: String,
+    },
+    /// The lake refuses.
+    #[error("{}", .0.chain())]
+    Lake(LakeError),
+    /// The topic is not the one that was registered.
+    #[error("{}", .0.chain())]
+    Identity(LakeError),
+    /// Partitions stand at offsets that Kafka does not have.
+    #[error(
+        "partitions were stopped because Kafka does not have the lake's offsets: partitions=`{0}`"
+    )]
+    OffsetsGone(String),
+    /// The topic's schema cannot be used.
+    #[error("topic=`{topic}`: {error}")]
+    Schema {
+        /// The topic.
+        topic: String,
+        /// What the registry said, or what is wrong with its answer.
+        error: RegistryError,
+    },
+    /// The topic's schema has no table.
+    #[error("topic=`{topic}`: {reason}")]
+    Shape {
+        /// The topic.
+        topic: String,
+        /// What is wrong with the schema.
+        reason: String,
+    },
+    /// Kafka's client is unusable.
+    #[error("Kafka client: {0}")]
+    Kafka(String),
+    /// The port of /metrics cannot be had.
+    #[error("serve metrics; choose another --listen: {0}")]
+    Listen(std::io::Error),
+    /// A thread of the worker panicked; its message was logged.
+    #[error("a thread of the worker ended unexpectedly")]
+    Panicked,
+    /// The last batch was not committed in time.
+    #[error("--shutdown-timeout was over before the last batch was committed; it is read again")]
+    ShutdownTimeout,
+}
+
+impl ConsumerError {
+    /// The process's exit code, as `--help` lists them.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Kafka(_) | Self::Panicked => 1,
+            Self::Listen(_) => 2,
+            Self::BadRecord { .. } => 3,
+            Self::Lake(_) | Self::Schema { .. } | Self::Shape { .. } => 4,
+            Self::Identity(_) | Self::OffsetsGone(_) => 5,
+            Self::ShutdownTimeout => 6,
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! How many bytes of records are between the poll thread and the batchers.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A gauge with a limit. Both sides only count; the poll thread decides.
+#[derive(Debug)]
+pub(crate) struct InFlight {
+    bytes: AtomicUsize,
+    limit: usize,
+}
+
+impl InFlight {
+    pub(crate) const fn new(limit: usize) -> Self {
+        Self { bytes: AtomicUsize::new(0), limit }
+    }
+
+    pub(crate) fn add(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn remove(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.bytes() > self.limit
+    }
+
+    /// Whether reading may go on after it was paused: well below the limit, so that pausing, which
+    /// costs librdkafka its queue, does not flutter.
+    pub(crate) fn is_half_empty(&self) -> bool {
+        self.bytes() <= self.limit / 2
+    }
+}

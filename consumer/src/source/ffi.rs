@@ -1,0 +1,490 @@
+//! The librdkafka calls that the `rdkafka` crate does not wrap: records in batches, with payloads
+//! read in place, and end-of-partition and errors that say which topic, partition and offset.
+//!
+//! `rd_kafka_consume_batch_queue` costs a third of one call for each record. Rebalances arrive as a
+//! callback from inside that call, on the poll thread.
+#![expect(unsafe_code, reason = "this is the module that speaks to the C library")]
+
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::mem;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ducktide_lake::telemetry;
+use rdkafka::ClientConfig;
+use rdkafka::bindings as rdsys;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::types::{RDKafka, RDKafkaMessage, RDKafkaRespErr, RDKafkaType};
+
+use super::TopicPartition;
+
+/// What the group does to this member, called on the poll thread from inside a poll.
+pub(crate) trait RebalanceListener: Send {
+    /// Partitions came: they are assigned and paused, and wait for their start offset.
+    fn assigned(&self, partitions: Vec<TopicPartition>);
+
+    /// Partitions go. They stay assigned until this returns; after a `lost` assignment another
+    /// member may read them already.
+    fn revoked(&self, partitions: Vec<TopicPartition>, lost: bool);
+}
+
+/// What a callback of librdkafka needs; its address is the client's opaque.
+struct Callbacks {
+    listener: Box<dyn RebalanceListener>,
+}
+
+/// A member of a consumer group.
+pub(crate) struct NativeConsumer {
+    client: Arc<NativeClient>,
+    queue: NonNull<rdsys::rd_kafka_queue_t>,
+}
+
+/// The C client; destroyed by whoever lets go last, since records point into its buffers.
+#[derive(Debug)]
+struct NativeClient {
+    client: NonNull<RDKafka>,
+    callbacks: NonNull<Callbacks>,
+}
+
+// SAFETY: librdkafka's client may be used and destroyed from any thread. The callbacks, which are
+// not Sync, run only inside calls that `NativeConsumer` makes, and that is neither Sync nor cloned.
+unsafe impl Send for NativeClient {}
+// SAFETY: as above; records on other threads only keep the client alive.
+unsafe impl Sync for NativeClient {}
+
+impl Drop for NativeClient {
+    fn drop(&mut self) {
+        // SAFETY: this is the last owner; the consumer's queue and all records are gone, since each
+        // of them holds an `Arc` of this client.
+        unsafe {
+            rdsys::rd_kafka_destroy_flags(
+                self.client.as_ptr(),
+                rdsys::RD_KAFKA_DESTROY_F_NO_CONSUMER_CLOSE,
+            );
+            drop(Box::from_raw(self.callbacks.as_ptr()));
+        }
+    }
+}
+
+// SAFETY: the queue may be polled from any one thread; the consumer is not Sync. The listener moves
+// to that thread with it, so it has to be Send.
+unsafe impl Send for NativeConsumer {}
+
+impl NativeConsumer {
+    pub(crate) fn new(
+        config: &ClientConfig,
+        listener: Box<dyn RebalanceListener>,
+    ) -> KafkaResult<Self> {
+        let native = config.create_native_config()?;
+        let callbacks = NonNull::from(Box::leak(Box::new(Callbacks { listener })));
+        let mut text: [c_char; 512] = [0; 512];
+        // SAFETY: the configuration is valid; librdkafka takes it over if, and only if, it returns a
+        // client. The callbacks live until after the client is destroyed.
+        let client = unsafe {
+            rdsys::rd_kafka_conf_set_opaque(native.ptr(), callbacks.as_ptr().cast());
+            rdsys::rd_kafka_conf_set_rebalance_cb(native.ptr(), Some(on_rebalance));
+            rdsys::rd_kafka_conf_set_error_cb(native.ptr(), Some(on_error));
+            rdsys::rd_kafka_conf_set_log_cb(native.ptr(), Some(on_log));
+            let kind = RDKafkaType::RD_KAFKA_CONSUMER;
+            rdsys::rd_kafka_new(kind, native.ptr(), text.as_mut_ptr(), text.len())
+        };
+        let Some(client) = NonNull::new(client) else {
+            // SAFETY: no client was made, so nobody else has the address; the text ends with a NUL.
+            let text = unsafe {
+                drop(Box::from_raw(callbacks.as_ptr()));
+                CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned()
+            };
+            return Err(KafkaError::ClientCreation(text));
+        };
+        mem::forget(native);
+        let client = Arc::new(NativeClient { client, callbacks });
+        // SAFETY: the client is valid. Its other events come through the consumer's queue.
+        let queue = unsafe {
+            rdsys::rd_kafka_poll_set_consumer(client.client.as_ptr());
+            rdsys::rd_kafka_queue_get_consumer(client.client.as_ptr())
+        };
+        let queue = NonNull::new(queue)
+            .ok_or_else(|| KafkaError::ClientCreation("a consumer needs a group.id".to_owned()))?;
+        Ok(Self { client, queue })
+    }
+
+    fn ptr(&self) -> *mut RDKafka {
+        self.client.client.as_ptr()
+    }
+
+    /// Joins the group for the topics; a name that starts with `^` is a pattern.
+    pub(crate) fn subscribe(&self, topics: &[String]) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        for topic in topics {
+            list.add_topic_unassigned(topic);
+        }
+        // SAFETY: both pointers are valid for the call.
+        check(unsafe { rdsys::rd_kafka_subscribe(self.ptr(), list.ptr()) })
+            .map_err(|code| KafkaError::Subscription(code.to_string()))
+    }
+
+    /// Waits until `limit` records are there or the time is over, and serves callbacks meanwhile.
+    pub(crate) fn poll(&self, timeout: Duration, limit: usize) -> Vec<Polled> {
+        let mut pointers: Vec<*mut RDKafkaMessage> = Vec::with_capacity(limit);
+        let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: the array has room for `limit` pointers, of which the call writes as many as it
+        // says; each of them is ours to destroy.
+        unsafe {
+            let count = rdsys::rd_kafka_consume_batch_queue(
+                self.queue.as_ptr(),
+                timeout_ms,
+                pointers.as_mut_ptr(),
+                limit,
+            );
+            pointers.set_len(usize::try_from(count).unwrap_or(0));
+        }
+        pointers.into_iter().filter_map(NonNull::new).map(|message| self.polled(message)).collect()
+    }
+
+    fn polled(&self, message: NonNull<RDKafkaMessage>) -> Polled {
+        let record = Record { message };
+        match record.raw().err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Polled::Record(record),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+                Polled::EndOfPartition(record.topic_partition(), record.offset())
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__FATAL => Polled::Fatal(self.fatal_text()),
+            error => {
+                let partition = (!record.raw().rkt.is_null()).then(|| record.topic_partition());
+                Polled::Error(partition, error.into(), record.text())
+            }
+        }
+    }
+
+    fn fatal_text(&self) -> String {
+        let mut text: [c_char; 512] = [0; 512];
+        // SAFETY: the buffer is as long as it says, and ends with a NUL afterwards.
+        unsafe {
+            rdsys::rd_kafka_fatal_error(self.ptr(), text.as_mut_ptr(), text.len());
+            CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned()
+        }
+    }
+
+    /// Sets where assigned partitions are read next. Those that could not be set are returned.
+    pub(crate) fn seek(
+        &self,
+        starts: &[(TopicPartition, i64)],
+        timeout: Duration,
+    ) -> Vec<TopicPartition> {
+        let list = offsets(starts);
+        let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+        // SAFETY: both pointers are valid for the call; an error object is ours to destroy.
+        unsafe {
+            let error = rdsys::rd_kafka_seek_partitions(self.ptr(), list.ptr(), timeout_ms);
+            if !error.is_null() {
+                rdsys::rd_kafka_error_destroy(error);
+                return starts.iter().map(|(partition, _)| partition.clone()).collect();
+            }
+        }
+        let failed = list.elements().into_iter().filter(|element| element.error().is_err());
+        failed.map(|element| TopicPartition::new(element.topic(), element.partition())).collect()
+    }
+
+    pub(crate) fn pause(&self, partitions: &[TopicPartition]) {
+        let list = names(partitions);
+        // SAFETY: both pointers are valid for the call. It fails only for unknown partitions.
+        unsafe { rdsys::rd_kafka_pause_partitions(self.ptr(), list.ptr()) };
+    }
+
+    pub(crate) fn resume(&self, partitions: &[TopicPartition]) {
+        let list = names(partitions);
+        // SAFETY: as for `pause`.
+        unsafe { rdsys::rd_kafka_resume_partitions(self.ptr(), list.ptr()) };
+    }
+
+    /// Tells the group where the lake stands, for lag dashboards; nothing reads it back.
+    pub(crate) fn mirror_offsets(&self, positions: &[(TopicPartition, i64)]) {
+        let list = offsets(positions);
+        // SAFETY: both pointers are valid for the call, which copies the list.
+        unsafe { rdsys::rd_kafka_commit(self.ptr(), list.ptr(), 1) };
+    }
+
+    /// Gives all partitions back and leaves the group (a static member only goes silent).
+    pub(crate) fn close(&self) {
+        // SAFETY: the client is valid; callbacks run inside this call.
+        unsafe { rdsys::rd_kafka_consumer_close(self.ptr()) };
+    }
+
+    /// Keeps the client, and with it the records' buffers, alive.
+    pub(crate) fn keep_alive(&self) -> KeepAlive {
+        KeepAlive { _client: Arc::clone(&self.client) }
+    }
+}
+
+impl Drop for NativeConsumer {
+    fn drop(&mut self) {
+        // SAFETY: the reference that `rd_kafka_queue_get_consumer` gave is returned once.
+        unsafe { rdsys::rd_kafka_queue_destroy(self.queue.as_ptr()) };
+    }
+}
+
+/// Held beside records that left the poll thread.
+#[derive(Clone, Debug)]
+pub(crate) struct KeepAlive {
+    _client: Arc<NativeClient>,
+}
+
+/// What a poll brings.
+pub(crate) enum Polled {
+    Record(Record),
+    /// Everything up to the offset was delivered, including offsets that hold no record.
+    EndOfPartition(TopicPartition, i64),
+    Error(Option<TopicPartition>, RDKafkaErrorCode, String),
+    /// The client is unusable: another process uses the same static member id, for example.
+    Fatal(String),
+}
+
+/// A record in librdkafka's own buffer.
+pub(crate) struct Record {
+    message: NonNull<RDKafkaMessage>,
+}
+
+// SAFETY: librdkafka's messages are reference counted with atomics and may be read and destroyed on
+// any thread while the client lives, which `KeepAlive` sees to.
+unsafe impl Send for Record {}
+
+impl Record {
+    fn raw(&self) -> &RDKafkaMessage {
+        // SAFETY: valid until dropped, and not written to meanwhile.
+        unsafe { self.message.as_ref() }
+    }
+
+    /// The value; None for a tombstone.
+    pub(crate) fn payload(&self) -> Option<&[u8]> {
+        let raw = self.raw();
+        // SAFETY: the payload has `len` bytes, which live as long as the message.
+        (!raw.payload.is_null())
+            .then(|| unsafe { std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.len) })
+    }
+
+    pub(crate) fn offset(&self) -> i64 {
+        self.raw().offset
+    }
+
+    /// Milliseconds since 1970, or None where the record has no timestamp.
+    pub(crate) fn timestamp_ms(&self) -> Option<i64> {
+        // SAFETY: the message is valid; the type is not asked for.
+        let millis =
+            unsafe { rdsys::rd_kafka_message_timestamp(self.message.as_ptr(), ptr::null_mut()) };
+        (millis >= 0).then_some(millis)
+    }
+
+    /// Bytes that the record keeps alive, as good as can be known.
+    pub(crate) fn bytes(&self) -> usize {
+        /// What librdkafka keeps for a record beside its bytes (`rd_kafka_op_t`, 2.12).
+        const OVERHEAD: usize = 256;
+        self.raw().len + self.raw().key_len + OVERHEAD
+    }
+
+    /// Whether two records are of the same partition, without looking at names.
+    pub(crate) fn is_of(&self, other: &Self) -> bool {
+        self.raw().rkt == other.raw().rkt && self.raw().partition == other.raw().partition
+    }
+
+    pub(crate) fn topic_partition(&self) -> TopicPartition {
+        // SAFETY: a record or an end of partition has a topic, whose name is a C string.
+        let topic = unsafe { CStr::from_ptr(rdsys::rd_kafka_topic_name(self.raw().rkt)) };
+        TopicPartition::new(&topic.to_string_lossy(), self.raw().partition)
+    }
+
+    /// The text of an error message.
+    fn text(&self) -> String {
+        self.payload().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        // SAFETY: owned by this value alone.
+        unsafe { rdsys::rd_kafka_message_destroy(self.message.as_ptr()) };
+    }
+}
+
+/// The topic's id, which a topic that is deleted and made again does not keep. None when the broker
+/// does not answer in time or knows no such topic.
+pub(crate) fn topic_id(client: &BaseConsumer, topic: &str, timeout: Duration) -> Option<String> {
+    let name = CString::new(topic).ok()?;
+    let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+    let rk = client.client().native_ptr();
+    // SAFETY: each object is made, used while it lives, and destroyed once. The description belongs
+    // to the event, so its id is copied before that is destroyed.
+    unsafe {
+        let mut names = [name.as_ptr()];
+        let topics = rdsys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), 1);
+        let queue = rdsys::rd_kafka_queue_new(rk);
+        rdsys::rd_kafka_DescribeTopics(rk, topics, ptr::null(), queue);
+        let event = rdsys::rd_kafka_queue_poll(queue, timeout_ms);
+        let id = described_id(event);
+        if !event.is_null() {
+            rdsys::rd_kafka_event_destroy(event);
+        }
+        rdsys::rd_kafka_queue_destroy(queue);
+        rdsys::rd_kafka_TopicCollection_destroy(topics);
+        id
+    }
+}
+
+/// # Safety
+/// `event` is null or a valid event.
+unsafe fn described_id(event: *mut rdsys::rd_kafka_event_t) -> Option<String> {
+    if event.is_null() {
+        return None;
+    }
+    // SAFETY: the event is valid; a result, its topics and their ids are null or valid with it.
+    unsafe {
+        let result = rdsys::rd_kafka_event_DescribeTopics_result(event);
+        if result.is_null() {
+            return None;
+        }
+        let mut count = 0;
+        let topics = rdsys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
+        if topics.is_null() || count == 0 {
+            return None;
+        }
+        let topic = *topics;
+        let error = rdsys::rd_kafka_TopicDescription_error(topic);
+        if rdsys::rd_kafka_error_code(error) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return None;
+        }
+        let id = rdsys::rd_kafka_TopicDescription_topic_id(topic);
+        let text = rdsys::rd_kafka_Uuid_base64str(id);
+        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+    }
+}
+
+fn names(partitions: &[TopicPartition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition.0);
+    }
+    list
+}
+
+fn offsets(positions: &[(TopicPartition, i64)]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(positions.len());
+    for (partition, offset) in positions {
+        list.add_partition_offset(&partition.topic, partition.partition.0, Offset::Offset(*offset))
+            .expect("a list takes any offset of a record");
+    }
+    list
+}
+
+fn check(error: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
+    match error {
+        RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        error => Err(error.into()),
+    }
+}
+
+/// # Safety
+/// `list` is null or valid.
+unsafe fn partitions_of(list: *mut rdsys::rd_kafka_topic_partition_list_t) -> Vec<TopicPartition> {
+    if list.is_null() {
+        return Vec::new();
+    }
+    // SAFETY: the list has `cnt` elements, each with a C string as topic.
+    unsafe {
+        let count = usize::try_from((*list).cnt).unwrap_or(0);
+        let elements = std::slice::from_raw_parts((*list).elems, count);
+        let named = |element: &rdsys::rd_kafka_topic_partition_t| {
+            TopicPartition::new(&CStr::from_ptr(element.topic).to_string_lossy(), element.partition)
+        };
+        elements.iter().map(named).collect()
+    }
+}
+
+unsafe extern "C" fn on_rebalance(
+    rk: *mut RDKafka,
+    event: RDKafkaRespErr,
+    list: *mut rdsys::rd_kafka_topic_partition_list_t,
+    opaque: *mut c_void,
+) {
+    // SAFETY: called by librdkafka with valid arguments, and the opaque that `new` set.
+    unsafe {
+        let listener = &(*opaque.cast::<Callbacks>()).listener;
+        let protocol = rdsys::rd_kafka_rebalance_protocol(rk);
+        let cooperative = !protocol.is_null() && CStr::from_ptr(protocol) == c"COOPERATIVE";
+        match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                assign_paused(rk, list, cooperative);
+                listener.assigned(partitions_of(list));
+            }
+            _ => {
+                let lost = rdsys::rd_kafka_assignment_lost(rk) != 0;
+                listener.revoked(partitions_of(list), lost);
+                if cooperative {
+                    destroy_error(rdsys::rd_kafka_incremental_unassign(rk, list));
+                } else {
+                    rdsys::rd_kafka_assign(rk, ptr::null());
+                }
+            }
+        }
+    }
+}
+
+/// Assigns without fetching: where to start is asked of the lake, which may be down at this moment,
+/// and the poll thread never waits for it. The end is a start offset that is in range whatever the
+/// log holds; the seek that follows replaces it.
+///
+/// # Safety
+/// Client and list are valid.
+unsafe fn assign_paused(
+    rk: *mut RDKafka,
+    list: *mut rdsys::rd_kafka_topic_partition_list_t,
+    cooperative: bool,
+) {
+    // SAFETY: as the caller says; the elements belong to the list.
+    unsafe {
+        let count = usize::try_from((*list).cnt).unwrap_or(0);
+        for element in std::slice::from_raw_parts_mut((*list).elems, count) {
+            element.offset = i64::from(rdsys::RD_KAFKA_OFFSET_END);
+        }
+        if cooperative {
+            destroy_error(rdsys::rd_kafka_incremental_assign(rk, list));
+        } else {
+            rdsys::rd_kafka_assign(rk, list);
+        }
+        rdsys::rd_kafka_pause_partitions(rk, list);
+    }
+}
+
+/// # Safety
+/// `error` is null or an error object that nobody else destroys.
+unsafe fn destroy_error(error: *mut rdsys::rd_kafka_error_t) {
+    if error.is_null() {
+        return;
+    }
+    // SAFETY: as the caller says.
+    unsafe {
+        let text = CStr::from_ptr(rdsys::rd_kafka_error_string(error)).to_string_lossy();
+        tracing::warn!(error = %text, "rebalance call failed");
+        rdsys::rd_kafka_error_destroy(error);
+    }
+}
+
+unsafe extern "C" fn on_error(_: *mut RDKafka, _: c_int, reason: *const c_char, _: *mut c_void) {
+    // SAFETY: librdkafka passes a C string.
+    let reason = unsafe { CStr::from_ptr(reason) }.to_string_lossy();
+    tracing::warn!(error = %reason, "Kafka client");
+}
+
+unsafe extern "C" fn on_log(
+    _: *const RDKafka,
+    level: c_int,
+    facility: *const c_char,
+    text: *const c_char,
+) {
+    // SAFETY: librdkafka passes C strings.
+    let (facility, text) = unsafe {
+        (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(text).to_string_lossy())
+    };
+    telemetry::log_librdkafka(level, &facility, &text);
+}

@@ -1,0 +1,119 @@
+//! What a Kafka cluster says of itself, without joining a group: partitions, offsets, identities.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::ffi;
+
+/// How long one question may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A client that only asks. Its calls block.
+pub struct ClusterView {
+    client: BaseConsumer,
+}
+
+/// The first offset that Kafka has of a partition, and the one after the last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The first offset that retention has left.
+    pub low: i64,
+    /// The offset of the next record that is produced.
+    pub high: i64,
+}
+
+/// What tells a topic from another one of the same name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster's id.
+    pub cluster_id: Option<String>,
+    /// The topic's id.
+    pub topic_id: Option<String>,
+}
+
+impl ClusterView {
+    /// A client for the cluster; it connects at the first question.
+    pub fn new(config: &ClientConfig) -> KafkaResult<Self> {
+        let mut config = config.clone();
+        config.remove("group.id");
+        config.remove("group.instance.id");
+        config.remove("group.protocol");
+        config.set_log_level(RDKafkaLogLevel::Error);
+        Ok(Self { client: config.create()? })
+    }
+
+    /// The topic's partitions; empty while the topic does not exist.
+    pub fn partitions(&self, topic: &str) -> KafkaResult<Vec<i32>> {
+        let metadata = self.client.fetch_metadata(Some(topic), TIMEOUT)?;
+        let topics = metadata.topics().iter().filter(|found| found.name() == topic);
+        let mut partitions: Vec<i32> = topics
+            .filter(|found| found.error().is_none())
+            .flat_map(|found| {
+                found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id)
+            })
+            .collect();
+        partitions.sort_unstable();
+        Ok(partitions)
+    }
+
+    /// The range of offsets that Kafka has of a partition.
+    pub fn watermarks(&self, topic: &str, partition: i32) -> KafkaResult<Watermarks> {
+        let (low, high) = self.client.fetch_watermarks(topic, partition, TIMEOUT)?;
+        Ok(Watermarks { low, high })
+    }
+
+    /// For each partition the first offset at or after the time (milliseconds since 1970), or the
+    /// end where there is none.
+    pub fn offsets_at(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        timestamp_ms: i64,
+    ) -> KafkaResult<Vec<(i32, i64)>> {
+        let mut wanted = TopicPartitionList::new();
+        for &partition in partitions {
+            wanted.add_partition_offset(topic, partition, Offset::Offset(timestamp_ms))?;
+        }
+        let found = self.client.offsets_for_times(wanted, TIMEOUT)?;
+        let mut offsets = Vec::new();
+        for element in found.elements() {
+            element.error()?;
+            let offset = match element.offset() {
+                Offset::Offset(offset) => offset,
+                _ => self.watermarks(topic, element.partition())?.high,
+            };
+            offsets.push((element.partition(), offset));
+        }
+        Ok(offsets)
+    }
+
+    /// Who the topic is. What the broker does not tell stays unknown.
+    #[must_use]
+    pub fn identity(&self, topic: &str) -> Identity {
+        Identity {
+            cluster_id: self.client.client().fetch_cluster_id(TIMEOUT),
+            topic_id: ffi::topic_id(&self.client, topic, TIMEOUT),
+        }
+    }
+}
+
+/// Whether waiting helps: the brokers do not answer, or are electing leaders.
+#[must_use]
+pub fn is_outage(error: &KafkaError) -> bool {
+    !matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::Authentication
+                | RDKafkaErrorCode::SaslAuthenticationFailed
+                | RDKafkaErrorCode::TopicAuthorizationFailed
+                | RDKafkaErrorCode::GroupAuthorizationFailed
+                | RDKafkaErrorCode::ClusterAuthorizationFailed
+                | RDKafkaErrorCode::InvalidTopic
+        )
+    ) && !matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_))
+}

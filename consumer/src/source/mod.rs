@@ -1,0 +1,422 @@
+//! The poll thread: the only one that speaks to the group, and it never waits for anything else.
+//!
+//! It polls records in batches, gives each run of one partition the generation that the
+//! [`Assignment`] says, and hands it to the batcher of that partition. When the batchers are behind,
+//! it pauses the partitions and polls on, so that the member stays in its group.
+
+mod ffi;
+pub(crate) mod inspect;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use ducktide_lake::position::Partition;
+use rdkafka::ClientConfig;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+
+use crate::assignment::{Assignment, Generation, Verdict};
+use crate::event::{Event, Events};
+use crate::in_flight::InFlight;
+use ffi::{KeepAlive, NativeConsumer, Polled, RebalanceListener};
+
+pub(crate) use ffi::Record;
+
+/// How long a poll waits for its batch to fill up: latency at a trickle, and not reached in a flood.
+const POLL_TIMEOUT: Duration = Duration::from_millis(10);
+
+/// Bytes that one poll takes out of librdkafka's queue, about: a few hundred microseconds of
+/// decoding, so that batchers never wait long for the next one.
+const POLL_BYTES: usize = 1 << 20;
+
+/// The most records of one poll; small records come near it.
+const POLL_RECORDS: usize = 4096;
+
+/// How long batchers may be behind before partitions are paused. Pausing throws librdkafka's queue
+/// away, which is then fetched again (librdkafka#2052), so an ordinary moment's wait must not do it.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// A call to librdkafka's own thread; it answers within milliseconds unless it is stuck.
+const SEEK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A partition of a topic.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TopicPartition {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition's number.
+    pub partition: Partition,
+}
+
+impl TopicPartition {
+    /// Names a partition.
+    #[must_use]
+    pub fn new(topic: &str, partition: i32) -> Self {
+        Self { topic: topic.into(), partition: Partition(partition) }
+    }
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}[{}]", self.topic, self.partition)
+    }
+}
+
+/// What the poll thread hands to a batcher, in the partition's order.
+pub(crate) enum Delivery {
+    Records(RecordRun),
+    /// The partition was read to its end, which may lie behind offsets without records.
+    EndOfPartition {
+        partition: TopicPartition,
+        generation: Generation,
+        follows: i64,
+        offset: i64,
+    },
+}
+
+impl Delivery {
+    const fn partition(&self) -> &TopicPartition {
+        match self {
+            Self::Records(run) => &run.partition,
+            Self::EndOfPartition { partition, .. } => partition,
+        }
+    }
+}
+
+/// Records of one partition, one after the other.
+pub(crate) struct RecordRun {
+    pub(crate) partition: TopicPartition,
+    pub(crate) generation: Generation,
+    /// Everything before this offset came in earlier deliveries.
+    pub(crate) follows: i64,
+    pub(crate) records: Vec<Record>,
+    /// What the run counts as in flight.
+    pub(crate) bytes: usize,
+    // Dropped after the records, which point into the client's buffers.
+    _client: KeepAlive,
+}
+
+/// What the worker tells the poll thread.
+pub(crate) enum Command {
+    /// Read from here on, as this generation.
+    Start(Vec<(TopicPartition, Generation, i64)>),
+    /// Let no record of these through until they are started again.
+    Hold(Vec<TopicPartition>),
+    /// Show the group where the lake stands.
+    MirrorOffsets(Vec<(TopicPartition, i64)>),
+    /// Leave the group and end.
+    Close,
+}
+
+/// What the poll thread tells the worker.
+#[derive(Debug)]
+pub(crate) enum SourceEvent {
+    /// These came; they wait for `Command::Start`.
+    Assigned(Vec<TopicPartition>),
+    /// These go as soon as `done` is sent to, or dropped.
+    Revoking { partitions: Vec<TopicPartition>, lost: bool, done: mpsc::SyncSender<()> },
+    /// The partition cannot be read from the offset that the lake has.
+    OutOfRange(TopicPartition),
+    /// The client is unusable.
+    Fatal(String),
+    /// The group was left.
+    Closed,
+}
+
+/// The worker's end of the poll thread.
+pub(crate) struct Source {
+    commands: mpsc::Sender<Command>,
+    thread: JoinHandle<()>,
+}
+
+impl Source {
+    /// Joins the group and begins to poll. A revocation waits at most `revocation_timeout` for the
+    /// worker.
+    pub(crate) fn spawn(
+        config: &ClientConfig,
+        topics: &[String],
+        batchers: Vec<crossbeam_channel::Sender<Delivery>>,
+        in_flight: Arc<InFlight>,
+        events: Events,
+        revocation_timeout: Duration,
+    ) -> KafkaResult<Self> {
+        let assignment = Arc::new(Mutex::new(Assignment::default()));
+        let listener = Listener {
+            assignment: Arc::clone(&assignment),
+            events: events.clone(),
+            timeout: revocation_timeout,
+        };
+        let consumer = NativeConsumer::new(config, Box::new(listener))?;
+        consumer.subscribe(topics)?;
+        let (commands, inbox) = mpsc::channel();
+        let poller = Poller {
+            consumer,
+            assignment,
+            inbox,
+            batchers,
+            in_flight,
+            events,
+            backlog: VecDeque::new(),
+            paused: false,
+            average_bytes: 512,
+        };
+        let thread = thread::Builder::new()
+            .name("poll".to_owned())
+            .spawn(move || poller.run())
+            .expect("the operating system starts a thread");
+        Ok(Self { commands, thread })
+    }
+
+    pub(crate) fn send(&self, command: Command) {
+        // A poll thread that ended has said so by an event; what it is told then is of no account.
+        let _ = self.commands.send(command);
+    }
+
+    pub(crate) fn join(self) {
+        drop(self.commands);
+        let _ = self.thread.join();
+    }
+}
+
+struct Listener {
+    assignment: Arc<Mutex<Assignment>>,
+    events: Events,
+    timeout: Duration,
+}
+
+impl RebalanceListener for Listener {
+    fn assigned(&self, partitions: Vec<TopicPartition>) {
+        lock(&self.assignment).assigned(&partitions);
+        self.events.send(Event::Source(SourceEvent::Assigned(partitions)));
+    }
+
+    fn revoked(&self, partitions: Vec<TopicPartition>, lost: bool) {
+        lock(&self.assignment).hold(&partitions);
+        let (done, flushed) = mpsc::sync_channel(1);
+        let revoking = SourceEvent::Revoking { partitions: partitions.clone(), lost, done };
+        self.events.send(Event::Source(revoking));
+        // Heartbeats go on in librdkafka's own thread. The worker has the same limit; the second
+        // more here is for its answer.
+        let _ = flushed.recv_timeout(self.timeout + Duration::from_secs(1));
+        lock(&self.assignment).revoked(&partitions);
+    }
+}
+
+fn lock(assignment: &Mutex<Assignment>) -> MutexGuard<'_, Assignment> {
+    assignment.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Poller {
+    consumer: NativeConsumer,
+    /// Shared with the listener, which runs inside a poll on this same thread.
+    assignment: Arc<Mutex<Assignment>>,
+    inbox: mpsc::Receiver<Command>,
+    batchers: Vec<crossbeam_channel::Sender<Delivery>>,
+    in_flight: Arc<InFlight>,
+    events: Events,
+    /// Deliveries that the batchers have no room for yet.
+    backlog: VecDeque<Delivery>,
+    paused: bool,
+    /// A running average of a record's bytes.
+    average_bytes: usize,
+}
+
+impl Poller {
+    fn run(mut self) {
+        while self.serve_commands() {
+            let limit = (POLL_BYTES / self.average_bytes).clamp(1, POLL_RECORDS);
+            let polled = self.consumer.poll(POLL_TIMEOUT, limit);
+            self.sort(polled);
+            self.deliver();
+        }
+        self.consumer.close();
+        self.events.send(Event::Source(SourceEvent::Closed));
+    }
+
+    /// Does what the worker wants; false when it wants an end.
+    fn serve_commands(&mut self) -> bool {
+        loop {
+            match self.inbox.try_recv() {
+                Ok(Command::Start(starts)) => self.start(&starts),
+                Ok(Command::Hold(partitions)) => {
+                    lock(&self.assignment).hold(&partitions);
+                    self.consumer.pause(&partitions);
+                    self.forget(&partitions);
+                }
+                Ok(Command::MirrorOffsets(positions)) => self.consumer.mirror_offsets(&positions),
+                Ok(Command::Close) | Err(mpsc::TryRecvError::Disconnected) => return false,
+                Err(mpsc::TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    /// Drops what of these partitions waits for the batchers.
+    fn forget(&mut self, partitions: &[TopicPartition]) {
+        let in_flight = &self.in_flight;
+        self.backlog.retain(|delivery| {
+            let keep = !partitions.contains(delivery.partition());
+            if let (false, Delivery::Records(run)) = (keep, delivery) {
+                in_flight.remove(run.bytes);
+            }
+            keep
+        });
+    }
+
+    fn start(&mut self, starts: &[(TopicPartition, Generation, i64)]) {
+        let ours: Vec<_> = {
+            let mut assignment = lock(&self.assignment);
+            let begin = |(partition, generation, start): &&(TopicPartition, Generation, i64)| {
+                assignment.start(partition, *generation, *start)
+            };
+            starts
+                .iter()
+                .filter(begin)
+                .map(|(partition, _, start)| (partition.clone(), *start))
+                .collect()
+        };
+        self.seek(ours);
+    }
+
+    /// Seeks, and resumes unless the batchers are behind. A partition whose fetcher is not running
+    /// yet refuses a seek; it is tried until it is.
+    fn seek(&mut self, mut starts: Vec<(TopicPartition, i64)>) {
+        let deadline = Instant::now() + SEEK_TIMEOUT;
+        let all: Vec<_> = starts.iter().map(|(partition, _)| partition.clone()).collect();
+        while !starts.is_empty() {
+            let failed = self.consumer.seek(&starts, SEEK_TIMEOUT);
+            starts.retain(|(partition, _)| failed.contains(partition));
+            if starts.is_empty() {
+                break;
+            }
+            if Instant::now() > deadline {
+                tracing::warn!(partitions = starts.len(), "seek failed, the group will tell why");
+                break;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        if !self.paused {
+            self.consumer.resume(&all);
+        }
+    }
+
+    /// Splits what was polled into runs of one partition, and queues those that count.
+    fn sort(&mut self, polled: Vec<Polled>) {
+        let mut run: Vec<Record> = Vec::new();
+        for item in polled {
+            match item {
+                Polled::Record(record) => {
+                    if run.first().is_some_and(|first| !first.is_of(&record)) {
+                        self.queue_run(std::mem::take(&mut run));
+                    }
+                    run.push(record);
+                }
+                Polled::EndOfPartition(partition, offset) => {
+                    self.queue_run(std::mem::take(&mut run));
+                    self.queue_end(partition, offset);
+                }
+                Polled::Fatal(text) => self.events.send(Event::Source(SourceEvent::Fatal(text))),
+                Polled::Error(partition, code, text) => self.note_error(partition, code, &text),
+            }
+        }
+        self.queue_run(run);
+    }
+
+    fn queue_run(&mut self, records: Vec<Record>) {
+        let (Some(first), Some(last)) = (records.first(), records.last()) else { return };
+        let partition = first.topic_partition();
+        let next = last.offset() + 1;
+        let verdict = lock(&self.assignment).judge(&partition, first.offset(), next);
+        match verdict {
+            Verdict::Drop => {}
+            Verdict::SeekAgain(start) => self.seek(vec![(partition, start)]),
+            Verdict::Pass { generation, follows } => {
+                let bytes = records.iter().map(Record::bytes).sum::<usize>();
+                // An eighth of the newest run's average: follows a change within a few polls.
+                self.average_bytes = (self.average_bytes * 7 + bytes / records.len()) / 8 + 1;
+                self.in_flight.add(bytes);
+                let _client = self.consumer.keep_alive();
+                self.backlog.push_back(Delivery::Records(RecordRun {
+                    partition,
+                    generation,
+                    follows,
+                    records,
+                    bytes,
+                    _client,
+                }));
+            }
+        }
+    }
+
+    fn queue_end(&mut self, partition: TopicPartition, offset: i64) {
+        let verdict = lock(&self.assignment).judge(&partition, offset, offset);
+        match verdict {
+            Verdict::Drop => {}
+            Verdict::SeekAgain(start) => self.seek(vec![(partition, start)]),
+            Verdict::Pass { generation, follows } => {
+                let end = Delivery::EndOfPartition { partition, generation, follows, offset };
+                self.backlog.push_back(end);
+            }
+        }
+    }
+
+    fn note_error(&self, partition: Option<TopicPartition>, code: RDKafkaErrorCode, text: &str) {
+        match (partition, code) {
+            (
+                Some(partition),
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+            ) => {
+                // Before its start offset is known a partition is only nominally at its end.
+                if lock(&self.assignment).reading().contains(&partition) {
+                    self.events.send(Event::Source(SourceEvent::OutOfRange(partition)));
+                }
+            }
+            (partition, code) => {
+                let partition = partition.map(|partition| partition.to_string());
+                tracing::warn!(partition, %code, error = text, "Kafka reported an error");
+            }
+        }
+    }
+
+    /// Hands the backlog over, as far as there is room.
+    fn deliver(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while let Some(delivery) = self.backlog.front() {
+            if self.in_flight.is_full() {
+                if self.paused || Instant::now() > deadline {
+                    self.pause();
+                    return;
+                }
+                thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            let index = batcher_of(delivery.partition(), self.batchers.len());
+            let delivery = self.backlog.pop_front().expect("looked at above");
+            // Batchers end only after this thread does.
+            let _ = self.batchers[index].send(delivery);
+        }
+        if self.paused && self.in_flight.is_half_empty() {
+            self.resume();
+        }
+    }
+
+    fn pause(&mut self) {
+        if !self.paused {
+            tracing::debug!("batchers are behind, pausing");
+            self.paused = true;
+            self.consumer.pause(&lock(&self.assignment).reading());
+        }
+    }
+
+    fn resume(&mut self) {
+        tracing::debug!("batchers have room again, resuming");
+        self.paused = false;
+        self.consumer.resume(&lock(&self.assignment).reading());
+    }
+}
+
+/// A partition always goes to the same batcher, which keeps its order.
+pub(crate) fn batcher_of(partition: &TopicPartition, batchers: usize) -> usize {
+    usize::try_from(partition.partition.0).unwrap_or(0) % batchers
+}

@@ -1,0 +1,214 @@
+//! What must be true before the first record is read: schema, table, source, start offsets.
+//!
+//! Whatever does not answer is waited for, aloud; whatever is wrong ends the consumer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use apache_avro::Schema;
+use ducktide_lake::position::{Offset, Partition};
+use ducktide_lake::table::TableShape;
+use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec};
+
+use crate::batch::Stream;
+use crate::config::{Config, StartFrom};
+use crate::decoder::RecordDecoder;
+use crate::error::ConsumerError;
+use crate::schema_registry::{RegistryError, SchemaRegistry};
+use crate::source::inspect::{ClusterView, is_outage};
+use crate::staging::ColumnHints;
+
+/// Between two tries of something that does not answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A topic and the newest schema of its values.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    name: String,
+    schema: Schema,
+}
+
+/// Waits for every topic's schema.
+pub(crate) async fn topics(
+    config: &Config,
+    registry: &SchemaRegistry,
+) -> Result<Vec<Topic>, ConsumerError> {
+    let mut topics = Vec::new();
+    for name in &config.source.topics {
+        let schema = newest_schema(registry, name).await?;
+        topics.push(Topic { name: name.clone(), schema });
+    }
+    Ok(topics)
+}
+
+async fn newest_schema(registry: &SchemaRegistry, topic: &str) -> Result<Schema, ConsumerError> {
+    let subject = format!("{topic}-value");
+    let mut said = String::new();
+    loop {
+        let error = match registry.latest(&subject).await {
+            Ok(schema) => return Ok(schema),
+            Err(error @ (RegistryError::Unavailable(_) | RegistryError::Unknown(_))) => error,
+            Err(error) => return Err(ConsumerError::Schema { topic: topic.to_owned(), error }),
+        };
+        say_once(&mut said, &format!("waiting for the schema of {subject}"), &error.to_string());
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Logs a reason for waiting when it changes, not at every try.
+fn say_once(said: &mut String, what: &str, error: &str) {
+    if said != error {
+        tracing::warn!(error, "{what}");
+        error.clone_into(said);
+    }
+}
+
+/// The lake and its streams, ready to be filled.
+pub(crate) struct Prepared {
+    pub(crate) lake: Box<dyn Lake>,
+    pub(crate) streams: Vec<Arc<Stream>>,
+}
+
+/// Sets lake, table and sources up. Blocks; `stop` makes it give up waiting, with None.
+pub(crate) fn prepare(
+    config: &Config,
+    topics: &[Topic],
+    cluster: &ClusterView,
+    stop: &AtomicBool,
+) -> Result<Option<Prepared>, ConsumerError> {
+    let lake = wait("open the lake", stop, || open_lake(config))?;
+    let Some(mut lake) = lake else { return Ok(None) };
+    let mut streams = Vec::new();
+    for topic in topics {
+        let Some(stream) = stream(config, topic, &mut lake, cluster, stop)? else {
+            return Ok(None);
+        };
+        streams.push(Arc::new(stream));
+    }
+    Ok(Some(Prepared { lake: Box::new(lake), streams }))
+}
+
+fn open_lake(config: &Config) -> ducktide_lake::Result<DuckLake> {
+    match DuckLake::open(&config.lake, Access::Commit) {
+        Err(error) if error.kind() == ErrorKind::Invalid && config.may_init => {
+            tracing::info!(catalog = %config.lake.catalog, "making the lake");
+            DuckLake::init(&config.lake)?;
+            DuckLake::open(&config.lake, Access::Commit)
+        }
+        opened => opened,
+    }
+}
+
+fn stream(
+    config: &Config,
+    topic: &Topic,
+    lake: &mut DuckLake,
+    cluster: &ClusterView,
+    stop: &AtomicBool,
+) -> Result<Option<Stream>, ConsumerError> {
+    let unusable = |reason: String| ConsumerError::Shape { topic: topic.name.clone(), reason };
+    let shape = TableShape::from_avro(&topic.schema, config.partition_by.as_deref())
+        .map_err(|error| unusable(error.to_string()))?;
+    let table = wait("make the table", stop, || lake.ensure_table(&config.table, &shape))?;
+    let Some(table) = table else { return Ok(None) };
+    let decoder = RecordDecoder::compile(&topic.schema, Arc::new(table.shape.clone()))
+        .map_err(|error| unusable(error.to_string()))?;
+    let hints = ColumnHints {
+        enums: decoder.enum_columns().to_vec(),
+        statistics: config.statistics.clone(),
+    };
+    let Some(starts) = start_offsets(config, &topic.name, cluster, stop)? else { return Ok(None) };
+    let identity = cluster.identity(&topic.name);
+    let spec = SourceSpec {
+        table: config.table.clone(),
+        topic: topic.name.clone(),
+        pipeline: config.pipeline.clone(),
+        cluster_id: identity.cluster_id,
+        topic_id: identity.topic_id,
+    };
+    let source = wait("register the source", stop, || lake.register_source(&spec, &starts))?;
+    let Some(source) = source else { return Ok(None) };
+    source.check_identity(&spec).map_err(ConsumerError::Identity)?;
+    tracing::info!(table = %config.table, topic = topic.name, source = %source.id, "source registered");
+    Ok(Some(Stream {
+        topic: topic.name.as_str().into(),
+        source,
+        table,
+        hints,
+        partition_by: config.partition_by.clone(),
+    }))
+}
+
+/// Where each partition that exists now begins, if the lake does not know the topic yet.
+fn start_offsets(
+    config: &Config,
+    topic: &str,
+    cluster: &ClusterView,
+    stop: &AtomicBool,
+) -> Result<Option<Vec<(Partition, Offset)>>, ConsumerError> {
+    let found = ask("find the topic", stop, || {
+        let partitions = cluster.partitions(topic)?;
+        let watermarks = |partition: &i32| {
+            cluster.watermarks(topic, *partition).map(|marks| (*partition, marks))
+        };
+        let starts: Vec<(i32, i64)> = match config.source.start_from {
+            StartFrom::Time(time) => {
+                cluster.offsets_at(topic, &partitions, time.as_millisecond())?
+            }
+            StartFrom::Earliest => {
+                let marks = partitions.iter().map(watermarks).collect::<Result<Vec<_>, _>>()?;
+                marks.into_iter().map(|(partition, marks)| (partition, marks.low)).collect()
+            }
+            StartFrom::Latest => {
+                let marks = partitions.iter().map(watermarks).collect::<Result<Vec<_>, _>>()?;
+                marks.into_iter().map(|(partition, marks)| (partition, marks.high)).collect()
+            }
+        };
+        Ok(starts)
+    })?;
+    Ok(found.map(|starts| {
+        starts.into_iter().map(|(partition, at)| (Partition(partition), Offset(at))).collect()
+    }))
+}
+
+/// Repeats a call on the lake while the lake is out of reach.
+fn wait<T>(
+    what: &str,
+    stop: &AtomicBool,
+    mut call: impl FnMut() -> ducktide_lake::Result<T>,
+) -> Result<Option<T>, ConsumerError> {
+    let mut said = String::new();
+    while !stop.load(Ordering::Relaxed) {
+        match call() {
+            Ok(value) => return Ok(Some(value)),
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                say_once(&mut said, &format!("cannot {what} yet, trying again"), &error.chain());
+                thread::sleep(PAUSE);
+            }
+            Err(error) => return Err(ConsumerError::Lake(error)),
+        }
+    }
+    Ok(None)
+}
+
+/// Repeats a question to Kafka until the topic exists and its brokers answer.
+fn ask(
+    what: &str,
+    stop: &AtomicBool,
+    call: impl Fn() -> rdkafka::error::KafkaResult<Vec<(i32, i64)>>,
+) -> Result<Option<Vec<(i32, i64)>>, ConsumerError> {
+    let mut said = String::new();
+    while !stop.load(Ordering::Relaxed) {
+        let reason = match call() {
+            Ok(found) if !found.is_empty() => return Ok(Some(found)),
+            Ok(_) => "the topic does not exist".to_owned(),
+            Err(error) if is_outage(&error) => error.to_string(),
+            Err(error) => return Err(ConsumerError::Kafka(error.to_string())),
+        };
+        say_once(&mut said, &format!("cannot {what} yet, trying again"), &reason);
+        thread::sleep(PAUSE);
+    }
+    Ok(None)
+}

@@ -1,0 +1,87 @@
+//! Questions to the cluster while the worker goes on: each is asked until it is answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use ducktide_lake::position::{Offset, Partition};
+use rdkafka::error::KafkaResult;
+use tokio::task::spawn_blocking;
+
+use crate::event::{Event, Events};
+use crate::source::TopicPartition;
+use crate::source::inspect::{ClusterView, Identity, Watermarks};
+
+/// Between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the cluster answered.
+#[derive(Debug)]
+pub(crate) enum SurveyEvent {
+    /// Who the topic is; asked at every assignment, before anything is read.
+    Identity { topic: Arc<str>, identity: Identity },
+    /// Where partitions begin that appeared after the topic was registered.
+    Beginnings { topic: Arc<str>, starts: Vec<(Partition, Offset)> },
+    /// What Kafka has of a partition that cannot be read where the lake stands.
+    Range { partition: TopicPartition, watermarks: Watermarks },
+}
+
+/// Asks, and leaves the answers among the worker's events.
+#[derive(Clone)]
+pub(crate) struct Surveyor {
+    cluster: Arc<ClusterView>,
+    events: Events,
+}
+
+impl Surveyor {
+    pub(crate) const fn new(cluster: Arc<ClusterView>, events: Events) -> Self {
+        Self { cluster, events }
+    }
+
+    pub(crate) fn identify(&self, topic: Arc<str>) {
+        self.ask(move |cluster| {
+            // A topic that the broker cannot describe at this moment is asked about again: reading
+            // must not begin before it is known to be the right one.
+            cluster.partitions(&topic)?;
+            let identity = cluster.identity(&topic);
+            Ok(SurveyEvent::Identity { topic: Arc::clone(&topic), identity })
+        });
+    }
+
+    pub(crate) fn find_beginnings(&self, topic: Arc<str>, partitions: Vec<Partition>) {
+        self.ask(move |cluster| {
+            let beginning = |partition: &Partition| {
+                let marks = cluster.watermarks(&topic, partition.0)?;
+                KafkaResult::Ok((*partition, Offset(marks.low)))
+            };
+            let starts = partitions.iter().map(beginning).collect::<KafkaResult<_>>()?;
+            Ok(SurveyEvent::Beginnings { topic: Arc::clone(&topic), starts })
+        });
+    }
+
+    pub(crate) fn find_range(&self, partition: TopicPartition) {
+        self.ask(move |cluster| {
+            let watermarks = cluster.watermarks(&partition.topic, partition.partition.0)?;
+            Ok(SurveyEvent::Range { partition: partition.clone(), watermarks })
+        });
+    }
+
+    fn ask(
+        &self,
+        question: impl Fn(&ClusterView) -> KafkaResult<SurveyEvent> + Send + Sync + 'static,
+    ) {
+        let Self { cluster, events } = self.clone();
+        let question = Arc::new(question);
+        tokio::spawn(async move {
+            loop {
+                let (cluster, question) = (Arc::clone(&cluster), Arc::clone(&question));
+                match spawn_blocking(move || question(&cluster)).await {
+                    Ok(Ok(answer)) => return events.send(Event::Survey(answer)),
+                    Ok(Err(error)) => tracing::warn!(%error, "Kafka did not answer, asking again"),
+                    // The runtime shuts down.
+                    Err(_) => return,
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+        });
+    }
+}

@@ -1,0 +1,227 @@
+//! What the worker knows of each partition. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use ducktide_lake::position::{Partition, Position};
+
+use crate::assignment::Generation;
+use crate::source::TopicPartition;
+
+/// The state of a partition of this member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// The lake was not asked yet, or not since the last reset.
+    Loading,
+    Reading,
+    /// Kafka does not have the lake's offset.
+    Stopped,
+}
+
+/// All partitions of this member, and where the lake stands.
+#[derive(Debug, Default)]
+pub(crate) struct Partitions {
+    owned: BTreeMap<TopicPartition, State>,
+    positions: BTreeMap<TopicPartition, Position>,
+    generation: u64,
+    /// Whether the last call on the lake failed.
+    lake_is_silent: bool,
+}
+
+impl Partitions {
+    pub(crate) fn assigned(&mut self, partitions: &[TopicPartition]) {
+        self.owned.extend(partitions.iter().map(|partition| (partition.clone(), State::Loading)));
+    }
+
+    pub(crate) fn remove(&mut self, partitions: &[TopicPartition]) {
+        for partition in partitions {
+            self.owned.remove(partition);
+        }
+    }
+
+    pub(crate) fn stop(&mut self, partition: &TopicPartition) {
+        if let Some(state) = self.owned.get_mut(partition) {
+            *state = State::Stopped;
+        }
+    }
+
+    /// Everything is read again, except what is stopped.
+    pub(crate) fn reset(&mut self) {
+        for state in self.owned.values_mut().filter(|state| **state == State::Reading) {
+            *state = State::Loading;
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.owned.len()
+    }
+
+    pub(crate) fn all(&self) -> Vec<TopicPartition> {
+        self.owned.keys().cloned().collect()
+    }
+
+    pub(crate) fn is_stopped(&self, partition: &TopicPartition) -> bool {
+        self.owned.get(partition) == Some(&State::Stopped)
+    }
+
+    /// The topics of partitions that wait for their position.
+    pub(crate) fn topics_loading(&self) -> BTreeSet<Arc<str>> {
+        let loading = self.owned.iter().filter(|(_, state)| **state == State::Loading);
+        loading.map(|(partition, _)| Arc::clone(&partition.topic)).collect()
+    }
+
+    /// The position that the lake has of a partition, as far as it is known here.
+    pub(crate) fn next_offset(&self, partition: &TopicPartition) -> Option<i64> {
+        self.positions.get(partition).map(|position| position.next_offset.0)
+    }
+
+    pub(crate) fn moved(&mut self, partition: &TopicPartition, to: Position) {
+        self.positions.insert(partition.clone(), to);
+    }
+
+    /// Takes note of where the lake stands, also for partitions of other members.
+    pub(crate) fn known(&mut self, topic: &Arc<str>, positions: &BTreeMap<Partition, Position>) {
+        for (&partition, &position) in positions {
+            let partition = TopicPartition { topic: Arc::clone(topic), partition };
+            self.positions.insert(partition, position);
+        }
+    }
+
+    /// The topic's partitions that wait: those which can start now, each as a new generation, and
+    /// those which the lake does not know.
+    #[expect(clippy::type_complexity, reason = "two lists, taken apart by the only caller")]
+    pub(crate) fn take_loading(
+        &mut self,
+        topic: &Arc<str>,
+        positions: &BTreeMap<Partition, Position>,
+    ) -> (Vec<(TopicPartition, Generation, Position)>, Vec<Partition>) {
+        let (mut ready, mut unknown) = (Vec::new(), Vec::new());
+        for (partition, state) in &mut self.owned {
+            if partition.topic != *topic || *state != State::Loading {
+                continue;
+            }
+            match positions.get(&partition.partition) {
+                Some(position) => {
+                    self.generation += 1;
+                    *state = State::Reading;
+                    ready.push((partition.clone(), Generation(self.generation), *position));
+                }
+                None => unknown.push(partition.partition),
+            }
+        }
+        (ready, unknown)
+    }
+
+    /// The partitions whose goals the lake has not reached.
+    pub(crate) fn behind(&self, goals: &BTreeMap<TopicPartition, i64>) -> Vec<TopicPartition> {
+        let reached = |(partition, goal): &(&TopicPartition, &i64)| {
+            self.next_offset(partition).is_some_and(|offset| offset >= **goal)
+        };
+        goals.iter().filter(|goal| !reached(goal)).map(|(partition, _)| partition.clone()).collect()
+    }
+
+    pub(crate) const fn lake_answered(&mut self) {
+        self.lake_is_silent = false;
+    }
+
+    pub(crate) const fn lake_is_silent(&mut self) {
+        self.lake_is_silent = true;
+    }
+
+    /// Whether the worker could commit now. A member without partitions is ready.
+    pub(crate) fn readiness(&self) -> Result<(), String> {
+        if self.lake_is_silent {
+            return Err("the lake does not answer".to_owned());
+        }
+        let with = |wanted| {
+            let found = self.owned.iter().filter(move |(_, state)| **state == wanted);
+            found.map(|(partition, _)| partition.to_string()).collect::<Vec<_>>().join(" ")
+        };
+        let (stopped, loading) = (with(State::Stopped), with(State::Loading));
+        if !stopped.is_empty() {
+            return Err(format!("stopped, offsets out of range: {stopped}"));
+        }
+        if !loading.is_empty() {
+            return Err(format!("asking the lake where to start: {loading}"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ducktide_lake::position::{Epoch, Offset};
+
+    use super::*;
+
+    fn at(next_offset: i64) -> Position {
+        Position { epoch: Epoch(0), next_offset: Offset(next_offset) }
+    }
+
+    fn assigned(count: i32) -> Partitions {
+        let mut partitions = Partitions::default();
+        let names: Vec<_> = (0..count).map(|p| TopicPartition::new("events", p)).collect();
+        partitions.assigned(&names);
+        partitions
+    }
+
+    #[test]
+    fn a_partition_starts_once_for_each_load() {
+        let mut partitions = assigned(1);
+        let topic: Arc<str> = "events".into();
+        let positions = BTreeMap::from([(Partition(0), at(7))]);
+
+        assert_eq!(partitions.take_loading(&topic, &positions).0.len(), 1);
+        assert_eq!(partitions.take_loading(&topic, &positions).0.len(), 0);
+    }
+
+    #[test]
+    fn every_start_is_a_generation_of_its_own() {
+        let mut partitions = assigned(2);
+        let topic: Arc<str> = "events".into();
+        let positions = BTreeMap::from([(Partition(0), at(7)), (Partition(1), at(9))]);
+        let (first, _) = partitions.take_loading(&topic, &positions);
+        partitions.reset();
+        let (second, _) = partitions.take_loading(&topic, &positions);
+
+        let generations: BTreeSet<_> = first.iter().chain(&second).map(|(_, g, _)| *g).collect();
+        assert_eq!(generations.len(), 4);
+    }
+
+    #[test]
+    fn a_partition_that_the_lake_does_not_know_waits_for_its_beginning() {
+        let mut partitions = assigned(1);
+
+        let (ready, unknown) = partitions.take_loading(&"events".into(), &BTreeMap::new());
+
+        assert!(ready.is_empty());
+        assert_eq!(unknown, [Partition(0)]);
+    }
+
+    #[test]
+    fn a_stopped_partition_is_not_read_again_by_a_reset() {
+        let mut partitions = assigned(1);
+        let topic: Arc<str> = "events".into();
+        let positions = BTreeMap::from([(Partition(0), at(7))]);
+        partitions.stop(&TopicPartition::new("events", 0));
+        partitions.reset();
+
+        assert!(partitions.take_loading(&topic, &positions).0.is_empty());
+        assert!(partitions.readiness().unwrap_err().contains("events[0]"));
+    }
+
+    #[test]
+    fn goals_are_reached_by_whoever_moves_the_lake() {
+        let mut partitions = assigned(1);
+        let goals = BTreeMap::from([
+            (TopicPartition::new("events", 0), 10),
+            (TopicPartition::new("events", 1), 5),
+        ]);
+        partitions.moved(&TopicPartition::new("events", 0), at(10));
+        assert_eq!(partitions.behind(&goals), [TopicPartition::new("events", 1)]);
+
+        partitions.known(&"events".into(), &BTreeMap::from([(Partition(1), at(6))]));
+
+        assert!(partitions.behind(&goals).is_empty());
+    }
+}
