@@ -1,13 +1,15 @@
 //! Which records of which partition count: the state of every assigned partition. Pure.
 //!
-//! A record counts if it comes from the reading that its partition is in now. Records of an earlier
-//! one may still be on their way after a seek, a reset or a reassignment; taken for new ones they
-//! would look like a legal jump in offsets, and what lies between would be lost.
+//! A record counts if it comes from the reading that its partition is in now, and follows the one
+//! before. Offsets may jump, since Kafka's log has gaps (transaction markers, aborted and compacted
+//! records), but a jump may also be records that got lost on the way here; taken for a gap, they
+//! would be lost for ever. So a jump is believed only when a second fetch from the same offset shows
+//! it again.
 //!
 //! ```text
-//! assigned ──▶ Held ──start──▶ Starting ──first record where it should be──▶ Flowing
-//!               ▲                  │ first record further on: seek again, and believe
-//!               └──── hold ────────┘ the second answer if it is the same
+//! assigned ──▶ Held ──start──▶ Reading ─┐ follows: pass
+//!               ▲                 │ ▲───┘ jumps: fetch again, believe the second same answer
+//!               └─────hold────────┘
 //! ```
 
 use std::collections::HashMap;
@@ -18,6 +20,11 @@ use crate::source::TopicPartition;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Generation(pub(crate) u64);
 
+/// Gaps of a partition that are confirmed before usual ones are believed at sight. A topic with
+/// transactions or compaction has a gap every few records, and fetching again for each would be slow;
+/// one without has none, ever.
+const CONFIRMATIONS: u32 = 16;
+
 /// What to do with a run of records of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
@@ -27,19 +34,35 @@ pub(crate) enum Verdict {
     Pass { generation: Generation, follows: i64 },
     /// They come from an earlier reading.
     Drop,
-    /// The first offset after a seek is not the one that was sought: seek there again, to tell a
-    /// gap in the log from records that were under way.
-    SeekAgain(i64),
+    /// They do not follow what was passed: fetch again from this offset.
+    FetchAgain(i64),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// Assigned and paused; the lake has not said yet where to start.
+    /// Not fetched: the lake has not said yet where to start.
     Held,
-    /// Sought to `start`, nothing seen yet. `jump` is the further offset seen first, once before.
-    Starting { generation: Generation, start: i64, jump: Option<i64> },
-    /// Records follow each other; everything before `next` was passed.
-    Flowing { generation: Generation, next: i64 },
+    /// Fetched; everything before `next` was passed.
+    Reading { generation: Generation, next: i64, jump: Option<i64>, gaps: Gaps },
+}
+
+/// The gaps that were confirmed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Gaps {
+    confirmed: u32,
+    largest: i64,
+}
+
+impl Gaps {
+    /// Whether a gap needs no confirmation: many were confirmed, and it is not much larger.
+    const fn is_usual(self, gap: i64) -> bool {
+        self.confirmed >= CONFIRMATIONS && gap <= 2 * self.largest
+    }
+
+    fn confirm(&mut self, gap: i64) {
+        self.confirmed += 1;
+        self.largest = self.largest.max(gap);
+    }
 }
 
 /// The partitions of this member.
@@ -59,64 +82,64 @@ impl Assignment {
         }
     }
 
-    /// Stops counting records until the partition is started again.
-    pub(crate) fn hold(&mut self, partitions: &[TopicPartition]) {
+    /// Stops counting records until the partition is started again. Returns those that were being
+    /// fetched, which the caller has to end.
+    pub(crate) fn hold(&mut self, partitions: &[TopicPartition]) -> Vec<TopicPartition> {
+        let mut fetched = Vec::new();
         for partition in partitions {
-            if let Some(state) = self.partitions.get_mut(partition) {
+            if let Some(state @ State::Reading { .. }) = self.partitions.get_mut(partition) {
                 *state = State::Held;
+                fetched.push(partition.clone());
             }
         }
+        fetched
     }
 
-    /// Begins a reading; false if the partition is not ours any more.
+    /// Begins a reading; false if the partition is not ours any more, or is being read.
     pub(crate) fn start(
         &mut self,
         partition: &TopicPartition,
         generation: Generation,
-        start: i64,
+        next: i64,
     ) -> bool {
-        let state = self.partitions.get_mut(partition);
-        state.is_some_and(|state| {
-            *state = State::Starting { generation, start, jump: None };
-            true
-        })
+        let Some(state @ State::Held) = self.partitions.get_mut(partition) else { return false };
+        *state = State::Reading { generation, next, jump: None, gaps: Gaps::default() };
+        true
     }
 
-    /// Partitions whose records count, or will.
+    /// Partitions that are being fetched.
     pub(crate) fn reading(&self) -> Vec<TopicPartition> {
         let reading = self.partitions.iter().filter(|(_, state)| !matches!(state, State::Held));
         reading.map(|(partition, _)| partition.clone()).collect()
     }
 
-    /// Judges records of one partition from offset `first` to before `next` (an end of partition has
+    /// Judges records of one partition from offset `first` to before `end` (an end of partition has
     /// no records, and both are its offset).
     ///
     /// | state | first offset | verdict |
     /// |---|---|---|
     /// | unknown, held | any | drop |
-    /// | starting at s | ≤ s | pass; the reader skips what is below s |
-    /// | starting at s | f > s, not seen before | seek again |
-    /// | starting at s | f > s, the same as before | pass: a gap in the log |
-    /// | flowing | any | pass |
-    pub(crate) fn judge(&mut self, partition: &TopicPartition, first: i64, next: i64) -> Verdict {
-        let Some(state) = self.partitions.get_mut(partition) else { return Verdict::Drop };
-        match *state {
-            State::Held => Verdict::Drop,
-            State::Flowing { generation, next: follows } => {
-                *state = State::Flowing { generation, next: next.max(follows) };
-                Verdict::Pass { generation, follows }
+    /// | reading, next is n | ≤ n | pass; the reader skips what is below n |
+    /// | reading, next is n | f > n, seen last time too, or usual | pass: a gap in the log |
+    /// | reading, next is n | f > n | fetch again from n |
+    pub(crate) fn judge(&mut self, partition: &TopicPartition, first: i64, end: i64) -> Verdict {
+        let Some(State::Reading { generation, next, jump, gaps }) =
+            self.partitions.get_mut(partition)
+        else {
+            return Verdict::Drop;
+        };
+        let gap = first - *next;
+        if gap > 0 && !gaps.is_usual(gap) {
+            if *jump != Some(first) {
+                *jump = Some(first);
+                return Verdict::FetchAgain(*next);
             }
-            State::Starting { generation, start, jump }
-                if first <= start || jump == Some(first) =>
-            {
-                *state = State::Flowing { generation, next: next.max(start) };
-                Verdict::Pass { generation, follows: start }
-            }
-            State::Starting { generation, start, .. } => {
-                *state = State::Starting { generation, start, jump: Some(first) };
-                Verdict::SeekAgain(start)
-            }
+            gaps.confirm(gap);
         }
+        *jump = None;
+        let follows = *next;
+        *next = end.max(follows);
+        Verdict::Pass { generation: *generation, follows }
     }
 }
 
@@ -155,35 +178,71 @@ mod tests {
     }
 
     #[test]
-    fn records_flow_from_the_offset_that_was_sought() {
+    fn records_pass_from_the_start_offset_on() {
         let (mut assignment, partition) = started(100);
 
         assert_eq!(assignment.judge(&partition, 100, 120), pass(100));
-        assert_eq!(assignment.judge(&partition, 250, 260), pass(120));
-        assert_eq!(assignment.judge(&partition, 265, 265), pass(260));
-        assert_eq!(assignment.judge(&partition, 270, 280), pass(265));
+        assert_eq!(assignment.judge(&partition, 120, 130), pass(120));
+        assert_eq!(assignment.judge(&partition, 130, 130), pass(130));
     }
 
     #[test]
-    fn a_jump_after_a_seek_is_believed_only_when_a_second_seek_shows_it_too() {
+    fn records_delivered_again_pass_and_move_nothing_back() {
+        let (mut assignment, partition) = started(100);
+        assert_eq!(assignment.judge(&partition, 100, 120), pass(100));
+
+        assert_eq!(assignment.judge(&partition, 90, 110), pass(120));
+        assert_eq!(assignment.judge(&partition, 120, 130), pass(120));
+    }
+
+    #[test]
+    fn a_jump_is_believed_only_when_a_second_fetch_shows_it_too() {
         let (mut assignment, partition) = started(100);
 
-        assert_eq!(assignment.judge(&partition, 250, 260), Verdict::SeekAgain(100));
+        assert_eq!(assignment.judge(&partition, 250, 260), Verdict::FetchAgain(100));
         assert_eq!(assignment.judge(&partition, 250, 260), pass(100));
     }
 
     #[test]
-    fn records_under_way_before_a_seek_do_not_look_like_a_gap() {
+    fn lost_records_do_not_look_like_a_gap() {
+        let (mut assignment, partition) = started(100);
+        assert_eq!(assignment.judge(&partition, 100, 150), pass(100));
+
+        assert_eq!(assignment.judge(&partition, 250, 260), Verdict::FetchAgain(150));
+        assert_eq!(assignment.judge(&partition, 150, 260), pass(150));
+    }
+
+    #[test]
+    fn an_end_far_ahead_is_not_believed_at_sight() {
         let (mut assignment, partition) = started(100);
 
-        assert_eq!(assignment.judge(&partition, 250, 260), Verdict::SeekAgain(100));
-        assert_eq!(assignment.judge(&partition, 100, 150), pass(100));
+        assert_eq!(assignment.judge(&partition, 9000, 9000), Verdict::FetchAgain(100));
+        assert_eq!(assignment.judge(&partition, 100, 200), pass(100));
+    }
+
+    #[test]
+    fn a_topic_full_of_gaps_is_believed_after_a_while() {
+        let (mut assignment, partition) = started(0);
+        let mut next = 0;
+        let mut fetched_again = 0;
+        for _ in 0..100 {
+            let first = next + 3;
+            while let Verdict::FetchAgain(from) = assignment.judge(&partition, first, first + 1) {
+                assert_eq!(from, next);
+                fetched_again += 1;
+            }
+            next = first + 1;
+        }
+
+        assert_eq!(fetched_again, CONFIRMATIONS);
+        assert_eq!(assignment.judge(&partition, next + 50, next + 51), Verdict::FetchAgain(next));
     }
 
     #[test]
     fn a_held_partition_passes_nothing_until_it_is_started_again() {
         let (mut assignment, partition) = started(100);
-        assignment.hold(std::slice::from_ref(&partition));
+        assert_eq!(assignment.hold(std::slice::from_ref(&partition)).len(), 1);
+        assert_eq!(assignment.hold(std::slice::from_ref(&partition)).len(), 0);
 
         assert_eq!(assignment.judge(&partition, 100, 110), Verdict::Drop);
 

@@ -23,12 +23,12 @@ use super::TopicPartition;
 
 /// What the group does to this member, called on the poll thread from inside a poll.
 pub(crate) trait RebalanceListener: Send {
-    /// Partitions came: they are assigned and paused, and wait for their start offset.
+    /// Partitions came; none of them is fetched yet.
     fn assigned(&self, partitions: Vec<TopicPartition>);
 
-    /// Partitions go. They stay assigned until this returns; after a `lost` assignment another
-    /// member may read them already.
-    fn revoked(&self, partitions: Vec<TopicPartition>, lost: bool);
+    /// Partitions go as soon as this returns; after a `lost` assignment another member may read them
+    /// already. Returns those of them that are being fetched.
+    fn revoked(&self, partitions: Vec<TopicPartition>, lost: bool) -> Vec<TopicPartition>;
 }
 
 /// What a callback of librdkafka needs; its address is the client's opaque.
@@ -168,24 +168,22 @@ impl NativeConsumer {
         }
     }
 
-    /// Sets where assigned partitions are read next. Those that could not be set are returned.
-    pub(crate) fn seek(
-        &self,
-        starts: &[(TopicPartition, i64)],
-        timeout: Duration,
-    ) -> Vec<TopicPartition> {
+    /// Begins to fetch partitions that the group gave us, each from its offset.
+    pub(crate) fn fetch(&self, starts: &[(TopicPartition, i64)]) {
         let list = offsets(starts);
-        let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
-        // SAFETY: both pointers are valid for the call; an error object is ours to destroy.
-        unsafe {
-            let error = rdsys::rd_kafka_seek_partitions(self.ptr(), list.ptr(), timeout_ms);
-            if !error.is_null() {
-                rdsys::rd_kafka_error_destroy(error);
-                return starts.iter().map(|(partition, _)| partition.clone()).collect();
-            }
+        // SAFETY: both pointers are valid for the call, which copies the list.
+        unsafe { destroy_error(rdsys::rd_kafka_incremental_assign(self.ptr(), list.ptr())) };
+    }
+
+    /// Ends the fetching of partitions, all of which are being fetched. Records of theirs that
+    /// librdkafka still has are outdated from now on.
+    pub(crate) fn stop_fetching(&self, partitions: &[TopicPartition]) {
+        if partitions.is_empty() {
+            return;
         }
-        let failed = list.elements().into_iter().filter(|element| element.error().is_err());
-        failed.map(|element| TopicPartition::new(element.topic(), element.partition())).collect()
+        let list = names(partitions);
+        // SAFETY: both pointers are valid for the calls, which copy the list.
+        unsafe { stop_fetching(self.ptr(), &list) };
     }
 
     pub(crate) fn pause(&self, partitions: &[TopicPartition]) {
@@ -284,9 +282,10 @@ impl Record {
         self.raw().len + self.raw().key_len + OVERHEAD
     }
 
-    /// Whether two records are of the same partition, without looking at names.
-    pub(crate) fn is_of(&self, other: &Self) -> bool {
-        self.raw().rkt == other.raw().rkt && self.raw().partition == other.raw().partition
+    /// Whether this is the record after the other one, without looking at names.
+    pub(crate) fn follows(&self, other: &Self) -> bool {
+        let (this, other) = (self.raw(), other.raw());
+        this.offset == other.offset + 1 && this.rkt == other.rkt && this.partition == other.partition
     }
 
     pub(crate) fn topic_partition(&self) -> TopicPartition {
@@ -401,6 +400,12 @@ unsafe fn partitions_of(list: *mut rdsys::rd_kafka_topic_partition_list_t) -> Ve
     }
 }
 
+/// Group membership and fetching are apart: what the group assigns is acknowledged at once with an
+/// empty list, and fetched when the lake has said from which offset. The poll thread never waits for
+/// the lake, which may be down at this moment, and a start offset is always absolute. (Assigning at
+/// a logical offset and seeking later loses records: an answer to the lookup of the logical offset
+/// that comes after the seek makes librdkafka look it up again half a second later, and jump there
+/// without a new version barrier; seen with 2.12.1, `rd_kafka_toppar_handle_Offset`.)
 unsafe extern "C" fn on_rebalance(
     rk: *mut RDKafka,
     event: RDKafkaRespErr,
@@ -410,49 +415,28 @@ unsafe extern "C" fn on_rebalance(
     // SAFETY: called by librdkafka with valid arguments, and the opaque that `new` set.
     unsafe {
         let listener = &(*opaque.cast::<Callbacks>()).listener;
-        let protocol = rdsys::rd_kafka_rebalance_protocol(rk);
-        let cooperative = !protocol.is_null() && CStr::from_ptr(protocol) == c"COOPERATIVE";
-        match event {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                assign_paused(rk, list, cooperative);
-                listener.assigned(partitions_of(list));
-            }
-            _ => {
-                let lost = rdsys::rd_kafka_assignment_lost(rk) != 0;
-                listener.revoked(partitions_of(list), lost);
-                if cooperative {
-                    destroy_error(rdsys::rd_kafka_incremental_unassign(rk, list));
-                } else {
-                    rdsys::rd_kafka_assign(rk, ptr::null());
-                }
-            }
+        let partitions = partitions_of(list);
+        if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            let nothing = TopicPartitionList::new();
+            destroy_error(rdsys::rd_kafka_incremental_assign(rk, nothing.ptr()));
+            listener.assigned(partitions);
+        } else {
+            let lost = rdsys::rd_kafka_assignment_lost(rk) != 0;
+            let fetched = listener.revoked(partitions, lost);
+            stop_fetching(rk, &names(&fetched));
         }
     }
 }
 
-/// Assigns without fetching: where to start is asked of the lake, which may be down at this moment,
-/// and the poll thread never waits for it. The end is a start offset that is in range whatever the
-/// log holds; the seek that follows replaces it.
+/// A pause would outlive the assignment, so it is lifted first.
 ///
 /// # Safety
-/// Client and list are valid.
-unsafe fn assign_paused(
-    rk: *mut RDKafka,
-    list: *mut rdsys::rd_kafka_topic_partition_list_t,
-    cooperative: bool,
-) {
-    // SAFETY: as the caller says; the elements belong to the list.
+/// The client is valid.
+unsafe fn stop_fetching(rk: *mut RDKafka, partitions: &TopicPartitionList) {
+    // SAFETY: as the caller says; the calls copy the list.
     unsafe {
-        let count = usize::try_from((*list).cnt).unwrap_or(0);
-        for element in std::slice::from_raw_parts_mut((*list).elems, count) {
-            element.offset = i64::from(rdsys::RD_KAFKA_OFFSET_END);
-        }
-        if cooperative {
-            destroy_error(rdsys::rd_kafka_incremental_assign(rk, list));
-        } else {
-            rdsys::rd_kafka_assign(rk, list);
-        }
-        rdsys::rd_kafka_pause_partitions(rk, list);
+        rdsys::rd_kafka_resume_partitions(rk, partitions.ptr());
+        destroy_error(rdsys::rd_kafka_incremental_unassign(rk, partitions.ptr()));
     }
 }
 

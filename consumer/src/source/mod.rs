@@ -38,9 +38,6 @@ const POLL_RECORDS: usize = 4096;
 /// away, which is then fetched again (librdkafka#2052), so an ordinary moment's wait must not do it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A call to librdkafka's own thread; it answers within milliseconds unless it is stuck.
-const SEEK_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
@@ -192,8 +189,8 @@ impl RebalanceListener for Listener {
         self.events.send(Event::Source(SourceEvent::Assigned(partitions)));
     }
 
-    fn revoked(&self, partitions: Vec<TopicPartition>, lost: bool) {
-        lock(&self.assignment).hold(&partitions);
+    fn revoked(&self, partitions: Vec<TopicPartition>, lost: bool) -> Vec<TopicPartition> {
+        let fetched = lock(&self.assignment).hold(&partitions);
         let (done, flushed) = mpsc::sync_channel(1);
         let revoking = SourceEvent::Revoking { partitions: partitions.clone(), lost, done };
         self.events.send(Event::Source(revoking));
@@ -201,6 +198,7 @@ impl RebalanceListener for Listener {
         // more here is for its answer.
         let _ = flushed.recv_timeout(self.timeout + Duration::from_secs(1));
         lock(&self.assignment).revoked(&partitions);
+        fetched
     }
 }
 
@@ -241,8 +239,8 @@ impl Poller {
             match self.inbox.try_recv() {
                 Ok(Command::Start(starts)) => self.start(&starts),
                 Ok(Command::Hold(partitions)) => {
-                    lock(&self.assignment).hold(&partitions);
-                    self.consumer.pause(&partitions);
+                    let fetched = lock(&self.assignment).hold(&partitions);
+                    self.consumer.stop_fetching(&fetched);
                     self.forget(&partitions);
                 }
                 Ok(Command::MirrorOffsets(positions)) => self.consumer.mirror_offsets(&positions),
@@ -270,44 +268,33 @@ impl Poller {
             let begin = |(partition, generation, start): &&(TopicPartition, Generation, i64)| {
                 assignment.start(partition, *generation, *start)
             };
-            starts
-                .iter()
-                .filter(begin)
-                .map(|(partition, _, start)| (partition.clone(), *start))
-                .collect()
+            starts.iter().filter(begin).map(|(partition, _, start)| (partition.clone(), *start)).collect()
         };
-        self.seek(ours);
+        self.fetch(&ours);
     }
 
-    /// Seeks, and resumes unless the batchers are behind. A partition whose fetcher is not running
-    /// yet refuses a seek; it is tried until it is.
-    fn seek(&mut self, mut starts: Vec<(TopicPartition, i64)>) {
-        let deadline = Instant::now() + SEEK_TIMEOUT;
-        let all: Vec<_> = starts.iter().map(|(partition, _)| partition.clone()).collect();
-        while !starts.is_empty() {
-            let failed = self.consumer.seek(&starts, SEEK_TIMEOUT);
-            starts.retain(|(partition, _)| failed.contains(partition));
-            if starts.is_empty() {
-                break;
-            }
-            if Instant::now() > deadline {
-                tracing::warn!(partitions = starts.len(), "seek failed, the group will tell why");
-                break;
-            }
-            thread::sleep(Duration::from_millis(10));
-        }
-        if !self.paused {
-            self.consumer.resume(&all);
+    fn fetch(&self, starts: &[(TopicPartition, i64)]) {
+        self.consumer.fetch(starts);
+        if self.paused {
+            let partitions: Vec<_> = starts.iter().map(|(partition, _)| partition.clone()).collect();
+            self.consumer.pause(&partitions);
         }
     }
 
-    /// Splits what was polled into runs of one partition, and queues those that count.
+    /// Fetches a partition again from where its records should have gone on.
+    fn fetch_again(&self, partition: TopicPartition, from: i64) {
+        tracing::debug!(%partition, from, "offsets jump, fetching again to be sure");
+        self.consumer.stop_fetching(std::slice::from_ref(&partition));
+        self.fetch(&[(partition, from)]);
+    }
+
+    /// Splits what was polled into runs of one partition without a gap, and queues those that count.
     fn sort(&mut self, polled: Vec<Polled>) {
         let mut run: Vec<Record> = Vec::new();
         for item in polled {
             match item {
                 Polled::Record(record) => {
-                    if run.first().is_some_and(|first| !first.is_of(&record)) {
+                    if run.last().is_some_and(|last| !record.follows(last)) {
                         self.queue_run(std::mem::take(&mut run));
                     }
                     run.push(record);
@@ -330,7 +317,7 @@ impl Poller {
         let verdict = lock(&self.assignment).judge(&partition, first.offset(), next);
         match verdict {
             Verdict::Drop => {}
-            Verdict::SeekAgain(start) => self.seek(vec![(partition, start)]),
+            Verdict::FetchAgain(from) => self.fetch_again(partition, from),
             Verdict::Pass { generation, follows } => {
                 let bytes = records.iter().map(Record::bytes).sum::<usize>();
                 // An eighth of the newest run's average: follows a change within a few polls.
@@ -353,7 +340,7 @@ impl Poller {
         let verdict = lock(&self.assignment).judge(&partition, offset, offset);
         match verdict {
             Verdict::Drop => {}
-            Verdict::SeekAgain(start) => self.seek(vec![(partition, start)]),
+            Verdict::FetchAgain(from) => self.fetch_again(partition, from),
             Verdict::Pass { generation, follows } => {
                 let end = Delivery::EndOfPartition { partition, generation, follows, offset };
                 self.backlog.push_back(end);
@@ -367,10 +354,7 @@ impl Poller {
                 Some(partition),
                 RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
             ) => {
-                // Before its start offset is known a partition is only nominally at its end.
-                if lock(&self.assignment).reading().contains(&partition) {
-                    self.events.send(Event::Source(SourceEvent::OutOfRange(partition)));
-                }
+                self.events.send(Event::Source(SourceEvent::OutOfRange(partition)));
             }
             (partition, code) => {
                 let partition = partition.map(|partition| partition.to_string());
