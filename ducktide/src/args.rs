@@ -1,0 +1,72 @@
+//! The verbs, and the words that explain them.
+
+use clap::{Parser, Subcommand};
+
+use crate::failure::Failure;
+use crate::{attach, init, sql, status};
+
+const EXAMPLES: &str = "\
+Examples:
+  # a lake in this directory, then how far it is
+  ducktide init
+  ducktide status
+
+  # what is in it
+  ducktide sql \"SELECT event_type, count(*) FROM events GROUP BY ALL\"
+
+  # one's own DuckDB on the same lake
+  ducktide attach > lake.sql && duckdb -init lake.sql
+
+Which lake, and which Kafka, comes from the same flags and variables as the consumer's:
+DUCKLAKE_CATALOG, DUCKLAKE_DATA_PATH, DUCKLAKE_METADATA_SCHEMA, KAFKA_BOOTSTRAP_SERVERS.
+
+Exit codes:
+  0  done; for status: the lake could be read, however far behind it is
+  1  failed: the query is refused, the answer cannot be written, ...
+  2  the command line or a setting is wrong
+  3  the lake cannot be reached for the time being; try again
+  4  the lake cannot be used: there is none, or it needs a newer Ducktide, ...";
+
+/// Sets up a Ducktide lake, shows how far it is, and queries it.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "ducktide", version, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What the tool can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Verb {
+    /// Makes the lake and Ducktide's tables in its catalog; changes nothing that is there.
+    Init(init::InitArgs),
+    /// Shows how far each partition is, and what the lake holds.
+    Status(status::StatusArgs),
+    /// Runs SQL on the lake and prints the answer.
+    Sql(sql::SqlArgs),
+    /// Prints the statements that attach the lake to one's own DuckDB.
+    Attach(attach::AttachArgs),
+}
+
+/// Does what was asked.
+pub fn run(args: Args) -> Result<(), Failure> {
+    match args.verb {
+        Verb::Init(args) => init::run(&args),
+        Verb::Status(args) => status::run(&args),
+        Verb::Sql(args) => sql::run(args),
+        Verb::Attach(args) => attach::run(&args),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Args::command().debug_assert();
+    }
+}

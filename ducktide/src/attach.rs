@@ -1,0 +1,145 @@
+//! `ducktide attach`: the statements for one's own DuckDB.
+
+use std::io::{self, Write as _};
+
+use clap::Args;
+use ducktide_lake::config::{CatalogLocation, LakeArgs, LakeConfig};
+
+use crate::failure::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  # DuckDB's own prompt on the lake
+  ducktide attach > lake.sql && duckdb -init lake.sql
+
+  # with a password
+  export PGPASSWORD=...
+  ducktide attach --catalog postgres://lake@db/lake > lake.sql && duckdb -init lake.sql";
+
+/// Prints the statements that attach the lake to one's own DuckDB.
+///
+/// The lake itself is not looked at. A password is never printed: DuckDB takes it from the
+/// environment, and a comment says where. The lake is attached for reading; any number of readers
+/// may do so while consumers write.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct AttachArgs {
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArgs,
+
+    /// Attaches for writing too. Rows that are inserted by hand have no offsets; rows that are
+    /// deleted or changed by hand no longer agree with the ledger.
+    #[arg(long)]
+    pub write: bool,
+}
+
+pub(crate) fn run(args: &AttachArgs) -> Result<(), Failure> {
+    let config = args.lake.resolve()?;
+    io::stdout().write_all(statements(&config, args.write).as_bytes())?;
+    Ok(())
+}
+
+fn statements(config: &LakeConfig, write: bool) -> String {
+    let (extension, options) = match &config.catalog {
+        CatalogLocation::Sqlite(_) => ("sqlite", Vec::new()),
+        CatalogLocation::Postgres(_) => {
+            ("postgres", vec![format!("METADATA_SCHEMA {}", quote(&config.metadata_schema))])
+        }
+    };
+    let mut options = options;
+    if !write {
+        options.insert(0, "READ_ONLY".to_owned());
+    }
+    let options =
+        if options.is_empty() { String::new() } else { format!(" ({})", options.join(", ")) };
+    let target = quote(&format!("ducklake:{}", for_ducklake(&config.catalog)));
+    format!(
+        "-- For DuckDB 1.5 or newer.\n{extensions}{password}ATTACH {target} AS lake{options};\nUSE lake;\n",
+        extensions = extensions(config, extension),
+        password = password_comment(&config.catalog),
+    )
+}
+
+/// The location as DuckLake wants it: `postgres:` before the URL says which catalog it is.
+fn for_ducklake(catalog: &CatalogLocation) -> String {
+    match catalog {
+        CatalogLocation::Sqlite(_) => catalog.shareable(),
+        CatalogLocation::Postgres(_) => format!("postgres:{}", catalog.shareable()),
+    }
+}
+
+/// From DuckDB's own repository, or from where this installation was told to take them.
+fn extensions(config: &LakeConfig, catalog_extension: &str) -> String {
+    match &config.extension_dir {
+        None => ["ducklake", catalog_extension]
+            .map(|name| format!("INSTALL {name}; LOAD {name};\n"))
+            .concat(),
+        Some(directory) => ["ducklake".to_owned(), format!("{catalog_extension}_scanner")]
+            .map(|name| directory.join(format!("{name}.duckdb_extension")))
+            .map(|file| format!("LOAD {};\n", quote(&file.to_string_lossy())))
+            .concat(),
+    }
+}
+
+fn password_comment(catalog: &CatalogLocation) -> &'static str {
+    if catalog.has_password() {
+        "-- The password is left out: put it into PGPASSWORD, or into ~/.pgpass, before DuckDB starts.\n"
+    } else {
+        ""
+    }
+}
+
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn config(catalog: &str) -> LakeConfig {
+        LakeConfig {
+            catalog: catalog.parse().unwrap(),
+            data_path: None,
+            metadata_schema: "lake_a".to_owned(),
+            extension_dir: None,
+        }
+    }
+
+    #[test]
+    fn a_sqlite_catalog_is_attached_for_reading() {
+        let sql = statements(&config("sqlite:/o'clock/lake.sqlite"), false);
+
+        assert!(sql.contains("INSTALL sqlite; LOAD sqlite;"), "{sql}");
+        assert!(
+            sql.contains("ATTACH 'ducklake:sqlite:/o''clock/lake.sqlite' AS lake (READ_ONLY);"),
+            "{sql}"
+        );
+    }
+
+    #[test]
+    fn a_password_is_not_printed_but_its_place_is() {
+        let sql = statements(&config("postgres://me:s3cret@db:5432/lake"), true);
+
+        assert!(!sql.contains("s3cret"), "{sql}");
+        assert!(sql.contains("PGPASSWORD"), "{sql}");
+        let attach = "ATTACH 'ducklake:postgres:postgres://me@db:5432/lake' AS lake \
+                      (METADATA_SCHEMA 'lake_a');";
+        assert!(sql.contains(attach), "{sql}");
+    }
+
+    #[test]
+    fn extensions_come_from_where_the_installation_has_them() {
+        let config = LakeConfig {
+            extension_dir: Some(PathBuf::from("/opt/extensions")),
+            ..config("sqlite:lake.sqlite")
+        };
+
+        let sql = statements(&config, false);
+
+        assert!(sql.contains("LOAD '/opt/extensions/sqlite_scanner.duckdb_extension';"), "{sql}");
+    }
+}

@@ -1,0 +1,74 @@
+//! Why a verb failed, and what the exit code says of it.
+
+use std::io;
+
+use ducktide_lake::{ErrorKind, LakeError};
+use thiserror::Error;
+
+/// A verb that failed.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The lake cannot be used.
+    #[error("{}", .0.chain())]
+    Lake(#[from] LakeError),
+    /// DuckDB refused a query; these are its own words.
+    #[error("{0}")]
+    Query(#[from] duckdb::Error),
+    /// The command line can be parsed, but not followed.
+    #[error("{0}")]
+    Usage(&'static str),
+    /// The query could not be read.
+    #[error("read the query from standard input: {0}")]
+    Input(#[source] io::Error),
+    /// The answer could not be written.
+    #[error("write the answer: {0}")]
+    Output(#[from] io::Error),
+}
+
+impl Failure {
+    /// The exit code, as the help has it.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Output(error) if is_closed_pipe(error) => 0,
+            Self::Query(_) | Self::Input(_) | Self::Output(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Lake(error) => match error.kind() {
+                ErrorKind::Unavailable => 3,
+                ErrorKind::Invalid => 4,
+            },
+        }
+    }
+
+    /// Says it on standard error.
+    #[expect(clippy::print_stderr, reason = "the one place where the tool says what went wrong")]
+    pub fn print(&self) {
+        match self {
+            // As in `ducktide sql … | head`: whoever closes the pipe has seen enough.
+            Self::Output(error) if is_closed_pipe(error) => {}
+            Self::Query(error) => eprintln!("{error}"),
+            other => eprintln!("error: {other}"),
+        }
+    }
+}
+
+fn is_closed_pipe(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::BrokenPipe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_code_tells_whether_waiting_helps() {
+        assert_eq!(Failure::from(LakeError::unavailable("read the catalog")).exit_code(), 3);
+        assert_eq!(Failure::from(LakeError::invalid("there is no lake")).exit_code(), 4);
+    }
+
+    #[test]
+    fn a_reader_that_has_seen_enough_is_no_failure() {
+        assert_eq!(Failure::Output(io::ErrorKind::BrokenPipe.into()).exit_code(), 0);
+        assert_eq!(Failure::Output(io::ErrorKind::StorageFull.into()).exit_code(), 1);
+    }
+}

@@ -1,0 +1,18 @@
+//! The operator's tool: sets a lake up, looks, and queries; one module for each verb.
+
+mod args;
+mod attach;
+mod failure;
+mod init;
+mod sql;
+mod status;
+mod table;
+mod units;
+
+pub use args::{Args, Verb, run};
+pub use attach::AttachArgs;
+pub use failure::Failure;
+pub use init::InitArgs;
+pub use sql::SqlArgs;
+pub use sql::output::Format;
+pub use status::StatusArgs;

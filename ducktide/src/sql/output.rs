@@ -1,0 +1,247 @@
+//! How answers are printed: aligned for people, CSV and JSON for programs.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use clap::ValueEnum;
+use serde::de::IgnoredAny;
+
+use super::query::{Cells, Column, Row, Sink};
+use crate::table::{Align, TextTable};
+use crate::units;
+
+/// Characters of a cell that a table shows; csv and json cut nothing. Wide enough for a URL or a
+/// user agent, narrow enough that a JSON document does not push everything else off the screen.
+const CELL_LIMIT: usize = 120;
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Aligned columns, NULL spelled out, long cells cut, the number of rows and the time taken.
+    Table,
+    /// A header and comma separated rows; NULL is nothing, the empty text is "".
+    Csv,
+    /// An array with an object for each row.
+    Json,
+}
+
+impl Format {
+    pub(crate) const fn cells(self) -> Cells {
+        match self {
+            Self::Table | Self::Csv => Cells::Text,
+            Self::Json => Cells::Json,
+        }
+    }
+}
+
+/// Prints one answer.
+pub(crate) fn printer<'a>(
+    format: Format,
+    max_rows: usize,
+    out: &'a mut dyn Write,
+) -> Box<dyn Sink + 'a> {
+    match format {
+        Format::Table => Box::new(TablePrinter { out, max_rows, rows: 0, answer: Answer::None }),
+        Format::Csv => Box::new(CsvPrinter { out }),
+        Format::Json => Box::new(JsonPrinter { out, columns: None, rows: 0 }),
+    }
+}
+
+struct TablePrinter<'a> {
+    out: &'a mut dyn Write,
+    max_rows: usize,
+    rows: usize,
+    answer: Answer,
+}
+
+enum Answer {
+    None,
+    Rows(TextTable),
+    /// A plan: its cells are drawings of many lines.
+    Plan,
+}
+
+impl Sink for TablePrinter<'_> {
+    fn start(&mut self, columns: Vec<Column>) -> io::Result<()> {
+        let is_plan = columns.iter().any(|column| column.name == "explain_value");
+        let align = |is_number| if is_number { Align::Right } else { Align::Left };
+        let columns = columns.into_iter().map(|column| (column.name, align(column.is_number)));
+        self.answer = if is_plan { Answer::Plan } else { Answer::Rows(TextTable::new(columns)) };
+        Ok(())
+    }
+
+    fn row(&mut self, row: Row) -> io::Result<()> {
+        self.rows += 1;
+        match &mut self.answer {
+            Answer::Rows(table) if table.len() < self.max_rows => {
+                table.push(row.into_iter().map(table_cell).collect());
+            }
+            Answer::Plan => {
+                writeln!(
+                    self.out,
+                    "{}",
+                    row.into_iter().flatten().next_back().unwrap_or_default()
+                )?;
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self, elapsed: Duration) -> io::Result<()> {
+        let elapsed = units::duration(elapsed);
+        let Answer::Rows(table) = &self.answer else { return writeln!(self.out, "ok ({elapsed})") };
+        table.write(self.out)?;
+        let rows = units::count(self.rows as i128, "row");
+        if table.len() < self.rows {
+            let shown = units::number(table.len() as i128);
+            return writeln!(self.out, "({rows}, {shown} shown, more with --max-rows, {elapsed})");
+        }
+        writeln!(self.out, "({rows}, {elapsed})")
+    }
+}
+
+fn table_cell(cell: Option<String>) -> String {
+    let Some(text) = cell else { return "NULL".to_owned() };
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.into() };
+    let line: String = text.chars().take(CELL_LIMIT).map(escape).collect();
+    if text.chars().nth(CELL_LIMIT).is_some() { format!("{line}…") } else { line }
+}
+
+struct CsvPrinter<'a> {
+    out: &'a mut dyn Write,
+}
+
+impl CsvPrinter<'_> {
+    fn line(&mut self, cells: impl Iterator<Item = String>) -> io::Result<()> {
+        writeln!(self.out, "{}", cells.collect::<Vec<_>>().join(","))
+    }
+}
+
+impl Sink for CsvPrinter<'_> {
+    fn start(&mut self, columns: Vec<Column>) -> io::Result<()> {
+        self.line(columns.into_iter().map(|column| csv_cell(column.name)))
+    }
+
+    fn row(&mut self, row: Row) -> io::Result<()> {
+        self.line(row.into_iter().map(|cell| cell.map_or_else(String::new, csv_cell)))
+    }
+
+    fn finish(&mut self, _: Duration) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn csv_cell(text: String) -> String {
+    if text.is_empty() || text.contains([',', '"', '\n', '\r']) {
+        return format!("\"{}\"", text.replace('"', "\"\""));
+    }
+    text
+}
+
+struct JsonPrinter<'a> {
+    out: &'a mut dyn Write,
+    columns: Option<Vec<Column>>,
+    rows: usize,
+}
+
+impl Sink for JsonPrinter<'_> {
+    fn start(&mut self, columns: Vec<Column>) -> io::Result<()> {
+        self.columns = Some(columns);
+        write!(self.out, "[")
+    }
+
+    fn row(&mut self, row: Row) -> io::Result<()> {
+        let columns = self.columns.as_deref().unwrap_or_default();
+        let field = |(column, cell): (&Column, Option<String>)| {
+            format!("{}:{}", json_text(&column.name), json_cell(cell))
+        };
+        let fields: Vec<_> = columns.iter().zip(row).map(field).collect();
+        let separator = if self.rows == 0 { "\n" } else { ",\n" };
+        self.rows += 1;
+        write!(self.out, "{separator}{{{}}}", fields.join(","))
+    }
+
+    fn finish(&mut self, _: Duration) -> io::Result<()> {
+        match self.columns {
+            Some(_) if self.rows > 0 => writeln!(self.out, "\n]"),
+            Some(_) => writeln!(self.out, "]"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A cell that DuckDB has made JSON. Its NaN and Infinity are none, and become text.
+fn json_cell(cell: Option<String>) -> String {
+    match cell {
+        None => "null".to_owned(),
+        Some(json) if serde_json::from_str::<IgnoredAny>(&json).is_ok() => json,
+        Some(other) => json_text(&other),
+    }
+}
+
+fn json_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(format: Format, rows: Vec<Row>) -> String {
+        let mut out = Vec::new();
+        let mut printer = printer(format, 2, &mut out);
+        let column = |name: &str, is_number| Column { name: name.to_owned(), is_number };
+        printer.start(vec![column("name", false), column("rows", true)]).unwrap();
+        rows.into_iter().try_for_each(|row| printer.row(row)).unwrap();
+        printer.finish(Duration::from_millis(7)).unwrap();
+        drop(printer);
+        String::from_utf8(out).unwrap()
+    }
+
+    fn row(name: &str, rows: Option<&str>) -> Row {
+        vec![Some(name.to_owned()), rows.map(str::to_owned)]
+    }
+
+    #[test]
+    fn a_table_spells_null_out_and_says_how_much_it_shows() {
+        let rows = vec![row("a\nb", Some("12")), row("c", None), row("d", Some("1"))];
+
+        let expected = "name  rows\n────  ────\na\\nb    12\nc     NULL\n\
+                        (3 rows, 2 shown, more with --max-rows, 7ms)\n";
+        assert_eq!(printed(Format::Table, rows), expected);
+    }
+
+    #[test]
+    fn an_answer_without_rows_still_has_its_header() {
+        assert_eq!(printed(Format::Table, Vec::new()), "name  rows\n────  ────\n(0 rows, 7ms)\n");
+        assert_eq!(printed(Format::Csv, Vec::new()), "name,rows\n");
+        assert_eq!(printed(Format::Json, Vec::new()), "[]\n");
+    }
+
+    #[test]
+    fn csv_tells_null_from_the_empty_text() {
+        let rows = vec![row("", None), row("say \"a,b\"", Some("1"))];
+
+        assert_eq!(printed(Format::Csv, rows), "name,rows\n\"\",\n\"say \"\"a,b\"\"\",1\n");
+    }
+
+    #[test]
+    fn json_stays_json_whatever_the_cells_hold() {
+        let rows = vec![row("\"x\"", Some("1")), row("\"y\"", Some("NaN")), row("\"z\"", None)];
+        let text = printed(Format::Json, rows);
+
+        let parsed: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(parsed[0]["rows"], 1);
+        assert_eq!(parsed[1]["rows"], "NaN");
+        assert_eq!(parsed[2]["rows"], serde_json::Value::Null);
+    }
+
+    #[test]
+    fn a_long_cell_is_cut_where_people_read_it() {
+        let cell = table_cell(Some("é".repeat(CELL_LIMIT + 1)));
+
+        assert_eq!(cell.chars().count(), CELL_LIMIT + 1);
+        assert!(cell.ends_with('…'));
+    }
+}

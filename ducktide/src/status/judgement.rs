@@ -1,0 +1,204 @@
+//! One line that says whether somebody must look.
+
+use serde::Serialize;
+
+use super::report::{PartitionReport, SourceReport};
+use crate::units;
+
+/// What the numbers amount to.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Judgement {
+    pub(super) state: State,
+    pub(super) text: String,
+    /// Records that wait, in all partitions together; None when Kafka does not say.
+    pub(super) lag: Option<i64>,
+}
+
+/// From what needs nobody to what needs somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    /// No source is registered.
+    Empty,
+    UpToDate,
+    Lagging,
+    /// Kafka does not answer.
+    Unknown,
+    /// Records wait and nothing is committed.
+    Stalled,
+    /// Waiting will not help.
+    Problem,
+}
+
+/// Judges what was found; `unreachable` is why Kafka's part is missing.
+pub(super) fn judge(sources: &[SourceReport], unreachable: Option<&str>) -> Judgement {
+    let lags = || sources.iter().flat_map(|source| &source.partitions).map(|p| p.lag);
+    let lag = unreachable.is_none().then(|| lags().flatten().sum());
+    let judgement = |state, text| Judgement { state, text, lag };
+    if sources.is_empty() {
+        let text =
+            "no source is registered; a ducktide-consumer registers its topics when it starts";
+        return judgement(State::Empty, text.to_owned());
+    }
+    if let Some(text) = problem(sources) {
+        return judgement(State::Problem, text);
+    }
+    if let Some(reason) = unreachable {
+        return judgement(State::Unknown, format!("lag unknown: Kafka: {reason}"));
+    }
+    if let Some(text) = stall(sources) {
+        return judgement(State::Stalled, text);
+    }
+    let partitions = units::count(lags().filter(|lag| *lag > Some(0)).count() as i128, "partition");
+    match lag {
+        Some(records @ 1..) => {
+            let records = units::count(records, "record");
+            judgement(State::Lagging, format!("lag {records} in {partitions}"))
+        }
+        _ => judgement(State::UpToDate, up_to_date(lags().count())),
+    }
+}
+
+fn up_to_date(partitions: usize) -> String {
+    match partitions {
+        1 => "the only partition is up to date".to_owned(),
+        _ => format!("all {} up to date", units::count(partitions as i128, "partition")),
+    }
+}
+
+/// The first problem, and how many more there are.
+fn problem(sources: &[SourceReport]) -> Option<String> {
+    let of_source = |source: &SourceReport| {
+        let whole = source.problem.iter().map(|text| format!("topic {}: {text}", source.topic));
+        let parts = source.partitions.iter().filter_map(|partition| {
+            let text = partition.problem.as_ref()?;
+            Some(format!("{}: {text}", name(source, partition)))
+        });
+        whole.chain(parts).collect::<Vec<_>>()
+    };
+    first_of(sources.iter().flat_map(of_source).collect())
+}
+
+/// The stalled partition where the most records wait, and how many more there are.
+fn stall(sources: &[SourceReport]) -> Option<String> {
+    let mut stalled: Vec<_> = sources
+        .iter()
+        .flat_map(|source| source.partitions.iter().map(move |partition| (source, partition)))
+        .filter(|(_, partition)| partition.stalled)
+        .collect();
+    stalled.sort_by_key(|(_, partition)| -partition.lag.unwrap_or(0));
+    let text = |(source, partition): (&SourceReport, &PartitionReport)| {
+        let records = partition.lag.unwrap_or(0);
+        let wait = if records == 1 { "waits" } else { "wait" };
+        let since = match partition.last_commit_age_seconds {
+            Some(age) => format!("no commit for {}", units::seconds(age)),
+            None => "no commit so far".to_owned(),
+        };
+        let records = units::count(records, "record");
+        format!("{}: {since} while {records} {wait}", name(source, partition))
+    };
+    first_of(stalled.into_iter().map(text).collect())
+}
+
+fn name(source: &SourceReport, partition: &PartitionReport) -> String {
+    format!("partition {} of {}", partition.partition, source.topic)
+}
+
+fn first_of(texts: Vec<String>) -> Option<String> {
+    let more = texts.len().saturating_sub(1);
+    let first = texts.into_iter().next()?;
+    Some(if more == 0 { first } else { format!("{first} (and {more} more)") })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(partition: i32, lag: Option<i64>) -> PartitionReport {
+        PartitionReport { partition, lag, next_offset: Some(5), ..PartitionReport::default() }
+    }
+
+    fn source(partitions: Vec<PartitionReport>) -> SourceReport {
+        SourceReport {
+            source_id: 1,
+            table: "main.events".to_owned(),
+            topic: "events".to_owned(),
+            pipeline: "events".to_owned(),
+            problem: None,
+            partitions,
+        }
+    }
+
+    fn judged(partitions: Vec<PartitionReport>) -> Judgement {
+        judge(&[source(partitions)], None)
+    }
+
+    #[test]
+    fn no_lag_is_up_to_date() {
+        let judgement = judged(vec![partition(0, Some(0)), partition(1, Some(0))]);
+
+        assert_eq!(judgement.state, State::UpToDate);
+        assert_eq!(judgement.text, "all 2 partitions up to date");
+        assert_eq!(judgement.lag, Some(0));
+    }
+
+    #[test]
+    fn lag_is_summed_over_the_partitions_that_have_it() {
+        let judgement =
+            judged(vec![partition(0, Some(1200)), partition(1, Some(0)), partition(2, Some(34))]);
+
+        assert_eq!(judgement.text, "lag 1,234 records in 2 partitions");
+    }
+
+    #[test]
+    fn a_stalled_partition_counts_for_more_than_lag() {
+        let stalled = |id, lag, age| PartitionReport {
+            stalled: true,
+            last_commit_age_seconds: age,
+            ..partition(id, Some(lag))
+        };
+
+        let judgement = judged(vec![
+            stalled(0, 1, Some(100.0)),
+            partition(1, Some(900)),
+            stalled(2, 7, Some(192.0)),
+        ]);
+        assert_eq!(judgement.state, State::Stalled);
+        let expected =
+            "partition 2 of events: no commit for 3m 12s while 7 records wait (and 1 more)";
+        assert_eq!(judgement.text, expected);
+
+        let judgement = judged(vec![stalled(0, 1, None)]);
+        assert_eq!(judgement.text, "partition 0 of events: no commit so far while 1 record waits");
+    }
+
+    #[test]
+    fn without_kafka_lag_is_unknown_rather_than_zero() {
+        let judgement = judge(&[source(vec![partition(0, None)])], Some("no answer within 3.0s"));
+
+        assert_eq!((judgement.state, judgement.lag), (State::Unknown, None));
+        assert_eq!(judgement.text, "lag unknown: Kafka: no answer within 3.0s");
+    }
+
+    #[test]
+    fn what_waiting_cannot_mend_comes_first() {
+        let gone = PartitionReport {
+            problem: Some("Kafka no longer has the offsets".to_owned()),
+            stalled: true,
+            ..partition(3, Some(10))
+        };
+
+        let judgement = judged(vec![gone]);
+
+        assert_eq!(judgement.state, State::Problem);
+        assert_eq!(judgement.text, "partition 3 of events: Kafka no longer has the offsets");
+    }
+
+    #[test]
+    fn a_lake_that_nothing_fills_says_how_that_begins() {
+        let judgement = judge(&[], None);
+
+        assert_eq!(judgement.state, State::Empty);
+        assert!(judgement.text.contains("ducktide-consumer"), "{}", judgement.text);
+    }
+}

@@ -1,0 +1,94 @@
+//! Asks Kafka where its topics begin and end, for as long as a person likes to wait.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use ducktide_consumer::{ClusterView, Identity, KafkaArgs};
+use jiff::Timestamp;
+
+/// A record that has waited for as long as this, while its partition saw no commit, waits for
+/// somebody: a flush takes a second, and a crashed worker's partitions are another's after
+/// Kafka's session timeout of 45 s.
+pub(super) const STALLED_AFTER: Duration = Duration::from_mins(1);
+
+/// What Kafka says of each topic.
+pub(super) type Cluster = BTreeMap<String, Topic>;
+
+/// One topic.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Topic {
+    /// Empty when there is no such topic.
+    pub(super) partitions: BTreeMap<i32, Ends>,
+    pub(super) identity: Identity,
+}
+
+/// Where a partition begins and ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    /// The first offset that Kafka has.
+    pub(super) low: i64,
+    /// The offset of the next record that is produced.
+    pub(super) high: i64,
+    /// Records below this offset have waited for [`STALLED_AFTER`].
+    pub(super) waited: i64,
+}
+
+/// Why Kafka's part is not known.
+#[derive(Clone, Debug)]
+pub(super) struct Unreachable(pub(super) String);
+
+/// Asks on another thread and leaves it alone when the time is over: the client's own calls wait
+/// for longer than a person does, and end by themselves.
+pub(super) fn ask(
+    kafka: &KafkaArgs,
+    topics: BTreeSet<String>,
+    timeout: Duration,
+) -> Result<Cluster, Unreachable> {
+    if topics.is_empty() {
+        return Ok(Cluster::new());
+    }
+    let (answer, answered) = mpsc::channel();
+    let asked = kafka.clone();
+    thread::spawn(move || {
+        // Nobody listens any more when the answer came too late.
+        let _ = answer.send(describe(&asked, topics));
+    });
+    let late = |_| {
+        let servers = &kafka.bootstrap_servers;
+        Unreachable(format!(
+            "no answer within {}: bootstrap_servers=`{servers}`",
+            crate::units::duration(timeout)
+        ))
+    };
+    answered.recv_timeout(timeout).map_err(late)?
+}
+
+fn describe(kafka: &KafkaArgs, topics: BTreeSet<String>) -> Result<Cluster, Unreachable> {
+    let failed = |error: &dyn std::fmt::Display| Unreachable(error.to_string());
+    let view = ClusterView::new(&kafka.client_config()).map_err(|error| failed(&error))?;
+    let since =
+        Timestamp::now().as_millisecond() - i64::try_from(STALLED_AFTER.as_millis()).unwrap_or(0);
+    let mut cluster = Cluster::new();
+    for name in topics {
+        let partitions = view.partitions(&name).map_err(|error| failed(&error))?;
+        let mut topic = Topic::default();
+        let waited: BTreeMap<i32, i64> = if partitions.is_empty() {
+            BTreeMap::new()
+        } else {
+            topic.identity = view.identity(&name);
+            view.offsets_at(&name, &partitions, since)
+                .map_err(|error| failed(&error))?
+                .into_iter()
+                .collect()
+        };
+        for partition in partitions {
+            let marks = view.watermarks(&name, partition).map_err(|error| failed(&error))?;
+            let waited = waited.get(&partition).copied().unwrap_or(marks.low);
+            topic.partitions.insert(partition, Ends { low: marks.low, high: marks.high, waited });
+        }
+        cluster.insert(name, topic);
+    }
+    Ok(cluster)
+}

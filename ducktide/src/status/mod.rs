@@ -1,0 +1,163 @@
+//! `ducktide status`: how far each partition is, and what the lake holds.
+
+mod judgement;
+mod kafka;
+mod report;
+mod text;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::thread;
+use std::time::Duration;
+
+use clap::Args;
+use ducktide_consumer::KafkaArgs;
+use ducktide_lake::config::{LakeArgs, LakeConfig};
+use ducktide_lake::{Access, DuckLake, LakeError, Overview, PartitionProgress, Source, TableSize};
+use jiff::Timestamp;
+
+use crate::failure::Failure;
+use crate::units::parse_duration;
+use kafka::{Cluster, Unreachable};
+use report::Report;
+
+/// How long Kafka may take: a person waits for it.
+const KAFKA_TIMEOUT: &str = "3";
+
+const EXAMPLES: &str = "\
+Examples:
+  # the lake and the Kafka that the environment names
+  ducktide status
+
+  # redrawn every 2 seconds until Ctrl-C
+  ducktide status --watch
+
+  # how many records wait in all
+  ducktide status --json | jq .judgement.lag
+
+The last line is the judgement:
+  all N partitions up to date
+  lag N records in M partitions
+  partition P of T: no commit for X while N records wait    (they have waited for a minute)
+  lag unknown: ...                                          (Kafka does not answer)
+  ...: the topic was deleted and made again, Kafka no longer has the offsets, ...
+
+JSON, times in UTC, null where something is not known; further fields may be added:
+  lake       catalog, data_path, ducklake_version, layout_version, snapshots,
+             newest_snapshot {snapshot_id, committed_at, age_seconds}
+  tables[]   table, rows, files, bytes
+  sources[]  source_id, table, topic, pipeline, problem, partitions[] {partition, epoch,
+             next_offset, end_offset, lag, snapshot_id, last_commit_at, last_commit_age_seconds,
+             stalled, problem}
+  kafka      bootstrap_servers, reachable, error
+  judgement  state (empty, up_to_date, lagging, stalled, unknown, problem), text, lag
+
+Exit codes: 0 the lake could be read, however far behind it is; 2 wrong command line; 3 the lake
+cannot be reached; 4 the lake cannot be used.";
+
+/// Shows how far each partition is, and what the lake holds.
+///
+/// Reads the catalog and asks Kafka for its offsets; no data file is opened and no consumer group is
+/// joined, so it may run at any time. Without Kafka it shows the lake's part.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct StatusArgs {
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArgs,
+    /// Where Kafka is.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+
+    /// How long to wait for Kafka, seconds.
+    #[arg(long, value_name = "SECONDS", default_value = KAFKA_TIMEOUT, value_parser = parse_duration)]
+    pub kafka_timeout: Duration,
+
+    /// Prints JSON; with --watch one line each time.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Looks again every so many seconds, 2 by default, until Ctrl-C. Redraws on a terminal, appends
+    /// elsewhere.
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          value_parser = parse_duration)]
+    pub watch: Option<Duration>,
+}
+
+/// What lake and Kafka said.
+struct Reading {
+    overview: Overview,
+    tables: Vec<TableSize>,
+    sources: Vec<(Source, Vec<PartitionProgress>)>,
+    cluster: Result<Cluster, Unreachable>,
+    at: Timestamp,
+}
+
+pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
+    let config = args.lake.resolve()?;
+    let mut lake = DuckLake::open(&config, Access::Read)?;
+    let first = look(&mut lake, args)?;
+    let mut out = io::stdout().lock();
+    print(&first, &config, args, &mut out)?;
+    let Some(interval) = args.watch else { return Ok(()) };
+    loop {
+        thread::sleep(interval);
+        match look(&mut lake, args) {
+            Ok(reading) => print(&reading, &config, args, &mut out)?,
+            Err(error) => {
+                // An outage: the next look opens the lake anew.
+                Failure::Lake(error).print();
+                if let Ok(reopened) = DuckLake::open(&config, Access::Read) {
+                    lake = reopened;
+                }
+            }
+        }
+    }
+}
+
+fn look(lake: &mut DuckLake, args: &StatusArgs) -> Result<Reading, LakeError> {
+    let sources = lake.sources()?;
+    let topics = sources.iter().map(|source| source.spec.topic.clone()).collect();
+    // Kafka first: progress that is read later can only be ahead of these ends, never behind.
+    let cluster = kafka::ask(&args.kafka, topics, args.kafka_timeout);
+    let with_progress = sources.into_iter().map(|source| {
+        let progress = lake.progress(source.id)?;
+        Ok((source, progress))
+    });
+    Ok(Reading {
+        sources: with_progress.collect::<Result<_, LakeError>>()?,
+        overview: lake.overview()?,
+        tables: lake.table_sizes()?,
+        cluster,
+        at: Timestamp::now(),
+    })
+}
+
+fn print(
+    reading: &Reading,
+    config: &LakeConfig,
+    args: &StatusArgs,
+    out: &mut io::StdoutLock<'_>,
+) -> Result<(), Failure> {
+    let report = Report::new(reading, &config.catalog, &args.kafka.bootstrap_servers)?;
+    let text = match (args.json, args.watch) {
+        (true, Some(_)) => report.to_json_line(),
+        (true, None) => report.to_json(),
+        (false, None) => text::render(&report),
+        (false, Some(interval)) => {
+            format!(
+                "{}{}\n",
+                watch_header(out.is_terminal(), interval, reading.at),
+                text::render(&report)
+            )
+        }
+    };
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn watch_header(is_terminal: bool, interval: Duration, at: Timestamp) -> String {
+    // Clears the screen and goes to its first line.
+    let clear = if is_terminal { "\x1b[2J\x1b[H" } else { "" };
+    let at = at.strftime("%Y-%m-%d %H:%M:%S UTC");
+    format!("{clear}{at}, every {}; Ctrl-C ends\n\n", crate::units::duration(interval))
+}

@@ -1,0 +1,197 @@
+//! Lake and Kafka side by side.
+
+use std::collections::BTreeMap;
+
+use ducktide_consumer::Identity;
+use ducktide_lake::position::{Epoch, Position, SnapshotId, SourceId};
+use ducktide_lake::{Overview, SnapshotRange, TableSize};
+
+use super::super::judgement::State;
+use super::super::text;
+use super::*;
+
+const CATALOG: &str = "postgres://me:s3cret@db/lake";
+
+fn now() -> Timestamp {
+    "2026-11-01T12:00:00Z".parse().unwrap()
+}
+
+fn source() -> Source {
+    Source {
+        id: SourceId(1),
+        spec: SourceSpec {
+            table: "events".parse().unwrap(),
+            topic: "events".to_owned(),
+            pipeline: "demo".to_owned(),
+            cluster_id: Some("c1".to_owned()),
+            topic_id: Some("t1".to_owned()),
+        },
+    }
+}
+
+fn progress(partition: i32, next_offset: i64, updated_at: &str) -> PartitionProgress {
+    PartitionProgress {
+        partition: Partition(partition),
+        position: Position { epoch: Epoch(0), next_offset: Offset(next_offset) },
+        snapshot_id: Some(SnapshotId(41)),
+        updated_at: Some(updated_at.to_owned()),
+    }
+}
+
+fn topic(partitions: &[(i32, Ends)]) -> Topic {
+    Topic {
+        partitions: partitions.iter().copied().collect(),
+        identity: Identity { cluster_id: Some("c1".to_owned()), topic_id: Some("t1".to_owned()) },
+    }
+}
+
+const fn ends(low: i64, high: i64, waited: i64) -> Ends {
+    Ends { low, high, waited }
+}
+
+fn report(progress: Vec<PartitionProgress>, cluster: Result<Topic, Unreachable>) -> Report {
+    let reading = Reading {
+        overview: Overview {
+            data_path: "/lake/files/".to_owned(),
+            ducklake_version: "1.0".to_owned(),
+            layout_version: 1,
+            snapshots: SnapshotRange {
+                count: 1042,
+                newest: SnapshotId(1041),
+                committed_at: "2026-11-01T11:59:58.8Z".parse().unwrap(),
+            },
+        },
+        tables: vec![TableSize {
+            table: "main.events".to_owned(),
+            rows: 1_000_000,
+            files: 42,
+            bytes: 50 << 20,
+        }],
+        sources: vec![(source(), progress)],
+        cluster: cluster.map(|topic| BTreeMap::from([("events".to_owned(), topic)])),
+        at: now(),
+    };
+    Report::new(&reading, &CATALOG.parse().unwrap(), "localhost:9092").unwrap()
+}
+
+const JUST_NOW: &str = "2026-11-01T11:59:58Z";
+const LONG_AGO: &str = "2026-11-01 11:00:00+00";
+
+#[test]
+fn lag_is_what_kafka_has_beyond_the_lake() {
+    let report = report(vec![progress(0, 90, JUST_NOW)], Ok(topic(&[(0, ends(0, 100, 0))])));
+
+    let partition = &report.sources[0].partitions[0];
+    assert_eq!((partition.next_offset, partition.end_offset), (Some(90), Some(100)));
+    assert_eq!(partition.lag, Some(10));
+    assert_eq!(partition.last_commit_age_seconds, Some(2.0));
+    assert_eq!(report.judgement.state, State::Lagging);
+}
+
+#[test]
+fn a_record_that_just_arrived_in_an_idle_partition_is_no_stall() {
+    let report = report(vec![progress(0, 99, LONG_AGO)], Ok(topic(&[(0, ends(0, 100, 99))])));
+
+    assert!(!report.sources[0].partitions[0].stalled);
+    assert_eq!(report.judgement.text, "lag 1 record in 1 partition");
+}
+
+#[test]
+fn a_record_that_has_waited_while_nothing_was_committed_is_a_stall() {
+    let report = report(vec![progress(0, 98, LONG_AGO)], Ok(topic(&[(0, ends(0, 100, 99))])));
+
+    let expected = "partition 0 of events: no commit for 1h 0m while 2 records wait";
+    assert_eq!(report.judgement.text, expected);
+}
+
+#[test]
+fn a_partition_that_the_lake_does_not_know_lags_by_all_it_has() {
+    let report = report(vec![], Ok(topic(&[(3, ends(10, 25, 10))])));
+
+    let partition = &report.sources[0].partitions[0];
+    assert_eq!((partition.partition, partition.next_offset), (3, None));
+    assert_eq!((partition.lag, partition.stalled), (Some(15), false));
+}
+
+#[test]
+fn progress_that_was_read_after_the_end_has_no_lag() {
+    let report = report(vec![progress(0, 101, JUST_NOW)], Ok(topic(&[(0, ends(0, 100, 99))])));
+
+    assert_eq!(report.judgement.state, State::UpToDate);
+}
+
+#[test]
+fn offsets_that_retention_took_are_a_problem() {
+    let report = report(vec![progress(0, 5, JUST_NOW)], Ok(topic(&[(0, ends(20, 100, 20))])));
+
+    assert_eq!(report.judgement.state, State::Problem);
+    assert!(report.judgement.text.contains("from 5 to 19"), "{}", report.judgement.text);
+}
+
+#[test]
+fn a_topic_that_was_made_again_is_a_problem() {
+    let mut topic = topic(&[(0, ends(0, 100, 0))]);
+    topic.identity.topic_id = Some("t2".to_owned());
+    let report = report(vec![progress(0, 90, JUST_NOW)], Ok(topic));
+
+    assert!(report.judgement.text.contains("deleted and made again"), "{}", report.judgement.text);
+}
+
+#[test]
+fn a_topic_that_is_gone_is_a_problem() {
+    let report = report(vec![progress(0, 90, JUST_NOW)], Ok(Topic::default()));
+
+    assert_eq!(report.judgement.text, "topic events: Kafka has no such topic");
+}
+
+#[test]
+fn without_kafka_the_lakes_part_is_shown() {
+    let report = report(vec![progress(0, 90, JUST_NOW)], Err(Unreachable("no answer".to_owned())));
+
+    let expected = "\
+catalog    postgres://me:***@db/lake
+data path  /lake/files/
+snapshots  1,042, the newest is 1041 of 1.2s ago
+
+table             rows  files     bytes
+───────────  ─────────  ─────  ────────
+main.events  1,000,000     42  50.0 MiB
+
+main.events from topic events, pipeline demo
+partition  lake offset  end offset  lag  epoch  last commit
+─────────  ───────────  ──────────  ───  ─────  ───────────
+        0           90           -    -      0     2.0s ago
+
+lag unknown: Kafka: no answer
+";
+    assert_eq!(text::render(&report), expected);
+}
+
+#[test]
+fn the_json_names_stay_stable() {
+    let report = report(vec![progress(0, 90, JUST_NOW)], Ok(topic(&[(0, ends(0, 100, 0))])));
+    let json: serde_json::Value = serde_json::from_str(&report.to_json_line()).unwrap();
+
+    let expected = serde_json::json!({
+        "lake": {
+            "catalog": "postgres://me:***@db/lake", "data_path": "/lake/files/",
+            "ducklake_version": "1.0", "layout_version": 1, "snapshots": 1042,
+            "newest_snapshot": {
+                "snapshot_id": 1041, "committed_at": "2026-11-01T11:59:58.8Z", "age_seconds": 1.2,
+            },
+        },
+        "tables": [{"table": "main.events", "rows": 1_000_000, "files": 42, "bytes": 52_428_800}],
+        "sources": [{
+            "source_id": 1, "table": "main.events", "topic": "events", "pipeline": "demo",
+            "problem": null,
+            "partitions": [{
+                "partition": 0, "epoch": 0, "next_offset": 90, "end_offset": 100, "lag": 10,
+                "snapshot_id": 41, "last_commit_at": "2026-11-01T11:59:58Z",
+                "last_commit_age_seconds": 2.0, "stalled": false, "problem": null,
+            }],
+        }],
+        "kafka": {"bootstrap_servers": "localhost:9092", "reachable": true, "error": null},
+        "judgement": {"state": "lagging", "text": "lag 10 records in 1 partition", "lag": 10},
+    });
+    assert_eq!(json, expected);
+}

@@ -1,0 +1,101 @@
+//! The report as people read it.
+
+use std::fmt::Write as _;
+
+use super::report::{PartitionReport, Report, SourceReport, TableReport};
+use crate::table::{Align, TextTable};
+use crate::units;
+
+/// What is shown for something that is not known.
+const UNKNOWN: &str = "-";
+
+pub(super) fn render(report: &Report) -> String {
+    let mut text = lake(report);
+    if !report.tables.is_empty() {
+        text += "\n";
+        text += &tables(&report.tables);
+    }
+    for source in &report.sources {
+        text += "\n";
+        text += &self::source(source);
+    }
+    text + "\n" + &report.judgement.text + "\n"
+}
+
+fn lake(report: &Report) -> String {
+    let lake = &report.lake;
+    let newest = &lake.newest_snapshot;
+    format!(
+        "catalog    {}\ndata path  {}\nsnapshots  {}, the newest is {} of {} ago\n",
+        lake.catalog,
+        lake.data_path,
+        units::number(lake.snapshots),
+        newest.snapshot_id,
+        units::seconds(newest.age_seconds),
+    )
+}
+
+fn tables(tables: &[TableReport]) -> String {
+    let mut table = table(&[
+        ("table", Align::Left),
+        ("rows", Align::Right),
+        ("files", Align::Right),
+        ("bytes", Align::Right),
+    ]);
+    for size in tables {
+        table.push(vec![
+            size.table.clone(),
+            units::number(size.rows),
+            units::number(size.files),
+            units::bytes(size.bytes),
+        ]);
+    }
+    written(&table)
+}
+
+fn source(source: &SourceReport) -> String {
+    let SourceReport { table: name, topic, pipeline, .. } = source;
+    let mut text = format!("{name} from topic {topic}, pipeline {pipeline}\n");
+    let mut table = table(&[
+        ("partition", Align::Right),
+        ("lake offset", Align::Right),
+        ("end offset", Align::Right),
+        ("lag", Align::Right),
+        ("epoch", Align::Right),
+        ("last commit", Align::Right),
+    ]);
+    for partition in &source.partitions {
+        table.push(row(partition));
+    }
+    text += &written(&table);
+    let problems = source.partitions.iter().filter_map(|partition| {
+        Some(format!("partition {}: {}", partition.partition, partition.problem.as_ref()?))
+    });
+    for problem in source.problem.clone().into_iter().chain(problems) {
+        writeln!(text, "! {problem}").expect("a string takes any text");
+    }
+    text
+}
+
+fn row(partition: &PartitionReport) -> Vec<String> {
+    let or_unknown = |value: Option<i64>| value.map_or(UNKNOWN.to_owned(), units::number);
+    let ago = |age| format!("{} ago", units::seconds(age));
+    vec![
+        partition.partition.to_string(),
+        or_unknown(partition.next_offset),
+        or_unknown(partition.end_offset),
+        or_unknown(partition.lag),
+        or_unknown(partition.epoch.map(i64::from)),
+        partition.last_commit_age_seconds.map_or(UNKNOWN.to_owned(), ago),
+    ]
+}
+
+fn table(columns: &[(&str, Align)]) -> TextTable {
+    TextTable::new(columns.iter().map(|(name, align)| ((*name).to_owned(), *align)))
+}
+
+fn written(table: &TextTable) -> String {
+    let mut out = Vec::new();
+    table.write(&mut out).expect("memory takes any text");
+    String::from_utf8(out).expect("a table is made of texts")
+}

@@ -1,0 +1,84 @@
+//! Aligned text: columns two spaces apart, numbers to the right.
+
+use std::io::{self, Write};
+
+use unicode_width::UnicodeWidthStr as _;
+
+/// On which side a column's cells stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Align {
+    Left,
+    Right,
+}
+
+/// Rows of text under a header.
+#[derive(Debug)]
+pub(crate) struct TextTable {
+    aligns: Vec<Align>,
+    rows: Vec<Vec<String>>,
+}
+
+impl TextTable {
+    pub(crate) fn new(columns: impl IntoIterator<Item = (String, Align)>) -> Self {
+        let (header, aligns) = columns.into_iter().unzip();
+        Self { aligns, rows: vec![header] }
+    }
+
+    pub(crate) fn push(&mut self, row: Vec<String>) {
+        debug_assert_eq!(row.len(), self.aligns.len());
+        self.rows.push(row);
+    }
+
+    /// How many rows there are under the header.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len() - 1
+    }
+
+    pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+        let widths = self.widths();
+        for (index, row) in self.rows.iter().enumerate() {
+            self.write_row(row, &widths, out)?;
+            if index == 0 {
+                let rule: Vec<_> = widths.iter().map(|width| "─".repeat(*width)).collect();
+                writeln!(out, "{}", rule.join("  "))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let width = |column: usize| self.rows.iter().map(|row| row[column].width()).max();
+        (0..self.aligns.len()).map(|column| width(column).unwrap_or(0)).collect()
+    }
+
+    fn write_row(&self, row: &[String], widths: &[usize], out: &mut dyn Write) -> io::Result<()> {
+        let cells = row.iter().zip(&self.aligns).zip(widths).map(|((cell, align), width)| {
+            let padding = " ".repeat(width - cell.width());
+            match align {
+                Align::Left => format!("{cell}{padding}"),
+                Align::Right => format!("{padding}{cell}"),
+            }
+        });
+        writeln!(out, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stand_right_and_text_left_whatever_their_width() {
+        let mut table =
+            TextTable::new([("name".to_owned(), Align::Left), ("rows".to_owned(), Align::Right)]);
+        table.push(vec!["漢字x".to_owned(), "1,000".to_owned()]);
+        table.push(vec!["é".to_owned(), "7".to_owned()]);
+
+        let mut out = Vec::new();
+        table.write(&mut out).unwrap();
+
+        let expected = "name    rows\n─────  ─────\n漢字x  1,000\né          7\n";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+        assert_eq!(table.len(), 2);
+    }
+}

@@ -1,0 +1,112 @@
+//! Numbers, bytes and times as people read them.
+
+use std::time::Duration;
+
+/// A whole number with its thousands apart: `1,234,567`.
+pub(crate) fn number(value: impl Into<i128>) -> String {
+    let value = value.into();
+    let digits = value.unsigned_abs().to_string();
+    let mut text = String::from(if value < 0 { "-" } else { "" });
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A number and what it counts: `1 row`, `2 rows`.
+pub(crate) fn count(value: impl Into<i128>, noun: &str) -> String {
+    let value = value.into();
+    let plural = if value == 1 { "" } else { "s" };
+    format!("{} {noun}{plural}", number(value))
+}
+
+/// A size in the binary unit that fits.
+#[expect(clippy::cast_precision_loss, reason = "one decimal place is shown")]
+pub(crate) fn bytes(value: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if value < 1024 {
+        return format!("{value} B");
+    }
+    let mut size = value as f64 / 1024.0;
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
+/// A duration in its two largest units.
+pub(crate) fn duration(value: Duration) -> String {
+    let seconds = value.as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match seconds {
+        0 if value.as_millis() < 1000 => format!("{}ms", value.as_millis()),
+        0..10 => format!("{:.1}s", value.as_secs_f64()),
+        10..60 => format!("{seconds}s"),
+        60..3600 => format!("{minutes}m {}s", seconds % 60),
+        3600..86_400 => format!("{hours}h {minutes}m"),
+        _ => format!("{days}d {hours}h"),
+    }
+}
+
+/// A duration that comes as seconds; nothing that is negative does.
+pub(crate) fn seconds(value: f64) -> String {
+    duration(Duration::try_from_secs_f64(value).unwrap_or_default())
+}
+
+/// A duration as a setting: a bare number is seconds, `500ms` and `2m` have their unit.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+    }
+    let span: jiff::SignedDuration =
+        text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    Duration::try_from(span).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        assert_eq!(number(0), "0");
+        assert_eq!(number(999), "999");
+        assert_eq!(number(1000), "1,000");
+        assert_eq!(number(-1_234_567), "-1,234,567");
+    }
+
+    #[test]
+    fn one_is_singular() {
+        assert_eq!(count(1, "row"), "1 row");
+        assert_eq!(count(0, "row"), "0 rows");
+    }
+
+    #[test]
+    fn sizes_have_the_unit_that_fits() {
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(3 << 40), "3.0 TiB");
+    }
+
+    #[test]
+    fn durations_have_two_units() {
+        assert_eq!(duration(Duration::from_millis(12)), "12ms");
+        assert_eq!(duration(Duration::from_millis(1200)), "1.2s");
+        assert_eq!(duration(Duration::from_secs(59)), "59s");
+        assert_eq!(duration(Duration::from_secs(192)), "3m 12s");
+        assert_eq!(duration(Duration::from_mins(122)), "2h 2m");
+        assert_eq!(duration(Duration::from_hours(25)), "1d 1h");
+    }
+
+    #[test]
+    fn a_bare_number_is_seconds() {
+        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert!(parse_duration("-1").is_err());
+    }
+}

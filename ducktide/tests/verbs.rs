@@ -1,0 +1,347 @@
+//! The program itself on a lake with a SQLite catalog; neither Kafka nor another service is needed.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use ducktide_lake::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
+use ducktide_lake::config::{CatalogLocation, LakeConfig};
+use ducktide_lake::position::{Epoch, Offset, OffsetRange, Partition};
+use ducktide_lake::table::TableShape;
+use ducktide_lake::{Access, DuckLake, Lake as _, SourceSpec, StagedFile};
+use tempfile::TempDir;
+
+/// A directory that holds `lake.sqlite`.
+struct Fixture {
+    directory: TempDir,
+}
+
+impl Fixture {
+    fn empty() -> Self {
+        Self { directory: tempfile::tempdir().unwrap() }
+    }
+
+    /// A lake whose table `events` has the offsets 0 to 9 of partition 0.
+    fn filled() -> Self {
+        let fixture = Self::empty();
+        fixture.fill();
+        fixture
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn catalog(&self) -> String {
+        format!("sqlite:{}", self.path().join("lake.sqlite").display())
+    }
+
+    fn fill(&self) {
+        let config = LakeConfig {
+            catalog: CatalogLocation::Sqlite(self.path().join("lake.sqlite")),
+            data_path: None,
+            metadata_schema: "public".to_owned(),
+            extension_dir: None,
+        };
+        DuckLake::init(&config).unwrap();
+        let mut lake = DuckLake::open(&config, Access::Commit).unwrap();
+        let shape = TableShape::from_described([
+            ("id", "BIGINT"),
+            ("note", "VARCHAR"),
+            ("_kafka_topic", "VARCHAR"),
+            ("_kafka_partition", "INTEGER"),
+            ("_kafka_offset", "BIGINT"),
+            ("_kafka_timestamp", "TIMESTAMP WITH TIME ZONE"),
+        ]);
+        let name = "events".parse().unwrap();
+        let table = lake.ensure_table(&name, &shape.unwrap()).unwrap();
+        let spec = SourceSpec {
+            table: name.clone(),
+            topic: "events".to_owned(),
+            pipeline: "demo".to_owned(),
+            cluster_id: None,
+            topic_id: None,
+        };
+        let source = lake.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap();
+        let file = stage(&mut lake, &table.directory);
+        let delta = ProgressDelta {
+            source: source.id,
+            partition: Partition(0),
+            epoch: Epoch(0),
+            range: OffsetRange { from: Offset(0), to: Offset(10) },
+            counts: Counts { rows: 10, ..Counts::default() },
+        };
+        let staged = StagedFile { path: file, table: name, rows: 10, bytes: 1 };
+        let commit = Commit::ingest(vec![delta], vec![staged], vec![table.version]);
+        assert!(matches!(lake.commit(&commit).unwrap(), CommitOutcome::Committed(Some(_))));
+    }
+
+    /// Runs the program where neither the environment nor a broker says anything.
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ducktide"));
+        command.args(arguments).current_dir(self.path());
+        for name in ["DUCKLAKE_DATA_PATH", "KAFKA_PROPERTIES", "RUST_LOG", "DUCKTIDE_LOG_FORMAT"] {
+            command.env_remove(name);
+        }
+        command.env("DUCKLAKE_CATALOG", self.catalog());
+        // Port 1 refuses.
+        command.env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
+        command
+    }
+
+    fn standard_output(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stderr), "");
+        text(&output.stdout)
+    }
+}
+
+fn stage(lake: &mut DuckLake, directory: &Path) -> std::path::PathBuf {
+    std::fs::create_dir_all(directory).unwrap();
+    let file = directory.join("ducktide-00000000-0000-4000-8000-000000000000.parquet");
+    let copy = format!(
+        "COPY (SELECT o AS id, CASE o WHEN 3 THEN NULL ELSE 'note ' || o END AS note, \
+         'events' AS _kafka_topic, 0 AS _kafka_partition, o AS _kafka_offset, \
+         TIMESTAMPTZ '2026-11-01 00:00:00+00' AS _kafka_timestamp FROM range(10) t(o)) \
+         TO '{}' (FORMAT parquet)",
+        file.display()
+    );
+    lake.connection().unwrap().execute_batch(&copy).unwrap();
+    file
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+#[test]
+fn init_makes_a_lake_once_and_then_finds_it() {
+    let fixture = Fixture::empty();
+
+    let made = fixture.standard_output(&["init"]);
+    assert!(made.starts_with("made a new lake\n"), "{made}");
+    assert!(made.contains(&format!("catalog    {}", fixture.catalog())), "{made}");
+    assert!(made.contains("lake.sqlite.files") && made.contains("layout     1"), "{made}");
+
+    let found = fixture.standard_output(&["init"]);
+    assert!(found.starts_with("found the lake, nothing to do\n"), "{found}");
+}
+
+#[test]
+fn init_leaves_options_that_an_operator_has_changed() {
+    let fixture = Fixture::empty();
+    fixture.standard_output(&["init"]);
+    let set = "CALL lake.set_option('expire_older_than', '30 days')";
+    fixture.standard_output(&["sql", "--write", set]);
+
+    fixture.standard_output(&["init"]);
+
+    let ask = "SELECT value FROM options() WHERE option_name = 'expire_older_than'";
+    let options = fixture.standard_output(&["sql", "--format", "csv", ask]);
+    assert_eq!(options, "value\n30 days\n");
+}
+
+#[test]
+fn every_verb_says_that_there_is_no_lake_and_how_to_make_one() {
+    let fixture = Fixture::empty();
+
+    for arguments in [&["status"][..], &["sql", "SELECT 1"]] {
+        let output = fixture.run(arguments);
+        assert_eq!(output.status.code(), Some(4), "{arguments:?}");
+        assert!(text(&output.stderr).contains("`ducktide init`"), "{}", text(&output.stderr));
+        assert_eq!(text(&output.stdout), "");
+    }
+    assert!(!fixture.path().join("lake.sqlite").exists(), "looking leaves nothing behind");
+}
+
+#[test]
+fn status_shows_the_lakes_part_without_kafka() {
+    let fixture = Fixture::filled();
+
+    let status = fixture.standard_output(&["status", "--kafka-timeout", "300ms"]);
+
+    assert!(status.contains("main.events    10      1"), "{status}");
+    assert!(status.contains("main.events from topic events, pipeline demo"), "{status}");
+    let judgement = status.lines().last().unwrap();
+    assert!(judgement.starts_with("lag unknown: Kafka: no answer within 300ms"), "{status}");
+}
+
+#[test]
+fn status_as_json_has_the_same_numbers() {
+    let fixture = Fixture::filled();
+
+    let status = fixture.standard_output(&["status", "--json", "--kafka-timeout", "0.3"]);
+
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["tables"][0]["rows"], 10);
+    let partition = &status["sources"][0]["partitions"][0];
+    assert_eq!(partition["next_offset"], 10);
+    assert!(partition["last_commit_age_seconds"].as_f64().unwrap() < 600.0, "{status:#}");
+    assert_eq!(partition["lag"], serde_json::Value::Null);
+    assert_eq!(status["judgement"]["state"], "unknown");
+    assert_eq!(status["kafka"]["reachable"], false);
+}
+
+#[test]
+fn a_lake_that_nothing_fills_needs_no_kafka() {
+    let fixture = Fixture::empty();
+    fixture.standard_output(&["init"]);
+
+    let status = fixture.standard_output(&["status"]);
+
+    assert!(status.lines().last().unwrap().starts_with("no source is registered"), "{status}");
+}
+
+#[test]
+fn status_is_watched_until_it_is_ended() {
+    let fixture = Fixture::filled();
+    let arguments = ["status", "--watch", "0.1", "--json", "--kafka-timeout", "0.1"];
+    let mut child = fixture.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
+
+    let lines = std::io::BufReader::new(child.stdout.take().unwrap());
+    let first: Vec<_> = std::io::BufRead::lines(lines).take(3).collect::<Result<_, _>>().unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+
+    for line in first {
+        let status: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(status["lake"]["layout_version"], 1);
+    }
+}
+
+#[test]
+fn sql_prints_an_aligned_table() {
+    let fixture = Fixture::filled();
+
+    let query = "SELECT id, note, _kafka_timestamp FROM events WHERE id IN (2, 3) ORDER BY id DESC";
+    let table = fixture.standard_output(&["sql", query]);
+
+    let expected = "\
+id  note    _kafka_timestamp
+──  ──────  ──────────────────────
+ 3  NULL    2026-11-01 00:00:00+00
+ 2  note 2  2026-11-01 00:00:00+00
+(2 rows, ";
+    assert!(table.starts_with(expected), "{table}");
+}
+
+#[test]
+fn sql_reads_several_statements_from_standard_input() {
+    let fixture = Fixture::filled();
+    let mut child = fixture.command(&["sql", "--format", "csv"]);
+    let child = child.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn();
+    let mut child = child.unwrap();
+    let sql =
+        b"SELECT count(*) AS n FROM events; -- and\nSELECT max(id) AS m FROM lake.main.events;\n";
+    child.stdin.take().unwrap().write_all(sql).unwrap();
+
+    let output = child.wait_with_output().unwrap();
+
+    assert_eq!(text(&output.stdout), "n\n10\nm\n9\n");
+}
+
+#[test]
+fn sql_travels_in_time_and_shows_changes() {
+    let fixture = Fixture::filled();
+    let count = |sql: &str| fixture.standard_output(&["sql", "--format", "csv", sql]);
+    let newest = count("SELECT max(snapshot_id) AS s FROM snapshots()");
+    let newest: i64 = newest.lines().nth(1).unwrap().parse().unwrap();
+
+    let before = count(&format!("SELECT count(*) AS n FROM events AT (VERSION => {})", newest - 1));
+    assert_eq!(before, "n\n0\n");
+    let changes = count(&format!(
+        "SELECT change_type, count(*) AS n FROM table_changes('events', {newest}, {newest}) GROUP BY ALL"
+    ));
+    assert_eq!(changes, "change_type,n\ninsert,10\n");
+}
+
+#[test]
+fn sql_as_json_is_typed() {
+    let fixture = Fixture::filled();
+
+    let query = "SELECT id, note, [id] AS ids FROM events WHERE id = 3";
+    let rows = fixture.standard_output(&["sql", "--format", "json", query]);
+
+    let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
+    assert_eq!(rows, serde_json::json!([{"id": 3, "note": null, "ids": [3]}]));
+}
+
+#[test]
+fn sql_writes_only_when_it_may() {
+    let fixture = Fixture::filled();
+    let delete = "DELETE FROM events WHERE id = 1";
+
+    let refused = fixture.run(&["sql", delete]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(text(&refused.stderr).contains("read-only"), "{}", text(&refused.stderr));
+
+    fixture.standard_output(&["sql", "--write", delete]);
+    let left =
+        fixture.standard_output(&["sql", "--format", "csv", "SELECT count(*) AS n FROM events"]);
+    assert_eq!(left, "n\n9\n");
+    let status = fixture.standard_output(&["status", "--json", "--kafka-timeout", "0.1"]);
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["tables"][0]["rows"], 9, "rows that a delete file removes are not counted");
+}
+
+#[test]
+fn sql_says_what_duckdb_says_after_the_answers_before_it() {
+    let fixture = Fixture::filled();
+
+    let output = fixture.run(&["sql", "SELECT 1 AS one; SELECT nope FROM events"]);
+
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).starts_with("one\n"), "{}", text(&output.stdout));
+    let error = text(&output.stderr);
+    assert!(error.starts_with("Binder Error: ") && error.contains("\"nope\""), "{error}");
+}
+
+#[test]
+fn sql_without_sql_is_a_wrong_command_line() {
+    let output = Fixture::empty().run(&["sql", " ; -- nothing"]);
+
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+}
+
+#[test]
+fn attach_needs_no_lake_and_prints_statements_only() {
+    let fixture = Fixture::empty();
+
+    let sql = fixture.standard_output(&["attach"]);
+
+    let attach = format!("ATTACH 'ducklake:{}' AS lake (READ_ONLY);", fixture.catalog());
+    assert!(sql.contains(&attach), "{sql}");
+    assert!(sql.contains("LOAD ducklake;") && sql.ends_with("USE lake;\n"), "{sql}");
+}
+
+#[test]
+fn what_attach_prints_attaches_the_lake() {
+    let fixture = Fixture::filled();
+    let extensions = concat!(env!("CARGO_MANIFEST_DIR"), "/../.ducktide/extensions");
+    if !Path::new(extensions).is_dir() {
+        // Installed elsewhere; the statements then load what DuckDB itself brings.
+        return;
+    }
+
+    let sql = fixture.standard_output(&["attach", "--extension-dir", extensions]);
+
+    let duckdb = duckdb::Connection::open_in_memory().unwrap();
+    duckdb.execute_batch(&sql).unwrap();
+    let rows: i64 = duckdb.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 10);
+}
+
+#[test]
+fn help_documents_examples_and_exit_codes() {
+    for arguments in [&["--help"][..], &["status", "--help"], &["sql", "--help"]] {
+        let help = Fixture::empty().standard_output(arguments);
+        assert!(help.contains("Examples:") && help.contains("Exit codes:"), "{help}");
+    }
+}
