@@ -103,14 +103,13 @@ fn without_password(url: &str) -> String {
 /// as parameters.
 fn rewrite_password(url: &str, replacement: &str) -> String {
     let (base, parameters) = split_parameters(url);
-    let kept = parameters.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
-        match pair.split_once('=') {
-            Some((key @ ("password" | "sslpassword"), _)) => {
-                (!replacement.is_empty()).then(|| format!("{key}={replacement}"))
-            }
-            _ => Some(pair.to_owned()),
+    let keep = |pair: &str| match pair.split_once('=') {
+        Some((key @ ("password" | "sslpassword"), _)) => {
+            (!replacement.is_empty()).then(|| format!("{key}={replacement}"))
         }
-    });
+        _ => Some(pair.to_owned()),
+    };
+    let kept = parameters.split('&').filter(|pair| !pair.is_empty()).filter_map(keep);
     let kept = kept.collect::<Vec<_>>().join("&");
     let base = rewrite_user(base, replacement);
     if kept.is_empty() { base } else { format!("{base}?{kept}") }
@@ -229,7 +228,8 @@ mod tests {
 
     #[test]
     fn a_question_mark_does_not_show_the_password_that_holds_it() {
-        let location: CatalogLocation = "postgres://me:a?b@db/lake?sslmode=require".parse().unwrap();
+        let location: CatalogLocation =
+            "postgres://me:a?b@db/lake?sslmode=require".parse().unwrap();
         assert_eq!(location.to_string(), "postgres://me:***@db/lake?sslmode=require");
     }
 

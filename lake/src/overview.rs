@@ -82,13 +82,11 @@ impl PartitionProgress {
     }
 }
 
-
 fn overview_sql(session: &Session) -> String {
     let native = |name: &str| session.native_table(name);
     let metadata = native("ducklake_metadata");
-    let setting = |key: &str| {
-        format!("(SELECT value FROM {metadata} WHERE key = '{key}' AND scope IS NULL)")
-    };
+    let setting =
+        |key: &str| format!("(SELECT value FROM {metadata} WHERE key = '{key}' AND scope IS NULL)");
     let snapshot = native("ducklake_snapshot");
     format!(
         "SELECT {data_path} AS data_path, {version} AS ducklake_version, \

@@ -157,7 +157,8 @@ mod tests {
     fn settings_that_cannot_be_followed_are_refused_by_name() {
         let error = format(Some("xml"), true).expect_err("no such format").to_string();
         assert!(error.contains("DUCKTIDE_LOG_FORMAT") && error.contains("`xml`"), "{error}");
-        let error = filter(Some("ducktide=loud"), DEFAULT_FILTER).expect_err("no such level").to_string();
+        let error =
+            filter(Some("ducktide=loud"), DEFAULT_FILTER).expect_err("no such level").to_string();
         assert!(error.contains("RUST_LOG"), "{error}");
         for default in [DEFAULT_FILTER, TOOL_FILTER] {
             filter(None, default).expect("our own defaults can be followed");
