@@ -25,6 +25,7 @@ use anyhow::{Context as _, Result};
 pub use self::{
     backend::{Backend, Service},
     kafka::Kafka,
+    port::free as free_port,
     postgres::Postgres,
     registry::Registry,
     shared::{kafka as shared_kafka, postgres as shared_postgres, registry as shared_registry},
@@ -57,11 +58,11 @@ impl Services {
         })
     }
 
-    /// Lets all three outlive this process.
-    pub fn leave_running(self) {
-        self.kafka.leave_running();
-        self.registry.leave_running();
-        self.postgres.leave_running();
+    /// Lets all three outlive this process. Returns the shell commands that end them.
+    #[must_use]
+    pub fn leave_running(self) -> [String; 3] {
+        let Self { kafka, registry, postgres } = self;
+        [kafka.leave_running(), registry.leave_running(), postgres.leave_running()]
     }
 }
 

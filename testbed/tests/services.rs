@@ -103,8 +103,25 @@ fn a_killed_postgres_comes_back_with_its_databases() {
     postgres.start_again().unwrap();
 }
 
-#[tokio::test]
+#[test]
 #[ignore = "needs PostgreSQL"]
+fn a_postgres_left_running_goes_on_until_the_command_that_ends_it() {
+    let postgres = Postgres::start(&log_folder().unwrap().join("left")).unwrap();
+    let url = postgres.create_database("left").unwrap();
+    let end = postgres.leave_running();
+    let mut client = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+    client.batch_execute("SELECT 1").unwrap();
+    drop(client);
+    assert!(Command::new("sh").args(["-c", &end]).status().unwrap().success());
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while postgres::Client::connect(&url, postgres::NoTls).is_ok() {
+        assert!(Instant::now() < deadline, "still running after `{end}`");
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs Kafka and PostgreSQL"]
 async fn services_can_be_used_within_a_runtime() {
     shared_postgres().create_database("within_a_runtime").unwrap();
     shared_kafka().create_topic("within-a-runtime", 1, &[]).unwrap();

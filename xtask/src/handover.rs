@@ -37,7 +37,7 @@ pub(crate) fn run(verb: &Verb, arguments: &[String]) -> Result<ExitCode> {
         build_workers()?;
     }
     let failure = Command::new("cargo")
-        .args(["run", "--quiet", "--release", "--locked", "--package", "ducktide-testbed"])
+        .args(["run", "--release", "--locked", "--package", "ducktide-testbed"])
         .arg("--manifest-path")
         .arg(layout::root().join("Cargo.toml"))
         .args(["--", verb.name])

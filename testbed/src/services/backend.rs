@@ -26,8 +26,8 @@ pub trait Backend: Debug + Send + Sync {
     fn is_running(&mut self) -> Result<bool>;
     /// The end of its log, for error messages.
     fn log_tail(&self) -> String;
-    /// Lets it outlive this process.
-    fn leave_running(self: Box<Self>);
+    /// Lets it outlive this process. Returns the shell command that ends it.
+    fn leave_running(self: Box<Self>) -> String;
 }
 
 /// Stops, kills, pauses and restarts a service: what tests of outages are made of.

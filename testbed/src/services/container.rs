@@ -152,12 +152,15 @@ impl Backend for Container {
         tail(&self.log)
     }
 
-    fn leave_running(mut self: Box<Self>) {
+    fn leave_running(mut self: Box<Self>) -> String {
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.release();
         }
         // Neither removed nor dropped, which would remove it.
-        std::mem::forget(self.inner.take());
+        let container = self.inner.take().expect("only drop takes the container");
+        let end = format!("docker rm --force --volumes {}", container.id());
+        std::mem::forget(container);
+        end
     }
 }
 

@@ -140,9 +140,10 @@ impl Kafka {
         ends.collect::<Result<_>>().with_context(|| format!("read end offsets of `{topic}`"))
     }
 
-    /// Lets the broker outlive this process.
-    pub fn leave_running(self) {
-        self.backend.leave_running();
+    /// Lets the broker outlive this process. Returns the shell command that ends it.
+    #[must_use]
+    pub fn leave_running(self) -> String {
+        self.backend.leave_running()
     }
 
     fn client(&self) -> ClientConfig {

@@ -64,9 +64,10 @@ impl Postgres {
         format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// Lets the server outlive this process.
-    pub fn leave_running(self) {
-        self.backend.leave_running();
+    /// Lets the server outlive this process. Returns the shell command that ends it.
+    #[must_use]
+    pub fn leave_running(self) -> String {
+        self.backend.leave_running()
     }
 
     fn execute(&self, statement: &str) -> Result<()> {

@@ -90,11 +90,14 @@ impl Backend for Process {
         tail(&self.log)
     }
 
-    fn leave_running(mut self: Box<Self>) {
-        if let Some(child) = self.child.take() {
-            child.leave_running();
-        }
+    fn leave_running(mut self: Box<Self>) -> String {
         self.data.disable_cleanup(true);
+        let remove = format!("rm -rf {}", self.data.path().display());
+        let Some(child) = self.child.take() else { return remove };
+        // It tidies its folder up as it ends, and removing that meanwhile would fail.
+        let end = format!("kill {}; sleep 3; {remove}", child.id());
+        child.leave_running();
+        end
     }
 }
 

@@ -23,8 +23,11 @@ pub struct Registry {
 /// The path of the Confluent API.
 const API: &str = "/apis/ccompat/v7";
 
-/// Small, and started quickly: it answers a handful of requests.
-const JVM: &[&str] = &["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+/// It answers a handful of requests.
+const HEAP: &str = "-Xmx256m";
+
+/// Starts quickly. Not for the image, whose start script chooses a collector of its own.
+const JVM: &[&str] = &[HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
 impl Registry {
     /// Starts an empty registry and waits until it answers. Its log goes to `registry.log` in the
@@ -53,9 +56,10 @@ impl Registry {
         serde_json::from_str(&subjects).context("parse subjects")
     }
 
-    /// Lets the registry outlive this process.
-    pub fn leave_running(self) {
-        self.backend.leave_running();
+    /// Lets the registry outlive this process. Returns the shell command that ends it.
+    #[must_use]
+    pub fn leave_running(self) -> String {
+        self.backend.leave_running()
     }
 }
 
@@ -92,7 +96,7 @@ fn start_process(port: u16, log: PathBuf) -> Result<Process> {
 
 fn start_container(port: u16, log: PathBuf) -> Result<Container> {
     let environment = vec![
-        ("JAVA_OPTS_APPEND".to_owned(), JVM.join(" ")),
+        ("JAVA_OPTS_APPEND".to_owned(), HEAP.to_owned()),
         ("APICURIO_DATASOURCE_URL".to_owned(), database(Path::new("/tmp"))),
     ];
     let (name, tag) = ("apicurio/apicurio-registry", "3.3.3");
