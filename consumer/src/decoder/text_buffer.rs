@@ -154,8 +154,12 @@ fn chunk(window: &[u8]) -> [u8; CHUNK] {
 /// space. The loop compiles to a few vector instructions.
 #[inline]
 fn special_bytes(chunk: [u8; CHUNK]) -> u128 {
-    let is_special = |byte: u8| (byte.cast_signed() < 0x20) | (byte == b'"') | (byte == b'\\');
-    u128::from_le_bytes(chunk.map(|byte| u8::from(is_special(byte))))
+    let mut special = [0; CHUNK];
+    for (special, byte) in special.iter_mut().zip(chunk) {
+        let is_special = (byte.cast_signed() < 0x20) | (byte == b'"') | (byte == b'\\');
+        *special = u8::from(is_special);
+    }
+    u128::from_le_bytes(special)
 }
 
 #[inline]

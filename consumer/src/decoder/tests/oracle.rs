@@ -1,0 +1,155 @@
+//! What a value looks like, seen from both sides as plain JSON: from apache-avro's value, and from the
+//! Arrow array that the decoder filled.
+
+use apache_avro::types::Value;
+use arrow_array::{
+    Array,
+    cast::AsArray,
+    types::{
+        Date32Type, Decimal128Type, Float64Type, Int64Type, Time64MicrosecondType,
+        TimestampMicrosecondType, TimestampNanosecondType,
+    },
+};
+use arrow_schema::{DataType, TimeUnit as ArrowUnit};
+use ducktide_lake::table::{AvroType, TimeUnit};
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::{Pair, generator::record_and_value};
+
+/// What a column of the value's own type should hold.
+fn expected(avro_type: &AvroType, value: &Value) -> Json {
+    match (avro_type, value) {
+        (AvroType::Union(branches), Value::Union(index, value)) => {
+            let branch = &branches[usize::try_from(*index).unwrap()];
+            if avro_type.branches().len() > 1 && *branch != AvroType::Null {
+                return super::json::expected(branch, value);
+            }
+            expected(branch, value)
+        }
+        (_, Value::Null) => Json::Null,
+        (_, Value::Boolean(value)) => json!(value),
+        (_, Value::Int(value) | Value::Date(value)) => json!(value),
+        (_, Value::TimeMillis(value)) => json!(i64::from(*value) * 1_000),
+        (_, Value::Long(value) | Value::TimeMicros(value)) => json!(value),
+        (_, Value::TimestampMillis(value) | Value::LocalTimestampMillis(value)) => {
+            json!(value * 1_000)
+        }
+        (_, Value::TimestampMicros(value) | Value::LocalTimestampMicros(value)) => json!(value),
+        (_, Value::TimestampNanos(value) | Value::LocalTimestampNanos(value)) => json!(value),
+        (_, Value::Float(value)) => json!(f64::from(*value).to_bits()),
+        (_, Value::Double(value)) => json!(value.to_bits()),
+        (_, Value::Bytes(bytes) | Value::Fixed(_, bytes)) => json!(bytes),
+        (_, Value::String(text) | Value::Enum(_, text)) => json!(text),
+        (_, Value::Uuid(uuid)) => json!(uuid.as_bytes()),
+        (AvroType::Decimal { precision, scale, .. }, Value::Decimal(decimal)) => {
+            let unscaled = super::generator::unscaled(decimal);
+            if *precision > 38 {
+                return json!(super::generator::decimal_text(unscaled, *scale));
+            }
+            json!(unscaled.to_string())
+        }
+        (_, Value::Duration(duration)) => {
+            let number = |number: u32| json!(number);
+            json!({"months": number(duration.months().into()),
+                "days": number(duration.days().into()),
+                "millis": number(duration.millis().into())})
+        }
+        (AvroType::Array(items), Value::Array(values)) => {
+            values.iter().map(|value| expected(items, value)).collect()
+        }
+        (AvroType::Map(items), Value::Map(values)) => {
+            values.iter().map(|(key, value)| (key.clone(), expected(items, value))).collect()
+        }
+        (AvroType::Record(fields), Value::Record(values)) => {
+            let pairs = fields.iter().zip(values);
+            let pairs = pairs
+                .map(|(field, (_, value))| (field.name.clone(), expected(&field.avro_type, value)));
+            pairs.collect()
+        }
+        other => panic!("no such pair: {other:?}"),
+    }
+}
+
+/// What a row of an array holds.
+fn actual(array: &dyn Array, row: usize) -> Json {
+    if array.is_null(row) {
+        return Json::Null;
+    }
+    match array.data_type() {
+        DataType::Boolean => json!(array.as_boolean().value(row)),
+        DataType::Int64 => json!(array.as_primitive::<Int64Type>().value(row)),
+        DataType::Float64 => json!(array.as_primitive::<Float64Type>().value(row).to_bits()),
+        DataType::Date32 => json!(array.as_primitive::<Date32Type>().value(row)),
+        DataType::Time64(_) => json!(array.as_primitive::<Time64MicrosecondType>().value(row)),
+        DataType::Timestamp(ArrowUnit::Microsecond, _) => {
+            json!(array.as_primitive::<TimestampMicrosecondType>().value(row))
+        }
+        DataType::Timestamp(_, _) => {
+            json!(array.as_primitive::<TimestampNanosecondType>().value(row))
+        }
+        DataType::Decimal128(_, _) => {
+            json!(array.as_primitive::<Decimal128Type>().value(row).to_string())
+        }
+        DataType::FixedSizeBinary(_) => json!(array.as_fixed_size_binary().value(row)),
+        DataType::Binary => json!(array.as_binary::<i32>().value(row)),
+        DataType::Utf8 => json!(array.as_string::<i32>().value(row)),
+        DataType::List(_) => {
+            let items = array.as_list::<i32>().value(row);
+            (0..items.len()).map(|row| actual(&items, row)).collect()
+        }
+        DataType::Map(_, _) => {
+            let entries = array.as_map().value(row);
+            let (keys, values) = (entries.column(0).as_string::<i32>(), entries.column(1));
+            (0..entries.len())
+                .map(|row| (keys.value(row).to_owned(), actual(values, row)))
+                .collect()
+        }
+        DataType::Struct(fields) => {
+            let columns = fields.iter().zip(array.as_struct().columns());
+            columns.map(|(field, column)| (field.name().clone(), actual(column, row))).collect()
+        }
+        other => panic!("no column has this type: {other}"),
+    }
+}
+
+/// A row of a record column, where JSON columns are read as JSON.
+fn actual_column(avro_type: &AvroType, array: &dyn Array, row: usize) -> Json {
+    let text = actual(array, row);
+    match (avro_type.branches().len(), text) {
+        (2.., Json::String(text)) => serde_json::from_str(&text).unwrap(),
+        (_, other) => other,
+    }
+}
+
+proptest! {
+    #[test]
+    fn rows_hold_what_apache_avro_decodes((schema, values) in record_and_value()) {
+        let mut pair = Pair::new(&schema);
+        let AvroType::Record(fields) = AvroType::resolve(&pair.schema).unwrap() else {
+            panic!("the schema is a record")
+        };
+        for value in &values {
+            pair.push(&pair.encode(value.clone()));
+        }
+        let batch = pair.rows.finish_batch().unwrap();
+
+        prop_assert_eq!(batch.num_rows(), values.len());
+        for (row, value) in values.iter().enumerate() {
+            let Value::Record(values) = value else { panic!("the value is a record") };
+            for ((field, (name, value)), column) in fields.iter().zip(values).zip(batch.columns()) {
+                let expected = expected(&field.avro_type, value);
+                prop_assert_eq!(actual_column(&field.avro_type, column, row), expected, "{}", name);
+            }
+        }
+    }
+}
+
+/// Units that a test's readers would have to know by heart.
+pub(super) const fn per_second(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Millis => 1_000,
+        TimeUnit::Micros => 1_000_000,
+        TimeUnit::Nanos => 1_000_000_000,
+    }
+}
