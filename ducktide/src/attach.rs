@@ -24,14 +24,14 @@ Examples:
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct AttachArgs {
-    /// Which lake.
-    #[command(flatten)]
-    pub lake: LakeArgs,
-
     /// Attaches for writing too. Rows that are inserted by hand have no offsets; rows that are
     /// deleted or changed by hand no longer agree with the ledger.
     #[arg(long)]
     pub write: bool,
+
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArgs,
 }
 
 pub(crate) fn run(args: &AttachArgs) -> Result<(), Failure> {

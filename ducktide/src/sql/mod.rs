@@ -42,10 +42,6 @@ Exit codes: 0 done, 1 DuckDB refuses a statement (those before it have run), 2 w
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct SqlArgs {
-    /// Which lake.
-    #[command(flatten)]
-    pub lake: LakeArgs,
-
     /// The statements, separated by semicolons; without it they are read from standard input.
     #[arg(value_name = "SQL")]
     pub sql: Option<String>,
@@ -63,6 +59,10 @@ pub struct SqlArgs {
     /// that are deleted or changed by hand no longer agree with the ledger.
     #[arg(long)]
     pub write: bool,
+
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArgs,
 }
 
 pub(crate) fn run(args: SqlArgs) -> Result<(), Failure> {

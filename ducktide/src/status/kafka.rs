@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use ducktide_consumer::{ClusterView, Identity, KafkaArgs};
+use ducktide_consumer::{ClusterView, Identity, KafkaArgs, Watermarks};
 use jiff::Timestamp;
 
 /// A record that has waited for as long as this, while its partition saw no commit, waits for
@@ -39,6 +39,12 @@ pub(super) struct Ends {
 #[derive(Clone, Debug)]
 pub(super) struct Unreachable(pub(super) String);
 
+impl<E: std::error::Error> From<E> for Unreachable {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
 /// Asks on another thread and leaves it alone when the time is over: the client's own calls wait
 /// for longer than a person does, and end by themselves.
 pub(super) fn ask(
@@ -66,29 +72,25 @@ pub(super) fn ask(
 }
 
 fn describe(kafka: &KafkaArgs, topics: BTreeSet<String>) -> Result<Cluster, Unreachable> {
-    let failed = |error: &dyn std::fmt::Display| Unreachable(error.to_string());
-    let view = ClusterView::new(&kafka.client_config()).map_err(|error| failed(&error))?;
-    let since =
-        Timestamp::now().as_millisecond() - i64::try_from(STALLED_AFTER.as_millis()).unwrap_or(0);
-    let mut cluster = Cluster::new();
-    for name in topics {
-        let partitions = view.partitions(&name).map_err(|error| failed(&error))?;
-        let mut topic = Topic::default();
-        let waited: BTreeMap<i32, i64> = if partitions.is_empty() {
-            BTreeMap::new()
-        } else {
-            topic.identity = view.identity(&name);
-            view.offsets_at(&name, &partitions, since)
-                .map_err(|error| failed(&error))?
-                .into_iter()
-                .collect()
-        };
-        for partition in partitions {
-            let marks = view.watermarks(&name, partition).map_err(|error| failed(&error))?;
-            let waited = waited.get(&partition).copied().unwrap_or(marks.low);
-            topic.partitions.insert(partition, Ends { low: marks.low, high: marks.high, waited });
-        }
-        cluster.insert(name, topic);
+    let view = ClusterView::new(&kafka.client_config())?;
+    topics.into_iter().map(|name| Ok((name.clone(), topic(&view, &name)?))).collect()
+}
+
+fn topic(view: &ClusterView, name: &str) -> Result<Topic, Unreachable> {
+    let partitions = view.partitions(name)?;
+    if partitions.is_empty() {
+        return Ok(Topic::default());
     }
-    Ok(cluster)
+    let since = Timestamp::now() - STALLED_AFTER;
+    let waited: BTreeMap<_, _> =
+        view.offsets_at(name, &partitions, since.as_millisecond())?.into_iter().collect();
+    let ends = |partition| {
+        let Watermarks { low, high } = view.watermarks(name, partition)?;
+        let waited = waited.get(&partition).copied().unwrap_or(low);
+        Ok((partition, Ends { low, high, waited }))
+    };
+    Ok(Topic {
+        partitions: partitions.into_iter().map(ends).collect::<Result<_, Unreachable>>()?,
+        identity: view.identity(name),
+    })
 }

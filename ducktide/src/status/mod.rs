@@ -16,7 +16,7 @@ use ducktide_lake::{Access, DuckLake, LakeError, Overview, PartitionProgress, So
 use jiff::Timestamp;
 
 use crate::failure::Failure;
-use crate::units::parse_duration;
+use crate::units::{self, parse_duration};
 use kafka::{Cluster, Unreachable};
 use report::Report;
 
@@ -61,13 +61,6 @@ cannot be reached; 4 the lake cannot be used.";
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct StatusArgs {
-    /// Which lake.
-    #[command(flatten)]
-    pub lake: LakeArgs,
-    /// Where Kafka is.
-    #[command(flatten)]
-    pub kafka: KafkaArgs,
-
     /// How long to wait for Kafka, seconds.
     #[arg(long, value_name = "SECONDS", default_value = KAFKA_TIMEOUT, value_parser = parse_duration)]
     pub kafka_timeout: Duration,
@@ -81,6 +74,13 @@ pub struct StatusArgs {
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = parse_duration)]
     pub watch: Option<Duration>,
+
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArgs,
+    /// Where Kafka is.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
 }
 
 /// What lake and Kafka said.
@@ -103,12 +103,10 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
         thread::sleep(interval);
         match look(&mut lake, args) {
             Ok(reading) => print(&reading, &config, args, &mut out)?,
+            // An outage, or DuckDB broke: said, and looked at again.
             Err(error) => {
-                // An outage: the next look opens the lake anew.
                 Failure::Lake(error).print();
-                if let Ok(reopened) = DuckLake::open(&config, Access::Read) {
-                    lake = reopened;
-                }
+                lake = DuckLake::open(&config, Access::Read).unwrap_or(lake);
             }
         }
     }
@@ -139,17 +137,12 @@ fn print(
     out: &mut io::StdoutLock<'_>,
 ) -> Result<(), Failure> {
     let report = Report::new(reading, &config.catalog, &args.kafka.bootstrap_servers)?;
+    let header = |interval| watch_header(out.is_terminal(), interval, reading.at);
     let text = match (args.json, args.watch) {
         (true, Some(_)) => report.to_json_line(),
         (true, None) => report.to_json(),
         (false, None) => text::render(&report),
-        (false, Some(interval)) => {
-            format!(
-                "{}{}\n",
-                watch_header(out.is_terminal(), interval, reading.at),
-                text::render(&report)
-            )
-        }
+        (false, Some(interval)) => header(interval) + &text::render(&report) + "\n",
     };
     out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
@@ -159,5 +152,5 @@ fn watch_header(is_terminal: bool, interval: Duration, at: Timestamp) -> String 
     // Clears the screen and goes to its first line.
     let clear = if is_terminal { "\x1b[2J\x1b[H" } else { "" };
     let at = at.strftime("%Y-%m-%d %H:%M:%S UTC");
-    format!("{clear}{at}, every {}; Ctrl-C ends\n\n", crate::units::duration(interval))
+    format!("{clear}{at}, every {}; Ctrl-C ends\n\n", units::duration(interval))
 }

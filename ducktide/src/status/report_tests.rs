@@ -151,7 +151,7 @@ fn without_kafka_the_lakes_part_is_shown() {
     let expected = "\
 catalog    postgres://me:***@db/lake
 data path  /lake/files/
-snapshots  1,042, the newest is 1041 of 1.2s ago
+snapshots  1,042, newest 1041 committed 1.2s ago
 
 table             rows  files     bytes
 ───────────  ─────────  ─────  ────────

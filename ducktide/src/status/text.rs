@@ -26,7 +26,7 @@ fn lake(report: &Report) -> String {
     let lake = &report.lake;
     let newest = &lake.newest_snapshot;
     format!(
-        "catalog    {}\ndata path  {}\nsnapshots  {}, the newest is {} of {} ago\n",
+        "catalog    {}\ndata path  {}\nsnapshots  {}, newest {} committed {} ago\n",
         lake.catalog,
         lake.data_path,
         units::number(lake.snapshots),
