@@ -43,7 +43,18 @@ enum State {
     /// Not fetched: the lake has not said yet where to start.
     Held,
     /// Fetched; everything before `next` was passed.
-    Reading { generation: Generation, next: i64, jump: Option<i64>, gaps: Gaps },
+    Reading(Reading),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    generation: Generation,
+    next: i64,
+    /// The offset further on that was seen instead of `next`, and not believed.
+    jump: Option<i64>,
+    /// Whether Kafka refused `next` as out of range, and nothing has come since.
+    refused: bool,
+    gaps: Gaps,
 }
 
 /// The gaps that were confirmed.
@@ -87,7 +98,7 @@ impl Assignment {
     pub(crate) fn hold(&mut self, partitions: &[TopicPartition]) -> Vec<TopicPartition> {
         let mut fetched = Vec::new();
         for partition in partitions {
-            if let Some(state @ State::Reading { .. }) = self.partitions.get_mut(partition) {
+            if let Some(state @ State::Reading(_)) = self.partitions.get_mut(partition) {
                 *state = State::Held;
                 fetched.push(partition.clone());
             }
@@ -103,7 +114,8 @@ impl Assignment {
         next: i64,
     ) -> bool {
         let Some(state @ State::Held) = self.partitions.get_mut(partition) else { return false };
-        *state = State::Reading { generation, next, jump: None, gaps: Gaps::default() };
+        let gaps = Gaps::default();
+        *state = State::Reading(Reading { generation, next, jump: None, refused: false, gaps });
         true
     }
 
@@ -123,24 +135,53 @@ impl Assignment {
     /// | reading, next is n | f > n, seen last time too, or usual | pass: a gap in the log |
     /// | reading, next is n | f > n | fetch again from n |
     pub(crate) fn judge(&mut self, partition: &TopicPartition, first: i64, end: i64) -> Verdict {
-        let Some(State::Reading { generation, next, jump, gaps }) =
-            self.partitions.get_mut(partition)
-        else {
+        let Some(State::Reading(reading)) = self.partitions.get_mut(partition) else {
             return Verdict::Drop;
         };
-        let gap = first - *next;
-        if gap > 0 && !gaps.is_usual(gap) {
-            if *jump != Some(first) {
-                *jump = Some(first);
-                return Verdict::FetchAgain(*next);
+        let gap = first - reading.next;
+        if gap > 0 && !reading.gaps.is_usual(gap) {
+            if reading.jump != Some(first) {
+                reading.jump = Some(first);
+                return Verdict::FetchAgain(reading.next);
             }
-            gaps.confirm(gap);
+            reading.gaps.confirm(gap);
         }
-        *jump = None;
-        let follows = *next;
-        *next = end.max(follows);
-        Verdict::Pass { generation: *generation, follows }
+        (reading.jump, reading.refused) = (None, false);
+        let follows = reading.next;
+        reading.next = end.max(follows);
+        Verdict::Pass { generation: reading.generation, follows }
     }
+
+    /// Judges Kafka's answer that a partition cannot be read where it is.
+    ///
+    /// The first time it is fetched again: at a partition's end librdkafka's position is one too far
+    /// (its batch call counts the end itself as a record), and whenever a rebalance pauses the
+    /// partition there, that is what it asks Kafka for (seen with 2.12.1,
+    /// `rd_kafka_q_serve_rkmessages`). The second time it is true, and the partition is held.
+    pub(crate) fn refused(&mut self, partition: &TopicPartition) -> Refusal {
+        match self.partitions.get_mut(partition) {
+            Some(State::Reading(reading)) if !reading.refused => {
+                reading.refused = true;
+                Refusal::FetchAgain(reading.next)
+            }
+            Some(state @ State::Reading(_)) => {
+                *state = State::Held;
+                Refusal::OutOfRange
+            }
+            Some(State::Held) | None => Refusal::Ignore,
+        }
+    }
+}
+
+/// What to do when Kafka says that an offset is out of range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Fetch again from this offset, which may be another than was asked for.
+    FetchAgain(i64),
+    /// Kafka does not have the offset.
+    OutOfRange,
+    /// It is about an earlier reading.
+    Ignore,
 }
 
 #[cfg(test)]
@@ -236,6 +277,17 @@ mod tests {
 
         assert_eq!(fetched_again, CONFIRMATIONS);
         assert_eq!(assignment.judge(&partition, next + 50, next + 51), Verdict::FetchAgain(next));
+    }
+
+    #[test]
+    fn an_offset_is_out_of_range_when_kafka_says_so_twice_in_a_row() {
+        let (mut assignment, partition) = started(100);
+        assert_eq!(assignment.refused(&partition), Refusal::FetchAgain(100));
+        assert_eq!(assignment.judge(&partition, 100, 120), pass(100));
+
+        assert_eq!(assignment.refused(&partition), Refusal::FetchAgain(120));
+        assert_eq!(assignment.refused(&partition), Refusal::OutOfRange);
+        assert_eq!(assignment.refused(&partition), Refusal::Ignore);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use crate::catalog::lock::CommitLock;
-use crate::catalog::{self, PartitionProgress, sqlite};
+use crate::catalog::{self, Installation, PartitionProgress, sqlite};
 use crate::commit::{Commit, CommitMessage, CommitOutcome};
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::duckdb_error;
@@ -50,6 +50,9 @@ impl DuckLake {
                 ))
                 .because(error)
             })?;
+        }
+        let mut installation = Installation::begin(&config)?;
+        if let CatalogLocation::Sqlite(path) = &config.catalog {
             if config.data_path.is_none() && !path.exists() {
                 config.data_path = Some(default_data_path(path));
             }
@@ -62,7 +65,7 @@ impl DuckLake {
         // Our own tables are made by other means than DuckDB, which must not have a SQLite file
         // attached meanwhile.
         drop(session);
-        Ok(Setup { lake_is_new, tables_are_new: catalog::install(&config)? })
+        Ok(Setup { lake_is_new, tables_are_new: installation.install()? })
     }
 
     /// Attaches a lake that `init` made.

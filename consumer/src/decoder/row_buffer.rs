@@ -172,7 +172,8 @@ impl RowBuffer {
         self.datum_bytes = 0;
         let dates = self.event_dates();
         let sizes = self.columns.iter().map(|column| match column {
-            ColumnBuilder::Bytes(bytes) => (column.len(), bytes.data.len()),
+            // With a margin: the next batch is a little larger as often as not.
+            ColumnBuilder::Bytes(bytes) => (column.len(), bytes.data.len() / 8 * 9),
             _ => (column.len(), 0),
         });
         let sizes = sizes.collect::<Vec<_>>();

@@ -100,8 +100,7 @@ impl TextBuffer {
         let mut room = &mut self.bytes[self.len..];
         while left > 0 {
             let chunk = chunk(source);
-            let special = special_bytes(chunk);
-            if special != 0 && special & first_bytes(left) != 0 {
+            if has_special(chunk, left) {
                 return false;
             }
             let (target, behind) = room.split_first_chunk_mut().expect("room was reserved");
@@ -148,24 +147,31 @@ fn chunk(window: &[u8]) -> [u8; CHUNK] {
     })
 }
 
-/// Sets a bit in the byte of each control character, quote, backslash, and byte that is not ASCII.
+/// Whether one of the first `count` bytes is a control character, a quote, a backslash or not ASCII.
 ///
 /// Seen as signed numbers, control characters and the bytes of other alphabets are both below the
-/// space. The loop compiles to a few vector instructions.
+/// space. Bytes that do not count are made harmless rather than skipped: both loops then compile to
+/// a few vector instructions.
 #[inline]
-fn special_bytes(chunk: [u8; CHUNK]) -> u128 {
-    let mut special = [0; CHUNK];
-    for (special, byte) in special.iter_mut().zip(chunk) {
-        let is_special = (byte.cast_signed() < 0x20) | (byte == b'"') | (byte == b'\\');
-        *special = u8::from(is_special);
+fn has_special(mut chunk: [u8; CHUNK], count: usize) -> bool {
+    const HARMLESS: u8 = b'a';
+    let keep: &[u8; CHUNK] =
+        KEEP[CHUNK - count.min(CHUNK)..].first_chunk().expect("KEEP is two chunks long");
+    for (byte, keep) in chunk.iter_mut().zip(keep) {
+        *byte = ((*byte ^ HARMLESS) & keep) ^ HARMLESS;
     }
-    u128::from_le_bytes(special)
+    chunk.iter().fold(false, |any, &byte| {
+        any | (byte.cast_signed() < 0x20) | (byte == b'"') | (byte == b'\\')
+    })
 }
 
-#[inline]
-fn first_bytes(count: usize) -> u128 {
-    if count >= CHUNK { u128::MAX } else { (1 << (8 * count)) - 1 }
-}
+/// A chunk of ones and one of zeros: any number of ones in front is a window of it.
+const KEEP: [u8; 2 * CHUNK] = {
+    let mut keep = [0; 2 * CHUNK];
+    let (ones, _) = keep.split_at_mut(CHUNK);
+    ones.copy_from_slice(&[u8::MAX; CHUNK]);
+    keep
+};
 
 #[cfg(test)]
 mod tests {
@@ -209,9 +215,8 @@ mod tests {
             let mut chunk = [b'a'; CHUNK];
             chunk[place] = byte;
             let special = byte < 0x20 || byte >= 0x80 || matches!(byte, b'"' | b'\\');
-            let found = special_bytes(chunk);
-            assert_eq!(found & first_bytes(CHUNK) != 0, special, "{byte} at {place}");
-            assert_eq!(found & first_bytes(place), 0, "{byte} at {place} does not count");
+            assert_eq!(has_special(chunk, CHUNK), special, "{byte} at {place}");
+            assert!(!has_special(chunk, place), "{byte} at {place} does not count");
         }
     }
 }

@@ -285,7 +285,9 @@ impl Record {
     /// Whether this is the record after the other one, without looking at names.
     pub(crate) fn follows(&self, other: &Self) -> bool {
         let (this, other) = (self.raw(), other.raw());
-        this.offset == other.offset + 1 && this.rkt == other.rkt && this.partition == other.partition
+        this.offset == other.offset + 1
+            && this.rkt == other.rkt
+            && this.partition == other.partition
     }
 
     pub(crate) fn topic_partition(&self) -> TopicPartition {
@@ -470,5 +472,7 @@ unsafe extern "C" fn on_log(
     let (facility, text) = unsafe {
         (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(text).to_string_lossy())
     };
+    // Mirrored offsets are for dashboards; a rebalance that refuses some is no warning.
+    let level = if facility == "COMMITFAIL" { 7 } else { level };
     telemetry::log_librdkafka(level, &facility, &text);
 }

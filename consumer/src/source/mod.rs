@@ -17,7 +17,7 @@ use ducktide_lake::position::Partition;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
-use crate::assignment::{Assignment, Generation, Verdict};
+use crate::assignment::{Assignment, Generation, Refusal, Verdict};
 use crate::event::{Event, Events};
 use crate::in_flight::InFlight;
 use ffi::{KeepAlive, NativeConsumer, Polled, RebalanceListener};
@@ -114,8 +114,8 @@ pub(crate) enum SourceEvent {
     Assigned(Vec<TopicPartition>),
     /// These go as soon as `done` is sent to, or dropped.
     Revoking { partitions: Vec<TopicPartition>, lost: bool, done: mpsc::SyncSender<()> },
-    /// The partition cannot be read from the offset that the lake has.
-    OutOfRange(TopicPartition),
+    /// The partition cannot be read where it stands, says the client.
+    OutOfRange(TopicPartition, String),
     /// The client is unusable.
     Fatal(String),
     /// The group was left.
@@ -268,7 +268,11 @@ impl Poller {
             let begin = |(partition, generation, start): &&(TopicPartition, Generation, i64)| {
                 assignment.start(partition, *generation, *start)
             };
-            starts.iter().filter(begin).map(|(partition, _, start)| (partition.clone(), *start)).collect()
+            starts
+                .iter()
+                .filter(begin)
+                .map(|(partition, _, start)| (partition.clone(), *start))
+                .collect()
         };
         self.fetch(&ours);
     }
@@ -276,14 +280,15 @@ impl Poller {
     fn fetch(&self, starts: &[(TopicPartition, i64)]) {
         self.consumer.fetch(starts);
         if self.paused {
-            let partitions: Vec<_> = starts.iter().map(|(partition, _)| partition.clone()).collect();
+            let partitions: Vec<_> =
+                starts.iter().map(|(partition, _)| partition.clone()).collect();
             self.consumer.pause(&partitions);
         }
     }
 
     /// Fetches a partition again from where its records should have gone on.
     fn fetch_again(&self, partition: TopicPartition, from: i64) {
-        tracing::debug!(%partition, from, "offsets jump, fetching again to be sure");
+        tracing::debug!(%partition, from, "fetching again to be sure");
         self.consumer.stop_fetching(std::slice::from_ref(&partition));
         self.fetch(&[(partition, from)]);
     }
@@ -304,7 +309,7 @@ impl Poller {
                     self.queue_end(partition, offset);
                 }
                 Polled::Fatal(text) => self.events.send(Event::Source(SourceEvent::Fatal(text))),
-                Polled::Error(partition, code, text) => self.note_error(partition, code, &text),
+                Polled::Error(partition, code, text) => self.note_error(partition, code, text),
             }
         }
         self.queue_run(run);
@@ -348,18 +353,26 @@ impl Poller {
         }
     }
 
-    fn note_error(&self, partition: Option<TopicPartition>, code: RDKafkaErrorCode, text: &str) {
+    fn note_error(&self, partition: Option<TopicPartition>, code: RDKafkaErrorCode, text: String) {
+        use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
         match (partition, code) {
-            (
-                Some(partition),
-                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
-            ) => {
-                self.events.send(Event::Source(SourceEvent::OutOfRange(partition)));
-            }
+            (Some(partition), AutoOffsetReset | OffsetOutOfRange) => self.refused(partition, text),
             (partition, code) => {
                 let partition = partition.map(|partition| partition.to_string());
                 tracing::warn!(partition, %code, error = text, "Kafka reported an error");
             }
+        }
+    }
+
+    fn refused(&self, partition: TopicPartition, text: String) {
+        let refusal = lock(&self.assignment).refused(&partition);
+        match refusal {
+            Refusal::FetchAgain(from) => self.fetch_again(partition, from),
+            Refusal::OutOfRange => {
+                self.consumer.stop_fetching(std::slice::from_ref(&partition));
+                self.events.send(Event::Source(SourceEvent::OutOfRange(partition, text)));
+            }
+            Refusal::Ignore => {}
         }
     }
 

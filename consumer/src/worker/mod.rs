@@ -355,7 +355,8 @@ impl Worker {
                 tracing::info!(partitions = join(&partitions), lost, "revoked");
                 self.revoke(partitions, lost, done);
             }
-            SourceEvent::OutOfRange(partition) => {
+            SourceEvent::OutOfRange(partition, error) => {
+                tracing::debug!(%partition, error, "cannot read on, asking Kafka for its offsets");
                 self.partitions.stop(&partition);
                 self.parts.surveyor.find_range(partition);
             }

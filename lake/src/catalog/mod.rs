@@ -11,12 +11,15 @@
 //! Names and columns must stay stable; `layout_version` says which layout a lake has.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 pub(crate) mod lock;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
+use self::lock::LockFile;
 use crate::commit::CommitMessage;
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::error::{LakeError, Result};
@@ -32,16 +35,46 @@ const OLDEST_COMPATIBLE_LAYOUT: u32 = 1;
 pub(crate) const TRIGGER_VERSION: u32 = 1;
 const OLDEST_COMPATIBLE_TRIGGERS: u32 = 1;
 
+/// Making a lake takes a second or two.
+const INSTALLATION_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The triggers, without which nothing may be written (invariant I7).
 pub(crate) const TRIGGERS: [&str; 4] =
     ["ducktide_once", "ducktide_snapshot", "ducktide_unpack", "ducktide_advance"];
 
-/// Makes our tables and triggers in a DuckLake catalog, unless they are there. No DuckDB of this
-/// process may have the catalog attached meanwhile. Returns whether it made them.
-pub(crate) fn install(config: &LakeConfig) -> Result<bool> {
-    match &config.catalog {
-        CatalogLocation::Sqlite(path) => sqlite::install(path),
-        CatalogLocation::Postgres(url) => postgres::install(url, &config.metadata_schema),
+/// The right to make a lake, which one program has at a time.
+pub(crate) enum Installation {
+    Sqlite { path: PathBuf, _lock: LockFile },
+    Postgres(postgres::Installer),
+}
+
+impl Installation {
+    /// Waits for its turn.
+    pub(crate) fn begin(config: &LakeConfig) -> Result<Self> {
+        match &config.catalog {
+            CatalogLocation::Postgres(url) => {
+                postgres::Installer::lock(url, &config.metadata_schema).map(Self::Postgres)
+            }
+            CatalogLocation::Sqlite(path) => {
+                let mut lock = LockFile::beside(path, "init");
+                if lock.lock(INSTALLATION_TIMEOUT)? {
+                    return Ok(Self::Sqlite { path: path.clone(), _lock: lock });
+                }
+                Err(LakeError::unavailable(format!(
+                    "another program is making the lake: catalog=`{}`",
+                    config.catalog
+                )))
+            }
+        }
+    }
+
+    /// Makes our tables and triggers in a DuckLake catalog, unless they are there. No DuckDB of this
+    /// process may have the catalog attached meanwhile. Returns whether it made them.
+    pub(crate) fn install(&mut self) -> Result<bool> {
+        match self {
+            Self::Sqlite { path, .. } => sqlite::install(path),
+            Self::Postgres(installer) => installer.install(),
+        }
     }
 }
 

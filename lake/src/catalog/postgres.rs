@@ -18,33 +18,47 @@ const SCHEMA: &str = include_str!("postgres.sql");
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(crate) fn install(url: &str, schema: &str) -> Result<bool> {
-    let mut client = connect(url)?;
-    let failed = |error| failed("create the Ducktide tables", error);
-    let mut transaction = client.transaction().map_err(failed)?;
-    // Two programs that set up one lake at the same time take turns.
-    transaction
-        .batch_execute(&format!("SELECT pg_advisory_xact_lock({})", lock_key("install", schema)))
-        .map_err(failed)?;
-    let installed: bool = transaction
-        .query_one(
-            "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'ducktide_meta')",
-            &[&schema],
-        )
-        .map_err(failed)?
-        .get(0);
-    if installed {
-        return Ok(false);
+/// Held while a lake is made: of two programs that make one at the same time, the second finds it
+/// made. (PostgreSQL's own `CREATE SCHEMA IF NOT EXISTS` fails in that race.)
+pub(crate) struct Installer {
+    client: Client,
+    schema: String,
+}
+
+impl Installer {
+    /// Waits for its turn; the lock goes with the connection.
+    pub(crate) fn lock(url: &str, schema: &str) -> Result<Self> {
+        let mut client = connect(url)?;
+        client
+            .batch_execute(&format!("SELECT pg_advisory_lock({})", lock_key("install", schema)))
+            .map_err(|error| failed("take the installation lock", error))?;
+        Ok(Self { client, schema: schema.to_owned() })
     }
-    transaction
-        .batch_execute(&format!(
-            "{}; INSERT INTO {schema}.ducktide_meta(key, value) VALUES {}",
-            SCHEMA.replace("@S@", schema),
-            meta_rows()
-        ))
-        .and_then(|()| transaction.commit())
-        .map(|()| true)
-        .map_err(failed)
+
+    pub(crate) fn install(&mut self) -> Result<bool> {
+        let Self { client, schema } = self;
+        let failed = |error| failed("create the Ducktide tables", error);
+        let mut transaction = client.transaction().map_err(failed)?;
+        let installed: bool = transaction
+            .query_one(
+                "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'ducktide_meta')",
+                &[schema],
+            )
+            .map_err(failed)?
+            .get(0);
+        if installed {
+            return Ok(false);
+        }
+        transaction
+            .batch_execute(&format!(
+                "{}; INSERT INTO {schema}.ducktide_meta(key, value) VALUES {}",
+                SCHEMA.replace("@S@", schema),
+                meta_rows()
+            ))
+            .and_then(|()| transaction.commit())
+            .map(|()| true)
+            .map_err(failed)
+    }
 }
 
 /// The key of an advisory lock of this lake: two lakes may share one database.
