@@ -15,6 +15,9 @@ pub(super) const MICROS_PER_DAY: i64 = SECONDS_PER_DAY * 1_000_000;
 const DAYS: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;
 const MICROS: std::ops::Range<i64> = -719_162 * MICROS_PER_DAY..2_932_897 * MICROS_PER_DAY;
 
+const NANOS_PER_DAY: i64 = MICROS_PER_DAY * 1_000;
+const NANOS: std::ops::Range<i64> = -106_751 * NANOS_PER_DAY..106_751 * NANOS_PER_DAY;
+
 /// A day within the years 1 to 9999.
 pub(super) fn day(days: i32) -> Result<i32, Problem> {
     if DAYS.contains(&i64::from(days)) { Ok(days) } else { Err(Problem::TimeOutOfRange) }
@@ -36,9 +39,12 @@ pub(super) fn timestamp_micros(value: i64, unit: TimeUnit) -> Result<i64, Proble
     micros.filter(|micros| MICROS.contains(micros)).ok_or(Problem::TimeOutOfRange)
 }
 
-/// Nanoseconds since 1970-01-01; the extremes of the type mean infinity to DuckDB.
+/// Nanoseconds since 1970-01-01, on days that lie wholly within 64 bits: 1677-09-22 to 2262-04-10.
+///
+/// DuckLake refuses to register a file whose statistics hold a moment of the first day, as that day's
+/// beginning is out of range; the last numbers mean infinity.
 pub(super) fn timestamp_nanos(nanos: i64) -> Result<i64, Problem> {
-    if nanos > -i64::MAX && nanos < i64::MAX { Ok(nanos) } else { Err(Problem::TimeOutOfRange) }
+    if NANOS.contains(&nanos) { Ok(nanos) } else { Err(Problem::TimeOutOfRange) }
 }
 
 /// Writes `YYYY-MM-DD`.
@@ -153,6 +159,13 @@ mod tests {
             assert_eq!(timestamp_micros(micros, TimeUnit::Micros).is_ok(), fits);
         }
         assert!(timestamp_micros(i64::MAX, TimeUnit::Millis).is_err());
+        assert_eq!(
+            (date_text(-106_751), date_text(106_750)),
+            ("1677-09-22".into(), "2262-04-10".into())
+        );
+        for (nanos, fits) in [(NANOS.start, true), (NANOS.start - 1, false), (NANOS.end, false)] {
+            assert_eq!(timestamp_nanos(nanos).is_ok(), fits);
+        }
         assert!(time_of_day(MICROS_PER_DAY).is_err());
     }
 }
