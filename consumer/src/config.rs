@@ -254,7 +254,7 @@ impl TryFrom<Args> for Config {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             lake: args.lake.resolve()?,
-            pipeline: args.table.pipeline.unwrap_or_else(|| table.to_string()),
+            pipeline: args.table.pipeline.unwrap_or_else(|| table.table.clone()),
             table,
             partition_by: args.table.partition_by,
             statistics: args.table.statistics,
