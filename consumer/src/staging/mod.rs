@@ -7,8 +7,9 @@
 
 mod by_date;
 mod error;
+mod layout;
 mod open_file;
-mod properties;
+mod row_group;
 
 use std::{
     collections::BTreeMap,
@@ -22,11 +23,11 @@ use ducktide_lake::{
     StagedFile,
     table::{EVENT_DATE, TableName},
 };
-use parquet::file::properties::WriterProperties;
 
 pub use error::StagingError;
 
 use by_date::{Dates, split};
+use layout::Layout;
 use open_file::OpenFile;
 
 use crate::decoder::date_text;
@@ -51,8 +52,7 @@ pub struct StagingWriter {
     table: TableName,
     /// The table's folder.
     folder: PathBuf,
-    schema: SchemaRef,
-    properties: WriterProperties,
+    layout: Layout,
     /// The index of the `event_date` column, if there is one.
     date_column: Option<usize>,
     open: BTreeMap<Folder, OpenFile>,
@@ -81,10 +81,9 @@ impl StagingWriter {
             "the lake needs absolute paths folder=`{}`",
             folder.display()
         );
-        let properties = properties::of(&schema, hints)?;
         let date_column = schema.index_of(EVENT_DATE).ok();
-        let folder = folder.to_owned();
-        Ok(Self { table, folder, schema, properties, date_column, open: BTreeMap::new() })
+        let (folder, layout) = (folder.to_owned(), Layout::new(schema, hints)?);
+        Ok(Self { table, folder, layout, date_column, open: BTreeMap::new() })
     }
 
     /// Adds the rows of a batch. Batches of one date, nearly all, are written as they are; others
@@ -113,7 +112,7 @@ impl StagingWriter {
     fn write_to(&mut self, folder: Folder, batch: &RecordBatch) -> Result<(), StagingError> {
         if !self.open.contains_key(&folder) {
             let path = self.folder_path(folder);
-            let file = OpenFile::create(&path, self.schema.clone(), self.properties.clone())?;
+            let file = OpenFile::create(&path, &self.layout)?;
             self.open.insert(folder, file);
         }
         self.open.get_mut(&folder).expect("the file was opened above").write(batch)

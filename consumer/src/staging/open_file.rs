@@ -1,57 +1,66 @@
 //! One Parquet file that is being written.
 
 use std::{
+    fmt,
     fs::{self, File},
     path::{Path, PathBuf},
 };
 
 use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
 use ducktide_lake::{StagedFile, table::TableName};
 use parquet::{
-    arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
-    errors::ParquetError,
-    file::properties::WriterProperties,
+    arrow::arrow_writer::ArrowRowGroupWriterFactory, errors::ParquetError,
+    file::writer::SerializedFileWriter,
 };
 use uuid::Uuid;
 
-use super::StagingError;
+use super::{StagingError, layout::Layout, row_group::RowGroup};
 
 /// A file with at least one row, once [`Self::write`] was called.
-#[derive(Debug)]
 pub(super) struct OpenFile {
     path: PathBuf,
-    writer: ArrowWriter<File>,
+    file: SerializedFileWriter<File>,
+    factory: ArrowRowGroupWriterFactory,
+    row_group: Option<RowGroup>,
     rows: u64,
 }
 
 impl OpenFile {
     /// Creates `ducktide-<uuid>.parquet` in a folder, and the folder where it is missing.
-    pub(super) fn create(
-        folder: &Path,
-        schema: SchemaRef,
-        properties: WriterProperties,
-    ) -> Result<Self, StagingError> {
+    pub(super) fn create(folder: &Path, layout: &Layout) -> Result<Self, StagingError> {
         fs::create_dir_all(folder).map_err(|error| create_error(folder, error))?;
         let path = folder.join(format!("ducktide-{}.parquet", Uuid::now_v7()));
         let file = File::create_new(&path).map_err(|error| create_error(&path, error))?;
-        // Arrow's own copy of the schema would be of no use to DuckDB.
-        let options = ArrowWriterOptions::new().with_properties(properties);
-        let options = options.with_skip_arrow_metadata(true);
-        match ArrowWriter::try_new_with_options(file, schema, options) {
-            Ok(writer) => Ok(Self { path, writer, rows: 0 }),
-            Err(source) => Err(StagingError::Write { path, source }),
+        match SerializedFileWriter::new(file, layout.root.clone(), layout.properties.clone()) {
+            Ok(file) => {
+                let factory = ArrowRowGroupWriterFactory::new(&file, layout.schema.clone());
+                Ok(Self { path, file, factory, row_group: None, rows: 0 })
+            }
+            Err(source) => Err(write_error(&path, source)),
         }
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), StagingError> {
-        self.writer.write(batch).map_err(|source| write_error(&self.path, source))?;
+        self.write_row_group(batch).map_err(|source| write_error(&self.path, source))?;
         self.rows += u64::try_from(batch.num_rows()).expect("rows of a batch fit in 64 bits");
         Ok(())
     }
 
+    fn write_row_group(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
+        let mut row_group = match self.row_group.take() {
+            Some(row_group) => row_group,
+            None => RowGroup::new(&self.factory, self.file.flushed_row_groups().len())?,
+        };
+        row_group.write(batch)?;
+        if row_group.is_full() {
+            return row_group.close(&mut self.file);
+        }
+        self.row_group = Some(row_group);
+        Ok(())
+    }
+
     pub(super) fn memory(&self) -> usize {
-        self.writer.memory_size()
+        self.row_group.as_ref().map_or(0, RowGroup::memory)
     }
 
     pub(super) fn rows(&self) -> u64 {
@@ -59,22 +68,36 @@ impl OpenFile {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        let bytes = self.writer.bytes_written() + self.writer.in_progress_size();
+        let encoded = self.row_group.as_ref().map_or(0, RowGroup::encoded_bytes);
+        let bytes = self.file.bytes_written() + encoded;
         u64::try_from(bytes).expect("a file's size fits in 64 bits")
     }
 
     pub(super) fn close(mut self, table: &TableName) -> Result<StagedFile, StagingError> {
-        self.writer.finish().map_err(|source| write_error(&self.path, source))?;
+        self.write_footer().map_err(|source| write_error(&self.path, source))?;
         let bytes = self.bytes();
         Ok(StagedFile { path: self.path, table: table.clone(), rows: self.rows, bytes })
     }
 
+    fn write_footer(&mut self) -> Result<(), ParquetError> {
+        if let Some(row_group) = self.row_group.take() {
+            row_group.close(&mut self.file)?;
+        }
+        self.file.finish().map(drop)
+    }
+
     pub(super) fn abandon(self) {
-        drop(self.writer);
+        drop(self.file);
         if let Err(error) = fs::remove_file(&self.path) {
             let path = self.path.display();
             tracing::warn!(%path, %error, "staged file could not be removed; it is an orphan now");
         }
+    }
+}
+
+impl fmt::Debug for OpenFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 

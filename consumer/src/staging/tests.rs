@@ -60,7 +60,11 @@ impl Stage {
     }
 
     fn push(&mut self, at_ms: Option<i64>, note: &str) {
-        self.decoder.decode(&datum(at_ms, note), &mut self.rows).unwrap();
+        self.push_datum(&datum(at_ms, note, 1.5));
+    }
+
+    fn push_datum(&mut self, datum: &[u8]) {
+        self.decoder.decode(datum, &mut self.rows).unwrap();
         let offset = i64::try_from(self.rows.rows()).unwrap();
         self.rows.push_kafka("topic", 1, offset, DAY_MS);
     }
@@ -75,7 +79,7 @@ impl Stage {
     }
 }
 
-fn datum(at_ms: Option<i64>, note: &str) -> Vec<u8> {
+fn datum(at_ms: Option<i64>, note: &str, x: f64) -> Vec<u8> {
     let mut out = vec![2];
     text(&mut out, "67e55044-10b1-426f-9247-bb680e5fe0c8");
     out.push(2);
@@ -91,7 +95,7 @@ fn datum(at_ms: Option<i64>, note: &str) -> Vec<u8> {
     text(&mut out, note);
     out.extend([4, 0x04, 0xd2]);
     out.extend([2, 2, b'k', 4, 2, 4, 0, 0]);
-    out.extend(1.5_f64.to_le_bytes());
+    out.extend(x.to_le_bytes());
     out.extend([0xca, 0xfe]);
     long(&mut out, 20_000);
     long(&mut out, 3_723_004);
@@ -303,6 +307,20 @@ fn statistics_that_were_asked_for_hold_whole_values() {
     let statistics = chunk.statistics().unwrap();
     assert_eq!(statistics.max_bytes_opt(), Some(note.as_bytes()));
     assert!(statistics.min_is_exact() && statistics.max_is_exact());
+}
+
+#[test]
+fn a_column_with_a_nan_has_no_bounds_as_queries_would_miss_its_rows() {
+    let mut stage = Stage::new(None, &[]);
+    stage.push_datum(&datum(None, "", 1.5));
+    stage.push_datum(&datum(None, "", f64::NAN));
+    stage.write();
+    let file = stage.writer.finish().unwrap().remove(0).path;
+
+    let chunk = chunk(&file, "place.x");
+    let statistics = chunk.statistics().unwrap();
+    assert_eq!((statistics.min_bytes_opt(), statistics.max_bytes_opt()), (None, None));
+    assert_eq!(statistics.null_count_opt(), Some(0));
 }
 
 #[test]

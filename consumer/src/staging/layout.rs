@@ -1,29 +1,26 @@
 //! How each column is encoded.
 
-use arrow_schema::Schema;
+use std::sync::Arc;
+
+use arrow_schema::SchemaRef;
 use ducktide_lake::table::KAFKA_TOPIC;
 use parquet::{
     arrow::ArrowSchemaConverter,
     basic::{Compression, Encoding, LogicalType, Type, ZstdLevel},
     file::properties::{
-        EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
+        EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterPropertiesPtr,
+        WriterVersion,
     },
-    schema::types::ColumnDescriptor,
+    schema::types::{ColumnDescriptor, TypePtr},
 };
 
 use super::{ColumnHints, StagingError};
-
-/// DuckDB's own row group size: what it reads with one thread.
-const ROW_GROUP_ROWS: usize = 122_880;
-
-/// The encoded bytes of an open row group, which stay in memory until it is written.
-const ROW_GROUP_BYTES: usize = 16 * 1024 * 1024;
 
 /// The dictionary of a text column: ids outgrow it within some hundred rows, and go on without one,
 /// while names of states or countries stay within.
 const TEXT_DICTIONARY_BYTES: usize = 16 * 1024;
 
-/// Decides about every leaf column of a table.
+/// A table's Parquet schema, and the encoding of every leaf column.
 ///
 /// | column | encoding | statistics |
 /// |---|---|---|
@@ -35,22 +32,32 @@ const TEXT_DICTIONARY_BYTES: usize = 16 * 1024;
 /// | JSON, bytes | plain | only if asked for |
 ///
 /// Statistics hold whole values, never truncated ones: DuckLake takes a truncated maximum for a value.
-pub(super) fn of(schema: &Schema, hints: &ColumnHints) -> Result<WriterProperties, StagingError> {
-    let descriptor = ArrowSchemaConverter::new().convert(schema).map_err(StagingError::Schema)?;
-    let mut builder = WriterProperties::builder()
-        .set_created_by(concat!("ducktide-consumer ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_writer_version(WriterVersion::PARQUET_2_0)
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-        .set_max_row_group_bytes(Some(ROW_GROUP_BYTES))
-        .set_dictionary_enabled(false)
-        .set_statistics_truncate_length(None)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_offset_index_disabled(true);
-    for column in descriptor.columns() {
-        builder = set_column(builder, column, hints);
+#[derive(Debug)]
+pub(super) struct Layout {
+    /// The schema of the batches.
+    pub(super) schema: SchemaRef,
+    pub(super) root: TypePtr,
+    pub(super) properties: WriterPropertiesPtr,
+}
+
+impl Layout {
+    pub(super) fn new(schema: SchemaRef, hints: &ColumnHints) -> Result<Self, StagingError> {
+        let descriptor =
+            ArrowSchemaConverter::new().convert(&schema).map_err(StagingError::Schema)?;
+        let mut builder = WriterProperties::builder()
+            .set_created_by(concat!("ducktide-consumer ", env!("CARGO_PKG_VERSION")).to_owned())
+            .set_writer_version(WriterVersion::PARQUET_2_0)
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_dictionary_enabled(false)
+            .set_statistics_truncate_length(None)
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_offset_index_disabled(true);
+        for column in descriptor.columns() {
+            builder = set_column(builder, column, hints);
+        }
+        let properties = Arc::new(builder.build());
+        Ok(Self { schema, root: descriptor.root_schema_ptr(), properties })
     }
-    Ok(builder.build())
 }
 
 fn set_column(
