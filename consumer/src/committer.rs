@@ -184,3 +184,7 @@ impl Running {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "committer_tests.rs"]
+mod tests;

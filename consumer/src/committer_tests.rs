@@ -1,0 +1,209 @@
+//! The committer on a lake in memory that fails on demand.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use ducktide_lake::commit::{Counts, ProgressDelta};
+use ducktide_lake::position::{Epoch, OffsetRange};
+use ducktide_lake::table::{TableName, TableShape};
+use ducktide_lake::{MemoryLake, Result, Source, SourceSpec, StagedFile, Table};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::*;
+
+/// What becomes of a call.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// It never arrives.
+    Lost,
+    /// It is applied, but the answer is lost.
+    AnswerLost,
+    Refused,
+}
+
+/// A lake whose next commits meet faults.
+struct Faulty {
+    lake: MemoryLake,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+}
+
+impl Lake for Faulty {
+    fn ensure_table(&mut self, table: &TableName, wanted: &TableShape) -> Result<Table> {
+        self.lake.ensure_table(table, wanted)
+    }
+
+    fn register_source(
+        &mut self,
+        spec: &SourceSpec,
+        starts: &[(Partition, Offset)],
+    ) -> Result<Source> {
+        self.lake.register_source(spec, starts)
+    }
+
+    fn start_partitions(&mut self, id: SourceId, starts: &[(Partition, Offset)]) -> Result<()> {
+        self.lake.start_partitions(id, starts)
+    }
+
+    fn positions(&mut self, source: SourceId) -> Result<Vec<(Partition, Position)>> {
+        self.lake.positions(source)
+    }
+
+    fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome> {
+        let fault = self.faults.lock().unwrap().pop_front();
+        match fault {
+            None => self.lake.commit(commit),
+            Some(Fault::Lost) => Err(LakeError::unavailable("no answer")),
+            Some(Fault::AnswerLost) => {
+                self.lake.commit(commit)?;
+                Err(LakeError::unavailable("no answer"))
+            }
+            Some(Fault::Refused) => Err(LakeError::invalid("refused")),
+        }
+    }
+}
+
+struct Fixture {
+    lake: MemoryLake,
+    committer: Committer,
+    events: UnboundedReceiver<Event>,
+    source: SourceId,
+    table: Table,
+}
+
+fn fixture(faults: &[Fault]) -> Fixture {
+    let mut lake = MemoryLake::new("/memory");
+    let table: TableName = "events".parse().unwrap();
+    let shape = TableShape::from_described([("id", "BIGINT")]).unwrap();
+    let spec = SourceSpec {
+        table: table.clone(),
+        topic: "events".to_owned(),
+        pipeline: "test".to_owned(),
+        cluster_id: None,
+        topic_id: None,
+    };
+    let table = lake.ensure_table(&table, &shape).unwrap();
+    let source = lake.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap().id;
+    let faults = Arc::new(Mutex::new(faults.iter().copied().collect()));
+    let (sender, events) = Events::channel();
+    let faulty = Faulty { lake: lake.clone(), faults };
+    let committer = Committer::spawn(Box::new(faulty), sender);
+    Fixture { lake, committer, events, source, table }
+}
+
+impl Fixture {
+    fn commit(&self, from: i64, to: i64) -> Commit {
+        let rows = to - from;
+        let delta = ProgressDelta {
+            source: self.source,
+            partition: Partition(0),
+            epoch: Epoch(0),
+            range: OffsetRange { from: Offset(from), to: Offset(to) },
+            counts: Counts { rows, ..Counts::default() },
+        };
+        let file = StagedFile {
+            path: PathBuf::from(format!("/memory/{from}-{to}")),
+            table: self.table.version.table.clone(),
+            rows: u64::try_from(rows).unwrap(),
+            bytes: 1,
+        };
+        Commit::ingest(vec![delta], vec![file], vec![self.table.version.clone()])
+    }
+
+    /// The next event that is not about a retry.
+    fn outcome(&mut self) -> CommitterEvent {
+        loop {
+            match self.events.blocking_recv() {
+                Some(Event::Committer(CommitterEvent::Retrying)) => {}
+                Some(Event::Committer(event)) => return event,
+                other => panic!("expected an event of the committer: {other:?}"),
+            }
+        }
+    }
+
+    fn rows(&self) -> u64 {
+        self.lake.commits().iter().map(Commit::rows).sum()
+    }
+}
+
+#[test]
+fn an_outage_delays_a_commit_and_loses_nothing() {
+    let mut fixture = fixture(&[Fault::Lost, Fault::Lost]);
+    fixture.committer.send(Request::Commit(fixture.commit(0, 10)));
+
+    assert!(matches!(fixture.outcome(), CommitterEvent::Committed { .. }));
+    assert_eq!(fixture.rows(), 10);
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_is_not_written_twice() {
+    let mut fixture = fixture(&[Fault::AnswerLost]);
+    fixture.committer.send(Request::Commit(fixture.commit(0, 10)));
+
+    assert!(matches!(fixture.outcome(), CommitterEvent::Committed { .. }));
+    assert_eq!(fixture.rows(), 10);
+}
+
+#[test]
+fn a_batch_that_slept_through_a_replay_is_dropped() {
+    let mut fixture = fixture(&[]);
+    fixture.committer.send(Request::Commit(fixture.commit(0, 10)));
+    fixture.outcome();
+    let stale = fixture.commit(10, 20);
+    fixture.lake.replay(fixture.source, Partition(0), Offset(10));
+
+    fixture.committer.send(Request::Commit(stale));
+
+    assert!(matches!(fixture.outcome(), CommitterEvent::Dropped(DropReason::Fenced)));
+    assert_eq!(fixture.rows(), 10);
+}
+
+#[test]
+fn a_batch_written_for_another_shape_is_dropped() {
+    let mut fixture = fixture(&[]);
+    let commit = fixture.commit(0, 10);
+    fixture.lake.alter_table(&"events".parse().unwrap());
+
+    fixture.committer.send(Request::Commit(commit));
+
+    assert!(matches!(fixture.outcome(), CommitterEvent::Dropped(DropReason::TableChanged)));
+    assert_eq!(fixture.rows(), 0);
+}
+
+#[test]
+fn what_waiting_cannot_mend_is_reported_at_once() {
+    let mut fixture = fixture(&[Fault::Refused]);
+    fixture.committer.send(Request::Commit(fixture.commit(0, 10)));
+
+    assert!(matches!(fixture.outcome(), CommitterEvent::Failed(_)));
+}
+
+#[test]
+fn a_commit_that_is_being_retried_can_be_abandoned() {
+    let mut fixture = fixture(&[Fault::Lost; 1000]);
+    fixture.committer.send(Request::Commit(fixture.commit(0, 10)));
+    assert!(matches!(
+        fixture.events.blocking_recv(),
+        Some(Event::Committer(CommitterEvent::Retrying))
+    ));
+
+    fixture.committer.abandon();
+
+    assert!(matches!(fixture.outcome(), CommitterEvent::Dropped(DropReason::Abandoned)));
+}
+
+#[test]
+fn a_new_partition_gets_its_first_position_once() {
+    let mut fixture = fixture(&[]);
+    let source = fixture.source;
+    let load = |at| Request::Load { source, starts: vec![(Partition(1), Offset(at))] };
+
+    for at in [5, 9] {
+        fixture.committer.send(load(at));
+        let CommitterEvent::Loaded { positions, .. } = fixture.outcome() else {
+            panic!("a load answers with positions");
+        };
+        let at_five = Position { epoch: Epoch(0), next_offset: Offset(5) };
+        assert!(positions.contains(&(Partition(1), at_five)), "{positions:?}");
+    }
+}
