@@ -58,7 +58,7 @@ fn apache_avro_values(schema: &Schema, datums: &[&[u8]]) -> Result<Duration, Box
     for datum in datums {
         black_box(reader.read_value(&mut &**datum)?);
     }
-    Ok(cpu_time() - start)
+    Ok(cpu_time_since(start))
 }
 
 fn decode_and_stage(
@@ -83,16 +83,20 @@ fn decode_and_stage(
             Ok(rows.finish_batch()?)
         });
         let batches = batches.collect::<Result<Vec<_>, Box<dyn Error>>>()?;
-        decoding += cpu_time() - start;
+        decoding += cpu_time_since(start);
         let start = cpu_time();
         batches.iter().try_for_each(|batch| writer.write(batch))?;
-        staging += cpu_time() - start;
+        staging += cpu_time_since(start);
     }
     let start = cpu_time();
     let files = writer.finish()?;
-    staging += cpu_time() - start;
+    staging += cpu_time_since(start);
     let bytes = files.iter().map(|file| file.bytes).sum::<u64>();
     Ok((decoding, staging, usize::try_from(bytes)?))
+}
+
+fn cpu_time_since(start: Duration) -> Duration {
+    cpu_time().saturating_sub(start)
 }
 
 /// The time that this thread has spent on a processor.

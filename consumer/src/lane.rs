@@ -62,7 +62,7 @@ impl Lane {
         let TopicPartition { topic, partition } = &run.partition;
         let timestamp_ms = record.timestamp_ms().unwrap_or(-1);
         self.rows.push_kafka(topic, partition.0, record.offset(), timestamp_ms);
-        if self.rows.rows() >= ROWS_PER_BATCH || self.rows.memory() >= BYTES_PER_BATCH {
+        if self.rows.rows() >= ROWS_PER_BATCH || self.rows.datum_bytes() >= BYTES_PER_BATCH {
             self.write()?;
         }
         Ok(())

@@ -90,7 +90,7 @@ const fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "one decimal digit")]
+#[expect(clippy::cast_sign_loss, reason = "one decimal digit")]
 fn push_digits<const N: usize>(out: &mut TextBuffer, mut value: i64) {
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {

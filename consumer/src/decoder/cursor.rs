@@ -173,10 +173,10 @@ mod tests {
         let mut zigzag = (value << 1 ^ value >> 63).cast_unsigned();
         let mut bytes = Vec::new();
         while zigzag >= 0x80 {
-            bytes.push((zigzag & 0x7f) as u8 | 0x80);
+            bytes.push(u8::try_from(zigzag & 0x7f).unwrap() | 0x80);
             zigzag >>= 7;
         }
-        bytes.push(zigzag as u8);
+        bytes.push(u8::try_from(zigzag).unwrap());
         bytes
     }
 

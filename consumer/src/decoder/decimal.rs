@@ -113,7 +113,7 @@ fn digits(bytes: &[u8]) -> Result<(bool, Vec<u8>), Problem> {
         }
         groups.push(remainder);
     }
-    let text = groups.iter().rev().map(|group| format!("{group:09}")).collect::<String>();
+    let text = groups.iter().rev().map(|group| format!("{group:09}")).collect::<Vec<_>>().concat();
     let text = text.trim_start_matches('0');
     Ok((negative, if text.is_empty() { b"0".to_vec() } else { text.as_bytes().to_vec() }))
 }

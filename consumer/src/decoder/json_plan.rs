@@ -128,8 +128,8 @@ impl JsonRecord {
             }
             let quote = if plan.is_text() { "\"" } else { "" };
             // Avro names are letters, digits and underscores: nothing to escape.
-            pending.push_str(&format!("\"{}\":{quote}", field.name));
-            let prefix = std::mem::replace(&mut pending, quote.to_owned());
+            let prefix = format!("{pending}\"{}\":{quote}", field.name);
+            quote.clone_into(&mut pending);
             (Piece::new(&prefix), plan)
         });
         let fields = fields.collect();

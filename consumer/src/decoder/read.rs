@@ -216,10 +216,8 @@ fn read_map(values: &Plan, cursor: &mut Cursor<'_>, column: &mut Maps) -> Result
 fn check_keys(keys: &Bytes, first: usize) -> Result<(), Problem> {
     let mut sorted = keys.values(first);
     sorted.sort_unstable();
-    match sorted.windows(2).any(|pair| pair[0] == pair[1]) {
-        true => Err(Problem::DuplicateKey),
-        false => Ok(()),
-    }
+    let is_twice = sorted.windows(2).any(|pair| pair[0] == pair[1]);
+    if is_twice { Err(Problem::DuplicateKey) } else { Ok(()) }
 }
 
 fn mismatch() -> ! {

@@ -117,8 +117,8 @@ impl AvroType {
     pub fn resolve(schema: &Schema) -> Result<Self, ShapeError> {
         let resolved = ResolvedSchema::new(schema)
             .map_err(|error| ShapeError::UnresolvedName { name: error.to_string() })?;
-        let mut resolver = Resolver { names: resolved.get_names(), open: Vec::new(), types: 0 };
-        resolver.resolve(schema, None, 0)
+        let mut walk = Walk { names: resolved.get_names(), open: Vec::new(), types: 0 };
+        walk.resolve(schema, None, 0)
     }
 
     /// Whether a value takes no bytes at all, so that a count of such values bounds nothing.
@@ -143,7 +143,7 @@ impl AvroType {
     }
 }
 
-struct Resolver<'a> {
+struct Walk<'a> {
     names: &'a NamesRef<'a>,
     /// Full names of the types that the walk is inside of.
     open: Vec<String>,
@@ -151,7 +151,7 @@ struct Resolver<'a> {
     types: usize,
 }
 
-impl Resolver<'_> {
+impl Walk<'_> {
     fn resolve(
         &mut self,
         schema: &Schema,

@@ -31,12 +31,18 @@ fn expected(avro_type: &AvroType, value: &Value) -> Json {
         (_, Value::Boolean(value)) => json!(value),
         (_, Value::Int(value) | Value::Date(value)) => json!(value),
         (_, Value::TimeMillis(value)) => json!(i64::from(*value) * 1_000),
-        (_, Value::Long(value) | Value::TimeMicros(value)) => json!(value),
         (_, Value::TimestampMillis(value) | Value::LocalTimestampMillis(value)) => {
             json!(value * 1_000)
         }
-        (_, Value::TimestampMicros(value) | Value::LocalTimestampMicros(value)) => json!(value),
-        (_, Value::TimestampNanos(value) | Value::LocalTimestampNanos(value)) => json!(value),
+        (
+            _,
+            Value::Long(value)
+            | Value::TimeMicros(value)
+            | Value::TimestampMicros(value)
+            | Value::LocalTimestampMicros(value)
+            | Value::TimestampNanos(value)
+            | Value::LocalTimestampNanos(value),
+        ) => json!(value),
         (_, Value::Float(value)) => json!(f64::from(*value).to_bits()),
         (_, Value::Double(value)) => json!(value.to_bits()),
         (_, Value::Bytes(bytes) | Value::Fixed(_, bytes)) => json!(bytes),
