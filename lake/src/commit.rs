@@ -17,17 +17,39 @@ use crate::staged_file::StagedFile;
 pub const MESSAGE_VERSION: u8 = 1;
 
 /// Who moves progress, and so which rules the catalog applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CommitKind {
     /// A partition's first position.
     Start,
     /// A worker's everyday progress.
     Ingest,
+    /// An operator's step backwards, which takes the rows behind it out. Begins an epoch.
+    Replay,
+    /// Records that an operator gives up. Begins an epoch.
+    Skip,
+    /// A dead letter that became a row. Progress stays where it is.
+    Retry,
+    /// A dead letter that an operator gives up. Progress stays where it is.
+    Discard,
+}
+
+impl CommitKind {
+    /// Whether progress after it is of a new epoch, so that whatever was read before is fenced.
+    #[must_use]
+    pub const fn begins_epoch(self) -> bool {
+        matches!(self, Self::Replay | Self::Skip)
+    }
+
+    /// Whether it decides over a dead letter below the next offset, and moves nothing.
+    #[must_use]
+    pub const fn resolves_dead_letter(self) -> bool {
+        matches!(self, Self::Retry | Self::Discard)
+    }
 }
 
 /// What became of the records of a range. Their sum is the length of the range, always.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
     /// Records that are rows of the table now.
@@ -78,7 +100,7 @@ impl Counts {
 /// | `(epoch, anything else)`   | refused: another worker moved it, or this step came before |
 /// | `(another epoch, …)`       | refused: an operator moved it by replay or skip            |
 /// | unknown partition          | refused: it needs a `start` first                          |
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProgressDelta {
     /// The table and topic that the range belongs to.
     pub source: SourceId,

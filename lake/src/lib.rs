@@ -9,7 +9,9 @@ pub mod config;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod error;
+pub mod invariants;
 pub mod position;
+pub mod standing;
 pub mod table;
 pub mod telemetry;
 

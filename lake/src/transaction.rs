@@ -24,6 +24,7 @@ use crate::error::{LakeError, Result};
 use crate::position::{Position, SnapshotId};
 use crate::session::{LAKE, Session, quote};
 use crate::staged_file::StagedFile;
+use crate::standing::{Standing, has_moved, standing};
 use crate::storage;
 use crate::table::TableName;
 
@@ -119,13 +120,7 @@ fn set_message(session: &Session, commit: &Commit) -> duckdb::Result<()> {
 /// double rows after the next crash.
 fn confirm(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
     let progress = read_progress(lake, commit)?;
-    let moved = |(delta, found): (&ProgressDelta, &Option<PartitionProgress>)| {
-        found.as_ref().is_some_and(|now| {
-            now.position.epoch > delta.epoch
-                || now.position.epoch == delta.epoch && now.position.next_offset >= delta.range.to
-        })
-    };
-    if commit.progress().iter().zip(&progress).all(moved) {
+    if has_moved(commit.progress(), &positions(&progress)) {
         return Ok(CommitOutcome::Committed(snapshot_of(commit, &progress)));
     }
     Err(LakeError::invalid(
@@ -139,23 +134,16 @@ fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Resul
     let text = error.to_string();
     let progress = read_progress(lake, commit)
         .map_err(|cause| LakeError::unavailable(format!("commit: {text}")).because(cause))?;
-    let all_at = |position: fn(&ProgressDelta) -> Position| {
-        commit
-            .progress()
-            .iter()
-            .zip(&progress)
-            .all(|(delta, now)| now.as_ref().is_some_and(|now| now.position == position(delta)))
-    };
-    if all_at(ProgressDelta::before) {
-        return Err(if is_refusal(&text) {
-            LakeError::invalid("the lake refuses the commit").because(text)
-        } else {
-            LakeError::unavailable("commit").because(text)
-        });
-    }
-    if all_at(ProgressDelta::after) && files_are_registered(lake, commit)? {
-        tracing::info!(error = text, "the commit was applied, only its answer was lost");
-        return Ok(CommitOutcome::Committed(snapshot_of(commit, &progress)));
+    match standing(commit.progress(), &positions(&progress)) {
+        Standing::AtStart if is_refusal(&text) => {
+            return Err(LakeError::invalid("the lake refuses the commit").because(text));
+        }
+        Standing::AtStart => return Err(LakeError::unavailable("commit").because(text)),
+        Standing::AtEnd if files_are_registered(lake, commit)? => {
+            tracing::info!(error = text, "the commit was applied, only its answer was lost");
+            return Ok(CommitOutcome::Committed(snapshot_of(commit, &progress)));
+        }
+        Standing::AtEnd | Standing::Elsewhere => {}
     }
     tracing::debug!(error = text, "fenced");
     Ok(CommitOutcome::Fenced)
@@ -173,6 +161,10 @@ fn read_progress(lake: &mut DuckLake, commit: &Commit) -> Result<Vec<Option<Part
         read[&delta.source].iter().find(|now| now.partition == delta.partition).cloned()
     };
     Ok(commit.progress().iter().map(find).collect())
+}
+
+fn positions(progress: &[Option<PartitionProgress>]) -> Vec<Option<Position>> {
+    progress.iter().map(|now| now.as_ref().map(|now| now.position)).collect()
 }
 
 /// The commit's snapshot: that of any range which brought rows.
