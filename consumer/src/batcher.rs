@@ -25,7 +25,7 @@ use crate::staging::StagingError;
 
 /// How often an idle partition's end, if it lies beyond the last record, becomes progress: often
 /// enough that retention never overtakes it, seldom enough to cost nothing.
-const IDLE_ADVANCE: Duration = Duration::from_secs(60);
+const IDLE_ADVANCE: Duration = Duration::from_mins(1);
 
 /// How often the registry is asked again while it does not answer.
 const REGISTRY_PAUSE: Duration = Duration::from_secs(1);

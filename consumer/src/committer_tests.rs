@@ -86,8 +86,8 @@ fn fixture(faults: &[Fault]) -> Fixture {
     let source = lake.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap().id;
     let faults = Arc::new(Mutex::new(faults.iter().copied().collect()));
     let (sender, events) = Events::channel();
-    let faulty = Faulty { lake: lake.clone(), faults };
-    let committer = Committer::spawn(Box::new(faulty), sender);
+    let failing = Faulty { lake: lake.clone(), faults };
+    let committer = Committer::spawn(Box::new(failing), sender);
     Fixture { lake, committer, events, source, table }
 }
 

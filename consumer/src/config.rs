@@ -228,6 +228,8 @@ pub struct Config {
 pub enum ConfigError {
     #[error("several topics need a --table to go into: topics=`{topics}`")]
     TableMissing { topics: String },
+    #[error("patterns of topics are not supported, name each topic: topics=`{topic}`")]
+    TopicPattern { topic: String },
     #[error("name the table with --table: {0}")]
     TableName(#[from] InvalidTableName),
     #[error("{}", .0.chain())]
@@ -243,6 +245,9 @@ impl TryFrom<Args> for Config {
     type Error = ConfigError;
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
+        if let Some(topic) = args.source.topics.iter().find(|topic| topic.starts_with('^')) {
+            return Err(ConfigError::TopicPattern { topic: topic.clone() });
+        }
         let table: TableName = match (&args.table.table, args.source.topics.as_slice()) {
             (Some(table), _) => table.parse()?,
             (None, [topic]) => topic.parse()?,
@@ -340,6 +345,13 @@ mod tests {
     #[test]
     fn one_topic_names_the_table() {
         assert_eq!(config(&["--topics", "events"]).unwrap().table.to_string(), "main.events");
+    }
+
+    #[test]
+    fn a_pattern_is_refused_rather_than_waited_for() {
+        let refused = config(&["--topics", "^events.*"]).unwrap_err();
+
+        assert!(refused.to_string().contains("^events"), "{refused}");
     }
 
     #[test]

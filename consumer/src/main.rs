@@ -1,7 +1,5 @@
 //! `ducktide-consumer`: parses, initialises, runs, maps to an exit code.
 
-use std::process::ExitCode;
-
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use ducktide_consumer::{Args, Config};
@@ -9,17 +7,19 @@ use ducktide_lake::telemetry;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(worker_threads = 2)]
-async fn main() -> ExitCode {
+async fn main() {
     let config = Config::try_from(Args::parse()).unwrap_or_else(refuse);
     telemetry::init("ducktide-consumer").unwrap_or_else(refuse);
-    match ducktide_consumer::run(config, stop_signal()).await {
-        Ok(()) => ExitCode::SUCCESS,
+    let exit_code = match ducktide_consumer::run(config, stop_signal()).await {
+        Ok(()) => 0,
         Err(error) => {
             tracing::error!("{error}");
-            // Threads may still wait for a lake that does not answer; nothing of theirs is needed.
-            std::process::exit(i32::from(error.exit_code()))
+            error.exit_code()
         }
-    }
+    };
+    // Questions to a cluster or lake that does not answer may still be under way; nobody needs the
+    // answers, so they are not waited for.
+    std::process::exit(exit_code.into());
 }
 
 async fn stop_signal() {

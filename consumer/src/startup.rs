@@ -2,6 +2,7 @@
 //!
 //! Whatever does not answer is waited for, aloud; whatever is wrong ends the consumer.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -17,6 +18,7 @@ use crate::config::{Config, StartFrom};
 use crate::decoder::RecordDecoder;
 use crate::error::ConsumerError;
 use crate::schema_registry::{RegistryError, SchemaRegistry};
+use crate::source::TopicPartition;
 use crate::source::inspect::{ClusterView, is_outage};
 use crate::staging::ColumnHints;
 
@@ -69,7 +71,12 @@ fn say_once(said: &mut String, what: &str, error: &str) {
 pub(crate) struct Prepared {
     pub(crate) lake: Box<dyn Lake>,
     pub(crate) streams: Vec<Arc<Stream>>,
+    /// For `--until-end`: where the topics end now.
+    pub(crate) goals: Option<Goals>,
 }
+
+/// Offsets that the lake is to reach.
+pub(crate) type Goals = BTreeMap<TopicPartition, i64>;
 
 /// Sets lake, table and sources up. Blocks; `stop` makes it give up waiting, with None.
 pub(crate) fn prepare(
@@ -87,7 +94,27 @@ pub(crate) fn prepare(
         };
         streams.push(Arc::new(stream));
     }
-    Ok(Some(Prepared { lake: Box::new(lake), streams }))
+    let lake = Box::new(lake);
+    if !config.source.until_end {
+        return Ok(Some(Prepared { lake, streams, goals: None }));
+    }
+    let goals = goals(config, cluster, stop)?;
+    Ok(goals.map(|goals| Prepared { lake, streams, goals: Some(goals) }))
+}
+
+fn goals(
+    config: &Config,
+    cluster: &ClusterView,
+    stop: &AtomicBool,
+) -> Result<Option<Goals>, ConsumerError> {
+    let mut goals = Goals::new();
+    for topic in &config.source.topics {
+        let Some(ends) = ask("find the topic's end", stop, || cluster.ends(topic))? else {
+            return Ok(None);
+        };
+        goals.extend(ends.into_iter().map(|(p, end)| (TopicPartition::new(topic, p), end)));
+    }
+    Ok(Some(goals))
 }
 
 fn open_lake(config: &Config) -> ducktide_lake::Result<DuckLake> {

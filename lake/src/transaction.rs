@@ -14,6 +14,7 @@
 //! | anything else | - | fenced: another worker or an operator moved progress |
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::Path;
 
 use crate::catalog::{self, PartitionProgress};
@@ -153,8 +154,8 @@ fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Resul
 fn read_progress(lake: &mut DuckLake, commit: &Commit) -> Result<Vec<Option<PartitionProgress>>> {
     let mut read = BTreeMap::new();
     for delta in commit.progress() {
-        if !read.contains_key(&delta.source) {
-            read.insert(delta.source, lake.progress(delta.source)?);
+        if let Entry::Vacant(entry) = read.entry(delta.source) {
+            entry.insert(lake.progress(delta.source)?);
         }
     }
     let find = |delta: &ProgressDelta| {

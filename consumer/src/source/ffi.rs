@@ -423,8 +423,8 @@ unsafe extern "C" fn on_rebalance(
             destroy_error(rdsys::rd_kafka_incremental_assign(rk, nothing.ptr()));
             listener.assigned(partitions);
         } else {
-            let lost = rdsys::rd_kafka_assignment_lost(rk) != 0;
-            let fetched = listener.revoked(partitions, lost);
+            let is_lost = rdsys::rd_kafka_assignment_lost(rk) != 0;
+            let fetched = listener.revoked(partitions, is_lost);
             stop_fetching(rk, &names(&fetched));
         }
     }

@@ -67,6 +67,25 @@ impl ClusterView {
         Ok(Watermarks { low, high })
     }
 
+    /// The first offset of each partition.
+    pub fn beginnings(&self, topic: &str) -> KafkaResult<Vec<(i32, i64)>> {
+        self.of_each_partition(topic, |marks| marks.low)
+    }
+
+    /// The end of each partition.
+    pub fn ends(&self, topic: &str) -> KafkaResult<Vec<(i32, i64)>> {
+        self.of_each_partition(topic, |marks| marks.high)
+    }
+
+    fn of_each_partition(
+        &self,
+        topic: &str,
+        offset: fn(Watermarks) -> i64,
+    ) -> KafkaResult<Vec<(i32, i64)>> {
+        let offset = |p: i32| Ok((p, offset(self.watermarks(topic, p)?)));
+        self.partitions(topic)?.into_iter().map(offset).collect()
+    }
+
     /// For each partition the first offset at or after the time (milliseconds since 1970), or the
     /// end where there is none.
     pub fn offsets_at(

@@ -91,8 +91,9 @@ pub(crate) struct RecordRun {
     pub(crate) records: Vec<Record>,
     /// What the run counts as in flight.
     pub(crate) bytes: usize,
-    // Dropped after the records, which point into the client's buffers.
-    _client: KeepAlive,
+    /// Dropped after the records, which point into the client's buffers.
+    #[expect(dead_code, reason = "held for its lifetime")]
+    client: KeepAlive,
 }
 
 /// What the worker tells the poll thread.
@@ -328,14 +329,14 @@ impl Poller {
                 // An eighth of the newest run's average: follows a change within a few polls.
                 self.average_bytes = (self.average_bytes * 7 + bytes / records.len()) / 8 + 1;
                 self.in_flight.add(bytes);
-                let _client = self.consumer.keep_alive();
+                let client = self.consumer.keep_alive();
                 self.backlog.push_back(Delivery::Records(RecordRun {
                     partition,
                     generation,
                     follows,
                     records,
                     bytes,
-                    _client,
+                    client,
                 }));
             }
         }

@@ -20,10 +20,11 @@ const BYTES: usize = 16 * 1024 * 1024;
 
 /// A row group in memory.
 ///
-/// Like the Parquet library's own `ArrowWriter`, except for one thing: a column chunk that holds a NaN
-/// has no minimum and maximum. Parquet's leave NaN out, but to DuckDB it is greater than all numbers,
-/// so that DuckLake would prune files that have the rows a query asks for (measured: `x > 100` and
-/// `x = 'NaN'` found nothing).
+/// Like the Parquet library's own `ArrowWriter`, except that two kinds of column chunks have no minimum
+/// and maximum. Parquet's leave NaN out, but to DuckDB it is greater than all numbers, so that DuckLake
+/// would prune files that have the rows a query asks for (measured: `x > 100` and `x = 'NaN'` found
+/// nothing). And PostgreSQL has no text with a zero character, so that a file with such a bound could
+/// never be registered.
 pub(super) struct RowGroup {
     columns: Vec<ArrowColumnWriter>,
     /// Whether each leaf column has had a NaN.
@@ -73,7 +74,7 @@ impl RowGroup {
         let mut row_group = file.next_row_group()?;
         for (column, has_nan) in self.columns.into_iter().zip(self.has_nan) {
             let mut chunk = column.close()?;
-            if has_nan {
+            if has_nan || has_zero_character(&chunk) {
                 forget_bounds(&mut chunk)?;
             }
             chunk.append_to_row_group(&mut row_group)?;
@@ -83,11 +84,25 @@ impl RowGroup {
     }
 }
 
+/// Whether a bound of text holds U+0000.
+fn has_zero_character(chunk: &ArrowColumnChunk) -> bool {
+    match chunk.close().metadata.statistics() {
+        Some(Statistics::ByteArray(bounds)) => {
+            let bounds = [bounds.min_bytes_opt(), bounds.max_bytes_opt()];
+            bounds.iter().flatten().any(|bound| bound.contains(&0))
+        }
+        _ => false,
+    }
+}
+
 /// Leaves only the count of NULLs in a chunk's statistics.
 fn forget_bounds(chunk: &mut ArrowColumnChunk) -> Result<(), ParquetError> {
     let metadata = &mut chunk.close_mut().metadata;
     let nulls = metadata.statistics().and_then(Statistics::null_count_opt);
-    let statistics = Statistics::double(None, None, None, nulls, false);
+    let statistics = match metadata.statistics() {
+        Some(Statistics::ByteArray(_)) => Statistics::byte_array(None, None, None, nulls, false),
+        _ => Statistics::double(None, None, None, nulls, false),
+    };
     *metadata = metadata.clone().into_builder().set_statistics(statistics).build()?;
     Ok(())
 }

@@ -324,6 +324,19 @@ fn a_column_with_a_nan_has_no_bounds_as_queries_would_miss_its_rows() {
 }
 
 #[test]
+fn bounds_with_a_zero_character_are_dropped_as_postgresql_cannot_hold_them() {
+    let mut stage = Stage::new(None, &["note"]);
+    stage.push(None, "a\0b");
+    stage.write();
+    let file = stage.writer.finish().unwrap().remove(0).path;
+
+    let chunk = chunk(&file, "note");
+    let statistics = chunk.statistics().unwrap();
+    assert_eq!((statistics.min_bytes_opt(), statistics.max_bytes_opt()), (None, None));
+    assert_eq!(statistics.null_count_opt(), Some(0));
+}
+
+#[test]
 fn memory_is_bounded_by_row_groups_and_not_by_the_file() {
     let mut stage = Stage::new(None, &[]);
     let mut most = 0;

@@ -89,7 +89,6 @@ impl Partitions {
 
     /// The topic's partitions that wait: those which can start now, each as a new generation, and
     /// those which the lake does not know.
-    #[expect(clippy::type_complexity, reason = "two lists, taken apart by the only caller")]
     pub(crate) fn take_loading(
         &mut self,
         topic: &Arc<str>,

@@ -24,7 +24,7 @@ const LOCK_FILE_POLL: Duration = Duration::from_millis(2);
 /// The lock of one lake, as this process sees it.
 pub(crate) enum CommitLock {
     File(LockFile),
-    Advisory(LockConnection),
+    Advisory(Box<LockConnection>),
 }
 
 impl CommitLock {
@@ -32,7 +32,7 @@ impl CommitLock {
         match &config.catalog {
             CatalogLocation::Sqlite(path) => Self::File(LockFile::beside(path, "commit")),
             CatalogLocation::Postgres(url) => {
-                Self::Advisory(LockConnection::new(url, &config.metadata_schema))
+                Self::Advisory(Box::new(LockConnection::new(url, &config.metadata_schema)))
             }
         }
     }

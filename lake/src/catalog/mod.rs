@@ -45,7 +45,7 @@ pub(crate) const TRIGGERS: [&str; 4] =
 /// The right to make a lake, which one program has at a time.
 pub(crate) enum Installation {
     Sqlite { path: PathBuf, _lock: LockFile },
-    Postgres(postgres::Installer),
+    Postgres(Box<postgres::Installer>),
 }
 
 impl Installation {
@@ -53,7 +53,8 @@ impl Installation {
     pub(crate) fn begin(config: &LakeConfig) -> Result<Self> {
         match &config.catalog {
             CatalogLocation::Postgres(url) => {
-                postgres::Installer::lock(url, &config.metadata_schema).map(Self::Postgres)
+                postgres::Installer::lock(url, &config.metadata_schema)
+                    .map(|installer| Self::Postgres(Box::new(installer)))
             }
             CatalogLocation::Sqlite(path) => {
                 let mut lock = LockFile::beside(path, "init");
@@ -256,6 +257,8 @@ pub(crate) fn registered_files(session: &Session, paths: &[String]) -> Result<u6
     parse(rows.first().and_then(|row| row.first().cloned()).flatten())
 }
 
+/// A number out of a row of the catalog.
+#[expect(clippy::needless_pass_by_value, reason = "a row's values are handed over one by one")]
 pub(crate) fn parse<T: FromStr>(value: Option<String>) -> Result<T> {
     value.as_deref().and_then(|text| text.parse().ok()).ok_or_else(|| {
         LakeError::invalid(format!(

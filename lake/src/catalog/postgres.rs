@@ -208,6 +208,7 @@ fn split_tls(url: &str) -> (String, Tls) {
 }
 
 /// Whether waiting helps: PostgreSQL answered with an SQL state, or it did not answer at all.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that `map_err` calls")]
 fn failed(what: &str, error: postgres::Error) -> LakeError {
     let passing = error.code().is_none_or(|code| {
         // 08 connection, 53 resources, 55 busy objects, 57 operator intervention, 40 serialization.

@@ -1,0 +1,100 @@
+//! What the worker does by itself, from its state and the time.
+
+use std::time::Instant;
+
+use super::{HEARTBEAT, Worker, names};
+use crate::batcher::{self, Batcher};
+use crate::error::ConsumerError;
+use crate::flush::Action;
+use crate::source::Command;
+
+impl Worker {
+    /// Does everything that can be done now; returns when to look again.
+    pub(super) fn advance(&mut self) -> Instant {
+        let now = Instant::now();
+        let mut wake = now + HEARTBEAT;
+        if self.batchers.iter().any(Batcher::is_dead) {
+            self.fail(ConsumerError::Panicked);
+        }
+        if self.reload_at.is_some_and(|at| at <= now) {
+            self.reload_at = None;
+            self.load_all();
+        }
+        self.advance_goals(now);
+        self.advance_revocation(now);
+        match self.flush.next(now) {
+            Action::Wait(due) => wake = due.map_or(wake, |due| due.min(wake)),
+            Action::Cut(number, trigger) => {
+                self.parts.metrics.flushed(trigger);
+                let mut forget = Vec::new();
+                if let Some(revocation) = &mut self.revocation {
+                    revocation.cut = true;
+                    forget.clone_from(&revocation.partitions);
+                }
+                for batcher in &self.batchers {
+                    batcher.send(batcher::Command::Cut { number, forget: forget.clone() });
+                }
+            }
+        }
+        self.advance_revocation(now);
+        self.advance_ending();
+        wake
+    }
+
+    /// Lets partitions go that are flushed, or whose time is over.
+    fn advance_revocation(&mut self, now: Instant) {
+        let Some(revocation) = &self.revocation else { return };
+        let flushed = revocation.cut && self.flush.is_settled();
+        if !flushed && revocation.deadline > now {
+            return;
+        }
+        let revocation = self.revocation.take().expect("looked at above");
+        self.partitions.remove(&revocation.partitions);
+        for partition in &revocation.partitions {
+            self.parts.metrics.revoked(partition);
+        }
+        if !flushed {
+            tracing::warn!(
+                "revoked partitions could not be committed in time, dropping their rows"
+            );
+            self.committer.abandon();
+            self.reset();
+            self.load_all();
+        }
+        self.parts.metrics.assigned(self.partitions.len());
+        // The poll thread may have stopped waiting.
+        let _ = revocation.done.try_send(());
+    }
+
+    /// Leaves the group once everything is committed.
+    fn advance_ending(&mut self) {
+        let settled = self.flush.is_settled();
+        if let Some(ending) = &mut self.ending
+            && settled
+            && !ending.closing
+        {
+            ending.closing = true;
+            self.source.send(Command::Close);
+        }
+    }
+
+    /// For `--until-end`: ends when the lake stands at the goals, whoever read the records.
+    fn advance_goals(&mut self, now: Instant) {
+        let Some(goals) = &self.goals else { return };
+        if self.ending.is_some() {
+            return;
+        }
+        let open = self.partitions.behind(goals);
+        if open.iter().all(|partition| self.partitions.is_stopped(partition)) {
+            self.end(if open.is_empty() {
+                tracing::info!("everything up to the topics' ends at start is in the lake");
+                Ok(())
+            } else {
+                Err(ConsumerError::OffsetsGone(names(&open)))
+            });
+        } else if self.look_at <= now && !self.flush.is_committing() {
+            self.look_at = now + HEARTBEAT;
+            self.load_all_positions();
+        }
+    }
+}

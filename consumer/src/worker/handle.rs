@@ -1,0 +1,233 @@
+//! What the worker does when a thread tells it something.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use ducktide_lake::LakeError;
+use ducktide_lake::commit::Commit;
+use ducktide_lake::position::{Partition, Position, SourceId};
+
+use super::{Revocation, STAGING_PAUSE, Worker, names};
+use crate::assignment::Generation;
+use crate::batch::{self, Stream};
+use crate::batcher::{self, BatcherEvent};
+use crate::committer::{CommitterEvent, DropReason, Request};
+use crate::error::ConsumerError;
+use crate::event::Event;
+use crate::source::{Command, SourceEvent, TopicPartition};
+use crate::survey::SurveyEvent;
+
+impl Worker {
+    pub(super) fn handle(&mut self, event: Event) {
+        match event {
+            Event::Source(event) => self.handle_source(event),
+            Event::Batcher(event) => self.handle_batcher(event),
+            Event::Committer(event) => self.handle_committer(event),
+            Event::Survey(event) => self.handle_survey(event),
+        }
+    }
+
+    fn handle_source(&mut self, event: SourceEvent) {
+        match event {
+            SourceEvent::Assigned(partitions) => {
+                tracing::info!(partitions = names(&partitions), "assigned");
+                self.partitions.assigned(&partitions);
+                self.parts.metrics.assigned(self.partitions.len());
+                for topic in self.partitions.topics_loading() {
+                    self.parts.surveyor.identify(topic);
+                }
+            }
+            SourceEvent::Revoking { partitions, lost, done } => {
+                tracing::info!(partitions = names(&partitions), lost, "revoked");
+                self.revoke(partitions, lost, done);
+            }
+            SourceEvent::OutOfRange(partition, error) => {
+                tracing::debug!(%partition, error, "cannot read on, asking Kafka for its offsets");
+                self.partitions.stop(&partition);
+                self.parts.surveyor.find_range(partition);
+            }
+            SourceEvent::Fatal(text) => self.fail(ConsumerError::Kafka(text)),
+            SourceEvent::Closed => unreachable!("the loop ends at this event"),
+        }
+    }
+
+    fn revoke(&mut self, partitions: Vec<TopicPartition>, lost: bool, done: mpsc::SyncSender<()>) {
+        if self.ending.as_ref().is_some_and(|ending| ending.closing) {
+            // Everything is committed or given up; nothing is left to wait for.
+            drop(done);
+            return;
+        }
+        let now = Instant::now();
+        // Whoever has lost partitions commits in vain, and holds their next owner up.
+        let wait = if lost { Duration::ZERO } else { self.parts.config.process.revocation_timeout };
+        self.revocation = Some(Revocation { partitions, done, deadline: now + wait, cut: false });
+        self.flush.demand();
+    }
+
+    fn handle_batcher(&mut self, event: BatcherEvent) {
+        match event {
+            BatcherEvent::Opened => self.flush.opened(Instant::now()),
+            BatcherEvent::Full => self.flush.filled(),
+            BatcherEvent::Part(number, part) => {
+                if let Some(parts) = self.flush.part(number, part)
+                    && let Some(commit) = batch::join(parts)
+                {
+                    self.flush.commit_sent();
+                    self.committer.send(Request::Commit(commit));
+                }
+            }
+            BatcherEvent::StagingFailed(error) => {
+                tracing::error!(error = %chain(&error), "files cannot be written, trying again");
+                self.reset();
+                self.reload_at = Some(Instant::now() + STAGING_PAUSE);
+            }
+            BatcherEvent::BadRecord { partition, offset, reason } => {
+                self.end(Err(ConsumerError::BadRecord { partition, offset, reason }));
+            }
+            BatcherEvent::Exhausted => {
+                tracing::info!("--max-rows is reached");
+                self.end(Ok(()));
+            }
+        }
+    }
+
+    fn handle_committer(&mut self, event: CommitterEvent) {
+        match event {
+            CommitterEvent::Committed { commit, snapshot_id, elapsed } => {
+                self.flush.commit_ended();
+                self.partitions.lake_answered();
+                self.committed(&commit, snapshot_id.map(|id| id.0), elapsed);
+            }
+            CommitterEvent::Dropped(reason) => {
+                self.flush.commit_ended();
+                self.parts.metrics.dropped(reason);
+                tracing::warn!(reason = reason.as_str(), "batch dropped, reading it again");
+                self.reset();
+                match reason {
+                    DropReason::FilesUnusable => {
+                        self.reload_at = Some(Instant::now() + STAGING_PAUSE);
+                    }
+                    DropReason::TableChanged => self.fail(ConsumerError::Lake(LakeError::invalid(
+                        "the table was altered; start the consumer again to write its new shape",
+                    ))),
+                    DropReason::Fenced | DropReason::Abandoned => self.load_all(),
+                }
+            }
+            CommitterEvent::Loaded { source, positions } => {
+                self.partitions.lake_answered();
+                self.loaded(source, &positions);
+            }
+            CommitterEvent::Retrying => {
+                self.parts.metrics.retried();
+                self.partitions.lake_is_silent();
+            }
+            CommitterEvent::Failed(error) => {
+                self.flush.commit_ended();
+                self.reset();
+                self.fail(ConsumerError::Lake(error));
+            }
+        }
+    }
+
+    fn handle_survey(&mut self, event: SurveyEvent) {
+        match event {
+            SurveyEvent::Identity { topic, identity } => {
+                let Some(stream) = self.streams.get(&topic) else { return };
+                let mut seen = stream.source.spec.clone();
+                (seen.cluster_id, seen.topic_id) = (identity.cluster_id, identity.topic_id);
+                match stream.source.check_identity(&seen) {
+                    Ok(()) => self.load(&topic, Vec::new()),
+                    Err(error) => self.fail(ConsumerError::Identity(error)),
+                }
+            }
+            SurveyEvent::Beginnings { topic, starts } => self.load(&topic, starts),
+            SurveyEvent::Range { partition, watermarks } => {
+                let offset = self.partitions.next_offset(&partition);
+                tracing::error!(
+                    topic = %partition.topic, partition = partition.partition.0, offset,
+                    low_watermark = watermarks.low, high_watermark = watermarks.high,
+                    "Kafka does not have the lake's offset: this partition is stopped, others go on"
+                );
+            }
+        }
+    }
+
+    fn committed(&mut self, commit: &Commit, snapshot_id: Option<i64>, elapsed: Duration) {
+        self.parts.metrics.committed(commit, elapsed);
+        let mut mirrored = Vec::new();
+        for delta in commit.progress() {
+            let partition = self.partition_of(delta.source, delta.partition);
+            self.parts.metrics.next_offset(&partition, delta.range.to.0);
+            self.partitions.moved(&partition, delta.after());
+            mirrored.push((partition, delta.range.to.0));
+        }
+        tracing::info!(
+            snapshot_id,
+            rows = commit.rows(),
+            files = commit.files().len(),
+            partitions = mirrored.len(),
+            elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
+            "committed"
+        );
+        self.source.send(Command::MirrorOffsets(mirrored));
+    }
+
+    fn partition_of(&self, source: SourceId, partition: Partition) -> TopicPartition {
+        let stream = self.streams.values().find(|stream| stream.source.id == source);
+        let topic = Arc::clone(&stream.expect("commits are of our own streams").topic);
+        TopicPartition { topic, partition }
+    }
+
+    /// Starts the partitions that waited for their positions.
+    fn loaded(&mut self, source: SourceId, positions: &[(Partition, Position)]) {
+        let Some(stream) = self.streams.values().find(|stream| stream.source.id == source) else {
+            return;
+        };
+        let stream = Arc::clone(stream);
+        let positions: BTreeMap<Partition, Position> = positions.iter().copied().collect();
+        self.partitions.known(&stream.topic, &positions);
+        if self.ending.is_some() || self.reload_at.is_some() {
+            return;
+        }
+        let (ready, unknown) = self.partitions.take_loading(&stream.topic, &positions);
+        if !unknown.is_empty() {
+            self.parts.surveyor.find_beginnings(Arc::clone(&stream.topic), unknown);
+        }
+        let starts: Vec<_> = ready
+            .into_iter()
+            .map(|(partition, generation, position)| {
+                self.begin(&stream, &partition, generation, position);
+                (partition, generation, position.next_offset.0)
+            })
+            .collect();
+        if !starts.is_empty() {
+            self.source.send(Command::Start(starts));
+        }
+    }
+
+    /// Announces a partition to its batcher; the same choice as the poll thread's.
+    fn begin(
+        &self,
+        stream: &Arc<Stream>,
+        partition: &TopicPartition,
+        generation: Generation,
+        position: Position,
+    ) {
+        tracing::info!(%partition, epoch = position.epoch.0, offset = position.next_offset.0, "reading");
+        self.parts.metrics.next_offset(partition, position.next_offset.0);
+        let index = crate::source::batcher_of(partition, self.batchers.len());
+        self.batchers[index].send(batcher::Command::Begin {
+            partition: partition.clone(),
+            generation,
+            position,
+            stream: Arc::clone(stream),
+        });
+    }
+}
+
+/// An error with its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
