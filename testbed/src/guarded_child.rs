@@ -22,6 +22,8 @@ pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, OsString)>,
+    /// Variables of this process that the child does not get.
+    pub(crate) unset: Vec<OsString>,
     pub(crate) folder: Option<PathBuf>,
     /// User and group to run as; needs root.
     pub(crate) user: Option<(u32, u32)>,
@@ -37,6 +39,7 @@ impl Launch {
             program,
             arguments: Vec::new(),
             environment: Vec::new(),
+            unset: Vec::new(),
             folder: None,
             user: None,
             end_signal: Signal::KILL,
@@ -194,6 +197,9 @@ impl Drop for GuardedChild {
 
 fn latched(launch: &Launch) -> Command {
     let mut command = Command::new("/bin/sh");
+    for name in &launch.unset {
+        command.env_remove(name);
+    }
     command
         .args(["-c", LATCH, "latch"])
         .arg(&launch.program)

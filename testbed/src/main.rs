@@ -23,12 +23,19 @@ enum Verb {
         #[arg(long, value_name = "DIR")]
         logs: Option<PathBuf>,
     },
+    /// Moves events from a producer through Kafka into a lake, kills a consumer on the way, proves
+    /// that nothing was lost or doubled, and asks the lake some questions.
+    Demo(verbs::demo::DemoArgs),
+    /// Measures producer or consumer; prints a table.
+    Bench(verbs::bench::BenchArgs),
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where a failed verb says why")]
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
         Verb::Services { logs } => verbs::services::run(logs),
+        Verb::Demo(args) => verbs::demo::run(args),
+        Verb::Bench(args) => verbs::bench::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! Runs the workspace's own programs as an operator would: as processes, with their logs in files.
 
 use std::{
+    env,
     ffi::{OsStr, OsString},
     fs::{self, File},
     path::{Path, PathBuf},
@@ -45,8 +46,14 @@ pub struct Finished {
 
 impl Program {
     /// A program of this workspace, such as `ducktide-consumer`.
+    ///
+    /// Settings that the caller's own shell holds for such programs are not handed down: they mean
+    /// another Kafka and another lake.
     pub fn named(name: &str) -> Result<Self> {
-        Ok(Self { launch: Launch::new(workspace::program(name)?) })
+        let launch = Launch::new(workspace::program(name)?);
+        let names = env::vars_os().map(|(name, _)| name);
+        let unset = names.filter(|name| is_setting(&name.to_string_lossy())).collect();
+        Ok(Self { launch: Launch { unset, ..launch } })
     }
 
     /// Adds arguments.
@@ -56,7 +63,7 @@ impl Program {
         self
     }
 
-    /// Sets an environment variable, beside those of this process.
+    /// Sets an environment variable.
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.launch.environment.push((name.into(), value.into()));
@@ -157,6 +164,12 @@ impl Running {
     fn finished(&mut self, status: ExitStatus) -> Finished {
         Finished { status, elapsed: self.child.elapsed(), usage: self.child.usage() }
     }
+}
+
+/// Whether our programs take a setting from this environment variable.
+fn is_setting(name: &str) -> bool {
+    const PREFIXES: [&str; 4] = ["DUCKTIDE_", "DUCKLAKE_", "KAFKA_", "SCHEMA_REGISTRY_"];
+    PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// The last lines of a log: what a person reads first when something went wrong.

@@ -1,3 +1,8 @@
-//! One module for each verb.
+//! One module for each verb, and what they share.
 
+pub(crate) mod bench;
+pub(crate) mod demo;
 pub(crate) mod services;
+mod signals;
+mod streaming;
+mod terminal;

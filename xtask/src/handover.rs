@@ -1,11 +1,12 @@
 //! The verbs that testbed's binary carries out. xtask sets up, builds it, and becomes it.
 
 use std::{
+    env,
     os::unix::process::CommandExt as _,
     process::{Command, ExitCode},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use crate::{layout, setup};
 
@@ -17,12 +18,26 @@ pub(crate) struct Verb {
     starts_workers: bool,
 }
 
-pub(crate) const VERBS: &[Verb] = &[Verb {
-    name: "services",
-    summary: "Starts Kafka, the schema registry and PostgreSQL on free ports, prints the\n             \
-              environment variables that point to them, and ends them on Ctrl-C.",
-    starts_workers: false,
-}];
+pub(crate) const VERBS: &[Verb] = &[
+    Verb {
+        name: "demo",
+        summary: "Events from a producer through Kafka into a lake, a consumer killed on the way, the\n             \
+                  proof that nothing was lost or doubled, and some questions to the lake.",
+        starts_workers: true,
+    },
+    Verb {
+        name: "bench",
+        summary: "Measures: `bench drain` one consumer, beside a loop that only polls; `bench produce`\n             \
+                  one producer. Prints a table, and with `--json FILE` writes the numbers.",
+        starts_workers: true,
+    },
+    Verb {
+        name: "services",
+        summary: "Starts Kafka, the schema registry and PostgreSQL on free ports, prints the\n             \
+                  environment variables that point to them, and ends them on Ctrl-C.",
+        starts_workers: false,
+    },
+];
 
 pub(crate) fn find(name: &str) -> Option<&'static Verb> {
     VERBS.iter().find(|verb| verb.name == name)
@@ -33,22 +48,26 @@ pub(crate) fn find(name: &str) -> Option<&'static Verb> {
 pub(crate) fn run(verb: &Verb, arguments: &[String]) -> Result<ExitCode> {
     setup::for_build()?;
     setup::for_services()?;
-    if verb.starts_workers {
-        build_workers()?;
-    }
-    let failure = Command::new("cargo")
-        .args(["run", "--release", "--locked", "--package", "ducktide-testbed"])
-        .arg("--manifest-path")
-        .arg(layout::root().join("Cargo.toml"))
-        .args(["--", verb.name])
-        .args(arguments)
-        .exec();
+    // Looked up before the build, which replaces the running xtask.
+    let binary = env::current_exe().context("find xtask's binary")?.with_file_name(TESTBED);
+    build(if verb.starts_workers { WITH_WORKERS } else { ALONE })?;
+    // Not by `cargo run`: with other features for one package than for all, it would build again.
+    let failure = Command::new(binary).arg(verb.name).args(arguments).exec();
     Err(failure).context("start testbed's binary")
 }
 
-fn build_workers() -> Result<()> {
-    let build = ["build", "--release", "--locked", "--workspace", "--bins"];
-    let status = Command::new("cargo").args(build).current_dir(layout::root()).status();
-    anyhow::ensure!(status.context("start cargo build")?.success(), "cargo build failed");
+/// testbed's binary; cargo puts it beside xtask's.
+const TESTBED: &str = "ducktide-testbed";
+
+/// As a plain `cargo build --release` does, so that nothing is built twice.
+const WITH_WORKERS: &[&str] = &["--workspace", "--bins"];
+
+/// One program, but with the features that all packages together ask of its dependencies.
+const ALONE: &[&str] = &["--workspace", "--bin", TESTBED];
+
+fn build(packages: &[&str]) -> Result<()> {
+    let mut cargo = Command::new("cargo");
+    cargo.args(["build", "--release", "--locked"]).args(packages).current_dir(layout::root());
+    ensure!(cargo.status().context("start cargo build")?.success(), "cargo build failed");
     Ok(())
 }

@@ -4,10 +4,8 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context as _, Result};
 use ducktide_testbed::services::{self, Services};
-use tokio::{
-    runtime,
-    signal::unix::{SignalKind, signal},
-};
+
+use crate::verbs::signals;
 
 /// Starts the services, prints how to reach them, and ends them on Ctrl-C or SIGTERM.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the exports are the result")]
@@ -24,20 +22,7 @@ pub(crate) fn run(logs: Option<PathBuf>) -> Result<()> {
     println!("export SCHEMA_REGISTRY_URL={}", services.registry.url());
     println!("export DUCKLAKE_CATALOG={}", services.postgres.url("postgres"));
     println!("export DUCKLAKE_DATA_PATH={}", logs.join("lake").display());
-    wait_for_signal()?;
+    signals::wait()?;
     eprintln!("ending the services");
     Ok(())
-}
-
-fn wait_for_signal() -> Result<()> {
-    let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    runtime.context("start a runtime")?.block_on(async {
-        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
-        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        Ok(())
-    })
 }

@@ -1,0 +1,93 @@
+//! `cargo xtask bench`: measures, beside what the machine allows. Never a test: the numbers are the
+//! result, and only a lake that is not exact is an error.
+
+mod drain;
+mod measurement;
+mod plain_loop;
+mod produce;
+mod report;
+mod worker_log;
+
+use std::{
+    num::{NonZeroU32, NonZeroU64},
+    path::PathBuf,
+};
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use ducktide_testbed::services;
+
+use self::report::Report;
+use crate::verbs::signals;
+
+/// What `cargo xtask bench` takes.
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Drains a topic by one consumer process into fresh lakes in SQLite, beside a loop that only
+    /// polls the same topic; compares each lake with the producer's ledger.
+    Drain(Volume),
+    /// Publishes events by one producer process, with and without a ledger.
+    Produce(Volume),
+    /// Polls a topic to its end and does nothing else; started by `drain`.
+    #[command(hide = true)]
+    PlainLoop(plain_loop::PlainLoopArgs),
+}
+
+/// How much, and how often.
+#[derive(Debug, Args)]
+struct Volume {
+    /// Events in the topic.
+    #[arg(long, value_name = "N", default_value = "3000000")]
+    rows: NonZeroU64,
+
+    /// How often each thing is measured; medians are taken.
+    #[arg(long, value_name = "N", default_value = "5")]
+    runs: NonZeroU32,
+
+    /// Partitions of the topic.
+    #[arg(long, value_name = "N", default_value = "8")]
+    partitions: NonZeroU32,
+
+    /// Also writes the numbers to this file.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// More arguments for the measured program, such as `-- --batchers 1`.
+    #[arg(last = true, value_name = "ARGUMENT")]
+    program_arguments: Vec<String>,
+}
+
+/// Measures what was asked for, and prints it.
+pub(crate) fn run(args: BenchArgs) -> Result<()> {
+    match args.what {
+        What::Drain(volume) => measure(&volume, drain::measure),
+        What::Produce(volume) => measure(&volume, produce::measure),
+        What::PlainLoop(args) => plain_loop::run(&args),
+    }
+}
+
+fn measure(
+    volume: &Volume,
+    measure: impl FnOnce(&Volume, &std::path::Path) -> Result<Report>,
+) -> Result<()> {
+    let folder = services::log_folder()?;
+    signals::exit_on_interrupt(format!("interrupted; {} can be removed", folder.display()));
+    let report = measure(volume, &folder)?;
+    report.print();
+    if let Some(file) = &volume.json {
+        report.write_json(file)?;
+    }
+    report.require_exactness()
+}
+
+/// Says what is being done: on standard error, so that the table on standard output stays a table.
+#[expect(clippy::print_stderr, reason = "a benchmark takes minutes, and a person waits for it")]
+fn tell(text: &str) {
+    eprintln!("{text}");
+}

@@ -1,0 +1,52 @@
+//! Reads times out of a worker's log.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use jiff::Timestamp;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Line {
+    timestamp: String,
+    message: String,
+}
+
+/// From the first line with one message to the last with another, in a log of JSON lines.
+pub(super) fn time_between(log: &str, first: &str, last: &str) -> Result<Duration> {
+    // Other lines, such as a panic's, have no time and are not looked for.
+    let lines: Vec<Line> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+    let from = time(lines.iter().find(|line| line.message == first), first)?;
+    let to = time(lines.iter().rfind(|line| line.message == last), last)?;
+    (to - from).try_into().with_context(|| format!("`{last}` comes before `{first}` in a log"))
+}
+
+fn time(line: Option<&Line>, message: &str) -> Result<Timestamp> {
+    let line = line.with_context(|| format!("find `{message}` in a log"))?;
+    line.timestamp.parse().with_context(|| format!("parse the time of `{message}` in a log"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LOG: &str = r#"{"timestamp":"2026-01-01T00:00:00.5Z","message":"started"}
+{"timestamp":"2026-01-01T00:00:01Z","message":"assigned"}
+{"timestamp":"2026-01-01T00:00:02Z","message":"assigned"}
+thread panicked
+{"timestamp":"2026-01-01T00:00:03Z","message":"committed"}
+{"timestamp":"2026-01-01T00:00:04.25Z","message":"committed"}"#;
+
+    #[test]
+    fn time_runs_from_the_first_to_the_last() {
+        let time = time_between(LOG, "assigned", "committed").unwrap();
+        assert_eq!(time, Duration::from_millis(3250));
+    }
+
+    #[test]
+    fn a_message_that_is_missing_is_named() {
+        let error = time_between(LOG, "assigned", "stopped").unwrap_err().to_string();
+        assert!(error.contains("`stopped`"), "{error}");
+        assert!(time_between(LOG, "committed", "assigned").is_err());
+    }
+}

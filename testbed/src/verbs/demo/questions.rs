@@ -1,0 +1,177 @@
+//! The questions that people ask of such a lake, each with its SQL and its answer.
+
+use anyhow::{Context as _, Result};
+use ducktide_testbed::duckdb_cli::{Lake, quoted};
+use serde::Deserialize;
+
+use super::{
+    scene::{Scene, TABLE},
+    watch::{Look, Watch},
+};
+use crate::verbs::terminal::{Terminal, grouped};
+
+/// A question, and how it is asked.
+struct Question {
+    text: String,
+    sql: String,
+    answer: Answer,
+}
+
+/// What of an answer is shown.
+enum Answer {
+    Whole,
+    /// Of a plan that was carried out, how many files were read.
+    FilesRead,
+}
+
+/// What makes the questions good ones for this very lake.
+#[derive(Debug, Deserialize)]
+struct Facts {
+    /// Whoever did the most; none when nobody has done anything.
+    user: Option<String>,
+    /// The first day that is there from its beginning to its end.
+    day: String,
+}
+
+/// Asks them all.
+pub(super) fn ask_all(terminal: &mut Terminal, scene: &Scene, killed: &Look) -> Result<()> {
+    terminal.step("Ask the lake");
+    let newest = Watch::open(&scene.catalog_file())?.look()?;
+    let facts = facts(scene)?;
+    for question in questions(killed, newest.snapshot_id, &facts) {
+        ask(terminal, scene, &question)?;
+    }
+    Ok(())
+}
+
+fn facts(scene: &Scene) -> Result<Facts> {
+    let lake = Lake::at(&scene.catalog(), &scene.data_path())?;
+    let rows = lake.query(&format!(
+        "SELECT (SELECT details->>'user_id' AS user FROM {TABLE} WHERE user IS NOT NULL
+                 GROUP BY ALL ORDER BY count(*) DESC, user LIMIT 1) AS user,
+             (SELECT min(event_date) + 1 FROM {TABLE})::VARCHAR AS day"
+    ))?;
+    let facts = rows.into_iter().next().context("look for good questions: no answer")?;
+    serde_json::from_value(facts).context("parse what makes good questions")
+}
+
+fn ask(terminal: &mut Terminal, scene: &Scene, question: &Question) -> Result<()> {
+    terminal.question(&question.text);
+    let answer = scene.ask(terminal, "ducktide", &["sql", &question.sql], "sql")?;
+    match question.answer {
+        Answer::Whole => terminal.say(&answer),
+        Answer::FilesRead => terminal.say(&files_read(&answer)),
+    }
+    Ok(())
+}
+
+/// The line of a plan that tells of files; the drawing around it has no use here.
+fn files_read(plan: &str) -> String {
+    let lines = plan.lines().map(|line| line.trim_matches(['│', '║', ' ']));
+    let found: Vec<_> = lines.filter(|line| line.contains("Files Read")).collect();
+    if found.is_empty() { plan.to_owned() } else { format!("... {} ...", found.join(", ")) }
+}
+
+fn questions(killed: &Look, newest: i64, facts: &Facts) -> Vec<Question> {
+    let whole = |text: &str, sql| Question { text: text.to_owned(), sql, answer: Answer::Whole };
+    vec![
+        whole("How many events of each type in the last hour?", by_type()),
+        whole(
+            &format!(
+                "What did the lake hold when the consumer was killed? ({} rows were seen)",
+                grouped(killed.rows)
+            ),
+            at(&format!("VERSION => {}", killed.snapshot_id)),
+        ),
+        whole("The same by time", at(&format!("TIMESTAMP => {}", quoted(&killed.snapshot_time)))),
+        whole(
+            "Which services had critical errors among the rows that came in next?",
+            critical_errors(killed.snapshot_id, newest),
+        ),
+        whole("What did one user do? (the parentheses round ->> are needed)", journey(facts)),
+        whole("What does the catalog know of each column, without reading data?", statistics()),
+        whole("How are the files spread over the days?", files_by_day()),
+        Question {
+            text: "How many of them does a question about one day read?".to_owned(),
+            sql: one_day(&facts.day),
+            answer: Answer::FilesRead,
+        },
+    ]
+}
+
+fn by_type() -> String {
+    format!(
+        "SELECT event_type, count(*) AS events
+FROM {TABLE}
+WHERE event_timestamp > now() - INTERVAL 1 HOUR
+GROUP BY event_type ORDER BY events DESC"
+    )
+}
+
+fn at(moment: &str) -> String {
+    format!("SELECT count(*) AS rows FROM {TABLE} AT ({moment})")
+}
+
+/// The two snapshots after the kill, as far as there are any. They are literals: the function takes
+/// nothing else.
+fn critical_errors(killed: i64, newest: i64) -> String {
+    let (first, last) = ((killed + 1).min(newest), (killed + 2).min(newest));
+    format!(
+        "SELECT details->>'service' AS service, count(*) AS critical_errors,
+    min(snapshot_id) AS first_in_snapshot
+FROM table_changes('{TABLE}', {first}, {last})
+WHERE change_type = 'insert' AND (details->>'severity') = 'critical'
+GROUP BY service ORDER BY critical_errors DESC"
+    )
+}
+
+fn journey(facts: &Facts) -> String {
+    let user = quoted(facts.user.as_deref().unwrap_or("user_1234"));
+    format!(
+        "SELECT event_timestamp, event_type,
+    coalesce(details->>'login_method', details->>'feature_name') AS what
+FROM {TABLE}
+WHERE (details->>'user_id') = {user}
+ORDER BY event_timestamp DESC LIMIT 5"
+    )
+}
+
+fn statistics() -> String {
+    "SELECT column_name, min_value, max_value, contains_null::BOOLEAN AS has_nulls
+FROM __ducklake_metadata_lake.ducklake_table_column_stats
+JOIN __ducklake_metadata_lake.ducklake_column USING (table_id, column_id)
+WHERE end_snapshot IS NULL AND min_value IS NOT NULL
+ORDER BY column_order"
+        .to_owned()
+}
+
+fn files_by_day() -> String {
+    "SELECT partition_value AS event_date, count(*) AS files, sum(record_count) AS rows
+FROM __ducklake_metadata_lake.ducklake_data_file
+JOIN __ducklake_metadata_lake.ducklake_file_partition_value USING (data_file_id)
+WHERE end_snapshot IS NULL
+GROUP BY event_date ORDER BY event_date"
+        .to_owned()
+}
+
+fn one_day(day: &str) -> String {
+    format!("EXPLAIN ANALYZE SELECT count(event_id) FROM {TABLE} WHERE event_date = '{day}'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_plan_only_the_files_that_were_read_are_shown() {
+        let plan = "┌──┐\n│       Total Files Read: 7      │\n│   0.02s   │\n└──┘\n";
+        assert_eq!(files_read(plan), "... Total Files Read: 7 ...");
+        assert_eq!(files_read("another plan"), "another plan");
+    }
+
+    #[test]
+    fn changes_are_asked_of_snapshots_that_exist() {
+        assert!(critical_errors(7, 30).contains("'events', 8, 9)"));
+        assert!(critical_errors(7, 7).contains("'events', 7, 7)"));
+    }
+}

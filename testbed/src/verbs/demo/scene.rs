@@ -1,0 +1,191 @@
+//! Where the demonstration takes place: its folder, and the settings its programs share.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use ducktide_testbed::{
+    program::{Program, Running},
+    workspace,
+};
+
+use crate::verbs::{streaming::Streaming, terminal::Terminal};
+
+/// The table, and the topic that fills it.
+pub(super) const TABLE: &str = "events";
+
+/// A program that answers a question is done within this, even on a busy machine.
+const ANSWERS_WITHIN: Duration = Duration::from_mins(2);
+
+/// Folder and settings.
+#[derive(Debug)]
+pub(super) struct Scene {
+    folder: PathBuf,
+    environment: Vec<(&'static str, String)>,
+}
+
+/// An empty folder for one demonstration, by its absolute path.
+pub(super) fn create_folder(wanted: Option<PathBuf>) -> Result<PathBuf> {
+    let folder = wanted.map_or_else(next_folder, Ok)?;
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let mut entries =
+        fs::read_dir(&folder).with_context(|| format!("read {}", folder.display()))?;
+    ensure!(entries.next().is_none(), "the folder is not empty folder=`{}`", folder.display());
+    folder.canonicalize().with_context(|| format!("find {}", folder.display()))
+}
+
+/// The folder after the last: `.ducktide/demo/1`, `2`, ...
+fn next_folder() -> Result<PathBuf> {
+    let all = workspace::root().join(".ducktide/demo");
+    fs::create_dir_all(&all).with_context(|| format!("create {}", all.display()))?;
+    let entries = fs::read_dir(&all).with_context(|| format!("read {}", all.display()))?;
+    let numbers = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    Ok(all.join((numbers.max().unwrap_or(0_u64) + 1).to_string()))
+}
+
+/// Where the logs of a demonstration go.
+pub(super) fn logs(folder: &Path) -> PathBuf {
+    folder.join("logs")
+}
+
+impl Scene {
+    pub(super) fn new(folder: PathBuf, streaming: &Streaming) -> Result<Self> {
+        let mut scene = Self { folder, environment: streaming.environment().into() };
+        let own = [
+            ("KAFKA_TOPIC", TABLE.to_owned()),
+            ("KAFKA_TOPICS", TABLE.to_owned()),
+            ("KAFKA_GROUP_ID", "demo".to_owned()),
+            ("DUCKLAKE_CATALOG", scene.catalog()),
+            ("DUCKLAKE_DATA_PATH", scene.data_path()),
+            ("DUCKLAKE_TABLE", TABLE.to_owned()),
+        ];
+        scene.environment.extend(own);
+        fs::write(scene.settings(), scene.exports()?).context("write settings")?;
+        Ok(scene)
+    }
+
+    /// The folder of it all.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The catalog's SQLite file.
+    pub(super) fn catalog_file(&self) -> PathBuf {
+        self.folder.join("lake.sqlite")
+    }
+
+    /// What goes into `DUCKLAKE_CATALOG`.
+    pub(super) fn catalog(&self) -> String {
+        format!("sqlite:{}", self.catalog_file().display())
+    }
+
+    /// What goes into `DUCKLAKE_DATA_PATH`.
+    pub(super) fn data_path(&self) -> String {
+        self.folder.join("lake.files").display().to_string()
+    }
+
+    /// What Kafka acknowledged to the producer.
+    pub(super) fn ledger(&self) -> PathBuf {
+        self.folder.join("ledger.csv")
+    }
+
+    pub(super) fn logs(&self) -> PathBuf {
+        logs(&self.folder)
+    }
+
+    /// A shell script that sets what our programs were told by their environment.
+    pub(super) fn settings(&self) -> PathBuf {
+        self.folder.join("env.sh")
+    }
+
+    fn exports(&self) -> Result<String> {
+        let programs = workspace::program("ducktide")?;
+        let programs = programs.parent().context("find the programs' folder")?.display();
+        let exports =
+            self.environment.iter().map(|(name, value)| format!("export {name}='{value}'\n"));
+        Ok(exports.chain([format!("export PATH='{programs}':\"$PATH\"\n")]).collect())
+    }
+
+    /// Shows a command and starts it; its log has the label's name.
+    pub(super) fn start(
+        &self,
+        terminal: &mut Terminal,
+        program: &str,
+        arguments: &[&str],
+        label: &str,
+    ) -> Result<Running> {
+        terminal.command(&format!("$ {}", shown(program, arguments)));
+        self.program(program, arguments)?.start(&self.logs(), label)
+    }
+
+    /// Shows a command and runs it to its end. Returns what it printed.
+    pub(super) fn ask(
+        &self,
+        terminal: &mut Terminal,
+        program: &str,
+        arguments: &[&str],
+        label: &str,
+    ) -> Result<String> {
+        terminal.command(&format!("$ {}", shown(program, arguments)));
+        self.program(program, arguments)?.run(&self.logs(), label, ANSWERS_WITHIN)
+    }
+
+    fn program(&self, name: &str, arguments: &[&str]) -> Result<Program> {
+        let program = Program::named(name)?.args(arguments);
+        // Logs are read by us, too.
+        let program = program.env("DUCKTIDE_LOG_FORMAT", "json").env("RUST_LOG", "info");
+        let set = |program: Program, (name, value): &(&str, String)| program.env(*name, value);
+        Ok(self.environment.iter().fold(program, set))
+    }
+}
+
+/// Characters of a line, before it is broken.
+const LINE_WIDTH: usize = 96;
+
+/// A command as one would type it; a long one over several lines.
+fn shown(program: &str, arguments: &[&str]) -> String {
+    let mut text = program.to_owned();
+    let mut width = text.len();
+    for argument in arguments {
+        let word = quoted(argument);
+        let first_line = word.lines().next().unwrap_or_default().len();
+        if argument.starts_with("--") && width + first_line > LINE_WIDTH {
+            text += " \\\n    ";
+            width = 4;
+        } else {
+            text.push(' ');
+        }
+        text += &word;
+        width += 1 + first_line;
+    }
+    text
+}
+
+/// For a shell; none of our arguments holds what it expands within double quotes.
+fn quoted(argument: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+".contains(c);
+    if argument.chars().all(is_plain) { argument.to_owned() } else { format!("\"{argument}\"") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_shown_as_it_can_be_typed() {
+        assert_eq!(shown("ducktide", &["sql", "FROM events"]), "ducktide sql \"FROM events\"");
+        assert_eq!(shown("ducktide", &["status", "--json"]), "ducktide status --json");
+    }
+
+    #[test]
+    fn a_long_command_is_broken_before_an_option() {
+        let long = "x".repeat(90);
+        let text = shown("producer", &["--rows", "1", "--ledger", &long]);
+        assert_eq!(text, format!("producer --rows 1 --ledger {long}"));
+        let text = shown("producer", &["--ledger", &long, "--rows", "1"]);
+        assert_eq!(text, format!("producer --ledger {long} \\\n    --rows 1"));
+    }
+}

@@ -1,0 +1,38 @@
+//! Kafka and its schema registry: what events come through. No database server.
+
+use std::{path::Path, thread};
+
+use anyhow::Result;
+use ducktide_testbed::services::{Kafka, Registry};
+
+/// One of each.
+#[derive(Debug)]
+pub(crate) struct Streaming {
+    pub(crate) kafka: Kafka,
+    pub(crate) registry: Registry,
+}
+
+impl Streaming {
+    /// Starts both at once and waits until each answers.
+    pub(crate) fn start(logs: &Path) -> Result<Self> {
+        thread::scope(|scope| {
+            let registry = scope.spawn(|| Registry::start(logs));
+            let kafka = Kafka::start(logs);
+            let registry = registry.join().expect("starting the registry does not panic");
+            Ok(Self { kafka: kafka?, registry: registry? })
+        })
+    }
+
+    /// What tells every program of ours where they are.
+    pub(crate) fn environment(&self) -> [(&'static str, String); 2] {
+        [
+            ("KAFKA_BOOTSTRAP_SERVERS", self.kafka.bootstrap_servers()),
+            ("SCHEMA_REGISTRY_URL", self.registry.url()),
+        ]
+    }
+
+    /// Lets both outlive this process. Returns the shell commands that end them.
+    pub(crate) fn leave_running(self) -> [String; 2] {
+        [self.kafka.leave_running(), self.registry.leave_running()]
+    }
+}

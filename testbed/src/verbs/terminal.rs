@@ -1,0 +1,149 @@
+//! What a verb says to the person in front of it: plain text, with some colour on a terminal.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write as _},
+    time::{Duration, Instant},
+};
+
+/// Between two lines of progress where there is no terminal to draw on.
+const LINE_INTERVAL: Duration = Duration::from_secs(3);
+
+/// Characters of the bar.
+const BAR_WIDTH: u64 = 30;
+
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const GOOD: &str = "\x1b[1;32m";
+const BAD: &str = "\x1b[1;31m";
+const PLAIN: &str = "\x1b[0m";
+const CLEAR_LINE: &str = "\r\x1b[K";
+
+/// Standard output, as a story with numbered steps.
+#[derive(Debug)]
+pub(crate) struct Terminal {
+    draws: bool,
+    colours: bool,
+    steps: usize,
+    progress_shown: Option<Instant>,
+}
+
+impl Terminal {
+    pub(crate) fn new() -> Self {
+        let draws = io::stdout().is_terminal();
+        // <https://no-color.org>
+        let colours = draws && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        Self { draws, colours, steps: 0, progress_shown: None }
+    }
+
+    /// The first line of all.
+    pub(crate) fn title(&mut self, text: &str) {
+        self.line(BOLD, text);
+    }
+
+    /// Begins the next step.
+    pub(crate) fn step(&mut self, text: &str) {
+        self.steps += 1;
+        self.blank();
+        self.line(BOLD, &format!("{}. {text}", self.steps));
+    }
+
+    /// Says something within a step; each of its lines is indented.
+    pub(crate) fn say(&mut self, text: &str) {
+        self.indented("", text);
+    }
+
+    /// Asks something, within a step.
+    pub(crate) fn question(&mut self, text: &str) {
+        self.blank();
+        self.indented(BOLD, text);
+    }
+
+    /// An empty line.
+    pub(crate) fn blank(&mut self) {
+        self.line("", "");
+    }
+
+    /// Shows a command, or a query, that could be repeated by hand.
+    pub(crate) fn command(&mut self, text: &str) {
+        self.indented(DIM, text);
+    }
+
+    /// Says how it all ended, so that nobody can miss it.
+    pub(crate) fn verdict(&mut self, is_good: bool, text: &str) {
+        self.indented(if is_good { GOOD } else { BAD }, text);
+    }
+
+    /// Shows how far something is: redrawn in place on a terminal, a line now and then elsewhere.
+    pub(crate) fn progress(&mut self, what: &str, done: u64, total: u64) {
+        let text = format!("{} of {} {what}", grouped(done), grouped(total));
+        if self.draws {
+            self.print(&format!("{CLEAR_LINE}   {} {text}", bar(done, total)));
+            self.progress_shown = Some(Instant::now());
+        } else if self.progress_shown.is_none_or(|shown| shown.elapsed() >= LINE_INTERVAL) {
+            self.say(&text);
+            self.progress_shown = Some(Instant::now());
+        }
+    }
+
+    fn indented(&mut self, style: &str, text: &str) {
+        for line in text.lines() {
+            self.line(style, &format!("   {line}"));
+        }
+    }
+
+    fn line(&mut self, style: &str, text: &str) {
+        let clear =
+            if self.draws && self.progress_shown.take().is_some() { CLEAR_LINE } else { "" };
+        let text = text.trim_end();
+        if self.colours && !style.is_empty() {
+            self.print(&format!("{clear}{style}{text}{PLAIN}\n"));
+        } else {
+            self.print(&format!("{clear}{text}\n"));
+        }
+    }
+
+    /// A reader that went away, as in `| head`, is no reason to stop.
+    #[expect(clippy::unused_self, reason = "only the owner of the terminal prints on it")]
+    fn print(&self, text: &str) {
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    }
+}
+
+fn bar(done: u64, total: u64) -> String {
+    let filled = (done.min(total) * BAR_WIDTH).checked_div(total).unwrap_or(BAR_WIDTH);
+    (0..BAR_WIDTH).map(|place| if place < filled { '█' } else { '░' }).collect()
+}
+
+/// A number with its thousands apart: `1,234,567`.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let group_ends = |place: usize| place > 0 && (digits.len() - place).is_multiple_of(3);
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if group_ends(place) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        let numbers = [0, 999, 1000, 123_456, 1_234_567].map(grouped);
+        assert_eq!(numbers, ["0", "999", "1,000", "123,456", "1,234,567"]);
+    }
+
+    #[test]
+    fn a_bar_fills_up_and_no_further() {
+        let filled = |done, total| bar(done, total).chars().filter(|c| *c == '█').count();
+        assert_eq!([filled(0, 9), filled(3, 9), filled(9, 9), filled(10, 9)], [0, 10, 30, 30]);
+        assert_eq!(filled(0, 0), 30);
+    }
+}
