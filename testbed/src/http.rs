@@ -1,4 +1,4 @@
-//! The one HTTP request that the testbed makes itself.
+//! The HTTP requests that the testbed makes itself.
 
 use std::{
     io::{Read as _, Write as _},
@@ -13,17 +13,37 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The body of the answer to `GET path` from a service on this machine; errors unless it is 200.
 pub(crate) fn get(port: u16, path: &str) -> Result<String> {
+    // HTTP/1.0: the answer ends with the connection, in one piece.
+    exchange(port, &format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"))
+}
+
+/// The body of the answer to a `POST` of JSON below the URL of a service on this machine; errors
+/// unless it is 200.
+pub(crate) fn post(url: &str, path: &str, body: &str) -> Result<String> {
+    let (place, base) = url.trim_start_matches("http://").split_once('/').unwrap_or((url, ""));
+    let port = place.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let port = port.with_context(|| format!("find the port in `{url}`"))?;
+    let length = body.len();
+    exchange(
+        port,
+        &format!(
+            "POST /{base}{path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+             Content-Length: {length}\r\n\r\n{body}"
+        ),
+    )
+}
+
+fn exchange(port: u16, request: &str) -> Result<String> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).context("connect")?;
     stream.set_read_timeout(Some(TIMEOUT)).context("set a timeout")?;
-    // HTTP/1.0: the answer ends with the connection, in one piece.
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n").context("send request")?;
+    stream.write_all(request.as_bytes()).context("send request")?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).context("read answer")?;
     let (head, body) = answer.split_once("\r\n\r\n").context("read answer: no header")?;
     let status = head.split_whitespace().nth(1).unwrap_or_default();
     if status != "200" {
-        bail!("unexpected answer status=`{status}`");
+        bail!("unexpected answer status=`{status}` body=`{}`", body.trim());
     }
     Ok(body.to_owned())
 }

@@ -5,11 +5,18 @@
 //! saw acknowledged. Nothing started here outlives the process that started it, however that ends.
 
 mod blocking;
+pub mod catalog;
 pub mod duckdb_cli;
+pub mod faults;
 mod guarded_child;
 mod http;
+pub mod kafka_admin;
 pub mod oracle;
+pub mod pipeline;
 pub mod program;
+pub mod raw_records;
 pub mod services;
+pub mod wait;
 mod watchdog;
+pub mod worker;
 pub mod workspace;

@@ -1,0 +1,120 @@
+//! A lake's catalog database, opened beside DuckDB: to see a snapshot the instant it is there, and
+//! to break things that DuckDB cannot break.
+//!
+//! Not for a SQLite file that this process has attached by DuckDB as well: two copies of the SQLite
+//! library in one process break each other's locks.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use postgres::{Client, NoTls};
+use rusqlite::{Connection, OpenFlags};
+
+/// Which database holds a lake's catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CatalogKind {
+    /// A file of its own.
+    Sqlite,
+    /// A database of its own.
+    Postgres,
+}
+
+/// A catalog database, connected when it is first asked something.
+pub struct Catalog {
+    place: Place,
+    connection: Option<Opened>,
+}
+
+enum Place {
+    Sqlite(PathBuf),
+    Postgres(String),
+}
+
+enum Opened {
+    Sqlite(Connection),
+    Postgres(Client),
+}
+
+/// How long a statement waits for a SQLite file that somebody writes to.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Catalog {
+    /// The catalog of this address: `sqlite:PATH` or `postgres://…`.
+    pub fn at(address: &str) -> Result<Self> {
+        let place = match address.split_once(':') {
+            Some(("sqlite", path)) => Place::Sqlite(path.into()),
+            Some(("postgres" | "postgresql", _)) => Place::Postgres(address.to_owned()),
+            _ => bail!("a catalog is `sqlite:PATH` or `postgres://…`, not `{address}`"),
+        };
+        Ok(Self { place, connection: None })
+    }
+
+    /// The value of a query of one number.
+    pub fn number(&mut self, sql: &str) -> Result<i64> {
+        let sql = format!("SELECT CAST(({sql}) AS BIGINT)");
+        self.ask(|opened| match opened {
+            Opened::Sqlite(sqlite) => Ok(sqlite.query_row(&sql, [], |row| row.get(0))?),
+            Opened::Postgres(client) => Ok(client.query_one(&sql, &[])?.try_get(0)?),
+        })
+        .with_context(|| format!("query the catalog sql=`{sql}`"))
+    }
+
+    /// The newest snapshot that a reader sees.
+    pub fn newest_snapshot(&mut self) -> Result<i64> {
+        self.number("SELECT max(snapshot_id) FROM ducklake_snapshot")
+    }
+
+    /// The sum of all partitions' next offsets: how many offsets are committed, where all begin at 0.
+    pub fn committed_offsets(&mut self) -> Result<i64> {
+        self.number("SELECT coalesce(sum(next_offset), 0) FROM ducktide_progress")
+    }
+
+    /// Where one partition stands.
+    pub fn next_offset(&mut self, partition: i32) -> Result<i64> {
+        self.number(&format!(
+            "SELECT next_offset FROM ducktide_progress WHERE partition = {partition}"
+        ))
+    }
+
+    /// Runs statements.
+    pub fn execute(&mut self, sql: &str) -> Result<()> {
+        self.ask(|opened| match opened {
+            Opened::Sqlite(sqlite) => Ok(sqlite.execute_batch(sql)?),
+            Opened::Postgres(client) => Ok(client.batch_execute(sql)?),
+        })
+        .with_context(|| format!("change the catalog sql=`{sql}`"))
+    }
+
+    /// A connection that gave an error is not used again: the server may have been restarted.
+    fn ask<T>(&mut self, question: impl FnOnce(&mut Opened) -> Result<T>) -> Result<T> {
+        let mut opened = match self.connection.take() {
+            Some(opened) => opened,
+            None => self.place.open()?,
+        };
+        let answer = question(&mut opened)?;
+        self.connection = Some(opened);
+        Ok(answer)
+    }
+}
+
+impl Place {
+    fn open(&self) -> Result<Opened> {
+        match self {
+            Self::Sqlite(path) => open_sqlite(path).map(Opened::Sqlite),
+            Self::Postgres(url) => {
+                Client::connect(url, NoTls).map(Opened::Postgres).context("connect to the catalog")
+            }
+        }
+    }
+}
+
+/// Opens a file that exists; the library would make an empty one.
+fn open_sqlite(path: &Path) -> Result<Connection> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
+        .with_context(|| format!("open the catalog {}", path.display()))?;
+    connection.busy_timeout(BUSY_TIMEOUT).context("set the catalog's timeout")?;
+    Ok(connection)
+}

@@ -1,0 +1,200 @@
+//! Stands between workers and PostgreSQL, and breaks the connection at a lake commit.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use anyhow::{Context as _, Result};
+
+/// What becomes of a COMMIT.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// PostgreSQL commits; its answer is dropped, and the connection with it.
+    AnswerLost,
+    /// The connection is dropped before PostgreSQL hears of it; everything is rolled back.
+    CommitLost,
+}
+
+/// A started proxy. It goes on until the process ends.
+#[derive(Debug)]
+pub struct CommitProxy {
+    port: u16,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    server: SocketAddr,
+    fault: Fault,
+    /// Commits that are still to be broken.
+    armed: AtomicUsize,
+    injected: AtomicUsize,
+}
+
+/// What only the message of one of our commits holds, on its way to the catalog.
+const MESSAGE: &[u8] = br#""ducktide":1"#;
+
+const COMMIT: &[u8] = b"COMMIT";
+
+impl CommitProxy {
+    /// Starts a proxy before the server at this URL, which lets everything through.
+    pub fn start(url: &str, fault: Fault) -> Result<Self> {
+        let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port_of(url)?));
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
+        let port = listener.local_addr().context("listen")?.port();
+        let (armed, injected) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let state = Arc::new(State { server, fault, armed, injected });
+        thread::spawn({
+            let state = Arc::clone(&state);
+            move || {
+                for client in listener.incoming().flatten() {
+                    // A server that is down refuses; so does its proxy, by closing.
+                    let _ = connect(&state, client);
+                }
+            }
+        });
+        Ok(Self { port, state })
+    }
+
+    /// The URL by way of the proxy.
+    pub fn url(&self, url: &str) -> Result<String> {
+        let port = port_of(url)?;
+        Ok(url.replace(&format!(":{port}/"), &format!(":{}/", self.port)))
+    }
+
+    /// Breaks the next lake commits, one after the other.
+    pub fn arm(&self, commits: usize) {
+        self.state.armed.store(commits, Ordering::SeqCst);
+    }
+
+    /// How many commits were broken.
+    #[must_use]
+    pub fn injected(&self) -> usize {
+        self.state.injected.load(Ordering::SeqCst)
+    }
+}
+
+impl State {
+    /// Whether this commit is one to break.
+    fn take(&self) -> bool {
+        let one_less = |armed: usize| armed.checked_sub(1);
+        let taken = self.armed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
+        if taken {
+            self.injected.fetch_add(1, Ordering::SeqCst);
+        }
+        taken
+    }
+}
+
+fn port_of(url: &str) -> Result<u16> {
+    let host = url.rsplit_once('/').map_or(url, |(host, _)| host);
+    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    port.with_context(|| format!("find the port in `{url}`"))
+}
+
+fn connect(state: &Arc<State>, client: TcpStream) -> std::io::Result<()> {
+    let server = TcpStream::connect(state.server)?;
+    let mute = Arc::new(AtomicBool::new(false));
+    let answers = Pipe { from: server.try_clone()?, to: client.try_clone()? };
+    let requests = Pipe { from: client, to: server };
+    thread::spawn({
+        let mute = Arc::clone(&mute);
+        move || answers.run(|_| !mute.load(Ordering::SeqCst))
+    });
+    let state = Arc::clone(state);
+    let mut seen = Requests::default();
+    thread::spawn(move || {
+        requests.run(|bytes| {
+            if !(seen.is_lake_commit(bytes) && state.take()) {
+                return true;
+            }
+            mute.store(true, Ordering::SeqCst);
+            state.fault == Fault::AnswerLost
+        });
+    });
+    Ok(())
+}
+
+/// One direction of a connection.
+struct Pipe {
+    from: TcpStream,
+    to: TcpStream,
+}
+
+impl Pipe {
+    /// Hands bytes on until one side closes, or `pass` says no; then both sides are closed.
+    fn run(mut self, mut pass: impl FnMut(&[u8]) -> bool) {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(count @ 1..) = self.from.read(&mut buffer) {
+            let bytes = &buffer[..count];
+            if !pass(bytes) || self.to.write_all(bytes).is_err() {
+                break;
+            }
+        }
+        for side in [&self.from, &self.to] {
+            // The other direction may have closed it already.
+            let _ = side.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// What a connection's requests say so far.
+#[derive(Default)]
+struct Requests {
+    /// The end of the bytes before: words may be cut in two.
+    tail: Vec<u8>,
+    /// Whether the open transaction holds a message of ours.
+    has_message: bool,
+}
+
+impl Requests {
+    /// Whether these bytes hold the COMMIT of a transaction with a message of ours.
+    fn is_lake_commit(&mut self, bytes: &[u8]) -> bool {
+        self.tail.extend(bytes);
+        self.has_message |= holds(&self.tail, MESSAGE);
+        let commits = holds(&self.tail, COMMIT);
+        let keep = self.tail.len().min(MESSAGE.len() - 1);
+        self.tail.drain(..self.tail.len() - keep);
+        if !commits {
+            return false;
+        }
+        self.tail.clear();
+        std::mem::take(&mut self.has_message)
+    }
+}
+
+fn holds(bytes: &[u8], word: &[u8]) -> bool {
+    bytes.windows(word.len()).any(|window| window == word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_commit_after_a_message_of_ours_is_a_lake_commit() {
+        let mut requests = Requests::default();
+        assert!(!requests.is_lake_commit(b"SELECT 1"));
+        assert!(!requests.is_lake_commit(b"COMMIT"));
+        assert!(!requests.is_lake_commit(br#"INSERT ... '{"duck"#));
+        assert!(!requests.is_lake_commit(br#"tide":1,"kind"..."#));
+        assert!(requests.is_lake_commit(b"COMMIT"));
+        assert!(!requests.is_lake_commit(b"COMMIT"));
+    }
+
+    #[test]
+    fn a_url_leads_through_the_proxy() {
+        let url = "postgres://postgres@127.0.0.1:5432/lake";
+        let proxy = CommitProxy::start(url, Fault::AnswerLost).unwrap();
+        assert_eq!(
+            proxy.url(url).unwrap(),
+            format!("postgres://postgres@127.0.0.1:{}/lake", proxy.port)
+        );
+    }
+}

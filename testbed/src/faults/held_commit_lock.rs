@@ -1,0 +1,47 @@
+//! A worker that took the commit lock and does not go on.
+
+use std::fs::File;
+
+use anyhow::{Context as _, Result};
+
+use crate::catalog::Catalog;
+
+/// The commit lock of a lake, held until dropped.
+pub struct HeldCommitLock {
+    _holder: Holder,
+}
+
+/// Where the lock is: a file's, or a session's.
+#[expect(dead_code, reason = "held until dropped")]
+enum Holder {
+    File(File),
+    Session(Catalog),
+}
+
+/// The advisory lock of the lake whose metadata is in the schema `public`.
+const KEY: &str = "hashtextextended('ducktide commit ' || current_database() || '.public', 0)";
+
+impl HeldCommitLock {
+    /// Waits for the lock of the lake with this catalog, and takes it.
+    pub fn take(catalog: &str) -> Result<Self> {
+        let holder = match catalog.strip_prefix("sqlite:") {
+            Some(path) => Holder::File(lock_file(path)?),
+            None => Holder::Session(lock_session(catalog)?),
+        };
+        Ok(Self { _holder: holder })
+    }
+}
+
+fn lock_file(catalog: &str) -> Result<File> {
+    let path = format!("{catalog}.commit-lock");
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.with_context(|| format!("open {path}"))?;
+    file.lock().with_context(|| format!("lock {path}"))?;
+    Ok(file)
+}
+
+fn lock_session(url: &str) -> Result<Catalog> {
+    let mut session = Catalog::at(url)?;
+    session.execute(&format!("SELECT pg_advisory_lock({KEY})"))?;
+    Ok(session)
+}

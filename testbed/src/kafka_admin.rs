@@ -1,0 +1,95 @@
+//! What operators, retention and other clients do to topics and groups.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, anyhow};
+use rdkafka::{
+    ClientConfig, Offset,
+    admin::{AdminClient, AdminOptions, NewPartitions},
+    client::DefaultClientContext,
+    consumer::{BaseConsumer, CommitMode, Consumer as _},
+    topic_partition_list::TopicPartitionList,
+};
+
+use crate::blocking;
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Removes a partition's records before an offset, as retention does.
+pub fn delete_records(servers: &str, topic: &str, partition: i32, before: i64) -> Result<()> {
+    let mut offsets = TopicPartitionList::new();
+    offsets.add_partition_offset(topic, partition, Offset::Offset(before)).context("offset")?;
+    let deleted = blocking::complete(async {
+        admin(servers)?.delete_records(&offsets, &options()).await.context("delete records")
+    })?;
+    let results = deleted.elements().into_iter().map(|element| element.error());
+    results.collect::<Result<_, _>>().with_context(|| format!("delete records of `{topic}`"))
+}
+
+/// Gives a topic more partitions, `total` in all.
+pub fn add_partitions(servers: &str, topic: &str, total: usize) -> Result<()> {
+    let added = blocking::complete(async {
+        let wanted = NewPartitions::new(topic, total);
+        admin(servers)?.create_partitions([&wanted], &options()).await.context("add partitions")
+    })?;
+    let results = added.into_iter().map(|result| result.map(|_| ()));
+    let added: Result<(), _> = results.collect();
+    added.map_err(|(topic, code)| anyhow!("add partitions to `{topic}`: {code}"))
+}
+
+/// What a group has committed of each partition from 0 on, if anything.
+pub fn group_offsets(
+    servers: &str,
+    group: &str,
+    topic: &str,
+    partitions: i32,
+) -> Result<Vec<Option<i64>>> {
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition_range(topic, 0, partitions - 1);
+    let consumer = member(servers, group)?;
+    let known = consumer.committed_offsets(asked, TIMEOUT).context("read a group's offsets")?;
+    Ok(known
+        .elements()
+        .into_iter()
+        .map(|element| element.offset().to_raw())
+        .map(known_offset)
+        .collect())
+}
+
+/// Kafka answers with a negative number where nothing is committed.
+fn known_offset(raw: Option<i64>) -> Option<i64> {
+    raw.filter(|offset| *offset >= 0)
+}
+
+/// Commits an offset for all partitions of a group that has no members, as a person with a tool
+/// would.
+pub fn set_group_offsets(
+    servers: &str,
+    group: &str,
+    topic: &str,
+    partitions: i32,
+    to: i64,
+) -> Result<()> {
+    let mut offsets = TopicPartitionList::new();
+    for partition in 0..partitions {
+        offsets.add_partition_offset(topic, partition, Offset::Offset(to)).context("offset")?;
+    }
+    let consumer = member(servers, group)?;
+    consumer.commit(&offsets, CommitMode::Sync).context("commit a group's offsets")
+}
+
+fn member(servers: &str, group: &str) -> Result<BaseConsumer> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", servers).set("group.id", group);
+    config.create().context("create a client")
+}
+
+fn admin(servers: &str) -> Result<AdminClient<DefaultClientContext>> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", servers);
+    config.create().context("create an admin client")
+}
+
+fn options() -> AdminOptions {
+    AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
+}

@@ -1,0 +1,231 @@
+//! A topic, a lake, and Ducktide's programs between them: all of one test's own, on services that
+//! tests share.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use crate::{
+    catalog::{Catalog, CatalogKind},
+    duckdb_cli::Lake,
+    oracle::{self, Comparison},
+    program::{Program, Running},
+    services::{free_port, log_folder, shared_kafka, shared_postgres, shared_registry},
+    wait,
+    worker::Worker,
+};
+
+/// How long anything that a test waits for may take. Far above what it takes on a quiet machine,
+/// since tests run beside each other on two cores.
+pub const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The table that every pipeline fills.
+pub const TABLE: &str = "events";
+
+/// Partitions of a pipeline's topic.
+pub const PARTITIONS: i32 = 3;
+
+/// How a group shares its partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// The classic one, with cooperative-sticky assignment.
+    Classic,
+    /// KIP-848.
+    Consumer,
+}
+
+/// A topic, a lake, and what is needed to fill the one and read the other.
+#[derive(Debug)]
+pub struct Pipeline {
+    /// The topic; nobody else's.
+    pub topic: String,
+    /// The consumer group.
+    pub group: String,
+    /// The group's protocol.
+    pub protocol: Protocol,
+    /// Where programs find Kafka.
+    pub bootstrap_servers: String,
+    /// Where programs find the schema registry.
+    pub schema_registry_url: String,
+    /// The catalog as a reader finds it.
+    pub catalog: String,
+    /// The catalog as consumers find it: another address where a fault stands in between.
+    pub consumers_catalog: String,
+    logs: PathBuf,
+    folder: TempDir,
+}
+
+impl Pipeline {
+    /// A pipeline on the services that this process' tests share. `test` is a short name of letters,
+    /// digits and underscores.
+    pub fn on_shared_services(test: &str, kind: CatalogKind) -> Result<Self> {
+        let name = unique(test);
+        let postgres = match kind {
+            CatalogKind::Sqlite => None,
+            CatalogKind::Postgres => Some(shared_postgres().create_database(&name)?),
+        };
+        let (kafka, registry) = (shared_kafka(), shared_registry());
+        Self::new(&name, &kafka.bootstrap_servers(), &registry.url(), postgres)
+    }
+
+    /// A pipeline on services of the test's own; without a database's URL the catalog is a file.
+    pub fn new(
+        name: &str,
+        bootstrap_servers: &str,
+        schema_registry_url: &str,
+        postgres: Option<String>,
+    ) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("ducktide-pipeline-").tempdir();
+        let folder = folder.context("create a folder for a pipeline")?;
+        let file = || format!("sqlite:{}", folder.path().join("lake.sqlite").display());
+        let catalog = postgres.unwrap_or_else(file);
+        Ok(Self {
+            topic: name.to_owned(),
+            group: name.to_owned(),
+            protocol: Protocol::Classic,
+            bootstrap_servers: bootstrap_servers.to_owned(),
+            schema_registry_url: schema_registry_url.to_owned(),
+            consumers_catalog: catalog.clone(),
+            catalog,
+            logs: log_folder()?.join(name),
+            folder,
+        })
+    }
+
+    /// The CSV of what was acknowledged.
+    #[must_use]
+    pub fn ledger(&self) -> PathBuf {
+        self.folder.path().join("ledger.csv")
+    }
+
+    /// The folder of the lake's files.
+    #[must_use]
+    pub fn data_path(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A file of the test's own, beside the lake.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The lake as the DuckDB command line sees it.
+    pub fn lake(&self) -> Result<Lake> {
+        Lake::at(&self.catalog, &self.data_path().display().to_string())
+    }
+
+    /// The catalog database.
+    pub fn catalog(&self) -> Result<Catalog> {
+        Catalog::at(&self.catalog)
+    }
+
+    /// A producer of this topic that writes the ledger.
+    pub fn producer(&self, arguments: &[&str]) -> Result<Program> {
+        let partitions = PARTITIONS.to_string();
+        Ok(Program::named("ducktide-producer")?
+            .args(["--bootstrap-servers", &self.bootstrap_servers])
+            .args(["--schema-registry-url", &self.schema_registry_url])
+            .args(["--topic", &self.topic, "--partitions", &partitions, "--ledger"])
+            .args([self.ledger()])
+            .args(arguments))
+    }
+
+    /// Publishes so many records, and waits until all are acknowledged.
+    pub fn produce(&self, rows: u64, arguments: &[&str]) -> Result<()> {
+        let producer = self.producer(&["--rows", &rows.to_string()])?.args(arguments);
+        producer.run(&self.logs, "producer", PATIENCE).map(|_| ())
+    }
+
+    /// Starts a producer, for tests in which it runs beside consumers.
+    pub fn start_producer(&self, arguments: &[&str]) -> Result<Running> {
+        self.producer(arguments)?.start(&self.logs, "producer")
+    }
+
+    /// Starts a consumer of this topic and table; its log goes by `name`.
+    pub fn start_consumer(&self, name: &str, arguments: &[&str]) -> Result<Worker> {
+        let port = free_port()?;
+        let running = self
+            .consumer()?
+            .args(["--listen", &format!("127.0.0.1:{port}")])
+            .args(arguments)
+            .start(&self.logs, name)?;
+        Ok(Worker::new(running, port))
+    }
+
+    /// Has a consumer read everything that is in the topic now; errors unless it exits with 0.
+    pub fn drain(&self, arguments: &[&str]) -> Result<()> {
+        let arguments = [&["--until-end"], arguments].concat();
+        self.start_consumer("drain", &arguments)?.succeed().map(|_| ())
+    }
+
+    fn consumer(&self) -> Result<Program> {
+        let program = Program::named("ducktide-consumer")?
+            .args(["--bootstrap-servers", &self.bootstrap_servers])
+            .args(["--schema-registry-url", &self.schema_registry_url])
+            .args(["--topics", &self.topic, "--group-id", &self.group])
+            .args(["--catalog", &self.consumers_catalog, "--table", TABLE, "--data-path"])
+            .args([self.data_path()])
+            .env("DUCKTIDE_LOG_FORMAT", "json");
+        Ok(match self.protocol {
+            // The partitions of a killed member are free after six seconds instead of 45.
+            Protocol::Classic => program.args(["--kafka-property", "session.timeout.ms=6000"]),
+            Protocol::Consumer => program.args(["--group-protocol", "consumer"]),
+        })
+    }
+
+    /// Waits until the lake has committed so many offsets.
+    pub fn await_committed(&self, offsets: u64) -> Result<()> {
+        let mut catalog = self.catalog()?;
+        let offsets = i64::try_from(offsets).context("more offsets than Kafka has")?;
+        wait::until(&format!("{offsets} offsets are committed"), PATIENCE, || {
+            let committed = catalog.committed_offsets()?;
+            ensure!(committed >= offsets, "committed so far: {committed}");
+            Ok(true)
+        })
+    }
+
+    /// Compares the ledger with the lake.
+    pub fn compare(&self) -> Result<Comparison> {
+        oracle::compare(&self.ledger(), &self.lake()?, TABLE)
+    }
+
+    /// Errors unless the lake holds exactly what was acknowledged, and that is so many events.
+    pub fn check_exact(&self, events: u64) -> Result<()> {
+        let comparison = self.compare()?;
+        ensure!(comparison.is_exact(), "{comparison}");
+        ensure!(comparison.acknowledged == events, "expected {events}: {comparison}");
+        Ok(())
+    }
+}
+
+/// The same test may run twice against one service.
+fn unique(test: &str) -> String {
+    let suffix = Uuid::new_v4().simple().to_string();
+    format!("{test}_{}", &suffix[..8])
+}
+
+/// Makes two tests of each named function, one for each catalog. The functions take a
+/// [`CatalogKind`].
+#[macro_export]
+macro_rules! on_both_catalogs {
+    ($($test:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[test]
+            #[ignore = "needs Kafka and the schema registry"]
+            fn $test() {
+                super::$test($crate::catalog::CatalogKind::Sqlite);
+            })+
+        }
+
+        mod on_postgres {
+            $(#[test]
+            #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+            fn $test() {
+                super::$test($crate::catalog::CatalogKind::Postgres);
+            })+
+        }
+    };
+}

@@ -1,0 +1,125 @@
+//! Records that the producer does not make: tombstones, aborted transactions, broken timestamps.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rdkafka::{
+    ClientConfig,
+    producer::{BaseProducer, BaseRecord, Producer as _},
+};
+use serde_json::{Value, json};
+
+use crate::http;
+
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A record of a number and a time, the schema of which [`register`] publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reading {
+    /// Any number.
+    pub number: i64,
+    /// Microseconds since 1970; whatever a broken clock says.
+    pub at_micros: i64,
+}
+
+/// Registers the schema of [`Reading`] for a topic's values; returns its id. Another `doc` makes
+/// another schema of the same shape.
+pub fn register(registry_url: &str, topic: &str, doc: &str) -> Result<u32> {
+    let schema = json!({"type": "record", "name": "Reading", "doc": doc, "fields": [
+        {"name": "number", "type": "long"},
+        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
+    ]});
+    let body = json!({ "schema": schema.to_string() }).to_string();
+    let path = format!("/subjects/{topic}-value/versions");
+    let answer = http::post(registry_url, &path, &body).context("register a schema")?;
+    let answer: Value = serde_json::from_str(&answer).context("parse the registry's answer")?;
+    let id = answer["id"].as_u64().and_then(|id| u32::try_from(id).ok());
+    id.with_context(|| format!("register a schema: no id answer=`{answer}`"))
+}
+
+impl Reading {
+    /// Confluent's wire format.
+    #[must_use]
+    pub fn encode(&self, schema_id: u32) -> Vec<u8> {
+        let mut bytes = vec![0];
+        bytes.extend(schema_id.to_be_bytes());
+        push_long(&mut bytes, self.number);
+        push_long(&mut bytes, self.at_micros);
+        bytes
+    }
+}
+
+/// Avro's `long`: zigzag, then seven bits a byte.
+fn push_long(bytes: &mut Vec<u8>, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    while rest >= 0x80 {
+        bytes.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    bytes.push((rest & 0x7f) as u8);
+}
+
+/// Publishes values to one partition and waits until all are acknowledged.
+pub fn publish(
+    servers: &str,
+    topic: &str,
+    partition: i32,
+    values: impl IntoIterator<Item = Vec<u8>>,
+) -> Result<()> {
+    let producer = producer(servers, None)?;
+    for value in values {
+        send(&producer, BaseRecord::to(topic).partition(partition).key("k").payload(&value))?;
+    }
+    producer.flush(TIMEOUT).context("publish")
+}
+
+/// Publishes records without a value to one partition.
+pub fn publish_tombstones(servers: &str, topic: &str, partition: i32, count: usize) -> Result<()> {
+    let producer = producer(servers, None)?;
+    for _ in 0..count {
+        send(&producer, BaseRecord::<str, [u8]>::to(topic).partition(partition).key("k"))?;
+    }
+    producer.flush(TIMEOUT).context("publish tombstones")
+}
+
+/// Publishes values to one partition in a transaction, and aborts it: they take offsets, and so does
+/// the marker that ends them, but nobody will ever read them.
+pub fn publish_and_abort(
+    servers: &str,
+    topic: &str,
+    partition: i32,
+    values: impl IntoIterator<Item = Vec<u8>>,
+) -> Result<()> {
+    let producer = producer(servers, Some(topic))?;
+    producer.init_transactions(TIMEOUT).context("begin to use transactions")?;
+    producer.begin_transaction().context("begin a transaction")?;
+    for value in values {
+        send(&producer, BaseRecord::to(topic).partition(partition).key("k").payload(&value))?;
+    }
+    producer.flush(TIMEOUT).context("publish in a transaction")?;
+    producer.abort_transaction(TIMEOUT).context("abort a transaction")
+}
+
+fn producer(servers: &str, transaction: Option<&str>) -> Result<BaseProducer> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", servers).set("acks", "all");
+    if let Some(id) = transaction {
+        config.set("transactional.id", id);
+    }
+    config.create().context("create a producer")
+}
+
+fn send(producer: &BaseProducer, record: BaseRecord<'_, str, [u8]>) -> Result<()> {
+    producer.send(record).map_err(|(error, _)| error).context("queue a record")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_is_encoded_as_avro_does() {
+        let reading = Reading { number: -1, at_micros: 64 };
+        assert_eq!(reading.encode(7), [0, 0, 0, 0, 7, 0x01, 0x80, 0x01]);
+    }
+}

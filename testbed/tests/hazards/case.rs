@@ -1,0 +1,214 @@
+//! A lake of one test's own, with a table and a source in it.
+
+use ducktide_lake::{
+    Access, DuckLake, Lake as _, LakeError, Source, SourceSpec, Table,
+    commit::{Commit, CommitOutcome, Counts, ProgressDelta},
+    config::{CatalogLocation, LakeConfig},
+    conformance::{DuckLakeHarness, Harness as _},
+    position::{Epoch, Offset, OffsetRange, Partition, Position},
+    table::TableShape,
+};
+use ducktide_testbed::{
+    catalog::{Catalog, CatalogKind},
+    services::shared_postgres,
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// A lake, a table `events`, and a source that begins at offset 100 of partition 0 and at 0 of
+/// partition 1.
+pub(crate) struct Case {
+    pub(crate) config: LakeConfig,
+    pub(crate) address: String,
+    pub(crate) table: Table,
+    pub(crate) source: Source,
+    lake: Option<DuckLake>,
+    harness: DuckLakeHarness,
+    _folder: TempDir,
+}
+
+/// An empty database for one test.
+pub(crate) fn new_database() -> String {
+    let name = format!("hazards_{}", Uuid::new_v4().simple());
+    shared_postgres().create_database(&name).unwrap()
+}
+
+impl Case {
+    pub(crate) fn new(kind: CatalogKind) -> Self {
+        match kind {
+            CatalogKind::Sqlite => {
+                let folder = TempDir::new().unwrap();
+                let file = folder.path().join("lake.sqlite");
+                let address = format!("sqlite:{}", file.display());
+                Self::at(CatalogLocation::Sqlite(file), address, "public", folder)
+            }
+            CatalogKind::Postgres => Self::in_database(&new_database(), "public"),
+        }
+    }
+
+    /// A lake in a schema of a database that may hold others.
+    pub(crate) fn in_database(url: &str, schema: &str) -> Self {
+        let location = CatalogLocation::Postgres(url.to_owned());
+        Self::at(location, url.to_owned(), schema, TempDir::new().unwrap())
+    }
+
+    fn at(catalog: CatalogLocation, address: String, schema: &str, folder: TempDir) -> Self {
+        let config = LakeConfig {
+            catalog,
+            data_path: Some(folder.path().join("data")),
+            metadata_schema: schema.to_owned(),
+            extension_dir: None,
+        };
+        let harness = DuckLakeHarness::new(config.clone());
+        let mut lake = DuckLake::open(&config, Access::Commit).unwrap();
+        let table = lake.ensure_table(&"events".parse().unwrap(), &shape()).unwrap();
+        let starts = [(Partition(0), Offset(100)), (Partition(1), Offset(0))];
+        let source = lake.register_source(&spec(), &starts).unwrap();
+        let lake = Some(lake);
+        Self { config, address, table, source, lake, harness, _folder: folder }
+    }
+
+    /// This test's worker.
+    pub(crate) fn lake(&mut self) -> &mut DuckLake {
+        let open = || DuckLake::open(&self.config, Access::Commit).unwrap();
+        self.lake.get_or_insert_with(open)
+    }
+
+    /// Another worker.
+    pub(crate) fn another(&self) -> DuckLake {
+        DuckLake::open(&self.config, Access::Commit).unwrap()
+    }
+
+    /// One step of progress in epoch 0.
+    pub(crate) fn delta(&self, partition: i32, from: i64, to: i64, rows: i64) -> ProgressDelta {
+        let range = OffsetRange { from: Offset(from), to: Offset(to) };
+        let counts = Counts { rows, gaps: to - from - rows, ..Counts::default() };
+        let (partition, epoch) = (Partition(partition), Epoch(0));
+        ProgressDelta { source: self.source.id, partition, epoch, range, counts }
+    }
+
+    /// A commit of one range in epoch 0, every offset of it a row in a new file.
+    pub(crate) fn rows(&mut self, partition: i32, from: i64, to: i64) -> Commit {
+        let delta = self.delta(partition, from, to, to - from);
+        self.commit_of(delta)
+    }
+
+    /// A commit of one step whose offsets are all rows in a new file.
+    pub(crate) fn commit_of(&mut self, delta: ProgressDelta) -> Commit {
+        let file = self.harness.stage(&self.table, delta.partition, delta.range);
+        Commit::ingest(vec![delta], vec![file], vec![self.table.version.clone()])
+    }
+
+    /// A commit of one range without any row.
+    pub(crate) fn idle(&self, partition: i32, from: i64, to: i64) -> Commit {
+        Commit::ingest(vec![self.delta(partition, from, to, 0)], Vec::new(), Vec::new())
+    }
+
+    pub(crate) fn send(&mut self, commit: &Commit) -> CommitOutcome {
+        self.try_send(commit).unwrap()
+    }
+
+    pub(crate) fn try_send(&mut self, commit: &Commit) -> Result<CommitOutcome, LakeError> {
+        self.lake().commit(commit)
+    }
+
+    /// Where a partition stands: epoch and next offset.
+    pub(crate) fn position(&mut self, partition: i32) -> (i32, i64) {
+        let source = self.source.id;
+        let positions = self.lake().positions(source).unwrap();
+        let found = positions.iter().find(|(known, _)| *known == Partition(partition)).unwrap();
+        let Position { epoch, next_offset } = found.1;
+        (epoch.0, next_offset.0)
+    }
+
+    /// How many rows a reader sees.
+    pub(crate) fn count(&mut self) -> u64 {
+        self.harness.count(&self.table.version.table)
+    }
+
+    /// Statements of DuckDB in this worker's session; an error rolls back.
+    pub(crate) fn sql(&mut self, statements: &str) -> Result<(), String> {
+        let connection = self.lake().connection().unwrap();
+        connection.execute_batch(statements).map_err(|error| {
+            let _ = connection.execute_batch("ROLLBACK");
+            error.to_string()
+        })
+    }
+
+    /// The one number of a query of DuckDB in this worker's session.
+    pub(crate) fn number(&mut self, query: &str) -> i64 {
+        let connection = self.lake().connection().unwrap();
+        connection.query_row(query, [], |row| row.get(0)).unwrap()
+    }
+
+    /// Statements of the catalog database's own, as somebody with its command line would run them.
+    /// This process' sessions are closed meanwhile.
+    pub(crate) fn edit_catalog(&mut self, statements: &str) {
+        self.lake = None;
+        Catalog::at(&self.address).unwrap().execute(statements).unwrap();
+    }
+
+    /// A table of ours, as DuckDB names it.
+    pub(crate) fn own(&self, table: &str) -> String {
+        match self.config.catalog {
+            CatalogLocation::Sqlite(_) => format!("__ducklake_metadata_lake.{table}"),
+            CatalogLocation::Postgres(_) => {
+                format!("__ducklake_metadata_lake.{}.{table}", self.config.metadata_schema)
+            }
+        }
+    }
+
+    /// Puts a message into the mailbox.
+    pub(crate) fn post(&mut self, message: &str) -> Result<(), String> {
+        let mailbox = self.own("ducktide_commit");
+        self.sql(&format!("INSERT INTO {mailbox}(message) VALUES ('{message}')"))
+    }
+
+    /// Registers the files of a commit under any message, as a program with other rules would.
+    pub(crate) fn register(&mut self, commit: &Commit, message: &str) -> Result<(), String> {
+        let path = commit.files()[0].path.display().to_string();
+        self.sql(&format!(
+            "BEGIN; CALL ducklake_add_data_files('lake', 'events', '{path}'); \
+             CALL lake.set_commit_message('test', 'test', extra_info => '{message}'); COMMIT"
+        ))
+    }
+
+    /// Removes the rows from an offset on, and swaps progress back: a replay.
+    pub(crate) fn replay(&mut self, epoch: i32, from: i64, to: i64) {
+        let (source, rows) = (self.source.id, to - from);
+        self.sql(&format!(
+            "BEGIN; DELETE FROM lake.events WHERE _kafka_partition = 0 AND _kafka_offset >= {to}; \
+             CALL lake.set_commit_message('test', 'replay', extra_info => \
+             '{{\"ducktide\":1,\"kind\":\"replay\",\"progress\":[{{\"source\":{source},\
+             \"partition\":0,\"epoch\":{epoch},\"from\":{from},\"to\":{to},\"rows\":{rows}}}]}}'); \
+             COMMIT"
+        ))
+        .unwrap();
+    }
+}
+
+pub(crate) fn is_committed(outcome: CommitOutcome) -> bool {
+    matches!(outcome, CommitOutcome::Committed(_))
+}
+
+pub(crate) fn spec() -> SourceSpec {
+    SourceSpec {
+        table: "events".parse().unwrap(),
+        topic: "events".to_owned(),
+        pipeline: "hazards".to_owned(),
+        cluster_id: Some("cluster".to_owned()),
+        topic_id: Some("topic".to_owned()),
+    }
+}
+
+/// What the conformance suite's files hold.
+fn shape() -> TableShape {
+    TableShape::from_described([
+        ("id", "BIGINT"),
+        ("_kafka_topic", "VARCHAR"),
+        ("_kafka_partition", "INTEGER"),
+        ("_kafka_offset", "BIGINT"),
+        ("_kafka_timestamp", "TIMESTAMP WITH TIME ZONE"),
+    ])
+    .unwrap()
+}

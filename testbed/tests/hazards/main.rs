@@ -1,0 +1,36 @@
+//! What would break a careless lake, provoked: each test is named after what it prevents.
+//!
+//! `messages`, `commits`, `catalogs` and `postgres` speak to the lake itself, on both catalogs;
+//! `workers` and `records` provoke with the real programs.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+mod case;
+mod catalogs;
+mod commits;
+mod messages;
+mod postgres;
+mod records;
+mod workers;
+
+/// Makes two tests of each named function of a module, one for each catalog.
+macro_rules! on_both_lakes {
+    ($($test:ident),+ $(,)?) => {
+        mod on_sqlite {
+            $(#[test]
+            #[ignore = "runs with those that need services"]
+            fn $test() {
+                super::$test(ducktide_testbed::catalog::CatalogKind::Sqlite);
+            })+
+        }
+
+        mod on_postgres {
+            $(#[test]
+            #[ignore = "needs PostgreSQL"]
+            fn $test() {
+                super::$test(ducktide_testbed::catalog::CatalogKind::Postgres);
+            })+
+        }
+    };
+}
+use on_both_lakes;

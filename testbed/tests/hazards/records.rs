@@ -1,0 +1,185 @@
+//! Topics whose records, offsets or partitions are not what a careless consumer expects.
+
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    kafka_admin::{add_partitions, delete_records},
+    on_both_catalogs,
+    pipeline::PATIENCE,
+    pipeline::{PARTITIONS, Pipeline, TABLE},
+    raw_records::{Reading, publish, publish_and_abort, publish_tombstones, register},
+    services::shared_kafka,
+    wait,
+};
+
+on_both_catalogs!(
+    aborted_transactions_advance_progress,
+    tombstones_advance_progress_and_are_counted,
+    broken_timestamps_do_not_open_a_file_each,
+    many_dates_at_once_are_committed_in_bounded_steps,
+    payload_words_never_reach_the_catalog,
+);
+
+/// A pipeline whose topic has the schema of readings and is empty.
+fn of_readings(test: &str, kind: CatalogKind) -> (Pipeline, u32) {
+    let pipeline = Pipeline::on_shared_services(test, kind).unwrap();
+    shared_kafka().create_topic(&pipeline.topic, PARTITIONS, &[]).unwrap();
+    let id = register(&pipeline.schema_registry_url, &pipeline.topic, test).unwrap();
+    (pipeline, id)
+}
+
+fn readings(count: i64, schema_id: u32, at: impl Fn(i64) -> i64) -> Vec<Vec<u8>> {
+    let reading = |number| Reading { number, at_micros: at(number) }.encode(schema_id);
+    (0..count).map(reading).collect()
+}
+
+fn rows(pipeline: &Pipeline) -> i64 {
+    let count = format!("SELECT count(*) FROM {TABLE}");
+    pipeline.lake().unwrap().scalar(&count).unwrap().as_i64().unwrap()
+}
+
+/// Control records and aborted ones are never delivered: only the end of the partition tells of them.
+fn aborted_transactions_advance_progress(kind: CatalogKind) {
+    let (pipeline, id) = of_readings("aborted", kind);
+    let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
+    publish(servers, topic, 0, readings(100, id, |_| 0)).unwrap();
+    publish_and_abort(servers, topic, 0, readings(500, id, |_| 0)).unwrap();
+    publish_and_abort(servers, topic, 1, readings(500, id, |_| 0)).unwrap();
+
+    pipeline.drain(&[]).unwrap();
+
+    let ends = shared_kafka().end_offsets(topic).unwrap();
+    let mut catalog = pipeline.catalog().unwrap();
+    assert_eq!((ends[0] > 600, ends[1] > 500), (true, true), "markers take offsets too: {ends:?}");
+    for partition in [0, 1] {
+        let end = ends[usize::try_from(partition).unwrap()];
+        assert_eq!(catalog.next_offset(partition).unwrap(), end, "partition {partition}");
+    }
+    assert_eq!(rows(&pipeline), 100);
+
+    // Retention takes the aborted tail away; nobody is out of range.
+    delete_records(servers, topic, 1, ends[1]).unwrap();
+    publish(servers, topic, 1, readings(10, id, |_| 0)).unwrap();
+    pipeline.drain(&[]).unwrap();
+    assert_eq!(rows(&pipeline), 110);
+}
+
+fn tombstones_advance_progress_and_are_counted(kind: CatalogKind) {
+    let (pipeline, id) = of_readings("tombstones", kind);
+    let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
+    publish_tombstones(servers, topic, 0, 50).unwrap();
+    publish_tombstones(servers, topic, 1, 20).unwrap();
+    publish(servers, topic, 1, readings(30, id, |_| 0)).unwrap();
+
+    pipeline.drain(&[]).unwrap();
+
+    let mut catalog = pipeline.catalog().unwrap();
+    let positions = [0, 1].map(|partition| catalog.next_offset(partition).unwrap());
+    assert_eq!(positions, [50, 50]);
+    let tombstones = catalog.number("SELECT sum(tombstones) FROM ducktide_ledger").unwrap();
+    assert_eq!((tombstones, rows(&pipeline)), (70, 30));
+}
+
+const DAY: i64 = 24 * 60 * 60 * 1_000_000;
+
+fn broken_timestamps_do_not_open_a_file_each(kind: CatalogKind) {
+    let (pipeline, id) = of_readings("broken_dates", kind);
+    let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
+    // From the year 2100 to the year 9999, and before 1970: a clock that tells nothing.
+    let broken = |number: i64| {
+        if number % 2 == 0 { (50_000 + 40 * number) * DAY } else { -number * 100 * DAY }
+    };
+    publish(servers, topic, 0, readings(2_000, id, broken)).unwrap();
+    publish(servers, topic, 1, readings(2_000, id, |_| 20_000 * DAY)).unwrap();
+
+    pipeline.drain(&["--partition-by", "at"]).unwrap();
+
+    let lake = pipeline.lake().unwrap();
+    let by_date = format!(
+        "SELECT count(*) || ' of ' || (SELECT count(*) FROM {TABLE}) FROM {TABLE} \
+         WHERE event_date IS NULL"
+    );
+    assert_eq!(lake.scalar(&by_date).unwrap(), "2000 of 4000");
+    let folders = format!(
+        "SELECT count(DISTINCT regexp_extract(filename, 'event_date=[^/]*')) FROM \
+         (SELECT filename FROM {TABLE})"
+    );
+    assert_eq!(lake.scalar(&folders).unwrap(), 2);
+}
+
+fn many_dates_at_once_are_committed_in_bounded_steps(kind: CatalogKind) {
+    let (pipeline, id) = of_readings("many_dates", kind);
+    let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
+    publish(servers, topic, 0, readings(400, id, |number| (10_000 + number) * DAY)).unwrap();
+
+    pipeline.drain(&["--partition-by", "at"]).unwrap();
+
+    let dates = format!("SELECT count(DISTINCT event_date) FROM {TABLE}");
+    assert_eq!(pipeline.lake().unwrap().scalar(&dates).unwrap(), 400);
+    assert_eq!(rows(&pipeline), 400);
+}
+
+/// Smallest and largest values stand in the catalog, and in PostgreSQL's log when a commit fails.
+fn payload_words_never_reach_the_catalog(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("words", kind).unwrap();
+    pipeline.produce(1_000, &[]).unwrap();
+
+    pipeline.drain(&[]).unwrap();
+
+    let mut catalog = pipeline.catalog().unwrap();
+    let with_statistics = |column: &str| {
+        let sql = format!(
+            "SELECT count(*) FROM ducklake_file_column_stats s JOIN ducklake_column c \
+             ON c.column_id = s.column_id AND c.table_id = s.table_id \
+             WHERE c.column_name = '{column}' AND (s.min_value IS NOT NULL OR s.max_value IS NOT NULL)"
+        );
+        catalog.number(&sql).unwrap()
+    };
+    let found =
+        ["details", "_kafka_topic", "_kafka_offset", "event_timestamp"].map(with_statistics);
+    assert_eq!(found[..2], [0, 0]);
+    assert!(found[2] > 0 && found[3] > 0, "numbers and times are worth it: {found:?}");
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn partitions_added_later_start_at_their_beginning() {
+    begin_late_partitions("earliest", 4_000);
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn partitions_added_later_start_at_their_beginning_even_after_latest() {
+    begin_late_partitions("latest", 3_000);
+}
+
+/// A record that is in a new partition before any worker knows of it is not skipped.
+fn begin_late_partitions(start_from: &str, expected_rows: i64) {
+    let (pipeline, id) = of_readings("late_partitions", CatalogKind::Sqlite);
+    let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
+    let publish =
+        |partition| publish(servers, topic, partition, readings(1_000, id, |_| 0)).unwrap();
+    publish(0);
+    let refresh = "topic.metadata.refresh.interval.ms=500";
+    let arguments = ["--start-from", start_from, "--kafka-property", refresh];
+    let worker = pipeline.start_consumer("worker", &arguments).unwrap();
+    worker.await_ready(true).unwrap();
+    worker.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
+
+    add_partitions(servers, topic, 5).unwrap();
+    wait::until("the partitions are there", PATIENCE, || {
+        Ok(shared_kafka().end_offsets(topic)?.len() == 5)
+    })
+    .unwrap();
+    for partition in [1, 3, 4] {
+        publish(partition);
+    }
+
+    let mut catalog = pipeline.catalog().unwrap();
+    for partition in [1, 3, 4] {
+        let read = || Ok(catalog.next_offset(partition)? == 1_000);
+        wait::until(&format!("partition {partition} is read"), PATIENCE, read).unwrap();
+    }
+    drop(worker);
+    pipeline.drain(&[]).unwrap();
+    assert_eq!(rows(&pipeline), expected_rows);
+}

@@ -1,0 +1,142 @@
+//! Workers that are late, doubled, or fenced by an operator, and answers that get lost on their way.
+
+use std::process::{Command, Stdio};
+
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    duckdb_cli::{quoted, quoted_path},
+    faults::{CommitProxy, Fault, HeldCommitLock},
+    on_both_catalogs,
+    pipeline::{PATIENCE, Pipeline, TABLE},
+    services::shared_kafka,
+    wait, workspace,
+};
+
+on_both_catalogs!(
+    a_worker_that_slept_through_losing_its_partitions_adds_nothing,
+    two_groups_that_fill_one_table_write_each_record_once,
+    a_replay_under_a_running_worker_reads_again_once,
+);
+
+/// The classic zombie: stopped in the middle of a batch, out of its group, and then it wakes up.
+fn a_worker_that_slept_through_losing_its_partitions_adds_nothing(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("zombie", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    let mut zombie = pipeline.start_consumer("zombie", &["--flush-interval", "600"]).unwrap();
+    zombie.await_metric("records_total", 20_000.0).unwrap();
+    zombie.process().pause().unwrap();
+
+    let heir = pipeline.start_consumer("heir", &["--flush-interval", "100ms"]).unwrap();
+    pipeline.await_committed(20_000).unwrap();
+    zombie.process().resume().unwrap();
+    pipeline.produce(10_000, &[]).unwrap();
+    pipeline.await_committed(30_000).unwrap();
+
+    zombie.await_logged("revoked").unwrap();
+    zombie.stop().unwrap();
+    drop(heir);
+    pipeline.drain(&[]).unwrap();
+    pipeline.check_exact(30_000).unwrap();
+}
+
+/// Each group reads every record; each record is taken from one of them.
+fn two_groups_that_fill_one_table_write_each_record_once(kind: CatalogKind) {
+    let mut pipeline = Pipeline::on_shared_services("groups", kind).unwrap();
+    let mut producer = pipeline.start_producer(&["--rows", "40000", "--rate", "5000"]).unwrap();
+    let fast = ["--flush-interval", "200ms"];
+    let first = pipeline.start_consumer("first", &fast).unwrap();
+    pipeline.group.push_str("_other");
+    let second = pipeline.start_consumer("second", &fast).unwrap();
+    producer.succeed(PATIENCE).unwrap();
+
+    pipeline.await_committed(40_000).unwrap();
+
+    pipeline.check_exact(40_000).unwrap();
+    let fenced = [first, second].map(|worker| worker.metric("batches_total").unwrap());
+    assert!(fenced.iter().all(|batches| *batches > 0.0), "both were at it: {fenced:?}");
+}
+
+/// An operator puts a partition back while workers fill it: the rows go, progress goes back, and the
+/// workers, fenced, find out and read on from there.
+fn a_replay_under_a_running_worker_reads_again_once(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("replay", kind).unwrap();
+    let mut producer = pipeline.start_producer(&["--continuous", "--rate", "4000"]).unwrap();
+    let worker = pipeline.start_consumer("worker", &["--flush-interval", "200ms"]).unwrap();
+    pipeline.await_committed(8_000).unwrap();
+
+    {
+        // As an operator's tool would: a DELETE loses against every commit that comes in between.
+        let _lock = HeldCommitLock::take(&pipeline.catalog).unwrap();
+        wait::until("a replay gets its turn", PATIENCE, || replay(&pipeline).map(|()| true))
+            .unwrap();
+    }
+    worker.await_logged("batch dropped").unwrap();
+    producer.terminate().unwrap();
+    producer.succeed(PATIENCE).unwrap();
+    let published: i64 = shared_kafka().end_offsets(&pipeline.topic).unwrap().iter().sum();
+    let published = u64::try_from(published).unwrap();
+    pipeline.await_committed(published).unwrap();
+
+    pipeline.check_exact(published).unwrap();
+    let epochs = "SELECT epoch FROM ducktide_progress WHERE partition = 0";
+    assert_eq!(pipeline.catalog().unwrap().number(epochs).unwrap(), 1);
+}
+
+/// Removes all rows of partition 0 and swaps its progress back to 0, in one transaction of the
+/// `DuckDB` command line. A worker may come in between; then nothing happens, and the error says so.
+fn replay(pipeline: &Pipeline) -> anyhow::Result<()> {
+    let next_offset = pipeline.catalog()?.next_offset(0)?;
+    let load = |name| anyhow::Ok(format!("LOAD {};", quoted_path(&workspace::extension(name)?)));
+    let address = match pipeline.catalog.strip_prefix("sqlite:") {
+        Some(path) => format!("ducklake:sqlite:{path}"),
+        None => format!("ducklake:postgres:{}", pipeline.catalog),
+    };
+    let statements = format!(
+        "{}{}{} ATTACH {} AS lake; BEGIN; DELETE FROM lake.{TABLE} WHERE _kafka_partition = 0; \
+         CALL lake.set_commit_message('test', 'replay', extra_info => '{{\"ducktide\":1,\
+         \"kind\":\"replay\",\"progress\":[{{\"source\":1,\"partition\":0,\"epoch\":0,\
+         \"from\":{next_offset},\"to\":0,\"rows\":-{next_offset}}}]}}'); COMMIT;",
+        load("ducklake")?,
+        load("sqlite_scanner")?,
+        load("postgres_scanner")?,
+        quoted(&address),
+    );
+    let output = Command::new(workspace::downloaded("duckdb-cli/duckdb")?)
+        .args(["-no-init", "-bail", "-c", &statements])
+        .stdin(Stdio::null())
+        .output()?;
+    let errors = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{errors}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+fn answers_lost_on_their_way_to_a_worker_cost_nothing() {
+    fill_behind_a_proxy(Fault::AnswerLost);
+}
+
+#[test]
+#[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+fn commits_lost_on_their_way_to_the_catalog_cost_nothing() {
+    fill_behind_a_proxy(Fault::CommitLost);
+}
+
+fn fill_behind_a_proxy(fault: Fault) {
+    let mut pipeline = Pipeline::on_shared_services("proxy", CatalogKind::Postgres).unwrap();
+    let proxy = CommitProxy::start(&pipeline.catalog, fault).unwrap();
+    pipeline.consumers_catalog = proxy.url(&pipeline.catalog).unwrap();
+    let mut producer = pipeline.start_producer(&["--rows", "40000", "--rate", "5000"]).unwrap();
+    let worker = pipeline.start_consumer("worker", &["--flush-interval", "200ms"]).unwrap();
+    pipeline.await_committed(5_000).unwrap();
+
+    proxy.arm(5);
+    wait::until("five commits were broken", PATIENCE, || Ok(proxy.injected() == 5)).unwrap();
+    producer.succeed(PATIENCE).unwrap();
+    pipeline.await_committed(40_000).unwrap();
+
+    pipeline.check_exact(40_000).unwrap();
+    if fault == Fault::AnswerLost {
+        worker.await_logged("only its answer was lost").unwrap();
+    }
+}
