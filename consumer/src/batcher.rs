@@ -41,10 +41,6 @@ pub(crate) struct Limits {
     pub(crate) memory: usize,
 }
 
-/// Each open date is a file, a Parquet writer and a row in the catalog; more than these in one batch
-/// come from broken timestamps, and the batch is flushed (400 dates in one commit take a second).
-const MAX_OPEN_DATES: usize = 64;
-
 /// What the worker tells a batcher.
 #[derive(Debug)]
 pub(crate) enum Command {
@@ -355,7 +351,7 @@ impl Running {
         let full = rows >= limits.rows
             || self.lanes.values().map(Lane::bytes).sum::<u64>() >= limits.bytes
             || self.lanes.values().map(Lane::memory).sum::<usize>() >= limits.memory
-            || self.lanes.values().any(|lane| lane.open_dates() >= MAX_OPEN_DATES);
+            || self.lanes.values().any(Lane::is_scattered);
         if full && !self.full {
             self.full = true;
             self.tell(BatcherEvent::Full);

@@ -102,7 +102,7 @@ impl Lane {
         self.writer.memory() + self.rows.memory()
     }
 
-    pub(crate) fn open_dates(&self) -> usize {
-        self.writer.open_dates()
+    pub(crate) fn is_scattered(&self) -> bool {
+        self.writer.is_scattered()
     }
 }

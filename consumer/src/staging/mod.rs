@@ -35,6 +35,10 @@ use crate::decoder::date_text;
 /// The folder of rows without a date, as Hive has it; DuckLake reads it as NULL.
 const NULL_DATE: &str = "__HIVE_DEFAULT_PARTITION__";
 
+/// Files that are open at once. More dates than these in one batch come from broken timestamps; each
+/// open file costs a descriptor and buffers for every column, so the oldest date's is closed early.
+const MAX_OPEN_FILES: usize = 64;
+
 /// What the types of a table's columns do not say about their Parquet encoding.
 #[derive(Clone, Debug, Default)]
 pub struct ColumnHints {
@@ -56,6 +60,8 @@ pub struct StagingWriter {
     /// The index of the `event_date` column, if there is one.
     date_column: Option<usize>,
     open: BTreeMap<Folder, OpenFile>,
+    /// Files that were closed to make room for those of other dates.
+    closed: Vec<StagedFile>,
 }
 
 /// Where a file lies within the table's folder.
@@ -83,7 +89,7 @@ impl StagingWriter {
         );
         let date_column = schema.index_of(EVENT_DATE).ok();
         let (folder, layout) = (folder.to_owned(), Layout::new(schema, hints)?);
-        Ok(Self { table, folder, layout, date_column, open: BTreeMap::new() })
+        Ok(Self { table, folder, layout, date_column, open: BTreeMap::new(), closed: Vec::new() })
     }
 
     /// Adds the rows of a batch. Batches of one date, nearly all, are written as they are; others
@@ -111,6 +117,10 @@ impl StagingWriter {
 
     fn write_to(&mut self, folder: Folder, batch: &RecordBatch) -> Result<(), StagingError> {
         if !self.open.contains_key(&folder) {
+            if self.open.len() >= MAX_OPEN_FILES {
+                let (_, file) = self.open.pop_first().expect("the limit is not zero");
+                self.closed.push(file.close(&self.table)?);
+            }
             let path = self.folder_path(folder);
             let file = OpenFile::create(&path, &self.layout)?;
             self.open.insert(folder, file);
@@ -134,36 +144,36 @@ impl StagingWriter {
         self.open.values().map(OpenFile::memory).sum()
     }
 
-    /// The rows in all open files.
+    /// The rows in all files.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.open.values().map(OpenFile::rows).sum()
+        let closed: u64 = self.closed.iter().map(|file| file.rows).sum();
+        closed + self.open.values().map(OpenFile::rows).sum::<u64>()
     }
 
-    /// An estimate of the bytes that the open files will have.
+    /// An estimate of the bytes that the files will have.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.open.values().map(OpenFile::bytes).sum()
+        let closed: u64 = self.closed.iter().map(|file| file.bytes).sum();
+        closed + self.open.values().map(OpenFile::bytes).sum::<u64>()
     }
 
-    /// How many dates have an open file; each costs buffers and a registration, so the caller bounds
-    /// them.
+    /// Whether the rows are of so many dates that the caller should finish the batch: each date is a
+    /// file, and a row in the catalog.
     #[must_use]
-    pub fn open_dates(&self) -> usize {
-        self.open.len()
+    pub fn is_scattered(&self) -> bool {
+        self.open.len() + self.closed.len() >= MAX_OPEN_FILES
     }
 
     /// Writes the footers of all files and closes them; the writer is empty afterwards. The files are
     /// not durable yet: that is the commit's business.
     ///
-    /// After an error the files that are left are of no use; [`Self::abandon`] them, and those that
-    /// were closed are orphans.
+    /// After an error the files are of no use; [`Self::abandon`] them.
     pub fn finish(&mut self) -> Result<Vec<StagedFile>, StagingError> {
-        let mut staged = Vec::with_capacity(self.open.len());
         while let Some((_, file)) = self.open.pop_first() {
-            staged.push(file.close(&self.table)?);
+            self.closed.push(file.close(&self.table)?);
         }
-        Ok(staged)
+        Ok(std::mem::take(&mut self.closed))
     }
 
     /// Drops the rows that are not finished, and removes their files: no commit has ever seen them.
@@ -172,6 +182,7 @@ impl StagingWriter {
         while let Some((_, file)) = self.open.pop_first() {
             file.abandon();
         }
+        self.closed.drain(..).for_each(|file| open_file::remove(&file.path));
     }
 }
 

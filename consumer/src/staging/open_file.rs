@@ -88,10 +88,15 @@ impl OpenFile {
 
     pub(super) fn abandon(self) {
         drop(self.file);
-        if let Err(error) = fs::remove_file(&self.path) {
-            let path = self.path.display();
-            tracing::warn!(%path, %error, "staged file could not be removed; it is an orphan now");
-        }
+        remove(&self.path);
+    }
+}
+
+/// Removes a file that no commit has seen.
+pub(super) fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        let path = path.display();
+        tracing::warn!(%path, %error, "staged file could not be removed; it is an orphan now");
     }
 }
 

@@ -198,7 +198,8 @@ fn each_date_has_a_file_of_its_own_and_rows_without_one_have_hives() {
     stage.write();
     stage.push(Some(DAY_MS), "");
     stage.write();
-    assert_eq!((stage.writer.open_dates(), stage.writer.rows()), (3, 6));
+    assert_eq!(stage.writer.rows(), 6);
+    assert!(!stage.writer.is_scattered());
 
     let staged = stage.writer.finish().unwrap();
 
@@ -244,6 +245,26 @@ fn hazard_15_an_empty_file_is_never_staged() {
 
     assert_eq!(stage.writer.finish().unwrap(), []);
     assert_eq!(stage.files(), [] as [PathBuf; 0]);
+}
+
+#[test]
+fn hazard_22_broken_timestamps_do_not_keep_a_file_open_each() {
+    const DAY_MS: i64 = 86_400_000;
+    let mut stage = Stage::new(Some("at"), &[]);
+    (0..200).for_each(|day| stage.push(Some(day * DAY_MS), ""));
+    stage.write();
+
+    assert!(stage.writer.is_scattered());
+    assert_eq!((stage.writer.open.len(), stage.writer.closed.len()), (64, 136));
+    assert_eq!(stage.writer.rows(), 200);
+
+    stage.writer.abandon();
+    assert_eq!(stage.files(), [] as [PathBuf; 0]);
+
+    (0..200).for_each(|day| stage.push(Some(day * DAY_MS), ""));
+    stage.write();
+    let staged = stage.writer.finish().unwrap();
+    assert_eq!(staged.iter().map(|file| file.rows).sum::<u64>(), 200);
 }
 
 #[test]
