@@ -38,14 +38,11 @@ pub struct Args {
 
 /// What the tool can do.
 #[derive(Clone, Debug, Subcommand)]
+#[expect(missing_docs, reason = "words here would replace each verb's own in its help")]
 pub enum Verb {
-    /// Makes the lake and Ducktide's tables in its catalog; changes nothing that is there.
     Init(init::InitArgs),
-    /// Shows how far each partition is, and what the lake holds.
     Status(status::StatusArgs),
-    /// Runs SQL on the lake and prints the answer.
     Sql(sql::SqlArgs),
-    /// Prints the statements that attach the lake to one's own DuckDB.
     Attach(attach::AttachArgs),
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Each case is a sentence about the guarantee. The suite speaks to [`Lake`] only; a [`Harness`]
 //! opens the lake, stages files for it and counts its rows by other means.
+//!
+//! Not behind a feature: with one, this crate and all that depend on it would be compiled twice, for
+//! the programs and for the tests. Programs are linked without it, since they never call it.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};

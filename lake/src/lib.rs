@@ -6,7 +6,6 @@
 
 pub mod commit;
 pub mod config;
-#[cfg(feature = "conformance")]
 pub mod conformance;
 pub mod error;
 pub mod invariants;

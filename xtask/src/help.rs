@@ -21,9 +21,11 @@ Verbs:
              installs them on Debian, as root), downloads the rest. Everything downloaded is pinned
              by version and SHA-256 in xtask/pins.txt and kept in .ducktide/. Quick when all is in
              place; every other verb calls it first.
-  test       Format, spelling, licences, unused dependencies, clippy, documentation, unit tests, then
-             the end-to-end tests on real services. `cargo xtask test STEP...` runs some steps only;
-             `cargo xtask test --list` names them.";
+  test       Every check: format, spelling, licences, unused dependencies, clippy, documentation,
+             unit tests, end-to-end tests on real services. One that fails does not stop the rest; a
+             summary says how each went. `cargo xtask test STEP...` runs some steps only,
+             `cargo xtask test --list` names them.
+  docs       Writes docs/configuration.md from the programs' flags. `--check` only compares.";
 
 const TAIL: &str = "
 Environment:

@@ -4,6 +4,7 @@
 //! that has only the Rust toolchain; whatever else is needed, [`setup`] brings.
 
 mod archive;
+mod docs;
 mod download;
 mod handover;
 mod help;
@@ -42,6 +43,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         }
         "setup" => setup::verb(rest),
         "test" => test::verb(rest),
+        "docs" => docs::verb(rest),
         verb => match handover::find(verb) {
             Some(handed) => handover::run(handed, rest),
             None => bail!("unknown verb `{verb}`; `cargo xtask --help` lists them"),

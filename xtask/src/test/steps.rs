@@ -12,7 +12,7 @@ use super::{
     cargo_test::{self, Counts},
     in_ci,
 };
-use crate::layout;
+use crate::{docs as pages, layout};
 
 /// One check.
 pub(super) struct Step {
@@ -34,6 +34,7 @@ pub(super) const STEPS: &[Step] = &[
     Step::plain("clippy", "the lints of the workspace", clippy),
     Step::plain("rustdoc", "the documentation builds, links hold", rustdoc),
     Step::plain("unit", "tests that need nothing but the build", unit),
+    Step::plain("docs", "the pages that are made from the code are up to date", docs),
     Step {
         name: "end-to-end",
         title: "tests on real services: all that are marked #[ignore]",
@@ -103,6 +104,11 @@ fn unit() -> Result<Outcome> {
     // Ignored here means: left to the end-to-end step.
     let counts = Counts { ignored: 0, ..counts };
     Ok(judge(succeeded, counts, "tests failed"))
+}
+
+/// After the tests, which build its example.
+fn docs() -> Result<Outcome> {
+    pages::check().map(|()| Outcome::Ok)
 }
 
 fn end_to_end() -> Result<Outcome> {
