@@ -96,6 +96,20 @@ pub(crate) struct Shared {
     pub(crate) eager_ends: bool,
 }
 
+impl Shared {
+    fn is_exhausted(&self) -> bool {
+        self.rows_left.as_ref().is_some_and(|left| left.load(Ordering::Relaxed) <= 0)
+    }
+
+    /// Takes one of the rows that are left for all batchers together; false if there is none.
+    fn claim_row(&self) -> bool {
+        let one_less = |left: i64| (left > 0).then(|| left - 1);
+        self.rows_left.as_ref().is_none_or(|left| {
+            left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
+        })
+    }
+}
+
 impl Batcher {
     pub(crate) fn spawn(
         index: usize,
@@ -319,8 +333,7 @@ impl Running {
                 track.count_tombstone();
                 continue;
             };
-            if self.shared.rows_left.as_ref().is_some_and(|left| left.load(Ordering::Relaxed) <= 0)
-            {
+            if self.shared.is_exhausted() {
                 return Err((index, Interruption::Exhausted));
             }
             let decoder = match self.schemas.decoder(payload, &stream) {
@@ -328,14 +341,14 @@ impl Running {
                 Lookup::Unavailable(error) => return Err((index, Interruption::Registry(error))),
                 Lookup::Bad(reason) => return Err((index, Interruption::Bad(reason))),
             };
+            if !self.shared.claim_row() {
+                return Err((index, Interruption::Exhausted));
+            }
             lane.push(decoder, run, record).map_err(|error| match error {
                 LaneError::Decode(error) => (index, Interruption::Bad(error.to_string())),
                 LaneError::Staging(error) => (index, Interruption::Staging(error)),
             })?;
             track.count_row();
-            if let Some(left) = &self.shared.rows_left {
-                left.fetch_sub(1, Ordering::Relaxed);
-            }
         }
         Ok(())
     }
