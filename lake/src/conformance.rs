@@ -399,12 +399,9 @@ mod on_duckdb {
 
         fn count(&mut self, table: &TableName) -> u64 {
             let mut lake = self.duck_lake(Access::Read);
-            lake.connection()
-                .and_then(|duckdb| {
-                    let sql = format!("SELECT count(*) FROM lake.{}", table.sql());
-                    Ok(duckdb.query_row(&sql, [], |row| row.get(0)).expect("the table can be read"))
-                })
-                .expect("the lake opens")
+            let duckdb = lake.connection().expect("the lake opens");
+            let sql = format!("SELECT count(*) FROM lake.{}", table.sql());
+            duckdb.query_row(&sql, [], |row| row.get(0)).expect("the table can be read")
         }
     }
 }
