@@ -23,7 +23,8 @@ pub struct LakeArgs {
     pub catalog: CatalogLocation,
 
     /// The directory of the lake's Parquet files. Needed once, when the lake is made; afterwards the
-    /// catalog knows it, and a different path is refused. [default for SQLite: `<catalog>.files`]
+    /// catalog knows it, and a different path is refused. [default: for SQLite the catalog's
+    /// path with `.files` added]
     #[arg(long, env = "DUCKLAKE_DATA_PATH", value_name = "DIR")]
     pub data_path: Option<PathBuf>,
 

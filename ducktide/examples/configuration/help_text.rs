@@ -20,11 +20,11 @@ pub(crate) fn meaning(argument: &Arg) -> (String, Option<String>) {
     (help + &possible_values(argument), default)
 }
 
-/// `text. [default: words]` and `text. [default for SQLite: words]` without their last part.
+/// `text. [default: words]` without its last part, and that part's words.
 fn split_default(help: &str) -> (&str, Option<String>) {
-    let told = help.rsplit_once("[default").and_then(|(before, after)| {
+    let told = help.rsplit_once("[default: ").and_then(|(before, after)| {
         let words = after.trim_end_matches('.').strip_suffix(']')?;
-        Some((before.trim_end(), words.trim_start_matches(':').trim().to_owned()))
+        Some((before.trim_end(), words.split_whitespace().collect::<Vec<_>>().join(" ")))
     });
     told.map_or((help, None), |(before, words)| (before, Some(words)))
 }
