@@ -34,7 +34,7 @@ pub(super) fn measure(volume: &Volume, folder: &Path) -> Result<Report> {
         grouped(volume.rows.get()),
         volume.partitions
     );
-    Ok(Report::new(title, vec![without, with]))
+    Ok(Report::new(title, vec![with, without]))
 }
 
 fn publish(

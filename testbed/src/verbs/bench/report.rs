@@ -102,7 +102,7 @@ impl Measurement {
         let exact = match self.is_exact {
             Some(true) => "yes",
             Some(false) => "NO",
-            None => "",
+            None => "-",
         };
         let mut row = format!("| {name} | {} | ", whole(self.records_per_second));
         let Self { wall_seconds, cpu_seconds_per_million, peak_memory_mib, .. } = self;
@@ -174,7 +174,7 @@ mod tests {
         let text = report([true; 3]).text();
         assert!(text.contains("| drain, run 2 | 600,000 | 2.00 | 0.60 | 100 | yes |\n"), "{text}");
         assert!(text.contains("| **drain, median** | 500,000 | 2.00 | 0.50 | 100 | yes |\n"));
-        assert!(text.contains("| **loop, median** | 1,000,000 | 2.00 | 1.00 | 100 |  |\n"));
+        assert!(text.contains("| **loop, median** | 1,000,000 | 2.00 | 1.00 | 100 | - |\n"));
     }
 
     #[test]
