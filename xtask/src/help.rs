@@ -33,6 +33,7 @@ Environment:
   DUCKTIDE_SERVICES=containers  Services run as containers instead of child processes.
 
 Examples:
+  cargo xtask demo
   cargo xtask setup && cargo build --release
   cargo xtask test format clippy
   cargo xtask services          # then paste the exports it prints into another terminal";

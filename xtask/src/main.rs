@@ -32,21 +32,22 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<ExitCode> {
-    let Some((verb, rest)) = arguments.split_first() else {
-        help::print();
-        return Ok(ExitCode::SUCCESS);
-    };
+    let Some((verb, rest)) = arguments.split_first() else { return Ok(help()) };
+    if let Some(handed) = handover::find(verb) {
+        return handover::run(handed, rest);
+    }
+    if arguments.iter().any(|word| matches!(word.as_str(), "help" | "--help" | "-h")) {
+        return Ok(help());
+    }
     match verb.as_str() {
-        "help" | "--help" | "-h" => {
-            help::print();
-            Ok(ExitCode::SUCCESS)
-        }
         "setup" => setup::verb(rest),
         "test" => test::verb(rest),
         "docs" => docs::verb(rest),
-        verb => match handover::find(verb) {
-            Some(handed) => handover::run(handed, rest),
-            None => bail!("unknown verb `{verb}`; `cargo xtask --help` lists them"),
-        },
+        verb => bail!("unknown verb `{verb}`; `cargo xtask --help` lists them"),
     }
+}
+
+fn help() -> ExitCode {
+    help::print();
+    ExitCode::SUCCESS
 }
