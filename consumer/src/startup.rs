@@ -12,6 +12,7 @@ use apache_avro::Schema;
 use ducktide_lake::position::{Offset, Partition};
 use ducktide_lake::table::TableShape;
 use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec};
+use rdkafka::error::KafkaResult;
 
 use crate::batch::Stream;
 use crate::config::{Config, StartFrom};
@@ -109,7 +110,8 @@ fn goals(
 ) -> Result<Option<Goals>, ConsumerError> {
     let mut goals = Goals::new();
     for topic in &config.source.topics {
-        let Some(ends) = ask("find the topic's end", stop, || cluster.ends(topic))? else {
+        let Some(ends) = ask("find the topic's end", stop, || of_partitions(cluster.ends(topic)))?
+        else {
             return Ok(None);
         };
         goals.extend(ends.into_iter().map(|(p, end)| (TopicPartition::new(topic, p), end)));
@@ -147,7 +149,8 @@ fn stream(
         statistics: config.statistics.clone(),
     };
     let Some(starts) = start_offsets(config, &topic.name, cluster, stop)? else { return Ok(None) };
-    let identity = cluster.identity(&topic.name);
+    let identity = ask("identify the topic", stop, || cluster.identity(&topic.name).map(Some))?;
+    let Some(identity) = identity else { return Ok(None) };
     let spec = SourceSpec {
         table: config.table.clone(),
         topic: topic.name.clone(),
@@ -176,24 +179,13 @@ fn start_offsets(
     stop: &AtomicBool,
 ) -> Result<Option<Vec<(Partition, Offset)>>, ConsumerError> {
     let found = ask("find the topic", stop, || {
-        let partitions = cluster.partitions(topic)?;
-        let watermarks = |partition: &i32| {
-            cluster.watermarks(topic, *partition).map(|marks| (*partition, marks))
-        };
-        let starts: Vec<(i32, i64)> = match config.source.start_from {
+        of_partitions(match config.source.start_from {
             StartFrom::Time(time) => {
-                cluster.offsets_at(topic, &partitions, time.as_millisecond())?
+                cluster.offsets_at(topic, &cluster.partitions(topic)?, time.as_millisecond())
             }
-            StartFrom::Earliest => {
-                let marks = partitions.iter().map(watermarks).collect::<Result<Vec<_>, _>>()?;
-                marks.into_iter().map(|(partition, marks)| (partition, marks.low)).collect()
-            }
-            StartFrom::Latest => {
-                let marks = partitions.iter().map(watermarks).collect::<Result<Vec<_>, _>>()?;
-                marks.into_iter().map(|(partition, marks)| (partition, marks.high)).collect()
-            }
-        };
-        Ok(starts)
+            StartFrom::Earliest => cluster.beginnings(topic),
+            StartFrom::Latest => cluster.ends(topic),
+        })
     })?;
     Ok(found.map(|starts| {
         starts.into_iter().map(|(partition, at)| (Partition(partition), Offset(at))).collect()
@@ -220,17 +212,22 @@ fn wait<T>(
     Ok(None)
 }
 
+/// Offsets of all partitions; a topic without partitions does not exist.
+fn of_partitions(offsets: KafkaResult<Vec<(i32, i64)>>) -> KafkaResult<Option<Vec<(i32, i64)>>> {
+    offsets.map(|offsets| (!offsets.is_empty()).then_some(offsets))
+}
+
 /// Repeats a question to Kafka until the topic exists and its brokers answer.
-fn ask(
+fn ask<T>(
     what: &str,
     stop: &AtomicBool,
-    call: impl Fn() -> rdkafka::error::KafkaResult<Vec<(i32, i64)>>,
-) -> Result<Option<Vec<(i32, i64)>>, ConsumerError> {
+    call: impl Fn() -> KafkaResult<Option<T>>,
+) -> Result<Option<T>, ConsumerError> {
     let mut said = String::new();
     while !stop.load(Ordering::Relaxed) {
         let reason = match call() {
-            Ok(found) if !found.is_empty() => return Ok(Some(found)),
-            Ok(_) => "the topic does not exist".to_owned(),
+            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(None) => "the topic does not exist".to_owned(),
             Err(error) if is_outage(&error) => error.to_string(),
             Err(error) => return Err(ConsumerError::Kafka(error.to_string())),
         };

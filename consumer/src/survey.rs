@@ -17,8 +17,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What the cluster answered.
 #[derive(Debug)]
 pub(crate) enum SurveyEvent {
-    /// Who the topic is; asked at every assignment, before anything is read.
-    Identity { topic: Arc<str>, identity: Identity },
+    /// Who the topic is, in answer to the question of this number; asked at every assignment before
+    /// anything is read, and for every batch after it was read.
+    Identity { topic: Arc<str>, identity: Identity, question: u64 },
     /// Where partitions begin that appeared after the topic was registered.
     Beginnings { topic: Arc<str>, starts: Vec<(Partition, Offset)> },
     /// What Kafka has of a partition that cannot be read where the lake stands.
@@ -37,13 +38,10 @@ impl Surveyor {
         Self { cluster, events }
     }
 
-    pub(crate) fn identify(&self, topic: Arc<str>) {
+    pub(crate) fn identify(&self, topic: Arc<str>, question: u64) {
         self.ask(move |cluster| {
-            // A topic that the broker cannot describe at this moment is asked about again: reading
-            // must not begin before it is known to be the right one.
-            cluster.partitions(&topic)?;
-            let identity = cluster.identity(&topic);
-            Ok(SurveyEvent::Identity { topic: Arc::clone(&topic), identity })
+            let identity = cluster.identity(&topic)?;
+            Ok(SurveyEvent::Identity { topic: Arc::clone(&topic), identity, question })
         });
     }
 

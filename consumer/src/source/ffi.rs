@@ -309,10 +309,14 @@ impl Drop for Record {
     }
 }
 
-/// The topic's id, which a topic that is deleted and made again does not keep. None when the broker
-/// does not answer in time or knows no such topic.
-pub(crate) fn topic_id(client: &BaseConsumer, topic: &str, timeout: Duration) -> Option<String> {
-    let name = CString::new(topic).ok()?;
+/// The topic's id, which a topic that is deleted and made again does not keep; None where there is no
+/// such topic.
+pub(crate) fn topic_id(
+    client: &BaseConsumer,
+    topic: &str,
+    timeout: Duration,
+) -> Result<Option<String>, RDKafkaErrorCode> {
+    let name = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
     let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
     let rk = client.client().native_ptr();
     // SAFETY: each object is made, used while it lives, and destroyed once. The description belongs
@@ -335,29 +339,29 @@ pub(crate) fn topic_id(client: &BaseConsumer, topic: &str, timeout: Duration) ->
 
 /// # Safety
 /// `event` is null or a valid event.
-unsafe fn described_id(event: *mut rdsys::rd_kafka_event_t) -> Option<String> {
+unsafe fn described_id(
+    event: *mut rdsys::rd_kafka_event_t,
+) -> Result<Option<String>, RDKafkaErrorCode> {
     if event.is_null() {
-        return None;
+        return Err(RDKafkaErrorCode::OperationTimedOut);
     }
     // SAFETY: the event is valid; a result, its topics and their ids are null or valid with it.
     unsafe {
+        check(rdsys::rd_kafka_event_error(event))?;
         let result = rdsys::rd_kafka_event_DescribeTopics_result(event);
-        if result.is_null() {
-            return None;
-        }
         let mut count = 0;
         let topics = rdsys::rd_kafka_DescribeTopics_result_topics(result, &raw mut count);
         if topics.is_null() || count == 0 {
-            return None;
+            return Ok(None);
         }
-        let topic = *topics;
-        let error = rdsys::rd_kafka_TopicDescription_error(topic);
-        if rdsys::rd_kafka_error_code(error) != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return None;
+        let error = rdsys::rd_kafka_TopicDescription_error(*topics);
+        match check(rdsys::rd_kafka_error_code(error)) {
+            Err(RDKafkaErrorCode::UnknownTopicOrPartition) => return Ok(None),
+            described => described?,
         }
-        let id = rdsys::rd_kafka_TopicDescription_topic_id(topic);
+        let id = rdsys::rd_kafka_TopicDescription_topic_id(*topics);
         let text = rdsys::rd_kafka_Uuid_base64str(id);
-        (!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned())
+        Ok((!text.is_null()).then(|| CStr::from_ptr(text).to_string_lossy().into_owned()))
     }
 }
 

@@ -111,13 +111,12 @@ impl ClusterView {
         Ok(offsets)
     }
 
-    /// Who the topic is. What the broker does not tell stays unknown.
-    #[must_use]
-    pub fn identity(&self, topic: &str) -> Identity {
-        Identity {
-            cluster_id: self.client.client().fetch_cluster_id(TIMEOUT),
-            topic_id: ffi::topic_id(&self.client, topic, TIMEOUT),
-        }
+    /// Who the topic is. One that does not exist has no id; what was read of it is still its own.
+    pub fn identity(&self, topic: &str) -> KafkaResult<Identity> {
+        let topic_id =
+            ffi::topic_id(&self.client, topic, TIMEOUT).map_err(KafkaError::MetadataFetch)?;
+        let cluster_id = self.client.client().fetch_cluster_id(TIMEOUT);
+        Ok(Identity { cluster_id, topic_id })
     }
 }
 

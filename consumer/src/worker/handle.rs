@@ -1,6 +1,6 @@
 //! What the worker does when a thread tells it something.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -8,13 +8,14 @@ use ducktide_lake::LakeError;
 use ducktide_lake::commit::Commit;
 use ducktide_lake::position::{Partition, Position, SourceId};
 
-use super::{Revocation, STAGING_PAUSE, Worker, names};
+use super::{Revocation, STAGING_PAUSE, Unidentified, Worker, names};
 use crate::assignment::Generation;
 use crate::batch::{self, Stream};
 use crate::batcher::{self, BatcherEvent};
 use crate::committer::{CommitterEvent, DropReason, Request};
 use crate::error::ConsumerError;
 use crate::event::Event;
+use crate::source::inspect::Identity;
 use crate::source::{Command, SourceEvent, TopicPartition};
 use crate::survey::SurveyEvent;
 
@@ -34,9 +35,7 @@ impl Worker {
                 tracing::info!(partitions = names(&partitions), "assigned");
                 self.partitions.assigned(&partitions);
                 self.parts.metrics.assigned(self.partitions.len());
-                for topic in self.partitions.topics_loading() {
-                    self.parts.surveyor.identify(topic);
-                }
+                self.identify(self.partitions.topics_loading());
             }
             SourceEvent::Revoking { partitions, lost, done } => {
                 tracing::info!(partitions = names(&partitions), lost, "revoked");
@@ -45,6 +44,8 @@ impl Worker {
             SourceEvent::OutOfRange(partition, error) => {
                 tracing::debug!(%partition, error, "cannot read on, asking Kafka for its offsets");
                 self.partitions.stop(&partition);
+                // A topic that was made again is shorter, most often.
+                self.identify([Arc::clone(&partition.topic)].into());
                 self.parts.surveyor.find_range(partition);
             }
             SourceEvent::Fatal(text) => self.fail(ConsumerError::Kafka(text)),
@@ -74,7 +75,7 @@ impl Worker {
                     && let Some(commit) = batch::join(parts)
                 {
                     self.flush.commit_sent();
-                    self.committer.send(Request::Commit(commit));
+                    self.identify_and_commit(commit);
                 }
             }
             BatcherEvent::StagingFailed(error) => {
@@ -132,14 +133,8 @@ impl Worker {
 
     fn handle_survey(&mut self, event: SurveyEvent) {
         match event {
-            SurveyEvent::Identity { topic, identity } => {
-                let Some(stream) = self.streams.get(&topic) else { return };
-                let mut seen = stream.source.spec.clone();
-                (seen.cluster_id, seen.topic_id) = (identity.cluster_id, identity.topic_id);
-                match stream.source.check_identity(&seen) {
-                    Ok(()) => self.load(&topic, Vec::new()),
-                    Err(error) => self.fail(ConsumerError::Identity(error)),
-                }
+            SurveyEvent::Identity { topic, identity, question } => {
+                self.identified(&topic, identity, question);
             }
             SurveyEvent::Beginnings { topic, starts } => self.load(&topic, starts),
             SurveyEvent::Range { partition, watermarks } => {
@@ -150,6 +145,44 @@ impl Worker {
                     "Kafka does not have the lake's offset: this partition is stopped, others go on"
                 );
             }
+        }
+    }
+
+    /// Asks topics who they are; returns the question's number.
+    fn identify(&mut self, topics: BTreeSet<Arc<str>>) -> u64 {
+        self.question += 1;
+        for topic in topics {
+            self.parts.surveyor.identify(topic, self.question);
+        }
+        self.question
+    }
+
+    fn identify_and_commit(&mut self, commit: Commit) {
+        let sources: BTreeSet<_> = commit.progress().iter().map(|delta| delta.source).collect();
+        let streams = self.streams.values().filter(|stream| sources.contains(&stream.source.id));
+        let topics: BTreeSet<_> = streams.map(|stream| Arc::clone(&stream.topic)).collect();
+        let question = self.identify(topics.clone());
+        self.unidentified = Some(Unidentified { commit, question, topics });
+    }
+
+    fn identified(&mut self, topic: &Arc<str>, identity: Identity, question: u64) {
+        let Some(stream) = self.streams.get(topic) else { return };
+        let mut seen = stream.source.spec.clone();
+        (seen.cluster_id, seen.topic_id) = (identity.cluster_id, identity.topic_id);
+        if let Err(error) = stream.source.check_identity(&seen) {
+            self.reset();
+            self.fail(ConsumerError::Identity(error));
+            return;
+        }
+        if self.partitions.topics_loading().contains(topic) {
+            self.load(topic, Vec::new());
+        }
+        // An answer to an earlier question says nothing about records that were read since.
+        if let Some(waiting) = self.unidentified.as_mut().filter(|w| w.question == question) {
+            waiting.topics.remove(topic);
+        }
+        if let Some(ready) = self.unidentified.take_if(|waiting| waiting.topics.is_empty()) {
+            self.committer.send(Request::Commit(ready.commit));
         }
     }
 

@@ -11,11 +11,12 @@ mod advance;
 mod handle;
 mod partitions;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use ducktide_lake::commit::Commit;
 use ducktide_lake::position::{Offset, Partition};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
@@ -108,9 +109,23 @@ struct Worker {
     ending: Option<Ending>,
     /// When partitions are loaded again after files could not be written.
     reload_at: Option<Instant>,
+    /// The batch that waits for its topics to be identified.
+    unidentified: Option<Unidentified>,
+    /// Numbers the questions for topics' identities.
+    question: u64,
     goals: Option<Goals>,
     /// When the positions of other members' partitions are read next, for `--until-end`.
     look_at: Instant,
+}
+
+/// A batch on its way to the committer. A topic that is deleted and made again under a running
+/// worker need not cause a rebalance, and has other records under the same offsets; so before a
+/// commit, and after its records were read, the topics are asked for who they are.
+struct Unidentified {
+    commit: Commit,
+    question: u64,
+    /// The topics that have not answered.
+    topics: BTreeSet<Arc<str>>,
 }
 
 /// Partitions that go as soon as what was read of them is committed.
@@ -184,6 +199,8 @@ impl Worker {
             revocation: None,
             ending: None,
             reload_at: None,
+            unidentified: None,
+            question: 0,
             goals: prepared.goals,
             look_at: Instant::now(),
             parts,
@@ -225,6 +242,9 @@ impl Worker {
         self.source.send(Command::Hold(self.partitions.all()));
         for batcher in &self.batchers {
             batcher.send(batcher::Command::Reset);
+        }
+        if self.unidentified.take().is_some() {
+            self.flush.commit_ended();
         }
         self.flush.reset();
         self.partitions.reset();

@@ -91,6 +91,6 @@ fn topic(view: &ClusterView, name: &str) -> Result<Topic, Unreachable> {
     };
     Ok(Topic {
         partitions: partitions.into_iter().map(ends).collect::<Result<_, Unreachable>>()?,
-        identity: view.identity(name),
+        identity: view.identity(name)?,
     })
 }
