@@ -15,7 +15,7 @@ pub struct HeldCommitLock {
 #[expect(dead_code, reason = "held until dropped")]
 enum Holder {
     File(File),
-    Session(Catalog),
+    Session(Box<Catalog>),
 }
 
 /// The advisory lock of the lake whose metadata is in the schema `public`.
@@ -26,7 +26,7 @@ impl HeldCommitLock {
     pub fn take(catalog: &str) -> Result<Self> {
         let holder = match catalog.strip_prefix("sqlite:") {
             Some(path) => Holder::File(lock_file(path)?),
-            None => Holder::Session(lock_session(catalog)?),
+            None => Holder::Session(Box::new(lock_session(catalog)?)),
         };
         Ok(Self { _holder: holder })
     }
