@@ -57,7 +57,7 @@ impl<'a> Pipeline<'a> {
         consumers: u8,
     ) -> Result<Self> {
         terminal
-            .step(&format!("Produce events, and move them into the lake by {consumers} consumers"));
+            .step(&format!("Produce events, and move them into the lake; consumers: {consumers}"));
         let watch = Watch::open(&scene.catalog_file())?;
         let producer = start_producer(terminal, scene, rows)?;
         let numbers = 1..=consumers;
@@ -92,10 +92,14 @@ impl<'a> Pipeline<'a> {
         let name = name(number);
         self.terminal.step(&format!("Kill {name} with SIGKILL in the middle, and start it again"));
         self.terminal.say(&format!(
-            "killed with {} rows in the lake, at snapshot {};\n\
-             what it had read but not committed is gone with it",
+            "killed with {} rows in the lake, at snapshot {};\n{}",
             grouped(killed.rows),
-            killed.snapshot_id
+            killed.snapshot_id,
+            if killed.rows < self.rows {
+                "what it had read but not committed is gone with it"
+            } else {
+                "that was all of them already: for a real middle, take more --rows"
+            }
         ));
         let restarted = start_consumer(self.terminal, self.scene, &name, "-restarted")?;
         self.consumers.push(restarted);
