@@ -46,7 +46,7 @@ pub(crate) fn is_instance_broken(text: &str) -> bool {
 }
 
 /// Whether the catalog cannot be reached, or is busy, for the time being.
-fn is_outage(text: &str) -> bool {
+pub(crate) fn is_outage(text: &str) -> bool {
     const PASSING: [&str; 12] = [
         "Connection refused",
         "connection to server was lost",

@@ -55,7 +55,7 @@ impl LedgerEntry {
     }
 
     /// What its counts add up to: a resolution turns a dead letter into something else.
-    const fn counts_fit(&self) -> bool {
+    pub(crate) const fn counts_fit(&self) -> bool {
         let Counts { rows, dead, duplicates, tombstones, gaps, given_up } = self.step.counts;
         let length = self.step.range.len();
         let forward = rows >= 0 && dead >= 0 && duplicates >= 0 && tombstones >= 0 && gaps >= 0;

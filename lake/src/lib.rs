@@ -32,6 +32,8 @@ mod session;
 mod storage;
 #[cfg(feature = "duckdb")]
 mod transaction;
+#[cfg(feature = "duckdb")]
+pub mod verify;
 
 pub use error::{ErrorKind, LakeError, Result};
 pub use lake::{Lake, Source, SourceSpec, Table, TableVersion};

@@ -70,18 +70,37 @@ impl Session {
     /// The transaction is explicit because `sqlite_query` keeps the handle of the transaction in
     /// which it was prepared; without one that has ended before the query runs.
     pub(crate) fn catalog_rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+        let read = self.execute("BEGIN").and_then(|()| self.rows(&self.native_query(sql)));
+        let ended = self.execute(if read.is_ok() { "COMMIT" } else { "ROLLBACK" });
+        read.and_then(|rows| ended.map(|()| rows))
+            .map_err(|error| LakeError::unavailable("read the catalog").because(error))
+    }
+
+    /// A query that the catalog database answers in its own dialect, every value as text; to be run
+    /// inside an explicit transaction. Several in one transaction see one state of the catalog.
+    pub(crate) fn native_query(&self, sql: &str) -> String {
         let function = match self.catalog {
             CatalogLocation::Sqlite(_) => "sqlite_query",
             CatalogLocation::Postgres(_) => "postgres_query",
         };
-        let sql = format!(
-            "SELECT COLUMNS(*)::VARCHAR FROM {function}('__ducklake_metadata_{LAKE}', {})",
-            quote(sql)
-        );
-        let read = self.execute("BEGIN").and_then(|()| self.rows(&sql));
-        let ended = self.execute(if read.is_ok() { "COMMIT" } else { "ROLLBACK" });
-        read.and_then(|rows| ended.map(|()| rows))
-            .map_err(|error| LakeError::unavailable("read the catalog").because(error))
+        let name = format!("__ducklake_metadata_{LAKE}");
+        format!("SELECT COLUMNS(*)::VARCHAR FROM {function}('{name}', {})", quote(sql))
+    }
+
+    /// Lists the triggers of a lake: name, table, whether it is enabled (1 or 0).
+    pub(crate) fn triggers_sql(&self) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => {
+                "SELECT name, tbl_name, 1 AS enabled FROM sqlite_master WHERE type = 'trigger'"
+                    .to_owned()
+            }
+            CatalogLocation::Postgres(_) => format!(
+                "SELECT t.tgname, c.relname, CASE WHEN t.tgenabled IN ('A', 'O') THEN 1 ELSE 0 END \
+                 AS enabled FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {}",
+                quote(&self.metadata_schema)
+            ),
+        }
     }
 
     /// Runs a query and returns every value as text.
