@@ -333,9 +333,6 @@ impl Running {
                 track.count_tombstone();
                 continue;
             };
-            if self.shared.is_exhausted() {
-                return Err((index, Interruption::Exhausted));
-            }
             let decoder = match self.schemas.decoder(payload, &stream) {
                 Lookup::Found(decoder) => decoder,
                 Lookup::Unavailable(error) => return Err((index, Interruption::Registry(error))),
@@ -349,6 +346,10 @@ impl Running {
                 LaneError::Staging(error) => (index, Interruption::Staging(error)),
             })?;
             track.count_row();
+            if self.shared.is_exhausted() {
+                // Now, not at the next record: there may be none.
+                return Err((index, Interruption::Exhausted));
+            }
         }
         Ok(())
     }

@@ -22,10 +22,10 @@ pub struct Reading {
     pub at_micros: i64,
 }
 
-/// Registers the schema of [`Reading`] for a topic's values; returns its id. Another `doc` makes
+/// Registers the schema of [`Reading`] for a topic's values; returns its id. Another namespace makes
 /// another schema of the same shape.
-pub fn register(registry_url: &str, topic: &str, doc: &str) -> Result<u32> {
-    let schema = json!({"type": "record", "name": "Reading", "doc": doc, "fields": [
+pub fn register(registry_url: &str, topic: &str, namespace: &str) -> Result<u32> {
+    let schema = json!({"type": "record", "name": "Reading", "namespace": namespace, "fields": [
         {"name": "number", "type": "long"},
         {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
     ]});

@@ -15,7 +15,7 @@ on_both_catalogs!(
     aborted_transactions_advance_progress,
     tombstones_advance_progress_and_are_counted,
     broken_timestamps_do_not_open_a_file_each,
-    many_dates_at_once_are_committed_in_bounded_steps,
+    more_dates_than_files_may_be_open_are_committed,
     payload_words_never_reach_the_catalog,
 );
 
@@ -106,7 +106,7 @@ fn broken_timestamps_do_not_open_a_file_each(kind: CatalogKind) {
     assert_eq!(lake.scalar(&folders).unwrap(), 2);
 }
 
-fn many_dates_at_once_are_committed_in_bounded_steps(kind: CatalogKind) {
+fn more_dates_than_files_may_be_open_are_committed(kind: CatalogKind) {
     let (pipeline, id) = of_readings("many_dates", kind);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
     publish(servers, topic, 0, readings(400, id, |number| (10_000 + number) * DAY)).unwrap();
