@@ -238,7 +238,8 @@ fn a_topic_that_was_made_again_is_not_read_by_a_new_worker() {
 fn a_topic_that_is_made_again_stops_a_running_worker() {
     let pipeline = Pipeline::on_shared_services("again", CatalogKind::Sqlite).unwrap();
     pipeline.produce(3_000, &[]).unwrap();
-    let mut worker = pipeline.start_consumer("worker", &[]).unwrap();
+    let refresh = ["--kafka-property", "topic.metadata.refresh.interval.ms=500"];
+    let mut worker = pipeline.start_consumer("worker", &refresh).unwrap();
     pipeline.await_committed(3_000).unwrap();
     make_again(&pipeline);
 

@@ -363,7 +363,7 @@ fn describe(apart: &mut Apart, extra: i64, covered: (i64, i64), expected: i64, i
     let short = std::mem::take(&mut apart.missing.detail);
     let separator = if short.is_empty() { "" } else { "; " };
     apart.missing.detail = format!("{counts}{separator}{short}");
-    apart.doubled.detail = "offsets with more than one row".to_owned();
+    "offsets with more than one row".clone_into(&mut apart.doubled.detail);
     apart.unexpected.detail = match (apart.unexpected.count, extra) {
         (outside, 0) => format!("{outside} offsets outside of {first}..{next}"),
         (0, extra) => format!("{extra} offsets that are counted as no rows; {counts}"),

@@ -235,7 +235,7 @@ fn a_lake_without_sources_is_exact() {
     );
 
     let mut lake = fixture.open(Access::Read);
-    let verification = lake.verify(&Default::default(), &mut |_| {}).unwrap();
+    let verification = lake.verify(&VerifyRequest::default(), &mut |_| {}).unwrap();
     assert_eq!(kinds(&verification), []);
     assert_eq!(verification.sources, []);
 }

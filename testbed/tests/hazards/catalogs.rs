@@ -58,7 +58,9 @@ fn without_the_triggers_a_zombie_doubles_rows(kind: CatalogKind) {
         let mut case = Case::new(kind);
         let (first, zombie) = (case.rows(0, 100, 150), case.rows(0, 100, 150));
         if without_triggers {
-            TRIGGERS.iter().for_each(|(trigger, _)| drop_trigger(&mut case, kind, trigger));
+            for (trigger, _) in TRIGGERS {
+                drop_trigger(&mut case, kind, trigger);
+            }
         }
         case.register(&first, &first.message().to_json()).unwrap();
         let late = case.register(&zombie, &zombie.message().to_json());

@@ -31,7 +31,7 @@ fn a_message_that_is_not_exactly_right_is_refused(kind: CatalogKind) {
     let step_of = |fields: &str| message(&case, "ingest", fields);
     let kind_of = |kind: &str, fields: &str| message(&case, kind, fields);
     let refused = [
-        ("no JSON", r#"ducktide"#.to_owned()),
+        ("no JSON", "ducktide".to_owned()),
         ("another version", format!(r#"{{"ducktide":2,"kind":"ingest","progress":[{{{step}}}]}}"#)),
         ("no version", format!(r#"{{"kind":"ingest","by":"ducktide","progress":[{{{step}}}]}}"#)),
         ("no progress", r#"{"ducktide":1,"kind":"ingest"}"#.to_owned()),
