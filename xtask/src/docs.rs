@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::{layout, setup};
+use crate::{cargo, layout, setup};
 
 /// The page, below the workspace's root.
 const PAGE: &str = "docs/configuration.md";
@@ -51,8 +51,8 @@ fn page() -> PathBuf {
 /// build; then starts the example itself, because `cargo run` takes one package alone.
 fn make() -> Result<String> {
     let build = ["build", "--release", "--locked", "--workspace", "--exclude", "xtask"];
-    let mut cargo = Command::new("cargo");
-    cargo.args(build).args(["--example", EXAMPLE]).current_dir(layout::root());
+    let mut cargo = cargo::command(build);
+    cargo.args(["--example", EXAMPLE]);
     ensure!(cargo.status().context("start cargo build")?.success(), "cargo build failed");
     print(&env::current_exe().context("find xtask's binary")?.with_file_name("examples"))
 }

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{layout, setup};
+use crate::{cargo, setup};
 
 /// A verb of testbed's binary, under the same name there.
 pub(crate) struct Verb {
@@ -66,8 +66,8 @@ const WITH_WORKERS: &[&str] = &["--workspace", "--bins"];
 const ALONE: &[&str] = &["--workspace", "--bin", TESTBED];
 
 fn build(packages: &[&str]) -> Result<()> {
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--release", "--locked"]).args(packages).current_dir(layout::root());
+    let mut cargo = cargo::command(["build", "--release", "--locked"]);
+    cargo.args(packages);
     ensure!(cargo.status().context("start cargo build")?.success(), "cargo build failed");
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! that has only the Rust toolchain; whatever else is needed, [`setup`] brings.
 
 mod archive;
+mod cargo;
 mod docs;
 mod download;
 mod handover;

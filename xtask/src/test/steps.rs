@@ -12,7 +12,7 @@ use super::{
     cargo_test::{self, Counts},
     in_ci,
 };
-use crate::{docs as pages, layout};
+use crate::{cargo, docs as pages, layout};
 
 /// One check.
 pub(super) struct Step {
@@ -59,7 +59,7 @@ impl Step {
 }
 
 fn format() -> Result<Outcome> {
-    succeed(cargo(&["fmt", "--all", "--check"]))
+    succeed(cargo::command(["fmt", "--all", "--check"]))
 }
 
 fn spelling() -> Result<Outcome> {
@@ -68,7 +68,7 @@ fn spelling() -> Result<Outcome> {
 
 /// Offline, so that the answer depends on the lock file alone; the crates are fetched before.
 fn licences() -> Result<Outcome> {
-    succeed(cargo(&["fetch", "--locked", "--quiet"]))?;
+    succeed(cargo::command(["fetch", "--locked", "--quiet"]))?;
     succeed(deny().args(["--offline", "--locked", "check", "bans", "licenses", "sources"]))
 }
 
@@ -87,20 +87,21 @@ fn unused() -> Result<Outcome> {
 
 fn clippy() -> Result<Outcome> {
     let targets = ["clippy", "--release", "--locked", "--workspace", "--all-targets"];
-    succeed(cargo(&targets).args(["--", "-D", "warnings"]))
+    succeed(cargo::command(targets).args(["--", "-D", "warnings"]))
 }
 
 fn rustdoc() -> Result<Outcome> {
     let doc = ["doc", "--release", "--locked", "--workspace", "--no-deps"];
-    succeed(cargo(&doc).env("RUSTDOCFLAGS", "-D warnings"))
+    succeed(cargo::command(doc).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
 /// Documentation tests are built outside the target folder, where the relative rpath to DuckDB's
 /// library does not lead: the loader is told where it is.
 fn unit() -> Result<Outcome> {
     let tests = ["test", "--release", "--locked", "--workspace", "--no-fail-fast"];
-    let (succeeded, counts) =
-        cargo_test::run(cargo(&tests).env("LD_LIBRARY_PATH", layout::cache().join("duckdb")))?;
+    let (succeeded, counts) = cargo_test::run(
+        cargo::command(tests).env("LD_LIBRARY_PATH", layout::cache().join("duckdb")),
+    )?;
     // Ignored here means: left to the end-to-end step.
     let counts = Counts { ignored: 0, ..counts };
     Ok(judge(succeeded, counts, "tests failed"))
@@ -112,9 +113,9 @@ fn docs() -> Result<Outcome> {
 }
 
 fn end_to_end() -> Result<Outcome> {
-    succeed(&mut cargo(&["build", "--release", "--locked", "--workspace", "--bins"]))?;
+    succeed(&mut cargo::command(["build", "--release", "--locked", "--workspace", "--bins"]))?;
     let tests = ["test", "--release", "--locked", "--workspace", "--tests", "--no-fail-fast"];
-    let (succeeded, counts) = cargo_test::run(cargo(&tests).args(["--", "--ignored"]))?;
+    let (succeeded, counts) = cargo_test::run(cargo::command(tests).args(["--", "--ignored"]))?;
     if in_ci() && (counts.ignored > 0 || counts.passed == 0) {
         return Ok(Outcome::FailedTests("tests on real services were skipped".to_owned(), counts));
     }
@@ -123,12 +124,6 @@ fn end_to_end() -> Result<Outcome> {
 
 fn judge(succeeded: bool, counts: Counts, why: &str) -> Outcome {
     if succeeded { Outcome::Counted(counts) } else { Outcome::FailedTests(why.to_owned(), counts) }
-}
-
-fn cargo(arguments: &[&str]) -> Command {
-    let mut command = Command::new("cargo");
-    command.args(arguments).current_dir(layout::root());
-    command
 }
 
 fn deny() -> Command {
