@@ -1,7 +1,7 @@
 //! Ledger, progress and triggers, edited by hand or not.
 
 use ducktide_lake::Access;
-use ducktide_lake::verify::{FindingKind, NoteKind};
+use ducktide_lake::verify::{FindingKind, NoteKind, VerifyRequest};
 
 use crate::fixture::{Fixture, kinds, notes, only};
 
