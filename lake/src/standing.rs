@@ -66,6 +66,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "progress that is missing stands beside it")]
     fn at(epoch: i32, next_offset: i64) -> Option<Position> {
         Some(Position { epoch: Epoch(epoch), next_offset: Offset(next_offset) })
     }

@@ -86,8 +86,8 @@ fn unused() -> Result<Outcome> {
 }
 
 fn clippy() -> Result<Outcome> {
-    let targets = ["clippy", "--release", "--locked", "--workspace", "--all-targets"];
-    succeed(cargo::command(targets).args(["--", "-D", "warnings"]))
+    let lint = ["clippy", "--release", "--locked", "--workspace", "--all-targets", "--keep-going"];
+    succeed(cargo::command(lint).args(["--", "-D", "warnings"]))
 }
 
 fn rustdoc() -> Result<Outcome> {
