@@ -3,13 +3,16 @@
 use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
-use crate::{attach, init, sql, status};
+use crate::{attach, init, sql, status, verify};
 
 const EXAMPLES: &str = "\
 Examples:
   # a lake in this directory, then how far it is
   ducktide init
   ducktide status
+
+  # did we lose or double anything?
+  ducktide verify
 
   # what is in it
   ducktide sql \"SELECT event_type, count(*) FROM events GROUP BY ALL\"
@@ -25,7 +28,8 @@ Exit codes:
   1  failed: the query is refused, the answer cannot be written, ...
   2  the command line or a setting is wrong
   3  the lake cannot be reached for the time being; try again
-  4  the lake cannot be used: there is none, or it needs a newer Ducktide, ...";
+  4  the lake cannot be used: there is none, or it needs a newer Ducktide, ...
+  10 and above: what verify found; its help has the list";
 
 /// Sets up a Ducktide lake, shows how far it is, and queries it.
 #[derive(Clone, Debug, Parser)]
@@ -42,6 +46,7 @@ pub struct Args {
 pub enum Verb {
     Init(init::InitArgs),
     Status(status::StatusArgs),
+    Verify(verify::VerifyArgs),
     Sql(sql::SqlArgs),
     Attach(attach::AttachArgs),
 }
@@ -51,6 +56,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
     match args.verb {
         Verb::Init(args) => init::run(&args),
         Verb::Status(args) => status::run(&args),
+        Verb::Verify(args) => verify::run(args),
         Verb::Sql(args) => sql::run(args),
         Verb::Attach(args) => attach::run(&args),
     }

@@ -23,6 +23,12 @@ pub enum Failure {
     /// The answer could not be written.
     #[error("write the answer: {0}")]
     Output(#[from] io::Error),
+    /// A verification found something, and has said what on standard output.
+    #[error("the lake is not exact")]
+    Found {
+        /// The exit code of the worst finding.
+        exit_status: u8,
+    },
 }
 
 impl Failure {
@@ -33,6 +39,7 @@ impl Failure {
             Self::Output(error) if is_closed_pipe(error) => 0,
             Self::Query(_) | Self::Input(_) | Self::Output(_) => 1,
             Self::Usage(_) => 2,
+            Self::Found { exit_status } => *exit_status,
             Self::Lake(error) => match error.kind() {
                 ErrorKind::Unavailable => 3,
                 ErrorKind::Invalid => 4,
@@ -46,6 +53,8 @@ impl Failure {
         match self {
             // As in `ducktide sql … | head`: whoever closes the pipe has seen enough.
             Self::Output(error) if is_closed_pipe(error) => {}
+            // The judgement is the answer, and was printed as such.
+            Self::Found { .. } => {}
             Self::Query(error) => eprintln!("{error}"),
             other => eprintln!("error: {other}"),
         }

@@ -1,4 +1,4 @@
-//! The operator's tool: sets a lake up, looks, and queries; one module for each verb.
+//! The operator's tool: sets a lake up, looks, proves and queries; one module for each verb.
 
 mod args;
 mod attach;
@@ -8,6 +8,7 @@ mod sql;
 mod status;
 mod table;
 mod units;
+mod verify;
 
 pub use args::{Args, Verb, run};
 pub use attach::AttachArgs;
@@ -16,3 +17,4 @@ pub use init::InitArgs;
 pub use sql::SqlArgs;
 pub use sql::output::Format;
 pub use status::StatusArgs;
+pub use verify::VerifyArgs;

@@ -1,7 +1,7 @@
 //! A topic, a lake, and Ducktide's programs between them: all of one test's own, on services that
 //! tests share.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
@@ -26,6 +26,9 @@ pub const TABLE: &str = "events";
 
 /// Partitions of a pipeline's topic.
 pub const PARTITIONS: i32 = 3;
+
+/// A producer's arguments: events for as long as a test needs them.
+pub const TRICKLE: &[&str] = &["--continuous", "--rate", "3000"];
 
 /// How a group shares its partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,6 +145,14 @@ impl Pipeline {
     /// Starts a producer, for tests in which it runs beside consumers.
     pub fn start_producer(&self, arguments: &[&str]) -> Result<Running> {
         self.producer(arguments)?.start(&self.logs, "producer")
+    }
+
+    /// Stops a producer of [`TRICKLE`]; says how many records the ledger has then.
+    pub fn finish(&self, producer: &mut Running) -> Result<u64> {
+        producer.terminate()?;
+        producer.succeed(PATIENCE)?;
+        let ledger = fs::read_to_string(self.ledger()).context("read the ledger")?;
+        u64::try_from(ledger.lines().skip(1).count()).context("count the ledger's lines")
     }
 
     /// Starts a consumer of this topic and table; its log goes by `name`.

@@ -12,8 +12,7 @@ use ducktide_testbed::{
     duckdb_cli::quoted_path,
     kafka_admin::{group_offsets, set_group_offsets},
     on_both_catalogs,
-    pipeline::{PARTITIONS, PATIENCE, Pipeline, Protocol, TABLE},
-    program::Running,
+    pipeline::{PARTITIONS, PATIENCE, Pipeline, Protocol, TABLE, TRICKLE},
     services::shared_kafka,
     wait,
     worker::Worker,
@@ -102,22 +101,11 @@ fn survive_aimed_kills(kind: CatalogKind, protocol: Protocol) {
     }
     let _again = start(&pipeline, "victim", KILLS);
 
-    let published = end_of(&pipeline, &mut producer);
+    let published = pipeline.finish(&mut producer).unwrap();
     pipeline.await_committed(published).unwrap();
 
     pipeline.check_exact(published).unwrap();
     assert!(behind > 0, "no kill hit the moment between the lake's commit and Kafka's");
-}
-
-/// Events for as long as a test needs them.
-const TRICKLE: &[&str] = &["--continuous", "--rate", "3000"];
-
-/// Has the producer finish, and says how many records it has published.
-fn end_of(pipeline: &Pipeline, producer: &mut Running) -> u64 {
-    producer.terminate().unwrap();
-    producer.succeed(PATIENCE).unwrap();
-    let ends = shared_kafka().end_offsets(&pipeline.topic).unwrap();
-    ends.into_iter().sum::<i64>().try_into().unwrap()
 }
 
 /// A partition that a worker has begun to read.
@@ -163,7 +151,7 @@ fn survive_rebalances(kind: CatalogKind, protocol: Protocol) {
     third.await_metric("rows_total", 1.0).unwrap();
     third.stop().unwrap();
 
-    let published = end_of(&pipeline, &mut producer);
+    let published = pipeline.finish(&mut producer).unwrap();
     pipeline.await_committed(published).unwrap();
 
     pipeline.check_exact(published).unwrap();

@@ -69,7 +69,18 @@ fn resolve(view: &CatalogView) -> Vec<PathBuf> {
     let tables: std::collections::HashMap<_, _> =
         view.tables.iter().map(|table| (table.id, table.directory.as_path())).collect();
     let directory = |file: &FileEntry| tables.get(&file.table_id).copied().unwrap_or(Path::new(""));
-    view.files.iter().map(|file| directory(file).join(&file.path)).collect()
+    view.files.iter().map(|file| plain(directory(file).join(&file.path))).collect()
+}
+
+/// The one spelling of a local path, so that bytes may be compared: `//` and `/./` are folded. A
+/// hundred thousand paths are compared some two million times, and comparing components is slow.
+fn plain(path: PathBuf) -> PathBuf {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let is_folded = |two: &[u8]| two != b"//" && two != b"/.";
+    if bytes.windows(2).all(is_folded) || is_remote(&path) {
+        return path;
+    }
+    path.components().collect()
 }
 
 fn is_remote(path: &Path) -> bool {
@@ -82,7 +93,10 @@ fn find_doubled(view: &CatalogView, paths: &[PathBuf], findings: &mut Findings) 
     let data = |index: &usize| !view.files[*index].is_delete_file;
     let mut order: Vec<usize> = (0..paths.len()).filter(data).collect();
     order.sort_unstable_by(|a, b| paths[*a].as_os_str().cmp(paths[*b].as_os_str()));
-    for same in order.chunk_by(|a, b| paths[*a] == paths[*b]).filter(|same| same.len() > 1) {
+    for same in order
+        .chunk_by(|a, b| paths[*a].as_os_str() == paths[*b].as_os_str())
+        .filter(|same| same.len() > 1)
+    {
         let first = &view.files[same[0]];
         let ids: Vec<_> = same.iter().map(|index| view.files[*index].id.to_string()).collect();
         let place = Place::file(view.table_name(first.table_id), shown(&paths[same[0]]));
@@ -167,4 +181,17 @@ fn describe(view: &CatalogView, file: &FileEntry, path: &Path, wrong: Wrong) -> 
 
 fn shown(path: &Path) -> String {
     path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_path_has_one_spelling() {
+        for spelling in ["/lake/main/e/f", "/lake//main/e/f", "/lake/./main/e//f"] {
+            assert_eq!(plain(spelling.into()).as_os_str(), "/lake/main/e/f");
+        }
+        assert_eq!(plain("s3://bucket/f".into()).as_os_str(), "s3://bucket/f");
+    }
 }

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
+use ducktide_lake::LakeError;
 use ducktide_lake::verify::{FindingKind, NoteKind, Verification, VerifyRequest};
-use ducktide_lake::{Access, LakeError};
 
 use crate::fixture::{Fixture, kinds, notes, only};
 
@@ -39,7 +39,7 @@ impl Producer {
         let path = fixture.directory.path().join("ledger.csv");
         std::fs::write(&path, &self.lines).unwrap();
         let request = VerifyRequest { acknowledged: Some(path), ..VerifyRequest::default() };
-        fixture.open(Access::Read).verify(&request, &mut |_| {})
+        fixture.lake().verify(&request, &mut |_| {})
     }
 }
 

@@ -1,5 +1,6 @@
 //! A lake to plant something into.
 
+use std::cell::{RefCell, RefMut};
 use std::path::{Path, PathBuf};
 
 use ducktide_lake::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
@@ -16,6 +17,9 @@ use uuid::Uuid;
 pub(crate) struct Fixture {
     pub(crate) directory: TempDir,
     config: LakeConfig,
+    /// Opened when first needed, and closed before somebody's own hands are in the catalog: opening
+    /// takes longer than all that a test does.
+    lake: RefCell<Option<DuckLake>>,
     pub(crate) source: SourceId,
     pub(crate) table: Table,
 }
@@ -30,20 +34,33 @@ impl Fixture {
             extension_dir: None,
         };
         DuckLake::init(&config).unwrap();
-        let mut lake = DuckLake::open(&config, Access::Commit).unwrap();
+        let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
         let table = lake.ensure_table(&name(), &shape()).unwrap();
         let starts = [(Partition(0), Offset(100)), (Partition(1), Offset(0))];
         let source = lake.register_source(&spec(), &starts).unwrap().id;
-        drop(lake);
-        let fixture = Self { directory, config, source, table };
+        let lake = RefCell::new(Some(lake));
+        let fixture = Self { directory, config, lake, source, table };
         fixture.ingest(0, 100, 120);
         fixture.ingest(0, 120, 150);
         fixture.ingest(1, 0, 30);
         fixture
     }
 
-    pub(crate) fn open(&self, access: Access) -> DuckLake {
-        DuckLake::open(&self.config, access).unwrap()
+    /// This test's lake.
+    pub(crate) fn lake(&self) -> RefMut<'_, DuckLake> {
+        let open = || DuckLake::open(&self.config, Access::Operate).unwrap();
+        RefMut::map(self.lake.borrow_mut(), |lake| lake.get_or_insert_with(open))
+    }
+
+    /// The same lake in another process' eyes.
+    pub(crate) fn another(&self) -> Self {
+        Self {
+            directory: tempfile::tempdir().unwrap(),
+            config: self.config.clone(),
+            lake: RefCell::new(None),
+            source: self.source,
+            table: self.table.clone(),
+        }
     }
 
     /// Commits a range in epoch 0, every offset of it a row.
@@ -78,7 +95,7 @@ impl Fixture {
         let staged = StagedFile { path: file.to_owned(), table: name(), rows, bytes: 1 };
         let files = if rows > 0 { vec![staged] } else { Vec::new() };
         let commit = Commit::ingest(vec![delta], files, vec![self.table.version.clone()]);
-        let outcome = self.open(Access::Commit).commit(&commit).unwrap();
+        let outcome = self.lake().commit(&commit).unwrap();
         assert!(matches!(outcome, CommitOutcome::Committed(_)), "{outcome:?}");
     }
 
@@ -86,7 +103,6 @@ impl Fixture {
     pub(crate) fn stage(&self, partition: i32, offsets: &str, condition: &str) -> PathBuf {
         std::fs::create_dir_all(&self.table.directory).unwrap();
         let path = self.table.directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
-        let duckdb = duckdb::Connection::open_in_memory().unwrap();
         let copy = format!(
             "COPY (SELECT 'e-{partition}-' || o AS event_id, 'events' AS _kafka_topic, \
              {partition}::INTEGER AS _kafka_partition, o AS _kafka_offset, \
@@ -94,14 +110,13 @@ impl Fixture {
              TO '{}' (FORMAT parquet)",
             path.display()
         );
-        duckdb.execute_batch(&copy).unwrap();
+        self.sql(&copy);
         path
     }
 
     /// Statements of another client, through DuckDB.
     pub(crate) fn sql(&self, statements: &str) {
-        let mut lake = self.open(Access::Operate);
-        lake.connection().unwrap().execute_batch(statements).unwrap();
+        self.lake().connection().unwrap().execute_batch(statements).unwrap();
     }
 
     /// Registers a file with a message of any kind, as a program with other rules would.
@@ -138,6 +153,7 @@ impl Fixture {
     /// Statements of SQLite itself, without its constraints: somebody's own hands in the catalog.
     /// No DuckDB of this process may have the file attached meanwhile.
     pub(crate) fn edit_catalog(&self, statements: &str) {
+        *self.lake.borrow_mut() = None;
         let path = self.directory.path().join("lake.sqlite");
         let sqlite = rusqlite::Connection::open(path).unwrap();
         sqlite.execute_batch("PRAGMA ignore_check_constraints = ON").unwrap();
@@ -145,7 +161,7 @@ impl Fixture {
     }
 
     pub(crate) fn verify(&self, request: &VerifyRequest) -> Verification {
-        self.open(Access::Read).verify(request, &mut |_| {}).unwrap()
+        self.lake().verify(request, &mut |_| {}).unwrap()
     }
 
     /// What the catalog tells.

@@ -1,6 +1,5 @@
 //! Rows that are missing, doubled, or somebody else's.
 
-use ducktide_lake::Access;
 use ducktide_lake::commit::Counts;
 use ducktide_lake::verify::{FindingKind, NoteKind};
 
@@ -205,9 +204,10 @@ fn a_column_named_filename_changes_nothing() {
 #[test]
 fn a_running_worker_raises_no_alarm() {
     let fixture = Fixture::new();
+    let another = fixture.another();
     std::thread::scope(|scope| {
-        let worker = scope.spawn(|| {
-            (0..40).for_each(|step| drop(fixture.ingest(0, 150 + step, 151 + step)));
+        let worker = scope.spawn(move || {
+            (0..40).for_each(|step| drop(another.ingest(0, 150 + step, 151 + step)));
         });
         while !worker.is_finished() {
             assert_eq!(kinds(&fixture.by_catalog()), []);
@@ -228,6 +228,6 @@ fn one_table_can_be_judged_alone() {
 
     assert_eq!(fixture.verify(&request("events")).files.files, 3);
     assert_eq!(fixture.verify(&request("other")).files.files, 1);
-    let unknown = fixture.open(Access::Read).verify(&request("evnets"), &mut |_| {}).unwrap_err();
+    let unknown = fixture.lake().verify(&request("evnets"), &mut |_| {}).unwrap_err();
     assert!(unknown.to_string().contains("no such table"), "{unknown}");
 }

@@ -213,7 +213,8 @@ fn words_of_the_data_do_not_keep_a_fenced_commit_busy(kind: CatalogKind) {
     let started = Instant::now();
     assert_eq!(case.send(&commit), CommitOutcome::Fenced);
 
-    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+    // With DuckLake's own settings the pauses alone add up to eleven seconds.
+    assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
 }
 
 fn two_sources_of_one_table_do_not_touch_each_others_progress(kind: CatalogKind) {
