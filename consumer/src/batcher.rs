@@ -10,6 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
+use ducktide_lake::failpoint::{self, Failpoint};
 use ducktide_lake::position::Position;
 use ducktide_lake::table::TableName;
 
@@ -374,6 +375,7 @@ impl Running {
 
     fn cut(&mut self, number: u64) {
         let mut part = Part::default();
+        failpoint::reached(Failpoint::FileWriting);
         for lane in self.lanes.values_mut() {
             match lane.finish() {
                 Ok(files) if files.is_empty() => {}
@@ -387,6 +389,7 @@ impl Running {
                 }
             }
         }
+        failpoint::reached(Failpoint::FileWritten);
         for (partition, track) in &mut self.tracks {
             // What a blocked run delivered is not accounted for yet: it is no idle tail.
             let blocked = self.blocked.as_ref().is_some_and(|(run, _)| run.partition == *partition);

@@ -3,13 +3,14 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use ducktide_consumer::{Args, Config};
-use ducktide_lake::telemetry;
+use ducktide_lake::{failpoint, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
     let config = Config::try_from(Args::parse()).unwrap_or_else(refuse);
     telemetry::init("ducktide-consumer").unwrap_or_else(refuse);
+    failpoint::arm().unwrap_or_else(refuse);
     let exit_code = match ducktide_consumer::run(config, stop_signal()).await {
         Ok(()) => 0,
         Err(error) => {

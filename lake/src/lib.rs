@@ -25,6 +25,8 @@ mod duck_lake;
 #[cfg(feature = "duckdb")]
 mod duckdb_error;
 #[cfg(feature = "duckdb")]
+pub mod failpoint;
+#[cfg(feature = "duckdb")]
 mod overview;
 #[cfg(feature = "duckdb")]
 mod session;

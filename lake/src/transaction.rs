@@ -15,6 +15,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::io;
 use std::path::Path;
 
 use crate::catalog::{self, PartitionProgress};
@@ -22,6 +23,7 @@ use crate::commit::{Commit, CommitOutcome, ProgressDelta};
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error::is_refusal;
 use crate::error::{LakeError, Result};
+use crate::failpoint::{self, Failpoint};
 use crate::position::{Position, SnapshotId};
 use crate::session::{LAKE, Session, quote};
 use crate::staged_file::StagedFile;
@@ -34,7 +36,7 @@ const AUTHOR: &str = "ducktide-consumer";
 
 /// Sends a commit once, and finds out how it ended.
 pub(crate) fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
-    if let Err(error) = storage::make_durable(commit.files()) {
+    if let Err(error) = make_durable(commit.files()) {
         tracing::error!(%error, "staged files cannot be made durable, the batch is written again");
         return Ok(CommitOutcome::FilesUnusable);
     }
@@ -44,6 +46,7 @@ pub(crate) fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutco
     let (session, lock) = lake.session_and_lock()?;
     let sent = {
         let _guard = lock.acquire(session)?;
+        failpoint::reached(Failpoint::LockTaken);
         send(session, commit)
     };
     if let Err(error) = &sent {
@@ -76,16 +79,34 @@ fn send(session: &Session, commit: &Commit) -> duckdb::Result<()> {
     if commit.files().is_empty() {
         return catalog::post(session, &commit.message());
     }
-    let sent = session
-        .execute("BEGIN")
-        .and_then(|()| register_files(session, commit.files()))
-        .and_then(|()| set_message(session, commit))
-        .and_then(|()| session.execute("COMMIT"));
+    let sent = send_files(session, commit);
     if sent.is_err() {
         // A failed COMMIT has ended the transaction already; then there is nothing to roll back.
         let _ = session.execute("ROLLBACK");
     }
     sent
+}
+
+fn send_files(session: &Session, commit: &Commit) -> duckdb::Result<()> {
+    session.execute("BEGIN")?;
+    failpoint::reached(Failpoint::TransactionBegun);
+    register_files(session, commit.files())?;
+    failpoint::reached(Failpoint::FilesAdded);
+    set_message(session, commit)?;
+    failpoint::reached(Failpoint::MessageSet);
+    session.execute("COMMIT")?;
+    if failpoint::reached(Failpoint::CommitAnswered) {
+        return Err(duckdb::Error::InvalidQuery);
+    }
+    Ok(())
+}
+
+fn make_durable(files: &[StagedFile]) -> io::Result<()> {
+    storage::make_durable(files)?;
+    if failpoint::reached(Failpoint::FileSynced) {
+        return Err(io::Error::other("a failpoint says that the disk did not keep it"));
+    }
+    Ok(())
 }
 
 fn register_files(session: &Session, files: &[StagedFile]) -> duckdb::Result<()> {

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use postgres::{Client, NoTls};
+use postgres::{Client, NoTls, SimpleQueryMessage};
 use rusqlite::{Connection, OpenFlags};
 
 /// Which database holds a lake's catalog.
@@ -62,6 +62,27 @@ impl Catalog {
         .with_context(|| format!("query the catalog sql=`{sql}`"))
     }
 
+    /// The rows of a query of whole numbers.
+    pub fn rows(&mut self, sql: &str) -> Result<Vec<Vec<i64>>> {
+        self.ask(|opened| match opened {
+            Opened::Sqlite(sqlite) => sqlite_rows(sqlite, sql),
+            Opened::Postgres(client) => {
+                let rows =
+                    client.simple_query(sql)?.into_iter().filter_map(|message| match message {
+                        SimpleQueryMessage::Row(row) => Some(row),
+                        _ => None,
+                    });
+                rows.map(|row| {
+                    let value =
+                        |i| row.get(i).context("a number is missing")?.parse().context("no number");
+                    (0..row.len()).map(value).collect()
+                })
+                .collect()
+            }
+        })
+        .with_context(|| format!("query the catalog sql=`{sql}`"))
+    }
+
     /// The newest snapshot that a reader sees.
     pub fn newest_snapshot(&mut self) -> Result<i64> {
         self.number("SELECT max(snapshot_id) FROM ducklake_snapshot")
@@ -109,6 +130,13 @@ impl Place {
             }
         }
     }
+}
+
+fn sqlite_rows(sqlite: &Connection, sql: &str) -> Result<Vec<Vec<i64>>> {
+    let mut statement = sqlite.prepare(sql)?;
+    let columns = statement.column_count();
+    let rows = statement.query_map([], |row| (0..columns).map(|i| row.get(i)).collect())?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 /// Opens a file that exists; the library would make an empty one.

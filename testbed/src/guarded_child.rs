@@ -130,6 +130,14 @@ impl GuardedChild {
             .with_context(|| format!("signal a process pid=`{}`", self.child.id()))
     }
 
+    /// Whether it stands still, by SIGSTOP.
+    pub(crate) fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        // The state follows the program's name, which is in brackets.
+        let state = stat.ok().and_then(|stat| Some(stat.rsplit_once(") ")?.1.starts_with('T')));
+        self.ended.is_none() && state == Some(true)
+    }
+
     fn pid(&self) -> Pid {
         let id = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         id.expect("process ids are positive and fit into 31 bits")

@@ -28,6 +28,9 @@ enum Verb {
     Demo(verbs::demo::DemoArgs),
     /// Measures producer or consumer; prints a table.
     Bench(verbs::bench::BenchArgs),
+    /// Attacks the pipeline by a seeded schedule of kills, pauses and outages, and compares lake and
+    /// ledger.
+    Chaos(verbs::chaos::ChaosArgs),
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where a failed verb says why")]
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
         Verb::Services { logs } => verbs::services::run(logs),
         Verb::Demo(args) => verbs::demo::run(args),
         Verb::Bench(args) => verbs::bench::run(args),
+        Verb::Chaos(args) => verbs::chaos::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,11 @@
 //! A topic, a lake, and Ducktide's programs between them: all of one test's own, on services that
 //! tests share.
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
@@ -115,6 +119,12 @@ impl Pipeline {
         self.folder.path().join(name)
     }
 
+    /// Where programs' logs go.
+    #[must_use]
+    pub fn logs(&self) -> &Path {
+        &self.logs
+    }
+
     /// The lake as the DuckDB command line sees it.
     pub fn lake(&self) -> Result<Lake> {
         Lake::at(&self.catalog, &self.data_path().display().to_string())
@@ -157,13 +167,26 @@ impl Pipeline {
 
     /// Starts a consumer of this topic and table; its log goes by `name`.
     pub fn start_consumer(&self, name: &str, arguments: &[&str]) -> Result<Worker> {
+        self.start_failing(name, "", arguments)
+    }
+
+    /// Starts a consumer with armed failpoints, such as `commit_answered=crash@2`.
+    pub fn start_failing(
+        &self,
+        name: &str,
+        failpoints: &str,
+        arguments: &[&str],
+    ) -> Result<Worker> {
+        let consumer = self.consumer(&self.consumers_catalog)?.args(arguments);
+        let consumer = consumer.env("DUCKTIDE_FAILPOINTS", failpoints);
+        self.start_worker(name, consumer)
+    }
+
+    /// Starts a consumer that was made by [`consumer`](Self::consumer).
+    pub fn start_worker(&self, name: &str, consumer: Program) -> Result<Worker> {
         let port = free_port()?;
-        let running = self
-            .consumer()?
-            .args(["--listen", &format!("127.0.0.1:{port}")])
-            .args(arguments)
-            .start(&self.logs, name)?;
-        Ok(Worker::new(running, port))
+        let listen = ["--listen", &format!("127.0.0.1:{port}")];
+        Ok(Worker::new(consumer.args(listen).start(&self.logs, name)?, port))
     }
 
     /// Has a consumer read everything that is in the topic now; errors unless it exits with 0.
@@ -172,12 +195,13 @@ impl Pipeline {
         self.start_consumer("drain", &arguments)?.succeed().map(|_| ())
     }
 
-    fn consumer(&self) -> Result<Program> {
+    /// A consumer of this topic and table, which finds the catalog at this address.
+    pub fn consumer(&self, catalog: &str) -> Result<Program> {
         let program = Program::named("ducktide-consumer")?
             .args(["--bootstrap-servers", &self.bootstrap_servers])
             .args(["--schema-registry-url", &self.schema_registry_url])
             .args(["--topics", &self.topic, "--group-id", &self.group])
-            .args(["--catalog", &self.consumers_catalog, "--table", TABLE, "--data-path"])
+            .args(["--catalog", catalog, "--table", TABLE, "--data-path"])
             .args([self.data_path()])
             .env("DUCKTIDE_LOG_FORMAT", "json");
         Ok(match self.protocol {

@@ -142,6 +142,12 @@ impl Running {
         self.child.signal(Signal::STOP)
     }
 
+    /// Whether it stands still, by SIGSTOP: ours, or its own.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.child.is_stopped()
+    }
+
     /// SIGCONT, after [`pause`](Self::pause).
     pub fn resume(&self) -> Result<()> {
         self.child.signal(Signal::CONT)

@@ -1,6 +1,7 @@
 //! One module for each verb, and what they share.
 
 pub(crate) mod bench;
+pub(crate) mod chaos;
 pub(crate) mod demo;
 pub(crate) mod services;
 mod signals;

@@ -32,6 +32,13 @@ pub(crate) const VERBS: &[Verb] = &[
         starts_workers: true,
     },
     Verb {
+        name: "chaos",
+        summary: "Attacks a pipeline on real services for `--minutes M`: kills, pauses, outages, lost\n             \
+                  answers, by the schedule of `--seed N`, with `--catalog postgres|sqlite`. Compares lake\n             \
+                  and ledger meanwhile and at the end.",
+        starts_workers: true,
+    },
+    Verb {
         name: "services",
         summary: "Starts Kafka, the schema registry and PostgreSQL on free ports, prints the\n             \
                   environment variables that point to them, and ends them on Ctrl-C.",

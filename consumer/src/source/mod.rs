@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use ducktide_lake::failpoint::{self, Failpoint};
 use ducktide_lake::position::Partition;
 use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
@@ -244,7 +245,11 @@ impl Poller {
                     self.consumer.stop_fetching(&fetched);
                     self.forget(&partitions);
                 }
-                Ok(Command::MirrorOffsets(positions)) => self.consumer.mirror_offsets(&positions),
+                Ok(Command::MirrorOffsets(positions)) => {
+                    failpoint::reached(Failpoint::OffsetsMirroring);
+                    self.consumer.mirror_offsets(&positions);
+                    failpoint::reached(Failpoint::OffsetsMirrored);
+                }
                 Ok(Command::Close) | Err(mpsc::TryRecvError::Disconnected) => return false,
                 Err(mpsc::TryRecvError::Empty) => return true,
             }

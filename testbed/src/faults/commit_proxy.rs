@@ -4,10 +4,11 @@ use std::{
     io::{Read as _, Write as _},
     net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result};
@@ -19,6 +20,8 @@ pub enum Fault {
     AnswerLost,
     /// The connection is dropped before PostgreSQL hears of it; everything is rolled back.
     CommitLost,
+    /// It is on its way until [`CommitProxy::release`].
+    CommitHeld,
 }
 
 /// A started proxy. It goes on until the process ends.
@@ -31,10 +34,13 @@ pub struct CommitProxy {
 #[derive(Debug)]
 struct State {
     server: SocketAddr,
-    fault: Fault,
+    fault: Mutex<Fault>,
     /// Commits that are still to be broken.
     armed: AtomicUsize,
     injected: AtomicUsize,
+    released: AtomicBool,
+    /// Bytes that still pass before all connections are cut, if they are to be.
+    passing: Mutex<Option<u64>>,
 }
 
 /// What only the message of one of our commits holds, on its way to the catalog.
@@ -49,7 +55,10 @@ impl CommitProxy {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
         let port = listener.local_addr().context("listen")?.port();
         let (armed, injected) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let state = Arc::new(State { server, fault, armed, injected });
+        let (released, passing) = (AtomicBool::new(false), Mutex::new(None));
+        let fault = Mutex::new(fault);
+        let state = State { server, fault, armed, injected, released, passing };
+        let state = Arc::new(state);
         thread::spawn({
             let state = Arc::clone(&state);
             move || {
@@ -70,7 +79,31 @@ impl CommitProxy {
 
     /// Breaks the next lake commits, one after the other.
     pub fn arm(&self, commits: usize) {
+        self.state.released.store(false, Ordering::SeqCst);
         self.state.armed.store(commits, Ordering::SeqCst);
+    }
+
+    /// Breaks the next lake commits in another way than the one it was started with.
+    pub fn arm_with(&self, fault: Fault, commits: usize) {
+        *lock(&self.state.fault) = fault;
+        self.arm(commits);
+    }
+
+    /// Nothing is broken any more.
+    pub fn disarm(&self) {
+        self.state.armed.store(0, Ordering::SeqCst);
+        *lock(&self.state.passing) = None;
+        self.release();
+    }
+
+    /// Cuts every connection after so many more bytes, in either direction, wherever that is.
+    pub fn cut_after(&self, bytes: u64) {
+        *lock(&self.state.passing) = Some(bytes);
+    }
+
+    /// Lets commits go on that are held.
+    pub fn release(&self) {
+        self.state.released.store(true, Ordering::SeqCst);
     }
 
     /// How many commits were broken.
@@ -90,6 +123,29 @@ impl State {
         }
         taken
     }
+
+    /// How many of these bytes may pass.
+    fn admit(&self, count: usize) -> usize {
+        let mut passing = lock(&self.passing);
+        let Some(left) = passing.as_mut() else { return count };
+        let admitted = count.min(usize::try_from(*left).unwrap_or(usize::MAX));
+        *left -= admitted as u64;
+        if admitted < count {
+            // Everything that is open was cut, or is by its next byte; new connections live.
+            *passing = None;
+        }
+        admitted
+    }
+
+    fn await_release(&self) {
+        while !self.released.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn port_of(url: &str) -> Result<u16> {
@@ -101,8 +157,9 @@ fn port_of(url: &str) -> Result<u16> {
 fn connect(state: &Arc<State>, client: TcpStream) -> std::io::Result<()> {
     let server = TcpStream::connect(state.server)?;
     let mute = Arc::new(AtomicBool::new(false));
-    let answers = Pipe { from: server.try_clone()?, to: client.try_clone()? };
-    let requests = Pipe { from: client, to: server };
+    let pipe = |from, to| Pipe { from, to, state: Arc::clone(state) };
+    let answers = pipe(server.try_clone()?, client.try_clone()?);
+    let requests = pipe(client, server);
     thread::spawn({
         let mute = Arc::clone(&mute);
         move || answers.run(|_| !mute.load(Ordering::SeqCst))
@@ -114,8 +171,13 @@ fn connect(state: &Arc<State>, client: TcpStream) -> std::io::Result<()> {
             if !(seen.is_lake_commit(bytes) && state.take()) {
                 return true;
             }
+            let fault = *lock(&state.fault);
+            if fault == Fault::CommitHeld {
+                state.await_release();
+                return true;
+            }
             mute.store(true, Ordering::SeqCst);
-            state.fault == Fault::AnswerLost
+            fault == Fault::AnswerLost
         });
     });
     Ok(())
@@ -125,6 +187,7 @@ fn connect(state: &Arc<State>, client: TcpStream) -> std::io::Result<()> {
 struct Pipe {
     from: TcpStream,
     to: TcpStream,
+    state: Arc<State>,
 }
 
 impl Pipe {
@@ -133,7 +196,11 @@ impl Pipe {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = self.from.read(&mut buffer) {
             let bytes = &buffer[..count];
-            if !pass(bytes) || self.to.write_all(bytes).is_err() {
+            if !pass(bytes) {
+                break;
+            }
+            let admitted = self.state.admit(count);
+            if self.to.write_all(&bytes[..admitted]).is_err() || admitted < count {
                 break;
             }
         }

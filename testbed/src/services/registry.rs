@@ -50,6 +50,18 @@ impl Registry {
         format!("http://127.0.0.1:{}{API}", self.port)
     }
 
+    /// The port on this machine.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The same URL at another port, where something stands before it.
+    #[must_use]
+    pub fn url_at(&self, port: u16) -> String {
+        format!("http://127.0.0.1:{port}{API}")
+    }
+
     /// The names of all subjects, as the registry's JSON.
     pub fn subjects(&self) -> Result<Vec<String>> {
         let subjects = http::get(self.port, &format!("{API}/subjects"))?;

@@ -40,6 +40,31 @@ fn a_lost_commit_answer_is_recognised() {
     assert_eq!((case.count(), case.position(0)), (100, (0, 200)), "no file was removed either");
 }
 
+/// Why a file whose outcome is unknown is never deleted by its writer: a program that tidies up after
+/// an error takes the rows away that the catalog has committed.
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_writer_that_deletes_its_file_after_an_error_loses_committed_rows() {
+    let mut case = Case::in_database(&new_database(), "public");
+    let proxy = CommitProxy::start(&case.address, Fault::AnswerLost).unwrap();
+    let mut careless = behind(&case, &proxy);
+    let commit = case.rows(0, 100, 150);
+    let path = commit.files()[0].path.display().to_string();
+
+    proxy.arm(1);
+    let sent = careless.connection().unwrap().execute_batch(&format!(
+        "BEGIN; CALL ducklake_add_data_files('lake', 'events', '{path}'); \
+         CALL lake.set_commit_message('test', 'test', extra_info => '{}'); COMMIT",
+        commit.message().to_json()
+    ));
+    assert!(sent.is_err(), "the answer was lost");
+    std::fs::remove_file(&path).unwrap();
+
+    assert_eq!(case.position(0), (0, 150), "the catalog has committed it");
+    let rows = case.sql("SELECT sum(id) FROM lake.events");
+    assert!(rows.unwrap_err().contains("Cannot open file"));
+}
+
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_commit_that_never_arrived_is_sent_again() {

@@ -1,0 +1,187 @@
+//! What a run was like, as a table.
+
+use std::{collections::BTreeMap, fmt, fs, path::Path, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    Options,
+    stage::{Stage, lock},
+};
+use crate::{catalog::CatalogKind, oracle::Comparison, pipeline::Protocol};
+
+/// A finished run.
+#[derive(Debug)]
+pub struct Report {
+    options: Options,
+    protocol: Protocol,
+    faults: Vec<FaultLine>,
+    kills: u64,
+    starts: u64,
+    audits: u64,
+    log: LogCounts,
+    comparison: Comparison,
+    verified: String,
+    violations: Vec<String>,
+}
+
+#[derive(Debug)]
+struct FaultLine {
+    name: &'static str,
+    injected: u64,
+    left_out: u64,
+    /// Sorted.
+    recoveries: Vec<Duration>,
+}
+
+/// What consumers logged.
+#[derive(Debug, Default)]
+struct LogCounts {
+    commits: u64,
+    rows: u64,
+    fenced: u64,
+    abandoned: u64,
+    answers_lost: u64,
+    retries: u64,
+    files_unusable: u64,
+    /// Lines of level ERROR, by message.
+    errors: BTreeMap<String, u64>,
+}
+
+impl Report {
+    pub(super) fn new(
+        options: &Options,
+        stage: &Stage,
+        comparison: Comparison,
+        verified: String,
+    ) -> Self {
+        let books = stage.books();
+        let mut times = lock(&stage.recoveries).times();
+        let names = books.injected.keys().chain(books.left_out.keys()).copied();
+        let names: std::collections::BTreeSet<_> = names.collect();
+        let faults = names.into_iter().map(|name| FaultLine {
+            name,
+            injected: books.injected.get(name).copied().unwrap_or(0),
+            left_out: books.left_out.get(name).copied().unwrap_or(0),
+            recoveries: times.remove(name).unwrap_or_default(),
+        });
+        Self {
+            options: *options,
+            protocol: stage.pipeline.protocol,
+            faults: faults.collect(),
+            kills: books.kills,
+            starts: stage.slots.iter().map(|slot| lock(slot).starts).sum(),
+            audits: books.audits,
+            log: LogCounts::of(stage.pipeline.logs()),
+            comparison,
+            verified,
+            violations: books.violations.clone(),
+        }
+    }
+
+    /// Whether the lake holds exactly what was acknowledged, and nothing happened that must not.
+    #[must_use]
+    pub fn is_exact(&self) -> bool {
+        self.comparison.is_exact() && self.violations.is_empty()
+    }
+
+    /// How many consumers were killed.
+    #[must_use]
+    pub const fn kills(&self) -> u64 {
+        self.kills
+    }
+}
+
+impl LogCounts {
+    fn of(folder: &Path) -> Self {
+        let mut counts = Self::default();
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            let is_log = path.extension().is_some_and(|extension| extension == "log");
+            if is_log && path.file_stem().is_some_and(|name| name != "producer") {
+                let text = fs::read(path).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text);
+                let lines = text.lines().filter_map(|line| serde_json::from_str(line).ok());
+                lines.for_each(|line: Value| counts.add(&line));
+            }
+        }
+        counts
+    }
+
+    fn add(&mut self, line: &Value) {
+        let message = line["message"].as_str().unwrap_or_default();
+        match message {
+            "committed" => {
+                self.commits += 1;
+                self.rows += line["rows"].as_u64().unwrap_or(0);
+            }
+            "batch dropped, reading it again" => match line["reason"].as_str() {
+                Some("fenced") => self.fenced += 1,
+                Some("abandoned") => self.abandoned += 1,
+                _ => self.files_unusable += 1,
+            },
+            "the commit was applied, only its answer was lost" => self.answers_lost += 1,
+            "commit failed, trying again" => self.retries += 1,
+            _ => {}
+        }
+        if line["level"] == "ERROR" {
+            *self.errors.entry(message.to_owned()).or_default() += 1;
+        }
+    }
+}
+
+pub(super) const fn name(catalog: CatalogKind) -> &'static str {
+    match catalog {
+        CatalogKind::Sqlite => "sqlite",
+        CatalogKind::Postgres => "postgres",
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Options { seed, length, catalog, consumers, rate } = self.options;
+        writeln!(
+            f,
+            "seed {seed}, {} min, {}, {consumers} consumers, {:?} protocol, {rate} events/s\n",
+            length.as_secs_f64() / 60.0,
+            name(catalog),
+            self.protocol,
+        )?;
+        writeln!(
+            f,
+            "{:<44} {:>8} {:>8} {:>22}",
+            "fault", "injected", "left out", "recovery p50 / max"
+        )?;
+        for line in &self.faults {
+            let FaultLine { name, injected, left_out, .. } = line;
+            writeln!(f, "{name:<44} {injected:>8} {left_out:>8} {:>22}", line.recovery())?;
+        }
+        let log = &self.log;
+        writeln!(f, "\n{:<44} {:>8}", "consumers killed", self.kills)?;
+        writeln!(f, "{:<44} {:>8}", "consumers started", self.starts)?;
+        writeln!(f, "{:<44} {:>8}", "commits", log.commits)?;
+        writeln!(f, "{:<44} {:>8}", "commits fenced", log.fenced)?;
+        writeln!(f, "{:<44} {:>8}", "commits whose answer was lost", log.answers_lost)?;
+        writeln!(f, "{:<44} {:>8}", "attempts that failed and were repeated", log.retries)?;
+        writeln!(f, "{:<44} {:>8}", "batches given up at a revocation", log.abandoned)?;
+        writeln!(f, "{:<44} {:>8}", "batches whose files could not be used", log.files_unusable)?;
+        writeln!(f, "{:<44} {:>8}", "looks at the running lake", self.audits)?;
+        for (message, count) in &log.errors {
+            writeln!(f, "logged as an error, {count} times: {message}")?;
+        }
+        writeln!(f, "\n{}", self.comparison)?;
+        writeln!(f, "verify: {}", self.verified)?;
+        for violation in &self.violations {
+            writeln!(f, "VIOLATION: {violation}")?;
+        }
+        f.write_str(if self.is_exact() { "exact" } else { "NOT EXACT" })
+    }
+}
+
+impl FaultLine {
+    fn recovery(&self) -> String {
+        let Some(last) = self.recoveries.last() else { return "-".to_owned() };
+        let median = self.recoveries[self.recoveries.len() / 2];
+        format!("{:.1} s / {:.1} s", median.as_secs_f64(), last.as_secs_f64())
+    }
+}
