@@ -193,13 +193,17 @@ impl Worker {
             let partition = self.partition_of(delta.source, delta.partition);
             self.parts.metrics.next_offset(&partition, delta.range.to.0);
             self.partitions.moved(&partition, delta.after());
-            mirrored.push((partition, delta.range.to.0));
+            // Kafka takes offsets from a partition's member only, and is rude to others: a static
+            // member that slept, and commits for what it has lost, would be fenced for good.
+            if self.partitions.is_owned(&partition) {
+                mirrored.push((partition, delta.range.to.0));
+            }
         }
         tracing::info!(
             snapshot_id,
             rows = commit.rows(),
             files = commit.files().len(),
-            partitions = mirrored.len(),
+            partitions = commit.progress().len(),
             elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             "committed"
         );

@@ -60,6 +60,10 @@ impl Partitions {
         self.owned.keys().cloned().collect()
     }
 
+    pub(crate) fn is_owned(&self, partition: &TopicPartition) -> bool {
+        self.owned.contains_key(partition)
+    }
+
     pub(crate) fn is_stopped(&self, partition: &TopicPartition) -> bool {
         self.owned.get(partition) == Some(&State::Stopped)
     }

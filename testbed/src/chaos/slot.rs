@@ -36,7 +36,8 @@ pub(super) struct Slot {
     /// where Kafka refuses a name until the session of whoever had it is over.
     instance: Option<String>,
     worker: Option<Worker>,
-    ended_at: Instant,
+    /// When the last one ended; none so far.
+    ended_at: Option<Instant>,
     pub(super) starts: u64,
 }
 
@@ -45,7 +46,7 @@ impl Slot {
         let name = format!("consumer-{number}");
         let is_static = number > 0 && protocol == Protocol::Classic;
         let instance = is_static.then(|| name.clone());
-        Self { name, catalog, instance, worker: None, ended_at: Instant::now(), starts: 0 }
+        Self { name, catalog, instance, worker: None, ended_at: None, starts: 0 }
     }
 
     pub(super) const fn instance(&self) -> Option<&String> {
@@ -80,14 +81,14 @@ impl Slot {
     /// SIGKILL; whether there was anybody to kill.
     pub(super) fn kill(&mut self) -> Result<bool> {
         let Some(mut worker) = self.worker.take() else { return Ok(false) };
-        self.ended_at = Instant::now();
+        self.ended_at = Some(Instant::now());
         worker.kill().map(|()| true)
     }
 
     /// SIGTERM. A consumer that does not end in time for an outage's sake is killed.
     pub(super) fn stop(&mut self) -> Result<()> {
         let Some(mut worker) = self.worker.take() else { return Ok(()) };
-        self.ended_at = Instant::now();
+        self.ended_at = Some(Instant::now());
         if worker.stop().is_err() {
             worker.kill()?;
         }
@@ -102,13 +103,13 @@ impl Slot {
         }
         let finished = worker.process().wait(Duration::ZERO)?;
         self.worker = None;
-        self.ended_at = Instant::now();
+        self.ended_at = Some(Instant::now());
         Ok(Some(finished))
     }
 
     /// Whether a consumer is missing, and has been for a moment.
     pub(super) fn is_vacant(&self) -> bool {
-        self.worker.is_none() && self.ended_at.elapsed() > RESTART_PAUSE
+        self.worker.is_none() && self.ended_at.is_none_or(|at| at.elapsed() > RESTART_PAUSE)
     }
 }
 
