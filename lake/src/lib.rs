@@ -7,6 +7,7 @@
 pub mod commit;
 pub mod config;
 pub mod conformance;
+pub mod dead_letter;
 pub mod error;
 pub mod invariants;
 pub mod position;
