@@ -377,7 +377,9 @@ impl Running {
                     buried.map_err(|interruption| (index, interruption))?;
                     track.count_dead();
                 }
-                Err(LaneError::Staging(error)) => return Err((index, Interruption::Staging(error))),
+                Err(LaneError::Staging(error)) => {
+                    return Err((index, Interruption::Staging(error)));
+                }
             }
             if self.shared.is_exhausted() {
                 // Now, not at the next record: there may be none.

@@ -31,8 +31,7 @@ Exit codes:
   0  stopped as asked, everything that was read is committed
   1  failed; nothing is lost, what is not in the lake is read again
   2  the command line or a setting is wrong
-  3  a record cannot be decoded, or too many of them: see --on-bad-record (the log names topic,
-     partition and offset)
+  3  a record cannot be decoded, or too many cannot (see --on-bad-record); the log names it
   4  the lake refuses: it is missing, does not fit the topic, or its triggers are gone
   5  the topic is not the one that the lake knows, or its offsets are gone
   6  --shutdown-timeout was over before the last batch was committed; it is read again";
@@ -339,7 +338,8 @@ fn parse_start(text: &str) -> Result<StartFrom, String> {
 }
 
 fn parse_ratio(text: &str) -> Result<f64, String> {
-    let ratio: f64 = text.parse().map_err(|_| format!("expected a number from 0 to 1: `{text}`"))?;
+    let ratio: f64 =
+        text.parse().map_err(|_| format!("expected a number from 0 to 1: `{text}`"))?;
     let is_one = (0.0..=1.0).contains(&ratio);
     is_one.then_some(ratio).ok_or_else(|| format!("expected a number from 0 to 1: `{text}`"))
 }

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ducktide_lake::{StagedFile, TableVersion};
 use ducktide_lake::dead_letter::{DeadLetter, RecordPlace};
 use ducktide_lake::position::Offset;
 use ducktide_lake::table::TimeUnit;
+use ducktide_lake::{StagedFile, TableVersion};
 use jiff::Timestamp;
 use thiserror::Error;
 

@@ -114,9 +114,7 @@ impl Schemas {
         };
         let shape = Arc::new(table.shape.clone());
         let compiled = RecordDecoder::compile(&schema, shape);
-        compiled
-            .map(Arc::new)
-            .map_err(|error| bad(ErrorClass::SchemaDoesNotFit, error.to_string()))
+        compiled.map(Arc::new).map_err(|error| bad(ErrorClass::SchemaDoesNotFit, error.to_string()))
     }
 }
 
@@ -126,9 +124,7 @@ pub(crate) fn schema_id(payload: &[u8]) -> Result<u32, Flaw> {
     match payload {
         [0, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
         [] | [0, ..] => Err(flaw("value is shorter than a schema id".to_owned())),
-        [magic, ..] => {
-            Err(flaw(format!("value does not begin with a zero byte: byte=`{magic}`")))
-        }
+        [magic, ..] => Err(flaw(format!("value does not begin with a zero byte: byte=`{magic}`"))),
     }
 }
 
@@ -176,6 +172,6 @@ mod tests {
         let mut doubt = Doubt::default();
         doubt.is_confirmed(start);
 
-        assert!(!doubt.is_confirmed(start + Duration::from_secs(60)));
+        assert!(!doubt.is_confirmed(start + Duration::from_mins(1)));
     }
 }

@@ -9,9 +9,9 @@ use std::thread;
 use std::time::Duration;
 
 use apache_avro::Schema;
+use ducktide_lake::dead_letter::{dead_letter_shape, dead_letter_table};
 use ducktide_lake::position::{Offset, Partition};
 use ducktide_lake::table::TableShape;
-use ducktide_lake::dead_letter::{dead_letter_shape, dead_letter_table};
 use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec, Table};
 use rdkafka::error::KafkaResult;
 
@@ -143,7 +143,10 @@ fn stream(
         .map_err(|error| unusable(error.to_string()))?;
     let table = wait("make the table", stop, || lake.ensure_table(&config.table, &shape))?;
     let Some(table) = table else { return Ok(None) };
-    let Some(dead_letters) = dead_letters(config, lake, stop)? else { return Ok(None) };
+    let dead_letters = dead_letters(config, lake, stop)?;
+    if dead_letters.is_none() && config.bad_records.on_bad_record == OnBadRecord::DeadLetter {
+        return Ok(None);
+    }
     let decoder = RecordDecoder::compile(&topic.schema, Arc::new(table.shape.clone()))
         .map_err(|error| unusable(error.to_string()))?;
     let hints = ColumnHints {
@@ -176,19 +179,17 @@ fn stream(
 }
 
 /// The dead-letter table, made at the start rather than at the first bad record: a batch under way
-/// waits for nothing. The inner None says that bad records stop the worker, the outer one to stop now.
+/// waits for nothing. None if there is to be none, as bad records stop the worker, or to stop now.
 fn dead_letters(
     config: &Config,
     lake: &mut DuckLake,
     stop: &AtomicBool,
-) -> Result<Option<Option<Table>>, ConsumerError> {
+) -> Result<Option<Table>, ConsumerError> {
     if config.bad_records.on_bad_record == OnBadRecord::Stop {
-        return Ok(Some(None));
+        return Ok(None);
     }
     let (name, shape) = (dead_letter_table(&config.table), dead_letter_shape());
-    let table =
-        wait("make the dead-letter table", stop, || lake.ensure_table(&name, &shape))?;
-    Ok(table.map(Some))
+    wait("make the dead-letter table", stop, || lake.ensure_table(&name, &shape))
 }
 
 /// Where each partition that exists now begins, if the lake does not know the topic yet.

@@ -53,9 +53,7 @@ pub fn dead_letter_shape() -> TableShape {
         ("resolution", ColumnType::Varchar),
         ("resolved_at", ColumnType::TimestampTz),
     ];
-    TableShape {
-        columns: columns.into_iter().map(|(name, of)| Column::new(name, of)).collect(),
-    }
+    TableShape { columns: columns.into_iter().map(|(name, of)| Column::new(name, of)).collect() }
 }
 
 /// Where a record lies in Kafka.

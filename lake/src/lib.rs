@@ -22,6 +22,8 @@ mod staged_file;
 #[cfg(feature = "duckdb")]
 mod catalog;
 #[cfg(feature = "duckdb")]
+mod dead_letters;
+#[cfg(feature = "duckdb")]
 mod duck_lake;
 #[cfg(feature = "duckdb")]
 mod duckdb_error;
@@ -45,6 +47,8 @@ pub use staged_file::StagedFile;
 
 #[cfg(feature = "duckdb")]
 pub use catalog::PartitionProgress;
+#[cfg(feature = "duckdb")]
+pub use dead_letters::{LetterFilter, LetterSummary};
 #[cfg(feature = "duckdb")]
 pub use duck_lake::{DuckLake, Setup};
 #[cfg(feature = "duckdb")]

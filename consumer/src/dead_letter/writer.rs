@@ -158,10 +158,7 @@ fn headers(data_type: &DataType, letters: &[DeadLetter]) -> ArrayRef {
 }
 
 fn pairs(fields: Fields) -> StructBuilder {
-    StructBuilder::new(
-        fields,
-        vec![Box::new(StringBuilder::new()), Box::new(BinaryBuilder::new())],
-    )
+    StructBuilder::new(fields, vec![Box::new(StringBuilder::new()), Box::new(BinaryBuilder::new())])
 }
 
 fn name_builder(pairs: &mut StructBuilder) -> &mut StringBuilder {

@@ -18,10 +18,8 @@ fn place(offset: i64) -> RecordPlace {
 }
 
 fn letter(offset: i64) -> DeadLetter {
-    let header = |value: Option<&[u8]>| Header {
-        key: "trace".to_owned(),
-        value: value.map(<[u8]>::to_vec),
-    };
+    let header =
+        |value: Option<&[u8]>| Header { key: "trace".to_owned(), value: value.map(<[u8]>::to_vec) };
     DeadLetter {
         place: place(offset),
         timestamp_micros: Some(1_700_000_000_000_000),

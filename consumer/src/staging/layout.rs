@@ -66,9 +66,10 @@ fn set_column(
     hints: &ColumnHints,
 ) -> WriterPropertiesBuilder {
     let path = column.path().clone();
-    let builder = match is_in(&hints.no_statistics, column) {
-        true => builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None),
-        false => builder,
+    let builder = if is_in(&hints.no_statistics, column) {
+        builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
+    } else {
+        builder
     };
     match column.physical_type() {
         Type::INT32 | Type::INT64 => {
