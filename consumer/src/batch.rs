@@ -7,6 +7,7 @@ use ducktide_lake::position::{Offset, OffsetRange, Position};
 use ducktide_lake::{Source, StagedFile, Table, TableVersion};
 
 use crate::assignment::Generation;
+use crate::dead_letter::LetterCounts;
 use crate::source::TopicPartition;
 use crate::staging::ColumnHints;
 
@@ -18,6 +19,8 @@ pub(crate) struct Stream {
     pub(crate) source: Source,
     pub(crate) table: Table,
     pub(crate) hints: ColumnHints,
+    /// Where records go that cannot be decoded; None if they stop the worker.
+    pub(crate) dead_letters: Option<Table>,
     /// The timestamp whose date is the lake's partition key.
     pub(crate) partition_by: Option<String>,
 }
@@ -67,6 +70,11 @@ impl Track {
 
     pub(crate) fn count_row(&mut self) {
         self.counts.rows += 1;
+        self.next += 1;
+    }
+
+    pub(crate) fn count_dead(&mut self) {
+        self.counts.dead += 1;
         self.next += 1;
     }
 
@@ -122,21 +130,27 @@ pub(crate) struct Part {
     pub(crate) progress: Vec<ProgressDelta>,
     pub(crate) files: Vec<StagedFile>,
     pub(crate) table_versions: Vec<TableVersion>,
+    pub(crate) letters: LetterCounts,
 }
 
-/// Joins the parts of all batchers into one commit; None when nothing happened.
-pub(crate) fn join(parts: Vec<Part>) -> Option<Commit> {
+/// Joins the parts of all batchers into one commit, with its dead letters by what is wrong with them;
+/// None when nothing happened.
+pub(crate) fn join(parts: Vec<Part>) -> Option<(Commit, LetterCounts)> {
     let mut all = Part::default();
     for part in parts {
         all.progress.extend(part.progress);
         all.files.extend(part.files);
+        for (class, count) in part.letters {
+            *all.letters.entry(class).or_default() += count;
+        }
         for version in part.table_versions {
             if !all.table_versions.contains(&version) {
                 all.table_versions.push(version);
             }
         }
     }
-    (!all.progress.is_empty()).then(|| Commit::ingest(all.progress, all.files, all.table_versions))
+    let Part { progress, files, table_versions, letters } = all;
+    (!progress.is_empty()).then(|| (Commit::ingest(progress, files, table_versions), letters))
 }
 
 #[cfg(test)]
@@ -164,6 +178,7 @@ mod tests {
             source: Source { id: SourceId(1), spec },
             table: Table { version, shape, directory: PathBuf::from("/lake") },
             hints: ColumnHints::default(),
+            dead_letters: None,
             partition_by: None,
         };
         let position = Position { epoch: Epoch(3), next_offset: Offset(start) };
@@ -178,6 +193,7 @@ mod tests {
         track.count_row();
         assert!(track.advance_to(103));
         track.count_tombstone();
+        track.count_dead();
         assert!(track.advance_to(106));
         track.count_row();
 
@@ -186,7 +202,8 @@ mod tests {
         assert_eq!((delta.range.from, delta.range.to), (Offset(100), Offset(107)));
         assert_eq!(delta.epoch, Epoch(3));
         assert_eq!(delta.partition, Partition(4));
-        assert_eq!(delta.counts, Counts { rows: 2, tombstones: 1, gaps: 4, ..Counts::default() });
+        let counts = Counts { rows: 2, dead: 1, tombstones: 1, gaps: 3, ..Counts::default() };
+        assert_eq!(delta.counts, counts);
         assert_eq!(track.cut(&partition, true), None);
     }
 

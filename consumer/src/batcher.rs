@@ -16,12 +16,13 @@ use ducktide_lake::table::TableName;
 
 use crate::assignment::Generation;
 use crate::batch::{Part, Stream, Track};
+use crate::dead_letter::{DeadLetterRatio, Flaw};
 use crate::event::{Event, Events};
 use crate::in_flight::InFlight;
 use crate::lane::{Lane, LaneError};
 use crate::metrics::Metrics;
 use crate::schemas::{Lookup, Schemas};
-use crate::source::{Delivery, RecordRun, TopicPartition};
+use crate::source::{Delivery, Record, RecordRun, TopicPartition};
 use crate::staging::StagingError;
 
 /// How often an idle partition's end, if it lies beyond the last record, becomes progress: often
@@ -73,7 +74,9 @@ pub(crate) enum BatcherEvent {
     StagingFailed(StagingError),
     /// The record cannot be decoded. What came before it can be committed; it and what follows stay
     /// unread.
-    BadRecord { partition: TopicPartition, offset: i64, reason: String },
+    BadRecord { partition: TopicPartition, offset: i64, flaw: Flaw },
+    /// Too many records cannot be decoded: nothing of what was gathered is to be committed.
+    TooManyBadRecords { partition: TopicPartition, offset: i64, flaw: Flaw, ratio: f64 },
     /// `--max-rows` is reached.
     Exhausted,
 }
@@ -95,6 +98,8 @@ pub(crate) struct Shared {
     pub(crate) rows_left: Option<Arc<AtomicI64>>,
     /// Whether ends of partitions become progress at once: somebody waits for them.
     pub(crate) eager_ends: bool,
+    /// The part of all records that may become dead letters.
+    pub(crate) max_dead_letter_ratio: f64,
 }
 
 impl Shared {
@@ -109,6 +114,13 @@ impl Shared {
             left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok()
         })
     }
+
+    /// Gives one back that did not become a row.
+    fn unclaim_row(&self) {
+        if let Some(left) = &self.rows_left {
+            left.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Batcher {
@@ -119,8 +131,10 @@ impl Batcher {
         shared: Shared,
     ) -> Self {
         let (commands, inbox) = crossbeam_channel::unbounded();
+        let ratio = DeadLetterRatio::new(shared.max_dead_letter_ratio);
         let running = Running {
             shared,
+            ratio,
             inbox,
             deliveries,
             schemas,
@@ -159,6 +173,7 @@ impl Batcher {
 
 struct Running {
     shared: Shared,
+    ratio: DeadLetterRatio,
     inbox: Receiver<Command>,
     deliveries: Receiver<Delivery>,
     schemas: Schemas,
@@ -177,7 +192,8 @@ struct Running {
 enum Interruption {
     /// The registry does not answer.
     Registry(String),
-    Bad(String),
+    Bad(Flaw),
+    TooManyBad(Flaw),
     Staging(StagingError),
     Exhausted,
 }
@@ -252,6 +268,7 @@ impl Running {
                 let next = run.records.last().map_or(run.follows, |last| last.offset() + 1);
                 if self.accept(&run.partition, run.generation, run.follows, next) {
                     self.shared.metrics.consumed(&run.partition, run.records.len());
+                    self.ratio.saw(run.records.len());
                     self.process(run, 0);
                 } else {
                     self.finished(run);
@@ -293,9 +310,14 @@ impl Running {
                 self.blocked = Some((run, index));
                 return;
             }
-            Interruption::Bad(reason) => {
+            Interruption::Bad(flaw) => {
                 let (partition, offset) = (run.partition.clone(), run.records[index].offset());
-                self.stop_with(BatcherEvent::BadRecord { partition, offset, reason });
+                self.stop_with(BatcherEvent::BadRecord { partition, offset, flaw });
+            }
+            Interruption::TooManyBad(flaw) => {
+                let (partition, offset) = (run.partition.clone(), run.records[index].offset());
+                let ratio = self.ratio.value();
+                self.stop_with(BatcherEvent::TooManyBadRecords { partition, offset, flaw, ratio });
             }
             Interruption::Exhausted => self.stop_with(BatcherEvent::Exhausted),
             Interruption::Staging(error) => self.staging_failed(error),
@@ -334,19 +356,31 @@ impl Running {
                 track.count_tombstone();
                 continue;
             };
-            let decoder = match self.schemas.decoder(payload, &stream) {
+            let decoder = match self.schemas.decoder(payload, &stream.table) {
                 Lookup::Found(decoder) => decoder,
                 Lookup::Unavailable(error) => return Err((index, Interruption::Registry(error))),
-                Lookup::Bad(reason) => return Err((index, Interruption::Bad(reason))),
+                Lookup::Bad(flaw) => {
+                    let buried = bury(lane, &mut self.ratio, (run, record), flaw);
+                    buried.map_err(|interruption| (index, interruption))?;
+                    track.count_dead();
+                    continue;
+                }
             };
             if !self.shared.claim_row() {
                 return Err((index, Interruption::Exhausted));
             }
-            lane.push(decoder, run, record).map_err(|error| match error {
-                LaneError::Decode(error) => (index, Interruption::Bad(error.to_string())),
-                LaneError::Staging(error) => (index, Interruption::Staging(error)),
-            })?;
-            track.count_row();
+            match lane.push(decoder, run, record) {
+                Ok(()) => track.count_row(),
+                Err(LaneError::Decode(error)) => {
+                    self.shared.unclaim_row();
+                    let buried = bury(lane, &mut self.ratio, (run, record), error.into());
+                    buried.map_err(|interruption| (index, interruption))?;
+                    track.count_dead();
+                }
+                Err(LaneError::Staging(error)) => {
+                    return Err((index, Interruption::Staging(error)));
+                }
+            }
             if self.shared.is_exhausted() {
                 // Now, not at the next record: there may be none.
                 return Err((index, Interruption::Exhausted));
@@ -377,16 +411,9 @@ impl Running {
         let mut part = Part::default();
         failpoint::reached(Failpoint::FileWriting);
         for lane in self.lanes.values_mut() {
-            match lane.finish() {
-                Ok(files) if files.is_empty() => {}
-                Ok(files) => {
-                    part.files.extend(files);
-                    part.table_versions.push(lane.table_version().clone());
-                }
-                Err(error) => {
-                    self.staging_failed(error);
-                    return;
-                }
+            if let Err(error) = lane.finish(&mut part) {
+                self.staging_failed(error);
+                return;
             }
         }
         failpoint::reached(Failpoint::FileWritten);
@@ -421,4 +448,22 @@ impl Running {
     fn tell(&self, event: BatcherEvent) {
         self.shared.events.send(Event::Batcher(event));
     }
+}
+
+/// Makes a dead letter of a record that cannot be decoded, unless it is to stop the worker, or too
+/// many of the newest records were like it.
+#[cold]
+fn bury(
+    lane: &mut Lane,
+    ratio: &mut DeadLetterRatio,
+    (run, record): (&RecordRun, &Record),
+    flaw: Flaw,
+) -> Result<(), Interruption> {
+    if !lane.keeps_dead_letters() {
+        return Err(Interruption::Bad(flaw));
+    }
+    if ratio.exceeded_by_one_more() {
+        return Err(Interruption::TooManyBad(flaw));
+    }
+    lane.bury(run, record, flaw).map_err(Interruption::Staging)
 }

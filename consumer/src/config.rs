@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use clap::{Args as ClapArgs, Parser};
+use clap::{Args as ClapArgs, Parser, ValueEnum};
 use ducktide_lake::LakeError;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
 use ducktide_lake::table::{InvalidTableName, TableName};
@@ -31,7 +31,7 @@ Exit codes:
   0  stopped as asked, everything that was read is committed
   1  failed; nothing is lost, what is not in the lake is read again
   2  the command line or a setting is wrong
-  3  a record cannot be decoded (the log names topic, partition and offset)
+  3  a record cannot be decoded, or too many cannot (see --on-bad-record); the log names it
   4  the lake refuses: it is missing, does not fit the topic, or its triggers are gone
   5  the topic is not the one that the lake knows, or its offsets are gone
   6  --shutdown-timeout was over before the last batch was committed; it is read again";
@@ -58,6 +58,9 @@ pub struct Args {
     /// When a batch is committed.
     #[command(flatten)]
     pub batch: BatchArgs,
+    /// What becomes of records that cannot be decoded.
+    #[command(flatten)]
+    pub bad_records: BadRecordArgs,
     /// How the process runs.
     #[command(flatten)]
     pub process: ProcessArgs,
@@ -174,6 +177,34 @@ pub struct BatchArgs {
     pub batchers: Option<u16>,
 }
 
+/// What becomes of records that can never be decoded, or whose values no column can hold. An outage,
+/// of the schema registry for example, never makes a record one of them: the worker waits.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Bad records")]
+pub struct BadRecordArgs {
+    /// What to do with a record that can never be decoded: keep it whole in `<table>_dead_letters`, in
+    /// the commit of its batch, and go on; or stop, with exit code 3.
+    #[arg(long, env = "DUCKTIDE_ON_BAD_RECORD", value_enum, default_value_t)]
+    pub on_bad_record: OnBadRecord,
+
+    /// Stops the worker, with exit code 3, when a larger part of the newest records than this would
+    /// become dead letters; what was read and not committed is then read again. Counts from the
+    /// thousandth record on; 1 never stops.
+    #[arg(long, env = "DUCKTIDE_MAX_DEAD_LETTER_RATIO", value_name = "RATIO", default_value = "0.1",
+          value_parser = parse_ratio)]
+    pub max_dead_letter_ratio: f64,
+}
+
+/// What to do with a record that can never be decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnBadRecord {
+    /// Keep it in the dead-letter table and go on.
+    #[default]
+    DeadLetter,
+    /// Stop; everything before it is committed.
+    Stop,
+}
+
 /// How the process runs.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Process")]
@@ -219,6 +250,7 @@ pub struct Config {
     pub(crate) may_init: bool,
     pub(crate) batch: BatchArgs,
     pub(crate) batchers: usize,
+    pub(crate) bad_records: BadRecordArgs,
     pub(crate) process: ProcessArgs,
 }
 
@@ -268,6 +300,7 @@ impl TryFrom<Args> for Config {
             kafka: args.kafka,
             source: args.source,
             batch: args.batch,
+            bad_records: args.bad_records,
             process: args.process,
         })
     }
@@ -302,6 +335,13 @@ fn parse_start(text: &str) -> Result<StartFrom, String> {
             .map(StartFrom::Time)
             .map_err(|error| format!("expected earliest, latest or an RFC 3339 time: {error}")),
     }
+}
+
+fn parse_ratio(text: &str) -> Result<f64, String> {
+    let ratio: f64 =
+        text.parse().map_err(|_| format!("expected a number from 0 to 1: `{text}`"))?;
+    let is_one = (0.0..=1.0).contains(&ratio);
+    is_one.then_some(ratio).ok_or_else(|| format!("expected a number from 0 to 1: `{text}`"))
 }
 
 /// A duration: a bare number is seconds, otherwise a number with its unit.
@@ -366,6 +406,14 @@ mod tests {
         assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         assert!(parse_duration("-1").is_err());
+    }
+
+    #[test]
+    fn a_ratio_is_a_part_of_one() {
+        assert_eq!(parse_ratio("0.25"), Ok(0.25));
+        for text in ["-0.1", "1.5", "NaN", "some"] {
+            assert!(parse_ratio(text).is_err(), "{text}");
+        }
     }
 
     #[test]

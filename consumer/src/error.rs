@@ -3,6 +3,7 @@
 use ducktide_lake::LakeError;
 use thiserror::Error;
 
+use crate::dead_letter::Flaw;
 use crate::schema_registry::RegistryError;
 use crate::source::TopicPartition;
 
@@ -11,7 +12,7 @@ use crate::source::TopicPartition;
 #[derive(Debug, Error)]
 pub enum ConsumerError {
     /// A record cannot be decoded. Everything before it is committed.
-    #[error("record cannot be decoded: {reason}: topic=`{}` partition=`{}` offset=`{offset}`",
+    #[error("record cannot be decoded: {flaw}: topic=`{}` partition=`{}` offset=`{offset}`",
             .partition.topic, .partition.partition)]
     BadRecord {
         /// Where the record is.
@@ -19,7 +20,25 @@ pub enum ConsumerError {
         /// Its offset.
         offset: i64,
         /// What is wrong with it, without its content.
-        reason: String,
+        flaw: Flaw,
+    },
+    /// More records cannot be decoded than `--max-dead-letter-ratio` allows. What was read and not
+    /// committed is read again.
+    #[error("too many records cannot be decoded, so no more are buried: mend the topic, or raise \
+             --max-dead-letter-ratio: ratio=`{ratio:.3}` limit=`{limit}`; the newest one: {flaw}: \
+             class=`{}` topic=`{}` partition=`{}` offset=`{offset}`",
+            .flaw.class, .partition.topic, .partition.partition)]
+    TooManyBadRecords {
+        /// Where the newest one is.
+        partition: TopicPartition,
+        /// Its offset.
+        offset: i64,
+        /// What is wrong with it.
+        flaw: Flaw,
+        /// The part of the newest records that is bad.
+        ratio: f64,
+        /// The part that may be.
+        limit: f64,
     },
     /// The lake refuses.
     #[error("{}", .0.chain())]
@@ -69,7 +88,7 @@ impl ConsumerError {
         match self {
             Self::Kafka(_) | Self::Panicked => 1,
             Self::Listen(_) => 2,
-            Self::BadRecord { .. } => 3,
+            Self::BadRecord { .. } | Self::TooManyBadRecords { .. } => 3,
             Self::Lake(_) | Self::Schema { .. } | Self::Shape { .. } => 4,
             Self::Identity(_) | Self::OffsetsGone(_) => 5,
             Self::ShutdownTimeout => 6,

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use ducktide_lake::dead_letter::{DeadLetter, RecordPlace};
+use ducktide_lake::position::Offset;
+use ducktide_lake::table::TimeUnit;
 use ducktide_lake::{StagedFile, TableVersion};
+use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::batch::Stream;
-use crate::decoder::{DecodeError, Problem, RecordDecoder, RowBuffer};
-use crate::schemas::HEADER;
+use crate::batch::{Part, Stream};
+use crate::dead_letter::{Flaw, LetterCounts, LetterWriter};
+use crate::decoder::{DecodeError, Problem, RecordDecoder, RowBuffer, timestamp_micros};
+use crate::schemas::{HEADER, schema_id};
 use crate::source::{Record, RecordRun, TopicPartition};
 use crate::staging::{StagingError, StagingWriter};
 
@@ -22,6 +27,9 @@ pub(crate) struct Lane {
     version: TableVersion,
     rows: RowBuffer,
     writer: StagingWriter,
+    /// For records that cannot be decoded; None if they stop the worker.
+    letters: Option<LetterWriter>,
+    counts: LetterCounts,
 }
 
 #[derive(Debug, Error)]
@@ -40,7 +48,9 @@ impl Lane {
         let table = stream.table.version.table.clone();
         let schema = Arc::clone(rows.schema());
         let writer = StagingWriter::new(table, &stream.table.directory, schema, &stream.hints)?;
-        Ok(Self { version: stream.table.version.clone(), rows, writer })
+        let letters = stream.dead_letters.as_ref().map(LetterWriter::new).transpose()?;
+        let (version, counts) = (stream.table.version.clone(), LetterCounts::new());
+        Ok(Self { version, rows, writer, letters, counts })
     }
 
     /// Adds a record; after a decoding error everything is as before.
@@ -68,41 +78,97 @@ impl Lane {
         Ok(())
     }
 
+    /// Whether a record that cannot be decoded is kept, rather than stopping the worker.
+    pub(crate) const fn keeps_dead_letters(&self) -> bool {
+        self.letters.is_some()
+    }
+
+    /// Keeps a record that cannot be decoded, whole.
+    pub(crate) fn bury(
+        &mut self,
+        run: &RecordRun,
+        record: &Record,
+        flaw: Flaw,
+    ) -> Result<(), StagingError> {
+        *self.counts.entry(flaw.class).or_default() += 1;
+        let letters = self.letters.as_mut().expect("asked for by `keeps_dead_letters`");
+        letters.push(letter(run, record, flaw))
+    }
+
     fn write(&mut self) -> Result<(), StagingError> {
         let batch = self.rows.finish_batch().map_err(StagingError::Split)?;
         self.writer.write(&batch)
     }
 
-    /// Closes the files.
-    pub(crate) fn finish(&mut self) -> Result<Vec<StagedFile>, StagingError> {
+    /// Closes the files and hands them over.
+    pub(crate) fn finish(&mut self, part: &mut Part) -> Result<(), StagingError> {
         if self.rows.rows() > 0 {
             self.write()?;
         }
-        self.writer.finish()
+        add_files(part, self.writer.finish()?, &self.version);
+        if let Some(letters) = &mut self.letters {
+            add_files(part, letters.finish()?, letters.table_version());
+        }
+        for (class, count) in std::mem::take(&mut self.counts) {
+            *part.letters.entry(class).or_default() += count;
+        }
+        Ok(())
     }
 
     /// Drops rows and files that no commit has seen.
     pub(crate) fn abandon(mut self) {
         self.writer.abandon();
-    }
-
-    pub(crate) const fn table_version(&self) -> &TableVersion {
-        &self.version
+        if let Some(letters) = self.letters {
+            letters.abandon();
+        }
     }
 
     pub(crate) fn rows(&self) -> u64 {
-        self.writer.rows() + self.rows.rows() as u64
+        let letters = self.letters.as_ref().map_or(0, LetterWriter::rows);
+        self.writer.rows() + self.rows.rows() as u64 + letters
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.writer.bytes()
+        self.writer.bytes() + self.letters.as_ref().map_or(0, LetterWriter::bytes)
     }
 
     pub(crate) fn memory(&self) -> usize {
-        self.writer.memory() + self.rows.memory()
+        let letters = self.letters.as_ref().map_or(0, LetterWriter::memory);
+        self.writer.memory() + self.rows.memory() + letters
     }
 
     pub(crate) fn is_scattered(&self) -> bool {
         self.writer.is_scattered()
+    }
+}
+
+fn add_files(part: &mut Part, files: Vec<StagedFile>, version: &TableVersion) {
+    if !files.is_empty() {
+        part.files.extend(files);
+        part.table_versions.push(version.clone());
+    }
+}
+
+/// A copy of everything that Kafka has of a record, and what is wrong with it.
+fn letter(run: &RecordRun, record: &Record, flaw: Flaw) -> DeadLetter {
+    let TopicPartition { topic, partition } = &run.partition;
+    let timestamp = record.timestamp_ms();
+    let micros = |millis| timestamp_micros(millis, TimeUnit::Millis).ok();
+    DeadLetter {
+        place: RecordPlace {
+            topic: topic.to_string(),
+            partition: *partition,
+            offset: Offset(record.offset()),
+        },
+        timestamp_micros: timestamp.and_then(micros),
+        key: record.key().map(<[u8]>::to_vec),
+        value: record.payload().map(<[u8]>::to_vec),
+        headers: record.headers(),
+        schema_id: record.payload().and_then(|payload| schema_id(payload).ok()),
+        error_class: Some(flaw.class.as_str().to_owned()),
+        error: Some(flaw.text),
+        failed_at_micros: Some(Timestamp::now().as_microsecond()),
+        resolution: None,
+        resolved_at_micros: None,
     }
 }

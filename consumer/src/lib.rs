@@ -4,6 +4,7 @@
 //! `batcher` has them decoded (`schemas`, `decoder`) and written (`lane`, `staging`), `committer`
 //! brings rows and progress into the lake. `worker` owns all state between them.
 
+pub mod dead_letter;
 pub mod decoder;
 pub mod staging;
 
@@ -27,7 +28,7 @@ mod startup;
 mod survey;
 mod worker;
 
-pub use config::{Args, Config, ConfigError};
+pub use config::{Args, Config, ConfigError, OnBadRecord};
 pub use error::ConsumerError;
 pub use kafka_config::{GroupProtocol, KafkaArgs};
 pub use source::TopicPartition;

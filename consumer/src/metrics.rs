@@ -12,6 +12,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::committer::DropReason;
+use crate::dead_letter::LetterCounts;
 use crate::flush::Trigger;
 use crate::source::TopicPartition;
 
@@ -38,6 +39,11 @@ struct TriggerLabels {
     trigger: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    class: &'static str,
+}
+
 type PartitionCounter = Family<PartitionLabels, Counter<u64, AtomicU64>>;
 
 /// The consumer's metrics.
@@ -48,6 +54,7 @@ pub(crate) struct Metrics {
     rows: Counter,
     tombstones: Counter,
     gaps: Counter,
+    dead_letters: Family<ClassLabels, Counter>,
     file_bytes: Counter,
     files: Counter,
     batches: Family<OutcomeLabels, Counter>,
@@ -66,6 +73,7 @@ impl Metrics {
             rows: Counter::default(),
             tombstones: Counter::default(),
             gaps: Counter::default(),
+            dead_letters: Family::default(),
             file_bytes: Counter::default(),
             files: Counter::default(),
             batches: Family::default(),
@@ -85,6 +93,11 @@ impl Metrics {
         r.register("rows", "Rows committed to the lake", self.rows.clone());
         r.register("tombstones", "Records without a value", self.tombstones.clone());
         r.register("gap_offsets", "Offsets that held no record", self.gaps.clone());
+        r.register(
+            "dead_letters",
+            "Records that could not be decoded, committed to the dead-letter table",
+            self.dead_letters.clone(),
+        );
         r.register("files", "Data files committed to the lake", self.files.clone());
         r.register_with_unit(
             "file_size",
@@ -137,6 +150,13 @@ impl Metrics {
         self.file_bytes.inc_by(commit.files().iter().map(|file| file.bytes).sum());
         self.commit_seconds.observe(elapsed.as_secs_f64());
         self.batches.get_or_create(&OutcomeLabels { outcome: "committed" }).inc();
+    }
+
+    pub(crate) fn buried(&self, letters: &LetterCounts) {
+        for (class, count) in letters {
+            let labels = ClassLabels { class: class.as_str() };
+            self.dead_letters.get_or_create(&labels).inc_by(*count);
+        }
     }
 
     pub(crate) fn dropped(&self, reason: DropReason) {

@@ -2,16 +2,24 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use ducktide_lake::TableVersion;
+use ducktide_lake::{Table, TableVersion};
 use tokio::runtime::Handle;
 
-use crate::batch::Stream;
+use crate::dead_letter::{ErrorClass, Flaw};
 use crate::decoder::RecordDecoder;
 use crate::schema_registry::{RegistryError, SchemaRegistry};
 
 /// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
 pub(crate) const HEADER: usize = 5;
+
+/// How long the registry must have said that it knows no such schema before it is believed: one that
+/// just restarted may not have read its own log yet. Shorter than the pause between two questions.
+const CONFIRMED_AFTER: Duration = Duration::from_millis(500);
+
+/// How long such an answer counts: afterwards the registry may have restarted, or learned.
+const ANSWER_COUNTS: Duration = Duration::from_secs(10);
 
 /// The decoders of one batcher, by schema id and the version of the table that they write for.
 pub(crate) struct Schemas {
@@ -20,8 +28,10 @@ pub(crate) struct Schemas {
     decoders: HashMap<(u32, TableVersion), Arc<RecordDecoder>>,
     /// The last one used; records of one schema come in long runs.
     last: Option<(u32, TableVersion, Arc<RecordDecoder>)>,
-    /// An id that the registry did not know when it was asked before.
-    unknown: Option<u32>,
+    /// What is wrong with schemas that were asked for lately, so that a run of bad records does not
+    /// ask the registry for each of them.
+    flawed: HashMap<(u32, TableVersion), (Instant, Flaw)>,
+    doubt: Doubt,
 }
 
 /// The answer for one record.
@@ -30,29 +40,31 @@ pub(crate) enum Lookup<'a> {
     /// The registry does not answer; ask again.
     Unavailable(String),
     /// No schema can decode the record.
-    Bad(String),
+    Bad(Flaw),
 }
 
 impl Schemas {
     pub(crate) fn new(registry: SchemaRegistry, runtime: Handle) -> Self {
-        Self { registry, runtime, decoders: HashMap::new(), last: None, unknown: None }
+        Self {
+            registry,
+            runtime,
+            decoders: HashMap::new(),
+            last: None,
+            flawed: HashMap::new(),
+            doubt: Doubt::default(),
+        }
     }
 
-    /// The decoder of a payload for the stream's table. Asks the registry for an id not seen before.
-    pub(crate) fn decoder(&mut self, payload: &[u8], stream: &Stream) -> Lookup<'_> {
-        let id = match payload {
-            [0, a, b, c, d, ..] => u32::from_be_bytes([*a, *b, *c, *d]),
-            [] | [0, ..] => return Lookup::Bad("value is shorter than a schema id".to_owned()),
-            [magic, ..] => {
-                return Lookup::Bad(format!(
-                    "value does not begin with a zero byte: byte=`{magic}`"
-                ));
-            }
+    /// The decoder of a payload for the table. Asks the registry for an id not seen before.
+    pub(crate) fn decoder(&mut self, payload: &[u8], table: &Table) -> Lookup<'_> {
+        let id = match schema_id(payload) {
+            Ok(id) => id,
+            Err(flaw) => return Lookup::Bad(flaw),
         };
-        let version = &stream.table.version;
+        let version = &table.version;
         let is_last = |(last, of, _): &(u32, TableVersion, _)| *last == id && of == version;
         if !self.last.as_ref().is_some_and(is_last) {
-            match self.find(id, stream) {
+            match self.find(id, table) {
                 Ok(decoder) => self.last = Some((id, version.clone(), decoder)),
                 Err(answer) => return answer,
             }
@@ -60,30 +72,106 @@ impl Schemas {
         Lookup::Found(&self.last.as_ref().expect("set above").2)
     }
 
-    fn find(&mut self, id: u32, stream: &Stream) -> Result<Arc<RecordDecoder>, Lookup<'static>> {
-        let key = (id, stream.table.version.clone());
+    fn find(&mut self, id: u32, table: &Table) -> Result<Arc<RecordDecoder>, Lookup<'static>> {
+        let key = (id, table.version.clone());
         if let Some(decoder) = self.decoders.get(&key) {
             return Ok(Arc::clone(decoder));
         }
+        if let Some((at, flaw)) = self.flawed.get(&key)
+            && at.elapsed() < ANSWER_COUNTS
+        {
+            return Err(Lookup::Bad(flaw.clone()));
+        }
+        match self.compile(id, table) {
+            Ok(decoder) => {
+                tracing::info!(schema_id = id, table = %key.1.table, "decoder compiled");
+                self.decoders.insert(key, Arc::clone(&decoder));
+                Ok(decoder)
+            }
+            Err(Lookup::Bad(flaw)) => {
+                self.flawed.retain(|_, (at, _)| at.elapsed() < ANSWER_COUNTS);
+                self.flawed.insert(key, (Instant::now(), flaw.clone()));
+                Err(Lookup::Bad(flaw))
+            }
+            Err(answer) => Err(answer),
+        }
+    }
+
+    fn compile(&mut self, id: u32, table: &Table) -> Result<Arc<RecordDecoder>, Lookup<'static>> {
+        let named = |text: String| format!("{text}: schema_id=`{id}`");
+        let bad = |class, text| Lookup::Bad(Flaw::new(class, named(text)));
         let schema = match self.runtime.block_on(self.registry.by_id(id)) {
             Ok(schema) => schema,
-            Err(RegistryError::Unknown(text)) if self.unknown == Some(id) => {
-                return Err(Lookup::Bad(format!("{text}: schema_id=`{id}`")));
+            Err(RegistryError::Unknown(text)) if self.doubt.is_confirmed(Instant::now()) => {
+                return Err(bad(ErrorClass::UnknownSchema, text));
             }
-            Err(RegistryError::Unknown(text)) => {
-                // A registry that just restarted may not have read its own log yet: asked twice.
-                self.unknown = Some(id);
-                return Err(Lookup::Unavailable(format!("{text}: schema_id=`{id}`")));
+            Err(RegistryError::Unknown(text)) => return Err(Lookup::Unavailable(named(text))),
+            Err(RegistryError::Unavailable(text)) => {
+                self.doubt = Doubt::default();
+                return Err(Lookup::Unavailable(text));
             }
-            Err(RegistryError::Unavailable(text)) => return Err(Lookup::Unavailable(text)),
-            Err(error) => return Err(Lookup::Bad(error.to_string())),
+            Err(error) => return Err(bad(ErrorClass::UnusableSchema, error.to_string())),
         };
-        let shape = Arc::new(stream.table.shape.clone());
-        let decoder = RecordDecoder::compile(&schema, shape)
-            .map_err(|error| Lookup::Bad(format!("{error}: schema_id=`{id}`")))?;
-        tracing::info!(schema_id = id, table = %key.1.table, "decoder compiled");
-        let decoder = Arc::new(decoder);
-        self.decoders.insert(key, Arc::clone(&decoder));
-        Ok(decoder)
+        let shape = Arc::new(table.shape.clone());
+        let compiled = RecordDecoder::compile(&schema, shape);
+        compiled.map(Arc::new).map_err(|error| bad(ErrorClass::SchemaDoesNotFit, error.to_string()))
+    }
+}
+
+/// The schema id that a value begins with.
+pub(crate) fn schema_id(payload: &[u8]) -> Result<u32, Flaw> {
+    let flaw = |text: String| Flaw::new(ErrorClass::NoSchemaId, text);
+    match payload {
+        [0, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
+        [] | [0, ..] => Err(flaw("value is shorter than a schema id".to_owned())),
+        [magic, ..] => Err(flaw(format!("value does not begin with a zero byte: byte=`{magic}`"))),
+    }
+}
+
+/// Since when the registry has said, without an outage in between, that it knows no such schema.
+#[derive(Clone, Copy, Debug, Default)]
+struct Doubt(Option<(Instant, Instant)>);
+
+impl Doubt {
+    /// Takes note of one more such answer; whether it is believed.
+    fn is_confirmed(&mut self, now: Instant) -> bool {
+        let since = match self.0 {
+            Some((since, last)) if now - last < ANSWER_COUNTS => since,
+            _ => now,
+        };
+        self.0 = Some((since, now));
+        now - since >= CONFIRMED_AFTER
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_without_a_schema_id_is_bad() {
+        assert_eq!(schema_id(&[0, 0, 0, 1, 2, 9]), Ok(258));
+        for value in [&[][..], &[0, 1, 2, 3], &[7, 0, 0, 0, 1]] {
+            assert_eq!(schema_id(value).unwrap_err().class, ErrorClass::NoSchemaId, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_schema_is_believed_when_it_was_asked_for_twice() {
+        let start = Instant::now();
+        let mut doubt = Doubt::default();
+
+        assert!(!doubt.is_confirmed(start));
+        assert!(doubt.is_confirmed(start + Duration::from_secs(1)));
+        assert!(doubt.is_confirmed(start + Duration::from_secs(2)), "another id, soon after");
+    }
+
+    #[test]
+    fn an_old_answer_does_not_count() {
+        let start = Instant::now();
+        let mut doubt = Doubt::default();
+        doubt.is_confirmed(start);
+
+        assert!(!doubt.is_confirmed(start + Duration::from_mins(1)));
     }
 }

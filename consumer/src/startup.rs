@@ -9,13 +9,14 @@ use std::thread;
 use std::time::Duration;
 
 use apache_avro::Schema;
+use ducktide_lake::dead_letter::{dead_letter_shape, dead_letter_table};
 use ducktide_lake::position::{Offset, Partition};
 use ducktide_lake::table::TableShape;
-use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec};
+use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec, Table};
 use rdkafka::error::KafkaResult;
 
 use crate::batch::Stream;
-use crate::config::{Config, StartFrom};
+use crate::config::{Config, OnBadRecord, StartFrom};
 use crate::decoder::RecordDecoder;
 use crate::error::ConsumerError;
 use crate::schema_registry::{RegistryError, SchemaRegistry};
@@ -142,11 +143,16 @@ fn stream(
         .map_err(|error| unusable(error.to_string()))?;
     let table = wait("make the table", stop, || lake.ensure_table(&config.table, &shape))?;
     let Some(table) = table else { return Ok(None) };
+    let dead_letters = dead_letters(config, lake, stop)?;
+    if dead_letters.is_none() && config.bad_records.on_bad_record == OnBadRecord::DeadLetter {
+        return Ok(None);
+    }
     let decoder = RecordDecoder::compile(&topic.schema, Arc::new(table.shape.clone()))
         .map_err(|error| unusable(error.to_string()))?;
     let hints = ColumnHints {
         enums: decoder.enum_columns().to_vec(),
         statistics: config.statistics.clone(),
+        ..ColumnHints::default()
     };
     let Some(starts) = start_offsets(config, &topic.name, cluster, stop)? else { return Ok(None) };
     let identity = ask("identify the topic", stop, || cluster.identity(&topic.name).map(Some))?;
@@ -167,8 +173,23 @@ fn stream(
         source,
         table,
         hints,
+        dead_letters,
         partition_by: config.partition_by.clone(),
     }))
+}
+
+/// The dead-letter table, made at the start rather than at the first bad record: a batch under way
+/// waits for nothing. None if there is to be none, as bad records stop the worker, or to stop now.
+fn dead_letters(
+    config: &Config,
+    lake: &mut DuckLake,
+    stop: &AtomicBool,
+) -> Result<Option<Table>, ConsumerError> {
+    if config.bad_records.on_bad_record == OnBadRecord::Stop {
+        return Ok(None);
+    }
+    let (name, shape) = (dead_letter_table(&config.table), dead_letter_shape());
+    wait("make the dead-letter table", stop, || lake.ensure_table(&name, &shape))
 }
 
 /// Where each partition that exists now begins, if the lake does not know the topic yet.

@@ -9,6 +9,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::dead_letter::Resolution;
 use crate::lake::TableVersion;
 use crate::position::{Epoch, Offset, OffsetRange, Partition, Position, SnapshotId, SourceId};
 use crate::staged_file::StagedFile;
@@ -117,6 +118,23 @@ pub struct ProgressDelta {
 }
 
 impl ProgressDelta {
+    /// The step that says what became of a dead letter: it moves nothing.
+    #[must_use]
+    pub fn resolving(
+        source: SourceId,
+        partition: Partition,
+        epoch: Epoch,
+        offset: Offset,
+        resolution: Resolution,
+    ) -> Self {
+        let counts = match resolution {
+            Resolution::Retried => Counts { rows: 1, dead: -1, ..Counts::default() },
+            Resolution::Discarded => Counts { given_up: 1, dead: -1, ..Counts::default() },
+        };
+        let range = OffsetRange { from: offset, to: offset };
+        Self { source, partition, epoch, range, counts }
+    }
+
     /// Where progress must stand for this step to be applied.
     #[must_use]
     pub const fn before(&self) -> Position {
@@ -170,6 +188,7 @@ impl CommitMessage {
 /// Rows and progress that enter the lake together, or not at all.
 #[derive(Clone, Debug)]
 pub struct Commit {
+    kind: CommitKind,
     progress: Vec<ProgressDelta>,
     files: Vec<StagedFile>,
     table_versions: Vec<TableVersion>,
@@ -194,12 +213,47 @@ impl Commit {
             assert!(length == counted, "counts add up: length={length} counted={counted}");
         }
         let claimed: i64 = progress.iter().map(|d| d.counts.rows + d.counts.dead).sum();
-        let written: u64 = files.iter().map(|file| file.rows).sum();
+        let written = rows_of(&files);
         assert!(
             u64::try_from(claimed) == Ok(written),
             "files hold the rows that the ranges claim: claimed={claimed} written={written}"
         );
-        Self { progress, files, table_versions }
+        Self { kind: CommitKind::Ingest, progress, files, table_versions }
+    }
+
+    /// Says what became of dead letters, one step for each ([`ProgressDelta::resolving`]). The files
+    /// hold a row of the dead-letter table for each and, where they are retried, a row of the table.
+    ///
+    /// # Panics
+    /// When there is no step, a step moves progress or is of another kind, or the files hold another
+    /// number of rows.
+    #[must_use]
+    pub fn resolve(
+        resolution: Resolution,
+        steps: Vec<ProgressDelta>,
+        files: Vec<StagedFile>,
+        table_versions: Vec<TableVersion>,
+    ) -> Self {
+        assert!(!steps.is_empty(), "a commit resolves at least one dead letter");
+        for step in &steps {
+            let ProgressDelta { source, partition, epoch, range, .. } = *step;
+            let expected =
+                ProgressDelta::resolving(source, partition, epoch, range.from, resolution);
+            assert!(*step == expected, "a step resolves one letter: step=`{step:?}`");
+        }
+        let rows_each = if resolution == Resolution::Retried { 2 } else { 1 };
+        let (claimed, written) = (steps.len() as u64 * rows_each, rows_of(&files));
+        assert!(
+            claimed == written,
+            "files hold the rows that the steps claim: claimed={claimed} written={written}"
+        );
+        Self { kind: resolution.commit_kind(), progress: steps, files, table_versions }
+    }
+
+    /// Which rules apply.
+    #[must_use]
+    pub const fn kind(&self) -> CommitKind {
+        self.kind
     }
 
     /// The steps of this commit.
@@ -223,14 +277,18 @@ impl Commit {
     /// How many rows enter the lake.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.files.iter().map(|file| file.rows).sum()
+        rows_of(&self.files)
     }
 
     /// The message for the catalog.
     #[must_use]
     pub fn message(&self) -> CommitMessage {
-        CommitMessage::new(CommitKind::Ingest, self.progress.clone())
+        CommitMessage::new(self.kind, self.progress.clone())
     }
+}
+
+fn rows_of(files: &[StagedFile]) -> u64 {
+    files.iter().map(|file| file.rows).sum()
 }
 
 /// How a commit ended.
@@ -239,7 +297,8 @@ pub enum CommitOutcome {
     /// Rows and progress are in the lake. No snapshot belongs to progress without rows.
     Committed(Option<SnapshotId>),
     /// The lake's progress is neither where the commit starts nor where it ends with our files:
-    /// drop the batch, reload progress, seek.
+    /// drop the batch, reload progress, seek. For a resolution: a letter is resolved already, or was
+    /// taken out by a replay; look at the letters again.
     Fenced,
     /// The table was altered after the files were written: drop the batch, reload the shape, seek.
     TableChanged,

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use uuid::Uuid;
 
 use crate::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
+use crate::dead_letter::{Resolution, dead_letter_table};
 use crate::lake::{Lake, Source, SourceSpec, Table};
 use crate::position::{Epoch, Offset, OffsetRange, Partition, Position};
 use crate::staged_file::StagedFile;
@@ -47,6 +48,11 @@ pub const CASES: &[Case] = &[
     ("contiguous_ranges_may_share_a_commit", contiguous_ranges_may_share_a_commit),
     ("a_table_that_does_not_fit_is_refused", a_table_that_does_not_fit_is_refused),
     ("two_workers_racing_for_a_range_write_it_once", two_workers_racing_for_a_range_write_it_once),
+    ("a_retried_letter_becomes_one_row", a_retried_letter_becomes_one_row),
+    ("a_resolution_sent_again_is_recognised", a_resolution_sent_again_is_recognised),
+    ("two_resolutions_racing_for_a_letter", two_resolutions_racing_for_a_letter),
+    ("a_letter_is_resolved_in_its_epoch_only", a_letter_is_resolved_in_its_epoch_only),
+    ("one_resolved_letter_takes_the_whole_commit_back", one_resolved_letter_takes_the_whole_back),
 ];
 
 /// Runs every case; the name of a failing one is in the panic's output.
@@ -61,6 +67,8 @@ pub fn run(harness: &mut dyn Harness) {
 struct Fixture {
     lake: Box<dyn Lake>,
     table: Table,
+    /// Stands for the dead-letter table; only the number of its rows matters here.
+    letters: Table,
     source: Source,
 }
 
@@ -71,10 +79,12 @@ impl Fixture {
         let name: TableName = format!("case_{number}").parse().expect("a plain name");
         let mut lake = harness.open();
         let table = lake.ensure_table(&name, &shape("long")).expect("a new table is made");
+        let letters = dead_letter_table(&name);
+        let letters = lake.ensure_table(&letters, &shape("long")).expect("a new table is made");
         let spec = spec(&name);
         let starts = [(Partition(0), Offset(100)), (Partition(1), Offset(0))];
         let source = lake.register_source(&spec, &starts).expect("a new source is registered");
-        Self { lake, table, source }
+        Self { lake, table, letters, source }
     }
 
     fn name(&self) -> &TableName {
@@ -102,6 +112,39 @@ impl Fixture {
 
     fn commit(&self, progress: Vec<ProgressDelta>, files: Vec<StagedFile>) -> Commit {
         Commit::ingest(progress, files, vec![self.table.version.clone()])
+    }
+
+    /// Ten offsets from 100 on, of which the last two are dead letters.
+    fn ingest_with_letters(&mut self, harness: &mut dyn Harness) {
+        let (rows, all) = (range(100, 108), range(100, 110));
+        let counts = Counts { rows: 8, dead: 2, ..Counts::default() };
+        let delta = ProgressDelta { counts, ..self.delta(0, all, 10) };
+        let files = vec![
+            harness.stage(&self.table, Partition(0), rows),
+            harness.stage(&self.letters, Partition(0), range(108, 110)),
+        ];
+        let commit = self.commit(vec![delta], files);
+        assert!(is_committed(self.send(&commit)));
+    }
+
+    /// Resolves letters of partition 0 in an epoch, with new files.
+    fn resolution(
+        &self,
+        harness: &mut dyn Harness,
+        resolution: Resolution,
+        offsets: OffsetRange,
+        epoch: i32,
+    ) -> Commit {
+        let (source, partition) = (self.source.id, Partition(0));
+        let step = |offset| {
+            ProgressDelta::resolving(source, partition, Epoch(epoch), Offset(offset), resolution)
+        };
+        let mut files = vec![harness.stage(&self.letters, partition, offsets)];
+        if resolution == Resolution::Retried {
+            files.push(harness.stage(&self.table, partition, offsets));
+        }
+        let steps = (offsets.from.0..offsets.to.0).map(step).collect();
+        Commit::resolve(resolution, steps, files, vec![self.table.version.clone()])
     }
 
     fn send(&mut self, commit: &Commit) -> CommitOutcome {
@@ -281,8 +324,17 @@ fn two_workers_racing_for_a_range_write_it_once(harness: &mut dyn Harness) {
     let case = Fixture::new(harness);
     let workers: Vec<_> = (0..2).map(|_| (harness.open(), case.rows(harness, 1, 0, 20))).collect();
 
-    let outcomes: Vec<_> = std::thread::scope(|scope| {
-        let race = |(mut lake, commit): (Box<dyn Lake>, Commit)| {
+    let outcomes = race(workers);
+
+    let committed = outcomes.iter().filter(|outcome| is_committed(**outcome)).count();
+    assert_eq!(committed, 1, "{outcomes:?}");
+    assert_eq!(harness.count(case.name()), 20);
+}
+
+/// Sends the commits at the same time, each until it has an outcome.
+fn race(workers: Vec<(Box<dyn Lake>, Commit)>) -> Vec<CommitOutcome> {
+    std::thread::scope(|scope| {
+        let send = |(mut lake, commit): (Box<dyn Lake>, Commit)| {
             scope.spawn(move || {
                 loop {
                     match lake.commit(&commit) {
@@ -292,13 +344,73 @@ fn two_workers_racing_for_a_range_write_it_once(harness: &mut dyn Harness) {
                 }
             })
         };
-        let threads: Vec<_> = workers.into_iter().map(race).collect();
+        let threads: Vec<_> = workers.into_iter().map(send).collect();
         threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
-    });
+    })
+}
+
+fn a_retried_letter_becomes_one_row(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    case.ingest_with_letters(harness);
+    let first = case.resolution(harness, Resolution::Retried, range(108, 109), 0);
+    let second = case.resolution(harness, Resolution::Retried, range(108, 109), 0);
+
+    assert!(matches!(case.send(&first), CommitOutcome::Committed(Some(_))));
+    assert_eq!(case.send(&second), CommitOutcome::Fenced);
+
+    assert_eq!(case.position(0), at(0, 110), "progress stays where it is");
+    assert_eq!((harness.count(case.name()), harness.count(&case.letters.version.table)), (9, 3));
+}
+
+fn a_resolution_sent_again_is_recognised(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    case.ingest_with_letters(harness);
+    for resolution in [Resolution::Retried, Resolution::Discarded] {
+        let offset = if resolution == Resolution::Retried { 108 } else { 109 };
+        let commit = case.resolution(harness, resolution, range(offset, offset + 1), 0);
+        assert!(is_committed(case.send(&commit)));
+
+        let again = case.send(&commit);
+
+        assert!(is_committed(again), "{again:?}");
+    }
+    assert_eq!((harness.count(case.name()), harness.count(&case.letters.version.table)), (9, 4));
+}
+
+fn two_resolutions_racing_for_a_letter(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    case.ingest_with_letters(harness);
+    let retry = case.resolution(harness, Resolution::Retried, range(108, 110), 0);
+    let discard = case.resolution(harness, Resolution::Discarded, range(108, 110), 0);
+
+    let outcomes = race(vec![(harness.open(), retry), (harness.open(), discard)]);
 
     let committed = outcomes.iter().filter(|outcome| is_committed(**outcome)).count();
     assert_eq!(committed, 1, "{outcomes:?}");
-    assert_eq!(harness.count(case.name()), 20);
+    assert_eq!(harness.count(&case.letters.version.table), 4);
+}
+
+fn a_letter_is_resolved_in_its_epoch_only(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    case.ingest_with_letters(harness);
+    let stale = case.resolution(harness, Resolution::Retried, range(108, 109), 7);
+    let beyond = case.resolution(harness, Resolution::Discarded, range(110, 111), 0);
+
+    assert_eq!(case.send(&stale), CommitOutcome::Fenced);
+    assert_eq!(case.send(&beyond), CommitOutcome::Fenced, "it was not read yet");
+    assert_eq!((harness.count(case.name()), harness.count(&case.letters.version.table)), (8, 2));
+}
+
+fn one_resolved_letter_takes_the_whole_back(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    case.ingest_with_letters(harness);
+    let one = case.resolution(harness, Resolution::Discarded, range(109, 110), 0);
+    let both = case.resolution(harness, Resolution::Retried, range(108, 110), 0);
+    assert!(is_committed(case.send(&one)));
+
+    assert_eq!(case.send(&both), CommitOutcome::Fenced);
+
+    assert_eq!((harness.count(case.name()), harness.count(&case.letters.version.table)), (8, 3));
 }
 
 /// The harness of the lake in memory.

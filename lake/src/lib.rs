@@ -7,6 +7,7 @@
 pub mod commit;
 pub mod config;
 pub mod conformance;
+pub mod dead_letter;
 pub mod error;
 pub mod invariants;
 pub mod position;
@@ -20,6 +21,8 @@ mod staged_file;
 
 #[cfg(feature = "duckdb")]
 mod catalog;
+#[cfg(feature = "duckdb")]
+mod dead_letters;
 #[cfg(feature = "duckdb")]
 mod duck_lake;
 #[cfg(feature = "duckdb")]
@@ -44,6 +47,8 @@ pub use staged_file::StagedFile;
 
 #[cfg(feature = "duckdb")]
 pub use catalog::PartitionProgress;
+#[cfg(feature = "duckdb")]
+pub use dead_letters::{LetterFilter, LetterSummary};
 #[cfg(feature = "duckdb")]
 pub use duck_lake::{DuckLake, Setup};
 #[cfg(feature = "duckdb")]

@@ -2,7 +2,7 @@
 //!
 //! It passes the conformance suite that `DuckLake` passes, so what a test learns with it holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -25,6 +25,8 @@ struct State {
     sources: Vec<Source>,
     progress: BTreeMap<(SourceId, Partition), Position>,
     commits: Vec<Commit>,
+    /// Dead letters that have a resolution.
+    resolved: BTreeSet<(SourceId, Partition, Offset)>,
 }
 
 impl MemoryLake {
@@ -37,6 +39,7 @@ impl MemoryLake {
             sources: Vec::new(),
             progress: BTreeMap::new(),
             commits: Vec::new(),
+            resolved: BTreeSet::new(),
         };
         Self { state: Arc::new(Mutex::new(state)) }
     }
@@ -53,6 +56,10 @@ impl MemoryLake {
         let position = state.progress.get_mut(&(source, partition));
         let position = position.expect("only a partition that was started can be replayed");
         *position = Position { epoch: Epoch(position.epoch.0 + 1), next_offset: to };
+        let is_kept = |letter: &(SourceId, Partition, Offset)| {
+            (letter.0, letter.1) != (source, partition) || letter.2 < to
+        };
+        state.resolved.retain(is_kept);
     }
 
     /// Alters a table, as another client would.
@@ -133,6 +140,9 @@ impl State {
 
     /// The compare-and-swap of the triggers: all steps in order, or none.
     fn apply(&mut self, commit: &Commit) -> CommitOutcome {
+        if commit.kind().resolves_dead_letter() {
+            return self.resolve(commit);
+        }
         let mut moved = self.progress.clone();
         for delta in commit.progress() {
             match moved.get_mut(&(delta.source, delta.partition)) {
@@ -141,6 +151,26 @@ impl State {
             }
         }
         self.progress = moved;
+        self.keep(commit)
+    }
+
+    /// Resolves letters that are open and behind the next offset: all of them, or none.
+    fn resolve(&mut self, commit: &Commit) -> CommitOutcome {
+        let mut resolved = self.resolved.clone();
+        for step in commit.progress() {
+            let position = self.progress.get(&(step.source, step.partition));
+            let is_behind = position
+                .is_some_and(|now| now.epoch == step.epoch && now.next_offset > step.range.from);
+            if !is_behind || !resolved.insert((step.source, step.partition, step.range.from)) {
+                let again = self.commits.iter().any(|earlier| earlier.files() == commit.files());
+                return if again { CommitOutcome::Committed(None) } else { CommitOutcome::Fenced };
+            }
+        }
+        self.resolved = resolved;
+        self.keep(commit)
+    }
+
+    fn keep(&mut self, commit: &Commit) -> CommitOutcome {
         self.commits.push(commit.clone());
         let snapshots = self.commits.iter().filter(|commit| !commit.files().is_empty()).count();
         let snapshot = i64::try_from(snapshots).expect("a test makes few commits");

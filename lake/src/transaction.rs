@@ -12,6 +12,9 @@
 //! | all at `(epoch, from)` | - | not applied so far: the same commit may be sent again |
 //! | all at `(epoch, to)` | all | applied: the answer was lost |
 //! | anything else | - | fenced: another worker or an operator moved progress |
+//!
+//! A commit that resolves dead letters moves no progress: there it is whether our files are
+//! registered, and whether the letters are open (`standing`).
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -19,7 +22,7 @@ use std::io;
 use std::path::Path;
 
 use crate::catalog::{self, PartitionProgress};
-use crate::commit::{Commit, CommitOutcome, ProgressDelta};
+use crate::commit::{Commit, CommitKind, CommitOutcome, ProgressDelta};
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error::is_refusal;
 use crate::error::{LakeError, Result};
@@ -27,12 +30,21 @@ use crate::failpoint::{self, Failpoint};
 use crate::position::{Position, SnapshotId};
 use crate::session::{LAKE, Session, quote};
 use crate::staged_file::StagedFile;
-use crate::standing::{Standing, has_moved, standing};
+use crate::standing::{
+    LetterState, Standing, has_moved, has_resolved, resolution_standing, standing,
+};
 use crate::storage;
 use crate::table::TableName;
 
-/// Who wrote a snapshot, in DuckLake's own words: `snapshots().author`.
-const AUTHOR: &str = "ducktide-consumer";
+/// Who wrote a snapshot and what it is, in DuckLake's own words: `snapshots().author` and
+/// `snapshots().commit_message`.
+const fn author(kind: CommitKind) -> (&'static str, &'static str) {
+    match kind {
+        CommitKind::Retry => ("ducktide", "retry dead letters"),
+        CommitKind::Discard => ("ducktide", "discard dead letters"),
+        _ => ("ducktide-consumer", "ingest"),
+    }
+}
 
 /// Sends a commit once, and finds out how it ended.
 pub(crate) fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
@@ -56,7 +68,9 @@ pub(crate) fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutco
         Ok(()) => confirm(lake, commit),
         Err(error) => resolve(lake, commit, &error),
     };
-    if let Ok(CommitOutcome::Committed(_)) = outcome {
+    if let (Ok(CommitOutcome::Committed(_)), false) =
+        (&outcome, commit.kind().resolves_dead_letter())
+    {
         lake.note_committed(commit);
     }
     outcome
@@ -132,8 +146,9 @@ fn add_data_files_sql(table: &TableName, files: &[&StagedFile]) -> String {
 }
 
 fn set_message(session: &Session, commit: &Commit) -> duckdb::Result<()> {
+    let (author, words) = author(commit.kind());
     session.execute(&format!(
-        "CALL {LAKE}.set_commit_message('{AUTHOR}', 'ingest', extra_info => {})",
+        "CALL {LAKE}.set_commit_message('{author}', '{words}', extra_info => {})",
         quote(&commit.message().to_json())
     ))
 }
@@ -142,8 +157,14 @@ fn set_message(session: &Session, commit: &Commit) -> duckdb::Result<()> {
 /// double rows after the next crash.
 fn confirm(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
     let progress = read_progress(lake, commit)?;
-    if has_moved(commit.progress(), &positions(&progress)) {
-        return Ok(CommitOutcome::Committed(snapshot_of(commit, &progress)));
+    let snapshot = snapshot_of(commit, &progress);
+    let is_applied = if commit.kind().resolves_dead_letter() {
+        has_resolved(commit.progress(), &letter_states(lake, commit, &progress)?)
+    } else {
+        has_moved(commit.progress(), &positions(&progress))
+    };
+    if is_applied {
+        return Ok(CommitOutcome::Committed(snapshot));
     }
     Err(LakeError::invalid(
         "COMMIT said ok but progress did not move: the lake's triggers are gone; \
@@ -154,21 +175,53 @@ fn confirm(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
 /// After anything but ok: asks the catalog, never the text.
 fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Result<CommitOutcome> {
     let text = error.to_string();
-    let progress = read_progress(lake, commit)
+    let (standing, snapshot) = look(lake, commit)
         .map_err(|cause| LakeError::unavailable(format!("commit: {text}")).because(cause))?;
-    match standing(commit.progress(), &positions(&progress)) {
+    match standing {
         Standing::AtStart if is_refusal(&text) => {
-            return Err(LakeError::invalid("the lake refuses the commit").because(text));
+            Err(LakeError::invalid("the lake refuses the commit").because(text))
         }
-        Standing::AtStart => return Err(LakeError::unavailable("commit").because(text)),
-        Standing::AtEnd if files_are_registered(lake, commit)? => {
+        Standing::AtStart => Err(LakeError::unavailable("commit").because(text)),
+        Standing::AtEnd => {
             tracing::info!(error = text, "the commit was applied, only its answer was lost");
-            return Ok(CommitOutcome::Committed(snapshot_of(commit, &progress)));
+            Ok(CommitOutcome::Committed(snapshot))
         }
-        Standing::AtEnd | Standing::Elsewhere => {}
+        Standing::Elsewhere => {
+            tracing::debug!(error = text, "fenced");
+            Ok(CommitOutcome::Fenced)
+        }
     }
-    tracing::debug!(error = text, "fenced");
-    Ok(CommitOutcome::Fenced)
+}
+
+/// Where the catalog stands, seen from the commit; at its end only if its files are there too.
+fn look(lake: &mut DuckLake, commit: &Commit) -> Result<(Standing, Option<SnapshotId>)> {
+    let progress = read_progress(lake, commit)?;
+    let snapshot = snapshot_of(commit, &progress);
+    let standing = if commit.kind().resolves_dead_letter() {
+        // Letters first: a commit that arrives in between is then seen by its files.
+        let letters = letter_states(lake, commit, &progress)?;
+        resolution_standing(commit.progress(), &letters, files_are_registered(lake, commit)?)
+    } else {
+        match standing(commit.progress(), &positions(&progress)) {
+            Standing::AtEnd if !files_are_registered(lake, commit)? => Standing::Elsewhere,
+            standing => standing,
+        }
+    };
+    Ok((standing, snapshot))
+}
+
+/// What the catalog says of each letter that the commit resolves, in their order.
+fn letter_states(
+    lake: &mut DuckLake,
+    commit: &Commit,
+    progress: &[Option<PartitionProgress>],
+) -> Result<Vec<LetterState>> {
+    let resolved = catalog::resolved_letters(lake.session()?, commit.progress())?;
+    let state = |(step, position): (&ProgressDelta, Option<Position>)| {
+        let letter = (step.source, step.partition, step.range.from);
+        LetterState { position, is_resolved: resolved.contains(&letter) }
+    };
+    Ok(commit.progress().iter().zip(positions(progress)).map(state).collect())
 }
 
 /// What the catalog says of each of the commit's ranges, in their order.

@@ -195,6 +195,32 @@ impl Pipeline {
         self.start_consumer("drain", &arguments)?.succeed().map(|_| ())
     }
 
+    /// The operator's tool on this lake.
+    pub fn ducktide(&self, arguments: &[&str]) -> Result<Program> {
+        Ok(Program::named("ducktide")?
+            .env("DUCKLAKE_CATALOG", &self.catalog)
+            .env("DUCKLAKE_DATA_PATH", self.data_path())
+            .env("KAFKA_BOOTSTRAP_SERVERS", &self.bootstrap_servers)
+            .env("SCHEMA_REGISTRY_URL", &self.schema_registry_url)
+            .args(arguments))
+    }
+
+    /// Runs the operator's tool; what it printed. Errors unless it exits with 0.
+    pub fn operate(&self, arguments: &[&str]) -> Result<String> {
+        self.ducktide(arguments)?.run(&self.logs, "ducktide", PATIENCE)
+    }
+
+    /// Errors unless `ducktide verify --deep` finds nothing, compared with what the producer saw
+    /// acknowledged where there is a ledger.
+    pub fn verify(&self) -> Result<()> {
+        let ledger = self.ledger();
+        let mut tool = self.ducktide(&["verify", "--deep"])?;
+        if ledger.exists() {
+            tool = tool.args(["--against-ledger"]).args([ledger]);
+        }
+        tool.run(&self.logs, "verify", PATIENCE).map(|_| ())
+    }
+
     /// A consumer of this topic and table, which finds the catalog at this address.
     pub fn consumer(&self, catalog: &str) -> Result<Program> {
         let program = Program::named("ducktide-consumer")?

@@ -174,7 +174,8 @@ fn a_bad_record_stops_its_worker_and_is_named() {
     let pipeline = Pipeline::on_shared_services("poison", CatalogKind::Sqlite).unwrap();
     pipeline.produce(20_000, &["--poison", "0.0005", "--seed", "3"]).unwrap();
 
-    let mut worker = pipeline.start_consumer("worker", FAST).unwrap();
+    let stop = [FAST, &["--on-bad-record", "stop"]].concat();
+    let mut worker = pipeline.start_consumer("worker", &stop).unwrap();
     assert_eq!(worker.exit_code().unwrap(), 3);
 
     let error = worker.last_error().unwrap();
@@ -205,7 +206,7 @@ fn a_bad_record_stops_its_worker_and_is_named() {
     assert_eq!((comparison.doubled.count, comparison.unexpected.count), (0, 0), "{comparison}");
 
     // It is met again, and nothing else happens.
-    let mut again = pipeline.start_consumer("again", FAST).unwrap();
+    let mut again = pipeline.start_consumer("again", &stop).unwrap();
     assert_eq!(again.exit_code().unwrap(), 3);
 }
 

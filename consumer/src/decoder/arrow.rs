@@ -20,10 +20,10 @@ use ducktide_lake::table::{Column, ColumnType, KAFKA_TOPIC, TableShape};
 use super::builder::{Bytes, ColumnBuilder, Lists, Maps, Primitives, Structs};
 
 /// The zone of instants; Parquet then has them as adjusted to UTC, and DuckDB as TIMESTAMPTZ.
-pub(super) const UTC: &str = "UTC";
+pub(crate) const UTC: &str = "UTC";
 
 /// The Arrow fields of a table. `_kafka_topic` is a dictionary, all else plain.
-pub(super) fn fields(table: &TableShape) -> Fields {
+pub(crate) fn fields(table: &TableShape) -> Fields {
     let fields = table.columns.iter().map(|column| {
         if column.is_named(KAFKA_TOPIC) {
             let keys_and_values = (Box::new(DataType::Int32), Box::new(DataType::Utf8));

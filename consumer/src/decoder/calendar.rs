@@ -30,7 +30,7 @@ pub(super) fn time_of_day(micros: i64) -> Result<i64, Problem> {
 
 /// Microseconds since 1970-01-01, within the years 1 to 9999; from milliseconds or microseconds.
 #[inline]
-pub(super) fn timestamp_micros(value: i64, unit: TimeUnit) -> Result<i64, Problem> {
+pub(crate) fn timestamp_micros(value: i64, unit: TimeUnit) -> Result<i64, Problem> {
     let micros = match unit {
         TimeUnit::Millis => value.checked_mul(1_000),
         TimeUnit::Micros => Some(value),

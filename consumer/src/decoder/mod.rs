@@ -29,7 +29,8 @@ use std::sync::Arc;
 use apache_avro::Schema;
 use ducktide_lake::table::{AvroType, Column, TableShape, diff};
 
-pub(crate) use calendar::date_text;
+pub(crate) use arrow::{UTC, fields as arrow_fields};
+pub(crate) use calendar::{date_text, timestamp_micros};
 pub use error::{CompileError, DecodeError, Problem};
 pub use row_buffer::{FIRST_EVENT_DATE, LAST_EVENT_DATE, RowBuffer};
 

@@ -11,6 +11,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ducktide_lake::dead_letter::Header;
 use ducktide_lake::telemetry;
 use rdkafka::ClientConfig;
 use rdkafka::bindings as rdsys;
@@ -263,6 +264,28 @@ impl Record {
             .then(|| unsafe { std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.len) })
     }
 
+    /// The key, if the record has one.
+    pub(crate) fn key(&self) -> Option<&[u8]> {
+        let raw = self.raw();
+        // SAFETY: the key has `key_len` bytes, which live as long as the message.
+        (!raw.key.is_null())
+            .then(|| unsafe { std::slice::from_raw_parts(raw.key.cast::<u8>(), raw.key_len) })
+    }
+
+    /// Copies of the headers, in their order; names that are not UTF-8 are mended.
+    pub(crate) fn headers(&self) -> Vec<Header> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is valid. The first call parses the headers into a part of the message
+        // that no reference of ours points to; no other thread has the record, as it is not Sync.
+        let code =
+            unsafe { rdsys::rd_kafka_message_headers(self.message.as_ptr(), &raw mut headers) };
+        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            return Vec::new();
+        }
+        // SAFETY: the headers live as long as the message.
+        (0..).map_while(|index| unsafe { header(headers, index) }).collect()
+    }
+
     pub(crate) fn offset(&self) -> i64 {
         self.raw().offset
     }
@@ -306,6 +329,30 @@ impl Drop for Record {
     fn drop(&mut self) {
         // SAFETY: owned by this value alone.
         unsafe { rdsys::rd_kafka_message_destroy(self.message.as_ptr()) };
+    }
+}
+
+/// The header of that number, if there are so many.
+///
+/// # Safety
+/// `headers` are those of a message that lives.
+unsafe fn header(headers: *const rdsys::rd_kafka_headers_t, index: usize) -> Option<Header> {
+    let (mut name, mut value, mut size) = (ptr::null(), ptr::null(), 0);
+    // SAFETY: as the caller says; where the call says ok, the name is a C string, and the value has
+    // as many bytes as it says, or is null.
+    unsafe {
+        let code = rdsys::rd_kafka_header_get_all(
+            headers,
+            index,
+            &raw mut name,
+            &raw mut value,
+            &raw mut size,
+        );
+        (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| Header {
+            key: CStr::from_ptr(name).to_string_lossy().into_owned(),
+            value: (!value.is_null())
+                .then(|| std::slice::from_raw_parts(value.cast::<u8>(), size).to_vec()),
+        })
     }
 }
 

@@ -66,6 +66,11 @@ fn set_column(
     hints: &ColumnHints,
 ) -> WriterPropertiesBuilder {
     let path = column.path().clone();
+    let builder = if is_in(&hints.no_statistics, column) {
+        builder.set_column_statistics_enabled(path.clone(), EnabledStatistics::None)
+    } else {
+        builder
+    };
     match column.physical_type() {
         Type::INT32 | Type::INT64 => {
             builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
@@ -82,10 +87,8 @@ fn set_text_column(
     hints: &ColumnHints,
 ) -> WriterPropertiesBuilder {
     let path = column.path();
-    let root = path.parts().first().map_or("", String::as_str);
-    let is_in = |names: &[String]| names.iter().any(|name| name.eq_ignore_ascii_case(root));
-    let is_enum = path.parts().len() == 1 && is_in(&hints.enums);
-    if !is_enum && !is_in(&hints.statistics) {
+    let is_enum = path.parts().len() == 1 && is_in(&hints.enums, column);
+    if !is_enum && !is_in(&hints.statistics, column) {
         let none = EnabledStatistics::None;
         builder = builder.set_column_statistics_enabled(path.clone(), none);
     }
@@ -93,9 +96,18 @@ fn set_text_column(
     if is_enum || is_string {
         builder = builder.set_column_dictionary_enabled(path.clone(), true);
     }
-    if is_string && !is_enum && root != KAFKA_TOPIC {
+    if is_string && !is_enum && root(column) != KAFKA_TOPIC {
         builder =
             builder.set_column_dictionary_page_size_limit(path.clone(), TEXT_DICTIONARY_BYTES);
     }
     builder.set_column_encoding(path.clone(), Encoding::PLAIN)
+}
+
+/// The table's column that a leaf belongs to.
+fn root(column: &ColumnDescriptor) -> &str {
+    column.path().parts().first().map_or("", String::as_str)
+}
+
+fn is_in(names: &[String], column: &ColumnDescriptor) -> bool {
+    names.iter().any(|name| name.eq_ignore_ascii_case(root(column)))
 }

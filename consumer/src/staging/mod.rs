@@ -48,6 +48,8 @@ pub struct ColumnHints {
     /// Columns of text that are to have statistics all the same (`--statistics`). They end up in the
     /// catalog and in PostgreSQL's log, so none have them unasked.
     pub statistics: Vec<String>,
+    /// Columns of numbers or dates that are to have none, as they hold bytes of payloads.
+    pub no_statistics: Vec<String>,
 }
 
 /// Writes the rows of one table to Parquet files, one for each `event_date`.

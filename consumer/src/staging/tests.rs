@@ -52,6 +52,7 @@ impl Stage {
         let hints = ColumnHints {
             enums: decoder.enum_columns().to_vec(),
             statistics: statistics.iter().map(|&name| name.to_owned()).collect(),
+            ..ColumnHints::default()
         };
         let name = "events".parse().unwrap();
         let path = folder.path().join("main/events");

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ducktide_lake::LakeError;
 use ducktide_lake::commit::Commit;
+use ducktide_lake::dead_letter::dead_letter_table;
 use ducktide_lake::position::{Partition, Position, SourceId};
 
 use super::{Revocation, STAGING_PAUSE, Unidentified, Worker, names};
@@ -72,9 +73,10 @@ impl Worker {
             BatcherEvent::Full => self.flush.filled(),
             BatcherEvent::Part(number, part) => {
                 if let Some(parts) = self.flush.part(number, part)
-                    && let Some(commit) = batch::join(parts)
+                    && let Some((commit, letters)) = batch::join(parts)
                 {
                     self.flush.commit_sent();
+                    self.letters = letters;
                     self.identify_and_commit(commit);
                 }
             }
@@ -83,8 +85,21 @@ impl Worker {
                 self.reset();
                 self.reload_at = Some(Instant::now() + STAGING_PAUSE);
             }
-            BatcherEvent::BadRecord { partition, offset, reason } => {
-                self.end(Err(ConsumerError::BadRecord { partition, offset, reason }));
+            BatcherEvent::BadRecord { partition, offset, flaw } => {
+                self.end(Err(ConsumerError::BadRecord { partition, offset, flaw }));
+            }
+            BatcherEvent::TooManyBadRecords { partition, offset, flaw, ratio } => {
+                // Dropped rather than committed, so that a worker which is started again and again
+                // does not bury a topic batch by batch.
+                self.reset();
+                let limit = self.parts.config.bad_records.max_dead_letter_ratio;
+                self.fail(ConsumerError::TooManyBadRecords {
+                    partition,
+                    offset,
+                    flaw,
+                    ratio,
+                    limit,
+                });
             }
             BatcherEvent::Exhausted => {
                 tracing::info!("--max-rows is reached");
@@ -188,6 +203,7 @@ impl Worker {
 
     fn committed(&mut self, commit: &Commit, snapshot_id: Option<i64>, elapsed: Duration) {
         self.parts.metrics.committed(commit, elapsed);
+        self.report_letters();
         let mut mirrored = Vec::new();
         for delta in commit.progress() {
             let partition = self.partition_of(delta.source, delta.partition);
@@ -208,6 +224,22 @@ impl Worker {
             "committed"
         );
         self.source.send(Command::MirrorOffsets(mirrored));
+    }
+
+    /// Says once for each batch how many of its records could not be decoded.
+    fn report_letters(&mut self) {
+        let letters = std::mem::take(&mut self.letters);
+        if letters.is_empty() {
+            return;
+        }
+        self.parts.metrics.buried(&letters);
+        let classes: Vec<_> = letters.iter().map(|(class, n)| format!("{class}={n}")).collect();
+        tracing::warn!(
+            table = %dead_letter_table(&self.parts.config.table),
+            records = letters.values().sum::<u64>(),
+            classes = classes.join(" "),
+            "records that cannot be decoded went to the dead letters; see `ducktide dead-letters`"
+        );
     }
 
     fn partition_of(&self, source: SourceId, partition: Partition) -> TopicPartition {

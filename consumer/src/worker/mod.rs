@@ -25,6 +25,7 @@ use crate::batch::Stream;
 use crate::batcher::{self, Batcher, Limits, Shared};
 use crate::committer::{Committer, Request};
 use crate::config::Config;
+use crate::dead_letter::LetterCounts;
 use crate::error::ConsumerError;
 use crate::event::{Event, Events};
 use crate::flush::Flush;
@@ -111,6 +112,8 @@ struct Worker {
     reload_at: Option<Instant>,
     /// The batch that waits for its topics to be identified.
     unidentified: Option<Unidentified>,
+    /// The dead letters of the batch that is being committed; there is one at a time.
+    letters: LetterCounts,
     /// Numbers the questions for topics' identities.
     question: u64,
     goals: Option<Goals>,
@@ -167,6 +170,7 @@ impl Worker {
             metrics: Arc::clone(&parts.metrics),
             rows_left: config.source.max_rows.map(|rows| Arc::new(AtomicI64::new(rows))),
             eager_ends: config.source.until_end,
+            max_dead_letter_ratio: config.bad_records.max_dead_letter_ratio,
         };
         let (mut batchers, mut inlets) = (Vec::new(), Vec::new());
         for index in 0..count {
@@ -200,6 +204,7 @@ impl Worker {
             ending: None,
             reload_at: None,
             unidentified: None,
+            letters: LetterCounts::new(),
             question: 0,
             goals: prepared.goals,
             look_at: Instant::now(),

@@ -10,7 +10,7 @@
 //!
 //! Names and columns must stay stable; `layout_version` says which layout a lake has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 use self::lock::LockFile;
-use crate::commit::CommitMessage;
+use crate::commit::{CommitMessage, ProgressDelta};
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::error::{LakeError, Result};
 use crate::lake::{Source, SourceSpec};
@@ -255,6 +255,54 @@ pub(crate) fn registered_files(session: &Session, paths: &[String]) -> Result<u6
     );
     let rows = session.catalog_rows(&sql)?;
     parse(rows.first().and_then(|row| row.first().cloned()).flatten())
+}
+
+/// A letter's place, as the ledger has it.
+pub(crate) type LetterKey = (SourceId, Partition, Offset);
+
+/// Which of the letters have a resolution in the ledger that no replay took back: the triggers' own
+/// condition.
+pub(crate) fn resolved_letters(
+    session: &Session,
+    steps: &[ProgressDelta],
+) -> Result<BTreeSet<LetterKey>> {
+    let key = |step: &ProgressDelta| {
+        format!("({}, {}, {})", step.source, step.partition, step.range.from)
+    };
+    let keys = steps.iter().map(key).collect::<Vec<_>>().join(", ");
+    let ledger = session.native_table("ducktide_ledger");
+    let sql = format!(
+        "SELECT l.source_id, l.partition, l.from_offset FROM {ledger} l \
+         WHERE (l.source_id, l.partition, l.from_offset) IN (VALUES {keys}) \
+         AND l.kind IN ('retry', 'discard') AND NOT EXISTS (SELECT 1 FROM {ledger} r \
+           WHERE r.source_id = l.source_id AND r.partition = l.partition AND r.kind = 'replay' \
+           AND r.ledger_id > l.ledger_id AND r.to_offset <= l.from_offset)"
+    );
+    session.catalog_rows(&sql)?.into_iter().map(letter_key_of_row).collect()
+}
+
+fn letter_key_of_row(row: Vec<Option<String>>) -> Result<LetterKey> {
+    let mut values = row.into_iter();
+    let mut next = || values.next().flatten();
+    Ok((SourceId(parse(next())?), Partition(parse(next())?), Offset(parse(next())?)))
+}
+
+/// How many dead letters of each table are open, as the ledger counts them; tables without any are
+/// left out.
+pub(crate) fn open_dead_letters(session: &Session) -> Result<BTreeMap<String, i64>> {
+    let sql = format!(
+        "SELECT s.table_name, CAST(sum(l.dead) AS BIGINT) AS open FROM {} l \
+         JOIN {} s ON s.source_id = l.source_id WHERE l.dead <> 0 GROUP BY s.table_name",
+        session.native_table("ducktide_ledger"),
+        session.native_table("ducktide_source"),
+    );
+    let counts = session.catalog_rows(&sql)?.into_iter().map(|row| {
+        let mut values = row.into_iter();
+        let table = values.next().flatten().unwrap_or_default();
+        Ok((table, parse(values.next().flatten())?))
+    });
+    let counts = counts.collect::<Result<BTreeMap<_, _>>>()?;
+    Ok(counts.into_iter().filter(|(_, open)| *open != 0).collect())
 }
 
 /// A number out of a row of the catalog.

@@ -1,0 +1,21 @@
+//! Records that can never be decoded or fitted: kept whole, in the commit of their batch, so that
+//! one of them does not hold up what comes behind it.
+//!
+//! An outage never makes a dead letter: while the registry or anything else does not answer, the
+//! batchers wait (invariant I8).
+
+mod class;
+mod flaw;
+mod ratio;
+mod writer;
+
+pub use class::ErrorClass;
+pub use flaw::Flaw;
+
+pub(crate) use ratio::DeadLetterRatio;
+pub(crate) use writer::LetterWriter;
+
+use std::collections::BTreeMap;
+
+/// How many records became letters, by what is wrong with them.
+pub(crate) type LetterCounts = BTreeMap<ErrorClass, u64>;

@@ -1,0 +1,174 @@
+//! Dead letters become Parquet files of the dead-letter table.
+
+use std::sync::Arc;
+
+use arrow_array::builder::{BinaryBuilder, ListBuilder, StringBuilder, StructBuilder};
+use arrow_array::{
+    ArrayRef, BinaryArray, Int32Array, Int64Array, RecordBatch, StringArray,
+    TimestampMicrosecondArray, new_null_array,
+};
+use arrow_schema::{ArrowError, DataType, Fields, Schema, SchemaRef};
+use ducktide_lake::dead_letter::{COLUMNS_WITH_STATISTICS, DeadLetter, Resolution};
+use ducktide_lake::{StagedFile, Table, TableVersion};
+
+use crate::decoder::{UTC, arrow_fields};
+use crate::staging::{ColumnHints, StagingError, StagingWriter};
+
+/// Letters that are kept before they go to the Parquet writer.
+const LETTERS_PER_BATCH: usize = 1024;
+
+/// The same limit for large ones.
+const BYTES_PER_BATCH: usize = 4 << 20;
+
+/// Writes the rows of one dead-letter table.
+#[derive(Debug)]
+pub(crate) struct LetterWriter {
+    version: TableVersion,
+    schema: SchemaRef,
+    letters: Vec<DeadLetter>,
+    /// What the letters take in memory.
+    bytes: usize,
+    files: StagingWriter,
+}
+
+impl LetterWriter {
+    /// A writer without files, for a dead-letter table.
+    pub(crate) fn new(table: &Table) -> Result<Self, StagingError> {
+        let schema: SchemaRef = Arc::new(Schema::new(arrow_fields(&table.shape)));
+        let others = table.shape.columns.iter().map(|column| column.name.clone());
+        let without = others.filter(|name| !COLUMNS_WITH_STATISTICS.contains(&name.as_str()));
+        let hints = ColumnHints { no_statistics: without.collect(), ..ColumnHints::default() };
+        let version = table.version.clone();
+        let name = version.table.clone();
+        let files = StagingWriter::new(name, &table.directory, Arc::clone(&schema), &hints)?;
+        Ok(Self { version, schema, letters: Vec::new(), bytes: 0, files })
+    }
+
+    pub(crate) fn push(&mut self, letter: DeadLetter) -> Result<(), StagingError> {
+        self.bytes += letter.bytes();
+        self.letters.push(letter);
+        if self.letters.len() >= LETTERS_PER_BATCH || self.bytes >= BYTES_PER_BATCH {
+            self.write()?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), StagingError> {
+        let batch = batch(&self.schema, &self.letters).map_err(StagingError::Split)?;
+        self.letters.clear();
+        self.bytes = 0;
+        self.files.write(&batch)
+    }
+
+    /// Closes the files.
+    pub(crate) fn finish(&mut self) -> Result<Vec<StagedFile>, StagingError> {
+        if !self.letters.is_empty() {
+            self.write()?;
+        }
+        self.files.finish()
+    }
+
+    /// Drops letters and files that no commit has seen.
+    pub(crate) fn abandon(mut self) {
+        self.files.abandon();
+    }
+
+    pub(crate) const fn table_version(&self) -> &TableVersion {
+        &self.version
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.files.rows() + self.letters.len() as u64
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.files.bytes() + self.bytes as u64
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        self.files.memory() + self.bytes
+    }
+}
+
+/// The columns are looked up by name, since the table may list them in another order.
+fn batch(schema: &SchemaRef, letters: &[DeadLetter]) -> Result<RecordBatch, ArrowError> {
+    let columns = schema.fields().iter().map(|field| match field.name().as_str() {
+        "headers" => headers(field.data_type(), letters),
+        name => column(name, field.data_type(), letters),
+    });
+    RecordBatch::try_new(Arc::clone(schema), columns.collect())
+}
+
+fn column(name: &str, data_type: &DataType, letters: &[DeadLetter]) -> ArrayRef {
+    let letters = letters.iter();
+    match name {
+        "topic" => {
+            Arc::new(StringArray::from_iter_values(letters.map(|letter| &letter.place.topic)))
+        }
+        "partition" => {
+            Arc::new(Int32Array::from_iter_values(letters.map(|letter| letter.place.partition.0)))
+        }
+        "offset" => {
+            Arc::new(Int64Array::from_iter_values(letters.map(|letter| letter.place.offset.0)))
+        }
+        "timestamp" => times(letters.map(|letter| letter.timestamp_micros)),
+        "key" => Arc::new(letters.map(|letter| letter.key.as_deref()).collect::<BinaryArray>()),
+        "value" => Arc::new(letters.map(|letter| letter.value.as_deref()).collect::<BinaryArray>()),
+        "schema_id" => {
+            let ids = letters.map(|letter| letter.schema_id.map(i64::from));
+            Arc::new(ids.collect::<Int64Array>())
+        }
+        "error_class" => texts(letters.map(|letter| letter.error_class.as_deref())),
+        "error" => texts(letters.map(|letter| letter.error.as_deref())),
+        "failed_at" => times(letters.map(|letter| letter.failed_at_micros)),
+        "resolution" => texts(letters.map(|letter| letter.resolution.map(Resolution::as_str))),
+        "resolved_at" => times(letters.map(|letter| letter.resolved_at_micros)),
+        // A column that somebody added; what the table lacks was refused when it was looked up.
+        _ => new_null_array(data_type, letters.len()),
+    }
+}
+
+fn texts<'a>(values: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+    Arc::new(values.collect::<StringArray>())
+}
+
+fn times(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
+    Arc::new(values.collect::<TimestampMicrosecondArray>().with_timezone(UTC))
+}
+
+fn headers(data_type: &DataType, letters: &[DeadLetter]) -> ArrayRef {
+    let (element, fields) = match data_type {
+        DataType::List(element) => match element.data_type() {
+            DataType::Struct(fields) => (element, fields.clone()),
+            _ => unreachable!("the shape was compared when the table was looked up"),
+        },
+        _ => unreachable!("the shape was compared when the table was looked up"),
+    };
+    let mut list = ListBuilder::new(pairs(fields)).with_field(Arc::clone(element));
+    for letter in letters {
+        let pairs = list.values();
+        for header in &letter.headers {
+            name_builder(pairs).append_value(&header.key);
+            value_builder(pairs).append_option(header.value.as_deref());
+            pairs.append(true);
+        }
+        list.append(letter.resolution.is_none());
+    }
+    Arc::new(list.finish())
+}
+
+fn pairs(fields: Fields) -> StructBuilder {
+    StructBuilder::new(fields, vec![Box::new(StringBuilder::new()), Box::new(BinaryBuilder::new())])
+}
+
+fn name_builder(pairs: &mut StructBuilder) -> &mut StringBuilder {
+    pairs.field_builder(0).expect("`pairs` made it")
+}
+
+fn value_builder(pairs: &mut StructBuilder) -> &mut BinaryBuilder {
+    pairs.field_builder(1).expect("`pairs` made it")
+}
+
+#[cfg(test)]
+#[path = "writer_tests.rs"]
+mod tests;

@@ -1,0 +1,204 @@
+//! Dead letters: records that can never be decoded or fitted, kept whole beside the table they were
+//! meant for.
+//!
+//! A table's letters are in `<table>_dead_letters`, which is append-only. A letter is one row, and
+//! what became of it later is one more row for the same topic, partition and offset, with nothing but
+//! the resolution: open letters are those without it. The shape must stay stable.
+//!
+//! Pure: reading them is `dead_letters`, and writing them the consumer's.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::commit::CommitKind;
+use crate::position::{Offset, Partition};
+use crate::table::{Column, ColumnType, TableName, TableShape};
+
+/// What a table's name has behind it in the name of its dead-letter table.
+const SUFFIX: &str = "_dead_letters";
+
+/// Columns that may have Parquet statistics: none of them can hold a word of the payload, and
+/// statistics end up in the catalog and in PostgreSQL's log.
+pub const COLUMNS_WITH_STATISTICS: [&str; 5] =
+    ["partition", "offset", "timestamp", "failed_at", "resolved_at"];
+
+/// The dead-letter table of a table: in the same schema.
+#[must_use]
+pub fn dead_letter_table(table: &TableName) -> TableName {
+    TableName { schema: table.schema.clone(), table: format!("{}{SUFFIX}", table.table) }
+}
+
+/// The columns of every dead-letter table.
+///
+/// Headers are a list of pairs rather than a map: Kafka allows a name twice and a value of NULL, and
+/// their order may matter.
+#[must_use]
+pub fn dead_letter_shape() -> TableShape {
+    let header =
+        vec![Column::new("key", ColumnType::Varchar), Column::new("value", ColumnType::Blob)];
+    let headers = ColumnType::List(Box::new(ColumnType::Struct(header)));
+    let columns = [
+        ("topic", ColumnType::Varchar),
+        ("partition", ColumnType::Integer),
+        ("offset", ColumnType::BigInt),
+        ("timestamp", ColumnType::TimestampTz),
+        ("key", ColumnType::Blob),
+        ("value", ColumnType::Blob),
+        ("headers", headers),
+        ("schema_id", ColumnType::BigInt),
+        ("error_class", ColumnType::Varchar),
+        ("error", ColumnType::Varchar),
+        ("failed_at", ColumnType::TimestampTz),
+        ("resolution", ColumnType::Varchar),
+        ("resolved_at", ColumnType::TimestampTz),
+    ];
+    TableShape { columns: columns.into_iter().map(|(name, of)| Column::new(name, of)).collect() }
+}
+
+/// Where a record lies in Kafka.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct RecordPlace {
+    /// The topic.
+    pub topic: String,
+    /// The partition.
+    pub partition: Partition,
+    /// The offset.
+    pub offset: Offset,
+}
+
+impl fmt::Display for RecordPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { topic, partition, offset } = self;
+        write!(f, "topic=`{topic}` partition=`{partition}` offset=`{offset}`")
+    }
+}
+
+/// A header of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Its name; a record may have several of one name.
+    pub key: String,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+}
+
+/// What became of a letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Resolution {
+    /// It is a row of the table now.
+    Retried,
+    /// An operator gave it up.
+    Discarded,
+}
+
+impl Resolution {
+    /// The word in the table.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Retried => "retried",
+            Self::Discarded => "discarded",
+        }
+    }
+
+    /// Reads the table's word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Retried, Self::Discarded].into_iter().find(|known| known.as_str() == word)
+    }
+
+    /// The kind of the commit that brings it.
+    #[must_use]
+    pub const fn commit_kind(self) -> CommitKind {
+        match self {
+            Self::Retried => CommitKind::Retry,
+            Self::Discarded => CommitKind::Discard,
+        }
+    }
+}
+
+/// A row of a dead-letter table. Times are microseconds since 1970.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Where the record lies.
+    pub place: RecordPlace,
+    /// The record's timestamp, if it has one within the years 1 to 9999.
+    pub timestamp_micros: Option<i64>,
+    /// The record's key.
+    pub key: Option<Vec<u8>>,
+    /// The record's value, whole.
+    pub value: Option<Vec<u8>>,
+    /// The record's headers, in their order.
+    pub headers: Vec<Header>,
+    /// The schema id that the value begins with, if it does.
+    pub schema_id: Option<u32>,
+    /// What kind of error it is, of a closed list; None in the row of a resolution.
+    pub error_class: Option<String>,
+    /// What is wrong, without the record's content.
+    pub error: Option<String>,
+    /// When it became a letter.
+    pub failed_at_micros: Option<i64>,
+    /// What became of it, in the row of a resolution.
+    pub resolution: Option<Resolution>,
+    /// When.
+    pub resolved_at_micros: Option<i64>,
+}
+
+impl DeadLetter {
+    /// The row that says what became of a letter.
+    #[must_use]
+    pub const fn resolved(place: RecordPlace, resolution: Resolution, at_micros: i64) -> Self {
+        Self {
+            place,
+            timestamp_micros: None,
+            key: None,
+            value: None,
+            headers: Vec::new(),
+            schema_id: None,
+            error_class: None,
+            error: None,
+            failed_at_micros: None,
+            resolution: Some(resolution),
+            resolved_at_micros: Some(at_micros),
+        }
+    }
+
+    /// The bytes that the record takes, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
+        let headers = self.headers.iter().map(|header| header.key.len() + length(&header.value));
+        size_of::<Self>() + length(&self.key) + length(&self.value) + headers.sum::<usize>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn letters_are_in_the_schema_of_their_table() {
+        let table: TableName = "raw.events".parse().unwrap();
+
+        assert_eq!(dead_letter_table(&table).to_string(), "raw.events_dead_letters");
+    }
+
+    #[test]
+    fn the_shape_survives_its_way_through_duckdb() {
+        let shape = dead_letter_shape();
+        let described = shape.columns.iter().map(|column| (&column.name, column.column_type.sql()));
+
+        assert_eq!(TableShape::from_described(described).unwrap(), shape);
+    }
+
+    #[test]
+    fn each_resolution_has_a_word_of_its_own() {
+        for resolution in [Resolution::Retried, Resolution::Discarded] {
+            assert_eq!(Resolution::parse(resolution.as_str()), Some(resolution));
+            assert!(resolution.commit_kind().resolves_dead_letter());
+        }
+        assert_eq!(Resolution::parse("forgotten"), None);
+    }
+}
