@@ -34,7 +34,8 @@ Exit codes:
   3  a record cannot be decoded, or too many cannot (see --on-bad-record); the log names it
   4  the lake refuses: it is missing, does not fit the topic, or its triggers are gone
   5  the topic is not the one that the lake knows, or its offsets are gone
-  6  --shutdown-timeout was over before the last batch was committed; it is read again";
+  6  --shutdown-timeout was over before the last batch was committed; it is read again
+  7  another process has this worker's --group-instance-id, or it slept so long that it lost it";
 
 /// Moves Avro records from Kafka into a DuckLake table, exactly once.
 ///

@@ -67,6 +67,13 @@ pub enum ConsumerError {
         /// What is wrong with the schema.
         reason: String,
     },
+    /// Kafka gave this static member's name to another process.
+    #[error(
+        "another process joined the group under this worker's name, or this one slept so long that \
+         it lost it; give each worker a --group-instance-id of its own, or start this one again: \
+         group_instance_id=`{0}`"
+    )]
+    NameTaken(String),
     /// Kafka's client is unusable.
     #[error("Kafka client: {0}")]
     Kafka(String),
@@ -92,6 +99,7 @@ impl ConsumerError {
             Self::Lake(_) | Self::Schema { .. } | Self::Shape { .. } => 4,
             Self::Identity(_) | Self::OffsetsGone(_) => 5,
             Self::ShutdownTimeout => 6,
+            Self::NameTaken(_) => 7,
         }
     }
 }

@@ -152,7 +152,7 @@ impl NativeConsumer {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
                 Polled::EndOfPartition(record.topic_partition(), record.offset())
             }
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__FATAL => Polled::Fatal(self.fatal_text()),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__FATAL => self.fatal(),
             error => {
                 let partition = (!record.raw().rkt.is_null()).then(|| record.topic_partition());
                 Polled::Error(partition, error.into(), record.text())
@@ -160,12 +160,16 @@ impl NativeConsumer {
         }
     }
 
-    fn fatal_text(&self) -> String {
+    fn fatal(&self) -> Polled {
         let mut text: [c_char; 512] = [0; 512];
         // SAFETY: the buffer is as long as it says, and ends with a NUL afterwards.
-        unsafe {
-            rdsys::rd_kafka_fatal_error(self.ptr(), text.as_mut_ptr(), text.len());
-            CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned()
+        let (code, text) = unsafe {
+            let code = rdsys::rd_kafka_fatal_error(self.ptr(), text.as_mut_ptr(), text.len());
+            (code, CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
+        };
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID => Polled::NameTaken,
+            _ => Polled::Fatal(text),
         }
     }
 
@@ -237,7 +241,9 @@ pub(crate) enum Polled {
     /// Everything up to the offset was delivered, including offsets that hold no record.
     EndOfPartition(TopicPartition, i64),
     Error(Option<TopicPartition>, RDKafkaErrorCode, String),
-    /// The client is unusable: another process uses the same static member id, for example.
+    /// Kafka gave this static member's name to somebody else; the client is unusable.
+    NameTaken,
+    /// The client is unusable.
     Fatal(String),
 }
 

@@ -118,6 +118,8 @@ pub(crate) enum SourceEvent {
     Revoking { partitions: Vec<TopicPartition>, lost: bool, done: mpsc::SyncSender<()> },
     /// The partition cannot be read where it stands, says the client.
     OutOfRange(TopicPartition, String),
+    /// Kafka gave this static member's name to somebody else.
+    NameTaken,
     /// The client is unusable.
     Fatal(String),
     /// The group was left.
@@ -314,6 +316,7 @@ impl Poller {
                     self.queue_run(std::mem::take(&mut run));
                     self.queue_end(partition, offset);
                 }
+                Polled::NameTaken => self.events.send(Event::Source(SourceEvent::NameTaken)),
                 Polled::Fatal(text) => self.events.send(Event::Source(SourceEvent::Fatal(text))),
                 Polled::Error(partition, code, text) => self.note_error(partition, code, text),
             }

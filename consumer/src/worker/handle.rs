@@ -49,6 +49,10 @@ impl Worker {
                 self.identify([Arc::clone(&partition.topic)].into());
                 self.parts.surveyor.find_range(partition);
             }
+            SourceEvent::NameTaken => {
+                let name = self.parts.config.source.group_instance_id.clone();
+                self.fail(ConsumerError::NameTaken(name.unwrap_or_default()));
+            }
             SourceEvent::Fatal(text) => self.fail(ConsumerError::Kafka(text)),
             SourceEvent::Closed => unreachable!("the loop ends at this event"),
         }

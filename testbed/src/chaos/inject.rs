@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     schedule::Fault,
-    slot::{self, Slot, was_killed},
+    slot::{self, Slot, lost_its_name, was_killed},
     stage::{Stage, lock},
 };
 use crate::{
@@ -29,7 +29,7 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The most partitions that the topic gets.
-const MOST_PARTITIONS: usize = 8;
+const MOST_PARTITIONS: usize = 12;
 
 /// What became of a fault.
 enum Done {
@@ -125,12 +125,14 @@ fn free<T>(target: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
+/// Does something to this consumer, or, while another fault has it, to the next one that is free.
 fn of_consumer(
     stage: &Stage,
     consumer: usize,
     act: impl FnOnce(&mut Slot) -> Result<bool>,
 ) -> Result<Done> {
-    let Some(mut slot) = free(&stage.slots[consumer]) else { return Ok(Done::LeftOut) };
+    let order = stage.slots[consumer..].iter().chain(&stage.slots[..consumer]);
+    let Some(mut slot) = order.into_iter().find_map(free) else { return Ok(Done::LeftOut) };
     Ok(if act(&mut slot)? { Done::Injected } else { Done::LeftOut })
 }
 
@@ -244,7 +246,7 @@ fn break_commits(stage: &Stage, consumer: usize, fault: CommitFault, commits: us
 
 fn hold_commit(stage: &Stage, consumer: usize, for_ms: u64) -> Result<Done> {
     of_consumer(stage, consumer, |slot| {
-        let proxy = &stage.proxies[consumer];
+        let proxy = &stage.proxies[slot.number];
         let before = proxy.injected();
         proxy.arm_with(CommitFault::CommitHeld, 1);
         let held = moment(stage, || Ok(proxy.injected() > before));
@@ -374,6 +376,7 @@ pub(super) fn look_after(stage: &Stage) -> Result<()> {
             None => {}
             // At a step that it reached later than its fault waited for.
             Some(finished) if was_killed(&finished) => stage.books().kills += 1,
+            Some(finished) if lost_its_name(&finished) => stage.books().names_lost += 1,
             Some(finished) => {
                 stage.violated(format!("a consumer ended by itself: {}", finished.status));
             }

@@ -17,6 +17,7 @@ pub struct Report {
     protocol: Protocol,
     faults: Vec<FaultLine>,
     kills: u64,
+    names_lost: u64,
     starts: u64,
     audits: u64,
     log: LogCounts,
@@ -70,6 +71,7 @@ impl Report {
             protocol: stage.pipeline.protocol,
             faults: faults.collect(),
             kills: books.kills,
+            names_lost: books.names_lost,
             starts: stage.slots.iter().map(|slot| lock(slot).starts).sum(),
             audits: books.audits,
             log: LogCounts::of(stage.pipeline.logs()),
@@ -158,6 +160,7 @@ impl fmt::Display for Report {
         }
         let log = &self.log;
         writeln!(f, "\n{:<44} {:>8}", "consumers killed", self.kills)?;
+        writeln!(f, "{:<44} {:>8}", "static members that lost their name", self.names_lost)?;
         writeln!(f, "{:<44} {:>8}", "consumers started", self.starts)?;
         writeln!(f, "{:<44} {:>8}", "commits", log.commits)?;
         writeln!(f, "{:<44} {:>8}", "commits fenced", log.fenced)?;

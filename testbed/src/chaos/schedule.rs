@@ -151,6 +151,9 @@ pub(super) struct Terms {
     pub(super) length: Duration,
 }
 
+/// Partitions that the topic begins with: more than consumers, so that each has some.
+pub(super) const PARTITIONS: i32 = 6;
+
 /// The mean time between two faults, ms. Most last longer than that, so that several overlap.
 const MEAN_PAUSE_MS: u64 = 3_500;
 
@@ -255,7 +258,7 @@ impl Dice<'_> {
     }
 
     fn partition(&mut self) -> i32 {
-        self.random.random_range(0..crate::pipeline::PARTITIONS)
+        self.random.random_range(0..PARTITIONS)
     }
 
     fn offsets(&mut self) -> i64 {

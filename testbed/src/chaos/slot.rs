@@ -30,6 +30,7 @@ const RESTART_PAUSE: Duration = Duration::from_millis(500);
 /// A consumer's place.
 #[derive(Debug)]
 pub(super) struct Slot {
+    pub(super) number: usize,
     name: String,
     catalog: String,
     /// A static member's name: the first of the consumers has none, nor has anybody in KIP-848,
@@ -46,7 +47,7 @@ impl Slot {
         let name = format!("consumer-{number}");
         let is_static = number > 0 && protocol == Protocol::Classic;
         let instance = is_static.then(|| name.clone());
-        Self { name, catalog, instance, worker: None, ended_at: None, starts: 0 }
+        Self { number, name, catalog, instance, worker: None, ended_at: None, starts: 0 }
     }
 
     pub(super) const fn instance(&self) -> Option<&String> {
@@ -89,6 +90,8 @@ impl Slot {
     pub(super) fn stop(&mut self) -> Result<()> {
         let Some(mut worker) = self.worker.take() else { return Ok(()) };
         self.ended_at = Some(Instant::now());
+        // It may stand still at a step that its fault gave up waiting for.
+        worker.process().resume()?;
         if worker.stop().is_err() {
             worker.kill()?;
         }
@@ -137,4 +140,9 @@ pub(super) fn start(
 /// Whether SIGKILL ended it.
 pub(super) fn was_killed(finished: &Finished) -> bool {
     finished.status.signal() == Some(9)
+}
+
+/// Whether it ended because Kafka gave its name away: it slept beyond its session, or has a double.
+pub(super) fn lost_its_name(finished: &Finished) -> bool {
+    finished.status.code() == Some(7)
 }

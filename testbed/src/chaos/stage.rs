@@ -15,6 +15,7 @@ use anyhow::{Context as _, Result};
 use super::{
     Options,
     recovery::{Positions, Recoveries},
+    schedule::PARTITIONS,
     slot::Slot,
 };
 use crate::{
@@ -54,6 +55,8 @@ pub(super) struct Books {
     pub(super) left_out: BTreeMap<&'static str, u64>,
     /// How many consumers were killed.
     pub(super) kills: u64,
+    /// How many static members ended because Kafka had given their name away.
+    pub(super) names_lost: u64,
     /// How often the lake was looked at while everything ran.
     pub(super) audits: u64,
     /// What must never be.
@@ -81,6 +84,7 @@ impl Stage {
             Pipeline::new(&name, &kafka.bootstrap_servers(), &registry_url, database)?;
         pipeline.protocol =
             if options.seed.is_multiple_of(2) { Protocol::Classic } else { Protocol::Consumer };
+        kafka.create_topic(&name, PARTITIONS, &[])?;
         let disk = SmallDisk::mount(&pipeline.data_path(), DISK_MEBIBYTES);
         if let Err(error) = &disk {
             say(&format!(
@@ -105,7 +109,7 @@ impl Stage {
             sick_registry,
             proxies,
             disk: disk.ok().map(Mutex::new),
-            partitions: Mutex::new(usize::try_from(crate::pipeline::PARTITIONS)?),
+            partitions: Mutex::new(usize::try_from(PARTITIONS)?),
             recoveries: Mutex::new(Recoveries::default()),
             books: Mutex::new(Books::default()),
             stopping: AtomicBool::new(false),

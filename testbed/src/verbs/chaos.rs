@@ -28,7 +28,7 @@ pub(crate) struct ChaosArgs {
     catalog: CatalogArg,
 
     /// How many consumers share the topic.
-    #[arg(long, value_name = "N", default_value_t = 3,
+    #[arg(long, value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u8).range(1..=16))]
     consumers: u8,
 
