@@ -27,6 +27,8 @@ mod duckdb_error;
 #[cfg(feature = "duckdb")]
 pub mod failpoint;
 #[cfg(feature = "duckdb")]
+pub mod maintenance;
+#[cfg(feature = "duckdb")]
 mod overview;
 #[cfg(feature = "duckdb")]
 mod session;
@@ -44,6 +46,8 @@ pub use staged_file::StagedFile;
 
 #[cfg(feature = "duckdb")]
 pub use catalog::PartitionProgress;
+#[cfg(feature = "duckdb")]
+pub use catalog::intent::{Intent, IntentKind};
 #[cfg(feature = "duckdb")]
 pub use duck_lake::{DuckLake, Setup};
 #[cfg(feature = "duckdb")]
