@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use crate::catalog::lock::CommitLock;
+use crate::catalog::lock::{CommitLock, MaintenanceLock};
 use crate::catalog::{self, Installation, PartitionProgress, sqlite};
 use crate::commit::{Commit, CommitMessage, CommitOutcome};
 use crate::config::{CatalogLocation, LakeConfig};
@@ -33,6 +33,7 @@ pub struct DuckLake {
     /// None after DuckDB broke; the next call opens a new instance.
     session: Option<Session>,
     pub(crate) lock: CommitLock,
+    pub(crate) maintenance_lock: MaintenanceLock,
     /// The newest position that this process knows to be committed.
     committed: HashMap<(SourceId, Partition), Position>,
 }
@@ -77,6 +78,7 @@ impl DuckLake {
             access,
             session: Some(session),
             lock: CommitLock::new(config),
+            maintenance_lock: MaintenanceLock::new(config),
             committed: HashMap::new(),
         })
     }
@@ -124,6 +126,15 @@ impl DuckLake {
         self.session()?;
         let session = self.session.as_ref().expect("opened above");
         Ok((session, &mut self.lock))
+    }
+
+    /// Session and maintenance lock together.
+    pub(crate) fn session_and_maintenance_lock(
+        &mut self,
+    ) -> Result<(&Session, &mut MaintenanceLock)> {
+        self.session()?;
+        let session = self.session.as_ref().expect("opened above");
+        Ok((session, &mut self.maintenance_lock))
     }
 
     /// Gives DuckDB up after an error that leaves the instance unusable.

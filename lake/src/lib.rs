@@ -30,6 +30,8 @@ mod duckdb_error;
 #[cfg(feature = "duckdb")]
 pub mod failpoint;
 #[cfg(feature = "duckdb")]
+pub mod maintenance;
+#[cfg(feature = "duckdb")]
 mod overview;
 #[cfg(feature = "duckdb")]
 mod session;
@@ -47,6 +49,8 @@ pub use staged_file::StagedFile;
 
 #[cfg(feature = "duckdb")]
 pub use catalog::PartitionProgress;
+#[cfg(feature = "duckdb")]
+pub use catalog::intent::{Intent, IntentKind};
 #[cfg(feature = "duckdb")]
 pub use dead_letters::{LetterFilter, LetterSummary};
 #[cfg(feature = "duckdb")]

@@ -133,7 +133,7 @@ fn table_size(row: Vec<Option<String>>) -> Result<TableSize> {
 }
 
 /// A time as either catalog writes it.
-fn parse_time(text: &str) -> Result<Timestamp> {
+pub(crate) fn parse_time(text: &str) -> Result<Timestamp> {
     Timestamp::from_str(text).map_err(|error| {
         LakeError::invalid(format!("the catalog holds something else than a time: value=`{text}`"))
             .because(error)

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use duckdb::types::ValueRef;
 use duckdb::{Config, Connection};
 
 use crate::config::{CatalogLocation, LakeConfig};
@@ -115,6 +116,19 @@ impl Session {
         Ok(found)
     }
 
+    /// Runs a query and returns every value as text, whatever its type.
+    pub(crate) fn text_rows(&self, sql: &str) -> duckdb::Result<Vec<Vec<Option<String>>>> {
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let columns = row.as_ref().column_count();
+            found
+                .push((0..columns).map(|i| row.get_ref(i).map(text_of)).collect::<Result<_, _>>()?);
+        }
+        Ok(found)
+    }
+
     /// A table of ours as DuckDB names it. The schema is always written: without it DuckDB reads
     /// `public`, which may be another lake's.
     pub(crate) fn catalog_table(&self, name: &str) -> String {
@@ -199,6 +213,18 @@ impl Drop for Session {
         // the instance is broken or was never attached; nothing is left to do then.
         let _ = self.connection.execute_batch(&format!("ROLLBACK; DETACH {LAKE}"));
         let _ = self.connection.execute_batch(&format!("DETACH {LAKE}"));
+    }
+}
+
+/// The values that table functions return; any other type is nobody's to read as text.
+fn text_of(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::BigInt(number) => Some(number.to_string()),
+        ValueRef::Int(number) => Some(number.to_string()),
+        ValueRef::UBigInt(number) => Some(number.to_string()),
+        ValueRef::HugeInt(number) => Some(number.to_string()),
+        _ => None,
     }
 }
 

@@ -16,11 +16,13 @@
 //! A commit that resolves dead letters moves no progress: there it is whether our files are
 //! registered, and whether the letters are open (`standing`).
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
 
+use crate::catalog::intent::{self, Intent};
+use crate::catalog::lock::CommitLock;
 use crate::catalog::{self, PartitionProgress};
 use crate::commit::{Commit, CommitKind, CommitOutcome, ProgressDelta};
 use crate::duck_lake::DuckLake;
@@ -56,11 +58,7 @@ pub(crate) fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutco
         return Ok(CommitOutcome::TableChanged);
     }
     let (session, lock) = lake.session_and_lock()?;
-    let sent = {
-        let _guard = lock.acquire(session)?;
-        failpoint::reached(Failpoint::LockTaken);
-        send(session, commit)
-    };
+    let sent = send_in_turn(session, lock, commit)?;
     if let Err(error) = &sent {
         lake.note_error(&error.to_string());
     }
@@ -74,6 +72,29 @@ pub(crate) fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutco
         lake.note_committed(commit);
     }
     outcome
+}
+
+/// Sends under the commit lock, at a moment when no replay of a table of this commit is announced:
+/// a replay's DELETE would lose against the commit. Waits at most until the replay's intent expires.
+fn send_in_turn(
+    session: &Session,
+    lock: &mut CommitLock,
+    commit: &Commit,
+) -> Result<duckdb::Result<()>> {
+    let sources: BTreeSet<_> = commit.progress().iter().map(|delta| delta.source).collect();
+    let tables: BTreeSet<_> = commit.files().iter().map(|file| file.table.to_string()).collect();
+    let concerns =
+        |intent: &Intent| sources.contains(&intent.source) || tables.contains(&intent.table);
+    loop {
+        let guard = lock.acquire(session)?;
+        // The query that takes the lock counts intents, so an ordinary commit pays nothing for this.
+        if !guard.intents_announced || !intent::is_replay_announced(session, concerns)? {
+            failpoint::reached(Failpoint::LockTaken);
+            return Ok(send(session, commit));
+        }
+        drop(guard);
+        intent::await_replays(session, concerns)?;
+    }
 }
 
 /// Whether a table's columns are no longer those that the files were written for. Such files are

@@ -109,7 +109,7 @@ fn play<'scope, 'env>(
     say: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let mut catalog = Catalog::at(&stage.pipeline.catalog)?;
-    inject::look_after(stage)?;
+    inject::start_consumers(stage)?;
     let first = || Ok(catalog.committed_offsets()? > 0);
     wait::until("the first rows are in the lake", CATCHES_UP_WITHIN, first)?;
     scope.spawn(|| watch_progress(stage));

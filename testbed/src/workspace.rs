@@ -34,7 +34,7 @@ pub fn program(name: &str) -> Result<PathBuf> {
     let found = folder.join(name);
     ensure!(
         found.exists(),
-        "missing; run `cargo build --release --workspace --bins` path=`{}`",
+        "missing; run `cargo build --release --workspace --lib --bins --examples` path=`{}`",
         found.display()
     );
     Ok(found)

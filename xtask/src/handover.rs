@@ -66,8 +66,9 @@ pub(crate) fn run(verb: &Verb, arguments: &[String]) -> Result<ExitCode> {
 /// testbed's binary; cargo puts it beside xtask's.
 const TESTBED: &str = "ducktide-testbed";
 
-/// As a plain `cargo build --release` does, so that nothing is built twice.
-const WITH_WORKERS: &[&str] = &["--workspace", "--bins"];
+/// As a plain `cargo build --release` does, so that nothing is built twice; and what the attacks use
+/// beside the programs.
+const WITH_WORKERS: &[&str] = &["--workspace", "--lib", "--bins", "--examples"];
 
 /// One program, but with the features that all packages together ask of its dependencies.
 const ALONE: &[&str] = &["--workspace", "--bin", TESTBED];

@@ -1,7 +1,8 @@
-//! The commit lock: workers of a lake commit one after the other.
+//! The locks of a lake: *leader* (a compactor's, for life), *maintenance* (one operation of a
+//! compactor, or a replay), *commit*. Always taken in this order.
 //!
-//! It is for fairness and speed. Correctness never depends on it: taking it has a timeout, and a
-//! commit goes on without it afterwards.
+//! They are for fairness and speed. Correctness never depends on them: taking one has a timeout,
+//! and a worker's commit goes on without it afterwards.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -16,49 +17,37 @@ use crate::session::Session;
 
 /// How long a commit waits for its turn: far above a commit's 15-50 ms times the workers of a large
 /// pipeline, far below what a stopped holder may cost everyone else.
-const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+const COMMIT_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a waiter for the lock file sleeps between two attempts.
 const LOCK_FILE_POLL: Duration = Duration::from_millis(2);
 
-/// The lock of one lake, as this process sees it.
-pub(crate) enum CommitLock {
+/// One lock of one lake, as this process sees it.
+enum LakeLock {
     File(LockFile),
     Advisory(Box<LockConnection>),
 }
 
-impl CommitLock {
-    pub(crate) fn new(config: &LakeConfig) -> Self {
+impl LakeLock {
+    fn new(config: &LakeConfig, name: &'static str) -> Self {
         match &config.catalog {
-            CatalogLocation::Sqlite(path) => Self::File(LockFile::beside(path, "commit")),
+            CatalogLocation::Sqlite(path) => Self::File(LockFile::beside(path, name)),
             CatalogLocation::Postgres(url) => {
-                Self::Advisory(Box::new(LockConnection::new(url, &config.metadata_schema)))
+                Self::Advisory(Box::new(LockConnection::new(url, &config.metadata_schema, name)))
             }
         }
     }
 
-    /// Takes the lock, or gives up after a while, and checks that the triggers are there.
-    pub(crate) fn acquire(&mut self, session: &Session) -> Result<CommitGuard<'_>> {
-        let started = Instant::now();
-        let held = match self {
-            Self::Advisory(connection) => connection.lock(LOCK_TIMEOUT)?.held,
-            Self::File(file) => {
-                let held = file.lock(LOCK_TIMEOUT)?;
-                if let Err(error) = sqlite::check_triggers(session) {
-                    file.unlock();
-                    return Err(error);
-                }
-                held
-            }
+    /// The lock, unless somebody else holds it for longer than `timeout`.
+    fn take(&mut self, timeout: Duration) -> Result<Option<Held<'_>>> {
+        let free = match self {
+            Self::Advisory(connection) => connection.lock(timeout)?,
+            Self::File(file) => file.lock(timeout)?,
         };
-        if !held {
-            let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let holder = self.holder();
-            tracing::warn!(elapsed_ms, holder, "commit lock not free in time, going on without it");
-        }
-        Ok(CommitGuard { lock: self, held })
+        Ok(free.then_some(Held(self)))
     }
 
+    /// Who holds the lock, where the lock tells.
     fn holder(&self) -> Option<String> {
         match self {
             Self::File(file) => file.holder(),
@@ -67,22 +56,79 @@ impl CommitLock {
     }
 }
 
-/// The lock, held until dropped.
-pub(crate) struct CommitGuard<'a> {
-    lock: &'a mut CommitLock,
-    held: bool,
-}
+/// A lock, held until dropped.
+struct Held<'a>(&'a mut LakeLock);
 
-impl Drop for CommitGuard<'_> {
+impl Drop for Held<'_> {
     fn drop(&mut self) {
-        if !self.held {
-            return;
-        }
-        match self.lock {
-            CommitLock::Advisory(connection) => connection.unlock(),
-            CommitLock::File(file) => file.unlock(),
+        match self.0 {
+            LakeLock::Advisory(connection) => connection.unlock(),
+            LakeLock::File(file) => file.unlock(),
         }
     }
+}
+
+/// The commit lock: workers of a lake commit one after the other.
+pub(crate) struct CommitLock(LakeLock);
+
+impl CommitLock {
+    pub(crate) fn new(config: &LakeConfig) -> Self {
+        Self(LakeLock::new(config, "commit"))
+    }
+
+    /// Takes the lock, or gives up after a while, and checks that the triggers are there.
+    pub(crate) fn acquire(&mut self, session: &Session) -> Result<CommitGuard<'_>> {
+        let started = Instant::now();
+        let holder = self.0.holder();
+        let mut guard = CommitGuard { held: None, intents_announced: false };
+        let lock = &mut self.0;
+        if let LakeLock::Advisory(connection) = lock {
+            let free = connection.lock(COMMIT_LOCK_TIMEOUT)?;
+            match connection.check_triggers() {
+                Ok(announced) => guard.intents_announced = announced,
+                Err(error) => {
+                    connection.unlock();
+                    return Err(error);
+                }
+            }
+            guard.held = free.then_some(Held(lock));
+        } else {
+            guard.held = lock.take(COMMIT_LOCK_TIMEOUT)?;
+            guard.intents_announced = sqlite::check_triggers(session)?;
+        }
+        // Who waits for a replay is told so elsewhere.
+        if guard.held.is_none() && !guard.intents_announced {
+            let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(elapsed_ms, holder, "commit lock not free in time, going on without it");
+        }
+        Ok(guard)
+    }
+}
+
+/// The commit lock, held until dropped, and what the query that took it found.
+pub(crate) struct CommitGuard<'a> {
+    held: Option<Held<'a>>,
+    /// Whether any intent is announced, live or not.
+    pub(crate) intents_announced: bool,
+}
+
+/// The maintenance lock: one operation of a compactor, or one replay, at a time.
+pub(crate) struct MaintenanceLock(LakeLock);
+
+impl MaintenanceLock {
+    pub(crate) fn new(config: &LakeConfig) -> Self {
+        Self(LakeLock::new(config, "maintenance"))
+    }
+
+    /// The lock, unless somebody else holds it for longer than `timeout`.
+    pub(crate) fn take(&mut self, timeout: Duration) -> Result<Option<MaintenanceGuard<'_>>> {
+        Ok(self.0.take(timeout)?.map(|held| MaintenanceGuard { _held: held }))
+    }
+}
+
+/// The maintenance lock, held until dropped.
+pub(crate) struct MaintenanceGuard<'a> {
+    _held: Held<'a>,
 }
 
 /// A lock file beside a SQLite catalog. The operating system frees it when its holder dies; the pid

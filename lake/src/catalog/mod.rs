@@ -7,6 +7,8 @@
 //! | `ducktide_progress` | source × partition | triggers only |
 //! | `ducktide_ledger` | committed range | triggers only |
 //! | `ducktide_commit` | nothing stays in it | workers: progress without rows |
+//! | `ducktide_intent` | announced replay | replays |
+//! | `ducktide_pin` | snapshot to keep | operators |
 //!
 //! Names and columns must stay stable; `layout_version` says which layout a lake has.
 
@@ -15,6 +17,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub(crate) mod intent;
 pub(crate) mod lock;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;

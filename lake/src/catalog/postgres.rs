@@ -66,67 +66,59 @@ fn lock_key(name: &str, schema: &str) -> String {
     format!("hashtextextended('ducktide {name} ' || current_database() || '.{schema}', 0)")
 }
 
-/// The connection that holds the commit lock.
+/// The connection that holds an advisory lock.
 pub(crate) struct LockConnection {
     url: String,
     schema: String,
+    name: &'static str,
     client: Option<Client>,
 }
 
-/// What the query that takes the lock found.
-pub(crate) struct Locked {
-    /// Whether the lock is held; a commit without it is right, only slower.
-    pub(crate) held: bool,
-}
-
 impl LockConnection {
-    pub(crate) fn new(url: &str, schema: &str) -> Self {
-        Self { url: url.to_owned(), schema: schema.to_owned(), client: None }
+    pub(crate) fn new(url: &str, schema: &str, name: &'static str) -> Self {
+        Self { url: url.to_owned(), schema: schema.to_owned(), name, client: None }
     }
 
-    /// Takes the commit lock, waiting at most `timeout`, and checks the triggers.
-    pub(crate) fn lock(&mut self, timeout: Duration) -> Result<Locked> {
+    /// Whether the lock was free within `timeout`.
+    pub(crate) fn lock(&mut self, timeout: Duration) -> Result<bool> {
         let take = format!(
             "SET lock_timeout = {}; SELECT pg_advisory_lock({})",
-            timeout.as_millis(),
-            lock_key("commit", &self.schema)
+            timeout.as_millis().max(1),
+            lock_key(self.name, &self.schema)
         );
-        let held = match self.query(&take) {
-            Ok(_) => true,
+        match self.query(&take) {
+            Ok(_) => Ok(true),
             // 55P03: lock_not_available, that is, the lock's timeout.
-            Err(error) if error.code().is_some_and(|code| code.code() == "55P03") => false,
-            Err(error) => return Err(failed("take the commit lock", error)),
-        };
-        let checked = self.check_triggers();
-        if checked.is_err() {
-            self.unlock();
+            Err(error) if error.code().is_some_and(|code| code.code() == "55P03") => Ok(false),
+            Err(error) => Err(failed(&format!("take the {} lock", self.name), error)),
         }
-        checked.map(|()| Locked { held })
     }
 
     /// Gives the lock back. A connection that fails here is closed, and the lock goes with it.
     pub(crate) fn unlock(&mut self) {
-        let sql = format!("SELECT pg_advisory_unlock({})", lock_key("commit", &self.schema));
+        let sql = format!("SELECT pg_advisory_unlock({})", lock_key(self.name, &self.schema));
         if self.query(&sql).is_err() {
             self.client = None;
         }
     }
 
-    /// Checks presence and version of the triggers.
-    fn check_triggers(&mut self) -> Result<()> {
+    /// Checks presence and version of the triggers; says whether an intent is announced.
+    pub(crate) fn check_triggers(&mut self) -> Result<bool> {
         let names = TRIGGERS.map(|name| format!("'{name}'")).join(", ");
         let schema = &self.schema;
         let sql = format!(
             "SELECT (SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
                JOIN pg_namespace n ON n.oid = c.relnamespace \
               WHERE n.nspname = '{schema}' AND t.tgname IN ({names}) AND t.tgenabled IN ('A', 'O')), \
-             (SELECT value FROM {schema}.ducktide_meta WHERE key = 'oldest_compatible_triggers')"
+             (SELECT value FROM {schema}.ducktide_meta WHERE key = 'oldest_compatible_triggers'), \
+             (SELECT count(*) FROM {schema}.ducktide_intent)"
         );
         let row = self.query(&sql).map_err(|error| failed("check the triggers", error))?;
         let mut row = row.into_iter();
         let found: usize = parse(row.next().flatten())?;
         let version: u32 = parse(row.next().flatten())?;
-        super::require_triggers(found, version, TRIGGER_VERSION)
+        let intents: u32 = parse(row.next().flatten())?;
+        super::require_triggers(found, version, TRIGGER_VERSION).map(|()| intents > 0)
     }
 
     /// Runs statements; the values of the last row come back as text.

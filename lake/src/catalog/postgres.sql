@@ -22,6 +22,9 @@ CREATE TABLE @S@.ducktide_ledger(
     WHEN 'discard' THEN to_offset = from_offset AND given_up = 1 AND dead = -1 END, false)));
 CREATE INDEX ducktide_ledger_position ON @S@.ducktide_ledger(source_id, partition, from_offset);
 CREATE TABLE @S@.ducktide_commit(snapshot_id bigint, changes_made text, message text NOT NULL);
+-- What an operator's program is about to do, for workers and compactor to wait for; a program that dies leaves its intent until it expires.
+CREATE TABLE @S@.ducktide_intent(source_id int PRIMARY KEY, table_name text NOT NULL, kind text NOT NULL, holder text NOT NULL, expires_at timestamptz NOT NULL, keep_snapshots_from bigint NOT NULL);
+CREATE TABLE @S@.ducktide_pin(name text PRIMARY KEY, snapshot_id bigint NOT NULL, created_at timestamptz NOT NULL DEFAULT now());
 CREATE INDEX ducktide_data_file_path ON @S@.ducklake_data_file(path);
 CREATE INDEX ducktide_scheduled_name ON @S@.ducklake_files_scheduled_for_deletion(right(path, 53));
 

@@ -36,6 +36,9 @@ CREATE TABLE ducktide_ledger(
     WHEN 'discard' THEN to_offset = from_offset AND given_up = 1 AND dead = -1 END, 0)));
 CREATE INDEX ducktide_ledger_position ON ducktide_ledger(source_id, partition, from_offset);
 CREATE TABLE ducktide_commit(snapshot_id BIGINT, changes_made TEXT, message TEXT NOT NULL);   -- a mailbox: nothing stays in it
+-- What an operator's program is about to do, for workers and compactor to wait for; a program that dies leaves its intent until it expires.
+CREATE TABLE ducktide_intent(source_id INTEGER PRIMARY KEY, table_name TEXT NOT NULL, kind TEXT NOT NULL, holder TEXT NOT NULL, expires_at TEXT NOT NULL, keep_snapshots_from BIGINT NOT NULL);
+CREATE TABLE ducktide_pin(name TEXT PRIMARY KEY, snapshot_id BIGINT NOT NULL, created_at TEXT NOT NULL);
 CREATE INDEX ducktide_data_file_path ON ducklake_data_file(path);
 CREATE INDEX ducktide_scheduled_name ON ducklake_files_scheduled_for_deletion(substr(path, -53));  -- 'ducktide-<uuid>.parquet'
 

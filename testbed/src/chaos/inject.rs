@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{
     schedule::Fault,
     slot::{self, Slot, lost_its_name, was_killed},
-    stage::{Stage, lock},
+    stage::{self, Stage, lock},
 };
 use crate::{
     catalog::Catalog,
@@ -22,7 +22,7 @@ use crate::{
     kafka_admin::add_partitions,
     raw_records::publish_and_abort,
     services::Service,
-    wait,
+    wait, workspace,
 };
 
 /// How long a fault that waits for its moment waits.
@@ -100,9 +100,9 @@ fn carry_out(stage: &Stage, fault: Fault) -> Result<Done> {
         Fault::FilesNotKept { consumer } => restart(stage, consumer, "file_synced=fail@2"),
         Fault::PartitionAdded => Ok(add_partition(stage)),
         Fault::TransactionAborted { partition, records } => Ok(abort(stage, partition, records)),
-        Fault::WrongClock { .. } | Fault::Replayed { .. } | Fault::MaintenanceKilled => {
-            Ok(Done::LeftOut)
-        }
+        Fault::WrongClock { consumer, hours } => wrong_clock(stage, consumer, hours),
+        Fault::MaintenanceKilled => kill_maintenance(stage),
+        Fault::Replayed { .. } => Ok(Done::LeftOut),
     }?;
     if matches!(done, Done::Injected) {
         // Whoever sleeps or dies is waited for from the first moment, an outage from its end on.
@@ -368,8 +368,33 @@ fn abort(stage: &Stage, partition: i32, records: usize) -> Done {
     }
 }
 
-/// Starts whoever is missing. Says how a consumer ended that nobody ended.
+/// The next to fill a consumer's place lives in another time.
+fn wrong_clock(stage: &Stage, consumer: usize, hours: i32) -> Result<Done> {
+    let library = workspace::program("libducktide_wrong_clock.so")?;
+    let seconds = (hours * 3600).to_string();
+    let library = library.display().to_string();
+    let variables = [("LD_PRELOAD", &*library), ("DUCKTIDE_WRONG_CLOCK_SECONDS", &*seconds)];
+    of_consumer(stage, consumer, |slot| {
+        slot.stop()?;
+        slot.start_with(&stage.pipeline, &variables).map(|()| true)
+    })
+}
+
+fn kill_maintenance(stage: &Stage) -> Result<Done> {
+    match lock(&stage.maintenance).take() {
+        Some(mut maintenance) => maintenance.kill().map(|_| Done::Injected),
+        None => Ok(Done::LeftOut),
+    }
+}
+
+/// Starts whoever is missing. Says how a program ended that nobody ended.
 pub(super) fn look_after(stage: &Stage) -> Result<()> {
+    start_consumers(stage)?;
+    look_after_maintenance(stage)
+}
+
+/// The consumers only: they make the lake.
+pub(super) fn start_consumers(stage: &Stage) -> Result<()> {
     for slot in &stage.slots {
         let Some(mut slot) = free(slot) else { continue };
         match slot.ended()? {
@@ -390,5 +415,18 @@ pub(super) fn look_after(stage: &Stage) -> Result<()> {
             slot.start(&stage.pipeline, "")?;
         }
     }
+    Ok(())
+}
+
+fn look_after_maintenance(stage: &Stage) -> Result<()> {
+    let mut maintenance = lock(&stage.maintenance);
+    if let Some(running) = maintenance.as_mut() {
+        if running.is_running()? {
+            return Ok(());
+        }
+        let status = running.wait(Duration::ZERO)?.status;
+        stage.violated(format!("the maintenance program ended by itself: {status}"));
+    }
+    *maintenance = Some(stage::start_maintenance(&stage.pipeline)?);
     Ok(())
 }

@@ -21,7 +21,8 @@ use super::{
 use crate::{
     catalog::{Catalog, CatalogKind},
     faults::{CommitProxy, Fault as CommitFault, SickHttp, SmallDisk},
-    pipeline::{Pipeline, Protocol},
+    pipeline::{Pipeline, Protocol, TABLE},
+    program::{Program, Running},
     services::{Kafka, Postgres, Registry, log_folder},
 };
 
@@ -40,6 +41,8 @@ pub(super) struct Stage {
     /// None where this process may not mount one.
     pub(super) disk: Option<Mutex<SmallDisk>>,
     pub(super) slots: Vec<Mutex<Slot>>,
+    /// Merges, expires and cleans up all the while.
+    pub(super) maintenance: Mutex<Option<Running>>,
     pub(super) partitions: Mutex<usize>,
     pub(super) recoveries: Mutex<Recoveries>,
     pub(super) books: Mutex<Books>,
@@ -109,6 +112,7 @@ impl Stage {
             sick_registry,
             proxies,
             disk: disk.ok().map(Mutex::new),
+            maintenance: Mutex::new(None),
             partitions: Mutex::new(usize::try_from(PARTITIONS)?),
             recoveries: Mutex::new(Recoveries::default()),
             books: Mutex::new(Books::default()),
@@ -151,6 +155,14 @@ pub(super) fn positions(catalog: &mut Catalog) -> Result<Positions> {
         _ => anyhow::bail!("expected three numbers"),
     };
     rows.into_iter().map(row).collect::<Result<_>>().context("read progress")
+}
+
+/// Starts the program that merges, expires and cleans up.
+pub(super) fn start_maintenance(pipeline: &Pipeline) -> Result<Running> {
+    Program::named("examples/maintain")?
+        .args(["--catalog", &pipeline.catalog, "--table", TABLE])
+        .env("DUCKTIDE_LOG_FORMAT", "json")
+        .start(pipeline.logs(), "maintenance")
 }
 
 /// A lock whose holder panicked is as good as any: a run reports what happened all the same.

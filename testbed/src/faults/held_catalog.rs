@@ -39,6 +39,8 @@ impl HeldCatalog {
             .args(["-no-init", "-bail", "-noheader", "-list"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // A catalog that somebody else writes to refuses; the caller is told.
+            .stderr(Stdio::null())
             .spawn()
             .context("start the DuckDB command line")?;
         let mut input = process.stdin.take().context("standard input is piped")?;

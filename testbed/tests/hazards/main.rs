@@ -8,6 +8,7 @@
 mod case;
 mod catalogs;
 mod commits;
+mod maintenance;
 mod messages;
 mod postgres;
 mod records;

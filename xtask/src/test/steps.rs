@@ -113,7 +113,8 @@ fn docs() -> Result<Outcome> {
 }
 
 fn end_to_end() -> Result<Outcome> {
-    succeed(&mut cargo::command(["build", "--release", "--locked", "--workspace", "--bins"]))?;
+    let build = ["build", "--release", "--locked", "--workspace", "--lib", "--bins", "--examples"];
+    succeed(&mut cargo::command(build))?;
     let tests = ["test", "--release", "--locked", "--workspace", "--tests", "--no-fail-fast"];
     let (succeeded, counts) = cargo_test::run(cargo::command(tests).args(["--", "--ignored"]))?;
     if in_ci() && (counts.ignored > 0 || counts.passed == 0) {
