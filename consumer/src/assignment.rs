@@ -52,6 +52,8 @@ struct Reading {
     next: i64,
     /// The offset further on that was seen instead of `next`, and not believed.
     jump: Option<i64>,
+    /// Whether it is to be fetched again: what was polled before that says nothing any more.
+    stale: bool,
     /// Whether Kafka refused `next` as out of range, and nothing has come since.
     refused: bool,
     gaps: Gaps,
@@ -114,8 +116,14 @@ impl Assignment {
         next: i64,
     ) -> bool {
         let Some(state @ State::Held) = self.partitions.get_mut(partition) else { return false };
-        let gaps = Gaps::default();
-        *state = State::Reading(Reading { generation, next, jump: None, refused: false, gaps });
+        *state = State::Reading(Reading {
+            generation,
+            next,
+            jump: None,
+            stale: false,
+            refused: false,
+            gaps: Gaps::default(),
+        });
         true
     }
 
@@ -134,14 +142,20 @@ impl Assignment {
     /// | reading, next is n | ≤ n | pass; the reader skips what is below n |
     /// | reading, next is n | f > n, seen last time too, or usual | pass: a gap in the log |
     /// | reading, next is n | f > n | fetch again from n |
+    /// | reading, to be fetched again | any | drop |
     pub(crate) fn judge(&mut self, partition: &TopicPartition, first: i64, end: i64) -> Verdict {
         let Some(State::Reading(reading)) = self.partitions.get_mut(partition) else {
             return Verdict::Drop;
         };
+        if reading.stale {
+            // A partition's end that was polled together with the jump, for example: taken for
+            // another jump, the two would be seen in turn for ever.
+            return Verdict::Drop;
+        }
         let gap = first - reading.next;
         if gap > 0 && !reading.gaps.is_usual(gap) {
             if reading.jump != Some(first) {
-                reading.jump = Some(first);
+                (reading.jump, reading.stale) = (Some(first), true);
                 return Verdict::FetchAgain(reading.next);
             }
             reading.gaps.confirm(gap);
@@ -150,6 +164,13 @@ impl Assignment {
         let follows = reading.next;
         reading.next = end.max(follows);
         Verdict::Pass { generation: reading.generation, follows }
+    }
+
+    /// What is polled from now on was fetched again.
+    pub(crate) fn fetched_again(&mut self, partition: &TopicPartition) {
+        if let Some(State::Reading(reading)) = self.partitions.get_mut(partition) {
+            reading.stale = false;
+        }
     }
 
     /// Judges Kafka's answer that a partition cannot be read where it is.
@@ -241,7 +262,22 @@ mod tests {
         let (mut assignment, partition) = started(100);
 
         assert_eq!(assignment.judge(&partition, 250, 260), Verdict::FetchAgain(100));
+        assignment.fetched_again(&partition);
         assert_eq!(assignment.judge(&partition, 250, 260), pass(100));
+    }
+
+    #[test]
+    fn an_end_that_was_polled_together_with_a_jump_is_no_other_jump() {
+        let (mut assignment, partition) = started(100);
+        for _ in 0..2 {
+            match assignment.judge(&partition, 151, 160) {
+                Verdict::FetchAgain(from) => assert_eq!(from, 100),
+                believed => return assert_eq!(believed, pass(100)),
+            }
+            assert_eq!(assignment.judge(&partition, 160, 160), Verdict::Drop);
+            assignment.fetched_again(&partition);
+        }
+        panic!("the same jump is believed when it is seen again");
     }
 
     #[test]
@@ -250,6 +286,7 @@ mod tests {
         assert_eq!(assignment.judge(&partition, 100, 150), pass(100));
 
         assert_eq!(assignment.judge(&partition, 250, 260), Verdict::FetchAgain(150));
+        assignment.fetched_again(&partition);
         assert_eq!(assignment.judge(&partition, 150, 260), pass(150));
     }
 
@@ -258,6 +295,7 @@ mod tests {
         let (mut assignment, partition) = started(100);
 
         assert_eq!(assignment.judge(&partition, 9000, 9000), Verdict::FetchAgain(100));
+        assignment.fetched_again(&partition);
         assert_eq!(assignment.judge(&partition, 100, 200), pass(100));
     }
 
@@ -270,6 +308,7 @@ mod tests {
             let first = next + 3;
             while let Verdict::FetchAgain(from) = assignment.judge(&partition, first, first + 1) {
                 assert_eq!(from, next);
+                assignment.fetched_again(&partition);
                 fetched_again += 1;
             }
             next = first + 1;

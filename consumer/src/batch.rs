@@ -35,6 +35,8 @@ pub(crate) struct Track {
     next: i64,
     /// Everything before this offset was delivered by the poll thread.
     delivered: i64,
+    /// Everything before this offset was delivered, and every record of it decoded.
+    decoded: i64,
     counts: Counts,
 }
 
@@ -42,7 +44,8 @@ impl Track {
     pub(crate) fn new(stream: Arc<Stream>, generation: Generation, position: Position) -> Self {
         let start = position.next_offset.0;
         let counts = Counts::default();
-        Self { stream, generation, position, next: start, delivered: start, counts }
+        let (delivered, decoded) = (start, start);
+        Self { stream, generation, position, next: start, delivered, decoded, counts }
     }
 
     /// Takes note of a delivery up to before `next`.
@@ -56,6 +59,13 @@ impl Track {
             "deliveries follow each other: partition={partition} got={delivered} follows={follows}"
         );
         self.delivered = next.max(delivered);
+    }
+
+    /// Takes note that every record of the deliveries up to before `next` was decoded. Only then are
+    /// offsets after the last record a gap: a record that waits for its schema, or that was given up
+    /// undecoded, is not.
+    pub(crate) fn decoded(&mut self, next: i64) {
+        self.decoded = next.max(self.decoded);
     }
 
     /// Accounts for the gap before a record; false if the record was accounted for already.
@@ -90,24 +100,12 @@ impl Track {
 
     /// Offsets at the partition's end that hold no record, and are not accounted for yet.
     pub(crate) fn idle_tail(&self) -> i64 {
-        self.delivered - self.next
+        self.decoded - self.next
     }
 
-    /// Takes back what was delivered but not accounted for: nobody will decode it.
-    pub(crate) fn forget_undecoded(&mut self) {
-        self.delivered = self.next;
-    }
-
-    /// The step since the last cut, if there is one; the next begins where it ends. With `to_end`
-    /// all deliveries were decoded, and offsets after the last record hold none.
-    pub(crate) fn cut(
-        &mut self,
-        partition: &TopicPartition,
-        to_end: bool,
-    ) -> Option<ProgressDelta> {
-        if to_end {
-            self.advance_to(self.delivered);
-        }
+    /// The step since the last cut, if there is one; the next begins where it ends.
+    pub(crate) fn cut(&mut self, partition: &TopicPartition) -> Option<ProgressDelta> {
+        self.advance_to(self.decoded);
         if !self.has_progress() {
             return None;
         }
@@ -189,6 +187,7 @@ mod tests {
     fn a_cut_accounts_for_every_offset() {
         let (mut track, partition) = track(100);
         track.delivered(&partition, 100, 107);
+        track.decoded(107);
         assert!(track.advance_to(100));
         track.count_row();
         assert!(track.advance_to(103));
@@ -197,14 +196,14 @@ mod tests {
         assert!(track.advance_to(106));
         track.count_row();
 
-        let delta = track.cut(&partition, true).unwrap();
+        let delta = track.cut(&partition).unwrap();
 
         assert_eq!((delta.range.from, delta.range.to), (Offset(100), Offset(107)));
         assert_eq!(delta.epoch, Epoch(3));
         assert_eq!(delta.partition, Partition(4));
         let counts = Counts { rows: 2, dead: 1, tombstones: 1, gaps: 3, ..Counts::default() };
         assert_eq!(delta.counts, counts);
-        assert_eq!(track.cut(&partition, true), None);
+        assert_eq!(track.cut(&partition), None);
     }
 
     #[test]
@@ -220,9 +219,10 @@ mod tests {
     fn an_end_beyond_the_last_record_is_progress() {
         let (mut track, partition) = track(100);
         track.delivered(&partition, 100, 130);
+        track.decoded(130);
         assert_eq!(track.idle_tail(), 30);
 
-        let delta = track.cut(&partition, true).unwrap();
+        let delta = track.cut(&partition).unwrap();
 
         assert_eq!(delta.counts, Counts { gaps: 30, ..Counts::default() });
     }
@@ -242,10 +242,8 @@ mod tests {
         assert!(track.advance_to(100));
         track.count_row();
 
-        assert_eq!(track.cut(&partition, false).unwrap().range.to, Offset(101));
-
-        track.forget_undecoded();
-        assert_eq!(track.cut(&partition, true), None);
+        assert_eq!(track.cut(&partition).unwrap().range.to, Offset(101));
+        assert_eq!((track.cut(&partition), track.idle_tail() > 0), (None, false));
     }
 
     #[test]

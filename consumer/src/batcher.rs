@@ -265,8 +265,7 @@ impl Running {
     fn take(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Records(run) => {
-                let next = run.records.last().map_or(run.follows, |last| last.offset() + 1);
-                if self.accept(&run.partition, run.generation, run.follows, next) {
+                if self.accept(&run.partition, run.generation, run.follows, run.next()) {
                     self.shared.metrics.consumed(&run.partition, run.records.len());
                     self.ratio.saw(run.records.len());
                     self.process(run, 0);
@@ -275,10 +274,19 @@ impl Running {
                 }
             }
             Delivery::EndOfPartition { partition, generation, follows, offset } => {
-                if self.accept(&partition, generation, follows, offset) && self.shared.eager_ends {
-                    self.advance_idle();
+                if self.accept(&partition, generation, follows, offset) {
+                    self.ended(&partition, offset);
                 }
             }
+        }
+    }
+
+    /// A partition was read to its end. It is delivered only after everything before it was decoded.
+    fn ended(&mut self, partition: &TopicPartition, offset: i64) {
+        let track = self.tracks.get_mut(partition).expect("accepted only with a track");
+        track.decoded(offset);
+        if self.shared.eager_ends {
+            self.advance_idle();
         }
     }
 
@@ -328,9 +336,6 @@ impl Running {
     /// Ends the reading of everything: what was accounted for so far is all that can be committed.
     fn stop_with(&mut self, event: BatcherEvent) {
         self.stopped = true;
-        for track in self.tracks.values_mut() {
-            track.forget_undecoded();
-        }
         self.tell(event);
     }
 
@@ -386,6 +391,7 @@ impl Running {
                 return Err((index, Interruption::Exhausted));
             }
         }
+        track.decoded(run.next());
         Ok(())
     }
 
@@ -418,9 +424,7 @@ impl Running {
         }
         failpoint::reached(Failpoint::FileWritten);
         for (partition, track) in &mut self.tracks {
-            // What a blocked run delivered is not accounted for yet: it is no idle tail.
-            let blocked = self.blocked.as_ref().is_some_and(|(run, _)| run.partition == *partition);
-            part.progress.extend(track.cut(partition, !blocked));
+            part.progress.extend(track.cut(partition));
         }
         self.opened = false;
         self.full = false;

@@ -69,6 +69,33 @@ fn a_registry_that_is_down_is_waited_for() {
     assert_eq!(pipeline.lake().unwrap().scalar(&rows).unwrap(), "2000 2000");
 }
 
+/// Records that wait for their schema are not in the lake, and do not count as anything else either.
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_worker_stopped_while_the_registry_is_down_gives_nothing_up() {
+    let mut registry = Registry::start(&logs("registry")).unwrap();
+    let kafka = shared_kafka();
+    let (name, servers) = (unique("stopped"), kafka.bootstrap_servers());
+    let pipeline = Pipeline::new(&name, &servers, &registry.url(), None).unwrap();
+    kafka.create_topic(&name, PARTITIONS, &[]).unwrap();
+    let first = register(&registry.url(), &name, "first").unwrap();
+    let second = register(&registry.url(), &name, "second").unwrap();
+    publish(&servers, &name, 0, readings(0..1_000, first)).unwrap();
+    let mut worker = pipeline.start_consumer("worker", FAST).unwrap();
+    pipeline.await_committed(1_000).unwrap();
+
+    registry.kill().unwrap();
+    publish(&servers, &name, 0, readings(1_000..2_000, second)).unwrap();
+    worker.await_logged("waiting for the schema registry").unwrap();
+    worker.stop().unwrap();
+    assert_eq!(pipeline.catalog().unwrap().committed_offsets().unwrap(), 1_000);
+
+    registry.start_again().unwrap();
+    pipeline.drain(&[]).unwrap();
+    let rows = format!("SELECT count(*) || ' ' || count(DISTINCT number) FROM {TABLE}");
+    assert_eq!(pipeline.lake().unwrap().scalar(&rows).unwrap(), "2000 2000");
+}
+
 fn readings(numbers: Range<i64>, schema_id: u32) -> impl Iterator<Item = Vec<u8>> {
     numbers.map(move |number| Reading { number, at_micros: number }.encode(schema_id))
 }

@@ -97,6 +97,13 @@ pub(crate) struct RecordRun {
     client: KeepAlive,
 }
 
+impl RecordRun {
+    /// The offset after its last record.
+    pub(crate) fn next(&self) -> i64 {
+        self.records.last().map_or(self.follows, |last| last.offset() + 1)
+    }
+}
+
 /// What the worker tells the poll thread.
 pub(crate) enum Command {
     /// Read from here on, as this generation.
@@ -298,40 +305,46 @@ impl Poller {
     fn fetch_again(&self, partition: TopicPartition, from: i64) {
         tracing::debug!(%partition, from, "fetching again to be sure");
         self.consumer.stop_fetching(std::slice::from_ref(&partition));
+        lock(&self.assignment).fetched_again(&partition);
         self.fetch(&[(partition, from)]);
     }
 
     /// Splits what was polled into runs of one partition without a gap, and queues those that count.
     fn sort(&mut self, polled: Vec<Polled>) {
         let mut run: Vec<Record> = Vec::new();
+        let again = &mut Vec::new();
         for item in polled {
             match item {
                 Polled::Record(record) => {
                     if run.last().is_some_and(|last| !record.follows(last)) {
-                        self.queue_run(std::mem::take(&mut run));
+                        self.queue_run(std::mem::take(&mut run), again);
                     }
                     run.push(record);
                 }
                 Polled::EndOfPartition(partition, offset) => {
-                    self.queue_run(std::mem::take(&mut run));
-                    self.queue_end(partition, offset);
+                    self.queue_run(std::mem::take(&mut run), again);
+                    self.queue_end(partition, offset, again);
                 }
                 Polled::NameTaken => self.events.send(Event::Source(SourceEvent::NameTaken)),
                 Polled::Fatal(text) => self.events.send(Event::Source(SourceEvent::Fatal(text))),
                 Polled::Error(partition, code, text) => self.note_error(partition, code, text),
             }
         }
-        self.queue_run(run);
+        self.queue_run(run, again);
+        // Only now: what came in the same poll is of the fetch before.
+        for (partition, from) in again.drain(..) {
+            self.fetch_again(partition, from);
+        }
     }
 
-    fn queue_run(&mut self, records: Vec<Record>) {
+    fn queue_run(&mut self, records: Vec<Record>, again: &mut Vec<(TopicPartition, i64)>) {
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return };
         let partition = first.topic_partition();
         let next = last.offset() + 1;
         let verdict = lock(&self.assignment).judge(&partition, first.offset(), next);
         match verdict {
             Verdict::Drop => {}
-            Verdict::FetchAgain(from) => self.fetch_again(partition, from),
+            Verdict::FetchAgain(from) => again.push((partition, from)),
             Verdict::Pass { generation, follows } => {
                 let bytes = records.iter().map(Record::bytes).sum::<usize>();
                 // An eighth of the newest run's average: follows a change within a few polls.
@@ -350,11 +363,16 @@ impl Poller {
         }
     }
 
-    fn queue_end(&mut self, partition: TopicPartition, offset: i64) {
+    fn queue_end(
+        &mut self,
+        partition: TopicPartition,
+        offset: i64,
+        again: &mut Vec<(TopicPartition, i64)>,
+    ) {
         let verdict = lock(&self.assignment).judge(&partition, offset, offset);
         match verdict {
             Verdict::Drop => {}
-            Verdict::FetchAgain(from) => self.fetch_again(partition, from),
+            Verdict::FetchAgain(from) => again.push((partition, from)),
             Verdict::Pass { generation, follows } => {
                 let end = Delivery::EndOfPartition { partition, generation, follows, offset };
                 self.backlog.push_back(end);

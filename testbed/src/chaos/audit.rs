@@ -12,35 +12,39 @@ use crate::{catalog::CatalogKind, duckdb_cli::quoted_path, pipeline::TABLE};
 struct Look {
     rows: u64,
     doubled: u64,
-    /// Acknowledged records below the progress of their partition that are not in the table.
+    /// Acknowledged records below where their partition stood before, that are not in the table.
     missing: u64,
-    /// Rows at or beyond the progress of their partition.
+    /// Rows at or beyond where their partition stood afterwards.
     ahead: u64,
 }
 
 /// Looks once. An error means that the lake could not be read, in an outage say.
 ///
 /// The ledger may lag, so only what it already says is asked for; rows that it does not know yet are
-/// judged at the end.
+/// judged at the end. Progress is read before and after the rows, since two reads are two moments; a
+/// partition that was replayed in between is left out.
 pub(super) fn look(stage: &Stage, catalog: CatalogKind) -> Result<Option<String>> {
     let schema = if catalog == CatalogKind::Postgres { "public." } else { "" };
+    let progress = format!(
+        "SELECT \"partition\"::INTEGER AS p, epoch::INTEGER AS e, next_offset::BIGINT AS n
+             FROM __ducklake_metadata_lake.{schema}ducktide_progress"
+    );
     let sql = format!(
-        "BEGIN;
-         CREATE TEMP TABLE progress AS SELECT \"partition\"::INTEGER AS p, next_offset::BIGINT AS n
-             FROM __ducklake_metadata_lake.{schema}ducktide_progress;
+        "CREATE TEMP TABLE before AS {progress};
          CREATE TEMP TABLE stored AS SELECT _kafka_partition AS p, _kafka_offset AS o
              FROM lake.{TABLE};
-         COMMIT;
+         CREATE TEMP TABLE after AS {progress};
+         CREATE TEMP TABLE judged AS SELECT p, before.n AS low, after.n AS high
+             FROM before JOIN after USING (p, e);
          CREATE TEMP TABLE ledger AS SELECT \"partition\" AS p, \"offset\" AS o
              FROM read_csv({ledger}, header = true, nullstr = '', columns = {{
                  topic: 'VARCHAR', \"partition\": 'INTEGER', \"offset\": 'BIGINT',
                  event_id: 'UUID'}});
          SELECT (SELECT count(*) FROM stored) AS rows,
              (SELECT count(*) FROM (FROM stored GROUP BY ALL HAVING count(*) > 1)) AS doubled,
-             (SELECT count(*) FROM ledger JOIN progress USING (p) ANTI JOIN stored USING (p, o)
-                 WHERE o < n) AS missing,
-             (SELECT count(*) FROM stored LEFT JOIN progress USING (p)
-                 WHERE n IS NULL OR o >= n) AS ahead",
+             (SELECT count(*) FROM ledger JOIN judged USING (p) ANTI JOIN stored USING (p, o)
+                 WHERE o < low) AS missing,
+             (SELECT count(*) FROM stored JOIN judged USING (p) WHERE o >= high) AS ahead",
         ledger = quoted_path(&stage.pipeline.ledger()),
     );
     let rows = stage.pipeline.lake()?.query(&sql).context("look at the lake")?;
