@@ -48,7 +48,8 @@ pub enum ConsumerError {
     Identity(LakeError),
     /// Partitions stand at offsets that Kafka does not have.
     #[error(
-        "partitions were stopped because Kafka does not have the lake's offsets: partitions=`{0}`"
+        "partitions were stopped because Kafka does not have the lake's offsets; give up what is lost \
+         with `ducktide skip`, or read again what is there with `ducktide replay`: partitions=`{0}`"
     )]
     OffsetsGone(String),
     /// The topic's schema cannot be used.

@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
-use crate::{attach, init, sql, status, verify};
+use crate::{attach, init, replay, skip, sql, status, verify};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,6 +13,9 @@ Examples:
 
   # did we lose or double anything?
   ducktide verify
+
+  # read a topic's last hours again, while consumers run
+  ducktide replay --topic events --from-timestamp 2026-11-24T10:00:00Z
 
   # what is in it
   ducktide sql \"SELECT event_type, count(*) FROM events GROUP BY ALL\"
@@ -27,11 +30,11 @@ Exit codes:
   0  done; for status: the lake could be read, however far behind it is
   1  failed: the query is refused, the answer cannot be written, ...
   2  the command line or a setting is wrong
-  3  the lake cannot be reached for the time being; try again
+  3  the lake, or Kafka, cannot be reached for the time being; try again
   4  the lake cannot be used: there is none, or it needs a newer Ducktide, ...
   10 and above: what verify found; its help has the list";
 
-/// Sets up a Ducktide lake, shows how far it is, and queries it.
+/// Sets up a Ducktide lake, shows how far it is, proves, replays and queries it.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ducktide", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Args {
@@ -47,6 +50,8 @@ pub enum Verb {
     Init(init::InitArgs),
     Status(status::StatusArgs),
     Verify(verify::VerifyArgs),
+    Replay(replay::ReplayArgs),
+    Skip(skip::SkipArgs),
     Sql(sql::SqlArgs),
     Attach(attach::AttachArgs),
 }
@@ -57,6 +62,8 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Init(args) => init::run(&args),
         Verb::Status(args) => status::run(&args),
         Verb::Verify(args) => verify::run(args),
+        Verb::Replay(args) => replay::run(&args),
+        Verb::Skip(args) => skip::run(&args),
         Verb::Sql(args) => sql::run(args),
         Verb::Attach(args) => attach::run(&args),
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use ducktide_consumer::KafkaError;
 use ducktide_lake::{ErrorKind, LakeError};
 use thiserror::Error;
 
@@ -17,6 +18,12 @@ pub enum Failure {
     /// The command line can be parsed, but not followed.
     #[error("{0}")]
     Usage(&'static str),
+    /// What was asked for makes no sense, or would lose something; nothing was touched.
+    #[error("{0}")]
+    Refused(String),
+    /// Kafka does not answer.
+    #[error("ask Kafka: {0}")]
+    Kafka(#[from] KafkaError),
     /// The query could not be read.
     #[error("read the query from standard input: {0}")]
     Input(#[source] io::Error),
@@ -37,7 +44,8 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Output(error) if is_closed_pipe(error) => 0,
-            Self::Query(_) | Self::Input(_) | Self::Output(_) => 1,
+            Self::Query(_) | Self::Refused(_) | Self::Input(_) | Self::Output(_) => 1,
+            Self::Kafka(_) => 3,
             Self::Usage(_) => 2,
             Self::Found { exit_status } => *exit_status,
             Self::Lake(error) => match error.kind() {

@@ -137,6 +137,15 @@ impl DuckLake {
         Ok((session, &mut self.maintenance_lock))
     }
 
+    /// Session, commit lock and maintenance lock together.
+    pub(crate) fn session_and_locks(
+        &mut self,
+    ) -> Result<(&Session, &mut CommitLock, &mut MaintenanceLock)> {
+        self.session()?;
+        let session = self.session.as_ref().expect("opened above");
+        Ok((session, &mut self.lock, &mut self.maintenance_lock))
+    }
+
     /// Gives DuckDB up after an error that leaves the instance unusable.
     pub(crate) fn note_error(&mut self, text: &str) {
         if duckdb_error::is_instance_broken(text) {

@@ -34,6 +34,8 @@ pub mod maintenance;
 #[cfg(feature = "duckdb")]
 mod overview;
 #[cfg(feature = "duckdb")]
+pub mod replay;
+#[cfg(feature = "duckdb")]
 mod session;
 #[cfg(feature = "duckdb")]
 mod storage;

@@ -156,6 +156,22 @@ impl Session {
         }
     }
 
+    /// Spells the times since when files wait for their removal as `DuckLake` compares them.
+    ///
+    /// A SQLite catalog holds them as text, `2026-11-24 19:06:41+00`, and `DuckLake` compares that with
+    /// `2026-11-24T…`, as text: files of the same day would be removed however recent they are, under
+    /// the hands of readers (measured on 1.5.5). The value stays the same.
+    pub(crate) fn respell_schedule(&self) -> duckdb::Result<()> {
+        match self.catalog {
+            CatalogLocation::Postgres(_) => Ok(()),
+            CatalogLocation::Sqlite(_) => self.execute(&format!(
+                "UPDATE {} SET schedule_start = replace(schedule_start, ' ', 'T') \
+                 WHERE schedule_start LIKE '% %'",
+                self.catalog_table("ducklake_files_scheduled_for_deletion")
+            )),
+        }
+    }
+
     fn load_extensions(&self, directory: Option<&Path>) -> Result<()> {
         let catalog_extension = match self.catalog {
             CatalogLocation::Sqlite(_) => "sqlite_scanner",

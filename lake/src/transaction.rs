@@ -144,7 +144,7 @@ fn make_durable(files: &[StagedFile]) -> io::Result<()> {
     Ok(())
 }
 
-fn register_files(session: &Session, files: &[StagedFile]) -> duckdb::Result<()> {
+pub(crate) fn register_files(session: &Session, files: &[StagedFile]) -> duckdb::Result<()> {
     let mut by_table: BTreeMap<&TableName, Vec<&StagedFile>> = BTreeMap::new();
     for file in files {
         by_table.entry(&file.table).or_default().push(file);

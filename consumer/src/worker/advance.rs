@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{HEARTBEAT, Worker, names};
+use super::{HEARTBEAT, LOOK_INTERVAL, Worker, names};
 use crate::batcher::{self, Batcher};
 use crate::error::ConsumerError;
 use crate::flush::Action;
@@ -20,7 +20,8 @@ impl Worker {
             self.reload_at = None;
             self.load_all();
         }
-        self.advance_goals(now);
+        self.advance_goals();
+        self.advance_look(now);
         self.advance_revocation(now);
         match self.flush.next(now) {
             Action::Wait(due) => wake = due.map_or(wake, |due| due.min(wake)),
@@ -79,7 +80,7 @@ impl Worker {
     }
 
     /// For `--until-end`: ends when the lake stands at the goals, whoever read the records.
-    fn advance_goals(&mut self, now: Instant) {
+    fn advance_goals(&mut self) {
         let Some(goals) = &self.goals else { return };
         if self.ending.is_some() {
             return;
@@ -92,9 +93,19 @@ impl Worker {
             } else {
                 Err(ConsumerError::OffsetsGone(names(&open)))
             });
-        } else if self.look_at <= now && !self.flush.is_committing() {
-            self.look_at = now + HEARTBEAT;
-            self.load_all_positions();
         }
+    }
+
+    /// Asks where the lake stands, now and then: an operator's replay or skip moves partitions that
+    /// this worker reads or has stopped, and a worker without anything to commit meets no fence.
+    fn advance_look(&mut self, now: Instant) {
+        let busy = self.is_looking || self.flush.is_committing() || self.reload_at.is_some();
+        // Partitions that wait for their positions are asked for already, in their own order.
+        if busy || self.look_at > now || self.ending.is_some() || self.partitions.is_loading() {
+            return;
+        }
+        self.look_at = now + if self.goals.is_some() { HEARTBEAT } else { LOOK_INTERVAL };
+        self.is_looking = true;
+        self.load_all_positions();
     }
 }

@@ -16,7 +16,7 @@ use crate::batcher::{self, BatcherEvent};
 use crate::committer::{CommitterEvent, DropReason, Request};
 use crate::error::ConsumerError;
 use crate::event::Event;
-use crate::source::inspect::Identity;
+use crate::source::inspect::{Identity, Watermarks};
 use crate::source::{Command, SourceEvent, TopicPartition};
 use crate::survey::SurveyEvent;
 
@@ -158,9 +158,11 @@ impl Worker {
             SurveyEvent::Beginnings { topic, starts } => self.load(&topic, starts),
             SurveyEvent::Range { partition, watermarks } => {
                 let offset = self.partitions.next_offset(&partition);
+                let stream = self.streams.get(&partition.topic).cloned();
                 tracing::error!(
                     topic = %partition.topic, partition = partition.partition.0, offset,
                     low_watermark = watermarks.low, high_watermark = watermarks.high,
+                    resolve_with = remedies(stream.as_deref(), &partition, offset, watermarks),
                     "Kafka does not have the lake's offset: this partition is stopped, others go on"
                 );
             }
@@ -258,8 +260,17 @@ impl Worker {
             return;
         };
         let stream = Arc::clone(stream);
+        self.is_looking = false;
         let positions: BTreeMap<Partition, Position> = positions.iter().copied().collect();
+        let moved = self.partitions.moved_by_operator(&stream.topic, &positions);
         self.partitions.known(&stream.topic, &positions);
+        if !moved.is_empty() && self.ending.is_none() {
+            tracing::info!(partitions = names(&moved), "replayed or skipped, reading from there");
+            self.reset();
+            // A commit may be under way: positions that are read behind it are those to start from.
+            self.load_all();
+            return;
+        }
         if self.ending.is_some() || self.reload_at.is_some() {
             return;
         }
@@ -296,6 +307,24 @@ impl Worker {
             position,
             stream: Arc::clone(stream),
         });
+    }
+}
+
+/// The commands that resolve a stopped partition: give up what Kafka lost, or read what it has again.
+fn remedies(
+    stream: Option<&Stream>,
+    partition: &TopicPartition,
+    offset: Option<i64>,
+    watermarks: Watermarks,
+) -> String {
+    let table = stream.map(|s| format!(" --table {}", s.source.spec.table)).unwrap_or_default();
+    let (topic, number) = (&partition.topic, partition.partition);
+    let place = format!("--topic {topic} --partition {number}{table}");
+    let Watermarks { low, high } = watermarks;
+    if offset.is_some_and(|offset| offset < low) {
+        format!("ducktide skip {place} --to-offset {low}")
+    } else {
+        format!("ducktide replay {place} --from-offset {high}")
     }
 }
 

@@ -44,6 +44,10 @@ use partitions::Partitions;
 /// The longest time between two looks at threads and deadlines.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
+/// The longest time after which a worker that commits nothing learns of a replay or skip. A look is
+/// one small query for each topic.
+const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How long a worker waits after its files could not be written: a full disk is an outage, and
 /// writing the same batch again at once would only keep it full.
 const STAGING_PAUSE: Duration = Duration::from_secs(2);
@@ -117,8 +121,11 @@ struct Worker {
     /// Numbers the questions for topics' identities.
     question: u64,
     goals: Option<Goals>,
-    /// When the positions of other members' partitions are read next, for `--until-end`.
+    /// When all positions are read next: of own partitions because an operator may have moved them,
+    /// of other members' partitions for `--until-end`.
     look_at: Instant,
+    /// Whether such a look is not answered yet.
+    is_looking: bool,
 }
 
 /// A batch on its way to the committer. A topic that is deleted and made again under a running
@@ -208,6 +215,7 @@ impl Worker {
             question: 0,
             goals: prepared.goals,
             look_at: Instant::now(),
+            is_looking: false,
             parts,
             streams,
             source,

@@ -52,6 +52,25 @@ impl Partitions {
         }
     }
 
+    /// The partitions of this member that an operator moved by a replay or skip since they were
+    /// loaded: they are in another epoch. One that was stopped gets another chance.
+    pub(crate) fn moved_by_operator(
+        &mut self,
+        topic: &Arc<str>,
+        positions: &BTreeMap<Partition, Position>,
+    ) -> Vec<TopicPartition> {
+        let mut moved = Vec::new();
+        for (partition, state) in self.owned.iter_mut().filter(|(p, _)| p.topic == *topic) {
+            let known = self.positions.get(partition).map(|position| position.epoch);
+            let now = positions.get(&partition.partition).map(|position| position.epoch);
+            if *state != State::Loading && now.is_some() && now != known {
+                *state = State::Loading;
+                moved.push(partition.clone());
+            }
+        }
+        moved
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.owned.len()
     }
@@ -72,6 +91,11 @@ impl Partitions {
     pub(crate) fn topics_loading(&self) -> BTreeSet<Arc<str>> {
         let loading = self.owned.iter().filter(|(_, state)| **state == State::Loading);
         loading.map(|(partition, _)| Arc::clone(&partition.topic)).collect()
+    }
+
+    /// Whether any partition waits for its position.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.owned.values().any(|state| *state == State::Loading)
     }
 
     /// The position that the lake has of a partition, as far as it is known here.
@@ -211,6 +235,25 @@ mod tests {
 
         assert!(partitions.take_loading(&topic, &positions).0.is_empty());
         assert!(partitions.readiness().unwrap_err().contains("events[0]"));
+    }
+
+    #[test]
+    fn a_replay_or_skip_is_known_by_its_epoch_and_restarts_a_stopped_partition() {
+        let mut partitions = assigned(2);
+        let topic: Arc<str> = "events".into();
+        let before = BTreeMap::from([(Partition(0), at(7)), (Partition(1), at(9))]);
+        partitions.known(&topic, &before);
+        partitions.take_loading(&topic, &before);
+        partitions.stop(&TopicPartition::new("events", 1));
+
+        let committed = BTreeMap::from([(Partition(0), at(70)), (Partition(1), at(9))]);
+        assert!(partitions.moved_by_operator(&topic, &committed).is_empty());
+
+        let skipped = Position { epoch: Epoch(1), next_offset: Offset(50) };
+        let after = BTreeMap::from([(Partition(0), at(70)), (Partition(1), skipped)]);
+        let moved = partitions.moved_by_operator(&topic, &after);
+        assert_eq!(moved, [TopicPartition::new("events", 1)]);
+        assert_eq!(partitions.take_loading(&topic, &after).0.len(), 1);
     }
 
     #[test]

@@ -8,16 +8,23 @@
 //! One for each source at most, so the second of two racing replays is refused. A program that dies
 //! leaves its intent behind until it expires.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use super::parse;
 use crate::duck_lake::DuckLake;
+use crate::duckdb_error::is_outage;
 use crate::error::{LakeError, Result};
 use crate::overview::parse_time;
 use crate::position::{SnapshotId, SourceId};
 use crate::session::{Session, quote};
+
+/// Between two looks of a waiting worker, or two tries at a busy catalog.
+const POLL: Duration = Duration::from_millis(100);
+
+/// How long a busy catalog is tried: commits take milliseconds.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is about to happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,17 +137,20 @@ fn announce(session: &Session, intent: &Intent) -> Result<()> {
     if let Some(dead) = found {
         withdraw(session, dead)?;
     }
-    let inserted = session.execute(&format!(
-        "INSERT INTO {}(source_id, table_name, kind, holder, expires_at, keep_snapshots_from) \
+    let inserted = patiently(
+        session,
+        &format!(
+            "INSERT INTO {}(source_id, table_name, kind, holder, expires_at, keep_snapshots_from) \
          VALUES ({}, {}, {}, {}, {}, {})",
-        session.catalog_table("ducktide_intent"),
-        intent.source,
-        quote(&intent.table),
-        quote(intent.kind.as_str()),
-        quote(&intent.holder),
-        quote(&intent.expires_at.to_string()),
-        intent.keep_snapshots_from
-    ));
+            session.catalog_table("ducktide_intent"),
+            intent.source,
+            quote(&intent.table),
+            quote(intent.kind.as_str()),
+            quote(&intent.holder),
+            quote(&intent.expires_at.to_string()),
+            intent.keep_snapshots_from
+        ),
+    );
     inserted.map_err(|error| {
         // The primary key decides between two that announce at the same moment.
         let winner =
@@ -161,35 +171,46 @@ fn under_way(live: &Intent) -> LakeError {
 }
 
 /// Says that the removal begins, or takes longer: kind and expiry change.
-fn renew(session: &Session, intent: &Intent) -> Result<()> {
-    session
-        .execute(&format!(
+pub(crate) fn renew(session: &Session, intent: &Intent) -> Result<()> {
+    patiently(
+        session,
+        &format!(
             "UPDATE {} SET kind = {}, expires_at = {} WHERE {}",
             session.catalog_table("ducktide_intent"),
             quote(intent.kind.as_str()),
             quote(&intent.expires_at.to_string()),
             own(intent)
-        ))
-        .map_err(|error| LakeError::unavailable("renew the replay's intent").because(error))
+        ),
+    )
+    .map_err(|error| LakeError::unavailable("renew the replay's intent").because(error))
 }
 
 /// Takes an intent back.
 fn withdraw(session: &Session, intent: &Intent) -> Result<()> {
-    session
-        .execute(&format!(
-            "DELETE FROM {} WHERE {}",
-            session.catalog_table("ducktide_intent"),
-            own(intent)
-        ))
-        .map_err(|error| LakeError::unavailable("withdraw the replay's intent").because(error))
+    patiently(
+        session,
+        &format!("DELETE FROM {} WHERE {}", session.catalog_table("ducktide_intent"), own(intent)),
+    )
+    .map_err(|error| LakeError::unavailable("withdraw the replay's intent").because(error))
+}
+
+/// Repeats a small statement while the catalog is busy: a SQLite file that somebody else writes to is
+/// "locked" at once, not after a while.
+fn patiently(session: &Session, sql: &str) -> duckdb::Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match session.execute(sql) {
+            Err(error) if is_outage(&error.to_string()) && Instant::now() < deadline => {
+                std::thread::sleep(POLL);
+            }
+            done => return done,
+        }
+    }
 }
 
 fn own(intent: &Intent) -> String {
     format!("source_id = {} AND holder = {}", intent.source, quote(&intent.holder))
 }
-
-/// How often a waiting worker looks again.
-const POLL: Duration = Duration::from_millis(100);
 
 /// Whether a replay that concerns the caller removes rows now.
 pub(crate) fn is_replay_announced(

@@ -18,6 +18,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 pub(crate) mod intent;
+pub(crate) mod ledger;
 pub(crate) mod lock;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;

@@ -2,7 +2,7 @@
 //!
 //! Each operation holds the maintenance lock and honours intents: the files of a table that is being
 //! replayed stay as they are, and snapshots that show what a replay took out stay readable. There is
-//! no `CHECKPOINT`, no `cleanup_all` and no list of versions: those act on more than they name.
+//! no `CHECKPOINT` and no `cleanup_all`: those act on more than they name.
 //!
 //! A snapshot's author and message tell what was done; its `extra_info` stays empty, since only
 //! commits that move progress write there.
@@ -12,6 +12,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::catalog::intent::{self, Intent};
+use crate::catalog::parse;
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error::is_refusal;
 use crate::error::{LakeError, Result};
@@ -78,9 +79,17 @@ impl DuckLake {
     ) -> Result<Maintained> {
         self.maintain("expire snapshots", timeout, |session| {
             let kept = intent::snapshots_to_keep_from(session)?;
-            let kept = kept.map(|from| made_at(session, from)).transpose()?.flatten();
-            let older_than = kept.map_or(older_than, |kept| kept.min(older_than));
-            count(session, "expire_snapshots", older_than)
+            let expired = expired(&snapshots(session)?, older_than, kept);
+            if expired.is_empty() {
+                return Ok(Maintained::Done(0));
+            }
+            let ids: Vec<_> = expired.iter().map(SnapshotId::to_string).collect();
+            let sql = format!(
+                "CALL ducklake_expire_snapshots('{LAKE}', versions => [{}])",
+                ids.join(", ")
+            );
+            session.execute(&sql).map_err(failed("expire snapshots"))?;
+            Ok(Maintained::Done(expired.len() as u64))
         })
     }
 
@@ -92,7 +101,13 @@ impl DuckLake {
         timeout: Duration,
     ) -> Result<Maintained> {
         self.maintain("clean up old files", timeout, |session| {
-            count(session, "cleanup_old_files", older_than)
+            session.respell_schedule().map_err(failed("clean up old files"))?;
+            let time = quote(&older_than.to_string());
+            let sql = format!(
+                "CALL ducklake_cleanup_old_files('{LAKE}', older_than => TIMESTAMPTZ {time})"
+            );
+            let removed = session.text_rows(&sql).map_err(failed("clean up old files"))?;
+            Ok(Maintained::Done(removed.len() as u64))
         })
     }
 
@@ -160,23 +175,32 @@ fn in_transaction(
     done
 }
 
-/// Runs an operation that changes no table, and so makes no snapshot; its rows are what it did.
-fn count(session: &Session, function: &str, older_than: Timestamp) -> Result<Maintained> {
-    let time = quote(&older_than.to_string());
-    let sql = format!("CALL ducklake_{function}('{LAKE}', older_than => TIMESTAMPTZ {time})");
-    let rows = session.text_rows(&sql).map_err(failed(function))?;
-    Ok(Maintained::Done(rows.len() as u64))
+/// All snapshots and when they were made, the newest one last.
+fn snapshots(session: &Session) -> Result<Vec<(SnapshotId, Timestamp)>> {
+    let snapshots = session.native_table("ducklake_snapshot");
+    let sql = format!("SELECT snapshot_id, snapshot_time FROM {snapshots} ORDER BY snapshot_id");
+    let snapshot = |row: Vec<Option<String>>| {
+        let mut values = row.into_iter();
+        let id = parse(values.next().flatten())?;
+        Ok((SnapshotId(id), parse_time(&values.next().flatten().unwrap_or_default())?))
+    };
+    session.catalog_rows(&sql)?.into_iter().map(snapshot).collect()
 }
 
-/// Since when every snapshot from this one on exists. Clocks of two machines may differ, so the
-/// order of ids decides, not that of times.
-fn made_at(session: &Session, from: SnapshotId) -> Result<Option<Timestamp>> {
-    let snapshots = session.native_table("ducklake_snapshot");
-    let sql = format!(
-        "SELECT min(snapshot_time) AS made_at FROM {snapshots} WHERE snapshot_id >= {from}"
-    );
-    let row = session.catalog_rows(&sql)?.into_iter().next().unwrap_or_default();
-    row.into_iter().next().flatten().map(|text| parse_time(&text)).transpose()
+/// Which snapshots expire: old ones, never the newest, never one that is wanted or newer than it.
+///
+/// They are named one by one, because in a SQLite catalog `DuckLake` compares times as text of two
+/// spellings, and would expire everything of the same day too (measured on 1.5.5).
+fn expired(
+    snapshots: &[(SnapshotId, Timestamp)],
+    older_than: Timestamp,
+    kept: Option<SnapshotId>,
+) -> Vec<SnapshotId> {
+    let candidates = snapshots.split_last().map_or(&[][..], |(_newest, others)| others);
+    let expires = |(id, made_at): &&(SnapshotId, Timestamp)| {
+        *made_at < older_than && kept.is_none_or(|kept| *id < kept)
+    };
+    candidates.iter().filter(expires).map(|(id, _)| *id).collect()
 }
 
 fn failed(what: &str) -> impl Fn(duckdb::Error) -> LakeError {
@@ -193,6 +217,29 @@ fn failed(what: &str) -> impl Fn(duckdb::Error) -> LakeError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    #[test]
+    fn old_snapshots_expire_but_never_the_newest_nor_what_is_wanted() {
+        let snapshots: Vec<_> = (0..5).map(|i| (SnapshotId(i), at(i))).collect();
+        let ids = |expired: Vec<SnapshotId>| expired.iter().map(|id| id.0).collect::<Vec<_>>();
+
+        assert_eq!(ids(expired(&snapshots, at(3), None)), [0, 1, 2]);
+        assert_eq!(ids(expired(&snapshots, at(100), None)), [0, 1, 2, 3]);
+        assert_eq!(ids(expired(&snapshots, at(100), Some(SnapshotId(2)))), [0, 1]);
+        assert_eq!(ids(expired(&snapshots, at(0), None)), [] as [i64; 0]);
+        assert_eq!(ids(expired(&[], at(100), None)), [] as [i64; 0]);
+    }
+
+    #[test]
+    fn a_snapshot_of_a_clock_that_is_behind_is_kept_with_those_around_it() {
+        let snapshots = [(SnapshotId(1), at(50)), (SnapshotId(2), at(10)), (SnapshotId(3), at(60))];
+
+        assert_eq!(expired(&snapshots, at(55), Some(SnapshotId(2))), [SnapshotId(1)]);
+    }
 
     #[test]
     fn a_merge_names_its_table_and_only_the_limits_that_are_set() {

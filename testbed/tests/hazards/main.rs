@@ -12,6 +12,7 @@ mod maintenance;
 mod messages;
 mod postgres;
 mod records;
+mod replays;
 mod workers;
 
 /// Makes two tests of each named function of a module, one for each catalog.

@@ -20,6 +20,7 @@ on_both_lakes!(
     a_table_that_is_being_replayed_is_not_merged,
     expiry_leaves_the_snapshots_that_a_replay_announced,
     a_pinned_snapshot_is_kept,
+    what_is_younger_than_asked_for_is_kept_on_the_same_day_too,
     a_commit_waits_for_an_announced_replay_until_it_expires,
     of_two_announced_replays_the_second_is_refused,
 );
@@ -112,6 +113,21 @@ fn a_pinned_snapshot_is_kept(kind: CatalogKind) {
     let expired = operator.expire_snapshots(Timestamp::now(), TIMEOUT).unwrap();
 
     assert_eq!(expired, Maintained::Done(3));
+}
+
+/// A SQLite catalog holds times as text, which `DuckLake` compares with text of another spelling.
+fn what_is_younger_than_asked_for_is_kept_on_the_same_day_too(kind: CatalogKind) {
+    let case = filled(kind);
+    let mut operator = operator(&case);
+    assert_eq!(merge(&mut operator), Maintained::Done(3));
+    let hour_ago = Timestamp::now() - Duration::from_hours(1);
+
+    assert_eq!(operator.expire_snapshots(hour_ago, TIMEOUT).unwrap(), Maintained::Done(0));
+    assert_eq!(operator.cleanup_old_files(hour_ago, TIMEOUT).unwrap(), Maintained::Done(0));
+
+    let soon = Timestamp::now() + Duration::from_hours(1);
+    assert!(matches!(operator.expire_snapshots(soon, TIMEOUT).unwrap(), Maintained::Done(1..)));
+    assert_eq!(operator.cleanup_old_files(soon, TIMEOUT).unwrap(), Maintained::Done(3));
 }
 
 fn a_commit_waits_for_an_announced_replay_until_it_expires(kind: CatalogKind) {

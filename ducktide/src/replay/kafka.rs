@@ -1,0 +1,73 @@
+//! What Kafka says of a topic that is to be read again.
+
+use std::time::Duration;
+
+use ducktide_consumer::ClusterView;
+use ducktide_lake::position::Partition;
+use ducktide_lake::{DuckLake, Lake as _, Source};
+use jiff::Timestamp;
+
+use super::choice::{Offsets, Place, Places};
+use crate::failure::Failure;
+
+/// All partitions that Kafka has; without a source the table's side is left out.
+pub(super) fn places(
+    view: &ClusterView,
+    lake: &mut DuckLake,
+    topic: &str,
+    source: Option<&Source>,
+    time: Option<Timestamp>,
+) -> Result<Places, Failure> {
+    let partitions = view.partitions(topic)?;
+    if partitions.is_empty() {
+        return Err(Failure::Refused(format!("Kafka has no such topic: topic=`{topic}`")));
+    }
+    let at_time = match time {
+        Some(time) => view.offsets_at(topic, &partitions, time.as_millisecond())?,
+        None => Vec::new(),
+    };
+    let (starts, positions) = match source {
+        Some(source) => (lake.first_offsets(source.id)?, lake.positions(source.id)?),
+        None => (Vec::new(), Vec::new()),
+    };
+    let mut places = Places::new();
+    for number in partitions {
+        let marks = view.watermarks(topic, number)?;
+        let of = |offsets: &[(i32, i64)]| offsets.iter().find(|o| o.0 == number).map(|o| o.1);
+        let start = starts.iter().find(|(p, _)| p.0 == number).map(|(_, offset)| offset.0);
+        let next = positions.iter().find(|(p, _)| p.0 == number).map(|(_, p)| p.next_offset.0);
+        let place = Place { low: marks.low, high: marks.high, at_time: of(&at_time), start, next };
+        places.insert(number, place);
+    }
+    Ok(places)
+}
+
+/// Refuses offsets that Kafka may expire before they are read again: retention has begun to remove
+/// records, and the oldest wanted one is not much younger than the oldest there is.
+pub(super) fn check_margin(
+    view: &ClusterView,
+    lake: &mut DuckLake,
+    source: &Source,
+    places: &Places,
+    offsets: &Offsets,
+    margin: Duration,
+) -> Result<(), Failure> {
+    for (&Partition(number), &offset) in offsets {
+        let low = places.get(&number).map_or(0, |place| place.low);
+        if low == 0 {
+            continue;
+        }
+        let Some(written) = lake.written_at(source, Partition(number), offset)? else { continue };
+        let since = (written - margin).as_millisecond();
+        let oldest = view.offsets_at(&source.spec.topic, &[number], since)?;
+        if oldest.first().is_some_and(|(_, oldest)| *oldest <= low) {
+            return Err(Failure::Refused(format!(
+                "Kafka may expire those records before they are read again; prefer --into, or accept \
+                 the risk with --force: partition=`{number}` offset=`{offset}` low_watermark=`{low}` \
+                 margin=`{}`",
+                crate::units::duration(margin)
+            )));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! `ducktide replay`: reads records again.
+
+mod choice;
+mod into;
+mod kafka;
+mod text;
+
+use std::io::{self, Write as _};
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+use ducktide_consumer::{ClusterView, KafkaArgs};
+use ducktide_lake::config::LakeArgs;
+use ducktide_lake::replay::ReplayRequest;
+use ducktide_lake::table::TableName;
+use ducktide_lake::{Access, DuckLake};
+use jiff::Timestamp;
+
+use crate::failure::Failure;
+use crate::source;
+use crate::units::parse_duration;
+use choice::From;
+
+const EXAMPLES: &str = "\
+Examples:
+  # what would change
+  ducktide replay --topic events --from-timestamp 2026-11-24T10:00:00Z --dry-run
+
+  # read one partition again from an offset on, while consumers run
+  ducktide replay --topic events --partition 3 --from-offset 81200
+
+  # fill a second table and compare, without touching the first
+  ducktide replay --topic events --from-beginning --into events_v2
+
+The table loses its rows from the offset on, and its dead letters, in one transaction; running
+consumers notice within seconds, and write them again. Readers see the rows go and come back; as they
+were before, they stay readable at the snapshot that is printed. What Kafka no longer has is refused
+before anything is touched.";
+
+/// Reads records again: rows behind an offset are removed, and consumers write them anew.
+///
+/// Removal and new position are one transaction: killed at any moment, a replay has happened or has
+/// not. Consumers that commit to the table wait for that transaction; merges stay away.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES, group(ArgGroup::new("from").required(true)))]
+pub struct ReplayArgs {
+    /// The topic.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: String,
+
+    /// One partition only; all of them by default.
+    #[arg(long, value_name = "PARTITION")]
+    pub partition: Option<i32>,
+
+    /// From this offset on. Needs --partition, unless the topic has only one.
+    #[arg(long, value_name = "OFFSET", group = "from")]
+    pub from_offset: Option<i64>,
+
+    /// From the first record at or after this time on, such as 2026-11-24T10:00:00Z: the time that
+    /// Kafka keeps with each record.
+    #[arg(long, value_name = "TIME", group = "from")]
+    pub from_timestamp: Option<Timestamp>,
+
+    /// From where the table began; with --into, from the first record that Kafka has.
+    #[arg(long, group = "from")]
+    pub from_beginning: bool,
+
+    /// Fills another table instead, and leaves this one alone: registers the topic for it, and prints
+    /// the command of the consumer that fills it. All partitions take part.
+    #[arg(long, value_name = "TABLE", conflicts_with_all = ["partition", "table"])]
+    pub into: Option<TableName>,
+
+    /// The table, where the topic fills several.
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<TableName>,
+
+    /// Says what would change, and changes nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Goes on although Kafka may expire the records before they are read again (see --margin).
+    #[arg(long)]
+    pub force: bool,
+
+    /// How much younger than Kafka's oldest record the oldest wanted one must be, once retention has
+    /// begun to remove records.
+    #[arg(long, value_name = "SECONDS", default_value = "1h", value_parser = parse_duration)]
+    pub margin: Duration,
+
+    /// How long consumers wait at most for the transaction that removes rows; if the replay dies, they
+    /// go on after this time.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = parse_duration)]
+    pub max_transaction: Duration,
+
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArgs,
+    /// Where Kafka is.
+    #[command(flatten)]
+    pub kafka: KafkaArgs,
+}
+
+impl ReplayArgs {
+    /// Where to begin; clap has seen to it that there is exactly one answer.
+    fn from(&self) -> From {
+        match (self.from_offset, self.from_timestamp) {
+            (Some(offset), _) => From::Offset(offset),
+            (None, Some(_)) => From::Time,
+            (None, None) => From::Beginning,
+        }
+    }
+}
+
+pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
+    let config = args.lake.resolve()?;
+    let mut lake = DuckLake::open(&config, Access::Operate)?;
+    let view = ClusterView::new(&args.kafka.client_config())?;
+    let text = match &args.into {
+        Some(table) => into::register(args, table, &config, &mut lake, &view)?,
+        None => replay(args, &mut lake, &view)?,
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn replay(args: &ReplayArgs, lake: &mut DuckLake, view: &ClusterView) -> Result<String, Failure> {
+    let source = source::choose(lake.sources()?, &args.topic, args.table.as_ref())?;
+    check_identity(view, &source)?;
+    let places = kafka::places(view, lake, &args.topic, Some(&source), args.from_timestamp)?;
+    let offsets = choice::for_the_table(&places, args.from(), args.partition)?;
+    if !args.force {
+        kafka::check_margin(view, lake, &source, &places, &offsets, args.margin)?;
+    }
+    let table = source.spec.table.clone();
+    let request = ReplayRequest {
+        max_transaction: args.max_transaction,
+        ..ReplayRequest::new(source, offsets)
+    };
+    let summary = if args.dry_run { lake.plan_replay(&request)? } else { lake.replay(&request)? };
+    Ok(text::report(&args.topic, &table, &summary, args.dry_run))
+}
+
+/// A topic that was made again has other records under the same offsets.
+fn check_identity(view: &ClusterView, source: &ducktide_lake::Source) -> Result<(), Failure> {
+    let identity = view.identity(&source.spec.topic)?;
+    let mut seen = source.spec.clone();
+    (seen.cluster_id, seen.topic_id) = (identity.cluster_id, identity.topic_id);
+    Ok(source.check_identity(&seen)?)
+}

@@ -1,0 +1,131 @@
+//! Replay: rows behind an offset leave the table, progress goes back, and a new epoch begins, all in
+//! one `DuckLake` transaction. Skip: progress goes forward, and the records between are given up.
+//!
+//! ```text
+//! announce `prepare` ─▶ maintenance lock ─▶ write survivors ─▶ announce `replay` ─▶ commit lock
+//!    ─▶ read progress ─▶ BEGIN: end files, add survivors, message; COMMIT ─▶ withdraw
+//! ```
+//! A DELETE that leaves rows in a file makes `DuckLake` write a delete file, which its error path
+//! removes when a COMMIT's answer is lost: every read of the table would fail from then on. So files
+//! that hold other rows too are written anew without the removed rows, and every file that the
+//! transaction touches ends as a whole (invariant I11).
+//!
+//! Killed anywhere, it leaves the old state or the new one, and perhaps files nobody knows of.
+
+mod files;
+mod history;
+mod plan;
+mod request;
+mod skip;
+mod transaction;
+
+use jiff::Timestamp;
+
+pub use self::request::{ReplayRequest, ReplaySummary};
+use self::transaction::Replay;
+use crate::catalog::intent::{Intent, IntentKind};
+use crate::catalog::ledger;
+use crate::duck_lake::DuckLake;
+use crate::error::{LakeError, Result};
+use crate::lake::Source;
+use crate::position::{Offset, Partition, SnapshotId, SourceId};
+use crate::session::{LAKE, quote};
+
+/// How far behind an offset a record still tells the offset's time.
+const NEARBY: i64 = 10_000;
+
+impl DuckLake {
+    /// What a replay would change; nothing is written or locked.
+    pub fn plan_replay(&mut self, request: &ReplayRequest) -> Result<ReplaySummary> {
+        let targets = files::targets(self, &request.source)?;
+        let newest = self.newest_snapshot()?;
+        let mut summary = Replay::new(self.session()?, request, targets).plan()?;
+        summary.shows_old_state = Some(newest);
+        Ok(summary)
+    }
+
+    /// Removes the rows behind the requested offsets and moves progress back to them.
+    ///
+    /// An error of kind [`Invalid`](crate::ErrorKind::Invalid) says that nothing was changed. After
+    /// one of kind [`Unavailable`](crate::ErrorKind::Unavailable) the same request may be made again.
+    pub fn replay(&mut self, request: &ReplayRequest) -> Result<ReplaySummary> {
+        let planned = self.plan_replay(request)?;
+        if planned.steps.is_empty() {
+            return Ok(planned);
+        }
+        let targets = files::targets(self, &request.source)?;
+        let mut intent = Intent {
+            source: request.source.id,
+            table: request.source.spec.table.to_string(),
+            kind: IntentKind::Prepare,
+            holder: holder(),
+            expires_at: Timestamp::now() + request.lock_timeout + request.max_transaction,
+            keep_snapshots_from: self.newest_snapshot()?,
+        };
+        self.announce(&intent)?;
+        let done = self.replay_announced(request, targets, &mut intent);
+        if let Err(error) = self.withdraw(&intent) {
+            let (error, expires_at) = (error.chain(), intent.expires_at);
+            tracing::warn!(error, %expires_at, "the replay's intent stays until it expires");
+        }
+        if let Err(error) = &done {
+            self.note_error(&error.chain());
+        }
+        done
+    }
+
+    fn replay_announced(
+        &mut self,
+        request: &ReplayRequest,
+        targets: Vec<files::Target>,
+        intent: &mut Intent,
+    ) -> Result<ReplaySummary> {
+        let (session, commit_lock, maintenance_lock) = self.session_and_locks()?;
+        let Some(_guard) = maintenance_lock.take(request.lock_timeout)? else {
+            return Err(LakeError::unavailable(
+                "a compactor's operation, or another replay, holds the maintenance lock; try again",
+            ));
+        };
+        let mut replay = Replay::new(session, request, targets);
+        replay.prepare(intent)?;
+        replay.run(intent, commit_lock)
+    }
+
+    /// The first offset that each partition of a source ever had.
+    pub fn first_offsets(&mut self, source: SourceId) -> Result<Vec<(Partition, Offset)>> {
+        ledger::first_offsets(self.session()?, source)
+    }
+
+    /// When Kafka got the first record at or shortly behind an offset, as the table has it.
+    pub fn written_at(
+        &mut self,
+        source: &Source,
+        partition: Partition,
+        offset: Offset,
+    ) -> Result<Option<Timestamp>> {
+        let (table, topic) = (source.spec.table.sql(), quote(&source.spec.topic));
+        let sql = format!(
+            "SELECT epoch_ms(arg_min(_kafka_timestamp, _kafka_offset))::VARCHAR FROM {LAKE}.{table} \
+             WHERE _kafka_topic = {topic} AND _kafka_partition = {partition} \
+             AND _kafka_offset >= {offset} AND _kafka_offset < {}",
+            offset.0.saturating_add(NEARBY)
+        );
+        let rows = self.session()?.rows(&sql);
+        let rows =
+            rows.map_err(|error| LakeError::unavailable("read a record's time").because(error))?;
+        let time = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+        Ok(time.and_then(|ms| Timestamp::from_millisecond(ms).ok()))
+    }
+
+    fn newest_snapshot(&mut self) -> Result<SnapshotId> {
+        Ok(self.overview()?.snapshots.newest)
+    }
+}
+
+/// Who announces an intent, for people: two replays never have the same.
+fn holder() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = if host.trim().is_empty() { "this host" } else { host.trim() };
+    let number = uuid::Uuid::new_v4().simple().to_string();
+    format!("{host} pid {} ({})", std::process::id(), &number[..8])
+}

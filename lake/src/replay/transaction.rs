@@ -1,0 +1,362 @@
+//! The transaction of a replay, tried until it is in the lake or cannot be.
+//!
+//! As with a commit, what happened is read from the catalog and never from an error's text: the
+//! ledger has the replay's own row, at its epoch, or it does not.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::files::{Affected, Target};
+use super::history::{CutRows, History};
+use super::plan::Step;
+use super::request::{ReplayRequest, ReplaySummary};
+use crate::catalog;
+use crate::catalog::intent::{self, Intent, IntentKind};
+use crate::catalog::ledger::{self, Applied};
+use crate::catalog::lock::CommitLock;
+use crate::commit::{CommitKind, CommitMessage, ProgressDelta};
+use crate::error::{LakeError, Result};
+use crate::position::{Offset, Partition, Position, SnapshotId};
+use crate::session::{LAKE, Session, quote};
+use crate::staged_file::StagedFile;
+use crate::storage;
+use crate::transaction::register_files;
+
+/// Who wrote a snapshot, in DuckLake's own words: `snapshots().author`.
+const AUTHOR: &str = "ducktide";
+
+/// Between two tries: others have just committed, and do so again soon.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long the catalog may be out of reach after a COMMIT whose answer was lost.
+const OUTCOME_TRIES: u32 = 60;
+
+/// One replay, under its locks.
+pub(super) struct Replay<'a> {
+    session: &'a Session,
+    request: &'a ReplayRequest,
+    targets: Vec<Target>,
+    /// What straddling files keep, by the path of the file that it came from.
+    survivors: BTreeMap<String, Survivors>,
+}
+
+struct Survivors {
+    of: Affected,
+    file: StagedFile,
+}
+
+/// All that one transaction does.
+struct Plan {
+    steps: Vec<ProgressDelta>,
+    /// For each target, in their order.
+    affected: Vec<Vec<Affected>>,
+    summary: ReplaySummary,
+}
+
+impl<'a> Replay<'a> {
+    pub(super) const fn new(
+        session: &'a Session,
+        request: &'a ReplayRequest,
+        targets: Vec<Target>,
+    ) -> Self {
+        Self { session, request, targets, survivors: BTreeMap::new() }
+    }
+
+    /// What there is to do, of one snapshot.
+    pub(super) fn plan(&self) -> Result<ReplaySummary> {
+        let steps = self.steps()?;
+        self.reading(|| self.look(&steps)).map(|plan| plan.summary)
+    }
+
+    /// Writes what straddling files keep, before anybody has to wait for it.
+    pub(super) fn prepare(&mut self, intent: &mut Intent) -> Result<()> {
+        let steps = self.steps()?;
+        self.session.execute("BEGIN").map_err(failed("begin"))?;
+        let written = self.look(&steps).and_then(|plan| {
+            self.write_survivors(&plan, &mut |replay| replay.renew(intent, IntentKind::Prepare))
+        });
+        self.end_reading();
+        written
+    }
+
+    /// Tries the transaction, each time from where the lake then stands.
+    pub(super) fn run(
+        &mut self,
+        intent: &mut Intent,
+        lock: &mut CommitLock,
+    ) -> Result<ReplaySummary> {
+        let mut last = None;
+        for attempt in 0..self.request.attempts {
+            if attempt > 0 {
+                thread::sleep(PAUSE);
+            }
+            // From here on workers stay away, also those that did not get the commit lock.
+            self.renew(intent, IntentKind::Replay)?;
+            let guard = lock.acquire(self.session)?;
+            let tried = self.attempt();
+            drop(guard);
+            match tried? {
+                Tried::Done(mut summary) => {
+                    summary.retries = attempt;
+                    return Ok(summary);
+                }
+                Tried::Refused(error) => {
+                    let error = last.insert(error);
+                    tracing::warn!(error = error.chain(), attempt, "replay refused, trying again");
+                }
+            }
+        }
+        Err(last.unwrap_or_else(|| LakeError::invalid("a replay needs at least one attempt")))
+    }
+
+    /// Progress is read before the transaction's first look at a table: what is committed in
+    /// between makes the compare-and-swap refuse, and never passes unseen.
+    fn attempt(&mut self) -> Result<Tried> {
+        let steps = self.steps()?;
+        self.session.execute("BEGIN").map_err(failed("begin"))?;
+        let plan = self.look(&steps).and_then(|plan| {
+            self.write_survivors(&plan, &mut |_| Ok(()))?;
+            Ok(plan)
+        });
+        let plan = plan.inspect_err(|_| self.end_reading())?;
+        if plan.steps.is_empty() {
+            self.end_reading();
+            return Ok(Tried::Done(plan.summary));
+        }
+        let sent = self.send(&plan);
+        if sent.is_err() {
+            // A failed COMMIT has ended the transaction already; then there is nothing to roll back.
+            self.end_reading();
+        }
+        self.outcome(plan, sent.err())
+    }
+
+    fn send(&self, plan: &Plan) -> Result<()> {
+        let message = CommitMessage::new(CommitKind::Replay, plan.steps.clone());
+        if plan.affected.iter().all(Vec::is_empty) {
+            // DuckLake makes no snapshot for a transaction that changes no data (measured).
+            self.end_reading();
+            return catalog::post(self.session, &message).map_err(failed("replay"));
+        }
+        for (target, files) in self.targets.iter().zip(&plan.affected) {
+            self.end_files(target, files)?;
+        }
+        let files: Vec<_> = plan.survivors(self).map(|kept| kept.file.clone()).collect();
+        let text = format!(
+            "CALL {LAKE}.set_commit_message('{AUTHOR}', 'replay', extra_info => {})",
+            quote(&message.to_json())
+        );
+        register_files(self.session, &files)
+            .and_then(|()| self.session.execute(&text))
+            .and_then(|()| self.session.execute("COMMIT"))
+            .map_err(failed("replay"))
+    }
+
+    /// Ends files, and makes sure that not one of their rows stays: a delete file would be written.
+    fn end_files(&self, target: &Target, files: &[Affected]) -> Result<()> {
+        if files.is_empty() {
+            return Ok(());
+        }
+        let rows: u64 = files.iter().map(|file| file.rows).sum();
+        let deleted = target.end_files(self.session, files).map_err(failed("end files"))?;
+        if deleted == rows {
+            return Ok(());
+        }
+        Err(LakeError::unavailable(format!(
+            "files have other rows than before: table=`{}` rows=`{rows}` deleted=`{deleted}`",
+            target.table
+        )))
+    }
+
+    /// Where the requested partitions stand, and their ledgers.
+    fn steps(&self) -> Result<Vec<Step>> {
+        let source = self.request.source.id;
+        let progress = catalog::progress(self.session, source)?;
+        let position = |wanted: Partition| -> Option<Position> {
+            progress.iter().find(|now| now.partition == wanted).map(|now| now.position)
+        };
+        let mut steps = Vec::new();
+        for (&partition, &to) in &self.request.offsets {
+            let history = History::of(&ledger::entries(self.session, source, partition)?);
+            steps.extend(Step::new(partition, position(partition), to, history)?);
+        }
+        Ok(steps)
+    }
+
+    /// Looks at the tables, inside a transaction.
+    fn look(&self, steps: &[Step]) -> Result<Plan> {
+        let topic = &self.request.source.spec.topic;
+        let offsets = offsets(steps);
+        let mut deltas = Vec::new();
+        for step in steps {
+            let found = self.cut_rows(step)?;
+            let delta = step.delta(self.request.source.id, found);
+            deltas.push(delta.map_err(|error| LakeError::invalid(error.to_string()))?);
+        }
+        let mut affected = Vec::new();
+        if !offsets.is_empty() {
+            for target in &self.targets {
+                let condition = target.condition(topic, &offsets);
+                let files = target.affected(self.session, &condition).map_err(failed("look"))?;
+                affected.push(files);
+            }
+        }
+        let plan = Plan { summary: summary(&deltas, &affected), steps: deltas, affected };
+        plan.check_rows()?;
+        Ok(plan)
+    }
+
+    fn cut_rows(&self, step: &Step) -> Result<CutRows> {
+        let Some(cut) = step.cut() else { return Ok(CutRows::default()) };
+        let topic = &self.request.source.spec.topic;
+        let rows = self.targets[0].rows_in(self.session, topic, step.partition, cut);
+        let dead = match self.targets.get(1) {
+            Some(letters) => letters.open_letters_in(self.session, topic, step.partition, cut),
+            None => Ok(0),
+        };
+        let counted = rows.and_then(|rows| Ok(CutRows { rows, dead: dead? }));
+        counted.map_err(failed("count the rows of the range that is cut"))
+    }
+
+    /// Writes the survivors that are not written yet, and makes them durable.
+    fn write_survivors(
+        &mut self,
+        plan: &Plan,
+        before_each: &mut dyn FnMut(&Self) -> Result<()>,
+    ) -> Result<()> {
+        let topic = &self.request.source.spec.topic;
+        let offsets: Vec<_> =
+            plan.steps.iter().map(|step| (step.partition, step.range.to)).collect();
+        for (target, files) in self.targets.clone().iter().zip(&plan.affected) {
+            let condition = target.condition(topic, &offsets);
+            for of in files.iter().filter(|file| !file.is_whole()) {
+                if self.survivors.get(&of.path).is_some_and(|kept| kept.of == *of) {
+                    continue;
+                }
+                before_each(self)?;
+                let file = target.write_survivors(self.session, of, &condition)?;
+                storage::make_durable(std::slice::from_ref(&file)).map_err(|error| {
+                    LakeError::unavailable("make a file durable").because(error)
+                })?;
+                self.survivors.insert(of.path.clone(), Survivors { of: of.clone(), file });
+            }
+        }
+        Ok(())
+    }
+
+    /// How a transaction ended, by what the ledger says.
+    fn outcome(&self, plan: Plan, error: Option<LakeError>) -> Result<Tried> {
+        let applied = self.applied(&plan.steps, error.is_some())?;
+        match (applied, error) {
+            (Some(Applied { snapshot }), error) => {
+                if let Some(error) = error {
+                    let error = error.chain();
+                    tracing::info!(error, "the replay was applied, only its answer was lost");
+                }
+                let mut summary = plan.summary;
+                summary.snapshot = snapshot;
+                summary.shows_old_state = snapshot.map(|id| SnapshotId(id.0 - 1));
+                Ok(Tried::Done(summary))
+            }
+            (None, Some(error)) => Ok(Tried::Refused(error)),
+            (None, None) => Err(LakeError::invalid(
+                "COMMIT said ok but progress did not move: the lake's triggers are gone; \
+                 stop all workers and run `ducktide verify`",
+            )),
+        }
+    }
+
+    /// Whether the ledger has this replay's row, of each step; its snapshot.
+    fn applied(&self, steps: &[ProgressDelta], is_unknown: bool) -> Result<Option<Applied>> {
+        let mut tries = if is_unknown { OUTCOME_TRIES } else { 1 };
+        loop {
+            tries -= 1;
+            match ledger::applied(self.session, CommitKind::Replay, steps) {
+                Ok(applied) => return Ok(applied),
+                Err(error) if tries == 0 => {
+                    return Err(LakeError::unavailable(
+                        "the catalog does not answer, so whether the replay was applied is not known \
+                         yet; `ducktide status` tells once it does",
+                    )
+                    .because(error.chain()));
+                }
+                Err(_) => thread::sleep(PAUSE),
+            }
+        }
+    }
+
+    /// Moves the intent's expiry, and says how far the replay is.
+    fn renew(&self, intent: &mut Intent, kind: IntentKind) -> Result<()> {
+        intent.kind = kind;
+        intent.expires_at = Timestamp::now() + self.request.max_transaction;
+        intent::renew(self.session, intent)
+    }
+
+    fn reading<T>(&self, read: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.session.execute("BEGIN").map_err(failed("begin"))?;
+        let read = read();
+        self.end_reading();
+        read
+    }
+
+    /// Ends a transaction that has changed nothing, or must not.
+    fn end_reading(&self) {
+        let _ = self.session.execute("ROLLBACK");
+    }
+}
+
+/// How one attempt ended.
+enum Tried {
+    Done(ReplaySummary),
+    /// Nothing was changed.
+    Refused(LakeError),
+}
+
+impl Plan {
+    /// What the straddling files of this plan keep.
+    fn survivors<'r>(&'r self, replay: &'r Replay<'_>) -> impl Iterator<Item = &'r Survivors> {
+        let straddling = self.affected.iter().flatten().filter(|file| !file.is_whole());
+        straddling.map(|file| {
+            replay.survivors.get(&file.path).expect("every straddling file was written anew")
+        })
+    }
+
+    /// Rows that the ledger takes back need a snapshot, and so at least one file.
+    fn check_rows(&self) -> Result<()> {
+        let counts = self.summary.removed();
+        if !counts.needs_snapshot() || self.affected.iter().any(|files| !files.is_empty()) {
+            return Ok(());
+        }
+        Err(LakeError::invalid(format!(
+            "the ledger counts rows that the tables do not have; `ducktide verify` tells which: \
+             rows=`{}` dead=`{}`",
+            -counts.rows, -counts.dead
+        )))
+    }
+}
+
+fn offsets(steps: &[Step]) -> Vec<(Partition, Offset)> {
+    steps.iter().map(|step| (step.partition, step.to)).collect()
+}
+
+fn summary(steps: &[ProgressDelta], affected: &[Vec<Affected>]) -> ReplaySummary {
+    let removed = |files: Option<&Vec<Affected>>| {
+        files.into_iter().flatten().map(|file| file.removed).sum::<u64>()
+    };
+    let count = |whole: bool| affected.iter().flatten().filter(|f| f.is_whole() == whole).count();
+    ReplaySummary {
+        steps: steps.to_vec(),
+        rows: removed(affected.first()),
+        letter_rows: removed(affected.get(1)),
+        files_ended: count(true) as u64,
+        files_rewritten: count(false) as u64,
+        ..ReplaySummary::default()
+    }
+}
+
+fn failed(what: &'static str) -> impl Fn(duckdb::Error) -> LakeError {
+    move |error| LakeError::unavailable(what).because(error)
+}
