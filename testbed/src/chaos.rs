@@ -52,6 +52,9 @@ pub struct Options {
     pub rate: u32,
 }
 
+/// The part of all records that nobody can decode: they must become dead letters, once each.
+const POISON: &str = "0.001";
+
 /// Between two looks at progress.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -75,7 +78,8 @@ pub fn run(options: &Options, say: &mut (dyn FnMut(&str) + Send)) -> Result<Repo
     say(&format!("{} faults; the schedule is in {}", events.len(), kept.display()));
     let stage = Stage::start(options, say)?;
     let rate = options.rate.to_string();
-    let mut producer = stage.pipeline.start_producer(&["--continuous", "--rate", &rate])?;
+    let mut producer =
+        stage.pipeline.start_producer(&["--continuous", "--rate", &rate, "--poison", POISON])?;
     thread::scope(|scope| {
         let played = play(scope, &stage, options, &events, say);
         stage.stop();

@@ -39,7 +39,7 @@ pub(super) fn look(stage: &Stage, catalog: CatalogKind) -> Result<Option<String>
          CREATE TEMP TABLE ledger AS SELECT \"partition\" AS p, \"offset\" AS o
              FROM read_csv({ledger}, header = true, nullstr = '', columns = {{
                  topic: 'VARCHAR', \"partition\": 'INTEGER', \"offset\": 'BIGINT',
-                 event_id: 'UUID'}});
+                 event_id: 'UUID'}}) WHERE event_id IS NOT NULL;
          SELECT (SELECT count(*) FROM stored) AS rows,
              (SELECT count(*) FROM (FROM stored GROUP BY ALL HAVING count(*) > 1)) AS doubled,
              (SELECT count(*) FROM ledger JOIN judged USING (p) ANTI JOIN stored USING (p, o)

@@ -20,6 +20,7 @@ use crate::{
     catalog::Catalog,
     faults::{Fault as CommitFault, HeldCatalog, Sickness},
     kafka_admin::add_partitions,
+    program::Program,
     raw_records::publish_and_abort,
     services::Service,
     wait, workspace,
@@ -102,7 +103,9 @@ fn carry_out(stage: &Stage, fault: Fault) -> Result<Done> {
         Fault::TransactionAborted { partition, records } => Ok(abort(stage, partition, records)),
         Fault::WrongClock { consumer, hours } => wrong_clock(stage, consumer, hours),
         Fault::MaintenanceKilled => kill_maintenance(stage),
-        Fault::Replayed { .. } => Ok(Done::LeftOut),
+        Fault::Replayed { partition, offsets, killed_after_ms } => {
+            replay(stage, partition, offsets, killed_after_ms)
+        }
     }?;
     if matches!(done, Done::Injected) {
         // Whoever sleeps or dies is waited for from the first moment, an outage from its end on.
@@ -366,6 +369,32 @@ fn abort(stage: &Stage, partition: i32, records: usize) -> Done {
         Ok(()) => Done::Injected,
         Err(_) => Done::LeftOut,
     }
+}
+
+fn replay(
+    stage: &Stage,
+    partition: i32,
+    offsets: i64,
+    killed_after_ms: Option<u64>,
+) -> Result<Done> {
+    let pipeline = &stage.pipeline;
+    let Ok(stands) = Catalog::at(&pipeline.catalog)?.next_offset(partition) else {
+        return Ok(Done::LeftOut);
+    };
+    let from = (stands - offsets).max(0).to_string();
+    let mut replay = Program::named("ducktide")?
+        .args(["replay", "--topic", &pipeline.topic, "--partition", &partition.to_string()])
+        .args(["--from-offset", &from, "--max-transaction", "10"])
+        .args(["--catalog", &pipeline.catalog])
+        .args(["--bootstrap-servers", &pipeline.bootstrap_servers])
+        .start(pipeline.logs(), &format!("replay-{}", Uuid::new_v4().simple()))?;
+    if let Some(after) = killed_after_ms {
+        stage.sleep(Duration::from_millis(after));
+        return replay.kill().map(|_| Done::Injected);
+    }
+    let finished = replay.wait(PATIENCE * 6)?;
+    // In an outage, or beside another replay, it refuses.
+    Ok(if finished.status.success() { Done::Injected } else { Done::LeftOut })
 }
 
 /// The next to fill a consumer's place lives in another time.

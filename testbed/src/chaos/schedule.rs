@@ -80,8 +80,9 @@ pub(super) enum Fault {
     TransactionAborted { partition: i32, records: usize },
     /// The clock of a consumer is hours off.
     WrongClock { consumer: usize, hours: i32 },
-    /// An operator replays the last offsets of a partition.
-    Replayed { partition: i32, offsets: i64 },
+    /// An operator replays the last offsets of a partition; now and then the operator's program is
+    /// killed on the way.
+    Replayed { partition: i32, offsets: i64, killed_after_ms: Option<u64> },
     /// SIGKILL of the program that merges, expires and cleans up.
     MaintenanceKilled,
 }
@@ -203,7 +204,11 @@ fn fault(random: &mut Xoshiro256PlusPlus, terms: &Terms) -> Fault {
         (1, |_| Fault::PartitionAdded),
         (2, |d| Fault::TransactionAborted { partition: d.partition(), records: d.up_to(50) }),
         (2, |d| Fault::WrongClock { consumer: d.consumer(), hours: d.hours() }),
-        (5, |d| Fault::Replayed { partition: d.partition(), offsets: d.offsets() }),
+        (5, |d| Fault::Replayed {
+            partition: d.partition(),
+            offsets: d.offsets(),
+            killed_after_ms: d.now_and_then(100, 3_000),
+        }),
         (4, |_| Fault::MaintenanceKilled),
     ];
     let with_a_server: &[(u32, Make)] = &[
@@ -251,6 +256,10 @@ impl Dice<'_> {
 
     fn between(&mut self, from: u64, to: u64) -> u64 {
         self.random.random_range(from..to)
+    }
+
+    fn now_and_then(&mut self, from: u64, to: u64) -> Option<u64> {
+        self.random.random_ratio(1, 3).then(|| self.between(from, to))
     }
 
     fn up_to(&mut self, most: usize) -> usize {
