@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
-use crate::{attach, init, replay, skip, sql, status, verify};
+use crate::{attach, dead_letters, init, replay, skip, sql, status, verify};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -16,6 +16,9 @@ Examples:
 
   # read a topic's last hours again, while consumers run
   ducktide replay --topic events --from-timestamp 2026-11-24T10:00:00Z
+
+  # records that could not be decoded
+  ducktide dead-letters list
 
   # what is in it
   ducktide sql \"SELECT event_type, count(*) FROM events GROUP BY ALL\"
@@ -52,6 +55,7 @@ pub enum Verb {
     Verify(verify::VerifyArgs),
     Replay(replay::ReplayArgs),
     Skip(skip::SkipArgs),
+    DeadLetters(dead_letters::DeadLettersArgs),
     Sql(sql::SqlArgs),
     Attach(attach::AttachArgs),
 }
@@ -64,6 +68,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Verify(args) => verify::run(args),
         Verb::Replay(args) => replay::run(&args),
         Verb::Skip(args) => skip::run(&args),
+        Verb::DeadLetters(args) => dead_letters::run(args),
         Verb::Sql(args) => sql::run(args),
         Verb::Attach(args) => attach::run(&args),
     }

@@ -30,6 +30,12 @@ pub enum Failure {
     /// The answer could not be written.
     #[error("write the answer: {0}")]
     Output(#[from] io::Error),
+    /// Dead letters cannot be moved to their table; which ones and why was said on standard output.
+    #[error("{count} of the dead letters stay open")]
+    StayOpen {
+        /// How many.
+        count: usize,
+    },
     /// A verification found something, and has said what on standard output.
     #[error("the lake is not exact")]
     Found {
@@ -44,7 +50,11 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Output(error) if is_closed_pipe(error) => 0,
-            Self::Query(_) | Self::Refused(_) | Self::Input(_) | Self::Output(_) => 1,
+            Self::Query(_)
+            | Self::Refused(_)
+            | Self::Input(_)
+            | Self::Output(_)
+            | Self::StayOpen { .. } => 1,
             Self::Kafka(_) => 3,
             Self::Usage(_) => 2,
             Self::Found { exit_status } => *exit_status,

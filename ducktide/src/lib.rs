@@ -2,6 +2,7 @@
 
 mod args;
 mod attach;
+mod dead_letters;
 mod failure;
 mod init;
 mod replay;
@@ -15,6 +16,7 @@ mod verify;
 
 pub use args::{Args, Verb, run};
 pub use attach::AttachArgs;
+pub use dead_letters::DeadLettersArgs;
 pub use failure::Failure;
 pub use init::InitArgs;
 pub use replay::ReplayArgs;

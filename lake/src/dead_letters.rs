@@ -1,5 +1,7 @@
 //! Reads dead letters out of the lake.
 
+use std::collections::BTreeMap;
+
 use duckdb::types::Value;
 use duckdb::{Row, ToSql, params_from_iter};
 
@@ -22,6 +24,8 @@ pub struct LetterFilter {
     pub offset: Option<Offset>,
     /// Of this error class.
     pub class: Option<String>,
+    /// Of these records alone, if there are any.
+    pub places: Vec<RecordPlace>,
     /// Those that are resolved, too.
     pub with_resolved: bool,
     /// The first so many of them.
@@ -64,28 +68,22 @@ impl DuckLake {
         self.letters(table, columns, filter, summary)
     }
 
-    /// The letter of one record, with the record itself; what became of it is filled in.
-    pub fn dead_letter(
+    /// The letters of a table with the records themselves; what became of them is filled in. All of
+    /// them are in memory at once, so ask for few.
+    pub fn dead_letters(
         &mut self,
         table: &TableName,
-        place: &RecordPlace,
-    ) -> Result<Option<DeadLetter>> {
-        let filter = LetterFilter {
-            topic: Some(place.topic.clone()),
-            partition: Some(place.partition),
-            offset: Some(place.offset),
-            with_resolved: true,
-            ..LetterFilter::default()
-        };
+        filter: &LetterFilter,
+    ) -> Result<Vec<DeadLetter>> {
         let columns = "l.topic, l.partition, l.\"offset\", epoch_us(l.timestamp), l.key, l.value, \
                        l.headers, l.schema_id, l.error_class, l.error, epoch_us(l.failed_at), \
                        r.resolution, epoch_us(r.resolved_at)";
-        Ok(self.letters(table, columns, &filter, letter)?.pop())
+        self.letters(table, columns, filter, letter)
     }
 
     /// How many dead letters of each table are open, as the ledger counts them; tables without any
     /// are left out.
-    pub fn open_dead_letters(&mut self) -> Result<std::collections::BTreeMap<String, i64>> {
+    pub fn open_dead_letters(&mut self) -> Result<BTreeMap<String, i64>> {
         catalog::open_dead_letters(self.session()?)
     }
 
@@ -131,10 +129,24 @@ impl LetterFilter {
             ("error_class", self.class.clone().map(|class| Box::new(class) as _)),
         ];
         let asked = asked.into_iter().filter_map(|(column, value)| Some((column, value?)));
-        let (columns, parameters): (Vec<_>, Vec<_>) = asked.unzip();
-        let open = if self.with_resolved { "" } else { " AND r.resolution IS NULL" };
+        let (columns, mut parameters): (Vec<_>, Vec<_>) = asked.unzip();
         let equal = columns.iter().map(|column| format!(" AND l.{column} = ?"));
-        (equal.collect::<String>() + open, parameters)
+        let mut condition = equal.collect::<String>();
+        if !self.places.is_empty() {
+            let places = vec!["(?, ?, ?)"; self.places.len()].join(", ");
+            condition += " AND (l.topic, l.partition, l.\"offset\") IN (";
+            condition += &places;
+            condition += ")";
+            for RecordPlace { topic, partition, offset } in &self.places {
+                parameters.push(Box::new(topic.clone()));
+                parameters.push(Box::new(partition.0));
+                parameters.push(Box::new(offset.0));
+            }
+        }
+        if !self.with_resolved {
+            condition += " AND r.resolution IS NULL";
+        }
+        (condition, parameters)
     }
 }
 

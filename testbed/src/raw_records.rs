@@ -25,10 +25,29 @@ pub struct Reading {
 /// Registers the schema of [`Reading`] for a topic's values; returns its id. Another namespace makes
 /// another schema of the same shape.
 pub fn register(registry_url: &str, topic: &str, namespace: &str) -> Result<u32> {
-    let schema = json!({"type": "record", "name": "Reading", "namespace": namespace, "fields": [
-        {"name": "number", "type": "long"},
-        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-micros"}},
-    ]});
+    register_fields(registry_url, topic, namespace, &fields())
+}
+
+/// Registers the schema of readings that have a text `note` behind their fields; returns its id.
+pub fn register_with_note(registry_url: &str, topic: &str) -> Result<u32> {
+    let mut fields = fields();
+    fields.push(json!({"name": "note", "type": "string", "default": ""}));
+    register_fields(registry_url, topic, "note", &fields)
+}
+
+fn fields() -> Vec<Value> {
+    let at = json!({"type": "long", "logicalType": "timestamp-micros"});
+    vec![json!({"name": "number", "type": "long"}), json!({"name": "at", "type": at})]
+}
+
+fn register_fields(
+    registry_url: &str,
+    topic: &str,
+    namespace: &str,
+    fields: &[Value],
+) -> Result<u32> {
+    let schema =
+        json!({"type": "record", "name": "Reading", "namespace": namespace, "fields": fields});
     let body = json!({ "schema": schema.to_string() }).to_string();
     let path = format!("/subjects/{topic}-value/versions");
     let answer = http::post(registry_url, &path, &body).context("register a schema")?;

@@ -7,10 +7,12 @@
 mod class;
 mod flaw;
 mod ratio;
+mod retry;
 mod writer;
 
 pub use class::ErrorClass;
 pub use flaw::Flaw;
+pub use retry::{RetryError, RetryStage, stage_resolutions};
 
 pub(crate) use ratio::DeadLetterRatio;
 pub(crate) use writer::LetterWriter;

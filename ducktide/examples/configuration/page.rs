@@ -41,7 +41,7 @@ pub(crate) fn of(programs: impl IntoIterator<Item = Command>) -> String {
 fn push_program(page: &mut String, program: &Command) {
     push(page, &format!("\n## {}\n", program.get_name()));
     push_command(page, program, &settings::groups_of(program), "###");
-    let verbs: Vec<_> = program.get_subcommands().filter(|v| v.get_name() != "help").collect();
+    let verbs = verbs_of(program);
     let shared = settings::shared_groups(&verbs);
     for verb in &verbs {
         push(page, &format!("\n### {}\n", full_name(verb)));
@@ -54,6 +54,12 @@ fn push_program(page: &mut String, program: &Command) {
         push(page, &format!("\n### {}: {}\n", shared.group.heading, verbs.join(", ")));
         push(page, &table(&shared.group));
     }
+}
+
+/// The verbs, each followed by its own.
+fn verbs_of(command: &Command) -> Vec<&Command> {
+    let verbs = command.get_subcommands().filter(|verb| verb.get_name() != "help");
+    verbs.flat_map(|verb| [vec![verb], verbs_of(verb)].concat()).collect()
 }
 
 fn push_command(page: &mut String, command: &Command, groups: &[Group], level: &str) {

@@ -45,7 +45,8 @@ pub(crate) fn shared_groups(verbs: &[&Command]) -> Vec<SharedGroup> {
     let mut all: Vec<SharedGroup> = Vec::new();
     for verb in verbs {
         for group in groups_of(verb) {
-            let name = verb.get_name().to_owned();
+            let name = verb.get_bin_name().unwrap_or_else(|| verb.get_name());
+            let name = name.split_once(' ').map_or(name, |(_, verb)| verb).to_owned();
             match all.iter_mut().find(|shared| shared.group == group) {
                 Some(shared) => shared.verbs.push(name),
                 None => all.push(SharedGroup { group, verbs: vec![name] }),

@@ -5,6 +5,7 @@ mod kafka;
 mod report;
 mod text;
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::thread;
 use std::time::Duration;
@@ -44,7 +45,7 @@ The last line is the judgement:
 JSON, times in UTC, null where something is not known; further fields may be added:
   lake       catalog, data_path, ducklake_version, layout_version, snapshots,
              newest_snapshot {snapshot_id, committed_at, age_seconds}
-  tables[]   table, rows, files, bytes
+  tables[]   table, rows, files, bytes, open_dead_letters
   sources[]  source_id, table, topic, pipeline, problem, partitions[] {partition, epoch,
              next_offset, end_offset, lag, snapshot_id, last_commit_at, last_commit_age_seconds,
              stalled, problem}
@@ -87,6 +88,8 @@ pub struct StatusArgs {
 struct Reading {
     overview: Overview,
     tables: Vec<TableSize>,
+    /// By table; tables without any are not there.
+    open_dead_letters: BTreeMap<String, i64>,
     sources: Vec<(Source, Vec<PartitionProgress>)>,
     cluster: Result<Cluster, Unreachable>,
     at: Timestamp,
@@ -125,6 +128,7 @@ fn look(lake: &mut DuckLake, args: &StatusArgs) -> Result<Reading, LakeError> {
         sources: with_progress.collect::<Result<_, LakeError>>()?,
         overview: lake.overview()?,
         tables: lake.table_sizes()?,
+        open_dead_letters: lake.open_dead_letters()?,
         cluster,
         at: Timestamp::now(),
     })

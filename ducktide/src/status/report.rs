@@ -46,6 +46,8 @@ pub(super) struct TableReport {
     pub(super) rows: u64,
     pub(super) files: u64,
     pub(super) bytes: u64,
+    /// Records meant for it that could not be decoded, and that nobody has resolved.
+    pub(super) open_dead_letters: i64,
 }
 
 #[derive(Debug, Serialize)]
@@ -146,6 +148,7 @@ fn table_reports(reading: &Reading) -> Vec<TableReport> {
             rows: size.rows,
             files: size.files,
             bytes: size.bytes,
+            open_dead_letters: reading.open_dead_letters.get(&size.table).copied().unwrap_or(0),
         })
         .collect()
 }

@@ -67,6 +67,7 @@ fn report(progress: Vec<PartitionProgress>, cluster: Result<Topic, Unreachable>)
             files: 42,
             bytes: 50 << 20,
         }],
+        open_dead_letters: BTreeMap::from([("main.events".to_owned(), 3)]),
         sources: vec![(source(), progress)],
         cluster: cluster.map(|topic| BTreeMap::from([("events".to_owned(), topic)])),
         at: now(),
@@ -156,6 +157,7 @@ snapshots  1,042, newest 1041 committed 1.2s ago
 table             rows  files     bytes
 ───────────  ─────────  ─────  ────────
 main.events  1,000,000     42  50.0 MiB
+! main.events: 3 open dead letters; see `ducktide dead-letters list --table main.events`
 
 main.events from topic events, pipeline demo
 partition  lake offset  end offset  lag  epoch  last commit
@@ -180,7 +182,10 @@ fn the_json_names_stay_stable() {
                 "snapshot_id": 1041, "committed_at": "2026-11-01T11:59:58.8Z", "age_seconds": 1.2,
             },
         },
-        "tables": [{"table": "main.events", "rows": 1_000_000, "files": 42, "bytes": 52_428_800}],
+        "tables": [{
+            "table": "main.events", "rows": 1_000_000, "files": 42, "bytes": 52_428_800,
+            "open_dead_letters": 3,
+        }],
         "sources": [{
             "source_id": 1, "table": "main.events", "topic": "events", "pipeline": "demo",
             "problem": null,

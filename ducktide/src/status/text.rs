@@ -50,7 +50,14 @@ fn tables(tables: &[TableReport]) -> String {
             units::bytes(size.bytes),
         ]);
     }
-    written(&table)
+    let mut text = written(&table);
+    for size in tables.iter().filter(|size| size.open_dead_letters != 0) {
+        let letters = units::count(size.open_dead_letters, "open dead letter");
+        let name = &size.table;
+        writeln!(text, "! {name}: {letters}; see `ducktide dead-letters list --table {name}`")
+            .expect("a string takes any text");
+    }
+    text
 }
 
 fn source(source: &SourceReport) -> String {

@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod burying;
+mod resolving;
 
 use ducktide_testbed::{
     catalog::CatalogKind,

@@ -1,0 +1,136 @@
+//! Dead letters that are tried again: decoded with what is registered now, for the table as it is now.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use ducktide_lake::dead_letter::{DeadLetter, RecordPlace, Resolution};
+use ducktide_lake::table::ShapeError;
+use ducktide_lake::{StagedFile, Table};
+use jiff::Timestamp;
+use thiserror::Error;
+use tokio::runtime::Runtime;
+
+use super::{ErrorClass, Flaw, LetterWriter};
+use crate::decoder::RowBuffer;
+use crate::schema_registry::{RegistryError, SchemaRegistry};
+use crate::schemas::{HEADER, Lookup, Schemas};
+use crate::staging::{ColumnHints, StagingError, StagingWriter};
+
+/// How often the registry is asked before it counts as down: an operator waits for the answer.
+const ATTEMPTS: usize = 5;
+
+/// Between two of them; long enough for an unknown schema to be confirmed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Why letters could not be tried.
+#[derive(Debug, Error)]
+pub enum RetryError {
+    /// The registry does not answer, so nothing can be said of the letters.
+    #[error("ask the schema registry: {0}")]
+    Registry(String),
+    /// The registry's address is wrong.
+    #[error(transparent)]
+    Address(#[from] RegistryError),
+    /// The table has a partition key, and nobody says of which column.
+    #[error("the table has folders for dates; name its timestamp with --partition-by: {0}")]
+    PartitionBy(#[from] ShapeError),
+    /// No threads for the registry's client.
+    #[error("start the schema registry's client: {0}")]
+    Runtime(#[from] std::io::Error),
+    /// The files cannot be written.
+    #[error(transparent)]
+    Staging(#[from] StagingError),
+}
+
+/// Writes what a retry commits: a row of the table for each letter, and a row that resolves it.
+pub struct RetryStage {
+    schemas: Schemas,
+    table: Table,
+    rows: RowBuffer,
+    files: StagingWriter,
+    resolved: Vec<RecordPlace>,
+    /// Runs the registry's client; dropped after it.
+    _runtime: Runtime,
+}
+
+impl std::fmt::Debug for RetryStage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RetryStage").field("table", &self.table).finish_non_exhaustive()
+    }
+}
+
+impl RetryStage {
+    /// A stage without rows. `partition_by` is the consumers' own.
+    pub fn new(
+        registry_url: &str,
+        table: &Table,
+        partition_by: Option<&str>,
+    ) -> Result<Self, RetryError> {
+        // Not the current thread's: its handle could not wait for the network.
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let schemas = Schemas::new(SchemaRegistry::new(registry_url)?, runtime.handle().clone());
+        let rows = RowBuffer::new(Arc::new(table.shape.clone()), partition_by)?;
+        let (name, schema) = (table.version.table.clone(), Arc::clone(rows.schema()));
+        let files = StagingWriter::new(name, &table.directory, schema, &ColumnHints::default())?;
+        let (table, resolved) = (table.clone(), Vec::new());
+        Ok(Self { schemas, table, rows, files, resolved, _runtime: runtime })
+    }
+
+    /// Adds a letter's row, or says what is wrong with it still.
+    pub fn add(&mut self, letter: &DeadLetter) -> Result<Option<Flaw>, RetryError> {
+        let Some(value) = &letter.value else {
+            return Ok(Some(Flaw::new(ErrorClass::NoSchemaId, "letter has no value")));
+        };
+        for _ in 0..ATTEMPTS {
+            let why = match self.schemas.decoder(value, &self.table) {
+                Lookup::Found(decoder) => match decoder.decode(&value[HEADER..], &mut self.rows) {
+                    Ok(()) => return self.complete(letter).map(|()| None),
+                    Err(error) => return Ok(Some(error.into())),
+                },
+                Lookup::Bad(flaw) => return Ok(Some(flaw)),
+                Lookup::Unavailable(why) => why,
+            };
+            tracing::warn!(error = why, "waiting for the schema registry");
+            thread::sleep(PAUSE);
+        }
+        Err(RetryError::Registry("it does not answer; nothing was changed".to_owned()))
+    }
+
+    fn complete(&mut self, letter: &DeadLetter) -> Result<(), RetryError> {
+        let RecordPlace { topic, partition, offset } = &letter.place;
+        let millis = letter.timestamp_micros.map_or(-1, |micros| micros.div_euclid(1_000));
+        self.rows.push_kafka(topic, partition.0, offset.0, millis);
+        let batch = self.rows.finish_batch().map_err(StagingError::Split)?;
+        self.files.write(&batch)?;
+        self.resolved.push(letter.place.clone());
+        Ok(())
+    }
+
+    /// Closes the files. Returns them with the letters that they resolve; none, if there is none.
+    pub fn finish(
+        mut self,
+        dead_letters: &Table,
+    ) -> Result<(Vec<RecordPlace>, Vec<StagedFile>), RetryError> {
+        let mut files = self.files.finish()?;
+        if !self.resolved.is_empty() {
+            files.extend(stage_resolutions(dead_letters, Resolution::Retried, &self.resolved)?);
+        }
+        Ok((self.resolved, files))
+    }
+}
+
+/// Writes the rows of the dead-letter table that say what became of letters.
+pub fn stage_resolutions(
+    dead_letters: &Table,
+    resolution: Resolution,
+    places: &[RecordPlace],
+) -> Result<Vec<StagedFile>, StagingError> {
+    let now = Timestamp::now().as_microsecond();
+    let mut writer = LetterWriter::new(dead_letters)?;
+    for place in places {
+        writer.push(DeadLetter::resolved(place.clone(), resolution, now))?;
+    }
+    writer.finish()
+}

@@ -1,0 +1,76 @@
+//! `ducktide dead-letters discard`.
+
+use std::io::{self, Write as _};
+
+use clap::Args;
+use ducktide_consumer::dead_letter::stage_resolutions;
+use ducktide_lake::config::LakeArgs;
+use ducktide_lake::dead_letter::Resolution;
+use ducktide_lake::{Access, DuckLake, LakeError, LetterFilter};
+
+use super::resolver::{Resolver, Staged, Tables};
+use super::selection::Selection;
+use crate::failure::Failure;
+use crate::units;
+
+const NOTES: &str = "\
+Examples:
+  # how many there are; nothing is done without --yes
+  ducktide dead-letters discard --class truncated
+
+  # give them up
+  ducktide dead-letters discard --class truncated --yes
+
+Exit codes: 0 done; 2 wrong command line, or --yes is missing; 3 the lake cannot be reached; 4 the lake
+cannot be used.";
+
+/// Gives dead letters up: they stay in the dead-letter table, and count as given up in the ledger.
+///
+/// One record, named by --partition and --offset, is given up at once; more of them need --yes.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = NOTES)]
+pub struct DiscardArgs {
+    /// Which letters.
+    #[command(flatten)]
+    pub selection: Selection,
+
+    /// Gives up as many as are named.
+    #[arg(long)]
+    pub yes: bool,
+
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArgs,
+}
+
+pub(super) fn run(args: &DiscardArgs) -> Result<(), Failure> {
+    args.selection.check()?;
+    let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Commit)?;
+    let Selection { table, topic, .. } = &args.selection;
+    let table = super::table(&mut lake, table.as_ref(), topic.as_deref())?;
+    let letters = args.selection.open_letters(&mut lake, &table)?;
+    let mut out = io::stdout().lock();
+    let is_one = args.selection.names_one_record() && letters.len() <= 1;
+    if !(args.yes || is_one) {
+        let count = units::count(letters.len() as u64, "letter");
+        writeln!(out, "{count} of {table} would be discarded")?;
+        return Err(Failure::Usage("nothing is done without --yes"));
+    }
+    let mut resolver =
+        Resolver { lake: &mut lake, table: table.clone(), resolution: Resolution::Discarded };
+    let summary = resolver.resolve(&letters, stage)?;
+    let discarded = units::count(summary.resolved as u64, "letter");
+    writeln!(out, "{discarded} of {table} discarded")?;
+    Ok(out.flush()?)
+}
+
+fn stage(lake: &mut DuckLake, tables: &Tables, open: &LetterFilter) -> Result<Staged, Failure> {
+    let open = lake.dead_letter_summaries(&tables.rows.version.table, open)?;
+    let letters: Vec<_> = open.into_iter().map(|letter| letter.place).collect();
+    if letters.is_empty() {
+        return Ok(Staged::default());
+    }
+    let files = stage_resolutions(&tables.letters, Resolution::Discarded, &letters)
+        .map_err(|error| LakeError::unavailable("discard dead letters").because(error))?;
+    Ok(Staged { letters, files, refused: Vec::new() })
+}

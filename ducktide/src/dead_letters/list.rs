@@ -1,0 +1,197 @@
+//! `ducktide dead-letters list`.
+
+use std::io::{self, Write as _};
+
+use clap::Args;
+use ducktide_lake::config::LakeArgs;
+use ducktide_lake::dead_letter::Resolution;
+use ducktide_lake::table::TableName;
+use ducktide_lake::{Access, DuckLake, LetterFilter, LetterSummary};
+use serde::Serialize;
+
+use super::time;
+use crate::failure::Failure;
+use crate::table::{Align, TextTable};
+use crate::units;
+
+const NOTES: &str = "\
+JSON, times in UTC, null where something is not known; further fields may be added:
+  table      the table that the records were meant for
+  open       all open letters of the table, as the ledger counts them
+  letters[]  topic, partition, offset, schema_id, error_class, error, failed_at, bytes, resolution
+             (null if it is open), resolved_at
+
+Exit codes: 0 done, 2 wrong command line, 3 the lake cannot be reached, 4 the lake cannot be used.";
+
+/// Lists dead letters: where each record lies, and why it could not be decoded.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = NOTES)]
+pub struct ListArgs {
+    /// The table that the records were meant for. Needed if topics fill several tables.
+    #[arg(long, value_name = "TABLE")]
+    pub table: Option<TableName>,
+
+    /// Of this topic only.
+    #[arg(long, value_name = "TOPIC")]
+    pub topic: Option<String>,
+
+    /// Of this error class only, such as `truncated`.
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<String>,
+
+    /// The first so many.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub limit: u64,
+
+    /// Those too that were retried or discarded.
+    #[arg(long)]
+    pub all: bool,
+
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArgs,
+}
+
+#[derive(Serialize)]
+struct List {
+    table: String,
+    open: i64,
+    letters: Vec<Item>,
+}
+
+#[derive(Serialize)]
+struct Item {
+    topic: String,
+    partition: i32,
+    offset: i64,
+    schema_id: Option<u32>,
+    error_class: String,
+    error: String,
+    failed_at: String,
+    bytes: u64,
+    resolution: Option<&'static str>,
+    resolved_at: Option<String>,
+}
+
+pub(super) fn run(args: &ListArgs) -> Result<(), Failure> {
+    let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Read)?;
+    let table = super::table(&mut lake, args.table.as_ref(), args.topic.as_deref())?;
+    let filter = LetterFilter {
+        topic: args.topic.clone(),
+        class: args.class.clone(),
+        with_resolved: args.all,
+        limit: Some(args.limit),
+        ..LetterFilter::default()
+    };
+    let letters = lake.dead_letter_summaries(&table, &filter)?;
+    let open = lake.open_dead_letters()?.get(&table.to_string()).copied().unwrap_or(0);
+    let list = List {
+        table: table.to_string(),
+        open,
+        letters: letters.into_iter().map(Item::from).collect(),
+    };
+    let mut out = io::stdout().lock();
+    out.write_all(if args.json { json(&list) } else { text(&list) }.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+fn json(list: &List) -> String {
+    serde_json::to_string_pretty(list).expect("numbers and texts always serialize") + "\n"
+}
+
+fn text(list: &List) -> String {
+    let columns = [
+        ("topic", Align::Left),
+        ("partition", Align::Right),
+        ("offset", Align::Right),
+        ("class", Align::Left),
+        ("error", Align::Left),
+        ("bytes", Align::Right),
+        ("failed at", Align::Left),
+        ("became", Align::Left),
+    ];
+    let mut table = TextTable::new(columns.map(|(name, align)| (name.to_owned(), align)));
+    for item in &list.letters {
+        table.push(vec![
+            item.topic.clone(),
+            item.partition.to_string(),
+            item.offset.to_string(),
+            item.error_class.clone(),
+            item.error.clone(),
+            units::bytes(item.bytes),
+            item.failed_at.clone(),
+            item.resolution.unwrap_or("open").to_owned(),
+        ]);
+    }
+    let mut out = Vec::new();
+    if table.len() > 0 {
+        table.write(&mut out).expect("memory takes any text");
+        out.push(b'\n');
+    }
+    let shown = units::count(table.len() as u64, "letter");
+    let open = units::number(list.open);
+    let end = format!("{shown} shown; {open} of {} are open\n", list.table);
+    String::from_utf8(out).expect("a table is made of texts") + &end
+}
+
+impl From<LetterSummary> for Item {
+    fn from(letter: LetterSummary) -> Self {
+        Self {
+            topic: letter.place.topic,
+            partition: letter.place.partition.0,
+            offset: letter.place.offset.0,
+            schema_id: letter.schema_id,
+            error_class: letter.error_class,
+            error: letter.error,
+            failed_at: time(letter.failed_at_micros),
+            bytes: letter.bytes,
+            resolution: letter.resolution.map(Resolution::as_str),
+            resolved_at: letter.resolved_at_micros.map(time),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ducktide_lake::dead_letter::RecordPlace;
+    use ducktide_lake::position::{Offset, Partition};
+
+    use super::*;
+
+    fn list(resolution: Option<Resolution>) -> List {
+        let place =
+            RecordPlace { topic: "events".to_owned(), partition: Partition(2), offset: Offset(7) };
+        let letter = LetterSummary {
+            place,
+            schema_id: Some(1),
+            error_class: "truncated".to_owned(),
+            error: "record ends too early".to_owned(),
+            failed_at_micros: 1_700_000_000_000_000,
+            bytes: 12,
+            resolution,
+            resolved_at_micros: None,
+        };
+        List { table: "main.events".to_owned(), open: 1, letters: vec![letter.into()] }
+    }
+
+    #[test]
+    fn a_letter_is_listed_with_its_place_and_its_error() {
+        let text = text(&list(None));
+
+        for part in ["events", "truncated", "record ends too early", "2023-11-14T22:13:20Z", "open"]
+        {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(text.ends_with("1 letter shown; 1 of main.events are open\n"), "{text}");
+    }
+
+    #[test]
+    fn json_says_what_became_of_it() {
+        assert!(json(&list(None)).contains(r#""resolution": null"#));
+        assert!(json(&list(Some(Resolution::Retried))).contains(r#""resolution": "retried""#));
+    }
+}

@@ -1,0 +1,88 @@
+//! `ducktide dead-letters`: records that could not be decoded, and what becomes of them.
+
+mod discard;
+mod hex_dump;
+mod list;
+mod pages;
+mod resolver;
+mod retry;
+mod selection;
+mod show;
+
+use clap::{Args, Subcommand};
+use ducktide_lake::table::TableName;
+use ducktide_lake::{DuckLake, LakeError};
+use jiff::Timestamp;
+
+use crate::failure::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  # which records could not be decoded, and why
+  ducktide dead-letters list
+
+  # all that Kafka had of one of them, and what to do
+  ducktide dead-letters show --topic events --partition 2 --offset 4711
+
+  # after the schema was registered, or the table altered: move them to the table
+  ducktide dead-letters retry --class unknown_schema
+
+  # give up those that nothing will ever decode
+  ducktide dead-letters discard --class truncated --yes";
+
+/// Shows records that could not be decoded, moves them to their table, or gives them up.
+///
+/// Consumers keep such records whole in the table `<table>_dead_letters`, in the commit of their batch.
+/// Nothing is ever deleted there: what becomes of a letter is one more row. docs/dead-letters.md
+/// explains each error class.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct DeadLettersArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: DeadLettersVerb,
+}
+
+/// What can be done with dead letters.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DeadLettersVerb {
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Retry(retry::RetryArgs),
+    Discard(discard::DiscardArgs),
+}
+
+pub(crate) fn run(args: DeadLettersArgs) -> Result<(), Failure> {
+    match args.verb {
+        DeadLettersVerb::List(args) => list::run(&args),
+        DeadLettersVerb::Show(args) => show::run(&args),
+        DeadLettersVerb::Retry(args) => retry::run(&args),
+        DeadLettersVerb::Discard(args) => discard::run(&args),
+    }
+}
+
+/// The table whose letters are meant: the one that was named, or the only one that a topic fills.
+fn table(
+    lake: &mut DuckLake,
+    named: Option<&TableName>,
+    topic: Option<&str>,
+) -> Result<TableName, Failure> {
+    if let Some(named) = named {
+        return Ok(named.clone());
+    }
+    let sources = lake.sources()?.into_iter().map(|source| source.spec);
+    let of_topic = sources.filter(|spec| topic.is_none_or(|topic| spec.topic == topic));
+    let mut tables: Vec<_> = of_topic.map(|spec| spec.table).collect();
+    tables.sort();
+    tables.dedup();
+    match (tables.pop(), tables.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(_), false) => Err(Failure::Usage("topics fill several tables: name one by --table")),
+        (None, _) => Err(LakeError::invalid("no topic fills a table of this lake yet").into()),
+    }
+}
+
+/// A time of the lake, as people and programs read it.
+fn time(micros: i64) -> String {
+    Timestamp::from_microsecond(micros).map_or_else(|_| micros.to_string(), |at| at.to_string())
+}
