@@ -19,17 +19,22 @@ mod request;
 mod skip;
 mod transaction;
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 
 pub use self::request::{ReplayRequest, ReplaySummary};
 use self::transaction::Replay;
-use crate::catalog::intent::{Intent, IntentKind};
+use crate::catalog::intent::{self, Intent, IntentKind};
 use crate::catalog::ledger;
 use crate::duck_lake::DuckLake;
 use crate::error::{LakeError, Result};
 use crate::lake::Source;
 use crate::position::{Offset, Partition, SnapshotId, SourceId};
 use crate::session::{LAKE, quote};
+
+/// How long the maintenance lock is waited for before the intent is renewed.
+const LOCK_SLICE: Duration = Duration::from_secs(5);
 
 /// How far behind an offset a record still tells the offset's time.
 const NEARBY: i64 = 10_000;
@@ -59,7 +64,7 @@ impl DuckLake {
             table: request.source.spec.table.to_string(),
             kind: IntentKind::Prepare,
             holder: holder(),
-            expires_at: Timestamp::now() + request.lock_timeout + request.max_transaction,
+            expires_at: Timestamp::now() + request.max_transaction,
             keep_snapshots_from: self.newest_snapshot()?,
         };
         self.announce(&intent)?;
@@ -81,10 +86,21 @@ impl DuckLake {
         intent: &mut Intent,
     ) -> Result<ReplaySummary> {
         let (session, commit_lock, maintenance_lock) = self.session_and_locks()?;
-        let Some(_guard) = maintenance_lock.take(request.lock_timeout)? else {
-            return Err(LakeError::unavailable(
-                "a compactor's operation, or another replay, holds the maintenance lock; try again",
-            ));
+        let deadline = Instant::now() + request.lock_timeout;
+        // In slices, so that the intent does not expire meanwhile: it is short, since one that a
+        // killed replay leaves behind keeps the next replay out.
+        let slice = LOCK_SLICE.min(request.max_transaction / 2);
+        let _guard = loop {
+            intent.expires_at = Timestamp::now() + request.max_transaction;
+            intent::renew(session, intent)?;
+            if let Some(guard) = maintenance_lock.take(slice)? {
+                break guard;
+            }
+            if Instant::now() >= deadline {
+                return Err(LakeError::unavailable(
+                    "a compactor's operation holds the maintenance lock; try again",
+                ));
+            }
         };
         let mut replay = Replay::new(session, request, targets);
         replay.prepare(intent)?;

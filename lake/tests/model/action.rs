@@ -21,6 +21,9 @@ pub(crate) enum Action {
     Resolve { worker: usize },
     /// The worker reads progress and starts the partitions that wait for it.
     Load { worker: usize },
+    /// The worker reads progress now and then, and finds that an operator moved a partition that it
+    /// reads: it drops what it has read. The batch that the committer has goes its own way.
+    Look { worker: usize },
     /// The worker learns that it lost a partition, and has nothing of it that is not committed.
     Revoke { worker: usize, partition: usize },
     /// The worker learns that it lost a partition, and has no time left to flush.
@@ -68,6 +71,7 @@ impl fmt::Display for Action {
             Self::Arrive { name, awaited_by: None } => write!(f, "COMMIT of {name} arrives late"),
             Self::Resolve { worker } => write!(f, "worker {worker} reads progress and decides"),
             Self::Load { worker } => write!(f, "worker {worker} reads progress and starts reading"),
+            Self::Look { worker } => write!(f, "worker {worker} notices another epoch"),
             Self::Revoke { worker, partition } => {
                 write!(f, "worker {worker} lets partition {partition} go")
             }

@@ -17,7 +17,7 @@ pub(crate) fn everything_gets_in(design: Design, bounds: &Bounds, system: &Syste
     let mut actions = Vec::new();
     for _ in 0..PATIENCE {
         actions.clear();
-        system.actions(bounds, &mut actions);
+        system.actions(design, bounds, &mut actions);
         let Some(action) = actions.iter().copied().filter(is_calm).min_by_key(urgency) else {
             return is_complete(bounds, &system);
         };
@@ -35,7 +35,7 @@ fn urgency(action: &Action) -> (u8, i64) {
     match action {
         Action::Arrive { .. } | Action::Resolve { .. } => (0, 0),
         Action::Revoke { .. } => (1, 0),
-        Action::Load { .. } => (2, 0),
+        Action::Look { .. } | Action::Load { .. } => (2, 0),
         Action::Cut { to, .. } => (3, -to.iter().flatten().sum::<i64>()),
         _ => (4, 0),
     }

@@ -23,6 +23,8 @@ pub(crate) enum Flaw {
     DeletesOnError,
     /// Progress without rows is sent as a `skip`, which begins an epoch.
     IdleProgressIsSkip,
+    /// A worker reads progress after its own commits only.
+    NeverLooks,
 }
 
 /// Ducktide's design, but for its flaws.

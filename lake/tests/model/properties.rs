@@ -1,7 +1,6 @@
 //! What must hold in every state, and what must occur in some, or else the model checks nothing.
 
 use ducktide_lake::invariants;
-use ducktide_lake::position::Epoch;
 use ducktide_lake::standing::{Standing, has_moved, standing};
 use stateright::Property;
 
@@ -121,18 +120,10 @@ pub(crate) fn recovery() -> Properties {
         Property::always(
             "everything gets in without more records",
             |protocol: &Protocol, s: &System| {
-                let is_replayed = s.catalog.progress.values().any(|at| at.epoch > Epoch(0));
-                is_replayed || calm::everything_gets_in(protocol.design, &protocol.bounds, s)
+                calm::everything_gets_in(protocol.design, &protocol.bounds, s)
             },
         ),
     ]
-}
-
-/// What a replay needs to take effect.
-pub(crate) fn replayed() -> Properties {
-    vec![Property::always("a replay needs no more records", |protocol: &Protocol, s: &System| {
-        calm::everything_gets_in(protocol.design, &protocol.bounds, s)
-    })]
 }
 
 /// In a lake that nobody disturbs, no worker is ever fenced, whatever it commits.

@@ -38,7 +38,7 @@ impl Model for Protocol {
     }
 
     fn actions(&self, system: &System, actions: &mut Vec<Action>) {
-        system.actions(&self.bounds, actions);
+        system.actions(self.design, &self.bounds, actions);
     }
 
     fn next_state(&self, system: &System, action: Action) -> Option<System> {

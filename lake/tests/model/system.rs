@@ -66,9 +66,9 @@ impl System {
     }
 
     /// Everything that can happen next.
-    pub(crate) fn actions(&self, bounds: &Bounds, actions: &mut Vec<Action>) {
+    pub(crate) fn actions(&self, design: Design, bounds: &Bounds, actions: &mut Vec<Action>) {
         for worker in 0..WORKERS {
-            self.steps_of(worker, bounds, actions);
+            self.steps_of(worker, design, bounds, actions);
         }
         for Request { batch, awaited_by } in &self.requests {
             let arrive = Action::Arrive { name: batch.name, awaited_by: *awaited_by };
@@ -81,10 +81,13 @@ impl System {
         }
     }
 
-    fn steps_of(&self, worker: usize, bounds: &Bounds, actions: &mut Vec<Action>) {
+    fn steps_of(&self, worker: usize, design: Design, bounds: &Bounds, actions: &mut Vec<Action>) {
         let state = &self.workers[worker];
         if state.is_loading() {
             actions.push(Action::Load { worker });
+        }
+        if !design.has(Flaw::NeverLooks) && state.reads_another_epoch(&self.catalog) {
+            actions.push(Action::Look { worker });
         }
         match &state.committing {
             None => self.cuts(worker, bounds, actions),
@@ -158,6 +161,7 @@ impl System {
             Action::Arrive { name, awaited_by } => self.arrive(design, name, awaited_by),
             Action::Resolve { worker } => self.resolve(design, worker),
             Action::Load { worker } => self.workers[worker].load(&self.catalog),
+            Action::Look { worker } => self.workers[worker].reset(),
             Action::Revoke { worker, partition } => self.workers[worker].revoke(partition),
             Action::Lose { worker, partition } => self.workers[worker].lose(partition),
             Action::CutConnection { worker } => {

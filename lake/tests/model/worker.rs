@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`Worker::assign`], [`lose`](Worker::lose), [`reset`](Worker::reset) | `worker` and `worker::partitions` |
 //! | [`load`](Worker::load) | `Request::Load` to the committer, then `Worker::begin` |
+//! | [`reads_another_epoch`](Worker::reads_another_epoch) | `Partitions::moved_by_operator` |
 //! | [`cut`](Worker::cut) | `batcher`, `batch::Track::cut` and `batch::join` |
 //! | [`decide`](Worker::decide) | `transaction::{confirm, resolve}`, called by `committer::Running::commit` |
 //!
@@ -121,6 +122,15 @@ impl Worker {
                 *belief = Belief::Reading(catalog.position(partition));
             }
         }
+    }
+
+    /// Whether an operator moved a partition after this worker began to read it.
+    pub(crate) fn reads_another_epoch(&self, catalog: &Catalog) -> bool {
+        let moved = |(partition, belief): (usize, &Belief)| {
+            let now = catalog.position(partition).epoch;
+            matches!(belief, Belief::Reading(position) if position.epoch != now)
+        };
+        self.beliefs.iter().enumerate().any(moved)
     }
 
     /// The ends that a batch can have in a partition.
