@@ -20,6 +20,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::Path;
+use std::time::Instant;
 
 use crate::catalog::intent::{self, Intent};
 use crate::catalog::lock::CommitLock;
@@ -85,15 +86,19 @@ fn send_in_turn(
     let tables: BTreeSet<_> = commit.files().iter().map(|file| file.table.to_string()).collect();
     let concerns =
         |intent: &Intent| sources.contains(&intent.source) || tables.contains(&intent.table);
+    let deadline = Instant::now() + intent::LONGEST_WAIT;
     loop {
         let guard = lock.acquire(session)?;
         // The query that takes the lock counts intents, so an ordinary commit pays nothing for this.
-        if !guard.intents_announced || !intent::is_replay_announced(session, concerns)? {
+        let must_wait = guard.intents_announced
+            && Instant::now() < deadline
+            && intent::is_replay_announced(session, concerns)?;
+        if !must_wait {
             failpoint::reached(Failpoint::LockTaken);
             return Ok(send(session, commit));
         }
         drop(guard);
-        intent::await_replays(session, concerns)?;
+        intent::await_replays(session, deadline, concerns)?;
     }
 }
 

@@ -23,6 +23,11 @@ use crate::session::{Session, quote};
 /// Between two looks of a waiting worker, or two tries at a busy catalog.
 const POLL: Duration = Duration::from_millis(100);
 
+/// How long a commit waits for replays at most, whatever they say and whatever the time is here: the
+/// clock of a worker that lives in the past would have it wait for days. Twice the default of
+/// `--max-transaction`.
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_mins(2);
+
 /// How long a busy catalog is tried: commits take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -222,9 +227,13 @@ pub(crate) fn is_replay_announced(
 }
 
 /// Waits until no replay that concerns the caller is announced; for each at most until it expires.
-pub(crate) fn await_replays(session: &Session, concerns: impl Fn(&Intent) -> bool) -> Result<()> {
+pub(crate) fn await_replays(
+    session: &Session,
+    deadline: Instant,
+    concerns: impl Fn(&Intent) -> bool,
+) -> Result<()> {
     tracing::info!("a replay of the table is announced, the commit waits for it");
-    while is_replay_announced(session, &concerns)? {
+    while Instant::now() < deadline && is_replay_announced(session, &concerns)? {
         std::thread::sleep(POLL);
     }
     Ok(())
