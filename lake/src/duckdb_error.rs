@@ -40,6 +40,11 @@ pub(crate) fn is_refusal(text: &str) -> bool {
     !is_outage(text) && PERMANENT.iter().any(|pattern| text.contains(pattern))
 }
 
+/// Whether a statement needs more memory than it may have, spilling to disk included.
+pub(crate) fn is_out_of_memory(text: &str) -> bool {
+    text.contains("Out of Memory Error")
+}
+
 /// Whether DuckDB itself is broken: nothing works in this instance any more.
 pub(crate) fn is_instance_broken(text: &str) -> bool {
     text.contains("INTERNAL Error") || text.contains("database has been invalidated")
@@ -62,4 +67,22 @@ pub(crate) fn is_outage(text: &str) -> bool {
         "Failed to execute query \"ROLLBACK\"",
     ];
     PASSING.iter().any(|pattern| text.contains(pattern))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_that_needs_more_memory_says_so() {
+        let duckdb = duckdb::Connection::open_in_memory().expect("an instance");
+        duckdb
+            .execute_batch("SET memory_limit = '2MB'; SET temp_directory = ''")
+            .expect("settings");
+        let too_much = "CREATE TABLE t AS SELECT range::VARCHAR AS v FROM range(10000000)";
+
+        let error = duckdb.execute_batch(too_much).expect_err("2 MB do not hold it").to_string();
+
+        assert!(is_out_of_memory(&error), "{error}");
+    }
 }

@@ -11,6 +11,7 @@ mod report;
 mod schedule;
 mod slot;
 mod stage;
+mod supervision;
 
 use std::{
     fs,
@@ -113,7 +114,7 @@ fn play<'scope, 'env>(
     say: &mut dyn FnMut(&str),
 ) -> Result<()> {
     let mut catalog = Catalog::at(&stage.pipeline.catalog)?;
-    inject::start_consumers(stage)?;
+    supervision::start_consumers(stage)?;
     let first = || Ok(catalog.committed_offsets()? > 0);
     wait::until("the first rows are in the lake", CATCHES_UP_WITHIN, first)?;
     scope.spawn(|| watch_progress(stage));
@@ -126,7 +127,7 @@ fn play<'scope, 'env>(
             let fault = event.fault;
             scope.spawn(move || inject::inject(stage, fault));
         }
-        inject::look_after(stage)?;
+        supervision::look_after(stage)?;
         if told.elapsed() > TELL_INTERVAL {
             told = Instant::now();
             say(&progress_line(stage, began.elapsed()));
@@ -193,7 +194,7 @@ fn settle(stage: &Stage, producer: &mut Running, say: &mut dyn FnMut(&str)) -> R
     say(&format!("{published} events were acknowledged"));
     let mut comparison = None;
     let waited = wait::until("nothing is missing", CATCHES_UP_WITHIN, || {
-        inject::look_after(stage)?;
+        supervision::look_after(stage)?;
         let now = stage.pipeline.compare()?;
         let complete = now.missing.count == 0;
         comparison = Some(now);

@@ -78,8 +78,9 @@ Exit codes, of several findings the first in this list:
 Without a judgement: 1 the answer cannot be written, 2 wrong command line, 3 the lake cannot be
 reached, 4 the lake cannot be used, or there is no such table or ledger.";
 
-/// The memory of a deep look: enough for two billion offsets without spilling.
-const MEMORY_LIMIT: &str = "1GiB";
+/// The memory of a deep look: enough for two billion offsets without spilling, and for some twenty
+/// million lines of a producer's ledger.
+const MEMORY_LIMIT: &str = "2GiB";
 
 /// Proves that nothing was lost and nothing is there twice, or says what is wrong.
 ///

@@ -257,6 +257,13 @@ impl<'a> Verifier<'a> {
             Ok(()) => return Ok(()),
             Err(error) => error.to_string(),
         };
+        if duckdb_error::is_out_of_memory(&error) {
+            return Err(LakeError::invalid(format!(
+                "the proof needs more memory; raise --memory-limit, or leave more room in the \
+                 temporary directory: table=`{table}`"
+            ))
+            .because(error));
+        }
         if duckdb_error::is_outage(&error) || duckdb_error::is_instance_broken(&error) {
             return Err(
                 LakeError::unavailable(format!("read the table: table=`{table}`")).because(error)
