@@ -22,7 +22,7 @@ pub(crate) enum Action {
     /// The worker reads progress and starts the partitions that wait for it.
     Load { worker: usize },
     /// The worker reads progress now and then, and finds that an operator moved a partition that it
-    /// reads: it drops what it has read. The batch that the committer has goes its own way.
+    /// reads: it drops what it has read.
     Look { worker: usize },
     /// The worker learns that it lost a partition, and has nothing of it that is not committed.
     Revoke { worker: usize, partition: usize },

@@ -86,7 +86,10 @@ impl System {
         if state.is_loading() {
             actions.push(Action::Load { worker });
         }
-        if !design.has(Flaw::NeverLooks) && state.reads_another_epoch(&self.catalog) {
+        // The answer may come when a commit is under way again; that a reset leaves it alone is what
+        // `Lose` is about.
+        let looks = !design.has(Flaw::NeverLooks) && state.committing.is_none();
+        if looks && state.reads_another_epoch(&self.catalog) {
             actions.push(Action::Look { worker });
         }
         match &state.committing {
