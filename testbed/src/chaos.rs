@@ -56,6 +56,9 @@ pub struct Options {
 /// The part of all records that nobody can decode: they must become dead letters, once each.
 const POISON: &str = "0.001";
 
+/// The producer writes to a partition that was added within seconds, not minutes.
+const NOTICES_SOON: &[&str] = &["--kafka-property", "topic.metadata.refresh.interval.ms=5000"];
+
 /// Between two looks at progress.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -79,8 +82,8 @@ pub fn run(options: &Options, say: &mut (dyn FnMut(&str) + Send)) -> Result<Repo
     say(&format!("{} faults; the schedule is in {}", events.len(), kept.display()));
     let stage = Stage::start(options, say)?;
     let rate = options.rate.to_string();
-    let mut producer =
-        stage.pipeline.start_producer(&["--continuous", "--rate", &rate, "--poison", POISON])?;
+    let producing = [&["--continuous", "--rate", &rate, "--poison", POISON], NOTICES_SOON].concat();
+    let mut producer = stage.pipeline.start_producer(&producing)?;
     thread::scope(|scope| {
         let played = play(scope, &stage, options, &events, say);
         stage.stop();

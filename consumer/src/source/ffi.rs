@@ -8,8 +8,8 @@
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::mem;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use ducktide_lake::dead_letter::Header;
 use ducktide_lake::telemetry;
@@ -513,10 +513,23 @@ unsafe fn destroy_error(error: *mut rdsys::rd_kafka_error_t) {
     }
 }
 
-unsafe extern "C" fn on_error(_: *mut RDKafka, _: c_int, reason: *const c_char, _: *mut c_void) {
+/// Between two lines that say that no broker can be reached: librdkafka calls several times a second
+/// while it tries.
+const OUTAGE_LINES: Duration = Duration::from_secs(10);
+
+/// What else goes wrong with a connection stands in librdkafka's log too.
+unsafe extern "C" fn on_error(_: *mut RDKafka, code: c_int, reason: *const c_char, _: *mut c_void) {
+    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
     // SAFETY: librdkafka passes a C string.
-    let reason = unsafe { CStr::from_ptr(reason) }.to_string_lossy();
-    tracing::warn!(error = %reason, "Kafka client");
+    let error = unsafe { CStr::from_ptr(reason) }.to_string_lossy();
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_outage = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int;
+    if is_outage && said.is_none_or(|at| at.elapsed() > OUTAGE_LINES) {
+        *said = Some(Instant::now());
+        tracing::warn!(%error, "no broker can be reached, trying again");
+    } else {
+        tracing::debug!(%error, "Kafka client");
+    }
 }
 
 unsafe extern "C" fn on_log(
