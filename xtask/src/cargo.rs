@@ -9,14 +9,22 @@ use crate::layout;
 /// `cargo xtask` tells this program about xtask's own package, in variables that build scripts of
 /// `ring` and others ask to be built again for when they change. Handed on to another cargo, they
 /// would have DuckDB's bindings, and all that depends on them, compiled at each turn between
-/// `cargo xtask` and `cargo build`.
+/// `cargo xtask` and `cargo build`. So would the place of DuckDB's library, which cargo takes from
+/// `.cargo/config.toml` by itself, and tells this program.
 pub(crate) fn command<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
     let mut cargo = Command::new("cargo");
     cargo.args(arguments).current_dir(layout::root());
-    for (name, _) in env::vars_os().filter(|(name, _)| is_about_a_package(name)) {
-        cargo.env_remove(name);
+    for (name, value) in env::vars_os() {
+        if is_about_a_package(&name) || is_place_of_duckdb(&name, &value) {
+            cargo.env_remove(name);
+        }
     }
     cargo
+}
+
+/// Another place is somebody's own choice, and is handed on.
+fn is_place_of_duckdb(variable: &OsStr, value: &OsStr) -> bool {
+    variable == "DUCKDB_LIB_DIR" && *value == *layout::cache().join("duckdb")
 }
 
 fn is_about_a_package(variable: &OsStr) -> bool {
@@ -33,7 +41,7 @@ mod tests {
         let cargo = command(["build"]);
         let removed: Vec<_> = cargo.get_envs().filter(|(_, value)| value.is_none()).collect();
         // cargo sets both for tests too.
-        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME"] {
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME", "DUCKDB_LIB_DIR"] {
             assert!(removed.iter().any(|(removed, _)| *removed == name), "{name}");
         }
     }
