@@ -5,11 +5,14 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use ducktide::{Args, run};
-use ducktide_lake::telemetry;
+use ducktide_lake::{failpoint, telemetry};
 
 fn main() -> ExitCode {
     let args = Args::parse();
     if let Err(error) = telemetry::init_tool() {
+        Args::command().error(ErrorKind::ValueValidation, error).exit();
+    }
+    if let Err(error) = failpoint::arm() {
         Args::command().error(ErrorKind::ValueValidation, error).exit();
     }
     match run(args) {

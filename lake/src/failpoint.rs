@@ -1,4 +1,4 @@
-//! Places in the commit protocol at which a test can stop a worker.
+//! Places in the commit protocol at which a test can stop a worker, or a replay.
 //!
 //! They are in every build: a program without them would be another one than was tested. Nothing
 //! happens at a place that is not armed by `DUCKTIDE_FAILPOINTS`, a list such as

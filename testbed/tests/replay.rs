@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use std::time::Duration;
+use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
 use ducktide_testbed::{
     catalog::CatalogKind,
     kafka_admin::delete_records,
     on_both_catalogs,
     pipeline::{PARTITIONS, PATIENCE, Pipeline, TABLE, TRICKLE},
-    program::Program,
+    program::{Program, Running},
     wait,
 };
 use jiff::Timestamp;
@@ -21,6 +21,8 @@ on_both_catalogs!(
     a_replay_beside_maintenance_is_exact,
     another_table_is_filled_by_the_command_that_is_printed,
     a_killed_replay_leaves_the_old_state_or_the_new,
+    a_replay_whose_answer_is_lost_knows_that_it_was_applied,
+    a_replay_that_sleeps_before_its_commit_holds_nobody_up,
     offsets_that_kafka_lost_are_refused_before_anything_is_touched,
     a_skip_lets_a_stopped_partition_go_on_without_a_restart,
 );
@@ -142,30 +144,82 @@ fn another_table_is_filled_by_the_command_that_is_printed(kind: CatalogKind) {
     assert!(ambiguous.is_err(), "two tables, and none was named");
 }
 
-fn a_killed_replay_leaves_the_old_state_or_the_new(kind: CatalogKind) {
-    let pipeline = Pipeline::on_shared_services("killed", kind).unwrap();
-    pipeline.produce(60_000, &[]).unwrap();
-    pipeline.drain(FAST).unwrap();
-    for after_ms in [120, 200, 280, 360, 440, 520, 700] {
-        let arguments =
-            ["replay", "--topic", &pipeline.topic, "--from-beginning", "--max-transaction", "1"];
-        let mut tool =
-            pipeline.ducktide(&arguments).unwrap().start(pipeline.logs(), "victim").unwrap();
-        std::thread::sleep(Duration::from_millis(after_ms));
-        // It may have ended already.
-        let _ = tool.kill();
+/// A replay of a part of what files hold, so that they are written anew, with armed failpoints.
+/// Workers wait for a dead one for a second.
+fn failing_replay(pipeline: &Pipeline, failpoints: &str) -> Running {
+    let what = ["replay", "--topic", &pipeline.topic, "--partition", "1", "--from-offset", "777"];
+    let tool = pipeline.ducktide(&[&what[..], &["--max-transaction", "1"]].concat()).unwrap();
+    let tool = tool.env("DUCKTIDE_FAILPOINTS", failpoints);
+    tool.start(pipeline.logs(), "victim").unwrap()
+}
 
-        let rows = format!("SELECT count(*) FROM {TABLE}");
-        let rows = pipeline.lake().unwrap().scalar(&rows).unwrap().as_i64().unwrap();
-        let stands = pipeline.catalog().unwrap().committed_offsets().unwrap();
-        assert_eq!(rows, stands, "rows and progress are one fact");
-        assert!(rows == 0 || rows == 60_000, "{rows}");
-        pipeline.drain(FAST).unwrap();
-        pipeline.check_exact(60_000).unwrap();
+/// How many rows there are; progress says the same, whatever happened.
+fn rows_as_progress_says(pipeline: &Pipeline) -> i64 {
+    let rows = pipeline.lake().unwrap().scalar(&format!("SELECT count(*) FROM {TABLE}")).unwrap();
+    assert_eq!(rows, pipeline.catalog().unwrap().committed_offsets().unwrap());
+    rows.as_i64().unwrap()
+}
+
+/// An aimed kill at every step: kills at random moments hit none of them.
+fn a_killed_replay_leaves_the_old_state_or_the_new(kind: CatalogKind) {
+    const BEFORE: [&str; 6] = [
+        "file_written",
+        "file_synced",
+        "lock_taken",
+        "transaction_begun",
+        "files_added",
+        "message_set",
+    ];
+    let pipeline = Pipeline::on_shared_services("killed", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    pipeline.drain(FAST).unwrap();
+    for place in BEFORE.into_iter().chain(["commit_answered"]) {
+        let ended = failing_replay(&pipeline, &format!("{place}=crash")).wait(PATIENCE).unwrap();
+        assert_eq!(ended.status.signal(), Some(9), "it died at {place}");
+
+        let rows = rows_as_progress_says(&pipeline);
+        assert_eq!(rows == 20_000, place != "commit_answered", "{place}: {rows}");
         // The intent of a killed replay keeps the next one out until it expires.
         std::thread::sleep(Duration::from_millis(1_100));
     }
-    assert!(replays(&pipeline) > 0, "no kill came late enough");
+    pipeline.drain(FAST).unwrap();
+    pipeline.check_exact(20_000).unwrap();
+    pipeline.verify().unwrap();
+    assert_eq!(replays(&pipeline), 1);
+}
+
+fn a_replay_whose_answer_is_lost_knows_that_it_was_applied(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("unheard", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    pipeline.drain(FAST).unwrap();
+
+    failing_replay(&pipeline, "commit_answered=fail").succeed(PATIENCE).unwrap();
+
+    assert!(rows_as_progress_says(&pipeline) < 20_000);
+    assert_eq!(replays(&pipeline), 1);
+    pipeline.drain(FAST).unwrap();
+    pipeline.check_exact(20_000).unwrap();
+    pipeline.verify().unwrap();
+}
+
+/// It stands still with locks held and COMMIT next; workers go on, and it finds out when it wakes.
+fn a_replay_that_sleeps_before_its_commit_holds_nobody_up(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("asleep", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    let _worker = pipeline.start_consumer("worker", FAST).unwrap();
+    pipeline.await_committed(20_000).unwrap();
+
+    let mut asleep = failing_replay(&pipeline, "message_set=pause");
+    wait::until("the replay stands still", PATIENCE, || Ok(asleep.is_stopped())).unwrap();
+    pipeline.produce(10_000, &[]).unwrap();
+    let all = || Ok(pipeline.catalog()?.committed_offsets()? == 30_000);
+    wait::until("workers go on", PATIENCE, all).unwrap();
+    asleep.resume().unwrap();
+    asleep.succeed(PATIENCE).unwrap();
+
+    pipeline.await_committed(30_000).unwrap();
+    assert_eq!(replays(&pipeline), 1, "refused once, applied once");
+    pipeline.check_exact(30_000).unwrap();
     pipeline.verify().unwrap();
 }
 

@@ -19,6 +19,7 @@ use crate::catalog::ledger::{self, Applied};
 use crate::catalog::lock::CommitLock;
 use crate::commit::{CommitKind, CommitMessage, ProgressDelta};
 use crate::error::{LakeError, Result};
+use crate::failpoint::{self, Failpoint};
 use crate::position::{Offset, Partition, Position, SnapshotId};
 use crate::session::{LAKE, Session, quote};
 use crate::staged_file::StagedFile;
@@ -96,6 +97,7 @@ impl<'a> Replay<'a> {
             // From here on workers stay away, also those that did not get the commit lock.
             self.renew(intent, IntentKind::Replay)?;
             let guard = lock.acquire(self.session)?;
+            failpoint::reached(Failpoint::LockTaken);
             let tried = self.attempt();
             drop(guard);
             match tried? {
@@ -117,6 +119,7 @@ impl<'a> Replay<'a> {
     fn attempt(&mut self) -> Result<Tried> {
         let steps = self.steps()?;
         self.session.execute("BEGIN").map_err(failed("begin"))?;
+        failpoint::reached(Failpoint::TransactionBegun);
         let plan = self.look(&steps).and_then(|plan| {
             self.write_survivors(&plan, &mut |_| Ok(()))?;
             Ok(plan)
@@ -149,10 +152,15 @@ impl<'a> Replay<'a> {
             "CALL {LAKE}.set_commit_message('{AUTHOR}', 'replay', extra_info => {})",
             quote(&message.to_json())
         );
-        register_files(self.session, &files)
-            .and_then(|()| self.session.execute(&text))
-            .and_then(|()| self.session.execute("COMMIT"))
-            .map_err(failed("replay"))
+        register_files(self.session, &files).map_err(failed("add what files keep"))?;
+        failpoint::reached(Failpoint::FilesAdded);
+        self.session.execute(&text).map_err(failed("set the message"))?;
+        failpoint::reached(Failpoint::MessageSet);
+        self.session.execute("COMMIT").map_err(failed("replay"))?;
+        if failpoint::reached(Failpoint::CommitAnswered) {
+            return Err(LakeError::unavailable("a failpoint says that the answer was lost"));
+        }
+        Ok(())
     }
 
     /// Ends files, and makes sure that not one of their rows stays: a delete file would be written.
@@ -238,9 +246,11 @@ impl<'a> Replay<'a> {
                 }
                 before_each(self)?;
                 let file = target.write_survivors(self.session, of, &condition)?;
+                failpoint::reached(Failpoint::FileWritten);
                 storage::make_durable(std::slice::from_ref(&file)).map_err(|error| {
                     LakeError::unavailable("make a file durable").because(error)
                 })?;
+                failpoint::reached(Failpoint::FileSynced);
                 self.survivors.insert(of.path.clone(), Survivors { of: of.clone(), file });
             }
         }

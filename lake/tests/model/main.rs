@@ -11,8 +11,8 @@
 //! the ways in which designs that look simpler go wrong: if the model finds none, it is the model
 //! that is wrong.
 //!
-//! How far it goes is in [`design`]: 540,000 states with two records in each partition and any two
-//! disturbances, 1.4 million with two records and one and any three, 12 million with both.
+//! How far it goes is in [`design`]: 800,000 states with two records in each partition and any two
+//! disturbances, 2.4 million with two records and one and any three.
 //!
 //! Not in it, because other tests have them: alterations of the table, dead letters, the compactor,
 //! files that are not durable, and the locks, on which correctness never depends.
