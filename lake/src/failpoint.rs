@@ -8,11 +8,16 @@
 use std::env;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use rustix::process::{Signal, getpid, kill_process};
 use thiserror::Error;
 
 const VARIABLE: &str = "DUCKTIDE_FAILPOINTS";
+
+/// How long the kernel may take to stop every thread of a process.
+const STOPS_WITHIN: Duration = Duration::from_millis(500);
 
 /// A place, in the order in which a batch meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,6 +136,9 @@ pub fn reached(place: Failpoint) -> bool {
 
 fn signal_self(signal: Signal) -> bool {
     kill_process(getpid(), signal).expect("a process may signal itself");
+    // SIGSTOP may be given to any thread, and this one would run on until the kernel has stopped all:
+    // long enough for a whole commit on a busy machine.
+    thread::sleep(STOPS_WITHIN);
     false
 }
 
