@@ -24,6 +24,11 @@ impl TextTable {
         Self { aligns, rows: vec![header] }
     }
 
+    /// The same, for columns whose names are fixed.
+    pub(crate) fn with_columns(columns: &[(&str, Align)]) -> Self {
+        Self::new(columns.iter().map(|(name, align)| ((*name).to_owned(), *align)))
+    }
+
     pub(crate) fn push(&mut self, row: Vec<String>) {
         debug_assert_eq!(row.len(), self.aligns.len());
         self.rows.push(row);
@@ -32,6 +37,13 @@ impl TextTable {
     /// How many rows there are under the header.
     pub(crate) fn len(&self) -> usize {
         self.rows.len() - 1
+    }
+
+    /// All lines of it.
+    pub(crate) fn to_text(&self) -> String {
+        let mut out = Vec::new();
+        self.write(&mut out).expect("memory takes any text");
+        String::from_utf8(out).expect("a table is made of texts")
     }
 
     pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {

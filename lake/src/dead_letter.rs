@@ -26,7 +26,12 @@ pub const COLUMNS_WITH_STATISTICS: [&str; 5] =
 /// The dead-letter table of a table: in the same schema.
 #[must_use]
 pub fn dead_letter_table(table: &TableName) -> TableName {
-    TableName { schema: table.schema.clone(), table: format!("{}{SUFFIX}", table.table) }
+    TableName { schema: table.schema.clone(), table: dead_letter_name(&table.table) }
+}
+
+/// The same for a name, with its schema or without.
+pub(crate) fn dead_letter_name(table: &str) -> String {
+    format!("{table}{SUFFIX}")
 }
 
 /// The columns of every dead-letter table.

@@ -104,7 +104,7 @@ fn json(list: &List) -> String {
 }
 
 fn text(list: &List) -> String {
-    let columns = [
+    let mut table = TextTable::with_columns(&[
         ("topic", Align::Left),
         ("partition", Align::Right),
         ("offset", Align::Right),
@@ -113,8 +113,7 @@ fn text(list: &List) -> String {
         ("bytes", Align::Right),
         ("failed at", Align::Left),
         ("became", Align::Left),
-    ];
-    let mut table = TextTable::new(columns.map(|(name, align)| (name.to_owned(), align)));
+    ]);
     for item in &list.letters {
         table.push(vec![
             item.topic.clone(),
@@ -127,15 +126,10 @@ fn text(list: &List) -> String {
             item.resolution.unwrap_or("open").to_owned(),
         ]);
     }
-    let mut out = Vec::new();
-    if table.len() > 0 {
-        table.write(&mut out).expect("memory takes any text");
-        out.push(b'\n');
-    }
+    let rows = if table.len() > 0 { table.to_text() + "\n" } else { String::new() };
     let shown = units::count(table.len() as u64, "letter");
     let open = units::number(list.open);
-    let end = format!("{shown} shown; {open} of {} are open\n", list.table);
-    String::from_utf8(out).expect("a table is made of texts") + &end
+    rows + &format!("{shown} shown; {open} of {} are open\n", list.table)
 }
 
 impl From<LetterSummary> for Item {

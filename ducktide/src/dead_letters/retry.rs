@@ -118,14 +118,13 @@ fn text(table: &TableName, summary: &Summary) -> String {
 }
 
 fn refused(letters: &[(RecordPlace, Flaw)]) -> String {
-    let columns = [
+    let mut table = TextTable::with_columns(&[
         ("topic", Align::Left),
         ("partition", Align::Right),
         ("offset", Align::Right),
         ("class", Align::Left),
         ("error", Align::Left),
-    ];
-    let mut table = TextTable::new(columns.map(|(name, align)| (name.to_owned(), align)));
+    ]);
     for (place, flaw) in letters {
         table.push(vec![
             place.topic.clone(),
@@ -135,7 +134,5 @@ fn refused(letters: &[(RecordPlace, Flaw)]) -> String {
             flaw.text.clone(),
         ]);
     }
-    let mut out = Vec::new();
-    table.write(&mut out).expect("memory takes any text");
-    String::from_utf8(out).expect("a table is made of texts")
+    table.to_text()
 }

@@ -36,7 +36,7 @@ fn lake(report: &Report) -> String {
 }
 
 fn tables(tables: &[TableReport]) -> String {
-    let mut table = table(&[
+    let mut table = TextTable::with_columns(&[
         ("table", Align::Left),
         ("rows", Align::Right),
         ("files", Align::Right),
@@ -50,7 +50,7 @@ fn tables(tables: &[TableReport]) -> String {
             units::bytes(size.bytes),
         ]);
     }
-    let mut text = written(&table);
+    let mut text = table.to_text();
     for size in tables.iter().filter(|size| size.open_dead_letters != 0) {
         let letters = units::count(size.open_dead_letters, "open dead letter");
         let name = &size.table;
@@ -63,7 +63,7 @@ fn tables(tables: &[TableReport]) -> String {
 fn source(source: &SourceReport) -> String {
     let SourceReport { table: name, topic, pipeline, .. } = source;
     let mut text = format!("{name} from topic {topic}, pipeline {pipeline}\n");
-    let mut table = table(&[
+    let mut table = TextTable::with_columns(&[
         ("partition", Align::Right),
         ("lake offset", Align::Right),
         ("end offset", Align::Right),
@@ -74,7 +74,7 @@ fn source(source: &SourceReport) -> String {
     for partition in &source.partitions {
         table.push(row(partition));
     }
-    text += &written(&table);
+    text += &table.to_text();
     let problems = source.partitions.iter().filter_map(|partition| {
         Some(format!("partition {}: {}", partition.partition, partition.problem.as_ref()?))
     });
@@ -95,14 +95,4 @@ fn row(partition: &PartitionReport) -> Vec<String> {
         or_unknown(partition.epoch.map(i64::from)),
         partition.last_commit_age_seconds.map_or(UNKNOWN.to_owned(), ago),
     ]
-}
-
-fn table(columns: &[(&str, Align)]) -> TextTable {
-    TextTable::new(columns.iter().map(|(name, align)| ((*name).to_owned(), *align)))
-}
-
-fn written(table: &TextTable) -> String {
-    let mut out = Vec::new();
-    table.write(&mut out).expect("memory takes any text");
-    String::from_utf8(out).expect("a table is made of texts")
 }

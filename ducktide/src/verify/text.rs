@@ -59,9 +59,7 @@ fn sources(sources: &[SourceReport]) -> String {
         let names = [source.table.clone(), source.topic.clone()];
         table.push(names.into_iter().chain(numbers).collect());
     }
-    let mut out = Vec::new();
-    table.write(&mut out).expect("memory takes any text");
-    String::from_utf8(out).expect("a table is made of texts")
+    table.to_text()
 }
 
 fn finding(finding: &FindingReport) -> String {

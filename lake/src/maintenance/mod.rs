@@ -13,6 +13,7 @@ use jiff::Timestamp;
 
 use crate::catalog::intent::{self, Intent};
 use crate::catalog::parse;
+use crate::dead_letter::dead_letter_name;
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error::is_refusal;
 use crate::error::{LakeError, Result};
@@ -138,8 +139,7 @@ impl DuckLake {
 fn announced(session: &Session, table: &TableName) -> Result<Option<Intent>> {
     let name = table.to_string();
     // The dead letters of a replayed table are replayed with it.
-    let touches =
-        |intent: &Intent| intent.table == name || format!("{}_dead_letters", intent.table) == name;
+    let touches = |intent: &Intent| intent.table == name || dead_letter_name(&intent.table) == name;
     Ok(intent::live_intents(session)?.into_iter().find(touches))
 }
 

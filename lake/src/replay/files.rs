@@ -5,6 +5,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
+use crate::dead_letter::dead_letter_table;
 use crate::duck_lake::DuckLake;
 use crate::error::{LakeError, Result};
 use crate::lake::Source;
@@ -28,8 +29,7 @@ pub(super) fn targets(lake: &mut DuckLake, source: &Source) -> Result<Vec<Target
     if lake.table_version(&table)?.is_none() {
         return Err(LakeError::invalid(format!("the table is gone: table=`{table}`")));
     }
-    let letters =
-        TableName { schema: table.schema.clone(), table: format!("{}_dead_letters", table.table) };
+    let letters = dead_letter_table(&table);
     let has_letters = lake.table_version(&letters)?.is_some();
     let (topic, partition, offset) = (KAFKA_TOPIC, KAFKA_PARTITION, KAFKA_OFFSET);
     let rows = Target { table, topic, partition, offset };

@@ -14,6 +14,7 @@ use super::chain::{Chain, LedgerRow};
 use super::finding::{Finding, FindingKind, Findings, Place};
 use crate::catalog::parse;
 use crate::commit::{CommitKind, Counts, ProgressDelta};
+use crate::dead_letter::dead_letter_name;
 use crate::error::{LakeError, Result};
 use crate::position::{Epoch, Offset, OffsetRange, Partition, Position, SnapshotId, SourceId};
 use crate::session::Session;
@@ -423,7 +424,7 @@ impl Reader<'_> {
 }
 
 fn ids_of(tables: &[TableEntry], name: &str) -> Vec<i64> {
-    let letters = super::dead_letter_table(name);
+    let letters = dead_letter_name(name);
     let wanted = |table: &&TableEntry| table.name == name || table.name == letters;
     tables.iter().filter(wanted).map(|table| table.id).collect()
 }

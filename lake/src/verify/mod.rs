@@ -115,11 +115,6 @@ impl DuckLake {
     }
 }
 
-/// The dead-letter table of a table.
-fn dead_letter_table(table: &str) -> String {
-    format!("{table}_dead_letters")
-}
-
 /// A session for scanning: a worker's is small on purpose. Order does not matter to sums, and
 /// keeping it costs memory.
 fn prepare(session: &Session, request: &VerifyRequest) -> Result<()> {

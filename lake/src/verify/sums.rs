@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 
 use super::catalog_view::{CatalogView, SourceEntry, TableEntry};
-use super::dead_letter_table;
 use super::finding::{Finding, FindingKind, Findings, Note, NoteKind, Place};
+use crate::dead_letter::dead_letter_name;
 use crate::position::SourceId;
 
 /// Rows of one table, as its files tell.
@@ -152,7 +152,7 @@ pub(super) fn compare_dead_letters(
     expected: i64,
     findings: &mut Findings,
 ) {
-    let letters = dead_letter_table(name);
+    let letters = dead_letter_name(name);
     let found = view.live_table(&letters).map_or(0, |table| of_files(view, table.id).live);
     if found != expected {
         let detail = format!(
