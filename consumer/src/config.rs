@@ -8,6 +8,7 @@ use clap::{Args as ClapArgs, Parser, ValueEnum};
 use ducktide_lake::LakeError;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
 use ducktide_lake::table::{InvalidTableName, TableName};
+use ducktide_lake::units::{parse_bytes, parse_duration, parse_ratio};
 use jiff::Timestamp;
 use thiserror::Error;
 
@@ -338,42 +339,6 @@ fn parse_start(text: &str) -> Result<StartFrom, String> {
     }
 }
 
-fn parse_ratio(text: &str) -> Result<f64, String> {
-    let ratio: f64 =
-        text.parse().map_err(|_| format!("expected a number from 0 to 1: `{text}`"))?;
-    let is_one = (0.0..=1.0).contains(&ratio);
-    is_one.then_some(ratio).ok_or_else(|| format!("expected a number from 0 to 1: `{text}`"))
-}
-
-/// A duration: a bare number is seconds, otherwise a number with its unit.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
-    }
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|error: jiff::Error| error.to_string())?;
-    Duration::try_from(span).map_err(|error| error.to_string())
-}
-
-/// A number of bytes, bare or with a binary or decimal unit.
-fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let number: u64 =
-        number.parse().map_err(|_| format!("expected bytes, as in 64MiB: `{text}`"))?;
-    let factor = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "kib" | "k" => 1 << 10,
-        "mib" | "m" => 1 << 20,
-        "gib" | "g" => 1 << 30,
-        _ => return Err(format!("unknown unit, use KiB, MiB or GiB: `{text}`")),
-    };
-    number.checked_mul(factor).ok_or_else(|| format!("more bytes than there are: `{text}`"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -400,28 +365,6 @@ mod tests {
         let refused = config(&["--topics", "a,b"]).unwrap_err();
 
         assert!(refused.to_string().contains("--table"), "{refused}");
-    }
-
-    #[test]
-    fn a_bare_duration_is_seconds() {
-        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
-        assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
-        assert!(parse_duration("-1").is_err());
-    }
-
-    #[test]
-    fn a_ratio_is_a_part_of_one() {
-        assert_eq!(parse_ratio("0.25"), Ok(0.25));
-        for text in ["-0.1", "1.5", "NaN", "some"] {
-            assert!(parse_ratio(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn bytes_have_units() {
-        assert_eq!(parse_bytes("64MiB"), Ok(64 << 20));
-        assert_eq!(parse_bytes("1000"), Ok(1000));
-        assert!(parse_bytes("64 parsecs").is_err());
     }
 
     #[test]

@@ -16,7 +16,6 @@ mod config;
 mod error;
 mod event;
 mod flush;
-mod health;
 mod in_flight;
 mod kafka_config;
 mod lane;

@@ -11,7 +11,6 @@ mod source;
 mod sql;
 mod status;
 mod table;
-mod units;
 mod verify;
 
 pub use args::{Args, Verb, run};

@@ -8,12 +8,15 @@ pub mod commit;
 pub mod config;
 pub mod conformance;
 pub mod dead_letter;
+#[cfg(feature = "endpoints")]
+pub mod endpoints;
 pub mod error;
 pub mod invariants;
 pub mod position;
 pub mod standing;
 pub mod table;
 pub mod telemetry;
+pub mod units;
 
 mod lake;
 mod memory;

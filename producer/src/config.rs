@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use jiff::{SignedDuration, Timestamp};
+use ducktide_lake::units::{parse_duration, parse_ratio};
+use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::clock::Clock;
@@ -319,23 +320,6 @@ fn refuse_owned(property: &str) -> Result<(), ConfigError> {
 fn parse_property(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected key=value, such as linger.ms=100")?;
     Ok((key.trim().to_owned(), value.to_owned()))
-}
-
-/// Reads a bare number as seconds, anything else with its unit: `5`, `0.5`, `500ms`, `2m`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    let expected = "expected seconds, or a number with its unit such as 500ms, 2m, 1h";
-    if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).map_err(|_| expected.to_owned());
-    }
-    let duration = text.parse::<SignedDuration>().map_err(|_| expected.to_owned())?;
-    Duration::try_from(duration).map_err(|_| "a duration cannot be negative".to_owned())
-}
-
-fn parse_ratio(text: &str) -> Result<f64, String> {
-    match text.parse() {
-        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
-        _ => Err("expected a ratio from 0 to 1".to_owned()),
-    }
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {

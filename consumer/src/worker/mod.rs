@@ -17,6 +17,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use ducktide_lake::commit::Commit;
+use ducktide_lake::endpoints::{self, Readiness};
 use ducktide_lake::position::{Offset, Partition};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
@@ -29,7 +30,6 @@ use crate::dead_letter::LetterCounts;
 use crate::error::ConsumerError;
 use crate::event::{Event, Events};
 use crate::flush::Flush;
-use crate::health::{self, Readiness};
 use crate::in_flight::InFlight;
 use crate::kafka_config::{Membership, consumer_config};
 use crate::metrics::Metrics;
@@ -59,7 +59,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let metrics = Arc::new(Metrics::new());
     let readiness = Readiness::starting();
     let listen = config.process.listen;
-    let address = health::serve(listen, Arc::clone(&metrics), readiness.clone()).await?;
+    let scraped = Arc::clone(&metrics);
+    let address = endpoints::serve(listen, Arc::new(move || scraped.encode()), readiness.clone())
+        .await
+        .map_err(ConsumerError::Listen)?;
     tracing::info!(%address, "serving /metrics, /healthz and /readyz");
     let registry = SchemaRegistry::new(&config.source.schema_registry_url)
         .map_err(|error| ConsumerError::Schema { topic: config.source.topics.join(","), error })?;

@@ -11,7 +11,7 @@ use ducktide_lake::{Access, DuckLake, LakeError, LetterFilter};
 use super::resolver::{Resolver, Staged, Tables};
 use super::selection::Selection;
 use crate::failure::Failure;
-use crate::units;
+use ducktide_lake::units;
 
 const NOTES: &str = "\
 Examples:

@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::time;
 use crate::failure::Failure;
 use crate::table::{Align, TextTable};
-use crate::units;
+use ducktide_lake::units;
 
 const NOTES: &str = "\
 JSON, times in UTC, null where something is not known; further fields may be added:

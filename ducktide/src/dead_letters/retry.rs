@@ -13,7 +13,7 @@ use super::resolver::{Resolver, Staged, Summary, Tables};
 use super::selection::Selection;
 use crate::failure::Failure;
 use crate::table::{Align, TextTable};
-use crate::units;
+use ducktide_lake::units;
 
 const NOTES: &str = "\
 Examples:

@@ -14,7 +14,7 @@ use ducktide_lake::{Access, DuckLake, LakeError, LetterFilter};
 use super::hex_dump::hex_dump;
 use super::time;
 use crate::failure::Failure;
-use crate::units;
+use ducktide_lake::units;
 
 const NOTES: &str = "\
 Exit codes: 0 done, 2 wrong command line, 3 the lake cannot be reached, 4 there is no such letter, or

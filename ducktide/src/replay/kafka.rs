@@ -65,7 +65,7 @@ pub(super) fn check_margin(
                 "Kafka may expire those records before they are read again; prefer --into, or accept \
                  the risk with --force: partition=`{number}` offset=`{offset}` low_watermark=`{low}` \
                  margin=`{}`",
-                crate::units::duration(margin)
+                ducktide_lake::units::duration(margin)
             )));
         }
     }

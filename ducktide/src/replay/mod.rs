@@ -18,8 +18,8 @@ use jiff::Timestamp;
 
 use crate::failure::Failure;
 use crate::source;
-use crate::units::parse_duration;
 use choice::From;
+use ducktide_lake::units::parse_duration;
 
 const EXAMPLES: &str = "\
 Examples:

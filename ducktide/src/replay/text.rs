@@ -6,7 +6,7 @@ use ducktide_lake::commit::Counts;
 use ducktide_lake::replay::ReplaySummary;
 use ducktide_lake::table::TableName;
 
-use crate::units::{count, number};
+use ducktide_lake::units::{count, number};
 
 /// The report of a replay of the table itself.
 pub(super) fn report(

@@ -8,7 +8,7 @@ use serde::de::IgnoredAny;
 
 use super::query::{Cells, Column, Row, Sink};
 use crate::table::{Align, TextTable};
-use crate::units;
+use ducktide_lake::units;
 
 /// Characters of a cell that a table shows; csv and json cut nothing. Wide enough for a URL or a
 /// user agent, narrow enough that a JSON document does not push everything else off the screen.

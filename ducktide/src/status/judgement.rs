@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::report::{PartitionReport, SourceReport};
-use crate::units;
+use ducktide_lake::units;
 
 /// What the numbers amount to.
 #[derive(Debug, PartialEq, Eq, Serialize)]

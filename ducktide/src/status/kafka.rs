@@ -65,7 +65,7 @@ pub(super) fn ask(
         let servers = &kafka.bootstrap_servers;
         Unreachable(format!(
             "no answer within {}: bootstrap_servers=`{servers}`",
-            crate::units::duration(timeout)
+            ducktide_lake::units::duration(timeout)
         ))
     };
     answered.recv_timeout(timeout).map_err(late)?

@@ -17,7 +17,7 @@ use ducktide_lake::{Access, DuckLake, LakeError, Overview, PartitionProgress, So
 use jiff::Timestamp;
 
 use crate::failure::Failure;
-use crate::units::{self, parse_duration};
+use ducktide_lake::units::{self, parse_duration};
 use kafka::{Cluster, Unreachable};
 use report::Report;
 

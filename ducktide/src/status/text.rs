@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::report::{PartitionReport, Report, SourceReport, TableReport};
 use crate::table::{Align, TextTable};
-use crate::units;
+use ducktide_lake::units;
 
 /// What is shown for something that is not known.
 const UNKNOWN: &str = "-";

@@ -16,7 +16,7 @@ use ducktide_lake::verify::VerifyRequest;
 use ducktide_lake::{Access, DuckLake};
 
 use crate::failure::Failure;
-use crate::units;
+use ducktide_lake::units;
 use progress::Progress;
 use report::Report;
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ducktide_lake::verify::DeepProgress;
 
-use crate::units;
+use ducktide_lake::units;
 
 /// A line on standard error that is written over; nothing where that is no terminal.
 pub(super) struct Progress {

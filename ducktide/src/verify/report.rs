@@ -8,7 +8,7 @@ use ducktide_lake::verify::{Acknowledged, Finding, Note, SourceSums, Verificatio
 use serde::Serialize;
 
 use super::explanation::{explain, explain_note};
-use crate::units;
+use ducktide_lake::units;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {

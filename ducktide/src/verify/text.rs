@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::report::{FindingReport, NoteReport, Report, SourceReport};
 use crate::table::{Align, TextTable};
-use crate::units;
+use ducktide_lake::units;
 
 /// Characters of a line of explanation.
 const WIDTH: usize = 92;

@@ -1,9 +1,10 @@
-//! Numbers, bytes and times as people read them.
+//! Numbers, bytes and times as people write and read them: the values of settings, and what is shown.
 
 use std::time::Duration;
 
 /// A whole number with its thousands apart: `1,234,567`.
-pub(crate) fn number(value: impl Into<i128>) -> String {
+#[must_use]
+pub fn number(value: impl Into<i128>) -> String {
     let value = value.into();
     let digits = value.unsigned_abs().to_string();
     let mut text = String::from(if value < 0 { "-" } else { "" });
@@ -17,7 +18,8 @@ pub(crate) fn number(value: impl Into<i128>) -> String {
 }
 
 /// A number and what it counts: `1 row`, `2 rows`.
-pub(crate) fn count(value: impl Into<i128>, noun: &str) -> String {
+#[must_use]
+pub fn count(value: impl Into<i128>, noun: &str) -> String {
     let value = value.into();
     let plural = if value == 1 { "" } else { "s" };
     format!("{} {noun}{plural}", number(value))
@@ -25,7 +27,8 @@ pub(crate) fn count(value: impl Into<i128>, noun: &str) -> String {
 
 /// A size in the binary unit that fits.
 #[expect(clippy::cast_precision_loss, reason = "one decimal place is shown")]
-pub(crate) fn bytes(value: u64) -> String {
+#[must_use]
+pub fn bytes(value: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if value < 1024 {
         return format!("{value} B");
@@ -40,7 +43,8 @@ pub(crate) fn bytes(value: u64) -> String {
 }
 
 /// A duration in its two largest units.
-pub(crate) fn duration(value: Duration) -> String {
+#[must_use]
+pub fn duration(value: Duration) -> String {
     let seconds = value.as_secs();
     let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
     match seconds {
@@ -54,22 +58,24 @@ pub(crate) fn duration(value: Duration) -> String {
 }
 
 /// A duration that comes as seconds; nothing that is negative does.
-pub(crate) fn seconds(value: f64) -> String {
+#[must_use]
+pub fn seconds(value: f64) -> String {
     duration(Duration::try_from_secs_f64(value).unwrap_or_default())
 }
 
 /// A duration as a setting: a bare number is seconds, `500ms` and `2m` have their unit.
-pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let expected =
+        || "expected seconds, or a number with its unit such as 500ms, 2m, 1h".to_owned();
     if let Ok(seconds) = text.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string());
+        return Duration::try_from_secs_f64(seconds).map_err(|_| expected());
     }
-    let span: jiff::SignedDuration =
-        text.parse().map_err(|error: jiff::Error| error.to_string())?;
-    Duration::try_from(span).map_err(|error| error.to_string())
+    let duration = text.parse::<jiff::SignedDuration>().map_err(|_| expected())?;
+    Duration::try_from(duration).map_err(|_| "a duration cannot be negative".to_owned())
 }
 
 /// A size as a setting: a bare number is bytes, `512MiB` and `2GB` have their unit.
-pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor = match unit.trim().to_ascii_lowercase().as_str() {
@@ -85,6 +91,12 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let bytes = number.parse::<u64>().ok().zip(factor);
     let bytes = bytes.and_then(|(number, factor)| number.checked_mul(factor));
     bytes.ok_or_else(|| format!("expected bytes, as in 512MiB: `{text}`"))
+}
+
+/// A part of one as a setting.
+pub fn parse_ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| format!("expected a number from 0 to 1: `{text}`"))
 }
 
 #[cfg(test)]
@@ -134,5 +146,13 @@ mod tests {
         assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         assert!(parse_duration("-1").is_err());
+    }
+
+    #[test]
+    fn a_ratio_is_a_part_of_one() {
+        assert_eq!(parse_ratio("0.25"), Ok(0.25));
+        for text in ["-0.1", "1.5", "NaN", "some"] {
+            assert!(parse_ratio(text).is_err(), "{text}");
+        }
     }
 }

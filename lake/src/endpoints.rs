@@ -1,5 +1,6 @@
-//! `/metrics`, `/healthz` and `/readyz`.
+//! `/metrics`, `/healthz` and `/readyz` of a worker.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,22 +12,25 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use tokio::net::TcpListener;
 
-use crate::error::ConsumerError;
-use crate::metrics::Metrics;
-
 /// Prometheus' text format, in the version that the encoder writes.
 const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Why the worker is not ready, or nothing. Ready means: it could commit now.
+/// Encodes a worker's metrics at the time of a scrape.
+pub type Encode = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Why the worker is not ready, or nothing. Ready means: it could do its work now.
 #[derive(Clone, Debug)]
-pub(crate) struct Readiness(Arc<Mutex<Option<String>>>);
+pub struct Readiness(Arc<Mutex<Option<String>>>);
 
 impl Readiness {
-    pub(crate) fn starting() -> Self {
+    /// Not ready yet.
+    #[must_use]
+    pub fn starting() -> Self {
         Self(Arc::new(Mutex::new(Some("starting".to_owned()))))
     }
 
-    pub(crate) fn set(&self, ready: Result<(), String>) {
+    /// Ready from now on, or why not.
+    pub fn set(&self, ready: Result<(), String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ready.err();
     }
 
@@ -37,18 +41,18 @@ impl Readiness {
 
 #[derive(Clone)]
 struct Served {
-    metrics: Arc<Metrics>,
+    metrics: Encode,
     readiness: Readiness,
 }
 
-/// Serves until the runtime ends; returns the address, whose port may have been chosen just now.
-pub(crate) async fn serve(
+/// Serves until the runtime ends; errors when it cannot listen there. Returns the address, whose port may have been chosen just now.
+pub async fn serve(
     listen: SocketAddr,
-    metrics: Arc<Metrics>,
+    metrics: Encode,
     readiness: Readiness,
-) -> Result<SocketAddr, ConsumerError> {
-    let listener = TcpListener::bind(listen).await.map_err(ConsumerError::Listen)?;
-    let address = listener.local_addr().map_err(ConsumerError::Listen)?;
+) -> io::Result<SocketAddr> {
+    let listener = TcpListener::bind(listen).await?;
+    let address = listener.local_addr()?;
     let router = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -63,7 +67,7 @@ pub(crate) async fn serve(
 }
 
 async fn show_metrics(State(served): State<Served>) -> Response {
-    ([(CONTENT_TYPE, METRICS_TYPE)], served.metrics.encode()).into_response()
+    ([(CONTENT_TYPE, METRICS_TYPE)], (served.metrics)()).into_response()
 }
 
 async fn show_readiness(State(served): State<Served>) -> Response {
