@@ -7,10 +7,10 @@ use ducktide_consumer::{ClusterView, KafkaArgs};
 use ducktide_lake::config::LakeArgs;
 use ducktide_lake::position::{Offset, Partition};
 use ducktide_lake::table::TableName;
-use ducktide_lake::{Access, DuckLake};
+use ducktide_lake::{Access, DuckLake, units};
 
 use crate::failure::Failure;
-use crate::{source, units};
+use crate::source;
 
 const EXAMPLES: &str = "\
 Examples:

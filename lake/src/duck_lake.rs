@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use crate::catalog::lock::{CommitLock, MaintenanceLock};
+use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
 use crate::catalog::{self, Installation, PartitionProgress, sqlite};
 use crate::commit::{Commit, CommitMessage, CommitOutcome};
 use crate::config::{CatalogLocation, LakeConfig};
@@ -26,6 +27,23 @@ pub struct Setup {
     pub tables_are_new: bool,
 }
 
+/// What DuckDB may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Memory, bytes; what does not fit is written to `spill`.
+    pub memory: u64,
+    /// Threads.
+    pub threads: u16,
+    /// The directory for what does not fit into memory.
+    pub spill: PathBuf,
+}
+
+/// What an operation of a compactor takes and checks before it writes.
+pub(crate) struct Writing<'a> {
+    pub(crate) commit: &'a mut CommitLock,
+    pub(crate) leader: &'a mut LeaderLock,
+}
+
 /// One process's view of a DuckLake.
 pub struct DuckLake {
     config: LakeConfig,
@@ -34,6 +52,8 @@ pub struct DuckLake {
     session: Option<Session>,
     pub(crate) lock: CommitLock,
     pub(crate) maintenance_lock: MaintenanceLock,
+    pub(crate) leader_lock: LeaderLock,
+    resources: Option<Resources>,
     /// The newest position that this process knows to be committed.
     committed: HashMap<(SourceId, Partition), Position>,
 }
@@ -79,8 +99,34 @@ impl DuckLake {
             session: Some(session),
             lock: CommitLock::new(config),
             maintenance_lock: MaintenanceLock::new(config),
+            leader_lock: LeaderLock::new(config),
+            resources: None,
             committed: HashMap::new(),
         })
+    }
+
+    /// Has DuckDB use so much; without it, what workers need: one thread and 256 MB.
+    pub fn limit_resources(&mut self, resources: Resources) -> Result<()> {
+        self.session()?.limit_resources(&resources)?;
+        self.resources = Some(resources);
+        Ok(())
+    }
+
+    /// Whether this process is the lake's leader among compactors, for which it waits `timeout` at
+    /// most; it stays the leader until it ends or its connection does.
+    pub fn lead(&mut self, timeout: Duration) -> Result<bool> {
+        self.leader_lock.take(timeout)
+    }
+
+    /// Errors when this process has led and does not any more.
+    pub fn check_leadership(&mut self) -> Result<()> {
+        self.leader_lock.check()
+    }
+
+    /// Who leads, where the catalog tells.
+    #[must_use]
+    pub fn leader(&self) -> Option<String> {
+        self.leader_lock.holder()
     }
 
     /// All sources of the lake.
@@ -116,7 +162,11 @@ impl DuckLake {
     /// The session, opened again if DuckDB broke.
     pub(crate) fn session(&mut self) -> Result<&Session> {
         if self.session.is_none() {
-            self.session = Some(Session::open(&self.config, self.access, false)?);
+            let session = Session::open(&self.config, self.access, false)?;
+            if let Some(resources) = &self.resources {
+                session.limit_resources(resources)?;
+            }
+            self.session = Some(session);
         }
         Ok(self.session.as_ref().expect("opened above"))
     }
@@ -128,15 +178,6 @@ impl DuckLake {
         Ok((session, &mut self.lock))
     }
 
-    /// Session and maintenance lock together.
-    pub(crate) fn session_and_maintenance_lock(
-        &mut self,
-    ) -> Result<(&Session, &mut MaintenanceLock)> {
-        self.session()?;
-        let session = self.session.as_ref().expect("opened above");
-        Ok((session, &mut self.maintenance_lock))
-    }
-
     /// Session, commit lock and maintenance lock together.
     pub(crate) fn session_and_locks(
         &mut self,
@@ -144,6 +185,16 @@ impl DuckLake {
         self.session()?;
         let session = self.session.as_ref().expect("opened above");
         Ok((session, &mut self.lock, &mut self.maintenance_lock))
+    }
+
+    /// Session, maintenance lock, and what an operation needs to write.
+    pub(crate) fn session_and_writing(
+        &mut self,
+    ) -> Result<(&Session, &mut MaintenanceLock, Writing<'_>)> {
+        self.session()?;
+        let session = self.session.as_ref().expect("opened above");
+        let writing = Writing { commit: &mut self.lock, leader: &mut self.leader_lock };
+        Ok((session, &mut self.maintenance_lock, writing))
     }
 
     /// Gives DuckDB up after an error that leaves the instance unusable.

@@ -1,4 +1,4 @@
-//! Places in the commit protocol at which a test can stop a worker, or a replay.
+//! Places in the commit protocol at which a test can stop a worker, a replay or a compactor.
 //!
 //! They are in every build: a program without them would be another one than was tested. Nothing
 //! happens at a place that is not armed by `DUCKTIDE_FAILPOINTS`, a list such as
@@ -19,7 +19,7 @@ const VARIABLE: &str = "DUCKTIDE_FAILPOINTS";
 /// How long the kernel may take to stop every thread of a process.
 const STOPS_WITHIN: Duration = Duration::from_millis(500);
 
-/// A place, in the order in which a batch meets them.
+/// A place, in the order in which a batch, or a merge, meets them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failpoint {
     /// Before the footers of a batch's files are written.
@@ -42,11 +42,15 @@ pub enum Failpoint {
     OffsetsMirroring,
     /// After the group's offsets were handed to Kafka's client.
     OffsetsMirrored,
+    /// After a compactor merged files that no catalog knows of yet.
+    FilesMerged,
+    /// After the catalog has the merged files in the place of their sources.
+    FilesExchanged,
 }
 
 impl Failpoint {
-    /// All places.
-    pub const ALL: [Self; 10] = [
+    /// The places of a worker's commit.
+    pub const COMMIT: [Self; 10] = [
         Self::FileWriting,
         Self::FileWritten,
         Self::FileSynced,
@@ -58,6 +62,9 @@ impl Failpoint {
         Self::OffsetsMirroring,
         Self::OffsetsMirrored,
     ];
+
+    /// The places of a compactor's merge.
+    pub const MERGE: [Self; 2] = [Self::FilesMerged, Self::FilesExchanged];
 
     /// The name in `DUCKTIDE_FAILPOINTS`.
     #[must_use]
@@ -73,6 +80,8 @@ impl Failpoint {
             Self::CommitAnswered => "commit_answered",
             Self::OffsetsMirroring => "offsets_mirroring",
             Self::OffsetsMirrored => "offsets_mirrored",
+            Self::FilesMerged => "files_merged",
+            Self::FilesExchanged => "files_exchanged",
         }
     }
 
@@ -158,7 +167,8 @@ fn parse_one(part: &str) -> Result<Armed, InvalidFailpoints> {
     let understood = || {
         let (name, action) = part.split_once('=')?;
         let (action, visit) = action.split_once('@').unwrap_or((action, "1"));
-        let place = Failpoint::ALL.into_iter().find(|place| place.name() == name)?;
+        let places = Failpoint::COMMIT.into_iter().chain(Failpoint::MERGE);
+        let place = places.into_iter().find(|place| place.name() == name)?;
         let action = match action {
             "crash" => Action::Crash,
             "pause" => Action::Pause,

@@ -59,7 +59,7 @@ pub use catalog::intent::{Intent, IntentKind};
 #[cfg(feature = "duckdb")]
 pub use dead_letters::{LetterFilter, LetterSummary};
 #[cfg(feature = "duckdb")]
-pub use duck_lake::{DuckLake, Setup};
+pub use duck_lake::{DuckLake, Resources, Setup};
 #[cfg(feature = "duckdb")]
 pub use overview::{Overview, SnapshotRange, TableSize};
 #[cfg(feature = "duckdb")]

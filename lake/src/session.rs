@@ -6,6 +6,7 @@ use duckdb::types::ValueRef;
 use duckdb::{Config, Connection};
 
 use crate::config::{CatalogLocation, LakeConfig};
+use crate::duck_lake::Resources;
 use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 
@@ -55,6 +56,18 @@ impl Session {
         Ok(session)
     }
 
+    /// Gives DuckDB memory, threads and a place for what does not fit.
+    pub(crate) fn limit_resources(&self, resources: &Resources) -> Result<()> {
+        let sql = format!(
+            "SET memory_limit = '{} bytes'; SET threads = {}; SET temp_directory = {}",
+            resources.memory,
+            resources.threads,
+            quote(&resources.spill.to_string_lossy())
+        );
+        self.execute(&sql)
+            .map_err(|error| LakeError::invalid("limit DuckDB's resources").because(error))
+    }
+
     /// Runs statements that return nothing of interest.
     pub(crate) fn execute(&self, sql: &str) -> duckdb::Result<()> {
         self.connection.execute_batch(sql)
@@ -80,12 +93,7 @@ impl Session {
     /// A query that the catalog database answers in its own dialect, every value as text; to be run
     /// inside an explicit transaction. Several in one transaction see one state of the catalog.
     pub(crate) fn native_query(&self, sql: &str) -> String {
-        let function = match self.catalog {
-            CatalogLocation::Sqlite(_) => "sqlite_query",
-            CatalogLocation::Postgres(_) => "postgres_query",
-        };
-        let name = format!("__ducklake_metadata_{LAKE}");
-        format!("SELECT COLUMNS(*)::VARCHAR FROM {function}('{name}', {})", quote(sql))
+        format!("SELECT COLUMNS(*)::VARCHAR FROM {}", self.native_source(sql))
     }
 
     /// Lists the triggers of a lake: name, table, whether it is enabled (1 or 0).
@@ -145,6 +153,61 @@ impl Session {
         match self.catalog {
             CatalogLocation::Sqlite(_) => name.to_owned(),
             CatalogLocation::Postgres(_) => format!("{}.{name}", self.metadata_schema),
+        }
+    }
+
+    /// What stands behind FROM for a query that the catalog database answers in its own dialect; to be
+    /// run inside an explicit transaction.
+    pub(crate) fn native_source(&self, sql: &str) -> String {
+        let function = match self.catalog {
+            CatalogLocation::Sqlite(_) => "sqlite_query",
+            CatalogLocation::Postgres(_) => "postgres_query",
+        };
+        format!("{function}('__ducklake_metadata_{LAKE}', {})", quote(sql))
+    }
+
+    /// A catalog table as [`write_catalog`](Self::write_catalog) wants it.
+    pub(crate) fn writable_table(&self, name: &str) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => self.catalog_table(name),
+            CatalogLocation::Postgres(_) => self.native_table(name),
+        }
+    }
+
+    /// Runs statements on catalog tables in one transaction of the catalog database: all of them, or
+    /// none. Tables are named by [`writable_table`](Self::writable_table).
+    ///
+    /// PostgreSQL runs them itself, in one round trip; DuckDB would fetch the rows that are to be
+    /// deleted. A SQLite catalog is written by DuckDB.
+    pub(crate) fn write_catalog(&self, statements: &[String]) -> duckdb::Result<()> {
+        let name = quote(&format!("__ducklake_metadata_{LAKE}"));
+        let batch = match self.catalog {
+            CatalogLocation::Sqlite(_) => statements.join("; "),
+            CatalogLocation::Postgres(_) => {
+                format!("CALL postgres_execute({name}, {})", quote(&statements.join("; ")))
+            }
+        };
+        let done = self.execute(&format!("BEGIN; {batch}; COMMIT"));
+        if done.is_err() {
+            // A failed COMMIT has ended the transaction already; then there is nothing to roll back.
+            let _ = self.execute("ROLLBACK");
+        }
+        done
+    }
+
+    /// Lists the catalog's tables whose names are LIKE the pattern.
+    pub(crate) fn tables_like_sql(&self, pattern: &str) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => format!(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE {} ORDER BY name",
+                quote(pattern)
+            ),
+            CatalogLocation::Postgres(_) => format!(
+                "SELECT tablename FROM pg_tables WHERE schemaname = {} AND tablename LIKE {} \
+                 ORDER BY tablename",
+                quote(&self.metadata_schema),
+                quote(pattern)
+            ),
         }
     }
 

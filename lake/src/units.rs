@@ -145,6 +145,7 @@ mod tests {
     fn a_bare_number_is_seconds() {
         assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_hours(168)));
         assert!(parse_duration("-1").is_err());
     }
 

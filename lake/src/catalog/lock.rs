@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -131,6 +132,46 @@ pub(crate) struct MaintenanceGuard<'a> {
     _held: Held<'a>,
 }
 
+/// The leader's lock: of all compactors of a lake one works, for as long as it lives.
+pub(crate) struct LeaderLock {
+    lock: LakeLock,
+    taken: bool,
+}
+
+impl LeaderLock {
+    pub(crate) fn new(config: &LakeConfig) -> Self {
+        Self { lock: LakeLock::new(config, "leader"), taken: false }
+    }
+
+    /// Whether this process is the leader, for which it waits `timeout` at most.
+    pub(crate) fn take(&mut self, timeout: Duration) -> Result<bool> {
+        let free = match &mut self.lock {
+            LakeLock::Advisory(connection) => connection.lock(timeout)?,
+            LakeLock::File(file) => file.lock(timeout)?,
+        };
+        self.taken = free;
+        Ok(free)
+    }
+
+    /// Errors when this process was the leader and has lost the lock since: PostgreSQL ended its
+    /// connection, or somebody removed the lock file. Who never led may go on.
+    pub(crate) fn check(&mut self) -> Result<()> {
+        let held = match &mut self.lock {
+            LakeLock::Advisory(connection) => !self.taken || connection.is_alive(),
+            LakeLock::File(file) => !self.taken || file.is_in_place(),
+        };
+        if held {
+            return Ok(());
+        }
+        self.taken = false;
+        Err(LakeError::unavailable("lead: the leader's lock was lost, another compactor may lead"))
+    }
+
+    pub(crate) fn holder(&self) -> Option<String> {
+        self.lock.holder()
+    }
+}
+
 /// A lock file beside a SQLite catalog. The operating system frees it when its holder dies; the pid
 /// inside is for people.
 pub(crate) struct LockFile {
@@ -178,6 +219,13 @@ impl LockFile {
 
     pub(crate) fn unlock(&mut self) {
         self.file = None;
+    }
+
+    /// Whether the file that was locked is the one that others would lock.
+    fn is_in_place(&self) -> bool {
+        let locked = self.file.as_ref().and_then(|file| file.metadata().ok());
+        let named = std::fs::metadata(&self.path).ok();
+        locked.zip(named).is_some_and(|(locked, named)| locked.ino() == named.ino())
     }
 
     fn holder(&self) -> Option<String> {

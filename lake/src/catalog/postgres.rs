@@ -102,6 +102,12 @@ impl LockConnection {
         }
     }
 
+    /// Whether the connection that took the lock is the one that there is.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        let client = self.client.as_mut().filter(|client| !client.is_closed());
+        client.is_some_and(|client| client.simple_query("SELECT 1").is_ok())
+    }
+
     /// Checks presence and version of the triggers; says whether an intent is announced.
     pub(crate) fn check_triggers(&mut self) -> Result<bool> {
         let names = TRIGGERS.map(|name| format!("'{name}'")).join(", ");

@@ -17,7 +17,7 @@ impl DuckLake {
         older_than: Timestamp,
         timeout: Duration,
     ) -> Result<Maintained> {
-        self.maintain("clean up old files", timeout, |session| {
+        self.maintain("clean up old files", timeout, |session, _| {
             session.respell_schedule().map_err(failed("clean up old files"))?;
             let time = quote(&older_than.to_string());
             let sql = format!(

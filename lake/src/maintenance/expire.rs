@@ -20,7 +20,7 @@ impl DuckLake {
         older_than: Timestamp,
         timeout: Duration,
     ) -> Result<Maintained> {
-        self.maintain("expire snapshots", timeout, |session| {
+        self.maintain("expire snapshots", timeout, |session, _| {
             let kept = intent::snapshots_to_keep_from(session)?;
             let expired = expired(&snapshots(session)?, older_than, kept);
             if expired.is_empty() {

@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use crate::catalog::intent::{self, Intent};
 use crate::dead_letter::dead_letter_name;
-use crate::duck_lake::DuckLake;
+use crate::duck_lake::{DuckLake, Writing};
 use crate::duckdb_error::is_refusal;
 use crate::error::{LakeError, Result};
-use crate::session::{LAKE, Session, quote};
+use crate::session::Session;
 use crate::table::TableName;
 
-pub use merge::MergeLimits;
+pub use merge::{DataFile, FileGroup, MergeTotals, TableFiles};
 
 /// Who wrote a snapshot, in DuckLake's own words: `snapshots().author`.
 const AUTHOR: &str = "ducktide-compactor";
@@ -38,15 +38,16 @@ pub enum Maintained {
 }
 
 impl DuckLake {
+    /// Runs one operation under the maintenance lock.
     pub(crate) fn maintain(
         &mut self,
         what: &str,
         timeout: Duration,
-        operation: impl FnOnce(&Session) -> Result<Maintained>,
+        operation: impl FnOnce(&Session, Writing<'_>) -> Result<Maintained>,
     ) -> Result<Maintained> {
-        let (session, lock) = self.session_and_maintenance_lock()?;
+        let (session, lock, writing) = self.session_and_writing()?;
         let Some(guard) = lock.take(timeout)? else { return Ok(Maintained::LockNotFree) };
-        let done = operation(session);
+        let done = writing.leader.check().and_then(|()| operation(session, writing));
         drop(guard);
         if let Err(error) = &done {
             tracing::debug!(error = error.chain(), "could not {what}");
@@ -61,25 +62,6 @@ pub(crate) fn announced(session: &Session, table: &TableName) -> Result<Option<I
     // The dead letters of a replayed table are replayed with it.
     let touches = |intent: &Intent| intent.table == name || dead_letter_name(&intent.table) == name;
     Ok(intent::live_intents(session)?.into_iter().find(touches))
-}
-
-/// Runs one statement, with its words in the snapshot that it makes.
-pub(crate) fn in_transaction(
-    session: &Session,
-    sql: &str,
-    message: &str,
-) -> duckdb::Result<Vec<Vec<Option<String>>>> {
-    let text = format!("CALL {LAKE}.set_commit_message({}, {})", quote(AUTHOR), quote(message));
-    let done = session
-        .execute("BEGIN")
-        .and_then(|()| session.execute(&text))
-        .and_then(|()| session.text_rows(sql))
-        .and_then(|rows| session.execute("COMMIT").map(|()| rows));
-    if done.is_err() {
-        // A failed COMMIT has ended the transaction already; then there is nothing to roll back.
-        let _ = session.execute("ROLLBACK");
-    }
-    done
 }
 
 pub(crate) fn failed(what: &str) -> impl Fn(duckdb::Error) -> LakeError {

@@ -1,10 +1,13 @@
 //! A lake of one test's own, with a table and a source in it.
 
+use std::time::{Duration, Instant};
+
 use ducktide_lake::{
-    Access, DuckLake, Lake as _, LakeError, Source, SourceSpec, Table,
+    Access, DuckLake, ErrorKind, Lake as _, LakeError, Source, SourceSpec, Table,
     commit::{Commit, CommitOutcome, Counts, ProgressDelta},
     config::{CatalogLocation, LakeConfig},
     conformance::{DuckLakeHarness, Harness as _},
+    maintenance::Maintained,
     position::{Epoch, Offset, OffsetRange, Partition, Position},
     table::TableShape,
 };
@@ -184,6 +187,26 @@ impl Case {
              COMMIT"
         ))
         .unwrap();
+    }
+}
+
+/// Merges each group of files of `events` into one, tried again while others change them.
+pub(crate) fn merge(lake: &mut DuckLake) -> Maintained {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let tables = lake.files_to_merge(u64::MAX >> 1).unwrap();
+        let events = tables.iter().find(|found| found.table.table == "events");
+        let groups = events.into_iter().flat_map(|found| &found.groups);
+        let several = groups.filter(|(_, files)| files.len() > 1);
+        let merges: Vec<Vec<_>> =
+            several.map(|(_, files)| files.iter().map(|file| file.id).collect()).collect();
+        match lake.merge_files(&"events".parse().unwrap(), &merges, Duration::from_secs(5)) {
+            Ok((done, _)) => return done,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+                assert!(Instant::now() < deadline, "{}", error.chain());
+            }
+        }
     }
 }
 

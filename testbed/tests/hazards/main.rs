@@ -9,6 +9,7 @@ mod case;
 mod catalogs;
 mod commits;
 mod maintenance;
+mod merges;
 mod messages;
 mod postgres;
 mod records;

@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use ducktide_lake::{
-    Access, DuckLake, Intent, IntentKind,
-    maintenance::{Maintained, MergeLimits},
-    position::SnapshotId,
+    Access, DuckLake, Intent, IntentKind, maintenance::Maintained, position::SnapshotId,
 };
 use ducktide_testbed::catalog::CatalogKind;
 use jiff::Timestamp;
 
 use crate::{
-    case::{Case, is_committed},
+    case::{Case, is_committed, merge},
     on_both_lakes,
 };
 
@@ -50,10 +48,6 @@ fn filled(kind: CatalogKind) -> Case {
         assert!(is_committed(case.send(&commit)));
     }
     case
-}
-
-fn merge(lake: &mut DuckLake) -> Maintained {
-    lake.merge_adjacent_files(&"events".parse().unwrap(), &MergeLimits::default(), TIMEOUT).unwrap()
 }
 
 fn merge_expiry_and_cleanup_leave_the_rows_as_they_are(kind: CatalogKind) {

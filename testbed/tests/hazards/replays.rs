@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use ducktide_lake::{
     Access, DuckLake, ErrorKind,
     commit::{Commit, CommitOutcome, Counts, ProgressDelta},
-    maintenance::{Maintained, MergeLimits},
+    maintenance::Maintained,
     position::{Epoch, Offset, Partition, SnapshotId},
     replay::{ReplayRequest, ReplaySummary},
     verify::VerifyRequest,
@@ -18,7 +18,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    case::{Case, is_committed, new_database},
+    case::{Case, is_committed, merge, new_database},
     on_both_lakes,
 };
 
@@ -135,17 +135,6 @@ fn a_replay_of_one_partition_leaves_the_rows_of_others_in_the_same_file(kind: Ca
     ingest(&mut case, 1, 0, 30, 40);
     ingest(&mut case, 0, 1, 100, 105);
     assert_exact(&mut case);
-}
-
-fn merge(lake: &mut DuckLake) -> Maintained {
-    let table = "events".parse().unwrap();
-    let limits = MergeLimits::default();
-    loop {
-        match lake.merge_adjacent_files(&table, &limits, Duration::from_secs(5)) {
-            Ok(done) => return done,
-            Err(error) => assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain()),
-        }
-    }
 }
 
 fn a_replay_after_a_merge_is_exact(kind: CatalogKind) {

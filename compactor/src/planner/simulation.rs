@@ -1,0 +1,220 @@
+//! A year of a stream in virtual time: what merging costs, and what it leaves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ducktide_lake::maintenance::{DataFile, FileGroup};
+use jiff::Timestamp;
+
+use super::{Due, Policy, group};
+
+const MINUTE: i64 = 60;
+const DAY: i64 = 86_400;
+
+/// A stream of commits, one each second.
+#[derive(Clone, Copy, Debug)]
+struct Stream {
+    /// Bytes of a commit's file.
+    file: u64,
+    /// How many of them are the file's own, its footer for example: a merge writes them once.
+    overhead: u64,
+    /// One commit of so many has a file of late rows too, for one of the last thirty days.
+    late_every: Option<u64>,
+    /// Whether each day is a partition.
+    by_day: bool,
+    days: i64,
+}
+
+/// What happened.
+#[derive(Clone, Copy, Debug, Default)]
+struct Cost {
+    ingested: u64,
+    written: u64,
+    /// The most files that one partition ever had.
+    most_files: usize,
+    files_left: usize,
+    /// The most files that a partition has which was the newest more than 40 days ago.
+    most_files_of_old: usize,
+}
+
+impl Cost {
+    #[expect(clippy::cast_precision_loss, reason = "a ratio")]
+    fn amplification(&self) -> f64 {
+        self.written as f64 / self.ingested as f64
+    }
+}
+
+struct Lake {
+    stream: Stream,
+    policy: Policy,
+    partitions: BTreeMap<i64, Vec<DataFile>>,
+    /// Bytes of files that are not their overhead.
+    payload: BTreeMap<i64, u64>,
+    next_id: i64,
+    cost: Cost,
+}
+
+impl Lake {
+    fn add(&mut self, partition: i64, payload: u64, at: i64) {
+        let bytes = payload + self.stream.overhead;
+        let changed_at = Some(Timestamp::from_second(at).unwrap());
+        let file = DataFile { id: self.next_id, bytes, rows: 1, changed_at };
+        self.payload.insert(file.id, payload);
+        self.next_id += 1;
+        let files = self.partitions.entry(partition).or_default();
+        files.push(file);
+        self.cost.most_files = self.cost.most_files.max(files.len());
+    }
+
+    fn ingest(&mut self, second: i64) {
+        let stream = self.stream;
+        let partition = if stream.by_day { second / DAY } else { 0 };
+        // Between half and one and a half of a file.
+        let payload = (stream.file - stream.overhead) * (512 + mix(second) % 1024) / 1024;
+        self.add(partition, payload, second);
+        self.cost.ingested += payload + stream.overhead;
+        if stream.late_every.is_some_and(|every| mix(second + 1).is_multiple_of(every)) {
+            let days = i64::try_from(mix(second + 2) % 30).unwrap();
+            self.add((partition - 1 - days).max(0), payload / 10, second);
+            self.cost.ingested += payload / 10 + stream.overhead;
+        }
+    }
+
+    fn maintain(&mut self, due: &Due, second: i64, only: Option<i64>) {
+        let now = Timestamp::from_second(second).unwrap();
+        let of = FileGroup { schema_version: 0, partition_id: None, partition: Vec::new() };
+        let partitions: Vec<_> = match only {
+            Some(partition) => vec![partition],
+            None => self.partitions.keys().copied().collect(),
+        };
+        for partition in partitions {
+            let files = self.partitions.get_mut(&partition).unwrap();
+            for merge in group::merges(&of, files, &self.policy, due, now) {
+                let payload = merge.files.iter().map(|id| self.payload.remove(id).unwrap()).sum();
+                let taken = |file: &DataFile| merge.files.contains(&file.id);
+                let first = files.iter().position(taken).unwrap();
+                let changed_at = files.iter().filter(|f| taken(f)).filter_map(|f| f.changed_at).max();
+                let bytes = payload + self.stream.overhead;
+                let merged = DataFile { id: self.next_id, bytes, rows: 1, changed_at };
+                self.next_id += 1;
+                self.payload.insert(merged.id, payload);
+                files.retain(|file| !merge.files.contains(&file.id));
+                files.insert(first.min(files.len()), merged);
+                self.cost.written += bytes;
+            }
+        }
+    }
+}
+
+/// A number that looks random and is the same each time.
+fn mix(number: i64) -> u64 {
+    let mut hash = number.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    hash ^= hash >> 29;
+    hash = hash.wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    hash ^ (hash >> 32)
+}
+
+fn simulate(stream: Stream) -> Cost {
+    let policy = crate::config::tests::default_policy();
+    let mut lake = Lake {
+        stream,
+        policy: policy.clone(),
+        partitions: BTreeMap::new(),
+        payload: BTreeMap::new(),
+        next_id: 0,
+        cost: Cost::default(),
+    };
+    let hourly = |second: i64, hours: i64| second % (hours * 3600) == 0;
+    for second in 1..=stream.days * DAY {
+        lake.ingest(second);
+        if hourly(second, 6) {
+            lake.maintain(&Due::all(&policy), second, None);
+        } else if second % (15 * MINUTE) == 0 {
+            lake.maintain(&Due { tiers: vec![true, true, false], cold: false }, second, None);
+        } else if second % MINUTE == 0 {
+            let newest = if stream.by_day { second / DAY } else { 0 };
+            let due = Due { tiers: vec![true, false, false], cold: false };
+            lake.maintain(&due, second, Some(newest));
+        }
+    }
+    // Two quiet days: everything becomes cold.
+    for hour in 0..8 {
+        lake.maintain(&Due::all(&policy), stream.days * DAY + hour * 6 * 3600, None);
+    }
+    let old = lake.partitions.iter().filter(|(day, _)| **day < stream.days - 40);
+    lake.cost.most_files_of_old = old.map(|(_, files)| files.len()).max().unwrap_or(0);
+    lake.cost.files_left = lake.partitions.values().map(Vec::len).sum();
+    lake.cost
+}
+
+fn year(file: u64, overhead: u64, late_every: Option<u64>, by_day: bool) -> Cost {
+    let cost = simulate(Stream { file, overhead, late_every, by_day, days: 365 });
+    println!(
+        "a year of {file} B a second: {:.2} bytes written for each, {} files at most, {} left",
+        cost.amplification(),
+        cost.most_files,
+        cost.files_left
+    );
+    assert!(cost.amplification() <= 4.0, "{cost:?}");
+    cost
+}
+
+#[test]
+fn a_year_of_small_commits() {
+    let cost = year(2_000, 0, None, true);
+
+    assert!(cost.most_files < 500, "{cost:?}");
+    assert_eq!(cost.most_files_of_old, 1, "each day of 170 MB is one file: {cost:?}");
+    assert!(cost.files_left <= 366, "{cost:?}");
+}
+
+#[test]
+fn a_year_of_small_commits_which_shrink_when_they_are_merged() {
+    let cost = year(3_000, 2_500, None, true);
+
+    assert!(cost.most_files < 600, "{cost:?}");
+    assert!(cost.files_left <= 366, "{cost:?}");
+}
+
+#[test]
+fn a_year_of_small_commits_with_late_rows() {
+    let cost = year(2_000, 500, Some(20), true);
+
+    assert!(cost.most_files < 1_000, "{cost:?}");
+    assert!(cost.most_files_of_old <= 6, "{cost:?}");
+    assert!(cost.files_left <= 366 * 6, "{cost:?}");
+}
+
+#[test]
+fn a_year_of_larger_commits() {
+    let cost = year(200_000, 3_000, Some(100), true);
+
+    assert!(cost.most_files < 600, "{cost:?}");
+    // 17 GB a day: some 65 files of the target size, and late ones.
+    assert!(cost.files_left <= 366 * 75, "{cost:?}");
+}
+
+#[test]
+fn a_year_without_a_partition_key() {
+    let cost = year(20_000, 1_000, None, false);
+
+    // 630 GB in files of the target size, and what waits.
+    assert!(cost.most_files < 2_900, "{cost:?}");
+}
+
+#[test]
+fn a_month_of_a_fast_stream() {
+    let stream = Stream { file: 8_000_000, overhead: 3_000, late_every: None, by_day: true, days: 30 };
+    let cost = simulate(stream);
+
+    assert!(cost.amplification() <= 1.2, "{cost:?}");
+}
+
+#[test]
+fn what_is_quiet_for_a_day_is_merged_whatever_its_size() {
+    let stream = Stream { file: 2_000, overhead: 500, late_every: None, by_day: true, days: 1 };
+    let cost = simulate(stream);
+
+    assert_eq!(cost.files_left, 2, "one of each of the two days that a day of seconds touches");
+    assert!(Duration::from_hours(24) >= crate::config::tests::default_policy().cold_after);
+}

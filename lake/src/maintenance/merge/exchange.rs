@@ -1,0 +1,201 @@
+//! Puts merged files into the catalog in the place of their sources, in one short transaction.
+//!
+//! DuckLake serializes its commits by the primary key of `ducklake_snapshot`, and so does this one: its
+//! first statement takes the next snapshot id, and takes an id that is taken if any source is not as
+//! it was. A commit that comes in between, of anybody, ends the whole transaction.
+
+use std::thread;
+use std::time::Duration;
+
+use super::MergeTotals;
+use super::candidates::inlined_delete_tables;
+use super::scratch::{Merged, Values};
+use crate::catalog::parse;
+use crate::duck_lake::Writing;
+use crate::error::{LakeError, Result};
+use crate::failpoint::{self, Failpoint};
+use crate::maintenance::AUTHOR;
+use crate::session::{Session, quote};
+
+/// How often another commit may come first. Each took the next snapshot id, so the lake moves on.
+const ATTEMPTS: u32 = 20;
+
+/// Between two attempts: a commit takes 15 to 50 ms.
+const PAUSE: Duration = Duration::from_millis(25);
+
+/// The tables that know a data file by its id.
+const OF_FILES: [&str; 5] = [
+    "ducklake_data_file",
+    "ducklake_file_column_stats",
+    "ducklake_delete_file",
+    "ducklake_file_partition_value",
+    "ducklake_file_variant_stats",
+];
+
+/// The newest snapshot.
+struct Newest {
+    id: i64,
+    schema_version: i64,
+    next_catalog_id: i64,
+    next_file_id: i64,
+}
+
+pub(super) fn exchange(
+    session: &Session,
+    writing: Writing<'_>,
+    merged: &Merged,
+) -> Result<MergeTotals> {
+    failpoint::reached(Failpoint::FilesMerged);
+    let inlined_deletes = inlined_delete_tables(session)?;
+    let guard = writing.commit.acquire(session)?;
+    writing.leader.check()?;
+    let mut attempt = 1;
+    loop {
+        check_unchanged(session, merged, &inlined_deletes)?;
+        let writing = |name: &str| session.writable_table(name);
+        let condition = unchanged(merged, &inlined_deletes, writing);
+        match session.write_catalog(&statements(&newest(session)?, merged, &condition, writing)) {
+            Ok(()) => break,
+            Err(error) if attempt >= ATTEMPTS => {
+                return Err(LakeError::unavailable("exchange the files").because(error));
+            }
+            Err(error) => tracing::debug!(%error, attempt, "another commit came first"),
+        }
+        attempt += 1;
+        thread::sleep(PAUSE);
+    }
+    drop(guard);
+    failpoint::reached(Failpoint::FilesExchanged);
+    Ok(MergeTotals {
+        files_read: merged.sources.len() as u64,
+        bytes_read: merged.bytes_read,
+        files_written: merged.files.len() as u64,
+        bytes_written: merged.bytes_written,
+    })
+}
+
+/// The condition that every source is live, whole, and where it was; `name` says how a catalog table
+/// is written there.
+fn unchanged(merged: &Merged, inlined_deletes: &[String], name: impl Fn(&str) -> String) -> String {
+    let ids = list(&merged.sources);
+    let deletes = std::iter::once(("ducklake_delete_file", "data_file_id"));
+    let inlined = inlined_deletes.iter().map(|table| (table.as_str(), "file_id"));
+    let whole = deletes.chain(inlined).map(|(table, column)| {
+        format!(" AND NOT EXISTS (SELECT 1 FROM {} WHERE {column} IN ({ids}))", name(table))
+    });
+    format!(
+        "(SELECT count(*) FROM {} WHERE table_id = {} AND end_snapshot IS NULL \
+         AND data_file_id IN ({ids})) = {}{}",
+        name("ducklake_data_file"),
+        merged.table_id,
+        merged.sources.len(),
+        whole.collect::<String>()
+    )
+}
+
+fn check_unchanged(session: &Session, merged: &Merged, inlined_deletes: &[String]) -> Result<()> {
+    let condition = unchanged(merged, inlined_deletes, |name| session.native_table(name));
+    let sql = format!("SELECT CASE WHEN {condition} THEN 1 ELSE 0 END AS unchanged");
+    match session.catalog_rows(&sql)?.into_iter().flatten().flatten().next().as_deref() {
+        Some("1") => Ok(()),
+        _ => {
+            Err(LakeError::unavailable("others changed the files meanwhile; they stay as they are"))
+        }
+    }
+}
+
+fn newest(session: &Session) -> Result<Newest> {
+    let sql = format!(
+        "SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM {} \
+         ORDER BY snapshot_id DESC LIMIT 1",
+        session.native_table("ducklake_snapshot")
+    );
+    let mut values = session.catalog_rows(&sql)?.into_iter().flatten();
+    let mut next = || parse(values.next().flatten());
+    Ok(Newest {
+        id: next()?,
+        schema_version: next()?,
+        next_catalog_id: next()?,
+        next_file_id: next()?,
+    })
+}
+
+/// What DuckLake 1.5.5 writes for a merge, statement by statement.
+fn statements(
+    newest: &Newest,
+    merged: &Merged,
+    unchanged: &str,
+    name: impl Fn(&str) -> String,
+) -> Vec<String> {
+    let (snapshot, taken) = (newest.id + 1, newest.id);
+    let next_file_id = newest.next_file_id + count(&merged.files);
+    let mut statements = vec![
+        format!(
+            "INSERT INTO {} SELECT CASE WHEN {unchanged} THEN {snapshot} ELSE {taken} END, now(), \
+             {}, {}, {next_file_id}",
+            name("ducklake_snapshot"),
+            newest.schema_version,
+            newest.next_catalog_id
+        ),
+        format!(
+            "INSERT INTO {} VALUES ({snapshot}, 'merge_adjacent:{}', {}, 'merge_adjacent_files', NULL)",
+            name("ducklake_snapshot_changes"),
+            merged.table_id,
+            quote(AUTHOR),
+        ),
+    ];
+    let ids = list(&merged.sources);
+    let removed = OF_FILES
+        .iter()
+        .map(|table| format!("DELETE FROM {} WHERE data_file_id IN ({ids})", name(table)));
+    statements.extend(removed);
+    let renumbered = |rows: &[Values]| renumber(rows, &merged.files, newest.next_file_id);
+    let now = "now()".to_owned();
+    let scheduled = merged.scheduled.iter().map(|row| [row, std::slice::from_ref(&now)].concat());
+    let added = [
+        ("ducklake_files_scheduled_for_deletion", scheduled.collect()),
+        ("ducklake_data_file", renumbered(&merged.files)),
+        ("ducklake_file_column_stats", renumbered(&merged.statistics)),
+        ("ducklake_file_partition_value", renumbered(&merged.partition_values)),
+    ];
+    let added = added.into_iter().filter(|(_, rows)| !rows.is_empty());
+    statements.extend(added.map(|(table, rows): (_, Vec<Values>)| {
+        let rows: Vec<_> = rows.iter().map(|row| format!("({})", row.join(", "))).collect();
+        format!("INSERT INTO {} VALUES {}", name(table), rows.join(", "))
+    }));
+    statements
+}
+
+fn count(rows: &[Values]) -> i64 {
+    i64::try_from(rows.len()).expect("merged files fit into memory")
+}
+
+fn list(ids: &[i64]) -> String {
+    ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The rows with the ids that the lake gives to the files, in their order.
+fn renumber(rows: &[Values], files: &[Values], first: i64) -> Vec<Values> {
+    let id = |scratch: &String| {
+        let index = files.iter().position(|file| file[0] == *scratch);
+        let index = index.expect("each row belongs to one of the files");
+        (first + count(&files[..index])).to_string()
+    };
+    rows.iter().map(|row| [&[id(&row[0])], &row[1..]].concat()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_get_the_ids_that_are_next_and_their_rows_follow() {
+        let row =
+            |values: &[&str]| values.iter().map(|value| (*value).to_owned()).collect::<Values>();
+        let files = [row(&["41", "a"]), row(&["42", "b"])];
+        let statistics = [row(&["42", "x"]), row(&["41", "y"])];
+
+        assert_eq!(renumber(&files, &files, 100), [row(&["100", "a"]), row(&["101", "b"])]);
+        assert_eq!(renumber(&statistics, &files, 100), [row(&["101", "x"]), row(&["100", "y"])]);
+    }
+}

@@ -1,0 +1,107 @@
+//! Merges small files into larger ones: exactly the files that the caller names.
+//!
+//! DuckLake's own `merge_adjacent_files` takes sizes, not files, and keeps one catalog transaction open
+//! for as long as it reads and writes: in a SQLite catalog it fails with "database is locked" whenever
+//! a worker commits meanwhile (measured on 1.5.5), so that it never ends beside a busy pipeline. Here
+//! the two halves are apart:
+//!
+//! 1. `scratch`: DuckLake itself merges the files, in a throw-away catalog that knows nothing but them.
+//!    So the file's layout, row ids, snapshot ids and statistics are DuckLake's own.
+//! 2. `exchange`: one short transaction of the real catalog takes the sources out and puts the results
+//!    in, as DuckLake's merge does it: time travel and change feeds show what they showed before.
+//!
+//! A merge that dies in between leaves files that no catalog knows, for the orphan removal.
+
+mod candidates;
+mod exchange;
+mod scratch;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{Maintained, announced};
+use crate::duck_lake::DuckLake;
+use crate::error::Result;
+use crate::table::TableName;
+
+/// A live data file that a merge may take: smaller than asked for, without delete files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataFile {
+    /// Its `data_file_id`.
+    pub id: i64,
+    /// Its size, bytes.
+    pub bytes: u64,
+    /// Its rows.
+    pub rows: u64,
+    /// When its newest rows were committed; None when that snapshot is expired.
+    pub changed_at: Option<Timestamp>,
+}
+
+/// Which files can become one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileGroup {
+    /// The shape of the table that the files were written for, by DuckLake's number.
+    pub schema_version: i64,
+    /// The partition key that they were written under, if there was one.
+    pub partition_id: Option<i64>,
+    /// The key's values; None is NULL.
+    pub partition: Vec<Option<String>>,
+}
+
+/// The files of one table that merges may take.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableFiles {
+    /// The table.
+    pub table: TableName,
+    /// Its files by group, in the order of their snapshots.
+    pub groups: Vec<(FileGroup, Vec<DataFile>)>,
+}
+
+/// What a merge did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct MergeTotals {
+    /// Files that are no longer needed by the newest snapshot, and theirs before.
+    pub files_read: u64,
+    /// Their bytes.
+    pub bytes_read: u64,
+    /// Files that took their place.
+    pub files_written: u64,
+    /// Their bytes.
+    pub bytes_written: u64,
+}
+
+impl DuckLake {
+    /// All files below `smaller_than` bytes that merges may take, by table.
+    pub fn files_to_merge(&mut self, smaller_than: u64) -> Result<Vec<TableFiles>> {
+        candidates::read(self.session()?, smaller_than)
+    }
+
+    /// Merges the files of each list into one; all of a list are of one group, no two lists of the
+    /// same. Readers of old snapshots see what they saw before.
+    ///
+    /// Waits at most `timeout` for the maintenance lock. An error of kind
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) means that others changed the files meanwhile,
+    /// or an outage: look again.
+    pub fn merge_files(
+        &mut self,
+        table: &TableName,
+        merges: &[Vec<i64>],
+        timeout: Duration,
+    ) -> Result<(Maintained, MergeTotals)> {
+        let mut totals = MergeTotals::default();
+        let sources: Vec<i64> = merges.iter().flatten().copied().collect();
+        let done = self.maintain("merge files", timeout, |session, writing| {
+            if let Some(announced) = announced(session, table)? {
+                return Ok(Maintained::ReplayAnnounced(announced));
+            }
+            if sources.is_empty() {
+                return Ok(Maintained::Done(0));
+            }
+            let result = scratch::merge(session, table, &sources)?;
+            totals = exchange::exchange(session, writing, &result)?;
+            Ok(Maintained::Done(totals.files_read))
+        })?;
+        Ok((done, totals))
+    }
+}

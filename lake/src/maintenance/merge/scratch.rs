@@ -1,0 +1,305 @@
+//! Has DuckLake merge files in a throw-away catalog that knows nothing but them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use super::super::failed;
+use crate::catalog::parse;
+use crate::error::{LakeError, Result};
+use crate::session::{Session, quote};
+use crate::storage;
+use crate::table::TableName;
+
+/// The name under which the throw-away catalog is attached.
+const SCRATCH: &str = "scratch";
+
+/// Above every file: the scratch catalog's target size, so that each group becomes one file.
+const ANY_SIZE: u64 = 1 << 50;
+
+/// What describes a table, whatever its files are.
+const OF_TABLE: [&str; 9] = [
+    "ducklake_table",
+    "ducklake_column",
+    "ducklake_partition_info",
+    "ducklake_partition_column",
+    "ducklake_schema_versions",
+    "ducklake_column_mapping",
+    "ducklake_table_stats",
+    "ducklake_sort_info",
+    "ducklake_sort_expression",
+];
+
+/// Merged files, and what the catalog is to say of them.
+pub(super) struct Merged {
+    pub(super) table_id: i64,
+    /// The files that they take the place of.
+    pub(super) sources: Vec<i64>,
+    pub(super) bytes_read: u64,
+    pub(super) bytes_written: u64,
+    /// Rows of `ducklake_data_file`; the ids are the scratch catalog's own.
+    pub(super) files: Vec<Values>,
+    /// Rows of `ducklake_file_column_stats` and `ducklake_file_partition_value`, ids likewise.
+    pub(super) statistics: Vec<Values>,
+    pub(super) partition_values: Vec<Values>,
+    /// Path of each source, and whether it is relative, as DuckLake schedules it for deletion.
+    pub(super) scheduled: Vec<Values>,
+}
+
+/// One row as SQL literals.
+pub(super) type Values = Vec<String>;
+
+/// The scratch catalog, while it is attached.
+struct Scratch<'a> {
+    session: &'a Session,
+    folder: PathBuf,
+}
+
+impl Drop for Scratch<'_> {
+    fn drop(&mut self) {
+        // After an error the transaction may be open still, and nothing can be detached inside it.
+        let _ = self.session.execute("ROLLBACK");
+        let _ = self.session.execute(&format!("DETACH {SCRATCH}"));
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Merges the files, each group of them into one, and makes the results durable. No catalog but the
+/// scratch one knows of them afterwards.
+pub(super) fn merge(session: &Session, table: &TableName, sources: &[i64]) -> Result<Merged> {
+    let ids = list(sources);
+    let found = find_table(session, table)?;
+    let files = session.native_table("ducklake_data_file");
+    let of_table = format!(" WHERE table_id = {} AND data_file_id IN ({ids})", found.table_id);
+    let before = Sums::of(session.catalog_rows(&(sums_sql(&files) + &of_table))?)?;
+    let scratch = Scratch::make(session)?;
+    scratch.fill(&found, &ids).map_err(failed("copy the files' catalog entries"))?;
+    scratch.attach_again(&found.data_path)?;
+    let call = format!(
+        "CALL ducklake_merge_adjacent_files('{SCRATCH}', {}, schema => {}, max_file_size => {ANY_SIZE})",
+        quote(&table.table),
+        quote(&table.schema)
+    );
+    session.execute(&format!("BEGIN; {call}; COMMIT")).map_err(failed("merge files"))?;
+    let after = scratch.check(&before, sources)?;
+    let bytes = (before.bytes, after.bytes);
+    let merged = scratch.read(&found, sources, bytes).map_err(failed("read what was merged"))?;
+    let paths = scratch.written(table).map_err(failed("list what was merged"))?;
+    storage::sync_files(paths.iter().map(PathBuf::as_path))
+        .map_err(|error| LakeError::unavailable("make the merged files durable").because(error))?;
+    Ok(merged)
+}
+
+/// The table as the catalog names it.
+struct Found {
+    table_id: i64,
+    data_path: String,
+}
+
+fn find_table(session: &Session, table: &TableName) -> Result<Found> {
+    let native = |name: &str| session.native_table(name);
+    let sql = format!(
+        "SELECT t.table_id, (SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL) \
+         AS data_path FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
+         WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND s.schema_name = {schema} \
+         AND t.table_name = {name}",
+        metadata = native("ducklake_metadata"),
+        tables = native("ducklake_table"),
+        schemas = native("ducklake_schema"),
+        schema = quote(&table.schema),
+        name = quote(&table.table),
+    );
+    let row = session.catalog_rows(&sql)?.into_iter().next();
+    let mut values = row.into_iter().flatten();
+    let id = values.next().flatten().ok_or_else(|| {
+        LakeError::unavailable(format!("the table was dropped meanwhile: table=`{table}`"))
+    })?;
+    Ok(Found { table_id: parse(Some(id))?, data_path: values.next().flatten().unwrap_or_default() })
+}
+
+impl<'a> Scratch<'a> {
+    /// Makes an empty catalog in a temporary folder.
+    fn make(session: &'a Session) -> Result<Self> {
+        let folder = std::env::temp_dir().join(format!("ducktide-merge-{}", Uuid::now_v7()));
+        let made = fs::create_dir_all(&folder);
+        made.map_err(|error| {
+            LakeError::unavailable(format!(
+                "make a temporary folder; TMPDIR names another place: path=`{}`",
+                folder.display()
+            ))
+            .because(error)
+        })?;
+        let scratch = Self { session, folder };
+        let sql = format!(
+            "ATTACH {} AS {SCRATCH} (DATA_PATH {})",
+            quote(&scratch.target()),
+            quote(&format!("{}/", scratch.folder.display()))
+        );
+        session.execute(&sql).map_err(failed("make a scratch catalog"))?;
+        Ok(scratch)
+    }
+
+    fn target(&self) -> String {
+        format!("ducklake:{}", self.folder.join("catalog.ducklake").display())
+    }
+
+    /// Copies what describes the table and the files, and the lake's settings.
+    fn fill(&self, found: &Found, ids: &str) -> duckdb::Result<()> {
+        let of_table = format!("table_id = {}", found.table_id);
+        let files = format!("data_file_id IN ({ids})");
+        let mappings = format!(
+            "mapping_id IN (SELECT mapping_id FROM {} WHERE {files})",
+            self.session.native_table("ducklake_data_file")
+        );
+        let newest = format!(
+            "snapshot_id = (SELECT max(snapshot_id) FROM {})",
+            self.session.native_table("ducklake_snapshot")
+        );
+        self.session.execute("BEGIN")?;
+        for name in ["ducklake_snapshot_changes", "ducklake_metadata", "ducklake_schema"] {
+            self.empty(name)?;
+        }
+        self.copy("ducklake_metadata", "true")?;
+        self.copy("ducklake_schema", "true")?;
+        self.empty("ducklake_snapshot")?;
+        self.copy("ducklake_snapshot", &newest)?;
+        OF_TABLE.iter().try_for_each(|name| self.copy(name, &of_table))?;
+        self.copy("ducklake_name_mapping", &mappings)?;
+        self.copy("ducklake_data_file", &files)?;
+        self.copy("ducklake_file_partition_value", &files)?;
+        self.session.execute("COMMIT")
+    }
+
+    fn empty(&self, name: &str) -> duckdb::Result<()> {
+        self.session.execute(&format!("DELETE FROM {}", scratch_table(name)))
+    }
+
+    fn copy(&self, name: &str, filter: &str) -> duckdb::Result<()> {
+        let select = format!("SELECT * FROM {} WHERE {filter}", self.session.native_table(name));
+        let source = self.session.native_source(&select);
+        self.session.execute(&format!("INSERT INTO {} FROM {source}", scratch_table(name)))
+    }
+
+    /// DuckLake reads schema and settings when it attaches.
+    fn attach_again(&self, data_path: &str) -> Result<()> {
+        let sql = format!(
+            "DETACH {SCRATCH}; ATTACH {} AS {SCRATCH} (DATA_PATH {}); \
+             SET ducklake_target_file_size = '{ANY_SIZE} bytes'",
+            quote(&self.target()),
+            quote(data_path)
+        );
+        self.session.execute(&sql).map_err(failed("attach the scratch catalog"))
+    }
+
+    /// Every source must have gone into a file, with all its rows: if not, nothing may change.
+    fn check(&self, before: &Sums, sources: &[i64]) -> Result<Sums> {
+        let files = scratch_table("ducklake_data_file");
+        let unmerged =
+            format!("SELECT count(*) FROM {files} WHERE data_file_id IN ({})", list(sources));
+        let rows = |sql: &str| self.session.text_rows(sql).map_err(failed("count the merged rows"));
+        let left: u64 = parse(rows(&unmerged)?.into_iter().flatten().next().flatten())?;
+        let after = Sums::of(rows(&sums_sql(&files))?)?;
+        if left > 0 || before.files != sources.len() as u64 {
+            return Err(LakeError::unavailable(format!(
+                "some of the files cannot be merged, or are gone: files=`{}` unmerged=`{left}` found=`{}`",
+                sources.len(),
+                before.files
+            )));
+        }
+        assert_eq!(after.rows, before.rows, "a merge must keep every row");
+        Ok(after)
+    }
+
+    fn read(&self, of: &Found, sources: &[i64], bytes: (u64, u64)) -> duckdb::Result<Merged> {
+        // Extremes that the sources did not show are not shown by what they become: workers leave
+        // those of texts out, so that payload does not get into the catalog.
+        let shown = format!(
+            "column_id::VARCHAR IN (SELECT column_id::VARCHAR FROM {})",
+            self.session.native_source(&format!(
+                "SELECT DISTINCT column_id FROM {} WHERE min_value IS NOT NULL AND data_file_id IN ({})",
+                self.session.native_table("ducklake_file_column_stats"),
+                list(sources)
+            ))
+        );
+        let extremes = format!(
+            "* REPLACE (CASE WHEN {shown} THEN min_value END AS min_value, \
+             CASE WHEN {shown} THEN max_value END AS max_value)"
+        );
+        let new = |name: &str, columns: &str| {
+            self.literals(&format!("SELECT {columns} FROM {}", scratch_table(name)))
+        };
+        let scheduled = "data_file_id, path, path_is_relative";
+        self.session.execute("BEGIN")?;
+        let merged = Merged {
+            table_id: of.table_id,
+            sources: sources.to_vec(),
+            bytes_read: bytes.0,
+            bytes_written: bytes.1,
+            files: new("ducklake_data_file", "*")?,
+            statistics: new("ducklake_file_column_stats", &extremes)?,
+            partition_values: new("ducklake_file_partition_value", "*")?,
+            scheduled: new("ducklake_files_scheduled_for_deletion", scheduled)?,
+        };
+        self.session.execute("COMMIT")?;
+        Ok(merged)
+    }
+
+    /// Rows whose values are SQL literals.
+    fn literals(&self, sql: &str) -> duckdb::Result<Vec<Values>> {
+        let literal = |column: &str| {
+            format!(
+                "CASE WHEN {column} IS NULL THEN 'NULL' WHEN typeof({column}) = 'VARCHAR' \
+                 THEN '''' || replace({column}::VARCHAR, '''', '''''') || '''' \
+                 ELSE {column}::VARCHAR END"
+            )
+        };
+        let sql = format!("SELECT {} FROM ({sql})", literal("COLUMNS(*)"));
+        let rows = self.session.text_rows(&sql)?;
+        Ok(rows.into_iter().map(|row| row.into_iter().flatten().collect()).collect())
+    }
+
+    /// The files that were written, by their whole paths.
+    fn written(&self, table: &TableName) -> duckdb::Result<Vec<PathBuf>> {
+        let sql = format!(
+            "SELECT data_file FROM ducklake_list_files('{SCRATCH}', {}, schema => {})",
+            quote(&table.table),
+            quote(&table.schema)
+        );
+        // DuckLake's functions must run in the transaction that they were prepared in.
+        self.session.execute("BEGIN")?;
+        let rows = self.session.text_rows(&sql)?;
+        self.session.execute("COMMIT")?;
+        Ok(rows.into_iter().flatten().flatten().map(|path| Path::new(&path).to_owned()).collect())
+    }
+}
+
+/// What some files amount to.
+struct Sums {
+    files: u64,
+    rows: u64,
+    bytes: u64,
+}
+
+impl Sums {
+    fn of(rows: Vec<Vec<Option<String>>>) -> Result<Self> {
+        let mut values = rows.into_iter().flatten();
+        let mut next = || parse(values.next().flatten());
+        Ok(Self { files: next()?, rows: next()?, bytes: next()? })
+    }
+}
+
+fn sums_sql(files: &str) -> String {
+    format!(
+        "SELECT count(*) AS files, CAST(coalesce(sum(record_count), 0) AS BIGINT) AS all_rows, \
+         CAST(coalesce(sum(file_size_bytes), 0) AS BIGINT) AS bytes FROM {files}"
+    )
+}
+
+fn scratch_table(name: &str) -> String {
+    format!("__ducklake_metadata_{SCRATCH}.{name}")
+}
+
+fn list(ids: &[i64]) -> String {
+    ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
+}

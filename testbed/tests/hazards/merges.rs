@@ -1,0 +1,232 @@
+//! Merges of named files against what they must not change, and against everybody else's changes.
+
+use ducktide_lake::{Access, DuckLake, ErrorKind, maintenance::Maintained};
+use ducktide_testbed::catalog::CatalogKind;
+
+use crate::{
+    case::{Case, is_committed, merge},
+    on_both_lakes,
+};
+
+on_both_lakes!(
+    a_merge_writes_what_ducklakes_own_would,
+    time_travel_and_change_feeds_show_what_they_showed_before,
+    only_the_named_files_are_merged,
+    merged_files_are_merged_again,
+    a_commit_during_a_merge_does_not_stop_it,
+    files_that_changed_meanwhile_stay_as_they_are,
+    files_with_deleted_rows_are_left_alone,
+    an_ordinary_insert_by_a_person_is_merged_too,
+    texts_of_the_data_do_not_get_into_the_catalog,
+);
+
+fn operator(case: &Case) -> DuckLake {
+    DuckLake::open(&case.config, Access::Operate).unwrap()
+}
+
+/// So many commits of ten rows each.
+fn filled(kind: CatalogKind, commits: i64) -> Case {
+    let mut case = Case::new(kind);
+    fill(&mut case, 100, commits);
+    case
+}
+
+fn fill(case: &mut Case, from: i64, commits: i64) {
+    for from in (0..commits).map(|number| from + number * 10) {
+        let commit = case.rows(0, from, from + 10);
+        assert!(is_committed(case.send(&commit)));
+    }
+}
+
+/// What one query says, row by row.
+fn rows(lake: &mut DuckLake, sql: &str) -> Vec<String> {
+    let connection = lake.connection().unwrap();
+    let text = format!("SELECT CAST(found AS VARCHAR) FROM ({sql}) found");
+    let mut statement = connection.prepare(&text).unwrap();
+    let rows = statement.query_map([], |row| row.get(0)).unwrap();
+    rows.collect::<Result<_, _>>().unwrap()
+}
+
+fn a_merge_writes_what_ducklakes_own_would(kind: CatalogKind) {
+    let described = |case: &mut Case| {
+        let mut lake = case.another();
+        let catalog = |name: &str| case.own(name);
+        let files = format!(
+            "SELECT begin_snapshot, end_snapshot, path_is_relative, file_format, record_count, \
+             row_id_start IS NULL AS no_row_id, partition_id, mapping_id IS NULL AS no_mapping, \
+             partial_max FROM {} ORDER BY ALL",
+            catalog("ducklake_data_file")
+        );
+        let statistics = format!(
+            "SELECT s.column_id, value_count, null_count FROM {} s JOIN {} f USING (data_file_id) \
+             ORDER BY ALL",
+            catalog("ducklake_file_column_stats"),
+            catalog("ducklake_data_file")
+        );
+        let scheduled = format!(
+            "SELECT data_file_id, path_is_relative FROM {} ORDER BY ALL",
+            catalog("ducklake_files_scheduled_for_deletion")
+        );
+        let snapshot = format!(
+            "SELECT snapshot_id, schema_version, next_catalog_id, next_file_id FROM {} ORDER BY ALL",
+            catalog("ducklake_snapshot")
+        );
+        let changes = format!(
+            "SELECT snapshot_id, changes_made FROM {}",
+            catalog("ducklake_snapshot_changes")
+        );
+        [files, statistics, scheduled, snapshot, changes + " ORDER BY ALL"]
+            .map(|sql| rows(&mut lake, &sql))
+    };
+    let (mut ours, mut theirs) = (filled(kind, 4), filled(kind, 4));
+
+    assert_eq!(merge(&mut operator(&ours)), Maintained::Done(4));
+    theirs.sql("CALL ducklake_merge_adjacent_files('lake', 'events')").unwrap();
+
+    assert_eq!(described(&mut ours), described(&mut theirs));
+}
+
+fn time_travel_and_change_feeds_show_what_they_showed_before(kind: CatalogKind) {
+    let mut case = filled(kind, 5);
+    fill(&mut case, 150, 3);
+    let newest = case.number("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')");
+    let seen = |lake: &mut DuckLake| {
+        let mut seen = Vec::new();
+        for snapshot in 2..=newest {
+            let travel =
+                format!("SELECT rowid, * FROM lake.events AT (VERSION => {snapshot}) ORDER BY ALL");
+            let feed = format!(
+                "SELECT * FROM ducklake_table_changes('lake', 'main', 'events', {snapshot}, {newest}) \
+                 ORDER BY ALL"
+            );
+            seen.push((rows(lake, &travel), rows(lake, &feed)));
+        }
+        seen
+    };
+    let before = seen(&mut case.another());
+
+    assert_eq!(merge(&mut operator(&case)), Maintained::Done(8));
+
+    assert_eq!(seen(&mut case.another()), before);
+    assert_eq!(before.last().unwrap().0.len(), 80);
+}
+
+fn ids(lake: &mut DuckLake) -> Vec<i64> {
+    let tables = lake.files_to_merge(u64::MAX >> 1).unwrap();
+    let files = tables.iter().flat_map(|table| &table.groups).flat_map(|(_, files)| files);
+    files.map(|file| file.id).collect()
+}
+
+fn only_the_named_files_are_merged(kind: CatalogKind) {
+    let mut case = filled(kind, 5);
+    let mut lake = operator(&case);
+    let before = ids(&mut lake);
+
+    let named = vec![vec![before[1], before[3]]];
+    let (done, totals) = lake.merge_files(&events(), &named, TIMEOUT).unwrap();
+
+    assert_eq!(done, Maintained::Done(2));
+    assert_eq!((totals.files_read, totals.files_written), (2, 1));
+    let after = ids(&mut lake);
+    assert_eq!(after.len(), 4);
+    assert!([before[0], before[2], before[4]].iter().all(|id| after.contains(id)), "{after:?}");
+    assert_eq!(case.count(), 50);
+}
+
+fn merged_files_are_merged_again(kind: CatalogKind) {
+    let mut case = filled(kind, 3);
+    assert_eq!(merge(&mut operator(&case)), Maintained::Done(3));
+    fill(&mut case, 130, 2);
+
+    assert_eq!(merge(&mut operator(&case)), Maintained::Done(3));
+
+    assert_eq!((case.count(), ids(&mut case.another()).len()), (50, 1));
+    let second = "SELECT count(*) FROM lake.events AT (VERSION => 3)";
+    assert_eq!(case.number(second), 20, "the two commits before the third");
+}
+
+/// In a SQLite catalog DuckLake's own merge ends with "database is locked" then.
+fn a_commit_during_a_merge_does_not_stop_it(kind: CatalogKind) {
+    let mut case = filled(kind, 200);
+    let config = case.config.clone();
+
+    let merging = std::thread::spawn(move || {
+        let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
+        let files = ids(&mut lake);
+        (1..4)
+            .map(|part| {
+                let named = vec![files[part * 40..part * 40 + 40].to_vec()];
+                lake.merge_files(&events(), &named, TIMEOUT).unwrap().0
+            })
+            .collect::<Vec<_>>()
+    });
+    let mut commits = 0;
+    while !merging.is_finished() {
+        fill(&mut case, 2100 + commits * 10, 1);
+        commits += 1;
+    }
+
+    assert_eq!(
+        merging.join().unwrap(),
+        [Maintained::Done(40), Maintained::Done(40), Maintained::Done(40)]
+    );
+    assert!(commits > 1, "nothing was committed meanwhile");
+    assert_eq!(case.count(), u64::try_from(2000 + commits * 10).unwrap());
+}
+
+fn files_that_changed_meanwhile_stay_as_they_are(kind: CatalogKind) {
+    let mut case = filled(kind, 3);
+    let mut lake = operator(&case);
+    let named = vec![ids(&mut lake)];
+    case.sql("DELETE FROM lake.events WHERE _kafka_offset = 105").unwrap();
+
+    let error = lake.merge_files(&events(), &named, TIMEOUT).unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+    assert_eq!(case.count(), 29);
+    assert_eq!(ids(&mut lake).len(), 2, "the file with the delete is no candidate");
+}
+
+fn files_with_deleted_rows_are_left_alone(kind: CatalogKind) {
+    let mut case = filled(kind, 4);
+    case.sql("DELETE FROM lake.events WHERE _kafka_offset IN (105, 115)").unwrap();
+
+    assert_eq!(merge(&mut operator(&case)), Maintained::Done(2));
+
+    assert_eq!(case.count(), 38);
+}
+
+fn an_ordinary_insert_by_a_person_is_merged_too(kind: CatalogKind) {
+    let mut case = filled(kind, 2);
+    case.sql("INSERT INTO lake.events FROM lake.events").unwrap();
+    case.sql("UPDATE lake.events SET _kafka_topic = 'other' WHERE _kafka_offset = 101").unwrap();
+    let before = rows(&mut case.another(), "SELECT * FROM lake.events ORDER BY ALL");
+
+    merge(&mut operator(&case));
+
+    assert_eq!(rows(&mut case.another(), "SELECT * FROM lake.events ORDER BY ALL"), before);
+}
+
+/// Workers leave the extremes of texts out; DuckLake's own merge would put them in.
+fn texts_of_the_data_do_not_get_into_the_catalog(kind: CatalogKind) {
+    let mut case = filled(kind, 3);
+    case.edit_catalog(
+        "UPDATE ducklake_file_column_stats SET min_value = NULL, max_value = NULL WHERE column_id = 2",
+    );
+    let statistics = case.own("ducklake_file_column_stats");
+    let shown = format!(
+        "SELECT DISTINCT column_id FROM {statistics} WHERE min_value IS NOT NULL ORDER BY ALL"
+    );
+    let before = rows(&mut case.another(), &shown);
+    assert!(before.len() > 1, "{before:?}");
+
+    assert_eq!(merge(&mut operator(&case)), Maintained::Done(3));
+
+    assert_eq!(rows(&mut case.another(), &shown), before);
+}
+
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
+
+fn events() -> ducktide_lake::table::TableName {
+    "events".parse().unwrap()
+}
