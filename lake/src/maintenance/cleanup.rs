@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Maintained, failed};
+use super::{Maintained, Operation, failed};
 use crate::duck_lake::DuckLake;
 use crate::error::Result;
 use crate::session::{LAKE, quote};
@@ -17,7 +17,7 @@ impl DuckLake {
         older_than: Timestamp,
         timeout: Duration,
     ) -> Result<Maintained> {
-        self.maintain("clean up old files", timeout, |session, _| {
+        self.maintain(Operation::CleanupOldFiles, timeout, |session, _| {
             session.respell_schedule().map_err(failed("clean up old files"))?;
             let time = quote(&older_than.to_string());
             let sql = format!(

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Maintained, failed};
+use super::{Maintained, Operation, failed};
 use crate::catalog::{intent, parse};
 use crate::duck_lake::DuckLake;
 use crate::error::Result;
@@ -20,7 +20,7 @@ impl DuckLake {
         older_than: Timestamp,
         timeout: Duration,
     ) -> Result<Maintained> {
-        self.maintain("expire snapshots", timeout, |session, _| {
+        self.maintain(Operation::ExpireSnapshots, timeout, |session, _| {
             let kept = intent::snapshots_to_keep_from(session)?;
             let expired = expired(&snapshots(session)?, older_than, kept);
             if expired.is_empty() {

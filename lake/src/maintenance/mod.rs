@@ -10,6 +10,7 @@
 mod cleanup;
 mod expire;
 mod merge;
+mod record;
 
 use std::time::Duration;
 
@@ -22,14 +23,59 @@ use crate::session::Session;
 use crate::table::TableName;
 
 pub use merge::{DataFile, FileGroup, MergeTotals, TableFiles};
+pub use record::LastMaintenance;
 
 /// Who wrote a snapshot, in DuckLake's own words: `snapshots().author`.
 const AUTHOR: &str = "ducktide-compactor";
 
+/// What can be done to keep a lake small and fast.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operation {
+    /// Small files of a table become larger ones.
+    MergeAdjacentFiles,
+    /// Old snapshots go; what only they needed is scheduled for deletion.
+    ExpireSnapshots,
+    /// Files that were scheduled for deletion are removed.
+    CleanupOldFiles,
+    /// Files that the catalog never got to know are removed.
+    RemoveOrphans,
+    /// Old ranges of the ledger become one for each day.
+    CoalesceLedger,
+}
+
+impl Operation {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::MergeAdjacentFiles,
+        Self::ExpireSnapshots,
+        Self::CleanupOldFiles,
+        Self::RemoveOrphans,
+        Self::CoalesceLedger,
+    ];
+
+    /// The name that stands in the catalog, in logs and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::MergeAdjacentFiles => "merge_adjacent_files",
+            Self::ExpireSnapshots => "expire_snapshots",
+            Self::CleanupOldFiles => "cleanup_old_files",
+            Self::RemoveOrphans => "remove_orphans",
+            Self::CoalesceLedger => "coalesce_ledger",
+        }
+    }
+
+    /// The operation of a name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operation| operation.as_str() == name)
+    }
+}
+
 /// How an operation ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Maintained {
-    /// It was done; so many files or snapshots were merged, expired or removed.
+    /// It was done; so many files, snapshots or ranges of the ledger were merged, expired or removed.
     Done(u64),
     /// Another operation, or a replay, holds the maintenance lock: try at the next tick.
     LockNotFree,
@@ -38,19 +84,25 @@ pub enum Maintained {
 }
 
 impl DuckLake {
-    /// Runs one operation under the maintenance lock.
+    /// Runs an operation under the maintenance lock, and records that it ran.
     pub(crate) fn maintain(
         &mut self,
-        what: &str,
+        kind: Operation,
         timeout: Duration,
         operation: impl FnOnce(&Session, Writing<'_>) -> Result<Maintained>,
     ) -> Result<Maintained> {
         let (session, lock, writing) = self.session_and_writing()?;
         let Some(guard) = lock.take(timeout)? else { return Ok(Maintained::LockNotFree) };
         let done = writing.leader.check().and_then(|()| operation(session, writing));
+        if let Ok(Maintained::Done(count)) = done
+            && let Err(error) = record::write(session, kind, count)
+        {
+            // It is for people to see; the next run writes it again.
+            tracing::debug!(%error, operation = kind.as_str(), "could not record that it ran");
+        }
         drop(guard);
         if let Err(error) = &done {
-            tracing::debug!(error = error.chain(), "could not {what}");
+            tracing::debug!(error = error.chain(), operation = kind.as_str(), "could not be done");
             self.note_error(&error.chain());
         }
         done

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Maintained, announced};
+use super::{Maintained, Operation, announced};
 use crate::duck_lake::DuckLake;
 use crate::error::Result;
 use crate::table::TableName;
@@ -91,7 +91,7 @@ impl DuckLake {
     ) -> Result<(Maintained, MergeTotals)> {
         let mut totals = MergeTotals::default();
         let sources: Vec<i64> = merges.iter().flatten().copied().collect();
-        let done = self.maintain("merge files", timeout, |session, writing| {
+        let done = self.maintain(Operation::MergeAdjacentFiles, timeout, |session, writing| {
             if let Some(announced) = announced(session, table)? {
                 return Ok(Maintained::ReplayAnnounced(announced));
             }
