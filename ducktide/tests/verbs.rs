@@ -168,6 +168,8 @@ fn status_shows_the_lakes_part_without_kafka() {
     let status = fixture.standard_output(&["status", "--kafka-timeout", "300ms"]);
 
     assert!(status.contains("main.events    10      1"), "{status}");
+    assert!(status.contains("\nLake: healthy\n"), "{status}");
+    assert!(status.contains("main.events: a full scan opens 1 file, the commits of one day ("));
     assert!(status.contains("main.events from topic events, pipeline demo"), "{status}");
     let judgement = status.lines().last().unwrap();
     assert!(judgement.starts_with("lag unknown: Kafka: no answer within 300ms"), "{status}");
@@ -181,6 +183,8 @@ fn status_as_json_has_the_same_numbers() {
 
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["tables"][0]["rows"], 10);
+    assert_eq!(status["health"]["state"], "healthy");
+    assert_eq!(status["health"]["tables"][0]["full_scan_files"], 1);
     let partition = &status["sources"][0]["partitions"][0];
     assert_eq!(partition["next_offset"], 10);
     assert!(partition["last_commit_age_seconds"].as_f64().unwrap() < 600.0, "{status:#}");

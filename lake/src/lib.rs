@@ -33,6 +33,8 @@ mod duckdb_error;
 #[cfg(feature = "duckdb")]
 pub mod failpoint;
 #[cfg(feature = "duckdb")]
+pub mod health;
+#[cfg(feature = "duckdb")]
 pub mod maintenance;
 #[cfg(feature = "duckdb")]
 mod overview;

@@ -219,6 +219,17 @@ impl Session {
         }
     }
 
+    /// The UTC day of a time of DuckLake's, as `2026-11-24`, in the catalog database's dialect. SQLite
+    /// holds times as text, in the time zone of whoever wrote them; Ducktide writes UTC.
+    pub(crate) fn utc_day(&self, column: &str) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => format!("substr({column}, 1, 10)"),
+            CatalogLocation::Postgres(_) => {
+                format!("to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD')")
+            }
+        }
+    }
+
     /// Spells the times since when files wait for their removal as `DuckLake` compares them.
     ///
     /// A SQLite catalog holds them as text, `2026-11-24 19:06:41+00`, and `DuckLake` compares that with

@@ -1,5 +1,7 @@
 //! `ducktide status`: how far each partition is, and what the lake holds.
 
+mod health;
+mod health_text;
 mod judgement;
 mod kafka;
 mod report;
@@ -13,6 +15,7 @@ use std::time::Duration;
 use clap::Args;
 use ducktide_consumer::KafkaArgs;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
+use ducktide_lake::health::{LakeHealth, Thresholds};
 use ducktide_lake::{Access, DuckLake, LakeError, Overview, PartitionProgress, Source, TableSize};
 use jiff::Timestamp;
 
@@ -35,7 +38,14 @@ Examples:
   # how many records wait in all
   ducktide status --json | jq .judgement.lag
 
-The last line is the judgement:
+The section \"Lake\" begins with the lake's judgement:
+  healthy
+  compaction behind: N small files in T, ...                (merges do not keep up, or do not run)
+  N files of T, ..., have delete files, ...                 (merges leave those alone)
+  N files await removal, since X instead of Y; ...
+  snapshots of X are kept instead of Y: by pin ..., ...
+
+The last line is the judgement of the flow:
   all N partitions up to date
   lag N records in M partitions
   partition P of T: no commit for X while N records wait    (they have waited for a minute)
@@ -46,6 +56,15 @@ JSON, times in UTC, null where something is not known; further fields may be add
   lake       catalog, data_path, ducklake_version, layout_version, snapshots,
              newest_snapshot {snapshot_id, committed_at, age_seconds}
   tables[]   table, rows, files, bytes, open_dead_letters
+  health     state (healthy, compaction_behind, many_deletes, removal_behind, expiry_behind,
+             snapshots_kept), text
+             tables[] {table, target_bytes, tiny, small, medium, full {files, bytes}, small_share,
+             mergeable, with_deletes, schema_versions, partition_values, full_scan_files,
+             one_day {day, of (partition_key, commit), files}}
+             snapshots {count, oldest_snapshot_id, oldest_committed_at, oldest_age_seconds,
+             expire_after_seconds, kept_by {kind, name, from_snapshot_id}}
+             ended {files, bytes}, awaiting_removal {files, since, age_seconds,
+             remove_after_seconds}, ledger_rows, last_maintenance[] {kind, at, age_seconds, done}
   sources[]  source_id, table, topic, pipeline, problem, partitions[] {partition, epoch,
              next_offset, end_offset, lag, snapshot_id, last_commit_at, last_commit_age_seconds,
              stalled, problem}
@@ -88,6 +107,7 @@ pub struct StatusArgs {
 struct Reading {
     overview: Overview,
     tables: Vec<TableSize>,
+    health: LakeHealth,
     /// By table; tables without any are not there.
     open_dead_letters: BTreeMap<String, i64>,
     sources: Vec<(Source, Vec<PartitionProgress>)>,
@@ -128,6 +148,7 @@ fn look(lake: &mut DuckLake, args: &StatusArgs) -> Result<Reading, LakeError> {
         sources: with_progress.collect::<Result<_, LakeError>>()?,
         overview: lake.overview()?,
         tables: lake.table_sizes()?,
+        health: lake.health(&Thresholds::default())?,
         open_dead_letters: lake.open_dead_letters()?,
         cluster,
         at: Timestamp::now(),

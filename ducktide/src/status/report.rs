@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
 use super::Reading;
+use super::health::HealthReport;
 use super::judgement::{Judgement, judge};
 use super::kafka::{Cluster, Ends, STALLED_AFTER, Topic, Unreachable};
 
@@ -17,6 +18,7 @@ use super::kafka::{Cluster, Ends, STALLED_AFTER, Topic, Unreachable};
 pub(super) struct Report {
     pub(super) lake: LakeReport,
     pub(super) tables: Vec<TableReport>,
+    pub(super) health: HealthReport,
     pub(super) sources: Vec<SourceReport>,
     pub(super) kafka: KafkaReport,
     pub(super) judgement: Judgement,
@@ -103,6 +105,7 @@ impl Report {
         Ok(Self {
             lake: lake_report(reading, catalog),
             tables: table_reports(reading),
+            health: HealthReport::new(&reading.health, reading.at),
             judgement: judge(&sources, error.as_deref()),
             sources,
             kafka: KafkaReport {
@@ -230,12 +233,12 @@ fn topic_problem(source: &Source, topic: &Topic) -> Option<String> {
     source.check_identity(&seen).err().map(|error| error.to_string())
 }
 
-fn as_text<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn as_text<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(at)
 }
 
 #[expect(clippy::ref_option, reason = "the signature that serde calls")]
-fn as_optional_text<S: Serializer>(
+pub(super) fn as_optional_text<S: Serializer>(
     at: &Option<Timestamp>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
@@ -243,7 +246,7 @@ fn as_optional_text<S: Serializer>(
 }
 
 /// Never negative: the catalog's clock may be ahead of this machine's.
-fn age_seconds(at: Timestamp, now: Timestamp) -> f64 {
+pub(super) fn age_seconds(at: Timestamp, now: Timestamp) -> f64 {
     now.duration_since(at).as_secs_f64().max(0.0)
 }
 

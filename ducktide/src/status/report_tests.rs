@@ -1,8 +1,13 @@
 //! Lake and Kafka side by side.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ducktide_consumer::Identity;
+use ducktide_lake::health::{
+    AwaitingRemoval, DayOf, FileCount, Keeper, KeptBy, LakeHealth, LastMaintenance, OneDay,
+    SizeClasses, SnapshotsKept, TableHealth,
+};
 use ducktide_lake::position::{Epoch, Position, SnapshotId, SourceId};
 use ducktide_lake::{Overview, SnapshotRange, TableSize};
 
@@ -49,6 +54,52 @@ const fn ends(low: i64, high: i64, waited: i64) -> Ends {
     Ends { low, high, waited }
 }
 
+fn health() -> LakeHealth {
+    let files = |files, bytes| FileCount { files, bytes };
+    LakeHealth {
+        tables: vec![TableHealth {
+            table: "main.events".to_owned(),
+            target_bytes: 256 << 20,
+            live: files(42, 50 << 20),
+            sizes: SizeClasses {
+                tiny: files(39, 1 << 20),
+                small: files(2, 4 << 20),
+                medium: files(1, 45 << 20),
+                full: files(0, 0),
+            },
+            with_deletes: 3,
+            mergeable: 35,
+            merge_groups: 2,
+            schema_versions: 2,
+            partition_values: 2,
+            one_day: Some(OneDay {
+                day: "2026-10-31".parse().unwrap(),
+                of: DayOf::PartitionKey,
+                files: 12,
+            }),
+        }],
+        snapshots: SnapshotsKept {
+            count: 1042,
+            oldest: SnapshotId(0),
+            oldest_at: "2026-10-31T08:00:00Z".parse().unwrap(),
+            retention: Some(Duration::from_hours(7 * 24)),
+            kept_by: Some(Keeper { by: KeptBy::Pin("audit".to_owned()), from: SnapshotId(17) }),
+        },
+        ended: files(5, 500),
+        awaiting_removal: AwaitingRemoval {
+            files: 1204,
+            since: Some("2026-11-01T11:00:00Z".parse().unwrap()),
+            delay: Some(Duration::from_hours(48)),
+        },
+        ledger_rows: 98_765,
+        last_maintenance: vec![LastMaintenance {
+            kind: "merge_adjacent_files".to_owned(),
+            at: "2026-11-01T11:58:00Z".parse().unwrap(),
+            done: 64,
+        }],
+    }
+}
+
 fn report(progress: Vec<PartitionProgress>, cluster: Result<Topic, Unreachable>) -> Report {
     let reading = Reading {
         overview: Overview {
@@ -67,6 +118,7 @@ fn report(progress: Vec<PartitionProgress>, cluster: Result<Topic, Unreachable>)
             files: 42,
             bytes: 50 << 20,
         }],
+        health: health(),
         open_dead_letters: BTreeMap::from([("main.events".to_owned(), 3)]),
         sources: vec![(source(), progress)],
         cluster: cluster.map(|topic| BTreeMap::from([("events".to_owned(), topic)])),
@@ -159,6 +211,17 @@ table             rows  files     bytes
 main.events  1,000,000     42  50.0 MiB
 ! main.events: 3 open dead letters; see `ducktide dead-letters list --table main.events`
 
+Lake: healthy
+files        < 1 MiB  < 16 MiB  < target  larger     target
+───────────  ───────  ────────  ────────  ──────  ─────────
+main.events       39         2         1       0  256.0 MiB
+main.events: a full scan opens 45 files, one day (2026-10-31) 12; merges would save 35; \
+3 with delete files; 2 schema versions
+snapshots  1,042, oldest 0 of 1d 4h ago; they expire after 7d 0h; kept from 17 on by pin `audit`
+removal    1,204 files wait since 1h 0m; they are removed after 2d 0h
+ledger     98,765 rows
+last run   merge adjacent files 2m 0s ago
+
 main.events from topic events, pipeline demo
 partition  lake offset  end offset  lag  epoch  last commit
 ─────────  ───────────  ──────────  ───  ─────  ───────────
@@ -186,6 +249,33 @@ fn the_json_names_stay_stable() {
             "table": "main.events", "rows": 1_000_000, "files": 42, "bytes": 52_428_800,
             "open_dead_letters": 3,
         }],
+        "health": {
+            "state": "healthy", "text": "healthy",
+            "tables": [{
+                "table": "main.events", "target_bytes": 268_435_456,
+                "tiny": {"files": 39, "bytes": 1_048_576}, "small": {"files": 2, "bytes": 4_194_304},
+                "medium": {"files": 1, "bytes": 47_185_920}, "full": {"files": 0, "bytes": 0},
+                "small_share": 41.0 / 42.0, "mergeable": 35, "with_deletes": 3,
+                "schema_versions": 2, "partition_values": 2, "full_scan_files": 45,
+                "one_day": {"day": "2026-10-31", "of": "partition_key", "files": 12},
+            }],
+            "snapshots": {
+                "count": 1042, "oldest_snapshot_id": 0,
+                "oldest_committed_at": "2026-10-31T08:00:00Z", "oldest_age_seconds": 100_800.0,
+                "expire_after_seconds": 604_800,
+                "kept_by": {"kind": "pin", "name": "audit", "from_snapshot_id": 17},
+            },
+            "ended": {"files": 5, "bytes": 500},
+            "awaiting_removal": {
+                "files": 1204, "since": "2026-11-01T11:00:00Z", "age_seconds": 3600.0,
+                "remove_after_seconds": 172_800,
+            },
+            "ledger_rows": 98_765,
+            "last_maintenance": [{
+                "kind": "merge_adjacent_files", "at": "2026-11-01T11:58:00Z",
+                "age_seconds": 120.0, "done": 64,
+            }],
+        },
         "sources": [{
             "source_id": 1, "table": "main.events", "topic": "events", "pipeline": "demo",
             "problem": null,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::health_text;
 use super::report::{PartitionReport, Report, SourceReport, TableReport};
 use crate::table::{Align, TextTable};
 use ducktide_lake::units;
@@ -15,6 +16,8 @@ pub(super) fn render(report: &Report) -> String {
         text += "\n";
         text += &tables(&report.tables);
     }
+    text += "\n";
+    text += &health_text::render(&report.health);
     for source in &report.sources {
         text += "\n";
         text += &self::source(source);

@@ -1,0 +1,115 @@
+//! The lake's health as people read it.
+
+use std::fmt::Write as _;
+
+use super::health::{
+    HealthReport, KeeperReport, RemovalReport, SnapshotsReport, TableHealthReport,
+};
+use crate::table::{Align, TextTable};
+use ducktide_lake::health::Thresholds;
+use ducktide_lake::units;
+
+/// The section under its heading, which is the lake's judgement.
+pub(super) fn render(health: &HealthReport) -> String {
+    let mut text = format!("Lake: {}\n", health.judgement.text);
+    text += &sizes(&health.tables);
+    for table in health.tables.iter().filter(|table| table.full_scan_files > 0) {
+        writeln!(text, "{}", readers_cost(table)).expect("a string takes any text");
+    }
+    for (name, line) in [
+        ("snapshots", snapshots(&health.snapshots)),
+        ("removal", removal(&health.awaiting_removal)),
+        ("ledger", units::count(health.ledger_rows, "row")),
+        ("last run", last_maintenance(health)),
+    ] {
+        writeln!(text, "{name:<9}  {line}").expect("a string takes any text");
+    }
+    text
+}
+
+/// How many files each table has of each size; nothing when there is none.
+fn sizes(tables: &[TableHealthReport]) -> String {
+    let Thresholds { tiny_bytes, small_bytes, .. } = Thresholds::default();
+    let below = |bytes: u64| (format!("< {} MiB", bytes >> 20), Align::Right);
+    let mut table = TextTable::new([
+        ("files".to_owned(), Align::Left),
+        below(tiny_bytes),
+        below(small_bytes),
+        ("< target".to_owned(), Align::Right),
+        ("larger".to_owned(), Align::Right),
+        ("target".to_owned(), Align::Right),
+    ]);
+    for of in tables.iter().filter(|table| table.full_scan_files > 0) {
+        let counts = [of.tiny, of.small, of.medium, of.full].map(|of| units::number(of.files));
+        let target = units::bytes(of.target_bytes);
+        table.push([of.table.clone()].into_iter().chain(counts).chain([target]).collect());
+    }
+    if table.len() == 0 { String::new() } else { table.to_text() }
+}
+
+fn readers_cost(table: &TableHealthReport) -> String {
+    let full = units::count(table.full_scan_files, "file");
+    let mut text = format!("{}: a full scan opens {full}", table.table);
+    if let Some(day) = &table.one_day {
+        let what = if day.of == "commit" { "the commits of one day" } else { "one day" };
+        text += &format!(", {what} ({}) {}", day.day, units::number(day.files));
+    }
+    if table.mergeable > 0 {
+        text += &format!("; merges would save {}", units::number(table.mergeable));
+    }
+    if table.with_deletes > 0 {
+        text += &format!("; {} with delete files", units::number(table.with_deletes));
+    }
+    if table.schema_versions > 1 {
+        text += &format!("; {} schema versions", units::number(table.schema_versions));
+    }
+    text
+}
+
+fn snapshots(snapshots: &SnapshotsReport) -> String {
+    let mut text = format!(
+        "{}, oldest {} of {} ago",
+        units::number(snapshots.count),
+        snapshots.oldest_snapshot_id,
+        units::seconds(snapshots.oldest_age_seconds)
+    );
+    if let Some(seconds) = snapshots.expire_after_seconds {
+        text += &format!("; they expire after {}", whole(seconds));
+    }
+    if let Some(KeeperReport { kind, name, from_snapshot_id }) = &snapshots.kept_by {
+        let by = match *kind {
+            "pin" => format!("by pin `{name}`"),
+            "announced_replay" => format!("for an announced replay of {name}"),
+            _ => format!("until a replay of {name} is read again"),
+        };
+        text += &format!("; kept from {from_snapshot_id} on {by}");
+    }
+    text
+}
+
+fn removal(removal: &RemovalReport) -> String {
+    let Some(age) = removal.age_seconds.filter(|_| removal.files > 0) else {
+        return "no file waits for it".to_owned();
+    };
+    let wait = if removal.files == 1 { "waits" } else { "wait" };
+    let mut text =
+        format!("{} {wait} since {}", units::count(removal.files, "file"), units::seconds(age));
+    if let Some(seconds) = removal.remove_after_seconds {
+        text += &format!("; they are removed after {}", whole(seconds));
+    }
+    text
+}
+
+fn whole(seconds: u64) -> String {
+    units::duration(std::time::Duration::from_secs(seconds))
+}
+
+fn last_maintenance(health: &HealthReport) -> String {
+    if health.last_maintenance.is_empty() {
+        return "no maintenance so far".to_owned();
+    }
+    let runs = health.last_maintenance.iter().map(|last| {
+        format!("{} {} ago", last.kind.replace('_', " "), units::seconds(last.age_seconds))
+    });
+    runs.collect::<Vec<_>>().join(", ")
+}
