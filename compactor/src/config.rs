@@ -74,8 +74,13 @@ pub struct RunArgs {
     pub schedule: ScheduleArgs,
 
     /// Where /metrics, /healthz and /readyz are served; port 0 takes a free one, which is logged.
-    #[arg(long, env = "DUCKTIDE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:0",
-          help_heading = "Process")]
+    #[arg(
+        long,
+        env = "DUCKTIDE_LISTEN",
+        value_name = "HOST:PORT",
+        default_value = "127.0.0.1:0",
+        help_heading = "Process"
+    )]
     pub listen: SocketAddr,
 }
 
@@ -259,7 +264,9 @@ pub struct Config {
 pub enum ConfigError {
     #[error("{}", .0.chain())]
     Lake(#[from] LakeError),
-    #[error("--tiers must ascend and stay below --target-file-size: tiers=`{tiers}` target=`{target}`")]
+    #[error(
+        "--tiers must ascend and stay below --target-file-size: tiers=`{tiers}` target=`{target}`"
+    )]
     Tiers { tiers: String, target: String },
     #[error(
         "{setting} is shorter than a day: readers and time travel would lose their files; give 24h or \

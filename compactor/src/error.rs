@@ -19,7 +19,9 @@ pub enum CompactorError {
     Listen(std::io::Error),
     #[error("write the plan: {0}")]
     Output(#[from] std::io::Error),
-    #[error("--shutdown-timeout was over before the current operation ended; it is given up, whole")]
+    #[error(
+        "--shutdown-timeout was over before the current operation ended; it is given up, whole"
+    )]
     ShutdownTimeout,
     #[error("the working thread ended unexpectedly; its message was logged")]
     Panicked,

@@ -68,7 +68,8 @@ impl Schedule {
 
     /// The chores that are to be done now.
     pub(crate) fn chores(&mut self, now: Instant) -> Vec<Chore> {
-        let due = self.chores.iter_mut().filter_map(|(chore, timer)| timer.due(now).then_some(*chore));
+        let due =
+            self.chores.iter_mut().filter_map(|(chore, timer)| timer.due(now).then_some(*chore));
         due.collect()
     }
 

@@ -10,7 +10,6 @@ mod skip;
 mod source;
 mod sql;
 mod status;
-mod table;
 mod verify;
 
 pub use args::{Args, Verb, run};

@@ -16,6 +16,7 @@ pub mod position;
 pub mod standing;
 pub mod table;
 pub mod telemetry;
+pub mod text_table;
 pub mod units;
 
 mod lake;

@@ -57,16 +57,26 @@ pub fn duration(value: Duration) -> String {
     }
 }
 
+/// The milliseconds of a duration, for a log's `elapsed_ms`.
+#[must_use]
+pub fn milliseconds(value: Duration) -> u64 {
+    u64::try_from(value.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// A duration that comes as seconds; nothing that is negative does.
 #[must_use]
 pub fn seconds(value: f64) -> String {
     duration(Duration::try_from_secs_f64(value).unwrap_or_default())
 }
 
-/// A duration as a setting: a bare number is seconds, `500ms` and `2m` have their unit.
+/// A duration as a setting: a bare number is seconds, `500ms`, `2m` and `7d` have their unit.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected =
-        || "expected seconds, or a number with its unit such as 500ms, 2m, 1h".to_owned();
+        || "expected seconds, or a number with its unit such as 500ms, 2m, 1h, 7d".to_owned();
+    let days = text.strip_suffix('d').and_then(|days| days.trim().parse::<u32>().ok());
+    if let Some(days) = days {
+        return Ok(Duration::from_hours(24) * days);
+    }
     if let Ok(seconds) = text.parse::<f64>() {
         return Duration::try_from_secs_f64(seconds).map_err(|_| expected());
     }

@@ -9,7 +9,7 @@ use super::group::take;
 /// A file is written again when the smaller files that are merged with it have at least this part of
 /// its size: one half. A day of 200 MB is not rewritten for a late row, but sixty files of 4 MB are
 /// merged at once; and a byte is written again only when the file it is in grows by a half.
-pub(crate) const COLD_GROWTH: u64 = 2;
+const COLD_GROWTH: u64 = 2;
 
 /// The files of a quiet group that are worth merging.
 ///
@@ -23,8 +23,10 @@ pub(super) fn worth_merging<'a>(
     let quiet = |file: &&DataFile| {
         file.changed_at.is_none_or(|at| at.duration_until(now).unsigned_abs() >= policy.cold_after)
     };
-    let newest_active = files.iter().filter(|file| !quiet(file)).map(|f| policy.tier(f.bytes)).max();
-    let is_cold = |file: &&&DataFile| newest_active.is_none_or(|tier| policy.tier(file.bytes) > tier);
+    let newest_active =
+        files.iter().filter(|file| !quiet(file)).map(|f| policy.tier(f.bytes)).max();
+    let is_cold =
+        |file: &&&DataFile| newest_active.is_none_or(|tier| policy.tier(file.bytes) > tier);
     let mut by_size: Vec<&DataFile> = files.iter().filter(is_cold).copied().collect();
     by_size.sort_by_key(|file| file.bytes);
     by_size.truncate(paying(&by_size));

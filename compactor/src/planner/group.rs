@@ -58,10 +58,9 @@ pub(super) fn take<'a>(
     let mut taken = Vec::new();
     let mut bytes = 0;
     for file in files {
-        let too_much = bytes + file.bytes > policy.operation_bytes.max(policy.target)
-            || bytes + file.bytes > policy.target + policy.target / 2
-            || taken.len() == policy.operation_files;
-        if bytes >= policy.target || (taken.len() > 1 && too_much) {
+        let too_much = bytes + file.bytes > policy.operation_bytes;
+        let full = bytes >= policy.target || taken.len() == policy.operation_files;
+        if full || (taken.len() > 1 && too_much) {
             break;
         }
         bytes += file.bytes;

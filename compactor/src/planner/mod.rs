@@ -15,7 +15,7 @@
 //! with the next files: that is the quadratic rewriting which the second row excludes.
 //!
 //! Late rows make small files in cold partitions. They are merged with each other, and with a large
-//! file only when they are worth its rewriting: see [`COLD_GROWTH`].
+//! file only when they are worth its rewriting (`cold::COLD_GROWTH`).
 
 mod cold;
 mod group;
@@ -30,12 +30,10 @@ use ducktide_lake::maintenance::{FileGroup, TableFiles};
 use ducktide_lake::table::TableName;
 use jiff::Timestamp;
 
-pub(crate) use cold::COLD_GROWTH;
-
 /// When files are merged, and how much at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
-    /// The size that files grow to, bytes. No output is larger than one and a half of it.
+    /// The size that files grow to, bytes. No output is as large as two of it.
     pub target: u64,
     /// The upper bounds of the tiers below the target's, ascending, bytes.
     pub tiers: Vec<u64>,
@@ -146,12 +144,7 @@ pub fn plan(tables: &[TableFiles], policy: &Policy, due: &Due, now: Timestamp) -
 }
 
 /// The operations of one table: no group twice in one, and each within its bounds.
-fn operations(
-    table: &TableFiles,
-    policy: &Policy,
-    due: &Due,
-    now: Timestamp,
-) -> Vec<Operation> {
+fn operations(table: &TableFiles, policy: &Policy, due: &Due, now: Timestamp) -> Vec<Operation> {
     let mut merges: Vec<_> = table
         .groups
         .iter()

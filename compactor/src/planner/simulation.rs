@@ -93,7 +93,8 @@ impl Lake {
                 let payload = merge.files.iter().map(|id| self.payload.remove(id).unwrap()).sum();
                 let taken = |file: &DataFile| merge.files.contains(&file.id);
                 let first = files.iter().position(taken).unwrap();
-                let changed_at = files.iter().filter(|f| taken(f)).filter_map(|f| f.changed_at).max();
+                let changed_at =
+                    files.iter().filter(|f| taken(f)).filter_map(|f| f.changed_at).max();
                 let bytes = payload + self.stream.overhead;
                 let merged = DataFile { id: self.next_id, bytes, rows: 1, changed_at };
                 self.next_id += 1;
@@ -204,7 +205,8 @@ fn a_year_without_a_partition_key() {
 
 #[test]
 fn a_month_of_a_fast_stream() {
-    let stream = Stream { file: 8_000_000, overhead: 3_000, late_every: None, by_day: true, days: 30 };
+    let stream =
+        Stream { file: 8_000_000, overhead: 3_000, late_every: None, by_day: true, days: 30 };
     let cost = simulate(stream);
 
     assert!(cost.amplification() <= 1.2, "{cost:?}");

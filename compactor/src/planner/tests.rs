@@ -57,7 +57,8 @@ fn files_wait_until_they_leave_their_tier_together() {
 
 #[test]
 fn an_output_that_missed_its_tier_waits_for_three_times_its_size() {
-    let with = |count| std::iter::once(file(0, 250 * KIB)).chain((1..=count).map(|i| file(i, 20 * KIB)));
+    let with =
+        |count| std::iter::once(file(0, 250 * KIB)).chain((1..=count).map(|i| file(i, 20 * KIB)));
 
     assert_eq!(merges(with(12).collect()), []);
     assert_eq!(merges(with(38).collect()).len(), 1);

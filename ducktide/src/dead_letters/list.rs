@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::time;
 use crate::failure::Failure;
-use crate::table::{Align, TextTable};
+use ducktide_lake::text_table::{Align, TextTable};
 use ducktide_lake::units;
 
 const NOTES: &str = "\

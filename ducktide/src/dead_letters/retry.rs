@@ -12,7 +12,7 @@ use ducktide_lake::{Access, DuckLake, LakeError, LetterFilter};
 use super::resolver::{Resolver, Staged, Summary, Tables};
 use super::selection::Selection;
 use crate::failure::Failure;
-use crate::table::{Align, TextTable};
+use ducktide_lake::text_table::{Align, TextTable};
 use ducktide_lake::units;
 
 const NOTES: &str = "\

@@ -7,7 +7,7 @@ use clap::ValueEnum;
 use serde::de::IgnoredAny;
 
 use super::query::{Cells, Column, Row, Sink};
-use crate::table::{Align, TextTable};
+use ducktide_lake::text_table::{Align, TextTable};
 use ducktide_lake::units;
 
 /// Characters of a cell that a table shows; csv and json cut nothing. Wide enough for a URL or a

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::health::{
     HealthReport, KeeperReport, RemovalReport, SnapshotsReport, TableHealthReport,
 };
-use crate::table::{Align, TextTable};
 use ducktide_lake::health::Thresholds;
+use ducktide_lake::text_table::{Align, TextTable};
 use ducktide_lake::units;
 
 /// The section under its heading, which is the lake's judgement.

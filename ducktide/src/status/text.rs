@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::health_text;
 use super::report::{PartitionReport, Report, SourceReport, TableReport};
-use crate::table::{Align, TextTable};
+use ducktide_lake::text_table::{Align, TextTable};
 use ducktide_lake::units;
 
 /// What is shown for something that is not known.

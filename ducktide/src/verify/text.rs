@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::report::{FindingReport, NoteReport, Report, SourceReport};
-use crate::table::{Align, TextTable};
+use ducktide_lake::text_table::{Align, TextTable};
 use ducktide_lake::units;
 
 /// Characters of a line of explanation.

@@ -2,6 +2,7 @@
 
 use super::parse;
 use crate::commit::{CommitKind, Counts, ProgressDelta};
+use crate::duck_lake::DuckLake;
 use crate::error::{LakeError, Result};
 use crate::invariants::LedgerEntry;
 use crate::position::{Epoch, Offset, OffsetRange, Partition, SnapshotId, SourceId};
@@ -47,6 +48,17 @@ fn entry_of_row(
         given_up: parse(next())?,
     };
     Ok(LedgerEntry { kind, step: ProgressDelta { source, partition, epoch, range, counts } })
+}
+
+impl DuckLake {
+    /// The id of the ledger's newest row, 0 for none. Each range that a commit advances takes one or
+    /// more ids, so that the difference of two tells whether, and how often, workers commit.
+    pub fn newest_ledger_id(&mut self) -> Result<i64> {
+        let session = self.session()?;
+        let table = session.native_table("ducktide_ledger");
+        let sql = format!("SELECT coalesce(max(ledger_id), 0) AS newest FROM {table}");
+        parse(session.catalog_rows(&sql)?.into_iter().flatten().next().flatten())
+    }
 }
 
 /// Steps that the ledger has.

@@ -28,6 +28,10 @@ pub use record::LastMaintenance;
 /// Who wrote a snapshot, in DuckLake's own words: `snapshots().author`.
 const AUTHOR: &str = "ducktide-compactor";
 
+/// How long a compactor waits for the maintenance lock: a replay holds it for seconds, and what is not
+/// done now is done at the next tick.
+pub const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What can be done to keep a lake small and fast.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {

@@ -6,7 +6,7 @@ use ducktide_lake::config::LakeConfig;
 use ducktide_lake::health::{
     DayOf, KeptBy, LakeHealth, LakeState, TableHealth, Thresholds, Tolerance, judge,
 };
-use ducktide_lake::maintenance::{Maintained, MergeLimits};
+use ducktide_lake::maintenance::Maintained;
 use ducktide_lake::{Access, DuckLake};
 use jiff::Timestamp;
 
@@ -81,7 +81,13 @@ pub(crate) fn files_are_counted_by_day_and_by_what_a_merge_may_join(mut case: Ca
     assert_eq!((day.files, before.full_scan_files()), (2, 6));
 
     let table = "events".parse().unwrap();
-    let merged = case.lake.merge_adjacent_files(&table, &MergeLimits::default(), PATIENCE);
+    let found = case.lake.files_to_merge(u64::MAX >> 1).unwrap();
+    let groups = found.iter().filter(|found| found.table == table).flat_map(|found| &found.groups);
+    let merges: Vec<Vec<_>> = groups
+        .filter(|(_, files)| files.len() > 1)
+        .map(|(_, files)| files.iter().map(|file| file.id).collect())
+        .collect();
+    let merged = case.lake.merge_files(&table, &merges, PATIENCE).map(|(done, _)| done);
     assert!(matches!(merged.unwrap(), Maintained::Done(_)));
 
     let after = case.table("main.events");

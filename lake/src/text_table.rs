@@ -6,47 +6,56 @@ use unicode_width::UnicodeWidthStr as _;
 
 /// On which side a column's cells stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Align {
+pub enum Align {
+    /// On the left.
     Left,
+    /// On the right.
     Right,
 }
 
 /// Rows of text under a header.
 #[derive(Debug)]
-pub(crate) struct TextTable {
+pub struct TextTable {
     aligns: Vec<Align>,
     rows: Vec<Vec<String>>,
 }
 
 impl TextTable {
-    pub(crate) fn new(columns: impl IntoIterator<Item = (String, Align)>) -> Self {
+    /// A table of these columns.
+    pub fn new(columns: impl IntoIterator<Item = (String, Align)>) -> Self {
         let (header, aligns) = columns.into_iter().unzip();
         Self { aligns, rows: vec![header] }
     }
 
     /// The same, for columns whose names are fixed.
-    pub(crate) fn with_columns(columns: &[(&str, Align)]) -> Self {
+    #[must_use]
+    pub fn with_columns(columns: &[(&str, Align)]) -> Self {
         Self::new(columns.iter().map(|(name, align)| ((*name).to_owned(), *align)))
     }
 
-    pub(crate) fn push(&mut self, row: Vec<String>) {
+    /// Adds a row, which has a cell for each column.
+    pub fn push(&mut self, row: Vec<String>) {
         debug_assert_eq!(row.len(), self.aligns.len());
         self.rows.push(row);
     }
 
     /// How many rows there are under the header.
-    pub(crate) fn len(&self) -> usize {
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "the header is always there")]
+    pub fn len(&self) -> usize {
         self.rows.len() - 1
     }
 
     /// All lines of it.
-    pub(crate) fn to_text(&self) -> String {
+    #[must_use]
+    pub fn to_text(&self) -> String {
         let mut out = Vec::new();
         self.write(&mut out).expect("memory takes any text");
         String::from_utf8(out).expect("a table is made of texts")
     }
 
-    pub(crate) fn write(&self, out: &mut dyn Write) -> io::Result<()> {
+    /// Writes all lines of it.
+    pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let widths = self.widths();
         for (index, row) in self.rows.iter().enumerate() {
             self.write_row(row, &widths, out)?;
