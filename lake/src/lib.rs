@@ -44,6 +44,8 @@ pub mod replay;
 #[cfg(feature = "duckdb")]
 mod session;
 #[cfg(feature = "duckdb")]
+mod snapshots;
+#[cfg(feature = "duckdb")]
 mod storage;
 #[cfg(feature = "duckdb")]
 mod transaction;
@@ -60,6 +62,8 @@ pub use catalog::PartitionProgress;
 #[cfg(feature = "duckdb")]
 pub use catalog::intent::{Intent, IntentKind};
 #[cfg(feature = "duckdb")]
+pub use catalog::pin::{Keeper, Kept, Pin};
+#[cfg(feature = "duckdb")]
 pub use dead_letters::{LetterFilter, LetterSummary};
 #[cfg(feature = "duckdb")]
 pub use duck_lake::{DuckLake, Resources, Setup};
@@ -67,3 +71,5 @@ pub use duck_lake::{DuckLake, Resources, Setup};
 pub use overview::{Overview, SnapshotRange, TableSize};
 #[cfg(feature = "duckdb")]
 pub use session::Access;
+#[cfg(feature = "duckdb")]
+pub use snapshots::Snapshot;

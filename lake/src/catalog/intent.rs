@@ -201,7 +201,7 @@ fn withdraw(session: &Session, intent: &Intent) -> Result<()> {
 
 /// Repeats a small statement while the catalog is busy: a SQLite file that somebody else writes to is
 /// "locked" at once, not after a while.
-fn patiently(session: &Session, sql: &str) -> duckdb::Result<()> {
+pub(crate) fn patiently(session: &Session, sql: &str) -> duckdb::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match session.execute(sql) {
@@ -237,26 +237,4 @@ pub(crate) fn await_replays(
         std::thread::sleep(POLL);
     }
     Ok(())
-}
-
-/// The oldest snapshot that must stay readable, if there is one: of an announced replay, of a pin,
-/// or from before a replay whose partitions are not past their old end again.
-///
-/// A replay's old end is in its ledger row (`from_offset`); once a later range reaches it, the rows
-/// that it took out are back.
-pub(crate) fn snapshots_to_keep_from(session: &Session) -> Result<Option<SnapshotId>> {
-    let ledger = session.native_table("ducktide_ledger");
-    let sql = format!(
-        "SELECT min(snapshot_id) AS oldest FROM (\
-         SELECT min(snapshot_id) AS snapshot_id FROM {pins} \
-         UNION ALL SELECT min(r.snapshot_id) - 1 FROM {ledger} r WHERE r.kind = 'replay' \
-           AND NOT EXISTS (SELECT 1 FROM {ledger} l WHERE l.source_id = r.source_id \
-             AND l.partition = r.partition AND l.ledger_id > r.ledger_id AND l.to_offset >= r.from_offset)\
-         ) AS wanted",
-        pins = session.native_table("ducktide_pin"),
-    );
-    let row = session.catalog_rows(&sql)?.into_iter().next().unwrap_or_default();
-    let kept = row.into_iter().next().flatten().map(|id| parse(Some(id))).transpose()?;
-    let announced = live_intents(session)?.into_iter().map(|intent| intent.keep_snapshots_from);
-    Ok(announced.chain(kept.map(SnapshotId)).min())
 }

@@ -2,10 +2,10 @@
 //!
 //! | table | one row per | written by |
 //! |---|---|---|
-//! | `ducktide_meta` | setting | installation |
+//! | `ducktide_meta` | setting, kind of maintenance | installation, maintenance |
 //! | `ducktide_source` | table × topic | workers, at registration |
 //! | `ducktide_progress` | source × partition | triggers only |
-//! | `ducktide_ledger` | committed range | triggers only |
+//! | `ducktide_ledger` | committed range | triggers; maintenance coalesces old ones |
 //! | `ducktide_commit` | nothing stays in it | workers: progress without rows |
 //! | `ducktide_intent` | announced replay | replays |
 //! | `ducktide_pin` | snapshot to keep | operators |
@@ -20,6 +20,7 @@ use std::time::Duration;
 pub(crate) mod intent;
 pub(crate) mod ledger;
 pub(crate) mod lock;
+pub(crate) mod pin;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;
 

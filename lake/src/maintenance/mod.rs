@@ -22,6 +22,7 @@ use crate::error::{LakeError, Result};
 use crate::session::Session;
 use crate::table::TableName;
 
+pub use expire::{ExpiryBound, ExpiryPlan, Retention};
 pub use merge::{DataFile, FileGroup, MergeTotals, TableFiles};
 pub use record::LastMaintenance;
 

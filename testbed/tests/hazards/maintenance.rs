@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use ducktide_lake::{
-    Access, DuckLake, Intent, IntentKind, maintenance::Maintained, position::SnapshotId,
+    Access, DuckLake, Intent, IntentKind,
+    maintenance::{Maintained, Retention},
+    position::SnapshotId,
 };
 use ducktide_testbed::catalog::CatalogKind;
 use jiff::Timestamp;
@@ -55,7 +57,7 @@ fn merge_expiry_and_cleanup_leave_the_rows_as_they_are(kind: CatalogKind) {
     let mut operator = operator(&case);
 
     assert_eq!(merge(&mut operator), Maintained::Done(3));
-    let expired = operator.expire_snapshots(Timestamp::now(), TIMEOUT).unwrap();
+    let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
     assert!(matches!(expired, Maintained::Done(2..)), "{expired:?}");
     let cleaned = operator.cleanup_old_files(Timestamp::now(), TIMEOUT).unwrap();
     assert_eq!(cleaned, Maintained::Done(3));
@@ -89,7 +91,7 @@ fn expiry_leaves_the_snapshots_that_a_replay_announced(kind: CatalogKind) {
     assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(SnapshotId(2)));
 
     // Snapshots 0 to 4: the lake, the table, three commits.
-    let expired = operator.expire_snapshots(Timestamp::now(), TIMEOUT).unwrap();
+    let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
 
     assert_eq!(expired, Maintained::Done(2));
     assert_eq!(operator.overview().unwrap().snapshots.count, 3);
@@ -104,7 +106,7 @@ fn a_pinned_snapshot_is_kept(kind: CatalogKind) {
     let mut operator = operator(&case);
 
     assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(SnapshotId(3)));
-    let expired = operator.expire_snapshots(Timestamp::now(), TIMEOUT).unwrap();
+    let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
 
     assert_eq!(expired, Maintained::Done(3));
 }
@@ -116,11 +118,17 @@ fn what_is_younger_than_asked_for_is_kept_on_the_same_day_too(kind: CatalogKind)
     assert_eq!(merge(&mut operator), Maintained::Done(3));
     let hour_ago = Timestamp::now() - Duration::from_hours(1);
 
-    assert_eq!(operator.expire_snapshots(hour_ago, TIMEOUT).unwrap(), Maintained::Done(0));
+    assert_eq!(
+        operator.expire_snapshots(&Retention::by_age(hour_ago), TIMEOUT).unwrap(),
+        Maintained::Done(0)
+    );
     assert_eq!(operator.cleanup_old_files(hour_ago, TIMEOUT).unwrap(), Maintained::Done(0));
 
     let soon = Timestamp::now() + Duration::from_hours(1);
-    assert!(matches!(operator.expire_snapshots(soon, TIMEOUT).unwrap(), Maintained::Done(1..)));
+    assert!(matches!(
+        operator.expire_snapshots(&Retention::by_age(soon), TIMEOUT).unwrap(),
+        Maintained::Done(1..)
+    ));
     assert_eq!(operator.cleanup_old_files(soon, TIMEOUT).unwrap(), Maintained::Done(3));
 }
 

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use ducktide_lake::{
     Access, DuckLake, ErrorKind,
     commit::{Commit, CommitOutcome, Counts, ProgressDelta},
-    maintenance::Maintained,
+    maintenance::{Maintained, Retention},
     position::{Epoch, Offset, Partition, SnapshotId},
     replay::{ReplayRequest, ReplaySummary},
     verify::VerifyRequest,
@@ -328,7 +328,7 @@ fn what_a_replay_took_out_stays_readable_until_it_is_back(kind: CatalogKind) {
     assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(then));
 
     let now = Timestamp::now();
-    operator.expire_snapshots(now, Duration::from_secs(5)).unwrap();
+    operator.expire_snapshots(&Retention::by_age(now), Duration::from_secs(5)).unwrap();
     operator.cleanup_old_files(now, Duration::from_secs(5)).unwrap();
     assert_eq!(
         case.number(&format!("SELECT count(*) FROM lake.events AT (VERSION => {then})")),
