@@ -86,6 +86,19 @@ impl Counts {
         self.rows + self.dead + self.duplicates + self.tombstones + self.gaps + self.given_up
     }
 
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            rows: self.rows + other.rows,
+            dead: self.dead + other.dead,
+            duplicates: self.duplicates + other.duplicates,
+            tombstones: self.tombstones + other.tombstones,
+            gaps: self.gaps + other.gaps,
+            given_up: self.given_up + other.given_up,
+        }
+    }
+
     /// Whether the range brings data into the lake, and so needs a snapshot of it.
     #[must_use]
     pub const fn needs_snapshot(&self) -> bool {

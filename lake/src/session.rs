@@ -96,6 +96,23 @@ impl Session {
         format!("SELECT COLUMNS(*)::VARCHAR FROM {}", self.native_source(sql))
     }
 
+    /// Runs one INSERT, UPDATE or DELETE in the catalog database's own dialect, inside an explicit
+    /// transaction, which has it undone when it is rolled back.
+    ///
+    /// The catalog database finds its rows by their indexes; DuckDB would read the whole table for
+    /// them. `sqlite_query` runs what returns rows.
+    pub(crate) fn change_natively(&self, sql: &str) -> duckdb::Result<()> {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => {
+                self.rows(&self.native_query(&format!("{sql} RETURNING 1 AS changed"))).map(drop)
+            }
+            CatalogLocation::Postgres(_) => self.execute(&format!(
+                "CALL postgres_execute('__ducklake_metadata_{LAKE}', {})",
+                quote(sql)
+            )),
+        }
+    }
+
     /// Lists the triggers of a lake: name, table, whether it is enabled (1 or 0).
     pub(crate) fn triggers_sql(&self) -> String {
         match self.catalog {

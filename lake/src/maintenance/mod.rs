@@ -8,6 +8,7 @@
 //! commits that move progress write there.
 
 mod cleanup;
+mod coalesce;
 mod expire;
 mod merge;
 mod record;

@@ -72,7 +72,7 @@ impl History {
                 }
                 let holds = |range: &&mut Range| (range.from..range.to).contains(&from);
                 if let Some(range) = self.ranges.iter_mut().find(holds) {
-                    range.counts = sum(range.counts, entry.step.counts);
+                    range.counts = range.counts.plus(entry.step.counts);
                 }
             }
         }
@@ -83,11 +83,11 @@ impl History {
         let mut rest = removed;
         self.discarded.retain(|offset| *offset < to);
         while let Some(range) = self.ranges.pop_if(|range| range.from >= to) {
-            rest = sum(rest, range.counts);
+            rest = rest.plus(range.counts);
         }
         if let Some(range) = self.ranges.last_mut().filter(|range| range.to > to) {
             range.to = to;
-            range.counts = sum(range.counts, rest);
+            range.counts = range.counts.plus(rest);
         }
     }
 
@@ -105,10 +105,10 @@ impl History {
     /// The counts of a replay to `to`: all negative or zero, and as many as offsets are taken back.
     pub(super) fn removed(&self, to: Offset, found: CutRows) -> Result<Counts, CutDisagrees> {
         let behind = self.ranges.iter().filter(|range| range.from >= to.0);
-        let whole = behind.fold(Counts::default(), |total, range| sum(total, range.counts));
+        let whole = behind.fold(Counts::default(), |total, range| total.plus(range.counts));
         let cut = self.ranges.iter().find(|range| range.from < to.0 && to.0 < range.to);
         let part = cut.map(|cut| self.part_of(cut, to.0, found)).transpose()?.unwrap_or_default();
-        Ok(negative(sum(whole, part)))
+        Ok(negative(whole.plus(part)))
     }
 
     /// What is behind `to` in the range that it cuts. Which of its offsets without a row are gaps,
@@ -135,17 +135,6 @@ impl History {
         }
         let CutRows { rows, dead } = found;
         Ok(Counts { rows, dead, duplicates, tombstones, gaps, given_up })
-    }
-}
-
-const fn sum(a: Counts, b: Counts) -> Counts {
-    Counts {
-        rows: a.rows + b.rows,
-        dead: a.dead + b.dead,
-        duplicates: a.duplicates + b.duplicates,
-        tombstones: a.tombstones + b.tombstones,
-        gaps: a.gaps + b.gaps,
-        given_up: a.given_up + b.given_up,
     }
 }
 

@@ -62,13 +62,6 @@ impl ReplaySummary {
     /// Everything that is taken back, of all partitions: zero or negative.
     #[must_use]
     pub fn removed(&self) -> Counts {
-        self.steps.iter().fold(Counts::default(), |sum, step| Counts {
-            rows: sum.rows + step.counts.rows,
-            dead: sum.dead + step.counts.dead,
-            duplicates: sum.duplicates + step.counts.duplicates,
-            tombstones: sum.tombstones + step.counts.tombstones,
-            gaps: sum.gaps + step.counts.gaps,
-            given_up: sum.given_up + step.counts.given_up,
-        })
+        self.steps.iter().fold(Counts::default(), |sum, step| sum.plus(step.counts))
     }
 }

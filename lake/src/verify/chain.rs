@@ -92,7 +92,7 @@ impl Chain {
         wrong.extend(self.break_before(row));
         self.first = if self.ranges == 0 { row.from() } else { self.first }.min(row.to());
         self.ranges += 1;
-        add(&mut self.totals, row.step.counts);
+        self.totals = self.totals.plus(row.step.counts);
         if row.resolves() {
             self.resolved.insert(row.from());
             return wrong;
@@ -184,7 +184,7 @@ pub(super) fn live_ranges(rows: &[LedgerRow]) -> Vec<LiveRange> {
         if row.resolves() {
             let holds = |range: &&mut LiveRange| (range.from..range.to).contains(&row.from());
             if let Some(range) = live.iter_mut().find(holds) {
-                add(&mut range.counts, row.step.counts);
+                range.counts = range.counts.plus(row.step.counts);
             }
             continue;
         }
@@ -204,15 +204,6 @@ fn take_back(live: &mut Vec<LiveRange>, to: i64) {
         range.to = to;
         range.is_cut = true;
     }
-}
-
-pub(super) fn add(sum: &mut Counts, counts: Counts) {
-    sum.rows += counts.rows;
-    sum.dead += counts.dead;
-    sum.duplicates += counts.duplicates;
-    sum.tombstones += counts.tombstones;
-    sum.gaps += counts.gaps;
-    sum.given_up += counts.given_up;
 }
 
 #[cfg(test)]

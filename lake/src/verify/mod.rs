@@ -347,7 +347,7 @@ impl<'a> Verifier<'a> {
         for (_, chain) in self.view.partitions(source.id) {
             sums.partitions += 1;
             sums.ranges += chain.ranges;
-            chain::add(&mut sums.counts, chain.totals);
+            sums.counts = sums.counts.plus(chain.totals);
         }
         sums
     }
