@@ -11,6 +11,7 @@ mod cleanup;
 mod coalesce;
 mod expire;
 mod merge;
+mod orphans;
 mod record;
 
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::table::TableName;
 
 pub use expire::{ExpiryBound, ExpiryPlan, Retention};
 pub use merge::{DataFile, FileGroup, MergeTotals, TableFiles};
+pub use orphans::{Orphan, OrphanPolicy, Orphans};
 pub use record::LastMaintenance;
 
 /// Who wrote a snapshot, in DuckLake's own words: `snapshots().author`.

@@ -1,6 +1,6 @@
 //! What would break a careless lake, provoked: each test is named after what it prevents.
 //!
-//! `messages`, `commits`, `catalogs` and `postgres` speak to the lake itself, on both catalogs;
+//! `messages`, `commits`, `catalogs`, `retention` and `postgres` speak to the lake itself, on both catalogs;
 //! `workers` and `records` provoke with the real programs.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -14,6 +14,7 @@ mod messages;
 mod postgres;
 mod records;
 mod replays;
+mod retention;
 mod workers;
 
 /// Makes two tests of each named function of a module, one for each catalog.

@@ -1,0 +1,136 @@
+//! Looks into the directories of tables for files of ours and of `DuckLake`.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirEntry};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use super::{Orphan, failed};
+use crate::error::Result;
+
+/// How long a UUID is as text.
+const UUID_LENGTH: usize = 36;
+
+/// Files with names of ours that were last written before `newest`, in the directories and the
+/// directories of their partitions. Links are never followed.
+pub(super) fn old_files(
+    directories: &BTreeSet<PathBuf>,
+    newest: SystemTime,
+) -> Result<Vec<Orphan>> {
+    let mut found = Vec::new();
+    let mut pending: Vec<_> = directories.iter().cloned().collect();
+    while let Some(directory) = pending.pop() {
+        for entry in entries(&directory)? {
+            let kind = match entry.file_type() {
+                Ok(kind) => kind,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed("look at a file", &entry.path(), error)),
+            };
+            let name = entry.file_name();
+            let Some(name) = name.to_str() else { continue };
+            if kind.is_dir() && is_partition(name) {
+                pending.push(entry.path());
+            } else if kind.is_file() && is_made_up(name) {
+                found.extend(old_file(&entry, newest)?);
+            }
+        }
+    }
+    found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    found.dedup();
+    Ok(found)
+}
+
+/// A table without files has no directory.
+fn entries(directory: &Path) -> Result<Vec<DirEntry>> {
+    // A directory that became a link after it was listed would lead elsewhere.
+    match fs::symlink_metadata(directory) {
+        Ok(found) if found.is_dir() => {}
+        Ok(_) => return Ok(Vec::new()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(failed("look at a directory", directory, error)),
+    }
+    let entries = fs::read_dir(directory).and_then(Iterator::collect);
+    entries.map_err(|error| failed("list a directory", directory, error))
+}
+
+fn old_file(entry: &DirEntry, newest: SystemTime) -> Result<Option<Orphan>> {
+    let path = entry.path();
+    let found = match fs::symlink_metadata(&path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed("look at a file", &path, error)),
+    };
+    let modified = found.modified().map_err(|error| failed("read a file's time", &path, error))?;
+    let is_old = found.is_file() && modified < newest;
+    Ok(is_old.then(|| Orphan { bytes: found.len(), path, modified }))
+}
+
+/// A directory that `DuckLake` or Ducktide makes for a partition: `event_date=2026-11-01`.
+fn is_partition(name: &str) -> bool {
+    name.split_once('=').is_some_and(|(column, _)| !column.is_empty())
+}
+
+/// `ducktide-<uuid>.parquet`, `ducklake-<uuid>.parquet` or `ducklake-<uuid>-delete.parquet`.
+fn is_made_up(name: &str) -> bool {
+    let rest = |prefix: &str, suffix: &str| name.strip_prefix(prefix)?.strip_suffix(suffix);
+    let uuids = [
+        rest("ducktide-", ".parquet"),
+        rest("ducklake-", "-delete.parquet"),
+        rest("ducklake-", ".parquet"),
+    ];
+    // Only the spelling with hyphens has this length.
+    let is_uuid = |text: &&str| text.len() == UUID_LENGTH && Uuid::try_parse(text).is_ok();
+    uuids.iter().flatten().any(|text| is_uuid(&text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUID: &str = "0193f2a1-7c3e-7b1a-9d2f-0123456789ab";
+
+    #[test]
+    fn only_names_that_are_made_up_for_files_are_looked_at() {
+        for name in ["ducktide-@.parquet", "ducklake-@.parquet", "ducklake-@-delete.parquet"] {
+            assert!(is_made_up(&name.replace('@', UUID)), "{name}");
+        }
+        for name in [
+            "@.parquet",
+            "data_@.parquet",
+            "ducktide-@-delete.parquet",
+            "ducktide-@.parquet.tmp",
+            "my-ducktide-@.parquet",
+            "ducktide-@0.parquet",
+            "ducktide-events.parquet",
+            "ducktide-.parquet",
+        ] {
+            assert!(!is_made_up(&name.replace('@', UUID)), "{name}");
+        }
+        assert!(!is_made_up("ducktide-0193f2a17c3e7b1a9d2f0123456789ab0000.parquet"));
+    }
+
+    #[test]
+    fn links_and_foreign_directories_are_left_alone() {
+        let outside = tempfile::tempdir().unwrap();
+        let lake = tempfile::tempdir().unwrap();
+        let name = format!("ducktide-{UUID}.parquet");
+        let table = lake.path().join("main/events");
+        for directory in ["event_date=2026-11-01", "backup"] {
+            fs::create_dir_all(table.join(directory)).unwrap();
+            fs::write(table.join(directory).join(&name), "x").unwrap();
+        }
+        fs::write(outside.path().join(&name), "x").unwrap();
+        std::os::unix::fs::symlink(outside.path(), table.join("event_date=link")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join(&name), table.join(&name)).unwrap();
+
+        let newest = SystemTime::now() + std::time::Duration::from_secs(60);
+        let found = old_files(&BTreeSet::from([table.clone()]), newest).unwrap();
+
+        let paths: Vec<_> = found.iter().map(|orphan| orphan.path.clone()).collect();
+        assert_eq!(paths, [table.join("event_date=2026-11-01").join(&name)]);
+        assert_eq!(old_files(&BTreeSet::from([table]), SystemTime::UNIX_EPOCH).unwrap(), []);
+    }
+}
