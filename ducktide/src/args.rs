@@ -3,7 +3,7 @@
 use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
-use crate::{attach, dead_letters, init, replay, skip, sql, status, verify};
+use crate::{attach, dead_letters, init, replay, skip, snapshots, sql, status, verify};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -19,6 +19,10 @@ Examples:
 
   # records that could not be decoded
   ducktide dead-letters list
+
+  # what changed lately; keep the state of now, whatever the retention
+  ducktide snapshots list
+  ducktide snapshots pin audit-2026
 
   # what is in it
   ducktide sql \"SELECT event_type, count(*) FROM events GROUP BY ALL\"
@@ -56,6 +60,7 @@ pub enum Verb {
     Replay(replay::ReplayArgs),
     Skip(skip::SkipArgs),
     DeadLetters(dead_letters::DeadLettersArgs),
+    Snapshots(snapshots::SnapshotsArgs),
     Sql(sql::SqlArgs),
     Attach(attach::AttachArgs),
 }
@@ -69,6 +74,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Replay(args) => replay::run(&args),
         Verb::Skip(args) => skip::run(&args),
         Verb::DeadLetters(args) => dead_letters::run(args),
+        Verb::Snapshots(args) => snapshots::run(args),
         Verb::Sql(args) => sql::run(args),
         Verb::Attach(args) => attach::run(&args),
     }

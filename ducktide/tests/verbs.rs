@@ -349,3 +349,42 @@ fn help_documents_examples_and_exit_codes() {
         assert!(help.contains("Examples:") && help.contains("Exit codes:"), "{help}");
     }
 }
+
+#[test]
+fn snapshots_are_listed_pinned_and_let_go() {
+    let fixture = Fixture::filled();
+    let newest = fixture.standard_output(&["snapshots", "list", "--limit", "1", "--json"]);
+    let newest: serde_json::Value = serde_json::from_str(&newest).unwrap();
+    let id = newest["snapshots"][0]["snapshot_id"].as_i64().unwrap();
+    assert_eq!(newest["snapshots"][0]["changes"][0], "inserted into main.events");
+
+    let pinned = fixture.standard_output(&["snapshots", "pin", "audit"]);
+    assert!(pinned.starts_with(&format!("pinned snapshot {id} as `audit`")), "{pinned}");
+    assert!(pinned.contains("until `ducktide snapshots unpin audit`"), "{pinned}");
+    let first = fixture.standard_output(&["snapshots", "pin", "first", "--snapshot", "0"]);
+    assert!(first.starts_with("pinned snapshot 0"), "{first}");
+
+    let list = fixture.standard_output(&["snapshots", "list"]);
+    assert!(list.contains("inserted into main.events  audit\n"), "{list}");
+    assert!(list.ends_with("kept from snapshot 0 on: pin `first`\n"), "{list}");
+
+    let unpinned = fixture.standard_output(&["snapshots", "unpin", "first"]);
+    assert!(unpinned.ends_with(&format!("still kept from snapshot {id} on: pin `audit`\n")));
+}
+
+#[test]
+fn a_pin_that_makes_no_sense_is_refused() {
+    let fixture = Fixture::filled();
+    fixture.standard_output(&["snapshots", "pin", "audit"]);
+
+    for (arguments, why) in [
+        (&["pin", "audit"][..], "the name is taken"),
+        (&["pin", "other", "--snapshot", "999"], "no such snapshot"),
+        (&["pin", "two words"], "no spaces"),
+        (&["unpin", "nobody"], "no such pin"),
+    ] {
+        let output = fixture.run(&[&["snapshots"], arguments].concat());
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+    }
+}

@@ -1,0 +1,208 @@
+//! `ducktide snapshots list`.
+
+use std::io::{self, Write as _};
+
+use clap::Args;
+use ducktide_lake::config::LakeArgs;
+use ducktide_lake::{Access, DuckLake, Kept, Pin, Snapshot, units};
+use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
+use serde::Serialize;
+
+use crate::failure::Failure;
+use crate::table::{Align, TextTable};
+
+const NOTES: &str = "\
+Examples:
+  # the newest 20
+  ducktide snapshots list
+
+  # all of them, for a program
+  ducktide snapshots list --limit 1000000 --json | jq '.snapshots[].snapshot_id'
+
+JSON, times in UTC, null where something is not known; further fields may be added:
+  count        all snapshots of the lake
+  kept_from    the oldest snapshot that neither age nor number expires, or null
+  kept_by      what keeps it: a pin or a replay, or null
+  snapshots[]  snapshot_id, committed_at, author, message, changes[], pins[]; the newest first
+  pins[]       name, snapshot_id, created_at, of all pins
+
+Exit codes: 0 done, 2 wrong command line, 3 the lake cannot be reached, 4 the lake cannot be used.";
+
+/// Lists snapshots, the newest first: when, by whom, what changed, and which are pinned.
+///
+/// A snapshot's number is what `AT (VERSION => …)` and `table_changes` want.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = NOTES)]
+pub struct ListArgs {
+    /// The newest so many.
+    #[arg(long, value_name = "N", default_value_t = 20)]
+    pub limit: u32,
+
+    /// Prints JSON.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArgs,
+}
+
+#[derive(Serialize)]
+struct List {
+    count: u64,
+    kept_from: Option<i64>,
+    kept_by: Option<String>,
+    snapshots: Vec<Item>,
+    pins: Vec<PinItem>,
+}
+
+#[derive(Serialize)]
+struct Item {
+    snapshot_id: i64,
+    committed_at: String,
+    author: String,
+    message: String,
+    changes: Vec<String>,
+    pins: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct PinItem {
+    name: String,
+    snapshot_id: i64,
+    created_at: String,
+}
+
+pub(super) fn run(args: &ListArgs) -> Result<(), Failure> {
+    let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Read)?;
+    let snapshots = lake.snapshots(args.limit.into())?;
+    let count = lake.overview()?.snapshots.count;
+    let list = List::new(count, snapshots, lake.pins()?, lake.kept_snapshots()?);
+    let mut out = io::stdout().lock();
+    out.write_all(if args.json { json(&list) } else { text(&list) }.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+impl List {
+    fn new(count: u64, snapshots: Vec<Snapshot>, pins: Vec<Pin>, kept: Option<Kept>) -> Self {
+        let item = |snapshot: Snapshot| Item {
+            snapshot_id: snapshot.id.0,
+            committed_at: time(snapshot.committed_at),
+            author: snapshot.author,
+            message: snapshot.message,
+            changes: snapshot.changes,
+            pins: names_of(&pins, snapshot.id.0),
+        };
+        Self {
+            count,
+            kept_from: kept.as_ref().map(|kept| kept.from.0),
+            kept_by: kept.map(|kept| kept.by.to_string()),
+            snapshots: snapshots.into_iter().map(item).collect(),
+            pins: pins.iter().map(PinItem::from).collect(),
+        }
+    }
+}
+
+fn names_of(pins: &[Pin], snapshot: i64) -> Vec<String> {
+    let of_snapshot = pins.iter().filter(|pin| pin.snapshot.0 == snapshot);
+    of_snapshot.map(|pin| pin.name.clone()).collect()
+}
+
+impl From<&Pin> for PinItem {
+    fn from(pin: &Pin) -> Self {
+        let created_at = time(pin.created_at);
+        Self { name: pin.name.clone(), snapshot_id: pin.snapshot.0, created_at }
+    }
+}
+
+/// Milliseconds tell commits apart; the rest is noise.
+fn time(at: Timestamp) -> String {
+    let round = TimestampRound::new().smallest(Unit::Millisecond).mode(RoundMode::Trunc);
+    at.round(round).unwrap_or(at).to_string()
+}
+
+fn json(list: &List) -> String {
+    serde_json::to_string_pretty(list).expect("numbers and texts always serialize") + "\n"
+}
+
+fn text(list: &List) -> String {
+    let mut table = TextTable::with_columns(&[
+        ("snapshot", Align::Right),
+        ("committed at", Align::Left),
+        ("author", Align::Left),
+        ("message", Align::Left),
+        ("changed", Align::Left),
+        ("pins", Align::Left),
+    ]);
+    for item in &list.snapshots {
+        table.push(vec![
+            item.snapshot_id.to_string(),
+            item.committed_at.clone(),
+            item.author.clone(),
+            item.message.clone(),
+            item.changes.join(", "),
+            item.pins.join(" "),
+        ]);
+    }
+    let shown = units::count(table.len() as u64, "snapshot");
+    format!("{}\n{shown} shown of {}\n{}", table.to_text(), units::number(list.count), kept(list))
+}
+
+/// What keeps old snapshots, and pins that the list is too short for.
+fn kept(list: &List) -> String {
+    let shown = |pin: &&PinItem| list.snapshots.iter().any(|s| s.snapshot_id == pin.snapshot_id);
+    let others = list.pins.iter().filter(|pin| !shown(pin));
+    let others =
+        others.map(|pin| format!("pin `{}` is at snapshot {}\n", pin.name, pin.snapshot_id));
+    let kept = list.kept_from.zip(list.kept_by.as_ref());
+    let kept = kept.map(|(from, by)| format!("kept from snapshot {from} on: {by}\n"));
+    others.chain(kept).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ducktide_lake::Keeper;
+    use ducktide_lake::position::SnapshotId;
+
+    use super::*;
+
+    fn list() -> List {
+        let at: Timestamp = "2026-11-25T10:00:00.123456Z".parse().unwrap();
+        let snapshot = |id| Snapshot {
+            id: SnapshotId(id),
+            committed_at: at,
+            author: "ducktide-consumer".to_owned(),
+            message: "ingest".to_owned(),
+            changes: vec!["inserted into main.events".to_owned()],
+        };
+        let pin = |name: &str, id| Pin {
+            name: name.to_owned(),
+            snapshot: SnapshotId(id),
+            created_at: at,
+        };
+        let kept = Kept { from: SnapshotId(3), by: Keeper::Pin("old".to_owned()) };
+        let pins = vec![pin("old", 3), pin("audit", 8)];
+        List::new(1234, vec![snapshot(9), snapshot(8)], pins, Some(kept))
+    }
+
+    #[test]
+    fn a_snapshot_is_listed_with_its_pins_and_what_keeps_old_ones() {
+        let text = text(&list());
+
+        let pinned = "8  2026-11-25T10:00:00.123Z  ducktide-consumer  ingest   inserted into \
+                      main.events  audit";
+        assert!(text.contains(pinned), "{text}");
+        assert!(text.contains("2 snapshots shown of 1,234\n"), "{text}");
+        assert!(text.contains("pin `old` is at snapshot 3\n"), "the list is too short: {text}");
+        assert!(text.ends_with("kept from snapshot 3 on: pin `old`\n"), "{text}");
+    }
+
+    #[test]
+    fn json_has_the_same() {
+        let json: serde_json::Value = serde_json::from_str(&json(&list())).unwrap();
+
+        assert_eq!(json["snapshots"][1]["pins"][0], "audit");
+        assert_eq!((&json["kept_from"], &json["count"]), (&3.into(), &1234.into()));
+        assert_eq!(json["pins"][0]["created_at"], "2026-11-25T10:00:00.123Z");
+    }
+}

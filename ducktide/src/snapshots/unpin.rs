@@ -1,0 +1,43 @@
+//! `ducktide snapshots unpin`.
+
+use std::io::{self, Write as _};
+
+use clap::Args;
+use ducktide_lake::config::LakeArgs;
+use ducktide_lake::{Access, DuckLake};
+
+use super::refused;
+use crate::failure::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  ducktide snapshots unpin audit-2026
+
+Exit codes: 0 done, 1 there is no such pin, 2 wrong command line, 3 the lake cannot be reached, 4 the
+lake cannot be used.";
+
+/// Lets a pinned snapshot go: the compactor expires it with the others of its age.
+#[derive(Args, Clone, Debug)]
+#[command(after_help = EXAMPLES)]
+pub struct UnpinArgs {
+    /// What it was called.
+    #[arg(value_name = "NAME")]
+    pub name: String,
+
+    /// Which lake.
+    #[command(flatten)]
+    pub lake: LakeArgs,
+}
+
+pub(super) fn run(args: &UnpinArgs) -> Result<(), Failure> {
+    let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Operate)?;
+    let pin = lake.unpin(&args.name).map_err(refused)?;
+    let kept = lake.kept_snapshots()?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "unpinned `{}`, which kept snapshot {} and newer ones", pin.name, pin.snapshot)?;
+    match kept {
+        Some(kept) => writeln!(out, "still kept from snapshot {} on: {}", kept.from, kept.by)?,
+        None => writeln!(out, "nothing else keeps old snapshots beyond the retention")?,
+    }
+    Ok(out.flush()?)
+}
