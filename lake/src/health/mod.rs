@@ -124,7 +124,7 @@ impl DuckLake {
         let session = self.session()?;
         let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
         let tables = query::tables(session, thresholds)?;
-        let groups = query::groups(session, thresholds)?;
+        let groups = query::groups(session, thresholds, &tables)?;
         let whole = query::whole(session)?;
         Ok(LakeHealth {
             tables: table_health::combine(tables, &groups, today),

@@ -1,6 +1,7 @@
 //! The catalog's answers: counted by the catalog database itself, so that a hundred thousand files
 //! come back as a few rows.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -20,8 +21,17 @@ pub(super) struct TableEntry {
     /// With its schema.
     pub(super) name: String,
     pub(super) target_bytes: u64,
-    /// The date column that it is partitioned by.
-    pub(super) day_column: Option<String>,
+    /// Where among its partition values the date is, if a date partitions it.
+    pub(super) day_key: Option<DayKey>,
+}
+
+/// The date of a partition key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DayKey {
+    /// The partition key that is in force; files of an older one are not parted by it.
+    pub(super) partition_id: i64,
+    /// Which of the key's values it is.
+    pub(super) index: usize,
 }
 
 /// Live files of one table that a merge may join: same partition values, same schema version. Those
@@ -31,10 +41,6 @@ pub(super) struct Group {
     pub(super) table_id: i64,
     /// Everything but the days of commits that keeps files from being merged with others.
     pub(super) merge_key: MergeKey,
-    /// The date that partitions the files, or None: see `lacks_value`.
-    pub(super) day: Option<Date>,
-    /// Whether the files do not belong to the table's partition key, so that each scan opens them.
-    pub(super) lacks_value: bool,
     /// The days of the first and of the last commit in the files, as far as snapshots are there.
     pub(super) committed: (Option<Date>, Option<Date>),
     pub(super) tiny: FileCount,
@@ -61,13 +67,20 @@ pub(super) struct Whole {
     pub(super) delete_older_than: Option<String>,
 }
 
+/// The tables that exist, in the order of their names.
 pub(super) fn tables(session: &Session, thresholds: &Thresholds) -> Result<Vec<TableEntry>> {
     let sql = format!(
-        "{with} SELECT table_id, schema_name, table_name, target, day_column FROM live_table \
+        "{with} SELECT table_id, schema_name, table_name, target FROM live_table \
          ORDER BY schema_name, table_name",
         with = live_tables(session, thresholds)
     );
-    session.catalog_rows(&sql)?.into_iter().map(table_of_row).collect()
+    let keys = day_keys(session)?;
+    let tables = session.catalog_rows(&sql)?.into_iter().map(table_of_row);
+    let with_key = |table: Result<TableEntry>| {
+        let table = table?;
+        Ok(TableEntry { day_key: keys.get(&table.id).copied(), ..table })
+    };
+    tables.map(with_key).collect()
 }
 
 fn table_of_row(row: Vec<Option<String>>) -> Result<TableEntry> {
@@ -79,12 +92,36 @@ fn table_of_row(row: Vec<Option<String>>) -> Result<TableEntry> {
         id,
         name: format!("{schema}.{table}"),
         target_bytes: parse(next())?,
-        day_column: next(),
+        day_key: None,
     })
 }
 
-/// Begins a query that may use `live_table`: the tables that exist, with their target size and the
-/// date that partitions them, if one does.
+/// The dates that partition tables, by table; of several in one key, the first.
+///
+/// A query of its own: joined to the others, SQLite 3.38 loses these columns (seen with DuckDB
+/// 1.5.5, whose SQLite it is).
+fn day_keys(session: &Session) -> Result<BTreeMap<i64, DayKey>> {
+    let sql = format!(
+        "SELECT p.table_id, p.partition_id, min(pc.partition_key_index) AS key_index \
+         FROM {keys} p JOIN {key_columns} pc ON pc.partition_id = p.partition_id \
+         JOIN {columns} c ON c.table_id = p.table_id AND c.column_id = pc.column_id \
+         WHERE p.end_snapshot IS NULL AND c.end_snapshot IS NULL AND pc.transform = 'identity' \
+         AND lower(c.column_type) = 'date' AND pc.partition_key_index < 3 \
+         GROUP BY p.table_id, p.partition_id",
+        keys = session.native_table("ducklake_partition_info"),
+        key_columns = session.native_table("ducklake_partition_column"),
+        columns = session.native_table("ducklake_column"),
+    );
+    let day_key = |row: Vec<Option<String>>| {
+        let mut values = row.into_iter();
+        let mut next = || values.next().flatten();
+        let table_id = parse(next())?;
+        Ok((table_id, DayKey { partition_id: parse(next())?, index: parse(next())? }))
+    };
+    session.catalog_rows(&sql)?.into_iter().map(day_key).collect()
+}
+
+/// Begins a query that may use `live_table`: the tables that exist, with their target size.
 ///
 /// DuckLake looks for an option at the table, then at its schema, then at the lake.
 fn live_tables(session: &Session, thresholds: &Thresholds) -> String {
@@ -96,24 +133,11 @@ fn live_tables(session: &Session, thresholds: &Thresholds) -> String {
         )
     };
     format!(
-        "WITH day_key AS ( \
-           SELECT p.table_id, p.partition_id, pc.partition_key_index, c.column_name \
-           FROM {keys} p JOIN {key_columns} pc ON pc.partition_id = p.partition_id \
-           JOIN {columns} c ON c.table_id = p.table_id AND c.column_id = pc.column_id \
-           WHERE p.end_snapshot IS NULL AND c.end_snapshot IS NULL AND pc.transform = 'identity' \
-           AND lower(c.column_type) = 'date' AND pc.partition_key_index < 3), \
-         live_table AS ( \
+        "WITH live_table AS ( \
            SELECT t.table_id, s.schema_name, t.table_name, \
-           coalesce({of_table}, {of_schema}, {of_lake}, {default}) AS target, \
-           k.column_name AS day_column, k.partition_id AS day_partition_id, \
-           k.partition_key_index AS day_index \
+           coalesce({of_table}, {of_schema}, {of_lake}, {default}) AS target \
            FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
-           LEFT JOIN day_key k ON k.table_id = t.table_id AND k.partition_key_index = \
-             (SELECT min(o.partition_key_index) FROM day_key o WHERE o.table_id = t.table_id) \
            WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL)",
-        keys = native("ducklake_partition_info"),
-        key_columns = native("ducklake_partition_column"),
-        columns = native("ducklake_column"),
         of_table = option("m.scope = 'table' AND m.scope_id = t.table_id"),
         of_schema = option("m.scope = 'schema' AND m.scope_id = t.schema_id"),
         of_lake = option("m.scope IS NULL"),
@@ -123,16 +147,31 @@ fn live_tables(session: &Session, thresholds: &Thresholds) -> String {
     )
 }
 
-/// The groups of live files, in no order.
-pub(super) fn groups(session: &Session, thresholds: &Thresholds) -> Result<Vec<Group>> {
-    session.catalog_rows(&groups_sql(session, thresholds))?.into_iter().map(group_of_row).collect()
+/// The groups of live files of those tables, in no order.
+pub(super) fn groups(
+    session: &Session,
+    thresholds: &Thresholds,
+    tables: &[TableEntry],
+) -> Result<Vec<Group>> {
+    let with_day = tables.iter().filter(|table| table.day_key.is_some());
+    let with_day: Vec<_> = with_day.map(|table| table.id.to_string()).collect();
+    let sql = groups_sql(session, thresholds, &with_day);
+    session.catalog_rows(&sql)?.into_iter().map(group_of_row).collect()
 }
 
 /// A file's first three partition values stand for all of them; its schema version begins at the
 /// newest of its table's that is not younger than the file. A file with any delete file, in force or
-/// not, is none that DuckLake merges.
-fn groups_sql(session: &Session, thresholds: &Thresholds) -> String {
+/// not, is none that DuckLake merges. The days of commits are left out in tables `with_day`.
+fn groups_sql(session: &Session, thresholds: &Thresholds, with_day: &[String]) -> String {
     let native = |name: &str| session.native_table(name);
+    // Not in the joins' conditions: SQLite 3.38, which is DuckDB's, then leaves whole rows out.
+    let day_of_commit = |time: &str| match with_day {
+        [] => session.utc_day(time),
+        ids => {
+            let day = session.utc_day(time);
+            format!("CASE WHEN f.table_id NOT IN ({}) THEN {day} END", ids.join(", "))
+        }
+    };
     format!(
         "{with}, file_key AS ( \
            SELECT data_file_id, {k0} AS k0, {k1} AS k1, {k2} AS k2 FROM {values} GROUP BY data_file_id), \
@@ -140,10 +179,6 @@ fn groups_sql(session: &Session, thresholds: &Thresholds) -> String {
            SELECT f.table_id, f.partition_id, v.k0, v.k1, v.k2, \
            (SELECT max(sv.begin_snapshot) FROM {versions} sv WHERE sv.table_id = f.table_id \
              AND sv.begin_snapshot <= f.begin_snapshot) AS version, \
-           CASE WHEN f.partition_id = t.day_partition_id THEN \
-             CASE t.day_index WHEN 0 THEN v.k0 WHEN 1 THEN v.k1 ELSE v.k2 END END AS day, \
-           CASE WHEN t.day_partition_id IS NOT NULL AND f.partition_id = t.day_partition_id \
-             THEN 0 ELSE 1 END AS lacks_value, \
            {first_day} AS first_day, {last_day} AS last_day, \
            f.file_size_bytes AS bytes, CASE WHEN d.data_file_id IS NULL THEN 0 ELSE 1 END AS deletes, \
            CASE WHEN f.file_size_bytes >= t.target THEN 3 WHEN f.file_size_bytes < {tiny} THEN 0 \
@@ -151,21 +186,20 @@ fn groups_sql(session: &Session, thresholds: &Thresholds) -> String {
            FROM {files} f JOIN live_table t ON t.table_id = f.table_id \
            LEFT JOIN file_key v ON v.data_file_id = f.data_file_id \
            LEFT JOIN (SELECT DISTINCT data_file_id FROM {deletes}) d ON d.data_file_id = f.data_file_id \
-           LEFT JOIN {snapshots} b ON b.snapshot_id = f.begin_snapshot AND t.day_index IS NULL \
+           LEFT JOIN {snapshots} b ON b.snapshot_id = f.begin_snapshot \
            LEFT JOIN {snapshots} l ON l.snapshot_id = coalesce(f.partial_max, f.begin_snapshot) \
-             AND t.day_index IS NULL \
            WHERE f.end_snapshot IS NULL) \
-         SELECT table_id, partition_id, k0, k1, k2, version, day, lacks_value, first_day, last_day, \
+         SELECT table_id, partition_id, k0, k1, k2, version, first_day, last_day, \
          {classes}, sum(deletes) AS with_deletes, {candidates} FROM live_file \
-         GROUP BY table_id, partition_id, k0, k1, k2, version, day, lacks_value, first_day, last_day",
+         GROUP BY table_id, partition_id, k0, k1, k2, version, first_day, last_day",
         with = live_tables(session, thresholds),
         k0 = partition_value(0),
         k1 = partition_value(1),
         k2 = partition_value(2),
         values = native("ducklake_file_partition_value"),
         versions = native("ducklake_schema_versions"),
-        first_day = session.utc_day("b.snapshot_time"),
-        last_day = session.utc_day("l.snapshot_time"),
+        first_day = day_of_commit("b.snapshot_time"),
+        last_day = day_of_commit("l.snapshot_time"),
         tiny = thresholds.tiny_bytes,
         small = thresholds.small_bytes,
         files = native("ducklake_data_file"),
@@ -200,8 +234,6 @@ fn group_of_row(row: Vec<Option<String>>) -> Result<Group> {
     Ok(Group {
         table_id,
         merge_key: (partition_id, keys, version),
-        day: date(next()),
-        lacks_value: next().as_deref() == Some("1"),
         committed: (date(next()), date(next())),
         tiny: FileCount { files: parse(next())?, bytes: parse(next())? },
         small: FileCount { files: parse(next())?, bytes: parse(next())? },

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::civil::Date;
 
 use super::FileCount;
-use super::query::{Group, MergeKey, TableEntry};
+use super::query::{DayKey, Group, MergeKey, TableEntry};
 
 /// The live files of a table, at the newest snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,7 +132,7 @@ fn table_health(table: TableEntry, groups: &[&Group], today: Date) -> TableHealt
         merge_groups: candidates.len() as u64,
         schema_versions: versions.len() as u64,
         partition_values: values.len() as u64,
-        one_day: one_day(groups, table.day_column.is_some(), today),
+        one_day: one_day(groups, table.day_key, today),
     }
 }
 
@@ -148,6 +148,19 @@ impl Group {
     /// Files that a scan of the group opens.
     fn opened(&self) -> u64 {
         self.live().files + self.with_deletes
+    }
+
+    /// The date that partitions its files.
+    fn day(&self, key: DayKey) -> Option<Date> {
+        let (partition_id, values, _) = &self.merge_key;
+        let value = values.get(key.index).filter(|_| *partition_id == Some(key.partition_id))?;
+        value.as_ref()?.parse().ok()
+    }
+
+    /// Whether a query of that day opens its files: those from before the key was set have no date,
+    /// and every query opens them.
+    fn is_opened_for(&self, day: Date, key: DayKey) -> bool {
+        self.merge_key.0 != Some(key.partition_id) || self.day(key) == Some(day)
     }
 
     /// Whether some of its rows may be of that day, judged by the days of their commits. Where the
@@ -173,25 +186,22 @@ fn saved(candidates: FileCount, target_bytes: u64) -> u64 {
     candidates.files.saturating_sub(left)
 }
 
-fn one_day(groups: &[&Group], is_partitioned: bool, today: Date) -> Option<OneDay> {
-    let opened = |is_of_day: &dyn Fn(&Group) -> bool| {
-        groups.iter().filter(|group| is_of_day(group)).map(|group| group.opened()).sum::<u64>()
-    };
+fn one_day(groups: &[&Group], key: Option<DayKey>, today: Date) -> Option<OneDay> {
     let files = |day: Date| {
-        if is_partitioned {
-            opened(&|group| group.day == Some(day) || group.lacks_value)
-        } else {
-            opened(&|group| group.is_committed_on(day))
-        }
+        let is_of_day = |group: &&&Group| match key {
+            Some(key) => group.is_opened_for(day, key),
+            None => group.is_committed_on(day),
+        };
+        groups.iter().filter(is_of_day).map(|group| group.opened()).sum()
     };
-    let days: BTreeSet<Date> = if is_partitioned {
-        groups.iter().filter_map(|group| group.day).collect()
-    } else {
-        groups.iter().filter_map(|group| group.committed.1).collect()
+    let day_of = |group: &&Group| match key {
+        Some(key) => group.day(key),
+        None => group.committed.1,
     };
+    let days: BTreeSet<Date> = groups.iter().filter_map(day_of).collect();
     let complete = days.range(..today).next_back().copied();
     let day = complete.or_else(|| days.iter().copied().max_by_key(|day| files(*day)))?;
-    let of = if is_partitioned { DayOf::PartitionKey } else { DayOf::Commit };
+    let of = if key.is_some() { DayOf::PartitionKey } else { DayOf::Commit };
     Some(OneDay { day, of, files: files(day) })
 }
 

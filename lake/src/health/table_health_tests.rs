@@ -10,13 +10,11 @@ fn date(text: &str) -> Date {
 
 const TODAY: &str = "2026-11-25";
 
-fn table(day_column: Option<&str>) -> TableEntry {
-    TableEntry {
-        id: 1,
-        name: "main.events".to_owned(),
-        target_bytes: 256 * MIB,
-        day_column: day_column.map(str::to_owned),
-    }
+/// The first value of partition key 2.
+const EVENT_DATE: Option<DayKey> = Some(DayKey { partition_id: 2, index: 0 });
+
+fn table(day_key: Option<DayKey>) -> TableEntry {
+    TableEntry { id: 1, name: "main.events".to_owned(), target_bytes: 256 * MIB, day_key }
 }
 
 fn files(files: u64, bytes: u64) -> FileCount {
@@ -29,7 +27,6 @@ fn of_day(day: &str, count: u64) -> Group {
     Group {
         table_id: 1,
         merge_key: (Some(2), [day_value, None, None], Some(1)),
-        day: day.parse().ok(),
         tiny: files(count, count),
         candidates: files(count, count),
         ..Group::default()
@@ -40,19 +37,17 @@ fn of_day(day: &str, count: u64) -> Group {
 fn committed(first: Option<&str>, last: Option<&str>, count: u64) -> Group {
     Group {
         merge_key: (None, [None, None, None], Some(1)),
-        day: None,
-        lacks_value: true,
         committed: (first.map(date), last.map(date)),
         ..of_day("", count)
     }
 }
 
-fn health(day_column: Option<&str>, groups: &[Group]) -> TableHealth {
-    combine(vec![table(day_column)], groups, date(TODAY)).remove(0)
+fn health(day_key: Option<DayKey>, groups: &[Group]) -> TableHealth {
+    combine(vec![table(day_key)], groups, date(TODAY)).remove(0)
 }
 
-fn day(day_column: Option<&str>, groups: &[Group]) -> (String, DayOf, u64) {
-    let OneDay { day, of, files } = health(day_column, groups).one_day.unwrap();
+fn day(day_key: Option<DayKey>, groups: &[Group]) -> (String, DayOf, u64) {
+    let OneDay { day, of, files } = health(day_key, groups).one_day.unwrap();
     (day.to_string(), of, files)
 }
 
@@ -75,7 +70,7 @@ fn a_full_scan_opens_data_files_and_their_delete_files() {
         ..of_day("2026-11-24", 0)
     };
 
-    let health = health(Some("event_date"), &[group, of_day("2026-11-23", 2)]);
+    let health = health(EVENT_DATE, &[group, of_day("2026-11-23", 2)]);
 
     assert_eq!(health.live, files(20, 12 + 450 * MIB));
     assert_eq!((health.small_files(), health.full_scan_files()), (17, 23));
@@ -86,7 +81,7 @@ fn a_full_scan_opens_data_files_and_their_delete_files() {
 fn the_day_is_the_newest_that_is_over() {
     let groups = [of_day("2026-11-25", 9), of_day("2026-11-24", 3), of_day("2026-11-23", 50)];
 
-    let found = day(Some("event_date"), &groups);
+    let found = day(EVENT_DATE, &groups);
 
     assert_eq!(found, ("2026-11-24".to_owned(), DayOf::PartitionKey, 3));
 }
@@ -95,15 +90,15 @@ fn the_day_is_the_newest_that_is_over() {
 fn a_table_that_began_today_shows_the_day_with_most_files() {
     let groups = [of_day("2026-11-25", 9), of_day("2026-11-26", 3)];
 
-    assert_eq!(day(Some("event_date"), &groups).0, "2026-11-25");
+    assert_eq!(day(EVENT_DATE, &groups).0, "2026-11-25");
 }
 
 #[test]
 fn files_from_before_the_partition_key_are_opened_by_every_query() {
-    let before = Group { lacks_value: true, ..committed(None, None, 7) };
+    let before = committed(None, None, 7);
     let without_date = of_day("", 5);
 
-    let found = day(Some("event_date"), &[of_day("2026-11-24", 3), before, without_date]);
+    let found = day(EVENT_DATE, &[of_day("2026-11-24", 3), before, without_date]);
 
     assert_eq!(found.2, 10);
 }
@@ -127,7 +122,7 @@ fn without_a_date_in_the_key_the_days_of_commits_count() {
 fn one_small_file_for_each_day_leaves_nothing_to_merge() {
     let groups: Vec<_> = (1..=24).map(|day| of_day(&format!("2026-11-{day:02}"), 1)).collect();
 
-    let health = health(Some("event_date"), &groups);
+    let health = health(EVENT_DATE, &groups);
 
     assert_eq!((health.small_files(), health.mergeable, health.partition_values), (24, 0, 24));
 }
@@ -149,7 +144,7 @@ fn files_of_different_schema_versions_are_not_merged() {
     let mut newer = of_day("2026-11-24", 10);
     newer.merge_key.2 = Some(5);
 
-    let health = health(Some("event_date"), &[of_day("2026-11-24", 10), newer]);
+    let health = health(EVENT_DATE, &[of_day("2026-11-24", 10), newer]);
 
     assert_eq!((health.mergeable, health.schema_versions, health.merge_groups), (18, 2, 2));
 }
