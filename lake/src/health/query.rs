@@ -69,11 +69,7 @@ pub(super) struct Whole {
 
 /// The tables that exist, in the order of their names.
 pub(super) fn tables(session: &Session, thresholds: &Thresholds) -> Result<Vec<TableEntry>> {
-    let sql = format!(
-        "{with} SELECT table_id, schema_name, table_name, target FROM live_table \
-         ORDER BY schema_name, table_name",
-        with = live_tables(session, thresholds)
-    );
+    let sql = tables_sql(session, thresholds);
     let keys = day_keys(session)?;
     let tables = session.catalog_rows(&sql)?.into_iter().map(table_of_row);
     let with_key = |table: Result<TableEntry>| {
@@ -121,10 +117,9 @@ fn day_keys(session: &Session) -> Result<BTreeMap<i64, DayKey>> {
     session.catalog_rows(&sql)?.into_iter().map(day_key).collect()
 }
 
-/// Begins a query that may use `live_table`: the tables that exist, with their target size.
-///
-/// DuckLake looks for an option at the table, then at its schema, then at the lake.
-fn live_tables(session: &Session, thresholds: &Thresholds) -> String {
+/// Where a table's target size is looked for: at the table, then at its schema, then at the lake, as
+/// DuckLake does.
+fn tables_sql(session: &Session, thresholds: &Thresholds) -> String {
     let native = |name: &str| session.native_table(name);
     let option = |scope: &str| {
         format!(
@@ -133,11 +128,11 @@ fn live_tables(session: &Session, thresholds: &Thresholds) -> String {
         )
     };
     format!(
-        "WITH live_table AS ( \
-           SELECT t.table_id, s.schema_name, t.table_name, \
-           coalesce({of_table}, {of_schema}, {of_lake}, {default}) AS target \
-           FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
-           WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL)",
+        "SELECT t.table_id, s.schema_name, t.table_name, \
+         coalesce({of_table}, {of_schema}, {of_lake}, {default}) AS target \
+         FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
+         WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL \
+         ORDER BY s.schema_name, t.table_name",
         of_table = option("m.scope = 'table' AND m.scope_id = t.table_id"),
         of_schema = option("m.scope = 'schema' AND m.scope_id = t.schema_id"),
         of_lake = option("m.scope IS NULL"),
@@ -153,27 +148,20 @@ pub(super) fn groups(
     thresholds: &Thresholds,
     tables: &[TableEntry],
 ) -> Result<Vec<Group>> {
-    let with_day = tables.iter().filter(|table| table.day_key.is_some());
-    let with_day: Vec<_> = with_day.map(|table| table.id.to_string()).collect();
-    let sql = groups_sql(session, thresholds, &with_day);
+    let sql = groups_sql(session, thresholds, tables);
     session.catalog_rows(&sql)?.into_iter().map(group_of_row).collect()
 }
 
 /// A file's first three partition values stand for all of them; its schema version begins at the
 /// newest of its table's that is not younger than the file. A file with any delete file, in force or
-/// not, is none that DuckLake merges. The days of commits are left out in tables `with_day`.
-fn groups_sql(session: &Session, thresholds: &Thresholds, with_day: &[String]) -> String {
+/// not, is none that DuckLake merges.
+///
+/// What `tables` say is written into the query: as subqueries SQLite would ask for it again for each
+/// file and expression.
+fn groups_sql(session: &Session, thresholds: &Thresholds, tables: &[TableEntry]) -> String {
     let native = |name: &str| session.native_table(name);
-    // Not in the joins' conditions: SQLite 3.38, which is DuckDB's, then leaves whole rows out.
-    let day_of_commit = |time: &str| match with_day {
-        [] => session.utc_day(time),
-        ids => {
-            let day = session.utc_day(time);
-            format!("CASE WHEN f.table_id NOT IN ({}) THEN {day} END", ids.join(", "))
-        }
-    };
     format!(
-        "{with}, file_key AS ( \
+        "WITH file_key AS ( \
            SELECT data_file_id, {k0} AS k0, {k1} AS k1, {k2} AS k2 FROM {values} GROUP BY data_file_id), \
          live_file AS ( \
            SELECT f.table_id, f.partition_id, v.k0, v.k1, v.k2, \
@@ -181,9 +169,9 @@ fn groups_sql(session: &Session, thresholds: &Thresholds, with_day: &[String]) -
              AND sv.begin_snapshot <= f.begin_snapshot) AS version, \
            {first_day} AS first_day, {last_day} AS last_day, \
            f.file_size_bytes AS bytes, CASE WHEN d.data_file_id IS NULL THEN 0 ELSE 1 END AS deletes, \
-           CASE WHEN f.file_size_bytes >= t.target THEN 3 WHEN f.file_size_bytes < {tiny} THEN 0 \
+           CASE WHEN f.file_size_bytes >= {target} THEN 3 WHEN f.file_size_bytes < {tiny} THEN 0 \
              WHEN f.file_size_bytes < {small} THEN 1 ELSE 2 END AS class \
-           FROM {files} f JOIN live_table t ON t.table_id = f.table_id \
+           FROM {files} f \
            LEFT JOIN file_key v ON v.data_file_id = f.data_file_id \
            LEFT JOIN (SELECT DISTINCT data_file_id FROM {deletes}) d ON d.data_file_id = f.data_file_id \
            LEFT JOIN {snapshots} b ON b.snapshot_id = f.begin_snapshot \
@@ -192,23 +180,52 @@ fn groups_sql(session: &Session, thresholds: &Thresholds, with_day: &[String]) -
          SELECT table_id, partition_id, k0, k1, k2, version, first_day, last_day, \
          {classes}, sum(deletes) AS with_deletes, {candidates} FROM live_file \
          GROUP BY table_id, partition_id, k0, k1, k2, version, first_day, last_day",
-        with = live_tables(session, thresholds),
         k0 = partition_value(0),
         k1 = partition_value(1),
         k2 = partition_value(2),
         values = native("ducklake_file_partition_value"),
         versions = native("ducklake_schema_versions"),
-        first_day = day_of_commit("b.snapshot_time"),
-        last_day = day_of_commit("l.snapshot_time"),
+        first_day = day_of_commit(session, tables, "b.snapshot_time"),
+        last_day = day_of_commit(session, tables, "l.snapshot_time"),
+        target = target(thresholds, tables),
         tiny = thresholds.tiny_bytes,
         small = thresholds.small_bytes,
         files = native("ducklake_data_file"),
         deletes = native("ducklake_delete_file"),
         snapshots = native("ducklake_snapshot"),
-        classes =
-            (0..4).map(|class| counted(&format!("class = {class}"))).collect::<Vec<_>>().join(", "),
-        candidates = counted("class < 2 AND deletes = 0"),
+        classes = ["tiny", "small", "medium", "full"]
+            .iter()
+            .enumerate()
+            .map(|(class, name)| counted(&format!("class = {class}"), name))
+            .collect::<Vec<_>>()
+            .join(", "),
+        candidates = counted("class < 2 AND deletes = 0", "candidate"),
     )
+}
+
+/// The target of a file's table.
+fn target(thresholds: &Thresholds, tables: &[TableEntry]) -> String {
+    let default = thresholds.default_target_bytes;
+    let others = tables.iter().filter(|table| table.target_bytes != default);
+    let cases: Vec<_> =
+        others.map(|table| format!("WHEN {} THEN {}", table.id, table.target_bytes)).collect();
+    if cases.is_empty() {
+        return default.to_string();
+    }
+    format!("CASE f.table_id {} ELSE {default} END", cases.join(" "))
+}
+
+/// The day of a commit, in tables that no date partitions.
+///
+/// Not in the conditions of the joins: SQLite 3.38 then leaves whole rows out.
+fn day_of_commit(session: &Session, tables: &[TableEntry], time: &str) -> String {
+    let with_day = tables.iter().filter(|table| table.day_key.is_some());
+    let with_day: Vec<_> = with_day.map(|table| table.id.to_string()).collect();
+    let day = session.utc_day(time);
+    if with_day.is_empty() {
+        return day;
+    }
+    format!("CASE WHEN f.table_id NOT IN ({}) THEN {day} END", with_day.join(", "))
 }
 
 fn partition_value(index: u32) -> String {
@@ -217,10 +234,10 @@ fn partition_value(index: u32) -> String {
 
 /// Files and bytes for which a condition holds. PostgreSQL's sums of BIGINT are `numeric`, which would
 /// come back with decimal places.
-fn counted(condition: &str) -> String {
+fn counted(condition: &str, name: &str) -> String {
     format!(
-        "sum(CASE WHEN {condition} THEN 1 ELSE 0 END), \
-         CAST(sum(CASE WHEN {condition} THEN bytes ELSE 0 END) AS BIGINT)"
+        "sum(CASE WHEN {condition} THEN 1 ELSE 0 END) AS {name}_files, \
+         CAST(sum(CASE WHEN {condition} THEN bytes ELSE 0 END) AS BIGINT) AS {name}_bytes"
     )
 }
 
