@@ -91,9 +91,9 @@ fn removal(removal: &RemovalReport) -> String {
     let Some(age) = removal.age_seconds.filter(|_| removal.files > 0) else {
         return "no file waits for it".to_owned();
     };
-    let wait = if removal.files == 1 { "waits" } else { "wait" };
+    let wait = if removal.files == 1 { "waits" } else { "wait, the first" };
     let mut text =
-        format!("{} {wait} since {}", units::count(removal.files, "file"), units::seconds(age));
+        format!("{} {wait} for {}", units::count(removal.files, "file"), units::seconds(age));
     if let Some(seconds) = removal.remove_after_seconds {
         text += &format!("; they are removed after {}", whole(seconds));
     }

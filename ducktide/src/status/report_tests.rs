@@ -218,7 +218,7 @@ main.events       39         2         1       0  256.0 MiB
 main.events: a full scan opens 45 files, one day (2026-10-31) 12; merges would save 35; \
 3 with delete files; 2 schema versions
 snapshots  1,042, oldest 0 of 1d 4h ago; they expire after 7d 0h; kept from 17 on by pin `audit`
-removal    1,204 files wait since 1h 0m; they are removed after 2d 0h
+removal    1,204 files wait, the first for 1h 0m; they are removed after 2d 0h
 ledger     98,765 rows
 last run   merge adjacent files 2m 0s ago
 

@@ -173,7 +173,7 @@ impl Judge<'_> {
         let wanted = waiting.delay.unwrap_or(self.tolerance.removal_delay);
         (age > wanted + self.tolerance.late).then(|| {
             format!(
-                "{} await removal, since {} instead of {}; {}",
+                "{} await removal, the first for {} instead of {}; {}",
                 units::count(waiting.files, "file"),
                 units::duration(age),
                 units::duration(wanted),

@@ -154,7 +154,7 @@ fn many_days_may_have_some_small_files_each() {
 fn removal_that_does_not_run_says_how_long_it_should_take() {
     assert_eq!(
         judged(&waiting(1204, 5 * DAY)).text,
-        "1,204 files await removal, since 5d 0h instead of 2d 0h; no cleanup so far; \
+        "1,204 files await removal, the first for 5d 0h instead of 2d 0h; no cleanup so far; \
          is ducktide-compactor running?"
     );
 }
