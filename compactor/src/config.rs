@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use ducktide_lake::config::{LakeArgs, LakeConfig};
+use ducktide_lake::maintenance::{OrphanPolicy, Retention};
 use ducktide_lake::units::{self, parse_bytes, parse_duration, parse_ratio};
 use ducktide_lake::{LakeError, Resources};
+use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::planner::Policy;
@@ -356,9 +358,24 @@ impl RetentionArgs {
         Ok(())
     }
 
-    /// However many there are, younger snapshots than this are never expired by their number.
-    pub(crate) fn never_younger_than(&self) -> Duration {
-        self.max_transaction * TRANSACTIONS_IN_RETENTION
+    /// Which snapshots expire now.
+    pub(crate) fn of_snapshots(&self) -> Retention {
+        let now = Timestamp::now();
+        Retention {
+            older_than: now - self.expire_older_than,
+            max_snapshots: self.max_snapshots,
+            never_younger_than: now - self.max_transaction * TRANSACTIONS_IN_RETENTION,
+        }
+    }
+
+    /// Which orphans may go.
+    pub(crate) fn of_orphans(&self) -> OrphanPolicy {
+        OrphanPolicy {
+            margin: self.orphans_older_than,
+            max_share: self.max_orphans,
+            accept_any_margin: self.accept_retention_that_breaks_readers,
+            ..OrphanPolicy::default()
+        }
     }
 }
 

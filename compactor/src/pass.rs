@@ -155,25 +155,10 @@ impl Pass {
         Ok(count.map(|count| Commits { count, within }))
     }
 
-    /// One of the other things.
+    /// One of the other things. Errors when it is refused: somebody must look.
     pub(crate) fn chore(&mut self, chore: Chore) -> Result<(), LakeError> {
-        let retention = &self.config.retention;
-        let before = |age: Duration| Timestamp::now() - age;
         let started = Instant::now();
-        let (kind, done) = match chore {
-            Chore::ExpireSnapshots => (
-                Kind::ExpireSnapshots,
-                self.lake
-                    .expire_snapshots(before(retention.expire_older_than), MAINTENANCE_TIMEOUT),
-            ),
-            Chore::CoalesceLedger => return Ok(()),
-            Chore::CleanupOldFiles => (
-                Kind::CleanupOldFiles,
-                self.lake
-                    .cleanup_old_files(before(retention.delete_older_than), MAINTENANCE_TIMEOUT),
-            ),
-            Chore::RemoveOrphans => return Ok(()),
-        };
+        let (kind, done) = self.do_chore(chore);
         let elapsed_ms = units::milliseconds(started.elapsed());
         match self.ended(kind, done, started.elapsed())? {
             Some(0) => tracing::debug!(elapsed_ms, "{}: nothing to do", kind.as_str()),
@@ -181,6 +166,27 @@ impl Pass {
             None => {}
         }
         Ok(())
+    }
+
+    fn do_chore(&mut self, chore: Chore) -> (Kind, Result<Maintained, LakeError>) {
+        let retention = &self.config.retention;
+        let (lake, timeout) = (&mut self.lake, MAINTENANCE_TIMEOUT);
+        match chore {
+            Chore::ExpireSnapshots => {
+                (Kind::ExpireSnapshots, lake.expire_snapshots(&retention.of_snapshots(), timeout))
+            }
+            Chore::CoalesceLedger => {
+                let older_than = retention.of_snapshots().older_than;
+                (Kind::CoalesceLedger, lake.coalesce_ledger(older_than, timeout))
+            }
+            Chore::CleanupOldFiles => {
+                let older_than = Timestamp::now() - retention.delete_older_than;
+                (Kind::CleanupOldFiles, lake.cleanup_old_files(older_than, timeout))
+            }
+            Chore::RemoveOrphans => {
+                (Kind::RemoveOrphans, lake.remove_orphans(&retention.of_orphans(), timeout))
+            }
+        }
     }
 
     /// Looks at the lake's health, for the metrics.

@@ -79,12 +79,12 @@ pub async fn once(
             return Err(CompactorError::AnotherLeads(pass.lake.leader()));
         }
         pass.merge(&Due::all(&of_pass.policy))?;
-        for chore in Chore::ALL {
-            if !stopping.is_set() {
-                pass.chore(chore)?;
-            }
+        // What one of them refuses must not keep the others from being done.
+        let mut refused = Ok(());
+        for chore in Chore::ALL.into_iter().take_while(|_| !stopping.is_set()) {
+            refused = pass.chore(chore).and(refused);
         }
-        Ok(())
+        Ok(refused?)
     };
     finish(working, &config, &stop, shutdown).await
 }
@@ -180,8 +180,14 @@ impl Worker {
             }
             for chore in schedule.chores(Instant::now()) {
                 pass.lake.check_leadership()?;
-                if !self.stop.is_set() {
-                    pass.chore(chore)?;
+                match pass.chore(chore) {
+                    Err(error) if error.kind() != ErrorKind::Unavailable => {
+                        tracing::error!(error = error.chain(), "somebody must look; going on");
+                    }
+                    done => done?,
+                }
+                if self.stop.is_set() {
+                    return Ok(());
                 }
             }
             if next_look <= Instant::now() {

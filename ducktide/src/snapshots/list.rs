@@ -9,7 +9,7 @@ use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use crate::table::{Align, TextTable};
+use ducktide_lake::text_table::{Align, TextTable};
 
 const NOTES: &str = "\
 Examples:
