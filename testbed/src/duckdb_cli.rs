@@ -5,7 +5,7 @@ use std::{path::Path, process::Command, process::Stdio};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
-use crate::workspace;
+use crate::{program::Program, workspace};
 
 /// A lake as any DuckDB sees it, read-only.
 #[derive(Debug, Clone)]
@@ -56,10 +56,16 @@ pub fn quoted_path(path: &Path) -> String {
 }
 
 /// The statements that load our extension files.
-pub(crate) fn load_extensions() -> Result<String> {
+pub fn load_extensions() -> Result<String> {
     let names = ["ducklake", "sqlite_scanner", "postgres_scanner"];
     let load = |name| Ok(format!("LOAD {};", quoted_path(&workspace::extension(name)?)));
     names.into_iter().map(load).collect()
+}
+
+/// The command line that runs a script and stops at its first error.
+pub fn program(script: &Path) -> Result<Program> {
+    let program = Program::at(workspace::downloaded("duckdb-cli/duckdb")?);
+    Ok(program.args(["-no-init", "-bail", "-f"]).args([script]))
 }
 
 /// Runs statements in one fresh in-memory database; the rows of the last one that has any.

@@ -56,6 +56,11 @@ impl Program {
         Ok(Self { launch: Launch { unset, ..launch } })
     }
 
+    /// Somebody else's program.
+    pub(crate) fn at(path: PathBuf) -> Self {
+        Self { launch: Launch::new(path) }
+    }
+
     /// Adds arguments.
     #[must_use]
     pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {

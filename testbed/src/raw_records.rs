@@ -9,7 +9,7 @@ use rdkafka::{
 };
 use serde_json::{Value, json};
 
-use crate::http;
+use crate::{http, wait};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -50,7 +50,13 @@ fn register_fields(
         json!({"type": "record", "name": "Reading", "namespace": namespace, "fields": fields});
     let body = json!({ "schema": schema.to_string() }).to_string();
     let path = format!("/subjects/{topic}-value/versions");
-    let answer = http::post(registry_url, &path, &body).context("register a schema")?;
+    // Registering the same again gives the same id, and a registry that has just started may close a
+    // connection without an answer.
+    let mut answer = String::new();
+    wait::until("a schema is registered", TIMEOUT, || {
+        answer = http::post(registry_url, &path, &body)?;
+        Ok(true)
+    })?;
     let answer: Value = serde_json::from_str(&answer).context("parse the registry's answer")?;
     let id = answer["id"].as_u64().and_then(|id| u32::try_from(id).ok());
     id.with_context(|| format!("register a schema: no id answer=`{answer}`"))

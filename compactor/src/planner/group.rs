@@ -9,6 +9,10 @@ use super::{Due, Merge, Policy, Reason, cold};
 /// output that just missed its tier's bound would else be written again for every few files.
 const LARGEST_SHARE: u64 = 4;
 
+/// So many files of a tier are merged although they do not leave it: late rows make files of less than
+/// a kilobyte, a thousand of which would wait.
+const MANY: usize = 256;
+
 /// Disjoint merges of a group's files, which come in the order of their snapshots.
 pub(super) fn merges(
     group: &FileGroup,
@@ -46,7 +50,8 @@ fn full<'a>(files: &[&'a DataFile], tier: usize, policy: &Policy) -> Option<Vec<
     let of_tier = files.iter().copied().filter(|file| policy.tier(file.bytes) == tier);
     let taken = take(of_tier, policy);
     let (bytes, largest) = (total(&taken), largest(&taken));
-    let leaves = bytes >= policy.upper_bound(tier) && largest * LARGEST_SHARE <= bytes;
+    let enough = bytes >= policy.upper_bound(tier) || taken.len() >= MANY;
+    let leaves = enough && largest * LARGEST_SHARE <= bytes;
     (taken.len() > 1 && (leaves || bytes >= policy.target)).then_some(taken)
 }
 

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | together reach the target | one file, never touched again |
 //! | together reach the tier's upper bound, the largest a quarter of them at most | one file, of a higher tier |
+//! | are 256 or more, the largest a quarter of them at most | one file, though of the same tier |
 //! | nothing new for `cold_after`, in this tier and those above | merged as far as it pays |
 //! | anything else | they wait |
 //!

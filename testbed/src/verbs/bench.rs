@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measures, beside what the machine allows. Never a test: the numbers are the
 //! result, and only a lake that is not exact is an error.
 
+mod compactor;
 mod drain;
 mod measurement;
 mod plain_loop;
@@ -10,7 +11,7 @@ mod worker_log;
 
 use std::{
     num::{NonZeroU32, NonZeroU64},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Result;
@@ -34,6 +35,9 @@ enum What {
     Drain(Volume),
     /// Publishes events by one producer process, with and without a ledger.
     Produce(Volume),
+    /// Merges a backlog of small files by one compactor process, beside DuckLake's own merge; compares
+    /// the lake's content before and after.
+    Compactor(compactor::Backlog),
     /// Polls a topic to its end and does nothing else; started by `drain`.
     #[command(hide = true)]
     PlainLoop(plain_loop::PlainLoopArgs),
@@ -68,19 +72,24 @@ pub(crate) fn run(args: BenchArgs) -> Result<()> {
     match args.what {
         What::Drain(volume) => measure(&volume, drain::measure),
         What::Produce(volume) => measure(&volume, produce::measure),
+        What::Compactor(backlog) => {
+            finish(backlog.json.as_deref(), |folder| compactor::measure(&backlog, folder))
+        }
         What::PlainLoop(args) => plain_loop::run(&args),
     }
 }
 
-fn measure(
-    volume: &Volume,
-    measure: impl FnOnce(&Volume, &std::path::Path) -> Result<Report>,
-) -> Result<()> {
+fn measure(volume: &Volume, measure: impl FnOnce(&Volume, &Path) -> Result<Report>) -> Result<()> {
+    finish(volume.json.as_deref(), |folder| measure(volume, folder))
+}
+
+/// Measures, prints, and errors when something was not exact.
+fn finish(json: Option<&Path>, measure: impl FnOnce(&Path) -> Result<Report>) -> Result<()> {
     let folder = services::log_folder()?;
     signals::exit_on_interrupt(format!("interrupted; {} can be removed", folder.display()));
-    let report = measure(volume, &folder)?;
+    let report = measure(&folder)?;
     report.print();
-    if let Some(file) = &volume.json {
+    if let Some(file) = json {
         report.write_json(file)?;
     }
     report.require_exactness()

@@ -8,6 +8,7 @@
 mod case;
 mod catalogs;
 mod commits;
+mod compactors;
 mod maintenance;
 mod merges;
 mod messages;

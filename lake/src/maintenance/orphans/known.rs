@@ -56,13 +56,18 @@ fn data_path(session: &Session) -> Result<PathBuf> {
         return Err(refuse("only local directories are looked through"));
     }
     let path = PathBuf::from(text.strip_suffix('/').unwrap_or(&text));
-    let canonical = fs::canonicalize(&path).map_err(|error| {
-        LakeError::unavailable(format!("look at the data path: data_path=`{text}`")).because(error)
-    })?;
-    if canonical.as_os_str() != path.as_os_str() {
-        return Err(refuse("it leads through a link, or has a second spelling"));
+    match fs::canonicalize(&path) {
+        Ok(canonical) if canonical.as_os_str() != path.as_os_str() => {
+            Err(refuse("it leads through a link, or has a second spelling"))
+        }
+        Ok(_) => Ok(path),
+        // Nothing was written so far; where the catalog knows better, it is said below.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(path),
+        Err(error) => {
+            Err(LakeError::unavailable(format!("look at the data path: data_path=`{text}`"))
+                .because(error))
+        }
     }
-    Ok(path)
 }
 
 /// The table's number and directory, for each row of a table and of its schema.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde::Deserialize;
+use serde_json::Value;
 
 #[derive(Deserialize)]
 struct Line {
@@ -19,6 +20,15 @@ pub(super) fn time_between(log: &str, first: &str, last: &str) -> Result<Duratio
     let from = time(lines.iter().find(|line| line.message == first), first)?;
     let to = time(lines.iter().rfind(|line| line.message == last), last)?;
     (to - from).try_into().with_context(|| format!("`{last}` comes before `{first}` in a log"))
+}
+
+/// A number of each line with one message.
+pub(super) fn numbers(log: &str, message: &str, field: &str) -> Vec<f64> {
+    let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines
+        .filter(|line| line["message"] == message)
+        .filter_map(|line| line[field].as_f64())
+        .collect()
 }
 
 fn time(line: Option<&Line>, message: &str) -> Result<Timestamp> {
@@ -41,6 +51,14 @@ thread panicked
     fn time_runs_from_the_first_to_the_last() {
         let time = time_between(LOG, "assigned", "committed").unwrap();
         assert_eq!(time, Duration::from_millis(3250));
+    }
+
+    #[test]
+    fn numbers_come_from_the_lines_that_have_them() {
+        let log = r#"{"message":"committed","elapsed_ms":12}
+{"message":"other","elapsed_ms":99}
+{"message":"committed"}"#;
+        assert_eq!(numbers(log, "committed", "elapsed_ms"), [12.0]);
     }
 
     #[test]

@@ -1,0 +1,275 @@
+//! How fast the compactor merges a backlog of small files, beside DuckLake's own merge; and what a
+//! consumer's commits cost while it does.
+
+use std::{
+    fs,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, ensure};
+use clap::Args;
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    duckdb_cli::{self, Lake, quoted, quoted_path},
+    pipeline::Pipeline,
+    program::{Finished, Program},
+};
+use tempfile::TempDir;
+
+use super::{
+    measurement::{Measurement, median},
+    report::{Report, Series},
+    tell, worker_log,
+};
+use crate::verbs::terminal::grouped;
+
+/// A run that takes longer is broken.
+const LIMIT: Duration = Duration::from_mins(15);
+
+/// The statistics of a table's content that no merge may change.
+const CONTENT: &str = "SELECT count(*) || ' ' || sum(_kafka_offset) || ' ' || \
+                       bit_xor(hash(event_id, details, event_timestamp)) FROM events";
+
+/// How big the backlog is.
+#[derive(Debug, Args)]
+pub(super) struct Backlog {
+    /// Files that wait to be merged, all in one partition.
+    #[arg(long, value_name = "N", default_value = "5000")]
+    files: NonZeroU32,
+
+    /// Rows of each file; 250 make 20 KB, 6,000 make 400 KB.
+    #[arg(long, value_name = "N", default_value = "250")]
+    rows: NonZeroU32,
+
+    /// How often each thing is measured; medians are taken.
+    #[arg(long, value_name = "N", default_value = "3")]
+    runs: NonZeroU32,
+
+    /// Also measures a consumer's commits beside a compactor that is busy all the while, and alone.
+    #[arg(long)]
+    commits: bool,
+
+    /// Also writes the numbers to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(super) json: Option<PathBuf>,
+
+    /// More arguments for the compactor, such as `-- --threads 2`.
+    #[arg(last = true, value_name = "ARGUMENT")]
+    program_arguments: Vec<String>,
+}
+
+/// A lake with a backlog, in a folder of its own.
+struct Waiting {
+    folder: TempDir,
+    bytes: u64,
+}
+
+impl Waiting {
+    fn make(backlog: &Backlog) -> Result<Self> {
+        let folder = TempDir::new().context("make a folder")?;
+        let mut waiting = Self { folder, bytes: 0 };
+        let init = Program::named("ducktide")?.args(["init", "--catalog", &waiting.catalog()]);
+        init.args(["--data-path", &waiting.data_path()]).run(
+            waiting.folder.path(),
+            "init",
+            LIMIT,
+        )?;
+        waiting.fill(backlog)?;
+        let sizes = "SELECT sum(file_size_bytes)::BIGINT AS bytes \
+                     FROM __ducklake_metadata_lake.ducklake_data_file";
+        let bytes = waiting.lake()?.scalar(sizes)?;
+        waiting.bytes = bytes.as_u64().context("read the files' sizes")?;
+        Ok(waiting)
+    }
+
+    fn catalog(&self) -> String {
+        format!("sqlite:{}", self.folder.path().join("lake.sqlite").display())
+    }
+
+    fn data_path(&self) -> String {
+        self.folder.path().join("data").display().to_string()
+    }
+
+    fn lake(&self) -> Result<Lake> {
+        Lake::at(&self.catalog(), &self.data_path())
+    }
+
+    /// Rows as the demonstration's, in files that a consumer would have written.
+    fn fill(&self, backlog: &Backlog) -> Result<()> {
+        let day = self.folder.path().join("data/main/events/event_date=2026-11-01");
+        fs::create_dir_all(&day).context("make the table's folder")?;
+        let rows = backlog.rows.get();
+        let files = (0..backlog.files.get()).map(|number| {
+            let file = day.join(format!("ducktide-{}.parquet", uuid::Uuid::new_v4()));
+            let from = u64::from(number) * u64::from(rows);
+            format!(
+                "COPY (SELECT uuid() AS event_id, 'user_login' AS event_type, \
+                 TIMESTAMPTZ '2026-11-01 00:00:00+00' + to_microseconds(i) AS event_timestamp, \
+                 json_object('user_id', 'user_' || (i * 7919 % 9000), 'ip_address', hash(i)) AS details, \
+                 'events' AS _kafka_topic, 0::INTEGER AS _kafka_partition, i AS _kafka_offset \
+                 FROM range({from}, {from} + {rows}) r(i)) TO {} (FORMAT parquet, COMPRESSION zstd);",
+                quoted_path(&file)
+            )
+        });
+        let script = self.folder.path().join("fill.sql");
+        let mut sql = duckdb_cli::load_extensions()?;
+        sql += &format!(
+            "ATTACH {} AS lake; USE lake;",
+            quoted(&format!("ducklake:{}", self.catalog()))
+        );
+        sql += "CREATE TABLE events(event_id UUID, event_type VARCHAR, event_timestamp TIMESTAMPTZ, \
+                details JSON, _kafka_topic VARCHAR, _kafka_partition INTEGER, _kafka_offset BIGINT, \
+                event_date DATE); ALTER TABLE events SET PARTITIONED BY (event_date);";
+        sql += &files.collect::<String>();
+        sql += &format!(
+            "CALL ducklake_add_data_files('lake', 'events', {}, hive_partitioning => true);",
+            quoted(&format!("{}/*.parquet", day.display()))
+        );
+        fs::write(&script, sql).context("write a script")?;
+        duckdb_cli::program(&script)?.run(self.folder.path(), "fill", LIMIT).map(|_| ())
+    }
+
+    fn files(&self) -> Result<u64> {
+        let live = "SELECT count(*) AS files FROM __ducklake_metadata_lake.ducklake_data_file \
+                    WHERE end_snapshot IS NULL";
+        self.lake()?.scalar(live)?.as_u64().context("count the files")
+    }
+}
+
+/// Merges the backlog as often as asked, in turn by the compactor and by DuckLake's own function.
+pub(super) fn measure(backlog: &Backlog, folder: &Path) -> Result<Report> {
+    let mut ours = Series::new("ducktide-compactor");
+    let mut theirs = Series::new("DuckLake's merge_adjacent_files, one thread");
+    let mut bytes = 0;
+    for run in 1..=backlog.runs.get() {
+        let waiting = Waiting::make(backlog)?;
+        bytes = waiting.bytes;
+        ours.add(merge(&waiting, backlog, &format!("compactor-{run}"), folder, by_compactor)?);
+        let waiting = Waiting::make(backlog)?;
+        theirs.add(merge(&waiting, backlog, &format!("ducklake-{run}"), folder, by_ducklake)?);
+    }
+    if backlog.commits {
+        commits_beside(backlog, folder)?;
+    }
+    let title = format!(
+        "{} files of {} rows, {} MB in one partition, merged",
+        grouped(backlog.files.get().into()),
+        grouped(backlog.rows.get().into()),
+        bytes / 1_000_000
+    );
+    Ok(Report::new(title, vec![ours, theirs]))
+}
+
+type Merger = fn(&Waiting, &Backlog, &str, &Path) -> Result<Finished>;
+
+fn merge(
+    waiting: &Waiting,
+    backlog: &Backlog,
+    label: &str,
+    folder: &Path,
+    merger: Merger,
+) -> Result<Measurement> {
+    let before = waiting.lake()?.scalar(CONTENT)?;
+    let finished = merger(waiting, backlog, label, folder)?;
+    let rows = u64::from(backlog.files.get()) * u64::from(backlog.rows.get());
+    let mut measurement = Measurement::new(rows, finished.elapsed, &finished);
+    measurement.is_exact = Some(waiting.lake()?.scalar(CONTENT)? == before);
+    #[expect(clippy::cast_precision_loss, reason = "a speed")]
+    let speed = waiting.bytes as f64 / 1e6 / measurement.wall_seconds;
+    tell(&format!(
+        "{label}: {speed:.0} MB/s, {} files left; {}",
+        waiting.files()?,
+        measurement.in_short()
+    ));
+    Ok(measurement)
+}
+
+fn by_compactor(
+    waiting: &Waiting,
+    backlog: &Backlog,
+    label: &str,
+    folder: &Path,
+) -> Result<Finished> {
+    let once =
+        Program::named("ducktide-compactor")?.args(["once", "--catalog", &waiting.catalog()]);
+    once.args(&backlog.program_arguments).start(folder, label)?.succeed(LIMIT)
+}
+
+fn by_ducklake(waiting: &Waiting, _: &Backlog, label: &str, folder: &Path) -> Result<Finished> {
+    let script = waiting.folder.path().join("merge.sql");
+    let sql = format!(
+        "SET threads = 1; SET memory_limit = '1GiB'; {} ATTACH {} AS lake; \
+         CALL ducklake_merge_adjacent_files('lake', 'events');",
+        duckdb_cli::load_extensions()?,
+        quoted(&format!("ducklake:{}", waiting.catalog()))
+    );
+    fs::write(&script, sql).context("write a script")?;
+    duckdb_cli::program(&script)?.start(folder, label)?.succeed(LIMIT)
+}
+
+/// Commits of one consumer that commits five times a second, alone and beside a compactor that
+/// merges, again and again, as soon as it may.
+fn commits_beside(backlog: &Backlog, folder: &Path) -> Result<()> {
+    for kind in [CatalogKind::Sqlite, CatalogKind::Postgres] {
+        let alone = commits(kind, backlog, folder, false)?;
+        let beside = commits(kind, backlog, folder, true)?;
+        for (what, times) in [("alone", &alone), ("beside a busy compactor", &beside)] {
+            tell(&format!(
+                "{kind:?}: {} commits {what}: p50 {:.0} ms, p99 {:.0} ms",
+                times.len(),
+                percentile(times, 50),
+                percentile(times, 99)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How long each commit took, milliseconds.
+fn commits(
+    kind: CatalogKind,
+    backlog: &Backlog,
+    folder: &Path,
+    compacting: bool,
+) -> Result<Vec<f64>> {
+    let pipeline = Pipeline::on_shared_services("commits", kind)?;
+    let mut producer = pipeline.start_producer(&["--continuous", "--rate", "2000"])?;
+    let mut worker = pipeline.start_consumer("worker", &["--flush-interval", "200ms"])?;
+    pipeline.await_committed(2_000)?;
+    let mut compactor = if compacting {
+        let busy =
+            ["run", "--tiers", "64KiB", "--target-file-size", "4MiB", "--tier-intervals", "1"];
+        let program = Program::named("ducktide-compactor")?.args(busy);
+        let program = program.args(["--catalog", &pipeline.catalog]);
+        Some(program.args(&backlog.program_arguments).start(folder, "busy-compactor")?)
+    } else {
+        None
+    };
+    std::thread::sleep(Duration::from_mins(1));
+    let log = worker.process().log()?;
+    let published = pipeline.finish(&mut producer)?;
+    pipeline.await_committed(published)?;
+    if let Some(mut compactor) = compactor.take() {
+        compactor.terminate()?;
+        compactor.succeed(LIMIT)?;
+    }
+    worker.stop()?;
+    pipeline.check_exact(published)?;
+    let times = worker_log::numbers(&log, "committed", "elapsed_ms");
+    ensure!(times.len() > 100, "only {} commits were logged", times.len());
+    Ok(times)
+}
+
+fn percentile(times: &[f64], percent: usize) -> f64 {
+    if percent == 50 {
+        return median(times.to_vec()).unwrap_or_default();
+    }
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+        .get((sorted.len() * percent).div_ceil(100).saturating_sub(1))
+        .copied()
+        .unwrap_or_default()
+}

@@ -1,0 +1,253 @@
+//! The compactor as a program: killed at its steps, doubled, put to sleep, cut off.
+
+use std::time::Duration;
+
+use ducktide_lake::{Access, DuckLake};
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    program::{Program, Running},
+    wait,
+};
+use tempfile::TempDir;
+
+use crate::{
+    case::{Case, is_committed},
+    on_both_lakes,
+};
+
+on_both_lakes!(
+    one_pass_merges_and_a_second_finds_nothing_to_do,
+    a_plan_changes_nothing_and_says_why,
+    killed_between_merge_and_exchange_it_leaves_nothing_but_orphans,
+    killed_after_the_exchange_it_has_done_its_work,
+    a_standby_takes_over_within_seconds,
+    beside_a_leader_a_single_pass_is_refused,
+    asked_to_stop_it_ends_after_its_operation,
+    commits_go_on_while_it_works,
+);
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Tiers for files of a test's size, and margins that tests can wait for.
+const SMALL: &[&str] = &["--tiers", "4KiB,16KiB", "--target-file-size", "1MiB"];
+const SHORT: &[&str] = &[
+    "--max-transaction",
+    "0.2",
+    "--expire-older-than",
+    "1",
+    "--delete-older-than",
+    "1",
+    "--orphans-older-than",
+    "1",
+    "--accept-retention-that-breaks-readers",
+];
+
+/// A compactor with its logs.
+struct Compactor {
+    running: Running,
+    _logs: TempDir,
+}
+
+impl Compactor {
+    fn start(case: &Case, arguments: &[&str], failpoints: &str) -> Self {
+        let logs = TempDir::new().unwrap();
+        let running = Program::named("ducktide-compactor")
+            .unwrap()
+            .args(arguments)
+            .args(["--catalog", &case.address])
+            .env("DUCKTIDE_LOG_FORMAT", "json")
+            .env("DUCKTIDE_FAILPOINTS", failpoints)
+            .start(logs.path(), "compactor")
+            .unwrap();
+        Self { running, _logs: logs }
+    }
+
+    fn run(case: &Case) -> Self {
+        Self::start(case, &[&["run"], SMALL].concat(), "")
+    }
+
+    fn await_logged(&self, text: &str) {
+        wait::until(text, PATIENCE, || Ok(self.running.log()?.contains(text))).unwrap();
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        self.running.wait(PATIENCE).unwrap().status.code()
+    }
+}
+
+fn once(case: &Case, more: &[&str]) -> Compactor {
+    let mut compactor = Compactor::start(case, &[&["once"], SMALL, more].concat(), "");
+    let code = compactor.exit_code();
+    assert_eq!(code, Some(0), "{}", compactor.running.log().unwrap());
+    compactor
+}
+
+/// So many commits of ten rows each, from offset 100 on.
+fn filled(kind: CatalogKind, commits: i64) -> Case {
+    let mut case = Case::new(kind);
+    for from in (0..commits).map(|number| 100 + number * 10) {
+        let commit = case.rows(0, from, from + 10);
+        assert!(is_committed(case.send(&commit)));
+    }
+    case
+}
+
+fn live_files(case: &mut Case) -> i64 {
+    let files = case.own("ducklake_data_file");
+    case.number(&format!("SELECT count(*) FROM {files} WHERE end_snapshot IS NULL"))
+}
+
+/// Parquet files on the disk.
+fn files_on_disk(case: &Case) -> usize {
+    let mut lake = DuckLake::open(&case.config, Access::Read).unwrap();
+    let mut pending = vec![std::path::PathBuf::from(lake.overview().unwrap().data_path)];
+    let mut files = 0;
+    while let Some(folder) = pending.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
+            if entry.file_type().unwrap().is_dir() {
+                pending.push(entry.path());
+            } else {
+                files += 1;
+            }
+        }
+    }
+    files
+}
+
+fn one_pass_merges_and_a_second_finds_nothing_to_do(kind: CatalogKind) {
+    let mut case = filled(kind, 60);
+
+    once(&case, &[]);
+
+    let files = live_files(&mut case);
+    assert!(files < 12, "{files}");
+    assert_eq!((case.count(), case.position(0)), (600, (0, 700)));
+    let newest = case.number("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')");
+    once(&case, &[]);
+    assert_eq!(case.number("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')"), newest);
+}
+
+fn a_plan_changes_nothing_and_says_why(kind: CatalogKind) {
+    let mut case = filled(kind, 20);
+
+    let mut plan = Compactor::start(&case, &[&["plan"], SMALL].concat(), "");
+    assert_eq!(plan.exit_code(), Some(0), "{}", plan.running.log().unwrap());
+
+    let text = plan.running.output().unwrap();
+    assert!(text.contains("main.events") && text.contains("they reach"), "{text}");
+    assert_eq!(live_files(&mut case), 20);
+    let mut json = Compactor::start(&case, &[&["plan", "--json"], SMALL].concat(), "");
+    assert_eq!(json.exit_code(), Some(0));
+    let json: serde_json::Value = serde_json::from_str(&json.running.output().unwrap()).unwrap();
+    assert!(json["operations"][0]["files"].as_u64().unwrap() > 1, "{json}");
+}
+
+fn killed_between_merge_and_exchange_it_leaves_nothing_but_orphans(kind: CatalogKind) {
+    let mut case = filled(kind, 20);
+
+    let arguments = [&["once"], SMALL].concat();
+    let mut killed = Compactor::start(&case, &arguments, "files_merged=crash");
+    assert_eq!(killed.exit_code(), None, "it ends by a signal");
+
+    assert_eq!((live_files(&mut case), case.count()), (20, 200));
+    assert!(files_on_disk(&case) > 20, "it had written the merged file");
+    std::thread::sleep(Duration::from_millis(1_200));
+    once(&case, SHORT);
+    assert_eq!(case.count(), 200);
+    std::thread::sleep(Duration::from_millis(1_200));
+    once(&case, SHORT);
+    assert_eq!(files_on_disk(&case), usize::try_from(live_files(&mut case)).unwrap());
+}
+
+fn killed_after_the_exchange_it_has_done_its_work(kind: CatalogKind) {
+    let mut case = filled(kind, 20);
+
+    let arguments = [&["once"], SMALL].concat();
+    let mut killed = Compactor::start(&case, &arguments, "files_exchanged=crash");
+    assert_eq!(killed.exit_code(), None, "it ends by a signal");
+
+    assert!(live_files(&mut case) < 20);
+    assert_eq!(case.count(), 200);
+}
+
+fn a_standby_takes_over_within_seconds(kind: CatalogKind) {
+    let case = filled(kind, 3);
+    let mut leader = Compactor::run(&case);
+    leader.await_logged("leading");
+    let standby = Compactor::run(&case);
+    standby.await_logged("standing by");
+    assert!(!standby.running.log().unwrap().contains("leading"));
+
+    leader.running.kill().unwrap();
+
+    let takes_over = Duration::from_secs(10);
+    wait::until("the standby leads", takes_over, || Ok(standby.running.log()?.contains("leading")))
+        .unwrap();
+}
+
+fn beside_a_leader_a_single_pass_is_refused(kind: CatalogKind) {
+    let case = filled(kind, 3);
+    let leader = Compactor::run(&case);
+    leader.await_logged("leading");
+
+    let mut second = Compactor::start(&case, &[&["once"], SMALL].concat(), "");
+
+    assert_eq!(second.exit_code(), Some(3));
+    assert!(second.running.log().unwrap().contains("another compactor leads"));
+}
+
+fn asked_to_stop_it_ends_after_its_operation(kind: CatalogKind) {
+    let mut case = filled(kind, 40);
+    let mut compactor = Compactor::run(&case);
+    compactor.await_logged("\"merging\"");
+
+    compactor.running.terminate().unwrap();
+
+    assert_eq!(compactor.exit_code(), Some(0), "{}", compactor.running.log().unwrap());
+    assert_eq!(case.count(), 400);
+    let files = DuckLake::open(&case.config, Access::Read).unwrap().files_to_merge(1 << 20);
+    assert!(files.is_ok());
+}
+
+fn commits_go_on_while_it_works(kind: CatalogKind) {
+    let mut case = filled(kind, 40);
+    let arguments = [&["run", "--tier-intervals", "0.1"], SMALL].concat();
+    let mut compactor = Compactor::start(&case, &arguments, "");
+    compactor.await_logged("leading");
+
+    for from in (0..60).map(|number| 500 + number * 10) {
+        let commit = case.rows(0, from, from + 10);
+        assert!(is_committed(case.send(&commit)));
+    }
+    compactor.await_logged("\"merged\"");
+    compactor.running.terminate().unwrap();
+
+    assert_eq!(compactor.exit_code(), Some(0), "{}", compactor.running.log().unwrap());
+    assert_eq!((case.count(), case.position(0)), (1_000, (0, 1_100)));
+    assert!(live_files(&mut case) < 100);
+}
+
+/// The server may end a connection while its client knows nothing: the lock is free, and another
+/// compactor works. What the first one merged meanwhile must not get into the catalog.
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_leader_that_slept_through_losing_its_lead_changes_nothing() {
+    let mut case = filled(CatalogKind::Postgres, 20);
+    let arguments = [&["run"], SMALL].concat();
+    let mut sleeper = Compactor::start(&case, &arguments, "files_merged=pause");
+    wait::until("it sleeps", PATIENCE, || Ok(sleeper.running.is_stopped())).unwrap();
+    case.edit_catalog(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    );
+
+    once(&case, &[]);
+    let files = live_files(&mut case);
+    assert!(files < 20, "{files}");
+    sleeper.running.resume().unwrap();
+    sleeper.await_logged("not the leader any more");
+
+    assert_eq!((live_files(&mut case), case.count()), (files, 200));
+    sleeper.running.terminate().unwrap();
+    assert_eq!(sleeper.exit_code(), Some(0), "{}", sleeper.running.log().unwrap());
+}
