@@ -17,7 +17,11 @@ impl DuckLake {
         older_than: Timestamp,
         timeout: Duration,
     ) -> Result<Maintained> {
-        self.maintain(Operation::CleanupOldFiles, timeout, |session, _| {
+        self.maintain(Operation::CleanupOldFiles, timeout, |session, writing| {
+            // In a SQLite catalog a commit that comes in between would end the transaction, after the
+            // files are gone.
+            let _guard = writing.commit.acquire(session)?;
+            writing.leader.check()?;
             session.respell_schedule().map_err(failed("clean up old files"))?;
             let time = quote(&older_than.to_string());
             let sql = format!(

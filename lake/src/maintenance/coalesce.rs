@@ -19,7 +19,7 @@ use self::runs::{Coalesced, Coalescer, Horizon, LedgerRange};
 use super::{Maintained, Operation, failed};
 use crate::catalog::parse;
 use crate::commit::Counts;
-use crate::duck_lake::DuckLake;
+use crate::duck_lake::{DuckLake, Writing};
 use crate::duckdb_error::is_outage;
 use crate::error::{LakeError, Result};
 use crate::overview::parse_time;
@@ -49,13 +49,13 @@ impl DuckLake {
         older_than: Timestamp,
         timeout: Duration,
     ) -> Result<Maintained> {
-        self.maintain(Operation::CoalesceLedger, timeout, |session, _| {
-            Ok(Maintained::Done(coalesce(session, older_than)?))
+        self.maintain(Operation::CoalesceLedger, timeout, |session, writing| {
+            Ok(Maintained::Done(coalesce(session, writing, older_than)?))
         })
     }
 }
 
-fn coalesce(session: &Session, older_than: Timestamp) -> Result<u64> {
+fn coalesce(session: &Session, writing: Writing<'_>, older_than: Timestamp) -> Result<u64> {
     let horizon = Horizon { older_than, oldest_snapshot: oldest_snapshot(session)? };
     let mut coalescer = Coalescer::new(horizon, replayed_to(session)?);
     let (mut removed, mut batches, mut last) = (0, 0, i64::MIN);
@@ -67,6 +67,9 @@ fn coalesce(session: &Session, older_than: Timestamp) -> Result<u64> {
         page.into_iter().for_each(|range| coalescer.take(range));
         let coalesced = coalescer.flush();
         if !coalesced.is_empty() {
+            // Without it a commit that comes in between ends the transaction of a SQLite catalog.
+            let _guard = writing.commit.acquire(session)?;
+            writing.leader.check()?;
             removed += apply(session, &coalesced)?;
             batches += 1;
         }

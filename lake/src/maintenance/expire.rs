@@ -71,10 +71,13 @@ impl DuckLake {
         retention: &Retention,
         timeout: Duration,
     ) -> Result<Maintained> {
-        self.maintain(Operation::ExpireSnapshots, timeout, |session, _| {
+        self.maintain(Operation::ExpireSnapshots, timeout, |session, writing| {
             let kept = pin::kept(session)?;
             let expired = Decision::of(&snapshots(session)?, retention, kept).expired;
             for batch in expired.chunks(BATCH) {
+                // In a SQLite catalog a commit that comes in between would end the transaction.
+                let _guard = writing.commit.acquire(session)?;
+                writing.leader.check()?;
                 expire(session, batch)?;
             }
             Ok(Maintained::Done(expired.len() as u64))

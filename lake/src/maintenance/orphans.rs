@@ -8,10 +8,11 @@
 //! - only those that were last written before a margin, far longer than any commit takes;
 //! - none whose *name* the catalog has, wherever it thinks the file is: names hold a UUID, so the same
 //!   name is the same file;
-//! - none at all when the catalog's live files are not where the catalog says, or when there are
-//!   suspiciously many: then something else is wrong.
+//! - none at all when another lake has claimed the data path, when the catalog's live files are not
+//!   where the catalog says, or when there are suspiciously many: then something else is wrong.
 
 mod known;
+mod owner;
 mod walk;
 
 use std::fs;
@@ -111,7 +112,8 @@ impl DuckLake {
     ///
     /// An error of kind [`Invalid`](crate::ErrorKind::Invalid) says why they cannot be told.
     pub fn find_orphans(&mut self, margin: Duration) -> Result<Orphans> {
-        find(self.session()?, margin)
+        let session = self.session()?;
+        find(session, &Places::read(session)?, margin)
     }
 
     /// Removes the files that [`find_orphans`](Self::find_orphans) finds, unless the policy finds
@@ -128,21 +130,24 @@ impl DuckLake {
                 policy.margin.as_secs()
             )));
         }
-        self.maintain(Operation::RemoveOrphans, timeout, |session, _| {
-            let orphans = find(session, policy.margin)?;
+        self.maintain(Operation::RemoveOrphans, timeout, |session, writing| {
+            let places = Places::read(session)?;
+            let orphans = find(session, &places, policy.margin)?;
+            owner::claim(session, &places.data_path)?;
             policy.check(&orphans)?;
+            writing.leader.check()?;
             Ok(Maintained::Done(remove(&orphans)?))
         })
     }
 }
 
-fn find(session: &Session, margin: Duration) -> Result<Orphans> {
-    let places = Places::read(session)?;
+fn find(session: &Session, places: &Places, margin: Duration) -> Result<Orphans> {
+    owner::check(session, &places.data_path)?;
     let newest = SystemTime::now().checked_sub(margin).unwrap_or(SystemTime::UNIX_EPOCH);
     let mut candidates = walk::old_files(&places.directories, newest)?;
     // Read after the directories: a file that was registered before it was listed is known.
     let known = Known::read(session)?;
-    known.check_live_files(&places)?;
+    known.check_live_files(places)?;
     candidates.retain(|orphan| !known.has(&orphan.path));
     let bytes = candidates.iter().map(|orphan| orphan.bytes).sum();
     Ok(Orphans { candidates, bytes, live_files: known.live_files() })

@@ -3,13 +3,14 @@
 use std::{
     fs::File,
     path::PathBuf,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use ducktide_lake::{
     Access, DuckLake, Keeper, Kept,
     commit::{Commit, Counts, ProgressDelta},
-    maintenance::{ExpiryBound, Maintained, MergeLimits, Operation, OrphanPolicy, Retention},
+    config::{CatalogLocation, LakeConfig},
+    maintenance::{ExpiryBound, Maintained, Operation, OrphanPolicy, Retention},
     position::{Epoch, Offset, Partition, SnapshotId},
     replay::{ReplayRequest, ReplaySummary},
     verify::VerifyRequest,
@@ -19,7 +20,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    case::{Case, is_committed},
+    case::{Case, is_committed, merge},
     on_both_lakes,
 };
 
@@ -39,6 +40,8 @@ on_both_lakes!(
     orphans_are_left_alone_when_live_files_are_not_where_they_should_be,
     suspiciously_many_orphans_are_left_alone,
     another_lakes_tables_on_the_same_data_path_are_left_alone,
+    of_two_lakes_on_one_data_path_only_the_first_removes_orphans,
+    cleanup_and_expiry_get_through_beside_a_busy_worker,
 );
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -83,6 +86,17 @@ fn ingest(case: &mut Case, epoch: i32, from: i64, to: i64) {
     let delta = ProgressDelta { epoch: Epoch(epoch), ..case.delta(0, from, to, to - from) };
     let commit = case.commit_of(delta);
     assert!(is_committed(case.send(&commit)));
+}
+
+/// As a worker does it: a SQLite catalog that somebody writes to is "locked" at once.
+fn send_patiently(case: &mut Case, commit: &Commit) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        match case.try_send(commit) {
+            Ok(outcome) => return assert!(is_committed(outcome)),
+            Err(error) => assert!(Instant::now() < deadline, "{}", error.chain()),
+        }
+    }
 }
 
 /// A range with rows in its first half and everything else that a worker counts in the second.
@@ -131,8 +145,7 @@ fn each_operation_leaves_when_it_ran_and_how_much_it_did(kind: CatalogKind) {
     assert_eq!(operator.last_maintenance().unwrap(), []);
     let before = Timestamp::now();
 
-    let table = "events".parse().unwrap();
-    operator.merge_adjacent_files(&table, &MergeLimits::default(), TIMEOUT).unwrap();
+    merge(&mut operator);
     expire(&mut operator);
     operator.cleanup_old_files(soon(), TIMEOUT).unwrap();
     operator.coalesce_ledger(soon(), TIMEOUT).unwrap();
@@ -288,11 +301,7 @@ fn a_worker_goes_on_while_the_ledger_is_coalesced(kind: CatalogKind) {
             removed
         });
         for commit in &commits {
-            let mut outcome = case.try_send(commit);
-            while outcome.is_err() {
-                outcome = case.try_send(commit);
-            }
-            assert!(is_committed(outcome.unwrap()));
+            send_patiently(&mut case, commit);
         }
         assert!(compactor.join().unwrap() > 0, "it had something to do");
     });
@@ -416,8 +425,7 @@ fn data_files(case: &Case) -> Vec<PathBuf> {
 fn only_files_that_the_catalog_never_knew_are_orphans(kind: CatalogKind) {
     let mut case = filled(kind);
     let mut operator = operator(&case);
-    let table = "events".parse().unwrap();
-    operator.merge_adjacent_files(&table, &MergeLimits::default(), TIMEOUT).unwrap();
+    merge(&mut operator);
     // Of the files that the merge ended some are scheduled for deletion, others only ended.
     operator.pin("audit", Some(SnapshotId(6)), TIMEOUT).unwrap();
     expire(&mut operator);
@@ -489,4 +497,48 @@ fn another_lakes_tables_on_the_same_data_path_are_left_alone(kind: CatalogKind) 
 
     assert_eq!(done, Maintained::Done(0));
     assert!(file.exists());
+}
+
+fn of_two_lakes_on_one_data_path_only_the_first_removes_orphans(kind: CatalogKind) {
+    let case = filled(kind);
+    let data_path = case.config.data_path.clone().unwrap();
+    let catalog = CatalogLocation::Sqlite(data_path.with_file_name("second.sqlite"));
+    let second = LakeConfig { catalog, ..case.config.clone() };
+    DuckLake::init(&second).unwrap();
+    let mut second = DuckLake::open(&second, Access::Operate).unwrap();
+    let policy = OrphanPolicy::default();
+    second.find_orphans(policy.margin).unwrap();
+
+    for _ in 0..2 {
+        let first = operator(&case).remove_orphans(&policy, TIMEOUT).unwrap();
+        assert_eq!(first, Maintained::Done(0));
+    }
+
+    let refused = second.remove_orphans(&policy, TIMEOUT).unwrap_err().to_string();
+    assert!(refused.contains("belongs to another lake"), "{refused}");
+    assert!(second.find_orphans(policy.margin).is_err());
+}
+
+/// In a SQLite catalog a commit in between ends a transaction that has read before.
+fn cleanup_and_expiry_get_through_beside_a_busy_worker(kind: CatalogKind) {
+    let mut case = filled(kind);
+    merge(&mut operator(&case));
+    let commits: Vec<_> = (0..60).map(|i| case.rows(0, 180 + i * 10, 190 + i * 10)).collect();
+    let config = case.config.clone();
+    std::thread::scope(|scope| {
+        let compactor = scope.spawn(move || {
+            let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
+            for _ in 0..10 {
+                expire(&mut lake);
+                let cleaned = lake.cleanup_old_files(soon(), TIMEOUT).unwrap();
+                assert!(matches!(cleaned, Maintained::Done(_)), "{cleaned:?}");
+                lake.coalesce_ledger(soon(), TIMEOUT).unwrap();
+            }
+        });
+        for commit in &commits {
+            send_patiently(&mut case, commit);
+        }
+        compactor.join().unwrap();
+    });
+    assert_exact(&case);
 }

@@ -12,6 +12,7 @@ use crate::session::Session;
 /// included. Another lake's tables on the same data path are not among them, unless they have the
 /// same names.
 pub(super) struct Places {
+    pub(super) data_path: PathBuf,
     pub(super) directories: BTreeSet<PathBuf>,
     /// The directories of each table, by its number: one for each row that it has in the catalog.
     of_tables: BTreeMap<i64, Vec<PathBuf>>,
@@ -29,7 +30,7 @@ impl Places {
             directory.starts_with(&data_path) && **directory != data_path && is_plain(directory)
         };
         let directories = of_tables.values().flatten().filter(within).cloned().collect();
-        Ok(Self { directories, of_tables })
+        Ok(Self { data_path, directories, of_tables })
     }
 }
 
