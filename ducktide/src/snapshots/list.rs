@@ -77,21 +77,21 @@ pub(super) fn run(args: &ListArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Read)?;
     let snapshots = lake.snapshots(args.limit.into())?;
     let count = lake.overview()?.snapshots.count;
-    let list = List::new(count, snapshots, lake.pins()?, lake.kept_snapshots()?);
+    let list = List::new(count, snapshots, &lake.pins()?, lake.kept_snapshots()?);
     let mut out = io::stdout().lock();
     out.write_all(if args.json { json(&list) } else { text(&list) }.as_bytes())?;
     Ok(out.flush()?)
 }
 
 impl List {
-    fn new(count: u64, snapshots: Vec<Snapshot>, pins: Vec<Pin>, kept: Option<Kept>) -> Self {
+    fn new(count: u64, snapshots: Vec<Snapshot>, pins: &[Pin], kept: Option<Kept>) -> Self {
         let item = |snapshot: Snapshot| Item {
             snapshot_id: snapshot.id.0,
             committed_at: time(snapshot.committed_at),
             author: snapshot.author,
             message: snapshot.message,
             changes: snapshot.changes,
-            pins: names_of(&pins, snapshot.id.0),
+            pins: names_of(pins, snapshot.id.0),
         };
         Self {
             count,
@@ -182,7 +182,7 @@ mod tests {
         };
         let kept = Kept { from: SnapshotId(3), by: Keeper::Pin("old".to_owned()) };
         let pins = vec![pin("old", 3), pin("audit", 8)];
-        List::new(1234, vec![snapshot(9), snapshot(8)], pins, Some(kept))
+        List::new(1234, vec![snapshot(9), snapshot(8)], &pins, Some(kept))
     }
 
     #[test]

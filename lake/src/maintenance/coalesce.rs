@@ -49,13 +49,13 @@ impl DuckLake {
         older_than: Timestamp,
         timeout: Duration,
     ) -> Result<Maintained> {
-        self.maintain(Operation::CoalesceLedger, timeout, |session, writing| {
-            Ok(Maintained::Done(coalesce(session, writing, older_than)?))
+        self.maintain(Operation::CoalesceLedger, timeout, |session, mut writing| {
+            Ok(Maintained::Done(coalesce(session, &mut writing, older_than)?))
         })
     }
 }
 
-fn coalesce(session: &Session, writing: Writing<'_>, older_than: Timestamp) -> Result<u64> {
+fn coalesce(session: &Session, writing: &mut Writing<'_>, older_than: Timestamp) -> Result<u64> {
     let horizon = Horizon { older_than, oldest_snapshot: oldest_snapshot(session)? };
     let mut coalescer = Coalescer::new(horizon, replayed_to(session)?);
     let (mut removed, mut batches, mut last) = (0, 0, i64::MIN);
@@ -64,13 +64,15 @@ fn coalesce(session: &Session, writing: Writing<'_>, older_than: Timestamp) -> R
         let Some(newest) = page.last() else { break };
         last = newest.id;
         let is_last = page.len() < PAGE || !page.iter().any(|range| horizon.is_behind(range));
-        page.into_iter().for_each(|range| coalescer.take(range));
-        let coalesced = coalescer.flush();
-        if !coalesced.is_empty() {
+        for range in page {
+            coalescer.take(range);
+        }
+        let batch = coalescer.flush();
+        if !batch.is_empty() {
             // Without it a commit that comes in between ends the transaction of a SQLite catalog.
             let _guard = writing.commit.acquire(session)?;
             writing.leader.check()?;
-            removed += apply(session, &coalesced)?;
+            removed += apply(session, &batch)?;
             batches += 1;
         }
         if is_last {

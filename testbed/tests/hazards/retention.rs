@@ -90,7 +90,7 @@ fn ingest(case: &mut Case, epoch: i32, from: i64, to: i64) {
 
 /// As a worker does it: a SQLite catalog that somebody writes to is "locked" at once.
 fn send_patiently(case: &mut Case, commit: &Commit) {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         match case.try_send(commit) {
             Ok(outcome) => return assert!(is_committed(outcome)),
@@ -440,7 +440,8 @@ fn only_files_that_the_catalog_never_knew_are_orphans(kind: CatalogKind) {
     let found = operator.find_orphans(OrphanPolicy::default().margin).unwrap();
     let mut paths: Vec<_> = found.candidates.iter().map(|orphan| orphan.path.clone()).collect();
     let mut expected = orphans.clone();
-    (paths.sort(), expected.sort());
+    paths.sort();
+    expected.sort();
     assert_eq!(paths, expected);
     assert_eq!((found.bytes, found.live_files), (6 * 11, 1));
 

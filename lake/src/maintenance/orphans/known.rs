@@ -86,8 +86,8 @@ fn table_directories(session: &Session, data_path: &Path) -> Result<Vec<(i64, Pa
         let mut values = row.into_iter();
         let mut next = || values.next().flatten();
         let id = parse(next())?;
-        let schema = resolve(data_path, next(), next());
-        Ok((id, resolve(&schema, next(), next())))
+        let schema = resolve(data_path, next(), next().as_deref() == Some("1"));
+        Ok((id, resolve(&schema, next(), next().as_deref() == Some("1"))))
     };
     session.catalog_rows(&sql)?.into_iter().map(directory).collect()
 }
@@ -97,9 +97,9 @@ fn is_relative(table: &str) -> String {
     format!("CASE WHEN {table}.path_is_relative THEN 1 ELSE 0 END")
 }
 
-fn resolve(base: &Path, path: Option<String>, is_relative: Option<String>) -> PathBuf {
+fn resolve(base: &Path, path: Option<String>, is_relative: bool) -> PathBuf {
     let path = path.unwrap_or_default();
-    let path = if is_relative.as_deref() == Some("1") { base.join(path) } else { path.into() };
+    let path = if is_relative { base.join(path) } else { path.into() };
     // Without the slash at the end, as paths of listed files are made.
     path.components().collect()
 }
@@ -194,8 +194,8 @@ mod tests {
         let base = Path::new("/lake");
         let text = |path: &str| Some(path.to_owned());
 
-        assert_eq!(resolve(base, text("main/"), text("1")).as_os_str(), "/lake/main");
-        assert_eq!(resolve(base, text("/other/"), text("0")).as_os_str(), "/other");
-        assert!(!is_plain(&resolve(base, text("../x/"), text("1"))));
+        assert_eq!(resolve(base, text("main/"), true).as_os_str(), "/lake/main");
+        assert_eq!(resolve(base, text("/other/"), false).as_os_str(), "/other");
+        assert!(!is_plain(&resolve(base, text("../x/"), true)));
     }
 }

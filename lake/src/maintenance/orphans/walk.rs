@@ -65,7 +65,7 @@ fn old_file(entry: &DirEntry, newest: SystemTime) -> Result<Option<Orphan>> {
     };
     let modified = found.modified().map_err(|error| failed("read a file's time", &path, error))?;
     let is_old = found.is_file() && modified < newest;
-    Ok(is_old.then(|| Orphan { bytes: found.len(), path, modified }))
+    Ok(is_old.then_some(Orphan { bytes: found.len(), path, modified }))
 }
 
 /// A directory that `DuckLake` or Ducktide makes for a partition: `event_date=2026-11-01`.
@@ -83,7 +83,7 @@ fn is_made_up(name: &str) -> bool {
     ];
     // Only the spelling with hyphens has this length.
     let is_uuid = |text: &&str| text.len() == UUID_LENGTH && Uuid::try_parse(text).is_ok();
-    uuids.iter().flatten().any(|text| is_uuid(&text))
+    uuids.iter().flatten().any(is_uuid)
 }
 
 #[cfg(test)]
