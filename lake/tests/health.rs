@@ -3,7 +3,6 @@
 
 #![cfg(feature = "duckdb")]
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-#![expect(clippy::print_stdout, reason = "a measurement is printed")]
 
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
 use tempfile::TempDir;

@@ -1,7 +1,6 @@
 //! The health of lakes with their catalog in PostgreSQL.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-#![expect(clippy::print_stdout, reason = "a measurement is printed")]
 
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
 use ducktide_testbed::services::shared_postgres;

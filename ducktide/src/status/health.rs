@@ -85,7 +85,7 @@ pub(super) struct RemovalReport {
 
 #[derive(Debug, Serialize)]
 pub(super) struct MaintenanceReport {
-    pub(super) kind: String,
+    pub(super) kind: &'static str,
     #[serde(serialize_with = "as_text")]
     pub(super) at: Timestamp,
     pub(super) age_seconds: f64,
@@ -95,7 +95,7 @@ pub(super) struct MaintenanceReport {
 impl HealthReport {
     pub(super) fn new(health: &LakeHealth, now: Timestamp) -> Self {
         let last_maintenance = health.last_maintenance.iter().map(|last| MaintenanceReport {
-            kind: last.kind.clone(),
+            kind: last.kind.as_str(),
             at: last.at,
             age_seconds: age_seconds(last.at, now),
             done: last.done,

@@ -1,6 +1,6 @@
 //! The lake's health as people read it.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use super::health::{
     HealthReport, KeeperReport, RemovalReport, SnapshotsReport, TableHealthReport,
@@ -14,7 +14,7 @@ pub(super) fn render(health: &HealthReport) -> String {
     let mut text = format!("Lake: {}\n", health.judgement.text);
     text += &sizes(&health.tables);
     for table in health.tables.iter().filter(|table| table.full_scan_files > 0) {
-        writeln!(text, "{}", readers_cost(table)).expect("a string takes any text");
+        text += &(readers_cost(table) + "\n");
     }
     for (name, line) in [
         ("snapshots", snapshots(&health.snapshots)),
@@ -22,7 +22,7 @@ pub(super) fn render(health: &HealthReport) -> String {
         ("ledger", units::count(health.ledger_rows, "row")),
         ("last run", last_maintenance(health)),
     ] {
-        writeln!(text, "{name:<9}  {line}").expect("a string takes any text");
+        add(&mut text, format_args!("{name:<9}  {line}\n"));
     }
     text
 }
@@ -52,16 +52,16 @@ fn readers_cost(table: &TableHealthReport) -> String {
     let mut text = format!("{}: a full scan opens {full}", table.table);
     if let Some(day) = &table.one_day {
         let what = if day.of == "commit" { "the commits of one day" } else { "one day" };
-        text += &format!(", {what} ({}) {}", day.day, units::number(day.files));
+        add(&mut text, format_args!(", {what} ({}) {}", day.day, units::number(day.files)));
     }
     if table.mergeable > 0 {
-        text += &format!("; merges would save {}", units::number(table.mergeable));
+        add(&mut text, format_args!("; merges would save {}", units::number(table.mergeable)));
     }
     if table.with_deletes > 0 {
-        text += &format!("; {} with delete files", units::number(table.with_deletes));
+        add(&mut text, format_args!("; {} with delete files", units::number(table.with_deletes)));
     }
     if table.schema_versions > 1 {
-        text += &format!("; {} schema versions", units::number(table.schema_versions));
+        add(&mut text, format_args!("; {} schema versions", units::number(table.schema_versions)));
     }
     text
 }
@@ -74,7 +74,7 @@ fn snapshots(snapshots: &SnapshotsReport) -> String {
         units::seconds(snapshots.oldest_age_seconds)
     );
     if let Some(seconds) = snapshots.expire_after_seconds {
-        text += &format!("; they expire after {}", whole(seconds));
+        add(&mut text, format_args!("; they expire after {}", whole(seconds)));
     }
     if let Some(KeeperReport { kind, name, from_snapshot_id }) = &snapshots.kept_by {
         let by = match *kind {
@@ -82,7 +82,7 @@ fn snapshots(snapshots: &SnapshotsReport) -> String {
             "announced_replay" => format!("for an announced replay of {name}"),
             _ => format!("until a replay of {name} is read again"),
         };
-        text += &format!("; kept from {from_snapshot_id} on {by}");
+        add(&mut text, format_args!("; kept from {from_snapshot_id} on {by}"));
     }
     text
 }
@@ -95,9 +95,13 @@ fn removal(removal: &RemovalReport) -> String {
     let mut text =
         format!("{} {wait} for {}", units::count(removal.files, "file"), units::seconds(age));
     if let Some(seconds) = removal.remove_after_seconds {
-        text += &format!("; they are removed after {}", whole(seconds));
+        add(&mut text, format_args!("; they are removed after {}", whole(seconds)));
     }
     text
+}
+
+fn add(text: &mut String, more: fmt::Arguments<'_>) {
+    text.write_fmt(more).expect("a string takes any text");
 }
 
 fn whole(seconds: u64) -> String {

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use ducktide_consumer::Identity;
 use ducktide_lake::health::{
-    AwaitingRemoval, DayOf, FileCount, Keeper, KeptBy, LakeHealth, LastMaintenance, OneDay,
-    SizeClasses, SnapshotsKept, TableHealth,
+    AwaitingRemoval, DayOf, FileCount, Keeper, KeptBy, LakeHealth, OneDay, SizeClasses,
+    SnapshotsKept, TableHealth,
 };
+use ducktide_lake::maintenance::{LastMaintenance, Operation};
 use ducktide_lake::position::{Epoch, Position, SnapshotId, SourceId};
 use ducktide_lake::{Overview, SnapshotRange, TableSize};
 
@@ -93,7 +94,7 @@ fn health() -> LakeHealth {
         },
         ledger_rows: 98_765,
         last_maintenance: vec![LastMaintenance {
-            kind: "merge_adjacent_files".to_owned(),
+            kind: Operation::MergeAdjacentFiles,
             at: "2026-11-01T11:58:00Z".parse().unwrap(),
             done: 64,
         }],

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::table_health::share;
 use super::{KeptBy, LakeHealth, TableHealth};
+use crate::maintenance::Operation;
 use crate::units;
 
 /// What the numbers amount to.
@@ -139,13 +140,13 @@ impl Judge<'_> {
             units::count(worst.mergeable, "small file"),
             worst.table,
             percent(share(worst.mergeable, worst.live.files)),
-            self.last("merge_adjacent_files", "merge")
+            self.last(Operation::MergeAdjacentFiles, "merge")
         ))
     }
 
     fn is_behind(&self, table: &TableHealth) -> bool {
         let Tolerance { mergeable, mergeable_per_group, few, stale, .. } = *self.tolerance;
-        let merged = self.health.last("merge_adjacent_files").map(|last| last.at);
+        let merged = self.health.last(Operation::MergeAdjacentFiles).map(|last| last.at);
         // A lake that never saw a merge is as old as its oldest snapshot.
         let since = self.age(merged.unwrap_or(self.health.snapshots.oldest_at));
         let many = mergeable.max(mergeable_per_group * table.merge_groups);
@@ -177,7 +178,7 @@ impl Judge<'_> {
                 units::count(waiting.files, "file"),
                 units::duration(age),
                 units::duration(wanted),
-                self.last("cleanup_old_files", "cleanup")
+                self.last(Operation::CleanupOldFiles, "cleanup")
             )
         })
     }
@@ -193,17 +194,15 @@ impl Judge<'_> {
         let kept = format!("snapshots of {age} are kept instead of {wanted}");
         // Expiry stops at a keeper; what is older than that, it would have taken.
         let keeper = snapshots.kept_by.as_ref().filter(|keeper| keeper.from <= snapshots.oldest);
-        Some(match keeper {
-            Some(keeper) => (LakeState::SnapshotsKept, format!("{kept}: {}", why(&keeper.by))),
-            None => {
-                let last = self.last("expire_snapshots", "expiry");
-                (LakeState::ExpiryBehind, format!("{kept}; {last}"))
-            }
-        })
+        if let Some(keeper) = keeper {
+            return Some((LakeState::SnapshotsKept, format!("{kept}: {}", why(&keeper.by))));
+        }
+        let last = self.last(Operation::ExpireSnapshots, "expiry");
+        Some((LakeState::ExpiryBehind, format!("{kept}; {last}")))
     }
 
-    /// When a kind of maintenance last ran, and the question that follows when that is long ago.
-    fn last(&self, kind: &str, noun: &str) -> String {
+    /// When an operation last ran, and the question that follows when that is long ago.
+    fn last(&self, kind: Operation, noun: &str) -> String {
         let age = self.health.last(kind).map(|last| self.age(last.at));
         let when = match age {
             Some(age) => format!("last {noun} {} ago", units::duration(age)),

@@ -1,9 +1,8 @@
 //! Which lake needs whom.
 
-use super::super::{
-    AwaitingRemoval, FileCount, Keeper, LastMaintenance, SizeClasses, SnapshotsKept,
-};
+use super::super::{AwaitingRemoval, FileCount, Keeper, SizeClasses, SnapshotsKept};
 use super::*;
+use crate::maintenance::LastMaintenance;
 use crate::position::SnapshotId;
 
 const HOUR: u64 = 3600;
@@ -50,8 +49,8 @@ fn lake(files: u64, mergeable: u64) -> LakeHealth {
     }
 }
 
-fn with_last(mut lake: LakeHealth, kind: &str, seconds_ago: u64) -> LakeHealth {
-    let last = LastMaintenance { kind: kind.to_owned(), at: ago(seconds_ago), done: 1 };
+fn with_last(mut lake: LakeHealth, kind: Operation, seconds_ago: u64) -> LakeHealth {
+    let last = LastMaintenance { kind, at: ago(seconds_ago), done: 1 };
     lake.last_maintenance.push(last);
     lake
 }
@@ -86,7 +85,7 @@ fn state(lake: &LakeHealth) -> LakeState {
 fn the_table_of_states_holds() {
     use LakeState::{CompactionBehind, ExpiryBehind, Healthy, RemovalBehind, SnapshotsKept};
     let merged = |files, mergeable, ago| {
-        with_oldest(with_last(lake(files, mergeable), "merge_adjacent_files", ago), 6 * DAY)
+        with_oldest(with_last(lake(files, mergeable), Operation::MergeAdjacentFiles, ago), 6 * DAY)
     };
     let pin = || KeptBy::Pin("audit".to_owned());
 
@@ -118,7 +117,7 @@ fn the_table_of_states_holds() {
 
 #[test]
 fn compaction_behind_names_the_worst_table_and_the_last_merge() {
-    let mut lake = with_last(lake(12_600, 12_345), "merge_adjacent_files", 3 * DAY);
+    let mut lake = with_last(lake(12_600, 12_345), Operation::MergeAdjacentFiles, 3 * DAY);
     let mut other = lake.tables[0].clone();
     other.table = "main.quiet".to_owned();
     other.mergeable = 2000;
@@ -133,7 +132,7 @@ fn compaction_behind_names_the_worst_table_and_the_last_merge() {
 
 #[test]
 fn a_compactor_that_runs_is_not_asked_for() {
-    let lake = with_last(lake(5000, 4000), "merge_adjacent_files", 300);
+    let lake = with_last(lake(5000, 4000), Operation::MergeAdjacentFiles, 300);
 
     assert_eq!(
         judged(&lake).text,
@@ -144,7 +143,7 @@ fn a_compactor_that_runs_is_not_asked_for() {
 
 #[test]
 fn many_days_may_have_some_small_files_each() {
-    let mut lake = with_last(lake(3000, 1500), "merge_adjacent_files", 60);
+    let mut lake = with_last(lake(3000, 1500), Operation::MergeAdjacentFiles, 60);
     lake.tables[0].merge_groups = 365;
 
     assert_eq!(state(&lake), LakeState::Healthy);

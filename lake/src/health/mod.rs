@@ -6,7 +6,6 @@
 
 mod judgement;
 mod keeping;
-mod maintenance;
 mod query;
 mod table_health;
 
@@ -16,11 +15,11 @@ use jiff::Timestamp;
 
 use crate::duck_lake::DuckLake;
 use crate::error::Result;
+use crate::maintenance::{LastMaintenance, Operation};
 use crate::position::SnapshotId;
 
 pub use judgement::{LakeJudgement, LakeState, Tolerance, judge};
 pub use keeping::{Keeper, KeptBy};
-pub use maintenance::LastMaintenance;
 pub use table_health::{DayOf, OneDay, SizeClasses, TableHealth};
 
 /// The size up to which files are merged where the lake has no `target_file_size`. DuckLake itself
@@ -77,15 +76,14 @@ pub struct LakeHealth {
     pub awaiting_removal: AwaitingRemoval,
     /// Rows of `ducktide_ledger`.
     pub ledger_rows: u64,
-    /// When each kind of maintenance last ran, in the order of their names; kinds that never ran are
-    /// not there.
+    /// When each operation last ran; those that never did are not there.
     pub last_maintenance: Vec<LastMaintenance>,
 }
 
 impl LakeHealth {
-    /// When a kind of maintenance last ran.
+    /// When an operation last ran.
     #[must_use]
-    pub fn last(&self, kind: &str) -> Option<&LastMaintenance> {
+    pub fn last(&self, kind: Operation) -> Option<&LastMaintenance> {
         self.last_maintenance.iter().find(|last| last.kind == kind)
     }
 }
@@ -121,6 +119,7 @@ impl DuckLake {
     /// The lake's health. Reads the catalog only, each part in a transaction of its own: parts may be
     /// a commit apart.
     pub fn health(&mut self, thresholds: &Thresholds) -> Result<LakeHealth> {
+        let last_maintenance = self.last_maintenance()?;
         let session = self.session()?;
         let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
         let tables = query::tables(session, thresholds)?;
@@ -142,7 +141,7 @@ impl DuckLake {
                 delay: query::interval(session, whole.delete_older_than.as_deref())?,
             },
             ledger_rows: whole.ledger_rows,
-            last_maintenance: maintenance::last(session)?,
+            last_maintenance,
         })
     }
 }

@@ -6,7 +6,7 @@ use ducktide_lake::config::LakeConfig;
 use ducktide_lake::health::{
     DayOf, KeptBy, LakeHealth, LakeState, TableHealth, Thresholds, Tolerance, judge,
 };
-use ducktide_lake::maintenance::Maintained;
+use ducktide_lake::maintenance::{Maintained, Operation};
 use ducktide_lake::{Access, DuckLake};
 use jiff::Timestamp;
 
@@ -87,13 +87,15 @@ pub(crate) fn files_are_counted_by_day_and_by_what_a_merge_may_join(mut case: Ca
         .filter(|(_, files)| files.len() > 1)
         .map(|(_, files)| files.iter().map(|file| file.id).collect())
         .collect();
-    let merged = case.lake.merge_files(&table, &merges, PATIENCE).map(|(done, _)| done);
-    assert!(matches!(merged.unwrap(), Maintained::Done(_)));
+    let done = case.lake.merge_files(&table, &merges, PATIENCE).map(|(done, _)| done);
+    assert!(matches!(done.unwrap(), Maintained::Done(_)));
 
     let after = case.table("main.events");
     assert_eq!((after.live.files, after.mergeable), (3, 0));
     assert_eq!(after.one_day.unwrap().files, 1);
-    let waiting = case.health().awaiting_removal;
+    let health = case.health();
+    assert!(health.last(Operation::MergeAdjacentFiles).is_some());
+    let waiting = health.awaiting_removal;
     assert_eq!(waiting.files, 5);
     let since = Timestamp::now().duration_since(waiting.since.unwrap()).as_secs();
     assert!((-5..120).contains(&since), "{since}");
@@ -158,8 +160,8 @@ pub(crate) fn what_keeps_snapshots_and_what_ran_is_told(mut case: Case) {
     assert_eq!((health.snapshots.oldest.0, health.snapshots.count), (0, 10));
     assert_eq!(health.ended.files, 1);
     assert!(health.ended.bytes > 0);
-    assert_eq!(health.last("expire_snapshots").unwrap().done, 7);
-    assert_eq!(health.last("merge_adjacent_files"), None);
+    assert_eq!(health.last(Operation::ExpireSnapshots).unwrap().done, 7);
+    assert_eq!(health.last(Operation::MergeAdjacentFiles), None);
 }
 
 /// How long it takes to look at a lake with 100,000 files of 400 days and 50,000 snapshots.
