@@ -13,6 +13,7 @@ fn main() {
     let programs = [
         ducktide_producer::Args::command(),
         ducktide_consumer::Args::command(),
+        ducktide_compactor::Args::command(),
         ducktide::Args::command(),
     ];
     print!("{}", page::of(programs));
