@@ -145,7 +145,7 @@ pub(crate) fn what_keeps_snapshots_and_what_ran_is_told(mut case: Case) {
     case.with_partitioned_table();
     case.execute(
         "INSERT INTO @ducktide_pin(name, snapshot_id, created_at) \
-           VALUES ('later', 4, '2026-11-20'), ('audit', 2, '2026-11-21'); \
+           VALUES ('later', 4, '2026-11-20T10:00:00Z'), ('audit', 2, '2026-11-21T10:00:00Z'); \
          INSERT INTO @ducktide_meta(key, value) VALUES \
            ('maintenance.expire_snapshots', '{\"at\":\"2026-11-21T00:00:00Z\",\"done\":7}')",
     );
