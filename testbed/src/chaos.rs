@@ -5,6 +5,10 @@
 //! machine makes of it, which commit a kill meets, differs from run to run.
 
 mod audit;
+mod compactor;
+mod fault;
+mod guest;
+mod history;
 mod inject;
 mod recovery;
 mod report;
@@ -12,6 +16,7 @@ mod schedule;
 mod slot;
 mod stage;
 mod supervision;
+mod tidy;
 
 use std::{
     fs,
@@ -22,9 +27,13 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-pub use self::{report::Report, schedule::PLACES};
+pub use self::{
+    fault::{MERGE_PLACES, PLACES},
+    report::Report,
+};
 
 use self::{
+    history::History,
     schedule::{Event, Terms, schedule},
     stage::{Stage, lock},
 };
@@ -65,6 +74,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 /// Between two looks at the whole lake.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(25);
 
+/// Between two looks at the past.
+const LOOK_BACK_INTERVAL: Duration = Duration::from_secs(12);
+
 /// Between two lines that tell how far the run is.
 const TELL_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -92,6 +104,12 @@ pub fn run(options: &Options, say: &mut (dyn FnMut(&str) + Send)) -> Result<Repo
     say("nothing goes wrong any more; waiting for the lake to catch up");
     heal(&stage)?;
     let comparison = settle(&stage, &mut producer, say)?;
+    say("every event is there; tidying up, and looking at every file");
+    tidy::tidy(&stage, options.catalog)?;
+    if let Err(error) = lock(&stage.guest).check(&stage.pipeline.lake()?) {
+        stage.violated(format!("{error:#}"));
+    }
+    let comparison = compare_again(&stage, comparison)?;
     let verified = verify(&stage)?;
     Ok(Report::new(options, &stage, comparison, verified))
 }
@@ -122,6 +140,7 @@ fn play<'scope, 'env>(
     wait::until("the first rows are in the lake", CATCHES_UP_WITHIN, first)?;
     scope.spawn(|| watch_progress(stage));
     scope.spawn(|| audit_now_and_then(stage, options.catalog));
+    scope.spawn(|| look_back_now_and_then(stage));
     let (began, mut told) = (Instant::now(), Instant::now());
     let mut events = events.iter().peekable();
     while began.elapsed() < options.length {
@@ -143,11 +162,14 @@ fn play<'scope, 'env>(
 fn progress_line(stage: &Stage, elapsed: Duration) -> String {
     let books = stage.books();
     let faults: u64 = books.injected.values().sum();
-    let (kills, audits, violations) = (books.kills, books.audits, books.violations.len());
+    let looks = books.audits + books.looks_back;
     format!(
-        "{:>4} s: {faults} faults, {kills} consumers killed, {audits} looks at the lake, \
-         {violations} violations",
-        elapsed.as_secs()
+        "{:>4} s: {faults} faults, {} consumers and {} compactors killed, {looks} looks at the lake, \
+         {} violations",
+        elapsed.as_secs(),
+        books.kills,
+        books.compactor_kills,
+        books.violations.len()
     )
 }
 
@@ -175,6 +197,14 @@ fn audit_now_and_then(stage: &Stage, catalog: CatalogKind) {
     }
 }
 
+fn look_back_now_and_then(stage: &Stage) {
+    let mut history = History::default();
+    while !stage.is_stopping() {
+        stage.sleep(LOOK_BACK_INTERVAL);
+        history::look(stage, &mut history);
+    }
+}
+
 /// Everything is up, and every place is filled by somebody who is not armed.
 fn heal(stage: &Stage) -> Result<()> {
     stage.proxies.iter().for_each(crate::faults::CommitProxy::disarm);
@@ -186,6 +216,9 @@ fn heal(stage: &Stage) -> Result<()> {
         slot.stop()?;
         slot.start(&stage.pipeline, "")?;
     }
+    let mut place = lock(&stage.compactor);
+    place.kill()?;
+    place.start(&stage.pipeline, "")?;
     lock(&stage.kafka).await_answer()?;
     Ok(())
 }
@@ -216,6 +249,15 @@ fn settle(stage: &Stage, producer: &mut Running, say: &mut dyn FnMut(&str)) -> R
     }
     comparison.context("the lake was never compared")?;
     stage.pipeline.compare()
+}
+
+/// What was removed and merged last took nothing away.
+fn compare_again(stage: &Stage, before: Comparison) -> Result<Comparison> {
+    let now = stage.pipeline.compare()?;
+    if now != before {
+        stage.violated(format!("tidying up changed the table: before: {before}; after: {now}"));
+    }
+    Ok(now)
 }
 
 /// What Ducktide's own proof says.

@@ -7,10 +7,11 @@ use serde_json::Value;
 
 use crate::{program::Program, workspace};
 
-/// A lake as any DuckDB sees it, read-only.
+/// A lake as any DuckDB sees it.
 #[derive(Debug, Clone)]
 pub struct Lake {
     attach: String,
+    attach_to_write: String,
 }
 
 impl Lake {
@@ -22,14 +23,25 @@ impl Lake {
             _ => bail!("a catalog is `sqlite:PATH` or `postgres://…`, not `{catalog}`"),
         };
         let (address, data_path) = (quoted(&format!("ducklake:{address}")), quoted(data_path));
-        let attach =
-            format!("ATTACH {address} AS lake (DATA_PATH {data_path}, READ_ONLY); USE lake;");
-        Ok(Self { attach })
+        let attach = |options: &str| {
+            format!("ATTACH {address} AS lake (DATA_PATH {data_path}{options}); USE lake;")
+        };
+        Ok(Self { attach: attach(", READ_ONLY"), attach_to_write: attach("") })
     }
 
     /// The rows of a query, each as an object of its columns. The lake is the default database.
     pub fn query(&self, sql: &str) -> Result<Vec<Value>> {
         run(&[&load_extensions()?, &self.attach, sql])
+    }
+
+    /// Runs statements one by one, each a transaction of its own unless they say otherwise, up to the
+    /// first that fails.
+    pub fn write(&self, statements: &[String]) -> Result<()> {
+        let load = load_extensions()?;
+        let before = [load.as_str(), self.attach_to_write.as_str()];
+        run(&[before.as_slice(), &statements.iter().map(String::as_str).collect::<Vec<_>>()]
+            .concat())
+        .map(|_| ())
     }
 
     /// A query's one row with one column.

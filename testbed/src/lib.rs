@@ -7,6 +7,7 @@
 mod blocking;
 pub mod catalog;
 pub mod chaos;
+pub mod compactor;
 pub mod duckdb_cli;
 pub mod faults;
 mod guarded_child;

@@ -205,6 +205,15 @@ impl Pipeline {
             .args(arguments))
     }
 
+    /// The compactor of this lake, told as in [`compactor`](crate::compactor).
+    pub fn compactor(&self, arguments: &[&str]) -> Result<Program> {
+        Ok(Program::named("ducktide-compactor")?
+            .args(arguments)
+            .args(["--catalog", &self.catalog, "--data-path"])
+            .args([self.data_path()])
+            .env("DUCKTIDE_LOG_FORMAT", "json"))
+    }
+
     /// Runs the operator's tool; what it printed. Errors unless it exits with 0.
     pub fn operate(&self, arguments: &[&str]) -> Result<String> {
         self.ducktide(arguments)?.run(&self.logs, "ducktide", PATIENCE)

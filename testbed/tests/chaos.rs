@@ -20,6 +20,8 @@ fn survive(seed: u64, catalog: CatalogKind) {
     println!("{report}");
     assert!(report.is_exact(), "{report}");
     assert!(report.kills() > 0, "{report}");
+    assert!(report.compactor_kills() > 0, "{report}");
+    assert!(report.merges() > 0, "{report}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use ducktide_lake::failpoint::Failpoint;
 use ducktide_testbed::{
     catalog::CatalogKind,
-    chaos::PLACES as CHAOS_PLACES,
+    chaos::{MERGE_PLACES, PLACES as CHAOS_PLACES},
     faults::{CommitProxy, Fault},
     on_both_catalogs,
     pipeline::{PATIENCE, Pipeline},
@@ -77,6 +77,7 @@ const SEVERAL_COMMITS: [&str; 4] = ["--flush-rows", "1500", "--flush-interval", 
 fn every_place_of_the_protocol_has_its_tests() {
     assert_eq!(PLACES, Failpoint::COMMIT.map(Failpoint::name));
     assert_eq!(CHAOS_PLACES, Failpoint::COMMIT.map(Failpoint::name));
+    assert_eq!(MERGE_PLACES, Failpoint::MERGE.map(Failpoint::name));
 }
 
 fn victim(pipeline: &Pipeline, failpoints: &str) -> Worker {

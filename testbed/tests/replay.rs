@@ -6,6 +6,7 @@ use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
 use ducktide_testbed::{
     catalog::CatalogKind,
+    compactor,
     kafka_admin::delete_records,
     on_both_catalogs,
     pipeline::{PARTITIONS, PATIENCE, Pipeline, TABLE, TRICKLE},
@@ -99,11 +100,8 @@ fn a_replay_beside_maintenance_is_exact(kind: CatalogKind) {
     let mut producer = pipeline.start_producer(TRICKLE).unwrap();
     let _worker = pipeline.start_consumer("worker", FAST).unwrap();
     pipeline.await_committed(6_000).unwrap();
-    let mut maintenance = Program::named("examples/maintain")
-        .unwrap()
-        .args(["--catalog", &pipeline.catalog, "--table", TABLE])
-        .start(pipeline.logs(), "maintenance")
-        .unwrap();
+    let mut compactor =
+        pipeline.compactor(compactor::RUN).unwrap().start(pipeline.logs(), "compactor").unwrap();
 
     for partition in ["0", "1", "2"] {
         replay(&pipeline, &["--partition", partition, "--from-offset", "1000"]).unwrap();
@@ -111,7 +109,7 @@ fn a_replay_beside_maintenance_is_exact(kind: CatalogKind) {
 
     let published = pipeline.finish(&mut producer).unwrap();
     pipeline.await_committed(published).unwrap();
-    maintenance.kill().unwrap();
+    compactor.kill().unwrap();
     pipeline.check_exact(published).unwrap();
     pipeline.verify().unwrap();
 }

@@ -33,9 +33,9 @@ pub(crate) const VERBS: &[Verb] = &[
     },
     Verb {
         name: "chaos",
-        summary: "Attacks a pipeline on real services for `--minutes M`: kills, pauses, outages, lost\n             \
-                  answers, by the schedule of `--seed N`, with `--catalog postgres|sqlite`. Compares lake\n             \
-                  and ledger meanwhile and at the end.",
+        summary: "Attacks consumers and compactor on real services for `--minutes M`: kills, pauses, outages,\n             \
+                  lost answers, by the schedule of `--seed N`, with `--catalog postgres|sqlite`. Compares\n             \
+                  lake and ledger meanwhile and at the end.",
         starts_workers: true,
     },
     Verb {

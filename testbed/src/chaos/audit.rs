@@ -1,6 +1,6 @@
 //! Looks at the lake while everything happens: at one moment, by another reader than ours.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::stage::Stage;
@@ -54,6 +54,15 @@ pub(super) fn look(stage: &Stage, catalog: CatalogKind) -> Result<Option<String>
     Ok((!exact).then(|| format!("at a random moment the lake was not exact: {look:?}")))
 }
 
+/// Whether an error tells of something worse than an outage: a file that a reader's snapshot needs is
+/// gone, or the snapshot itself.
+pub(super) fn is_harm_done(error: &anyhow::Error) -> bool {
+    let text = format!("{error:#}");
+    ["Cannot open file", "No files found", "No snapshot found"]
+        .iter()
+        .any(|harm| text.contains(harm))
+}
+
 /// Looks, and books what was found. A lake that cannot be read is looked at again.
 pub(super) fn audit(stage: &Stage, catalog: CatalogKind) -> Result<()> {
     const ATTEMPTS: usize = 4;
@@ -72,7 +81,6 @@ pub(super) fn audit(stage: &Stage, catalog: CatalogKind) -> Result<()> {
         stage.sleep(std::time::Duration::from_secs(5));
     }
     let error = last.expect("there were attempts");
-    // Outages are part of the run; files that a reader's snapshot needs must be there.
-    ensure!(!format!("{error:#}").contains("Cannot open file"), "{error:#}");
-    Ok(())
+    // Outages are part of the run.
+    if is_harm_done(&error) { Err(error) } else { Ok(()) }
 }

@@ -3,9 +3,11 @@
 //! Each fault runs on a thread of its own, so that they overlap; it holds its target meanwhile, and
 //! one whose target is busy is left out and counted.
 
+mod compactor;
 mod consumers;
 mod operator;
 mod services;
+mod visitors;
 
 use std::{
     sync::{Mutex, MutexGuard, TryLockError},
@@ -19,14 +21,15 @@ use self::{
         break_commits, crash_at, hold_commit, kill_at_snapshot, pause, pause_at, restart,
         same_name, storm, wrong_clock,
     },
-    operator::{kill_maintenance, replay},
+    operator::replay,
     services::{
         abort, add_partition, fill_disk, hold_catalog, kill_catalog, outage, pause_broker,
         read_only_disk, registry_ill, registry_killed, terminate_sessions,
     },
 };
 use super::{
-    schedule::Fault,
+    compactor::Place,
+    fault::Fault,
     slot::Slot,
     stage::{Stage, lock},
 };
@@ -55,6 +58,9 @@ pub(super) fn inject(stage: &Stage, fault: Fault) {
             *stage.books().injected.entry(name).or_default() += 1;
             if fault.kills_a_consumer() {
                 stage.books().kills += 1;
+            }
+            if fault.kills_a_compactor() {
+                stage.books().compactor_kills += 1;
             }
         }
         Ok(Done::LeftOut) => *stage.books().left_out.entry(name).or_default() += 1,
@@ -109,12 +115,20 @@ fn carry_out(stage: &Stage, fault: Fault) -> Result<Done> {
         Fault::PartitionAdded => Ok(add_partition(stage)),
         Fault::TransactionAborted { partition, records } => Ok(abort(stage, partition, records)),
         Fault::WrongClock { consumer, hours } => wrong_clock(stage, consumer, hours),
-        Fault::MaintenanceKilled => kill_maintenance(stage),
+        Fault::CompactorKilled => compactor::of_compactor(stage, Place::kill),
+        Fault::CompactorCrashAt { place, visit } => compactor::crash_at(stage, place, visit),
+        Fault::CompactorPaused { for_ms } => compactor::pause(stage, for_ms),
+        Fault::SecondCompactor { for_ms, first_dies } => {
+            compactor::second(stage, for_ms, first_dies)
+        }
+        Fault::SlowReader { for_ms } => visitors::slow_reader(stage, for_ms),
+        Fault::Visited { visit } => visitors::visit(stage, visit),
         Fault::Replayed { partition, offsets, killed_after_ms } => {
             replay(stage, partition, offsets, killed_after_ms)
         }
     }?;
-    if matches!(done, Done::Injected) {
+    let is_a_guest = matches!(fault, Fault::SlowReader { .. } | Fault::Visited { .. });
+    if matches!(done, Done::Injected) && !is_a_guest {
         // Whoever sleeps or dies is waited for from the first moment, an outage from its end on.
         let since = if is_of_a_consumer(fault) { began } else { Instant::now() };
         lock(&stage.recoveries).begin(fault.name(), since);
@@ -147,8 +161,16 @@ fn of_consumer(
 }
 
 /// Waits for a moment, at most [`PATIENCE`]; whether it came.
-fn moment(stage: &Stage, mut is_there: impl FnMut() -> Result<bool>) -> bool {
+fn moment(stage: &Stage, is_there: impl FnMut() -> Result<bool>) -> bool {
+    moment_within(stage, PATIENCE, is_there)
+}
+
+fn moment_within(
+    stage: &Stage,
+    patience: Duration,
+    mut is_there: impl FnMut() -> Result<bool>,
+) -> bool {
     let looked =
-        wait::until("its moment comes", PATIENCE, || Ok(stage.is_stopping() || is_there()?));
+        wait::until("its moment comes", patience, || Ok(stage.is_stopping() || is_there()?));
     looked.is_ok() && !stage.is_stopping()
 }

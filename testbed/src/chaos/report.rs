@@ -19,7 +19,13 @@ pub struct Report {
     kills: u64,
     names_lost: u64,
     starts: u64,
+    compactor_kills: u64,
+    compactor_starts: u64,
+    /// Sorted.
+    takeovers: Vec<Duration>,
+    left_in_temporary_folder: usize,
     audits: u64,
+    looks_back: u64,
     log: LogCounts,
     comparison: Comparison,
     verified: String,
@@ -35,7 +41,7 @@ struct FaultLine {
     recoveries: Vec<Duration>,
 }
 
-/// What consumers logged.
+/// What consumers and compactors logged.
 #[derive(Debug, Default)]
 struct LogCounts {
     commits: u64,
@@ -45,6 +51,12 @@ struct LogCounts {
     answers_lost: u64,
     retries: u64,
     files_unusable: u64,
+    merges: u64,
+    files_merged: u64,
+    snapshots_expired: u64,
+    ranges_coalesced: u64,
+    files_cleaned_up: u64,
+    orphans_removed: u64,
     /// Lines of level ERROR, by message.
     errors: BTreeMap<String, u64>,
 }
@@ -73,7 +85,12 @@ impl Report {
             kills: books.kills,
             names_lost: books.names_lost,
             starts: stage.slots.iter().map(|slot| lock(slot).starts).sum(),
+            compactor_kills: books.compactor_kills,
+            compactor_starts: lock(&stage.compactor).starts,
+            takeovers: sorted(&books.takeovers),
+            left_in_temporary_folder: books.left_in_temporary_folder,
             audits: books.audits,
+            looks_back: books.looks_back,
             log: LogCounts::of(stage.pipeline.logs()),
             comparison,
             verified,
@@ -91,6 +108,18 @@ impl Report {
     #[must_use]
     pub const fn kills(&self) -> u64 {
         self.kills
+    }
+
+    /// How many compactors were killed.
+    #[must_use]
+    pub const fn compactor_kills(&self) -> u64 {
+        self.compactor_kills
+    }
+
+    /// How many merges a compactor lived to tell of.
+    #[must_use]
+    pub const fn merges(&self) -> u64 {
+        self.log.merges
     }
 }
 
@@ -124,18 +153,67 @@ impl LogCounts {
             },
             "the commit was applied, only its answer was lost" => self.answers_lost += 1,
             "commit failed, trying again" => self.retries += 1,
-            _ => {}
+            _ => self.add_of_compactor(message, line),
         }
         if line["level"] == "ERROR" {
             *self.errors.entry(message.to_owned()).or_default() += 1;
         }
     }
+
+    fn add_of_compactor(&mut self, message: &str, line: &Value) {
+        let number = |field: &str| line[field].as_u64().unwrap_or(0);
+        match message {
+            "merged" => {
+                self.merges += 1;
+                self.files_merged += number("files_read");
+            }
+            "expire_snapshots: done" => self.snapshots_expired += number("count"),
+            "coalesce_ledger: done" => self.ranges_coalesced += number("count"),
+            "cleanup_old_files: done" => self.files_cleaned_up += number("count"),
+            "remove_orphans: done" => self.orphans_removed += number("count"),
+            _ => {}
+        }
+    }
+}
+
+fn sorted(times: &[Duration]) -> Vec<Duration> {
+    let mut times = times.to_vec();
+    times.sort_unstable();
+    times
 }
 
 pub(super) const fn name(catalog: CatalogKind) -> &'static str {
     match catalog {
         CatalogKind::Sqlite => "sqlite",
         CatalogKind::Postgres => "postgres",
+    }
+}
+
+impl Report {
+    fn counts(&self) -> Vec<(&'static str, u64)> {
+        let log = &self.log;
+        vec![
+            ("consumers killed", self.kills),
+            ("static members that lost their name", self.names_lost),
+            ("consumers started", self.starts),
+            ("commits", log.commits),
+            ("commits fenced", log.fenced),
+            ("commits whose answer was lost", log.answers_lost),
+            ("attempts that failed and were repeated", log.retries),
+            ("batches given up at a revocation", log.abandoned),
+            ("batches whose files could not be used", log.files_unusable),
+            ("compactors killed", self.compactor_kills),
+            ("compactors started", self.compactor_starts),
+            ("merges", log.merges),
+            ("files merged", log.files_merged),
+            ("snapshots expired", log.snapshots_expired),
+            ("ranges of the ledger coalesced", log.ranges_coalesced),
+            ("old files removed", log.files_cleaned_up),
+            ("orphans removed", log.orphans_removed),
+            ("folders left behind by killed merges", self.left_in_temporary_folder as u64),
+            ("looks at the running lake", self.audits),
+            ("looks back at old snapshots and changes", self.looks_back),
+        ]
     }
 }
 
@@ -158,18 +236,15 @@ impl fmt::Display for Report {
             let FaultLine { name, injected, left_out, .. } = line;
             writeln!(f, "{name:<44} {injected:>8} {left_out:>8} {:>22}", line.recovery())?;
         }
-        let log = &self.log;
-        writeln!(f, "\n{:<44} {:>8}", "consumers killed", self.kills)?;
-        writeln!(f, "{:<44} {:>8}", "static members that lost their name", self.names_lost)?;
-        writeln!(f, "{:<44} {:>8}", "consumers started", self.starts)?;
-        writeln!(f, "{:<44} {:>8}", "commits", log.commits)?;
-        writeln!(f, "{:<44} {:>8}", "commits fenced", log.fenced)?;
-        writeln!(f, "{:<44} {:>8}", "commits whose answer was lost", log.answers_lost)?;
-        writeln!(f, "{:<44} {:>8}", "attempts that failed and were repeated", log.retries)?;
-        writeln!(f, "{:<44} {:>8}", "batches given up at a revocation", log.abandoned)?;
-        writeln!(f, "{:<44} {:>8}", "batches whose files could not be used", log.files_unusable)?;
-        writeln!(f, "{:<44} {:>8}", "looks at the running lake", self.audits)?;
-        for (message, count) in &log.errors {
+        writeln!(f)?;
+        for (what, count) in self.counts() {
+            writeln!(f, "{what:<44} {count:>8}")?;
+        }
+        if let Some(longest) = self.takeovers.last() {
+            let longest = format!("{:.1} s", longest.as_secs_f64());
+            writeln!(f, "{:<44} {longest:>8}", "longest until another compactor led")?;
+        }
+        for (message, count) in &self.log.errors {
             writeln!(f, "logged as an error, {count} times: {message}")?;
         }
         writeln!(f, "\n{}", self.comparison)?;

@@ -14,6 +14,8 @@ use anyhow::{Context as _, Result};
 
 use super::{
     Options,
+    compactor::Place,
+    guest::Guest,
     recovery::{Positions, Recoveries},
     schedule::PARTITIONS,
     slot::Slot,
@@ -21,8 +23,7 @@ use super::{
 use crate::{
     catalog::{Catalog, CatalogKind},
     faults::{CommitProxy, Fault as CommitFault, SickHttp, SmallDisk},
-    pipeline::{Pipeline, Protocol, TABLE},
-    program::{Program, Running},
+    pipeline::{Pipeline, Protocol},
     services::{Kafka, Postgres, Registry, log_folder},
 };
 
@@ -42,7 +43,9 @@ pub(super) struct Stage {
     pub(super) disk: Option<Mutex<SmallDisk>>,
     pub(super) slots: Vec<Mutex<Slot>>,
     /// Merges, expires and cleans up all the while.
-    pub(super) maintenance: Mutex<Option<Running>>,
+    pub(super) compactor: Mutex<Place>,
+    /// Another client, with a table of its own.
+    pub(super) guest: Mutex<Guest>,
     pub(super) partitions: Mutex<usize>,
     pub(super) recoveries: Mutex<Recoveries>,
     pub(super) books: Mutex<Books>,
@@ -58,10 +61,18 @@ pub(super) struct Books {
     pub(super) left_out: BTreeMap<&'static str, u64>,
     /// How many consumers were killed.
     pub(super) kills: u64,
+    /// How many compactors were killed.
+    pub(super) compactor_kills: u64,
+    /// How long it took another compactor to lead after the first one's death.
+    pub(super) takeovers: Vec<Duration>,
+    /// How often old snapshots and changes were looked at again.
+    pub(super) looks_back: u64,
     /// How many static members ended because Kafka had given their name away.
     pub(super) names_lost: u64,
     /// How often the lake was looked at while everything ran.
     pub(super) audits: u64,
+    /// What killed merges left in the temporary folder.
+    pub(super) left_in_temporary_folder: usize,
     /// What must never be.
     pub(super) violations: Vec<String>,
 }
@@ -112,7 +123,8 @@ impl Stage {
             sick_registry,
             proxies,
             disk: disk.ok().map(Mutex::new),
-            maintenance: Mutex::new(None),
+            compactor: Mutex::default(),
+            guest: Mutex::default(),
             partitions: Mutex::new(usize::try_from(PARTITIONS)?),
             recoveries: Mutex::new(Recoveries::default()),
             books: Mutex::new(Books::default()),
@@ -155,14 +167,6 @@ pub(super) fn positions(catalog: &mut Catalog) -> Result<Positions> {
         _ => anyhow::bail!("expected three numbers"),
     };
     rows.into_iter().map(row).collect::<Result<_>>().context("read progress")
-}
-
-/// Starts the program that merges, expires and cleans up.
-pub(super) fn start_maintenance(pipeline: &Pipeline) -> Result<Running> {
-    Program::named("examples/maintain")?
-        .args(["--catalog", &pipeline.catalog, "--table", TABLE])
-        .env("DUCKTIDE_LOG_FORMAT", "json")
-        .start(pipeline.logs(), "maintenance")
 }
 
 /// A lock whose holder panicked is as good as any: a run reports what happened all the same.

@@ -1,19 +1,18 @@
 //! Starts whoever is missing, and says who ended that nobody ended.
 
-use std::time::Duration;
-
 use anyhow::Result;
 
 use super::{
+    compactor::Ended,
     inject::free,
     slot::{lost_its_name, was_killed},
-    stage::{self, Stage, lock},
+    stage::Stage,
 };
 
 /// Starts whoever is missing. Says how a program ended that nobody ended.
 pub(super) fn look_after(stage: &Stage) -> Result<()> {
     start_consumers(stage)?;
-    look_after_maintenance(stage)
+    look_after_compactor(stage)
 }
 
 /// The consumers only: they make the lake.
@@ -41,15 +40,18 @@ pub(super) fn start_consumers(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn look_after_maintenance(stage: &Stage) -> Result<()> {
-    let mut maintenance = lock(&stage.maintenance);
-    if let Some(running) = maintenance.as_mut() {
-        if running.is_running()? {
-            return Ok(());
+fn look_after_compactor(stage: &Stage) -> Result<()> {
+    let Some(mut place) = free(&stage.compactor) else { return Ok(()) };
+    match place.ended()? {
+        None => {}
+        // At a step that it reached later than its fault waited for.
+        Some(Ended::Killed) => stage.books().compactor_kills += 1,
+        Some(Ended::ByItself(how)) => {
+            stage.violated(format!("the compactor ended by itself: {how}"));
         }
-        let status = running.wait(Duration::ZERO)?.status;
-        stage.violated(format!("the maintenance program ended by itself: {status}"));
     }
-    *maintenance = Some(stage::start_maintenance(&stage.pipeline)?);
+    if place.is_vacant() {
+        place.start(&stage.pipeline, "")?;
+    }
     Ok(())
 }

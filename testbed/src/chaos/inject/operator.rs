@@ -1,4 +1,4 @@
-//! What an operator and maintenance do meanwhile.
+//! What an operator does meanwhile.
 
 use std::time::Duration;
 
@@ -6,11 +6,7 @@ use anyhow::Result;
 use uuid::Uuid;
 
 use super::{Done, PATIENCE};
-use crate::{
-    catalog::Catalog,
-    chaos::stage::{Stage, lock},
-    program::Program,
-};
+use crate::{catalog::Catalog, chaos::stage::Stage, program::Program};
 
 pub(super) fn replay(
     stage: &Stage,
@@ -36,11 +32,4 @@ pub(super) fn replay(
     let finished = replay.wait(PATIENCE * 6)?;
     // In an outage, or beside another replay, it refuses.
     Ok(if finished.status.success() { Done::Injected } else { Done::LeftOut })
-}
-
-pub(super) fn kill_maintenance(stage: &Stage) -> Result<Done> {
-    match lock(&stage.maintenance).take() {
-        Some(mut maintenance) => maintenance.kill().map(|_| Done::Injected),
-        None => Ok(Done::LeftOut),
-    }
 }

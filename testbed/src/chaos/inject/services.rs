@@ -37,6 +37,8 @@ pub(super) fn kill_catalog(stage: &Stage, for_ms: u64) -> Result<Done> {
 }
 
 pub(super) fn terminate_sessions(stage: &Stage, rounds: u32) -> Result<Done> {
+    let postgres = stage.postgres.as_ref().context("scheduled for a server only")?;
+    let Some(_server) = free(postgres) else { return Ok(Done::LeftOut) };
     let mut catalog = Catalog::at(&stage.pipeline.catalog)?;
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                      WHERE datname = current_database() AND pid <> pg_backend_pid()";

@@ -1,0 +1,102 @@
+//! After it all: one pass of a compactor that finds nothing too young, and then every file belongs to
+//! the lake.
+
+use std::{fs, thread, time::Duration};
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use super::{
+    CATCHES_UP_WITHIN, compactor,
+    stage::{Stage, lock},
+};
+use crate::{catalog::CatalogKind, compactor::TIDY, duckdb_cli::quoted_path, wait};
+
+/// More than the second that files must be old, by clocks of file systems.
+const FILES_AGE: Duration = Duration::from_secs(3);
+
+/// What the catalog and the folder say of each other.
+#[derive(Debug, Deserialize)]
+#[expect(dead_code, reason = "all of it is shown where files and catalog do not agree")]
+struct Files {
+    /// Data files and delete files that the newest snapshot needs.
+    live: u64,
+    /// Such that are not there.
+    gone: u64,
+    /// Files that the catalog does not know.
+    unknown: u64,
+    examples: Option<Vec<String>>,
+}
+
+/// Stops the compactor, has another one do everything once, and looks at the files.
+pub(super) fn tidy(stage: &Stage, kind: CatalogKind) -> Result<()> {
+    let mut place = lock(&stage.compactor);
+    if let Err(error) = place.stop() {
+        stage.violated(format!("the compactor did not end politely: {error:#}"));
+    }
+    drop(place);
+    await_intents(stage, kind)?;
+    thread::sleep(FILES_AGE);
+    let once = compactor::program(&stage.pipeline, TIDY)?;
+    if let Err(error) = once.run(stage.pipeline.logs(), "compactor-once", CATCHES_UP_WITHIN) {
+        stage.violated(format!("the compactor cannot tidy up: {error:#}"));
+    }
+    let files = look_at_files(stage, kind)?;
+    if files.gone > 0 || files.unknown > 0 || files.live == 0 {
+        stage.violated(format!("files and catalog do not agree: {files:?}"));
+    }
+    check_temporary_folder(stage)
+}
+
+/// A killed replay's announcement keeps compactors away until it expires.
+fn await_intents(stage: &Stage, kind: CatalogKind) -> Result<()> {
+    let sql = format!(
+        "SELECT count(*) AS live FROM {}ducktide_intent WHERE expires_at::TIMESTAMPTZ > now()",
+        catalog_schema(kind)
+    );
+    wait::until("announced replays expire", CATCHES_UP_WITHIN, || {
+        thread::sleep(Duration::from_millis(500));
+        Ok(stage.pipeline.lake()?.scalar(&sql)? == 0)
+    })
+}
+
+fn look_at_files(stage: &Stage, kind: CatalogKind) -> Result<Files> {
+    let schema = catalog_schema(kind);
+    let everything = stage.pipeline.data_path().join("**");
+    let sql = format!(
+        "CREATE TEMP TABLE known AS
+             SELECT parse_filename(path) AS name, end_snapshot IS NULL AS live
+                 FROM {schema}ducklake_data_file
+             UNION ALL SELECT parse_filename(path), end_snapshot IS NULL
+                 FROM {schema}ducklake_delete_file
+             UNION ALL SELECT parse_filename(path), false
+                 FROM {schema}ducklake_files_scheduled_for_deletion;
+         CREATE TEMP TABLE stored AS
+             SELECT parse_filename(file) AS name FROM glob({});
+         CREATE TEMP TABLE gone AS SELECT name FROM known WHERE live AND name NOT IN (FROM stored);
+         CREATE TEMP TABLE unknown AS
+             SELECT name FROM stored WHERE name NOT IN (SELECT name FROM known);
+         SELECT (SELECT count(*) FROM known WHERE live) AS live,
+             (SELECT count(*) FROM gone) AS gone, (SELECT count(*) FROM unknown) AS unknown,
+             (SELECT list(name) FROM (FROM gone UNION ALL FROM unknown LIMIT 5)) AS examples",
+        quoted_path(&everything)
+    );
+    let rows = stage.pipeline.lake()?.query(&sql).context("look at the files")?;
+    let row = rows.into_iter().next().context("look at the files: no answer")?;
+    serde_json::from_value(row).context("parse what the files are like")
+}
+
+fn catalog_schema(kind: CatalogKind) -> &'static str {
+    match kind {
+        CatalogKind::Postgres => "__ducklake_metadata_lake.public.",
+        CatalogKind::Sqlite => "__ducklake_metadata_lake.",
+    }
+}
+
+/// Merges that were killed leave nothing behind for ever.
+fn check_temporary_folder(stage: &Stage) -> Result<()> {
+    let folder = stage.pipeline.file("temporary");
+    let left = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+    stage.books().left_in_temporary_folder = left.count();
+    Ok(())
+}
