@@ -39,6 +39,7 @@ on_both_lakes!(
     only_files_that_the_catalog_never_knew_are_orphans,
     orphans_are_left_alone_when_live_files_are_not_where_they_should_be,
     suspiciously_many_orphans_are_left_alone,
+    a_lake_without_any_file_has_no_orphans,
     another_lakes_tables_on_the_same_data_path_are_left_alone,
     of_two_lakes_on_one_data_path_only_the_first_removes_orphans,
     cleanup_and_expiry_get_through_beside_a_busy_worker,
@@ -469,6 +470,17 @@ fn orphans_are_left_alone_when_live_files_are_not_where_they_should_be(kind: Cat
 
     assert!(error.to_string().contains("not where the catalog says"), "{error}");
     assert!(orphans.iter().all(|path| path.exists()));
+}
+
+fn a_lake_without_any_file_has_no_orphans(kind: CatalogKind) {
+    let case = Case::new(kind);
+    let data_path = case.config.data_path.clone().unwrap();
+    let _ = std::fs::remove_dir_all(&data_path);
+
+    let done = operator(&case).remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+
+    assert_eq!(done, Maintained::Done(0));
+    assert!(!data_path.exists());
 }
 
 fn suspiciously_many_orphans_are_left_alone(kind: CatalogKind) {

@@ -35,8 +35,11 @@ pub(super) fn claim(session: &Session, data_path: &Path) -> Result<()> {
     if owner(&path)?.is_some() {
         return Ok(());
     }
-    fs::write(&path, identity(session)?)
-        .map_err(|error| failed("claim the data path", &path, error))
+    match fs::write(&path, identity(session)?) {
+        // Nothing was written to the lake so far: there is nothing to claim.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        written => written.map_err(|error| failed("claim the data path", &path, error)),
+    }
 }
 
 /// None if nobody claimed it, or died on the way.
