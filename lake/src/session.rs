@@ -183,33 +183,25 @@ impl Session {
         format!("{function}('__ducklake_metadata_{LAKE}', {})", quote(sql))
     }
 
-    /// A catalog table as [`write_catalog`](Self::write_catalog) wants it.
-    pub(crate) fn writable_table(&self, name: &str) -> String {
-        match self.catalog {
-            CatalogLocation::Sqlite(_) => self.catalog_table(name),
-            CatalogLocation::Postgres(_) => self.native_table(name),
-        }
-    }
-
-    /// Runs statements on catalog tables in one transaction of the catalog database: all of them, or
-    /// none. Tables are named by [`writable_table`](Self::writable_table).
-    ///
-    /// PostgreSQL runs them itself, in one round trip; DuckDB would fetch the rows that are to be
-    /// deleted. A SQLite catalog is written by DuckDB.
-    pub(crate) fn write_catalog(&self, statements: &[String]) -> duckdb::Result<()> {
-        let name = quote(&format!("__ducklake_metadata_{LAKE}"));
-        let batch = match self.catalog {
-            CatalogLocation::Sqlite(_) => statements.join("; "),
-            CatalogLocation::Postgres(_) => {
-                format!("CALL postgres_execute({name}, {})", quote(&statements.join("; ")))
-            }
-        };
-        let done = self.execute(&format!("BEGIN; {batch}; COMMIT"));
+    /// Changes the catalog natively, by statements that return nothing, in one transaction: all of
+    /// them, or none.
+    pub(crate) fn change_all_natively(&self, statements: &[String]) -> duckdb::Result<()> {
+        self.execute("BEGIN")?;
+        let changed = statements.iter().try_for_each(|statement| self.change_natively(statement));
+        let done = changed.and_then(|()| self.execute("COMMIT"));
         if done.is_err() {
             // A failed COMMIT has ended the transaction already; then there is nothing to roll back.
             let _ = self.execute("ROLLBACK");
         }
         done
+    }
+
+    /// The present, in the catalog database's dialect, and as DuckLake spells times there.
+    pub(crate) const fn native_now(&self) -> &'static str {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => "strftime('%Y-%m-%d %H:%M:%f+00')",
+            CatalogLocation::Postgres(_) => "now()",
+        }
     }
 
     /// Lists the catalog's tables whose names are LIKE the pattern.

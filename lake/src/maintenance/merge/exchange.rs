@@ -52,9 +52,9 @@ pub(super) fn exchange(
     let mut attempt = 1;
     loop {
         check_unchanged(session, merged, &inlined_deletes)?;
-        let writing = |name: &str| session.writable_table(name);
-        let condition = unchanged(merged, &inlined_deletes, writing);
-        match session.write_catalog(&statements(&newest(session)?, merged, &condition, writing)) {
+        let condition = unchanged(session, merged, &inlined_deletes);
+        let statements = statements(session, &newest(session)?, merged, &condition);
+        match session.change_all_natively(&statements) {
             Ok(()) => break,
             Err(error) if attempt >= ATTEMPTS => {
                 return Err(LakeError::unavailable("exchange the files").because(error));
@@ -94,7 +94,7 @@ fn unchanged(merged: &Merged, inlined_deletes: &[String], name: impl Fn(&str) ->
 }
 
 fn check_unchanged(session: &Session, merged: &Merged, inlined_deletes: &[String]) -> Result<()> {
-    let condition = unchanged(merged, inlined_deletes, |name| session.native_table(name));
+    let condition = unchanged(session, merged, inlined_deletes);
     let sql = format!("SELECT CASE WHEN {condition} THEN 1 ELSE 0 END AS unchanged");
     match session.catalog_rows(&sql)?.into_iter().flatten().flatten().next().as_deref() {
         Some("1") => Ok(()),
@@ -121,17 +121,14 @@ fn newest(session: &Session) -> Result<Newest> {
 }
 
 /// What DuckLake 1.5.5 writes for a merge, statement by statement.
-fn statements(
-    newest: &Newest,
-    merged: &Merged,
-    unchanged: &str,
-    name: impl Fn(&str) -> String,
-) -> Vec<String> {
+fn statements(session: &Session, newest: &Newest, merged: &Merged, unchanged: &str) -> Vec<String> {
+    let name = |table: &str| session.native_table(table);
+    let now = session.native_now();
     let (snapshot, taken) = (newest.id + 1, newest.id);
     let next_file_id = newest.next_file_id + count(&merged.files);
     let mut statements = vec![
         format!(
-            "INSERT INTO {} SELECT CASE WHEN {unchanged} THEN {snapshot} ELSE {taken} END, now(), \
+            "INSERT INTO {} SELECT CASE WHEN {unchanged} THEN {snapshot} ELSE {taken} END, {now}, \
              {}, {}, {next_file_id}",
             name("ducklake_snapshot"),
             newest.schema_version,
@@ -150,8 +147,8 @@ fn statements(
         .map(|table| format!("DELETE FROM {} WHERE data_file_id IN ({ids})", name(table)));
     statements.extend(removed);
     let renumbered = |rows: &[Values]| renumber(rows, &merged.files, newest.next_file_id);
-    let now = "now()".to_owned();
-    let scheduled = merged.scheduled.iter().map(|row| [row, std::slice::from_ref(&now)].concat());
+    let now = [now.to_owned()];
+    let scheduled = merged.scheduled.iter().map(|row| [row.as_slice(), &now].concat());
     let added = [
         ("ducklake_files_scheduled_for_deletion", scheduled.collect()),
         ("ducklake_data_file", renumbered(&merged.files)),
