@@ -74,9 +74,9 @@ pub(super) fn exchange(
     })
 }
 
-/// The condition that every source is live, whole, and where it was; `name` says how a catalog table
-/// is written there.
-fn unchanged(merged: &Merged, inlined_deletes: &[String], name: impl Fn(&str) -> String) -> String {
+/// The condition that every source is live and whole, in the catalog database's dialect.
+fn unchanged(session: &Session, merged: &Merged, inlined_deletes: &[String]) -> String {
+    let name = |table: &str| session.native_table(table);
     let ids = list(&merged.sources);
     let deletes = std::iter::once(("ducklake_delete_file", "data_file_id"));
     let inlined = inlined_deletes.iter().map(|table| (table.as_str(), "file_id"));
