@@ -196,6 +196,11 @@ impl Session {
         done
     }
 
+    /// Whether the catalog's tables are read in the order of numbers that their rows have.
+    pub(crate) const fn has_row_ids(&self) -> bool {
+        matches!(self.catalog, CatalogLocation::Sqlite(_))
+    }
+
     /// The present, in the catalog database's dialect, and as DuckLake spells times there.
     pub(crate) const fn native_now(&self) -> &'static str {
         match self.catalog {

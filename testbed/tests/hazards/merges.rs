@@ -14,6 +14,7 @@ on_both_lakes!(
     only_the_named_files_are_merged,
     merged_files_are_merged_again,
     a_commit_during_a_merge_does_not_stop_it,
+    a_readers_transaction_sees_one_state_while_files_are_merged,
     files_that_changed_meanwhile_stay_as_they_are,
     files_with_deleted_rows_are_left_alone,
     an_ordinary_insert_by_a_person_is_merged_too,
@@ -172,6 +173,26 @@ fn a_commit_during_a_merge_does_not_stop_it(kind: CatalogKind) {
     );
     assert!(commits > 1, "nothing was committed meanwhile");
     assert_eq!(case.count(), u64::try_from(2000 + commits * 10).unwrap());
+}
+
+/// In a SQLite catalog DuckDB reads the rows of now up to the end of then.
+fn a_readers_transaction_sees_one_state_while_files_are_merged(kind: CatalogKind) {
+    let mut case = filled(kind, 12);
+    let mut reader = DuckLake::open(&case.config, Access::Read).unwrap();
+    let mut lake = operator(&case);
+    let seen = "SELECT count(*) AS rows, sum(hash(_kafka_offset)) AS hash FROM lake.events";
+    let one_day = format!("{seen} WHERE _kafka_offset BETWEEN 105 AND 214");
+    reader.connection().unwrap().execute_batch("BEGIN").unwrap();
+    let before = [rows(&mut reader, seen), rows(&mut reader, &one_day)];
+
+    for from in [220, 240, 260] {
+        let files = ids(&mut lake);
+        let merges = vec![files[1..].to_vec()];
+        lake.merge_files(&events(), &merges, TIMEOUT).unwrap();
+        fill(&mut case, from, 2);
+        let after = [rows(&mut reader, seen), rows(&mut reader, &one_day)];
+        assert_eq!(after, before);
+    }
 }
 
 fn files_that_changed_meanwhile_stay_as_they_are(kind: CatalogKind) {

@@ -32,6 +32,25 @@ const OF_FILES: [&str; 5] = [
     "ducklake_file_variant_stats",
 ];
 
+/// The tables that describe a new file, and their columns in DuckLake 1.0.
+const NEW_ROWS: [(&str, &str); 3] = [
+    (
+        "ducklake_data_file",
+        "data_file_id, table_id, begin_snapshot, end_snapshot, file_order, path, path_is_relative, \
+         file_format, record_count, file_size_bytes, footer_size, row_id_start, partition_id, \
+         encryption_key, mapping_id, partial_max",
+    ),
+    (
+        "ducklake_file_column_stats",
+        "data_file_id, table_id, column_id, column_size_bytes, value_count, null_count, min_value, \
+         max_value, contains_nan, extra_stats",
+    ),
+    (
+        "ducklake_file_partition_value",
+        "data_file_id, table_id, partition_key_index, partition_value",
+    ),
+];
+
 /// The newest snapshot.
 struct Newest {
     id: i64,
@@ -53,7 +72,7 @@ pub(super) fn exchange(
     loop {
         check_unchanged(session, merged, &inlined_deletes)?;
         let condition = unchanged(session, merged, &inlined_deletes);
-        let statements = statements(session, &newest(session)?, merged, &condition);
+        let statements = statements(session, &newest(session)?, merged, &condition)?;
         match session.change_all_natively(&statements) {
             Ok(()) => break,
             Err(error) if attempt >= ATTEMPTS => {
@@ -121,7 +140,12 @@ fn newest(session: &Session) -> Result<Newest> {
 }
 
 /// What DuckLake 1.5.5 writes for a merge, statement by statement.
-fn statements(session: &Session, newest: &Newest, merged: &Merged, unchanged: &str) -> Vec<String> {
+fn statements(
+    session: &Session,
+    newest: &Newest,
+    merged: &Merged,
+    unchanged: &str,
+) -> Result<Vec<String>> {
     let name = |table: &str| session.native_table(table);
     let now = session.native_now();
     let (snapshot, taken) = (newest.id + 1, newest.id);
@@ -149,18 +173,50 @@ fn statements(session: &Session, newest: &Newest, merged: &Merged, unchanged: &s
     let renumbered = |rows: &[Values]| renumber(rows, &merged.files, newest.next_file_id);
     let now = [now.to_owned()];
     let scheduled = merged.scheduled.iter().map(|row| [row.as_slice(), &now].concat());
-    let added = [
-        ("ducklake_files_scheduled_for_deletion", scheduled.collect()),
-        ("ducklake_data_file", renumbered(&merged.files)),
-        ("ducklake_file_column_stats", renumbered(&merged.statistics)),
-        ("ducklake_file_partition_value", renumbered(&merged.partition_values)),
-    ];
-    let added = added.into_iter().filter(|(_, rows)| !rows.is_empty());
-    statements.extend(added.map(|(table, rows): (_, Vec<Values>)| {
-        let rows: Vec<_> = rows.iter().map(|row| format!("({})", row.join(", "))).collect();
-        format!("INSERT INTO {} VALUES {}", name(table), rows.join(", "))
-    }));
-    statements
+    let scheduled: Vec<Values> = scheduled.collect();
+    statements.extend(insertion(&name("ducklake_files_scheduled_for_deletion"), "", &scheduled));
+    let added = [&merged.files, &merged.statistics, &merged.partition_values];
+    for (table, rows) in NEW_ROWS.iter().zip(added) {
+        statements.extend(insertions(session, table, &renumbered(rows), &ids)?);
+    }
+    Ok(statements)
+}
+
+/// Puts rows into a table; in a SQLite catalog at the places of the rows that go.
+///
+/// DuckDB reads a SQLite table by its row ids up to the greatest that there was when a reader's
+/// transaction began, but what it finds there is of now (measured on 1.5.5). A reader would see neither
+/// the sources, which are gone, nor a merged file behind that end. At the place of a source every reader
+/// finds it, and takes from it what its snapshot has.
+fn insertions(
+    session: &Session,
+    (table, columns): &(&str, &str),
+    rows: &[Values],
+    ids: &str,
+) -> Result<Vec<String>> {
+    let name = session.native_table(table);
+    let places = if session.has_row_ids() {
+        let sql = format!(
+            "SELECT rowid AS place FROM {name} WHERE data_file_id IN ({ids}) ORDER BY rowid LIMIT {}",
+            rows.len()
+        );
+        session.catalog_rows(&sql)?.into_iter().flatten().flatten().collect()
+    } else {
+        Vec::new()
+    };
+    let (placed, others) = rows.split_at(places.len().min(rows.len()));
+    let placed: Vec<Values> = places
+        .into_iter()
+        .zip(placed)
+        .map(|(place, row)| [&[place], row.as_slice()].concat())
+        .collect();
+    let with_place = insertion(&name, &format!("(rowid, {columns})"), &placed);
+    Ok(with_place.into_iter().chain(insertion(&name, &format!("({columns})"), others)).collect())
+}
+
+fn insertion(name: &str, columns: &str, rows: &[Values]) -> Option<String> {
+    let rows: Vec<_> = rows.iter().map(|row| format!("({})", row.join(", "))).collect();
+    (!rows.is_empty()).then(|| format!("INSERT INTO {name}{columns} VALUES {}", rows.join(", ")))
 }
 
 fn count(rows: &[Values]) -> i64 {

@@ -236,7 +236,11 @@ impl<'a> Scratch<'a> {
             sources: sources.to_vec(),
             bytes_read: bytes.0,
             bytes_written: bytes.1,
-            files: new("ducklake_data_file", "*")?,
+            // The oldest gets the place of the oldest source; see `exchange`.
+            files: self.literals(&format!(
+                "SELECT * FROM {} ORDER BY begin_snapshot",
+                scratch_table("ducklake_data_file")
+            ))?,
             statistics: new("ducklake_file_column_stats", &extremes)?,
             partition_values: new("ducklake_file_partition_value", "*")?,
             scheduled: new("ducklake_files_scheduled_for_deletion", scheduled)?,
