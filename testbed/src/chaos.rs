@@ -141,7 +141,7 @@ fn play<'scope, 'env>(
     scope.spawn(|| watch_progress(stage));
     scope.spawn(|| audit_now_and_then(stage, options.catalog));
     scope.spawn(|| look_back_now_and_then(stage));
-    let (began, mut told) = (Instant::now(), Instant::now());
+    let (began, mut told, mut shown) = (Instant::now(), Instant::now(), 0);
     let mut events = events.iter().peekable();
     while began.elapsed() < options.length {
         let now = u64::try_from(began.elapsed().as_millis()).context("a run of ages")?;
@@ -153,6 +153,7 @@ fn play<'scope, 'env>(
         if told.elapsed() > TELL_INTERVAL {
             told = Instant::now();
             say(&progress_line(stage, began.elapsed()));
+            shown = say_violations(stage, shown, say);
         }
         thread::sleep(LOOK_INTERVAL);
     }
@@ -171,6 +172,13 @@ fn progress_line(stage: &Stage, elapsed: Duration) -> String {
         books.compactor_kills,
         books.violations.len()
     )
+}
+
+/// The violations beyond so many; how many there are.
+fn say_violations(stage: &Stage, shown: usize, say: &mut dyn FnMut(&str)) -> usize {
+    let violations = stage.books().violations.clone();
+    violations[shown..].iter().for_each(|violation| say(&format!("VIOLATION: {violation}")));
+    violations.len()
 }
 
 /// Progress never goes back, except by replay.

@@ -1,6 +1,6 @@
 //! Who comes to the lake meanwhile, and expects to be left alone.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 
 use super::{Done, free};
 use crate::{
@@ -23,13 +23,15 @@ pub(super) fn slow_reader(stage: &Stage, for_ms: u64) -> Result<Done> {
          CREATE TEMP TABLE early AS {look};
          SELECT sleep_ms({for_ms});
          CREATE TEMP TABLE late AS {look};
-         SELECT early.rows = late.rows AND early.hash IS NOT DISTINCT FROM late.hash AS same
-             FROM early, late"
+         SELECT e.rows AS rows, l.rows AS rows_later, e.hash AS hash, l.hash AS hash_later
+             FROM early e, late l"
     );
     match stage.pipeline.lake()?.query(&sql) {
         Ok(rows) => {
             let row = rows.first().context("a slow reader got no answer")?;
-            ensure!(row["same"] == true, "a reader's transaction saw two lakes: {row}");
+            if row["rows"] != row["rows_later"] || row["hash"] != row["hash_later"] {
+                stage.violated(format!("a reader's transaction saw two lakes: {row}"));
+            }
             Ok(Done::Injected)
         }
         Err(error) if is_harm_done(&error) => Err(error.context("a slow reader lost its files")),
