@@ -10,7 +10,7 @@ use super::{audit::is_harm_done, stage::Stage};
 use crate::{duckdb_cli::Lake, pipeline::TABLE};
 
 /// Half of what the compactor leaves readable.
-const STAYS_FOR: Duration = Duration::from_secs(60);
+const STAYS_FOR: Duration = Duration::from_mins(1);
 
 /// What was seen.
 #[derive(Debug)]
@@ -101,7 +101,9 @@ pub(super) fn look(stage: &Stage, history: &mut History) {
     match looked {
         Ok(changed) => {
             stage.books().looks_back += 1;
-            changed.into_iter().for_each(|changed| stage.violated(changed));
+            for changed in changed {
+                stage.violated(changed);
+            }
         }
         // A look that took too long may meet what was to stay no longer.
         Err(error) if is_harm_done(&error) && history.seen.iter().all(Seen::is_to_stay) => {
