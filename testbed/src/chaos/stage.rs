@@ -32,7 +32,6 @@ const DISK_MEBIBYTES: u32 = 2048;
 
 /// The services, the lake, the consumers, and the books that are kept of a run.
 pub(super) struct Stage {
-    pub(super) pipeline: Pipeline,
     pub(super) kafka: Mutex<Kafka>,
     pub(super) registry: Mutex<Registry>,
     pub(super) postgres: Option<Mutex<Postgres>>,
@@ -50,6 +49,8 @@ pub(super) struct Stage {
     pub(super) recoveries: Mutex<Recoveries>,
     pub(super) books: Mutex<Books>,
     stopping: AtomicBool,
+    /// Dropped last: its folder can be removed once no disk is mounted in it.
+    pub(super) pipeline: Pipeline,
 }
 
 /// What is counted.
