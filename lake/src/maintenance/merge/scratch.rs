@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use uuid::Uuid;
 
@@ -14,6 +15,12 @@ use crate::table::TableName;
 
 /// The name under which the throw-away catalog is attached.
 const SCRATCH: &str = "scratch";
+
+/// What the names of the scratch catalogs' folders begin with.
+const FOLDER: &str = "ducktide-merge-";
+
+/// How old a folder is that no merge uses any more: one takes seconds, or minutes on a slow disk.
+const LEFT_AFTER: Duration = Duration::from_hours(6);
 
 /// Above every file: the scratch catalog's target size, so that each group becomes one file.
 const ANY_SIZE: u64 = 1 << 50;
@@ -121,7 +128,9 @@ fn find_table(session: &Session, table: &TableName) -> Result<Found> {
 impl<'a> Scratch<'a> {
     /// Makes an empty catalog in a temporary folder.
     fn make(session: &'a Session) -> Result<Self> {
-        let folder = std::env::temp_dir().join(format!("ducktide-merge-{}", Uuid::now_v7()));
+        let temporary = std::env::temp_dir();
+        remove_leftovers(&temporary);
+        let folder = temporary.join(format!("{FOLDER}{}", Uuid::now_v7()));
         let made = fs::create_dir_all(&folder);
         made.map_err(|error| {
             LakeError::unavailable(format!(
@@ -275,6 +284,20 @@ impl<'a> Scratch<'a> {
         let rows = self.session.text_rows(&sql)?;
         self.session.execute("COMMIT")?;
         Ok(rows.into_iter().flatten().flatten().map(|path| Path::new(&path).to_owned()).collect())
+    }
+}
+
+/// Removes the folders of merges that were killed: a few hundred kilobytes each. What cannot be removed
+/// is somebody else's, or will be there next time.
+fn remove_leftovers(temporary: &Path) {
+    let is_left = |entry: &fs::DirEntry| {
+        let age = entry.metadata().and_then(|found| found.modified()).ok()?.elapsed().ok()?;
+        let named = entry.file_name().to_string_lossy().starts_with(FOLDER);
+        Some(named && age > LEFT_AFTER)
+    };
+    let entries = fs::read_dir(temporary).into_iter().flatten().flatten();
+    for entry in entries.filter(|entry| is_left(entry) == Some(true)) {
+        let _ = fs::remove_dir_all(entry.path());
     }
 }
 
