@@ -104,16 +104,23 @@ pub struct PassArgs {
     pub bounds: BoundsArgs,
 }
 
+const PLAN_JSON: &str = "\
+JSON, further fields may be added:
+  files_below_target
+  operations[]  table, files, bytes, files_less,
+                merges[] {partition, schema_version, files, bytes, reason}
+  snapshots     count, expire, oldest_left
+  orphans       files, bytes, problem";
+
 /// A look.
 #[derive(ClapArgs, Clone, Debug)]
-#[command(after_help = EXAMPLES)]
+#[command(after_help = PLAN_JSON)]
 pub struct PlanArgs {
     /// What would be done.
     #[command(flatten)]
     pub pass: PassArgs,
 
-    /// Prints JSON: operations[] {table, files, bytes, files_less, merges[] {partition,
-    /// schema_version, files, bytes, reason}}, snapshots {expire, ...}.
+    /// Prints JSON.
     #[arg(long)]
     pub json: bool,
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use ducktide_lake::text_table::{Align, TextTable};
 use ducktide_lake::units;
-use ducktide_lake::{Access, DuckLake};
+use ducktide_lake::{Access, DuckLake, LakeError};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -21,12 +21,15 @@ pub fn show_plan(args: PlanArgs, out: &mut dyn Write) -> Result<(), CompactorErr
     let operations = planner::plan(&tables, &config.policy, &due, Timestamp::now());
     let waiting: usize =
         tables.iter().flat_map(|table| &table.groups).map(|(_, files)| files.len()).sum();
+    let snapshots = SnapshotsReport::look(&mut lake, &config)?;
+    let orphans = OrphansReport::look(&mut lake, &config);
     if args.json {
-        let plan = PlanReport::new(&operations, waiting, &config.policy);
+        let plan = PlanReport::new(&operations, waiting, &config.policy, snapshots, orphans);
         serde_json::to_writer_pretty(&mut *out, &plan).map_err(std::io::Error::from)?;
         writeln!(out)?;
     } else {
-        write_text(&operations, waiting, &config.policy, out)?;
+        write_merges(&operations, waiting, &config.policy, out)?;
+        write_removals(&snapshots, &orphans, out)?;
     }
     Ok(())
 }
@@ -37,6 +40,41 @@ struct PlanReport {
     /// Live files below the target size.
     files_below_target: usize,
     operations: Vec<OperationReport>,
+    snapshots: SnapshotsReport,
+    orphans: OrphansReport,
+}
+
+#[derive(Debug, Serialize)]
+struct SnapshotsReport {
+    count: u64,
+    expire: u64,
+    oldest_left: Option<i64>,
+}
+
+impl SnapshotsReport {
+    fn look(lake: &mut DuckLake, config: &Config) -> Result<Self, LakeError> {
+        let plan = lake.plan_expiry(&config.retention.of_snapshots())?;
+        let oldest_left = plan.oldest_left.map(|id| id.0);
+        Ok(Self { count: plan.snapshots, expire: plan.expires, oldest_left })
+    }
+}
+
+/// Files that no catalog knows and that are old enough to go.
+#[derive(Debug, Serialize)]
+struct OrphansReport {
+    files: usize,
+    bytes: u64,
+    /// Why they cannot be told.
+    problem: Option<String>,
+}
+
+impl OrphansReport {
+    fn look(lake: &mut DuckLake, config: &Config) -> Self {
+        match lake.find_orphans(config.retention.of_orphans().margin) {
+            Ok(found) => Self { files: found.candidates.len(), bytes: found.bytes, problem: None },
+            Err(error) => Self { files: 0, bytes: 0, problem: Some(error.chain()) },
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -58,7 +96,13 @@ struct MergeReport {
 }
 
 impl PlanReport {
-    fn new(operations: &[Operation], files_below_target: usize, policy: &Policy) -> Self {
+    fn new(
+        operations: &[Operation],
+        files_below_target: usize,
+        policy: &Policy,
+        snapshots: SnapshotsReport,
+        orphans: OrphansReport,
+    ) -> Self {
         let merge = |merge: &Merge| MergeReport {
             partition: merge.group.partition.clone(),
             schema_version: merge.group.schema_version,
@@ -73,11 +117,12 @@ impl PlanReport {
             files_less: operation.files_less(),
             merges: operation.merges.iter().map(merge).collect(),
         };
-        Self { files_below_target, operations: operations.iter().map(operation).collect() }
+        let operations = operations.iter().map(operation).collect();
+        Self { files_below_target, operations, snapshots, orphans }
     }
 }
 
-fn write_text(
+fn write_merges(
     operations: &[Operation],
     waiting: usize,
     policy: &Policy,
@@ -122,6 +167,20 @@ fn write_text(
         units::number(merges as u64),
         units::count(operations.len() as u64, "operation")
     )
+}
+
+fn write_removals(
+    snapshots: &SnapshotsReport,
+    orphans: &OrphansReport,
+    out: &mut dyn Write,
+) -> std::io::Result<()> {
+    let of_all = units::count(snapshots.count, "snapshot");
+    writeln!(out, "{} of {of_all} would expire", units::number(snapshots.expire))?;
+    if let Some(problem) = &orphans.problem {
+        return writeln!(out, "no orphan would be removed: {problem}");
+    }
+    let files = units::count(orphans.files as u64, "orphan");
+    writeln!(out, "{files} of {} would be removed", units::bytes(orphans.bytes))
 }
 
 fn partition(merge: &Merge) -> String {

@@ -87,7 +87,7 @@ mod tests {
 
     fn args() -> ScheduleArgs {
         ScheduleArgs {
-            tier_intervals: vec![Duration::from_secs(60), Duration::from_secs(900)],
+            tier_intervals: vec![Duration::from_mins(1), Duration::from_mins(15)],
             expire_interval: Duration::from_hours(1),
             cleanup_interval: Duration::from_hours(1),
             orphans_interval: Duration::from_hours(24),

@@ -212,7 +212,7 @@ mod tests {
         let stop = Stop::default();
         let waiting = {
             let stop = stop.clone();
-            thread::spawn(move || stop.wait(Duration::from_secs(60)))
+            thread::spawn(move || stop.wait(Duration::from_mins(1)))
         };
 
         stop.set();

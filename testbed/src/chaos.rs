@@ -109,7 +109,7 @@ pub fn run(options: &Options, say: &mut (dyn FnMut(&str) + Send)) -> Result<Repo
     if let Err(error) = lock(&stage.guest).check(&stage.pipeline.lake()?) {
         stage.violated(format!("{error:#}"));
     }
-    let comparison = compare_again(&stage, comparison)?;
+    let comparison = compare_again(&stage, &comparison)?;
     let verified = verify(&stage)?;
     Ok(Report::new(options, &stage, comparison, verified))
 }
@@ -260,9 +260,9 @@ fn settle(stage: &Stage, producer: &mut Running, say: &mut dyn FnMut(&str)) -> R
 }
 
 /// What was removed and merged last took nothing away.
-fn compare_again(stage: &Stage, before: Comparison) -> Result<Comparison> {
+fn compare_again(stage: &Stage, before: &Comparison) -> Result<Comparison> {
     let now = stage.pipeline.compare()?;
-    if now != before {
+    if now != *before {
         stage.violated(format!("tidying up changed the table: before: {before}; after: {now}"));
     }
     Ok(now)

@@ -20,12 +20,12 @@ fn now() -> Timestamp {
     Timestamp::from_second(10_000_000).unwrap()
 }
 
-fn hours_ago(hours: i64) -> Option<Timestamp> {
-    Some(now() - jiff::SignedDuration::from_hours(hours))
+fn hours_ago(hours: i64) -> Timestamp {
+    now() - jiff::SignedDuration::from_hours(hours)
 }
 
 fn file(id: i64, bytes: u64) -> DataFile {
-    DataFile { id, bytes, rows: 1, changed_at: hours_ago(0) }
+    DataFile { id, bytes, rows: 1, changed_at: Some(hours_ago(0)) }
 }
 
 fn group(day: &str) -> FileGroup {
@@ -78,7 +78,7 @@ fn files_of_the_target_size_are_never_touched() {
 
 #[test]
 fn a_cold_partition_becomes_one_file() {
-    let old = |id, bytes| DataFile { changed_at: hours_ago(25), ..file(id, bytes) };
+    let old = |id, bytes| DataFile { changed_at: Some(hours_ago(25)), ..file(id, bytes) };
     let cold = merges(vec![old(0, 30 * MIB), old(1, 9 * MIB), old(2, 300 * KIB), old(3, 2 * KIB)]);
     assert_eq!(cold, [], "each is far larger than those that follow: nothing pays");
 
@@ -95,7 +95,7 @@ fn snapshots_that_are_expired_are_old() {
 
 #[test]
 fn late_rows_do_not_keep_a_day_from_being_merged() {
-    let old = |id| DataFile { changed_at: hours_ago(25), ..file(id, 9 * MIB) };
+    let old = |id| DataFile { changed_at: Some(hours_ago(25)), ..file(id, 9 * MIB) };
 
     let cold = merges(vec![old(0), old(1), file(2, 2 * KIB), file(3, 2 * KIB)]);
 
@@ -104,7 +104,7 @@ fn late_rows_do_not_keep_a_day_from_being_merged() {
 
 #[test]
 fn a_large_file_is_not_rewritten_for_a_few_late_rows() {
-    let old = |id, bytes| DataFile { changed_at: hours_ago(25), ..file(id, bytes) };
+    let old = |id, bytes| DataFile { changed_at: Some(hours_ago(25)), ..file(id, bytes) };
 
     let cold = merges(vec![old(0, 170 * MIB), old(1, 2 * KIB), old(2, 3 * KIB)]);
 
@@ -160,7 +160,7 @@ proptest! {
     #[test]
     fn every_plan_is_within_its_bounds(sizes in prop::collection::vec(any_file(), 0..400)) {
         let files: Vec<_> = sizes.iter().enumerate().map(|(id, (bytes, hours))| DataFile {
-            changed_at: hours_ago(*hours), ..file(id as i64, *bytes)
+            changed_at: Some(hours_ago(*hours)), ..file(i64::try_from(id).unwrap(), *bytes)
         }).collect();
         let size = |id: &i64| sizes[usize::try_from(*id).unwrap()].0;
         let mut seen = std::collections::HashSet::new();
@@ -185,7 +185,7 @@ proptest! {
     #[test]
     fn merging_comes_to_an_end(sizes in prop::collection::vec(any_file(), 0..200)) {
         let mut files: Vec<_> = sizes.iter().enumerate().map(|(id, (bytes, hours))| DataFile {
-            changed_at: hours_ago(*hours), ..file(id as i64, *bytes)
+            changed_at: Some(hours_ago(*hours)), ..file(i64::try_from(id).unwrap(), *bytes)
         }).collect();
         let mut rounds = 0;
         loop {

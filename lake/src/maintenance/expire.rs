@@ -210,8 +210,8 @@ mod tests {
         (0..count).map(|i| (SnapshotId(i), at(i))).collect()
     }
 
-    fn pinned(from: i64) -> Option<Kept> {
-        Some(Kept { from: SnapshotId(from), by: Keeper::Pin("audit".to_owned()) })
+    fn pinned(from: i64) -> Kept {
+        Kept { from: SnapshotId(from), by: Keeper::Pin("audit".to_owned()) }
     }
 
     /// The ids that expire, and the bound.
@@ -226,8 +226,8 @@ mod tests {
 
         assert_eq!(decide(5, &by_age(3), None), (vec![0, 1, 2], ExpiryBound::Retention));
         assert_eq!(decide(5, &by_age(100), None), (vec![0, 1, 2, 3], ExpiryBound::Newest));
-        let kept = ExpiryBound::Kept(pinned(2).unwrap());
-        assert_eq!(decide(5, &by_age(100), pinned(2)), (vec![0, 1], kept));
+        let kept = ExpiryBound::Kept(pinned(2));
+        assert_eq!(decide(5, &by_age(100), Some(pinned(2))), (vec![0, 1], kept));
         assert_eq!(decide(5, &by_age(0), None), (vec![], ExpiryBound::Retention));
         assert_eq!(decide(0, &by_age(100), None), (vec![], ExpiryBound::Newest));
     }
@@ -236,7 +236,7 @@ mod tests {
     fn a_pin_that_age_keeps_anyway_is_not_named_as_the_reason() {
         let retention = Retention::by_age(at(2));
 
-        assert_eq!(decide(5, &retention, pinned(3)), (vec![0, 1], ExpiryBound::Retention));
+        assert_eq!(decide(5, &retention, Some(pinned(3))), (vec![0, 1], ExpiryBound::Retention));
     }
 
     #[test]
@@ -263,16 +263,16 @@ mod tests {
     fn neither_age_nor_number_moves_a_pin() {
         let retention = Retention { max_snapshots: Some(1), ..Retention::by_age(at(100)) };
 
-        let (expired, bound) = decide(10, &retention, pinned(3));
+        let (expired, bound) = decide(10, &retention, Some(pinned(3)));
 
-        assert_eq!((expired, bound), (vec![0, 1, 2], ExpiryBound::Kept(pinned(3).unwrap())));
+        assert_eq!((expired, bound), (vec![0, 1, 2], ExpiryBound::Kept(pinned(3))));
     }
 
     #[test]
     fn a_snapshot_of_a_clock_that_is_behind_is_kept_with_those_around_it() {
         let snapshots = [(SnapshotId(1), at(50)), (SnapshotId(2), at(10)), (SnapshotId(3), at(60))];
 
-        let decision = Decision::of(&snapshots, &Retention::by_age(at(55)), pinned(2));
+        let decision = Decision::of(&snapshots, &Retention::by_age(at(55)), Some(pinned(2)));
 
         assert_eq!(decision.expired, [SnapshotId(1)]);
         assert_eq!(decision.oldest_left, Some(SnapshotId(2)));

@@ -26,7 +26,7 @@ on_both_lakes!(
     commits_go_on_while_it_works,
 );
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Tiers for files of a test's size, and margins that tests can wait for.
 const SMALL: &[&str] = &["--tiers", "4KiB,16KiB", "--target-file-size", "1MiB"];

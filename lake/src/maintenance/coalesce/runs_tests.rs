@@ -126,7 +126,9 @@ impl Ledger {
         let mut coalescer = Coalescer::new(horizon, self.replayed_to());
         let mut ledger = self.clone();
         for rows in self.rows.chunks(page.max(1)) {
-            rows.iter().for_each(|(_, range)| coalescer.take(range.clone()));
+            for (_, range) in rows {
+                coalescer.take(range.clone());
+            }
             for Coalesced { survivor, absorbed } in coalescer.flush() {
                 ledger.rows.retain(|(_, range)| !absorbed.contains(&range.id));
                 let same = ledger.rows.iter_mut().find(|(_, range)| range.id == survivor.id);

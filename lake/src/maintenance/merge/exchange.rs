@@ -61,7 +61,7 @@ struct Newest {
 
 pub(super) fn exchange(
     session: &Session,
-    writing: Writing<'_>,
+    writing: &mut Writing<'_>,
     merged: &Merged,
 ) -> Result<MergeTotals> {
     failpoint::reached(Failpoint::FilesMerged);
@@ -204,14 +204,14 @@ fn insertions(
     } else {
         Vec::new()
     };
-    let (placed, others) = rows.split_at(places.len().min(rows.len()));
-    let placed: Vec<Values> = places
+    let (first, others) = rows.split_at(places.len().min(rows.len()));
+    let with_place: Vec<Values> = places
         .into_iter()
-        .zip(placed)
+        .zip(first)
         .map(|(place, row)| [&[place], row.as_slice()].concat())
         .collect();
-    let with_place = insertion(&name, &format!("(rowid, {columns})"), &placed);
-    Ok(with_place.into_iter().chain(insertion(&name, &format!("({columns})"), others)).collect())
+    let at_places = insertion(&name, &format!("(rowid, {columns})"), &with_place);
+    Ok(at_places.into_iter().chain(insertion(&name, &format!("({columns})"), others)).collect())
 }
 
 fn insertion(name: &str, columns: &str, rows: &[Values]) -> Option<String> {

@@ -91,17 +91,18 @@ impl DuckLake {
     ) -> Result<(Maintained, MergeTotals)> {
         let mut totals = MergeTotals::default();
         let sources: Vec<i64> = merges.iter().flatten().copied().collect();
-        let done = self.maintain(Operation::MergeAdjacentFiles, timeout, |session, writing| {
-            if let Some(announced) = announced(session, table)? {
-                return Ok(Maintained::ReplayAnnounced(announced));
-            }
-            if sources.is_empty() {
-                return Ok(Maintained::Done(0));
-            }
-            let result = scratch::merge(session, table, &sources)?;
-            totals = exchange::exchange(session, writing, &result)?;
-            Ok(Maintained::Done(totals.files_read))
-        })?;
+        let done =
+            self.maintain(Operation::MergeAdjacentFiles, timeout, |session, mut writing| {
+                if let Some(announced) = announced(session, table)? {
+                    return Ok(Maintained::ReplayAnnounced(announced));
+                }
+                if sources.is_empty() {
+                    return Ok(Maintained::Done(0));
+                }
+                let result = scratch::merge(session, table, &sources)?;
+                totals = exchange::exchange(session, &mut writing, &result)?;
+                Ok(Maintained::Done(totals.files_read))
+            })?;
         Ok((done, totals))
     }
 }

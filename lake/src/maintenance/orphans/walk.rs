@@ -126,7 +126,7 @@ mod tests {
         std::os::unix::fs::symlink(outside.path(), table.join("event_date=link")).unwrap();
         std::os::unix::fs::symlink(outside.path().join(&name), table.join(&name)).unwrap();
 
-        let newest = SystemTime::now() + std::time::Duration::from_secs(60);
+        let newest = SystemTime::now() + std::time::Duration::from_mins(1);
         let found = old_files(&BTreeSet::from([table.clone()]), newest).unwrap();
 
         let paths: Vec<_> = found.iter().map(|orphan| orphan.path.clone()).collect();

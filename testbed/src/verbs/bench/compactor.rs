@@ -32,6 +32,12 @@ const LIMIT: Duration = Duration::from_mins(15);
 const CONTENT: &str = "SELECT count(*) || ' ' || sum(_kafka_offset) || ' ' || \
                        bit_xor(hash(event_id, details, event_timestamp)) FROM events";
 
+/// A table as the demonstration's.
+const TABLE: &str = "CREATE TABLE events(event_id UUID, event_type VARCHAR, \
+                     event_timestamp TIMESTAMPTZ, details JSON, _kafka_topic VARCHAR, \
+                     _kafka_partition INTEGER, _kafka_offset BIGINT, event_date DATE); \
+                     ALTER TABLE events SET PARTITIONED BY (event_date);";
+
 /// How big the backlog is.
 #[derive(Debug, Args)]
 pub(super) struct Backlog {
@@ -114,17 +120,12 @@ impl Waiting {
             )
         });
         let script = self.folder.path().join("fill.sql");
-        let mut sql = duckdb_cli::load_extensions()?;
-        sql += &format!(
-            "ATTACH {} AS lake; USE lake;",
-            quoted(&format!("ducklake:{}", self.catalog()))
-        );
-        sql += "CREATE TABLE events(event_id UUID, event_type VARCHAR, event_timestamp TIMESTAMPTZ, \
-                details JSON, _kafka_topic VARCHAR, _kafka_partition INTEGER, _kafka_offset BIGINT, \
-                event_date DATE); ALTER TABLE events SET PARTITIONED BY (event_date);";
-        sql += &files.collect::<String>();
-        sql += &format!(
-            "CALL ducklake_add_data_files('lake', 'events', {}, hive_partitioning => true);",
+        let sql = format!(
+            "{} ATTACH {} AS lake; USE lake; {TABLE} {} \
+             CALL ducklake_add_data_files('lake', 'events', {}, hive_partitioning => true);",
+            duckdb_cli::load_extensions()?,
+            quoted(&format!("ducklake:{}", self.catalog())),
+            files.collect::<String>(),
             quoted(&format!("{}/*.parquet", day.display()))
         );
         fs::write(&script, sql).context("write a script")?;
