@@ -72,8 +72,10 @@ impl Lake {
         self.cost.ingested += payload + stream.overhead;
         if stream.late_every.is_some_and(|every| mix(second + 1).is_multiple_of(every)) {
             let days = i64::try_from(mix(second + 2) % 30).unwrap();
-            self.add((partition - 1 - days).max(0), payload / 10, second);
-            self.cost.ingested += payload / 10 + stream.overhead;
+            if let Some(late) = partition.checked_sub(1 + days).filter(|late| *late >= 0) {
+                self.add(late, payload / 10, second);
+                self.cost.ingested += payload / 10 + stream.overhead;
+            }
         }
     }
 

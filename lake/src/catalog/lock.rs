@@ -163,7 +163,7 @@ impl LeaderLock {
         if held {
             return Ok(());
         }
-        self.taken = false;
+        // Until it takes the lock again, each further check fails too.
         Err(LakeError::unavailable("lead: the leader's lock was lost, another compactor may lead"))
     }
 

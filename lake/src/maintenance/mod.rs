@@ -17,6 +17,7 @@ mod record;
 use std::time::Duration;
 
 use crate::catalog::intent::{self, Intent};
+use crate::catalog::lock::CommitLock;
 use crate::dead_letter::dead_letter_name;
 use crate::duck_lake::{DuckLake, Writing};
 use crate::duckdb_error::is_refusal;
@@ -101,12 +102,12 @@ impl DuckLake {
     ) -> Result<Maintained> {
         let (session, lock, writing) = self.session_and_writing()?;
         let Some(guard) = lock.take(timeout)? else { return Ok(Maintained::LockNotFree) };
-        let done = writing.leader.check().and_then(|()| operation(session, writing));
-        if let Ok(Maintained::Done(count)) = done
-            && let Err(error) = record::write(session, kind, count)
-        {
-            // It is for people to see; the next run writes it again.
-            tracing::debug!(%error, operation = kind.as_str(), "could not record that it ran");
+        let Writing { commit, leader } = writing;
+        let done = leader
+            .check()
+            .and_then(|()| operation(session, Writing { commit: &mut *commit, leader }));
+        if let Ok(Maintained::Done(count)) = done {
+            record(session, commit, kind, count);
         }
         drop(guard);
         if let Err(error) = &done {
@@ -114,6 +115,18 @@ impl DuckLake {
             self.note_error(&error.chain());
         }
         done
+    }
+}
+
+/// It is for people to see: what cannot be recorded is written by the next run.
+fn record(session: &Session, commit: &mut CommitLock, kind: Operation, count: u64) {
+    // In a SQLite catalog a worker's commit would meet it and fail once.
+    let written = commit.acquire(session).and_then(|_guard| {
+        record::write(session, kind, count)
+            .map_err(|error| LakeError::unavailable("write the record").because(error))
+    });
+    if let Err(error) = written {
+        tracing::debug!(%error, operation = kind.as_str(), "could not record that it ran");
     }
 }
 

@@ -106,7 +106,7 @@ fn files_on_disk(case: &Case) -> usize {
         for entry in std::fs::read_dir(folder).unwrap().map(Result::unwrap) {
             if entry.file_type().unwrap().is_dir() {
                 pending.push(entry.path());
-            } else {
+            } else if entry.path().extension().is_some_and(|ending| ending == "parquet") {
                 files += 1;
             }
         }
