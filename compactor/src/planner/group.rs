@@ -45,14 +45,25 @@ pub(super) fn merges(
     merges
 }
 
-/// The files of a tier that leave it together, if they do.
+/// The files of a tier that leave it together, if they do; large ones that are not worth their
+/// rewriting stay behind.
 fn full<'a>(files: &[&'a DataFile], tier: usize, policy: &Policy) -> Option<Vec<&'a DataFile>> {
-    let of_tier = files.iter().copied().filter(|file| policy.tier(file.bytes) == tier);
-    let taken = take(of_tier, policy);
-    let (bytes, largest) = (total(&taken), largest(&taken));
-    let enough = bytes >= policy.upper_bound(tier) || taken.len() >= MANY;
-    let leaves = enough && largest * LARGEST_SHARE <= bytes;
-    (taken.len() > 1 && (leaves || bytes >= policy.target)).then_some(taken)
+    let mut of_tier: Vec<_> =
+        files.iter().copied().filter(|file| policy.tier(file.bytes) == tier).collect();
+    while of_tier.len() > 1 {
+        let taken = take(of_tier.iter().copied(), policy);
+        let (bytes, largest) = (total(&taken), largest(&taken));
+        let enough = bytes >= policy.upper_bound(tier) || taken.len() >= MANY;
+        if taken.len() > 1 && (bytes >= policy.target || enough && largest * LARGEST_SHARE <= bytes)
+        {
+            return Some(taken);
+        }
+        if !enough {
+            return None;
+        }
+        of_tier.retain(|file| file.bytes < largest);
+    }
+    None
 }
 
 /// As many of the files as one output, and one operation, takes.

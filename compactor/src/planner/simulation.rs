@@ -173,15 +173,15 @@ fn a_year_of_small_commits() {
 fn a_year_of_small_commits_which_shrink_when_they_are_merged() {
     let cost = year(3_000, 2_500, None, true);
 
-    assert!(cost.most_files < 500, "{cost:?}");
-    assert!(cost.most_files_of_old <= 3, "{cost:?}");
+    assert!(cost.most_files < 300, "{cost:?}");
+    assert!(cost.files_left <= 370, "{cost:?}");
 }
 
 #[test]
 fn a_year_of_small_commits_with_late_rows() {
     let cost = year(2_000, 500, Some(20), true);
 
-    assert!(cost.most_files < 700, "{cost:?}");
+    assert!(cost.most_files < 400, "{cost:?}");
     assert!(cost.most_files_of_old <= 6, "{cost:?}");
     assert!(cost.files_left <= 366 * 4, "{cost:?}");
 }

@@ -69,16 +69,26 @@ impl History {
     }
 
     fn remember(&mut self, lake: &Lake, from: i64, to: i64) -> Result<()> {
-        let oldest = lake.scalar(&format!(
-            "SELECT min(epoch(snapshot_time)) AS oldest FROM lake.snapshots()
-                 WHERE snapshot_id BETWEEN {from} AND {to}"
-        ))?;
-        let oldest = oldest.as_f64().context("parse a snapshot's time")?;
+        let Some(oldest) = oldest(lake, from, to)? else { return Ok(()) };
+        let seen = Seen { from, to, at: Instant::now(), oldest, what: Value::Null };
+        // One of a clock that is hours behind expires at once.
+        if !seen.is_to_stay() {
+            return Ok(());
+        }
         let mut rows = lake.query(&look_sql(from, to)).context("look at the past")?;
         let what = rows.pop().context("look at the past: no answer")?;
-        self.seen.push(Seen { from, to, at: Instant::now(), oldest, what });
+        self.seen.push(Seen { what, ..seen });
         Ok(())
     }
+}
+
+/// The earliest time of the snapshots; None when some are expired.
+fn oldest(lake: &Lake, from: i64, to: i64) -> Result<Option<f64>> {
+    let sql = format!(
+        "SELECT CASE WHEN count(*) = {to} - {from} + 1 THEN min(epoch(snapshot_time)) END AS oldest
+             FROM lake.snapshots() WHERE snapshot_id BETWEEN {from} AND {to}"
+    );
+    Ok(lake.scalar(&sql)?.as_f64())
 }
 
 /// One snapshot's rows, or the changes of several.

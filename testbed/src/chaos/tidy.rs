@@ -75,7 +75,8 @@ fn look_at_files(stage: &Stage, kind: CatalogKind) -> Result<Files> {
              SELECT parse_filename(file) AS name FROM glob({});
          CREATE TEMP TABLE gone AS SELECT name FROM known WHERE live AND name NOT IN (FROM stored);
          CREATE TEMP TABLE unknown AS
-             SELECT name FROM stored WHERE name NOT IN (SELECT name FROM known);
+             SELECT name FROM stored WHERE name NOT IN (SELECT name FROM known)
+                 AND name <> '.ducktide-lake';
          SELECT (SELECT count(*) FROM known WHERE live) AS live,
              (SELECT count(*) FROM gone) AS gone, (SELECT count(*) FROM unknown) AS unknown,
              (SELECT list(name) FROM (FROM gone UNION ALL FROM unknown LIMIT 5)) AS examples",
