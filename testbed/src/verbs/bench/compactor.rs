@@ -45,8 +45,8 @@ pub(super) struct Backlog {
     #[arg(long, value_name = "N", default_value = "5000")]
     files: NonZeroU32,
 
-    /// Rows of each file; 250 make 20 KB, 6,000 make 400 KB.
-    #[arg(long, value_name = "N", default_value = "250")]
+    /// Rows of each file; 250 make 10 KB, 10,000 some 400 KB.
+    #[arg(long, value_name = "N", default_value = "500")]
     rows: NonZeroU32,
 
     /// How often each thing is measured; medians are taken.
