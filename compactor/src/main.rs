@@ -3,8 +3,7 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use ducktide_compactor::{Args, CompactorError, Verb, once, run, show_plan};
-use ducktide_lake::{failpoint, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
+use ducktide_lake::{failpoint, stop_signal, telemetry};
 
 #[tokio::main(worker_threads = 1)]
 async fn main() {
@@ -29,14 +28,6 @@ async fn main() {
     };
     // An operation that did not end in time is given up; nothing of it is in the catalog.
     std::process::exit(exit_code.into());
-}
-
-async fn stop_signal() {
-    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be listened to");
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.expect("Ctrl-C can be listened to"),
-        _ = terminate.recv() => {}
-    }
 }
 
 /// Says what is wrong with a setting the way clap does, and exits with its code, 2.

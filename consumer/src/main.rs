@@ -3,8 +3,7 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use ducktide_consumer::{Args, Config};
-use ducktide_lake::{failpoint, telemetry};
-use tokio::signal::unix::{SignalKind, signal};
+use ducktide_lake::{failpoint, stop_signal, telemetry};
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -21,14 +20,6 @@ async fn main() {
     // Questions to a cluster or lake that does not answer may still be under way; nobody needs the
     // answers, so they are not waited for.
     std::process::exit(exit_code.into());
-}
-
-async fn stop_signal() {
-    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be listened to");
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.expect("Ctrl-C can be listened to"),
-        _ = terminate.recv() => {}
-    }
 }
 
 /// Says what is wrong with a setting the way clap does, and exits with its code, 2.

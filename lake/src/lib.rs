@@ -22,6 +22,8 @@ pub mod units;
 mod lake;
 mod memory;
 mod staged_file;
+#[cfg(feature = "stop-signal")]
+mod stop_signal;
 
 #[cfg(feature = "duckdb")]
 mod catalog;
@@ -56,6 +58,8 @@ pub use error::{ErrorKind, LakeError, Result};
 pub use lake::{Lake, Source, SourceSpec, Table, TableVersion};
 pub use memory::MemoryLake;
 pub use staged_file::StagedFile;
+#[cfg(feature = "stop-signal")]
+pub use stop_signal::stop_signal;
 
 #[cfg(feature = "duckdb")]
 pub use catalog::PartitionProgress;

@@ -90,6 +90,11 @@ impl Session {
             .map_err(|error| LakeError::unavailable("read the catalog").because(error))
     }
 
+    /// The one value of such a query; None for NULL, and without a row.
+    pub(crate) fn catalog_value(&self, sql: &str) -> Result<Option<String>> {
+        Ok(self.catalog_rows(sql)?.into_iter().flatten().next().flatten())
+    }
+
     /// A query that the catalog database answers in its own dialect, every value as text; to be run
     /// inside an explicit transaction. Several in one transaction see one state of the catalog.
     pub(crate) fn native_query(&self, sql: &str) -> String {

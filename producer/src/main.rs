@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
-use ducktide_lake::telemetry;
+use ducktide_lake::{stop_signal, telemetry};
 use ducktide_producer::{Args, Config, ProducerError, preview};
-use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -29,14 +28,6 @@ async fn run(config: Config) -> Result<u8, ProducerError> {
         return preview::print(&config, &mut out).map(|()| 0).map_err(ProducerError::Print);
     }
     Ok(ducktide_producer::run(config, stop_signal()).await?.exit_code())
-}
-
-async fn stop_signal() {
-    let mut terminate = signal(SignalKind::terminate()).expect("SIGTERM can be listened to");
-    tokio::select! {
-        interrupted = tokio::signal::ctrl_c() => interrupted.expect("Ctrl-C can be listened to"),
-        _ = terminate.recv() => {}
-    }
 }
 
 /// Says what is wrong with a setting the way clap does, and exits with its code, 2.

@@ -56,7 +56,7 @@ impl Lake {
     fn add(&mut self, partition: i64, payload: u64, at: i64) {
         let bytes = payload + self.stream.overhead;
         let changed_at = Some(Timestamp::from_second(at).unwrap());
-        let file = DataFile { id: self.next_id, bytes, rows: 1, changed_at };
+        let file = DataFile { id: self.next_id, bytes, changed_at };
         self.next_id += 1;
         let files = self.partitions.entry(partition).or_default();
         files.push(file);
@@ -97,7 +97,7 @@ impl Lake {
                 let merged = DataFile {
                     id: self.next_id,
                     bytes: merge.bytes - overheads,
-                    rows: 1,
+
                     changed_at: sources.iter().filter_map(|file| file.changed_at).max(),
                 };
                 self.next_id += 1;

@@ -25,7 +25,7 @@ fn hours_ago(hours: i64) -> Timestamp {
 }
 
 fn file(id: i64, bytes: u64) -> DataFile {
-    DataFile { id, bytes, rows: 1, changed_at: Some(hours_ago(0)) }
+    DataFile { id, bytes, changed_at: Some(hours_ago(0)) }
 }
 
 fn group(day: &str) -> FileGroup {

@@ -1,7 +1,8 @@
 //! The lake's health as JSON shows it; the names must stay stable.
 
+use ducktide_lake::Keeper;
 use ducktide_lake::health::{
-    DayOf, FileCount, KeptBy, LakeHealth, LakeJudgement, TableHealth, Tolerance, judge,
+    DayOf, FileCount, LakeHealth, LakeJudgement, TableHealth, Tolerance, judge,
 };
 use jiff::Timestamp;
 use serde::Serialize;
@@ -151,9 +152,9 @@ fn snapshots(health: &LakeHealth, now: Timestamp) -> SnapshotsReport {
     let kept = &health.snapshots;
     let keeper = kept.kept_by.as_ref().map(|keeper| {
         let (kind, name) = match &keeper.by {
-            KeptBy::Pin(name) => ("pin", name),
-            KeptBy::AnnouncedReplay(table) => ("announced_replay", table),
-            KeptBy::UnfinishedReplay(table) => ("unfinished_replay", table),
+            Keeper::Pin(name) => ("pin", name),
+            Keeper::AnnouncedReplay(table) => ("announced_replay", table),
+            Keeper::UnfinishedReplay(table) => ("unfinished_replay", table),
         };
         KeeperReport { kind, name: name.clone(), from_snapshot_id: keeper.from.0 }
     });

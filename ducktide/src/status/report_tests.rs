@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use ducktide_consumer::Identity;
 use ducktide_lake::health::{
-    AwaitingRemoval, DayOf, FileCount, Keeper, KeptBy, LakeHealth, OneDay, SizeClasses,
-    SnapshotsKept, TableHealth,
+    AwaitingRemoval, DayOf, FileCount, LakeHealth, OneDay, SizeClasses, SnapshotsKept, TableHealth,
 };
 use ducktide_lake::maintenance::{LastMaintenance, Operation};
 use ducktide_lake::position::{Epoch, Position, SnapshotId, SourceId};
-use ducktide_lake::{Overview, SnapshotRange, TableSize};
+use ducktide_lake::{Keeper, Kept, Overview, SnapshotRange, TableSize};
 
 use super::super::judgement::State;
 use super::super::text;
@@ -84,7 +83,7 @@ fn health() -> LakeHealth {
             oldest: SnapshotId(0),
             oldest_at: "2026-10-31T08:00:00Z".parse().unwrap(),
             retention: Some(Duration::from_hours(7 * 24)),
-            kept_by: Some(Keeper { by: KeptBy::Pin("audit".to_owned()), from: SnapshotId(17) }),
+            kept_by: Some(Kept { by: Keeper::Pin("audit".to_owned()), from: SnapshotId(17) }),
         },
         ended: files(5, 500),
         awaiting_removal: AwaitingRemoval {

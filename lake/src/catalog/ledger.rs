@@ -57,7 +57,7 @@ impl DuckLake {
         let session = self.session()?;
         let table = session.native_table("ducktide_ledger");
         let sql = format!("SELECT coalesce(max(ledger_id), 0) AS newest FROM {table}");
-        parse(session.catalog_rows(&sql)?.into_iter().flatten().next().flatten())
+        parse(session.catalog_value(&sql)?)
     }
 }
 

@@ -39,13 +39,25 @@ impl LakeLock {
         }
     }
 
+    /// Whether the lock was free within `timeout`; it is held now.
+    fn lock(&mut self, timeout: Duration) -> Result<bool> {
+        match self {
+            Self::Advisory(connection) => connection.lock(timeout),
+            Self::File(file) => file.lock(timeout),
+        }
+    }
+
     /// The lock, unless somebody else holds it for longer than `timeout`.
     fn take(&mut self, timeout: Duration) -> Result<Option<Held<'_>>> {
-        let free = match self {
-            Self::Advisory(connection) => connection.lock(timeout)?,
-            Self::File(file) => file.lock(timeout)?,
-        };
-        Ok(free.then_some(Held(self)))
+        Ok(self.lock(timeout)?.then_some(Held(self)))
+    }
+
+    /// Whether a lock that was taken is still the one that others would wait for.
+    fn is_held(&mut self) -> bool {
+        match self {
+            Self::Advisory(connection) => connection.is_alive(),
+            Self::File(file) => file.is_in_place(),
+        }
     }
 
     /// Who holds the lock, where the lock tells.
@@ -145,22 +157,14 @@ impl LeaderLock {
 
     /// Whether this process is the leader, for which it waits `timeout` at most.
     pub(crate) fn take(&mut self, timeout: Duration) -> Result<bool> {
-        let free = match &mut self.lock {
-            LakeLock::Advisory(connection) => connection.lock(timeout)?,
-            LakeLock::File(file) => file.lock(timeout)?,
-        };
-        self.taken = free;
-        Ok(free)
+        self.taken = self.lock.lock(timeout)?;
+        Ok(self.taken)
     }
 
     /// Errors when this process was the leader and has lost the lock since: PostgreSQL ended its
     /// connection, or somebody removed the lock file. Who never led may go on.
     pub(crate) fn check(&mut self) -> Result<()> {
-        let held = match &mut self.lock {
-            LakeLock::Advisory(connection) => !self.taken || connection.is_alive(),
-            LakeLock::File(file) => !self.taken || file.is_in_place(),
-        };
-        if held {
+        if !self.taken || self.lock.is_held() {
             return Ok(());
         }
         // Until it takes the lock again, each further check fails too.

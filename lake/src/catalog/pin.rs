@@ -165,9 +165,8 @@ fn unpin(session: &Session, name: &str) -> Result<()> {
 
 fn newest_snapshot(session: &Session) -> Result<SnapshotId> {
     let snapshots = session.native_table("ducklake_snapshot");
-    let rows =
-        session.catalog_rows(&format!("SELECT max(snapshot_id) AS newest FROM {snapshots}"))?;
-    parse(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten()).map(SnapshotId)
+    let sql = format!("SELECT max(snapshot_id) AS newest FROM {snapshots}");
+    parse(session.catalog_value(&sql)?).map(SnapshotId)
 }
 
 fn has_snapshot(session: &Session, snapshot: SnapshotId) -> Result<bool> {

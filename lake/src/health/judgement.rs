@@ -6,7 +6,8 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::table_health::share;
-use super::{KeptBy, LakeHealth, TableHealth};
+use super::{LakeHealth, TableHealth};
+use crate::catalog::pin::Keeper;
 use crate::maintenance::Operation;
 use crate::units;
 
@@ -220,11 +221,11 @@ impl Judge<'_> {
     }
 }
 
-fn why(by: &KeptBy) -> String {
+fn why(by: &Keeper) -> String {
     match by {
-        KeptBy::Pin(name) => format!("by pin `{name}`"),
-        KeptBy::AnnouncedReplay(table) => format!("for a replay of {table} that is announced"),
-        KeptBy::UnfinishedReplay(table) => {
+        Keeper::Pin(name) => format!("by pin `{name}`"),
+        Keeper::AnnouncedReplay(table) => format!("for a replay of {table} that is announced"),
+        Keeper::UnfinishedReplay(table) => {
             format!("for a replay of {table} whose rows are not all back; do its consumers run?")
         }
     }

@@ -1,7 +1,8 @@
 //! Which lake needs whom.
 
-use super::super::{AwaitingRemoval, FileCount, Keeper, SizeClasses, SnapshotsKept};
+use super::super::{AwaitingRemoval, FileCount, SizeClasses, SnapshotsKept};
 use super::*;
+use crate::catalog::pin::Kept;
 use crate::maintenance::LastMaintenance;
 use crate::position::SnapshotId;
 
@@ -67,9 +68,9 @@ fn waiting(files: u64, seconds: u64) -> LakeHealth {
     lake
 }
 
-fn kept(by: KeptBy, from: i64) -> LakeHealth {
+fn kept(by: Keeper, from: i64) -> LakeHealth {
     let mut lake = with_oldest(lake(500, 0), 40 * DAY);
-    lake.snapshots.kept_by = Some(Keeper { by, from: SnapshotId(from) });
+    lake.snapshots.kept_by = Some(Kept { by, from: SnapshotId(from) });
     lake
 }
 
@@ -87,7 +88,7 @@ fn the_table_of_states_holds() {
     let merged = |files, mergeable, ago| {
         with_oldest(with_last(lake(files, mergeable), Operation::MergeAdjacentFiles, ago), 6 * DAY)
     };
-    let pin = || KeptBy::Pin("audit".to_owned());
+    let pin = || Keeper::Pin("audit".to_owned());
 
     let table = [
         ("small and fresh, no compactor", lake(300, 299), Healthy),
@@ -163,10 +164,10 @@ fn old_snapshots_say_what_keeps_them() {
     let text = |by| judged(&kept(by, 2)).text;
 
     assert_eq!(
-        text(KeptBy::Pin("audit".to_owned())),
+        text(Keeper::Pin("audit".to_owned())),
         "snapshots of 40d 0h are kept instead of 7d 0h: by pin `audit`"
     );
-    let replay = text(KeptBy::UnfinishedReplay("main.events".to_owned()));
+    let replay = text(Keeper::UnfinishedReplay("main.events".to_owned()));
     assert!(replay.contains("for a replay of main.events whose rows are not all back"), "{replay}");
 }
 

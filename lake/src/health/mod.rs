@@ -5,7 +5,6 @@
 //! by `ducktide status`; the numbers are plain, for whoever wants them as metrics.
 
 mod judgement;
-mod keeping;
 mod query;
 mod table_health;
 
@@ -13,13 +12,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::catalog::pin::{self, Kept};
 use crate::duck_lake::DuckLake;
 use crate::error::Result;
 use crate::maintenance::{LastMaintenance, Operation};
 use crate::position::SnapshotId;
 
 pub use judgement::{LakeJudgement, LakeState, Tolerance, judge};
-pub use keeping::{Keeper, KeptBy};
 pub use table_health::{DayOf, OneDay, SizeClasses, TableHealth};
 
 /// The size up to which files are merged where the lake has no `target_file_size`. DuckLake itself
@@ -100,7 +99,7 @@ pub struct SnapshotsKept {
     /// The lake's `expire_older_than`: how long snapshots are meant to be kept.
     pub retention: Option<Duration>,
     /// What reaches back furthest of all that snapshots are kept for beyond that.
-    pub kept_by: Option<Keeper>,
+    pub kept_by: Option<Kept>,
 }
 
 /// Files that no snapshot needs, and that readers who began earlier may still read. The catalog does
@@ -132,7 +131,7 @@ impl DuckLake {
                 oldest: whole.oldest,
                 oldest_at: whole.oldest_at,
                 retention: query::interval(session, whole.expire_older_than.as_deref())?,
-                kept_by: keeping::furthest_back(session)?,
+                kept_by: pin::kept(session)?,
             },
             ended: whole.ended,
             awaiting_removal: AwaitingRemoval {

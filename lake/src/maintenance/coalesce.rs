@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 
 use self::runs::{Coalesced, Coalescer, Horizon, LedgerRange};
-use super::{Maintained, Operation, failed};
+use super::{Maintained, Operation, failed, list};
 use crate::catalog::parse;
 use crate::commit::Counts;
 use crate::duck_lake::{DuckLake, Writing};
@@ -86,9 +86,8 @@ fn coalesce(session: &Session, writing: &mut Writing<'_>, older_than: Timestamp)
 /// stays as it is.
 fn oldest_snapshot(session: &Session) -> Result<SnapshotId> {
     let snapshots = session.native_table("ducklake_snapshot");
-    let rows =
-        session.catalog_rows(&format!("SELECT min(snapshot_id) AS oldest FROM {snapshots}"))?;
-    parse(rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten()).map(SnapshotId)
+    let sql = format!("SELECT min(snapshot_id) AS oldest FROM {snapshots}");
+    parse(session.catalog_value(&sql)?).map(SnapshotId)
 }
 
 /// The offsets to which replays went back.
@@ -196,10 +195,6 @@ fn check_unchanged(session: &Session, coalesced: &[Coalesced], removed: &[i64]) 
         wanted[1],
         found.join(" ")
     )))
-}
-
-fn list(ids: &[i64]) -> String {
-    ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The survivor's own end, kind, epoch and time stay.

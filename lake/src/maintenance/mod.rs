@@ -137,6 +137,11 @@ pub(crate) fn announced(session: &Session, table: &TableName) -> Result<Option<I
     Ok(intent::live_intents(session)?.into_iter().find(touches))
 }
 
+/// Ids as they stand in an SQL list.
+fn list(ids: &[i64]) -> String {
+    ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
+}
+
 pub(crate) fn failed(what: &str) -> impl Fn(duckdb::Error) -> LakeError {
     move |error| {
         let text = error.to_string();

@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use ducktide_lake::config::LakeConfig;
 use ducktide_lake::health::{
-    DayOf, KeptBy, LakeHealth, LakeState, TableHealth, Thresholds, Tolerance, judge,
+    DayOf, LakeHealth, LakeState, TableHealth, Thresholds, Tolerance, judge,
 };
 use ducktide_lake::maintenance::{Maintained, Operation};
-use ducktide_lake::{Access, DuckLake};
+use ducktide_lake::{Access, DuckLake, Keeper};
 use jiff::Timestamp;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -155,7 +155,7 @@ pub(crate) fn what_keeps_snapshots_and_what_ran_is_told(mut case: Case) {
     let health = case.health();
 
     let keeper = health.snapshots.kept_by.clone().unwrap();
-    assert_eq!(keeper.by, KeptBy::Pin("audit".to_owned()));
+    assert_eq!(keeper.by, Keeper::Pin("audit".to_owned()));
     assert_eq!(Some(keeper.from), case.lake.snapshots_to_keep_from().unwrap());
     assert_eq!((health.snapshots.oldest.0, health.snapshots.count), (0, 10));
     assert_eq!(health.ended.files, 1);

@@ -83,6 +83,26 @@ impl Case {
     }
 
     /// One step of progress in epoch 0.
+    /// The lake as an operator's program opens it.
+    pub(crate) fn operator(&self) -> DuckLake {
+        DuckLake::open(&self.config, Access::Operate).unwrap()
+    }
+
+    /// Commits of ten rows each to partition 0, from an offset on.
+    pub(crate) fn fill(&mut self, from: i64, commits: i64) {
+        for from in (0..commits).map(|number| from + number * 10) {
+            let commit = self.rows(0, from, from + 10);
+            assert!(is_committed(self.send(&commit)));
+        }
+    }
+
+    /// A case with so many commits of ten rows each.
+    pub(crate) fn filled(kind: CatalogKind, commits: i64) -> Self {
+        let mut case = Self::new(kind);
+        case.fill(100, commits);
+        case
+    }
+
     pub(crate) fn delta(&self, partition: i32, from: i64, to: i64, rows: i64) -> ProgressDelta {
         let range = OffsetRange { from: Offset(from), to: Offset(to) };
         let counts = Counts { rows, gaps: to - from - rows, ..Counts::default() };

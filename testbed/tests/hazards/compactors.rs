@@ -10,10 +10,7 @@ use ducktide_testbed::{
 };
 use tempfile::TempDir;
 
-use crate::{
-    case::{Case, is_committed},
-    on_both_lakes,
-};
+use crate::{case::Case, on_both_lakes};
 
 on_both_lakes!(
     one_pass_merges_and_a_second_finds_nothing_to_do,
@@ -82,16 +79,6 @@ fn once(case: &Case, more: &[&str]) -> Compactor {
     compactor
 }
 
-/// So many commits of ten rows each, from offset 100 on.
-fn filled(kind: CatalogKind, commits: i64) -> Case {
-    let mut case = Case::new(kind);
-    for from in (0..commits).map(|number| 100 + number * 10) {
-        let commit = case.rows(0, from, from + 10);
-        assert!(is_committed(case.send(&commit)));
-    }
-    case
-}
-
 fn live_files(case: &mut Case) -> i64 {
     let files = case.own("ducklake_data_file");
     case.number(&format!("SELECT count(*) FROM {files} WHERE end_snapshot IS NULL"))
@@ -115,7 +102,7 @@ fn files_on_disk(case: &Case) -> usize {
 }
 
 fn one_pass_merges_and_a_second_finds_nothing_to_do(kind: CatalogKind) {
-    let mut case = filled(kind, 60);
+    let mut case = Case::filled(kind, 60);
 
     once(&case, &[]);
 
@@ -128,7 +115,7 @@ fn one_pass_merges_and_a_second_finds_nothing_to_do(kind: CatalogKind) {
 }
 
 fn a_plan_changes_nothing_and_says_why(kind: CatalogKind) {
-    let mut case = filled(kind, 20);
+    let mut case = Case::filled(kind, 20);
 
     let mut plan = Compactor::start(&case, &[&["plan"], SMALL].concat(), "");
     assert_eq!(plan.exit_code(), Some(0), "{}", plan.running.log().unwrap());
@@ -143,7 +130,7 @@ fn a_plan_changes_nothing_and_says_why(kind: CatalogKind) {
 }
 
 fn killed_between_merge_and_exchange_it_leaves_nothing_but_orphans(kind: CatalogKind) {
-    let mut case = filled(kind, 20);
+    let mut case = Case::filled(kind, 20);
 
     let arguments = [&["once"], SMALL].concat();
     let mut killed = Compactor::start(&case, &arguments, "files_merged=crash");
@@ -160,7 +147,7 @@ fn killed_between_merge_and_exchange_it_leaves_nothing_but_orphans(kind: Catalog
 }
 
 fn killed_after_the_exchange_it_has_done_its_work(kind: CatalogKind) {
-    let mut case = filled(kind, 20);
+    let mut case = Case::filled(kind, 20);
 
     let arguments = [&["once"], SMALL].concat();
     let mut killed = Compactor::start(&case, &arguments, "files_exchanged=crash");
@@ -171,7 +158,7 @@ fn killed_after_the_exchange_it_has_done_its_work(kind: CatalogKind) {
 }
 
 fn a_standby_takes_over_within_seconds(kind: CatalogKind) {
-    let case = filled(kind, 3);
+    let case = Case::filled(kind, 3);
     let mut leader = Compactor::run(&case);
     leader.await_logged("leading");
     let standby = Compactor::run(&case);
@@ -186,7 +173,7 @@ fn a_standby_takes_over_within_seconds(kind: CatalogKind) {
 }
 
 fn beside_a_leader_a_single_pass_is_refused(kind: CatalogKind) {
-    let case = filled(kind, 3);
+    let case = Case::filled(kind, 3);
     let leader = Compactor::run(&case);
     leader.await_logged("leading");
 
@@ -197,7 +184,7 @@ fn beside_a_leader_a_single_pass_is_refused(kind: CatalogKind) {
 }
 
 fn asked_to_stop_it_ends_after_its_operation(kind: CatalogKind) {
-    let mut case = filled(kind, 40);
+    let mut case = Case::filled(kind, 40);
     let mut compactor = Compactor::run(&case);
     compactor.await_logged("\"merging\"");
 
@@ -210,15 +197,12 @@ fn asked_to_stop_it_ends_after_its_operation(kind: CatalogKind) {
 }
 
 fn commits_go_on_while_it_works(kind: CatalogKind) {
-    let mut case = filled(kind, 40);
+    let mut case = Case::filled(kind, 40);
     let arguments = [&["run", "--tier-intervals", "0.1"], SMALL].concat();
     let mut compactor = Compactor::start(&case, &arguments, "");
     compactor.await_logged("leading");
 
-    for from in (0..60).map(|number| 500 + number * 10) {
-        let commit = case.rows(0, from, from + 10);
-        assert!(is_committed(case.send(&commit)));
-    }
+    case.fill(500, 60);
     compactor.await_logged("\"merged\"");
     compactor.running.terminate().unwrap();
 
@@ -232,7 +216,7 @@ fn commits_go_on_while_it_works(kind: CatalogKind) {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_leader_that_slept_through_losing_its_lead_changes_nothing() {
-    let mut case = filled(CatalogKind::Postgres, 20);
+    let mut case = Case::filled(CatalogKind::Postgres, 20);
     let arguments = [&["run"], SMALL].concat();
     let mut sleeper = Compactor::start(&case, &arguments, "files_merged=pause");
     wait::until("it sleeps", PATIENCE, || Ok(sleeper.running.is_stopped())).unwrap();

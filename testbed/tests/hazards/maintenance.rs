@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ducktide_lake::{
-    Access, DuckLake, Intent, IntentKind,
+    Intent, IntentKind,
     maintenance::{Maintained, Retention},
     position::SnapshotId,
 };
@@ -27,10 +27,6 @@ on_both_lakes!(
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-fn operator(case: &Case) -> DuckLake {
-    DuckLake::open(&case.config, Access::Operate).unwrap()
-}
-
 fn intent(case: &Case, kind: IntentKind, lasts: Duration) -> Intent {
     Intent {
         source: case.source.id,
@@ -42,19 +38,9 @@ fn intent(case: &Case, kind: IntentKind, lasts: Duration) -> Intent {
     }
 }
 
-/// Three commits of ten rows each.
-fn filled(kind: CatalogKind) -> Case {
-    let mut case = Case::new(kind);
-    for from in [100, 110, 120] {
-        let commit = case.rows(0, from, from + 10);
-        assert!(is_committed(case.send(&commit)));
-    }
-    case
-}
-
 fn merge_expiry_and_cleanup_leave_the_rows_as_they_are(kind: CatalogKind) {
-    let mut case = filled(kind);
-    let mut operator = operator(&case);
+    let mut case = Case::filled(kind, 3);
+    let mut operator = case.operator();
 
     assert_eq!(merge(&mut operator), Maintained::Done(3));
     let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
@@ -71,8 +57,8 @@ fn merge_expiry_and_cleanup_leave_the_rows_as_they_are(kind: CatalogKind) {
 }
 
 fn a_table_that_is_being_replayed_is_not_merged(kind: CatalogKind) {
-    let case = filled(kind);
-    let mut operator = operator(&case);
+    let case = Case::filled(kind, 3);
+    let mut operator = case.operator();
     let announced = intent(&case, IntentKind::Prepare, Duration::from_mins(1));
     operator.announce(&announced).unwrap();
 
@@ -85,8 +71,8 @@ fn a_table_that_is_being_replayed_is_not_merged(kind: CatalogKind) {
 }
 
 fn expiry_leaves_the_snapshots_that_a_replay_announced(kind: CatalogKind) {
-    let case = filled(kind);
-    let mut operator = operator(&case);
+    let case = Case::filled(kind, 3);
+    let mut operator = case.operator();
     operator.announce(&intent(&case, IntentKind::Replay, Duration::from_mins(1))).unwrap();
     assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(SnapshotId(2)));
 
@@ -98,12 +84,12 @@ fn expiry_leaves_the_snapshots_that_a_replay_announced(kind: CatalogKind) {
 }
 
 fn a_pinned_snapshot_is_kept(kind: CatalogKind) {
-    let mut case = filled(kind);
+    let mut case = Case::filled(kind, 3);
     case.edit_catalog(
         "INSERT INTO ducktide_pin(name, snapshot_id, created_at) \
          VALUES ('audit', 3, '2026-11-24T00:00:00Z')",
     );
-    let mut operator = operator(&case);
+    let mut operator = case.operator();
 
     assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(SnapshotId(3)));
     let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
@@ -113,8 +99,8 @@ fn a_pinned_snapshot_is_kept(kind: CatalogKind) {
 
 /// A SQLite catalog holds times as text, which `DuckLake` compares with text of another spelling.
 fn what_is_younger_than_asked_for_is_kept_on_the_same_day_too(kind: CatalogKind) {
-    let case = filled(kind);
-    let mut operator = operator(&case);
+    let case = Case::filled(kind, 3);
+    let mut operator = case.operator();
     assert_eq!(merge(&mut operator), Maintained::Done(3));
     let hour_ago = Timestamp::now() - Duration::from_hours(1);
 
@@ -133,10 +119,10 @@ fn what_is_younger_than_asked_for_is_kept_on_the_same_day_too(kind: CatalogKind)
 }
 
 fn a_commit_waits_for_an_announced_replay_until_it_expires(kind: CatalogKind) {
-    let mut case = filled(kind);
+    let mut case = Case::filled(kind, 3);
     let commit = case.rows(0, 130, 140);
     let expires = intent(&case, IntentKind::Replay, Duration::from_secs(2));
-    operator(&case).announce(&expires).unwrap();
+    case.operator().announce(&expires).unwrap();
 
     assert!(is_committed(case.send(&commit)), "its holder died");
 
@@ -145,8 +131,8 @@ fn a_commit_waits_for_an_announced_replay_until_it_expires(kind: CatalogKind) {
 }
 
 fn of_two_announced_replays_the_second_is_refused(kind: CatalogKind) {
-    let case = filled(kind);
-    let mut operator = operator(&case);
+    let case = Case::filled(kind, 3);
+    let mut operator = case.operator();
     let first = intent(&case, IntentKind::Replay, Duration::from_mins(1));
     operator.announce(&first).unwrap();
     let second = Intent { holder: "another".to_owned(), ..first.clone() };

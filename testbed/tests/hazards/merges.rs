@@ -4,7 +4,7 @@ use ducktide_lake::{Access, DuckLake, ErrorKind, maintenance::Maintained};
 use ducktide_testbed::catalog::CatalogKind;
 
 use crate::{
-    case::{Case, is_committed, merge},
+    case::{Case, merge},
     on_both_lakes,
 };
 
@@ -20,24 +20,6 @@ on_both_lakes!(
     an_ordinary_insert_by_a_person_is_merged_too,
     texts_of_the_data_do_not_get_into_the_catalog,
 );
-
-fn operator(case: &Case) -> DuckLake {
-    DuckLake::open(&case.config, Access::Operate).unwrap()
-}
-
-/// So many commits of ten rows each.
-fn filled(kind: CatalogKind, commits: i64) -> Case {
-    let mut case = Case::new(kind);
-    fill(&mut case, 100, commits);
-    case
-}
-
-fn fill(case: &mut Case, from: i64, commits: i64) {
-    for from in (0..commits).map(|number| from + number * 10) {
-        let commit = case.rows(0, from, from + 10);
-        assert!(is_committed(case.send(&commit)));
-    }
-}
 
 /// What one query says, row by row.
 fn rows(lake: &mut DuckLake, sql: &str) -> Vec<String> {
@@ -79,17 +61,17 @@ fn a_merge_writes_what_ducklakes_own_would(kind: CatalogKind) {
         [files, statistics, scheduled, snapshot, changes + " ORDER BY ALL"]
             .map(|sql| rows(&mut lake, &sql))
     };
-    let (mut ours, mut theirs) = (filled(kind, 4), filled(kind, 4));
+    let (mut ours, mut theirs) = (Case::filled(kind, 4), Case::filled(kind, 4));
 
-    assert_eq!(merge(&mut operator(&ours)), Maintained::Done(4));
+    assert_eq!(merge(&mut ours.operator()), Maintained::Done(4));
     theirs.sql("CALL ducklake_merge_adjacent_files('lake', 'events')").unwrap();
 
     assert_eq!(described(&mut ours), described(&mut theirs));
 }
 
 fn time_travel_and_change_feeds_show_what_they_showed_before(kind: CatalogKind) {
-    let mut case = filled(kind, 5);
-    fill(&mut case, 150, 3);
+    let mut case = Case::filled(kind, 5);
+    case.fill(150, 3);
     let newest = case.number("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')");
     let seen = |lake: &mut DuckLake| {
         let mut seen = Vec::new();
@@ -106,7 +88,7 @@ fn time_travel_and_change_feeds_show_what_they_showed_before(kind: CatalogKind) 
     };
     let before = seen(&mut case.another());
 
-    assert_eq!(merge(&mut operator(&case)), Maintained::Done(8));
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(8));
 
     assert_eq!(seen(&mut case.another()), before);
     assert_eq!(before.last().unwrap().0.len(), 80);
@@ -119,8 +101,8 @@ fn ids(lake: &mut DuckLake) -> Vec<i64> {
 }
 
 fn only_the_named_files_are_merged(kind: CatalogKind) {
-    let mut case = filled(kind, 5);
-    let mut lake = operator(&case);
+    let mut case = Case::filled(kind, 5);
+    let mut lake = case.operator();
     let before = ids(&mut lake);
 
     let named = vec![vec![before[1], before[3]]];
@@ -135,11 +117,11 @@ fn only_the_named_files_are_merged(kind: CatalogKind) {
 }
 
 fn merged_files_are_merged_again(kind: CatalogKind) {
-    let mut case = filled(kind, 3);
-    assert_eq!(merge(&mut operator(&case)), Maintained::Done(3));
-    fill(&mut case, 130, 2);
+    let mut case = Case::filled(kind, 3);
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(3));
+    case.fill(130, 2);
 
-    assert_eq!(merge(&mut operator(&case)), Maintained::Done(3));
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(3));
 
     assert_eq!((case.count(), ids(&mut case.another()).len()), (50, 1));
     let second = "SELECT count(*) FROM lake.events AT (VERSION => 3)";
@@ -148,7 +130,7 @@ fn merged_files_are_merged_again(kind: CatalogKind) {
 
 /// In a SQLite catalog DuckLake's own merge ends with "database is locked" then.
 fn a_commit_during_a_merge_does_not_stop_it(kind: CatalogKind) {
-    let mut case = filled(kind, 200);
+    let mut case = Case::filled(kind, 200);
     let config = case.config.clone();
 
     let merging = std::thread::spawn(move || {
@@ -163,7 +145,7 @@ fn a_commit_during_a_merge_does_not_stop_it(kind: CatalogKind) {
     });
     let mut commits = 0;
     while !merging.is_finished() {
-        fill(&mut case, 2100 + commits * 10, 1);
+        case.fill(2100 + commits * 10, 1);
         commits += 1;
     }
 
@@ -177,9 +159,9 @@ fn a_commit_during_a_merge_does_not_stop_it(kind: CatalogKind) {
 
 /// In a SQLite catalog DuckDB reads the rows of now up to the end of then.
 fn a_readers_transaction_sees_one_state_while_files_are_merged(kind: CatalogKind) {
-    let mut case = filled(kind, 12);
+    let mut case = Case::filled(kind, 12);
     let mut reader = DuckLake::open(&case.config, Access::Read).unwrap();
-    let mut lake = operator(&case);
+    let mut lake = case.operator();
     let seen = "SELECT count(*) AS rows, sum(hash(_kafka_offset)) AS hash FROM lake.events";
     let one_day = format!("{seen} WHERE _kafka_offset BETWEEN 105 AND 214");
     reader.connection().unwrap().execute_batch("BEGIN").unwrap();
@@ -189,15 +171,15 @@ fn a_readers_transaction_sees_one_state_while_files_are_merged(kind: CatalogKind
         let files = ids(&mut lake);
         let merges = vec![files[1..].to_vec()];
         lake.merge_files(&events(), &merges, TIMEOUT).unwrap();
-        fill(&mut case, from, 2);
+        case.fill(from, 2);
         let after = [rows(&mut reader, seen), rows(&mut reader, &one_day)];
         assert_eq!(after, before);
     }
 }
 
 fn files_that_changed_meanwhile_stay_as_they_are(kind: CatalogKind) {
-    let mut case = filled(kind, 3);
-    let mut lake = operator(&case);
+    let mut case = Case::filled(kind, 3);
+    let mut lake = case.operator();
     let named = vec![ids(&mut lake)];
     case.sql("DELETE FROM lake.events WHERE _kafka_offset = 105").unwrap();
 
@@ -209,28 +191,28 @@ fn files_that_changed_meanwhile_stay_as_they_are(kind: CatalogKind) {
 }
 
 fn files_with_deleted_rows_are_left_alone(kind: CatalogKind) {
-    let mut case = filled(kind, 4);
+    let mut case = Case::filled(kind, 4);
     case.sql("DELETE FROM lake.events WHERE _kafka_offset IN (105, 115)").unwrap();
 
-    assert_eq!(merge(&mut operator(&case)), Maintained::Done(2));
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(2));
 
     assert_eq!(case.count(), 38);
 }
 
 fn an_ordinary_insert_by_a_person_is_merged_too(kind: CatalogKind) {
-    let mut case = filled(kind, 2);
+    let mut case = Case::filled(kind, 2);
     case.sql("INSERT INTO lake.events FROM lake.events").unwrap();
     case.sql("UPDATE lake.events SET _kafka_topic = 'other' WHERE _kafka_offset = 101").unwrap();
     let before = rows(&mut case.another(), "SELECT * FROM lake.events ORDER BY ALL");
 
-    merge(&mut operator(&case));
+    merge(&mut case.operator());
 
     assert_eq!(rows(&mut case.another(), "SELECT * FROM lake.events ORDER BY ALL"), before);
 }
 
 /// Workers leave the extremes of texts out; DuckLake's own merge would put them in.
 fn texts_of_the_data_do_not_get_into_the_catalog(kind: CatalogKind) {
-    let mut case = filled(kind, 3);
+    let mut case = Case::filled(kind, 3);
     case.edit_catalog(
         "UPDATE ducklake_file_column_stats SET min_value = NULL, max_value = NULL WHERE column_id = 2",
     );
@@ -241,7 +223,7 @@ fn texts_of_the_data_do_not_get_into_the_catalog(kind: CatalogKind) {
     let before = rows(&mut case.another(), &shown);
     assert!(before.len() > 1, "{before:?}");
 
-    assert_eq!(merge(&mut operator(&case)), Maintained::Done(3));
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(3));
 
     assert_eq!(rows(&mut case.another(), &shown), before);
 }

@@ -48,17 +48,13 @@ fn replay(case: &Case, offsets: &[(i32, i64)]) -> ReplaySummary {
 }
 
 fn try_replay(case: &Case, offsets: &[(i32, i64)]) -> ducktide_lake::Result<ReplaySummary> {
-    operator(case).replay(&request(case, offsets))
+    case.operator().replay(&request(case, offsets))
 }
 
 fn request(case: &Case, offsets: &[(i32, i64)]) -> ReplayRequest {
     let offsets: BTreeMap<_, _> =
         offsets.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect();
     ReplayRequest::new(case.source.clone(), offsets)
-}
-
-fn operator(case: &Case) -> DuckLake {
-    DuckLake::open(&case.config, Access::Operate).unwrap()
 }
 
 /// Sends a range of rows in an epoch.
@@ -72,7 +68,7 @@ fn ingest(case: &mut Case, partition: i32, epoch: i32, from: i64, to: i64) {
 fn assert_exact(case: &mut Case) {
     let request =
         VerifyRequest { table: None, deep: true, acknowledged: None, memory_limit: 1 << 28 };
-    let verification = operator(case).verify(&request, &mut |_| {}).unwrap();
+    let verification = case.operator().verify(&request, &mut |_| {}).unwrap();
     let findings = verification.findings.detailed();
     assert!(findings.is_empty(), "{findings:?}");
     let deletes = case.own("ducklake_delete_file");
@@ -126,7 +122,7 @@ fn a_replay_of_one_partition_leaves_the_rows_of_others_in_the_same_file(kind: Ca
     let mut case = Case::new(kind);
     ingest(&mut case, 0, 0, 100, 120);
     ingest(&mut case, 1, 0, 0, 30);
-    merge(&mut operator(&case));
+    merge(&mut case.operator());
 
     let done = replay(&case, &[(0, 100)]);
 
@@ -142,11 +138,11 @@ fn a_replay_after_a_merge_is_exact(kind: CatalogKind) {
     for from in [100, 110, 120, 130] {
         ingest(&mut case, 0, 0, from, from + 10);
     }
-    assert_eq!(merge(&mut operator(&case)), Maintained::Done(4));
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(4));
 
     replay(&case, &[(0, 115)]);
     ingest(&mut case, 0, 1, 115, 140);
-    assert_eq!(merge(&mut operator(&case)), Maintained::Done(2));
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(2));
 
     assert_eq!((case.count(), case.position(0)), (40, (1, 140)));
     assert_exact(&mut case);
@@ -324,7 +320,7 @@ fn what_a_replay_took_out_stays_readable_until_it_is_back(kind: CatalogKind) {
     ingest(&mut case, 0, 0, 100, 150);
     let then = replay(&case, &[(0, 120)]).shows_old_state.unwrap();
     ingest(&mut case, 0, 1, 120, 130);
-    let mut operator = operator(&case);
+    let mut operator = case.operator();
     assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(then));
 
     let now = Timestamp::now();
@@ -343,7 +339,7 @@ fn a_dry_run_changes_nothing(kind: CatalogKind) {
     let mut case = Case::new(kind);
     ingest(&mut case, 0, 0, 100, 150);
 
-    let planned = operator(&case).plan_replay(&request(&case, &[(0, 120)])).unwrap();
+    let planned = case.operator().plan_replay(&request(&case, &[(0, 120)])).unwrap();
 
     assert_eq!((planned.rows, planned.files_rewritten, planned.snapshot), (30, 1, None));
     assert_eq!((case.count(), case.position(0)), (50, (0, 150)));
@@ -363,7 +359,7 @@ fn nonsense_is_refused_before_anything_is_touched(kind: CatalogKind) {
     }
     assert!(replay(&case, &[(0, 150)]).steps.is_empty(), "it is there already");
     assert_eq!((case.count(), case.position(0)), (50, (0, 150)));
-    assert!(operator(&case).live_intents().unwrap().is_empty());
+    assert!(case.operator().live_intents().unwrap().is_empty());
 }
 
 fn a_skip_is_in_the_ledger_and_begins_an_epoch(kind: CatalogKind) {
@@ -372,12 +368,12 @@ fn a_skip_is_in_the_ledger_and_begins_an_epoch(kind: CatalogKind) {
     let zombie = case.rows(0, 110, 120);
     let source = case.source.clone();
 
-    let step = operator(&case).skip(&source, Partition(0), Offset(150)).unwrap();
+    let step = case.operator().skip(&source, Partition(0), Offset(150)).unwrap();
 
     assert_eq!((step.range.len(), step.counts.given_up), (40, 40));
     assert_eq!(case.position(0), (1, 150));
     assert_eq!(case.send(&zombie), CommitOutcome::Fenced);
-    let again = operator(&case).skip(&source, Partition(0), Offset(150)).unwrap_err().to_string();
+    let again = case.operator().skip(&source, Partition(0), Offset(150)).unwrap_err().to_string();
     assert!(again.contains("a skip goes forward"), "{again}");
     ingest(&mut case, 0, 1, 150, 160);
     replay(&case, &[(0, 130)]);

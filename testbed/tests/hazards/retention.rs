@@ -52,10 +52,6 @@ fn soon() -> Timestamp {
     Timestamp::now() + Duration::from_hours(1)
 }
 
-fn operator(case: &Case) -> DuckLake {
-    DuckLake::open(&case.config, Access::Operate).unwrap()
-}
-
 fn expire(lake: &mut DuckLake) -> Maintained {
     lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT).unwrap()
 }
@@ -64,7 +60,7 @@ fn expire(lake: &mut DuckLake) -> Maintained {
 fn assert_exact(case: &Case) {
     for deep in [false, true] {
         let request = VerifyRequest { deep, memory_limit: 1 << 28, ..VerifyRequest::default() };
-        let verification = operator(case).verify(&request, &mut |_| {}).unwrap();
+        let verification = case.operator().verify(&request, &mut |_| {}).unwrap();
         let findings = verification.findings.detailed();
         assert!(findings.is_empty(), "{findings:?}");
     }
@@ -127,7 +123,7 @@ fn filled(kind: CatalogKind) -> Case {
 
 /// Expires all but the newest snapshot, and coalesces what is older.
 fn coalesce(case: &Case) -> u64 {
-    let mut operator = operator(case);
+    let mut operator = case.operator();
     expire(&mut operator);
     match operator.coalesce_ledger(soon(), TIMEOUT).unwrap() {
         Maintained::Done(removed) => removed,
@@ -137,12 +133,12 @@ fn coalesce(case: &Case) -> u64 {
 
 fn replay(case: &Case, to: i64) -> ReplaySummary {
     let offsets = [(Partition(0), Offset(to))].into();
-    operator(case).replay(&ReplayRequest::new(case.source.clone(), offsets)).unwrap()
+    case.operator().replay(&ReplayRequest::new(case.source.clone(), offsets)).unwrap()
 }
 
 fn each_operation_leaves_when_it_ran_and_how_much_it_did(kind: CatalogKind) {
     let case = filled(kind);
-    let mut operator = operator(&case);
+    let mut operator = case.operator();
     assert_eq!(operator.last_maintenance().unwrap(), []);
     let before = Timestamp::now();
 
@@ -185,7 +181,7 @@ fn a_coalesced_ledger_is_exact_and_has_the_same_sums(kind: CatalogKind) {
 
 fn what_a_readable_snapshot_brought_is_not_coalesced(kind: CatalogKind) {
     let mut case = filled(kind);
-    let mut operator = operator(&case);
+    let mut operator = case.operator();
 
     let all_readable = operator.coalesce_ledger(soon(), TIMEOUT).unwrap();
     assert_eq!(all_readable, Maintained::Done(0));
@@ -271,17 +267,17 @@ fn what_a_replay_took_out_is_kept_after_coalescing_as_before(kind: CatalogKind) 
     ingest(&mut case, 1, 140, 150);
 
     assert!(coalesce(&case) > 0);
-    let kept = operator(&case).kept_snapshots().unwrap();
+    let kept = case.operator().kept_snapshots().unwrap();
     let by = Keeper::UnfinishedReplay("main.events".to_owned());
     assert_eq!(kept, Some(Kept { from: before, by }));
-    assert_eq!(operator(&case).snapshots(1000).unwrap().last().unwrap().id, before);
+    assert_eq!(case.operator().snapshots(1000).unwrap().last().unwrap().id, before);
 
     // Past the old end again, in ranges that become one afterwards.
     ingest(&mut case, 1, 150, 180);
     ingest(&mut case, 1, 180, 190);
     ingest(&mut case, 1, 190, 200);
     assert!(coalesce(&case) > 0);
-    assert_eq!(operator(&case).kept_snapshots().unwrap(), None);
+    assert_eq!(case.operator().kept_snapshots().unwrap(), None);
     assert_exact(&case);
 }
 
@@ -312,7 +308,7 @@ fn a_worker_goes_on_while_the_ledger_is_coalesced(kind: CatalogKind) {
 
 fn a_pin_keeps_its_snapshot_until_it_is_taken_away(kind: CatalogKind) {
     let case = filled(kind);
-    let mut operator = operator(&case);
+    let mut operator = case.operator();
 
     let pin = operator.pin("audit", Some(SnapshotId(4)), TIMEOUT).unwrap();
     let newest = operator.pin("today", None, TIMEOUT).unwrap();
@@ -336,7 +332,7 @@ fn a_pin_keeps_its_snapshot_until_it_is_taken_away(kind: CatalogKind) {
 
 fn a_pin_of_nothing_or_of_a_taken_name_is_refused(kind: CatalogKind) {
     let case = filled(kind);
-    let mut operator = operator(&case);
+    let mut operator = case.operator();
     operator.pin("audit", None, TIMEOUT).unwrap();
 
     let taken = operator.pin("audit", Some(SnapshotId(1)), TIMEOUT).unwrap_err().to_string();
@@ -359,22 +355,22 @@ fn a_pin_waits_for_an_expiry_that_is_under_way(kind: CatalogKind) {
                 let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
                 expire(&mut lake);
             });
-            let mut lake = operator(&case);
+            let mut lake = case.operator();
             std::thread::sleep(Duration::from_millis(round * 20));
             let pinned = lake.pin("audit", Some(SnapshotId(3)), TIMEOUT);
             expiry.join().unwrap();
             pinned
         });
-        let left = operator(&case).snapshots(100).unwrap();
+        let left = case.operator().snapshots(100).unwrap();
         let is_there = left.iter().any(|snapshot| snapshot.id == SnapshotId(3));
         assert_eq!(is_there, pinned.is_ok(), "{pinned:?}");
-        assert_eq!(operator(&case).pins().unwrap().len(), usize::from(pinned.is_ok()));
+        assert_eq!(case.operator().pins().unwrap().len(), usize::from(pinned.is_ok()));
     }
 }
 
 fn of_too_many_snapshots_the_oldest_expire(kind: CatalogKind) {
     let case = filled(kind);
-    let mut operator = operator(&case);
+    let mut operator = case.operator();
     let long_ago = Timestamp::now() - Duration::from_hours(24);
     let by_count = |never_younger_than| Retention {
         older_than: long_ago,
@@ -425,7 +421,7 @@ fn data_files(case: &Case) -> Vec<PathBuf> {
 
 fn only_files_that_the_catalog_never_knew_are_orphans(kind: CatalogKind) {
     let mut case = filled(kind);
-    let mut operator = operator(&case);
+    let mut operator = case.operator();
     merge(&mut operator);
     // Of the files that the merge ended some are scheduled for deletion, others only ended.
     operator.pin("audit", Some(SnapshotId(6)), TIMEOUT).unwrap();
@@ -466,7 +462,7 @@ fn orphans_are_left_alone_when_live_files_are_not_where_they_should_be(kind: Cat
     let live = live.iter().find(|path| !orphans.contains(path)).unwrap();
     std::fs::rename(live, live.with_extension("moved")).unwrap();
 
-    let error = operator(&case).remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err();
+    let error = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err();
 
     assert!(error.to_string().contains("not where the catalog says"), "{error}");
     assert!(orphans.iter().all(|path| path.exists()));
@@ -477,7 +473,7 @@ fn a_lake_without_any_file_has_no_orphans(kind: CatalogKind) {
     let data_path = case.config.data_path.clone().unwrap();
     let _ = std::fs::remove_dir_all(&data_path);
 
-    let done = operator(&case).remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    let done = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
 
     assert_eq!(done, Maintained::Done(0));
     assert!(!data_path.exists());
@@ -488,12 +484,12 @@ fn suspiciously_many_orphans_are_left_alone(kind: CatalogKind) {
     let orphans = leave(&case, &["ducktide-@.parquet", "ducklake-@.parquet"]);
     let strict = OrphanPolicy { always_allowed: 3, max_share: 0.2, ..OrphanPolicy::default() };
 
-    let error = operator(&case).remove_orphans(&strict, TIMEOUT).unwrap_err().to_string();
+    let error = case.operator().remove_orphans(&strict, TIMEOUT).unwrap_err().to_string();
 
     assert!(error.contains("orphans=`4` live_files=`9` max_share=`0.2`"), "{error}");
     assert!(orphans.iter().all(|path| path.exists()));
     let generous = OrphanPolicy { max_share: 0.5, ..strict };
-    let done = operator(&case).remove_orphans(&generous, TIMEOUT).unwrap();
+    let done = case.operator().remove_orphans(&generous, TIMEOUT).unwrap();
     assert_eq!(done, Maintained::Done(4));
 }
 
@@ -506,7 +502,7 @@ fn another_lakes_tables_on_the_same_data_path_are_left_alone(kind: CatalogKind) 
     std::fs::write(&file, "another lake's").unwrap();
     age(&file);
 
-    let done = operator(&case).remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    let done = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
 
     assert_eq!(done, Maintained::Done(0));
     assert!(file.exists());
@@ -523,7 +519,7 @@ fn of_two_lakes_on_one_data_path_only_the_first_removes_orphans(kind: CatalogKin
     second.find_orphans(policy.margin).unwrap();
 
     for _ in 0..2 {
-        let first = operator(&case).remove_orphans(&policy, TIMEOUT).unwrap();
+        let first = case.operator().remove_orphans(&policy, TIMEOUT).unwrap();
         assert_eq!(first, Maintained::Done(0));
     }
 
@@ -535,7 +531,7 @@ fn of_two_lakes_on_one_data_path_only_the_first_removes_orphans(kind: CatalogKin
 /// In a SQLite catalog a commit in between ends a transaction that has read before.
 fn cleanup_and_expiry_get_through_beside_a_busy_worker(kind: CatalogKind) {
     let mut case = filled(kind);
-    merge(&mut operator(&case));
+    merge(&mut case.operator());
     let commits: Vec<_> = (0..60).map(|i| case.rows(0, 180 + i * 10, 190 + i * 10)).collect();
     let config = case.config.clone();
     std::thread::scope(|scope| {

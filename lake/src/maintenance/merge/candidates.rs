@@ -15,8 +15,7 @@ type SchemaVersions = HashMap<i64, Vec<(i64, i64)>>;
 pub(super) fn read(session: &Session, smaller_than: u64) -> Result<Vec<TableFiles>> {
     let versions = schema_versions(session)?;
     let mut values = partition_values(session, smaller_than)?;
-    let mut tables: BTreeMap<i64, TableFiles> = BTreeMap::new();
-    let mut groups: BTreeMap<i64, BTreeMap<FileGroup, Vec<DataFile>>> = BTreeMap::new();
+    let mut tables: BTreeMap<TableName, BTreeMap<FileGroup, Vec<DataFile>>> = BTreeMap::new();
     let deleted = files_with_inlined_deletes(session)?;
     for row in session.catalog_rows(&files_sql(session, smaller_than))? {
         let found = Row::parse(row)?;
@@ -31,23 +30,18 @@ pub(super) fn read(session: &Session, smaller_than: u64) -> Result<Vec<TableFile
             partition_id: found.partition_id,
             partition,
         };
-        let name = TableName { schema: found.schema, table: found.table };
-        tables
-            .entry(found.table_id)
-            .or_insert_with(|| TableFiles { table: name, groups: Vec::new() });
-        groups.entry(found.table_id).or_default().entry(group).or_default().push(found.file);
+        tables.entry(found.table).or_default().entry(group).or_default().push(found.file);
     }
-    for (table, groups) in groups {
-        tables.get_mut(&table).expect("made with its first group").groups =
-            groups.into_iter().collect();
-    }
-    Ok(tables.into_values().collect())
+    let files = tables.into_iter().map(|(table, groups)| {
+        let groups = groups.into_iter().collect();
+        TableFiles { table, groups }
+    });
+    Ok(files.collect())
 }
 
 /// A row of [`files_sql`].
 struct Row {
-    schema: String,
-    table: String,
+    table: TableName,
     table_id: i64,
     begin_snapshot: i64,
     partition_id: Option<i64>,
@@ -59,15 +53,16 @@ impl Row {
         let mut values = row.into_iter();
         let mut next = || values.next().flatten();
         Ok(Self {
-            schema: next().unwrap_or_default(),
-            table: next().unwrap_or_default(),
+            table: TableName {
+                schema: next().unwrap_or_default(),
+                table: next().unwrap_or_default(),
+            },
             table_id: parse(next())?,
             begin_snapshot: parse(next())?,
             partition_id: next().map(|id| parse(Some(id))).transpose()?,
             file: DataFile {
                 id: parse(next())?,
                 bytes: parse(next())?,
-                rows: parse(next())?,
                 changed_at: next().as_deref().map(parse_time).transpose()?,
             },
         })
@@ -79,7 +74,7 @@ fn files_sql(session: &Session, smaller_than: u64) -> String {
     let native = |name: &str| session.native_table(name);
     format!(
         "SELECT s.schema_name, t.table_name, f.table_id, f.begin_snapshot, f.partition_id, \
-         f.data_file_id, f.file_size_bytes, f.record_count, n.snapshot_time \
+         f.data_file_id, f.file_size_bytes, n.snapshot_time \
          FROM {files} f JOIN {tables} t ON t.table_id = f.table_id AND t.end_snapshot IS NULL \
          JOIN {schemas} s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL \
          LEFT JOIN {snapshots} n ON n.snapshot_id = coalesce(f.partial_max, f.begin_snapshot) \

@@ -14,7 +14,7 @@ use crate::catalog::parse;
 use crate::duck_lake::Writing;
 use crate::error::{LakeError, Result};
 use crate::failpoint::{self, Failpoint};
-use crate::maintenance::AUTHOR;
+use crate::maintenance::{AUTHOR, list};
 use crate::session::{Session, quote};
 
 /// How often another commit may come first. Each took the next snapshot id, so the lake moves on.
@@ -115,7 +115,7 @@ fn unchanged(session: &Session, merged: &Merged, inlined_deletes: &[String]) -> 
 fn check_unchanged(session: &Session, merged: &Merged, inlined_deletes: &[String]) -> Result<()> {
     let condition = unchanged(session, merged, inlined_deletes);
     let sql = format!("SELECT CASE WHEN {condition} THEN 1 ELSE 0 END AS unchanged");
-    match session.catalog_rows(&sql)?.into_iter().flatten().flatten().next().as_deref() {
+    match session.catalog_value(&sql)?.as_deref() {
         Some("1") => Ok(()),
         _ => {
             Err(LakeError::unavailable("others changed the files meanwhile; they stay as they are"))
@@ -221,10 +221,6 @@ fn insertion(name: &str, columns: &str, rows: &[Values]) -> Option<String> {
 
 fn count(rows: &[Values]) -> i64 {
     i64::try_from(rows.len()).expect("merged files fit into memory")
-}
-
-fn list(ids: &[i64]) -> String {
-    ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// The rows with the ids that the lake gives to the files, in their order.

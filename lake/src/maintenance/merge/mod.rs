@@ -32,8 +32,6 @@ pub struct DataFile {
     pub id: i64,
     /// Its size, bytes.
     pub bytes: u64,
-    /// Its rows.
-    pub rows: u64,
     /// When its newest rows were committed; None when that snapshot is expired.
     pub changed_at: Option<Timestamp>,
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::super::failed;
+use super::super::{failed, list};
 use crate::catalog::parse;
 use crate::error::{LakeError, Result};
 use crate::session::{Session, quote};
@@ -325,8 +325,4 @@ fn sums_sql(files: &str) -> String {
 
 fn scratch_table(name: &str) -> String {
     format!("__ducklake_metadata_{SCRATCH}.{name}")
-}
-
-fn list(ids: &[i64]) -> String {
-    ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -44,9 +44,7 @@ fn is_plain(path: &Path) -> bool {
 fn data_path(session: &Session) -> Result<PathBuf> {
     let metadata = session.native_table("ducklake_metadata");
     let sql = format!("SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL");
-    let rows = session.catalog_rows(&sql)?;
-    let text = rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
-    let text = text.unwrap_or_default();
+    let text = session.catalog_value(&sql)?.unwrap_or_default();
     let refuse = |why: &str| {
         LakeError::invalid(format!(
             "orphans cannot be told from other files, so none is removed; make lakes with a plain \

@@ -57,7 +57,5 @@ fn identity(session: &Session) -> Result<String> {
         "SELECT schema_uuid FROM {} ORDER BY schema_id, begin_snapshot LIMIT 1",
         session.native_table("ducklake_schema")
     );
-    let rows = session.catalog_rows(&sql)?;
-    let uuid = rows.into_iter().next().and_then(|row| row.into_iter().next()).flatten();
-    uuid.ok_or_else(|| LakeError::invalid("the lake has no schema"))
+    session.catalog_value(&sql)?.ok_or_else(|| LakeError::invalid("the lake has no schema"))
 }
