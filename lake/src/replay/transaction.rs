@@ -75,12 +75,12 @@ impl<'a> Replay<'a> {
     /// Writes what straddling files keep, before anybody has to wait for it.
     pub(super) fn prepare(&mut self, intent: &mut Intent) -> Result<()> {
         let steps = self.steps()?;
-        self.session.execute("BEGIN").map_err(failed("begin"))?;
-        let written = self.look(&steps).and_then(|plan| {
-            self.write_survivors(&plan, &mut |replay| replay.renew(intent, IntentKind::Prepare))
-        });
-        self.end_reading();
-        written
+        // The intent is renewed outside of the transaction that looks: inside, it would be undone with
+        // it, hold the write lock of a SQLite catalog while files are written, and end the
+        // transaction when the catalog is busy. A file that others change meanwhile does not look
+        // the same at the attempt, which writes its survivors again.
+        let plan = self.reading(|| self.look(&steps))?;
+        self.write_survivors(&plan, &mut |replay| replay.renew(intent, IntentKind::Prepare))
     }
 
     /// Tries the transaction, each time from where the lake then stands.
