@@ -1,6 +1,10 @@
 //! The DuckDB command line: a reader of the lake that shares no code with Ducktide.
 
-use std::{path::Path, process::Command, process::Stdio};
+use std::{
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
@@ -34,6 +38,21 @@ impl Lake {
         run(&[&load_extensions()?, &self.attach, sql])
     }
 
+    /// A transaction that stays open, in a process of its own.
+    pub fn begin(&self) -> Result<Transaction> {
+        let mut child = Command::new(workspace::downloaded("duckdb-cli/duckdb")?)
+            .args(["-no-init", "-bail", "-csv", "-noheader"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start the DuckDB command line")?;
+        let input = child.stdin.take().context("its input is piped")?;
+        let output = child.stdout.take().context("its output is piped")?;
+        let mut begun = Transaction { child, input, output: BufReader::new(output) };
+        begun.query(&format!("{} {} BEGIN;", load_extensions()?, self.attach))?;
+        Ok(begun)
+    }
+
     /// Runs statements one by one, each a transaction of its own unless they say otherwise, up to the
     /// first that fails.
     pub fn write(&self, statements: &[String]) -> Result<()> {
@@ -52,6 +71,42 @@ impl Lake {
         };
         ensure!(row.len() == 1, "expected one column columns=`{}` sql=`{sql}`", row.len());
         Ok(row.values().next().cloned().unwrap_or_default())
+    }
+}
+
+/// One transaction of the DuckDB command line; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Transaction {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
+}
+
+/// What the command line prints after each answer.
+const END_OF_ANSWER: &str = "-- end of answer";
+
+impl Transaction {
+    /// The lines of a query's answer, values separated by commas. The command line tells of an error on
+    /// standard error and ends.
+    pub fn query(&mut self, sql: &str) -> Result<Vec<String>> {
+        writeln!(self.input, "{sql}\n.print {END_OF_ANSWER}").context("ask the command line")?;
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            let read = self.output.read_line(&mut line).context("read an answer")?;
+            ensure!(read > 0, "the DuckDB command line ended sql=`{sql}`");
+            match line.trim_end() {
+                END_OF_ANSWER => return Ok(lines),
+                line => lines.push(line.to_owned()),
+            }
+        }
+    }
+}
+
+impl Drop for Transaction {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -13,6 +13,7 @@ use ducktide_lake::{
 };
 use ducktide_testbed::{
     catalog::{Catalog, CatalogKind},
+    duckdb_cli,
     services::shared_postgres,
 };
 use tempfile::TempDir;
@@ -82,7 +83,12 @@ impl Case {
         DuckLake::open(&self.config, Access::Commit).unwrap()
     }
 
-    /// One step of progress in epoch 0.
+    /// The lake as any other DuckDB reads it.
+    pub(crate) fn plain_duckdb(&self) -> duckdb_cli::Lake {
+        let data_path = self.config.data_path.as_ref().unwrap().display().to_string();
+        duckdb_cli::Lake::at(&self.address, &data_path).unwrap()
+    }
+
     /// The lake as an operator's program opens it.
     pub(crate) fn operator(&self) -> DuckLake {
         DuckLake::open(&self.config, Access::Operate).unwrap()
@@ -103,6 +109,7 @@ impl Case {
         case
     }
 
+    /// One step of progress in epoch 0.
     pub(crate) fn delta(&self, partition: i32, from: i64, to: i64, rows: i64) -> ProgressDelta {
         let range = OffsetRange { from: Offset(from), to: Offset(to) };
         let counts = Counts { rows, gaps: to - from - rows, ..Counts::default() };
