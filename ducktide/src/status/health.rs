@@ -20,6 +20,7 @@ pub(super) struct HealthReport {
     pub(super) awaiting_removal: RemovalReport,
     pub(super) ledger_rows: u64,
     pub(super) last_maintenance: Vec<MaintenanceReport>,
+    pub(super) last_verification: Option<VerificationReport>,
 }
 
 #[derive(Debug, Serialize)]
@@ -93,6 +94,15 @@ pub(super) struct MaintenanceReport {
     pub(super) done: u64,
 }
 
+#[derive(Debug, Serialize)]
+pub(super) struct VerificationReport {
+    #[serde(serialize_with = "as_text")]
+    pub(super) at: Timestamp,
+    pub(super) age_seconds: f64,
+    pub(super) findings: u64,
+    pub(super) deep: bool,
+}
+
 impl HealthReport {
     pub(super) fn new(health: &LakeHealth, now: Timestamp) -> Self {
         let last_maintenance = health.last_maintenance.iter().map(|last| MaintenanceReport {
@@ -115,6 +125,12 @@ impl HealthReport {
             },
             ledger_rows: health.ledger_rows,
             last_maintenance: last_maintenance.collect(),
+            last_verification: health.last_verification.map(|last| VerificationReport {
+                at: last.at,
+                age_seconds: age_seconds(last.at, now),
+                findings: last.findings,
+                deep: last.deep,
+            }),
         }
     }
 }

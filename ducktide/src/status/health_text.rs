@@ -21,6 +21,7 @@ pub(super) fn render(health: &HealthReport) -> String {
         ("removal", removal(&health.awaiting_removal)),
         ("ledger", units::count(health.ledger_rows, "row")),
         ("last run", last_maintenance(health)),
+        ("verified", last_verification(health)),
     ] {
         add(&mut text, format_args!("{name:<9}  {line}\n"));
     }
@@ -116,4 +117,16 @@ fn last_maintenance(health: &HealthReport) -> String {
         format!("{} {} ago", last.kind.replace('_', " "), units::seconds(last.age_seconds))
     });
     runs.collect::<Vec<_>>().join(", ")
+}
+
+fn last_verification(health: &HealthReport) -> String {
+    let Some(last) = &health.last_verification else {
+        return "never recorded; see `ducktide verify --record`".to_owned();
+    };
+    let how = if last.deep { ", each single offset" } else { "" };
+    let found = match last.findings {
+        0 => "nothing is lost, nothing is doubled".to_owned(),
+        findings => format!("{} - run `ducktide verify`", units::count(findings, "finding")),
+    };
+    format!("{} ago{how}: {found}", units::seconds(last.age_seconds))
 }

@@ -64,7 +64,8 @@ JSON, times in UTC, null where something is not known; further fields may be add
              snapshots {count, oldest_snapshot_id, oldest_committed_at, oldest_age_seconds,
              expire_after_seconds, kept_by {kind, name, from_snapshot_id}}
              ended {files, bytes}, awaiting_removal {files, since, age_seconds,
-             remove_after_seconds}, ledger_rows, last_maintenance[] {kind, at, age_seconds, done}
+             remove_after_seconds}, ledger_rows, last_maintenance[] {kind, at, age_seconds, done},
+             last_verification {at, age_seconds, findings, deep}
   sources[]  source_id, table, topic, pipeline, problem, partitions[] {partition, epoch,
              next_offset, end_offset, lag, snapshot_id, last_commit_at, last_commit_age_seconds,
              stalled, problem}

@@ -9,6 +9,7 @@ use ducktide_lake::health::{
 };
 use ducktide_lake::maintenance::{LastMaintenance, Operation};
 use ducktide_lake::position::{Epoch, Position, SnapshotId, SourceId};
+use ducktide_lake::verify::LastVerification;
 use ducktide_lake::{Keeper, Kept, Overview, SnapshotRange, TableSize};
 
 use super::super::judgement::State;
@@ -97,6 +98,11 @@ fn health() -> LakeHealth {
             at: "2026-11-01T11:58:00Z".parse().unwrap(),
             done: 64,
         }],
+        last_verification: Some(LastVerification {
+            at: "2026-11-01T09:00:00Z".parse().unwrap(),
+            findings: 0,
+            deep: true,
+        }),
     }
 }
 
@@ -221,6 +227,7 @@ snapshots  1,042, oldest 0 of 1d 4h ago; they expire after 7d 0h; kept from 17 o
 removal    1,204 files wait, the first for 1h 0m; they are removed after 2d 0h
 ledger     98,765 rows
 last run   merge adjacent files 2m 0s ago
+verified   3h 0m ago, each single offset: nothing is lost, nothing is doubled
 
 main.events from topic events, pipeline demo
 partition  lake offset  end offset  lag  epoch  last commit
@@ -275,6 +282,9 @@ fn the_json_names_stay_stable() {
                 "kind": "merge_adjacent_files", "at": "2026-11-01T11:58:00Z",
                 "age_seconds": 120.0, "done": 64,
             }],
+            "last_verification": {
+                "at": "2026-11-01T09:00:00Z", "age_seconds": 10_800.0, "findings": 0, "deep": true,
+            },
         },
         "sources": [{
             "source_id": 1, "table": "main.events", "topic": "events", "pipeline": "demo",

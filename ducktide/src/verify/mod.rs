@@ -31,8 +31,8 @@ Examples:
   # one table, against what the producer saw acknowledged
   ducktide verify --table events --against-ledger acknowledged.csv
 
-  # every hour, for a monitoring system
-  ducktide verify --json > verify.json || alert \"ducktide verify: $?\"
+  # every hour, for a monitoring system: the result is a metric of the compactor
+  ducktide verify --record --json > verify.json
 
 It may run at any time, beside consumers and compactor: it takes no lock, and judges one snapshot.
 Without --deep it proves that each partition's ledger is without gap or overlap and its counts add up,
@@ -103,6 +103,11 @@ pub struct VerifyArgs {
     #[arg(long, value_name = "TABLE")]
     pub table: Option<TableName>,
 
+    /// Keeps the result in the lake, over the one before: the compactor then exports it for alerts, and
+    /// `ducktide status` shows it. Needs the right to write to the catalog.
+    #[arg(long, conflicts_with = "table")]
+    pub record: bool,
+
     /// Prints JSON.
     #[arg(long)]
     pub json: bool,
@@ -119,7 +124,8 @@ pub struct VerifyArgs {
 pub(crate) fn run(args: VerifyArgs) -> Result<(), Failure> {
     let started = Instant::now();
     let config = args.lake.resolve()?;
-    let mut lake = DuckLake::open(&config, Access::Read)?;
+    let access = if args.record { Access::Operate } else { Access::Read };
+    let mut lake = DuckLake::open(&config, access)?;
     let request = VerifyRequest {
         table: args.table,
         deep: args.deep,
@@ -129,13 +135,15 @@ pub(crate) fn run(args: VerifyArgs) -> Result<(), Failure> {
     let mut progress = Progress::new();
     let verification = lake.verify(&request, &mut |state| progress.show(state))?;
     progress.clear();
+    let recorded = if args.record { lake.record_verification(&verification) } else { Ok(()) };
     let report = Report::new(&verification, &config.catalog, started.elapsed());
     let text = if args.json { report.to_json() } else { text::render(&report) };
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()?;
     match report.judgement.exit_status {
-        0 => Ok(()),
+        // What was found matters more than whether it could be recorded.
+        0 => Ok(recorded?),
         exit_status => Err(Failure::Found { exit_status }),
     }
 }

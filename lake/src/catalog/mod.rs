@@ -2,7 +2,7 @@
 //!
 //! | table | one row per | written by |
 //! |---|---|---|
-//! | `ducktide_meta` | setting, kind of maintenance | installation, maintenance |
+//! | `ducktide_meta` | setting, kind of maintenance, last verification | installation, maintenance, operators |
 //! | `ducktide_source` | table × topic | workers, at registration |
 //! | `ducktide_progress` | source × partition | triggers only |
 //! | `ducktide_ledger` | committed range | triggers; maintenance coalesces old ones |
@@ -20,6 +20,7 @@ use std::time::Duration;
 pub(crate) mod intent;
 pub(crate) mod ledger;
 pub(crate) mod lock;
+pub(crate) mod meta;
 pub(crate) mod pin;
 pub(crate) mod postgres;
 pub(crate) mod sqlite;

@@ -39,6 +39,16 @@ pub enum LakeState {
 }
 
 impl LakeState {
+    /// All of them.
+    pub const ALL: [Self; 6] = [
+        Self::Healthy,
+        Self::CompactionBehind,
+        Self::ManyDeletes,
+        Self::RemovalBehind,
+        Self::ExpiryBehind,
+        Self::SnapshotsKept,
+    ];
+
     /// The name that JSON and metrics show.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -47,6 +47,7 @@ fn lake(files: u64, mergeable: u64) -> LakeHealth {
         },
         ledger_rows: 0,
         last_maintenance: vec![],
+        last_verification: None,
     }
 }
 

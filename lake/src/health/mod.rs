@@ -17,6 +17,7 @@ use crate::duck_lake::DuckLake;
 use crate::error::Result;
 use crate::maintenance::{LastMaintenance, Operation};
 use crate::position::SnapshotId;
+use crate::verify::LastVerification;
 
 pub use judgement::{LakeJudgement, LakeState, Tolerance, judge};
 pub use table_health::{DayOf, OneDay, SizeClasses, TableHealth};
@@ -77,6 +78,8 @@ pub struct LakeHealth {
     pub ledger_rows: u64,
     /// When each operation last ran; those that never did are not there.
     pub last_maintenance: Vec<LastMaintenance>,
+    /// The newest result that `ducktide verify --record` has left.
+    pub last_verification: Option<LastVerification>,
 }
 
 impl LakeHealth {
@@ -119,6 +122,7 @@ impl DuckLake {
     /// a commit apart.
     pub fn health(&mut self, thresholds: &Thresholds) -> Result<LakeHealth> {
         let last_maintenance = self.last_maintenance()?;
+        let last_verification = self.last_verification()?;
         let session = self.session()?;
         let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
         let tables = query::tables(session, thresholds)?;
@@ -141,6 +145,7 @@ impl DuckLake {
             },
             ledger_rows: whole.ledger_rows,
             last_maintenance,
+            last_verification,
         })
     }
 }

@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Operation;
+use crate::catalog::meta;
 use crate::duck_lake::DuckLake;
 use crate::error::Result;
-use crate::session::{Session, quote};
+use crate::session::Session;
 
 /// What the keys begin with.
 const PREFIX: &str = "maintenance.";
@@ -58,20 +59,10 @@ fn record_of_row(row: Vec<Option<String>>) -> Option<LastMaintenance> {
 
 /// Writes an operation's record over the one before.
 pub(super) fn write(session: &Session, kind: Operation, done: u64) -> duckdb::Result<()> {
-    let key = quote(&format!("{PREFIX}{}", kind.as_str()));
+    let key = format!("{PREFIX}{}", kind.as_str());
     let value = serde_json::to_string(&Value { at: Timestamp::now().to_string(), done });
     let value = value.expect("a time and a number always serialize");
-    let table = session.catalog_table("ducktide_meta");
-    // DuckDB knows no ON CONFLICT for the tables of another database.
-    let written = session.execute(&format!(
-        "BEGIN; DELETE FROM {table} WHERE key = {key}; \
-         INSERT INTO {table}(key, value) VALUES ({key}, {}); COMMIT",
-        quote(&value)
-    ));
-    if written.is_err() {
-        let _ = session.execute("ROLLBACK");
-    }
-    written
+    meta::set(session, &key, &value)
 }
 
 #[cfg(test)]

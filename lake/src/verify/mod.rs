@@ -12,6 +12,7 @@ mod chain;
 mod files;
 mod finding;
 mod offsets;
+mod record;
 mod sums;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +22,7 @@ pub use self::acknowledged::Acknowledged;
 pub use self::files::FilesChecked;
 pub use self::finding::{Finding, FindingKind, Findings, Note, NoteKind, Place};
 pub use self::offsets::DeepProgress;
+pub use self::record::LastVerification;
 
 use self::catalog_view::{CatalogView, SourceEntry};
 use self::offsets::{Apart, Occurrences, OffsetsFound, TableReader};
