@@ -15,5 +15,6 @@ mod worker;
 
 pub use config::{Args, Config, ConfigError, PassArgs, PlanArgs, RunArgs, Verb};
 pub use error::CompactorError;
+pub use metrics::sample_metrics;
 pub use plan_view::show_plan;
 pub use worker::{once, run};

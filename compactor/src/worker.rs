@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use ducktide_lake::endpoints::{self, Readiness};
 use ducktide_lake::{ErrorKind, LakeError};
+use prometheus_client::registry::Registry;
 use tokio::task::spawn_blocking;
 
 use crate::config::{Config, PassArgs, RunArgs, ScheduleArgs};
@@ -51,11 +52,10 @@ impl Stop {
 /// Looks after the lake until `shutdown`.
 pub async fn run(args: RunArgs, shutdown: impl Future<Output = ()>) -> Result<(), CompactorError> {
     let config = Arc::new(Config::try_from(args.pass)?);
-    let metrics = Arc::new(Metrics::new());
     let readiness = Readiness::starting();
-    let scraped = Arc::clone(&metrics);
-    let encode = Arc::new(move || scraped.encode());
-    let address = endpoints::serve(args.listen, encode, readiness.clone())
+    let mut exported = endpoints::registry("ducktide-compactor", &readiness);
+    let metrics = Arc::new(Metrics::register(&mut exported));
+    let address = endpoints::serve(args.listen, exported, readiness.clone())
         .await
         .map_err(CompactorError::Listen)?;
     tracing::info!(%address, "serving /metrics, /healthz and /readyz");
@@ -74,7 +74,9 @@ pub async fn once(
     let stop = Stop::default();
     let (of_pass, stopping) = (Arc::clone(&config), stop.clone());
     let working = move || {
-        let mut pass = Pass::open(&of_pass, &Arc::new(Metrics::new()), &stopping)?;
+        // Nobody scrapes a program that ends by itself.
+        let metrics = Metrics::register(&mut Registry::default());
+        let mut pass = Pass::open(&of_pass, &Arc::new(metrics), &stopping)?;
         if !pass.lake.lead(LEAD_TIMEOUT)? {
             return Err(CompactorError::AnotherLeads(pass.lake.leader()));
         }

@@ -1,9 +1,10 @@
 //! What batchers hand to the worker, and how it becomes one lake commit.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ducktide_lake::commit::{Commit, Counts, ProgressDelta};
-use ducktide_lake::position::{Offset, OffsetRange, Position};
+use ducktide_lake::position::{Offset, OffsetRange, Partition, Position, SourceId};
 use ducktide_lake::{Source, StagedFile, Table, TableVersion};
 
 use crate::assignment::Generation;
@@ -38,6 +39,8 @@ pub(crate) struct Track {
     /// Everything before this offset was delivered, and every record of it decoded.
     decoded: i64,
     counts: Counts,
+    /// Kafka's time of the newest record that was decoded since the last cut.
+    newest_ms: Option<i64>,
 }
 
 impl Track {
@@ -45,7 +48,16 @@ impl Track {
         let start = position.next_offset.0;
         let counts = Counts::default();
         let (delivered, decoded) = (start, start);
-        Self { stream, generation, position, next: start, delivered, decoded, counts }
+        Self {
+            stream,
+            generation,
+            position,
+            next: start,
+            delivered,
+            decoded,
+            counts,
+            newest_ms: None,
+        }
     }
 
     /// Takes note of a delivery up to before `next`.
@@ -66,6 +78,21 @@ impl Track {
     /// undecoded, is not.
     pub(crate) fn decoded(&mut self, next: i64) {
         self.decoded = next.max(self.decoded);
+    }
+
+    /// Takes note of Kafka's time of the newest record that was decoded.
+    pub(crate) fn saw_time(&mut self, millis: Option<i64>) {
+        self.newest_ms = self.newest_ms.max(millis);
+    }
+
+    /// That time; None when there was none since the last cut.
+    pub(crate) const fn take_newest(&mut self) -> Option<i64> {
+        self.newest_ms.take()
+    }
+
+    /// Records that became rows since the last cut.
+    pub(crate) const fn rows(&self) -> i64 {
+        self.counts.rows
     }
 
     /// Accounts for the gap before a record; false if the record was accounted for already.
@@ -128,27 +155,36 @@ pub(crate) struct Part {
     pub(crate) progress: Vec<ProgressDelta>,
     pub(crate) files: Vec<StagedFile>,
     pub(crate) table_versions: Vec<TableVersion>,
-    pub(crate) letters: LetterCounts,
+    pub(crate) told: Told,
 }
 
-/// Joins the parts of all batchers into one commit, with its dead letters by what is wrong with them;
-/// None when nothing happened.
-pub(crate) fn join(parts: Vec<Part>) -> Option<(Commit, LetterCounts)> {
+/// What is told of a batch once it is committed.
+#[derive(Debug, Default)]
+pub(crate) struct Told {
+    /// Its dead letters by what is wrong with them.
+    pub(crate) letters: LetterCounts,
+    /// For each partition Kafka's time of the newest record, milliseconds since 1970.
+    pub(crate) newest: BTreeMap<(SourceId, Partition), i64>,
+}
+
+/// Joins the parts of all batchers into one commit; None when nothing happened.
+pub(crate) fn join(parts: Vec<Part>) -> Option<(Commit, Told)> {
     let mut all = Part::default();
     for part in parts {
         all.progress.extend(part.progress);
         all.files.extend(part.files);
-        for (class, count) in part.letters {
-            *all.letters.entry(class).or_default() += count;
+        for (class, count) in part.told.letters {
+            *all.told.letters.entry(class).or_default() += count;
         }
+        all.told.newest.extend(part.told.newest);
         for version in part.table_versions {
             if !all.table_versions.contains(&version) {
                 all.table_versions.push(version);
             }
         }
     }
-    let Part { progress, files, table_versions, letters } = all;
-    (!progress.is_empty()).then(|| (Commit::ingest(progress, files, table_versions), letters))
+    let Part { progress, files, table_versions, told } = all;
+    (!progress.is_empty()).then(|| (Commit::ingest(progress, files, table_versions), told))
 }
 
 #[cfg(test)]
@@ -156,7 +192,7 @@ mod tests {
     use std::path::PathBuf;
 
     use ducktide_lake::SourceSpec;
-    use ducktide_lake::position::{Epoch, Partition, SourceId};
+    use ducktide_lake::position::Epoch;
     use ducktide_lake::table::TableShape;
 
     use super::*;

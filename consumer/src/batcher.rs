@@ -72,6 +72,8 @@ pub(crate) enum BatcherEvent {
     Part(u64, Part),
     /// The files could not be written; what was gathered is gone.
     StagingFailed(StagingError),
+    /// The batcher of this number waits for the registry, or no longer does.
+    Registry { batcher: usize, waits_for: Option<String> },
     /// The record cannot be decoded. What came before it can be committed; it and what follows stay
     /// unread.
     BadRecord { partition: TopicPartition, offset: i64, flaw: Flaw },
@@ -133,6 +135,7 @@ impl Batcher {
         let (commands, inbox) = crossbeam_channel::unbounded();
         let ratio = DeadLetterRatio::new(shared.max_dead_letter_ratio);
         let running = Running {
+            index,
             shared,
             ratio,
             inbox,
@@ -144,6 +147,8 @@ impl Batcher {
             full: false,
             stopped: false,
             blocked: None,
+            worked: Duration::ZERO,
+            buffered: (0, 0),
             last_idle_advance: Instant::now(),
         };
         let thread = thread::Builder::new()
@@ -172,6 +177,7 @@ impl Batcher {
 }
 
 struct Running {
+    index: usize,
     shared: Shared,
     ratio: DeadLetterRatio,
     inbox: Receiver<Command>,
@@ -185,6 +191,10 @@ struct Running {
     stopped: bool,
     /// A run whose next record waits for the registry.
     blocked: Option<(RecordRun, usize)>,
+    /// How long it worked on what was gathered since the last cut.
+    worked: Duration,
+    /// The rows and bytes of memory that were last counted as buffered.
+    buffered: (i64, i64),
     last_idle_advance: Instant,
 }
 
@@ -246,27 +256,32 @@ impl Running {
         self.unblock(|_| true);
         self.opened = false;
         self.full = false;
+        self.worked = Duration::ZERO;
+        self.count_buffered(0, 0);
     }
 
     /// Gives up the blocked run if it is one of those.
     fn unblock(&mut self, is_affected: impl Fn(&RecordRun) -> bool) {
         if let Some((run, _)) = self.blocked.take_if(|(run, _)| is_affected(run)) {
+            self.waits_for_registry(None);
             self.finished(run);
         }
     }
 
     /// Lets go of a run's records, and makes room for others.
     fn finished(&self, run: RecordRun) {
-        let bytes = run.bytes;
+        let (records, bytes) = (run.records.len(), run.bytes);
         drop(run);
-        self.shared.in_flight.remove(bytes);
+        self.shared.in_flight.remove(records, bytes);
     }
 
     fn take(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Records(run) => {
                 if self.accept(&run.partition, run.generation, run.follows, run.next()) {
-                    self.shared.metrics.consumed(&run.partition, run.records.len());
+                    let records = run.records.len();
+                    let reading = &self.shared.metrics.reading;
+                    reading.consumed(&run.partition, records, run.content_bytes());
                     self.ratio.saw(run.records.len());
                     self.process(run, 0);
                 } else {
@@ -309,12 +324,17 @@ impl Running {
     }
 
     fn process(&mut self, run: RecordRun, first: usize) {
+        let (started, rows_before) = (Instant::now(), self.rows_of(&run.partition));
         let appended = self.append(&run, first);
+        self.worked += started.elapsed();
+        let decoded = self.rows_of(&run.partition) - rows_before;
+        self.shared.metrics.batching.decoded(decoded.unsigned_abs());
         self.report();
         let Err((index, interruption)) = appended else { return self.finished(run) };
         match interruption {
             Interruption::Registry(error) => {
                 tracing::warn!(error, "waiting for the schema registry");
+                self.waits_for_registry(Some(error));
                 self.blocked = Some((run, index));
                 return;
             }
@@ -331,6 +351,15 @@ impl Running {
             Interruption::Staging(error) => self.staging_failed(error),
         }
         self.finished(run);
+    }
+
+    /// Rows of a partition since the last cut.
+    fn rows_of(&self, partition: &TopicPartition) -> i64 {
+        self.tracks.get(partition).map_or(0, Track::rows)
+    }
+
+    fn waits_for_registry(&self, waits_for: Option<String>) {
+        self.tell(BatcherEvent::Registry { batcher: self.index, waits_for });
     }
 
     /// Ends the reading of everything: what was accounted for so far is all that can be committed.
@@ -392,6 +421,7 @@ impl Running {
             }
         }
         track.decoded(run.next());
+        track.saw_time(run.newest_ms());
         Ok(())
     }
 
@@ -401,11 +431,13 @@ impl Running {
             self.opened = true;
             self.tell(BatcherEvent::Opened);
         }
-        let limits = &self.shared.limits;
         let rows: u64 = self.lanes.values().map(Lane::rows).sum();
+        let memory = self.lanes.values().map(Lane::memory).sum::<usize>();
+        self.count_buffered(rows, memory);
+        let limits = &self.shared.limits;
         let full = rows >= limits.rows
             || self.lanes.values().map(Lane::bytes).sum::<u64>() >= limits.bytes
-            || self.lanes.values().map(Lane::memory).sum::<usize>() >= limits.memory
+            || memory >= limits.memory
             || self.lanes.values().any(Lane::is_scattered);
         if full && !self.full {
             self.full = true;
@@ -413,7 +445,15 @@ impl Running {
         }
     }
 
+    fn count_buffered(&mut self, rows: u64, bytes: usize) {
+        let now = (i64::try_from(rows), i64::try_from(bytes));
+        let now = (now.0.unwrap_or(i64::MAX), now.1.unwrap_or(i64::MAX));
+        let before = std::mem::replace(&mut self.buffered, now);
+        self.shared.metrics.batching.buffered(now.0 - before.0, now.1 - before.1);
+    }
+
     fn cut(&mut self, number: u64) {
+        let started = Instant::now();
         let mut part = Part::default();
         failpoint::reached(Failpoint::FileWriting);
         for lane in self.lanes.values_mut() {
@@ -424,8 +464,15 @@ impl Running {
         }
         failpoint::reached(Failpoint::FileWritten);
         for (partition, track) in &mut self.tracks {
+            let place = (track.stream.source.id, partition.partition);
+            part.told.newest.extend(track.take_newest().map(|newest| (place, newest)));
             part.progress.extend(track.cut(partition));
         }
+        let worked = std::mem::take(&mut self.worked) + started.elapsed();
+        if !part.files.is_empty() {
+            self.shared.metrics.batching.staged(worked);
+        }
+        self.count_buffered(0, 0);
         self.opened = false;
         self.full = false;
         self.tell(BatcherEvent::Part(number, part));
@@ -435,6 +482,9 @@ impl Running {
     fn idle(&mut self) {
         if let Some((run, index)) = self.blocked.take() {
             self.process(run, index);
+            if self.blocked.is_none() {
+                self.waits_for_registry(None);
+            }
         } else if self.last_idle_advance.elapsed() >= IDLE_ADVANCE {
             self.advance_idle();
         }

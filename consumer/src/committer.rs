@@ -6,12 +6,13 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ducktide_lake::commit::{Commit, CommitOutcome};
+use ducktide_lake::commit::{Commit, CommitOutcome, Inquiry};
 use ducktide_lake::position::{Offset, Partition, Position, SnapshotId, SourceId};
 use ducktide_lake::{ErrorKind, Lake, LakeError};
 use rand::RngExt as _;
 
 use crate::event::{Event, Events};
+use crate::metrics::RetryCause;
 
 /// The pause after a first failure, and the longest one. The first is about one commit long; the
 /// last keeps a lake that comes back from waiting, and its log from filling up.
@@ -41,7 +42,12 @@ pub(crate) enum CommitterEvent {
         positions: Vec<(Partition, Position)>,
     },
     /// An attempt failed and will be repeated; the worker is not ready meanwhile.
-    Retrying,
+    Retrying {
+        cause: RetryCause,
+        error: String,
+    },
+    /// A commit did not end with an ok, and the catalog was asked.
+    Inquired(Inquiry),
     /// Waiting does not help.
     Failed(LakeError),
 }
@@ -60,6 +66,10 @@ pub(crate) enum DropReason {
 }
 
 impl DropReason {
+    /// All of them.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Fenced, Self::TableChanged, Self::FilesUnusable, Self::Abandoned];
+
     /// The name in logs and metrics.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
@@ -132,7 +142,15 @@ impl Running {
     fn commit(&mut self, commit: Commit) -> CommitterEvent {
         let started = Instant::now();
         let dropped = |reason| CommitterEvent::Dropped(reason);
-        match self.retry("commit", |lake| lake.commit(&commit)) {
+        let events = self.events.clone();
+        let attempt = |lake: &mut dyn Lake| {
+            let outcome = lake.commit(&commit);
+            if let Some(inquiry) = lake.take_inquiry() {
+                events.send(Event::Committer(CommitterEvent::Inquired(inquiry)));
+            }
+            outcome
+        };
+        match self.retry(RetryCause::Commit, "commit", attempt) {
             Ok(Some(CommitOutcome::Committed(snapshot_id))) => {
                 CommitterEvent::Committed { commit, snapshot_id, elapsed: started.elapsed() }
             }
@@ -145,7 +163,7 @@ impl Running {
     }
 
     fn load(&mut self, source: SourceId, starts: &[(Partition, Offset)]) -> CommitterEvent {
-        let read = self.retry("load progress", |lake| {
+        let read = self.retry(RetryCause::Lake, "load progress", |lake| {
             if !starts.is_empty() {
                 lake.start_partitions(source, starts)?;
             }
@@ -162,6 +180,7 @@ impl Running {
     /// Repeats a call while the lake is out of reach; None when it was told to give up.
     fn retry<T>(
         &mut self,
+        cause: RetryCause,
         what: &str,
         mut call: impl FnMut(&mut dyn Lake) -> ducktide_lake::Result<T>,
     ) -> ducktide_lake::Result<Option<T>> {
@@ -172,9 +191,10 @@ impl Running {
                 Err(error) if error.kind() == ErrorKind::Unavailable => error,
                 Err(error) => return Err(error),
             };
+            let error = error.chain();
             let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(error = error.chain(), retry_in_ms, "{what} failed, trying again");
-            self.events.send(Event::Committer(CommitterEvent::Retrying));
+            tracing::warn!(error, retry_in_ms, "{what} failed, trying again");
+            self.events.send(Event::Committer(CommitterEvent::Retrying { cause, error }));
             // Up to half as much again, so that workers which failed together do not return together.
             thread::park_timeout(pause.mul_f64(1.0 + rand::rng().random_range(0.0..0.5)));
             if self.abandon.load(Ordering::Relaxed) {

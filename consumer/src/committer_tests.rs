@@ -114,7 +114,7 @@ impl Fixture {
     fn outcome(&mut self) -> CommitterEvent {
         loop {
             match self.events.blocking_recv() {
-                Some(Event::Committer(CommitterEvent::Retrying)) => {}
+                Some(Event::Committer(CommitterEvent::Retrying { .. })) => {}
                 Some(Event::Committer(event)) => return event,
                 other => panic!("expected an event of the committer: {other:?}"),
             }
@@ -184,7 +184,7 @@ fn a_commit_that_is_being_retried_can_be_abandoned() {
     fixture.committer.send(Request::Commit(fixture.commit(0, 10)));
     assert!(matches!(
         fixture.events.blocking_recv(),
-        Some(Event::Committer(CommitterEvent::Retrying))
+        Some(Event::Committer(CommitterEvent::Retrying { cause: RetryCause::Commit, .. }))
     ));
 
     fixture.committer.abandon();

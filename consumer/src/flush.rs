@@ -22,6 +22,20 @@ pub(crate) enum Trigger {
     Demand,
 }
 
+impl Trigger {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Age, Self::Full, Self::Demand];
+
+    /// The label.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Age => "age",
+            Self::Full => "full",
+            Self::Demand => "demand",
+        }
+    }
+}
+
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {

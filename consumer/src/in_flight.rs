@@ -1,25 +1,32 @@
-//! How many bytes of records are between the poll thread and the batchers.
+//! How many records, and bytes of them, are between the poll thread and the batchers.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A gauge with a limit. Both sides only count; the poll thread decides.
 #[derive(Debug)]
 pub(crate) struct InFlight {
+    records: AtomicUsize,
     bytes: AtomicUsize,
     limit: usize,
 }
 
 impl InFlight {
     pub(crate) const fn new(limit: usize) -> Self {
-        Self { bytes: AtomicUsize::new(0), limit }
+        Self { records: AtomicUsize::new(0), bytes: AtomicUsize::new(0), limit }
     }
 
-    pub(crate) fn add(&self, bytes: usize) {
+    pub(crate) fn add(&self, records: usize, bytes: usize) {
+        self.records.fetch_add(records, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn remove(&self, bytes: usize) {
+    pub(crate) fn remove(&self, records: usize, bytes: usize) {
+        self.records.fetch_sub(records, Ordering::Relaxed);
         self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn records(&self) -> usize {
+        self.records.load(Ordering::Relaxed)
     }
 
     pub(crate) fn bytes(&self) -> usize {

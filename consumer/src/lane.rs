@@ -110,7 +110,7 @@ impl Lane {
             add_files(part, letters.finish()?, letters.table_version());
         }
         for (class, count) in std::mem::take(&mut self.counts) {
-            *part.letters.entry(class).or_default() += count;
+            *part.told.letters.entry(class).or_default() += count;
         }
         Ok(())
     }

@@ -30,6 +30,7 @@ mod worker;
 pub use config::{Args, Config, ConfigError, OnBadRecord};
 pub use error::ConsumerError;
 pub use kafka_config::{GroupProtocol, KafkaArgs};
+pub use metrics::sample_metrics;
 pub use rdkafka::error::KafkaError;
 pub use source::TopicPartition;
 pub use source::inspect::{ClusterView, Identity, Watermarks, is_outage};

@@ -3,13 +3,14 @@
 //! Whatever does not answer is waited for, aloud; whatever is wrong ends the consumer.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use apache_avro::Schema;
 use ducktide_lake::dead_letter::{dead_letter_shape, dead_letter_table};
+use ducktide_lake::endpoints::Readiness;
 use ducktide_lake::position::{Offset, Partition};
 use ducktide_lake::table::TableShape;
 use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec, Table};
@@ -19,6 +20,7 @@ use crate::batch::Stream;
 use crate::config::{Config, OnBadRecord, StartFrom};
 use crate::decoder::RecordDecoder;
 use crate::error::ConsumerError;
+use crate::metrics::{Metrics, RetryCause};
 use crate::schema_registry::{RegistryError, SchemaRegistry};
 use crate::source::TopicPartition;
 use crate::source::inspect::{ClusterView, is_outage};
@@ -26,6 +28,41 @@ use crate::staging::ColumnHints;
 
 /// Between two tries of something that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How the start waits: for ever and aloud, until it is told to stop.
+pub(crate) struct Patience {
+    ended: AtomicBool,
+    /// The reason for waiting that was logged last.
+    said: Mutex<String>,
+    metrics: Arc<Metrics>,
+    readiness: Readiness,
+}
+
+impl Patience {
+    pub(crate) fn new(metrics: Arc<Metrics>, readiness: Readiness) -> Self {
+        Self { ended: AtomicBool::new(false), said: Mutex::default(), metrics, readiness }
+    }
+
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Relaxed);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of a failed try. Its reason is logged when it changes, not at every try.
+    fn note(&self, cause: RetryCause, what: &str, error: &str) {
+        self.metrics.batching.retried(cause);
+        let reason = format!("{what}: {error}");
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if *said != reason {
+            tracing::warn!(error, "{what}");
+            self.readiness.set(Err(reason.clone()));
+            *said = reason;
+        }
+    }
+}
 
 /// A topic and the newest schema of its values.
 #[derive(Debug)]
@@ -38,34 +75,31 @@ pub(crate) struct Topic {
 pub(crate) async fn topics(
     config: &Config,
     registry: &SchemaRegistry,
+    patience: &Patience,
 ) -> Result<Vec<Topic>, ConsumerError> {
     let mut topics = Vec::new();
     for name in &config.source.topics {
-        let schema = newest_schema(registry, name).await?;
+        let schema = newest_schema(registry, name, patience).await?;
         topics.push(Topic { name: name.clone(), schema });
     }
     Ok(topics)
 }
 
-async fn newest_schema(registry: &SchemaRegistry, topic: &str) -> Result<Schema, ConsumerError> {
+async fn newest_schema(
+    registry: &SchemaRegistry,
+    topic: &str,
+    patience: &Patience,
+) -> Result<Schema, ConsumerError> {
     let subject = format!("{topic}-value");
-    let mut said = String::new();
     loop {
         let error = match registry.latest(&subject).await {
             Ok(schema) => return Ok(schema),
             Err(error @ (RegistryError::Unavailable(_) | RegistryError::Unknown(_))) => error,
             Err(error) => return Err(ConsumerError::Schema { topic: topic.to_owned(), error }),
         };
-        say_once(&mut said, &format!("waiting for the schema of {subject}"), &error.to_string());
+        let what = format!("waiting for the schema of {subject}");
+        patience.note(RetryCause::Registry, &what, &error.to_string());
         tokio::time::sleep(PAUSE).await;
-    }
-}
-
-/// Logs a reason for waiting when it changes, not at every try.
-fn say_once(said: &mut String, what: &str, error: &str) {
-    if said != error {
-        tracing::warn!(error, "{what}");
-        error.clone_into(said);
     }
 }
 
@@ -80,18 +114,18 @@ pub(crate) struct Prepared {
 /// Offsets that the lake is to reach.
 pub(crate) type Goals = BTreeMap<TopicPartition, i64>;
 
-/// Sets lake, table and sources up. Blocks; `stop` makes it give up waiting, with None.
+/// Sets lake, table and sources up. Blocks; gives up with None when patience has ended.
 pub(crate) fn prepare(
     config: &Config,
     topics: &[Topic],
     cluster: &ClusterView,
-    stop: &AtomicBool,
+    patience: &Patience,
 ) -> Result<Option<Prepared>, ConsumerError> {
-    let lake = wait("open the lake", stop, || open_lake(config))?;
+    let lake = wait("open the lake", patience, || open_lake(config))?;
     let Some(mut lake) = lake else { return Ok(None) };
     let mut streams = Vec::new();
     for topic in topics {
-        let Some(stream) = stream(config, topic, &mut lake, cluster, stop)? else {
+        let Some(stream) = stream(config, topic, &mut lake, cluster, patience)? else {
             return Ok(None);
         };
         streams.push(Arc::new(stream));
@@ -100,18 +134,19 @@ pub(crate) fn prepare(
     if !config.source.until_end {
         return Ok(Some(Prepared { lake, streams, goals: None }));
     }
-    let goals = goals(config, cluster, stop)?;
+    let goals = goals(config, cluster, patience)?;
     Ok(goals.map(|goals| Prepared { lake, streams, goals: Some(goals) }))
 }
 
 fn goals(
     config: &Config,
     cluster: &ClusterView,
-    stop: &AtomicBool,
+    patience: &Patience,
 ) -> Result<Option<Goals>, ConsumerError> {
     let mut goals = Goals::new();
     for topic in &config.source.topics {
-        let Some(ends) = ask("find the topic's end", stop, || of_partitions(cluster.ends(topic)))?
+        let Some(ends) =
+            ask("find the topic's end", patience, || of_partitions(cluster.ends(topic)))?
         else {
             return Ok(None);
         };
@@ -136,14 +171,14 @@ fn stream(
     topic: &Topic,
     lake: &mut DuckLake,
     cluster: &ClusterView,
-    stop: &AtomicBool,
+    patience: &Patience,
 ) -> Result<Option<Stream>, ConsumerError> {
     let unusable = |reason: String| ConsumerError::Shape { topic: topic.name.clone(), reason };
     let shape = TableShape::from_avro(&topic.schema, config.partition_by.as_deref())
         .map_err(|error| unusable(error.to_string()))?;
-    let table = wait("make the table", stop, || lake.ensure_table(&config.table, &shape))?;
+    let table = wait("make the table", patience, || lake.ensure_table(&config.table, &shape))?;
     let Some(table) = table else { return Ok(None) };
-    let dead_letters = dead_letters(config, lake, stop)?;
+    let dead_letters = dead_letters(config, lake, patience)?;
     if dead_letters.is_none() && config.bad_records.on_bad_record == OnBadRecord::DeadLetter {
         return Ok(None);
     }
@@ -154,8 +189,10 @@ fn stream(
         statistics: config.statistics.clone(),
         ..ColumnHints::default()
     };
-    let Some(starts) = start_offsets(config, &topic.name, cluster, stop)? else { return Ok(None) };
-    let identity = ask("identify the topic", stop, || cluster.identity(&topic.name).map(Some))?;
+    let Some(starts) = start_offsets(config, &topic.name, cluster, patience)? else {
+        return Ok(None);
+    };
+    let identity = ask("identify the topic", patience, || cluster.identity(&topic.name).map(Some))?;
     let Some(identity) = identity else { return Ok(None) };
     let spec = SourceSpec {
         table: config.table.clone(),
@@ -164,7 +201,7 @@ fn stream(
         cluster_id: identity.cluster_id,
         topic_id: identity.topic_id,
     };
-    let source = wait("register the source", stop, || lake.register_source(&spec, &starts))?;
+    let source = wait("register the source", patience, || lake.register_source(&spec, &starts))?;
     let Some(source) = source else { return Ok(None) };
     source.check_identity(&spec).map_err(ConsumerError::Identity)?;
     tracing::info!(table = %config.table, topic = topic.name, source = %source.id, "source registered");
@@ -183,13 +220,13 @@ fn stream(
 fn dead_letters(
     config: &Config,
     lake: &mut DuckLake,
-    stop: &AtomicBool,
+    patience: &Patience,
 ) -> Result<Option<Table>, ConsumerError> {
     if config.bad_records.on_bad_record == OnBadRecord::Stop {
         return Ok(None);
     }
     let (name, shape) = (dead_letter_table(&config.table), dead_letter_shape());
-    wait("make the dead-letter table", stop, || lake.ensure_table(&name, &shape))
+    wait("make the dead-letter table", patience, || lake.ensure_table(&name, &shape))
 }
 
 /// Where each partition that exists now begins, if the lake does not know the topic yet.
@@ -197,9 +234,9 @@ fn start_offsets(
     config: &Config,
     topic: &str,
     cluster: &ClusterView,
-    stop: &AtomicBool,
+    patience: &Patience,
 ) -> Result<Option<Vec<(Partition, Offset)>>, ConsumerError> {
-    let found = ask("find the topic", stop, || {
+    let found = ask("find the topic", patience, || {
         of_partitions(match config.source.start_from {
             StartFrom::Time(time) => {
                 cluster.offsets_at(topic, &cluster.partitions(topic)?, time.as_millisecond())
@@ -216,15 +253,15 @@ fn start_offsets(
 /// Repeats a call on the lake while the lake is out of reach.
 fn wait<T>(
     what: &str,
-    stop: &AtomicBool,
+    patience: &Patience,
     mut call: impl FnMut() -> ducktide_lake::Result<T>,
 ) -> Result<Option<T>, ConsumerError> {
-    let mut said = String::new();
-    while !stop.load(Ordering::Relaxed) {
+    while !patience.has_ended() {
         match call() {
             Ok(value) => return Ok(Some(value)),
             Err(error) if error.kind() == ErrorKind::Unavailable => {
-                say_once(&mut said, &format!("cannot {what} yet, trying again"), &error.chain());
+                let what = format!("cannot {what} yet, trying again");
+                patience.note(RetryCause::Lake, &what, &error.chain());
                 thread::sleep(PAUSE);
             }
             Err(error) => return Err(ConsumerError::Lake(error)),
@@ -241,18 +278,17 @@ fn of_partitions(offsets: KafkaResult<Vec<(i32, i64)>>) -> KafkaResult<Option<Ve
 /// Repeats a question to Kafka until the topic exists and its brokers answer.
 fn ask<T>(
     what: &str,
-    stop: &AtomicBool,
+    patience: &Patience,
     call: impl Fn() -> KafkaResult<Option<T>>,
 ) -> Result<Option<T>, ConsumerError> {
-    let mut said = String::new();
-    while !stop.load(Ordering::Relaxed) {
+    while !patience.has_ended() {
         let reason = match call() {
             Ok(Some(found)) => return Ok(Some(found)),
             Ok(None) => "the topic does not exist".to_owned(),
             Err(error) if is_outage(&error) => error.to_string(),
             Err(error) => return Err(ConsumerError::Kafka(error.to_string())),
         };
-        say_once(&mut said, &format!("cannot {what} yet, trying again"), &reason);
+        patience.note(RetryCause::Kafka, &format!("cannot {what} yet, trying again"), &reason);
         thread::sleep(PAUSE);
     }
     Ok(None)

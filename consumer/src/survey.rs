@@ -22,6 +22,10 @@ pub(crate) enum SurveyEvent {
     Identity { topic: Arc<str>, identity: Identity, question: u64 },
     /// Where partitions begin that appeared after the topic was registered.
     Beginnings { topic: Arc<str>, starts: Vec<(Partition, Offset)> },
+    /// Where partitions end.
+    Ends(Vec<(TopicPartition, Offset)>),
+    /// A question was not answered; most are asked again.
+    Unanswered(String),
     /// What Kafka has of a partition that cannot be read where the lake stands.
     Range { partition: TopicPartition, watermarks: Watermarks },
 }
@@ -63,6 +67,24 @@ impl Surveyor {
         });
     }
 
+    /// Where the partitions end now. Asked once: the next look will do, and its failure is how a
+    /// worker without anything to commit learns that Kafka is away.
+    pub(crate) fn find_ends(&self, partitions: Vec<TopicPartition>) {
+        let Self { cluster, events } = self.clone();
+        tokio::spawn(async move {
+            let answer = spawn_blocking(move || cluster.ends_of(&partitions)).await;
+            // The runtime shuts down.
+            let Ok(answer) = answer else { return };
+            events.send(Event::Survey(match answer {
+                Ok(ends) => {
+                    let ends = ends.into_iter().map(|(partition, end)| (partition, Offset(end)));
+                    SurveyEvent::Ends(ends.collect())
+                }
+                Err(error) => SurveyEvent::Unanswered(error.to_string()),
+            }));
+        });
+    }
+
     fn ask(
         &self,
         question: impl Fn(&ClusterView) -> KafkaResult<SurveyEvent> + Send + Sync + 'static,
@@ -74,7 +96,10 @@ impl Surveyor {
                 let (cluster, question) = (Arc::clone(&cluster), Arc::clone(&question));
                 match spawn_blocking(move || question(&cluster)).await {
                     Ok(Ok(answer)) => return events.send(Event::Survey(answer)),
-                    Ok(Err(error)) => tracing::warn!(%error, "Kafka did not answer, asking again"),
+                    Ok(Err(error)) => {
+                        tracing::warn!(%error, "Kafka did not answer, asking again");
+                        events.send(Event::Survey(SurveyEvent::Unanswered(error.to_string())));
+                    }
                     // The runtime shuts down.
                     Err(_) => return,
                 }

@@ -304,6 +304,35 @@ fn rows_of(files: &[StagedFile]) -> u64 {
     files.iter().map(|file| file.rows).sum()
 }
 
+/// What the catalog said after a commit that did not end with an ok.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Inquiry {
+    /// It was applied, only its answer was lost.
+    Applied,
+    /// Nothing has changed so far.
+    NotApplied,
+    /// Progress is somewhere else.
+    Moved,
+    /// The catalog does not answer: the outcome is unknown, and is asked for again.
+    Unanswered,
+}
+
+impl Inquiry {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Applied, Self::NotApplied, Self::Moved, Self::Unanswered];
+
+    /// The name in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::NotApplied => "not_applied",
+            Self::Moved => "moved",
+            Self::Unanswered => "unanswered",
+        }
+    }
+}
+
 /// How a commit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CommitOutcome {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
 use crate::catalog::{self, Installation, PartitionProgress, sqlite};
-use crate::commit::{Commit, CommitMessage, CommitOutcome};
+use crate::commit::{Commit, CommitMessage, CommitOutcome, Inquiry};
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::duckdb_error;
 use crate::error::{LakeError, Result};
@@ -56,6 +56,8 @@ pub struct DuckLake {
     resources: Option<Resources>,
     /// The newest position that this process knows to be committed.
     committed: HashMap<(SourceId, Partition), Position>,
+    /// What the catalog said when it was asked how the last commit had ended.
+    pub(crate) inquiry: Option<Inquiry>,
 }
 
 impl DuckLake {
@@ -102,6 +104,7 @@ impl DuckLake {
             leader_lock: LeaderLock::new(config),
             resources: None,
             committed: HashMap::new(),
+            inquiry: None,
         })
     }
 
@@ -323,6 +326,10 @@ impl Lake for DuckLake {
 
     fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome> {
         crate::transaction::commit(self, commit)
+    }
+
+    fn take_inquiry(&mut self) -> Option<Inquiry> {
+        self.inquiry.take()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::commit::{Commit, CommitOutcome};
+use crate::commit::{Commit, CommitOutcome, Inquiry};
 use crate::error::{LakeError, Result};
 use crate::position::{Offset, Partition, Position, SourceId};
 use crate::table::{TableName, TableShape};
@@ -107,4 +107,10 @@ pub trait Lake: Send {
     /// be read, or stands where the commit starts: call again with the same commit. Whether an
     /// earlier attempt arrives after all does not matter, the catalog applies one of them.
     fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome>;
+
+    /// What the catalog said when it was asked how the last [`commit`](Self::commit) had ended; None
+    /// where COMMIT itself said ok. Only for counting: the outcome says what to do.
+    fn take_inquiry(&mut self) -> Option<Inquiry> {
+        None
+    }
 }

@@ -25,7 +25,7 @@ use std::time::Instant;
 use crate::catalog::intent::{self, Intent};
 use crate::catalog::lock::CommitLock;
 use crate::catalog::{self, PartitionProgress};
-use crate::commit::{Commit, CommitKind, CommitOutcome, ProgressDelta};
+use crate::commit::{Commit, CommitKind, CommitOutcome, Inquiry, ProgressDelta};
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error::is_refusal;
 use crate::error::{LakeError, Result};
@@ -201,8 +201,14 @@ fn confirm(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
 /// After anything but ok: asks the catalog, never the text.
 fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Result<CommitOutcome> {
     let text = error.to_string();
+    lake.inquiry = Some(Inquiry::Unanswered);
     let (standing, snapshot) = look(lake, commit)
         .map_err(|cause| LakeError::unavailable(format!("commit: {text}")).because(cause))?;
+    lake.inquiry = Some(match standing {
+        Standing::AtStart => Inquiry::NotApplied,
+        Standing::AtEnd => Inquiry::Applied,
+        Standing::Elsewhere => Inquiry::Moved,
+    });
     match standing {
         Standing::AtStart if is_refusal(&text) => {
             Err(LakeError::invalid("the lake refuses the commit").because(text))

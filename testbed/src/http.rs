@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The body of the answer to `GET path` from a service on this machine; errors unless it is 200.
-pub(crate) fn get(port: u16, path: &str) -> Result<String> {
+pub fn get(port: u16, path: &str) -> Result<String> {
     // HTTP/1.0: the answer ends with the connection, in one piece.
     exchange(port, &format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"))
 }

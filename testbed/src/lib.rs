@@ -11,7 +11,7 @@ pub mod compactor;
 pub mod duckdb_cli;
 pub mod faults;
 mod guarded_child;
-mod http;
+pub mod http;
 pub mod kafka_admin;
 pub mod oracle;
 pub mod pipeline;

@@ -66,10 +66,29 @@ impl Worker {
         })
     }
 
+    /// Errors unless `/healthz` says that the process lives.
+    pub fn check_alive(&self) -> Result<()> {
+        http::get(self.port, "/healthz").map(|_| ())
+    }
+
+    /// Waits until `/readyz` says that it is not ready, for a reason that holds this text.
+    pub fn await_unready(&self, reason: &str) -> Result<()> {
+        wait::until(&format!("it is not ready: {reason}"), PATIENCE, || match self.check_ready() {
+            Ok(()) => Ok(false),
+            Err(error) if error.to_string().contains(reason) => Ok(true),
+            Err(error) => Err(error),
+        })
+    }
+
+    /// All metrics, in Prometheus' plain text.
+    pub fn metrics(&self) -> Result<String> {
+        http::get(self.port, "/metrics")
+    }
+
     /// The sum of a metric's values over its labels, without the prefix of all of them; 0 while
     /// there is none.
     pub fn metric(&self, name: &str) -> Result<f64> {
-        let text = http::get(self.port, "/metrics")?;
+        let text = self.metrics()?;
         let name = format!("ducktide_consumer_{name}");
         let values = text.lines().filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;

@@ -55,6 +55,7 @@ fn a_registry_that_is_down_is_waited_for() {
     registry.kill().unwrap();
     let worker = pipeline.start_consumer("worker", FAST).unwrap();
     worker.await_logged("waiting for the schema of").unwrap();
+    worker.await_unready("waiting for the schema of").unwrap();
     registry.start_again().unwrap();
     pipeline.await_committed(1_000).unwrap();
 
@@ -62,7 +63,9 @@ fn a_registry_that_is_down_is_waited_for() {
     registry.kill().unwrap();
     publish(&servers, &name, 0, readings(1_000..2_000, second)).unwrap();
     worker.await_logged("waiting for the schema registry").unwrap();
+    worker.await_unready("waiting for the schema registry").unwrap();
     registry.start_again().unwrap();
+    worker.await_ready(true).unwrap();
     pipeline.await_committed(2_000).unwrap();
 
     let rows = format!("SELECT count(*) || ' ' || count(DISTINCT number) FROM {TABLE}");
@@ -115,15 +118,19 @@ fn a_broker_that_is_down_is_waited_for() {
     // Down at the start.
     let worker = pipeline.start_consumer("worker", FAST).unwrap();
     worker.await_logged("cannot find the topic yet").unwrap();
-    worker.await_ready(false).unwrap();
+    worker.await_unready("cannot find the topic yet").unwrap();
     kafka.start_again().unwrap();
     pipeline.await_committed(20_000).unwrap();
 
     // Killed in the middle, while a producer publishes.
     let mut producer = pipeline.start_producer(&["--rows", "30000", "--rate", "5000"]).unwrap();
     pipeline.await_committed(25_000).unwrap();
+    worker.await_ready(true).unwrap();
     kafka.kill().unwrap();
+    worker.await_unready("Kafka does not answer").unwrap();
+    worker.check_alive().unwrap();
     kafka.start_again().unwrap();
+    worker.await_ready(true).unwrap();
     producer.succeed(PATIENCE).unwrap();
     pipeline.await_committed(50_000).unwrap();
 
@@ -144,15 +151,15 @@ fn a_catalog_that_crashes_delays_and_readiness_says_so() {
     worker.await_ready(true).unwrap();
 
     postgres.kill().unwrap();
-    worker.await_ready(false).unwrap();
-    let why = worker.check_ready().unwrap_err().to_string();
-    assert!(why.contains("lake"), "{why}");
+    worker.await_unready("the lake does not answer").unwrap();
+    worker.check_alive().unwrap();
     // A worker that joins meanwhile takes partitions over before it can ask where they stand.
     let joined = pipeline.start_consumer("joined", FAST).unwrap();
     joined.await_logged("cannot open the lake yet").unwrap();
     postgres.start_again().unwrap();
 
     worker.await_ready(true).unwrap();
+    assert!(worker.metric("retries_total").unwrap() > 0.0);
     producer.succeed(PATIENCE).unwrap();
     pipeline.await_committed(60_000).unwrap();
     pipeline.check_exact(60_000).unwrap();

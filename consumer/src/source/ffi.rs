@@ -247,6 +247,9 @@ pub(crate) enum Polled {
     Fatal(String),
 }
 
+/// What librdkafka keeps for a record beside its bytes (`rd_kafka_op_t`, 2.12).
+pub(super) const RECORD_OVERHEAD: usize = 256;
+
 /// A record in librdkafka's own buffer.
 pub(crate) struct Record {
     message: NonNull<RDKafkaMessage>,
@@ -306,9 +309,7 @@ impl Record {
 
     /// Bytes that the record keeps alive, as good as can be known.
     pub(crate) fn bytes(&self) -> usize {
-        /// What librdkafka keeps for a record beside its bytes (`rd_kafka_op_t`, 2.12).
-        const OVERHEAD: usize = 256;
-        self.raw().len + self.raw().key_len + OVERHEAD
+        self.raw().len + self.raw().key_len + RECORD_OVERHEAD
     }
 
     /// Whether this is the record after the other one, without looking at names.

@@ -8,7 +8,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::ffi;
+use super::{TopicPartition, ffi};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -65,6 +65,27 @@ impl ClusterView {
     pub fn watermarks(&self, topic: &str, partition: i32) -> KafkaResult<Watermarks> {
         let (low, high) = self.client.fetch_watermarks(topic, partition, TIMEOUT)?;
         Ok(Watermarks { low, high })
+    }
+
+    /// The ends of partitions, of any topics: one request to each broker, however many there are.
+    pub(crate) fn ends_of(
+        &self,
+        partitions: &[TopicPartition],
+    ) -> KafkaResult<Vec<(TopicPartition, i64)>> {
+        let mut wanted = TopicPartitionList::new();
+        for partition in partitions {
+            wanted.add_partition_offset(&partition.topic, partition.partition.0, Offset::End)?;
+        }
+        // The request for the offset at a time is that for the end too, with its own number as time.
+        let found = self.client.offsets_for_times(wanted, TIMEOUT)?;
+        let mut ends = Vec::with_capacity(partitions.len());
+        for element in found.elements() {
+            element.error()?;
+            if let Offset::Offset(end) = element.offset() {
+                ends.push((TopicPartition::new(element.topic(), element.partition()), end));
+            }
+        }
+        Ok(ends)
     }
 
     /// The first offset of each partition.

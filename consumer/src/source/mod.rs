@@ -21,6 +21,7 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use crate::assignment::{Assignment, Generation, Refusal, Verdict};
 use crate::event::{Event, Events};
 use crate::in_flight::InFlight;
+use crate::metrics::Metrics;
 use ffi::{KeepAlive, NativeConsumer, Polled, RebalanceListener};
 
 pub(crate) use ffi::Record;
@@ -98,6 +99,16 @@ pub(crate) struct RecordRun {
 }
 
 impl RecordRun {
+    /// The bytes of keys and values.
+    pub(crate) fn content_bytes(&self) -> usize {
+        self.bytes - self.records.len() * ffi::RECORD_OVERHEAD
+    }
+
+    /// Kafka's time of its last record, milliseconds since 1970.
+    pub(crate) fn newest_ms(&self) -> Option<i64> {
+        self.records.last().and_then(Record::timestamp_ms)
+    }
+
     /// The offset after its last record.
     pub(crate) fn next(&self) -> i64 {
         self.records.last().map_or(self.follows, |last| last.offset() + 1)
@@ -147,6 +158,7 @@ impl Source {
         topics: &[String],
         batchers: Vec<crossbeam_channel::Sender<Delivery>>,
         in_flight: Arc<InFlight>,
+        metrics: Arc<Metrics>,
         events: Events,
         revocation_timeout: Duration,
     ) -> KafkaResult<Self> {
@@ -165,6 +177,7 @@ impl Source {
             inbox,
             batchers,
             in_flight,
+            metrics,
             events,
             backlog: VecDeque::new(),
             paused: false,
@@ -224,6 +237,7 @@ struct Poller {
     inbox: mpsc::Receiver<Command>,
     batchers: Vec<crossbeam_channel::Sender<Delivery>>,
     in_flight: Arc<InFlight>,
+    metrics: Arc<Metrics>,
     events: Events,
     /// Deliveries that the batchers have no room for yet.
     backlog: VecDeque<Delivery>,
@@ -271,7 +285,7 @@ impl Poller {
         self.backlog.retain(|delivery| {
             let keep = !partitions.contains(delivery.partition());
             if let (false, Delivery::Records(run)) = (keep, delivery) {
-                in_flight.remove(run.bytes);
+                in_flight.remove(run.records.len(), run.bytes);
             }
             keep
         });
@@ -349,7 +363,7 @@ impl Poller {
                 let bytes = records.iter().map(Record::bytes).sum::<usize>();
                 // An eighth of the newest run's average: follows a change within a few polls.
                 self.average_bytes = (self.average_bytes * 7 + bytes / records.len()) / 8 + 1;
-                self.in_flight.add(bytes);
+                self.in_flight.add(records.len(), bytes);
                 let client = self.consumer.keep_alive();
                 self.backlog.push_back(Delivery::Records(RecordRun {
                     partition,
@@ -429,13 +443,16 @@ impl Poller {
         if !self.paused {
             tracing::debug!("batchers are behind, pausing");
             self.paused = true;
-            self.consumer.pause(&lock(&self.assignment).reading());
+            let reading = lock(&self.assignment).reading();
+            self.consumer.pause(&reading);
+            self.metrics.reading.paused(reading.len());
         }
     }
 
     fn resume(&mut self) {
         tracing::debug!("batchers have room again, resuming");
         self.paused = false;
+        self.metrics.reading.paused(0);
         self.consumer.resume(&lock(&self.assignment).reading());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{HEARTBEAT, LOOK_INTERVAL, Worker, names};
+use super::{ENDS_INTERVAL, HEARTBEAT, LOOK_INTERVAL, Worker, names};
 use crate::batcher::{self, Batcher};
 use crate::error::ConsumerError;
 use crate::flush::Action;
@@ -22,11 +22,13 @@ impl Worker {
         }
         self.advance_goals();
         self.advance_look(now);
+        self.advance_ends(now);
+        self.parts.metrics.reading.queued(self.in_flight.records(), self.in_flight.bytes());
         self.advance_revocation(now);
         match self.flush.next(now) {
             Action::Wait(due) => wake = due.map_or(wake, |due| due.min(wake)),
             Action::Cut(number, trigger) => {
-                self.parts.metrics.flushed(trigger);
+                self.parts.metrics.batching.flushed(trigger);
                 let mut forget = Vec::new();
                 if let Some(revocation) = &mut self.revocation {
                     revocation.cut = true;
@@ -52,7 +54,7 @@ impl Worker {
         let revocation = self.revocation.take().expect("looked at above");
         self.partitions.remove(&revocation.partitions);
         for partition in &revocation.partitions {
-            self.parts.metrics.revoked(partition);
+            self.parts.metrics.lag.revoked(partition);
         }
         if !flushed {
             tracing::warn!(
@@ -62,7 +64,7 @@ impl Worker {
             self.reset();
             self.load_all();
         }
-        self.parts.metrics.assigned(self.partitions.len());
+        self.parts.metrics.reading.assigned(self.partitions.len());
         // The poll thread may have stopped waiting.
         let _ = revocation.done.try_send(());
     }
@@ -107,5 +109,18 @@ impl Worker {
         self.look_at = now + if self.goals.is_some() { HEARTBEAT } else { LOOK_INTERVAL };
         self.is_looking = true;
         self.load_all_positions();
+    }
+
+    /// Asks Kafka where this member's partitions end, now and then.
+    fn advance_ends(&mut self, now: Instant) {
+        if self.is_finding_ends || self.ends_at > now || self.ending.is_some() {
+            return;
+        }
+        self.ends_at = now + ENDS_INTERVAL;
+        let partitions = self.partitions.all();
+        if !partitions.is_empty() {
+            self.is_finding_ends = true;
+            self.parts.surveyor.find_ends(partitions);
+        }
     }
 }

@@ -8,14 +8,17 @@ use ducktide_lake::LakeError;
 use ducktide_lake::commit::Commit;
 use ducktide_lake::dead_letter::dead_letter_table;
 use ducktide_lake::position::{Partition, Position, SourceId};
+use jiff::Timestamp;
 
 use super::{Revocation, STAGING_PAUSE, Unidentified, Worker, names};
 use crate::assignment::Generation;
-use crate::batch::{self, Stream};
+use crate::batch::{self, Stream, Told};
 use crate::batcher::{self, BatcherEvent};
 use crate::committer::{CommitterEvent, DropReason, Request};
+use crate::dead_letter::LetterCounts;
 use crate::error::ConsumerError;
 use crate::event::Event;
+use crate::metrics::{Rebalance, RetryCause};
 use crate::source::inspect::{Identity, Watermarks};
 use crate::source::{Command, SourceEvent, TopicPartition};
 use crate::survey::SurveyEvent;
@@ -35,11 +38,14 @@ impl Worker {
             SourceEvent::Assigned(partitions) => {
                 tracing::info!(partitions = names(&partitions), "assigned");
                 self.partitions.assigned(&partitions);
-                self.parts.metrics.assigned(self.partitions.len());
+                self.parts.metrics.reading.assigned(self.partitions.len());
+                self.parts.metrics.reading.rebalanced(Rebalance::Assigned);
                 self.identify(self.partitions.topics_loading());
             }
             SourceEvent::Revoking { partitions, lost, done } => {
                 tracing::info!(partitions = names(&partitions), lost, "revoked");
+                let event = if lost { Rebalance::Lost } else { Rebalance::Revoked };
+                self.parts.metrics.reading.rebalanced(event);
                 self.revoke(partitions, lost, done);
             }
             SourceEvent::OutOfRange(partition, error) => {
@@ -77,17 +83,27 @@ impl Worker {
             BatcherEvent::Full => self.flush.filled(),
             BatcherEvent::Part(number, part) => {
                 if let Some(parts) = self.flush.part(number, part)
-                    && let Some((commit, letters)) = batch::join(parts)
+                    && let Some((commit, told)) = batch::join(parts)
                 {
                     self.flush.commit_sent();
-                    self.letters = letters;
+                    self.obstacles.commit_began(Instant::now());
+                    self.told = told;
                     self.identify_and_commit(commit);
                 }
             }
             BatcherEvent::StagingFailed(error) => {
-                tracing::error!(error = %chain(&error), "files cannot be written, trying again");
+                let error = chain(&error);
+                tracing::error!(error, "files cannot be written, trying again");
+                self.parts.metrics.batching.retried(RetryCause::Files);
+                self.obstacles.files_failed(error);
                 self.reset();
                 self.reload_at = Some(Instant::now() + STAGING_PAUSE);
+            }
+            BatcherEvent::Registry { batcher, waits_for } => {
+                if waits_for.is_some() {
+                    self.parts.metrics.batching.retried(RetryCause::Registry);
+                }
+                self.obstacles.registry(batcher, waits_for);
             }
             BatcherEvent::BadRecord { partition, offset, flaw } => {
                 self.end(Err(ConsumerError::BadRecord { partition, offset, flaw }));
@@ -115,17 +131,19 @@ impl Worker {
     fn handle_committer(&mut self, event: CommitterEvent) {
         match event {
             CommitterEvent::Committed { commit, snapshot_id, elapsed } => {
-                self.flush.commit_ended();
-                self.partitions.lake_answered();
+                self.commit_ended();
+                self.obstacles.committed();
                 self.committed(&commit, snapshot_id.map(|id| id.0), elapsed);
             }
             CommitterEvent::Dropped(reason) => {
-                self.flush.commit_ended();
-                self.parts.metrics.dropped(reason);
+                self.commit_ended();
+                self.parts.metrics.committing.dropped(reason);
                 tracing::warn!(reason = reason.as_str(), "batch dropped, reading it again");
                 self.reset();
                 match reason {
                     DropReason::FilesUnusable => {
+                        self.parts.metrics.batching.retried(RetryCause::Files);
+                        self.obstacles.files_failed(reason.as_str().to_owned());
                         self.reload_at = Some(Instant::now() + STAGING_PAUSE);
                     }
                     DropReason::TableChanged => self.fail(ConsumerError::Lake(LakeError::invalid(
@@ -135,23 +153,46 @@ impl Worker {
                 }
             }
             CommitterEvent::Loaded { source, positions } => {
-                self.partitions.lake_answered();
+                self.obstacles.lake_answered();
                 self.loaded(source, &positions);
             }
-            CommitterEvent::Retrying => {
-                self.parts.metrics.retried();
-                self.partitions.lake_is_silent();
+            CommitterEvent::Inquired(found) => self.parts.metrics.committing.inquired(found),
+            CommitterEvent::Retrying { cause, error } => {
+                self.parts.metrics.batching.retried(cause);
+                self.obstacles.lake_failed(error);
             }
             CommitterEvent::Failed(error) => {
-                self.flush.commit_ended();
+                if self.flush.is_committing() {
+                    self.parts.metrics.committing.failed();
+                }
+                self.commit_ended();
                 self.reset();
                 self.fail(ConsumerError::Lake(error));
             }
         }
     }
 
+    pub(super) fn commit_ended(&mut self) {
+        self.flush.commit_ended();
+        self.obstacles.commit_ended();
+    }
+
     fn handle_survey(&mut self, event: SurveyEvent) {
+        let silence = match &event {
+            SurveyEvent::Unanswered(error) => Some(error.clone()),
+            _ => None,
+        };
+        self.obstacles.kafka(silence);
         match event {
+            SurveyEvent::Unanswered(_) => {
+                self.is_finding_ends = false;
+                self.parts.metrics.batching.retried(RetryCause::Kafka);
+            }
+            SurveyEvent::Ends(ends) => {
+                self.is_finding_ends = false;
+                let ends: Vec<_> = ends.into_iter().map(|(p, end)| (p, end.0)).collect();
+                self.parts.metrics.lag.ends(&ends, now_ms());
+            }
             SurveyEvent::Identity { topic, identity, question } => {
                 self.identified(&topic, identity, question);
             }
@@ -208,12 +249,14 @@ impl Worker {
     }
 
     fn committed(&mut self, commit: &Commit, snapshot_id: Option<i64>, elapsed: Duration) {
-        self.parts.metrics.committed(commit, elapsed);
-        self.report_letters();
+        self.parts.metrics.committing.committed(commit, elapsed);
+        let Told { letters, newest } = std::mem::take(&mut self.told);
+        self.report_letters(&letters);
         let mut mirrored = Vec::new();
         for delta in commit.progress() {
             let partition = self.partition_of(delta.source, delta.partition);
-            self.parts.metrics.next_offset(&partition, delta.range.to.0);
+            let newest = newest.get(&(delta.source, delta.partition)).copied();
+            self.parts.metrics.lag.moved(&partition, delta.range.to.0, newest);
             self.partitions.moved(&partition, delta.after());
             // Kafka takes offsets from a partition's member only, and is rude to others: a static
             // member that slept, and commits for what it has lost, would be fenced for good.
@@ -233,12 +276,11 @@ impl Worker {
     }
 
     /// Says once for each batch how many of its records could not be decoded.
-    fn report_letters(&mut self) {
-        let letters = std::mem::take(&mut self.letters);
+    fn report_letters(&self, letters: &LetterCounts) {
         if letters.is_empty() {
             return;
         }
-        self.parts.metrics.buried(&letters);
+        self.parts.metrics.committing.buried(letters);
         let classes: Vec<_> = letters.iter().map(|(class, n)| format!("{class}={n}")).collect();
         tracing::warn!(
             table = %dead_letter_table(&self.parts.config.table),
@@ -299,7 +341,7 @@ impl Worker {
         position: Position,
     ) {
         tracing::info!(%partition, epoch = position.epoch.0, offset = position.next_offset.0, "reading");
-        self.parts.metrics.next_offset(partition, position.next_offset.0);
+        self.parts.metrics.lag.began(partition, position.next_offset.0, now_ms());
         let index = crate::source::batcher_of(partition, self.batchers.len());
         self.batchers[index].send(batcher::Command::Begin {
             partition: partition.clone(),
@@ -326,6 +368,11 @@ fn remedies(
     } else {
         format!("ducktide replay {place} --from-offset {high}")
     }
+}
+
+/// Milliseconds since 1970.
+fn now_ms() -> i64 {
+    Timestamp::now().as_millisecond()
 }
 
 /// An error with its causes, in one line.

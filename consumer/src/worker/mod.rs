@@ -9,10 +9,11 @@
 
 mod advance;
 mod handle;
+mod obstacles;
 mod partitions;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
@@ -22,11 +23,10 @@ use ducktide_lake::position::{Offset, Partition};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
 
-use crate::batch::Stream;
+use crate::batch::{Stream, Told};
 use crate::batcher::{self, Batcher, Limits, Shared};
 use crate::committer::{Committer, Request};
 use crate::config::Config;
-use crate::dead_letter::LetterCounts;
 use crate::error::ConsumerError;
 use crate::event::{Event, Events};
 use crate::flush::Flush;
@@ -37,8 +37,9 @@ use crate::schema_registry::SchemaRegistry;
 use crate::schemas::Schemas;
 use crate::source::inspect::ClusterView;
 use crate::source::{Command, Source, SourceEvent, TopicPartition};
-use crate::startup::{self, Goals, Prepared};
+use crate::startup::{self, Goals, Patience, Prepared};
 use crate::survey::Surveyor;
+use obstacles::Obstacles;
 use partitions::Partitions;
 
 /// The longest time between two looks at threads and deadlines.
@@ -48,6 +49,10 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 /// one small query for each topic.
 const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 
+/// How often Kafka is asked where partitions end: for the lag that is shown, and to learn of an
+/// outage while there is nothing to commit. One request to each broker.
+const ENDS_INTERVAL: Duration = Duration::from_secs(5);
+
 /// How long a worker waits after its files could not be written: a full disk is an outage, and
 /// writing the same batch again at once would only keep it full.
 const STAGING_PAUSE: Duration = Duration::from_secs(2);
@@ -56,23 +61,23 @@ const STAGING_PAUSE: Duration = Duration::from_secs(2);
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ConsumerError> {
     let mut shutdown = Box::pin(shutdown);
     let (events, inbox) = Events::channel();
-    let metrics = Arc::new(Metrics::new());
     let readiness = Readiness::starting();
-    let listen = config.process.listen;
-    let scraped = Arc::clone(&metrics);
-    let address = endpoints::serve(listen, Arc::new(move || scraped.encode()), readiness.clone())
+    let mut exported = endpoints::registry("ducktide-consumer", &readiness);
+    let metrics = Arc::new(Metrics::register(&mut exported));
+    metrics.reading.memory_limit(config.batch.memory_limit);
+    let address = endpoints::serve(config.process.listen, exported, readiness.clone())
         .await
         .map_err(ConsumerError::Listen)?;
     tracing::info!(%address, "serving /metrics, /healthz and /readyz");
     let registry = SchemaRegistry::new(&config.source.schema_registry_url)
         .map_err(|error| ConsumerError::Schema { topic: config.source.topics.join(","), error })?;
     let config = Arc::new(config);
-    let stop = Arc::new(AtomicBool::new(false));
+    let patience = Arc::new(Patience::new(Arc::clone(&metrics), readiness.clone()));
     let prepared = tokio::select! {
-        prepared = prepare(&config, &registry, &stop) => prepared?,
+        prepared = prepare(&config, &registry, &patience) => prepared?,
         () = &mut shutdown => None,
     };
-    stop.store(true, Ordering::Relaxed);
+    patience.end();
     let Some((prepared, cluster)) = prepared else { return Ok(()) };
     let surveyor = Surveyor::new(cluster, events.clone());
     let parts = Parts { config, registry, metrics, readiness, surveyor };
@@ -82,14 +87,14 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 async fn prepare(
     config: &Arc<Config>,
     registry: &SchemaRegistry,
-    stop: &Arc<AtomicBool>,
+    patience: &Arc<Patience>,
 ) -> Result<Option<(Prepared, Arc<ClusterView>)>, ConsumerError> {
-    let topics = startup::topics(config, registry).await?;
-    let (config, stop) = (Arc::clone(config), Arc::clone(stop));
+    let topics = startup::topics(config, registry, patience).await?;
+    let (config, patience) = (Arc::clone(config), Arc::clone(patience));
     let prepared = spawn_blocking(move || {
         let cluster = ClusterView::new(&config.kafka.client_config())
             .map_err(|error| ConsumerError::Kafka(error.to_string()))?;
-        let prepared = startup::prepare(&config, &topics, &cluster, &stop)?;
+        let prepared = startup::prepare(&config, &topics, &cluster, &patience)?;
         Ok(prepared.map(|prepared| (prepared, Arc::new(cluster))))
     });
     prepared.await.map_err(|_| ConsumerError::Panicked)?
@@ -119,8 +124,10 @@ struct Worker {
     reload_at: Option<Instant>,
     /// The batch that waits for its topics to be identified.
     unidentified: Option<Unidentified>,
-    /// The dead letters of the batch that is being committed; there is one at a time.
-    letters: LetterCounts,
+    /// What is told of the batch that is being committed; there is one at a time.
+    told: Told,
+    obstacles: Obstacles,
+    in_flight: Arc<InFlight>,
     /// Numbers the questions for topics' identities.
     question: u64,
     goals: Option<Goals>,
@@ -129,6 +136,10 @@ struct Worker {
     look_at: Instant,
     /// Whether such a look is not answered yet.
     is_looking: bool,
+    /// When Kafka is asked next where partitions end.
+    ends_at: Instant,
+    /// Whether such a question is not answered yet.
+    is_finding_ends: bool,
 }
 
 /// A batch on its way to the committer. A topic that is deleted and made again under a running
@@ -200,7 +211,8 @@ impl Worker {
             &consumer_config(&config.kafka, &member),
             &config.source.topics,
             inlets,
-            in_flight,
+            Arc::clone(&in_flight),
+            Arc::clone(&parts.metrics),
             events.clone(),
             config.process.revocation_timeout,
         )
@@ -214,11 +226,15 @@ impl Worker {
             ending: None,
             reload_at: None,
             unidentified: None,
-            letters: LetterCounts::new(),
+            told: Told::default(),
+            obstacles: Obstacles::default(),
+            in_flight,
             question: 0,
             goals: prepared.goals,
             look_at: Instant::now(),
             is_looking: false,
+            ends_at: Instant::now(),
+            is_finding_ends: false,
             parts,
             streams,
             source,
@@ -260,7 +276,7 @@ impl Worker {
             batcher.send(batcher::Command::Reset);
         }
         if self.unidentified.take().is_some() {
-            self.flush.commit_ended();
+            self.commit_ended();
         }
         self.flush.reset();
         self.partitions.reset();
@@ -310,7 +326,7 @@ impl Worker {
     fn report_readiness(&self) {
         let ready = match &self.ending {
             Some(_) => Err("stopping".to_owned()),
-            None => self.partitions.readiness(),
+            None => self.obstacles.readiness(Instant::now()).and(self.partitions.readiness()),
         };
         self.parts.readiness.set(ready);
     }

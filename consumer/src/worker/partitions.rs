@@ -24,8 +24,6 @@ pub(crate) struct Partitions {
     owned: BTreeMap<TopicPartition, State>,
     positions: BTreeMap<TopicPartition, Position>,
     generation: u64,
-    /// Whether the last call on the lake failed.
-    lake_is_silent: bool,
 }
 
 impl Partitions {
@@ -147,19 +145,8 @@ impl Partitions {
         goals.iter().filter(|goal| !reached(goal)).map(|(partition, _)| partition.clone()).collect()
     }
 
-    pub(crate) const fn lake_answered(&mut self) {
-        self.lake_is_silent = false;
-    }
-
-    pub(crate) const fn lake_is_silent(&mut self) {
-        self.lake_is_silent = true;
-    }
-
-    /// Whether the worker could commit now. A member without partitions is ready.
+    /// Whether all partitions are read. A member without partitions is ready.
     pub(crate) fn readiness(&self) -> Result<(), String> {
-        if self.lake_is_silent {
-            return Err("the lake does not answer".to_owned());
-        }
         let with = |wanted| {
             let found = self.owned.iter().filter(move |(_, state)| **state == wanted);
             found.map(|(partition, _)| partition.to_string()).collect::<Vec<_>>().join(" ")

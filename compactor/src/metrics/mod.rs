@@ -1,16 +1,23 @@
-//! What a compactor counts, and how it is shown to Prometheus.
+//! What a compactor counts, and how it is shown to Prometheus. `docs/metrics.md` is made from what is
+//! registered here.
+
+mod lake;
 
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
+use ducktide_lake::endpoints::{self, Readiness};
 use ducktide_lake::health::LakeHealth;
-use ducktide_lake::maintenance::{MergeTotals, Operation};
-use prometheus_client::encoding::{EncodeLabelSet, text};
+use ducktide_lake::maintenance::{LastMaintenance, MergeTotals, Operation};
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
+
+use lake::LakeMetrics;
 
 /// The prefix of every name.
 const PREFIX: &str = "ducktide_compactor";
@@ -34,12 +41,6 @@ struct DirectionLabels {
     direction: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct SizeLabels {
-    table: String,
-    size: &'static str,
-}
-
 /// How an operation ended, for its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -50,6 +51,8 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
+    const ALL: [Self; 3] = [Self::Done, Self::Postponed, Self::Failed];
+
     const fn as_str(self) -> &'static str {
         match self {
             Self::Done => "done",
@@ -64,10 +67,10 @@ type Seconds = Family<OperationLabels, Histogram, fn() -> Histogram>;
 /// The compactor's metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    registry: Registry,
     operations: Family<OutcomeLabels, Counter>,
     seconds: Seconds,
     done: Family<OperationLabels, Counter>,
+    last_success: Family<OperationLabels, Gauge>,
     merged_files: Family<DirectionLabels, Counter>,
     merged_bytes: Family<DirectionLabels, Counter>,
     rest_seconds: Counter<f64, AtomicU64>,
@@ -75,21 +78,18 @@ pub(crate) struct Metrics {
     leader: Gauge,
     backlog_files: Gauge,
     backlog_bytes: Gauge,
-    lake_files: Family<SizeLabels, Gauge>,
-    lake_bytes: Family<SizeLabels, Gauge>,
-    snapshots: Gauge,
-    oldest_snapshot: Gauge,
-    awaiting_removal: Gauge,
-    ledger_rows: Gauge,
+    lake: LakeMetrics,
 }
 
 impl Metrics {
-    pub(crate) fn new() -> Self {
-        let mut metrics = Self {
-            registry: Registry::with_prefix(PREFIX),
+    /// Adds them to what the worker exports.
+    pub(crate) fn register(exported: &mut Registry) -> Self {
+        let ours = exported.sub_registry_with_prefix(PREFIX);
+        let new = Self {
             operations: Family::default(),
             seconds: Family::new_with_constructor(|| Histogram::new(OPERATION_SECONDS)),
             done: Family::default(),
+            last_success: Family::default(),
             merged_files: Family::default(),
             merged_bytes: Family::default(),
             rest_seconds: Counter::default(),
@@ -97,20 +97,15 @@ impl Metrics {
             leader: Gauge::default(),
             backlog_files: Gauge::default(),
             backlog_bytes: Gauge::default(),
-            lake_files: Family::default(),
-            lake_bytes: Family::default(),
-            snapshots: Gauge::default(),
-            oldest_snapshot: Gauge::default(),
-            awaiting_removal: Gauge::default(),
-            ledger_rows: Gauge::default(),
+            lake: LakeMetrics::register(ours),
         };
-        metrics.register();
-        metrics.register_lake();
-        metrics
+        new.announce_operations(ours);
+        new.announce_merges(ours);
+        new.begin_at_zero();
+        new
     }
 
-    fn register(&mut self) {
-        let r = &mut self.registry;
+    fn announce_operations(&self, r: &mut Registry) {
         r.register("operations", "Operations by how they ended", self.operations.clone());
         r.register_with_unit(
             "operation_duration",
@@ -123,12 +118,11 @@ impl Metrics {
             "Files merged or removed, snapshots expired, ranges of the ledger coalesced",
             self.done.clone(),
         );
-        r.register("merge_files", "Files that merges read and wrote", self.merged_files.clone());
         r.register_with_unit(
-            "merge_size",
-            "Size of the files that merges read and wrote",
-            Unit::Bytes,
-            self.merged_bytes.clone(),
+            "last_success_timestamp",
+            "When the operation last ended well on this lake, whoever did it, since 1970",
+            Unit::Seconds,
+            self.last_success.clone(),
         );
         r.register_with_unit(
             "rest",
@@ -137,7 +131,17 @@ impl Metrics {
             self.rest_seconds.clone(),
         );
         r.register("giving_way", "Whether consumers were slowed by it", self.gives_way.clone());
-        r.register("leader", "Whether this compactor works, or stands by", self.leader.clone());
+        r.register("leader", "1 if this compactor works, 0 if it stands by", self.leader.clone());
+    }
+
+    fn announce_merges(&self, r: &mut Registry) {
+        r.register("merge_files", "Files that merges read and wrote", self.merged_files.clone());
+        r.register_with_unit(
+            "merge_size",
+            "Size of the files that merges read and wrote",
+            Unit::Bytes,
+            self.merged_bytes.clone(),
+        );
         r.register("backlog_files", "Files that wait to be merged now", self.backlog_files.clone());
         r.register_with_unit(
             "backlog_size",
@@ -147,44 +151,30 @@ impl Metrics {
         );
     }
 
-    fn register_lake(&mut self) {
-        let r = &mut self.registry;
-        r.register("lake_files", "Live data files by size", self.lake_files.clone());
-        r.register_with_unit(
-            "lake_size",
-            "Size of the live data files by their size",
-            Unit::Bytes,
-            self.lake_bytes.clone(),
-        );
-        r.register("lake_snapshots", "Snapshots that can be read", self.snapshots.clone());
-        r.register_with_unit(
-            "lake_oldest_snapshot_timestamp",
-            "When the oldest snapshot was made, since 1970",
-            Unit::Seconds,
-            self.oldest_snapshot.clone(),
-        );
-        r.register(
-            "lake_files_awaiting_removal",
-            "Files that no snapshot needs",
-            self.awaiting_removal.clone(),
-        );
-        r.register("lake_ledger_rows", "Rows of the ledger", self.ledger_rows.clone());
-    }
-
-    /// All metrics in Prometheus' text format.
-    pub(crate) fn encode(&self) -> String {
-        let mut text = String::new();
-        text::encode(&mut text, &self.registry).expect("a string takes any text");
-        text
+    /// So that the first increase is seen as one.
+    fn begin_at_zero(&self) {
+        for operation in Operation::ALL.map(Operation::as_str) {
+            for outcome in Outcome::ALL.map(Outcome::as_str) {
+                drop(self.operations.get_or_create(&OutcomeLabels { operation, outcome }));
+            }
+        }
     }
 
     pub(crate) fn ended(&self, operation: Operation, outcome: Outcome, took: Duration, done: u64) {
+        if outcome == Outcome::Done {
+            self.succeeded(operation, Timestamp::now());
+        }
         let operation = operation.as_str();
         let labels = OutcomeLabels { operation, outcome: outcome.as_str() };
         self.operations.get_or_create(&labels).inc();
         let labels = OperationLabels { operation };
         self.seconds.get_or_create(&labels).observe(took.as_secs_f64());
         self.done.get_or_create(&labels).inc_by(done);
+    }
+
+    fn succeeded(&self, operation: Operation, at: Timestamp) {
+        let labels = OperationLabels { operation: operation.as_str() };
+        self.last_success.get_or_create(&labels).set(at.as_second());
     }
 
     pub(crate) fn merged(&self, totals: MergeTotals) {
@@ -202,8 +192,14 @@ impl Metrics {
         self.gives_way.set(i64::from(gives_way));
     }
 
+    /// A standby shows nothing of the lake: what it last knew as the leader would be old.
     pub(crate) fn leads(&self, leads: bool) {
         self.leader.set(i64::from(leads));
+        if !leads {
+            self.lake.forget();
+            self.last_success.clear();
+            self.backlog(0, 0);
+        }
     }
 
     pub(crate) fn backlog(&self, files: usize, bytes: u64) {
@@ -212,24 +208,22 @@ impl Metrics {
     }
 
     pub(crate) fn lake(&self, health: &LakeHealth) {
-        let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        for table in &health.tables {
-            let sizes = &table.sizes;
-            let classes = [
-                ("tiny", sizes.tiny),
-                ("small", sizes.small),
-                ("medium", sizes.medium),
-                ("full", sizes.full),
-            ];
-            for (size, count) in classes {
-                let labels = SizeLabels { table: table.table.clone(), size };
-                self.lake_files.get_or_create(&labels).set(number(count.files));
-                self.lake_bytes.get_or_create(&labels).set(number(count.bytes));
-            }
+        self.lake.show(health);
+        for LastMaintenance { kind, at, .. } in &health.last_maintenance {
+            self.succeeded(*kind, *at);
         }
-        self.snapshots.set(number(health.snapshots.count));
-        self.oldest_snapshot.set(health.snapshots.oldest_at.as_second());
-        self.awaiting_removal.set(number(health.awaiting_removal.files));
-        self.ledger_rows.set(number(health.ledger_rows));
     }
+}
+
+/// A compactor's metrics with one table, as `OpenMetrics`: for the page that lists them.
+#[must_use]
+pub fn sample_metrics() -> String {
+    let mut exported = endpoints::registry("ducktide-compactor", &Readiness::starting());
+    let metrics = Metrics::register(&mut exported);
+    for operation in Operation::ALL {
+        metrics.ended(operation, Outcome::Done, Duration::ZERO, 0);
+    }
+    metrics.merged(MergeTotals::default());
+    metrics.lake(&lake::sample_health());
+    endpoints::open_metrics(&exported)
 }

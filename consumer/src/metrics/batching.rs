@@ -1,0 +1,133 @@
+//! Records on their way to being files, and what had to be tried again.
+
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::flush::Trigger;
+
+/// From a few hundred rows to a full batch of a million on a slow disk.
+const STAGING_SECONDS: [f64; 11] =
+    [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
+
+/// What did not do its part at the first attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RetryCause {
+    /// The lake, at a commit.
+    Commit,
+    /// The lake, when it was asked where it stands, or at the start.
+    Lake,
+    Registry,
+    Kafka,
+    /// Files could not be written, or not be made durable.
+    Files,
+}
+
+impl RetryCause {
+    const ALL: [Self; 5] = [Self::Commit, Self::Lake, Self::Registry, Self::Kafka, Self::Files];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Commit => "commit",
+            Self::Lake => "lake",
+            Self::Registry => "registry",
+            Self::Kafka => "kafka",
+            Self::Files => "files",
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabels {
+    cause: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TriggerLabels {
+    trigger: &'static str,
+}
+
+#[derive(Debug)]
+pub(crate) struct Batching {
+    decoded: Counter,
+    buffered_rows: Gauge,
+    buffered_bytes: Gauge,
+    staging_seconds: Histogram,
+    flushes: Family<TriggerLabels, Counter>,
+    retries: Family<CauseLabels, Counter>,
+}
+
+impl Batching {
+    pub(super) fn register(r: &mut Registry) -> Self {
+        let new = Self {
+            decoded: Counter::default(),
+            buffered_rows: Gauge::default(),
+            buffered_bytes: Gauge::default(),
+            staging_seconds: Histogram::new(STAGING_SECONDS),
+            flushes: Family::default(),
+            retries: Family::default(),
+        };
+        r.register("decoded_records", "Records that were decoded", new.decoded.clone());
+        r.register(
+            "buffered_rows",
+            "Rows and dead letters of the batch that fills",
+            new.buffered_rows.clone(),
+        );
+        r.register_with_unit(
+            "buffered",
+            "Memory of the batch that fills, beside what its files hold already",
+            Unit::Bytes,
+            new.buffered_bytes.clone(),
+        );
+        r.register_with_unit(
+            "staging_duration",
+            "Time that one thread worked on its part of a batch: decoding, writing, closing files",
+            Unit::Seconds,
+            new.staging_seconds.clone(),
+        );
+        r.register(
+            "flushes",
+            "Batches by what made them end: age, full, or demand (partitions go, the worker stops)",
+            new.flushes.clone(),
+        );
+        r.register(
+            "retries",
+            "Attempts that failed and are repeated, by what did not do its part",
+            new.retries.clone(),
+        );
+        for trigger in Trigger::ALL.map(Trigger::as_str) {
+            drop(new.flushes.get_or_create(&TriggerLabels { trigger }));
+        }
+        for cause in RetryCause::ALL.map(RetryCause::as_str) {
+            drop(new.retries.get_or_create(&CauseLabels { cause }));
+        }
+        new
+    }
+
+    pub(crate) fn decoded(&self, records: u64) {
+        self.decoded.inc_by(records);
+    }
+
+    /// How much more, or less, one thread holds than before.
+    pub(crate) fn buffered(&self, rows: i64, bytes: i64) {
+        self.buffered_rows.inc_by(rows);
+        self.buffered_bytes.inc_by(bytes);
+    }
+
+    pub(crate) fn staged(&self, took: Duration) {
+        self.staging_seconds.observe(took.as_secs_f64());
+    }
+
+    pub(crate) fn flushed(&self, trigger: Trigger) {
+        self.flushes.get_or_create(&TriggerLabels { trigger: trigger.as_str() }).inc();
+    }
+
+    pub(crate) fn retried(&self, cause: RetryCause) {
+        self.retries.get_or_create(&CauseLabels { cause: cause.as_str() }).inc();
+    }
+}

@@ -1,0 +1,174 @@
+//! What is in the lake, and how batches ended.
+
+use std::time::Duration;
+
+use ducktide_lake::commit::{Commit, Counts, Inquiry};
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::committer::DropReason;
+use crate::dead_letter::{ErrorClass, LetterCounts};
+
+/// From one commit on a quiet machine (15 ms) to an outage (two minutes).
+const COMMIT_SECONDS: [f64; 12] =
+    [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 120.0];
+
+const COMMITTED: &str = "committed";
+const FAILED: &str = "failed";
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabels {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ClassLabels {
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FoundLabels {
+    found: &'static str,
+}
+
+#[derive(Debug)]
+pub(crate) struct Committing {
+    rows: Counter,
+    tombstones: Counter,
+    gaps: Counter,
+    dead_letters: Family<ClassLabels, Counter>,
+    files: Counter,
+    file_bytes: Counter,
+    batches: Family<OutcomeLabels, Counter>,
+    inquiries: Family<FoundLabels, Counter>,
+    seconds: Histogram,
+    /// Not there before the first commit.
+    last_commit: Family<[(String, String); 0], Gauge>,
+}
+
+impl Committing {
+    pub(super) fn register(r: &mut Registry) -> Self {
+        let new = Self {
+            rows: Counter::default(),
+            tombstones: Counter::default(),
+            gaps: Counter::default(),
+            dead_letters: Family::default(),
+            files: Counter::default(),
+            file_bytes: Counter::default(),
+            batches: Family::default(),
+            inquiries: Family::default(),
+            seconds: Histogram::new(COMMIT_SECONDS),
+            last_commit: Family::default(),
+        };
+        new.announce(r);
+        for outcome in
+            DropReason::ALL.map(DropReason::as_str).into_iter().chain([COMMITTED, FAILED])
+        {
+            drop(new.batches.get_or_create(&OutcomeLabels { outcome }));
+        }
+        for class in ErrorClass::ALL.map(ErrorClass::as_str) {
+            drop(new.dead_letters.get_or_create(&ClassLabels { class }));
+        }
+        for found in Inquiry::ALL.map(Inquiry::as_str) {
+            drop(new.inquiries.get_or_create(&FoundLabels { found }));
+        }
+        new
+    }
+
+    fn announce(&self, r: &mut Registry) {
+        r.register("rows", "Rows committed to the lake", self.rows.clone());
+        r.register(
+            "tombstones",
+            "Records without a value, accounted for in the lake",
+            self.tombstones.clone(),
+        );
+        r.register(
+            "gap_offsets",
+            "Offsets that held no record, accounted for in the lake",
+            self.gaps.clone(),
+        );
+        r.register(
+            "dead_letters",
+            "Records that could not be decoded, committed to the dead-letter table, by what is wrong",
+            self.dead_letters.clone(),
+        );
+        r.register("files", "Data files committed to the lake", self.files.clone());
+        r.register_with_unit(
+            "file_size",
+            "Size of the data files committed to the lake",
+            Unit::Bytes,
+            self.file_bytes.clone(),
+        );
+        r.register(
+            "batches",
+            "Batches by how they ended; all but committed ones are read again, or the worker stops",
+            self.batches.clone(),
+        );
+        r.register(
+            "commit_inquiries",
+            "Commits that did not end with an ok, by what the catalog said when it was asked: applied \
+             (only the answer was lost), not_applied, moved (fenced), unanswered (asked again)",
+            self.inquiries.clone(),
+        );
+        r.register_with_unit(
+            "commit_duration",
+            "Time from a batch's first commit attempt to its outcome",
+            Unit::Seconds,
+            self.seconds.clone(),
+        );
+        r.register_with_unit(
+            "last_commit_timestamp",
+            "When this worker last committed, since 1970",
+            Unit::Seconds,
+            self.last_commit.clone(),
+        );
+    }
+
+    pub(crate) fn committed(&self, commit: &Commit, elapsed: Duration) {
+        let count = |of: fn(&Counts) -> i64| {
+            let sum: i64 = commit.progress().iter().map(|delta| of(&delta.counts)).sum();
+            u64::try_from(sum).unwrap_or(0)
+        };
+        self.rows.inc_by(count(|counts| counts.rows));
+        self.tombstones.inc_by(count(|counts| counts.tombstones));
+        self.gaps.inc_by(count(|counts| counts.gaps));
+        self.files.inc_by(commit.files().len() as u64);
+        self.file_bytes.inc_by(commit.files().iter().map(|file| file.bytes).sum());
+        self.seconds.observe(elapsed.as_secs_f64());
+        self.committed_at(Timestamp::now());
+        self.ended(COMMITTED);
+    }
+
+    pub(super) fn committed_at(&self, now: Timestamp) {
+        self.last_commit.get_or_create(&[]).set(now.as_second());
+    }
+
+    pub(crate) fn buried(&self, letters: &LetterCounts) {
+        for (class, count) in letters {
+            let labels = ClassLabels { class: class.as_str() };
+            self.dead_letters.get_or_create(&labels).inc_by(*count);
+        }
+    }
+
+    pub(crate) fn dropped(&self, reason: DropReason) {
+        self.ended(reason.as_str());
+    }
+
+    /// Waiting does not help; the worker stops.
+    pub(crate) fn failed(&self) {
+        self.ended(FAILED);
+    }
+
+    pub(crate) fn inquired(&self, inquiry: Inquiry) {
+        self.inquiries.get_or_create(&FoundLabels { found: inquiry.as_str() }).inc();
+    }
+
+    fn ended(&self, outcome: &'static str) {
+        self.batches.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+}

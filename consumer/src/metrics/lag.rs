@@ -1,0 +1,214 @@
+//! How far the lake is behind Kafka, for each partition of this member.
+//!
+//! In offsets that is a subtraction. In seconds it would be the age of the oldest record that is not
+//! in the lake, which nobody has read yet. What is known instead: it came after the newest committed
+//! record, and after the last moment at which there was no lag.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeMetric as _, MetricEncoder,
+};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::PartitionLabels;
+use crate::source::TopicPartition;
+
+/// Where a partition stands. Times are milliseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standing {
+    next_offset: i64,
+    /// Kafka's high watermark, when it was last asked.
+    end: Option<i64>,
+    /// Kafka's time of the newest record that this worker committed.
+    newest: Option<i64>,
+    /// When there was last no lag.
+    caught_up: Option<i64>,
+    began: i64,
+}
+
+impl Standing {
+    const fn began(next_offset: i64, now: i64) -> Self {
+        Self { next_offset, end: None, newest: None, caught_up: None, began: now }
+    }
+
+    fn offsets(&self) -> Option<i64> {
+        self.end.map(|end| (end - self.next_offset).max(0))
+    }
+
+    fn millis(&self, now: i64) -> Option<i64> {
+        if self.offsets()? == 0 {
+            return Some(0);
+        }
+        let since = self.newest.max(self.caught_up).unwrap_or(self.began);
+        Some((now - since).max(0))
+    }
+}
+
+/// The partitions; clones are of the same ones.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Lag(Arc<Mutex<BTreeMap<TopicPartition, Standing>>>);
+
+impl Lag {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        registry.register_collector(Box::new(new.clone()));
+        new
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Standing>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The partition is read from there on; what was known of it holds as long as it is kept.
+    pub(crate) fn began(&self, partition: &TopicPartition, next_offset: i64, now: i64) {
+        let mut partitions = self.lock();
+        let begun = Standing::began(next_offset, now);
+        partitions.entry(partition.clone()).or_insert(begun).next_offset = next_offset;
+    }
+
+    /// The lake moved, with the newest record of that time.
+    pub(crate) fn moved(&self, partition: &TopicPartition, to: i64, newest: Option<i64>) {
+        if let Some(standing) = self.lock().get_mut(partition) {
+            standing.next_offset = to;
+            standing.newest = newest.or(standing.newest);
+        }
+    }
+
+    /// Kafka said where partitions end.
+    pub(crate) fn ends(&self, ends: &[(TopicPartition, i64)], now: i64) {
+        let mut partitions = self.lock();
+        for (partition, end) in ends {
+            let Some(standing) = partitions.get_mut(partition) else { continue };
+            standing.end = Some(*end);
+            if standing.offsets() == Some(0) {
+                standing.caught_up = Some(now);
+            }
+        }
+    }
+
+    pub(crate) fn revoked(&self, partition: &TopicPartition) {
+        self.lock().remove(partition);
+    }
+}
+
+impl Collector for Lag {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let now = Timestamp::now().as_millisecond();
+        let shown = Shown(
+            self.lock().iter().map(|(name, at)| (PartitionLabels::from(name), *at)).collect(),
+        );
+        let encoder = &mut encoder;
+        let name = "next_offset";
+        let help = "The offset up to which the lake has the partition.";
+        shown.offsets(encoder, name, help, |at| Some(at.next_offset))?;
+        let name = "high_watermark";
+        let help =
+            "Kafka's end of the partition, without open transactions, asked every few seconds.";
+        shown.offsets(encoder, name, help, |at| at.end)?;
+        let name = "lag_offsets";
+        let help = "high_watermark less next_offset, at least 0.";
+        shown.offsets(encoder, name, help, Standing::offsets)?;
+        let name = "lag";
+        let help = "0 while lag_offsets is 0; otherwise the time since the newest committed record, by \
+                    its Kafka timestamp, or since there was last no lag, whichever is later: the oldest \
+                    record that waits is not older. Before the first commit, the time since the \
+                    assignment.";
+        shown.seconds(encoder, name, help, |at| at.millis(now))?;
+        let name = "newest_record_timestamp";
+        let help = "Kafka timestamp of the newest record that this worker committed, since 1970: \
+                    time() less this is the lake's freshness. Kafka's, not the event's own time.";
+        shown.seconds(encoder, name, help, |at| at.newest)
+    }
+}
+
+/// The partitions at the time of a scrape.
+struct Shown(Vec<(PartitionLabels, Standing)>);
+
+impl Shown {
+    fn offsets(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        of: impl Fn(&Standing) -> Option<i64>,
+    ) -> fmt::Result {
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        self.values(metric, of)
+    }
+
+    /// From milliseconds.
+    fn seconds(
+        &self,
+        encoder: &mut DescriptorEncoder<'_>,
+        name: &str,
+        help: &str,
+        of: impl Fn(&Standing) -> Option<i64>,
+    ) -> fmt::Result {
+        let unit = Some(&Unit::Seconds);
+        let metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds since 1970 fit")]
+        self.values(metric, |at| of(at).map(|millis| millis as f64 / 1e3))
+    }
+
+    fn values<T: EncodeGaugeValue>(
+        &self,
+        mut metric: MetricEncoder<'_>,
+        of: impl Fn(&Standing) -> Option<T>,
+    ) -> fmt::Result {
+        for (labels, at) in &self.0 {
+            if let Some(value) = of(at) {
+                ConstGauge::new(value).encode(metric.encode_family(labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(next_offset: i64, end: i64) -> Standing {
+        Standing { end: Some(end), ..Standing::began(next_offset, 1_000) }
+    }
+
+    #[test]
+    fn without_lag_no_record_waits() {
+        assert_eq!(at(10, 10).millis(9_000), Some(0));
+        assert_eq!(at(12, 10).offsets(), Some(0), "the watermark was asked for before the commit");
+    }
+
+    #[test]
+    fn nothing_is_said_before_kafka_has_said_where_the_partition_ends() {
+        assert_eq!(Standing::began(3, 0).millis(5_000), None);
+    }
+
+    #[test]
+    fn a_backlog_is_as_old_as_what_was_committed_last() {
+        let backlog = Standing { newest: Some(200), ..at(10, 90) };
+
+        assert_eq!(backlog.offsets(), Some(80));
+        assert_eq!(backlog.millis(9_000), Some(8_800));
+        assert_eq!(at(10, 90).millis(9_000), Some(8_000), "before the first commit");
+    }
+
+    #[test]
+    fn the_first_record_after_a_quiet_night_is_not_a_night_old() {
+        let lag = Lag::default();
+        let partition = TopicPartition::new("events", 0);
+        lag.began(&partition, 0, 0);
+        lag.moved(&partition, 10, Some(500));
+        lag.ends(&[(partition.clone(), 10)], 80_000);
+        lag.ends(&[(partition.clone(), 11)], 85_000);
+
+        let standing = lag.lock()[&partition];
+        assert_eq!((standing.offsets(), standing.millis(86_000)), (Some(1), Some(6_000)));
+    }
+}

@@ -1,0 +1,78 @@
+//! What a consumer counts, and how it is shown to Prometheus: stage by stage, as the data meets them.
+//!
+//! Everything is counted for each run of records, batch or commit, never for a record. Labels whose
+//! values are known from the start begin at 0, so that the first increase is seen as one.
+//! `docs/metrics.md` is made from what is registered here.
+
+mod batching;
+mod committing;
+mod lag;
+mod reading;
+
+use std::time::Duration;
+
+use ducktide_lake::endpoints::{self, Readiness};
+use jiff::Timestamp;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::registry::Registry;
+
+use crate::source::TopicPartition;
+use batching::Batching;
+use committing::Committing;
+use lag::Lag;
+use reading::Reading;
+
+pub(crate) use batching::RetryCause;
+pub(crate) use reading::Rebalance;
+
+/// The prefix of every name.
+const PREFIX: &str = "ducktide_consumer";
+
+/// The consumer's metrics.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    pub(crate) reading: Reading,
+    pub(crate) batching: Batching,
+    pub(crate) committing: Committing,
+    pub(crate) lag: Lag,
+}
+
+impl Metrics {
+    /// Adds them to what the worker exports.
+    pub(crate) fn register(exported: &mut Registry) -> Self {
+        let ours = exported.sub_registry_with_prefix(PREFIX);
+        Self {
+            reading: Reading::register(ours),
+            batching: Batching::register(ours),
+            committing: Committing::register(ours),
+            lag: Lag::register(ours),
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PartitionLabels {
+    topic: String,
+    partition: i32,
+}
+
+impl From<&TopicPartition> for PartitionLabels {
+    fn from(partition: &TopicPartition) -> Self {
+        Self { topic: partition.topic.to_string(), partition: partition.partition.0 }
+    }
+}
+
+/// A consumer's metrics with one partition, as `OpenMetrics`: for the page that lists them.
+#[must_use]
+pub fn sample_metrics() -> String {
+    let mut exported = endpoints::registry("ducktide-consumer", &Readiness::starting());
+    let metrics = Metrics::register(&mut exported);
+    let partition = TopicPartition::new("events", 0);
+    metrics.reading.consumed(&partition, 1, 1);
+    metrics.batching.staged(Duration::ZERO);
+    metrics.committing.committed_at(Timestamp::UNIX_EPOCH);
+    metrics.lag.began(&partition, 0, 0);
+    metrics.lag.ends(&[(partition.clone(), 1)], 0);
+    metrics.lag.moved(&partition, 1, Some(0));
+    endpoints::open_metrics(&exported)
+}
