@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, ExitCode},
 };
 
@@ -10,11 +10,17 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{cargo, layout, setup};
 
-/// The page, below the workspace's root.
-const PAGE: &str = "docs/configuration.md";
+/// A page that an example of the package `ducktide` prints.
+struct Page {
+    /// Below the workspace's root.
+    path: &'static str,
+    example: &'static str,
+}
 
-/// The example of the package `ducktide` that prints it.
-const EXAMPLE: &str = "configuration";
+const PAGES: [Page; 2] = [
+    Page { path: "docs/configuration.md", example: "configuration" },
+    Page { path: "docs/metrics.md", example: "metrics" },
+];
 
 /// `cargo xtask docs [--check]`.
 #[expect(clippy::print_stdout, reason = "the verb says what it did")]
@@ -25,50 +31,66 @@ pub(crate) fn verb(arguments: &[String]) -> Result<ExitCode> {
         _ => bail!("docs takes no argument but --check; found `{}`", arguments.join(" ")),
     };
     setup::for_build()?;
-    if check_only {
-        check()?;
-        println!("docs: {PAGE} is up to date");
-    } else {
-        fs::write(page(), make()?).with_context(|| format!("write {PAGE}"))?;
-        println!("docs: wrote {PAGE}");
+    build()?;
+    for page in &PAGES {
+        let path = page.path;
+        if check_only {
+            page.check()?;
+            println!("docs: {path} is up to date");
+        } else {
+            fs::write(page.file(), page.make()?).with_context(|| format!("write {path}"))?;
+            println!("docs: wrote {path}");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fails when the page is not what the code says now.
+/// Fails when a page is not what the code says now.
 pub(crate) fn check() -> Result<()> {
-    let made = make()?;
-    let found = fs::read_to_string(page()).with_context(|| format!("read {PAGE}"))?;
-    let Some(line) = first_difference(&found, &made) else { return Ok(()) };
-    bail!("{PAGE} is out of date: run `cargo xtask docs` and commit the page first_line=`{line}`")
-}
-
-fn page() -> PathBuf {
-    layout::root().join(PAGE)
+    build()?;
+    PAGES.iter().try_for_each(Page::check)
 }
 
 /// Builds with the features of `cargo test --workspace`, so that after the tests nothing is left to
-/// build; then starts the example itself, because `cargo run` takes one package alone.
-fn make() -> Result<String> {
+/// build; the examples are then started as they are, because `cargo run` takes one package alone.
+fn build() -> Result<()> {
     let build = ["build", "--release", "--locked", "--workspace", "--exclude", "xtask"];
     let mut cargo = cargo::command(build);
-    cargo.args(["--example", EXAMPLE]);
+    for page in &PAGES {
+        cargo.args(["--example", page.example]);
+    }
     ensure!(cargo.status().context("start cargo build")?.success(), "cargo build failed");
-    print(&env::current_exe().context("find xtask's binary")?.with_file_name("examples"))
+    Ok(())
 }
 
-fn print(examples: &Path) -> Result<String> {
-    let mut example = Command::new(examples.join(EXAMPLE));
-    // Its rpath leads to DuckDB's library only while the target folder is the workspace's own.
-    let output = example.env("LD_LIBRARY_PATH", layout::cache().join("duckdb")).output();
-    let output = output.with_context(|| format!("start the example {EXAMPLE}"))?;
-    ensure!(
-        output.status.success(),
-        "the example {EXAMPLE} ended with {}\n{}",
-        output.status,
-        String::from_utf8_lossy(&output.stderr),
-    );
-    String::from_utf8(output.stdout).context("read the page")
+impl Page {
+    fn file(&self) -> PathBuf {
+        layout::root().join(self.path)
+    }
+
+    fn check(&self) -> Result<()> {
+        let path = self.path;
+        let made = self.make()?;
+        let found = fs::read_to_string(self.file()).with_context(|| format!("read {path}"))?;
+        let Some(line) = first_difference(&found, &made) else { return Ok(()) };
+        bail!("{path} is out of date: run `cargo xtask docs` and commit it first_line=`{line}`")
+    }
+
+    fn make(&self) -> Result<String> {
+        let name = self.example;
+        let xtask = env::current_exe().context("find xtask's binary")?;
+        let mut example = Command::new(xtask.with_file_name("examples").join(name));
+        // Its rpath leads to DuckDB's library only while the target folder is the workspace's own.
+        let output = example.env("LD_LIBRARY_PATH", layout::cache().join("duckdb")).output();
+        let output = output.with_context(|| format!("start the example {name}"))?;
+        ensure!(
+            output.status.success(),
+            "the example {name} ended with {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+        );
+        String::from_utf8(output.stdout).context("read the page")
+    }
 }
 
 /// The number of the first line in which two texts differ, counted from one.
