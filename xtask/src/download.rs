@@ -24,7 +24,7 @@ pub(crate) fn fetch(pins: &[Pin], folder: &Path) -> Result<Vec<PathBuf>> {
         Client::Npm => fetch_from_npm(pins, folder)?,
         Client::PyPi => fetch_from_pypi(pins, folder)?,
         Client::Maven => fetch_from_maven(pins, folder)?,
-        Client::Crates => bail!("crates are built by `cargo install`, not downloaded alone"),
+        Client::Crates | Client::Go => bail!("sources are built, not downloaded alone"),
     }
     refuse_unpinned(pins, folder)?;
     pins.iter()
@@ -156,8 +156,32 @@ fn downloaded_crate(file: &str) -> Result<PathBuf> {
     bail!("cargo kept no copy of the crate, so it cannot be checked file=`{file}`")
 }
 
-/// Runs quietly; what a client that fails has said becomes part of the error.
-fn run(command: &mut Command) -> Result<()> {
+/// Builds a command of a pinned Go module, and returns its path.
+///
+/// Built inside of the module as it was downloaded, so that its own `go.sum` pins all that it needs.
+pub(crate) fn go_build(pin: &Pin, command: &str, folder: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    let described = run(Command::new("go")
+        .args(["mod", "download", "-json", &pin.package])
+        .current_dir(folder))?;
+    let path = |field: &str| {
+        let after = described.split_once(&format!("\"{field}\": \""));
+        let path = after.and_then(|(_, rest)| rest.split_once('"')).map(|(path, _)| path);
+        path.map(PathBuf::from).with_context(|| format!("find the module's {field}"))
+    };
+    pin.verify(&path("Zip")?)?;
+    let program = folder.join(command.rsplit('/').next().unwrap_or(command));
+    run(Command::new("go")
+        .args(["build", "-mod=readonly", "-buildvcs=false", "-o"])
+        .arg(&program)
+        .arg(format!("./{command}"))
+        .current_dir(path("Dir")?))?;
+    Ok(program)
+}
+
+/// Runs quietly and returns what it printed; what a client that fails has said becomes part of the
+/// error.
+fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().display().to_string();
     let output = command.stdin(Stdio::null()).output();
     let output = output.with_context(|| format!("start {program}"))?;
@@ -168,7 +192,7 @@ fn run(command: &mut Command) -> Result<()> {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr),
     );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[cfg(test)]

@@ -21,6 +21,8 @@ pub(crate) enum Arrangement {
     Keep { folder: &'static str },
     /// Builds the program with `cargo install`, into `tools/`.
     Install { program: &'static str },
+    /// Builds a command of a Go module, named after its folder, into `tools/`.
+    GoBuild { command: &'static str },
 }
 
 /// All parts.
@@ -83,6 +85,12 @@ pub(crate) const PARTS: &[Part] = &[
         arrangement: Arrangement::Install { program: "cargo-deny" },
         witness: "tools/cargo-deny",
     },
+    Part {
+        name: "promtool",
+        title: "promtool, which checks metrics and alerts",
+        arrangement: Arrangement::GoBuild { command: "cmd/promtool" },
+        witness: "tools/promtool",
+    },
 ];
 
 /// What plain `cargo build` and the workers need.
@@ -93,6 +101,9 @@ pub(crate) const FOR_SERVICES: &[&str] = &["duckdb-cli", "java", "kafka", "regis
 
 /// What only `cargo xtask test` needs; two of them are compiled, for a minute.
 pub(crate) const FOR_CHECKS: &[&str] = &["typos", "cargo-machete", "cargo-deny"];
+
+/// What is compiled only where the machine has no promtool; it takes some minutes.
+pub(crate) const FOR_MONITORING: &[&str] = &["promtool"];
 
 /// The part of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Part> {
@@ -105,7 +116,7 @@ mod tests {
 
     #[test]
     fn every_part_is_fetched_for_something() {
-        let needed = [FOR_BUILD, FOR_SERVICES, FOR_CHECKS].concat();
+        let needed = [FOR_BUILD, FOR_SERVICES, FOR_CHECKS, FOR_MONITORING].concat();
         assert_eq!(needed.len(), PARTS.len());
         assert!(needed.iter().all(|name| find(name).is_some()));
     }

@@ -12,6 +12,7 @@ pub(crate) enum Client {
     PyPi,
     Maven,
     Crates,
+    Go,
 }
 
 /// One line of `pins.txt`.
@@ -69,6 +70,7 @@ impl FromStr for Client {
             "pypi" => Ok(Self::PyPi),
             "maven" => Ok(Self::Maven),
             "crates" => Ok(Self::Crates),
+            "go" => Ok(Self::Go),
             _ => Err(anyhow!("unknown package client client=`{name}`")),
         }
     }

@@ -48,6 +48,17 @@ pub(crate) fn for_checks() -> Result<()> {
     bring(parts::FOR_CHECKS)
 }
 
+/// Brings promtool, unless the machine has one; false when it cannot be built here either.
+pub(crate) fn for_monitoring() -> Result<bool> {
+    if machine::on_path("promtool") {
+        return Ok(true);
+    }
+    if !machine::on_path("go") {
+        return Ok(false);
+    }
+    bring(parts::FOR_MONITORING).map(|()| true)
+}
+
 fn bring(names: &[&str]) -> Result<()> {
     fs::create_dir_all(layout::cache()).context("create .ducktide")?;
     // Two setups at once would unpack into each other's folders.
@@ -105,6 +116,10 @@ fn make(part: &Part, pins: &[Pin]) -> Result<()> {
                 &[download::install(&pins[0], program, &downloads)?],
                 &layout::cache().join("tools"),
             )?;
+        }
+        Arrangement::GoBuild { command } => {
+            let built = download::go_build(&pins[0], command, &downloads)?;
+            move_into(&[built], &layout::cache().join("tools"))?;
         }
     }
     remove_folder(&downloads)

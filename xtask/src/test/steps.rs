@@ -12,7 +12,7 @@ use super::{
     cargo_test::{self, Counts},
     in_ci,
 };
-use crate::{cargo, docs as pages, layout};
+use crate::{cargo, docs as pages, layout, setup};
 
 /// One check.
 pub(super) struct Step {
@@ -36,8 +36,15 @@ pub(super) const STEPS: &[Step] = &[
     Step::plain("unit", "tests that need nothing but the build", unit),
     Step::plain("docs", "the pages that are made from the code are up to date", docs),
     Step {
+        name: "monitoring",
+        title: "alerts, dashboard and what real workers export, judged by promtool",
+        needs_tools: false,
+        needs_services: true,
+        run: monitoring,
+    },
+    Step {
         name: "end-to-end",
-        title: "tests on real services: all that are marked #[ignore]",
+        title: "tests on real services: all that are marked #[ignore], but those of `monitoring`",
         needs_tools: false,
         needs_services: true,
         run: end_to_end,
@@ -112,11 +119,29 @@ fn docs() -> Result<Outcome> {
     pages::check().map(|()| Outcome::Ok)
 }
 
-fn end_to_end() -> Result<Outcome> {
-    let build = ["build", "--release", "--locked", "--workspace", "--lib", "--bins", "--examples"];
-    succeed(&mut cargo::command(build))?;
-    let tests = ["test", "--release", "--locked", "--workspace", "--tests", "--no-fail-fast"];
+/// The ignored tests of the target `monitoring`, all of whose names begin with promtool.
+fn monitoring() -> Result<Outcome> {
+    if !setup::for_monitoring()? {
+        let why = "neither promtool nor Go, which builds it, is on PATH: \
+                   alerts, dashboard and metrics were NOT checked";
+        return Ok(Outcome::Skipped(why.to_owned()));
+    }
+    build_programs()?;
+    let tests = ["test", "--release", "--locked", "--workspace", "--test", "monitoring"];
     let (succeeded, counts) = cargo_test::run(cargo::command(tests).args(["--", "--ignored"]))?;
+    Ok(judge(succeeded && counts.passed > 0, counts, "promtool is not content"))
+}
+
+fn build_programs() -> Result<()> {
+    let build = ["build", "--release", "--locked", "--workspace", "--lib", "--bins", "--examples"];
+    succeed(&mut cargo::command(build)).map(|_| ())
+}
+
+fn end_to_end() -> Result<Outcome> {
+    build_programs()?;
+    let tests = ["test", "--release", "--locked", "--workspace", "--tests", "--no-fail-fast"];
+    let chosen = ["--", "--ignored", "--skip", "promtool"];
+    let (succeeded, counts) = cargo_test::run(cargo::command(tests).args(chosen))?;
     if in_ci() && (counts.ignored > 0 || counts.passed == 0) {
         return Ok(Outcome::FailedTests("tests on real services were skipped".to_owned(), counts));
     }

@@ -1,0 +1,69 @@
+//! What comes with Ducktide for Prometheus and Grafana.
+
+use std::fs;
+use std::path::PathBuf;
+
+use ducktide_testbed::workspace;
+use serde_json::Value;
+
+/// A query, and the labels that its text for people names.
+pub(crate) struct Asked {
+    /// The alert or the panel.
+    pub(crate) by: String,
+    pub(crate) query: String,
+    /// As in `{{topic}}` or `{{ $labels.topic }}`.
+    pub(crate) shown: Vec<String>,
+}
+
+pub(crate) fn rules_folder() -> PathBuf {
+    workspace::root().join("docker/prometheus/rules")
+}
+
+pub(crate) fn read(path: &str) -> String {
+    fs::read_to_string(workspace::root().join(path)).unwrap()
+}
+
+/// The alerts. The file keeps each expression on one line; promtool has checked the rest.
+pub(crate) fn alerts() -> Vec<Asked> {
+    let rules = read("docker/prometheus/rules/ducktide.yml");
+    let mut alerts: Vec<Asked> = Vec::new();
+    for line in rules.lines().map(str::trim) {
+        if let Some(name) = line.strip_prefix("- alert: ") {
+            alerts.push(Asked { by: name.to_owned(), query: String::new(), shown: Vec::new() });
+        } else if let Some(alert) = alerts.last_mut() {
+            if let Some(query) = line.strip_prefix("expr: ") {
+                query.clone_into(&mut alert.query);
+            } else {
+                alert.shown.extend(in_braces(line).filter_map(|inner| {
+                    inner
+                        .split_whitespace()
+                        .find_map(|word| word.strip_prefix("$labels."))
+                        .map(str::to_owned)
+                }));
+            }
+        }
+    }
+    alerts
+}
+
+/// The queries of all panels, with a duration in place of Grafana's variable.
+pub(crate) fn panels() -> Vec<Asked> {
+    let text = read("docker/grafana/dashboards/ducktide.json");
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let mut asked = Vec::new();
+    for panel in dashboard["panels"].as_array().unwrap() {
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            let legend = target["legendFormat"].as_str().unwrap();
+            asked.push(Asked {
+                by: panel["title"].as_str().unwrap().to_owned(),
+                query: target["expr"].as_str().unwrap().replace("$__rate_interval", "1m"),
+                shown: in_braces(legend).map(str::to_owned).collect(),
+            });
+        }
+    }
+    asked
+}
+
+fn in_braces(text: &str) -> impl Iterator<Item = &str> {
+    text.split("{{").skip(1).filter_map(|rest| rest.split_once("}}")).map(|(inner, _)| inner.trim())
+}
