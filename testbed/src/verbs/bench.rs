@@ -1,11 +1,14 @@
 //! `cargo xtask bench`: measures, beside what the machine allows. Never a test: the numbers are the
 //! result, and only a lake that is not exact is an error.
 
+mod chart;
 mod compactor;
+mod day;
 mod drain;
 mod measurement;
 mod plain_loop;
 mod produce;
+mod rebalance;
 mod report;
 mod worker_log;
 
@@ -38,6 +41,12 @@ enum What {
     /// Merges a backlog of small files by one compactor process, beside DuckLake's own merge; compares
     /// the lake's content before and after.
     Compactor(compactor::Backlog),
+    /// Fills two lakes by small commits, one with a compactor; shows files and time of a query in the
+    /// course of a compressed day.
+    Day(day::Day),
+    /// Has consumers join, leave and die; shows how long partitions stand still, and how many records
+    /// are read twice.
+    Rebalance,
     /// Polls a topic to its end and does nothing else; started by `drain`.
     #[command(hide = true)]
     PlainLoop(plain_loop::PlainLoopArgs),
@@ -75,6 +84,8 @@ pub(crate) fn run(args: BenchArgs) -> Result<()> {
         What::Compactor(backlog) => {
             finish(backlog.json.as_deref(), |folder| compactor::measure(&backlog, folder))
         }
+        What::Day(day) => day::run(&day),
+        What::Rebalance => rebalance::run(),
         What::PlainLoop(args) => plain_loop::run(&args),
     }
 }

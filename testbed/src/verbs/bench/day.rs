@@ -1,0 +1,177 @@
+//! A day compressed into minutes: what many small commits do to a lake, with a compactor and without.
+//!
+//! Two lakes are filled by the same programs at the same time, a commit each second; one of them has a
+//! compactor, whose tiers and intervals are scaled down from a day to minutes. Every now and then both
+//! are asked the same question.
+
+use std::{
+    fs,
+    num::{NonZeroU32, NonZeroU64},
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    pipeline::{PATIENCE, Pipeline},
+    program::Running,
+    worker::Worker,
+};
+
+use super::{chart, tell};
+
+/// `--tiers 256KiB,8MiB`, `--target-file-size 256MiB` and intervals of a minute to six hours, scaled
+/// from a day to half an hour.
+const COMPACTOR: &[&str] = &[
+    "run",
+    "--tiers",
+    "128KiB,1MiB",
+    "--target-file-size",
+    "8MiB",
+    "--tier-intervals",
+    "5s,20s,5m",
+    "--cold-after",
+    "30m",
+];
+
+/// What a dashboard asks.
+const QUESTION: &str =
+    "SELECT count(*) || ' ' || count(DISTINCT _kafka_offset) AS found FROM lake.events";
+
+/// How long, and how much.
+#[derive(Debug, Args)]
+pub(super) struct Day {
+    /// How long the lakes are filled.
+    #[arg(long, value_name = "N", default_value = "30")]
+    minutes: NonZeroU32,
+
+    /// Events a second, of each lake.
+    #[arg(long, value_name = "N", default_value = "300")]
+    rate: NonZeroU64,
+
+    /// Seconds between two looks.
+    #[arg(long, value_name = "N", default_value = "20")]
+    look_every: NonZeroU32,
+
+    /// Also draws the course of the day into this file.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<PathBuf>,
+
+    /// Also writes the numbers to this file.
+    #[arg(long, value_name = "FILE")]
+    csv: Option<PathBuf>,
+}
+
+/// What a look at a lake found.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Look {
+    /// Since the beginning.
+    pub(super) minutes: f64,
+    pub(super) files: u32,
+    /// For a DuckDB that opens the lake and asks one question.
+    pub(super) query_ms: f64,
+}
+
+/// The looks at one lake, in the order of time.
+pub(super) struct Course {
+    pub(super) name: &'static str,
+    pub(super) looks: Vec<Look>,
+}
+
+/// One lake and who fills it.
+struct Filled {
+    pipeline: Pipeline,
+    producer: Running,
+    consumer: Worker,
+    compactor: Option<Running>,
+    course: Course,
+}
+
+impl Filled {
+    fn start(name: &'static str, day: &Day, compacting: bool) -> Result<Self> {
+        let pipeline = Pipeline::on_shared_services("day", CatalogKind::Sqlite)?;
+        let rate = day.rate.to_string();
+        let producer = pipeline.start_producer(&["--continuous", "--rate", &rate])?;
+        let consumer = pipeline.start_consumer("consumer", &["--flush-interval", "1s"])?;
+        pipeline.await_committed(1)?;
+        let compactor = if compacting {
+            Some(pipeline.compactor(COMPACTOR)?.start(pipeline.logs(), "compactor")?)
+        } else {
+            None
+        };
+        let course = Course { name, looks: Vec::new() };
+        Ok(Self { pipeline, producer, consumer, compactor, course })
+    }
+
+    fn look(&mut self, since: Instant) -> Result<()> {
+        let live = "SELECT count(*)::INTEGER AS files \
+                    FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL";
+        let lake = self.pipeline.lake()?;
+        let files = lake.scalar(live)?.as_u64().context("count the files")?;
+        let asked = Instant::now();
+        lake.scalar(QUESTION)?;
+        self.course.looks.push(Look {
+            minutes: since.elapsed().as_secs_f64() / 60.0,
+            files: u32::try_from(files).context("more files than are possible")?,
+            query_ms: asked.elapsed().as_secs_f64() * 1e3,
+        });
+        Ok(())
+    }
+
+    /// Ends everybody; errors unless the lake holds exactly what was acknowledged.
+    fn finish(mut self) -> Result<Course> {
+        let published = self.pipeline.finish(&mut self.producer)?;
+        self.pipeline.await_committed(published)?;
+        if let Some(compactor) = &mut self.compactor {
+            compactor.terminate()?;
+            compactor.succeed(PATIENCE)?;
+        }
+        self.consumer.stop()?;
+        self.pipeline.check_exact(published)?;
+        Ok(self.course)
+    }
+}
+
+/// Fills both lakes, looks at them, and prints what was seen.
+pub(super) fn run(day: &Day) -> Result<()> {
+    let mut lakes = [
+        Filled::start("without a compactor", day, false)?,
+        Filled::start("with ducktide-compactor", day, true)?,
+    ];
+    let since = Instant::now();
+    let until = Duration::from_mins(u64::from(day.minutes.get()));
+    while since.elapsed() < until {
+        thread::sleep(Duration::from_secs(u64::from(day.look_every.get())));
+        for lake in &mut lakes {
+            lake.look(since)?;
+        }
+        let [without, with] = lakes.each_ref().map(|lake| lake.course.looks.last());
+        if let (Some(without), Some(with)) = (without, with) {
+            tell(&format!(
+                "{:5.1} min: {:6} files, {:6.0} ms without; {:6} files, {:6.0} ms with",
+                without.minutes, without.files, without.query_ms, with.files, with.query_ms
+            ));
+        }
+    }
+    let courses = lakes.map(Filled::finish).into_iter().collect::<Result<Vec<_>>>()?;
+    if let Some(file) = &day.csv {
+        write_csv(file, &courses)?;
+    }
+    if let Some(file) = &day.svg {
+        chart::draw(file, &courses)?;
+    }
+    Ok(())
+}
+
+fn write_csv(file: &Path, courses: &[Course]) -> Result<()> {
+    let rows = courses.iter().flat_map(|course| {
+        course.looks.iter().map(|Look { minutes, files, query_ms }| {
+            format!("{},{minutes:.2},{files},{query_ms:.0}\n", course.name)
+        })
+    });
+    let text = format!("lake,minutes,files,query_ms\n{}", rows.collect::<String>());
+    fs::write(file, text).with_context(|| format!("write {}", file.display()))
+}

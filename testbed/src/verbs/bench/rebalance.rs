@@ -1,0 +1,164 @@
+//! What it costs when a consumer joins, leaves or dies: how long its partitions stand still, and how
+//! many records are read twice.
+
+use std::{
+    collections::BTreeMap,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+use ducktide_testbed::{
+    catalog::{Catalog, CatalogKind},
+    pipeline::{PATIENCE, Pipeline, Protocol},
+    wait,
+    worker::Worker,
+};
+
+use super::tell;
+
+/// Without a rebalance a partition stands still for about so long between two commits.
+const FLUSH: &[&str] = &["--flush-interval", "500ms"];
+
+/// Records a second, in three partitions.
+const RATE: &[&str] = &["--continuous", "--rate", "6000"];
+
+/// How long the partitions are watched: longer than a session of six seconds.
+const WATCHED: Duration = Duration::from_secs(15);
+
+/// Between two looks at the partitions.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What happens to a group of two.
+#[derive(Debug, Clone, Copy)]
+enum Event {
+    Nothing,
+    Joins,
+    Leaves,
+    /// SIGKILL; a process with the same `--group-instance-id` starts at once.
+    DiesAndReturns,
+    /// SIGKILL, with a session of six seconds.
+    Dies,
+}
+
+impl Event {
+    const ALL: [Self; 5] =
+        [Self::Nothing, Self::Joins, Self::Leaves, Self::DiesAndReturns, Self::Dies];
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing happens",
+            Self::Joins => "a third one joins",
+            Self::Leaves => "one leaves (SIGTERM)",
+            Self::DiesAndReturns => "one is killed, and starts again as the static member it was",
+            Self::Dies => "one is killed, and stays away",
+        }
+    }
+}
+
+/// What an event cost.
+struct Cost {
+    /// The longest time for which one of the partitions did not move.
+    pause: Duration,
+    /// Records that were read, less those that there are.
+    read_again: i64,
+}
+
+/// Has each thing happen once under each protocol, and prints what it cost.
+#[expect(clippy::print_stdout, reason = "the table is the result")]
+pub(super) fn run() -> Result<()> {
+    let mut table =
+        "| two consumers, 6,000 records/s, a commit each 0.5 s | classic: longest pause \
+                     | read again | KIP-848: longest pause | read again |\n|:--|--:|--:|--:|--:|\n"
+            .to_owned();
+    for event in Event::ALL {
+        let classic = cost(event, Protocol::Classic)?;
+        let consumer = cost(event, Protocol::Consumer)?;
+        let cells = [classic, consumer].map(|Cost { pause, read_again }| {
+            format!("{:.1} s | {read_again}", pause.as_secs_f64())
+        });
+        tell(&format!("{}: {}", event.title(), cells.join(" | ")));
+        table += &format!("| {} | {} |\n", event.title(), cells.join(" | "));
+    }
+    println!("\n{table}");
+    Ok(())
+}
+
+/// A group of two on a pipeline of its own.
+fn cost(event: Event, protocol: Protocol) -> Result<Cost> {
+    let mut pipeline = Pipeline::on_shared_services("rebalance", CatalogKind::Postgres)?;
+    pipeline.protocol = protocol;
+    let mut producer = pipeline.start_producer(RATE)?;
+    let start = |name: &str| {
+        let own_name: &[&str] = match event {
+            Event::DiesAndReturns => &["--group-instance-id", name],
+            _ => &[],
+        };
+        pipeline.start_consumer(name, &[FLUSH, own_name].concat())
+    };
+    let mut workers = vec![start("first")?, start("second")?];
+    for worker in &workers {
+        worker.await_metric("assigned_partitions", 1.0)?;
+        worker.await_metric("rows_total", 1.0)?;
+    }
+    let mut read_by_gone = 0;
+    let pause = thread::scope(|scope| {
+        let watch = scope.spawn(|| longest_pause(&mut pipeline.catalog()?));
+        match event {
+            Event::Nothing => {}
+            Event::Joins => workers.push(start("third")?),
+            Event::Leaves | Event::Dies | Event::DiesAndReturns => {
+                if let Some(mut worker) = workers.pop() {
+                    read_by_gone = read(&worker)?;
+                    if matches!(event, Event::Leaves) {
+                        worker.stop().map(drop)
+                    } else {
+                        worker.kill()
+                    }?;
+                }
+            }
+        }
+        if matches!(event, Event::DiesAndReturns) {
+            workers.push(start("second")?);
+        }
+        watch.join().expect("looking does not panic")
+    })?;
+    let published = pipeline.finish(&mut producer)?;
+    pipeline.await_committed(published)?;
+    let read: i64 = workers.iter().map(read).sum::<Result<i64>>()? + read_by_gone;
+    for worker in &mut workers {
+        worker.stop()?;
+    }
+    pipeline.check_exact(published)?;
+    Ok(Cost { pause, read_again: read - i64::try_from(published)? })
+}
+
+/// Records that a worker has taken from Kafka. Of one that is about to die it is what it had some
+/// milliseconds before.
+#[expect(clippy::cast_possible_truncation, reason = "a count")]
+fn read(worker: &Worker) -> Result<i64> {
+    worker.metric("records_total").map(|records| records as i64)
+}
+
+fn longest_pause(catalog: &mut Catalog) -> Result<Duration> {
+    let mut moved: BTreeMap<i64, (i64, Instant)> = BTreeMap::new();
+    let mut longest = Duration::ZERO;
+    let began = Instant::now();
+    while began.elapsed() < WATCHED {
+        for row in catalog.rows("SELECT partition, next_offset FROM ducktide_progress")? {
+            let (partition, offset) = (row[0], row[1]);
+            let (last, at) = moved.entry(partition).or_insert_with(|| (offset, Instant::now()));
+            longest = longest.max(at.elapsed());
+            if *last != offset {
+                (*last, *at) = (offset, Instant::now());
+            }
+        }
+        thread::sleep(LOOK);
+    }
+    // Errors unless all move again.
+    wait::until("every partition moves again", PATIENCE, || {
+        let rows = catalog.rows("SELECT partition, next_offset FROM ducktide_progress")?;
+        Ok(rows.iter().all(|row| moved.get(&row[0]).is_some_and(|(last, _)| row[1] > *last)))
+    })?;
+    Ok(longest)
+}
