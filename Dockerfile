@@ -1,0 +1,76 @@
+# Ducktide's four programs, DuckDB's library and its signed extensions: nothing is downloaded when it runs.
+#
+#   docker build -t ducktide .                      compiles from source
+#   docker build -t ducktide --target prebuilt .    takes target/release/ and .ducktide/ as they are:
+#                                                   the very programs that were tested
+#
+# Uses nothing that only BuildKit knows, and the predefined HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+
+FROM debian:bookworm-slim AS runtime
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+        ca-certificates libssl3 libstdc++6 tini zlib1g \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
+ && useradd --uid 10001 --user-group --no-create-home --home-dir /lake --shell /usr/sbin/nologin ducktide \
+ # A fresh volume takes over owner and mode of what it covers.
+ && install --directory --owner=ducktide --group=ducktide /lake /ledger
+COPY docker/image/healthcheck /usr/local/bin/
+# Workers are reached from other containers; `127.0.0.1:0` is their own default.
+ENV DUCKTIDE_LISTEN=0.0.0.0:9464
+EXPOSE 9464
+WORKDIR /lake
+# As the first process a program would not be ended by the signals that it leaves to the kernel.
+ENTRYPOINT ["tini", "--"]
+CMD ["ducktide", "--help"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["healthcheck"]
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Ducktide" \
+      org.opencontainers.image.description="Streams Avro events from Kafka into DuckLake exactly once" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.base.name="debian:bookworm-slim"
+
+# Old builders make every stage before the wanted one. So this one stands before `build`, which it is
+# to spare, and its patterns may match nothing: in a fresh clone there is nothing to take.
+FROM debian:bookworm-slim AS found
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends binutils
+COPY LICENSE-* target/releas[e]/ducktid[e] target/releas[e]/ducktide-produce[r] \
+     target/releas[e]/ducktide-consume[r] target/releas[e]/ducktide-compacto[r] /programs/bin/
+COPY LICENSE-* .ducktid[e]/duckdb/libduckdb.so /programs/lib/
+COPY LICENSE-* .ducktid[e]/extensions/*.duckdb_extension /programs/lib/ducktide/extensions/
+COPY docker/image/pack /usr/local/bin/
+RUN pack /programs
+
+FROM runtime AS prebuilt
+COPY --from=found /programs /usr/local
+USER ducktide
+
+FROM rust:1.95-bookworm AS build
+WORKDIR /ducktide
+COPY .cargo .cargo
+COPY Cargo.toml Cargo.lock LICENSE-* ./
+COPY schemas schemas
+COPY producer producer
+COPY lake lake
+COPY consumer consumer
+COPY compactor compactor
+COPY ducktide ducktide
+COPY testbed testbed
+COPY xtask xtask
+RUN cargo xtask setup --for-build \
+ && cargo build --release --locked --bins \
+        -p ducktide -p ducktide-producer -p ducktide-consumer -p ducktide-compactor
+COPY docker/image/pack /usr/local/bin/
+RUN mkdir -p /programs/bin /programs/lib/ducktide/extensions \
+ && cp LICENSE-* target/release/ducktide target/release/ducktide-producer \
+       target/release/ducktide-consumer target/release/ducktide-compactor /programs/bin/ \
+ && cp .ducktide/duckdb/libduckdb.so /programs/lib/ \
+ && cp .ducktide/extensions/*.duckdb_extension /programs/lib/ducktide/extensions/ \
+ && pack /programs
+
+FROM runtime
+COPY --from=build /programs /usr/local
+USER ducktide
