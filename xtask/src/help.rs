@@ -20,11 +20,18 @@ Verbs:
   setup      Brings what the build and the local services need: checks the native tools (and
              installs them on Debian, as root), downloads the rest. Everything downloaded is pinned
              by version and SHA-256 in xtask/pins.txt and kept in .ducktide/. Quick when all is in
-             place; every other verb calls it first.
+             place; every other verb calls it first. `--for-build` leaves the services out.
   test       Every check: format, spelling, licences, unused dependencies, clippy, documentation,
              unit tests, end-to-end tests on real services. One that fails does not stop the rest; a
              summary says how each went. `cargo xtask test STEP...` runs some steps only,
              `cargo xtask test --list` names them.
+  compose-test
+             The local stack of docker-compose.yml on a Docker engine: up, scaled, consumers and
+             PostgreSQL killed, replayed, drained and proved, down and up again; the same more
+             briefly with SQLite. An engine that runs is used, or root starts one; Compose is built
+             by Go where the client has none; images that cannot be pulled are stood in for (see
+             docker/stand-ins). `--from-source` compiles our image's programs within the image,
+             `--no-build` takes those in target/release as they are. A step of `test`, too.
   docs       Writes docs/configuration.md from the programs' flags. `--check` only compares.";
 
 const TAIL: &str = "

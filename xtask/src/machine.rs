@@ -61,6 +61,17 @@ impl Requirement {
         debian: &["postgresql"],
     }];
 
+    /// What an engine of our own takes, and the image that all stand-ins are made from.
+    pub(crate) const FOR_CONTAINERS: &[Self] = &[
+        Self { what: "a Docker engine", probe: Probe::Program("dockerd"), debian: &["docker.io"] },
+        Self { what: "Docker's client", probe: Probe::Program("docker"), debian: &["docker.io"] },
+    ];
+    pub(crate) const DEBOOTSTRAP: Self = Self {
+        what: "debootstrap (makes Debian's base image where none can be pulled)",
+        probe: Probe::Program("debootstrap"),
+        debian: &["debootstrap"],
+    };
+
     fn is_met(self) -> bool {
         match self.probe {
             Probe::Program(name) => on_path(name),
@@ -132,7 +143,7 @@ pub(crate) fn require_pinned_platform() -> Result<()> {
     Ok(())
 }
 
-fn is_root() -> bool {
+pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 

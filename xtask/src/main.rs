@@ -5,6 +5,7 @@
 
 mod archive;
 mod cargo;
+mod compose;
 mod docs;
 mod download;
 mod handover;
@@ -44,6 +45,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "setup" => setup::verb(rest),
         "test" => test::verb(rest),
         "docs" => docs::verb(rest),
+        "compose-test" => compose::verb(rest),
         verb => bail!("unknown verb `{verb}`; `cargo xtask --help` lists them"),
     }
 }

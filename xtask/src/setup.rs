@@ -20,12 +20,19 @@ use crate::{
     pins::{self, Pin},
 };
 
-/// `cargo xtask setup`.
+/// `cargo xtask setup [--for-build]`.
 #[expect(clippy::print_stdout, reason = "setup says what it did")]
 pub(crate) fn verb(arguments: &[String]) -> Result<ExitCode> {
-    ensure!(arguments.is_empty(), "setup takes no arguments; found `{}`", arguments.join(" "));
+    let build_only = arguments == ["--for-build"];
+    ensure!(
+        arguments.is_empty() || build_only,
+        "setup takes --for-build only; found `{}`",
+        arguments.join(" ")
+    );
     for_build()?;
-    for_services()?;
+    if !build_only {
+        for_services()?;
+    }
     println!("setup: all in place in {}", layout::cache().display());
     Ok(ExitCode::SUCCESS)
 }

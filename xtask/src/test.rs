@@ -22,6 +22,8 @@ use crate::setup;
 /// How a step ended.
 enum Outcome {
     Ok,
+    /// Ended well, but could not try all of it; says what.
+    OkExcept(String),
     /// Ended well, having run tests.
     Counted(Counts),
     /// Could not be tried; says why.
@@ -93,13 +95,14 @@ impl Outcome {
     fn counts(&self) -> Option<&Counts> {
         match self {
             Self::Counted(counts) | Self::FailedTests(_, counts) => Some(counts),
-            Self::Ok | Self::Skipped(_) | Self::Failed(_) => None,
+            Self::Ok | Self::OkExcept(_) | Self::Skipped(_) | Self::Failed(_) => None,
         }
     }
 
     fn text(&self) -> String {
         match self {
             Self::Ok => "ok".to_owned(),
+            Self::OkExcept(what) => format!("ok       NOT TRIED: {what}"),
             Self::Counted(counts) => format!("ok       {counts}"),
             Self::Skipped(why) => format!("SKIPPED  {why}"),
             Self::Failed(why) => format!("FAILED   {why}"),

@@ -12,7 +12,11 @@ use super::{
     cargo_test::{self, Counts},
     in_ci,
 };
-use crate::{cargo, docs as pages, layout, setup};
+use crate::{
+    cargo,
+    compose::{self as local_stack, Verdict},
+    docs as pages, layout, setup,
+};
 
 /// One check.
 pub(super) struct Step {
@@ -48,6 +52,13 @@ pub(super) const STEPS: &[Step] = &[
         needs_tools: false,
         needs_services: true,
         run: end_to_end,
+    },
+    Step {
+        name: "compose",
+        title: "the local stack in containers: run, scaled, broken, queried, taken down",
+        needs_tools: false,
+        needs_services: true,
+        run: compose,
     },
 ];
 
@@ -146,6 +157,15 @@ fn end_to_end() -> Result<Outcome> {
         return Ok(Outcome::FailedTests("tests on real services were skipped".to_owned(), counts));
     }
     Ok(judge(succeeded, counts, "tests failed"))
+}
+
+/// Where no Docker engine can be had, this is not checked.
+fn compose() -> Result<Outcome> {
+    Ok(match local_stack::run(local_stack::Options::default())? {
+        Verdict::Passed(untried) if untried.is_empty() => Outcome::Ok,
+        Verdict::Passed(untried) => Outcome::OkExcept(untried.join("; ")),
+        Verdict::Skipped(why) => Outcome::Skipped(format!("{why}: the local stack was NOT tried")),
+    })
 }
 
 fn judge(succeeded: bool, counts: Counts, why: &str) -> Outcome {

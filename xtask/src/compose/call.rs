@@ -1,0 +1,130 @@
+//! Programs that are run to their end: quietly, in bounded time, and with what they said in the error.
+
+use std::{
+    ffi::OsStr,
+    io::Read as _,
+    iter,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+
+/// The lines of a program that failed which are shown.
+const LINES_SHOWN: usize = 30;
+
+/// A program that is killed when it takes longer.
+pub(super) fn within(limit: Duration, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", &limit.as_secs().to_string()]).arg(program);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// What the program wrote to standard output; an error unless it succeeded.
+pub(super) fn output(command: &mut Command) -> Result<String> {
+    let name = described(command);
+    let output = command.output().with_context(|| format!("start {name}"))?;
+    let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
+    ensure!(
+        output.status.success(),
+        "{name} ended with {}\n{}",
+        output.status,
+        tail(&format!("{text}\n{}", String::from_utf8_lossy(&output.stderr))),
+    );
+    Ok(text)
+}
+
+pub(super) fn succeeds(command: &mut Command) -> bool {
+    let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
+    quiet.status().is_ok_and(|status| status.success())
+}
+
+/// Runs both, the one's output being the other's input.
+pub(super) fn pipe(from: &mut Command, into: &mut Command) -> Result<()> {
+    let names = format!("{} | {}", described(from), described(into));
+    let writer = from.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut writer = writer.with_context(|| format!("start {names}"))?;
+    let mut complaints = writer.stderr.take().expect("standard error is piped");
+    let reading = thread::spawn(move || {
+        let mut text = String::new();
+        complaints.read_to_string(&mut text).map(|_| text).unwrap_or_default()
+    });
+    let read = output(into.stdin(writer.stdout.take().expect("standard output is piped")));
+    let written = writer.wait().with_context(|| format!("wait for {names}"))?;
+    let complaints = reading.join().unwrap_or_default();
+    read?;
+    ensure!(written.success(), "{names} ended with {written}\n{}", tail(&complaints));
+    Ok(())
+}
+
+/// Asks until there is an answer. The last error, or what is waited for, is why there was none.
+pub(super) fn until<T>(
+    what: &str,
+    limit: Duration,
+    mut ask: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        let reason = match ask() {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => None,
+            Err(error) => Some(error),
+        };
+        if Instant::now() > deadline {
+            let what = format!("waited {} s for {what}", limit.as_secs());
+            return Err(match reason {
+                Some(error) => error.context(what),
+                None => anyhow!("{what}, in vain"),
+            });
+        }
+        thread::sleep(Duration::from_millis(300));
+    }
+}
+
+/// The command line, without the words that limit its time.
+fn described(command: &Command) -> String {
+    let limits = if command.get_program() == "timeout" { 3 } else { 0 };
+    let words = iter::once(command.get_program()).chain(command.get_args());
+    words.skip(limits).map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+}
+
+/// The last lines of a text.
+pub(super) fn tail(text: &str) -> String {
+    let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_shows_the_command_and_what_it_said() {
+        let limit = Duration::from_secs(5);
+        let error = output(within(limit, "sh").args(["-c", "echo why >&2; exit 3"])).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with("sh -c echo why"), "{text}");
+        assert!(text.ends_with("exit status: 3\nwhy"), "{text}");
+    }
+
+    #[test]
+    fn a_program_that_hangs_is_killed() {
+        let error = output(within(Duration::from_secs(1), "sleep").arg("60")).unwrap_err();
+        assert!(error.to_string().contains("exit status: 124"), "{error}");
+    }
+
+    #[test]
+    fn a_reader_that_succeeds_does_not_hide_a_writer_that_failed() {
+        let mut writer = Command::new("sh");
+        let failed = pipe(writer.args(["-c", "exit 1"]), &mut Command::new("cat"));
+        assert!(failed.is_err());
+    }
+
+    #[test]
+    fn waiting_in_vain_tells_the_last_error() {
+        let asked = until("rain", Duration::ZERO, || -> Result<Option<()>> { Err(anyhow!("dry")) });
+        assert_eq!(format!("{:#}", asked.unwrap_err()), "waited 0 s for rain: dry");
+    }
+}
