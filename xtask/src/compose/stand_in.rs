@@ -59,7 +59,10 @@ impl StandIn {
             Recipe::Debootstrap => make_debian(docker, self.name),
             Recipe::Folder { recipe, parts } => {
                 let mut tar = tar_of_recipe(recipe);
-                docker.build_stand_in(tar.arg("-C").arg(layout::cache()).args(parts), self.name)
+                for part in parts {
+                    tar.arg("-C").arg(layout::cache()).arg(part);
+                }
+                docker.build_stand_in(&mut tar, self.name)
             }
             Recipe::Toolchain => make_rust(docker, self.name),
         };
