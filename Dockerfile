@@ -35,6 +35,7 @@ LABEL org.opencontainers.image.title="Ducktide" \
 # Old builders make every stage before the wanted one. So this one stands before `build`, which it is
 # to spare, and its patterns may match nothing: in a fresh clone there is nothing to take.
 FROM debian:bookworm-slim AS found
+LABEL ducktide.stage=found
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends binutils
 COPY LICENSE-* target/releas[e]/ducktid[e] target/releas[e]/ducktide-produce[r] \
@@ -49,6 +50,7 @@ COPY --from=found /programs /usr/local
 USER ducktide
 
 FROM rust:1.95-bookworm AS build
+LABEL ducktide.stage=build
 WORKDIR /ducktide
 COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock LICENSE-* ./

@@ -104,6 +104,11 @@ impl Docker {
         call::output(command.arg(folder)).map(drop)
     }
 
+    /// Removes what old builders leave behind of stages that only others copy from.
+    pub(super) fn prune_stages(&self) -> Result<()> {
+        self.run(["image", "prune", "--force", "--filter", "label=ducktide.stage"]).map(drop)
+    }
+
     /// In words for people, such as `373 MB`.
     pub(super) fn size(&self, image: &str) -> Result<String> {
         let bytes: u64 = self.run(["image", "inspect", "--format", "{{.Size}}", image])?.parse()?;

@@ -2,9 +2,7 @@
 
 use std::{
     env, fs,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::Duration,
 };
 
@@ -87,31 +85,24 @@ fn start_own() -> Result<Search> {
 
 const STARTS_WITHIN: Duration = Duration::from_secs(45);
 
-/// Ends the engine and its containerd, and removes the socket's folder.
+/// With the folder of the images, the folder of the socket, and the log.
+const BEGIN: &str = r#"
+dockerd --data-root "$1" --exec-root "$2/exec" --pidfile "$2/pid" --host "unix://$2/docker.sock" \
+    >"$3" 2>&1 &
+daemon=$!"#;
+
+/// Whoever has containers here takes them down at the same moment. What is left after a minute would
+/// come back with the next engine, and is removed.
 const END: &str = r#"
-kill -TERM "$1"
-for _ in $(seq 200); do kill -0 "$1" || break; sleep 0.1; done
-kill -KILL "$1"
+export DOCKER_HOST="unix://$2/docker.sock"
+for _ in $(seq 600); do [ -n "$(docker ps --all --quiet)" ] || break; sleep 0.1; done
+docker ps --all --quiet | xargs --no-run-if-empty docker rm --force --volumes
+kill -TERM $daemon
+wait $daemon
 rm -rf "$2""#;
 
-fn start_daemon(folder: &Path, run: &Path, log: &Path) -> Result<Watchdog> {
-    let log = fs::File::create(log).context("create dockerd.log")?;
-    let daemon = Command::new("dockerd")
-        .arg("--data-root")
-        .arg(folder.join("data"))
-        .arg("--exec-root")
-        .arg(run.join("exec"))
-        .arg("--pidfile")
-        .arg(run.join("pid"))
-        .arg("--host")
-        .arg(format!("unix://{}/docker.sock", run.display()))
-        // In a group of its own: Ctrl-C must not end it before the containers.
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().context("share dockerd.log")?)
-        .stderr(log)
-        .spawn()
-        .context("start the program")?;
-    let (id, run) = (daemon.id().to_string(), run.display().to_string());
-    Watchdog::start(END, [&*id, &*run], []).context("start a watchdog")
+fn start_daemon(folder: &Path, run: &Path, log: &Path) -> std::io::Result<Watchdog> {
+    let paths = [folder.join("data"), run.to_owned(), log.to_owned()];
+    let paths = paths.map(|path| path.display().to_string());
+    Watchdog::over(BEGIN, END, paths.iter().map(String::as_str), [])
 }

@@ -46,9 +46,12 @@ pub(super) fn make_all(story: &mut Story, docker: &Docker, source: Source) -> Re
         story.untried("Grafana: its image cannot be had, and has no stand-in");
     }
     story.tell_with("our own image", || {
+        // Kept, so that the next run need not install Debian's packages again.
+        docker.build(layout::root(), Some("runtime"), "ducktide-runtime:compose-test")?;
         let name = format!("ducktide:compose-test-{}", std::process::id());
         let stage = (source == Source::Prebuilt).then_some("prebuilt");
         docker.build(layout::root(), stage, &name)?;
+        docker.prune_stages()?;
         let size = docker.size(&name)?;
         Ok((OwnImage { docker: docker.clone(), name }, size))
     })

@@ -12,17 +12,28 @@ use std::{
 pub(super) struct Watchdog(Child);
 
 impl Watchdog {
-    /// Runs `script` with `arguments` (`$1`, `$2`, ...) and `environment` at the end.
+    /// Runs `end` with `arguments` (`$1`, `$2`, ...) and `environment` at the end.
+    pub(super) fn start<'a>(
+        end: &str,
+        arguments: impl IntoIterator<Item = &'a str>,
+        environment: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> io::Result<Self> {
+        Self::over(":", end, arguments, environment)
+    }
+
+    /// Runs `begin` now, in the same shell: what it starts is the shell's own child, so that `end` can
+    /// wait for it.
     ///
     /// The shell is in a process group of its own: Ctrl-C in the terminal must not end it first.
-    pub(super) fn start<'a>(
-        script: &str,
+    pub(super) fn over<'a>(
+        begin: &str,
+        end: &str,
         arguments: impl IntoIterator<Item = &'a str>,
         environment: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> io::Result<Self> {
         let shell = Command::new("/bin/sh")
             .arg("-c")
-            .arg(format!("trap '' HUP INT TERM; cat >/dev/null; {script}"))
+            .arg(format!("{begin}\ntrap '' HUP INT TERM\ncat >/dev/null\n{end}"))
             .arg("watchdog")
             .args(arguments)
             .envs(environment)
@@ -45,9 +56,20 @@ impl Drop for Watchdog {
 
 #[cfg(test)]
 mod tests {
-    use std::{env, fs, process};
+    use std::{
+        env, fs, process,
+        time::{Duration, Instant},
+    };
 
     use super::*;
+
+    #[test]
+    fn what_the_shell_began_is_there_at_the_end() {
+        let watchdog = Watchdog::over("sleep 60 & child=$!", "kill $child; wait $child", [], []);
+        let started = Instant::now();
+        drop(watchdog.unwrap());
+        assert!(started.elapsed() < Duration::from_secs(30));
+    }
 
     #[test]
     fn the_script_has_run_when_the_watchdog_is_dropped() {
