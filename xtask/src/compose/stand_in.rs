@@ -58,7 +58,7 @@ impl StandIn {
         let made = match self.recipe {
             Recipe::Debootstrap => make_debian(docker, self.name),
             Recipe::Folder { recipe, parts } => {
-                let mut tar = tar_of_recipe(recipe);
+                let mut tar = tar_of_recipe(recipe, &[]);
                 for part in parts {
                     tar.arg("-C").arg(layout::cache()).arg(part);
                 }
@@ -112,11 +112,12 @@ impl Drop for TemporaryFolder {
     }
 }
 
-/// A build context that has the recipe's files; more may be added.
-fn tar_of_recipe(recipe: &str) -> Command {
+/// A build context that has the recipe's files; more may be added. Options count for what comes after
+/// them, so they come first.
+fn tar_of_recipe(recipe: &str, options: &[String]) -> Command {
     let mut tar = Command::new("tar");
-    tar.args(["--create", "--dereference", "--file=-", "-C"]);
-    tar.arg(layout::root().join("docker/stand-ins").join(recipe)).arg(".");
+    tar.args(["--create", "--dereference", "--file=-"]).args(options);
+    tar.arg("-C").arg(layout::root().join("docker/stand-ins").join(recipe)).arg(".");
     tar
 }
 
@@ -125,9 +126,12 @@ fn make_rust(docker: &Docker, name: &str) -> Result<()> {
     let toolchain = Path::new(&toolchain);
     let folder = toolchain.file_name().context("find the toolchain's folder")?;
     let certificates = Path::new("/etc/ssl/certs");
-    let mut tar = tar_of_recipe("rust");
-    // Documentation is two thirds of it.
-    tar.arg("--exclude=share/doc").arg(format!("--transform=s,^{},toolchain,", folder.display()));
+    let options = [
+        // Documentation is half of it.
+        "--exclude=share/doc".to_owned(),
+        format!("--transform=s,^{},toolchain,", folder.display()),
+    ];
+    let mut tar = tar_of_recipe("rust", &options);
     tar.arg("-C").arg(toolchain.with_file_name("")).arg(folder);
     docker.build_stand_in(tar.arg("-C").arg(certificates).arg("ca-certificates.crt"), name)
 }
