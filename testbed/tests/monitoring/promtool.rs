@@ -77,7 +77,7 @@ fn promtool_accepts_what_real_workers_export() {
         let shown = http::get(port, "/metrics")?;
         Ok(shown.contains("\nducktide_compactor_merge_size_bytes_total{")
             && shown.contains("\nducktide_compactor_verify_success 1\n")
-            && shown.contains("operation=\"expire_snapshots\"} 1."))
+            && shown.contains("\nducktide_compactor_last_success_timestamp_seconds{"))
     };
     let has_merged = || has_merged().or_else(|_: anyhow::Error| Ok(false));
     wait::until("the compactor has merged", PATIENCE, has_merged).unwrap();
