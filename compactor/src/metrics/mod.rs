@@ -153,6 +153,7 @@ impl Metrics {
 
     /// So that the first increase is seen as one.
     fn begin_at_zero(&self) {
+        self.merged(MergeTotals::default());
         for operation in Operation::ALL.map(Operation::as_str) {
             for outcome in Outcome::ALL.map(Outcome::as_str) {
                 drop(self.operations.get_or_create(&OutcomeLabels { operation, outcome }));
@@ -223,7 +224,6 @@ pub fn sample_metrics() -> String {
     for operation in Operation::ALL {
         metrics.ended(operation, Outcome::Done, Duration::ZERO, 0);
     }
-    metrics.merged(MergeTotals::default());
     metrics.lake(&lake::sample_health());
     endpoints::open_metrics(&exported)
 }
