@@ -100,6 +100,16 @@ fn without_password(url: &str) -> String {
     rewrite_password(url, "***")
 }
 
+/// A text in which URLs of catalogs may stand, as it may be logged.
+pub(crate) fn without_passwords(text: &str) -> String {
+    let ends_url = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`');
+    let hide = |word: &str| match word.find("postgres://").or_else(|| word.find("postgresql://")) {
+        Some(start) => format!("{}{}", &word[..start], without_password(&word[start..])),
+        None => word.to_owned(),
+    };
+    text.split_inclusive(ends_url).map(hide).collect()
+}
+
 /// The URL with another password, or, where that is empty, without one. libpq also takes passwords
 /// as parameters.
 fn rewrite_password(url: &str, replacement: &str) -> String {
@@ -232,6 +242,14 @@ mod tests {
         let location: CatalogLocation =
             "postgres://me:a?b@db/lake?sslmode=require".parse().unwrap();
         assert_eq!(location.to_string(), "postgres://me:***@db/lake?sslmode=require");
+    }
+
+    #[test]
+    fn a_password_within_an_error_is_not_shown() {
+        let error = "Unable to connect to Postgres at \"postgres://me:s3cr@db:5432/lake?a=b\": no";
+        assert_eq!(without_passwords(error), error.replace("s3cr", "***"));
+        let error = "path \"postgres:postgresql://me:s3cr@db/lake\" and 'x'";
+        assert_eq!(without_passwords(error), error.replace("s3cr", "***"));
     }
 
     #[test]

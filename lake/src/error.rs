@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::config::without_passwords;
+
 /// What the caller does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
@@ -61,14 +63,15 @@ impl LakeError {
         self.kind
     }
 
-    /// The error and everything that it came from, in one line.
+    /// The error and everything that it came from, in one line. DuckDB and libpq repeat the catalog's
+    /// URL in their texts; its password is left out.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = StdError::source(self);
         while let Some(error) = cause {
             let line = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-            text = format!("{text}: {line}");
+            text = format!("{text}: {}", without_passwords(&line));
             cause = error.source();
         }
         text
