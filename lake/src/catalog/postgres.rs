@@ -144,7 +144,7 @@ impl LockConnection {
 }
 
 fn connect(url: &str) -> Result<Client> {
-    connect_raw(url).map_err(|error| failed("connect to the catalog", error))
+    connect_raw(url).map_err(|error| failed("connect to the catalog (DUCKLAKE_CATALOG)", error))
 }
 
 fn connect_raw(url: &str) -> Result<Client, postgres::Error> {
