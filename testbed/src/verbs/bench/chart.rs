@@ -18,7 +18,7 @@ pub(super) fn draw(file: &Path, courses: &[Course]) -> Result<()> {
     let failed = |error: String| anyhow!("draw {}: {error}", file.display());
     area.fill(&WHITE).map_err(|error| failed(error.to_string()))?;
     let halves = area.split_evenly((1, 2));
-    let charts: [(&str, fn(&Look) -> f64); 2] = [
+    let charts: [(&str, Value); 2] = [
         ("data files of the table", |look| f64::from(look.files)),
         ("one query, ms (opening the lake included)", |look| look.query_ms),
     ];
@@ -28,13 +28,16 @@ pub(super) fn draw(file: &Path, courses: &[Course]) -> Result<()> {
     area.present().map_err(|error| failed(error.to_string()))
 }
 
+/// What is drawn of a look.
+type Value = fn(&Look) -> f64;
+
 type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 fn chart<'a>(
     area: &Area<'a>,
     title: &str,
     courses: &[Course],
-    value: fn(&Look) -> f64,
+    value: Value,
 ) -> Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>> {
     let greatest = |of: &dyn Fn(&Look) -> f64| {
         courses.iter().flat_map(|course| &course.looks).map(of).fold(1.0, f64::max)

@@ -78,7 +78,7 @@ pub(super) fn run() -> Result<()> {
             format!("{:.1} s | {read_again}", pause.as_secs_f64())
         });
         tell(&format!("{}: {}", event.title(), cells.join(" | ")));
-        table += &format!("| {} | {} |\n", event.title(), cells.join(" | "));
+        table.extend(["| ", event.title(), " | ", &cells.join(" | "), " |\n"]);
     }
     println!("\n{table}");
     Ok(())
