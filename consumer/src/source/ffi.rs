@@ -168,7 +168,9 @@ impl NativeConsumer {
             (code, CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
         };
         match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID => Polled::NameTaken,
+            // Under KIP-848 the one that comes later is refused, until the earlier one's session ends.
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID
+            | RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNRELEASED_INSTANCE_ID => Polled::NameTaken,
             _ => Polled::Fatal(text),
         }
     }
