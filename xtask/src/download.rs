@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
     machine::{self, Requirement},
+    parts::GoProgram,
     pins::{Client, Pin},
 };
 
@@ -159,7 +160,7 @@ fn downloaded_crate(file: &str) -> Result<PathBuf> {
 /// Builds a command of a pinned Go module, and returns its path.
 ///
 /// Built inside of the module as it was downloaded, so that its own `go.sum` pins all that it needs.
-pub(crate) fn go_build(pin: &Pin, command: &str, folder: &Path) -> Result<PathBuf> {
+pub(crate) fn go_build(pin: &Pin, program: GoProgram, folder: &Path) -> Result<PathBuf> {
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let described = run(Command::new("go")
         .args(["mod", "download", "-json", &pin.package])
@@ -170,13 +171,15 @@ pub(crate) fn go_build(pin: &Pin, command: &str, folder: &Path) -> Result<PathBu
         path.map(PathBuf::from).with_context(|| format!("find the module's {field}"))
     };
     pin.verify(&path("Zip")?)?;
-    let program = folder.join(command.rsplit('/').next().unwrap_or(command));
+    let GoProgram { name, command, linker_flags } = program;
+    let built = folder.join(name);
     run(Command::new("go")
-        .args(["build", "-mod=readonly", "-buildvcs=false", "-o"])
-        .arg(&program)
+        .args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath"])
+        .args(["-ldflags", linker_flags, "-o"])
+        .arg(&built)
         .arg(format!("./{command}"))
         .current_dir(path("Dir")?))?;
-    Ok(program)
+    Ok(built)
 }
 
 /// Runs quietly and returns what it printed; what a client that fails has said becomes part of the

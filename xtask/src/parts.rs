@@ -21,8 +21,17 @@ pub(crate) enum Arrangement {
     Keep { folder: &'static str },
     /// Builds the program with `cargo install`, into `tools/`.
     Install { program: &'static str },
-    /// Builds a command of a Go module, named after its folder, into `tools/`.
-    GoBuild { command: &'static str },
+    /// Builds a command of a Go module into `tools/`.
+    GoBuild(GoProgram),
+}
+
+/// A command of a Go module.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct GoProgram {
+    pub(crate) name: &'static str,
+    /// Its folder in the module.
+    pub(crate) command: &'static str,
+    pub(crate) linker_flags: &'static str,
 }
 
 /// All parts.
@@ -88,8 +97,23 @@ pub(crate) const PARTS: &[Part] = &[
     Part {
         name: "promtool",
         title: "promtool, which checks metrics and alerts",
-        arrangement: Arrangement::GoBuild { command: "cmd/promtool" },
+        arrangement: Arrangement::GoBuild(GoProgram {
+            name: "promtool",
+            command: "cmd/promtool",
+            linker_flags: "",
+        }),
         witness: "tools/promtool",
+    },
+    Part {
+        name: "docker-compose",
+        title: "Docker Compose, which runs the local stack",
+        arrangement: Arrangement::GoBuild(GoProgram {
+            name: "docker-compose",
+            command: "cmd",
+            // It does not know its own version otherwise.
+            linker_flags: "-s -w -X github.com/docker/compose/v2/internal.Version=v2.40.3",
+        }),
+        witness: "tools/docker-compose",
     },
 ];
 
@@ -105,6 +129,9 @@ pub(crate) const FOR_CHECKS: &[&str] = &["typos", "cargo-machete", "cargo-deny"]
 /// What is compiled only where the machine has no promtool; it takes some minutes.
 pub(crate) const FOR_MONITORING: &[&str] = &["promtool"];
 
+/// What is compiled only where the docker client has no Compose v2; it takes some minutes.
+pub(crate) const FOR_COMPOSE: &[&str] = &["docker-compose"];
+
 /// The part of that name.
 pub(crate) fn find(name: &str) -> Option<&'static Part> {
     PARTS.iter().find(|part| part.name == name)
@@ -116,7 +143,7 @@ mod tests {
 
     #[test]
     fn every_part_is_fetched_for_something() {
-        let needed = [FOR_BUILD, FOR_SERVICES, FOR_CHECKS, FOR_MONITORING].concat();
+        let needed = [FOR_BUILD, FOR_SERVICES, FOR_CHECKS, FOR_MONITORING, FOR_COMPOSE].concat();
         assert_eq!(needed.len(), PARTS.len());
         assert!(needed.iter().all(|name| find(name).is_some()));
     }

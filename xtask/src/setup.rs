@@ -60,10 +60,20 @@ pub(crate) fn for_monitoring() -> Result<bool> {
     if machine::on_path("promtool") {
         return Ok(true);
     }
-    if !machine::on_path("go") {
+    build_by_go(parts::FOR_MONITORING)
+}
+
+/// Brings Docker Compose; false when it cannot be built here.
+pub(crate) fn for_compose() -> Result<bool> {
+    build_by_go(parts::FOR_COMPOSE)
+}
+
+fn build_by_go(names: &[&str]) -> Result<bool> {
+    let is_built = |name: &&str| layout::tool(name).is_file();
+    if !names.iter().all(is_built) && !machine::on_path("go") {
         return Ok(false);
     }
-    bring(parts::FOR_MONITORING).map(|()| true)
+    bring(names).map(|()| true)
 }
 
 fn bring(names: &[&str]) -> Result<()> {
@@ -124,8 +134,8 @@ fn make(part: &Part, pins: &[Pin]) -> Result<()> {
                 &layout::cache().join("tools"),
             )?;
         }
-        Arrangement::GoBuild { command } => {
-            let built = download::go_build(&pins[0], command, &downloads)?;
+        Arrangement::GoBuild(program) => {
+            let built = download::go_build(&pins[0], program, &downloads)?;
             move_into(&[built], &layout::cache().join("tools"))?;
         }
     }

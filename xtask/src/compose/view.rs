@@ -55,15 +55,10 @@ impl Project<'_> {
         Ok(format!("{acknowledged} events acknowledged, {acknowledged} rows, 0 missing, 0 doubled"))
     }
 
-    /// A query to Prometheus that has one number for an answer, or none yet.
-    pub(super) fn metric(&self, query: &str) -> Result<Option<f64>> {
-        probe::prometheus(self.ports.prometheus, query)
-    }
-
-    /// Waits until a query to Prometheus has such an answer.
+    /// Waits until a query to Prometheus, which has one number for an answer, has such a one.
     pub(super) fn await_metric(&self, query: &str, is_met: impl Fn(f64) -> bool) -> Result<f64> {
         call::until(&format!("Prometheus to answer `{query}`"), SEEN_WITHIN, || {
-            let value = self.metric(query)?;
+            let value = probe::prometheus(self.ports.prometheus, query)?;
             ensure!(value.is_none_or(&is_met), "the answer is {value:?}");
             Ok(value)
         })
