@@ -71,10 +71,10 @@ impl LakeError {
         let mut cause = StdError::source(self);
         while let Some(error) = cause {
             let line = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-            text = format!("{text}: {}", without_passwords(&line));
+            text = format!("{text}: {line}");
             cause = error.source();
         }
-        text
+        without_passwords(&text)
     }
 }
 

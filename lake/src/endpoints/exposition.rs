@@ -15,8 +15,7 @@ pub fn open_metrics(registry: &Registry) -> String {
 }
 
 /// The same in the format 0.0.4.
-#[must_use]
-pub fn plain_text(open_metrics: &str) -> String {
+pub(super) fn plain_text(open_metrics: &str) -> String {
     let mut plain = String::with_capacity(open_metrics.len());
     let mut help = "";
     for line in open_metrics.lines() {

@@ -20,7 +20,9 @@ use axum::routing::get;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
-pub use exposition::{open_metrics, plain_text};
+use exposition::plain_text;
+
+pub use exposition::open_metrics;
 pub use readiness::Readiness;
 
 /// The format that the encoder writes, for scrapers that ask for it.
