@@ -26,6 +26,7 @@ on_both_catalogs!(
     the_consumer_protocol_survives_a_kill_too,
     a_worker_joins_and_leaves_while_events_arrive,
     the_consumer_protocol_moves_partitions_too,
+    of_two_workers_of_one_name_one_ends,
     the_lake_says_where_to_go_on_when_the_groups_offsets_are_gone,
     the_groups_own_offsets_are_never_believed,
     a_run_to_the_end_leaves_later_events_to_the_next,
@@ -155,6 +156,25 @@ fn survive_rebalances(kind: CatalogKind, protocol: Protocol) {
     pipeline.await_committed(published).unwrap();
 
     pipeline.check_exact(published).unwrap();
+}
+
+/// The later one takes the name over, or is refused: that depends on the protocol.
+fn of_two_workers_of_one_name_one_ends(kind: CatalogKind) {
+    for (protocol, ends) in [(Protocol::Classic, 0), (Protocol::Consumer, 1)] {
+        let mut pipeline = Pipeline::on_shared_services("one_name", kind).unwrap();
+        pipeline.protocol = protocol;
+        pipeline.produce(1_000, &[]).unwrap();
+        let start = |log| pipeline.start_consumer(log, &["--group-instance-id", "one"]).unwrap();
+        let first = start("first");
+        first.await_metric("rows_total", 1.0).unwrap();
+        let mut workers = [first, start("second")];
+
+        assert_eq!(workers[ends].exit_code().unwrap(), 7, "{protocol:?}");
+
+        workers[1 - ends].await_metric("assigned_partitions", 3.0).unwrap();
+        pipeline.await_committed(1_000).unwrap();
+        pipeline.check_exact(1_000).unwrap();
+    }
 }
 
 fn the_lake_says_where_to_go_on_when_the_groups_offsets_are_gone(kind: CatalogKind) {
