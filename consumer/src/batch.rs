@@ -1,10 +1,11 @@
 //! What batchers hand to the worker, and how it becomes one lake commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ducktide_lake::commit::{Commit, Counts, ProgressDelta};
+use ducktide_lake::commit::{Commit, Counts, ProgressDelta, SchemaIds};
 use ducktide_lake::position::{Offset, OffsetRange, Partition, Position, SourceId};
+use ducktide_lake::table::AvroField;
 use ducktide_lake::{Source, StagedFile, Table, TableVersion};
 
 use crate::assignment::Generation;
@@ -13,12 +14,14 @@ use crate::source::TopicPartition;
 use crate::staging::ColumnHints;
 
 /// A topic on its way into a table.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stream {
     pub(crate) topic: Arc<str>,
     /// What was registered for them.
     pub(crate) source: Source,
     pub(crate) table: Table,
+    /// The fields of the topic's newest schema when the worker started.
+    pub(crate) newest: Vec<AvroField>,
     pub(crate) hints: ColumnHints,
     /// Where records go that cannot be decoded; None if they stop the worker.
     pub(crate) dead_letters: Option<Table>,
@@ -39,6 +42,8 @@ pub(crate) struct Track {
     /// Everything before this offset was delivered, and every record of it decoded.
     decoded: i64,
     counts: Counts,
+    /// The schemas of the rows since the last cut, and the last one of them.
+    schemas: (BTreeSet<u32>, Option<u32>),
     /// Kafka's time of the newest record that was decoded since the last cut.
     newest_ms: Option<i64>,
 }
@@ -56,6 +61,7 @@ impl Track {
             delivered,
             decoded,
             counts,
+            schemas: (BTreeSet::new(), None),
             newest_ms: None,
         }
     }
@@ -105,9 +111,20 @@ impl Track {
         true
     }
 
-    pub(crate) fn count_row(&mut self) {
+    pub(crate) fn count_row(&mut self, schema_id: u32) {
         self.counts.rows += 1;
         self.next += 1;
+        // Records of one schema come in long runs.
+        if self.schemas.1 != Some(schema_id) {
+            self.schemas.0.insert(schema_id);
+            self.schemas.1 = Some(schema_id);
+        }
+    }
+
+    /// The schemas of the rows since the last cut.
+    pub(crate) fn take_schemas(&mut self) -> BTreeSet<u32> {
+        self.schemas.1 = None;
+        std::mem::take(&mut self.schemas.0)
     }
 
     pub(crate) fn count_dead(&mut self) {
@@ -155,6 +172,7 @@ pub(crate) struct Part {
     pub(crate) progress: Vec<ProgressDelta>,
     pub(crate) files: Vec<StagedFile>,
     pub(crate) table_versions: Vec<TableVersion>,
+    pub(crate) schema_ids: SchemaIds,
     pub(crate) told: Told,
 }
 
@@ -173,6 +191,9 @@ pub(crate) fn join(parts: Vec<Part>) -> Option<(Commit, Told)> {
     for part in parts {
         all.progress.extend(part.progress);
         all.files.extend(part.files);
+        for (source, ids) in part.schema_ids {
+            all.schema_ids.entry(source).or_default().extend(ids);
+        }
         for (class, count) in part.told.letters {
             *all.told.letters.entry(class).or_default() += count;
         }
@@ -183,8 +204,9 @@ pub(crate) fn join(parts: Vec<Part>) -> Option<(Commit, Told)> {
             }
         }
     }
-    let Part { progress, files, table_versions, told } = all;
-    (!progress.is_empty()).then(|| (Commit::ingest(progress, files, table_versions), told))
+    let Part { progress, files, table_versions, schema_ids, told } = all;
+    (!progress.is_empty())
+        .then(|| (Commit::ingest(progress, files, table_versions).of_schemas(schema_ids), told))
 }
 
 #[cfg(test)]
@@ -211,6 +233,7 @@ mod tests {
             topic: "events".into(),
             source: Source { id: SourceId(1), spec },
             table: Table { version, shape, directory: PathBuf::from("/lake") },
+            newest: Vec::new(),
             hints: ColumnHints::default(),
             dead_letters: None,
             partition_by: None,
@@ -225,12 +248,12 @@ mod tests {
         track.delivered(&partition, 100, 107);
         track.decoded(107);
         assert!(track.advance_to(100));
-        track.count_row();
+        track.count_row(7);
         assert!(track.advance_to(103));
         track.count_tombstone();
         track.count_dead();
         assert!(track.advance_to(106));
-        track.count_row();
+        track.count_row(7);
 
         let delta = track.cut(&partition).unwrap();
 
@@ -240,13 +263,14 @@ mod tests {
         let counts = Counts { rows: 2, dead: 1, tombstones: 1, gaps: 3, ..Counts::default() };
         assert_eq!(delta.counts, counts);
         assert_eq!(track.cut(&partition), None);
+        assert_eq!((track.take_schemas(), track.take_schemas()), ([7].into(), [].into()));
     }
 
     #[test]
     fn a_record_delivered_twice_counts_once() {
         let (mut track, _) = track(100);
         assert!(track.advance_to(100));
-        track.count_row();
+        track.count_row(7);
 
         assert!(!track.advance_to(100));
     }
@@ -276,7 +300,7 @@ mod tests {
         let (mut track, partition) = track(100);
         track.delivered(&partition, 100, 110);
         assert!(track.advance_to(100));
-        track.count_row();
+        track.count_row(7);
 
         assert_eq!(track.cut(&partition).unwrap().range.to, Offset(101));
         assert_eq!((track.cut(&partition), track.idle_tail() > 0), (None, false));

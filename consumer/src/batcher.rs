@@ -12,16 +12,17 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, never, select};
 use ducktide_lake::failpoint::{self, Failpoint};
 use ducktide_lake::position::Position;
-use ducktide_lake::table::TableName;
+use ducktide_lake::table::{Column, TableName};
 
 use crate::assignment::Generation;
 use crate::batch::{Part, Stream, Track};
+use crate::config::BadRecordArgs;
 use crate::dead_letter::{DeadLetterRatio, Flaw};
 use crate::event::{Event, Events};
 use crate::in_flight::InFlight;
 use crate::lane::{Lane, LaneError};
 use crate::metrics::Metrics;
-use crate::schemas::{Lookup, Schemas};
+use crate::schemas::{Lookup, Schemas, schema_id};
 use crate::source::{Delivery, Record, RecordRun, TopicPartition};
 use crate::staging::StagingError;
 
@@ -74,6 +75,8 @@ pub(crate) enum BatcherEvent {
     StagingFailed(StagingError),
     /// The batcher of this number waits for the registry, or no longer does.
     Registry { batcher: usize, waits_for: Option<String> },
+    /// The next record's schema has fields that the table lacks; it waits until it is told to reset.
+    ColumnsMissing { table: TableName, columns: Vec<Column> },
     /// The record cannot be decoded. What came before it can be committed; it and what follows stay
     /// unread.
     BadRecord { partition: TopicPartition, offset: i64, flaw: Flaw },
@@ -100,8 +103,7 @@ pub(crate) struct Shared {
     pub(crate) rows_left: Option<Arc<AtomicI64>>,
     /// Whether ends of partitions become progress at once: somebody waits for them.
     pub(crate) eager_ends: bool,
-    /// The part of all records that may become dead letters.
-    pub(crate) max_dead_letter_ratio: f64,
+    pub(crate) bad_records: BadRecordArgs,
 }
 
 impl Shared {
@@ -133,7 +135,7 @@ impl Batcher {
         shared: Shared,
     ) -> Self {
         let (commands, inbox) = crossbeam_channel::unbounded();
-        let ratio = DeadLetterRatio::new(shared.max_dead_letter_ratio);
+        let ratio = DeadLetterRatio::new(shared.bad_records.max_dead_letter_ratio);
         let running = Running {
             index,
             shared,
@@ -189,7 +191,7 @@ struct Running {
     opened: bool,
     full: bool,
     stopped: bool,
-    /// A run whose next record waits for the registry.
+    /// A run whose next record waits for the registry, or for columns.
     blocked: Option<(RecordRun, usize)>,
     /// How long it worked on what was gathered since the last cut.
     worked: Duration,
@@ -202,6 +204,7 @@ struct Running {
 enum Interruption {
     /// The registry does not answer.
     Registry(String),
+    ColumnsMissing(TableName, Vec<Column>),
     Bad(Flaw),
     TooManyBad(Flaw),
     Staging(StagingError),
@@ -338,6 +341,11 @@ impl Running {
                 self.blocked = Some((run, index));
                 return;
             }
+            Interruption::ColumnsMissing(table, columns) => {
+                self.tell(BatcherEvent::ColumnsMissing { table, columns });
+                self.blocked = Some((run, index));
+                return;
+            }
             Interruption::Bad(flaw) => {
                 let (partition, offset) = (run.partition.clone(), run.records[index].offset());
                 self.stop_with(BatcherEvent::BadRecord { partition, offset, flaw });
@@ -390,11 +398,16 @@ impl Running {
                 track.count_tombstone();
                 continue;
             };
-            let decoder = match self.schemas.decoder(payload, &stream.table) {
+            let decoder = match self.schemas.decoder(payload, &stream.newest, &stream.table) {
                 Lookup::Found(decoder) => decoder,
                 Lookup::Unavailable(error) => return Err((index, Interruption::Registry(error))),
+                Lookup::ColumnsMissing(difference) => {
+                    let missing = Interruption::ColumnsMissing(table.clone(), difference.missing);
+                    return Err((index, missing));
+                }
                 Lookup::Bad(flaw) => {
-                    let buried = bury(lane, &mut self.ratio, (run, record), flaw);
+                    let stops = self.shared.bad_records.stops_at(flaw.class);
+                    let buried = bury(lane, &mut self.ratio, stops, (run, record), flaw);
                     buried.map_err(|interruption| (index, interruption))?;
                     track.count_dead();
                     continue;
@@ -404,10 +417,12 @@ impl Running {
                 return Err((index, Interruption::Exhausted));
             }
             match lane.push(decoder, run, record) {
-                Ok(()) => track.count_row(),
+                Ok(()) => track.count_row(schema_id(payload).unwrap_or_default()),
                 Err(LaneError::Decode(error)) => {
                     self.shared.unclaim_row();
-                    let buried = bury(lane, &mut self.ratio, (run, record), error.into());
+                    let flaw = Flaw::from(error);
+                    let stops = self.shared.bad_records.stops_at(flaw.class);
+                    let buried = bury(lane, &mut self.ratio, stops, (run, record), flaw);
                     buried.map_err(|interruption| (index, interruption))?;
                     track.count_dead();
                 }
@@ -467,6 +482,10 @@ impl Running {
             let place = (track.stream.source.id, partition.partition);
             part.told.newest.extend(track.take_newest().map(|newest| (place, newest)));
             part.progress.extend(track.cut(partition));
+            let schemas = track.take_schemas();
+            if !schemas.is_empty() {
+                part.schema_ids.entry(place.0).or_default().extend(schemas);
+            }
         }
         let worked = std::mem::take(&mut self.worked) + started.elapsed();
         if !part.files.is_empty() {
@@ -510,10 +529,11 @@ impl Running {
 fn bury(
     lane: &mut Lane,
     ratio: &mut DeadLetterRatio,
+    stops: bool,
     (run, record): (&RecordRun, &Record),
     flaw: Flaw,
 ) -> Result<(), Interruption> {
-    if !lane.keeps_dead_letters() {
+    if stops {
         return Err(Interruption::Bad(flaw));
     }
     if ratio.exceeded_by_one_more() {

@@ -1,5 +1,6 @@
 //! The thread that owns the lake: one commit at a time, while the next batch fills.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -8,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use ducktide_lake::commit::{Commit, CommitOutcome, Inquiry};
 use ducktide_lake::position::{Offset, Partition, Position, SnapshotId, SourceId};
-use ducktide_lake::{ErrorKind, Lake, LakeError};
+use ducktide_lake::table::{Column, TableName};
+use ducktide_lake::{ErrorKind, Lake, LakeError, Table};
 use rand::RngExt as _;
 
 use crate::event::{Event, Events};
@@ -25,6 +27,8 @@ pub(crate) enum Request {
     Commit(Commit),
     /// Give partitions their first position, unless they have one, then read all positions.
     Load { source: SourceId, starts: Vec<(Partition, Offset)> },
+    /// Read tables as they are, after adding columns that they lack.
+    Alter(BTreeMap<TableName, Vec<Column>>),
 }
 
 /// What the lake answered.
@@ -41,6 +45,8 @@ pub(crate) enum CommitterEvent {
         source: SourceId,
         positions: Vec<(Partition, Position)>,
     },
+    /// Tables as they are now; none if it was told to give up.
+    Altered(Vec<Table>),
     /// An attempt failed and will be repeated; the worker is not ready meanwhile.
     Retrying {
         cause: RetryCause,
@@ -133,6 +139,7 @@ impl Running {
             let event = match request {
                 Request::Commit(commit) => self.commit(commit),
                 Request::Load { source, starts } => self.load(source, &starts),
+                Request::Alter(tables) => self.alter(&tables),
             };
             self.abandon.store(false, Ordering::Relaxed);
             self.events.send(Event::Committer(event));
@@ -173,6 +180,16 @@ impl Running {
             Ok(positions) => {
                 CommitterEvent::Loaded { source, positions: positions.unwrap_or_default() }
             }
+            Err(error) => CommitterEvent::Failed(error),
+        }
+    }
+
+    fn alter(&mut self, tables: &BTreeMap<TableName, Vec<Column>>) -> CommitterEvent {
+        let altered = self.retry(RetryCause::Lake, "alter the table", |lake| {
+            tables.iter().map(|(table, columns)| lake.add_columns(table, columns)).collect()
+        });
+        match altered {
+            Ok(tables) => CommitterEvent::Altered(tables.unwrap_or_default()),
             Err(error) => CommitterEvent::Failed(error),
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use ducktide_lake::commit::{Counts, ProgressDelta};
 use ducktide_lake::position::{Epoch, OffsetRange};
-use ducktide_lake::table::{TableName, TableShape};
+use ducktide_lake::table::{Column, TableName, TableShape};
 use ducktide_lake::{MemoryLake, Result, Source, SourceSpec, StagedFile, Table};
 use tokio::sync::mpsc::UnboundedReceiver;
 
@@ -31,6 +31,10 @@ struct Faulty {
 impl Lake for Faulty {
     fn ensure_table(&mut self, table: &TableName, wanted: &TableShape) -> Result<Table> {
         self.lake.ensure_table(table, wanted)
+    }
+
+    fn add_columns(&mut self, table: &TableName, columns: &[Column]) -> Result<Table> {
+        self.lake.add_columns(table, columns)
     }
 
     fn register_source(

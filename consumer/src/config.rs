@@ -12,6 +12,7 @@ use ducktide_lake::units::{parse_bytes, parse_duration, parse_ratio};
 use jiff::Timestamp;
 use thiserror::Error;
 
+use crate::dead_letter::ErrorClass;
 use crate::kafka_config::{GroupProtocol, KafkaArgs};
 
 const EXAMPLES: &str = "\
@@ -189,12 +190,35 @@ pub struct BadRecordArgs {
     #[arg(long, env = "DUCKTIDE_ON_BAD_RECORD", value_enum, default_value_t)]
     pub on_bad_record: OnBadRecord,
 
+    /// What to do with a record whose schema the table cannot hold, as a field has another type there:
+    /// stop, with exit code 3, so that somebody decides; or keep such records whole in
+    /// `<table>_dead_letters` and go on. Fields that the table lacks become columns by themselves.
+    #[arg(long, env = "DUCKTIDE_ON_INCOMPATIBLE_SCHEMA", value_enum, default_value_t)]
+    pub on_incompatible_schema: OnIncompatibleSchema,
+
     /// Stops the worker, with exit code 3, when a larger part of the newest records than this would
     /// become dead letters; what was read and not committed is then read again. Counts from the
     /// thousandth record on; 1 never stops.
     #[arg(long, env = "DUCKTIDE_MAX_DEAD_LETTER_RATIO", value_name = "RATIO", default_value = "0.1",
           value_parser = parse_ratio)]
     pub max_dead_letter_ratio: f64,
+}
+
+impl BadRecordArgs {
+    /// Whether a record like this ends the worker.
+    pub(crate) fn stops_at(&self, class: ErrorClass) -> bool {
+        match class {
+            ErrorClass::SchemaDoesNotFit => {
+                self.on_incompatible_schema == OnIncompatibleSchema::Stop
+            }
+            _ => self.on_bad_record == OnBadRecord::Stop,
+        }
+    }
+
+    /// Whether any record becomes a dead letter.
+    pub(crate) fn keeps_dead_letters(&self) -> bool {
+        ErrorClass::ALL.into_iter().any(|class| !self.stops_at(class))
+    }
 }
 
 /// What to do with a record that can never be decoded.
@@ -205,6 +229,16 @@ pub enum OnBadRecord {
     DeadLetter,
     /// Stop; everything before it is committed.
     Stop,
+}
+
+/// What to do with a record whose schema the table cannot hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum OnIncompatibleSchema {
+    /// Stop; everything before it is committed.
+    #[default]
+    Stop,
+    /// Keep it in the dead-letter table and go on.
+    DeadLetter,
 }
 
 /// How the process runs.

@@ -3,7 +3,7 @@
 use ducktide_lake::LakeError;
 use thiserror::Error;
 
-use crate::dead_letter::Flaw;
+use crate::dead_letter::{ErrorClass, Flaw};
 use crate::schema_registry::RegistryError;
 use crate::source::TopicPartition;
 
@@ -20,6 +20,17 @@ pub enum ConsumerError {
         /// Its offset.
         offset: i64,
         /// What is wrong with it, without its content.
+        flaw: Flaw,
+    },
+    /// The table cannot hold the records of a schema. Everything before the first one is committed.
+    #[error("{flaw}: {}: topic=`{}` partition=`{}` offset=`{offset}`",
+            .flaw.class.remedy(), .partition.topic, .partition.partition)]
+    IncompatibleSchema {
+        /// Where the record is.
+        partition: TopicPartition,
+        /// Its offset.
+        offset: i64,
+        /// The fields that do not fit.
         flaw: Flaw,
     },
     /// More records cannot be decoded than `--max-dead-letter-ratio` allows. What was read and not
@@ -90,13 +101,23 @@ pub enum ConsumerError {
 }
 
 impl ConsumerError {
+    /// What a record does that ends the worker.
+    pub(crate) fn of_record(partition: TopicPartition, offset: i64, flaw: Flaw) -> Self {
+        match flaw.class {
+            ErrorClass::SchemaDoesNotFit => Self::IncompatibleSchema { partition, offset, flaw },
+            _ => Self::BadRecord { partition, offset, flaw },
+        }
+    }
+
     /// The process's exit code, as `--help` lists them.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Kafka(_) | Self::Panicked => 1,
             Self::Listen(_) => 2,
-            Self::BadRecord { .. } | Self::TooManyBadRecords { .. } => 3,
+            Self::BadRecord { .. }
+            | Self::IncompatibleSchema { .. }
+            | Self::TooManyBadRecords { .. } => 3,
             Self::Lake(_) | Self::Schema { .. } | Self::Shape { .. } => 4,
             Self::Identity(_) | Self::OffsetsGone(_) => 5,
             Self::ShutdownTimeout => 6,

@@ -78,11 +78,6 @@ impl Lane {
         Ok(())
     }
 
-    /// Whether a record that cannot be decoded is kept, rather than stopping the worker.
-    pub(crate) const fn keeps_dead_letters(&self) -> bool {
-        self.letters.is_some()
-    }
-
     /// Keeps a record that cannot be decoded, whole.
     pub(crate) fn bury(
         &mut self,
@@ -91,7 +86,7 @@ impl Lane {
         flaw: Flaw,
     ) -> Result<(), StagingError> {
         *self.counts.entry(flaw.class).or_default() += 1;
-        let letters = self.letters.as_mut().expect("asked for by `keeps_dead_letters`");
+        let letters = self.letters.as_mut().expect("there is a table unless all bad records stop");
         letters.push(letter(run, record, flaw))
     }
 

@@ -25,9 +25,10 @@ mod schemas;
 mod source;
 mod startup;
 mod survey;
+mod table;
 mod worker;
 
-pub use config::{Args, Config, ConfigError, OnBadRecord};
+pub use config::{Args, Config, ConfigError, OnBadRecord, OnIncompatibleSchema};
 pub use error::ConsumerError;
 pub use kafka_config::{GroupProtocol, KafkaArgs};
 pub use metrics::sample_metrics;

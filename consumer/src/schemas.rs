@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ducktide_lake::table::{AvroField, Difference};
 use ducktide_lake::{Table, TableVersion};
 use tokio::runtime::Handle;
 
 use crate::dead_letter::{ErrorClass, Flaw};
-use crate::decoder::RecordDecoder;
+use crate::decoder::{CompileError, RecordDecoder};
 use crate::schema_registry::{RegistryError, SchemaRegistry};
 
 /// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
@@ -39,6 +40,8 @@ pub(crate) enum Lookup<'a> {
     Found(&'a RecordDecoder),
     /// The registry does not answer; ask again.
     Unavailable(String),
+    /// The table lacks columns of the record's schema; otherwise it fits.
+    ColumnsMissing(Difference),
     /// No schema can decode the record.
     Bad(Flaw),
 }
@@ -55,8 +58,14 @@ impl Schemas {
         }
     }
 
-    /// The decoder of a payload for the table. Asks the registry for an id not seen before.
-    pub(crate) fn decoder(&mut self, payload: &[u8], table: &Table) -> Lookup<'_> {
+    /// The decoder of a payload for the table. Asks the registry for an id not seen before. `newest`
+    /// is what is known of the topic's newest schema.
+    pub(crate) fn decoder(
+        &mut self,
+        payload: &[u8],
+        newest: &[AvroField],
+        table: &Table,
+    ) -> Lookup<'_> {
         let id = match schema_id(payload) {
             Ok(id) => id,
             Err(flaw) => return Lookup::Bad(flaw),
@@ -64,7 +73,7 @@ impl Schemas {
         let version = &table.version;
         let is_last = |(last, of, _): &(u32, TableVersion, _)| *last == id && of == version;
         if !self.last.as_ref().is_some_and(is_last) {
-            match self.find(id, table) {
+            match self.find(id, newest, table) {
                 Ok(decoder) => self.last = Some((id, version.clone(), decoder)),
                 Err(answer) => return answer,
             }
@@ -72,7 +81,12 @@ impl Schemas {
         Lookup::Found(&self.last.as_ref().expect("set above").2)
     }
 
-    fn find(&mut self, id: u32, table: &Table) -> Result<Arc<RecordDecoder>, Lookup<'static>> {
+    fn find(
+        &mut self,
+        id: u32,
+        newest: &[AvroField],
+        table: &Table,
+    ) -> Result<Arc<RecordDecoder>, Lookup<'static>> {
         let key = (id, table.version.clone());
         if let Some(decoder) = self.decoders.get(&key) {
             return Ok(Arc::clone(decoder));
@@ -82,9 +96,11 @@ impl Schemas {
         {
             return Err(Lookup::Bad(flaw.clone()));
         }
-        match self.compile(id, table) {
+        match self.compile(id, newest, table) {
             Ok(decoder) => {
                 tracing::info!(schema_id = id, table = %key.1.table, "decoder compiled");
+                // Those for the table as it was are of no use any more.
+                self.decoders.retain(|(_, of), _| of.table != key.1.table || *of == key.1);
                 self.decoders.insert(key, Arc::clone(&decoder));
                 Ok(decoder)
             }
@@ -97,7 +113,12 @@ impl Schemas {
         }
     }
 
-    fn compile(&mut self, id: u32, table: &Table) -> Result<Arc<RecordDecoder>, Lookup<'static>> {
+    fn compile(
+        &mut self,
+        id: u32,
+        newest: &[AvroField],
+        table: &Table,
+    ) -> Result<Arc<RecordDecoder>, Lookup<'static>> {
         let named = |text: String| format!("{text}: schema_id=`{id}`");
         let bad = |class, text| Lookup::Bad(Flaw::new(class, named(text)));
         let schema = match self.runtime.block_on(self.registry.by_id(id)) {
@@ -113,8 +134,13 @@ impl Schemas {
             Err(error) => return Err(bad(ErrorClass::UnusableSchema, error.to_string())),
         };
         let shape = Arc::new(table.shape.clone());
-        let compiled = RecordDecoder::compile(&schema, shape);
-        compiled.map(Arc::new).map_err(|error| bad(ErrorClass::SchemaDoesNotFit, error.to_string()))
+        match RecordDecoder::compile(&schema, newest, shape) {
+            Ok(decoder) => Ok(Arc::new(decoder)),
+            Err(CompileError::DoesNotFit(difference)) if difference.unfit.is_empty() => {
+                Err(Lookup::ColumnsMissing(difference))
+            }
+            Err(error) => Err(bad(ErrorClass::SchemaDoesNotFit, error.to_string())),
+        }
     }
 }
 

@@ -12,19 +12,19 @@ use apache_avro::Schema;
 use ducktide_lake::dead_letter::{dead_letter_shape, dead_letter_table};
 use ducktide_lake::endpoints::Readiness;
 use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::table::TableShape;
 use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec, Table};
 use rdkafka::error::KafkaResult;
 
 use crate::batch::Stream;
-use crate::config::{Config, OnBadRecord, StartFrom};
-use crate::decoder::RecordDecoder;
+use crate::config::{Config, StartFrom};
+use crate::decoder::{RecordDecoder, record_fields};
 use crate::error::ConsumerError;
 use crate::metrics::{Metrics, RetryCause};
 use crate::schema_registry::{RegistryError, SchemaRegistry};
 use crate::source::TopicPartition;
 use crate::source::inspect::{ClusterView, is_outage};
 use crate::staging::ColumnHints;
+use crate::table;
 
 /// Between two tries of something that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -174,18 +174,21 @@ fn stream(
     patience: &Patience,
 ) -> Result<Option<Stream>, ConsumerError> {
     let unusable = |reason: String| ConsumerError::Shape { topic: topic.name.clone(), reason };
-    let shape = TableShape::from_avro(&topic.schema, config.partition_by.as_deref())
-        .map_err(|error| unusable(error.to_string()))?;
-    let table = wait("make the table", patience, || lake.ensure_table(&config.table, &shape))?;
+    let newest = record_fields(&topic.schema).map_err(|error| unusable(error.to_string()))?;
+    let partition_by = config.partition_by.as_deref();
+    let on_incompatible = config.bad_records.on_incompatible_schema;
+    let table = wait("make the table", patience, || {
+        table::prepare(lake, &config.table, &newest, partition_by, on_incompatible)
+    })?;
     let Some(table) = table else { return Ok(None) };
     let dead_letters = dead_letters(config, lake, patience)?;
-    if dead_letters.is_none() && config.bad_records.on_bad_record == OnBadRecord::DeadLetter {
+    if dead_letters.is_none() && config.bad_records.keeps_dead_letters() {
         return Ok(None);
     }
-    let decoder = RecordDecoder::compile(&topic.schema, Arc::new(table.shape.clone()))
-        .map_err(|error| unusable(error.to_string()))?;
+    // None where records of the newest schema become dead letters.
+    let decoder = RecordDecoder::compile(&topic.schema, &[], Arc::new(table.shape.clone())).ok();
     let hints = ColumnHints {
-        enums: decoder.enum_columns().to_vec(),
+        enums: decoder.map_or_else(Vec::new, |decoder| decoder.enum_columns().to_vec()),
         statistics: config.statistics.clone(),
         ..ColumnHints::default()
     };
@@ -209,6 +212,7 @@ fn stream(
         topic: topic.name.as_str().into(),
         source,
         table,
+        newest,
         hints,
         dead_letters,
         partition_by: config.partition_by.clone(),
@@ -216,13 +220,14 @@ fn stream(
 }
 
 /// The dead-letter table, made at the start rather than at the first bad record: a batch under way
-/// waits for nothing. None if there is to be none, as bad records stop the worker, or to stop now.
+/// waits for nothing. None if there is to be none, as every bad record stops the worker, or to stop
+/// now.
 fn dead_letters(
     config: &Config,
     lake: &mut DuckLake,
     patience: &Patience,
 ) -> Result<Option<Table>, ConsumerError> {
-    if config.bad_records.on_bad_record == OnBadRecord::Stop {
+    if !config.bad_records.keeps_dead_letters() {
         return Ok(None);
     }
     let (name, shape) = (dead_letter_table(&config.table), dead_letter_shape());

@@ -4,8 +4,10 @@
 //! and read there by the triggers of `catalog/*.sql`. Its shape must stay stable:
 //!
 //! ```json
-//! {"ducktide":1,"kind":"ingest","progress":[{"source":1,"partition":0,"epoch":0,"from":100,"to":200,"rows":97,"tombstones":3}]}
+//! {"ducktide":1,"kind":"ingest","progress":[{"source":1,"partition":0,"epoch":0,"from":100,"to":200,"rows":97,"tombstones":3}],"schema_ids":{"1":[7,8]}}
 //! ```
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -161,6 +163,9 @@ impl ProgressDelta {
     }
 }
 
+/// For each source, the registry's ids of the schemas that its rows were written with.
+pub type SchemaIds = BTreeMap<SourceId, BTreeSet<u32>>;
+
 /// The JSON that the catalog's triggers read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitMessage {
@@ -169,13 +174,16 @@ pub struct CommitMessage {
     pub kind: CommitKind,
     /// The steps; all are applied, or none.
     pub progress: Vec<ProgressDelta>,
+    /// For people and their queries; the triggers do not look at it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub schema_ids: SchemaIds,
 }
 
 impl CommitMessage {
     /// A message of the version that this program speaks.
     #[must_use]
     pub const fn new(kind: CommitKind, progress: Vec<ProgressDelta>) -> Self {
-        Self { ducktide: MESSAGE_VERSION, kind, progress }
+        Self { ducktide: MESSAGE_VERSION, kind, progress, schema_ids: SchemaIds::new() }
     }
 
     /// The first positions of partitions that the lake does not know yet.
@@ -205,6 +213,7 @@ pub struct Commit {
     progress: Vec<ProgressDelta>,
     files: Vec<StagedFile>,
     table_versions: Vec<TableVersion>,
+    schema_ids: SchemaIds,
 }
 
 impl Commit {
@@ -231,7 +240,15 @@ impl Commit {
             u64::try_from(claimed) == Ok(written),
             "files hold the rows that the ranges claim: claimed={claimed} written={written}"
         );
-        Self { kind: CommitKind::Ingest, progress, files, table_versions }
+        let schema_ids = SchemaIds::new();
+        Self { kind: CommitKind::Ingest, progress, files, table_versions, schema_ids }
+    }
+
+    /// Has the message say which schemas the rows were written with.
+    #[must_use]
+    pub fn of_schemas(mut self, schema_ids: SchemaIds) -> Self {
+        self.schema_ids = schema_ids;
+        self
     }
 
     /// Says what became of dead letters, one step for each ([`ProgressDelta::resolving`]). The files
@@ -260,7 +277,8 @@ impl Commit {
             claimed == written,
             "files hold the rows that the steps claim: claimed={claimed} written={written}"
         );
-        Self { kind: resolution.commit_kind(), progress: steps, files, table_versions }
+        let (kind, schema_ids) = (resolution.commit_kind(), SchemaIds::new());
+        Self { kind, progress: steps, files, table_versions, schema_ids }
     }
 
     /// Which rules apply.
@@ -296,7 +314,8 @@ impl Commit {
     /// The message for the catalog.
     #[must_use]
     pub fn message(&self) -> CommitMessage {
-        CommitMessage::new(self.kind, self.progress.clone())
+        let message = CommitMessage::new(self.kind, self.progress.clone());
+        CommitMessage { schema_ids: self.schema_ids.clone(), ..message }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::dead_letter::{Resolution, dead_letter_table};
 use crate::lake::{Lake, Source, SourceSpec, Table};
 use crate::position::{Epoch, Offset, OffsetRange, Partition, Position};
 use crate::staged_file::StagedFile;
-use crate::table::{TableName, TableShape};
+use crate::table::{Column, ColumnType, TableName, TableShape};
 
 /// What the suite needs beside the lake itself.
 pub trait Harness {
@@ -47,6 +47,10 @@ pub const CASES: &[Case] = &[
     ("a_partition_starts_once", a_partition_starts_once),
     ("contiguous_ranges_may_share_a_commit", contiguous_ranges_may_share_a_commit),
     ("a_table_that_does_not_fit_is_refused", a_table_that_does_not_fit_is_refused),
+    (
+        "a_column_is_added_once_and_fences_older_files",
+        a_column_is_added_once_and_fences_older_files,
+    ),
     ("two_workers_racing_for_a_range_write_it_once", two_workers_racing_for_a_range_write_it_once),
     ("a_retried_letter_becomes_one_row", a_retried_letter_becomes_one_row),
     ("a_resolution_sent_again_is_recognised", a_resolution_sent_again_is_recognised),
@@ -320,6 +324,30 @@ fn a_table_that_does_not_fit_is_refused(harness: &mut dyn Harness) {
     assert!(error.contains("id") && error.contains("BIGINT"), "{error}");
 }
 
+fn a_column_is_added_once_and_fences_older_files(harness: &mut dyn Harness) {
+    let mut case = Fixture::new(harness);
+    let name = case.name().clone();
+    let before = case.rows(harness, 0, 100, 110);
+    let columns = [Column::new("extra", ColumnType::Varchar)];
+
+    let unchanged = case.lake.add_columns(&name, &[]).expect("nothing is wanted");
+    let added = case.lake.add_columns(&name, &columns).expect("a column is added");
+    let again = harness.open().add_columns(&name, &columns).expect("it is there");
+    let other = [Column::new("EXTRA", ColumnType::Date)];
+    let of_another_type = case.lake.add_columns(&name, &other).expect("it is there");
+
+    assert_eq!(unchanged, case.table);
+    assert_eq!(added.shape.columns.last(), Some(&columns[0]));
+    assert_eq!((&again, &of_another_type), (&added, &added));
+    assert_eq!(case.send(&before), CommitOutcome::TableChanged);
+    assert_eq!((case.position(0), harness.count(&name)), (at(0, 100), 0));
+
+    case.table = added;
+    let after = case.rows(harness, 0, 100, 110);
+    assert!(is_committed(case.send(&after)));
+    assert_eq!(harness.count(&name), 10);
+}
+
 fn two_workers_racing_for_a_range_write_it_once(harness: &mut dyn Harness) {
     let case = Fixture::new(harness);
     let workers: Vec<_> = (0..2).map(|_| (harness.open(), case.rows(harness, 1, 0, 20))).collect();
@@ -495,11 +523,14 @@ mod on_duckdb {
             let mut file = staged(table, range, 0);
             std::fs::create_dir_all(&table.directory).expect("the data path is writable");
             let duckdb = duckdb::Connection::open_in_memory().expect("DuckDB starts");
+            let added = table.shape.columns.iter().skip(5);
+            let added = added.map(|c| format!(", NULL::{} AS \"{}\"", c.column_type, c.name));
+            let added = added.collect::<String>();
             duckdb
                 .execute_batch(&format!(
                     "COPY (SELECT o AS id, 'events' AS _kafka_topic, {partition}::INTEGER AS \
                      _kafka_partition, o AS _kafka_offset, TIMESTAMPTZ '2026-11-01 00:00:00+00' AS \
-                     _kafka_timestamp FROM range({}, {}) t(o)) TO '{}' (FORMAT parquet)",
+                     _kafka_timestamp{added} FROM range({}, {}) t(o)) TO '{}' (FORMAT parquet)",
                     range.from,
                     range.to,
                     file.path.display()

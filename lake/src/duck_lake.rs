@@ -13,7 +13,7 @@ use crate::error::{LakeError, Result};
 use crate::lake::{Lake, Source, SourceSpec, Table, TableVersion};
 use crate::position::{Offset, Partition, Position, SourceId};
 use crate::session::{Access, LAKE, Session, quote};
-use crate::table::{EVENT_DATE, TableName, TableShape, diff};
+use crate::table::{Column, EVENT_DATE, TableName, TableShape, diff};
 
 /// How often a table's shape is read again when an ALTER comes in between.
 const SHAPE_READS: usize = 5;
@@ -261,6 +261,10 @@ impl Lake for DuckLake {
             "the table does not fit the topic's schema; alter it, or name another with --table: \
              table=`{table}` {difference}"
         )))
+    }
+
+    fn add_columns(&mut self, table: &TableName, columns: &[Column]) -> Result<Table> {
+        crate::alter::add_columns(self, table, columns)
     }
 
     fn register_source(

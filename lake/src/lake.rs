@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::commit::{Commit, CommitOutcome, Inquiry};
 use crate::error::{LakeError, Result};
 use crate::position::{Offset, Partition, Position, SourceId};
-use crate::table::{TableName, TableShape};
+use crate::table::{Column, TableName, TableShape};
 
 /// A table as it stands, for writing files that fit it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +85,11 @@ pub trait Lake: Send {
     /// Makes the table if it is missing, and returns it. A table that the wanted shape does not fit
     /// is refused, with the list of differences.
     fn ensure_table(&mut self, table: &TableName, wanted: &TableShape) -> Result<Table>;
+
+    /// Adds those of the columns, or fields of a STRUCT by their path, that the table still lacks, and
+    /// returns the table as it is then; without columns, just that. Whoever comes first adds a column:
+    /// one that is there is left as it is, whatever its type.
+    fn add_columns(&mut self, table: &TableName, columns: &[Column]) -> Result<Table>;
 
     /// Registers a source unless it is registered, with the first positions of the partitions that
     /// exist now, in one transaction. Returns what holds: an earlier registration wins.

@@ -26,6 +26,8 @@ mod staged_file;
 mod stop_signal;
 
 #[cfg(feature = "duckdb")]
+mod alter;
+#[cfg(feature = "duckdb")]
 mod catalog;
 #[cfg(feature = "duckdb")]
 mod dead_letters;

@@ -10,7 +10,7 @@ use crate::commit::{Commit, CommitOutcome};
 use crate::error::{LakeError, Result};
 use crate::lake::{Lake, Source, SourceSpec, Table, TableVersion};
 use crate::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
-use crate::table::{TableName, TableShape, diff};
+use crate::table::{Column, TableName, TableShape, diff};
 
 /// A handle to a lake in memory; clones see the same lake, as workers do.
 #[derive(Clone, Debug)]
@@ -88,6 +88,22 @@ impl Lake for MemoryLake {
             return Ok(found.clone());
         }
         Err(LakeError::invalid(format!("the table does not fit: table=`{table}` {difference}")))
+    }
+
+    fn add_columns(&mut self, table: &TableName, columns: &[Column]) -> Result<Table> {
+        let mut state = self.lock();
+        let found = state
+            .tables
+            .get_mut(table)
+            .ok_or_else(|| LakeError::invalid(format!("the table was dropped: table=`{table}`")))?;
+        for column in columns {
+            // Fields of a STRUCT are DuckLake's business.
+            if !found.shape.has_path(&column.name) {
+                found.shape.columns.push(column.clone());
+                found.version.changed_at += 1;
+            }
+        }
+        Ok(found.clone())
     }
 
     fn register_source(

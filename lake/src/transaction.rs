@@ -210,6 +210,10 @@ fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Resul
         Standing::Elsewhere => Inquiry::Moved,
     });
     match standing {
+        // An ALTER came between the look at the table and the files' registration.
+        Standing::AtStart if is_refusal(&text) && table_changed(lake, commit)? => {
+            Ok(CommitOutcome::TableChanged)
+        }
         Standing::AtStart if is_refusal(&text) => {
             Err(LakeError::invalid("the lake refuses the commit").because(text))
         }

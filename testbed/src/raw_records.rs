@@ -28,19 +28,14 @@ pub fn register(registry_url: &str, topic: &str, namespace: &str) -> Result<u32>
     register_fields(registry_url, topic, namespace, &fields())
 }
 
-/// Registers the schema of readings that have a text `note` behind their fields; returns its id.
-pub fn register_with_note(registry_url: &str, topic: &str) -> Result<u32> {
-    let mut fields = fields();
-    fields.push(json!({"name": "note", "type": "string", "default": ""}));
-    register_fields(registry_url, topic, "note", &fields)
-}
-
 fn fields() -> Vec<Value> {
     let at = json!({"type": "long", "logicalType": "timestamp-micros"});
     vec![json!({"name": "number", "type": "long"}), json!({"name": "at", "type": at})]
 }
 
-fn register_fields(
+/// Registers a record's schema for a topic's values, by its fields as JSON; returns its id. The registry
+/// is not asked whether it goes with earlier ones.
+pub fn register_fields(
     registry_url: &str,
     topic: &str,
     namespace: &str,
@@ -66,11 +61,43 @@ impl Reading {
     /// Confluent's wire format.
     #[must_use]
     pub fn encode(&self, schema_id: u32) -> Vec<u8> {
+        Encoded::of_schema(schema_id).long(self.number).long(self.at_micros).bytes()
+    }
+}
+
+/// A record's value in Confluent's wire format, written field by field.
+#[derive(Debug, Clone)]
+pub struct Encoded(Vec<u8>);
+
+impl Encoded {
+    /// The header: what follows was written with this schema.
+    #[must_use]
+    pub fn of_schema(schema_id: u32) -> Self {
         let mut bytes = vec![0];
         bytes.extend(schema_id.to_be_bytes());
-        push_long(&mut bytes, self.number);
-        push_long(&mut bytes, self.at_micros);
-        bytes
+        Self(bytes)
+    }
+
+    /// An int or a long; also a union's branch, or the number of items in a block.
+    #[must_use]
+    pub fn long(mut self, value: i64) -> Self {
+        push_long(&mut self.0, value);
+        self
+    }
+
+    /// A string or bytes.
+    #[must_use]
+    pub fn text(self, value: &str) -> Self {
+        let length = i64::try_from(value.len()).unwrap_or(i64::MAX);
+        let mut longer = self.long(length);
+        longer.0.extend(value.as_bytes());
+        longer
+    }
+
+    /// What goes into the topic.
+    #[must_use]
+    pub fn bytes(self) -> Vec<u8> {
+        self.0
     }
 }
 

@@ -15,7 +15,7 @@ pub enum ErrorClass {
     UnknownSchema,
     /// The schema is there and cannot be used: it is not Avro, or refers to other subjects.
     UnusableSchema,
-    /// The schema has fields that the table lacks, or of other types.
+    /// The schema has fields of types that the table's columns cannot hold.
     SchemaDoesNotFit,
     /// The record ends in the middle of a value.
     Truncated,
@@ -82,8 +82,9 @@ impl ErrorClass {
                  Avro without references, and discard it, or retry with a version that supports it"
             }
             Self::SchemaDoesNotFit => {
-                "alter the table so that it has the fields which the error names, restart its \
-                 consumers, then retry"
+                "give the columns other types, or load the topic into another table with --table, \
+                 or keep such records apart with --on-incompatible-schema dead-letter, from where \
+                 they can be retried once the table fits"
             }
             Self::Truncated | Self::TrailingBytes | Self::Malformed | Self::InvalidUtf8 => {
                 "find the producer that wrote it: its serializer is broken, or used another schema \

@@ -84,12 +84,16 @@ impl RetryStage {
             return Ok(Some(Flaw::new(ErrorClass::NoSchemaId, "letter has no value")));
         };
         for _ in 0..ATTEMPTS {
-            let why = match self.schemas.decoder(value, &self.table) {
+            let why = match self.schemas.decoder(value, &[], &self.table) {
                 Lookup::Found(decoder) => match decoder.decode(&value[HEADER..], &mut self.rows) {
                     Ok(()) => return self.complete(letter).map(|()| None),
                     Err(error) => return Ok(Some(error.into())),
                 },
                 Lookup::Bad(flaw) => return Ok(Some(flaw)),
+                Lookup::ColumnsMissing(difference) => {
+                    let class = ErrorClass::SchemaDoesNotFit;
+                    return Ok(Some(Flaw::new(class, difference.to_string())));
+                }
                 Lookup::Unavailable(why) => why,
             };
             tracing::warn!(error = why, "waiting for the schema registry");

@@ -27,7 +27,7 @@ mod topics;
 use std::sync::Arc;
 
 use apache_avro::Schema;
-use ducktide_lake::table::{AvroType, Column, TableShape, diff};
+use ducktide_lake::table::{AvroField, AvroType, Column, ShapeError, TableShape, diff, rename};
 
 pub(crate) use arrow::{UTC, fields as arrow_fields};
 pub(crate) use calendar::{date_text, timestamp_micros};
@@ -51,18 +51,22 @@ pub struct RecordDecoder {
 }
 
 impl RecordDecoder {
-    /// Matches a writer's fields with a table's columns by name.
+    /// Matches a writer's fields with a table's columns by name, and by the aliases of the writer's
+    /// and of the topic's `newest` schema ([`rename`]).
     ///
     /// A column that the writer lacks is NULL in its rows; a field that the table lacks, or of a type
     /// that the column cannot hold, is an error that lists all such differences.
-    pub fn compile(writer: &Schema, table: Arc<TableShape>) -> Result<Self, CompileError> {
-        let difference = diff(&table, &TableShape::from_avro(writer, None)?);
+    pub fn compile(
+        writer: &Schema,
+        newest: &[AvroField],
+        table: Arc<TableShape>,
+    ) -> Result<Self, CompileError> {
+        let mut fields = record_fields(writer)?;
+        rename(&mut fields, &table.columns, newest);
+        let difference = diff(&table, &TableShape::of_record(&fields, None)?);
         if !difference.fits() {
             return Err(CompileError::DoesNotFit(difference));
         }
-        let AvroType::Record(fields) = AvroType::resolve(writer)? else {
-            unreachable!("a schema that is no record has no shape")
-        };
         let enums = fields
             .iter()
             .filter(|field| matches!(field.avro_type.branches()[..], [AvroType::Enum(_)]));
@@ -121,6 +125,14 @@ impl RecordDecoder {
     fn error(&self, index: usize, problem: Problem) -> DecodeError {
         let column = record_columns(&self.table).nth(index).expect("the plan's columns exist");
         DecodeError { field: column.name.clone(), problem }
+    }
+}
+
+/// The fields of a topic's record.
+pub fn record_fields(schema: &Schema) -> Result<Vec<AvroField>, ShapeError> {
+    match AvroType::resolve(schema)? {
+        AvroType::Record(fields) => Ok(fields),
+        _ => Err(ShapeError::NotARecord),
     }
 }
 

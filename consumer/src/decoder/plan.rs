@@ -19,6 +19,8 @@ pub(super) enum Plan {
     Double,
     Text,
     Bytes(BytesEncoding),
+    /// Bytes into VARCHAR, if they are UTF-8.
+    BytesAsText(BytesEncoding),
     /// The symbols.
     Enum(Box<[Box<str>]>),
     UuidText,
@@ -99,8 +101,8 @@ impl Plan {
             AvroType::Float => Self::Float,
             AvroType::Double => Self::Double,
             AvroType::String => Self::Text,
-            AvroType::Bytes => Self::Bytes(BytesEncoding::Length),
-            AvroType::Fixed(size) => Self::Bytes(BytesEncoding::Fixed(*size)),
+            AvroType::Bytes => Self::bytes(BytesEncoding::Length, column),
+            AvroType::Fixed(size) => Self::bytes(BytesEncoding::Fixed(*size), column),
             AvroType::Enum(symbols) => {
                 Self::Enum(symbols.iter().map(|symbol| symbol.as_str().into()).collect())
             }
@@ -138,6 +140,13 @@ impl Plan {
             _ => None,
         };
         Self::Json { null_branch, value: JsonPlan::compile(avro_type) }
+    }
+
+    fn bytes(encoding: BytesEncoding, column: &ColumnType) -> Self {
+        match column {
+            ColumnType::Varchar => Self::BytesAsText(encoding),
+            _ => Self::Bytes(encoding),
+        }
     }
 
     fn decimal(

@@ -64,6 +64,10 @@ impl Plan {
         match self {
             Self::Text => column.push(text(cursor)?.as_bytes()),
             Self::Bytes(encoding) => column.push(bytes(cursor, *encoding)?),
+            Self::BytesAsText(encoding) => {
+                let bytes = bytes(cursor, *encoding)?;
+                column.push(str::from_utf8(bytes).map_err(|_| Problem::NotUtf8)?.as_bytes())
+            }
             Self::Enum(symbols) => {
                 let symbol = symbols.get(cursor.index()?).ok_or(Problem::NoSuchSymbol)?;
                 column.push(symbol.as_bytes())
@@ -112,6 +116,9 @@ impl Plan {
             (Self::Float, ColumnBuilder::Float64(column)) => {
                 column.push(f64::from(f32::from_le_bytes(cursor.array()?)));
             }
+            (Self::Int, ColumnBuilder::Float64(column)) => column.push(f64::from(cursor.int()?)),
+            #[expect(clippy::cast_precision_loss, reason = "Avro promotes long to double")]
+            (Self::Long, ColumnBuilder::Float64(column)) => column.push(cursor.long()? as f64),
             (Self::Double, ColumnBuilder::Float64(column)) => {
                 column.push(f64::from_le_bytes(cursor.array()?));
             }

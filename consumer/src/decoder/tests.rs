@@ -24,7 +24,7 @@ impl Pair {
     fn new(schema: &str) -> Self {
         let schema = Schema::parse_str(schema).unwrap();
         let table = Arc::new(TableShape::from_avro(&schema, None).unwrap());
-        let decoder = RecordDecoder::compile(&schema, table.clone()).unwrap();
+        let decoder = RecordDecoder::compile(&schema, &[], table.clone()).unwrap();
         Self { schema, decoder, rows: RowBuffer::new(table, None).unwrap() }
     }
 

@@ -40,6 +40,7 @@ impl Worker {
             }
         }
         self.advance_revocation(now);
+        self.advance_alterations();
         self.advance_ending();
         wake
     }

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use ducktide_lake::LakeError;
 use ducktide_lake::commit::Commit;
 use ducktide_lake::dead_letter::dead_letter_table;
 use ducktide_lake::position::{Partition, Position, SourceId};
@@ -105,8 +104,11 @@ impl Worker {
                 }
                 self.obstacles.registry(batcher, waits_for);
             }
+            BatcherEvent::ColumnsMissing { table, columns } => {
+                self.columns_missing(&table, columns);
+            }
             BatcherEvent::BadRecord { partition, offset, flaw } => {
-                self.end(Err(ConsumerError::BadRecord { partition, offset, flaw }));
+                self.end(Err(ConsumerError::of_record(partition, offset, flaw)));
             }
             BatcherEvent::TooManyBadRecords { partition, offset, flaw, ratio } => {
                 // Dropped rather than committed, so that a worker which is started again and again
@@ -146,15 +148,17 @@ impl Worker {
                         self.obstacles.files_failed(reason.as_str().to_owned());
                         self.reload_at = Some(Instant::now() + STAGING_PAUSE);
                     }
-                    DropReason::TableChanged => self.fail(ConsumerError::Lake(LakeError::invalid(
-                        "the table was altered; start the consumer again to write its new shape",
-                    ))),
+                    DropReason::TableChanged => self.tables_changed(),
                     DropReason::Fenced | DropReason::Abandoned => self.load_all(),
                 }
             }
             CommitterEvent::Loaded { source, positions } => {
                 self.obstacles.lake_answered();
                 self.loaded(source, &positions);
+            }
+            CommitterEvent::Altered(tables) => {
+                self.obstacles.lake_answered();
+                self.altered(tables);
             }
             CommitterEvent::Inquired(found) => self.parts.metrics.committing.inquired(found),
             CommitterEvent::Retrying { cause, error } => {

@@ -8,6 +8,7 @@
 //! or everything is dropped and read again from where the lake stands (a reset).
 
 mod advance;
+mod alterations;
 mod handle;
 mod obstacles;
 mod partitions;
@@ -39,6 +40,7 @@ use crate::source::inspect::ClusterView;
 use crate::source::{Command, Source, SourceEvent, TopicPartition};
 use crate::startup::{self, Goals, Patience, Prepared};
 use crate::survey::Surveyor;
+use alterations::Alterations;
 use obstacles::Obstacles;
 use partitions::Partitions;
 
@@ -124,6 +126,7 @@ struct Worker {
     reload_at: Option<Instant>,
     /// The batch that waits for its topics to be identified.
     unidentified: Option<Unidentified>,
+    alterations: Alterations,
     /// What is told of the batch that is being committed; there is one at a time.
     told: Told,
     obstacles: Obstacles,
@@ -191,7 +194,7 @@ impl Worker {
             metrics: Arc::clone(&parts.metrics),
             rows_left: config.source.max_rows.map(|rows| Arc::new(AtomicI64::new(rows))),
             eager_ends: config.source.until_end,
-            max_dead_letter_ratio: config.bad_records.max_dead_letter_ratio,
+            bad_records: config.bad_records.clone(),
         };
         let (mut batchers, mut inlets) = (Vec::new(), Vec::new());
         for index in 0..count {
@@ -226,6 +229,7 @@ impl Worker {
             ending: None,
             reload_at: None,
             unidentified: None,
+            alterations: Alterations::default(),
             told: Told::default(),
             obstacles: Obstacles::default(),
             in_flight,

@@ -79,6 +79,8 @@ pub enum AvroType {
 pub struct AvroField {
     /// The field's name.
     pub name: String,
+    /// Names that the field had before, by the schema's word.
+    pub aliases: Vec<String>,
     /// What it holds.
     pub avro_type: AvroType,
 }
@@ -194,7 +196,8 @@ impl Walk<'_> {
         self.open.push(full_name);
         let fields = record.fields.iter().map(|field| {
             let avro_type = self.resolve(&field.schema, name.namespace(), depth + 1)?;
-            Ok(AvroField { name: field.name.clone(), avro_type })
+            let (name, aliases) = (field.name.clone(), field.aliases.clone());
+            Ok(AvroField { name, aliases, avro_type })
         });
         let fields = fields.collect::<Result<_, _>>()?;
         self.open.pop();
@@ -280,7 +283,11 @@ mod tests {
         )
         .unwrap();
 
-        let field = |name: &str, avro_type| AvroField { name: name.to_owned(), avro_type };
+        let field = |name: &str, avro_type| AvroField {
+            name: name.to_owned(),
+            aliases: Vec::new(),
+            avro_type,
+        };
         let inner = AvroType::Record(vec![field("f", AvroType::Fixed(3))]);
         let fixed = |name| field(name, AvroType::Fixed(3));
         assert_eq!(resolved, AvroType::Record(vec![fixed("x"), fixed("y"), field("z", inner)]));

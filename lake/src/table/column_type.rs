@@ -119,6 +119,18 @@ impl ColumnType {
         matches!(self, Self::Timestamp | Self::TimestampNs | Self::TimestampTz)
     }
 
+    /// The type one level down a path: a STRUCT's field, a list's `element`, a map's `value`.
+    pub(super) fn child(&self, level: &str) -> Option<&Self> {
+        match self {
+            Self::Struct(fields) => {
+                fields.iter().find(|field| field.is_named(level)).map(|field| &field.column_type)
+            }
+            Self::List(items) if level == "element" => Some(items),
+            Self::Map(values) if level == "value" => Some(values),
+            _ => None,
+        }
+    }
+
     /// The type as SQL, in the words that DuckDB's DESCRIBE uses.
     #[must_use]
     pub fn sql(&self) -> String {

@@ -41,12 +41,16 @@ impl Difference {
 /// | T | T | fits |
 /// | JSON | any type | fits: values are written as JSON |
 /// | DECIMAL(P, s) | DECIMAL(p, s), p ≤ P | fits: no digit is lost |
+/// | DOUBLE | BIGINT | fits: Avro promotes int and long to double |
+/// | VARCHAR | BLOB | fits, as in Avro: bytes that are no UTF-8 are a bad record |
+/// | BLOB | VARCHAR | fits, as in Avro |
 /// | T\[\], MAP(VARCHAR, T) | the same of U | as T and U |
 /// | STRUCT | STRUCT | as tables, field by field |
 /// | T | any other type | does not fit |
 ///
 /// Names are compared without regard to case, and order is of no account: files are registered by
-/// their columns' names.
+/// their columns' names. Paths are DuckDB's: `s.field` of a STRUCT, `l.element.field` within a list,
+/// `m.value.field` within a map.
 #[must_use]
 pub fn diff(table: &TableShape, wanted: &TableShape) -> Difference {
     let mut difference = Difference::default();
@@ -66,14 +70,15 @@ impl Difference {
     }
 
     fn compare(&mut self, path: &str, table: &ColumnType, wanted: &ColumnType) {
-        use ColumnType::{Decimal, Json, List, Map, Struct};
+        use ColumnType::{BigInt, Blob, Decimal, Double, Json, List, Map, Struct, Varchar};
         match (table, wanted) {
-            (Json, _) => {}
+            (Json, _) | (Double, BigInt) | (Varchar, Blob) | (Blob, Varchar) => {}
             (Decimal { precision, scale }, Decimal { precision: p, scale: s })
                 if p <= precision && s == scale => {}
-            (List(table), List(wanted)) | (Map(table), Map(wanted)) => {
-                self.compare(path, table, wanted);
+            (List(table), List(wanted)) => {
+                self.compare(&format!("{path}.element"), table, wanted);
             }
+            (Map(table), Map(wanted)) => self.compare(&format!("{path}.value"), table, wanted),
             (Struct(table), Struct(wanted)) => {
                 self.compare_columns(&format!("{path}."), table, wanted);
             }
@@ -121,6 +126,9 @@ mod tests {
         assert!(!fits("DECIMAL(4,2)", "DECIMAL(9,2)"));
         assert!(!fits("DECIMAL(9,3)", "DECIMAL(4,2)"));
         assert!(fits("DECIMAL(9,2)[]", "DECIMAL(4,2)[]"));
+        assert!(fits("DOUBLE", "BIGINT"));
+        assert!(fits("VARCHAR", "BLOB"));
+        assert!(fits("BLOB", "VARCHAR"));
         assert!(fits("MAP(VARCHAR, JSON)", "MAP(VARCHAR, BIGINT)"));
         assert!(fits("STRUCT(a BIGINT, b DATE)", "STRUCT(A BIGINT)"));
         assert!(!fits("STRUCT(a BIGINT)", "STRUCT(a BIGINT, b DATE)"));
@@ -131,13 +139,26 @@ mod tests {
     #[test]
     fn all_differences_are_listed_with_paths_and_both_types() {
         let difference = compare(
-            &[("a", "BIGINT"), ("s", "STRUCT(x VARCHAR)")],
-            &[("a", "DOUBLE"), ("s", "STRUCT(x DATE, y UUID)"), ("b", "JSON")],
+            &[
+                ("a", "BIGINT"),
+                ("s", "STRUCT(x VARCHAR)"),
+                ("l", "STRUCT(x DATE)[]"),
+                ("m", "MAP(VARCHAR, STRUCT(x DATE))"),
+            ],
+            &[
+                ("a", "DOUBLE"),
+                ("s", "STRUCT(x DATE, y UUID)"),
+                ("l", "STRUCT(y DATE)[]"),
+                ("m", "MAP(VARCHAR, STRUCT(y DATE))"),
+                ("b", "JSON"),
+            ],
         );
 
         assert_eq!(
             difference.to_string(),
             "column is missing column=`s.y` wanted=`UUID`; \
+             column is missing column=`l.element.y` wanted=`DATE`; \
+             column is missing column=`m.value.y` wanted=`DATE`; \
              column is missing column=`b` wanted=`JSON`; \
              type does not fit column=`a` table=`BIGINT` wanted=`DOUBLE`; \
              type does not fit column=`s.x` table=`VARCHAR` wanted=`DATE`"

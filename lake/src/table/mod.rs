@@ -10,6 +10,7 @@ mod difference;
 mod error;
 mod name;
 mod parse;
+mod rename;
 mod shape;
 
 pub use avro_type::{AvroField, AvroType, BytesEncoding, TimeUnit, UuidEncoding};
@@ -17,6 +18,7 @@ pub use column_type::ColumnType;
 pub use difference::{Difference, Unfit, diff};
 pub use error::ShapeError;
 pub use name::{InvalidTableName, TableName, quote_identifier};
+pub use rename::rename;
 pub use shape::{
     Column, EVENT_DATE, KAFKA_COLUMNS, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC,
     TableShape,

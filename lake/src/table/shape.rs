@@ -89,10 +89,15 @@ impl TableShape {
         let AvroType::Record(fields) = AvroType::resolve(schema)? else {
             return Err(ShapeError::NotARecord);
         };
+        Self::of_record(&fields, partition_by)
+    }
+
+    /// The same for a record's fields.
+    pub fn of_record(fields: &[AvroField], partition_by: Option<&str>) -> Result<Self, ShapeError> {
         if let Some(field) = fields.iter().find(|field| is_reserved(&field.name)) {
             return Err(ShapeError::ReservedName { field: field.name.clone() });
         }
-        let mut columns = Column::of_fields(&fields, "")?;
+        let mut columns = Column::of_fields(fields, "")?;
         columns.extend(KAFKA_COLUMNS.map(|(name, column_type)| Column::new(name, column_type)));
         let mut shape = Self { columns };
         if let Some(column) = partition_by {
@@ -128,6 +133,16 @@ impl TableShape {
     #[must_use]
     pub fn column(&self, name: &str) -> Option<&Column> {
         self.columns.iter().find(|column| column.is_named(name))
+    }
+
+    /// Whether there is such a column, or field of a STRUCT; its path is in the words of
+    /// [`diff`](super::diff).
+    #[must_use]
+    pub fn has_path(&self, path: &str) -> bool {
+        let mut levels = path.split('.');
+        let column = levels.next().and_then(|name| self.column(name));
+        column
+            .is_some_and(|column| levels.try_fold(&column.column_type, ColumnType::child).is_some())
     }
 
     /// Whether rows are kept in a folder for each `event_date`.

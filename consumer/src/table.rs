@@ -1,0 +1,78 @@
+//! The table that a topic fills: made from its newest schema, widened for it, or refused.
+
+use ducktide_lake::dead_letter::dead_letter_shape;
+use ducktide_lake::table::{
+    AvroField, Column, ColumnType, EVENT_DATE, KAFKA_COLUMNS, ShapeError, TableName, TableShape,
+    diff, rename,
+};
+use ducktide_lake::{DuckLake, Lake as _, LakeError, Result, Table};
+
+use crate::config::OnIncompatibleSchema;
+
+/// Makes the table for the fields of the topic's newest schema, or adds the columns that it lacks.
+///
+/// A table that was not made for Ducktide is refused, and so is, unless its records are to become dead
+/// letters, a schema with types that the table cannot hold.
+pub(crate) fn prepare(
+    lake: &mut DuckLake,
+    name: &TableName,
+    newest: &[AvroField],
+    partition_by: Option<&str>,
+    on_incompatible: OnIncompatibleSchema,
+) -> Result<Table> {
+    let shape = |fields: &[AvroField]| {
+        TableShape::of_record(fields, partition_by).map_err(|error| unusable(name, &error))
+    };
+    let Some(found) = lake.find_table(name)? else {
+        return lake.ensure_table(name, &shape(newest)?);
+    };
+    let mut fields = newest.to_vec();
+    rename(&mut fields, &found.shape.columns, &[]);
+    let wanted = shape(&fields)?;
+    let difference = diff(&found.shape, &wanted);
+    if difference.missing.iter().any(Column::is_own) {
+        return lake.ensure_table(name, &wanted);
+    }
+    if !difference.unfit.is_empty() {
+        if on_incompatible == OnIncompatibleSchema::Stop {
+            return lake.ensure_table(name, &wanted);
+        }
+        tracing::warn!(table = %name, %difference, "records of the newest schema become dead letters");
+        return Ok(found);
+    }
+    lake.add_columns(name, &difference.missing)
+}
+
+fn unusable(name: &TableName, error: &ShapeError) -> LakeError {
+    LakeError::invalid(format!("the topic's newest schema has no table: table=`{name}`"))
+        .because(error.to_string())
+}
+
+/// Whether a table that somebody altered still has what every row brings.
+pub(crate) fn check(table: &Table, partition_by: Option<&str>) -> Result<()> {
+    let mut own = KAFKA_COLUMNS.map(|(name, of)| Column::new(name, of)).to_vec();
+    if partition_by.is_some() {
+        own.push(Column::new(EVENT_DATE, ColumnType::Date));
+    }
+    let key = partition_by.map_or(Ok(()), |column| table.shape.check_partition_by(column));
+    key.map_err(|error| altered(table, &error.to_string()))?;
+    check_columns(table, own)
+}
+
+/// The same for a dead-letter table.
+pub(crate) fn check_dead_letters(table: &Table) -> Result<()> {
+    check_columns(table, dead_letter_shape().columns)
+}
+
+fn check_columns(table: &Table, columns: Vec<Column>) -> Result<()> {
+    let difference = diff(&table.shape, &TableShape { columns });
+    if difference.fits() { Ok(()) } else { Err(altered(table, &difference.to_string())) }
+}
+
+fn altered(table: &Table, what: &str) -> LakeError {
+    LakeError::invalid(format!(
+        "the table was altered and cannot be filled any more; give it its columns back, then start \
+         the consumer again: table=`{}` {what}",
+        table.version.table
+    ))
+}

@@ -1,0 +1,93 @@
+//! Tables whose columns are not those that files were to be written for: a newer schema has more, or
+//! somebody altered them.
+//!
+//! What was read before is committed, the columns are added by whoever comes first, and then everything
+//! is read on with the tables as they are: the worker goes on by a reset, as after a fence.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ducktide_lake::table::{Column, TableName};
+use ducktide_lake::{LakeError, Table};
+
+use super::Worker;
+use crate::batch::Stream;
+use crate::committer::Request;
+use crate::error::ConsumerError;
+use crate::table;
+
+/// What is to be asked of the lake, and whether it was.
+#[derive(Debug, Default)]
+pub(super) struct Alterations {
+    /// The columns that tables lack; without columns a table is only read again.
+    wanted: BTreeMap<TableName, Vec<Column>>,
+    asked: bool,
+}
+
+impl Worker {
+    /// A batcher waits for columns. Other batchers may want others, of the same schema or the next.
+    pub(super) fn columns_missing(&mut self, table: &TableName, columns: Vec<Column>) {
+        // A batcher asks again while it waits; and after the answer all of them look at the new table.
+        if self.alterations.asked || self.ending.is_some() {
+            return;
+        }
+        let wanted = self.alterations.wanted.entry(table.clone()).or_default();
+        for column in columns {
+            if !wanted.iter().any(|known| known.is_named(&column.name)) {
+                wanted.push(column);
+            }
+        }
+        self.flush.demand();
+    }
+
+    /// A batch was refused because a table is not what its files were written for.
+    pub(super) fn tables_changed(&mut self) {
+        for stream in self.streams.values() {
+            let tables = std::iter::once(&stream.table).chain(&stream.dead_letters);
+            for table in tables {
+                self.alterations.wanted.entry(table.version.table.clone()).or_default();
+            }
+        }
+    }
+
+    /// Asks the lake once everything is committed that was read for the tables as they were.
+    pub(super) fn advance_alterations(&mut self) {
+        let Alterations { wanted, asked } = &mut self.alterations;
+        if wanted.is_empty() || *asked || self.ending.is_some() || !self.flush.is_settled() {
+            return;
+        }
+        *asked = true;
+        self.committer.send(Request::Alter(std::mem::take(wanted)));
+        self.reset();
+    }
+
+    /// Reads everything on, for the tables as they are now.
+    pub(super) fn altered(&mut self, tables: Vec<Table>) {
+        self.alterations.asked = false;
+        for table in tables {
+            if let Err(error) = self.replace(&table) {
+                self.fail(ConsumerError::Lake(error));
+            }
+        }
+        // Partitions that came meanwhile may be read for the tables as they were.
+        self.reset();
+        self.load_all();
+    }
+
+    fn replace(&mut self, table: &Table) -> Result<(), LakeError> {
+        let name = &table.version.table;
+        for stream in self.streams.values_mut() {
+            if stream.table.version.table == *name && stream.table != *table {
+                table::check(table, stream.partition_by.as_deref())?;
+                *stream = Arc::new(Stream { table: table.clone(), ..Stream::clone(stream) });
+            }
+            let letters = stream.dead_letters.as_ref();
+            if letters.is_some_and(|letters| letters.version.table == *name && letters != table) {
+                table::check_dead_letters(table)?;
+                let dead_letters = Some(table.clone());
+                *stream = Arc::new(Stream { dead_letters, ..Stream::clone(stream) });
+            }
+        }
+        Ok(())
+    }
+}
