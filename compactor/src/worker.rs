@@ -60,7 +60,13 @@ pub async fn run(args: RunArgs, shutdown: impl Future<Output = ()>) -> Result<()
         .map_err(CompactorError::Listen)?;
     tracing::info!(%address, "serving /metrics, /healthz and /readyz");
     let stop = Stop::default();
-    let worker = Worker { config: Arc::clone(&config), metrics, readiness, stop: stop.clone() };
+    let mut worker = Worker {
+        config: Arc::clone(&config),
+        metrics,
+        readiness,
+        stop: stop.clone(),
+        waits_for: None,
+    };
     let working = move || worker.work(&args.schedule);
     finish(working, &config, &stop, shutdown).await
 }
@@ -116,10 +122,12 @@ struct Worker {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     stop: Stop,
+    /// The reason for waiting that was logged last.
+    waits_for: Option<String>,
 }
 
 impl Worker {
-    fn work(&self, schedule: &ScheduleArgs) -> Result<(), CompactorError> {
+    fn work(&mut self, schedule: &ScheduleArgs) -> Result<(), CompactorError> {
         let mut schedule = Schedule::new(schedule, &self.config.policy, Instant::now());
         while !self.stop.is_set() {
             let worked = self.open().and_then(|opened| match opened {
@@ -129,9 +137,7 @@ impl Worker {
             self.metrics.leads(false);
             match worked {
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
-                    tracing::warn!(error = error.chain(), "not the leader any more, starting over");
-                    self.readiness.set(Err(error.chain()));
-                    self.stop.wait(RETRY_INTERVAL);
+                    self.wait("not the leader any more, starting over", &error);
                 }
                 worked => worked?,
             }
@@ -140,14 +146,12 @@ impl Worker {
     }
 
     /// Opens the lake, again and again while it cannot be reached; None when it is time to stop.
-    fn open(&self) -> Result<Option<Pass>, LakeError> {
+    fn open(&mut self) -> Result<Option<Pass>, LakeError> {
         while !self.stop.is_set() {
             match Pass::open(&self.config, &self.metrics, &self.stop) {
                 Ok(pass) => return Ok(Some(pass)),
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
-                    tracing::warn!(error = error.chain(), "waiting for the lake");
-                    self.readiness.set(Err(error.chain()));
-                    self.stop.wait(RETRY_INTERVAL);
+                    self.wait("waiting for the lake", &error);
                 }
                 Err(error) => return Err(error),
             }
@@ -155,9 +159,20 @@ impl Worker {
         Ok(None)
     }
 
+    /// Waits a little. The reason is logged when it changes, not at every try.
+    fn wait(&mut self, what: &str, error: &LakeError) {
+        let reason = error.chain();
+        if self.waits_for.as_ref() != Some(&reason) {
+            tracing::warn!(error = reason, "{what}");
+            self.waits_for = Some(reason.clone());
+        }
+        self.readiness.set(Err(reason));
+        self.stop.wait(RETRY_INTERVAL);
+    }
+
     /// Stands by until it is the leader's turn, then works until it is time to stop, or the lead is
     /// lost.
-    fn lead(&self, pass: &mut Pass, schedule: &mut Schedule) -> Result<(), LakeError> {
+    fn lead(&mut self, pass: &mut Pass, schedule: &mut Schedule) -> Result<(), LakeError> {
         let mut standing_by = false;
         while !pass.lake.lead(LEAD_TIMEOUT)? {
             if self.stop.is_set() {
@@ -172,6 +187,7 @@ impl Worker {
             self.stop.wait(LEAD_TIMEOUT / 10);
         }
         tracing::info!("leading");
+        self.waits_for = None;
         self.metrics.leads(true);
         self.readiness.set(Ok(()));
         let mut next_look = Instant::now();

@@ -135,6 +135,34 @@ fn init_makes_a_lake_once_and_then_finds_it() {
 }
 
 #[test]
+fn init_refuses_a_data_path_that_cannot_be_written_before_there_is_a_lake() {
+    let fixture = Fixture::empty();
+    let file = fixture.path().join("file");
+    std::fs::write(&file, "in the way").unwrap();
+    let data_path = file.join("data").display().to_string();
+
+    let refused = fixture.run(&["init", "--data-path", &data_path]);
+
+    let error = text(&refused.stderr);
+    assert_ne!(refused.status.code(), Some(0));
+    assert!(error.contains("--data-path") && error.contains(&data_path), "{error}");
+    assert!(!fixture.path().join("lake.sqlite").exists());
+}
+
+#[test]
+fn init_looks_at_the_data_path_of_a_lake_that_is_there() {
+    let fixture = Fixture::empty();
+    fixture.standard_output(&["init"]);
+    let files = fixture.path().join("lake.sqlite.files");
+    std::fs::remove_dir_all(&files).unwrap();
+    std::fs::write(&files, "in the way").unwrap();
+
+    let error = text(&fixture.run(&["init"]).stderr);
+
+    assert!(error.contains("--data-path") && error.contains("lake.sqlite.files"), "{error}");
+}
+
+#[test]
 fn init_leaves_options_that_an_operator_has_changed() {
     let fixture = Fixture::empty();
     fixture.standard_output(&["init"]);

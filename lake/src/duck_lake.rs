@@ -1,7 +1,7 @@
 //! The lake that DuckDB's `ducklake` extension keeps.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
@@ -13,6 +13,7 @@ use crate::error::{LakeError, Result};
 use crate::lake::{Lake, Source, SourceSpec, Table, TableVersion};
 use crate::position::{Offset, Partition, Position, SourceId};
 use crate::session::{Access, LAKE, Session, quote};
+use crate::storage;
 use crate::table::{Column, EVENT_DATE, TableName, TableShape, diff};
 
 /// How often a table's shape is read again when an ALTER comes in between.
@@ -75,16 +76,31 @@ impl DuckLake {
             })?;
         }
         let mut installation = Installation::begin(&config)?;
+        if let CatalogLocation::Sqlite(path) = &config.catalog
+            && config.data_path.is_none()
+            && !path.exists()
+        {
+            config.data_path = Some(default_data_path(path));
+        }
+        if let Some(path) = &config.data_path {
+            // Before there is a lake that no worker could fill.
+            check_writable(path)?;
+        }
         if let CatalogLocation::Sqlite(path) = &config.catalog {
-            if config.data_path.is_none() && !path.exists() {
-                config.data_path = Some(default_data_path(path));
-            }
             sqlite::prepare_file(path)?;
         }
         let found = Session::open(&config, Access::Commit, false);
         let lake_is_new = found.is_err();
         let session = found.or_else(|_| Session::open(&config, Access::Commit, true))?;
         set_options(&session)?;
+        if config.data_path.is_none() {
+            let sql = format!(
+                "SELECT value FROM {} WHERE key = 'data_path' AND scope IS NULL",
+                session.native_table("ducklake_metadata")
+            );
+            let path = session.catalog_value(&sql)?;
+            path.map_or(Ok(()), |path| check_writable(Path::new(&path)))?;
+        }
         // Our own tables are made by other means than DuckDB, which must not have a SQLite file
         // attached meanwhile.
         drop(session);
@@ -337,8 +353,20 @@ impl Lake for DuckLake {
     }
 }
 
+/// Refuses a data path that this process cannot write to, rather than leaving that to the workers.
+fn check_writable(data_path: &Path) -> Result<()> {
+    storage::try_to_write(data_path).map_err(|error| {
+        LakeError::invalid(format!(
+            "the lake's files cannot be written there; name another directory with --data-path \
+             (DUCKLAKE_DATA_PATH), or let this user write to it: data_path=`{}`",
+            data_path.display()
+        ))
+        .because(error)
+    })
+}
+
 /// Beside the catalog, as DuckLake itself does it.
-fn default_data_path(catalog: &std::path::Path) -> PathBuf {
+fn default_data_path(catalog: &Path) -> PathBuf {
     let mut path = catalog.as_os_str().to_owned();
     path.push(".files");
     path.into()

@@ -1,9 +1,11 @@
-//! Staged files on a local disk.
+//! The lake's files on a local disk.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::Path;
+
+use uuid::Uuid;
 
 use crate::staged_file::StagedFile;
 
@@ -25,6 +27,15 @@ pub(crate) fn sync_files<'a>(files: impl IntoIterator<Item = &'a Path>) -> io::R
         directories.extend(file.ancestors().skip(1).take(2));
     }
     directories.into_iter().try_for_each(sync)
+}
+
+/// Writes a file there and removes it again; makes the directory if it is missing.
+pub(crate) fn try_to_write(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let path = directory.join(format!(".ducktide-probe-{}", Uuid::new_v4()));
+    let mut file = File::create_new(&path)?;
+    let written = file.write_all(b"ducktide").and_then(|()| file.sync_all());
+    fs::remove_file(&path).and(written)
 }
 
 fn sync(path: &Path) -> io::Result<()> {
