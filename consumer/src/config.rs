@@ -7,13 +7,15 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, ValueEnum};
 use ducktide_lake::LakeError;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
-use ducktide_lake::table::{InvalidTableName, TableName};
+use ducktide_lake::table::InvalidTableName;
 use ducktide_lake::units::{parse_bytes, parse_duration, parse_ratio};
 use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::dead_letter::ErrorClass;
 use crate::kafka_config::{GroupProtocol, KafkaArgs};
+use crate::schema_registry::RegistryArgs;
+use crate::topics::Topics;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -52,6 +54,9 @@ pub struct Args {
     /// What to read.
     #[command(flatten)]
     pub source: SourceArgs,
+    /// Where schemas are.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// Which lake.
     #[command(flatten)]
     pub lake: LakeArgs,
@@ -73,7 +78,8 @@ pub struct Args {
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Source")]
 pub struct SourceArgs {
-    /// Topics to read, comma separated.
+    /// Topics to read, comma separated. One that begins with `^` is a regular expression for whole
+    /// names: topics that appear later are picked up, and read from their beginning.
     #[arg(
         long,
         env = "KAFKA_TOPICS",
@@ -82,16 +88,6 @@ pub struct SourceArgs {
         required = true
     )]
     pub topics: Vec<String>,
-
-    /// Schema registry, Confluent's API; for Apicurio with the path `/apis/ccompat/v7`. Several URLs,
-    /// comma separated, are tried in turn.
-    #[arg(
-        long,
-        env = "SCHEMA_REGISTRY_URL",
-        value_name = "URL",
-        default_value = "http://localhost:8081"
-    )]
-    pub schema_registry_url: String,
 
     /// The consumer group: workers with the same one share the partitions.
     #[arg(long, env = "KAFKA_GROUP_ID", value_name = "GROUP", default_value = "ducktide")]
@@ -127,11 +123,13 @@ pub struct SourceArgs {
 #[command(next_help_heading = "Table")]
 pub struct TableArgs {
     /// The table to fill, `table` or `schema.table`; made from the topic's newest schema if it does
-    /// not exist. [default: the topic's name, if there is one topic]
-    #[arg(long, env = "DUCKLAKE_TABLE", value_name = "TABLE")]
+    /// not exist. `{topic}` in it stands for the topic's name, so that each topic has a table of its
+    /// own: in `raw.{topic}`, the topic `shop.orders` fills `raw.shop_orders`. [default: {topic}]
+    #[arg(long, env = "DUCKLAKE_TABLE", value_name = "TABLE", visible_alias = "table-template")]
     pub table: Option<String>,
 
-    /// A label for people: which pipeline fills the table. [default: the table's name]
+    /// A label for people: which pipeline fills the tables. [default: the table's name, or the
+    /// group's if there are several]
     #[arg(long, env = "DUCKTIDE_PIPELINE", value_name = "NAME")]
     pub pipeline: Option<String>,
 
@@ -278,8 +276,9 @@ pub enum StartFrom {
 pub struct Config {
     pub(crate) kafka: KafkaArgs,
     pub(crate) source: SourceArgs,
+    pub(crate) registry: RegistryArgs,
     pub(crate) lake: LakeConfig,
-    pub(crate) table: TableName,
+    pub(crate) topics: Topics,
     pub(crate) pipeline: String,
     pub(crate) partition_by: Option<String>,
     pub(crate) statistics: Vec<String>,
@@ -294,10 +293,8 @@ pub struct Config {
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say what the variants are")]
 pub enum ConfigError {
-    #[error("several topics need a --table to go into: topics=`{topics}`")]
-    TableMissing { topics: String },
-    #[error("patterns of topics are not supported, name each topic: topics=`{topic}`")]
-    TopicPattern { topic: String },
+    #[error("--topics is no regular expression behind its `^`: topics=`{pattern}` {error}")]
+    TopicPattern { pattern: String, error: Box<regex::Error> },
     #[error("name the table with --table: {0}")]
     TableName(#[from] InvalidTableName),
     #[error("{}", .0.chain())]
@@ -313,28 +310,24 @@ impl TryFrom<Args> for Config {
     type Error = ConfigError;
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
-        if let Some(topic) = args.source.topics.iter().find(|topic| topic.starts_with('^')) {
-            return Err(ConfigError::TopicPattern { topic: topic.clone() });
-        }
-        let table: TableName = match (&args.table.table, args.source.topics.as_slice()) {
-            (Some(table), _) => table.parse()?,
-            (None, [topic]) => topic.parse()?,
-            (None, topics) => return Err(ConfigError::TableMissing { topics: topics.join(",") }),
-        };
+        let topics = Topics::new(&args.source.topics, args.table.table.as_deref())?;
+        let label = topics.only_table().map(|table| table.table);
+        let label = label.unwrap_or_else(|| args.source.group_id.clone());
         if args.batch.memory_limit < LEAST_MEMORY {
             return Err(ConfigError::Memory(args.batch.memory_limit));
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             lake: args.lake.resolve()?,
-            pipeline: args.table.pipeline.unwrap_or_else(|| table.table.clone()),
-            table,
+            pipeline: args.table.pipeline.unwrap_or(label),
+            topics,
             partition_by: args.table.partition_by,
             statistics: args.table.statistics,
             may_init: !args.table.no_init,
             batchers: args.batch.batchers.map_or(cores.min(4), usize::from),
             kafka: args.kafka,
             source: args.source,
+            registry: args.registry,
             batch: args.batch,
             bad_records: args.bad_records,
             process: args.process,
@@ -383,22 +376,9 @@ mod tests {
     }
 
     #[test]
-    fn one_topic_names_the_table() {
-        assert_eq!(config(&["--topics", "events"]).unwrap().table.to_string(), "main.events");
-    }
-
-    #[test]
-    fn a_pattern_is_refused_rather_than_waited_for() {
-        let refused = config(&["--topics", "^events.*"]).unwrap_err();
-
-        assert!(refused.to_string().contains("^events"), "{refused}");
-    }
-
-    #[test]
-    fn several_topics_need_a_table() {
-        let refused = config(&["--topics", "a,b"]).unwrap_err();
-
-        assert!(refused.to_string().contains("--table"), "{refused}");
+    fn a_pipeline_is_named_after_its_table_or_its_group() {
+        assert_eq!(config(&["--topics", "events"]).unwrap().pipeline, "events");
+        assert_eq!(config(&["--topics", "a,b", "--group-id", "g"]).unwrap().pipeline, "g");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::batcher::BatcherEvent;
 use crate::committer::CommitterEvent;
 use crate::source::SourceEvent;
 use crate::survey::SurveyEvent;
+use crate::worker::Opened;
 
 /// Something happened.
 #[derive(Debug)]
@@ -14,6 +15,7 @@ pub(crate) enum Event {
     Batcher(BatcherEvent),
     Committer(CommitterEvent),
     Survey(SurveyEvent),
+    Opened(Box<Opened>),
 }
 
 /// Where threads leave events. Unbounded, but each kind of event is rare: it is sent once for a

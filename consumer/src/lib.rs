@@ -26,6 +26,7 @@ mod source;
 mod startup;
 mod survey;
 mod table;
+mod topics;
 mod worker;
 
 pub use config::{Args, Config, ConfigError, OnBadRecord, OnIncompatibleSchema};
@@ -33,6 +34,7 @@ pub use error::ConsumerError;
 pub use kafka_config::{GroupProtocol, KafkaArgs};
 pub use metrics::sample_metrics;
 pub use rdkafka::error::KafkaError;
+pub use schema_registry::{RegistryArgs, Secret};
 pub use source::TopicPartition;
 pub use source::inspect::{ClusterView, Identity, Watermarks, is_outage};
 pub use worker::run;

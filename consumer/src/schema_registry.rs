@@ -1,18 +1,83 @@
 //! Schemas by subject and by id, through Confluent's API.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::time::Duration;
 
 use apache_avro::Schema;
+use clap::Args;
 use schema_registry_converter::async_impl::schema_registry::{
-    SrSettings, get_schema_by_id, get_schema_by_subject_and_version,
+    SrSettings, get_referenced_schema, get_schema_by_id, get_schema_by_subject_and_version,
 };
 use schema_registry_converter::error::SRCError;
-use schema_registry_converter::schema_registry_common::{RegisteredSchema, SchemaType};
+use schema_registry_converter::schema_registry_common::{RawError, RegisteredSchema, SchemaType};
 use thiserror::Error;
 
 /// One request's limit; a registry that takes longer is asked again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many schemas one may refer to, directly or not: a registry gone mad must not keep us reading.
+const MAX_REFERENCES: usize = 1_000;
+
+/// Confluent's codes for a subject, a version and a schema that do not exist.
+const NOT_FOUND_CODES: std::ops::RangeInclusive<u32> = 40401..=40403;
+
+/// Where the schema registry is, and who asks.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Schema registry")]
+pub struct RegistryArgs {
+    /// Schema registry, Confluent's API; for Apicurio with the path `/apis/ccompat/v7`. Several URLs,
+    /// comma separated, are tried in turn. With `https:`, certificates are checked against the
+    /// system's, or those in the file that `SSL_CERT_FILE` names.
+    #[arg(
+        long,
+        env = "SCHEMA_REGISTRY_URL",
+        value_name = "URL,...",
+        default_value = "http://localhost:8081",
+        hide_env_values = true
+    )]
+    pub schema_registry_url: String,
+
+    /// User for basic authentication; an API key of Confluent Cloud.
+    #[arg(
+        long,
+        env = "SCHEMA_REGISTRY_USER",
+        value_name = "USER",
+        requires = "schema_registry_password",
+        conflicts_with = "schema_registry_token"
+    )]
+    pub schema_registry_user: Option<String>,
+
+    /// Its password; the environment keeps it out of the list of processes.
+    #[arg(
+        long,
+        env = "SCHEMA_REGISTRY_PASSWORD",
+        value_name = "PASSWORD",
+        hide_env_values = true,
+        requires = "schema_registry_user"
+    )]
+    pub schema_registry_password: Option<Secret>,
+
+    /// Token for bearer authentication.
+    #[arg(long, env = "SCHEMA_REGISTRY_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    pub schema_registry_token: Option<Secret>,
+}
+
+/// A text that is never shown.
+#[derive(Clone)]
+pub struct Secret(String);
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("***")
+    }
+}
 
 /// Why a schema could not be had.
 #[derive(Debug, Error)]
@@ -38,12 +103,20 @@ pub(crate) struct SchemaRegistry {
 }
 
 impl SchemaRegistry {
-    /// A client; it connects at the first question. Several URLs, comma separated, are tried in turn.
-    pub(crate) fn new(urls: &str) -> Result<Self, RegistryError> {
-        let mut urls = urls.split(',').map(|url| url.trim().trim_end_matches('/').to_owned());
+    /// A client; it connects at the first question.
+    pub(crate) fn new(args: &RegistryArgs) -> Result<Self, RegistryError> {
+        let urls = args.schema_registry_url.split(',');
+        let mut urls = urls.map(|url| url.trim().trim_end_matches('/').to_owned());
         let mut builder = SrSettings::new_builder(urls.next().unwrap_or_default());
         for url in urls {
             builder.add_url(url);
+        }
+        if let Some(user) = &args.schema_registry_user {
+            let password = args.schema_registry_password.as_ref().map(|Secret(text)| text.as_str());
+            builder.set_basic_authorization(user, password);
+        }
+        if let Some(Secret(token)) = &args.schema_registry_token {
+            builder.set_token_authorization(token);
         }
         let settings = builder
             .set_timeout(REQUEST_TIMEOUT)
@@ -55,40 +128,80 @@ impl SchemaRegistry {
     /// The newest schema of a subject.
     pub(crate) async fn latest(&self, subject: &str) -> Result<Schema, RegistryError> {
         let found = get_schema_by_subject_and_version(&self.settings, subject, None).await;
-        parse(&found.map_err(|error| classify(&error))?)
+        self.resolve(found.map_err(|error| classify(&error))?).await
     }
 
     /// The schema that an id names; it never changes.
     pub(crate) async fn by_id(&self, id: u32) -> Result<Schema, RegistryError> {
         let found = get_schema_by_id(id, &self.settings).await;
-        parse(&found.map_err(|error| classify(&error))?)
+        self.resolve(found.map_err(|error| classify(&error))?).await
+    }
+
+    /// Puts the definitions in that the schema refers to, which are schemas of other subjects.
+    async fn resolve(&self, registered: RegisteredSchema) -> Result<Schema, RegistryError> {
+        let mut definitions = BTreeMap::new();
+        let mut waiting = registered.references.clone();
+        while let Some(reference) = waiting.pop() {
+            let place = (reference.subject.clone(), reference.version);
+            if definitions.contains_key(&place) {
+                continue;
+            }
+            if definitions.len() == MAX_REFERENCES {
+                return Err(unusable(&registered, "it refers to too many others"));
+            }
+            let found = get_referenced_schema(&self.settings, &reference).await;
+            let found = found.map_err(|error| classify(&error))?;
+            waiting.extend(found.references);
+            definitions.insert(place, found.schema);
+        }
+        parse(&registered, definitions.values())
     }
 }
 
-fn parse(registered: &RegisteredSchema) -> Result<Schema, RegistryError> {
+fn parse<'a>(
+    registered: &RegisteredSchema,
+    definitions: impl Iterator<Item = &'a String>,
+) -> Result<Schema, RegistryError> {
     if registered.schema_type != SchemaType::Avro {
         let kind = &registered.schema_type;
-        return Err(RegistryError::Unusable(format!("it is not Avro: type=`{kind:?}`")));
+        return Err(unusable(registered, &format!("it is not Avro: type=`{kind:?}`")));
     }
-    if !registered.references.is_empty() {
-        return Err(RegistryError::Unusable(format!(
-            "it refers to other subjects, which is not supported: id=`{}`",
-            registered.id
-        )));
+    let of_avro = |error: apache_avro::Error| unusable(registered, &error.to_string());
+    let (mut schema, others) =
+        Schema::parse_str_with_list(&registered.schema, definitions).map_err(of_avro)?;
+    if !others.is_empty() {
+        schema.denormalize(&others).map_err(of_avro)?;
     }
-    Schema::parse_str(&registered.schema)
-        .map_err(|error| RegistryError::Unusable(format!("{error}: id=`{}`", registered.id)))
+    Ok(schema)
 }
 
-/// Only a plain 404 says that the schema does not exist. Everything else may be a proxy, a restart
-/// or a missing right: an outage, which delays and never condemns a record (invariant I8).
+fn unusable(registered: &RegisteredSchema, what: &str) -> RegistryError {
+    RegistryError::Unusable(format!("{what}: id=`{}`", registered.id))
+}
+
+/// Only the registry's own word says that a schema does not exist. Everything else, another 404
+/// included, may be a proxy, a restart, a wrong path or a missing right: an outage, which delays and
+/// never condemns a record (invariant I8).
 fn classify(error: &SRCError) -> RegistryError {
     let text = reason(error);
-    if error.error.contains("status 404") {
-        RegistryError::Unknown(text)
-    } else {
-        RegistryError::Unavailable(text)
+    let said = error.source().and_then(|cause| cause.downcast_ref::<RawError>());
+    if said.is_some_and(|said| NOT_FOUND_CODES.contains(&said.error_code)) {
+        return RegistryError::Unknown(text);
     }
+    let has_status = |status: &str| error.error.contains(status);
+    RegistryError::Unavailable(if has_status("status 404") {
+        format!(
+            "{text}; is the path of --schema-registry-url right? That of Apicurio is \
+             /apis/ccompat/v7"
+        )
+    } else if has_status("status 401") || has_status("status 403") {
+        format!(
+            "{text}; give --schema-registry-user and --schema-registry-password, or \
+             --schema-registry-token"
+        )
+    } else {
+        text
+    })
 }
 
 /// The innermost cause says it best: "connection refused" rather than "error sending request".
@@ -99,3 +212,7 @@ fn reason(error: &SRCError) -> String {
     }
     innermost.map_or_else(|| error.error.clone(), |cause| format!("{}: {cause}", error.error))
 }
+
+#[cfg(test)]
+#[path = "schema_registry_tests.rs"]
+mod tests;

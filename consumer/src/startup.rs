@@ -12,8 +12,10 @@ use apache_avro::Schema;
 use ducktide_lake::dead_letter::{dead_letter_shape, dead_letter_table};
 use ducktide_lake::endpoints::Readiness;
 use ducktide_lake::position::{Offset, Partition};
+use ducktide_lake::table::TableName;
 use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec, Table};
 use rdkafka::error::KafkaResult;
+use tokio::task::spawn_blocking;
 
 use crate::batch::Stream;
 use crate::config::{Config, StartFrom};
@@ -71,18 +73,72 @@ pub(crate) struct Topic {
     schema: Schema,
 }
 
-/// Waits for every topic's schema.
+/// Waits for the schemas of all topics that are named, and takes those of the topics that a pattern
+/// means now.
 pub(crate) async fn topics(
     config: &Config,
     registry: &SchemaRegistry,
-    patience: &Patience,
+    cluster: &Arc<ClusterView>,
+    patience: &Arc<Patience>,
 ) -> Result<Vec<Topic>, ConsumerError> {
     let mut topics = Vec::new();
-    for name in &config.source.topics {
+    for name in config.topics.names() {
         let schema = newest_schema(registry, name, patience).await?;
         topics.push(Topic { name: name.clone(), schema });
     }
+    if config.topics.has_patterns() {
+        let (cluster, waits) = (Arc::clone(cluster), Arc::clone(patience));
+        let list = move || ask("list the topics", &waits, || cluster.topics().map(Some));
+        let existing = spawn_blocking(list).await.map_err(|_| ConsumerError::Panicked)??;
+        for name in config.topics.matching(existing.unwrap_or_default()) {
+            topics.extend(schema_of_matching(registry, name, patience).await);
+        }
+    }
     Ok(topics)
+}
+
+/// The topic, if its schema can be had now. Otherwise it must not hold the others up: it is opened
+/// when its first partition is assigned.
+async fn schema_of_matching(
+    registry: &SchemaRegistry,
+    name: String,
+    patience: &Patience,
+) -> Option<Topic> {
+    let subject = format!("{name}-value");
+    loop {
+        match registry.latest(&subject).await {
+            Ok(schema) => return Some(Topic { name, schema }),
+            Err(error @ RegistryError::Unavailable(_)) => {
+                let what = format!("waiting for the schema of {subject}");
+                patience.note(RetryCause::Registry, &what, &error.to_string());
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => {
+                tracing::warn!(topic = name, %error, "the topic has no schema to begin with");
+                return None;
+            }
+        }
+    }
+}
+
+/// Opens a topic that a running worker was assigned partitions of: reads it from its beginning, as it
+/// appeared after the pipeline did. None when patience has ended.
+pub(crate) async fn open_topic(
+    config: Arc<Config>,
+    registry: SchemaRegistry,
+    cluster: Arc<ClusterView>,
+    patience: Arc<Patience>,
+    name: Arc<str>,
+) -> Result<Option<Stream>, ConsumerError> {
+    let schema = newest_schema(&registry, &name, &patience).await?;
+    let topic = Topic { name: name.to_string(), schema };
+    let open = move || {
+        // The worker's own session is busy with commits.
+        let lake = wait("open the lake", &patience, || open_lake(&config))?;
+        let Some(mut lake) = lake else { return Ok(None) };
+        stream(&config, &topic, StartFrom::Earliest, &mut lake, &cluster, &patience)
+    };
+    spawn_blocking(open).await.map_err(|_| ConsumerError::Panicked)?
 }
 
 async fn newest_schema(
@@ -123,28 +179,44 @@ pub(crate) fn prepare(
 ) -> Result<Option<Prepared>, ConsumerError> {
     let lake = wait("open the lake", patience, || open_lake(config))?;
     let Some(mut lake) = lake else { return Ok(None) };
+    let Some(known) = wait("read the lake's sources", patience, || lake.sources())? else {
+        return Ok(None);
+    };
+    let is_known_pipeline = known.iter().any(|source| source.spec.pipeline == config.pipeline);
     let mut streams = Vec::new();
     for topic in topics {
-        let Some(stream) = stream(config, topic, &mut lake, cluster, patience)? else {
-            return Ok(None);
+        let is_named = config.topics.names().contains(&topic.name);
+        let start = if is_named || !is_known_pipeline {
+            config.source.start_from
+        } else {
+            // It may have appeared while no worker ran.
+            StartFrom::Earliest
         };
-        streams.push(Arc::new(stream));
+        match stream(config, topic, start, &mut lake, cluster, patience) {
+            Ok(Some(stream)) => streams.push(Arc::new(stream)),
+            Ok(None) => return Ok(None),
+            Err(error) if is_named => return Err(error),
+            Err(error) => {
+                let topic = &topic.name;
+                tracing::error!(topic, %error, "the topic cannot be loaded; others can");
+            }
+        }
     }
     let lake = Box::new(lake);
     if !config.source.until_end {
         return Ok(Some(Prepared { lake, streams, goals: None }));
     }
-    let goals = goals(config, cluster, patience)?;
+    let goals = goals(&streams, cluster, patience)?;
     Ok(goals.map(|goals| Prepared { lake, streams, goals: Some(goals) }))
 }
 
 fn goals(
-    config: &Config,
+    streams: &[Arc<Stream>],
     cluster: &ClusterView,
     patience: &Patience,
 ) -> Result<Option<Goals>, ConsumerError> {
     let mut goals = Goals::new();
-    for topic in &config.source.topics {
+    for topic in streams.iter().map(|stream| &stream.topic) {
         let Some(ends) =
             ask("find the topic's end", patience, || of_partitions(cluster.ends(topic)))?
         else {
@@ -169,19 +241,21 @@ fn open_lake(config: &Config) -> ducktide_lake::Result<DuckLake> {
 fn stream(
     config: &Config,
     topic: &Topic,
+    start_from: StartFrom,
     lake: &mut DuckLake,
     cluster: &ClusterView,
     patience: &Patience,
 ) -> Result<Option<Stream>, ConsumerError> {
     let unusable = |reason: String| ConsumerError::Shape { topic: topic.name.clone(), reason };
     let newest = record_fields(&topic.schema).map_err(|error| unusable(error.to_string()))?;
+    let name = config.topics.table(&topic.name).map_err(|error| unusable(error.to_string()))?;
     let partition_by = config.partition_by.as_deref();
     let on_incompatible = config.bad_records.on_incompatible_schema;
     let table = wait("make the table", patience, || {
-        table::prepare(lake, &config.table, &newest, partition_by, on_incompatible)
+        table::prepare(lake, &name, &newest, partition_by, on_incompatible)
     })?;
     let Some(table) = table else { return Ok(None) };
-    let dead_letters = dead_letters(config, lake, patience)?;
+    let dead_letters = dead_letters(config, &name, lake, patience)?;
     if dead_letters.is_none() && config.bad_records.keeps_dead_letters() {
         return Ok(None);
     }
@@ -192,13 +266,13 @@ fn stream(
         statistics: config.statistics.clone(),
         ..ColumnHints::default()
     };
-    let Some(starts) = start_offsets(config, &topic.name, cluster, patience)? else {
+    let Some(starts) = start_offsets(start_from, &topic.name, cluster, patience)? else {
         return Ok(None);
     };
     let identity = ask("identify the topic", patience, || cluster.identity(&topic.name).map(Some))?;
     let Some(identity) = identity else { return Ok(None) };
     let spec = SourceSpec {
-        table: config.table.clone(),
+        table: name.clone(),
         topic: topic.name.clone(),
         pipeline: config.pipeline.clone(),
         cluster_id: identity.cluster_id,
@@ -207,7 +281,7 @@ fn stream(
     let source = wait("register the source", patience, || lake.register_source(&spec, &starts))?;
     let Some(source) = source else { return Ok(None) };
     source.check_identity(&spec).map_err(ConsumerError::Identity)?;
-    tracing::info!(table = %config.table, topic = topic.name, source = %source.id, "source registered");
+    tracing::info!(table = %name, topic = topic.name, source = %source.id, "source registered");
     Ok(Some(Stream {
         topic: topic.name.as_str().into(),
         source,
@@ -224,25 +298,26 @@ fn stream(
 /// now.
 fn dead_letters(
     config: &Config,
+    table: &TableName,
     lake: &mut DuckLake,
     patience: &Patience,
 ) -> Result<Option<Table>, ConsumerError> {
     if !config.bad_records.keeps_dead_letters() {
         return Ok(None);
     }
-    let (name, shape) = (dead_letter_table(&config.table), dead_letter_shape());
+    let (name, shape) = (dead_letter_table(table), dead_letter_shape());
     wait("make the dead-letter table", patience, || lake.ensure_table(&name, &shape))
 }
 
 /// Where each partition that exists now begins, if the lake does not know the topic yet.
 fn start_offsets(
-    config: &Config,
+    start_from: StartFrom,
     topic: &str,
     cluster: &ClusterView,
     patience: &Patience,
 ) -> Result<Option<Vec<(Partition, Offset)>>, ConsumerError> {
     let found = ask("find the topic", patience, || {
-        of_partitions(match config.source.start_from {
+        of_partitions(match start_from {
             StartFrom::Time(time) => {
                 cluster.offsets_at(topic, &cluster.partitions(topic)?, time.as_millisecond())
             }

@@ -13,7 +13,7 @@ pub enum ErrorClass {
     NoSchemaId,
     /// The registry knows no schema of that id.
     UnknownSchema,
-    /// The schema is there and cannot be used: it is not Avro, or refers to other subjects.
+    /// The schema is there and cannot be used: it is not Avro, or not whole.
     UnusableSchema,
     /// The schema has fields of types that the table's columns cannot hold.
     SchemaDoesNotFit,
@@ -78,8 +78,8 @@ impl ErrorClass {
                  that has it, then retry; discard it if nobody knows the id"
             }
             Self::UnusableSchema => {
-                "the record's schema is of a kind that is not supported; have the producer write \
-                 Avro without references, and discard it, or retry with a version that supports it"
+                "the record's schema cannot be used as it is; have the producer write Avro with a \
+                 schema that can, and discard it, or retry once the registry has a better one"
             }
             Self::SchemaDoesNotFit => {
                 "give the columns other types, or load the topic into another table with --table, \

@@ -13,7 +13,7 @@ use tokio::runtime::Runtime;
 
 use super::{ErrorClass, Flaw, LetterWriter};
 use crate::decoder::RowBuffer;
-use crate::schema_registry::{RegistryError, SchemaRegistry};
+use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 use crate::schemas::{HEADER, Lookup, Schemas};
 use crate::staging::{ColumnHints, StagingError, StagingWriter};
 
@@ -63,14 +63,14 @@ impl std::fmt::Debug for RetryStage {
 impl RetryStage {
     /// A stage without rows. `partition_by` is the consumers' own.
     pub fn new(
-        registry_url: &str,
+        registry: &RegistryArgs,
         table: &Table,
         partition_by: Option<&str>,
     ) -> Result<Self, RetryError> {
         // Not the current thread's: its handle could not wait for the network.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let schemas = Schemas::new(SchemaRegistry::new(registry_url)?, runtime.handle().clone());
+        let schemas = Schemas::new(SchemaRegistry::new(registry)?, runtime.handle().clone());
         let rows = RowBuffer::new(Arc::new(table.shape.clone()), partition_by)?;
         let (name, schema) = (table.version.table.clone(), Arc::clone(rows.schema()));
         let files = StagingWriter::new(name, &table.directory, schema, &ColumnHints::default())?;

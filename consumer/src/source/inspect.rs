@@ -47,6 +47,13 @@ impl ClusterView {
         Ok(Self { client: config.create()? })
     }
 
+    /// The names of all topics.
+    pub fn topics(&self) -> KafkaResult<Vec<String>> {
+        let metadata = self.client.fetch_metadata(None, TIMEOUT)?;
+        let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
+        Ok(topics.map(|topic| topic.name().to_owned()).collect())
+    }
+
     /// The topic's partitions; empty while the topic does not exist.
     pub fn partitions(&self, topic: &str) -> KafkaResult<Vec<i32>> {
         let metadata = self.client.fetch_metadata(Some(topic), TIMEOUT)?;

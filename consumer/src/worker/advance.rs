@@ -104,12 +104,17 @@ impl Worker {
     fn advance_look(&mut self, now: Instant) {
         let busy = self.is_looking || self.flush.is_committing() || self.reload_at.is_some();
         // Partitions that wait for their positions are asked for already, in their own order.
-        if busy || self.look_at > now || self.ending.is_some() || self.partitions.is_loading() {
+        if busy || self.look_at > now || self.ending.is_some() || self.is_loading() {
             return;
         }
         self.look_at = now + if self.goals.is_some() { HEARTBEAT } else { LOOK_INTERVAL };
         self.is_looking = true;
         self.load_all_positions();
+    }
+
+    /// Whether partitions wait for their position. Those of a topic that is not open wait for others.
+    fn is_loading(&self) -> bool {
+        self.partitions.topics_loading().iter().any(|topic| self.streams.contains_key(topic))
     }
 
     /// Asks Kafka where this member's partitions end, now and then.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
+use ducktide_lake::StagedFile;
 use ducktide_lake::commit::Commit;
-use ducktide_lake::dead_letter::dead_letter_table;
 use ducktide_lake::position::{Partition, Position, SourceId};
 use jiff::Timestamp;
 
@@ -29,6 +29,7 @@ impl Worker {
             Event::Batcher(event) => self.handle_batcher(event),
             Event::Committer(event) => self.handle_committer(event),
             Event::Survey(event) => self.handle_survey(event),
+            Event::Opened(opened) => self.opened(*opened),
         }
     }
 
@@ -40,6 +41,7 @@ impl Worker {
                 self.parts.metrics.reading.assigned(self.partitions.len());
                 self.parts.metrics.reading.rebalanced(Rebalance::Assigned);
                 self.identify(self.partitions.topics_loading());
+                self.open_new_topics();
             }
             SourceEvent::Revoking { partitions, lost, done } => {
                 tracing::info!(partitions = names(&partitions), lost, "revoked");
@@ -215,7 +217,7 @@ impl Worker {
     }
 
     /// Asks topics who they are; returns the question's number.
-    fn identify(&mut self, topics: BTreeSet<Arc<str>>) -> u64 {
+    pub(super) fn identify(&mut self, topics: BTreeSet<Arc<str>>) -> u64 {
         self.question += 1;
         for topic in topics {
             self.parts.surveyor.identify(topic, self.question);
@@ -255,7 +257,7 @@ impl Worker {
     fn committed(&mut self, commit: &Commit, snapshot_id: Option<i64>, elapsed: Duration) {
         self.parts.metrics.committing.committed(commit, elapsed);
         let Told { letters, newest } = std::mem::take(&mut self.told);
-        self.report_letters(&letters);
+        self.report_letters(commit, &letters);
         let mut mirrored = Vec::new();
         for delta in commit.progress() {
             let partition = self.partition_of(delta.source, delta.partition);
@@ -280,14 +282,21 @@ impl Worker {
     }
 
     /// Says once for each batch how many of its records could not be decoded.
-    fn report_letters(&self, letters: &LetterCounts) {
+    fn report_letters(&self, commit: &Commit, letters: &LetterCounts) {
         if letters.is_empty() {
             return;
         }
         self.parts.metrics.committing.buried(letters);
+        let is_letters = |file: &&StagedFile| {
+            let mut tables =
+                self.streams.values().filter_map(|stream| stream.dead_letters.as_ref());
+            tables.any(|table| table.version.table == file.table)
+        };
+        let files = commit.files().iter().filter(is_letters);
+        let tables: BTreeSet<_> = files.map(|file| file.table.to_string()).collect();
         let classes: Vec<_> = letters.iter().map(|(class, n)| format!("{class}={n}")).collect();
         tracing::warn!(
-            table = %dead_letter_table(&self.parts.config.table),
+            tables = tables.into_iter().collect::<Vec<_>>().join(" "),
             records = letters.values().sum::<u64>(),
             classes = classes.join(" "),
             "records that cannot be decoded went to the dead letters; see `ducktide dead-letters`"

@@ -9,6 +9,7 @@
 
 mod advance;
 mod alterations;
+mod discovery;
 mod handle;
 mod obstacles;
 mod partitions;
@@ -41,6 +42,7 @@ use crate::source::{Command, Source, SourceEvent, TopicPartition};
 use crate::startup::{self, Goals, Patience, Prepared};
 use crate::survey::Surveyor;
 use alterations::Alterations;
+pub(crate) use discovery::Opened;
 use obstacles::Obstacles;
 use partitions::Partitions;
 
@@ -71,34 +73,36 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         .await
         .map_err(ConsumerError::Listen)?;
     tracing::info!(%address, "serving /metrics, /healthz and /readyz");
-    let registry = SchemaRegistry::new(&config.source.schema_registry_url)
-        .map_err(|error| ConsumerError::Schema { topic: config.source.topics.join(","), error })?;
+    let registry = SchemaRegistry::new(&config.registry)
+        .map_err(|error| ConsumerError::Schema { topic: config.topics.given().join(","), error })?;
     let config = Arc::new(config);
     let patience = Arc::new(Patience::new(Arc::clone(&metrics), readiness.clone()));
+    let cluster = ClusterView::new(&config.kafka.client_config())
+        .map_err(|error| ConsumerError::Kafka(error.to_string()))?;
+    let cluster = Arc::new(cluster);
     let prepared = tokio::select! {
-        prepared = prepare(&config, &registry, &patience) => prepared?,
+        prepared = prepare(&config, &registry, &cluster, &patience) => prepared?,
         () = &mut shutdown => None,
     };
-    patience.end();
-    let Some((prepared, cluster)) = prepared else { return Ok(()) };
-    let surveyor = Surveyor::new(cluster, events.clone());
-    let parts = Parts { config, registry, metrics, readiness, surveyor };
-    Worker::start(parts, prepared, &events, inbox)?.work(shutdown).await
+    let Some(prepared) = prepared else {
+        patience.end();
+        return Ok(());
+    };
+    let surveyor = Surveyor::new(Arc::clone(&cluster), events.clone());
+    let parts = Parts { config, registry, cluster, patience, metrics, readiness, surveyor, events };
+    Worker::start(parts, prepared, inbox)?.work(shutdown).await
 }
 
 async fn prepare(
     config: &Arc<Config>,
     registry: &SchemaRegistry,
+    cluster: &Arc<ClusterView>,
     patience: &Arc<Patience>,
-) -> Result<Option<(Prepared, Arc<ClusterView>)>, ConsumerError> {
-    let topics = startup::topics(config, registry, patience).await?;
-    let (config, patience) = (Arc::clone(config), Arc::clone(patience));
-    let prepared = spawn_blocking(move || {
-        let cluster = ClusterView::new(&config.kafka.client_config())
-            .map_err(|error| ConsumerError::Kafka(error.to_string()))?;
-        let prepared = startup::prepare(&config, &topics, &cluster, &patience)?;
-        Ok(prepared.map(|prepared| (prepared, Arc::new(cluster))))
-    });
+) -> Result<Option<Prepared>, ConsumerError> {
+    let topics = startup::topics(config, registry, cluster, patience).await?;
+    let (config, cluster) = (Arc::clone(config), Arc::clone(cluster));
+    let patience = Arc::clone(patience);
+    let prepared = spawn_blocking(move || startup::prepare(&config, &topics, &cluster, &patience));
     prepared.await.map_err(|_| ConsumerError::Panicked)?
 }
 
@@ -106,14 +110,19 @@ async fn prepare(
 struct Parts {
     config: Arc<Config>,
     registry: SchemaRegistry,
+    cluster: Arc<ClusterView>,
+    patience: Arc<Patience>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     surveyor: Surveyor,
+    events: Events,
 }
 
 struct Worker {
     parts: Parts,
     streams: BTreeMap<Arc<str>, Arc<Stream>>,
+    /// Topics that are being prepared.
+    opening: BTreeSet<Arc<str>>,
     source: Source,
     batchers: Vec<Batcher>,
     committer: Committer,
@@ -176,10 +185,9 @@ impl Worker {
     fn start(
         parts: Parts,
         prepared: Prepared,
-        events: &Events,
         inbox: UnboundedReceiver<Event>,
     ) -> Result<Self, ConsumerError> {
-        let config = Arc::clone(&parts.config);
+        let (config, events) = (Arc::clone(&parts.config), &parts.events);
         let memory = config.batch.memory_shares();
         let in_flight = Arc::new(InFlight::new(memory.in_flight));
         let count = config.batchers;
@@ -212,7 +220,7 @@ impl Worker {
         };
         let source = Source::spawn(
             &consumer_config(&config.kafka, &member),
-            &config.source.topics,
+            config.topics.given(),
             inlets,
             Arc::clone(&in_flight),
             Arc::clone(&parts.metrics),
@@ -241,6 +249,7 @@ impl Worker {
             is_finding_ends: false,
             parts,
             streams,
+            opening: BTreeSet::new(),
             source,
             batchers,
             inbox,
@@ -319,6 +328,7 @@ impl Worker {
         if self.ending.is_some() {
             return;
         }
+        self.stop_opening();
         for batcher in &self.batchers {
             batcher.send(batcher::Command::Stop);
         }

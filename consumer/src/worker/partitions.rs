@@ -14,7 +14,7 @@ enum State {
     /// The lake was not asked yet, or not since the last reset.
     Loading,
     Reading,
-    /// Kafka does not have the lake's offset.
+    /// Kafka does not have the lake's offset, or the topic cannot be loaded.
     Stopped,
 }
 
@@ -40,6 +40,15 @@ impl Partitions {
     pub(crate) fn stop(&mut self, partition: &TopicPartition) {
         if let Some(state) = self.owned.get_mut(partition) {
             *state = State::Stopped;
+        }
+    }
+
+    /// Stops all partitions of a topic.
+    pub(crate) fn stop_topic(&mut self, topic: &str) {
+        for (partition, state) in &mut self.owned {
+            if *partition.topic == *topic {
+                *state = State::Stopped;
+            }
         }
     }
 
@@ -89,11 +98,6 @@ impl Partitions {
     pub(crate) fn topics_loading(&self) -> BTreeSet<Arc<str>> {
         let loading = self.owned.iter().filter(|(_, state)| **state == State::Loading);
         loading.map(|(partition, _)| Arc::clone(&partition.topic)).collect()
-    }
-
-    /// Whether any partition waits for its position.
-    pub(crate) fn is_loading(&self) -> bool {
-        self.owned.values().any(|state| *state == State::Loading)
     }
 
     /// The position that the lake has of a partition, as far as it is known here.
@@ -153,7 +157,7 @@ impl Partitions {
         };
         let (stopped, loading) = (with(State::Stopped), with(State::Loading));
         if !stopped.is_empty() {
-            return Err(format!("stopped, offsets out of range: {stopped}"));
+            return Err(format!("stopped, see the log: {stopped}"));
         }
         if !loading.is_empty() {
             return Err(format!("asking the lake where to start: {loading}"));

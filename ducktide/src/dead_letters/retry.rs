@@ -3,6 +3,7 @@
 use std::io::{self, Write as _};
 
 use clap::Args;
+use ducktide_consumer::RegistryArgs;
 use ducktide_consumer::dead_letter::{Flaw, RetryError, RetryStage};
 use ducktide_lake::config::LakeArgs;
 use ducktide_lake::dead_letter::{RecordPlace, Resolution};
@@ -38,14 +39,9 @@ pub struct RetryArgs {
     #[command(flatten)]
     pub selection: Selection,
 
-    /// Schema registry, as the consumers have it.
-    #[arg(
-        long,
-        env = "SCHEMA_REGISTRY_URL",
-        value_name = "URL",
-        default_value = "http://localhost:8081"
-    )]
-    pub schema_registry_url: String,
+    /// As the consumers have it.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
 
     /// The timestamp column whose date is the partition key, as the consumers have it; needed for a
     /// table with folders for dates.
@@ -84,8 +80,7 @@ fn stage(
 ) -> Result<Staged, Failure> {
     // A table that is not partitioned has no use for the consumers' setting.
     let partition_by = args.partition_by.as_deref().filter(|_| tables.rows.shape.is_partitioned());
-    let mut stage =
-        RetryStage::new(&args.schema_registry_url, &tables.rows, partition_by).map_err(failure)?;
+    let mut stage = RetryStage::new(&args.registry, &tables.rows, partition_by).map_err(failure)?;
     let mut refused = Vec::new();
     for letter in lake.dead_letters(&tables.rows.version.table, open)? {
         if let Some(flaw) = stage.add(&letter).map_err(failure)? {

@@ -1,0 +1,147 @@
+//! The client against a registry of canned answers.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::sync::mpsc;
+use std::thread;
+
+use clap::Parser;
+
+use super::*;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    registry: RegistryArgs,
+}
+
+/// Answers every request by its path; tells what it was asked with.
+struct Canned {
+    url: String,
+    asked: mpsc::Receiver<String>,
+}
+
+impl Canned {
+    fn start(answer: fn(&str) -> (u16, &'static str)) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (told, asked) = mpsc::channel();
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let _ = serve(&client.unwrap(), answer, &told);
+            }
+        });
+        Self { url, asked }
+    }
+
+    fn client(&self, arguments: &[&str]) -> SchemaRegistry {
+        let line = ["test", "--schema-registry-url", &self.url];
+        let line = Line::try_parse_from(line.iter().chain(arguments)).unwrap();
+        SchemaRegistry::new(&line.registry).unwrap()
+    }
+}
+
+fn serve(
+    client: &TcpStream,
+    answer: fn(&str) -> (u16, &'static str),
+    told: &mpsc::Sender<String>,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(client.try_clone()?).lines();
+    let request = lines.next().unwrap()?;
+    let headers: Vec<_> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+    let _ = told.send(headers.join("\n"));
+    let (status, body) = answer(request.split(' ').nth(1).unwrap_or_default());
+    let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n", body.len());
+    let mut client = client;
+    client.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes())
+}
+
+fn ask(client: &SchemaRegistry) -> Result<Schema, RegistryError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(client.by_id(7))
+}
+
+#[test]
+fn only_the_word_of_the_registry_itself_says_that_a_schema_does_not_exist() {
+    for (answer, is_unknown) in [
+        ((|_| (404, r#"{"error_code":40403,"message":"no"}"#)) as fn(&str) -> _, true),
+        (|_| (404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#), false),
+        (|_| (404, "<html>where are you?</html>"), false),
+        (|_| (500, r#"{"error_code":50001,"message":"no"}"#), false),
+    ] {
+        let registry = Canned::start(answer);
+
+        let error = ask(&registry.client(&[])).unwrap_err();
+
+        let said = matches!(error, RegistryError::Unknown(_));
+        assert_eq!(said, is_unknown, "{error}");
+        let is_404 = error.to_string().contains("404 Not Found");
+        let hints = error.to_string().contains("--schema-registry-url");
+        assert_eq!(hints, is_404 && !is_unknown, "{error}");
+    }
+}
+
+#[test]
+fn a_registry_that_wants_to_know_who_asks_is_told() {
+    let registry = Canned::start(|_| (401, r#"{"error_code":401,"message":"who?"}"#));
+
+    let error = ask(&registry.client(&[])).unwrap_err();
+    assert!(matches!(error, RegistryError::Unavailable(_)), "{error}");
+    assert!(error.to_string().contains("--schema-registry-token"), "{error}");
+    assert!(!registry.asked.recv().unwrap().contains("authorization"));
+
+    let basic = ["--schema-registry-user", "me", "--schema-registry-password", "open sesame"];
+    let _ = ask(&registry.client(&basic));
+    assert!(registry.asked.recv().unwrap().contains("authorization: Basic bWU6b3BlbiBzZXNhbWU="));
+
+    let _ = ask(&registry.client(&["--schema-registry-token", "let-me-in"]));
+    assert!(registry.asked.recv().unwrap().contains("authorization: Bearer let-me-in"));
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let line = ["test", "--schema-registry-token", "let-me-in"];
+    let line = Line::try_parse_from(line).unwrap();
+
+    assert!(!format!("{:?}", line.registry).contains("let-me-in"));
+}
+
+#[test]
+fn schemas_that_refer_to_others_are_put_together() {
+    let registry = Canned::start(|path| match path.split('?').next().unwrap_or_default() {
+        "/schemas/ids/7" => (
+            200,
+            r#"{"schema": "{\"type\":\"record\",\"name\":\"R\",\"fields\":[{\"name\":\"at\",\"type\":\"geo.Place\"},{\"name\":\"from\",\"type\":\"geo.Place\"}]}",
+                "references": [{"name": "geo.Place", "subject": "place", "version": 2}]}"#,
+        ),
+        "/subjects/place/versions/2" => (
+            200,
+            r#"{"id": 5, "version": 2, "subject": "place",
+                "schema": "{\"type\":\"record\",\"name\":\"geo.Place\",\"fields\":[{\"name\":\"land\",\"type\":\"geo.Land\"}]}",
+                "references": [{"name": "geo.Land", "subject": "land", "version": 1}]}"#,
+        ),
+        "/subjects/land/versions/1" => (
+            200,
+            r#"{"id": 4, "version": 1, "subject": "land",
+                "schema": "{\"type\":\"enum\",\"name\":\"geo.Land\",\"symbols\":[\"A\"]}"}"#,
+        ),
+        _ => (404, "{}"),
+    });
+
+    let schema = ask(&registry.client(&[])).unwrap();
+
+    let shape = ducktide_lake::table::TableShape::from_avro(&schema, None).unwrap();
+    let column = shape.column("from").unwrap();
+    assert_eq!(column.column_type.sql(), "STRUCT(\"land\" VARCHAR)");
+}
+
+#[test]
+fn the_next_registry_is_asked_when_one_is_away() {
+    let registry = Canned::start(|_| (200, r#"{"schema": "\"string\""}"#));
+    let urls = format!("http://127.0.0.1:1, {}/", registry.url);
+    let line = Line::try_parse_from(["test", "--schema-registry-url", &urls]).unwrap();
+
+    let schema = ask(&SchemaRegistry::new(&line.registry).unwrap()).unwrap();
+
+    assert_eq!(schema, Schema::String);
+}

@@ -1,0 +1,138 @@
+//! Which topics are read, and which table each of them fills. Pure.
+
+use ducktide_lake::table::{InvalidTableName, TableName};
+use regex::Regex;
+
+use crate::config::ConfigError;
+
+/// Stands for the topic's name in `--table`.
+const PLACEHOLDER: &str = "{topic}";
+
+/// Kafka's own topics.
+const INTERNAL: &str = "__";
+
+/// What `--topics` and `--table` say.
+#[derive(Clone, Debug)]
+pub(crate) struct Topics {
+    given: Vec<String>,
+    names: Vec<String>,
+    patterns: Vec<Regex>,
+    table: String,
+}
+
+impl Topics {
+    pub(crate) fn new(given: &[String], table: Option<&str>) -> Result<Self, ConfigError> {
+        let (patterns, names): (Vec<_>, Vec<_>) =
+            given.iter().cloned().partition(|topic| topic.starts_with('^'));
+        let compile = |pattern: &String| {
+            // The whole name must match, as brokers do it.
+            Regex::new(&format!("^(?:{})$", &pattern[1..])).map_err(|error| {
+                ConfigError::TopicPattern { pattern: pattern.clone(), error: Box::new(error) }
+            })
+        };
+        let patterns = patterns.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
+        let table = table.unwrap_or(PLACEHOLDER).to_owned();
+        let topics = Self { given: given.to_vec(), names, patterns, table };
+        for topic in &topics.names {
+            topics.table(topic)?;
+        }
+        if topics.has_patterns() {
+            topics.table("any")?;
+        }
+        Ok(topics)
+    }
+
+    /// What to subscribe to, names and patterns.
+    pub(crate) fn given(&self) -> &[String] {
+        &self.given
+    }
+
+    /// The topics that are named in full.
+    pub(crate) fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    pub(crate) fn has_patterns(&self) -> bool {
+        !self.patterns.is_empty()
+    }
+
+    /// Those of the cluster's topics that a pattern means, and that are not named in full.
+    pub(crate) fn matching(&self, existing: Vec<String>) -> Vec<String> {
+        let is_meant = |topic: &String| {
+            !topic.starts_with(INTERNAL)
+                && !self.names.contains(topic)
+                && self.patterns.iter().any(|pattern| pattern.is_match(topic))
+        };
+        existing.into_iter().filter(is_meant).collect()
+    }
+
+    /// The table that a topic fills. The first dot separates the schema, others become `_`.
+    pub(crate) fn table(&self, topic: &str) -> Result<TableName, InvalidTableName> {
+        let name = self.table.replace(PLACEHOLDER, topic);
+        match name.split_once('.') {
+            Some((schema, table)) => format!("{schema}.{}", table.replace('.', "_")).parse(),
+            None => name.parse(),
+        }
+    }
+
+    /// The table, if all topics fill the same.
+    pub(crate) fn only_table(&self) -> Option<TableName> {
+        let topic = match self.names.as_slice() {
+            [topic] if !self.has_patterns() => topic,
+            _ if self.table.contains(PLACEHOLDER) => return None,
+            _ => "",
+        };
+        self.table(topic).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn topics(given: &[&str], table: Option<&str>) -> Result<Topics, ConfigError> {
+        Topics::new(&given.iter().map(|&topic| topic.to_owned()).collect::<Vec<_>>(), table)
+    }
+
+    fn table(table: Option<&str>, topic: &str) -> String {
+        topics(&["^.*"], table).unwrap().table(topic).unwrap().to_string()
+    }
+
+    #[test]
+    fn each_topic_has_a_table_of_its_own_unless_they_share_one() {
+        assert_eq!(table(None, "events"), "main.events");
+        assert_eq!(table(None, "shop.orders"), "shop.orders");
+        assert_eq!(table(None, "shop.eu.orders"), "shop.eu_orders");
+        assert_eq!(table(Some("raw.{topic}"), "shop.orders"), "raw.shop_orders");
+        assert_eq!(table(Some("raw_{topic}_v2"), "events"), "main.raw_events_v2");
+        assert_eq!(table(Some("all"), "events"), "main.all");
+    }
+
+    #[test]
+    fn a_pattern_means_whole_names_that_are_not_kafkas_own() {
+        let topics = topics(&["^events-.*|audit", "events-1"], None).unwrap();
+        let existing = ["events-1", "events-2", "my-events-3", "audit", "audits", "__events-4"];
+
+        let found = topics.matching(existing.map(str::to_owned).to_vec());
+
+        assert_eq!(found, ["events-2", "audit"]);
+        assert_eq!(topics.names(), ["events-1"]);
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_refused_at_once() {
+        assert!(topics(&["^events-("], None).unwrap_err().to_string().contains("^events-("));
+        assert!(topics(&["events"], Some("a b")).is_err());
+        assert!(topics(&["^events"], Some("../{topic}")).is_err());
+    }
+
+    #[test]
+    fn a_shared_table_is_known_beforehand() {
+        let only = |given: &[&str], table| topics(given, table).unwrap().only_table();
+
+        assert_eq!(only(&["events"], None).unwrap().table, "events");
+        assert_eq!(only(&["^a", "b"], Some("all")).unwrap().table, "all");
+        assert!(only(&["a", "b"], None).is_none());
+        assert!(only(&["^a"], None).is_none());
+    }
+}

@@ -1,0 +1,60 @@
+//! Topics that appear after the worker has started, because a pattern means them.
+
+use std::sync::Arc;
+
+use super::Worker;
+use crate::batch::Stream;
+use crate::error::ConsumerError;
+use crate::event::Event;
+use crate::startup;
+
+/// A topic's way into the lake, or why there is none; no stream if the worker is ending.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    topic: Arc<str>,
+    stream: Result<Option<Stream>, ConsumerError>,
+}
+
+impl Worker {
+    /// Prepares the topics of new partitions that were not there at the start. Their partitions wait
+    /// meanwhile, others are read.
+    pub(super) fn open_new_topics(&mut self) {
+        for topic in self.partitions.topics_loading() {
+            if self.streams.contains_key(&topic) || !self.opening.insert(Arc::clone(&topic)) {
+                continue;
+            }
+            tracing::info!(topic = &*topic, "new topic");
+            let (config, registry) = (Arc::clone(&self.parts.config), self.parts.registry.clone());
+            let cluster = Arc::clone(&self.parts.cluster);
+            let patience = Arc::clone(&self.parts.patience);
+            let events = self.parts.events.clone();
+            tokio::spawn(async move {
+                let name = Arc::clone(&topic);
+                let stream = startup::open_topic(config, registry, cluster, patience, name).await;
+                events.send(Event::Opened(Box::new(Opened { topic, stream })));
+            });
+        }
+    }
+
+    pub(super) fn opened(&mut self, Opened { topic, stream }: Opened) {
+        self.opening.remove(&topic);
+        match stream {
+            Ok(Some(stream)) => {
+                self.streams.insert(Arc::clone(&topic), Arc::new(stream));
+                self.identify([topic].into());
+            }
+            Ok(None) => {}
+            // The topics that are read already are none the worse for it.
+            Err(error) => {
+                let topic = &*topic;
+                tracing::error!(topic, %error, "the topic is stopped, others go on");
+                self.partitions.stop_topic(topic);
+            }
+        }
+    }
+
+    /// Gives up waiting for topics.
+    pub(super) fn stop_opening(&self) {
+        self.parts.patience.end();
+    }
+}
