@@ -81,6 +81,9 @@ pub(crate) fn run(options: Options) -> Result<Verdict> {
         Search::Nothing(why) => return Ok(Verdict::Skipped(why)),
     };
     story.note("engine", engine.description());
+    if let Some(why) = images::lack(engine.docker()) {
+        return Ok(Verdict::Skipped(why));
+    }
     let compose = match Compose::find_or_build(engine.docker())? {
         plugin::Search::Found(compose) => compose,
         plugin::Search::Nothing(why) => return Ok(Verdict::Skipped(why)),

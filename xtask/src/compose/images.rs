@@ -7,7 +7,7 @@ use super::{
     stand_in::{self, StandIn},
     story::Story,
 };
-use crate::layout;
+use crate::{layout, machine};
 
 /// Where the programs in our image come from.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,18 @@ impl Drop for OwnImage {
         // One that is left behind costs space and nothing else.
         let _ = self.docker.run(["image", "rm", "--force", &self.name]);
     }
+}
+
+/// Why the images cannot be had here, if they cannot.
+pub(super) fn lack(docker: &Docker) -> Option<String> {
+    let base = stand_in::DEBIAN;
+    let can_be_had = machine::is_root()
+        || docker.has_official(base)
+        || docker.has_stand_in(base)
+        || docker.pulls(base);
+    let why = "no image registry can be reached, and only root can make what stands in for Debian's \
+               image: run this as root once";
+    (!can_be_had).then(|| why.to_owned())
 }
 
 /// Sees to it that the engine has all images, and builds ours.

@@ -33,10 +33,12 @@ enum Recipe {
 }
 
 pub(super) const RUST: &str = "rust:1.95-bookworm";
+/// The image that all others here are made of.
+pub(super) const DEBIAN: &str = "debian:bookworm-slim";
 
 /// The first is what the others are made from.
 pub(super) const ALL: &[StandIn] = &[
-    StandIn { name: "debian:bookworm-slim", recipe: Recipe::Debootstrap },
+    StandIn { name: DEBIAN, recipe: Recipe::Debootstrap },
     StandIn {
         name: "apache/kafka:4.3.1",
         recipe: Recipe::Folder { recipe: "kafka", parts: &["kafka", "java"] },
