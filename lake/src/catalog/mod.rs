@@ -23,6 +23,7 @@ pub(crate) mod lock;
 pub(crate) mod meta;
 pub(crate) mod pin;
 pub(crate) mod postgres;
+pub(crate) mod shape_break;
 pub(crate) mod sqlite;
 
 use self::lock::LockFile;

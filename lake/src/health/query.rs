@@ -2,6 +2,7 @@
 //! come back as a few rows.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +10,7 @@ use jiff::civil::Date;
 
 use super::{FileCount, Thresholds};
 use crate::catalog::parse;
+use crate::catalog::shape_break::ShapeBreaks;
 use crate::error::{LakeError, Result};
 use crate::overview::parse_time;
 use crate::position::SnapshotId;
@@ -21,6 +23,8 @@ pub(super) struct TableEntry {
     /// With its schema.
     pub(super) name: String,
     pub(super) target_bytes: u64,
+    /// The snapshot before whose files none can be merged with later ones.
+    pub(super) last_break: i64,
     /// Where among its partition values the date is, if a date partitions it.
     pub(super) day_key: Option<DayKey>,
 }
@@ -70,11 +74,12 @@ pub(super) struct Whole {
 /// The tables that exist, in the order of their names.
 pub(super) fn tables(session: &Session, thresholds: &Thresholds) -> Result<Vec<TableEntry>> {
     let sql = tables_sql(session, thresholds);
-    let keys = day_keys(session)?;
+    let (keys, breaks) = (day_keys(session)?, ShapeBreaks::read(session)?);
     let tables = session.catalog_rows(&sql)?.into_iter().map(table_of_row);
     let with_key = |table: Result<TableEntry>| {
         let table = table?;
-        Ok(TableEntry { day_key: keys.get(&table.id).copied(), ..table })
+        let (day_key, last_break) = (keys.get(&table.id).copied(), breaks.of(table.id));
+        Ok(TableEntry { day_key, last_break, ..table })
     };
     tables.map(with_key).collect()
 }
@@ -88,6 +93,7 @@ fn table_of_row(row: Vec<Option<String>>) -> Result<TableEntry> {
         id,
         name: format!("{schema}.{table}"),
         target_bytes: parse(next())?,
+        last_break: 0,
         day_key: None,
     })
 }
@@ -153,7 +159,8 @@ pub(super) fn groups(
 }
 
 /// A file's first three partition values stand for all of them; its schema version begins at the
-/// newest of its table's that is not younger than the file. A file with any delete file, in force or
+/// newest of its table's that is not younger than the file, and those since the last break count as
+/// one, as files are merged across them. A file with any delete file, in force or
 /// not, is none that DuckLake merges.
 ///
 /// What `tables` say is written into the query: as subqueries SQLite would ask for it again for each
@@ -165,8 +172,9 @@ fn groups_sql(session: &Session, thresholds: &Thresholds, tables: &[TableEntry])
            SELECT data_file_id, {k0} AS k0, {k1} AS k1, {k2} AS k2 FROM {values} GROUP BY data_file_id), \
          live_file AS ( \
            SELECT f.table_id, f.partition_id, v.k0, v.k1, v.k2, \
-           (SELECT max(sv.begin_snapshot) FROM {versions} sv WHERE sv.table_id = f.table_id \
-             AND sv.begin_snapshot <= f.begin_snapshot) AS version, \
+           CASE WHEN f.begin_snapshot >= {last_break} THEN {last_break} ELSE \
+             (SELECT max(sv.begin_snapshot) FROM {versions} sv WHERE sv.table_id = f.table_id \
+             AND sv.begin_snapshot <= f.begin_snapshot) END AS version, \
            {first_day} AS first_day, {last_day} AS last_day, \
            f.file_size_bytes AS bytes, CASE WHEN d.data_file_id IS NULL THEN 0 ELSE 1 END AS deletes, \
            CASE WHEN f.file_size_bytes >= {target} THEN 3 WHEN f.file_size_bytes < {tiny} THEN 0 \
@@ -187,7 +195,8 @@ fn groups_sql(session: &Session, thresholds: &Thresholds, tables: &[TableEntry])
         versions = native("ducklake_schema_versions"),
         first_day = day_of_commit(session, tables, "b.snapshot_time"),
         last_day = day_of_commit(session, tables, "l.snapshot_time"),
-        target = target(thresholds, tables),
+        last_break = of_table(tables, |table| table.last_break, 0),
+        target = of_table(tables, |table| table.target_bytes, thresholds.default_target_bytes),
         tiny = thresholds.tiny_bytes,
         small = thresholds.small_bytes,
         files = native("ducklake_data_file"),
@@ -203,12 +212,15 @@ fn groups_sql(session: &Session, thresholds: &Thresholds, tables: &[TableEntry])
     )
 }
 
-/// The target of a file's table.
-fn target(thresholds: &Thresholds, tables: &[TableEntry]) -> String {
-    let default = thresholds.default_target_bytes;
-    let others = tables.iter().filter(|table| table.target_bytes != default);
-    let cases: Vec<_> =
-        others.map(|table| format!("WHEN {} THEN {}", table.id, table.target_bytes)).collect();
+/// A number of a file's table, most of which have the default.
+fn of_table<N: PartialEq + Display>(
+    tables: &[TableEntry],
+    number: impl Fn(&TableEntry) -> N,
+    default: N,
+) -> String {
+    let others = tables.iter().map(|table| (table.id, number(table)));
+    let others = others.filter(|(_, number)| *number != default);
+    let cases: Vec<_> = others.map(|(id, number)| format!("WHEN {id} THEN {number}")).collect();
     if cases.is_empty() {
         return default.to_string();
     }

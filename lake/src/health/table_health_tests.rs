@@ -14,7 +14,13 @@ const TODAY: &str = "2026-11-25";
 const EVENT_DATE: Option<DayKey> = Some(DayKey { partition_id: 2, index: 0 });
 
 fn table(day_key: Option<DayKey>) -> TableEntry {
-    TableEntry { id: 1, name: "main.events".to_owned(), target_bytes: 256 * MIB, day_key }
+    TableEntry {
+        id: 1,
+        name: "main.events".to_owned(),
+        target_bytes: 256 * MIB,
+        last_break: 0,
+        day_key,
+    }
 }
 
 fn files(files: u64, bytes: u64) -> FileCount {

@@ -107,14 +107,17 @@ pub(crate) fn delete_files_and_schema_versions_keep_files_apart(mut case: Case) 
     case.execute("DELETE FROM lake.main.plain WHERE id = 1");
     case.execute("ALTER TABLE lake.main.plain ADD COLUMN note VARCHAR");
     case.commit_each("plain", &["(6, 'x')"]);
+    assert_eq!(case.table("main.plain").schema_versions, 1, "a column more keeps no files apart");
+    case.execute("ALTER TABLE lake.main.plain RENAME COLUMN note TO remark");
+    case.commit_each("plain", &["(7, 'y')"]);
 
     let plain = case.table("main.plain");
 
-    assert_eq!((plain.live.files, plain.with_deletes, plain.full_scan_files()), (5, 1, 6));
-    assert_eq!((plain.schema_versions, plain.partition_values), (2, 0));
-    assert_eq!((plain.mergeable, plain.merge_groups), (2, 2));
+    assert_eq!((plain.live.files, plain.with_deletes, plain.full_scan_files()), (6, 1, 7));
+    assert_eq!((plain.schema_versions, plain.partition_values), (3, 0));
+    assert_eq!((plain.mergeable, plain.merge_groups), (2, 3));
     let day = plain.one_day.unwrap();
-    assert_eq!((day.of, day.files), (DayOf::Commit, 6));
+    assert_eq!((day.of, day.files), (DayOf::Commit, 7));
 }
 
 pub(crate) fn the_target_is_the_nearest_option(mut case: Case) {

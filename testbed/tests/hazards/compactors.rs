@@ -5,6 +5,7 @@ use std::time::Duration;
 use ducktide_lake::{Access, DuckLake};
 use ducktide_testbed::{
     catalog::CatalogKind,
+    faults::SmallDisk,
     program::{Program, Running},
     wait,
 };
@@ -21,6 +22,7 @@ on_both_lakes!(
     beside_a_leader_a_single_pass_is_refused,
     asked_to_stop_it_ends_after_its_operation,
     commits_go_on_while_it_works,
+    a_full_disk_changes_nothing_and_is_got_over,
 );
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -234,4 +236,29 @@ fn a_leader_that_slept_through_losing_its_lead_changes_nothing() {
     assert_eq!((live_files(&mut case), case.count()), (files, 200));
     sleeper.running.terminate().unwrap();
     assert_eq!(sleeper.exit_code(), Some(0), "{}", sleeper.running.log().unwrap());
+}
+
+fn a_full_disk_changes_nothing_and_is_got_over(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    let data_path = case.config.data_path.clone().unwrap();
+    let disk = match SmallDisk::mount(&data_path, 16) {
+        Ok(disk) => disk,
+        Err(error) => return eprintln!("SKIPPED: a disk cannot be mounted here: {error:#}"),
+    };
+    case.fill(100, 12);
+    disk.fill().unwrap();
+
+    let mut compactor = Compactor::start(&case, &[&["once"], SMALL].concat(), "");
+    compactor.exit_code();
+    let log = compactor.running.log().unwrap();
+    assert!(log.contains("No space left on device"), "{log}");
+    assert_eq!((case.count(), live_files(&mut case)), (120, 12));
+
+    disk.empty().unwrap();
+    once(&case, &[]);
+    assert_eq!((case.count(), live_files(&mut case)), (120, 1));
+    std::thread::sleep(Duration::from_secs(2));
+    once(&case, SHORT);
+    // What the failed merge left is gone.
+    assert_eq!((case.count(), files_on_disk(&case)), (120, 1));
 }

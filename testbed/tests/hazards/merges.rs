@@ -11,6 +11,8 @@ use crate::{
 on_both_lakes!(
     a_merge_writes_what_ducklakes_own_would,
     time_travel_and_change_feeds_show_what_they_showed_before,
+    files_are_merged_across_columns_that_were_added,
+    files_are_not_merged_across_other_changes_of_columns,
     only_the_named_files_are_merged,
     merged_files_are_merged_again,
     a_commit_during_a_merge_does_not_stop_it,
@@ -72,26 +74,88 @@ fn a_merge_writes_what_ducklakes_own_would(kind: CatalogKind) {
 fn time_travel_and_change_feeds_show_what_they_showed_before(kind: CatalogKind) {
     let mut case = Case::filled(kind, 5);
     case.fill(150, 3);
-    let newest = case.number("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')");
-    let seen = |lake: &mut DuckLake| {
-        let mut seen = Vec::new();
-        for snapshot in 2..=newest {
-            let travel =
-                format!("SELECT rowid, * FROM lake.events AT (VERSION => {snapshot}) ORDER BY ALL");
-            let feed = format!(
-                "SELECT * FROM ducklake_table_changes('lake', 'main', 'events', {snapshot}, {newest}) \
-                 ORDER BY ALL"
-            );
-            seen.push((rows(lake, &travel), rows(lake, &feed)));
-        }
-        seen
-    };
-    let before = seen(&mut case.another());
+    let newest = newest(&mut case);
+    let before = seen(&case, newest);
 
     assert_eq!(merge(&mut case.operator()), Maintained::Done(8));
 
-    assert_eq!(seen(&mut case.another()), before);
+    assert_eq!(seen(&case, newest), before);
     assert_eq!(before.last().unwrap().0.len(), 80);
+}
+
+fn newest(case: &mut Case) -> i64 {
+    case.number("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')")
+}
+
+/// What time travel to each snapshot shows, and the changes from it to a later one.
+fn seen(case: &Case, until: i64) -> Vec<(Vec<String>, Vec<String>)> {
+    let mut lake = case.another();
+    let mut seen = Vec::new();
+    for snapshot in 2..=until {
+        let travel =
+            format!("SELECT rowid, * FROM lake.events AT (VERSION => {snapshot}) ORDER BY ALL");
+        let feed = format!(
+            "SELECT * FROM ducklake_table_changes('lake', 'main', 'events', {snapshot}, {until}) \
+             ORDER BY ALL"
+        );
+        seen.push((rows(&mut lake, &travel), rows(&mut lake, &feed)));
+    }
+    seen
+}
+
+/// Inserts as another client does, or the files that Ducktide writes, of each shape in turn.
+fn files_are_merged_across_columns_that_were_added(kind: CatalogKind) {
+    let mut case = Case::filled(kind, 2);
+    let columns = ["note VARCHAR", "more STRUCT(a BIGINT)", "more.b VARCHAR"];
+    let mut next = 120;
+    for column in columns {
+        case.sql(&format!("ALTER TABLE lake.events ADD COLUMN {column}")).unwrap();
+        case.sql(&format!(
+            "INSERT INTO lake.events BY NAME SELECT {next} AS id, 'events' AS _kafka_topic, \
+             {next} AS _kafka_offset, 'x' AS note"
+        ))
+        .unwrap();
+        next += 1;
+    }
+    case.table = case.lake().find_table(&events()).unwrap().unwrap();
+    case.fill(120, 2);
+    let newest = newest(&mut case);
+    let before = seen(&case, newest);
+    let files = ids(&mut case.another()).len();
+
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(files.try_into().unwrap()));
+
+    for (after, before) in seen(&case, newest).iter().zip(&before) {
+        assert_eq!(after.0, before.0, "time travel");
+        assert_eq!(after.1, before.1, "changes");
+    }
+    assert_eq!(ids(&mut case.another()).len(), 1, "of {files}");
+    let counted = "SELECT count(note) * 1000 + count(*) FILTER (note IS NULL) FROM lake.events";
+    assert_eq!(case.number(counted), 3 * 1000 + 40);
+    let none = "SELECT count(*) FROM lake.events WHERE more.b IS NOT NULL";
+    assert_eq!(case.number(none), 0);
+}
+
+fn files_are_not_merged_across_other_changes_of_columns(kind: CatalogKind) {
+    for change in
+        ["ADD COLUMN c VARCHAR DEFAULT 'd'", "RENAME COLUMN note TO c", "DROP COLUMN note"]
+    {
+        let mut case = Case::new(kind);
+        case.sql("ALTER TABLE lake.events ADD COLUMN note VARCHAR").unwrap();
+        let insert = "INSERT INTO lake.events(id) VALUES (1)";
+        for statement in [insert, insert, &format!("ALTER TABLE lake.events {change}")] {
+            case.sql(statement).unwrap();
+        }
+        case.sql(insert).unwrap();
+        case.sql(insert).unwrap();
+        let newest = newest(&mut case);
+        let before = seen(&case, newest);
+
+        assert_eq!(merge(&mut case.operator()), Maintained::Done(4), "{change}");
+
+        assert_eq!(seen(&case, newest), before, "{change}");
+        assert_eq!(ids(&mut case.another()).len(), 2, "{change}");
+    }
 }
 
 fn ids(lake: &mut DuckLake) -> Vec<i64> {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::{DataFile, FileGroup, TableFiles};
 use crate::catalog::parse;
+use crate::catalog::shape_break::ShapeBreaks;
 use crate::error::Result;
 use crate::overview::parse_time;
 use crate::session::Session;
@@ -13,7 +14,7 @@ use crate::table::TableName;
 type SchemaVersions = HashMap<i64, Vec<(i64, i64)>>;
 
 pub(super) fn read(session: &Session, smaller_than: u64) -> Result<Vec<TableFiles>> {
-    let versions = schema_versions(session)?;
+    let (versions, breaks) = (schema_versions(session)?, ShapeBreaks::read(session)?);
     let mut values = partition_values(session, smaller_than)?;
     let mut tables: BTreeMap<TableName, BTreeMap<FileGroup, Vec<DataFile>>> = BTreeMap::new();
     let deleted = files_with_inlined_deletes(session)?;
@@ -26,7 +27,11 @@ pub(super) fn read(session: &Session, smaller_than: u64) -> Result<Vec<TableFile
             continue;
         }
         let group = FileGroup {
-            schema_version: version_at(versions.get(&found.table_id), found.begin_snapshot),
+            schema_version: mergeable_version(
+                versions.get(&found.table_id),
+                breaks.of(found.table_id),
+                found.begin_snapshot,
+            ),
             partition_id: found.partition_id,
             partition,
         };
@@ -125,6 +130,18 @@ fn schema_versions(session: &Session) -> Result<SchemaVersions> {
     Ok(found)
 }
 
+/// The oldest version of whose files those of a snapshot can be merged with. Versions that columns
+/// were added in since the last break go together.
+fn mergeable_version(
+    versions: Option<&Vec<(i64, i64)>>,
+    last_break: i64,
+    begin_snapshot: i64,
+) -> i64 {
+    let first = versions.and_then(|versions| versions.first()).map_or(0, |(begin, _)| *begin);
+    let since = last_break.max(first);
+    version_at(versions, if begin_snapshot >= since { since } else { begin_snapshot })
+}
+
 /// The version that was in force at a snapshot.
 fn version_at(versions: Option<&Vec<(i64, i64)>>, snapshot: i64) -> i64 {
     let versions = versions.map_or(&[][..], Vec::as_slice);
@@ -162,5 +179,19 @@ mod tests {
         let at = |snapshot| version_at(Some(&versions), snapshot);
         assert_eq!([at(3), at(6), at(7), at(99)], [10, 10, 12, 12]);
         assert_eq!(version_at(None, 5), 0);
+    }
+
+    #[test]
+    fn versions_since_the_last_break_go_together() {
+        let versions = vec![(3, 10), (7, 12), (9, 13), (12, 14)];
+
+        let at = |last_break| {
+            [3, 7, 9, 12, 99]
+                .map(|snapshot| mergeable_version(Some(&versions), last_break, snapshot))
+        };
+        assert_eq!(at(0), [10; 5], "columns were only added");
+        assert_eq!(at(9), [10, 12, 13, 13, 13]);
+        assert_eq!(at(12), [10, 12, 13, 14, 14]);
+        assert_eq!(mergeable_version(None, 0, 5), 0);
     }
 }

@@ -39,7 +39,8 @@ pub struct DataFile {
 /// Which files can become one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileGroup {
-    /// The shape of the table that the files were written for, by DuckLake's number.
+    /// The oldest shape of the table, by DuckLake's number, of whose files those of this group can be
+    /// merged with: shapes that only added columns go together.
     pub schema_version: i64,
     /// The partition key that they were written under, if there was one.
     pub partition_id: Option<i64>,

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::super::{failed, list};
 use crate::catalog::parse;
+use crate::catalog::shape_break::ShapeBreaks;
 use crate::error::{LakeError, Result};
 use crate::session::{Session, quote};
 use crate::storage;
@@ -82,6 +83,7 @@ pub(super) fn merge(session: &Session, table: &TableName, sources: &[i64]) -> Re
     let before = Sums::of(session.catalog_rows(&(sums_sql(&files) + &of_table))?)?;
     let scratch = Scratch::make(session)?;
     scratch.fill(&found, &ids).map_err(failed("copy the files' catalog entries"))?;
+    scratch.join_versions(&found)?;
     scratch.attach_again(&found.data_path)?;
     let call = format!(
         "CALL ducklake_merge_adjacent_files('{SCRATCH}', {}, schema => {}, max_file_size => {ANY_SIZE})",
@@ -178,6 +180,29 @@ impl<'a> Scratch<'a> {
         self.copy("ducklake_data_file", &files)?;
         self.copy("ducklake_file_partition_value", &files)?;
         self.session.execute("COMMIT")
+    }
+
+    /// Has DuckLake take the versions since the last break for one that had all columns from its
+    /// beginning: it merges no files of different versions. Rows of files that lack a column have NULL
+    /// there, as for a reader.
+    ///
+    /// The break is that of the columns that were copied: one that is dropped meanwhile must not be
+    /// missing in a file that older snapshots read.
+    fn join_versions(&self, of: &Found) -> Result<()> {
+        let (columns, versions) =
+            (scratch_table("ducklake_column"), scratch_table("ducklake_schema_versions"));
+        let breaks = self.session.text_rows(&ShapeBreaks::sql(&columns));
+        let breaks = breaks.map_err(failed("read the table's columns"))?;
+        let since = format!(
+            "(SELECT greatest({}, min(begin_snapshot)) FROM {versions})",
+            ShapeBreaks::of_rows(breaks)?.of(of.table_id)
+        );
+        self.session
+            .execute(&format!(
+                "BEGIN; UPDATE {columns} SET begin_snapshot = {since} WHERE begin_snapshot > {since}; \
+                 DELETE FROM {versions} WHERE begin_snapshot > {since}; COMMIT"
+            ))
+            .map_err(failed("join the versions of the table"))
     }
 
     fn empty(&self, name: &str) -> duckdb::Result<()> {
