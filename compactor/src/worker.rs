@@ -65,7 +65,7 @@ pub async fn run(args: RunArgs, shutdown: impl Future<Output = ()>) -> Result<()
         metrics,
         readiness,
         stop: stop.clone(),
-        waits_for: None,
+        trouble: Trouble::default(),
     };
     let working = move || worker.work(&args.schedule);
     finish(working, &config, &stop, shutdown).await
@@ -117,27 +117,46 @@ async fn finish(
     }
 }
 
+/// What keeps the compactor from its work. An outage is told when it begins, when its reason changes
+/// and when it is over, not at every try.
+#[derive(Debug, Default)]
+struct Trouble(Option<String>);
+
+impl Trouble {
+    /// Takes note of a failed try; whether its reason is another one than the last.
+    fn is_news(&mut self, reason: &str) -> bool {
+        let is_news = self.0.as_deref() != Some(reason);
+        self.0 = Some(reason.to_owned());
+        is_news
+    }
+
+    /// Takes note that a try succeeded; whether that ends an outage.
+    fn is_over(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
 struct Worker {
     config: Arc<Config>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     stop: Stop,
-    /// The reason for waiting that was logged last.
-    waits_for: Option<String>,
+    trouble: Trouble,
 }
 
 impl Worker {
     fn work(&mut self, schedule: &ScheduleArgs) -> Result<(), CompactorError> {
         let mut schedule = Schedule::new(schedule, &self.config.policy, Instant::now());
         while !self.stop.is_set() {
-            let worked = self.open().and_then(|opened| match opened {
-                Some(mut pass) => self.lead(&mut pass, &mut schedule),
-                None => Ok(()),
-            });
+            let worked = match self.open() {
+                Ok(Some(mut pass)) => self.lead(&mut pass, &mut schedule),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error),
+            };
             self.metrics.leads(false);
             match worked {
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
-                    self.wait("not the leader any more, starting over", &error);
+                    self.sit_out("not the leader any more, starting over", &error);
                 }
                 worked => worked?,
             }
@@ -151,7 +170,7 @@ impl Worker {
             match Pass::open(&self.config, &self.metrics, &self.stop) {
                 Ok(pass) => return Ok(Some(pass)),
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
-                    self.wait("waiting for the lake", &error);
+                    self.sit_out("waiting for the lake", &error);
                 }
                 Err(error) => return Err(error),
             }
@@ -159,15 +178,21 @@ impl Worker {
         Ok(None)
     }
 
-    /// Waits a little. The reason is logged when it changes, not at every try.
-    fn wait(&mut self, what: &str, error: &LakeError) {
-        let reason = error.chain();
-        if self.waits_for.as_ref() != Some(&reason) {
-            tracing::warn!(error = reason, "{what}");
-            self.waits_for = Some(reason.clone());
+    /// Waits before the next try.
+    fn sit_out(&mut self, what: &str, error: &LakeError) {
+        let error = error.chain();
+        if self.trouble.is_news(&format!("{what}: {error}")) {
+            tracing::warn!(error, "{what}");
         }
-        self.readiness.set(Err(reason));
+        self.readiness.set(Err(error));
         self.stop.wait(RETRY_INTERVAL);
+    }
+
+    fn set_ready(&mut self) {
+        if self.trouble.is_over() {
+            tracing::info!("the lake answers again");
+        }
+        self.readiness.set(Ok(()));
     }
 
     /// Stands by until it is the leader's turn, then works until it is time to stop, or the lead is
@@ -178,7 +203,7 @@ impl Worker {
             if self.stop.is_set() {
                 return Ok(());
             }
-            self.readiness.set(Ok(()));
+            self.set_ready();
             if !standing_by {
                 tracing::info!(leader = pass.lake.leader(), "standing by, another compactor leads");
                 standing_by = true;
@@ -187,9 +212,8 @@ impl Worker {
             self.stop.wait(LEAD_TIMEOUT / 10);
         }
         tracing::info!("leading");
-        self.waits_for = None;
         self.metrics.leads(true);
-        self.readiness.set(Ok(()));
+        self.set_ready();
         let mut next_look = Instant::now();
         while !self.stop.is_set() {
             pass.lake.check_leadership()?;
@@ -224,6 +248,19 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[test]
+    fn a_reason_is_told_when_it_changes_and_again_after_it_was_over() {
+        let mut trouble = Trouble::default();
+        assert!(!trouble.is_over(), "there was none");
+
+        let told = ["refused", "refused", "starting", "starting", "refused"];
+        assert_eq!(told.map(|reason| trouble.is_news(reason)), [true, false, true, false, true]);
+
+        assert!(trouble.is_over());
+        assert!(!trouble.is_over(), "that is told once");
+        assert!(trouble.is_news("refused"));
+    }
 
     #[test]
     fn a_waiting_thread_is_woken_to_stop() {

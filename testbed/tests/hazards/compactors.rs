@@ -7,6 +7,7 @@ use ducktide_testbed::{
     catalog::CatalogKind,
     faults::SmallDisk,
     program::{Program, Running},
+    services::{Postgres, Service as _, log_folder},
     wait,
 };
 use tempfile::TempDir;
@@ -261,4 +262,26 @@ fn a_full_disk_changes_nothing_and_is_got_over(kind: CatalogKind) {
     once(&case, SHORT);
     // What the failed merge left is gone.
     assert_eq!((case.count(), files_on_disk(&case)), (120, 1));
+}
+
+/// An outage is told when it begins and when it is over, not at every try, of which there is one each
+/// two seconds.
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_catalog_that_is_away_is_waited_for_and_told_once() {
+    let mut postgres = Postgres::start(&log_folder().unwrap()).unwrap();
+    let case = Case::in_database(&postgres.create_database("away").unwrap(), "public");
+    let mut compactor = Compactor::run(&case);
+    compactor.await_logged("leading");
+
+    postgres.kill().unwrap();
+    compactor.await_logged("waiting for the lake");
+    std::thread::sleep(Duration::from_secs(8));
+    let log = compactor.running.log().unwrap();
+    assert_eq!(log.matches("waiting for the lake").count(), 1, "{log}");
+
+    postgres.start_again().unwrap();
+    compactor.await_logged("the lake answers again");
+    compactor.running.terminate().unwrap();
+    assert_eq!(compactor.exit_code(), Some(0), "{}", compactor.running.log().unwrap());
 }
