@@ -189,10 +189,12 @@ fn classify(error: &SRCError) -> RegistryError {
         return RegistryError::Unknown(text);
     }
     let has_status = |status: &str| error.error.contains(status);
-    RegistryError::Unavailable(if has_status("status 404") {
+    let is_other_api =
+        has_status("status 404") || has_status("could not parse to RawRegisteredSchema");
+    RegistryError::Unavailable(if is_other_api {
         format!(
-            "{text}; is the path of --schema-registry-url right? That of Apicurio is \
-             /apis/ccompat/v7"
+            "{text}; this is not an answer of Confluent's API: check the path of \
+             --schema-registry-url (SCHEMA_REGISTRY_URL), that of Apicurio is /apis/ccompat/v7"
         )
     } else if has_status("status 401") || has_status("status 403") {
         format!(

@@ -24,11 +24,18 @@ pub enum ProducerError {
     )]
     RegistryUnreachable { url: String, waited_seconds: u64, reason: String },
 
-    /// Another schema owns the subject, or this address is no registry.
+    /// Complete the address: another program answers there, or another API of the registry.
+    #[error(
+        "register schema: this is not an answer of Confluent's API; check the path of \
+         --schema-registry-url (SCHEMA_REGISTRY_URL): Apicurio's ends in /apis/ccompat/v7: \
+         url=`{url}` reason=`{reason}`"
+    )]
+    OtherApi { url: String, reason: String },
+
+    /// Another schema owns the subject, or a right is missing.
     #[error(
         "register schema: the registry refused; the subject may hold an incompatible schema \
-         (choose another --topic), or --schema-registry-url (SCHEMA_REGISTRY_URL) may lack a path: \
-         subject=`{subject}` url=`{url}` reason=`{reason}`"
+         (choose another --topic): subject=`{subject}` url=`{url}` reason=`{reason}`"
     )]
     SchemaRefused { subject: String, url: String, reason: String },
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use schema_registry_converter::async_impl::schema_registry::{SrSettings, post_schema};
 use schema_registry_converter::error::SRCError;
-use schema_registry_converter::schema_registry_common::{SchemaType, SuppliedSchema};
+use schema_registry_converter::schema_registry_common::{RawError, SchemaType, SuppliedSchema};
 
 use crate::config::KafkaArgs;
 use crate::error::ProducerError;
@@ -55,8 +55,21 @@ async fn post_events_schema(kafka: &KafkaArgs, subject: &str) -> Result<u32, SRC
 }
 
 fn refused(kafka: &KafkaArgs, subject: String, error: &SRCError) -> ProducerError {
-    let url = without_credentials(&kafka.schema_registry_url);
-    ProducerError::SchemaRefused { subject, url, reason: reason(error) }
+    let (url, reason) = (without_credentials(&kafka.schema_registry_url), reason(error));
+    if is_of_other_api(error) {
+        ProducerError::OtherApi { url, reason }
+    } else {
+        ProducerError::SchemaRefused { subject, url, reason }
+    }
+}
+
+/// Confluent's API gives each of its refusals a code, and takes every subject: for it, only a path
+/// that is none of its own can be missing.
+fn is_of_other_api(error: &SRCError) -> bool {
+    let answer = error.source().and_then(|source| source.downcast_ref::<RawError>());
+    let is_refusal = answer.is_some_and(|answer| answer.error_code / 100 == 404);
+    let signs = ["status 404", "status 405", "could not parse to RawRegisteredSchema"];
+    !is_refusal && signs.iter().any(|sign| error.error.contains(sign))
 }
 
 fn unreachable(kafka: &KafkaArgs, error: &SRCError) -> ProducerError {

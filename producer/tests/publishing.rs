@@ -104,6 +104,11 @@ impl Record {
 
 /// Registers anything, always under the id 7.
 fn start_registry() -> String {
+    start_http("200 OK", r#"{"id":7}"#)
+}
+
+/// A server that gives everybody the same answer.
+fn start_http(status: &'static str, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
     std::thread::spawn(move || {
@@ -118,11 +123,10 @@ fn start_registry() -> String {
                 line.clear();
             }
             request.read_exact(&mut vec![0; body_bytes]).expect("a body");
-            let body = r#"{"id":7}"#;
             let length = body.len();
             write!(
                 &stream,
-                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+                "HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
             )
             .expect("answered");
         }
@@ -265,6 +269,29 @@ async fn services_that_do_not_answer_are_named_with_their_setting() {
         let error = run.await.expect_err("nobody answers there");
         assert_eq!(error.exit_code(), 3);
         assert!(error.to_string().contains(variable), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_without_its_path_is_told_from_a_refusal() {
+    let services = Services::start();
+    let of_apicurio = r#"{"detail":"NotFoundException","status":404}"#;
+    let of_confluent = r#"{"error_code":409,"message":"incompatible"}"#;
+    for (status, body, lacks_path) in [
+        ("404 Not Found", of_apicurio, true),
+        ("404 Not Found", r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#, true),
+        ("404 Not Found", "", true),
+        ("200 OK", "<html></html>", true),
+        ("409 Conflict", of_confluent, false),
+    ] {
+        let mut config = services.config(&[]);
+        config.kafka.schema_registry_url = start_http(status, body);
+
+        let run = ducktide_producer::run(config, std::future::pending());
+        let error = run.await.expect_err("no schema id");
+
+        assert_eq!(error.to_string().contains("/apis/ccompat/v7"), lacks_path, "{error}");
+        assert_eq!(error.to_string().contains("--topic"), !lacks_path, "{error}");
     }
 }
 

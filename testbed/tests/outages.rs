@@ -72,6 +72,26 @@ fn a_registry_that_is_down_is_waited_for() {
     assert_eq!(pipeline.lake().unwrap().scalar(&rows).unwrap(), "2000 2000");
 }
 
+/// The consumer waits, since a proxy may stand in for the registry for a while; the producer ends.
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_registry_address_that_lacks_its_path_is_named() {
+    let (kafka, registry) = (shared_kafka(), shared_registry());
+    let (name, servers) = (unique("path"), kafka.bootstrap_servers());
+    let url = format!("http://127.0.0.1:{}", registry.port());
+    let pipeline = Pipeline::new(&name, &servers, &url, None).unwrap();
+    kafka.create_topic(&name, PARTITIONS, &[]).unwrap();
+    register(&registry.url(), &name, "first").unwrap();
+
+    let mut worker = pipeline.start_consumer("worker", &[]).unwrap();
+    worker.await_logged("SCHEMA_REGISTRY_URL").unwrap();
+    worker.await_unready("/apis/ccompat/v7").unwrap();
+    worker.kill().unwrap();
+
+    let refused = pipeline.produce(1, &[]).unwrap_err();
+    assert!(format!("{refused:#}").contains("/apis/ccompat/v7"), "{refused:#}");
+}
+
 /// Records that wait for their schema are not in the lake, and do not count as anything else either.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
