@@ -66,7 +66,8 @@ pub(crate) fn verb(arguments: &[String]) -> Result<ExitCode> {
     }
     match run(options)? {
         Verdict::Passed(_) => println!("compose-test: passed"),
-        Verdict::Skipped(why) => println!("compose-test: SKIPPED: {why}"),
+        // Whoever asks for this very test would take a success for one.
+        Verdict::Skipped(why) => bail!("the local stack was NOT tried: {why}"),
     }
     Ok(ExitCode::SUCCESS)
 }

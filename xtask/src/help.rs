@@ -31,7 +31,8 @@ Verbs:
              briefly with SQLite. An engine that runs is used, or root starts one; Compose is built
              by Go where the client has none; images that cannot be pulled are stood in for (see
              docker/stand-ins). `--from-source` compiles our image's programs within the image,
-             `--no-build` takes those in target/release as they are. A step of `test`, too.
+             `--no-build` takes those in target/release as they are. A step of `test`, too; where no
+             engine can be had, `test` skips it and says so, and this verb fails.
   docs       Writes docs/configuration.md from the programs' flags. `--check` only compares.";
 
 const TAIL: &str = "

@@ -69,7 +69,10 @@ fn start_own() -> Result<Search> {
     fs::create_dir_all(&folder).context("create .ducktide/docker")?;
     // Sockets' paths are limited to 108 bytes, a workspace's is not.
     let run = PathBuf::from(format!("/run/ducktide-docker-{}", std::process::id()));
-    fs::create_dir_all(&run).with_context(|| format!("create {}", run.display()))?;
+    if let Err(error) = fs::create_dir_all(&run) {
+        let why = format!("dockerd cannot have its socket here: {error}: path=`{}`", run.display());
+        return Ok(Search::Nothing(why));
+    }
     let log = folder.join("dockerd.log");
     let watchdog = start_daemon(&folder, &run, &log).context("start dockerd")?;
     let docker = Docker::at(&run.join("docker.sock"));
