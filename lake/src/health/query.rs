@@ -78,8 +78,8 @@ pub(super) fn tables(session: &Session, thresholds: &Thresholds) -> Result<Vec<T
     let tables = session.catalog_rows(&sql)?.into_iter().map(table_of_row);
     let with_key = |table: Result<TableEntry>| {
         let table = table?;
-        let (day_key, last_break) = (keys.get(&table.id).copied(), breaks.of(table.id));
-        Ok(TableEntry { day_key, last_break, ..table })
+        let (last_break, day_key) = (breaks.of(table.id), keys.get(&table.id).copied());
+        Ok(TableEntry { last_break, day_key, ..table })
     };
     tables.map(with_key).collect()
 }
@@ -213,7 +213,7 @@ fn groups_sql(session: &Session, thresholds: &Thresholds, tables: &[TableEntry])
 }
 
 /// A number of a file's table, most of which have the default.
-fn of_table<N: PartialEq + Display>(
+fn of_table<N: Copy + PartialEq + Display>(
     tables: &[TableEntry],
     number: impl Fn(&TableEntry) -> N,
     default: N,
