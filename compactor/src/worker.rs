@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ducktide_lake::endpoints::{self, Readiness};
+use ducktide_lake::telemetry::Trouble;
 use ducktide_lake::{ErrorKind, LakeError};
 use prometheus_client::registry::Registry;
 use tokio::task::spawn_blocking;
@@ -114,25 +115,6 @@ async fn finish(
     match tokio::time::timeout(config.shutdown_timeout, working).await {
         Ok(done) => done.map_err(|_| CompactorError::Panicked)?,
         Err(_elapsed) => Err(CompactorError::ShutdownTimeout),
-    }
-}
-
-/// What keeps the compactor from its work. An outage is told when it begins, when its reason changes
-/// and when it is over, not at every try.
-#[derive(Debug, Default)]
-struct Trouble(Option<String>);
-
-impl Trouble {
-    /// Takes note of a failed try; whether its reason is another one than the last.
-    fn is_news(&mut self, reason: &str) -> bool {
-        let is_news = self.0.as_deref() != Some(reason);
-        self.0 = Some(reason.to_owned());
-        is_news
-    }
-
-    /// Takes note that a try succeeded; whether that ends an outage.
-    fn is_over(&mut self) -> bool {
-        self.0.take().is_some()
     }
 }
 
@@ -248,19 +230,6 @@ mod tests {
     use std::thread;
 
     use super::*;
-
-    #[test]
-    fn a_reason_is_told_when_it_changes_and_again_after_it_was_over() {
-        let mut trouble = Trouble::default();
-        assert!(!trouble.is_over(), "there was none");
-
-        let told = ["refused", "refused", "starting", "starting", "refused"];
-        assert_eq!(told.map(|reason| trouble.is_news(reason)), [true, false, true, false, true]);
-
-        assert!(trouble.is_over());
-        assert!(!trouble.is_over(), "that is told once");
-        assert!(trouble.is_news("refused"));
-    }
 
     #[test]
     fn a_waiting_thread_is_woken_to_stop() {

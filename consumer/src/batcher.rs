@@ -22,7 +22,7 @@ use crate::event::{Event, Events};
 use crate::in_flight::InFlight;
 use crate::lane::{Lane, LaneError};
 use crate::metrics::Metrics;
-use crate::schemas::{Lookup, Schemas, schema_id};
+use crate::schemas::{Lookup, Schemas};
 use crate::source::{Delivery, Record, RecordRun, TopicPartition};
 use crate::staging::StagingError;
 
@@ -398,8 +398,9 @@ impl Running {
                 track.count_tombstone();
                 continue;
             };
-            let decoder = match self.schemas.decoder(payload, &stream.newest, &stream.table) {
-                Lookup::Found(decoder) => decoder,
+            let found = self.schemas.decoder(payload, &stream.newest, &stream.table);
+            let (schema_id, decoder) = match found {
+                Lookup::Found(schema_id, decoder) => (schema_id, decoder),
                 Lookup::Unavailable(error) => return Err((index, Interruption::Registry(error))),
                 Lookup::ColumnsMissing(difference) => {
                     let missing = Interruption::ColumnsMissing(table.clone(), difference.missing);
@@ -417,7 +418,7 @@ impl Running {
                 return Err((index, Interruption::Exhausted));
             }
             match lane.push(decoder, run, record) {
-                Ok(()) => track.count_row(schema_id(payload).unwrap_or_default()),
+                Ok(()) => track.count_row(schema_id),
                 Err(LaneError::Decode(error)) => {
                     self.shared.unclaim_row();
                     let flaw = Flaw::from(error);

@@ -37,7 +37,8 @@ pub(crate) struct Schemas {
 
 /// The answer for one record.
 pub(crate) enum Lookup<'a> {
-    Found(&'a RecordDecoder),
+    /// The schema's id, and what decodes its records.
+    Found(u32, &'a RecordDecoder),
     /// The registry does not answer; ask again.
     Unavailable(String),
     /// The table lacks columns of the record's schema; otherwise it fits.
@@ -78,7 +79,7 @@ impl Schemas {
                 Err(answer) => return answer,
             }
         }
-        Lookup::Found(&self.last.as_ref().expect("set above").2)
+        Lookup::Found(id, &self.last.as_ref().expect("set above").2)
     }
 
     fn find(

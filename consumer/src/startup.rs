@@ -12,14 +12,15 @@ use apache_avro::Schema;
 use ducktide_lake::dead_letter::{dead_letter_shape, dead_letter_table};
 use ducktide_lake::endpoints::Readiness;
 use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::table::TableName;
+use ducktide_lake::table::{AvroType, TableName};
+use ducktide_lake::telemetry::Trouble;
 use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec, Table};
 use rdkafka::error::KafkaResult;
 use tokio::task::spawn_blocking;
 
 use crate::batch::Stream;
 use crate::config::{Config, StartFrom};
-use crate::decoder::{RecordDecoder, record_fields};
+use crate::decoder::RecordDecoder;
 use crate::error::ConsumerError;
 use crate::metrics::{Metrics, RetryCause};
 use crate::schema_registry::{RegistryError, SchemaRegistry};
@@ -33,16 +34,22 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// How the start waits: for ever and aloud, until it is told to stop.
 pub(crate) struct Patience {
-    ended: AtomicBool,
-    /// The reason for waiting that was logged last.
-    said: Mutex<String>,
+    ended: Arc<AtomicBool>,
+    trouble: Mutex<Trouble>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
 }
 
 impl Patience {
     pub(crate) fn new(metrics: Arc<Metrics>, readiness: Readiness) -> Self {
-        Self { ended: AtomicBool::new(false), said: Mutex::default(), metrics, readiness }
+        let (ended, trouble) = (Arc::default(), Mutex::default());
+        Self { ended, trouble, metrics, readiness }
+    }
+
+    /// For something that waits beside others: it has reasons of its own, and the same end.
+    pub(crate) fn beside(&self) -> Self {
+        let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
+        Self { ended: Arc::clone(&self.ended), ..Self::new(metrics, readiness) }
     }
 
     pub(crate) fn end(&self) {
@@ -57,11 +64,10 @@ impl Patience {
     fn note(&self, cause: RetryCause, what: &str, error: &str) {
         self.metrics.batching.retried(cause);
         let reason = format!("{what}: {error}");
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        if *said != reason {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.is_news(&reason) {
             tracing::warn!(error, "{what}");
-            self.readiness.set(Err(reason.clone()));
-            *said = reason;
+            self.readiness.set(Err(reason));
         }
     }
 }
@@ -97,26 +103,18 @@ pub(crate) async fn topics(
     Ok(topics)
 }
 
-/// The topic, if its schema can be had now. Otherwise it must not hold the others up: it is opened
-/// when its first partition is assigned.
+/// The topic, if it has a schema. Otherwise it must not hold the others up: it is opened when its first
+/// partition is assigned.
 async fn schema_of_matching(
     registry: &SchemaRegistry,
     name: String,
     patience: &Patience,
 ) -> Option<Topic> {
-    let subject = format!("{name}-value");
-    loop {
-        match registry.latest(&subject).await {
-            Ok(schema) => return Some(Topic { name, schema }),
-            Err(error @ RegistryError::Unavailable(_)) => {
-                let what = format!("waiting for the schema of {subject}");
-                patience.note(RetryCause::Registry, &what, &error.to_string());
-                tokio::time::sleep(PAUSE).await;
-            }
-            Err(error) => {
-                tracing::warn!(topic = name, %error, "the topic has no schema to begin with");
-                return None;
-            }
+    match patient_schema(registry, &name, patience).await {
+        Ok(schema) => Some(Topic { name, schema }),
+        Err(error) => {
+            tracing::warn!(topic = name, %error, "the topic has no schema to begin with");
+            None
         }
     }
 }
@@ -141,22 +139,48 @@ pub(crate) async fn open_topic(
     spawn_blocking(open).await.map_err(|_| ConsumerError::Panicked)?
 }
 
+/// Waits until the topic has a schema.
 async fn newest_schema(
     registry: &SchemaRegistry,
     topic: &str,
     patience: &Patience,
 ) -> Result<Schema, ConsumerError> {
-    let subject = format!("{topic}-value");
     loop {
-        let error = match registry.latest(&subject).await {
+        match patient_schema(registry, topic, patience).await {
             Ok(schema) => return Ok(schema),
-            Err(error @ (RegistryError::Unavailable(_) | RegistryError::Unknown(_))) => error,
+            Err(error @ RegistryError::Unknown(_)) => {
+                wait_for_schema(topic, patience, &error).await;
+            }
             Err(error) => return Err(ConsumerError::Schema { topic: topic.to_owned(), error }),
-        };
-        let what = format!("waiting for the schema of {subject}");
-        patience.note(RetryCause::Registry, &what, &error.to_string());
-        tokio::time::sleep(PAUSE).await;
+        }
     }
+}
+
+/// The topic's newest schema; waits for the registry to answer, whatever it says.
+async fn patient_schema(
+    registry: &SchemaRegistry,
+    topic: &str,
+    patience: &Patience,
+) -> Result<Schema, RegistryError> {
+    loop {
+        match registry.latest(&subject(topic)).await {
+            Err(error @ RegistryError::Unavailable(_)) => {
+                wait_for_schema(topic, patience, &error).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+async fn wait_for_schema(topic: &str, patience: &Patience, error: &RegistryError) {
+    let what = format!("waiting for the schema of {}", subject(topic));
+    patience.note(RetryCause::Registry, &what, &error.to_string());
+    tokio::time::sleep(PAUSE).await;
+}
+
+/// Where a topic's values have their schemas: the registry's default strategy.
+fn subject(topic: &str) -> String {
+    format!("{topic}-value")
 }
 
 /// The lake and its streams, ready to be filled.
@@ -247,7 +271,8 @@ fn stream(
     patience: &Patience,
 ) -> Result<Option<Stream>, ConsumerError> {
     let unusable = |reason: String| ConsumerError::Shape { topic: topic.name.clone(), reason };
-    let newest = record_fields(&topic.schema).map_err(|error| unusable(error.to_string()))?;
+    let newest =
+        AvroType::record_fields(&topic.schema).map_err(|error| unusable(error.to_string()))?;
     let name = config.topics.table(&topic.name).map_err(|error| unusable(error.to_string()))?;
     let partition_by = config.partition_by.as_deref();
     let on_incompatible = config.bad_records.on_incompatible_schema;

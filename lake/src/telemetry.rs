@@ -34,6 +34,25 @@ enum Format {
     Json,
 }
 
+/// Why something has to wait: told when it begins, when its reason changes and when it is over, not at
+/// every try.
+#[derive(Debug, Default)]
+pub struct Trouble(Option<String>);
+
+impl Trouble {
+    /// Takes note of a failed try; whether its reason is another one than the last.
+    pub fn is_news(&mut self, reason: &str) -> bool {
+        let is_news = self.0.as_deref() != Some(reason);
+        self.0 = Some(reason.to_owned());
+        is_news
+    }
+
+    /// Takes note that a try succeeded; whether that ends a wait.
+    pub fn is_over(&mut self) -> bool {
+        self.0.take().is_some()
+    }
+}
+
 /// Starts logging for the whole process, once, and logs that `program` started.
 ///
 /// What is logged comes from `RUST_LOG` (default `info`); how, from `DUCKTIDE_LOG_FORMAT` (`text`
@@ -144,6 +163,19 @@ impl Write for Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reason_is_told_when_it_changes_and_again_after_it_was_over() {
+        let mut trouble = Trouble::default();
+        assert!(!trouble.is_over(), "there was none");
+
+        let told = ["refused", "refused", "starting", "starting", "refused"];
+        assert_eq!(told.map(|reason| trouble.is_news(reason)), [true, false, true, false, true]);
+
+        assert!(trouble.is_over());
+        assert!(!trouble.is_over(), "that is told once");
+        assert!(trouble.is_news("refused"));
+    }
 
     #[test]
     fn people_get_text_and_machines_json_unless_told_otherwise() {

@@ -232,11 +232,16 @@ impl Pipeline {
 
     /// A consumer of this topic and table, which finds the catalog at this address.
     pub fn consumer(&self, catalog: &str) -> Result<Program> {
+        Ok(self.consumer_of(&self.topic, catalog)?.args(["--table", TABLE]))
+    }
+
+    /// A consumer in this group of any topics, which fill tables of their own names.
+    pub fn consumer_of(&self, topics: &str, catalog: &str) -> Result<Program> {
         let program = Program::named("ducktide-consumer")?
             .args(["--bootstrap-servers", &self.bootstrap_servers])
             .args(["--schema-registry-url", &self.schema_registry_url])
-            .args(["--topics", &self.topic, "--group-id", &self.group])
-            .args(["--catalog", catalog, "--table", TABLE, "--data-path"])
+            .args(["--topics", topics, "--group-id", &self.group])
+            .args(["--catalog", catalog, "--data-path"])
             .args([self.data_path()])
             .env("DUCKTIDE_LOG_FORMAT", "json");
         Ok(match self.protocol {

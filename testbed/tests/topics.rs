@@ -6,7 +6,6 @@ use ducktide_testbed::{
     catalog::CatalogKind,
     on_both_catalogs,
     pipeline::{Pipeline, Protocol},
-    program::Program,
     raw_records::{Encoded, publish, register_fields},
     services::shared_kafka,
     worker::Worker,
@@ -35,8 +34,7 @@ impl Case {
         format!("{}-{suffix}", self.pipeline.topic)
     }
 
-    /// Creates a topic of two partitions and publishes `count` numbers to each; without a schema, as
-    /// nobody can read them.
+    /// Creates a topic of two partitions and publishes `count` numbers to each.
     fn create(&self, suffix: &str, count: i64) {
         let topic = self.topic(suffix);
         shared_kafka().create_topic(&topic, 2, &[]).unwrap();
@@ -58,21 +56,11 @@ impl Case {
     }
 
     fn worker(&self, name: &str, topics: &str, arguments: &[&str]) -> Worker {
-        let Pipeline { bootstrap_servers, schema_registry_url, group, .. } = &self.pipeline;
-        let mut consumer = Program::named("ducktide-consumer")
-            .unwrap()
-            .args(["--bootstrap-servers", bootstrap_servers])
-            .args(["--schema-registry-url", schema_registry_url])
-            .args(["--topics", topics, "--group-id", group])
-            .args(["--catalog", &self.pipeline.catalog, "--data-path"])
-            .args([self.pipeline.data_path()])
+        let consumer = self.pipeline.consumer_of(topics, &self.pipeline.catalog).unwrap();
+        let consumer = consumer
             .args(["--kafka-property", "topic.metadata.refresh.interval.ms=500"])
             .args(arguments)
-            .env("DUCKTIDE_FLUSH_INTERVAL", "200ms")
-            .env("DUCKTIDE_LOG_FORMAT", "json");
-        if matches!(self.pipeline.protocol, Protocol::Consumer) {
-            consumer = consumer.args(["--group-protocol", "consumer"]);
-        }
+            .env("DUCKTIDE_FLUSH_INTERVAL", "200ms");
         self.pipeline.start_worker(name, consumer).unwrap()
     }
 
@@ -141,7 +129,9 @@ fn picked_up(case: &Case) {
 
 fn topics_that_cannot_be_loaded_do_not_hold_the_others_up(kind: CatalogKind) {
     let case = Case::new("unloadable", kind);
-    shared_kafka().create_topic(&case.topic("no-schema"), 1, &[]).unwrap();
+    for topic in ["no-schema", "no-schema-either"] {
+        shared_kafka().create_topic(&case.topic(topic), 1, &[]).unwrap();
+    }
     shared_kafka().create_topic(&case.topic("reserved"), 1, &[]).unwrap();
     case.register("reserved", &[json!({"name": "_kafka_offset", "type": "long"})]);
     case.create("good", 30);
@@ -161,6 +151,10 @@ fn topics_that_cannot_be_loaded_do_not_hold_the_others_up(kind: CatalogKind) {
     publish(&case.pipeline.bootstrap_servers, &topic, 0, values).unwrap();
     case.pipeline.await_committed(61).unwrap();
     assert_eq!(case.rows("no-schema"), "1 1");
+    let log = worker.log().unwrap();
+    let other = format!("waiting for the schema of {}-value", case.topic("no-schema-either"));
+    let told = log.iter().filter(|line| line.to_string().contains(&other)).count();
+    assert_eq!(told, 1, "{log:?}");
     worker.check_alive().unwrap();
 }
 

@@ -85,7 +85,8 @@ impl RetryStage {
         };
         for _ in 0..ATTEMPTS {
             let why = match self.schemas.decoder(value, &[], &self.table) {
-                Lookup::Found(decoder) => match decoder.decode(&value[HEADER..], &mut self.rows) {
+                Lookup::Found(_, decoder) => match decoder.decode(&value[HEADER..], &mut self.rows)
+                {
                     Ok(()) => return self.complete(letter).map(|()| None),
                     Err(error) => return Ok(Some(error.into())),
                 },

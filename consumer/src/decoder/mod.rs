@@ -27,7 +27,7 @@ mod topics;
 use std::sync::Arc;
 
 use apache_avro::Schema;
-use ducktide_lake::table::{AvroField, AvroType, Column, ShapeError, TableShape, diff, rename};
+use ducktide_lake::table::{AvroField, AvroType, Column, TableShape, diff, rename};
 
 pub(crate) use arrow::{UTC, fields as arrow_fields};
 pub(crate) use calendar::{date_text, timestamp_micros};
@@ -61,7 +61,7 @@ impl RecordDecoder {
         newest: &[AvroField],
         table: Arc<TableShape>,
     ) -> Result<Self, CompileError> {
-        let mut fields = record_fields(writer)?;
+        let mut fields = AvroType::record_fields(writer)?;
         rename(&mut fields, &table.columns, newest);
         let difference = diff(&table, &TableShape::of_record(&fields, None)?);
         if !difference.fits() {
@@ -125,14 +125,6 @@ impl RecordDecoder {
     fn error(&self, index: usize, problem: Problem) -> DecodeError {
         let column = record_columns(&self.table).nth(index).expect("the plan's columns exist");
         DecodeError { field: column.name.clone(), problem }
-    }
-}
-
-/// The fields of a topic's record.
-pub fn record_fields(schema: &Schema) -> Result<Vec<AvroField>, ShapeError> {
-    match AvroType::resolve(schema)? {
-        AvroType::Record(fields) => Ok(fields),
-        _ => Err(ShapeError::NotARecord),
     }
 }
 

@@ -26,7 +26,7 @@ impl Worker {
             tracing::info!(topic = &*topic, "new topic");
             let (config, registry) = (Arc::clone(&self.parts.config), self.parts.registry.clone());
             let cluster = Arc::clone(&self.parts.cluster);
-            let patience = Arc::clone(&self.parts.patience);
+            let patience = Arc::new(self.parts.patience.beside());
             let events = self.parts.events.clone();
             tokio::spawn(async move {
                 let name = Arc::clone(&topic);

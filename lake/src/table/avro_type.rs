@@ -123,6 +123,14 @@ impl AvroType {
         walk.resolve(schema, None, 0)
     }
 
+    /// The fields of a topic's record; a schema of anything else is refused.
+    pub fn record_fields(schema: &Schema) -> Result<Vec<AvroField>, ShapeError> {
+        match Self::resolve(schema)? {
+            Self::Record(fields) => Ok(fields),
+            _ => Err(ShapeError::NotARecord),
+        }
+    }
+
     /// Whether a value takes no bytes at all, so that a count of such values bounds nothing.
     #[must_use]
     pub fn is_zero_width(&self) -> bool {

@@ -91,12 +91,7 @@ mod tests {
 
     fn fields(fields: &str) -> Vec<AvroField> {
         let schema = format!(r#"{{"type": "record", "name": "R", "fields": [{fields}]}}"#);
-        let AvroType::Record(fields) =
-            AvroType::resolve(&Schema::parse_str(&schema).unwrap()).unwrap()
-        else {
-            unreachable!("it is a record")
-        };
-        fields
+        AvroType::record_fields(&Schema::parse_str(&schema).unwrap()).unwrap()
     }
 
     /// The columns that a writer's fields go to.

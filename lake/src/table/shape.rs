@@ -86,10 +86,7 @@ impl TableShape {
     ///
     /// `partition_by` names a timestamp of the record, or `_kafka_timestamp`.
     pub fn from_avro(schema: &Schema, partition_by: Option<&str>) -> Result<Self, ShapeError> {
-        let AvroType::Record(fields) = AvroType::resolve(schema)? else {
-            return Err(ShapeError::NotARecord);
-        };
-        Self::of_record(&fields, partition_by)
+        Self::of_record(&AvroType::record_fields(schema)?, partition_by)
     }
 
     /// The same for a record's fields.
