@@ -3,7 +3,8 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use ducktide_compactor::{Args, CompactorError, Verb, once, run, show_plan};
-use ducktide_lake::{failpoint, stop_signal, telemetry};
+use ducktide_lake::process::{exit_now, stop_signal};
+use ducktide_lake::{failpoint, telemetry};
 
 #[tokio::main(worker_threads = 1)]
 async fn main() {
@@ -27,7 +28,7 @@ async fn main() {
         }
     };
     // An operation that did not end in time is given up; nothing of it is in the catalog.
-    std::process::exit(exit_code.into());
+    exit_now(exit_code)
 }
 
 /// Says what is wrong with a setting the way clap does, and exits with its code, 2.

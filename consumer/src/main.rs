@@ -3,7 +3,8 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use ducktide_consumer::{Args, Config};
-use ducktide_lake::{failpoint, stop_signal, telemetry};
+use ducktide_lake::process::{exit_now, stop_signal};
+use ducktide_lake::{failpoint, telemetry};
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {
@@ -19,7 +20,7 @@ async fn main() {
     };
     // Questions to a cluster or lake that does not answer may still be under way; nobody needs the
     // answers, so they are not waited for.
-    std::process::exit(exit_code.into());
+    exit_now(exit_code)
 }
 
 /// Says what is wrong with a setting the way clap does, and exits with its code, 2.

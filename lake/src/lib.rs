@@ -13,6 +13,8 @@ pub mod endpoints;
 pub mod error;
 pub mod invariants;
 pub mod position;
+#[cfg(feature = "process")]
+pub mod process;
 pub mod standing;
 pub mod table;
 pub mod telemetry;
@@ -22,8 +24,6 @@ pub mod units;
 mod lake;
 mod memory;
 mod staged_file;
-#[cfg(feature = "stop-signal")]
-mod stop_signal;
 
 #[cfg(feature = "duckdb")]
 mod alter;
@@ -60,8 +60,6 @@ pub use error::{ErrorKind, LakeError, Result};
 pub use lake::{Lake, Source, SourceSpec, Table, TableVersion};
 pub use memory::MemoryLake;
 pub use staged_file::StagedFile;
-#[cfg(feature = "stop-signal")]
-pub use stop_signal::stop_signal;
 
 #[cfg(feature = "duckdb")]
 pub use catalog::PartitionProgress;

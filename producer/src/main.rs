@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
-use ducktide_lake::{stop_signal, telemetry};
+use ducktide_lake::process::stop_signal;
+use ducktide_lake::telemetry;
 use ducktide_producer::{Args, Config, ProducerError, preview};
 
 #[tokio::main]
