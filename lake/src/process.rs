@@ -1,5 +1,8 @@
 //! How a worker is told to stop, and how its process ends.
-#![expect(unsafe_code, reason = "the standard library has no exit that leaves the others' code alone")]
+#![expect(
+    unsafe_code,
+    reason = "the standard library has no exit that leaves the others' code alone"
+)]
 
 use std::io::{self, Write as _};
 
