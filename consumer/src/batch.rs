@@ -10,6 +10,7 @@ use ducktide_lake::{Source, StagedFile, Table, TableVersion};
 
 use crate::assignment::Generation;
 use crate::dead_letter::LetterCounts;
+use crate::dedupe::{Rule, Window};
 use crate::source::TopicPartition;
 use crate::staging::ColumnHints;
 
@@ -27,6 +28,8 @@ pub(crate) struct Stream {
     pub(crate) dead_letters: Option<Table>,
     /// The timestamp whose date is the lake's partition key.
     pub(crate) partition_by: Option<String>,
+    /// What repeats are known by, if they are dropped.
+    pub(crate) dedupe: Option<Rule>,
 }
 
 /// How far one partition was read, and what became of its records since the last cut.
@@ -34,6 +37,8 @@ pub(crate) struct Stream {
 pub(crate) struct Track {
     pub(crate) stream: Arc<Stream>,
     pub(crate) generation: Generation,
+    /// The rows that records may repeat, if repeats are dropped.
+    pub(crate) window: Option<Window>,
     position: Position,
     /// The next offset that is not accounted for.
     next: i64,
@@ -49,13 +54,19 @@ pub(crate) struct Track {
 }
 
 impl Track {
-    pub(crate) fn new(stream: Arc<Stream>, generation: Generation, position: Position) -> Self {
+    pub(crate) fn new(
+        stream: Arc<Stream>,
+        generation: Generation,
+        position: Position,
+        window: Option<Window>,
+    ) -> Self {
         let start = position.next_offset.0;
         let counts = Counts::default();
         let (delivered, decoded) = (start, start);
         Self {
             stream,
             generation,
+            window,
             position,
             next: start,
             delivered,
@@ -129,6 +140,11 @@ impl Track {
 
     pub(crate) fn count_dead(&mut self) {
         self.counts.dead += 1;
+        self.next += 1;
+    }
+
+    pub(crate) fn count_repeat(&mut self) {
+        self.counts.duplicates += 1;
         self.next += 1;
     }
 
@@ -237,9 +253,13 @@ mod tests {
             hints: ColumnHints::default(),
             dead_letters: None,
             partition_by: None,
+            dedupe: None,
         };
         let position = Position { epoch: Epoch(3), next_offset: Offset(start) };
-        (Track::new(Arc::new(stream), Generation(1), position), TopicPartition::new("events", 4))
+        (
+            Track::new(Arc::new(stream), Generation(1), position, None),
+            TopicPartition::new("events", 4),
+        )
     }
 
     #[test]

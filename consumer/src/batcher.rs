@@ -10,17 +10,20 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
+use ducktide_lake::dedupe::RecentRow;
 use ducktide_lake::failpoint::{self, Failpoint};
 use ducktide_lake::position::Position;
 use ducktide_lake::table::{Column, TableName};
+use jiff::Timestamp;
 
 use crate::assignment::Generation;
 use crate::batch::{Part, Stream, Track};
 use crate::config::BadRecordArgs;
 use crate::dead_letter::{DeadLetterRatio, Flaw};
+use crate::dedupe::{Budget, Window};
 use crate::event::{Event, Events};
 use crate::in_flight::InFlight;
-use crate::lane::{Lane, LaneError};
+use crate::lane::{Lane, LaneError, Pushed};
 use crate::metrics::Metrics;
 use crate::schemas::{Lookup, Schemas};
 use crate::source::{Delivery, Record, RecordRun, TopicPartition};
@@ -53,6 +56,8 @@ pub(crate) enum Command {
         generation: Generation,
         position: Position,
         stream: Arc<Stream>,
+        /// The rows that they may repeat.
+        recent: Vec<RecentRow>,
     },
     /// Close the files, hand over what was gathered, and take no more records of `forget`.
     Cut { number: u64, forget: Vec<TopicPartition> },
@@ -104,6 +109,8 @@ pub(crate) struct Shared {
     /// Whether ends of partitions become progress at once: somebody waits for them.
     pub(crate) eager_ends: bool,
     pub(crate) bad_records: BadRecordArgs,
+    /// The memory for ids by which repeats are known.
+    pub(crate) ids: Arc<Budget>,
 }
 
 impl Shared {
@@ -152,6 +159,7 @@ impl Batcher {
             worked: Duration::ZERO,
             buffered: (0, 0),
             last_idle_advance: Instant::now(),
+            told_of_forgotten: false,
         };
         let thread = thread::Builder::new()
             .name(format!("batch-{index}"))
@@ -198,6 +206,8 @@ struct Running {
     /// The rows and bytes of memory that were last counted as buffered.
     buffered: (i64, i64),
     last_idle_advance: Instant,
+    /// Whether it was told that ids find no room.
+    told_of_forgotten: bool,
 }
 
 /// Why a run was left in the middle.
@@ -237,8 +247,13 @@ impl Running {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Begin { partition, generation, position, stream } => {
-                self.tracks.insert(partition, Track::new(stream, generation, position));
+            Command::Begin { partition, generation, position, stream, recent } => {
+                let ids = &self.shared.ids;
+                let window = stream
+                    .dedupe
+                    .as_ref()
+                    .map(|rule| Window::new(rule, recent, now_micros(), Arc::clone(ids)));
+                self.tracks.insert(partition, Track::new(stream, generation, position, window));
             }
             Command::Cut { number, forget } => {
                 self.cut(number);
@@ -330,6 +345,7 @@ impl Running {
         let (started, rows_before) = (Instant::now(), self.rows_of(&run.partition));
         let appended = self.append(&run, first);
         self.worked += started.elapsed();
+        self.report_ids(&run.partition);
         let decoded = self.rows_of(&run.partition) - rows_before;
         self.shared.metrics.batching.decoded(decoded.unsigned_abs());
         self.report();
@@ -390,6 +406,7 @@ impl Running {
             self.lanes.insert(table.clone(), lane);
         }
         let lane = self.lanes.get_mut(table).expect("inserted above");
+        let now = track.window.as_ref().map_or(0, |_| now_micros());
         for (index, record) in run.records.iter().enumerate().skip(first) {
             if !track.advance_to(record.offset()) {
                 continue;
@@ -417,8 +434,13 @@ impl Running {
             if !self.shared.claim_row() {
                 return Err((index, Interruption::Exhausted));
             }
-            match lane.push(decoder, run, record) {
-                Ok(()) => track.count_row(schema_id),
+            let window = track.window.as_mut().map(|window| (window, now));
+            match lane.push(decoder, run, record, window) {
+                Ok(Pushed::Row) => track.count_row(schema_id),
+                Ok(Pushed::Repeat) => {
+                    self.shared.unclaim_row();
+                    track.count_repeat();
+                }
                 Err(LaneError::Decode(error)) => {
                     self.shared.unclaim_row();
                     let flaw = Flaw::from(error);
@@ -458,6 +480,22 @@ impl Running {
         if full && !self.full {
             self.full = true;
             self.tell(BatcherEvent::Full);
+        }
+    }
+
+    /// Tells how many ids are remembered, and once that there is no room for all of them.
+    fn report_ids(&mut self, partition: &TopicPartition) {
+        let window = self.tracks.get_mut(partition).and_then(|track| track.window.as_mut());
+        let Some(window) = window else { return };
+        let (forgotten, ids) = (window.take_forgotten(), &self.shared.ids);
+        self.shared.metrics.batching.remembered(ids.ids(), ids.used(), forgotten);
+        if forgotten > 0 && !self.told_of_forgotten {
+            self.told_of_forgotten = true;
+            tracing::warn!(
+                ids = ids.ids(),
+                "--dedupe-memory-limit has no room for all ids of --dedupe-window: repeats of older \
+                 rows are not found; give it more, or shorten the window"
+            );
         }
     }
 
@@ -522,6 +560,11 @@ impl Running {
     fn tell(&self, event: BatcherEvent) {
         self.shared.events.send(Event::Batcher(event));
     }
+}
+
+/// Microseconds since 1970.
+fn now_micros() -> i64 {
+    Timestamp::now().as_microsecond()
 }
 
 /// Makes a dead letter of a record that cannot be decoded, unless it is to stop the worker, or too

@@ -1,6 +1,6 @@
 //! The thread that owns the lake: one commit at a time, while the next batch fills.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ducktide_lake::commit::{Commit, CommitOutcome, Inquiry};
+use ducktide_lake::dedupe::{RecentRow, RecentRows};
 use ducktide_lake::position::{Offset, Partition, Position, SnapshotId, SourceId};
 use ducktide_lake::table::{Column, TableName};
 use ducktide_lake::{ErrorKind, Lake, LakeError, Table};
@@ -26,9 +27,49 @@ pub(crate) enum Request {
     /// Write a batch.
     Commit(Commit),
     /// Give partitions their first position, unless they have one, then read all positions.
-    Load { source: SourceId, starts: Vec<(Partition, Offset)> },
+    Load { source: SourceId, starts: Vec<(Partition, Offset)>, recent: Option<Recent> },
     /// Read tables as they are, after adding columns that they lack.
     Alter(BTreeMap<TableName, Vec<Column>>),
+}
+
+/// The rows that records of these partitions may repeat, from where progress stands.
+#[derive(Debug)]
+pub(crate) struct Recent {
+    /// For no partitions yet.
+    pub(crate) wanted: RecentRows,
+    pub(crate) partitions: BTreeSet<Partition>,
+}
+
+/// Such rows of each partition that was asked for and has a position.
+pub(crate) type RecentByPartition = BTreeMap<Partition, Vec<RecentRow>>;
+
+impl Recent {
+    fn read(
+        &self,
+        lake: &mut dyn Lake,
+        positions: &[(Partition, Position)],
+    ) -> ducktide_lake::Result<RecentByPartition> {
+        let asked = positions.iter().filter(|(partition, _)| self.partitions.contains(partition));
+        let partitions: Vec<_> = asked.map(|(p, position)| (*p, position.next_offset)).collect();
+        let mut found: RecentByPartition =
+            partitions.iter().map(|(partition, _)| (*partition, Vec::new())).collect();
+        if partitions.is_empty() {
+            return Ok(found);
+        }
+        let started = Instant::now();
+        let rows = lake.recent_rows(&RecentRows { partitions, ..self.wanted.clone() })?;
+        tracing::info!(
+            topic = self.wanted.topic,
+            partitions = found.len(),
+            rows = rows.len(),
+            elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "read the rows that records may repeat"
+        );
+        for row in rows {
+            found.entry(row.partition).or_default().push(row);
+        }
+        Ok(found)
+    }
 }
 
 /// What the lake answered.
@@ -44,6 +85,7 @@ pub(crate) enum CommitterEvent {
     Loaded {
         source: SourceId,
         positions: Vec<(Partition, Position)>,
+        recent: RecentByPartition,
     },
     /// Tables as they are now; none if it was told to give up.
     Altered(Vec<Table>),
@@ -138,7 +180,9 @@ impl Running {
         while let Ok(request) = self.inbox.recv() {
             let event = match request {
                 Request::Commit(commit) => self.commit(commit),
-                Request::Load { source, starts } => self.load(source, &starts),
+                Request::Load { source, starts, recent } => {
+                    self.load(source, &starts, recent.as_ref())
+                }
                 Request::Alter(tables) => self.alter(&tables),
             };
             self.abandon.store(false, Ordering::Relaxed);
@@ -169,16 +213,24 @@ impl Running {
         }
     }
 
-    fn load(&mut self, source: SourceId, starts: &[(Partition, Offset)]) -> CommitterEvent {
+    fn load(
+        &mut self,
+        source: SourceId,
+        starts: &[(Partition, Offset)],
+        recent: Option<&Recent>,
+    ) -> CommitterEvent {
         let read = self.retry(RetryCause::Lake, "load progress", |lake| {
             if !starts.is_empty() {
                 lake.start_partitions(source, starts)?;
             }
-            lake.positions(source)
+            let positions = lake.positions(source)?;
+            let recent = recent.map(|recent| recent.read(lake, &positions)).transpose()?;
+            Ok((positions, recent.unwrap_or_default()))
         });
         match read {
-            Ok(positions) => {
-                CommitterEvent::Loaded { source, positions: positions.unwrap_or_default() }
+            Ok(loaded) => {
+                let (positions, recent) = loaded.unwrap_or_default();
+                CommitterEvent::Loaded { source, positions, recent }
             }
             Err(error) => CommitterEvent::Failed(error),
         }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use ducktide_lake::commit::{Counts, ProgressDelta};
+use ducktide_lake::dedupe::{RecentRow, RecentRows};
 use ducktide_lake::position::{Epoch, OffsetRange};
 use ducktide_lake::table::{Column, TableName, TableShape};
 use ducktide_lake::{MemoryLake, Result, Source, SourceSpec, StagedFile, Table};
@@ -51,6 +52,10 @@ impl Lake for Faulty {
 
     fn positions(&mut self, source: SourceId) -> Result<Vec<(Partition, Position)>> {
         self.lake.positions(source)
+    }
+
+    fn recent_rows(&mut self, wanted: &RecentRows) -> Result<Vec<RecentRow>> {
+        self.lake.recent_rows(wanted)
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome> {
@@ -200,7 +205,8 @@ fn a_commit_that_is_being_retried_can_be_abandoned() {
 fn a_new_partition_gets_its_first_position_once() {
     let mut fixture = fixture(&[]);
     let source = fixture.source;
-    let load = |at| Request::Load { source, starts: vec![(Partition(1), Offset(at))] };
+    let load =
+        |at| Request::Load { source, starts: vec![(Partition(1), Offset(at))], recent: None };
 
     for at in [5, 9] {
         fixture.committer.send(load(at));

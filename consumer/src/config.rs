@@ -7,12 +7,14 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, ValueEnum};
 use ducktide_lake::LakeError;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
-use ducktide_lake::table::InvalidTableName;
+use ducktide_lake::dead_letter::headers_type;
+use ducktide_lake::table::{Column, ColumnType, InvalidTableName, KAFKA_HEADERS, KAFKA_KEY};
 use ducktide_lake::units::{parse_bytes, parse_duration, parse_ratio};
 use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::dead_letter::ErrorClass;
+use crate::dedupe::Rule;
 use crate::kafka_config::{GroupProtocol, KafkaArgs};
 use crate::schema_registry::RegistryArgs;
 use crate::topics::Topics;
@@ -63,6 +65,9 @@ pub struct Args {
     /// Which table.
     #[command(flatten)]
     pub table: TableArgs,
+    /// What repeats are known by.
+    #[command(flatten)]
+    pub dedupe: DedupeArgs,
     /// When a batch is committed.
     #[command(flatten)]
     pub batch: BatchArgs,
@@ -137,6 +142,16 @@ pub struct TableArgs {
     #[arg(long, env = "DUCKTIDE_PARTITION_BY", value_name = "COLUMN")]
     pub partition_by: Option<String>,
 
+    /// Keeps each record's key in the column `_kafka_key`. A table that has the column gets it filled
+    /// from then on, whatever this says.
+    #[arg(long, env = "DUCKTIDE_KEY_FORMAT", value_enum)]
+    pub key_format: Option<KeyFormat>,
+
+    /// Keeps each record's headers in the column `_kafka_headers`, a list of key and value. A table that
+    /// has the column gets it filled from then on, whatever this says.
+    #[arg(long, env = "DUCKTIDE_HEADERS")]
+    pub headers: bool,
+
     /// Text columns that get Parquet statistics, comma separated. Their smallest and largest values
     /// then stand in the catalog, and in PostgreSQL's log when a commit fails.
     #[arg(long, env = "DUCKTIDE_STATISTICS", value_name = "COLUMN,...", value_delimiter = ',')]
@@ -145,6 +160,72 @@ pub struct TableArgs {
     /// Refuses to make the lake or Ducktide's own tables; `ducktide init` must have done so.
     #[arg(long, env = "DUCKTIDE_NO_INIT")]
     pub no_init: bool,
+}
+
+/// What repeats are known by: producers that retry outside of Kafka's idempotence publish an event
+/// twice, under two offsets.
+#[derive(ClapArgs, Clone, Debug)]
+#[command(next_help_heading = "Repeats")]
+pub struct DedupeArgs {
+    /// Drops a record that has the same value in this column as a recent row of its own partition. It
+    /// holds text, bytes, UUIDs or whole numbers; a record without a value in it is never dropped.
+    #[arg(long, env = "DUCKTIDE_DEDUPE_BY", value_name = "COLUMN")]
+    pub dedupe_by: Option<String>,
+
+    /// How far back rows are recent: from the partition's newest row, by Kafka's timestamps, so that
+    /// reading a topic later or again drops the same records.
+    #[arg(long, env = "DUCKTIDE_DEDUPE_WINDOW", value_name = "DURATION", default_value = "1h",
+          value_parser = parse_duration)]
+    pub dedupe_window: Duration,
+
+    /// What the ids of recent rows may take in memory, beside --memory-limit: 64 MB for each million
+    /// of numbers and UUIDs, and the texts' own lengths. When it is used up, the oldest ids go.
+    #[arg(long, env = "DUCKTIDE_DEDUPE_MEMORY_LIMIT", value_name = "BYTES", default_value = "512MiB",
+          value_parser = parse_bytes)]
+    pub dedupe_memory_limit: u64,
+}
+
+impl DedupeArgs {
+    /// The rule, if repeats are dropped.
+    pub(crate) fn rule(&self) -> Option<Rule> {
+        let column = self.dedupe_by.clone()?;
+        let span_micros = i64::try_from(self.dedupe_window.as_micros()).unwrap_or(i64::MAX);
+        Some(Rule { column, span_micros })
+    }
+
+    /// Bytes.
+    pub(crate) fn memory_limit(&self) -> usize {
+        usize::try_from(self.dedupe_memory_limit).unwrap_or(usize::MAX)
+    }
+}
+
+/// What a record's key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeyFormat {
+    /// Text, in a VARCHAR; a record whose key is not UTF-8 is a bad record.
+    Text,
+    /// Bytes, in a BLOB as they are.
+    Bytes,
+}
+
+/// What a table has beside the fields of records and where they came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Layout {
+    pub(crate) partition_by: Option<String>,
+    pub(crate) key_format: Option<KeyFormat>,
+    pub(crate) headers: bool,
+}
+
+impl Layout {
+    /// The columns of what Kafka has of a record beside its value, as far as that is to be kept.
+    pub(crate) fn envelope(&self) -> Vec<Column> {
+        let key = self.key_format.map(|format| match format {
+            KeyFormat::Text => Column::new(KAFKA_KEY, ColumnType::Varchar),
+            KeyFormat::Bytes => Column::new(KAFKA_KEY, ColumnType::Blob),
+        });
+        let headers = self.headers.then(|| Column::new(KAFKA_HEADERS, headers_type()));
+        key.into_iter().chain(headers).collect()
+    }
 }
 
 /// When a batch is committed. Each commit is a snapshot and at least one file.
@@ -280,9 +361,10 @@ pub struct Config {
     pub(crate) lake: LakeConfig,
     pub(crate) topics: Topics,
     pub(crate) pipeline: String,
-    pub(crate) partition_by: Option<String>,
+    pub(crate) layout: Layout,
     pub(crate) statistics: Vec<String>,
     pub(crate) may_init: bool,
+    pub(crate) dedupe: DedupeArgs,
     pub(crate) batch: BatchArgs,
     pub(crate) batchers: usize,
     pub(crate) bad_records: BadRecordArgs,
@@ -321,13 +403,18 @@ impl TryFrom<Args> for Config {
             lake: args.lake.resolve()?,
             pipeline: args.table.pipeline.unwrap_or(label),
             topics,
-            partition_by: args.table.partition_by,
+            layout: Layout {
+                partition_by: args.table.partition_by,
+                key_format: args.table.key_format,
+                headers: args.table.headers,
+            },
             statistics: args.table.statistics,
             may_init: !args.table.no_init,
             batchers: args.batch.batchers.map_or(cores.min(4), usize::from),
             kafka: args.kafka,
             source: args.source,
             registry: args.registry,
+            dedupe: args.dedupe,
             batch: args.batch,
             bad_records: args.bad_records,
             process: args.process,

@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::batch::{Part, Stream};
 use crate::dead_letter::{Flaw, LetterCounts, LetterWriter};
 use crate::decoder::{DecodeError, Problem, RecordDecoder, RowBuffer, timestamp_micros};
+use crate::dedupe::Window;
 use crate::schemas::{HEADER, schema_id};
 use crate::source::{Record, RecordRun, TopicPartition};
 use crate::staging::{StagingError, StagingWriter};
@@ -30,6 +31,16 @@ pub(crate) struct Lane {
     /// For records that cannot be decoded; None if they stop the worker.
     letters: Option<LetterWriter>,
     counts: LetterCounts,
+    /// The column of the ids by which repeats are known.
+    ids: Option<usize>,
+}
+
+/// What became of a record that was decoded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pushed {
+    Row,
+    /// It repeats a row, and is dropped.
+    Repeat,
 }
 
 #[derive(Debug, Error)]
@@ -50,24 +61,32 @@ impl Lane {
         let writer = StagingWriter::new(table, &stream.table.directory, schema, &stream.hints)?;
         let letters = stream.dead_letters.as_ref().map(LetterWriter::new).transpose()?;
         let (version, counts) = (stream.table.version.clone(), LetterCounts::new());
-        Ok(Self { version, rows, writer, letters, counts })
+        let ids = stream.dedupe.as_ref().and_then(|rule| rows.record_column(&rule.column));
+        Ok(Self { version, rows, writer, letters, counts, ids })
     }
 
-    /// Adds a record; after a decoding error everything is as before.
+    /// Adds a record, unless it repeats a row of the window; after a decoding error everything is as
+    /// before.
     pub(crate) fn push(
         &mut self,
         decoder: &RecordDecoder,
         run: &RecordRun,
         record: &Record,
-    ) -> Result<(), LaneError> {
-        let datum = record.payload().map_or(&[][..], |payload| &payload[HEADER..]);
-        match decoder.decode(datum, &mut self.rows) {
+        window: Option<(&mut Window, i64)>,
+    ) -> Result<Pushed, LaneError> {
+        match self.decode(decoder, record) {
             Ok(()) => {}
             Err(DecodeError { problem: Problem::BatchFull, .. }) => {
                 self.write()?;
-                decoder.decode(datum, &mut self.rows).map_err(LaneError::Decode)?;
+                self.decode(decoder, record).map_err(LaneError::Decode)?;
             }
             Err(error) => return Err(LaneError::Decode(error)),
+        }
+        if let Some((window, now)) = window
+            && self.is_repeat(record, window, now)
+        {
+            self.rows.abandon_row();
+            return Ok(Pushed::Repeat);
         }
         let TopicPartition { topic, partition } = &run.partition;
         let timestamp_ms = record.timestamp_ms().unwrap_or(-1);
@@ -75,7 +94,29 @@ impl Lane {
         if self.rows.rows() >= ROWS_PER_BATCH || self.rows.datum_bytes() >= BYTES_PER_BATCH {
             self.write()?;
         }
-        Ok(())
+        Ok(Pushed::Row)
+    }
+
+    /// Opens a row of everything that Kafka has of a record, but its place.
+    fn decode(&mut self, decoder: &RecordDecoder, record: &Record) -> Result<(), DecodeError> {
+        let datum = record.payload().map_or(&[][..], |payload| &payload[HEADER..]);
+        decoder.decode(datum, &mut self.rows)?;
+        let headers = if self.rows.wants_headers() { record.headers() } else { Vec::new() };
+        self.rows.push_envelope(record.key(), &headers)
+    }
+
+    /// Whether the record that was decoded last repeats a row; otherwise the window has it now.
+    fn is_repeat(&self, record: &Record, window: &mut Window, now: i64) -> bool {
+        let id = self.ids.and_then(|column| self.rows.open_id(column));
+        let timestamp = record.timestamp_ms().filter(|millis| *millis != -1);
+        let timestamp = timestamp.and_then(|ms| timestamp_micros(ms, TimeUnit::Millis).ok());
+        let (Some(id), Some(timestamp)) = (id, timestamp) else { return false };
+        let (offset, timestamp) = (record.offset(), timestamp.min(now));
+        let is_repeat = window.is_repeat(&id, offset, timestamp);
+        if !is_repeat {
+            window.remember(id, offset, timestamp);
+        }
+        is_repeat
     }
 
     /// Keeps a record that cannot be decoded, whole.

@@ -13,6 +13,7 @@ mod batch;
 mod batcher;
 mod committer;
 mod config;
+mod dedupe;
 mod error;
 mod event;
 mod flush;

@@ -274,12 +274,15 @@ fn stream(
     let newest =
         AvroType::record_fields(&topic.schema).map_err(|error| unusable(error.to_string()))?;
     let name = config.topics.table(&topic.name).map_err(|error| unusable(error.to_string()))?;
-    let partition_by = config.partition_by.as_deref();
     let on_incompatible = config.bad_records.on_incompatible_schema;
     let table = wait("make the table", patience, || {
-        table::prepare(lake, &name, &newest, partition_by, on_incompatible)
+        table::prepare(lake, &name, &newest, &config.layout, on_incompatible)
     })?;
     let Some(table) = table else { return Ok(None) };
+    let dedupe = config.dedupe.rule();
+    if let Some(rule) = &dedupe {
+        table::check_ids(&table, &rule.column).map_err(ConsumerError::Lake)?;
+    }
     let dead_letters = dead_letters(config, &name, lake, patience)?;
     if dead_letters.is_none() && config.bad_records.keeps_dead_letters() {
         return Ok(None);
@@ -314,7 +317,8 @@ fn stream(
         newest,
         hints,
         dead_letters,
-        partition_by: config.partition_by.clone(),
+        partition_by: config.layout.partition_by.clone(),
+        dedupe,
     }))
 }
 

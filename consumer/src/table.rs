@@ -1,13 +1,14 @@
 //! The table that a topic fills: made from its newest schema, widened for it, or refused.
 
 use ducktide_lake::dead_letter::dead_letter_shape;
+use ducktide_lake::dedupe::EventId;
 use ducktide_lake::table::{
     AvroField, Column, ColumnType, EVENT_DATE, KAFKA_COLUMNS, ShapeError, TableName, TableShape,
     diff, rename,
 };
 use ducktide_lake::{DuckLake, Lake as _, LakeError, Result, Table};
 
-use crate::config::OnIncompatibleSchema;
+use crate::config::{Layout, OnIncompatibleSchema};
 
 /// Makes the table for the fields of the topic's newest schema, or adds the columns that it lacks.
 ///
@@ -17,11 +18,14 @@ pub(crate) fn prepare(
     lake: &mut DuckLake,
     name: &TableName,
     newest: &[AvroField],
-    partition_by: Option<&str>,
+    layout: &Layout,
     on_incompatible: OnIncompatibleSchema,
 ) -> Result<Table> {
     let shape = |fields: &[AvroField]| {
-        TableShape::of_record(fields, partition_by).map_err(|error| unusable(name, &error))
+        let shape = TableShape::of_record(fields, layout.partition_by.as_deref());
+        let mut shape = shape.map_err(|error| unusable(name, &error))?;
+        shape.columns.extend(layout.envelope());
+        Ok(shape)
     };
     let Some(found) = lake.find_table(name)? else {
         return lake.ensure_table(name, &shape(newest)?);
@@ -30,7 +34,7 @@ pub(crate) fn prepare(
     rename(&mut fields, &found.shape.columns, &[]);
     let wanted = shape(&fields)?;
     let difference = diff(&found.shape, &wanted);
-    if difference.missing.iter().any(Column::is_own) {
+    if difference.missing.iter().any(Column::is_required) {
         return lake.ensure_table(name, &wanted);
     }
     if !difference.unfit.is_empty() {
@@ -62,6 +66,25 @@ pub(crate) fn check(table: &Table, partition_by: Option<&str>) -> Result<()> {
 /// The same for a dead-letter table.
 pub(crate) fn check_dead_letters(table: &Table) -> Result<()> {
     check_columns(table, dead_letter_shape().columns)
+}
+
+/// Whether records can be told apart by a column.
+pub(crate) fn check_ids(table: &Table, column: &str) -> Result<()> {
+    let refused = |what: &str| {
+        LakeError::invalid(format!(
+            "--dedupe-by {what}; name a column of the records that holds text, bytes, UUIDs or whole \
+             numbers: table=`{}` column=`{column}`",
+            table.version.table
+        ))
+    };
+    match table.shape.column(column) {
+        None => Err(refused("names no column of the table")),
+        Some(found) if found.is_own() => Err(refused("names a column that Ducktide fills")),
+        Some(found) if !EventId::fits(&found.column_type) => {
+            Err(refused("names a column of another type"))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 fn check_columns(table: &Table, columns: Vec<Column>) -> Result<()> {

@@ -34,15 +34,18 @@ pub(crate) fn dead_letter_name(table: &str) -> String {
     format!("{table}{SUFFIX}")
 }
 
-/// The columns of every dead-letter table.
-///
-/// Headers are a list of pairs rather than a map: Kafka allows a name twice and a value of NULL, and
-/// their order may matter.
+/// The type of a column of headers: a list of pairs rather than a map, as Kafka allows a name twice and
+/// a value of NULL, and their order may matter.
 #[must_use]
-pub fn dead_letter_shape() -> TableShape {
+pub fn headers_type() -> ColumnType {
     let header =
         vec![Column::new("key", ColumnType::Varchar), Column::new("value", ColumnType::Blob)];
-    let headers = ColumnType::List(Box::new(ColumnType::Struct(header)));
+    ColumnType::List(Box::new(ColumnType::Struct(header)))
+}
+
+/// The columns of every dead-letter table.
+#[must_use]
+pub fn dead_letter_shape() -> TableShape {
     let columns = [
         ("topic", ColumnType::Varchar),
         ("partition", ColumnType::Integer),
@@ -50,7 +53,7 @@ pub fn dead_letter_shape() -> TableShape {
         ("timestamp", ColumnType::TimestampTz),
         ("key", ColumnType::Blob),
         ("value", ColumnType::Blob),
-        ("headers", headers),
+        ("headers", headers_type()),
         ("schema_id", ColumnType::BigInt),
         ("error_class", ColumnType::Varchar),
         ("error", ColumnType::Varchar),

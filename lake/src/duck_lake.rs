@@ -8,6 +8,7 @@ use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
 use crate::catalog::{self, Installation, PartitionProgress, sqlite};
 use crate::commit::{Commit, CommitMessage, CommitOutcome, Inquiry};
 use crate::config::{CatalogLocation, LakeConfig};
+use crate::dedupe::{RecentRow, RecentRows};
 use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::lake::{Lake, Source, SourceSpec, Table, TableVersion};
@@ -281,6 +282,10 @@ impl Lake for DuckLake {
 
     fn add_columns(&mut self, table: &TableName, columns: &[Column]) -> Result<Table> {
         crate::alter::add_columns(self, table, columns)
+    }
+
+    fn recent_rows(&mut self, wanted: &RecentRows) -> Result<Vec<RecentRow>> {
+        crate::recent_rows::read(self, wanted)
     }
 
     fn register_source(

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::commit::{Commit, CommitOutcome, Inquiry};
+use crate::dedupe::{RecentRow, RecentRows};
 use crate::error::{LakeError, Result};
 use crate::position::{Offset, Partition, Position, SourceId};
 use crate::table::{Column, TableName, TableShape};
@@ -105,6 +106,10 @@ pub trait Lake: Send {
 
     /// Where the partitions of a source stand, read in a new transaction.
     fn positions(&mut self, source: SourceId) -> Result<Vec<(Partition, Position)>>;
+
+    /// The rows that records to come may repeat, each partition's in the order of offsets. Read it
+    /// after the positions that it begins at: rows below a position that holds do not change.
+    fn recent_rows(&mut self, wanted: &RecentRows) -> Result<Vec<RecentRow>>;
 
     /// Applies rows and progress together, or neither.
     ///

@@ -8,6 +8,7 @@ pub mod commit;
 pub mod config;
 pub mod conformance;
 pub mod dead_letter;
+pub mod dedupe;
 #[cfg(feature = "endpoints")]
 pub mod endpoints;
 pub mod error;
@@ -43,6 +44,8 @@ pub mod health;
 pub mod maintenance;
 #[cfg(feature = "duckdb")]
 mod overview;
+#[cfg(feature = "duckdb")]
+mod recent_rows;
 #[cfg(feature = "duckdb")]
 pub mod replay;
 #[cfg(feature = "duckdb")]

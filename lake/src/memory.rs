@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::commit::{Commit, CommitOutcome};
+use crate::dedupe::{RecentRow, RecentRows};
 use crate::error::{LakeError, Result};
 use crate::lake::{Lake, Source, SourceSpec, Table, TableVersion};
 use crate::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
@@ -132,6 +133,11 @@ impl Lake for MemoryLake {
         let state = self.lock();
         let of_source = state.progress.iter().filter(|((of, _), _)| *of == source);
         Ok(of_source.map(|((_, partition), position)| (*partition, *position)).collect())
+    }
+
+    /// Nothing: it knows of files, not of what is in them.
+    fn recent_rows(&mut self, _: &RecentRows) -> Result<Vec<RecentRow>> {
+        Ok(Vec::new())
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rdkafka::{
     ClientConfig,
+    message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use serde_json::{Value, json};
@@ -121,6 +122,36 @@ pub fn publish(
     let producer = producer(servers, None)?;
     for value in values {
         send(&producer, BaseRecord::to(topic).partition(partition).key("k").payload(&value))?;
+    }
+    producer.flush(TIMEOUT).context("publish")
+}
+
+/// What a record has beside its value.
+#[derive(Debug, Clone, Copy)]
+pub struct Envelope<'a> {
+    /// Its key.
+    pub key: Option<&'a [u8]>,
+    /// Its headers.
+    pub headers: &'a [(&'a str, Option<&'a [u8]>)],
+}
+
+/// Publishes records of the same value with keys and headers of their own to the first partition.
+pub fn publish_enveloped(
+    servers: &str,
+    topic: &str,
+    envelopes: &[Envelope<'_>],
+    value: &[u8],
+) -> Result<()> {
+    let producer = producer(servers, None)?;
+    for envelope in envelopes {
+        let mut headers = OwnedHeaders::new();
+        for &(key, value) in envelope.headers {
+            headers = headers.insert(Header { key, value });
+        }
+        let mut record =
+            BaseRecord::<[u8], [u8]>::to(topic).partition(0).payload(value).headers(headers);
+        record.key = envelope.key;
+        producer.send(record).map_err(|(error, _)| error).context("queue a record")?;
     }
     producer.flush(TIMEOUT).context("publish")
 }

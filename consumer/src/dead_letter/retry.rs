@@ -85,11 +85,16 @@ impl RetryStage {
         };
         for _ in 0..ATTEMPTS {
             let why = match self.schemas.decoder(value, &[], &self.table) {
-                Lookup::Found(_, decoder) => match decoder.decode(&value[HEADER..], &mut self.rows)
-                {
-                    Ok(()) => return self.complete(letter).map(|()| None),
-                    Err(error) => return Ok(Some(error.into())),
-                },
+                Lookup::Found(_, decoder) => {
+                    let rows = &mut self.rows;
+                    let decoded = decoder
+                        .decode(&value[HEADER..], rows)
+                        .and_then(|()| rows.push_envelope(letter.key.as_deref(), &letter.headers));
+                    return match decoded {
+                        Ok(()) => self.complete(letter).map(|()| None),
+                        Err(error) => Ok(Some(error.into())),
+                    };
+                }
                 Lookup::Bad(flaw) => return Ok(Some(flaw)),
                 Lookup::ColumnsMissing(difference) => {
                     let class = ErrorClass::SchemaDoesNotFit;

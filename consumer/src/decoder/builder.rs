@@ -4,6 +4,7 @@
 //! that after a failure truncating each to the number of rows restores exactly what was there.
 
 use arrow_buffer::{ArrowNativeType, BooleanBufferBuilder, NullBuffer};
+use ducktide_lake::dedupe::EventId;
 use ducktide_lake::table::ColumnType;
 
 use super::{Problem, TextBuffer};
@@ -329,6 +330,25 @@ impl ColumnBuilder {
                 column.len = column.len.min(len);
             }
         }
+    }
+
+    /// The last value as an id; None for NULL, and for what no id is.
+    #[inline]
+    pub(super) fn last_id(&self) -> Option<EventId> {
+        let last = self.len().checked_sub(1)?;
+        let (validity, id) = match self {
+            Self::Int32(column) => (&column.validity, EventId::Number(column.values[last].into())),
+            Self::Int64(column) => (&column.validity, EventId::Number(column.values[last])),
+            Self::Int128(column) => {
+                (&column.validity, EventId::Uuid(column.values[last].to_ne_bytes()))
+            }
+            Self::Bytes(column) => {
+                let start = index(column.offsets[last]);
+                (&column.validity, EventId::of_bytes(&column.data.as_slice()[start..]))
+            }
+            _ => return None,
+        };
+        (!validity.is_null(last)).then_some(id)
     }
 
     /// The bytes that the builder has allocated.

@@ -14,6 +14,7 @@ mod builder;
 mod calendar;
 mod cursor;
 mod decimal;
+mod envelope;
 mod error;
 mod json;
 mod json_plan;

@@ -6,15 +6,18 @@ use arrow_array::{
     ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
 };
 use arrow_schema::{ArrowError, Schema, SchemaRef};
+use ducktide_lake::dead_letter::Header;
+use ducktide_lake::dedupe::EventId;
 use ducktide_lake::table::{
-    ColumnType, EVENT_DATE, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC,
-    ShapeError, TableShape, TimeUnit,
+    ColumnType, EVENT_DATE, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION,
+    KAFKA_TIMESTAMP, KAFKA_TOPIC, ShapeError, TableShape, TimeUnit,
 };
 
 use super::{
-    arrow,
+    DecodeError, arrow,
     builder::{ColumnBuilder, Primitives},
     calendar::{self, MICROS_PER_DAY},
+    envelope::Envelope,
     record_columns,
     topics::Topics,
 };
@@ -44,6 +47,7 @@ pub struct RowBuffer {
     partitions: Vec<i32>,
     offsets: Vec<i64>,
     timestamps: Primitives<i64>,
+    envelope: Envelope,
     /// Where the timestamp lies that the dates are of, and its unit.
     partition_by: Option<(Slot, TimeUnit)>,
     /// The shape that the decoder of the last record was compiled for; equal to `table`.
@@ -62,6 +66,8 @@ enum Slot {
     Partition,
     Offset,
     Timestamp,
+    Key,
+    Headers,
     EventDate,
 }
 
@@ -79,6 +85,7 @@ impl RowBuffer {
             partitions: Vec::new(),
             offsets: Vec::new(),
             timestamps: Primitives::new(0),
+            envelope: Envelope::new(&table),
             partition_by,
             decoder_table: table.clone(),
             datum_bytes: 0,
@@ -113,6 +120,7 @@ impl RowBuffer {
             + self.partitions.capacity() * size_of::<i32>()
             + self.offsets.capacity() * size_of::<i64>()
             + self.timestamps.memory()
+            + self.envelope.memory()
     }
 
     /// How many rows, ever, had a timestamp whose date is outside of
@@ -136,11 +144,46 @@ impl RowBuffer {
         self.row_is_open = true;
     }
 
+    /// Which of the columns that records fill has this name.
+    pub(crate) fn record_column(&self, name: &str) -> Option<usize> {
+        record_columns(&self.table).position(|column| column.is_named(name))
+    }
+
+    /// The id that the record which was decoded last has in such a column; None for NULL.
+    ///
+    /// # Panics
+    /// If no record was decoded since the last row.
+    pub(crate) fn open_id(&self, column: usize) -> Option<EventId> {
+        assert!(self.row_is_open, "no record was decoded for the row");
+        self.columns[column].last_id()
+    }
+
     /// Forgets a record that was decoded, or failed half way.
     pub fn abandon_row(&mut self) {
         let rows = self.rows();
         self.columns.iter_mut().for_each(|column| column.truncate(rows));
+        self.envelope.truncate(rows);
         self.row_is_open = false;
+    }
+
+    /// Whether the table keeps headers.
+    #[must_use]
+    pub const fn wants_headers(&self) -> bool {
+        self.envelope.wants_headers()
+    }
+
+    /// Adds key and headers to the record that was decoded last, as far as the table keeps them; after
+    /// an error the record is forgotten.
+    ///
+    /// # Panics
+    /// If no record was decoded since the last row.
+    pub fn push_envelope(
+        &mut self,
+        key: Option<&[u8]>,
+        headers: &[Header],
+    ) -> Result<(), DecodeError> {
+        assert!(self.row_is_open, "no record was decoded for the row");
+        self.envelope.push(key, headers).inspect_err(|_| self.abandon_row())
     }
 
     /// Completes the row of the record that was decoded last.
@@ -160,6 +203,7 @@ impl RowBuffer {
             Ok(micros) if timestamp_ms != -1 => self.timestamps.push(micros),
             _ => self.timestamps.push_null(),
         }
+        self.envelope.complete(self.offsets.len());
         self.row_is_open = false;
     }
 
@@ -179,9 +223,12 @@ impl RowBuffer {
         let sizes = sizes.collect::<Vec<_>>();
         let empty = builders(&self.table, |index| sizes[index]);
         let mut filled = std::mem::replace(&mut self.columns, empty);
-        let (layout, schema) = (self.layout.clone(), self.schema.clone());
+        let mut envelope = std::mem::replace(&mut self.envelope, Envelope::new(&self.table));
+        let (layout, schema, rows) = (self.layout.clone(), self.schema.clone(), self.rows());
         let columns = layout.into_iter().zip(schema.fields()).map(|(slot, field)| match slot {
             Slot::Record(index) => arrow::finish(&mut filled[index], field.data_type()),
+            Slot::Key => envelope.finish_key(field.data_type()),
+            Slot::Headers => envelope.finish_headers(field.data_type(), rows),
             own => Ok(self.finish_own(own, &dates)),
         });
         let columns = columns.collect::<Result<_, _>>()?;
@@ -200,7 +247,9 @@ impl RowBuffer {
                 Arc::new(micros.with_timezone(arrow::UTC))
             }
             Slot::EventDate => Arc::new(dates.clone()),
-            Slot::Record(_) => unreachable!("records' columns are finished by their builders"),
+            Slot::Record(_) | Slot::Key | Slot::Headers => {
+                unreachable!("these columns are finished by their builders")
+            }
         }
     }
 
@@ -286,6 +335,8 @@ fn layout(table: &TableShape) -> Vec<Slot> {
         _ if column.is_named(KAFKA_PARTITION) => Slot::Partition,
         _ if column.is_named(KAFKA_OFFSET) => Slot::Offset,
         _ if column.is_named(KAFKA_TIMESTAMP) => Slot::Timestamp,
+        _ if column.is_named(KAFKA_KEY) => Slot::Key,
+        _ if column.is_named(KAFKA_HEADERS) => Slot::Headers,
         _ if column.is_named(EVENT_DATE) => Slot::EventDate,
         _ => Slot::Record(record_columns.next().expect("numbers do not end")),
     });

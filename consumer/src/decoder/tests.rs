@@ -2,6 +2,7 @@
 
 mod generator;
 mod json;
+mod lake;
 mod limits;
 mod oracle;
 mod rows;

@@ -60,6 +60,9 @@ pub(crate) struct Batching {
     staging_seconds: Histogram,
     flushes: Family<TriggerLabels, Counter>,
     retries: Family<CauseLabels, Counter>,
+    ids: Gauge,
+    ids_bytes: Gauge,
+    forgotten_ids: Counter,
 }
 
 impl Batching {
@@ -71,6 +74,9 @@ impl Batching {
             staging_seconds: Histogram::new(STAGING_SECONDS),
             flushes: Family::default(),
             retries: Family::default(),
+            ids: Gauge::default(),
+            ids_bytes: Gauge::default(),
+            forgotten_ids: Counter::default(),
         };
         r.register("decoded_records", "Records that were decoded", new.decoded.clone());
         r.register(
@@ -100,6 +106,22 @@ impl Batching {
             "Attempts that failed and are repeated, by what did not do its part",
             new.retries.clone(),
         );
+        r.register(
+            "dedupe_ids",
+            "Ids of recent rows that are remembered to know repeats by",
+            new.ids.clone(),
+        );
+        r.register_with_unit(
+            "dedupe_memory",
+            "Memory of these ids",
+            Unit::Bytes,
+            new.ids_bytes.clone(),
+        );
+        r.register(
+            "dedupe_forgotten_ids",
+            "Ids within the window that there was no room for",
+            new.forgotten_ids.clone(),
+        );
         for trigger in Trigger::ALL.map(Trigger::as_str) {
             drop(new.flushes.get_or_create(&TriggerLabels { trigger }));
         }
@@ -117,6 +139,13 @@ impl Batching {
     pub(crate) fn buffered(&self, rows: i64, bytes: i64) {
         self.buffered_rows.inc_by(rows);
         self.buffered_bytes.inc_by(bytes);
+    }
+
+    /// The ids that all threads remember now, and how many one has forgotten since it told last.
+    pub(crate) fn remembered(&self, ids: usize, bytes: usize, forgotten: u64) {
+        self.ids.set(i64::try_from(ids).unwrap_or(i64::MAX));
+        self.ids_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.forgotten_ids.inc_by(forgotten);
     }
 
     pub(crate) fn staged(&self, took: Duration) {

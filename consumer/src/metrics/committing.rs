@@ -39,6 +39,7 @@ struct FoundLabels {
 #[derive(Debug)]
 pub(crate) struct Committing {
     rows: Counter,
+    duplicates: Counter,
     tombstones: Counter,
     gaps: Counter,
     dead_letters: Family<ClassLabels, Counter>,
@@ -55,6 +56,7 @@ impl Committing {
     pub(super) fn register(r: &mut Registry) -> Self {
         let new = Self {
             rows: Counter::default(),
+            duplicates: Counter::default(),
             tombstones: Counter::default(),
             gaps: Counter::default(),
             dead_letters: Family::default(),
@@ -82,6 +84,11 @@ impl Committing {
 
     fn announce(&self, r: &mut Registry) {
         r.register("rows", "Rows committed to the lake", self.rows.clone());
+        r.register(
+            "duplicates",
+            "Records that repeated a row and were dropped (--dedupe-by), accounted for in the lake",
+            self.duplicates.clone(),
+        );
         r.register(
             "tombstones",
             "Records without a value, accounted for in the lake",
@@ -135,6 +142,7 @@ impl Committing {
             u64::try_from(sum).unwrap_or(0)
         };
         self.rows.inc_by(count(|counts| counts.rows));
+        self.duplicates.inc_by(count(|counts| counts.duplicates));
         self.tombstones.inc_by(count(|counts| counts.tombstones));
         self.gaps.inc_by(count(|counts| counts.gaps));
         self.files.inc_by(commit.files().len() as u64);

@@ -79,6 +79,9 @@ impl Worker {
         for stream in self.streams.values_mut() {
             if stream.table.version.table == *name && stream.table != *table {
                 table::check(table, stream.partition_by.as_deref())?;
+                if let Some(rule) = &stream.dedupe {
+                    table::check_ids(table, &rule.column)?;
+                }
                 *stream = Arc::new(Stream { table: table.clone(), ..Stream::clone(stream) });
             }
             let letters = stream.dead_letters.as_ref();

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ducktide_lake::StagedFile;
 use ducktide_lake::commit::Commit;
+use ducktide_lake::dedupe::RecentRow;
 use ducktide_lake::position::{Partition, Position, SourceId};
 use jiff::Timestamp;
 
@@ -13,7 +14,7 @@ use super::{Revocation, STAGING_PAUSE, Unidentified, Worker, names};
 use crate::assignment::Generation;
 use crate::batch::{self, Stream, Told};
 use crate::batcher::{self, BatcherEvent};
-use crate::committer::{CommitterEvent, DropReason, Request};
+use crate::committer::{CommitterEvent, DropReason, RecentByPartition, Request};
 use crate::dead_letter::LetterCounts;
 use crate::error::ConsumerError;
 use crate::event::Event;
@@ -154,9 +155,9 @@ impl Worker {
                     DropReason::Fenced | DropReason::Abandoned => self.load_all(),
                 }
             }
-            CommitterEvent::Loaded { source, positions } => {
+            CommitterEvent::Loaded { source, positions, recent } => {
                 self.obstacles.lake_answered();
-                self.loaded(source, &positions);
+                self.loaded(source, &positions, recent);
             }
             CommitterEvent::Altered(tables) => {
                 self.obstacles.lake_answered();
@@ -310,7 +311,12 @@ impl Worker {
     }
 
     /// Starts the partitions that waited for their positions.
-    fn loaded(&mut self, source: SourceId, positions: &[(Partition, Position)]) {
+    fn loaded(
+        &mut self,
+        source: SourceId,
+        positions: &[(Partition, Position)],
+        mut recent: RecentByPartition,
+    ) {
         let Some(stream) = self.streams.values().find(|stream| stream.source.id == source) else {
             return;
         };
@@ -329,14 +335,16 @@ impl Worker {
         if self.ending.is_some() || self.reload_at.is_some() {
             return;
         }
-        let (ready, unknown) = self.partitions.take_loading(&stream.topic, &positions);
+        let is_prepared = |p: Partition| stream.dedupe.is_none() || recent.contains_key(&p);
+        let (ready, unknown) = self.partitions.take_loading(&stream.topic, &positions, is_prepared);
         if !unknown.is_empty() {
             self.parts.surveyor.find_beginnings(Arc::clone(&stream.topic), unknown);
         }
         let starts: Vec<_> = ready
             .into_iter()
             .map(|(partition, generation, position)| {
-                self.begin(&stream, &partition, generation, position);
+                let recent = recent.remove(&partition.partition).unwrap_or_default();
+                self.begin(&stream, &partition, generation, position, recent);
                 (partition, generation, position.next_offset.0)
             })
             .collect();
@@ -352,6 +360,7 @@ impl Worker {
         partition: &TopicPartition,
         generation: Generation,
         position: Position,
+        recent: Vec<RecentRow>,
     ) {
         tracing::info!(%partition, epoch = position.epoch.0, offset = position.next_offset.0, "reading");
         self.parts.metrics.lag.began(partition, position.next_offset.0, now_ms());
@@ -361,6 +370,7 @@ impl Worker {
             generation,
             position,
             stream: Arc::clone(stream),
+            recent,
         });
     }
 }

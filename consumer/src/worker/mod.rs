@@ -20,6 +20,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use ducktide_lake::commit::Commit;
+use ducktide_lake::dedupe::RecentRows;
 use ducktide_lake::endpoints::{self, Readiness};
 use ducktide_lake::position::{Offset, Partition};
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -27,8 +28,9 @@ use tokio::task::spawn_blocking;
 
 use crate::batch::{Stream, Told};
 use crate::batcher::{self, Batcher, Limits, Shared};
-use crate::committer::{Committer, Request};
+use crate::committer::{Committer, Recent, Request};
 use crate::config::Config;
+use crate::dedupe::Budget;
 use crate::error::ConsumerError;
 use crate::event::{Event, Events};
 use crate::flush::Flush;
@@ -140,6 +142,7 @@ struct Worker {
     told: Told,
     obstacles: Obstacles,
     in_flight: Arc<InFlight>,
+    ids: Arc<Budget>,
     /// Numbers the questions for topics' identities.
     question: u64,
     goals: Option<Goals>,
@@ -191,6 +194,7 @@ impl Worker {
         let memory = config.batch.memory_shares();
         let in_flight = Arc::new(InFlight::new(memory.in_flight));
         let count = config.batchers;
+        let ids = Budget::new(config.dedupe.memory_limit());
         let shared = Shared {
             limits: Limits {
                 rows: config.batch.flush_rows.div_ceil(count as u64),
@@ -203,6 +207,7 @@ impl Worker {
             rows_left: config.source.max_rows.map(|rows| Arc::new(AtomicI64::new(rows))),
             eager_ends: config.source.until_end,
             bad_records: config.bad_records.clone(),
+            ids: Arc::clone(&ids),
         };
         let (mut batchers, mut inlets) = (Vec::new(), Vec::new());
         for index in 0..count {
@@ -241,6 +246,7 @@ impl Worker {
             told: Told::default(),
             obstacles: Obstacles::default(),
             in_flight,
+            ids,
             question: 0,
             goals: prepared.goals,
             look_at: Instant::now(),
@@ -314,9 +320,19 @@ impl Worker {
     }
 
     fn load(&self, topic: &Arc<str>, starts: Vec<(Partition, Offset)>) {
-        if let Some(stream) = self.streams.get(topic) {
-            self.committer.send(Request::Load { source: stream.source.id, starts });
-        }
+        let Some(stream) = self.streams.get(topic) else { return };
+        let recent = stream.dedupe.as_ref().map(|rule| Recent {
+            wanted: RecentRows {
+                table: stream.table.version.table.clone(),
+                topic: topic.to_string(),
+                column: rule.column.clone(),
+                span_micros: rule.span_micros,
+                partitions: Vec::new(),
+                limit: self.ids.ids_at_most(),
+            },
+            partitions: self.partitions.loading(topic),
+        });
+        self.committer.send(Request::Load { source: stream.source.id, starts, recent });
     }
 
     fn fail(&mut self, error: ConsumerError) {

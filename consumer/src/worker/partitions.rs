@@ -100,6 +100,12 @@ impl Partitions {
         loading.map(|(partition, _)| Arc::clone(&partition.topic)).collect()
     }
 
+    /// The partitions of a topic that wait for their position.
+    pub(crate) fn loading(&self, topic: &str) -> BTreeSet<Partition> {
+        let loading = self.owned.iter().filter(|(_, state)| **state == State::Loading);
+        loading.filter(|(p, _)| *p.topic == *topic).map(|(p, _)| p.partition).collect()
+    }
+
     /// The position that the lake has of a partition, as far as it is known here.
     pub(crate) fn next_offset(&self, partition: &TopicPartition) -> Option<i64> {
         self.positions.get(partition).map(|position| position.next_offset.0)
@@ -118,11 +124,13 @@ impl Partitions {
     }
 
     /// The topic's partitions that wait: those which can start now, each as a new generation, and
-    /// those which the lake does not know.
+    /// those which the lake does not know. One that is not prepared came while the lake was asked, and
+    /// waits for its own answer.
     pub(crate) fn take_loading(
         &mut self,
         topic: &Arc<str>,
         positions: &BTreeMap<Partition, Position>,
+        is_prepared: impl Fn(Partition) -> bool,
     ) -> (Vec<(TopicPartition, Generation, Position)>, Vec<Partition>) {
         let (mut ready, mut unknown) = (Vec::new(), Vec::new());
         for (partition, state) in &mut self.owned {
@@ -130,6 +138,7 @@ impl Partitions {
                 continue;
             }
             match positions.get(&partition.partition) {
+                Some(_) if !is_prepared(partition.partition) => {}
                 Some(position) => {
                     self.generation += 1;
                     *state = State::Reading;
@@ -189,8 +198,8 @@ mod tests {
         let topic: Arc<str> = "events".into();
         let positions = BTreeMap::from([(Partition(0), at(7))]);
 
-        assert_eq!(partitions.take_loading(&topic, &positions).0.len(), 1);
-        assert_eq!(partitions.take_loading(&topic, &positions).0.len(), 0);
+        assert_eq!(partitions.take_loading(&topic, &positions, |_| true).0.len(), 1);
+        assert_eq!(partitions.take_loading(&topic, &positions, |_| true).0.len(), 0);
     }
 
     #[test]
@@ -198,9 +207,9 @@ mod tests {
         let mut partitions = assigned(2);
         let topic: Arc<str> = "events".into();
         let positions = BTreeMap::from([(Partition(0), at(7)), (Partition(1), at(9))]);
-        let (first, _) = partitions.take_loading(&topic, &positions);
+        let (first, _) = partitions.take_loading(&topic, &positions, |_| true);
         partitions.reset();
-        let (second, _) = partitions.take_loading(&topic, &positions);
+        let (second, _) = partitions.take_loading(&topic, &positions, |_| true);
 
         let generations: BTreeSet<_> = first.iter().chain(&second).map(|(_, g, _)| *g).collect();
         assert_eq!(generations.len(), 4);
@@ -210,7 +219,8 @@ mod tests {
     fn a_partition_that_the_lake_does_not_know_waits_for_its_beginning() {
         let mut partitions = assigned(1);
 
-        let (ready, unknown) = partitions.take_loading(&"events".into(), &BTreeMap::new());
+        let (ready, unknown) =
+            partitions.take_loading(&"events".into(), &BTreeMap::new(), |_| true);
 
         assert!(ready.is_empty());
         assert_eq!(unknown, [Partition(0)]);
@@ -224,7 +234,7 @@ mod tests {
         partitions.stop(&TopicPartition::new("events", 0));
         partitions.reset();
 
-        assert!(partitions.take_loading(&topic, &positions).0.is_empty());
+        assert!(partitions.take_loading(&topic, &positions, |_| true).0.is_empty());
         assert!(partitions.readiness().unwrap_err().contains("events[0]"));
     }
 
@@ -234,7 +244,7 @@ mod tests {
         let topic: Arc<str> = "events".into();
         let before = BTreeMap::from([(Partition(0), at(7)), (Partition(1), at(9))]);
         partitions.known(&topic, &before);
-        partitions.take_loading(&topic, &before);
+        partitions.take_loading(&topic, &before, |_| true);
         partitions.stop(&TopicPartition::new("events", 1));
 
         let committed = BTreeMap::from([(Partition(0), at(70)), (Partition(1), at(9))]);
@@ -244,7 +254,7 @@ mod tests {
         let after = BTreeMap::from([(Partition(0), at(70)), (Partition(1), skipped)]);
         let moved = partitions.moved_by_operator(&topic, &after);
         assert_eq!(moved, [TopicPartition::new("events", 1)]);
-        assert_eq!(partitions.take_loading(&topic, &after).0.len(), 1);
+        assert_eq!(partitions.take_loading(&topic, &after, |_| true).0.len(), 1);
     }
 
     #[test]

@@ -20,6 +20,6 @@ pub use error::ShapeError;
 pub use name::{InvalidTableName, TableName, quote_identifier};
 pub use rename::rename;
 pub use shape::{
-    Column, EVENT_DATE, KAFKA_COLUMNS, KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC,
-    TableShape,
+    Column, EVENT_DATE, KAFKA_COLUMNS, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION,
+    KAFKA_TIMESTAMP, KAFKA_TOPIC, TableShape,
 };

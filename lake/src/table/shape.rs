@@ -12,6 +12,11 @@ pub const KAFKA_PARTITION: &str = "_kafka_partition";
 pub const KAFKA_OFFSET: &str = "_kafka_offset";
 /// The timestamp that Kafka keeps with a record.
 pub const KAFKA_TIMESTAMP: &str = "_kafka_timestamp";
+/// The record's key, in tables that have the column: VARCHAR or BLOB.
+pub const KAFKA_KEY: &str = "_kafka_key";
+/// The record's headers, in tables that have the column: of
+/// [`headers_type`](crate::dead_letter::headers_type).
+pub const KAFKA_HEADERS: &str = "_kafka_headers";
 /// The UTC date of the `--partition-by` column, and the table's partition key.
 pub const EVENT_DATE: &str = "event_date";
 
@@ -58,6 +63,12 @@ impl Column {
     /// Whether Ducktide fills the column itself, rather than from the record.
     #[must_use]
     pub fn is_own(&self) -> bool {
+        self.is_required() || self.is_named(KAFKA_KEY) || self.is_named(KAFKA_HEADERS)
+    }
+
+    /// Whether a table that lacks the column was not made for Ducktide, or for another partition key.
+    #[must_use]
+    pub fn is_required(&self) -> bool {
         self.is_named(EVENT_DATE) || KAFKA_COLUMNS.iter().any(|(own, _)| self.is_named(own))
     }
 

@@ -101,6 +101,12 @@ impl CommitProxy {
         *lock(&self.state.passing) = Some(bytes);
     }
 
+    /// Whether connections were cut since that was asked for.
+    #[must_use]
+    pub fn has_cut(&self) -> bool {
+        lock(&self.state.passing).is_none()
+    }
+
     /// Lets commits go on that are held.
     pub fn release(&self) {
         self.state.released.store(true, Ordering::SeqCst);

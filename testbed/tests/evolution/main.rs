@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod columns;
+mod envelope;
 mod incompatible;
 
 use ducktide_testbed::{

@@ -10,6 +10,7 @@ use ducktide_lake::{
     maintenance::Maintained,
     position::{Epoch, Offset, OffsetRange, Partition, Position},
     table::TableShape,
+    verify::VerifyRequest,
 };
 use ducktide_testbed::{
     catalog::{Catalog, CatalogKind},
@@ -217,23 +218,39 @@ impl Case {
     }
 }
 
-/// Merges each group of files of `events` into one, tried again while others change them.
+/// Merges each group of files of `events` into one.
+pub(crate) fn merge_once(lake: &mut DuckLake) -> Result<Maintained, LakeError> {
+    let tables = lake.files_to_merge(u64::MAX >> 1)?;
+    let events = tables.iter().find(|found| found.table.table == "events");
+    let groups = events.into_iter().flat_map(|found| &found.groups);
+    let several = groups.filter(|(_, files)| files.len() > 1);
+    let merges: Vec<Vec<_>> =
+        several.map(|(_, files)| files.iter().map(|file| file.id).collect()).collect();
+    let merged = lake.merge_files(&"events".parse().unwrap(), &merges, Duration::from_secs(5));
+    merged.map(|(done, _)| done)
+}
+
+/// The same, tried again while others change the files.
 pub(crate) fn merge(lake: &mut DuckLake) -> Maintained {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
-        let tables = lake.files_to_merge(u64::MAX >> 1).unwrap();
-        let events = tables.iter().find(|found| found.table.table == "events");
-        let groups = events.into_iter().flat_map(|found| &found.groups);
-        let several = groups.filter(|(_, files)| files.len() > 1);
-        let merges: Vec<Vec<_>> =
-            several.map(|(_, files)| files.iter().map(|file| file.id).collect()).collect();
-        match lake.merge_files(&"events".parse().unwrap(), &merges, Duration::from_secs(5)) {
-            Ok((done, _)) => return done,
+        match merge_once(lake) {
+            Ok(done) => return done,
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
                 assert!(Instant::now() < deadline, "{}", error.chain());
             }
         }
+    }
+}
+
+/// Everything fits: ledger, files, rows.
+pub(crate) fn assert_exact(case: &Case) {
+    for deep in [false, true] {
+        let request = VerifyRequest { deep, memory_limit: 1 << 28, ..VerifyRequest::default() };
+        let verification = case.operator().verify(&request, &mut |_| {}).unwrap();
+        let findings = verification.findings.detailed();
+        assert!(findings.is_empty(), "{findings:?}");
     }
 }
 

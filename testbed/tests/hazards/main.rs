@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+mod broken_catalog;
 mod case;
 mod catalogs;
 mod commits;

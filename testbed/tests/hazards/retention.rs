@@ -13,14 +13,13 @@ use ducktide_lake::{
     maintenance::{ExpiryBound, Maintained, Operation, OrphanPolicy, Retention},
     position::{Epoch, Offset, Partition, SnapshotId},
     replay::{ReplayRequest, ReplaySummary},
-    verify::VerifyRequest,
 };
 use ducktide_testbed::catalog::CatalogKind;
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
-    case::{Case, is_committed, merge},
+    case::{Case, assert_exact, is_committed, merge},
     on_both_lakes,
 };
 
@@ -54,16 +53,6 @@ fn soon() -> Timestamp {
 
 fn expire(lake: &mut DuckLake) -> Maintained {
     lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT).unwrap()
-}
-
-/// Everything fits: ledger, files, rows.
-fn assert_exact(case: &Case) {
-    for deep in [false, true] {
-        let request = VerifyRequest { deep, memory_limit: 1 << 28, ..VerifyRequest::default() };
-        let verification = case.operator().verify(&request, &mut |_| {}).unwrap();
-        let findings = verification.findings.detailed();
-        assert!(findings.is_empty(), "{findings:?}");
-    }
 }
 
 fn ledger_rows(case: &mut Case) -> i64 {

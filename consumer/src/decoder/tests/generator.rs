@@ -105,12 +105,20 @@ fn value(avro_type: &AvroType) -> BoxedStrategy<Value> {
         AvroType::Boolean => any::<bool>().prop_map(Value::Boolean).boxed(),
         AvroType::Int => any::<i32>().prop_map(Value::Int).boxed(),
         AvroType::Long => any::<i64>().prop_map(Value::Long).boxed(),
-        AvroType::Float => float().prop_map(|value| Value::Float(value.into())).boxed(),
-        AvroType::Double => {
-            float().prop_map(|value| Value::Double(f64::from(value) * 256.0)).boxed()
-        }
+        AvroType::Float => prop_oneof![
+            9 => float().prop_map(f32::from),
+            1 => prop::sample::select(&[f32::NAN, f32::INFINITY, f32::NEG_INFINITY, -0.0, f32::MAX]),
+        ]
+        .prop_map(Value::Float)
+        .boxed(),
+        AvroType::Double => prop_oneof![
+            9 => float().prop_map(|value| f64::from(value) * 256.0),
+            1 => prop::sample::select(&[f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, f64::MAX]),
+        ]
+        .prop_map(Value::Double)
+        .boxed(),
         AvroType::Bytes => any::<Vec<u8>>().prop_map(Value::Bytes).boxed(),
-        AvroType::String => ".{0,20}".prop_map(Value::String).boxed(),
+        AvroType::String => text().prop_map(Value::String).boxed(),
         AvroType::Fixed(size) => bytes(*size).prop_map(|b| Value::Fixed(b.len(), b)).boxed(),
         AvroType::Enum(symbols) => {
             let symbols = symbols.clone();
@@ -152,6 +160,17 @@ fn value(avro_type: &AvroType) -> BoxedStrategy<Value> {
 /// Few digits, so that any JSON reader has them right; the widths are tested elsewhere.
 fn float() -> impl Strategy<Value = i16> {
     any::<i16>()
+}
+
+/// Few, and mostly short: long texts make a test slow, and none are seldom what breaks.
+fn text() -> impl Strategy<Value = String> {
+    const EXTREMES: &[&str] =
+        &["", "\0", "a\0b", "NULL", "\u{feff}\u{1f9d1}\u{200d}\u{1f680}\u{10ffff}"];
+    prop_oneof![
+        60 => ".{0,20}",
+        6 => prop::sample::select(EXTREMES).prop_map(str::to_owned),
+        1 => Just("\u{1f986}".repeat(1 << 18)),
+    ]
 }
 
 fn bytes(size: usize) -> impl Strategy<Value = Vec<u8>> {

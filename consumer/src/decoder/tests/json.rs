@@ -24,8 +24,8 @@ pub(super) fn expected(avro_type: &AvroType, value: &Value) -> Json {
         (_, Value::Boolean(value)) => json!(value),
         (_, Value::Int(value)) => json!(value),
         (_, Value::Long(value)) => json!(value),
-        (_, Value::Float(value)) => json!(f64::from(*value)),
-        (_, Value::Double(value)) => json!(value),
+        (_, Value::Float(value)) => number(f64::from(*value)),
+        (_, Value::Double(value)) => number(*value),
         (_, Value::Bytes(bytes) | Value::Fixed(_, bytes)) => json!(BASE64_STANDARD.encode(bytes)),
         (_, Value::String(text) | Value::Enum(_, text)) => json!(text),
         (_, Value::Uuid(uuid)) => json!(uuid.to_string()),
@@ -61,6 +61,16 @@ pub(super) fn expected(avro_type: &AvroType, value: &Value) -> Json {
             pairs.collect()
         }
         other => panic!("no such pair: {other:?}"),
+    }
+}
+
+/// JSON has no numbers that are none.
+fn number(value: f64) -> Json {
+    match value {
+        _ if value.is_nan() => json!("NaN"),
+        f64::INFINITY => json!("Infinity"),
+        f64::NEG_INFINITY => json!("-Infinity"),
+        _ => json!(value),
     }
 }
 

@@ -1,0 +1,145 @@
+//! The window against the rule, told in the plainest way.
+
+use ducktide_lake::position::{Offset, Partition};
+use proptest::prelude::*;
+
+use super::*;
+
+const SPAN: i64 = 100;
+
+fn rule() -> Rule {
+    Rule { column: "id".to_owned(), span_micros: SPAN }
+}
+
+fn window(rows: &[(u8, i64, i64)]) -> Window {
+    Window::new(&rule(), rows.iter().copied().map(row), i64::MAX, Budget::new(1 << 20))
+}
+
+fn row((id, offset, timestamp_micros): (u8, i64, i64)) -> RecentRow {
+    RecentRow {
+        partition: Partition(0),
+        offset: Offset(offset),
+        timestamp_micros,
+        id: EventId::Number(id.into()),
+    }
+}
+
+/// What becomes of records: whether each is a repeat of the rows before it.
+fn expected(records: &[(u8, i64)]) -> Vec<bool> {
+    let mut rows: Vec<(u8, i64)> = Vec::new();
+    let mut repeats = Vec::new();
+    for &(id, time) in records {
+        let newest = rows.iter().map(|(_, time)| *time).max().unwrap_or(i64::MIN).max(time);
+        let is_repeat = rows.iter().any(|&(of, at)| of == id && at >= newest - SPAN);
+        if !is_repeat {
+            rows.push((id, time));
+        }
+        repeats.push(is_repeat);
+    }
+    repeats
+}
+
+/// What a window makes of them that is built anew from the rows at some of the records, as by a
+/// worker that starts there.
+fn found(records: &[(u8, i64)], restarts: &[bool]) -> Vec<bool> {
+    let mut rows: Vec<(u8, i64, i64)> = Vec::new();
+    let mut now = window(&[]);
+    let mut repeats = Vec::new();
+    for ((offset, &(id, time)), restarts) in (0..).zip(records).zip(restarts) {
+        if *restarts {
+            let newest = rows.iter().map(|row| row.2).max().unwrap_or(0);
+            // As the lake answers: no more than the span back from the newest row.
+            let recent: Vec<_> =
+                rows.iter().filter(|row| row.2 >= newest - SPAN).copied().collect();
+            now = window(&recent);
+        }
+        let event_id = EventId::Number(id.into());
+        let is_repeat = now.is_repeat(&event_id, offset, time);
+        if !is_repeat {
+            now.remember(event_id, offset, time);
+            rows.push((id, offset, time));
+        }
+        repeats.push(is_repeat);
+    }
+    repeats
+}
+
+proptest! {
+    #[test]
+    fn repeats_are_those_of_the_rule_whenever_a_worker_starts(
+        records in prop::collection::vec((0_u8..6, 0_i64..60, any::<bool>()), 0..120),
+    ) {
+        let mut clock = 0;
+        let (mut timed, mut restarts) = (Vec::new(), Vec::new());
+        for (id, step, restart) in records {
+            // Time goes on, mostly; late records go back.
+            clock += step - 20;
+            timed.push((id, clock));
+            restarts.push(restart);
+        }
+
+        prop_assert_eq!(found(&timed, &restarts), expected(&timed));
+    }
+}
+
+#[test]
+fn equal_ids_beyond_the_span_are_rows() {
+    let window = window(&[(1, 10, 1_000)]);
+    let id = EventId::Number(1);
+
+    assert!(window.is_repeat(&id, 11, 1_000 + SPAN));
+    assert!(!window.is_repeat(&id, 11, 1_000 + SPAN + 1));
+    assert!(!window.is_repeat(&EventId::Number(2), 11, 1_000));
+}
+
+#[test]
+fn a_record_does_not_repeat_itself_or_a_later_one() {
+    let window = window(&[(1, 10, 1_000)]);
+
+    assert!(!window.is_repeat(&EventId::Number(1), 10, 1_000));
+    assert!(!window.is_repeat(&EventId::Number(1), 9, 1_000));
+}
+
+#[test]
+fn a_row_from_the_future_does_not_make_the_others_old() {
+    let rows = [(1, 10, 1_000), (2, 11, i64::MAX), (3, 12, 1_001)].map(row);
+    let window = Window::new(&rule(), rows, 1_050, Budget::new(1 << 20));
+
+    assert!(window.is_repeat(&EventId::Number(1), 13, 1_050));
+    assert!(window.is_repeat(&EventId::Number(2), 13, 1_050));
+}
+
+#[test]
+fn the_oldest_ids_go_when_there_is_no_room() {
+    let budget = Budget::new(3 * BYTES_PER_ID);
+    let rows = [(1, 10, 0), (2, 11, 0), (3, 12, 0), (4, 13, 0)].map(row);
+    let mut window = Window::new(&rule(), rows, 0, Arc::clone(&budget));
+
+    assert_eq!((window.take_forgotten(), window.take_forgotten()), (1, 0));
+    assert!(!window.is_repeat(&EventId::Number(1), 14, 0));
+    assert!(window.is_repeat(&EventId::Number(2), 14, 0));
+    assert_eq!((budget.ids(), budget.used()), (3, 3 * BYTES_PER_ID));
+    drop(window);
+    assert_eq!((budget.ids(), budget.used()), (0, 0));
+}
+
+#[test]
+fn a_million_ids_take_what_is_said() {
+    let budget = Budget::new(usize::MAX);
+    let mut window = Window::new(&rule(), [], 0, budget);
+    let mut most = 0.0_f64;
+    for offset in 0..1_000_000 {
+        window.remember(EventId::Number(offset), offset, 0);
+        if offset > 100_000 {
+            let entries = window.entries.capacity() * size_of::<Entry>();
+            let bytes = entries + window.numbers.allocation_size();
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+            let each = bytes as f64 / (offset + 1) as f64;
+            most = most.max(each);
+        }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a small number")]
+    let said = BYTES_PER_ID as f64;
+    assert!(most < said, "{most} bytes for each id");
+}
