@@ -159,7 +159,6 @@ impl Batcher {
             worked: Duration::ZERO,
             buffered: (0, 0),
             last_idle_advance: Instant::now(),
-            told_of_forgotten: false,
         };
         let thread = thread::Builder::new()
             .name(format!("batch-{index}"))
@@ -206,8 +205,6 @@ struct Running {
     /// The rows and bytes of memory that were last counted as buffered.
     buffered: (i64, i64),
     last_idle_advance: Instant,
-    /// Whether it was told that ids find no room.
-    told_of_forgotten: bool,
 }
 
 /// Why a run was left in the middle.
@@ -489,8 +486,7 @@ impl Running {
         let Some(window) = window else { return };
         let (forgotten, ids) = (window.take_forgotten(), &self.shared.ids);
         self.shared.metrics.batching.remembered(ids.ids(), ids.used(), forgotten);
-        if forgotten > 0 && !self.told_of_forgotten {
-            self.told_of_forgotten = true;
+        if forgotten > 0 && ids.is_short_at_first() {
             tracing::warn!(
                 ids = ids.ids(),
                 "--dedupe-memory-limit has no room for all ids of --dedupe-window: repeats of older \

@@ -169,33 +169,33 @@ pub struct TableArgs {
 pub struct DedupeArgs {
     /// Drops a record that has the same value in this column as a recent row of its own partition. It
     /// holds text, bytes, UUIDs or whole numbers; a record without a value in it is never dropped.
-    #[arg(long, env = "DUCKTIDE_DEDUPE_BY", value_name = "COLUMN")]
-    pub dedupe_by: Option<String>,
+    #[arg(id = "dedupe-by", long, env = "DUCKTIDE_DEDUPE_BY", value_name = "COLUMN")]
+    pub by: Option<String>,
 
     /// How far back rows are recent: from the partition's newest row, by Kafka's timestamps, so that
     /// reading a topic later or again drops the same records.
-    #[arg(long, env = "DUCKTIDE_DEDUPE_WINDOW", value_name = "DURATION", default_value = "1h",
-          value_parser = parse_duration)]
-    pub dedupe_window: Duration,
+    #[arg(id = "dedupe-window", long, env = "DUCKTIDE_DEDUPE_WINDOW", value_name = "DURATION",
+          default_value = "1h", value_parser = parse_duration)]
+    pub window: Duration,
 
     /// What the ids of recent rows may take in memory, beside --memory-limit: 64 MB for each million
     /// of numbers and UUIDs, and the texts' own lengths. When it is used up, the oldest ids go.
-    #[arg(long, env = "DUCKTIDE_DEDUPE_MEMORY_LIMIT", value_name = "BYTES", default_value = "512MiB",
-          value_parser = parse_bytes)]
-    pub dedupe_memory_limit: u64,
+    #[arg(id = "dedupe-memory-limit", long, env = "DUCKTIDE_DEDUPE_MEMORY_LIMIT", value_name = "BYTES",
+          default_value = "512MiB", value_parser = parse_bytes)]
+    pub memory_limit: u64,
 }
 
 impl DedupeArgs {
     /// The rule, if repeats are dropped.
     pub(crate) fn rule(&self) -> Option<Rule> {
-        let column = self.dedupe_by.clone()?;
-        let span_micros = i64::try_from(self.dedupe_window.as_micros()).unwrap_or(i64::MAX);
+        let column = self.by.clone()?;
+        let span_micros = i64::try_from(self.window.as_micros()).unwrap_or(i64::MAX);
         Some(Rule { column, span_micros })
     }
 
     /// Bytes.
-    pub(crate) fn memory_limit(&self) -> usize {
-        usize::try_from(self.dedupe_memory_limit).unwrap_or(usize::MAX)
+    pub(crate) fn memory_bytes(&self) -> usize {
+        usize::try_from(self.memory_limit).unwrap_or(usize::MAX)
     }
 }
 

@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ducktide_lake::dedupe::{EventId, RecentRow};
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -32,11 +32,13 @@ pub(crate) struct Budget {
     limit: usize,
     used: AtomicUsize,
     ids: AtomicUsize,
+    /// Whether it was told that ids find no room.
+    told: AtomicBool,
 }
 
 impl Budget {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: AtomicUsize::new(0), ids: AtomicUsize::new(0) })
+        Arc::new(Self { limit, used: 0.into(), ids: 0.into(), told: false.into() })
     }
 
     /// How many ids fit, if they are short.
@@ -52,6 +54,11 @@ impl Budget {
     /// The bytes that they take.
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// Whether this is the first time that ids found no room.
+    pub(crate) fn is_short_at_first(&self) -> bool {
+        !self.told.swap(true, Ordering::Relaxed)
     }
 
     fn add(&self, entry: &Entry) {

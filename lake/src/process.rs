@@ -32,7 +32,6 @@ pub fn exit_now(exit_code: u8) -> ! {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 mod tests {
     use std::env;
     use std::process::{Command, abort};

@@ -87,10 +87,10 @@ impl RetryStage {
             let why = match self.schemas.decoder(value, &[], &self.table) {
                 Lookup::Found(_, decoder) => {
                     let rows = &mut self.rows;
-                    let decoded = decoder
+                    let outcome = decoder
                         .decode(&value[HEADER..], rows)
                         .and_then(|()| rows.push_envelope(letter.key.as_deref(), &letter.headers));
-                    return match decoded {
+                    return match outcome {
                         Ok(()) => self.complete(letter).map(|()| None),
                         Err(error) => Ok(Some(error.into())),
                     };

@@ -194,7 +194,7 @@ impl Worker {
         let memory = config.batch.memory_shares();
         let in_flight = Arc::new(InFlight::new(memory.in_flight));
         let count = config.batchers;
-        let ids = Budget::new(config.dedupe.memory_limit());
+        let ids = Budget::new(config.dedupe.memory_bytes());
         let shared = Shared {
             limits: Limits {
                 rows: config.batch.flush_rows.div_ceil(count as u64),

@@ -47,7 +47,7 @@ fn break_everywhere(operate: Operate) {
                 broken += 1;
             }
         }
-        bytes = bytes * 3 / 2;
+        bytes *= 2;
         assert!(bytes < 100 << 20, "it never gets through");
     }
     assert!(broken > 0, "it was broken in the middle");

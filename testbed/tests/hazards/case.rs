@@ -226,8 +226,8 @@ pub(crate) fn merge_once(lake: &mut DuckLake) -> Result<Maintained, LakeError> {
     let several = groups.filter(|(_, files)| files.len() > 1);
     let merges: Vec<Vec<_>> =
         several.map(|(_, files)| files.iter().map(|file| file.id).collect()).collect();
-    let merged = lake.merge_files(&"events".parse().unwrap(), &merges, Duration::from_secs(5));
-    merged.map(|(done, _)| done)
+    let outcome = lake.merge_files(&"events".parse().unwrap(), &merges, Duration::from_secs(5));
+    outcome.map(|(done, _)| done)
 }
 
 /// The same, tried again while others change the files.
