@@ -138,19 +138,9 @@ pub struct TableArgs {
     #[arg(long, env = "DUCKTIDE_PIPELINE", value_name = "NAME")]
     pub pipeline: Option<String>,
 
-    /// A timestamp column whose UTC date becomes the partition key `event_date`.
-    #[arg(long, env = "DUCKTIDE_PARTITION_BY", value_name = "COLUMN")]
-    pub partition_by: Option<String>,
-
-    /// Keeps each record's key in the column `_kafka_key`. A table that has the column gets it filled
-    /// from then on, whatever this says.
-    #[arg(long, env = "DUCKTIDE_KEY_FORMAT", value_enum)]
-    pub key_format: Option<KeyFormat>,
-
-    /// Keeps each record's headers in the column `_kafka_headers`, a list of key and value. A table that
-    /// has the column gets it filled from then on, whatever this says.
-    #[arg(long, env = "DUCKTIDE_HEADERS")]
-    pub headers: bool,
+    /// What it has beside the fields of records.
+    #[command(flatten)]
+    pub layout: Layout,
 
     /// Text columns that get Parquet statistics, comma separated. Their smallest and largest values
     /// then stand in the catalog, and in PostgreSQL's log when a commit fails.
@@ -178,7 +168,7 @@ pub struct DedupeArgs {
           default_value = "1h", value_parser = parse_duration)]
     pub window: Duration,
 
-    /// What the ids of recent rows may take in memory, beside --memory-limit: 64 MB for each million
+    /// What the ids of recent rows may take in memory, beside --memory-limit: 96 MB for each million
     /// of numbers and UUIDs, and the texts' own lengths. When it is used up, the oldest ids go.
     #[arg(id = "dedupe-memory-limit", long, env = "DUCKTIDE_DEDUPE_MEMORY_LIMIT", value_name = "BYTES",
           default_value = "512MiB", value_parser = parse_bytes)]
@@ -208,12 +198,22 @@ pub enum KeyFormat {
     Bytes,
 }
 
-/// What a table has beside the fields of records and where they came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Layout {
-    pub(crate) partition_by: Option<String>,
-    pub(crate) key_format: Option<KeyFormat>,
-    pub(crate) headers: bool,
+/// What a table has beside the fields of records, and where they came from.
+#[derive(ClapArgs, Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// A timestamp column whose UTC date becomes the partition key `event_date`.
+    #[arg(long, env = "DUCKTIDE_PARTITION_BY", value_name = "COLUMN")]
+    pub partition_by: Option<String>,
+
+    /// Keeps each record's key in the column `_kafka_key`. A table that has the column gets it filled
+    /// from then on, whatever this says.
+    #[arg(long, env = "DUCKTIDE_KEY_FORMAT", value_enum)]
+    pub key_format: Option<KeyFormat>,
+
+    /// Keeps each record's headers in the column `_kafka_headers`, a list of key and value. A table that
+    /// has the column gets it filled from then on, whatever this says.
+    #[arg(long, env = "DUCKTIDE_HEADERS")]
+    pub headers: bool,
 }
 
 impl Layout {
@@ -403,11 +403,7 @@ impl TryFrom<Args> for Config {
             lake: args.lake.resolve()?,
             pipeline: args.table.pipeline.unwrap_or(label),
             topics,
-            layout: Layout {
-                partition_by: args.table.partition_by,
-                key_format: args.table.key_format,
-                headers: args.table.headers,
-            },
+            layout: args.table.layout,
             statistics: args.table.statistics,
             may_init: !args.table.no_init,
             batchers: args.batch.batchers.map_or(cores.min(4), usize::from),

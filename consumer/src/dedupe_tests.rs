@@ -124,7 +124,7 @@ fn the_oldest_ids_go_when_there_is_no_room() {
 }
 
 #[test]
-fn a_million_ids_take_what_is_said() {
+fn a_million_ids_take_no_more_than_is_said() {
     let budget = Budget::new(usize::MAX);
     let mut window = Window::new(&rule(), [], 0, budget);
     let mut most = 0.0_f64;

@@ -66,13 +66,9 @@ impl Topics {
         existing.into_iter().filter(is_meant).collect()
     }
 
-    /// The table that a topic fills. The first dot separates the schema, others become `_`.
+    /// The table that a topic fills.
     pub(crate) fn table(&self, topic: &str) -> Result<TableName, InvalidTableName> {
-        let name = self.table.replace(PLACEHOLDER, topic);
-        match name.split_once('.') {
-            Some((schema, table)) => format!("{schema}.{}", table.replace('.', "_")).parse(),
-            None => name.parse(),
-        }
+        table_of(Some(&self.table), topic)
     }
 
     /// The table, if all topics fill the same.
@@ -83,6 +79,16 @@ impl Topics {
             _ => "",
         };
         self.table(topic).ok()
+    }
+}
+
+/// The table that a topic fills, by what `--table` says. The first dot separates the schema, others
+/// become `_`.
+pub(crate) fn table_of(template: Option<&str>, topic: &str) -> Result<TableName, InvalidTableName> {
+    let name = template.unwrap_or(PLACEHOLDER).replace(PLACEHOLDER, topic);
+    match name.split_once('.') {
+        Some((schema, table)) => format!("{schema}.{}", table.replace('.', "_")).parse(),
+        None => name.parse(),
     }
 }
 

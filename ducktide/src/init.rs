@@ -3,8 +3,9 @@
 use std::io::{self, Write};
 
 use clap::Args;
+use ducktide_consumer::{Layout, NewTableError, RegistryArgs, RegistryError, make_table};
 use ducktide_lake::config::{CatalogLocation, LakeArgs};
-use ducktide_lake::{Access, DuckLake, Overview, Setup};
+use ducktide_lake::{Access, DuckLake, LakeError, Overview, Setup};
 
 use crate::failure::Failure;
 
@@ -14,7 +15,10 @@ Examples:
   ducktide init --catalog sqlite:lake.sqlite
 
   # for many machines: the catalog in PostgreSQL, the data files where all of them can write
-  DUCKLAKE_CATALOG=postgres://lake@db/lake DUCKLAKE_DATA_PATH=/shared/lake ducktide init";
+  DUCKLAKE_CATALOG=postgres://lake@db/lake DUCKLAKE_DATA_PATH=/shared/lake ducktide init
+
+  # and the table for a topic, to look at before anything is in it
+  ducktide init --from-subject orders-value --table shop.orders --partition-by ordered_at";
 
 /// Makes the lake and Ducktide's tables in its catalog; changes nothing that is there.
 ///
@@ -26,14 +30,59 @@ pub struct InitArgs {
     /// Which lake.
     #[command(flatten)]
     pub lake: LakeArgs,
+
+    /// Which table.
+    #[command(flatten)]
+    pub table: TableArgs,
+
+    /// Where its schema is.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
+}
+
+/// A table that is made before its first consumer starts, which would make the same.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Table")]
+pub struct TableArgs {
+    /// Also makes the table for records of this subject's newest schema, such as `orders-value` for the
+    /// topic `orders`. A table that is there gets the columns that it lacks.
+    #[arg(long, value_name = "SUBJECT")]
+    pub from_subject: Option<String>,
+
+    /// The table's name, `table` or `schema.table`. [default: the subject's without `-value`]
+    #[arg(long, env = "DUCKLAKE_TABLE", value_name = "TABLE")]
+    pub table: Option<String>,
+
+    /// As the consumers are to have it.
+    #[command(flatten)]
+    pub layout: Layout,
 }
 
 pub(crate) fn run(args: &InitArgs) -> Result<(), Failure> {
     let config = args.lake.resolve()?;
     let setup = DuckLake::init(&config)?;
     let overview = DuckLake::open(&config, Access::Read)?.overview()?;
-    report(setup, &config.catalog, &overview, &mut io::stdout().lock())?;
+    let mut out = io::stdout().lock();
+    report(setup, &config.catalog, &overview, &mut out)?;
+    let TableArgs { from_subject, table, layout } = &args.table;
+    let Some(subject) = from_subject else { return Ok(()) };
+    let mut lake = DuckLake::open(&config, Access::Operate)?;
+    let made = make_table(&mut lake, &args.registry, subject, table.as_deref(), layout);
+    let made = made.map_err(failure)?;
+    let columns = made.shape.columns.len();
+    writeln!(out, "table      {}, {columns} columns", made.version.table)?;
     Ok(())
+}
+
+fn failure(error: NewTableError) -> Failure {
+    match error {
+        NewTableError::Lake(error) => error.into(),
+        NewTableError::Runtime(_)
+        | NewTableError::Registry { error: RegistryError::Unavailable(_), .. } => {
+            LakeError::unavailable(error.to_string()).into()
+        }
+        _ => Failure::Refused(error.to_string()),
+    }
 }
 
 fn report(

@@ -72,3 +72,24 @@ fn a_table_gets_the_columns_later_and_every_worker_fills_them(kind: CatalogKind)
     assert_eq!(case.number("SELECT count(_kafka_headers) FROM %"), 8);
     case.pipeline.verify().unwrap();
 }
+
+/// The table that the first consumer would have made.
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_table_is_made_before_there_is_a_consumer() {
+    let (case, id) = case("made_before", CatalogKind::Sqlite);
+    let subject = format!("{}-value", case.pipeline.topic);
+    let more = ["--table", "events", "--key-format", "text", "--headers"];
+    let init = [&["init", "--from-subject", &subject][..], &more].concat();
+
+    let printed = case.pipeline.operate(&init).unwrap();
+
+    assert!(printed.contains("table      main.events, 7 columns"), "{printed}");
+    assert_eq!(case.rows(), (0, 0));
+    publish(&case, id, &ENVELOPES[..3]);
+    case.pipeline.drain(&[]).unwrap();
+    assert_eq!(case.number("SELECT count(_kafka_key) FROM %"), 2);
+
+    let unknown = case.pipeline.operate(&["init", "--from-subject", "nobody-value"]).unwrap_err();
+    assert!(format!("{unknown:#}").contains("subject=`nobody-value`"), "{unknown:#}");
+}

@@ -1,0 +1,48 @@
+//! A table that is made before there is a consumer.
+
+use ducktide_lake::table::{AvroType, InvalidTableName, ShapeError};
+use ducktide_lake::{DuckLake, LakeError, Table};
+use thiserror::Error;
+
+use crate::config::{Layout, OnIncompatibleSchema};
+use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
+use crate::table;
+use crate::topics::table_of;
+
+/// What a subject of a topic's values ends with.
+const SUFFIX: &str = "-value";
+
+/// Why a table could not be made.
+#[derive(Debug, Error)]
+#[expect(missing_docs, reason = "the messages say what the variants are")]
+pub enum NewTableError {
+    #[error("read the newest schema: subject=`{subject}` {error}")]
+    Registry { subject: String, error: RegistryError },
+    #[error("the schema has no table: subject=`{subject}` {error}")]
+    Shape { subject: String, error: ShapeError },
+    #[error("name the table with --table: {0}")]
+    Name(#[from] InvalidTableName),
+    #[error("{}", .0.chain())]
+    Lake(#[from] LakeError),
+    #[error("start the schema registry's client: {0}")]
+    Runtime(#[from] std::io::Error),
+}
+
+/// Makes the table that the records of a subject's newest schema fill, as the first consumer would; a
+/// table that is there gets the columns that it lacks. Without a name it has the topic's.
+pub fn make_table(
+    lake: &mut DuckLake,
+    registry: &RegistryArgs,
+    subject: &str,
+    name: Option<&str>,
+    layout: &Layout,
+) -> Result<Table, NewTableError> {
+    let failed = |error| NewTableError::Registry { subject: subject.to_owned(), error };
+    let name = table_of(name, subject.strip_suffix(SUFFIX).unwrap_or(subject))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let registry = SchemaRegistry::new(registry).map_err(failed)?;
+    let schema = runtime.block_on(registry.latest(subject)).map_err(failed)?;
+    let fields = AvroType::record_fields(&schema)
+        .map_err(|error| NewTableError::Shape { subject: subject.to_owned(), error })?;
+    Ok(table::prepare(lake, &name, &fields, layout, OnIncompatibleSchema::Stop)?)
+}
