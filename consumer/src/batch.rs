@@ -122,13 +122,13 @@ impl Track {
         true
     }
 
-    pub(crate) fn count_row(&mut self, schema_id: u32) {
+    pub(crate) fn count_row(&mut self, schema_id: Option<u32>) {
         self.counts.rows += 1;
         self.next += 1;
         // Records of one schema come in long runs.
-        if self.schemas.1 != Some(schema_id) {
-            self.schemas.0.insert(schema_id);
-            self.schemas.1 = Some(schema_id);
+        if self.schemas.1 != schema_id {
+            self.schemas.0.extend(schema_id);
+            self.schemas.1 = schema_id;
         }
     }
 
@@ -268,12 +268,12 @@ mod tests {
         track.delivered(&partition, 100, 107);
         track.decoded(107);
         assert!(track.advance_to(100));
-        track.count_row(7);
+        track.count_row(Some(7));
         assert!(track.advance_to(103));
         track.count_tombstone();
         track.count_dead();
         assert!(track.advance_to(106));
-        track.count_row(7);
+        track.count_row(Some(7));
 
         let delta = track.cut(&partition).unwrap();
 
@@ -290,7 +290,7 @@ mod tests {
     fn a_record_delivered_twice_counts_once() {
         let (mut track, _) = track(100);
         assert!(track.advance_to(100));
-        track.count_row(7);
+        track.count_row(Some(7));
 
         assert!(!track.advance_to(100));
     }
@@ -320,7 +320,7 @@ mod tests {
         let (mut track, partition) = track(100);
         track.delivered(&partition, 100, 110);
         assert!(track.advance_to(100));
-        track.count_row(7);
+        track.count_row(Some(7));
 
         assert_eq!(track.cut(&partition).unwrap().range.to, Offset(101));
         assert_eq!((track.cut(&partition), track.idle_tail() > 0), (None, false));

@@ -23,10 +23,10 @@ use crate::dead_letter::{DeadLetterRatio, Flaw};
 use crate::dedupe::{Budget, Window};
 use crate::event::{Event, Events};
 use crate::in_flight::InFlight;
-use crate::lane::{Lane, LaneError, Pushed};
+use crate::lane::{Lane, LaneError, Pushed, Unread};
 use crate::metrics::Metrics;
 use crate::schemas::{Lookup, Schemas};
-use crate::source::{Delivery, Record, RecordRun, TopicPartition};
+use crate::source::{Delivery, RecordRun, TopicPartition};
 use crate::staging::StagingError;
 
 /// How often an idle partition's end, if it lies beyond the last record, becomes progress: often
@@ -413,8 +413,8 @@ impl Running {
                 continue;
             };
             let found = self.schemas.decoder(payload, &stream.newest, &stream.table);
-            let (schema_id, decoder) = match found {
-                Lookup::Found(schema_id, decoder) => (schema_id, decoder),
+            let (schema_id, decoder, datum) = match found {
+                Lookup::Found(schema_id, decoder, datum) => (schema_id, decoder, datum),
                 Lookup::Unavailable(error) => return Err((index, Interruption::Registry(error))),
                 Lookup::ColumnsMissing(difference) => {
                     let missing = Interruption::ColumnsMissing(table.clone(), difference.missing);
@@ -422,7 +422,9 @@ impl Running {
                 }
                 Lookup::Bad(flaw) => {
                     let stops = self.shared.bad_records.stops_at(flaw.class);
-                    let buried = bury(lane, &mut self.ratio, stops, (run, record), flaw);
+                    let schema_id = self.schemas.id_of(Some(payload));
+                    let unread = Unread { run, record, schema_id, flaw };
+                    let buried = bury(lane, &mut self.ratio, stops, unread);
                     buried.map_err(|interruption| (index, interruption))?;
                     track.count_dead();
                     continue;
@@ -432,7 +434,7 @@ impl Running {
                 return Err((index, Interruption::Exhausted));
             }
             let window = track.window.as_mut().map(|window| (window, now));
-            match lane.push(decoder, run, record, window) {
+            match lane.push(decoder, datum, (run, record), window) {
                 Ok(Pushed::Row) => track.count_row(schema_id),
                 Ok(Pushed::Repeat) => {
                     self.shared.unclaim_row();
@@ -442,7 +444,8 @@ impl Running {
                     self.shared.unclaim_row();
                     let flaw = Flaw::from(error);
                     let stops = self.shared.bad_records.stops_at(flaw.class);
-                    let buried = bury(lane, &mut self.ratio, stops, (run, record), flaw);
+                    let unread = Unread { run, record, schema_id, flaw };
+                    let buried = bury(lane, &mut self.ratio, stops, unread);
                     buried.map_err(|interruption| (index, interruption))?;
                     track.count_dead();
                 }
@@ -570,14 +573,13 @@ fn bury(
     lane: &mut Lane,
     ratio: &mut DeadLetterRatio,
     stops: bool,
-    (run, record): (&RecordRun, &Record),
-    flaw: Flaw,
+    unread: Unread<'_>,
 ) -> Result<(), Interruption> {
     if stops {
-        return Err(Interruption::Bad(flaw));
+        return Err(Interruption::Bad(unread.flaw));
     }
     if ratio.exceeded_by_one_more() {
-        return Err(Interruption::TooManyBad(flaw));
+        return Err(Interruption::TooManyBad(unread.flaw));
     }
-    lane.bury(run, record, flaw).map_err(Interruption::Staging)
+    lane.bury(unread).map_err(Interruption::Staging)
 }

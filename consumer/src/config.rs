@@ -18,6 +18,7 @@ use crate::dedupe::Rule;
 use crate::kafka_config::{GroupProtocol, KafkaArgs};
 use crate::schema_registry::RegistryArgs;
 use crate::topics::Topics;
+use crate::value_format::ValueArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,6 +57,9 @@ pub struct Args {
     /// What to read.
     #[command(flatten)]
     pub source: SourceArgs,
+    /// How values are written.
+    #[command(flatten)]
+    pub values: ValueArgs,
     /// Where schemas are.
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -146,6 +150,12 @@ pub struct TableArgs {
     /// then stand in the catalog, and in PostgreSQL's log when a commit fails.
     #[arg(long, env = "DUCKTIDE_STATISTICS", value_name = "COLUMN,...", value_delimiter = ',')]
     pub statistics: Vec<String>,
+
+    /// Sorts the rows of each file by these columns, comma separated, so that queries for a value read
+    /// less of it. Rows then wait in memory until their file is written: a batch ends when half of
+    /// --memory-limit is used up.
+    #[arg(long, env = "DUCKTIDE_SORT_BY", value_name = "COLUMN,...", value_delimiter = ',')]
+    pub sort_by: Vec<String>,
 
     /// Refuses to make the lake or Ducktide's own tables; `ducktide init` must have done so.
     #[arg(long, env = "DUCKTIDE_NO_INIT")]
@@ -357,12 +367,14 @@ pub enum StartFrom {
 pub struct Config {
     pub(crate) kafka: KafkaArgs,
     pub(crate) source: SourceArgs,
+    pub(crate) values: ValueArgs,
     pub(crate) registry: RegistryArgs,
     pub(crate) lake: LakeConfig,
     pub(crate) topics: Topics,
     pub(crate) pipeline: String,
     pub(crate) layout: Layout,
     pub(crate) statistics: Vec<String>,
+    pub(crate) sort_by: Vec<String>,
     pub(crate) may_init: bool,
     pub(crate) dedupe: DedupeArgs,
     pub(crate) batch: BatchArgs,
@@ -405,10 +417,12 @@ impl TryFrom<Args> for Config {
             topics,
             layout: args.table.layout,
             statistics: args.table.statistics,
+            sort_by: args.table.sort_by,
             may_init: !args.table.no_init,
             batchers: args.batch.batchers.map_or(cores.min(4), usize::from),
             kafka: args.kafka,
             source: args.source,
+            values: args.values,
             registry: args.registry,
             dedupe: args.dedupe,
             batch: args.batch,

@@ -13,7 +13,6 @@ use crate::batch::{Part, Stream};
 use crate::dead_letter::{Flaw, LetterCounts, LetterWriter};
 use crate::decoder::{DecodeError, Problem, RecordDecoder, RowBuffer, timestamp_micros};
 use crate::dedupe::Window;
-use crate::schemas::{HEADER, schema_id};
 use crate::source::{Record, RecordRun, TopicPartition};
 use crate::staging::{StagingError, StagingWriter};
 
@@ -33,6 +32,15 @@ pub(crate) struct Lane {
     counts: LetterCounts,
     /// The column of the ids by which repeats are known.
     ids: Option<usize>,
+}
+
+/// A record that cannot be decoded.
+pub(crate) struct Unread<'a> {
+    pub(crate) run: &'a RecordRun,
+    pub(crate) record: &'a Record,
+    /// The schema id that its value begins with, if it does.
+    pub(crate) schema_id: Option<u32>,
+    pub(crate) flaw: Flaw,
 }
 
 /// What became of a record that was decoded.
@@ -70,15 +78,15 @@ impl Lane {
     pub(crate) fn push(
         &mut self,
         decoder: &RecordDecoder,
-        run: &RecordRun,
-        record: &Record,
+        datum: &[u8],
+        (run, record): (&RecordRun, &Record),
         window: Option<(&mut Window, i64)>,
     ) -> Result<Pushed, LaneError> {
-        match self.decode(decoder, record) {
+        match self.decode(decoder, datum, record) {
             Ok(()) => {}
             Err(DecodeError { problem: Problem::BatchFull, .. }) => {
                 self.write()?;
-                self.decode(decoder, record).map_err(LaneError::Decode)?;
+                self.decode(decoder, datum, record).map_err(LaneError::Decode)?;
             }
             Err(error) => return Err(LaneError::Decode(error)),
         }
@@ -98,8 +106,12 @@ impl Lane {
     }
 
     /// Opens a row of everything that Kafka has of a record, but its place.
-    fn decode(&mut self, decoder: &RecordDecoder, record: &Record) -> Result<(), DecodeError> {
-        let datum = record.payload().map_or(&[][..], |payload| &payload[HEADER..]);
+    fn decode(
+        &mut self,
+        decoder: &RecordDecoder,
+        datum: &[u8],
+        record: &Record,
+    ) -> Result<(), DecodeError> {
         decoder.decode(datum, &mut self.rows)?;
         let headers = if self.rows.wants_headers() { record.headers() } else { Vec::new() };
         self.rows.push_envelope(record.key(), &headers)
@@ -120,15 +132,10 @@ impl Lane {
     }
 
     /// Keeps a record that cannot be decoded, whole.
-    pub(crate) fn bury(
-        &mut self,
-        run: &RecordRun,
-        record: &Record,
-        flaw: Flaw,
-    ) -> Result<(), StagingError> {
-        *self.counts.entry(flaw.class).or_default() += 1;
+    pub(crate) fn bury(&mut self, unread: Unread<'_>) -> Result<(), StagingError> {
+        *self.counts.entry(unread.flaw.class).or_default() += 1;
         let letters = self.letters.as_mut().expect("there is a table unless all bad records stop");
-        letters.push(letter(run, record, flaw))
+        letters.push(letter(unread))
     }
 
     fn write(&mut self) -> Result<(), StagingError> {
@@ -186,7 +193,8 @@ fn add_files(part: &mut Part, files: Vec<StagedFile>, version: &TableVersion) {
 }
 
 /// A copy of everything that Kafka has of a record, and what is wrong with it.
-fn letter(run: &RecordRun, record: &Record, flaw: Flaw) -> DeadLetter {
+fn letter(unread: Unread<'_>) -> DeadLetter {
+    let Unread { run, record, schema_id, flaw } = unread;
     let TopicPartition { topic, partition } = &run.partition;
     let timestamp = record.timestamp_ms();
     let micros = |millis| timestamp_micros(millis, TimeUnit::Millis).ok();
@@ -200,7 +208,7 @@ fn letter(run: &RecordRun, record: &Record, flaw: Flaw) -> DeadLetter {
         key: record.key().map(<[u8]>::to_vec),
         value: record.payload().map(<[u8]>::to_vec),
         headers: record.headers(),
-        schema_id: record.payload().and_then(|payload| schema_id(payload).ok()),
+        schema_id,
         error_class: Some(flaw.class.as_str().to_owned()),
         error: Some(flaw.text),
         failed_at_micros: Some(Timestamp::now().as_microsecond()),

@@ -29,6 +29,7 @@ mod startup;
 mod survey;
 mod table;
 mod topics;
+mod value_format;
 mod worker;
 
 pub use config::{Args, Config, ConfigError, KeyFormat, Layout, OnBadRecord, OnIncompatibleSchema};
@@ -40,4 +41,5 @@ pub use rdkafka::error::KafkaError;
 pub use schema_registry::{RegistryArgs, RegistryError, Secret};
 pub use source::TopicPartition;
 pub use source::inspect::{ClusterView, Identity, Watermarks, is_outage};
+pub use value_format::{ValueArgs, ValueFormat};
 pub use worker::run;

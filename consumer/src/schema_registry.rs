@@ -91,6 +91,9 @@ pub enum RegistryError {
     /// The schema is there, but cannot be used.
     #[error("schema cannot be used: {0}")]
     Unusable(String),
+    /// The schema of values that have none of their own cannot be had.
+    #[error("schema file cannot be used: {0}")]
+    File(String),
     /// The address is none.
     #[error("schema registry's address is wrong: {0}")]
     Address(String),

@@ -10,10 +10,8 @@ use tokio::runtime::Handle;
 
 use crate::dead_letter::{ErrorClass, Flaw};
 use crate::decoder::{CompileError, RecordDecoder};
-use crate::schema_registry::{RegistryError, SchemaRegistry};
-
-/// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
-pub(crate) const HEADER: usize = 5;
+use crate::schema_registry::RegistryError;
+use crate::value_format::Writers;
 
 /// How long the registry must have said that it knows no such schema before it is believed: one that
 /// just restarted may not have read its own log yet. Shorter than the pause between two questions.
@@ -22,23 +20,26 @@ const CONFIRMED_AFTER: Duration = Duration::from_millis(500);
 /// How long such an answer counts: afterwards the registry may have restarted, or learned.
 const ANSWER_COUNTS: Duration = Duration::from_secs(10);
 
+/// None where values have no id, as all have one schema.
+type SchemaId = Option<u32>;
+
 /// The decoders of one batcher, by schema id and the version of the table that they write for.
 pub(crate) struct Schemas {
-    registry: SchemaRegistry,
+    writers: Writers,
     runtime: Handle,
-    decoders: HashMap<(u32, TableVersion), Arc<RecordDecoder>>,
+    decoders: HashMap<(SchemaId, TableVersion), Arc<RecordDecoder>>,
     /// The last one used; records of one schema come in long runs.
-    last: Option<(u32, TableVersion, Arc<RecordDecoder>)>,
+    last: Option<(SchemaId, TableVersion, Arc<RecordDecoder>)>,
     /// What is wrong with schemas that were asked for lately, so that a run of bad records does not
     /// ask the registry for each of them.
-    flawed: HashMap<(u32, TableVersion), (Instant, Flaw)>,
+    flawed: HashMap<(SchemaId, TableVersion), (Instant, Flaw)>,
     doubt: Doubt,
 }
 
 /// The answer for one record.
-pub(crate) enum Lookup<'a> {
-    /// The schema's id, and what decodes its records.
-    Found(u32, &'a RecordDecoder),
+pub(crate) enum Lookup<'a, 'p> {
+    /// The schema's id, what decodes its records, and this one's datum.
+    Found(SchemaId, &'a RecordDecoder, &'p [u8]),
     /// The registry does not answer; ask again.
     Unavailable(String),
     /// The table lacks columns of the record's schema; otherwise it fits.
@@ -48,9 +49,9 @@ pub(crate) enum Lookup<'a> {
 }
 
 impl Schemas {
-    pub(crate) fn new(registry: SchemaRegistry, runtime: Handle) -> Self {
+    pub(crate) fn new(writers: Writers, runtime: Handle) -> Self {
         Self {
-            registry,
+            writers,
             runtime,
             decoders: HashMap::new(),
             last: None,
@@ -61,33 +62,38 @@ impl Schemas {
 
     /// The decoder of a payload for the table. Asks the registry for an id not seen before. `newest`
     /// is what is known of the topic's newest schema.
-    pub(crate) fn decoder(
+    pub(crate) fn decoder<'p>(
         &mut self,
-        payload: &[u8],
+        payload: &'p [u8],
         newest: &[AvroField],
         table: &Table,
-    ) -> Lookup<'_> {
-        let id = match schema_id(payload) {
-            Ok(id) => id,
+    ) -> Lookup<'_, 'p> {
+        let (id, datum) = match self.writers.split(payload) {
+            Ok(parts) => parts,
             Err(flaw) => return Lookup::Bad(flaw),
         };
         let version = &table.version;
-        let is_last = |(last, of, _): &(u32, TableVersion, _)| *last == id && of == version;
+        let is_last = |(last, of, _): &(SchemaId, TableVersion, _)| *last == id && of == version;
         if !self.last.as_ref().is_some_and(is_last) {
             match self.find(id, newest, table) {
                 Ok(decoder) => self.last = Some((id, version.clone(), decoder)),
                 Err(answer) => return answer,
             }
         }
-        Lookup::Found(id, &self.last.as_ref().expect("set above").2)
+        Lookup::Found(id, &self.last.as_ref().expect("set above").2, datum)
+    }
+
+    /// The id that a value has in front, if it has one.
+    pub(crate) fn id_of(&self, payload: Option<&[u8]>) -> SchemaId {
+        payload.and_then(|payload| self.writers.split(payload).ok()).and_then(|(id, _)| id)
     }
 
     fn find(
         &mut self,
-        id: u32,
+        id: SchemaId,
         newest: &[AvroField],
         table: &Table,
-    ) -> Result<Arc<RecordDecoder>, Lookup<'static>> {
+    ) -> Result<Arc<RecordDecoder>, Lookup<'static, 'static>> {
         let key = (id, table.version.clone());
         if let Some(decoder) = self.decoders.get(&key) {
             return Ok(Arc::clone(decoder));
@@ -116,13 +122,16 @@ impl Schemas {
 
     fn compile(
         &mut self,
-        id: u32,
+        id: SchemaId,
         newest: &[AvroField],
         table: &Table,
-    ) -> Result<Arc<RecordDecoder>, Lookup<'static>> {
-        let named = |text: String| format!("{text}: schema_id=`{id}`");
+    ) -> Result<Arc<RecordDecoder>, Lookup<'static, 'static>> {
+        let named = |text: String| match id {
+            Some(id) => format!("{text}: schema_id=`{id}`"),
+            None => text,
+        };
         let bad = |class, text| Lookup::Bad(Flaw::new(class, named(text)));
-        let schema = match self.runtime.block_on(self.registry.by_id(id)) {
+        let schema = match self.runtime.block_on(self.writers.by_id(id)) {
             Ok(schema) => schema,
             Err(RegistryError::Unknown(text)) if self.doubt.is_confirmed(Instant::now()) => {
                 return Err(bad(ErrorClass::UnknownSchema, text));
@@ -145,16 +154,6 @@ impl Schemas {
     }
 }
 
-/// The schema id that a value begins with.
-pub(crate) fn schema_id(payload: &[u8]) -> Result<u32, Flaw> {
-    let flaw = |text: String| Flaw::new(ErrorClass::NoSchemaId, text);
-    match payload {
-        [0, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
-        [] | [0, ..] => Err(flaw("value is shorter than a schema id".to_owned())),
-        [magic, ..] => Err(flaw(format!("value does not begin with a zero byte: byte=`{magic}`"))),
-    }
-}
-
 /// Since when the registry has said, without an outage in between, that it knows no such schema.
 #[derive(Clone, Copy, Debug, Default)]
 struct Doubt(Option<(Instant, Instant)>);
@@ -174,14 +173,6 @@ impl Doubt {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_value_without_a_schema_id_is_bad() {
-        assert_eq!(schema_id(&[0, 0, 0, 1, 2, 9]), Ok(258));
-        for value in [&[][..], &[0, 1, 2, 3], &[7, 0, 0, 0, 1]] {
-            assert_eq!(schema_id(value).unwrap_err().class, ErrorClass::NoSchemaId, "{value:?}");
-        }
-    }
 
     #[test]
     fn an_unknown_schema_is_believed_when_it_was_asked_for_twice() {

@@ -23,11 +23,12 @@ use crate::config::{Config, StartFrom};
 use crate::decoder::RecordDecoder;
 use crate::error::ConsumerError;
 use crate::metrics::{Metrics, RetryCause};
-use crate::schema_registry::{RegistryError, SchemaRegistry};
+use crate::schema_registry::RegistryError;
 use crate::source::TopicPartition;
 use crate::source::inspect::{ClusterView, is_outage};
 use crate::staging::ColumnHints;
 use crate::table;
+use crate::value_format::{Writers, subject};
 
 /// Between two tries of something that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -83,13 +84,13 @@ pub(crate) struct Topic {
 /// means now.
 pub(crate) async fn topics(
     config: &Config,
-    registry: &SchemaRegistry,
+    writers: &Writers,
     cluster: &Arc<ClusterView>,
     patience: &Arc<Patience>,
 ) -> Result<Vec<Topic>, ConsumerError> {
     let mut topics = Vec::new();
     for name in config.topics.names() {
-        let schema = newest_schema(registry, name, patience).await?;
+        let schema = newest_schema(writers, name, patience).await?;
         topics.push(Topic { name: name.clone(), schema });
     }
     if config.topics.has_patterns() {
@@ -97,7 +98,7 @@ pub(crate) async fn topics(
         let list = move || ask("list the topics", &waits, || cluster.topics().map(Some));
         let existing = spawn_blocking(list).await.map_err(|_| ConsumerError::Panicked)??;
         for name in config.topics.matching(existing.unwrap_or_default()) {
-            topics.extend(schema_of_matching(registry, name, patience).await);
+            topics.extend(schema_of_matching(writers, name, patience).await);
         }
     }
     Ok(topics)
@@ -105,12 +106,8 @@ pub(crate) async fn topics(
 
 /// The topic, if it has a schema. Otherwise it must not hold the others up: it is opened when its first
 /// partition is assigned.
-async fn schema_of_matching(
-    registry: &SchemaRegistry,
-    name: String,
-    patience: &Patience,
-) -> Option<Topic> {
-    match patient_schema(registry, &name, patience).await {
+async fn schema_of_matching(writers: &Writers, name: String, patience: &Patience) -> Option<Topic> {
+    match patient_schema(writers, &name, patience).await {
         Ok(schema) => Some(Topic { name, schema }),
         Err(error) => {
             tracing::warn!(topic = name, %error, "the topic has no schema to begin with");
@@ -123,12 +120,12 @@ async fn schema_of_matching(
 /// appeared after the pipeline did. None when patience has ended.
 pub(crate) async fn open_topic(
     config: Arc<Config>,
-    registry: SchemaRegistry,
+    writers: Writers,
     cluster: Arc<ClusterView>,
     patience: Arc<Patience>,
     name: Arc<str>,
 ) -> Result<Option<Stream>, ConsumerError> {
-    let schema = newest_schema(&registry, &name, &patience).await?;
+    let schema = newest_schema(&writers, &name, &patience).await?;
     let topic = Topic { name: name.to_string(), schema };
     let open = move || {
         // The worker's own session is busy with commits.
@@ -141,12 +138,12 @@ pub(crate) async fn open_topic(
 
 /// Waits until the topic has a schema.
 async fn newest_schema(
-    registry: &SchemaRegistry,
+    writers: &Writers,
     topic: &str,
     patience: &Patience,
 ) -> Result<Schema, ConsumerError> {
     loop {
-        match patient_schema(registry, topic, patience).await {
+        match patient_schema(writers, topic, patience).await {
             Ok(schema) => return Ok(schema),
             Err(error @ RegistryError::Unknown(_)) => {
                 wait_for_schema(topic, patience, &error).await;
@@ -158,12 +155,12 @@ async fn newest_schema(
 
 /// The topic's newest schema; waits for the registry to answer, whatever it says.
 async fn patient_schema(
-    registry: &SchemaRegistry,
+    writers: &Writers,
     topic: &str,
     patience: &Patience,
 ) -> Result<Schema, RegistryError> {
     loop {
-        match registry.latest(&subject(topic)).await {
+        match writers.newest(topic).await {
             Err(error @ RegistryError::Unavailable(_)) => {
                 wait_for_schema(topic, patience, &error).await;
             }
@@ -176,11 +173,6 @@ async fn wait_for_schema(topic: &str, patience: &Patience, error: &RegistryError
     let what = format!("waiting for the schema of {}", subject(topic));
     patience.note(RetryCause::Registry, &what, &error.to_string());
     tokio::time::sleep(PAUSE).await;
-}
-
-/// Where a topic's values have their schemas: the registry's default strategy.
-fn subject(topic: &str) -> String {
-    format!("{topic}-value")
 }
 
 /// The lake and its streams, ready to be filled.
@@ -283,6 +275,7 @@ fn stream(
     if let Some(rule) = &dedupe {
         table::check_ids(&table, &rule.column).map_err(ConsumerError::Lake)?;
     }
+    table::check_order(&table, &config.sort_by).map_err(ConsumerError::Lake)?;
     let dead_letters = dead_letters(config, &name, lake, patience)?;
     if dead_letters.is_none() && config.bad_records.keeps_dead_letters() {
         return Ok(None);
@@ -292,6 +285,7 @@ fn stream(
     let hints = ColumnHints {
         enums: decoder.map_or_else(Vec::new, |decoder| decoder.enum_columns().to_vec()),
         statistics: config.statistics.clone(),
+        sort_by: config.sort_by.clone(),
         ..ColumnHints::default()
     };
     let Some(starts) = start_offsets(start_from, &topic.name, cluster, patience)? else {

@@ -87,6 +87,23 @@ pub(crate) fn check_ids(table: &Table, column: &str) -> Result<()> {
     }
 }
 
+/// Whether rows can be sorted by columns.
+pub(crate) fn check_order(table: &Table, columns: &[String]) -> Result<()> {
+    let has_order = |column: &&Column| {
+        !matches!(
+            column.column_type,
+            ColumnType::List(_) | ColumnType::Map(_) | ColumnType::Struct(_)
+        )
+    };
+    match columns.iter().find(|name| table.shape.column(name).filter(has_order).is_none()) {
+        None => Ok(()),
+        Some(column) => Err(LakeError::invalid(format!(
+            "--sort-by names no column of the table that has an order: table=`{}` column=`{column}`",
+            table.version.table
+        ))),
+    }
+}
+
 fn check_columns(table: &Table, columns: Vec<Column>) -> Result<()> {
     let difference = diff(&table.shape, &TableShape { columns });
     if difference.fits() { Ok(()) } else { Err(altered(table, &difference.to_string())) }

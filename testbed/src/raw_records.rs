@@ -44,6 +44,11 @@ pub fn register_fields(
 ) -> Result<u32> {
     let schema =
         json!({"type": "record", "name": "Reading", "namespace": namespace, "fields": fields});
+    register_schema(registry_url, topic, &schema)
+}
+
+/// Registers any schema for a topic's values; returns its id.
+pub fn register_schema(registry_url: &str, topic: &str, schema: &Value) -> Result<u32> {
     let body = json!({ "schema": schema.to_string() }).to_string();
     let path = format!("/subjects/{topic}-value/versions");
     // Registering the same again gives the same id, and a registry that has just started may close a
@@ -77,6 +82,12 @@ impl Encoded {
         let mut bytes = vec![0];
         bytes.extend(schema_id.to_be_bytes());
         Self(bytes)
+    }
+
+    /// No header: whoever reads it knows the schema.
+    #[must_use]
+    pub const fn plain() -> Self {
+        Self(Vec::new())
     }
 
     /// An int or a long; also a union's branch, or the number of items in a block.

@@ -71,7 +71,8 @@ impl ErrorClass {
         match self {
             Self::NoSchemaId => {
                 "find the producer that writes to the topic without the registry's serializer; \
-                 nothing will ever decode this record, so discard it"
+                 nothing will ever decode this record, so discard it. If no value has a schema id, read \
+                 them with --value-format avro-fixed"
             }
             Self::UnknownSchema => {
                 "register the schema under this id, or point --schema-registry-url at the registry \

@@ -13,9 +13,10 @@ use tokio::runtime::Runtime;
 
 use super::{ErrorClass, Flaw, LetterWriter};
 use crate::decoder::RowBuffer;
-use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
-use crate::schemas::{HEADER, Lookup, Schemas};
+use crate::schema_registry::{RegistryArgs, RegistryError};
+use crate::schemas::{Lookup, Schemas};
 use crate::staging::{ColumnHints, StagingError, StagingWriter};
+use crate::value_format::{ValueArgs, Writers};
 
 /// How often the registry is asked before it counts as down: an operator waits for the answer.
 const ATTEMPTS: usize = 5;
@@ -63,14 +64,14 @@ impl std::fmt::Debug for RetryStage {
 impl RetryStage {
     /// A stage without rows. `partition_by` is the consumers' own.
     pub fn new(
-        registry: &RegistryArgs,
+        (values, registry): (&ValueArgs, &RegistryArgs),
         table: &Table,
         partition_by: Option<&str>,
     ) -> Result<Self, RetryError> {
         // Not the current thread's: its handle could not wait for the network.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let schemas = Schemas::new(SchemaRegistry::new(registry)?, runtime.handle().clone());
+        let schemas = Schemas::new(Writers::new(values, registry)?, runtime.handle().clone());
         let rows = RowBuffer::new(Arc::new(table.shape.clone()), partition_by)?;
         let (name, schema) = (table.version.table.clone(), Arc::clone(rows.schema()));
         let files = StagingWriter::new(name, &table.directory, schema, &ColumnHints::default())?;
@@ -85,10 +86,10 @@ impl RetryStage {
         };
         for _ in 0..ATTEMPTS {
             let why = match self.schemas.decoder(value, &[], &self.table) {
-                Lookup::Found(_, decoder) => {
+                Lookup::Found(_, decoder, datum) => {
                     let rows = &mut self.rows;
                     let outcome = decoder
-                        .decode(&value[HEADER..], rows)
+                        .decode(datum, rows)
                         .and_then(|()| rows.push_envelope(letter.key.as_deref(), &letter.headers));
                     return match outcome {
                         Ok(()) => self.complete(letter).map(|()| None),

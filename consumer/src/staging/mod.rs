@@ -10,6 +10,7 @@ mod error;
 mod layout;
 mod open_file;
 mod row_group;
+mod unsorted;
 
 use std::{
     collections::BTreeMap,
@@ -29,6 +30,7 @@ pub use error::StagingError;
 use by_date::{Dates, split};
 use layout::Layout;
 use open_file::OpenFile;
+use unsorted::Unsorted;
 
 use crate::decoder::date_text;
 
@@ -50,6 +52,9 @@ pub struct ColumnHints {
     pub statistics: Vec<String>,
     /// Columns of numbers or dates that are to have none, as they hold bytes of payloads.
     pub no_statistics: Vec<String>,
+    /// Columns by which the rows of each file are sorted (`--sort-by`). Such rows wait in memory until
+    /// their file is finished.
+    pub sort_by: Vec<String>,
 }
 
 /// Writes the rows of one table to Parquet files, one for each `event_date`.
@@ -62,6 +67,10 @@ pub struct StagingWriter {
     /// The index of the `event_date` column, if there is one.
     date_column: Option<usize>,
     open: BTreeMap<Folder, OpenFile>,
+    /// The columns by which rows are sorted; none if they are written as they come.
+    order: Vec<usize>,
+    /// Rows that wait to be sorted.
+    unsorted: BTreeMap<Folder, Unsorted>,
     /// Files that were closed to make room for those of other dates.
     closed: Vec<StagedFile>,
 }
@@ -90,8 +99,13 @@ impl StagingWriter {
             folder.display()
         );
         let date_column = schema.index_of(EVENT_DATE).ok();
+        let is_named = |name: &String| {
+            schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name))
+        };
+        let order = hints.sort_by.iter().filter_map(is_named).collect();
         let (folder, layout) = (folder.to_owned(), Layout::new(schema, hints)?);
-        Ok(Self { table, folder, layout, date_column, open: BTreeMap::new(), closed: Vec::new() })
+        let (open, unsorted, closed) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
+        Ok(Self { table, folder, layout, date_column, open, order, unsorted, closed })
     }
 
     /// Adds the rows of a batch. Batches of one date, nearly all, are written as they are; others
@@ -103,18 +117,26 @@ impl StagingWriter {
             return Ok(());
         }
         let Some(date_column) = self.date_column else {
-            return self.write_to(Folder::Table, batch);
+            return self.write_or_hold(Folder::Table, batch);
         };
         match split(batch.column(date_column).as_primitive::<Date32Type>()) {
-            Dates::One(date) => self.write_to(Folder::Date(date), batch),
+            Dates::One(date) => self.write_or_hold(Folder::Date(date), batch),
             Dates::Many(dates) => {
                 for (date, rows) in dates {
                     let batch = take_record_batch(batch, &rows).map_err(StagingError::Split)?;
-                    self.write_to(Folder::Date(date), &batch)?;
+                    self.write_or_hold(Folder::Date(date), &batch)?;
                 }
                 Ok(())
             }
         }
+    }
+
+    fn write_or_hold(&mut self, folder: Folder, batch: &RecordBatch) -> Result<(), StagingError> {
+        if self.order.is_empty() {
+            return self.write_to(folder, batch);
+        }
+        self.unsorted.entry(folder).or_default().push(batch.clone());
+        Ok(())
     }
 
     fn write_to(&mut self, folder: Folder, batch: &RecordBatch) -> Result<(), StagingError> {
@@ -143,28 +165,31 @@ impl StagingWriter {
     /// The bytes held in memory by open row groups, as they are encoded so far.
     #[must_use]
     pub fn memory(&self) -> usize {
-        self.open.values().map(OpenFile::memory).sum()
+        let unsorted: usize = self.unsorted.values().map(Unsorted::memory).sum();
+        unsorted + self.open.values().map(OpenFile::memory).sum::<usize>()
     }
 
     /// The rows in all files.
     #[must_use]
     pub fn rows(&self) -> u64 {
         let closed: u64 = self.closed.iter().map(|file| file.rows).sum();
-        closed + self.open.values().map(OpenFile::rows).sum::<u64>()
+        let unsorted: u64 = self.unsorted.values().map(Unsorted::rows).sum();
+        closed + unsorted + self.open.values().map(OpenFile::rows).sum::<u64>()
     }
 
     /// An estimate of the bytes that the files will have.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let closed: u64 = self.closed.iter().map(|file| file.bytes).sum();
-        closed + self.open.values().map(OpenFile::bytes).sum::<u64>()
+        let unsorted: u64 = self.unsorted.values().map(Unsorted::bytes).sum();
+        closed + unsorted + self.open.values().map(OpenFile::bytes).sum::<u64>()
     }
 
     /// Whether the rows are of so many dates that the caller should finish the batch: each date is a
     /// file, and a row in the catalog.
     #[must_use]
     pub fn is_scattered(&self) -> bool {
-        self.open.len() + self.closed.len() >= MAX_OPEN_FILES
+        self.open.len() + self.unsorted.len() + self.closed.len() >= MAX_OPEN_FILES
     }
 
     /// Writes the footers of all files and closes them; the writer is empty afterwards. The files are
@@ -172,6 +197,11 @@ impl StagingWriter {
     ///
     /// After an error the files are of no use; [`Self::abandon`] them.
     pub fn finish(&mut self) -> Result<Vec<StagedFile>, StagingError> {
+        while let Some((folder, rows)) = self.unsorted.pop_first() {
+            for batch in rows.sorted(&self.order).map_err(StagingError::Sort)? {
+                self.write_to(folder, &batch)?;
+            }
+        }
         while let Some((_, file)) = self.open.pop_first() {
             self.closed.push(file.close(&self.table)?);
         }
@@ -181,6 +211,7 @@ impl StagingWriter {
     /// Drops the rows that are not finished, and removes their files: no commit has ever seen them.
     /// What cannot be removed is left to the orphan removal.
     pub fn abandon(&mut self) {
+        self.unsorted.clear();
         while let Some((_, file)) = self.open.pop_first() {
             file.abandon();
         }

@@ -387,3 +387,33 @@ fn a_folder_that_cannot_be_made_is_an_error_that_names_it() {
     assert!(matches!(error, StagingError::Create { .. }));
     assert!(error.to_string().contains("main/events"));
 }
+
+/// Three times as many rows as go to the writer at once, of two dates in turn.
+#[test]
+fn the_rows_of_each_file_are_sorted_on_request() {
+    let mut stage = Stage::new(Some("at"), &[]);
+    let hints = ColumnHints { sort_by: vec!["NOTE".to_owned()], ..ColumnHints::default() };
+    let (name, path) = ("events".parse().unwrap(), stage.folder.path().join("main/events"));
+    stage.writer = StagingWriter::new(name, &path, stage.rows.schema().clone(), &hints).unwrap();
+    for row in 0..24_000_i64 {
+        stage.push(Some(row % 2 * DAY_MS), &format!("{:05}", row * 7_919 % 24_000));
+        if row % 5_000 == 4_999 {
+            stage.write();
+        }
+    }
+    stage.write();
+    assert_eq!((stage.writer.rows(), stage.files().len()), (24_000, 0));
+    assert!(stage.writer.memory() > 0 && stage.writer.bytes() > 0);
+
+    let files = stage.writer.finish().unwrap();
+
+    assert_eq!(files.iter().map(|file| file.rows).collect::<Vec<_>>(), [12_000, 12_000]);
+    for file in files {
+        let sql = format!(
+            "SELECT count(*)::VARCHAR FROM (SELECT note, lag(note) OVER (ORDER BY file_row_number) AS \
+             before FROM read_parquet('{}', file_row_number = true)) WHERE note < before",
+            file.path.display()
+        );
+        assert_eq!(query(&sql), [["0"]]);
+    }
+}

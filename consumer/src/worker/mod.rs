@@ -37,12 +37,12 @@ use crate::flush::Flush;
 use crate::in_flight::InFlight;
 use crate::kafka_config::{Membership, consumer_config};
 use crate::metrics::Metrics;
-use crate::schema_registry::SchemaRegistry;
 use crate::schemas::Schemas;
 use crate::source::inspect::ClusterView;
 use crate::source::{Command, Source, SourceEvent, TopicPartition};
 use crate::startup::{self, Goals, Patience, Prepared};
 use crate::survey::Surveyor;
+use crate::value_format::Writers;
 use alterations::Alterations;
 pub(crate) use discovery::Opened;
 use obstacles::Obstacles;
@@ -75,7 +75,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         .await
         .map_err(ConsumerError::Listen)?;
     tracing::info!(%address, "serving /metrics, /healthz and /readyz");
-    let registry = SchemaRegistry::new(&config.registry)
+    let writers = Writers::new(&config.values, &config.registry)
         .map_err(|error| ConsumerError::Schema { topic: config.topics.given().join(","), error })?;
     let config = Arc::new(config);
     let patience = Arc::new(Patience::new(Arc::clone(&metrics), readiness.clone()));
@@ -83,7 +83,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         .map_err(|error| ConsumerError::Kafka(error.to_string()))?;
     let cluster = Arc::new(cluster);
     let prepared = tokio::select! {
-        prepared = prepare(&config, &registry, &cluster, &patience) => prepared?,
+        prepared = prepare(&config, &writers, &cluster, &patience) => prepared?,
         () = &mut shutdown => None,
     };
     let Some(prepared) = prepared else {
@@ -91,17 +91,17 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         return Ok(());
     };
     let surveyor = Surveyor::new(Arc::clone(&cluster), events.clone());
-    let parts = Parts { config, registry, cluster, patience, metrics, readiness, surveyor, events };
+    let parts = Parts { config, writers, cluster, patience, metrics, readiness, surveyor, events };
     Worker::start(parts, prepared, inbox)?.work(shutdown).await
 }
 
 async fn prepare(
     config: &Arc<Config>,
-    registry: &SchemaRegistry,
+    writers: &Writers,
     cluster: &Arc<ClusterView>,
     patience: &Arc<Patience>,
 ) -> Result<Option<Prepared>, ConsumerError> {
-    let topics = startup::topics(config, registry, cluster, patience).await?;
+    let topics = startup::topics(config, writers, cluster, patience).await?;
     let (config, cluster) = (Arc::clone(config), Arc::clone(cluster));
     let patience = Arc::clone(patience);
     let prepared = spawn_blocking(move || startup::prepare(&config, &topics, &cluster, &patience));
@@ -111,7 +111,7 @@ async fn prepare(
 /// What a worker is made of, beside the lake.
 struct Parts {
     config: Arc<Config>,
-    registry: SchemaRegistry,
+    writers: Writers,
     cluster: Arc<ClusterView>,
     patience: Arc<Patience>,
     metrics: Arc<Metrics>,
@@ -213,7 +213,7 @@ impl Worker {
         for index in 0..count {
             // Bounded by bytes, not by number: see `InFlight`.
             let (inlet, deliveries) = crossbeam_channel::unbounded();
-            let schemas = Schemas::new(parts.registry.clone(), tokio::runtime::Handle::current());
+            let schemas = Schemas::new(parts.writers.clone(), tokio::runtime::Handle::current());
             batchers.push(Batcher::spawn(index, deliveries, schemas, shared.clone()));
             inlets.push(inlet);
         }

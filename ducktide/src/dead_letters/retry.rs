@@ -3,8 +3,8 @@
 use std::io::{self, Write as _};
 
 use clap::Args;
-use ducktide_consumer::RegistryArgs;
 use ducktide_consumer::dead_letter::{Flaw, RetryError, RetryStage};
+use ducktide_consumer::{RegistryArgs, ValueArgs};
 use ducktide_lake::config::LakeArgs;
 use ducktide_lake::dead_letter::{RecordPlace, Resolution};
 use ducktide_lake::table::TableName;
@@ -38,6 +38,10 @@ pub struct RetryArgs {
     /// Which letters.
     #[command(flatten)]
     pub selection: Selection,
+
+    /// As the consumers have it.
+    #[command(flatten)]
+    pub values: ValueArgs,
 
     /// As the consumers have it.
     #[command(flatten)]
@@ -80,7 +84,8 @@ fn stage(
 ) -> Result<Staged, Failure> {
     // A table that is not partitioned has no use for the consumers' setting.
     let partition_by = args.partition_by.as_deref().filter(|_| tables.rows.shape.is_partitioned());
-    let mut stage = RetryStage::new(&args.registry, &tables.rows, partition_by).map_err(failure)?;
+    let mut stage = RetryStage::new((&args.values, &args.registry), &tables.rows, partition_by)
+        .map_err(failure)?;
     let mut refused = Vec::new();
     for letter in lake.dead_letters(&tables.rows.version.table, open)? {
         if let Some(flaw) = stage.add(&letter).map_err(failure)? {

@@ -74,6 +74,9 @@ pub enum AvroType {
     Duration,
 }
 
+/// The column of values that are no records.
+pub const VALUE: &str = "value";
+
 /// A field of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvroField {
@@ -123,11 +126,14 @@ impl AvroType {
         walk.resolve(schema, None, 0)
     }
 
-    /// The fields of a topic's record; a schema of anything else is refused.
+    /// The fields of a topic's record. A value of any other type is as the one field [`VALUE`] of a
+    /// record, which Avro writes in the same bytes.
     pub fn record_fields(schema: &Schema) -> Result<Vec<AvroField>, ShapeError> {
         match Self::resolve(schema)? {
             Self::Record(fields) => Ok(fields),
-            _ => Err(ShapeError::NotARecord),
+            avro_type => {
+                Ok(vec![AvroField { name: VALUE.to_owned(), aliases: Vec::new(), avro_type }])
+            }
         }
     }
 

@@ -5,9 +5,6 @@ use thiserror::Error;
 /// Why an Avro schema, or an existing table, has no [`super::TableShape`].
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ShapeError {
-    /// Rows have columns, so the value of a topic must be a record.
-    #[error("topic's schema must be a record")]
-    NotARecord,
     /// The schema refers to a type that it does not define.
     #[error("schema refers to a type that it does not define name=`{name}`")]
     UnresolvedName {

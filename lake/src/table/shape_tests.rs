@@ -132,6 +132,11 @@ fn types_that_hold_nothing_are_refused_outside_of_json() {
 }
 
 #[test]
-fn a_topic_of_plain_strings_has_no_table() {
-    assert_eq!(TableShape::from_avro(&Schema::String, None), Err(ShapeError::NotARecord));
+fn a_topic_of_plain_values_has_one_column_for_them() {
+    let shape = TableShape::from_avro(&Schema::String, None).unwrap();
+
+    assert_eq!(shape.columns[0], Column::new("value", ColumnType::Varchar));
+    assert_eq!(shape.columns.len(), 5);
+    let null = TableShape::from_avro(&Schema::Null, None);
+    assert_eq!(null, Err(ShapeError::NullOnly { field: "value".to_owned() }));
 }

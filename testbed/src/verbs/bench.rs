@@ -5,6 +5,7 @@ mod chart;
 mod compactor;
 mod day;
 mod drain;
+mod evolution;
 mod measurement;
 mod plain_loop;
 mod produce;
@@ -47,6 +48,9 @@ enum What {
     /// Has consumers join, leave and die; shows how long partitions stand still, and how many records
     /// are read twice.
     Rebalance,
+    /// Drains a backlog of twenty versions of a schema by four consumers, beside one of a single version;
+    /// shows how much longer it takes.
+    Evolution,
     /// Polls a topic to its end and does nothing else; started by `drain`.
     #[command(hide = true)]
     PlainLoop(plain_loop::PlainLoopArgs),
@@ -86,6 +90,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<()> {
         }
         What::Day(day) => day::run(&day),
         What::Rebalance => rebalance::run(),
+        What::Evolution => evolution::run(),
         What::PlainLoop(args) => plain_loop::run(&args),
     }
 }

@@ -5,6 +5,7 @@
 
 mod columns;
 mod envelope;
+mod formats;
 mod incompatible;
 
 use ducktide_testbed::{

@@ -1,0 +1,131 @@
+//! How values are written, and so where their schemas are found.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use apache_avro::Schema;
+use clap::{Args, ValueEnum};
+
+use crate::dead_letter::{ErrorClass, Flaw};
+use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
+
+/// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
+const HEADER: usize = 5;
+
+/// How values are written.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Values")]
+pub struct ValueArgs {
+    /// How records' values are written.
+    #[arg(long, env = "DUCKTIDE_VALUE_FORMAT", value_enum, default_value_t)]
+    pub value_format: ValueFormat,
+
+    /// The Avro schema of all values, as JSON, for `avro-fixed`.
+    #[arg(
+        long,
+        env = "DUCKTIDE_SCHEMA_FILE",
+        value_name = "FILE",
+        required_if_eq("value_format", "avro-fixed")
+    )]
+    pub schema_file: Option<PathBuf>,
+}
+
+/// How values are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum ValueFormat {
+    /// Avro behind the id of its schema, which the registry has (Confluent's wire format).
+    #[default]
+    AvroRegistry,
+    /// Avro alone, without a registry: all values by the schema in --schema-file.
+    AvroFixed,
+}
+
+/// Where the schemas are that values were written with.
+#[derive(Clone, Debug)]
+pub(crate) enum Writers {
+    Registry(SchemaRegistry),
+    /// All of them.
+    Fixed(Arc<Schema>),
+}
+
+impl Writers {
+    pub(crate) fn new(values: &ValueArgs, registry: &RegistryArgs) -> Result<Self, RegistryError> {
+        match (values.value_format, &values.schema_file) {
+            (ValueFormat::AvroRegistry, None) => SchemaRegistry::new(registry).map(Self::Registry),
+            (ValueFormat::AvroFixed, Some(file)) => read(file).map(Arc::new).map(Self::Fixed),
+            (ValueFormat::AvroRegistry, Some(_)) => {
+                Err(RegistryError::File("it is for --value-format avro-fixed only".to_owned()))
+            }
+            (ValueFormat::AvroFixed, None) => {
+                Err(RegistryError::File("name one with --schema-file".to_owned()))
+            }
+        }
+    }
+
+    /// The newest schema of a topic's values.
+    pub(crate) async fn newest(&self, topic: &str) -> Result<Schema, RegistryError> {
+        match self {
+            Self::Registry(registry) => registry.latest(&subject(topic)).await,
+            Self::Fixed(schema) => Ok(Schema::clone(schema)),
+        }
+    }
+
+    /// The schema of an id, or the one of values without.
+    pub(crate) async fn by_id(&self, id: Option<u32>) -> Result<Schema, RegistryError> {
+        match (self, id) {
+            (Self::Registry(registry), Some(id)) => registry.by_id(id).await,
+            (Self::Fixed(schema), None) => Ok(Schema::clone(schema)),
+            _ => unreachable!("`split` has told whether there is an id"),
+        }
+    }
+
+    /// The schema's id, where values have one, and the datum.
+    pub(crate) fn split<'p>(&self, payload: &'p [u8]) -> Result<(Option<u32>, &'p [u8]), Flaw> {
+        match self {
+            Self::Registry(_) => Ok((Some(schema_id(payload)?), &payload[HEADER..])),
+            Self::Fixed(_) => Ok((None, payload)),
+        }
+    }
+}
+
+/// Where a topic's values have their schemas: the registry's default strategy.
+pub(crate) fn subject(topic: &str) -> String {
+    format!("{topic}-value")
+}
+
+fn read(file: &Path) -> Result<Schema, RegistryError> {
+    let failed = |error: String| RegistryError::File(format!("{error}: file=`{}`", file.display()));
+    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    Schema::parse_str(&text).map_err(|error| failed(error.to_string()))
+}
+
+/// The schema id that a value begins with.
+fn schema_id(payload: &[u8]) -> Result<u32, Flaw> {
+    let flaw = |text: String| Flaw::new(ErrorClass::NoSchemaId, text);
+    match payload {
+        [0, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
+        [] | [0, ..] => Err(flaw("value is shorter than a schema id".to_owned())),
+        [magic, ..] => Err(flaw(format!("value does not begin with a zero byte: byte=`{magic}`"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_without_a_schema_id_is_bad() {
+        assert_eq!(schema_id(&[0, 0, 0, 1, 2, 9]), Ok(258));
+        for value in [&[][..], &[0, 1, 2, 3], &[7, 0, 0, 0, 1]] {
+            assert_eq!(schema_id(value).unwrap_err().class, ErrorClass::NoSchemaId, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn values_of_one_schema_are_all_datum() {
+        let writers = Writers::Fixed(Arc::new(Schema::String));
+
+        assert_eq!(writers.split(&[0, 0, 0, 0, 1]), Ok((None, &[0, 0, 0, 0, 1][..])));
+        assert_eq!(writers.split(&[]), Ok((None, &[][..])));
+    }
+}

@@ -1,0 +1,122 @@
+//! What it costs when schemas change: a topic whose records come in twenty versions, each with a field
+//! more than the one before, beside one with as many records of the last version only.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    pipeline::{Pipeline, TABLE},
+    raw_records::{Encoded, publish, register_fields},
+    services::shared_kafka,
+};
+use serde_json::{Value, json};
+
+use super::{measurement::median, tell};
+
+/// Versions of the topic's schema.
+const VERSIONS: i64 = 20;
+
+const PARTITIONS: i32 = 8;
+
+/// Records of one version in one partition.
+const RECORDS: i64 = 10_000;
+
+const CONSUMERS: [&str; 4] = ["first", "second", "third", "fourth"];
+
+const FLUSH: &[&str] = &["--flush-interval", "500ms"];
+
+/// How often each is measured.
+const RUNS: usize = 3;
+
+/// What a backlog cost.
+struct Cost {
+    /// From the consumers' start until all is committed.
+    took: Duration,
+    /// Batches that were read again, as the table was altered meanwhile.
+    read_again: f64,
+}
+
+/// Measures both, and prints them.
+#[expect(clippy::print_stdout, reason = "the table is the result")]
+pub(super) fn run() -> Result<()> {
+    let records = VERSIONS * i64::from(PARTITIONS) * RECORDS;
+    let (mut one, mut many) = (Vec::new(), Vec::new());
+    for run in 1..=RUNS {
+        one.push(cost(&[VERSIONS])?);
+        many.push(cost(&(1..=VERSIONS).collect::<Vec<_>>())?);
+        let took = |costs: &[Cost]| costs.last().map_or(0.0, |cost| cost.took.as_secs_f64());
+        tell(&format!(
+            "run {run}: one version {:.1} s, {VERSIONS} versions {:.1} s",
+            took(&one),
+            took(&many)
+        ));
+    }
+    let seconds = |costs: &[Cost]| {
+        median(costs.iter().map(|cost| cost.took.as_secs_f64()).collect()).context("no runs")
+    };
+    let again = |costs: &[Cost]| {
+        median(costs.iter().map(|cost| cost.read_again).collect()).context("no runs")
+    };
+    println!(
+        "\n| {records} records, {PARTITIONS} partitions, {} consumers | s | batches read again |\n\
+         |:--|--:|--:|\n| one version | {:.1} | {} |\n| {VERSIONS} versions | {:.1} | {} |\n",
+        CONSUMERS.len(),
+        seconds(&one)?,
+        again(&one)?,
+        seconds(&many)?,
+        again(&many)?,
+    );
+    println!("{:.2} times as long", seconds(&many)? / seconds(&one)?);
+    Ok(())
+}
+
+/// Drains a backlog of these versions, as many records of each.
+fn cost(versions: &[i64]) -> Result<Cost> {
+    let pipeline = Pipeline::on_shared_services("evolution", CatalogKind::Postgres)?;
+    shared_kafka().create_topic(&pipeline.topic, PARTITIONS, &[])?;
+    let each = VERSIONS * RECORDS / i64::try_from(versions.len())?;
+    for &version in versions {
+        let Pipeline { bootstrap_servers, schema_registry_url, topic, .. } = &pipeline;
+        let id =
+            register_fields(schema_registry_url, topic, &format!("v{version}"), &fields(version))?;
+        for partition in 0..PARTITIONS {
+            let records = (0..each).map(|number| record(id, number, version));
+            publish(bootstrap_servers, topic, partition, records)?;
+        }
+    }
+    let records = VERSIONS * i64::from(PARTITIONS) * RECORDS;
+
+    let started = Instant::now();
+    let workers = CONSUMERS.map(|name| pipeline.start_consumer(name, FLUSH));
+    let workers = workers.into_iter().collect::<Result<Vec<_>>>()?;
+    pipeline.await_committed(records.unsigned_abs())?;
+    let took = started.elapsed();
+
+    let places = format!(
+        "SELECT count(*) - count(DISTINCT (_kafka_partition, _kafka_offset)) * 2 FROM {TABLE}"
+    );
+    let found = pipeline.lake()?.scalar(&places)?.as_i64();
+    ensure!(found == Some(-records), "each record is a row once: {found:?}");
+    let dropped = |metrics: String| {
+        let is_it = |line: &&str| line.contains("batches_total{outcome=\"table_changed\"}");
+        let value =
+            metrics.lines().find(is_it).and_then(|line| line.rsplit_once(' ')?.1.parse().ok());
+        value.unwrap_or(0.0)
+    };
+    let read_again = workers.iter().map(|worker| worker.metrics().map(dropped));
+    Ok(Cost { took, read_again: read_again.sum::<Result<f64>>()? })
+}
+
+/// A number, and as many texts as there were versions before.
+fn fields(version: i64) -> Vec<Value> {
+    let number = json!({"name": "number", "type": "long"});
+    let more = (1..version)
+        .map(|n| json!({"name": format!("text_{n}"), "type": ["null", "string"], "default": null}));
+    std::iter::once(number).chain(more).collect()
+}
+
+fn record(id: u32, number: i64, version: i64) -> Vec<u8> {
+    let number = Encoded::of_schema(id).long(number);
+    (1..version).fold(number, |record, _| record.long(1).text("text")).bytes()
+}

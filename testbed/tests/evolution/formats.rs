@@ -1,0 +1,87 @@
+//! Values that are no records, values without a registry, and the order of rows in files.
+
+use std::fs;
+
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    raw_records::{Encoded, register_schema},
+};
+use serde_json::json;
+
+use crate::Case;
+
+/// The schema of one number.
+const SCHEMA: &str =
+    r#"{"type": "record", "name": "R", "fields": [{"name": "number", "type": "long"}]}"#;
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn values_that_are_no_records_have_one_column() {
+    let case = Case::new("plain_values", CatalogKind::Sqlite, 1);
+    let (registry, topic) = (&case.pipeline.schema_registry_url, &case.pipeline.topic);
+    let id = register_schema(registry, topic, &json!(["null", "string"])).unwrap();
+    let text = Encoded::of_schema(id).long(1).text("seven").bytes();
+    case.publish(0, [text, Encoded::of_schema(id).long(0).bytes()]);
+
+    case.pipeline.drain(&[]).unwrap();
+
+    assert_eq!(case.rows(), (2, 2));
+    let values = "SELECT string_agg(coalesce(value, '-'), ' ' ORDER BY _kafka_offset) FROM %";
+    assert_eq!(case.text(values), "seven -");
+    case.pipeline.verify().unwrap();
+}
+
+/// Nobody has registered anything for the topic.
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn values_of_one_schema_need_no_registry() {
+    let case = Case::new("fixed_values", CatalogKind::Sqlite, 1);
+    let file = case.pipeline.file("schema.avsc");
+    fs::write(&file, SCHEMA).unwrap();
+    let bad = Encoded::plain().long(1).text("more").bytes();
+    let good = (0..10).map(|n| Encoded::plain().long(n).bytes());
+    case.publish(0, good.chain([bad]));
+    let file = file.display().to_string();
+    let arguments = ["--value-format", "avro-fixed", "--schema-file", &file];
+
+    case.pipeline.drain(&arguments).unwrap();
+
+    assert_eq!(case.rows(), (10, 10));
+    assert_eq!(case.number("SELECT sum(number)::BIGINT FROM %"), 45);
+    let letters = "SELECT count(*) FROM %_dead_letters WHERE schema_id IS NULL";
+    assert_eq!(case.number(letters), 1);
+    let retry = [&["dead-letters", "retry"][..], &arguments].concat();
+    let still = case.pipeline.operate(&retry).unwrap_err();
+    assert!(format!("{still:#}").contains("bytes behind its last field"), "{still:#}");
+    case.pipeline.verify().unwrap();
+
+    for (arguments, what) in [
+        (["--value-format", "avro-fixed", "--schema-file", "nowhere"], "file=`nowhere`"),
+        (["--value-format", "avro-registry", "--schema-file", &file], "avro-fixed only"),
+    ] {
+        let mut worker = case.pipeline.start_consumer("refused", &arguments).unwrap();
+        assert_eq!(worker.exit_code().unwrap(), 4);
+        assert!(worker.last_error().unwrap().contains(what), "{:?}", worker.last_error());
+    }
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn rows_lie_in_the_order_that_was_asked_for() {
+    let case = Case::new("sorted", CatalogKind::Sqlite, 1);
+    let id = case.register(&[json!({"name": "number", "type": "long"})]);
+    case.publish(0, (0..1_000).map(|n| Encoded::of_schema(id).long(n * 389 % 1_000).bytes()));
+
+    case.pipeline.drain(&["--sort-by", "number"]).unwrap();
+
+    assert_eq!(case.rows(), (1_000, 1_000));
+    let unsorted = "SELECT count(*) FROM (SELECT number, lag(number) OVER (ORDER BY rowid) AS before \
+                    FROM %) WHERE number < before";
+    assert_eq!(case.number(unsorted), 0);
+    assert!(case.number("SELECT count(*) FROM % WHERE number <> _kafka_offset") > 0);
+    case.pipeline.verify().unwrap();
+
+    let mut worker = case.pipeline.start_consumer("refused", &["--sort-by", "numbers"]).unwrap();
+    assert_eq!(worker.exit_code().unwrap(), 4);
+    assert!(worker.last_error().unwrap().contains("column=`numbers`"));
+}
