@@ -89,13 +89,11 @@ pub(crate) fn check_ids(table: &Table, column: &str) -> Result<()> {
 
 /// Whether rows can be sorted by columns.
 pub(crate) fn check_order(table: &Table, columns: &[String]) -> Result<()> {
-    let has_order = |column: &&Column| {
-        !matches!(
-            column.column_type,
-            ColumnType::List(_) | ColumnType::Map(_) | ColumnType::Struct(_)
-        )
+    let has_order = |column: &Column| {
+        let of = &column.column_type;
+        !matches!(of, ColumnType::List(_) | ColumnType::Map(_) | ColumnType::Struct(_))
     };
-    match columns.iter().find(|name| table.shape.column(name).filter(has_order).is_none()) {
+    match columns.iter().find(|name| !table.shape.column(name).is_some_and(has_order)) {
         None => Ok(()),
         Some(column) => Err(LakeError::invalid(format!(
             "--sort-by names no column of the table that has an order: table=`{}` column=`{column}`",
