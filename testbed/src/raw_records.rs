@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use rdkafka::{
     ClientConfig,
+    error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
@@ -203,8 +204,18 @@ fn producer(servers: &str, transaction: Option<&str>) -> Result<BaseProducer> {
     config.create().context("create a producer")
 }
 
-fn send(producer: &BaseProducer, record: BaseRecord<'_, str, [u8]>) -> Result<()> {
-    producer.send(record).map_err(|(error, _)| error).context("queue a record")
+/// Queues a record; waits while the queue is full.
+fn send(producer: &BaseProducer, mut record: BaseRecord<'_, str, [u8]>) -> Result<()> {
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), unsent)) => {
+                record = unsent;
+                producer.poll(Duration::from_millis(50));
+            }
+            Err((error, _)) => return Err(error).context("queue a record"),
+        }
+    }
 }
 
 #[cfg(test)]
