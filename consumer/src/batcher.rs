@@ -422,7 +422,7 @@ impl Running {
                 }
                 Lookup::Bad(flaw) => {
                     let stops = self.shared.bad_records.stops_at(flaw.class);
-                    let schema_id = self.schemas.id_of(Some(payload));
+                    let schema_id = self.schemas.id_of(payload);
                     let unread = Unread { run, record, schema_id, flaw };
                     let buried = bury(lane, &mut self.ratio, stops, unread);
                     buried.map_err(|interruption| (index, interruption))?;
@@ -434,7 +434,7 @@ impl Running {
                 return Err((index, Interruption::Exhausted));
             }
             let window = track.window.as_mut().map(|window| (window, now));
-            match lane.push(decoder, datum, (run, record), window) {
+            match lane.push(decoder, datum, run, record, window) {
                 Ok(Pushed::Row) => track.count_row(schema_id),
                 Ok(Pushed::Repeat) => {
                     self.shared.unclaim_row();

@@ -35,7 +35,6 @@ pub(crate) enum Request {
 /// The rows that records of these partitions may repeat, from where progress stands.
 #[derive(Debug)]
 pub(crate) struct Recent {
-    /// For no partitions yet.
     pub(crate) wanted: RecentRows,
     pub(crate) partitions: BTreeSet<Partition>,
 }
@@ -50,14 +49,14 @@ impl Recent {
         positions: &[(Partition, Position)],
     ) -> ducktide_lake::Result<RecentByPartition> {
         let asked = positions.iter().filter(|(partition, _)| self.partitions.contains(partition));
-        let partitions: Vec<_> = asked.map(|(p, position)| (*p, position.next_offset)).collect();
+        let below: Vec<_> = asked.map(|(p, position)| (*p, position.next_offset)).collect();
         let mut found: RecentByPartition =
-            partitions.iter().map(|(partition, _)| (*partition, Vec::new())).collect();
-        if partitions.is_empty() {
+            below.iter().map(|(partition, _)| (*partition, Vec::new())).collect();
+        if below.is_empty() {
             return Ok(found);
         }
         let started = Instant::now();
-        let rows = lake.recent_rows(&RecentRows { partitions, ..self.wanted.clone() })?;
+        let rows = lake.recent_rows(&self.wanted, &below)?;
         tracing::info!(
             topic = self.wanted.topic,
             partitions = found.len(),

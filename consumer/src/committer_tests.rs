@@ -54,8 +54,12 @@ impl Lake for Faulty {
         self.lake.positions(source)
     }
 
-    fn recent_rows(&mut self, wanted: &RecentRows) -> Result<Vec<RecentRow>> {
-        self.lake.recent_rows(wanted)
+    fn recent_rows(
+        &mut self,
+        wanted: &RecentRows,
+        below: &[(Partition, Offset)],
+    ) -> Result<Vec<RecentRow>> {
+        self.lake.recent_rows(wanted, below)
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome> {

@@ -144,7 +144,7 @@ pub struct TableArgs {
 
     /// What it has beside the fields of records.
     #[command(flatten)]
-    pub layout: Layout,
+    pub layout: TableLayout,
 
     /// Text columns that get Parquet statistics, comma separated. Their smallest and largest values
     /// then stand in the catalog, and in PostgreSQL's log when a commit fails.
@@ -210,7 +210,7 @@ pub enum KeyFormat {
 
 /// What a table has beside the fields of records, and where they came from.
 #[derive(ClapArgs, Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct TableLayout {
     /// A timestamp column whose UTC date becomes the partition key `event_date`.
     #[arg(long, env = "DUCKTIDE_PARTITION_BY", value_name = "COLUMN")]
     pub partition_by: Option<String>,
@@ -226,7 +226,7 @@ pub struct Layout {
     pub headers: bool,
 }
 
-impl Layout {
+impl TableLayout {
     /// The columns of what Kafka has of a record beside its value, as far as that is to be kept.
     pub(crate) fn envelope(&self) -> Vec<Column> {
         let key = self.key_format.map(|format| match format {
@@ -372,7 +372,7 @@ pub struct Config {
     pub(crate) lake: LakeConfig,
     pub(crate) topics: Topics,
     pub(crate) pipeline: String,
-    pub(crate) layout: Layout,
+    pub(crate) layout: TableLayout,
     pub(crate) statistics: Vec<String>,
     pub(crate) sort_by: Vec<String>,
     pub(crate) may_init: bool,

@@ -79,7 +79,8 @@ impl Lane {
         &mut self,
         decoder: &RecordDecoder,
         datum: &[u8],
-        (run, record): (&RecordRun, &Record),
+        run: &RecordRun,
+        record: &Record,
         window: Option<(&mut Window, i64)>,
     ) -> Result<Pushed, LaneError> {
         match self.decode(decoder, datum, record) {
@@ -120,8 +121,8 @@ impl Lane {
     /// Whether the record that was decoded last repeats a row; otherwise the window has it now.
     fn is_repeat(&self, record: &Record, window: &mut Window, now: i64) -> bool {
         let id = self.ids.and_then(|column| self.rows.open_id(column));
-        let timestamp = record.timestamp_ms().filter(|millis| *millis != -1);
-        let timestamp = timestamp.and_then(|ms| timestamp_micros(ms, TimeUnit::Millis).ok());
+        let millis = record.timestamp_ms();
+        let timestamp = millis.and_then(|ms| timestamp_micros(ms, TimeUnit::Millis).ok());
         let (Some(id), Some(timestamp)) = (id, timestamp) else { return false };
         let (offset, timestamp) = (record.offset(), timestamp.min(now));
         let is_repeat = window.is_repeat(&id, offset, timestamp);

@@ -32,7 +32,9 @@ mod topics;
 mod value_format;
 mod worker;
 
-pub use config::{Args, Config, ConfigError, KeyFormat, Layout, OnBadRecord, OnIncompatibleSchema};
+pub use config::{
+    Args, Config, ConfigError, KeyFormat, OnBadRecord, OnIncompatibleSchema, TableLayout,
+};
 pub use error::ConsumerError;
 pub use kafka_config::{GroupProtocol, KafkaArgs};
 pub use metrics::sample_metrics;

@@ -4,13 +4,11 @@ use ducktide_lake::table::{AvroType, InvalidTableName, ShapeError};
 use ducktide_lake::{DuckLake, LakeError, Table};
 use thiserror::Error;
 
-use crate::config::{Layout, OnIncompatibleSchema};
+use crate::config::{OnIncompatibleSchema, TableLayout};
 use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 use crate::table;
 use crate::topics::table_of;
-
-/// What a subject of a topic's values ends with.
-const SUFFIX: &str = "-value";
+use crate::value_format::topic_of;
 
 /// Why a table could not be made.
 #[derive(Debug, Error)]
@@ -35,10 +33,10 @@ pub fn make_table(
     registry: &RegistryArgs,
     subject: &str,
     name: Option<&str>,
-    layout: &Layout,
+    layout: &TableLayout,
 ) -> Result<Table, NewTableError> {
     let failed = |error| NewTableError::Registry { subject: subject.to_owned(), error };
-    let name = table_of(name, subject.strip_suffix(SUFFIX).unwrap_or(subject))?;
+    let name = table_of(name, topic_of(subject))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let registry = SchemaRegistry::new(registry).map_err(failed)?;
     let schema = runtime.block_on(registry.latest(subject)).map_err(failed)?;

@@ -84,8 +84,8 @@ impl Schemas {
     }
 
     /// The id that a value has in front, if it has one.
-    pub(crate) fn id_of(&self, payload: Option<&[u8]>) -> SchemaId {
-        payload.and_then(|payload| self.writers.split(payload).ok()).and_then(|(id, _)| id)
+    pub(crate) fn id_of(&self, payload: &[u8]) -> SchemaId {
+        self.writers.split(payload).ok().and_then(|(id, _)| id)
     }
 
     fn find(

@@ -8,7 +8,7 @@ use ducktide_lake::table::{
 };
 use ducktide_lake::{DuckLake, Lake as _, LakeError, Result, Table};
 
-use crate::config::{Layout, OnIncompatibleSchema};
+use crate::config::{OnIncompatibleSchema, TableLayout};
 
 /// Makes the table for the fields of the topic's newest schema, or adds the columns that it lacks.
 ///
@@ -18,7 +18,7 @@ pub(crate) fn prepare(
     lake: &mut DuckLake,
     name: &TableName,
     newest: &[AvroField],
-    layout: &Layout,
+    layout: &TableLayout,
     on_incompatible: OnIncompatibleSchema,
 ) -> Result<Table> {
     let shape = |fields: &[AvroField]| {

@@ -88,9 +88,17 @@ impl Writers {
     }
 }
 
-/// Where a topic's values have their schemas: the registry's default strategy.
+/// What the subject of a topic's values has behind the topic: the registry's default strategy.
+const SUBJECT_SUFFIX: &str = "-value";
+
+/// Where a topic's values have their schemas.
 pub(crate) fn subject(topic: &str) -> String {
-    format!("{topic}-value")
+    format!("{topic}{SUBJECT_SUFFIX}")
+}
+
+/// The topic whose values have their schemas in a subject.
+pub(crate) fn topic_of(subject: &str) -> &str {
+    subject.strip_suffix(SUBJECT_SUFFIX).unwrap_or(subject)
 }
 
 fn read(file: &Path) -> Result<Schema, RegistryError> {

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use ducktide_consumer::{Layout, NewTableError, RegistryArgs, RegistryError, make_table};
+use ducktide_consumer::{NewTableError, RegistryArgs, RegistryError, TableLayout, make_table};
 use ducktide_lake::config::{CatalogLocation, LakeArgs};
 use ducktide_lake::{Access, DuckLake, LakeError, Overview, Setup};
 
@@ -55,7 +55,7 @@ pub struct TableArgs {
 
     /// As the consumers are to have it.
     #[command(flatten)]
-    pub layout: Layout,
+    pub layout: TableLayout,
 }
 
 pub(crate) fn run(args: &InitArgs) -> Result<(), Failure> {

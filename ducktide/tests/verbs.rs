@@ -39,12 +39,7 @@ impl Fixture {
     }
 
     fn fill(&self) {
-        let config = LakeConfig {
-            catalog: CatalogLocation::Sqlite(self.path().join("lake.sqlite")),
-            data_path: None,
-            metadata_schema: "public".to_owned(),
-            extension_dir: None,
-        };
+        let config = LakeConfig::at(CatalogLocation::Sqlite(self.path().join("lake.sqlite")));
         DuckLake::init(&config).unwrap();
         let mut lake = DuckLake::open(&config, Access::Commit).unwrap();
         let shape = TableShape::from_described([

@@ -62,12 +62,7 @@ impl Fixture {
     }
 
     fn config(&self) -> LakeConfig {
-        LakeConfig {
-            catalog: CatalogLocation::Sqlite(self.path().join("lake.sqlite")),
-            data_path: None,
-            metadata_schema: "public".to_owned(),
-            extension_dir: None,
-        }
+        LakeConfig::at(CatalogLocation::Sqlite(self.path().join("lake.sqlite")))
     }
 
     fn sql(&self, statements: &str) {

@@ -180,6 +180,14 @@ pub struct LakeConfig {
     pub extension_dir: Option<PathBuf>,
 }
 
+impl LakeConfig {
+    /// The lake of a catalog, with DuckLake's own choices for everything else.
+    #[must_use]
+    pub fn at(catalog: CatalogLocation) -> Self {
+        Self { catalog, data_path: None, metadata_schema: "public".to_owned(), extension_dir: None }
+    }
+}
+
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path)
         .map_err(|error| LakeError::invalid("resolve a relative path").because(error))

@@ -60,7 +60,7 @@ impl EventId {
     }
 }
 
-/// Rows that are asked for: of each partition those before an offset, as far back as the span goes.
+/// Rows that are asked for: of each partition those below an offset, as far back as the span goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecentRows {
     /// The table.
@@ -71,8 +71,6 @@ pub struct RecentRows {
     pub column: String,
     /// How much older than the partition's newest row, microseconds.
     pub span_micros: i64,
-    /// The partitions, each with the next offset to read.
-    pub partitions: Vec<(Partition, Offset)>,
     /// No more than these, all together, the newest ones.
     pub limit: usize,
 }

@@ -284,8 +284,12 @@ impl Lake for DuckLake {
         crate::alter::add_columns(self, table, columns)
     }
 
-    fn recent_rows(&mut self, wanted: &RecentRows) -> Result<Vec<RecentRow>> {
-        crate::recent_rows::read(self, wanted)
+    fn recent_rows(
+        &mut self,
+        wanted: &RecentRows,
+        below: &[(Partition, Offset)],
+    ) -> Result<Vec<RecentRow>> {
+        crate::recent_rows::read(self, wanted, below)
     }
 
     fn register_source(

@@ -107,9 +107,14 @@ pub trait Lake: Send {
     /// Where the partitions of a source stand, read in a new transaction.
     fn positions(&mut self, source: SourceId) -> Result<Vec<(Partition, Position)>>;
 
-    /// The rows that records to come may repeat, each partition's in the order of offsets. Read it
-    /// after the positions that it begins at: rows below a position that holds do not change.
-    fn recent_rows(&mut self, wanted: &RecentRows) -> Result<Vec<RecentRow>>;
+    /// The rows that records to come may repeat: those of these partitions `below` the offsets that are
+    /// read next, each partition's in the order of offsets. Ask after the positions were read: rows
+    /// below a position that holds do not change.
+    fn recent_rows(
+        &mut self,
+        wanted: &RecentRows,
+        below: &[(Partition, Offset)],
+    ) -> Result<Vec<RecentRow>>;
 
     /// Applies rows and progress together, or neither.
     ///

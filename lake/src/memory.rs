@@ -136,7 +136,7 @@ impl Lake for MemoryLake {
     }
 
     /// Nothing: it knows of files, not of what is in them.
-    fn recent_rows(&mut self, _: &RecentRows) -> Result<Vec<RecentRow>> {
+    fn recent_rows(&mut self, _: &RecentRows, _: &[(Partition, Offset)]) -> Result<Vec<RecentRow>> {
         Ok(Vec::new())
     }
 

@@ -20,10 +20,15 @@ use crate::table::{KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC, 
 /// Where the newest rows are looked for first, when the window is shorter; then in the whole table.
 const LOOK_BACK_MICROS: i64 = 30 * 86_400 * 1_000_000;
 
-pub(crate) fn read(lake: &mut DuckLake, wanted: &RecentRows) -> Result<Vec<RecentRow>> {
+pub(crate) fn read(
+    lake: &mut DuckLake,
+    wanted: &RecentRows,
+    below: &[(Partition, Offset)],
+) -> Result<Vec<RecentRow>> {
     let failed = || LakeError::unavailable(format!("read recent rows: table=`{}`", wanted.table));
     let session = lake.session()?;
-    let read = newest(session, wanted).and_then(|newest| rows(session, wanted, &newest));
+    let read =
+        newest(session, wanted, below).and_then(|newest| rows(session, wanted, below, &newest));
     read.map_err(|error| {
         lake.note_error(&error.to_string());
         failed().because(error)
@@ -31,12 +36,16 @@ pub(crate) fn read(lake: &mut DuckLake, wanted: &RecentRows) -> Result<Vec<Recen
 }
 
 /// Each partition's newest timestamp; partitions without rows are left out.
-fn newest(session: &Session, wanted: &RecentRows) -> duckdb::Result<BTreeMap<Partition, i64>> {
+fn newest(
+    session: &Session,
+    wanted: &RecentRows,
+    below: &[(Partition, Offset)],
+) -> duckdb::Result<BTreeMap<Partition, i64>> {
     let now = Timestamp::now().as_microsecond();
     let mut found = BTreeMap::new();
     for since in [Some(now - wanted.span_micros), Some(now - LOOK_BACK_MICROS), None] {
         let missing = |(partition, _): &&(Partition, Offset)| !found.contains_key(partition);
-        let missing: Vec<_> = wanted.partitions.iter().filter(missing).copied().collect();
+        let missing: Vec<_> = below.iter().filter(missing).copied().collect();
         if missing.is_empty() {
             break;
         }
@@ -65,10 +74,10 @@ fn newest(session: &Session, wanted: &RecentRows) -> duckdb::Result<BTreeMap<Par
 fn rows(
     session: &Session,
     wanted: &RecentRows,
+    below: &[(Partition, Offset)],
     newest: &BTreeMap<Partition, i64>,
 ) -> duckdb::Result<Vec<RecentRow>> {
-    let windows: Vec<_> = wanted
-        .partitions
+    let windows: Vec<_> = below
         .iter()
         .filter_map(|(partition, next)| {
             let since = newest.get(partition)?.saturating_sub(wanted.span_micros);
@@ -122,8 +131,13 @@ fn table(wanted: &RecentRows) -> String {
     format!("{LAKE}.{}", wanted.table.sql())
 }
 
+/// A condition for bounds of files to be compared with. None before 1970: hardly a file is passed over
+/// for it, and DuckDB does not read the years before Christ as they are written here.
 fn not_before(micros: i64) -> String {
-    // Beyond the years that jiff knows there is no row to leave out.
-    let since = Timestamp::from_microsecond(micros).unwrap_or(Timestamp::UNIX_EPOCH);
-    format!(" AND r.{KAFKA_TIMESTAMP} >= TIMESTAMPTZ {}", quote(&since.to_string()))
+    match Timestamp::from_microsecond(micros) {
+        Ok(since) if since > Timestamp::UNIX_EPOCH => {
+            format!(" AND r.{KAFKA_TIMESTAMP} >= TIMESTAMPTZ {}", quote(&since.to_string()))
+        }
+        _ => String::new(),
+    }
 }

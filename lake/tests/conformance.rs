@@ -12,11 +12,6 @@ fn the_lake_in_memory_conforms() {
 #[test]
 fn a_ducklake_with_a_sqlite_catalog_conforms() {
     let directory = tempfile::tempdir().unwrap();
-    let config = LakeConfig {
-        catalog: CatalogLocation::Sqlite(directory.path().join("lake.sqlite")),
-        data_path: None,
-        metadata_schema: "public".to_owned(),
-        extension_dir: None,
-    };
+    let config = LakeConfig::at(CatalogLocation::Sqlite(directory.path().join("lake.sqlite")));
     conformance::run(&mut DuckLakeHarness::new(config));
 }

@@ -13,12 +13,7 @@ mod scenario;
 use scenario::Case;
 
 fn case(directory: &TempDir) -> Case {
-    let config = LakeConfig {
-        catalog: CatalogLocation::Sqlite(directory.path().join("lake.sqlite")),
-        data_path: None,
-        metadata_schema: "public".to_owned(),
-        extension_dir: None,
-    };
+    let config = LakeConfig::at(CatalogLocation::Sqlite(directory.path().join("lake.sqlite")));
     Case::new(&config, "main")
 }
 

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use rdkafka::{
     ClientConfig,
     error::{KafkaError, RDKafkaErrorCode},
-    message::{Header, OwnedHeaders},
+    message::{Header, OwnedHeaders, ToBytes},
     producer::{BaseProducer, BaseRecord, Producer as _},
 };
 use serde_json::{Value, json};
@@ -163,7 +163,7 @@ pub fn publish_enveloped(
         let mut record =
             BaseRecord::<[u8], [u8]>::to(topic).partition(0).payload(value).headers(headers);
         record.key = envelope.key;
-        producer.send(record).map_err(|(error, _)| error).context("queue a record")?;
+        send(&producer, record)?;
     }
     producer.flush(TIMEOUT).context("publish")
 }
@@ -205,7 +205,10 @@ fn producer(servers: &str, transaction: Option<&str>) -> Result<BaseProducer> {
 }
 
 /// Queues a record; waits while the queue is full.
-fn send(producer: &BaseProducer, mut record: BaseRecord<'_, str, [u8]>) -> Result<()> {
+fn send<K: ToBytes + ?Sized>(
+    producer: &BaseProducer,
+    mut record: BaseRecord<'_, K, [u8]>,
+) -> Result<()> {
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),

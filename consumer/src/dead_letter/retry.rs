@@ -64,7 +64,8 @@ impl std::fmt::Debug for RetryStage {
 impl RetryStage {
     /// A stage without rows. `partition_by` is the consumers' own.
     pub fn new(
-        (values, registry): (&ValueArgs, &RegistryArgs),
+        values: &ValueArgs,
+        registry: &RegistryArgs,
         table: &Table,
         partition_by: Option<&str>,
     ) -> Result<Self, RetryError> {

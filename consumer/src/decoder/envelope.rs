@@ -9,17 +9,18 @@ use super::arrow;
 use super::builder::ColumnBuilder;
 use super::{DecodeError, Problem};
 
-/// The two columns; none where the table lacks it.
+/// The two columns; none where the table lacks it. One of another type than Ducktide gives it is
+/// somebody else's, and stays NULL.
 #[derive(Debug)]
 pub(super) struct Envelope {
     key: Option<ColumnBuilder>,
     /// Whether keys have to be text.
     key_is_text: bool,
     headers: Option<ColumnBuilder>,
+    wants_headers: bool,
 }
 
 impl Envelope {
-    /// A column of another type than Ducktide gives it is somebody else's, and stays NULL.
     pub(super) fn new(table: &TableShape) -> Self {
         let builder =
             |name| table.column(name).map(|column| ColumnBuilder::new(&column.column_type, 0, 0));
@@ -29,13 +30,14 @@ impl Envelope {
         Self {
             key: builder(KAFKA_KEY),
             key_is_text: has_type(KAFKA_KEY, &ColumnType::Varchar),
-            headers: builder(KAFKA_HEADERS).filter(|_| has_type(KAFKA_HEADERS, &headers_type())),
+            headers: builder(KAFKA_HEADERS),
+            wants_headers: has_type(KAFKA_HEADERS, &headers_type()),
         }
     }
 
     /// Whether headers are kept; they cost something to read.
     pub(super) const fn wants_headers(&self) -> bool {
-        self.headers.is_some()
+        self.wants_headers
     }
 
     pub(super) fn push(
@@ -44,18 +46,16 @@ impl Envelope {
         headers: &[Header],
     ) -> Result<(), DecodeError> {
         let failed = |field: &str, problem| DecodeError { field: field.to_owned(), problem };
-        match (&mut self.key, key) {
-            (Some(ColumnBuilder::Bytes(column)), Some(key)) => {
-                if self.key_is_text && std::str::from_utf8(key).is_err() {
-                    return Err(failed(KAFKA_KEY, Problem::NotUtf8));
-                }
-                column.push(key).map_err(|problem| failed(KAFKA_KEY, problem))?;
+        if let (Some(ColumnBuilder::Bytes(column)), Some(key)) = (&mut self.key, key) {
+            if self.key_is_text && std::str::from_utf8(key).is_err() {
+                return Err(failed(KAFKA_KEY, Problem::NotUtf8));
             }
-            (Some(column), _) => column.push_null(),
-            (None, _) => {}
+            column.push(key).map_err(|problem| failed(KAFKA_KEY, problem))?;
         }
-        let pushed = self.headers.as_mut().map_or(Ok(()), |column| push_headers(column, headers));
-        pushed.map_err(|problem| failed(KAFKA_HEADERS, problem))
+        if let (true, Some(column)) = (self.wants_headers, &mut self.headers) {
+            push_headers(column, headers).map_err(|problem| failed(KAFKA_HEADERS, problem))?;
+        }
+        Ok(())
     }
 
     /// Makes the columns so many rows long: NULL where nothing was pushed for a row.
@@ -75,22 +75,20 @@ impl Envelope {
         self.key.iter().chain(&self.headers).map(ColumnBuilder::memory).sum()
     }
 
-    /// The keys as an array; of NULLs in a column of another type.
     pub(super) fn finish_key(&mut self, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
-        let column = self.key.as_mut().expect("the table has the column");
-        arrow::finish(column, data_type)
+        finish(&mut self.key, data_type)
     }
 
-    pub(super) fn finish_headers(
-        &mut self,
-        data_type: &DataType,
-        rows: usize,
-    ) -> Result<ArrayRef, ArrowError> {
-        match &mut self.headers {
-            Some(column) => arrow::finish(column, data_type),
-            None => Ok(arrow_array::new_null_array(data_type, rows)),
-        }
+    pub(super) fn finish_headers(&mut self, data_type: &DataType) -> Result<ArrayRef, ArrowError> {
+        finish(&mut self.headers, data_type)
     }
+}
+
+fn finish(
+    column: &mut Option<ColumnBuilder>,
+    data_type: &DataType,
+) -> Result<ArrayRef, ArrowError> {
+    arrow::finish(column.as_mut().expect("the table has the column"), data_type)
 }
 
 fn push_headers(column: &mut ColumnBuilder, headers: &[Header]) -> Result<(), Problem> {

@@ -224,11 +224,11 @@ impl RowBuffer {
         let empty = builders(&self.table, |index| sizes[index]);
         let mut filled = std::mem::replace(&mut self.columns, empty);
         let mut envelope = std::mem::replace(&mut self.envelope, Envelope::new(&self.table));
-        let (layout, schema, rows) = (self.layout.clone(), self.schema.clone(), self.rows());
+        let (layout, schema) = (self.layout.clone(), self.schema.clone());
         let columns = layout.into_iter().zip(schema.fields()).map(|(slot, field)| match slot {
             Slot::Record(index) => arrow::finish(&mut filled[index], field.data_type()),
             Slot::Key => envelope.finish_key(field.data_type()),
-            Slot::Headers => envelope.finish_headers(field.data_type(), rows),
+            Slot::Headers => envelope.finish_headers(field.data_type()),
             own => Ok(self.finish_own(own, &dates)),
         });
         let columns = columns.collect::<Result<_, _>>()?;

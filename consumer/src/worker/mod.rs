@@ -327,7 +327,6 @@ impl Worker {
                 topic: topic.to_string(),
                 column: rule.column.clone(),
                 span_micros: rule.span_micros,
-                partitions: Vec::new(),
                 limit: self.ids.ids_at_most(),
             },
             partitions: self.partitions.loading(topic),

@@ -84,7 +84,7 @@ fn stage(
 ) -> Result<Staged, Failure> {
     // A table that is not partitioned has no use for the consumers' setting.
     let partition_by = args.partition_by.as_deref().filter(|_| tables.rows.shape.is_partitioned());
-    let mut stage = RetryStage::new((&args.values, &args.registry), &tables.rows, partition_by)
+    let mut stage = RetryStage::new(&args.values, &args.registry, &tables.rows, partition_by)
         .map_err(failure)?;
     let mut refused = Vec::new();
     for letter in lake.dead_letters(&tables.rows.version.table, open)? {

@@ -27,12 +27,7 @@ pub(crate) struct Fixture {
 impl Fixture {
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let config = LakeConfig {
-            catalog: CatalogLocation::Sqlite(directory.path().join("lake.sqlite")),
-            data_path: None,
-            metadata_schema: "public".to_owned(),
-            extension_dir: None,
-        };
+        let config = LakeConfig::at(CatalogLocation::Sqlite(directory.path().join("lake.sqlite")));
         DuckLake::init(&config).unwrap();
         let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
         let table = lake.ensure_table(&name(), &shape()).unwrap();

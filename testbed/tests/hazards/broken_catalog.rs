@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use ducktide_lake::{
     Access, DuckLake, ErrorKind, Result,
-    config::{CatalogLocation, LakeConfig},
     maintenance::{Maintained, OrphanPolicy, Retention},
 };
 use ducktide_testbed::faults::{CommitProxy, Fault};
@@ -22,14 +21,12 @@ type Operate = fn(&mut DuckLake) -> Result<Maintained>;
 fn break_everywhere(operate: Operate) {
     let mut case = Case::in_database(&new_database(), "public");
     let proxy = CommitProxy::start(&case.address, Fault::CommitLost).unwrap();
-    let url = proxy.url(&case.address).unwrap();
-    let behind = LakeConfig { catalog: CatalogLocation::Postgres(url), ..case.config.clone() };
     let (mut bytes, mut broken, mut commits) = (400, 0, 0);
     loop {
         // Something to merge, to expire, to remove, to coalesce.
         case.fill(100 + commits * 10, 4);
         commits += 4;
-        let mut operator = DuckLake::open(&behind, Access::Operate).unwrap();
+        let mut operator = case.behind(&proxy, Access::Operate);
         proxy.cut_after(bytes);
         let outcome = operate(&mut operator);
         let has_cut = proxy.has_cut();

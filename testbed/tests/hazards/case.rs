@@ -15,6 +15,7 @@ use ducktide_lake::{
 use ducktide_testbed::{
     catalog::{Catalog, CatalogKind},
     duckdb_cli,
+    faults::CommitProxy,
     services::shared_postgres,
 };
 use tempfile::TempDir;
@@ -82,6 +83,13 @@ impl Case {
     /// Another worker.
     pub(crate) fn another(&self) -> DuckLake {
         DuckLake::open(&self.config, Access::Commit).unwrap()
+    }
+
+    /// A worker or operator that reaches a PostgreSQL catalog by way of a proxy.
+    pub(crate) fn behind(&self, proxy: &CommitProxy, access: Access) -> DuckLake {
+        let url = proxy.url(&self.address).unwrap();
+        let config = LakeConfig { catalog: CatalogLocation::Postgres(url), ..self.config.clone() };
+        DuckLake::open(&config, access).unwrap()
     }
 
     /// The lake as any other DuckDB reads it.

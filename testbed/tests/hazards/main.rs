@@ -1,7 +1,8 @@
 //! What would break a careless lake, provoked: each test is named after what it prevents.
 //!
 //! `messages`, `commits`, `catalogs`, `retention` and `postgres` speak to the lake itself, on both catalogs;
-//! `workers` and `records` provoke with the real programs.
+//! `broken_catalog` does so over connections that break; `workers` and `records` provoke with the real
+//! programs.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

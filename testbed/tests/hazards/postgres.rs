@@ -16,19 +16,12 @@ use uuid::Uuid;
 
 use crate::case::{Case, is_committed, new_database, spec};
 
-/// A worker that reaches the case's catalog by way of a proxy.
-fn behind(case: &Case, proxy: &CommitProxy) -> DuckLake {
-    let url = proxy.url(&case.address).unwrap();
-    let config = LakeConfig { catalog: CatalogLocation::Postgres(url), ..case.config.clone() };
-    DuckLake::open(&config, Access::Commit).unwrap()
-}
-
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_lost_commit_answer_is_recognised() {
     let mut case = Case::in_database(&new_database(), "public");
     let proxy = CommitProxy::start(&case.address, Fault::AnswerLost).unwrap();
-    let mut worker = behind(&case, &proxy);
+    let mut worker = case.behind(&proxy, Access::Commit);
     let (first, second) = (case.rows(0, 100, 150), case.rows(0, 150, 200));
 
     proxy.arm(1);
@@ -47,7 +40,7 @@ fn a_lost_commit_answer_is_recognised() {
 fn a_writer_that_deletes_its_file_after_an_error_loses_committed_rows() {
     let mut case = Case::in_database(&new_database(), "public");
     let proxy = CommitProxy::start(&case.address, Fault::AnswerLost).unwrap();
-    let mut careless = behind(&case, &proxy);
+    let mut careless = case.behind(&proxy, Access::Commit);
     let commit = case.rows(0, 100, 150);
     let path = commit.files()[0].path.display().to_string();
 
@@ -70,7 +63,7 @@ fn a_writer_that_deletes_its_file_after_an_error_loses_committed_rows() {
 fn a_commit_that_never_arrived_is_sent_again() {
     let mut case = Case::in_database(&new_database(), "public");
     let proxy = CommitProxy::start(&case.address, Fault::CommitLost).unwrap();
-    let mut worker = behind(&case, &proxy);
+    let mut worker = case.behind(&proxy, Access::Commit);
     let commit = case.rows(0, 100, 150);
 
     proxy.arm(1);

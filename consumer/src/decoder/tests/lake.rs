@@ -32,12 +32,7 @@ struct Tables {
 impl Tables {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let config = LakeConfig {
-            catalog: CatalogLocation::Sqlite(folder.path().join("lake.sqlite")),
-            data_path: None,
-            metadata_schema: "public".to_owned(),
-            extension_dir: None,
-        };
+        let config = LakeConfig::at(CatalogLocation::Sqlite(folder.path().join("lake.sqlite")));
         DuckLake::init(&config).unwrap();
         let mut lake = DuckLake::open(&config, Access::Commit).unwrap();
         // UUIDs come as their bytes, which is how the decoder has them.
