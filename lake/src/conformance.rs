@@ -530,7 +530,7 @@ mod on_duckdb {
                 .execute_batch(&format!(
                     "COPY (SELECT o AS id, 'events' AS _kafka_topic, {partition}::INTEGER AS \
                      _kafka_partition, o AS _kafka_offset, TIMESTAMPTZ '2026-11-01 00:00:00+00' AS \
-                     _kafka_timestamp{added} FROM range({}, {}) t(o)) TO '{}' (FORMAT parquet)",
+                     _kafka_timestamp{added} FROM range({}, {}) t(o)) TO '{}' (FORMAT parquet, COMPRESSION zstd)",
                     range.from,
                     range.to,
                     file.path.display()

@@ -45,6 +45,8 @@ pub mod maintenance;
 #[cfg(feature = "duckdb")]
 mod overview;
 #[cfg(feature = "duckdb")]
+pub mod parquet_encoding;
+#[cfg(feature = "duckdb")]
 mod recent_rows;
 #[cfg(feature = "duckdb")]
 pub mod replay;

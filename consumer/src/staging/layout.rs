@@ -3,33 +3,27 @@
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
-use ducktide_lake::table::KAFKA_TOPIC;
+use ducktide_lake::{parquet_encoding::encode_column, table::KAFKA_TOPIC};
 use parquet::{
     arrow::ArrowSchemaConverter,
-    basic::{Compression, Encoding, LogicalType, Type, ZstdLevel},
+    basic::{Compression, Type, ZstdLevel},
     file::properties::{
-        EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterPropertiesPtr,
-        WriterVersion,
+        DEFAULT_DICTIONARY_PAGE_SIZE_LIMIT, EnabledStatistics, WriterProperties,
+        WriterPropertiesBuilder, WriterPropertiesPtr, WriterVersion,
     },
     schema::types::{ColumnDescriptor, TypePtr},
 };
 
 use super::{ColumnHints, StagingError};
 
-/// The dictionary of a text column: ids outgrow it within some hundred rows, and go on without one,
-/// while names of states or countries stay within.
-const TEXT_DICTIONARY_BYTES: usize = 16 * 1024;
-
-/// A table's Parquet schema, and the encoding of every leaf column.
+/// A table's Parquet schema, and what is written of every leaf column.
 ///
 /// | column | encoding | statistics |
 /// |---|---|---|
-/// | integers, dates, times, decimals of up to 18 digits | delta binary packed | yes |
-/// | booleans; doubles; UUIDs, wider decimals | RLE; plain; plain | yes |
-/// | enums | dictionary | yes |
-/// | `_kafka_topic` | dictionary | only if asked for |
-/// | other text | dictionary while it is small, then plain | only if asked for |
-/// | JSON, bytes | plain | only if asked for |
+/// | enums | dictionary of any size | yes |
+/// | `_kafka_topic` | dictionary of any size | only if asked for |
+/// | other text, JSON, bytes | see [`encode_column`] | only if asked for |
+/// | all others | see [`encode_column`] | yes |
 ///
 /// Statistics hold whole values, never truncated ones: DuckLake takes a truncated maximum for a value.
 #[derive(Debug)]
@@ -71,36 +65,32 @@ fn set_column(
     } else {
         builder
     };
+    let builder = encode_column(builder, column);
     match column.physical_type() {
-        Type::INT32 | Type::INT64 => {
-            builder.set_column_encoding(path, Encoding::DELTA_BINARY_PACKED)
-        }
-        Type::BOOLEAN => builder.set_column_encoding(path, Encoding::RLE),
         Type::BYTE_ARRAY => set_text_column(builder, column, hints),
-        _ => builder.set_column_encoding(path, Encoding::PLAIN),
+        _ => builder,
     }
 }
 
 fn set_text_column(
-    mut builder: WriterPropertiesBuilder,
+    builder: WriterPropertiesBuilder,
     column: &ColumnDescriptor,
     hints: &ColumnHints,
 ) -> WriterPropertiesBuilder {
-    let path = column.path();
-    let is_enum = path.parts().len() == 1 && is_in(&hints.enums, column);
-    if !is_enum && !is_in(&hints.statistics, column) {
-        let none = EnabledStatistics::None;
-        builder = builder.set_column_statistics_enabled(path.clone(), none);
+    let path = || column.path().clone();
+    let is_enum = column.path().parts().len() == 1 && is_in(&hints.enums, column);
+    let builder = if is_enum || is_in(&hints.statistics, column) {
+        builder
+    } else {
+        builder.set_column_statistics_enabled(path(), EnabledStatistics::None)
+    };
+    if is_enum || root(column) == KAFKA_TOPIC {
+        builder
+            .set_column_dictionary_enabled(path(), true)
+            .set_column_dictionary_page_size_limit(path(), DEFAULT_DICTIONARY_PAGE_SIZE_LIMIT)
+    } else {
+        builder
     }
-    let is_string = column.logical_type_ref() == Some(&LogicalType::String);
-    if is_enum || is_string {
-        builder = builder.set_column_dictionary_enabled(path.clone(), true);
-    }
-    if is_string && !is_enum && root(column) != KAFKA_TOPIC {
-        builder =
-            builder.set_column_dictionary_page_size_limit(path.clone(), TEXT_DICTIONARY_BYTES);
-    }
-    builder.set_column_encoding(path.clone(), Encoding::PLAIN)
 }
 
 /// The table's column that a leaf belongs to.

@@ -12,6 +12,7 @@ mod coalesce;
 mod expire;
 mod merge;
 mod orphans;
+mod paths;
 mod record;
 
 use std::time::Duration;

@@ -18,6 +18,7 @@ mod postgres;
 mod records;
 mod replays;
 mod retention;
+mod spliced;
 mod workers;
 
 /// Makes two tests of each named function of a module, one for each catalog.

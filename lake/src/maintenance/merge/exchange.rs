@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::MergeTotals;
 use super::candidates::inlined_delete_tables;
-use super::scratch::{Merged, Values};
+use super::merged::{Merged, Values};
 use crate::catalog::parse;
 use crate::duck_lake::Writing;
 use crate::error::{LakeError, Result};

@@ -5,8 +5,9 @@
 //! a worker commits meanwhile (measured on 1.5.5), so that it never ends beside a busy pipeline. Here
 //! the two halves are apart:
 //!
-//! 1. `scratch`: DuckLake itself merges the files, in a throw-away catalog that knows nothing but them.
-//!    So the file's layout, row ids, snapshot ids and statistics are DuckLake's own.
+//! 1. `splice` merges files with the same columns, and copies most of their pages as they are. What it
+//!    is not certain of, `scratch` has done by DuckLake itself, in a throw-away catalog that knows
+//!    nothing but these files.
 //! 2. `exchange`: one short transaction of the real catalog takes the sources out and puts the results
 //!    in, as DuckLake's merge does it: time travel and change feeds show what they showed before.
 //!
@@ -14,12 +15,15 @@
 
 mod candidates;
 mod exchange;
+mod merged;
 mod scratch;
+mod splice;
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 
+use self::merged::Target;
 use super::{Maintained, Operation, announced};
 use crate::duck_lake::DuckLake;
 use crate::error::Result;
@@ -85,11 +89,11 @@ impl DuckLake {
     pub fn merge_files(
         &mut self,
         table: &TableName,
-        merges: &[Vec<i64>],
+        lists: &[Vec<i64>],
         timeout: Duration,
     ) -> Result<(Maintained, MergeTotals)> {
         let mut totals = MergeTotals::default();
-        let sources: Vec<i64> = merges.iter().flatten().copied().collect();
+        let sources: Vec<i64> = lists.iter().flatten().copied().collect();
         let done =
             self.maintain(Operation::MergeAdjacentFiles, timeout, |session, mut writing| {
                 if let Some(announced) = announced(session, table)? {
@@ -98,7 +102,11 @@ impl DuckLake {
                 if sources.is_empty() {
                     return Ok(Maintained::Done(0));
                 }
-                let result = scratch::merge(session, table, &sources)?;
+                let target = Target::find(session, table)?;
+                let result = match splice::merge(session, &target, lists)? {
+                    Some(merged) => merged,
+                    None => scratch::merge(session, table, &target, &sources)?,
+                };
                 totals = exchange::exchange(session, &mut writing, &result)?;
                 Ok(Maintained::Done(totals.files_read))
             })?;

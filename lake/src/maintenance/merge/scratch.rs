@@ -7,6 +7,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::super::{failed, list};
+use super::merged::{Merged, Target, Values};
 use crate::catalog::parse;
 use crate::catalog::shape_break::ShapeBreaks;
 use crate::error::{LakeError, Result};
@@ -39,25 +40,6 @@ const OF_TABLE: [&str; 9] = [
     "ducklake_sort_expression",
 ];
 
-/// Merged files, and what the catalog is to say of them.
-pub(super) struct Merged {
-    pub(super) table_id: i64,
-    /// The files that they take the place of.
-    pub(super) sources: Vec<i64>,
-    pub(super) bytes_read: u64,
-    pub(super) bytes_written: u64,
-    /// Rows of `ducklake_data_file`; the ids are the scratch catalog's own.
-    pub(super) files: Vec<Values>,
-    /// Rows of `ducklake_file_column_stats` and `ducklake_file_partition_value`, ids likewise.
-    pub(super) statistics: Vec<Values>,
-    pub(super) partition_values: Vec<Values>,
-    /// Path of each source, and whether it is relative, as DuckLake schedules it for deletion.
-    pub(super) scheduled: Vec<Values>,
-}
-
-/// One row as SQL literals.
-pub(super) type Values = Vec<String>;
-
 /// The scratch catalog, while it is attached.
 struct Scratch<'a> {
     session: &'a Session,
@@ -75,15 +57,19 @@ impl Drop for Scratch<'_> {
 
 /// Merges the files, each group of them into one, and makes the results durable. No catalog but the
 /// scratch one knows of them afterwards.
-pub(super) fn merge(session: &Session, table: &TableName, sources: &[i64]) -> Result<Merged> {
+pub(super) fn merge(
+    session: &Session,
+    table: &TableName,
+    found: &Target,
+    sources: &[i64],
+) -> Result<Merged> {
     let ids = list(sources);
-    let found = find_table(session, table)?;
     let files = session.native_table("ducklake_data_file");
     let of_table = format!(" WHERE table_id = {} AND data_file_id IN ({ids})", found.table_id);
     let before = Sums::of(session.catalog_rows(&(sums_sql(&files) + &of_table))?)?;
     let scratch = Scratch::make(session)?;
-    scratch.fill(&found, &ids).map_err(failed("copy the files' catalog entries"))?;
-    scratch.join_versions(&found)?;
+    scratch.fill(found, &ids).map_err(failed("copy the files' catalog entries"))?;
+    scratch.join_versions(found)?;
     scratch.attach_again(&found.data_path)?;
     let call = format!(
         "CALL ducklake_merge_adjacent_files('{SCRATCH}', {}, schema => {}, max_file_size => {ANY_SIZE})",
@@ -93,38 +79,11 @@ pub(super) fn merge(session: &Session, table: &TableName, sources: &[i64]) -> Re
     session.execute(&format!("BEGIN; {call}; COMMIT")).map_err(failed("merge files"))?;
     let after = scratch.check(&before, sources)?;
     let bytes = (before.bytes, after.bytes);
-    let merged = scratch.read(&found, sources, bytes).map_err(failed("read what was merged"))?;
+    let merged = scratch.read(found, sources, bytes).map_err(failed("read what was merged"))?;
     let paths = scratch.written(table).map_err(failed("list what was merged"))?;
     storage::sync_files(paths.iter().map(PathBuf::as_path))
         .map_err(|error| LakeError::unavailable("make the merged files durable").because(error))?;
     Ok(merged)
-}
-
-/// The table as the catalog names it.
-struct Found {
-    table_id: i64,
-    data_path: String,
-}
-
-fn find_table(session: &Session, table: &TableName) -> Result<Found> {
-    let native = |name: &str| session.native_table(name);
-    let sql = format!(
-        "SELECT t.table_id, (SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL) \
-         AS data_path FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
-         WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND s.schema_name = {schema} \
-         AND t.table_name = {name}",
-        metadata = native("ducklake_metadata"),
-        tables = native("ducklake_table"),
-        schemas = native("ducklake_schema"),
-        schema = quote(&table.schema),
-        name = quote(&table.table),
-    );
-    let row = session.catalog_rows(&sql)?.into_iter().next();
-    let mut values = row.into_iter().flatten();
-    let id = values.next().flatten().ok_or_else(|| {
-        LakeError::unavailable(format!("the table was dropped meanwhile: table=`{table}`"))
-    })?;
-    Ok(Found { table_id: parse(Some(id))?, data_path: values.next().flatten().unwrap_or_default() })
 }
 
 impl<'a> Scratch<'a> {
@@ -156,7 +115,7 @@ impl<'a> Scratch<'a> {
     }
 
     /// Copies what describes the table and the files, and the lake's settings.
-    fn fill(&self, found: &Found, ids: &str) -> duckdb::Result<()> {
+    fn fill(&self, found: &Target, ids: &str) -> duckdb::Result<()> {
         let of_table = format!("table_id = {}", found.table_id);
         let files = format!("data_file_id IN ({ids})");
         let mappings = format!(
@@ -188,7 +147,7 @@ impl<'a> Scratch<'a> {
     ///
     /// The break is that of the columns that were copied: one that is dropped meanwhile must not be
     /// missing in a file that older snapshots read.
-    fn join_versions(&self, of: &Found) -> Result<()> {
+    fn join_versions(&self, of: &Target) -> Result<()> {
         let (columns, versions) =
             (scratch_table("ducklake_column"), scratch_table("ducklake_schema_versions"));
         let breaks = self.session.text_rows(&ShapeBreaks::sql(&columns));
@@ -245,7 +204,7 @@ impl<'a> Scratch<'a> {
         Ok(after)
     }
 
-    fn read(&self, of: &Found, sources: &[i64], bytes: (u64, u64)) -> duckdb::Result<Merged> {
+    fn read(&self, of: &Target, sources: &[i64], bytes: (u64, u64)) -> duckdb::Result<Merged> {
         // Extremes that the sources did not show are not shown by what they become: workers leave
         // those of texts out, so that payload does not get into the catalog.
         let shown = format!(

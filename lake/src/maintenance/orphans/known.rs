@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::catalog::parse;
 use crate::error::{LakeError, Result};
+use crate::maintenance::paths::{relative_flag, resolve};
 use crate::session::Session;
 
 /// The directories of all tables that the catalog has, dropped ones that old snapshots still show
@@ -75,8 +76,8 @@ fn table_directories(session: &Session, data_path: &Path) -> Result<Vec<(i64, Pa
         "SELECT t.table_id, s.path AS schema_path, {} AS schema_is_relative, \
          t.path AS table_path, {} AS table_is_relative \
          FROM {} t JOIN {} s ON s.schema_id = t.schema_id",
-        is_relative("s"),
-        is_relative("t"),
+        relative_flag("s"),
+        relative_flag("t"),
         session.native_table("ducklake_table"),
         session.native_table("ducklake_schema"),
     );
@@ -88,18 +89,6 @@ fn table_directories(session: &Session, data_path: &Path) -> Result<Vec<(i64, Pa
         Ok((id, resolve(&schema, next(), next().as_deref() == Some("1"))))
     };
     session.catalog_rows(&sql)?.into_iter().map(directory).collect()
-}
-
-/// A flag as a number: the two catalogs show truth values in different words.
-fn is_relative(table: &str) -> String {
-    format!("CASE WHEN {table}.path_is_relative THEN 1 ELSE 0 END")
-}
-
-fn resolve(base: &Path, path: Option<String>, is_relative: bool) -> PathBuf {
-    let path = path.unwrap_or_default();
-    let path = if is_relative { base.join(path) } else { path.into() };
-    // Without the slash at the end, as paths of listed files are made.
-    path.components().collect()
 }
 
 /// A file that the newest snapshot needs.
@@ -121,7 +110,7 @@ impl Known {
             format!(
                 "SELECT f.table_id, f.path, {} AS is_relative, \
                  CASE WHEN f.end_snapshot IS NULL THEN 1 ELSE 0 END AS is_live FROM {} f",
-                is_relative("f"),
+                relative_flag("f"),
                 session.native_table(table)
             )
         };

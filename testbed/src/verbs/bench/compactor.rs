@@ -114,7 +114,8 @@ impl Waiting {
                 "COPY (SELECT uuid() AS event_id, 'user_login' AS event_type, \
                  TIMESTAMPTZ '2026-11-01 00:00:00+00' + to_microseconds(i) AS event_timestamp, \
                  json_object('user_id', 'user_' || (i * 7919 % 9000), 'ip_address', hash(i)) AS details, \
-                 'events' AS _kafka_topic, 0::INTEGER AS _kafka_partition, i AS _kafka_offset \
+                 'events' AS _kafka_topic, 0::INTEGER AS _kafka_partition, i AS _kafka_offset, \
+                 DATE '2026-11-01' AS event_date \
                  FROM range({from}, {from} + {rows}) r(i)) TO {} (FORMAT parquet, COMPRESSION zstd);",
                 quoted_path(&file)
             )
@@ -177,13 +178,11 @@ fn merge(
     let rows = u64::from(backlog.files.get()) * u64::from(backlog.rows.get());
     let mut measurement = Measurement::new(rows, finished.elapsed, &finished);
     measurement.is_exact = Some(waiting.lake()?.scalar(CONTENT)? == before);
+    let left = waiting.files()?;
+    ensure!(left < u64::from(backlog.files.get()), "{label}: nothing was merged; see its log");
     #[expect(clippy::cast_precision_loss, reason = "a speed")]
     let speed = waiting.bytes as f64 / 1e6 / measurement.wall_seconds;
-    tell(&format!(
-        "{label}: {speed:.0} MB/s, {} files left; {}",
-        waiting.files()?,
-        measurement.in_short()
-    ));
+    tell(&format!("{label}: {speed:.0} MB/s, {} files left; {}", left, measurement.in_short()));
     Ok(measurement)
 }
 

@@ -1,0 +1,253 @@
+//! Merges files whose columns are the same without decoding what can stay as it is: most pages are
+//! copied, and DuckDB is not asked.
+//!
+//! Files get the form that DuckLake's merge gives them (1.5.5): field ids instead of a mapping of names,
+//! and a column each for row ids and for the snapshots that rows came with. What is not certain to be
+//! right is [`Unsuited`], and left to DuckLake itself: files of different shapes, encrypted ones, those
+//! that lack a partition's column, types with statistics of their own.
+
+mod bounds;
+mod chunk;
+mod shape;
+mod source;
+mod statistics;
+mod target;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use parquet::errors::ParquetError;
+use parquet::file::metadata::ParquetMetaData;
+use uuid::Uuid;
+
+use self::bounds::Statistics;
+use self::shape::Shape;
+use self::source::{Entry, Source};
+use super::super::list;
+use super::merged::{Merged, Target, Values};
+use crate::error::{LakeError, Result};
+use crate::session::{Session, quote};
+use crate::storage;
+
+/// Why files are merged by DuckLake instead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Unsuited(&'static str);
+
+/// The index and value of each partition key, by file.
+type PartitionValues = BTreeMap<i64, Vec<(String, Option<String>)>>;
+
+/// What the catalog says of the files.
+struct Catalog {
+    entries: Vec<Entry>,
+    names: std::collections::HashMap<i64, shape::NameMapping>,
+    statistics: Statistics,
+    partition_values: PartitionValues,
+}
+
+/// A file that is not in the catalog yet; removed unless it is kept.
+struct NewFile {
+    path: PathBuf,
+    is_kept: bool,
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Merges each list of files into one, and makes the results durable. No catalog knows of them
+/// afterwards. None if DuckLake has to do it.
+pub(super) fn merge(
+    session: &Session,
+    target: &Target,
+    lists: &[Vec<i64>],
+) -> Result<Option<Merged>> {
+    let sources: Vec<i64> = lists.iter().flatten().copied().collect();
+    let Some(catalog) = Catalog::read(session, target, &sources)? else {
+        tracing::debug!("DuckLake merges the files: a column has statistics of its own");
+        return Ok(None);
+    };
+    let mut merged = Merged {
+        table_id: target.table_id,
+        bytes_read: catalog.entries.iter().map(|entry| entry.bytes).sum(),
+        scheduled: catalog.entries.iter().map(scheduled).collect(),
+        sources,
+        bytes_written: 0,
+        files: Vec::new(),
+        statistics: Vec::new(),
+        partition_values: Vec::new(),
+    };
+    let mut ordered: Vec<_> = lists.iter().map(|ids| catalog.entries_of(ids)).collect();
+    // The oldest gets the place of the oldest source; see `exchange`.
+    ordered.sort_by_key(|entries| entries.first().map(|entry| entry.begin_snapshot));
+    let mut files = Vec::new();
+    for (id, entries) in (0..).zip(ordered) {
+        match catalog.merge_into_one(id, target, &entries, &mut merged)? {
+            Ok(file) => files.push(file),
+            Err(Unsuited(why)) => {
+                tracing::debug!(why, "DuckLake merges the files");
+                return Ok(None);
+            }
+        }
+    }
+    storage::sync_files(files.iter().map(|file| file.path.as_path()))
+        .map_err(|error| LakeError::unavailable("make the merged files durable").because(error))?;
+    for file in &mut files {
+        file.is_kept = true;
+    }
+    Ok(Some(merged))
+}
+
+impl Catalog {
+    fn read(session: &Session, target: &Target, sources: &[i64]) -> Result<Option<Self>> {
+        let entries = source::entries(session, sources)?;
+        let Some(statistics) = Statistics::read(session, target.table_id, sources)? else {
+            return Ok(None);
+        };
+        let names = source::name_mappings(session, &entries)?;
+        let partition_values = partition_values(session, sources)?;
+        Ok(Some(Self { entries, names, statistics, partition_values }))
+    }
+
+    fn entries_of(&self, ids: &[i64]) -> Vec<&Entry> {
+        self.entries.iter().filter(|entry| ids.contains(&entry.id)).collect()
+    }
+
+    /// Writes one file, and adds the catalog's rows for it.
+    fn merge_into_one(
+        &self,
+        id: i64,
+        target: &Target,
+        entries: &[&Entry],
+        merged: &mut Merged,
+    ) -> Result<Result<NewFile, Unsuited>> {
+        let (sources, model) = match self.sources(target, entries) {
+            Ok(found) => found,
+            Err(unsuited) => return Ok(Err(unsuited)),
+        };
+        let first = entries[0];
+        let name = format!("ducktide-{}.parquet", Uuid::now_v7());
+        let relative = Path::new(&first.path).with_file_name(name);
+        let file = NewFile { path: target.directory.join(&relative), is_kept: false };
+        let failed = |error: ParquetError| {
+            let path = file.path.display();
+            LakeError::unavailable(format!("merge files: path=`{path}`")).because(error)
+        };
+        let first_row_id = source::row_ids_without_a_gap(&sources);
+        let footer = target::write(&file.path, &sources, &model, first_row_id.is_none());
+        let footer = footer.map_err(failed)?;
+        let rows: i64 = entries.iter().map(|entry| entry.rows).sum();
+        assert_eq!(footer.file_metadata().num_rows(), rows, "a merge must keep every row");
+        let (bytes, footer_bytes) = sizes(&file.path).map_err(|error| {
+            let path = file.path.display();
+            LakeError::unavailable(format!("look at the merged file: path=`{path}`")).because(error)
+        })?;
+        let oldest = entries.iter().map(|entry| entry.begin_snapshot).min().unwrap_or_default();
+        let newest = entries.iter().map(|entry| entry.newest_snapshot).max().unwrap_or_default();
+        let or_null =
+            |value: Option<i64>| value.map_or("NULL".to_owned(), |value| value.to_string());
+        let null = || "NULL".to_owned();
+        merged.files.push(vec![
+            id.to_string(),
+            target.table_id.to_string(),
+            oldest.to_string(),
+            null(),
+            null(),
+            quote(&relative.to_string_lossy()),
+            "true".to_owned(),
+            quote("parquet"),
+            rows.to_string(),
+            bytes.to_string(),
+            footer_bytes.to_string(),
+            or_null(first_row_id),
+            or_null(first.partition_id),
+            null(),
+            null(),
+            or_null(Some(newest).filter(|newest| *newest != oldest)),
+        ]);
+        merged.bytes_written += bytes;
+        let ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
+        let columns = column_sizes(&footer, &model);
+        merged.statistics.extend(self.statistics.rows((id, target.table_id), &ids, &columns));
+        let values = self.partition_values.get(&first.id).into_iter().flatten();
+        merged.partition_values.extend(values.map(|(index, value)| {
+            let value = value.as_deref().map_or("NULL".to_owned(), quote);
+            vec![id.to_string(), target.table_id.to_string(), index.clone(), value]
+        }));
+        Ok(Ok(file))
+    }
+
+    /// The files of one merge, and the columns that all of them have.
+    fn sources(
+        &self,
+        target: &Target,
+        entries: &[&Entry],
+    ) -> Result<(Vec<Source>, Shape), Unsuited> {
+        self.statistics.check_types()?;
+        let [first, ..] = entries else { return Err(Unsuited("the files are gone")) };
+        if target.data_path.contains("://") || !first.path_is_relative {
+            return Err(Unsuited("the files are elsewhere than in the table's directory"));
+        }
+        let key = |entry: &Entry| (entry.partition_id, self.partition_values.get(&entry.id));
+        if entries.iter().any(|entry| key(entry) != key(first)) {
+            return Err(Unsuited("the files are not of one partition"));
+        }
+        let mut sources = Vec::new();
+        let mut model: Option<Shape> = None;
+        for entry in entries {
+            let names = entry.mapping_id.and_then(|id| self.names.get(&id));
+            if names.is_none() != entry.mapping_id.is_none() {
+                return Err(Unsuited("a mapping is gone"));
+            }
+            let (source, shape) = Source::read(entry, &target.directory, names, model.as_ref())?;
+            sources.push(source);
+            model.get_or_insert(shape);
+        }
+        model.map(|model| (sources, model)).ok_or(Unsuited("the files are gone"))
+    }
+}
+
+fn scheduled(entry: &Entry) -> Values {
+    vec![entry.id.to_string(), quote(&entry.path), entry.path_is_relative.to_string()]
+}
+
+fn partition_values(session: &Session, files: &[i64]) -> Result<PartitionValues> {
+    let sql = format!(
+        "SELECT data_file_id, partition_key_index, partition_value FROM {} \
+         WHERE data_file_id IN ({}) ORDER BY data_file_id, partition_key_index",
+        session.native_table("ducklake_file_partition_value"),
+        list(files)
+    );
+    let mut found: BTreeMap<i64, Vec<_>> = BTreeMap::new();
+    for row in session.catalog_rows(&sql)? {
+        let mut values = row.into_iter();
+        let file = crate::catalog::parse(values.next().flatten())?;
+        let index = values.next().flatten().unwrap_or_default();
+        found.entry(file).or_default().push((index, values.next().flatten()));
+    }
+    Ok(found)
+}
+
+/// The size of a Parquet file, and of its footer, bytes: the last eight are the latter and `PAR1`.
+fn sizes(path: &Path) -> std::io::Result<(u64, u32)> {
+    use std::os::unix::fs::FileExt as _;
+    let file = fs::File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let mut footer = [0; 4];
+    file.read_exact_at(&mut footer, bytes.saturating_sub(8))?;
+    Ok((bytes, u32::from_le_bytes(footer)))
+}
+
+/// What each leaf column takes, bytes, by its field id.
+fn column_sizes(footer: &ParquetMetaData, model: &Shape) -> BTreeMap<i64, i64> {
+    let size = |index: usize| {
+        let groups = footer.row_groups().iter();
+        groups.map(|group| group.column(index).compressed_size()).sum()
+    };
+    let leaves = model.leaves.iter().enumerate();
+    leaves.map(|(index, (leaf, _))| (i64::from(leaf.field_id()), size(index))).collect()
+}

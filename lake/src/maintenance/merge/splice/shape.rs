@@ -1,0 +1,282 @@
+//! The columns of a source file by the table's field ids.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parquet::basic::{ConvertedType, LogicalType, Type as PhysicalType};
+use parquet::errors::ParquetError;
+use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type, TypePtr};
+
+use super::Unsuited;
+
+/// DuckLake's name and field id for the column of row ids, and of the snapshots that rows came with
+/// (DuckLake 1.0, in files that were merged).
+pub(super) const ROW_ID: (&str, i32) = ("_ducklake_internal_row_id", 2_147_483_540);
+pub(super) const SNAPSHOT_ID: (&str, i32) = ("_ducklake_internal_snapshot_id", 2_147_483_539);
+
+/// Rows of `ducklake_name_mapping` for one `mapping_id`: how a file without field ids names the
+/// table's columns.
+#[derive(Debug, Default)]
+pub(super) struct NameMapping {
+    /// Of each column that has any, and of the table (None), the children by their names in the file:
+    /// their own number, and their field id.
+    children: HashMap<Option<i64>, HashMap<String, (i64, i32)>>,
+}
+
+impl NameMapping {
+    pub(super) fn add(&mut self, column: i64, name: String, field_id: i32, parent: Option<i64>) {
+        self.children.entry(parent).or_default().insert(name, (column, field_id));
+    }
+
+    fn child(&self, parent: Option<i64>, name: &str) -> Option<(i64, i32)> {
+        self.children.get(&parent)?.get(name).copied()
+    }
+
+    /// The element of a list, whatever it is called.
+    fn only_child(&self, parent: i64) -> Option<(i64, i32)> {
+        let mut children = self.children.get(&Some(parent))?.values();
+        children.next().copied().filter(|_| children.next().is_none())
+    }
+
+    fn columns(&self) -> usize {
+        self.children.get(&None).map_or(0, HashMap::len)
+    }
+}
+
+/// What a leaf column must have in common with another one for its pages to be right under either.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Leaf {
+    field_ids: Vec<i32>,
+    physical: PhysicalType,
+    length: i32,
+    meaning: (Option<LogicalType>, ConvertedType),
+    levels: (i16, i16),
+}
+
+impl Leaf {
+    /// The id of the column itself, without those that it is within.
+    pub(super) fn field_id(&self) -> i32 {
+        self.field_ids.last().copied().unwrap_or_default()
+    }
+}
+
+/// A source file's columns.
+#[derive(Debug)]
+pub(super) struct Shape {
+    /// The table's columns in it, with their field ids.
+    pub(super) fields: Vec<TypePtr>,
+    /// Their leaves, and each one's place in the file.
+    pub(super) leaves: Vec<(Leaf, usize)>,
+    /// The places of DuckLake's own columns.
+    pub(super) row_id: Option<usize>,
+    pub(super) snapshot_id: Option<usize>,
+}
+
+impl Shape {
+    /// Finds the field ids, in the file itself or by the names in it.
+    pub(super) fn new(
+        schema: &SchemaDescriptor,
+        names: Option<&NameMapping>,
+    ) -> Result<Self, Unsuited> {
+        let root = schema.root_schema();
+        let internal = |(name, id): (&str, i32)| {
+            let is_it = |column: &ColumnDescriptor| {
+                let info = column.self_type().get_basic_info();
+                column.path().parts() == [name] && info.has_id() && info.id() == id
+            };
+            schema.columns().iter().position(|column| is_it(column))
+        };
+        let (row_id, snapshot_id) = (internal(ROW_ID), internal(SNAPSHOT_ID));
+        let mut shape = Self { fields: Vec::new(), leaves: Vec::new(), row_id, snapshot_id };
+        let mut place = 0;
+        for field in root.get_fields() {
+            let is_internal = [row_id, snapshot_id].contains(&Some(place));
+            if is_internal {
+                place += 1;
+                continue;
+            }
+            let found = names.map(|names| (names, names.child(None, field.name())));
+            let field = match found {
+                None => Arc::clone(field),
+                Some((names, Some(child))) => with_ids(field, names, child)?,
+                Some((_, None)) => return Err(Unsuited("a column has no name in the mapping")),
+            };
+            shape.add_leaves(&field, &mut Vec::new(), schema, &mut place)?;
+            shape.fields.push(field);
+        }
+        // A partition's column may be in the path only; then somebody has to write it.
+        if names.is_some_and(|names| names.columns() != shape.fields.len()) {
+            return Err(Unsuited("a column of the mapping is not in the file"));
+        }
+        Ok(shape)
+    }
+
+    fn add_leaves(
+        &mut self,
+        field: &Type,
+        within: &mut Vec<i32>,
+        schema: &SchemaDescriptor,
+        place: &mut usize,
+    ) -> Result<(), Unsuited> {
+        let info = field.get_basic_info();
+        let has_id = info.has_id();
+        if has_id {
+            within.push(info.id());
+        }
+        if field.is_group() {
+            for child in field.get_fields() {
+                self.add_leaves(child, within, schema, place)?;
+            }
+        } else {
+            if !has_id {
+                return Err(Unsuited("a column has no field id"));
+            }
+            let column = schema.column(*place);
+            let leaf = Leaf {
+                field_ids: within.clone(),
+                physical: column.physical_type(),
+                length: column.type_length(),
+                meaning: meaning(&column),
+                levels: (column.max_def_level(), column.max_rep_level()),
+            };
+            self.leaves.push((leaf, *place));
+            *place += 1;
+        }
+        if has_id {
+            within.pop();
+        }
+        Ok(())
+    }
+
+    /// The places here of another file's columns.
+    pub(super) fn places_of(&self, model: &Self) -> Result<Vec<usize>, Unsuited> {
+        if self.leaves.len() != model.leaves.len() {
+            return Err(Unsuited("the files do not have the same columns"));
+        }
+        let place = |wanted: &Leaf| {
+            let same = self.leaves.iter().find(|(leaf, _)| leaf == wanted);
+            same.map(|(_, place)| *place).ok_or(Unsuited("a column is not the same in all files"))
+        };
+        model.leaves.iter().map(|(wanted, _)| place(wanted)).collect()
+    }
+}
+
+/// The type with the field ids of a mapping. The repeated group within a list or map has none.
+fn with_ids(
+    field: &Type,
+    names: &NameMapping,
+    (column, id): (i64, i32),
+) -> Result<TypePtr, Unsuited> {
+    let info = field.get_basic_info();
+    let invalid = |_: ParquetError| Unsuited("a column's type is not valid");
+    let Type::GroupType { fields, .. } = field else {
+        let scale_and_precision = match field {
+            Type::PrimitiveType { scale, precision, .. } => (*scale, *precision),
+            Type::GroupType { .. } => (-1, -1),
+        };
+        let length = match field {
+            Type::PrimitiveType { type_length, .. } => *type_length,
+            Type::GroupType { .. } => -1,
+        };
+        let built = Type::primitive_type_builder(field.name(), field.get_physical_type())
+            .with_repetition(info.repetition())
+            .with_converted_type(info.converted_type())
+            .with_logical_type(info.logical_type_ref().cloned())
+            .with_length(length)
+            .with_scale(scale_and_precision.0)
+            .with_precision(scale_and_precision.1)
+            .with_id(Some(id))
+            .build();
+        return built.map(Arc::new).map_err(invalid);
+    };
+    let unnamed = Unsuited("a nested column has no name in the mapping");
+    let child = |child: &Type| names.child(Some(column), child.name());
+    let children = match kind(field) {
+        Kind::Struct => {
+            let with_id = |field: &TypePtr| with_ids(field, names, child(field).ok_or(unnamed)?);
+            fields.iter().map(with_id).collect::<Result<Vec<_>, _>>()?
+        }
+        Kind::List | Kind::Map => {
+            let [repeated] = fields.as_slice() else {
+                return Err(Unsuited("a list or map has no repeated group"));
+            };
+            let is_list = matches!(kind(field), Kind::List);
+            let with_id = |field: &TypePtr| {
+                let found = if is_list { names.only_child(column) } else { child(field) };
+                with_ids(field, names, found.ok_or(unnamed)?)
+            };
+            if !repeated.is_group() || (is_list && repeated.get_fields().len() != 1) {
+                return Err(Unsuited("a list has another form than three levels"));
+            }
+            let within =
+                repeated.get_fields().iter().map(with_id).collect::<Result<Vec<_>, _>>()?;
+            let info = repeated.get_basic_info();
+            let repeated = Type::group_type_builder(repeated.name())
+                .with_repetition(info.repetition())
+                .with_converted_type(info.converted_type())
+                .with_fields(within)
+                .build();
+            vec![Arc::new(repeated.map_err(invalid)?)]
+        }
+    };
+    Type::group_type_builder(field.name())
+        .with_repetition(info.repetition())
+        .with_converted_type(info.converted_type())
+        .with_logical_type(info.logical_type_ref().cloned())
+        .with_fields(children)
+        .with_id(Some(id))
+        .build()
+        .map(Arc::new)
+        .map_err(invalid)
+}
+
+enum Kind {
+    Struct,
+    List,
+    Map,
+}
+
+fn kind(group: &Type) -> Kind {
+    let info = group.get_basic_info();
+    match (info.logical_type_ref(), info.converted_type()) {
+        (Some(LogicalType::List), _) | (None, ConvertedType::LIST) => Kind::List,
+        (Some(LogicalType::Map), _) | (None, ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE) => {
+            Kind::Map
+        }
+        _ => Kind::Struct,
+    }
+}
+
+/// A column's logical type in one spelling: writers may use the old annotations, the new ones, both, or
+/// none for an integer as wide as its physical type.
+fn meaning(column: &ColumnDescriptor) -> (Option<LogicalType>, ConvertedType) {
+    let width = match column.physical_type() {
+        PhysicalType::INT32 => 32,
+        PhysicalType::INT64 => 64,
+        _ => 0,
+    };
+    let integer = |bit_width, is_signed| LogicalType::Integer { bit_width, is_signed };
+    let logical = match (column.logical_type_ref(), column.converted_type()) {
+        (Some(logical), _) => Some(logical.clone()),
+        (None, ConvertedType::NONE) => None,
+        (None, ConvertedType::UTF8) => Some(LogicalType::String),
+        (None, ConvertedType::JSON) => Some(LogicalType::Json),
+        (None, ConvertedType::ENUM) => Some(LogicalType::Enum),
+        (None, ConvertedType::DATE) => Some(LogicalType::Date),
+        (None, ConvertedType::DECIMAL) => Some(LogicalType::Decimal {
+            scale: column.type_scale(),
+            precision: column.type_precision(),
+        }),
+        (None, ConvertedType::INT_8) => Some(integer(8, true)),
+        (None, ConvertedType::INT_16) => Some(integer(16, true)),
+        (None, ConvertedType::INT_32) => Some(integer(32, true)),
+        (None, ConvertedType::INT_64) => Some(integer(64, true)),
+        (None, ConvertedType::UINT_8) => Some(integer(8, false)),
+        (None, ConvertedType::UINT_16) => Some(integer(16, false)),
+        (None, ConvertedType::UINT_32) => Some(integer(32, false)),
+        (None, ConvertedType::UINT_64) => Some(integer(64, false)),
+        (None, other) => return (None, other),
+    };
+    let is_plain = |logical: &LogicalType| *logical == integer(width, true);
+    (logical.filter(|logical| !is_plain(logical)), ConvertedType::NONE)
+}
