@@ -126,6 +126,10 @@ impl Schemas {
         newest: &[AvroField],
         table: &Table,
     ) -> Result<Arc<RecordDecoder>, Lookup<'static, 'static>> {
+        let shape = Arc::new(table.shape.clone());
+        if matches!(self.writers, Writers::Json(_)) {
+            return Ok(Arc::new(RecordDecoder::of_json(shape)));
+        }
         let named = |text: String| match id {
             Some(id) => format!("{text}: schema_id=`{id}`"),
             None => text,
@@ -143,7 +147,6 @@ impl Schemas {
             }
             Err(error) => return Err(bad(ErrorClass::UnusableSchema, error.to_string())),
         };
-        let shape = Arc::new(table.shape.clone());
         match RecordDecoder::compile(&schema, newest, shape) {
             Ok(decoder) => Ok(Arc::new(decoder)),
             Err(CompileError::DoesNotFit(difference)) if difference.unfit.is_empty() => {

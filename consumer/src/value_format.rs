@@ -1,12 +1,15 @@
 //! How values are written, and so where their schemas are found.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use apache_avro::Schema;
 use clap::{Args, ValueEnum};
+use serde_json::{Value, json};
 
 use crate::dead_letter::{ErrorClass, Flaw};
+use crate::decoder::EXTRA;
 use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 
 /// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
@@ -20,7 +23,8 @@ pub struct ValueArgs {
     #[arg(long, env = "DUCKTIDE_VALUE_FORMAT", value_enum, default_value_t)]
     pub value_format: ValueFormat,
 
-    /// The Avro schema of all values, as JSON, for `avro-fixed`.
+    /// The Avro schema of all values, as JSON, for `avro-fixed`; for `json`, one of the fields that the
+    /// table is to have columns for.
     #[arg(
         long,
         env = "DUCKTIDE_SCHEMA_FILE",
@@ -38,6 +42,9 @@ pub enum ValueFormat {
     AvroRegistry,
     /// Avro alone, without a registry: all values by the schema in --schema-file.
     AvroFixed,
+    /// JSON objects: fields that the table has go into its columns, the others into the column `_extra`.
+    /// A table that is not there is made with the columns of --schema-file, if there is one.
+    Json,
 }
 
 /// Where the schemas are that values were written with.
@@ -46,6 +53,8 @@ pub(crate) enum Writers {
     Registry(SchemaRegistry),
     /// All of them.
     Fixed(Arc<Schema>),
+    /// Of JSON objects the fields that are to have a column, and the column for the others.
+    Json(Arc<Schema>),
 }
 
 impl Writers {
@@ -53,9 +62,10 @@ impl Writers {
         match (values.value_format, &values.schema_file) {
             (ValueFormat::AvroRegistry, None) => SchemaRegistry::new(registry).map(Self::Registry),
             (ValueFormat::AvroFixed, Some(file)) => read(file).map(Arc::new).map(Self::Fixed),
-            (ValueFormat::AvroRegistry, Some(_)) => {
-                Err(RegistryError::File("it is for --value-format avro-fixed only".to_owned()))
-            }
+            (ValueFormat::AvroRegistry, Some(_)) => Err(RegistryError::File(
+                "it is for --value-format avro-fixed and json only".to_owned(),
+            )),
+            (ValueFormat::Json, file) => json_fields(file.as_deref()).map(Arc::new).map(Self::Json),
             (ValueFormat::AvroFixed, None) => {
                 Err(RegistryError::File("name one with --schema-file".to_owned()))
             }
@@ -66,7 +76,7 @@ impl Writers {
     pub(crate) async fn newest(&self, topic: &str) -> Result<Schema, RegistryError> {
         match self {
             Self::Registry(registry) => registry.latest(&subject(topic)).await,
-            Self::Fixed(schema) => Ok(Schema::clone(schema)),
+            Self::Fixed(schema) | Self::Json(schema) => Ok(Schema::clone(schema)),
         }
     }
 
@@ -83,7 +93,7 @@ impl Writers {
     pub(crate) fn split<'p>(&self, payload: &'p [u8]) -> Result<(Option<u32>, &'p [u8]), Flaw> {
         match self {
             Self::Registry(_) => Ok((Some(schema_id(payload)?), &payload[HEADER..])),
-            Self::Fixed(_) => Ok((None, payload)),
+            Self::Fixed(_) | Self::Json(_) => Ok((None, payload)),
         }
     }
 }
@@ -102,9 +112,26 @@ pub(crate) fn topic_of(subject: &str) -> &str {
 }
 
 fn read(file: &Path) -> Result<Schema, RegistryError> {
-    let failed = |error: String| RegistryError::File(format!("{error}: file=`{}`", file.display()));
-    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
-    Schema::parse_str(&text).map_err(|error| failed(error.to_string()))
+    let text = std::fs::read_to_string(file).map_err(|error| unusable(file, &error))?;
+    Schema::parse_str(&text).map_err(|error| unusable(file, &error))
+}
+
+fn unusable(file: &Path, error: &dyn fmt::Display) -> RegistryError {
+    RegistryError::File(format!("{error}: file=`{}`", file.display()))
+}
+
+/// A record's schema with a field more, whose column is JSON; without a file that one alone.
+fn json_fields(file: Option<&Path>) -> Result<Schema, RegistryError> {
+    let extra = json!({"name": EXTRA, "type": ["null", "string", "boolean"], "default": null});
+    let Some(file) = file else {
+        let schema = json!({"type": "record", "name": "object", "fields": [extra]});
+        return Schema::parse(&schema).map_err(|error| RegistryError::File(error.to_string()));
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| unusable(file, &error))?;
+    let mut schema: Value = serde_json::from_str(&text).map_err(|error| unusable(file, &error))?;
+    let fields = schema.get_mut("fields").and_then(Value::as_array_mut);
+    fields.ok_or_else(|| unusable(file, &"the schema is not a record's"))?.push(extra);
+    Schema::parse(&schema).map_err(|error| unusable(file, &error))
 }
 
 /// The schema id that a value begins with.
@@ -119,6 +146,8 @@ fn schema_id(payload: &[u8]) -> Result<u32, Flaw> {
 
 #[cfg(test)]
 mod tests {
+    use ducktide_lake::table::{Column, ColumnType, TableShape};
+
     use super::*;
 
     #[test]
@@ -127,6 +156,25 @@ mod tests {
         for value in [&[][..], &[0, 1, 2, 3], &[7, 0, 0, 0, 1]] {
             assert_eq!(schema_id(value).unwrap_err().class, ErrorClass::NoSchemaId, "{value:?}");
         }
+    }
+
+    #[test]
+    fn what_json_has_no_field_for_has_a_column() {
+        let columns = |file: Option<&Path>| {
+            let shape = TableShape::from_avro(&json_fields(file).unwrap(), None).unwrap();
+            shape.columns[..shape.columns.len() - 4].to_vec()
+        };
+        assert_eq!(columns(None), [Column::new("_extra", ColumnType::Json)]);
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("schema.avsc");
+        let text = r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "long"}]}"#;
+        std::fs::write(&file, text).unwrap();
+        let a = Column::new("a", ColumnType::BigInt);
+        assert_eq!(columns(Some(&file)), [a, Column::new("_extra", ColumnType::Json)]);
+
+        std::fs::write(&file, "\"long\"").unwrap();
+        let refused = json_fields(Some(&file)).unwrap_err().to_string();
+        assert!(refused.contains("not a record's"), "{refused}");
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl ErrorClass {
             Self::NoSchemaId => {
                 "find the producer that writes to the topic without the registry's serializer; \
                  nothing will ever decode this record, so discard it. If no value has a schema id, read \
-                 them with --value-format avro-fixed"
+                 them with --value-format avro-fixed or json"
             }
             Self::UnknownSchema => {
                 "register the schema under this id, or point --schema-registry-url at the registry \
@@ -115,6 +115,8 @@ impl From<Problem> for ErrorClass {
             | Problem::TimeOutOfRange
             | Problem::NotAUuid
             | Problem::DuplicateKey
+            | Problem::OfAnotherType
+            | Problem::NoExtraColumn
             // Met in an empty batch: the record alone is more than a column of a batch can hold.
             | Problem::BatchFull => Self::OutOfRange,
             Problem::VarintOverflow
@@ -124,6 +126,7 @@ impl From<Problem> for ErrorClass {
             | Problem::NegativeIndex
             | Problem::NoSuchBranch
             | Problem::NoSuchSymbol
+            | Problem::NotAnObject
             | Problem::TooManyItems => Self::Malformed,
         }
     }

@@ -25,6 +25,43 @@ pub(super) fn unscaled(bytes: &[u8], precision: u8) -> Result<i128, Problem> {
     }
 }
 
+/// Reads a decimal number, with an exponent or without, if it has at most `precision` digits, and none
+/// that `scale` digits behind the point would not hold.
+pub(super) fn parse(text: &str, precision: u8, scale: u8) -> Result<i128, Problem> {
+    let out_of_range = Problem::DecimalOutOfRange;
+    let (number, exponent) = match text.split_once(['e', 'E']) {
+        Some((number, exponent)) => (number, exponent.parse::<i32>().map_err(|_| out_of_range)?),
+        None => (text, 0),
+    };
+    let (is_negative, number) = match number.strip_prefix('-') {
+        Some(number) => (true, number),
+        None => (false, number),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let mut digits = [whole, fraction].concat();
+    if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
+        return Err(Problem::OfAnotherType);
+    }
+    // The number is its digits times ten to the power of this.
+    let behind = i32::try_from(fraction.len()).map_err(|_| out_of_range)?;
+    let power = exponent.checked_sub(behind).and_then(|power| power.checked_add(scale.into()));
+    let mut power = power.ok_or(out_of_range)?;
+    while power < 0 && digits.ends_with('0') {
+        digits.pop();
+        power += 1;
+    }
+    let digits = digits.trim_start_matches('0');
+    if digits.is_empty() {
+        return Ok(0);
+    }
+    let zeros = usize::try_from(power).map_err(|_| out_of_range)?;
+    if digits.len() + zeros.min(64) > usize::from(precision) {
+        return Err(out_of_range);
+    }
+    let value: i128 = format!("{digits}{}", "0".repeat(zeros)).parse().map_err(|_| out_of_range)?;
+    Ok(if is_negative { -value } else { value })
+}
+
 /// Writes the decimal with `scale` digits behind the point; refuses more than `precision` digits.
 pub(super) fn push_decimal(
     out: &mut TextBuffer,
@@ -166,6 +203,25 @@ mod tests {
             let fits = value.unsigned_abs() < 10_u128.pow(20);
             prop_assert_eq!(unscaled(&bytes, 20).ok(), fits.then_some(value));
             prop_assert_eq!(text(&bytes, 20, 0).is_ok(), fits);
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_exactly_or_not_at_all() {
+        let read = |text| parse(text, 5, 2);
+
+        assert_eq!(read("12.5"), Ok(1250));
+        assert_eq!(read("-0.01"), Ok(-1));
+        assert_eq!(read("1.2500"), Ok(125));
+        assert_eq!(read("12e1"), Ok(12_000));
+        assert_eq!(read("125E-1"), Ok(1250));
+        assert_eq!(read("0e-99"), Ok(0));
+        assert_eq!(read("999.99"), Ok(99_999));
+        for text in ["1000", "0.001", "1e400000000", "1e-5", "1e99999999999"] {
+            assert_eq!(read(text), Err(Problem::DecimalOutOfRange), "{text}");
+        }
+        for text in ["", "-", "x", "1,5", "+1", "NaN"] {
+            assert_eq!(read(text), Err(Problem::OfAnotherType), "{text}");
         }
     }
 

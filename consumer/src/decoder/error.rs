@@ -74,6 +74,15 @@ pub enum Problem {
     /// A map has one key twice; a MAP column cannot hold that.
     #[error("map has a key twice")]
     DuplicateKey,
+    /// A value is not a JSON object.
+    #[error("value is not a JSON object")]
+    NotAnObject,
+    /// A field of a JSON object is not what its column holds.
+    #[error("field does not fit its column")]
+    OfAnotherType,
+    /// A JSON object has a field more, and the table has no column for such.
+    #[error("table has no column `_extra` for the fields that it does not know")]
+    NoExtraColumn,
     /// More than 2 GiB would lie in one column of the batch; nothing is wrong with the record itself.
     #[error("batch is full: finish it, then decode the record again")]
     BatchFull,

@@ -19,6 +19,7 @@ mod error;
 mod json;
 mod json_plan;
 mod json_text;
+mod json_values;
 mod plan;
 mod read;
 mod row_buffer;
@@ -33,22 +34,31 @@ use ducktide_lake::table::{AvroField, AvroType, Column, TableShape, diff, rename
 pub(crate) use arrow::{UTC, fields as arrow_fields};
 pub(crate) use calendar::{date_text, timestamp_micros};
 pub use error::{CompileError, DecodeError, Problem};
+pub(crate) use json_values::EXTRA;
 pub use row_buffer::{FIRST_EVENT_DATE, LAST_EVENT_DATE, RowBuffer};
 
 use builder::ColumnBuilder;
 use cursor::Cursor;
+use json_values::ObjectPlan;
 use plan::RecordPlan;
 use text_buffer::{Piece, TextBuffer};
 
-/// Decodes the records of one writer's schema into the rows of one table.
+/// Decodes the records of one writer's schema, or JSON objects, into the rows of one table.
 ///
 /// Compiled once for a schema id; decoding needs only a shared reference, so that one decoder serves
 /// all threads.
 #[derive(Debug)]
 pub struct RecordDecoder {
     table: Arc<TableShape>,
-    plan: RecordPlan,
+    plan: ValuePlan,
     enum_columns: Vec<String>,
+}
+
+/// How a value is read.
+#[derive(Debug)]
+enum ValuePlan {
+    Avro(RecordPlan),
+    Json(ObjectPlan),
 }
 
 impl RecordDecoder {
@@ -73,7 +83,16 @@ impl RecordDecoder {
             .filter(|field| matches!(field.avro_type.branches()[..], [AvroType::Enum(_)]));
         let enum_columns = enums.map(|field| field.name.clone()).collect();
         let columns = record_columns(&table).collect::<Vec<_>>();
-        Ok(Self { plan: RecordPlan::compile(&fields, &columns), table, enum_columns })
+        let plan = ValuePlan::Avro(RecordPlan::compile(&fields, &columns));
+        Ok(Self { table, plan, enum_columns })
+    }
+
+    /// Takes the fields of JSON objects for the table's columns, by their names; `_extra` gets the rest.
+    #[must_use]
+    pub fn of_json(table: Arc<TableShape>) -> Self {
+        let columns = record_columns(&table).collect::<Vec<_>>();
+        let plan = ValuePlan::Json(ObjectPlan::new(&columns));
+        Self { table, plan, enum_columns: Vec::new() }
     }
 
     /// The table that the decoder's rows are for.
@@ -91,7 +110,7 @@ impl RecordDecoder {
 
     /// Appends a record's columns; [`RowBuffer::push_kafka`] has to complete the row.
     ///
-    /// `datum` is the Avro binary alone, without the registry's header. After an error the buffer is
+    /// `datum` is the Avro binary alone, without the registry's header, or the JSON text. After an error the buffer is
     /// as it was before.
     ///
     /// # Panics
@@ -108,12 +127,21 @@ impl RecordDecoder {
 
     #[inline]
     fn append(&self, datum: &[u8], columns: &mut [ColumnBuilder]) -> Result<(), DecodeError> {
+        let plan = match &self.plan {
+            ValuePlan::Avro(plan) => plan,
+            ValuePlan::Json(plan) => {
+                return plan.read(datum, columns).map_err(|(index, problem)| match index {
+                    Some(index) => self.error(index, problem),
+                    None => DecodeError { field: String::new(), problem },
+                });
+            }
+        };
         let mut cursor = Cursor::new(datum);
-        for (index, plan) in &self.plan.fields {
+        for (index, plan) in &plan.fields {
             plan.read(&mut cursor, &mut columns[*index])
                 .map_err(|problem| self.error(*index, problem))?;
         }
-        for index in &self.plan.absent {
+        for index in &plan.absent {
             columns[*index].push_null();
         }
         if cursor.remaining() > 0 {

@@ -220,7 +220,7 @@ fn read_map(values: &Plan, cursor: &mut Cursor<'_>, column: &mut Maps) -> Result
 }
 
 /// Refuses a key that comes twice: DuckDB promises unique keys to whoever reads a MAP.
-fn check_keys(keys: &Bytes, first: usize) -> Result<(), Problem> {
+pub(super) fn check_keys(keys: &Bytes, first: usize) -> Result<(), Problem> {
     let mut sorted = keys.values(first);
     sorted.sort_unstable();
     let is_twice = sorted.windows(2).any(|pair| pair[0] == pair[1]);

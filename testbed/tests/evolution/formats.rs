@@ -4,6 +4,7 @@ use std::fs;
 
 use ducktide_testbed::{
     catalog::CatalogKind,
+    pipeline::TABLE,
     raw_records::{Encoded, register_schema},
 };
 use serde_json::json;
@@ -57,12 +58,47 @@ fn values_of_one_schema_need_no_registry() {
 
     for (arguments, what) in [
         (["--value-format", "avro-fixed", "--schema-file", "nowhere"], "file=`nowhere`"),
-        (["--value-format", "avro-registry", "--schema-file", &file], "avro-fixed only"),
+        (["--value-format", "avro-registry", "--schema-file", &file], "avro-fixed and json only"),
     ] {
         let mut worker = case.pipeline.start_consumer("refused", &arguments).unwrap();
         assert_eq!(worker.exit_code().unwrap(), 4);
         assert!(worker.last_error().unwrap().contains(what), "{:?}", worker.last_error());
     }
+}
+
+/// Nobody has registered anything for the topic.
+#[test]
+#[ignore = "needs Kafka"]
+fn json_objects_fill_columns_and_the_rest_is_kept() {
+    let case = Case::new("json_values", CatalogKind::Sqlite, 1);
+    let file = case.pipeline.file("schema.avsc");
+    fs::write(&file, SCHEMA).unwrap();
+    let file = file.display().to_string();
+    let values =
+        ["{\"number\": 1}", "{\"number\": 2, \"x\": [1.50, null]}", "{\"number\": \"3\"}", "4"];
+    case.publish(0, values.map(|value| value.as_bytes().to_vec()));
+
+    case.pipeline.drain(&["--value-format", "json", "--schema-file", &file]).unwrap();
+
+    assert_eq!(case.rows(), (2, 2));
+    let extra =
+        "SELECT string_agg(number || coalesce(_extra->>'$.x[0]', '-'), ' ' ORDER BY number) FROM %";
+    assert_eq!(case.text(extra), "1- 21.5");
+    let letters = "SELECT string_agg(error_class, ' ' ORDER BY \"offset\") FROM %_dead_letters";
+    assert_eq!(case.text(letters), "out_of_range malformed");
+
+    // A person gives the table a column: it is filled from then on, without a restart.
+    let mut worker = case.pipeline.start_consumer("json", &["--value-format", "json"]).unwrap();
+    case.publish(0, [b"{\"number\": 5}".to_vec()]);
+    case.pipeline.await_committed(5).unwrap();
+    let alter = format!("ALTER TABLE {TABLE} ADD COLUMN x DOUBLE[]");
+    case.pipeline.operate(&["sql", "--write", &alter]).unwrap();
+    case.publish(0, [b"{\"number\": 6, \"x\": [2.5]}".to_vec()]);
+    case.pipeline.await_committed(6).unwrap();
+    worker.stop().unwrap();
+
+    assert_eq!(case.number("SELECT sum(x[1] * 10)::BIGINT FROM % WHERE _extra IS NULL"), 25);
+    case.pipeline.verify().unwrap();
 }
 
 #[test]

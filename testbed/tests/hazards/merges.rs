@@ -32,6 +32,9 @@ fn rows(lake: &mut DuckLake, sql: &str) -> Vec<String> {
     rows.collect::<Result<_, _>>().unwrap()
 }
 
+/// A path without the file's name.
+const DIRECTORY: &str = "regexp_replace(path, '[^/]*$', '') AS directory";
+
 fn a_merge_writes_what_ducklakes_own_would(kind: CatalogKind) {
     let described = |case: &mut Case| {
         let mut lake = case.another();
@@ -39,7 +42,7 @@ fn a_merge_writes_what_ducklakes_own_would(kind: CatalogKind) {
         let files = format!(
             "SELECT begin_snapshot, end_snapshot, path_is_relative, file_format, record_count, \
              row_id_start IS NULL AS no_row_id, partition_id, mapping_id IS NULL AS no_mapping, \
-             partial_max FROM {} ORDER BY ALL",
+             partial_max, {DIRECTORY} FROM {} ORDER BY ALL",
             catalog("ducklake_data_file")
         );
         let statistics = format!(
@@ -49,7 +52,7 @@ fn a_merge_writes_what_ducklakes_own_would(kind: CatalogKind) {
             catalog("ducklake_data_file")
         );
         let scheduled = format!(
-            "SELECT data_file_id, path_is_relative FROM {} ORDER BY ALL",
+            "SELECT data_file_id, path_is_relative, {DIRECTORY} FROM {} ORDER BY ALL",
             catalog("ducklake_files_scheduled_for_deletion")
         );
         let snapshot = format!(

@@ -74,7 +74,7 @@ pub(super) fn merge(
     let mut merged = Merged {
         table_id: target.table_id,
         bytes_read: catalog.entries.iter().map(|entry| entry.bytes).sum(),
-        scheduled: catalog.entries.iter().map(scheduled).collect(),
+        scheduled: catalog.entries.iter().map(|entry| scheduled(entry, target)).collect(),
         sources,
         bytes_written: 0,
         files: Vec::new(),
@@ -211,8 +211,14 @@ impl Catalog {
     }
 }
 
-fn scheduled(entry: &Entry) -> Values {
-    vec![entry.id.to_string(), quote(&entry.path), entry.path_is_relative.to_string()]
+/// A file that is to be removed. Its path is relative to the data path then, not to the table's directory.
+fn scheduled(entry: &Entry, target: &Target) -> Values {
+    let path = entry.full_path(&target.directory);
+    let (path, is_relative) = match path.strip_prefix(&target.data_path) {
+        Ok(path) if entry.path_is_relative => (path, true),
+        _ => (path.as_path(), false),
+    };
+    vec![entry.id.to_string(), quote(&path.to_string_lossy()), is_relative.to_string()]
 }
 
 fn partition_values(session: &Session, files: &[i64]) -> Result<PartitionValues> {

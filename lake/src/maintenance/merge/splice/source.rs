@@ -32,6 +32,13 @@ pub(super) struct Entry {
     is_encrypted: bool,
 }
 
+impl Entry {
+    /// Where the file of a table with this directory is.
+    pub(super) fn full_path(&self, directory: &Path) -> PathBuf {
+        if self.path_is_relative { directory.join(&self.path) } else { PathBuf::from(&self.path) }
+    }
+}
+
 /// Those of the files that are live, in the order in which DuckLake merges them.
 pub(super) fn entries(session: &Session, ids: &[i64]) -> Result<Vec<Entry>> {
     let sql = format!(
@@ -119,11 +126,7 @@ impl Source {
         if !entry.is_parquet || entry.is_encrypted {
             return Err(Unsuited("a file is encrypted or not Parquet"));
         }
-        let path = if entry.path_is_relative {
-            directory.join(&entry.path)
-        } else {
-            PathBuf::from(&entry.path)
-        };
+        let path = entry.full_path(directory);
         // DuckDB says better what is wrong with a file that cannot be read.
         let unreadable = Unsuited("a file cannot be read");
         let file = File::open(&path).map_err(|_| unreadable)?;
