@@ -17,7 +17,7 @@ use ducktide_consumer::{
     decoder::{RecordDecoder, RowBuffer},
     staging::{ColumnHints, StagingWriter},
 };
-use ducktide_lake::table::TableShape;
+use ducktide_lake::table::{TableShape, UnionAs};
 use uuid::Uuid;
 
 /// Rows of a batch: its columns stay within the second-level cache.
@@ -67,7 +67,7 @@ fn decode_and_stage(
 ) -> Result<(Duration, Duration, usize), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let table = Arc::new(TableShape::from_avro(schema, Some("event_timestamp"))?);
-    let decoder = RecordDecoder::compile(schema, &[], table.clone())?;
+    let decoder = RecordDecoder::compile(schema, UnionAs::Json, &[], table.clone())?;
     let mut rows = RowBuffer::new(table, Some("event_timestamp"))?;
     let hints = ColumnHints { enums: decoder.enum_columns().to_vec(), ..ColumnHints::default() };
     let (name, schema) = ("events".parse()?, rows.schema().clone());

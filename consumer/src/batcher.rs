@@ -412,7 +412,7 @@ impl Running {
                 track.count_tombstone();
                 continue;
             };
-            let found = self.schemas.decoder(payload, &stream.newest, &stream.table);
+            let found = self.schemas.decoder(payload, &stream.topic, &stream.newest, &stream.table);
             let (schema_id, decoder, datum) = match found {
                 Lookup::Found(schema_id, decoder, datum) => (schema_id, decoder, datum),
                 Lookup::Unavailable(error) => return Err((index, Interruption::Registry(error))),

@@ -43,5 +43,5 @@ pub use rdkafka::error::KafkaError;
 pub use schema_registry::{RegistryArgs, RegistryError, Secret};
 pub use source::TopicPartition;
 pub use source::inspect::{ClusterView, Identity, Watermarks, is_outage};
-pub use value_format::{ValueArgs, ValueFormat};
+pub use value_format::{UnionArgs, ValueArgs, ValueFormat};
 pub use worker::run;

@@ -8,7 +8,7 @@ use crate::config::{OnIncompatibleSchema, TableLayout};
 use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 use crate::table;
 use crate::topics::table_of;
-use crate::value_format::topic_of;
+use crate::value_format::{UnionArgs, topic_of};
 
 /// Why a table could not be made.
 #[derive(Debug, Error)]
@@ -34,13 +34,14 @@ pub fn make_table(
     subject: &str,
     name: Option<&str>,
     layout: &TableLayout,
+    unions: UnionArgs,
 ) -> Result<Table, NewTableError> {
     let failed = |error| NewTableError::Registry { subject: subject.to_owned(), error };
     let name = table_of(name, topic_of(subject))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let registry = SchemaRegistry::new(registry).map_err(failed)?;
     let schema = runtime.block_on(registry.latest(subject)).map_err(failed)?;
-    let fields = AvroType::record_fields(&schema)
+    let fields = AvroType::record_fields(&schema, unions.union_as)
         .map_err(|error| NewTableError::Shape { subject: subject.to_owned(), error })?;
     Ok(table::prepare(lake, &name, &fields, layout, OnIncompatibleSchema::Stop)?)
 }

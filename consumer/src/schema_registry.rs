@@ -7,7 +7,8 @@ use std::time::Duration;
 use apache_avro::Schema;
 use clap::Args;
 use schema_registry_converter::async_impl::schema_registry::{
-    SrSettings, get_referenced_schema, get_schema_by_id, get_schema_by_subject_and_version,
+    SrSettings, get_all_versions, get_referenced_schema, get_schema_by_id,
+    get_schema_by_subject_and_version,
 };
 use schema_registry_converter::error::SRCError;
 use schema_registry_converter::schema_registry_common::{RawError, RegisteredSchema, SchemaType};
@@ -18,6 +19,9 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many schemas one may refer to, directly or not: a registry gone mad must not keep us reading.
 const MAX_REFERENCES: usize = 1_000;
+
+/// How many versions of a subject are looked through to name one in an error.
+const VERSIONS: usize = 20;
 
 /// Confluent's codes for a subject, a version and a schema that do not exist.
 const NOT_FOUND_CODES: std::ops::RangeInclusive<u32> = 40401..=40403;
@@ -138,6 +142,18 @@ impl SchemaRegistry {
     pub(crate) async fn by_id(&self, id: u32) -> Result<Schema, RegistryError> {
         let found = get_schema_by_id(id, &self.settings).await;
         self.resolve(found.map_err(|error| classify(&error))?).await
+    }
+
+    /// Under which version a subject has the schema of an id, as far as one of its newest does.
+    pub(crate) async fn version_of(&self, subject: &str, id: u32) -> Option<u32> {
+        let versions = get_all_versions(&self.settings, subject.to_owned()).await.ok()?;
+        for version in versions.into_iter().rev().take(VERSIONS) {
+            let found = get_schema_by_subject_and_version(&self.settings, subject, Some(version));
+            if found.await.ok()?.id == id {
+                return Some(version);
+            }
+        }
+        None
     }
 
     /// Puts the definitions in that the schema refers to, which are schemas of other subjects.

@@ -60,11 +60,12 @@ impl Schemas {
         }
     }
 
-    /// The decoder of a payload for the table. Asks the registry for an id not seen before. `newest`
-    /// is what is known of the topic's newest schema.
+    /// The decoder of a payload of a topic for the table. Asks the registry for an id not seen before.
+    /// `newest` is what is known of the topic's newest schema.
     pub(crate) fn decoder<'p>(
         &mut self,
         payload: &'p [u8],
+        topic: &str,
         newest: &[AvroField],
         table: &Table,
     ) -> Lookup<'_, 'p> {
@@ -75,7 +76,7 @@ impl Schemas {
         let version = &table.version;
         let is_last = |(last, of, _): &(SchemaId, TableVersion, _)| *last == id && of == version;
         if !self.last.as_ref().is_some_and(is_last) {
-            match self.find(id, newest, table) {
+            match self.find(id, topic, newest, table) {
                 Ok(decoder) => self.last = Some((id, version.clone(), decoder)),
                 Err(answer) => return answer,
             }
@@ -91,6 +92,7 @@ impl Schemas {
     fn find(
         &mut self,
         id: SchemaId,
+        topic: &str,
         newest: &[AvroField],
         table: &Table,
     ) -> Result<Arc<RecordDecoder>, Lookup<'static, 'static>> {
@@ -103,7 +105,7 @@ impl Schemas {
         {
             return Err(Lookup::Bad(flaw.clone()));
         }
-        match self.compile(id, newest, table) {
+        match self.compile(id, topic, newest, table) {
             Ok(decoder) => {
                 tracing::info!(schema_id = id, table = %key.1.table, "decoder compiled");
                 // Those for the table as it was are of no use any more.
@@ -123,11 +125,12 @@ impl Schemas {
     fn compile(
         &mut self,
         id: SchemaId,
+        topic: &str,
         newest: &[AvroField],
         table: &Table,
     ) -> Result<Arc<RecordDecoder>, Lookup<'static, 'static>> {
         let shape = Arc::new(table.shape.clone());
-        if matches!(self.writers, Writers::Json(_)) {
+        if self.writers.are_json() {
             return Ok(Arc::new(RecordDecoder::of_json(shape)));
         }
         let named = |text: String| match id {
@@ -147,12 +150,18 @@ impl Schemas {
             }
             Err(error) => return Err(bad(ErrorClass::UnusableSchema, error.to_string())),
         };
-        match RecordDecoder::compile(&schema, newest, shape) {
+        match RecordDecoder::compile(&schema, self.writers.union_as, newest, shape) {
             Ok(decoder) => Ok(Arc::new(decoder)),
             Err(CompileError::DoesNotFit(difference)) if difference.unfit.is_empty() => {
                 Err(Lookup::ColumnsMissing(difference))
             }
-            Err(error) => Err(bad(ErrorClass::SchemaDoesNotFit, error.to_string())),
+            Err(error) => {
+                let place = self.runtime.block_on(self.writers.place(topic, id));
+                let place = place.map_or_else(String::new, |(subject, version)| {
+                    format!(": subject=`{subject}` version=`{version}`")
+                });
+                Err(bad(ErrorClass::SchemaDoesNotFit, format!("{error}{place}")))
+            }
         }
     }
 }

@@ -263,8 +263,9 @@ fn stream(
     patience: &Patience,
 ) -> Result<Option<Stream>, ConsumerError> {
     let unusable = |reason: String| ConsumerError::Shape { topic: topic.name.clone(), reason };
-    let newest =
-        AvroType::record_fields(&topic.schema).map_err(|error| unusable(error.to_string()))?;
+    let union_as = config.values.union_as();
+    let newest = AvroType::record_fields(&topic.schema, union_as)
+        .map_err(|error| unusable(error.to_string()))?;
     let name = config.topics.table(&topic.name).map_err(|error| unusable(error.to_string()))?;
     let on_incompatible = config.bad_records.on_incompatible_schema;
     let table = wait("make the table", patience, || {
@@ -281,7 +282,8 @@ fn stream(
         return Ok(None);
     }
     // None where records of the newest schema become dead letters.
-    let decoder = RecordDecoder::compile(&topic.schema, &[], Arc::new(table.shape.clone())).ok();
+    let shape = Arc::new(table.shape.clone());
+    let decoder = RecordDecoder::compile(&topic.schema, union_as, &[], shape).ok();
     let hints = ColumnHints {
         enums: decoder.map_or_else(Vec::new, |decoder| decoder.enum_columns().to_vec()),
         statistics: config.statistics.clone(),

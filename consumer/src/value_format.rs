@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use apache_avro::Schema;
 use clap::{Args, ValueEnum};
+use ducktide_lake::table::UnionAs;
 use serde_json::{Value, json};
 
 use crate::dead_letter::{ErrorClass, Flaw};
@@ -32,6 +33,29 @@ pub struct ValueArgs {
         required_if_eq("value_format", "avro-fixed")
     )]
     pub schema_file: Option<PathBuf>,
+
+    /// What unions become.
+    #[command(flatten)]
+    pub unions: UnionArgs,
+}
+
+impl ValueArgs {
+    /// What the unions of values become: JSON does not say which branch a value is of.
+    pub(crate) fn union_as(&self) -> UnionAs {
+        match self.value_format {
+            ValueFormat::Json => UnionAs::Json,
+            ValueFormat::AvroRegistry | ValueFormat::AvroFixed => self.unions.union_as,
+        }
+    }
+}
+
+/// What unions become.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct UnionArgs {
+    /// What a union becomes that has several branches beside null. All consumers of a table must have the
+    /// same; columns that are there stay what they are.
+    #[arg(long, env = "DUCKTIDE_UNION_AS", value_enum, default_value_t)]
+    pub union_as: UnionAs,
 }
 
 /// How values are written.
@@ -47,9 +71,16 @@ pub enum ValueFormat {
     Json,
 }
 
-/// Where the schemas are that values were written with.
+/// The schemas that values were written with.
 #[derive(Clone, Debug)]
-pub(crate) enum Writers {
+pub(crate) struct Writers {
+    schemas: Schemas,
+    pub(crate) union_as: UnionAs,
+}
+
+/// Where they are.
+#[derive(Clone, Debug)]
+enum Schemas {
     Registry(SchemaRegistry),
     /// All of them.
     Fixed(Arc<Schema>),
@@ -59,41 +90,57 @@ pub(crate) enum Writers {
 
 impl Writers {
     pub(crate) fn new(values: &ValueArgs, registry: &RegistryArgs) -> Result<Self, RegistryError> {
-        match (values.value_format, &values.schema_file) {
-            (ValueFormat::AvroRegistry, None) => SchemaRegistry::new(registry).map(Self::Registry),
-            (ValueFormat::AvroFixed, Some(file)) => read(file).map(Arc::new).map(Self::Fixed),
-            (ValueFormat::AvroRegistry, Some(_)) => Err(RegistryError::File(
-                "it is for --value-format avro-fixed and json only".to_owned(),
-            )),
-            (ValueFormat::Json, file) => json_fields(file.as_deref()).map(Arc::new).map(Self::Json),
-            (ValueFormat::AvroFixed, None) => {
-                Err(RegistryError::File("name one with --schema-file".to_owned()))
+        let schemas = match (values.value_format, &values.schema_file) {
+            (ValueFormat::AvroRegistry, None) => Schemas::Registry(SchemaRegistry::new(registry)?),
+            (ValueFormat::AvroFixed, Some(file)) => Schemas::Fixed(Arc::new(read(file)?)),
+            (ValueFormat::Json, file) => Schemas::Json(Arc::new(json_fields(file.as_deref())?)),
+            (ValueFormat::AvroRegistry, Some(_)) => {
+                let why = "it is for --value-format avro-fixed and json only";
+                return Err(RegistryError::File(why.to_owned()));
             }
-        }
+            (ValueFormat::AvroFixed, None) => {
+                return Err(RegistryError::File("name one with --schema-file".to_owned()));
+            }
+        };
+        Ok(Self { schemas, union_as: values.union_as() })
+    }
+
+    /// Whether values are JSON, and have no schema.
+    pub(crate) fn are_json(&self) -> bool {
+        matches!(self.schemas, Schemas::Json(_))
     }
 
     /// The newest schema of a topic's values.
     pub(crate) async fn newest(&self, topic: &str) -> Result<Schema, RegistryError> {
-        match self {
-            Self::Registry(registry) => registry.latest(&subject(topic)).await,
-            Self::Fixed(schema) | Self::Json(schema) => Ok(Schema::clone(schema)),
+        match &self.schemas {
+            Schemas::Registry(registry) => registry.latest(&subject(topic)).await,
+            Schemas::Fixed(schema) | Schemas::Json(schema) => Ok(Schema::clone(schema)),
         }
     }
 
     /// The schema of an id, or the one of values without.
     pub(crate) async fn by_id(&self, id: Option<u32>) -> Result<Schema, RegistryError> {
-        match (self, id) {
-            (Self::Registry(registry), Some(id)) => registry.by_id(id).await,
-            (Self::Fixed(schema), None) => Ok(Schema::clone(schema)),
+        match (&self.schemas, id) {
+            (Schemas::Registry(registry), Some(id)) => registry.by_id(id).await,
+            (Schemas::Fixed(schema), None) => Ok(Schema::clone(schema)),
             _ => unreachable!("`split` has told whether there is an id"),
         }
     }
 
+    /// The subject of a topic's values, and the version that the schema of an id is there, as far as that can
+    /// be found out: for an error's text.
+    pub(crate) async fn place(&self, topic: &str, id: Option<u32>) -> Option<(String, u32)> {
+        let (Schemas::Registry(registry), Some(id)) = (&self.schemas, id) else { return None };
+        let subject = subject(topic);
+        let version = registry.version_of(&subject, id).await?;
+        Some((subject, version))
+    }
+
     /// The schema's id, where values have one, and the datum.
     pub(crate) fn split<'p>(&self, payload: &'p [u8]) -> Result<(Option<u32>, &'p [u8]), Flaw> {
-        match self {
-            Self::Registry(_) => Ok((Some(schema_id(payload)?), &payload[HEADER..])),
-            Self::Fixed(_) | Self::Json(_) => Ok((None, payload)),
+        match self.schemas {
+            Schemas::Registry(_) => Ok((Some(schema_id(payload)?), &payload[HEADER..])),
+            Schemas::Fixed(_) | Schemas::Json(_) => Ok((None, payload)),
         }
     }
 }
@@ -179,7 +226,8 @@ mod tests {
 
     #[test]
     fn values_of_one_schema_are_all_datum() {
-        let writers = Writers::Fixed(Arc::new(Schema::String));
+        let schemas = Schemas::Fixed(Arc::new(Schema::String));
+        let writers = Writers { schemas, union_as: UnionAs::Json };
 
         assert_eq!(writers.split(&[0, 0, 0, 0, 1]), Ok((None, &[0, 0, 0, 0, 1][..])));
         assert_eq!(writers.split(&[]), Ok((None, &[][..])));

@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use ducktide_consumer::{NewTableError, RegistryArgs, RegistryError, TableLayout, make_table};
+use ducktide_consumer::{
+    NewTableError, RegistryArgs, RegistryError, TableLayout, UnionArgs, make_table,
+};
 use ducktide_lake::config::{CatalogLocation, LakeArgs};
 use ducktide_lake::{Access, DuckLake, LakeError, Overview, Setup};
 
@@ -56,6 +58,9 @@ pub struct TableArgs {
     /// As the consumers are to have it.
     #[command(flatten)]
     pub layout: TableLayout,
+
+    #[command(flatten)]
+    pub unions: UnionArgs,
 }
 
 pub(crate) fn run(args: &InitArgs) -> Result<(), Failure> {
@@ -64,10 +69,10 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failure> {
     let overview = DuckLake::open(&config, Access::Read)?.overview()?;
     let mut out = io::stdout().lock();
     report(setup, &config.catalog, &overview, &mut out)?;
-    let TableArgs { from_subject, table, layout } = &args.table;
+    let TableArgs { from_subject, table, layout, unions } = &args.table;
     let Some(subject) = from_subject else { return Ok(()) };
     let mut lake = DuckLake::open(&config, Access::Operate)?;
-    let made = make_table(&mut lake, &args.registry, subject, table.as_deref(), layout);
+    let made = make_table(&mut lake, &args.registry, subject, table.as_deref(), layout, *unions);
     let made = made.map_err(failure)?;
     let columns = made.shape.columns.len();
     writeln!(out, "table      {}, {columns} columns", made.version.table)?;

@@ -86,7 +86,7 @@ impl RetryStage {
             return Ok(Some(Flaw::new(ErrorClass::NoSchemaId, "letter has no value")));
         };
         for _ in 0..ATTEMPTS {
-            let why = match self.schemas.decoder(value, &[], &self.table) {
+            let why = match self.schemas.decoder(value, &letter.place.topic, &[], &self.table) {
                 Lookup::Found(_, decoder, datum) => {
                     let rows = &mut self.rows;
                     let outcome = decoder

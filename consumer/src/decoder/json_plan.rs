@@ -94,6 +94,10 @@ impl JsonPlan {
             AvroType::Map(values) => Self::Map(Box::new(Self::compile(values))),
             AvroType::Record(fields) => Self::Record(JsonRecord::compile(fields)),
             AvroType::Union(branches) => Self::Union(branches.iter().map(Self::compile).collect()),
+            AvroType::Variants(branches) => {
+                let plans = branches.iter().map(|branch| Self::compile(&branch.avro_type));
+                Self::Union(plans.collect())
+            }
             AvroType::Decimal { encoding, precision, scale } => Self::Decimal {
                 encoding: *encoding,
                 precision: *precision,

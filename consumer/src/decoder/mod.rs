@@ -29,7 +29,7 @@ mod topics;
 use std::sync::Arc;
 
 use apache_avro::Schema;
-use ducktide_lake::table::{AvroField, AvroType, Column, TableShape, diff, rename};
+use ducktide_lake::table::{AvroField, AvroType, Column, TableShape, UnionAs, diff, rename};
 
 pub(crate) use arrow::{UTC, fields as arrow_fields};
 pub(crate) use calendar::{date_text, timestamp_micros};
@@ -69,10 +69,11 @@ impl RecordDecoder {
     /// that the column cannot hold, is an error that lists all such differences.
     pub fn compile(
         writer: &Schema,
+        union_as: UnionAs,
         newest: &[AvroField],
         table: Arc<TableShape>,
     ) -> Result<Self, CompileError> {
-        let mut fields = AvroType::record_fields(writer)?;
+        let mut fields = AvroType::record_fields(writer, union_as)?;
         rename(&mut fields, &table.columns, newest);
         let difference = diff(&table, &TableShape::of_record(&fields, None)?);
         if !difference.fits() {

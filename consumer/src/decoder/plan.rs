@@ -57,6 +57,8 @@ pub(super) enum Plan {
         null_branches: Box<[bool]>,
         value: Box<Plan>,
     },
+    /// A union of several branches, each of which has a field of the STRUCT; None is the null branch.
+    Variants(Box<[Option<(usize, Plan)>]>),
     /// Anything, as JSON text. Of a union that is the column's own type, the null branch is NULL.
     Json {
         null_branch: Option<usize>,
@@ -129,6 +131,7 @@ impl Plan {
                 let ColumnType::Struct(columns) = column else { unfit() };
                 Self::Record(RecordPlan::compile(fields, &columns.iter().collect::<Vec<_>>()))
             }
+            AvroType::Variants(branches) => Self::variants(branches, column),
             AvroType::Union(branches) => Self::optional(avro_type, branches, column),
             AvroType::Null => unfit(),
         }
@@ -137,6 +140,9 @@ impl Plan {
     fn json(avro_type: &AvroType) -> Self {
         let null_branch = match avro_type {
             AvroType::Union(branches) => branches.iter().position(|b| *b == AvroType::Null),
+            AvroType::Variants(branches) => {
+                branches.iter().position(|branch| branch.avro_type == AvroType::Null)
+            }
             _ => None,
         };
         Self::Json { null_branch, value: JsonPlan::compile(avro_type) }
@@ -165,6 +171,19 @@ impl Plan {
         let ColumnType::List(column) = column else { unfit() };
         let widthless = items.is_zero_width();
         Self::Array { items: Box::new(Self::compile(items, column)), widthless }
+    }
+
+    fn variants(branches: &[AvroField], column: &ColumnType) -> Self {
+        let ColumnType::Struct(columns) = column else { unfit() };
+        let branches = branches.iter().map(|branch| {
+            if branch.avro_type == AvroType::Null {
+                return None;
+            }
+            let index = columns.iter().position(|column| column.is_named(&branch.name));
+            let index = index.expect("a table without the branch's field does not fit");
+            Some((index, Self::compile(&branch.avro_type, &columns[index].column_type)))
+        });
+        Self::Variants(branches.collect())
     }
 
     fn optional(union: &AvroType, branches: &[AvroType], column: &ColumnType) -> Self {

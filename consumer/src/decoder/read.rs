@@ -129,6 +129,7 @@ impl Plan {
             (Self::Map { values }, ColumnBuilder::Map(column)) => read_map(values, cursor, column)?,
             (Self::Record(record), ColumnBuilder::Struct(column)) => record.read(cursor, column)?,
             (Self::Duration, ColumnBuilder::Struct(column)) => read_duration(cursor, column)?,
+            (Self::Variants(branches), column) => read_variant(branches, cursor, column)?,
             _ => mismatch(),
         }
         Ok(())
@@ -179,6 +180,28 @@ fn read_duration(cursor: &mut Cursor<'_>, column: &mut Structs) -> Result<(), Pr
     for (number, field) in duration(cursor)?.into_iter().zip(&mut column.fields) {
         let ColumnBuilder::Int64(field) = field else { mismatch() };
         field.push(i64::from(number));
+    }
+    column.close();
+    Ok(())
+}
+
+/// Fills the field of the branch that is there, and has NULL in the others.
+fn read_variant(
+    branches: &[Option<(usize, Plan)>],
+    cursor: &mut Cursor<'_>,
+    column: &mut ColumnBuilder,
+) -> Result<(), Problem> {
+    let Some((index, plan)) = branches.get(cursor.index()?).ok_or(Problem::NoSuchBranch)? else {
+        column.push_null();
+        return Ok(());
+    };
+    let ColumnBuilder::Struct(column) = column else { mismatch() };
+    for (other, field) in column.fields.iter_mut().enumerate() {
+        if other == *index {
+            plan.read(cursor, field)?;
+        } else {
+            field.push_null();
+        }
     }
     column.close();
     Ok(())

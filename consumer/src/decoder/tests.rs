@@ -10,7 +10,7 @@ mod rows;
 use std::sync::Arc;
 
 use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
-use ducktide_lake::table::TableShape;
+use ducktide_lake::table::{AvroType, TableShape, UnionAs};
 
 use super::{RecordDecoder, RowBuffer};
 
@@ -23,9 +23,14 @@ struct Pair {
 
 impl Pair {
     fn new(schema: &str) -> Self {
+        Self::with(schema, UnionAs::Json)
+    }
+
+    fn with(schema: &str, union_as: UnionAs) -> Self {
         let schema = Schema::parse_str(schema).unwrap();
-        let table = Arc::new(TableShape::from_avro(&schema, None).unwrap());
-        let decoder = RecordDecoder::compile(&schema, &[], table.clone()).unwrap();
+        let fields = AvroType::record_fields(&schema, union_as).unwrap();
+        let table = Arc::new(TableShape::of_record(&fields, None).unwrap());
+        let decoder = RecordDecoder::compile(&schema, union_as, &[], table.clone()).unwrap();
         Self { schema, decoder, rows: RowBuffer::new(table, None).unwrap() }
     }
 

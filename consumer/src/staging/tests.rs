@@ -9,7 +9,7 @@ use std::{
 
 use apache_avro::Schema;
 use duckdb::Connection;
-use ducktide_lake::table::TableShape;
+use ducktide_lake::table::{TableShape, UnionAs};
 use parquet::file::{
     metadata::ColumnChunkMetaData, reader::FileReader, serialized_reader::SerializedFileReader,
 };
@@ -46,7 +46,7 @@ impl Stage {
     fn new(partition_by: Option<&str>, statistics: &[&str]) -> Self {
         let schema = Schema::parse_str(SCHEMA).unwrap();
         let table = Arc::new(TableShape::from_avro(&schema, partition_by).unwrap());
-        let decoder = RecordDecoder::compile(&schema, &[], table.clone()).unwrap();
+        let decoder = RecordDecoder::compile(&schema, UnionAs::Json, &[], table.clone()).unwrap();
         let rows = RowBuffer::new(table, partition_by).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let hints = ColumnHints {

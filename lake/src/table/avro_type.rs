@@ -47,6 +47,9 @@ pub enum AvroType {
     Record(Vec<AvroField>),
     /// A branch's index and its value.
     Union(Vec<AvroType>),
+    /// The same, of several branches that are not null, each of which is to have a field of its own; see
+    /// [`UnionAs::Struct`]. They are called as their types are in Avro.
+    Variants(Vec<AvroField>),
     /// A big-endian two's complement number, to be divided by 10^`scale`.
     Decimal {
         /// How its bytes are delimited.
@@ -88,6 +91,22 @@ pub struct AvroField {
     pub avro_type: AvroType,
 }
 
+impl AvroField {
+    fn new(name: &str, avro_type: AvroType) -> Self {
+        Self { name: name.to_owned(), aliases: Vec::new(), avro_type }
+    }
+}
+
+/// What a union becomes that has several branches beside null.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum UnionAs {
+    /// JSON: the plain value.
+    #[default]
+    Json,
+    /// A STRUCT with a field for each branch, called as its type is, all but one of them NULL.
+    Struct,
+}
+
 /// How a value made of bytes is delimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BytesEncoding {
@@ -119,21 +138,20 @@ pub enum TimeUnit {
 
 impl AvroType {
     /// Resolves a parsed schema; recursive ones are refused, as no column type could hold them.
-    pub fn resolve(schema: &Schema) -> Result<Self, ShapeError> {
+    pub fn resolve(schema: &Schema, union_as: UnionAs) -> Result<Self, ShapeError> {
         let resolved = ResolvedSchema::new(schema)
             .map_err(|error| ShapeError::UnresolvedName { name: error.to_string() })?;
-        let mut walk = Walk { names: resolved.get_names(), open: Vec::new(), types: 0 };
+        let names = resolved.get_names();
+        let mut walk = Walk { names, union_as, open: Vec::new(), types: 0 };
         walk.resolve(schema, None, 0)
     }
 
     /// The fields of a topic's record. A value of any other type is as the one field [`VALUE`] of a
     /// record, which Avro writes in the same bytes.
-    pub fn record_fields(schema: &Schema) -> Result<Vec<AvroField>, ShapeError> {
-        match Self::resolve(schema)? {
+    pub fn record_fields(schema: &Schema, union_as: UnionAs) -> Result<Vec<AvroField>, ShapeError> {
+        match Self::resolve(schema, union_as)? {
             Self::Record(fields) => Ok(fields),
-            avro_type => {
-                Ok(vec![AvroField { name: VALUE.to_owned(), aliases: Vec::new(), avro_type }])
-            }
+            avro_type => Ok(vec![AvroField::new(VALUE, avro_type)]),
         }
     }
 
@@ -161,6 +179,7 @@ impl AvroType {
 
 struct Walk<'a> {
     names: &'a NamesRef<'a>,
+    union_as: UnionAs,
     /// Full names of the types that the walk is inside of.
     open: Vec<String>,
     /// How many types the walk has met.
@@ -188,12 +207,24 @@ impl Walk<'_> {
             Schema::Union(union) => {
                 let branches = union.variants().iter();
                 let branches = branches.map(|branch| self.resolve(branch, namespace, depth + 1));
-                AvroType::Union(branches.collect::<Result<_, _>>()?)
+                let types = branches.collect::<Result<_, _>>()?;
+                self.union(union.variants(), types)
             }
             Schema::Record(record) => self.record(record, namespace, depth)?,
             Schema::Ref { name } => self.reference(name, namespace, depth)?,
             other => leaf(other),
         })
+    }
+
+    fn union(&self, schemas: &[Schema], types: Vec<AvroType>) -> AvroType {
+        let union = AvroType::Union(types);
+        if self.union_as == UnionAs::Json || union.branches().len() < 2 {
+            return union;
+        }
+        let AvroType::Union(types) = union else { unreachable!("it was just made") };
+        let names = schemas.iter().map(branch_name);
+        let fields = names.zip(types).map(|(name, avro_type)| AvroField::new(&name, avro_type));
+        AvroType::Variants(fields.collect())
     }
 
     fn record(
@@ -230,6 +261,42 @@ impl Walk<'_> {
         };
         self.resolve(schema, name.namespace(), depth + 1)
     }
+}
+
+/// What Avro calls a branch's type: the name of a record, enum or fixed, or else the type's own, whatever
+/// its logical type.
+fn branch_name(schema: &Schema) -> String {
+    let name = match schema {
+        Schema::Null => "null",
+        Schema::Boolean => "boolean",
+        Schema::Int | Schema::Date | Schema::TimeMillis => "int",
+        Schema::Long
+        | Schema::TimeMicros
+        | Schema::TimestampMillis
+        | Schema::TimestampMicros
+        | Schema::TimestampNanos
+        | Schema::LocalTimestampMillis
+        | Schema::LocalTimestampMicros
+        | Schema::LocalTimestampNanos => "long",
+        Schema::Float => "float",
+        Schema::Double => "double",
+        Schema::Bytes
+        | Schema::BigDecimal
+        | Schema::Uuid(UuidSchema::Bytes)
+        | Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Bytes, .. }) => "bytes",
+        Schema::String | Schema::Uuid(UuidSchema::String) => "string",
+        Schema::Array(_) => "array",
+        Schema::Map(_) => "map",
+        Schema::Union(_) => unreachable!("Avro has no union in a union"),
+        Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Fixed(fixed), .. })
+        | Schema::Uuid(UuidSchema::Fixed(fixed))
+        | Schema::Duration(fixed)
+        | Schema::Fixed(fixed) => fixed.name.name(),
+        Schema::Enum(symbols) => symbols.name.name(),
+        Schema::Record(record) => record.name.name(),
+        Schema::Ref { name } => name.name(),
+    };
+    name.to_owned()
 }
 
 /// Types that hold no others.
@@ -283,7 +350,7 @@ mod tests {
     use super::*;
 
     fn resolve(schema: &str) -> Result<AvroType, ShapeError> {
-        AvroType::resolve(&Schema::parse_str(schema).unwrap())
+        AvroType::resolve(&Schema::parse_str(schema).unwrap(), UnionAs::Struct)
     }
 
     #[test]
@@ -305,6 +372,22 @@ mod tests {
         let inner = AvroType::Record(vec![field("f", AvroType::Fixed(3))]);
         let fixed = |name| field(name, AvroType::Fixed(3));
         assert_eq!(resolved, AvroType::Record(vec![fixed("x"), fixed("y"), field("z", inner)]));
+    }
+
+    #[test]
+    fn branches_are_called_as_their_types_are() {
+        let resolved = resolve(
+            r#"["null", {"type": "long", "logicalType": "timestamp-millis"}, "string",
+                {"type": "record", "name": "a.R", "fields": [{"name": "x", "type": "int"}]},
+                {"type": "array", "items": ["null", "int"]}]"#,
+        )
+        .unwrap();
+
+        let AvroType::Variants(fields) = resolved else { panic!("{resolved:?}") };
+        let names: Vec<_> = fields.iter().map(|field| field.name.as_str()).collect();
+        assert_eq!(names, ["null", "long", "string", "R", "array"]);
+        let items = AvroType::Union(vec![AvroType::Null, AvroType::Int]);
+        assert_eq!(fields[4].avro_type, AvroType::Array(Box::new(items)));
     }
 
     #[test]

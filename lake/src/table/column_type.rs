@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{AvroType, Column, ShapeError, TimeUnit, quote_identifier};
+use super::{AvroField, AvroType, Column, ShapeError, TimeUnit, quote_identifier};
 
 /// The widest DECIMAL; wider Avro decimals become VARCHAR, as a HUGEINT is written as DOUBLE.
 const MAX_DECIMAL_PRECISION: usize = 38;
@@ -22,7 +22,7 @@ const MAX_DECIMAL_PRECISION: usize = 38;
 /// | local-timestamp-millis and -micros; -nanos | TIMESTAMP; `TIMESTAMP_NS` |
 /// | duration | STRUCT(months, days, millis), each BIGINT |
 /// | union of null and T | T; every column is nullable |
-/// | union of several branches | JSON |
+/// | union of several branches | JSON, or a STRUCT of them ([`UnionAs`](super::UnionAs)) |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ColumnType {
     /// `BOOLEAN`.
@@ -89,6 +89,11 @@ impl ColumnType {
             AvroType::Array(items) => Self::List(Box::new(Self::of(items, field)?)),
             AvroType::Map(values) => Self::Map(Box::new(Self::of(values, field)?)),
             AvroType::Record(fields) => Self::Struct(Column::of_fields(fields, field)?),
+            AvroType::Variants(branches) => {
+                let is_value = |branch: &&AvroField| branch.avro_type != AvroType::Null;
+                let branches: Vec<_> = branches.iter().filter(is_value).cloned().collect();
+                Self::Struct(Column::of_fields(&branches, field)?)
+            }
             AvroType::Union(_) => match avro_type.branches()[..] {
                 [] => return Err(ShapeError::NullOnly { field: field.to_owned() }),
                 [branch] => Self::of(branch, field)?,

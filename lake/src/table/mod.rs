@@ -13,7 +13,7 @@ mod parse;
 mod rename;
 mod shape;
 
-pub use avro_type::{AvroField, AvroType, BytesEncoding, TimeUnit, UuidEncoding, VALUE};
+pub use avro_type::{AvroField, AvroType, BytesEncoding, TimeUnit, UnionAs, UuidEncoding, VALUE};
 pub use column_type::ColumnType;
 pub use difference::{Difference, Unfit, diff};
 pub use error::ShapeError;

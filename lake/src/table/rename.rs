@@ -73,6 +73,22 @@ fn rename_type(avro_type: &mut AvroType, column: &ColumnType, newest: Option<&Av
             Some(AvroType::Map(newest)) => rename_type(values, column, Some(newest)),
             _ => rename_type(values, column, None),
         },
+        (AvroType::Variants(branches), ColumnType::Struct(columns)) => {
+            for branch in branches {
+                let Some(column) = columns.iter().find(|column| column.is_named(&branch.name))
+                else {
+                    continue;
+                };
+                let same = match newest {
+                    Some(AvroType::Variants(newest)) => {
+                        newest.iter().find(|newer| newer.name == branch.name)
+                    }
+                    _ => None,
+                };
+                let newest = same.map(|newer| &newer.avro_type);
+                rename_type(&mut branch.avro_type, &column.column_type, newest);
+            }
+        }
         (AvroType::Union(branches), column) => {
             for branch in branches {
                 rename_type(branch, column, newest);
@@ -87,11 +103,11 @@ mod tests {
     use apache_avro::Schema;
 
     use super::*;
-    use crate::table::TableShape;
+    use crate::table::{TableShape, UnionAs};
 
     fn fields(fields: &str) -> Vec<AvroField> {
         let schema = format!(r#"{{"type": "record", "name": "R", "fields": [{fields}]}}"#);
-        AvroType::record_fields(&Schema::parse_str(&schema).unwrap()).unwrap()
+        AvroType::record_fields(&Schema::parse_str(&schema).unwrap(), UnionAs::Json).unwrap()
     }
 
     /// The columns that a writer's fields go to.

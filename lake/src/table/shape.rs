@@ -2,7 +2,7 @@
 
 use apache_avro::Schema;
 
-use super::{AvroField, AvroType, ColumnType, ShapeError};
+use super::{AvroField, AvroType, ColumnType, ShapeError, UnionAs};
 
 /// The topic that a row came from.
 pub const KAFKA_TOPIC: &str = "_kafka_topic";
@@ -97,7 +97,7 @@ impl TableShape {
     ///
     /// `partition_by` names a timestamp of the record, or `_kafka_timestamp`.
     pub fn from_avro(schema: &Schema, partition_by: Option<&str>) -> Result<Self, ShapeError> {
-        Self::of_record(&AvroType::record_fields(schema)?, partition_by)
+        Self::of_record(&AvroType::record_fields(schema, UnionAs::Json)?, partition_by)
     }
 
     /// The same for a record's fields.

@@ -78,7 +78,9 @@ fn json_objects_fill_columns_and_the_rest_is_kept() {
         ["{\"number\": 1}", "{\"number\": 2, \"x\": [1.50, null]}", "{\"number\": \"3\"}", "4"];
     case.publish(0, values.map(|value| value.as_bytes().to_vec()));
 
-    case.pipeline.drain(&["--value-format", "json", "--schema-file", &file]).unwrap();
+    case.pipeline
+        .drain(&["--value-format", "json", "--union-as", "struct", "--schema-file", &file])
+        .unwrap();
 
     assert_eq!(case.rows(), (2, 2));
     let extra =
@@ -98,6 +100,31 @@ fn json_objects_fill_columns_and_the_rest_is_kept() {
     worker.stop().unwrap();
 
     assert_eq!(case.number("SELECT sum(x[1] * 10)::BIGINT FROM % WHERE _extra IS NULL"), 25);
+    case.pipeline.verify().unwrap();
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn branches_of_a_union_have_fields_and_new_ones_get_one() {
+    let case = Case::new("unions", CatalogKind::Sqlite, 1);
+    let union = |branches: serde_json::Value| json!({"name": "either", "type": branches});
+    let id = case.register(&[union(json!(["null", "string", "long"]))]);
+    let arguments = ["--union-as", "struct", "--flush-interval", "200ms"];
+    let mut worker = case.pipeline.start_consumer("worker", &arguments).unwrap();
+    let plain = |branch| Encoded::of_schema(id).long(branch);
+    case.publish(0, [plain(1).text("seven").bytes(), plain(2).long(8).bytes(), plain(0).bytes()]);
+    case.pipeline.await_committed(3).unwrap();
+
+    let wider = case.register(&[union(json!(["null", "string", "long", "boolean"]))]);
+    case.publish(0, [Encoded::of_schema(wider).long(1).text("nine").bytes()]);
+    case.pipeline.await_committed(4).unwrap();
+    worker.stop().unwrap();
+
+    let types = "SELECT DISTINCT typeof(either) FROM %";
+    assert_eq!(case.text(types), r#"STRUCT(string VARCHAR, long BIGINT, "boolean" BOOLEAN)"#);
+    let values = "SELECT string_agg(concat_ws(' ', either.string, either.long, either IS NULL), ',' \
+                  ORDER BY _kafka_offset) FROM %";
+    assert_eq!(case.text(values), "seven false,8 false,true,nine false");
     case.pipeline.verify().unwrap();
 }
 

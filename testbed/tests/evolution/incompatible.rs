@@ -41,7 +41,9 @@ fn a_type_that_the_table_cannot_hold_stops_the_worker(kind: CatalogKind) {
     assert_eq!(worker.exit_code().unwrap(), 3);
     assert_eq!(case.rows(), (10, 10));
     let error = worker.last_error().unwrap();
-    for part in ["`number`", "`BIGINT`", "`VARCHAR`", "--on-incompatible-schema", "offset=`10`"] {
+    let remedy = "--on-incompatible-schema";
+    for part in ["`number`", "`BIGINT`", "`VARCHAR`", remedy, "offset=`10`", "-value` version=`1`"]
+    {
         assert!(error.contains(part), "{part}: {error}");
     }
     assert!(error.contains(&format!("schema_id=`{text}`")), "{error}");

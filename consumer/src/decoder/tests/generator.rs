@@ -1,7 +1,7 @@
 //! Schemas of every type, and values for them.
 
 use apache_avro::{Days, Decimal, Duration, Millis, Months, Schema, types::Value};
-use ducktide_lake::table::{AvroType, BytesEncoding, TimeUnit};
+use ducktide_lake::table::{AvroType, BytesEncoding, TimeUnit, UnionAs};
 use proptest::{
     prelude::*,
     strategy::{BoxedStrategy, Union},
@@ -86,7 +86,7 @@ pub(super) fn record_and_value() -> impl Strategy<Value = (String, Vec<Value>)> 
     });
     schema.prop_flat_map(|schema| {
         let parsed = Schema::parse_str(&schema).unwrap();
-        let value = value(&AvroType::resolve(&parsed).unwrap());
+        let value = value(&AvroType::resolve(&parsed, UnionAs::Json).unwrap());
         (Just(schema), prop::collection::vec(value, 0..6))
     })
 }
@@ -150,6 +150,7 @@ fn value(avro_type: &AvroType) -> BoxedStrategy<Value> {
                 move |values| Value::Record(names.clone().into_iter().zip(values).collect());
             values.prop_map(record).boxed()
         }
+        AvroType::Variants(_) => unreachable!("schemas are resolved with unions as they are"),
         AvroType::Union(branches) => Union::new((0..).zip(branches).map(|(index, branch)| {
             value(branch).prop_map(move |value| Value::Union(index, Box::new(value)))
         }))

@@ -7,8 +7,9 @@ use arrow_array::RecordBatch;
 use ducktide_lake::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
 use ducktide_lake::position::{Epoch, Offset, OffsetRange, Partition};
-use ducktide_lake::table::{AvroType, TableName, TableShape};
+use ducktide_lake::table::{AvroType, TableName, UnionAs};
 use ducktide_lake::{Access, DuckLake, Lake as _, SourceSpec, StagedFile, Table};
+use proptest::prelude::any;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tempfile::TempDir;
 
@@ -45,8 +46,7 @@ impl Tables {
     fn fill(&mut self, pair: &mut Pair) -> TableName {
         self.made += 1;
         let name: TableName = format!("t{}", self.made).parse().unwrap();
-        let shape = TableShape::from_avro(&pair.schema, None).unwrap();
-        let table = self.lake.ensure_table(&name, &shape).unwrap();
+        let table = self.lake.ensure_table(&name, pair.decoder.table()).unwrap();
         let spec = SourceSpec {
             table: name.clone(),
             topic: "events".to_owned(),
@@ -94,18 +94,28 @@ fn duckdb_reads_back_what_apache_avro_decodes() {
     let mut tables = Tables::new();
     let tables = std::cell::RefCell::new(&mut tables);
 
-    let checked = TestRunner::new(config)
-        .run(&record_and_value(), |(schema, values)| check(*tables.borrow_mut(), &schema, &values));
+    let checked = TestRunner::new(config).run(
+        &(record_and_value(), any::<bool>()),
+        |((schema, values), as_struct)| {
+            let union_as = if as_struct { UnionAs::Struct } else { UnionAs::Json };
+            check(*tables.borrow_mut(), &schema, union_as, &values)
+        },
+    );
 
     checked.unwrap();
 }
 
-fn check(tables: &mut Tables, schema: &str, values: &[Value]) -> Result<(), TestCaseError> {
+fn check(
+    tables: &mut Tables,
+    schema: &str,
+    union_as: UnionAs,
+    values: &[Value],
+) -> Result<(), TestCaseError> {
     if values.is_empty() {
         return Ok(());
     }
-    let mut pair = Pair::new(schema);
-    let AvroType::Record(fields) = AvroType::resolve(&pair.schema).unwrap() else {
+    let mut pair = Pair::with(schema, union_as);
+    let AvroType::Record(fields) = AvroType::resolve(&pair.schema, union_as).unwrap() else {
         panic!("the schema is a record")
     };
     for value in values {

@@ -11,7 +11,7 @@ use arrow_array::{
     },
 };
 use arrow_schema::{DataType, TimeUnit as ArrowUnit};
-use ducktide_lake::table::{AvroType, TimeUnit};
+use ducktide_lake::table::{AvroType, TimeUnit, UnionAs};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
@@ -26,6 +26,19 @@ pub(super) fn expected(avro_type: &AvroType, value: &Value) -> Json {
                 return super::json::expected(branch, value);
             }
             expected(branch, value)
+        }
+        (AvroType::Variants(branches), Value::Union(index, value)) => {
+            let there = usize::try_from(*index).unwrap();
+            if branches[there].avro_type == AvroType::Null {
+                return Json::Null;
+            }
+            let fields = branches.iter().enumerate().map(|(index, branch)| {
+                let is_there = index == there;
+                let value = if is_there { expected(&branch.avro_type, value) } else { Json::Null };
+                (branch.name.clone(), value)
+            });
+            let is_value = |(name, _): &(String, Json)| name != "null";
+            fields.filter(is_value).collect()
         }
         (_, Value::Null) => Json::Null,
         (_, Value::Boolean(value)) => json!(value),
@@ -132,9 +145,13 @@ pub(super) fn actual_column(avro_type: &AvroType, array: &dyn Array, row: usize)
 
 proptest! {
     #[test]
-    fn rows_hold_what_apache_avro_decodes((schema, values) in record_and_value()) {
-        let mut pair = Pair::new(&schema);
-        let AvroType::Record(fields) = AvroType::resolve(&pair.schema).unwrap() else {
+    fn rows_hold_what_apache_avro_decodes(
+        (schema, values) in record_and_value(),
+        as_struct: bool,
+    ) {
+        let union_as = if as_struct { UnionAs::Struct } else { UnionAs::Json };
+        let mut pair = Pair::with(&schema, union_as);
+        let AvroType::Record(fields) = AvroType::resolve(&pair.schema, union_as).unwrap() else {
             panic!("the schema is a record")
         };
         for value in &values {

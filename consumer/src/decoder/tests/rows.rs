@@ -8,7 +8,7 @@ use arrow_array::{
     cast::AsArray,
     types::{Date32Type, Int32Type, Int64Type, TimestampMicrosecondType},
 };
-use ducktide_lake::table::{EVENT_DATE, KAFKA_TIMESTAMP, ShapeError, TableShape};
+use ducktide_lake::table::{EVENT_DATE, KAFKA_TIMESTAMP, ShapeError, TableShape, UnionAs};
 
 use super::{Pair, record};
 use crate::decoder::{
@@ -31,7 +31,7 @@ fn timestamps(partition_by: &str) -> (RecordDecoder, RowBuffer) {
     let schema = schema(&[("at", micros)]);
     let table = Arc::new(TableShape::from_avro(&schema, Some(partition_by)).unwrap());
     let rows = RowBuffer::new(table.clone(), Some(partition_by)).unwrap();
-    (RecordDecoder::compile(&schema, &[], table).unwrap(), rows)
+    (RecordDecoder::compile(&schema, UnionAs::Json, &[], table).unwrap(), rows)
 }
 
 /// The datum of a nullable long.
@@ -145,7 +145,8 @@ fn writers_of_older_and_newer_schemas_share_one_buffer() {
     let new = schema(&[("a", r#""long""#), ("b", nested)]);
     let old = schema(&[("B", old_nested), ("A", r#""int""#)]);
     let table = Arc::new(TableShape::from_avro(&new, None).unwrap());
-    let [new, old] = [new, old].map(|s| RecordDecoder::compile(&s, &[], table.clone()).unwrap());
+    let [new, old] =
+        [new, old].map(|s| RecordDecoder::compile(&s, UnionAs::Json, &[], table.clone()).unwrap());
     let mut rows = RowBuffer::new(table, None).unwrap();
 
     for (decoder, datum) in [(&new, &[2, 4, 2, b'y'][..]), (&old, &[4, 2]), (&new, &[6, 8, 0])] {
@@ -166,7 +167,8 @@ fn a_column_that_the_writer_lacks_is_null() {
     let full = schema(&[("a", r#""int""#), ("b", r#""string""#)]);
     let table = Arc::new(TableShape::from_avro(&full, None).unwrap());
     let decoder =
-        RecordDecoder::compile(&schema(&[("a", r#""int""#)]), &[], table.clone()).unwrap();
+        RecordDecoder::compile(&schema(&[("a", r#""int""#)]), UnionAs::Json, &[], table.clone())
+            .unwrap();
     let mut rows = RowBuffer::new(table, None).unwrap();
 
     decoder.decode(&[2], &mut rows).unwrap();
@@ -180,7 +182,7 @@ fn a_schema_that_does_not_fit_is_refused_with_all_differences() {
     let table = Arc::new(TableShape::from_avro(&schema(&[("a", r#""int""#)]), None).unwrap());
 
     let writer = schema(&[("a", r#""string""#), ("b", r#""int""#)]);
-    let error = RecordDecoder::compile(&writer, &[], table).unwrap_err();
+    let error = RecordDecoder::compile(&writer, UnionAs::Json, &[], table).unwrap_err();
 
     assert!(matches!(error, CompileError::DoesNotFit(_)));
     assert_eq!(
@@ -195,7 +197,8 @@ fn any_type_fits_into_a_json_column() {
     let union = schema(&[("a", r#"["string", "int"]"#)]);
     let table = Arc::new(TableShape::from_avro(&union, None).unwrap());
     let decoder =
-        RecordDecoder::compile(&schema(&[("a", r#""string""#)]), &[], table.clone()).unwrap();
+        RecordDecoder::compile(&schema(&[("a", r#""string""#)]), UnionAs::Json, &[], table.clone())
+            .unwrap();
     let mut rows = RowBuffer::new(table, None).unwrap();
 
     decoder.decode(&[2, b'x'], &mut rows).unwrap();
@@ -211,7 +214,10 @@ fn enum_columns_are_known_by_name() {
     let schema = schema(&[("a", &symbols("E")), ("b", &optional), ("c", r#""string""#)]);
     let table = Arc::new(TableShape::from_avro(&schema, None).unwrap());
 
-    assert_eq!(RecordDecoder::compile(&schema, &[], table).unwrap().enum_columns(), ["a", "b"]);
+    assert_eq!(
+        RecordDecoder::compile(&schema, UnionAs::Json, &[], table).unwrap().enum_columns(),
+        ["a", "b"]
+    );
 }
 
 #[test]

@@ -71,6 +71,10 @@ pub(super) fn merge(
         tracing::debug!("DuckLake merges the files: a column has statistics of its own");
         return Ok(None);
     };
+    if catalog.entries.len() != sources.len() {
+        tracing::debug!("DuckLake merges the files, and will say that some are gone");
+        return Ok(None);
+    }
     let mut merged = Merged {
         table_id: target.table_id,
         bytes_read: catalog.entries.iter().map(|entry| entry.bytes).sum(),
