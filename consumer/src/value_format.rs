@@ -159,8 +159,11 @@ pub(crate) fn topic_of(subject: &str) -> &str {
 }
 
 fn read(file: &Path) -> Result<Schema, RegistryError> {
-    let text = std::fs::read_to_string(file).map_err(|error| unusable(file, &error))?;
-    Schema::parse_str(&text).map_err(|error| unusable(file, &error))
+    Schema::parse_str(&text_of(file)?).map_err(|error| unusable(file, &error))
+}
+
+fn text_of(file: &Path) -> Result<String, RegistryError> {
+    std::fs::read_to_string(file).map_err(|error| unusable(file, &error))
 }
 
 fn unusable(file: &Path, error: &dyn fmt::Display) -> RegistryError {
@@ -174,8 +177,8 @@ fn json_fields(file: Option<&Path>) -> Result<Schema, RegistryError> {
         let schema = json!({"type": "record", "name": "object", "fields": [extra]});
         return Schema::parse(&schema).map_err(|error| RegistryError::File(error.to_string()));
     };
-    let text = std::fs::read_to_string(file).map_err(|error| unusable(file, &error))?;
-    let mut schema: Value = serde_json::from_str(&text).map_err(|error| unusable(file, &error))?;
+    let mut schema: Value =
+        serde_json::from_str(&text_of(file)?).map_err(|error| unusable(file, &error))?;
     let fields = schema.get_mut("fields").and_then(Value::as_array_mut);
     fields.ok_or_else(|| unusable(file, &"the schema is not a record's"))?.push(extra);
     Schema::parse(&schema).map_err(|error| unusable(file, &error))

@@ -440,7 +440,7 @@ fn read_shape(session: &Session, table: &TableName) -> Result<TableShape> {
 }
 
 /// The snapshot of the table's newest change of columns or partition key, and its directory.
-fn read_layout(session: &Session, table: &TableName) -> Result<Option<(i64, PathBuf)>> {
+pub(crate) fn read_layout(session: &Session, table: &TableName) -> Result<Option<(i64, PathBuf)>> {
     let native = |name: &str| session.native_table(name);
     let sql = format!(
         "SELECT (SELECT max(s) FROM ( \

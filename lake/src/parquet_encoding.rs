@@ -1,12 +1,29 @@
-//! How workers encode the columns of Parquet files.
+//! How workers write Parquet files: what all have in common, and the encoding of each column.
 
-use parquet::basic::{Encoding, LogicalType, Type};
-use parquet::file::properties::WriterPropertiesBuilder;
+use parquet::basic::{Compression, ConvertedType, Encoding, LogicalType, Type, ZstdLevel};
+use parquet::file::properties::{
+    EnabledStatistics, WriterProperties, WriterPropertiesBuilder, WriterVersion,
+};
 use parquet::schema::types::ColumnDescriptor;
 
 /// The dictionary of a text column: ids outgrow it within some hundred rows, and go on without one,
 /// while names of states or countries stay within.
 const TEXT_DICTIONARY_BYTES: usize = 16 * 1024;
+
+/// What all files have in common, whichever worker writes them.
+///
+/// Statistics hold whole values, never truncated ones: DuckLake takes a truncated maximum for a value.
+#[must_use]
+pub fn writer_properties(created_by: &str) -> WriterPropertiesBuilder {
+    WriterProperties::builder()
+        .set_created_by(format!("{created_by} {}", env!("CARGO_PKG_VERSION")))
+        .set_writer_version(WriterVersion::PARQUET_2_0)
+        .set_compression(Compression::ZSTD(ZstdLevel::default()))
+        .set_dictionary_enabled(false)
+        .set_statistics_truncate_length(None)
+        .set_statistics_enabled(EnabledStatistics::Chunk)
+        .set_offset_index_disabled(true)
+}
 
 /// Sets the encoding of a leaf column.
 ///
@@ -23,7 +40,7 @@ pub fn encode_column(
 ) -> WriterPropertiesBuilder {
     let path = || column.path().clone();
     let is_text = column.logical_type_ref() == Some(&LogicalType::String)
-        || column.converted_type() == parquet::basic::ConvertedType::UTF8;
+        || column.converted_type() == ConvertedType::UTF8;
     match column.physical_type() {
         Type::INT32 | Type::INT64 => {
             builder.set_column_encoding(path(), Encoding::DELTA_BINARY_PACKED)

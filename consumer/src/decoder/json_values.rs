@@ -73,18 +73,18 @@ impl ObjectPlan {
                 extra.push((name, value));
             }
         }
+        match self.extra {
+            Some(index) => {
+                push_extra(&extra, &mut columns[index])
+                    .map_err(|problem| (Some(index), problem))?;
+            }
+            None if extra.is_empty() => {}
+            None => return Err((None, Problem::NoExtraColumn)),
+        }
         for column in columns.iter_mut().filter(|column| column.len() == rows) {
             column.push_null();
         }
-        match self.extra {
-            Some(index) => {
-                let failed = |problem| (Some(index), problem);
-                columns[index].truncate(rows);
-                push_extra(&extra, &mut columns[index]).map_err(failed)
-            }
-            None if extra.is_empty() => Ok(()),
-            None => Err((None, Problem::NoExtraColumn)),
-        }
+        Ok(())
     }
 }
 
@@ -237,14 +237,17 @@ fn local(text: &str) -> Result<Timestamp, Problem> {
     if text.parse::<Timestamp>().is_ok() {
         return Err(Problem::OfAnotherType);
     }
-    let time: DateTime = time_of(text)?;
+    in_utc(time_of(text)?)
+}
+
+fn in_utc(time: DateTime) -> Result<Timestamp, Problem> {
     Offset::UTC.to_timestamp(time).map_err(|_| Problem::TimeOutOfRange)
 }
 
 fn day(text: &str) -> Result<i32, Problem> {
     let date: Date = time_of(text)?;
-    let moment = local(&format!("{date}T00:00:00"))?;
-    let days = i32::try_from(moment.as_second().div_euclid(86_400));
+    let midnight = in_utc(date.to_datetime(Time::midnight()))?;
+    let days = i32::try_from(midnight.as_second().div_euclid(86_400));
     calendar::day(days.map_err(|_| Problem::TimeOutOfRange)?)
 }
 

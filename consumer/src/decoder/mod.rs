@@ -111,8 +111,8 @@ impl RecordDecoder {
 
     /// Appends a record's columns; [`RowBuffer::push_kafka`] has to complete the row.
     ///
-    /// `datum` is the Avro binary alone, without the registry's header, or the JSON text. After an error the buffer is
-    /// as it was before.
+    /// `datum` is the Avro binary alone, without the registry's header, or the JSON text. After an error
+    /// the buffer is as it was before.
     ///
     /// # Panics
     /// If the buffer belongs to a table of another shape, or its last row was not completed.

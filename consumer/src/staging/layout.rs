@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use arrow_schema::SchemaRef;
-use ducktide_lake::{parquet_encoding::encode_column, table::KAFKA_TOPIC};
+use ducktide_lake::{
+    parquet_encoding::{encode_column, writer_properties},
+    table::KAFKA_TOPIC,
+};
 use parquet::{
     arrow::ArrowSchemaConverter,
-    basic::{Compression, Type, ZstdLevel},
+    basic::Type,
     file::properties::{
-        DEFAULT_DICTIONARY_PAGE_SIZE_LIMIT, EnabledStatistics, WriterProperties,
-        WriterPropertiesBuilder, WriterPropertiesPtr, WriterVersion,
+        DEFAULT_DICTIONARY_PAGE_SIZE_LIMIT, EnabledStatistics, WriterPropertiesBuilder,
+        WriterPropertiesPtr,
     },
     schema::types::{ColumnDescriptor, TypePtr},
 };
@@ -24,8 +27,6 @@ use super::{ColumnHints, StagingError};
 /// | `_kafka_topic` | dictionary of any size | only if asked for |
 /// | other text, JSON, bytes | see [`encode_column`] | only if asked for |
 /// | all others | see [`encode_column`] | yes |
-///
-/// Statistics hold whole values, never truncated ones: DuckLake takes a truncated maximum for a value.
 #[derive(Debug)]
 pub(super) struct Layout {
     /// The schema of the batches.
@@ -38,14 +39,7 @@ impl Layout {
     pub(super) fn new(schema: SchemaRef, hints: &ColumnHints) -> Result<Self, StagingError> {
         let descriptor =
             ArrowSchemaConverter::new().convert(&schema).map_err(StagingError::Schema)?;
-        let mut builder = WriterProperties::builder()
-            .set_created_by(concat!("ducktide-consumer ", env!("CARGO_PKG_VERSION")).to_owned())
-            .set_writer_version(WriterVersion::PARQUET_2_0)
-            .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_dictionary_enabled(false)
-            .set_statistics_truncate_length(None)
-            .set_statistics_enabled(EnabledStatistics::Chunk)
-            .set_offset_index_disabled(true);
+        let mut builder = writer_properties("ducktide-consumer");
         for column in descriptor.columns() {
             builder = set_column(builder, column, hints);
         }

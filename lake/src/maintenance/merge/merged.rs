@@ -1,9 +1,9 @@
 //! What a merge made, until the catalog knows of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use super::super::paths::{relative_flag, resolve};
 use crate::catalog::parse;
+use crate::duck_lake::read_layout;
 use crate::error::{LakeError, Result};
 use crate::session::{Session, quote};
 use crate::table::TableName;
@@ -27,6 +27,11 @@ pub(super) struct Merged {
 /// One row as SQL literals.
 pub(super) type Values = Vec<String>;
 
+/// A value as an SQL literal.
+pub(super) fn or_null(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "NULL".to_owned(), |value| value.to_string())
+}
+
 /// The table whose files are merged, as the catalog names it.
 pub(super) struct Target {
     pub(super) table_id: i64,
@@ -40,14 +45,11 @@ impl Target {
     pub(super) fn find(session: &Session, table: &TableName) -> Result<Self> {
         let native = |name: &str| session.native_table(name);
         let sql = format!(
-            "SELECT t.table_id, (SELECT value FROM {metadata} WHERE key = 'data_path'              AND scope IS NULL) AS data_path, s.path AS schema_path, {of_schema} AS schema_relative, \
-             t.path AS table_path, {of_table} AS table_relative \
-             FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
+            "SELECT t.table_id, (SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL) \
+             AS data_path FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
              WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND s.schema_name = {schema} \
              AND t.table_name = {name}",
             metadata = native("ducklake_metadata"),
-            of_schema = relative_flag("s"),
-            of_table = relative_flag("t"),
             tables = native("ducklake_table"),
             schemas = native("ducklake_schema"),
             schema = quote(&table.schema),
@@ -56,13 +58,11 @@ impl Target {
         let row = session.catalog_rows(&sql)?.into_iter().next();
         let mut values = row.into_iter().flatten();
         let mut next = || values.next().flatten();
-        let id = next().ok_or_else(|| {
-            LakeError::unavailable(format!("the table was dropped meanwhile: table=`{table}`"))
-        })?;
+        let dropped =
+            || LakeError::unavailable(format!("the table was dropped meanwhile: table=`{table}`"));
+        let table_id = parse(Some(next().ok_or_else(dropped)?))?;
         let data_path = next().unwrap_or_default();
-        let mut below = |base: &Path| resolve(base, next(), next().as_deref() == Some("1"));
-        let directory = below(Path::new(&data_path));
-        let directory = below(&directory);
-        Ok(Self { table_id: parse(Some(id))?, data_path, directory })
+        let (_, directory) = read_layout(session, table)?.ok_or_else(dropped)?;
+        Ok(Self { table_id, data_path, directory })
     }
 }

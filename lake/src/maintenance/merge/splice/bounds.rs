@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::merged::Values;
+use super::super::merged::{Values, or_null};
 use super::Unsuited;
 use crate::catalog::parse;
 use crate::error::Result;
@@ -27,10 +27,12 @@ pub(super) struct ColumnStatistics {
 pub(super) struct Statistics {
     of_files: HashMap<i64, Vec<(i64, ColumnStatistics)>>,
     types: HashMap<i64, String>,
+    /// Whether a column has statistics of its type's own.
+    has_others: bool,
 }
 
 impl Statistics {
-    pub(super) fn read(session: &Session, table_id: i64, files: &[i64]) -> Result<Option<Self>> {
+    pub(super) fn read(session: &Session, table_id: i64, files: &[i64]) -> Result<Self> {
         let types = types(session, table_id)?;
         let sql = format!(
             "SELECT data_file_id, column_id, value_count, null_count, min_value, max_value, \
@@ -40,7 +42,7 @@ impl Statistics {
             session.native_table("ducklake_file_column_stats"),
             list(files)
         );
-        let mut of_files: HashMap<i64, Vec<_>> = HashMap::new();
+        let (mut of_files, mut has_others) = (HashMap::<i64, Vec<_>>::new(), false);
         for row in session.catalog_rows(&sql)? {
             let mut cells = row.into_iter();
             let mut next = || cells.next().flatten();
@@ -49,21 +51,19 @@ impl Statistics {
             let (values, nulls) = (count()?, count()?);
             let (min, max) = (next(), next());
             let contains_nan = next().map(|flag| flag == "1");
-            if next().as_deref() != Some("0") {
-                return Ok(None);
-            }
+            has_others |= next().as_deref() != Some("0");
             let statistics = ColumnStatistics { values, nulls, min, max, contains_nan };
             of_files.entry(file).or_default().push((column, statistics));
         }
-        Ok(Some(Self { of_files, types }))
+        Ok(Self { of_files, types, has_others })
     }
 
-    /// Whether all columns are of types that DuckLake describes by these statistics alone.
-    pub(super) fn check_types(&self) -> Result<(), Unsuited> {
+    /// Whether these statistics are all that DuckLake has of the columns.
+    pub(super) fn check(&self) -> Result<(), Unsuited> {
         let is_special =
             |of_type: &String| of_type.starts_with("variant") || of_type.starts_with("geometry");
-        if self.types.values().any(is_special) {
-            return Err(Unsuited("a column is a variant or a geometry"));
+        if self.has_others || self.types.values().any(is_special) {
+            return Err(Unsuited("a column has statistics of its type's own"));
         }
         Ok(())
     }
@@ -86,22 +86,17 @@ impl Statistics {
             .map(|(column, found)| {
                 let of_type = self.types.get(&column).map_or("", String::as_str);
                 let joined = join(&found, of_type);
-                let number =
-                    |value: Option<i64>| value.map_or("NULL".into(), |value| value.to_string());
-                let text = |value: Option<String>| value.map_or("NULL".into(), |text| quote(&text));
-                let nan = joined.contains_nan.map_or("NULL".into(), |flag| flag.to_string());
-                let size = sizes.get(&column).copied();
                 vec![
                     file.to_string(),
                     table.to_string(),
                     column.to_string(),
-                    number(size),
-                    number(joined.values),
-                    number(joined.nulls),
-                    text(joined.min),
-                    text(joined.max),
-                    nan,
-                    "NULL".to_owned(),
+                    or_null(sizes.get(&column)),
+                    or_null(joined.values),
+                    or_null(joined.nulls),
+                    or_null(joined.min.as_deref().map(quote)),
+                    or_null(joined.max.as_deref().map(quote)),
+                    or_null(joined.contains_nan),
+                    or_null(None::<&str>),
                 ]
             })
             .collect()

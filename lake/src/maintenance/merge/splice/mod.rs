@@ -13,7 +13,7 @@ mod source;
 mod statistics;
 mod target;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -22,10 +22,11 @@ use parquet::file::metadata::ParquetMetaData;
 use uuid::Uuid;
 
 use self::bounds::Statistics;
-use self::shape::Shape;
+use self::shape::{NameMapping, Shape};
 use self::source::{Entry, Source};
 use super::super::list;
-use super::merged::{Merged, Target, Values};
+use super::merged::{Merged, Target, Values, or_null};
+use crate::catalog::parse;
 use crate::error::{LakeError, Result};
 use crate::session::{Session, quote};
 use crate::storage;
@@ -40,7 +41,7 @@ type PartitionValues = BTreeMap<i64, Vec<(String, Option<String>)>>;
 /// What the catalog says of the files.
 struct Catalog {
     entries: Vec<Entry>,
-    names: std::collections::HashMap<i64, shape::NameMapping>,
+    names: HashMap<i64, NameMapping>,
     statistics: Statistics,
     partition_values: PartitionValues,
 }
@@ -59,6 +60,13 @@ impl Drop for NewFile {
     }
 }
 
+/// The files of one merge, in their order, and the columns that all of them have.
+struct Plan<'a> {
+    entries: Vec<&'a Entry>,
+    sources: Vec<Source>,
+    model: Shape,
+}
+
 /// Merges each list of files into one, and makes the results durable. No catalog knows of them
 /// afterwards. None if DuckLake has to do it.
 pub(super) fn merge(
@@ -67,14 +75,17 @@ pub(super) fn merge(
     lists: &[Vec<i64>],
 ) -> Result<Option<Merged>> {
     let sources: Vec<i64> = lists.iter().flatten().copied().collect();
-    let Some(catalog) = Catalog::read(session, target, &sources)? else {
-        tracing::debug!("DuckLake merges the files: a column has statistics of its own");
-        return Ok(None);
+    let catalog = Catalog::read(session, target, &sources)?;
+    let plans = lists.iter().map(|ids| catalog.plan(target, ids)).collect::<Result<Vec<_>, _>>();
+    let mut plans = match plans {
+        Ok(plans) => plans,
+        Err(Unsuited(why)) => {
+            tracing::debug!(why, "DuckLake merges the files");
+            return Ok(None);
+        }
     };
-    if catalog.entries.len() != sources.len() {
-        tracing::debug!("DuckLake merges the files, and will say that some are gone");
-        return Ok(None);
-    }
+    // The oldest gets the place of the oldest source; see `exchange`.
+    plans.sort_by_key(|plan| plan.entries[0].begin_snapshot);
     let mut merged = Merged {
         table_id: target.table_id,
         bytes_read: catalog.entries.iter().map(|entry| entry.bytes).sum(),
@@ -85,19 +96,8 @@ pub(super) fn merge(
         statistics: Vec::new(),
         partition_values: Vec::new(),
     };
-    let mut ordered: Vec<_> = lists.iter().map(|ids| catalog.entries_of(ids)).collect();
-    // The oldest gets the place of the oldest source; see `exchange`.
-    ordered.sort_by_key(|entries| entries.first().map(|entry| entry.begin_snapshot));
-    let mut files = Vec::new();
-    for (id, entries) in (0..).zip(ordered) {
-        match catalog.merge_into_one(id, target, &entries, &mut merged)? {
-            Ok(file) => files.push(file),
-            Err(Unsuited(why)) => {
-                tracing::debug!(why, "DuckLake merges the files");
-                return Ok(None);
-            }
-        }
-    }
+    let written = (0..).zip(&plans).map(|(id, plan)| catalog.write(id, target, plan, &mut merged));
+    let mut files = written.collect::<Result<Vec<_>>>()?;
     storage::sync_files(files.iter().map(|file| file.path.as_path()))
         .map_err(|error| LakeError::unavailable("make the merged files durable").because(error))?;
     for file in &mut files {
@@ -107,32 +107,58 @@ pub(super) fn merge(
 }
 
 impl Catalog {
-    fn read(session: &Session, target: &Target, sources: &[i64]) -> Result<Option<Self>> {
+    fn read(session: &Session, target: &Target, sources: &[i64]) -> Result<Self> {
         let entries = source::entries(session, sources)?;
-        let Some(statistics) = Statistics::read(session, target.table_id, sources)? else {
-            return Ok(None);
-        };
+        let statistics = Statistics::read(session, target.table_id, sources)?;
         let names = source::name_mappings(session, &entries)?;
         let partition_values = partition_values(session, sources)?;
-        Ok(Some(Self { entries, names, statistics, partition_values }))
+        Ok(Self { entries, names, statistics, partition_values })
     }
 
-    fn entries_of(&self, ids: &[i64]) -> Vec<&Entry> {
-        self.entries.iter().filter(|entry| ids.contains(&entry.id)).collect()
+    /// Reads the footers of the files, and finds out whether they can become one.
+    fn plan(&self, target: &Target, ids: &[i64]) -> Result<Plan<'_>, Unsuited> {
+        let entries = self.entries.iter().filter(|entry| ids.contains(&entry.id));
+        let entries: Vec<_> = entries.collect();
+        self.statistics.check()?;
+        let [first, ..] = entries[..] else { return Err(Unsuited("the files are gone")) };
+        if entries.len() != ids.len() {
+            return Err(Unsuited("some of the files are gone"));
+        }
+        if target.data_path.contains("://") || !first.path_is_relative {
+            return Err(Unsuited("the files are elsewhere than in the table's directory"));
+        }
+        let key = |entry: &Entry| (entry.partition_id, self.partition_values.get(&entry.id));
+        if entries.iter().any(|entry| key(entry) != key(first)) {
+            return Err(Unsuited("the files are not of one partition"));
+        }
+        let (source, model) = self.source(target, first, None)?;
+        let mut sources = vec![source];
+        for entry in &entries[1..] {
+            sources.push(self.source(target, entry, Some(&model))?.0);
+        }
+        Ok(Plan { entries, sources, model })
+    }
+
+    fn source(
+        &self,
+        target: &Target,
+        entry: &Entry,
+        model: Option<&Shape>,
+    ) -> Result<(Source, Shape), Unsuited> {
+        let names = entry.mapping_id.map(|id| self.names.get(&id));
+        let names = names.map(|names| names.ok_or(Unsuited("a mapping is gone"))).transpose()?;
+        Source::read(entry, &target.directory, names, model)
     }
 
     /// Writes one file, and adds the catalog's rows for it.
-    fn merge_into_one(
+    fn write(
         &self,
         id: i64,
         target: &Target,
-        entries: &[&Entry],
+        plan: &Plan<'_>,
         merged: &mut Merged,
-    ) -> Result<Result<NewFile, Unsuited>> {
-        let (sources, model) = match self.sources(target, entries) {
-            Ok(found) => found,
-            Err(unsuited) => return Ok(Err(unsuited)),
-        };
+    ) -> Result<NewFile> {
+        let Plan { entries, sources, model } = plan;
         let first = entries[0];
         let name = format!("ducktide-{}.parquet", Uuid::now_v7());
         let relative = Path::new(&first.path).with_file_name(name);
@@ -141,20 +167,15 @@ impl Catalog {
             let path = file.path.display();
             LakeError::unavailable(format!("merge files: path=`{path}`")).because(error)
         };
-        let first_row_id = source::row_ids_without_a_gap(&sources);
-        let footer = target::write(&file.path, &sources, &model, first_row_id.is_none());
+        let first_row_id = source::row_ids_without_a_gap(sources);
+        let footer = target::write(&file.path, sources, model, first_row_id.is_none());
         let footer = footer.map_err(failed)?;
         let rows: i64 = entries.iter().map(|entry| entry.rows).sum();
         assert_eq!(footer.file_metadata().num_rows(), rows, "a merge must keep every row");
-        let (bytes, footer_bytes) = sizes(&file.path).map_err(|error| {
-            let path = file.path.display();
-            LakeError::unavailable(format!("look at the merged file: path=`{path}`")).because(error)
-        })?;
+        let (bytes, footer_bytes) = sizes(&file.path).map_err(|error| failed(error.into()))?;
         let oldest = entries.iter().map(|entry| entry.begin_snapshot).min().unwrap_or_default();
         let newest = entries.iter().map(|entry| entry.newest_snapshot).max().unwrap_or_default();
-        let or_null =
-            |value: Option<i64>| value.map_or("NULL".to_owned(), |value| value.to_string());
-        let null = || "NULL".to_owned();
+        let null = || or_null(None::<&str>);
         merged.files.push(vec![
             id.to_string(),
             target.table_id.to_string(),
@@ -162,7 +183,7 @@ impl Catalog {
             null(),
             null(),
             quote(&relative.to_string_lossy()),
-            "true".to_owned(),
+            true.to_string(),
             quote("parquet"),
             rows.to_string(),
             bytes.to_string(),
@@ -175,43 +196,14 @@ impl Catalog {
         ]);
         merged.bytes_written += bytes;
         let ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
-        let columns = column_sizes(&footer, &model);
+        let columns = column_sizes(&footer, model);
         merged.statistics.extend(self.statistics.rows((id, target.table_id), &ids, &columns));
         let values = self.partition_values.get(&first.id).into_iter().flatten();
         merged.partition_values.extend(values.map(|(index, value)| {
-            let value = value.as_deref().map_or("NULL".to_owned(), quote);
+            let value = or_null(value.as_deref().map(quote));
             vec![id.to_string(), target.table_id.to_string(), index.clone(), value]
         }));
-        Ok(Ok(file))
-    }
-
-    /// The files of one merge, and the columns that all of them have.
-    fn sources(
-        &self,
-        target: &Target,
-        entries: &[&Entry],
-    ) -> Result<(Vec<Source>, Shape), Unsuited> {
-        self.statistics.check_types()?;
-        let [first, ..] = entries else { return Err(Unsuited("the files are gone")) };
-        if target.data_path.contains("://") || !first.path_is_relative {
-            return Err(Unsuited("the files are elsewhere than in the table's directory"));
-        }
-        let key = |entry: &Entry| (entry.partition_id, self.partition_values.get(&entry.id));
-        if entries.iter().any(|entry| key(entry) != key(first)) {
-            return Err(Unsuited("the files are not of one partition"));
-        }
-        let mut sources = Vec::new();
-        let mut model: Option<Shape> = None;
-        for entry in entries {
-            let names = entry.mapping_id.and_then(|id| self.names.get(&id));
-            if names.is_none() != entry.mapping_id.is_none() {
-                return Err(Unsuited("a mapping is gone"));
-            }
-            let (source, shape) = Source::read(entry, &target.directory, names, model.as_ref())?;
-            sources.push(source);
-            model.get_or_insert(shape);
-        }
-        model.map(|model| (sources, model)).ok_or(Unsuited("the files are gone"))
+        Ok(file)
     }
 }
 
@@ -235,7 +227,7 @@ fn partition_values(session: &Session, files: &[i64]) -> Result<PartitionValues>
     let mut found: BTreeMap<i64, Vec<_>> = BTreeMap::new();
     for row in session.catalog_rows(&sql)? {
         let mut values = row.into_iter();
-        let file = crate::catalog::parse(values.next().flatten())?;
+        let file = parse(values.next().flatten())?;
         let index = values.next().flatten().unwrap_or_default();
         found.entry(file).or_default().push((index, values.next().flatten()));
     }

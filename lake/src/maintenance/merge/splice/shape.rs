@@ -169,25 +169,20 @@ fn with_ids(
 ) -> Result<TypePtr, Unsuited> {
     let info = field.get_basic_info();
     let invalid = |_: ParquetError| Unsuited("a column's type is not valid");
-    let Type::GroupType { fields, .. } = field else {
-        let scale_and_precision = match field {
-            Type::PrimitiveType { scale, precision, .. } => (*scale, *precision),
-            Type::GroupType { .. } => (-1, -1),
-        };
-        let length = match field {
-            Type::PrimitiveType { type_length, .. } => *type_length,
-            Type::GroupType { .. } => -1,
-        };
-        let built = Type::primitive_type_builder(field.name(), field.get_physical_type())
-            .with_repetition(info.repetition())
-            .with_converted_type(info.converted_type())
-            .with_logical_type(info.logical_type_ref().cloned())
-            .with_length(length)
-            .with_scale(scale_and_precision.0)
-            .with_precision(scale_and_precision.1)
-            .with_id(Some(id))
-            .build();
-        return built.map(Arc::new).map_err(invalid);
+    let fields = match field {
+        Type::GroupType { fields, .. } => fields,
+        Type::PrimitiveType { physical_type, type_length, scale, precision, .. } => {
+            let built = Type::primitive_type_builder(field.name(), *physical_type)
+                .with_repetition(info.repetition())
+                .with_converted_type(info.converted_type())
+                .with_logical_type(info.logical_type_ref().cloned())
+                .with_length(*type_length)
+                .with_scale(*scale)
+                .with_precision(*precision)
+                .with_id(Some(id))
+                .build();
+            return built.map(Arc::new).map_err(invalid);
+        }
     };
     let unnamed = Unsuited("a nested column has no name in the mapping");
     let child = |child: &Type| names.child(Some(column), child.name());

@@ -12,6 +12,7 @@ use super::shape::{NameMapping, Shape};
 use crate::catalog::parse;
 use crate::error::Result;
 use crate::maintenance::list;
+use crate::maintenance::paths::{relative_flag, resolve};
 use crate::session::Session;
 
 /// A row of `ducklake_data_file`.
@@ -35,7 +36,7 @@ pub(super) struct Entry {
 impl Entry {
     /// Where the file of a table with this directory is.
     pub(super) fn full_path(&self, directory: &Path) -> PathBuf {
-        if self.path_is_relative { directory.join(&self.path) } else { PathBuf::from(&self.path) }
+        resolve(directory, Some(self.path.clone()), self.path_is_relative)
     }
 }
 
@@ -43,12 +44,13 @@ impl Entry {
 pub(super) fn entries(session: &Session, ids: &[i64]) -> Result<Vec<Entry>> {
     let sql = format!(
         "SELECT data_file_id, begin_snapshot, coalesce(partial_max, begin_snapshot) AS newest, path, \
-         CASE WHEN path_is_relative THEN 1 ELSE 0 END AS relative, record_count, file_size_bytes, \
+         {} AS relative, record_count, file_size_bytes, \
          row_id_start, partition_id, mapping_id, \
          CASE WHEN lower(file_format) = 'parquet' THEN 1 ELSE 0 END AS is_parquet, \
          CASE WHEN encryption_key IS NULL THEN 0 ELSE 1 END AS is_encrypted \
-         FROM {} WHERE end_snapshot IS NULL AND data_file_id IN ({}) \
+         FROM {} f WHERE end_snapshot IS NULL AND data_file_id IN ({}) \
          ORDER BY begin_snapshot, row_id_start, data_file_id",
+        relative_flag("f"),
         session.native_table("ducklake_data_file"),
         list(ids)
     );

@@ -13,13 +13,13 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use parquet::basic::{Compression, Repetition, Type as PhysicalType, ZstdLevel};
+use parquet::basic::{Repetition, Type as PhysicalType};
 use parquet::column::reader::{ColumnReader, get_column_reader, get_typed_column_reader};
 use parquet::column::writer::{ColumnCloseResult, ColumnWriter, ColumnWriterImpl};
 use parquet::data_type::{DataType, Int64Type};
 use parquet::errors::Result;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
-use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::file::serialized_reader::SerializedPageReader;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor, Type, TypePtr};
@@ -28,7 +28,7 @@ use super::chunk::Chunk;
 use super::shape::{ROW_ID, SNAPSHOT_ID, Shape};
 use super::source::Source;
 use super::statistics;
-use crate::parquet_encoding::encode_column;
+use crate::parquet_encoding::{encode_column, writer_properties};
 
 /// DuckDB's own row group size: what it reads with one thread.
 const ROWS: i64 = 122_880;
@@ -104,23 +104,16 @@ fn schema(model: &Shape, has_row_ids: bool) -> Result<TypePtr> {
 
 /// Encodings as workers choose them. A column has bounds if all the sources show them for it.
 fn properties(schema: &SchemaDescriptor, sources: &[Source]) -> WriterProperties {
-    let mut builder = WriterProperties::builder()
-        .set_created_by(concat!("ducktide-compactor ", env!("CARGO_PKG_VERSION")).to_owned())
-        .set_writer_version(WriterVersion::PARQUET_2_0)
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_dictionary_enabled(false)
-        .set_statistics_truncate_length(None)
-        .set_statistics_enabled(EnabledStatistics::Chunk)
-        .set_offset_index_disabled(true);
+    let mut builder = writer_properties("ducktide-compactor");
     for (index, column) in schema.columns().iter().enumerate() {
         builder = encode_column(builder, column);
-        let chunks = sources.iter().flat_map(|source| {
+        let mut chunks = sources.iter().flat_map(|source| {
             let place = source.places[index];
             place.into_iter().flat_map(|place| {
                 source.metadata.row_groups().iter().map(move |group| group.column(place))
             })
         });
-        if !chunks.into_iter().all(statistics::has_bounds) {
+        if !chunks.all(statistics::has_bounds) {
             let path = column.path().clone();
             builder = builder.set_column_statistics_enabled(path, EnabledStatistics::None);
         }
