@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use ducktide_lake::commit::{Commit, Counts, ProgressDelta, SchemaIds};
 use ducktide_lake::position::{Offset, OffsetRange, Partition, Position, SourceId};
-use ducktide_lake::table::AvroField;
 use ducktide_lake::{Source, StagedFile, Table, TableVersion};
 
 use crate::assignment::Generation;
@@ -13,6 +12,7 @@ use crate::dead_letter::LetterCounts;
 use crate::dedupe::{Rule, Window};
 use crate::source::TopicPartition;
 use crate::staging::ColumnHints;
+use crate::table::Newest;
 
 /// A topic on its way into a table.
 #[derive(Clone, Debug)]
@@ -21,8 +21,8 @@ pub(crate) struct Stream {
     /// What was registered for them.
     pub(crate) source: Source,
     pub(crate) table: Table,
-    /// The fields of the topic's newest schema when the worker started.
-    pub(crate) newest: Vec<AvroField>,
+    /// The topic's newest schemas when the worker started.
+    pub(crate) newest: Newest,
     pub(crate) hints: ColumnHints,
     /// Where records go that cannot be decoded; None if they stop the worker.
     pub(crate) dead_letters: Option<Table>,
@@ -249,7 +249,7 @@ mod tests {
             topic: "events".into(),
             source: Source { id: SourceId(1), spec },
             table: Table { version, shape, directory: PathBuf::from("/lake") },
-            newest: Vec::new(),
+            newest: Newest::default(),
             hints: ColumnHints::default(),
             dead_letters: None,
             partition_by: None,

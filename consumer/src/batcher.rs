@@ -25,7 +25,7 @@ use crate::event::{Event, Events};
 use crate::in_flight::InFlight;
 use crate::lane::{Lane, LaneError, Pushed, Unread};
 use crate::metrics::Metrics;
-use crate::schemas::{Lookup, Schemas};
+use crate::schemas::{Destination, RecordSchemas, Unreadable};
 use crate::source::{Delivery, RecordRun, TopicPartition};
 use crate::staging::StagingError;
 
@@ -138,7 +138,7 @@ impl Batcher {
     pub(crate) fn spawn(
         index: usize,
         deliveries: Receiver<Delivery>,
-        schemas: Schemas,
+        schemas: RecordSchemas,
         shared: Shared,
     ) -> Self {
         let (commands, inbox) = crossbeam_channel::unbounded();
@@ -191,7 +191,7 @@ struct Running {
     ratio: DeadLetterRatio,
     inbox: Receiver<Command>,
     deliveries: Receiver<Delivery>,
-    schemas: Schemas,
+    schemas: RecordSchemas,
     tracks: HashMap<TopicPartition, Track>,
     lanes: HashMap<TableName, Lane>,
     /// Whether the worker knows that there is something to commit.
@@ -404,6 +404,8 @@ impl Running {
         }
         let lane = self.lanes.get_mut(table).expect("inserted above");
         let now = track.window.as_ref().map_or(0, |_| now_micros());
+        let to =
+            Destination { topic: &stream.topic, newest: &stream.newest, table: &stream.table };
         for (index, record) in run.records.iter().enumerate().skip(first) {
             if !track.advance_to(record.offset()) {
                 continue;
@@ -412,15 +414,16 @@ impl Running {
                 track.count_tombstone();
                 continue;
             };
-            let found = self.schemas.decoder(payload, &stream.topic, &stream.newest, &stream.table);
-            let (schema_id, decoder, datum) = match found {
-                Lookup::Found(schema_id, decoder, datum) => (schema_id, decoder, datum),
-                Lookup::Unavailable(error) => return Err((index, Interruption::Registry(error))),
-                Lookup::ColumnsMissing(difference) => {
+            let readable = match self.schemas.of_record(payload, record.key(), to) {
+                Ok(readable) => readable,
+                Err(Unreadable::Unavailable(error)) => {
+                    return Err((index, Interruption::Registry(error)));
+                }
+                Err(Unreadable::ColumnsMissing(difference)) => {
                     let missing = Interruption::ColumnsMissing(table.clone(), difference.missing);
                     return Err((index, missing));
                 }
-                Lookup::Bad(flaw) => {
+                Err(Unreadable::Bad(flaw)) => {
                     let stops = self.shared.bad_records.stops_at(flaw.class);
                     let schema_id = self.schemas.id_of(payload);
                     let unread = Unread { run, record, schema_id, flaw };
@@ -434,7 +437,8 @@ impl Running {
                 return Err((index, Interruption::Exhausted));
             }
             let window = track.window.as_mut().map(|window| (window, now));
-            match lane.push(decoder, datum, run, record, window) {
+            let schema_id = readable.schema_id;
+            match lane.push(&readable, run, record, window) {
                 Ok(Pushed::Row) => track.count_row(schema_id),
                 Ok(Pushed::Repeat) => {
                     self.shared.unclaim_row();

@@ -8,7 +8,7 @@ use clap::{Args as ClapArgs, Parser, ValueEnum};
 use ducktide_lake::LakeError;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
 use ducktide_lake::dead_letter::headers_type;
-use ducktide_lake::table::{Column, ColumnType, InvalidTableName, KAFKA_HEADERS, KAFKA_KEY};
+use ducktide_lake::table::{AvroField, Column, InvalidTableName, KAFKA_HEADERS, ShapeError};
 use ducktide_lake::units::{parse_bytes, parse_duration, parse_ratio};
 use jiff::Timestamp;
 use thiserror::Error;
@@ -18,7 +18,7 @@ use crate::dedupe::Rule;
 use crate::kafka_config::{GroupProtocol, KafkaArgs};
 use crate::schema_registry::RegistryArgs;
 use crate::topics::Topics;
-use crate::value_format::ValueArgs;
+use crate::value_format::{KeyArgs, ValueArgs};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -199,15 +199,6 @@ impl DedupeArgs {
     }
 }
 
-/// What a record's key is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum KeyFormat {
-    /// Text, in a VARCHAR; a record whose key is not UTF-8 is a bad record.
-    Text,
-    /// Bytes, in a BLOB as they are.
-    Bytes,
-}
-
 /// What a table has beside the fields of records, and where they came from.
 #[derive(ClapArgs, Clone, Debug, PartialEq, Eq)]
 pub struct TableLayout {
@@ -215,10 +206,9 @@ pub struct TableLayout {
     #[arg(long, env = "DUCKTIDE_PARTITION_BY", value_name = "COLUMN")]
     pub partition_by: Option<String>,
 
-    /// Keeps each record's key in the column `_kafka_key`. A table that has the column gets it filled
-    /// from then on, whatever this says.
-    #[arg(long, env = "DUCKTIDE_KEY_FORMAT", value_enum)]
-    pub key_format: Option<KeyFormat>,
+    /// Whether keys are kept.
+    #[command(flatten)]
+    pub keys: KeyArgs,
 
     /// Keeps each record's headers in the column `_kafka_headers`, a list of key and value. A table that
     /// has the column gets it filled from then on, whatever this says.
@@ -228,13 +218,10 @@ pub struct TableLayout {
 
 impl TableLayout {
     /// The columns of what Kafka has of a record beside its value, as far as that is to be kept.
-    pub(crate) fn envelope(&self) -> Vec<Column> {
-        let key = self.key_format.map(|format| match format {
-            KeyFormat::Text => Column::new(KAFKA_KEY, ColumnType::Varchar),
-            KeyFormat::Bytes => Column::new(KAFKA_KEY, ColumnType::Blob),
-        });
+    /// `key` is the newest schema of keys, where they are Avro.
+    pub(crate) fn envelope(&self, key: Option<&AvroField>) -> Result<Vec<Column>, ShapeError> {
         let headers = self.headers.then(|| Column::new(KAFKA_HEADERS, headers_type()));
-        key.into_iter().chain(headers).collect()
+        Ok(self.keys.column(key)?.into_iter().chain(headers).collect())
     }
 }
 

@@ -11,8 +11,9 @@ use thiserror::Error;
 
 use crate::batch::{Part, Stream};
 use crate::dead_letter::{Flaw, LetterCounts, LetterWriter};
-use crate::decoder::{DecodeError, Problem, RecordDecoder, RowBuffer, timestamp_micros};
+use crate::decoder::{DecodeError, Problem, RowBuffer, timestamp_micros};
 use crate::dedupe::Window;
+use crate::schemas::Readable;
 use crate::source::{Record, RecordRun, TopicPartition};
 use crate::staging::{StagingError, StagingWriter};
 
@@ -77,17 +78,16 @@ impl Lane {
     /// before.
     pub(crate) fn push(
         &mut self,
-        decoder: &RecordDecoder,
-        datum: &[u8],
+        readable: &Readable<'_>,
         run: &RecordRun,
         record: &Record,
         window: Option<(&mut Window, i64)>,
     ) -> Result<Pushed, LaneError> {
-        match self.decode(decoder, datum, record) {
+        match self.decode(readable, record) {
             Ok(()) => {}
             Err(DecodeError { problem: Problem::BatchFull, .. }) => {
                 self.write()?;
-                self.decode(decoder, datum, record).map_err(LaneError::Decode)?;
+                self.decode(readable, record).map_err(LaneError::Decode)?;
             }
             Err(error) => return Err(LaneError::Decode(error)),
         }
@@ -107,15 +107,10 @@ impl Lane {
     }
 
     /// Opens a row of everything that Kafka has of a record, but its place.
-    fn decode(
-        &mut self,
-        decoder: &RecordDecoder,
-        datum: &[u8],
-        record: &Record,
-    ) -> Result<(), DecodeError> {
-        decoder.decode(datum, &mut self.rows)?;
+    fn decode(&mut self, readable: &Readable<'_>, record: &Record) -> Result<(), DecodeError> {
+        readable.decoder.decode(readable.datum, &mut self.rows)?;
         let headers = if self.rows.wants_headers() { record.headers() } else { Vec::new() };
-        self.rows.push_envelope(record.key(), &headers)
+        self.rows.push_envelope(readable.key, &headers)
     }
 
     /// Whether the record that was decoded last repeats a row; otherwise the window has it now.

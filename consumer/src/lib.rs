@@ -33,7 +33,7 @@ mod value_format;
 mod worker;
 
 pub use config::{
-    Args, Config, ConfigError, KeyFormat, OnBadRecord, OnIncompatibleSchema, TableLayout,
+    Args, Config, ConfigError, OnBadRecord, OnIncompatibleSchema, TableLayout,
 };
 pub use error::ConsumerError;
 pub use kafka_config::{GroupProtocol, KafkaArgs};
@@ -43,5 +43,5 @@ pub use rdkafka::error::KafkaError;
 pub use schema_registry::{RegistryArgs, RegistryError, Secret};
 pub use source::TopicPartition;
 pub use source::inspect::{ClusterView, Identity, Watermarks, is_outage};
-pub use value_format::{UnionArgs, ValueArgs, ValueFormat};
+pub use value_format::{KeyArgs, KeyFormat, UnionArgs, ValueArgs, ValueFormat};
 pub use worker::run;

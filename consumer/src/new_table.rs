@@ -1,14 +1,14 @@
 //! A table that is made before there is a consumer.
 
-use ducktide_lake::table::{AvroType, InvalidTableName, ShapeError};
+use ducktide_lake::table::{InvalidTableName, ShapeError};
 use ducktide_lake::{DuckLake, LakeError, Table};
 use thiserror::Error;
 
 use crate::config::{OnIncompatibleSchema, TableLayout};
 use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
-use crate::table;
+use crate::table::{self, Newest};
 use crate::topics::table_of;
-use crate::value_format::{UnionArgs, topic_of};
+use crate::value_format::{Part, UnionArgs, topic_of};
 
 /// Why a table could not be made.
 #[derive(Debug, Error)]
@@ -40,8 +40,13 @@ pub fn make_table(
     let name = table_of(name, topic_of(subject))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let registry = SchemaRegistry::new(registry).map_err(failed)?;
-    let schema = runtime.block_on(registry.latest(subject)).map_err(failed)?;
-    let fields = AvroType::record_fields(&schema, unions.union_as)
+    let newest = |subject: &str| {
+        let failed = |error| NewTableError::Registry { subject: subject.to_owned(), error };
+        runtime.block_on(registry.latest(subject)).map_err(failed)
+    };
+    let key_subject = Part::Key.subject(topic_of(subject));
+    let key = layout.keys.are_avro().then(|| newest(&key_subject)).transpose()?;
+    let newest = Newest::of(&newest(subject)?, key.as_ref(), unions.union_as)
         .map_err(|error| NewTableError::Shape { subject: subject.to_owned(), error })?;
-    Ok(table::prepare(lake, &name, &fields, layout, OnIncompatibleSchema::Stop)?)
+    Ok(table::prepare(lake, &name, &newest, layout, OnIncompatibleSchema::Stop)?)
 }

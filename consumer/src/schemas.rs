@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ducktide_lake::table::{AvroField, Difference};
+use apache_avro::Schema;
+use ducktide_lake::table::Difference;
 use ducktide_lake::{Table, TableVersion};
 use tokio::runtime::Handle;
 
 use crate::dead_letter::{ErrorClass, Flaw};
-use crate::decoder::{CompileError, RecordDecoder};
+use crate::decoder::{CompileError, Key, KeyDecoder, RecordDecoder};
 use crate::schema_registry::RegistryError;
-use crate::value_format::Writers;
+use crate::table::Newest;
+use crate::value_format::{RecordWriters, Writers};
 
 /// How long the registry must have said that it knows no such schema before it is believed: one that
 /// just restarted may not have read its own log yet. Shorter than the pause between two questions.
@@ -23,23 +25,33 @@ const ANSWER_COUNTS: Duration = Duration::from_secs(10);
 /// None where values have no id, as all have one schema.
 type SchemaId = Option<u32>;
 
-/// The decoders of one batcher, by schema id and the version of the table that they write for.
-pub(crate) struct Schemas {
-    writers: Writers,
-    runtime: Handle,
-    decoders: HashMap<(SchemaId, TableVersion), Arc<RecordDecoder>>,
-    /// The last one used; records of one schema come in long runs.
-    last: Option<(SchemaId, TableVersion, Arc<RecordDecoder>)>,
-    /// What is wrong with schemas that were asked for lately, so that a run of bad records does not
-    /// ask the registry for each of them.
-    flawed: HashMap<(SchemaId, TableVersion), (Instant, Flaw)>,
-    doubt: Doubt,
+/// What one batcher decodes records with.
+pub(crate) struct RecordSchemas {
+    values: Schemas<RecordDecoder>,
+    /// None where keys are kept as they are, or not at all.
+    keys: Option<Schemas<KeyDecoder>>,
 }
 
-/// The answer for one record.
-pub(crate) enum Lookup<'a, 'p> {
-    /// The schema's id, what decodes its records, and this one's datum.
-    Found(SchemaId, &'a RecordDecoder, &'p [u8]),
+/// What records are to become.
+#[derive(Clone, Copy)]
+pub(crate) struct Destination<'a> {
+    pub(crate) topic: &'a str,
+    pub(crate) newest: &'a Newest,
+    pub(crate) table: &'a Table,
+}
+
+/// A record whose schemas are known.
+pub(crate) struct Readable<'a> {
+    /// Of its value.
+    pub(crate) schema_id: SchemaId,
+    pub(crate) decoder: &'a RecordDecoder,
+    /// The value without the registry's header.
+    pub(crate) datum: &'a [u8],
+    pub(crate) key: Key<'a>,
+}
+
+/// Why a record cannot be read.
+pub(crate) enum Unreadable {
     /// The registry does not answer; ask again.
     Unavailable(String),
     /// The table lacks columns of the record's schema; otherwise it fits.
@@ -48,11 +60,79 @@ pub(crate) enum Lookup<'a, 'p> {
     Bad(Flaw),
 }
 
-impl Schemas {
-    pub(crate) fn new(writers: Writers, runtime: Handle) -> Self {
+impl RecordSchemas {
+    pub(crate) fn new(writers: RecordWriters, runtime: Handle) -> Self {
+        let keys = writers.keys.map(|writers| Schemas::new(writers, runtime.clone(), compile_key));
+        Self { values: Schemas::new(writers.values, runtime, compile_value), keys }
+    }
+
+    /// What reads a record. Asks the registry for ids not seen before.
+    pub(crate) fn of_record<'a>(
+        &'a mut self,
+        value: &'a [u8],
+        key: Option<&'a [u8]>,
+        to: Destination<'_>,
+    ) -> Result<Readable<'a>, Unreadable> {
+        let (schema_id, decoder, datum) = self.values.decoder(value, to)?;
+        let key = match (&mut self.keys, key) {
+            (Some(schemas), Some(key)) => {
+                let (_, decoder, datum) = schemas.decoder(key, to)?;
+                Key::Avro(decoder, datum)
+            }
+            (_, key) => Key::Raw(key),
+        };
+        Ok(Readable { schema_id, decoder, datum, key })
+    }
+
+    /// The id that a value has in front, if it has one.
+    pub(crate) fn id_of(&self, value: &[u8]) -> SchemaId {
+        self.values.writers.split(value).ok().and_then(|(id, _)| id)
+    }
+}
+
+/// Compiles a decoder of a writer's schema.
+type Compile<D> = fn(&Writers, &Schema, Destination<'_>) -> Result<D, CompileError>;
+
+fn compile_value(
+    writers: &Writers,
+    schema: &Schema,
+    to: Destination<'_>,
+) -> Result<RecordDecoder, CompileError> {
+    let shape = Arc::new(to.table.shape.clone());
+    if writers.are_json() {
+        return Ok(RecordDecoder::of_json(shape));
+    }
+    RecordDecoder::compile(schema, writers.union_as, &to.newest.fields, shape)
+}
+
+fn compile_key(
+    writers: &Writers,
+    schema: &Schema,
+    to: Destination<'_>,
+) -> Result<KeyDecoder, CompileError> {
+    KeyDecoder::compile(schema, writers.union_as, to.newest.key.as_slice(), &to.table.shape)
+}
+
+/// The decoders of values, or of keys, by schema id and the version of the table that they write for.
+struct Schemas<D> {
+    writers: Writers,
+    runtime: Handle,
+    compile: Compile<D>,
+    decoders: HashMap<(SchemaId, TableVersion), Arc<D>>,
+    /// The last one used; records of one schema come in long runs.
+    last: Option<(SchemaId, TableVersion, Arc<D>)>,
+    /// What is wrong with schemas that were asked for lately, so that a run of bad records does not
+    /// ask the registry for each of them.
+    flawed: HashMap<(SchemaId, TableVersion), (Instant, Flaw)>,
+    doubt: Doubt,
+}
+
+impl<D> Schemas<D> {
+    fn new(writers: Writers, runtime: Handle, compile: Compile<D>) -> Self {
         Self {
             writers,
             runtime,
+            compile,
             decoders: HashMap::new(),
             last: None,
             flawed: HashMap::new(),
@@ -60,103 +140,76 @@ impl Schemas {
         }
     }
 
-    /// The decoder of a payload of a topic for the table. Asks the registry for an id not seen before.
-    /// `newest` is what is known of the topic's newest schema.
-    pub(crate) fn decoder<'p>(
-        &mut self,
-        payload: &'p [u8],
-        topic: &str,
-        newest: &[AvroField],
-        table: &Table,
-    ) -> Lookup<'_, 'p> {
-        let (id, datum) = match self.writers.split(payload) {
-            Ok(parts) => parts,
-            Err(flaw) => return Lookup::Bad(flaw),
-        };
-        let version = &table.version;
+    /// The schema's id, what decodes it, and the datum.
+    fn decoder<'a>(
+        &'a mut self,
+        payload: &'a [u8],
+        to: Destination<'_>,
+    ) -> Result<(SchemaId, &'a D, &'a [u8]), Unreadable> {
+        let (id, datum) = self.writers.split(payload).map_err(Unreadable::Bad)?;
+        let version = &to.table.version;
         let is_last = |(last, of, _): &(SchemaId, TableVersion, _)| *last == id && of == version;
         if !self.last.as_ref().is_some_and(is_last) {
-            match self.find(id, topic, newest, table) {
-                Ok(decoder) => self.last = Some((id, version.clone(), decoder)),
-                Err(answer) => return answer,
-            }
+            let decoder = self.find(id, to)?;
+            self.last = Some((id, version.clone(), decoder));
         }
-        Lookup::Found(id, &self.last.as_ref().expect("set above").2, datum)
+        Ok((id, &self.last.as_ref().expect("set above").2, datum))
     }
 
-    /// The id that a value has in front, if it has one.
-    pub(crate) fn id_of(&self, payload: &[u8]) -> SchemaId {
-        self.writers.split(payload).ok().and_then(|(id, _)| id)
-    }
-
-    fn find(
-        &mut self,
-        id: SchemaId,
-        topic: &str,
-        newest: &[AvroField],
-        table: &Table,
-    ) -> Result<Arc<RecordDecoder>, Lookup<'static, 'static>> {
-        let key = (id, table.version.clone());
+    fn find(&mut self, id: SchemaId, to: Destination<'_>) -> Result<Arc<D>, Unreadable> {
+        let key = (id, to.table.version.clone());
         if let Some(decoder) = self.decoders.get(&key) {
             return Ok(Arc::clone(decoder));
         }
         if let Some((at, flaw)) = self.flawed.get(&key)
             && at.elapsed() < ANSWER_COUNTS
         {
-            return Err(Lookup::Bad(flaw.clone()));
+            return Err(Unreadable::Bad(flaw.clone()));
         }
-        match self.compile(id, topic, newest, table) {
+        match self.compile(id, to) {
             Ok(decoder) => {
-                tracing::info!(schema_id = id, table = %key.1.table, "decoder compiled");
+                let decoder = Arc::new(decoder);
+                let of = self.writers.part.name();
+                tracing::info!(schema_id = id, of, table = %key.1.table, "decoder compiled");
                 // Those for the table as it was are of no use any more.
                 self.decoders.retain(|(_, of), _| of.table != key.1.table || *of == key.1);
                 self.decoders.insert(key, Arc::clone(&decoder));
                 Ok(decoder)
             }
-            Err(Lookup::Bad(flaw)) => {
+            Err(Unreadable::Bad(flaw)) => {
                 self.flawed.retain(|_, (at, _)| at.elapsed() < ANSWER_COUNTS);
                 self.flawed.insert(key, (Instant::now(), flaw.clone()));
-                Err(Lookup::Bad(flaw))
+                Err(Unreadable::Bad(flaw))
             }
             Err(answer) => Err(answer),
         }
     }
 
-    fn compile(
-        &mut self,
-        id: SchemaId,
-        topic: &str,
-        newest: &[AvroField],
-        table: &Table,
-    ) -> Result<Arc<RecordDecoder>, Lookup<'static, 'static>> {
-        let shape = Arc::new(table.shape.clone());
-        if self.writers.are_json() {
-            return Ok(Arc::new(RecordDecoder::of_json(shape)));
-        }
+    fn compile(&mut self, id: SchemaId, to: Destination<'_>) -> Result<D, Unreadable> {
         let named = |text: String| match id {
             Some(id) => format!("{text}: schema_id=`{id}`"),
             None => text,
         };
-        let bad = |class, text| Lookup::Bad(Flaw::new(class, named(text)));
+        let bad = |class, text| Unreadable::Bad(Flaw::new(class, named(text)));
         let schema = match self.runtime.block_on(self.writers.by_id(id)) {
             Ok(schema) => schema,
             Err(RegistryError::Unknown(text)) if self.doubt.is_confirmed(Instant::now()) => {
                 return Err(bad(ErrorClass::UnknownSchema, text));
             }
-            Err(RegistryError::Unknown(text)) => return Err(Lookup::Unavailable(named(text))),
+            Err(RegistryError::Unknown(text)) => return Err(Unreadable::Unavailable(named(text))),
             Err(RegistryError::Unavailable(text)) => {
                 self.doubt = Doubt::default();
-                return Err(Lookup::Unavailable(text));
+                return Err(Unreadable::Unavailable(text));
             }
             Err(error) => return Err(bad(ErrorClass::UnusableSchema, error.to_string())),
         };
-        match RecordDecoder::compile(&schema, self.writers.union_as, newest, shape) {
-            Ok(decoder) => Ok(Arc::new(decoder)),
+        match (self.compile)(&self.writers, &schema, to) {
+            Ok(decoder) => Ok(decoder),
             Err(CompileError::DoesNotFit(difference)) if difference.unfit.is_empty() => {
-                Err(Lookup::ColumnsMissing(difference))
+                Err(Unreadable::ColumnsMissing(difference))
             }
             Err(error) => {
-                let place = self.runtime.block_on(self.writers.place(topic, id));
+                let place = self.runtime.block_on(self.writers.place(to.topic, id));
                 let place = place.map_or_else(String::new, |(subject, version)| {
                     format!(": subject=`{subject}` version=`{version}`")
                 });

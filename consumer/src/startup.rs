@@ -12,7 +12,7 @@ use apache_avro::Schema;
 use ducktide_lake::dead_letter::{dead_letter_shape, dead_letter_table};
 use ducktide_lake::endpoints::Readiness;
 use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::table::{AvroType, TableName};
+use ducktide_lake::table::TableName;
 use ducktide_lake::telemetry::Trouble;
 use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec, Table};
 use rdkafka::error::KafkaResult;
@@ -27,8 +27,8 @@ use crate::schema_registry::RegistryError;
 use crate::source::TopicPartition;
 use crate::source::inspect::{ClusterView, is_outage};
 use crate::staging::ColumnHints;
-use crate::table;
-use crate::value_format::{Writers, subject};
+use crate::table::{self, Newest};
+use crate::value_format::{RecordWriters, Writers};
 
 /// Between two tries of something that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -73,32 +73,33 @@ impl Patience {
     }
 }
 
-/// A topic and the newest schema of its values.
+/// A topic and its newest schemas.
 #[derive(Debug)]
 pub(crate) struct Topic {
     name: String,
-    schema: Schema,
+    value: Schema,
+    /// Where keys are Avro.
+    key: Option<Schema>,
 }
 
 /// Waits for the schemas of all topics that are named, and takes those of the topics that a pattern
 /// means now.
 pub(crate) async fn topics(
     config: &Config,
-    writers: &Writers,
+    writers: &RecordWriters,
     cluster: &Arc<ClusterView>,
     patience: &Arc<Patience>,
 ) -> Result<Vec<Topic>, ConsumerError> {
     let mut topics = Vec::new();
     for name in config.topics.names() {
-        let schema = newest_schema(writers, name, patience).await?;
-        topics.push(Topic { name: name.clone(), schema });
+        topics.push(with_newest_schemas(writers, name, patience).await?);
     }
     if config.topics.has_patterns() {
         let (cluster, waits) = (Arc::clone(cluster), Arc::clone(patience));
         let list = move || ask("list the topics", &waits, || cluster.topics().map(Some));
         let existing = spawn_blocking(list).await.map_err(|_| ConsumerError::Panicked)??;
         for name in config.topics.matching(existing.unwrap_or_default()) {
-            topics.extend(schema_of_matching(writers, name, patience).await);
+            topics.extend(schemas_of_matching(writers, name, patience).await);
         }
     }
     Ok(topics)
@@ -106,9 +107,21 @@ pub(crate) async fn topics(
 
 /// The topic, if it has a schema. Otherwise it must not hold the others up: it is opened when its first
 /// partition is assigned.
-async fn schema_of_matching(writers: &Writers, name: String, patience: &Patience) -> Option<Topic> {
-    match patient_schema(writers, &name, patience).await {
-        Ok(schema) => Some(Topic { name, schema }),
+async fn schemas_of_matching(
+    writers: &RecordWriters,
+    name: String,
+    patience: &Patience,
+) -> Option<Topic> {
+    let found = async {
+        let value = patient_schema(&writers.values, &name, patience).await?;
+        let key = match &writers.keys {
+            Some(writers) => Some(patient_schema(writers, &name, patience).await?),
+            None => None,
+        };
+        Ok::<_, RegistryError>((value, key))
+    };
+    match found.await {
+        Ok((value, key)) => Some(Topic { name, value, key }),
         Err(error) => {
             tracing::warn!(topic = name, %error, "the topic has no schema to begin with");
             None
@@ -120,13 +133,12 @@ async fn schema_of_matching(writers: &Writers, name: String, patience: &Patience
 /// appeared after the pipeline did. None when patience has ended.
 pub(crate) async fn open_topic(
     config: Arc<Config>,
-    writers: Writers,
+    writers: RecordWriters,
     cluster: Arc<ClusterView>,
     patience: Arc<Patience>,
     name: Arc<str>,
 ) -> Result<Option<Stream>, ConsumerError> {
-    let schema = newest_schema(&writers, &name, &patience).await?;
-    let topic = Topic { name: name.to_string(), schema };
+    let topic = with_newest_schemas(&writers, &name, &patience).await?;
     let open = move || {
         // The worker's own session is busy with commits.
         let lake = wait("open the lake", &patience, || open_lake(&config))?;
@@ -134,6 +146,20 @@ pub(crate) async fn open_topic(
         stream(&config, &topic, StartFrom::Earliest, &mut lake, &cluster, &patience)
     };
     spawn_blocking(open).await.map_err(|_| ConsumerError::Panicked)?
+}
+
+/// Waits until the topic has schemas.
+async fn with_newest_schemas(
+    writers: &RecordWriters,
+    name: &str,
+    patience: &Patience,
+) -> Result<Topic, ConsumerError> {
+    let value = newest_schema(&writers.values, name, patience).await?;
+    let key = match &writers.keys {
+        Some(writers) => Some(newest_schema(writers, name, patience).await?),
+        None => None,
+    };
+    Ok(Topic { name: name.to_owned(), value, key })
 }
 
 /// Waits until the topic has a schema.
@@ -146,7 +172,7 @@ async fn newest_schema(
         match patient_schema(writers, topic, patience).await {
             Ok(schema) => return Ok(schema),
             Err(error @ RegistryError::Unknown(_)) => {
-                wait_for_schema(topic, patience, &error).await;
+                wait_for_schema(&writers.subject(topic), patience, &error).await;
             }
             Err(error) => return Err(ConsumerError::Schema { topic: topic.to_owned(), error }),
         }
@@ -162,15 +188,15 @@ async fn patient_schema(
     loop {
         match writers.newest(topic).await {
             Err(error @ RegistryError::Unavailable(_)) => {
-                wait_for_schema(topic, patience, &error).await;
+                wait_for_schema(&writers.subject(topic), patience, &error).await;
             }
             answer => return answer,
         }
     }
 }
 
-async fn wait_for_schema(topic: &str, patience: &Patience, error: &RegistryError) {
-    let what = format!("waiting for the schema of {}", subject(topic));
+async fn wait_for_schema(subject: &str, patience: &Patience, error: &RegistryError) {
+    let what = format!("waiting for the schema of {subject}");
     patience.note(RetryCause::Registry, &what, &error.to_string());
     tokio::time::sleep(PAUSE).await;
 }
@@ -264,7 +290,7 @@ fn stream(
 ) -> Result<Option<Stream>, ConsumerError> {
     let unusable = |reason: String| ConsumerError::Shape { topic: topic.name.clone(), reason };
     let union_as = config.values.union_as();
-    let newest = AvroType::record_fields(&topic.schema, union_as)
+    let newest = Newest::of(&topic.value, topic.key.as_ref(), union_as)
         .map_err(|error| unusable(error.to_string()))?;
     let name = config.topics.table(&topic.name).map_err(|error| unusable(error.to_string()))?;
     let on_incompatible = config.bad_records.on_incompatible_schema;
@@ -283,7 +309,7 @@ fn stream(
     }
     // None where records of the newest schema become dead letters.
     let shape = Arc::new(table.shape.clone());
-    let decoder = RecordDecoder::compile(&topic.schema, union_as, &[], shape).ok();
+    let decoder = RecordDecoder::compile(&topic.value, union_as, &[], shape).ok();
     let hints = ColumnHints {
         enums: decoder.map_or_else(Vec::new, |decoder| decoder.enum_columns().to_vec()),
         statistics: config.statistics.clone(),

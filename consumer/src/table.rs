@@ -1,14 +1,45 @@
 //! The table that a topic fills: made from its newest schema, widened for it, or refused.
 
+use apache_avro::Schema;
 use ducktide_lake::dead_letter::dead_letter_shape;
 use ducktide_lake::dedupe::EventId;
 use ducktide_lake::table::{
-    AvroField, Column, ColumnType, EVENT_DATE, KAFKA_COLUMNS, ShapeError, TableName, TableShape,
-    diff, rename,
+    AvroField, AvroType, Column, ColumnType, EVENT_DATE, KAFKA_COLUMNS, ShapeError, TableName,
+    TableShape, UnionAs, diff, rename,
 };
 use ducktide_lake::{DuckLake, Lake as _, LakeError, Result, Table};
 
 use crate::config::{OnIncompatibleSchema, TableLayout};
+use crate::decoder::KeyDecoder;
+
+/// What is known of the newest schemas of a topic.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Newest {
+    /// The fields of values.
+    pub(crate) fields: Vec<AvroField>,
+    /// The key as a field, where keys are Avro.
+    pub(crate) key: Option<AvroField>,
+}
+
+impl Newest {
+    /// Reads the fields out of the newest schemas.
+    pub(crate) fn of(
+        value: &Schema,
+        key: Option<&Schema>,
+        union_as: UnionAs,
+    ) -> std::result::Result<Self, ShapeError> {
+        let key = key.map(|schema| KeyDecoder::field(schema, union_as)).transpose()?;
+        Ok(Self { fields: AvroType::record_fields(value, union_as)?, key })
+    }
+
+    /// With the names that a table has for the fields.
+    fn renamed_for(&self, table: &TableShape) -> Self {
+        let mut renamed = self.clone();
+        rename(&mut renamed.fields, &table.columns, &[]);
+        rename(renamed.key.as_mut_slice(), &table.columns, &[]);
+        renamed
+    }
+}
 
 /// Makes the table for the fields of the topic's newest schema, or adds the columns that it lacks.
 ///
@@ -17,22 +48,22 @@ use crate::config::{OnIncompatibleSchema, TableLayout};
 pub(crate) fn prepare(
     lake: &mut DuckLake,
     name: &TableName,
-    newest: &[AvroField],
+    newest: &Newest,
     layout: &TableLayout,
     on_incompatible: OnIncompatibleSchema,
 ) -> Result<Table> {
-    let shape = |fields: &[AvroField]| {
-        let shape = TableShape::of_record(fields, layout.partition_by.as_deref());
+    let shape = |newest: &Newest| {
+        let shape = TableShape::of_record(&newest.fields, layout.partition_by.as_deref());
         let mut shape = shape.map_err(|error| unusable(name, &error))?;
-        shape.columns.extend(layout.envelope());
+        let envelope = layout.envelope(newest.key.as_ref());
+        let envelope = envelope.map_err(|error| unusable(name, &error))?;
+        shape.columns.extend(envelope);
         Ok(shape)
     };
     let Some(found) = lake.find_table(name)? else {
         return lake.ensure_table(name, &shape(newest)?);
     };
-    let mut fields = newest.to_vec();
-    rename(&mut fields, &found.shape.columns, &[]);
-    let wanted = shape(&fields)?;
+    let wanted = shape(&newest.renamed_for(&found.shape))?;
     let difference = diff(&found.shape, &wanted);
     if difference.missing.iter().any(Column::is_required) {
         return lake.ensure_table(name, &wanted);

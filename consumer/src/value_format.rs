@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use apache_avro::Schema;
 use clap::{Args, ValueEnum};
-use ducktide_lake::table::UnionAs;
+use ducktide_lake::table::{AvroField, Column, ColumnType, KAFKA_KEY, ShapeError, UnionAs};
 use serde_json::{Value, json};
 
 use crate::dead_letter::{ErrorClass, Flaw};
-use crate::decoder::EXTRA;
+use crate::decoder::{EXTRA, KeyDecoder};
 use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 
 /// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
@@ -58,6 +58,44 @@ pub struct UnionArgs {
     pub union_as: UnionAs,
 }
 
+/// Whether keys are kept, and how they are written.
+#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KeyArgs {
+    /// Keeps each record's key in the column `_kafka_key`. All consumers of a table must have the same. A
+    /// table that has the column as VARCHAR or BLOB gets it filled with text or bytes from then on, even
+    /// without this.
+    #[arg(long, env = "DUCKTIDE_KEY_FORMAT", value_enum)]
+    pub key_format: Option<KeyFormat>,
+}
+
+/// What a record's key is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KeyFormat {
+    /// Text, in a VARCHAR; a record whose key is not UTF-8 is a bad record.
+    Text,
+    /// Bytes, in a BLOB as they are.
+    Bytes,
+    /// Avro behind the id of its schema, as the registry has it under `<topic>-key`, in a column of the
+    /// schema's type. It follows the schema as those of values do.
+    AvroRegistry,
+}
+
+impl KeyArgs {
+    pub(crate) fn are_avro(self) -> bool {
+        self.key_format == Some(KeyFormat::AvroRegistry)
+    }
+
+    /// The column of keys, if they are kept; `avro` is the newest schema's, where they are Avro.
+    pub(crate) fn column(self, avro: Option<&AvroField>) -> Result<Option<Column>, ShapeError> {
+        let Some(format) = self.key_format else { return Ok(None) };
+        Ok(match (format, avro) {
+            (KeyFormat::Text, _) => Some(Column::new(KAFKA_KEY, ColumnType::Varchar)),
+            (KeyFormat::Bytes, _) => Some(Column::new(KAFKA_KEY, ColumnType::Blob)),
+            (KeyFormat::AvroRegistry, key) => key.map(KeyDecoder::column).transpose()?,
+        })
+    }
+}
+
 /// How values are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ValueFormat {
@@ -71,11 +109,53 @@ pub enum ValueFormat {
     Json,
 }
 
-/// The schemas that values were written with.
+/// The schemas that records were written with.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordWriters {
+    pub(crate) values: Writers,
+    /// None where keys are kept as they are, or not at all.
+    pub(crate) keys: Option<Writers>,
+}
+
+impl RecordWriters {
+    pub(crate) fn new(
+        values: &ValueArgs,
+        keys: KeyArgs,
+        registry: &RegistryArgs,
+    ) -> Result<Self, RegistryError> {
+        let of_keys = || Writers::of_keys(registry, values.union_as());
+        let keys = keys.are_avro().then(of_keys).transpose()?;
+        Ok(Self { values: Writers::of_values(values, registry)?, keys })
+    }
+}
+
+/// The schemas that values, or keys, were written with.
 #[derive(Clone, Debug)]
 pub(crate) struct Writers {
     schemas: Schemas,
+    pub(crate) part: Part,
     pub(crate) union_as: UnionAs,
+}
+
+/// A part of a record that has a schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    Value,
+    Key,
+}
+
+impl Part {
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Value => "value",
+            Self::Key => "key",
+        }
+    }
+
+    /// Where a topic's values or keys have their schemas: the registry's default strategy.
+    pub(crate) fn subject(self, topic: &str) -> String {
+        format!("{topic}-{}", self.name())
+    }
 }
 
 /// Where they are.
@@ -89,7 +169,7 @@ enum Schemas {
 }
 
 impl Writers {
-    pub(crate) fn new(values: &ValueArgs, registry: &RegistryArgs) -> Result<Self, RegistryError> {
+    fn of_values(values: &ValueArgs, registry: &RegistryArgs) -> Result<Self, RegistryError> {
         let schemas = match (values.value_format, &values.schema_file) {
             (ValueFormat::AvroRegistry, None) => Schemas::Registry(SchemaRegistry::new(registry)?),
             (ValueFormat::AvroFixed, Some(file)) => Schemas::Fixed(Arc::new(read(file)?)),
@@ -102,7 +182,12 @@ impl Writers {
                 return Err(RegistryError::File("name one with --schema-file".to_owned()));
             }
         };
-        Ok(Self { schemas, union_as: values.union_as() })
+        Ok(Self { schemas, part: Part::Value, union_as: values.union_as() })
+    }
+
+    fn of_keys(registry: &RegistryArgs, union_as: UnionAs) -> Result<Self, RegistryError> {
+        let schemas = Schemas::Registry(SchemaRegistry::new(registry)?);
+        Ok(Self { schemas, part: Part::Key, union_as })
     }
 
     /// Whether values are JSON, and have no schema.
@@ -110,28 +195,33 @@ impl Writers {
         matches!(self.schemas, Schemas::Json(_))
     }
 
-    /// The newest schema of a topic's values.
+    /// Where a topic's newest schema is.
+    pub(crate) fn subject(&self, topic: &str) -> String {
+        self.part.subject(topic)
+    }
+
+    /// The newest schema of a topic's values or keys.
     pub(crate) async fn newest(&self, topic: &str) -> Result<Schema, RegistryError> {
         match &self.schemas {
-            Schemas::Registry(registry) => registry.latest(&subject(topic)).await,
+            Schemas::Registry(registry) => registry.latest(&self.subject(topic)).await,
             Schemas::Fixed(schema) | Schemas::Json(schema) => Ok(Schema::clone(schema)),
         }
     }
 
-    /// The schema of an id, or the one of values without.
+    /// The schema of an id, or the one that all have.
     pub(crate) async fn by_id(&self, id: Option<u32>) -> Result<Schema, RegistryError> {
         match (&self.schemas, id) {
             (Schemas::Registry(registry), Some(id)) => registry.by_id(id).await,
-            (Schemas::Fixed(schema), None) => Ok(Schema::clone(schema)),
+            (Schemas::Fixed(schema) | Schemas::Json(schema), None) => Ok(Schema::clone(schema)),
             _ => unreachable!("`split` has told whether there is an id"),
         }
     }
 
-    /// The subject of a topic's values, and the version that the schema of an id is there, as far as that can
-    /// be found out: for an error's text.
+    /// The topic's subject, and the version that the schema of an id is there, as far as that can be found
+    /// out: for an error's text.
     pub(crate) async fn place(&self, topic: &str, id: Option<u32>) -> Option<(String, u32)> {
         let (Schemas::Registry(registry), Some(id)) = (&self.schemas, id) else { return None };
-        let subject = subject(topic);
+        let subject = self.subject(topic);
         let version = registry.version_of(&subject, id).await?;
         Some((subject, version))
     }
@@ -139,23 +229,28 @@ impl Writers {
     /// The schema's id, where values have one, and the datum.
     pub(crate) fn split<'p>(&self, payload: &'p [u8]) -> Result<(Option<u32>, &'p [u8]), Flaw> {
         match self.schemas {
-            Schemas::Registry(_) => Ok((Some(schema_id(payload)?), &payload[HEADER..])),
+            Schemas::Registry(_) => Ok((Some(self.schema_id(payload)?), &payload[HEADER..])),
             Schemas::Fixed(_) | Schemas::Json(_) => Ok((None, payload)),
+        }
+    }
+
+    /// The schema id that a value or key begins with.
+    fn schema_id(&self, payload: &[u8]) -> Result<u32, Flaw> {
+        let flaw = |what: &str| {
+            let text = format!("{} {what}", self.part.name());
+            Flaw::new(ErrorClass::NoSchemaId, text)
+        };
+        match payload {
+            [0, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
+            [] | [0, ..] => Err(flaw("is shorter than a schema id")),
+            [magic, ..] => Err(flaw(&format!("does not begin with a zero byte: byte=`{magic}`"))),
         }
     }
 }
 
-/// What the subject of a topic's values has behind the topic: the registry's default strategy.
-const SUBJECT_SUFFIX: &str = "-value";
-
-/// Where a topic's values have their schemas.
-pub(crate) fn subject(topic: &str) -> String {
-    format!("{topic}{SUBJECT_SUFFIX}")
-}
-
 /// The topic whose values have their schemas in a subject.
 pub(crate) fn topic_of(subject: &str) -> &str {
-    subject.strip_suffix(SUBJECT_SUFFIX).unwrap_or(subject)
+    subject.strip_suffix("-value").unwrap_or(subject)
 }
 
 fn read(file: &Path) -> Result<Schema, RegistryError> {
@@ -184,28 +279,27 @@ fn json_fields(file: Option<&Path>) -> Result<Schema, RegistryError> {
     Schema::parse(&schema).map_err(|error| unusable(file, &error))
 }
 
-/// The schema id that a value begins with.
-fn schema_id(payload: &[u8]) -> Result<u32, Flaw> {
-    let flaw = |text: String| Flaw::new(ErrorClass::NoSchemaId, text);
-    match payload {
-        [0, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
-        [] | [0, ..] => Err(flaw("value is shorter than a schema id".to_owned())),
-        [magic, ..] => Err(flaw(format!("value does not begin with a zero byte: byte=`{magic}`"))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::table::{Column, ColumnType, TableShape};
+    use ducktide_lake::table::TableShape;
 
     use super::*;
 
+    fn of_one_schema() -> Writers {
+        let schemas = Schemas::Fixed(Arc::new(Schema::String));
+        Writers { schemas, part: Part::Value, union_as: UnionAs::Json }
+    }
+
     #[test]
     fn a_value_without_a_schema_id_is_bad() {
-        assert_eq!(schema_id(&[0, 0, 0, 1, 2, 9]), Ok(258));
+        let writers = of_one_schema();
+        assert_eq!(writers.schema_id(&[0, 0, 0, 1, 2, 9]), Ok(258));
         for value in [&[][..], &[0, 1, 2, 3], &[7, 0, 0, 0, 1]] {
-            assert_eq!(schema_id(value).unwrap_err().class, ErrorClass::NoSchemaId, "{value:?}");
+            let flaw = writers.schema_id(value).unwrap_err();
+            assert_eq!(flaw.class, ErrorClass::NoSchemaId, "{value:?}");
         }
+        let key = Writers { part: Part::Key, ..writers };
+        assert!(key.schema_id(&[7]).unwrap_err().text.starts_with("key does not begin"));
     }
 
     #[test]
@@ -229,8 +323,7 @@ mod tests {
 
     #[test]
     fn values_of_one_schema_are_all_datum() {
-        let schemas = Schemas::Fixed(Arc::new(Schema::String));
-        let writers = Writers { schemas, union_as: UnionAs::Json };
+        let writers = of_one_schema();
 
         assert_eq!(writers.split(&[0, 0, 0, 0, 1]), Ok((None, &[0, 0, 0, 0, 1][..])));
         assert_eq!(writers.split(&[]), Ok((None, &[][..])));

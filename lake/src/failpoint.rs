@@ -46,6 +46,8 @@ pub enum Failpoint {
     FilesMerged,
     /// After the catalog has the merged files in the place of their sources.
     FilesExchanged,
+    /// After a replay read where its partitions stand, and before it looks at the tables.
+    ProgressRead,
 }
 
 impl Failpoint {
@@ -66,6 +68,9 @@ impl Failpoint {
     /// The places of a compactor's merge.
     pub const MERGE: [Self; 2] = [Self::FilesMerged, Self::FilesExchanged];
 
+    /// The places that only a replay has.
+    const REPLAY: [Self; 1] = [Self::ProgressRead];
+
     /// The name in `DUCKTIDE_FAILPOINTS`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -82,6 +87,7 @@ impl Failpoint {
             Self::OffsetsMirrored => "offsets_mirrored",
             Self::FilesMerged => "files_merged",
             Self::FilesExchanged => "files_exchanged",
+            Self::ProgressRead => "progress_read",
         }
     }
 
@@ -167,8 +173,8 @@ fn parse_one(part: &str) -> Result<Armed, InvalidFailpoints> {
     let understood = || {
         let (name, action) = part.split_once('=')?;
         let (action, visit) = action.split_once('@').unwrap_or((action, "1"));
-        let places = Failpoint::COMMIT.into_iter().chain(Failpoint::MERGE);
-        let place = places.into_iter().find(|place| place.name() == name)?;
+        let places = [&Failpoint::COMMIT[..], &Failpoint::MERGE, &Failpoint::REPLAY];
+        let place = places.into_iter().flatten().copied().find(|place| place.name() == name)?;
         let action = match action {
             "crash" => Action::Crash,
             "pause" => Action::Pause,

@@ -45,13 +45,13 @@ pub fn register_fields(
 ) -> Result<u32> {
     let schema =
         json!({"type": "record", "name": "Reading", "namespace": namespace, "fields": fields});
-    register_schema(registry_url, topic, &schema)
+    register_schema(registry_url, &format!("{topic}-value"), &schema)
 }
 
 /// Registers any schema for a topic's values; returns its id.
-pub fn register_schema(registry_url: &str, topic: &str, schema: &Value) -> Result<u32> {
+pub fn register_schema(registry_url: &str, subject: &str, schema: &Value) -> Result<u32> {
     let body = json!({ "schema": schema.to_string() }).to_string();
-    let path = format!("/subjects/{topic}-value/versions");
+    let path = format!("/subjects/{subject}/versions");
     // Registering the same again gives the same id, and a registry that has just started may close a
     // connection without an answer.
     let mut answer = String::new();

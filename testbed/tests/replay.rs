@@ -24,6 +24,7 @@ on_both_catalogs!(
     a_killed_replay_leaves_the_old_state_or_the_new,
     a_replay_whose_answer_is_lost_knows_that_it_was_applied,
     a_replay_that_sleeps_before_its_commit_holds_nobody_up,
+    a_replay_that_another_overtakes_finds_nothing_left_to_do,
     offsets_that_kafka_lost_are_refused_before_anything_is_touched,
     a_skip_lets_a_stopped_partition_go_on_without_a_restart,
 );
@@ -218,6 +219,25 @@ fn a_replay_that_sleeps_before_its_commit_holds_nobody_up(kind: CatalogKind) {
     pipeline.await_committed(30_000).unwrap();
     assert_eq!(replays(&pipeline), 1, "refused once, applied once");
     pipeline.check_exact(30_000).unwrap();
+    pipeline.verify().unwrap();
+}
+
+/// What it read of the ledger is no longer so when it looks at the table.
+fn a_replay_that_another_overtakes_finds_nothing_left_to_do(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("overtaken", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    pipeline.drain(FAST).unwrap();
+
+    let mut overtaken = failing_replay(&pipeline, "progress_read=pause");
+    wait::until("the replay stands still", PATIENCE, || Ok(overtaken.is_stopped())).unwrap();
+    replay(&pipeline, &["--partition", "1", "--from-offset", "777"]).unwrap();
+    overtaken.resume().unwrap();
+    overtaken.succeed(PATIENCE).unwrap();
+
+    assert_eq!(replays(&pipeline), 1);
+    assert!(rows_as_progress_says(&pipeline) < 20_000);
+    pipeline.drain(FAST).unwrap();
+    pipeline.check_exact(20_000).unwrap();
     pipeline.verify().unwrap();
 }
 

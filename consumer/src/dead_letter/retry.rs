@@ -14,9 +14,10 @@ use tokio::runtime::Runtime;
 use super::{ErrorClass, Flaw, LetterWriter};
 use crate::decoder::RowBuffer;
 use crate::schema_registry::{RegistryArgs, RegistryError};
-use crate::schemas::{Lookup, Schemas};
+use crate::schemas::{Destination, Readable, RecordSchemas, Unreadable};
 use crate::staging::{ColumnHints, StagingError, StagingWriter};
-use crate::value_format::{ValueArgs, Writers};
+use crate::table::Newest;
+use crate::value_format::{KeyArgs, RecordWriters, ValueArgs};
 
 /// How often the registry is asked before it counts as down: an operator waits for the answer.
 const ATTEMPTS: usize = 5;
@@ -46,7 +47,7 @@ pub enum RetryError {
 
 /// Writes what a retry commits: a row of the table for each letter, and a row that resolves it.
 pub struct RetryStage {
-    schemas: Schemas,
+    schemas: RecordSchemas,
     table: Table,
     rows: RowBuffer,
     files: StagingWriter,
@@ -65,6 +66,7 @@ impl RetryStage {
     /// A stage without rows. `partition_by` is the consumers' own.
     pub fn new(
         values: &ValueArgs,
+        keys: KeyArgs,
         registry: &RegistryArgs,
         table: &Table,
         partition_by: Option<&str>,
@@ -72,7 +74,8 @@ impl RetryStage {
         // Not the current thread's: its handle could not wait for the network.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let schemas = Schemas::new(Writers::new(values, registry)?, runtime.handle().clone());
+        let writers = RecordWriters::new(values, keys, registry)?;
+        let schemas = RecordSchemas::new(writers, runtime.handle().clone());
         let rows = RowBuffer::new(Arc::new(table.shape.clone()), partition_by)?;
         let (name, schema) = (table.version.table.clone(), Arc::clone(rows.schema()));
         let files = StagingWriter::new(name, &table.directory, schema, &ColumnHints::default())?;
@@ -85,24 +88,26 @@ impl RetryStage {
         let Some(value) = &letter.value else {
             return Ok(Some(Flaw::new(ErrorClass::NoSchemaId, "letter has no value")));
         };
+        let (topic, newest) = (&letter.place.topic, &Newest::default());
+        let to = Destination { topic, newest, table: &self.table };
         for _ in 0..ATTEMPTS {
-            let why = match self.schemas.decoder(value, &letter.place.topic, &[], &self.table) {
-                Lookup::Found(_, decoder, datum) => {
+            let why = match self.schemas.of_record(value, letter.key.as_deref(), to) {
+                Ok(Readable { decoder, datum, key, .. }) => {
                     let rows = &mut self.rows;
                     let outcome = decoder
                         .decode(datum, rows)
-                        .and_then(|()| rows.push_envelope(letter.key.as_deref(), &letter.headers));
+                        .and_then(|()| rows.push_envelope(key, &letter.headers));
                     return match outcome {
                         Ok(()) => self.complete(letter).map(|()| None),
                         Err(error) => Ok(Some(error.into())),
                     };
                 }
-                Lookup::Bad(flaw) => return Ok(Some(flaw)),
-                Lookup::ColumnsMissing(difference) => {
+                Err(Unreadable::Bad(flaw)) => return Ok(Some(flaw)),
+                Err(Unreadable::ColumnsMissing(difference)) => {
                     let class = ErrorClass::SchemaDoesNotFit;
                     return Ok(Some(Flaw::new(class, difference.to_string())));
                 }
-                Lookup::Unavailable(why) => why,
+                Err(Unreadable::Unavailable(why)) => why,
             };
             tracing::warn!(error = why, "waiting for the schema registry");
             thread::sleep(PAUSE);

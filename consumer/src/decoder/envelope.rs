@@ -7,14 +7,14 @@ use ducktide_lake::table::{ColumnType, KAFKA_HEADERS, KAFKA_KEY, TableShape};
 
 use super::arrow;
 use super::builder::ColumnBuilder;
-use super::{DecodeError, Problem};
+use super::{DecodeError, Key, Problem};
 
-/// The two columns; none where the table lacks it. One of another type than Ducktide gives it is
+/// The two columns; none where the table lacks it. One of another type than what is to go there is
 /// somebody else's, and stays NULL.
 #[derive(Debug)]
 pub(super) struct Envelope {
     key: Option<ColumnBuilder>,
-    /// Whether keys have to be text.
+    /// Whether keys that are kept as they are have to be text.
     key_is_text: bool,
     headers: Option<ColumnBuilder>,
     wants_headers: bool,
@@ -42,20 +42,28 @@ impl Envelope {
 
     pub(super) fn push(
         &mut self,
-        key: Option<&[u8]>,
+        key: Key<'_>,
         headers: &[Header],
     ) -> Result<(), DecodeError> {
         let failed = |field: &str, problem| DecodeError { field: field.to_owned(), problem };
-        if let (Some(ColumnBuilder::Bytes(column)), Some(key)) = (&mut self.key, key) {
-            if self.key_is_text && std::str::from_utf8(key).is_err() {
-                return Err(failed(KAFKA_KEY, Problem::NotUtf8));
-            }
-            column.push(key).map_err(|problem| failed(KAFKA_KEY, problem))?;
-        }
+        self.push_key(key).map_err(|problem| failed(KAFKA_KEY, problem))?;
         if let (true, Some(column)) = (self.wants_headers, &mut self.headers) {
             push_headers(column, headers).map_err(|problem| failed(KAFKA_HEADERS, problem))?;
         }
         Ok(())
+    }
+
+    fn push_key(&mut self, key: Key<'_>) -> Result<(), Problem> {
+        match (&mut self.key, key) {
+            (Some(ColumnBuilder::Bytes(column)), Key::Raw(Some(key))) => {
+                if self.key_is_text && std::str::from_utf8(key).is_err() {
+                    return Err(Problem::NotUtf8);
+                }
+                column.push(key)
+            }
+            (Some(column), Key::Avro(decoder, datum)) => decoder.read(datum, column),
+            _ => Ok(()),
+        }
     }
 
     /// Makes the columns so many rows long: NULL where nothing was pushed for a row.

@@ -20,6 +20,7 @@ mod json;
 mod json_plan;
 mod json_text;
 mod json_values;
+mod key;
 mod plan;
 mod read;
 mod row_buffer;
@@ -35,6 +36,7 @@ pub(crate) use arrow::{UTC, fields as arrow_fields};
 pub(crate) use calendar::{date_text, timestamp_micros};
 pub use error::{CompileError, DecodeError, Problem};
 pub(crate) use json_values::EXTRA;
+pub use key::{Key, KeyDecoder};
 pub use row_buffer::{FIRST_EVENT_DATE, LAST_EVENT_DATE, RowBuffer};
 
 use builder::ColumnBuilder;

@@ -92,7 +92,7 @@ impl RecordPlan {
 }
 
 impl Plan {
-    fn compile(avro_type: &AvroType, column: &ColumnType) -> Self {
+    pub(super) fn compile(avro_type: &AvroType, column: &ColumnType) -> Self {
         if *column == ColumnType::Json {
             return Self::json(avro_type);
         }

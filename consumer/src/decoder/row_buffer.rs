@@ -14,7 +14,7 @@ use ducktide_lake::table::{
 };
 
 use super::{
-    DecodeError, arrow,
+    DecodeError, Key, arrow,
     builder::{ColumnBuilder, Primitives},
     calendar::{self, MICROS_PER_DAY},
     envelope::Envelope,
@@ -179,7 +179,7 @@ impl RowBuffer {
     /// If no record was decoded since the last row.
     pub fn push_envelope(
         &mut self,
-        key: Option<&[u8]>,
+        key: Key<'_>,
         headers: &[Header],
     ) -> Result<(), DecodeError> {
         assert!(self.row_is_open, "no record was decoded for the row");

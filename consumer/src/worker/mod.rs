@@ -37,12 +37,12 @@ use crate::flush::Flush;
 use crate::in_flight::InFlight;
 use crate::kafka_config::{Membership, consumer_config};
 use crate::metrics::Metrics;
-use crate::schemas::Schemas;
+use crate::schemas::RecordSchemas;
 use crate::source::inspect::ClusterView;
 use crate::source::{Command, Source, SourceEvent, TopicPartition};
 use crate::startup::{self, Goals, Patience, Prepared};
 use crate::survey::Surveyor;
-use crate::value_format::Writers;
+use crate::value_format::RecordWriters;
 use alterations::Alterations;
 pub(crate) use discovery::Opened;
 use obstacles::Obstacles;
@@ -75,7 +75,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         .await
         .map_err(ConsumerError::Listen)?;
     tracing::info!(%address, "serving /metrics, /healthz and /readyz");
-    let writers = Writers::new(&config.values, &config.registry)
+    let writers = RecordWriters::new(&config.values, config.layout.keys, &config.registry)
         .map_err(|error| ConsumerError::Schema { topic: config.topics.given().join(","), error })?;
     let config = Arc::new(config);
     let patience = Arc::new(Patience::new(Arc::clone(&metrics), readiness.clone()));
@@ -97,7 +97,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
 
 async fn prepare(
     config: &Arc<Config>,
-    writers: &Writers,
+    writers: &RecordWriters,
     cluster: &Arc<ClusterView>,
     patience: &Arc<Patience>,
 ) -> Result<Option<Prepared>, ConsumerError> {
@@ -111,7 +111,7 @@ async fn prepare(
 /// What a worker is made of, beside the lake.
 struct Parts {
     config: Arc<Config>,
-    writers: Writers,
+    writers: RecordWriters,
     cluster: Arc<ClusterView>,
     patience: Arc<Patience>,
     metrics: Arc<Metrics>,
@@ -213,7 +213,7 @@ impl Worker {
         for index in 0..count {
             // Bounded by bytes, not by number: see `InFlight`.
             let (inlet, deliveries) = crossbeam_channel::unbounded();
-            let schemas = Schemas::new(parts.writers.clone(), tokio::runtime::Handle::current());
+            let schemas = RecordSchemas::new(parts.writers.clone(), tokio::runtime::Handle::current());
             batchers.push(Batcher::spawn(index, deliveries, schemas, shared.clone()));
             inlets.push(inlet);
         }

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use clap::Args;
 use ducktide_consumer::dead_letter::{Flaw, RetryError, RetryStage};
-use ducktide_consumer::{RegistryArgs, ValueArgs};
+use ducktide_consumer::{KeyArgs, RegistryArgs, ValueArgs};
 use ducktide_lake::config::LakeArgs;
 use ducktide_lake::dead_letter::{RecordPlace, Resolution};
 use ducktide_lake::table::TableName;
@@ -42,6 +42,10 @@ pub struct RetryArgs {
     /// As the consumers have it.
     #[command(flatten)]
     pub values: ValueArgs,
+
+    /// As the consumers have it.
+    #[command(flatten)]
+    pub keys: KeyArgs,
 
     /// As the consumers have it.
     #[command(flatten)]
@@ -84,7 +88,8 @@ fn stage(
 ) -> Result<Staged, Failure> {
     // A table that is not partitioned has no use for the consumers' setting.
     let partition_by = args.partition_by.as_deref().filter(|_| tables.rows.shape.is_partitioned());
-    let mut stage = RetryStage::new(&args.values, &args.registry, &tables.rows, partition_by)
+    let RetryArgs { values, keys, registry, .. } = args;
+    let mut stage = RetryStage::new(values, *keys, registry, &tables.rows, partition_by)
         .map_err(failure)?;
     let mut refused = Vec::new();
     for letter in lake.dead_letters(&tables.rows.version.table, open)? {

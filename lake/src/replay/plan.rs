@@ -6,7 +6,7 @@ use crate::error::{LakeError, Result};
 use crate::position::{Offset, OffsetRange, Partition, Position, SourceId};
 
 /// One partition's way back.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Step {
     pub(super) partition: Partition,
     pub(super) position: Position,

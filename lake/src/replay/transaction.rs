@@ -68,18 +68,16 @@ impl<'a> Replay<'a> {
 
     /// What there is to do, of one snapshot.
     pub(super) fn plan(&self) -> Result<ReplaySummary> {
-        let steps = self.steps()?;
-        self.reading(|| self.look(&steps)).map(|plan| plan.summary)
+        self.look_at_rest().map(|plan| plan.summary)
     }
 
     /// Writes what straddling files keep, before anybody has to wait for it.
     pub(super) fn prepare(&mut self, intent: &mut Intent) -> Result<()> {
-        let steps = self.steps()?;
         // The intent is renewed outside of the transaction that looks: inside, it would be undone with
         // it, hold the write lock of a SQLite catalog while files are written, and end the
         // transaction when the catalog is busy. A file that others change meanwhile does not look
         // the same at the attempt, which writes its survivors again.
-        let plan = self.reading(|| self.look(&steps))?;
+        let plan = self.look_at_rest()?;
         self.write_survivors(&plan, &mut |replay| replay.renew(intent, IntentKind::Prepare))
     }
 
@@ -124,7 +122,13 @@ impl<'a> Replay<'a> {
             self.write_survivors(&plan, &mut |_| Ok(()))?;
             Ok(plan)
         });
-        let plan = plan.inspect_err(|_| self.end_reading())?;
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(error) => {
+                self.end_reading();
+                return self.unless_at_rest(&steps, error).map(Tried::Refused);
+            }
+        };
         if plan.steps.is_empty() {
             self.end_reading();
             return Ok(Tried::Done(plan.summary));
@@ -191,7 +195,32 @@ impl<'a> Replay<'a> {
             let history = History::of(&ledger::entries(self.session, source, partition)?);
             steps.extend(Step::new(partition, position(partition), to, history)?);
         }
+        failpoint::reached(Failpoint::ProgressRead);
         Ok(steps)
+    }
+
+    /// Looks at the tables in a transaction of its own.
+    fn look_at_rest(&self) -> Result<Plan> {
+        let mut tries = self.request.attempts;
+        loop {
+            let steps = self.steps()?;
+            match self.reading(|| self.look(&steps)) {
+                Err(error) if tries > 0 => {
+                    let error = self.unless_at_rest(&steps, error)?;
+                    tracing::debug!(error = error.chain(), "the ledger moved, looking again");
+                    tries -= 1;
+                }
+                looked => return looked,
+            }
+        }
+    }
+
+    /// Progress and ledger are read before the tables: what another replay, or a retry of letters,
+    /// commits in between makes them disagree. Gives back an error that may be due to that, and ends
+    /// with it when the ledger is as it was.
+    fn unless_at_rest(&self, steps: &[Step], error: LakeError) -> Result<LakeError> {
+        let has_moved = self.steps()? != steps;
+        if has_moved { Ok(error) } else { Err(error) }
     }
 
     /// Looks at the tables, inside a transaction.

@@ -92,7 +92,9 @@ pub struct AvroField {
 }
 
 impl AvroField {
-    fn new(name: &str, avro_type: AvroType) -> Self {
+    /// A field that never had another name.
+    #[must_use]
+    pub fn new(name: &str, avro_type: AvroType) -> Self {
         Self { name: name.to_owned(), aliases: Vec::new(), avro_type }
     }
 }

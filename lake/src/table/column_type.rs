@@ -68,7 +68,7 @@ pub enum ColumnType {
 
 impl ColumnType {
     /// The type that an Avro type becomes; `field` is its path, for the error.
-    pub(super) fn of(avro_type: &AvroType, field: &str) -> Result<Self, ShapeError> {
+    pub fn of(avro_type: &AvroType, field: &str) -> Result<Self, ShapeError> {
         Ok(match avro_type {
             AvroType::Null => return Err(ShapeError::NullOnly { field: field.to_owned() }),
             AvroType::Boolean => Self::Boolean,

@@ -2,11 +2,7 @@
 
 use std::fs;
 
-use ducktide_testbed::{
-    catalog::CatalogKind,
-    pipeline::TABLE,
-    raw_records::{Encoded, register_schema},
-};
+use ducktide_testbed::{catalog::CatalogKind, pipeline::TABLE, raw_records::Encoded};
 use serde_json::json;
 
 use crate::Case;
@@ -19,8 +15,7 @@ const SCHEMA: &str =
 #[ignore = "needs Kafka and the schema registry"]
 fn values_that_are_no_records_have_one_column() {
     let case = Case::new("plain_values", CatalogKind::Sqlite, 1);
-    let (registry, topic) = (&case.pipeline.schema_registry_url, &case.pipeline.topic);
-    let id = register_schema(registry, topic, &json!(["null", "string"])).unwrap();
+    let id = case.register_as("value", &json!(["null", "string"]));
     let text = Encoded::of_schema(id).long(1).text("seven").bytes();
     case.publish(0, [text, Encoded::of_schema(id).long(0).bytes()]);
 

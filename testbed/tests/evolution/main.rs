@@ -7,11 +7,12 @@ mod columns;
 mod envelope;
 mod formats;
 mod incompatible;
+mod keys;
 
 use ducktide_testbed::{
     catalog::CatalogKind,
     pipeline::{Pipeline, TABLE},
-    raw_records::{publish, register_fields},
+    raw_records::{publish, register_fields, register_schema},
     services::shared_kafka,
 };
 use serde_json::Value;
@@ -35,6 +36,12 @@ impl Case {
         let version = self.versions.replace(self.versions.get() + 1);
         let Pipeline { schema_registry_url, topic, .. } = &self.pipeline;
         register_fields(schema_registry_url, topic, &format!("v{version}"), fields).unwrap()
+    }
+
+    /// Registers a schema of the topic's values or keys; its id.
+    fn register_as(&self, part: &str, schema: &Value) -> u32 {
+        let Pipeline { schema_registry_url, topic, .. } = &self.pipeline;
+        register_schema(schema_registry_url, &format!("{topic}-{part}"), schema).unwrap()
     }
 
     fn publish(&self, partition: i32, values: impl IntoIterator<Item = Vec<u8>>) {

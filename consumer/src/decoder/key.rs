@@ -1,0 +1,66 @@
+//! Records' keys: as they are, or Avro of a schema of their own.
+
+use apache_avro::Schema;
+use ducktide_lake::table::{
+    AvroField, AvroType, Column, ColumnType, KAFKA_KEY, ShapeError, TableShape, UnionAs, diff,
+    rename,
+};
+
+use super::builder::ColumnBuilder;
+use super::cursor::Cursor;
+use super::plan::Plan;
+use super::{CompileError, Problem};
+
+/// A record's key on its way to the column `_kafka_key`.
+#[derive(Clone, Copy, Debug)]
+pub enum Key<'a> {
+    /// The bytes themselves, for a column of text or bytes; None is NULL.
+    Raw(Option<&'a [u8]>),
+    /// What decodes it, and the Avro binary without the registry's header.
+    Avro(&'a KeyDecoder, &'a [u8]),
+}
+
+/// Decodes the keys of one writer's schema into the column of one table.
+#[derive(Debug)]
+pub struct KeyDecoder {
+    /// None where the table does not keep keys.
+    plan: Option<Plan>,
+}
+
+impl KeyDecoder {
+    /// The key as a field, which renames and differences are found with as for those of values.
+    pub fn field(schema: &Schema, union_as: UnionAs) -> Result<AvroField, ShapeError> {
+        Ok(AvroField::new(KAFKA_KEY, AvroType::resolve(schema, union_as)?))
+    }
+
+    /// The column that keys of a type want.
+    pub fn column(key: &AvroField) -> Result<Column, ShapeError> {
+        Ok(Column::new(KAFKA_KEY, ColumnType::of(&key.avro_type, KAFKA_KEY)?))
+    }
+
+    /// Compiles a decoder for a writer's schema; `newest` is what is known of the newest schema of the
+    /// topic's keys. Errors are those of values.
+    pub fn compile(
+        writer: &Schema,
+        union_as: UnionAs,
+        newest: &[AvroField],
+        table: &TableShape,
+    ) -> Result<Self, CompileError> {
+        let Some(column) = table.column(KAFKA_KEY) else { return Ok(Self { plan: None }) };
+        let mut key = [Self::field(writer, union_as)?];
+        rename(&mut key, &table.columns, newest);
+        let [key] = key;
+        let difference = diff(table, &TableShape { columns: vec![Self::column(&key)?] });
+        if !difference.fits() {
+            return Err(CompileError::DoesNotFit(difference));
+        }
+        Ok(Self { plan: Some(Plan::compile(&key.avro_type, &column.column_type)) })
+    }
+
+    pub(super) fn read(&self, datum: &[u8], column: &mut ColumnBuilder) -> Result<(), Problem> {
+        let Some(plan) = &self.plan else { return Ok(()) };
+        let mut cursor = Cursor::new(datum);
+        plan.read(&mut cursor, column)?;
+        if cursor.remaining() > 0 { Err(Problem::TrailingBytes) } else { Ok(()) }
+    }
+}
