@@ -57,6 +57,7 @@ COPY Cargo.toml Cargo.lock LICENSE-* ./
 COPY schemas schemas
 COPY producer producer
 COPY lake lake
+COPY decoder decoder
 COPY consumer consumer
 COPY compactor compactor
 COPY ducktide ducktide

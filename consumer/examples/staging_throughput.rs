@@ -13,10 +13,8 @@ use std::{
 };
 
 use apache_avro::{Schema, reader::datum::GenericDatumReader};
-use ducktide_consumer::{
-    decoder::{RecordDecoder, RowBuffer},
-    staging::{ColumnHints, StagingWriter},
-};
+use ducktide_consumer::staging::{ColumnHints, StagingWriter};
+use ducktide_decoder::{RecordDecoder, RowBuffer};
 use ducktide_lake::table::{TableShape, UnionAs};
 use uuid::Uuid;
 

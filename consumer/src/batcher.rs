@@ -404,8 +404,7 @@ impl Running {
         }
         let lane = self.lanes.get_mut(table).expect("inserted above");
         let now = track.window.as_ref().map_or(0, |_| now_micros());
-        let to =
-            Destination { topic: &stream.topic, newest: &stream.newest, table: &stream.table };
+        let to = Destination { topic: &stream.topic, newest: &stream.newest, table: &stream.table };
         for (index, record) in run.records.iter().enumerate().skip(first) {
             if !track.advance_to(record.offset()) {
                 continue;

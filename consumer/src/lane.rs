@@ -11,11 +11,11 @@ use thiserror::Error;
 
 use crate::batch::{Part, Stream};
 use crate::dead_letter::{Flaw, LetterCounts, LetterWriter};
-use crate::decoder::{DecodeError, Problem, RowBuffer, timestamp_micros};
 use crate::dedupe::Window;
 use crate::schemas::Readable;
 use crate::source::{Record, RecordRun, TopicPartition};
 use crate::staging::{StagingError, StagingWriter};
+use ducktide_decoder::{DecodeError, Problem, RowBuffer, timestamp_micros};
 
 /// Rows that are decoded before they go to the Parquet writer: enough for its column loops, and
 /// small enough for the processor's cache.

@@ -1,11 +1,10 @@
 //! Moves Avro records from Kafka into DuckLake tables, exactly once.
 //!
 //! Data meets the modules in this order: `source` polls, `assignment` says which records count,
-//! `batcher` has them decoded (`schemas`, `decoder`) and written (`lane`, `staging`), `committer`
+//! `batcher` has them decoded (`schemas`, `ducktide_decoder`) and written (`lane`, `staging`), `committer`
 //! brings rows and progress into the lake. `worker` owns all state between them.
 
 pub mod dead_letter;
-pub mod decoder;
 pub mod staging;
 
 mod assignment;
@@ -32,9 +31,7 @@ mod topics;
 mod value_format;
 mod worker;
 
-pub use config::{
-    Args, Config, ConfigError, OnBadRecord, OnIncompatibleSchema, TableLayout,
-};
+pub use config::{Args, Config, ConfigError, OnBadRecord, OnIncompatibleSchema, TableLayout};
 pub use error::ConsumerError;
 pub use kafka_config::{GroupProtocol, KafkaArgs};
 pub use metrics::sample_metrics;

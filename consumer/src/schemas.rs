@@ -10,10 +10,10 @@ use ducktide_lake::{Table, TableVersion};
 use tokio::runtime::Handle;
 
 use crate::dead_letter::{ErrorClass, Flaw};
-use crate::decoder::{CompileError, Key, KeyDecoder, RecordDecoder};
 use crate::schema_registry::RegistryError;
 use crate::table::Newest;
 use crate::value_format::{RecordWriters, Writers};
+use ducktide_decoder::{CompileError, Key, KeyDecoder, RecordDecoder};
 
 /// How long the registry must have said that it knows no such schema before it is believed: one that
 /// just restarted may not have read its own log yet. Shorter than the pause between two questions.

@@ -20,7 +20,6 @@ use tokio::task::spawn_blocking;
 
 use crate::batch::Stream;
 use crate::config::{Config, StartFrom};
-use crate::decoder::RecordDecoder;
 use crate::error::ConsumerError;
 use crate::metrics::{Metrics, RetryCause};
 use crate::schema_registry::RegistryError;
@@ -29,6 +28,7 @@ use crate::source::inspect::{ClusterView, is_outage};
 use crate::staging::ColumnHints;
 use crate::table::{self, Newest};
 use crate::value_format::{RecordWriters, Writers};
+use ducktide_decoder::RecordDecoder;
 
 /// Between two tries of something that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);

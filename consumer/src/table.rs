@@ -10,7 +10,7 @@ use ducktide_lake::table::{
 use ducktide_lake::{DuckLake, Lake as _, LakeError, Result, Table};
 
 use crate::config::{OnIncompatibleSchema, TableLayout};
-use crate::decoder::KeyDecoder;
+use ducktide_decoder::KeyDecoder;
 
 /// What is known of the newest schemas of a topic.
 #[derive(Clone, Debug, Default)]

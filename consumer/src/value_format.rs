@@ -10,8 +10,8 @@ use ducktide_lake::table::{AvroField, Column, ColumnType, KAFKA_KEY, ShapeError,
 use serde_json::{Value, json};
 
 use crate::dead_letter::{ErrorClass, Flaw};
-use crate::decoder::{EXTRA, KeyDecoder};
 use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
+use ducktide_decoder::{EXTRA, KeyDecoder};
 
 /// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
 const HEADER: usize = 5;

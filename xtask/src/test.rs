@@ -3,6 +3,7 @@
 //! A failed step does not stop the later ones: one run shows everything that is wrong.
 
 mod cargo_test;
+mod fuzz;
 mod steps;
 
 use std::{

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::decoder::Problem;
+use ducktide_decoder::Problem;
 
 /// Why a record became a dead letter.
 ///

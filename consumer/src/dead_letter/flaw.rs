@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::decoder::DecodeError;
+use ducktide_decoder::DecodeError;
 
 use super::ErrorClass;
 

@@ -32,7 +32,7 @@ use layout::Layout;
 use open_file::OpenFile;
 use unsorted::Unsorted;
 
-use crate::decoder::date_text;
+use ducktide_decoder::date_text;
 
 /// The folder of rows without a date, as Hive has it; DuckLake reads it as NULL.
 const NULL_DATE: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -44,7 +44,7 @@ const MAX_OPEN_FILES: usize = 64;
 /// What the types of a table's columns do not say about their Parquet encoding.
 #[derive(Clone, Debug, Default)]
 pub struct ColumnHints {
-    /// Columns of enum symbols ([`crate::decoder::RecordDecoder::enum_columns`]): they get a
+    /// Columns of enum symbols ([`ducktide_decoder::RecordDecoder::enum_columns`]): they get a
     /// dictionary and statistics.
     pub enums: Vec<String>,
     /// Columns of text that are to have statistics all the same (`--statistics`). They end up in the
@@ -86,7 +86,7 @@ enum Folder {
 
 impl StagingWriter {
     /// A writer without files. `folder` is the table's, and absolute; `schema` that of the batches,
-    /// [`crate::decoder::RowBuffer::schema`].
+    /// [`ducktide_decoder::RowBuffer::schema`].
     pub fn new(
         table: TableName,
         folder: &Path,

@@ -16,7 +16,7 @@ use parquet::file::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::decoder::{RecordDecoder, RowBuffer};
+use ducktide_decoder::{RecordDecoder, RowBuffer};
 
 const DAY_MS: i64 = 86_400_000;
 

@@ -213,7 +213,8 @@ impl Worker {
         for index in 0..count {
             // Bounded by bytes, not by number: see `InFlight`.
             let (inlet, deliveries) = crossbeam_channel::unbounded();
-            let schemas = RecordSchemas::new(parts.writers.clone(), tokio::runtime::Handle::current());
+            let schemas =
+                RecordSchemas::new(parts.writers.clone(), tokio::runtime::Handle::current());
             batchers.push(Batcher::spawn(index, deliveries, schemas, shared.clone()));
             inlets.push(inlet);
         }

@@ -89,8 +89,8 @@ fn stage(
     // A table that is not partitioned has no use for the consumers' setting.
     let partition_by = args.partition_by.as_deref().filter(|_| tables.rows.shape.is_partitioned());
     let RetryArgs { values, keys, registry, .. } = args;
-    let mut stage = RetryStage::new(values, *keys, registry, &tables.rows, partition_by)
-        .map_err(failure)?;
+    let mut stage =
+        RetryStage::new(values, *keys, registry, &tables.rows, partition_by).map_err(failure)?;
     let mut refused = Vec::new();
     for letter in lake.dead_letters(&tables.rows.version.table, open)? {
         if let Some(flaw) = stage.add(&letter).map_err(failure)? {

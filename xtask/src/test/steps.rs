@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use super::{
     Outcome,
     cargo_test::{self, Counts},
-    in_ci,
+    fuzz, in_ci,
 };
 use crate::{
     cargo,
@@ -39,6 +39,7 @@ pub(super) const STEPS: &[Step] = &[
     Step::plain("rustdoc", "the documentation builds, links hold", rustdoc),
     Step::plain("unit", "tests that need nothing but the build", unit),
     Step::plain("docs", "the pages that are made from the code are up to date", docs),
+    Step::plain("fuzz", "the decoder meets bytes that nobody meant, for a minute", fuzz::run),
     Step {
         name: "monitoring",
         title: "alerts, dashboard and what real workers export, judged by promtool",

@@ -1,0 +1,148 @@
+//! Records that are broken, or meant to break the decoder.
+
+use apache_avro::types::Value;
+use proptest::prelude::*;
+
+use super::{Pair, generator::record_and_value, record};
+use ducktide_decoder::{DecodeError, Problem};
+
+fn problem(pair: &mut Pair, datum: &[u8]) -> Problem {
+    pair.decoder.decode(datum, &mut pair.rows).unwrap_err().problem
+}
+
+proptest! {
+    #[test]
+    fn a_record_cut_anywhere_is_refused_and_leaves_the_rows_as_they_were(
+        (schema, values) in record_and_value(),
+    ) {
+        let (mut disturbed, mut untouched) = (Pair::new(&schema), Pair::new(&schema));
+        for value in values {
+            let datum = disturbed.encode(value);
+            // Of a string of a megabyte not every byte: each cut reads all that is before it.
+            let step = 1 + datum.len() / 2_000;
+            for end in (0..datum.len()).step_by(step) {
+                let decoded = disturbed.decoder.decode(&datum[..end], &mut disturbed.rows);
+                prop_assert!(decoded.is_err(), "cut at {}", end);
+            }
+            disturbed.push(&datum);
+            untouched.push(&datum);
+        }
+
+        let batch = disturbed.rows.finish_batch().unwrap();
+        prop_assert_eq!(batch, untouched.rows.finish_batch().unwrap());
+    }
+
+    #[test]
+    fn garbage_never_panics_and_good_records_go_on_decoding(
+        (schema, values) in record_and_value(),
+        garbage in prop::collection::vec(any::<Vec<u8>>(), 1..8),
+        (place, flipped) in (any::<prop::sample::Index>(), any::<u8>()),
+    ) {
+        let (mut disturbed, mut untouched) = (Pair::new(&schema), Pair::new(&schema));
+        for value in values {
+            let datum = disturbed.encode(value);
+            let mut damaged = datum.clone();
+            if let Some(byte) = (!damaged.is_empty()).then(|| place.index(damaged.len())) {
+                damaged[byte] ^= flipped;
+            }
+            for bad in garbage.iter().chain([&damaged]) {
+                if disturbed.decoder.decode(bad, &mut disturbed.rows).is_ok() {
+                    disturbed.rows.abandon_row();
+                }
+            }
+            disturbed.push(&datum);
+            untouched.push(&datum);
+        }
+
+        let batch = disturbed.rows.finish_batch().unwrap();
+        prop_assert_eq!(batch, untouched.rows.finish_batch().unwrap());
+    }
+}
+
+#[test]
+fn the_error_names_the_field_and_never_the_content() {
+    let mut pair = Pair::of_types(&[r#""long""#, r#""string""#]);
+
+    let error = pair.decoder.decode(&[2, 6, b'a', 0xff, b'b'], &mut pair.rows).unwrap_err();
+
+    assert_eq!(error, DecodeError { field: "b".to_owned(), problem: Problem::NotUtf8 });
+    assert_eq!(error.to_string(), "string is not valid UTF-8 field=`b`");
+}
+
+#[test]
+fn bytes_behind_the_record_are_refused() {
+    let mut pair = Pair::of_types(&[r#""int""#]);
+
+    assert_eq!(problem(&mut pair, &[2, 0]), Problem::TrailingBytes);
+    assert_eq!(pair.rows.rows(), 0);
+}
+
+#[test]
+fn indices_that_the_schema_lacks_are_refused() {
+    let symbols = r#"{"type": "enum", "name": "E", "symbols": ["A"]}"#;
+    for (avro_type, error) in [
+        (symbols, Problem::NoSuchSymbol),
+        (r#"["null", "int"]"#, Problem::NoSuchBranch),
+        (r#"["null", "int", "string"]"#, Problem::NoSuchBranch),
+    ] {
+        let mut pair = Pair::of_types(&[avro_type]);
+        assert_eq!(problem(&mut pair, &[6, 0]), error, "{avro_type}");
+        assert_eq!(problem(&mut pair, &[1, 0]), Problem::NegativeIndex, "{avro_type}");
+    }
+}
+
+#[test]
+fn blocks_with_their_size_in_bytes_are_read_like_others() {
+    let mut pair = Pair::of_types(&[r#"{"type": "array", "items": "int"}"#]);
+
+    pair.push(&[3, 4, 2, 4, 2, 6, 0]);
+    let datum = pair.encode(record([Value::Array([1, 2, 3].map(Value::Int).to_vec())]));
+    pair.push(&datum);
+
+    let batch = pair.rows.finish_batch().unwrap();
+    assert_eq!(&batch.column(0).slice(0, 1), &batch.column(0).slice(1, 1));
+}
+
+#[test]
+fn items_without_bytes_cannot_be_announced_by_the_billion() {
+    let billion = [0x80, 0xa8, 0xd6, 0xb9, 0x07, 0];
+    let empties = r#"["null", "int", {"type": "array", "items": "null"}]"#;
+    let fixed = r#"{"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}}"#;
+
+    let json = [&[4][..], &billion].concat();
+    assert_eq!(problem(&mut Pair::of_types(&[empties]), &json), Problem::TooManyItems);
+    assert_eq!(problem(&mut Pair::of_types(&[fixed]), &billion), Problem::TooManyItems);
+}
+
+#[test]
+fn a_map_with_a_key_twice_is_refused_as_a_column_cannot_hold_it() {
+    let mut pair = Pair::of_types(&[r#"{"type": "map", "values": "int"}"#]);
+
+    assert_eq!(problem(&mut pair, &[4, 2, b'k', 2, 2, b'k', 4, 0]), Problem::DuplicateKey);
+
+    // Many keys are compared in another way.
+    let entries = |keys: &[u8]| keys.iter().flat_map(|key| [2, *key, 2]).collect::<Vec<_>>();
+    let map = |keys: &[u8]| [&[40][..], &entries(keys), &[0]].concat();
+    assert_eq!(problem(&mut pair, &map(b"abcdefghijklmnopqrsa")), Problem::DuplicateKey);
+    pair.push(&map(b"abcdefghijklmnopqrst"));
+}
+
+#[test]
+fn dates_and_times_that_duckdb_could_not_show_are_refused() {
+    let long = |logical: &str| format!(r#"{{"type": "long", "logicalType": "{logical}"}}"#);
+    for logical in ["timestamp-millis", "timestamp-micros", "local-timestamp-micros", "time-micros"]
+    {
+        let mut pair = Pair::of_types(&[&long(logical)]);
+        let datum = pair.encode(record([Value::Long(i64::MAX)]));
+        assert_eq!(problem(&mut pair, &datum), Problem::TimeOutOfRange, "{logical}");
+    }
+}
+
+#[test]
+fn a_decimal_of_too_many_digits_is_refused() {
+    let decimal = r#"{"type": "bytes", "logicalType": "decimal", "precision": 2, "scale": 0}"#;
+    let mut pair = Pair::of_types(&[decimal]);
+
+    assert_eq!(problem(&mut pair, &[2, 100]), Problem::DecimalOutOfRange);
+    pair.push(&[2, 99]);
+}

@@ -1,0 +1,62 @@
+//! Decoding, judged by apache-avro's own.
+
+mod generator;
+mod json;
+mod lake;
+mod limits;
+mod oracle;
+mod rows;
+
+use std::sync::Arc;
+
+use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
+use ducktide_lake::table::{AvroType, TableShape, UnionAs};
+
+use ducktide_decoder::{RecordDecoder, RowBuffer};
+
+/// A decoder and rows for the table that a schema wants.
+struct Pair {
+    schema: Schema,
+    decoder: RecordDecoder,
+    rows: RowBuffer,
+}
+
+impl Pair {
+    fn new(schema: &str) -> Self {
+        Self::with(schema, UnionAs::Json)
+    }
+
+    fn with(schema: &str, union_as: UnionAs) -> Self {
+        let schema = Schema::parse_str(schema).unwrap();
+        let fields = AvroType::record_fields(&schema, union_as).unwrap();
+        let table = Arc::new(TableShape::of_record(&fields, None).unwrap());
+        let decoder = RecordDecoder::compile(&schema, union_as, &[], table.clone()).unwrap();
+        Self { schema, decoder, rows: RowBuffer::new(table, None).unwrap() }
+    }
+
+    /// A pair for a record of fields `a`, `b`, … of these types.
+    fn of_types(types: &[&str]) -> Self {
+        let fields = ('a'..)
+            .zip(types)
+            .map(|(name, avro_type)| format!(r#"{{"name": "{name}", "type": {avro_type}}}"#));
+        let fields = fields.collect::<Vec<_>>().join(", ");
+        Self::new(&format!(r#"{{"type": "record", "name": "R", "fields": [{fields}]}}"#))
+    }
+
+    fn encode(&self, value: Value) -> Vec<u8> {
+        let writer = GenericDatumWriter::builder(&self.schema).build().unwrap();
+        writer.write_value_to_vec(value).unwrap()
+    }
+
+    /// Decodes a record and completes its row, at the offset that is the number of rows before.
+    fn push(&mut self, datum: &[u8]) {
+        let offset = i64::try_from(self.rows.rows()).unwrap();
+        self.decoder.decode(datum, &mut self.rows).unwrap();
+        self.rows.push_kafka("events", 0, offset, 0);
+    }
+}
+
+/// A record of fields `a`, `b`, ….
+fn record(values: impl IntoIterator<Item = Value>) -> Value {
+    Value::Record(('a'..).map(|name| name.to_string()).zip(values).collect())
+}
