@@ -1,4 +1,4 @@
-//! How many records, and bytes of them, are between the poll thread and the batchers.
+//! How many records, and bytes of them, the poll thread has handed over and the batchers still have.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

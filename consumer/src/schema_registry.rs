@@ -220,6 +220,10 @@ fn classify(error: &SRCError) -> RegistryError {
             "{text}; give --schema-registry-user and --schema-registry-password, or \
              --schema-registry-token"
         )
+    } else if text.contains("certificate verify failed") {
+        format!(
+            "{text}; name a file with the certificate of who signed the registry's: SSL_CERT_FILE"
+        )
     } else {
         text
     })

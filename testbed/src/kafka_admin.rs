@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 use rdkafka::{
-    ClientConfig, Offset,
+    ClientConfig, Message as _, Offset,
     admin::{AdminClient, AdminOptions, NewPartitions},
     client::DefaultClientContext,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
@@ -35,6 +35,17 @@ pub fn add_partitions(servers: &str, topic: &str, total: usize) -> Result<()> {
     let results = added.into_iter().map(|result| result.map(|_| ()));
     let added: Result<(), _> = results.collect();
     added.map_err(|(topic, code)| anyhow!("add partitions to `{topic}`: {code}"))
+}
+
+/// The offset of the first record that a reader from a partition's beginning gets: behind where the
+/// partition begins once a compacted topic's first records are superseded.
+pub fn first_offset(servers: &str, topic: &str, partition: i32) -> Result<i64> {
+    let mut beginning = TopicPartitionList::new();
+    beginning.add_partition_offset(topic, partition, Offset::Beginning).context("offset")?;
+    let consumer = member(servers, "reader-of-the-first")?;
+    consumer.assign(&beginning).context("assign a partition")?;
+    let first = consumer.poll(TIMEOUT).context("no record is there")?;
+    Ok(first.context("read a record")?.offset())
 }
 
 /// What a group has committed of each partition from 0 on, if anything.

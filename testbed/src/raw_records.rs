@@ -198,6 +198,8 @@ pub fn publish_and_abort(
 fn producer(servers: &str, transaction: Option<&str>) -> Result<BaseProducer> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers).set("acks", "all");
+    // What a topic takes is the topic's business.
+    config.set("message.max.bytes", "100000000");
     if let Some(id) = transaction {
         config.set("transactional.id", id);
     }

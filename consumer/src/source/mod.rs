@@ -281,14 +281,7 @@ impl Poller {
 
     /// Drops what of these partitions waits for the batchers.
     fn forget(&mut self, partitions: &[TopicPartition]) {
-        let in_flight = &self.in_flight;
-        self.backlog.retain(|delivery| {
-            let keep = !partitions.contains(delivery.partition());
-            if let (false, Delivery::Records(run)) = (keep, delivery) {
-                in_flight.remove(run.records.len(), run.bytes);
-            }
-            keep
-        });
+        self.backlog.retain(|delivery| !partitions.contains(delivery.partition()));
     }
 
     fn start(&mut self, starts: &[(TopicPartition, Generation, i64)]) {
@@ -363,7 +356,6 @@ impl Poller {
                 let bytes = records.iter().map(Record::bytes).sum::<usize>();
                 // An eighth of the newest run's average: follows a change within a few polls.
                 self.average_bytes = (self.average_bytes * 7 + bytes / records.len()) / 8 + 1;
-                self.in_flight.add(records.len(), bytes);
                 let client = self.consumer.keep_alive();
                 self.backlog.push_back(Delivery::Records(RecordRun {
                     partition,
@@ -417,7 +409,8 @@ impl Poller {
         }
     }
 
-    /// Hands the backlog over, as far as there is room.
+    /// Hands the backlog over, as far as there is room. What batchers have counts, and the backlog does
+    /// not: a record that is larger than all the room there is goes when they have nothing else.
     fn deliver(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while let Some(delivery) = self.backlog.front() {
@@ -431,6 +424,9 @@ impl Poller {
             }
             let index = batcher_of(delivery.partition(), self.batchers.len());
             let delivery = self.backlog.pop_front().expect("looked at above");
+            if let Delivery::Records(run) = &delivery {
+                self.in_flight.add(run.records.len(), run.bytes);
+            }
             // Batchers end only after this thread does.
             let _ = self.batchers[index].send(delivery);
         }

@@ -36,7 +36,7 @@ pub struct Kafka {
 
 /// What differs from Kafka's defaults, beside the listeners: one node has no replicas, tests wait
 /// for no rebalance delay, sessions may be short in both group protocols, and a misspelt topic is
-/// an error.
+/// an error, and topics that are compacted are so within seconds.
 const PROPERTIES: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("node.id", "1"),
@@ -50,6 +50,7 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("transaction.state.log.num.partitions", "1"),
     ("share.coordinator.state.topic.replication.factor", "1"),
     ("share.coordinator.state.topic.min.isr", "1"),
+    ("log.cleaner.backoff.ms", "500"),
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.min.session.timeout.ms", "1000"),
     ("group.consumer.min.session.timeout.ms", "1000"),

@@ -2,7 +2,12 @@
 
 use std::fs;
 
-use ducktide_testbed::{catalog::CatalogKind, pipeline::TABLE, raw_records::Encoded};
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    pipeline::{Pipeline, TABLE},
+    raw_records::Encoded,
+    services::shared_kafka,
+};
 use serde_json::json;
 
 use crate::Case;
@@ -24,6 +29,30 @@ fn values_that_are_no_records_have_one_column() {
     assert_eq!(case.rows(), (2, 2));
     let values = "SELECT string_agg(coalesce(value, '-'), ' ' ORDER BY _kafka_offset) FROM %";
     assert_eq!(case.text(values), "seven -");
+    case.pipeline.verify().unwrap();
+}
+
+/// Larger than what a fetch, a batch or a queue usually is.
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn values_of_fifty_megabytes_are_rows_or_letters_as_others_are() {
+    const LENGTH: usize = 50_000_000;
+    let pipeline = Pipeline::on_shared_services("huge_values", CatalogKind::Sqlite).unwrap();
+    let large = [("max.message.bytes", "60000000")];
+    shared_kafka().create_topic(&pipeline.topic, 1, &large).unwrap();
+    let case = Case::of(pipeline);
+    let id = case.register_as("value", &json!("string"));
+    let huge = Encoded::of_schema(id).text(&"x".repeat(LENGTH)).bytes();
+    let cut = huge[..LENGTH].to_vec();
+    let small = || Encoded::of_schema(id).text("small").bytes();
+    case.publish(0, [small(), huge.clone(), cut, small(), huge, small()]);
+
+    case.pipeline.drain(&[]).unwrap();
+
+    assert_eq!(case.rows(), (5, 5));
+    assert_eq!(case.number("SELECT sum(length(value))::BIGINT FROM %"), 100_000_015);
+    let letters = "SELECT string_agg(error_class || octet_length(value)) FROM %_dead_letters";
+    assert_eq!(case.text(letters), "truncated50000000");
     case.pipeline.verify().unwrap();
 }
 

@@ -27,6 +27,10 @@ impl Case {
     fn new(test: &str, kind: CatalogKind, partitions: i32) -> Self {
         let pipeline = Pipeline::on_shared_services(test, kind).unwrap();
         shared_kafka().create_topic(&pipeline.topic, partitions, &[]).unwrap();
+        Self::of(pipeline)
+    }
+
+    const fn of(pipeline: Pipeline) -> Self {
         Self { pipeline, versions: std::cell::Cell::new(0) }
     }
 

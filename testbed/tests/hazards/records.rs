@@ -2,7 +2,7 @@
 
 use ducktide_testbed::{
     catalog::CatalogKind,
-    kafka_admin::{add_partitions, delete_records},
+    kafka_admin::{add_partitions, delete_records, first_offset},
     on_both_catalogs,
     pipeline::PATIENCE,
     pipeline::{PARTITIONS, Pipeline, TABLE},
@@ -13,6 +13,7 @@ use ducktide_testbed::{
 
 on_both_catalogs!(
     aborted_transactions_advance_progress,
+    superseded_records_of_a_compacted_topic_are_gaps,
     tombstones_advance_progress_and_are_counted,
     broken_timestamps_do_not_open_a_file_each,
     more_dates_than_files_may_be_open_are_committed,
@@ -61,6 +62,39 @@ fn aborted_transactions_advance_progress(kind: CatalogKind) {
     publish(servers, topic, 1, readings(10, id, |_| 0)).unwrap();
     pipeline.drain(&[]).unwrap();
     assert_eq!(rows(&pipeline), 110);
+}
+
+/// A key's older records are gone, here and there, before a worker comes, and while it is away.
+fn superseded_records_of_a_compacted_topic_are_gaps(kind: CatalogKind) {
+    let compacted = [
+        ("cleanup.policy", "compact"),
+        ("segment.ms", "100"),
+        ("min.cleanable.dirty.ratio", "0.001"),
+    ];
+    let pipeline = Pipeline::on_shared_services("compacted", kind).unwrap();
+    let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
+    shared_kafka().create_topic(topic, PARTITIONS, &compacted).unwrap();
+    let id = register(&pipeline.schema_registry_url, topic, "compacted").unwrap();
+    let mut catalog = pipeline.catalog().unwrap();
+    let mut end = 0;
+    for round in 1..=2 {
+        publish(servers, topic, 0, readings(500, id, |_| 0)).unwrap();
+        let gone = || {
+            // Only a segment that another one follows is compacted.
+            publish(servers, topic, 0, readings(1, id, |_| 0))?;
+            Ok(first_offset(servers, topic, 0)? > end + 400)
+        };
+        wait::until("the topic is compacted", PATIENCE, gone).unwrap();
+
+        pipeline.drain(&[]).unwrap();
+
+        end = shared_kafka().end_offsets(topic).unwrap()[0];
+        assert_eq!(catalog.next_offset(0).unwrap(), end, "round {round}");
+        let gaps = catalog.number("SELECT sum(gaps) FROM ducktide_ledger").unwrap();
+        assert!(gaps > 400 * round, "{gaps}");
+        assert_eq!(rows(&pipeline) + gaps, end);
+    }
+    pipeline.operate(&["verify", "--deep"]).unwrap();
 }
 
 fn tombstones_advance_progress_and_are_counted(kind: CatalogKind) {
