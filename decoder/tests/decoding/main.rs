@@ -1,5 +1,7 @@
 //! Decoding, judged by apache-avro's own.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 mod generator;
 mod json;
 mod lake;
