@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use ducktide_decoder::{DecodeError, Problem, RowBuffer, timestamp_micros};
 use ducktide_lake::dead_letter::{DeadLetter, RecordPlace};
 use ducktide_lake::position::Offset;
 use ducktide_lake::table::TimeUnit;
@@ -15,7 +16,6 @@ use crate::dedupe::Window;
 use crate::schemas::Readable;
 use crate::source::{Record, RecordRun, TopicPartition};
 use crate::staging::{StagingError, StagingWriter};
-use ducktide_decoder::{DecodeError, Problem, RowBuffer, timestamp_micros};
 
 /// Rows that are decoded before they go to the Parquet writer: enough for its column loops, and
 /// small enough for the processor's cache.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use apache_avro::Schema;
+use ducktide_decoder::{CompileError, Key, KeyDecoder, RecordDecoder};
 use ducktide_lake::table::Difference;
 use ducktide_lake::{Table, TableVersion};
 use tokio::runtime::Handle;
@@ -13,7 +14,6 @@ use crate::dead_letter::{ErrorClass, Flaw};
 use crate::schema_registry::RegistryError;
 use crate::table::Newest;
 use crate::value_format::{RecordWriters, Writers};
-use ducktide_decoder::{CompileError, Key, KeyDecoder, RecordDecoder};
 
 /// How long the registry must have said that it knows no such schema before it is believed: one that
 /// just restarted may not have read its own log yet. Shorter than the pause between two questions.

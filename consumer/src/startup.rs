@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use apache_avro::Schema;
+use ducktide_decoder::RecordDecoder;
 use ducktide_lake::dead_letter::{dead_letter_shape, dead_letter_table};
 use ducktide_lake::endpoints::Readiness;
 use ducktide_lake::position::{Offset, Partition};
@@ -28,7 +29,6 @@ use crate::source::inspect::{ClusterView, is_outage};
 use crate::staging::ColumnHints;
 use crate::table::{self, Newest};
 use crate::value_format::{RecordWriters, Writers};
-use ducktide_decoder::RecordDecoder;
 
 /// Between two tries of something that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);

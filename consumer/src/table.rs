@@ -1,6 +1,7 @@
 //! The table that a topic fills: made from its newest schema, widened for it, or refused.
 
 use apache_avro::Schema;
+use ducktide_decoder::KeyDecoder;
 use ducktide_lake::dead_letter::dead_letter_shape;
 use ducktide_lake::dedupe::EventId;
 use ducktide_lake::table::{
@@ -10,7 +11,6 @@ use ducktide_lake::table::{
 use ducktide_lake::{DuckLake, Lake as _, LakeError, Result, Table};
 
 use crate::config::{OnIncompatibleSchema, TableLayout};
-use ducktide_decoder::KeyDecoder;
 
 /// What is known of the newest schemas of a topic.
 #[derive(Clone, Debug, Default)]

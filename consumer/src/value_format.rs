@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use apache_avro::Schema;
 use clap::{Args, ValueEnum};
+use ducktide_decoder::{EXTRA, KeyDecoder};
 use ducktide_lake::table::{AvroField, Column, ColumnType, KAFKA_KEY, ShapeError, UnionAs};
 use serde_json::{Value, json};
 
 use crate::dead_letter::{ErrorClass, Flaw};
 use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
-use ducktide_decoder::{EXTRA, KeyDecoder};
 
 /// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
 const HEADER: usize = 5;

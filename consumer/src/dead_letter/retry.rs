@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use ducktide_decoder::RowBuffer;
 use ducktide_lake::dead_letter::{DeadLetter, RecordPlace, Resolution};
 use ducktide_lake::table::ShapeError;
 use ducktide_lake::{StagedFile, Table};
@@ -17,7 +18,6 @@ use crate::schemas::{Destination, Readable, RecordSchemas, Unreadable};
 use crate::staging::{ColumnHints, StagingError, StagingWriter};
 use crate::table::Newest;
 use crate::value_format::{KeyArgs, RecordWriters, ValueArgs};
-use ducktide_decoder::RowBuffer;
 
 /// How often the registry is asked before it counts as down: an operator waits for the answer.
 const ATTEMPTS: usize = 5;

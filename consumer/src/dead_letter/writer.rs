@@ -8,11 +8,11 @@ use arrow_array::{
     TimestampMicrosecondArray, new_null_array,
 };
 use arrow_schema::{ArrowError, DataType, Fields, Schema, SchemaRef};
+use ducktide_decoder::{UTC, arrow_fields};
 use ducktide_lake::dead_letter::{COLUMNS_WITH_STATISTICS, DeadLetter, Resolution};
 use ducktide_lake::{StagedFile, Table, TableVersion};
 
 use crate::staging::{ColumnHints, StagingError, StagingWriter};
-use ducktide_decoder::{UTC, arrow_fields};
 
 /// Letters that are kept before they go to the Parquet writer.
 const LETTERS_PER_BATCH: usize = 1024;

@@ -20,6 +20,7 @@ use std::{
 use arrow_array::{RecordBatch, cast::AsArray, types::Date32Type};
 use arrow_schema::SchemaRef;
 use arrow_select::take::take_record_batch;
+use ducktide_decoder::date_text;
 use ducktide_lake::{
     StagedFile,
     table::{EVENT_DATE, TableName},
@@ -31,8 +32,6 @@ use by_date::{Dates, split};
 use layout::Layout;
 use open_file::OpenFile;
 use unsorted::Unsorted;
-
-use ducktide_decoder::date_text;
 
 /// The folder of rows without a date, as Hive has it; DuckLake reads it as NULL.
 const NULL_DATE: &str = "__HIVE_DEFAULT_PARTITION__";

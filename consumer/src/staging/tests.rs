@@ -9,6 +9,7 @@ use std::{
 
 use apache_avro::Schema;
 use duckdb::Connection;
+use ducktide_decoder::{RecordDecoder, RowBuffer};
 use ducktide_lake::table::{TableShape, UnionAs};
 use parquet::file::{
     metadata::ColumnChunkMetaData, reader::FileReader, serialized_reader::SerializedFileReader,
@@ -16,7 +17,6 @@ use parquet::file::{
 use tempfile::TempDir;
 
 use super::*;
-use ducktide_decoder::{RecordDecoder, RowBuffer};
 
 const DAY_MS: i64 = 86_400_000;
 

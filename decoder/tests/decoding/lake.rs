@@ -4,6 +4,7 @@ use std::env;
 
 use apache_avro::types::Value;
 use arrow_array::RecordBatch;
+use ducktide_consumer::staging::{ColumnHints, StagingWriter};
 use ducktide_lake::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
 use ducktide_lake::position::{Epoch, Offset, OffsetRange, Partition};
@@ -18,7 +19,6 @@ use super::{
     generator::record_and_value,
     oracle::{actual_column, expected},
 };
-use ducktide_consumer::staging::{ColumnHints, StagingWriter};
 
 /// Each is a table, a commit and a query. `PROPTEST_CASES` has more.
 const CASES: u32 = 48;

@@ -1,10 +1,10 @@
 //! Records that are broken, or meant to break the decoder.
 
 use apache_avro::types::Value;
+use ducktide_decoder::{DecodeError, Problem};
 use proptest::prelude::*;
 
 use super::{Pair, generator::record_and_value, record};
-use ducktide_decoder::{DecodeError, Problem};
 
 fn problem(pair: &mut Pair, datum: &[u8]) -> Problem {
     pair.decoder.decode(datum, &mut pair.rows).unwrap_err().problem

@@ -12,9 +12,8 @@ mod rows;
 use std::sync::Arc;
 
 use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
-use ducktide_lake::table::{AvroType, TableShape, UnionAs};
-
 use ducktide_decoder::{RecordDecoder, RowBuffer};
+use ducktide_lake::table::{AvroType, TableShape, UnionAs};
 
 /// A decoder and rows for the table that a schema wants.
 struct Pair {

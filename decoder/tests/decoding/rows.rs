@@ -8,12 +8,12 @@ use arrow_array::{
     cast::AsArray,
     types::{Date32Type, Int32Type, Int64Type, TimestampMicrosecondType},
 };
-use ducktide_lake::table::{EVENT_DATE, KAFKA_TIMESTAMP, ShapeError, TableShape, UnionAs};
-
-use super::{Pair, record};
 use ducktide_decoder::{
     CompileError, FIRST_EVENT_DATE, LAST_EVENT_DATE, RecordDecoder, RowBuffer, date_text,
 };
+use ducktide_lake::table::{EVENT_DATE, KAFKA_TIMESTAMP, ShapeError, TableShape, UnionAs};
+
+use super::{Pair, record};
 
 const DAY: i64 = 86_400_000_000;
 
