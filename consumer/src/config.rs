@@ -16,9 +16,9 @@ use thiserror::Error;
 use crate::dead_letter::ErrorClass;
 use crate::dedupe::Rule;
 use crate::kafka_config::{GroupProtocol, KafkaArgs};
+use crate::record_format::{KeyArgs, ValueArgs};
 use crate::schema_registry::RegistryArgs;
 use crate::topics::Topics;
-use crate::value_format::{KeyArgs, ValueArgs};
 
 const EXAMPLES: &str = "\
 Examples:

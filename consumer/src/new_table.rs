@@ -5,10 +5,11 @@ use ducktide_lake::{DuckLake, LakeError, Table};
 use thiserror::Error;
 
 use crate::config::{OnIncompatibleSchema, TableLayout};
+use crate::record_format::UnionArgs;
 use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 use crate::table::{self, Newest};
 use crate::topics::table_of;
-use crate::value_format::{Part, UnionArgs, topic_of};
+use crate::writers::Part;
 
 /// Why a table could not be made.
 #[derive(Debug, Error)]
@@ -36,16 +37,17 @@ pub fn make_table(
     layout: &TableLayout,
     unions: UnionArgs,
 ) -> Result<Table, NewTableError> {
-    let failed = |error| NewTableError::Registry { subject: subject.to_owned(), error };
-    let name = table_of(name, topic_of(subject))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let registry = SchemaRegistry::new(registry).map_err(failed)?;
-    let newest = |subject: &str| {
-        let failed = |error| NewTableError::Registry { subject: subject.to_owned(), error };
-        runtime.block_on(registry.latest(subject)).map_err(failed)
+    let failed = |subject: &str| {
+        let subject = subject.to_owned();
+        move |error| NewTableError::Registry { subject, error }
     };
-    let key_subject = Part::Key.subject(topic_of(subject));
-    let key = layout.keys.are_avro().then(|| newest(&key_subject)).transpose()?;
+    let topic = Part::Value.topic_of(subject);
+    let name = table_of(name, topic)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let registry = SchemaRegistry::new(registry).map_err(failed(subject))?;
+    let newest =
+        |subject: &str| runtime.block_on(registry.latest(subject)).map_err(failed(subject));
+    let key = layout.keys.are_avro().then(|| newest(&Part::Key.subject(topic))).transpose()?;
     let newest = Newest::of(&newest(subject)?, key.as_ref(), unions.union_as)
         .map_err(|error| NewTableError::Shape { subject: subject.to_owned(), error })?;
     Ok(table::prepare(lake, &name, &newest, layout, OnIncompatibleSchema::Stop)?)

@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::dead_letter::{ErrorClass, Flaw};
 use crate::schema_registry::RegistryError;
 use crate::table::Newest;
-use crate::value_format::{RecordWriters, Writers};
+use crate::writers::{RecordWriters, Writers};
 
 /// How long the registry must have said that it knows no such schema before it is believed: one that
 /// just restarted may not have read its own log yet. Shorter than the pause between two questions.

@@ -28,7 +28,7 @@ use crate::source::TopicPartition;
 use crate::source::inspect::{ClusterView, is_outage};
 use crate::staging::ColumnHints;
 use crate::table::{self, Newest};
-use crate::value_format::{RecordWriters, Writers};
+use crate::writers::{RecordWriters, Writers};
 
 /// Between two tries of something that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -92,41 +92,39 @@ pub(crate) async fn topics(
 ) -> Result<Vec<Topic>, ConsumerError> {
     let mut topics = Vec::new();
     for name in config.topics.names() {
-        topics.push(with_newest_schemas(writers, name, patience).await?);
+        topics.push(named_topic(writers, name, patience).await?);
     }
     if config.topics.has_patterns() {
         let (cluster, waits) = (Arc::clone(cluster), Arc::clone(patience));
         let list = move || ask("list the topics", &waits, || cluster.topics().map(Some));
         let existing = spawn_blocking(list).await.map_err(|_| ConsumerError::Panicked)??;
         for name in config.topics.matching(existing.unwrap_or_default()) {
-            topics.extend(schemas_of_matching(writers, name, patience).await);
+            topics.extend(matching_topic(writers, &name, patience).await);
         }
     }
     Ok(topics)
 }
 
-/// The topic, if it has a schema. Otherwise it must not hold the others up: it is opened when its first
+/// The topic, if it has schemas. Otherwise it must not hold the others up: it is opened when its first
 /// partition is assigned.
-async fn schemas_of_matching(
-    writers: &RecordWriters,
-    name: String,
-    patience: &Patience,
-) -> Option<Topic> {
-    let found = async {
-        let value = patient_schema(&writers.values, &name, patience).await?;
-        let key = match &writers.keys {
-            Some(writers) => Some(patient_schema(writers, &name, patience).await?),
-            None => None,
-        };
-        Ok::<_, RegistryError>((value, key))
-    };
-    match found.await {
-        Ok((value, key)) => Some(Topic { name, value, key }),
+async fn matching_topic(writers: &RecordWriters, name: &str, patience: &Patience) -> Option<Topic> {
+    match newest_schemas(writers, name, Missing::Refuse, patience).await {
+        Ok(topic) => Some(topic),
         Err(error) => {
             tracing::warn!(topic = name, %error, "the topic has no schema to begin with");
             None
         }
     }
+}
+
+/// The topic, once it has schemas.
+async fn named_topic(
+    writers: &RecordWriters,
+    name: &str,
+    patience: &Patience,
+) -> Result<Topic, ConsumerError> {
+    let topic = newest_schemas(writers, name, Missing::Await, patience).await;
+    topic.map_err(|error| ConsumerError::Schema { topic: name.to_owned(), error })
 }
 
 /// Opens a topic that a running worker was assigned partitions of: reads it from its beginning, as it
@@ -138,7 +136,7 @@ pub(crate) async fn open_topic(
     patience: Arc<Patience>,
     name: Arc<str>,
 ) -> Result<Option<Stream>, ConsumerError> {
-    let topic = with_newest_schemas(&writers, &name, &patience).await?;
+    let topic = named_topic(&writers, &name, &patience).await?;
     let open = move || {
         // The worker's own session is busy with commits.
         let lake = wait("open the lake", &patience, || open_lake(&config))?;
@@ -148,49 +146,42 @@ pub(crate) async fn open_topic(
     spawn_blocking(open).await.map_err(|_| ConsumerError::Panicked)?
 }
 
-/// Waits until the topic has schemas.
-async fn with_newest_schemas(
+/// What becomes of a topic whose schema the registry does not have.
+#[derive(Clone, Copy)]
+enum Missing {
+    Await,
+    Refuse,
+}
+
+/// A topic with the newest schemas of its values, and of its keys where these are Avro.
+async fn newest_schemas(
     writers: &RecordWriters,
     name: &str,
+    missing: Missing,
     patience: &Patience,
-) -> Result<Topic, ConsumerError> {
-    let value = newest_schema(&writers.values, name, patience).await?;
+) -> Result<Topic, RegistryError> {
+    let value = newest_schema(&writers.values, name, missing, patience).await?;
     let key = match &writers.keys {
-        Some(writers) => Some(newest_schema(writers, name, patience).await?),
+        Some(writers) => Some(newest_schema(writers, name, missing, patience).await?),
         None => None,
     };
     Ok(Topic { name: name.to_owned(), value, key })
 }
 
-/// Waits until the topic has a schema.
+/// The newest schema; waits for the registry to answer, whatever it says.
 async fn newest_schema(
     writers: &Writers,
     topic: &str,
-    patience: &Patience,
-) -> Result<Schema, ConsumerError> {
-    loop {
-        match patient_schema(writers, topic, patience).await {
-            Ok(schema) => return Ok(schema),
-            Err(error @ RegistryError::Unknown(_)) => {
-                wait_for_schema(&writers.subject(topic), patience, &error).await;
-            }
-            Err(error) => return Err(ConsumerError::Schema { topic: topic.to_owned(), error }),
-        }
-    }
-}
-
-/// The topic's newest schema; waits for the registry to answer, whatever it says.
-async fn patient_schema(
-    writers: &Writers,
-    topic: &str,
+    missing: Missing,
     patience: &Patience,
 ) -> Result<Schema, RegistryError> {
     loop {
-        match writers.newest(topic).await {
-            Err(error @ RegistryError::Unavailable(_)) => {
+        match (writers.newest(topic).await, missing) {
+            (Err(error @ RegistryError::Unavailable(_)), _)
+            | (Err(error @ RegistryError::Unknown(_)), Missing::Await) => {
                 wait_for_schema(&writers.subject(topic), patience, &error).await;
             }
-            answer => return answer,
+            (answer, _) => return answer,
         }
     }
 }

@@ -48,7 +48,7 @@ pub fn register_fields(
     register_schema(registry_url, &format!("{topic}-value"), &schema)
 }
 
-/// Registers any schema for a topic's values; returns its id.
+/// Registers any schema under a subject; returns its id.
 pub fn register_schema(registry_url: &str, subject: &str, schema: &Value) -> Result<u32> {
     let body = json!({ "schema": schema.to_string() }).to_string();
     let path = format!("/subjects/{subject}/versions");

@@ -13,11 +13,12 @@ use thiserror::Error;
 use tokio::runtime::Runtime;
 
 use super::{ErrorClass, Flaw, LetterWriter};
+use crate::record_format::{KeyArgs, ValueArgs};
 use crate::schema_registry::{RegistryArgs, RegistryError};
 use crate::schemas::{Destination, Readable, RecordSchemas, Unreadable};
 use crate::staging::{ColumnHints, StagingError, StagingWriter};
 use crate::table::Newest;
-use crate::value_format::{KeyArgs, RecordWriters, ValueArgs};
+use crate::writers::RecordWriters;
 
 /// How often the registry is asked before it counts as down: an operator waits for the answer.
 const ATTEMPTS: usize = 5;

@@ -42,7 +42,7 @@ use crate::source::inspect::ClusterView;
 use crate::source::{Command, Source, SourceEvent, TopicPartition};
 use crate::startup::{self, Goals, Patience, Prepared};
 use crate::survey::Surveyor;
-use crate::value_format::RecordWriters;
+use crate::writers::RecordWriters;
 use alterations::Alterations;
 pub(crate) use discovery::Opened;
 use obstacles::Obstacles;

@@ -35,8 +35,8 @@ pub struct Kafka {
 }
 
 /// What differs from Kafka's defaults, beside the listeners: one node has no replicas, tests wait
-/// for no rebalance delay, sessions may be short in both group protocols, and a misspelt topic is
-/// an error, and topics that are compacted are so within seconds.
+/// for no rebalance delay, sessions may be short in both group protocols, a misspelt topic is an
+/// error, and topics that are compacted are so within seconds.
 const PROPERTIES: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("node.id", "1"),

@@ -1,113 +1,20 @@
-//! How values are written, and so where their schemas are found.
+//! The schemas that records were written with, and where they are found.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use apache_avro::Schema;
-use clap::{Args, ValueEnum};
-use ducktide_decoder::{EXTRA, KeyDecoder};
-use ducktide_lake::table::{AvroField, Column, ColumnType, KAFKA_KEY, ShapeError, UnionAs};
+use ducktide_decoder::EXTRA;
+use ducktide_lake::table::UnionAs;
 use serde_json::{Value, json};
 
 use crate::dead_letter::{ErrorClass, Flaw};
+use crate::record_format::{KeyArgs, ValueArgs, ValueFormat};
 use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 
 /// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
 const HEADER: usize = 5;
-
-/// How values are written.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Values")]
-pub struct ValueArgs {
-    /// How records' values are written.
-    #[arg(long, env = "DUCKTIDE_VALUE_FORMAT", value_enum, default_value_t)]
-    pub value_format: ValueFormat,
-
-    /// The Avro schema of all values, as JSON, for `avro-fixed`; for `json`, one of the fields that the
-    /// table is to have columns for.
-    #[arg(
-        long,
-        env = "DUCKTIDE_SCHEMA_FILE",
-        value_name = "FILE",
-        required_if_eq("value_format", "avro-fixed")
-    )]
-    pub schema_file: Option<PathBuf>,
-
-    /// What unions become.
-    #[command(flatten)]
-    pub unions: UnionArgs,
-}
-
-impl ValueArgs {
-    /// What the unions of values become: JSON does not say which branch a value is of.
-    pub(crate) fn union_as(&self) -> UnionAs {
-        match self.value_format {
-            ValueFormat::Json => UnionAs::Json,
-            ValueFormat::AvroRegistry | ValueFormat::AvroFixed => self.unions.union_as,
-        }
-    }
-}
-
-/// What unions become.
-#[derive(Args, Clone, Copy, Debug)]
-pub struct UnionArgs {
-    /// What a union becomes that has several branches beside null. All consumers of a table must have the
-    /// same; columns that are there stay what they are.
-    #[arg(long, env = "DUCKTIDE_UNION_AS", value_enum, default_value_t)]
-    pub union_as: UnionAs,
-}
-
-/// Whether keys are kept, and how they are written.
-#[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KeyArgs {
-    /// Keeps each record's key in the column `_kafka_key`. All consumers of a table must have the same. A
-    /// table that has the column as VARCHAR or BLOB gets it filled with text or bytes from then on, even
-    /// without this.
-    #[arg(long, env = "DUCKTIDE_KEY_FORMAT", value_enum)]
-    pub key_format: Option<KeyFormat>,
-}
-
-/// What a record's key is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum KeyFormat {
-    /// Text, in a VARCHAR; a record whose key is not UTF-8 is a bad record.
-    Text,
-    /// Bytes, in a BLOB as they are.
-    Bytes,
-    /// Avro behind the id of its schema, as the registry has it under `<topic>-key`, in a column of the
-    /// schema's type. It follows the schema as those of values do.
-    AvroRegistry,
-}
-
-impl KeyArgs {
-    pub(crate) fn are_avro(self) -> bool {
-        self.key_format == Some(KeyFormat::AvroRegistry)
-    }
-
-    /// The column of keys, if they are kept; `avro` is the newest schema's, where they are Avro.
-    pub(crate) fn column(self, avro: Option<&AvroField>) -> Result<Option<Column>, ShapeError> {
-        let Some(format) = self.key_format else { return Ok(None) };
-        Ok(match (format, avro) {
-            (KeyFormat::Text, _) => Some(Column::new(KAFKA_KEY, ColumnType::Varchar)),
-            (KeyFormat::Bytes, _) => Some(Column::new(KAFKA_KEY, ColumnType::Blob)),
-            (KeyFormat::AvroRegistry, key) => key.map(KeyDecoder::column).transpose()?,
-        })
-    }
-}
-
-/// How values are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum ValueFormat {
-    /// Avro behind the id of its schema, which the registry has (Confluent's wire format).
-    #[default]
-    AvroRegistry,
-    /// Avro alone, without a registry: all values by the schema in --schema-file.
-    AvroFixed,
-    /// JSON objects: fields that the table has go into its columns, the others into the column `_extra`.
-    /// A table that is not there is made with the columns of --schema-file, if there is one.
-    Json,
-}
 
 /// The schemas that records were written with.
 #[derive(Clone, Debug)]
@@ -155,6 +62,12 @@ impl Part {
     /// Where a topic's values or keys have their schemas: the registry's default strategy.
     pub(crate) fn subject(self, topic: &str) -> String {
         format!("{topic}-{}", self.name())
+    }
+
+    /// The topic of a subject; other subjects are their own.
+    pub(crate) fn topic_of(self, subject: &str) -> &str {
+        let topic = subject.strip_suffix(self.name()).and_then(|topic| topic.strip_suffix('-'));
+        topic.unwrap_or(subject)
     }
 }
 
@@ -248,11 +161,6 @@ impl Writers {
     }
 }
 
-/// The topic whose values have their schemas in a subject.
-pub(crate) fn topic_of(subject: &str) -> &str {
-    subject.strip_suffix("-value").unwrap_or(subject)
-}
-
 fn read(file: &Path) -> Result<Schema, RegistryError> {
     Schema::parse_str(&text_of(file)?).map_err(|error| unusable(file, &error))
 }
@@ -281,7 +189,7 @@ fn json_fields(file: Option<&Path>) -> Result<Schema, RegistryError> {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::table::TableShape;
+    use ducktide_lake::table::{Column, ColumnType, TableShape};
 
     use super::*;
 
