@@ -37,6 +37,8 @@ mod duck_lake;
 #[cfg(feature = "duckdb")]
 mod duckdb_error;
 #[cfg(feature = "duckdb")]
+mod extensions;
+#[cfg(feature = "duckdb")]
 pub mod failpoint;
 #[cfg(feature = "duckdb")]
 pub mod health;

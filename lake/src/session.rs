@@ -1,7 +1,5 @@
 //! One DuckDB instance with the lake attached as `lake`.
 
-use std::path::{Path, PathBuf};
-
 use duckdb::types::ValueRef;
 use duckdb::{Config, Connection};
 
@@ -9,6 +7,7 @@ use crate::config::{CatalogLocation, LakeConfig};
 use crate::duck_lake::Resources;
 use crate::duckdb_error;
 use crate::error::{LakeError, Result};
+use crate::extensions::Extensions;
 
 /// The name under which the lake is attached.
 pub(crate) const LAKE: &str = "lake";
@@ -36,7 +35,8 @@ pub(crate) struct Session {
 impl Session {
     /// Attaches a lake that exists, or makes it when `create` is set.
     pub(crate) fn open(config: &LakeConfig, access: Access, create: bool) -> Result<Self> {
-        let connection = open_duckdb()?;
+        let extensions = Extensions::find(config);
+        let connection = open_duckdb(&extensions)?;
         let session = Self {
             connection,
             catalog: config.catalog.clone(),
@@ -51,7 +51,7 @@ impl Session {
                 config.catalog
             )));
         }
-        session.load_extensions(config.extension_dir.as_deref())?;
+        extensions.load(&session.connection)?;
         session.attach(config, access, create)?;
         Ok(session)
     }
@@ -265,30 +265,6 @@ impl Session {
         }
     }
 
-    fn load_extensions(&self, directory: Option<&Path>) -> Result<()> {
-        let catalog_extension = match self.catalog {
-            CatalogLocation::Sqlite(_) => "sqlite_scanner",
-            CatalogLocation::Postgres(_) => "postgres_scanner",
-        };
-        let directory = directory.map(Path::to_path_buf).or_else(bundled_extensions);
-        for name in ["ducklake", catalog_extension] {
-            let sql = match &directory {
-                Some(path) => {
-                    let file = path.join(format!("{name}.duckdb_extension"));
-                    format!("LOAD {}", quote(&file.to_string_lossy()))
-                }
-                None => format!("INSTALL {name}; LOAD {name}"),
-            };
-            self.execute(&sql).map_err(|error| {
-                LakeError::invalid(format!(
-                    "load the DuckDB extension; put its file into --extension-dir: extension=`{name}`"
-                ))
-                .because(error)
-            })?;
-        }
-        Ok(())
-    }
-
     fn attach(&self, config: &LakeConfig, access: Access, create: bool) -> Result<()> {
         let mut options = vec![format!("CREATE_IF_NOT_EXISTS {create}")];
         if let Some(path) = &config.data_path {
@@ -342,29 +318,17 @@ pub(crate) fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-fn open_duckdb() -> Result<Connection> {
+fn open_duckdb(extensions: &Extensions) -> Result<Connection> {
     // Reading Parquet footers and writing catalog rows needs little; the worker's own memory
     // budget is elsewhere (invariant I9).
     let config = Config::default()
         .max_memory("256MB")
         .and_then(|config| config.threads(1))
-        .and_then(|config| config.with("autoinstall_known_extensions", "false"));
+        .and_then(|config| config.with("autoinstall_known_extensions", "false"))
+        .and_then(|config| extensions.permit(config));
     config
         .and_then(Connection::open_in_memory_with_flags)
         .map_err(|error| LakeError::invalid("start DuckDB").because(error))
-}
-
-/// The extension files that an installation or the workspace carries.
-fn bundled_extensions() -> Option<PathBuf> {
-    let program = std::env::current_exe().ok()?;
-    let beside = program.parent()?.join("extensions");
-    let installed = program.parent()?.parent()?.join("lib/ducktide/extensions");
-    let workspace =
-        program.ancestors().skip(2).take(4).map(|path| path.join(".ducktide/extensions"));
-    [beside, installed]
-        .into_iter()
-        .chain(workspace)
-        .find(|path| path.join("ducklake.duckdb_extension").is_file())
 }
 
 /// The URL with keepalives and with PostgreSQL's limits for the role (hazards: one dead client

@@ -41,7 +41,8 @@ impl Lake {
     /// A transaction that stays open, in a process of its own.
     pub fn begin(&self) -> Result<Transaction> {
         let mut child = Command::new(workspace::downloaded("duckdb-cli/duckdb")?)
-            .args(["-no-init", "-bail", "-csv", "-noheader"])
+            .args(OPTIONS)
+            .args(["-csv", "-noheader"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -122,6 +123,10 @@ pub fn quoted_path(path: &Path) -> String {
     quoted(&path.display().to_string())
 }
 
+/// Options of every call: no settings of the user's own, stop at the first error, and no signature
+/// check, which takes half a second for extensions that `cargo xtask setup` has verified.
+const OPTIONS: [&str; 3] = ["-no-init", "-bail", "-unsigned"];
+
 /// The statements that load our extension files.
 pub fn load_extensions() -> Result<String> {
     let names = ["ducklake", "sqlite_scanner", "postgres_scanner"];
@@ -132,13 +137,14 @@ pub fn load_extensions() -> Result<String> {
 /// The command line that runs a script and stops at its first error.
 pub fn program(script: &Path) -> Result<Program> {
     let program = Program::at(workspace::downloaded("duckdb-cli/duckdb")?);
-    Ok(program.args(["-no-init", "-bail", "-f"]).args([script]))
+    Ok(program.args(OPTIONS).args(["-f"]).args([script]))
 }
 
 /// Runs statements in one fresh in-memory database; the rows of the last one that has any.
 pub(crate) fn run(statements: &[&str]) -> Result<Vec<Value>> {
     let output = Command::new(workspace::downloaded("duckdb-cli/duckdb")?)
-        .args(["-no-init", "-bail", "-json"])
+        .args(OPTIONS)
+        .args(["-json"])
         .args(statements.iter().flat_map(|statement| ["-c", statement]))
         .stdin(Stdio::null())
         .output()

@@ -28,7 +28,9 @@ pub use self::{
     port::free as free_port,
     postgres::Postgres,
     registry::Registry,
-    shared::{kafka as shared_kafka, postgres as shared_postgres, registry as shared_registry},
+    shared::{
+        exported, kafka as shared_kafka, postgres as shared_postgres, registry as shared_registry,
+    },
 };
 use crate::workspace;
 

@@ -93,6 +93,46 @@ pub trait Service {
 /// A JVM on a busy two-core machine takes ten seconds to start; an image may have to be pulled.
 const READY_WITHIN: Duration = Duration::from_mins(2);
 
+/// A service that another process started, and ends.
+#[derive(Debug)]
+pub(super) struct External;
+
+impl Backend for External {
+    fn start(&mut self) -> Result<()> {
+        bail!(SHARED)
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        bail!(SHARED)
+    }
+
+    fn kill(&mut self) -> Result<()> {
+        bail!(SHARED)
+    }
+
+    fn pause(&mut self) -> Result<()> {
+        bail!(SHARED)
+    }
+
+    fn resume(&mut self) -> Result<()> {
+        bail!(SHARED)
+    }
+
+    fn is_running(&mut self) -> Result<bool> {
+        Ok(true)
+    }
+
+    fn log_tail(&self) -> String {
+        "(in the folder of the process that started it)".to_owned()
+    }
+
+    fn leave_running(self: Box<Self>) -> String {
+        "true".to_owned()
+    }
+}
+
+const SHARED: &str = "other tests use this service: start one of the test's own to interrupt it";
+
 /// What services run as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {

@@ -20,7 +20,7 @@ use rustix::process::Signal;
 use uuid::Uuid;
 
 use super::{
-    backend::{Backend, Kind, Service},
+    backend::{Backend, External, Kind, Service},
     container::{Container, Image},
     port,
     process::{Process, data_folder, prepare},
@@ -73,6 +73,11 @@ appender.console.layout.pattern=%d %p %m (%c)%n
 ";
 
 impl Kafka {
+    /// A broker that another process started on this port of 127.0.0.1.
+    pub(super) fn at(port: u16) -> Self {
+        Self { port, backend: Box::new(External) }
+    }
+
     /// Starts a broker with an empty log and waits until a topic can be created on it. Its own log
     /// goes to `kafka.log` in the folder.
     pub fn start(logs: &Path) -> Result<Self> {
@@ -139,6 +144,12 @@ impl Kafka {
         let end = |partition| consumer.fetch_watermarks(topic, partition, TIMEOUT);
         let ends = partitions.into_iter().map(|partition| Ok(end(partition)?.1));
         ends.collect::<Result<_>>().with_context(|| format!("read end offsets of `{topic}`"))
+    }
+
+    /// The port on this machine.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Lets the broker outlive this process. Returns the shell command that ends it.

@@ -12,7 +12,7 @@ use postgres::{Client, Config, NoTls};
 use rustix::process::Signal;
 
 use super::{
-    backend::{Backend, Kind, Service},
+    backend::{Backend, External, Kind, Service},
     container::{Container, Image},
     port,
     process::{Process, data_folder, give, prepare},
@@ -32,6 +32,11 @@ const USER: &str = "postgres";
 const SETTINGS: &[&str] = &["-c", "max_connections=300"];
 
 impl Postgres {
+    /// A database server that another process started on this port of 127.0.0.1.
+    pub(super) fn at(port: u16) -> Self {
+        Self { port, backend: Box::new(External) }
+    }
+
     /// Starts an empty server and waits until it answers a query. Its log goes to `postgres.log`
     /// in the folder.
     pub fn start(logs: &Path) -> Result<Self> {
@@ -62,6 +67,12 @@ impl Postgres {
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The port on this machine.
+    #[must_use]
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Lets the server outlive this process. Returns the shell command that ends it.

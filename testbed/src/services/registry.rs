@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
 use super::{
-    backend::{Backend, Kind, Service},
+    backend::{Backend, External, Kind, Service},
     container::{Container, Image},
     port,
     process::{Process, data_folder},
@@ -30,6 +30,11 @@ const HEAP: &str = "-Xmx256m";
 const JVM: &[&str] = &[HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
 impl Registry {
+    /// A registry that another process started on this port of 127.0.0.1.
+    pub(super) fn at(port: u16) -> Self {
+        Self { port, backend: Box::new(External) }
+    }
+
     /// Starts an empty registry and waits until it answers. Its log goes to `registry.log` in the
     /// folder.
     pub fn start(logs: &Path) -> Result<Self> {

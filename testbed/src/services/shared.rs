@@ -1,43 +1,73 @@
-//! Services that all tests of one test program share.
+//! Services that tests share.
 //!
-//! Each is started by the first test that asks for it. Statics are never dropped; the services end
-//! when the process does, by their watchdogs. Tests keep out of each other's way by topics and
+//! `cargo xtask test` starts one set for all tests and names it in [`VARIABLE`]. Without that
+//! variable, the first test of a process that asks for a service starts it; statics are never
+//! dropped, so it ends by its watchdog when the process ends. Tests keep apart by topics and
 //! databases of their own; a test that stops a service starts one for itself.
 
 use std::{
+    env,
     path::{Path, PathBuf},
     sync::OnceLock,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 
-use super::{Kafka, Postgres, Registry, log_folder};
+use super::{Kafka, Postgres, Registry, Services, log_folder};
 
-/// The broker that the tests of this process share.
+/// The environment variable that names running services, as [`exported`] writes it:
+/// `kafka=PORT,registry=PORT,postgres=PORT`.
+const VARIABLE: &str = "DUCKTIDE_TEST_SERVICES";
+
+/// The environment variable, and its value, that make tests use these services.
+#[must_use]
+pub fn exported(services: &Services) -> (&'static str, String) {
+    let Services { kafka, registry, postgres } = services;
+    let ports = (kafka.port(), registry.port(), postgres.port());
+    (VARIABLE, format!("kafka={},registry={},postgres={}", ports.0, ports.1, ports.2))
+}
+
+/// The broker that all tests share.
 ///
 /// # Panics
 /// When it cannot be started: no test could go on.
 pub fn kafka() -> &'static Kafka {
     static KAFKA: OnceLock<Kafka> = OnceLock::new();
-    KAFKA.get_or_init(|| expect_started(Kafka::start(logs())))
+    KAFKA.get_or_init(|| expect_started(running_or("kafka", Kafka::at, Kafka::start)))
 }
 
-/// The schema registry that the tests of this process share.
+/// The schema registry that all tests share.
 ///
 /// # Panics
 /// When it cannot be started: no test could go on.
 pub fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
-    REGISTRY.get_or_init(|| expect_started(Registry::start(logs())))
+    REGISTRY.get_or_init(|| expect_started(running_or("registry", Registry::at, Registry::start)))
 }
 
-/// The database server that the tests of this process share.
+/// The database server that all tests share.
 ///
 /// # Panics
 /// When it cannot be started: no test could go on.
 pub fn postgres() -> &'static Postgres {
     static POSTGRES: OnceLock<Postgres> = OnceLock::new();
-    POSTGRES.get_or_init(|| expect_started(Postgres::start(logs())))
+    POSTGRES.get_or_init(|| expect_started(running_or("postgres", Postgres::at, Postgres::start)))
+}
+
+/// The service that the environment names, or else a new one.
+fn running_or<T>(name: &str, at: fn(u16) -> T, start: fn(&Path) -> Result<T>) -> Result<T> {
+    match env::var(VARIABLE).as_deref() {
+        Err(_) | Ok("") => start(logs()),
+        Ok(running) => port_of(name, running).map(at),
+    }
+}
+
+fn port_of(name: &str, running: &str) -> Result<u16> {
+    let mut services = running.split(',').filter_map(|service| service.split_once('='));
+    services
+        .find(|(service, _)| *service == name)
+        .and_then(|(_, port)| port.parse().ok())
+        .with_context(|| format!("no port for {name} in {VARIABLE}=`{running}`"))
 }
 
 fn logs() -> &'static Path {
@@ -49,5 +79,18 @@ fn expect_started<T>(result: Result<T>) -> T {
     match result {
         Ok(started) => started,
         Err(error) => panic!("a test that needs real services cannot run: {error:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_are_found_by_the_names_of_services() {
+        let running = "kafka=9092,registry=8081,postgres=5432";
+        assert_eq!(port_of("registry", running).ok(), Some(8081));
+        assert!(port_of("minio", running).is_err());
+        assert!(port_of("kafka", "kafka=x").is_err());
     }
 }

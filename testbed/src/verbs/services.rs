@@ -22,6 +22,8 @@ pub(crate) fn run(logs: Option<PathBuf>) -> Result<()> {
     println!("export SCHEMA_REGISTRY_URL={}", services.registry.url());
     println!("export DUCKLAKE_CATALOG={}", services.postgres.url("postgres"));
     println!("export DUCKLAKE_DATA_PATH={}", logs.join("lake").display());
+    let (variable, running) = services::exported(&services);
+    println!("export {variable}={running}");
     signals::wait()?;
     eprintln!("ending the services");
     Ok(())
