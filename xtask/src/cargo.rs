@@ -12,8 +12,15 @@ use crate::layout;
 /// `cargo xtask` and `cargo build`. So would the place of DuckDB's library, which cargo takes from
 /// `.cargo/config.toml` by itself, and tells this program.
 pub(crate) fn command<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Command {
-    let mut cargo = Command::new("cargo");
-    cargo.args(arguments).current_dir(layout::root());
+    let mut cargo = program("cargo");
+    cargo.args(arguments);
+    cargo
+}
+
+/// A program that calls cargo itself, in the workspace's root folder.
+pub(crate) fn program(path: impl AsRef<OsStr>) -> Command {
+    let mut cargo = Command::new(path);
+    cargo.current_dir(layout::root());
     for (name, value) in env::vars_os() {
         if is_about_a_package(&name) || is_place_of_duckdb(&name, &value) {
             cargo.env_remove(name);

@@ -48,6 +48,14 @@ pub(crate) struct Options {
     from_source: bool,
     /// Takes what lies in `target/release`, without asking cargo whether it is up to date.
     no_build: bool,
+    /// Whether the tests on services in containers can run without a build that takes minutes.
+    tests_are_built: bool,
+}
+
+impl Options {
+    /// After the step `build` of `cargo xtask test`, which has built the containers' tests as well.
+    pub(crate) const AFTER_BUILD: Self =
+        Self { from_source: false, no_build: true, tests_are_built: true };
 }
 
 /// `cargo xtask compose-test [--from-source] [--no-build]`.
@@ -105,7 +113,8 @@ fn story_on(story: &mut Story, docker: &Docker, compose: &Compose, options: Opti
     full_pass::run(story, docker, compose, &image)?;
     sqlite_pass::run(story, docker, compose, &image)?;
     drop(image);
-    containers::run(story, docker, if options.no_build { Built::Unknown } else { Built::Now })
+    let built = options.tests_are_built || !options.no_build;
+    containers::run(story, docker, if built { Built::Now } else { Built::Unknown })
 }
 
 /// As every other verb builds, so that nothing is built twice.

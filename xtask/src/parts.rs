@@ -91,8 +91,14 @@ pub(crate) const PARTS: &[Part] = &[
     Part {
         name: "cargo-deny",
         title: "cargo-deny, which checks licences and sources",
-        arrangement: Arrangement::Install { program: "cargo-deny" },
+        arrangement: Arrangement::Pick(&[("scripts/cargo-deny", "tools/cargo-deny")]),
         witness: "tools/cargo-deny",
+    },
+    Part {
+        name: "cargo-nextest",
+        title: "cargo-nextest, which runs the tests on real services",
+        arrangement: Arrangement::Pick(&[("scripts/cargo-nextest", "tools/cargo-nextest")]),
+        witness: "tools/cargo-nextest",
     },
     Part {
         name: "promtool",
@@ -123,7 +129,10 @@ pub(crate) const FOR_BUILD: &[&str] = &["duckdb", "extensions"];
 /// What the local services and the independent reader need.
 pub(crate) const FOR_SERVICES: &[&str] = &["duckdb-cli", "java", "kafka", "registry"];
 
-/// What only `cargo xtask test` needs; two of them are compiled, for a minute.
+/// What runs the tests on real services.
+pub(crate) const FOR_TESTS: &[&str] = &["cargo-nextest"];
+
+/// What only the checks of `cargo xtask test` need; one of them is compiled, for half a minute.
 pub(crate) const FOR_CHECKS: &[&str] = &["typos", "cargo-machete", "cargo-deny"];
 
 /// What is compiled only where the machine has no promtool; it takes some minutes.
@@ -143,7 +152,8 @@ mod tests {
 
     #[test]
     fn every_part_is_fetched_for_something() {
-        let needed = [FOR_BUILD, FOR_SERVICES, FOR_CHECKS, FOR_MONITORING, FOR_COMPOSE].concat();
+        let needed =
+            [FOR_BUILD, FOR_SERVICES, FOR_TESTS, FOR_CHECKS, FOR_MONITORING, FOR_COMPOSE].concat();
         assert_eq!(needed.len(), PARTS.len());
         assert!(needed.iter().all(|name| find(name).is_some()));
     }

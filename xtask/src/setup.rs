@@ -50,7 +50,13 @@ pub(crate) fn for_services() -> Result<()> {
     bring(parts::FOR_SERVICES)
 }
 
-/// Brings what `cargo xtask test` needs beyond that.
+/// Brings what runs the tests on real services.
+pub(crate) fn for_tests() -> Result<()> {
+    for_services()?;
+    bring(parts::FOR_TESTS)
+}
+
+/// Brings what the checks of `cargo xtask test` need.
 pub(crate) fn for_checks() -> Result<()> {
     bring(parts::FOR_CHECKS)
 }

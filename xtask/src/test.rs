@@ -1,22 +1,27 @@
-//! `cargo xtask test`: every check there is, one after the other, and a summary at the end.
+//! `cargo xtask test`: every check there is, and a summary at the end.
 //!
-//! A failed step does not stop the later ones: one run shows everything that is wrong.
+//! A failed step does not stop the later ones: one run shows everything that is wrong. The whole run
+//! builds first; then the end-to-end tests, which mostly wait, share the processors with the checks
+//! that compute and with the local stack, each of these in a process with a log of its own.
 
 mod cargo_test;
 mod fuzz;
+mod lane;
+mod nextest;
+mod services;
 mod steps;
+mod summary;
 
-use std::{
-    env,
-    process::ExitCode,
-    time::{Duration, Instant},
-};
+use std::{process::ExitCode, time::Instant};
 
 use anyhow::{Result, bail};
 
 use self::{
     cargo_test::Counts,
+    lane::Lane,
+    nextest::Selection,
     steps::{STEPS, Step},
+    summary::{StepResult, Summary},
 };
 use crate::setup;
 
@@ -34,58 +39,97 @@ enum Outcome {
     FailedTests(String, Counts),
 }
 
-/// `cargo xtask test [STEP...]`.
+/// Steps of the whole run that come first, one after the other.
+const FIRST: &[&str] = &["format", "spelling", "build"];
+
+/// What runs next to the end-to-end tests.
+const LANES: &[Lane] = &[
+    Lane {
+        name: "checks",
+        is_nice: true,
+        steps: &["clippy", "rustdoc", "unit", "docs", "licences", "advisories", "unused", "fuzz"],
+    },
+    Lane { name: "stack", is_nice: false, steps: &["monitoring", "compose"] },
+];
+
+/// What answers within minutes, for the inner loop.
+const FAST_LANES: &[Lane] = &[Lane { name: "checks", is_nice: true, steps: &["clippy", "unit"] }];
+
+/// Tells the process of a lane that the step `build` was done before it.
+const BUILT: &str = "--built";
+
+/// `cargo xtask test [--fast | --list | STEP...]`.
 pub(crate) fn verb(arguments: &[String]) -> Result<ExitCode> {
-    if arguments.iter().any(|argument| argument == "--list") {
-        list();
-        return Ok(ExitCode::SUCCESS);
+    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let summary = match words[..] {
+        ["--list"] => {
+            list();
+            return Ok(ExitCode::SUCCESS);
+        }
+        [] => run_beside(LANES, Selection::All)?,
+        ["--fast"] => run_beside(FAST_LANES, Selection::OnePerArea)?,
+        [BUILT, ref steps @ ..] => run_in_turn(&chosen(steps)?)?,
+        ref steps => run_in_turn(&with_build(&chosen(steps)?))?,
+    };
+    summary.print();
+    Ok(if summary.has_failures() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn chosen(names: &[&str]) -> Result<Vec<&'static Step>> {
+    if let Some(unknown) = names.iter().find(|name| !STEPS.iter().any(|s| s.name == **name)) {
+        bail!("unknown step `{unknown}`; `cargo xtask test --list` names them");
     }
-    let steps = chosen(arguments)?;
+    Ok(STEPS.iter().filter(|step| names.contains(&step.name)).collect())
+}
+
+/// What runs on real services runs what was built.
+fn with_build(chosen: &[&'static Step]) -> Vec<&'static Step> {
+    let is_needed = chosen.iter().any(|step| step.needs_services);
+    let is_chosen = |step: &Step| chosen.iter().any(|chosen| chosen.name == step.name);
+    STEPS.iter().filter(|step| is_chosen(step) || is_needed && step.name == "build").collect()
+}
+
+fn run_in_turn(steps: &[&'static Step]) -> Result<Summary> {
     setup::for_build()?;
     if steps.iter().any(|step| step.needs_services) {
-        setup::for_services()?;
+        setup::for_tests()?;
     }
     if steps.iter().any(|step| step.needs_tools) {
         setup::for_checks()?;
     }
-    let results: Vec<_> = steps.iter().map(|step| run(step)).collect();
-    summarise(&results);
-    let failed = results.iter().any(|result| result.outcome.is_failure());
-    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    Ok(steps.iter().map(|step| run(step)).collect())
 }
 
-fn chosen(names: &[String]) -> Result<Vec<&'static Step>> {
-    if names.is_empty() {
-        return Ok(STEPS.iter().collect());
+/// Runs the first steps, and then the end-to-end tests with the lanes next to them. Nothing is tested
+/// that does not compile.
+fn run_beside(lanes: &'static [Lane], selection: Selection) -> Result<Summary> {
+    setup::for_tests()?;
+    let mut summary = run_in_turn(&chosen(FIRST)?)?;
+    if summary.has_failures() {
+        return Ok(summary);
     }
-    for name in names {
-        if !STEPS.iter().any(|step| step.name == name) {
-            bail!("unknown step `{name}`; `cargo xtask test --list` names them");
-        }
+    let lanes = lanes.iter().map(Lane::start).collect::<Result<Vec<_>>>()?;
+    summary.add(run_as("end-to-end", || steps::end_to_end(selection)));
+    for lane in lanes {
+        summary.extend(lane.finish()?);
     }
-    Ok(STEPS.iter().filter(|step| names.iter().any(|name| step.name == name)).collect())
+    Ok(summary)
 }
 
-struct StepResult {
-    step: &'static Step,
-    outcome: Outcome,
-    elapsed: Duration,
+fn run(step: &'static Step) -> StepResult {
+    headline(step);
+    run_as(step.name, step.run)
+}
+
+fn run_as(name: &'static str, step: impl FnOnce() -> Result<Outcome>) -> StepResult {
+    let started = Instant::now();
+    let outcome = step().unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+    StepResult::new(name, &outcome, started.elapsed())
 }
 
 #[expect(clippy::print_stdout, reason = "headlines between the steps' own output")]
-fn run(step: &'static Step) -> StepResult {
+fn headline(step: &Step) {
     println!("\n=== {}: {}", step.name, step.title);
-    let started = Instant::now();
-    let outcome = (step.run)().unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
-    if let Outcome::Failed(why) | Outcome::Skipped(why) = &outcome {
-        println!("{why}");
-    }
-    StepResult { step, outcome, elapsed: started.elapsed() }
-}
-
-/// Whether tests that were skipped count as failures.
-fn in_ci() -> bool {
-    env::var("CI").is_ok_and(|value| value == "true")
 }
 
 impl Outcome {
@@ -93,10 +137,14 @@ impl Outcome {
         matches!(self, Self::Failed(_) | Self::FailedTests(..))
     }
 
-    fn counts(&self) -> Option<&Counts> {
+    /// The counts of its tests; a step without tests counts as one, so that a red formatter is not
+    /// "0 failed".
+    fn counts(&self) -> Counts {
         match self {
-            Self::Counted(counts) | Self::FailedTests(_, counts) => Some(counts),
-            Self::Ok | Self::OkExcept(_) | Self::Skipped(_) | Self::Failed(_) => None,
+            Self::Counted(counts) | Self::FailedTests(_, counts) => *counts,
+            Self::Ok | Self::OkExcept(_) => Counts { passed: 1, ..Counts::default() },
+            Self::Skipped(_) => Counts { ignored: 1, ..Counts::default() },
+            Self::Failed(_) => Counts { failed: 1, ..Counts::default() },
         }
     }
 
@@ -112,28 +160,31 @@ impl Outcome {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the summary is the result")]
-fn summarise(results: &[StepResult]) {
-    println!("\n=== summary");
-    for StepResult { step, outcome, elapsed } in results {
-        println!("{:<14} {:>6.1} s  {}", step.name, elapsed.as_secs_f64(), outcome.text());
-    }
-    let total = results.iter().filter_map(|result| result.outcome.counts()).sum::<Counts>();
-    // Steps without tests count as one each, so that a red formatter is not "0 failed".
-    let checks = results.iter().filter(|result| result.outcome.counts().is_none());
-    let (failed, good): (Vec<_>, Vec<_>) = checks.partition(|result| result.outcome.is_failure());
-    let skipped = good.iter().filter(|r| matches!(r.outcome, Outcome::Skipped(_))).count();
-    println!(
-        "{} passed, {} failed, {} skipped",
-        total.passed + good.len() - skipped,
-        total.failed + failed.len(),
-        total.ignored + skipped,
-    );
-}
-
 #[expect(clippy::print_stdout, reason = "the list is what was asked for")]
 fn list() {
     for step in STEPS {
         println!("{:<14} {}", step.name, step.title);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_run_has_every_step_once() {
+        let lanes = LANES.iter().flat_map(|lane| lane.steps);
+        let mut run: Vec<_> = FIRST.iter().chain(lanes).chain(&["end-to-end"]).collect();
+        let mut all: Vec<_> = STEPS.iter().map(|step| &step.name).collect();
+        run.sort();
+        all.sort();
+        assert_eq!(run, all);
+    }
+
+    #[test]
+    fn steps_of_lanes_exist() {
+        for lane in LANES.iter().chain(FAST_LANES) {
+            assert_eq!(chosen(lane.steps).unwrap().len(), lane.steps.len(), "{}", lane.name);
+        }
     }
 }

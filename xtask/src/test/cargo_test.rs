@@ -46,6 +46,36 @@ impl Counts {
     }
 }
 
+impl Counts {
+    /// The counts of nextest's last line, such as
+    /// `Summary [ 12.345s] 5 tests run: 3 passed (1 slow), 1 failed, 1 timed out, 0 skipped`; tests
+    /// that ran out of time have failed, and those that were filtered out do not count.
+    pub(super) fn of_nextest(line: &str) -> Option<Self> {
+        let (_, result) = line.trim_start().strip_prefix("Summary [")?.split_once("run: ")?;
+        let mut counts = Self::default();
+        for part in result.split(", ") {
+            let mut words = part.split_whitespace();
+            let count: usize = words.next()?.parse().ok()?;
+            match words.collect::<Vec<_>>().join(" ").split(" (").next()? {
+                "passed" => counts.passed += count,
+                "skipped" => {}
+                _ => counts.failed += count,
+            }
+        }
+        Some(counts)
+    }
+
+    /// Reads back what is displayed.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut numbers = ["passed", "failed", "skipped"].into_iter().zip(text.split(", "));
+        let mut next = || {
+            let (name, part) = numbers.next()?;
+            part.strip_suffix(name)?.trim_end().parse().ok()
+        };
+        Some(Self { passed: next()?, failed: next()?, ignored: next()? })
+    }
+}
+
 impl Sum for Counts {
     fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
         counts.fold(Self::default(), |a, b| Self {
@@ -53,12 +83,6 @@ impl Sum for Counts {
             failed: a.failed + b.failed,
             ignored: a.ignored + b.ignored,
         })
-    }
-}
-
-impl<'a> Sum<&'a Self> for Counts {
-    fn sum<I: Iterator<Item = &'a Self>>(counts: I) -> Self {
-        counts.copied().sum()
     }
 }
 
@@ -77,6 +101,21 @@ mod tests {
         let line =
             "test result: FAILED. 12 passed; 2 failed; 1 ignored; 0 measured; 4 filtered out";
         assert_eq!(Counts::of_line(line), Counts { passed: 12, failed: 2, ignored: 1 });
+    }
+
+    #[test]
+    fn nextest_counts_tests_that_ran_out_of_time_as_failed() {
+        let line = "     Summary [ 101.2s] 6 tests run: 3 passed (1 slow), 2 failed, 1 timed out, 9 skipped";
+        let expected = Counts { passed: 3, failed: 3, ignored: 0 };
+        assert_eq!(Counts::of_nextest(line), Some(expected));
+        assert_eq!(Counts::of_nextest("        PASS [   0.1s] a::b c"), None);
+    }
+
+    #[test]
+    fn displayed_counts_are_read_back() {
+        let counts = Counts { passed: 12, failed: 0, ignored: 3 };
+        assert_eq!(Counts::parse(&counts.to_string()), Some(counts));
+        assert_eq!(Counts::parse("12 passed"), None);
     }
 
     #[test]

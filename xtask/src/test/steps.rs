@@ -1,7 +1,8 @@
-//! The steps of `cargo xtask test`, cheap ones first.
+//! The steps of `cargo xtask test`.
 
 use std::{
     process::{Command, Stdio},
+    slice,
     time::{Duration, Instant},
 };
 
@@ -10,7 +11,9 @@ use anyhow::{Context as _, Result};
 use super::{
     Outcome,
     cargo_test::{self, Counts},
-    fuzz, in_ci,
+    fuzz,
+    nextest::{self, Selection},
+    services::Services,
 };
 use crate::{
     cargo,
@@ -24,7 +27,8 @@ pub(super) struct Step {
     pub(super) title: &'static str,
     /// Whether the tools of [`crate::parts::FOR_CHECKS`] are used.
     pub(super) needs_tools: bool,
-    /// Whether Kafka, registry, PostgreSQL and the DuckDB command line are used.
+    /// Whether Kafka, registry, PostgreSQL and the DuckDB command line are used, and all that the
+    /// step `build` makes.
     pub(super) needs_services: bool,
     pub(super) run: fn() -> Result<Outcome>,
 }
@@ -32,6 +36,7 @@ pub(super) struct Step {
 pub(super) const STEPS: &[Step] = &[
     Step::plain("format", "the code is formatted", format),
     Step::with_tools("spelling", "no known misspelling", spelling),
+    Step::plain("build", "all programs, tests and examples compile", build),
     Step::with_tools("licences", "licences, sources and versions of dependencies", licences),
     Step::with_tools("advisories", "no dependency has a known vulnerability", advisories),
     Step::with_tools("unused", "no dependency is unused", unused),
@@ -52,7 +57,7 @@ pub(super) const STEPS: &[Step] = &[
         title: "tests on real services: all that are marked #[ignore], but those of `monitoring`",
         needs_tools: false,
         needs_services: true,
-        run: end_to_end,
+        run: || end_to_end(Selection::All),
     },
     Step {
         name: "compose",
@@ -131,38 +136,36 @@ fn docs() -> Result<Outcome> {
     pages::check().map(|()| Outcome::Ok)
 }
 
-/// The ignored tests of the target `monitoring`, all of whose names begin with promtool.
+fn build() -> Result<Outcome> {
+    nextest::build().map(|()| Outcome::Ok)
+}
+
+/// The tests of the target `monitoring` whose names begin with promtool.
 fn monitoring() -> Result<Outcome> {
     if !setup::for_monitoring()? {
         let why = "neither promtool nor Go, which builds it, is on PATH: \
                    alerts, dashboard and metrics were NOT checked";
         return Ok(Outcome::Skipped(why.to_owned()));
     }
-    build_programs()?;
-    let tests = ["test", "--release", "--locked", "--workspace", "--test", "monitoring"];
-    let (succeeded, counts) = cargo_test::run(cargo::command(tests).args(["--", "--ignored"]))?;
-    Ok(judge(succeeded && counts.passed > 0, counts, "promtool is not content"))
+    on_real_services(Selection::Monitoring)
 }
 
-fn build_programs() -> Result<()> {
-    let build = ["build", "--release", "--locked", "--workspace", "--lib", "--bins", "--examples"];
-    succeed(&mut cargo::command(build)).map(|_| ())
+pub(super) fn end_to_end(selection: Selection) -> Result<Outcome> {
+    on_real_services(selection)
 }
 
-fn end_to_end() -> Result<Outcome> {
-    build_programs()?;
-    let tests = ["test", "--release", "--locked", "--workspace", "--tests", "--no-fail-fast"];
-    let chosen = ["--", "--ignored", "--skip", "promtool"];
-    let (succeeded, counts) = cargo_test::run(cargo::command(tests).args(chosen))?;
-    if in_ci() && (counts.ignored > 0 || counts.passed == 0) {
-        return Ok(Outcome::FailedTests("tests on real services were skipped".to_owned(), counts));
+fn on_real_services(selection: Selection) -> Result<Outcome> {
+    let services = Services::start()?;
+    let (succeeded, counts) = nextest::run(selection, slice::from_ref(&services.variable))?;
+    if counts.passed + counts.failed == 0 {
+        return Ok(Outcome::Failed("no test on real services ran".to_owned()));
     }
     Ok(judge(succeeded, counts, "tests failed"))
 }
 
 /// Where no Docker engine can be had, this is not checked.
 fn compose() -> Result<Outcome> {
-    Ok(match local_stack::run(local_stack::Options::default())? {
+    Ok(match local_stack::run(local_stack::Options::AFTER_BUILD)? {
         Verdict::Passed(untried) if untried.is_empty() => Outcome::Ok,
         Verdict::Passed(untried) => Outcome::OkExcept(untried.join("; ")),
         Verdict::Skipped(why) => Outcome::Skipped(format!("{why}: the local stack was NOT tried")),

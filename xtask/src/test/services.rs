@@ -1,0 +1,67 @@
+//! One set of running services for all end-to-end tests.
+
+use std::{
+    env,
+    io::{BufRead as _, BufReader},
+    process::{Child, Command, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+
+/// Kafka, schema registry and PostgreSQL, started by testbed's binary. They end when this is dropped.
+pub(super) struct Services {
+    child: Child,
+    /// The environment variable that points tests to them.
+    pub(super) variable: (String, String),
+}
+
+/// Begins the name of that variable, in what testbed's binary prints.
+const EXPORT: &str = "export DUCKTIDE_TEST_";
+
+impl Services {
+    pub(super) fn start() -> Result<Self> {
+        let testbed = env::current_exe().context("find xtask's binary")?;
+        let mut child = Command::new(testbed.with_file_name("ducktide-testbed"))
+            .arg("services")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start the services")?;
+        let lines = BufReader::new(child.stdout.take().context("its output is piped")?).lines();
+        let found = lines.map_while(Result::ok).find_map(|line| variable(&line));
+        let mut services = Self { child, variable: found.clone().unwrap_or_default() };
+        if found.is_none() {
+            let status = services.child.wait().context("wait for the services")?;
+            anyhow::bail!("the services did not start: {status}");
+        }
+        Ok(services)
+    }
+}
+
+fn variable(line: &str) -> Option<(String, String)> {
+    let exported = line.strip_prefix("export ").filter(|_| line.starts_with(EXPORT))?;
+    exported.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
+}
+
+impl Drop for Services {
+    /// The services' watchdogs end them when the process that started them has gone.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_variable_for_tests_is_taken() {
+        assert_eq!(variable("export DUCKLAKE_CATALOG=postgres://x"), None);
+        let (name, value) = variable("export DUCKTIDE_TEST_SERVICES=kafka=1,registry=2").unwrap();
+        assert_eq!(
+            (name.as_str(), value.as_str()),
+            ("DUCKTIDE_TEST_SERVICES", "kafka=1,registry=2")
+        );
+    }
+}
