@@ -46,6 +46,8 @@ pub(crate) struct Track {
     delivered: i64,
     /// Everything before this offset was delivered, and every record of it decoded.
     decoded: i64,
+    /// The offset up to which somebody waits for this partition, until it was read.
+    goal: Option<i64>,
     counts: Counts,
     /// The schemas of the rows since the last cut, and the last one of them.
     schemas: (BTreeSet<u32>, Option<u32>),
@@ -71,6 +73,7 @@ impl Track {
             next: start,
             delivered,
             decoded,
+            goal: None,
             counts,
             schemas: (BTreeSet::new(), None),
             newest_ms: None,
@@ -95,6 +98,21 @@ impl Track {
     /// undecoded, is not.
     pub(crate) fn decoded(&mut self, next: i64) {
         self.decoded = next.max(self.decoded);
+    }
+
+    /// Sets the offset up to which somebody waits for this partition to be read.
+    pub(crate) const fn set_goal(&mut self, goal: Option<i64>) {
+        self.goal = goal;
+    }
+
+    /// Returns whether somebody waits for this partition, and is not told yet that it was read.
+    pub(crate) const fn is_awaited(&self) -> bool {
+        self.goal.is_some()
+    }
+
+    /// Returns true once, when everything before the goal was decoded.
+    pub(crate) fn take_goal_reached(&mut self) -> bool {
+        self.goal.take_if(|goal| self.decoded >= *goal).is_some()
     }
 
     /// Takes note of Kafka's time of the newest record that was decoded.
@@ -324,6 +342,19 @@ mod tests {
 
         assert_eq!(track.cut(&partition).unwrap().range.to, Offset(101));
         assert_eq!((track.cut(&partition), track.idle_tail() > 0), (None, false));
+    }
+
+    #[test]
+    fn a_goal_is_reached_once_when_everything_before_it_was_decoded() {
+        let (mut track, partition) = track(100);
+        track.set_goal(Some(110));
+        track.delivered(&partition, 100, 110);
+        assert!(!track.take_goal_reached());
+
+        track.decoded(110);
+
+        assert!(track.take_goal_reached());
+        assert!(!track.take_goal_reached());
     }
 
     #[test]

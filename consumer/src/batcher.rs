@@ -58,6 +58,8 @@ pub(crate) enum Command {
         stream: Arc<Stream>,
         /// The rows that they may repeat.
         recent: Vec<RecentRow>,
+        /// The offset up to which `--until-end` waits for the partition.
+        goal: Option<i64>,
     },
     /// Close the files, hand over what was gathered, and take no more records of `forget`.
     Cut { number: u64, forget: Vec<TopicPartition> },
@@ -74,6 +76,8 @@ pub(crate) enum BatcherEvent {
     Opened,
     /// There is no room for more.
     Full,
+    /// Everything before the goal of this partition was gathered.
+    GoalReached(TopicPartition),
     /// What was gathered up to the cut of this number.
     Part(u64, Part),
     /// The files could not be written; what was gathered is gone.
@@ -106,8 +110,6 @@ pub(crate) struct Shared {
     pub(crate) metrics: Arc<Metrics>,
     /// How many rows may still be taken, if there is a limit.
     pub(crate) rows_left: Option<Arc<AtomicI64>>,
-    /// Whether ends of partitions become progress at once: somebody waits for them.
-    pub(crate) eager_ends: bool,
     pub(crate) bad_records: BadRecordArgs,
     /// The memory for ids by which repeats are known.
     pub(crate) ids: Arc<Budget>,
@@ -244,13 +246,15 @@ impl Running {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Begin { partition, generation, position, stream, recent } => {
+            Command::Begin { partition, generation, position, stream, recent, goal } => {
                 let ids = &self.shared.ids;
                 let window = stream
                     .dedupe
                     .as_ref()
                     .map(|rule| Window::new(rule, recent, now_micros(), Arc::clone(ids)));
-                self.tracks.insert(partition, Track::new(stream, generation, position, window));
+                let mut track = Track::new(stream, generation, position, window);
+                track.set_goal(goal);
+                self.tracks.insert(partition, track);
             }
             Command::Cut { number, forget } => {
                 self.cut(number);
@@ -315,8 +319,9 @@ impl Running {
     fn ended(&mut self, partition: &TopicPartition, offset: i64) {
         let track = self.tracks.get_mut(partition).expect("accepted only with a track");
         track.decoded(offset);
-        if self.shared.eager_ends {
+        if track.is_awaited() {
             self.advance_idle();
+            self.report_goal(partition);
         }
     }
 
@@ -346,7 +351,10 @@ impl Running {
         let decoded = self.rows_of(&run.partition) - rows_before;
         self.shared.metrics.batching.decoded(decoded.unsigned_abs());
         self.report();
-        let Err((index, interruption)) = appended else { return self.finished(run) };
+        let Err((index, interruption)) = appended else {
+            self.report_goal(&run.partition);
+            return self.finished(run);
+        };
         match interruption {
             Interruption::Registry(error) => {
                 tracing::warn!(error, "waiting for the schema registry");
@@ -483,6 +491,14 @@ impl Running {
         if full && !self.full {
             self.full = true;
             self.tell(BatcherEvent::Full);
+        }
+    }
+
+    /// Tells the worker, once, that a partition was read as far as somebody waits for.
+    fn report_goal(&mut self, partition: &TopicPartition) {
+        let track = self.tracks.get_mut(partition);
+        if track.is_some_and(Track::take_goal_reached) {
+            self.tell(BatcherEvent::GoalReached(partition.clone()));
         }
     }
 

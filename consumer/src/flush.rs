@@ -36,6 +36,9 @@ impl Trigger {
     }
 }
 
+/// The part of `--flush-interval` after which a worker's first batch is cut.
+const FIRST_BATCH_DIVISOR: u32 = 10;
+
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Action {
@@ -67,9 +70,12 @@ impl Flush {
         Self { interval, batchers, due, full, demanded, cutting, number: 0, committing }
     }
 
-    /// The batch that fills has something.
+    /// The batch that fills has something. A worker's first batch is cut early: a backlog may wait for
+    /// it, and so does somebody who has just started the worker.
     pub(crate) fn opened(&mut self, now: Instant) {
-        self.due.get_or_insert(now + self.interval);
+        let interval =
+            if self.number == 0 { self.interval / FIRST_BATCH_DIVISOR } else { self.interval };
+        self.due.get_or_insert(now + interval);
     }
 
     /// A batcher has no room for more.
@@ -156,11 +162,20 @@ mod tests {
     #[test]
     fn a_batch_is_cut_an_interval_after_its_first_record() {
         let (mut flush, now) = flush();
+        flush.reset();
         flush.opened(now);
         flush.opened(now + SECOND / 2);
 
         assert_eq!(flush.next(now), Action::Wait(Some(now + SECOND)));
-        assert_eq!(flush.next(now + SECOND), Action::Cut(1, Trigger::Age));
+        assert_eq!(flush.next(now + SECOND), Action::Cut(2, Trigger::Age));
+    }
+
+    #[test]
+    fn the_first_batch_is_cut_after_a_tenth_of_the_interval() {
+        let (mut flush, now) = flush();
+        flush.opened(now);
+
+        assert_eq!(flush.next(now + SECOND / 10), Action::Cut(1, Trigger::Age));
     }
 
     #[test]

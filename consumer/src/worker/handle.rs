@@ -83,6 +83,12 @@ impl Worker {
         match event {
             BatcherEvent::Opened => self.flush.opened(Instant::now()),
             BatcherEvent::Full => self.flush.filled(),
+            BatcherEvent::GoalReached(partition) => {
+                self.partitions.goal_reached(partition);
+                if self.goals.as_ref().is_some_and(|goals| self.partitions.have_read(goals)) {
+                    self.flush.demand();
+                }
+            }
             BatcherEvent::Part(number, part) => {
                 if let Some(parts) = self.flush.part(number, part)
                     && let Some((commit, told)) = batch::join(parts)
@@ -371,6 +377,7 @@ impl Worker {
             position,
             stream: Arc::clone(stream),
             recent,
+            goal: self.goals.as_ref().and_then(|goals| goals.get(partition).copied()),
         });
     }
 }

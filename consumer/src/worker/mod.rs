@@ -205,7 +205,6 @@ impl Worker {
             events: events.clone(),
             metrics: Arc::clone(&parts.metrics),
             rows_left: config.source.max_rows.map(|rows| Arc::new(AtomicI64::new(rows))),
-            eager_ends: config.source.until_end,
             bad_records: config.bad_records.clone(),
             ids: Arc::clone(&ids),
         };

@@ -23,6 +23,8 @@ enum State {
 pub(crate) struct Partitions {
     owned: BTreeMap<TopicPartition, State>,
     positions: BTreeMap<TopicPartition, Position>,
+    /// Partitions that were read up to their goals since the last reset, committed or not.
+    at_goal: BTreeSet<TopicPartition>,
     generation: u64,
 }
 
@@ -34,6 +36,7 @@ impl Partitions {
     pub(crate) fn remove(&mut self, partitions: &[TopicPartition]) {
         for partition in partitions {
             self.owned.remove(partition);
+            self.at_goal.remove(partition);
         }
     }
 
@@ -54,6 +57,7 @@ impl Partitions {
 
     /// Everything is read again, except what is stopped.
     pub(crate) fn reset(&mut self) {
+        self.at_goal.clear();
         for state in self.owned.values_mut().filter(|state| **state == State::Reading) {
             *state = State::Loading;
         }
@@ -158,6 +162,19 @@ impl Partitions {
         goals.iter().filter(|goal| !reached(goal)).map(|(partition, _)| partition.clone()).collect()
     }
 
+    /// Takes note that a partition was read up to its goal.
+    pub(crate) fn goal_reached(&mut self, partition: TopicPartition) {
+        self.at_goal.insert(partition);
+    }
+
+    /// Returns whether this member has read all of its partitions up to their goals; then nothing is
+    /// worth waiting for before they are committed.
+    pub(crate) fn have_read(&self, goals: &BTreeMap<TopicPartition, i64>) -> bool {
+        let open = self.behind(goals).into_iter();
+        let mut own = open.filter(|p| self.is_owned(p) && !self.is_stopped(p));
+        own.all(|partition| self.at_goal.contains(&partition))
+    }
+
     /// Whether all partitions are read. A member without partitions is ready.
     pub(crate) fn readiness(&self) -> Result<(), String> {
         let with = |wanted| {
@@ -255,6 +272,21 @@ mod tests {
         let moved = partitions.moved_by_operator(&topic, &after);
         assert_eq!(moved, [TopicPartition::new("events", 1)]);
         assert_eq!(partitions.take_loading(&topic, &after, |_| true).0.len(), 1);
+    }
+
+    #[test]
+    fn partitions_are_read_when_each_that_is_owned_and_behind_is_at_its_goal() {
+        let mut partitions = assigned(2);
+        let at = |partition| TopicPartition::new("events", partition);
+        let goals = BTreeMap::from([(at(0), 10), (at(1), 5), (at(7), 5)]);
+        partitions.goal_reached(at(0));
+        assert!(!partitions.have_read(&goals));
+
+        partitions.goal_reached(at(1));
+        assert!(partitions.have_read(&goals));
+
+        partitions.reset();
+        assert!(!partitions.have_read(&goals));
     }
 
     #[test]
