@@ -11,6 +11,7 @@ mod plain_loop;
 mod produce;
 mod rebalance;
 mod report;
+mod start;
 mod worker_log;
 
 use std::{
@@ -51,6 +52,9 @@ enum What {
     /// Drains a backlog of twenty versions of a schema by four consumers, beside one of a single version;
     /// shows how much longer it takes.
     Evolution,
+    /// Starts programs on small lakes in both catalogs; shows how long they take to their answer, to
+    /// their assignment, and to their first commit.
+    Start(start::StartArgs),
     /// Polls a topic to its end and does nothing else; started by `drain`.
     #[command(hide = true)]
     PlainLoop(plain_loop::PlainLoopArgs),
@@ -91,6 +95,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<()> {
         What::Day(day) => day::run(&day),
         What::Rebalance => rebalance::run(),
         What::Evolution => evolution::run(),
+        What::Start(args) => start::run(&args),
         What::PlainLoop(args) => plain_loop::run(&args),
     }
 }

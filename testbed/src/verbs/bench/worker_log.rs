@@ -1,6 +1,6 @@
 //! Reads times out of a worker's log.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -20,6 +20,14 @@ pub(super) fn time_between(log: &str, first: &str, last: &str) -> Result<Duratio
     let from = time(lines.iter().find(|line| line.message == first), first)?;
     let to = time(lines.iter().rfind(|line| line.message == last), last)?;
     (to - from).try_into().with_context(|| format!("`{last}` comes before `{first}` in a log"))
+}
+
+/// From an instant to the first line with a message.
+pub(super) fn time_since(start: SystemTime, log: &str, message: &str) -> Result<Duration> {
+    let lines: Vec<Line> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
+    let at = time(lines.iter().find(|line| line.message == message), message)?;
+    let start = Timestamp::try_from(start).context("convert the time of the start")?;
+    (at - start).try_into().with_context(|| format!("`{message}` comes before the start"))
 }
 
 /// A number of each line with one message.

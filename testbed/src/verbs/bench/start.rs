@@ -1,0 +1,109 @@
+//! How long programs take from their start to their answer, on small lakes in both catalogs.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use clap::Args;
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    pipeline::{PATIENCE, Pipeline},
+    worker::Worker,
+};
+
+use super::{measurement::median, tell, worker_log};
+
+/// What `bench start` takes.
+#[derive(Debug, Args)]
+pub(super) struct StartArgs {
+    /// How often each program is started; medians are taken.
+    #[arg(long, value_name = "N", default_value = "7")]
+    runs: usize,
+}
+
+/// Records in the lake that operators' commands read, and of each consumer's backlog.
+const RECORDS: u64 = 20_000;
+
+/// A static member is back before its session is over, so its length plays no part.
+const STATIC: &[&str] = &["--group-instance-id", "first"];
+
+/// Wall seconds, and CPU seconds where the process ended by itself.
+type Sample = (Duration, Option<Duration>);
+
+/// Measures both catalogs, and prints a table.
+#[expect(clippy::print_stdout, reason = "the table is the result")]
+pub(super) fn run(args: &StartArgs) -> Result<()> {
+    let mut table = "| median | SQLite: wall s | CPU s | PostgreSQL: wall s | CPU s |\n\
+                     |:--|--:|--:|--:|--:|\n"
+        .to_owned();
+    let sqlite = measure(CatalogKind::Sqlite, args.runs)?;
+    let postgres = measure(CatalogKind::Postgres, args.runs)?;
+    for ((title, sqlite), (_, postgres)) in sqlite.into_iter().zip(postgres) {
+        table.extend(["| ", title, " | ", &cells(&sqlite), " | ", &cells(&postgres), " |\n"]);
+    }
+    println!("\n{table}");
+    Ok(())
+}
+
+fn cells(samples: &[Sample]) -> String {
+    let seconds = |of: Vec<f64>| median(of).map_or("-".to_owned(), |s| format!("{s:.2}"));
+    let wall = samples.iter().map(|(wall, _)| wall.as_secs_f64()).collect();
+    let cpu = samples.iter().filter_map(|(_, cpu)| cpu.map(|cpu| cpu.as_secs_f64())).collect();
+    format!("{} | {}", seconds(wall), seconds(cpu))
+}
+
+fn measure(kind: CatalogKind, runs: usize) -> Result<Vec<(&'static str, Vec<Sample>)>> {
+    tell(&format!("starting programs on a lake in {kind:?}"));
+    let pipeline = Pipeline::on_shared_services("start", kind)?;
+    pipeline.produce(RECORDS, &[])?;
+    pipeline.drain(&[])?;
+    let status = command(&pipeline, "status", runs)?;
+    let verify = command(&pipeline, "verify", runs)?;
+    let (mut assigned, mut committed, mut returned) = (Vec::new(), Vec::new(), Vec::new());
+    for run in 0..runs {
+        pipeline.produce(RECORDS, &[])?;
+        let (mut worker, began) = start(&pipeline, &format!("first-{run}"))?;
+        assigned.push((began.assigned, None));
+        committed.push((began.committed, None));
+        worker.kill()?;
+        pipeline.produce(RECORDS, &[])?;
+        let (mut worker, began) = start(&pipeline, &format!("returned-{run}"))?;
+        returned.push((began.committed, None));
+        worker.stop()?;
+    }
+    pipeline.verify()?;
+    Ok(vec![
+        ("`ducktide status`", status),
+        ("`ducktide verify`", verify),
+        ("consumer: start to assignment", assigned),
+        ("consumer: start to the first commit of a backlog", committed),
+        ("static member after SIGKILL: restart to its next commit", returned),
+    ])
+}
+
+fn command(pipeline: &Pipeline, verb: &str, runs: usize) -> Result<Vec<Sample>> {
+    let measure_once = || {
+        let mut process = pipeline.ducktide(&[verb])?.start(pipeline.logs(), verb)?;
+        let finished = process.succeed(PATIENCE)?;
+        Ok((finished.elapsed, Some(finished.usage.cpu)))
+    };
+    (0..runs).map(|_| measure_once()).collect()
+}
+
+/// When a worker got its partitions, and when it had committed for the first time.
+struct Began {
+    assigned: Duration,
+    committed: Duration,
+}
+
+/// Starts a static member; its log goes by `name`.
+fn start(pipeline: &Pipeline, name: &str) -> Result<(Worker, Began)> {
+    let started = SystemTime::now();
+    let mut worker = pipeline.start_consumer(name, STATIC)?;
+    worker.await_logged(r#""message":"committed""#)?;
+    let log = worker.process().log()?;
+    let began = Began {
+        assigned: worker_log::time_since(started, &log, "assigned")?,
+        committed: worker_log::time_since(started, &log, "committed")?,
+    };
+    Ok((worker, began))
+}
