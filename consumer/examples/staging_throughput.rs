@@ -15,7 +15,7 @@ use std::{
 use apache_avro::{Schema, reader::datum::GenericDatumReader};
 use ducktide_consumer::staging::{ColumnHints, StagingWriter};
 use ducktide_decoder::{RecordDecoder, RowBuffer};
-use ducktide_lake::table::{TableShape, UnionAs};
+use ducktide_lake::table::{AvroSchema, TableShape, UnionAs};
 use uuid::Uuid;
 
 /// Rows of a batch: its columns stay within the second-level cache.
@@ -33,7 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("events            {rows} of {} bytes", bytes.len() / rows);
     report("apache-avro Value", apache_avro_values(&schema, &datums)?, rows);
     for _ in 0..2 {
-        let (decoded, staged, size) = decode_and_stage(&schema, &datums)?;
+        let (decoded, staged, size) = decode_and_stage(&AvroSchema::parse(EVENTS)?, &datums)?;
         report("decode", decoded, rows);
         report("parquet", staged, rows);
         println!("bytes a row       {:>7.1}", as_f64(size) / as_f64(rows));
@@ -60,7 +60,7 @@ fn apache_avro_values(schema: &Schema, datums: &[&[u8]]) -> Result<Duration, Box
 }
 
 fn decode_and_stage(
-    schema: &Schema,
+    schema: &AvroSchema,
     datums: &[&[u8]],
 ) -> Result<(Duration, Duration, usize), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;

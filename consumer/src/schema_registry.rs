@@ -1,17 +1,19 @@
 //! Schemas by subject and by id, through Confluent's API.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::error::Error as _;
 use std::time::Duration;
 
-use apache_avro::Schema;
 use clap::Args;
+use ducktide_lake::table::{AvroSchema, ReferencedSchema};
 use schema_registry_converter::async_impl::schema_registry::{
     SrSettings, get_all_versions, get_referenced_schema, get_schema_by_id,
     get_schema_by_subject_and_version,
 };
 use schema_registry_converter::error::SRCError;
-use schema_registry_converter::schema_registry_common::{RawError, RegisteredSchema, SchemaType};
+use schema_registry_converter::schema_registry_common::{
+    RawError, RegisteredReference, RegisteredSchema, SchemaType,
+};
 use thiserror::Error;
 
 /// One request's limit; a registry that takes longer is asked again.
@@ -133,13 +135,13 @@ impl SchemaRegistry {
     }
 
     /// The newest schema of a subject.
-    pub(crate) async fn latest(&self, subject: &str) -> Result<Schema, RegistryError> {
+    pub(crate) async fn latest(&self, subject: &str) -> Result<AvroSchema, RegistryError> {
         let found = get_schema_by_subject_and_version(&self.settings, subject, None).await;
         self.resolve(found.map_err(|error| classify(&error))?).await
     }
 
     /// The schema that an id names; it never changes.
-    pub(crate) async fn by_id(&self, id: u32) -> Result<Schema, RegistryError> {
+    pub(crate) async fn by_id(&self, id: u32) -> Result<AvroSchema, RegistryError> {
         let found = get_schema_by_id(id, &self.settings).await;
         self.resolve(found.map_err(|error| classify(&error))?).await
     }
@@ -156,46 +158,49 @@ impl SchemaRegistry {
         None
     }
 
-    /// Puts the definitions in that the schema refers to, which are schemas of other subjects.
-    async fn resolve(&self, registered: RegisteredSchema) -> Result<Schema, RegistryError> {
-        let mut definitions = BTreeMap::new();
+    /// Fetches the schemas of other subjects that a schema refers to, and parses it with them.
+    ///
+    /// A name has one schema: the first that is met depth-first, whatever its version. Confluent's Java
+    /// library resolves references like that, and its producers write with what it has resolved.
+    async fn resolve(&self, registered: RegisteredSchema) -> Result<AvroSchema, RegistryError> {
+        check_type(&registered, registered.id)?;
+        let mut others = Vec::new();
+        let mut met = HashSet::new();
         let mut waiting = registered.references.clone();
+        waiting.reverse();
         while let Some(reference) = waiting.pop() {
-            let place = (reference.subject.clone(), reference.version);
-            if definitions.contains_key(&place) {
+            if !met.insert(reference.name.clone()) {
                 continue;
             }
-            if definitions.len() == MAX_REFERENCES {
-                return Err(unusable(&registered, "it refers to too many others"));
+            if others.len() == MAX_REFERENCES {
+                return Err(unusable(registered.id, "it refers to too many others"));
             }
             let found = get_referenced_schema(&self.settings, &reference).await;
             let found = found.map_err(|error| classify(&error))?;
-            waiting.extend(found.references);
-            definitions.insert(place, found.schema);
+            check_type(&found, registered.id)?;
+            let references = names_of(&found.references);
+            waiting.extend(found.references.into_iter().rev());
+            others.push(ReferencedSchema { name: reference.name, text: found.schema, references });
         }
-        parse(&registered, definitions.values())
+        let references = names_of(&registered.references);
+        AvroSchema::parse_with_references(&registered.schema, references, others)
+            .map_err(|error| unusable(registered.id, &error.to_string()))
     }
 }
 
-fn parse<'a>(
-    registered: &RegisteredSchema,
-    definitions: impl Iterator<Item = &'a String>,
-) -> Result<Schema, RegistryError> {
-    if registered.schema_type != SchemaType::Avro {
-        let kind = &registered.schema_type;
-        return Err(unusable(registered, &format!("it is not Avro: type=`{kind:?}`")));
-    }
-    let of_avro = |error: apache_avro::Error| unusable(registered, &error.to_string());
-    let (mut schema, others) =
-        Schema::parse_str_with_list(&registered.schema, definitions).map_err(of_avro)?;
-    if !others.is_empty() {
-        schema.denormalize(&others).map_err(of_avro)?;
-    }
-    Ok(schema)
+fn names_of(references: &[RegisteredReference]) -> Vec<String> {
+    references.iter().map(|reference| reference.name.clone()).collect()
 }
 
-fn unusable(registered: &RegisteredSchema, what: &str) -> RegistryError {
-    RegistryError::Unusable(format!("{what}: id=`{}`", registered.id))
+fn check_type(schema: &RegisteredSchema, id: u32) -> Result<(), RegistryError> {
+    if schema.schema_type == SchemaType::Avro {
+        return Ok(());
+    }
+    Err(unusable(id, &format!("it is not Avro: type=`{:?}`", schema.schema_type)))
+}
+
+fn unusable(id: u32, what: &str) -> RegistryError {
+    RegistryError::Unusable(format!("{what}: id=`{id}`"))
 }
 
 /// Only the registry's own word says that a schema does not exist. Everything else, another 404

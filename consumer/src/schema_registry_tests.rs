@@ -6,6 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use clap::Parser;
+use ducktide_lake::table::{AvroType, TableShape, UnionAs};
 
 use super::*;
 
@@ -56,7 +57,7 @@ fn serve(
     client.write_all(format!("{head}Connection: close\r\n\r\n{body}").as_bytes())
 }
 
-fn ask(client: &SchemaRegistry) -> Result<Schema, RegistryError> {
+fn ask(client: &SchemaRegistry) -> Result<AvroSchema, RegistryError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(client.by_id(7))
 }
@@ -131,9 +132,48 @@ fn schemas_that_refer_to_others_are_put_together() {
 
     let schema = ask(&registry.client(&[])).unwrap();
 
-    let shape = ducktide_lake::table::TableShape::from_avro(&schema, None).unwrap();
+    let shape = TableShape::from_avro(&schema, None).unwrap();
     let column = shape.column("from").unwrap();
     assert_eq!(column.column_type.sql(), "STRUCT(\"land\" VARCHAR)");
+}
+
+#[test]
+fn of_two_versions_by_one_name_the_first_is_meant_everywhere() {
+    // As Confluent's Java library has it, with which they were written.
+    let registry = Canned::start(|path| match path.split('?').next().unwrap_or_default() {
+        "/schemas/ids/7" => (
+            200,
+            r#"{"schema": "[\"A\",\"B\"]", "references": [
+                {"name": "A", "subject": "a", "version": 1},
+                {"name": "B", "subject": "b", "version": 1}]}"#,
+        ),
+        "/subjects/a/versions/1" => (
+            200,
+            r#"{"id": 1, "version": 1, "subject": "a",
+                "schema": "{\"type\":\"record\",\"name\":\"A\",\"fields\":[{\"name\":\"s\",\"type\":\"Shared\"}]}",
+                "references": [{"name": "Shared", "subject": "shared", "version": 2}]}"#,
+        ),
+        "/subjects/b/versions/1" => (
+            200,
+            r#"{"id": 2, "version": 1, "subject": "b",
+                "schema": "{\"type\":\"record\",\"name\":\"B\",\"fields\":[{\"name\":\"s\",\"type\":\"Shared\"}]}",
+                "references": [{"name": "Shared", "subject": "shared", "version": 1}]}"#,
+        ),
+        "/subjects/shared/versions/2" => (
+            200,
+            r#"{"id": 3, "version": 2, "subject": "shared",
+                "schema": "{\"type\":\"record\",\"name\":\"Shared\",\"fields\":[{\"name\":\"x\",\"type\":\"string\"}]}"}"#,
+        ),
+        _ => (404, "{}"),
+    });
+
+    let schema = ask(&registry.client(&[])).unwrap();
+
+    let fields = AvroType::record_fields(&schema, UnionAs::Struct).unwrap();
+    let shape = TableShape::of_record(&fields, None).unwrap();
+    let of = r#"STRUCT("s" STRUCT("x" VARCHAR))"#;
+    let sql = format!(r#"STRUCT("A" {of}, "B" {of})"#);
+    assert_eq!(shape.columns[0].column_type.sql(), sql);
 }
 
 #[test]
@@ -144,5 +184,5 @@ fn the_next_registry_is_asked_when_one_is_away() {
 
     let schema = ask(&SchemaRegistry::new(&line.registry).unwrap()).unwrap();
 
-    assert_eq!(schema, Schema::String);
+    assert_eq!(schema, AvroSchema::parse("\"string\"").unwrap());
 }

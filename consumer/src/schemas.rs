@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use apache_avro::Schema;
 use ducktide_decoder::{CompileError, Key, KeyDecoder, RecordDecoder};
-use ducktide_lake::table::Difference;
+use ducktide_lake::table::{AvroSchema, Difference};
 use ducktide_lake::{Table, TableVersion};
 use tokio::runtime::Handle;
 
@@ -91,11 +90,11 @@ impl RecordSchemas {
 }
 
 /// Compiles a decoder of a writer's schema.
-type Compile<D> = fn(&Writers, &Schema, Destination<'_>) -> Result<D, CompileError>;
+type Compile<D> = fn(&Writers, &AvroSchema, Destination<'_>) -> Result<D, CompileError>;
 
 fn compile_value(
     writers: &Writers,
-    schema: &Schema,
+    schema: &AvroSchema,
     to: Destination<'_>,
 ) -> Result<RecordDecoder, CompileError> {
     let shape = Arc::new(to.table.shape.clone());
@@ -107,7 +106,7 @@ fn compile_value(
 
 fn compile_key(
     writers: &Writers,
-    schema: &Schema,
+    schema: &AvroSchema,
     to: Destination<'_>,
 ) -> Result<KeyDecoder, CompileError> {
     KeyDecoder::compile(schema, writers.union_as, to.newest.key.as_slice(), &to.table.shape)

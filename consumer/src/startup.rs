@@ -8,12 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use apache_avro::Schema;
 use ducktide_decoder::RecordDecoder;
 use ducktide_lake::dead_letter::{dead_letter_shape, dead_letter_table};
 use ducktide_lake::endpoints::Readiness;
 use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::table::TableName;
+use ducktide_lake::table::{AvroSchema, TableName};
 use ducktide_lake::telemetry::Trouble;
 use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec, Table};
 use rdkafka::error::KafkaResult;
@@ -77,9 +76,9 @@ impl Patience {
 #[derive(Debug)]
 pub(crate) struct Topic {
     name: String,
-    value: Schema,
+    value: AvroSchema,
     /// Where keys are Avro.
-    key: Option<Schema>,
+    key: Option<AvroSchema>,
 }
 
 /// Waits for the schemas of all topics that are named, and takes those of the topics that a pattern
@@ -174,7 +173,7 @@ async fn newest_schema(
     topic: &str,
     missing: Missing,
     patience: &Patience,
-) -> Result<Schema, RegistryError> {
+) -> Result<AvroSchema, RegistryError> {
     loop {
         match (writers.newest(topic).await, missing) {
             (Err(error @ RegistryError::Unavailable(_)), _)

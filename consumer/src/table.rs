@@ -1,12 +1,11 @@
 //! The table that a topic fills: made from its newest schema, widened for it, or refused.
 
-use apache_avro::Schema;
 use ducktide_decoder::KeyDecoder;
 use ducktide_lake::dead_letter::dead_letter_shape;
 use ducktide_lake::dedupe::EventId;
 use ducktide_lake::table::{
-    AvroField, AvroType, Column, ColumnType, EVENT_DATE, KAFKA_COLUMNS, ShapeError, TableName,
-    TableShape, UnionAs, diff, rename,
+    AvroField, AvroSchema, AvroType, Column, ColumnType, EVENT_DATE, KAFKA_COLUMNS, ShapeError,
+    TableName, TableShape, UnionAs, diff, rename,
 };
 use ducktide_lake::{DuckLake, Lake as _, LakeError, Result, Table};
 
@@ -24,8 +23,8 @@ pub(crate) struct Newest {
 impl Newest {
     /// Reads the fields out of the newest schemas.
     pub(crate) fn of(
-        value: &Schema,
-        key: Option<&Schema>,
+        value: &AvroSchema,
+        key: Option<&AvroSchema>,
         union_as: UnionAs,
     ) -> std::result::Result<Self, ShapeError> {
         let key = key.map(|schema| KeyDecoder::field(schema, union_as)).transpose()?;

@@ -4,10 +4,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use apache_avro::Schema;
 use ducktide_decoder::EXTRA;
-use ducktide_lake::table::UnionAs;
-use serde_json::{Value, json};
+use ducktide_lake::table::{AvroSchema, UnionAs};
 
 use crate::dead_letter::{ErrorClass, Flaw};
 use crate::record_format::{KeyArgs, ValueArgs, ValueFormat};
@@ -15,6 +13,8 @@ use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 
 /// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
 const HEADER: usize = 5;
+
+const NO_FIELDS: &str = r#"{"type": "record", "name": "object", "fields": []}"#;
 
 /// The schemas that records were written with.
 #[derive(Clone, Debug)]
@@ -76,9 +76,9 @@ impl Part {
 enum Schemas {
     Registry(SchemaRegistry),
     /// All of them.
-    Fixed(Arc<Schema>),
+    Fixed(Arc<AvroSchema>),
     /// Of JSON objects the fields that are to have a column, and the column for the others.
-    Json(Arc<Schema>),
+    Json(Arc<AvroSchema>),
 }
 
 impl Writers {
@@ -114,18 +114,18 @@ impl Writers {
     }
 
     /// The newest schema of a topic's values or keys.
-    pub(crate) async fn newest(&self, topic: &str) -> Result<Schema, RegistryError> {
+    pub(crate) async fn newest(&self, topic: &str) -> Result<AvroSchema, RegistryError> {
         match &self.schemas {
             Schemas::Registry(registry) => registry.latest(&self.subject(topic)).await,
-            Schemas::Fixed(schema) | Schemas::Json(schema) => Ok(Schema::clone(schema)),
+            Schemas::Fixed(schema) | Schemas::Json(schema) => Ok(AvroSchema::clone(schema)),
         }
     }
 
     /// The schema of an id, or the one that all have.
-    pub(crate) async fn by_id(&self, id: Option<u32>) -> Result<Schema, RegistryError> {
+    pub(crate) async fn by_id(&self, id: Option<u32>) -> Result<AvroSchema, RegistryError> {
         match (&self.schemas, id) {
             (Schemas::Registry(registry), Some(id)) => registry.by_id(id).await,
-            (Schemas::Fixed(schema) | Schemas::Json(schema), None) => Ok(Schema::clone(schema)),
+            (Schemas::Fixed(schema) | Schemas::Json(schema), None) => Ok(AvroSchema::clone(schema)),
             _ => unreachable!("`split` has told whether there is an id"),
         }
     }
@@ -161,8 +161,8 @@ impl Writers {
     }
 }
 
-fn read(file: &Path) -> Result<Schema, RegistryError> {
-    Schema::parse_str(&text_of(file)?).map_err(|error| unusable(file, &error))
+fn read(file: &Path) -> Result<AvroSchema, RegistryError> {
+    AvroSchema::parse(&text_of(file)?).map_err(|error| unusable(file, &error))
 }
 
 fn text_of(file: &Path) -> Result<String, RegistryError> {
@@ -174,17 +174,18 @@ fn unusable(file: &Path, error: &dyn fmt::Display) -> RegistryError {
 }
 
 /// A record's schema with a field more, whose column is JSON; without a file that one alone.
-fn json_fields(file: Option<&Path>) -> Result<Schema, RegistryError> {
-    let extra = json!({"name": EXTRA, "type": ["null", "string", "boolean"], "default": null});
-    let Some(file) = file else {
-        let schema = json!({"type": "record", "name": "object", "fields": [extra]});
-        return Schema::parse(&schema).map_err(|error| RegistryError::File(error.to_string()));
+fn json_fields(file: Option<&Path>) -> Result<AvroSchema, RegistryError> {
+    let fields = match file {
+        Some(file) => read(file)?,
+        None => {
+            AvroSchema::parse(NO_FIELDS).map_err(|error| RegistryError::File(error.to_string()))?
+        }
     };
-    let mut schema: Value =
-        serde_json::from_str(&text_of(file)?).map_err(|error| unusable(file, &error))?;
-    let fields = schema.get_mut("fields").and_then(Value::as_array_mut);
-    fields.ok_or_else(|| unusable(file, &"the schema is not a record's"))?.push(extra);
-    Schema::parse(&schema).map_err(|error| unusable(file, &error))
+    let schema = fields.with_json_field(EXTRA);
+    schema.ok_or_else(|| match file {
+        Some(file) => unusable(file, &"the schema is not a record's"),
+        None => unreachable!("{NO_FIELDS} is a record's schema"),
+    })
 }
 
 #[cfg(test)]
@@ -194,7 +195,7 @@ mod tests {
     use super::*;
 
     fn of_one_schema() -> Writers {
-        let schemas = Schemas::Fixed(Arc::new(Schema::String));
+        let schemas = Schemas::Fixed(Arc::new(AvroSchema::parse("\"string\"").unwrap()));
         Writers { schemas, part: Part::Value, union_as: UnionAs::Json }
     }
 

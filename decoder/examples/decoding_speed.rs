@@ -28,7 +28,7 @@ use arrow_avro::{
     schema::{AvroSchema, Fingerprint, FingerprintAlgorithm, SchemaStore},
 };
 use ducktide_decoder::{RecordDecoder, RowBuffer};
-use ducktide_lake::table::{TableShape, UnionAs};
+use ducktide_lake::table::{self, TableShape, UnionAs};
 
 /// Different records; decoded in turn.
 const ROWS: usize = 4 * BATCH_ROWS;
@@ -54,7 +54,7 @@ fn main() -> Result<()> {
         let parsed = Schema::parse_str(&schema)?;
         let records = records(&parsed)?;
         let bytes = records.iter().map(|record| record.len() - HEADER.len()).sum::<usize>();
-        let own = measured(ducktide(&parsed, &records)?);
+        let own = measured(ducktide(&table::AvroSchema::parse(&schema)?, &records)?);
         let arrow = arrow_avro(&schema, &records).map_or_else(|_| "fails".to_owned(), measured);
         let values = measured(apache_avro_values(&parsed, &records)?);
         println!("| {name} | {} | {own} | {arrow} | {values} |", bytes / ROWS);
@@ -106,7 +106,7 @@ fn measured((nanos, allocations): (f64, f64)) -> String {
     format!("{nanos:.0} ns ({allocations:.2})")
 }
 
-fn ducktide(schema: &Schema, records: &[Vec<u8>]) -> Result<(f64, f64)> {
+fn ducktide(schema: &table::AvroSchema, records: &[Vec<u8>]) -> Result<(f64, f64)> {
     let table = Arc::new(TableShape::from_avro(schema, None)?);
     let decoder = RecordDecoder::compile(schema, UnionAs::Json, &[], Arc::clone(&table))?;
     let mut rows = RowBuffer::new(table, None)?;

@@ -84,7 +84,7 @@ impl JsonPlan {
             AvroType::Fixed(size) => Self::Bytes(BytesEncoding::Fixed(*size)),
             AvroType::String => Self::Text,
             AvroType::Enum(symbols) => {
-                let quoted = |symbol: &String| Piece::new(&format!("\"{symbol}\""));
+                let quoted = |symbol: &String| Piece::new(&json_string(symbol));
                 Self::Enum(symbols.iter().map(quoted).collect())
             }
             AvroType::Array(items) => {
@@ -131,8 +131,7 @@ impl JsonRecord {
                 pending.push(',');
             }
             let quote = if plan.is_text() { "\"" } else { "" };
-            // Avro names are letters, digits and underscores: nothing to escape.
-            let prefix = format!("{pending}\"{}\":{quote}", field.name);
+            let prefix = format!("{pending}{}:{quote}", json_string(&field.name));
             quote.clone_into(&mut pending);
             (Piece::new(&prefix), plan)
         });
@@ -140,4 +139,9 @@ impl JsonRecord {
         pending.push('}');
         Self { fields, end: Piece::new(&pending) }
     }
+}
+
+/// The text in quotes. Names and symbols may hold characters that JSON escapes.
+fn json_string(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }

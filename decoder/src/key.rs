@@ -1,9 +1,8 @@
 //! Records' keys: as they are, or Avro of a schema of their own.
 
-use apache_avro::Schema;
 use ducktide_lake::table::{
-    AvroField, AvroType, Column, ColumnType, KAFKA_KEY, ShapeError, TableShape, UnionAs, diff,
-    rename,
+    AvroField, AvroSchema, AvroType, Column, ColumnType, KAFKA_KEY, ShapeError, TableShape,
+    UnionAs, diff, rename,
 };
 
 use super::builder::ColumnBuilder;
@@ -29,7 +28,7 @@ pub struct KeyDecoder {
 
 impl KeyDecoder {
     /// The key as a field, which renames and differences are found with as for those of values.
-    pub fn field(schema: &Schema, union_as: UnionAs) -> Result<AvroField, ShapeError> {
+    pub fn field(schema: &AvroSchema, union_as: UnionAs) -> Result<AvroField, ShapeError> {
         Ok(AvroField::new(KAFKA_KEY, AvroType::resolve(schema, union_as)?))
     }
 
@@ -41,7 +40,7 @@ impl KeyDecoder {
     /// Compiles a decoder for a writer's schema; `newest` is what is known of the newest schema of the
     /// topic's keys. Errors are those of values.
     pub fn compile(
-        writer: &Schema,
+        writer: &AvroSchema,
         union_as: UnionAs,
         newest: &[AvroField],
         table: &TableShape,

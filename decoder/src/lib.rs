@@ -29,8 +29,9 @@ mod topics;
 
 use std::sync::Arc;
 
-use apache_avro::Schema;
-use ducktide_lake::table::{AvroField, AvroType, Column, TableShape, UnionAs, diff, rename};
+use ducktide_lake::table::{
+    AvroField, AvroSchema, AvroType, Column, TableShape, UnionAs, diff, rename,
+};
 
 pub use arrow::{UTC, fields as arrow_fields};
 pub use calendar::{date_text, timestamp_micros};
@@ -70,7 +71,7 @@ impl RecordDecoder {
     /// A column that the writer lacks is NULL in its rows; a field that the table lacks, or of a type
     /// that the column cannot hold, is an error that lists all such differences.
     pub fn compile(
-        writer: &Schema,
+        writer: &AvroSchema,
         union_as: UnionAs,
         newest: &[AvroField],
         table: Arc<TableShape>,

@@ -16,7 +16,7 @@ use crate::dead_letter::{Resolution, dead_letter_table};
 use crate::lake::{Lake, Source, SourceSpec, Table};
 use crate::position::{Epoch, Offset, OffsetRange, Partition, Position};
 use crate::staged_file::StagedFile;
-use crate::table::{Column, ColumnType, TableName, TableShape};
+use crate::table::{AvroSchema, Column, ColumnType, TableName, TableShape};
 
 /// What the suite needs beside the lake itself.
 pub trait Harness {
@@ -177,7 +177,7 @@ fn spec(table: &TableName) -> SourceSpec {
 fn shape(id_type: &str) -> TableShape {
     let schema =
         format!(r#"{{"type":"record","name":"R","fields":[{{"name":"id","type":"{id_type}"}}]}}"#);
-    let schema = apache_avro::Schema::parse_str(&schema).expect("a valid schema");
+    let schema = AvroSchema::parse(&schema).expect("a valid schema");
     TableShape::from_avro(&schema, None).expect("a plain record has a shape")
 }
 

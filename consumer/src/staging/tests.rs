@@ -7,10 +7,9 @@ use std::{
     sync::Arc,
 };
 
-use apache_avro::Schema;
 use duckdb::Connection;
 use ducktide_decoder::{RecordDecoder, RowBuffer};
-use ducktide_lake::table::{TableShape, UnionAs};
+use ducktide_lake::table::{AvroSchema, TableShape, UnionAs};
 use parquet::file::{
     metadata::ColumnChunkMetaData, reader::FileReader, serialized_reader::SerializedFileReader,
 };
@@ -44,7 +43,7 @@ struct Stage {
 
 impl Stage {
     fn new(partition_by: Option<&str>, statistics: &[&str]) -> Self {
-        let schema = Schema::parse_str(SCHEMA).unwrap();
+        let schema = AvroSchema::parse(SCHEMA).unwrap();
         let table = Arc::new(TableShape::from_avro(&schema, partition_by).unwrap());
         let decoder = RecordDecoder::compile(&schema, UnionAs::Json, &[], table.clone()).unwrap();
         let rows = RowBuffer::new(table, partition_by).unwrap();

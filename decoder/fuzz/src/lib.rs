@@ -9,11 +9,10 @@ mod allocations;
 
 use std::sync::Arc;
 
-use apache_avro::Schema;
 use arrow_array::cast::AsArray as _;
 use arrow_array::{Array as _, RecordBatch};
 use ducktide_decoder::{RecordDecoder, RowBuffer};
-use ducktide_lake::table::{AvroType, ColumnType, TableShape, UnionAs};
+use ducktide_lake::table::{AvroSchema, AvroType, ColumnType, TableShape, UnionAs};
 
 use crate::allocations::allocated_by;
 
@@ -84,7 +83,7 @@ impl Target {
     /// # Panics
     /// If it is no schema.
     pub fn avro(schema: &str, union_as: UnionAs) -> Option<Self> {
-        let schema = Schema::parse_str(schema).expect("it is a schema");
+        let schema = AvroSchema::parse(schema).expect("it is a schema");
         let fields = AvroType::record_fields(&schema, union_as).expect("it is not recursive");
         let table = Arc::new(TableShape::of_record(&fields, None).ok()?);
         let decoder = RecordDecoder::compile(&schema, union_as, &[], Arc::clone(&table));

@@ -1,7 +1,7 @@
 //! Schemas of every type, and values for them.
 
-use apache_avro::{Days, Decimal, Duration, Millis, Months, Schema, types::Value};
-use ducktide_lake::table::{AvroType, BytesEncoding, TimeUnit, UnionAs};
+use apache_avro::{Days, Decimal, Duration, Millis, Months, types::Value};
+use ducktide_lake::table::{AvroSchema, AvroType, BytesEncoding, TimeUnit, UnionAs};
 use proptest::{
     prelude::*,
     strategy::{BoxedStrategy, Union},
@@ -85,7 +85,7 @@ pub(super) fn record_and_value() -> impl Strategy<Value = (String, Vec<Value>)> 
         with_names(&format!(r#"{{"type": "record", "name": "R", "fields": [{fields}]}}"#))
     });
     schema.prop_flat_map(|schema| {
-        let parsed = Schema::parse_str(&schema).unwrap();
+        let parsed = AvroSchema::parse(&schema).unwrap();
         let value = value(&AvroType::resolve(&parsed, UnionAs::Json).unwrap());
         (Just(schema), prop::collection::vec(value, 0..6))
     })

@@ -24,14 +24,14 @@ use super::{
 const CASES: u32 = 48;
 
 /// A lake that gets a table for each case.
-struct Tables {
-    lake: DuckLake,
+pub(super) struct Tables {
+    pub(super) lake: DuckLake,
     made: u32,
     _folder: TempDir,
 }
 
 impl Tables {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = LakeConfig::at(CatalogLocation::Sqlite(folder.path().join("lake.sqlite")));
         DuckLake::init(&config).unwrap();
@@ -43,7 +43,7 @@ impl Tables {
     }
 
     /// Makes a table for the schema and commits the rows into it.
-    fn fill(&mut self, pair: &mut Pair) -> TableName {
+    pub(super) fn fill(&mut self, pair: &mut Pair) -> TableName {
         self.made += 1;
         let name: TableName = format!("t{}", self.made).parse().unwrap();
         let table = self.lake.ensure_table(&name, pair.decoder.table()).unwrap();
@@ -115,7 +115,7 @@ fn check(
         return Ok(());
     }
     let mut pair = Pair::with(schema, union_as);
-    let AvroType::Record(fields) = AvroType::resolve(&pair.schema, union_as).unwrap() else {
+    let AvroType::Record(fields) = AvroType::resolve(&pair.ours, union_as).unwrap() else {
         panic!("the schema is a record")
     };
     for value in values {

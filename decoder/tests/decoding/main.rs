@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod generator;
+mod java_schemas;
 mod json;
 mod lake;
 mod limits;
@@ -13,11 +14,13 @@ use std::sync::Arc;
 
 use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
 use ducktide_decoder::{RecordDecoder, RowBuffer};
-use ducktide_lake::table::{AvroType, TableShape, UnionAs};
+use ducktide_lake::table::{AvroSchema, AvroType, TableShape, UnionAs};
 
 /// A decoder and rows for the table that a schema wants.
 struct Pair {
-    schema: Schema,
+    /// None where apache-avro refuses it.
+    schema: Option<Schema>,
+    ours: AvroSchema,
     decoder: RecordDecoder,
     rows: RowBuffer,
 }
@@ -28,11 +31,12 @@ impl Pair {
     }
 
     fn with(schema: &str, union_as: UnionAs) -> Self {
-        let schema = Schema::parse_str(schema).unwrap();
-        let fields = AvroType::record_fields(&schema, union_as).unwrap();
+        let ours = AvroSchema::parse(schema).unwrap();
+        let fields = AvroType::record_fields(&ours, union_as).unwrap();
         let table = Arc::new(TableShape::of_record(&fields, None).unwrap());
-        let decoder = RecordDecoder::compile(&schema, union_as, &[], table.clone()).unwrap();
-        Self { schema, decoder, rows: RowBuffer::new(table, None).unwrap() }
+        let decoder = RecordDecoder::compile(&ours, union_as, &[], table.clone()).unwrap();
+        let schema = Schema::parse_str(schema).ok();
+        Self { schema, ours, decoder, rows: RowBuffer::new(table, None).unwrap() }
     }
 
     /// A pair for a record of fields `a`, `b`, … of these types.
@@ -45,7 +49,7 @@ impl Pair {
     }
 
     fn encode(&self, value: Value) -> Vec<u8> {
-        let writer = GenericDatumWriter::builder(&self.schema).build().unwrap();
+        let writer = GenericDatumWriter::builder(self.schema.as_ref().unwrap()).build().unwrap();
         writer.write_value_to_vec(value).unwrap()
     }
 

@@ -151,7 +151,7 @@ proptest! {
     ) {
         let union_as = if as_struct { UnionAs::Struct } else { UnionAs::Json };
         let mut pair = Pair::with(&schema, union_as);
-        let AvroType::Record(fields) = AvroType::resolve(&pair.schema, union_as).unwrap() else {
+        let AvroType::Record(fields) = AvroType::resolve(&pair.ours, union_as).unwrap() else {
             panic!("the schema is a record")
         };
         for value in &values {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use apache_avro::{Schema, types::Value};
+use apache_avro::types::Value;
 use arrow_array::{
     Array, RecordBatch,
     cast::AsArray,
@@ -11,19 +11,21 @@ use arrow_array::{
 use ducktide_decoder::{
     CompileError, FIRST_EVENT_DATE, LAST_EVENT_DATE, RecordDecoder, RowBuffer, date_text,
 };
-use ducktide_lake::table::{EVENT_DATE, KAFKA_TIMESTAMP, ShapeError, TableShape, UnionAs};
+use ducktide_lake::table::{
+    AvroSchema, EVENT_DATE, KAFKA_TIMESTAMP, ShapeError, TableShape, UnionAs,
+};
 
 use super::{Pair, record};
 
 const DAY: i64 = 86_400_000_000;
 
-fn schema(fields: &[(&str, &str)]) -> Schema {
+fn schema(fields: &[(&str, &str)]) -> AvroSchema {
     let fields = fields
         .iter()
         .map(|(name, avro_type)| format!(r#"{{"name": "{name}", "type": {avro_type}}}"#));
     let fields = fields.collect::<Vec<_>>().join(", ");
     let schema = format!(r#"{{"type": "record", "name": "R", "fields": [{fields}]}}"#);
-    Schema::parse_str(&schema).unwrap()
+    AvroSchema::parse(&schema).unwrap()
 }
 
 fn timestamps(partition_by: &str) -> (RecordDecoder, RowBuffer) {

@@ -1,13 +1,7 @@
 //! An Avro schema with every name resolved: a finite tree.
 
-use apache_avro::{
-    Schema,
-    schema::{
-        DecimalSchema, InnerDecimalSchema, Name, NamesRef, RecordSchema, ResolvedSchema, UuidSchema,
-    },
-};
-
 use super::ShapeError;
+use super::avro_schema::{AvroSchema, Defined, FieldNode, Node};
 
 /// How deep types may nest: bounds the stack of everything that walks a schema or a record.
 const MAX_DEPTH: usize = 64;
@@ -140,17 +134,17 @@ pub enum TimeUnit {
 
 impl AvroType {
     /// Resolves a parsed schema; recursive ones are refused, as no column type could hold them.
-    pub fn resolve(schema: &Schema, union_as: UnionAs) -> Result<Self, ShapeError> {
-        let resolved = ResolvedSchema::new(schema)
-            .map_err(|error| ShapeError::UnresolvedName { name: error.to_string() })?;
-        let names = resolved.get_names();
-        let mut walk = Walk { names, union_as, open: Vec::new(), types: 0 };
-        walk.resolve(schema, None, 0)
+    pub fn resolve(schema: &AvroSchema, union_as: UnionAs) -> Result<Self, ShapeError> {
+        let mut walk = Walk { schema, union_as, open: Vec::new(), path: Vec::new(), types: 0 };
+        walk.resolve(&schema.root, 0)
     }
 
     /// The fields of a topic's record. A value of any other type is as the one field [`VALUE`] of a
     /// record, which Avro writes in the same bytes.
-    pub fn record_fields(schema: &Schema, union_as: UnionAs) -> Result<Vec<AvroField>, ShapeError> {
+    pub fn record_fields(
+        schema: &AvroSchema,
+        union_as: UnionAs,
+    ) -> Result<Vec<AvroField>, ShapeError> {
         match Self::resolve(schema, union_as)? {
             Self::Record(fields) => Ok(fields),
             avro_type => Ok(vec![AvroField::new(VALUE, avro_type)]),
@@ -180,171 +174,101 @@ impl AvroType {
 }
 
 struct Walk<'a> {
-    names: &'a NamesRef<'a>,
+    schema: &'a AvroSchema,
     union_as: UnionAs,
-    /// Full names of the types that the walk is inside of.
-    open: Vec<String>,
+    /// The definitions that the walk is inside of.
+    open: Vec<usize>,
+    /// The fields that it is inside of.
+    path: Vec<String>,
     /// How many types the walk has met.
     types: usize,
 }
 
 impl Walk<'_> {
-    fn resolve(
-        &mut self,
-        schema: &Schema,
-        namespace: Option<&str>,
-        depth: usize,
-    ) -> Result<AvroType, ShapeError> {
+    fn resolve(&mut self, node: &Node, depth: usize) -> Result<AvroType, ShapeError> {
         self.types += 1;
         if self.types > MAX_TYPES || depth > MAX_DEPTH {
             return Err(ShapeError::TooLarge { max_types: MAX_TYPES, max_depth: MAX_DEPTH });
         }
-        Ok(match schema {
-            Schema::Array(array) => {
-                AvroType::Array(Box::new(self.resolve(&array.items, namespace, depth + 1)?))
+        Ok(match node {
+            Node::Leaf { avro_type, .. } => avro_type.clone(),
+            Node::Array(items) => AvroType::Array(Box::new(self.resolve(items, depth + 1)?)),
+            Node::Map(values) => AvroType::Map(Box::new(self.resolve(values, depth + 1)?)),
+            Node::Union(branches) => self.union(branches, depth)?,
+            Node::Defined(index) => self.defined(*index, depth)?,
+            Node::Named(used) => {
+                let found = self.schema.find(used).expect("the parser has found all names");
+                self.resolve(&found, depth + 1)?
             }
-            Schema::Map(map) => {
-                AvroType::Map(Box::new(self.resolve(&map.types, namespace, depth + 1)?))
-            }
-            Schema::Union(union) => {
-                let branches = union.variants().iter();
-                let branches = branches.map(|branch| self.resolve(branch, namespace, depth + 1));
-                let types = branches.collect::<Result<_, _>>()?;
-                self.union(union.variants(), types)
-            }
-            Schema::Record(record) => self.record(record, namespace, depth)?,
-            Schema::Ref { name } => self.reference(name, namespace, depth)?,
-            other => leaf(other),
         })
     }
 
-    fn union(&self, schemas: &[Schema], types: Vec<AvroType>) -> AvroType {
-        let union = AvroType::Union(types);
+    fn union(&mut self, nodes: &[Node], depth: usize) -> Result<AvroType, ShapeError> {
+        let types = nodes.iter().map(|branch| self.resolve(branch, depth + 1));
+        let union = AvroType::Union(types.collect::<Result<_, _>>()?);
         if self.union_as == UnionAs::Json || union.branches().len() < 2 {
-            return union;
+            return Ok(union);
         }
         let AvroType::Union(types) = union else { unreachable!("it was just made") };
-        let names = schemas.iter().map(branch_name);
-        let fields = names.zip(types).map(|(name, avro_type)| AvroField::new(&name, avro_type));
-        AvroType::Variants(fields.collect())
+        let names = nodes.iter().map(|node| self.branch_name(node)).collect::<Vec<_>>();
+        for (at, (name, full_name)) in names.iter().enumerate() {
+            let twin = names[..at].iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
+            if let Some((_, first)) = twin {
+                let (first, second) = (first.clone(), full_name.clone());
+                return Err(ShapeError::AmbiguousBranches {
+                    field: self.path.join("."),
+                    first,
+                    second,
+                });
+            }
+        }
+        let fields = names.into_iter().zip(types);
+        let fields = fields.map(|((name, _), avro_type)| AvroField::new(&name, avro_type));
+        Ok(AvroType::Variants(fields.collect()))
     }
 
-    fn record(
-        &mut self,
-        record: &RecordSchema,
-        namespace: Option<&str>,
-        depth: usize,
-    ) -> Result<AvroType, ShapeError> {
-        let name = record.name.fully_qualified_name(namespace).into_owned();
-        let full_name = name.fullname(None);
-        if self.open.contains(&full_name) {
-            return Err(ShapeError::Recursive { name: full_name });
+    fn defined(&mut self, index: usize, depth: usize) -> Result<AvroType, ShapeError> {
+        let definition = &self.schema.definitions[index];
+        let fields = match &definition.of {
+            Defined::Leaf(avro_type) => return Ok(avro_type.clone()),
+            Defined::Record(fields) => fields,
+        };
+        if self.open.contains(&index) {
+            return Err(ShapeError::Recursive { name: definition.name.to_string() });
         }
-        self.open.push(full_name);
-        let fields = record.fields.iter().map(|field| {
-            let avro_type = self.resolve(&field.schema, name.namespace(), depth + 1)?;
-            let (name, aliases) = (field.name.clone(), field.aliases.clone());
-            Ok(AvroField { name, aliases, avro_type })
-        });
-        let fields = fields.collect::<Result<_, _>>()?;
+        self.open.push(index);
+        let fields =
+            fields.iter().map(|field| self.field(field, depth)).collect::<Result<_, _>>()?;
         self.open.pop();
         Ok(AvroType::Record(fields))
     }
 
-    fn reference(
-        &mut self,
-        name: &Name,
-        namespace: Option<&str>,
-        depth: usize,
-    ) -> Result<AvroType, ShapeError> {
-        let name = name.fully_qualified_name(namespace).into_owned();
-        let Some(schema) = self.names.get(&name).copied() else {
-            return Err(ShapeError::UnresolvedName { name: name.fullname(None) });
-        };
-        self.resolve(schema, name.namespace(), depth + 1)
+    fn field(&mut self, field: &FieldNode, depth: usize) -> Result<AvroField, ShapeError> {
+        self.path.push(field.name.clone());
+        let avro_type = self.resolve(&field.node, depth + 1)?;
+        self.path.pop();
+        Ok(AvroField { name: field.name.clone(), aliases: field.aliases.clone(), avro_type })
     }
-}
 
-/// What Avro calls a branch's type: the name of a record, enum or fixed, or else the type's own, whatever
-/// its logical type.
-fn branch_name(schema: &Schema) -> String {
-    let name = match schema {
-        Schema::Null => "null",
-        Schema::Boolean => "boolean",
-        Schema::Int | Schema::Date | Schema::TimeMillis => "int",
-        Schema::Long
-        | Schema::TimeMicros
-        | Schema::TimestampMillis
-        | Schema::TimestampMicros
-        | Schema::TimestampNanos
-        | Schema::LocalTimestampMillis
-        | Schema::LocalTimestampMicros
-        | Schema::LocalTimestampNanos => "long",
-        Schema::Float => "float",
-        Schema::Double => "double",
-        Schema::Bytes
-        | Schema::BigDecimal
-        | Schema::Uuid(UuidSchema::Bytes)
-        | Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Bytes, .. }) => "bytes",
-        Schema::String | Schema::Uuid(UuidSchema::String) => "string",
-        Schema::Array(_) => "array",
-        Schema::Map(_) => "map",
-        Schema::Union(_) => unreachable!("Avro has no union in a union"),
-        Schema::Decimal(DecimalSchema { inner: InnerDecimalSchema::Fixed(fixed), .. })
-        | Schema::Uuid(UuidSchema::Fixed(fixed))
-        | Schema::Duration(fixed)
-        | Schema::Fixed(fixed) => fixed.name.name(),
-        Schema::Enum(symbols) => symbols.name.name(),
-        Schema::Record(record) => record.name.name(),
-        Schema::Ref { name } => name.name(),
-    };
-    name.to_owned()
-}
-
-/// Types that hold no others.
-fn leaf(schema: &Schema) -> AvroType {
-    match schema {
-        Schema::Null => AvroType::Null,
-        Schema::Boolean => AvroType::Boolean,
-        Schema::Int => AvroType::Int,
-        Schema::Long => AvroType::Long,
-        Schema::Float => AvroType::Float,
-        Schema::Double => AvroType::Double,
-        Schema::Bytes => AvroType::Bytes,
-        Schema::String => AvroType::String,
-        Schema::Fixed(fixed) => AvroType::Fixed(fixed.size),
-        Schema::Enum(symbols) => AvroType::Enum(symbols.symbols.clone()),
-        Schema::Decimal(decimal) => self::decimal(decimal),
-        Schema::BigDecimal => AvroType::BigDecimal,
-        Schema::Uuid(uuid) => AvroType::Uuid(match uuid {
-            UuidSchema::String => UuidEncoding::Text,
-            UuidSchema::Bytes => UuidEncoding::Bytes(BytesEncoding::Length),
-            UuidSchema::Fixed(fixed) => UuidEncoding::Bytes(BytesEncoding::Fixed(fixed.size)),
-        }),
-        Schema::Date => AvroType::Date,
-        Schema::TimeMillis => AvroType::TimeMillis,
-        Schema::TimeMicros => AvroType::TimeMicros,
-        Schema::TimestampMillis => AvroType::Timestamp(TimeUnit::Millis),
-        Schema::TimestampMicros => AvroType::Timestamp(TimeUnit::Micros),
-        Schema::TimestampNanos => AvroType::Timestamp(TimeUnit::Nanos),
-        Schema::LocalTimestampMillis => AvroType::LocalTimestamp(TimeUnit::Millis),
-        Schema::LocalTimestampMicros => AvroType::LocalTimestamp(TimeUnit::Micros),
-        Schema::LocalTimestampNanos => AvroType::LocalTimestamp(TimeUnit::Nanos),
-        Schema::Duration(_) => AvroType::Duration,
-        Schema::Array(_)
-        | Schema::Map(_)
-        | Schema::Union(_)
-        | Schema::Record(_)
-        | Schema::Ref { .. } => unreachable!("types that hold others are resolved before"),
+    /// What Avro calls a branch's type: the name of a record, enum or fixed, or else the type's own, whatever
+    /// its logical type. The full name comes second.
+    fn branch_name(&self, node: &Node) -> (String, String) {
+        let own = |name: &str| (name.to_owned(), name.to_owned());
+        match node {
+            Node::Leaf { branch, .. } => own(branch),
+            Node::Array(_) => own("array"),
+            Node::Map(_) => own("map"),
+            Node::Union(_) => own("union"),
+            Node::Defined(index) => {
+                let name = &self.schema.definitions[*index].name;
+                (name.short.clone(), name.to_string())
+            }
+            Node::Named(used) => match self.schema.find(used) {
+                Some(Node::Named(_)) | None => own("union"),
+                Some(found) => self.branch_name(&found),
+            },
+        }
     }
-}
-
-fn decimal(decimal: &DecimalSchema) -> AvroType {
-    let encoding = match &decimal.inner {
-        InnerDecimalSchema::Bytes => BytesEncoding::Length,
-        InnerDecimalSchema::Fixed(fixed) => BytesEncoding::Fixed(fixed.size),
-    };
-    AvroType::Decimal { encoding, precision: decimal.precision, scale: decimal.scale }
 }
 
 #[cfg(test)]
@@ -352,7 +276,7 @@ mod tests {
     use super::*;
 
     fn resolve(schema: &str) -> Result<AvroType, ShapeError> {
-        AvroType::resolve(&Schema::parse_str(schema).unwrap(), UnionAs::Struct)
+        AvroType::resolve(&AvroSchema::parse(schema).unwrap(), UnionAs::Struct)
     }
 
     #[test]
@@ -390,6 +314,22 @@ mod tests {
         assert_eq!(names, ["null", "long", "string", "R", "array"]);
         let items = AvroType::Union(vec![AvroType::Null, AvroType::Int]);
         assert_eq!(fields[4].avro_type, AvroType::Array(Box::new(items)));
+    }
+
+    #[test]
+    fn branches_of_one_short_name_are_refused_with_their_full_names() {
+        let union = r#"[{"type": "record", "name": "a.R", "fields": [{"name": "x", "type": "int"}]},
+            {"type": "record", "name": "b.r", "fields": [{"name": "x", "type": "int"}]}]"#;
+        let schema = format!(
+            r#"{{"type": "record", "name": "S", "fields": [{{"name": "u", "type": {union}}}]}}"#
+        );
+
+        let error = resolve(&schema).unwrap_err();
+
+        let [field, first, second] = ["u", "a.R", "b.r"].map(str::to_owned);
+        assert_eq!(error, ShapeError::AmbiguousBranches { field, first, second });
+        let schema = AvroSchema::parse(&schema).unwrap();
+        assert!(AvroType::resolve(&schema, UnionAs::Json).is_ok());
     }
 
     #[test]

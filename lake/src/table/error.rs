@@ -5,12 +5,6 @@ use thiserror::Error;
 /// Why an Avro schema, or an existing table, has no [`super::TableShape`].
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ShapeError {
-    /// The schema refers to a type that it does not define.
-    #[error("schema refers to a type that it does not define name=`{name}`")]
-    UnresolvedName {
-        /// The full name that was referred to.
-        name: String,
-    },
     /// A type contains itself; no column type has unbounded depth.
     #[error(
         "recursive types have no column type; publish that part as a string holding JSON name=`{name}`"
@@ -46,6 +40,28 @@ pub enum ShapeError {
         first: String,
         /// The path of the other one.
         second: String,
+    },
+    /// Branches of a union that would be one field of a STRUCT.
+    #[error(
+        "--union-as struct has one field for each name of a type, and two branches have the same; \
+         use --union-as json for the table or rename a type in the schema \
+         field=`{field}` first=`{first}` second=`{second}`"
+    )]
+    AmbiguousBranches {
+        /// The path of the union's field; empty for the topic's value itself.
+        field: String,
+        /// The full name of the type that comes first.
+        first: String,
+        /// That of the other one.
+        second: String,
+    },
+    /// Names that no table can have.
+    #[error(
+        "field's name is empty or has a zero character in it, which no column's can field=`{field}`"
+    )]
+    UnusableName {
+        /// The path of the field.
+        field: String,
     },
     /// A field that can hold nothing but null.
     #[error("field can only be null, which no column type says field=`{field}`")]

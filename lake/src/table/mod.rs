@@ -1,9 +1,10 @@
 //! What a DuckLake table looks like, and how an Avro record schema becomes one. Pure: no DuckDB here.
 //!
-//! Data meets the files in this order: [`AvroType`] is a writer's schema with every name resolved,
+//! Data meets the files in this order: [`AvroSchema`] is a schema as its text has it, [`AvroType`] is a writer's schema with every name resolved,
 //! [`ColumnType`] the DuckLake type it becomes, [`TableShape`] the whole table, and [`diff`] says
 //! whether a table that exists already can take the rows of a shape that is wanted.
 
+mod avro_schema;
 mod avro_type;
 mod column_type;
 mod difference;
@@ -11,8 +12,10 @@ mod error;
 mod name;
 mod parse;
 mod rename;
+mod schema_text;
 mod shape;
 
+pub use avro_schema::{AvroSchema, InvalidSchema, ReferencedSchema};
 pub use avro_type::{AvroField, AvroType, BytesEncoding, TimeUnit, UnionAs, UuidEncoding, VALUE};
 pub use column_type::ColumnType;
 pub use difference::{Difference, Unfit, diff};

@@ -100,14 +100,12 @@ fn rename_type(avro_type: &mut AvroType, column: &ColumnType, newest: Option<&Av
 
 #[cfg(test)]
 mod tests {
-    use apache_avro::Schema;
-
     use super::*;
-    use crate::table::{TableShape, UnionAs};
+    use crate::table::{AvroSchema, TableShape, UnionAs};
 
     fn fields(fields: &str) -> Vec<AvroField> {
         let schema = format!(r#"{{"type": "record", "name": "R", "fields": [{fields}]}}"#);
-        AvroType::record_fields(&Schema::parse_str(&schema).unwrap(), UnionAs::Json).unwrap()
+        AvroType::record_fields(&AvroSchema::parse(&schema).unwrap(), UnionAs::Json).unwrap()
     }
 
     /// The columns that a writer's fields go to.

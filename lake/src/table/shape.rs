@@ -1,8 +1,6 @@
 //! The columns of a table.
 
-use apache_avro::Schema;
-
-use super::{AvroField, AvroType, ColumnType, ShapeError, UnionAs};
+use super::{AvroField, AvroSchema, AvroType, ColumnType, ShapeError, UnionAs};
 
 /// The topic that a row came from.
 pub const KAFKA_TOPIC: &str = "_kafka_topic";
@@ -80,6 +78,9 @@ impl Column {
         let mut columns: Vec<Self> = Vec::with_capacity(fields.len());
         for field in fields {
             let path = join(parent, &field.name);
+            if field.name.is_empty() || field.name.contains('\0') {
+                return Err(ShapeError::UnusableName { field: path.replace('\0', "\\0") });
+            }
             if let Some(first) = columns.iter().find(|column| column.is_named(&field.name)) {
                 let first = join(parent, &first.name);
                 return Err(ShapeError::AmbiguousNames { first, second: path });
@@ -96,7 +97,7 @@ impl TableShape {
     /// each row came from, then `event_date` if the table is to be partitioned.
     ///
     /// `partition_by` names a timestamp of the record, or `_kafka_timestamp`.
-    pub fn from_avro(schema: &Schema, partition_by: Option<&str>) -> Result<Self, ShapeError> {
+    pub fn from_avro(schema: &AvroSchema, partition_by: Option<&str>) -> Result<Self, ShapeError> {
         Self::of_record(&AvroType::record_fields(schema, UnionAs::Json)?, partition_by)
     }
 

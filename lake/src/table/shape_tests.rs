@@ -6,7 +6,7 @@ fn shape(fields: &str) -> Result<TableShape, ShapeError> {
 
 fn partitioned_shape(fields: &str, partition_by: Option<&str>) -> Result<TableShape, ShapeError> {
     let schema = format!(r#"{{"type": "record", "name": "R", "fields": [{fields}]}}"#);
-    TableShape::from_avro(&Schema::parse_str(&schema).unwrap(), partition_by)
+    TableShape::from_avro(&AvroSchema::parse(&schema).unwrap(), partition_by)
 }
 
 #[test]
@@ -133,10 +133,10 @@ fn types_that_hold_nothing_are_refused_outside_of_json() {
 
 #[test]
 fn a_topic_of_plain_values_has_one_column_for_them() {
-    let shape = TableShape::from_avro(&Schema::String, None).unwrap();
+    let shape = TableShape::from_avro(&AvroSchema::parse("\"string\"").unwrap(), None).unwrap();
 
     assert_eq!(shape.columns[0], Column::new("value", ColumnType::Varchar));
     assert_eq!(shape.columns.len(), 5);
-    let null = TableShape::from_avro(&Schema::Null, None);
+    let null = TableShape::from_avro(&AvroSchema::parse("\"null\"").unwrap(), None);
     assert_eq!(null, Err(ShapeError::NullOnly { field: "value".to_owned() }));
 }
