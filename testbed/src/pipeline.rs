@@ -245,8 +245,14 @@ impl Pipeline {
             .args([self.data_path()])
             .env("DUCKTIDE_LOG_FORMAT", "json");
         Ok(match self.protocol {
-            // The partitions of a killed member are free after six seconds instead of 45.
-            Protocol::Classic => program.args(["--kafka-property", "session.timeout.ms=6000"]),
+            // The partitions of a killed member are free after three seconds instead of 45: long
+            // enough for members that wait for a processor.
+            Protocol::Classic => program.args([
+                "--kafka-property",
+                "session.timeout.ms=3000",
+                "--kafka-property",
+                "heartbeat.interval.ms=500",
+            ]),
             Protocol::Consumer => program.args(["--group-protocol", "consumer"]),
         })
     }

@@ -23,21 +23,21 @@ Verbs:
              place; every other verb calls it first. `--for-build` leaves the services out.
   test       Every check: format, spelling, licences, unused dependencies, clippy, documentation,
              unit tests, end-to-end tests on real services. One that fails does not stop the rest; a
-             summary says how each went. `cargo xtask test STEP...` runs some steps only,
-             `cargo xtask test --list` names them.
+             summary says how each went. Steps that compute, and the local stack, run next to the
+             end-to-end tests. `--fast` runs format, lints, unit tests and one end-to-end test for
+             each area; `cargo xtask test STEP...` some steps only; `--list` names them.
   compose-test
              The local stack of docker-compose.yml on a Docker engine: up, scaled, consumers and
              PostgreSQL killed, replayed, drained and proved, down and up again; the same more
              briefly with SQLite. An engine that runs is used, or root starts one; Compose is built
              by Go where the client has none; images that cannot be pulled are stood in for (see
-             docker/stand-ins). `--from-source` compiles our image's programs within the image,
+             testbed/stand-ins). `--from-source` compiles our image's programs within the image,
              `--no-build` takes those in target/release as they are. A step of `test`, too; where no
              engine can be had, `test` skips it and says so, and this verb fails.
   docs       Writes docs/configuration.md from the programs' flags. `--check` only compares.";
 
 const TAIL: &str = "
 Environment:
-  CI=true                       `test` fails when a test that needs real services was skipped.
   DUCKTIDE_SERVICES=containers  Services run as containers instead of child processes.
 
 Examples:

@@ -54,9 +54,9 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("group.initial.rebalance.delay.ms", "0"),
     ("group.min.session.timeout.ms", "1000"),
     ("group.consumer.min.session.timeout.ms", "1000"),
-    ("group.consumer.session.timeout.ms", "6000"),
+    ("group.consumer.session.timeout.ms", "3000"),
     ("group.consumer.min.heartbeat.interval.ms", "500"),
-    ("group.consumer.heartbeat.interval.ms", "1000"),
+    ("group.consumer.heartbeat.interval.ms", "500"),
 ];
 
 /// Enough for millions of small records: they are in the page cache, not in the heap.

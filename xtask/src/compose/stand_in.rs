@@ -1,5 +1,5 @@
 //! Images under official names, made of what is in the cache and of Debian's packages: see
-//! `docker/stand-ins/README.md`.
+//! `testbed/stand-ins/README.md`.
 
 use std::{
     env, fs,
@@ -26,7 +26,7 @@ pub(super) struct StandIn {
 enum Recipe {
     /// Debian's own installer.
     Debootstrap,
-    /// A folder of `docker/stand-ins` with its Dockerfile, and folders of the cache that go into it.
+    /// A folder of `testbed/stand-ins` with its Dockerfile, and folders of the cache that go into it.
     Folder { recipe: &'static str, parts: &'static [&'static str] },
     /// The toolchain of this machine, on top of such a folder.
     Toolchain,
@@ -119,7 +119,7 @@ impl Drop for TemporaryFolder {
 fn tar_of_recipe(recipe: &str, options: &[String]) -> Command {
     let mut tar = Command::new("tar");
     tar.args(["--create", "--dereference", "--file=-"]).args(options);
-    tar.arg("-C").arg(layout::root().join("docker/stand-ins").join(recipe)).arg(".");
+    tar.arg("-C").arg(layout::root().join("testbed/stand-ins").join(recipe)).arg(".");
     tar
 }
 

@@ -116,7 +116,7 @@ fn print_slowest(profile: &str) -> Result<()> {
     Ok(())
 }
 
-/// The seconds and the name of each test in a JUnit report.
+/// The seconds and the name of each test in a report of `JUnit`'s format.
 fn times(report: &str) -> Vec<(f64, String)> {
     let cases = report.split("<testcase ").skip(1);
     cases

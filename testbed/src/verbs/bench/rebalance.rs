@@ -23,7 +23,7 @@ const FLUSH: &[&str] = &["--flush-interval", "500ms"];
 /// Records a second, in three partitions.
 const RATE: &[&str] = &["--continuous", "--rate", "6000"];
 
-/// How long the partitions are watched: longer than a session of six seconds.
+/// How long the partitions are watched: far longer than a session of three seconds.
 const WATCHED: Duration = Duration::from_secs(15);
 
 /// Between two looks at the partitions.
@@ -37,7 +37,7 @@ enum Event {
     Leaves,
     /// SIGKILL; a process with the same `--group-instance-id` starts at once.
     DiesAndReturns,
-    /// SIGKILL, with a session of six seconds.
+    /// SIGKILL, with a session of three seconds.
     Dies,
 }
 
