@@ -159,8 +159,6 @@ fn digest(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
-
     use std::{fs, os::unix::fs::FileExt as _};
 
     use super::*;
