@@ -249,7 +249,7 @@ mod tests {
 
     use ducktide_lake::SourceSpec;
     use ducktide_lake::position::Epoch;
-    use ducktide_lake::table::TableShape;
+    use ducktide_lake::table::{Partitioning, TableShape};
 
     use super::*;
 
@@ -266,7 +266,12 @@ mod tests {
         let stream = Stream {
             topic: "events".into(),
             source: Source { id: SourceId(1), spec },
-            table: Table { version, shape, directory: PathBuf::from("/lake") },
+            table: Table {
+                version,
+                shape,
+                directory: PathBuf::from("/lake"),
+                partitioning: Partitioning::default(),
+            },
             newest: Newest::default(),
             hints: ColumnHints::default(),
             dead_letters: None,

@@ -261,7 +261,11 @@ fn goals(
 
 fn open_lake(config: &Config) -> ducktide_lake::Result<DuckLake> {
     match DuckLake::open(&config.lake, Access::Commit) {
-        Err(error) if error.kind() == ErrorKind::Invalid && config.may_init => {
+        Err(error)
+            if error.kind() == ErrorKind::Invalid
+                && config.may_init
+                && !error.is_unknown_format() =>
+        {
             tracing::info!(catalog = %config.lake.catalog, "making the lake");
             DuckLake::init(&config.lake)?;
             DuckLake::open(&config.lake, Access::Commit)
@@ -288,6 +292,8 @@ fn stream(
         table::prepare(lake, &name, &newest, &config.layout, on_incompatible)
     })?;
     let Some(table) = table else { return Ok(None) };
+    let partition_by = table::date_column(&table, config.layout.partition_by.as_deref())
+        .map_err(ConsumerError::Lake)?;
     let dedupe = config.dedupe.rule();
     if let Some(rule) = &dedupe {
         table::check_ids(&table, &rule.column).map_err(ConsumerError::Lake)?;
@@ -304,6 +310,7 @@ fn stream(
         enums: decoder.map_or_else(Vec::new, |decoder| decoder.enum_columns().to_vec()),
         statistics: config.statistics.clone(),
         sort_by: config.sort_by.clone(),
+        one_folder: partition_by.is_none(),
         ..ColumnHints::default()
     };
     let Some(starts) = start_offsets(start_from, &topic.name, cluster, patience)? else {
@@ -329,7 +336,7 @@ fn stream(
         newest,
         hints,
         dead_letters,
-        partition_by: config.layout.partition_by.clone(),
+        partition_by,
         dedupe,
     }))
 }

@@ -51,30 +51,52 @@ pub(crate) fn prepare(
     layout: &TableLayout,
     on_incompatible: OnIncompatibleSchema,
 ) -> Result<Table> {
-    let shape = |newest: &Newest| {
-        let shape = TableShape::of_record(&newest.fields, layout.partition_by.as_deref());
+    let given = layout.partition_by.as_deref();
+    let shape = |newest: &Newest, is_by_date: bool| {
+        let shape = TableShape::of_record(&newest.fields, None);
         let mut shape = shape.map_err(|error| unusable(name, &error))?;
+        if is_by_date {
+            shape.columns.push(Column::new(EVENT_DATE, ColumnType::Date));
+        }
         let envelope = layout.envelope(newest.key.as_ref());
         let envelope = envelope.map_err(|error| unusable(name, &error))?;
         shape.columns.extend(envelope);
         Ok(shape)
     };
     let Some(found) = lake.find_table(name)? else {
-        return lake.ensure_table(name, &shape(newest)?);
+        let wanted = shape(newest, given.is_some())?;
+        let by_date = given.map_or(Ok(()), |column| wanted.check_partition_by(column));
+        by_date.map_err(|error| unusable(name, &error))?;
+        return lake.ensure_table_by_date(name, &wanted, given);
     };
-    let wanted = shape(&newest.renamed_for(&found.shape))?;
+    let date_column = date_column(&found, given)?;
+    let wanted = shape(&newest.renamed_for(&found.shape), date_column.is_some())?;
     let difference = diff(&found.shape, &wanted);
     if difference.missing.iter().any(Column::is_required) {
         return lake.ensure_table(name, &wanted);
     }
-    if !difference.unfit.is_empty() {
-        if on_incompatible == OnIncompatibleSchema::Stop {
-            return lake.ensure_table(name, &wanted);
-        }
+    let table = if difference.unfit.is_empty() {
+        lake.add_columns(name, &difference.missing)?
+    } else if on_incompatible == OnIncompatibleSchema::Stop {
+        return lake.ensure_table(name, &wanted);
+    } else {
         tracing::warn!(table = %name, %difference, "records of the newest schema become dead letters");
-        return Ok(found);
+        found
+    };
+    check(&table, date_column.as_deref())?;
+    if let (Some(column), None) = (&date_column, &table.partitioning.date_of) {
+        lake.record_date_column(name, column)?;
     }
-    lake.add_columns(name, &difference.missing)
+    Ok(table)
+}
+
+/// The timestamp column whose date becomes `event_date` of an existing table. The table's own
+/// partitioning decides; a setting that contradicts it is refused.
+pub(crate) fn date_column(table: &Table, partition_by: Option<&str>) -> Result<Option<String>> {
+    let Table { version, shape, partitioning, .. } = table;
+    partitioning
+        .date_column(&version.table, shape, partition_by)
+        .map_err(|error| LakeError::invalid(error.to_string()))
 }
 
 fn unusable(name: &TableName, error: &ShapeError) -> LakeError {
@@ -84,6 +106,7 @@ fn unusable(name: &TableName, error: &ShapeError) -> LakeError {
 
 /// Whether a table that somebody altered still has what every row brings.
 pub(crate) fn check(table: &Table, partition_by: Option<&str>) -> Result<()> {
+    date_column(table, partition_by)?;
     let mut own = KAFKA_COLUMNS.map(|(name, of)| Column::new(name, of)).to_vec();
     if partition_by.is_some() {
         own.push(Column::new(EVENT_DATE, ColumnType::Date));

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::{
     ArrayRef, Date32Array, Int32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
+    new_null_array,
 };
 use arrow_schema::{ArrowError, Schema, SchemaRef};
 use ducktide_lake::dead_letter::Header;
@@ -72,8 +73,8 @@ enum Slot {
 }
 
 impl RowBuffer {
-    /// An empty buffer. `partition_by` names the timestamp whose UTC date is the `event_date`; it has
-    /// to be there exactly if the table has that column.
+    /// An empty buffer. `partition_by` names the timestamp whose UTC date is the `event_date`; without it
+    /// a column of that name is NULL, as it is another client's.
     pub fn new(table: Arc<TableShape>, partition_by: Option<&str>) -> Result<Self, ShapeError> {
         let layout = layout(&table);
         let partition_by = partition_slot(&table, &layout, partition_by)?;
@@ -213,6 +214,7 @@ impl RowBuffer {
         assert!(!self.row_is_open, "a decoded record waits for push_kafka");
         self.datum_bytes = 0;
         let dates = self.event_dates();
+        let (rows, has_dates) = (self.rows(), self.partition_by.is_some());
         let sizes = self.columns.iter().map(|column| match column {
             // With a margin: the next batch is a little larger as often as not.
             ColumnBuilder::Bytes(bytes) => (column.len(), bytes.data.len() / 8 * 9),
@@ -227,6 +229,7 @@ impl RowBuffer {
             Slot::Record(index) => arrow::finish(&mut filled[index], field.data_type()),
             Slot::Key => envelope.finish_key(field.data_type()),
             Slot::Headers => envelope.finish_headers(field.data_type()),
+            Slot::EventDate if !has_dates => Ok(new_null_array(field.data_type(), rows)),
             own => Ok(self.finish_own(own, &dates)),
         });
         let columns = columns.collect::<Result<_, _>>()?;
@@ -253,7 +256,9 @@ impl RowBuffer {
 
     /// The UTC dates of the rows' timestamps.
     fn event_dates(&mut self) -> Date32Array {
-        let Some((slot, unit)) = self.partition_by else { return Date32Array::from(vec![0; 0]) };
+        let Some((slot, unit)) = self.partition_by else {
+            return Date32Array::from(Vec::<i32>::new());
+        };
         let timestamps = match slot {
             Slot::Record(index) => match &self.columns[index] {
                 ColumnBuilder::Int64(timestamps) => timestamps,
@@ -346,14 +351,11 @@ fn partition_slot(
     layout: &[Slot],
     partition_by: Option<&str>,
 ) -> Result<Option<(Slot, TimeUnit)>, ShapeError> {
-    let Some(name) = partition_by else {
-        let is_partitioned = table.is_partitioned();
-        let error = ShapeError::PartitionBy { column: String::new() };
-        return if is_partitioned { Err(error) } else { Ok(None) };
-    };
+    let Some(name) = partition_by else { return Ok(None) };
     table.check_partition_by(name)?;
-    let index = table.columns.iter().position(|column| column.is_named(name));
-    let index = index.expect("check_partition_by has found the column");
+    let refused = || ShapeError::PartitionBy { column: name.to_owned() };
+    let index =
+        table.columns.iter().position(|column| column.is_named(name)).ok_or_else(refused)?;
     let unit = match table.columns[index].column_type {
         ColumnType::TimestampNs => TimeUnit::Nanos,
         _ => TimeUnit::Micros,

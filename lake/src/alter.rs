@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use crate::catalog::intent::{self, Intent};
+use crate::catalog::vacant_name;
 use crate::duck_lake::DuckLake;
 use crate::error::{LakeError, Result};
 use crate::lake::Table;
@@ -24,9 +25,9 @@ pub(crate) fn add_columns(
     let failed = || LakeError::unavailable(format!("add columns: table=`{table}`"));
     let mut last = None;
     for _ in 0..ATTEMPTS {
-        let found = lake
-            .find_table(table)?
-            .ok_or_else(|| LakeError::invalid(format!("the table was dropped: table=`{table}`")))?;
+        let Some(found) = lake.find_table(table)? else {
+            return Err(vacant_name::dropped(lake.session()?, table)?);
+        };
         let missing = missing(&found.shape, columns);
         if missing.is_empty() {
             return Ok(found);

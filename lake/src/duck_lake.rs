@@ -170,10 +170,11 @@ impl DuckLake {
         for _ in 0..SHAPE_READS {
             let Some(before) = read_layout(session, table)? else { return Ok(None) };
             let shape = read_shape(session, table)?;
+            let partitioning = catalog::partitioning::read(session, table)?;
             if read_layout(session, table)?.is_some_and(|after| after.0 == before.0) {
                 let (changed_at, directory) = before;
                 let version = TableVersion { table: table.clone(), changed_at };
-                return Ok(Some(Table { version, shape, directory }));
+                return Ok(Some(Table { version, shape, directory, partitioning }));
             }
         }
         Err(LakeError::unavailable(format!("the table is being altered: table=`{table}`")))
@@ -254,30 +255,7 @@ impl DuckLake {
 
 impl Lake for DuckLake {
     fn ensure_table(&mut self, table: &TableName, wanted: &TableShape) -> Result<Table> {
-        if self.find_table(table)?.is_none() {
-            let sql = create_table_sql(table, wanted);
-            let created = self.session()?.execute(&sql);
-            if let Err(error) = &created {
-                // Another worker may have been first; what matters is what is there now.
-                let _ = self.session()?.execute("ROLLBACK");
-                self.note_error(&error.to_string());
-            }
-            if let (Err(error), None) = (created, self.find_table(table)?) {
-                return Err(LakeError::unavailable(format!("create the table: table=`{table}`"))
-                    .because(error));
-            }
-        }
-        let found = self.find_table(table)?.ok_or_else(|| {
-            LakeError::unavailable(format!("the table was dropped meanwhile: table=`{table}`"))
-        })?;
-        let difference = diff(&found.shape, wanted);
-        if difference.fits() {
-            return Ok(found);
-        }
-        Err(LakeError::invalid(format!(
-            "the table does not fit the topic's schema; alter it, or name another with --table: \
-             table=`{table}` {difference}"
-        )))
+        self.ensure_table_by_date(table, wanted, None)
     }
 
     fn add_columns(&mut self, table: &TableName, columns: &[Column]) -> Result<Table> {
@@ -344,7 +322,10 @@ impl Lake for DuckLake {
     }
 
     fn positions(&mut self, source: SourceId) -> Result<Vec<(Partition, Position)>> {
-        let read = catalog::progress(self.session()?, source);
+        let session = self.session()?;
+        // Workers that have nothing to commit ask this every few seconds.
+        let read =
+            catalog::format::check(session).and_then(|()| catalog::progress(session, source));
         if let Err(error) = &read {
             self.note_error(&error.chain());
         }
@@ -407,11 +388,13 @@ fn set_options(session: &Session) -> Result<()> {
 }
 
 /// Table and partition key in one transaction: nobody sees the table without its key.
-fn create_table_sql(table: &TableName, wanted: &TableShape) -> String {
+fn create_table_sql(table: &TableName, wanted: &TableShape, date_of: Option<&str>) -> String {
     let name = format!("{LAKE}.{}", table.sql());
     let schema = crate::table::quote_identifier(&table.schema);
     let partitioned = if wanted.is_partitioned() {
-        format!("ALTER TABLE {name} SET PARTITIONED BY ({EVENT_DATE});")
+        let record = date_of.map(|column| catalog::partitioning::record_sql(table, column) + ";");
+        let record = record.unwrap_or_default();
+        format!("ALTER TABLE {name} SET PARTITIONED BY ({EVENT_DATE}); {record}")
     } else {
         String::new()
     };
@@ -470,6 +453,42 @@ pub(crate) fn read_layout(session: &Session, table: &TableName) -> Result<Option
 }
 
 impl DuckLake {
+    /// Creates the table if it is missing, and returns it; `date_of` is the column that `event_date` is
+    /// the date of. A table that the wanted shape does not fit is refused, with the differences; so is
+    /// one that was dropped or renamed after rows were committed to it.
+    pub fn ensure_table_by_date(
+        &mut self,
+        table: &TableName,
+        wanted: &TableShape,
+        date_of: Option<&str>,
+    ) -> Result<Table> {
+        if self.find_table(table)?.is_none() {
+            catalog::vacant_name::check(self.session()?, table)?;
+            let sql = create_table_sql(table, wanted, date_of);
+            let created = self.session()?.execute(&sql);
+            if let Err(error) = &created {
+                // Another worker may have been first; what matters is what is there now.
+                let _ = self.session()?.execute("ROLLBACK");
+                self.note_error(&error.to_string());
+            }
+            if let (Err(error), None) = (created, self.find_table(table)?) {
+                return Err(LakeError::unavailable(format!("create the table: table=`{table}`"))
+                    .because(error));
+            }
+        }
+        let found = self.find_table(table)?.ok_or_else(|| {
+            LakeError::unavailable(format!("the table was dropped meanwhile: table=`{table}`"))
+        })?;
+        let difference = diff(&found.shape, wanted);
+        if difference.fits() {
+            return Ok(found);
+        }
+        Err(LakeError::invalid(format!(
+            "the table does not fit the topic's schema; alter it, or name another with --table: \
+             table=`{table}` {difference}"
+        )))
+    }
+
     /// The version of a table's columns as it is now; None when the table is gone.
     pub(crate) fn table_version(&mut self, table: &TableName) -> Result<Option<i64>> {
         Ok(read_layout(self.session()?, table)?.map(|(changed_at, _)| changed_at))

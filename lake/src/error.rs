@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+use crate::catalog::format::UnknownFormat;
 use crate::config::without_passwords;
 
 /// What the caller does next.
@@ -61,6 +62,13 @@ impl LakeError {
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// Whether the catalog has a format that this program does not know, as after a migration by a newer
+    /// DuckDB client.
+    #[must_use]
+    pub fn is_unknown_format(&self) -> bool {
+        self.source.as_deref().is_some_and(|source| source.is::<UnknownFormat>())
     }
 
     /// The error and everything that it came from, in one line. DuckDB and libpq repeat the catalog's

@@ -6,7 +6,7 @@ use crate::commit::{Commit, CommitOutcome, Inquiry};
 use crate::dedupe::{RecentRow, RecentRows};
 use crate::error::{LakeError, Result};
 use crate::position::{Offset, Partition, Position, SourceId};
-use crate::table::{Column, TableName, TableShape};
+use crate::table::{Column, Partitioning, TableName, TableShape};
 
 /// A table as it stands, for writing files that fit it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub struct Table {
     pub shape: TableShape,
     /// The absolute directory of its files.
     pub directory: PathBuf,
+    /// How its files are divided.
+    pub partitioning: Partitioning,
 }
 
 /// The version of one table's columns: any ALTER changes it.

@@ -11,7 +11,7 @@ use crate::dedupe::{RecentRow, RecentRows};
 use crate::error::{LakeError, Result};
 use crate::lake::{Lake, Source, SourceSpec, Table, TableVersion};
 use crate::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
-use crate::table::{Column, TableName, TableShape, diff};
+use crate::table::{Column, Partitioning, TableName, TableShape, diff};
 
 /// A handle to a lake in memory; clones see the same lake, as workers do.
 #[derive(Clone, Debug)]
@@ -83,6 +83,7 @@ impl Lake for MemoryLake {
             version: TableVersion { table: table.clone(), changed_at: 1 },
             shape: wanted.clone(),
             directory,
+            partitioning: Partitioning::default(),
         });
         let difference = diff(&found.shape, wanted);
         if difference.fits() {

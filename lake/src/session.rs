@@ -3,6 +3,7 @@
 use duckdb::types::ValueRef;
 use duckdb::{Config, Connection};
 
+use crate::catalog::format;
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::duck_lake::Resources;
 use crate::duckdb_error;
@@ -53,6 +54,7 @@ impl Session {
         }
         extensions.load(&session.connection)?;
         session.attach(config, access, create)?;
+        format::check(&session)?;
         Ok(session)
     }
 
@@ -281,7 +283,12 @@ impl Session {
             }
         };
         let sql = format!("ATTACH {} AS {LAKE} ({})", quote(&target), options.join(", "));
-        self.execute(&sql).map_err(|error| duckdb_error::attach(config, &error))?;
+        self.execute(&sql).map_err(|error| {
+            // DuckLake's text proposes a migration, which this program could not use.
+            let migrated =
+                self.unattached_format(config).and_then(|f| format::require(Some(&f)).err());
+            migrated.unwrap_or_else(|| duckdb_error::attach(config, &error))
+        })?;
         // DuckLake's own retries only cover the race for the next snapshot id. They stay few and
         // flat (10 x 5 ms): its backoff has no cap, and the outer retry is ours.
         self.execute(
@@ -289,6 +296,29 @@ impl Session {
              SET ducklake_retry_backoff = 1.0; SET TimeZone = 'UTC'",
         )
         .map_err(|error| LakeError::invalid("set DuckLake's retries").because(error))
+    }
+}
+
+impl Session {
+    /// The format of a catalog that DuckLake does not attach; None if it cannot be read.
+    fn unattached_format(&self, config: &LakeConfig) -> Option<String> {
+        const PROBE: &str = "ducktide_probe";
+        let (target, of, function) = match &config.catalog {
+            CatalogLocation::Sqlite(path) => (path.display().to_string(), "sqlite", "sqlite_query"),
+            CatalogLocation::Postgres(url) => {
+                (with_limits(url, Access::Read), "postgres", "postgres_query")
+            }
+        };
+        let attach = format!("ATTACH {} AS {PROBE} (TYPE {of}, READ_ONLY)", quote(&target));
+        self.execute(&attach).ok()?;
+        let sql = format::value_sql(&self.native_table("ducklake_metadata"));
+        let query =
+            format!("FROM {function}('{PROBE}', {})", quote(&format!("SELECT {sql} AS version")));
+        let found = self.execute("BEGIN").and_then(|()| self.rows(&query));
+        // The probe must not outlive the question, whatever its answer.
+        let _ = self.execute("ROLLBACK");
+        let _ = self.execute(&format!("DETACH {PROBE}"));
+        found.ok()?.into_iter().flatten().next().flatten()
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use duckdb::Connection;
 use ducktide_lake::dead_letter::{Header, RecordPlace, dead_letter_shape};
 use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::table::{Column, ColumnType, TableShape};
+use ducktide_lake::table::{Column, ColumnType, Partitioning, TableShape};
 use parquet::file::{reader::FileReader, serialized_reader::SerializedFileReader};
 
 use super::*;
@@ -38,7 +38,7 @@ fn letter(offset: i64) -> DeadLetter {
 fn table(directory: &Path, shape: TableShape) -> Table {
     let name = "events_dead_letters".parse().unwrap();
     let version = TableVersion { table: name, changed_at: 1 };
-    Table { version, shape, directory: directory.to_owned() }
+    Table { version, shape, directory: directory.to_owned(), partitioning: Partitioning::default() }
 }
 
 fn written(directory: &Path, shape: TableShape, letters: Vec<DeadLetter>) -> StagedFile {

@@ -54,6 +54,8 @@ pub struct ColumnHints {
     /// Columns by which the rows of each file are sorted (`--sort-by`). Such rows wait in memory until
     /// their file is finished.
     pub sort_by: Vec<String>,
+    /// Whether all files go to the table's own folder, whatever columns it has.
+    pub one_folder: bool,
 }
 
 /// Writes the rows of one table to Parquet files, one for each `event_date`.
@@ -63,7 +65,7 @@ pub struct StagingWriter {
     /// The table's folder.
     folder: PathBuf,
     layout: Layout,
-    /// The index of the `event_date` column, if there is one.
+    /// The index of the `event_date` column, if files are divided by it.
     date_column: Option<usize>,
     open: BTreeMap<Folder, OpenFile>,
     /// The columns by which rows are sorted; none if they are written as they come.
@@ -97,7 +99,7 @@ impl StagingWriter {
             "the lake needs absolute paths folder=`{}`",
             folder.display()
         );
-        let date_column = schema.index_of(EVENT_DATE).ok();
+        let date_column = schema.index_of(EVENT_DATE).ok().filter(|_| !hints.one_folder);
         let is_named = |name: &String| {
             schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name))
         };

@@ -51,8 +51,8 @@ pub struct RetryArgs {
     #[command(flatten)]
     pub registry: RegistryArgs,
 
-    /// The timestamp column whose date is the partition key, as the consumers have it; needed for a
-    /// table with folders for dates.
+    /// The timestamp column whose date is the partition key. Needed only for a partitioned table of
+    /// which the lake has not recorded it: one that an earlier version of Ducktide created.
     #[arg(long, env = "DUCKTIDE_PARTITION_BY", value_name = "COLUMN")]
     pub partition_by: Option<String>,
 
@@ -86,11 +86,15 @@ fn stage(
     tables: &Tables,
     open: &LetterFilter,
 ) -> Result<Staged, Failure> {
-    // A table that is not partitioned has no use for the consumers' setting.
-    let partition_by = args.partition_by.as_deref().filter(|_| tables.rows.shape.is_partitioned());
+    // A table without dates has no use for the consumers' setting.
+    let given = args.partition_by.as_deref().filter(|_| tables.rows.shape.is_partitioned());
+    let ducktide_lake::Table { version, shape, partitioning, .. } = &tables.rows;
+    let partition_by = partitioning
+        .date_column(&version.table, shape, given)
+        .map_err(|error| LakeError::invalid("retry dead letters").because(error))?;
     let RetryArgs { values, keys, registry, .. } = args;
-    let mut stage =
-        RetryStage::new(values, *keys, registry, &tables.rows, partition_by).map_err(failure)?;
+    let mut stage = RetryStage::new(values, *keys, registry, &tables.rows, partition_by.as_deref())
+        .map_err(failure)?;
     let mut refused = Vec::new();
     for letter in lake.dead_letters(&tables.rows.version.table, open)? {
         if let Some(flaw) = stage.add(&letter).map_err(failure)? {

@@ -89,7 +89,7 @@ impl CommitLock {
         Self(LakeLock::new(config, "commit"))
     }
 
-    /// Takes the lock, or gives up after a while, and checks that the triggers are there.
+    /// Takes the lock, or gives up after a while, and checks the catalog's format and triggers.
     pub(crate) fn acquire(&mut self, session: &Session) -> Result<CommitGuard<'_>> {
         let started = Instant::now();
         let holder = self.0.holder();

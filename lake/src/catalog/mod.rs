@@ -17,14 +17,17 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+pub(crate) mod format;
 pub(crate) mod intent;
 pub(crate) mod ledger;
 pub(crate) mod lock;
 pub(crate) mod meta;
+pub(crate) mod partitioning;
 pub(crate) mod pin;
 pub(crate) mod postgres;
 pub(crate) mod shape_break;
 pub(crate) mod sqlite;
+pub(crate) mod vacant_name;
 
 use self::lock::LockFile;
 use crate::commit::{CommitMessage, ProgressDelta};

@@ -10,7 +10,7 @@ use postgres::config::SslMode;
 use postgres::{Client, Config, SimpleQueryMessage};
 use postgres_native_tls::MakeTlsConnector;
 
-use super::{TRIGGER_VERSION, TRIGGERS, meta_rows, parse};
+use super::{TRIGGER_VERSION, TRIGGERS, format, meta_rows, parse};
 use crate::error::{LakeError, Result};
 
 const SCHEMA: &str = include_str!("postgres.sql");
@@ -108,7 +108,7 @@ impl LockConnection {
         client.is_some_and(|client| client.simple_query("SELECT 1").is_ok())
     }
 
-    /// Checks presence and version of the triggers; says whether an intent is announced.
+    /// Checks the catalog's format, and presence and version of the triggers; says whether an intent is announced.
     pub(crate) fn check_triggers(&mut self) -> Result<bool> {
         let names = TRIGGERS.map(|name| format!("'{name}'")).join(", ");
         let schema = &self.schema;
@@ -117,13 +117,15 @@ impl LockConnection {
                JOIN pg_namespace n ON n.oid = c.relnamespace \
               WHERE n.nspname = '{schema}' AND t.tgname IN ({names}) AND t.tgenabled IN ('A', 'O')), \
              (SELECT value FROM {schema}.ducktide_meta WHERE key = 'oldest_compatible_triggers'), \
-             (SELECT count(*) FROM {schema}.ducktide_intent)"
+             (SELECT count(*) FROM {schema}.ducktide_intent), {}",
+            format::value_sql(&format!("{schema}.ducklake_metadata"))
         );
         let row = self.query(&sql).map_err(|error| failed("check the triggers", error))?;
         let mut row = row.into_iter();
         let found: usize = parse(row.next().flatten())?;
         let version: u32 = parse(row.next().flatten())?;
         let intents: u32 = parse(row.next().flatten())?;
+        format::require(row.next().flatten().as_deref())?;
         super::require_triggers(found, version, TRIGGER_VERSION).map(|()| intents > 0)
     }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{TRIGGER_VERSION, TRIGGERS, meta_rows, parse};
+use super::{TRIGGER_VERSION, TRIGGERS, format, meta_rows, parse};
 use crate::error::{LakeError, Result};
 use crate::session::Session;
 
@@ -42,18 +42,20 @@ pub(crate) fn install(path: &Path) -> Result<bool> {
         .map_err(|error| failed("create the Ducktide tables", path, error))
 }
 
-/// Checks presence and version of the triggers; says whether an intent is announced.
+/// Checks the catalog's format, and presence and version of the triggers; says whether an intent is announced.
 pub(crate) fn check_triggers(session: &Session) -> Result<bool> {
     let names = TRIGGERS.map(|name| format!("'{name}'")).join(", ");
     let rows = session.catalog_rows(&format!(
         "SELECT (SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name IN ({names})), \
          (SELECT value FROM ducktide_meta WHERE key = 'oldest_compatible_triggers'), \
-         (SELECT count(*) FROM ducktide_intent)"
+         (SELECT count(*) FROM ducktide_intent), {}",
+        format::value_sql("ducklake_metadata")
     ))?;
     let mut row = rows.into_iter().next().unwrap_or_default().into_iter();
     let found: usize = parse(row.next().flatten())?;
     let version: u32 = parse(row.next().flatten())?;
     let intents: u32 = parse(row.next().flatten())?;
+    format::require(row.next().flatten().as_deref())?;
     super::require_triggers(found, version, TRIGGER_VERSION).map(|()| intents > 0)
 }
 

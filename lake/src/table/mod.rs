@@ -11,6 +11,7 @@ mod difference;
 mod error;
 mod name;
 mod parse;
+mod partitioning;
 mod rename;
 mod schema_text;
 mod shape;
@@ -21,6 +22,7 @@ pub use column_type::ColumnType;
 pub use difference::{Difference, Unfit, diff};
 pub use error::ShapeError;
 pub use name::{InvalidTableName, TableName, quote_identifier};
+pub use partitioning::{Partitioning, PartitioningError, column_of_comment, date_comment};
 pub use rename::rename;
 pub use shape::{
     Column, EVENT_DATE, KAFKA_COLUMNS, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION,

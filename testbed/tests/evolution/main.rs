@@ -8,6 +8,7 @@ mod envelope;
 mod formats;
 mod incompatible;
 mod keys;
+mod tables;
 
 use ducktide_testbed::{
     catalog::CatalogKind,

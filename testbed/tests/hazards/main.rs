@@ -19,6 +19,7 @@ mod records;
 mod replays;
 mod retention;
 mod spliced;
+mod tables;
 mod workers;
 
 /// Makes two tests of each named function of a module, one for each catalog.

@@ -33,7 +33,7 @@ const OF_FILES: [&str; 5] = [
 ];
 
 /// The tables that describe a new file, and their columns in DuckLake 1.0.
-const NEW_ROWS: [(&str, &str); 3] = [
+pub(super) const NEW_ROWS: [(&str, &str); 3] = [
     (
         "ducklake_data_file",
         "data_file_id, table_id, begin_snapshot, end_snapshot, file_order, path, path_is_relative, \
@@ -152,14 +152,16 @@ fn statements(
     let next_file_id = newest.next_file_id + count(&merged.files);
     let mut statements = vec![
         format!(
-            "INSERT INTO {} SELECT CASE WHEN {unchanged} THEN {snapshot} ELSE {taken} END, {now}, \
+            "INSERT INTO {}(snapshot_id, snapshot_time, schema_version, next_catalog_id, next_file_id) \
+             SELECT CASE WHEN {unchanged} THEN {snapshot} ELSE {taken} END, {now}, \
              {}, {}, {next_file_id}",
             name("ducklake_snapshot"),
             newest.schema_version,
             newest.next_catalog_id
         ),
         format!(
-            "INSERT INTO {} VALUES ({snapshot}, 'merge_adjacent:{}', {}, 'merge_adjacent_files', NULL)",
+            "INSERT INTO {}(snapshot_id, changes_made, author, commit_message, commit_extra_info) \
+             VALUES ({snapshot}, 'merge_adjacent:{}', {}, 'merge_adjacent_files', NULL)",
             name("ducklake_snapshot_changes"),
             merged.table_id,
             quote(AUTHOR),
@@ -174,7 +176,11 @@ fn statements(
     let now = [now.to_owned()];
     let scheduled = merged.scheduled.iter().map(|row| [row.as_slice(), &now].concat());
     let scheduled: Vec<Values> = scheduled.collect();
-    statements.extend(insertion(&name("ducklake_files_scheduled_for_deletion"), "", &scheduled));
+    statements.extend(insertion(
+        &name("ducklake_files_scheduled_for_deletion"),
+        "(data_file_id, path, path_is_relative, schedule_start)",
+        &scheduled,
+    ));
     let added = [&merged.files, &merged.statistics, &merged.partition_values];
     for (table, rows) in NEW_ROWS.iter().zip(added) {
         statements.extend(insertions(session, table, &renumbered(rows), &ids)?);

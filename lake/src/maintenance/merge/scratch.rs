@@ -7,13 +7,14 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::super::{failed, list};
+use super::exchange::NEW_ROWS;
 use super::merged::{Merged, Target, Values};
 use crate::catalog::parse;
 use crate::catalog::shape_break::ShapeBreaks;
 use crate::error::{LakeError, Result};
 use crate::session::{Session, quote};
 use crate::storage;
-use crate::table::TableName;
+use crate::table::{TableName, quote_identifier};
 
 /// The name under which the throw-away catalog is attached.
 const SCRATCH: &str = "scratch";
@@ -169,9 +170,26 @@ impl<'a> Scratch<'a> {
     }
 
     fn copy(&self, name: &str, filter: &str) -> duckdb::Result<()> {
-        let select = format!("SELECT * FROM {} WHERE {filter}", self.session.native_table(name));
+        let columns = self.columns(name)?;
+        let select =
+            format!("SELECT {columns} FROM {} WHERE {filter}", self.session.native_table(name));
         let source = self.session.native_source(&select);
-        self.session.execute(&format!("INSERT INTO {} FROM {source}", scratch_table(name)))
+        self.session.execute(&format!(
+            "INSERT INTO {}({columns}) SELECT {columns} FROM {source}",
+            scratch_table(name)
+        ))
+    }
+
+    /// The names of a scratch table's columns: rows are copied by name, never by position.
+    fn columns(&self, name: &str) -> duckdb::Result<String> {
+        let rows = self.session.rows(&format!(
+            "SELECT column_name FROM duckdb_columns() \
+             WHERE database_name = '__ducklake_metadata_{SCRATCH}' AND table_name = {} \
+             ORDER BY column_index",
+            quote(name)
+        ))?;
+        let names = rows.into_iter().flatten().flatten().map(|name| quote_identifier(&name));
+        Ok(names.collect::<Vec<_>>().join(", "))
     }
 
     /// DuckLake reads schema and settings when it attaches.
@@ -231,11 +249,16 @@ impl<'a> Scratch<'a> {
             bytes_written: bytes.1,
             // The oldest gets the place of the oldest source; see `exchange`.
             files: self.literals(&format!(
-                "SELECT * FROM {} ORDER BY begin_snapshot",
+                "SELECT {} FROM {} ORDER BY begin_snapshot",
+                NEW_ROWS[0].1,
                 scratch_table("ducklake_data_file")
             ))?,
-            statistics: new("ducklake_file_column_stats", &extremes)?,
-            partition_values: new("ducklake_file_partition_value", "*")?,
+            statistics: self.literals(&format!(
+                "SELECT {} FROM (SELECT {extremes} FROM {})",
+                NEW_ROWS[1].1,
+                scratch_table(NEW_ROWS[1].0)
+            ))?,
+            partition_values: new(NEW_ROWS[2].0, NEW_ROWS[2].1)?,
             scheduled: new("ducklake_files_scheduled_for_deletion", scheduled)?,
         };
         self.session.execute("COMMIT")?;
