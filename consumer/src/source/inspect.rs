@@ -3,9 +3,12 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::{TopicPartition, ffi};
@@ -16,6 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// A client that only asks. Its calls block.
 pub struct ClusterView {
     client: BaseConsumer,
+    config: ClientConfig,
 }
 
 /// The first offset that Kafka has of a partition, and the one after the last.
@@ -44,7 +48,7 @@ impl ClusterView {
         config.remove("group.instance.id");
         config.remove("group.protocol");
         config.set_log_level(RDKafkaLogLevel::Error);
-        Ok(Self { client: config.create()? })
+        Ok(Self { client: config.create()?, config })
     }
 
     /// The names of all topics.
@@ -137,6 +141,59 @@ impl ClusterView {
             offsets.push((element.partition(), offset));
         }
         Ok(offsets)
+    }
+
+    /// Returns whether Kafka's log cleaner removes records of the topic that have a newer one of the
+    /// same key (`cleanup.policy` contains `compact`).
+    pub fn is_compacted(&self, topic: &str) -> KafkaResult<bool> {
+        let admin: AdminClient<DefaultClientContext> = self.config.create()?;
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let resource = &[ResourceSpecifier::Topic(topic)];
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        let runtime = runtime.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
+        let answers = runtime.block_on(admin.describe_configs(resource, &options))?;
+        let found = answers
+            .into_iter()
+            .next()
+            .ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition))?;
+        let found = found.map_err(KafkaError::AdminOp)?;
+        let policy = found.get("cleanup.policy").and_then(|entry| entry.value.as_deref());
+        Ok(policy.is_some_and(|policy| policy.contains("compact")))
+    }
+
+    /// Counts the records with a value that Kafka has between two offsets, by reading them: some
+    /// million each second.
+    pub fn count_values(
+        &self,
+        topic: &str,
+        partition: i32,
+        from: i64,
+        to: i64,
+    ) -> KafkaResult<i64> {
+        let mut config = self.config.clone();
+        // Nothing joins a group: librdkafka wants a name before partitions can be assigned by hand.
+        config.set("group.id", "ducktide-count").set("enable.auto.commit", "false");
+        config.set("enable.partition.eof", "true").set("auto.offset.reset", "earliest");
+        let reader: BaseConsumer = config.create()?;
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition_offset(topic, partition, Offset::Offset(from))?;
+        reader.assign(&wanted)?;
+        let mut values = 0;
+        loop {
+            match reader.poll(TIMEOUT) {
+                Some(Ok(record)) if record.offset() >= to => return Ok(values),
+                Some(Ok(record)) => values += i64::from(record.payload().is_some()),
+                Some(Err(KafkaError::PartitionEOF(_))) => return Ok(values),
+                Some(Err(error)) if !is_outage(&error) => return Err(error),
+                // librdkafka reconnects by itself.
+                Some(Err(_)) => {}
+                None => {
+                    return Err(KafkaError::MessageConsumption(
+                        RDKafkaErrorCode::OperationTimedOut,
+                    ));
+                }
+            }
+        }
     }
 
     /// Who the topic is. One that does not exist has no id; what was read of it is still its own.

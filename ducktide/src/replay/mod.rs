@@ -1,6 +1,7 @@
 //! `ducktide replay`: reads records again.
 
 mod choice;
+mod compaction;
 mod into;
 mod kafka;
 mod text;
@@ -82,6 +83,11 @@ pub struct ReplayArgs {
     #[arg(long)]
     pub force: bool,
 
+    /// Accepts that so many records of a compacted topic are no longer in Kafka and their rows do not
+    /// come back. The replay is refused with the number when more would be lost.
+    #[arg(long, value_name = "RECORDS", default_value = "0")]
+    pub accept_loss: u32,
+
     /// How much younger than Kafka's oldest record the oldest wanted one must be, once retention has
     /// begun to remove records.
     #[arg(long, value_name = "SECONDS", default_value = "1h", value_parser = parse_duration)]
@@ -137,8 +143,15 @@ fn replay(args: &ReplayArgs, lake: &mut DuckLake, view: &ClusterView) -> Result<
         max_transaction: args.max_transaction,
         ..ReplayRequest::new(source, offsets)
     };
-    let summary = if args.dry_run { lake.plan_replay(&request)? } else { lake.replay(&request)? };
-    Ok(text::report(&args.topic, &table, &summary, args.dry_run))
+    let planned = lake.plan_replay(&request)?;
+    let losses = compaction::losses(view, &args.topic, &planned.steps)?;
+    let compacted = compaction::report(&args.topic, &losses);
+    if args.dry_run {
+        return Ok(compacted + &text::report(&args.topic, &table, &planned, true));
+    }
+    compaction::check(&args.topic, &losses, args.accept_loss.into())?;
+    let summary = lake.replay(&request)?;
+    Ok(compacted + &text::report(&args.topic, &table, &summary, false))
 }
 
 /// A topic that was made again has other records under the same offsets.

@@ -1,0 +1,119 @@
+//! Records that a replay would remove and Kafka no longer has, because its log cleaner removed them.
+
+use ducktide_consumer::ClusterView;
+use ducktide_lake::commit::ProgressDelta;
+use ducktide_lake::units::number;
+
+use crate::failure::Failure;
+
+/// What cannot be read again of one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Loss {
+    pub(super) partition: i32,
+    /// Records that the replay removes: rows, dead letters, and dropped duplicates.
+    pub(super) removed: i64,
+    /// Those of them that Kafka no longer has.
+    pub(super) lost: i64,
+}
+
+/// Compares what a replay takes back with what a compacted topic still has; nothing for other topics,
+/// of which Kafka only ever removes the oldest records.
+pub(super) fn losses(
+    view: &ClusterView,
+    topic: &str,
+    steps: &[ProgressDelta],
+) -> Result<Vec<Loss>, Failure> {
+    if steps.is_empty() || !view.is_compacted(topic)? {
+        return Ok(Vec::new());
+    }
+    let mut losses = Vec::new();
+    for step in steps {
+        let (partition, to, from) = (step.partition.0, step.range.from.0, step.range.to.0);
+        let has = view.count_values(topic, partition, from, to)?;
+        losses.extend(Loss::of(step, has));
+    }
+    Ok(losses)
+}
+
+impl Loss {
+    /// None where Kafka has at least as many values as the replay removes records.
+    fn of(step: &ProgressDelta, values_in_kafka: i64) -> Option<Self> {
+        let counts = step.counts;
+        let removed = -(counts.rows + counts.dead + counts.duplicates);
+        let lost = removed - values_in_kafka;
+        (lost > 0).then_some(Self { partition: step.partition.0, removed, lost })
+    }
+}
+
+/// Refuses a loss that is greater than the accepted one.
+pub(super) fn check(topic: &str, losses: &[Loss], accepted: i64) -> Result<(), Failure> {
+    let lost: i64 = losses.iter().map(|loss| loss.lost).sum();
+    if lost <= accepted {
+        return Ok(());
+    }
+    let partitions: Vec<_> = losses.iter().map(|loss| loss.partition.to_string()).collect();
+    Err(Failure::Refused(format!(
+        "the topic is compacted, and Kafka no longer has {} of the records that the replay would \
+         remove: their rows cannot be read again; fill another table with --into, or accept the loss \
+         with --accept-loss {lost}: topic=`{topic}` partitions=`{}`",
+        number(lost),
+        partitions.join(" ")
+    )))
+}
+
+/// Describes the losses, for a replay that goes on or only shows what it would do.
+pub(super) fn report(topic: &str, losses: &[Loss]) -> String {
+    let line = |loss: &Loss| {
+        let (lost, removed) = (number(loss.lost), number(loss.removed));
+        let partition = loss.partition;
+        format!(
+            "{topic}[{partition}]  compacted: {lost} of {removed} records are no longer in Kafka, and \
+             their rows do not come back\n"
+        )
+    };
+    losses.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use ducktide_lake::commit::Counts;
+    use ducktide_lake::position::{Epoch, Offset, OffsetRange, Partition, SourceId};
+
+    use super::*;
+
+    fn step() -> ProgressDelta {
+        ProgressDelta {
+            source: SourceId(1),
+            partition: Partition(3),
+            epoch: Epoch(0),
+            range: OffsetRange { from: Offset(100), to: Offset(0) },
+            counts: Counts {
+                rows: -70,
+                dead: -5,
+                duplicates: -5,
+                tombstones: -20,
+                ..Counts::default()
+            },
+        }
+    }
+
+    #[test]
+    fn what_kafka_has_less_than_the_replay_removes_is_lost() {
+        let loss = Loss::of(&step(), 60).unwrap();
+
+        assert_eq!(loss, Loss { partition: 3, removed: 80, lost: 20 });
+        assert_eq!(Loss::of(&step(), 80), None, "tombstones have no rows to lose");
+        assert_eq!(Loss::of(&step(), 90), None);
+    }
+
+    #[test]
+    fn a_loss_is_refused_unless_it_is_accepted_by_its_number() {
+        let losses = [Loss { partition: 3, removed: 80, lost: 20 }];
+
+        let refused = check("events", &losses, 19).unwrap_err().to_string();
+
+        assert!(refused.contains("--accept-loss 20"), "{refused}");
+        assert!(check("events", &losses, 20).is_ok());
+        assert!(check("events", &[], 0).is_ok());
+    }
+}
