@@ -22,7 +22,8 @@ Examples:
   # and the table for a topic, to look at before anything is in it
   ducktide init --from-subject orders-value --table shop.orders --partition-by ordered_at";
 
-/// Makes the lake and Ducktide's tables in its catalog; changes nothing that is there.
+/// Makes the lake and Ducktide's tables in its catalog, and restores triggers that are missing or
+/// disabled; changes nothing else that is there.
 ///
 /// May be run again at any time, and says what it made and what it found. The data path is chosen
 /// now and stays: the catalog remembers it. A consumer makes a lake that is missing by the same way.
@@ -107,6 +108,10 @@ const fn sentence(setup: Setup) -> &'static str {
         Setup { lake_is_new: true, .. } => "made a new lake",
         Setup { tables_are_new: true, .. } => {
             "added Ducktide's tables to a DuckLake that was there"
+        }
+        Setup { triggers_are_restored: true, .. } => {
+            "restored the lake's triggers; other clients may have written without them: run \
+             `ducktide verify --deep`"
         }
         _ => "found the lake, nothing to do",
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
-use crate::catalog::{self, Installation, PartitionProgress, sqlite};
+use crate::catalog::{self, Installation, Installed, PartitionProgress, sqlite};
 use crate::commit::{Commit, CommitMessage, CommitOutcome, Inquiry};
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::dedupe::{RecentRow, RecentRows};
@@ -27,6 +27,8 @@ pub struct Setup {
     pub lake_is_new: bool,
     /// Whether there were no Ducktide tables in its catalog before.
     pub tables_are_new: bool,
+    /// Whether triggers were missing, disabled or on another table, and are back.
+    pub triggers_are_restored: bool,
 }
 
 /// What DuckDB may use.
@@ -105,7 +107,12 @@ impl DuckLake {
         // Our own tables are made by other means than DuckDB, which must not have a SQLite file
         // attached meanwhile.
         drop(session);
-        Ok(Setup { lake_is_new, tables_are_new: installation.install()? })
+        let installed = installation.install()?;
+        Ok(Setup {
+            lake_is_new,
+            tables_are_new: installed == Installed::Created,
+            triggers_are_restored: installed == Installed::TriggersRestored,
+        })
     }
 
     /// Attaches a lake that `init` made.

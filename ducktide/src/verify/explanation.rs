@@ -93,8 +93,10 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             name: "delete_file_missing",
             title: "a delete file is not there, or has another size than was registered",
             counted: "deleted row",
-            meaning: "Another client deleted rows, and the file which says so is gone: DuckDB removes it \
-                      when it does not learn that its COMMIT went through. Reads of the data file fail.",
+            meaning: "A DELETE removed some rows of a data file, and the file which says so is gone: DuckDB \
+                      removes it when it does not learn that its COMMIT went through. Reads of the data \
+                      file fail. Replays of Ducktide write no delete files; DELETE and UPDATE of other \
+                      clients do.",
             next: "Bring the delete file back from a backup of the data path. Otherwise ask who deleted; \
                    ending the delete file's registration in ducklake_delete_file by hand brings the \
                    deleted rows back, and the delete can be run again.",
@@ -190,8 +192,7 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             meaning: "Without all four triggers nothing keeps two workers from writing the same records. \
                       Consumers refuse to commit until they are back. Restoring a catalog from a dump \
                       without its triggers does this, and so does DISABLE TRIGGER.",
-            next: "On PostgreSQL enable a disabled one with ALTER TABLE … ENABLE ALWAYS TRIGGER …; a missing \
-                   one comes back with a restore of the catalog that includes triggers. Then run \
+            next: "Run `ducktide init`, which restores missing and disabled triggers. Then run \
                    `ducktide verify --deep`: other clients may have written meanwhile.",
         },
         FindingKind::RowsUndecided => Explanation {

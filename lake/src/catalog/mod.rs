@@ -52,6 +52,32 @@ const INSTALLATION_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) const TRIGGERS: [&str; 4] =
     ["ducktide_once", "ducktide_snapshot", "ducktide_unpack", "ducktide_advance"];
 
+/// The tables that the triggers belong to, in the order of [`TRIGGERS`].
+const TRIGGER_TABLES: [&str; 4] =
+    ["ducklake_data_file", "ducklake_snapshot_changes", "ducktide_commit", "ducktide_ledger"];
+
+/// What an installation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Installed {
+    /// The tables and triggers were missing.
+    Created,
+    /// The tables were there; triggers were missing, disabled or on another table.
+    TriggersRestored,
+    Nothing,
+}
+
+/// Refuses to write triggers over those of a newer program.
+fn check_trigger_version(found: Option<&str>) -> Result<()> {
+    let found: u32 = found.and_then(|version| version.parse().ok()).unwrap_or(0);
+    if found <= TRIGGER_VERSION {
+        return Ok(());
+    }
+    Err(LakeError::invalid(format!(
+        "the lake's triggers are missing, and a newer Ducktide has made them; run its `ducktide init`: \
+         trigger_version=`{found}` program=`{TRIGGER_VERSION}`"
+    )))
+}
+
 /// The right to make a lake, which one program has at a time.
 pub(crate) enum Installation {
     Sqlite { path: PathBuf, _lock: LockFile },
@@ -79,9 +105,9 @@ impl Installation {
         }
     }
 
-    /// Makes our tables and triggers in a DuckLake catalog, unless they are there. No DuckDB of this
-    /// process may have the catalog attached meanwhile. Returns whether it made them.
-    pub(crate) fn install(&mut self) -> Result<bool> {
+    /// Creates our tables and triggers in a DuckLake catalog, unless they are there, and restores
+    /// triggers that are missing. No DuckDB of this process may have the catalog attached meanwhile.
+    pub(crate) fn install(&mut self) -> Result<Installed> {
         match self {
             Self::Sqlite { path, .. } => sqlite::install(path),
             Self::Postgres(installer) => installer.install(),
@@ -329,8 +355,8 @@ pub(crate) fn parse<T: FromStr>(value: Option<String>) -> Result<T> {
 fn require_triggers(found: usize, oldest_compatible: u32, ours: u32) -> Result<()> {
     if found != TRIGGERS.len() {
         return Err(LakeError::invalid(format!(
-            "the lake's triggers are missing or disabled, so nothing may be written; was the catalog \
-             restored by hand? found=`{found}` needed=`{}`",
+            "the lake's triggers are missing or disabled, so nothing may be written; restore them with \
+             `ducktide init`, then run `ducktide verify --deep`: found=`{found}` needed=`{}`",
             TRIGGERS.len()
         )));
     }

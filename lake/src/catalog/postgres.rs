@@ -10,10 +10,13 @@ use postgres::config::SslMode;
 use postgres::{Client, Config, SimpleQueryMessage};
 use postgres_native_tls::MakeTlsConnector;
 
-use super::{TRIGGER_VERSION, TRIGGERS, format, meta_rows, parse};
+use super::{Installed, TRIGGER_TABLES, TRIGGER_VERSION, TRIGGERS, format, meta_rows, parse};
 use crate::error::{LakeError, Result};
 
 const SCHEMA: &str = include_str!("postgres.sql");
+
+/// Begins the part of the schema with the triggers and their functions.
+const FIRST_FUNCTION: &str = "CREATE FUNCTION";
 
 /// How long a connection attempt may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,7 +38,7 @@ impl Installer {
         Ok(Self { client, schema: schema.to_owned() })
     }
 
-    pub(crate) fn install(&mut self) -> Result<bool> {
+    pub(crate) fn install(&mut self) -> Result<Installed> {
         let Self { client, schema } = self;
         let failed = |error| failed("create the Ducktide tables", error);
         let mut transaction = client.transaction().map_err(failed)?;
@@ -47,7 +50,8 @@ impl Installer {
             .map_err(failed)?
             .get(0);
         if installed {
-            return Ok(false);
+            drop(transaction);
+            return self.restore_triggers();
         }
         transaction
             .batch_execute(&format!(
@@ -56,7 +60,50 @@ impl Installer {
                 meta_rows()
             ))
             .and_then(|()| transaction.commit())
-            .map(|()| true)
+            .map(|()| Installed::Created)
+            .map_err(failed)
+    }
+
+    /// Creates all triggers and their functions anew when one of them is missing, disabled, or on
+    /// another table.
+    fn restore_triggers(&mut self) -> Result<Installed> {
+        let Self { client, schema } = self;
+        let failed = |error| failed("restore the triggers", error);
+        let mut transaction = client.transaction().map_err(failed)?;
+        let names = TRIGGERS.iter().zip(TRIGGER_TABLES);
+        let names: Vec<_> = names.map(|(name, table)| format!("('{name}', '{table}')")).collect();
+        let found: i64 = transaction
+            .query_one(
+                &format!(
+                    "SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+                     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 \
+                     AND (t.tgname, c.relname) IN (VALUES {}) AND t.tgenabled IN ('A', 'O')",
+                    names.join(", ")
+                ),
+                &[schema],
+            )
+            .map_err(failed)?
+            .get(0);
+        if usize::try_from(found) == Ok(TRIGGERS.len()) {
+            return Ok(Installed::Nothing);
+        }
+        let version =
+            format!("SELECT max(value) FROM {schema}.ducktide_meta WHERE key = 'trigger_version'");
+        let version: Option<String> = transaction.query_one(&version, &[]).map_err(failed)?.get(0);
+        super::check_trigger_version(version.as_deref())?;
+        let (_, triggers) = SCHEMA.split_once(FIRST_FUNCTION).expect("the schema has functions");
+        let triggers = format!("{FIRST_FUNCTION}{triggers}")
+            .replace(FIRST_FUNCTION, "CREATE OR REPLACE FUNCTION")
+            .replace("@S@", schema);
+        let on_tables = TRIGGERS.iter().zip(TRIGGER_TABLES);
+        let drop: Vec<_> = on_tables
+            .map(|(name, table)| format!("DROP TRIGGER IF EXISTS {name} ON {schema}.{table};"))
+            .collect();
+        let drop = drop.join(" ");
+        transaction
+            .batch_execute(&format!("{drop}{triggers}"))
+            .and_then(|()| transaction.commit())
+            .map(|()| Installed::TriggersRestored)
             .map_err(failed)
     }
 }

@@ -7,11 +7,14 @@ use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::{TRIGGER_VERSION, TRIGGERS, format, meta_rows, parse};
+use super::{Installed, TRIGGER_TABLES, TRIGGER_VERSION, TRIGGERS, format, meta_rows, parse};
 use crate::error::{LakeError, Result};
 use crate::session::Session;
 
 const SCHEMA: &str = include_str!("sqlite.sql");
+
+/// Begins the part of the schema with the triggers.
+const FIRST_TRIGGER: &str = "CREATE TRIGGER";
 
 /// Turns on WAL before DuckLake writes anything: with the default journal two transactions that do
 /// not touch each other deadlock (measured).
@@ -21,7 +24,7 @@ pub(crate) fn prepare_file(path: &Path) -> Result<()> {
         .map_err(|error| failed("set the journal mode", path, error))
 }
 
-pub(crate) fn install(path: &Path) -> Result<bool> {
+pub(crate) fn install(path: &Path) -> Result<Installed> {
     let connection = open(path)?;
     let installed: bool = connection
         .query_row(
@@ -31,15 +34,40 @@ pub(crate) fn install(path: &Path) -> Result<bool> {
         )
         .map_err(|error| failed("read the catalog", path, error))?;
     if installed {
-        return Ok(false);
+        return restore_triggers(&connection, path);
     }
     connection
         .execute_batch(&format!(
             "BEGIN IMMEDIATE; {SCHEMA}; INSERT INTO ducktide_meta(key, value) VALUES {}; COMMIT;",
             meta_rows()
         ))
-        .map(|()| true)
+        .map(|()| Installed::Created)
         .map_err(|error| failed("create the Ducktide tables", path, error))
+}
+
+/// Creates all triggers anew when one of them is missing, or on another table.
+fn restore_triggers(connection: &Connection, path: &Path) -> Result<Installed> {
+    let failed = |error| failed("restore the triggers", path, error);
+    let names = TRIGGERS.iter().zip(TRIGGER_TABLES);
+    let names: Vec<_> = names.map(|(name, table)| format!("('{name}', '{table}')")).collect();
+    let found = format!(
+        "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND (name, tbl_name) IN (VALUES {})",
+        names.join(", ")
+    );
+    let found: i64 = connection.query_row(&found, [], |row| row.get(0)).map_err(failed)?;
+    if usize::try_from(found) == Ok(TRIGGERS.len()) {
+        return Ok(Installed::Nothing);
+    }
+    let version = "SELECT max(value) FROM ducktide_meta WHERE key = 'trigger_version'";
+    let version: Option<String> =
+        connection.query_row(version, [], |row| row.get(0)).map_err(failed)?;
+    super::check_trigger_version(version.as_deref())?;
+    let (_, triggers) = SCHEMA.split_once(FIRST_TRIGGER).expect("the schema has triggers");
+    let drop = TRIGGERS.map(|name| format!("DROP TRIGGER IF EXISTS {name}; ")).concat();
+    connection
+        .execute_batch(&format!("BEGIN IMMEDIATE; {drop}{FIRST_TRIGGER}{triggers}; COMMIT;"))
+        .map(|()| Installed::TriggersRestored)
+        .map_err(failed)
 }
 
 /// Checks the catalog's format, and presence and version of the triggers; says whether an intent is announced.

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use ducktide_lake::{
-    Access, DuckLake, ErrorKind, Lake as _, LakeError, Source, SourceSpec, Table,
+    Access, DuckLake, ErrorKind, Lake as _, LakeError, Setup, Source, SourceSpec, Table,
     commit::{Commit, CommitOutcome, Counts, ProgressDelta},
     config::{CatalogLocation, LakeConfig},
     conformance::{DuckLakeHarness, Harness as _},
@@ -78,6 +78,12 @@ impl Case {
     pub(crate) fn lake(&mut self) -> &mut DuckLake {
         let open = || DuckLake::open(&self.config, Access::Commit).unwrap();
         self.lake.get_or_insert_with(open)
+    }
+
+    /// What `ducktide init` does, while no worker of this process has the catalog attached.
+    pub(crate) fn init(&mut self) -> Setup {
+        self.lake = None;
+        DuckLake::init(&self.config).unwrap()
     }
 
     /// Another worker.

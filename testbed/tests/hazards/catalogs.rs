@@ -9,12 +9,13 @@ use ducktide_testbed::{
 };
 
 use crate::{
-    case::{Case, is_committed},
+    case::{Case, assert_exact, is_committed},
     on_both_lakes,
 };
 
 on_both_lakes!(
     a_missing_trigger_stops_the_worker,
+    init_restores_a_missing_trigger,
     without_the_triggers_a_zombie_doubles_rows,
     without_the_once_trigger_a_file_doubles_its_rows,
     without_the_mailboxs_trigger_progress_stands_still,
@@ -50,6 +51,27 @@ fn a_missing_trigger_stops_the_worker(kind: CatalogKind) {
 
         assert_eq!((case.count(), case.position(0), case.position(1)), (0, (0, 100), (0, 0)));
     }
+}
+
+fn init_restores_a_missing_trigger(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    for (index, (trigger, table)) in (0..).zip(TRIGGERS) {
+        let commit = case.rows(0, 100 + index, 101 + index);
+        if kind == CatalogKind::Postgres && index % 2 == 1 {
+            case.edit_catalog(&format!("ALTER TABLE {table} DISABLE TRIGGER {trigger}"));
+        } else {
+            drop_trigger(&mut case, kind, trigger);
+        }
+        case.try_send(&commit).unwrap_err();
+
+        let setup = case.init();
+
+        assert!(setup.triggers_are_restored, "{trigger}");
+        assert!(is_committed(case.send(&commit)), "{trigger}");
+    }
+    assert!(!case.init().triggers_are_restored);
+    assert_eq!(case.count(), 4);
+    assert_exact(&case);
 }
 
 /// The triggers are what holds a zombie off, and not something else that happens to.
