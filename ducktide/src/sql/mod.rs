@@ -38,7 +38,8 @@ Exit codes: 0 done, 1 DuckDB refuses a statement (those before it have run), 2 w
 /// Runs SQL on the lake and prints the answer.
 ///
 /// The lake is attached as `lake`, and is where names without a catalog are looked up, so
-/// `FROM events` means its table. Times are in UTC. Nothing can be written without --write.
+/// `FROM events` means its table. Times are in UTC. Without --write the lake is attached for reading,
+/// and statements that write files (COPY, EXPORT, ATTACH, INSTALL) are refused.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct SqlArgs {
@@ -70,6 +71,14 @@ pub(crate) fn run(args: SqlArgs) -> Result<(), Failure> {
     let statements = statements::split(&text);
     if statements.is_empty() {
         return Err(Failure::Usage("there is no SQL: give it as argument or on standard input"));
+    }
+    if let Some(word) = statements.iter().find_map(|sql| statements::writing_keyword(sql))
+        && !args.write
+    {
+        return Err(Failure::Refused(format!(
+            "the statement may write files or change other databases; allow it with --write: \
+             statement=`{word}`"
+        )));
     }
     let access = if args.write { Access::Operate } else { Access::Read };
     let mut lake = DuckLake::open(&args.lake.resolve()?, access)?;
