@@ -271,6 +271,7 @@ mod tests {
                 shape,
                 directory: PathBuf::from("/lake"),
                 partitioning: Partitioning::default(),
+                claim: None,
             },
             newest: Newest::default(),
             hints: ColumnHints::default(),

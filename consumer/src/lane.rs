@@ -65,9 +65,8 @@ impl Lane {
         let shape = Arc::new(stream.table.shape.clone());
         let rows = RowBuffer::new(shape, stream.partition_by.as_deref())
             .expect("the partition key was checked when the table was made");
-        let table = stream.table.version.table.clone();
         let schema = Arc::clone(rows.schema());
-        let writer = StagingWriter::new(table, &stream.table.directory, schema, &stream.hints)?;
+        let writer = StagingWriter::of_table(&stream.table, schema, &stream.hints)?;
         let letters = stream.dead_letters.as_ref().map(LetterWriter::new).transpose()?;
         let (version, counts) = (stream.table.version.clone(), LetterCounts::new());
         let ids = stream.dedupe.as_ref().and_then(|rule| rows.record_column(&rule.column));

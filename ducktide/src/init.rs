@@ -19,6 +19,9 @@ Examples:
   # for many machines: the catalog in PostgreSQL, the data files where all of them can write
   DUCKLAKE_CATALOG=postgres://lake@db/lake DUCKLAKE_DATA_PATH=/shared/lake ducktide init
 
+  # a copy of a catalog takes the lake's files over: a restored backup, a new server
+  ducktide init --adopt
+
   # and the table for a topic, to look at before anything is in it
   ducktide init --from-subject orders-value --table shop.orders --partition-by ordered_at";
 
@@ -33,6 +36,13 @@ pub struct InitArgs {
     /// Which lake.
     #[command(flatten)]
     pub lake: LakeArgs,
+
+    /// Makes this catalog the owner of the lake's files. A catalog that was copied, restored from a dump or
+    /// moved may only be read until then, since two copies would remove each other's files. Programs that
+    /// use another copy can no longer write: stop them first. Also claims a data path again whose files
+    /// were lost.
+    #[arg(long)]
+    pub adopt: bool,
 
     /// Which table.
     #[command(flatten)]
@@ -66,10 +76,16 @@ pub struct TableArgs {
 
 pub(crate) fn run(args: &InitArgs) -> Result<(), Failure> {
     let config = args.lake.resolve()?;
+    if args.adopt {
+        DuckLake::adopt(&config)?;
+    }
     let setup = DuckLake::init(&config)?;
     let overview = DuckLake::open(&config, Access::Read)?.overview()?;
     let mut out = io::stdout().lock();
     report(setup, &config.catalog, &overview, &mut out)?;
+    if args.adopt {
+        writeln!(out, "owner      this catalog; other copies of it may only be read")?;
+    }
     let TableArgs { from_subject, table, layout, unions } = &args.table;
     let Some(subject) = from_subject else { return Ok(()) };
     let mut lake = DuckLake::open(&config, Access::Operate)?;

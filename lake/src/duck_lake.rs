@@ -8,9 +8,10 @@ use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
 use crate::catalog::{self, Installation, Installed, PartitionProgress, sqlite};
 use crate::commit::{Commit, CommitMessage, CommitOutcome, Inquiry};
 use crate::config::{CatalogLocation, LakeConfig};
+use crate::data_path::{Assessment, DataPath, Opener, Owner, check_free};
 use crate::dedupe::{RecentRow, RecentRows};
 use crate::duckdb_error;
-use crate::error::{LakeError, Result};
+use crate::error::{ErrorKind, LakeError, Result};
 use crate::lake::{Lake, Source, SourceSpec, Table, TableVersion};
 use crate::position::{Offset, Partition, Position, SourceId};
 use crate::session::{Access, LAKE, Session, quote};
@@ -54,6 +55,8 @@ pub struct DuckLake {
     access: Access,
     /// None after DuckDB broke; the next call opens a new instance.
     session: Option<Session>,
+    /// The claim on the data path; None where nothing may be written.
+    owner: Option<Owner>,
     pub(crate) lock: CommitLock,
     pub(crate) maintenance_lock: MaintenanceLock,
     pub(crate) leader_lock: LeaderLock,
@@ -85,29 +88,38 @@ impl DuckLake {
         {
             config.data_path = Some(default_data_path(path));
         }
-        if let Some(path) = &config.data_path {
-            // Before there is a lake that no worker could fill.
-            check_writable(path)?;
-        }
         if let CatalogLocation::Sqlite(path) = &config.catalog {
+            if !path.exists() {
+                // Before there is a catalog, also where it is only an empty file.
+                config.data_path.as_deref().map_or(Ok(()), check_free)?;
+            }
             sqlite::prepare_file(path)?;
         }
-        let found = Session::open(&config, Access::Commit, false);
-        let lake_is_new = found.is_err();
-        let session = found.or_else(|_| Session::open(&config, Access::Commit, true))?;
+        let (session, lake_is_new) = match Session::open(&config, Access::Commit, false) {
+            Ok(session) => (session, false),
+            Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+            Err(error) => {
+                if let Some(path) = &config.data_path {
+                    // Before there is a lake that no worker could fill.
+                    check_free(path).map_err(|occupied| occupied.because(error.chain()))?;
+                    check_writable(path)?;
+                }
+                (Session::open(&config, Access::Commit, true)?, true)
+            }
+        };
         set_options(&session)?;
-        if config.data_path.is_none() {
-            let sql = format!(
-                "SELECT value FROM {} WHERE key = 'data_path' AND scope IS NULL",
-                session.native_table("ducklake_metadata")
-            );
-            let path = session.catalog_value(&sql)?;
-            path.map_or(Ok(()), |path| check_writable(Path::new(&path)))?;
-        }
+        // Before the path is tried: where the mount is away, a directory of its name says nothing.
+        let facts = if catalog::is_installed(&session)? {
+            Owner::establish(&session, Opener::Init)?;
+            Vec::new()
+        } else {
+            Assessment::of_uninstalled(&session)?.install()?
+        };
+        check_writable(DataPath::read(&session)?.root())?;
         // Our own tables are made by other means than DuckDB, which must not have a SQLite file
         // attached meanwhile.
         drop(session);
-        let installed = installation.install()?;
+        let installed = installation.install(&facts)?;
         Ok(Setup {
             lake_is_new,
             tables_are_new: installed == Installed::Created,
@@ -115,14 +127,27 @@ impl DuckLake {
         })
     }
 
+    /// Makes this catalog the one that owns the lake's files, among its copies. Programs that use another
+    /// copy may not write from then on.
+    pub fn adopt(config: &LakeConfig) -> Result<()> {
+        let session = Session::open(config, Access::Operate, false)?;
+        catalog::check_layout(&session)?;
+        Owner::adopt(&session)
+    }
+
     /// Attaches a lake that `init` made.
     pub fn open(config: &LakeConfig, access: Access) -> Result<Self> {
         let session = Session::open(config, access, false)?;
         catalog::check_layout(&session)?;
+        let owner = match access {
+            Access::Read => None,
+            Access::Commit | Access::Operate => Some(Owner::establish(&session, Opener::Program)?),
+        };
         Ok(Self {
             config: config.clone(),
             access,
             session: Some(session),
+            owner,
             lock: CommitLock::new(config),
             maintenance_lock: MaintenanceLock::new(config),
             leader_lock: LeaderLock::new(config),
@@ -173,7 +198,8 @@ impl DuckLake {
 
     /// The table as it stands, or None.
     pub fn find_table(&mut self, table: &TableName) -> Result<Option<Table>> {
-        let session = self.session()?;
+        self.session()?;
+        let session = self.session.as_ref().expect("opened above");
         for _ in 0..SHAPE_READS {
             let Some(before) = read_layout(session, table)? else { return Ok(None) };
             let shape = read_shape(session, table)?;
@@ -181,10 +207,26 @@ impl DuckLake {
             if read_layout(session, table)?.is_some_and(|after| after.0 == before.0) {
                 let (changed_at, directory) = before;
                 let version = TableVersion { table: table.clone(), changed_at };
-                return Ok(Some(Table { version, shape, directory, partitioning }));
+                let claim = self.owner.as_ref().map(Owner::claim);
+                if let Some(owner) = &self.owner {
+                    owner.data_path().check(&directory)?;
+                }
+                return Ok(Some(Table { version, shape, directory, partitioning, claim }));
             }
         }
         Err(LakeError::unavailable(format!("the table is being altered: table=`{table}`")))
+    }
+
+    /// Errors unless the data path is there, and this catalog's. To be asked before files are written,
+    /// committed or removed: mounts go away, and another copy of the catalog may take the path over.
+    pub(crate) fn check_owner(&mut self) -> Result<()> {
+        if self.owner.as_ref().is_none_or(|owner| owner.check().is_ok()) {
+            return Ok(());
+        }
+        // Perhaps this catalog has a new claim.
+        let owner = Owner::establish(self.session()?, Opener::Program)?;
+        self.owner = Some(owner);
+        Ok(())
     }
 
     /// The session, opened again if DuckDB broke.
@@ -329,6 +371,8 @@ impl Lake for DuckLake {
     }
 
     fn positions(&mut self, source: SourceId) -> Result<Vec<(Partition, Position)>> {
+        // An idle worker notices here that the data path is away.
+        self.check_owner()?;
         let session = self.session()?;
         // Workers that have nothing to commit ask this every few seconds.
         let read =

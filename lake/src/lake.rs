@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::commit::{Commit, CommitOutcome, Inquiry};
+use crate::data_path_claim::DataPathClaim;
 use crate::dedupe::{RecentRow, RecentRows};
 use crate::error::{LakeError, Result};
 use crate::position::{Offset, Partition, Position, SourceId};
@@ -19,6 +20,9 @@ pub struct Table {
     pub directory: PathBuf,
     /// How its files are divided.
     pub partitioning: Partitioning,
+    /// By which the lake's data path is known to be there; None where nothing may be written, and for
+    /// lakes without a catalog.
+    pub claim: Option<DataPathClaim>,
 }
 
 /// The version of one table's columns: any ALTER changes it.

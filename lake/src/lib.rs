@@ -22,6 +22,7 @@ pub mod telemetry;
 pub mod text_table;
 pub mod units;
 
+mod data_path_claim;
 mod lake;
 mod memory;
 mod staged_file;
@@ -30,6 +31,8 @@ mod staged_file;
 mod alter;
 #[cfg(feature = "duckdb")]
 mod catalog;
+#[cfg(feature = "duckdb")]
+mod data_path;
 #[cfg(feature = "duckdb")]
 mod dead_letters;
 #[cfg(feature = "duckdb")]
@@ -63,6 +66,7 @@ mod transaction;
 #[cfg(feature = "duckdb")]
 pub mod verify;
 
+pub use data_path_claim::DataPathClaim;
 pub use error::{ErrorKind, LakeError, Result};
 pub use lake::{Lake, Source, SourceSpec, Table, TableVersion};
 pub use memory::MemoryLake;

@@ -84,6 +84,7 @@ impl Lake for MemoryLake {
             shape: wanted.clone(),
             directory,
             partitioning: Partitioning::default(),
+            claim: None,
         });
         let difference = diff(&found.shape, wanted);
         if difference.fits() {

@@ -75,6 +75,16 @@ impl Session {
         self.connection.execute_batch(sql)
     }
 
+    /// Where the catalog is.
+    pub(crate) const fn location(&self) -> &CatalogLocation {
+        &self.catalog
+    }
+
+    /// The PostgreSQL schema of the catalog's tables.
+    pub(crate) fn schema(&self) -> &str {
+        &self.metadata_schema
+    }
+
     /// The DuckDB connection, for queries of the caller's own.
     pub(crate) const fn connection(&self) -> &Connection {
         &self.connection

@@ -51,6 +51,7 @@ const fn author(kind: CommitKind) -> (&'static str, &'static str) {
 
 /// Sends a commit once, and finds out how it ended.
 pub(crate) fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
+    lake.check_owner()?;
     if let Err(error) = make_durable(commit.files()) {
         tracing::error!(%error, "staged files cannot be made durable, the batch is written again");
         return Ok(CommitOutcome::FilesUnusable);

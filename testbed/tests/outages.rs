@@ -186,6 +186,33 @@ fn a_catalog_that_crashes_delays_and_readiness_says_so() {
 }
 
 #[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_data_path_whose_mount_is_away_is_waited_for() {
+    let pipeline = Pipeline::on_shared_services("mount", CatalogKind::Sqlite).unwrap();
+    let mut producer = pipeline.start_producer(&["--rows", "40000", "--rate", "5000"]).unwrap();
+    let worker = pipeline.start_consumer("worker", FAST).unwrap();
+    pipeline.await_committed(4_000).unwrap();
+    let (mount_point, mount) = (pipeline.data_path(), pipeline.file("away"));
+
+    std::fs::rename(&mount_point, &mount).unwrap();
+    std::fs::create_dir(&mount_point).unwrap();
+    worker.await_unready("its mount is away").unwrap();
+    let joined = pipeline.start_consumer("joined", FAST).unwrap();
+    joined.await_unready("cannot open the lake yet").unwrap();
+    joined.await_logged("its mount is away").unwrap();
+    worker.check_alive().unwrap();
+    assert_eq!(std::fs::read_dir(&mount_point).unwrap().count(), 0, "nothing is written there");
+    std::fs::remove_dir(&mount_point).unwrap();
+    std::fs::rename(&mount, &mount_point).unwrap();
+
+    worker.await_ready(true).unwrap();
+    producer.succeed(PATIENCE).unwrap();
+    pipeline.await_committed(40_000).unwrap();
+    pipeline.check_exact(40_000).unwrap();
+    pipeline.verify().unwrap();
+}
+
+#[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
 fn a_catalog_that_takes_no_commits_fills_no_memory() {
     let pipeline = Pipeline::on_shared_services("memory", CatalogKind::Postgres).unwrap();

@@ -78,9 +78,9 @@ impl RetryStage {
         let writers = RecordWriters::new(values, keys, registry)?;
         let schemas = RecordSchemas::new(writers, runtime.handle().clone());
         let rows = RowBuffer::new(Arc::new(table.shape.clone()), partition_by)?;
-        let (name, schema) = (table.version.table.clone(), Arc::clone(rows.schema()));
+        let schema = Arc::clone(rows.schema());
         let hints = ColumnHints { one_folder: partition_by.is_none(), ..ColumnHints::default() };
-        let files = StagingWriter::new(name, &table.directory, schema, &hints)?;
+        let files = StagingWriter::of_table(table, schema, &hints)?;
         let (table, resolved) = (table.clone(), Vec::new());
         Ok(Self { schemas, table, rows, files, resolved, _runtime: runtime })
     }

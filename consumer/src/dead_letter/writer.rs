@@ -39,8 +39,7 @@ impl LetterWriter {
         let without = others.filter(|name| !COLUMNS_WITH_STATISTICS.contains(&name.as_str()));
         let hints = ColumnHints { no_statistics: without.collect(), ..ColumnHints::default() };
         let version = table.version.clone();
-        let name = version.table.clone();
-        let files = StagingWriter::new(name, &table.directory, Arc::clone(&schema), &hints)?;
+        let files = StagingWriter::of_table(table, Arc::clone(&schema), &hints)?;
         Ok(Self { version, schema, letters: Vec::new(), bytes: 0, files })
     }
 

@@ -38,7 +38,8 @@ fn letter(offset: i64) -> DeadLetter {
 fn table(directory: &Path, shape: TableShape) -> Table {
     let name = "events_dead_letters".parse().unwrap();
     let version = TableVersion { table: name, changed_at: 1 };
-    Table { version, shape, directory: directory.to_owned(), partitioning: Partitioning::default() }
+    let (directory, partitioning) = (directory.to_owned(), Partitioning::default());
+    Table { version, shape, directory, partitioning, claim: None }
 }
 
 fn written(directory: &Path, shape: TableShape, letters: Vec<DeadLetter>) -> StagedFile {

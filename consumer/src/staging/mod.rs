@@ -22,7 +22,7 @@ use arrow_schema::SchemaRef;
 use arrow_select::take::take_record_batch;
 use ducktide_decoder::date_text;
 use ducktide_lake::{
-    StagedFile,
+    DataPathClaim, StagedFile, Table,
     table::{EVENT_DATE, TableName},
 };
 
@@ -64,6 +64,8 @@ pub struct StagingWriter {
     table: TableName,
     /// The table's folder.
     folder: PathBuf,
+    /// Without it no folder is created.
+    claim: Option<DataPathClaim>,
     layout: Layout,
     /// The index of the `event_date` column, if files are divided by it.
     date_column: Option<usize>,
@@ -106,7 +108,18 @@ impl StagingWriter {
         let order = hints.sort_by.iter().filter_map(is_named).collect();
         let (folder, layout) = (folder.to_owned(), Layout::new(schema, hints)?);
         let (open, unsorted, closed) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        Ok(Self { table, folder, layout, date_column, open, order, unsorted, closed })
+        let claim = None;
+        Ok(Self { table, folder, claim, layout, date_column, open, order, unsorted, closed })
+    }
+
+    /// A writer without files for a table of a lake, which writes only while the lake's data path is there.
+    pub fn of_table(
+        table: &Table,
+        schema: SchemaRef,
+        hints: &ColumnHints,
+    ) -> Result<Self, StagingError> {
+        let writer = Self::new(table.version.table.clone(), &table.directory, schema, hints)?;
+        Ok(Self { claim: table.claim.clone(), ..writer })
     }
 
     /// Adds the rows of a batch. Batches of one date, nearly all, are written as they are; others
@@ -147,7 +160,7 @@ impl StagingWriter {
                 self.closed.push(file.close(&self.table)?);
             }
             let path = self.folder_path(folder);
-            let file = OpenFile::create(&path, &self.layout)?;
+            let file = OpenFile::create(&path, self.claim.as_ref(), &self.layout)?;
             self.open.insert(folder, file);
         }
         self.open.get_mut(&folder).expect("the file was opened above").write(batch)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use arrow_array::RecordBatch;
-use ducktide_lake::{StagedFile, table::TableName};
+use ducktide_lake::{DataPathClaim, StagedFile, table::TableName};
 use parquet::{
     arrow::arrow_writer::ArrowRowGroupWriterFactory, errors::ParquetError,
     file::writer::SerializedFileWriter,
@@ -27,8 +27,16 @@ pub(super) struct OpenFile {
 
 impl OpenFile {
     /// Creates `ducktide-<uuid>.parquet` in a folder, and the folder where it is missing.
-    pub(super) fn create(folder: &Path, layout: &Layout) -> Result<Self, StagingError> {
-        fs::create_dir_all(folder).map_err(|error| create_error(folder, error))?;
+    pub(super) fn create(
+        folder: &Path,
+        claim: Option<&DataPathClaim>,
+        layout: &Layout,
+    ) -> Result<Self, StagingError> {
+        let created = match claim {
+            Some(claim) => claim.create_directory(folder),
+            None => fs::create_dir_all(folder),
+        };
+        created.map_err(|error| create_error(folder, error))?;
         let path = folder.join(format!("ducktide-{}.parquet", Uuid::now_v7()));
         let file = File::create_new(&path).map_err(|error| create_error(&path, error))?;
         match SerializedFileWriter::new(file, layout.root.clone(), layout.properties.clone()) {

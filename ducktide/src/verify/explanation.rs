@@ -42,7 +42,8 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
                       a catalog that was written without its triggers do this.",
             next: "Run `ducktide verify --deep` for the offsets, and look at one of them with `ducktide \
                    sql \"SELECT filename, * FROM … WHERE _kafka_partition = … AND _kafka_offset = …\"`: \
-                   the file tells who wrote it. Replaying from the first offset leaves one row of each.",
+                   the file tells who wrote it (a column of the \
+                   table named filename hides it). Replaying from the first offset leaves one row of each.",
         },
         FindingKind::RowsUnexpected => Explanation {
             exit_status: 12,

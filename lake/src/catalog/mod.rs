@@ -107,22 +107,32 @@ impl Installation {
 
     /// Creates our tables and triggers in a DuckLake catalog, unless they are there, and restores
     /// triggers that are missing. No DuckDB of this process may have the catalog attached meanwhile.
-    pub(crate) fn install(&mut self) -> Result<Installed> {
+    ///
+    /// The facts become rows of `ducktide_meta`.
+    pub(crate) fn install(&mut self, facts: &[(&str, String)]) -> Result<Installed> {
         match self {
-            Self::Sqlite { path, .. } => sqlite::install(path),
-            Self::Postgres(installer) => installer.install(),
+            Self::Sqlite { path, .. } => sqlite::install(path, facts),
+            Self::Postgres(installer) => installer.install(facts),
         }
     }
 }
 
 /// The rows of `ducktide_meta` that an installation writes.
-fn meta_rows() -> String {
+fn meta_rows(facts: &[(&str, String)]) -> String {
+    let facts = facts.iter().map(|(key, value)| format!(", ({}, {})", quote(key), quote(value)));
     format!(
         "('layout_version', '{LAYOUT_VERSION}'), \
          ('oldest_compatible_layout', '{OLDEST_COMPATIBLE_LAYOUT}'), \
          ('trigger_version', '{TRIGGER_VERSION}'), \
-         ('oldest_compatible_triggers', '{OLDEST_COMPATIBLE_TRIGGERS}')"
+         ('oldest_compatible_triggers', '{OLDEST_COMPATIBLE_TRIGGERS}'){}",
+        facts.collect::<String>()
     )
+}
+
+/// Whether the catalog has our tables.
+pub(crate) fn is_installed(session: &Session) -> Result<bool> {
+    let found = session.catalog_rows(&session.tables_like_sql("ducktide_meta"))?;
+    Ok(!found.is_empty())
 }
 
 /// Refuses a lake that this program does not understand.
@@ -339,6 +349,11 @@ pub(crate) fn open_dead_letters(session: &Session) -> Result<BTreeMap<String, i6
     });
     let counts = counts.collect::<Result<BTreeMap<_, _>>>()?;
     Ok(counts.into_iter().filter(|(_, open)| *open != 0).collect())
+}
+
+/// `path_is_relative` as a number: the two catalogs show truth values in different words.
+pub(crate) fn relative_flag(table: &str) -> String {
+    format!("CASE WHEN {table}.path_is_relative THEN 1 ELSE 0 END")
 }
 
 /// A number out of a row of the catalog.

@@ -38,7 +38,7 @@ impl Installer {
         Ok(Self { client, schema: schema.to_owned() })
     }
 
-    pub(crate) fn install(&mut self) -> Result<Installed> {
+    pub(crate) fn install(&mut self, facts: &[(&str, String)]) -> Result<Installed> {
         let Self { client, schema } = self;
         let failed = |error| failed("create the Ducktide tables", error);
         let mut transaction = client.transaction().map_err(failed)?;
@@ -57,7 +57,7 @@ impl Installer {
             .batch_execute(&format!(
                 "{}; INSERT INTO {schema}.ducktide_meta(key, value) VALUES {}",
                 SCHEMA.replace("@S@", schema),
-                meta_rows()
+                meta_rows(facts)
             ))
             .and_then(|()| transaction.commit())
             .map(|()| Installed::Created)

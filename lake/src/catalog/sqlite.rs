@@ -24,7 +24,7 @@ pub(crate) fn prepare_file(path: &Path) -> Result<()> {
         .map_err(|error| failed("set the journal mode", path, error))
 }
 
-pub(crate) fn install(path: &Path) -> Result<Installed> {
+pub(crate) fn install(path: &Path, facts: &[(&str, String)]) -> Result<Installed> {
     let connection = open(path)?;
     let installed: bool = connection
         .query_row(
@@ -39,7 +39,7 @@ pub(crate) fn install(path: &Path) -> Result<Installed> {
     connection
         .execute_batch(&format!(
             "BEGIN IMMEDIATE; {SCHEMA}; INSERT INTO ducktide_meta(key, value) VALUES {}; COMMIT;",
-            meta_rows()
+            meta_rows(facts)
         ))
         .map(|()| Installed::Created)
         .map_err(|error| failed("create the Ducktide tables", path, error))

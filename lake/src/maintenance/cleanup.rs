@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::{Maintained, Operation, failed};
+use super::{Maintained, Operation, failed, list};
+use crate::catalog::{parse, relative_flag};
+use crate::data_path::{DataPath, resolve};
 use crate::duck_lake::DuckLake;
 use crate::error::Result;
-use crate::session::{LAKE, quote};
+use crate::session::{LAKE, Session, quote};
 
 impl DuckLake {
     /// Removes files that no snapshot needs since before `older_than`: readers that began earlier
@@ -22,6 +24,7 @@ impl DuckLake {
             // files are gone.
             let _guard = writing.commit.acquire(session)?;
             writing.leader.check()?;
+            leave_files_elsewhere(session)?;
             session.respell_schedule().map_err(failed("clean up old files"))?;
             let time = quote(&older_than.to_string());
             let sql = format!(
@@ -31,4 +34,37 @@ impl DuckLake {
             Ok(Maintained::Done(removed.len() as u64))
         })
     }
+}
+
+/// Takes files off the list that are not below the data path: other clients may have registered them
+/// wherever they were. They stay where they are.
+fn leave_files_elsewhere(session: &Session) -> Result<()> {
+    let table = session.native_table("ducklake_files_scheduled_for_deletion");
+    let sql = format!(
+        "SELECT data_file_id, path, {} AS is_relative FROM {table} f \
+         WHERE NOT path_is_relative OR path LIKE '%..%'",
+        relative_flag("f")
+    );
+    let rows = session.catalog_rows(&sql)?;
+    let data_path = DataPath::read(session)?;
+    let mut elsewhere = Vec::new();
+    for row in rows {
+        let mut values = row.into_iter();
+        let mut next = || values.next().flatten();
+        let id: i64 = parse(next())?;
+        let path = resolve(data_path.root(), next(), next().as_deref() == Some("1"));
+        if !data_path.contains(&path) {
+            let (path, data_path) = (path.display(), data_path.root().display());
+            tracing::warn!(
+                %path, %data_path,
+                "a file that the lake does not need any more is not below its data path, and stays"
+            );
+            elsewhere.push(id);
+        }
+    }
+    if elsewhere.is_empty() {
+        return Ok(());
+    }
+    let delete = format!("DELETE FROM {table} WHERE data_file_id IN ({})", list(&elsewhere));
+    session.change_all_natively(&[delete]).map_err(failed("leave files elsewhere alone"))
 }

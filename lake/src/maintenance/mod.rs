@@ -12,7 +12,6 @@ mod coalesce;
 mod expire;
 mod merge;
 mod orphans;
-mod paths;
 mod record;
 
 use std::time::Duration;
@@ -28,6 +27,7 @@ use crate::table::TableName;
 
 pub use expire::{ExpiryBound, ExpiryPlan, Retention};
 pub use merge::{DataFile, FileGroup, MergeTotals, TableFiles};
+pub(crate) use orphans::is_file_of_a_lake;
 pub use orphans::{Orphan, OrphanPolicy, Orphans};
 pub use record::LastMaintenance;
 
@@ -101,6 +101,7 @@ impl DuckLake {
         timeout: Duration,
         operation: impl FnOnce(&Session, Writing<'_>) -> Result<Maintained>,
     ) -> Result<Maintained> {
+        self.check_owner()?;
         let (session, lock, writing) = self.session_and_writing()?;
         let Some(guard) = lock.take(timeout)? else { return Ok(Maintained::LockNotFree) };
         let Writing { commit, leader } = writing;

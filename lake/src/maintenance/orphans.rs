@@ -8,11 +8,11 @@
 //! - only those that were last written before a margin, far longer than any commit takes;
 //! - none whose *name* the catalog has, wherever it thinks the file is: names hold a UUID, so the same
 //!   name is the same file;
+//! - none at or below a directory that another lake has claimed;
 //! - none at all when another lake has claimed the data path, when the catalog's live files are not
 //!   where the catalog says, or when there are suspiciously many: then something else is wrong.
 
 mod known;
-mod owner;
 mod walk;
 
 use std::fs;
@@ -20,7 +20,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use self::known::{Known, Places};
+pub(crate) use self::walk::is_file_of_a_lake;
 use super::{Maintained, Operation};
+use crate::data_path::{self, DataPath};
 use crate::duck_lake::DuckLake;
 use crate::error::{LakeError, Result};
 use crate::session::Session;
@@ -133,18 +135,17 @@ impl DuckLake {
         self.maintain(Operation::RemoveOrphans, timeout, |session, writing| {
             let places = Places::read(session)?;
             let orphans = find(session, &places, policy.margin)?;
-            owner::claim(session, &places.data_path)?;
             policy.check(&orphans)?;
             writing.leader.check()?;
-            Ok(Maintained::Done(remove(&orphans)?))
+            Ok(Maintained::Done(remove(&orphans, &places.data_path)?))
         })
     }
 }
 
 fn find(session: &Session, places: &Places, margin: Duration) -> Result<Orphans> {
-    owner::check(session, &places.data_path)?;
+    data_path::check_lake(session, &places.data_path)?;
     let newest = SystemTime::now().checked_sub(margin).unwrap_or(SystemTime::UNIX_EPOCH);
-    let mut candidates = walk::old_files(&places.directories, newest)?;
+    let mut candidates = walk::old_files(&places.directories, &places.data_path, newest)?;
     // Read after the directories: a file that was registered before it was listed is known.
     let known = Known::read(session)?;
     known.check_live_files(places)?;
@@ -154,9 +155,10 @@ fn find(session: &Session, places: &Places, margin: Duration) -> Result<Orphans>
 }
 
 /// Removes each file that is still as it was listed.
-fn remove(orphans: &Orphans) -> Result<u64> {
+fn remove(orphans: &Orphans, data_path: &DataPath) -> Result<u64> {
     let mut removed = 0;
     for orphan in orphans.candidates.iter().filter(|orphan| is_unchanged(orphan)) {
+        data_path.check(&orphan.path)?;
         match fs::remove_file(&orphan.path) {
             Ok(()) => removed += 1,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}

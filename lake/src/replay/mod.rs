@@ -54,6 +54,7 @@ impl DuckLake {
     /// An error of kind [`Invalid`](crate::ErrorKind::Invalid) says that nothing was changed. After
     /// one of kind [`Unavailable`](crate::ErrorKind::Unavailable) the same request may be made again.
     pub fn replay(&mut self, request: &ReplayRequest) -> Result<ReplaySummary> {
+        self.check_owner()?;
         let planned = self.plan_replay(request)?;
         if planned.steps.is_empty() {
             return Ok(planned);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::files::{Affected, Target};
+use super::files::{Affected, HidingColumn, Target};
 use super::history::{CutRows, History};
 use super::plan::Step;
 use super::request::{ReplayRequest, ReplaySummary};
@@ -54,6 +54,8 @@ struct Plan {
     steps: Vec<ProgressDelta>,
     /// For each target, in their order.
     affected: Vec<Vec<Affected>>,
+    /// Columns that hide which file a row is in, for each target.
+    hiding: Vec<Option<HidingColumn>>,
     summary: ReplaySummary,
 }
 
@@ -119,7 +121,16 @@ impl<'a> Replay<'a> {
         self.session.execute("BEGIN").map_err(failed("begin"))?;
         failpoint::reached(Failpoint::TransactionBegun);
         let plan = self.look(&steps).and_then(|plan| {
+            let is_renamed = plan.hides_files();
+            if is_renamed {
+                // The look has renamed a column. What is committed in between changes the number of rows
+                // that are deleted, and nothing is sent.
+                self.end_reading();
+            }
             self.write_survivors(&plan, &mut |_| Ok(()))?;
+            if is_renamed {
+                self.session.execute("BEGIN").map_err(failed("begin"))?;
+            }
             Ok(plan)
         });
         let plan = match plan {
@@ -148,8 +159,8 @@ impl<'a> Replay<'a> {
             self.end_reading();
             return catalog::post(self.session, &message).map_err(failed("replay"));
         }
-        for (target, files) in self.targets.iter().zip(&plan.affected) {
-            self.end_files(target, files)?;
+        for index in 0..self.targets.len() {
+            self.end_files(plan, index)?;
         }
         let files: Vec<_> = plan.survivors(self).map(|kept| kept.file.clone()).collect();
         let text = format!(
@@ -167,13 +178,22 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Ends files, and makes sure that not one of their rows stays: a delete file would be written.
-    fn end_files(&self, target: &Target, files: &[Affected]) -> Result<()> {
+    /// Ends the files of a target, and makes sure that not one of their rows stays: a delete file would
+    /// be written.
+    fn end_files(&self, plan: &Plan, index: usize) -> Result<()> {
+        let (target, files) = (&self.targets[index], &plan.affected[index]);
         if files.is_empty() {
             return Ok(());
         }
         let rows: u64 = files.iter().map(|file| file.rows).sum();
-        let deleted = target.end_files(self.session, files).map_err(failed("end files"))?;
+        let deleted = if plan.hiding[index].is_some() {
+            let survivors: Vec<_> = plan.survivors_of(index, self).map(|kept| &kept.file).collect();
+            let condition = self.condition(target, plan);
+            target.end_files_by_offsets(self.session, &condition, &survivors)
+        } else {
+            target.end_files(self.session, files)
+        };
+        let deleted = deleted.map_err(failed("end files"))?;
         if deleted == rows {
             return Ok(());
         }
@@ -181,6 +201,13 @@ impl<'a> Replay<'a> {
             "files have other rows than before: table=`{}` rows=`{rows}` deleted=`{deleted}`",
             target.table
         )))
+    }
+
+    /// What a plan removes from a target.
+    fn condition(&self, target: &Target, plan: &Plan) -> String {
+        let offsets: Vec<_> =
+            plan.steps.iter().map(|step| (step.partition, step.range.to)).collect();
+        target.condition(&self.request.source.spec.topic, &offsets)
     }
 
     /// Where the requested partitions stand, and their ledgers.
@@ -233,15 +260,15 @@ impl<'a> Replay<'a> {
             let delta = step.delta(self.request.source.id, found);
             deltas.push(delta.map_err(|error| LakeError::invalid(error.to_string()))?);
         }
-        let mut affected = Vec::new();
+        let (mut affected, mut hiding) = (Vec::new(), Vec::new());
         if !offsets.is_empty() {
             for target in &self.targets {
                 let condition = target.condition(topic, &offsets);
-                let files = target.affected(self.session, &condition).map_err(failed("look"))?;
-                affected.push(files);
+                hiding.push(target.reveal_file_names(self.session)?);
+                affected.push(target.affected(self.session, &condition)?);
             }
         }
-        let plan = Plan { summary: summary(&deltas, &affected), steps: deltas, affected };
+        let plan = Plan { summary: summary(&deltas, &affected), steps: deltas, affected, hiding };
         plan.check_rows()?;
         Ok(plan)
     }
@@ -264,17 +291,15 @@ impl<'a> Replay<'a> {
         plan: &Plan,
         before_each: &mut dyn FnMut(&Self) -> Result<()>,
     ) -> Result<()> {
-        let topic = &self.request.source.spec.topic;
-        let offsets: Vec<_> =
-            plan.steps.iter().map(|step| (step.partition, step.range.to)).collect();
-        for (target, files) in self.targets.clone().iter().zip(&plan.affected) {
-            let condition = target.condition(topic, &offsets);
+        let targets = self.targets.clone();
+        for ((target, files), hiding) in targets.iter().zip(&plan.affected).zip(&plan.hiding) {
+            let condition = self.condition(target, plan);
             for of in files.iter().filter(|file| !file.is_whole()) {
                 if self.survivors.get(&of.path).is_some_and(|kept| kept.of == *of) {
                     continue;
                 }
                 before_each(self)?;
-                let file = target.write_survivors(self.session, of, &condition)?;
+                let file = target.write_survivors(self.session, of, &condition, hiding.as_ref())?;
                 failpoint::reached(Failpoint::FileWritten);
                 storage::make_durable(std::slice::from_ref(&file)).map_err(|error| {
                     LakeError::unavailable("make a file durable").because(error)
@@ -357,10 +382,23 @@ enum Tried {
 impl Plan {
     /// What the straddling files of this plan keep.
     fn survivors<'r>(&'r self, replay: &'r Replay<'_>) -> impl Iterator<Item = &'r Survivors> {
-        let straddling = self.affected.iter().flatten().filter(|file| !file.is_whole());
+        (0..self.affected.len()).flat_map(move |target| self.survivors_of(target, replay))
+    }
+
+    /// What the straddling files of one target keep.
+    fn survivors_of<'r>(
+        &'r self,
+        target: usize,
+        replay: &'r Replay<'_>,
+    ) -> impl Iterator<Item = &'r Survivors> {
+        let straddling = self.affected[target].iter().filter(|file| !file.is_whole());
         straddling.map(|file| {
             replay.survivors.get(&file.path).expect("every straddling file was written anew")
         })
+    }
+
+    fn hides_files(&self) -> bool {
+        self.hiding.iter().any(Option::is_some)
     }
 
     /// Rows that the ledger takes back need a snapshot, and so at least one file.

@@ -186,6 +186,11 @@ impl Case {
         connection.query_row(query, [], |row| row.get(0)).unwrap()
     }
 
+    /// Closes this test's worker.
+    pub(crate) fn close(&mut self) {
+        self.lake = None;
+    }
+
     /// Statements of the catalog database's own, as somebody with its command line would run them.
     /// This process' sessions are closed meanwhile.
     pub(crate) fn edit_catalog(&mut self, statements: &str) {

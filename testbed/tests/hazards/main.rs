@@ -1,6 +1,6 @@
 //! What would break a careless lake, provoked: each test is named after what it prevents.
 //!
-//! `messages`, `commits`, `catalogs`, `retention` and `postgres` speak to the lake itself, on both catalogs;
+//! `messages`, `commits`, `catalogs`, `paths`, `retention` and `postgres` speak to the lake itself, on both catalogs;
 //! `broken_catalog` does so over connections that break; `workers` and `records` provoke with the real
 //! programs.
 
@@ -14,6 +14,7 @@ mod compactors;
 mod maintenance;
 mod merges;
 mod messages;
+mod paths;
 mod postgres;
 mod records;
 mod replays;

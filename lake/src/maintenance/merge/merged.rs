@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::catalog::parse;
+use crate::data_path::DataPath;
 use crate::duck_lake::read_layout;
 use crate::error::{LakeError, Result};
 use crate::session::{Session, quote};
@@ -63,6 +64,8 @@ impl Target {
         let table_id = parse(Some(next().ok_or_else(dropped)?))?;
         let data_path = next().unwrap_or_default();
         let (_, directory) = read_layout(session, table)?.ok_or_else(dropped)?;
+        // Both kinds of merges write there.
+        DataPath::new(&data_path).check(&directory)?;
         Ok(Self { table_id, data_path, directory })
     }
 }

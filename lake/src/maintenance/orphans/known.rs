@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::catalog::parse;
+use crate::catalog::{parse, relative_flag};
+use crate::data_path::{DataPath, resolve};
 use crate::error::{LakeError, Result};
-use crate::maintenance::paths::{relative_flag, resolve};
 use crate::session::Session;
 
 /// The directories of all tables that the catalog has, dropped ones that old snapshots still show
 /// included. Another lake's tables on the same data path are not among them, unless they have the
 /// same names.
 pub(super) struct Places {
-    pub(super) data_path: PathBuf,
+    pub(super) data_path: DataPath,
     pub(super) directories: BTreeSet<PathBuf>,
     /// The directories of each table, by its number: one for each row that it has in the catalog.
     of_tables: BTreeMap<i64, Vec<PathBuf>>,
@@ -23,26 +23,19 @@ impl Places {
     pub(super) fn read(session: &Session) -> Result<Self> {
         let data_path = data_path(session)?;
         let mut of_tables: BTreeMap<i64, Vec<PathBuf>> = BTreeMap::new();
-        for (table, directory) in table_directories(session, &data_path)? {
+        for (table, directory) in table_directories(session, data_path.root())? {
             of_tables.entry(table).or_default().push(directory);
         }
         // Directories elsewhere are somebody's own choice, and perhaps hold more than a lake.
-        let within = |directory: &&PathBuf| {
-            directory.starts_with(&data_path) && **directory != data_path && is_plain(directory)
-        };
+        let within = |directory: &&PathBuf| data_path.contains(directory);
         let directories = of_tables.values().flatten().filter(within).cloned().collect();
         Ok(Self { data_path, directories, of_tables })
     }
 }
 
-fn is_plain(path: &Path) -> bool {
-    use std::path::Component;
-    path.components().all(|part| matches!(part, Component::RootDir | Component::Normal(_)))
-}
-
 /// The lake's data path, refused unless it is the one spelling of a local directory: otherwise a file
 /// and its name in the catalog could not be told to be the same.
-fn data_path(session: &Session) -> Result<PathBuf> {
+fn data_path(session: &Session) -> Result<DataPath> {
     let metadata = session.native_table("ducklake_metadata");
     let sql = format!("SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL");
     let text = session.catalog_value(&sql)?.unwrap_or_default();
@@ -60,9 +53,9 @@ fn data_path(session: &Session) -> Result<PathBuf> {
         Ok(canonical) if canonical.as_os_str() != path.as_os_str() => {
             Err(refuse("it leads through a link, or has a second spelling"))
         }
-        Ok(_) => Ok(path),
+        Ok(_) => Ok(DataPath::new(path)),
         // Nothing was written so far; where the catalog knows better, it is said below.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(path),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DataPath::new(path)),
         Err(error) => {
             Err(LakeError::unavailable(format!("look at the data path: data_path=`{text}`"))
                 .because(error))
@@ -183,6 +176,6 @@ mod tests {
 
         assert_eq!(resolve(base, text("main/"), true).as_os_str(), "/lake/main");
         assert_eq!(resolve(base, text("/other/"), false).as_os_str(), "/other");
-        assert!(!is_plain(&resolve(base, text("../x/"), true)));
+        assert!(!DataPath::new(base).contains(&resolve(base, text("../x/"), true)));
     }
 }

@@ -9,20 +9,29 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use super::{Orphan, failed};
+use crate::data_path::{DataPath, is_claimed};
 use crate::error::Result;
 
 /// How long a UUID is as text.
 const UUID_LENGTH: usize = 36;
 
 /// Files with names of ours that were last written before `newest`, in the directories and the
-/// directories of their partitions. Links are never followed.
+/// directories of their partitions. Links are never followed, and lakes within the lake's data path, which
+/// older programs allowed, are left alone.
 pub(super) fn old_files(
     directories: &BTreeSet<PathBuf>,
+    data_path: &DataPath,
     newest: SystemTime,
 ) -> Result<Vec<Orphan>> {
     let mut found = Vec::new();
+    let is_within = |path: &Path| path != data_path.root() && path.starts_with(data_path.root());
+    let is_another_lakes =
+        |directory: &Path| directory.ancestors().take_while(|path| is_within(path)).any(is_claimed);
     let mut pending: Vec<_> = directories.iter().cloned().collect();
     while let Some(directory) = pending.pop() {
+        if is_another_lakes(&directory) {
+            continue;
+        }
         for entry in entries(&directory)? {
             let kind = match entry.file_type() {
                 Ok(kind) => kind,
@@ -33,7 +42,7 @@ pub(super) fn old_files(
             let Some(name) = name.to_str() else { continue };
             if kind.is_dir() && is_partition(name) {
                 pending.push(entry.path());
-            } else if kind.is_file() && is_made_up(name) {
+            } else if kind.is_file() && is_file_of_a_lake(name) {
                 found.extend(old_file(&entry, newest)?);
             }
         }
@@ -74,7 +83,7 @@ fn is_partition(name: &str) -> bool {
 }
 
 /// `ducktide-<uuid>.parquet`, `ducklake-<uuid>.parquet` or `ducklake-<uuid>-delete.parquet`.
-fn is_made_up(name: &str) -> bool {
+pub(crate) fn is_file_of_a_lake(name: &str) -> bool {
     let rest = |prefix: &str, suffix: &str| name.strip_prefix(prefix)?.strip_suffix(suffix);
     let uuids = [
         rest("ducktide-", ".parquet"),
@@ -95,7 +104,7 @@ mod tests {
     #[test]
     fn only_names_that_are_made_up_for_files_are_looked_at() {
         for name in ["ducktide-@.parquet", "ducklake-@.parquet", "ducklake-@-delete.parquet"] {
-            assert!(is_made_up(&name.replace('@', UUID)), "{name}");
+            assert!(is_file_of_a_lake(&name.replace('@', UUID)), "{name}");
         }
         for name in [
             "@.parquet",
@@ -107,9 +116,9 @@ mod tests {
             "ducktide-events.parquet",
             "ducktide-.parquet",
         ] {
-            assert!(!is_made_up(&name.replace('@', UUID)), "{name}");
+            assert!(!is_file_of_a_lake(&name.replace('@', UUID)), "{name}");
         }
-        assert!(!is_made_up("ducktide-0193f2a17c3e7b1a9d2f0123456789ab0000.parquet"));
+        assert!(!is_file_of_a_lake("ducktide-0193f2a17c3e7b1a9d2f0123456789ab0000.parquet"));
     }
 
     #[test]
@@ -126,11 +135,20 @@ mod tests {
         std::os::unix::fs::symlink(outside.path(), table.join("event_date=link")).unwrap();
         std::os::unix::fs::symlink(outside.path().join(&name), table.join(&name)).unwrap();
 
+        let root = DataPath::new(lake.path());
         let newest = SystemTime::now() + std::time::Duration::from_mins(1);
-        let found = old_files(&BTreeSet::from([table.clone()]), newest).unwrap();
+        let found = old_files(&BTreeSet::from([table.clone()]), &root, newest).unwrap();
 
         let paths: Vec<_> = found.iter().map(|orphan| orphan.path.clone()).collect();
         assert_eq!(paths, [table.join("event_date=2026-11-01").join(&name)]);
-        assert_eq!(old_files(&BTreeSet::from([table]), SystemTime::UNIX_EPOCH).unwrap(), []);
+        assert_eq!(
+            old_files(&BTreeSet::from([table.clone()]), &root, SystemTime::UNIX_EPOCH).unwrap(),
+            []
+        );
+
+        // Another lake within this one's table.
+        let claim = crate::data_path::CLAIM_NAME;
+        fs::write(table.join("event_date=2026-11-01").join(claim), "another").unwrap();
+        assert_eq!(old_files(&BTreeSet::from([table]), &root, newest).unwrap(), []);
     }
 }

@@ -9,10 +9,10 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMe
 
 use super::Unsuited;
 use super::shape::{NameMapping, Shape};
-use crate::catalog::parse;
+use crate::catalog::{parse, relative_flag};
+use crate::data_path::resolve;
 use crate::error::Result;
 use crate::maintenance::list;
-use crate::maintenance::paths::{relative_flag, resolve};
 use crate::session::Session;
 
 /// A row of `ducklake_data_file`.
