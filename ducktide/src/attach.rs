@@ -55,7 +55,8 @@ fn statements(config: &LakeConfig, write: bool) -> String {
         if options.is_empty() { String::new() } else { format!(" ({})", options.join(", ")) };
     let target = quote(&format!("ducklake:{}", for_ducklake(&config.catalog)));
     format!(
-        "-- For DuckDB 1.5 or newer.\n{extensions}{password}ATTACH {target} AS lake{options};\nUSE lake;\n",
+        "{versions}{extensions}{password}ATTACH {target} AS lake{options};\nUSE lake;\n",
+        versions = versions(config),
         extensions = extensions(config, extension),
         password = password_comment(&config.catalog),
     )
@@ -66,6 +67,17 @@ fn for_ducklake(catalog: &CatalogLocation) -> String {
     match catalog {
         CatalogLocation::Sqlite(_) => catalog.shareable(),
         CatalogLocation::Postgres(_) => format!("postgres:{}", catalog.shareable()),
+    }
+}
+
+/// Extension files are for one version of DuckDB; its repository has them for each.
+fn versions(config: &LakeConfig) -> String {
+    match &config.extension_dir {
+        None => "-- For DuckDB 1.5 or newer.\n".to_owned(),
+        Some(_) => "-- For DuckDB 1.5.5 only: the extension files of DUCKTIDE_EXTENSION_DIR are loaded, and\n\
+                    -- another version refuses them. Without that variable the statements install the\n\
+                    -- extensions from DuckDB's repository, for DuckDB 1.5 or newer.\n"
+            .to_owned(),
     }
 }
 
@@ -141,5 +153,7 @@ mod tests {
         let sql = statements(&config, false);
 
         assert!(sql.contains("LOAD '/opt/extensions/sqlite_scanner.duckdb_extension';"), "{sql}");
+        assert!(sql.starts_with("-- For DuckDB 1.5.5 only"), "{sql}");
+        assert!(sql.lines().take(3).all(|line| line.starts_with("--")), "{sql}");
     }
 }

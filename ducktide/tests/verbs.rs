@@ -349,8 +349,16 @@ fn attach_needs_no_lake_and_prints_statements_only() {
 }
 
 #[test]
-fn what_attach_prints_attaches_the_lake() {
-    let fixture = Fixture::filled();
+fn what_attach_prints_attaches_the_lake_wherever_it_is() {
+    for name in ["lake-", "two words ", "~", "-leading-dash-", "größe-"] {
+        let fixture =
+            Fixture { directory: tempfile::Builder::new().prefix(name).tempdir().unwrap() };
+        fixture.fill();
+        assert_attaches(&fixture);
+    }
+}
+
+fn assert_attaches(fixture: &Fixture) {
     let extensions = concat!(env!("CARGO_MANIFEST_DIR"), "/../.ducktide/extensions");
     if !Path::new(extensions).is_dir() {
         // Installed elsewhere; the statements then load what DuckDB itself brings.

@@ -59,7 +59,7 @@ pub struct ReplayArgs {
 
     /// From the first record at or after this time on, such as 2026-11-24T10:00:00Z: the time that
     /// Kafka keeps with each record.
-    #[arg(long, value_name = "TIME", group = "from")]
+    #[arg(long, value_name = "TIME", group = "from", value_parser = record_time)]
     pub from_timestamp: Option<Timestamp>,
 
     /// From where the table began; with --into, from the first record that Kafka has.
@@ -117,6 +117,15 @@ impl ReplayArgs {
     }
 }
 
+/// Parses a time that a record can have: Kafka keeps milliseconds since 1970.
+fn record_time(text: &str) -> Result<Timestamp, String> {
+    let time: Timestamp = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    if time < Timestamp::UNIX_EPOCH {
+        return Err("before 1970, when no record was written; use --from-beginning".to_owned());
+    }
+    Ok(time)
+}
+
 pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let config = args.lake.resolve()?;
     let mut lake = DuckLake::open(&config, Access::Operate)?;
@@ -160,4 +169,16 @@ fn check_identity(view: &ClusterView, source: &ducktide_lake::Source) -> Result<
     let mut seen = source.spec.clone();
     (seen.cluster_id, seen.topic_id) = (identity.cluster_id, identity.topic_id);
     Ok(source.check_identity(&seen)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_before_1970_is_refused_with_what_to_do() {
+        assert!(record_time("1970-01-01T00:00:00Z").is_ok());
+        let refused = record_time("1969-12-31T23:59:59Z").unwrap_err();
+        assert!(refused.contains("--from-beginning"), "{refused}");
+    }
 }
