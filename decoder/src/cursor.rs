@@ -11,11 +11,26 @@ pub(super) struct Cursor<'a> {
     rest: &'a [u8],
     /// How many more items without bytes the datum may announce, see [`Cursor::widthless_items`].
     widthless: usize,
+    /// After an error: the indices of the columns within records that were being read, the innermost
+    /// first. Nothing is allocated before.
+    path: Vec<usize>,
 }
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(datum: &'a [u8]) -> Self {
-        Self { rest: datum, widthless: datum.len() }
+        Self { rest: datum, widthless: datum.len(), path: Vec::new() }
+    }
+
+    /// Adds the column of a nested record in which a problem occurred.
+    #[cold]
+    pub(super) fn within(&mut self, column: usize, problem: Problem) -> Problem {
+        self.path.push(column);
+        problem
+    }
+
+    /// The columns that were being read within the topmost one, the outermost first.
+    pub(super) fn path(&self) -> impl Iterator<Item = usize> {
+        self.path.iter().rev().copied()
     }
 
     /// How many bytes are left.

@@ -30,7 +30,7 @@ mod topics;
 use std::sync::Arc;
 
 use ducktide_lake::table::{
-    AvroField, AvroSchema, AvroType, Column, TableShape, UnionAs, diff, rename,
+    AvroField, AvroSchema, AvroType, Column, ColumnType, TableShape, UnionAs, diff, rename,
 };
 
 pub use arrow::{UTC, fields as arrow_fields};
@@ -135,7 +135,7 @@ impl RecordDecoder {
             ValuePlan::Avro(plan) => plan,
             ValuePlan::Json(plan) => {
                 return plan.read(datum, columns).map_err(|(index, problem)| match index {
-                    Some(index) => self.error(index, problem),
+                    Some(index) => self.error(index, std::iter::empty(), problem),
                     None => DecodeError { field: String::new(), problem },
                 });
             }
@@ -143,7 +143,7 @@ impl RecordDecoder {
         let mut cursor = Cursor::new(datum);
         for (index, plan) in &plan.fields {
             plan.read(&mut cursor, &mut columns[*index])
-                .map_err(|problem| self.error(*index, problem))?;
+                .map_err(|problem| self.error(*index, cursor.path(), problem))?;
         }
         for index in &plan.absent {
             columns[*index].push_null();
@@ -155,13 +155,46 @@ impl RecordDecoder {
     }
 
     #[cold]
-    fn error(&self, index: usize, problem: Problem) -> DecodeError {
+    fn error(
+        &self,
+        index: usize,
+        within: impl Iterator<Item = usize>,
+        problem: Problem,
+    ) -> DecodeError {
         let column = record_columns(&self.table).nth(index).expect("the plan's columns exist");
-        DecodeError { field: column.name.clone(), problem }
+        DecodeError { field: nested_name(column, within), problem }
     }
 }
 
 /// The columns that are filled from records.
 fn record_columns(table: &TableShape) -> impl Iterator<Item = &Column> {
     table.columns.iter().filter(|column| !column.is_own())
+}
+
+/// The name of a column, or of a field within it by the indices of STRUCTs' fields, as in
+/// `after.items.element.price`.
+fn nested_name(column: &Column, within: impl Iterator<Item = usize>) -> String {
+    let mut name = column.name.clone();
+    let mut column_type = &column.column_type;
+    for index in within {
+        let fields = loop {
+            match column_type {
+                ColumnType::List(items) => {
+                    name.push_str(".element");
+                    column_type = items;
+                }
+                ColumnType::Map(values) => {
+                    name.push_str(".value");
+                    column_type = values;
+                }
+                ColumnType::Struct(fields) => break fields.as_slice(),
+                _ => break &[],
+            }
+        };
+        let Some(field) = fields.get(index) else { break };
+        name.push('.');
+        name.push_str(&field.name);
+        column_type = &field.column_type;
+    }
+    name
 }

@@ -12,10 +12,11 @@ use super::{
 };
 
 impl RecordPlan {
-    /// Reads a nested record. (The topmost one names the field in its errors.)
+    /// Reads a nested record. (The topmost one is read by the decoder.)
     fn read(&self, cursor: &mut Cursor<'_>, column: &mut Structs) -> Result<(), Problem> {
         for (index, plan) in &self.fields {
-            plan.read(cursor, &mut column.fields[*index])?;
+            plan.read(cursor, &mut column.fields[*index])
+                .map_err(|problem| cursor.within(*index, problem))?;
         }
         for index in &self.absent {
             column.fields[*index].push_null();
@@ -205,7 +206,7 @@ fn read_variant(
     let ColumnBuilder::Struct(column) = column else { mismatch() };
     for (other, field) in column.fields.iter_mut().enumerate() {
         if other == *index {
-            plan.read(cursor, field)?;
+            plan.read(cursor, field).map_err(|problem| cursor.within(other, problem))?;
         } else {
             field.push_null();
         }

@@ -2,6 +2,7 @@
 
 use apache_avro::types::Value;
 use ducktide_decoder::{DecodeError, Problem};
+use ducktide_lake::table::UnionAs;
 use proptest::prelude::*;
 
 use super::{Pair, generator::record_and_value, record};
@@ -67,6 +68,39 @@ fn the_error_names_the_field_and_never_the_content() {
 
     assert_eq!(error, DecodeError { field: "b".to_owned(), problem: Problem::NotUtf8 });
     assert_eq!(error.to_string(), "string is not valid UTF-8 field=`b`");
+}
+
+#[test]
+fn the_error_names_the_field_within_records_lists_and_maps() {
+    let inner = r#"{"type": "record", "name": "I", "fields": [
+        {"name": "x", "type": "int"}, {"name": "ct", "type": "string"}]}"#;
+    for (of, datum, field) in [
+        (format!(r#"["null", {inner}]"#), &[2, 0, 2, 0xff][..], "a.ct"),
+        (format!(r#"["null", {inner}]"#), &[4], "a"),
+        (format!(r#"{{"type": "array", "items": {inner}}}"#), &[2, 0, 2, 0xff], "a.element.ct"),
+        (format!(r#"{{"type": "map", "values": {inner}}}"#), &[2, 0, 0, 2, 0xff], "a.value.ct"),
+        (
+            format!(
+                r#"{{"type": "record", "name": "O", "fields": [{{"name": "o", "type": {inner}}}]}}"#
+            ),
+            &[0x80],
+            "a.o.x",
+        ),
+    ] {
+        let mut pair = Pair::of_types(&[&of]);
+
+        let error = pair.decoder.decode(datum, &mut pair.rows).unwrap_err();
+
+        assert_eq!(error.field, field, "{of}: {error}");
+    }
+    let mut variants = Pair::with(
+        &format!(
+            r#"{{"type": "record", "name": "R", "fields": [{{"name": "u", "type": ["int", {inner}]}}]}}"#
+        ),
+        UnionAs::Struct,
+    );
+    let error = variants.decoder.decode(&[2, 0, 2, 0xff], &mut variants.rows).unwrap_err();
+    assert_eq!(error.field, "u.I.ct");
 }
 
 #[test]
