@@ -421,7 +421,8 @@ impl Running {
                 track.count_tombstone();
                 continue;
             };
-            let readable = match self.schemas.of_record(payload, record.key(), to) {
+            let header = |name| record.last_header(name);
+            let readable = match self.schemas.of_record(payload, record.key(), header, to) {
                 Ok(readable) => readable,
                 Err(Unreadable::Unavailable(error)) => {
                     return Err((index, Interruption::Registry(error)));
@@ -432,7 +433,7 @@ impl Running {
                 }
                 Err(Unreadable::Bad(flaw)) => {
                     let stops = self.shared.bad_records.stops_at(flaw.class);
-                    let schema_id = self.schemas.id_of(payload);
+                    let schema_id = self.schemas.id_of(payload, header);
                     let unread = Unread { run, record, schema_id, flaw };
                     let buried = bury(lane, &mut self.ratio, stops, unread);
                     buried.map_err(|interruption| (index, interruption))?;

@@ -48,7 +48,7 @@ pub fn make_table(
     let newest =
         |subject: &str| runtime.block_on(registry.latest(subject)).map_err(failed(subject));
     let key = layout.keys.are_avro().then(|| newest(&Part::Key.subject(topic))).transpose()?;
-    let newest = Newest::of(&newest(subject)?, key.as_ref(), unions.union_as)
+    let newest = Newest::of(Some(&newest(subject)?), key.as_ref(), unions.union_as)
         .map_err(|error| NewTableError::Shape { subject: subject.to_owned(), error })?;
     Ok(table::prepare(lake, &name, &newest, layout, OnIncompatibleSchema::Stop)?)
 }

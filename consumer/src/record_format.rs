@@ -24,6 +24,19 @@ pub struct ValueArgs {
     )]
     pub schema_file: Option<PathBuf>,
 
+    /// Subject whose newest schema the table is created from, `{topic}` standing for the topic. Name one
+    /// for topics of RecordNameStrategy or TopicRecordNameStrategy, whose records have subjects of their
+    /// own: a union of them all, or the first of them. Records are decoded by the schemas that they name
+    /// themselves.
+    #[arg(
+        long,
+        env = "DUCKTIDE_SUBJECT",
+        value_name = "SUBJECT",
+        default_value = "{topic}-value",
+        conflicts_with = "schema_file"
+    )]
+    pub subject: String,
+
     /// What unions become.
     #[command(flatten)]
     pub unions: UnionArgs,

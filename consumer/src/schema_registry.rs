@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use ducktide_lake::table::{AvroSchema, ReferencedSchema};
 use schema_registry_converter::async_impl::schema_registry::{
-    SrSettings, get_all_versions, get_referenced_schema, get_schema_by_id,
+    SrSettings, get_all_versions, get_referenced_schema, get_schema_by_guid, get_schema_by_id,
     get_schema_by_subject_and_version,
 };
 use schema_registry_converter::error::SRCError;
@@ -15,6 +15,7 @@ use schema_registry_converter::schema_registry_common::{
     RawError, RegisteredReference, RegisteredSchema, SchemaType,
 };
 use thiserror::Error;
+use uuid::Uuid;
 
 /// One request's limit; a registry that takes longer is asked again.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -144,6 +145,19 @@ impl SchemaRegistry {
     pub(crate) async fn by_id(&self, id: u32) -> Result<AvroSchema, RegistryError> {
         let found = get_schema_by_id(id, &self.settings).await;
         self.resolve(found.map_err(|error| classify(&error))?).await
+    }
+
+    /// The schema that a GUID names, in every registry that has it.
+    pub(crate) async fn by_guid(&self, guid: Uuid) -> Result<AvroSchema, RegistryError> {
+        let found = get_schema_by_guid(&guid.to_string(), &self.settings).await;
+        let found = found.map_err(|error| match classify(&error) {
+            RegistryError::Unavailable(text) => RegistryError::Unavailable(format!(
+                "{text}; records name this schema by its GUID, which registries know from Confluent \
+                 Platform 8 on: schema_guid=`{guid}`"
+            )),
+            error => error,
+        })?;
+        self.resolve(found).await
     }
 
     /// Under which version a subject has the schema of an id, as far as one of its newest does.

@@ -138,6 +138,29 @@ fn schemas_that_refer_to_others_are_put_together() {
 }
 
 #[test]
+fn a_schema_is_found_by_its_guid() {
+    let registry = Canned::start(|path| match path.split('?').next().unwrap_or_default() {
+        "/schemas/guids/00010203-0405-0607-0809-0a0b0c0d0e0f" => {
+            (200, r#"{"schema": "\"string\""}"#)
+        }
+        "/schemas/guids/00000000-0000-0000-0000-000000000000" => {
+            (404, r#"{"error_code": 40403, "message": "no"}"#)
+        }
+        _ => (404, r#"{"error_code": 404, "message": "HTTP 404 Not Found"}"#),
+    });
+    let client = registry.client(&[]);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let ask = |guid| runtime.block_on(client.by_guid(guid));
+
+    let found = ask(Uuid::from_u128(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f)).unwrap();
+    assert_eq!(found, AvroSchema::parse("\"string\"").unwrap());
+    assert!(matches!(ask(Uuid::nil()), Err(RegistryError::Unknown(_))));
+    // As an older registry answers.
+    let older = ask(Uuid::max()).unwrap_err();
+    assert!(matches!(&older, RegistryError::Unavailable(text) if text.contains("Platform 8")));
+}
+
+#[test]
 fn of_two_versions_by_one_name_the_first_is_meant_everywhere() {
     // As Confluent's Java library has it, with which they were written.
     let registry = Canned::start(|path| match path.split('?').next().unwrap_or_default() {

@@ -1,6 +1,7 @@
 //! Decoders by schema id: which one a record needs, compiled once.
 
 use std::collections::HashMap;
+use std::ffi::CStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use tokio::runtime::Handle;
 use crate::dead_letter::{ErrorClass, Flaw};
 use crate::schema_registry::RegistryError;
 use crate::table::Newest;
-use crate::writers::{RecordWriters, Writers};
+use crate::writers::{RecordWriters, SchemaId, Writers};
 
 /// How long the registry must have said that it knows no such schema before it is believed: one that
 /// just restarted may not have read its own log yet. Shorter than the pause between two questions.
@@ -20,9 +21,6 @@ const CONFIRMED_AFTER: Duration = Duration::from_millis(500);
 
 /// How long such an answer counts: afterwards the registry may have restarted, or learned.
 const ANSWER_COUNTS: Duration = Duration::from_secs(10);
-
-/// None where values have no id, as all have one schema.
-type SchemaId = Option<u32>;
 
 /// What one batcher decodes records with.
 pub(crate) struct RecordSchemas {
@@ -41,8 +39,8 @@ pub(crate) struct Destination<'a> {
 
 /// A record whose schemas are known.
 pub(crate) struct Readable<'a> {
-    /// Of its value.
-    pub(crate) schema_id: SchemaId,
+    /// The registry's number for the schema of its value, if it is known.
+    pub(crate) schema_id: Option<u32>,
     pub(crate) decoder: &'a RecordDecoder,
     /// The value without the registry's header.
     pub(crate) datum: &'a [u8],
@@ -65,17 +63,20 @@ impl RecordSchemas {
         Self { values: Schemas::new(writers.values, runtime, compile_value), keys }
     }
 
-    /// What reads a record. Asks the registry for ids not seen before.
-    pub(crate) fn of_record<'a>(
+    /// What reads a record; `header` finds the last of its headers of a name. Asks the registry for ids
+    /// not seen before.
+    pub(crate) fn of_record<'a, 'r: 'a>(
         &'a mut self,
-        value: &'a [u8],
-        key: Option<&'a [u8]>,
+        value: &'r [u8],
+        key: Option<&'r [u8]>,
+        header: impl Fn(&'static CStr) -> Option<&'r [u8]>,
         to: Destination<'_>,
     ) -> Result<Readable<'a>, Unreadable> {
-        let (schema_id, decoder, datum) = self.values.decoder(value, to)?;
+        let (schema_id, decoder, datum) = self.values.decoder(value, &header, to)?;
+        let schema_id = schema_id.number();
         let key = match (&mut self.keys, key) {
             (Some(schemas), Some(key)) => {
-                let (_, decoder, datum) = schemas.decoder(key, to)?;
+                let (_, decoder, datum) = schemas.decoder(key, &header, to)?;
                 Key::Avro(decoder, datum)
             }
             (_, key) => Key::Raw(key),
@@ -83,9 +84,13 @@ impl RecordSchemas {
         Ok(Readable { schema_id, decoder, datum, key })
     }
 
-    /// The id that a value has in front, if it has one.
-    pub(crate) fn id_of(&self, value: &[u8]) -> SchemaId {
-        self.values.writers.split(value).ok().and_then(|(id, _)| id)
+    /// The registry's number for a value's schema, if it is known.
+    pub(crate) fn id_of<'a>(
+        &self,
+        value: &'a [u8],
+        header: impl Fn(&'static CStr) -> Option<&'a [u8]>,
+    ) -> Option<u32> {
+        self.values.writers.split(value, header).ok().and_then(|(id, _)| id.number())
     }
 }
 
@@ -140,12 +145,13 @@ impl<D> Schemas<D> {
     }
 
     /// The schema's id, what decodes it, and the datum.
-    fn decoder<'a>(
-        &'a mut self,
-        payload: &'a [u8],
+    fn decoder<'r>(
+        &mut self,
+        payload: &'r [u8],
+        header: impl Fn(&'static CStr) -> Option<&'r [u8]>,
         to: Destination<'_>,
-    ) -> Result<(SchemaId, &'a D, &'a [u8]), Unreadable> {
-        let (id, datum) = self.writers.split(payload).map_err(Unreadable::Bad)?;
+    ) -> Result<(SchemaId, &D, &'r [u8]), Unreadable> {
+        let (id, datum) = self.writers.split(payload, header).map_err(Unreadable::Bad)?;
         let version = &to.table.version;
         let is_last = |(last, of, _): &(SchemaId, TableVersion, _)| *last == id && of == version;
         if !self.last.as_ref().is_some_and(is_last) {
@@ -169,7 +175,17 @@ impl<D> Schemas<D> {
             Ok(decoder) => {
                 let decoder = Arc::new(decoder);
                 let of = self.writers.part.name();
-                tracing::info!(schema_id = id, of, table = %key.1.table, "decoder compiled");
+                let schema_guid = match id {
+                    SchemaId::Guid(guid) => Some(tracing::field::display(guid)),
+                    SchemaId::Common | SchemaId::Id(_) => None,
+                };
+                tracing::info!(
+                    schema_id = id.number(),
+                    schema_guid,
+                    of,
+                    table = %key.1.table,
+                    "decoder compiled"
+                );
                 // Those for the table as it was are of no use any more.
                 self.decoders.retain(|(_, of), _| of.table != key.1.table || *of == key.1);
                 self.decoders.insert(key, Arc::clone(&decoder));
@@ -186,8 +202,8 @@ impl<D> Schemas<D> {
 
     fn compile(&mut self, id: SchemaId, to: Destination<'_>) -> Result<D, Unreadable> {
         let named = |text: String| match id {
-            Some(id) => format!("{text}: schema_id=`{id}`"),
-            None => text,
+            SchemaId::Common => text,
+            SchemaId::Id(_) | SchemaId::Guid(_) => format!("{text}: {id}"),
         };
         let bad = |class, text| Unreadable::Bad(Flaw::new(class, named(text)));
         let schema = match self.runtime.block_on(self.writers.by_id(id)) {

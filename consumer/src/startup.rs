@@ -32,6 +32,9 @@ use crate::writers::{RecordWriters, Writers};
 /// Between two tries of something that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
+/// How many questions to the registry come between two to the lake, which cost more.
+const TABLE_CHECKS: u32 = 5;
+
 /// How the start waits: for ever and aloud, until it is told to stop.
 pub(crate) struct Patience {
     ended: Arc<AtomicBool>,
@@ -72,12 +75,14 @@ impl Patience {
     }
 }
 
-/// A topic and its newest schemas.
+/// A topic and its newest schemas, which are needed to create what does not exist.
 #[derive(Debug)]
 pub(crate) struct Topic {
     name: String,
-    value: AvroSchema,
-    /// Where keys are Avro.
+    /// None where the subject has no usable schema and the table exists: each record names the schema
+    /// that it was written with.
+    value: Option<AvroSchema>,
+    /// The same of keys; None as well where keys are not Avro.
     key: Option<AvroSchema>,
 }
 
@@ -91,14 +96,14 @@ pub(crate) async fn topics(
 ) -> Result<Vec<Topic>, ConsumerError> {
     let mut topics = Vec::new();
     for name in config.topics.names() {
-        topics.push(named_topic(writers, name, patience).await?);
+        topics.push(named_topic(config, writers, name, patience).await?);
     }
     if config.topics.has_patterns() {
         let (cluster, waits) = (Arc::clone(cluster), Arc::clone(patience));
         let list = move || ask("list the topics", &waits, || cluster.topics().map(Some));
         let existing = spawn_blocking(list).await.map_err(|_| ConsumerError::Panicked)??;
         for name in config.topics.matching(existing.unwrap_or_default()) {
-            topics.extend(matching_topic(writers, &name, patience).await);
+            topics.extend(matching_topic(config, writers, &name, patience).await);
         }
     }
     Ok(topics)
@@ -106,8 +111,13 @@ pub(crate) async fn topics(
 
 /// The topic, if it has schemas. Otherwise it must not hold the others up: it is opened when its first
 /// partition is assigned.
-async fn matching_topic(writers: &RecordWriters, name: &str, patience: &Patience) -> Option<Topic> {
-    match newest_schemas(writers, name, Missing::Refuse, patience).await {
+async fn matching_topic(
+    config: &Config,
+    writers: &RecordWriters,
+    name: &str,
+    patience: &Patience,
+) -> Option<Topic> {
+    match newest_schemas(config, writers, name, Missing::Refuse, patience).await {
         Ok(topic) => Some(topic),
         Err(error) => {
             tracing::warn!(topic = name, %error, "the topic has no schema to begin with");
@@ -118,11 +128,12 @@ async fn matching_topic(writers: &RecordWriters, name: &str, patience: &Patience
 
 /// The topic, once it has schemas.
 async fn named_topic(
+    config: &Config,
     writers: &RecordWriters,
     name: &str,
     patience: &Patience,
 ) -> Result<Topic, ConsumerError> {
-    let topic = newest_schemas(writers, name, Missing::Await, patience).await;
+    let topic = newest_schemas(config, writers, name, Missing::Await, patience).await;
     topic.map_err(|error| ConsumerError::Schema { topic: name.to_owned(), error })
 }
 
@@ -135,7 +146,7 @@ pub(crate) async fn open_topic(
     patience: Arc<Patience>,
     name: Arc<str>,
 ) -> Result<Option<Stream>, ConsumerError> {
-    let topic = named_topic(&writers, &name, &patience).await?;
+    let topic = named_topic(&config, &writers, &name, &patience).await?;
     let open = move || {
         // The worker's own session is busy with commits.
         let lake = wait("open the lake", &patience, || open_lake(&config))?;
@@ -154,14 +165,15 @@ enum Missing {
 
 /// A topic with the newest schemas of its values, and of its keys where these are Avro.
 async fn newest_schemas(
+    config: &Config,
     writers: &RecordWriters,
     name: &str,
     missing: Missing,
     patience: &Patience,
 ) -> Result<Topic, RegistryError> {
-    let value = newest_schema(&writers.values, name, missing, patience).await?;
+    let value = newest_schema(config, &writers.values, name, missing, patience).await?;
     let key = match &writers.keys {
-        Some(writers) => Some(newest_schema(writers, name, missing, patience).await?),
+        Some(writers) => newest_schema(config, writers, name, missing, patience).await?,
         None => None,
     };
     Ok(Topic { name: name.to_owned(), value, key })
@@ -169,26 +181,63 @@ async fn newest_schemas(
 
 /// The newest schema; waits for the registry to answer, whatever it says.
 async fn newest_schema(
+    config: &Config,
     writers: &Writers,
     topic: &str,
     missing: Missing,
     patience: &Patience,
-) -> Result<AvroSchema, RegistryError> {
-    loop {
-        match (writers.newest(topic).await, missing) {
-            (Err(error @ RegistryError::Unavailable(_)), _)
-            | (Err(error @ RegistryError::Unknown(_)), Missing::Await) => {
-                wait_for_schema(&writers.subject(topic), patience, &error).await;
+) -> Result<Option<AvroSchema>, RegistryError> {
+    for attempt in 0_u32.. {
+        let subject = writers.subject(topic);
+        let error = match writers.newest(topic).await {
+            Ok(schema) => return Ok(Some(schema)),
+            Err(error @ RegistryError::Unavailable(_)) => {
+                wait_for_schema(&subject, patience, &error.to_string()).await;
+                continue;
             }
-            (answer, _) => return answer,
+            Err(error @ (RegistryError::Unknown(_) | RegistryError::Unusable(_))) => error,
+            Err(error) => return Err(error),
+        };
+        // Somebody may create the table meanwhile, which is looked for less often.
+        if attempt % TABLE_CHECKS == 0 && has_table(config, topic).await {
+            tracing::warn!(
+                topic,
+                subject,
+                %error,
+                "newest schema cannot be used; continuing with the table as it is"
+            );
+            return Ok(None);
+        }
+        match (error, missing) {
+            (error @ RegistryError::Unknown(_), Missing::Await) => {
+                let error = format!(
+                    "{error}; the table is created from it: register it, name another subject with \
+                     --subject (as for RecordNameStrategy), or create the table with `ducktide init \
+                     --from-subject`"
+                );
+                wait_for_schema(&subject, patience, &error).await;
+            }
+            (error, _) => return Err(error),
         }
     }
+    unreachable!("the loop is endless")
 }
 
-async fn wait_for_schema(subject: &str, patience: &Patience, error: &RegistryError) {
+async fn wait_for_schema(subject: &str, patience: &Patience, error: &str) {
     let what = format!("waiting for the schema of {subject}");
-    patience.note(RetryCause::Registry, &what, &error.to_string());
+    patience.note(RetryCause::Registry, &what, error);
     tokio::time::sleep(PAUSE).await;
+}
+
+/// Whether the lake answers and has the topic's table. Reads only: a lake that does not exist is not
+/// created for it.
+async fn has_table(config: &Config, topic: &str) -> bool {
+    let (lake, name) = (config.lake.clone(), config.topics.table(topic));
+    let find = move || {
+        let mut lake = DuckLake::open(&lake, Access::Read).ok()?;
+        lake.find_table(&name.ok()?).ok()?
+    };
+    matches!(spawn_blocking(find).await, Ok(Some(_)))
 }
 
 /// The lake and its streams, ready to be filled.
@@ -284,9 +333,23 @@ fn stream(
 ) -> Result<Option<Stream>, ConsumerError> {
     let unusable = |reason: String| ConsumerError::Shape { topic: topic.name.clone(), reason };
     let union_as = config.values.union_as();
-    let newest = Newest::of(&topic.value, topic.key.as_ref(), union_as)
-        .map_err(|error| unusable(error.to_string()))?;
     let name = config.topics.table(&topic.name).map_err(|error| unusable(error.to_string()))?;
+    let newest = match Newest::of(topic.value.as_ref(), topic.key.as_ref(), union_as) {
+        Ok(newest) => newest,
+        Err(error) => {
+            let found = wait("find the table", patience, || lake.find_table(&name))?;
+            let Some(found) = found else { return Ok(None) };
+            if found.is_none() {
+                return Err(unusable(error.to_string()));
+            }
+            tracing::warn!(
+                topic = topic.name,
+                %error,
+                "newest schema cannot be used; continuing with the table as it is"
+            );
+            Newest::default()
+        }
+    };
     let on_incompatible = config.bad_records.on_incompatible_schema;
     let table = wait("make the table", patience, || {
         table::prepare(lake, &name, &newest, &config.layout, on_incompatible)
@@ -305,7 +368,9 @@ fn stream(
     }
     // None where records of the newest schema become dead letters.
     let shape = Arc::new(table.shape.clone());
-    let decoder = RecordDecoder::compile(&topic.value, union_as, &[], shape).ok();
+    let decoder = topic.value.as_ref();
+    let decoder =
+        decoder.and_then(|schema| RecordDecoder::compile(schema, union_as, &[], shape).ok());
     let hints = ColumnHints {
         enums: decoder.map_or_else(Vec::new, |decoder| decoder.enum_columns().to_vec()),
         statistics: config.statistics.clone(),

@@ -14,7 +14,7 @@ use crate::config::{OnIncompatibleSchema, TableLayout};
 /// What is known of the newest schemas of a topic.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Newest {
-    /// The fields of values.
+    /// The fields of values; none where no schema of theirs is known.
     pub(crate) fields: Vec<AvroField>,
     /// The key as a field, where keys are Avro.
     pub(crate) key: Option<AvroField>,
@@ -23,12 +23,13 @@ pub(crate) struct Newest {
 impl Newest {
     /// Reads the fields out of the newest schemas.
     pub(crate) fn of(
-        value: &AvroSchema,
+        value: Option<&AvroSchema>,
         key: Option<&AvroSchema>,
         union_as: UnionAs,
     ) -> std::result::Result<Self, ShapeError> {
         let key = key.map(|schema| KeyDecoder::field(schema, union_as)).transpose()?;
-        Ok(Self { fields: AvroType::record_fields(value, union_as)?, key })
+        let fields = value.map(|schema| AvroType::record_fields(schema, union_as)).transpose()?;
+        Ok(Self { fields: fields.unwrap_or_default(), key })
     }
 
     /// With the names that a table has for the fields.
@@ -70,7 +71,13 @@ pub(crate) fn prepare(
         return lake.ensure_table_by_date(name, &wanted, given);
     };
     let date_column = date_column(&found, given)?;
-    let wanted = shape(&newest.renamed_for(&found.shape), date_column.is_some())?;
+    let wanted = if newest.fields.is_empty() {
+        // Only what does not come from a schema of values can be missing.
+        let columns = layout.envelope(newest.key.as_ref());
+        TableShape { columns: columns.map_err(|error| unusable(name, &error))? }
+    } else {
+        shape(&newest.renamed_for(&found.shape), date_column.is_some())?
+    };
     let difference = diff(&found.shape, &wanted);
     if difference.missing.iter().any(Column::is_required) {
         return lake.ensure_table(name, &wanted);

@@ -1,11 +1,13 @@
 //! The schemas that records were written with, and where they are found.
 
+use std::ffi::CStr;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
 use ducktide_decoder::EXTRA;
 use ducktide_lake::table::{AvroSchema, UnionAs};
+use uuid::Uuid;
 
 use crate::dead_letter::{ErrorClass, Flaw};
 use crate::record_format::{KeyArgs, ValueArgs, ValueFormat};
@@ -13,6 +15,9 @@ use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 
 /// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
 const HEADER: usize = 5;
+
+/// What stands for the topic in the name of a subject.
+const TOPIC: &str = "{topic}";
 
 const NO_FIELDS: &str = r#"{"type": "record", "name": "object", "fields": []}"#;
 
@@ -40,8 +45,51 @@ impl RecordWriters {
 #[derive(Clone, Debug)]
 pub(crate) struct Writers {
     schemas: Schemas,
+    /// Where the newest schema is; `{topic}` stands for the topic.
+    subject: Arc<str>,
     pub(crate) part: Part,
     pub(crate) union_as: UnionAs,
+}
+
+/// How a value or key names its schema.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum SchemaId {
+    /// Not at all: all have one schema.
+    Common,
+    /// By the registry's number.
+    Id(u32),
+    /// By the registry's name for its text, the same in all registries.
+    Guid(Uuid),
+}
+
+impl SchemaId {
+    /// What producers put into the header: a version byte, and a number or GUID, big endian.
+    fn from_header(value: &[u8]) -> Option<Self> {
+        let (version, id) = value.split_first()?;
+        match version {
+            0 => id.try_into().ok().map(|id| Self::Id(u32::from_be_bytes(id))),
+            1 => Uuid::from_slice(id).ok().map(Self::Guid),
+            _ => None,
+        }
+    }
+
+    /// The registry's number, if that is known.
+    pub(crate) const fn number(self) -> Option<u32> {
+        match self {
+            Self::Id(id) => Some(id),
+            Self::Common | Self::Guid(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for SchemaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Common => f.write_str("schema of all values"),
+            Self::Id(id) => write!(f, "schema_id=`{id}`"),
+            Self::Guid(guid) => write!(f, "schema_guid=`{guid}`"),
+        }
+    }
 }
 
 /// A part of a record that has a schema.
@@ -56,6 +104,14 @@ impl Part {
         match self {
             Self::Value => "value",
             Self::Key => "key",
+        }
+    }
+
+    /// The header that names the schema of a value or key that has no id in front.
+    pub(crate) const fn schema_header(self) -> &'static CStr {
+        match self {
+            Self::Value => c"__value_schema_id",
+            Self::Key => c"__key_schema_id",
         }
     }
 
@@ -95,12 +151,13 @@ impl Writers {
                 return Err(RegistryError::File("name one with --schema-file".to_owned()));
             }
         };
-        Ok(Self { schemas, part: Part::Value, union_as: values.union_as() })
+        let subject = values.subject.as_str().into();
+        Ok(Self { schemas, subject, part: Part::Value, union_as: values.union_as() })
     }
 
     fn of_keys(registry: &RegistryArgs, union_as: UnionAs) -> Result<Self, RegistryError> {
         let schemas = Schemas::Registry(SchemaRegistry::new(registry)?);
-        Ok(Self { schemas, part: Part::Key, union_as })
+        Ok(Self { schemas, subject: Part::Key.subject(TOPIC).into(), part: Part::Key, union_as })
     }
 
     /// Whether values are JSON, and have no schema.
@@ -110,7 +167,7 @@ impl Writers {
 
     /// Where a topic's newest schema is.
     pub(crate) fn subject(&self, topic: &str) -> String {
-        self.part.subject(topic)
+        self.subject.replace(TOPIC, topic)
     }
 
     /// The newest schema of a topic's values or keys.
@@ -121,30 +178,58 @@ impl Writers {
         }
     }
 
-    /// The schema of an id, or the one that all have.
-    pub(crate) async fn by_id(&self, id: Option<u32>) -> Result<AvroSchema, RegistryError> {
+    /// The schema that a value or key names, or the one that all have.
+    pub(crate) async fn by_id(&self, id: SchemaId) -> Result<AvroSchema, RegistryError> {
         match (&self.schemas, id) {
-            (Schemas::Registry(registry), Some(id)) => registry.by_id(id).await,
-            (Schemas::Fixed(schema) | Schemas::Json(schema), None) => Ok(AvroSchema::clone(schema)),
+            (Schemas::Registry(registry), SchemaId::Id(id)) => registry.by_id(id).await,
+            (Schemas::Registry(registry), SchemaId::Guid(guid)) => registry.by_guid(guid).await,
+            (Schemas::Fixed(schema) | Schemas::Json(schema), SchemaId::Common) => {
+                Ok(AvroSchema::clone(schema))
+            }
             _ => unreachable!("`split` has told whether there is an id"),
         }
     }
 
     /// The topic's subject, and the version that the schema of an id is there, as far as that can be found
     /// out: for an error's text.
-    pub(crate) async fn place(&self, topic: &str, id: Option<u32>) -> Option<(String, u32)> {
-        let (Schemas::Registry(registry), Some(id)) = (&self.schemas, id) else { return None };
+    pub(crate) async fn place(&self, topic: &str, id: SchemaId) -> Option<(String, u32)> {
+        let (Schemas::Registry(registry), Some(id)) = (&self.schemas, id.number()) else {
+            return None;
+        };
         let subject = self.subject(topic);
         let version = registry.version_of(&subject, id).await?;
         Some((subject, version))
     }
 
     /// The schema's id, where values have one, and the datum.
-    pub(crate) fn split<'p>(&self, payload: &'p [u8]) -> Result<(Option<u32>, &'p [u8]), Flaw> {
+    ///
+    /// `header` finds the last header of a name. Where there is one, the payload is the datum alone,
+    /// whatever it begins with.
+    #[inline]
+    pub(crate) fn split<'p>(
+        &self,
+        payload: &'p [u8],
+        header: impl FnOnce(&'static CStr) -> Option<&'p [u8]>,
+    ) -> Result<(SchemaId, &'p [u8]), Flaw> {
         match self.schemas {
-            Schemas::Registry(_) => Ok((Some(self.schema_id(payload)?), &payload[HEADER..])),
-            Schemas::Fixed(_) | Schemas::Json(_) => Ok((None, payload)),
+            Schemas::Registry(_) => match header(self.part.schema_header()) {
+                Some(value) => Ok((self.id_in_header(value)?, payload)),
+                None => Ok((SchemaId::Id(self.schema_id(payload)?), &payload[HEADER..])),
+            },
+            Schemas::Fixed(_) | Schemas::Json(_) => Ok((SchemaId::Common, payload)),
         }
+    }
+
+    fn id_in_header(&self, value: &[u8]) -> Result<SchemaId, Flaw> {
+        SchemaId::from_header(value).ok_or_else(|| {
+            let text = format!(
+                "header has neither a schema id (0 and 4 bytes) nor a GUID (1 and 16 bytes): \
+                 header=`{}` bytes=`{}`",
+                self.part.schema_header().to_string_lossy(),
+                value.len()
+            );
+            Flaw::new(ErrorClass::NoSchemaId, text)
+        })
     }
 
     /// The schema id that a value or key begins with.
@@ -196,7 +281,7 @@ mod tests {
 
     fn of_one_schema() -> Writers {
         let schemas = Schemas::Fixed(Arc::new(AvroSchema::parse("\"string\"").unwrap()));
-        Writers { schemas, part: Part::Value, union_as: UnionAs::Json }
+        Writers { schemas, subject: "all".into(), part: Part::Value, union_as: UnionAs::Json }
     }
 
     #[test]
@@ -234,7 +319,50 @@ mod tests {
     fn values_of_one_schema_are_all_datum() {
         let writers = of_one_schema();
 
-        assert_eq!(writers.split(&[0, 0, 0, 0, 1]), Ok((None, &[0, 0, 0, 0, 1][..])));
-        assert_eq!(writers.split(&[]), Ok((None, &[][..])));
+        let split = |payload| writers.split(payload, |_| Some(&[0, 0, 0, 0, 7]));
+        assert_eq!(split(&[0, 0, 0, 0, 1]), Ok((SchemaId::Common, &[0, 0, 0, 0, 1][..])));
+        assert_eq!(split(&[]), Ok((SchemaId::Common, &[][..])));
+    }
+
+    #[test]
+    fn a_subject_may_have_the_topic_in_its_name() {
+        let fixed = of_one_schema();
+        assert_eq!(fixed.subject("orders"), "all");
+        let writers = Writers { subject: "shop.{topic}.v1-value".into(), ..fixed };
+        assert_eq!(writers.subject("orders"), "shop.orders.v1-value");
+    }
+
+    #[test]
+    fn a_header_names_the_schema_whatever_the_value_begins_with() {
+        use clap::Parser;
+
+        #[derive(Parser)]
+        struct Line {
+            #[command(flatten)]
+            registry: RegistryArgs,
+        }
+        let registry = Line::try_parse_from(["test"]).unwrap().registry;
+        let keys = Writers::of_keys(&registry, UnionAs::Json).unwrap();
+        let values = Writers { part: Part::Value, ..keys.clone() };
+        let header = |name: &'static CStr, value: &'static [u8]| {
+            move |asked: &'static CStr| (asked == name).then_some(value)
+        };
+        let framed: &[u8] = &[0, 0, 0, 0, 1, 9];
+        let (of_value, of_key) = (c"__value_schema_id", c"__key_schema_id");
+        let id: &[u8] = &[0, 0, 0, 1, 2];
+        let guid: &[u8] = &[1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15];
+
+        assert_eq!(values.split(framed, header(of_value, id)), Ok((SchemaId::Id(258), framed)));
+        assert_eq!(keys.split(&[], header(of_key, id)), Ok((SchemaId::Id(258), &[][..])));
+        let (named, datum) = values.split(framed, header(of_value, guid)).unwrap();
+        assert_eq!(named.to_string(), "schema_guid=`00010203-0405-0607-0809-0a0b0c0d0e0f`");
+        assert_eq!((named.number(), datum), (None, framed));
+        assert_eq!(values.split(framed, header(of_key, id)), Ok((SchemaId::Id(1), &framed[5..])));
+        assert_eq!(values.split(framed, |_| None), Ok((SchemaId::Id(1), &framed[5..])));
+        for broken in [&[][..], &[0], &id[..4], &guid[..16], &[2, 0, 0, 0, 1]] {
+            let flaw = values.split(framed, |_| Some(broken)).unwrap_err();
+            assert_eq!(flaw.class, ErrorClass::NoSchemaId, "{broken:?}");
+            assert!(flaw.text.contains("header=`__value_schema_id`"), "{}", flaw.text);
+        }
     }
 }

@@ -20,6 +20,15 @@ pub fn get(port: u16, path: &str) -> Result<String> {
 /// The body of the answer to a `POST` of JSON below the URL of a service on this machine; errors
 /// unless it is 200.
 pub(crate) fn post(url: &str, path: &str, body: &str) -> Result<String> {
+    request("POST", url, path, body)
+}
+
+/// The same for a `DELETE`.
+pub(crate) fn delete(url: &str, path: &str) -> Result<String> {
+    request("DELETE", url, path, "")
+}
+
+fn request(method: &str, url: &str, path: &str, body: &str) -> Result<String> {
     let (place, base) = url.trim_start_matches("http://").split_once('/').unwrap_or((url, ""));
     let port = place.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     let port = port.with_context(|| format!("find the port in `{url}`"))?;
@@ -27,7 +36,7 @@ pub(crate) fn post(url: &str, path: &str, body: &str) -> Result<String> {
     exchange(
         port,
         &format!(
-            "POST /{base}{path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
+            "{method} /{base}{path} HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n\
              Content-Length: {length}\r\n\r\n{body}"
         ),
     )

@@ -50,7 +50,18 @@ pub fn register_fields(
 
 /// Registers any schema under a subject; returns its id.
 pub fn register_schema(registry_url: &str, subject: &str, schema: &Value) -> Result<u32> {
-    let body = json!({ "schema": schema.to_string() }).to_string();
+    register_version(registry_url, subject, &json!({ "schema": schema.to_string() }))
+}
+
+/// Deletes a subject, as a person may; its schemas are still found by their ids.
+pub fn delete_subject(registry_url: &str, subject: &str) -> Result<()> {
+    http::delete(registry_url, &format!("/subjects/{subject}")).map(|_| ())
+}
+
+/// Registers a version of a subject as the registry's API has it, with references or of another type;
+/// returns its id.
+pub fn register_version(registry_url: &str, subject: &str, version: &Value) -> Result<u32> {
+    let body = version.to_string();
     let path = format!("/subjects/{subject}/versions");
     // Registering the same again gives the same id, and a registry that has just started may close a
     // connection without an answer.
@@ -154,14 +165,24 @@ pub fn publish_enveloped(
     envelopes: &[Envelope<'_>],
     value: &[u8],
 ) -> Result<()> {
+    let records = envelopes.iter().map(|envelope| (*envelope, value));
+    publish_records(servers, topic, &records.collect::<Vec<_>>())
+}
+
+/// Publishes values with keys and headers to the first partition.
+pub fn publish_records(
+    servers: &str,
+    topic: &str,
+    records: &[(Envelope<'_>, &[u8])],
+) -> Result<()> {
     let producer = producer(servers, None)?;
-    for envelope in envelopes {
+    for (envelope, value) in records {
         let mut headers = OwnedHeaders::new();
         for &(key, value) in envelope.headers {
             headers = headers.insert(Header { key, value });
         }
         let mut record =
-            BaseRecord::<[u8], [u8]>::to(topic).partition(0).payload(value).headers(headers);
+            BaseRecord::<[u8], [u8]>::to(topic).partition(0).payload(*value).headers(headers);
         record.key = envelope.key;
         send(&producer, record)?;
     }

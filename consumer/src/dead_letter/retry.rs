@@ -1,5 +1,6 @@
 //! Dead letters that are tried again: decoded with what is registered now, for the table as it is now.
 
+use std::ffi::CStr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -93,7 +94,8 @@ impl RetryStage {
         let (topic, newest) = (&letter.place.topic, &Newest::default());
         let to = Destination { topic, newest, table: &self.table };
         for _ in 0..ATTEMPTS {
-            let why = match self.schemas.of_record(value, letter.key.as_deref(), to) {
+            let header = |name| last_header(letter, name);
+            let why = match self.schemas.of_record(value, letter.key.as_deref(), header, to) {
                 Ok(Readable { decoder, datum, key, .. }) => {
                     let rows = &mut self.rows;
                     let outcome = decoder
@@ -138,6 +140,12 @@ impl RetryStage {
         }
         Ok((self.resolved, files))
     }
+}
+
+fn last_header<'a>(letter: &'a DeadLetter, name: &CStr) -> Option<&'a [u8]> {
+    let mut newest_first = letter.headers.iter().rev();
+    let found = newest_first.find(|header| header.key.as_bytes() == name.to_bytes())?;
+    found.value.as_deref()
 }
 
 /// Writes the rows of the dead-letter table that say what became of letters.

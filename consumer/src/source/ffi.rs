@@ -285,16 +285,37 @@ impl Record {
 
     /// Copies of the headers, in their order; names that are not UTF-8 are mended.
     pub(crate) fn headers(&self) -> Vec<Header> {
+        let Some(headers) = self.raw_headers() else { return Vec::new() };
+        // SAFETY: the headers live as long as the message.
+        (0..).map_while(|index| unsafe { header(headers, index) }).collect()
+    }
+
+    /// The value of the last header of that name. Costs nothing worth mentioning for a record without
+    /// headers.
+    pub(crate) fn last_header(&self, name: &CStr) -> Option<&[u8]> {
+        let headers = self.raw_headers()?;
+        let (mut value, mut size) = (ptr::null(), 0);
+        // SAFETY: the headers live as long as the message, and so does the value, which has as many bytes
+        // as the call says, or is null.
+        unsafe {
+            let code = rdsys::rd_kafka_header_get_last(
+                headers,
+                name.as_ptr(),
+                &raw mut value,
+                &raw mut size,
+            );
+            (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR && !value.is_null())
+                .then(|| std::slice::from_raw_parts(value.cast::<u8>(), size))
+        }
+    }
+
+    fn raw_headers(&self) -> Option<*const rdsys::rd_kafka_headers_t> {
         let mut headers = ptr::null_mut();
         // SAFETY: the message is valid. The first call parses the headers into a part of the message
         // that no reference of ours points to; no other thread has the record, as it is not Sync.
         let code =
             unsafe { rdsys::rd_kafka_message_headers(self.message.as_ptr(), &raw mut headers) };
-        if code != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-            return Vec::new();
-        }
-        // SAFETY: the headers live as long as the message.
-        (0..).map_while(|index| unsafe { header(headers, index) }).collect()
+        (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then_some(headers.cast_const())
     }
 
     pub(crate) fn offset(&self) -> i64 {

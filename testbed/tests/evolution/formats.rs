@@ -5,7 +5,7 @@ use std::fs;
 use ducktide_testbed::{
     catalog::CatalogKind,
     pipeline::{Pipeline, TABLE},
-    raw_records::Encoded,
+    raw_records::{Encoded, Envelope, publish_records},
     services::shared_kafka,
 };
 use serde_json::json;
@@ -54,6 +54,61 @@ fn values_of_fifty_megabytes_are_rows_or_letters_as_others_are() {
     let letters = "SELECT string_agg(error_class || octet_length(value)) FROM %_dead_letters";
     assert_eq!(case.text(letters), "truncated50000000");
     case.pipeline.verify().unwrap();
+}
+
+/// The last two begin like framed values and are not: the header decides.
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn schema_ids_in_headers_may_take_turns_with_framed_values() {
+    let case = Case::new("header_ids", CatalogKind::Sqlite, 1);
+    let number = |namespace: &str| {
+        json!({"type": "record", "name": "N", "namespace": namespace,
+            "fields": [{"name": "a", "type": {"type": "fixed", "name": "F", "size": 6}}]})
+    };
+    let value_id = case.register_as("value", &number("v"));
+    let key_id = case.register_as("key", &json!("long"));
+    let in_header = |id: u32| [&[0][..], &id.to_be_bytes()].concat();
+    let (of_value, of_key) = (in_header(value_id), in_header(key_id));
+    let headers = [
+        ("__value_schema_id", Some(&[9_u8][..])),
+        ("trace", Some(b"x")),
+        ("__value_schema_id", Some(&of_value)),
+        ("__key_schema_id", Some(&of_key)),
+    ];
+    let enveloped = Envelope { key: Some(&[14]), headers: &headers };
+    let framed_key = Encoded::of_schema(key_id).long(8).bytes();
+    let framed = Envelope { key: Some(&framed_key), headers: &[("trace", None)] };
+    let value = Encoded::of_schema(value_id).bytes();
+    let framed_value = [&value[..], b"framed"].concat();
+    let looks_framed = [&value[..], b"!"].concat();
+    let broken = [("__value_schema_id", Some(&b"12"[..]))];
+    let broken = Envelope { key: None, headers: &broken };
+    let records: [(Envelope<'_>, &[u8]); 5] = [
+        (framed, &framed_value),
+        (enveloped, b"alone!"),
+        (broken, &framed_value),
+        (enveloped, &looks_framed),
+        (enveloped, &framed_value[..6]),
+    ];
+    let Pipeline { bootstrap_servers, topic, .. } = &case.pipeline;
+    publish_records(bootstrap_servers, topic, &records).unwrap();
+
+    case.pipeline.drain(&["--key-format", "avro-registry"]).unwrap();
+
+    let looks_framed = hex(&looks_framed);
+    let expected = [hex(b"framed"), hex(b"alone!"), looks_framed, hex(&framed_value[..6])];
+    let values = "SELECT string_agg(hex(a), ' ' ORDER BY _kafka_offset) FROM %";
+    assert_eq!(case.text(values), expected.join(" "));
+    let keys = "SELECT list(_kafka_key ORDER BY _kafka_offset)::VARCHAR FROM %";
+    assert_eq!(case.text(keys), "[8, 7, 7, 7]");
+    let letters = "SELECT string_agg(error_class || ': ' || error) FROM %_dead_letters";
+    let letter = case.text(letters);
+    assert!(letter.starts_with("no_schema_id: header has neither a schema id"), "{letter}");
+    case.pipeline.verify().unwrap();
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().concat()
 }
 
 /// Nobody has registered anything for the topic.

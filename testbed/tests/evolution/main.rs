@@ -8,6 +8,7 @@ mod envelope;
 mod formats;
 mod incompatible;
 mod keys;
+mod subjects;
 mod tables;
 
 use ducktide_testbed::{
