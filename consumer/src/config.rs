@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args as ClapArgs, Parser, ValueEnum};
 use ducktide_lake::LakeError;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
@@ -99,7 +100,8 @@ pub struct SourceArgs {
     pub topics: Vec<String>,
 
     /// The consumer group: workers with the same one share the partitions.
-    #[arg(long, env = "KAFKA_GROUP_ID", value_name = "GROUP", default_value = "ducktide")]
+    #[arg(long, env = "KAFKA_GROUP_ID", value_name = "GROUP", default_value = "ducktide",
+          value_parser = NonEmptyStringValueParser::new())]
     pub group_id: String,
 
     /// A name that only this worker has: after a crash it gets its partitions back at once, where
@@ -376,6 +378,11 @@ pub struct Config {
 pub enum ConfigError {
     #[error("--topics is no regular expression behind its `^`: topics=`{pattern}` {error}")]
     TopicPattern { pattern: String, error: Box<regex::Error> },
+    #[error(
+        "--topics holds a name that Kafka does not take: 1 to 249 letters, digits, `.`, `_` or `-` \
+         (a pattern begins with `^`): topic=`{0}`"
+    )]
+    TopicName(String),
     #[error("name the table with --table: {0}")]
     TableName(#[from] InvalidTableName),
     #[error("{}", .0.chain())]
@@ -391,6 +398,7 @@ impl TryFrom<Args> for Config {
     type Error = ConfigError;
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
+        args.source.topics.iter().try_for_each(|topic| check_topic_name(topic))?;
         let topics = Topics::new(&args.source.topics, args.table.table.as_deref())?;
         let label = topics.only_table().map(|table| table.table);
         let label = label.unwrap_or_else(|| args.source.group_id.clone());
@@ -443,10 +451,28 @@ fn parse_start(text: &str) -> Result<StartFrom, String> {
     match text {
         "earliest" => Ok(StartFrom::Earliest),
         "latest" => Ok(StartFrom::Latest),
-        time => time
-            .parse()
-            .map(StartFrom::Time)
-            .map_err(|error| format!("expected earliest, latest or an RFC 3339 time: {error}")),
+        time => {
+            let wrong = |error| format!("expected earliest, latest or an RFC 3339 time: {error}");
+            let time: Timestamp = time.parse().map_err(wrong)?;
+            // Kafka's timestamps are milliseconds since 1970, and negative ones mean something else.
+            if time < Timestamp::UNIX_EPOCH {
+                return Err("Kafka has no times before 1970; use `earliest`".to_owned());
+            }
+            Ok(StartFrom::Time(time))
+        }
+    }
+}
+
+/// Checks a name as Kafka does. A pattern is no name.
+fn check_topic_name(topic: &str) -> Result<(), ConfigError> {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let is_name = (1..=249).contains(&topic.len())
+        && topic.chars().all(is_legal)
+        && !matches!(topic, "." | "..");
+    if is_name || topic.starts_with('^') {
+        Ok(())
+    } else {
+        Err(ConfigError::TopicName(topic.to_owned()))
     }
 }
 
@@ -470,5 +496,34 @@ mod tests {
         let shares = config(&["--topics", "events"]).unwrap().batch.memory_shares();
 
         assert!(shares.queue + shares.in_flight + shares.batches <= 192 << 20);
+    }
+
+    #[test]
+    fn a_start_that_kafka_cannot_find_is_refused() {
+        for wrong in ["1969-12-31T23:59:59.999Z", "-000001-01-01T00:00:00Z", "soon", ""] {
+            assert!(parse_start(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(parse_start("earliest"), Ok(StartFrom::Earliest));
+        assert_eq!(parse_start("1970-01-01T00:00:00Z"), Ok(StartFrom::Time(Timestamp::UNIX_EPOCH)));
+        assert!(parse_start("9999-12-30T00:00:00Z").is_ok());
+    }
+
+    #[test]
+    fn settings_that_kafka_never_takes_are_refused() {
+        for topics in ["a b", "..", "ä", &"x".repeat(250)] {
+            let refused = config(&["--topics", topics]);
+            assert!(matches!(refused, Err(ConfigError::TopicName(_))), "{topics}");
+        }
+        assert!(config(&["--topics", "^a b", "--table", "t"]).is_ok());
+        let no_group = ["ducktide-consumer", "--topics", "events", "--group-id", ""];
+        assert!(Args::try_parse_from(no_group).is_err());
+    }
+
+    #[test]
+    fn a_property_may_hold_a_semicolon() {
+        let secret = "sasl.password=a;b=c;d";
+        let config = config(&["--topics", "events", "--kafka-property", secret]).unwrap();
+
+        assert_eq!(config.kafka.client_config().get("sasl.password"), Some("a;b=c;d"));
     }
 }

@@ -1,6 +1,7 @@
 //! Why a consumer ends before it was asked to, and the exit code that says so.
 
 use ducktide_lake::LakeError;
+use rdkafka::error::KafkaError;
 use thiserror::Error;
 
 use crate::dead_letter::{ErrorClass, Flaw};
@@ -86,6 +87,9 @@ pub enum ConsumerError {
          group_instance_id=`{0}`"
     )]
     NameTaken(String),
+    /// Kafka's client cannot be created with these settings.
+    #[error("create the Kafka client; check --bootstrap-servers and --kafka-property: {0}")]
+    KafkaSettings(String),
     /// Kafka's client is unusable.
     #[error("Kafka client: {0}")]
     Kafka(String),
@@ -101,6 +105,18 @@ pub enum ConsumerError {
 }
 
 impl ConsumerError {
+    /// Why a client could not be created, or not join its group.
+    pub(crate) fn of_client(error: &KafkaError) -> Self {
+        match error {
+            // Its own text would show the value.
+            KafkaError::ClientConfig(_, reason, name, _) => {
+                Self::KafkaSettings(format!("{reason}: property=`{name}`"))
+            }
+            KafkaError::ClientCreation(reason) => Self::KafkaSettings(reason.clone()),
+            error => Self::Kafka(error.to_string()),
+        }
+    }
+
     /// What a record does that ends the worker.
     pub(crate) fn of_record(partition: TopicPartition, offset: i64, flaw: Flaw) -> Self {
         match flaw.class {
@@ -114,7 +130,7 @@ impl ConsumerError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             Self::Kafka(_) | Self::Panicked => 1,
-            Self::Listen(_) => 2,
+            Self::Listen(_) | Self::KafkaSettings(_) => 2,
             Self::BadRecord { .. }
             | Self::IncompatibleSchema { .. }
             | Self::TooManyBadRecords { .. } => 3,

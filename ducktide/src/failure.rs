@@ -55,8 +55,10 @@ impl Failure {
             | Self::Input(_)
             | Self::Output(_)
             | Self::StayOpen { .. } => 1,
+            // Settings with which no client can be created.
+            Self::Kafka(KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_))
+            | Self::Usage(_) => 2,
             Self::Kafka(_) => 3,
-            Self::Usage(_) => 2,
             Self::Found { exit_status } => *exit_status,
             Self::Lake(error) => match error.kind() {
                 ErrorKind::Unavailable => 3,

@@ -13,6 +13,7 @@ pub mod dedupe;
 pub mod endpoints;
 pub mod error;
 pub mod invariants;
+pub mod kafka_property;
 pub mod position;
 #[cfg(feature = "process")]
 pub mod process;

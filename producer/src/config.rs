@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use ducktide_lake::kafka_property::{KafkaProperties, KafkaProperty, KafkaPropertyParser, merge};
 use ducktide_lake::units::{parse_duration, parse_ratio};
 use jiff::Timestamp;
 use thiserror::Error;
@@ -106,11 +107,12 @@ pub struct KafkaArgs {
     #[arg(long, env = "DUCKTIDE_COMPRESSION", value_enum, default_value_t = Compression::Lz4)]
     pub compression: Compression,
 
-    /// Any other librdkafka property, such as `linger.ms=100`; may be given often, in the
-    /// environment separated by semicolons. Those that the guarantees rest on are refused.
+    /// Any other librdkafka property, such as `linger.ms=100`; may be given often. In the
+    /// environment, properties are separated by `;` or line breaks; a value may contain either where
+    /// no `name=` follows. Properties that the guarantees rest on are refused under any name.
     #[arg(long = "kafka-property", env = "KAFKA_PROPERTIES", value_name = "KEY=VALUE",
-          value_delimiter = ';', value_parser = parse_property, hide_env_values = true)]
-    pub kafka_properties: Vec<(String, String)>,
+          value_parser = KafkaPropertyParser(|_| Ok(())), hide_env_values = true)]
+    pub kafka_properties: Vec<KafkaProperties>,
 
     /// How long to keep trying to reach Kafka and the registry at the start, seconds.
     #[arg(long, env = "DUCKTIDE_CONNECT_TIMEOUT", value_name = "SECONDS", default_value = "15", value_parser = parse_duration)]
@@ -257,13 +259,11 @@ pub enum ConfigError {
 }
 
 /// The librdkafka properties that are not for the user, and what to do instead.
-const OWNED_PROPERTIES: [(&str, &str); 9] = [
+const OWNED_PROPERTIES: [(&str, &str); 7] = [
     ("bootstrap.servers", "use --bootstrap-servers"),
-    ("metadata.broker.list", "use --bootstrap-servers"),
+    ("test.mock.num.brokers", "use --bootstrap-servers"),
     ("compression.codec", "use --compression"),
-    ("compression.type", "use --compression"),
     ("enable.idempotence", "it is always true: without it a retry doubles records"),
-    ("acks", "it is always all: the ledger lists what cannot be lost"),
     ("request.required.acks", "it is always all: the ledger lists what cannot be lost"),
     ("transactional.id", "the producer uses no transactions"),
     ("log.queue", "the client's log lines go to the producer's own log"),
@@ -273,7 +273,7 @@ impl TryFrom<Args> for Config {
     type Error = ConfigError;
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
-        args.kafka.kafka_properties.iter().try_for_each(|(key, _)| refuse_owned(key))?;
+        merge(&args.kafka.kafka_properties).iter().try_for_each(refuse_owned)?;
         let data = &args.data;
         if data.duplicates + data.poison > 1.0 {
             return Err(ConfigError::RatiosAboveOne);
@@ -308,18 +308,13 @@ fn clock(data: &DataArgs) -> Clock {
     })
 }
 
-fn refuse_owned(property: &str) -> Result<(), ConfigError> {
-    match OWNED_PROPERTIES.iter().find(|(owned, _)| *owned == property) {
+fn refuse_owned(property: &KafkaProperty) -> Result<(), ConfigError> {
+    match OWNED_PROPERTIES.iter().find(|(owned, _)| *owned == property.resolved_name()) {
         Some((_, remedy)) => {
-            Err(ConfigError::OwnedProperty { property: property.to_owned(), remedy })
+            Err(ConfigError::OwnedProperty { property: property.name.clone(), remedy })
         }
         None => Ok(()),
     }
-}
-
-fn parse_property(text: &str) -> Result<(String, String), String> {
-    let (key, value) = text.split_once('=').ok_or("expected key=value, such as linger.ms=100")?;
-    Ok((key.trim().to_owned(), value.to_owned()))
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -367,16 +362,19 @@ mod tests {
 
     #[test]
     fn owned_properties_are_refused_by_name() {
-        for (property, _) in OWNED_PROPERTIES {
+        let owned = OWNED_PROPERTIES.map(|(property, _)| property);
+        let aliases = ["acks", "topic.acks", "topic.compression.type", "metadata.broker.list"];
+        for property in owned.into_iter().chain(aliases) {
             let args = parse(&["--kafka-property", &format!("{property}=x")]).expect("parses");
             let error = Config::try_from(args).expect_err("refused").to_string();
             assert!(error.contains(&format!("property=`{property}`")), "{error}");
         }
         let other =
             config(&["--kafka-property", "linger.ms=9", "--kafka-property", "client.id=a=b"]);
-        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let expected = [pair("linger.ms", "9"), pair("client.id", "a=b")];
-        assert_eq!(other.kafka.kafka_properties, expected);
+        let property =
+            |name: &str, value: &str| KafkaProperty { name: name.into(), value: value.into() };
+        let expected = [property("linger.ms", "9"), property("client.id", "a=b")];
+        assert!(merge(&other.kafka.kafka_properties) == expected);
     }
 
     #[test]

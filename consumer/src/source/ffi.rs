@@ -13,14 +13,14 @@ use std::time::{Duration, Instant};
 
 use ducktide_lake::dead_letter::Header;
 use ducktide_lake::telemetry;
-use rdkafka::ClientConfig;
 use rdkafka::bindings as rdsys;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
-use rdkafka::types::{RDKafka, RDKafkaMessage, RDKafkaRespErr, RDKafkaType};
+use rdkafka::types::{RDKafka, RDKafkaConfRes, RDKafkaMessage, RDKafkaRespErr, RDKafkaType};
 
 use super::TopicPartition;
+use crate::kafka_config::{ConsumerConfig, check_owned};
 
 /// What the group does to this member, called on the poll thread from inside a poll.
 pub(crate) trait RebalanceListener: Send {
@@ -56,6 +56,34 @@ unsafe impl Send for NativeClient {}
 // SAFETY: as above; records on other threads only keep the client alive.
 unsafe impl Sync for NativeClient {}
 
+impl NativeClient {
+    /// Reads a value of the configuration that the client uses, its topics' included.
+    fn setting(&self, name: &str) -> Option<String> {
+        let name = CString::new(name).ok()?;
+        // SAFETY: the client is valid, and its configuration lives as long. The first call writes how
+        // long the text is with its NUL, the second the text.
+        let text = unsafe {
+            let config = rdsys::rd_kafka_conf(self.client.as_ptr());
+            let mut size = 0;
+            let found =
+                rdsys::rd_kafka_conf_get(config, name.as_ptr(), ptr::null_mut(), &raw mut size);
+            if found != RDKafkaConfRes::RD_KAFKA_CONF_OK {
+                return None;
+            }
+            let mut text = vec![0_u8; size];
+            rdsys::rd_kafka_conf_get(
+                config,
+                name.as_ptr(),
+                text.as_mut_ptr().cast(),
+                &raw mut size,
+            );
+            text
+        };
+        let text = CStr::from_bytes_until_nul(&text).ok()?;
+        Some(text.to_string_lossy().into_owned())
+    }
+}
+
 impl Drop for NativeClient {
     fn drop(&mut self) {
         // SAFETY: this is the last owner; the consumer's queue and all records are gone, since each
@@ -76,10 +104,10 @@ unsafe impl Send for NativeConsumer {}
 
 impl NativeConsumer {
     pub(crate) fn new(
-        config: &ClientConfig,
+        config: &ConsumerConfig,
         listener: Box<dyn RebalanceListener>,
     ) -> KafkaResult<Self> {
-        let native = config.create_native_config()?;
+        let native = config.client.create_native_config()?;
         let callbacks = NonNull::from(Box::leak(Box::new(Callbacks { listener })));
         let mut text: [c_char; 512] = [0; 512];
         // SAFETY: the configuration is valid; librdkafka takes it over if, and only if, it returns a
@@ -102,6 +130,8 @@ impl NativeConsumer {
         };
         mem::forget(native);
         let client = Arc::new(NativeClient { client, callbacks });
+        check_owned(&config.owned, |name| client.setting(name))
+            .map_err(KafkaError::ClientCreation)?;
         // SAFETY: the client is valid. Its other events come through the consumer's queue.
         let queue = unsafe {
             rdsys::rd_kafka_poll_set_consumer(client.client.as_ptr());
@@ -569,4 +599,82 @@ unsafe extern "C" fn on_log(
     // Mirrored offsets are for dashboards; a rebalance that refuses some is no warning.
     let level = if facility == "COMMITFAIL" { 7 } else { level };
     telemetry::log_librdkafka(level, &facility, &text);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use ducktide_lake::kafka_property::resolved_name;
+
+    use super::*;
+
+    unsafe extern "C" {
+        fn fopen(path: *const c_char, mode: *const c_char) -> *mut c_void;
+        fn fclose(file: *mut c_void) -> c_int;
+    }
+
+    struct NoListener;
+
+    impl RebalanceListener for NoListener {
+        fn assigned(&self, _: Vec<TopicPartition>) {}
+
+        fn revoked(&self, _: Vec<TopicPartition>, _: bool) -> Vec<TopicPartition> {
+            Vec::new()
+        }
+    }
+
+    #[test]
+    fn a_client_that_does_not_use_an_owned_value_is_not_created() {
+        let mut client = rdkafka::ClientConfig::new();
+        client.set("bootstrap.servers", "localhost:1").set("group.id", "g");
+        client.set("topic.auto.offset.reset", "latest");
+        let wrong = vec![("auto.offset.reset", "error".to_owned())];
+        let right = vec![("auto.offset.reset", "largest".to_owned()), ("group.id", "g".to_owned())];
+
+        let refused = NativeConsumer::new(
+            &ConsumerConfig { client: client.clone(), owned: wrong },
+            Box::new(NoListener),
+        );
+        let created =
+            NativeConsumer::new(&ConsumerConfig { client, owned: right }, Box::new(NoListener));
+
+        let refused = refused.err().expect("refused").to_string();
+        assert!(refused.contains("property=`auto.offset.reset`"), "{refused}");
+        assert!(created.is_ok());
+    }
+
+    /// librdkafka's own list of its properties, as Markdown.
+    fn properties() -> String {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("properties");
+        let name = CString::new(path.as_os_str().as_bytes()).expect("no NUL");
+        // SAFETY: the strings end with a NUL; the file is open while librdkafka writes to it.
+        unsafe {
+            let file = fopen(name.as_ptr(), c"w".as_ptr());
+            assert!(!file.is_null(), "{}", path.display());
+            rdsys::rd_kafka_conf_properties_show(file.cast());
+            fclose(file);
+        }
+        fs::read_to_string(path).expect("a text")
+    }
+
+    #[test]
+    fn every_alias_of_librdkafka_is_resolved() {
+        let properties = properties();
+        let aliases: Vec<_> = properties
+            .lines()
+            .filter_map(|line| {
+                let (_, behind) = line.split_once("Alias for `")?;
+                let name = line.split('|').next()?.trim();
+                Some((name, behind.split_once('`')?.0))
+            })
+            .collect();
+
+        assert!(aliases.len() > 10, "{properties}");
+        for (alias, name) in aliases {
+            assert_eq!(resolved_name(alias), resolved_name(name), "{alias}");
+        }
+    }
 }

@@ -127,6 +127,8 @@ impl ClusterView {
         timestamp_ms: i64,
     ) -> KafkaResult<Vec<(i32, i64)>> {
         let mut wanted = TopicPartitionList::new();
+        // No record is older than 1970, and negative times mean something else to Kafka.
+        let timestamp_ms = timestamp_ms.max(0);
         for &partition in partitions {
             wanted.add_partition_offset(topic, partition, Offset::Offset(timestamp_ms))?;
         }

@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 
 use ducktide_lake::failpoint::{self, Failpoint};
 use ducktide_lake::position::Partition;
-use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use crate::assignment::{Assignment, Generation, Refusal, Verdict};
 use crate::event::{Event, Events};
 use crate::in_flight::InFlight;
+use crate::kafka_config::ConsumerConfig;
 use crate::metrics::Metrics;
 use ffi::{KeepAlive, NativeConsumer, Polled, RebalanceListener};
 
@@ -154,7 +154,7 @@ impl Source {
     /// Joins the group and begins to poll. A revocation waits at most `revocation_timeout` for the
     /// worker.
     pub(crate) fn spawn(
-        config: &ClientConfig,
+        config: &ConsumerConfig,
         topics: &[String],
         batchers: Vec<crossbeam_channel::Sender<Delivery>>,
         in_flight: Arc<InFlight>,

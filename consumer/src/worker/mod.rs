@@ -80,7 +80,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let config = Arc::new(config);
     let patience = Arc::new(Patience::new(Arc::clone(&metrics), readiness.clone()));
     let cluster = ClusterView::new(&config.kafka.client_config())
-        .map_err(|error| ConsumerError::Kafka(error.to_string()))?;
+        .map_err(|error| ConsumerError::of_client(&error))?;
     let cluster = Arc::new(cluster);
     let prepared = tokio::select! {
         prepared = prepare(&config, &writers, &cluster, &patience) => prepared?,
@@ -232,7 +232,7 @@ impl Worker {
             events.clone(),
             config.process.revocation_timeout,
         )
-        .map_err(|error| ConsumerError::Kafka(error.to_string()))?;
+        .map_err(|error| ConsumerError::of_client(&error))?;
         let streams = prepared.streams.into_iter().map(|s| (Arc::clone(&s.topic), s)).collect();
         Ok(Self {
             flush: Flush::new(config.batch.flush_interval, count),

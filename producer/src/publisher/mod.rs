@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ducktide_lake::kafka_property::{merge, resolved_name};
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
@@ -135,11 +136,15 @@ impl Publisher {
 
 fn client_config(kafka: &KafkaArgs) -> ClientConfig {
     let mut config = ClientConfig::new();
+    let given = merge(&kafka.kafka_properties);
     for (key, value) in DEFAULT_PROPERTIES {
-        config.set(key, value);
+        // Of two spellings of a property, librdkafka uses either.
+        if given.iter().all(|property| property.resolved_name() != resolved_name(key)) {
+            config.set(key, value);
+        }
     }
-    for (key, value) in &kafka.kafka_properties {
-        config.set(key, value);
+    for property in given {
+        config.set(property.name, property.value);
     }
     config
         .set("bootstrap.servers", &kafka.bootstrap_servers)
