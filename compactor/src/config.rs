@@ -30,7 +30,7 @@ Exit codes:
   0  stopped as asked; once: everything that was due is done
   1  failed; nothing is half done, the next run goes on
   2  the command line or a setting is wrong, or would be unsafe
-  3  the lake cannot be reached for the time being; once: another compactor leads
+  3  the lake cannot be reached for the time being; once: another compactor leads, or not everything could be done
   4  the lake cannot be used: there is none, or it needs a newer Ducktide
   6  --shutdown-timeout was over before the current operation ended; it is given up, whole";
 

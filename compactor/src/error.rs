@@ -15,6 +15,8 @@ pub enum CompactorError {
     Lake(#[from] LakeError),
     #[error("another compactor leads this lake{}; let it work, or stop it", .0.as_ref().map_or(String::new(), |holder| format!(": {holder}")))]
     AnotherLeads(Option<String>),
+    #[error("not everything that is due could be done; run it again: {0}")]
+    Undone(String),
     #[error("serve metrics; choose another --listen: {0}")]
     Listen(std::io::Error),
     #[error("write the plan: {0}")]
@@ -34,9 +36,12 @@ impl CompactorError {
         match self {
             Self::Panicked | Self::Output(_) => 1,
             Self::Config(_) | Self::Listen(_) => 2,
-            Self::AnotherLeads(_) => 3,
-            Self::Lake(error) if error.kind() == ErrorKind::Unavailable => 3,
-            Self::Lake(_) => 4,
+            Self::AnotherLeads(_) | Self::Undone(_) => 3,
+            Self::Lake(error) => match error.kind() {
+                ErrorKind::Setting => 2,
+                ErrorKind::Unavailable => 3,
+                ErrorKind::Invalid => 4,
+            },
             Self::ShutdownTimeout => 6,
         }
     }

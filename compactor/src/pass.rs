@@ -27,6 +27,37 @@ pub(crate) struct Pass {
     metrics: Arc<Metrics>,
     stop: Stop,
     pace: Pace,
+    tally: Tally,
+}
+
+/// How the operations of a pass ended.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    done: usize,
+    postponed: usize,
+    failed: usize,
+    /// Why the first of those that failed did.
+    reason: Option<String>,
+}
+
+impl Tally {
+    fn failed(&mut self, what: &str, error: &LakeError) {
+        self.failed += 1;
+        self.reason.get_or_insert_with(|| format!("{what}: {}", error.chain()));
+    }
+
+    /// Why somebody should be told: something failed, or all that was due has to wait for another
+    /// operation or a replay.
+    pub(crate) fn undone(self) -> Option<String> {
+        let Self { done, postponed, failed, reason } = self;
+        if failed == 0 && (postponed == 0 || done > 0) {
+            return None;
+        }
+        let reason = reason.unwrap_or_else(|| {
+            "another operation or a replay is under way; it holds the maintenance lock".to_owned()
+        });
+        Some(format!("{reason}: done=`{done}` failed=`{failed}` postponed=`{postponed}`"))
+    }
 }
 
 impl Pass {
@@ -44,7 +75,13 @@ impl Pass {
             config: Arc::clone(config),
             metrics: Arc::clone(metrics),
             stop: stop.clone(),
+            tally: Tally::default(),
         })
+    }
+
+    /// How the operations so far ended.
+    pub(crate) fn into_tally(self) -> Tally {
+        self.tally
     }
 
     /// Merges what is due, until nothing is left or it is time to stop. Errors only when this
@@ -62,8 +99,8 @@ impl Pass {
     /// What is to be merged; None when the catalog cannot be read for the time being.
     fn plan(&mut self, due: &Due) -> Result<Option<Vec<Operation>>, LakeError> {
         let policy = &self.config.policy;
-        let Some(tables) = passing(self.lake.files_to_merge(policy.target), "look at the files")?
-        else {
+        let found = self.lake.files_to_merge(policy.target);
+        let Some(tables) = passing(found, "look at the files", &mut self.tally)? else {
             return Ok(None);
         };
         let operations = planner::plan(&tables, policy, due, Timestamp::now());
@@ -142,7 +179,8 @@ impl Pass {
     }
 
     fn committed_ranges(&mut self) -> Result<Option<i64>, LakeError> {
-        passing(self.lake.newest_ledger_id(), "look at the ledger")
+        // How fast consumers are is a courtesy: nothing is left undone where it is not known.
+        passing(self.lake.newest_ledger_id(), "look at the ledger", &mut Tally::default())
     }
 
     fn commits_since(
@@ -193,7 +231,8 @@ impl Pass {
     pub(crate) fn look(&mut self) -> Result<(), LakeError> {
         let target = self.config.policy.target;
         let thresholds = Thresholds { default_target_bytes: target, ..Thresholds::default() };
-        if let Some(health) = passing(self.lake.health(&thresholds), "look at the lake's health")? {
+        let health = self.lake.health(&thresholds);
+        if let Some(health) = passing(health, "look at the lake's health", &mut self.tally)? {
             self.metrics.lake(&health);
         }
         Ok(())
@@ -207,12 +246,18 @@ impl Pass {
         took: Duration,
     ) -> Result<Option<u64>, LakeError> {
         let (outcome, count) = match &done {
-            Ok(Maintained::Done(count)) => (Outcome::Done, *count),
-            Ok(_) => (Outcome::Postponed, 0),
+            Ok(Maintained::Done(count)) => {
+                self.tally.done += 1;
+                (Outcome::Done, *count)
+            }
+            Ok(_) => {
+                self.tally.postponed += 1;
+                (Outcome::Postponed, 0)
+            }
             Err(_) => (Outcome::Failed, 0),
         };
         self.metrics.ended(kind, outcome, took, count);
-        match passing(done, kind.as_str())? {
+        match passing(done, kind.as_str(), &mut self.tally)? {
             Some(Maintained::Done(count)) => return Ok(Some(count)),
             Some(Maintained::LockNotFree) => {
                 tracing::info!(
@@ -245,14 +290,38 @@ fn log_merged(operation: &Operation, totals: MergeTotals, took: Duration) {
     );
 }
 
-/// None for what passes by itself, which is logged.
-fn passing<T>(result: Result<T, LakeError>, what: &str) -> Result<Option<T>, LakeError> {
+/// None for what passes by itself, which is logged and counted.
+fn passing<T>(
+    result: Result<T, LakeError>,
+    what: &str,
+    tally: &mut Tally,
+) -> Result<Option<T>, LakeError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == ErrorKind::Unavailable => {
             tracing::warn!(error = error.chain(), "{what}: not possible now, later");
+            tally.failed(what, &error);
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_could_not_be_done_is_told_and_what_was_not_due_is_not() {
+        assert_eq!(Tally::default().undone(), None);
+        assert_eq!(Tally { done: 3, ..Tally::default() }.undone(), None);
+        assert_eq!(Tally { done: 3, postponed: 1, ..Tally::default() }.undone(), None);
+        let waits = Tally { postponed: 2, ..Tally::default() }.undone().unwrap();
+        assert!(waits.contains("maintenance lock") && waits.contains("postponed=`2`"), "{waits}");
+        let mut tally = Tally { done: 3, ..Tally::default() };
+        for reason in ["read-only", "later"] {
+            tally.failed("merge", &LakeError::unavailable(reason));
+        }
+        assert_eq!(tally.undone().unwrap(), "merge: read-only: done=`3` failed=`2` postponed=`0`");
     }
 }

@@ -93,7 +93,8 @@ pub async fn once(
         for chore in Chore::ALL.into_iter().take_while(|_| !stopping.is_set()) {
             refused = pass.chore(chore).and(refused);
         }
-        Ok(refused?)
+        refused?;
+        pass.into_tally().undone().map_or(Ok(()), |reason| Err(CompactorError::Undone(reason)))
     };
     finish(working, &config, &stop, shutdown).await
 }

@@ -11,6 +11,7 @@ use ducktide_lake::commit::{Commit, CommitOutcome, Inquiry};
 use ducktide_lake::dedupe::{RecentRow, RecentRows};
 use ducktide_lake::position::{Offset, Partition, Position, SnapshotId, SourceId};
 use ducktide_lake::table::{Column, TableName};
+use ducktide_lake::telemetry::Trouble;
 use ducktide_lake::{ErrorKind, Lake, LakeError, Table};
 use rand::RngExt as _;
 
@@ -253,15 +254,25 @@ impl Running {
         mut call: impl FnMut(&mut dyn Lake) -> ducktide_lake::Result<T>,
     ) -> ducktide_lake::Result<Option<T>> {
         let mut pause = FIRST_PAUSE;
+        let mut trouble = Trouble::default();
         loop {
             let error = match call(self.lake.as_mut()) {
-                Ok(value) => return Ok(Some(value)),
+                Ok(value) => {
+                    if trouble.is_over() {
+                        tracing::info!("{what}: the lake answers again");
+                    }
+                    return Ok(Some(value));
+                }
                 Err(error) if error.kind() == ErrorKind::Unavailable => error,
                 Err(error) => return Err(error),
             };
             let error = error.chain();
             let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(error, retry_in_ms, "{what} failed, trying again");
+            if trouble.is_news(&error) {
+                tracing::warn!(error, retry_in_ms, "{what} failed, trying again");
+            } else {
+                tracing::debug!(error, retry_in_ms, "{what} failed, trying again");
+            }
             self.events.send(Event::Committer(CommitterEvent::Retrying { cause, error }));
             // Up to half as much again, so that workers which failed together do not return together.
             thread::park_timeout(pause.mul_f64(1.0 + rand::rng().random_range(0.0..0.5)));

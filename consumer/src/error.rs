@@ -1,6 +1,6 @@
 //! Why a consumer ends before it was asked to, and the exit code that says so.
 
-use ducktide_lake::LakeError;
+use ducktide_lake::{ErrorKind, LakeError};
 use rdkafka::error::KafkaError;
 use thiserror::Error;
 
@@ -55,6 +55,11 @@ pub enum ConsumerError {
     /// The lake refuses.
     #[error("{}", .0.chain())]
     Lake(LakeError),
+    /// The file system takes no files of a table, and never will.
+    #[error(
+        "the files of a table cannot have their names there; name a shorter table with --table: {0}"
+    )]
+    Files(String),
     /// The topic is not the one that was registered.
     #[error("{}", .0.chain())]
     Identity(LakeError),
@@ -134,7 +139,8 @@ impl ConsumerError {
             Self::BadRecord { .. }
             | Self::IncompatibleSchema { .. }
             | Self::TooManyBadRecords { .. } => 3,
-            Self::Lake(_) | Self::Schema { .. } | Self::Shape { .. } => 4,
+            Self::Lake(error) if matches!(error.kind(), ErrorKind::Setting) => 2,
+            Self::Lake(_) | Self::Files(_) | Self::Schema { .. } | Self::Shape { .. } => 4,
             Self::Identity(_) | Self::OffsetsGone(_) => 5,
             Self::ShutdownTimeout => 6,
             Self::NameTaken(_) => 7,

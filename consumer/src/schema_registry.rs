@@ -5,6 +5,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use clap::Args;
+use ducktide_lake::config::HiddenValue;
 use ducktide_lake::table::{AvroSchema, ReferencedSchema};
 use schema_registry_converter::async_impl::schema_registry::{
     SrSettings, get_all_versions, get_referenced_schema, get_schema_by_guid, get_schema_by_id,
@@ -41,6 +42,7 @@ pub struct RegistryArgs {
         env = "SCHEMA_REGISTRY_URL",
         value_name = "URL,...",
         default_value = "http://localhost:8081",
+        value_parser = HiddenValue(parse_addresses),
         hide_env_values = true
     )]
     pub schema_registry_url: String,
@@ -68,6 +70,28 @@ pub struct RegistryArgs {
     /// Token for bearer authentication.
     #[arg(long, env = "SCHEMA_REGISTRY_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     pub schema_registry_token: Option<Secret>,
+}
+
+/// Refuses addresses that no registry can have: asking there would fail for ever.
+fn parse_addresses(text: &str) -> Result<String, String> {
+    let is_address = |url: &str| {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+        let place = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+        let place = place.rsplit('@').next().unwrap_or_default();
+        // IPv6 addresses stand in brackets.
+        let (host, port) = match place.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port),
+            _ => (place, "80"),
+        };
+        let is_host = |c: char| c.is_alphanumeric() || "-._[]:%".contains(c);
+        !host.is_empty() && host.chars().all(is_host) && port.parse::<u16>().is_ok()
+    };
+    if text.split(',').all(|url| is_address(url.trim())) {
+        return Ok(text.to_owned());
+    }
+    Err("expected http://HOST:PORT or https://HOST:PORT, and several separated by commas; \
+         percent-encode special characters within a password"
+        .to_owned())
 }
 
 /// A text that is never shown.

@@ -10,7 +10,7 @@ use ducktide_lake::table::{AvroType, TableShape, UnionAs};
 
 use super::*;
 
-#[derive(Parser)]
+#[derive(Debug, Parser)]
 struct Line {
     #[command(flatten)]
     registry: RegistryArgs,
@@ -208,4 +208,31 @@ fn the_next_registry_is_asked_when_one_is_away() {
     let schema = ask(&SchemaRegistry::new(&line.registry).unwrap()).unwrap();
 
     assert_eq!(schema, AvroSchema::parse("\"string\"").unwrap());
+}
+
+#[test]
+fn an_address_that_no_registry_can_have_is_refused_and_not_shown() {
+    for address in [
+        "localhost:8081",
+        "http://",
+        "http//a:1",
+        "http://a:x",
+        "http://a b",
+        "ftp://a",
+        "",
+        "http://a,",
+    ] {
+        let error = Line::try_parse_from(["line", "--schema-registry-url", address]).unwrap_err();
+        assert!(error.to_string().contains("SCHEMA_REGISTRY_URL"), "{error}");
+    }
+    let secret = ["line", "--schema-registry-url", "http://me:s3cret@a:x"];
+    assert!(!Line::try_parse_from(secret).unwrap_err().to_string().contains("s3cret"));
+    for address in [
+        "http://a:1/apis/ccompat/v7",
+        "https://a,http://b:2/",
+        "http://[::1]:8081",
+        "http://me:x@a",
+    ] {
+        Line::try_parse_from(["line", "--schema-registry-url", address]).unwrap();
+    }
 }

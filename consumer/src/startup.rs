@@ -63,14 +63,22 @@ impl Patience {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a failed try. Its reason is logged when it changes, not at every try.
+    /// Takes note of a failed try. Each reason is logged once in a wait.
     fn note(&self, cause: RetryCause, what: &str, error: &str) {
         self.metrics.batching.retried(cause);
         let reason = format!("{what}: {error}");
         let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
         if trouble.is_news(&reason) {
             tracing::warn!(error, "{what}");
-            self.readiness.set(Err(reason));
+        }
+        self.readiness.set(Err(reason));
+    }
+
+    /// Takes note that what was waited for answered.
+    fn note_answer(&self, what: &str) {
+        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.is_over() {
+            tracing::info!("{what}: answered");
         }
     }
 }
@@ -310,11 +318,7 @@ fn goals(
 
 fn open_lake(config: &Config) -> ducktide_lake::Result<DuckLake> {
     match DuckLake::open(&config.lake, Access::Commit) {
-        Err(error)
-            if error.kind() == ErrorKind::Invalid
-                && config.may_init
-                && !error.is_unknown_format() =>
-        {
+        Err(error) if error.is_missing() && config.may_init => {
             tracing::info!(catalog = %config.lake.catalog, "making the lake");
             DuckLake::init(&config.lake)?;
             DuckLake::open(&config.lake, Access::Commit)
@@ -451,7 +455,10 @@ fn wait<T>(
 ) -> Result<Option<T>, ConsumerError> {
     while !patience.has_ended() {
         match call() {
-            Ok(value) => return Ok(Some(value)),
+            Ok(value) => {
+                patience.note_answer(what);
+                return Ok(Some(value));
+            }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 let what = format!("cannot {what} yet, trying again");
                 patience.note(RetryCause::Lake, &what, &error.chain());
@@ -476,7 +483,10 @@ fn ask<T>(
 ) -> Result<Option<T>, ConsumerError> {
     while !patience.has_ended() {
         let reason = match call() {
-            Ok(Some(found)) => return Ok(Some(found)),
+            Ok(Some(found)) => {
+                patience.note_answer(what);
+                return Ok(Some(found));
+            }
             Ok(None) => "the topic does not exist".to_owned(),
             Err(error) if is_outage(&error) => error.to_string(),
             Err(error) => return Err(ConsumerError::Kafka(error.to_string())),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ducktide_lake::position::{Offset, Partition};
+use ducktide_lake::telemetry::Trouble;
 use rdkafka::error::KafkaResult;
 use tokio::task::spawn_blocking;
 
@@ -92,12 +93,15 @@ impl Surveyor {
         let Self { cluster, events } = self.clone();
         let question = Arc::new(question);
         tokio::spawn(async move {
+            let mut trouble = Trouble::default();
             loop {
                 let (cluster, question) = (Arc::clone(&cluster), Arc::clone(&question));
                 match spawn_blocking(move || question(&cluster)).await {
                     Ok(Ok(answer)) => return events.send(Event::Survey(answer)),
                     Ok(Err(error)) => {
-                        tracing::warn!(%error, "Kafka did not answer, asking again");
+                        if trouble.is_news(&error.to_string()) {
+                            tracing::warn!(%error, "Kafka did not answer, asking again");
+                        }
                         events.send(Event::Survey(SurveyEvent::Unanswered(error.to_string())));
                     }
                     // The runtime shuts down.

@@ -141,6 +141,9 @@ mod tests {
         let attach = "ATTACH 'ducklake:postgres:postgres://me@db:5432/lake' AS lake \
                       (METADATA_SCHEMA 'lake_a');";
         assert!(sql.contains(attach), "{sql}");
+
+        let sql = statements(&config("host=db user=me password=s3cret dbname=lake"), true);
+        assert!(!sql.contains("s3cret") && sql.contains("postgres://me@db/lake"), "{sql}");
     }
 
     #[test]

@@ -63,6 +63,7 @@ impl Failure {
             Self::Lake(error) => match error.kind() {
                 ErrorKind::Unavailable => 3,
                 ErrorKind::Invalid => 4,
+                ErrorKind::Setting => 2,
             },
         }
     }
@@ -93,6 +94,7 @@ mod tests {
     fn the_exit_code_tells_whether_waiting_helps() {
         assert_eq!(Failure::from(LakeError::unavailable("read the catalog")).exit_code(), 3);
         assert_eq!(Failure::from(LakeError::invalid("there is no lake")).exit_code(), 4);
+        assert_eq!(Failure::from(LakeError::setting("no such sslmode")).exit_code(), 2);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Instant;
 use crate::catalog::intent::{self, Intent};
 use crate::catalog::vacant_name;
 use crate::duck_lake::DuckLake;
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::lake::Table;
 use crate::session::{LAKE, Session};
@@ -22,7 +23,7 @@ pub(crate) fn add_columns(
     table: &TableName,
     columns: &[Column],
 ) -> Result<Table> {
-    let failed = || LakeError::unavailable(format!("add columns: table=`{table}`"));
+    let failed = || format!("add columns: table=`{table}`");
     let mut last = None;
     for _ in 0..ATTEMPTS {
         let Some(found) = lake.find_table(table)? else {
@@ -52,8 +53,8 @@ pub(crate) fn add_columns(
         }
     }
     Err(match last {
-        Some(error) => failed().because(error),
-        None => failed(),
+        Some(error) => duckdb_error::failed(failed(), error),
+        None => LakeError::unavailable(failed()),
     })
 }
 

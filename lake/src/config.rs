@@ -1,23 +1,29 @@
 //! Where a lake is: the flags that every program with a lake shares.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use clap::Args;
+use clap::builder::TypedValueParser;
+use clap::{Arg, Args, Command};
 
 use crate::error::{LakeError, Result};
+use crate::postgres_settings::PostgresSettings;
 
 /// Which lake, and how to reach it.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Lake")]
 pub struct LakeArgs {
-    /// The DuckLake catalog: `sqlite:PATH` (one machine) or `postgres://user@host/database` (many).
+    /// The DuckLake catalog: `sqlite:PATH` (one machine), or `postgres://user@host/database` (many).
+    /// libpq's other form, `postgres:host=… dbname=…`, its environment variables (PGPASSWORD, …) and
+    /// its password file work too.
     #[arg(
         long,
         env = "DUCKLAKE_CATALOG",
         value_name = "CATALOG",
         default_value = "sqlite:ducklake.sqlite",
+        value_parser = HiddenValue(CatalogLocation::from_str),
         hide_env_values = true
     )]
     pub catalog: CatalogLocation,
@@ -42,24 +48,23 @@ pub struct LakeArgs {
 pub enum CatalogLocation {
     /// A SQLite file: workers on one machine.
     Sqlite(PathBuf),
-    /// A PostgreSQL database, by its URL: workers on many machines.
-    Postgres(String),
+    /// A PostgreSQL database: workers on many machines.
+    Postgres(PostgresSettings),
 }
 
 impl FromStr for CatalogLocation {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if let Some(path) = text.strip_prefix("sqlite:") {
+        let text = text.trim();
+        let sqlite = text.strip_prefix("ducklake:").unwrap_or(text).strip_prefix("sqlite:");
+        if let Some(path) = sqlite {
             if path.is_empty() {
                 return Err("sqlite: needs a path, as in sqlite:lake.sqlite".to_owned());
             }
             return Ok(Self::Sqlite(PathBuf::from(path)));
         }
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            return Ok(Self::Postgres(text.to_owned()));
-        }
-        Err("a catalog is sqlite:PATH or postgres://user@host:port/database".to_owned())
+        text.parse().map(Self::Postgres).map_err(|error: crate::PostgresSettingsError| error.0)
     }
 }
 
@@ -67,7 +72,7 @@ impl fmt::Display for CatalogLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
-            Self::Postgres(url) => f.write_str(&without_password(url)),
+            Self::Postgres(settings) => write!(f, "{settings}"),
         }
     }
 }
@@ -79,74 +84,42 @@ impl fmt::Debug for CatalogLocation {
 }
 
 impl CatalogLocation {
-    /// The location for somebody else's DuckDB: the URL works, but holds no password.
+    /// The location for somebody else's DuckDB: it works, but holds no password.
     #[must_use]
     pub fn shareable(&self) -> String {
         match self {
             Self::Sqlite(path) => format!("sqlite:{}", path.display()),
-            Self::Postgres(url) => rewrite_password(url, ""),
+            Self::Postgres(settings) => settings.shareable(),
         }
     }
 
-    /// Whether the URL holds a password.
+    /// Whether it holds a password.
     #[must_use]
     pub fn has_password(&self) -> bool {
-        matches!(self, Self::Postgres(url) if rewrite_password(url, "") != *url)
+        matches!(self, Self::Postgres(settings) if settings.has_password())
     }
 }
 
-/// The URL as it may be logged.
-fn without_password(url: &str) -> String {
-    rewrite_password(url, "***")
-}
+/// Parses a setting that may hold a password. clap's own errors repeat the value.
+#[derive(Clone, Debug)]
+pub struct HiddenValue<T>(pub fn(&str) -> Result<T, String>);
 
-/// A text in which URLs of catalogs may stand, as it may be logged.
-pub(crate) fn without_passwords(text: &str) -> String {
-    let ends_url = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '`');
-    let hide = |word: &str| match word.find("postgres://").or_else(|| word.find("postgresql://")) {
-        Some(start) => format!("{}{}", &word[..start], without_password(&word[start..])),
-        None => word.to_owned(),
-    };
-    text.split_inclusive(ends_url).map(hide).collect()
-}
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for HiddenValue<T> {
+    type Value = T;
 
-/// The URL with another password, or, where that is empty, without one. libpq also takes passwords
-/// as parameters.
-fn rewrite_password(url: &str, replacement: &str) -> String {
-    let (base, parameters) = split_parameters(url);
-    let keep = |pair: &str| match pair.split_once('=') {
-        Some((key @ ("password" | "sslpassword"), _)) => {
-            (!replacement.is_empty()).then(|| format!("{key}={replacement}"))
-        }
-        _ => Some(pair.to_owned()),
-    };
-    let kept = parameters.split('&').filter(|pair| !pair.is_empty()).filter_map(keep);
-    let kept = kept.collect::<Vec<_>>().join("&");
-    let base = rewrite_user(base, replacement);
-    if kept.is_empty() { base } else { format!("{base}?{kept}") }
-}
-
-/// A `?` before the first `@` belongs to a password, as libpq reads it, unless a path came before.
-fn split_parameters(url: &str) -> (&str, &str) {
-    let start = url.find("://").map_or(0, |scheme| scheme + 3);
-    let find = |from: usize, c: char| url[from..].find(c).map(|at| from + at);
-    let question = match (find(start, '?'), find(start, '@')) {
-        (Some(question), Some(at)) if question < at && !url[start..question].contains('/') => {
-            find(at, '?')
-        }
-        (question, _) => question,
-    };
-    question.map_or((url, ""), |question| (&url[..question], &url[question + 1..]))
-}
-
-fn rewrite_user(base: &str, replacement: &str) -> String {
-    let Some((scheme, rest)) = base.split_once("://") else { return base.to_owned() };
-    // The user part ends at the last `@`: a password may hold one, a host cannot.
-    let Some((user, host)) = rest.rsplit_once('@') else { return base.to_owned() };
-    match user.split_once(':') {
-        Some((name, _)) if replacement.is_empty() => format!("{scheme}://{name}@{host}"),
-        Some((name, _)) => format!("{scheme}://{name}:{replacement}@{host}"),
-        None => base.to_owned(),
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Self::Value, clap::Error> {
+        let parsed = value.to_str().ok_or_else(|| "it is not UTF-8".to_owned());
+        parsed.and_then(self.0).map_err(|reason| {
+            let flag = arg.and_then(Arg::get_long).unwrap_or_default();
+            let variable = arg.and_then(Arg::get_env).unwrap_or_default().display();
+            let text = format!("--{flag} ({variable}): {reason}\n");
+            clap::Error::raw(clap::error::ErrorKind::ValueValidation, text).with_cmd(command)
+        })
     }
 }
 
@@ -156,7 +129,12 @@ impl LakeArgs {
         check_identifier("--metadata-schema", &self.metadata_schema)?;
         let catalog = match &self.catalog {
             CatalogLocation::Sqlite(path) => CatalogLocation::Sqlite(absolute(path)?),
-            postgres @ CatalogLocation::Postgres(_) => postgres.clone(),
+            CatalogLocation::Postgres(settings) => {
+                settings
+                    .check()
+                    .map_err(|error| LakeError::setting(format!("DUCKLAKE_CATALOG: {error}")))?;
+                self.catalog.clone()
+            }
         };
         Ok(LakeConfig {
             data_path: self.data_path.as_deref().map(canonical_data_path).transpose()?,
@@ -190,7 +168,7 @@ impl LakeConfig {
 
 fn absolute(path: &Path) -> Result<PathBuf> {
     std::path::absolute(path)
-        .map_err(|error| LakeError::invalid("resolve a relative path").because(error))
+        .map_err(|error| LakeError::setting("resolve a relative path").because(error))
 }
 
 /// A local directory in the one spelling that DuckLake compares with.
@@ -200,12 +178,12 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 fn canonical_data_path(path: &Path) -> Result<PathBuf> {
     let text = path.to_string_lossy();
     if text.contains("://") {
-        return Err(LakeError::invalid(format!(
+        return Err(LakeError::setting(format!(
             "object storage is not supported yet; give a local directory: data_path=`{text}`"
         )));
     }
     if text.starts_with("file:") || text.contains(['[', ']', '*', '?', '\'']) {
-        return Err(LakeError::invalid(format!(
+        return Err(LakeError::setting(format!(
             "a data path is a plain directory, without `file:`, quotes or any of []*?: data_path=`{text}`"
         )));
     }
@@ -213,51 +191,80 @@ fn canonical_data_path(path: &Path) -> Result<PathBuf> {
     Ok(absolute(path)?.components().collect())
 }
 
+/// Words that PostgreSQL takes for a schema's name in double quotes only (its reserved words; the
+/// lake's triggers and DuckLake write the name as it is).
+const RESERVED_WORDS: &str = "all analyse analyze and any array as asc asymmetric authorization binary \
+    both case cast check collate collation column concurrently constraint create cross \
+    current_catalog current_date current_role current_schema current_time current_timestamp \
+    current_user default deferrable desc distinct do else end except false fetch for foreign freeze \
+    from full grant group having ilike in initially inner intersect into is isnull join lateral \
+    leading left like limit localtime localtimestamp natural not notnull null offset on only or order \
+    outer overlaps placing primary references returning right select session_user similar some \
+    symmetric system_user table tablesample then to trailing true union unique user using variadic \
+    verbose when where window with";
+
+/// The longest name that PostgreSQL keeps whole.
+const LONGEST_IDENTIFIER: usize = 63;
+
 /// Names that go into SQL and into a search path are plain.
 fn check_identifier(setting: &str, name: &str) -> Result<()> {
     let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain && name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') {
+    let reason = if !plain || !name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') {
+        "takes lower-case letters, digits and _ only"
+    } else if RESERVED_WORDS.split_whitespace().any(|word| word == name) {
+        "takes no reserved word of SQL; choose another name"
+    } else if name.len() > LONGEST_IDENTIFIER {
+        "takes at most 63 characters"
+    } else if name.starts_with("pg_") {
+        "takes no name that begins with pg_, which PostgreSQL keeps for itself"
+    } else {
         return Ok(());
-    }
-    Err(LakeError::invalid(format!(
-        "{setting} takes lower-case letters, digits and _ only: value=`{name}`"
-    )))
+    };
+    Err(LakeError::setting(format!("{setting} {reason}: value=`{name}`")))
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
 
-    #[test]
-    fn a_password_is_never_shown() {
-        let location: CatalogLocation = "postgres://me:s3cr@t@db:5432/lake".parse().unwrap();
-        assert_eq!(location.to_string(), "postgres://me:***@db:5432/lake");
-        assert!(!format!("{location:?}").contains("s3cr"));
-        assert_eq!(location.shareable(), "postgres://me@db:5432/lake");
-        assert!(location.has_password());
+    /// The flag, as a program has it.
+    #[derive(clap::Parser, Debug)]
+    struct Program {
+        #[command(flatten)]
+        lake: LakeArgs,
     }
 
     #[test]
-    fn a_password_among_the_parameters_is_never_shown_either() {
-        let location: CatalogLocation =
-            "postgres://db/lake?user=me&password=s3cr&sslmode=require".parse().unwrap();
-        assert_eq!(location.to_string(), "postgres://db/lake?user=me&password=***&sslmode=require");
-        assert_eq!(location.shareable(), "postgres://db/lake?user=me&sslmode=require");
+    fn a_catalog_that_cannot_be_parsed_is_refused_and_not_shown() {
+        for catalog in ["mysql://me:s3cret@db", "s3cret", "host=db pass=s3cret", "postgres:s3cret"]
+        {
+            let error = Program::try_parse_from(["program", "--catalog", catalog]).unwrap_err();
+            let text = error.render().to_string();
+            assert!(!text.contains("s3cret"), "{text}");
+            assert!(text.contains("DUCKLAKE_CATALOG"), "{text}");
+            assert_eq!(error.exit_code(), 2);
+        }
     }
 
     #[test]
-    fn a_question_mark_does_not_show_the_password_that_holds_it() {
-        let location: CatalogLocation =
-            "postgres://me:a?b@db/lake?sslmode=require".parse().unwrap();
-        assert_eq!(location.to_string(), "postgres://me:***@db/lake?sslmode=require");
+    fn a_parameter_that_cannot_be_followed_is_refused_as_a_setting() {
+        let arguments = ["program", "--catalog", "host=db sslmode=loud password=s3cret"];
+        let error = Program::parse_from(arguments).lake.resolve().unwrap_err();
+        assert_eq!(error.kind(), crate::ErrorKind::Setting);
+        assert!(error.chain().contains("`sslmode`"), "{}", error.chain());
     }
 
     #[test]
-    fn a_password_within_an_error_is_not_shown() {
-        let error = "Unable to connect to Postgres at \"postgres://me:s3cr@db:5432/lake?a=b\": no";
-        assert_eq!(without_passwords(error), error.replace("s3cr", "***"));
-        let error = "path \"postgres:postgresql://me:s3cr@db/lake\" and 'x'";
-        assert_eq!(without_passwords(error), error.replace("s3cr", "***"));
+    fn a_metadata_schema_that_would_fail_later_is_refused() {
+        for name in ["user", "table", "Lake", "1a", "", "pg_lake", &"a".repeat(64)] {
+            let error = check_identifier("--metadata-schema", name).unwrap_err();
+            assert!(error.to_string().contains("--metadata-schema"), "{error}");
+        }
+        for name in ["public", "lake_2", "_a", "users"] {
+            check_identifier("--metadata-schema", name).unwrap();
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use duckdb::{Row, ToSql, params_from_iter};
 use crate::catalog;
 use crate::dead_letter::{DeadLetter, Header, RecordPlace, Resolution, dead_letter_table};
 use crate::duck_lake::DuckLake;
-use crate::error::{LakeError, Result};
+use crate::error::Result;
 use crate::position::{Offset, Partition};
 use crate::session::LAKE;
 use crate::table::TableName;
@@ -113,8 +113,7 @@ impl DuckLake {
             rows.collect()
         };
         query(self.session()?).map_err(|error| {
-            LakeError::unavailable(format!("read the dead letters: table=`{letters}`"))
-                .because(error)
+            crate::duckdb_error::failed(format!("read the dead letters: table=`{letters}`"), error)
         })
     }
 }

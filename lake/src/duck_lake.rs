@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
 use crate::catalog::{self, Installation, Installed, PartitionProgress, sqlite};
@@ -11,9 +11,11 @@ use crate::config::{CatalogLocation, LakeConfig};
 use crate::data_path::{Assessment, DataPath, Opener, Owner, check_free};
 use crate::dedupe::{RecentRow, RecentRows};
 use crate::duckdb_error;
-use crate::error::{ErrorKind, LakeError, Result};
+use crate::error::{LakeError, Result};
 use crate::lake::{Lake, Source, SourceSpec, Table, TableVersion};
 use crate::position::{Offset, Partition, Position, SourceId};
+use crate::reason::reason;
+use crate::refusals::Refusals;
 use crate::session::{Access, LAKE, Session, quote};
 use crate::storage;
 use crate::table::{Column, EVENT_DATE, TableName, TableShape, diff};
@@ -65,6 +67,8 @@ pub struct DuckLake {
     committed: HashMap<(SourceId, Partition), Position>,
     /// What the catalog said when it was asked how the last commit had ended.
     pub(crate) inquiry: Option<Inquiry>,
+    /// How often in a row the lake refused for reasons that are known by their text alone.
+    refusals: Refusals,
 }
 
 impl DuckLake {
@@ -74,11 +78,9 @@ impl DuckLake {
         if let CatalogLocation::Sqlite(path) = &config.catalog {
             let directory = path.parent().unwrap_or(path);
             std::fs::create_dir_all(directory).map_err(|error| {
-                LakeError::invalid(format!(
-                    "create the catalog's directory: path=`{}`",
-                    directory.display()
-                ))
-                .because(error)
+                let what =
+                    format!("create the catalog's directory: path=`{}`", directory.display());
+                LakeError::of_io(what, error)
             })?;
         }
         let mut installation = Installation::begin(&config)?;
@@ -97,7 +99,7 @@ impl DuckLake {
         }
         let (session, lake_is_new) = match Session::open(&config, Access::Commit, false) {
             Ok(session) => (session, false),
-            Err(error) if error.kind() == ErrorKind::Unavailable => return Err(error),
+            Err(error) if !error.is_missing() => return Err(error),
             Err(error) => {
                 if let Some(path) = &config.data_path {
                     // Before there is a lake that no worker could fill.
@@ -137,8 +139,11 @@ impl DuckLake {
 
     /// Attaches a lake that `init` made.
     pub fn open(config: &LakeConfig, access: Access) -> Result<Self> {
-        let session = Session::open(config, access, false)?;
-        catalog::check_layout(&session)?;
+        let open = || {
+            let session = Session::open(config, access, false)?;
+            catalog::check_layout(&session).map(|()| session)
+        };
+        let session = duckdb_error::confirmed(open)?;
         let owner = match access {
             Access::Read => None,
             Access::Commit | Access::Operate => Some(Owner::establish(&session, Opener::Program)?),
@@ -154,6 +159,7 @@ impl DuckLake {
             resources: None,
             committed: HashMap::new(),
             inquiry: None,
+            refusals: Refusals::default(),
         })
     }
 
@@ -270,9 +276,37 @@ impl DuckLake {
     /// Gives DuckDB up after an error that leaves the instance unusable.
     pub(crate) fn note_error(&mut self, text: &str) {
         if duckdb_error::is_instance_broken(text) {
-            tracing::error!(error = text, "DuckDB broke, opening a new instance");
+            let reason = reason(text);
+            tracing::debug!(error = text, "DuckDB broke");
+            tracing::error!(error = reason, "DuckDB broke, opening a new instance");
+            self.session = None;
+        } else if duckdb_error::is_readonly_file(text) {
+            // Opening the catalog again makes its files writable, where that is possible.
             self.session = None;
         }
+    }
+
+    /// What a refusal that is known by its text alone means: an outage, until a new instance of DuckDB
+    /// and then another one are refused as well.
+    pub(crate) fn doubt(&mut self, refusal: LakeError) -> LakeError {
+        if !refusal.is_doubtful() {
+            return refusal;
+        }
+        if self.refusals.is_certain(Instant::now()) {
+            return refusal;
+        }
+        self.session = None;
+        refusal.doubted()
+    }
+
+    /// Takes note that the lake took what it was given.
+    pub(crate) fn note_accepted(&mut self) {
+        self.refusals = Refusals::default();
+    }
+
+    /// The same for whatever a running worker was answered.
+    fn doubt_all<T>(&mut self, answer: Result<T>) -> Result<T> {
+        answer.map_err(|error| self.doubt(error))
     }
 
     /// Remembers what is committed, to notice a catalog that went back in time.
@@ -308,7 +342,8 @@ impl Lake for DuckLake {
     }
 
     fn add_columns(&mut self, table: &TableName, columns: &[Column]) -> Result<Table> {
-        crate::alter::add_columns(self, table, columns)
+        let added = crate::alter::add_columns(self, table, columns);
+        self.doubt_all(added)
     }
 
     fn recent_rows(
@@ -316,7 +351,8 @@ impl Lake for DuckLake {
         wanted: &RecentRows,
         below: &[(Partition, Offset)],
     ) -> Result<Vec<RecentRow>> {
-        crate::recent_rows::read(self, wanted, below)
+        let read = crate::recent_rows::read(self, wanted, below);
+        self.doubt_all(read)
     }
 
     fn register_source(
@@ -337,13 +373,10 @@ impl Lake for DuckLake {
         if let Some(found) = catalog::find_source(session, spec)? {
             return Ok(found);
         }
-        let failed = LakeError::unavailable(format!(
-            "register the source: table=`{}` topic=`{}`",
-            spec.table, spec.topic
-        ));
+        let what = format!("register the source: table=`{}` topic=`{}`", spec.table, spec.topic);
         Err(match inserted {
-            Err(error) => failed.because(error),
-            Ok(()) => failed,
+            Err(error) => duckdb_error::failed(what, error),
+            Ok(()) => LakeError::unavailable(what),
         })
     }
 
@@ -352,10 +385,12 @@ impl Lake for DuckLake {
         let guard = lock.acquire(session)?;
         // One message each: a partition that another worker started meanwhile is refused, and must
         // not take the others with it.
+        let mut refused = None;
         for start in starts {
             let message = CommitMessage::start(source, std::slice::from_ref(start));
             if let Err(error) = catalog::post(session, &message) {
                 tracing::debug!(%source, partition = %start.0, %error, "start was not taken");
+                refused = Some(error);
             }
         }
         drop(guard);
@@ -364,9 +399,13 @@ impl Lake for DuckLake {
             starts.iter().find(|(p, _)| known.iter().all(|(partition, _)| partition != p));
         match missing {
             None => Ok(()),
-            Some((partition, _)) => Err(LakeError::unavailable(format!(
-                "start a partition: source=`{source}` partition=`{partition}`"
-            ))),
+            Some((partition, _)) => {
+                let what = format!("start a partition: source=`{source}` partition=`{partition}`");
+                Err(match refused {
+                    Some(error) => duckdb_error::failed(what, error),
+                    None => LakeError::unavailable(what),
+                })
+            }
         }
     }
 
@@ -380,13 +419,15 @@ impl Lake for DuckLake {
         if let Err(error) = &read {
             self.note_error(&error.chain());
         }
-        let positions: Vec<_> = read?.into_iter().map(|p| (p.partition, p.position)).collect();
+        let read = self.doubt_all(read)?;
+        let positions: Vec<_> = read.into_iter().map(|p| (p.partition, p.position)).collect();
         self.check_time_travel(source, &positions);
         Ok(positions)
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome> {
-        crate::transaction::commit(self, commit)
+        let committed = crate::transaction::commit(self, commit);
+        self.doubt_all(committed)
     }
 
     fn take_inquiry(&mut self) -> Option<Inquiry> {
@@ -397,12 +438,12 @@ impl Lake for DuckLake {
 /// Refuses a data path that this process cannot write to, rather than leaving that to the workers.
 fn check_writable(data_path: &Path) -> Result<()> {
     storage::try_to_write(data_path).map_err(|error| {
-        LakeError::invalid(format!(
+        let what = format!(
             "the lake's files cannot be written there; name another directory with --data-path \
              (DUCKLAKE_DATA_PATH), or let this user write to it: data_path=`{}`",
             data_path.display()
-        ))
-        .because(error)
+        );
+        LakeError::of_io(what, error)
     })
 }
 
@@ -435,7 +476,7 @@ fn set_options(session: &Session) -> Result<()> {
     std::iter::once(inlining)
         .chain(defaults.into_iter().filter(|(name, _)| !is_set(name)))
         .try_for_each(set)
-        .map_err(|error| LakeError::unavailable("set the lake's options").because(error))
+        .map_err(|error| duckdb_error::failed("set the lake's options", error))
 }
 
 /// Table and partition key in one transaction: nobody sees the table without its key.
@@ -464,7 +505,7 @@ fn read_shape(session: &Session, table: &TableName) -> Result<TableShape> {
             quote(&table.schema),
             quote(&table.table)
         ))
-        .map_err(|error| LakeError::unavailable(context()).because(error))?;
+        .map_err(|error| duckdb_error::failed(context(), error))?;
     let columns = rows.into_iter().map(|row| {
         let mut values = row.into_iter().map(Option::unwrap_or_default);
         (values.next().unwrap_or_default(), values.next().unwrap_or_default())
@@ -523,8 +564,8 @@ impl DuckLake {
                 self.note_error(&error.to_string());
             }
             if let (Err(error), None) = (created, self.find_table(table)?) {
-                return Err(LakeError::unavailable(format!("create the table: table=`{table}`"))
-                    .because(error));
+                let what = format!("create the table: table=`{table}`");
+                return Err(duckdb_error::failed(what, error));
             }
         }
         let found = self.find_table(table)?.ok_or_else(|| {

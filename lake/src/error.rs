@@ -4,7 +4,7 @@ use std::error::Error as StdError;
 use std::fmt;
 
 use crate::catalog::format::UnknownFormat;
-use crate::config::without_passwords;
+use crate::reason::reason;
 
 /// What the caller does next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -16,6 +16,9 @@ pub enum ErrorKind {
     Unavailable,
     /// Waiting will not help: stop and tell the operator. Nothing was lost.
     Invalid,
+    /// A setting can never work: stop before anything is touched, with the exit code of a wrong command
+    /// line.
+    Setting,
 }
 
 impl ErrorKind {
@@ -25,6 +28,7 @@ impl ErrorKind {
         match self {
             Self::Unavailable => "unavailable",
             Self::Invalid => "invalid",
+            Self::Setting => "setting",
         }
     }
 }
@@ -34,6 +38,10 @@ impl ErrorKind {
 pub struct LakeError {
     kind: ErrorKind,
     context: String,
+    /// Whether there is no lake, or no Ducktide in it, which `init` would help against.
+    is_missing: bool,
+    /// Whether an outage in unknown words may be behind it.
+    is_doubtful: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -43,12 +51,60 @@ pub type Result<T, E = LakeError> = std::result::Result<T, E>;
 impl LakeError {
     /// An outage: the call may be repeated.
     pub fn unavailable(context: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Unavailable, context: context.into(), source: None }
+        Self::new(ErrorKind::Unavailable, context)
     }
 
     /// A state that only an operator can change; the text names the setting and the remedy.
     pub fn invalid(context: impl Into<String>) -> Self {
-        Self { kind: ErrorKind::Invalid, context: context.into(), source: None }
+        Self::new(ErrorKind::Invalid, context)
+    }
+
+    /// A setting that can never work; the text names it.
+    pub fn setting(context: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Setting, context)
+    }
+
+    /// There is no lake there, or no Ducktide in it.
+    pub fn missing(context: impl Into<String>) -> Self {
+        Self { is_missing: true, ..Self::invalid(context) }
+    }
+
+    /// An error of the file system: full disks and the like pass, missing permissions do not.
+    #[cfg(feature = "duckdb")]
+    pub(crate) fn of_io(context: impl Into<String>, error: std::io::Error) -> Self {
+        let made = match crate::cause::of_io(&error) {
+            crate::cause::Cause::Outage => Self::unavailable(context),
+            crate::cause::Cause::Fault => Self::invalid(context),
+        };
+        made.because(error)
+    }
+
+    /// A refusal that is known by its text alone, and counts when it is repeated.
+    pub(crate) fn refused(context: impl Into<String>) -> Self {
+        Self { is_doubtful: true, ..Self::invalid(context) }
+    }
+
+    /// Whether an outage in unknown words may be behind it.
+    pub(crate) const fn is_doubtful(&self) -> bool {
+        self.is_doubtful
+    }
+
+    /// The same as an outage: it is tried again before it counts.
+    #[must_use]
+    pub(crate) fn doubted(mut self) -> Self {
+        self.kind = ErrorKind::Unavailable;
+        self
+    }
+
+    /// An error of a kind that was found out elsewhere.
+    pub(crate) fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
+        Self { kind, context: context.into(), is_missing: false, is_doubtful: false, source: None }
+    }
+
+    /// Whether there is no lake, or no Ducktide in it: what `init` would make.
+    #[must_use]
+    pub const fn is_missing(&self) -> bool {
+        self.is_missing
     }
 
     /// Adds the error that this one came from.
@@ -71,18 +127,21 @@ impl LakeError {
         self.source.as_deref().is_some_and(|source| source.is::<UnknownFormat>())
     }
 
-    /// The error and everything that it came from, in one line. DuckDB and libpq repeat the catalog's
-    /// URL in their texts; its password is left out.
+    /// The error and everything that it came from, in one line: of databases their own message, without
+    /// the statement and its values.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
         let mut cause = StdError::source(self);
         while let Some(error) = cause {
-            let line = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
-            text = format!("{text}: {line}");
+            let line = reason(&error.to_string());
+            // Some errors repeat their cause.
+            if !text.contains(&line) {
+                text = format!("{text}: {line}");
+            }
             cause = error.source();
         }
-        without_passwords(&text)
+        text
     }
 }
 

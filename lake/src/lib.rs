@@ -15,6 +15,7 @@ pub mod error;
 pub mod invariants;
 pub mod kafka_property;
 pub mod position;
+pub mod postgres_settings;
 #[cfg(feature = "process")]
 pub mod process;
 pub mod standing;
@@ -26,12 +27,15 @@ pub mod units;
 mod data_path_claim;
 mod lake;
 mod memory;
+mod reason;
 mod staged_file;
 
 #[cfg(feature = "duckdb")]
 mod alter;
 #[cfg(feature = "duckdb")]
 mod catalog;
+#[cfg(feature = "duckdb")]
+mod cause;
 #[cfg(feature = "duckdb")]
 mod data_path;
 #[cfg(feature = "duckdb")]
@@ -55,6 +59,8 @@ pub mod parquet_encoding;
 #[cfg(feature = "duckdb")]
 mod recent_rows;
 #[cfg(feature = "duckdb")]
+mod refusals;
+#[cfg(feature = "duckdb")]
 pub mod replay;
 #[cfg(feature = "duckdb")]
 mod session;
@@ -71,6 +77,7 @@ pub use data_path_claim::DataPathClaim;
 pub use error::{ErrorKind, LakeError, Result};
 pub use lake::{Lake, Source, SourceSpec, Table, TableVersion};
 pub use memory::MemoryLake;
+pub use postgres_settings::{PostgresSettings, PostgresSettingsError};
 pub use staged_file::StagedFile;
 
 #[cfg(feature = "duckdb")]

@@ -12,7 +12,8 @@ use jiff::Timestamp;
 
 use crate::dedupe::{EventId, RecentRow, RecentRows};
 use crate::duck_lake::DuckLake;
-use crate::error::{LakeError, Result};
+use crate::duckdb_error;
+use crate::error::Result;
 use crate::position::{Offset, Partition};
 use crate::session::{LAKE, Session, quote};
 use crate::table::{KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, KAFKA_TOPIC, quote_identifier};
@@ -25,13 +26,12 @@ pub(crate) fn read(
     wanted: &RecentRows,
     below: &[(Partition, Offset)],
 ) -> Result<Vec<RecentRow>> {
-    let failed = || LakeError::unavailable(format!("read recent rows: table=`{}`", wanted.table));
     let session = lake.session()?;
     let read =
         newest(session, wanted, below).and_then(|newest| rows(session, wanted, below, &newest));
     read.map_err(|error| {
         lake.note_error(&error.to_string());
-        failed().because(error)
+        duckdb_error::failed(format!("read recent rows: table=`{}`", wanted.table), error)
     })
 }
 

@@ -3,12 +3,13 @@
 use duckdb::types::ValueRef;
 use duckdb::{Config, Connection};
 
-use crate::catalog::format;
+use crate::catalog::{format, sqlite};
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::duck_lake::Resources;
 use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::extensions::Extensions;
+use crate::postgres_settings::Resolved;
 
 /// The name under which the lake is attached.
 pub(crate) const LAKE: &str = "lake";
@@ -36,6 +37,10 @@ pub(crate) struct Session {
 impl Session {
     /// Attaches a lake that exists, or makes it when `create` is set.
     pub(crate) fn open(config: &LakeConfig, access: Access, create: bool) -> Result<Self> {
+        duckdb_error::confirmed(|| Self::open_once(config, access, create))
+    }
+
+    fn open_once(config: &LakeConfig, access: Access, create: bool) -> Result<Self> {
         let extensions = Extensions::find(config);
         let connection = open_duckdb(&extensions)?;
         let session = Self {
@@ -47,12 +52,15 @@ impl Session {
             && !path.is_file()
         {
             // DuckDB would leave an empty file behind.
-            return Err(LakeError::invalid(format!(
+            return Err(LakeError::missing(format!(
                 "there is no lake; make it with `ducktide init`: catalog=`{}`",
                 config.catalog
             )));
         }
         extensions.load(&session.connection)?;
+        if let (CatalogLocation::Sqlite(path), true) = (&config.catalog, access != Access::Read) {
+            sqlite::restore_write_access(path)?;
+        }
         session.attach(config, access, create)?;
         format::check(&session)?;
         Ok(session)
@@ -99,7 +107,7 @@ impl Session {
         let read = self.execute("BEGIN").and_then(|()| self.rows(&self.native_query(sql)));
         let ended = self.execute(if read.is_ok() { "COMMIT" } else { "ROLLBACK" });
         read.and_then(|rows| ended.map(|()| rows))
-            .map_err(|error| LakeError::unavailable("read the catalog").because(error))
+            .map_err(|error| duckdb_error::failed("read the catalog", error))
     }
 
     /// The one value of such a query; None for NULL, and without a row.
@@ -287,9 +295,13 @@ impl Session {
         }
         let target = match &config.catalog {
             CatalogLocation::Sqlite(path) => format!("ducklake:sqlite:{}", path.display()),
-            CatalogLocation::Postgres(url) => {
+            CatalogLocation::Postgres(settings) => {
                 options.push(format!("METADATA_SCHEMA {}", quote(&config.metadata_schema)));
-                format!("ducklake:postgres:{}", with_limits(url, access))
+                let resolved = settings
+                    .resolve()
+                    .map_err(|error| LakeError::setting(format!("DUCKLAKE_CATALOG: {error}")))?;
+                self.give_password(resolved.get("password"))?;
+                format!("ducklake:postgres:{}", with_limits(&resolved, access))
             }
         };
         let sql = format!("ATTACH {} AS {LAKE} ({})", quote(&target), options.join(", "));
@@ -315,8 +327,8 @@ impl Session {
         const PROBE: &str = "ducktide_probe";
         let (target, of, function) = match &config.catalog {
             CatalogLocation::Sqlite(path) => (path.display().to_string(), "sqlite", "sqlite_query"),
-            CatalogLocation::Postgres(url) => {
-                (with_limits(url, Access::Read), "postgres", "postgres_query")
+            CatalogLocation::Postgres(settings) => {
+                (with_limits(&settings.resolve().ok()?, Access::Read), "postgres", "postgres_query")
             }
         };
         let attach = format!("ATTACH {} AS {PROBE} (TYPE {of}, READ_ONLY)", quote(&target));
@@ -329,6 +341,22 @@ impl Session {
         let _ = self.execute("ROLLBACK");
         let _ = self.execute(&format!("DETACH {PROBE}"));
         found.ok()?.into_iter().flatten().next().flatten()
+    }
+
+    /// Hands a password over as a secret of DuckDB's: what stands in the ATTACH is shown by
+    /// `duckdb_databases()` and repeated in errors.
+    ///
+    /// Without a password the secret is empty. It is made all the same, since DuckDB would look for one
+    /// among those that the user keeps, which are for other servers.
+    fn give_password(&self, password: Option<&str>) -> Result<()> {
+        let password = password.map(|text| format!(", PASSWORD {}", quote(text)));
+        let sql = format!(
+            "SET allow_persistent_secrets = false; CREATE SECRET (TYPE postgres{})",
+            password.unwrap_or_default()
+        );
+        // Not the error itself, which may repeat the statement.
+        self.execute(&sql)
+            .map_err(|_| LakeError::invalid("hand the catalog's password over to DuckDB"))
     }
 }
 
@@ -371,18 +399,23 @@ fn open_duckdb(extensions: &Extensions) -> Result<Connection> {
         .map_err(|error| LakeError::invalid("start DuckDB").because(error))
 }
 
-/// The URL with keepalives and with PostgreSQL's limits for the role (hazards: one dead client
-/// between two statements must not block every writer; a reader idles while DuckDB works).
-fn with_limits(url: &str, access: Access) -> String {
-    let network = "keepalives=1&keepalives_idle=10&keepalives_interval=5&keepalives_count=3\
-                   &tcp_user_timeout=20000&connect_timeout=5&application_name=ducktide";
+/// The connection parameters with keepalives and with PostgreSQL's limits for the role (hazards: one dead
+/// client between two statements must not block every writer; a reader idles while DuckDB works).
+fn with_limits(resolved: &Resolved, access: Access) -> String {
+    let network = [
+        ("keepalives", "1"),
+        ("keepalives_idle", "10"),
+        ("keepalives_interval", "5"),
+        ("keepalives_count", "3"),
+        ("tcp_user_timeout", "20000"),
+        ("connect_timeout", "5"),
+        ("application_name", "ducktide"),
+    ];
     let limits = match access {
         Access::Commit => {
-            "&options=-c%20idle_in_transaction_session_timeout%3D30s\
-             %20-c%20lock_timeout%3D15s%20-c%20statement_timeout%3D30s"
+            "-c idle_in_transaction_session_timeout=30s -c lock_timeout=15s -c statement_timeout=30s"
         }
         Access::Read | Access::Operate => "",
     };
-    let separator = if url.contains('?') { '&' } else { '?' };
-    format!("{url}{separator}{network}{limits}")
+    resolved.connection_string(&network, limits)
 }

@@ -1,5 +1,6 @@
 //! How every worker logs: text for people at a terminal, JSON lines for machines, on standard error.
 
+use std::collections::BTreeSet;
 use std::env::{self, VarError};
 use std::io::{self, IsTerminal as _, Stderr, Write};
 
@@ -34,22 +35,28 @@ enum Format {
     Json,
 }
 
-/// Why something has to wait: told when it begins, when its reason changes and when it is over, not at
-/// every try.
+/// Why something has to wait: each reason is told once in a wait, not at every try, also where two of
+/// them take turns; and so is the end of the wait.
 #[derive(Debug, Default)]
-pub struct Trouble(Option<String>);
+pub struct Trouble(BTreeSet<String>);
+
+/// How many reasons are remembered: more than causes that a wait can have, where their texts stay the
+/// same.
+const REASONS: usize = 32;
 
 impl Trouble {
-    /// Takes note of a failed try; whether its reason is another one than the last.
+    /// Takes note of a failed try; whether its reason is new in this wait. Numbers do not make a reason
+    /// another one.
     pub fn is_news(&mut self, reason: &str) -> bool {
-        let is_news = self.0.as_deref() != Some(reason);
-        self.0 = Some(reason.to_owned());
-        is_news
+        if self.0.len() >= REASONS {
+            return false;
+        }
+        self.0.insert(reason.split(|c: char| c.is_ascii_digit()).collect())
     }
 
     /// Takes note that a try succeeded; whether that ends a wait.
     pub fn is_over(&mut self) -> bool {
-        self.0.take().is_some()
+        !std::mem::take(&mut self.0).is_empty()
     }
 }
 
@@ -165,12 +172,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_told_when_it_changes_and_again_after_it_was_over() {
+    fn a_reason_is_told_once_in_a_wait_and_again_in_the_next() {
         let mut trouble = Trouble::default();
         assert!(!trouble.is_over(), "there was none");
 
-        let told = ["refused", "refused", "starting", "starting", "refused"];
-        assert_eq!(told.map(|reason| trouble.is_news(reason)), [true, false, true, false, true]);
+        let told = ["refused", "refused", "starting", "starting", "refused", "port 1", "port 25"];
+        let news = [true, false, true, false, false, true, false];
+        assert_eq!(told.map(|reason| trouble.is_news(reason)), news);
 
         assert!(trouble.is_over());
         assert!(!trouble.is_over(), "that is told once");

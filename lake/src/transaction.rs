@@ -31,6 +31,7 @@ use crate::duckdb_error::is_refusal;
 use crate::error::{LakeError, Result};
 use crate::failpoint::{self, Failpoint};
 use crate::position::{Position, SnapshotId};
+use crate::reason::reason;
 use crate::session::{LAKE, Session, quote};
 use crate::staged_file::StagedFile;
 use crate::standing::{
@@ -68,6 +69,9 @@ pub(crate) fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutco
         Ok(()) => confirm(lake, commit),
         Err(error) => resolve(lake, commit, &error),
     };
+    if matches!(outcome, Ok(CommitOutcome::Committed(_))) {
+        lake.note_accepted();
+    }
     if let (Ok(CommitOutcome::Committed(_)), false) =
         (&outcome, commit.kind().resolves_dead_letter())
     {
@@ -203,8 +207,12 @@ fn confirm(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
 fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Result<CommitOutcome> {
     let text = error.to_string();
     lake.inquiry = Some(Inquiry::Unanswered);
-    let (standing, snapshot) = look(lake, commit)
-        .map_err(|cause| LakeError::unavailable(format!("commit: {text}")).because(cause))?;
+    tracing::debug!(error = text, "COMMIT did not say ok");
+    let reason = reason(&text);
+    let (standing, snapshot) = look(lake, commit).map_err(|cause| {
+        LakeError::unavailable(format!("commit: {reason}; its outcome is asked for"))
+            .because(cause.chain())
+    })?;
     lake.inquiry = Some(match standing {
         Standing::AtStart => Inquiry::NotApplied,
         Standing::AtEnd => Inquiry::Applied,
@@ -216,15 +224,15 @@ fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Resul
             Ok(CommitOutcome::TableChanged)
         }
         Standing::AtStart if is_refusal(&text) => {
-            Err(LakeError::invalid("the lake refuses the commit").because(text))
+            Err(LakeError::refused("the lake refuses the commit").because(reason))
         }
-        Standing::AtStart => Err(LakeError::unavailable("commit").because(text)),
+        Standing::AtStart => Err(LakeError::unavailable("commit").because(reason)),
         Standing::AtEnd => {
-            tracing::info!(error = text, "the commit was applied, only its answer was lost");
+            tracing::info!(error = reason, "the commit was applied, only its answer was lost");
             Ok(CommitOutcome::Committed(snapshot))
         }
         Standing::Elsewhere => {
-            tracing::debug!(error = text, "fenced");
+            tracing::debug!(error = reason, "fenced");
             Ok(CommitOutcome::Fenced)
         }
     }

@@ -15,7 +15,7 @@ fn conform(metadata_schema: &str) {
     let url = shared_postgres().create_database(&name).unwrap();
     let folder = TempDir::new().unwrap();
     let config = LakeConfig {
-        catalog: CatalogLocation::Postgres(url),
+        catalog: CatalogLocation::Postgres(url.parse().unwrap()),
         data_path: Some(folder.path().to_owned()),
         metadata_schema: metadata_schema.to_owned(),
         extension_dir: None,

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-use ducktide_lake::config::{CatalogLocation, LakeConfig};
+use ducktide_lake::config::LakeConfig;
 use ducktide_testbed::services::shared_postgres;
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use scenario::Case;
 fn case(folder: &TempDir) -> Case {
     let name = format!("health_{}", Uuid::new_v4().simple());
     let config = LakeConfig {
-        catalog: CatalogLocation::Postgres(shared_postgres().create_database(&name).unwrap()),
+        catalog: shared_postgres().create_database(&name).unwrap().parse().unwrap(),
         data_path: Some(folder.path().to_owned()),
         metadata_schema: "another_lake".to_owned(),
         extension_dir: None,

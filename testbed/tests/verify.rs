@@ -47,7 +47,7 @@ impl Case {
             CatalogKind::Postgres => {
                 let name = format!("verify_{}", Uuid::new_v4().simple());
                 let url = shared_postgres().create_database(&name).unwrap();
-                (CatalogLocation::Postgres(url.clone()), url)
+                (url.parse().unwrap(), url)
             }
         };
         let config = LakeConfig {

@@ -36,3 +36,39 @@ pub enum StagingError {
     #[error("derive the Parquet schema of a table")]
     Schema(#[source] ParquetError),
 }
+
+impl StagingError {
+    /// Whether the file system refuses for good, rather than for the time being: a name that is too long
+    /// for it, a path that cannot be.
+    pub(crate) fn is_fault(&self) -> bool {
+        let cause = match self {
+            Self::Create { source, .. } => Some(source),
+            Self::Write { source: ParquetError::External(error), .. } => error.downcast_ref(),
+            _ => None,
+        };
+        let faults = [
+            io::ErrorKind::InvalidFilename,
+            io::ErrorKind::NotADirectory,
+            io::ErrorKind::InvalidInput,
+        ];
+        cause.is_some_and(|error: &io::Error| faults.contains(&error.kind()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_too_long_stays_so_and_a_full_disk_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a".repeat(300));
+        let source = std::fs::create_dir(&path).unwrap_err();
+        assert!(StagingError::Create { path: path.clone(), source }.is_fault());
+
+        let source = io::ErrorKind::StorageFull.into();
+        assert!(!StagingError::Create { path: path.clone(), source }.is_fault());
+        let full = io::Error::from(io::ErrorKind::StorageFull);
+        assert!(!StagingError::Write { path, source: full.into() }.is_fault());
+    }
+}

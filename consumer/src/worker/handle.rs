@@ -99,6 +99,10 @@ impl Worker {
                     self.identify_and_commit(commit);
                 }
             }
+            BatcherEvent::StagingFailed(error) if error.is_fault() => {
+                self.reset();
+                self.fail(ConsumerError::Files(chain(&error)));
+            }
             BatcherEvent::StagingFailed(error) => {
                 let error = chain(&error);
                 tracing::error!(error, "files cannot be written, trying again");

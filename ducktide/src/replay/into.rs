@@ -1,7 +1,7 @@
 //! `--into`: a second table of the same topic, with its own progress.
 
 use ducktide_consumer::ClusterView;
-use ducktide_lake::config::{CatalogLocation, LakeConfig};
+use ducktide_lake::config::LakeConfig;
 use ducktide_lake::position::{Offset, Partition};
 use ducktide_lake::table::TableName;
 use ducktide_lake::{DuckLake, Lake as _, SourceSpec};
@@ -41,13 +41,13 @@ pub(super) fn register(
         };
         lake.register_source(&spec, &starts)?;
     }
-    Ok(report(args, table, &config.catalog, &starts))
+    Ok(report(args, table, config, &starts))
 }
 
 fn report(
     args: &ReplayArgs,
     table: &TableName,
-    catalog: &CatalogLocation,
+    config: &LakeConfig,
     starts: &[(Partition, Offset)],
 ) -> String {
     let topic = &args.topic;
@@ -56,11 +56,106 @@ fn report(
     };
     let starts: String = starts.iter().map(begins).collect();
     let verb = if args.dry_run { "would be" } else { "is" };
-    let (group, servers) = (format!("ducktide-{table}"), &args.kafka.bootstrap_servers);
-    let catalog = catalog.shareable();
-    format!(
-        "{starts}{topic} {verb} registered for {table}; fill it with\n  \
-         ducktide-consumer --topics {topic} --table {table} --group-id {group} \
-         --bootstrap-servers {servers} --catalog '{catalog}'\n"
-    )
+    let secrets = secrets(args, config);
+    let command = command(args, table, config);
+    format!("{starts}{topic} {verb} registered for {table}; fill it with\n{secrets}  {command}\n")
+}
+
+/// The consumer that fills the table, with the settings that this program was given; a shell takes it as
+/// it is.
+fn command(args: &ReplayArgs, table: &TableName, config: &LakeConfig) -> String {
+    let mut words = vec!["ducktide-consumer".to_owned()];
+    let mut option = |name: &str, value: &str| words.extend([name.to_owned(), shell_word(value)]);
+    option("--topics", &args.topic);
+    option("--table", &table.to_string());
+    option("--group-id", &format!("ducktide-{table}"));
+    option("--bootstrap-servers", &args.kafka.bootstrap_servers);
+    for (name, value) in args.kafka.kafka_properties.iter().filter(|(name, _)| !is_secret(name)) {
+        option("--kafka-property", &format!("{name}={value}"));
+    }
+    option("--catalog", &config.catalog.shareable());
+    if config.metadata_schema != "public" {
+        option("--metadata-schema", &config.metadata_schema);
+    }
+    if let Some(directory) = &config.extension_dir {
+        option("--extension-dir", &directory.to_string_lossy());
+    }
+    words.join(" ")
+}
+
+/// What the command does not say, because it is secret.
+fn secrets(args: &ReplayArgs, config: &LakeConfig) -> String {
+    let mut text = String::new();
+    if config.catalog.has_password() {
+        text.push_str(
+            "  # the catalog's password is left out: put it into PGPASSWORD or ~/.pgpass\n",
+        );
+    }
+    if args.kafka.kafka_properties.iter().any(|(name, _)| is_secret(name)) {
+        text.push_str("  # Kafka's secrets are left out: keep them in KAFKA_PROPERTIES\n");
+    }
+    text
+}
+
+/// Whether a property of Kafka's client holds something that is not to be printed.
+fn is_secret(property: &str) -> bool {
+    let words = ["password", "secret", "pem", "token", "oauthbearer.config", "jaas"];
+    words.iter().any(|word| property.contains(word))
+}
+
+/// A word of a shell command.
+fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use ducktide_lake::config::CatalogLocation;
+
+    use super::*;
+
+    #[derive(clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        args: ReplayArgs,
+    }
+
+    #[test]
+    fn the_command_works_as_printed() {
+        let catalog = "host=db user=me password=s3cret dbname='o lake' sslmode=require";
+        let given = [
+            "replay",
+            "--topic",
+            "it's",
+            "--from-beginning",
+            "--into",
+            "raw.other",
+            "--catalog",
+            catalog,
+            "--metadata-schema",
+            "lake_2",
+            "--bootstrap-servers",
+            "a:1,b:2",
+            "--kafka-property",
+            "security.protocol=SASL_SSL",
+            "--kafka-property",
+            "sasl.password=s3cret",
+        ];
+        let args = Program::parse_from(given).args;
+        let config = args.lake.resolve().unwrap();
+
+        let text = report(&args, args.into.as_ref().unwrap(), &config, &[]);
+
+        let command = r"ducktide-consumer --topics 'it'\''s' --table raw.other --group-id ducktide-raw.other --bootstrap-servers a:1,b:2 --kafka-property security.protocol=SASL_SSL --catalog 'postgres://me@db/o%20lake?sslmode=require' --metadata-schema lake_2";
+        assert!(text.contains(command), "{text}");
+        assert!(!text.contains("s3cret"), "{text}");
+        assert!(text.contains("PGPASSWORD") && text.contains("KAFKA_PROPERTIES"), "{text}");
+        let again: CatalogLocation = "postgres://me@db/o%20lake?sslmode=require".parse().unwrap();
+        assert_eq!(again.shareable(), config.catalog.shareable());
+    }
 }

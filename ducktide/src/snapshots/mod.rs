@@ -57,6 +57,6 @@ pub(crate) fn run(args: SnapshotsArgs) -> Result<(), Failure> {
 fn refused(error: LakeError) -> Failure {
     match error.kind() {
         ErrorKind::Invalid => Failure::Refused(error.chain()),
-        ErrorKind::Unavailable => error.into(),
+        ErrorKind::Unavailable | ErrorKind::Setting => error.into(),
     }
 }

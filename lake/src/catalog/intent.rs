@@ -14,7 +14,7 @@ use jiff::Timestamp;
 
 use super::parse;
 use crate::duck_lake::DuckLake;
-use crate::duckdb_error::is_outage;
+use crate::duckdb_error::{failed, is_outage};
 use crate::error::{LakeError, Result};
 use crate::overview::parse_time;
 use crate::position::{SnapshotId, SourceId};
@@ -162,14 +162,15 @@ fn announce(session: &Session, intent: &Intent) -> Result<()> {
             live_intents(session).ok().and_then(|live| live.into_iter().find(|i| other(&i)));
         match winner {
             Some(live) => under_way(&live),
-            None => LakeError::unavailable("announce the replay").because(error),
+            None => failed("announce the replay", error),
         }
     })
 }
 
 fn under_way(live: &Intent) -> LakeError {
-    LakeError::invalid(format!(
-        "another replay of the same source is under way, or was killed and has not expired yet: \
+    LakeError::unavailable(format!(
+        "another replay of the same source is under way, or was killed and has not expired yet; try \
+         again after that: \
          table=`{}` holder=`{}` expires_at=`{}`",
         live.table, live.holder, live.expires_at
     ))
@@ -187,7 +188,7 @@ pub(crate) fn renew(session: &Session, intent: &Intent) -> Result<()> {
             own(intent)
         ),
     )
-    .map_err(|error| LakeError::unavailable("renew the replay's intent").because(error))
+    .map_err(|error| failed("renew the replay's intent", error))
 }
 
 /// Takes an intent back.
@@ -196,7 +197,7 @@ fn withdraw(session: &Session, intent: &Intent) -> Result<()> {
         session,
         &format!("DELETE FROM {} WHERE {}", session.catalog_table("ducktide_intent"), own(intent)),
     )
-    .map_err(|error| LakeError::unavailable("withdraw the replay's intent").because(error))
+    .map_err(|error| failed("withdraw the replay's intent", error))
 }
 
 /// Repeats a small statement while the catalog is busy: a SQLite file that somebody else writes to is

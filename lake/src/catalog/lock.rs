@@ -33,9 +33,11 @@ impl LakeLock {
     fn new(config: &LakeConfig, name: &'static str) -> Self {
         match &config.catalog {
             CatalogLocation::Sqlite(path) => Self::File(LockFile::beside(path, name)),
-            CatalogLocation::Postgres(url) => {
-                Self::Advisory(Box::new(LockConnection::new(url, &config.metadata_schema, name)))
-            }
+            CatalogLocation::Postgres(settings) => Self::Advisory(Box::new(LockConnection::new(
+                settings,
+                &config.metadata_schema,
+                name,
+            ))),
         }
     }
 
@@ -193,9 +195,9 @@ impl LockFile {
     /// Whether the lock was free within `timeout`.
     pub(crate) fn lock(&mut self, timeout: Duration) -> Result<bool> {
         let deadline = Instant::now() + timeout;
-        let failed = |error| {
-            LakeError::invalid(format!("use the lock file: path=`{}`", self.path.display()))
-                .because(error)
+        let failed = |error: std::io::Error| {
+            let context = format!("use the lock file: path=`{}`", self.path.display());
+            LakeError::of_io(context, error)
         };
         let mut file = OpenOptions::new()
             .create(true)

@@ -88,8 +88,8 @@ impl Installation {
     /// Waits for its turn.
     pub(crate) fn begin(config: &LakeConfig) -> Result<Self> {
         match &config.catalog {
-            CatalogLocation::Postgres(url) => {
-                postgres::Installer::lock(url, &config.metadata_schema)
+            CatalogLocation::Postgres(settings) => {
+                postgres::Installer::lock(settings, &config.metadata_schema)
                     .map(|installer| Self::Postgres(Box::new(installer)))
             }
             CatalogLocation::Sqlite(path) => {
@@ -140,7 +140,7 @@ pub(crate) fn check_layout(session: &Session) -> Result<()> {
     let sql = format!("SELECT key, value FROM {}", session.native_table("ducktide_meta"));
     let rows = session.catalog_rows(&sql).map_err(|error| {
         if error.chain().contains("no such table") || error.chain().contains("does not exist") {
-            LakeError::invalid("the lake has no Ducktide tables; add them with `ducktide init`")
+            LakeError::missing("the lake has no Ducktide tables; add them with `ducktide init`")
                 .because(error)
         } else {
             error
@@ -155,7 +155,7 @@ pub(crate) fn check_layout(session: &Session) -> Result<()> {
         ("oldest_compatible_triggers", TRIGGER_VERSION),
     ] {
         let theirs: u32 = meta.get(key).and_then(|value| value.parse().ok()).ok_or_else(|| {
-            LakeError::invalid(format!("the lake's ducktide_meta lacks a number: key=`{key}`"))
+            LakeError::refused(format!("the lake's ducktide_meta lacks a number: key=`{key}`"))
         })?;
         if theirs > ours {
             return Err(LakeError::invalid(format!(
@@ -359,9 +359,13 @@ pub(crate) fn relative_flag(table: &str) -> String {
 /// A number out of a row of the catalog.
 #[expect(clippy::needless_pass_by_value, reason = "a row's values are handed over one by one")]
 pub(crate) fn parse<T: FromStr>(value: Option<String>) -> Result<T> {
-    value.as_deref().and_then(|text| text.parse().ok()).ok_or_else(|| {
+    // An answer without a value, where there always is one, was cut off with its connection.
+    let Some(text) = value else {
+        return Err(LakeError::unavailable("the catalog's answer lacks a number"));
+    };
+    text.parse().map_err(|_| {
         LakeError::invalid(format!(
-            "the catalog holds something else than a number: value=`{value:?}`"
+            "the catalog holds something else than a number: value=`{text}`"
         ))
     })
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::{intent, parse};
 use crate::duck_lake::DuckLake;
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::overview::parse_time;
 use crate::position::SnapshotId;
@@ -153,14 +154,14 @@ fn pin(session: &Session, name: &str, snapshot: Option<SnapshotId>) -> Result<Pi
         quote(&pin.created_at.to_string())
     );
     intent::patiently(session, &insert)
-        .map_err(|error| LakeError::unavailable("write the pin").because(error))?;
+        .map_err(|error| duckdb_error::failed("write the pin", error))?;
     Ok(pin)
 }
 
 fn unpin(session: &Session, name: &str) -> Result<()> {
     let table = session.catalog_table("ducktide_pin");
     intent::patiently(session, &format!("DELETE FROM {table} WHERE name = {}", quote(name)))
-        .map_err(|error| LakeError::unavailable("remove the pin").because(error))
+        .map_err(|error| duckdb_error::failed("remove the pin", error))
 }
 
 fn newest_snapshot(session: &Session) -> Result<SnapshotId> {

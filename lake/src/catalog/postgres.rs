@@ -5,21 +5,18 @@
 
 use std::time::Duration;
 
-use native_tls::{Certificate, TlsConnector};
-use postgres::config::SslMode;
-use postgres::{Client, Config, SimpleQueryMessage};
-use postgres_native_tls::MakeTlsConnector;
+use postgres::{Client, SimpleQueryMessage};
 
 use super::{Installed, TRIGGER_TABLES, TRIGGER_VERSION, TRIGGERS, format, meta_rows, parse};
+use crate::cause::{self, Cause};
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
+use crate::postgres_settings::PostgresSettings;
 
 const SCHEMA: &str = include_str!("postgres.sql");
 
 /// Begins the part of the schema with the triggers and their functions.
 const FIRST_FUNCTION: &str = "CREATE FUNCTION";
-
-/// How long a connection attempt may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Held while a lake is made: of two programs that make one at the same time, the second finds it
 /// made. (PostgreSQL's own `CREATE SCHEMA IF NOT EXISTS` fails in that race.)
@@ -30,8 +27,8 @@ pub(crate) struct Installer {
 
 impl Installer {
     /// Waits for its turn; the lock goes with the connection.
-    pub(crate) fn lock(url: &str, schema: &str) -> Result<Self> {
-        let mut client = connect(url)?;
+    pub(crate) fn lock(settings: &PostgresSettings, schema: &str) -> Result<Self> {
+        let mut client = connect(settings)?;
         client
             .batch_execute(&format!("SELECT pg_advisory_lock({})", lock_key("install", schema)))
             .map_err(|error| failed("take the installation lock", error))?;
@@ -115,15 +112,15 @@ fn lock_key(name: &str, schema: &str) -> String {
 
 /// The connection that holds an advisory lock.
 pub(crate) struct LockConnection {
-    url: String,
+    settings: PostgresSettings,
     schema: String,
     name: &'static str,
     client: Option<Client>,
 }
 
 impl LockConnection {
-    pub(crate) fn new(url: &str, schema: &str, name: &'static str) -> Self {
-        Self { url: url.to_owned(), schema: schema.to_owned(), name, client: None }
+    pub(crate) fn new(settings: &PostgresSettings, schema: &str, name: &'static str) -> Self {
+        Self { settings: settings.clone(), schema: schema.to_owned(), name, client: None }
     }
 
     /// Whether the lock was free within `timeout`.
@@ -133,6 +130,7 @@ impl LockConnection {
             timeout.as_millis().max(1),
             lock_key(self.name, &self.schema)
         );
+        self.connect()?;
         match self.query(&take) {
             Ok(_) => Ok(true),
             // 55P03: lock_not_available, that is, the lock's timeout.
@@ -144,7 +142,7 @@ impl LockConnection {
     /// Gives the lock back. A connection that fails here is closed, and the lock goes with it.
     pub(crate) fn unlock(&mut self) {
         let sql = format!("SELECT pg_advisory_unlock({})", lock_key(self.name, &self.schema));
-        if self.query(&sql).is_err() {
+        if self.client.is_some() && self.query(&sql).is_err() {
             self.client = None;
         }
     }
@@ -167,6 +165,7 @@ impl LockConnection {
              (SELECT count(*) FROM {schema}.ducktide_intent), {}",
             format::value_sql(&format!("{schema}.ducklake_metadata"))
         );
+        self.connect()?;
         let row = self.query(&sql).map_err(|error| failed("check the triggers", error))?;
         let mut row = row.into_iter();
         let found: usize = parse(row.next().flatten())?;
@@ -176,13 +175,20 @@ impl LockConnection {
         super::require_triggers(found, version, TRIGGER_VERSION).map(|()| intents > 0)
     }
 
-    /// Runs statements; the values of the last row come back as text.
+    /// Connects, unless there is a connection.
+    fn connect(&mut self) -> Result<()> {
+        if self.client.as_ref().is_none_or(Client::is_closed) {
+            // The old one goes first: there may be room for one only.
+            self.client = None;
+            self.client = Some(connect(&self.settings)?);
+        }
+        Ok(())
+    }
+
+    /// Runs statements on the connection; the values of the last row come back as text.
     fn query(&mut self, sql: &str) -> Result<Vec<Option<String>>, postgres::Error> {
-        let client = match &mut self.client {
-            Some(client) if !client.is_closed() => client,
-            slot => slot.insert(connect_raw(&self.url)?),
-        };
         let mut last = Vec::new();
+        let Some(client) = &mut self.client else { return Ok(last) };
         for message in client.simple_query(sql)? {
             if let SimpleQueryMessage::Row(row) = message {
                 last = (0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect();
@@ -192,78 +198,57 @@ impl LockConnection {
     }
 }
 
-fn connect(url: &str) -> Result<Client> {
-    connect_raw(url).map_err(|error| failed("connect to the catalog (DUCKLAKE_CATALOG)", error))
+/// Takes a connection of our own.
+fn connect(settings: &PostgresSettings) -> Result<Client> {
+    let what = "connect to the catalog (DUCKLAKE_CATALOG)";
+    let resolved = settings.resolve().and_then(|resolved| resolved.client());
+    let (config, tls) =
+        resolved.map_err(|error| LakeError::setting(format!("DUCKLAKE_CATALOG: {error}")))?;
+    config.connect(tls).map_err(|error| failed(what, error))
 }
 
-fn connect_raw(url: &str) -> Result<Client, postgres::Error> {
-    let (url, tls) = split_tls(url);
-    let mut config: Config = url.parse()?;
-    config
-        .application_name("ducktide")
-        .connect_timeout(CONNECT_TIMEOUT)
-        .keepalives(true)
-        .keepalives_idle(Duration::from_secs(10))
-        .keepalives_interval(Duration::from_secs(5))
-        .keepalives_retries(3)
-        .tcp_user_timeout(Duration::from_secs(20));
-    if let Some(mode) = tls.mode {
-        config.ssl_mode(mode);
-    }
-    config.connect(MakeTlsConnector::new(tls.connector))
-}
-
-struct Tls {
-    mode: Option<SslMode>,
-    connector: TlsConnector,
-}
-
-/// Takes libpq's TLS parameters out of the URL: the client knows fewer values of them than libpq.
-/// As in libpq, certificates are only checked for `verify-ca` and `verify-full`.
-fn split_tls(url: &str) -> (String, Tls) {
-    let (base, query) = url.split_once('?').unwrap_or((url, ""));
-    let mut kept = Vec::new();
-    let mut mode = None;
-    let mut builder = TlsConnector::builder();
-    builder.danger_accept_invalid_certs(true).danger_accept_invalid_hostnames(true);
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        match pair.split_once('=') {
-            Some(("sslmode", "disable")) => mode = Some(SslMode::Disable),
-            Some(("sslmode", "require")) => mode = Some(SslMode::Require),
-            Some(("sslmode", "verify-ca")) => {
-                mode = Some(SslMode::Require);
-                builder.danger_accept_invalid_certs(false);
-            }
-            Some(("sslmode", "verify-full")) => {
-                mode = Some(SslMode::Require);
-                builder.danger_accept_invalid_certs(false).danger_accept_invalid_hostnames(false);
-            }
-            Some(("sslmode", _)) => {}
-            Some(("sslrootcert", path)) => {
-                if let Some(certificate) =
-                    std::fs::read(path).ok().and_then(|pem| Certificate::from_pem(&pem).ok())
-                {
-                    builder.add_root_certificate(certificate);
-                }
-            }
-            _ => kept.push(pair),
-        }
-    }
-    let url = if kept.is_empty() { base.to_owned() } else { format!("{base}?{}", kept.join("&")) };
-    let connector = builder.build().expect("the platform's TLS library accepts its own defaults");
-    (url, Tls { mode, connector })
-}
-
-/// Whether waiting helps: PostgreSQL answered with an SQL state, or it did not answer at all.
+/// Whether waiting helps, by the SQL state that PostgreSQL answered with. Without one the connection
+/// failed, which passes, unless it is about certificates.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that `map_err` calls")]
 fn failed(what: &str, error: postgres::Error) -> LakeError {
-    let passing = error.code().is_none_or(|code| {
-        // 08 connection, 53 resources, 55 busy objects, 57 operator intervention, 40 serialization.
-        ["08", "53", "55", "57", "40"].iter().any(|class| code.code().starts_with(class))
-    });
     let text = match error.as_db_error() {
         Some(db) => format!("{} ({})", db.message(), db.code().code()),
-        None => format!("{error}"),
+        None => chain(&error),
     };
-    if passing { LakeError::unavailable(what) } else { LakeError::invalid(what) }.because(text)
+    let cause = match error.code() {
+        Some(code) => cause::of_sqlstate(code.code()),
+        None if is_about_settings(&text) => Cause::Fault,
+        None => Cause::Outage,
+    };
+    let error = match cause {
+        Cause::Outage => LakeError::unavailable(what),
+        Cause::Fault => LakeError::invalid(what),
+    };
+    error.because(duckdb_error::with_remedy(text))
+}
+
+/// Messages of our own client and of OpenSSL, which have no SQL state.
+fn is_about_settings(text: &str) -> bool {
+    const FAULTS: [&str; 5] = [
+        "certificate verify failed",
+        "server does not support TLS",
+        "password missing",
+        "unsupported authentication method",
+        "SASL",
+    ];
+    FAULTS.iter().any(|fault| text.contains(fault))
+}
+
+/// The error with its causes, such as the certificate behind a handshake that failed.
+fn chain(error: &postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let line = error.to_string();
+        if !text.contains(&line) {
+            text = format!("{text}: {line}");
+        }
+        cause = error.source();
+    }
+    text
 }

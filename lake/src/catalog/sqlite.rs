@@ -3,11 +3,14 @@
 //! Two copies of the SQLite library in one process break each other's POSIX locks (measured), so
 //! rusqlite is used here only, while no DuckDB of this process has the file attached.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
 use super::{Installed, TRIGGER_TABLES, TRIGGER_VERSION, TRIGGERS, format, meta_rows, parse};
+use crate::cause::{self, Cause};
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::session::Session;
 
@@ -98,10 +101,94 @@ fn open(path: &Path) -> Result<Connection> {
 
 fn failed(what: &str, path: &Path, error: rusqlite::Error) -> LakeError {
     let context = format!("{what}: catalog=`sqlite:{}`", path.display());
-    match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
-            LakeError::unavailable(context).because(error)
+    let error = match cause::of_sqlite(error.sqlite_error_code()) {
+        Cause::Outage => (LakeError::unavailable(context), error),
+        Cause::Fault => (LakeError::invalid(context), error),
+    };
+    error.0.because(duckdb_error::with_remedy(error.1.to_string()))
+}
+
+/// Lets files beside the catalog be written to, where the catalog itself can be.
+///
+/// SQLite gives `-wal` and `-shm` the mode of the catalog's file. Whoever opens a catalog at a moment
+/// when it is read-only leaves a read-only `-shm` behind, and every write fails for as long as it stays.
+pub(crate) fn restore_write_access(catalog: &Path) -> Result<()> {
+    let Ok(mode) = fs::metadata(catalog).map(|metadata| metadata.permissions()) else {
+        return Ok(());
+    };
+    if mode.readonly() {
+        return Ok(());
+    }
+    for suffix in ["-wal", "-shm"] {
+        let mut path = catalog.as_os_str().to_owned();
+        path.push(suffix);
+        let path = PathBuf::from(path);
+        let is_readonly = fs::metadata(&path).is_ok_and(|file| file.permissions().readonly());
+        if !is_readonly {
+            continue;
         }
-        _ => LakeError::invalid(context).because(error),
+        fs::set_permissions(&path, mode.clone()).map_err(|error| {
+            LakeError::unavailable(format!(
+                "a file of the catalog cannot be written to, although the catalog can be; give it the \
+                 catalog's owner and mode: path=`{}` catalog=`sqlite:{}`",
+                path.display(),
+                catalog.display()
+            ))
+            .because(error)
+        })?;
+        tracing::warn!(
+            path = %path.display(),
+            "a file of the catalog was read-only although the catalog is not; it has the catalog's mode now"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_passes_and_a_file_that_is_no_database_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = folder.path().join("lake.sqlite");
+        let full = Connection::open(&catalog).unwrap();
+        full.execute_batch("CREATE TABLE t(a); PRAGMA max_page_count = 2").unwrap();
+        let error = full.execute_batch("INSERT INTO t VALUES (zeroblob(100000))").unwrap_err();
+        assert_eq!(failed("write", &catalog, error).kind(), crate::ErrorKind::Unavailable);
+
+        let locked = Connection::open(&catalog).unwrap();
+        full.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let error = locked.execute_batch("BEGIN IMMEDIATE").unwrap_err();
+        assert_eq!(failed("write", &catalog, error).kind(), crate::ErrorKind::Unavailable);
+
+        let other = folder.path().join("other");
+        fs::write(&other, "no database".repeat(1_000)).unwrap();
+        let error = Connection::open(&other).unwrap().execute_batch("SELECT 1 FROM t").unwrap_err();
+        assert_eq!(failed("write", &other, error).kind(), crate::ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn files_beside_a_writable_catalog_become_writable_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = folder.path().join("lake.sqlite");
+        let shm = folder.path().join("lake.sqlite-shm");
+        for path in [&catalog, &shm] {
+            fs::write(path, "").unwrap();
+        }
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        (set(&catalog, 0o440), set(&shm, 0o440));
+
+        restore_write_access(&catalog).unwrap();
+        assert_eq!(mode(&shm), 0o440, "as long as the catalog is read-only, on purpose");
+        set(&catalog, 0o640);
+        restore_write_access(&catalog).unwrap();
+
+        assert_eq!(mode(&shm), 0o640);
     }
 }

@@ -20,7 +20,7 @@ use crate::catalog::intent::{self, Intent};
 use crate::catalog::lock::CommitLock;
 use crate::dead_letter::dead_letter_name;
 use crate::duck_lake::{DuckLake, Writing};
-use crate::duckdb_error::is_refusal;
+use crate::duckdb_error::{self, is_refusal};
 use crate::error::{LakeError, Result};
 use crate::session::Session;
 use crate::table::TableName;
@@ -112,11 +112,21 @@ impl DuckLake {
             record(session, commit, kind, count);
         }
         drop(guard);
-        if let Err(error) = &done {
-            tracing::debug!(error = error.chain(), operation = kind.as_str(), "could not be done");
-            self.note_error(&error.chain());
+        match done {
+            Err(error) => {
+                tracing::debug!(
+                    error = error.chain(),
+                    operation = kind.as_str(),
+                    "could not be done"
+                );
+                self.note_error(&error.chain());
+                Err(self.doubt(error))
+            }
+            done => {
+                self.note_accepted();
+                done
+            }
         }
-        done
     }
 }
 
@@ -125,7 +135,7 @@ fn record(session: &Session, commit: &mut CommitLock, kind: Operation, count: u6
     // In a SQLite catalog a worker's commit would meet it and fail once.
     let written = commit.acquire(session).and_then(|_guard| {
         record::write(session, kind, count)
-            .map_err(|error| LakeError::unavailable("write the record").because(error))
+            .map_err(|error| duckdb_error::failed("write the record", error))
     });
     if let Err(error) = written {
         tracing::debug!(%error, operation = kind.as_str(), "could not record that it ran");
@@ -148,9 +158,10 @@ pub(crate) fn failed(what: &str) -> impl Fn(duckdb::Error) -> LakeError {
     move |error| {
         let text = error.to_string();
         if is_refusal(&text) {
-            LakeError::invalid(what).because(text)
+            tracing::debug!(error = text, what, "refused");
+            LakeError::refused(what).because(text)
         } else {
-            LakeError::unavailable(what).because(text)
+            duckdb_error::failed(what, error)
         }
     }
 }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::data_path::DataPath;
 use crate::dead_letter::dead_letter_table;
 use crate::duck_lake::DuckLake;
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::lake::Source;
 use crate::position::{Offset, OffsetRange, Partition};
@@ -207,7 +208,7 @@ impl Target {
         hiding: Option<&HidingColumn>,
     ) -> Result<StagedFile> {
         let context = || format!("write what a file keeps: path=`{}`", file.path);
-        let failed = |error| LakeError::unavailable(context()).because(error);
+        let failed = |error| duckdb_error::failed(context(), error);
         let name = format!("ducktide-{}.parquet", Uuid::now_v7());
         let path = Path::new(&file.path).with_file_name(name);
         self.data_path.check(&path)?;
@@ -237,8 +238,7 @@ impl Target {
         } else {
             session.execute(&copy("*")).map_err(failed)?;
         }
-        let metadata =
-            path.metadata().map_err(|error| LakeError::unavailable(context()).because(error))?;
+        let metadata = path.metadata().map_err(|error| LakeError::of_io(context(), error))?;
         let (table, rows) = (self.table.clone(), file.rows - file.removed);
         Ok(StagedFile { path, table, rows, bytes: metadata.len() })
     }

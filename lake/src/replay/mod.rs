@@ -28,6 +28,7 @@ use self::transaction::Replay;
 use crate::catalog::intent::{self, Intent, IntentKind};
 use crate::catalog::ledger;
 use crate::duck_lake::DuckLake;
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::lake::Source;
 use crate::position::{Offset, Partition, SnapshotId, SourceId};
@@ -128,8 +129,7 @@ impl DuckLake {
             offset.0.saturating_add(NEARBY)
         );
         let rows = self.session()?.rows(&sql);
-        let rows =
-            rows.map_err(|error| LakeError::unavailable("read a record's time").because(error))?;
+        let rows = rows.map_err(|error| duckdb_error::failed("read a record's time", error))?;
         let time = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
         Ok(time.and_then(|ms| Timestamp::from_millisecond(ms).ok()))
     }

@@ -3,6 +3,7 @@
 use crate::catalog::{self, ledger};
 use crate::commit::{CommitKind, CommitMessage, Counts, ProgressDelta};
 use crate::duck_lake::DuckLake;
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::lake::Source;
 use crate::position::{Offset, OffsetRange, Partition};
@@ -38,7 +39,7 @@ impl DuckLake {
         // The ledger tells, whatever the answer was.
         match (ledger::applied(session, CommitKind::Skip, &[step])?, posted) {
             (Some(_), _) => Ok(step),
-            (None, Err(error)) => Err(LakeError::unavailable("skip").because(error)),
+            (None, Err(error)) => Err(duckdb_error::failed("skip", error)),
             (None, Ok(())) => Err(LakeError::invalid(
                 "the skip was accepted but progress did not move: the lake's triggers are gone; \
                  stop all workers and run `ducktide verify`",

@@ -18,6 +18,7 @@ use crate::catalog::intent::{self, Intent, IntentKind};
 use crate::catalog::ledger::{self, Applied};
 use crate::catalog::lock::CommitLock;
 use crate::commit::{CommitKind, CommitMessage, ProgressDelta};
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::failpoint::{self, Failpoint};
 use crate::position::{Offset, Partition, Position, SnapshotId};
@@ -435,5 +436,5 @@ fn summary(steps: &[ProgressDelta], affected: &[Vec<Affected>]) -> ReplaySummary
 }
 
 fn failed(what: &'static str) -> impl Fn(duckdb::Error) -> LakeError {
-    move |error| LakeError::unavailable(what).because(error)
+    move |error| duckdb_error::failed(what, error)
 }

@@ -15,6 +15,7 @@ use super::finding::{Finding, FindingKind, Findings, Place};
 use crate::catalog::parse;
 use crate::commit::{CommitKind, Counts, ProgressDelta};
 use crate::dead_letter::dead_letter_name;
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::position::{Epoch, Offset, OffsetRange, Partition, Position, SnapshotId, SourceId};
 use crate::session::Session;
@@ -495,5 +496,5 @@ impl Cells {
 }
 
 fn unreadable(error: duckdb::Error) -> LakeError {
-    LakeError::unavailable("read the catalog").because(error)
+    duckdb_error::failed("read the catalog", error)
 }

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 use super::Verification;
 use crate::catalog::meta;
 use crate::duck_lake::DuckLake;
-use crate::error::{LakeError, Result};
+use crate::duckdb_error;
+use crate::error::Result;
 use crate::session::quote;
 
 const KEY: &str = "verify.last";
@@ -44,7 +45,7 @@ impl DuckLake {
         let value = Value { at: Timestamp::now().to_string(), findings, deep };
         let value = serde_json::to_string(&value).expect("times and numbers always serialize");
         meta::set(self.session()?, KEY, &value)
-            .map_err(|error| LakeError::unavailable("record the verification").because(error))
+            .map_err(|error| duckdb_error::failed("record the verification", error))
     }
 
     /// The newest record; None when nothing was ever recorded, or only by a later version.

@@ -54,7 +54,7 @@ impl Case {
 
     /// A lake in a schema of a database that may hold others.
     pub(crate) fn in_database(url: &str, schema: &str) -> Self {
-        let location = CatalogLocation::Postgres(url.to_owned());
+        let location: CatalogLocation = url.parse().unwrap();
         Self::at(location, url.to_owned(), schema, TempDir::new().unwrap())
     }
 
@@ -94,7 +94,7 @@ impl Case {
     /// A worker or operator that reaches a PostgreSQL catalog by way of a proxy.
     pub(crate) fn behind(&self, proxy: &CommitProxy, access: Access) -> DuckLake {
         let url = proxy.url(&self.address).unwrap();
-        let config = LakeConfig { catalog: CatalogLocation::Postgres(url), ..self.config.clone() };
+        let config = LakeConfig { catalog: url.parse().unwrap(), ..self.config.clone() };
         DuckLake::open(&config, access).unwrap()
     }
 

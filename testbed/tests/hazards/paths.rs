@@ -146,7 +146,7 @@ fn another_lake(case: &Case, data_path: &Path) -> LakeConfig {
         CatalogLocation::Sqlite(file) => {
             CatalogLocation::Sqlite(file.with_file_name(format!("{}.sqlite", Uuid::new_v4())))
         }
-        CatalogLocation::Postgres(_) => CatalogLocation::Postgres(new_database()),
+        CatalogLocation::Postgres(_) => new_database().parse().unwrap(),
     };
     LakeConfig { catalog, data_path: Some(data_path.to_owned()), ..case.config.clone() }
 }
@@ -197,11 +197,12 @@ fn copy_of(case: &mut Case) -> LakeConfig {
             CatalogLocation::Sqlite(copy)
         }
         CatalogLocation::Postgres(url) => {
+            let url = url.shareable();
             let (server, original) = url.rsplit_once('/').unwrap();
             let copy = format!("copy_{}", Uuid::new_v4().simple());
             let create = format!("CREATE DATABASE {copy} TEMPLATE {original}");
             Catalog::at(&format!("{server}/postgres")).unwrap().execute(&create).unwrap();
-            CatalogLocation::Postgres(format!("{server}/{copy}"))
+            format!("{server}/{copy}").parse().unwrap()
         }
     };
     LakeConfig { catalog, ..case.config.clone() }

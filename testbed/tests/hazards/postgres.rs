@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ducktide_lake::{
     Access, DuckLake, ErrorKind, Lake as _,
     commit::CommitOutcome,
-    config::{CatalogLocation, LakeConfig},
+    config::LakeConfig,
     position::{Offset, Partition},
 };
 use ducktide_testbed::{
@@ -175,8 +175,7 @@ fn a_worker_with_few_rights_does_its_work_and_nothing_else() {
            LOOP EXECUTE format('GRANT INSERT, UPDATE, DELETE ON %I TO {role}', t); END LOOP; END $$"
     ));
     let url = case.address.replace("postgres@", &format!("{role}@"));
-    let config =
-        LakeConfig { catalog: CatalogLocation::Postgres(url.clone()), ..case.config.clone() };
+    let config = LakeConfig { catalog: url.parse().unwrap(), ..case.config.clone() };
     let mut worker = DuckLake::open(&config, Access::Commit).unwrap();
 
     let spec = ducktide_lake::SourceSpec { topic: "its own".to_owned(), ..spec() };

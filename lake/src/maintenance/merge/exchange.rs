@@ -12,6 +12,7 @@ use super::candidates::inlined_delete_tables;
 use super::merged::{Merged, Values};
 use crate::catalog::parse;
 use crate::duck_lake::Writing;
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::failpoint::{self, Failpoint};
 use crate::maintenance::{AUTHOR, list};
@@ -76,7 +77,7 @@ pub(super) fn exchange(
         match session.change_all_natively(&statements) {
             Ok(()) => break,
             Err(error) if attempt >= ATTEMPTS => {
-                return Err(LakeError::unavailable("exchange the files").because(error));
+                return Err(duckdb_error::failed("exchange the files", error));
             }
             Err(error) => tracing::debug!(%error, attempt, "another commit came first"),
         }

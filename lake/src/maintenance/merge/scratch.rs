@@ -83,7 +83,7 @@ pub(super) fn merge(
     let merged = scratch.read(found, sources, bytes).map_err(failed("read what was merged"))?;
     let paths = scratch.written(table).map_err(failed("list what was merged"))?;
     storage::sync_files(paths.iter().map(PathBuf::as_path))
-        .map_err(|error| LakeError::unavailable("make the merged files durable").because(error))?;
+        .map_err(|error| LakeError::of_io("make the merged files durable", error))?;
     Ok(merged)
 }
 

@@ -99,7 +99,7 @@ pub(super) fn merge(
     let written = (0..).zip(&plans).map(|(id, plan)| catalog.write(id, target, plan, &mut merged));
     let mut files = written.collect::<Result<Vec<_>>>()?;
     storage::sync_files(files.iter().map(|file| file.path.as_path()))
-        .map_err(|error| LakeError::unavailable("make the merged files durable").because(error))?;
+        .map_err(|error| LakeError::of_io("make the merged files durable", error))?;
     for file in &mut files {
         file.is_kept = true;
     }
