@@ -84,8 +84,8 @@ impl Pass {
         self.tally
     }
 
-    /// Merges what is due, until nothing is left or it is time to stop. Errors only when this
-    /// compactor cannot go on; what passes is logged, and tried again when it is due again.
+    /// Merges what is due, until nothing is left or it is time to stop. What passes is logged, and tried
+    /// again when it is due again; what is refused for one table is returned when the others are merged.
     pub(crate) fn merge(&mut self, due: &Due) -> Result<(), LakeError> {
         for _ in 0..ROUNDS {
             let Some(operations) = self.plan(due)? else { return Ok(()) };
@@ -115,18 +115,26 @@ impl Pass {
 
     /// Whether all of it was done.
     fn merge_all(&mut self, operations: &[Operation]) -> Result<bool, LakeError> {
-        let mut complete = true;
+        let (mut complete, mut refused) = (true, Ok(()));
         for (index, operation) in operations.iter().enumerate() {
             if self.stop.is_set() {
                 return Ok(false);
             }
             let commits_before = self.committed_ranges()?;
             let started = Instant::now();
-            complete &= self.merge_one(operation, operations.len() - index - 1)?;
+            match self.merge_one(operation, operations.len() - index - 1) {
+                Ok(done) => complete &= done,
+                Err(error) if is_of_one_table(&error) => {
+                    let table = &operation.table;
+                    tracing::error!(%table, error = error.chain(), "merge refused, operator action required");
+                    refused = Err(error);
+                }
+                Err(error) => return Err(error),
+            }
             self.note_backlog(&operations[index + 1..]);
             self.rest(commits_before, started.elapsed())?;
         }
-        Ok(complete)
+        refused.map(|()| complete)
     }
 
     /// Whether it was done.
@@ -288,6 +296,11 @@ fn log_merged(operation: &Operation, totals: MergeTotals, took: Duration) {
         megabytes_per_second = format_args!("{speed:.0}"),
         "merged"
     );
+}
+
+/// Whether others can be merged all the same.
+pub(crate) fn is_of_one_table(error: &LakeError) -> bool {
+    error.kind() != ErrorKind::Unavailable && !error.is_unknown_format()
 }
 
 /// None for what passes by itself, which is logged and counted.

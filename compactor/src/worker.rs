@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use crate::config::{Config, PassArgs, RunArgs, ScheduleArgs};
 use crate::error::CompactorError;
 use crate::metrics::Metrics;
-use crate::pass::Pass;
+use crate::pass::{Pass, is_of_one_table};
 use crate::planner::Due;
 use crate::schedule::{Chore, Schedule};
 
@@ -87,9 +87,8 @@ pub async fn once(
         if !pass.lake.lead(LEAD_TIMEOUT)? {
             return Err(CompactorError::AnotherLeads(pass.lake.leader()));
         }
-        pass.merge(&Due::all(&of_pass.policy))?;
         // What one of them refuses must not keep the others from being done.
-        let mut refused = Ok(());
+        let mut refused = pass.merge(&Due::all(&of_pass.policy));
         for chore in Chore::ALL.into_iter().take_while(|_| !stopping.is_set()) {
             refused = pass.chore(chore).and(refused);
         }
@@ -201,12 +200,16 @@ impl Worker {
         while !self.stop.is_set() {
             pass.lake.check_leadership()?;
             if let Some(due) = schedule.merging(Instant::now()) {
-                pass.merge(&due)?;
+                match pass.merge(&due) {
+                    // Logged for its table; the next operations are other tables' too.
+                    Err(error) if is_of_one_table(&error) => {}
+                    merged => merged?,
+                }
             }
             for chore in schedule.chores(Instant::now()) {
                 pass.lake.check_leadership()?;
                 match pass.chore(chore) {
-                    Err(error) if error.kind() != ErrorKind::Unavailable => {
+                    Err(error) if is_of_one_table(&error) => {
                         tracing::error!(error = error.chain(), "somebody must look; going on");
                     }
                     done => done?,

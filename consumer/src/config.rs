@@ -204,7 +204,9 @@ impl DedupeArgs {
 /// What a table has beside the fields of records, and where they came from.
 #[derive(ClapArgs, Clone, Debug, PartialEq, Eq)]
 pub struct TableLayout {
-    /// A timestamp column whose UTC date becomes the partition key `event_date`.
+    /// A timestamp column whose UTC date becomes the partition key `event_date`. The lake records the
+    /// column when the table is created: afterwards the setting may be omitted, and another column is
+    /// refused.
     #[arg(long, env = "DUCKTIDE_PARTITION_BY", value_name = "COLUMN")]
     pub partition_by: Option<String>,
 
@@ -385,6 +387,12 @@ pub enum ConfigError {
     TopicName(String),
     #[error("name the table with --table: {0}")]
     TableName(#[from] InvalidTableName),
+    #[error(
+        "the tables of two topics differ in case only, and DuckDB takes both for one; read one of the \
+         topics with a --table of its own: topics=`{}` `{}` tables=`{}` `{}`",
+        .topics[0], .topics[1], .tables[0], .tables[1]
+    )]
+    TablesDifferInCase { topics: [String; 2], tables: [String; 2] },
     #[error("{}", .0.chain())]
     Lake(#[from] LakeError),
     #[error("--memory-limit is too small to work with, give at least 64MiB: value=`{0}`")]

@@ -33,8 +33,18 @@ impl Topics {
         let patterns = patterns.iter().map(compile).collect::<Result<Vec<_>, _>>()?;
         let table = table.unwrap_or(PLACEHOLDER).to_owned();
         let topics = Self { given: given.to_vec(), names, patterns, table };
+        let mut tables: Vec<(&String, TableName)> = Vec::new();
         for topic in &topics.names {
-            topics.table(topic)?;
+            let table = topics.table(topic)?;
+            if let Some((other, same)) =
+                tables.iter().find(|(_, known)| differ_in_case(known, &table))
+            {
+                return Err(ConfigError::TablesDifferInCase {
+                    topics: [(*other).clone(), topic.clone()],
+                    tables: [same.to_string(), table.to_string()],
+                });
+            }
+            tables.push((topic, table));
         }
         if topics.has_patterns() {
             topics.table("any")?;
@@ -82,14 +92,20 @@ impl Topics {
     }
 }
 
+/// Whether DuckDB takes two names for one that are not equal.
+fn differ_in_case(one: &TableName, other: &TableName) -> bool {
+    one != other && one.to_string().eq_ignore_ascii_case(&other.to_string())
+}
+
 /// The table that a topic fills, by what `--table` says. The first dot separates the schema, others
 /// become `_`.
 pub(crate) fn table_of(template: Option<&str>, topic: &str) -> Result<TableName, InvalidTableName> {
     let name = template.unwrap_or(PLACEHOLDER).replace(PLACEHOLDER, topic);
-    match name.split_once('.') {
-        Some((schema, table)) => format!("{schema}.{}", table.replace('.', "_")).parse(),
-        None => name.parse(),
-    }
+    let name: TableName = match name.split_once('.') {
+        Some((schema, table)) => format!("{schema}.{}", table.replace('.', "_")).parse()?,
+        None => name.parse()?,
+    };
+    name.fit_directory()
 }
 
 #[cfg(test)]
@@ -130,6 +146,19 @@ mod tests {
         assert!(topics(&["^events-("], None).unwrap_err().to_string().contains("^events-("));
         assert!(topics(&["events"], Some("a b")).is_err());
         assert!(topics(&["^events"], Some("../{topic}")).is_err());
+    }
+
+    #[test]
+    fn names_that_duckdb_takes_for_one_are_refused_with_both() {
+        let error = topics(&["Orders", "orders"], None).unwrap_err().to_string();
+        assert!(error.contains("tables=`main.Orders` `main.orders`"), "{error}");
+        assert!(topics(&["Orders", "orders"], Some("all")).is_ok());
+    }
+
+    #[test]
+    fn a_name_that_no_directory_can_have_is_refused() {
+        assert!(topics(&[&"t".repeat(249)], None).is_ok());
+        assert!(topics(&[&"t".repeat(249)], Some("raw_{topic}_v2")).is_err());
     }
 
     #[test]

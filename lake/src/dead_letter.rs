@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::commit::CommitKind;
 use crate::position::{Offset, Partition};
-use crate::table::{Column, ColumnType, TableName, TableShape};
+use crate::table::{Column, ColumnType, MAX_NAME_BYTES, TableName, TableShape};
 
 /// What a table's name has behind it in the name of its dead-letter table.
 const SUFFIX: &str = "_dead_letters";
@@ -29,9 +29,25 @@ pub fn dead_letter_table(table: &TableName) -> TableName {
     TableName { schema: table.schema.clone(), table: dead_letter_name(&table.table) }
 }
 
-/// The same for a name, with its schema or without.
+/// The same for a name, with its schema or without. A name that is too long for the directory of its
+/// dead-letter table is cut, and has a checksum of the whole instead: it must stay stable.
 pub(crate) fn dead_letter_name(table: &str) -> String {
-    format!("{table}{SUFFIX}")
+    let (schema, name) =
+        table.rsplit_once('.').map_or(("", table), |(schema, name)| (schema, name));
+    if name.len() + SUFFIX.len() <= MAX_NAME_BYTES {
+        return format!("{table}{SUFFIX}");
+    }
+    let room = MAX_NAME_BYTES - SUFFIX.len() - "_0123456789abcdef".len();
+    let kept = (0..=room).rev().find(|&end| name.is_char_boundary(end)).unwrap_or_default();
+    let dot = if schema.is_empty() { "" } else { "." };
+    format!("{schema}{dot}{}_{:016x}{SUFFIX}", &name[..kept], fnv1a(name.as_bytes()))
+}
+
+/// The 64-bit FNV-1a hash.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 /// The type of a column of headers: a list of pairs rather than a map, as Kafka allows a name twice and
@@ -191,6 +207,27 @@ mod tests {
         let table: TableName = "raw.events".parse().unwrap();
 
         assert_eq!(dead_letter_table(&table).to_string(), "raw.events_dead_letters");
+    }
+
+    #[test]
+    fn every_topic_has_a_dead_letter_table_that_a_directory_can_be_named_for() {
+        let name_of = |length: usize, last: char| {
+            let table = format!("raw.{}{last}", "t".repeat(length - 1)).parse().unwrap();
+            dead_letter_table(&table)
+        };
+        for length in [1, 242, 243, 249, 255] {
+            assert!(name_of(length, 'x').table.len() <= MAX_NAME_BYTES);
+            assert!(name_of(length, 'x').table.ends_with(SUFFIX));
+            assert_ne!(name_of(length, 'x'), name_of(length, 'y'));
+        }
+        assert_eq!(name_of(242, 'x').table.len(), 255);
+        let table: TableName = format!("raw.{}", "t".repeat(249)).parse().unwrap();
+        let qualified = dead_letter_name(&table.to_string());
+        assert_eq!(qualified, dead_letter_table(&table).to_string());
+        assert!(
+            qualified.ends_with("t_e66ca2156a1b0ce3_dead_letters"),
+            "must stay stable: {qualified}"
+        );
     }
 
     #[test]

@@ -273,6 +273,11 @@ impl DuckLake {
         Ok((session, &mut self.maintenance_lock, writing))
     }
 
+    /// Gives DuckDB up; the next call opens a new instance.
+    pub(crate) fn close_session(&mut self) {
+        self.session = None;
+    }
+
     /// Gives DuckDB up after an error that leaves the instance unusable.
     pub(crate) fn note_error(&mut self, text: &str) {
         if duckdb_error::is_instance_broken(text) {

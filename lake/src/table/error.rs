@@ -21,9 +21,9 @@ pub enum ShapeError {
         /// The deepest nesting.
         max_depth: usize,
     },
-    /// The name is one of Ducktide's own columns.
+    /// The name is that of a column which Ducktide or DuckLake adds.
     #[error(
-        "field has the name of a column that Ducktide adds; rename it in the schema \
+        "field has the name of a column that Ducktide or DuckLake adds; rename it in the schema \
          (an Avro alias keeps its readers working) field=`{field}`"
     )]
     ReservedName {

@@ -21,7 +21,7 @@ pub use avro_type::{AvroField, AvroType, BytesEncoding, TimeUnit, UnionAs, UuidE
 pub use column_type::ColumnType;
 pub use difference::{Difference, Unfit, diff};
 pub use error::ShapeError;
-pub use name::{InvalidTableName, TableName, quote_identifier};
+pub use name::{InvalidTableName, MAX_NAME_BYTES, TableName, quote_identifier};
 pub use partitioning::{Partitioning, PartitioningError, column_of_comment, date_comment};
 pub use rename::rename;
 pub use shape::{

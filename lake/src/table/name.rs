@@ -7,6 +7,9 @@ use thiserror::Error;
 /// The schema that DuckDB uses when a table's name has none.
 const DEFAULT_SCHEMA: &str = "main";
 
+/// The longest name of a directory on the usual file systems, and so of a table.
+pub const MAX_NAME_BYTES: usize = 255;
+
 /// A table's name with its schema. The catalog is always the attached lake.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {
@@ -19,13 +22,22 @@ pub struct TableName {
 /// The text is not `table` or `schema.table`.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "table name must be `table` or `schema.table`, of letters, digits, `_` and `-` name=`{name}`"
+    "table name must be `table` or `schema.table`, of letters, digits, `_` and `-`, each of at most \
+     {MAX_NAME_BYTES} bytes name=`{name}`"
 )]
 pub struct InvalidTableName {
     name: String,
 }
 
 impl TableName {
+    /// Refuses a name that no directory can have.
+    pub fn fit_directory(self) -> Result<Self, InvalidTableName> {
+        if self.schema.len().max(self.table.len()) > MAX_NAME_BYTES {
+            return Err(InvalidTableName { name: self.to_string() });
+        }
+        Ok(self)
+    }
+
     /// Names the table in SQL, both parts quoted.
     #[must_use]
     pub fn sql(&self) -> String {

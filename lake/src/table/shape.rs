@@ -21,6 +21,9 @@ pub const EVENT_DATE: &str = "event_date";
 /// No field of a record may start like this: there may be more such columns one day.
 const KAFKA_PREFIX: &str = "_kafka_";
 
+/// DuckLake adds columns of this kind to merged files: row ids, and the snapshots of rows.
+const DUCKLAKE_PREFIX: &str = "_ducklake_internal_";
+
 /// The columns that every table filled by Ducktide has, in their order.
 pub const KAFKA_COLUMNS: [(&str, ColumnType); 4] = [
     (KAFKA_TOPIC, ColumnType::Varchar),
@@ -154,6 +157,12 @@ impl TableShape {
             .is_some_and(|column| levels.try_fold(&column.column_type, ColumnType::child).is_some())
     }
 
+    /// The first column that has a name which DuckLake gives to columns of its own in merged files.
+    #[must_use]
+    pub fn column_of_ducklake(&self) -> Option<&Column> {
+        self.columns.iter().find(|column| begins_with(&column.name, DUCKLAKE_PREFIX))
+    }
+
     /// Whether rows are kept in a folder for each `event_date`.
     #[must_use]
     pub fn is_partitioned(&self) -> bool {
@@ -167,12 +176,16 @@ impl TableShape {
     }
 }
 
-/// Whether a name belongs to Ducktide. `event_date` does even where the table is not partitioned,
+/// Whether a name belongs to Ducktide or DuckLake. `event_date` does even where the table is not partitioned,
 /// so that it can be partitioned later.
 fn is_reserved(name: &str) -> bool {
-    let prefix = name.get(..KAFKA_PREFIX.len());
     name.eq_ignore_ascii_case(EVENT_DATE)
-        || prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(KAFKA_PREFIX))
+        || begins_with(name, KAFKA_PREFIX)
+        || begins_with(name, DUCKLAKE_PREFIX)
+}
+
+fn begins_with(name: &str, prefix: &str) -> bool {
+    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
 }
 
 fn join(parent: &str, name: &str) -> String {

@@ -95,7 +95,7 @@ fn partition_by_takes_timestamps_only() {
 
 #[test]
 fn names_of_ducktides_own_columns_are_refused_with_the_remedy() {
-    for field in ["event_date", "Event_Date", "_kafka_offset", "_KAFKA_x"] {
+    for field in ["event_date", "Event_Date", "_KAFKA_x", "_ducklake_internal_snapshot_id"] {
         let error = shape(&format!(r#"{{"name": "{field}", "type": "int"}}"#)).unwrap_err();
         assert_eq!(error, ShapeError::ReservedName { field: field.to_owned() });
         assert!(error.to_string().contains("rename it"));

@@ -12,6 +12,7 @@ on_both_lakes!(
     a_name_that_differs_in_case_only_is_refused,
     a_catalog_that_a_newer_client_migrated_is_not_written,
     merges_next_to_columns_of_another_client_copy_by_name,
+    a_column_with_a_name_of_ducklake_fails_its_merges_without_a_panic,
 );
 
 /// Creates the table, as a consumer does at its start.
@@ -143,4 +144,20 @@ fn merges_next_to_columns_of_another_client_copy_by_name(kind: CatalogKind) {
 
     assert_eq!(case.count(), 40);
     assert_exact(&case);
+}
+
+fn a_column_with_a_name_of_ducklake_fails_its_merges_without_a_panic(kind: CatalogKind) {
+    let mut case = Case::filled(kind, 3);
+    case.sql("ALTER TABLE lake.events ADD COLUMN _ducklake_internal_snapshot_id VARCHAR").unwrap();
+    let mut compactor = case.operator();
+
+    let error = merge_once(&mut compactor).unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Invalid);
+    let text = error.chain();
+    assert!(text.contains("RENAME COLUMN \"_ducklake_internal_snapshot_id\""), "{text}");
+    case.sql("ALTER TABLE lake.events RENAME COLUMN _ducklake_internal_snapshot_id TO seen")
+        .unwrap();
+    merge_once(&mut compactor).unwrap();
+    assert_eq!(case.count(), 30);
 }

@@ -19,6 +19,7 @@ mod merged;
 mod scratch;
 mod splice;
 
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -26,8 +27,8 @@ use jiff::Timestamp;
 use self::merged::Target;
 use super::{Maintained, Operation, announced};
 use crate::duck_lake::DuckLake;
-use crate::error::Result;
-use crate::table::TableName;
+use crate::error::{LakeError, Result};
+use crate::table::{TableName, quote_identifier};
 
 /// A live data file that a merge may take: smaller than asked for, without delete files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +75,17 @@ pub struct MergeTotals {
     pub bytes_written: u64,
 }
 
+/// Errors unless a merge kept every row.
+fn lost_rows<N: PartialEq + std::fmt::Display>(before: N, after: N) -> Result<()> {
+    if before == after {
+        return Ok(());
+    }
+    Err(LakeError::invalid(format!(
+        "a merge would not keep every row, so the files stay as they are; report this as a defect: \
+         rows=`{before}` merged=`{after}`"
+    )))
+}
+
 impl DuckLake {
     /// All files below `smaller_than` bytes that merges may take, by table.
     pub fn files_to_merge(&mut self, smaller_than: u64) -> Result<Vec<TableFiles>> {
@@ -87,6 +99,39 @@ impl DuckLake {
     /// [`Unavailable`](crate::ErrorKind::Unavailable) means that others changed the files meanwhile,
     /// or an outage: look again.
     pub fn merge_files(
+        &mut self,
+        table: &TableName,
+        lists: &[Vec<i64>],
+        timeout: Duration,
+    ) -> Result<(Maintained, MergeTotals)> {
+        self.check_column_names(table)?;
+        let merging = AssertUnwindSafe(|| self.merge_whole_files(table, lists, timeout));
+        std::panic::catch_unwind(merging).unwrap_or_else(|_| {
+            // Its state is unknown; the next call opens a new session.
+            self.close_session();
+            Err(LakeError::invalid(format!(
+                "the merge ended unexpectedly, its message was logged; nothing was changed, and other \
+                 tables are merged: table=`{table}`"
+            )))
+        })
+    }
+
+    /// In a merged file such a column would be there twice.
+    fn check_column_names(&mut self, table: &TableName) -> Result<()> {
+        let found = self.find_table(table)?;
+        let column = found.as_ref().and_then(|found| found.shape.column_of_ducklake());
+        column.map_or(Ok(()), |column| {
+            Err(LakeError::invalid(format!(
+                "the table's files cannot be merged, because a column has a name that DuckLake reserves; \
+                 rename it with `ALTER TABLE {} RENAME COLUMN {} TO …`: table=`{table}` column=`{}`",
+                table.sql(),
+                quote_identifier(&column.name),
+                column.name
+            )))
+        })
+    }
+
+    fn merge_whole_files(
         &mut self,
         table: &TableName,
         lists: &[Vec<i64>],

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::super::{failed, list};
 use super::exchange::NEW_ROWS;
+use super::lost_rows;
 use super::merged::{Merged, Target, Values};
 use crate::catalog::parse;
 use crate::catalog::shape_break::ShapeBreaks;
@@ -218,7 +219,7 @@ impl<'a> Scratch<'a> {
                 before.files
             )));
         }
-        assert_eq!(after.rows, before.rows, "a merge must keep every row");
+        lost_rows(before.rows, after.rows)?;
         Ok(after)
     }
 

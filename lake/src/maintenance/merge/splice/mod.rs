@@ -25,6 +25,7 @@ use self::bounds::Statistics;
 use self::shape::{NameMapping, Shape};
 use self::source::{Entry, Source};
 use super::super::list;
+use super::lost_rows;
 use super::merged::{Merged, Target, Values, or_null};
 use crate::catalog::parse;
 use crate::error::{LakeError, Result};
@@ -171,7 +172,7 @@ impl Catalog {
         let footer = target::write(&file.path, sources, model, first_row_id.is_none());
         let footer = footer.map_err(failed)?;
         let rows: i64 = entries.iter().map(|entry| entry.rows).sum();
-        assert_eq!(footer.file_metadata().num_rows(), rows, "a merge must keep every row");
+        lost_rows(rows, footer.file_metadata().num_rows())?;
         let (bytes, footer_bytes) = sizes(&file.path).map_err(|error| failed(error.into()))?;
         let oldest = entries.iter().map(|entry| entry.begin_snapshot).min().unwrap_or_default();
         let newest = entries.iter().map(|entry| entry.newest_snapshot).max().unwrap_or_default();
