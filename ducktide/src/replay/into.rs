@@ -2,6 +2,7 @@
 
 use ducktide_consumer::ClusterView;
 use ducktide_lake::config::LakeConfig;
+use ducktide_lake::kafka_property::KafkaProperty;
 use ducktide_lake::position::{Offset, Partition};
 use ducktide_lake::table::TableName;
 use ducktide_lake::{DuckLake, Lake as _, SourceSpec};
@@ -70,8 +71,8 @@ fn command(args: &ReplayArgs, table: &TableName, config: &LakeConfig) -> String 
     option("--table", &table.to_string());
     option("--group-id", &format!("ducktide-{table}"));
     option("--bootstrap-servers", &args.kafka.bootstrap_servers);
-    for (name, value) in args.kafka.kafka_properties.iter().filter(|(name, _)| !is_secret(name)) {
-        option("--kafka-property", &format!("{name}={value}"));
+    for property in properties(args).filter(|property| !is_secret(&property.name)) {
+        option("--kafka-property", &format!("{}={}", property.name, property.value));
     }
     option("--catalog", &config.catalog.shareable());
     if config.metadata_schema != "public" {
@@ -91,10 +92,14 @@ fn secrets(args: &ReplayArgs, config: &LakeConfig) -> String {
             "  # the catalog's password is left out: put it into PGPASSWORD or ~/.pgpass\n",
         );
     }
-    if args.kafka.kafka_properties.iter().any(|(name, _)| is_secret(name)) {
+    if properties(args).any(|property| is_secret(&property.name)) {
         text.push_str("  # Kafka's secrets are left out: keep them in KAFKA_PROPERTIES\n");
     }
     text
+}
+
+fn properties(args: &ReplayArgs) -> impl Iterator<Item = &KafkaProperty> {
+    args.kafka.kafka_properties.iter().flat_map(|given| &given.0)
 }
 
 /// Whether a property of Kafka's client holds something that is not to be printed.
