@@ -171,7 +171,7 @@ fn record_columns(table: &TableShape) -> impl Iterator<Item = &Column> {
     table.columns.iter().filter(|column| !column.is_own())
 }
 
-/// The name of a column, or of a field within it by the indices of STRUCTs' fields, as in
+/// The name of a column, or of a field within it by the indices of the fields of a STRUCT, as in
 /// `after.items.element.price`.
 fn nested_name(column: &Column, within: impl Iterator<Item = usize>) -> String {
     let mut name = column.name.clone();
