@@ -11,5 +11,7 @@ mod files;
 mod fixture;
 #[path = "verify/ledger.rs"]
 mod ledger;
+#[path = "verify/remedies.rs"]
+mod remedies;
 #[path = "verify/rows.rs"]
 mod rows;

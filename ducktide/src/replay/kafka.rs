@@ -58,7 +58,9 @@ pub(super) fn check_margin(
             continue;
         }
         let Some(written) = lake.written_at(source, Partition(number), offset)? else { continue };
-        let since = (written - margin).as_millisecond();
+        // A record's time may be 0, or -1 for none.
+        let margin_ms = i64::try_from(margin.as_millis()).unwrap_or(i64::MAX);
+        let since = written.as_millisecond().saturating_sub(margin_ms).max(0);
         let oldest = view.offsets_at(&source.spec.topic, &[number], since)?;
         if oldest.first().is_some_and(|(_, oldest)| *oldest <= low) {
             return Err(Failure::Refused(format!(

@@ -75,9 +75,10 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             meaning: "The catalog names a Parquet file that cannot be found. Queries that need it fail; \
                       its rows are gone unless the file comes back.",
             next: "Is the data path mounted, and the same on this machine? Bring the file back from a \
-                   backup of the data path, under the same name; nothing else has to be done. Without \
-                   a backup, replay the offsets that it held while Kafka has them. Stop the compactor \
-                   until then.",
+                   backup of the data path, under the same name; nothing else has to be done. Stop the \
+                   compactor until then. Without a backup no command repairs this table, since a replay \
+                   reads the files that it ends: while Kafka has the offsets, fill another table with \
+                   `ducktide replay --from-beginning --into TABLE`, and use that.",
         },
         FindingKind::DataFileTruncated => Explanation {
             exit_status: 15,
@@ -86,8 +87,9 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             counted: "row",
             meaning: "A Parquet file never changes once it is registered, and this one did: cut by a full \
                       or failing disk, or replaced by hand. Queries that need it fail or are wrong.",
-            next: "Bring the file back from a backup, and check the disk. Without a backup, replay the \
-                   offsets that it held.",
+            next: "Bring the file back from a backup, and check the disk. Without a backup no command repairs \
+                   this table: while Kafka has the offsets, fill another one with `ducktide replay \
+                   --from-beginning --into TABLE`, and use that.",
         },
         FindingKind::DeleteFileMissing => Explanation {
             exit_status: 16,
@@ -110,8 +112,11 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             meaning: "The same file is in the catalog more than once: its rows count twice, or, if one of \
                       the registrations has ended, cleaning up after that one deletes the file under \
                       the other.",
-            next: "Stop the compactor now. Then replay from the first offset of the file, which ends all \
-                   its registrations and writes the rows anew; `ducktide verify --deep` names the offsets.",
+            next: "Stop the compactor now. No command repairs this: a replay ends only one of the \
+                   registrations. Remove the younger ones from the catalog by hand: DELETE FROM \
+                   ducklake_data_file, and FROM ducklake_file_column_stats, WHERE data_file_id is one of \
+                   the greater ids above. Then run `ducktide init`, which restores the triggers, and \
+                   `ducktide verify --deep`.",
         },
         FindingKind::FileToBeDeleted => Explanation {
             exit_status: 18,
@@ -130,7 +135,8 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             meaning: "All files are there with their registered sizes, and DuckDB cannot read them: the \
                       content of one is damaged, or a column that Ducktide needs was dropped.",
             next: "DuckDB's words above name the file or the column. Restore it from a backup; without \
-                   one, replay the offsets that it held.",
+                   one, fill another table with `ducktide replay --from-beginning --into TABLE`, and use \
+                   that.",
         },
         FindingKind::LedgerGap => Explanation {
             exit_status: 20,
@@ -141,8 +147,10 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
                       triggers make this impossible, so the ledger or progress was edited by hand, or \
                       a range was deleted.",
             next: "Look at the partition's ranges in ducktide_ledger, by ledger_id. Are the rows in the \
-                   table (`ducktide verify --deep`)? Then only the ledger's row is gone. Otherwise replay \
-                   from the start of the gap.",
+                   table (`ducktide verify --deep`)? Then only the ledger's row is gone. Otherwise the \
+                   records of the gap were passed over. A replay from before the gap is refused, since no \
+                   command repairs a ledger: restore the catalog, or fill another table with `ducktide \
+                   replay --from-beginning --into TABLE`, and use that.",
         },
         FindingKind::LedgerOverlap => Explanation {
             exit_status: 21,
@@ -151,8 +159,9 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             counted: "range",
             meaning: "The same offsets were committed twice, which the catalog's triggers make impossible: \
                       they were missing at that time, or the ledger was edited by hand.",
-            next: "Run `ducktide verify --deep`: if it finds doubled rows, replay from the start of the \
-                   overlap.",
+            next: "Run `ducktide verify --deep`. If it finds doubled rows: a replay from before the overlap is \
+                   refused, since no command repairs a ledger. Restore the catalog, or fill another table \
+                   with `ducktide replay --from-beginning --into TABLE`, and use that.",
         },
         FindingKind::LedgerEpoch => Explanation {
             exit_status: 22,

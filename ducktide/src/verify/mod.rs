@@ -38,7 +38,9 @@ It may run at any time, beside consumers and compactor: it takes no lock, and ju
 Without --deep it proves that each partition's ledger is without gap or overlap and its counts add up,
 that progress is where the ledger ends, that the tables have as many rows as the ledger counts, that
 each file is registered once and is there with its size, and that the triggers are in force.
---deep proves it for each single offset.
+--deep proves it for each single offset: it reads topic, partition and offset of the rows, and no other
+column. That the other columns still are what the records were, nothing in a lake can prove; where
+that is asked for, compare with a table that a replay --into fills.
 
 JSON, null where something was not looked at; further fields may be added:
   lake          catalog, snapshot_id

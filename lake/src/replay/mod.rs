@@ -17,6 +17,7 @@ mod history;
 mod plan;
 mod request;
 mod skip;
+mod snapshot;
 mod transaction;
 
 use std::time::{Duration, Instant};

@@ -1,9 +1,26 @@
 //! Which partitions go back, and whether they can. Pure.
 
+use thiserror::Error;
+
 use super::history::{CutDisagrees, CutRows, History};
 use crate::commit::ProgressDelta;
 use crate::error::{LakeError, Result};
 use crate::position::{Offset, OffsetRange, Partition, Position, SourceId};
+
+/// Why the counts of a replay cannot be known. No attempt changes that.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub(super) enum NotCountable {
+    #[error(transparent)]
+    CutDisagrees(#[from] CutDisagrees),
+    /// The ledger's ranges do not tile, because it or progress was edited by hand.
+    #[error(
+        "the partition's ledger is broken, so a replay cannot count what it takes back: `ducktide \
+         verify` names the break; no command repairs a ledger: restore the catalog, or fill another \
+         table with `ducktide replay --into` and use that: partition=`{partition}` \
+         offsets_back=`{offsets}` records_counted=`{counted}`"
+    )]
+    LedgerBroken { partition: Partition, offsets: i64, counted: i64 },
+}
 
 /// One partition's way back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,14 +70,18 @@ impl Step {
         &self,
         source: SourceId,
         found: CutRows,
-    ) -> Result<ProgressDelta, CutDisagrees> {
-        Ok(ProgressDelta {
-            source,
-            partition: self.partition,
-            epoch: self.position.epoch,
-            range: OffsetRange { from: self.position.next_offset, to: self.to },
-            counts: self.history.removed(self.to, found)?,
-        })
+    ) -> Result<ProgressDelta, NotCountable> {
+        let range = OffsetRange { from: self.position.next_offset, to: self.to };
+        let counts = self.history.removed(self.to, found)?;
+        if counts.total() != range.len() {
+            return Err(NotCountable::LedgerBroken {
+                partition: self.partition,
+                offsets: -range.len(),
+                counted: -counts.total(),
+            });
+        }
+        let (partition, epoch) = (self.partition, self.position.epoch);
+        Ok(ProgressDelta { source, partition, epoch, range, counts })
     }
 }
 
@@ -90,6 +111,27 @@ mod tests {
         assert!(step_to(200).unwrap().is_none(), "it is there already");
         assert!(step_to(201).unwrap_err().to_string().contains("a replay goes back"));
         assert!(step_to(99).unwrap_err().to_string().contains("--into"));
+    }
+
+    #[test]
+    fn a_ledger_that_does_not_end_at_progress_is_refused_before_anything_is_tried() {
+        let step = |next: i64| {
+            let range = OffsetRange { from: Offset(100), to: Offset(150) };
+            let counts = Counts { rows: 50, ..Counts::default() };
+            let (source, partition, epoch) = (SourceId(1), Partition(0), Epoch(0));
+            let step = ProgressDelta { source, partition, epoch, range, counts };
+            let history = History::of(&[LedgerEntry { kind: CommitKind::Ingest, step }]);
+            let position = Position { epoch, next_offset: Offset(next) };
+            let step = Step { partition, position, to: Offset(100), history };
+            step.delta(source, CutRows::default())
+        };
+
+        assert_eq!(step(150).unwrap().counts.rows, -50);
+        for (next, offsets) in [(120, 20), (200, 100)] {
+            let broken =
+                NotCountable::LedgerBroken { partition: Partition(0), offsets, counted: 50 };
+            assert_eq!(step(next), Err(broken));
+        }
     }
 
     #[test]

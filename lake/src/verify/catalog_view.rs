@@ -304,14 +304,18 @@ impl Reader<'_> {
     }
 
     fn files(&self, tables: Option<&[i64]>) -> Result<Vec<FileEntry>> {
-        let of_tables = of_tables("table_id", tables);
         let data = format!(
             "SELECT data_file_id, table_id, 0 AS is_delete, path, file_size_bytes, record_count, \
-             end_snapshot FROM @ducklake_data_file WHERE {of_tables}"
+             end_snapshot FROM @ducklake_data_file WHERE {}",
+            of_tables("table_id", tables),
         );
+        // A delete file has no end of its own when its data file ends as a whole, as by a replay.
         let deletes = format!(
-            "SELECT delete_file_id, table_id, 1 AS is_delete, path, file_size_bytes, delete_count, \
-             end_snapshot FROM @ducklake_delete_file WHERE {of_tables}"
+            "SELECT d.delete_file_id, d.table_id, 1 AS is_delete, d.path, d.file_size_bytes, \
+             d.delete_count, coalesce(d.end_snapshot, f.end_snapshot) AS end_snapshot \
+             FROM @ducklake_delete_file d \
+             JOIN @ducklake_data_file f ON f.data_file_id = d.data_file_id WHERE {}",
+            of_tables("d.table_id", tables),
         );
         let file = |cells: &mut Cells| {
             Ok(FileEntry {
