@@ -47,7 +47,18 @@ const LANES: &[Lane] = &[
     Lane {
         name: "checks",
         is_nice: true,
-        steps: &["clippy", "rustdoc", "unit", "docs", "licences", "advisories", "unused", "fuzz"],
+        steps: &[
+            "format",
+            "spelling",
+            "clippy",
+            "rustdoc",
+            "unit",
+            "docs",
+            "licences",
+            "advisories",
+            "unused",
+            "fuzz",
+        ],
     },
     Lane { name: "stack", is_nice: false, steps: &["monitoring", "compose"] },
 ];
