@@ -560,17 +560,11 @@ impl DuckLake {
         date_of: Option<&str>,
     ) -> Result<Table> {
         if self.find_table(table)?.is_none() {
-            catalog::vacant_name::check(self.session()?, table)?;
-            let sql = create_table_sql(table, wanted, date_of);
-            let created = self.session()?.execute(&sql);
-            if let Err(error) = &created {
-                // Another worker may have been first; what matters is what is there now.
-                let _ = self.session()?.execute("ROLLBACK");
-                self.note_error(&error.to_string());
-            }
+            let created = self.create_table(table, wanted, date_of);
+            // Another worker may have been first, also before the name was found to be taken; what
+            // matters is what is there now.
             if let (Err(error), None) = (created, self.find_table(table)?) {
-                let what = format!("create the table: table=`{table}`");
-                return Err(duckdb_error::failed(what, error));
+                return Err(error);
             }
         }
         let found = self.find_table(table)?.ok_or_else(|| {
@@ -584,6 +578,22 @@ impl DuckLake {
             "the table does not fit the topic's schema; alter it, or name another with --table: \
              table=`{table}` {difference}"
         )))
+    }
+
+    fn create_table(
+        &mut self,
+        table: &TableName,
+        wanted: &TableShape,
+        date_of: Option<&str>,
+    ) -> Result<()> {
+        let session = self.session()?;
+        catalog::vacant_name::check(session, table)?;
+        let Err(error) = session.execute(&create_table_sql(table, wanted, date_of)) else {
+            return Ok(());
+        };
+        let _ = session.execute("ROLLBACK");
+        self.note_error(&error.to_string());
+        Err(duckdb_error::failed(format!("create the table: table=`{table}`"), error))
     }
 
     /// The version of a table's columns as it is now; None when the table is gone.

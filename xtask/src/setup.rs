@@ -83,11 +83,13 @@ fn build_by_go(names: &[&str]) -> Result<bool> {
 }
 
 fn bring(names: &[&str]) -> Result<()> {
-    fs::create_dir_all(layout::cache()).context("create .ducktide")?;
-    // Two setups at once would unpack into each other's folders.
-    let lock = File::create(layout::cache().join("setup.lock")).context("open setup.lock")?;
-    lock.lock().context("wait for another setup")?;
+    let locks = layout::cache().join("locks");
+    fs::create_dir_all(&locks).context("create .ducktide/locks")?;
     for name in names {
+        // Two setups at once would unpack into each other's folders. A lock for each part: one that
+        // takes minutes to build keeps nobody from the others.
+        let lock = File::create(locks.join(name)).context("open a lock")?;
+        lock.lock().context("wait for another setup")?;
         let part = parts::find(name).expect("a test checks that every part exists");
         bring_part(part).with_context(|| format!("set up {}", part.title))?;
     }
