@@ -12,7 +12,7 @@ use ducktide_testbed::{
     chaos::{MERGE_PLACES, PLACES as CHAOS_PLACES},
     faults::{CommitProxy, Fault},
     on_both_catalogs,
-    pipeline::{PATIENCE, Pipeline},
+    pipeline::{PARTITIONS, PATIENCE, Pipeline},
     wait,
     worker::Worker,
 };
@@ -104,6 +104,8 @@ fn survive_a_pause(place: &str, kind: CatalogKind) {
     let mut zombie = victim(&pipeline, &format!("{place}=pause@2"));
     wait::until("the worker stands still", PATIENCE, || Ok(zombie.process().is_stopped())).unwrap();
     let mut heir = pipeline.start_consumer("heir", &SESSION).unwrap();
+    // The first worker may have committed everything before it stood still.
+    heir.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
     pipeline.await_committed(6_000).unwrap();
     zombie.process().resume().unwrap();
     if holds_a_prepared_commit(place) {
