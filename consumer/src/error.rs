@@ -5,6 +5,7 @@ use rdkafka::error::KafkaError;
 use thiserror::Error;
 
 use crate::dead_letter::{ErrorClass, Flaw};
+use crate::kafka_config::without_value;
 use crate::schema_registry::RegistryError;
 use crate::source::TopicPartition;
 
@@ -92,12 +93,15 @@ pub enum ConsumerError {
          group_instance_id=`{0}`"
     )]
     NameTaken(String),
-    /// Kafka's client cannot be created with these settings.
-    #[error("create the Kafka client; check --bootstrap-servers and --kafka-property: {0}")]
-    KafkaSettings(String),
     /// Kafka's client is unusable.
     #[error("Kafka client: {0}")]
     Kafka(String),
+    /// Kafka's client does not take its settings, or Kafka never takes what they ask for.
+    #[error("{0}")]
+    KafkaSettings(String),
+    /// Kafka refuses a worker that is to end by itself.
+    #[error("Kafka refuses: {0}")]
+    KafkaRefuses(String),
     /// The port of /metrics cannot be had.
     #[error("serve metrics; choose another --listen: {0}")]
     Listen(std::io::Error),
@@ -113,11 +117,10 @@ impl ConsumerError {
     /// Why a client could not be created, or not join its group.
     pub(crate) fn of_client(error: &KafkaError) -> Self {
         match error {
-            // Its own text would show the value.
-            KafkaError::ClientConfig(_, reason, name, _) => {
-                Self::KafkaSettings(format!("{reason}: property=`{name}`"))
-            }
-            KafkaError::ClientCreation(reason) => Self::KafkaSettings(reason.clone()),
+            KafkaError::ClientConfig(..) => Self::KafkaSettings(without_value(error)),
+            KafkaError::ClientCreation(reason) => Self::KafkaSettings(format!(
+                "create the Kafka client; check --bootstrap-servers and --kafka-property: {reason}"
+            )),
             error => Self::Kafka(error.to_string()),
         }
     }
@@ -144,6 +147,7 @@ impl ConsumerError {
             Self::Identity(_) | Self::OffsetsGone(_) => 5,
             Self::ShutdownTimeout => 6,
             Self::NameTaken(_) => 7,
+            Self::KafkaRefuses(_) => 8,
         }
     }
 }

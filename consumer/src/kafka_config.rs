@@ -1,13 +1,13 @@
 //! How Kafka is reached: flags, and the librdkafka configuration that comes from them.
 
 use clap::{Args, ValueEnum};
-use ducktide_lake::kafka_property::{
-    KafkaProperties, KafkaProperty, KafkaPropertyParser, merge, resolved_name,
-};
+use ducktide_lake::kafka_property::{PropertyList, canonical_name, merge};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
+use thiserror::Error;
 
 /// librdkafka properties that the guarantee or the memory budget rests on, and what to use instead.
+/// Their other names are refused too.
 const OWNED: [(&str, &str); 17] = [
     ("bootstrap.servers", "use --bootstrap-servers"),
     ("test.mock.num.brokers", "use --bootstrap-servers"),
@@ -42,12 +42,12 @@ pub struct KafkaArgs {
     )]
     pub bootstrap_servers: String,
 
-    /// Any other librdkafka property, such as `security.protocol=sasl_ssl`; may be given often. In
-    /// the environment, properties are separated by `;` or line breaks; a value may contain either
-    /// where no `name=` follows. Properties that the guarantee rests on are refused under any name.
+    /// Any other librdkafka property, such as `security.protocol=sasl_ssl`. May be given several
+    /// times, or as a list separated by semicolons; `\;` is a semicolon within a value. Those that
+    /// the guarantee rests on are refused.
     #[arg(long = "kafka-property", env = "KAFKA_PROPERTIES", value_name = "KEY=VALUE",
-          value_parser = KafkaPropertyParser(check_property), hide_env_values = true)]
-    pub kafka_properties: Vec<KafkaProperties>,
+          value_parser = PropertyList::parse, hide_env_values = true)]
+    pub kafka_properties: Vec<PropertyList>,
 }
 
 /// How a group shares its partitions.
@@ -60,35 +60,71 @@ pub enum GroupProtocol {
     Consumer,
 }
 
+/// A setting of Kafka's client that can never work.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum KafkaSettingsError {
+    /// A property that is not for the user.
+    #[error("--kafka-property or KAFKA_PROPERTIES: `{property}` is Ducktide's own: {remedy}")]
+    Owned {
+        /// The name as it was given.
+        property: String,
+        /// What to do instead.
+        remedy: &'static str,
+    },
+    /// The text is no list of properties.
+    #[error("--kafka-property or KAFKA_PROPERTIES: {0}")]
+    Syntax(String),
+    /// librdkafka does not take a property.
+    #[error("--kafka-property or KAFKA_PROPERTIES: librdkafka refuses it: {0}")]
+    Refused(String),
+}
+
 impl KafkaArgs {
-    /// A client that only asks; a consumer needs a group as well.
-    #[must_use]
-    pub fn client_config(&self) -> ClientConfig {
+    /// The configuration of a client that only asks; a consumer needs a group as well. Each property
+    /// is in it under one name only: librdkafka is given them in no particular order.
+    pub fn client_config(&self) -> Result<ClientConfig, KafkaSettingsError> {
+        let given = merge(&self.kafka_properties).map_err(KafkaSettingsError::Syntax)?;
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.bootstrap_servers);
-        config.set("client.id", "ducktide");
-        // Brokers that come back are found within a second rather than ten.
-        config.set("reconnect.backoff.max.ms", "1000");
-        for property in merge(&self.kafka_properties) {
-            set(&mut config, &property.name, &property.value);
+        for (name, value) in &given {
+            refuse_owned(name)?;
+            config.set(name, value);
         }
-        config
+        set_default(&mut config, "client.id", "ducktide");
+        // Brokers that come back are found within a second rather than ten.
+        set_default(&mut config, "reconnect.backoff.max.ms", "1000");
+        config.set("bootstrap.servers", &self.bootstrap_servers);
+        // A property that librdkafka does not know, or a value that it does not take.
+        match config.create_native_config() {
+            Ok(_) => Ok(config),
+            Err(error) => Err(KafkaSettingsError::Refused(without_value(&error))),
+        }
     }
 }
 
-/// Sets a property, and removes other spellings of it: of two, librdkafka uses the one that is set
-/// last, and a [`ClientConfig`] has no order.
-fn set(config: &mut ClientConfig, name: &str, value: &str) {
-    for spelling in spellings(config, name) {
-        config.remove(&spelling);
+/// librdkafka's reason, without the value that rdkafka adds, which may be a secret.
+pub(crate) fn without_value(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, reason, name, _) => {
+            format!("{reason}: property=`{name}`")
+        }
+        other => other.to_string(),
     }
-    config.set(name, value);
 }
 
-/// Names in the configuration that mean the same property.
-fn spellings(config: &ClientConfig, name: &str) -> Vec<String> {
-    let is_same = |other: &&&str| resolved_name(other) == resolved_name(name);
-    config.config_map().keys().filter(is_same).map(|other| (*other).to_owned()).collect()
+fn refuse_owned(name: &str) -> Result<(), KafkaSettingsError> {
+    let canonical = canonical_name(name);
+    match OWNED.iter().find(|(owned, _)| *owned == canonical) {
+        Some((_, remedy)) => Err(KafkaSettingsError::Owned { property: name.to_owned(), remedy }),
+        None => Ok(()),
+    }
+}
+
+/// Sets a property that the user has not set, under whatever name.
+fn set_default(config: &mut ClientConfig, name: &str, value: &str) {
+    let is_set = config.config_map().keys().any(|set| canonical_name(set) == canonical_name(name));
+    if !is_set {
+        config.set(name, value);
+    }
 }
 
 /// What makes a client a member of a group.
@@ -117,43 +153,50 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
-/// Configuration of the consumer's client.
+/// The configuration of the consumer's client.
+#[derive(Clone, Debug)]
 pub(crate) struct ConsumerConfig {
+    /// All properties.
     pub(crate) client: ClientConfig,
-    /// Values that the created client must have, whatever else was set.
+    /// Properties that the guarantee rests on. The client reports them back after its creation, and
+    /// is not used if it reports another value.
     pub(crate) owned: Vec<(&'static str, String)>,
 }
 
-pub(crate) fn consumer_config(kafka: &KafkaArgs, member: &Membership<'_>) -> ConsumerConfig {
-    let mut client = kafka.client_config();
+/// The configuration of the consumer's client.
+pub(crate) fn consumer_config(
+    kafka: &KafkaArgs,
+    member: &Membership<'_>,
+) -> Result<ConsumerConfig, KafkaSettingsError> {
+    let mut client = kafka.client_config()?;
     for (key, value) in DEFAULTS {
-        if spellings(&client, key).is_empty() {
-            client.set(key, value);
-        }
+        set_default(&mut client, key, value);
     }
-    let mut owned = vec![
-        ("bootstrap.servers", kafka.bootstrap_servers.clone()),
-        ("group.id", member.group_id.to_owned()),
-        ("enable.auto.commit", "false".to_owned()),
-        ("enable.auto.offset.store", "false".to_owned()),
-        ("auto.offset.reset", "error".to_owned()),
-        ("enable.partition.eof", "true".to_owned()),
-        ("isolation.level", "read_committed".to_owned()),
-        ("queued.max.messages.kbytes", member.queue_kbytes.to_string()),
-    ];
-    if let Some(instance_id) = member.instance_id {
-        owned.push(("group.instance.id", instance_id.to_owned()));
-    }
-    owned.push(match member.protocol {
-        GroupProtocol::Classic => {
-            ("partition.assignment.strategy", "cooperative-sticky".to_owned())
-        }
-        GroupProtocol::Consumer => ("group.protocol", "consumer".to_owned()),
-    });
+    let owned = owned_properties(&kafka.bootstrap_servers, member);
     for (name, value) in &owned {
-        set(&mut client, name, value);
+        client.set(*name, value);
     }
-    ConsumerConfig { client, owned }
+    Ok(ConsumerConfig { client, owned })
+}
+
+fn owned_properties(servers: &str, member: &Membership<'_>) -> Vec<(&'static str, String)> {
+    let queue_kbytes = member.queue_kbytes.to_string();
+    let mut owned = vec![
+        ("bootstrap.servers", servers),
+        ("group.id", member.group_id),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "error"),
+        ("enable.partition.eof", "true"),
+        ("isolation.level", "read_committed"),
+        ("queued.max.messages.kbytes", &queue_kbytes),
+    ];
+    owned.extend(member.instance_id.map(|instance_id| ("group.instance.id", instance_id)));
+    owned.push(match member.protocol {
+        GroupProtocol::Classic => ("partition.assignment.strategy", "cooperative-sticky"),
+        GroupProtocol::Consumer => ("group.protocol", "consumer"),
+    });
+    owned.into_iter().map(|(name, value)| (name, value.to_owned())).collect()
 }
 
 /// Compares the owned values with those that a client was created with.
@@ -173,25 +216,6 @@ pub(crate) fn check_owned(
         }
     }
     Ok(())
-}
-
-/// Refuses a property that is Ducktide's own, under any of its names, and one that librdkafka
-/// refuses.
-fn check_property(property: &KafkaProperty) -> Result<(), String> {
-    let (name, resolved) = (&property.name, property.resolved_name());
-    if let Some((owned, instead)) = OWNED.iter().find(|(owned, _)| *owned == resolved) {
-        let alias =
-            if owned == name { String::new() } else { format!(" (another name of `{owned}`)") };
-        return Err(format!("`{name}`{alias} is Ducktide's own: {instead}"));
-    }
-    let mut alone = ClientConfig::new();
-    alone.set(name, &property.value);
-    match alone.create_native_config() {
-        Ok(_) => Ok(()),
-        // Its `Display` would show the value.
-        Err(KafkaError::ClientConfig(_, reason, ..)) => Err(format!("`{name}`: {reason}")),
-        Err(_) => Err(format!("`{name}`: the value cannot be passed to librdkafka")),
-    }
 }
 
 /// Checks that each entry of a comma-separated list is `host`, `host:port` or `protocol://host:port`:
@@ -225,81 +249,79 @@ fn parse_servers(text: &str) -> Result<String, String> {
 mod tests {
     use super::*;
 
-    fn property(name: &str, value: &str) -> KafkaProperty {
-        KafkaProperty { name: name.to_owned(), value: value.to_owned() }
+    const MEMBER: Membership<'static> = Membership {
+        group_id: "g",
+        instance_id: Some("i"),
+        protocol: GroupProtocol::Classic,
+        queue_kbytes: 64,
+    };
+
+    fn kafka(properties: &str) -> KafkaArgs {
+        KafkaArgs {
+            bootstrap_servers: "b:1".to_owned(),
+            kafka_properties: vec![PropertyList::parse(properties).unwrap()],
+        }
     }
 
-    fn member_config(properties: &[(&str, &str)]) -> ConsumerConfig {
-        let properties = properties.iter().map(|(name, value)| property(name, value)).collect();
-        let kafka = KafkaArgs {
-            bootstrap_servers: "b:1".to_owned(),
-            kafka_properties: vec![KafkaProperties(properties)],
-        };
-        let member = Membership {
-            group_id: "g",
-            instance_id: None,
-            protocol: GroupProtocol::Classic,
-            queue_kbytes: 64,
-        };
-        consumer_config(&kafka, &member)
+    fn refusal(properties: &str) -> String {
+        kafka(properties).client_config().unwrap_err().to_string()
     }
 
     #[test]
-    fn properties_that_the_guarantee_rests_on_are_refused_under_any_name() {
-        for (name, owned) in [
-            ("auto.offset.reset", "auto.offset.reset"),
-            ("topic.auto.offset.reset", "auto.offset.reset"),
-            ("auto.commit.enable", "enable.auto.commit"),
-            ("topic.auto.commit.enable", "enable.auto.commit"),
-            ("topic.enable.auto.commit", "enable.auto.commit"),
-            ("topic.offset.store.method", "offset.store.method"),
-            ("metadata.broker.list", "bootstrap.servers"),
-            ("isolation.level", "isolation.level"),
+    fn properties_that_the_guarantee_rests_on_are_refused_under_every_name() {
+        for name in [
+            "auto.offset.reset",
+            "topic.auto.offset.reset",
+            "topic.auto.commit.enable",
+            "topic.enable.auto.commit",
+            "auto.commit.enable",
+            "metadata.broker.list",
+            "isolation.level",
+            "topic.offset.store.method",
+            "topic.offset.store.path",
+            "test.mock.num.brokers",
         ] {
-            let refused = check_property(&property(name, "latest")).unwrap_err();
-            assert!(refused.contains(name) && refused.contains(owned), "{refused}");
+            let refused = refusal(&format!("{name}=x"));
+            assert!(refused.contains(&format!("`{name}` is Ducktide's own")), "{refused}");
         }
     }
 
     #[test]
-    fn properties_that_librdkafka_refuses_are_refused_without_their_value() {
-        let unknown = check_property(&property("sasl.no-such", "secret")).unwrap_err();
-        assert!(unknown.contains("sasl.no-such") && !unknown.contains("secret"), "{unknown}");
-        assert!(check_property(&property("socket.timeout.ms", "soon")).is_err());
-        assert_eq!(check_property(&property("sasl.password", "a;b=c")), Ok(()));
+    fn what_librdkafka_does_not_take_is_refused_without_the_value() {
+        let unknown = refusal("sasl.no-such=secret");
+        assert!(unknown.contains("sasl.no-such") && !unknown.contains("=secret"), "{unknown}");
+        let invalid = refusal("socket.timeout.ms=soon");
+        assert!(invalid.contains("socket.timeout.ms"), "{invalid}");
     }
 
     #[test]
-    fn a_property_given_by_the_user_replaces_a_default_under_any_name() {
-        let config = member_config(&[
-            ("queued.min.messages", "5"),
-            ("max.partition.fetch.bytes", "4096"),
-            ("topic.metadata.refresh.interval.ms", "7"),
-        ]);
+    fn a_property_given_by_the_user_replaces_a_default_under_every_name() {
+        let kafka = kafka(
+            "queued.min.messages=5;max.partition.fetch.bytes=70000;topic.metadata.refresh.interval.ms=7",
+        );
 
-        let native = config.client.create_native_config().unwrap();
-        assert_eq!(native.get("queued.min.messages").unwrap(), "5");
-        assert_eq!(native.get("fetch.message.max.bytes").unwrap(), "4096");
+        let config = consumer_config(&kafka, &MEMBER).unwrap().client;
+
+        assert_eq!(config.get("queued.min.messages"), Some("5"));
+        let native = config.create_native_config().unwrap();
+        assert_eq!(native.get("fetch.message.max.bytes").unwrap(), "70000");
         assert_eq!(native.get("topic.metadata.refresh.interval.ms").unwrap(), "7");
     }
 
-    /// A [`ClientConfig`] has another order in each instance.
     #[test]
-    fn owned_values_win_in_any_order() {
-        for _ in 0..20 {
-            let config = member_config(&[
-                ("topic.auto.offset.reset", "latest"),
-                ("topic.auto.commit.enable", "true"),
-                ("metadata.broker.list", "elsewhere:1"),
-            ]);
-            let native = config.client.create_native_config().unwrap();
-            check_owned(&config.owned, |name| native.get(name).ok()).unwrap();
+    fn owned_properties_read_back_from_librdkafka_as_they_were_set() {
+        let config = consumer_config(&kafka("security.protocol=plaintext"), &MEMBER).unwrap();
+
+        let native = config.client.create_native_config().unwrap();
+        assert_eq!(config.owned.len(), 10);
+        for (name, value) in &config.owned {
+            assert_eq!(native.get(name).unwrap(), *value, "{name}");
         }
     }
 
     #[test]
     fn an_owned_value_that_is_not_in_effect_is_named() {
-        let config = member_config(&[]);
+        let config = consumer_config(&kafka(""), &MEMBER).unwrap();
         let native = config.client.create_native_config().unwrap();
         let effective = |name: &str| match name {
             "auto.offset.reset" => Some("largest".to_owned()),

@@ -34,12 +34,12 @@ mod writers;
 
 pub use config::{Args, Config, ConfigError, OnBadRecord, OnIncompatibleSchema, TableLayout};
 pub use error::ConsumerError;
-pub use kafka_config::{GroupProtocol, KafkaArgs};
+pub use kafka_config::{GroupProtocol, KafkaArgs, KafkaSettingsError};
 pub use metrics::sample_metrics;
 pub use new_table::{NewTableError, make_table};
-pub use rdkafka::error::KafkaError;
 pub use record_format::{KeyArgs, KeyFormat, UnionArgs, ValueArgs, ValueFormat};
 pub use schema_registry::{RegistryArgs, RegistryError, Secret};
 pub use source::TopicPartition;
-pub use source::inspect::{ClusterView, Identity, Watermarks, is_outage};
+pub use source::cluster_error::{ClusterError, ClusterErrorKind};
+pub use source::inspect::{ClusterView, Identity, Watermarks};
 pub use worker::run;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ducktide_decoder::RecordDecoder;
 use ducktide_lake::dead_letter::{dead_letter_shape, dead_letter_table};
@@ -15,7 +15,6 @@ use ducktide_lake::position::{Offset, Partition};
 use ducktide_lake::table::{AvroSchema, TableName};
 use ducktide_lake::telemetry::Trouble;
 use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec, Table};
-use rdkafka::error::KafkaResult;
 use tokio::task::spawn_blocking;
 
 use crate::batch::Stream;
@@ -24,7 +23,8 @@ use crate::error::ConsumerError;
 use crate::metrics::{Metrics, RetryCause};
 use crate::schema_registry::RegistryError;
 use crate::source::TopicPartition;
-use crate::source::inspect::{ClusterView, is_outage};
+use crate::source::cluster_error::ClusterErrorKind;
+use crate::source::inspect::{ClusterResult, ClusterView};
 use crate::staging::ColumnHints;
 use crate::table::{self, Newest};
 use crate::writers::{RecordWriters, Writers};
@@ -41,18 +41,24 @@ pub(crate) struct Patience {
     trouble: Mutex<Trouble>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
+    /// How long a refusal of Kafka is waited for.
+    refusal_limit: Option<Duration>,
 }
 
 impl Patience {
-    pub(crate) fn new(metrics: Arc<Metrics>, readiness: Readiness) -> Self {
+    pub(crate) fn new(
+        metrics: Arc<Metrics>,
+        readiness: Readiness,
+        refusal_limit: Option<Duration>,
+    ) -> Self {
         let (ended, trouble) = (Arc::default(), Mutex::default());
-        Self { ended, trouble, metrics, readiness }
+        Self { ended, trouble, metrics, readiness, refusal_limit }
     }
 
     /// For something that waits beside others: it has reasons of its own, and the same end.
     pub(crate) fn beside(&self) -> Self {
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
-        Self { ended: Arc::clone(&self.ended), ..Self::new(metrics, readiness) }
+        Self { ended: Arc::clone(&self.ended), ..Self::new(metrics, readiness, self.refusal_limit) }
     }
 
     pub(crate) fn end(&self) {
@@ -471,26 +477,44 @@ fn wait<T>(
 }
 
 /// Offsets of all partitions; a topic without partitions does not exist.
-fn of_partitions(offsets: KafkaResult<Vec<(i32, i64)>>) -> KafkaResult<Option<Vec<(i32, i64)>>> {
+fn of_partitions(
+    offsets: ClusterResult<Vec<(i32, i64)>>,
+) -> ClusterResult<Option<Vec<(i32, i64)>>> {
     offsets.map(|offsets| (!offsets.is_empty()).then_some(offsets))
 }
 
-/// Repeats a question to Kafka until the topic exists and its brokers answer.
+/// Repeats a question to Kafka until the topic exists and its brokers answer. A refusal may be
+/// lifted by an operator, so it is waited for, unless the consumer is to end by itself.
 fn ask<T>(
     what: &str,
     patience: &Patience,
-    call: impl Fn() -> KafkaResult<Option<T>>,
+    call: impl Fn() -> ClusterResult<Option<T>>,
 ) -> Result<Option<T>, ConsumerError> {
+    let mut refused_since = None;
     while !patience.has_ended() {
-        let reason = match call() {
+        let (reason, kind) = match call() {
             Ok(Some(found)) => {
                 patience.note_answer(what);
+                patience.metrics.reading.refused(false);
                 return Ok(Some(found));
             }
-            Ok(None) => "the topic does not exist".to_owned(),
-            Err(error) if is_outage(&error) => error.to_string(),
-            Err(error) => return Err(ConsumerError::Kafka(error.to_string())),
+            Ok(None) => {
+                let reason = "the topic does not exist: create it, or correct --topics";
+                (reason.to_owned(), ClusterErrorKind::Refusal)
+            }
+            Err(error) => (error.to_string(), error.kind()),
         };
+        match kind {
+            ClusterErrorKind::Settings => return Err(ConsumerError::KafkaSettings(reason)),
+            ClusterErrorKind::Refusal => {
+                let since = *refused_since.get_or_insert_with(Instant::now);
+                if patience.refusal_limit.is_some_and(|limit| since.elapsed() >= limit) {
+                    return Err(ConsumerError::KafkaRefuses(reason));
+                }
+            }
+            ClusterErrorKind::Outage => refused_since = None,
+        }
+        patience.metrics.reading.refused(kind == ClusterErrorKind::Refusal);
         patience.note(RetryCause::Kafka, &format!("cannot {what} yet, trying again"), &reason);
         thread::sleep(PAUSE);
     }

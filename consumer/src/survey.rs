@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use ducktide_lake::position::{Offset, Partition};
 use ducktide_lake::telemetry::Trouble;
-use rdkafka::error::KafkaResult;
 use tokio::task::spawn_blocking;
 
 use crate::event::{Event, Events};
 use crate::source::TopicPartition;
-use crate::source::inspect::{ClusterView, Identity, Watermarks};
+use crate::source::cluster_error::ClusterError;
+use crate::source::inspect::{ClusterResult, ClusterView, Identity, Watermarks};
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -26,7 +26,7 @@ pub(crate) enum SurveyEvent {
     /// Where partitions end.
     Ends(Vec<(TopicPartition, Offset)>),
     /// A question was not answered; most are asked again.
-    Unanswered(String),
+    Unanswered(ClusterError),
     /// What Kafka has of a partition that cannot be read where the lake stands.
     Range { partition: TopicPartition, watermarks: Watermarks },
 }
@@ -54,9 +54,9 @@ impl Surveyor {
         self.ask(move |cluster| {
             let beginning = |partition: &Partition| {
                 let marks = cluster.watermarks(&topic, partition.0)?;
-                KafkaResult::Ok((*partition, Offset(marks.low)))
+                ClusterResult::Ok((*partition, Offset(marks.low)))
             };
-            let starts = partitions.iter().map(beginning).collect::<KafkaResult<_>>()?;
+            let starts = partitions.iter().map(beginning).collect::<ClusterResult<_>>()?;
             Ok(SurveyEvent::Beginnings { topic: Arc::clone(&topic), starts })
         });
     }
@@ -81,28 +81,28 @@ impl Surveyor {
                     let ends = ends.into_iter().map(|(partition, end)| (partition, Offset(end)));
                     SurveyEvent::Ends(ends.collect())
                 }
-                Err(error) => SurveyEvent::Unanswered(error.to_string()),
+                Err(error) => SurveyEvent::Unanswered(error),
             }));
         });
     }
 
     fn ask(
         &self,
-        question: impl Fn(&ClusterView) -> KafkaResult<SurveyEvent> + Send + Sync + 'static,
+        question: impl Fn(&ClusterView) -> ClusterResult<SurveyEvent> + Send + Sync + 'static,
     ) {
         let Self { cluster, events } = self.clone();
         let question = Arc::new(question);
         tokio::spawn(async move {
-            let mut trouble = Trouble::default();
+            let mut errors = Trouble::default();
             loop {
                 let (cluster, question) = (Arc::clone(&cluster), Arc::clone(&question));
                 match spawn_blocking(move || question(&cluster)).await {
                     Ok(Ok(answer)) => return events.send(Event::Survey(answer)),
                     Ok(Err(error)) => {
-                        if trouble.is_news(&error.to_string()) {
+                        if errors.is_news(&error.to_string()) {
                             tracing::warn!(%error, "Kafka did not answer, asking again");
                         }
-                        events.send(Event::Survey(SurveyEvent::Unanswered(error.to_string())));
+                        events.send(Event::Survey(SurveyEvent::Unanswered(error)));
                     }
                     // The runtime shuts down.
                     Err(_) => return,

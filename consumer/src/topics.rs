@@ -35,6 +35,9 @@ impl Topics {
         let topics = Self { given: given.to_vec(), names, patterns, table };
         let mut tables: Vec<(&String, TableName)> = Vec::new();
         for topic in &topics.names {
+            if !is_topic_name(topic) {
+                return Err(ConfigError::TopicName(topic.clone()));
+            }
             let table = topics.table(topic)?;
             if let Some((other, same)) =
                 tables.iter().find(|(_, known)| differ_in_case(known, &table))
@@ -95,6 +98,12 @@ impl Topics {
 /// Whether DuckDB takes two names for one that are not equal.
 fn differ_in_case(one: &TableName, other: &TableName) -> bool {
     one != other && one.to_string().eq_ignore_ascii_case(&other.to_string())
+}
+
+/// Whether Kafka takes the name; it would be waited for in vain.
+fn is_topic_name(name: &str) -> bool {
+    let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    (1..=249).contains(&name.len()) && name.bytes().all(is_legal) && !matches!(name, "." | "..")
 }
 
 /// The table that a topic fills, by what `--table` says. The first dot separates the schema, others

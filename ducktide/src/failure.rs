@@ -2,7 +2,7 @@
 
 use std::io;
 
-use ducktide_consumer::KafkaError;
+use ducktide_consumer::{ClusterError, ClusterErrorKind, KafkaSettingsError};
 use ducktide_lake::{ErrorKind, LakeError};
 use thiserror::Error;
 
@@ -18,12 +18,15 @@ pub enum Failure {
     /// The command line can be parsed, but not followed.
     #[error("{0}")]
     Usage(&'static str),
+    /// Kafka's client does not take its settings.
+    #[error(transparent)]
+    KafkaSettings(#[from] KafkaSettingsError),
     /// What was asked for makes no sense, or would lose something; nothing was touched.
     #[error("{0}")]
     Refused(String),
     /// Kafka does not answer.
     #[error("ask Kafka: {0}")]
-    Kafka(#[from] KafkaError),
+    Kafka(#[from] ClusterError),
     /// The query could not be read.
     #[error("read the query from standard input: {0}")]
     Input(#[source] io::Error),
@@ -55,10 +58,11 @@ impl Failure {
             | Self::Input(_)
             | Self::Output(_)
             | Self::StayOpen { .. } => 1,
-            // Settings with which no client can be created.
-            Self::Kafka(KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_))
-            | Self::Usage(_) => 2,
-            Self::Kafka(_) => 3,
+            Self::Usage(_) | Self::KafkaSettings(_) => 2,
+            Self::Kafka(error) => match error.kind() {
+                ClusterErrorKind::Settings => 2,
+                ClusterErrorKind::Outage | ClusterErrorKind::Refusal => 3,
+            },
             Self::Found { exit_status } => *exit_status,
             Self::Lake(error) => match error.kind() {
                 ErrorKind::Unavailable => 3,

@@ -54,7 +54,7 @@ pub struct SkipArgs {
 pub(crate) fn run(args: &SkipArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Operate)?;
     let source = source::choose(lake.sources()?, &args.topic, args.table.as_ref())?;
-    let end = ClusterView::new(&args.kafka.client_config())?
+    let end = ClusterView::new(&args.kafka.client_config()?)?
         .watermarks(&args.topic, args.partition)?
         .high;
     if args.to_offset > end {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use ducktide_lake::kafka_property::{KafkaProperties, KafkaProperty, KafkaPropertyParser, merge};
+use ducktide_lake::kafka_property::{PropertyList, canonical_name, merge};
 use ducktide_lake::units::{parse_duration, parse_ratio};
 use jiff::Timestamp;
 use thiserror::Error;
@@ -107,12 +107,12 @@ pub struct KafkaArgs {
     #[arg(long, env = "DUCKTIDE_COMPRESSION", value_enum, default_value_t = Compression::Lz4)]
     pub compression: Compression,
 
-    /// Any other librdkafka property, such as `linger.ms=100`; may be given often. In the
-    /// environment, properties are separated by `;` or line breaks; a value may contain either where
-    /// no `name=` follows. Properties that the guarantees rest on are refused under any name.
+    /// Any other librdkafka property, such as `linger.ms=100`. May be given several times, or as a
+    /// list separated by semicolons; `\;` is a semicolon within a value. Those that the guarantees
+    /// rest on are refused.
     #[arg(long = "kafka-property", env = "KAFKA_PROPERTIES", value_name = "KEY=VALUE",
-          value_parser = KafkaPropertyParser(|_| Ok(())), hide_env_values = true)]
-    pub kafka_properties: Vec<KafkaProperties>,
+          value_parser = PropertyList::parse, hide_env_values = true)]
+    pub kafka_properties: Vec<PropertyList>,
 
     /// How long to keep trying to reach Kafka and the registry at the start, seconds.
     #[arg(long, env = "DUCKTIDE_CONNECT_TIMEOUT", value_name = "SECONDS", default_value = "15", value_parser = parse_duration)]
@@ -254,6 +254,8 @@ pub enum ConfigError {
         "set kafka property: the producer's guarantees rest on it; {remedy}: property=`{property}`"
     )]
     OwnedProperty { property: String, remedy: &'static str },
+    #[error("--kafka-property or KAFKA_PROPERTIES: {0}")]
+    Property(String),
     #[error("mix records: --duplicates and --poison add up to more than 1")]
     RatiosAboveOne,
 }
@@ -262,9 +264,9 @@ pub enum ConfigError {
 const OWNED_PROPERTIES: [(&str, &str); 7] = [
     ("bootstrap.servers", "use --bootstrap-servers"),
     ("test.mock.num.brokers", "use --bootstrap-servers"),
-    ("compression.codec", "use --compression"),
+    ("compression.type", "use --compression"),
     ("enable.idempotence", "it is always true: without it a retry doubles records"),
-    ("request.required.acks", "it is always all: the ledger lists what cannot be lost"),
+    ("acks", "it is always all: the ledger lists what cannot be lost"),
     ("transactional.id", "the producer uses no transactions"),
     ("log.queue", "the client's log lines go to the producer's own log"),
 ];
@@ -273,7 +275,9 @@ impl TryFrom<Args> for Config {
     type Error = ConfigError;
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
-        merge(&args.kafka.kafka_properties).iter().try_for_each(refuse_owned)?;
+        for (name, _) in args.kafka.properties().map_err(ConfigError::Property)? {
+            refuse_owned(&name)?;
+        }
         let data = &args.data;
         if data.duplicates + data.poison > 1.0 {
             return Err(ConfigError::RatiosAboveOne);
@@ -293,6 +297,13 @@ impl TryFrom<Args> for Config {
     }
 }
 
+impl KafkaArgs {
+    /// The properties given by the user, each once.
+    pub(crate) fn properties(&self) -> Result<Vec<(String, String)>, String> {
+        merge(&self.kafka_properties)
+    }
+}
+
 impl Config {
     /// The number of records of the whole run; `None` when it has no end.
     #[must_use]
@@ -308,10 +319,11 @@ fn clock(data: &DataArgs) -> Clock {
     })
 }
 
-fn refuse_owned(property: &KafkaProperty) -> Result<(), ConfigError> {
-    match OWNED_PROPERTIES.iter().find(|(owned, _)| *owned == property.resolved_name()) {
+fn refuse_owned(property: &str) -> Result<(), ConfigError> {
+    let is_owned = |(owned, _): &&(&str, &str)| *owned == canonical_name(property);
+    match OWNED_PROPERTIES.iter().find(is_owned) {
         Some((_, remedy)) => {
-            Err(ConfigError::OwnedProperty { property: property.name.clone(), remedy })
+            Err(ConfigError::OwnedProperty { property: property.to_owned(), remedy })
         }
         None => Ok(()),
     }
@@ -362,19 +374,18 @@ mod tests {
 
     #[test]
     fn owned_properties_are_refused_by_name() {
-        let owned = OWNED_PROPERTIES.map(|(property, _)| property);
-        let aliases = ["acks", "topic.acks", "topic.compression.type", "metadata.broker.list"];
-        for property in owned.into_iter().chain(aliases) {
+        let aliases =
+            ["metadata.broker.list", "topic.compression.codec", "topic.request.required.acks"];
+        for property in OWNED_PROPERTIES.map(|(property, _)| property).into_iter().chain(aliases) {
             let args = parse(&["--kafka-property", &format!("{property}=x")]).expect("parses");
             let error = Config::try_from(args).expect_err("refused").to_string();
             assert!(error.contains(&format!("property=`{property}`")), "{error}");
         }
         let other =
             config(&["--kafka-property", "linger.ms=9", "--kafka-property", "client.id=a=b"]);
-        let property =
-            |name: &str, value: &str| KafkaProperty { name: name.into(), value: value.into() };
-        let expected = [property("linger.ms", "9"), property("client.id", "a=b")];
-        assert!(merge(&other.kafka.kafka_properties) == expected);
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        let expected = [pair("linger.ms", "9"), pair("client.id", "a=b")];
+        assert_eq!(other.kafka.properties().unwrap(), expected);
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub enum ProducerError {
     TopicRefused { topic: String, reason: RDKafkaErrorCode },
 
     /// A `--kafka-property` is wrong.
-    #[error("start kafka client: check --kafka-property")]
-    KafkaClient(#[source] KafkaError),
+    #[error("start kafka client: check --kafka-property: {0}")]
+    KafkaClient(String),
 
     /// Choose another file, or make room.
     #[error("write ledger: path=`{path}`")]
@@ -69,6 +69,16 @@ pub enum ProducerError {
 }
 
 impl ProducerError {
+    /// Why a client could not be created, without the value of a property, which may be a secret.
+    pub(crate) fn of_client(error: KafkaError) -> Self {
+        Self::KafkaClient(match error {
+            KafkaError::ClientConfig(_, reason, name, _) => {
+                format!("{reason}: property=`{name}`")
+            }
+            other => other.to_string(),
+        })
+    }
+
     /// The program's exit code; `--help` lists them.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
@@ -91,4 +101,22 @@ pub mod exit {
     pub const UNREACHABLE: u8 = 3;
     /// At least one record was not acknowledged.
     pub const NOT_ACKNOWLEDGED: u8 = 4;
+}
+
+#[cfg(test)]
+mod tests {
+    use rdkafka::ClientConfig;
+
+    use super::*;
+
+    #[test]
+    fn a_property_that_is_refused_is_named_without_its_value() {
+        let mut config = ClientConfig::new();
+        config.set("sasl.no-such", "secret");
+        let error = ProducerError::of_client(config.create_native_config().err().expect("refused"));
+
+        assert_eq!(error.exit_code(), exit::USAGE);
+        let text = format!("{error} {error:?}");
+        assert!(text.contains("sasl.no-such") && !text.contains("secret"), "{text}");
+    }
 }

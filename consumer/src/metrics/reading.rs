@@ -49,6 +49,7 @@ pub(crate) struct Reading {
     queue_records: Gauge,
     queue_bytes: Gauge,
     memory_limit: Gauge,
+    refused: Gauge,
 }
 
 impl Reading {
@@ -86,6 +87,11 @@ impl Reading {
             bytes,
             new.memory_limit.clone(),
         );
+        r.register(
+            "kafka_refused",
+            "1 while Kafka refuses the group, a topic or the login until an operator changes something",
+            new.refused.clone(),
+        );
         for event in Rebalance::ALL.map(Rebalance::as_str) {
             drop(new.rebalances.get_or_create(&EventLabels { event }));
         }
@@ -113,6 +119,10 @@ impl Reading {
     pub(crate) fn queued(&self, records: usize, bytes: usize) {
         self.queue_records.set(number(records));
         self.queue_bytes.set(number(bytes));
+    }
+
+    pub(crate) fn refused(&self, is_refused: bool) {
+        self.refused.set(i64::from(is_refused));
     }
 
     pub(crate) fn memory_limit(&self, bytes: u64) {

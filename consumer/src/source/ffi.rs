@@ -20,6 +20,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use rdkafka::types::{RDKafka, RDKafkaConfRes, RDKafkaMessage, RDKafkaRespErr, RDKafkaType};
 
 use super::TopicPartition;
+use super::cluster_error::FailureContext;
 use crate::kafka_config::{ConsumerConfig, check_owned};
 
 /// What the group does to this member, called on the poll thread from inside a poll.
@@ -419,7 +420,7 @@ unsafe fn header(headers: *const rdsys::rd_kafka_headers_t, index: usize) -> Opt
 /// The topic's id, which a topic that is deleted and made again does not keep; None where there is no
 /// such topic.
 pub(crate) fn topic_id(
-    client: &BaseConsumer,
+    client: &BaseConsumer<FailureContext>,
     topic: &str,
     timeout: Duration,
 ) -> Result<Option<String>, RDKafkaErrorCode> {
@@ -606,7 +607,7 @@ mod tests {
     use std::fs;
     use std::os::unix::ffi::OsStrExt as _;
 
-    use ducktide_lake::kafka_property::resolved_name;
+    use ducktide_lake::kafka_property::{NAMES_WITHOUT_DOT, canonical_name};
 
     use super::*;
 
@@ -674,7 +675,23 @@ mod tests {
 
         assert!(aliases.len() > 10, "{properties}");
         for (alias, name) in aliases {
-            assert_eq!(resolved_name(alias), resolved_name(name), "{alias}");
+            assert_eq!(canonical_name(alias), canonical_name(name), "{alias}");
+        }
+    }
+
+    #[test]
+    fn every_name_without_a_dot_is_known() {
+        let properties = properties();
+        let names = properties.lines().filter_map(|line| line.split_once('|'));
+        let names = names.map(|(name, _)| name.trim());
+        // Callbacks have underscores, and neither they nor the other two are set by text.
+        let is_given_as_text = |name: &&str| {
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_lowercase())
+                && !["interceptors", "opaque"].contains(name)
+        };
+        for name in names.filter(is_given_as_text) {
+            assert!(NAMES_WITHOUT_DOT.contains(&name), "{name}");
         }
     }
 }

@@ -11,14 +11,21 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::cluster_error::{ClusterError, ClusterErrorKind, ConnectionFailures, FailureContext};
 use super::{TopicPartition, ffi};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The most events of the client that are served at a time; a few brokers report a few.
+const ERRORS_AT_ONCE: usize = 64;
+
+/// What the cluster answers.
+pub(crate) type ClusterResult<T> = Result<T, ClusterError>;
+
 /// A client that only asks. Its calls block.
 pub struct ClusterView {
-    client: BaseConsumer,
+    client: BaseConsumer<FailureContext>,
     config: ClientConfig,
 }
 
@@ -42,39 +49,78 @@ pub struct Identity {
 
 impl ClusterView {
     /// A client for the cluster; it connects at the first question.
-    pub fn new(config: &ClientConfig) -> KafkaResult<Self> {
+    pub fn new(config: &ClientConfig) -> ClusterResult<Self> {
         let mut config = config.clone();
         config.remove("group.id");
         config.remove("group.instance.id");
         config.remove("group.protocol");
         config.set_log_level(RDKafkaLogLevel::Error);
-        Ok(Self { client: config.create()?, config })
+        match config.create_with_context(FailureContext::default()) {
+            Ok(client) => Ok(Self { client, config }),
+            Err(error) => Err(ClusterError::new(error, None)),
+        }
+    }
+
+    /// Why no broker can be reached, as far as the client knows.
+    pub fn connection_failure(&self) -> Option<String> {
+        self.serve_errors();
+        self.failures().first()
+    }
+
+    /// Has the client hand its errors to the context; it has no records to deliver.
+    fn serve_errors(&self) {
+        for _ in 0..ERRORS_AT_ONCE {
+            drop(self.client.poll(Duration::ZERO));
+        }
+    }
+
+    fn failures(&self) -> &ConnectionFailures {
+        &self.client.context().failures
+    }
+
+    /// Adds the client's own reason to an error.
+    fn answered<T>(&self, answer: KafkaResult<T>) -> ClusterResult<T> {
+        match answer {
+            Ok(found) => {
+                self.serve_errors();
+                self.failures().clear();
+                Ok(found)
+            }
+            Err(error) => Err(ClusterError::new(error, self.connection_failure())),
+        }
     }
 
     /// The names of all topics.
-    pub fn topics(&self) -> KafkaResult<Vec<String>> {
-        let metadata = self.client.fetch_metadata(None, TIMEOUT)?;
+    pub fn topics(&self) -> ClusterResult<Vec<String>> {
+        let metadata = self.answered(self.client.fetch_metadata(None, TIMEOUT))?;
         let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
         Ok(topics.map(|topic| topic.name().to_owned()).collect())
     }
 
     /// The topic's partitions; empty while the topic does not exist.
-    pub fn partitions(&self, topic: &str) -> KafkaResult<Vec<i32>> {
-        let metadata = self.client.fetch_metadata(Some(topic), TIMEOUT)?;
-        let topics = metadata.topics().iter().filter(|found| found.name() == topic);
-        let mut partitions: Vec<i32> = topics
-            .filter(|found| found.error().is_none())
-            .flat_map(|found| {
-                found.partitions().iter().map(rdkafka::metadata::MetadataPartition::id)
-            })
-            .collect();
+    pub fn partitions(&self, topic: &str) -> ClusterResult<Vec<i32>> {
+        let metadata = self.answered(self.client.fetch_metadata(Some(topic), TIMEOUT))?;
+        let mut partitions = Vec::new();
+        for found in metadata.topics().iter().filter(|found| found.name() == topic) {
+            match found.error().map(RDKafkaErrorCode::from) {
+                None => partitions.extend(found.partitions().iter().map(|p| p.id())),
+                // Created a moment ago, or not at all.
+                Some(
+                    RDKafkaErrorCode::UnknownTopicOrPartition
+                    | RDKafkaErrorCode::LeaderNotAvailable,
+                ) => {}
+                Some(code) => {
+                    return Err(ClusterError::new(KafkaError::MetadataFetch(code), None));
+                }
+            }
+        }
         partitions.sort_unstable();
         Ok(partitions)
     }
 
     /// The range of offsets that Kafka has of a partition.
-    pub fn watermarks(&self, topic: &str, partition: i32) -> KafkaResult<Watermarks> {
-        let (low, high) = self.client.fetch_watermarks(topic, partition, TIMEOUT)?;
+    pub fn watermarks(&self, topic: &str, partition: i32) -> ClusterResult<Watermarks> {
+        let (low, high) = self.answered(self.client.fetch_watermarks(topic, partition, TIMEOUT))?;
         Ok(Watermarks { low, high })
     }
 
@@ -82,16 +128,18 @@ impl ClusterView {
     pub(crate) fn ends_of(
         &self,
         partitions: &[TopicPartition],
-    ) -> KafkaResult<Vec<(TopicPartition, i64)>> {
+    ) -> ClusterResult<Vec<(TopicPartition, i64)>> {
         let mut wanted = TopicPartitionList::new();
         for partition in partitions {
-            wanted.add_partition_offset(&partition.topic, partition.partition.0, Offset::End)?;
+            wanted
+                .add_partition_offset(&partition.topic, partition.partition.0, Offset::End)
+                .map_err(|error| ClusterError::new(error, None))?;
         }
         // The request for the offset at a time is that for the end too, with its own number as time.
-        let found = self.client.offsets_for_times(wanted, TIMEOUT)?;
+        let found = self.answered(self.client.offsets_for_times(wanted, TIMEOUT))?;
         let mut ends = Vec::with_capacity(partitions.len());
         for element in found.elements() {
-            element.error()?;
+            self.answered(element.error())?;
             if let Offset::Offset(end) = element.offset() {
                 ends.push((TopicPartition::new(element.topic(), element.partition()), end));
             }
@@ -100,12 +148,12 @@ impl ClusterView {
     }
 
     /// The first offset of each partition.
-    pub fn beginnings(&self, topic: &str) -> KafkaResult<Vec<(i32, i64)>> {
+    pub fn beginnings(&self, topic: &str) -> ClusterResult<Vec<(i32, i64)>> {
         self.of_each_partition(topic, |marks| marks.low)
     }
 
     /// The end of each partition.
-    pub fn ends(&self, topic: &str) -> KafkaResult<Vec<(i32, i64)>> {
+    pub fn ends(&self, topic: &str) -> ClusterResult<Vec<(i32, i64)>> {
         self.of_each_partition(topic, |marks| marks.high)
     }
 
@@ -113,7 +161,7 @@ impl ClusterView {
         &self,
         topic: &str,
         offset: fn(Watermarks) -> i64,
-    ) -> KafkaResult<Vec<(i32, i64)>> {
+    ) -> ClusterResult<Vec<(i32, i64)>> {
         let offset = |p: i32| Ok((p, offset(self.watermarks(topic, p)?)));
         self.partitions(topic)?.into_iter().map(offset).collect()
     }
@@ -125,17 +173,19 @@ impl ClusterView {
         topic: &str,
         partitions: &[i32],
         timestamp_ms: i64,
-    ) -> KafkaResult<Vec<(i32, i64)>> {
+    ) -> ClusterResult<Vec<(i32, i64)>> {
         let mut wanted = TopicPartitionList::new();
         // No record is older than 1970, and negative times mean something else to Kafka.
         let timestamp_ms = timestamp_ms.max(0);
         for &partition in partitions {
-            wanted.add_partition_offset(topic, partition, Offset::Offset(timestamp_ms))?;
+            wanted
+                .add_partition_offset(topic, partition, Offset::Offset(timestamp_ms))
+                .map_err(|error| ClusterError::new(error, None))?;
         }
-        let found = self.client.offsets_for_times(wanted, TIMEOUT)?;
+        let found = self.answered(self.client.offsets_for_times(wanted, TIMEOUT))?;
         let mut offsets = Vec::new();
         for element in found.elements() {
-            element.error()?;
+            self.answered(element.error())?;
             let offset = match element.offset() {
                 Offset::Offset(offset) => offset,
                 _ => self.watermarks(topic, element.partition())?.high,
@@ -147,7 +197,11 @@ impl ClusterView {
 
     /// Returns whether Kafka's log cleaner removes records of the topic that have a newer one of the
     /// same key (`cleanup.policy` contains `compact`).
-    pub fn is_compacted(&self, topic: &str) -> KafkaResult<bool> {
+    pub fn is_compacted(&self, topic: &str) -> ClusterResult<bool> {
+        self.answered(self.describe_policy(topic))
+    }
+
+    fn describe_policy(&self, topic: &str) -> KafkaResult<bool> {
         let admin: AdminClient<DefaultClientContext> = self.config.create()?;
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let resource = &[ResourceSpecifier::Topic(topic)];
@@ -171,7 +225,11 @@ impl ClusterView {
         partition: i32,
         from: i64,
         to: i64,
-    ) -> KafkaResult<i64> {
+    ) -> ClusterResult<i64> {
+        self.answered(self.read_values(topic, partition, from, to))
+    }
+
+    fn read_values(&self, topic: &str, partition: i32, from: i64, to: i64) -> KafkaResult<i64> {
         let mut config = self.config.clone();
         // Nothing joins a group: librdkafka wants a name before partitions can be assigned by hand.
         config.set("group.id", "ducktide-count").set("enable.auto.commit", "false");
@@ -199,26 +257,41 @@ impl ClusterView {
     }
 
     /// Who the topic is. One that does not exist has no id; what was read of it is still its own.
-    pub fn identity(&self, topic: &str) -> KafkaResult<Identity> {
-        let topic_id =
-            ffi::topic_id(&self.client, topic, TIMEOUT).map_err(KafkaError::MetadataFetch)?;
+    pub fn identity(&self, topic: &str) -> ClusterResult<Identity> {
+        let topic_id = ffi::topic_id(&self.client, topic, TIMEOUT);
+        let topic_id = self.answered(topic_id.map_err(KafkaError::MetadataFetch))?;
         let cluster_id = self.client.client().fetch_cluster_id(TIMEOUT);
         Ok(Identity { cluster_id, topic_id })
     }
 }
 
-/// Whether waiting helps: the brokers do not answer, or are electing leaders.
-#[must_use]
-pub fn is_outage(error: &KafkaError) -> bool {
-    !matches!(
-        error.rdkafka_error_code(),
-        Some(
-            RDKafkaErrorCode::Authentication
-                | RDKafkaErrorCode::SaslAuthenticationFailed
-                | RDKafkaErrorCode::TopicAuthorizationFailed
-                | RDKafkaErrorCode::GroupAuthorizationFailed
-                | RDKafkaErrorCode::ClusterAuthorizationFailed
-                | RDKafkaErrorCode::InvalidTopic
-        )
-    ) && !matches!(error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_))
+fn is_outage(error: &KafkaError) -> bool {
+    ClusterError::new(error.clone(), None).kind() == ClusterErrorKind::Outage
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn why_a_broker_cannot_be_reached_is_known_while_the_question_waits() {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", "127.0.0.1:1");
+        let view = Arc::new(ClusterView::new(&config).unwrap());
+        let asking = Arc::clone(&view);
+        let question = thread::spawn(move || asking.topics());
+
+        let reason = loop {
+            if let Some(reason) = view.connection_failure() {
+                break reason;
+            }
+            assert!(!question.is_finished(), "the client gave no reason");
+            thread::sleep(Duration::from_millis(5));
+        };
+
+        assert_eq!(reason, "127.0.0.1:1: connection failed: Connection refused");
+    }
 }

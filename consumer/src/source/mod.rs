@@ -4,6 +4,7 @@
 //! [`Assignment`] says, and hands it to the batcher of that partition. When the batchers are behind,
 //! it pauses the partitions and polls on, so that the member stays in its group.
 
+pub(crate) mod cluster_error;
 mod ffi;
 pub(crate) mod inspect;
 
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use ducktide_lake::failpoint::{self, Failpoint};
 use ducktide_lake::position::Partition;
+use ducktide_lake::telemetry::Trouble;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use crate::assignment::{Assignment, Generation, Refusal, Verdict};
@@ -22,6 +24,7 @@ use crate::event::{Event, Events};
 use crate::in_flight::InFlight;
 use crate::kafka_config::ConsumerConfig;
 use crate::metrics::Metrics;
+use cluster_error::refusal_remedy;
 use ffi::{KeepAlive, NativeConsumer, Polled, RebalanceListener};
 
 pub(crate) use ffi::Record;
@@ -138,6 +141,9 @@ pub(crate) enum SourceEvent {
     OutOfRange(TopicPartition, String),
     /// Kafka gave this static member's name to somebody else.
     NameTaken,
+    /// The group, or a topic's broker, refuses something that it will not allow by itself: the
+    /// client's text and the remedy.
+    Refused { topic: Option<Arc<str>>, refusal: String },
     /// The client is unusable.
     Fatal(String),
     /// The group was left.
@@ -180,6 +186,7 @@ impl Source {
             metrics,
             events,
             backlog: VecDeque::new(),
+            errors: Trouble::default(),
             paused: false,
             average_bytes: 512,
         };
@@ -241,6 +248,8 @@ struct Poller {
     events: Events,
     /// Deliveries that the batchers have no room for yet.
     backlog: VecDeque<Delivery>,
+    /// Errors of Kafka that are repeated are logged once.
+    errors: Trouble,
     paused: bool,
     /// A running average of a record's bytes.
     average_bytes: usize,
@@ -386,13 +395,24 @@ impl Poller {
         }
     }
 
-    fn note_error(&self, partition: Option<TopicPartition>, code: RDKafkaErrorCode, text: String) {
+    fn note_error(
+        &mut self,
+        partition: Option<TopicPartition>,
+        code: RDKafkaErrorCode,
+        text: String,
+    ) {
         use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
         match (partition, code) {
             (Some(partition), AutoOffsetReset | OffsetOutOfRange) => self.refused(partition, text),
             (partition, code) => {
-                let partition = partition.map(|partition| partition.to_string());
-                tracing::warn!(partition, %code, error = text, "Kafka reported an error");
+                if let Some(remedy) = refusal_remedy(code) {
+                    let refusal = format!("{text}: {remedy}");
+                    let topic = partition.map(|partition| partition.topic);
+                    self.events.send(Event::Source(SourceEvent::Refused { topic, refusal }));
+                } else if self.errors.is_news(&text) {
+                    let partition = partition.map(|partition| partition.to_string());
+                    tracing::warn!(partition, %code, error = text, "Kafka reported an error");
+                }
             }
         }
     }

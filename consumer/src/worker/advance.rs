@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{ENDS_INTERVAL, HEARTBEAT, LOOK_INTERVAL, Worker, names};
+use super::{ENDS_INTERVAL, HEARTBEAT, LOOK_INTERVAL, REFUSAL_LIMIT, Worker, names};
 use crate::batcher::{self, Batcher};
 use crate::error::ConsumerError;
 use crate::flush::Action;
@@ -21,6 +21,7 @@ impl Worker {
             self.load_all();
         }
         self.advance_goals();
+        self.advance_refusal(now);
         self.advance_look(now);
         self.advance_ends(now);
         self.parts.metrics.reading.queued(self.in_flight.records(), self.in_flight.bytes());
@@ -96,6 +97,17 @@ impl Worker {
             } else {
                 Err(ConsumerError::OffsetsGone(names(&open)))
             });
+        }
+    }
+
+    /// For `--until-end`: ends when Kafka goes on to refuse.
+    fn advance_refusal(&mut self, now: Instant) {
+        if self.goals.is_some()
+            && self.ending.is_none()
+            && let Some((since, refusal)) = self.obstacles.refusal()
+            && now.saturating_duration_since(since) >= REFUSAL_LIMIT
+        {
+            self.fail(ConsumerError::KafkaRefuses(refusal));
         }
     }
 

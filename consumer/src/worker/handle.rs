@@ -38,6 +38,12 @@ impl Worker {
         match event {
             SourceEvent::Assigned(partitions) => {
                 tracing::info!(partitions = names(&partitions), "assigned");
+                let mut topics = partitions.iter().map(|partition| &partition.topic);
+                if self.obstacles.group_allows()
+                    || topics.any(|topic| self.obstacles.topic_allows(topic))
+                {
+                    self.refusal_lifted();
+                }
                 self.partitions.assigned(&partitions);
                 self.parts.metrics.reading.assigned(self.partitions.len());
                 self.parts.metrics.reading.rebalanced(Rebalance::Assigned);
@@ -61,9 +67,25 @@ impl Worker {
                 let name = self.parts.config.source.group_instance_id.clone();
                 self.fail(ConsumerError::NameTaken(name.unwrap_or_default()));
             }
+            SourceEvent::Refused { topic, refusal } => self.refused(topic, refusal),
             SourceEvent::Fatal(text) => self.fail(ConsumerError::Kafka(text)),
             SourceEvent::Closed => unreachable!("the loop ends at this event"),
         }
+    }
+
+    /// Logs a refusal of Kafka once; it is repeated at every attempt.
+    fn refused(&mut self, topic: Option<Arc<str>>, refusal: String) {
+        self.parts.metrics.batching.retried(RetryCause::Kafka);
+        self.parts.metrics.reading.refused(true);
+        if self.obstacles.is_new_refusal(&refusal) {
+            tracing::error!(error = refusal, "Kafka refuses, waiting until it does no longer");
+        }
+        self.obstacles.refused(topic, refusal, Instant::now());
+    }
+
+    fn refusal_lifted(&self) {
+        self.parts.metrics.reading.refused(false);
+        tracing::info!("Kafka refuses no longer");
     }
 
     fn revoke(&mut self, partitions: Vec<TopicPartition>, lost: bool, done: mpsc::SyncSender<()>) {
@@ -148,6 +170,12 @@ impl Worker {
             CommitterEvent::Committed { commit, snapshot_id, elapsed } => {
                 self.commit_ended();
                 self.obstacles.committed();
+                for delta in commit.progress() {
+                    let topic = self.partition_of(delta.source, delta.partition).topic;
+                    if self.obstacles.topic_allows(&topic) {
+                        self.refusal_lifted();
+                    }
+                }
                 self.committed(&commit, snapshot_id.map(|id| id.0), elapsed);
             }
             CommitterEvent::Dropped(reason) => {
@@ -196,10 +224,10 @@ impl Worker {
 
     fn handle_survey(&mut self, event: SurveyEvent) {
         let silence = match &event {
-            SurveyEvent::Unanswered(error) => Some(error.clone()),
+            SurveyEvent::Unanswered(error) => Some(error),
             _ => None,
         };
-        self.obstacles.kafka(silence);
+        self.obstacles.kafka(silence, Instant::now());
         match event {
             SurveyEvent::Unanswered(_) => {
                 self.is_finding_ends = false;

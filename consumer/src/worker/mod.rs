@@ -63,6 +63,10 @@ const ENDS_INTERVAL: Duration = Duration::from_secs(5);
 /// writing the same batch again at once would only keep it full.
 const STAGING_PAUSE: Duration = Duration::from_secs(2);
 
+/// How long a consumer that is to end by itself waits for a refusal of Kafka to be lifted: brokers
+/// that have just started may not know their access rules yet.
+const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
+
 /// Runs a consumer until it is told to stop, or has done what it was to do.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ConsumerError> {
     let mut shutdown = Box::pin(shutdown);
@@ -78,9 +82,12 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let writers = RecordWriters::new(&config.values, config.layout.keys, &config.registry)
         .map_err(|error| ConsumerError::Schema { topic: config.topics.given().join(","), error })?;
     let config = Arc::new(config);
-    let patience = Arc::new(Patience::new(Arc::clone(&metrics), readiness.clone()));
-    let cluster = ClusterView::new(&config.kafka.client_config())
-        .map_err(|error| ConsumerError::of_client(&error))?;
+    let refusal_limit = config.source.until_end.then_some(REFUSAL_LIMIT);
+    let patience = Arc::new(Patience::new(Arc::clone(&metrics), readiness.clone(), refusal_limit));
+    let client = config.kafka.client_config();
+    let client = client.map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?;
+    let cluster = ClusterView::new(&client)
+        .map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?;
     let cluster = Arc::new(cluster);
     let prepared = tokio::select! {
         prepared = prepare(&config, &writers, &cluster, &patience) => prepared?,
@@ -223,8 +230,10 @@ impl Worker {
             protocol: config.source.group_protocol,
             queue_kbytes: memory.queue / 1024,
         };
+        let client = consumer_config(&config.kafka, &member)
+            .map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?;
         let source = Source::spawn(
-            &consumer_config(&config.kafka, &member),
+            &client,
             config.topics.given(),
             inlets,
             Arc::clone(&in_flight),

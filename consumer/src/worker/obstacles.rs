@@ -1,7 +1,10 @@
 //! What keeps the worker from committing, as far as it knows. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::source::cluster_error::{ClusterError, ClusterErrorKind};
 
 /// A commit that takes longer is stuck, whatever it waits for: an ordinary one takes milliseconds, and
 /// the catalog's own limits, after which it is tried again, are 15 seconds and more.
@@ -12,11 +15,24 @@ const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Obstacles {
     lake: Option<String>,
     kafka: Option<String>,
+    /// Since when questions to Kafka are refused.
+    kafka_refuses_since: Option<Instant>,
+    /// What the group or a broker refuses, and since when.
+    refusal: Option<Refusal>,
     files: Option<String>,
     /// By the number of the batcher that waits.
     registry: BTreeMap<usize, String>,
     /// Since when a batch is on its way into the lake.
     committing_since: Option<Instant>,
+}
+
+/// A refusal that the group or a broker has reported.
+#[derive(Debug)]
+struct Refusal {
+    since: Instant,
+    /// None where the whole group is refused.
+    topic: Option<Arc<str>>,
+    text: String,
 }
 
 impl Obstacles {
@@ -29,8 +45,36 @@ impl Obstacles {
     }
 
     /// Why Kafka did not answer a question, or that it did.
-    pub(crate) fn kafka(&mut self, silence: Option<String>) {
-        self.kafka = silence;
+    pub(crate) fn kafka(&mut self, silence: Option<&ClusterError>, now: Instant) {
+        self.kafka = silence.map(ToString::to_string);
+        let refuses = silence.is_some_and(|error| error.kind() == ClusterErrorKind::Refusal);
+        self.kafka_refuses_since = refuses.then(|| self.kafka_refuses_since.unwrap_or(now));
+    }
+
+    pub(crate) fn is_new_refusal(&self, refusal: &str) -> bool {
+        self.refusal.as_ref().is_none_or(|known| known.text != refusal)
+    }
+
+    /// The group or a broker refuses something.
+    pub(crate) fn refused(&mut self, topic: Option<Arc<str>>, text: String, now: Instant) {
+        let since = self.refusal.as_ref().map_or(now, |refusal| refusal.since);
+        self.refusal = Some(Refusal { since, topic, text });
+    }
+
+    /// The group has assigned partitions; whether that ends a refusal.
+    pub(crate) fn group_allows(&mut self) -> bool {
+        self.refusal.take_if(|refusal| refusal.topic.is_none()).is_some()
+    }
+
+    /// Records of a topic were read; whether that ends a refusal.
+    pub(crate) fn topic_allows(&mut self, topic: &str) -> bool {
+        self.refusal.take_if(|refusal| refusal.topic.as_deref() == Some(topic)).is_some()
+    }
+
+    /// What Kafka refuses, and since when.
+    pub(crate) fn refusal(&self) -> Option<(Instant, String)> {
+        let reported = self.refusal.as_ref().map(|refusal| (refusal.since, refusal.text.clone()));
+        reported.or_else(|| self.kafka_refuses_since.zip(self.kafka.clone()))
     }
 
     pub(crate) fn files_failed(&mut self, error: String) {
@@ -65,6 +109,7 @@ impl Obstacles {
         let stuck = stuck.filter(|waited| *waited > COMMIT_PATIENCE);
         let reasons = [
             ("the lake does not answer", self.lake.clone()),
+            ("Kafka refuses", self.refusal.as_ref().map(|refusal| refusal.text.clone())),
             ("Kafka does not answer", self.kafka.clone()),
             ("files cannot be written", self.files.clone()),
             ("waiting for the schema registry", self.registry.values().next().cloned()),
@@ -78,7 +123,40 @@ impl Obstacles {
 
 #[cfg(test)]
 mod tests {
+    use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
     use super::*;
+
+    fn error(code: RDKafkaErrorCode) -> ClusterError {
+        ClusterError::new(KafkaError::MetadataFetch(code), None)
+    }
+
+    #[test]
+    fn a_refusal_counts_from_its_beginning_until_it_is_lifted() {
+        let mut obstacles = Obstacles::default();
+        let begin = Instant::now();
+        let later = begin + Duration::from_secs(3);
+        assert!(obstacles.is_new_refusal("other members"));
+        obstacles.refused(None, "other members".to_owned(), begin);
+        obstacles.refused(None, "other members".to_owned(), later);
+
+        assert!(!obstacles.is_new_refusal("other members"));
+        assert_eq!(obstacles.refusal().unwrap().0, begin);
+        assert_eq!(obstacles.readiness(later).unwrap_err(), "Kafka refuses: other members");
+        assert!(!obstacles.topic_allows("events"));
+        assert!(obstacles.group_allows() && obstacles.refusal().is_none());
+
+        obstacles.refused(Some("events".into()), "not allowed".to_owned(), begin);
+        assert!(!obstacles.group_allows() && !obstacles.topic_allows("others"));
+        assert!(obstacles.topic_allows("events") && obstacles.refusal().is_none());
+
+        let refusal = error(RDKafkaErrorCode::TopicAuthorizationFailed);
+        obstacles.kafka(Some(&refusal), begin);
+        obstacles.kafka(Some(&refusal), later);
+        assert_eq!(obstacles.refusal().unwrap().0, begin);
+        obstacles.kafka(Some(&error(RDKafkaErrorCode::OperationTimedOut)), later);
+        assert!(obstacles.refusal().is_none());
+    }
 
     #[test]
     fn each_obstacle_is_named_and_taken_back() {
@@ -90,9 +168,9 @@ mod tests {
         obstacles.lake_failed("connection refused".to_owned());
         assert_eq!(why(&obstacles), "the lake does not answer: connection refused");
         obstacles.lake_answered();
-        obstacles.kafka(Some("timed out".to_owned()));
+        obstacles.kafka(Some(&error(RDKafkaErrorCode::OperationTimedOut)), now);
         assert!(why(&obstacles).contains("Kafka"));
-        obstacles.kafka(None);
+        obstacles.kafka(None, now);
         obstacles.files_failed("disk is full".to_owned());
         assert!(why(&obstacles).contains("disk is full"));
         obstacles.committed();

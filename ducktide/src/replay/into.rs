@@ -2,7 +2,7 @@
 
 use ducktide_consumer::ClusterView;
 use ducktide_lake::config::LakeConfig;
-use ducktide_lake::kafka_property::KafkaProperty;
+use ducktide_lake::kafka_property;
 use ducktide_lake::position::{Offset, Partition};
 use ducktide_lake::table::TableName;
 use ducktide_lake::{DuckLake, Lake as _, SourceSpec};
@@ -71,8 +71,8 @@ fn command(args: &ReplayArgs, table: &TableName, config: &LakeConfig) -> String 
     option("--table", &table.to_string());
     option("--group-id", &format!("ducktide-{table}"));
     option("--bootstrap-servers", &args.kafka.bootstrap_servers);
-    for property in properties(args).filter(|property| !is_secret(&property.name)) {
-        option("--kafka-property", &format!("{}={}", property.name, property.value));
+    for (name, value) in properties(args).iter().filter(|(name, _)| !is_secret(name)) {
+        option("--kafka-property", &format!("{name}={}", kafka_property::escape(value)));
     }
     option("--catalog", &config.catalog.shareable());
     if config.metadata_schema != "public" {
@@ -92,14 +92,14 @@ fn secrets(args: &ReplayArgs, config: &LakeConfig) -> String {
             "  # the catalog's password is left out: put it into PGPASSWORD or ~/.pgpass\n",
         );
     }
-    if properties(args).any(|property| is_secret(&property.name)) {
+    if properties(args).iter().any(|(name, _)| is_secret(name)) {
         text.push_str("  # Kafka's secrets are left out: keep them in KAFKA_PROPERTIES\n");
     }
     text
 }
 
-fn properties(args: &ReplayArgs) -> impl Iterator<Item = &KafkaProperty> {
-    args.kafka.kafka_properties.iter().flat_map(|given| &given.0)
+fn properties(args: &ReplayArgs) -> Vec<(String, String)> {
+    kafka_property::merge(&args.kafka.kafka_properties).expect("the client was created from them")
 }
 
 /// Whether a property of Kafka's client holds something that is not to be printed.

@@ -129,7 +129,7 @@ fn record_time(text: &str) -> Result<Timestamp, String> {
 pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let config = args.lake.resolve()?;
     let mut lake = DuckLake::open(&config, Access::Operate)?;
-    let view = ClusterView::new(&args.kafka.client_config())?;
+    let view = ClusterView::new(&args.kafka.client_config()?)?;
     let text = match &args.into {
         Some(table) => into::register(args, table, &config, &mut lake, &view)?,
         None => replay(args, &mut lake, &view)?,

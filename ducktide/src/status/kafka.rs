@@ -1,7 +1,7 @@
 //! Asks Kafka where its topics begin and end, for as long as a person likes to wait.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -56,13 +56,17 @@ pub(super) fn ask(
         return Ok(Cluster::new());
     }
     let (answer, answered) = mpsc::channel();
-    let asked = kafka.clone();
+    let view = Arc::new(ClusterView::new(&kafka.client_config()?)?);
+    let asked = Arc::clone(&view);
     thread::spawn(move || {
         // Nobody listens any more when the answer came too late.
         let _ = answer.send(describe(&asked, topics));
     });
     let late = |_| {
         let servers = &kafka.bootstrap_servers;
+        if let Some(failure) = view.connection_failure() {
+            return Unreachable(failure);
+        }
         Unreachable(format!(
             "no answer within {}: bootstrap_servers=`{servers}`",
             ducktide_lake::units::duration(timeout)
@@ -71,9 +75,8 @@ pub(super) fn ask(
     answered.recv_timeout(timeout).map_err(late)?
 }
 
-fn describe(kafka: &KafkaArgs, topics: BTreeSet<String>) -> Result<Cluster, Unreachable> {
-    let view = ClusterView::new(&kafka.client_config())?;
-    topics.into_iter().map(|name| Ok((name.clone(), topic(&view, &name)?))).collect()
+fn describe(view: &ClusterView, topics: BTreeSet<String>) -> Result<Cluster, Unreachable> {
+    topics.into_iter().map(|name| Ok((name.clone(), topic(view, &name)?))).collect()
 }
 
 fn topic(view: &ClusterView, name: &str) -> Result<Topic, Unreachable> {

@@ -118,6 +118,7 @@ struct Reading {
 
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let config = args.lake.resolve()?;
+    args.kafka.client_config()?;
     let mut lake = DuckLake::open(&config, Access::Read)?;
     let first = look(&mut lake, args)?;
     let mut out = io::stdout().lock();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ducktide_lake::kafka_property::{merge, resolved_name};
+use ducktide_lake::kafka_property::canonical_name;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
@@ -66,8 +66,7 @@ impl Publisher {
         stop: &Stop,
     ) -> Result<Self, ProducerError> {
         let config = client_config(kafka);
-        let producer =
-            config.create_with_context(deliveries).map_err(ProducerError::KafkaClient)?;
+        let producer = config.create_with_context(deliveries).map_err(ProducerError::of_client)?;
         let producer = Arc::new(producer);
         let poll_thread = PollThread::start(&producer);
         let publisher = Self { producer, topic: kafka.topic.clone(), poll_thread };
@@ -136,15 +135,15 @@ impl Publisher {
 
 fn client_config(kafka: &KafkaArgs) -> ClientConfig {
     let mut config = ClientConfig::new();
-    let given = merge(&kafka.kafka_properties);
+    let given = kafka.properties().expect("the settings were checked");
+    // Each property under one name only: librdkafka is given them in no particular order.
     for (key, value) in DEFAULT_PROPERTIES {
-        // Of two spellings of a property, librdkafka uses either.
-        if given.iter().all(|property| property.resolved_name() != resolved_name(key)) {
+        if given.iter().all(|(name, _)| canonical_name(name) != canonical_name(key)) {
             config.set(key, value);
         }
     }
-    for property in given {
-        config.set(property.name, property.value);
+    for (key, value) in &given {
+        config.set(key, value);
     }
     config
         .set("bootstrap.servers", &kafka.bootstrap_servers)

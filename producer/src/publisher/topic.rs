@@ -71,7 +71,7 @@ fn unreachable(kafka: &KafkaArgs) -> ProducerError {
 
 fn create(kafka: &KafkaArgs, config: &ClientConfig, partitions: i32) -> Result<(), ProducerError> {
     let topic = &kafka.topic;
-    match send_creation(kafka, config, partitions).map_err(ProducerError::KafkaClient)? {
+    match send_creation(kafka, config, partitions).map_err(ProducerError::of_client)? {
         Ok(()) => tracing::info!(topic, partitions, "created topic"),
         Err(RDKafkaErrorCode::TopicAlreadyExists) => {
             tracing::info!(topic, "topic exists already; left as it is");
