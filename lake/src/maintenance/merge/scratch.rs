@@ -183,12 +183,9 @@ impl<'a> Scratch<'a> {
 
     /// The names of a scratch table's columns: rows are copied by name, never by position.
     fn columns(&self, name: &str) -> duckdb::Result<String> {
-        let rows = self.session.rows(&format!(
-            "SELECT column_name FROM duckdb_columns() \
-             WHERE database_name = '__ducklake_metadata_{SCRATCH}' AND table_name = {} \
-             ORDER BY column_index",
-            quote(name)
-        ))?;
+        let table = scratch_table(name);
+        let rows =
+            self.session.rows(&format!("SELECT column_name FROM (DESCRIBE FROM {table})"))?;
         let names = rows.into_iter().flatten().flatten().map(|name| quote_identifier(&name));
         Ok(names.collect::<Vec<_>>().join(", "))
     }
