@@ -124,7 +124,9 @@ impl LakeError {
     /// DuckDB client.
     #[must_use]
     pub fn is_unknown_format(&self) -> bool {
-        self.source.as_deref().is_some_and(|source| source.is::<UnknownFormat>())
+        self.source
+            .as_deref()
+            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<UnknownFormat>)
     }
 
     /// The error and everything that it came from, in one line: of databases their own message, without

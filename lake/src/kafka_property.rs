@@ -61,6 +61,7 @@ pub struct PropertyList(Vec<Result<(String, String), String>>);
 impl PropertyList {
     /// Parses a list. What is wrong with it is reported by [`PropertyList::properties`], since clap
     /// would print the whole text with the error.
+    #[must_use = "clap takes a parser's result"]
     pub fn parse(text: &str) -> Result<Self, Infallible> {
         let parts = split(text);
         let parts = parts.iter().enumerate().filter(|(_, part)| !part.trim().is_empty());

@@ -13,7 +13,6 @@ use std::{
 use ducktide_testbed::{
     services::{
         Kafka, Postgres, Registry, Service as _, log_folder, shared_kafka, shared_postgres,
-        shared_registry,
     },
     workspace,
 };
@@ -67,7 +66,8 @@ fn a_killed_kafka_comes_back_with_its_records() {
 #[test]
 #[ignore = "needs the schema registry"]
 fn an_empty_registry_has_no_subjects() {
-    assert_eq!(shared_registry().subjects().unwrap(), Vec::<String>::new());
+    let registry = Registry::start(&log_folder().unwrap().join("empty")).unwrap();
+    assert_eq!(registry.subjects().unwrap(), Vec::<String>::new());
 }
 
 #[test]

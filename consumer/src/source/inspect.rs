@@ -9,6 +9,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::cluster_error::{ClusterError, ClusterErrorKind, ConnectionFailures, FailureContext};
@@ -62,6 +63,7 @@ impl ClusterView {
     }
 
     /// Why no broker can be reached, as far as the client knows.
+    #[must_use]
     pub fn connection_failure(&self) -> Option<String> {
         self.serve_errors();
         self.failures().first()
@@ -103,7 +105,7 @@ impl ClusterView {
         let mut partitions = Vec::new();
         for found in metadata.topics().iter().filter(|found| found.name() == topic) {
             match found.error().map(RDKafkaErrorCode::from) {
-                None => partitions.extend(found.partitions().iter().map(|p| p.id())),
+                None => partitions.extend(found.partitions().iter().map(MetadataPartition::id)),
                 // Created a moment ago, or not at all.
                 Some(
                     RDKafkaErrorCode::UnknownTopicOrPartition

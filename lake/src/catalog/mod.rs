@@ -357,7 +357,6 @@ pub(crate) fn relative_flag(table: &str) -> String {
 }
 
 /// A number out of a row of the catalog.
-#[expect(clippy::needless_pass_by_value, reason = "a row's values are handed over one by one")]
 pub(crate) fn parse<T: FromStr>(value: Option<String>) -> Result<T> {
     // An answer without a value, where there always is one, was cut off with its connection.
     let Some(text) = value else {

@@ -182,7 +182,8 @@ mod tests {
             fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
         };
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
-        (set(&catalog, 0o440), set(&shm, 0o440));
+        set(&catalog, 0o440);
+        set(&shm, 0o440);
 
         restore_write_access(&catalog).unwrap();
         assert_eq!(mode(&shm), 0o440, "as long as the catalog is read-only, on purpose");

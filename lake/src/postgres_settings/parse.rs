@@ -82,15 +82,18 @@ fn split_user(text: &str) -> (Option<&str>, &str) {
                 text[rest..].find('?').map_or(text.len(), |question| rest + question)
             })
         }
-        Some(at) => match text[..at].rfind('@') {
-            Some(_) => at,
-            // `user:a/b?c@host`: what stands before the `@` has a colon that no port follows.
-            None if text[at..].contains('@') && has_password_before(&text[..at]) => text[at..]
+        // `user:a/b?c@host`: what stands before the `@` has a colon that no port follows.
+        Some(at)
+            if !text[..at].contains('@')
+                && text[at..].contains('@')
+                && has_password_before(&text[..at]) =>
+        {
+            text[at..]
                 .find('@')
                 .map(|user_ends| at + user_ends)
-                .map_or(at, |rest| text[rest..].find('?').map_or(text.len(), |q| rest + q)),
-            None => at,
-        },
+                .map_or(at, |rest| text[rest..].find('?').map_or(text.len(), |q| rest + q))
+        }
+        Some(at) => at,
         None => text.len(),
     };
     match text[..query].rfind('@') {

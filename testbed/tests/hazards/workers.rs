@@ -28,11 +28,12 @@ fn a_worker_that_slept_through_losing_its_partitions_adds_nothing(kind: CatalogK
     let heir = pipeline.start_consumer("heir", &["--flush-interval", "100ms"]).unwrap();
     pipeline.await_committed(20_000).unwrap();
     zombie.process().resume().unwrap();
-    pipeline.produce(10_000, &[]).unwrap();
-    pipeline.await_committed(30_000).unwrap();
 
     zombie.await_logged("revoked").unwrap();
+    // Back in the group it would hold what it reads for ten minutes.
     zombie.stop().unwrap();
+    pipeline.produce(10_000, &[]).unwrap();
+    pipeline.await_committed(30_000).unwrap();
     drop(heir);
     pipeline.drain(&[]).unwrap();
     pipeline.check_exact(30_000).unwrap();

@@ -76,7 +76,7 @@ pub struct MergeTotals {
 }
 
 /// Errors unless a merge kept every row.
-fn lost_rows<N: PartialEq + std::fmt::Display>(before: N, after: N) -> Result<()> {
+fn lost_rows<N: Copy + PartialEq + std::fmt::Display>(before: N, after: N) -> Result<()> {
     if before == after {
         return Ok(());
     }
