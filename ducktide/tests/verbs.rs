@@ -195,7 +195,10 @@ fn status_shows_the_lakes_part_without_kafka() {
     assert!(status.contains("main.events: a full scan opens 1 file, the commits of one day ("));
     assert!(status.contains("main.events from topic events, pipeline demo"), "{status}");
     let judgement = status.lines().last().unwrap();
-    assert!(judgement.starts_with("lag unknown: Kafka: no answer within 300ms"), "{status}");
+    assert!(judgement.starts_with("lag unknown: Kafka: "), "{status}");
+    // A refused connection may be noticed in time, or not.
+    let is_known = ["connection failed", "no answer within 300ms"];
+    assert!(is_known.iter().any(|reason| judgement.contains(reason)), "{status}");
 }
 
 #[test]

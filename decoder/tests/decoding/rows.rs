@@ -97,9 +97,14 @@ fn a_table_can_be_partitioned_by_the_time_that_kafka_has() {
 }
 
 #[test]
-fn partition_by_has_to_be_named_exactly_for_partitioned_tables() {
+fn a_date_is_null_unless_a_column_is_named_for_it_that_exists() {
     let (decoder, _) = timestamps("at");
-    let refused = RowBuffer::new(decoder.table().clone(), None);
+    let mut rows = RowBuffer::new(decoder.table().clone(), None).unwrap();
+    decoder.decode(&long(Some(0)), &mut rows).unwrap();
+    rows.push_kafka("t", 0, 7, 0);
+    assert_eq!(dates(&rows.finish_batch().unwrap()), [None]);
+
+    let refused = RowBuffer::new(decoder.table().clone(), Some("other"));
 
     assert!(matches!(refused, Err(ShapeError::PartitionBy { .. })));
 }

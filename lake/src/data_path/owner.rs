@@ -182,7 +182,7 @@ impl Assessment {
             Verdict::Complete if ours.token.is_some() => ours.replace(root).map(|()| true),
             _ => Ok(true),
         };
-        if !written.map_err(|error| unreadable("claim the data path", root, error))? {
+        if !written.map_err(|error| unreadable("claim the data path (--data-path)", root, error))? {
             // Somebody else was first: another program of this catalog, or not.
             owner.check()?;
         }
@@ -215,7 +215,9 @@ impl Owner {
             .map_err(|error| LakeError::unavailable("record the owner").because(error))?;
         let claim = Claim { lake, token: Some(recorded.token) };
         let root = data_path.root();
-        claim.replace(root).map_err(|error| unreadable("claim the data path", root, error))
+        claim
+            .replace(root)
+            .map_err(|error| unreadable("claim the data path (--data-path)", root, error))
     }
 
     /// Whether the claim is still there, and still this catalog's. Reads one small file.
@@ -253,8 +255,9 @@ pub(crate) fn check_free(root: &Path) -> Result<()> {
             part.to_string_lossy()
         )));
     }
-    let found = occupied(root)
-        .map_err(|error| unreadable("look whether the data path is another lake's", root, error))?;
+    let found = occupied(root).map_err(|error| {
+        unreadable("check whether the data path (--data-path) is another lake's", root, error)
+    })?;
     let (what, path) = match found {
         None => return Ok(()),
         Some(Occupied::Claimed(path)) => {

@@ -24,6 +24,8 @@ pub use error::ShapeError;
 pub use name::{InvalidTableName, MAX_NAME_BYTES, TableName, quote_identifier};
 pub use partitioning::{Partitioning, PartitioningError, column_of_comment, date_comment};
 pub use rename::rename;
+#[cfg(feature = "duckdb")]
+pub(crate) use shape::DUCKLAKE_PREFIX;
 pub use shape::{
     Column, EVENT_DATE, KAFKA_COLUMNS, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION,
     KAFKA_TIMESTAMP, KAFKA_TOPIC, TableShape,

@@ -22,7 +22,7 @@ pub const EVENT_DATE: &str = "event_date";
 const KAFKA_PREFIX: &str = "_kafka_";
 
 /// DuckLake adds columns of this kind to merged files: row ids, and the snapshots of rows.
-const DUCKLAKE_PREFIX: &str = "_ducklake_internal_";
+pub(crate) const DUCKLAKE_PREFIX: &str = "_ducklake_internal_";
 
 /// The columns that every table filled by Ducktide has, in their order.
 pub const KAFKA_COLUMNS: [(&str, ColumnType); 4] = [
@@ -155,12 +155,6 @@ impl TableShape {
         let column = levels.next().and_then(|name| self.column(name));
         column
             .is_some_and(|column| levels.try_fold(&column.column_type, ColumnType::child).is_some())
-    }
-
-    /// The first column that has a name which DuckLake gives to columns of its own in merged files.
-    #[must_use]
-    pub fn column_of_ducklake(&self) -> Option<&Column> {
-        self.columns.iter().find(|column| begins_with(&column.name, DUCKLAKE_PREFIX))
     }
 
     /// Whether rows are kept in a folder for each `event_date`.

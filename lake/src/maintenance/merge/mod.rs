@@ -25,10 +25,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use self::merged::Target;
-use super::{Maintained, Operation, announced};
+use super::{Maintained, Operation, announced, failed};
 use crate::duck_lake::DuckLake;
 use crate::error::{LakeError, Result};
-use crate::table::{TableName, quote_identifier};
+use crate::session::{LAKE, quote};
+use crate::table::{DUCKLAKE_PREFIX, TableName, quote_identifier};
 
 /// A live data file that a merge may take: smaller than asked for, without delete files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,19 +117,24 @@ impl DuckLake {
         })
     }
 
-    /// In a merged file such a column would be there twice.
+    /// In a merged file such a column would be there twice. Tables of others have columns of any type,
+    /// so only names are read.
     fn check_column_names(&mut self, table: &TableName) -> Result<()> {
-        let found = self.find_table(table)?;
-        let column = found.as_ref().and_then(|found| found.shape.column_of_ducklake());
-        column.map_or(Ok(()), |column| {
-            Err(LakeError::invalid(format!(
-                "the table's files cannot be merged, because a column has a name that DuckLake reserves; \
-                 rename it with `ALTER TABLE {} RENAME COLUMN {} TO …`: table=`{table}` column=`{}`",
-                table.sql(),
-                quote_identifier(&column.name),
-                column.name
-            )))
-        })
+        let sql = format!(
+            "SELECT column_name FROM duckdb_columns() WHERE database_name = '{LAKE}' \
+             AND schema_name = {} AND table_name = {} AND starts_with(lower(column_name), {})",
+            quote(&table.schema),
+            quote(&table.table),
+            quote(DUCKLAKE_PREFIX)
+        );
+        let found = self.session()?.rows(&sql).map_err(failed("read the table's column names"))?;
+        let Some(column) = found.into_iter().flatten().flatten().next() else { return Ok(()) };
+        Err(LakeError::invalid(format!(
+            "the table's files cannot be merged, because a column has a name that DuckLake reserves; \
+             rename it with `ALTER TABLE {} RENAME COLUMN {} TO …`: table=`{table}` column=`{column}`",
+            table.sql(),
+            quote_identifier(&column),
+        )))
     }
 
     fn merge_whole_files(
