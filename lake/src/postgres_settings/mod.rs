@@ -2,7 +2,7 @@
 //!
 //! DuckDB connects by libpq, and our own connection by a client in Rust, which knows fewer parameters
 //! and neither environment variables nor password files. So the setting is parsed here, completed as
-//! libpq completes it ([`environment`]), and given to both in the same words.
+//! libpq completes it (`environment`), and given to both in the same words.
 //!
 //! A password is in none of the texts that this module makes, whatever the setting looked like.
 
