@@ -3,6 +3,7 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+#[cfg(feature = "duckdb")]
 use crate::catalog::format::UnknownFormat;
 use crate::reason::reason;
 
@@ -123,6 +124,7 @@ impl LakeError {
     /// Whether the catalog has a format that this program does not know, as after a migration by a newer
     /// DuckDB client.
     #[must_use]
+    #[cfg(feature = "duckdb")]
     pub fn is_unknown_format(&self) -> bool {
         self.source
             .as_deref()
