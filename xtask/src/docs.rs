@@ -1,7 +1,7 @@
 //! `cargo xtask docs`: writes the pages that are made from the code, or checks that they are.
 
 use std::{
-    env, fs,
+    fs,
     path::PathBuf,
     process::{Command, ExitCode},
 };
@@ -78,8 +78,7 @@ impl Page {
 
     fn make(&self) -> Result<String> {
         let name = self.example;
-        let xtask = env::current_exe().context("find xtask's binary")?;
-        let mut example = Command::new(xtask.with_file_name("examples").join(name));
+        let mut example = Command::new(layout::binary()?.with_file_name("examples").join(name));
         // Its rpath leads to DuckDB's library only while the target folder is the workspace's own.
         let output = example.env("LD_LIBRARY_PATH", layout::cache().join("duckdb")).output();
         let output = output.with_context(|| format!("start the example {name}"))?;

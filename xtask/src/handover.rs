@@ -1,14 +1,13 @@
 //! The verbs that testbed's binary carries out. xtask sets up, builds it, and becomes it.
 
 use std::{
-    env,
     os::unix::process::CommandExt as _,
     process::{Command, ExitCode},
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{cargo, setup};
+use crate::{cargo, layout, setup};
 
 /// A verb of testbed's binary, under the same name there.
 pub(crate) struct Verb {
@@ -55,8 +54,7 @@ pub(crate) fn find(name: &str) -> Option<&'static Verb> {
 pub(crate) fn run(verb: &Verb, arguments: &[String]) -> Result<ExitCode> {
     setup::for_build()?;
     setup::for_services()?;
-    // Looked up before the build, which replaces the running xtask.
-    let binary = env::current_exe().context("find xtask's binary")?.with_file_name(TESTBED);
+    let binary = layout::binary()?.with_file_name(TESTBED);
     build(if verb.starts_workers { WITH_WORKERS } else { ALONE })?;
     // Not by `cargo run`: with other features for one package than for all, it would build again.
     let failure = Command::new(binary).arg(verb.name).args(arguments).exec();

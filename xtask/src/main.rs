@@ -34,6 +34,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[String]) -> Result<ExitCode> {
+    layout::binary()?;
     let Some((verb, rest)) = arguments.split_first() else { return Ok(help()) };
     if let Some(handed) = handover::find(verb) {
         return handover::run(handed, rest);

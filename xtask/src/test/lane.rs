@@ -1,7 +1,6 @@
 //! Steps that run in a process of their own, next to others.
 
 use std::{
-    env,
     fs::{self, File},
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -49,7 +48,7 @@ impl Lane {
     }
 
     fn command(&self) -> Result<Command> {
-        let xtask = env::current_exe().context("find xtask's binary")?;
+        let xtask = layout::binary()?;
         if !self.is_nice || !machine::on_path("nice") {
             return Ok(Command::new(xtask));
         }

@@ -1,12 +1,13 @@
 //! One set of running services for all end-to-end tests.
 
 use std::{
-    env,
     io::{BufRead as _, BufReader},
     process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context as _, Result};
+
+use crate::layout;
 
 /// Kafka, schema registry and PostgreSQL, started by testbed's binary. They end when this is dropped.
 pub(super) struct Services {
@@ -20,8 +21,7 @@ const EXPORT: &str = "export DUCKTIDE_TEST_";
 
 impl Services {
     pub(super) fn start() -> Result<Self> {
-        let testbed = env::current_exe().context("find xtask's binary")?;
-        let mut child = Command::new(testbed.with_file_name("ducktide-testbed"))
+        let mut child = Command::new(layout::binary()?.with_file_name("ducktide-testbed"))
             .arg("services")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
