@@ -140,7 +140,7 @@ fn build() -> Result<Outcome> {
     nextest::build().map(|()| Outcome::Ok)
 }
 
-/// The tests of the target `monitoring` whose names begin with promtool.
+/// The end-to-end tests of `monitoring::promtool`.
 fn monitoring() -> Result<Outcome> {
     if !setup::for_monitoring()? {
         let why = "neither promtool nor Go, which builds it, is on PATH: \

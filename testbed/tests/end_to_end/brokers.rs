@@ -1,0 +1,132 @@
+//! What Kafka refuses or does not answer is named with the client's own reason, and a run that is to
+//! end by itself ends.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use ducktide_testbed::catalog::CatalogKind;
+use ducktide_testbed::pipeline::{PATIENCE, Pipeline};
+use ducktide_testbed::raw_records::{Reading, publish, register};
+use ducktide_testbed::services::shared_kafka;
+use ducktide_testbed::wait;
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
+
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A topic of one partition with so many readings.
+fn readings(test: &str, count: i64) -> (Pipeline, u32) {
+    let pipeline = Pipeline::on_shared_services(test, CatalogKind::Sqlite).unwrap();
+    shared_kafka().create_topic(&pipeline.topic, 1, &[]).unwrap();
+    let schema = register(&pipeline.schema_registry_url, &pipeline.topic, "brokers").unwrap();
+    let values = encode(0..count, schema);
+    publish(&pipeline.bootstrap_servers, &pipeline.topic, 0, values).unwrap();
+    (pipeline, schema)
+}
+
+fn encode(numbers: Range<i64>, schema: u32) -> impl Iterator<Item = Vec<u8>> {
+    numbers.map(move |number| Reading { number, at_micros: number }.encode(schema))
+}
+
+/// Runs `body` while a consumer with the range assignor, as Java's clients have it, is a member of
+/// the pipeline's group.
+fn with_other_client(pipeline: &Pipeline, body: impl FnOnce()) {
+    let other: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &pipeline.bootstrap_servers)
+        .set("group.id", &pipeline.group)
+        .set("partition.assignment.strategy", "range")
+        .set("enable.auto.commit", "false")
+        .create()
+        .unwrap();
+    other.subscribe(&[&pipeline.topic]).unwrap();
+    wait::until("the other client has joined", PATIENCE, || {
+        other.poll(Duration::from_millis(100));
+        Ok(other.assignment()?.count() == 1)
+    })
+    .unwrap();
+    let has_ended = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !has_ended.load(Ordering::Relaxed) {
+                other.poll(Duration::from_millis(100));
+            }
+        });
+        body();
+        has_ended.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_group_of_another_kind_of_client_is_named_until_that_client_leaves() {
+    let (pipeline, _) = readings("other_kind", 100);
+    let mut worker = None;
+    with_other_client(&pipeline, || {
+        let started = pipeline.start_consumer("worker", &[]).unwrap();
+        started.await_unready("choose another --group-id").unwrap();
+        assert!((started.metric("kafka_refused").unwrap() - 1.0).abs() < f64::EPSILON);
+        let mut to_the_end = pipeline.start_consumer("to_the_end", &["--until-end"]).unwrap();
+        assert_eq!(to_the_end.exit_code().unwrap(), 8);
+        let error = to_the_end.last_error().unwrap();
+        assert!(error.contains("--group-id"), "{error}");
+        // It was repeated every few seconds meanwhile.
+        let refusals = started.log().unwrap().into_iter();
+        let refusals = refusals.filter(|line| line.to_string().contains("another --group-id"));
+        assert_eq!(refusals.count(), 1);
+        worker = Some(started);
+    });
+
+    pipeline.await_committed(100).unwrap();
+    let worker = worker.unwrap();
+    worker.await_ready(true).unwrap();
+    assert!(worker.metric("kafka_refused").unwrap().abs() < f64::EPSILON);
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn why_no_broker_can_be_reached_is_in_the_log_readiness_and_status() {
+    let (mut pipeline, _) = readings("unreachable", 10);
+    pipeline.drain(&[]).unwrap();
+    // Nobody listens there.
+    "127.0.0.1:1".clone_into(&mut pipeline.bootstrap_servers);
+    let reason = "127.0.0.1:1: connection failed: Connection refused";
+
+    let status = pipeline.operate(&["status", "--kafka-timeout", "2s"]).unwrap();
+    assert!(status.contains(reason), "{status}");
+    let worker = pipeline.start_consumer("worker", &[]).unwrap();
+    worker.await_unready(reason).unwrap();
+    let logged = worker.await_logged("trying again").unwrap().to_string();
+    assert!(logged.contains(reason), "{logged}");
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn until_end_ends_where_an_open_transaction_begins() {
+    let (pipeline, schema) = readings("open_transaction", 100);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &pipeline.bootstrap_servers)
+        .set("transactional.id", &pipeline.topic)
+        .create()
+        .unwrap();
+    producer.init_transactions(TIMEOUT).unwrap();
+    producer.begin_transaction().unwrap();
+    for value in encode(100..110, schema) {
+        let record = BaseRecord::<[u8], [u8]>::to(&pipeline.topic).partition(0).payload(&value);
+        producer.send(record).map_err(|(error, _)| error).unwrap();
+    }
+    producer.flush(TIMEOUT).unwrap();
+    // Nobody may read these before the transaction ends, although they are committed.
+    publish(&pipeline.bootstrap_servers, &pipeline.topic, 0, encode(110..120, schema)).unwrap();
+
+    pipeline.drain(&[]).unwrap();
+    assert_eq!(pipeline.catalog().unwrap().next_offset(0).unwrap(), 100);
+
+    producer.commit_transaction(TIMEOUT).unwrap();
+    pipeline.drain(&[]).unwrap();
+    // 120 records and the transaction's marker.
+    assert_eq!(pipeline.catalog().unwrap().next_offset(0).unwrap(), 121);
+    pipeline.verify().unwrap();
+}

@@ -1,0 +1,177 @@
+//! Each cause why a catalog refuses, in the situation itself: an outage is waited for, a fault ends the
+//! program and says what helps. The table is `lake/src/cause.rs`.
+
+use std::fs;
+
+use ducktide_lake::{
+    Access, DuckLake, ErrorKind, Lake as _, LakeError, SourceSpec,
+    config::{CatalogLocation, LakeConfig},
+    position::{Offset, Partition, SourceId},
+};
+use ducktide_testbed::{
+    catalog::Catalog,
+    services::{free_port, shared_postgres},
+};
+use tempfile::TempDir;
+use uuid::Uuid;
+
+/// A lake that a row of the table is tried on.
+struct Case {
+    config: LakeConfig,
+    /// The catalog, as whoever may do everything reaches it.
+    address: String,
+    folder: TempDir,
+}
+
+impl Case {
+    fn sqlite() -> Self {
+        let folder = TempDir::new().unwrap();
+        let address = format!("sqlite:{}", folder.path().join("lake.sqlite").display());
+        Self::at(address, folder)
+    }
+
+    fn postgres() -> Self {
+        let name = format!("causes_{}", Uuid::new_v4().simple());
+        let url = shared_postgres().create_database(&name).unwrap();
+        Self::at(url, TempDir::new().unwrap())
+    }
+
+    fn at(address: String, folder: TempDir) -> Self {
+        let config = LakeConfig {
+            data_path: Some(folder.path().join("data")),
+            ..LakeConfig::at(address.parse().unwrap())
+        };
+        DuckLake::init(&config).unwrap();
+        Self { config, address, folder }
+    }
+
+    /// Changes the catalog by hand. No lake of this process may be open meanwhile.
+    fn execute(&self, sql: &str) {
+        Catalog::at(&self.address).unwrap().execute(sql).unwrap();
+    }
+
+    /// The same lake, reached by another role, which may do what `grants` say.
+    fn role(&self, options: &str, grants: &[&str]) -> (String, LakeConfig) {
+        let role = format!("role_{}", Uuid::new_v4().simple());
+        self.execute(&format!("CREATE ROLE {role} LOGIN {options}"));
+        for grant in grants {
+            self.execute(&format!("GRANT {grant} TO {role}"));
+        }
+        let catalog = self.address.replace("postgres://postgres@", &format!("postgres://{role}@"));
+        (role, LakeConfig { catalog: catalog.parse().unwrap(), ..self.config.clone() })
+    }
+
+    /// What a worker does first.
+    fn work(config: &LakeConfig) -> Result<(), LakeError> {
+        let mut lake = DuckLake::open(config, Access::Commit)?;
+        let spec = SourceSpec {
+            table: "events".parse().unwrap(),
+            topic: "events".to_owned(),
+            pipeline: "events".to_owned(),
+            cluster_id: None,
+            topic_id: None,
+        };
+        let source = lake.register_source(&spec, &[(Partition(0), Offset(0))])?;
+        lake.positions(source.id).map(drop)
+    }
+}
+
+fn check(row: &str, done: Result<(), LakeError>, kind: ErrorKind, reason: &str) {
+    let error = done.expect_err(row);
+    let text = error.chain();
+    assert!(error.kind() == kind && text.contains(reason), "{row}: {:?}: {text}", error.kind());
+    assert!(!text.contains("INSERT INTO"), "{row}: {text}");
+}
+
+const READING: &[&str] = &["USAGE ON SCHEMA public", "SELECT ON ALL TABLES IN SCHEMA public"];
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn outages_of_postgres_are_waited_for() {
+    let outage = |row: &str, config: &LakeConfig, reason: &str| {
+        check(row, Case::work(config), ErrorKind::Unavailable, reason);
+    };
+    let case = Case::postgres();
+    let nobody = format!("postgres://me@127.0.0.1:{}/lake", free_port().unwrap());
+    outage("refused", &LakeConfig::at(nobody.parse().unwrap()), "Connection refused");
+    let (_, config) = case.role("CONNECTION LIMIT 0", READING);
+    outage("role limit", &config, "too many connections for role");
+    let (role, config) = case.role("", READING);
+    case.execute(&format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"));
+    case.execute(&format!("ALTER ROLE {role} SET default_transaction_read_only = on"));
+    outage("read-only", &config, "read-only transaction");
+    case.execute(&format!("ALTER ROLE {role} SET default_transaction_read_only = off"));
+    Case::work(&config).unwrap();
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn faults_of_postgres_end_the_program() {
+    let fault = |row: &str, config: &LakeConfig, reason: &str| {
+        check(row, Case::work(config), ErrorKind::Invalid, reason);
+    };
+    let case = Case::postgres();
+    let nowhere = format!("{}_not", case.address).parse().unwrap();
+    fault("database", &LakeConfig::at(nowhere), "does not exist");
+    let other = case.address.replace("postgres://postgres@", "postgres://nobody_we_know@");
+    fault("role", &LakeConfig::at(other.parse().unwrap()), "does not exist");
+    let schema = LakeConfig { metadata_schema: "elsewhere".to_owned(), ..case.config.clone() };
+    fault("no lake", &schema, "ducktide init");
+    let (_, config) = case.role("", &["USAGE ON SCHEMA public"]);
+    fault("may not read", &config, "permission denied for");
+    let (_, config) = case.role("", READING);
+    fault("may not write", &config, "permission denied for");
+
+    case.execute("DROP TABLE ducktide_ledger CASCADE");
+    fault("a table of ours is gone", &case.config, "triggers are missing");
+    let case = Case::postgres();
+    case.execute("DROP FUNCTION ducktide_advance() CASCADE");
+    fault("a trigger function is gone", &case.config, "triggers are missing");
+    let case = Case::postgres();
+    case.execute("DROP TABLE ducktide_progress");
+    fault("a table that triggers write to is gone", &case.config, "does not exist");
+    case.execute("DROP TABLE ducktide_source, ducktide_meta");
+    fault("no Ducktide", &case.config, "ducktide init");
+}
+
+#[test]
+fn faults_of_sqlite_end_the_program() {
+    let fault = |row: &str, config: &LakeConfig, reason: &str| {
+        check(row, Case::work(config), ErrorKind::Invalid, reason);
+    };
+    let nowhere = TempDir::new().unwrap();
+    let nowhere = CatalogLocation::Sqlite(nowhere.path().join("lake.sqlite"));
+    fault("no lake", &LakeConfig::at(nowhere), "ducktide init");
+    let case = Case::sqlite();
+    case.execute("DROP TRIGGER ducktide_advance");
+    fault("a trigger is gone", &case.config, "triggers are missing");
+    let case = Case::sqlite();
+    case.execute("DROP TABLE ducktide_progress");
+    fault("a table of ours is gone", &case.config, "no such table");
+    case.execute("DROP TABLE ducktide_meta");
+    fault("no Ducktide", &case.config, "ducktide init");
+    let garbage = case.folder.path().join("garbage.sqlite");
+    fs::write(&garbage, "no database".repeat(1_000)).unwrap();
+    fault("garbage", &LakeConfig::at(CatalogLocation::Sqlite(garbage)), "not a database");
+}
+
+/// A replay that another one keeps out is to be tried again: exit 3, not 4.
+#[test]
+fn an_announced_replay_is_an_outage() {
+    let case = Case::sqlite();
+    Case::work(&case.config).unwrap();
+    let mut lake = DuckLake::open(&case.config, Access::Operate).unwrap();
+    let intent = |holder: &str| ducktide_lake::Intent {
+        source: SourceId(1),
+        table: "main.events".to_owned(),
+        kind: ducktide_lake::IntentKind::Prepare,
+        holder: holder.to_owned(),
+        expires_at: jiff::Timestamp::now() + std::time::Duration::from_mins(1),
+        keep_snapshots_from: ducktide_lake::position::SnapshotId(0),
+    };
+    lake.announce(&intent("first")).unwrap();
+
+    let second = lake.announce(&intent("second"));
+
+    check("replay", second, ErrorKind::Unavailable, "try again after that");
+}

@@ -1,0 +1,217 @@
+//! What becomes of letters happens once, whoever asks for it and whatever is lost on the way.
+
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    faults::{CommitProxy, Fault},
+    on_both_catalogs,
+    pipeline::{PATIENCE, Pipeline},
+    raw_records::{publish, register, register_fields},
+    services::{Registry, log_folder, shared_kafka, shared_postgres},
+};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::{LETTERS, classes, number, of_readings, readings, rows};
+
+on_both_catalogs!(
+    letters_are_retried_once_their_schema_is_registered,
+    letters_are_retried_once_their_column_fits,
+    letters_that_are_bad_still_stay_open,
+    discarded_letters_count_as_given_up,
+    two_retries_at_the_same_time_make_one_row_each,
+);
+
+/// A pipeline with letters whose schema is not registered yet, beside ten rows.
+struct Unregistered {
+    pipeline: Pipeline,
+    registry: Registry,
+    id: u32,
+}
+
+const UNREGISTERED: i64 = 20;
+
+impl Unregistered {
+    /// The registry is the test's own, so that the next schema's id is known.
+    fn new(kind: CatalogKind) -> Self {
+        let name = format!("unregistered_{}", Uuid::new_v4().simple());
+        let registry = Registry::start(&log_folder().unwrap().join(&name)).unwrap();
+        let postgres = match kind {
+            CatalogKind::Sqlite => None,
+            CatalogKind::Postgres => Some(shared_postgres().create_database(&name).unwrap()),
+        };
+        let servers = shared_kafka().bootstrap_servers();
+        let pipeline = Pipeline::new(&name, &servers, &registry.url(), postgres).unwrap();
+        shared_kafka().create_topic(&name, 2, &[]).unwrap();
+        let known = register(&registry.url(), &name, "known").unwrap();
+        let id = known + 1;
+        publish(&servers, &name, 0, readings(10, known)).unwrap();
+        publish(&servers, &name, 1, readings(UNREGISTERED, id)).unwrap();
+        pipeline.drain(&[]).unwrap();
+        assert_eq!(classes(&pipeline), format!("unknown_schema {UNREGISTERED}"));
+        assert_eq!(rows(&pipeline), 10);
+        Self { pipeline, registry, id }
+    }
+
+    fn register(&self) {
+        let id = register(&self.registry.url(), &self.pipeline.topic, "late").unwrap();
+        assert_eq!(id, self.id);
+    }
+
+    fn check_moved(&self) {
+        assert_eq!(rows(&self.pipeline), 10 + UNREGISTERED);
+        let distinct = "SELECT count(DISTINCT (_kafka_partition, _kafka_offset)) FROM events";
+        assert_eq!(number(&self.pipeline, distinct), 10 + UNREGISTERED);
+        assert_eq!(resolutions(&self.pipeline, "retried"), UNREGISTERED);
+        self.pipeline.verify().unwrap();
+    }
+}
+
+fn resolutions(pipeline: &Pipeline, word: &str) -> i64 {
+    number(pipeline, &format!("SELECT count(*) FROM {LETTERS} WHERE resolution = '{word}'"))
+}
+
+const RETRY: &[&str] = &["dead-letters", "retry", "--all"];
+
+fn letters_are_retried_once_their_schema_is_registered(kind: CatalogKind) {
+    let case = Unregistered::new(kind);
+    let status = case.pipeline.operate(&["status"]).unwrap();
+    assert!(status.contains("20 open dead letters"), "{status}");
+    case.register();
+
+    let by_class = ["dead-letters", "retry", "--class", "unknown_schema"];
+    let first = case.pipeline.operate(&by_class).unwrap();
+    let again = case.pipeline.operate(RETRY).unwrap();
+
+    assert_eq!(first, "20 letters moved to main.events\n");
+    assert_eq!(again, "0 letters moved to main.events\n");
+    case.check_moved();
+    let status = case.pipeline.operate(&["status"]).unwrap();
+    assert!(!status.contains("open dead letter"), "{status}");
+}
+
+/// Readings with one field more, for which somebody has made a column of another type.
+fn letters_are_retried_once_their_column_fits(kind: CatalogKind) {
+    let (pipeline, id) = of_readings("late_column", kind);
+    let Pipeline { bootstrap_servers: servers, topic, schema_registry_url: registry, .. } =
+        &pipeline;
+    publish(servers, topic, 0, readings(5, id)).unwrap();
+    pipeline.drain(&["--partition-by", "at"]).unwrap();
+    let alter = |what: &str| {
+        let sql = format!("ALTER TABLE events {what}");
+        pipeline.operate(&["sql", "--write", &sql]).unwrap();
+    };
+    alter("ADD COLUMN note BIGINT");
+    let at = json!({"type": "long", "logicalType": "timestamp-micros"});
+    let fields = [
+        json!({"name": "number", "type": "long"}),
+        json!({"name": "at", "type": at}),
+        json!({"name": "note", "type": "string"}),
+    ];
+    let newer = register_fields(registry, topic, "note", &fields).unwrap();
+    let with_note = |mut value: Vec<u8>| {
+        value.extend([4, b'h', b'i']);
+        value
+    };
+    publish(servers, topic, 1, readings(7, newer).into_iter().map(with_note)).unwrap();
+    pipeline.drain(&["--partition-by", "at", "--on-incompatible-schema", "dead-letter"]).unwrap();
+    assert_eq!(classes(&pipeline), "schema_does_not_fit 7");
+    alter("DROP COLUMN note");
+    alter("ADD COLUMN note VARCHAR");
+
+    let retry = [RETRY, &["--partition-by", "at"]].concat();
+    let moved = pipeline.operate(&retry).unwrap();
+
+    assert_eq!(moved, "7 letters moved to main.events\n");
+    let notes = "SELECT count(*) FROM events WHERE note = 'hi' AND event_date IS NOT NULL";
+    assert_eq!((number(&pipeline, notes), rows(&pipeline)), (7, 12));
+    pipeline.verify().unwrap();
+}
+
+fn letters_that_are_bad_still_stay_open(kind: CatalogKind) {
+    let (pipeline, id) = of_readings("bad_still", kind);
+    let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
+    let mut values = readings(3, id);
+    values[1].truncate(6);
+    publish(servers, topic, 0, values).unwrap();
+    pipeline.drain(&[]).unwrap();
+
+    let mut retry =
+        pipeline.ducktide(RETRY).unwrap().start(&pipeline.file("tool"), "retry").unwrap();
+
+    assert_eq!(retry.wait(PATIENCE).unwrap().status.code(), Some(1));
+    let printed = retry.output().unwrap();
+    assert!(printed.contains("truncated") && printed.contains("stay open"), "{printed}");
+    assert_eq!((rows(&pipeline), resolutions(&pipeline, "retried")), (2, 0));
+    let show = ["dead-letters", "show", "--topic", topic, "--partition", "0", "--offset", "1"];
+    let shown = pipeline.operate(&show).unwrap();
+    assert!(shown.contains("truncated") && shown.contains("what to do: "), "{shown}");
+    pipeline.verify().unwrap();
+}
+
+fn discarded_letters_count_as_given_up(kind: CatalogKind) {
+    let (pipeline, id) = of_readings("discarded", kind);
+    let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
+    publish(servers, topic, 0, readings(3, id)).unwrap();
+    publish(servers, topic, 1, (0..5).map(|n| format!("garbage {n}").into_bytes())).unwrap();
+    pipeline.drain(&[]).unwrap();
+
+    let one = ["dead-letters", "discard", "--partition", "1", "--offset", "2"];
+    assert_eq!(pipeline.operate(&one).unwrap(), "1 letter of main.events discarded\n");
+    let all = ["dead-letters", "discard", "--class", "no_schema_id"];
+    assert!(pipeline.operate(&all).is_err(), "nothing is done without --yes");
+    assert_eq!(resolutions(&pipeline, "discarded"), 1);
+    let discarded = pipeline.operate(&[&all[..], &["--yes"]].concat()).unwrap();
+
+    assert_eq!(discarded, "4 letters of main.events discarded\n");
+    let mut catalog = pipeline.catalog().unwrap();
+    let sums = "SELECT sum(given_up) * 10 + sum(dead) FROM ducktide_ledger";
+    assert_eq!(catalog.number(sums).unwrap(), 50, "five given up, none dead");
+    let list = pipeline.operate(&["dead-letters", "list", "--json"]).unwrap();
+    assert!(list.contains(r#""open": 0"#) && list.contains(r#""letters": []"#), "{list}");
+    let all = pipeline.operate(&["dead-letters", "list", "--all"]).unwrap();
+    assert!(all.contains("discarded") && all.contains("5 letters shown"), "{all}");
+    pipeline.verify().unwrap();
+}
+
+fn two_retries_at_the_same_time_make_one_row_each(kind: CatalogKind) {
+    let case = Unregistered::new(kind);
+    case.register();
+    let logs = case.pipeline.file("tool");
+    let start = |name: &str| case.pipeline.ducktide(RETRY).unwrap().start(&logs, name).unwrap();
+
+    let mut both = [start("first"), start("second")];
+    for retry in &mut both {
+        retry.succeed(PATIENCE).unwrap();
+    }
+
+    let moved = both.map(|retry| retry.output().unwrap());
+    assert!(moved.iter().any(|text| text.starts_with("20 letters")), "{moved:?}");
+    assert!(moved.iter().any(|text| text.starts_with("0 letters")), "{moved:?}");
+    case.check_moved();
+}
+
+#[test]
+#[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+fn an_answer_lost_on_its_way_to_a_retry_costs_nothing() {
+    retry_behind_a_proxy(Fault::AnswerLost);
+}
+
+#[test]
+#[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+fn a_retry_that_never_arrived_is_sent_again() {
+    retry_behind_a_proxy(Fault::CommitLost);
+}
+
+fn retry_behind_a_proxy(fault: Fault) {
+    let case = Unregistered::new(CatalogKind::Postgres);
+    case.register();
+    let proxy = CommitProxy::start(&case.pipeline.catalog, fault).unwrap();
+    let catalog = proxy.url(&case.pipeline.catalog).unwrap();
+    proxy.arm(1);
+
+    let tool = case.pipeline.ducktide(RETRY).unwrap().env("DUCKLAKE_CATALOG", catalog);
+    let moved = tool.run(&case.pipeline.file("tool"), "retry", PATIENCE).unwrap();
+
+    assert_eq!((proxy.injected(), moved.as_str()), (1, "20 letters moved to main.events\n"));
+    case.check_moved();
+}

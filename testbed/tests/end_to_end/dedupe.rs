@@ -1,0 +1,141 @@
+//! Repeats of events, by a producer that publishes one in twenty again.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+};
+
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    on_both_catalogs, oracle,
+    pipeline::{PATIENCE, Pipeline, TABLE, TRICKLE},
+    wait,
+};
+
+on_both_catalogs!(
+    repeats_are_dropped_across_a_kill_and_a_rebalance,
+    a_replay_brings_the_same_rows_back,
+    ids_of_rows_that_never_arrived_are_not_remembered,
+);
+
+const REPEATS: [&str; 2] = ["--duplicates", "0.05"];
+
+const DEDUPE: [&str; 4] = ["--dedupe-by", "event_id", "--flush-interval", "200ms"];
+
+/// Kafka gives a dead worker's partitions away after two seconds.
+const SHORT_SESSION: [&str; 4] = [
+    "--kafka-property",
+    "session.timeout.ms=2000",
+    "--kafka-property",
+    "heartbeat.interval.ms=500",
+];
+
+/// What must be in the table: of each partition's acknowledged records the first with each id.
+fn firsts(ledger: &str) -> String {
+    let mut lines = ledger.lines();
+    let mut firsts = lines.next().unwrap().to_owned() + "\n";
+    let by_place = |line: &str| {
+        let mut cells = line.split(',').skip(1).map(str::to_owned);
+        let place = (cells.next().unwrap(), cells.next().unwrap().parse::<i64>().unwrap());
+        (place, cells.next().unwrap())
+    };
+    let records: BTreeMap<_, _> = lines.map(|line| (by_place(line), line)).collect();
+    let mut seen = BTreeSet::new();
+    for (((partition, _), id), line) in records {
+        if seen.insert((partition, id)) {
+            firsts.push_str(line);
+            firsts.push('\n');
+        }
+    }
+    firsts
+}
+
+/// Errors unless the table has exactly those, and the lake's ledger counts the others.
+fn check_firsts(pipeline: &Pipeline, published: u64) {
+    let expected = pipeline.file("firsts.csv");
+    fs::write(&expected, firsts(&fs::read_to_string(pipeline.ledger()).unwrap())).unwrap();
+    let comparison = oracle::compare(&expected, &pipeline.lake().unwrap(), TABLE).unwrap();
+    assert!(comparison.is_exact(), "{comparison}");
+    let repeats = published - comparison.acknowledged;
+    assert!(repeats > published / 40, "the producer repeats one in twenty: {repeats}");
+    let sql = "SELECT sum(duplicates) FROM ducktide_ledger";
+    let counted = pipeline.catalog().unwrap().number(sql).unwrap();
+    assert_eq!(u64::try_from(counted).unwrap(), repeats);
+    pipeline.verify().unwrap();
+}
+
+fn repeats_are_dropped_across_a_kill_and_a_rebalance(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("repeats", kind).unwrap();
+    let mut producer = pipeline.start_producer(&[TRICKLE, &REPEATS].concat()).unwrap();
+    let arguments = [DEDUPE, SHORT_SESSION].concat();
+    let mut first = pipeline.start_consumer("first", &arguments).unwrap();
+    pipeline.await_committed(6_000).unwrap();
+
+    // A rebalance: the second takes partitions over.
+    let second = pipeline.start_consumer("second", &arguments).unwrap();
+    second.await_metric("rows_total", 1.0).unwrap();
+    pipeline.await_committed(12_000).unwrap();
+    first.process().kill().unwrap();
+    let _third = pipeline.start_consumer("third", &arguments).unwrap();
+    pipeline.await_committed(24_000).unwrap();
+    let published = pipeline.finish(&mut producer).unwrap();
+    pipeline.await_committed(published).unwrap();
+
+    let dropped = || Ok(second.metric("duplicates_total")? >= 1.0);
+    wait::until("the metric counts them", PATIENCE, dropped).unwrap();
+    check_firsts(&pipeline, published);
+}
+
+/// The window has the ids of the rows that the replay takes out.
+fn a_replay_brings_the_same_rows_back(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("repeats_replayed", kind).unwrap();
+    pipeline.produce(20_000, &REPEATS).unwrap();
+    // Back to before there were years of four digits.
+    let arguments = [DEDUPE.as_slice(), &["--dedupe-window", "5000000d"]].concat();
+    let mut worker = pipeline.start_consumer("worker", &arguments).unwrap();
+    pipeline.await_committed(20_000).unwrap();
+
+    for partition in
+        [["--partition", "0", "--from-offset", "5000"].as_slice(), &["--from-beginning"]]
+    {
+        let verb = ["replay", "--topic", &pipeline.topic];
+        pipeline.operate(&[&verb, partition].concat()).unwrap();
+        pipeline.await_committed(20_000).unwrap();
+        check_firsts(&pipeline, 20_000);
+    }
+
+    worker.stop().unwrap();
+}
+
+/// A batch that was read, and is read again: its ids are those of no row.
+fn ids_of_rows_that_never_arrived_are_not_remembered(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("repeats_failed", kind).unwrap();
+    pipeline.produce(6_000, &REPEATS).unwrap();
+    let arguments = [DEDUPE.as_slice(), &["--flush-rows", "1500"]].concat();
+    let mut worker = pipeline.start_failing("worker", "file_synced=fail@2", &arguments).unwrap();
+
+    worker.await_logged("cannot be made durable").unwrap();
+    pipeline.await_committed(6_000).unwrap();
+    worker.stop().unwrap();
+
+    check_firsts(&pipeline, 6_000);
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_column_that_holds_no_ids_is_refused_at_the_start() {
+    let pipeline = Pipeline::on_shared_services("repeats_by", CatalogKind::Sqlite).unwrap();
+    pipeline.produce(10, &[]).unwrap();
+
+    for (column, what) in [
+        ("event_ids", "names no column of the table"),
+        ("event_timestamp", "names a column of another type"),
+        ("_kafka_offset", "names a column that Ducktide fills"),
+    ] {
+        let mut worker = pipeline.start_consumer("worker", &["--dedupe-by", column]).unwrap();
+        let ended = worker.process().wait(PATIENCE).unwrap();
+
+        assert_eq!(ended.status.code(), Some(4), "{ended:?}");
+        worker.await_logged(what).unwrap();
+    }
+}

@@ -1,0 +1,229 @@
+//! Values that are no records, values without a registry, and the order of rows in files.
+
+use std::fs;
+
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    pipeline::{Pipeline, TABLE},
+    raw_records::{Encoded, Envelope, publish_records},
+    services::shared_kafka,
+};
+use serde_json::json;
+
+use super::Case;
+
+/// The schema of one number.
+const SCHEMA: &str =
+    r#"{"type": "record", "name": "R", "fields": [{"name": "number", "type": "long"}]}"#;
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn values_that_are_no_records_have_one_column() {
+    let case = Case::new("plain_values", CatalogKind::Sqlite, 1);
+    let id = case.register_as("value", &json!(["null", "string"]));
+    let text = Encoded::of_schema(id).long(1).text("seven").bytes();
+    case.publish(0, [text, Encoded::of_schema(id).long(0).bytes()]);
+
+    case.pipeline.drain(&[]).unwrap();
+
+    assert_eq!(case.rows(), (2, 2));
+    let values = "SELECT string_agg(coalesce(value, '-'), ' ' ORDER BY _kafka_offset) FROM %";
+    assert_eq!(case.text(values), "seven -");
+    case.pipeline.verify().unwrap();
+}
+
+/// Larger than what a fetch, a batch or a queue usually is.
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn values_of_fifty_megabytes_are_rows_or_letters_as_others_are() {
+    const LENGTH: usize = 50_000_000;
+    let pipeline = Pipeline::on_shared_services("huge_values", CatalogKind::Sqlite).unwrap();
+    let large = [("max.message.bytes", "60000000")];
+    shared_kafka().create_topic(&pipeline.topic, 1, &large).unwrap();
+    let case = Case::of(pipeline);
+    let id = case.register_as("value", &json!("string"));
+    let huge = Encoded::of_schema(id).text(&"x".repeat(LENGTH)).bytes();
+    let cut = huge[..LENGTH].to_vec();
+    let small = || Encoded::of_schema(id).text("small").bytes();
+    case.publish(0, [small(), huge.clone(), cut, small(), huge, small()]);
+
+    case.pipeline.drain(&[]).unwrap();
+
+    assert_eq!(case.rows(), (5, 5));
+    assert_eq!(case.number("SELECT sum(length(value))::BIGINT FROM %"), 100_000_015);
+    let letters = "SELECT string_agg(error_class || octet_length(value)) FROM %_dead_letters";
+    assert_eq!(case.text(letters), "truncated50000000");
+    case.pipeline.verify().unwrap();
+}
+
+/// The last two begin like framed values and are not: the header decides.
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn schema_ids_in_headers_may_take_turns_with_framed_values() {
+    let case = Case::new("header_ids", CatalogKind::Sqlite, 1);
+    let number = |namespace: &str| {
+        json!({"type": "record", "name": "N", "namespace": namespace,
+            "fields": [{"name": "a", "type": {"type": "fixed", "name": "F", "size": 6}}]})
+    };
+    let value_id = case.register_as("value", &number("v"));
+    let key_id = case.register_as("key", &json!("long"));
+    let in_header = |id: u32| [&[0][..], &id.to_be_bytes()].concat();
+    let (of_value, of_key) = (in_header(value_id), in_header(key_id));
+    let headers = [
+        ("__value_schema_id", Some(&[9_u8][..])),
+        ("trace", Some(b"x")),
+        ("__value_schema_id", Some(&of_value)),
+        ("__key_schema_id", Some(&of_key)),
+    ];
+    let enveloped = Envelope { key: Some(&[14]), headers: &headers };
+    let framed_key = Encoded::of_schema(key_id).long(8).bytes();
+    let framed = Envelope { key: Some(&framed_key), headers: &[("trace", None)] };
+    let value = Encoded::of_schema(value_id).bytes();
+    let framed_value = [&value[..], b"framed"].concat();
+    let looks_framed = [&value[..], b"!"].concat();
+    let broken = [("__value_schema_id", Some(&b"12"[..]))];
+    let broken = Envelope { key: None, headers: &broken };
+    let records: [(Envelope<'_>, &[u8]); 5] = [
+        (framed, &framed_value),
+        (enveloped, b"alone!"),
+        (broken, &framed_value),
+        (enveloped, &looks_framed),
+        (enveloped, &framed_value[..6]),
+    ];
+    let Pipeline { bootstrap_servers, topic, .. } = &case.pipeline;
+    publish_records(bootstrap_servers, topic, &records).unwrap();
+
+    case.pipeline.drain(&["--key-format", "avro-registry"]).unwrap();
+
+    let looks_framed = hex(&looks_framed);
+    let expected = [hex(b"framed"), hex(b"alone!"), looks_framed, hex(&framed_value[..6])];
+    let values = "SELECT string_agg(hex(a), ' ' ORDER BY _kafka_offset) FROM %";
+    assert_eq!(case.text(values), expected.join(" "));
+    let keys = "SELECT list(_kafka_key ORDER BY _kafka_offset)::VARCHAR FROM %";
+    assert_eq!(case.text(keys), "[8, 7, 7, 7]");
+    let letters = "SELECT string_agg(error_class || ': ' || error) FROM %_dead_letters";
+    let letter = case.text(letters);
+    assert!(letter.starts_with("no_schema_id: header has neither a schema id"), "{letter}");
+    case.pipeline.verify().unwrap();
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().concat()
+}
+
+/// Nobody has registered anything for the topic.
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn values_of_one_schema_need_no_registry() {
+    let case = Case::new("fixed_values", CatalogKind::Sqlite, 1);
+    let file = case.pipeline.file("schema.avsc");
+    fs::write(&file, SCHEMA).unwrap();
+    let bad = Encoded::plain().long(1).text("more").bytes();
+    let good = (0..10).map(|n| Encoded::plain().long(n).bytes());
+    case.publish(0, good.chain([bad]));
+    let file = file.display().to_string();
+    let arguments = ["--value-format", "avro-fixed", "--schema-file", &file];
+
+    case.pipeline.drain(&arguments).unwrap();
+
+    assert_eq!(case.rows(), (10, 10));
+    assert_eq!(case.number("SELECT sum(number)::BIGINT FROM %"), 45);
+    let letters = "SELECT string_agg(error_class || coalesce(schema_id, 0)) FROM %_dead_letters";
+    assert_eq!(case.text(letters), "trailing_bytes0");
+    let retry = [&["dead-letters", "retry", "--all"][..], &arguments].concat();
+    let still = case.pipeline.operate(&retry).unwrap_err();
+    assert!(format!("{still:#}").contains("1 of the dead letters stay open"), "{still:#}");
+    case.pipeline.verify().unwrap();
+
+    for (arguments, what) in [
+        (["--value-format", "avro-fixed", "--schema-file", "nowhere"], "file=`nowhere`"),
+        (["--value-format", "avro-registry", "--schema-file", &file], "avro-fixed and json only"),
+    ] {
+        let mut worker = case.pipeline.start_consumer("refused", &arguments).unwrap();
+        assert_eq!(worker.exit_code().unwrap(), 4);
+        assert!(worker.last_error().unwrap().contains(what), "{:?}", worker.last_error());
+    }
+}
+
+/// Nobody has registered anything for the topic.
+#[test]
+#[ignore = "needs Kafka"]
+fn json_objects_fill_columns_and_the_rest_is_kept() {
+    let case = Case::new("json_values", CatalogKind::Sqlite, 1);
+    let file = case.pipeline.file("schema.avsc");
+    fs::write(&file, SCHEMA).unwrap();
+    let file = file.display().to_string();
+    let values =
+        ["{\"number\": 1}", "{\"number\": 2, \"x\": [1.50, null]}", "{\"number\": \"3\"}", "4"];
+    case.publish(0, values.map(|value| value.as_bytes().to_vec()));
+
+    case.pipeline
+        .drain(&["--value-format", "json", "--union-as", "struct", "--schema-file", &file])
+        .unwrap();
+
+    assert_eq!(case.rows(), (2, 2));
+    let extra =
+        "SELECT string_agg(number || coalesce(_extra->>'$.x[0]', '-'), ' ' ORDER BY number) FROM %";
+    assert_eq!(case.text(extra), "1- 21.5");
+    let letters = "SELECT string_agg(error_class, ' ' ORDER BY \"offset\") FROM %_dead_letters";
+    assert_eq!(case.text(letters), "out_of_range malformed");
+
+    // A person gives the table a column: it is filled from then on, without a restart.
+    let mut worker = case.pipeline.start_consumer("json", &["--value-format", "json"]).unwrap();
+    case.publish(0, [b"{\"number\": 5}".to_vec()]);
+    case.pipeline.await_committed(5).unwrap();
+    let alter = format!("ALTER TABLE {TABLE} ADD COLUMN x DOUBLE[]");
+    case.pipeline.operate(&["sql", "--write", &alter]).unwrap();
+    case.publish(0, [b"{\"number\": 6, \"x\": [2.5]}".to_vec()]);
+    case.pipeline.await_committed(6).unwrap();
+    worker.stop().unwrap();
+
+    assert_eq!(case.number("SELECT sum(x[1] * 10)::BIGINT FROM % WHERE _extra IS NULL"), 25);
+    case.pipeline.verify().unwrap();
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn branches_of_a_union_have_fields_and_new_ones_get_one() {
+    let case = Case::new("unions", CatalogKind::Sqlite, 1);
+    let union = |branches: serde_json::Value| json!({"name": "either", "type": branches});
+    let id = case.register(&[union(json!(["null", "string", "long"]))]);
+    let arguments = ["--union-as", "struct", "--flush-interval", "200ms"];
+    let mut worker = case.pipeline.start_consumer("worker", &arguments).unwrap();
+    let plain = |branch| Encoded::of_schema(id).long(branch);
+    case.publish(0, [plain(1).text("seven").bytes(), plain(2).long(8).bytes(), plain(0).bytes()]);
+    case.pipeline.await_committed(3).unwrap();
+
+    let wider = case.register(&[union(json!(["null", "string", "long", "boolean"]))]);
+    case.publish(0, [Encoded::of_schema(wider).long(1).text("nine").bytes()]);
+    case.pipeline.await_committed(4).unwrap();
+    worker.stop().unwrap();
+
+    let types = "SELECT DISTINCT typeof(either) FROM %";
+    assert_eq!(case.text(types), r#"STRUCT(string VARCHAR, long BIGINT, "boolean" BOOLEAN)"#);
+    let values = "SELECT string_agg(concat_ws(' ', either.string, either.long, either IS NULL), ',' \
+                  ORDER BY _kafka_offset) FROM %";
+    assert_eq!(case.text(values), "seven false,8 false,true,nine false");
+    case.pipeline.verify().unwrap();
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn rows_lie_in_the_order_that_was_asked_for() {
+    let case = Case::new("sorted", CatalogKind::Sqlite, 1);
+    let id = case.register(&[json!({"name": "number", "type": "long"})]);
+    case.publish(0, (0..1_000).map(|n| Encoded::of_schema(id).long(n * 389 % 1_000).bytes()));
+
+    case.pipeline.drain(&["--sort-by", "number"]).unwrap();
+
+    assert_eq!(case.rows(), (1_000, 1_000));
+    let unsorted = "SELECT count(*) FROM (SELECT number, lag(number) OVER (ORDER BY rowid) AS before \
+                    FROM %) WHERE number < before";
+    assert_eq!(case.number(unsorted), 0);
+    assert!(case.number("SELECT count(*) FROM % WHERE number <> _kafka_offset") > 0);
+    case.pipeline.verify().unwrap();
+
+    let mut worker = case.pipeline.start_consumer("refused", &["--sort-by", "numbers"]).unwrap();
+    assert_eq!(worker.exit_code().unwrap(), 4);
+    assert!(worker.last_error().unwrap().contains("column=`numbers`"));
+}

@@ -1,0 +1,97 @@
+//! Keys that are Avro: a column of their schema's type, which follows the schema.
+
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    on_both_catalogs,
+    raw_records::{Encoded, Envelope, publish_enveloped},
+};
+use serde_json::{Value, json};
+
+use super::Case;
+
+on_both_catalogs!(
+    keys_of_records_follow_their_schema,
+    a_key_that_its_column_cannot_hold_stops_the_worker,
+);
+
+const AVRO_KEYS: &[&str] = &["--key-format", "avro-registry"];
+
+/// A case whose values are a number, and the id of their schema.
+fn case(name: &str, kind: CatalogKind) -> (Case, u32) {
+    let case = Case::new(name, kind, 1);
+    let id = case.register(&[json!({"name": "number", "type": "long"})]);
+    (case, id)
+}
+
+fn publish(case: &Case, value_id: u32, keys: &[Option<Vec<u8>>]) {
+    let value = Encoded::of_schema(value_id).long(7).bytes();
+    let envelopes: Vec<_> =
+        keys.iter().map(|key| Envelope { key: key.as_deref(), headers: &[] }).collect();
+    let pipeline = &case.pipeline;
+    publish_enveloped(&pipeline.bootstrap_servers, &pipeline.topic, &envelopes, &value).unwrap();
+}
+
+fn record(fields: &[Value]) -> Value {
+    json!({"type": "record", "name": "Key", "fields": fields})
+}
+
+fn keys_of_records_follow_their_schema(kind: CatalogKind) {
+    let (case, value_id) = case("avro_keys", kind);
+    let region = json!({"name": "region", "type": "string"});
+    let first = case.register_as("key", &record(std::slice::from_ref(&region)));
+    let of_first = |text: &str| Some(Encoded::of_schema(first).text(text).bytes());
+    publish(&case, value_id, &[of_first("eu"), None, Some(b"us".to_vec())]);
+    let mut worker = case.pipeline.start_consumer("worker", AVRO_KEYS).unwrap();
+    case.pipeline.await_committed(3).unwrap();
+
+    let shard = json!({"name": "shard", "type": ["null", "int"], "default": null});
+    let second = case.register_as("key", &record(&[region, shard]));
+    let of_second = Encoded::of_schema(second).text("af").long(1).long(9).bytes();
+    publish(&case, value_id, &[Some(of_second), of_first("as")]);
+    case.pipeline.await_committed(5).unwrap();
+    worker.stop().unwrap();
+
+    assert_eq!(case.rows(), (4, 4));
+    let keys = "SELECT list(_kafka_key ORDER BY _kafka_offset)::VARCHAR FROM %";
+    let expected = [
+        "{'region': eu, 'shard': NULL}",
+        "NULL",
+        "{'region': af, 'shard': 9}",
+        "{'region': as, 'shard': NULL}",
+    ];
+    assert_eq!(case.text(keys), format!("[{}]", expected.join(", ")));
+    let letters = "SELECT string_agg(error_class || ': ' || error) FROM %_dead_letters";
+    let expected = "no_schema_id: key does not begin with a zero byte: byte=`117`";
+    assert_eq!(case.text(letters), expected);
+    let retry = [&["dead-letters", "retry", "--all"][..], AVRO_KEYS].concat();
+    let still = case.pipeline.operate(&retry).unwrap_err();
+    assert!(format!("{still:#}").contains("1 of the dead letters stay open"), "{still:#}");
+    case.pipeline.verify().unwrap();
+}
+
+fn a_key_that_its_column_cannot_hold_stops_the_worker(kind: CatalogKind) {
+    let (case, value_id) = case("unfit_keys", kind);
+    let text = case.register_as("key", &json!("string"));
+    let number = case.register_as("key", &json!("long"));
+    let subject = format!("{}-value", case.pipeline.topic);
+    let init = ["init", "--from-subject", &subject, "--table", "events"];
+    case.pipeline.operate(&[&init[..], AVRO_KEYS].concat()).unwrap();
+    let of_number = Encoded::of_schema(number).long(42).bytes();
+    let of_text = Encoded::of_schema(text).text("42").bytes();
+    publish(&case, value_id, &[Some(of_number.clone()), Some(of_text), Some(of_number)]);
+
+    let mut worker = case.pipeline.start_consumer("worker", AVRO_KEYS).unwrap();
+
+    assert_eq!(worker.exit_code().unwrap(), 3);
+    assert_eq!(case.rows(), (1, 1));
+    assert_eq!(case.number("SELECT sum(_kafka_key)::BIGINT FROM %"), 42);
+    let error = worker.last_error().unwrap();
+    for part in ["`_kafka_key`", "`BIGINT`", "`VARCHAR`", "-key` version=`1`"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+
+    let keep = [AVRO_KEYS, &["--on-incompatible-schema", "dead-letter"]].concat();
+    case.pipeline.drain(&keep).unwrap();
+    assert_eq!(case.number("SELECT sum(_kafka_key)::BIGINT FROM %"), 84);
+    case.pipeline.verify().unwrap();
+}

@@ -1,0 +1,176 @@
+//! A worker that dies, or sleeps and loses its partitions, at each step of the commit protocol.
+//!
+//! Wherever it happens, the lake ends up with what the producer saw acknowledged, once.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use ducktide_lake::failpoint::Failpoint;
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    chaos::{MERGE_PLACES, PLACES as CHAOS_PLACES},
+    faults::{CommitProxy, Fault},
+    on_both_catalogs,
+    pipeline::{PARTITIONS, PATIENCE, Pipeline},
+    wait,
+    worker::Worker,
+};
+
+/// Makes the tests of each place: a crash, and a pause in which another worker takes over.
+macro_rules! at_each_place {
+    ($($place:ident),+ $(,)?) => {
+        mod crash {
+            use ducktide_testbed::catalog::CatalogKind;
+
+            $(fn $place(kind: CatalogKind) {
+                super::survive_a_crash(stringify!($place), kind);
+            })+
+
+            super::on_both_catalogs!($($place),+);
+        }
+
+        mod pause_and_takeover {
+            use ducktide_testbed::catalog::CatalogKind;
+
+            $(fn $place(kind: CatalogKind) {
+                super::survive_a_pause(stringify!($place), kind);
+            })+
+
+            super::on_both_catalogs!($($place),+);
+        }
+
+        const PLACES: &[&str] = &[$(stringify!($place)),+];
+    };
+}
+
+at_each_place!(
+    file_writing,
+    file_written,
+    file_synced,
+    lock_taken,
+    transaction_begun,
+    files_added,
+    message_set,
+    commit_answered,
+    offsets_mirroring,
+    offsets_mirrored,
+);
+
+on_both_catalogs!(
+    a_lost_answer_is_found_out_and_nothing_is_written_twice,
+    files_that_the_disk_did_not_keep_are_written_again,
+);
+
+/// Short, so that the partitions of a dead or sleeping worker are free soon.
+const SESSION: [&str; 4] = [
+    "--kafka-property",
+    "session.timeout.ms=2000",
+    "--kafka-property",
+    "heartbeat.interval.ms=500",
+];
+
+/// Several commits for the records of a test, and so a second visit of every place.
+const SEVERAL_COMMITS: [&str; 4] = ["--flush-rows", "1500", "--flush-interval", "200ms"];
+
+#[test]
+fn every_place_of_the_protocol_has_its_tests() {
+    assert_eq!(PLACES, Failpoint::COMMIT.map(Failpoint::name));
+    assert_eq!(CHAOS_PLACES, Failpoint::COMMIT.map(Failpoint::name));
+    assert_eq!(MERGE_PLACES, Failpoint::MERGE.map(Failpoint::name));
+}
+
+fn victim(pipeline: &Pipeline, failpoints: &str) -> Worker {
+    let arguments = [SESSION, SEVERAL_COMMITS].concat();
+    pipeline.start_failing("victim", failpoints, &arguments).unwrap()
+}
+
+fn survive_a_crash(place: &str, kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services(place, kind).unwrap();
+    pipeline.produce(6_000, &[]).unwrap();
+
+    let mut victim = victim(&pipeline, &format!("{place}=crash@2"));
+    let ended = victim.process().wait(PATIENCE).unwrap();
+    assert_eq!(ended.status.signal(), Some(9), "it died at the place, and of nothing else");
+    pipeline.drain(&SESSION).unwrap();
+
+    pipeline.check_exact(6_000).unwrap();
+}
+
+fn survive_a_pause(place: &str, kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services(place, kind).unwrap();
+    pipeline.produce(6_000, &[]).unwrap();
+
+    let mut zombie = victim(&pipeline, &format!("{place}=pause@2"));
+    wait::until("the worker stands still", PATIENCE, || Ok(zombie.process().is_stopped())).unwrap();
+    let mut heir = pipeline.start_consumer("heir", &SESSION).unwrap();
+    // The first worker may have committed everything before it stood still.
+    heir.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
+    pipeline.await_committed(6_000).unwrap();
+    zombie.process().resume().unwrap();
+    if holds_a_prepared_commit(place) {
+        zombie.await_logged("batch dropped").unwrap();
+    }
+    pipeline.produce(2_000, &[]).unwrap();
+    pipeline.await_committed(8_000).unwrap();
+    heir.stop().unwrap();
+    zombie.stop().unwrap();
+
+    pipeline.check_exact(8_000).unwrap();
+}
+
+/// Whether a worker that sleeps here wakes up in the middle of a commit, and so sends it.
+fn holds_a_prepared_commit(place: &str) -> bool {
+    let places = ["file_synced", "lock_taken", "transaction_begun", "files_added", "message_set"];
+    places.contains(&place)
+}
+
+fn a_lost_answer_is_found_out_and_nothing_is_written_twice(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("lost_answer", kind).unwrap();
+    pipeline.produce(6_000, &[]).unwrap();
+    let mut worker = victim(&pipeline, "commit_answered=fail@2");
+
+    worker.await_logged("only its answer was lost").unwrap();
+    pipeline.await_committed(6_000).unwrap();
+    worker.stop().unwrap();
+
+    pipeline.check_exact(6_000).unwrap();
+}
+
+fn files_that_the_disk_did_not_keep_are_written_again(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("lost_files", kind).unwrap();
+    pipeline.produce(6_000, &[]).unwrap();
+    let mut worker = victim(&pipeline, "file_synced=fail@2");
+
+    worker.await_logged("cannot be made durable").unwrap();
+    pipeline.await_committed(6_000).unwrap();
+    worker.stop().unwrap();
+
+    pipeline.check_exact(6_000).unwrap();
+}
+
+/// The COMMIT itself is on its way while another worker takes over, and arrives afterwards.
+#[test]
+#[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+fn a_commit_that_arrives_after_a_takeover_is_refused() {
+    let mut pipeline = Pipeline::on_shared_services("in_flight", CatalogKind::Postgres).unwrap();
+    let direct = pipeline.catalog.clone();
+    let proxy = CommitProxy::start(&direct, Fault::CommitHeld).unwrap();
+    pipeline.consumers_catalog = proxy.url(&direct).unwrap();
+    pipeline.produce(3_000, &[]).unwrap();
+    let mut zombie = victim(&pipeline, "");
+    pipeline.await_committed(3_000).unwrap();
+    proxy.arm(1);
+    pipeline.produce(3_000, &[]).unwrap();
+    wait::until("its COMMIT is on its way", PATIENCE, || Ok(proxy.injected() == 1)).unwrap();
+    zombie.process().pause().unwrap();
+
+    pipeline.consumers_catalog = direct;
+    let mut heir = pipeline.start_consumer("heir", &SESSION).unwrap();
+    pipeline.await_committed(6_000).unwrap();
+    proxy.release();
+    zombie.process().resume().unwrap();
+    zombie.await_logged("batch dropped").unwrap();
+    heir.stop().unwrap();
+    zombie.stop().unwrap();
+
+    pipeline.check_exact(6_000).unwrap();
+}

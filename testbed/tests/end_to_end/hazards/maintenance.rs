@@ -1,0 +1,147 @@
+//! Merges, expiry and cleanup beside commits and replays.
+
+use std::time::Duration;
+
+use ducktide_lake::{
+    Intent, IntentKind,
+    maintenance::{Maintained, Retention},
+    position::SnapshotId,
+};
+use ducktide_testbed::catalog::CatalogKind;
+use jiff::Timestamp;
+
+use super::{
+    case::{Case, is_committed, merge},
+    on_both_lakes,
+};
+
+on_both_lakes!(
+    merge_expiry_and_cleanup_leave_the_rows_as_they_are,
+    a_table_that_is_being_replayed_is_not_merged,
+    expiry_leaves_the_snapshots_that_a_replay_announced,
+    a_pinned_snapshot_is_kept,
+    what_is_younger_than_asked_for_is_kept_on_the_same_day_too,
+    a_commit_waits_for_an_announced_replay_until_it_expires,
+    of_two_announced_replays_the_second_is_refused,
+);
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+fn intent(case: &Case, kind: IntentKind, lasts: Duration) -> Intent {
+    Intent {
+        source: case.source.id,
+        table: "main.events".to_owned(),
+        kind,
+        holder: "test".to_owned(),
+        expires_at: Timestamp::now() + lasts,
+        keep_snapshots_from: SnapshotId(2),
+    }
+}
+
+fn merge_expiry_and_cleanup_leave_the_rows_as_they_are(kind: CatalogKind) {
+    let mut case = Case::filled(kind, 3);
+    let mut operator = case.operator();
+
+    assert_eq!(merge(&mut operator), Maintained::Done(3));
+    let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
+    assert!(matches!(expired, Maintained::Done(2..)), "{expired:?}");
+    let cleaned = operator.cleanup_old_files(Timestamp::now(), TIMEOUT).unwrap();
+    assert_eq!(cleaned, Maintained::Done(3));
+
+    assert_eq!((case.count(), case.position(0)), (30, (0, 130)));
+    let newest = "SELECT author || ' ' || commit_message || ' ' || coalesce(commit_extra_info, '-') \
+                  FROM ducklake_snapshots('lake') ORDER BY snapshot_id DESC LIMIT 1";
+    let connection = operator.connection().unwrap();
+    let words: String = connection.query_row(newest, [], |row| row.get(0)).unwrap();
+    assert_eq!(words, "ducktide-compactor merge_adjacent_files -");
+}
+
+fn a_table_that_is_being_replayed_is_not_merged(kind: CatalogKind) {
+    let case = Case::filled(kind, 3);
+    let mut operator = case.operator();
+    let announced = intent(&case, IntentKind::Prepare, Duration::from_mins(1));
+    operator.announce(&announced).unwrap();
+
+    assert!(
+        matches!(merge(&mut operator), Maintained::ReplayAnnounced(found) if found.holder == "test")
+    );
+
+    operator.withdraw(&announced).unwrap();
+    assert_eq!(merge(&mut operator), Maintained::Done(3));
+}
+
+fn expiry_leaves_the_snapshots_that_a_replay_announced(kind: CatalogKind) {
+    let case = Case::filled(kind, 3);
+    let mut operator = case.operator();
+    operator.announce(&intent(&case, IntentKind::Replay, Duration::from_mins(1))).unwrap();
+    assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(SnapshotId(2)));
+
+    // Snapshots 0 to 4: the lake, the table, three commits.
+    let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
+
+    assert_eq!(expired, Maintained::Done(2));
+    assert_eq!(operator.overview().unwrap().snapshots.count, 3);
+}
+
+fn a_pinned_snapshot_is_kept(kind: CatalogKind) {
+    let mut case = Case::filled(kind, 3);
+    case.edit_catalog(
+        "INSERT INTO ducktide_pin(name, snapshot_id, created_at) \
+         VALUES ('audit', 3, '2026-11-24T00:00:00Z')",
+    );
+    let mut operator = case.operator();
+
+    assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(SnapshotId(3)));
+    let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
+
+    assert_eq!(expired, Maintained::Done(3));
+}
+
+/// A SQLite catalog holds times as text, which `DuckLake` compares with text of another spelling.
+fn what_is_younger_than_asked_for_is_kept_on_the_same_day_too(kind: CatalogKind) {
+    let case = Case::filled(kind, 3);
+    let mut operator = case.operator();
+    assert_eq!(merge(&mut operator), Maintained::Done(3));
+    let hour_ago = Timestamp::now() - Duration::from_hours(1);
+
+    assert_eq!(
+        operator.expire_snapshots(&Retention::by_age(hour_ago), TIMEOUT).unwrap(),
+        Maintained::Done(0)
+    );
+    assert_eq!(operator.cleanup_old_files(hour_ago, TIMEOUT).unwrap(), Maintained::Done(0));
+
+    let soon = Timestamp::now() + Duration::from_hours(1);
+    assert!(matches!(
+        operator.expire_snapshots(&Retention::by_age(soon), TIMEOUT).unwrap(),
+        Maintained::Done(1..)
+    ));
+    assert_eq!(operator.cleanup_old_files(soon, TIMEOUT).unwrap(), Maintained::Done(3));
+}
+
+fn a_commit_waits_for_an_announced_replay_until_it_expires(kind: CatalogKind) {
+    let mut case = Case::filled(kind, 3);
+    let commit = case.rows(0, 130, 140);
+    let expires = intent(&case, IntentKind::Replay, Duration::from_secs(2));
+    case.operator().announce(&expires).unwrap();
+
+    assert!(is_committed(case.send(&commit)), "its holder died");
+
+    assert!(Timestamp::now() >= expires.expires_at, "it went on too early");
+    assert_eq!((case.count(), case.position(0)), (40, (0, 140)));
+}
+
+fn of_two_announced_replays_the_second_is_refused(kind: CatalogKind) {
+    let case = Case::filled(kind, 3);
+    let mut operator = case.operator();
+    let first = intent(&case, IntentKind::Replay, Duration::from_mins(1));
+    operator.announce(&first).unwrap();
+    let second = Intent { holder: "another".to_owned(), ..first.clone() };
+
+    let error = operator.announce(&second).unwrap_err().to_string();
+    assert!(error.contains("under way") && error.contains("holder=`test`"), "{error}");
+
+    // One whose holder died is replaced.
+    operator.withdraw(&first).unwrap();
+    operator.announce(&Intent { expires_at: Timestamp::now(), ..first }).unwrap();
+    operator.announce(&second).unwrap();
+}

@@ -1,0 +1,317 @@
+//! Paths: what records say is never taken for one, and a data path has one lake and one catalog.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use ducktide_lake::{
+    Access, DuckLake, ErrorKind, LakeError,
+    commit::{Commit, ProgressDelta},
+    config::{CatalogLocation, LakeConfig},
+    maintenance::{Maintained, OrphanPolicy, Retention},
+    position::{Epoch, Offset, Partition},
+    replay::ReplayRequest,
+};
+use ducktide_testbed::catalog::{Catalog, CatalogKind};
+use jiff::Timestamp;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+use super::{
+    case::{Case, assert_exact, is_committed, merge, new_database},
+    on_both_lakes,
+};
+
+on_both_lakes!(
+    columns_with_the_names_of_duckdbs_own_are_never_taken_for_paths,
+    files_that_others_registered_elsewhere_are_not_removed,
+    a_data_path_has_one_lake,
+    a_copy_of_a_catalog_may_only_be_read_until_it_is_adopted,
+    a_data_path_that_is_away_is_waited_for,
+    a_lake_that_older_programs_made_is_claimed_at_its_first_open,
+);
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What DuckDB, DuckLake and its change feed call columns of their own.
+const NAMES: [(&str, &str); 8] = [
+    ("FileName", "VARCHAR"),
+    ("file_row_number", "BIGINT"),
+    ("file_index", "BIGINT"),
+    ("rowid", "BIGINT"),
+    ("snapshot_id", "BIGINT"),
+    ("begin_snapshot", "BIGINT"),
+    ("row_id", "BIGINT"),
+    ("change_type", "VARCHAR"),
+];
+
+fn soon() -> Timestamp {
+    Timestamp::now() + Duration::from_hours(1)
+}
+
+/// A commit whose rows have the path in each of the columns.
+fn rows_that_name(case: &mut Case, path: &Path, delta: ProgressDelta) -> Commit {
+    let commit = case.commit_of(delta);
+    let file = commit.files()[0].path.clone();
+    let value = |(name, kind): &(&str, &str)| match *kind {
+        "VARCHAR" => format!("'{}' AS \"{name}\"", path.display()),
+        _ => format!("0::BIGINT AS \"{name}\""),
+    };
+    let values = NAMES.iter().map(value).collect::<Vec<_>>().join(", ");
+    let written = file.with_extension("written");
+    case.sql(&format!(
+        "COPY (SELECT * REPLACE ({values}) FROM read_parquet('{}')) TO '{}' \
+         (FORMAT parquet, COMPRESSION zstd)",
+        file.display(),
+        written.display()
+    ))
+    .unwrap();
+    fs::rename(written, file).unwrap();
+    commit
+}
+
+fn columns_with_the_names_of_duckdbs_own_are_never_taken_for_paths(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    let outside = TempDir::new().unwrap();
+    let named = outside.path().join("ducktide-stolen.parquet");
+    fs::write(&named, "somebody else's").unwrap();
+    for (name, column_type) in NAMES {
+        case.sql(&format!("ALTER TABLE lake.events ADD COLUMN \"{name}\" {column_type}")).unwrap();
+    }
+    case.table = case.lake().find_table(&"events".parse().unwrap()).unwrap().unwrap();
+    for (partition, from, to) in [(0, 100, 150), (0, 150, 160), (0, 160, 180), (1, 0, 30)] {
+        let delta = case.delta(partition, from, to, to - from);
+        let commit = rows_that_name(&mut case, &named, delta);
+        assert!(is_committed(case.send(&commit)));
+    }
+    let before = case.number("SELECT max(id) FROM lake.snapshots() s(id)");
+    // Files of both partitions become one: whatever is replayed, it straddles.
+    merge(&mut case.operator());
+    assert_eq!(
+        case.number(&format!("SELECT count(*) FROM lake.events AT (VERSION => {before})")),
+        110
+    );
+
+    for (epoch, to) in [(1, 120), (2, 101)] {
+        let offsets = [(Partition(0), Offset(to))].into_iter().collect();
+        let request = ReplayRequest::new(case.source.clone(), offsets);
+        let done = case.operator().replay(&request).unwrap();
+        assert_eq!(done.rows, u64::try_from(180 - to).unwrap());
+        assert_eq!(case.position(0), (epoch, to));
+        let range = ProgressDelta { epoch: Epoch(epoch), ..case.delta(0, to, 180, 180 - to) };
+        let again = rows_that_name(&mut case, &named, range);
+        assert!(is_committed(case.send(&again)));
+    }
+
+    assert_exact(&case);
+    let named_rows =
+        format!("SELECT count(*) FROM lake.events WHERE filename = '{}'", named.display());
+    assert_eq!(case.number(&named_rows), 110, "each row has what its record said");
+    assert_eq!(fs::read_to_string(&named).unwrap(), "somebody else's");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "nothing is written there");
+    let deletes = case.own("ducklake_delete_file");
+    assert_eq!(case.number(&format!("SELECT count(*) FROM {deletes}")), 0);
+    merge(&mut case.operator());
+    assert_exact(&case);
+}
+
+fn files_that_others_registered_elsewhere_are_not_removed(kind: CatalogKind) {
+    let mut case = Case::filled(kind, 2);
+    let outside = TempDir::new().unwrap();
+    let file = outside.path().join("history.parquet");
+    case.sql(&format!(
+        "COPY (SELECT * FROM lake.events) TO '{0}' (FORMAT parquet, COMPRESSION zstd); \
+         CALL ducklake_add_data_files('lake', 'events', '{0}')",
+        file.display()
+    ))
+    .unwrap();
+    merge(&mut case.operator());
+    let mut lake = case.operator();
+    lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT).unwrap();
+
+    let cleaned = lake.cleanup_old_files(soon(), TIMEOUT).unwrap();
+
+    assert_eq!(cleaned, Maintained::Done(2), "those of the workers");
+    assert!(file.exists());
+    assert_eq!(lake.cleanup_old_files(soon(), TIMEOUT).unwrap(), Maintained::Done(0));
+    drop(lake);
+    assert_eq!(case.count(), 40);
+}
+
+/// Another lake's settings, on a catalog of the same kind.
+fn another_lake(case: &Case, data_path: &Path) -> LakeConfig {
+    let catalog = match &case.config.catalog {
+        CatalogLocation::Sqlite(file) => {
+            CatalogLocation::Sqlite(file.with_file_name(format!("{}.sqlite", Uuid::new_v4())))
+        }
+        CatalogLocation::Postgres(_) => new_database().parse().unwrap(),
+    };
+    LakeConfig { catalog, data_path: Some(data_path.to_owned()), ..case.config.clone() }
+}
+
+fn a_data_path_has_one_lake(kind: CatalogKind) {
+    let mut case = Case::filled(kind, 1);
+    let data_path = case.config.data_path.clone().unwrap();
+    let link = data_path.with_file_name("link");
+    std::os::unix::fs::symlink(&data_path, &link).unwrap();
+
+    for occupied in [
+        data_path.clone(),
+        data_path.join(""),
+        data_path.join("b"),
+        data_path.parent().unwrap().to_owned(),
+        link.clone(),
+        link.join("b"),
+    ] {
+        let second = another_lake(&case, &occupied);
+        let refused = DuckLake::init(&second).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Invalid);
+        assert!(refused.to_string().contains("another lake's"), "{refused}");
+        assert!(refused.to_string().contains("--data-path"), "{refused}");
+        assert!(DuckLake::open(&second, Access::Read).is_err(), "no lake was made");
+    }
+
+    // One that was made before there were claims, and whose claim came second.
+    let second = another_lake(&case, &data_path.with_file_name("second"));
+    DuckLake::init(&second).unwrap();
+    drop(DuckLake::open(&second, Access::Operate).unwrap());
+    let others = second.data_path.clone().unwrap().join(".ducktide-lake");
+    fs::copy(data_path.join(".ducktide-lake"), others).unwrap();
+    for access in [Access::Commit, Access::Operate] {
+        let refused = DuckLake::open(&second, access).err().unwrap();
+        assert!(refused.to_string().contains("belongs to another lake"), "{refused}");
+    }
+    assert!(DuckLake::adopt(&second).is_err(), "two lakes are no copies");
+    case.fill(110, 1);
+}
+
+/// A second catalog with the same content, as a dump that was restored elsewhere.
+fn copy_of(case: &mut Case) -> LakeConfig {
+    case.close();
+    let catalog = match &case.config.catalog {
+        CatalogLocation::Sqlite(file) => {
+            let copy = file.with_file_name("copy.sqlite");
+            fs::copy(file, &copy).unwrap();
+            CatalogLocation::Sqlite(copy)
+        }
+        CatalogLocation::Postgres(url) => {
+            let url = url.shareable();
+            let (server, original) = url.rsplit_once('/').unwrap();
+            let copy = format!("copy_{}", Uuid::new_v4().simple());
+            let create = format!("CREATE DATABASE {copy} TEMPLATE {original}");
+            Catalog::at(&format!("{server}/postgres")).unwrap().execute(&create).unwrap();
+            format!("{server}/{copy}").parse().unwrap()
+        }
+    };
+    LakeConfig { catalog, ..case.config.clone() }
+}
+
+fn assert_is_copy(refused: &LakeError) {
+    assert_eq!(refused.kind(), ErrorKind::Invalid);
+    assert!(refused.to_string().contains("ducktide init --adopt"), "{refused}");
+}
+
+fn a_copy_of_a_catalog_may_only_be_read_until_it_is_adopted(kind: CatalogKind) {
+    let mut case = Case::filled(kind, 3);
+    let copy = copy_of(&mut case);
+
+    for access in [Access::Commit, Access::Operate] {
+        assert_is_copy(&DuckLake::open(&copy, access).err().unwrap());
+    }
+    assert_is_copy(&DuckLake::init(&copy).unwrap_err());
+    let mut reader = DuckLake::open(&copy, Access::Read).unwrap();
+    let rows =
+        reader
+            .connection()
+            .unwrap()
+            .query_row("SELECT count(*) FROM lake.events", [], |row| row.get::<_, i64>(0));
+    assert_eq!(rows.unwrap(), 30);
+    drop(reader);
+    // The original does not mind.
+    case.fill(130, 1);
+    let mut compactor = case.operator();
+
+    DuckLake::adopt(&copy).unwrap();
+
+    let mut adopted = DuckLake::open(&copy, Access::Operate).unwrap();
+    adopted.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    drop(adopted);
+    // Whoever runs on the original writes nothing any more, and removes nothing.
+    let next = case.rows(0, 140, 150);
+    assert_is_copy(&case.try_send(&next).unwrap_err());
+    assert_is_copy(&compactor.expire_snapshots(&Retention::by_age(soon()), TIMEOUT).unwrap_err());
+    assert_is_copy(&compactor.cleanup_old_files(soon(), TIMEOUT).unwrap_err());
+    assert_is_copy(&compactor.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err());
+    assert_is_copy(&merge_error(&mut compactor));
+    assert_is_copy(&DuckLake::open(&case.config, Access::Commit).err().unwrap());
+
+    DuckLake::adopt(&case.config).unwrap();
+    assert!(is_committed(case.send(&next)), "a worker that ran on goes on");
+    assert_is_copy(&DuckLake::open(&copy, Access::Commit).err().unwrap());
+}
+
+fn merge_error(lake: &mut DuckLake) -> LakeError {
+    lake.merge_files(&"events".parse().unwrap(), &[vec![1, 2]], TIMEOUT).unwrap_err()
+}
+
+fn a_data_path_that_is_away_is_waited_for(kind: CatalogKind) {
+    let mut case = Case::filled(kind, 2);
+    let data_path = case.config.data_path.clone().unwrap();
+    let directory = case.table.directory.clone();
+    let claim = case.table.claim.clone().unwrap();
+    let staged = case.rows(0, 120, 130);
+    let mut compactor = case.operator();
+    let away = data_path.with_file_name("away");
+    fs::rename(&data_path, &away).unwrap();
+
+    for empty_mount_point in [false, true] {
+        if empty_mount_point {
+            fs::create_dir(&data_path).unwrap();
+        }
+        assert!(claim.create_directory(&directory).is_err());
+        let is_waited_for = |error: &LakeError| {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+            assert!(error.chain().contains("its mount is away"), "{}", error.chain());
+        };
+        is_waited_for(&case.try_send(&staged).unwrap_err());
+        is_waited_for(&compactor.cleanup_old_files(soon(), TIMEOUT).unwrap_err());
+        is_waited_for(&compactor.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err());
+        is_waited_for(&DuckLake::open(&case.config, Access::Commit).err().unwrap());
+        is_waited_for(&DuckLake::init(&case.config).unwrap_err());
+        assert!(!directory.exists(), "nothing is made in its place");
+    }
+
+    fs::remove_dir(&data_path).unwrap();
+    fs::rename(&away, &data_path).unwrap();
+    assert!(is_committed(case.send(&staged)));
+    claim.create_directory(&directory).unwrap();
+    DuckLake::init(&case.config).unwrap();
+    case.close();
+    assert_exact(&case);
+}
+
+fn a_lake_that_older_programs_made_is_claimed_at_its_first_open(kind: CatalogKind) {
+    let mut case = Case::filled(kind, 2);
+    let claim: PathBuf = case.config.data_path.clone().unwrap().join(".ducktide-lake");
+    let forget = "DELETE FROM ducktide_meta WHERE key LIKE 'owner_%'";
+    let lake = fs::read_to_string(&claim).unwrap().lines().next().unwrap().to_owned();
+
+    // Its compactor had written the lake alone, or nobody had written anything.
+    for before in [Some(lake), None] {
+        case.edit_catalog(forget);
+        match before {
+            Some(lake) => fs::write(&claim, lake).unwrap(),
+            None => fs::remove_file(&claim).unwrap(),
+        }
+        let stale = copy_of(&mut case);
+        drop(case.operator());
+        assert_eq!(fs::read_to_string(&claim).unwrap().lines().count(), 2);
+        // A copy from before the claim knows of none.
+        assert_is_copy(&DuckLake::open(&stale, Access::Commit).err().unwrap());
+        case.lake();
+    }
+    case.fill(120, 1);
+    assert_exact(&case);
+}

@@ -1,0 +1,406 @@
+//! Replays and skips against commits, merges and lost answers.
+
+use std::{collections::BTreeMap, thread, time::Duration};
+
+use ducktide_lake::{
+    Access, DuckLake, ErrorKind,
+    commit::{Commit, CommitOutcome, Counts, ProgressDelta},
+    maintenance::{Maintained, Retention},
+    position::{Epoch, Offset, Partition, SnapshotId},
+    replay::{ReplayRequest, ReplaySummary},
+    verify::VerifyRequest,
+};
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    faults::{CommitProxy, Fault},
+};
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    case::{Case, is_committed, merge, new_database},
+    on_both_lakes,
+};
+
+on_both_lakes!(
+    a_replay_ends_whole_files_and_workers_go_on_from_there,
+    a_replay_into_the_middle_of_a_file_keeps_its_other_rows,
+    a_replay_of_one_partition_leaves_the_rows_of_others_in_the_same_file,
+    a_replay_after_a_merge_is_exact,
+    a_replay_takes_tombstones_and_gaps_back_as_they_were_counted,
+    a_replay_of_progress_without_rows_goes_through_the_mailbox,
+    a_replay_of_everything_leaves_an_empty_table,
+    a_replay_takes_dead_letters_with_it,
+    replay_after_replay_is_exact,
+    a_replay_beside_a_busy_worker_is_exact,
+    a_replay_beside_merges_is_exact,
+    of_two_racing_replays_one_is_refused_or_both_are_in_order,
+    what_a_replay_took_out_stays_readable_until_it_is_back,
+    a_dry_run_changes_nothing,
+    nonsense_is_refused_before_anything_is_touched,
+    a_skip_is_in_the_ledger_and_begins_an_epoch,
+);
+
+/// Operator's part of a case: its worker's session is closed meanwhile, so that both lakes are seen
+/// by one process at a time.
+fn replay(case: &Case, offsets: &[(i32, i64)]) -> ReplaySummary {
+    try_replay(case, offsets).unwrap()
+}
+
+fn try_replay(case: &Case, offsets: &[(i32, i64)]) -> ducktide_lake::Result<ReplaySummary> {
+    case.operator().replay(&request(case, offsets))
+}
+
+fn request(case: &Case, offsets: &[(i32, i64)]) -> ReplayRequest {
+    let offsets: BTreeMap<_, _> =
+        offsets.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect();
+    ReplayRequest::new(case.source.clone(), offsets)
+}
+
+/// Sends a range of rows in an epoch.
+fn ingest(case: &mut Case, partition: i32, epoch: i32, from: i64, to: i64) {
+    let delta = ProgressDelta { epoch: Epoch(epoch), ..case.delta(partition, from, to, to - from) };
+    let commit = case.commit_of(delta);
+    assert!(is_committed(case.send(&commit)));
+}
+
+/// Everything fits: ledger, files, rows; and `DuckLake` has no delete file.
+fn assert_exact(case: &mut Case) {
+    let request =
+        VerifyRequest { table: None, deep: true, acknowledged: None, memory_limit: 1 << 28 };
+    let verification = case.operator().verify(&request, &mut |_| {}).unwrap();
+    let findings = verification.findings.detailed();
+    assert!(findings.is_empty(), "{findings:?}");
+    let deletes = case.own("ducklake_delete_file");
+    assert_eq!(case.number(&format!("SELECT count(*) FROM {deletes}")), 0, "no delete file, ever");
+}
+
+fn rows_below(case: &mut Case, partition: i32, offset: i64) -> i64 {
+    case.number(&format!(
+        "SELECT count(*) FROM lake.events WHERE _kafka_partition = {partition} AND _kafka_offset < {offset}"
+    ))
+}
+
+fn a_replay_ends_whole_files_and_workers_go_on_from_there(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    for from in [100, 110, 120] {
+        ingest(&mut case, 0, 0, from, from + 10);
+    }
+    let zombie = case.rows(0, 130, 140);
+
+    let done = replay(&case, &[(0, 110)]);
+
+    assert_eq!((done.rows, done.files_ended, done.files_rewritten), (20, 2, 0));
+    assert_eq!(done.shows_old_state, done.snapshot.map(|id| SnapshotId(id.0 - 1)));
+    assert_eq!((case.count(), case.position(0)), (10, (1, 110)));
+    assert_eq!(case.send(&zombie), CommitOutcome::Fenced);
+    ingest(&mut case, 0, 1, 110, 135);
+    assert_eq!((case.count(), case.position(0)), (35, (1, 135)));
+    let then = done.shows_old_state.unwrap();
+    assert_eq!(
+        case.number(&format!("SELECT count(*) FROM lake.events AT (VERSION => {then})")),
+        30
+    );
+    assert_exact(&mut case);
+}
+
+fn a_replay_into_the_middle_of_a_file_keeps_its_other_rows(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    ingest(&mut case, 0, 0, 100, 150);
+    ingest(&mut case, 0, 0, 150, 160);
+
+    let done = replay(&case, &[(0, 120)]);
+
+    assert_eq!((done.rows, done.files_ended, done.files_rewritten), (40, 1, 1));
+    assert_eq!((case.count(), case.position(0)), (20, (1, 120)));
+    assert_eq!(rows_below(&mut case, 0, 120), 20);
+    ingest(&mut case, 0, 1, 120, 160);
+    assert_exact(&mut case);
+}
+
+fn a_replay_of_one_partition_leaves_the_rows_of_others_in_the_same_file(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    ingest(&mut case, 0, 0, 100, 120);
+    ingest(&mut case, 1, 0, 0, 30);
+    merge(&mut case.operator());
+
+    let done = replay(&case, &[(0, 100)]);
+
+    assert_eq!((done.rows, done.files_ended, done.files_rewritten), (20, 0, 1));
+    assert_eq!((case.count(), case.position(0), case.position(1)), (30, (1, 100), (0, 30)));
+    ingest(&mut case, 1, 0, 30, 40);
+    ingest(&mut case, 0, 1, 100, 105);
+    assert_exact(&mut case);
+}
+
+fn a_replay_after_a_merge_is_exact(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    for from in [100, 110, 120, 130] {
+        ingest(&mut case, 0, 0, from, from + 10);
+    }
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(4));
+
+    replay(&case, &[(0, 115)]);
+    ingest(&mut case, 0, 1, 115, 140);
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(2));
+
+    assert_eq!((case.count(), case.position(0)), (40, (1, 140)));
+    assert_exact(&mut case);
+}
+
+fn a_replay_takes_tombstones_and_gaps_back_as_they_were_counted(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    // Offsets 100 to 119 are rows, 120 to 124 tombstones, 125 to 129 gaps: one range.
+    let rows = case.rows(0, 100, 120);
+    let counts = Counts { rows: 20, tombstones: 5, gaps: 5, ..Counts::default() };
+    let delta = ProgressDelta { counts, ..case.delta(0, 100, 130, 20) };
+    let commit =
+        Commit::ingest(vec![delta], rows.files().to_vec(), vec![case.table.version.clone()]);
+    assert!(is_committed(case.send(&commit)));
+
+    let done = replay(&case, &[(0, 115)]);
+
+    assert_eq!(done.removed().rows, -5);
+    assert_eq!(done.removed().total(), -15);
+    ingest(&mut case, 0, 1, 115, 120);
+    assert!(is_committed(case.send(&Commit::ingest(
+        vec![ProgressDelta { epoch: Epoch(1), ..case.delta(0, 120, 130, 0) }],
+        Vec::new(),
+        Vec::new()
+    ))));
+    assert_exact(&mut case);
+}
+
+fn a_replay_of_progress_without_rows_goes_through_the_mailbox(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    assert!(is_committed(case.send(&case.idle(0, 100, 130))));
+
+    let done = replay(&case, &[(0, 110)]);
+
+    assert_eq!((done.rows, done.snapshot, done.shows_old_state), (0, None, None));
+    assert_eq!(case.position(0), (1, 110));
+    assert_exact(&mut case);
+}
+
+fn a_replay_of_everything_leaves_an_empty_table(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    ingest(&mut case, 0, 0, 100, 120);
+    ingest(&mut case, 1, 0, 0, 30);
+
+    let done = replay(&case, &[(0, 100), (1, 0)]);
+
+    assert_eq!((done.rows, done.steps.len()), (50, 2));
+    assert_eq!((case.count(), case.position(0), case.position(1)), (0, (1, 100), (1, 0)));
+    ingest(&mut case, 1, 1, 0, 30);
+    assert_exact(&mut case);
+}
+
+fn a_replay_takes_dead_letters_with_it(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    case.sql(
+        "CREATE TABLE lake.events_dead_letters(topic VARCHAR, partition INTEGER, \"offset\" BIGINT, \
+         \"timestamp\" TIMESTAMPTZ, \"key\" BLOB, \"value\" BLOB, headers VARCHAR, schema_id INTEGER, \
+         error_class VARCHAR, error VARCHAR, failed_at TIMESTAMPTZ, resolution VARCHAR, \
+         resolved_at TIMESTAMPTZ)",
+    )
+    .unwrap();
+    let directory = case.table.directory.with_file_name("events_dead_letters");
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
+    // Letters at 103 and 108, and nothing else in the range.
+    let counts = r#""dead":2,"gaps":8"#;
+    let message = case.idle(0, 100, 110).message().to_json().replace(r#""gaps":10"#, counts);
+    case.sql(&format!(
+        "COPY (SELECT 'events' AS topic, 0::INTEGER AS partition, unnest([103, 108])::BIGINT AS \"offset\", \
+         now() AS \"timestamp\", NULL::BLOB AS \"key\", NULL::BLOB AS \"value\", NULL::VARCHAR AS headers, \
+         1::INTEGER AS schema_id, 'undecodable' AS error_class, 'test' AS error, now() AS failed_at, \
+         NULL::VARCHAR AS resolution, NULL::TIMESTAMPTZ AS resolved_at) TO '{file}' (FORMAT parquet); \
+         BEGIN; CALL ducklake_add_data_files('lake', 'events_dead_letters', '{file}'); \
+         CALL lake.set_commit_message('test', 'test', extra_info => '{message}'); COMMIT",
+        file = file.display()
+    ))
+    .unwrap();
+
+    let done = replay(&case, &[(0, 105)]);
+
+    assert_eq!((done.letter_rows, done.removed().dead, done.files_rewritten), (1, -1, 1));
+    assert_eq!(case.number("SELECT count(*) FROM lake.events_dead_letters"), 1);
+    assert_exact(&mut case);
+}
+
+fn replay_after_replay_is_exact(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    ingest(&mut case, 0, 0, 100, 150);
+    replay(&case, &[(0, 130)]);
+    replay(&case, &[(0, 110)]);
+    assert_eq!((case.count(), case.position(0)), (10, (2, 110)));
+    ingest(&mut case, 0, 2, 110, 140);
+    replay(&case, &[(0, 105)]);
+    ingest(&mut case, 0, 3, 105, 150);
+    assert_eq!((case.count(), case.position(0)), (50, (3, 150)));
+    assert_exact(&mut case);
+}
+
+/// A worker that commits all the time, and follows every replay.
+fn busy_worker(case: &mut Case, until: i64) {
+    loop {
+        let (epoch, next) = case.position(0);
+        if next >= until {
+            return;
+        }
+        let delta = ProgressDelta { epoch: Epoch(epoch), ..case.delta(0, next, next + 5, 5) };
+        let commit = case.commit_of(delta);
+        while let Err(error) = case.try_send(&commit) {
+            assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
+        }
+    }
+}
+
+fn a_replay_beside_a_busy_worker_is_exact(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    ingest(&mut case, 0, 0, 100, 150);
+    let (config, request) = (case.config.clone(), request(&case, &[(0, 120)]));
+    let operator = thread::spawn(move || {
+        let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
+        let done: Vec<_> = (0..3).map(|_| lake.replay(&request).unwrap()).collect();
+        let moved = done.iter().filter(|done| !done.steps.is_empty()).count();
+        (done.iter().map(|done| done.rows).sum::<u64>(), i32::try_from(moved).unwrap())
+    });
+    busy_worker(&mut case, 400);
+    let (removed, epoch) = operator.join().unwrap();
+    busy_worker(&mut case, 400);
+
+    assert!(removed >= 30, "{removed}");
+    assert_eq!((case.count(), case.position(0)), (300, (epoch, 400)));
+    assert_exact(&mut case);
+}
+
+fn a_replay_beside_merges_is_exact(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    for from in (100..200).step_by(10) {
+        ingest(&mut case, 0, 0, from, from + 10);
+    }
+    let config = case.config.clone();
+    let merger = thread::spawn(move || {
+        let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
+        for _ in 0..15 {
+            merge(&mut lake);
+        }
+    });
+    for (epoch, to) in [(1, 155), (2, 125), (3, 101)] {
+        replay(&case, &[(0, to)]);
+        ingest(&mut case, 0, epoch, to, 200);
+    }
+    merger.join().unwrap();
+
+    assert_eq!((case.count(), case.position(0)), (100, (3, 200)));
+    assert_exact(&mut case);
+}
+
+fn of_two_racing_replays_one_is_refused_or_both_are_in_order(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    ingest(&mut case, 0, 0, 100, 150);
+    let race = |to: i64| {
+        let (config, request) = (case.config.clone(), request(&case, &[(0, to)]));
+        thread::spawn(move || DuckLake::open(&config, Access::Operate).unwrap().replay(&request))
+    };
+    let outcomes = [race(120), race(120)].map(|thread| thread.join().unwrap());
+
+    let done = outcomes.iter().flatten().filter(|done| !done.steps.is_empty()).count();
+    assert_eq!(done, 1, "{outcomes:?}");
+    for refused in outcomes.iter().filter_map(|outcome| outcome.as_ref().err()) {
+        assert!(refused.to_string().contains("another replay"), "{}", refused.chain());
+    }
+    assert_eq!((case.count(), case.position(0)), (20, (1, 120)));
+    assert_exact(&mut case);
+}
+
+fn what_a_replay_took_out_stays_readable_until_it_is_back(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    ingest(&mut case, 0, 0, 100, 150);
+    let then = replay(&case, &[(0, 120)]).shows_old_state.unwrap();
+    ingest(&mut case, 0, 1, 120, 130);
+    let mut operator = case.operator();
+    assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(then));
+
+    let now = Timestamp::now();
+    operator.expire_snapshots(&Retention::by_age(now), Duration::from_secs(5)).unwrap();
+    operator.cleanup_old_files(now, Duration::from_secs(5)).unwrap();
+    assert_eq!(
+        case.number(&format!("SELECT count(*) FROM lake.events AT (VERSION => {then})")),
+        50
+    );
+
+    ingest(&mut case, 0, 1, 130, 150);
+    assert_eq!(operator.snapshots_to_keep_from().unwrap(), None);
+}
+
+fn a_dry_run_changes_nothing(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    ingest(&mut case, 0, 0, 100, 150);
+
+    let planned = case.operator().plan_replay(&request(&case, &[(0, 120)])).unwrap();
+
+    assert_eq!((planned.rows, planned.files_rewritten, planned.snapshot), (30, 1, None));
+    assert_eq!((case.count(), case.position(0)), (50, (0, 150)));
+}
+
+fn nonsense_is_refused_before_anything_is_touched(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    ingest(&mut case, 0, 0, 100, 150);
+    let refused = [
+        (&[(0, 151)], "a replay goes back"),
+        (&[(0, 99)], "--into"),
+        (&[(7, 0)], "no such partition"),
+    ];
+    for (offsets, text) in refused {
+        let error = try_replay(&case, offsets).unwrap_err().to_string();
+        assert!(error.contains(text), "{error}");
+    }
+    assert!(replay(&case, &[(0, 150)]).steps.is_empty(), "it is there already");
+    assert_eq!((case.count(), case.position(0)), (50, (0, 150)));
+    assert!(case.operator().live_intents().unwrap().is_empty());
+}
+
+fn a_skip_is_in_the_ledger_and_begins_an_epoch(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    ingest(&mut case, 0, 0, 100, 110);
+    let zombie = case.rows(0, 110, 120);
+    let source = case.source.clone();
+
+    let step = case.operator().skip(&source, Partition(0), Offset(150)).unwrap();
+
+    assert_eq!((step.range.len(), step.counts.given_up), (40, 40));
+    assert_eq!(case.position(0), (1, 150));
+    assert_eq!(case.send(&zombie), CommitOutcome::Fenced);
+    let again = case.operator().skip(&source, Partition(0), Offset(150)).unwrap_err().to_string();
+    assert!(again.contains("a skip goes forward"), "{again}");
+    ingest(&mut case, 0, 1, 150, 160);
+    replay(&case, &[(0, 130)]);
+    assert_eq!((case.count(), case.position(0)), (10, (2, 130)));
+    assert_exact(&mut case);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_replay_whose_answer_is_lost_is_applied_once_and_the_table_stays_readable() {
+    for fault in [Fault::AnswerLost, Fault::CommitLost] {
+        let url = new_database();
+        let proxy = CommitProxy::start(&url, fault).unwrap();
+        let mut case = Case::in_database(&url, "public");
+        ingest(&mut case, 0, 0, 100, 150);
+        ingest(&mut case, 0, 0, 150, 160);
+        let mut config = case.config.clone();
+        config.catalog = proxy.url(&url).unwrap().parse().unwrap();
+        let mut operator = DuckLake::open(&config, Access::Operate).unwrap();
+        proxy.arm(1);
+
+        let done = operator.replay(&request(&case, &[(0, 120)])).unwrap();
+
+        assert_eq!(proxy.injected(), 1, "{fault:?}");
+        assert_eq!(done.rows, 40, "{fault:?}");
+        assert_eq!((case.count(), case.position(0)), (20, (1, 120)), "{fault:?}");
+        ingest(&mut case, 0, 1, 120, 160);
+        assert_exact(&mut case);
+    }
+}

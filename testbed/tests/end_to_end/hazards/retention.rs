@@ -1,0 +1,518 @@
+//! Retention beside everything that still needs what is old: the ledger, pins, orphans.
+
+use std::{
+    fs::File,
+    path::PathBuf,
+    time::{Duration, Instant, SystemTime},
+};
+
+use ducktide_lake::{
+    Access, DuckLake, Keeper, Kept,
+    commit::{Commit, Counts, ProgressDelta},
+    maintenance::{ExpiryBound, Maintained, Operation, OrphanPolicy, Retention},
+    position::{Epoch, Offset, Partition, SnapshotId},
+    replay::{ReplayRequest, ReplaySummary},
+};
+use ducktide_testbed::catalog::CatalogKind;
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::{
+    case::{Case, assert_exact, is_committed, merge},
+    on_both_lakes,
+};
+
+on_both_lakes!(
+    each_operation_leaves_when_it_ran_and_how_much_it_did,
+    a_coalesced_ledger_is_exact_and_has_the_same_sums,
+    what_a_readable_snapshot_brought_is_not_coalesced,
+    a_replay_into_a_coalesced_range_gives_the_same_as_without,
+    a_letter_in_a_coalesced_range_is_settled_once,
+    what_a_replay_took_out_is_kept_after_coalescing_as_before,
+    a_worker_goes_on_while_the_ledger_is_coalesced,
+    a_pin_keeps_its_snapshot_until_it_is_taken_away,
+    a_pin_of_nothing_or_of_a_taken_name_is_refused,
+    a_pin_waits_for_an_expiry_that_is_under_way,
+    of_too_many_snapshots_the_oldest_expire,
+    only_files_that_the_catalog_never_knew_are_orphans,
+    orphans_are_left_alone_when_live_files_are_not_where_they_should_be,
+    suspiciously_many_orphans_are_left_alone,
+    a_lake_without_any_file_has_no_orphans,
+    another_lakes_tables_on_the_same_data_path_are_left_alone,
+    cleanup_and_expiry_get_through_beside_a_busy_worker,
+);
+
+const TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What no test is older than.
+fn soon() -> Timestamp {
+    Timestamp::now() + Duration::from_hours(1)
+}
+
+fn expire(lake: &mut DuckLake) -> Maintained {
+    lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT).unwrap()
+}
+
+fn ledger_rows(case: &mut Case) -> i64 {
+    let ledger = case.own("ducktide_ledger");
+    case.number(&format!("SELECT count(*) FROM {ledger}"))
+}
+
+/// Sums of a ledger's counts, in the order of its columns.
+fn sums(case: &mut Case) -> Vec<i64> {
+    let ledger = case.own("ducktide_ledger");
+    ["rows", "dead", "duplicates", "tombstones", "gaps", "given_up", "to_offset - from_offset"]
+        .map(|of| case.number(&format!("SELECT sum({of})::BIGINT FROM {ledger}")))
+        .to_vec()
+}
+
+fn ingest(case: &mut Case, epoch: i32, from: i64, to: i64) {
+    let delta = ProgressDelta { epoch: Epoch(epoch), ..case.delta(0, from, to, to - from) };
+    let commit = case.commit_of(delta);
+    assert!(is_committed(case.send(&commit)));
+}
+
+/// As a worker does it: a SQLite catalog that somebody writes to is "locked" at once.
+fn send_patiently(case: &mut Case, commit: &Commit) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    loop {
+        match case.try_send(commit) {
+            Ok(outcome) => return assert!(is_committed(outcome)),
+            Err(error) => assert!(Instant::now() < deadline, "{}", error.chain()),
+        }
+    }
+}
+
+/// A range with rows in its first half and everything else that a worker counts in the second.
+fn ingest_mixed(case: &mut Case, from: i64) {
+    let counts = Counts { rows: 10, duplicates: 2, tombstones: 5, gaps: 3, ..Counts::default() };
+    let rows = case.delta(0, from, from + 10, 10);
+    let file = case.commit_of(rows).files()[0].clone();
+    let delta = ProgressDelta { counts, ..case.delta(0, from, from + 20, 20) };
+    let commit = Commit::ingest(vec![delta], vec![file], vec![case.table.version.clone()]);
+    assert!(is_committed(case.send(&commit)));
+}
+
+/// Ranges of two partitions, idle progress in between; the last snapshot is readable.
+fn filled(kind: CatalogKind) -> Case {
+    let mut case = Case::new(kind);
+    for from in [100, 120, 140, 160] {
+        ingest_mixed(&mut case, from);
+        let other = case.rows(1, from - 100, from - 90);
+        assert!(is_committed(case.send(&other)));
+        let idle = case.idle(1, from - 90, from - 80);
+        assert!(is_committed(case.send(&idle)));
+    }
+    let newest = case.rows(1, 80, 90);
+    assert!(is_committed(case.send(&newest)));
+    case
+}
+
+/// Expires all but the newest snapshot, and coalesces what is older.
+fn coalesce(case: &Case) -> u64 {
+    let mut operator = case.operator();
+    expire(&mut operator);
+    match operator.coalesce_ledger(soon(), TIMEOUT).unwrap() {
+        Maintained::Done(removed) => removed,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn replay(case: &Case, to: i64) -> ReplaySummary {
+    let offsets = [(Partition(0), Offset(to))].into();
+    case.operator().replay(&ReplayRequest::new(case.source.clone(), offsets)).unwrap()
+}
+
+fn each_operation_leaves_when_it_ran_and_how_much_it_did(kind: CatalogKind) {
+    let case = filled(kind);
+    let mut operator = case.operator();
+    assert_eq!(operator.last_maintenance().unwrap(), []);
+    let before = Timestamp::now();
+
+    merge(&mut operator);
+    expire(&mut operator);
+    operator.cleanup_old_files(soon(), TIMEOUT).unwrap();
+    operator.coalesce_ledger(soon(), TIMEOUT).unwrap();
+    operator.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+
+    let found = operator.last_maintenance().unwrap();
+    let mut kinds: Vec<_> = found.iter().map(|last| last.kind).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, Operation::ALL);
+    assert!(found.iter().all(|last| last.at >= before && last.at <= Timestamp::now()));
+    let merged = found.iter().find(|last| last.kind == Operation::MergeAdjacentFiles).unwrap();
+    assert!(merged.done > 0, "{found:?}");
+
+    operator.coalesce_ledger(soon(), TIMEOUT).unwrap();
+    let again = operator.last_maintenance().unwrap();
+    let coalesced = again.iter().find(|last| last.kind == Operation::CoalesceLedger).unwrap();
+    assert_eq!((again.len(), coalesced.done), (5, 0), "the newer record replaces the older");
+}
+
+fn a_coalesced_ledger_is_exact_and_has_the_same_sums(kind: CatalogKind) {
+    let mut case = filled(kind);
+    let (rows, sums_before) = (ledger_rows(&mut case), sums(&mut case));
+    assert_exact(&case);
+
+    let removed = coalesce(&case);
+
+    // Two starts, one range of each partition, and the newest snapshot's.
+    assert_eq!((rows, ledger_rows(&mut case), removed), (15, 5, 10));
+    assert_eq!(sums(&mut case), sums_before);
+    assert_exact(&case);
+    assert_eq!(coalesce(&case), 0, "a second time changes nothing");
+    let more = case.rows(1, 90, 100);
+    assert!(is_committed(case.send(&more)), "progress is where it was");
+    assert_exact(&case);
+}
+
+fn what_a_readable_snapshot_brought_is_not_coalesced(kind: CatalogKind) {
+    let mut case = filled(kind);
+    let mut operator = case.operator();
+
+    let all_readable = operator.coalesce_ledger(soon(), TIMEOUT).unwrap();
+    assert_eq!(all_readable, Maintained::Done(0));
+
+    operator.pin("audit", Some(SnapshotId(5)), TIMEOUT).unwrap();
+    expire(&mut operator);
+    let hour_ago = Timestamp::now() - Duration::from_hours(1);
+    assert_eq!(operator.coalesce_ledger(hour_ago, TIMEOUT).unwrap(), Maintained::Done(0), "young");
+    let coalesced = operator.coalesce_ledger(soon(), TIMEOUT).unwrap();
+    assert!(matches!(coalesced, Maintained::Done(1..10)), "{coalesced:?}");
+
+    // Each readable snapshot is what the ledger says of it.
+    let ledger = case.own("ducktide_ledger");
+    let snapshots = operator.snapshots(100).unwrap();
+    assert!(snapshots.len() > 3);
+    for id in snapshots.iter().map(|snapshot| snapshot.id) {
+        let counted = case
+            .number(&format!("SELECT sum(rows)::BIGINT FROM {ledger} WHERE snapshot_id <= {id}"));
+        let rows = case.number(&format!("SELECT count(*) FROM lake.events AT (VERSION => {id})"));
+        assert_eq!(counted, rows, "snapshot {id}");
+    }
+}
+
+fn a_replay_into_a_coalesced_range_gives_the_same_as_without(kind: CatalogKind) {
+    for to in [100, 105, 137, 160] {
+        let results = [false, true].map(|with_coalescing| {
+            let mut case = filled(kind);
+            if with_coalescing {
+                assert!(coalesce(&case) > 0);
+            }
+            let done = replay(&case, to);
+            assert_exact(&case);
+            let removed = done.removed();
+            let others = removed.total() - removed.rows;
+            ingest(&mut case, 1, to, to + 50);
+            assert_exact(&case);
+            (removed.rows, others, done.rows, case.count(), case.position(0))
+        });
+        assert_eq!(results[0], results[1], "replay to {to}");
+    }
+}
+
+fn a_letter_in_a_coalesced_range_is_settled_once(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    let source = case.source.id;
+    let message = |kind: &str, range: (i64, i64), counts: &str| {
+        format!(
+            "{{\"ducktide\":1,\"kind\":\"{kind}\",\"progress\":[{{\"source\":{source},\"partition\":0,\
+             \"epoch\":0,\"from\":{},\"to\":{},{counts}}}]}}",
+            range.0, range.1
+        )
+    };
+    for from in [100, 110, 120] {
+        let rows = case.rows(0, from, from + 9);
+        let one_is_dead = message("ingest", (from, from + 10), "\"rows\":9,\"dead\":1");
+        case.register(&rows, &one_is_dead).unwrap();
+    }
+    let newest = case.rows(1, 0, 10);
+    assert!(is_committed(case.send(&newest)));
+    assert_eq!(coalesce(&case), 2);
+
+    let retry = |case: &mut Case, offset: i64| {
+        let settled = message("retry", (offset, offset), "\"rows\":1,\"dead\":-1");
+        let row = case.rows(0, offset, offset + 1);
+        case.register(&row, &settled)
+    };
+    retry(&mut case, 119).unwrap();
+    assert!(retry(&mut case, 119).unwrap_err().contains("already resolved"));
+    assert_eq!(coalesce(&case), 0, "nothing across the settled letter");
+    assert_eq!(sums(&mut case)[..2], [38, 2]);
+
+    // The row that the letter became is taken back with the range that holds its offset.
+    let done = replay(&case, 100);
+    assert_eq!((done.removed().rows, done.removed().dead, done.rows), (-28, -2, 28));
+    assert_eq!(case.count(), 10);
+}
+
+fn what_a_replay_took_out_is_kept_after_coalescing_as_before(kind: CatalogKind) {
+    let mut case = filled(kind);
+    let done = replay(&case, 130);
+    let before = done.shows_old_state.unwrap();
+    ingest(&mut case, 1, 130, 140);
+    ingest(&mut case, 1, 140, 150);
+
+    assert!(coalesce(&case) > 0);
+    let kept = case.operator().kept_snapshots().unwrap();
+    let by = Keeper::UnfinishedReplay("main.events".to_owned());
+    assert_eq!(kept, Some(Kept { from: before, by }));
+    assert_eq!(case.operator().snapshots(1000).unwrap().last().unwrap().id, before);
+
+    // Past the old end again, in ranges that become one afterwards.
+    ingest(&mut case, 1, 150, 180);
+    ingest(&mut case, 1, 180, 190);
+    ingest(&mut case, 1, 190, 200);
+    assert!(coalesce(&case) > 0);
+    assert_eq!(case.operator().kept_snapshots().unwrap(), None);
+    assert_exact(&case);
+}
+
+fn a_worker_goes_on_while_the_ledger_is_coalesced(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    let commits: Vec<_> = (0..40).map(|i| case.rows(0, 100 + i * 10, 110 + i * 10)).collect();
+    let mut lake = case.operator();
+    let mut removed = 0;
+    std::thread::scope(|scope| {
+        let worker = scope.spawn(|| {
+            for commit in &commits {
+                send_patiently(&mut case, commit);
+            }
+        });
+        // Once more after its end: whoever was the faster, there is something to coalesce.
+        let mut is_over = false;
+        while !is_over {
+            is_over = worker.is_finished();
+            let _ = lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT);
+            if let Ok(Maintained::Done(done)) = lake.coalesce_ledger(soon(), TIMEOUT) {
+                removed += done;
+            }
+        }
+    });
+    assert!(removed > 0, "it had something to do");
+    assert_eq!((case.count(), case.position(0)), (400, (0, 500)));
+    assert_exact(&case);
+}
+
+fn a_pin_keeps_its_snapshot_until_it_is_taken_away(kind: CatalogKind) {
+    let case = filled(kind);
+    let mut operator = case.operator();
+
+    let pin = operator.pin("audit", Some(SnapshotId(4)), TIMEOUT).unwrap();
+    let newest = operator.pin("today", None, TIMEOUT).unwrap();
+    assert_eq!(newest.snapshot, operator.overview().unwrap().snapshots.newest);
+    let names: Vec<_> = operator.pins().unwrap().into_iter().map(|pin| pin.name).collect();
+    assert_eq!(names, ["audit", "today"]);
+
+    let plan = operator.plan_expiry(&Retention::by_age(soon())).unwrap();
+    let by = Keeper::Pin("audit".to_owned());
+    assert_eq!(plan.bound, ExpiryBound::Kept(Kept { from: pin.snapshot, by }));
+    assert_eq!((plan.expires, plan.oldest_left), (4, Some(SnapshotId(4))));
+    assert_eq!(expire(&mut operator), Maintained::Done(4));
+    assert_eq!(expire(&mut operator), Maintained::Done(0));
+
+    assert_eq!(operator.unpin("audit").unwrap().snapshot, SnapshotId(4));
+    assert!(matches!(expire(&mut operator), Maintained::Done(1..)));
+    let left = operator.snapshots(100).unwrap();
+    assert_eq!(left.len(), 1, "the newest, which is pinned");
+    assert_eq!(left[0].changes, ["inserted into main.events"]);
+}
+
+fn a_pin_of_nothing_or_of_a_taken_name_is_refused(kind: CatalogKind) {
+    let case = filled(kind);
+    let mut operator = case.operator();
+    operator.pin("audit", None, TIMEOUT).unwrap();
+
+    let taken = operator.pin("audit", Some(SnapshotId(1)), TIMEOUT).unwrap_err().to_string();
+    assert!(taken.contains("the name is taken"), "{taken}");
+    let unknown = operator.pin("other", Some(SnapshotId(999)), TIMEOUT).unwrap_err().to_string();
+    assert!(unknown.contains("no such snapshot") && unknown.contains("`999`"), "{unknown}");
+    expire(&mut operator);
+    assert!(operator.pin("old", Some(SnapshotId(1)), TIMEOUT).is_err(), "it has expired");
+    assert!(operator.unpin("nobody").unwrap_err().to_string().contains("no such pin"));
+    assert_eq!(operator.pins().unwrap().len(), 1);
+}
+
+/// Expiry and pin both hold the maintenance lock: whichever comes first is seen by the other.
+fn a_pin_waits_for_an_expiry_that_is_under_way(kind: CatalogKind) {
+    for round in 0..5 {
+        let case = filled(kind);
+        let config = case.config.clone();
+        let pinned = std::thread::scope(|scope| {
+            let expiry = scope.spawn(move || {
+                let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
+                expire(&mut lake);
+            });
+            let mut lake = case.operator();
+            std::thread::sleep(Duration::from_millis(round * 20));
+            let pinned = lake.pin("audit", Some(SnapshotId(3)), TIMEOUT);
+            expiry.join().unwrap();
+            pinned
+        });
+        let left = case.operator().snapshots(100).unwrap();
+        let is_there = left.iter().any(|snapshot| snapshot.id == SnapshotId(3));
+        assert_eq!(is_there, pinned.is_ok(), "{pinned:?}");
+        assert_eq!(case.operator().pins().unwrap().len(), usize::from(pinned.is_ok()));
+    }
+}
+
+fn of_too_many_snapshots_the_oldest_expire(kind: CatalogKind) {
+    let case = filled(kind);
+    let mut operator = case.operator();
+    let long_ago = Timestamp::now() - Duration::from_hours(24);
+    let by_count = |never_younger_than| Retention {
+        older_than: long_ago,
+        max_snapshots: Some(4),
+        never_younger_than,
+    };
+
+    let too_young = operator.plan_expiry(&by_count(long_ago)).unwrap();
+    assert_eq!((too_young.expires, too_young.bound), (0, ExpiryBound::TooYoung));
+    assert_eq!(
+        operator.expire_snapshots(&by_count(long_ago), TIMEOUT).unwrap(),
+        Maintained::Done(0)
+    );
+
+    let plan = operator.plan_expiry(&by_count(soon())).unwrap();
+    let expired = operator.expire_snapshots(&by_count(soon()), TIMEOUT).unwrap();
+
+    assert_eq!(expired, Maintained::Done(plan.snapshots - 4));
+    assert_eq!(operator.snapshots(100).unwrap().len(), 4);
+    assert_exact(&case);
+}
+
+/// Makes a file look as if nobody had written to it for ten days.
+fn age(path: &PathBuf) {
+    let long_ago = SystemTime::now() - Duration::from_hours(240);
+    File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
+}
+
+/// Files in the table's directory and in one of a partition.
+fn leave(case: &Case, names: &[&str]) -> Vec<PathBuf> {
+    let partition = case.table.directory.join("event_date=2026-11-01");
+    std::fs::create_dir_all(&partition).unwrap();
+    let places = [case.table.directory.clone(), partition];
+    let path = |(place, name): (&PathBuf, &str)| {
+        let path = place.join(name.replace('@', &Uuid::new_v4().to_string()));
+        std::fs::write(&path, "left behind").unwrap();
+        age(&path);
+        path
+    };
+    places.iter().flat_map(|place| names.iter().map(move |name| (place, *name))).map(path).collect()
+}
+
+fn data_files(case: &Case) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(&case.table.directory).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    paths.collect()
+}
+
+fn only_files_that_the_catalog_never_knew_are_orphans(kind: CatalogKind) {
+    let mut case = filled(kind);
+    let mut operator = case.operator();
+    merge(&mut operator);
+    // Of the files that the merge ended some are scheduled for deletion, others only ended.
+    operator.pin("audit", Some(SnapshotId(6)), TIMEOUT).unwrap();
+    expire(&mut operator);
+    let registered = data_files(&case);
+    registered.iter().for_each(age);
+    let orphans =
+        leave(&case, &["ducktide-@.parquet", "ducklake-@.parquet", "ducklake-@-delete.parquet"]);
+    let others = leave(&case, &["@.parquet", "ducktide-@.parquet.tmp", "notes.txt"]);
+    let young = case.table.directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
+    std::fs::write(&young, "a worker's, before its commit").unwrap();
+
+    let found = operator.find_orphans(OrphanPolicy::default().margin).unwrap();
+    let mut paths: Vec<_> = found.candidates.iter().map(|orphan| orphan.path.clone()).collect();
+    let mut expected = orphans.clone();
+    paths.sort();
+    expected.sort();
+    assert_eq!(paths, expected);
+    assert_eq!((found.bytes, found.live_files), (6 * 11, 1));
+
+    let done = operator.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+
+    assert_eq!(done, Maintained::Done(6));
+    assert!(orphans.iter().all(|path| !path.exists()));
+    assert!(registered.iter().chain(&others).chain([&young]).all(|path| path.exists()));
+    let then = case.number("SELECT count(*) FROM lake.events AT (VERSION => 6)");
+    assert!(then > 0, "what is old is still read");
+    assert_exact(&case);
+    let error = OrphanPolicy { margin: Duration::from_hours(1), ..OrphanPolicy::default() };
+    let error = operator.remove_orphans(&error, TIMEOUT).unwrap_err().to_string();
+    assert!(error.contains("a day at least"), "{error}");
+}
+
+fn orphans_are_left_alone_when_live_files_are_not_where_they_should_be(kind: CatalogKind) {
+    let case = filled(kind);
+    let orphans = leave(&case, &["ducktide-@.parquet"]);
+    let live = data_files(&case);
+    let live = live.iter().find(|path| !orphans.contains(path)).unwrap();
+    std::fs::rename(live, live.with_extension("moved")).unwrap();
+
+    let error = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err();
+
+    assert!(error.to_string().contains("not where the catalog says"), "{error}");
+    assert!(orphans.iter().all(|path| path.exists()));
+}
+
+fn a_lake_without_any_file_has_no_orphans(kind: CatalogKind) {
+    let case = Case::new(kind);
+
+    let done = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+
+    assert_eq!(done, Maintained::Done(0));
+}
+
+fn suspiciously_many_orphans_are_left_alone(kind: CatalogKind) {
+    let case = filled(kind);
+    let orphans = leave(&case, &["ducktide-@.parquet", "ducklake-@.parquet"]);
+    let strict = OrphanPolicy { always_allowed: 3, max_share: 0.2, ..OrphanPolicy::default() };
+
+    let error = case.operator().remove_orphans(&strict, TIMEOUT).unwrap_err().to_string();
+
+    assert!(error.contains("orphans=`4` live_files=`9` max_share=`0.2`"), "{error}");
+    assert!(orphans.iter().all(|path| path.exists()));
+    let generous = OrphanPolicy { max_share: 0.5, ..strict };
+    let done = case.operator().remove_orphans(&generous, TIMEOUT).unwrap();
+    assert_eq!(done, Maintained::Done(4));
+}
+
+fn another_lakes_tables_on_the_same_data_path_are_left_alone(kind: CatalogKind) {
+    let case = filled(kind);
+    let data_path = case.config.data_path.clone().unwrap();
+    let others = data_path.join("main").join("orders");
+    std::fs::create_dir_all(&others).unwrap();
+    let file = others.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
+    std::fs::write(&file, "another lake's").unwrap();
+    age(&file);
+
+    let done = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+
+    assert_eq!(done, Maintained::Done(0));
+    assert!(file.exists());
+}
+
+/// In a SQLite catalog a commit in between ends a transaction that has read before.
+fn cleanup_and_expiry_get_through_beside_a_busy_worker(kind: CatalogKind) {
+    let mut case = filled(kind);
+    merge(&mut case.operator());
+    let commits: Vec<_> = (0..60).map(|i| case.rows(0, 180 + i * 10, 190 + i * 10)).collect();
+    let config = case.config.clone();
+    std::thread::scope(|scope| {
+        let compactor = scope.spawn(move || {
+            let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
+            for _ in 0..10 {
+                expire(&mut lake);
+                let cleaned = lake.cleanup_old_files(soon(), TIMEOUT).unwrap();
+                assert!(matches!(cleaned, Maintained::Done(_)), "{cleaned:?}");
+                lake.coalesce_ledger(soon(), TIMEOUT).unwrap();
+            }
+        });
+        for commit in &commits {
+            send_patiently(&mut case, commit);
+        }
+        compactor.join().unwrap();
+    });
+    assert_exact(&case);
+}

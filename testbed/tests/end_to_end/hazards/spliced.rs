@@ -1,0 +1,170 @@
+//! Merges that copy pages: every type that DuckDB writes comes out as it went in, whether its column
+//! chunks were copied, put one behind the other, or encoded again.
+
+use std::fs;
+
+use ducktide_lake::maintenance::Maintained;
+use ducktide_testbed::catalog::CatalogKind;
+
+use super::{
+    case::{Case, merge},
+    on_both_lakes,
+};
+
+on_both_lakes!(every_type_comes_out_as_it_went_in, files_that_do_not_tell_all_are_left_to_ducklake,);
+
+/// Columns of all kinds by their types, and an expression of the row number `i` for each.
+const COLUMNS: [(&str, &str, &str); 25] = [
+    ("id", "BIGINT", "i"),
+    ("_kafka_topic", "VARCHAR", "'events'"),
+    ("_kafka_partition", "INTEGER", "0"),
+    ("_kafka_offset", "BIGINT", "i"),
+    ("tiny", "TINYINT", "i % 100 - 50"),
+    ("small_unsigned", "USMALLINT", "60000 + i % 1000"),
+    ("large_unsigned", "UBIGINT", "18446744073709551615 - i"),
+    ("flag", "BOOLEAN", "i % 3 = 0"),
+    ("ratio", "DOUBLE", "CASE i % 50 WHEN 0 THEN 'NaN'::DOUBLE WHEN 1 THEN -0.0 ELSE i / 7 END"),
+    ("small_ratio", "FLOAT", "i / 3"),
+    ("price", "DECIMAL(9, 2)", "i / 100 - 20"),
+    ("wide_price", "DECIMAL(38, 10)", "-i * 1e15"),
+    ("name", "VARCHAR", "CASE WHEN i % 10 = 0 THEN NULL ELSE 'n' || hash(i) END"),
+    ("state", "VARCHAR", "['open', 'closed', 'ünknown'][1 + i % 3]"),
+    ("payload", "JSON", "json_object('a', i, 'b', [i, NULL])"),
+    ("bytes", "BLOB", "encode('b' || i % 20)"),
+    ("uuid", "UUID", "md5(i::VARCHAR)::UUID"),
+    ("day", "DATE", "DATE '2026-01-01' + (i % 365)::INTEGER"),
+    ("old_day", "DATE", "DATE '0044-03-15 (BC)' + i::INTEGER"),
+    ("moment", "TIMESTAMP", "TIMESTAMP '2026-01-01' + to_microseconds(i * 1001)"),
+    ("instant", "TIMESTAMPTZ", "TIMESTAMPTZ '2026-01-01 00:00:00+00' + to_seconds(i)"),
+    ("time_of_day", "TIME", "TIME '00:00:00' + to_seconds(i % 86400)"),
+    ("nothing", "INTEGER", "NULL"),
+    (
+        "list",
+        "STRUCT(k VARCHAR, v INTEGER[])[]",
+        "CASE i % 4 WHEN 0 THEN NULL WHEN 1 THEN [] ELSE [{'k': 'x' || i, 'v': [i, NULL]}, NULL] END",
+    ),
+    (
+        "map",
+        "MAP(VARCHAR, STRUCT(x DOUBLE, y DATE))",
+        "MAP {'a' || i % 5: {'x': i / 2, 'y': NULL}, 'b': NULL}",
+    ),
+];
+
+/// The rows from one number to another in a file as a worker's.
+fn add(case: &mut Case, from: u32, to: u32, row_group: u32) {
+    let directory = case.table.directory.clone();
+    fs::create_dir_all(&directory).unwrap();
+    let path = directory.join(format!("ducktide-{}.parquet", uuid::Uuid::new_v4()));
+    let values = COLUMNS.map(|(name, of_type, value)| format!("({value})::{of_type} AS {name}"));
+    let path = path.display();
+    case.sql(&format!(
+        "COPY (SELECT {} FROM range({from}, {to}) r(i)) TO '{path}' \
+         (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {row_group}); \
+         CALL ducklake_add_data_files('lake', 'events', '{path}')",
+        values.join(", "),
+    ))
+    .unwrap();
+}
+
+fn with_every_type(kind: CatalogKind) -> Case {
+    let mut case = Case::new(kind);
+    let columns = COLUMNS.map(|(name, of_type, _)| format!("{name} {of_type}")).join(", ");
+    case.sql(&format!("CREATE OR REPLACE TABLE lake.events({columns})")).unwrap();
+    case
+}
+
+/// One text of a query's answer.
+fn answer(case: &mut Case, sql: &str) -> String {
+    let connection = case.lake().connection().unwrap();
+    connection.query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+/// The content with row ids, and what each column's extremes and some of its values find: a wrong bound
+/// would have readers pass over rows.
+fn content(case: &mut Case) -> Vec<String> {
+    let mut queries = vec![
+        "SELECT count(*) || ' ' || bit_xor(hash(e)) FROM lake.events e".to_owned(),
+        "SELECT count(*) || ' ' || bit_xor(hash(e, rowid)) FROM lake.events e".to_owned(),
+    ];
+    for (name, _, _) in COLUMNS {
+        let with = |condition: &str| {
+            format!(
+                "SELECT count(*)::VARCHAR || ' ' || coalesce(sum(id), 0)::VARCHAR FROM lake.events \
+                 WHERE {condition}"
+            )
+        };
+        queries.push(with(&format!("{name} = (SELECT min({name}) FROM lake.events)")));
+        queries.push(with(&format!("{name} = (SELECT max({name}) FROM lake.events)")));
+        queries.push(with(&format!("{name} IS NULL")));
+        queries.push(with(&format!(
+            "{name} IN (SELECT {name} FROM lake.events WHERE id IN (1, 777, 5001, 9999))"
+        )));
+    }
+    queries.iter().map(|sql| answer(case, sql)).collect()
+}
+
+/// Who wrote the live files: workers and merges that copy name them so, DuckLake otherwise.
+fn writers(case: &mut Case) -> String {
+    let files = case.own("ducklake_data_file");
+    answer(
+        case,
+        &format!(
+            "SELECT string_agg(DISTINCT regexp_extract(path, '(duck[a-z]+)-', 1), ' ') FROM {files} \
+             WHERE end_snapshot IS NULL"
+        ),
+    )
+}
+
+fn live_files(case: &mut Case) -> i64 {
+    let files = case.own("ducklake_data_file");
+    case.number(&format!("SELECT count(*) FROM {files} WHERE end_snapshot IS NULL"))
+}
+
+fn every_type_comes_out_as_it_went_in(kind: CatalogKind) {
+    let mut case = with_every_type(kind);
+    // Small row groups that are encoded again, larger ones whose pages stay, and one that is copied.
+    let sizes = [(0, 50), (50, 60), (60, 5_000), (5_000, 10_000), (10_000, 150_000)];
+    for (from, to) in sizes {
+        add(&mut case, from, to, 122_880);
+    }
+    add(&mut case, 150_000, 152_000, 2_048);
+    let before = content(&mut case);
+
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(6));
+
+    assert_eq!((live_files(&mut case), writers(&mut case)), (1, "ducktide".to_owned()));
+    for (after, before) in content(&mut case).iter().zip(&before) {
+        assert_eq!(after, before);
+    }
+    // What was merged is merged again: it has field ids of its own, and rows of several snapshots.
+    add(&mut case, 200_000, 200_100, 122_880);
+    let before = content(&mut case);
+    let newest = case.number("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')");
+
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(2));
+
+    assert_eq!((live_files(&mut case), writers(&mut case)), (1, "ducktide".to_owned()));
+    assert_eq!(content(&mut case), before);
+    let without_the_last =
+        format!("SELECT count(*) FROM lake.events AT (VERSION => {})", newest - 2);
+    assert_eq!(case.number(&without_the_last), 152_000);
+}
+
+fn files_that_do_not_tell_all_are_left_to_ducklake(kind: CatalogKind) {
+    let changes = [
+        "CALL lake.set_option('parquet_compression', 'snappy')",
+        "ALTER TABLE lake.events ADD COLUMN note VARCHAR",
+        "ALTER TABLE lake.events ADD COLUMN shape GEOMETRY",
+    ];
+    for change in changes {
+        let mut case = Case::filled(kind, 2);
+        case.sql(change).unwrap();
+        for _ in 0..2 {
+            case.sql("INSERT INTO lake.events(id, _kafka_offset) VALUES (900, 900)").unwrap();
+        }
+
+        assert_eq!(merge(&mut case.operator()), Maintained::Done(4), "{change}");
+
+        assert_eq!((case.count(), writers(&mut case)), (22, "ducklake".to_owned()), "{change}");
+    }
+}

@@ -1,0 +1,65 @@
+//! The health of lakes with their catalog in PostgreSQL.
+
+use ducktide_lake::config::LakeConfig;
+use ducktide_testbed::services::shared_postgres;
+use tempfile::TempDir;
+use uuid::Uuid;
+
+#[path = "../../../lake/tests/health/scenario.rs"]
+mod scenario;
+
+use scenario::Case;
+
+fn case(folder: &TempDir) -> Case {
+    let name = format!("health_{}", Uuid::new_v4().simple());
+    let config = LakeConfig {
+        catalog: shared_postgres().create_database(&name).unwrap().parse().unwrap(),
+        data_path: Some(folder.path().to_owned()),
+        metadata_schema: "another_lake".to_owned(),
+        extension_dir: None,
+    };
+    Case::new(&config, "another_lake")
+}
+
+fn run(scenario: fn(Case)) {
+    let folder = TempDir::new().unwrap();
+    scenario(case(&folder));
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_new_lake_is_healthy() {
+    run(scenario::a_new_lake_is_healthy);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn files_are_counted_by_day_and_by_what_a_merge_may_join() {
+    run(scenario::files_are_counted_by_day_and_by_what_a_merge_may_join);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn delete_files_and_schema_versions_keep_files_apart() {
+    run(scenario::delete_files_and_schema_versions_keep_files_apart);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn the_target_is_the_nearest_option() {
+    run(scenario::the_target_is_the_nearest_option);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn what_keeps_snapshots_and_what_ran_is_told() {
+    run(scenario::what_keeps_snapshots_and_what_ran_is_told);
+}
+
+#[test]
+#[ignore = "needs PostgreSQL; makes 100,000 files"]
+fn a_large_lake_is_looked_at() {
+    let folder = TempDir::new().unwrap();
+    let took = scenario::a_large_lake_is_looked_at(case(&folder));
+    println!("health of 100,000 files and 50,000 snapshots in PostgreSQL: {took:?}");
+}

@@ -1,0 +1,116 @@
+//! The oracle finds what it is there to find, in a lake that the DuckDB command line wrote.
+
+use std::{fs, path::Path, process::Command};
+
+use ducktide_testbed::{
+    duckdb_cli::{Lake, quoted, quoted_path},
+    oracle::{Comparison, compare},
+    services::shared_postgres,
+    workspace,
+};
+use tempfile::TempDir;
+
+const A: &str = "00000000-0000-4000-8000-00000000000a";
+const B: &str = "00000000-0000-4000-8000-00000000000b";
+const C: &str = "00000000-0000-4000-8000-00000000000c";
+
+type Rows<'a> = &'a [(i32, i64, &'a str)];
+
+/// A lake whose table `events` holds these (partition, offset, event id), written by plain SQL.
+fn lake_holding(catalog: &str, data: &Path, rows: Rows<'_>) -> Lake {
+    let load = |name| format!("LOAD {};", quoted_path(&workspace::extension(name).unwrap()));
+    let mut statements = ["ducklake", "sqlite_scanner", "postgres_scanner"].map(load).to_vec();
+    let address = match catalog.strip_prefix("postgres:") {
+        Some(_) => quoted(&format!("ducklake:postgres:{catalog}")),
+        None => quoted(&format!("ducklake:{catalog}")),
+    };
+    statements.push(format!("ATTACH {address} AS lake (DATA_PATH {});", quoted_path(data)));
+    let columns =
+        "event_id UUID, _kafka_topic VARCHAR, _kafka_partition INTEGER, _kafka_offset BIGINT";
+    statements.push(format!("CREATE TABLE lake.events ({columns});"));
+    for (partition, offset, id) in rows {
+        let values = format!("('{id}', 'events', {partition}, {offset})");
+        statements.push(format!("INSERT INTO lake.events VALUES {values};"));
+    }
+    let cli = workspace::downloaded("duckdb-cli/duckdb").unwrap();
+    let sql = statements.concat();
+    let output = Command::new(cli).args(["-no-init", "-bail", "-c", &sql]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Lake::at(catalog, &data.display().to_string()).unwrap()
+}
+
+fn comparison(ledger: Rows<'_>, rows: Rows<'_>) -> Comparison {
+    let folder = TempDir::new().unwrap();
+    let catalog = format!("sqlite:{}", folder.path().join("it's a lake.sqlite").display());
+    comparison_in(&folder, &catalog, ledger, rows)
+}
+
+fn comparison_in(folder: &TempDir, catalog: &str, ledger: Rows<'_>, rows: Rows<'_>) -> Comparison {
+    let line = |(partition, offset, id): &_| format!("events,{partition},{offset},{id}\n");
+    let lines: String = ledger.iter().map(line).collect();
+    let file = folder.path().join("ledger.csv");
+    fs::write(&file, format!("topic,partition,offset,event_id\n{lines}")).unwrap();
+    let lake = lake_holding(catalog, &folder.path().join("data"), rows);
+    compare(&file, &lake, "events").unwrap()
+}
+
+#[test]
+fn a_lake_that_equals_the_ledger_is_exact() {
+    let rows = [(0, 0, A), (0, 1, B), (1, 0, C)];
+    let comparison = comparison(&rows, &rows);
+    assert!(comparison.is_exact(), "{comparison}");
+    assert_eq!((comparison.acknowledged, comparison.rows), (3, 3));
+}
+
+#[test]
+fn a_lost_event_is_missing() {
+    let comparison = comparison(&[(0, 0, A), (0, 1, B)], &[(0, 0, A)]);
+    assert_eq!(comparison.missing.count, 1);
+    assert_eq!(comparison.missing.examples[0].offset, 1);
+    assert_eq!(comparison.missing.examples[0].event_id.as_deref(), Some(B));
+    assert_eq!((comparison.doubled.count, comparison.unexpected.count), (0, 0));
+}
+
+#[test]
+fn an_event_written_three_times_is_doubled_twice() {
+    let comparison = comparison(&[(0, 0, A)], &[(0, 0, A), (0, 0, A), (0, 0, A)]);
+    assert_eq!(comparison.doubled.count, 2);
+    assert_eq!((comparison.missing.count, comparison.unexpected.count), (0, 0));
+}
+
+#[test]
+fn a_row_with_another_events_content_is_missing_and_unexpected() {
+    let comparison = comparison(&[(0, 0, A)], &[(0, 0, B)]);
+    assert_eq!((comparison.missing.count, comparison.unexpected.count), (1, 1));
+}
+
+#[test]
+fn one_event_sent_twice_is_two_records() {
+    let rows = [(0, 0, A), (0, 1, A)];
+    assert!(comparison(&rows, &rows).is_exact());
+}
+
+#[test]
+fn poison_is_not_expected_in_the_table() {
+    let comparison = comparison(&[(0, 0, A), (0, 1, "")], &[(0, 0, A)]);
+    assert!(comparison.is_exact(), "{comparison}");
+    assert_eq!(comparison.poison, 1);
+}
+
+#[test]
+fn nothing_acknowledged_and_nothing_stored_is_exact() {
+    assert!(comparison(&[], &[]).is_exact());
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn a_lake_in_postgres_is_compared_too() {
+    let folder = TempDir::new().unwrap();
+    let catalog = shared_postgres().create_database("oracle").unwrap();
+    let comparison = comparison_in(&folder, &catalog, &[(0, 0, A), (0, 1, B)], &[(0, 0, A)]);
+    assert_eq!(
+        comparison.to_string(),
+        "2 events acknowledged, 1 rows in the lake: \
+        1 (first: events/0 offset 1) missing, 0 doubled, 0 unexpected"
+    );
+}

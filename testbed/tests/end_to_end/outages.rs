@@ -1,0 +1,400 @@
+//! Whatever does not answer is waited for, aloud; whatever is wrong stops the worker and names the
+//! place. Neither loses or doubles anything.
+//!
+//! A test that stops a service has one of its own, and shares the others.
+
+use std::{
+    ops::Range,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    faults::HeldCatalog,
+    kafka_admin::delete_records,
+    pipeline::{PARTITIONS, PATIENCE, Pipeline, TABLE},
+    raw_records::{Reading, publish, register},
+    services::{
+        Kafka, Postgres, Registry, Service as _, log_folder, shared_kafka, shared_postgres,
+        shared_registry,
+    },
+    wait,
+    worker::Worker,
+};
+use serde_json::Value;
+use uuid::Uuid;
+
+/// A name that no other test has, and no other run of this one.
+fn unique(test: &str) -> String {
+    format!("{test}_{}", &Uuid::new_v4().simple().to_string()[..8])
+}
+
+fn logs(service: &str) -> PathBuf {
+    log_folder().unwrap().join(unique(service))
+}
+
+/// Flushes often, so that an outage meets a commit.
+const FAST: &[&str] = &["--flush-interval", "100ms"];
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_registry_that_is_down_is_waited_for() {
+    let mut registry = Registry::start(&logs("registry")).unwrap();
+    let kafka = shared_kafka();
+    let (name, servers) = (unique("registry"), kafka.bootstrap_servers());
+    let pipeline = Pipeline::new(&name, &servers, &registry.url(), None).unwrap();
+    kafka.create_topic(&name, PARTITIONS, &[]).unwrap();
+    let first = register(&registry.url(), &name, "first").unwrap();
+    let second = register(&registry.url(), &name, "second").unwrap();
+    publish(&servers, &name, 0, readings(0..1_000, first)).unwrap();
+
+    // Down at the start: the worker cannot know the table yet.
+    registry.kill().unwrap();
+    let worker = pipeline.start_consumer("worker", FAST).unwrap();
+    worker.await_logged("waiting for the schema of").unwrap();
+    worker.await_unready("waiting for the schema of").unwrap();
+    registry.start_again().unwrap();
+    pipeline.await_committed(1_000).unwrap();
+
+    // Down in the middle, when a schema comes that the worker has not met.
+    registry.kill().unwrap();
+    publish(&servers, &name, 0, readings(1_000..2_000, second)).unwrap();
+    worker.await_logged("waiting for the schema registry").unwrap();
+    worker.await_unready("waiting for the schema registry").unwrap();
+    registry.start_again().unwrap();
+    worker.await_ready(true).unwrap();
+    pipeline.await_committed(2_000).unwrap();
+
+    let rows = format!("SELECT count(*) || ' ' || count(DISTINCT number) FROM {TABLE}");
+    assert_eq!(pipeline.lake().unwrap().scalar(&rows).unwrap(), "2000 2000");
+}
+
+/// The consumer waits, since a proxy may stand in for the registry for a while; the producer ends.
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_registry_address_that_lacks_its_path_is_named() {
+    let (kafka, registry) = (shared_kafka(), shared_registry());
+    let (name, servers) = (unique("path"), kafka.bootstrap_servers());
+    let url = format!("http://127.0.0.1:{}", registry.port());
+    let pipeline = Pipeline::new(&name, &servers, &url, None).unwrap();
+    kafka.create_topic(&name, PARTITIONS, &[]).unwrap();
+    register(&registry.url(), &name, "first").unwrap();
+
+    let mut worker = pipeline.start_consumer("worker", &[]).unwrap();
+    worker.await_logged("SCHEMA_REGISTRY_URL").unwrap();
+    worker.await_unready("/apis/ccompat/v7").unwrap();
+    worker.kill().unwrap();
+
+    let refused = pipeline.produce(1, &[]).unwrap_err();
+    assert!(format!("{refused:#}").contains("/apis/ccompat/v7"), "{refused:#}");
+}
+
+/// Records that wait for their schema are not in the lake, and do not count as anything else either.
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_worker_stopped_while_the_registry_is_down_gives_nothing_up() {
+    let mut registry = Registry::start(&logs("registry")).unwrap();
+    let kafka = shared_kafka();
+    let (name, servers) = (unique("stopped"), kafka.bootstrap_servers());
+    let pipeline = Pipeline::new(&name, &servers, &registry.url(), None).unwrap();
+    kafka.create_topic(&name, PARTITIONS, &[]).unwrap();
+    let first = register(&registry.url(), &name, "first").unwrap();
+    let second = register(&registry.url(), &name, "second").unwrap();
+    publish(&servers, &name, 0, readings(0..1_000, first)).unwrap();
+    let mut worker = pipeline.start_consumer("worker", FAST).unwrap();
+    pipeline.await_committed(1_000).unwrap();
+
+    registry.kill().unwrap();
+    publish(&servers, &name, 0, readings(1_000..2_000, second)).unwrap();
+    worker.await_logged("waiting for the schema registry").unwrap();
+    worker.stop().unwrap();
+    assert_eq!(pipeline.catalog().unwrap().committed_offsets().unwrap(), 1_000);
+
+    registry.start_again().unwrap();
+    pipeline.drain(&[]).unwrap();
+    let rows = format!("SELECT count(*) || ' ' || count(DISTINCT number) FROM {TABLE}");
+    assert_eq!(pipeline.lake().unwrap().scalar(&rows).unwrap(), "2000 2000");
+}
+
+fn readings(numbers: Range<i64>, schema_id: u32) -> impl Iterator<Item = Vec<u8>> {
+    numbers.map(move |number| Reading { number, at_micros: number }.encode(schema_id))
+}
+
+#[test]
+#[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+fn a_broker_that_is_down_is_waited_for() {
+    let mut kafka = Kafka::start(&logs("kafka")).unwrap();
+    let name = unique("broker");
+    let registry = shared_registry().url();
+    let postgres = shared_postgres().create_database(&name).unwrap();
+    let pipeline =
+        Pipeline::new(&name, &kafka.bootstrap_servers(), &registry, Some(postgres)).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    kafka.kill().unwrap();
+
+    // Down at the start.
+    let worker = pipeline.start_consumer("worker", FAST).unwrap();
+    worker.await_logged("cannot find the topic yet").unwrap();
+    worker.await_unready("cannot find the topic yet").unwrap();
+    kafka.start_again().unwrap();
+    pipeline.await_committed(20_000).unwrap();
+
+    // Killed in the middle, while a producer publishes.
+    let mut producer = pipeline.start_producer(&["--rows", "30000", "--rate", "5000"]).unwrap();
+    pipeline.await_committed(25_000).unwrap();
+    worker.await_ready(true).unwrap();
+    kafka.kill().unwrap();
+    worker.await_unready("Kafka does not answer").unwrap();
+    worker.check_alive().unwrap();
+    kafka.start_again().unwrap();
+    worker.await_ready(true).unwrap();
+    producer.succeed(PATIENCE).unwrap();
+    pipeline.await_committed(50_000).unwrap();
+
+    pipeline.check_exact(50_000).unwrap();
+}
+
+#[test]
+#[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+fn a_catalog_that_crashes_delays_and_readiness_says_so() {
+    let mut postgres = Postgres::start(&logs("postgres")).unwrap();
+    let name = unique("catalog");
+    let url = postgres.create_database(&name).unwrap();
+    let servers = shared_kafka().bootstrap_servers();
+    let pipeline = Pipeline::new(&name, &servers, &shared_registry().url(), Some(url)).unwrap();
+    let mut producer = pipeline.start_producer(&["--rows", "60000", "--rate", "4000"]).unwrap();
+    let worker = pipeline.start_consumer("worker", FAST).unwrap();
+    pipeline.await_committed(4_000).unwrap();
+    worker.await_ready(true).unwrap();
+
+    postgres.kill().unwrap();
+    worker.await_unready("the lake does not answer").unwrap();
+    worker.check_alive().unwrap();
+    // A worker that joins meanwhile takes partitions over before it can ask where they stand.
+    let joined = pipeline.start_consumer("joined", FAST).unwrap();
+    joined.await_logged("cannot open the lake yet").unwrap();
+    postgres.start_again().unwrap();
+
+    worker.await_ready(true).unwrap();
+    assert!(worker.metric("retries_total").unwrap() > 0.0);
+    producer.succeed(PATIENCE).unwrap();
+    pipeline.await_committed(60_000).unwrap();
+    pipeline.check_exact(60_000).unwrap();
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_data_path_whose_mount_is_away_is_waited_for() {
+    let pipeline = Pipeline::on_shared_services("mount", CatalogKind::Sqlite).unwrap();
+    let mut producer = pipeline.start_producer(&["--rows", "40000", "--rate", "5000"]).unwrap();
+    let worker = pipeline.start_consumer("worker", FAST).unwrap();
+    pipeline.await_committed(4_000).unwrap();
+    let (mount_point, mount) = (pipeline.data_path(), pipeline.file("away"));
+
+    std::fs::rename(&mount_point, &mount).unwrap();
+    std::fs::create_dir(&mount_point).unwrap();
+    worker.await_unready("its mount is away").unwrap();
+    let joined = pipeline.start_consumer("joined", FAST).unwrap();
+    joined.await_unready("cannot open the lake yet").unwrap();
+    joined.await_logged("its mount is away").unwrap();
+    worker.check_alive().unwrap();
+    assert_eq!(std::fs::read_dir(&mount_point).unwrap().count(), 0, "nothing is written there");
+    std::fs::remove_dir(&mount_point).unwrap();
+    std::fs::rename(&mount, &mount_point).unwrap();
+
+    worker.await_ready(true).unwrap();
+    producer.succeed(PATIENCE).unwrap();
+    pipeline.await_committed(40_000).unwrap();
+    pipeline.check_exact(40_000).unwrap();
+    pipeline.verify().unwrap();
+}
+
+#[test]
+#[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+fn a_catalog_that_takes_no_commits_fills_no_memory() {
+    let pipeline = Pipeline::on_shared_services("memory", CatalogKind::Postgres).unwrap();
+    pipeline.produce(1_000, &[]).unwrap();
+    let limits = ["--memory-limit", "64MiB", "--flush-interval", "100ms"];
+    let mut worker = pipeline.start_consumer("worker", &limits).unwrap();
+    pipeline.await_committed(1_000).unwrap();
+
+    let held = HeldCatalog::hold(&pipeline.catalog).unwrap();
+    // About 250 MB of records, and nowhere to go.
+    pipeline.produce(1_500_000, &[]).unwrap();
+    await_standstill(&worker);
+    let read = worker.metric("records_total").unwrap();
+    assert!(read < 1_501_000.0, "reading is paused: {read}");
+    let peak = worker.process().usage().peak_memory_bytes;
+    held.let_go();
+
+    pipeline.await_committed(1_501_000).unwrap();
+    pipeline.check_exact(1_501_000).unwrap();
+    // DuckDB and the program's own code take their part beside the limit.
+    assert!(peak < 350 << 20, "{} MiB", peak >> 20);
+}
+
+/// Waits until nothing was read for a second.
+fn await_standstill(worker: &Worker) {
+    let (mut read, mut since) = (0.0, Instant::now());
+    let stands_still = || {
+        let now = worker.metric("records_total")?;
+        if now > read {
+            (read, since) = (now, Instant::now());
+        }
+        Ok(since.elapsed() > Duration::from_secs(1))
+    };
+    wait::until("reading stands still", PATIENCE, stands_still).unwrap();
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_bad_record_stops_its_worker_and_is_named() {
+    let pipeline = Pipeline::on_shared_services("poison", CatalogKind::Sqlite).unwrap();
+    pipeline.produce(20_000, &["--poison", "0.0005", "--seed", "3"]).unwrap();
+
+    let stop = [FAST, &["--on-bad-record", "stop"]].concat();
+    let mut worker = pipeline.start_consumer("worker", &stop).unwrap();
+    assert_eq!(worker.exit_code().unwrap(), 3);
+
+    let error = worker.last_error().unwrap();
+    let value = |name: &str| {
+        let from = error.split_once(&format!("{name}=`")).unwrap().1;
+        from.split_once('`').unwrap().0.to_owned()
+    };
+    assert_eq!(value("topic"), pipeline.topic);
+    let (partition, offset) = (value("partition"), value("offset").parse::<i64>().unwrap());
+    let first_bad = format!(
+        "SELECT min(\"offset\") FROM read_csv('{}', header = true) \
+         WHERE event_id IS NULL AND \"partition\" = {partition}",
+        pipeline.ledger().display()
+    );
+    let lake = pipeline.lake().unwrap();
+    assert_eq!(lake.scalar(&first_bad).unwrap(), offset, "{error}");
+    let before_it = format!(
+        "SELECT count(*) || ' rows up to ' || max(_kafka_offset) FROM {TABLE} \
+         WHERE _kafka_partition = {partition}"
+    );
+    let expected = if offset == 0 {
+        Value::Null
+    } else {
+        format!("{offset} rows up to {}", offset - 1).into()
+    };
+    assert_eq!(lake.scalar(&before_it).unwrap(), expected);
+    let comparison = pipeline.compare().unwrap();
+    assert_eq!((comparison.doubled.count, comparison.unexpected.count), (0, 0), "{comparison}");
+
+    // It is met again, and nothing else happens.
+    let mut again = pipeline.start_consumer("again", &stop).unwrap();
+    assert_eq!(again.exit_code().unwrap(), 3);
+}
+
+/// Deletes the topic and makes it again, with more records than before: the lake's offsets exist
+/// again, and mean other records.
+fn make_again(pipeline: &Pipeline) {
+    let kafka = shared_kafka();
+    kafka.delete_topic(&pipeline.topic).unwrap();
+    // At once: no client looks in between and finds no topic.
+    let made = || kafka.create_topic(&pipeline.topic, PARTITIONS, &[]).map(|()| true);
+    wait::until("the topic is made again", PATIENCE, made).unwrap();
+    pipeline.produce(6_000, &[]).unwrap();
+}
+
+#[test]
+#[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+fn a_topic_that_was_made_again_is_not_read_by_a_new_worker() {
+    let pipeline = Pipeline::on_shared_services("again", CatalogKind::Postgres).unwrap();
+    pipeline.produce(3_000, &[]).unwrap();
+    pipeline.drain(&[]).unwrap();
+    make_again(&pipeline);
+
+    let mut worker = pipeline.start_consumer("worker", &["--until-end"]).unwrap();
+
+    assert_eq!(worker.exit_code().unwrap(), 5);
+    let error = worker.last_error().unwrap();
+    assert!(error.contains("deleted and made again") && error.contains(&pipeline.topic), "{error}");
+    assert_eq!(pipeline.catalog().unwrap().committed_offsets().unwrap(), 3_000);
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_topic_that_is_made_again_stops_a_running_worker() {
+    let pipeline = Pipeline::on_shared_services("again", CatalogKind::Sqlite).unwrap();
+    pipeline.produce(3_000, &[]).unwrap();
+    let mut worker = pipeline.start_consumer("worker", &[]).unwrap();
+    pipeline.await_committed(3_000).unwrap();
+    make_again(&pipeline);
+
+    assert_eq!(worker.exit_code().unwrap(), 5);
+    assert!(worker.last_error().unwrap().contains(&pipeline.topic));
+    assert_eq!(pipeline.catalog().unwrap().committed_offsets().unwrap(), 3_000);
+}
+
+/// Whoever sleeps meanwhile never sees the topic missing: when it wakes there are as many partitions
+/// as before, they have the offsets that it asks for, and no rebalance happens.
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_topic_that_is_made_again_while_its_worker_sleeps_stops_the_worker() {
+    let pipeline = Pipeline::on_shared_services("slept", CatalogKind::Sqlite).unwrap();
+    pipeline.produce(3_000, &[]).unwrap();
+    let mut worker = pipeline.start_consumer("worker", &[]).unwrap();
+    pipeline.await_committed(3_000).unwrap();
+    worker.process().pause().unwrap();
+    make_again(&pipeline);
+    worker.process().resume().unwrap();
+
+    assert_eq!(worker.exit_code().unwrap(), 5);
+    assert!(worker.last_error().unwrap().contains(&pipeline.topic));
+    assert_eq!(pipeline.catalog().unwrap().committed_offsets().unwrap(), 3_000);
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn another_cluster_behind_the_same_address_stops_the_worker() {
+    let pipeline = Pipeline::on_shared_services("cluster", CatalogKind::Sqlite).unwrap();
+    pipeline.produce(3_000, &[]).unwrap();
+    pipeline.drain(&[]).unwrap();
+    // As if it had been filled from elsewhere.
+    let elsewhere = "UPDATE ducktide_source SET cluster_id = 'another cluster', topic_id = NULL";
+    pipeline.catalog().unwrap().execute(elsewhere).unwrap();
+
+    let mut worker = pipeline.start_consumer("worker", &["--until-end"]).unwrap();
+
+    assert_eq!(worker.exit_code().unwrap(), 5);
+    assert!(worker.last_error().unwrap().contains("another Kafka cluster"));
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn a_partition_whose_offsets_are_gone_stops_and_the_others_go_on() {
+    let pipeline = Pipeline::on_shared_services("retention", CatalogKind::Sqlite).unwrap();
+    pipeline.produce(3_000, &[]).unwrap();
+    pipeline.drain(&[]).unwrap();
+    pipeline.produce(30_000, &[]).unwrap();
+    let mut catalog = pipeline.catalog().unwrap();
+    let stood = catalog.next_offset(1).unwrap();
+    delete_records(&pipeline.bootstrap_servers, &pipeline.topic, 1, stood + 100).unwrap();
+
+    let mut worker = pipeline.start_consumer("worker", FAST).unwrap();
+    let logged = worker.await_logged("Kafka does not have the lake's offset").unwrap();
+
+    assert_eq!(logged["level"], "ERROR");
+    assert_eq!(logged["topic"], pipeline.topic);
+    assert_eq!((&logged["partition"], &logged["offset"]), (&1.into(), &stood.into()));
+    assert_eq!(logged["low_watermark"], stood + 100);
+    let ends = shared_kafka().end_offsets(&pipeline.topic).unwrap();
+    assert_eq!(logged["high_watermark"], ends[1]);
+    let others = (0..PARTITIONS).filter(|partition| *partition != 1);
+    for partition in others {
+        let end = ends[usize::try_from(partition).unwrap()];
+        wait::until("the others are read", PATIENCE, || Ok(catalog.next_offset(partition)? == end))
+            .unwrap();
+    }
+    assert_eq!(catalog.next_offset(1).unwrap(), stood, "it never jumps");
+    worker.await_ready(false).unwrap();
+    worker.stop().unwrap();
+
+    // A run to the end says so by its exit code.
+    let mut worker = pipeline.start_consumer("to_the_end", &["--until-end"]).unwrap();
+    assert_eq!(worker.exit_code().unwrap(), 5);
+}

@@ -1,0 +1,281 @@
+//! From the producer to the lake, through real Kafka: whatever joins, leaves or is killed on the way,
+//! the lake holds what the producer saw acknowledged, once.
+//!
+//! The oracle reads the lake by the DuckDB command line, which shares no code with Ducktide.
+
+use std::fs;
+
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    duckdb_cli::quoted_path,
+    kafka_admin::{group_offsets, set_group_offsets},
+    on_both_catalogs,
+    pipeline::{PARTITIONS, PATIENCE, Pipeline, Protocol, TABLE, TRICKLE},
+    services::shared_kafka,
+    wait,
+    worker::Worker,
+};
+use serde_json::Value;
+
+on_both_catalogs!(
+    the_lake_equals_the_ledger,
+    every_field_of_every_event_arrives,
+    a_worker_killed_the_instant_a_snapshot_appears_reads_nothing_twice,
+    the_consumer_protocol_survives_a_kill_too,
+    a_worker_joins_and_leaves_while_events_arrive,
+    the_consumer_protocol_moves_partitions_too,
+    of_two_workers_of_one_name_one_ends,
+    the_lake_says_where_to_go_on_when_the_groups_offsets_are_gone,
+    the_groups_own_offsets_are_never_believed,
+    a_run_to_the_end_leaves_later_events_to_the_next,
+    a_number_of_rows_is_kept_exactly,
+    a_stopped_worker_commits_what_it_has_read,
+    late_events_land_in_the_folder_of_their_own_date,
+);
+
+/// A quick flush gives many commits, and so many moments to interrupt.
+const MANY_COMMITS: &[&str] = &["--flush-interval", "100ms"];
+
+fn the_lake_equals_the_ledger(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("equal", kind).unwrap();
+    pipeline.produce(100_000, &["--duplicates", "0.01"]).unwrap();
+
+    pipeline.drain(&[]).unwrap();
+
+    pipeline.check_exact(100_000).unwrap();
+}
+
+fn every_field_of_every_event_arrives(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("fields", kind).unwrap();
+    let same = ["--rows", "20000", "--seed", "7", "--start-time", "2026-01-01T00:00:00Z"];
+    pipeline.produce(20_000, &same[2..]).unwrap();
+    let printed = pipeline.file("printed.jsonl");
+    let dry_run = pipeline.producer(&same).unwrap().args(["--dry-run"]);
+    fs::write(&printed, dry_run.run(&pipeline.file("dry"), "dry", PATIENCE).unwrap()).unwrap();
+
+    pipeline.drain(&["--partition-by", "event_timestamp"]).unwrap();
+
+    let events = "event_id::VARCHAR, event_type::VARCHAR, event_timestamp::TIMESTAMPTZ, \
+                  created_at::TIMESTAMPTZ, details::JSON::VARCHAR";
+    let printed = format!(
+        "SELECT {events} FROM read_json({}, format = 'newline_delimited', columns = {{\
+         event_id: 'VARCHAR', event_type: 'VARCHAR', event_timestamp: 'TIMESTAMPTZ', \
+         created_at: 'TIMESTAMPTZ', details: 'JSON'}})",
+        quoted_path(&printed)
+    );
+    let stored = format!("SELECT {events} FROM {TABLE}");
+    for (left, right) in [(&printed, &stored), (&stored, &printed)] {
+        let sql = format!("FROM ({left} EXCEPT ALL {right}) LIMIT 3");
+        assert_eq!(pipeline.lake().unwrap().query(&sql).unwrap(), Vec::<Value>::new());
+    }
+}
+
+fn a_worker_killed_the_instant_a_snapshot_appears_reads_nothing_twice(kind: CatalogKind) {
+    survive_aimed_kills(kind, Protocol::Classic);
+}
+
+fn the_consumer_protocol_survives_a_kill_too(kind: CatalogKind) {
+    survive_aimed_kills(kind, Protocol::Consumer);
+}
+
+/// Two workers share the topic; one of them is killed as soon as a snapshot with rows of its own is
+/// visible, when its offsets are not in Kafka yet. Whoever trusts Kafka's offsets writes that batch
+/// again.
+fn survive_aimed_kills(kind: CatalogKind, protocol: Protocol) {
+    const KILLS: usize = 3;
+    let mut pipeline = Pipeline::on_shared_services("kill", kind).unwrap();
+    pipeline.protocol = protocol;
+    let mut producer = pipeline.start_producer(TRICKLE).unwrap();
+    let _other = start(&pipeline, "other", 0);
+    let mut behind = 0;
+    for run in 0..KILLS {
+        let mut victim = start(&pipeline, "victim", run);
+        let partition = partition_of(&victim);
+        let mut catalog = pipeline.catalog().unwrap();
+        let stood = catalog.next_offset(partition).unwrap();
+        let moved = || Ok(catalog.next_offset(partition)? > stood);
+        wait::until("a snapshot of the victim's appears", PATIENCE, moved).unwrap();
+        victim.kill().unwrap();
+        behind += usize::from(kafka_is_behind_the_lake(&pipeline, partition));
+    }
+    let _again = start(&pipeline, "victim", KILLS);
+
+    let published = pipeline.finish(&mut producer).unwrap();
+    pipeline.await_committed(published).unwrap();
+
+    pipeline.check_exact(published).unwrap();
+    assert!(behind > 0, "no kill hit the moment between the lake's commit and Kafka's");
+}
+
+/// A partition that a worker has begun to read.
+fn partition_of(worker: &Worker) -> i32 {
+    let reading = worker.await_logged(r#""message":"reading""#).unwrap();
+    let partition = reading["partition"].as_str().unwrap();
+    let number = partition.rsplit_once('[').unwrap().1.trim_end_matches(']');
+    number.parse().unwrap()
+}
+
+/// A worker that comes back under the same name gets its partitions back at once. In KIP-848 Kafka
+/// refuses the name until the killed one's session is over, so there workers have none.
+fn start(pipeline: &Pipeline, name: &str, run: usize) -> Worker {
+    let instance = ["--group-instance-id", name];
+    let is_static = pipeline.protocol == Protocol::Classic;
+    let arguments = [if is_static { &instance[..] } else { &[] }, MANY_COMMITS].concat();
+    pipeline.start_consumer(&format!("{name}-{run}"), &arguments).unwrap()
+}
+
+fn kafka_is_behind_the_lake(pipeline: &Pipeline, partition: i32) -> bool {
+    let Pipeline { bootstrap_servers, group, topic, .. } = pipeline;
+    let known = group_offsets(bootstrap_servers, group, topic, PARTITIONS).unwrap();
+    let known = known[usize::try_from(partition).unwrap()].unwrap_or(0);
+    known < pipeline.catalog().unwrap().next_offset(partition).unwrap()
+}
+
+fn a_worker_joins_and_leaves_while_events_arrive(kind: CatalogKind) {
+    survive_rebalances(kind, Protocol::Classic);
+}
+
+fn the_consumer_protocol_moves_partitions_too(kind: CatalogKind) {
+    survive_rebalances(kind, Protocol::Consumer);
+}
+
+fn survive_rebalances(kind: CatalogKind, protocol: Protocol) {
+    let mut pipeline = Pipeline::on_shared_services("rebalance", kind).unwrap();
+    pipeline.protocol = protocol;
+    let mut producer = pipeline.start_producer(TRICKLE).unwrap();
+    let first = pipeline.start_consumer("first", MANY_COMMITS).unwrap();
+    let _second = pipeline.start_consumer("second", MANY_COMMITS).unwrap();
+    first.await_metric("rows_total", 1.0).unwrap();
+    let mut third = pipeline.start_consumer("third", MANY_COMMITS).unwrap();
+    third.await_metric("rows_total", 1.0).unwrap();
+    third.stop().unwrap();
+
+    let published = pipeline.finish(&mut producer).unwrap();
+    pipeline.await_committed(published).unwrap();
+
+    pipeline.check_exact(published).unwrap();
+}
+
+/// The later one takes the name over, or is refused: that depends on the protocol.
+fn of_two_workers_of_one_name_one_ends(kind: CatalogKind) {
+    for (protocol, ends) in [(Protocol::Classic, 0), (Protocol::Consumer, 1)] {
+        let mut pipeline = Pipeline::on_shared_services("one_name", kind).unwrap();
+        pipeline.protocol = protocol;
+        pipeline.produce(1_000, &[]).unwrap();
+        let start = |log| pipeline.start_consumer(log, &["--group-instance-id", "one"]).unwrap();
+        let first = start("first");
+        first.await_metric("rows_total", 1.0).unwrap();
+        let mut workers = [first, start("second")];
+
+        assert_eq!(workers[ends].exit_code().unwrap(), 7, "{protocol:?}");
+
+        workers[1 - ends].await_metric("assigned_partitions", 3.0).unwrap();
+        pipeline.await_committed(1_000).unwrap();
+        pipeline.check_exact(1_000).unwrap();
+    }
+}
+
+fn the_lake_says_where_to_go_on_when_the_groups_offsets_are_gone(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("offsets_gone", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    pipeline.drain(&[]).unwrap();
+    let kafka = shared_kafka();
+    let deleted = || kafka.delete_group(&pipeline.group).map(|()| true);
+    wait::until("the group is empty and deleted", PATIENCE, deleted).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+
+    pipeline.drain(&[]).unwrap();
+
+    pipeline.check_exact(40_000).unwrap();
+    assert_eq!(ledger_ranges_from(&pipeline, 0), 3, "each partition was read from 0 once");
+}
+
+/// How many committed ranges begin at an offset; those of kind `start` are empty and do not count.
+fn ledger_ranges_from(pipeline: &Pipeline, offset: i64) -> i64 {
+    let sql = format!(
+        "SELECT count(*) FROM ducktide_ledger WHERE kind = 'ingest' AND from_offset = {offset}"
+    );
+    pipeline.catalog().unwrap().number(&sql).unwrap()
+}
+
+fn the_groups_own_offsets_are_never_believed(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("offsets_wrong", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    pipeline.drain(&[]).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    // Far ahead, where 10,000 records would be skipped.
+    let Pipeline { bootstrap_servers, group, topic, .. } = &pipeline;
+    let set =
+        || set_group_offsets(bootstrap_servers, group, topic, PARTITIONS, 9_999).map(|()| true);
+    wait::until("the group is empty and its offsets are set", PATIENCE, set).unwrap();
+
+    pipeline.drain(&[]).unwrap();
+
+    pipeline.check_exact(40_000).unwrap();
+}
+
+fn a_run_to_the_end_leaves_later_events_to_the_next(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("to_the_end", kind).unwrap();
+    for events in [20_000, 30_000] {
+        pipeline.produce(10_000, &[]).unwrap();
+        if events == 20_000 {
+            pipeline.produce(10_000, &[]).unwrap();
+        }
+        // Every end is reached long before this interval.
+        pipeline.drain(&["--flush-interval", "1h"]).unwrap();
+        pipeline.check_exact(events).unwrap();
+        for partition in 0..PARTITIONS {
+            let behind = kafka_is_behind_the_lake(&pipeline, partition);
+            assert!(!behind, "dashboards see where the lake stands: partition {partition}");
+        }
+    }
+}
+
+fn a_number_of_rows_is_kept_exactly(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("max_rows", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+
+    let mut worker = pipeline.start_consumer("first", &["--max-rows", "12345"]).unwrap();
+    worker.succeed().unwrap();
+    let rows = format!("SELECT count(*) FROM {TABLE}");
+    assert_eq!(pipeline.lake().unwrap().scalar(&rows).unwrap(), 12_345);
+    let comparison = pipeline.compare().unwrap();
+    assert_eq!((comparison.doubled.count, comparison.unexpected.count), (0, 0), "{comparison}");
+
+    let mut worker = pipeline.start_consumer("second", &["--max-rows", "7655"]).unwrap();
+    worker.succeed().unwrap();
+    pipeline.check_exact(20_000).unwrap();
+}
+
+fn a_stopped_worker_commits_what_it_has_read(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("stopped", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    let mut worker = pipeline.start_consumer("worker", &["--flush-interval", "600"]).unwrap();
+    worker.await_metric("records_total", 20_000.0).unwrap();
+    let mut catalog = pipeline.catalog().unwrap();
+    assert_eq!(catalog.committed_offsets().unwrap(), 0, "ten minutes are not over");
+
+    worker.stop().unwrap();
+
+    assert_eq!(catalog.committed_offsets().unwrap(), 20_000);
+    pipeline.check_exact(20_000).unwrap();
+}
+
+fn late_events_land_in_the_folder_of_their_own_date(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("late", kind).unwrap();
+    let data = ["--late", "0.3", "--start-time", "2026-03-01T22:00:00Z", "--event-interval", "1s"];
+    pipeline.produce(20_000, &data).unwrap();
+
+    pipeline.drain(&["--partition-by", "event_timestamp"]).unwrap();
+
+    pipeline.check_exact(20_000).unwrap();
+    let lake = pipeline.lake().unwrap();
+    let dates = format!("SELECT count(DISTINCT event_date) FROM {TABLE}");
+    assert!(lake.scalar(&dates).unwrap().as_i64().unwrap() >= 7, "late by up to a week");
+    let in_the_right_folder = format!(
+        "SELECT count(*) FROM (SELECT event_date, event_timestamp, filename FROM {TABLE}) \
+         WHERE event_date = (event_timestamp AT TIME ZONE 'UTC')::DATE \
+         AND contains(filename, '/event_date=' || event_date || '/ducktide-')"
+    );
+    assert_eq!(lake.scalar(&in_the_right_folder).unwrap(), 20_000);
+}

@@ -1,0 +1,296 @@
+//! Replay and skip with the real programs, while consumers and producer run.
+
+use std::{os::unix::process::ExitStatusExt as _, time::Duration};
+
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    compactor,
+    kafka_admin::delete_records,
+    on_both_catalogs,
+    pipeline::{PARTITIONS, PATIENCE, Pipeline, TABLE, TRICKLE},
+    program::{Program, Running},
+    wait,
+};
+use jiff::Timestamp;
+
+on_both_catalogs!(
+    a_replay_beside_running_consumers_and_producer_is_exact,
+    an_idle_consumer_reads_everything_again_without_a_restart,
+    a_replay_by_time_takes_back_what_came_since,
+    a_replay_beside_maintenance_is_exact,
+    another_table_is_filled_by_the_command_that_is_printed,
+    a_killed_replay_leaves_the_old_state_or_the_new,
+    a_replay_whose_answer_is_lost_knows_that_it_was_applied,
+    a_replay_that_sleeps_before_its_commit_holds_nobody_up,
+    a_replay_that_another_overtakes_finds_nothing_left_to_do,
+    offsets_that_kafka_lost_are_refused_before_anything_is_touched,
+    a_skip_lets_a_stopped_partition_go_on_without_a_restart,
+);
+
+const FAST: &[&str] = &["--flush-interval", "100ms"];
+
+fn replay(pipeline: &Pipeline, arguments: &[&str]) -> anyhow::Result<String> {
+    pipeline.operate(&[&["replay", "--topic", &pipeline.topic], arguments].concat())
+}
+
+fn replays(pipeline: &Pipeline) -> i64 {
+    let sql = "SELECT count(*) FROM ducktide_ledger WHERE kind = 'replay'";
+    pipeline.catalog().unwrap().number(sql).unwrap()
+}
+
+fn a_replay_beside_running_consumers_and_producer_is_exact(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("replayed", kind).unwrap();
+    let mut producer = pipeline.start_producer(TRICKLE).unwrap();
+    let _first = pipeline.start_consumer("first", FAST).unwrap();
+    let _second = pipeline.start_consumer("second", FAST).unwrap();
+    pipeline.await_committed(15_000).unwrap();
+
+    let printed = replay(&pipeline, &["--partition", "1", "--from-offset", "777"]).unwrap();
+    assert!(printed.contains("AT (VERSION => "), "{printed}");
+    pipeline.await_committed(20_000).unwrap();
+    replay(&pipeline, &["--from-beginning"]).unwrap();
+
+    let published = pipeline.finish(&mut producer).unwrap();
+    pipeline.await_committed(published).unwrap();
+    pipeline.check_exact(published).unwrap();
+    pipeline.verify().unwrap();
+    assert_eq!(replays(&pipeline), 1 + i64::from(PARTITIONS));
+}
+
+fn an_idle_consumer_reads_everything_again_without_a_restart(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("idle", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    let mut worker = pipeline.start_consumer("worker", FAST).unwrap();
+    pipeline.await_committed(20_000).unwrap();
+
+    replay(&pipeline, &["--from-beginning"]).unwrap();
+
+    pipeline.await_committed(20_000).unwrap();
+    worker.await_logged("replayed or skipped").unwrap();
+    worker.stop().unwrap();
+    pipeline.check_exact(20_000).unwrap();
+    pipeline.verify().unwrap();
+}
+
+fn a_replay_by_time_takes_back_what_came_since(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("by_time", kind).unwrap();
+    pipeline.produce(6_000, &[]).unwrap();
+    // Between the two no record has a time.
+    std::thread::sleep(Duration::from_millis(50));
+    let since = Timestamp::now().to_string();
+    std::thread::sleep(Duration::from_millis(50));
+    pipeline.produce(9_000, &[]).unwrap();
+    pipeline.drain(&[]).unwrap();
+
+    let would = replay(&pipeline, &["--from-timestamp", &since, "--dry-run"]).unwrap();
+    assert!(would.contains("would remove 9,000 rows"), "{would}");
+    let did = replay(&pipeline, &["--from-timestamp", &since]).unwrap();
+    assert!(did.contains("removed 9,000 rows"), "{did}");
+
+    let rows = format!("SELECT count(*) FROM {TABLE}");
+    assert_eq!(pipeline.lake().unwrap().scalar(&rows).unwrap(), 6_000);
+    pipeline.drain(&[]).unwrap();
+    pipeline.check_exact(15_000).unwrap();
+    pipeline.verify().unwrap();
+}
+
+fn a_replay_beside_maintenance_is_exact(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("maintained", kind).unwrap();
+    let mut producer = pipeline.start_producer(TRICKLE).unwrap();
+    let _worker = pipeline.start_consumer("worker", FAST).unwrap();
+    pipeline.await_committed(6_000).unwrap();
+    let mut compactor =
+        pipeline.compactor(compactor::RUN).unwrap().start(pipeline.logs(), "compactor").unwrap();
+
+    for partition in ["0", "1", "2"] {
+        replay(&pipeline, &["--partition", partition, "--from-offset", "1000"]).unwrap();
+    }
+
+    let published = pipeline.finish(&mut producer).unwrap();
+    pipeline.await_committed(published).unwrap();
+    compactor.kill().unwrap();
+    pipeline.check_exact(published).unwrap();
+    pipeline.verify().unwrap();
+}
+
+fn another_table_is_filled_by_the_command_that_is_printed(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("shadow", kind).unwrap();
+    pipeline.produce(10_000, &[]).unwrap();
+    pipeline.drain(&[]).unwrap();
+
+    let printed = replay(&pipeline, &["--from-beginning", "--into", "shadow"]).unwrap();
+    let again = replay(&pipeline, &["--from-beginning", "--into", "shadow"]);
+    assert!(again.is_err(), "it is registered now");
+
+    let command =
+        printed.lines().find(|line| line.trim().starts_with("ducktide-consumer")).unwrap();
+    let words = command.split_whitespace().skip(1).map(|word| word.trim_matches('\''));
+    let consumer = Program::named("ducktide-consumer")
+        .unwrap()
+        .args(words)
+        .args(["--until-end", "--listen", "127.0.0.1:0"])
+        .env("SCHEMA_REGISTRY_URL", &pipeline.schema_registry_url);
+    consumer.run(pipeline.logs(), "shadow", PATIENCE).unwrap();
+
+    let lake = pipeline.lake().unwrap();
+    let differ = format!("SELECT count(*) FROM (FROM {TABLE} EXCEPT ALL FROM shadow)");
+    assert_eq!(lake.scalar("SELECT count(*) FROM shadow").unwrap(), 10_000);
+    assert_eq!(lake.scalar(&differ).unwrap(), 0);
+    pipeline.verify().unwrap();
+    let ambiguous = replay(&pipeline, &["--from-beginning"]);
+    assert!(ambiguous.is_err(), "two tables, and none was named");
+}
+
+/// A replay of a part of what files hold, so that they are written anew, with armed failpoints.
+/// Workers wait for a dead one for a second.
+fn failing_replay(pipeline: &Pipeline, failpoints: &str) -> Running {
+    let what = ["replay", "--topic", &pipeline.topic, "--partition", "1", "--from-offset", "777"];
+    let tool = pipeline.ducktide(&[&what[..], &["--max-transaction", "1"]].concat()).unwrap();
+    let tool = tool.env("DUCKTIDE_FAILPOINTS", failpoints);
+    tool.start(pipeline.logs(), "victim").unwrap()
+}
+
+/// How many rows there are; progress says the same, whatever happened.
+fn rows_as_progress_says(pipeline: &Pipeline) -> i64 {
+    let rows = pipeline.lake().unwrap().scalar(&format!("SELECT count(*) FROM {TABLE}")).unwrap();
+    assert_eq!(rows, pipeline.catalog().unwrap().committed_offsets().unwrap());
+    rows.as_i64().unwrap()
+}
+
+/// An aimed kill at every step: kills at random moments hit none of them.
+fn a_killed_replay_leaves_the_old_state_or_the_new(kind: CatalogKind) {
+    const BEFORE: [&str; 6] = [
+        "file_written",
+        "file_synced",
+        "lock_taken",
+        "transaction_begun",
+        "files_added",
+        "message_set",
+    ];
+    let pipeline = Pipeline::on_shared_services("killed", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    pipeline.drain(FAST).unwrap();
+    for place in BEFORE.into_iter().chain(["commit_answered"]) {
+        let ended = failing_replay(&pipeline, &format!("{place}=crash")).wait(PATIENCE).unwrap();
+        assert_eq!(ended.status.signal(), Some(9), "it died at {place}");
+
+        let rows = rows_as_progress_says(&pipeline);
+        assert_eq!(rows == 20_000, place != "commit_answered", "{place}: {rows}");
+        // The intent of a killed replay keeps the next one out until it expires.
+        std::thread::sleep(Duration::from_millis(1_100));
+    }
+    pipeline.drain(FAST).unwrap();
+    pipeline.check_exact(20_000).unwrap();
+    pipeline.verify().unwrap();
+    assert_eq!(replays(&pipeline), 1);
+}
+
+fn a_replay_whose_answer_is_lost_knows_that_it_was_applied(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("unheard", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    pipeline.drain(FAST).unwrap();
+
+    failing_replay(&pipeline, "commit_answered=fail").succeed(PATIENCE).unwrap();
+
+    assert!(rows_as_progress_says(&pipeline) < 20_000);
+    assert_eq!(replays(&pipeline), 1);
+    pipeline.drain(FAST).unwrap();
+    pipeline.check_exact(20_000).unwrap();
+    pipeline.verify().unwrap();
+}
+
+/// It stands still with locks held and COMMIT next; workers go on, and it finds out when it wakes.
+fn a_replay_that_sleeps_before_its_commit_holds_nobody_up(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("asleep", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    let _worker = pipeline.start_consumer("worker", FAST).unwrap();
+    pipeline.await_committed(20_000).unwrap();
+
+    let mut asleep = failing_replay(&pipeline, "message_set=pause");
+    wait::until("the replay stands still", PATIENCE, || Ok(asleep.is_stopped())).unwrap();
+    pipeline.produce(10_000, &[]).unwrap();
+    let all = || Ok(pipeline.catalog()?.committed_offsets()? == 30_000);
+    wait::until("workers go on", PATIENCE, all).unwrap();
+    asleep.resume().unwrap();
+    asleep.succeed(PATIENCE).unwrap();
+
+    pipeline.await_committed(30_000).unwrap();
+    assert_eq!(replays(&pipeline), 1, "refused once, applied once");
+    pipeline.check_exact(30_000).unwrap();
+    pipeline.verify().unwrap();
+}
+
+/// What it read of the ledger is no longer so when it looks at the table.
+fn a_replay_that_another_overtakes_finds_nothing_left_to_do(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("overtaken", kind).unwrap();
+    pipeline.produce(20_000, &[]).unwrap();
+    pipeline.drain(FAST).unwrap();
+
+    let mut overtaken = failing_replay(&pipeline, "progress_read=pause");
+    wait::until("the replay stands still", PATIENCE, || Ok(overtaken.is_stopped())).unwrap();
+    replay(&pipeline, &["--partition", "1", "--from-offset", "777"]).unwrap();
+    overtaken.resume().unwrap();
+    overtaken.succeed(PATIENCE).unwrap();
+
+    assert_eq!(replays(&pipeline), 1);
+    assert!(rows_as_progress_says(&pipeline) < 20_000);
+    pipeline.drain(FAST).unwrap();
+    pipeline.check_exact(20_000).unwrap();
+    pipeline.verify().unwrap();
+}
+
+fn offsets_that_kafka_lost_are_refused_before_anything_is_touched(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("lost", kind).unwrap();
+    pipeline.produce(9_000, &[]).unwrap();
+    pipeline.drain(&[]).unwrap();
+    delete_records(&pipeline.bootstrap_servers, &pipeline.topic, 1, 500).unwrap();
+
+    let one = ["--partition", "1", "--from-offset"];
+    let refused = [
+        vec!["--from-beginning"],
+        [&one[..], &["499"]].concat(),
+        // Near to what was removed: Kafka may expire it before it is read.
+        [&one[..], &["501"]].concat(),
+        [&one[..], &["999999"]].concat(),
+        vec!["--from-offset", "7"],
+        vec!["--from-beginning", "--partition", "77"],
+    ];
+    for arguments in refused {
+        assert!(replay(&pipeline, &arguments).is_err(), "{arguments:?}");
+    }
+    assert_eq!(replays(&pipeline), 0);
+    pipeline.check_exact(9_000).unwrap();
+
+    replay(&pipeline, &[&one[..], &["501", "--force"]].concat()).unwrap();
+    pipeline.drain(&[]).unwrap();
+    pipeline.check_exact(9_000).unwrap();
+    pipeline.verify().unwrap();
+}
+
+fn a_skip_lets_a_stopped_partition_go_on_without_a_restart(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("skipped", kind).unwrap();
+    pipeline.produce(3_000, &[]).unwrap();
+    pipeline.drain(&[]).unwrap();
+    pipeline.produce(30_000, &[]).unwrap();
+    let mut catalog = pipeline.catalog().unwrap();
+    let stood = catalog.next_offset(1).unwrap();
+    delete_records(&pipeline.bootstrap_servers, &pipeline.topic, 1, stood + 100).unwrap();
+    let mut worker = pipeline.start_consumer("worker", FAST).unwrap();
+    let logged = worker.await_logged("Kafka does not have the lake's offset").unwrap();
+    worker.await_ready(false).unwrap();
+
+    // As the log line says.
+    let command = logged["resolve_with"].as_str().unwrap().to_owned();
+    let words: Vec<_> = command.split_whitespace().skip(1).collect();
+    assert_eq!(words[0], "skip");
+    let printed = pipeline.operate(&words).unwrap();
+
+    assert!(printed.contains("gave up 100 offsets"), "{printed}");
+    pipeline.await_committed(33_000).unwrap();
+    worker.await_ready(true).unwrap();
+    worker.stop().unwrap();
+    let rows = format!("SELECT count(*) FROM {TABLE}");
+    let lake = pipeline.lake().unwrap();
+    wait::until("all others are rows", PATIENCE, || Ok(lake.scalar(&rows)? == 32_900)).unwrap();
+    pipeline.operate(&["verify", "--deep"]).unwrap();
+}

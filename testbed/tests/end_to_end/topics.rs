@@ -1,0 +1,171 @@
+//! One worker for many topics: named, or meant by a pattern, also those that appear later.
+
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    on_both_catalogs,
+    pipeline::{Pipeline, Protocol},
+    raw_records::{Encoded, publish, register_fields},
+    services::shared_kafka,
+    worker::Worker,
+};
+use serde_json::{Value, json};
+
+on_both_catalogs!(
+    each_topic_fills_a_table_of_its_own_in_one_commit,
+    topics_of_a_pattern_are_picked_up_when_they_appear,
+    topics_of_a_pattern_are_picked_up_under_kip_848,
+    topics_that_cannot_be_loaded_do_not_hold_the_others_up,
+    a_pattern_is_drained_to_its_topics_ends,
+);
+
+/// Topics whose names begin with that of a pipeline.
+struct Case {
+    pipeline: Pipeline,
+}
+
+impl Case {
+    fn new(test: &str, kind: CatalogKind) -> Self {
+        Self { pipeline: Pipeline::on_shared_services(test, kind).unwrap() }
+    }
+
+    fn topic(&self, suffix: &str) -> String {
+        format!("{}-{suffix}", self.pipeline.topic)
+    }
+
+    /// Creates a topic of two partitions and publishes `count` numbers to each.
+    fn create(&self, suffix: &str, count: i64) {
+        let topic = self.topic(suffix);
+        shared_kafka().create_topic(&topic, 2, &[]).unwrap();
+        self.publish(suffix, count);
+    }
+
+    fn publish(&self, suffix: &str, count: i64) {
+        let id = self.register(suffix, &[json!({"name": "number", "type": "long"})]);
+        for partition in 0..2 {
+            let values = (0..count).map(|n| Encoded::of_schema(id).long(n).bytes());
+            publish(&self.pipeline.bootstrap_servers, &self.topic(suffix), partition, values)
+                .unwrap();
+        }
+    }
+
+    fn register(&self, suffix: &str, fields: &[Value]) -> u32 {
+        let registry = &self.pipeline.schema_registry_url;
+        register_fields(registry, &self.topic(suffix), "topics", fields).unwrap()
+    }
+
+    fn worker(&self, name: &str, topics: &str, arguments: &[&str]) -> Worker {
+        let consumer = self.pipeline.consumer_of(topics, &self.pipeline.catalog).unwrap();
+        let consumer = consumer
+            .args(["--kafka-property", "topic.metadata.refresh.interval.ms=500"])
+            .args(arguments)
+            .env("DUCKTIDE_FLUSH_INTERVAL", "200ms");
+        self.pipeline.start_worker(name, consumer).unwrap()
+    }
+
+    fn pattern(&self) -> String {
+        format!("^{}-.*", self.pipeline.topic)
+    }
+
+    /// Rows of a topic's table, and how many places in Kafka they are of.
+    fn rows(&self, suffix: &str) -> String {
+        let table = self.topic(suffix);
+        let sql = format!(
+            "SELECT count(*) || ' ' || count(DISTINCT (_kafka_partition, _kafka_offset)) \
+             FROM \"{table}\" WHERE _kafka_topic = '{table}'"
+        );
+        let found = self.pipeline.lake().unwrap().scalar(&sql).unwrap();
+        found.as_str().unwrap_or_default().to_owned()
+    }
+}
+
+fn each_topic_fills_a_table_of_its_own_in_one_commit(kind: CatalogKind) {
+    let case = Case::new("many", kind);
+    case.create("a", 100);
+    case.create("b", 100);
+    let topics = format!("{},{}", case.topic("a"), case.topic("b"));
+
+    case.worker("drain", &topics, &["--until-end", "--flush-interval", "5m"]).succeed().unwrap();
+
+    assert_eq!((case.rows("a").as_str(), case.rows("b").as_str()), ("200 200", "200 200"));
+    let both = "SELECT count(*) FROM lake.snapshots() WHERE \
+                len(map_extract(changes, 'tables_inserted_into')[1]) = 2";
+    assert_eq!(case.pipeline.lake().unwrap().scalar(both).unwrap(), json!(1));
+    case.pipeline.verify().unwrap();
+}
+
+fn topics_of_a_pattern_are_picked_up_when_they_appear(kind: CatalogKind) {
+    picked_up(&Case::new("pattern", kind));
+}
+
+fn topics_of_a_pattern_are_picked_up_under_kip_848(kind: CatalogKind) {
+    let mut case = Case::new("pattern_848", kind);
+    case.pipeline.protocol = Protocol::Consumer;
+    picked_up(&case);
+}
+
+fn picked_up(case: &Case) {
+    case.create("first", 50);
+    let latest = ["--start-from", "latest"];
+    let workers = ["one", "two"].map(|name| case.worker(name, &case.pattern(), &latest));
+    for worker in &workers {
+        worker.await_ready(true).unwrap();
+    }
+    case.publish("first", 50);
+    case.pipeline.await_committed(100 + 100).unwrap();
+
+    // Its records are there before any worker knows of it: none of them may be skipped.
+    case.create("second", 70);
+    case.pipeline.await_committed(200 + 140).unwrap();
+
+    assert_eq!((case.rows("first").as_str(), case.rows("second").as_str()), ("100 100", "140 140"));
+    for worker in workers {
+        worker.check_alive().unwrap();
+        worker.await_ready(true).unwrap();
+    }
+    case.pipeline.verify().unwrap();
+}
+
+fn topics_that_cannot_be_loaded_do_not_hold_the_others_up(kind: CatalogKind) {
+    let case = Case::new("unloadable", kind);
+    for topic in ["no-schema", "no-schema-either"] {
+        shared_kafka().create_topic(&case.topic(topic), 1, &[]).unwrap();
+    }
+    shared_kafka().create_topic(&case.topic("reserved"), 1, &[]).unwrap();
+    case.register("reserved", &[json!({"name": "_kafka_offset", "type": "long"})]);
+    case.create("good", 30);
+
+    let worker = case.worker("worker", &case.pattern(), &[]);
+    case.pipeline.await_committed(60).unwrap();
+
+    assert_eq!(case.rows("good"), "60 60");
+    let stopped = worker.await_logged("the topic is stopped, others go on").unwrap().to_string();
+    assert!(stopped.contains("reserved") && stopped.contains("_kafka_offset"), "{stopped}");
+    worker.await_unready("stopped").unwrap();
+    // Both topics have asked for their schema several times; then one gets it.
+    worker.await_metric("retries_total", 8.0).unwrap();
+    case.register("no-schema", &[json!({"name": "number", "type": "long"})]);
+    let id = case.register("no-schema", &[json!({"name": "number", "type": "long"})]);
+    let values = [Encoded::of_schema(id).long(1).bytes()];
+    let topic = case.topic("no-schema");
+    publish(&case.pipeline.bootstrap_servers, &topic, 0, values).unwrap();
+    case.pipeline.await_committed(61).unwrap();
+    assert_eq!(case.rows("no-schema"), "1 1");
+    let log = worker.log().unwrap();
+    let other = format!("waiting for the schema of {}-value", case.topic("no-schema-either"));
+    let told = log.iter().filter(|line| line.to_string().contains(&other)).count();
+    assert_eq!(told, 1, "{log:?}");
+    worker.check_alive().unwrap();
+}
+
+fn a_pattern_is_drained_to_its_topics_ends(kind: CatalogKind) {
+    let case = Case::new("drained", kind);
+    case.create("a", 20);
+    case.create("b", 20);
+
+    let shared = ["--until-end", "--table", "everything"];
+    case.worker("drain", &case.pattern(), &shared).succeed().unwrap();
+
+    let rows =
+        "SELECT count(DISTINCT (_kafka_topic, _kafka_partition, _kafka_offset)) FROM everything";
+    assert_eq!(case.pipeline.lake().unwrap().scalar(rows).unwrap(), json!(80));
+}
