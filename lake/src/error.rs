@@ -42,6 +42,7 @@ pub struct LakeError {
     /// Whether there is no lake, or no Ducktide in it, which `init` would help against.
     is_missing: bool,
     /// Whether an outage in unknown words may be behind it.
+    #[cfg_attr(not(feature = "duckdb"), expect(dead_code, reason = "DuckDB alone answers so"))]
     is_doubtful: bool,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
@@ -68,33 +69,6 @@ impl LakeError {
     /// There is no lake there, or no Ducktide in it.
     pub fn missing(context: impl Into<String>) -> Self {
         Self { is_missing: true, ..Self::invalid(context) }
-    }
-
-    /// An error of the file system: full disks and the like pass, missing permissions do not.
-    #[cfg(feature = "duckdb")]
-    pub(crate) fn of_io(context: impl Into<String>, error: std::io::Error) -> Self {
-        let made = match crate::cause::of_io(&error) {
-            crate::cause::Cause::Outage => Self::unavailable(context),
-            crate::cause::Cause::Fault => Self::invalid(context),
-        };
-        made.because(error)
-    }
-
-    /// A refusal that is known by its text alone, and counts when it is repeated.
-    pub(crate) fn refused(context: impl Into<String>) -> Self {
-        Self { is_doubtful: true, ..Self::invalid(context) }
-    }
-
-    /// Whether an outage in unknown words may be behind it.
-    pub(crate) const fn is_doubtful(&self) -> bool {
-        self.is_doubtful
-    }
-
-    /// The same as an outage: it is tried again before it counts.
-    #[must_use]
-    pub(crate) fn doubted(mut self) -> Self {
-        self.kind = ErrorKind::Unavailable;
-        self
     }
 
     /// An error of a kind that was found out elsewhere.
@@ -146,6 +120,36 @@ impl LakeError {
             cause = error.source();
         }
         text
+    }
+}
+
+/// What only a lake that DuckDB holds answers.
+#[cfg(feature = "duckdb")]
+impl LakeError {
+    /// An error of the file system: full disks and the like pass, missing permissions do not.
+    pub(crate) fn of_io(context: impl Into<String>, error: std::io::Error) -> Self {
+        let made = match crate::cause::of_io(&error) {
+            crate::cause::Cause::Outage => Self::unavailable(context),
+            crate::cause::Cause::Fault => Self::invalid(context),
+        };
+        made.because(error)
+    }
+
+    /// A refusal that is known by its text alone, and counts when it is repeated.
+    pub(crate) fn refused(context: impl Into<String>) -> Self {
+        Self { is_doubtful: true, ..Self::invalid(context) }
+    }
+
+    /// Whether an outage in unknown words may be behind it.
+    pub(crate) const fn is_doubtful(&self) -> bool {
+        self.is_doubtful
+    }
+
+    /// The same as an outage: it is tried again before it counts.
+    #[must_use]
+    pub(crate) fn doubted(mut self) -> Self {
+        self.kind = ErrorKind::Unavailable;
+        self
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    env,
     ffi::OsString,
     fmt::Write as _,
     fs,
@@ -25,7 +24,7 @@ pub(crate) fn fetch(pins: &[Pin], folder: &Path) -> Result<Vec<PathBuf>> {
         Client::Npm => fetch_from_npm(pins, folder)?,
         Client::PyPi => fetch_from_pypi(pins, folder)?,
         Client::Maven => fetch_from_maven(pins, folder)?,
-        Client::Crates | Client::Go => bail!("sources are built, not downloaded alone"),
+        Client::Go => bail!("a module is built, not downloaded alone"),
     }
     refuse_unpinned(pins, folder)?;
     pins.iter()
@@ -125,36 +124,6 @@ fn refuse_unpinned(pins: &[Pin], folder: &Path) -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Builds a pinned program from its crate, with the crate's own lock file, and returns its path.
-///
-/// The profile is a cheap one: the checks run for seconds, an optimised build takes minutes.
-pub(crate) fn install(pin: &Pin, program: &str, folder: &Path) -> Result<PathBuf> {
-    let cheap = [("OPT_LEVEL", "0"), ("DEBUG", "0"), ("LTO", "off"), ("CODEGEN_UNITS", "256")];
-    let settings = cheap.map(|(key, value)| (format!("CARGO_PROFILE_RELEASE_{key}"), value));
-    run(Command::new("cargo")
-        .args(["install", "--locked", "--quiet", "--root"])
-        .arg(folder)
-        .arg(&pin.package)
-        .env("CARGO_TARGET_DIR", folder.join("build"))
-        .envs(settings))?;
-    pin.verify(&downloaded_crate(&pin.file)?)?;
-    Ok(folder.join("bin").join(program))
-}
-
-/// Where cargo keeps the crate file that it has just built from.
-fn downloaded_crate(file: &str) -> Result<PathBuf> {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
-    let home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
-    let cache = home.context("find cargo's home folder")?.join("registry/cache");
-    for registry in fs::read_dir(&cache).with_context(|| format!("list {}", cache.display()))? {
-        let path = registry.context("list cargo's registries")?.path().join(file);
-        if path.exists() {
-            return Ok(path);
-        }
-    }
-    bail!("cargo kept no copy of the crate, so it cannot be checked file=`{file}`")
 }
 
 /// Builds a command of a pinned Go module, and returns its path.

@@ -19,8 +19,6 @@ pub(crate) enum Arrangement {
     Tree { prefix: &'static str, folder: &'static str },
     /// Puts the files themselves into a folder, which then holds nothing else.
     Keep { folder: &'static str },
-    /// Builds the program with `cargo install`, into `tools/`.
-    Install { program: &'static str },
     /// Builds a command of a Go module into `tools/`.
     GoBuild(GoProgram),
 }
@@ -83,10 +81,10 @@ pub(crate) const PARTS: &[Part] = &[
         witness: "tools/typos",
     },
     Part {
-        name: "cargo-machete",
-        title: "cargo-machete, which finds unused dependencies",
-        arrangement: Arrangement::Install { program: "cargo-machete" },
-        witness: "tools/cargo-machete",
+        name: "cargo-shear",
+        title: "cargo-shear, which finds unused dependencies",
+        arrangement: Arrangement::Pick(&[("scripts/cargo-shear", "tools/cargo-shear")]),
+        witness: "tools/cargo-shear",
     },
     Part {
         name: "cargo-deny",
@@ -132,8 +130,8 @@ pub(crate) const FOR_SERVICES: &[&str] = &["duckdb-cli", "java", "kafka", "regis
 /// What runs the tests on real services.
 pub(crate) const FOR_TESTS: &[&str] = &["cargo-nextest"];
 
-/// What only the checks of `cargo xtask test` need; one of them is compiled, for half a minute.
-pub(crate) const FOR_CHECKS: &[&str] = &["typos", "cargo-machete", "cargo-deny"];
+/// Programs that only the checks of `cargo xtask test` run.
+pub(crate) const FOR_CHECKS: &[&str] = &["typos", "cargo-shear", "cargo-deny"];
 
 /// What is compiled only where the machine has no promtool; it takes some minutes.
 pub(crate) const FOR_MONITORING: &[&str] = &["promtool"];

@@ -11,7 +11,6 @@ pub(crate) enum Client {
     Npm,
     PyPi,
     Maven,
-    Crates,
     Go,
 }
 
@@ -69,7 +68,6 @@ impl FromStr for Client {
             "npm" => Ok(Self::Npm),
             "pypi" => Ok(Self::PyPi),
             "maven" => Ok(Self::Maven),
-            "crates" => Ok(Self::Crates),
             "go" => Ok(Self::Go),
             _ => Err(anyhow!("unknown package client client=`{name}`")),
         }

@@ -136,12 +136,6 @@ fn make(part: &Part, pins: &[Pin]) -> Result<()> {
             let files = download::fetch(pins, &downloads)?;
             replace_folder(folder, |fresh| move_into(&files, fresh))?;
         }
-        Arrangement::Install { program } => {
-            move_into(
-                &[download::install(&pins[0], program, &downloads)?],
-                &layout::cache().join("tools"),
-            )?;
-        }
         Arrangement::GoBuild(program) => {
             let built = download::go_build(&pins[0], program, &downloads)?;
             move_into(&[built], &layout::cache().join("tools"))?;

@@ -106,7 +106,8 @@ fn advisories() -> Result<Outcome> {
 }
 
 fn unused() -> Result<Outcome> {
-    succeed(Command::new(layout::tool("cargo-machete")).current_dir(layout::root()))
+    let mut shear = Command::new(layout::tool("cargo-shear"));
+    succeed(shear.current_dir(layout::root()).args(["--locked", "--deny-warnings"]))
 }
 
 fn clippy() -> Result<Outcome> {
