@@ -7,6 +7,7 @@ mod archive;
 mod cargo;
 mod compose;
 mod docs;
+mod documents;
 mod download;
 mod handover;
 mod help;

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cargo,
     compose::{self as local_stack, Verdict},
-    docs as pages, layout, setup,
+    docs as pages, documents, layout, setup,
 };
 
 /// One check.
@@ -36,6 +36,11 @@ pub(super) struct Step {
 pub(super) const STEPS: &[Step] = &[
     Step::plain("format", "the code is formatted", format),
     Step::with_tools("spelling", "no known misspelling", spelling),
+    Step::plain(
+        "documents",
+        "links of the pages hold, and their commands have these flags",
+        documents,
+    ),
     Step::plain("build", "all programs, tests and examples compile", build),
     Step::with_tools("licences", "licences, sources and versions of dependencies", licences),
     Step::with_tools("advisories", "no dependency has a known vulnerability", advisories),
@@ -135,6 +140,10 @@ fn unit() -> Result<Outcome> {
 /// After the tests, which build its example.
 fn docs() -> Result<Outcome> {
     pages::check().map(|()| Outcome::Ok)
+}
+
+fn documents() -> Result<Outcome> {
+    documents::check().map(|()| Outcome::Ok)
 }
 
 fn build() -> Result<Outcome> {
