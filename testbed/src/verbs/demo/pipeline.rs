@@ -70,7 +70,7 @@ impl<'a> Pipeline<'a> {
     /// have ended. Returns what the lake held at the moment of the kill.
     pub(super) fn complete(mut self) -> Result<Look> {
         let rows = self.rows;
-        self.follow(|look, _| Ok(look.rows >= rows / 3))?;
+        self.follow(|look, running| Ok(look.rows >= rows / 3 && running.share_partitions()?))?;
         let killed = self.kill_and_restart()?;
         let last = self.consumers.len() - 1;
         let restarted = Instant::now();
@@ -104,6 +104,14 @@ impl<'a> Pipeline<'a> {
         let restarted = start_consumer(self.terminal, self.scene, &name, "-restarted")?;
         self.consumers.push(restarted);
         Ok(killed)
+    }
+
+    /// Returns whether every consumer has partitions. A static member that is killed while a rebalance
+    /// is between its two phases comes back without causing another one, and the partitions that it
+    /// had just given up have no owner until the next rebalance.
+    fn share_partitions(&self) -> Result<bool> {
+        let assigned = self.consumers.iter().map(is_assigned).collect::<Result<Vec<_>>>()?;
+        Ok(assigned.into_iter().all(|is_assigned| is_assigned))
     }
 
     fn say_that_it_is_back(&mut self, after: Duration) {
