@@ -1,5 +1,4 @@
-//! What the producer is told, by flags and environment: [`Args`] is what was typed, [`Config`] what
-//! is meant.
+//! Settings from flags and environment variables: [`Args`] as parsed, [`Config`] as validated.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,63 +11,63 @@ use thiserror::Error;
 
 use crate::clock::Clock;
 use crate::event::TimestampMicros;
-use crate::traffic::Mix;
+use crate::traffic::TrafficMix;
 
 const EXAMPLES: &str = "\
 Examples:
   # 1,000,000 events as fast as possible, into a new topic of 6 partitions
   ducktide-producer --rows 1000000 --partitions 6
 
-  # a steady trickle until Ctrl-C: 1,000 events, 5 seconds apart
+  # 1,000 events every 5 seconds, until Ctrl-C
   ducktide-producer --continuous --rows 1000 --delay 5
 
-  # 2,000 events a second, and a ledger to compare the lake with
+  # 2,000 events per second, with a ledger to compare the lake with
   ducktide-producer --continuous --rate 2000 --ledger acknowledged.csv
 
-  # trouble: events sent twice, events from last week, bytes nobody can decode
+  # with duplicates, late events and undecodable records
   ducktide-producer --rows 100000 --duplicates 0.01 --late 0.02 --poison 0.001
 
-  # the same bytes every time
+  # the same bytes in every run
   ducktide-producer --rows 1000 --seed 42 --start-time 2026-01-01T00:00:00Z
 
-  # look at some events without Kafka
+  # print some events without Kafka
   ducktide-producer --rows 5 --dry-run
 
 Exit codes:
   0  every record was acknowledged (also after Ctrl-C or SIGTERM)
-  1  failed: ledger not written, topic missing, schema refused, ...
-  2  the command line or a setting is wrong
-  3  Kafka or the schema registry could not be reached
+  1  other failure: ledger not written, topic missing, schema rejected, ...
+  2  invalid command line or setting
+  3  Kafka or the schema registry unreachable
   4  at least one record was not acknowledged";
 
-/// Publishes the demonstration's events to Kafka as Avro.
+/// Publishes the demonstration events to Kafka as Avro.
 ///
-/// Five types of events (logins, API requests, payments, errors, feature usage) under one schema,
-/// registered as `<topic>-value`, in Confluent's wire format. Each record's key is whose event it is,
-/// so one user's events stay in order. Publishing is idempotent with acks=all: each event is in the
-/// topic once, unless --duplicates asks for more.
+/// Generates five types of events (logins, API requests, payments, errors, feature usage) with one
+/// schema, registered as `<topic>-value`, in Confluent's wire format. The record key is the user,
+/// customer, API key or service, so the events of one user stay in order. Publishing is idempotent
+/// with acks=all: each event is in the topic once, unless --duplicates is set.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ducktide-producer", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Args {
-    /// Where and how to publish.
+    /// Kafka and registry settings.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// How much, how fast.
+    /// Number of records and rate.
     #[command(flatten)]
     pub volume: VolumeArgs,
-    /// What the records hold.
+    /// Content of the records.
     #[command(flatten)]
     pub data: DataArgs,
-    /// What is left behind.
+    /// Output files.
     #[command(flatten)]
     pub output: OutputArgs,
 }
 
-/// Where and how to publish.
+/// Kafka and registry settings.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Kafka")]
 pub struct KafkaArgs {
-    /// Brokers to ask first, `host:port`, comma separated.
+    /// Bootstrap brokers, `host:port`, comma separated.
     #[arg(
         long,
         env = "KAFKA_BOOTSTRAP_SERVERS",
@@ -81,7 +80,7 @@ pub struct KafkaArgs {
     #[arg(long, env = "KAFKA_TOPIC", default_value = "events")]
     pub topic: String,
 
-    /// Registry that speaks Confluent's API; for Apicurio with the path `/apis/ccompat/v7`.
+    /// URL of a schema registry with Confluent's API; Apicurio needs the path `/apis/ccompat/v7`.
     #[arg(
         long,
         env = "SCHEMA_REGISTRY_URL",
@@ -90,45 +89,45 @@ pub struct KafkaArgs {
     )]
     pub schema_registry_url: String,
 
-    /// Creates the topic with this many partitions, unless it exists. Without it the topic must
-    /// exist, or the brokers must create topics by themselves.
+    /// Create the topic with this number of partitions unless it exists. Without this flag the
+    /// topic must exist, or the brokers must create topics automatically.
     #[arg(long, env = "DUCKTIDE_PARTITIONS", value_name = "N",
           value_parser = clap::value_parser!(i32).range(1..))]
     pub partitions: Option<i32>,
 
-    /// Copies of each partition in a topic that --partitions creates; by default the brokers' own
-    /// setting.
+    /// Replication factor of a topic that --partitions creates; defaults to the setting of the
+    /// brokers.
     #[arg(long, env = "DUCKTIDE_REPLICATION_FACTOR", value_name = "N",
           value_parser = clap::value_parser!(i32).range(1..))]
     pub replication_factor: Option<i32>,
 
-    /// How batches are compressed. lz4 costs the least time for what it saves; zstd makes smaller
+    /// Compression of batches. lz4 needs the least CPU time for its ratio; zstd makes smaller
     /// topics.
     #[arg(long, env = "DUCKTIDE_COMPRESSION", value_enum, default_value_t = Compression::Lz4)]
     pub compression: Compression,
 
-    /// Any other librdkafka property, such as `linger.ms=100`. May be given several times, or as a
-    /// list separated by semicolons; `\;` is a semicolon within a value. Those that the guarantees
-    /// rest on are refused.
+    /// Additional librdkafka property, such as `linger.ms=100`. Can be repeated, or given as a list
+    /// separated by semicolons; `\;` is a semicolon within a value. Properties that the delivery
+    /// guarantees depend on are rejected.
     #[arg(long = "kafka-property", env = "KAFKA_PROPERTIES", value_name = "KEY=VALUE",
           value_parser = PropertyList::parse, hide_env_values = true)]
     pub kafka_properties: Vec<PropertyList>,
 
-    /// How long to keep trying to reach Kafka and the registry at the start, seconds.
+    /// Maximum time to reach Kafka and the registry at startup, seconds.
     #[arg(long, env = "DUCKTIDE_CONNECT_TIMEOUT", value_name = "SECONDS", default_value = "15", value_parser = parse_duration)]
     pub connect_timeout: Duration,
 
-    /// How long a stopped producer waits for acknowledgements still under way, seconds. What comes
-    /// later is counted as not acknowledged.
+    /// Maximum time to wait for outstanding acknowledgements after a stop, seconds. Later ones
+    /// count as not acknowledged.
     #[arg(long, env = "DUCKTIDE_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "20", value_parser = parse_duration)]
     pub shutdown_timeout: Duration,
 }
 
-/// How much, how fast.
+/// Number of records and rate.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Volume")]
 pub struct VolumeArgs {
-    /// Records in each loop, duplicates and poison included.
+    /// Records per loop, including duplicates and poison.
     #[arg(long, env = "DUCKTIDE_ROWS", value_name = "N", default_value = "1000")]
     pub rows: u64,
 
@@ -136,67 +135,70 @@ pub struct VolumeArgs {
     #[arg(long, env = "DUCKTIDE_LOOPS", value_name = "N", default_value = "1")]
     pub loops: u64,
 
-    /// Loops without end, until Ctrl-C or SIGTERM.
+    /// Repeat the loop until Ctrl-C or SIGTERM.
     #[arg(long, env = "DUCKTIDE_CONTINUOUS", conflicts_with = "loops")]
     pub continuous: bool,
 
-    /// Pause between two loops: seconds, or `500ms`, `2m`.
+    /// Pause between two loops: seconds, or with a unit such as `500ms` or `2m`.
     #[arg(long, env = "DUCKTIDE_DELAY", value_name = "SECONDS", default_value = "1", value_parser = parse_duration)]
     pub delay: Duration,
 
-    /// Events a second within a loop; without it as many as possible.
+    /// Events per second within a loop; unlimited by default.
     #[arg(long, env = "DUCKTIDE_RATE", value_name = "PER_SECOND", value_parser = parse_rate)]
     pub rate: Option<f64>,
 }
 
-/// What the records hold.
+/// Content of the records.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Data")]
 pub struct DataArgs {
-    /// Makes the same events each time: ids, users, amounts. For the same bytes add --start-time.
+    /// Seed of the random data: the same seed gives the same ids, users and amounts. For the same
+    /// bytes also set --start-time.
     #[arg(long, env = "DUCKTIDE_SEED", value_name = "N")]
     pub seed: Option<u64>,
 
-    /// Time of the first event, such as `2026-01-01T00:00:00Z`; later ones follow by
-    /// --event-interval. By default events carry the time at which they are made.
+    /// Time of the first event, such as `2026-01-01T00:00:00Z`; later events follow at
+    /// --event-interval. By default events have the time at which they are created.
     #[arg(long, env = "DUCKTIDE_START_TIME", value_name = "TIMESTAMP")]
     pub start_time: Option<Timestamp>,
 
-    /// Time from one event to the next, with --start-time: seconds, or `250ms`. 1,000,000 events at
-    /// 250ms cover three days.
+    /// Time between two events with --start-time: seconds, or with a unit such as `250ms`.
+    /// 1,000,000 events at 250ms cover three days.
     #[arg(long, env = "DUCKTIDE_EVENT_INTERVAL", value_name = "SECONDS", default_value = "1ms", requires = "start_time",
           value_parser = parse_duration)]
     pub event_interval: Duration,
 
-    /// Ratio of records that repeat one of the latest events, with the same `event_id`; 0 to 1.
+    /// Ratio of records that repeat a recent event with the same `event_id`, from 0 to 1.
     #[arg(long, env = "DUCKTIDE_DUPLICATES", value_name = "RATIO", default_value = "0", value_parser = parse_ratio)]
     pub duplicates: f64,
 
-    /// Ratio of records that cannot be decoded: wrong magic byte, unknown schema id, cut short.
+    /// Ratio of records that cannot be decoded (wrong magic byte, unknown schema id, truncated),
+    /// from 0 to 1.
     #[arg(long, env = "DUCKTIDE_POISON", value_name = "RATIO", default_value = "0", value_parser = parse_ratio)]
     pub poison: f64,
 
-    /// Ratio of events with an `event_timestamp` an hour to a week earlier.
+    /// Ratio of events whose `event_timestamp` is an hour to a week earlier, from 0 to 1.
     #[arg(long, env = "DUCKTIDE_LATE", value_name = "RATIO", default_value = "0", value_parser = parse_ratio)]
     pub late: f64,
 }
 
-/// What is left behind.
+/// Output files.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Writes each acknowledged record to this CSV file: `topic,partition,offset,event_id`, the
-    /// last empty for poison. A ledger that exists is continued. Lines are at most a second late; a producer
-    /// that is killed loses that second's.
+    /// CSV file for the acknowledged records: `topic,partition,offset,event_id`; the event id is
+    /// empty for poison. An existing ledger is appended to. Lines are written at most a second
+    /// late; a producer that is killed loses the lines of that second.
     #[arg(long, env = "DUCKTIDE_LEDGER", value_name = "FILE")]
     pub ledger: Option<PathBuf>,
 
-    /// Prints the events as JSON lines instead of publishing them; needs neither Kafka nor registry.
+    /// Print the events as JSON lines instead of publishing them; needs neither Kafka nor a
+    /// registry.
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// How Kafka compresses a batch.
+/// Compression of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Compression {
@@ -208,7 +210,7 @@ pub enum Compression {
 }
 
 impl Compression {
-    /// librdkafka's word for it.
+    /// Returns the librdkafka name.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -221,54 +223,54 @@ impl Compression {
     }
 }
 
-/// What a producer does, checked.
+/// Validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where and how to publish.
+    /// Kafka and registry settings.
     pub kafka: KafkaArgs,
-    /// Records in each loop.
+    /// Records per loop.
     pub rows: u64,
-    /// `None` is without end.
+    /// Number of loops; `None` means endless.
     pub loops: Option<u64>,
     /// Pause between two loops.
     pub delay: Duration,
-    /// Events a second within a loop.
+    /// Events per second within a loop.
     pub rate: Option<f64>,
-    /// Chosen at random unless given, and logged, so that any run can be repeated.
+    /// Seed of the random data. Random unless given, and logged, so that any run can be reproduced.
     pub seed: u64,
-    /// The time of the events.
+    /// Source of the time of the events.
     pub clock: Clock,
-    /// What is out of the ordinary.
-    pub mix: Mix,
-    /// Where acknowledged records are written down.
+    /// Ratios of unusual records.
+    pub mix: TrafficMix,
+    /// Path of the ledger.
     pub ledger: Option<PathBuf>,
-    /// Print instead of publishing.
+    /// Print the events instead of publishing them.
     pub dry_run: bool,
 }
 
-/// A setting that parses and still cannot be meant.
+/// Invalid combination of settings.
 #[derive(Debug, PartialEq, Eq, Error)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum ConfigError {
     #[error(
-        "set kafka property: the producer's guarantees rest on it; {remedy}: property=`{property}`"
+        "set kafka property: the delivery guarantees depend on it; {remedy}: property=`{property}`"
     )]
     OwnedProperty { property: String, remedy: &'static str },
     #[error("--kafka-property or KAFKA_PROPERTIES: {0}")]
     Property(String),
-    #[error("mix records: --duplicates and --poison add up to more than 1")]
+    #[error("check ratios: --duplicates and --poison add up to more than 1; lower one of them")]
     RatiosAboveOne,
 }
 
-/// The librdkafka properties that are not for the user, and what to do instead.
+/// librdkafka properties that users cannot set, with the remedy.
 const OWNED_PROPERTIES: [(&str, &str); 7] = [
     ("bootstrap.servers", "use --bootstrap-servers"),
     ("test.mock.num.brokers", "use --bootstrap-servers"),
     ("compression.type", "use --compression"),
-    ("enable.idempotence", "it is always true: without it a retry doubles records"),
-    ("acks", "it is always all: the ledger lists what cannot be lost"),
+    ("enable.idempotence", "it is always true: without it a retry duplicates records"),
+    ("acks", "it is always all: the ledger must list only records that cannot be lost"),
     ("transactional.id", "the producer uses no transactions"),
-    ("log.queue", "the client's log lines go to the producer's own log"),
+    ("log.queue", "librdkafka's log lines go to the log of the producer"),
 ];
 
 impl TryFrom<Args> for Config {
@@ -276,7 +278,7 @@ impl TryFrom<Args> for Config {
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
         for (name, _) in args.kafka.properties().map_err(ConfigError::Property)? {
-            refuse_owned(&name)?;
+            reject_owned(&name)?;
         }
         let data = &args.data;
         if data.duplicates + data.poison > 1.0 {
@@ -289,7 +291,7 @@ impl TryFrom<Args> for Config {
             rate: args.volume.rate,
             seed: data.seed.unwrap_or_else(rand::random),
             clock: clock(data),
-            mix: Mix { duplicates: data.duplicates, poison: data.poison, late: data.late },
+            mix: TrafficMix { duplicates: data.duplicates, poison: data.poison, late: data.late },
             ledger: args.output.ledger,
             dry_run: args.output.dry_run,
             kafka: args.kafka,
@@ -298,14 +300,14 @@ impl TryFrom<Args> for Config {
 }
 
 impl KafkaArgs {
-    /// The properties given by the user, each once.
+    /// Returns the properties given by the user, each once.
     pub(crate) fn properties(&self) -> Result<Vec<(String, String)>, String> {
         merge(&self.kafka_properties)
     }
 }
 
 impl Config {
-    /// The number of records of the whole run; `None` when it has no end.
+    /// Returns the number of records of the whole run; `None` if the run is endless.
     #[must_use]
     pub fn total_rows(&self) -> Option<u64> {
         self.loops.map(|loops| self.rows.saturating_mul(loops))
@@ -313,13 +315,13 @@ impl Config {
 }
 
 fn clock(data: &DataArgs) -> Clock {
-    data.start_time.map_or(Clock::Machine, |start| Clock::Told {
+    data.start_time.map_or(Clock::System, |start| Clock::Simulated {
         next: TimestampMicros(start.as_microsecond()),
         step_micros: i64::try_from(data.event_interval.as_micros()).unwrap_or(i64::MAX),
     })
 }
 
-fn refuse_owned(property: &str) -> Result<(), ConfigError> {
+fn reject_owned(property: &str) -> Result<(), ConfigError> {
     let is_owned = |(owned, _): &&(&str, &str)| *owned == canonical_name(property);
     match OWNED_PROPERTIES.iter().find(is_owned) {
         Some((_, remedy)) => {
@@ -332,7 +334,7 @@ fn refuse_owned(property: &str) -> Result<(), ConfigError> {
 fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if rate > 0.0 && f64::is_finite(rate) => Ok(rate),
-        _ => Err("expected a number of events a second, above 0".to_owned()),
+        _ => Err("expected a number of events per second above 0".to_owned()),
     }
 }
 
@@ -349,13 +351,13 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_are_declared_without_contradiction() {
+    fn the_command_definition_is_valid() {
         use clap::CommandFactory as _;
         Args::command().debug_assert();
     }
 
     #[test]
-    fn a_bare_duration_is_seconds() {
+    fn a_duration_without_a_unit_is_in_seconds() {
         assert_eq!(config(&["--delay", "5"]).delay, Duration::from_secs(5));
         assert_eq!(config(&["--delay", "0.25"]).delay, Duration::from_millis(250));
         assert_eq!(config(&["--delay", "250ms"]).delay, Duration::from_millis(250));
@@ -366,19 +368,19 @@ mod tests {
     }
 
     #[test]
-    fn continuous_has_no_end() {
+    fn a_continuous_run_is_endless() {
         assert_eq!(config(&["--rows", "10", "--loops", "3"]).total_rows(), Some(30));
         assert_eq!(config(&["--rows", "10", "--continuous"]).total_rows(), None);
         assert!(parse(&["--continuous", "--loops", "3"]).is_err());
     }
 
     #[test]
-    fn owned_properties_are_refused_by_name() {
+    fn owned_properties_are_rejected_by_name() {
         let aliases =
             ["metadata.broker.list", "topic.compression.codec", "topic.request.required.acks"];
         for property in OWNED_PROPERTIES.map(|(property, _)| property).into_iter().chain(aliases) {
             let args = parse(&["--kafka-property", &format!("{property}=x")]).expect("parses");
-            let error = Config::try_from(args).expect_err("refused").to_string();
+            let error = Config::try_from(args).expect_err("rejected").to_string();
             assert!(error.contains(&format!("property=`{property}`")), "{error}");
         }
         let other =
@@ -389,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn ratios_stay_within_one() {
+    fn ratios_are_at_most_one() {
         assert!(parse(&["--poison", "1.1"]).is_err());
         assert!(parse(&["--late=-0.1"]).is_err());
         let args = parse(&["--poison", "0.6", "--duplicates", "0.5"]).expect("parses");
@@ -397,14 +399,14 @@ mod tests {
     }
 
     #[test]
-    fn a_start_time_makes_the_clock_repeatable() {
+    fn a_start_time_selects_the_simulated_clock() {
         let config = config(&["--start-time", "2026-01-01T00:00:00Z", "--event-interval", "2ms"]);
         let next = TimestampMicros(1_767_225_600_000_000);
-        assert_eq!(config.clock, Clock::Told { next, step_micros: 2_000 });
+        assert_eq!(config.clock, Clock::Simulated { next, step_micros: 2_000 });
     }
 
     #[test]
-    fn without_a_seed_each_run_differs() {
+    fn without_a_seed_each_run_is_different() {
         assert_ne!(config(&[]).seed, config(&[]).seed);
         assert_eq!(config(&["--seed", "7"]).seed, 7);
     }

@@ -1,7 +1,8 @@
-//! Writes events in Confluent's wire format: a zero byte, the schema id (big-endian), the Avro datum.
+//! Encodes events in Confluent's wire format: a zero byte, the schema id (big-endian), the Avro
+//! datum.
 //!
-//! Written by hand for the one schema, field by field in its order: a generic encoder costs more
-//! than making the event does. The tests hold it to what an Avro library reads back.
+//! Written by hand for the one schema, because a generic encoder costs more than creating the
+//! event. The tests compare it with the result of an Avro library.
 
 use std::fmt;
 use std::io::Write as _;
@@ -12,41 +13,41 @@ use crate::event::{
     ApiRequest, Details, ErrorOccurred, Event, FeatureUsage, PaymentProcessed, UserLogin,
 };
 
-/// Zero byte and schema id.
+/// Size of the zero byte and the schema id.
 const HEADER_BYTES: usize = 5;
 
-/// A UUID's text length.
+/// Length of a UUID as text.
 const UUID_BYTES: usize = uuid::fmt::Hyphenated::LENGTH;
 
-/// Ways to spoil a record so that no consumer can decode it.
+/// Kinds of corruption that make a record undecodable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Poison {
     /// The first byte is not the wire format's zero.
     WrongMagicByte,
-    /// The schema id was never registered.
+    /// The schema id is not registered.
     UnknownSchemaId,
     /// The datum ends in the middle of an event.
     TruncatedDatum,
-    /// There is not even a schema id.
+    /// The record ends before the schema id is complete.
     TruncatedHeader,
 }
 
 impl Poison {
-    /// Each way there is.
+    /// All kinds.
     pub const ALL: [Self; 4] =
         [Self::WrongMagicByte, Self::UnknownSchemaId, Self::TruncatedDatum, Self::TruncatedHeader];
 
-    /// A schema id that no registry gives out: they count up from one.
+    /// A schema id that no registry assigns, because ids start at one.
     pub const UNKNOWN_SCHEMA_ID: u32 = 2_000_000_000;
 
-    /// Spoils a well-formed record in place.
-    pub fn spoil(self, record: &mut Vec<u8>) {
+    /// Corrupts a valid record in place.
+    pub fn corrupt(self, record: &mut Vec<u8>) {
         match self {
             Self::WrongMagicByte => record[0] = 0x7b,
             Self::UnknownSchemaId => {
                 record[1..HEADER_BYTES].copy_from_slice(&Self::UNKNOWN_SCHEMA_ID.to_be_bytes());
             }
-            // Each byte of a datum is needed, so a shorter one never decodes.
+            // Every byte of a datum is needed, so a shorter datum never decodes.
             Self::TruncatedDatum => {
                 record.truncate(HEADER_BYTES + (record.len() - HEADER_BYTES) / 2);
             }
@@ -55,20 +56,20 @@ impl Poison {
     }
 }
 
-/// Writes events under one schema id.
+/// Encoder for one schema id.
 #[derive(Clone, Copy, Debug)]
 pub struct Encoder {
     schema_id: u32,
 }
 
 impl Encoder {
-    /// An encoder for the schema that the registry knows as `schema_id`.
+    /// Creates an encoder for the schema registered as `schema_id`.
     #[must_use]
     pub const fn new(schema_id: u32) -> Self {
         Self { schema_id }
     }
 
-    /// Replaces what `record` holds by the encoded event.
+    /// Replaces the content of `record` with the encoded event.
     pub fn encode(self, event: &Event, record: &mut Vec<u8>) {
         record.clear();
         record.push(0);
@@ -77,13 +78,13 @@ impl Encoder {
     }
 }
 
-/// The text of the `event_id` in a record that [`Encoder::encode`] wrote.
+/// Returns the text of the `event_id` in a record that [`Encoder::encode`] wrote.
 ///
-/// It is the first field, so it always lies at the same place; the ledger takes it from the bytes
-/// that Kafka acknowledged rather than carrying it beside each record.
+/// It is the first field and so has a fixed position. The ledger reads it from the acknowledged
+/// bytes, so that no id has to be stored alongside each record.
 #[must_use]
 pub fn event_id_text(record: &[u8]) -> Option<&[u8]> {
-    // One byte says how long the text is.
+    // One byte holds the length of the text.
     const START: usize = HEADER_BYTES + 1;
     record.get(START..START + UUID_BYTES)
 }
@@ -93,7 +94,7 @@ struct Datum<'a>(&'a mut Vec<u8>);
 
 impl Datum<'_> {
     fn event(&mut self, event: &Event) {
-        // The schema lists the enum's symbols and the union's branches in the same order.
+        // The schema lists the symbols of the enum and the branches of the union in the same order.
         let branch = branch_of(&event.details);
         self.uuid(event.event_id);
         self.long(branch);
@@ -162,7 +163,7 @@ impl Datum<'_> {
         self.long(value.into());
     }
 
-    /// Zigzag, then seven bits a byte, the lowest first.
+    /// Zigzag, then seven bits per byte, the lowest first.
     fn long(&mut self, value: i64) {
         let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
         while rest >= 0x80 {
@@ -181,13 +182,14 @@ impl Datum<'_> {
         self.0.extend_from_slice(text.as_bytes());
     }
 
-    /// Writes a text straight from its parts; its length must fit one byte, that is, be below 64.
+    /// Writes a text directly from its formatted parts; it must be shorter than 64 bytes, so that
+    /// its length fits one byte.
     fn short_text(&mut self, text: impl fmt::Display) {
         let length_at = self.0.len();
         self.0.push(0);
         write!(self.0, "{text}").expect("writing to memory cannot fail");
         let length = self.0.len() - length_at - 1;
-        assert!(length < 64, "a short text is long: length=`{length}`");
+        assert!(length < 64, "a short text is too long: length=`{length}`");
         self.0[length_at] = u8::try_from(length << 1).expect("checked just above");
     }
 

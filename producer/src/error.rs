@@ -1,4 +1,4 @@
-//! What can stop a producer, told by what its user does next.
+//! Errors of a run, one for each remedy.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
 
-/// Why nothing more is published.
+/// Error that ends a run.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum ProducerError {
@@ -24,53 +24,54 @@ pub enum ProducerError {
     )]
     RegistryUnreachable { url: String, waited_seconds: u64, reason: String },
 
-    /// Complete the address: another program answers there, or another API of the registry.
+    /// Correct the URL: another server, or another API of the registry, responds there.
     #[error(
         "register schema: this is not an answer of Confluent's API; check the path of \
          --schema-registry-url (SCHEMA_REGISTRY_URL): Apicurio's ends in /apis/ccompat/v7: \
          url=`{url}` reason=`{reason}`"
     )]
-    OtherApi { url: String, reason: String },
+    WrongApi { url: String, reason: String },
 
-    /// Another schema owns the subject, or a right is missing.
+    /// The subject holds another schema, or a permission is missing.
     #[error(
-        "register schema: the registry refused; the subject may hold an incompatible schema \
+        "register schema: the registry rejected the schema; the subject may hold an incompatible schema \
          (choose another --topic): subject=`{subject}` url=`{url}` reason=`{reason}`"
     )]
-    SchemaRefused { subject: String, url: String, reason: String },
+    SchemaRejected { subject: String, url: String, reason: String },
 
-    /// Create the topic, by `--partitions` or otherwise.
-    #[error("find topic: it does not exist; create it with --partitions N: topic=`{topic}`")]
+    /// Create the topic, with `--partitions` or another tool.
+    #[error("find topic: the topic does not exist; create it with --partitions N: topic=`{topic}`")]
     TopicMissing { topic: String },
 
-    /// Change `--partitions` or `--replication-factor`, or ask for the right to create topics.
-    #[error("create topic: kafka refused: topic=`{topic}` reason=`{reason}`")]
-    TopicRefused { topic: String, reason: RDKafkaErrorCode },
+    /// Change `--partitions` or `--replication-factor`, or request the permission to create topics.
+    #[error("create topic: kafka rejected the request: topic=`{topic}` reason=`{reason}`")]
+    TopicRejected { topic: String, reason: RDKafkaErrorCode },
 
-    /// A `--kafka-property` is wrong.
+    /// Correct the `--kafka-property`.
     #[error("start kafka client: check --kafka-property: {0}")]
     KafkaClient(String),
 
-    /// Choose another file, or make room.
+    /// Choose another file, or free disk space.
     #[error("write ledger: path=`{path}`")]
     Ledger { path: PathBuf, source: io::Error },
 
-    /// Nothing can be published any more: Kafka refused the producer itself.
+    /// Kafka rejected the producer permanently; nothing more can be published.
     #[error("publish record")]
     Publish(#[source] KafkaError),
 
-    /// Standard output is gone.
+    /// Standard output was closed.
     #[error("print event")]
     Print(#[source] io::Error),
 
-    /// Asked to stop before the first record; not a failure.
-    #[error("stopped before publishing began")]
+    /// Stopped on request before the first record; not a failure.
+    #[error("stopped before publishing started")]
     Stopped,
 }
 
 impl ProducerError {
-    /// Why a client could not be created, without the value of a property, which may be a secret.
-    pub(crate) fn of_client(error: KafkaError) -> Self {
+    /// Creates the error of a client that could not be created, without the value of a property,
+    /// which may be a secret.
+    pub(crate) fn from_client_error(error: KafkaError) -> Self {
         Self::KafkaClient(match error {
             KafkaError::ClientConfig(_, reason, name, _) => {
                 format!("{reason}: property=`{name}`")
@@ -79,7 +80,7 @@ impl ProducerError {
         })
     }
 
-    /// The program's exit code; `--help` lists them.
+    /// Returns the exit code of the program; `--help` lists them.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
@@ -91,13 +92,13 @@ impl ProducerError {
     }
 }
 
-/// Exit codes other than 0. Documented for users: a number never changes its meaning.
+/// Exit codes other than 0. Users rely on them: a number never changes its meaning.
 pub mod exit {
-    /// Anything without a code of its own.
+    /// Any error without an exit code of its own.
     pub const FAILED: u8 = 1;
-    /// The command line, or a setting, is wrong.
+    /// Invalid command line or setting.
     pub const USAGE: u8 = 2;
-    /// Kafka or the schema registry did not answer in time.
+    /// Kafka or the schema registry was not available in time.
     pub const UNREACHABLE: u8 = 3;
     /// At least one record was not acknowledged.
     pub const NOT_ACKNOWLEDGED: u8 = 4;
@@ -110,10 +111,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_property_that_is_refused_is_named_without_its_value() {
+    fn a_rejected_property_is_named_without_its_value() {
         let mut config = ClientConfig::new();
         config.set("sasl.no-such", "secret");
-        let error = ProducerError::of_client(config.create_native_config().err().expect("refused"));
+        let error = ProducerError::from_client_error(
+            config.create_native_config().err().expect("rejected"),
+        );
 
         assert_eq!(error.exit_code(), exit::USAGE);
         let text = format!("{error} {error:?}");

@@ -1,8 +1,8 @@
-//! The demonstration's events as values: `Copy`, and without an allocation of their own, so that
-//! making one costs little more than its random numbers.
+//! The demonstration events as `Copy` values without allocations, so that creating one costs little
+//! more than its random numbers.
 //!
-//! The shapes follow `events.avsc`. Serialized, an event looks as it does in the lake: `details` is
-//! a plain object, without a union wrapper.
+//! The shapes follow `events.avsc`. Serialized, an event has the shape it has in the lake:
+//! `details` is a plain object without a union wrapper.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -14,13 +14,13 @@ use uuid::Uuid;
 /// One event.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Event {
-    /// Unique, except for a record that is sent twice on purpose.
+    /// Unique, except for intentional duplicates.
     pub event_id: Uuid,
-    /// When it happened.
+    /// Time of the event.
     pub event_timestamp: TimestampMicros,
-    /// What happened.
+    /// Payload of the event type.
     pub details: Details,
-    /// When the record was made.
+    /// Time at which the record was created.
     pub created_at: TimestampMicros,
 }
 
@@ -28,7 +28,7 @@ pub struct Event {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimestampMicros(pub i64);
 
-/// What is particular to each type of event.
+/// Payload of each event type.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 #[expect(missing_docs, reason = "the variants are the records they hold")]
@@ -52,7 +52,7 @@ pub struct UserLogin {
     pub login_method: &'static str,
 }
 
-/// The API answered a request.
+/// The API responded to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the schema documents the fields")]
 pub struct ApiRequest {
@@ -65,7 +65,7 @@ pub struct ApiRequest {
     pub api_key: ApiKey,
 }
 
-/// A payment went through, or did not.
+/// A payment succeeded, failed or is pending.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the schema documents the fields")]
 pub struct PaymentProcessed {
@@ -91,7 +91,7 @@ pub struct ErrorOccurred {
     pub service: &'static str,
 }
 
-/// A user worked with a feature.
+/// A user used a feature.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 #[expect(missing_docs, reason = "the schema documents the fields")]
 pub struct FeatureUsage {
@@ -103,7 +103,7 @@ pub struct FeatureUsage {
     pub feature_version: FeatureVersion,
 }
 
-/// Declares texts that are a prefix and a number, kept as the number.
+/// Declares identifier types that serialize as a prefix and a number and store only the number.
 macro_rules! numbered {
     ($($(#[$attribute:meta])+ $name:ident($number:ty) => $format:literal;)+) => {$(
         $(#[$attribute])+
@@ -157,7 +157,7 @@ impl Serialize for FeatureVersion {
 }
 
 impl Details {
-    /// The symbol of the schema's `EventType`.
+    /// Returns the symbol of the schema's `EventType`.
     #[must_use]
     pub const fn event_type(&self) -> &'static str {
         match self {
@@ -170,18 +170,18 @@ impl Details {
     }
 }
 
-/// A record's Kafka key: whose event it is. Equal keys go to one partition, so that one user's
-/// events stay in order.
+/// Kafka key of a record: the entity that the event belongs to. Equal keys go to one partition, so
+/// the events of one user stay in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "the variants are what they hold")]
-pub enum Key {
+pub enum EventKey {
     User(UserId),
     ApiKey(ApiKey),
     Customer(CustomerId),
     Service(&'static str),
 }
 
-impl fmt::Display for Key {
+impl fmt::Display for EventKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::User(id) => id.fmt(f),
@@ -193,15 +193,15 @@ impl fmt::Display for Key {
 }
 
 impl Event {
-    /// Whose event it is.
+    /// Returns the Kafka key.
     #[must_use]
-    pub const fn key(&self) -> Key {
+    pub const fn key(&self) -> EventKey {
         match &self.details {
-            Details::UserLogin(login) => Key::User(login.user_id),
-            Details::ApiRequest(request) => Key::ApiKey(request.api_key),
-            Details::PaymentProcessed(payment) => Key::Customer(payment.customer_id),
-            Details::ErrorOccurred(error) => Key::Service(error.service),
-            Details::FeatureUsage(usage) => Key::User(usage.user_id),
+            Details::UserLogin(login) => EventKey::User(login.user_id),
+            Details::ApiRequest(request) => EventKey::ApiKey(request.api_key),
+            Details::PaymentProcessed(payment) => EventKey::Customer(payment.customer_id),
+            Details::ErrorOccurred(error) => EventKey::Service(error.service),
+            Details::FeatureUsage(usage) => EventKey::User(usage.user_id),
         }
     }
 }
@@ -222,7 +222,7 @@ impl fmt::Display for TimestampMicros {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match jiff::Timestamp::from_microsecond(self.0) {
             Ok(timestamp) => timestamp.fmt(f),
-            // Beyond the year 9999 there is no RFC 3339.
+            // RFC 3339 ends with the year 9999.
             Err(_) => write!(f, "{} µs", self.0),
         }
     }

@@ -1,4 +1,4 @@
-//! Makes the demonstration's events from a seed. Pure: the same seed and the same times give the
+//! Creates the demonstration events from a seed. Pure: the same seed and the same times give the
 //! same events on every machine.
 
 use std::net::Ipv4Addr;
@@ -31,7 +31,7 @@ const SERVICES: [&str; 6] = ["auth", "catalog", "checkout", "orders", "search", 
 const FEATURES: [&str; 6] = ["dashboard", "export", "search", "reports", "api_console", "alerts"];
 const SUBSCRIPTION_TIERS: [&str; 4] = ["free", "basic", "pro", "enterprise"];
 
-/// Code, message and stack trace belong together.
+/// Code, message and stack trace.
 const ERRORS: [(&str, &str, &str); 5] = [
     (
         "DB_TIMEOUT",
@@ -60,25 +60,25 @@ const ERRORS: [(&str, &str, &str); 5] = [
     ),
 ];
 
-/// An event reaches the producer at most this long after it happened, µs: people's phones and
-/// servers do not report at once.
+/// Range of the delay between an event and its record, µs: phones and servers do not report at
+/// once.
 const REPORTING_DELAY_MICROS: std::ops::Range<i64> = 0..2_000_000;
 
-/// Makes events from a seed.
+/// Generator of events.
 #[derive(Clone, Debug)]
 pub struct Generator {
-    /// Named by its algorithm: `StdRng` and `SmallRng` may change theirs with any release.
+    /// A named algorithm: `StdRng` and `SmallRng` may change theirs in any release.
     random: Xoshiro256PlusPlus,
 }
 
 impl Generator {
-    /// A generator whose events depend on `seed` alone, and on the times it is given.
+    /// Creates a generator whose events depend only on `seed` and the times passed to it.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self { random: Xoshiro256PlusPlus::seed_from_u64(seed) }
     }
 
-    /// The next event, made at `now`, with the five types by their weights.
+    /// Returns the next event, created at `now`; the five types have fixed weights.
     pub fn event(&mut self, now: TimestampMicros) -> Event {
         let event_id = self.uuid();
         let details = match self.random.random_range(0..100_u32) {
@@ -164,7 +164,7 @@ impl Generator {
         choices[self.random.random_range(0..choices.len())]
     }
 
-    /// Picks by weights that add up to 100.
+    /// Picks by weights, which add up to 100.
     fn weighted<T: Copy>(&mut self, choices: &[(T, u32)]) -> T {
         let mut draw = self.random.random_range(0..100_u32);
         for (choice, weight) in choices {
@@ -194,9 +194,9 @@ mod tests {
         assert_ne!(one.event(NOW).event_id, Generator::new(8).event(NOW).event_id);
     }
 
-    /// A release of `rand` that draws differently would break everybody's repeatable data.
+    /// A release of `rand` that draws differently would change all reproducible data.
     #[test]
-    fn a_seed_means_the_same_data_in_every_release() {
+    fn a_seed_gives_the_same_data_in_every_release() {
         let mut generator = Generator::new(42);
         let lines: Vec<_> = (0..3)
             .map(|millis| generator.event(TimestampMicros(NOW.0 + millis * 1000)))
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn types_come_by_their_weights() {
+    fn event_types_have_their_weights() {
         let mut generator = Generator::new(1);
         let mut counts = BTreeMap::new();
         for _ in 0..100_000 {
@@ -221,12 +221,12 @@ mod tests {
         ];
         for (event_type, weight) in weights {
             let off = counts[event_type] - weight * 1000;
-            assert!(off.abs() < 1000, "{event_type} came {} times", counts[event_type]);
+            assert!(off.abs() < 1000, "{event_type} occurred {} times", counts[event_type]);
         }
     }
 
     #[test]
-    fn status_codes_come_by_their_weights() {
+    fn status_codes_have_their_weights() {
         let mut generator = Generator::new(2);
         let mut counts = BTreeMap::new();
         for _ in 0..100_000 {
@@ -234,7 +234,7 @@ mod tests {
         }
         for (code, weight) in STATUS_CODES {
             let off = counts[&code] - i32::try_from(weight).expect("a percentage") * 1000;
-            assert!(off.abs() < 1000, "{code} came {} times", counts[&code]);
+            assert!(off.abs() < 1000, "{code} occurred {} times", counts[&code]);
         }
     }
 

@@ -1,31 +1,31 @@
 //! The ledger: a CSV file with one line for each record that Kafka acknowledged.
 //!
-//! It is what a lake is compared with, so it never claims too much: a line is written only after
-//! the acknowledgement. It may lag by a second (see [`Ledger::flush`]), and a producer that is
-//! killed loses that second's lines, although the records are in the topic.
+//! Tests compare the lake with it, so it never lists too much: a line is written only after the
+//! acknowledgement. The ledger may lag by a second (see [`Ledger::flush`]), and a producer that is
+//! killed loses the lines of that second, although their records are in the topic.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-/// The first line of each ledger.
+/// First line of each ledger.
 pub const HEADER: &str = "topic,partition,offset,event_id";
 
-/// Lines are collected up to this many bytes before they are written.
+/// Buffer size at which the collected lines are written.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// A ledger of one topic's acknowledged records.
+/// Ledger of the acknowledged records of one topic.
 #[derive(Debug)]
 pub struct Ledger {
     file: File,
-    /// Whole lines only, so that a reader never sees a part of one.
+    /// Complete lines only, so that a reader never sees a partial line.
     lines: Vec<u8>,
     topic: String,
 }
 
 impl Ledger {
-    /// Opens the ledger at `path`, or begins it. Lines that are there already stay: several runs
-    /// may fill one topic. Any other file is refused.
+    /// Opens the ledger at `path`, or creates it. Existing lines are kept, because several runs may
+    /// fill one topic. Any other existing file is rejected.
     pub fn open(path: &Path, topic: &str) -> io::Result<Self> {
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
@@ -38,7 +38,7 @@ impl Ledger {
         Ok(Self { file, lines: Vec::with_capacity(BUFFER_BYTES), topic: topic.to_owned() })
     }
 
-    /// Adds an acknowledged record. `event_id` is empty for one that holds no event.
+    /// Appends an acknowledged record. `event_id` is empty for a record without an event.
     pub fn append(&mut self, partition: i32, offset: i64, event_id: &[u8]) -> io::Result<()> {
         write!(self.lines, "{},{partition},{offset},", self.topic)?;
         self.lines.extend_from_slice(event_id);
@@ -47,7 +47,7 @@ impl Ledger {
         if self.lines.len() + 512 > BUFFER_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Writes out what was collected.
+    /// Writes the collected lines to the file.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.write_all(&self.lines)?;
         self.lines.clear();
@@ -64,7 +64,7 @@ fn check_header(file: &mut File) -> io::Result<()> {
     }
     Err(io::Error::new(
         io::ErrorKind::InvalidData,
-        "the file exists and is not a ledger; name another one, or remove it",
+        "the file exists and is not a ledger; choose another file or remove it",
     ))
 }
 
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn an_existing_ledger_is_continued() {
+    fn an_existing_ledger_is_appended_to() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("ledger.csv");
         for offset in 0..2 {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_ledger_is_left_alone() {
+    fn a_file_that_is_not_a_ledger_is_refused_and_unchanged() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         for (name, content) in [("short", "x"), ("long", &*"something else entirely\n".repeat(9))] {
             let path = folder.path().join(name);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_lines_reach_the_file() {
+    fn only_complete_lines_are_written_to_the_file() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("ledger.csv");
         let mut ledger = Ledger::open(&path, &"t".repeat(249)).expect("a ledger");

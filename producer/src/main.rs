@@ -1,4 +1,4 @@
-//! `ducktide-producer`: parses, initialises, runs, maps to an exit code.
+//! `ducktide-producer`: parses the command line, runs, and maps the result to an exit code.
 
 use std::io::{self, BufWriter};
 use std::process::ExitCode;
@@ -31,7 +31,7 @@ async fn run(config: Config) -> Result<u8, ProducerError> {
     Ok(ducktide_producer::run(config, stop_signal()).await?.exit_code())
 }
 
-/// Says what is wrong with a setting the way clap does, and exits with its code, 2.
+/// Reports an invalid setting in clap's format and exits with its code, 2.
 fn refuse<T>(error: impl std::fmt::Display) -> T {
     Args::command().error(ErrorKind::ValueValidation, error).exit()
 }

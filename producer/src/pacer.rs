@@ -1,25 +1,25 @@
-//! Holds a loop to a rate.
+//! Limits a loop to a rate.
 
 use std::time::Duration;
 
-/// Waits shorter than this, seconds, are left to add up: no timer sleeps that precisely.
+/// Shortest wait, seconds. Shorter waits add up to a longer one, because timers are not that
+/// precise.
 const SHORTEST_WAIT_SECONDS: f64 = 0.001;
 
-/// Says how long to wait before the next record, so that a rate is kept on the average since the
-/// loop's start.
+/// Calculates the waits that keep a rate on average since the start of the loop.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Pacer {
     per_second: Option<f64>,
 }
 
 impl Pacer {
-    /// `None` means as fast as possible.
+    /// Creates a pacer; `None` means as fast as possible.
     pub(crate) const fn new(per_second: Option<f64>) -> Self {
         Self { per_second }
     }
 
-    /// How long to wait before the record that follows `sent` others; `elapsed` is asked only
-    /// where there is a rate to keep.
+    /// Returns the wait before the next record after `sent` records. `elapsed` is called only when
+    /// there is a rate.
     pub(crate) fn wait(self, sent: u64, elapsed: impl FnOnce() -> Duration) -> Option<Duration> {
         #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 records in one loop")]
         let due_seconds = sent as f64 / self.per_second?;
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_loop_that_is_ahead_waits_until_its_record_is_due() {
+    fn a_loop_that_is_ahead_waits_until_the_next_record_is_due() {
         let pacer = Pacer::new(Some(100.0));
         let wait = pacer.wait(50, || Duration::from_millis(200));
         assert_eq!(wait, Some(Duration::from_millis(300)));
@@ -45,10 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_rate_there_is_no_waiting() {
-        assert_eq!(
-            Pacer::new(None).wait(u64::MAX, || unreachable!("the clock is not asked")),
-            None
-        );
+    fn without_a_rate_there_is_no_wait() {
+        assert_eq!(Pacer::new(None).wait(u64::MAX, || unreachable!("the clock is not read")), None);
     }
 }

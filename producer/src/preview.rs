@@ -5,8 +5,9 @@ use std::io::{self, Write};
 use crate::config::Config;
 use crate::traffic::Traffic;
 
-/// Writes each record of the run as a JSON line: an event in the shape it has in the lake, or how a
-/// record is spoilt. A reader that goes away early, as `head` does, ends it without an error.
+/// Writes each record of the run as a JSON line: an event in the shape it has in the lake, or the
+/// kind of poison. A reader that closes the pipe early, as `head` does, ends the output without an
+/// error.
 pub fn print(config: &Config, out: &mut impl Write) -> io::Result<()> {
     match print_records(config, out) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -42,7 +43,7 @@ mod tests {
     }
 
     #[test]
-    fn each_record_is_a_line_of_json() {
+    fn each_record_is_a_json_line() {
         let text = printed(&["--rows", "20", "--loops", "2", "--poison", "0.3", "--seed", "1"]);
         let lines: Vec<serde_json::Value> =
             text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
@@ -52,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_and_a_start_time_repeat_the_data() {
+    fn a_seed_and_a_start_time_reproduce_the_data() {
         let flags = [
             "--rows",
             "50",
@@ -71,9 +72,9 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_goes_away_is_no_error() {
-        struct Gone;
-        impl Write for Gone {
+    fn a_closed_pipe_is_not_an_error() {
+        struct ClosedPipe;
+        impl Write for ClosedPipe {
             fn write(&mut self, _: &[u8]) -> io::Result<usize> {
                 Err(io::ErrorKind::BrokenPipe.into())
             }
@@ -82,6 +83,6 @@ mod tests {
             }
         }
         let args = Args::parse_from(["ducktide-producer", "--continuous"]);
-        print(&Config::try_from(args).expect("valid"), &mut Gone).expect("not an error");
+        print(&Config::try_from(args).expect("valid"), &mut ClosedPipe).expect("not an error");
     }
 }

@@ -1,21 +1,21 @@
-//! Shows how far a run is: a bar on a terminal, a log line once in a while elsewhere.
+//! Shows the progress of a run: a progress bar on a terminal, a periodic log line elsewhere.
 
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Between two log lines where there is no terminal.
+/// Time between two log lines when there is no terminal.
 const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A run's progress.
-pub(crate) enum Progress {
+/// Display of the progress of a run.
+pub(crate) enum ProgressDisplay {
     Bar(ProgressBar),
     Log { total: Option<u64>, logged: Instant, records_then: u64 },
 }
 
-impl Progress {
-    /// For a run of `total` records, or one without end.
+impl ProgressDisplay {
+    /// Creates the display for a run of `total` records, or for an endless run.
     pub(crate) fn new(total: Option<u64>) -> Self {
         if std::io::stderr().is_terminal() {
             Self::Bar(bar(total))
@@ -24,7 +24,7 @@ impl Progress {
         }
     }
 
-    /// Shows that `records` are acknowledged by now.
+    /// Shows that `records` records have been acknowledged.
     pub(crate) fn update(&mut self, records: u64) {
         match self {
             Self::Bar(bar) => bar.set_position(records),
@@ -38,7 +38,7 @@ impl Progress {
         }
     }
 
-    /// Leaves the terminal as it was.
+    /// Removes the progress bar from the terminal.
     pub(crate) fn finish(&self) {
         if let Self::Bar(bar) = self {
             bar.finish_and_clear();
@@ -46,7 +46,7 @@ impl Progress {
     }
 }
 
-/// A whole number of records a second, for people to read.
+/// Returns the rate in whole records per second.
 pub(crate) fn per_second(records: u64, elapsed: Duration) -> u64 {
     let millis = elapsed.as_millis().max(1);
     u64::try_from(u128::from(records) * 1000 / millis).unwrap_or(u64::MAX)
@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_is_records_over_time() {
+    fn a_rate_is_records_per_second() {
         assert_eq!(per_second(3_000, Duration::from_millis(1500)), 2_000);
         assert_eq!(per_second(0, Duration::ZERO), 0);
         assert_eq!(per_second(u64::MAX, Duration::ZERO), u64::MAX);

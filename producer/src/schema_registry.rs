@@ -1,4 +1,4 @@
-//! Registers the events' schema and learns its id.
+//! Registers the schema of the events and gets its id.
 
 use std::error::Error as _;
 use std::time::{Duration, Instant};
@@ -9,22 +9,22 @@ use schema_registry_converter::schema_registry_common::{RawError, SchemaType, Su
 
 use crate::config::KafkaArgs;
 use crate::error::ProducerError;
-use crate::stop::Stop;
+use crate::stop_request::StopRequest;
 
-/// One request's limit; a registry that takes longer is tried again.
+/// Timeout of one request; a registry that takes longer is retried.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Between two tries.
+/// Pause between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
-/// Registers the schema under `<topic>-value`, unless it is there already, and returns its id.
+/// Registers the schema under `<topic>-value` unless it is registered, and returns its id.
 ///
-/// A registry that does not answer is tried again until `--connect-timeout`.
+/// Retries an unavailable registry until `--connect-timeout`.
 pub(crate) async fn register_events_schema(
     kafka: &KafkaArgs,
-    stop: &Stop,
+    stop: &StopRequest,
 ) -> Result<u32, ProducerError> {
-    let (begun, mut told) = (Instant::now(), false);
+    let (started, mut warned) = (Instant::now(), false);
     let subject = format!("{}-value", kafka.topic);
     loop {
         let error = match post_events_schema(kafka, &subject).await {
@@ -32,16 +32,16 @@ pub(crate) async fn register_events_schema(
             Err(error) => error,
         };
         if !error.retriable {
-            return Err(refused(kafka, subject, &error));
+            return Err(rejection_error(kafka, subject, &error));
         }
         if stop.is_requested() {
             return Err(ProducerError::Stopped);
         }
-        if begun.elapsed() + RETRY_PAUSE > kafka.connect_timeout {
+        if started.elapsed() + RETRY_PAUSE > kafka.connect_timeout {
             return Err(unreachable(kafka, &error));
         }
-        if !std::mem::replace(&mut told, true) {
-            tracing::warn!(error = reason(&error), "schema registry did not answer; trying on");
+        if !std::mem::replace(&mut warned, true) {
+            tracing::warn!(error = reason(&error), "schema registry unavailable, retrying");
         }
         tokio::time::sleep(RETRY_PAUSE).await;
     }
@@ -54,18 +54,18 @@ async fn post_events_schema(kafka: &KafkaArgs, subject: &str) -> Result<u32, SRC
     Ok(post_schema(&settings, subject.to_owned(), schema).await?.id)
 }
 
-fn refused(kafka: &KafkaArgs, subject: String, error: &SRCError) -> ProducerError {
+fn rejection_error(kafka: &KafkaArgs, subject: String, error: &SRCError) -> ProducerError {
     let (url, reason) = (without_credentials(&kafka.schema_registry_url), reason(error));
-    if is_of_other_api(error) {
-        ProducerError::OtherApi { url, reason }
+    if is_wrong_api(error) {
+        ProducerError::WrongApi { url, reason }
     } else {
-        ProducerError::SchemaRefused { subject, url, reason }
+        ProducerError::SchemaRejected { subject, url, reason }
     }
 }
 
-/// Confluent's API gives each of its refusals a code, and takes every subject: for it, only a path
-/// that is none of its own can be missing.
-fn is_of_other_api(error: &SRCError) -> bool {
+/// Reports that the server does not have Confluent's API. That API gives each of its errors a code
+/// and accepts every subject, so it never answers 404 for one of its own paths.
+fn is_wrong_api(error: &SRCError) -> bool {
     let answer = error.source().and_then(|source| source.downcast_ref::<RawError>());
     let is_refusal = answer.is_some_and(|answer| answer.error_code / 100 == 404);
     let signs = ["status 404", "status 405", "could not parse to RawRegisteredSchema"];
@@ -80,7 +80,8 @@ fn unreachable(kafka: &KafkaArgs, error: &SRCError) -> ProducerError {
     }
 }
 
-/// The innermost cause says it best: "connection refused" rather than "error sending request".
+/// Returns the innermost cause, which is the most specific: "connection refused" rather than "error
+/// sending request".
 fn reason(error: &SRCError) -> String {
     let mut innermost = error.source();
     while let Some(source) = innermost.and_then(std::error::Error::source) {
@@ -89,7 +90,7 @@ fn reason(error: &SRCError) -> String {
     innermost.map_or_else(|| error.error.clone(), |cause| format!("{}: {cause}", error.error))
 }
 
-/// The address without `user:password@`, for messages.
+/// Returns the URL without `user:password@`, for messages.
 pub(crate) fn without_credentials(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
     let (authority, path) = rest.split_once('/').map_or((rest, None), |(a, p)| (a, Some(p)));

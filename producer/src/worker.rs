@@ -1,4 +1,4 @@
-//! One run from beginning to end.
+//! One run from start to end.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -7,47 +7,47 @@ use std::time::Duration;
 
 use crate::config::Config;
 use crate::error::{ProducerError, exit};
-use crate::progress::{Progress, per_second};
-use crate::publication;
-use crate::publisher::deliveries::Totals;
+use crate::progress::{ProgressDisplay, per_second};
+use crate::publish_loop;
+use crate::publisher::delivery_context::Totals;
 use crate::schema_registry::{self, without_credentials};
-use crate::stop::Stop;
+use crate::stop_request::StopRequest;
 
-/// How often the progress is shown.
+/// Time between two updates of the progress display.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What a run came to.
+/// Result of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
+pub struct RunSummary {
     /// Records that Kafka acknowledged.
     pub records: u64,
-    /// The bytes of their values, before compression.
+    /// Total size of their values before compression, bytes.
     pub bytes: u64,
-    /// Records that were sent and not acknowledged. Some of them may be in the topic.
+    /// Records that were sent but not acknowledged. Some of them may be in the topic.
     pub not_acknowledged: u64,
-    /// From the first record to the last acknowledgement.
+    /// Time from the first record to the last acknowledgement.
     pub elapsed: Duration,
 }
 
-impl Summary {
-    /// The program's exit code; `--help` lists them.
+impl RunSummary {
+    /// Returns the exit code of the program; `--help` lists them.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         if self.not_acknowledged == 0 { 0 } else { exit::NOT_ACKNOWLEDGED }
     }
 }
 
-/// Publishes what `config` asks for, or as much of it as there is time for before `shutdown`.
+/// Publishes the records that `config` describes, until `shutdown`.
 ///
-/// After `shutdown` nothing more is sent; what is under way gets `--shutdown-timeout` to be
-/// acknowledged, and the ledger is written to its end.
+/// After `shutdown` no record is sent. Records in flight have `--shutdown-timeout` to be
+/// acknowledged, and the ledger is flushed.
 pub async fn run(
     config: Config,
     shutdown: impl Future<Output = ()>,
-) -> Result<Summary, ProducerError> {
+) -> Result<RunSummary, ProducerError> {
     log_start(&config);
-    let (stop, totals) = (Stop::default(), Arc::<Totals>::default());
-    let mut progress = Progress::new(config.total_rows());
+    let (stop, totals) = (StopRequest::default(), Arc::<Totals>::default());
+    let mut progress = ProgressDisplay::new(config.total_rows());
     let mut ticks = tokio::time::interval(PROGRESS_INTERVAL);
     let mut work = pin!(publish(config, Arc::clone(&totals), stop.clone()));
     let mut shutdown = pin!(shutdown);
@@ -55,7 +55,7 @@ pub async fn run(
         tokio::select! {
             published = &mut work => break published,
             () = &mut shutdown, if !stop.is_requested() => {
-                tracing::info!("stopping: waiting for acknowledgements under way");
+                tracing::info!("stopping, waiting for outstanding acknowledgements");
                 stop.request();
             }
             _ = ticks.tick() => progress.update(totals.acknowledged.load(Ordering::Relaxed)),
@@ -67,15 +67,15 @@ pub async fn run(
     Ok(summary)
 }
 
-/// Registers the schema, then publishes on a thread where blocking is allowed. Returns how long
-/// publishing took.
+/// Registers the schema, then publishes on a thread where blocking is allowed. Returns the time
+/// spent publishing.
 async fn publish(
     config: Config,
     totals: Arc<Totals>,
-    stop: Stop,
+    stop: StopRequest,
 ) -> Result<Duration, ProducerError> {
     let registered = schema_registry::register_events_schema(&config.kafka, &stop).await;
-    let publishing = move || publication::publish(&config, registered?, totals, &stop);
+    let publishing = move || publish_loop::publish(&config, registered?, totals, &stop);
     match tokio::task::spawn_blocking(publishing).await {
         Ok(Err(ProducerError::Stopped)) => Ok(Duration::ZERO),
         Ok(published) => published,
@@ -83,8 +83,8 @@ async fn publish(
     }
 }
 
-fn summary(totals: &Totals, elapsed: Duration) -> Summary {
-    Summary {
+fn summary(totals: &Totals, elapsed: Duration) -> RunSummary {
+    RunSummary {
         records: totals.acknowledged.load(Ordering::Relaxed),
         bytes: totals.bytes.load(Ordering::Relaxed),
         not_acknowledged: totals.not_acknowledged.load(Ordering::Relaxed),
@@ -106,13 +106,19 @@ fn log_start(config: &Config) {
     );
 }
 
-fn log_end(summary: &Summary) {
-    let Summary { records, bytes, not_acknowledged, elapsed } = *summary;
+fn log_end(summary: &RunSummary) {
+    let RunSummary { records, bytes, not_acknowledged, elapsed } = *summary;
     let records_per_second = per_second(records, elapsed);
     let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     if not_acknowledged == 0 {
-        tracing::info!(records, bytes, elapsed_ms, records_per_second, "published");
+        tracing::info!(records, bytes, elapsed_ms, records_per_second, "publishing finished");
     } else {
-        tracing::error!(records, bytes, not_acknowledged, elapsed_ms, "published in part");
+        tracing::error!(
+            records,
+            bytes,
+            not_acknowledged,
+            elapsed_ms,
+            "publishing finished, some records not acknowledged"
+        );
     }
 }

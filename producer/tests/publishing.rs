@@ -1,4 +1,4 @@
-//! Whole runs against librdkafka's mock cluster and a registry of a few lines.
+//! Runs against librdkafka's mock cluster and a minimal schema registry.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -13,7 +13,7 @@ use apache_avro::types::Value;
 use clap::Parser as _;
 use ducktide_producer::event::TimestampMicros;
 use ducktide_producer::generator::Generator;
-use ducktide_producer::{Args, Config, ProducerError, Summary};
+use ducktide_producer::{Args, Config, ProducerError, RunSummary};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
@@ -25,7 +25,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 const TOPIC: &str = "events";
 const PARTITIONS: i32 = 3;
 
-/// Kafka and a registry, as far as a producer can tell.
+/// Mock cluster and mock registry.
 struct Services {
     kafka: MockCluster<'static, DefaultProducerContext>,
     registry_url: String,
@@ -40,19 +40,19 @@ impl Services {
 
     fn config(&self, flags: &[&str]) -> Config {
         let brokers = self.kafka.bootstrap_servers();
-        let places =
+        let addresses =
             ["", "--bootstrap-servers", &brokers, "--schema-registry-url", &self.registry_url];
-        let args = Args::try_parse_from(places.iter().chain(flags)).expect("valid flags");
+        let args = Args::try_parse_from(addresses.iter().chain(flags)).expect("valid flags");
         Config::try_from(args).expect("a valid configuration")
     }
 
-    async fn run(&self, flags: &[&str]) -> Summary {
+    async fn run(&self, flags: &[&str]) -> RunSummary {
         let run = ducktide_producer::run(self.config(flags), std::future::pending());
         run.await.expect("published")
     }
 
-    /// Every record of the topic, by partition and offset.
-    fn records(&self, count: u64) -> BTreeMap<(i32, i64), Record> {
+    /// Returns the first `count` records of the topic, by partition and offset.
+    fn records(&self, count: u64) -> BTreeMap<(i32, i64), PublishedRecord> {
         let consumer: BaseConsumer = ClientConfig::new()
             .set("bootstrap.servers", self.kafka.bootstrap_servers())
             .set("group.id", "reader")
@@ -68,7 +68,7 @@ impl Services {
         while (records.len() as u64) < count {
             let polled = consumer.poll(Duration::from_secs(10)).expect("a record in time");
             let message = polled.expect("no error");
-            let record = Record {
+            let record = PublishedRecord {
                 key: message.key().expect("each record has a key").to_vec(),
                 value: message.payload().expect("each record has a value").to_vec(),
             };
@@ -79,13 +79,13 @@ impl Services {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Record {
+struct PublishedRecord {
     key: Vec<u8>,
     value: Vec<u8>,
 }
 
-impl Record {
-    /// The event's id as an Avro library reads it; empty when there is no event.
+impl PublishedRecord {
+    /// Returns the event id that an Avro library reads; empty if there is no event.
     fn event_id(&self) -> String {
         let [0, 0, 0, 0, 7, datum @ ..] = self.value.as_slice() else {
             return String::new();
@@ -95,19 +95,19 @@ impl Record {
         match reader.read_value(&mut &*datum) {
             Ok(Value::Record(fields)) => match &fields[0] {
                 (name, Value::Uuid(event_id)) if name == "event_id" => event_id.to_string(),
-                other => unreachable!("the schema's first field is another: {other:?}"),
+                other => unreachable!("the first field of the schema is not `event_id`: {other:?}"),
             },
             _ => String::new(),
         }
     }
 }
 
-/// Registers anything, always under the id 7.
+/// Starts a registry that accepts every schema with the id 7.
 fn start_registry() -> String {
     start_http("200 OK", r#"{"id":7}"#)
 }
 
-/// A server that gives everybody the same answer.
+/// Starts an HTTP server that answers every request alike; returns its URL.
 fn start_http(status: &'static str, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let url = format!("http://{}", listener.local_addr().expect("bound"));
@@ -134,12 +134,12 @@ fn start_http(status: &'static str, body: &'static str) -> String {
     url
 }
 
-/// The topic's event ids, by partition and offset.
-fn event_ids(records: &BTreeMap<(i32, i64), Record>) -> BTreeMap<(i32, i64), String> {
-    records.iter().map(|(place, record)| (*place, record.event_id())).collect()
+/// Returns the event ids of the topic, by partition and offset.
+fn event_ids(records: &BTreeMap<(i32, i64), PublishedRecord>) -> BTreeMap<(i32, i64), String> {
+    records.iter().map(|(position, record)| (*position, record.event_id())).collect()
 }
 
-/// The ledger's event ids, by partition and offset.
+/// Reads the event ids of the ledger, by partition and offset.
 fn ledger(path: &Path) -> BTreeMap<(i32, i64), String> {
     let text = fs::read_to_string(path).expect("a ledger");
     let mut lines = text.lines();
@@ -148,8 +148,8 @@ fn ledger(path: &Path) -> BTreeMap<(i32, i64), String> {
         let [topic, partition, offset, event_id] =
             line.split(',').collect::<Vec<_>>().try_into().expect("four columns");
         assert_eq!(topic, TOPIC);
-        let place = (partition.parse().expect("a number"), offset.parse().expect("a number"));
-        (place, event_id.to_owned())
+        let position = (partition.parse().expect("a number"), offset.parse().expect("a number"));
+        (position, event_id.to_owned())
     };
     let entries: Vec<_> = lines.map(entry).collect();
     let count = entries.len();
@@ -200,7 +200,7 @@ async fn records_with_one_key_share_a_partition_and_keep_their_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_seed_and_a_start_time_give_the_same_topic_to_the_byte() {
+async fn a_seed_and_a_start_time_give_identical_topics() {
     let (one, other) = (Services::start(), Services::start());
     let flags = [
         "--rows",
@@ -222,7 +222,7 @@ async fn a_seed_and_a_start_time_give_the_same_topic_to_the_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_run_without_end_stops_when_asked_and_loses_nothing() {
+async fn an_endless_run_stops_on_request_and_loses_nothing() {
     let services = Services::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("ledger.csv");
@@ -238,12 +238,12 @@ async fn a_run_without_end_stops_when_asked_and_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_that_kafka_refuses_is_counted_and_not_listed() {
+async fn a_record_that_kafka_rejects_is_counted_and_not_in_the_ledger() {
     let services = Services::start();
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("ledger.csv");
-    let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
-    services.kafka.request_errors(RDKafkaApiKey::Produce, &[refusal]);
+    let rejection = RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    services.kafka.request_errors(RDKafkaApiKey::Produce, &[rejection]);
 
     let flags = ["--rows", "300", "--ledger", path.to_str().expect("UTF-8")];
     let summary = services.run(&flags).await;
@@ -255,7 +255,7 @@ async fn a_record_that_kafka_refuses_is_counted_and_not_listed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn services_that_do_not_answer_are_named_with_their_setting() {
+async fn an_error_for_an_unavailable_service_names_its_setting() {
     let services = Services::start();
     let mut no_kafka = services.config(&["--connect-timeout", "1"]);
     let mut no_registry = no_kafka.clone();
@@ -266,14 +266,14 @@ async fn services_that_do_not_answer_are_named_with_their_setting() {
         [(no_kafka, "KAFKA_BOOTSTRAP_SERVERS"), (no_registry, "SCHEMA_REGISTRY_URL")]
     {
         let run = ducktide_producer::run(config, std::future::pending());
-        let error = run.await.expect_err("nobody answers there");
+        let error = run.await.expect_err("the service is unavailable");
         assert_eq!(error.exit_code(), 3);
         assert!(error.to_string().contains(variable), "{error}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_without_its_path_is_told_from_a_refusal() {
+async fn a_url_without_its_path_and_a_rejected_schema_give_different_errors() {
     let services = Services::start();
     let of_apicurio = r#"{"detail":"NotFoundException","status":404}"#;
     let of_confluent = r#"{"error_code":409,"message":"incompatible"}"#;
@@ -296,7 +296,7 @@ async fn an_address_without_its_path_is_told_from_a_refusal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ledger_that_cannot_be_written_ends_the_run() {
+async fn a_ledger_that_cannot_be_written_stops_the_run() {
     let services = Services::start();
     let config = services.config(&["--continuous", "--rows", "100000", "--ledger", "/dev/full"]);
     let error = ducktide_producer::run(config, std::future::pending()).await.expect_err("full");

@@ -11,7 +11,7 @@ use crate::generator::Generator;
 
 const SCHEMA_ID: u32 = 0x0102_0304;
 
-/// What an Avro library reads in `datum`, in the shape that an [`Event`] serializes to.
+/// Decodes `datum` with an Avro library into the JSON that an [`Event`] serializes to.
 fn decode(datum: &[u8]) -> Result<Value, String> {
     let schema = Schema::parse_str(ducktide_schemas::EVENTS).expect("the schema is valid");
     let reader = GenericDatumReader::builder(&schema).build().expect("a reader of the schema");
@@ -26,13 +26,13 @@ fn decode(datum: &[u8]) -> Result<Value, String> {
 }
 
 fn encode(event: &Event) -> Vec<u8> {
-    // Not empty: a buffer is used again and again.
+    // Not empty: the buffer is reused.
     let mut record = b"what was here before".to_vec();
     Encoder::new(SCHEMA_ID).encode(event, &mut record);
     record
 }
 
-/// What a consumer makes of a record.
+/// Decodes a record as a consumer does.
 fn consume(record: &[u8]) -> Result<Value, String> {
     match record {
         [0, 1, 2, 3, 4, datum @ ..] => decode(datum),
@@ -43,7 +43,7 @@ fn consume(record: &[u8]) -> Result<Value, String> {
 }
 
 fn assert_decodes_to(event: &Event, record: &[u8]) {
-    let consumed = consume(record).expect("a fresh record decodes");
+    let consumed = consume(record).expect("a valid record decodes");
     assert_eq!(consumed, serde_json::to_value(event).expect("events serialize"));
     let event_id = event.event_id.to_string();
     assert_eq!(event_id_text(record), Some(event_id.as_bytes()));
@@ -58,7 +58,7 @@ fn every_generated_event_decodes_to_itself() {
         assert_decodes_to(&event, &encode(&event));
         seen.insert(event.details.event_type());
     }
-    assert_eq!(seen.len(), 5, "each type was tried");
+    assert_eq!(seen.len(), 5, "each type was encoded");
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn no_poisoned_record_decodes() {
         let event = generator.event(TimestampMicros(1_767_225_600_000_000));
         for poison in Poison::ALL {
             let mut record = encode(&event);
-            poison.spoil(&mut record);
-            consume(&record).expect_err("a spoilt record does not decode");
+            poison.corrupt(&mut record);
+            consume(&record).expect_err("a corrupt record does not decode");
         }
     }
 }
@@ -78,7 +78,7 @@ fn uuids() -> impl Strategy<Value = Uuid> {
     any::<u128>().prop_map(Uuid::from_u128)
 }
 
-/// Texts of each length that needs one, two or three bytes to say.
+/// Texts whose length prefix takes one, two or three bytes.
 fn texts() -> impl Strategy<Value = &'static str> {
     prop_oneof![
         Just(""),

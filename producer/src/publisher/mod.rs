@@ -1,6 +1,6 @@
-//! Hands records to librdkafka, and waits for what becomes of them.
+//! Sends records through librdkafka and waits for their delivery reports.
 
-pub(crate) mod deliveries;
+pub(crate) mod delivery_context;
 mod topic;
 
 use std::sync::Arc;
@@ -13,60 +13,63 @@ use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
-use self::deliveries::Deliveries;
+use self::delivery_context::DeliveryContext;
 use crate::config::KafkaArgs;
 use crate::error::ProducerError;
-use crate::stop::Stop;
+use crate::stop_request::StopRequest;
 
-/// Properties that may be changed with `--kafka-property`.
+/// Default properties; `--kafka-property` can override them.
 const DEFAULT_PROPERTIES: [(&str, &str); 7] = [
     ("client.id", "ducktide-producer"),
-    // Java's choice of partition for a key, so that other producers' records of a user join ours.
+    // Same partitioner as the Java client, so that a user's records from other producers go to the
+    // same partition.
     ("partitioner", "murmur2_random"),
-    // Long enough for batches of hundreds of records when there are many, unnoticeable otherwise.
+    // Long enough for batches of hundreds of records at high rates, negligible otherwise.
     ("linger.ms", "20"),
-    // Together they bound the memory that waiting records take.
+    // Limits the memory of queued records, together with the next property.
     ("queue.buffering.max.messages", "300000"),
     ("queue.buffering.max.kbytes", "131072"),
-    // An outage shorter than this delays records; in a longer one they count as not acknowledged.
+    // Shorter outages delay records; in longer ones they count as not acknowledged.
     ("message.timeout.ms", "120000"),
-    // The default of ten seconds lets a broker that is back wait for its records.
+    // With the default of ten seconds, a broker that is available again would wait for its records.
     ("reconnect.backoff.max.ms", "1000"),
 ];
 
-/// How long a full queue is left to drain before it is tried again: a few hundred records' time.
+/// Pause before the next attempt when the queue is full: the time of a few hundred records.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
 
-/// How often the ledger is written out, at least, and the end of the poll thread is looked for.
+/// Longest time between two flushes of the ledger, and between two checks whether the poll thread
+/// must end.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Purged records report back within this time.
+/// Time within which purged records report their delivery failure.
 const PURGE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A record was taken, or it was not because of a request to stop.
+/// Outcome of a send: queued, or not sent because of a request to stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub(crate) enum SendOutcome {
     Queued,
     Stopped,
 }
 
 /// A connected, idempotent producer for one topic.
 pub(crate) struct Publisher {
-    producer: Arc<BaseProducer<Deliveries>>,
+    producer: Arc<BaseProducer<DeliveryContext>>,
     topic: String,
     poll_thread: PollThread,
 }
 
 impl Publisher {
-    /// Starts the client, reaches Kafka, and sees to the topic. Must be called where blocking is
-    /// allowed, in a tokio runtime.
+    /// Creates the client, connects to Kafka and prepares the topic. Must be called in a tokio
+    /// runtime where blocking is allowed.
     pub(crate) fn connect(
         kafka: &KafkaArgs,
-        deliveries: Deliveries,
-        stop: &Stop,
+        deliveries: DeliveryContext,
+        stop: &StopRequest,
     ) -> Result<Self, ProducerError> {
         let config = client_config(kafka);
-        let producer = config.create_with_context(deliveries).map_err(ProducerError::of_client)?;
+        let producer =
+            config.create_with_context(deliveries).map_err(ProducerError::from_client_error)?;
         let producer = Arc::new(producer);
         let poll_thread = PollThread::start(&producer);
         let publisher = Self { producer, topic: kafka.topic.clone(), poll_thread };
@@ -74,44 +77,44 @@ impl Publisher {
         Ok(publisher)
     }
 
-    /// Queues a record; waits while the queue is full.
+    /// Queues a record; blocks while the queue is full.
     pub(crate) fn send(
         &self,
         key: &[u8],
         value: &[u8],
         holds: usize,
-        stop: &Stop,
-    ) -> Result<Sent, ProducerError> {
+        stop: &StopRequest,
+    ) -> Result<SendOutcome, ProducerError> {
         let mut record = BaseRecord::with_opaque_to(&self.topic, holds).key(key).payload(value);
         loop {
             record = match self.producer.send(record) {
-                Ok(()) => return Ok(Sent::Queued),
+                Ok(()) => return Ok(SendOutcome::Queued),
                 Err((error, record)) if is_queue_full(&error) => record,
                 Err((error, _)) => return Err(ProducerError::Publish(error)),
             };
             if stop.is_requested() {
-                return Ok(Sent::Stopped);
+                return Ok(SendOutcome::Stopped);
             }
             stop.sleep(QUEUE_FULL_PAUSE);
         }
     }
 
-    /// Who hears of the deliveries.
-    pub(crate) fn deliveries(&self) -> &Deliveries {
+    /// Returns the context that receives the delivery reports.
+    pub(crate) fn deliveries(&self) -> &DeliveryContext {
         self.producer.context()
     }
 
-    /// Waits until each queued record is acknowledged or given up.
+    /// Waits until each queued record is acknowledged or has failed.
     ///
-    /// The wait ends by itself, by `message.timeout.ms`; after a request to stop, after
-    /// `shutdown_timeout` at the latest, when the rest is dropped and counted as not acknowledged.
-    pub(crate) fn finish(&mut self, stop: &Stop, shutdown_timeout: Duration) {
+    /// The wait is limited by `message.timeout.ms`, and after a request to stop by
+    /// `shutdown_timeout`. The remaining records are then dropped and counted as not acknowledged.
+    pub(crate) fn finish(&mut self, stop: &StopRequest, shutdown_timeout: Duration) {
         self.poll_thread.end();
-        let mut stop_heard = None;
+        let mut stop_seen = None;
         while self.flush(POLL_INTERVAL).is_err() {
             self.deliveries().flush_ledger();
             if stop.is_requested() {
-                let waited = stop_heard.get_or_insert_with(Instant::now).elapsed();
+                let waited = stop_seen.get_or_insert_with(Instant::now).elapsed();
                 if waited >= shutdown_timeout {
                     self.drop_queued();
                     break;
@@ -128,7 +131,7 @@ impl Publisher {
     fn drop_queued(&self) {
         self.producer.purge(PurgeConfig::default().queue().inflight());
         if let Err(error) = self.flush(PURGE_TIMEOUT) {
-            tracing::warn!(%error, "dropped records did not report back");
+            tracing::warn!(%error, "no delivery report for dropped records");
         }
     }
 }
@@ -136,7 +139,8 @@ impl Publisher {
 fn client_config(kafka: &KafkaArgs) -> ClientConfig {
     let mut config = ClientConfig::new();
     let given = kafka.properties().expect("the settings were checked");
-    // Each property under one name only: librdkafka is given them in no particular order.
+    // Sets each property under one name only, because librdkafka receives them in no particular
+    // order.
     for (key, value) in DEFAULT_PROPERTIES {
         if given.iter().all(|(name, _)| canonical_name(name) != canonical_name(key)) {
             config.set(key, value);
@@ -157,14 +161,14 @@ fn is_queue_full(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull)
 }
 
-/// The thread that calls back for each delivery, and keeps the ledger at most a second behind.
+/// Thread that polls for delivery reports and flushes the ledger at least once a second.
 struct PollThread {
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl PollThread {
-    fn start(producer: &Arc<BaseProducer<Deliveries>>) -> Self {
+    fn start(producer: &Arc<BaseProducer<DeliveryContext>>) -> Self {
         let ended = Arc::new(AtomicBool::new(false));
         let (producer, until) = (Arc::clone(producer), Arc::clone(&ended));
         let thread = std::thread::Builder::new().name("deliveries".to_owned()).spawn(move || {
@@ -173,7 +177,7 @@ impl PollThread {
                 producer.context().flush_ledger();
             }
         });
-        Self { ended, thread: Some(thread.expect("the system has a thread to spare at the start")) }
+        Self { ended, thread: Some(thread.expect("a thread can be started")) }
     }
 
     fn end(&mut self) {

@@ -1,4 +1,4 @@
-//! Sees to it that the topic is there before the first record.
+//! Prepares the topic before the first record is sent.
 
 use std::time::{Duration, Instant};
 
@@ -11,51 +11,56 @@ use rdkafka::producer::Producer as _;
 use super::Publisher;
 use crate::config::KafkaArgs;
 use crate::error::ProducerError;
-use crate::stop::Stop;
+use crate::stop_request::StopRequest;
 
-/// One request's limit, so that a request to stop is heard in between.
+/// Timeout of one request, short so that a request to stop is noticed in between.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Between two looks at a topic that is not ready.
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// Time between two checks of a topic that is not ready.
+const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A topic that the brokers create by themselves shows up within this time.
-const AUTO_CREATION: Duration = Duration::from_secs(3);
+/// Time within which a topic that the brokers create automatically becomes visible.
+const AUTO_CREATION_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the brokers may take to create a topic.
+/// Time that the brokers may take to create a topic.
 const CREATION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Reaches Kafka, creates the topic if asked, and waits until each partition has a leader: a record
-/// keyed while some partitions are unknown would go to another one than its later siblings.
+/// Connects to Kafka, creates the topic if requested, and waits until each partition has a leader.
+/// A record sent while some partitions are unknown could go to another partition than later records
+/// with its key.
 pub(crate) fn prepare(
     publisher: &Publisher,
     kafka: &KafkaArgs,
     config: &ClientConfig,
-    stop: &Stop,
+    stop: &StopRequest,
 ) -> Result<(), ProducerError> {
-    let begun = Instant::now();
-    reach(publisher, kafka, stop, begun)?;
+    let started = Instant::now();
+    wait_for_brokers(publisher, kafka, stop, started)?;
     if let Some(partitions) = kafka.partitions {
         create(kafka, config, partitions)?;
     }
     let partitions = await_leaders(publisher, kafka, stop)?;
     if kafka.partitions.is_some_and(|asked| usize::try_from(asked) != Ok(partitions)) {
-        tracing::warn!(topic = kafka.topic, partitions, "topic has another number of partitions");
+        tracing::warn!(
+            topic = kafka.topic,
+            partitions,
+            "topic has a different number of partitions than requested"
+        );
     }
     Ok(())
 }
 
-fn reach(
+fn wait_for_brokers(
     publisher: &Publisher,
     kafka: &KafkaArgs,
-    stop: &Stop,
-    begun: Instant,
+    stop: &StopRequest,
+    started: Instant,
 ) -> Result<(), ProducerError> {
     while publisher.producer.client().fetch_cluster_id(REQUEST_TIMEOUT).is_none() {
         if stop.is_requested() {
             return Err(ProducerError::Stopped);
         }
-        if begun.elapsed() >= kafka.connect_timeout {
+        if started.elapsed() >= kafka.connect_timeout {
             return Err(unreachable(kafka));
         }
     }
@@ -71,13 +76,13 @@ fn unreachable(kafka: &KafkaArgs) -> ProducerError {
 
 fn create(kafka: &KafkaArgs, config: &ClientConfig, partitions: i32) -> Result<(), ProducerError> {
     let topic = &kafka.topic;
-    match send_creation(kafka, config, partitions).map_err(ProducerError::of_client)? {
-        Ok(()) => tracing::info!(topic, partitions, "created topic"),
+    match send_creation(kafka, config, partitions).map_err(ProducerError::from_client_error)? {
+        Ok(()) => tracing::info!(topic, partitions, "topic created"),
         Err(RDKafkaErrorCode::TopicAlreadyExists) => {
-            tracing::info!(topic, "topic exists already; left as it is");
+            tracing::info!(topic, "topic already exists, not changed");
         }
         Err(reason) => {
-            return Err(ProducerError::TopicRefused { topic: topic.clone(), reason });
+            return Err(ProducerError::TopicRejected { topic: topic.clone(), reason });
         }
     }
     Ok(())
@@ -89,7 +94,7 @@ fn send_creation(
     partitions: i32,
 ) -> Result<Result<(), RDKafkaErrorCode>, KafkaError> {
     let admin: AdminClient<DefaultClientContext> = config.create()?;
-    // -1 asks for the brokers' own default.
+    // -1 selects the default of the brokers.
     let replication = TopicReplication::Fixed(kafka.replication_factor.unwrap_or(-1));
     let topic = NewTopic::new(&kafka.topic, partitions, replication);
     let options = AdminOptions::new().operation_timeout(Some(CREATION_TIMEOUT));
@@ -99,46 +104,46 @@ fn send_creation(
     Ok(result.map(drop).map_err(|(_, reason)| reason))
 }
 
-/// Waits for the topic's partitions and returns their number.
+/// Waits until every partition has a leader; returns the number of partitions.
 fn await_leaders(
     publisher: &Publisher,
     kafka: &KafkaArgs,
-    stop: &Stop,
+    stop: &StopRequest,
 ) -> Result<usize, ProducerError> {
-    let begun = Instant::now();
+    let started = Instant::now();
     loop {
-        match look(publisher, &kafka.topic) {
-            Look::Ready(partitions) => return Ok(partitions),
-            Look::Missing if begun.elapsed() >= AUTO_CREATION => {
+        match topic_state(publisher, &kafka.topic) {
+            TopicState::Ready(partitions) => return Ok(partitions),
+            TopicState::Missing if started.elapsed() >= AUTO_CREATION_TIMEOUT => {
                 return Err(ProducerError::TopicMissing { topic: kafka.topic.clone() });
             }
-            _ if begun.elapsed() >= kafka.connect_timeout => return Err(unreachable(kafka)),
+            _ if started.elapsed() >= kafka.connect_timeout => return Err(unreachable(kafka)),
             _ if stop.is_requested() => return Err(ProducerError::Stopped),
-            _ => stop.sleep(LOOK_AGAIN),
+            _ => stop.sleep(CHECK_INTERVAL),
         }
     }
 }
 
-enum Look {
+enum TopicState {
     Ready(usize),
     Missing,
-    NotYet,
+    NotReady,
 }
 
-fn look(publisher: &Publisher, topic: &str) -> Look {
+fn topic_state(publisher: &Publisher, topic: &str) -> TopicState {
     let Ok(metadata) = publisher.producer.client().fetch_metadata(Some(topic), REQUEST_TIMEOUT)
     else {
-        return Look::NotYet;
+        return TopicState::NotReady;
     };
     let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
-        return Look::Missing;
+        return TopicState::Missing;
     };
     let partitions = found.partitions();
     match found.error().map(RDKafkaErrorCode::from) {
-        Some(RDKafkaErrorCode::UnknownTopicOrPartition) => Look::Missing,
+        Some(RDKafkaErrorCode::UnknownTopicOrPartition) => TopicState::Missing,
         None if !partitions.is_empty() && partitions.iter().all(|p| p.leader() >= 0) => {
-            Look::Ready(partitions.len())
+            TopicState::Ready(partitions.len())
         }
-        _ => Look::NotYet,
+        _ => TopicState::NotReady,
     }
 }

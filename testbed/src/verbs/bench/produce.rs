@@ -47,7 +47,8 @@ fn publish(
     let mut running = producer(streaming, volume, label, ledger)?.start(folder, label)?;
     let finished = running.succeed(LIMIT)?;
     streaming.kafka.delete_topic(label)?;
-    let at_work = worker_log::time_between(&running.log()?, "created topic", "published")?;
+    let at_work =
+        worker_log::time_between(&running.log()?, "topic created", "publishing finished")?;
     let measurement = Measurement::new(volume.rows.get(), at_work, &finished);
     tell(&format!("{label}: {}", measurement.in_short()));
     Ok(measurement)

@@ -1,25 +1,25 @@
-//! The request to stop, as the publishing thread sees it.
+//! Request to stop, shared with the publishing thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// A request to stop, shared between the thread that hears it and those that heed it.
+/// Request to stop, shared between the thread that sets it and the threads that check it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stop(Arc<Shared>);
+pub(crate) struct StopRequest(Arc<StopState>);
 
 #[derive(Debug, Default)]
-struct Shared {
-    /// Read for every record, so an atomic of its own.
+struct StopState {
+    /// Separate from the lock, because it is read for every record.
     requested: AtomicBool,
     sleeping: Mutex<()>,
     wake: Condvar,
 }
 
-impl Stop {
-    /// Asks everybody to stop, and wakes those that sleep.
+impl StopRequest {
+    /// Requests the stop and wakes all sleeping threads.
     pub(crate) fn request(&self) {
-        // Under the lock, so that nobody falls asleep between looking and waiting.
+        // Set under the lock, so that no thread starts to sleep between its check and its wait.
         let _sleeping = self.0.sleeping.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.requested.store(true, Ordering::Relaxed);
         self.0.wake.notify_all();
@@ -29,10 +29,10 @@ impl Stop {
         self.0.requested.load(Ordering::Relaxed)
     }
 
-    /// Sleeps for `duration`, or until the request.
+    /// Sleeps for `duration`, or until the stop is requested.
     pub(crate) fn sleep(&self, duration: Duration) {
         let sleeping = self.0.sleeping.lock().unwrap_or_else(PoisonError::into_inner);
-        // Poisoning is impossible to care about: the lock guards no data.
+        // Poisoning has no effect: the lock protects no data.
         drop(self.0.wake.wait_timeout_while(sleeping, duration, |()| !self.is_requested()));
     }
 }
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_request_ends_a_long_sleep() {
-        let stop = Stop::default();
+        let stop = StopRequest::default();
         let sleeper = std::thread::spawn({
             let stop = stop.clone();
             move || stop.sleep(Duration::from_hours(1))
@@ -56,9 +56,9 @@ mod tests {
     }
 
     #[test]
-    fn without_a_request_a_sleep_lasts() {
-        let begun = Instant::now();
-        Stop::default().sleep(Duration::from_millis(20));
-        assert!(begun.elapsed() >= Duration::from_millis(20));
+    fn without_a_request_the_sleep_has_its_full_length() {
+        let started = Instant::now();
+        StopRequest::default().sleep(Duration::from_millis(20));
+        assert!(started.elapsed() >= Duration::from_millis(20));
     }
 }

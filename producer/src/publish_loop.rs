@@ -1,4 +1,4 @@
-//! The publishing thread's work: make, encode and send records, loop after loop.
+//! The publish loop: creates, encodes and sends records on its own thread.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -11,28 +11,28 @@ use crate::encoder::Encoder;
 use crate::error::ProducerError;
 use crate::ledger::Ledger;
 use crate::pacer::Pacer;
-use crate::publisher::deliveries::{Deliveries, HOLDS_EVENT, HOLDS_NO_EVENT, Totals};
-use crate::publisher::{Publisher, Sent};
-use crate::stop::Stop;
+use crate::publisher::delivery_context::{DeliveryContext, HOLDS_EVENT, HOLDS_NO_EVENT, Totals};
+use crate::publisher::{Publisher, SendOutcome};
+use crate::stop_request::StopRequest;
 use crate::traffic::Traffic;
 
-/// Connects, publishes everything, and waits for the acknowledgements. Returns how long the
-/// publishing took, connecting not included.
+/// Connects, publishes all records and waits for the acknowledgements. Returns the time spent
+/// publishing, without the time spent connecting.
 pub(crate) fn publish(
     config: &Config,
     schema_id: u32,
     totals: Arc<Totals>,
-    stop: &Stop,
+    stop: &StopRequest,
 ) -> Result<Duration, ProducerError> {
-    let deliveries = Deliveries::new(totals, open_ledger(config)?);
+    let deliveries = DeliveryContext::new(totals, open_ledger(config)?);
     let mut publisher = Publisher::connect(&config.kafka, deliveries, stop)?;
-    let begun = Instant::now();
-    let outcome = Publication::new(config, schema_id, &publisher, stop).run();
+    let started = Instant::now();
+    let outcome = PublishLoop::new(config, schema_id, &publisher, stop).run();
     publisher.finish(stop, config.kafka.shutdown_timeout);
     publisher.deliveries().report_failures();
     outcome?;
     check_ledger(config, &publisher)?;
-    Ok(begun.elapsed())
+    Ok(started.elapsed())
 }
 
 fn open_ledger(config: &Config) -> Result<Option<Ledger>, ProducerError> {
@@ -50,11 +50,11 @@ fn check_ledger(config: &Config, publisher: &Publisher) -> Result<(), ProducerEr
     }
 }
 
-/// One run's state, with buffers that each record uses again.
-struct Publication<'a> {
+/// State of one run, with buffers that are reused for each record.
+struct PublishLoop<'a> {
     config: &'a Config,
     publisher: &'a Publisher,
-    stop: &'a Stop,
+    stop: &'a StopRequest,
     clock: Clock,
     traffic: Traffic,
     encoder: Encoder,
@@ -62,8 +62,13 @@ struct Publication<'a> {
     value: Vec<u8>,
 }
 
-impl<'a> Publication<'a> {
-    fn new(config: &'a Config, schema_id: u32, publisher: &'a Publisher, stop: &'a Stop) -> Self {
+impl<'a> PublishLoop<'a> {
+    fn new(
+        config: &'a Config,
+        schema_id: u32,
+        publisher: &'a Publisher,
+        stop: &'a StopRequest,
+    ) -> Self {
         Self {
             config,
             publisher,
@@ -76,44 +81,44 @@ impl<'a> Publication<'a> {
         }
     }
 
-    /// All loops, or as many as there is time for before a request to stop.
+    /// Runs all loops, or stops early on request.
     fn run(&mut self) -> Result<(), ProducerError> {
         let loops = self.config.loops.unwrap_or(u64::MAX);
         for done in 0..loops {
             if done > 0 {
                 self.stop.sleep(self.config.delay);
             }
-            if self.run_loop()? == Sent::Stopped {
+            if self.run_loop()? == SendOutcome::Stopped {
                 break;
             }
         }
         Ok(())
     }
 
-    fn run_loop(&mut self) -> Result<Sent, ProducerError> {
-        let begun = Instant::now();
+    fn run_loop(&mut self) -> Result<SendOutcome, ProducerError> {
+        let started = Instant::now();
         let pacer = Pacer::new(self.config.rate);
         for sent in 0..self.config.rows {
-            if let Some(wait) = pacer.wait(sent, || begun.elapsed()) {
+            if let Some(wait) = pacer.wait(sent, || started.elapsed()) {
                 self.stop.sleep(wait);
             }
-            if self.is_stopped() || self.send_record()? == Sent::Stopped {
-                return Ok(Sent::Stopped);
+            if self.is_stopped() || self.send_record()? == SendOutcome::Stopped {
+                return Ok(SendOutcome::Stopped);
             }
         }
-        Ok(Sent::Queued)
+        Ok(SendOutcome::Queued)
     }
 
     fn is_stopped(&self) -> bool {
-        self.stop.is_requested() || self.publisher.deliveries().is_broken()
+        self.stop.is_requested() || self.publisher.deliveries().has_ledger_failed()
     }
 
-    fn send_record(&mut self) -> Result<Sent, ProducerError> {
+    fn send_record(&mut self) -> Result<SendOutcome, ProducerError> {
         let record = self.traffic.record(self.clock.now());
         self.encoder.encode(&record.event, &mut self.value);
         let mut holds = HOLDS_EVENT;
         if let Some(poison) = record.poison {
-            poison.spoil(&mut self.value);
+            poison.corrupt(&mut self.value);
             holds = HOLDS_NO_EVENT;
         }
         self.key.clear();
