@@ -1,4 +1,4 @@
-//! The golden bytes are what an independent Avro library says they are.
+//! Comparison of the golden bytes with the result of an independent Avro library.
 
 use apache_avro::Schema;
 use apache_avro::reader::datum::GenericDatumReader;
@@ -6,13 +6,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 #[derive(Deserialize)]
-struct Case {
+struct GoldenCase {
     name: String,
     event: Value,
     datum: String,
 }
 
-fn cases() -> impl Iterator<Item = Case> {
+fn cases() -> impl Iterator<Item = GoldenCase> {
     ducktide_schemas::EVENTS_GOLDEN
         .lines()
         .map(|line| serde_json::from_str(line).expect("each line is a case"))
@@ -37,7 +37,7 @@ fn golden_bytes_decode_to_their_events() {
         let decoded = reader.read_value(&mut rest).expect(&case.name);
         let decoded = Value::try_from(decoded).expect(&case.name);
         assert_eq!(decoded, case.event, "{}", case.name);
-        assert!(rest.is_empty(), "bytes left over: {}", case.name);
+        assert!(rest.is_empty(), "unread bytes: {}", case.name);
     }
 }
 
