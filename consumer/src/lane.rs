@@ -109,12 +109,12 @@ impl Lane {
     fn decode(&mut self, readable: &Readable<'_>, record: &Record) -> Result<(), DecodeError> {
         readable.decoder.decode(readable.datum, &mut self.rows)?;
         let headers = if self.rows.wants_headers() { record.headers() } else { Vec::new() };
-        self.rows.push_envelope(readable.key, &headers)
+        self.rows.push_key_and_headers(readable.key, &headers)
     }
 
     /// Whether the record that was decoded last repeats a row; otherwise the window has it now.
     fn is_repeat(&self, record: &Record, window: &mut Window, now: i64) -> bool {
-        let id = self.ids.and_then(|column| self.rows.open_id(column));
+        let id = self.ids.and_then(|column| self.rows.last_event_id(column));
         let millis = record.timestamp_ms();
         let timestamp = millis.and_then(|ms| timestamp_micros(ms, TimeUnit::Millis).ok());
         let (Some(id), Some(timestamp)) = (id, timestamp) else { return false };

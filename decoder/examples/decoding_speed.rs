@@ -1,13 +1,14 @@
-//! Measures decoding by schema shape, in one thread: Ducktide's decoder, `arrow-avro`'s, and
-//! `apache-avro`'s values, which are what a decoder without a plan would make columns of.
+//! Measures decoding by schema shape, in one thread: Ducktide's decoder, `arrow-avro`, and
+//! `apache-avro` values, from which a decoder without a plan would build columns.
 //!
 //! `cargo run --release -p ducktide-decoder --example decoding_speed`
 //!
 //! Times are CPU time (on Linux; elsewhere elapsed time), the median of several rounds. Allocations
-//! include those of the finished batches. Ducktide's include the columns of Kafka's topic, partition,
-//! offset and time. `arrow-avro` makes another table of some types, and some it cannot read: `fails`.
-#![expect(clippy::print_stdout, reason = "its output is the point of a measurement")]
-#![expect(unsafe_code, reason = "an allocator is unsafe by its nature")]
+//! include those of the finished batches. Ducktide's include the columns for the Kafka topic,
+//! partition, offset and timestamp. `arrow-avro` maps some types differently and does not support
+//! others: `fails`.
+#![expect(clippy::print_stdout, reason = "the measurement is printed")]
+#![expect(unsafe_code, reason = "implementing an allocator requires unsafe code")]
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -30,25 +31,25 @@ use arrow_avro::{
 use ducktide_decoder::{RecordDecoder, RowBuffer};
 use ducktide_lake::table::{self, TableShape, UnionAs};
 
-/// Different records; decoded in turn.
+/// Number of different records, decoded in turn.
 const ROWS: usize = 4 * BATCH_ROWS;
 
-/// Rows of a batch, as the consumer has them.
+/// Rows per batch, as in the consumer.
 const BATCH_ROWS: usize = 8_192;
 
 const ROUNDS: usize = 9;
 
-/// CPU time of a round, long beside the ticks that Linux moves the clock in.
+/// CPU time of a round, long compared with the tick in which Linux advances the clock.
 const ROUND: Duration = Duration::from_millis(400);
 
-/// What a record has in front: a zero byte and the schema's id.
+/// Header of a record: a zero byte and the schema id.
 const HEADER: [u8; 5] = [0, 0, 0, 0, 1];
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 fn main() -> Result<()> {
-    println!("{ROWS} records, medians of {ROUNDS} rounds; allocations a row in parentheses\n");
-    println!("| shape | bytes a row | Ducktide | arrow-avro | apache-avro values |");
+    println!("{ROWS} records, medians of {ROUNDS} rounds; allocations per row in parentheses\n");
+    println!("| shape | bytes per row | Ducktide | arrow-avro | apache-avro values |");
     println!("|---|--:|--:|--:|--:|");
     for (name, schema) in shapes() {
         let parsed = Schema::parse_str(&schema)?;
@@ -62,7 +63,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The shapes, each with its schema.
+/// Returns the shapes, each with its schema.
 fn shapes() -> Vec<(&'static str, String)> {
     let of = |types: &[&str], count: usize| {
         let field = |index: usize| {
@@ -101,7 +102,7 @@ fn shapes() -> Vec<(&'static str, String)> {
     ]
 }
 
-/// CPU nanoseconds and allocations, a row each.
+/// Formats CPU nanoseconds and allocations per row.
 fn measured((nanos, allocations): (f64, f64)) -> String {
     format!("{nanos:.0} ns ({allocations:.2})")
 }
@@ -147,8 +148,7 @@ fn apache_avro_values(schema: &Schema, records: &[Vec<u8>]) -> Result<(f64, f64)
     })
 }
 
-/// Decodes all records batch by batch, again and again for some time in each round; the first round
-/// only warms up.
+/// Decodes all records batch by batch, repeatedly in each round; the first round is a warm-up.
 fn rounds(
     records: &[Vec<u8>],
     mut decode: impl FnMut(&[Vec<u8>]) -> Result<()>,
@@ -175,7 +175,7 @@ fn as_f64(value: usize) -> f64 {
     value as f64
 }
 
-/// Records of a schema, seeded, so that every run measures the same bytes.
+/// Generates records of a schema from a fixed seed, so that every run measures the same bytes.
 fn records(schema: &Schema) -> Result<Vec<Vec<u8>>> {
     let mut random = Random(42);
     let writer = GenericDatumWriter::builder(schema).build()?;
@@ -231,7 +231,7 @@ impl Random {
         }
     }
 
-    /// 4 to 35 letters.
+    /// Returns 4 to 35 letters.
     fn text(&mut self) -> String {
         let length = 4 + self.index(32);
         let letter = || char::from(b'a' + u8::try_from(self.below(26)).expect("a letter"));
@@ -251,7 +251,7 @@ impl Random {
     }
 }
 
-/// The time that this thread has spent on a processor.
+/// Returns the CPU time of this thread.
 fn cpu_time() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let statistics = fs::read_to_string("/proc/thread-self/schedstat").ok();
@@ -263,17 +263,18 @@ thread_local! {
     static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Counts what asks for memory.
-struct Counting;
+/// Allocator that counts allocations.
+struct CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-// SAFETY: everything is left to the system's allocator; the count is a number without a destructor.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: all calls are forwarded to the system allocator; the counter is a number without a
+// destructor.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        // SAFETY: the caller's promises are those that the system's allocator wants.
+        // SAFETY: the caller upholds the contract, which is that of the system allocator.
         unsafe { System.alloc(layout) }
     }
 

@@ -1,4 +1,4 @@
-//! Builders become Arrow arrays, of the types that make the right Parquet types.
+//! Conversion of builders to Arrow arrays, with the data types that give the right Parquet types.
 
 use std::sync::Arc;
 
@@ -19,10 +19,11 @@ use ducktide_lake::table::{Column, ColumnType, KAFKA_TOPIC, TableShape};
 
 use super::builder::{Bytes, ColumnBuilder, Lists, Maps, Primitives, Structs};
 
-/// The zone of instants; Parquet then has them as adjusted to UTC, and DuckDB as TIMESTAMPTZ.
+/// Time zone of instants. Parquet stores them as adjusted to UTC, and DuckDB reads them as
+/// TIMESTAMPTZ.
 pub const UTC: &str = "UTC";
 
-/// The Arrow fields of a table. `_kafka_topic` is a dictionary, all else plain.
+/// Returns the Arrow fields of a table. `_kafka_topic` is a dictionary, all others are plain.
 #[must_use]
 pub fn fields(table: &TableShape) -> Fields {
     let fields = table.columns.iter().map(|column| {
@@ -36,7 +37,8 @@ pub fn fields(table: &TableShape) -> Fields {
     fields.collect()
 }
 
-/// UUID and JSON are extension types, which the Parquet writer turns into its logical types.
+/// Returns the field of a column. UUID and JSON are extension types, which the Parquet writer
+/// converts to its logical types.
 fn field(column: &Column) -> Field {
     let field = Field::new(&column.name, data_type(&column.column_type), true);
     match column.column_type {
@@ -74,13 +76,13 @@ fn data_type(column_type: &ColumnType) -> DataType {
     }
 }
 
-/// A nested field, under the name that DuckDB gives it.
+/// Returns a nested field with the name that DuckDB uses.
 fn nested(name: &str, column_type: &ColumnType, nullable: bool) -> FieldRef {
     let column = Column::new(name, column_type.clone());
     Arc::new(field(&column).with_nullable(nullable))
 }
 
-/// Takes a builder's values as an array of the type; the builder is empty afterwards.
+/// Returns the values of a builder as an array of this type and clears the builder.
 pub(super) fn finish(
     column: &mut ColumnBuilder,
     data_type: &DataType,

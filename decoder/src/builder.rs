@@ -1,7 +1,7 @@
-//! Column builders that a failed record can be truncated away from.
+//! Column builders that can be truncated after a failed record.
 //!
-//! All columns of a [`super::RowBuffer`] have one entry for each row before a record is decoded, so
-//! that after a failure truncating each to the number of rows restores exactly what was there.
+//! All columns of a [`super::RowBuffer`] have one entry per row before a record is decoded, so
+//! truncating each column to the number of rows undoes a failed record.
 
 use arrow_buffer::{ArrowNativeType, BooleanBufferBuilder, NullBuffer};
 use ducktide_lake::dedupe::EventId;
@@ -9,21 +9,21 @@ use ducktide_lake::table::ColumnType;
 
 use super::{Problem, TextBuffer};
 
-/// One column's values so far.
+/// Builder of one column.
 #[derive(Debug)]
 pub(super) enum ColumnBuilder {
     Boolean(Booleans),
-    /// DATE, as days.
+    /// DATE, in days.
     Int32(Primitives<i32>),
-    /// BIGINT, and TIME and the timestamps, in their units.
+    /// BIGINT, TIME and timestamps, in their units.
     Int64(Primitives<i64>),
     Float64(Primitives<f64>),
-    /// DECIMAL, and UUID as the bytes in their order.
+    /// DECIMAL, and UUID as big-endian bytes.
     Int128(Primitives<i128>),
     /// VARCHAR, BLOB and JSON.
     Bytes(Bytes),
     List(Lists),
-    /// MAP: lists of keys and values.
+    /// MAP, as lists of keys and values.
     Map(Maps),
     Struct(Structs),
 }
@@ -40,7 +40,7 @@ pub(super) struct Primitives<T> {
     pub(super) validity: Validity,
 }
 
-/// Texts or byte strings, one behind the other, and where each one ends.
+/// Concatenated texts or byte strings, with the end of each.
 #[derive(Debug)]
 pub(super) struct Bytes {
     pub(super) data: TextBuffer,
@@ -70,13 +70,13 @@ pub(super) struct Structs {
     pub(super) fields: Vec<ColumnBuilder>,
 }
 
-/// Which values are not NULL; nothing is kept until the first NULL.
+/// Bitmap of non-NULL values, not allocated before the first NULL.
 #[derive(Debug, Default)]
 pub(super) struct Validity {
     bits: Option<Bits>,
 }
 
-/// A bitmap builder.
+/// Bitmap builder.
 #[derive(Debug)]
 pub(super) struct Bits(BooleanBufferBuilder);
 
@@ -104,7 +104,7 @@ impl Validity {
         }
     }
 
-    /// `len` is how many values came before.
+    /// Appends NULL after `len` values.
     pub(super) fn push_null(&mut self, len: usize) {
         let bits = self.bits.get_or_insert_with(|| {
             let mut bits = Bits::default();
@@ -188,7 +188,7 @@ impl Bytes {
         self.offsets.len() - 1
     }
 
-    /// The values from index `first` on.
+    /// Returns the values from index `first`.
     pub(super) fn values(&self, first: usize) -> impl ExactSizeIterator<Item = &[u8]> + Clone {
         let ends = self.offsets[first..].windows(2);
         ends.map(|ends| &self.data.as_slice()[index(ends[0])..index(ends[1])])
@@ -231,7 +231,7 @@ impl Structs {
 }
 
 impl ColumnBuilder {
-    /// A builder with room for this many rows, and bytes of text.
+    /// Creates a builder with room for this number of rows and bytes of text.
     pub(super) fn new(column_type: &ColumnType, rows: usize, bytes: usize) -> Self {
         let nested = |inner| Box::new(Self::new(inner, 0, 0));
         let validity = Validity::default();
@@ -301,7 +301,7 @@ impl ColumnBuilder {
         }
     }
 
-    /// Forgets all values behind the first `len`.
+    /// Removes all values after the first `len`.
     pub(super) fn truncate(&mut self, len: usize) {
         match self {
             Self::Boolean(column) => {
@@ -332,7 +332,8 @@ impl ColumnBuilder {
         }
     }
 
-    /// The last value as an id; None for NULL, and for what no id is.
+    /// Returns the last value as an id; None for NULL and for a type that is not supported as an
+    /// id.
     #[inline]
     pub(super) fn last_id(&self) -> Option<EventId> {
         let last = self.len().checked_sub(1)?;
@@ -351,7 +352,7 @@ impl ColumnBuilder {
         (!validity.is_null(last)).then_some(id)
     }
 
-    /// The bytes that the builder has allocated.
+    /// Returns the allocated memory, bytes.
     pub(super) fn memory(&self) -> usize {
         match self {
             Self::Boolean(column) => column.values.0.capacity() / 8 + column.validity.memory(),
@@ -374,7 +375,7 @@ impl ColumnBuilder {
     }
 }
 
-/// Arrow's offsets: one more than there are values, the first one 0.
+/// Creates Arrow offsets: one more than values, starting with 0.
 fn offsets(rows: usize) -> Vec<i32> {
     let mut offsets = Vec::with_capacity(rows + 1);
     offsets.push(0);
@@ -387,7 +388,7 @@ fn offset(len: usize) -> Result<i32, Problem> {
 }
 
 fn last(offsets: &[i32]) -> i32 {
-    *offsets.last().expect("offsets begin with a 0 that is never removed")
+    *offsets.last().expect("offsets start with a 0 that is never removed")
 }
 
 fn index(offset: i32) -> usize {

@@ -5,30 +5,33 @@ use ducktide_lake::table::TimeUnit;
 use super::{Problem, TextBuffer};
 
 const SECONDS_PER_DAY: i64 = 86_400;
-/// Microseconds in a day.
+/// Microseconds per day.
 pub(super) const MICROS_PER_DAY: i64 = SECONDS_PER_DAY * 1_000_000;
 
 /// Days from 1970-01-01 to 0001-01-01 and to 9999-12-31.
 ///
-/// DuckDB's own range is wider, but it prints dates before year 1 with a suffix, JSON and most
-/// clients know four-digit years only, and statistics go through text: nothing outside is stored.
+/// DuckDB's range is wider, but it prints dates before year 1 with a suffix, JSON and most clients
+/// only support four-digit years, and statistics are stored as text. So values outside are
+/// rejected.
 const DAYS: std::ops::RangeInclusive<i64> = -719_162..=2_932_896;
 const MICROS: std::ops::Range<i64> = -719_162 * MICROS_PER_DAY..2_932_897 * MICROS_PER_DAY;
 
 const NANOS_PER_DAY: i64 = MICROS_PER_DAY * 1_000;
 const NANOS: std::ops::Range<i64> = -106_751 * NANOS_PER_DAY..106_751 * NANOS_PER_DAY;
 
-/// A day within the years 1 to 9999.
+/// Checks that a day is within the years 1 to 9999.
 pub(super) fn day(days: i32) -> Result<i32, Problem> {
     if DAYS.contains(&i64::from(days)) { Ok(days) } else { Err(Problem::TimeOutOfRange) }
 }
 
-/// A time of day in microseconds. 24:00:00 is not one: clients differ in what they make of it.
+/// Checks a time of day in microseconds. 24:00:00 is rejected, because clients interpret it
+/// differently.
 pub(super) fn time_of_day(micros: i64) -> Result<i64, Problem> {
     if (0..MICROS_PER_DAY).contains(&micros) { Ok(micros) } else { Err(Problem::TimeOutOfRange) }
 }
 
-/// Microseconds since 1970-01-01, within the years 1 to 9999; from milliseconds or microseconds.
+/// Returns microseconds since 1970-01-01, within the years 1 to 9999, from milliseconds or
+/// microseconds.
 #[inline]
 pub fn timestamp_micros(value: i64, unit: TimeUnit) -> Result<i64, Problem> {
     let micros = match unit {
@@ -39,10 +42,10 @@ pub fn timestamp_micros(value: i64, unit: TimeUnit) -> Result<i64, Problem> {
     micros.filter(|micros| MICROS.contains(micros)).ok_or(Problem::TimeOutOfRange)
 }
 
-/// Nanoseconds since 1970-01-01, on days that lie wholly within 64 bits: 1677-09-22 to 2262-04-10.
+/// Checks nanoseconds since 1970-01-01 on days completely within 64 bits: 1677-09-22 to 2262-04-10.
 ///
-/// DuckLake refuses to register a file whose statistics hold a moment of the first day, as that day's
-/// beginning is out of range; the last numbers mean infinity.
+/// DuckLake rejects a file whose statistics contain a time on the first partial day, because the
+/// start of that day is out of range. The largest values mean infinity.
 pub(super) fn timestamp_nanos(nanos: i64) -> Result<i64, Problem> {
     if NANOS.contains(&nanos) { Ok(nanos) } else { Err(Problem::TimeOutOfRange) }
 }
@@ -57,7 +60,7 @@ pub(super) fn push_date(out: &mut TextBuffer, days: i64) {
     push_digits::<2>(out, day);
 }
 
-/// Writes `HH:MM:SS.fff…` with as many digits of the fraction as the unit has.
+/// Writes `HH:MM:SS.fff…` with the number of fractional digits of the unit.
 pub(super) fn push_time(out: &mut TextBuffer, since_midnight: i64, unit: TimeUnit) {
     let (seconds, fraction) =
         (since_midnight / per_second(unit), since_midnight % per_second(unit));
@@ -100,7 +103,7 @@ fn push_digits<const N: usize>(out: &mut TextBuffer, mut value: i64) {
     out.extend_from_slice(&digits);
 }
 
-/// Year, month and day in the proleptic Gregorian calendar.
+/// Returns year, month and day in the proleptic Gregorian calendar.
 ///
 /// Howard Hinnant's `civil_from_days` (<https://howardhinnant.github.io/date_algorithms.html>): years
 /// start in March, so that the leap day is the last one.
@@ -117,7 +120,7 @@ fn civil(days: i64) -> (i64, i64, i64) {
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
-/// The text of a day, as hive paths have it.
+/// Returns the text of a day as used in hive paths.
 #[must_use]
 pub fn date_text(days: i32) -> String {
     let mut text = TextBuffer::default();
@@ -134,13 +137,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn dates_read_as_jiff_has_them(days in -719_162_i32..=2_932_896) {
+        fn dates_have_the_text_of_jiff(days in -719_162_i32..=2_932_896) {
             let date = Date::constant(1970, 1, 1) + jiff::Span::new().days(days);
             prop_assert_eq!(date_text(days), date.to_string());
         }
 
         #[test]
-        fn timestamps_read_as_jiff_has_them(micros in -10_000_000_000_000_000_i64..10_000_000_000_000_000) {
+        fn timestamps_have_the_text_of_jiff(micros in -10_000_000_000_000_000_i64..10_000_000_000_000_000) {
             let mut text = TextBuffer::default();
             push_timestamp(&mut text, micros, TimeUnit::Micros);
             text.push(b'Z');
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_and_last_moments_are_in_range_and_their_neighbours_are_not() {
+    fn the_first_and_last_values_are_in_range_and_the_next_ones_are_not() {
         assert_eq!(date_text(-719_162), "0001-01-01");
         assert_eq!(date_text(2_932_896), "9999-12-31");
         assert!(day(-719_163).is_err() && day(2_932_897).is_err());

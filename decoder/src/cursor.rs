@@ -1,18 +1,19 @@
-//! Reads Avro's binary encoding from a borrowed datum.
+//! Reader of Avro's binary encoding from a borrowed datum.
 
 use super::Problem;
 
-/// The bytes of a varint of 64 bits; the last one holds a single bit.
+/// Longest varint of 64 bits, bytes; the last byte holds a single bit.
 const MAX_VARINT_BYTES: usize = 10;
 
-/// A position in a datum. Every read is bounded by the bytes that are left.
+/// Position in a datum. Every read is bounded by the remaining bytes.
 #[derive(Debug)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
-    /// How many more items without bytes the datum may announce, see [`Cursor::widthless_items`].
+    /// Number of further items without bytes that the datum may declare, see
+    /// [`Cursor::widthless_items`].
     widthless: usize,
-    /// After an error: the indices of the columns within records that were being read, the innermost
-    /// first. Nothing is allocated before.
+    /// After an error: the indices of the record columns that were being decoded, innermost first.
+    /// Not allocated before an error.
     path: Vec<usize>,
 }
 
@@ -21,19 +22,19 @@ impl<'a> Cursor<'a> {
         Self { rest: datum, widthless: datum.len(), path: Vec::new() }
     }
 
-    /// Adds the column of a nested record in which a problem occurred.
+    /// Adds the column of a nested record in which an error occurred.
     #[cold]
     pub(super) fn within(&mut self, column: usize, problem: Problem) -> Problem {
         self.path.push(column);
         problem
     }
 
-    /// The columns that were being read within the topmost one, the outermost first.
+    /// Returns the indices of the nested columns that were being decoded, outermost first.
     pub(super) fn path(&self) -> impl Iterator<Item = usize> {
         self.path.iter().rev().copied()
     }
 
-    /// How many bytes are left.
+    /// Returns the number of remaining bytes.
     pub(super) fn remaining(&self) -> usize {
         self.rest.len()
     }
@@ -72,14 +73,16 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// The bytes of a `bytes` or `string`: a length in front, which the datum's end bounds.
+    /// Reads a `bytes` or `string` value: a length, checked against the remaining bytes, and the
+    /// content.
     #[inline]
     pub(super) fn length_prefixed(&mut self) -> Result<&'a [u8], Problem> {
         let length = usize::try_from(self.long()?).map_err(|_| Problem::NegativeLength)?;
         self.take(length)
     }
 
-    /// The bytes from the start of a `bytes` or `string` to the datum's end, and its length.
+    /// Returns the bytes from the start of a `bytes` or `string` value to the end of the datum, and
+    /// the length of the value.
     #[inline]
     pub(super) fn text_window(&mut self) -> Result<(&'a [u8], usize), Problem> {
         let length = usize::try_from(self.long()?).map_err(|_| Problem::NegativeLength)?;
@@ -88,16 +91,16 @@ impl<'a> Cursor<'a> {
         Ok((window, length))
     }
 
-    /// The index of a union's branch or an enum's symbol.
+    /// Reads the index of a union branch or enum symbol.
     #[inline]
     pub(super) fn index(&mut self) -> Result<usize, Problem> {
         usize::try_from(self.long()?).map_err(|_| Problem::NegativeIndex)
     }
 
-    /// How many items the next block of an array or map has; 0 is the end.
+    /// Reads the number of items in the next block of an array or map; 0 is the end.
     ///
-    /// A negative count is followed by the block's size in bytes, for readers that skip it; it has to
-    /// be within the datum.
+    /// A negative count is followed by the size of the block in bytes, for readers that skip it.
+    /// The size must be within the datum.
     #[inline]
     pub(super) fn block(&mut self) -> Result<usize, Problem> {
         let count = self.long()?;
@@ -110,8 +113,8 @@ impl<'a> Cursor<'a> {
         usize::try_from(count.unsigned_abs()).map_err(|_| Problem::TooManyItems)
     }
 
-    /// Accounts for items that take no bytes, whose count the datum's end does not bound: a datum may
-    /// hold as many of them as it has bytes.
+    /// Counts items that take no bytes, which the remaining bytes do not bound: a datum may have as
+    /// many of them as it has bytes.
     pub(super) fn widthless_items(&mut self, count: usize) -> Result<(), Problem> {
         self.widthless = self.widthless.checked_sub(count).ok_or(Problem::TooManyItems)?;
         Ok(())
@@ -122,7 +125,7 @@ impl<'a> Cursor<'a> {
         self.try_varint().ok_or_else(|| self.varint_problem())
     }
 
-    /// An `Option`, as that comes back in registers.
+    /// Reads a varint. Returns an `Option`, because that is returned in registers.
     #[inline]
     fn try_varint(&mut self) -> Option<u64> {
         let &first = self.rest.first()?;
@@ -136,7 +139,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Gathers the 7-bit groups of up to eight bytes at once: timestamps take eight.
+    /// Combines the 7-bit groups of up to eight bytes at once; timestamps take eight.
     #[inline]
     fn varint_in_word(&mut self, word: u64) -> Option<u64> {
         let ends = !word & 0x8080_8080_8080_8080;
@@ -151,7 +154,7 @@ impl<'a> Cursor<'a> {
         Some((quads & 0x0fff_ffff) | ((quads & 0x0fff_ffff_0000_0000) >> 4))
     }
 
-    /// Byte by byte: near the datum's end, and for nine and ten bytes.
+    /// Reads byte by byte: near the end of the datum, and varints of nine and ten bytes.
     #[inline(never)]
     fn long_varint(&mut self) -> Option<u64> {
         let mut value = 0_u64;
@@ -197,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_long_is_read_back_wherever_it_stands(
+        fn a_long_is_decoded_at_any_position(
             value in any::<i64>(), shift in 0_u32..64, tail in 0_usize..12,
         ) {
             let value = value >> shift;
@@ -212,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_varint_of_more_than_64_bits_is_refused() {
+    fn a_varint_of_more_than_64_bits_is_rejected() {
         let overlong = [0xff; 9].into_iter().chain([2]).collect::<Vec<_>>();
         assert_eq!(Cursor::new(&overlong).long(), Err(Problem::VarintOverflow));
         assert_eq!(Cursor::new(&[0xff; 12]).long(), Err(Problem::VarintOverflow));
@@ -220,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_beyond_the_datum_are_refused_before_anything_is_allocated() {
+    fn lengths_beyond_the_datum_are_rejected_before_any_allocation() {
         let huge = encode(i64::MAX);
         assert_eq!(Cursor::new(&huge).length_prefixed(), Err(Problem::UnexpectedEnd));
         assert_eq!(Cursor::new(&encode(-1)).length_prefixed(), Err(Problem::NegativeLength));

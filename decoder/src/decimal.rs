@@ -1,14 +1,15 @@
-//! Avro's decimals: big-endian two's complement of any length.
+//! Avro decimals: big-endian two's complement of any length.
 
 use super::{Cursor, Problem, TextBuffer};
 
-/// The longest unscaled value of a `big-decimal`, some 2,400 digits: its text takes quadratic time.
+/// Longest unscaled value of a `big-decimal`, about 2,400 digits: converting it to text takes
+/// quadratic time.
 const MAX_BIG_DECIMAL_BYTES: usize = 1_000;
 
-/// How many zeros a plain notation may be padded with before the exponent is written instead.
+/// Largest number of zeros in plain notation; with more padding the exponent is written instead.
 const MAX_PADDING: i64 = 40;
 
-/// The unscaled value, if it has at most `precision` digits (at most 38).
+/// Returns the unscaled value if it has at most `precision` digits (at most 38).
 pub(super) fn unscaled(bytes: &[u8], precision: u8) -> Result<i128, Problem> {
     let bytes = without_sign_extension(bytes);
     if bytes.is_empty() || bytes.len() > 16 {
@@ -25,8 +26,8 @@ pub(super) fn unscaled(bytes: &[u8], precision: u8) -> Result<i128, Problem> {
     }
 }
 
-/// Reads a decimal number, with an exponent or without, if it has at most `precision` digits, and none
-/// that `scale` digits behind the point would not hold.
+/// Parses a decimal number, with or without an exponent. Rejects more than `precision` digits, and
+/// more than `scale` digits after the decimal point.
 pub(super) fn parse(text: &str, precision: u8, scale: u8) -> Result<i128, Problem> {
     let out_of_range = Problem::DecimalOutOfRange;
     let (number, exponent) = match text.split_once(['e', 'E']) {
@@ -40,7 +41,7 @@ pub(super) fn parse(text: &str, precision: u8, scale: u8) -> Result<i128, Proble
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let mut digits = [whole, fraction].concat();
     if digits.is_empty() || !digits.bytes().all(|digit| digit.is_ascii_digit()) {
-        return Err(Problem::OfAnotherType);
+        return Err(Problem::TypeMismatch);
     }
     // The number is its digits times ten to the power of this.
     let behind = i32::try_from(fraction.len()).map_err(|_| out_of_range)?;
@@ -62,14 +63,15 @@ pub(super) fn parse(text: &str, precision: u8, scale: u8) -> Result<i128, Proble
     Ok(if is_negative { -value } else { value })
 }
 
-/// Writes the decimal with `scale` digits behind the point; refuses more than `precision` digits.
+/// Writes the decimal with `scale` digits after the decimal point; rejects more than `precision`
+/// digits.
 pub(super) fn push_decimal(
     out: &mut TextBuffer,
     bytes: &[u8],
     precision: usize,
     scale: usize,
 ) -> Result<(), Problem> {
-    // Every three digits take ten bits, or a little less.
+    // Three digits take slightly less than ten bits.
     if without_sign_extension(bytes).len() > precision * 10 / 24 + 2 {
         return Err(Problem::DecimalOutOfRange);
     }
@@ -82,8 +84,8 @@ pub(super) fn push_decimal(
     Ok(())
 }
 
-/// Writes a `big-decimal`, whose bytes hold the unscaled value's bytes and the scale. Plain notation
-/// where that is short, else digits and an exponent, as in `12E-900`.
+/// Writes a `big-decimal`, which consists of the bytes of the unscaled value and the scale. Uses
+/// plain notation if it is short, otherwise digits and an exponent, such as `12E-900`.
 pub(super) fn push_big_decimal(out: &mut TextBuffer, bytes: &[u8]) -> Result<(), Problem> {
     let mut cursor = Cursor::new(bytes);
     let bytes = cursor.length_prefixed()?;
@@ -105,7 +107,7 @@ pub(super) fn push_big_decimal(out: &mut TextBuffer, bytes: &[u8]) -> Result<(),
 }
 
 fn push_plain(out: &mut TextBuffer, negative: bool, digits: &[u8], scale: i64) {
-    let scale = usize::try_from(scale).expect("callers refuse negative and large scales");
+    let scale = usize::try_from(scale).expect("callers reject negative and large scales");
     push_sign(out, negative);
     let padded = scale + 1;
     let zeros = padded.saturating_sub(digits.len());
@@ -124,7 +126,7 @@ fn push_sign(out: &mut TextBuffer, negative: bool) {
     }
 }
 
-/// Drops leading bytes that only repeat the sign.
+/// Removes leading bytes that only repeat the sign.
 fn without_sign_extension(mut bytes: &[u8]) -> &[u8] {
     while let [first, rest @ ..] = bytes
         && let [second, ..] = rest
@@ -135,7 +137,7 @@ fn without_sign_extension(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-/// The sign and the decimal digits, by repeated division by 10⁹.
+/// Returns the sign and the decimal digits, by repeated division by 10⁹.
 fn digits(bytes: &[u8]) -> Result<(bool, Vec<u8>), Problem> {
     let bytes = without_sign_extension(bytes);
     let negative = bytes.first().ok_or(Problem::DecimalOutOfRange)? & 0x80 != 0;
@@ -155,7 +157,7 @@ fn digits(bytes: &[u8]) -> Result<(bool, Vec<u8>), Problem> {
     Ok((negative, if text.is_empty() { b"0".to_vec() } else { text.as_bytes().to_vec() }))
 }
 
-/// The absolute value in 32-bit limbs, the highest first.
+/// Returns the absolute value in 32-bit limbs, most significant first.
 fn magnitude(bytes: &[u8], negative: bool) -> Vec<u32> {
     let fill = if negative { 0xff } else { 0 };
     let mut padded = vec![fill; bytes.len().next_multiple_of(4) - bytes.len()];
@@ -194,7 +196,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn digits_are_those_of_the_number(value in any::<i128>(), shift in 0_u32..128, fill in 0_usize..20) {
+        fn digits_equal_those_of_the_number(value in any::<i128>(), shift in 0_u32..128, fill in 0_usize..20) {
             let value = value >> shift;
             let mut bytes = vec![if value < 0 { 0xff } else { 0 }; fill];
             bytes.extend(value.to_be_bytes());
@@ -207,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_read_exactly_or_not_at_all() {
+    fn numbers_are_parsed_exactly_or_rejected() {
         let read = |text| parse(text, 5, 2);
 
         assert_eq!(read("12.5"), Ok(1250));
@@ -221,12 +223,12 @@ mod tests {
             assert_eq!(read(text), Err(Problem::DecimalOutOfRange), "{text}");
         }
         for text in ["", "-", "x", "1,5", "+1", "NaN"] {
-            assert_eq!(read(text), Err(Problem::OfAnotherType), "{text}");
+            assert_eq!(read(text), Err(Problem::TypeMismatch), "{text}");
         }
     }
 
     #[test]
-    fn the_point_stands_where_the_scale_puts_it() {
+    fn the_decimal_point_is_at_the_position_of_the_scale() {
         assert_eq!(text(&[0x04, 0xd2], 9, 2), Ok("12.34".to_owned()));
         assert_eq!(text(&[0xff], 9, 3), Ok("-0.001".to_owned()));
         assert_eq!(text(&[0], 9, 1), Ok("0.0".to_owned()));

@@ -1,4 +1,4 @@
-//! Transcodes Avro to JSON text, straight into a column's buffer.
+//! Transcodes Avro to JSON text directly into the buffer of a column.
 
 use std::io::Write;
 
@@ -12,7 +12,7 @@ use super::{
     read,
 };
 
-/// Writes a column's value; `false`, and nothing written, if it is the union's null branch.
+/// Writes the value of a column. Returns `false` and writes nothing for the null branch of a union.
 #[inline]
 pub(super) fn write_or_null(
     plan: &JsonPlan,
@@ -32,7 +32,7 @@ pub(super) fn write_or_null(
     Ok(true)
 }
 
-/// Writes a value that stands alone or in an array.
+/// Writes a value that is an array item or the whole column.
 fn write_quoted(
     plan: &JsonPlan,
     cursor: &mut Cursor<'_>,
@@ -45,7 +45,7 @@ fn write_quoted(
     }
 }
 
-/// Writes a value; strings without the quotes around them, as [`JsonRecord`] writes those with the
+/// Writes a value, but strings without their quotes, which [`JsonRecord`] writes together with the
 /// keys.
 fn write(plan: &JsonPlan, cursor: &mut Cursor<'_>, out: &mut TextBuffer) -> Result<(), Problem> {
     match plan {
@@ -53,7 +53,7 @@ fn write(plan: &JsonPlan, cursor: &mut Cursor<'_>, out: &mut TextBuffer) -> Resu
         JsonPlan::Record(record) => return write_record(record, cursor, out),
         JsonPlan::Enum(symbols) => {
             let symbol = symbols.get(cursor.index()?).ok_or(Problem::NoSuchSymbol)?;
-            out.push_piece(symbol);
+            out.push_constant(symbol);
         }
         JsonPlan::Int => push_integer(out, i64::from(cursor.int()?)),
         JsonPlan::Long => push_integer(out, cursor.long()?),
@@ -79,14 +79,14 @@ fn write(plan: &JsonPlan, cursor: &mut Cursor<'_>, out: &mut TextBuffer) -> Resu
         JsonPlan::Duration => {
             let [months, days, millis] = read::duration(cursor)?;
             write!(out, r#"{{"months":{months},"days":{days},"millis":{millis}}}"#)
-                .expect("a buffer takes all");
+                .expect("writing to a buffer cannot fail");
         }
         other => return quoted(out, |out| write_string(other, cursor, out)),
     }
     Ok(())
 }
 
-/// Types that JSON has only strings for; the quotes are the caller's.
+/// Writes the types that are strings in JSON; the caller writes the quotes.
 fn write_string(
     plan: &JsonPlan,
     cursor: &mut Cursor<'_>,
@@ -110,7 +110,7 @@ fn write_string(
             out.push(b'Z');
         }
         JsonPlan::LocalTimestamp(unit) => write_timestamp(*unit, cursor, out)?,
-        _ => unreachable!("the caller writes all types that are no strings"),
+        _ => unreachable!("the caller writes all types that are not strings"),
     }
     Ok(())
 }
@@ -132,10 +132,10 @@ fn write_record(
     out: &mut TextBuffer,
 ) -> Result<(), Problem> {
     for (prefix, plan) in &record.fields {
-        out.push_piece(prefix);
+        out.push_constant(prefix);
         write(plan, cursor, out)?;
     }
-    out.push_piece(&record.end);
+    out.push_constant(&record.end);
     Ok(())
 }
 
@@ -164,7 +164,7 @@ fn write_array(
     Ok(())
 }
 
-/// A key that comes twice is written twice: JSON allows that, and readers take one of them.
+/// Writes a map. Duplicate keys are written twice: JSON allows that, and readers use one of them.
 fn write_map(
     values: &JsonPlan,
     cursor: &mut Cursor<'_>,

@@ -1,21 +1,22 @@
-//! How a value of any Avro type is written as JSON text.
+//! Conversion of a value of any Avro type to JSON text.
 
 use ducktide_lake::table::{AvroField, AvroType, BytesEncoding, TimeUnit, UuidEncoding};
 
-use super::Piece;
+use super::ConstantText;
 
-/// The most digits that a decimal may have to be a JSON number: readers parse those as doubles,
-/// which keep 15 digits. Wider ones are strings, so that no digit is lost.
+/// Largest number of digits of a decimal that becomes a JSON number. Readers parse numbers as
+/// doubles, which keep 15 digits; decimals with more digits become strings, so that no digit is
+/// lost.
 const MAX_NUMBER_DIGITS: usize = 15;
 
-/// How one value is read and written as JSON.
+/// Conversion of one value to JSON.
 ///
 /// | Avro | JSON |
 /// |---|---|
 /// | null, boolean, int, long | null, true or false, number |
-/// | float, double | number, the shortest that reads back as the same value; `"NaN"`, `"Infinity"`, `"-Infinity"`, which JSON has no numbers for but DuckDB casts to DOUBLE |
+/// | float, double | number, the shortest that parses to the same value; `"NaN"`, `"Infinity"`, `"-Infinity"`, which are not JSON numbers but can be cast to DOUBLE in DuckDB |
 /// | string, enum | string |
-/// | bytes, fixed | string, base64 (`from_base64` reads it) |
+/// | bytes, fixed | string, base64 (decoded by `from_base64`) |
 /// | decimal of up to 15 digits; wider, and big-decimal | number; string |
 /// | uuid | string, lower case with hyphens |
 /// | date, time | `"2026-01-31"`, `"12:34:56.789"` |
@@ -34,7 +35,7 @@ pub(super) enum JsonPlan {
     Text,
     Bytes(BytesEncoding),
     /// The symbols, escaped and in quotes.
-    Enum(Box<[Piece]>),
+    Enum(Box<[ConstantText]>),
     UuidText,
     Uuid(BytesEncoding),
     Decimal {
@@ -61,14 +62,14 @@ pub(super) enum JsonPlan {
 
 /// A record as an object.
 ///
-/// All that lies between two values is one constant: the comma, the key, the colon and the quotes
-/// of strings on both sides.
+/// The text between two values is one constant: the comma, the key, the colon, and the quotes of
+/// strings on both sides.
 #[derive(Debug)]
 pub(super) struct JsonRecord {
-    /// What is written in front of each value, and the value.
-    pub(super) fields: Box<[(Piece, JsonPlan)]>,
-    /// What is written behind the last one.
-    pub(super) end: Piece,
+    /// Constant text before each value, and the value.
+    pub(super) fields: Box<[(ConstantText, JsonPlan)]>,
+    /// Constant text after the last value.
+    pub(super) end: ConstantText,
 }
 
 impl JsonPlan {
@@ -84,7 +85,7 @@ impl JsonPlan {
             AvroType::Fixed(size) => Self::Bytes(BytesEncoding::Fixed(*size)),
             AvroType::String => Self::Text,
             AvroType::Enum(symbols) => {
-                let quoted = |symbol: &String| Piece::new(&json_string(symbol));
+                let quoted = |symbol: &String| ConstantText::new(&json_string(symbol));
                 Self::Enum(symbols.iter().map(quoted).collect())
             }
             AvroType::Array(items) => {
@@ -116,7 +117,7 @@ impl JsonPlan {
         }
     }
 
-    /// Whether [`super::json::write`] leaves the quotes around the value to the caller.
+    /// Reports that [`super::json::write`] leaves the quotes around the value to the caller.
     fn is_text(&self) -> bool {
         matches!(self, Self::Text)
     }
@@ -133,15 +134,15 @@ impl JsonRecord {
             let quote = if plan.is_text() { "\"" } else { "" };
             let prefix = format!("{pending}{}:{quote}", json_string(&field.name));
             quote.clone_into(&mut pending);
-            (Piece::new(&prefix), plan)
+            (ConstantText::new(&prefix), plan)
         });
         let fields = fields.collect();
         pending.push('}');
-        Self { fields, end: Piece::new(&pending) }
+        Self { fields, end: ConstantText::new(&pending) }
     }
 }
 
-/// The text in quotes. Names and symbols may hold characters that JSON escapes.
+/// Returns the text in quotes. Names and symbols may contain characters that JSON escapes.
 fn json_string(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }

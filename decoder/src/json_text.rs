@@ -1,9 +1,9 @@
-//! The pieces of JSON text: escaped strings and numbers.
+//! JSON text output: escaped strings and numbers.
 
 use super::{Problem, TextBuffer};
 
-/// Appends the first `len` bytes of `window` as a string's content, escaped; the quotes are the
-/// caller's. Refuses what is not UTF-8.
+/// Appends the first `len` bytes of `window` as the escaped content of a string; the caller writes
+/// the quotes. Rejects invalid UTF-8.
 #[inline]
 pub(super) fn push_escaped(out: &mut TextBuffer, window: &[u8], len: usize) -> Result<(), Problem> {
     if out.push_plain(window, len) { Ok(()) } else { push_special(out, &window[..len]) }
@@ -43,7 +43,7 @@ pub(super) fn push_integer(out: &mut TextBuffer, value: i64) {
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-/// Appends the shortest number that reads back as this float of its own width.
+/// Appends the shortest number that parses to the same float of its width.
 pub(super) fn push_float<F: zmij::Float + Into<f64> + Copy>(out: &mut TextBuffer, value: F) {
     let wide: f64 = value.into();
     if wide.is_finite() {
@@ -74,18 +74,18 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_reads_back_from_its_json(text in any::<String>()) {
+        fn any_text_parses_back_from_its_json(text in any::<String>()) {
             let json = escaped(text.as_bytes()).unwrap();
             prop_assert_eq!(serde_json::from_str::<String>(&json).unwrap(), text);
         }
 
         #[test]
-        fn any_bytes_are_text_or_refused(bytes in any::<Vec<u8>>()) {
+        fn any_bytes_are_escaped_or_rejected(bytes in any::<Vec<u8>>()) {
             prop_assert_eq!(escaped(&bytes).is_ok(), str::from_utf8(&bytes).is_ok());
         }
 
         #[test]
-        fn any_double_reads_back_from_its_json(value in any::<f64>()) {
+        fn any_double_parses_back_from_its_json(value in any::<f64>()) {
             prop_assume!(value.is_finite());
             let mut out = TextBuffer::default();
             push_float(&mut out, value);
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn floats_are_as_short_as_their_own_width_allows() {
+    fn floats_are_as_short_as_their_width_allows() {
         let text = |value: f32| {
             let mut out = TextBuffer::default();
             push_float(&mut out, value);

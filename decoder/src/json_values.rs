@@ -1,16 +1,16 @@
-//! Values that are JSON objects: fields that the table has go into its columns, all others into one.
+//! JSON object values: fields with a column go into that column, all others into `_extra`.
 //!
-//! | column | what a field must be |
+//! | column | required JSON |
 //! |---|---|
-//! | BOOLEAN; BIGINT; DOUBLE | a boolean; a whole number of 64 bits; a number |
-//! | DECIMAL | a number, or a text of one, that its digits hold exactly |
-//! | VARCHAR; UUID; BLOB | a text; one that is a UUID; one in Base64 |
-//! | DATE; TIME; TIMESTAMP, `TIMESTAMP_NS`; TIMESTAMP WITH TIME ZONE | a text as in ISO 8601: the last with an offset, those before without |
+//! | BOOLEAN; BIGINT; DOUBLE | a boolean; an integer of 64 bits; a number |
+//! | DECIMAL | a number, or a string with one, that fits the precision and scale exactly |
+//! | VARCHAR; UUID; BLOB | a string; a string with a UUID; a string in Base64 |
+//! | DATE; TIME; TIMESTAMP, `TIMESTAMP_NS`; TIMESTAMP WITH TIME ZONE | an ISO 8601 string: with an offset for TIMESTAMP WITH TIME ZONE, without one for the others |
 //! | LIST; MAP; STRUCT | an array; an object; an object |
-//! | JSON | anything, as it is |
+//! | JSON | any value, unchanged |
 //!
-//! `null`, and a field that is missing, are NULL. What a column cannot hold makes a bad record: a column
-//! that is NULL because its producer changed its mind would be found out by nobody.
+//! `null` and a missing field are NULL. A value that does not fit its column makes the record
+//! undecodable: if it became NULL, a changed type in the producer would go unnoticed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,17 +28,17 @@ use super::builder::{Bytes, ColumnBuilder, Primitives};
 use super::read::check_keys;
 use super::{Column, Problem, calendar, decimal};
 
-/// The column of what the table has no column for: a JSON object of those fields.
+/// Column for the fields that have no column of their own, as a JSON object.
 pub const EXTRA: &str = "_extra";
 
-/// Which fields of an object are columns.
+/// Mapping of the fields of an object to columns.
 #[derive(Debug)]
 pub(super) struct ObjectPlan {
     columns: HashMap<String, (usize, ColumnType)>,
     extra: Option<usize>,
 }
 
-/// A field that is there, as the text that it was written as.
+/// Name and JSON text of a field.
 type Field<'a> = (String, &'a RawValue);
 
 impl ObjectPlan {
@@ -50,8 +50,8 @@ impl ObjectPlan {
         Self { columns: fields.collect(), extra }
     }
 
-    /// Appends an object's fields to the columns. An error comes with the index of its column, if it is
-    /// of one.
+    /// Appends the fields of an object to the columns. The error has the index of its column, if it
+    /// concerns one.
     pub(super) fn read(
         &self,
         value: &[u8],
@@ -88,7 +88,7 @@ impl ObjectPlan {
     }
 }
 
-/// The fields of an object in their order, names that come twice among them.
+/// Returns the fields of an object in order, including duplicate names.
 fn fields(text: &str) -> Result<Vec<Field<'_>>, Problem> {
     struct Fields<'a>(Vec<Field<'a>>);
     struct Visitor;
@@ -119,14 +119,14 @@ fn fields(text: &str) -> Result<Vec<Field<'_>>, Problem> {
 }
 
 fn parse<'a, T: serde::Deserialize<'a>>(value: &'a RawValue) -> Result<T, Problem> {
-    serde_json::from_str(value.get()).map_err(|_| Problem::OfAnotherType)
+    serde_json::from_str(value.get()).map_err(|_| Problem::TypeMismatch)
 }
 
 fn text(value: &RawValue) -> Result<String, Problem> {
     parse(value)
 }
 
-/// Appends a value; whether all of it has found a place.
+/// Appends a value; returns `false` if some of its nested fields have no column.
 fn push(value: &RawValue, of: &ColumnType, column: &mut ColumnBuilder) -> Result<bool, Problem> {
     if value.get() == "null" {
         column.push_null();
@@ -151,49 +151,49 @@ fn push(value: &RawValue, of: &ColumnType, column: &mut ColumnBuilder) -> Result
         }
         (_, ColumnBuilder::Bytes(column)) => push_bytes(value, of, column)?,
         (ColumnType::List(of), ColumnBuilder::List(column)) => {
-            let mut is_whole = true;
+            let mut is_complete = true;
             for item in parse::<Vec<&RawValue>>(value)? {
-                is_whole &= push(item, of, &mut column.items)?;
+                is_complete &= push(item, of, &mut column.items)?;
             }
             column.close()?;
-            return Ok(is_whole);
+            return Ok(is_complete);
         }
         (ColumnType::Map(of), ColumnBuilder::Map(column)) => {
-            let (first, mut is_whole) = (column.keys.len(), true);
+            let (first, mut is_complete) = (column.keys.len(), true);
             for (key, value) in object(value)? {
                 column.keys.push(key.as_bytes())?;
-                is_whole &= push(value, of, &mut column.values)?;
+                is_complete &= push(value, of, &mut column.values)?;
             }
             check_keys(&column.keys, first)?;
             column.close()?;
-            return Ok(is_whole);
+            return Ok(is_complete);
         }
         (ColumnType::Struct(fields), ColumnBuilder::Struct(column)) => {
-            let (rows, mut is_whole) = (column.len, true);
+            let (rows, mut is_complete) = (column.len, true);
             for (name, value) in object(value)? {
                 let Some(index) = fields.iter().position(|field| field.name == name) else {
-                    is_whole = false;
+                    is_complete = false;
                     continue;
                 };
                 let of = &fields[index].column_type;
                 if column.fields[index].len() > rows {
                     return Err(Problem::DuplicateKey);
                 }
-                is_whole &= push(value, of, &mut column.fields[index])?;
+                is_complete &= push(value, of, &mut column.fields[index])?;
             }
             for field in column.fields.iter_mut().filter(|field| field.len() == rows) {
                 field.push_null();
             }
             column.close();
-            return Ok(is_whole);
+            return Ok(is_complete);
         }
-        _ => return Err(Problem::OfAnotherType),
+        _ => return Err(Problem::TypeMismatch),
     }
     Ok(true)
 }
 
 fn object(value: &RawValue) -> Result<Vec<Field<'_>>, Problem> {
-    fields(value.get()).map_err(|_| Problem::OfAnotherType)
+    fields(value.get()).map_err(|_| Problem::TypeMismatch)
 }
 
 fn push_i64(
@@ -223,19 +223,20 @@ fn push_i64(
             let nanos = i64::try_from(local(&text(value)?)?.as_nanosecond());
             calendar::timestamp_nanos(nanos.map_err(|_| Problem::TimeOutOfRange)?)?
         }
-        _ => return Err(Problem::OfAnotherType),
+        _ => return Err(Problem::TypeMismatch),
     });
     Ok(())
 }
 
 fn time_of<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
-    text.parse().map_err(|_| Problem::OfAnotherType)
+    text.parse().map_err(|_| Problem::TypeMismatch)
 }
 
-/// A time of no zone, as if it were UTC's. One with an offset is another moment in each zone.
+/// Parses a time without a zone, as if in UTC. A time with an offset is rejected, because it is
+/// another moment in each zone.
 fn local(text: &str) -> Result<Timestamp, Problem> {
     if text.parse::<Timestamp>().is_ok() {
-        return Err(Problem::OfAnotherType);
+        return Err(Problem::TypeMismatch);
     }
     in_utc(time_of(text)?)
 }
@@ -256,18 +257,18 @@ fn push_bytes(value: &RawValue, of: &ColumnType, column: &mut Bytes) -> Result<(
         ColumnType::Varchar => column.push(text(value)?.as_bytes()),
         ColumnType::Blob => {
             let bytes = BASE64_STANDARD.decode(text(value)?);
-            column.push(&bytes.map_err(|_| Problem::OfAnotherType)?)
+            column.push(&bytes.map_err(|_| Problem::TypeMismatch)?)
         }
         ColumnType::Json => {
             check_json(value)?;
             column.push(value.get().as_bytes())
         }
-        _ => Err(Problem::OfAnotherType),
+        _ => Err(Problem::TypeMismatch),
     }
 }
 
-/// Whether DuckDB could read the text as JSON: numbers without end, halves of characters, and nesting
-/// that no stack holds are found only by those who look.
+/// Checks that DuckDB can parse the text as JSON: out-of-range numbers, unpaired surrogates and
+/// excessive nesting are not found by the lazy parser.
 fn check_json(value: &RawValue) -> Result<(), Problem> {
     parse::<serde_json::Value>(value).map(drop)
 }
@@ -303,7 +304,7 @@ mod tests {
     use super::super::{DecodeError, RecordDecoder, RowBuffer};
     use super::*;
 
-    /// A table of these columns, as DESCRIBE prints them, and `_extra`.
+    /// Creates a decoder for a table of these columns, as DESCRIBE prints them, and `_extra`.
     fn decoder(columns: &[(&str, &str)]) -> (RecordDecoder, RowBuffer) {
         let shape =
             TableShape::from_described(columns.iter().chain([&("_extra", "JSON")]).copied());
@@ -313,7 +314,7 @@ mod tests {
         (RecordDecoder::of_json(table.clone()), RowBuffer::new(table, None).unwrap())
     }
 
-    /// The columns `a` and `_extra` of one object.
+    /// Returns the columns `a` and `_extra` of one object.
     fn read(of: &str, object: &str) -> Result<RecordBatch, DecodeError> {
         let (decoder, mut rows) = decoder(&[("a", of)]);
         decoder.decode(object.as_bytes(), &mut rows)?;
@@ -344,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn each_type_is_read_from_its_json() {
+    fn each_type_is_decoded_from_its_json() {
         for (of, value, expected) in [
             ("BOOLEAN", "true", "true"),
             ("BIGINT", "-9223372036854775808", "-9223372036854775808"),
@@ -375,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn nested_values_are_read_and_what_they_have_more_is_kept() {
+    fn nested_values_are_decoded_and_their_unknown_fields_are_kept() {
         let of = "STRUCT(x BIGINT, y VARCHAR[])[]";
         let whole = read(of, r#"{"a": [{"x": 1, "y": ["p", null]}, null, {}]}"#).unwrap();
         let items = whole.column(0).as_list::<i32>().value(0);
@@ -396,24 +397,24 @@ mod tests {
     }
 
     #[test]
-    fn what_a_column_cannot_hold_is_refused_and_leaves_nothing_behind() {
-        use Problem::{DecimalOutOfRange, DuplicateKey, NotAUuid, OfAnotherType, TimeOutOfRange};
+    fn a_value_that_does_not_fit_its_column_is_rejected_and_changes_nothing() {
+        use Problem::{DecimalOutOfRange, DuplicateKey, NotAUuid, TimeOutOfRange, TypeMismatch};
         for (of, value, expected) in [
-            ("BIGINT", "1.0", OfAnotherType),
-            ("BIGINT", "\"1\"", OfAnotherType),
-            ("BIGINT", "9223372036854775808", OfAnotherType),
-            ("DOUBLE", "1e999", OfAnotherType),
-            ("VARCHAR", "1", OfAnotherType),
-            ("VARCHAR", r#""\ud800""#, OfAnotherType),
-            ("JSON", r#""\ud800""#, OfAnotherType),
+            ("BIGINT", "1.0", TypeMismatch),
+            ("BIGINT", "\"1\"", TypeMismatch),
+            ("BIGINT", "9223372036854775808", TypeMismatch),
+            ("DOUBLE", "1e999", TypeMismatch),
+            ("VARCHAR", "1", TypeMismatch),
+            ("VARCHAR", r#""\ud800""#, TypeMismatch),
+            ("JSON", r#""\ud800""#, TypeMismatch),
             ("UUID", "\"no\"", NotAUuid),
             ("DECIMAL(4,2)", "100", DecimalOutOfRange),
             ("DECIMAL(4,2)", "1.234", DecimalOutOfRange),
             ("DATE", "\"-000001-01-01\"", TimeOutOfRange),
-            ("TIMESTAMP", "\"2026-11-26T10:00:00Z\"", OfAnotherType),
-            ("TIMESTAMP WITH TIME ZONE", "\"2026-11-26T10:00:00\"", OfAnotherType),
-            ("TIMESTAMP WITH TIME ZONE", "1764150000000", OfAnotherType),
-            ("BIGINT[]", "{}", OfAnotherType),
+            ("TIMESTAMP", "\"2026-11-26T10:00:00Z\"", TypeMismatch),
+            ("TIMESTAMP WITH TIME ZONE", "\"2026-11-26T10:00:00\"", TypeMismatch),
+            ("TIMESTAMP WITH TIME ZONE", "1764150000000", TypeMismatch),
+            ("BIGINT[]", "{}", TypeMismatch),
             ("MAP(VARCHAR, BIGINT)", r#"{"k": 1, "k": 2}"#, DuplicateKey),
             ("STRUCT(x BIGINT)", r#"{"x": 1, "x": 2}"#, DuplicateKey),
             ("BIGINT", "1, \"a\": 2", DuplicateKey),
@@ -431,12 +432,12 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_object_is_refused() {
+    fn a_value_that_is_not_an_object_is_rejected() {
         for value in ["", "7", "[]", "{\"a\": 1", "{\"a\": 1} 2", "{'a': 1}"] {
             assert_eq!(problem("BIGINT", value), (String::new(), Problem::NotAnObject), "{value}");
         }
         let deep = format!("{{\"b\": {}1{}}}", "[".repeat(100_000), "]".repeat(100_000));
-        assert_eq!(problem("BIGINT", &deep), ("_extra".to_owned(), Problem::OfAnotherType));
+        assert_eq!(problem("BIGINT", &deep), ("_extra".to_owned(), Problem::TypeMismatch));
         let (decoder, mut rows) = decoder(&[("a", "BIGINT")]);
         let error = decoder.decode(b"{\"\xff\": 1}", &mut rows).unwrap_err();
         assert_eq!(error.problem, Problem::NotUtf8);

@@ -1,4 +1,4 @@
-//! Records' keys: as they are, or Avro of a schema of their own.
+//! Record keys: the raw bytes, or Avro with a schema of its own.
 
 use ducktide_lake::table::{
     AvroField, AvroSchema, AvroType, Column, ColumnType, KAFKA_KEY, ShapeError, TableShape,
@@ -7,38 +7,39 @@ use ducktide_lake::table::{
 
 use super::builder::ColumnBuilder;
 use super::cursor::Cursor;
-use super::plan::Plan;
+use super::plan::ReadPlan;
 use super::{CompileError, Problem};
 
-/// A record's key on its way to the column `_kafka_key`.
+/// A record key for the column `_kafka_key`.
 #[derive(Clone, Copy, Debug)]
 pub enum Key<'a> {
-    /// The bytes themselves, for a column of text or bytes; None is NULL.
+    /// The raw bytes, for a column of text or bytes; None is NULL.
     Raw(Option<&'a [u8]>),
-    /// What decodes it, and the Avro binary without the registry's header.
+    /// The decoder, and the Avro binary without the registry's header.
     Avro(&'a KeyDecoder, &'a [u8]),
 }
 
-/// Decodes the keys of one writer's schema into the column of one table.
+/// Decoder of the keys of one writer's schema for the key column of one table.
 #[derive(Debug)]
 pub struct KeyDecoder {
-    /// None where the table does not keep keys.
-    plan: Option<Plan>,
+    /// None if the table has no key column.
+    plan: Option<ReadPlan>,
 }
 
 impl KeyDecoder {
-    /// The key as a field, which renames and differences are found with as for those of values.
+    /// Returns the key as a field, so that renames and differences are found as for fields of
+    /// values.
     pub fn field(schema: &AvroSchema, union_as: UnionAs) -> Result<AvroField, ShapeError> {
         Ok(AvroField::new(KAFKA_KEY, AvroType::resolve(schema, union_as)?))
     }
 
-    /// The column that keys of a type want.
+    /// Returns the column that a table needs for keys of this type.
     pub fn column(key: &AvroField) -> Result<Column, ShapeError> {
         Ok(Column::new(KAFKA_KEY, ColumnType::of(&key.avro_type, KAFKA_KEY)?))
     }
 
-    /// Compiles a decoder for a writer's schema; `newest` is what is known of the newest schema of the
-    /// topic's keys. Errors are those of values.
+    /// Compiles a decoder for a writer's schema; `newest` has the known fields of the newest schema
+    /// of the topic's keys. Returns the same errors as for values.
     pub fn compile(
         writer: &AvroSchema,
         union_as: UnionAs,
@@ -53,7 +54,7 @@ impl KeyDecoder {
         if !difference.fits() {
             return Err(CompileError::DoesNotFit(difference));
         }
-        Ok(Self { plan: Some(Plan::compile(&key.avro_type, &column.column_type)) })
+        Ok(Self { plan: Some(ReadPlan::compile(&key.avro_type, &column.column_type)) })
     }
 
     pub(super) fn read(&self, datum: &[u8], column: &mut ColumnBuilder) -> Result<(), Problem> {

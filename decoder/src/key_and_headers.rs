@@ -1,4 +1,4 @@
-//! What Kafka has of a record beside its value: key and headers, for tables with columns for them.
+//! Key and headers of a record, for tables with columns for them.
 
 use arrow_array::ArrayRef;
 use arrow_schema::{ArrowError, DataType};
@@ -9,18 +9,18 @@ use super::arrow;
 use super::builder::ColumnBuilder;
 use super::{DecodeError, Key, Problem};
 
-/// The two columns; none where the table lacks it. One of another type than what is to go there is
-/// somebody else's, and stays NULL.
+/// Builders of the two columns; None if the table does not have the column. A column of an
+/// unexpected type belongs to another client and stays NULL.
 #[derive(Debug)]
-pub(super) struct Envelope {
+pub(super) struct KeyAndHeaders {
     key: Option<ColumnBuilder>,
-    /// Whether keys that are kept as they are have to be text.
+    /// Raw keys must be valid UTF-8.
     key_is_text: bool,
     headers: Option<ColumnBuilder>,
     wants_headers: bool,
 }
 
-impl Envelope {
+impl KeyAndHeaders {
     pub(super) fn new(table: &TableShape) -> Self {
         let builder =
             |name| table.column(name).map(|column| ColumnBuilder::new(&column.column_type, 0, 0));
@@ -35,7 +35,7 @@ impl Envelope {
         }
     }
 
-    /// Whether headers are kept; they cost something to read.
+    /// Reports that headers are stored; reading them has a cost.
     pub(super) const fn wants_headers(&self) -> bool {
         self.wants_headers
     }
@@ -62,7 +62,7 @@ impl Envelope {
         }
     }
 
-    /// Makes the columns so many rows long: NULL where nothing was pushed for a row.
+    /// Extends the columns to this number of rows, with NULL where no value was pushed.
     pub(super) fn complete(&mut self, rows: usize) {
         for column in self.key.iter_mut().chain(&mut self.headers) {
             while column.len() < rows {

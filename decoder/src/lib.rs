@@ -1,26 +1,27 @@
-//! Avro records become rows: a plan compiled once for a writer's schema and a table, then one pass
-//! over each payload that appends to column builders.
+//! Decodes Avro and JSON records into Arrow rows: a plan is compiled once for a writer's schema and
+//! a table, then one pass over each payload appends to column builders.
 //!
-//! No value tree, and nothing is allocated for a record: a [`RecordDecoder`] walks the datum in place
-//! and writes to the [`RowBuffer`] of its table, whose batches go to the Parquet writer. A record that
-//! fails leaves the rows as they were. Records of different writers' schemas may take turns in one
-//! buffer, as long as all fit its table.
+//! There is no value tree, and no allocation per record: a [`RecordDecoder`] reads the datum in
+//! place and writes to the [`RowBuffer`] of its table, whose batches go to the Parquet writer. A
+//! record that fails leaves the rows unchanged. Records of different writers' schemas may alternate
+//! in one buffer, if all fit its table.
 //!
-//! Everything in a datum is bounded by the datum: lengths by the bytes that are left, items that take
-//! no bytes by its size, nesting by the schema, which is finite as recursive ones are refused.
+//! Everything in a datum is bounded by the datum: lengths by the remaining bytes, the number of
+//! items without bytes by its size, nesting by the schema, which is finite because recursive
+//! schemas are rejected.
 
 mod arrow;
 mod builder;
 mod calendar;
 mod cursor;
 mod decimal;
-mod envelope;
 mod error;
 mod json;
 mod json_plan;
 mod json_text;
 mod json_values;
 mod key;
+mod key_and_headers;
 mod plan;
 mod read;
 mod row_buffer;
@@ -44,32 +45,32 @@ use builder::ColumnBuilder;
 use cursor::Cursor;
 use json_values::ObjectPlan;
 use plan::RecordPlan;
-use text_buffer::{Piece, TextBuffer};
+use text_buffer::{ConstantText, TextBuffer};
 
 /// Decodes the records of one writer's schema, or JSON objects, into the rows of one table.
 ///
-/// Compiled once for a schema id; decoding needs only a shared reference, so that one decoder serves
-/// all threads.
+/// Compiled once per schema id. Decoding needs only a shared reference, so one decoder serves all
+/// threads.
 #[derive(Debug)]
 pub struct RecordDecoder {
     table: Arc<TableShape>,
-    plan: ValuePlan,
+    plan: DecodePlan,
     enum_columns: Vec<String>,
 }
 
-/// How a value is read.
+/// Decoding plan of a value.
 #[derive(Debug)]
-enum ValuePlan {
+enum DecodePlan {
     Avro(RecordPlan),
     Json(ObjectPlan),
 }
 
 impl RecordDecoder {
-    /// Matches a writer's fields with a table's columns by name, and by the aliases of the writer's
-    /// and of the topic's `newest` schema ([`rename`]).
+    /// Matches a writer's fields with the columns of a table by name, and by the aliases of the
+    /// writer's and of the topic's `newest` schema ([`rename`]).
     ///
-    /// A column that the writer lacks is NULL in its rows; a field that the table lacks, or of a type
-    /// that the column cannot hold, is an error that lists all such differences.
+    /// A column without a field is NULL. A field without a column, or with a type that the column
+    /// cannot hold, is an error; the error lists all such differences.
     pub fn compile(
         writer: &AvroSchema,
         union_as: UnionAs,
@@ -87,35 +88,36 @@ impl RecordDecoder {
             .filter(|field| matches!(field.avro_type.branches()[..], [AvroType::Enum(_)]));
         let enum_columns = enums.map(|field| field.name.clone()).collect();
         let columns = record_columns(&table).collect::<Vec<_>>();
-        let plan = ValuePlan::Avro(RecordPlan::compile(&fields, &columns));
+        let plan = DecodePlan::Avro(RecordPlan::compile(&fields, &columns));
         Ok(Self { table, plan, enum_columns })
     }
 
-    /// Takes the fields of JSON objects for the table's columns, by their names; `_extra` gets the rest.
+    /// Creates a decoder that assigns the fields of JSON objects to columns by name; `_extra` gets
+    /// the rest.
     #[must_use]
     pub fn of_json(table: Arc<TableShape>) -> Self {
         let columns = record_columns(&table).collect::<Vec<_>>();
-        let plan = ValuePlan::Json(ObjectPlan::new(&columns));
+        let plan = DecodePlan::Json(ObjectPlan::new(&columns));
         Self { table, plan, enum_columns: Vec::new() }
     }
 
-    /// The table that the decoder's rows are for.
+    /// Returns the shape of the table.
     #[must_use]
     pub fn table(&self) -> &Arc<TableShape> {
         &self.table
     }
 
-    /// Columns whose values are the symbols of an enum: few, so that a Parquet dictionary and
-    /// statistics are worth it.
+    /// Returns the columns with enum symbols: few distinct values, so a Parquet dictionary and
+    /// statistics pay off.
     #[must_use]
     pub fn enum_columns(&self) -> &[String] {
         &self.enum_columns
     }
 
-    /// Appends a record's columns; [`RowBuffer::push_kafka`] has to complete the row.
+    /// Appends the columns of a record; [`RowBuffer::push_kafka`] has to complete the row.
     ///
-    /// `datum` is the Avro binary alone, without the registry's header, or the JSON text. After an error
-    /// the buffer is as it was before.
+    /// `datum` is the Avro binary without the registry's header, or the JSON text. After an error
+    /// the buffer is unchanged.
     ///
     /// # Panics
     /// If the buffer belongs to a table of another shape, or its last row was not completed.
@@ -132,8 +134,8 @@ impl RecordDecoder {
     #[inline]
     fn append(&self, datum: &[u8], columns: &mut [ColumnBuilder]) -> Result<(), DecodeError> {
         let plan = match &self.plan {
-            ValuePlan::Avro(plan) => plan,
-            ValuePlan::Json(plan) => {
+            DecodePlan::Avro(plan) => plan,
+            DecodePlan::Json(plan) => {
                 return plan.read(datum, columns).map_err(|(index, problem)| match index {
                     Some(index) => self.error(index, std::iter::empty(), problem),
                     None => DecodeError { field: String::new(), problem },
@@ -166,13 +168,13 @@ impl RecordDecoder {
     }
 }
 
-/// The columns that are filled from records.
+/// Returns the columns that are filled from records.
 fn record_columns(table: &TableShape) -> impl Iterator<Item = &Column> {
     table.columns.iter().filter(|column| !column.is_own())
 }
 
-/// The name of a column, or of a field within it by the indices of the fields of a STRUCT, as in
-/// `after.items.element.price`.
+/// Returns the name of a column, or of a field nested in it, given by the field indices, for
+/// example `after.items.element.price`.
 fn nested_name(column: &Column, within: impl Iterator<Item = usize>) -> String {
     let mut name = column.name.clone();
     let mut column_type = &column.column_type;

@@ -1,4 +1,4 @@
-//! What to read for each field of a record, and into which kind of column.
+//! Decoding plan of each field of a record, compiled from its Avro type and its column.
 
 use ducktide_lake::table::{
     AvroField, AvroType, BytesEncoding, Column, ColumnType, TimeUnit, UuidEncoding,
@@ -6,12 +6,13 @@ use ducktide_lake::table::{
 
 use super::json_plan::JsonPlan;
 
-/// How one value is read and appended to its column.
+/// Decoding plan of one value.
 ///
-/// Compiled from the writer's type and the column's, which [`ducktide_lake::table::diff`] has found to
-/// go together. Reading is a match on this and on the builder; no name is compared for a record.
+/// Compiled from the writer's type and the type of the column, which [`ducktide_lake::table::diff`]
+/// has found compatible. Decoding matches on the plan and on the builder; no names are compared per
+/// record.
 #[derive(Debug)]
-pub(super) enum Plan {
+pub(super) enum ReadPlan {
     Boolean,
     Int,
     Long,
@@ -19,7 +20,7 @@ pub(super) enum Plan {
     Double,
     Text,
     Bytes(BytesEncoding),
-    /// Bytes into VARCHAR, if they are UTF-8.
+    /// Bytes into VARCHAR; they must be valid UTF-8.
     BytesAsText(BytesEncoding),
     /// The symbols.
     Enum(Box<[Box<str>]>),
@@ -39,27 +40,27 @@ pub(super) enum Plan {
     Date,
     TimeMillis,
     TimeMicros,
-    /// Into microseconds.
+    /// To microseconds.
     Timestamp(TimeUnit),
-    /// Into nanoseconds, as they are.
+    /// Nanoseconds, unchanged.
     TimestampNanos,
     Duration,
     Array {
-        items: Box<Plan>,
+        items: Box<ReadPlan>,
         widthless: bool,
     },
     Map {
-        values: Box<Plan>,
+        values: Box<ReadPlan>,
     },
     Record(RecordPlan),
-    /// A union of at most one branch that is not null: which branches are null, and the other one.
+    /// A union with at most one branch that is not null.
     Optional {
         null_branches: Box<[bool]>,
-        value: Box<Plan>,
+        value: Box<ReadPlan>,
     },
-    /// A union of several branches, each of which has a field of the STRUCT; None is the null branch.
-    Variants(Box<[Option<(usize, Plan)>]>),
-    /// Anything, as JSON text. Of a union that is the column's own type, the null branch is NULL.
+    /// A union of several branches, each with a field of the STRUCT; None is the null branch.
+    Variants(Box<[Option<(usize, ReadPlan)>]>),
+    /// Any type, as JSON text. If the column's type is a union, its null branch is NULL.
     Json {
         null_branch: Option<usize>,
         value: JsonPlan,
@@ -69,8 +70,8 @@ pub(super) enum Plan {
 /// The fields of a record in the writer's order, each with the index of its column.
 #[derive(Debug, Default)]
 pub(super) struct RecordPlan {
-    pub(super) fields: Vec<(usize, Plan)>,
-    /// Columns that the writer has no field for: NULL.
+    pub(super) fields: Vec<(usize, ReadPlan)>,
+    /// Columns without a field in the writer's schema: NULL.
     pub(super) absent: Vec<usize>,
 }
 
@@ -78,12 +79,12 @@ impl RecordPlan {
     /// Matches fields and columns by name.
     ///
     /// # Panics
-    /// If they do not go together, which `diff` has to have excluded.
+    /// If a field has no column; `diff` must have excluded that.
     pub(super) fn compile(fields: &[AvroField], columns: &[&Column]) -> Self {
         let compiled = fields.iter().map(|field| {
             let index = columns.iter().position(|column| column.is_named(&field.name));
             let index = index.expect("a table without the field's column does not fit");
-            (index, Plan::compile(&field.avro_type, &columns[index].column_type))
+            (index, ReadPlan::compile(&field.avro_type, &columns[index].column_type))
         });
         let fields = compiled.collect::<Vec<_>>();
         let is_absent = |index: &usize| fields.iter().all(|(taken, _)| taken != index);
@@ -91,7 +92,7 @@ impl RecordPlan {
     }
 }
 
-impl Plan {
+impl ReadPlan {
     pub(super) fn compile(avro_type: &AvroType, column: &ColumnType) -> Self {
         if *column == ColumnType::Json {
             return Self::json(avro_type);
@@ -124,16 +125,16 @@ impl Plan {
             AvroType::Duration => Self::Duration,
             AvroType::Array(items) => Self::array(items, column),
             AvroType::Map(values) => {
-                let ColumnType::Map(column) = column else { unfit() };
+                let ColumnType::Map(column) = column else { incompatible() };
                 Self::Map { values: Box::new(Self::compile(values, column)) }
             }
             AvroType::Record(fields) => {
-                let ColumnType::Struct(columns) = column else { unfit() };
+                let ColumnType::Struct(columns) = column else { incompatible() };
                 Self::Record(RecordPlan::compile(fields, &columns.iter().collect::<Vec<_>>()))
             }
             AvroType::Variants(branches) => Self::variants(branches, column),
             AvroType::Union(branches) => Self::optional(avro_type, branches, column),
-            AvroType::Null => unfit(),
+            AvroType::Null => incompatible(),
         }
     }
 
@@ -168,13 +169,13 @@ impl Plan {
     }
 
     fn array(items: &AvroType, column: &ColumnType) -> Self {
-        let ColumnType::List(column) = column else { unfit() };
+        let ColumnType::List(column) = column else { incompatible() };
         let widthless = items.is_zero_width();
         Self::Array { items: Box::new(Self::compile(items, column)), widthless }
     }
 
     fn variants(branches: &[AvroField], column: &ColumnType) -> Self {
-        let ColumnType::Struct(columns) = column else { unfit() };
+        let ColumnType::Struct(columns) = column else { incompatible() };
         let branches = branches.iter().map(|branch| {
             if branch.avro_type == AvroType::Null {
                 return None;
@@ -187,7 +188,7 @@ impl Plan {
     }
 
     fn optional(union: &AvroType, branches: &[AvroType], column: &ColumnType) -> Self {
-        let [branch] = union.branches()[..] else { unfit() };
+        let [branch] = union.branches()[..] else { incompatible() };
         Self::Optional {
             null_branches: branches.iter().map(|branch| *branch == AvroType::Null).collect(),
             value: Box::new(Self::compile(branch, column)),
@@ -195,6 +196,6 @@ impl Plan {
     }
 }
 
-fn unfit() -> ! {
+fn incompatible() -> ! {
     unreachable!("a table whose column has another type does not fit")
 }

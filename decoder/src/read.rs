@@ -1,4 +1,4 @@
-//! Reads a datum as its plan says, and appends to the columns.
+//! Decodes a datum according to its plan and appends the values to the columns.
 
 use uuid::Uuid;
 
@@ -8,11 +8,11 @@ use super::{
     Cursor, Problem,
     builder::{Bytes, ColumnBuilder, Lists, Maps, Primitives, Structs},
     calendar, decimal, json,
-    plan::{Plan, RecordPlan},
+    plan::{ReadPlan, RecordPlan},
 };
 
 impl RecordPlan {
-    /// Reads a nested record. (The topmost one is read by the decoder.)
+    /// Decodes a nested record. (The decoder itself decodes the top-level record.)
     fn read(&self, cursor: &mut Cursor<'_>, column: &mut Structs) -> Result<(), Problem> {
         for (index, plan) in &self.fields {
             plan.read(cursor, &mut column.fields[*index])
@@ -26,7 +26,7 @@ impl RecordPlan {
     }
 }
 
-impl Plan {
+impl ReadPlan {
     #[inline]
     pub(super) fn read(
         &self,
@@ -148,7 +148,7 @@ impl Plan {
     }
 }
 
-/// Bytes with a length in front, or of a size that the schema knows.
+/// Reads bytes with a length prefix, or of the fixed size in the schema.
 pub(super) fn bytes<'a>(
     cursor: &mut Cursor<'a>,
     encoding: BytesEncoding,
@@ -159,7 +159,7 @@ pub(super) fn bytes<'a>(
     }
 }
 
-/// Nearly all text is ASCII, which is looked at while it is copied.
+/// Appends text. Nearly all text is ASCII, which is checked during the copy.
 #[inline]
 fn push_text(cursor: &mut Cursor<'_>, column: &mut Bytes) -> Result<(), Problem> {
     let (window, length) = cursor.text_window()?;
@@ -178,7 +178,7 @@ pub(super) fn uuid(cursor: &mut Cursor<'_>, encoding: BytesEncoding) -> Result<U
     Uuid::from_slice(bytes(cursor, encoding)?).map_err(|_| Problem::NotAUuid)
 }
 
-/// Months, days and milliseconds.
+/// Reads months, days and milliseconds.
 pub(super) fn duration(cursor: &mut Cursor<'_>) -> Result<[u32; 3], Problem> {
     let mut number = || cursor.array().map(u32::from_le_bytes);
     Ok([number()?, number()?, number()?])
@@ -193,9 +193,9 @@ fn read_duration(cursor: &mut Cursor<'_>, column: &mut Structs) -> Result<(), Pr
     Ok(())
 }
 
-/// Fills the field of the branch that is there, and has NULL in the others.
+/// Fills the field of the branch present in the datum; the fields of the others are NULL.
 fn read_variant(
-    branches: &[Option<(usize, Plan)>],
+    branches: &[Option<(usize, ReadPlan)>],
     cursor: &mut Cursor<'_>,
     column: &mut ColumnBuilder,
 ) -> Result<(), Problem> {
@@ -216,7 +216,7 @@ fn read_variant(
 }
 
 fn read_array(
-    items: &Plan,
+    items: &ReadPlan,
     widthless: bool,
     cursor: &mut Cursor<'_>,
     column: &mut Lists,
@@ -235,7 +235,7 @@ fn read_array(
     }
 }
 
-fn read_map(values: &Plan, cursor: &mut Cursor<'_>, column: &mut Maps) -> Result<(), Problem> {
+fn read_map(values: &ReadPlan, cursor: &mut Cursor<'_>, column: &mut Maps) -> Result<(), Problem> {
     let first = column.keys.len();
     loop {
         let count = cursor.block()?;
@@ -250,10 +250,10 @@ fn read_map(values: &Plan, cursor: &mut Cursor<'_>, column: &mut Maps) -> Result
     }
 }
 
-/// Keys that are compared with each other rather than sorted, for which memory is needed.
+/// Largest number of keys that are compared pairwise; more are sorted, which needs memory.
 const FEW_KEYS: usize = 8;
 
-/// Refuses a key that comes twice: DuckDB promises unique keys to whoever reads a MAP.
+/// Rejects duplicate keys, because DuckDB guarantees unique keys in a MAP.
 pub(super) fn check_keys(keys: &Bytes, first: usize) -> Result<(), Problem> {
     let keys = keys.values(first);
     let is_twice = if keys.len() <= FEW_KEYS {

@@ -1,28 +1,28 @@
-//! The bytes of a text column, with room for whole chunks behind them.
+//! Byte buffer of a text column, with spare room for whole chunks after its end.
 
 use std::io;
 
-/// How many bytes are looked at and copied at once.
+/// Number of bytes that are checked and copied at once.
 const CHUNK: usize = 16;
 
-/// A byte buffer that is initialised beyond its end, so that short texts are copied as one chunk, of
-/// which only the text's length counts: most texts and all JSON keys are short, and a copy of a
-/// varying length costs a function call and a branch that is guessed wrong.
+/// A byte buffer that is initialised beyond its end, so that short texts are copied as one chunk of
+/// which only the text's length counts. Most texts and all JSON keys are short, and a copy of a
+/// variable length costs a function call and a mispredicted branch.
 #[derive(Debug, Default)]
 pub(super) struct TextBuffer {
     bytes: Vec<u8>,
-    /// How many of the bytes count.
+    /// Number of bytes that belong to the content.
     len: usize,
 }
 
-/// A constant piece of text that fits in one or two chunks.
+/// Constant text that is copied in one or two chunks if it fits.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(super) struct ConstantText {
     padded: [u8; 2 * CHUNK],
     text: Box<[u8]>,
 }
 
-impl Piece {
+impl ConstantText {
     pub(super) fn new(text: &str) -> Self {
         let mut padded = [0; 2 * CHUNK];
         let head = text.len().min(padded.len());
@@ -52,7 +52,7 @@ impl TextBuffer {
         self.len = self.len.min(len);
     }
 
-    /// Takes the bytes and leaves an empty buffer.
+    /// Returns the bytes and leaves an empty buffer.
     pub(super) fn take(&mut self) -> Vec<u8> {
         let mut taken = std::mem::take(self);
         taken.bytes.truncate(taken.len);
@@ -71,7 +71,7 @@ impl TextBuffer {
         self.extend_with(bytes.len(), |room| room.copy_from_slice(bytes));
     }
 
-    /// Appends `count` bytes that are written in place.
+    /// Appends `count` bytes that `write` fills in place.
     #[inline]
     pub(super) fn extend_with(&mut self, count: usize, write: impl FnOnce(&mut [u8])) {
         self.reserve(count);
@@ -80,25 +80,26 @@ impl TextBuffer {
     }
 
     #[inline]
-    pub(super) fn push_piece(&mut self, piece: &Piece) {
-        if piece.text.len() > piece.padded.len() {
-            return self.extend_from_slice(&piece.text);
+    pub(super) fn push_constant(&mut self, constant: &ConstantText) {
+        if constant.text.len() > constant.padded.len() {
+            return self.extend_from_slice(&constant.text);
         }
-        self.reserve(piece.padded.len());
-        self.bytes[self.len..self.len + piece.padded.len()].copy_from_slice(&piece.padded);
-        self.len += piece.text.len();
+        self.reserve(constant.padded.len());
+        self.bytes[self.len..self.len + constant.padded.len()].copy_from_slice(&constant.padded);
+        self.len += constant.text.len();
     }
 
-    /// Appends the first `len` bytes of `window` if they are ASCII that JSON strings need no escapes
-    /// for: nearly all text that machines write. Else appends nothing and says `false`.
+    /// Appends the first `len` bytes of `window` if they are ASCII that JSON strings need no
+    /// escapes for, which holds for nearly all generated text. Otherwise appends nothing and
+    /// returns `false`.
     ///
-    /// `window` may go on behind the text, which saves the last chunk from being padded.
+    /// `window` may extend beyond the text, so that the last chunk needs no padding.
     #[inline]
     pub(super) fn push_plain(&mut self, window: &[u8], len: usize) -> bool {
         self.push_unless(has_special, window, len)
     }
 
-    /// The same for any ASCII.
+    /// Appends any ASCII like [`Self::push_plain`].
     #[inline]
     pub(super) fn push_ascii(&mut self, window: &[u8], len: usize) -> bool {
         self.push_unless(has_other_than_ascii, window, len)
@@ -163,11 +164,12 @@ fn chunk(window: &[u8]) -> [u8; CHUNK] {
     })
 }
 
-/// Whether one of the first `count` bytes is a control character, a quote, a backslash or not ASCII.
+/// Reports a control character, a quote, a backslash or a non-ASCII byte among the first `count`
+/// bytes.
 ///
-/// Seen as signed numbers, control characters and the bytes of other alphabets are both below the
-/// space. Bytes that do not count are made harmless rather than skipped: both loops then compile to
-/// a few vector instructions.
+/// As signed numbers, control characters and non-ASCII bytes are both below the space. Bytes beyond
+/// `count` are replaced by a harmless one rather than skipped, so that both loops compile to a few
+/// vector instructions.
 #[expect(clippy::needless_bitwise_bool, reason = "an early exit would keep the loop scalar")]
 #[inline]
 fn has_special(mut chunk: [u8; CHUNK], count: usize) -> bool {
@@ -182,7 +184,7 @@ fn has_special(mut chunk: [u8; CHUNK], count: usize) -> bool {
     })
 }
 
-/// Whether one of the first `count` bytes is not ASCII.
+/// Reports a non-ASCII byte among the first `count` bytes.
 #[inline]
 fn has_other_than_ascii(chunk: [u8; CHUNK], count: usize) -> bool {
     let keep: &[u8; CHUNK] =
@@ -190,7 +192,7 @@ fn has_other_than_ascii(chunk: [u8; CHUNK], count: usize) -> bool {
     chunk.iter().zip(keep).fold(0, |all, (byte, keep)| all | (byte & keep)) >= 0x80
 }
 
-/// A chunk of ones and one of zeros: any number of ones in front is a window of it.
+/// One chunk of ones and one of zeros: a window of it has any number of leading ones.
 const KEEP: [u8; 2 * CHUNK] = {
     let mut keep = [0; 2 * CHUNK];
     let (ones, _) = keep.split_at_mut(CHUNK);
@@ -206,7 +208,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn plain_text_is_appended_and_other_text_refused(
+        fn plain_text_is_appended_and_other_text_rejected(
             text in prop::collection::vec(prop_oneof![8 => 0x20_u8..0x80, 1 => any::<u8>()], 0..60),
             behind in prop::collection::vec(any::<u8>(), 0..40),
         ) {
@@ -227,17 +229,17 @@ mod tests {
         }
 
         #[test]
-        fn pieces_of_any_length_are_appended_whole(pieces in prop::collection::vec("[a-z]{0,70}", 0..9)) {
+        fn constants_of_any_length_are_appended_completely(constants in prop::collection::vec("[a-z]{0,70}", 0..9)) {
             let mut buffer = TextBuffer::default();
-            for piece in &pieces {
-                buffer.push_piece(&Piece::new(piece));
+            for constant in &constants {
+                buffer.push_constant(&ConstantText::new(constant));
             }
-            prop_assert_eq!(buffer.take(), pieces.concat().into_bytes());
+            prop_assert_eq!(buffer.take(), constants.concat().into_bytes());
         }
     }
 
     #[test]
-    fn every_single_byte_is_judged_at_every_place() {
+    fn every_byte_is_classified_at_every_position() {
         for (byte, place) in
             (0..=255_u8).flat_map(|byte| (0..CHUNK).map(move |place| (byte, place)))
         {

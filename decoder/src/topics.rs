@@ -1,18 +1,19 @@
-//! The `_kafka_topic` column: as long as one topic fills a buffer, its rows are only counted.
+//! Builder of the `_kafka_topic` column: as long as a single topic fills a buffer, its rows are
+//! only counted.
 
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, DictionaryArray, Int32Array, StringArray};
 
-/// Topics of consecutive rows, as runs.
+/// Topics of consecutive rows, run-length encoded.
 #[derive(Debug, Default)]
-pub(super) struct Topics {
+pub(super) struct TopicColumn {
     names: Vec<String>,
-    /// Indices into the names, and how many rows in a row have them.
+    /// Indices into the names, and the number of consecutive rows with each.
     runs: Vec<(usize, usize)>,
 }
 
-impl Topics {
+impl TopicColumn {
     #[inline]
     pub(super) fn push(&mut self, topic: &str) {
         match self.runs.last_mut() {
@@ -31,7 +32,7 @@ impl Topics {
         self.runs.push((index, 1));
     }
 
-    /// A dictionary array of the runs; starts over.
+    /// Returns the runs as a dictionary array and clears the builder.
     pub(super) fn finish(&mut self) -> ArrayRef {
         let keys = self.runs.drain(..).flat_map(|(index, rows)| {
             let key = i32::try_from(index).expect("a worker reads few topics");

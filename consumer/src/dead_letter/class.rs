@@ -115,7 +115,7 @@ impl From<Problem> for ErrorClass {
             | Problem::TimeOutOfRange
             | Problem::NotAUuid
             | Problem::DuplicateKey
-            | Problem::OfAnotherType
+            | Problem::TypeMismatch
             | Problem::NoExtraColumn
             // Met in an empty batch: the record alone is more than a column of a batch can hold.
             | Problem::BatchFull => Self::OutOfRange,

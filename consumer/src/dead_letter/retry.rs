@@ -100,7 +100,7 @@ impl RetryStage {
                     let rows = &mut self.rows;
                     let outcome = decoder
                         .decode(datum, rows)
-                        .and_then(|()| rows.push_envelope(key, &letter.headers));
+                        .and_then(|()| rows.push_key_and_headers(key, &letter.headers));
                     return match outcome {
                         Ok(()) => self.complete(letter).map(|()| None),
                         Err(error) => Ok(Some(error.into())),

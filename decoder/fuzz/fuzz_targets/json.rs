@@ -1,16 +1,16 @@
-//! Any bytes as a JSON object, for a table with a column of each type.
+//! Decodes arbitrary bytes as a JSON object, for a table with a column of each type.
 
 #![no_main]
 
 use std::cell::RefCell;
 
-use ducktide_fuzz::Target;
+use ducktide_fuzz::FuzzTarget;
 use libfuzzer_sys::fuzz_target;
 
 thread_local! {
-    static TARGET: RefCell<Target> = RefCell::new(Target::json());
+    static TARGET: RefCell<FuzzTarget> = RefCell::new(FuzzTarget::json());
 }
 
 fuzz_target!(|value: &[u8]| {
-    TARGET.with_borrow_mut(|target| target.meets(value));
+    TARGET.with_borrow_mut(|target| target.check_value(value));
 });

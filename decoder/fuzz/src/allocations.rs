@@ -1,11 +1,11 @@
-//! Counts what is allocated.
+//! Counts allocations.
 
-#![expect(unsafe_code, reason = "an allocator is unsafe by its nature")]
+#![expect(unsafe_code, reason = "implementing an allocator requires unsafe code")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 
-/// Runs something, and says how many bytes it asked the allocator for.
+/// Runs a function and returns the number of bytes that it allocated.
 pub(crate) fn allocated_by<T>(run: impl FnOnce() -> T) -> (T, usize) {
     let before = BYTES.get();
     let done = run();
@@ -16,16 +16,17 @@ thread_local! {
     static BYTES: Cell<usize> = const { Cell::new(0) };
 }
 
-struct Counting;
+struct CountingAllocator;
 
 #[global_allocator]
-static ALLOCATOR: Counting = Counting;
+static ALLOCATOR: CountingAllocator = CountingAllocator;
 
-// SAFETY: everything is left to the system's allocator; the count is a number without a destructor.
-unsafe impl GlobalAlloc for Counting {
+// SAFETY: all calls are forwarded to the system allocator; the counter is a number without a
+// destructor.
+unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         BYTES.set(BYTES.get() + layout.size());
-        // SAFETY: the caller's promises are those that the system's allocator wants.
+        // SAFETY: the caller upholds the contract, which is that of the system allocator.
         unsafe { System.alloc(layout) }
     }
 

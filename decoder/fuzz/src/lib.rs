@@ -1,9 +1,9 @@
-//! What must hold for every value that a decoder meets, whatever its bytes are.
+//! Properties of the decoder that hold for every input.
 //!
 //! ```text
-//! cargo fuzz run avro --fuzz-dir decoder/fuzz --sanitizer none     # stable Rust is enough
+//! cargo fuzz run avro --fuzz-dir decoder/fuzz --sanitizer none     # works with stable Rust
 //! ```
-//! `cargo xtask test fuzz` does the same for half a minute a target.
+//! `cargo xtask test fuzz` runs each target for half a minute.
 
 mod allocations;
 
@@ -16,13 +16,13 @@ use ducktide_lake::table::{AvroSchema, AvroType, ColumnType, TableShape, UnionAs
 
 use crate::allocations::allocated_by;
 
-/// What a decoder may allocate whatever comes: the first buffers of a few dozen columns.
+/// Memory that a decoder may allocate for any input: the initial buffers of a few dozen columns.
 const ALLOWANCE: usize = 64 << 10;
 
-/// What it may allocate for each byte of a value, buffers that grow included.
+/// Memory that it may allocate for each byte of input, including growing buffers.
 const ALLOWANCE_PER_BYTE: usize = 256;
 
-/// A field of each type, and types within types.
+/// Schemas with a field of each type, and nested types.
 pub const SCHEMAS: [&str; 13] = [
     r#"["null", "boolean", "int", "long", "float", "double", "string", "bytes"]"#,
     r#"{"type": "record", "name": "r", "fields": [
@@ -67,35 +67,36 @@ pub const SCHEMAS: [&str; 13] = [
         {"type": "long", "logicalType": "timestamp-micros"}]"#,
 ];
 
-/// A decoder, the rows that it fills, and what they are when nothing has disturbed them.
+/// A decoder, the rows that it fills, and the expected rows for a valid value.
 #[derive(Debug)]
-pub struct Target {
+pub struct FuzzTarget {
     decoder: RecordDecoder,
     table: Arc<TableShape>,
     rows: RowBuffer,
-    /// A value that is a row, and this row.
-    good: (Vec<u8>, RecordBatch),
+    /// A valid value and its row.
+    valid: (Vec<u8>, RecordBatch),
 }
 
-impl Target {
-    /// For Avro of a schema; None if there is no such table, as of a STRUCT of nothing but null.
+impl FuzzTarget {
+    /// Creates the target for an Avro schema; None if it cannot be mapped to a table, such as a
+    /// STRUCT that contains only null.
     ///
     /// # Panics
-    /// If it is no schema.
+    /// If the schema is invalid.
     pub fn avro(schema: &str, union_as: UnionAs) -> Option<Self> {
-        let schema = AvroSchema::parse(schema).expect("it is a schema");
+        let schema = AvroSchema::parse(schema).expect("the schema is valid");
         let fields = AvroType::record_fields(&schema, union_as).expect("it is not recursive");
         let table = Arc::new(TableShape::of_record(&fields, None).ok()?);
         let decoder = RecordDecoder::compile(&schema, union_as, &[], Arc::clone(&table));
         let decoder = decoder.expect("the table is the schema's own");
-        // As many zeros as the schema has fields of one byte, and for those of a fixed size more; a
-        // number of one byte; the same with a scale.
+        // Candidates for the valid value: as many zeros as the schema has fields of one byte, and
+        // more for those of a fixed size; a number of one byte; the same with a scale.
         let zeros = (0..100).map(|length| vec![0; length]);
         let values = zeros.chain([vec![2, 1], vec![6, 2, 1, 0]]);
         Some(Self::new(decoder, table, values))
     }
 
-    /// For JSON objects.
+    /// Creates the target for JSON objects.
     ///
     /// # Panics
     /// Never: the table is known.
@@ -126,36 +127,37 @@ impl Target {
             ("_kafka_timestamp", "TIMESTAMP WITH TIME ZONE"),
         ];
         let table = Arc::new(TableShape::from_described(described).expect("these are types"));
-        let good = br#"{"f": "x", "n": [1], "o": [[2], []], "q": {"b": {"c": ["y"]}}, "z": 3}"#;
-        Self::new(RecordDecoder::of_json(Arc::clone(&table)), table, [good.to_vec()])
+        let valid = br#"{"f": "x", "n": [1], "o": [[2], []], "q": {"b": {"c": ["y"]}}, "z": 3}"#;
+        Self::new(RecordDecoder::of_json(Arc::clone(&table)), table, [valid.to_vec()])
     }
 
-    /// The first of the values that can be decoded is the good one.
+    /// The first value that can be decoded becomes the valid one.
     fn new(
         decoder: RecordDecoder,
         table: Arc<TableShape>,
         values: impl IntoIterator<Item = Vec<u8>>,
     ) -> Self {
         let buffer =
-            || RowBuffer::new(Arc::clone(&table), None).expect("no partition key is asked");
+            || RowBuffer::new(Arc::clone(&table), None).expect("there is no partition key");
         let row = |value: Vec<u8>| {
             let mut rows = buffer();
             decoder.decode(&value, &mut rows).ok()?;
             rows.push_kafka("events", 0, 0, 0);
             Some((value, rows.finish_batch().expect("it is one row")))
         };
-        let good = values.into_iter().find_map(row).expect("one of the values is good");
-        Self { rows: buffer(), decoder, table, good }
+        let valid = values.into_iter().find_map(row).expect("one of the values is valid");
+        Self { rows: buffer(), decoder, table, valid }
     }
 
-    /// Decodes a value. Whatever it is: nothing panics, memory is bounded by its size, what fails leaves
-    /// the rows as they were, and what succeeds is one valid row.
+    /// Decodes a value and checks the properties: nothing panics, memory is bounded by its size, a
+    /// failure leaves the rows unchanged, and a success appends one valid row.
     ///
     /// # Panics
+    /// If a property is violated.
     /// If one of these is not so.
-    pub fn meets(&mut self, value: &[u8]) {
-        let (decoder, rows, (good, good_row)) = (&self.decoder, &mut self.rows, &self.good);
-        decoder.decode(good, rows).expect("it was decoded before");
+    pub fn check_value(&mut self, value: &[u8]) {
+        let (decoder, rows, (valid, valid_row)) = (&self.decoder, &mut self.rows, &self.valid);
+        decoder.decode(valid, rows).expect("it was decoded before");
         rows.push_kafka("events", 0, 0, 0);
         let (outcome, allocated) = allocated_by(|| decoder.decode(value, rows));
         let allowed = ALLOWANCE + ALLOWANCE_PER_BYTE * value.len();
@@ -165,7 +167,7 @@ impl Target {
         }
         let batch = rows.finish_batch().expect("all columns have the same length");
         assert_eq!(batch.num_rows(), 1 + usize::from(outcome.is_ok()));
-        assert_eq!(batch.slice(0, 1), *good_row, "the row before it has changed");
+        assert_eq!(batch.slice(0, 1), *valid_row, "the preceding row has changed");
         self.check(&batch);
     }
 
@@ -175,7 +177,7 @@ impl Target {
             if column.column_type == ColumnType::Json {
                 for text in array.as_string::<i32>().iter().flatten() {
                     let parsed = serde_json::from_str::<serde::de::IgnoredAny>(text);
-                    assert!(parsed.is_ok(), "no JSON: {text}");
+                    assert!(parsed.is_ok(), "not JSON: {text}");
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! Schemas of every type, and values for them.
+//! Generators of schemas of every type, and of values for them.
 
 use apache_avro::{Days, Decimal, Duration, Millis, Months, types::Value};
 use ducktide_lake::table::{AvroSchema, AvroType, BytesEncoding, TimeUnit, UnionAs};
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::oracle::per_second;
 
-/// Every leaf type. `N` stands for a name, as named types have to differ.
+/// Every leaf type. `N` is replaced by a name, because named types must differ.
 const LEAVES: &[&str] = &[
     r#""boolean""#,
     r#""int""#,
@@ -61,7 +61,7 @@ fn schema_of_type() -> impl Strategy<Value = String> {
     })
 }
 
-/// A field's type; at the top there are unions of several branches, too.
+/// Generates the type of a field; only at the top level also unions of several branches.
 fn schema_of_field() -> impl Strategy<Value = String> {
     let is_no_union = |schema: &String| !schema.starts_with('[');
     let branch = schema_of_type().prop_filter("a union in a union", is_no_union);
@@ -74,7 +74,7 @@ fn schema_of_field() -> impl Strategy<Value = String> {
     prop_oneof![3 => schema_of_type(), 1 => record]
 }
 
-/// A record schema and values of it.
+/// Generates a record schema and values of it.
 pub(super) fn record_and_value() -> impl Strategy<Value = (String, Vec<Value>)> {
     let fields = prop::collection::vec(schema_of_field(), 1..5);
     let schema = fields.prop_map(|types| {
@@ -91,7 +91,7 @@ pub(super) fn record_and_value() -> impl Strategy<Value = (String, Vec<Value>)> 
     })
 }
 
-/// Gives every type that is called N a name of its own.
+/// Gives every type called N a unique name.
 fn with_names(schema: &str) -> String {
     let parts = schema.split(r#""name": "N""#).enumerate();
     parts
@@ -129,7 +129,7 @@ fn value(avro_type: &AvroType) -> BoxedStrategy<Value> {
             index.prop_map(symbol).boxed()
         }
         AvroType::Decimal { encoding, precision, .. } => decimal(*encoding, *precision),
-        AvroType::BigDecimal => unreachable!("apache-avro does not hand its type out"),
+        AvroType::BigDecimal => unreachable!("apache-avro does not expose its type"),
         AvroType::Uuid(_) => any::<u128>().prop_map(|n| Value::Uuid(Uuid::from_u128(n))).boxed(),
         AvroType::Date => (-719_162..=2_932_896).prop_map(Value::Date).boxed(),
         AvroType::TimeMillis => (0..86_400_000).prop_map(Value::TimeMillis).boxed(),
@@ -150,7 +150,7 @@ fn value(avro_type: &AvroType) -> BoxedStrategy<Value> {
                 move |values| Value::Record(names.clone().into_iter().zip(values).collect());
             values.prop_map(record).boxed()
         }
-        AvroType::Variants(_) => unreachable!("schemas are resolved with unions as they are"),
+        AvroType::Variants(_) => unreachable!("schemas are resolved with unions unchanged"),
         AvroType::Union(branches) => Union::new((0..).zip(branches).map(|(index, branch)| {
             value(branch).prop_map(move |value| Value::Union(index, Box::new(value)))
         }))
@@ -158,12 +158,14 @@ fn value(avro_type: &AvroType) -> BoxedStrategy<Value> {
     }
 }
 
-/// Few digits, so that any JSON reader has them right; the widths are tested elsewhere.
+/// Generates floats with few digits, which every JSON reader parses exactly; the widths are tested
+/// elsewhere.
 fn float() -> impl Strategy<Value = i16> {
     any::<i16>()
 }
 
-/// Few, and mostly short: long texts make a test slow, and none are seldom what breaks.
+/// Generates few and mostly short texts: long texts make a test slow, and their length seldom
+/// matters.
 fn text() -> impl Strategy<Value = String> {
     const EXTREMES: &[&str] =
         &["", "\0", "a\0b", "NULL", "\u{feff}\u{1f9d1}\u{200d}\u{1f680}\u{10ffff}"];
@@ -215,7 +217,7 @@ fn duration([months, days, millis]: [u32; 3]) -> Value {
     Value::Duration(Duration::new(Months::new(months), Days::new(days), Millis::new(millis)))
 }
 
-/// The number behind a decimal of up to 16 bytes.
+/// Returns the unscaled number of a decimal of up to 16 bytes.
 pub(super) fn unscaled(decimal: &Decimal) -> i128 {
     let bytes = Vec::<u8>::try_from(decimal).unwrap();
     let fill = if bytes[0] & 0x80 == 0 { 0 } else { 0xff };

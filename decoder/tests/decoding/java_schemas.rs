@@ -1,9 +1,9 @@
-//! Schemas that Avro's Java library writes with and that apache-avro refuses or takes for something else.
+//! Schemas that Avro's Java library accepts and apache-avro rejects or interprets differently.
 
-use super::{Pair, lake::Tables};
+use super::{Fixture, lake::TestLake};
 
-/// A topic's schema, a datum of it, and the first column with its type and value as DuckDB says them.
-struct Case {
+/// A topic's schema, a datum, and the first column with its type and value as DuckDB prints them.
+struct SchemaCase {
     schema: String,
     datum: Vec<u8>,
     column: &'static str,
@@ -11,7 +11,7 @@ struct Case {
     value: &'static str,
 }
 
-/// A record that has this one field.
+/// Returns a record schema with this field.
 fn field(field: &str) -> String {
     format!(r#"{{"type": "record", "name": "R", "namespace": "n", "fields": [{field}]}}"#)
 }
@@ -22,8 +22,8 @@ fn case(
     column: &'static str,
     sql: &'static str,
     value: &'static str,
-) -> Case {
-    Case { schema: schema.to_owned(), datum: datum.to_vec(), column, sql, value }
+) -> SchemaCase {
+    SchemaCase { schema: schema.to_owned(), datum: datum.to_vec(), column, sql, value }
 }
 
 fn field_case(
@@ -32,12 +32,12 @@ fn field_case(
     column: &'static str,
     sql: &'static str,
     value: &'static str,
-) -> Case {
+) -> SchemaCase {
     case(&field(of), datum, column, sql, value)
 }
 
-/// Names and symbols of any letters, and namespaces that are no identifiers.
-fn names() -> Vec<Case> {
+/// Names and symbols with any letters, and namespaces that are not identifiers.
+fn names() -> Vec<SchemaCase> {
     let ab = r#"{"type": "enum", "name": "E", "symbols": ["größer", "歳以上", "a-b", "\"", ""]}"#;
     let of_enum = format!(r#"{{"name": "e", "type": {ab}}}"#);
     let nested = r#"{"name": "größe", "type": {"type": "record", "name": "Maß", "fields": [
@@ -57,7 +57,7 @@ fn names() -> Vec<Case> {
         field_case(&of_enum, &[4], "e", "VARCHAR", "a-b"),
         field_case(&of_enum, &[8], "e", "VARCHAR", ""),
         field_case(variants, &[2, 2], "u", "JSON", r#"{"a\"b":1}"#),
-        // As Debezium calls the records of a server named `my-server.1st`.
+        // Debezium's record names for a server named `my-server.1st`.
         case(
             r#"{"type": "record", "name": "Envelope", "namespace": "my-server.1st.db", "fields": [
                 {"name": "after", "type": ["null", {"type": "record", "name": "Value", "fields": [
@@ -80,8 +80,8 @@ fn names() -> Vec<Case> {
     ]
 }
 
-/// Defaults are for readers that have a schema of their own.
-fn defaults() -> Vec<Case> {
+/// Defaults, which only readers with a schema of their own use.
+fn defaults() -> Vec<SchemaCase> {
     let decimal = r#"{"type": "bytes", "logicalType": "decimal", "precision": 4, "scale": 2}"#;
     let duration = r#"{"type": "fixed", "name": "D", "size": 12, "logicalType": "duration"}"#;
     let point = r#"{"type": "record", "name": "P", "fields": [
@@ -119,13 +119,13 @@ fn defaults() -> Vec<Case> {
     ]
 }
 
-/// The rest: what other properties and definitions may be like.
-fn other_parts() -> Vec<Case> {
+/// Other unusual properties and definitions.
+fn other_parts() -> Vec<SchemaCase> {
     let of = |of: &str, datum: &[u8], sql: &'static str, value: &'static str| {
         case(&field(&format!(r#"{{"name": "a", "type": {of}}}"#)), datum, "a", sql, value)
     };
     vec![
-        // Logical types that do not go with their types are none.
+        // Logical types that do not match their types are ignored.
         of(r#"{"type": "int", "logicalType": 5}"#, &[2], "BIGINT", "1"),
         of(r#"{"type": "int", "logicalType": "timestamp-millis"}"#, &[2], "BIGINT", "1"),
         of(r#"{"type": "bytes", "logicalType": "decimal"}"#, &[2, b'A'], "BLOB", "A"),
@@ -141,7 +141,7 @@ fn other_parts() -> Vec<Case> {
             "BIGINT[]",
             "[1]",
         ),
-        // Symbols that occur twice, and one definition that does.
+        // Duplicate symbols, and a duplicate definition.
         of(r#"{"type": "enum", "name": "E", "symbols": ["A", "B", "A"]}"#, &[4], "VARCHAR", "A"),
         case(
             r#"{"type": "record", "name": "R", "fields": [
@@ -153,7 +153,7 @@ fn other_parts() -> Vec<Case> {
             "VARCHAR",
             "B",
         ),
-        // A name that is defined further down, and one without its namespace.
+        // A name that is defined later, and one without its namespace.
         case(
             r#"{"type": "record", "name": "n.R", "fields": [
                 {"name": "a", "type": ["null", "Later"]},
@@ -164,7 +164,7 @@ fn other_parts() -> Vec<Case> {
             r#"STRUCT("x" BIGINT)"#,
             "{'x': 4}",
         ),
-        // Comments, an error, aliases that are no names, unknown properties.
+        // Comments, an error type, aliases that are not names, unknown properties.
         case(
             r#"// generated
             {"type": "error", "name": "R", "aliases": ["", "a b"], "connect.version": null, "fields": [
@@ -174,33 +174,33 @@ fn other_parts() -> Vec<Case> {
             "BIGINT",
             "1",
         ),
-        // Two types alike in one union, as Java refuses but others do not.
+        // Two equal types in one union, which Java rejects and other writers do not.
         of(r#"["int", "int"]"#, &[2, 2], "JSON", "1"),
         of(r#"{"type": {"type": "int"}, "logicalType": "date"}"#, &[2], "DATE", "1970-01-02"),
     ]
 }
 
 #[test]
-fn schemas_that_java_writes_with_have_their_columns_and_values() {
-    let mut tables = Tables::new();
+fn schemas_that_java_accepts_have_their_columns_and_values() {
+    let mut tables = TestLake::new();
     for case in names().into_iter().chain(defaults()).chain(other_parts()) {
-        let mut pair = Pair::new(&case.schema);
-        let column = pair.decoder.table().columns[0].clone();
+        let mut fixture = Fixture::new(&case.schema);
+        let column = fixture.decoder.table().columns[0].clone();
         assert_eq!((&*column.name, &*column.column_type.sql()), (case.column, case.sql));
-        pair.push(&case.datum);
-        let table = tables.fill(&mut pair);
+        fixture.push(&case.datum);
+        let table = tables.fill(&mut fixture);
         let column = ducktide_lake::table::quote_identifier(case.column);
         let sql = format!("SELECT CAST({column} AS VARCHAR) FROM lake.{}", table.sql());
         let connection = tables.lake.connection().unwrap();
         let value: String = connection.query_row(&sql, [], |row| row.get(0)).unwrap();
         assert_eq!(value, case.value, "{}", case.schema);
         let found = tables.lake.find_table(&table).unwrap().unwrap();
-        assert_eq!(&found.shape, &**pair.decoder.table(), "{}", case.schema);
+        assert_eq!(&found.shape, &**fixture.decoder.table(), "{}", case.schema);
     }
 }
 
 #[test]
-fn schemas_that_nobody_can_read_are_refused_with_the_reason() {
+fn invalid_schemas_are_rejected_with_the_reason() {
     use ducktide_lake::table::AvroSchema;
     for (schema, reason) in [
         ("{", "not JSON"),

@@ -8,13 +8,13 @@ use jiff::{Timestamp, civil::Date};
 use serde_json::{Value as Json, json};
 
 use super::{
-    Pair,
+    Fixture,
     generator::{decimal_text, unscaled},
     oracle::per_second,
     record,
 };
 
-/// What a value is in JSON, by other libraries than the decoder uses.
+/// Returns the expected JSON of a value, made with other libraries than the decoder uses.
 pub(super) fn expected(avro_type: &AvroType, value: &Value) -> Json {
     match (avro_type, value) {
         (AvroType::Union(branches), Value::Union(index, value)) => {
@@ -60,11 +60,11 @@ pub(super) fn expected(avro_type: &AvroType, value: &Value) -> Json {
                 .map(|(field, (_, value))| (field.name.clone(), expected(&field.avro_type, value)));
             pairs.collect()
         }
-        other => panic!("no such pair: {other:?}"),
+        other => panic!("no such combination: {other:?}"),
     }
 }
 
-/// JSON has no numbers that are none.
+/// Returns a JSON number, or a string for values that JSON has no number for.
 fn number(value: f64) -> Json {
     match value {
         _ if value.is_nan() => json!("NaN"),
@@ -106,11 +106,11 @@ fn text_of_fraction(fraction: i64, unit: TimeUnit) -> String {
     format!(".{fraction:0digits$}")
 }
 
-/// The text in column `a`, or `None` for NULL.
-fn text(pair: &mut Pair, value: Value) -> Option<String> {
-    let datum = pair.encode(record([value]));
-    pair.push(&datum);
-    let batch = pair.rows.finish_batch().unwrap();
+/// Returns the text in column `a`, or `None` for NULL.
+fn text(fixture: &mut Fixture, value: Value) -> Option<String> {
+    let datum = fixture.encode(record([value]));
+    fixture.push(&datum);
+    let batch = fixture.rows.finish_batch().unwrap();
     let column = batch.column(0).as_string::<i32>();
     column.is_valid(0).then(|| column.value(0).to_owned())
 }
@@ -121,7 +121,7 @@ fn branch(index: u32, value: Value) -> Value {
 
 #[test]
 fn a_union_of_records_becomes_a_plain_object_without_a_wrapper() {
-    let mut pair = Pair::of_types(&[r#"["null",
+    let mut fixture = Fixture::of_types(&[r#"["null",
         {"type": "record", "name": "A", "fields": [
             {"name": "user", "type": "string"}, {"name": "n", "type": "int"},
             {"name": "note", "type": ["null", "string"]}]},
@@ -132,32 +132,32 @@ fn a_union_of_records_becomes_a_plain_object_without_a_wrapper() {
         ("note".to_owned(), branch(0, Value::Null)),
     ];
 
-    let a = text(&mut pair, branch(1, Value::Record(fields)));
-    let b = text(&mut pair, branch(2, Value::Record(Vec::new())));
+    let a = text(&mut fixture, branch(1, Value::Record(fields)));
+    let b = text(&mut fixture, branch(2, Value::Record(Vec::new())));
 
     assert_eq!(a.as_deref(), Some(r#"{"user":"say \"hi\"\n","n":-7,"note":null}"#));
     assert_eq!(b.as_deref(), Some("{}"));
 }
 
 #[test]
-fn the_null_branch_of_a_json_column_is_null_and_not_a_text() {
-    let mut pair = Pair::of_types(&[r#"["string", "null", "long"]"#]);
+fn the_null_branch_of_a_json_column_is_null_and_not_text() {
+    let mut fixture = Fixture::of_types(&[r#"["string", "null", "long"]"#]);
 
-    assert_eq!(text(&mut pair, branch(1, Value::Null)), None);
+    assert_eq!(text(&mut fixture, branch(1, Value::Null)), None);
     assert_eq!(
-        text(&mut pair, branch(0, Value::String("null".into()))).as_deref(),
+        text(&mut fixture, branch(0, Value::String("null".into()))).as_deref(),
         Some("\"null\"")
     );
-    assert_eq!(text(&mut pair, branch(2, Value::Long(i64::MIN))), Some(i64::MIN.to_string()));
+    assert_eq!(text(&mut fixture, branch(2, Value::Long(i64::MIN))), Some(i64::MIN.to_string()));
 }
 
 #[test]
-fn numbers_that_json_lacks_are_strings_that_duckdb_casts() {
-    let mut pair = Pair::of_types(&[r#"["double", "float", "string"]"#]);
+fn numbers_that_json_does_not_have_are_strings_that_duckdb_casts() {
+    let mut fixture = Fixture::of_types(&[r#"["double", "float", "string"]"#]);
 
-    assert_eq!(text(&mut pair, branch(0, Value::Double(f64::NAN))).as_deref(), Some("\"NaN\""));
-    let infinity = text(&mut pair, branch(0, Value::Double(f64::NEG_INFINITY)));
+    assert_eq!(text(&mut fixture, branch(0, Value::Double(f64::NAN))).as_deref(), Some("\"NaN\""));
+    let infinity = text(&mut fixture, branch(0, Value::Double(f64::NEG_INFINITY)));
     assert_eq!(infinity.as_deref(), Some("\"-Infinity\""));
-    assert_eq!(text(&mut pair, branch(1, Value::Float(0.1))).as_deref(), Some("0.1"));
-    assert_eq!(text(&mut pair, branch(0, Value::Double(1234.56))).as_deref(), Some("1234.56"));
+    assert_eq!(text(&mut fixture, branch(1, Value::Float(0.1))).as_deref(), Some("0.1"));
+    assert_eq!(text(&mut fixture, branch(0, Value::Double(1234.56))).as_deref(), Some("1234.56"));
 }

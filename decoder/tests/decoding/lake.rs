@@ -1,4 +1,4 @@
-//! Records of any schema through files and commits into a lake, and what DuckDB reads back.
+//! Round trip of records of any schema through files and commits into a lake, read back by DuckDB.
 
 use std::env;
 
@@ -15,38 +15,38 @@ use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tempfile::TempDir;
 
 use super::{
-    Pair,
+    Fixture,
     generator::record_and_value,
     oracle::{actual_column, expected},
 };
 
-/// Each is a table, a commit and a query. `PROPTEST_CASES` has more.
+/// Number of cases, each with a table, a commit and a query; `PROPTEST_CASES` overrides it.
 const CASES: u32 = 48;
 
-/// A lake that gets a table for each case.
-pub(super) struct Tables {
+/// A lake with a table for each case.
+pub(super) struct TestLake {
     pub(super) lake: DuckLake,
     made: u32,
     _folder: TempDir,
 }
 
-impl Tables {
+impl TestLake {
     pub(super) fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = LakeConfig::at(CatalogLocation::Sqlite(folder.path().join("lake.sqlite")));
         DuckLake::init(&config).unwrap();
         let mut lake = DuckLake::open(&config, Access::Commit).unwrap();
-        // UUIDs come as their bytes, which is how the decoder has them.
+        // UUIDs are read as bytes, like the decoder writes them.
         let lossless = "SET arrow_lossless_conversion = true; SET TimeZone = 'UTC'";
         lake.connection().unwrap().execute_batch(lossless).unwrap();
         Self { lake, made: 0, _folder: folder }
     }
 
-    /// Makes a table for the schema and commits the rows into it.
-    pub(super) fn fill(&mut self, pair: &mut Pair) -> TableName {
+    /// Creates a table for the schema and commits the rows to it.
+    pub(super) fn fill(&mut self, fixture: &mut Fixture) -> TableName {
         self.made += 1;
         let name: TableName = format!("t{}", self.made).parse().unwrap();
-        let table = self.lake.ensure_table(&name, pair.decoder.table()).unwrap();
+        let table = self.lake.ensure_table(&name, fixture.decoder.table()).unwrap();
         let spec = SourceSpec {
             table: name.clone(),
             topic: "events".to_owned(),
@@ -55,8 +55,8 @@ impl Tables {
             topic_id: None,
         };
         let source = self.lake.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap();
-        let rows = i64::try_from(pair.rows.rows()).unwrap();
-        let files = stage(&table, pair);
+        let rows = i64::try_from(fixture.rows.rows()).unwrap();
+        let files = stage(&table, fixture);
         let delta = ProgressDelta {
             source: source.id,
             partition: Partition(0),
@@ -77,9 +77,10 @@ impl Tables {
     }
 }
 
-fn stage(table: &Table, pair: &mut Pair) -> Vec<StagedFile> {
-    let batch = pair.rows.finish_batch().unwrap();
-    let hints = ColumnHints { enums: pair.decoder.enum_columns().to_vec(), ..Default::default() };
+fn stage(table: &Table, fixture: &mut Fixture) -> Vec<StagedFile> {
+    let batch = fixture.rows.finish_batch().unwrap();
+    let hints =
+        ColumnHints { enums: fixture.decoder.enum_columns().to_vec(), ..Default::default() };
     let (name, schema) = (table.version.table.clone(), batch.schema());
     let mut writer = StagingWriter::new(name, &table.directory, schema, &hints).unwrap();
     writer.write(&batch).unwrap();
@@ -91,7 +92,7 @@ fn duckdb_reads_back_what_apache_avro_decodes() {
     let cases = env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
     let cases = cases.unwrap_or(CASES);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
-    let mut tables = Tables::new();
+    let mut tables = TestLake::new();
     let tables = std::cell::RefCell::new(&mut tables);
 
     let checked = TestRunner::new(config).run(
@@ -106,7 +107,7 @@ fn duckdb_reads_back_what_apache_avro_decodes() {
 }
 
 fn check(
-    tables: &mut Tables,
+    tables: &mut TestLake,
     schema: &str,
     union_as: UnionAs,
     values: &[Value],
@@ -114,14 +115,14 @@ fn check(
     if values.is_empty() {
         return Ok(());
     }
-    let mut pair = Pair::with(schema, union_as);
-    let AvroType::Record(fields) = AvroType::resolve(&pair.ours, union_as).unwrap() else {
+    let mut fixture = Fixture::with(schema, union_as);
+    let AvroType::Record(fields) = AvroType::resolve(&fixture.ours, union_as).unwrap() else {
         panic!("the schema is a record")
     };
     for value in values {
-        pair.push(&pair.encode(value.clone()));
+        fixture.push(&fixture.encode(value.clone()));
     }
-    let name = tables.fill(&mut pair);
+    let name = tables.fill(&mut fixture);
     let batches = tables.read(&name);
 
     let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| (batch, row)));

@@ -1,25 +1,26 @@
-//! Records that are broken, or meant to break the decoder.
+//! Corrupt and malicious records.
 
 use apache_avro::types::Value;
 use ducktide_decoder::{DecodeError, Problem};
 use ducktide_lake::table::UnionAs;
 use proptest::prelude::*;
 
-use super::{Pair, generator::record_and_value, record};
+use super::{Fixture, generator::record_and_value, record};
 
-fn problem(pair: &mut Pair, datum: &[u8]) -> Problem {
-    pair.decoder.decode(datum, &mut pair.rows).unwrap_err().problem
+fn problem(fixture: &mut Fixture, datum: &[u8]) -> Problem {
+    fixture.decoder.decode(datum, &mut fixture.rows).unwrap_err().problem
 }
 
 proptest! {
     #[test]
-    fn a_record_cut_anywhere_is_refused_and_leaves_the_rows_as_they_were(
+    fn a_truncated_record_is_rejected_and_leaves_the_rows_unchanged(
         (schema, values) in record_and_value(),
     ) {
-        let (mut disturbed, mut untouched) = (Pair::new(&schema), Pair::new(&schema));
+        let (mut disturbed, mut untouched) = (Fixture::new(&schema), Fixture::new(&schema));
         for value in values {
             let datum = disturbed.encode(value);
-            // Of a string of a megabyte not every byte: each cut reads all that is before it.
+            // Not at every byte of a string of a megabyte, because each attempt reads everything
+            // before the cut.
             let step = 1 + datum.len() / 2_000;
             for end in (0..datum.len()).step_by(step) {
                 let decoded = disturbed.decoder.decode(&datum[..end], &mut disturbed.rows);
@@ -34,12 +35,12 @@ proptest! {
     }
 
     #[test]
-    fn garbage_never_panics_and_good_records_go_on_decoding(
+    fn arbitrary_bytes_never_panic_and_valid_records_still_decode(
         (schema, values) in record_and_value(),
         garbage in prop::collection::vec(any::<Vec<u8>>(), 1..8),
         (place, flipped) in (any::<prop::sample::Index>(), any::<u8>()),
     ) {
-        let (mut disturbed, mut untouched) = (Pair::new(&schema), Pair::new(&schema));
+        let (mut disturbed, mut untouched) = (Fixture::new(&schema), Fixture::new(&schema));
         for value in values {
             let datum = disturbed.encode(value);
             let mut damaged = datum.clone();
@@ -62,9 +63,9 @@ proptest! {
 
 #[test]
 fn the_error_names_the_field_and_never_the_content() {
-    let mut pair = Pair::of_types(&[r#""long""#, r#""string""#]);
+    let mut fixture = Fixture::of_types(&[r#""long""#, r#""string""#]);
 
-    let error = pair.decoder.decode(&[2, 6, b'a', 0xff, b'b'], &mut pair.rows).unwrap_err();
+    let error = fixture.decoder.decode(&[2, 6, b'a', 0xff, b'b'], &mut fixture.rows).unwrap_err();
 
     assert_eq!(error, DecodeError { field: "b".to_owned(), problem: Problem::NotUtf8 });
     assert_eq!(error.to_string(), "string is not valid UTF-8 field=`b`");
@@ -87,13 +88,13 @@ fn the_error_names_the_field_within_records_lists_and_maps() {
             "a.o.x",
         ),
     ] {
-        let mut pair = Pair::of_types(&[&of]);
+        let mut fixture = Fixture::of_types(&[&of]);
 
-        let error = pair.decoder.decode(datum, &mut pair.rows).unwrap_err();
+        let error = fixture.decoder.decode(datum, &mut fixture.rows).unwrap_err();
 
         assert_eq!(error.field, field, "{of}: {error}");
     }
-    let mut variants = Pair::with(
+    let mut variants = Fixture::with(
         &format!(
             r#"{{"type": "record", "name": "R", "fields": [{{"name": "u", "type": ["int", {inner}]}}]}}"#
         ),
@@ -104,79 +105,79 @@ fn the_error_names_the_field_within_records_lists_and_maps() {
 }
 
 #[test]
-fn bytes_behind_the_record_are_refused() {
-    let mut pair = Pair::of_types(&[r#""int""#]);
+fn bytes_after_the_record_are_rejected() {
+    let mut fixture = Fixture::of_types(&[r#""int""#]);
 
-    assert_eq!(problem(&mut pair, &[2, 0]), Problem::TrailingBytes);
-    assert_eq!(pair.rows.rows(), 0);
+    assert_eq!(problem(&mut fixture, &[2, 0]), Problem::TrailingBytes);
+    assert_eq!(fixture.rows.rows(), 0);
 }
 
 #[test]
-fn indices_that_the_schema_lacks_are_refused() {
+fn indices_that_are_not_in_the_schema_are_rejected() {
     let symbols = r#"{"type": "enum", "name": "E", "symbols": ["A"]}"#;
     for (avro_type, error) in [
         (symbols, Problem::NoSuchSymbol),
         (r#"["null", "int"]"#, Problem::NoSuchBranch),
         (r#"["null", "int", "string"]"#, Problem::NoSuchBranch),
     ] {
-        let mut pair = Pair::of_types(&[avro_type]);
-        assert_eq!(problem(&mut pair, &[6, 0]), error, "{avro_type}");
-        assert_eq!(problem(&mut pair, &[1, 0]), Problem::NegativeIndex, "{avro_type}");
+        let mut fixture = Fixture::of_types(&[avro_type]);
+        assert_eq!(problem(&mut fixture, &[6, 0]), error, "{avro_type}");
+        assert_eq!(problem(&mut fixture, &[1, 0]), Problem::NegativeIndex, "{avro_type}");
     }
 }
 
 #[test]
-fn blocks_with_their_size_in_bytes_are_read_like_others() {
-    let mut pair = Pair::of_types(&[r#"{"type": "array", "items": "int"}"#]);
+fn blocks_with_a_size_in_bytes_are_decoded_like_others() {
+    let mut fixture = Fixture::of_types(&[r#"{"type": "array", "items": "int"}"#]);
 
-    pair.push(&[3, 4, 2, 4, 2, 6, 0]);
-    let datum = pair.encode(record([Value::Array([1, 2, 3].map(Value::Int).to_vec())]));
-    pair.push(&datum);
+    fixture.push(&[3, 4, 2, 4, 2, 6, 0]);
+    let datum = fixture.encode(record([Value::Array([1, 2, 3].map(Value::Int).to_vec())]));
+    fixture.push(&datum);
 
-    let batch = pair.rows.finish_batch().unwrap();
+    let batch = fixture.rows.finish_batch().unwrap();
     assert_eq!(&batch.column(0).slice(0, 1), &batch.column(0).slice(1, 1));
 }
 
 #[test]
-fn items_without_bytes_cannot_be_announced_by_the_billion() {
+fn the_number_of_items_without_bytes_is_limited() {
     let billion = [0x80, 0xa8, 0xd6, 0xb9, 0x07, 0];
     let empties = r#"["null", "int", {"type": "array", "items": "null"}]"#;
     let fixed = r#"{"type": "array", "items": {"type": "fixed", "name": "F", "size": 0}}"#;
 
     let json = [&[4][..], &billion].concat();
-    assert_eq!(problem(&mut Pair::of_types(&[empties]), &json), Problem::TooManyItems);
-    assert_eq!(problem(&mut Pair::of_types(&[fixed]), &billion), Problem::TooManyItems);
+    assert_eq!(problem(&mut Fixture::of_types(&[empties]), &json), Problem::TooManyItems);
+    assert_eq!(problem(&mut Fixture::of_types(&[fixed]), &billion), Problem::TooManyItems);
 }
 
 #[test]
-fn a_map_with_a_key_twice_is_refused_as_a_column_cannot_hold_it() {
-    let mut pair = Pair::of_types(&[r#"{"type": "map", "values": "int"}"#]);
+fn a_map_with_a_duplicate_key_is_rejected() {
+    let mut fixture = Fixture::of_types(&[r#"{"type": "map", "values": "int"}"#]);
 
-    assert_eq!(problem(&mut pair, &[4, 2, b'k', 2, 2, b'k', 4, 0]), Problem::DuplicateKey);
+    assert_eq!(problem(&mut fixture, &[4, 2, b'k', 2, 2, b'k', 4, 0]), Problem::DuplicateKey);
 
-    // Many keys are compared in another way.
+    // Many keys are compared in a different way.
     let entries = |keys: &[u8]| keys.iter().flat_map(|key| [2, *key, 2]).collect::<Vec<_>>();
     let map = |keys: &[u8]| [&[40][..], &entries(keys), &[0]].concat();
-    assert_eq!(problem(&mut pair, &map(b"abcdefghijklmnopqrsa")), Problem::DuplicateKey);
-    pair.push(&map(b"abcdefghijklmnopqrst"));
+    assert_eq!(problem(&mut fixture, &map(b"abcdefghijklmnopqrsa")), Problem::DuplicateKey);
+    fixture.push(&map(b"abcdefghijklmnopqrst"));
 }
 
 #[test]
-fn dates_and_times_that_duckdb_could_not_show_are_refused() {
+fn dates_and_times_outside_duckdbs_range_are_rejected() {
     let long = |logical: &str| format!(r#"{{"type": "long", "logicalType": "{logical}"}}"#);
     for logical in ["timestamp-millis", "timestamp-micros", "local-timestamp-micros", "time-micros"]
     {
-        let mut pair = Pair::of_types(&[&long(logical)]);
-        let datum = pair.encode(record([Value::Long(i64::MAX)]));
-        assert_eq!(problem(&mut pair, &datum), Problem::TimeOutOfRange, "{logical}");
+        let mut fixture = Fixture::of_types(&[&long(logical)]);
+        let datum = fixture.encode(record([Value::Long(i64::MAX)]));
+        assert_eq!(problem(&mut fixture, &datum), Problem::TimeOutOfRange, "{logical}");
     }
 }
 
 #[test]
-fn a_decimal_of_too_many_digits_is_refused() {
+fn a_decimal_with_too_many_digits_is_rejected() {
     let decimal = r#"{"type": "bytes", "logicalType": "decimal", "precision": 2, "scale": 0}"#;
-    let mut pair = Pair::of_types(&[decimal]);
+    let mut fixture = Fixture::of_types(&[decimal]);
 
-    assert_eq!(problem(&mut pair, &[2, 100]), Problem::DecimalOutOfRange);
-    pair.push(&[2, 99]);
+    assert_eq!(problem(&mut fixture, &[2, 100]), Problem::DecimalOutOfRange);
+    fixture.push(&[2, 99]);
 }

@@ -1,4 +1,4 @@
-//! Decoding, judged by apache-avro's own.
+//! Decoding tests, compared with apache-avro.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
@@ -16,16 +16,16 @@ use apache_avro::{Schema, types::Value, writer::datum::GenericDatumWriter};
 use ducktide_decoder::{RecordDecoder, RowBuffer};
 use ducktide_lake::table::{AvroSchema, AvroType, TableShape, UnionAs};
 
-/// A decoder and rows for the table that a schema wants.
-struct Pair {
-    /// None where apache-avro refuses it.
+/// A decoder and rows for the table of a schema.
+struct Fixture {
+    /// None if apache-avro rejects the schema.
     schema: Option<Schema>,
     ours: AvroSchema,
     decoder: RecordDecoder,
     rows: RowBuffer,
 }
 
-impl Pair {
+impl Fixture {
     fn new(schema: &str) -> Self {
         Self::with(schema, UnionAs::Json)
     }
@@ -39,7 +39,7 @@ impl Pair {
         Self { schema, ours, decoder, rows: RowBuffer::new(table, None).unwrap() }
     }
 
-    /// A pair for a record of fields `a`, `b`, … of these types.
+    /// Creates the decoder of a record with fields `a`, `b`, … of these types.
     fn of_types(types: &[&str]) -> Self {
         let fields = ('a'..)
             .zip(types)
@@ -53,7 +53,7 @@ impl Pair {
         writer.write_value_to_vec(value).unwrap()
     }
 
-    /// Decodes a record and completes its row, at the offset that is the number of rows before.
+    /// Decodes a record and completes its row, with the number of previous rows as its offset.
     fn push(&mut self, datum: &[u8]) {
         let offset = i64::try_from(self.rows.rows()).unwrap();
         self.decoder.decode(datum, &mut self.rows).unwrap();
@@ -61,7 +61,7 @@ impl Pair {
     }
 }
 
-/// A record of fields `a`, `b`, ….
+/// Returns a record with fields `a`, `b`, ….
 fn record(values: impl IntoIterator<Item = Value>) -> Value {
     Value::Record(('a'..).map(|name| name.to_string()).zip(values).collect())
 }

@@ -1,5 +1,5 @@
-//! What a value looks like, seen from both sides as plain JSON: from apache-avro's value, and from the
-//! Arrow array that the decoder filled.
+//! Comparison of values as plain JSON: from apache-avro's value, and from the Arrow array that the
+//! decoder filled.
 
 use apache_avro::types::Value;
 use arrow_array::{
@@ -15,9 +15,9 @@ use ducktide_lake::table::{AvroType, TimeUnit, UnionAs};
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
 
-use super::{Pair, generator::record_and_value};
+use super::{Fixture, generator::record_and_value};
 
-/// What a column of the value's own type should hold.
+/// Returns the expected content of a column of the value's own type.
 pub(super) fn expected(avro_type: &AvroType, value: &Value) -> Json {
     match (avro_type, value) {
         (AvroType::Union(branches), Value::Union(index, value)) => {
@@ -86,18 +86,18 @@ pub(super) fn expected(avro_type: &AvroType, value: &Value) -> Json {
                 .map(|(field, (_, value))| (field.name.clone(), expected(&field.avro_type, value)));
             pairs.collect()
         }
-        other => panic!("no such pair: {other:?}"),
+        other => panic!("no such combination: {other:?}"),
     }
 }
 
-/// What a row of an array holds.
+/// Returns the content of a row of an array.
 fn actual(array: &dyn Array, row: usize) -> Json {
     if array.is_null(row) {
         return Json::Null;
     }
     match array.data_type() {
         DataType::Boolean => json!(array.as_boolean().value(row)),
-        // DuckDB's own, where it is to lose nothing.
+        // DuckDB's own type, if its lossless conversion is enabled.
         DataType::Int8 => json!(array.as_primitive::<Int8Type>().value(row) != 0),
         DataType::Int64 => json!(array.as_primitive::<Int64Type>().value(row)),
         DataType::Float64 => json!(array.as_primitive::<Float64Type>().value(row).to_bits()),
@@ -134,7 +134,7 @@ fn actual(array: &dyn Array, row: usize) -> Json {
     }
 }
 
-/// A row of a record column, where JSON columns are read as JSON.
+/// Returns a row of a record column, with JSON columns parsed.
 pub(super) fn actual_column(avro_type: &AvroType, array: &dyn Array, row: usize) -> Json {
     let text = actual(array, row);
     match (avro_type.branches().len(), text) {
@@ -150,14 +150,14 @@ proptest! {
         as_struct: bool,
     ) {
         let union_as = if as_struct { UnionAs::Struct } else { UnionAs::Json };
-        let mut pair = Pair::with(&schema, union_as);
-        let AvroType::Record(fields) = AvroType::resolve(&pair.ours, union_as).unwrap() else {
+        let mut fixture = Fixture::with(&schema, union_as);
+        let AvroType::Record(fields) = AvroType::resolve(&fixture.ours, union_as).unwrap() else {
             panic!("the schema is a record")
         };
         for value in &values {
-            pair.push(&pair.encode(value.clone()));
+            fixture.push(&fixture.encode(value.clone()));
         }
-        let batch = pair.rows.finish_batch().unwrap();
+        let batch = fixture.rows.finish_batch().unwrap();
 
         prop_assert_eq!(batch.num_rows(), values.len());
         for (row, value) in values.iter().enumerate() {
@@ -170,7 +170,8 @@ proptest! {
     }
 }
 
-/// Units that a test's readers would have to know by heart.
+/// Returns the units per second; repeated here, so that the expected values do not depend on the
+/// decoder.
 pub(super) const fn per_second(unit: TimeUnit) -> i64 {
     match unit {
         TimeUnit::Millis => 1_000,

@@ -1,4 +1,4 @@
-//! Rows: the match of fields and columns, Kafka's columns, dates.
+//! Rows: the mapping of fields to columns, the Kafka columns, dates.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use ducktide_lake::table::{
     AvroSchema, EVENT_DATE, KAFKA_TIMESTAMP, ShapeError, TableShape, UnionAs,
 };
 
-use super::{Pair, record};
+use super::{Fixture, record};
 
 const DAY: i64 = 86_400_000_000;
 
@@ -36,7 +36,7 @@ fn timestamps(partition_by: &str) -> (RecordDecoder, RowBuffer) {
     (RecordDecoder::compile(&schema, UnionAs::Json, &[], table).unwrap(), rows)
 }
 
-/// The datum of a nullable long.
+/// Returns the datum of a nullable long.
 fn long(value: Option<i64>) -> Vec<u8> {
     let Some(value) = value else { return vec![0] };
     let mut zigzag = (value << 1 ^ value >> 63).cast_unsigned();
@@ -61,7 +61,7 @@ fn the_window_of_dates_is_as_documented() {
 }
 
 #[test]
-fn the_event_date_is_the_utc_date_and_null_outside_of_the_window() {
+fn the_event_date_is_the_utc_date_and_null_outside_the_window() {
     let (decoder, mut rows) = timestamps("at");
     let last = i64::from(LAST_EVENT_DATE);
     let values = [
@@ -86,7 +86,7 @@ fn the_event_date_is_the_utc_date_and_null_outside_of_the_window() {
 }
 
 #[test]
-fn a_table_can_be_partitioned_by_the_time_that_kafka_has() {
+fn a_table_can_be_partitioned_by_the_kafka_timestamp() {
     let (decoder, mut rows) = timestamps(KAFKA_TIMESTAMP);
     for timestamp_ms in [86_400_000, -1] {
         decoder.decode(&long(None), &mut rows).unwrap();
@@ -97,7 +97,7 @@ fn a_table_can_be_partitioned_by_the_time_that_kafka_has() {
 }
 
 #[test]
-fn a_date_is_null_unless_a_column_is_named_for_it_that_exists() {
+fn a_date_is_null_without_an_existing_partition_column() {
     let (decoder, _) = timestamps("at");
     let mut rows = RowBuffer::new(decoder.table().clone(), None).unwrap();
     decoder.decode(&long(Some(0)), &mut rows).unwrap();
@@ -110,15 +110,15 @@ fn a_date_is_null_unless_a_column_is_named_for_it_that_exists() {
 }
 
 #[test]
-fn kafkas_columns_say_where_each_row_came_from() {
-    let mut pair = Pair::of_types(&[r#""int""#]);
+fn the_kafka_columns_hold_the_position_of_each_row() {
+    let mut fixture = Fixture::of_types(&[r#""int""#]);
     let places = [("a", 0, 5, 1_000), ("a", 0, 6, -1), ("b", 3, 5, i64::MAX), ("a", 1, 0, 0)];
     for (topic, partition, offset, timestamp_ms) in places {
-        pair.decoder.decode(&[2], &mut pair.rows).unwrap();
-        pair.rows.push_kafka(topic, partition, offset, timestamp_ms);
+        fixture.decoder.decode(&[2], &mut fixture.rows).unwrap();
+        fixture.rows.push_kafka(topic, partition, offset, timestamp_ms);
     }
 
-    let batch = pair.rows.finish_batch().unwrap();
+    let batch = fixture.rows.finish_batch().unwrap();
 
     let topics = batch.column(1).as_dictionary::<Int32Type>();
     let topics = topics.downcast_dict::<arrow_array::StringArray>().unwrap();
@@ -130,18 +130,18 @@ fn kafkas_columns_say_where_each_row_came_from() {
 }
 
 #[test]
-fn a_buffer_starts_over_after_each_batch() {
-    let mut pair = Pair::of_types(&[r#""string""#, r#"{"type": "array", "items": "int"}"#]);
+fn a_buffer_is_empty_after_each_batch() {
+    let mut fixture = Fixture::of_types(&[r#""string""#, r#"{"type": "array", "items": "int"}"#]);
     let items = Value::Array(vec![Value::Int(1)]);
-    let datum = pair.encode(record([Value::String("x".into()), items]));
+    let datum = fixture.encode(record([Value::String("x".into()), items]));
 
-    pair.push(&datum);
-    let first = pair.rows.finish_batch().unwrap();
-    assert_eq!((pair.rows.rows(), pair.rows.datum_bytes()), (0, 0));
-    pair.push(&datum);
+    fixture.push(&datum);
+    let first = fixture.rows.finish_batch().unwrap();
+    assert_eq!((fixture.rows.rows(), fixture.rows.datum_bytes()), (0, 0));
+    fixture.push(&datum);
 
-    assert_eq!(pair.rows.finish_batch().unwrap(), first);
-    assert_eq!(pair.rows.finish_batch().unwrap().num_rows(), 0);
+    assert_eq!(fixture.rows.finish_batch().unwrap(), first);
+    assert_eq!(fixture.rows.finish_batch().unwrap().num_rows(), 0);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn writers_of_older_and_newer_schemas_share_one_buffer() {
 }
 
 #[test]
-fn a_column_that_the_writer_lacks_is_null() {
+fn a_column_without_a_field_is_null() {
     let full = schema(&[("a", r#""int""#), ("b", r#""string""#)]);
     let table = Arc::new(TableShape::from_avro(&full, None).unwrap());
     let decoder =
@@ -185,7 +185,7 @@ fn a_column_that_the_writer_lacks_is_null() {
 }
 
 #[test]
-fn a_schema_that_does_not_fit_is_refused_with_all_differences() {
+fn an_incompatible_schema_is_rejected_with_all_differences() {
     let table = Arc::new(TableShape::from_avro(&schema(&[("a", r#""int""#)]), None).unwrap());
 
     let writer = schema(&[("a", r#""string""#), ("b", r#""int""#)]);
@@ -215,7 +215,7 @@ fn any_type_fits_into_a_json_column() {
 }
 
 #[test]
-fn enum_columns_are_known_by_name() {
+fn enum_columns_are_listed_by_name() {
     let symbols = |name: &str| format!(r#"{{"type": "enum", "name": "{name}", "symbols": ["A"]}}"#);
     let optional = format!(r#"["null", {}]"#, symbols("F"));
     let schema = schema(&[("a", &symbols("E")), ("b", &optional), ("c", r#""string""#)]);
@@ -228,9 +228,9 @@ fn enum_columns_are_known_by_name() {
 }
 
 #[test]
-#[should_panic(expected = "a decoded record waits for push_kafka")]
-fn a_record_without_its_place_in_kafka_cannot_become_a_row() {
-    let mut pair = Pair::of_types(&[r#""int""#]);
-    pair.decoder.decode(&[2], &mut pair.rows).unwrap();
-    let _ = pair.decoder.decode(&[2], &mut pair.rows);
+#[should_panic(expected = "the decoded record is not completed by push_kafka")]
+fn a_record_without_its_kafka_position_cannot_become_a_row() {
+    let mut fixture = Fixture::of_types(&[r#""int""#]);
+    fixture.decoder.decode(&[2], &mut fixture.rows).unwrap();
+    let _ = fixture.decoder.decode(&[2], &mut fixture.rows);
 }
