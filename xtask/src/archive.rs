@@ -1,4 +1,4 @@
-//! Unpacks the archives that the package registries serve: wheels (zip) and gzipped tars.
+//! Extracts the archives of the package registries: wheels (zip) and gzipped tars.
 
 use std::{
     fs::{self, File},
@@ -19,7 +19,7 @@ fn for_each_file(
     match archive.extension().and_then(|extension| extension.to_str()) {
         Some("whl") => for_each_zipped(file, visit),
         Some("tgz" | "gz") => for_each_tarred(file, visit),
-        _ => bail!("unknown kind of archive file=`{}`", archive.display()),
+        _ => bail!("unknown archive format file=`{}`", archive.display()),
     }
 }
 
@@ -51,7 +51,8 @@ fn for_each_tarred(file: File, visit: Visit<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Writes the files whose path ends with one of the given ends, and says which ends were found.
+/// Extracts the files whose path ends with one of `ends`; returns the targets of those that were
+/// found.
 pub(crate) fn pick(archive: &Path, ends: &[(&str, PathBuf)]) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for_each_file(archive, &mut |path, mode, content| {
@@ -65,22 +66,24 @@ pub(crate) fn pick(archive: &Path, ends: &[(&str, PathBuf)]) -> Result<Vec<PathB
     Ok(found)
 }
 
-/// Writes every file below `prefix` into `folder`, at the same place relative to it.
+/// Extracts every file below `prefix` into `folder`, with the same relative path.
 pub(crate) fn tree(archive: &Path, prefix: &str, folder: &Path) -> Result<()> {
     for_each_file(archive, &mut |path, mode, content| {
         let Ok(relative) = path.strip_prefix(prefix) else { return Ok(()) };
-        if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
-            bail!("refuse an archive that points outside its folder path=`{}`", path.display());
+        if !relative.components().all(|component| matches!(component, Component::Normal(_))) {
+            bail!("archive contains a path outside its folder path=`{}`", path.display());
         }
         write(&folder.join(relative), mode, content)
     })
 }
 
-/// Writes a file beside its target and renames it, so that no program ever sees half of it. A
-/// target of the same content stays as it is: cargo would rebuild what depends on its date.
+/// Writes to a temporary file next to the target and renames it, so that no program reads a partial
+/// file. A target with the same content is not changed, because cargo would rebuild everything that
+/// depends on its modification time.
 fn write(target: &Path, mode: u32, content: &mut dyn Read) -> Result<()> {
     let describe = || format!("write {}", target.display());
-    fs::create_dir_all(target.parent().expect("targets lie in a folder")).with_context(describe)?;
+    fs::create_dir_all(target.parent().expect("targets have a parent folder"))
+        .with_context(describe)?;
     let mut fresh = target.as_os_str().to_owned();
     fresh.push(".new");
     let fresh = PathBuf::from(fresh);

@@ -1,22 +1,23 @@
-//! `cargo xtask compose-test`: the local stack of `docker-compose.yml` on a real engine, as its users
-//! run it, scale it and break it.
+//! `cargo xtask compose-test`: tests the local stack of `docker-compose.yml` on a real engine:
+//! starting, scaling, failures.
 //!
-//! Works where no image registry can be reached: then stand-ins take the official images' names.
+//! Works without access to an image registry: locally built images then take the names of the
+//! official ones.
 
-mod call;
 mod containers;
 mod docker;
 mod engine;
 mod full_pass;
 mod images;
+mod local_image;
 mod plugin;
 mod port;
 mod probe;
+mod process;
 mod project;
 mod sqlite_pass;
-mod stand_in;
-mod story;
-mod view;
+mod stack_state;
+mod step_log;
 mod watchdog;
 
 use std::{process::ExitCode, time::Duration};
@@ -24,100 +25,110 @@ use std::{process::ExitCode, time::Duration};
 use anyhow::{Result, bail, ensure};
 
 use self::{
-    containers::Built,
+    containers::TestPrograms,
     docker::Docker,
-    engine::{Engine, Search},
-    images::Source,
-    plugin::Compose,
-    story::Story,
+    engine::{Engine, EngineSearch},
+    images::ProgramSource,
+    plugin::{Compose, ComposeSearch},
+    step_log::StepLog,
 };
 use crate::{cargo, setup};
 
-/// How it ended, unless it failed.
-pub(crate) enum Verdict {
-    /// Everything held. Holds what could not be tried here.
+/// Result of a test that did not fail.
+pub(crate) enum StackTestResult {
+    /// All steps passed. Lists what could not be tested on this machine.
     Passed(Vec<String>),
-    /// Nothing could be tried; says why.
+    /// Nothing could be tested, with the reason.
     Skipped(String),
 }
 
-/// What is built, and how.
+/// Build options.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Options {
-    /// Compiles our image's programs within the image, instead of taking those of this workspace.
+pub(crate) struct StackOptions {
+    /// Compiles the programs of our image within the image, instead of copying those of this
+    /// workspace.
     from_source: bool,
-    /// Takes what lies in `target/release`, without asking cargo whether it is up to date.
+    /// Uses the programs in `target/release` without running cargo.
     no_build: bool,
-    /// Whether the tests on services in containers can run without a build that takes minutes.
+    /// The tests of services in containers are built, so that running them takes no build of
+    /// minutes.
     tests_are_built: bool,
 }
 
-impl Options {
-    /// After the step `build` of `cargo xtask test`, which has built the containers' tests as well.
+impl StackOptions {
+    /// Options after the step `build` of `cargo xtask test`, which also builds the tests of the
+    /// containers.
     pub(crate) const AFTER_BUILD: Self =
         Self { from_source: false, no_build: true, tests_are_built: true };
 }
 
 /// `cargo xtask compose-test [--from-source] [--no-build]`.
-#[expect(clippy::print_stdout, reason = "the verdict is the result")]
+#[expect(clippy::print_stdout, reason = "the result is printed")]
 pub(crate) fn verb(arguments: &[String]) -> Result<ExitCode> {
-    let mut options = Options::default();
+    let mut options = StackOptions::default();
     for argument in arguments {
         match argument.as_str() {
             "--from-source" => options.from_source = true,
             "--no-build" => options.no_build = true,
             other => bail!(
-                "compose-test takes --from-source and --no-build only: argument=`{other}`; \
-                 `cargo xtask --help` explains"
+                "unknown argument; compose-test only takes --from-source and --no-build \
+                 (see `cargo xtask --help`) argument=`{other}`"
             ),
         }
     }
     match run(options)? {
-        Verdict::Passed(_) => println!("compose-test: passed"),
-        // Whoever asks for this very test would take a success for one.
-        Verdict::Skipped(why) => bail!("the local stack was NOT tried: {why}"),
+        StackTestResult::Passed(_) => println!("compose-test: passed"),
+        // A skipped test must not look like a success to a user who requested exactly this test.
+        StackTestResult::Skipped(reason) => bail!("the local stack was NOT TESTED: {reason}"),
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// The whole test. Whatever it starts is gone when it returns, and when it is killed.
-pub(crate) fn run(options: Options) -> Result<Verdict> {
+/// Runs the whole test. Everything it starts is removed when it returns, and also when it is
+/// killed.
+pub(crate) fn run(options: StackOptions) -> Result<StackTestResult> {
     setup::for_build()?;
     setup::for_services()?;
-    let mut story = Story::begin();
+    let mut log = StepLog::start();
     let engine = match Engine::find_or_start()? {
-        Search::Found(engine) => engine,
-        Search::Nothing(why) => return Ok(Verdict::Skipped(why)),
+        EngineSearch::Found(engine) => engine,
+        EngineSearch::Unavailable(reason) => return Ok(StackTestResult::Skipped(reason)),
     };
-    story.note("engine", engine.description());
-    if let Some(why) = images::lack(engine.docker()) {
-        return Ok(Verdict::Skipped(why));
+    log.record("engine", engine.description());
+    if let Some(reason) = images::unavailable_reason(engine.docker()) {
+        return Ok(StackTestResult::Skipped(reason));
     }
     let compose = match Compose::find_or_build(engine.docker())? {
-        plugin::Search::Found(compose) => compose,
-        plugin::Search::Nothing(why) => return Ok(Verdict::Skipped(why)),
+        ComposeSearch::Found(compose) => compose,
+        ComposeSearch::Unavailable(reason) => return Ok(StackTestResult::Skipped(reason)),
     };
-    story.note("compose", compose.description());
-    let result = story_on(&mut story, engine.docker(), &compose, options);
-    story.print_table();
+    log.record("compose", compose.description());
+    let result = run_steps(&mut log, engine.docker(), &compose, options);
+    log.print_table();
     result?;
-    Ok(Verdict::Passed(story.into_untried()))
+    Ok(StackTestResult::Passed(log.into_not_tested()))
 }
 
-fn story_on(story: &mut Story, docker: &Docker, compose: &Compose, options: Options) -> Result<()> {
+fn run_steps(
+    log: &mut StepLog,
+    docker: &Docker,
+    compose: &Compose,
+    options: StackOptions,
+) -> Result<()> {
     if !options.no_build && !options.from_source {
-        story.tell("build the programs", build)?;
+        log.run_step("build the programs", build)?;
     }
-    let source = if options.from_source { Source::Compiled } else { Source::Prebuilt };
-    let image = images::make_all(story, docker, source)?;
-    full_pass::run(story, docker, compose, &image)?;
-    sqlite_pass::run(story, docker, compose, &image)?;
+    let source =
+        if options.from_source { ProgramSource::Compiled } else { ProgramSource::Prebuilt };
+    let image = images::provide_all(log, docker, source)?;
+    full_pass::run(log, docker, compose, &image)?;
+    sqlite_pass::run(log, docker, compose, &image)?;
     drop(image);
     let built = options.tests_are_built || !options.no_build;
-    containers::run(story, docker, if built { Built::Now } else { Built::Unknown })
+    containers::run(log, docker, if built { TestPrograms::Current } else { TestPrograms::Unknown })
 }
 
-/// As every other verb builds, so that nothing is built twice.
+/// Builds with the same arguments as the other verbs, so that nothing is built twice.
 fn build() -> Result<String> {
     let arguments =
         ["build", "--release", "--locked", "--workspace", "--lib", "--bins", "--examples"];
@@ -125,9 +136,9 @@ fn build() -> Result<String> {
     Ok(String::new())
 }
 
-/// What a container may take to become healthy, on a busy machine with two cores.
-const HEALTHY_WITHIN: Duration = Duration::from_mins(4);
+/// Maximum time for a container to become healthy, on a busy machine with two cores.
+const HEALTHY_TIMEOUT: Duration = Duration::from_mins(4);
 
-/// What rows, members and merges may take to show. Far beyond what they do take: a slow machine is no
-/// failure.
-const SEEN_WITHIN: Duration = Duration::from_mins(2);
+/// Maximum time for rows, members and merges to become visible. Much longer than they take, so that
+/// a slow machine does not fail the test.
+const VISIBLE_TIMEOUT: Duration = Duration::from_mins(2);

@@ -1,4 +1,4 @@
-//! `cargo xtask docs`: writes the pages that are made from the code, or checks that they are.
+//! `cargo xtask docs`: writes the pages generated from the code, or checks them.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use crate::{cargo, layout, setup};
 
 /// A page that an example of the package `ducktide` prints.
 struct Page {
-    /// Below the workspace's root.
+    /// Path below the root of the workspace.
     path: &'static str,
     example: &'static str,
 }
@@ -23,12 +23,12 @@ const PAGES: [Page; 2] = [
 ];
 
 /// `cargo xtask docs [--check]`.
-#[expect(clippy::print_stdout, reason = "the verb says what it did")]
+#[expect(clippy::print_stdout, reason = "the result is printed")]
 pub(crate) fn verb(arguments: &[String]) -> Result<ExitCode> {
     let check_only = match arguments {
         [] => false,
         [flag] if flag == "--check" => true,
-        _ => bail!("docs takes no argument but --check; found `{}`", arguments.join(" ")),
+        _ => bail!("unknown argument; docs only takes --check arguments=`{}`", arguments.join(" ")),
     };
     setup::for_build()?;
     build()?;
@@ -38,21 +38,22 @@ pub(crate) fn verb(arguments: &[String]) -> Result<ExitCode> {
             page.check()?;
             println!("docs: {path} is up to date");
         } else {
-            fs::write(page.file(), page.make()?).with_context(|| format!("write {path}"))?;
+            fs::write(page.file(), page.render()?).with_context(|| format!("write {path}"))?;
             println!("docs: wrote {path}");
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fails when a page is not what the code says now.
+/// Fails if a page is out of date.
 pub(crate) fn check() -> Result<()> {
     build()?;
     PAGES.iter().try_for_each(Page::check)
 }
 
-/// Builds with the features of `cargo test --workspace`, so that after the tests nothing is left to
-/// build; the examples are then started as they are, because `cargo run` takes one package alone.
+/// Builds with the features of `cargo test --workspace`, so that nothing has to be built after the
+/// tests. The examples are started directly, because `cargo run` would use the features of a single
+/// package.
 fn build() -> Result<()> {
     let build = ["build", "--release", "--locked", "--workspace", "--exclude", "xtask"];
     let mut cargo = cargo::command(build);
@@ -70,16 +71,16 @@ impl Page {
 
     fn check(&self) -> Result<()> {
         let path = self.path;
-        let made = self.make()?;
+        let made = self.render()?;
         let found = fs::read_to_string(self.file()).with_context(|| format!("read {path}"))?;
         let Some(line) = first_difference(&found, &made) else { return Ok(()) };
         bail!("{path} is out of date: run `cargo xtask docs` and commit it first_line=`{line}`")
     }
 
-    fn make(&self) -> Result<String> {
+    fn render(&self) -> Result<String> {
         let name = self.example;
         let mut example = Command::new(layout::binary()?.with_file_name("examples").join(name));
-        // Its rpath leads to DuckDB's library only while the target folder is the workspace's own.
+        // The rpath to the DuckDB library works only with the default target folder.
         let output = example.env("LD_LIBRARY_PATH", layout::cache().join("duckdb")).output();
         let output = output.with_context(|| format!("start the example {name}"))?;
         ensure!(
@@ -92,7 +93,7 @@ impl Page {
     }
 }
 
-/// The number of the first line in which two texts differ, counted from one.
+/// Returns the number of the first line in which two texts differ, counted from one.
 fn first_difference(a: &str, b: &str) -> Option<usize> {
     if a == b {
         return None;
@@ -106,13 +107,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_differ_first_where_their_lines_do() {
+    fn the_first_different_line_is_found() {
         assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
         assert_eq!(first_difference("a\nb\n", "a\nc\n"), Some(2));
     }
 
     #[test]
-    fn a_text_that_ends_early_differs_after_its_last_line() {
+    fn a_shorter_text_differs_after_its_last_line() {
         assert_eq!(first_difference("a\n", "a\nb\n"), Some(2));
         assert_eq!(first_difference("a", "a\n"), Some(2));
     }

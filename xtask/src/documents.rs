@@ -11,20 +11,20 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::layout;
 
-/// The page that lists every flag of every program.
+/// Page that lists all flags of all programs.
 const CONFIGURATION: &str = "docs/configuration.md";
 
-/// First characters of pages that `cargo xtask docs` generates.
+/// First characters of the pages that `cargo xtask docs` generates.
 const GENERATED: &str = "<!-- Made by `cargo xtask docs`";
 
 /// A Markdown page.
 struct Page {
-    /// Relative to the workspace's root.
+    /// Path below the root of the workspace.
     path: PathBuf,
     text: String,
 }
 
-/// Fails with all findings.
+/// Fails if a page has findings, and lists them.
 pub(crate) fn check() -> Result<()> {
     let root = layout::root();
     let mut pages = Vec::new();
@@ -66,7 +66,7 @@ fn findings(pages: &[Page], exists: &dyn Fn(&Path) -> bool) -> Vec<String> {
     findings
 }
 
-/// Returns the reason why a relative link leads nowhere.
+/// Returns the error of a relative link without a target.
 fn broken(
     page: &Page,
     link: &str,
@@ -86,7 +86,7 @@ fn broken(
     is_broken.then(|| format!("link to a missing heading: {link}"))
 }
 
-/// The target of a link, relative to the workspace's root.
+/// Returns the target of a link, below the root of the workspace.
 fn resolve(page: &Path, link: &str) -> PathBuf {
     let mut target = page.parent().map(Path::to_owned).unwrap_or_default();
     for component in Path::new(link).components() {
@@ -100,7 +100,7 @@ fn resolve(page: &Path, link: &str) -> PathBuf {
 }
 
 impl Page {
-    /// Each line, and whether it lies within a code block or delimits one.
+    /// Returns each line, with true for lines of code blocks and their delimiters.
     fn lines(&self) -> impl Iterator<Item = (&str, bool)> {
         let mut is_inside = false;
         self.text.lines().map(move |line| {
@@ -117,7 +117,7 @@ impl Page {
             .filter_map(|rest| rest.split_once(')').map(|(link, _)| link))
     }
 
-    /// The anchors of the page's headings, as GitHub makes them.
+    /// Returns the anchors of the headings in GitHub's format.
     fn anchors(&self) -> Vec<String> {
         let mut anchors: Vec<String> = Vec::new();
         for (line, _) in self.lines().filter(|(line, is_code)| !is_code && line.starts_with('#')) {
@@ -130,7 +130,8 @@ impl Page {
         anchors
     }
 
-    /// Flags of `ducktide` commands in code blocks that the page of all settings does not list.
+    /// Returns the flags of `ducktide` commands in code blocks that the page of all settings does not
+    /// list.
     fn unknown_flags(&self, configuration: &str) -> Vec<String> {
         let code = self.lines().filter(|(_, is_code)| *is_code).map(|(line, _)| line);
         let commands = code.filter_map(|line| line.find("ducktide").map(|at| &line[at..]));
@@ -145,7 +146,8 @@ impl Page {
             .collect()
     }
 
-    /// A page below `docs/` begins with its heading, and has a command before the next one.
+    /// Returns an error unless a page below `docs/` begins with its heading and has a command before
+    /// the second heading.
     fn unusual_beginning(&self) -> Option<String> {
         if !self.path.starts_with("docs") || self.text.starts_with(GENERATED) {
             return None;
@@ -168,7 +170,7 @@ fn numbered(anchor: &str, earlier: usize) -> String {
     if earlier == 0 { anchor.to_owned() } else { format!("{anchor}-{earlier}") }
 }
 
-/// Whether a page names the flag, and not only a longer one.
+/// Reports that a page contains the flag, not only a longer one.
 fn lists(configuration: &str, flag: &str) -> bool {
     let ends = |rest: &str| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '-');
     configuration.match_indices(flag).any(|(at, _)| ends(&configuration[at + flag.len()..]))
@@ -186,7 +188,7 @@ mod tests {
         ),
     ];
 
-    /// What is found when another page is added.
+    /// Returns the findings after adding another page.
     fn found(path: &str, text: &str) -> Vec<String> {
         let page = |(path, text): (&str, &str)| Page { path: path.into(), text: text.to_owned() };
         let pages: Vec<_> = PAGES.iter().copied().chain([(path, text)]).map(page).collect();

@@ -1,4 +1,4 @@
-//! Downloads pinned files with the ordinary package clients, and checks every one of them.
+//! Downloads pinned files with the standard package clients and verifies each of them.
 
 use std::{
     collections::BTreeSet,
@@ -12,19 +12,19 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{
+    artifacts::GoProgram,
     machine::{self, Requirement},
-    parts::GoProgram,
-    pins::{Client, Pin},
+    pins::{Client, PinnedFile},
 };
 
-/// Downloads the files of `pins`, all of one client, into `folder` and returns their paths.
-pub(crate) fn fetch(pins: &[Pin], folder: &Path) -> Result<Vec<PathBuf>> {
+/// Downloads the files of `pins`, all from one client, into `folder` and returns their paths.
+pub(crate) fn fetch(pins: &[PinnedFile], folder: &Path) -> Result<Vec<PathBuf>> {
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     match pins[0].client {
         Client::Npm => fetch_from_npm(pins, folder)?,
         Client::PyPi => fetch_from_pypi(pins, folder)?,
         Client::Maven => fetch_from_maven(pins, folder)?,
-        Client::Go => bail!("a module is built, not downloaded alone"),
+        Client::Go => bail!("a module is built, not only downloaded"),
     }
     refuse_unpinned(pins, folder)?;
     pins.iter()
@@ -35,7 +35,7 @@ pub(crate) fn fetch(pins: &[Pin], folder: &Path) -> Result<Vec<PathBuf>> {
         .collect()
 }
 
-fn fetch_from_npm(pins: &[Pin], folder: &Path) -> Result<()> {
+fn fetch_from_npm(pins: &[PinnedFile], folder: &Path) -> Result<()> {
     machine::require(&[Requirement::NPM])?;
     for pin in pins {
         let pack = ["pack", "--silent", "--pack-destination"];
@@ -44,8 +44,8 @@ fn fetch_from_npm(pins: &[Pin], folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// pip checks the sums too: `--require-hashes` refuses a file before it is even read.
-fn fetch_from_pypi(pins: &[Pin], folder: &Path) -> Result<()> {
+/// pip verifies the checksums too: `--require-hashes` rejects a file before it is read.
+fn fetch_from_pypi(pins: &[PinnedFile], folder: &Path) -> Result<()> {
     machine::require(&[Requirement::PIP])?;
     let requirements = folder.join("requirements.txt");
     let lines = pins.iter().fold(String::new(), |mut lines, pin| {
@@ -63,11 +63,11 @@ fn fetch_from_pypi(pins: &[Pin], folder: &Path) -> Result<()> {
     fs::remove_file(&requirements).context("remove requirements.txt")
 }
 
-/// The plugin's version is pinned too; it is what copies the files, not one of them.
+/// The version of the plugin that copies the files is pinned too.
 const COPY_DEPENDENCIES: &str =
     "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
 
-fn fetch_from_maven(pins: &[Pin], folder: &Path) -> Result<()> {
+fn fetch_from_maven(pins: &[PinnedFile], folder: &Path) -> Result<()> {
     machine::require(&[Requirement::MAVEN])?;
     let project = folder.join("pom.xml");
     fs::write(&project, maven_project(pins)?).context("write pom.xml")?;
@@ -81,8 +81,9 @@ fn fetch_from_maven(pins: &[Pin], folder: &Path) -> Result<()> {
     fs::remove_file(&project).context("remove pom.xml")
 }
 
-/// A project that depends on exactly the pinned artifacts: each excludes what it would draw in.
-fn maven_project(pins: &[Pin]) -> Result<String> {
+/// Returns a project that depends on exactly the pinned artifacts: each excludes its transitive
+/// dependencies.
+fn maven_project(pins: &[PinnedFile]) -> Result<String> {
     let mut project = String::from(
         "<project xmlns=\"http://maven.apache.org/POM/4.0.0\"><modelVersion>4.0.0</modelVersion>\
          <groupId>ducktide</groupId><artifactId>pins</artifactId><version>1</version>\
@@ -113,23 +114,24 @@ fn maven_dependency(package: &str) -> Result<String> {
     ))
 }
 
-fn refuse_unpinned(pins: &[Pin], folder: &Path) -> Result<()> {
+fn refuse_unpinned(pins: &[PinnedFile], folder: &Path) -> Result<()> {
     let pinned: BTreeSet<OsString> = pins.iter().map(|pin| pin.file.clone().into()).collect();
     for entry in fs::read_dir(folder).context("list downloads")? {
         let name = entry.context("list downloads")?.file_name();
         ensure!(
             pinned.contains(&name),
-            "refuse a file that is not pinned file=`{}`",
+            "downloaded file is not pinned; add it to xtask/pins.txt file=`{}`",
             name.display()
         );
     }
     Ok(())
 }
 
-/// Builds a command of a pinned Go module, and returns its path.
+/// Builds a command of a pinned Go module and returns its path.
 ///
-/// Built inside of the module as it was downloaded, so that its own `go.sum` pins all that it needs.
-pub(crate) fn go_build(pin: &Pin, program: GoProgram, folder: &Path) -> Result<PathBuf> {
+/// The build runs in the downloaded module, so that the module's own `go.sum` pins all its
+/// dependencies.
+pub(crate) fn go_build(pin: &PinnedFile, program: GoProgram, folder: &Path) -> Result<PathBuf> {
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let described = run(Command::new("go")
         .args(["mod", "download", "-json", &pin.package])
@@ -151,8 +153,8 @@ pub(crate) fn go_build(pin: &Pin, program: GoProgram, folder: &Path) -> Result<P
     Ok(built)
 }
 
-/// Runs quietly and returns what it printed; what a client that fails has said becomes part of the
-/// error.
+/// Runs a command quietly and returns its standard output; the error of a failed command contains
+/// its output.
 fn run(command: &mut Command) -> Result<String> {
     let program = command.get_program().display().to_string();
     let output = command.stdin(Stdio::null()).output();
@@ -172,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_maven_dependency_draws_nothing_else_in() {
+    fn a_maven_dependency_has_no_transitive_dependencies() {
         let jar = maven_dependency("org.apache.kafka:kafka_2.13:4.3.1").unwrap();
         assert!(jar.contains("<type>jar</type><classifier></classifier><exclusions>"));
         let archive = maven_dependency("g:a:1:tar.gz:all").unwrap();
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_maven_package_without_version_is_refused() {
+    fn a_maven_package_without_version_is_rejected() {
         assert!(maven_dependency("g:a").is_err());
     }
 }

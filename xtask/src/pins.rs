@@ -1,11 +1,11 @@
-//! The pins: every file that is ever downloaded, by version and SHA-256.
+//! Pins: version and SHA-256 of every file that is downloaded.
 
 use std::{fmt::Write as _, fs::File, io, path::Path, str::FromStr};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use sha2::{Digest as _, Sha256};
 
-/// The package client that fetches a file.
+/// Package client that downloads a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Client {
     Npm,
@@ -16,42 +16,43 @@ pub(crate) enum Client {
 
 /// One line of `pins.txt`.
 #[derive(Debug, Clone)]
-pub(crate) struct Pin {
-    /// The part that the file belongs to, see [`crate::parts`].
-    pub(crate) part: String,
+pub(crate) struct PinnedFile {
+    /// Artifact that the file belongs to, see [`crate::artifacts`].
+    pub(crate) artifact: String,
     pub(crate) client: Client,
-    /// Name and version in the client's own spelling.
+    /// Name and version in the syntax of the client.
     pub(crate) package: String,
-    /// The name under which the client stores the file.
+    /// File name that the client uses.
     pub(crate) file: String,
     /// Lower-case hexadecimal.
     pub(crate) sha256: String,
 }
 
-/// The pins of one part, in the file's order.
-pub(crate) fn of_part(part: &str) -> Vec<Pin> {
+/// Returns the pins of one artifact, in the order of the file.
+pub(crate) fn of_artifact(artifact: &str) -> Vec<PinnedFile> {
     let pins = parse(include_str!("../pins.txt")).expect("pins.txt is checked by a test");
-    pins.into_iter().filter(|pin| pin.part == part).collect()
+    pins.into_iter().filter(|pin| pin.artifact == artifact).collect()
 }
 
-fn parse(text: &str) -> Result<Vec<Pin>> {
+fn parse(text: &str) -> Result<Vec<PinnedFile>> {
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
     lines.map(|line| line.parse().with_context(|| format!("parse pin `{line}`"))).collect()
 }
 
-impl FromStr for Pin {
+impl FromStr for PinnedFile {
     type Err = anyhow::Error;
 
     fn from_str(line: &str) -> Result<Self> {
-        let [part, client, package, file, sha256] = line.split_whitespace().collect::<Vec<_>>()[..]
+        let [artifact, client, package, file, sha256] =
+            line.split_whitespace().collect::<Vec<_>>()[..]
         else {
-            bail!("expected part, client, package, file and sha256");
+            bail!("expected artifact, client, package, file and sha256");
         };
         if sha256.len() != 64 || !sha256.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             bail!("not a lower-case SHA-256 sha256=`{sha256}`");
         }
         Ok(Self {
-            part: part.to_owned(),
+            artifact: artifact.to_owned(),
             client: client.parse()?,
             package: package.to_owned(),
             file: file.to_owned(),
@@ -74,15 +75,16 @@ impl FromStr for Client {
     }
 }
 
-impl Pin {
-    /// Refuses a file that is not the pinned one.
+impl PinnedFile {
+    /// Verifies that the file is the pinned one.
     pub(crate) fn verify(&self, path: &Path) -> Result<()> {
         let found = sha256(path)?;
         if found == self.sha256 {
             return Ok(());
         }
         bail!(
-            "refuse a file that is not the pinned one file=`{}` pinned=`{}` found=`{found}`",
+            "checksum does not match the pin; compare the file with the registry's page, then update \
+             xtask/pins.txt file=`{}` pinned=`{}` found=`{found}`",
             path.display(),
             self.sha256,
         )
@@ -115,16 +117,20 @@ impl io::Write for HashingWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parts::{self, PARTS};
+    use crate::artifacts::{self, ARTIFACTS};
 
     #[test]
     fn every_pin_belongs_to_a_part_and_every_part_has_pins() {
         let pins = parse(include_str!("../pins.txt")).unwrap();
         for pin in &pins {
-            assert!(parts::find(&pin.part).is_some(), "no such part: {}", pin.part);
+            assert!(artifacts::find(&pin.artifact).is_some(), "unknown artifact: {}", pin.artifact);
         }
-        for part in PARTS {
-            assert!(pins.iter().any(|pin| pin.part == part.name), "no pins: {}", part.name);
+        for artifact in ARTIFACTS {
+            assert!(
+                pins.iter().any(|pin| pin.artifact == artifact.name),
+                "no pins: {}",
+                artifact.name
+            );
         }
     }
 
@@ -138,15 +144,15 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_file_is_refused() {
-        let pin: Pin = format!("p npm x@1 x.tgz {}", "0".repeat(64)).parse().unwrap();
+    fn a_changed_file_is_rejected() {
+        let pin: PinnedFile = format!("p npm x@1 x.tgz {}", "0".repeat(64)).parse().unwrap();
         let error = pin.verify(Path::new(env!("CARGO_MANIFEST_DIR")).join("pins.txt").as_path());
-        assert!(error.unwrap_err().to_string().starts_with("refuse a file"));
+        assert!(error.unwrap_err().to_string().starts_with("checksum does not match"));
     }
 
     #[test]
-    fn a_line_that_lacks_its_checksum_is_refused() {
-        assert!("duckdb npm x@1 x.tgz".parse::<Pin>().is_err());
-        assert!("duckdb npm x@1 x.tgz 1234".parse::<Pin>().is_err());
+    fn a_line_without_a_checksum_is_rejected() {
+        assert!("duckdb npm x@1 x.tgz".parse::<PinnedFile>().is_err());
+        assert!("duckdb npm x@1 x.tgz 1234".parse::<PinnedFile>().is_err());
     }
 }

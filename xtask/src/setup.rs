@@ -1,7 +1,7 @@
-//! `cargo xtask setup`: brings what is needed, and nothing twice.
+//! `cargo xtask setup`: installs the required artifacts, each only once.
 //!
-//! A part is in place when its stamp holds the checksums that are pinned now and its witness file
-//! exists; then nothing is asked of any registry, so a full cache works offline.
+//! An artifact is up to date if its stamp holds the currently pinned checksums and its sentinel
+//! file exists. Then no registry is contacted, so setup works offline with a complete cache.
 
 use std::{
     fmt::Write as _,
@@ -14,129 +14,131 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 
 use crate::{
-    archive, download, layout,
+    archive,
+    artifacts::{self, Artifact, InstallMethod},
+    download, layout,
     machine::{self, Requirement},
-    parts::{self, Arrangement, Part},
-    pins::{self, Pin},
+    pins::{self, PinnedFile},
 };
 
 /// `cargo xtask setup [--for-build]`.
-#[expect(clippy::print_stdout, reason = "setup says what it did")]
+#[expect(clippy::print_stdout, reason = "the result is printed")]
 pub(crate) fn verb(arguments: &[String]) -> Result<ExitCode> {
     let build_only = arguments == ["--for-build"];
     ensure!(
         arguments.is_empty() || build_only,
-        "setup takes --for-build only; found `{}`",
+        "unknown argument; setup only takes --for-build arguments=`{}`",
         arguments.join(" ")
     );
     for_build()?;
     if !build_only {
         for_services()?;
     }
-    println!("setup: all in place in {}", layout::cache().display());
+    println!("setup: all artifacts are installed in {}", layout::cache().display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Brings what `cargo build` needs.
+/// Installs the artifacts that `cargo build` needs.
 pub(crate) fn for_build() -> Result<()> {
     machine::require_pinned_platform()?;
     machine::require(Requirement::FOR_BUILD)?;
-    bring(parts::FOR_BUILD)
+    install(artifacts::FOR_BUILD)
 }
 
-/// Brings what the local services need.
+/// Installs the artifacts that the local services need.
 pub(crate) fn for_services() -> Result<()> {
     machine::require(Requirement::FOR_SERVICES)?;
-    bring(parts::FOR_SERVICES)
+    install(artifacts::FOR_SERVICES)
 }
 
-/// Brings what runs the tests on real services.
+/// Installs the artifacts that the tests with real services need.
 pub(crate) fn for_tests() -> Result<()> {
     for_services()?;
-    bring(parts::FOR_TESTS)
+    install(artifacts::FOR_TESTS)
 }
 
-/// Brings what the checks of `cargo xtask test` need.
+/// Installs the artifacts that the checks of `cargo xtask test` need.
 pub(crate) fn for_checks() -> Result<()> {
-    bring(parts::FOR_CHECKS)
+    install(artifacts::FOR_CHECKS)
 }
 
-/// Brings promtool, unless the machine has one; false when it cannot be built here either.
+/// Builds promtool unless the machine has it; returns false if it cannot be built.
 pub(crate) fn for_monitoring() -> Result<bool> {
     if machine::on_path("promtool") {
         return Ok(true);
     }
-    build_by_go(parts::FOR_MONITORING)
+    build_with_go(artifacts::FOR_MONITORING)
 }
 
-/// Brings Docker Compose; false when it cannot be built here.
+/// Builds Docker Compose; returns false if it cannot be built.
 pub(crate) fn for_compose() -> Result<bool> {
-    build_by_go(parts::FOR_COMPOSE)
+    build_with_go(artifacts::FOR_COMPOSE)
 }
 
-fn build_by_go(names: &[&str]) -> Result<bool> {
+fn build_with_go(names: &[&str]) -> Result<bool> {
     let is_built = |name: &&str| layout::tool(name).is_file();
     if !names.iter().all(is_built) && !machine::on_path("go") {
         return Ok(false);
     }
-    bring(names).map(|()| true)
+    install(names).map(|()| true)
 }
 
-fn bring(names: &[&str]) -> Result<()> {
+fn install(names: &[&str]) -> Result<()> {
     let locks = layout::cache().join("locks");
     fs::create_dir_all(&locks).context("create .ducktide/locks")?;
     for name in names {
-        // Two setups at once would unpack into each other's folders. A lock for each part: one that
-        // takes minutes to build keeps nobody from the others.
+        // Concurrent setups must not write to the same folder. There is a lock for each artifact,
+        // so that one that takes minutes to build does not block the others.
         let lock = File::create(locks.join(name)).context("open a lock")?;
         lock.lock().context("wait for another setup")?;
-        let part = parts::find(name).expect("a test checks that every part exists");
-        bring_part(part).with_context(|| format!("set up {}", part.title))?;
+        let artifact = artifacts::find(name).expect("a test checks that every artifact exists");
+        install_artifact(artifact).with_context(|| format!("set up {}", artifact.title))?;
     }
     Ok(())
 }
 
-#[expect(clippy::print_stderr, reason = "progress, kept apart from the verbs' output")]
-fn bring_part(part: &Part) -> Result<()> {
-    let pins = pins::of_part(part.name);
-    let stamp = layout::cache().join("stamps").join(part.name);
-    let wanted = stamp_text(&pins);
-    let in_place = layout::cache().join(part.witness).exists()
-        && fs::read_to_string(&stamp).is_ok_and(|found| found == wanted);
-    if in_place {
+#[expect(clippy::print_stderr, reason = "progress, separate from the output of the verb")]
+fn install_artifact(artifact: &Artifact) -> Result<()> {
+    let pins = pins::of_artifact(artifact.name);
+    let stamp = layout::cache().join("stamps").join(artifact.name);
+    let expected = stamp_text(&pins);
+    let is_installed = layout::cache().join(artifact.sentinel).exists()
+        && fs::read_to_string(&stamp).is_ok_and(|found| found == expected);
+    if is_installed {
         return Ok(());
     }
-    eprintln!("setup: {}: {}", part.title, pins[0].package);
+    eprintln!("setup: {}: {}", artifact.title, pins[0].package);
     let started = Instant::now();
-    make(part, &pins)?;
-    fs::create_dir_all(stamp.parent().expect("stamps lie in a folder")).context("create stamps")?;
-    fs::write(&stamp, wanted).context("write stamp")?;
-    eprintln!("setup: {}: done in {:.1} s", part.title, started.elapsed().as_secs_f64());
+    download_and_install(artifact, &pins)?;
+    fs::create_dir_all(stamp.parent().expect("stamps have a parent folder"))
+        .context("create stamps")?;
+    fs::write(&stamp, expected).context("write stamp")?;
+    eprintln!("setup: {}: done in {:.1} s", artifact.title, started.elapsed().as_secs_f64());
     Ok(())
 }
 
-fn stamp_text(pins: &[Pin]) -> String {
+fn stamp_text(pins: &[PinnedFile]) -> String {
     pins.iter().fold(String::new(), |mut text, pin| {
         writeln!(text, "{} {}", pin.sha256, pin.file).expect("writing to a String cannot fail");
         text
     })
 }
 
-/// Downloads into a folder of its own and arranges the files; the downloads are removed after.
-fn make(part: &Part, pins: &[Pin]) -> Result<()> {
-    let downloads = layout::cache().join("downloads").join(part.name);
+/// Downloads the files into a temporary folder, which is removed afterwards, and installs them.
+fn download_and_install(artifact: &Artifact, pins: &[PinnedFile]) -> Result<()> {
+    let downloads = layout::cache().join("downloads").join(artifact.name);
     remove_folder(&downloads)?;
-    match part.arrangement {
-        Arrangement::Pick(ends) => pick(&download::fetch(pins, &downloads)?, ends)?,
-        Arrangement::Tree { prefix, folder } => {
+    match artifact.install_method {
+        InstallMethod::ExtractFiles(ends) => pick(&download::fetch(pins, &downloads)?, ends)?,
+        InstallMethod::ExtractFolder { prefix, folder } => {
             let files = download::fetch(pins, &downloads)?;
             replace_folder(folder, |fresh| archive::tree(&files[0], prefix, fresh))?;
         }
-        Arrangement::Keep { folder } => {
+        InstallMethod::StoreFiles { folder } => {
             let files = download::fetch(pins, &downloads)?;
             replace_folder(folder, |fresh| move_into(&files, fresh))?;
         }
-        Arrangement::GoBuild(program) => {
+        InstallMethod::GoBuild(program) => {
             let built = download::go_build(&pins[0], program, &downloads)?;
             move_into(&[built], &layout::cache().join("tools"))?;
         }
@@ -152,12 +154,12 @@ fn pick(archives: &[PathBuf], ends: &[(&str, &str)]) -> Result<()> {
         found.extend(archive::pick(archive, &ends)?);
     }
     for (end, target) in &ends {
-        ensure!(found.contains(target), "no such file in the download path=`{end}`");
+        ensure!(found.contains(target), "file not found in the download path=`{end}`");
     }
     Ok(())
 }
 
-/// Fills a fresh folder and puts it in the old one's place, so that nothing of the old one stays.
+/// Fills a new folder and replaces the old one with it, so that no old file remains.
 fn replace_folder(folder: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let target = layout::cache().join(folder);
     let fresh = layout::cache().join(format!("{folder}.new"));

@@ -1,8 +1,8 @@
-//! `cargo xtask test`: every check there is, and a summary at the end.
+//! `cargo xtask test`: runs all checks and prints a summary.
 //!
-//! A failed step does not stop the later ones: one run shows everything that is wrong. The whole run
-//! builds first; then the end-to-end tests, which mostly wait, share the processors with the checks
-//! that compute and with the local stack, each of these in a process with a log of its own.
+//! A failed step does not stop later steps, so that one run reports all failures. The full run
+//! builds first. Then the end-to-end tests, which mostly wait, run concurrently with the CPU-bound
+//! checks and with the local stack, each in a process with its own log.
 
 mod cargo_test;
 mod fuzz;
@@ -17,32 +17,32 @@ use std::{process::ExitCode, time::Instant};
 use anyhow::{Result, bail};
 
 use self::{
-    cargo_test::Counts,
+    cargo_test::TestCounts,
     lane::Lane,
-    nextest::Selection,
-    steps::{STEPS, Step},
-    summary::{StepResult, Summary},
+    nextest::TestSelection,
+    steps::{STEPS, TestStep},
+    summary::{StepResult, TestSummary},
 };
 use crate::setup;
 
-/// How a step ended.
-enum Outcome {
+/// Outcome of a step.
+enum StepOutcome {
     Ok,
-    /// Ended well, but could not try all of it; says what.
-    OkExcept(String),
-    /// Ended well, having run tests.
-    Counted(Counts),
-    /// Could not be tried; says why.
+    /// Succeeded, but some of it could not be tested; with the reason.
+    PartlyTested(String),
+    /// Succeeded, with test counts.
+    Counted(TestCounts),
+    /// Could not run; with the reason.
     Skipped(String),
     Failed(String),
-    /// Failed, having run tests.
-    FailedTests(String, Counts),
+    /// Failed, with test counts.
+    FailedTests(String, TestCounts),
 }
 
-/// The step of the whole run that comes first: nothing is tested that does not compile.
-const FIRST: &str = "build";
+/// First step of the full run: nothing is tested if the build fails.
+const BUILD_STEP: &str = "build";
 
-/// What runs next to the end-to-end tests.
+/// Lanes that run concurrently with the end-to-end tests.
 const LANES: &[Lane] = &[
     Lane {
         name: "checks",
@@ -64,48 +64,48 @@ const LANES: &[Lane] = &[
     Lane { name: "stack", is_nice: false, steps: &["monitoring", "compose"] },
 ];
 
-/// What answers within minutes, for the inner loop.
+/// Lanes of `--fast`, which takes a few minutes, for the development loop.
 const FAST_LANES: &[Lane] = &[Lane {
     name: "checks",
     is_nice: true,
     steps: &["format", "spelling", "documents", "clippy", "unit"],
 }];
 
-/// Tells the process of a lane that the step `build` was done before it.
-const BUILT: &str = "--built";
+/// Argument for the process of a lane: the step `build` has already run.
+const BUILT_ARGUMENT: &str = "--built";
 
 /// `cargo xtask test [--fast | --list | STEP...]`.
 pub(crate) fn verb(arguments: &[String]) -> Result<ExitCode> {
-    let words: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let summary = match words[..] {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let summary = match arguments[..] {
         ["--list"] => {
             list();
             return Ok(ExitCode::SUCCESS);
         }
-        [] => run_beside(LANES, Selection::All)?,
-        ["--fast"] => run_beside(FAST_LANES, Selection::OnePerArea)?,
-        [BUILT, ref steps @ ..] => run_in_turn(&chosen(steps)?)?,
-        ref steps => run_in_turn(&with_build(&chosen(steps)?))?,
+        [] => run_concurrently(LANES, TestSelection::All)?,
+        ["--fast"] => run_concurrently(FAST_LANES, TestSelection::OnePerArea)?,
+        [BUILT_ARGUMENT, ref steps @ ..] => run_sequentially(&selected(steps)?)?,
+        ref steps => run_sequentially(&with_build(&selected(steps)?))?,
     };
     summary.print();
     Ok(if summary.has_failures() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn chosen(names: &[&str]) -> Result<Vec<&'static Step>> {
+fn selected(names: &[&str]) -> Result<Vec<&'static TestStep>> {
     if let Some(unknown) = names.iter().find(|name| !STEPS.iter().any(|s| s.name == **name)) {
-        bail!("unknown step `{unknown}`; `cargo xtask test --list` names them");
+        bail!("unknown step `{unknown}`; `cargo xtask test --list` lists them");
     }
     Ok(STEPS.iter().filter(|step| names.contains(&step.name)).collect())
 }
 
-/// What runs on real services runs what was built.
-fn with_build(chosen: &[&'static Step]) -> Vec<&'static Step> {
-    let is_needed = chosen.iter().any(|step| step.needs_services);
-    let is_chosen = |step: &Step| chosen.iter().any(|chosen| chosen.name == step.name);
-    STEPS.iter().filter(|step| is_chosen(step) || is_needed && step.name == "build").collect()
+/// Adds the build if a step needs services, because those tests run built programs.
+fn with_build(selected: &[&'static TestStep]) -> Vec<&'static TestStep> {
+    let is_needed = selected.iter().any(|step| step.needs_services);
+    let is_selected = |step: &TestStep| selected.iter().any(|selected| selected.name == step.name);
+    STEPS.iter().filter(|step| is_selected(step) || is_needed && step.name == "build").collect()
 }
 
-fn run_in_turn(steps: &[&'static Step]) -> Result<Summary> {
+fn run_sequentially(steps: &[&'static TestStep]) -> Result<TestSummary> {
     setup::for_build()?;
     if steps.iter().any(|step| step.needs_services) {
         setup::for_tests()?;
@@ -116,10 +116,10 @@ fn run_in_turn(steps: &[&'static Step]) -> Result<Summary> {
     Ok(steps.iter().map(|step| run(step)).collect())
 }
 
-/// Builds, and then runs the end-to-end tests with the lanes next to them.
-fn run_beside(lanes: &'static [Lane], selection: Selection) -> Result<Summary> {
+/// Builds, then runs the end-to-end tests concurrently with the lanes.
+fn run_concurrently(lanes: &'static [Lane], selection: TestSelection) -> Result<TestSummary> {
     setup::for_tests()?;
-    let mut summary = run_in_turn(&chosen(&[FIRST])?)?;
+    let mut summary = run_sequentially(&selected(&[BUILD_STEP])?)?;
     if summary.has_failures() {
         return Ok(summary);
     }
@@ -131,51 +131,51 @@ fn run_beside(lanes: &'static [Lane], selection: Selection) -> Result<Summary> {
     Ok(summary)
 }
 
-fn run(step: &'static Step) -> StepResult {
+fn run(step: &'static TestStep) -> StepResult {
     headline(step);
     run_as(step.name, step.run)
 }
 
-fn run_as(name: &'static str, step: impl FnOnce() -> Result<Outcome>) -> StepResult {
+fn run_as(name: &'static str, step: impl FnOnce() -> Result<StepOutcome>) -> StepResult {
     let started = Instant::now();
-    let outcome = step().unwrap_or_else(|error| Outcome::Failed(format!("{error:#}")));
+    let outcome = step().unwrap_or_else(|error| StepOutcome::Failed(format!("{error:#}")));
     StepResult::new(name, &outcome, started.elapsed())
 }
 
 #[expect(clippy::print_stdout, reason = "headlines between the steps' own output")]
-fn headline(step: &Step) {
+fn headline(step: &TestStep) {
     println!("\n=== {}: {}", step.name, step.title);
 }
 
-impl Outcome {
+impl StepOutcome {
     fn is_failure(&self) -> bool {
         matches!(self, Self::Failed(_) | Self::FailedTests(..))
     }
 
-    /// The counts of its tests; a step without tests counts as one, so that a red formatter is not
-    /// "0 failed".
-    fn counts(&self) -> Counts {
+    /// Returns the counts of its tests. A step without tests counts as one, so that a failed format
+    /// check is not reported as "0 failed".
+    fn counts(&self) -> TestCounts {
         match self {
             Self::Counted(counts) | Self::FailedTests(_, counts) => *counts,
-            Self::Ok | Self::OkExcept(_) => Counts { passed: 1, ..Counts::default() },
-            Self::Skipped(_) => Counts { ignored: 1, ..Counts::default() },
-            Self::Failed(_) => Counts { failed: 1, ..Counts::default() },
+            Self::Ok | Self::PartlyTested(_) => TestCounts { passed: 1, ..TestCounts::default() },
+            Self::Skipped(_) => TestCounts { ignored: 1, ..TestCounts::default() },
+            Self::Failed(_) => TestCounts { failed: 1, ..TestCounts::default() },
         }
     }
 
     fn text(&self) -> String {
         match self {
             Self::Ok => "ok".to_owned(),
-            Self::OkExcept(what) => format!("ok       NOT TRIED: {what}"),
+            Self::PartlyTested(what) => format!("ok       NOT TESTED: {what}"),
             Self::Counted(counts) => format!("ok       {counts}"),
-            Self::Skipped(why) => format!("SKIPPED  {why}"),
-            Self::Failed(why) => format!("FAILED   {why}"),
-            Self::FailedTests(why, counts) => format!("FAILED   {counts}: {why}"),
+            Self::Skipped(reason) => format!("SKIPPED  {reason}"),
+            Self::Failed(reason) => format!("FAILED   {reason}"),
+            Self::FailedTests(reason, counts) => format!("FAILED   {counts}: {reason}"),
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the list is what was asked for")]
+#[expect(clippy::print_stdout, reason = "the list is printed")]
 fn list() {
     for step in STEPS {
         println!("{:<14} {}", step.name, step.title);
@@ -187,9 +187,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_whole_run_has_every_step_once() {
+    fn the_full_run_has_every_step_once() {
         let lanes = LANES.iter().flat_map(|lane| lane.steps);
-        let mut run: Vec<_> = lanes.chain(&[FIRST, "end-to-end"]).collect();
+        let mut run: Vec<_> = lanes.chain(&[BUILD_STEP, "end-to-end"]).collect();
         let mut all: Vec<_> = STEPS.iter().map(|step| &step.name).collect();
         run.sort();
         all.sort();
@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn steps_of_lanes_exist() {
         for lane in LANES.iter().chain(FAST_LANES) {
-            assert_eq!(chosen(lane.steps).unwrap().len(), lane.steps.len(), "{}", lane.name);
+            assert_eq!(selected(lane.steps).unwrap().len(), lane.steps.len(), "{}", lane.name);
         }
     }
 }

@@ -1,26 +1,26 @@
-//! The services of the end-to-end tests, run as containers of the same images.
+//! The services of the end-to-end tests, as containers of the same images.
 
 use anyhow::{Result, ensure};
 
-use super::{docker::Docker, story::Story};
+use super::{docker::Docker, step_log::StepLog};
 use crate::cargo;
 
-/// Whether the tests' programs are known to be those of this workspace.
+/// State of the test programs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Built {
-    Now,
+pub(super) enum TestPrograms {
+    Current,
     Unknown,
 }
 
-/// Starts, kills, pauses and restarts each service.
+/// Tests that start, kill, pause and restart each service.
 const SERVICES: [&str; 4] = ["--test", "services", "--", "--ignored"];
 
-pub(super) fn run(story: &mut Story, docker: &Docker, built: Built) -> Result<()> {
-    if built == Built::Unknown {
-        story.untried("DUCKTIDE_SERVICES=containers: its tests take a build");
+pub(super) fn run(log: &mut StepLog, docker: &Docker, built: TestPrograms) -> Result<()> {
+    if built == TestPrograms::Unknown {
+        log.not_tested("DUCKTIDE_SERVICES=containers: its tests need a build");
         return Ok(());
     }
-    story.tell("testbed's services as containers", || {
+    log.run_step("testbed's services as containers", || {
         let mut tests = cargo::command(["test", "--release", "--locked", "--workspace"]);
         tests.args(SERVICES).env("DUCKTIDE_SERVICES", "containers").envs(docker.environment());
         ensure!(

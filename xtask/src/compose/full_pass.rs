@@ -1,4 +1,4 @@
-//! The stack as it is: PostgreSQL's catalog, Prometheus beside it.
+//! Test of the default stack, with a PostgreSQL catalog and Prometheus.
 
 use std::time::Instant;
 
@@ -10,16 +10,16 @@ use super::{
     plugin::Compose,
     probe,
     project::{Project, with_logs},
-    story::Story,
+    step_log::StepLog,
 };
 
 const FILES: &[&str] = &["docker-compose.yml"];
 
-/// Grafana only where its image can be had.
+/// Services to start; Grafana is added only if its image is available.
 const SERVICES: &[&str] = &["producer", "consumer", "compactor", "prometheus"];
 
 pub(super) fn run(
-    story: &mut Story,
+    log: &mut StepLog,
     docker: &Docker,
     compose: &Compose,
     image: &OwnImage,
@@ -29,51 +29,53 @@ pub(super) fn run(
     if docker.has_official(GRAFANA) {
         services.push("grafana");
     }
-    with_logs(&project, || story_of(story, &project, &services))
+    with_logs(&project, || run_steps(log, &project, &services))
 }
 
-fn story_of(story: &mut Story, project: &Project<'_>, services: &[&str]) -> Result<()> {
-    story.tell("up, until all is healthy", || {
+fn run_steps(log: &mut StepLog, project: &Project<'_>, services: &[&str]) -> Result<()> {
+    log.run_step("start, until all services are healthy", || {
         project.check()?;
         project.up(services)?;
         Ok(String::new())
     })?;
-    story.tell("events reach the lake", || {
+    log.run_step("events reach the lake", || {
         Ok(format!("{} rows", project.await_rows_beyond(1000)?))
     })?;
-    story.tell("every published port answers", || {
-        ask_ports(project, services.contains(&"grafana"))
+    log.run_step("every published port answers", || {
+        check_ports(project, services.contains(&"grafana"))
     })?;
     let with_four = [&["--no-recreate", "--scale", "consumer=4"], services].concat();
-    story.tell("scale to four consumers", || {
+    log.run_step("scale to four consumers", || {
         project.up(&with_four)?;
         project.await_consumers(4)?;
         Ok("each has partitions".to_owned())
     })?;
-    story.tell("SIGKILL a consumer", || kill_consumer(project))?;
-    story.tell("SIGKILL PostgreSQL, start it again", || kill_postgres(project, &with_four))?;
-    story.tell("replay everything while consumers run", || replay(project))?;
-    story.tell("the compactor merges files", || {
+    log.run_step("SIGKILL a consumer", || kill_consumer(project))?;
+    log.run_step("SIGKILL PostgreSQL, restart it", || kill_postgres(project, &with_four))?;
+    log.run_step("replay everything while consumers run", || replay(project))?;
+    log.run_step("the compactor merges files", || {
         let merged =
             project.await_metric("sum(ducktide_compactor_merge_files_total)", |n| n > 0.0)?;
         Ok(format!("{merged} files merged"))
     })?;
-    story.tell("stop the producer, drain", || drain(project))?;
-    story.tell("lake and ledger agree", || project.prove())?;
-    story.tell("down, up, and it goes on", || {
+    log.run_step("stop the producer, drain", || drain(project))?;
+    log.run_step("lake and ledger agree", || project.compare_lake_with_ledger())?;
+    log.run_step("down, up, and records continue to arrive", || {
         let before = project.rows()?.all;
         project.down()?;
         project.up(services)?;
         Ok(format!("{before} rows, then {}", project.await_rows_beyond(before)?))
     })?;
-    story.tell("drain, lake and ledger agree", || {
+    log.run_step("drain, lake and ledger agree", || {
         drain(project)?;
-        project.prove()
+        project.compare_lake_with_ledger()
     })?;
-    story.tell("down with volumes leaves nothing", || project.remove().map(|()| String::new()))
+    log.run_step("down with volumes removes everything", || {
+        project.remove().map(|()| String::new())
+    })
 }
 
-fn ask_ports(project: &Project<'_>, with_grafana: bool) -> Result<String> {
+fn check_ports(project: &Project<'_>, with_grafana: bool) -> Result<String> {
     let ports = project.ports;
     probe::kafka(ports.kafka)?;
     probe::postgres(ports.postgres)?;
@@ -87,30 +89,30 @@ fn ask_ports(project: &Project<'_>, with_grafana: bool) -> Result<String> {
     Ok("4 targets are up in Prometheus".to_owned())
 }
 
-/// The others take its partitions over once its session is over.
+/// Kills a consumer; the others take over its partitions when its session times out.
 fn kill_consumer(project: &Project<'_>) -> Result<String> {
     project.kill("consumer")?;
     let killed = Instant::now();
     project.await_consumers(3)?;
-    Ok(format!("three have its partitions {:.1} s later", killed.elapsed().as_secs_f64()))
+    Ok(format!("three consumers have its partitions after {:.1} s", killed.elapsed().as_secs_f64()))
 }
 
 fn kill_postgres(project: &Project<'_>, with_four: &[&str]) -> Result<String> {
     project.kill("postgres")?;
     let before = project.ports.postgres;
-    ensure!(probe::postgres(before).is_err(), "PostgreSQL answers although it was killed");
+    ensure!(probe::postgres(before).is_err(), "PostgreSQL still responds after it was killed");
     let restarted = Instant::now();
     project.up(with_four)?;
     let rows = project.rows()?.all;
     project.await_rows_beyond(rows)?;
     project.await_consumers(4)?;
-    Ok(format!("rows arrive again {:.1} s later", restarted.elapsed().as_secs_f64()))
+    Ok(format!("rows arrive again after {:.1} s", restarted.elapsed().as_secs_f64()))
 }
 
 fn replay(project: &Project<'_>) -> Result<String> {
     let before = project.rows()?.all;
-    project.tool(&["replay", "--topic", "events", "--from-beginning"])?;
-    Ok(format!("{} rows are back", project.await_rows_beyond(before)?))
+    project.run_tool(&["replay", "--topic", "events", "--from-beginning"])?;
+    Ok(format!("{} rows are written again", project.await_rows_beyond(before)?))
 }
 
 pub(super) fn drain(project: &Project<'_>) -> Result<String> {

@@ -1,24 +1,24 @@
-//! The images that the stack runs: ours, and the official ones or their stand-ins.
+//! Images of the stack: our own, and the official images or local images with their names.
 
 use anyhow::Result;
 
 use super::{
     docker::Docker,
-    stand_in::{self, StandIn},
-    story::Story,
+    local_image::{self, LocalImage},
+    step_log::StepLog,
 };
 use crate::{layout, machine};
 
-/// Where the programs in our image come from.
+/// Origin of the programs in our image.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Source {
-    /// `target/release`: the programs that the other tests ran.
+pub(super) enum ProgramSource {
+    /// The programs in `target/release`, which the other tests ran.
     Prebuilt,
-    /// The image's own build.
+    /// Compiled in the image.
     Compiled,
 }
 
-/// Our own image; removed when dropped, or the engine would keep one of each run.
+/// Our own image; removed when dropped, because otherwise the engine would keep one per run.
 pub(super) struct OwnImage {
     docker: Docker,
     pub(super) name: String,
@@ -26,42 +26,48 @@ pub(super) struct OwnImage {
 
 impl Drop for OwnImage {
     fn drop(&mut self) {
-        // One that is left behind costs space and nothing else.
+        // A failure wastes disk space and has no other effect.
         let _ = self.docker.run(["image", "rm", "--force", &self.name]);
     }
 }
 
-/// Why the images cannot be had here, if they cannot.
-pub(super) fn lack(docker: &Docker) -> Option<String> {
-    let base = stand_in::DEBIAN;
-    let can_be_had = machine::is_root()
+/// Returns the reason why the images are unavailable, if they are.
+pub(super) fn unavailable_reason(docker: &Docker) -> Option<String> {
+    let base = local_image::DEBIAN;
+    let is_available = machine::is_root()
         || docker.has_official(base)
-        || docker.has_stand_in(base)
+        || docker.has_local(base)
         || docker.pulls(base);
-    let why = "no image registry can be reached, and only root can make what stands in for Debian's \
-               image: run this as root once";
-    (!can_be_had).then(|| why.to_owned())
+    let reason = "no image registry is reachable, and building a local Debian base image needs root: run \
+               this as root once";
+    (!is_available).then(|| reason.to_owned())
 }
 
-/// Sees to it that the engine has all images, and builds ours.
-pub(super) fn make_all(story: &mut Story, docker: &Docker, source: Source) -> Result<OwnImage> {
-    let mut registry = Registry::default();
-    for image in stand_in::ALL {
-        if image.name != stand_in::RUST || source == Source::Compiled {
-            story.tell(&format!("image {}", image.name), || registry.bring(docker, image))?;
+/// Provides all images to the engine and builds ours.
+pub(super) fn provide_all(
+    log: &mut StepLog,
+    docker: &Docker,
+    source: ProgramSource,
+) -> Result<OwnImage> {
+    let mut registry = ImageRegistry::default();
+    for image in local_image::ALL {
+        if image.name != local_image::RUST || source == ProgramSource::Compiled {
+            log.run_step(&format!("image {}", image.name), || registry.provide(docker, image))?;
         }
     }
-    if registry.is_out_of_reach {
-        story.untried("no image registry can be reached: stand-ins ran, not the official images");
+    if registry.is_unreachable {
+        log.not_tested(
+            "no image registry is reachable: local images were used instead of the official ones",
+        );
     }
-    if !docker.has_official(GRAFANA) && (registry.is_out_of_reach || !docker.pulls(GRAFANA)) {
-        story.untried("Grafana: its image cannot be had, and has no stand-in");
+    if !docker.has_official(GRAFANA) && (registry.is_unreachable || !docker.pulls(GRAFANA)) {
+        log.not_tested("Grafana: its image is unavailable, and there is no local image for it");
     }
-    story.tell_with("our own image", || {
-        // Kept, so that the next run need not install Debian's packages again.
+    log.run_step_with("our own image", || {
+        // Kept, so that the next run does not install Debian's packages again.
         docker.build(layout::root(), Some("runtime"), "ducktide-runtime:compose-test")?;
         let name = format!("ducktide:compose-test-{}", std::process::id());
-        let stage = (source == Source::Prebuilt).then_some("prebuilt");
+        let stage = (source == ProgramSource::Prebuilt).then_some("prebuilt");
         docker.build(layout::root(), stage, &name)?;
         docker.prune_stages()?;
         let size = docker.size(&name)?;
@@ -69,29 +75,29 @@ pub(super) fn make_all(story: &mut Story, docker: &Docker, source: Source) -> Re
     })
 }
 
-/// As in `docker-compose.yml`.
+/// Same name as in `docker-compose.yml`.
 pub(super) const GRAFANA: &str = "grafana/grafana:12.0.2";
 
-/// Where official images come from.
+/// Access to the official images.
 #[derive(Default)]
-struct Registry {
-    /// Asked once: where one image cannot be had, the next cannot either.
-    is_out_of_reach: bool,
+struct ImageRegistry {
+    /// Set after the first failed pull: if one image is unavailable, the next one is too.
+    is_unreachable: bool,
 }
 
-impl Registry {
-    fn bring(&mut self, docker: &Docker, image: &StandIn) -> Result<String> {
+impl ImageRegistry {
+    fn provide(&mut self, docker: &Docker, image: &LocalImage) -> Result<String> {
         if docker.has_official(image.name) {
-            return Ok("there already".to_owned());
+            return Ok("present".to_owned());
         }
-        if !self.is_out_of_reach && docker.pulls(image.name) {
+        if !self.is_unreachable && docker.pulls(image.name) {
             return Ok("pulled".to_owned());
         }
-        self.is_out_of_reach = true;
-        if docker.has_stand_in(image.name) {
-            return Ok("stand-in, there already".to_owned());
+        self.is_unreachable = true;
+        if docker.has_local(image.name) {
+            return Ok("local image, present".to_owned());
         }
-        image.make(docker)?;
-        Ok(format!("STAND-IN, made: {}", docker.size(image.name)?))
+        image.build(docker)?;
+        Ok(format!("LOCAL IMAGE, built: {}", docker.size(image.name)?))
     }
 }

@@ -4,12 +4,12 @@ use std::{net::TcpListener, ops::Range, process};
 
 use anyhow::{Context as _, Result};
 
-/// Below the range from which the kernel takes the ports of outgoing connections: a service that is
-/// stopped for a moment must get its own back.
+/// Port range below the ephemeral ports of the kernel, so that no outgoing connection takes the
+/// port of a service that is stopped for a moment.
 const RANGE: Range<u16> = 20_000..30_000;
 
-/// So many ports of 127.0.0.1 that nobody listens on. The search starts where this process's id says,
-/// so that tests which run at the same time seldom meet.
+/// Returns free ports of 127.0.0.1. The search starts at a port derived from the process id, so
+/// that concurrent tests seldom collide.
 pub(super) fn free<const N: usize>() -> Result<[u16; N]> {
     let length = usize::from(RANGE.end - RANGE.start);
     let start = usize::try_from(process::id()).context("read a process id")? * 64 % length;
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_port_is_given_twice() {
+    fn all_ports_are_different() {
         let [a, b, c] = free().unwrap();
         assert!(a != b && b != c && a != c);
     }

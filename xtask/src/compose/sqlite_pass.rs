@@ -1,4 +1,4 @@
-//! The stack with a SQLite catalog, more briefly: what differs is the lake.
+//! Shorter test of the stack with a SQLite catalog; only the lake differs.
 
 use anyhow::Result;
 
@@ -8,7 +8,7 @@ use super::{
     images::OwnImage,
     plugin::Compose,
     project::{Project, with_logs},
-    story::Story,
+    step_log::StepLog,
 };
 
 const FILES: &[&str] = &["docker-compose.yml", "docker/compose.sqlite.yml"];
@@ -16,32 +16,32 @@ const FILES: &[&str] = &["docker-compose.yml", "docker/compose.sqlite.yml"];
 const SERVICES: &[&str] = &["producer", "consumer", "compactor"];
 
 pub(super) fn run(
-    story: &mut Story,
+    log: &mut StepLog,
     docker: &Docker,
     compose: &Compose,
     image: &OwnImage,
 ) -> Result<()> {
     let project = Project::new(docker, compose, image, FILES)?;
-    with_logs(&project, || story_of(story, &project))
+    with_logs(&project, || run_steps(log, &project))
 }
 
-fn story_of(story: &mut Story, project: &Project<'_>) -> Result<()> {
-    story.tell("SQLite: up, until all is healthy", || {
+fn run_steps(log: &mut StepLog, project: &Project<'_>) -> Result<()> {
+    log.run_step("SQLite: start, until all services are healthy", || {
         project.check()?;
         project.up(SERVICES)?;
         Ok(format!("{} rows", project.await_rows_beyond(500)?))
     })?;
-    story.tell("SQLite: SIGKILL a consumer, start it again", || {
+    log.run_step("SQLite: SIGKILL a consumer, restart it", || {
         project.kill("consumer")?;
         project.up(SERVICES)?;
         let rows = project.rows()?.all;
         Ok(format!("{rows} rows, then {}", project.await_rows_beyond(rows)?))
     })?;
-    story.tell("SQLite: drain, lake and ledger agree", || {
+    log.run_step("SQLite: drain, lake and ledger agree", || {
         drain(project)?;
-        project.prove()
+        project.compare_lake_with_ledger()
     })?;
-    story.tell("SQLite: down with volumes leaves nothing", || {
+    log.run_step("SQLite: down with volumes removes everything", || {
         project.remove().map(|()| String::new())
     })
 }

@@ -1,4 +1,4 @@
-//! Tidies up when this process ends, in whatever way it does.
+//! Cleanup when this process ends, also after SIGKILL.
 
 use std::{
     io,
@@ -6,34 +6,35 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// A shell that waits for the end of a pipe whose other end only this process holds. The kernel
-/// closes it also after SIGKILL; dropping the watchdog closes it earlier, and waits for the script.
+/// A shell that waits until a pipe is closed whose other end only this process holds. The kernel
+/// closes it also after SIGKILL; dropping the watchdog closes it earlier and waits for the script.
 #[derive(Debug)]
 pub(super) struct Watchdog(Child);
 
 impl Watchdog {
-    /// Runs `end` with `arguments` (`$1`, `$2`, ...) and `environment` at the end.
+    /// Starts a watchdog that runs the script `stop_script` with `arguments` (`$1`, `$2`, ...) and
+    /// `environment`.
     pub(super) fn start<'a>(
-        end: &str,
+        stop_script: &str,
         arguments: impl IntoIterator<Item = &'a str>,
         environment: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> io::Result<Self> {
-        Self::over(":", end, arguments, environment)
+        Self::start_with(":", stop_script, arguments, environment)
     }
 
-    /// Runs `begin` now, in the same shell: what it starts is the shell's own child, so that `end` can
-    /// wait for it.
+    /// Runs the script `start_script` immediately, in the same shell: its child processes belong to
+    /// that shell, so that `stop_script` can wait for them.
     ///
-    /// The shell is in a process group of its own: Ctrl-C in the terminal must not end it first.
-    pub(super) fn over<'a>(
-        begin: &str,
-        end: &str,
+    /// The shell has its own process group, so that Ctrl-C in the terminal does not end it first.
+    pub(super) fn start_with<'a>(
+        start_script: &str,
+        stop_script: &str,
         arguments: impl IntoIterator<Item = &'a str>,
         environment: impl IntoIterator<Item = (&'a str, &'a str)>,
     ) -> io::Result<Self> {
         let shell = Command::new("/bin/sh")
             .arg("-c")
-            .arg(format!("{begin}\ntrap '' HUP INT TERM\ncat >/dev/null\n{end}"))
+            .arg(format!("{start_script}\ntrap '' HUP INT TERM\ncat >/dev/null\n{stop_script}"))
             .arg("watchdog")
             .args(arguments)
             .envs(environment)
@@ -49,7 +50,7 @@ impl Watchdog {
 impl Drop for Watchdog {
     fn drop(&mut self) {
         drop(self.0.stdin.take());
-        // Nobody is left to be told that it failed.
+        // A failure cannot be reported at this point.
         let _ = self.0.wait();
     }
 }
@@ -64,15 +65,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_shell_began_is_there_at_the_end() {
-        let watchdog = Watchdog::over("sleep 60 & child=$!", "kill $child; wait $child", [], []);
+    fn children_of_the_shell_are_available_to_the_end_script() {
+        let watchdog =
+            Watchdog::start_with("sleep 60 & child=$!", "kill $child; wait $child", [], []);
         let started = Instant::now();
         drop(watchdog.unwrap());
         assert!(started.elapsed() < Duration::from_secs(30));
     }
 
     #[test]
-    fn the_script_has_run_when_the_watchdog_is_dropped() {
+    fn dropping_the_watchdog_runs_the_script() {
         let file = env::temp_dir().join(format!("ducktide-watchdog-{}", process::id()));
         let path = file.to_str().unwrap().to_owned();
         let watchdog = Watchdog::start(r#"echo "$WORD" >"$1""#, [&*path], [("WORD", "done")]);

@@ -1,4 +1,4 @@
-//! A minute of libFuzzer for the decoder, from the corpus in the repository.
+//! Runs libFuzzer on the decoder for a minute, starting with the corpus in the repository.
 
 use std::{
     fs,
@@ -8,17 +8,17 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::Outcome;
+use super::StepOutcome;
 use crate::{cargo, layout};
 
-/// The programs of `decoder/fuzz`, half of the time each.
+/// Programs of `decoder/fuzz`; each gets half of the time.
 const TARGETS: [&str; 2] = ["avro", "json"];
 
-/// Seconds for each of them.
+/// Duration per target, seconds.
 const SECONDS: u32 = 30;
 
-/// What `cargo fuzz` builds with, for a stable compiler and without a sanitizer: counters at each
-/// branch, and comparisons that libFuzzer sees.
+/// Flags that `cargo fuzz` builds with, for a stable compiler and without a sanitizer: counters at
+/// each branch, and comparisons visible to libFuzzer.
 const FLAGS: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
@@ -26,23 +26,24 @@ const FLAGS: &str = "-Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Ccodegen-units=1 --cfg fuzzing";
 
-/// libFuzzer is C++; where there is no compiler for it, this is not checked.
-pub(super) fn run() -> Result<Outcome> {
+/// Runs the step. libFuzzer is C++; without a C++ compiler the step is skipped.
+pub(super) fn run() -> Result<StepOutcome> {
     let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".to_owned());
     let found = Command::new(&compiler).arg("--version").stdout(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
-        let why = format!("no C++ compiler `{compiler}`: the decoder was NOT fuzzed");
-        return Ok(Outcome::Skipped(why));
+        let reason = format!("no C++ compiler `{compiler}`: the decoder was NOT TESTED");
+        return Ok(StepOutcome::Skipped(reason));
     }
     let folder = layout::root().join("decoder/fuzz");
     let built = build(&folder)?;
     for target in TARGETS {
         fuzz(&folder, &built.join(target), target)?;
     }
-    Ok(Outcome::Ok)
+    Ok(StepOutcome::Ok)
 }
 
-/// Returns where the programs are. For a named target, as the flags are not for build scripts then.
+/// Builds the targets and returns their folder. A target triple is given, so that the flags do not
+/// apply to build scripts.
 fn build(folder: &Path) -> Result<PathBuf> {
     let (host, output) = (host()?, layout::root().join("target/fuzz"));
     let manifest = folder.join("Cargo.toml");
@@ -62,13 +63,14 @@ fn host() -> Result<String> {
     let output = Command::new("rustc").arg("-vV").output().context("start rustc")?;
     let text = String::from_utf8_lossy(&output.stdout);
     let host = text.lines().find_map(|line| line.strip_prefix("host: "));
-    Ok(host.context("rustc says no host")?.to_owned())
+    Ok(host.context("rustc does not report its host")?.to_owned())
 }
 
-/// New inputs go into a folder of their own: the corpus is what was chosen for it.
+/// Runs one target. New inputs go into a separate folder, because the corpus contains selected
+/// inputs only.
 fn fuzz(folder: &Path, program: &Path, target: &str) -> Result<()> {
     let found = layout::root().join("target/fuzz/found").join(target);
-    fs::create_dir_all(&found).with_context(|| format!("make {}", found.display()))?;
+    fs::create_dir_all(&found).with_context(|| format!("create {}", found.display()))?;
     let crashes = layout::root().join("target/fuzz/crash-");
     let status = Command::new(program)
         .args([&found, &folder.join("corpus").join(target)])
@@ -79,7 +81,7 @@ fn fuzz(folder: &Path, program: &Path, target: &str) -> Result<()> {
         .with_context(|| format!("start {}", program.display()))?;
     ensure!(
         status.success(),
-        "{target} found an input that breaks the decoder, see above; again with \
+        "{target} found a failing input, see above; reproduce with \
          `{} FILE`: {status}",
         program.display()
     );

@@ -1,4 +1,4 @@
-//! Runs the tests on real services with cargo-nextest, each in a process of its own.
+//! Runs the tests with real services with cargo-nextest, each in its own process.
 
 use std::{
     fs::{self, File},
@@ -9,21 +9,21 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::cargo_test::Counts;
+use super::cargo_test::TestCounts;
 use crate::{cargo, layout};
 
-/// Which of the tests that are marked `#[ignore]` run; see `.config/nextest.toml`.
+/// Selection of the tests marked `#[ignore]`; see `.config/nextest.toml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Selection {
-    /// All but those that need promtool.
+pub(super) enum TestSelection {
+    /// All tests except those that need promtool.
     All,
-    /// One for each area.
+    /// One test for each area.
     OnePerArea,
-    /// Those that need promtool.
+    /// Tests that need promtool.
     Monitoring,
 }
 
-impl Selection {
+impl TestSelection {
     const fn profile(self) -> &'static str {
         match self {
             Self::All => "default",
@@ -33,8 +33,8 @@ impl Selection {
     }
 }
 
-/// Builds everything that tests run, and notes for later runs where it is. These runs do not ask
-/// cargo again, and so do not wait for a cargo that works on something else.
+/// Builds all tests and stores the list of test programs for later runs. Those runs do not call
+/// cargo again, and so do not wait for the lock of a concurrent cargo.
 pub(super) fn build() -> Result<()> {
     let mut build = cargo::command(["build", "--release", "--locked", "--workspace"]);
     let status = build.arg("--all-targets").status().context("start cargo")?;
@@ -46,12 +46,12 @@ pub(super) fn build() -> Result<()> {
     write(&mut cargo::command(["metadata", "--format-version", "1", "--locked"]), METADATA)
 }
 
-/// Runs tests that [`build`] has built; whether all passed, and how many.
-#[expect(clippy::print_stdout, reason = "hands the tests' own output through")]
+/// Runs tests that [`build`] has built; returns whether all passed, and the counts.
+#[expect(clippy::print_stdout, reason = "prints the output of the tests")]
 pub(super) fn run(
-    selection: Selection,
+    selection: TestSelection,
     environment: &[(String, String)],
-) -> Result<(bool, Counts)> {
+) -> Result<(bool, TestCounts)> {
     let profile = selection.profile();
     let mut command = nextest("run");
     command
@@ -64,13 +64,13 @@ pub(super) fn run(
         .stdin(Stdio::null())
         .stderr(Stdio::piped());
     let mut child = command.spawn().context("start cargo-nextest")?;
-    // Its reports go to standard error.
+    // nextest reports to standard error.
     let lines = BufReader::new(child.stderr.take().context("its output is piped")?).lines();
-    let mut counts = Counts::default();
+    let mut counts = TestCounts::default();
     for line in lines {
         let line = line.context("read the output of cargo-nextest")?;
         println!("{line}");
-        counts = Counts::of_nextest(&line).unwrap_or(counts);
+        counts = TestCounts::of_nextest(&line).unwrap_or(counts);
     }
     let status = child.wait().context("wait for cargo-nextest")?;
     print_slowest(profile)?;
@@ -98,10 +98,10 @@ fn write(command: &mut Command, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// How many of the slowest tests are named.
+/// Number of the slowest tests to list.
 const SLOWEST: usize = 20;
 
-#[expect(clippy::print_stdout, reason = "part of the report")]
+#[expect(clippy::print_stdout, reason = "artifact of the report")]
 fn print_slowest(profile: &str) -> Result<()> {
     let report = folder().join(profile).join("junit.xml");
     let report =
@@ -109,14 +109,14 @@ fn print_slowest(profile: &str) -> Result<()> {
     let mut tests = times(&report);
     tests.sort_by(|a, b| b.0.total_cmp(&a.0));
     let total: f64 = tests.iter().map(|(seconds, _)| seconds).sum();
-    println!("\n{} tests took {total:.0} s in all; the slowest:", tests.len());
+    println!("\n{} tests took {total:.0} s in total; the slowest:", tests.len());
     for (seconds, name) in tests.iter().take(SLOWEST) {
         println!("{seconds:>8.1} s  {name}");
     }
     Ok(())
 }
 
-/// The seconds and the name of each test in a report of `JUnit`'s format.
+/// Returns the seconds and the name of each test in a report in `JUnit` format.
 fn times(report: &str) -> Vec<(f64, String)> {
     let cases = report.split("<testcase ").skip(1);
     cases
@@ -137,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_read_from_a_report() {
+    fn times_are_parsed_from_a_report() {
         let report = r#"<testsuite name="a::b"><testcase name="on_sqlite::x" classname="a::b"
             timestamp="2026-11-29T07:00:00Z" time="12.500"></testcase>
             <testcase name="y" classname="a::b" time="0.5"/></testsuite>"#;

@@ -1,4 +1,4 @@
-//! One set of running services for all end-to-end tests.
+//! A set of running services shared by all end-to-end tests.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -9,14 +9,14 @@ use anyhow::{Context as _, Result};
 
 use crate::layout;
 
-/// Kafka, schema registry and PostgreSQL, started by testbed's binary. They end when this is dropped.
+/// Kafka, schema registry and PostgreSQL, started by the testbed binary. Stopped when dropped.
 pub(super) struct Services {
     child: Child,
-    /// The environment variable that points tests to them.
+    /// Environment variable with the addresses, for the tests.
     pub(super) variable: (String, String),
 }
 
-/// Begins the name of that variable, in what testbed's binary prints.
+/// Prefix of the line with that variable in the output of the testbed binary.
 const EXPORT: &str = "export DUCKTIDE_TEST_";
 
 impl Services {
@@ -44,7 +44,7 @@ fn variable(line: &str) -> Option<(String, String)> {
 }
 
 impl Drop for Services {
-    /// The services' watchdogs end them when the process that started them has gone.
+    /// The services' watchdogs stop them when the process that started them has ended.
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -56,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_variable_for_tests_is_taken() {
+    fn only_the_variable_for_tests_is_parsed() {
         assert_eq!(variable("export DUCKLAKE_CATALOG=postgres://x"), None);
         let (name, value) = variable("export DUCKTIDE_TEST_SERVICES=kafka=1,registry=2").unwrap();
         assert_eq!(

@@ -9,181 +9,187 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    Outcome,
-    cargo_test::{self, Counts},
+    StepOutcome,
+    cargo_test::{self, TestCounts},
     fuzz,
-    nextest::{self, Selection},
+    nextest::{self, TestSelection},
     services::Services,
 };
 use crate::{
     cargo,
-    compose::{self as local_stack, Verdict},
+    compose::{self as local_stack, StackTestResult},
     docs as pages, documents, layout, setup,
 };
 
-/// One check.
-pub(super) struct Step {
+/// A check.
+pub(super) struct TestStep {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
-    /// Whether the tools of [`crate::parts::FOR_CHECKS`] are used.
+    /// The step uses the tools of [`crate::artifacts::FOR_CHECKS`].
     pub(super) needs_tools: bool,
-    /// Whether Kafka, registry, PostgreSQL and the DuckDB command line are used, and all that the
-    /// step `build` makes.
+    /// The step uses Kafka, registry, PostgreSQL and the DuckDB command line, and the result of the
+    /// step `build`.
     pub(super) needs_services: bool,
-    pub(super) run: fn() -> Result<Outcome>,
+    pub(super) run: fn() -> Result<StepOutcome>,
 }
 
-pub(super) const STEPS: &[Step] = &[
-    Step::plain("format", "the code is formatted", format),
-    Step::with_tools("spelling", "no known misspelling", spelling),
-    Step::plain(
-        "documents",
-        "links of the pages hold, and their commands have these flags",
-        documents,
-    ),
-    Step::plain("build", "all programs, tests and examples compile", build),
-    Step::with_tools("licences", "licences, sources and versions of dependencies", licences),
-    Step::with_tools("advisories", "no dependency has a known vulnerability", advisories),
-    Step::with_tools("unused", "no dependency is unused", unused),
-    Step::plain("clippy", "the lints of the workspace", clippy),
-    Step::plain("rustdoc", "the documentation builds, links hold", rustdoc),
-    Step::plain("unit", "tests that need nothing but the build", unit),
-    Step::plain("docs", "the pages that are made from the code are up to date", docs),
-    Step::plain("fuzz", "the decoder meets bytes that nobody meant, for a minute", fuzz::run),
-    Step {
+pub(super) const STEPS: &[TestStep] = &[
+    TestStep::plain("format", "the code is formatted", format),
+    TestStep::with_tools("spelling", "no known misspelling", spelling),
+    TestStep::plain("documents", "links and commands of the pages are valid", documents),
+    TestStep::plain("build", "all programs, tests and examples compile", build),
+    TestStep::with_tools("licences", "licences, sources and versions of dependencies", licences),
+    TestStep::with_tools("advisories", "no dependency has a known vulnerability", advisories),
+    TestStep::with_tools("unused", "no dependency is unused", unused),
+    TestStep::plain("clippy", "the lints of the workspace", clippy),
+    TestStep::plain("rustdoc", "the documentation builds without broken links", rustdoc),
+    TestStep::plain("unit", "tests without services", unit),
+    TestStep::plain("docs", "the generated pages are up to date", docs),
+    TestStep::plain("fuzz", "the decoder handles random input for a minute", fuzz::run),
+    TestStep {
         name: "monitoring",
-        title: "alerts, dashboard and what real workers export, judged by promtool",
+        title: "alerts, dashboard and exported metrics, checked by promtool",
         needs_tools: false,
         needs_services: true,
         run: monitoring,
     },
-    Step {
+    TestStep {
         name: "end-to-end",
-        title: "tests on real services: all that are marked #[ignore], but those of `monitoring`",
+        title: "tests with real services: all tests marked #[ignore] except those of `monitoring`",
         needs_tools: false,
         needs_services: true,
-        run: || end_to_end(Selection::All),
+        run: || end_to_end(TestSelection::All),
     },
-    Step {
+    TestStep {
         name: "compose",
-        title: "the local stack in containers: run, scaled, broken, queried, taken down",
+        title: "the local stack in containers: start, scale, fail, query, remove",
         needs_tools: false,
         needs_services: true,
         run: compose,
     },
 ];
 
-impl Step {
-    const fn plain(name: &'static str, title: &'static str, run: fn() -> Result<Outcome>) -> Self {
+impl TestStep {
+    const fn plain(
+        name: &'static str,
+        title: &'static str,
+        run: fn() -> Result<StepOutcome>,
+    ) -> Self {
         Self { name, title, needs_tools: false, needs_services: false, run }
     }
 
     const fn with_tools(
         name: &'static str,
         title: &'static str,
-        run: fn() -> Result<Outcome>,
+        run: fn() -> Result<StepOutcome>,
     ) -> Self {
         Self { name, title, needs_tools: true, needs_services: false, run }
     }
 }
 
-fn format() -> Result<Outcome> {
-    succeed(cargo::command(["fmt", "--all", "--check"]))
+fn format() -> Result<StepOutcome> {
+    run_command(cargo::command(["fmt", "--all", "--check"]))
 }
 
-fn spelling() -> Result<Outcome> {
-    succeed(Command::new(layout::tool("typos")).current_dir(layout::root()))
+fn spelling() -> Result<StepOutcome> {
+    run_command(Command::new(layout::tool("typos")).current_dir(layout::root()))
 }
 
-/// Offline, so that the answer depends on the lock file alone; the crates are fetched before.
-fn licences() -> Result<Outcome> {
-    succeed(cargo::command(["fetch", "--locked", "--quiet"]))?;
-    succeed(deny().args(["--offline", "--locked", "check", "bans", "licenses", "sources"]))
+/// Runs offline, so that the result depends on the lock file only; the crates are fetched before.
+fn licences() -> Result<StepOutcome> {
+    run_command(cargo::command(["fetch", "--locked", "--quiet"]))?;
+    run_command(deny().args(["--offline", "--locked", "check", "bans", "licenses", "sources"]))
 }
 
-/// The advisory database is a repository of its own; where it cannot be had, this is not checked.
-fn advisories() -> Result<Outcome> {
-    if !ends_well_within(Duration::from_mins(1), deny().args(["fetch", "db"]))? {
-        let why = "the advisory database cannot be fetched here: vulnerabilities were NOT checked";
-        return Ok(Outcome::Skipped(why.to_owned()));
+/// Checks the advisory database, a separate repository; skipped if that cannot be fetched.
+fn advisories() -> Result<StepOutcome> {
+    if !succeeds_within(Duration::from_mins(1), deny().args(["fetch", "db"]))? {
+        let reason = "the advisory database cannot be fetched: vulnerabilities were NOT TESTED";
+        return Ok(StepOutcome::Skipped(reason.to_owned()));
     }
-    succeed(deny().args(["--offline", "--locked", "check", "advisories"]))
+    run_command(deny().args(["--offline", "--locked", "check", "advisories"]))
 }
 
-fn unused() -> Result<Outcome> {
+fn unused() -> Result<StepOutcome> {
     let mut shear = Command::new(layout::tool("cargo-shear"));
-    succeed(shear.current_dir(layout::root()).args(["--locked", "--deny-warnings"]))
+    run_command(shear.current_dir(layout::root()).args(["--locked", "--deny-warnings"]))
 }
 
-fn clippy() -> Result<Outcome> {
+fn clippy() -> Result<StepOutcome> {
     let lint = ["clippy", "--release", "--locked", "--workspace", "--all-targets", "--keep-going"];
-    succeed(cargo::command(lint).args(["--", "-D", "warnings"]))
+    run_command(cargo::command(lint).args(["--", "-D", "warnings"]))
 }
 
-fn rustdoc() -> Result<Outcome> {
+fn rustdoc() -> Result<StepOutcome> {
     let doc = ["doc", "--release", "--locked", "--workspace", "--no-deps"];
-    succeed(cargo::command(doc).env("RUSTDOCFLAGS", "-D warnings"))
+    run_command(cargo::command(doc).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Documentation tests are built outside the target folder, where the relative rpath to DuckDB's
-/// library does not lead: the loader is told where it is.
-fn unit() -> Result<Outcome> {
+/// Runs unit and documentation tests. Documentation tests are built outside the target folder,
+/// where the relative rpath to the DuckDB library does not work, so the loader gets its path.
+fn unit() -> Result<StepOutcome> {
     let tests = ["test", "--release", "--locked", "--workspace", "--no-fail-fast"];
     let (succeeded, counts) = cargo_test::run(
         cargo::command(tests).env("LD_LIBRARY_PATH", layout::cache().join("duckdb")),
     )?;
-    // Ignored here means: left to the end-to-end step.
-    let counts = Counts { ignored: 0, ..counts };
-    Ok(judge(succeeded, counts, "tests failed"))
+    // Ignored tests run in the end-to-end step.
+    let counts = TestCounts { ignored: 0, ..counts };
+    Ok(outcome_of(succeeded, counts, "tests failed"))
 }
 
-/// After the tests, which build its example.
-fn docs() -> Result<Outcome> {
-    pages::check().map(|()| Outcome::Ok)
+/// Checks the generated pages. Runs after the tests, which build the examples.
+fn docs() -> Result<StepOutcome> {
+    pages::check().map(|()| StepOutcome::Ok)
 }
 
-fn documents() -> Result<Outcome> {
-    documents::check().map(|()| Outcome::Ok)
+fn documents() -> Result<StepOutcome> {
+    documents::check().map(|()| StepOutcome::Ok)
 }
 
-fn build() -> Result<Outcome> {
-    nextest::build().map(|()| Outcome::Ok)
+fn build() -> Result<StepOutcome> {
+    nextest::build().map(|()| StepOutcome::Ok)
 }
 
-/// The end-to-end tests of `monitoring::promtool`.
-fn monitoring() -> Result<Outcome> {
+/// Runs the end-to-end tests of `monitoring::promtool`.
+fn monitoring() -> Result<StepOutcome> {
     if !setup::for_monitoring()? {
-        let why = "neither promtool nor Go, which builds it, is on PATH: \
+        let reason = "neither promtool nor Go (to build it) is on PATH: \
                    alerts, dashboard and metrics were NOT checked";
-        return Ok(Outcome::Skipped(why.to_owned()));
+        return Ok(StepOutcome::Skipped(reason.to_owned()));
     }
-    on_real_services(Selection::Monitoring)
+    on_real_services(TestSelection::Monitoring)
 }
 
-pub(super) fn end_to_end(selection: Selection) -> Result<Outcome> {
+pub(super) fn end_to_end(selection: TestSelection) -> Result<StepOutcome> {
     on_real_services(selection)
 }
 
-fn on_real_services(selection: Selection) -> Result<Outcome> {
+fn on_real_services(selection: TestSelection) -> Result<StepOutcome> {
     let services = Services::start()?;
     let (succeeded, counts) = nextest::run(selection, slice::from_ref(&services.variable))?;
     if counts.passed + counts.failed == 0 {
-        return Ok(Outcome::Failed("no test on real services ran".to_owned()));
+        return Ok(StepOutcome::Failed("no test with real services ran".to_owned()));
     }
-    Ok(judge(succeeded, counts, "tests failed"))
+    Ok(outcome_of(succeeded, counts, "tests failed"))
 }
 
-/// Where no Docker engine can be had, this is not checked.
-fn compose() -> Result<Outcome> {
-    Ok(match local_stack::run(local_stack::Options::AFTER_BUILD)? {
-        Verdict::Passed(untried) if untried.is_empty() => Outcome::Ok,
-        Verdict::Passed(untried) => Outcome::OkExcept(untried.join("; ")),
-        Verdict::Skipped(why) => Outcome::Skipped(format!("{why}: the local stack was NOT tried")),
+/// Tests the local stack; skipped if no Docker engine is available.
+fn compose() -> Result<StepOutcome> {
+    Ok(match local_stack::run(local_stack::StackOptions::AFTER_BUILD)? {
+        StackTestResult::Passed(not_tested) if not_tested.is_empty() => StepOutcome::Ok,
+        StackTestResult::Passed(not_tested) => StepOutcome::PartlyTested(not_tested.join("; ")),
+        StackTestResult::Skipped(reason) => {
+            StepOutcome::Skipped(format!("{reason}: the local stack was NOT TESTED"))
+        }
     })
 }
 
-fn judge(succeeded: bool, counts: Counts, why: &str) -> Outcome {
-    if succeeded { Outcome::Counted(counts) } else { Outcome::FailedTests(why.to_owned(), counts) }
+fn outcome_of(succeeded: bool, counts: TestCounts, reason: &str) -> StepOutcome {
+    if succeeded {
+        StepOutcome::Counted(counts)
+    } else {
+        StepOutcome::FailedTests(reason.to_owned(), counts)
+    }
 }
 
 fn deny() -> Command {
@@ -192,17 +198,17 @@ fn deny() -> Command {
     command
 }
 
-fn succeed(command: impl std::borrow::BorrowMut<Command>) -> Result<Outcome> {
+fn run_command(command: impl std::borrow::BorrowMut<Command>) -> Result<StepOutcome> {
     let mut command = command;
     let command: &mut Command = command.borrow_mut();
     let program = command.get_program().display().to_string();
     let status = command.status().with_context(|| format!("start {program}"))?;
     anyhow::ensure!(status.success(), "{program} ended with {status}");
-    Ok(Outcome::Ok)
+    Ok(StepOutcome::Ok)
 }
 
-/// Whether the command succeeds in time; one that hangs is killed.
-fn ends_well_within(limit: Duration, command: &mut Command) -> Result<bool> {
+/// Runs a command; returns whether it succeeded in time. A command that hangs is killed.
+fn succeeds_within(limit: Duration, command: &mut Command) -> Result<bool> {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().context("start")?;
     let started = Instant::now();
     while started.elapsed() < limit {

@@ -1,21 +1,21 @@
-//! The table at the end of a run: a row for each step, and the sums of all tests.
+//! Table at the end of a run: a row for each step, and the sums of all tests.
 
 use std::time::Duration;
 
-use super::{Outcome, cargo_test::Counts};
+use super::{StepOutcome, cargo_test::TestCounts};
 
-/// The line before the table.
+/// Line before the table.
 const HEADING: &str = "=== summary";
 
-/// How one step ended, as the table shows it.
+/// Row of one step.
 pub(super) struct StepResult {
     row: String,
-    counts: Counts,
+    counts: TestCounts,
     is_failure: bool,
 }
 
 impl StepResult {
-    pub(super) fn new(step: &str, outcome: &Outcome, elapsed: Duration) -> Self {
+    pub(super) fn new(step: &str, outcome: &StepOutcome, elapsed: Duration) -> Self {
         let (seconds, text) = (elapsed.as_secs_f64(), outcome.text());
         Self {
             row: format!("{step:<14} {seconds:>6.1} s  {text}"),
@@ -25,26 +25,26 @@ impl StepResult {
     }
 }
 
-/// The rows of a run, and the sums of their tests.
+/// Rows of a run, and the sums of their tests.
 #[derive(Default)]
-pub(super) struct Summary {
+pub(super) struct TestSummary {
     rows: Vec<String>,
-    counts: Counts,
+    counts: TestCounts,
     has_failures: bool,
 }
 
-impl Summary {
-    /// A run that could not be read or did not end well, whatever its table says.
-    pub(super) fn failed(name: &str, why: &str) -> Self {
-        let outcome = Outcome::Failed(why.to_owned());
+impl TestSummary {
+    /// Creates the summary of a run that failed or whose output could not be parsed.
+    pub(super) fn failed(name: &str, reason: &str) -> Self {
+        let outcome = StepOutcome::Failed(reason.to_owned());
         [StepResult::new(name, &outcome, Duration::ZERO)].into_iter().collect()
     }
 
-    /// Reads the table at the end of another run's output; none if the run did not get there.
+    /// Parses the table at the end of another run's output; None if the run ended before.
     pub(super) fn parse(output: &str) -> Option<Self> {
         let (_, table) = output.rsplit_once(HEADING)?;
         let mut rows: Vec<_> = table.lines().filter(|line| !line.is_empty()).collect();
-        let counts = Counts::parse(rows.pop()?)?;
+        let counts = TestCounts::parse(rows.pop()?)?;
         let rows = rows.into_iter().map(str::to_owned).collect();
         Some(Self { rows, counts, has_failures: counts.failed > 0 })
     }
@@ -75,7 +75,7 @@ impl Summary {
     }
 }
 
-impl FromIterator<StepResult> for Summary {
+impl FromIterator<StepResult> for TestSummary {
     fn from_iter<I: IntoIterator<Item = StepResult>>(results: I) -> Self {
         let mut summary = Self::default();
         results.into_iter().for_each(|result| summary.add(result));
@@ -88,18 +88,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_is_read_back_with_its_sums() {
+    fn a_table_is_parsed_with_its_sums() {
         let output = "=== unit: tests\n9 passed\n\n=== summary\nunit  1.0 s  ok\n\
                       clippy  2.0 s  FAILED   lint\n9 passed, 1 failed, 0 skipped\n";
-        let summary = Summary::parse(output).unwrap();
+        let summary = TestSummary::parse(output).unwrap();
         assert_eq!(summary.rows, ["unit  1.0 s  ok", "clippy  2.0 s  FAILED   lint"]);
-        assert_eq!(summary.counts, Counts { passed: 9, failed: 1, ignored: 0 });
+        assert_eq!(summary.counts, TestCounts { passed: 9, failed: 1, ignored: 0 });
         assert!(summary.has_failures());
     }
 
     #[test]
-    fn a_run_that_broke_off_has_no_table() {
-        assert!(Summary::parse("=== unit: tests\n9 passed, 0 failed, 0 skipped\n").is_none());
-        assert!(Summary::parse("=== summary\nunit  1.0 s  ok\n").is_none());
+    fn an_aborted_run_has_no_table() {
+        assert!(TestSummary::parse("=== unit: tests\n9 passed, 0 failed, 0 skipped\n").is_none());
+        assert!(TestSummary::parse("=== summary\nunit  1.0 s  ok\n").is_none());
     }
 }

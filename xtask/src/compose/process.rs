@@ -1,4 +1,4 @@
-//! Programs that are run to their end: quietly, in bounded time, and with what they said in the error.
+//! Runs programs to completion: quietly, with a timeout, and with their output in the error.
 
 use std::{
     ffi::OsStr,
@@ -11,18 +11,18 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 
-/// The lines of a program that failed which are shown.
+/// Number of output lines shown for a failed program.
 const LINES_SHOWN: usize = 30;
 
-/// A program that is killed when it takes longer.
-pub(super) fn within(limit: Duration, program: impl AsRef<OsStr>) -> Command {
+/// Creates a command that is killed after `limit`.
+pub(super) fn with_timeout(limit: Duration, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", &limit.as_secs().to_string()]).arg(program);
     command.stdin(Stdio::null());
     command
 }
 
-/// What the program wrote to standard output; an error unless it succeeded.
+/// Returns the standard output of the program; an error unless it succeeds.
 pub(super) fn output(command: &mut Command) -> Result<String> {
     let name = described(command);
     let output = command.output().with_context(|| format!("start {name}"))?;
@@ -41,26 +41,27 @@ pub(super) fn succeeds(command: &mut Command) -> bool {
     quiet.status().is_ok_and(|status| status.success())
 }
 
-/// Runs both, the one's output being the other's input.
+/// Pipes the output of one program into another.
 pub(super) fn pipe(from: &mut Command, into: &mut Command) -> Result<()> {
     let names = format!("{} | {}", described(from), described(into));
     let writer = from.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut writer = writer.with_context(|| format!("start {names}"))?;
-    let mut complaints = writer.stderr.take().expect("standard error is piped");
+    let mut errors = writer.stderr.take().expect("standard error is piped");
     let reading = thread::spawn(move || {
         let mut text = String::new();
-        complaints.read_to_string(&mut text).map(|_| text).unwrap_or_default()
+        errors.read_to_string(&mut text).map(|_| text).unwrap_or_default()
     });
     let read = output(into.stdin(writer.stdout.take().expect("standard output is piped")));
     let written = writer.wait().with_context(|| format!("wait for {names}"))?;
-    let complaints = reading.join().unwrap_or_default();
+    let errors = reading.join().unwrap_or_default();
     read?;
-    ensure!(written.success(), "{names} ended with {written}\n{}", tail(&complaints));
+    ensure!(written.success(), "{names} ended with {written}\n{}", tail(&errors));
     Ok(())
 }
 
-/// Asks until there is an answer. The last error, or what is waited for, is why there was none.
-pub(super) fn until<T>(
+/// Polls until there is a result. After the timeout, the error contains the last error or the
+/// description of the condition.
+pub(super) fn wait_for<T>(
     what: &str,
     limit: Duration,
     mut ask: impl FnMut() -> Result<Option<T>>,
@@ -68,7 +69,7 @@ pub(super) fn until<T>(
     let deadline = Instant::now() + limit;
     loop {
         let reason = match ask() {
-            Ok(Some(answer)) => return Ok(answer),
+            Ok(Some(response)) => return Ok(response),
             Ok(None) => None,
             Err(error) => Some(error),
         };
@@ -76,21 +77,21 @@ pub(super) fn until<T>(
             let what = format!("waited {} s for {what}", limit.as_secs());
             return Err(match reason {
                 Some(error) => error.context(what),
-                None => anyhow!("{what}, in vain"),
+                None => anyhow!("{what}"),
             });
         }
         thread::sleep(Duration::from_millis(300));
     }
 }
 
-/// The command line, without the words that limit its time.
+/// Returns the command line without the arguments of the timeout.
 fn described(command: &Command) -> String {
     let limits = if command.get_program() == "timeout" { 3 } else { 0 };
-    let words = iter::once(command.get_program()).chain(command.get_args());
-    words.skip(limits).map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
+    let arguments = iter::once(command.get_program()).chain(command.get_args());
+    arguments.skip(limits).map(OsStr::to_string_lossy).collect::<Vec<_>>().join(" ")
 }
 
-/// The last lines of a text.
+/// Returns the last lines of a text.
 pub(super) fn tail(text: &str) -> String {
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")
@@ -101,17 +102,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_shows_the_command_and_what_it_said() {
+    fn a_failure_shows_the_command_and_its_output() {
         let limit = Duration::from_secs(5);
-        let error = output(within(limit, "sh").args(["-c", "echo why >&2; exit 3"])).unwrap_err();
+        let error =
+            output(with_timeout(limit, "sh").args(["-c", "echo reason >&2; exit 3"])).unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with("sh -c echo why"), "{text}");
-        assert!(text.ends_with("exit status: 3\nwhy"), "{text}");
+        assert!(text.starts_with("sh -c echo reason"), "{text}");
+        assert!(text.ends_with("exit status: 3\nreason"), "{text}");
     }
 
     #[test]
     fn a_program_that_hangs_is_killed() {
-        let error = output(within(Duration::from_secs(1), "sleep").arg("60")).unwrap_err();
+        let error = output(with_timeout(Duration::from_secs(1), "sleep").arg("60")).unwrap_err();
         assert!(error.to_string().contains("exit status: 124"), "{error}");
     }
 
@@ -123,8 +125,9 @@ mod tests {
     }
 
     #[test]
-    fn waiting_in_vain_tells_the_last_error() {
-        let asked = until("rain", Duration::ZERO, || -> Result<Option<()>> { Err(anyhow!("dry")) });
+    fn a_timeout_reports_the_last_error() {
+        let asked =
+            wait_for("rain", Duration::ZERO, || -> Result<Option<()>> { Err(anyhow!("dry")) });
         assert_eq!(format!("{:#}", asked.unwrap_err()), "waited 0 s for rain: dry");
     }
 }
