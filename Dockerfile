@@ -1,10 +1,10 @@
-# Ducktide's four programs, DuckDB's library and its signed extensions: nothing is downloaded when it runs.
+# Ducktide's four programs, DuckDB's library and its signed extensions; nothing is downloaded at run time.
 #
 #   docker build -t ducktide .                      compiles from source
-#   docker build -t ducktide --target prebuilt .    takes target/release/ and .ducktide/ as they are:
-#                                                   the very programs that were tested
+#   docker build -t ducktide --target prebuilt .    copies target/release/ and .ducktide/ unchanged:
+#                                                   the same programs that were tested
 #
-# Uses nothing that only BuildKit knows, and the predefined HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
+# Works without BuildKit, and uses the predefined HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
 
 FROM debian:bookworm-slim AS runtime
 RUN apt-get update \
@@ -12,14 +12,14 @@ RUN apt-get update \
         ca-certificates libssl3 libstdc++6 tini zlib1g \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/log/* \
  && useradd --uid 10001 --user-group --no-create-home --home-dir /lake --shell /usr/sbin/nologin ducktide \
- # A fresh volume takes over owner and mode of what it covers.
+ # A new volume inherits owner and mode of its mount point.
  && install --directory --owner=ducktide --group=ducktide /lake /ledger
 COPY docker/image/healthcheck /usr/local/bin/
-# Workers are reached from other containers; `127.0.0.1:0` is their own default.
+# Other containers connect to the workers, whose default is `127.0.0.1:0`.
 ENV DUCKTIDE_LISTEN=0.0.0.0:9464
 EXPOSE 9464
 WORKDIR /lake
-# As the first process a program would not be ended by the signals that it leaves to the kernel.
+# As process 1, a program would ignore the signals that it does not handle itself.
 ENTRYPOINT ["tini", "--"]
 CMD ["ducktide", "--help"]
 HEALTHCHECK --interval=10s --timeout=5s --start-period=10s --retries=3 CMD ["healthcheck"]
@@ -32,8 +32,8 @@ LABEL org.opencontainers.image.title="Ducktide" \
       org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.base.name="debian:bookworm-slim"
 
-# Old builders make every stage before the wanted one. So this one stands before `build`, which it is
-# to spare, and its patterns may match nothing: in a fresh clone there is nothing to take.
+# Old builders build every stage before the target stage. So this stage comes before `build`, to skip
+# it, and its patterns may match no file, as in a fresh clone.
 FROM debian:bookworm-slim AS found
 LABEL ducktide.stage=found
 RUN apt-get update \
