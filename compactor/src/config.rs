@@ -1,5 +1,4 @@
-//! What the compactor is told, by flags and environment: [`Args`] is what was typed, [`Config`] what
-//! is meant.
+//! Settings from flags and environment variables: [`Args`] as parsed, [`Config`] as validated.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,69 +12,70 @@ use ducktide_lake::{LakeError, Resources};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::planner::Policy;
+use crate::planner::MergePolicy;
 
 const EXAMPLES: &str = "\
 Examples:
-  # look after a lake for ever; a second one stands by
+  # maintain a lake continuously; a second compactor is the standby
   ducktide-compactor run --catalog postgres://lake@db/lake
 
   # one pass, for cron
   ducktide-compactor once
 
-  # what would it do now, and why?
+  # print the due operations without running them
   ducktide-compactor plan
 
 Exit codes:
-  0  stopped as asked; once: everything that was due is done
-  1  failed; nothing is half done, the next run goes on
-  2  the command line or a setting is wrong, or would be unsafe
-  3  the lake cannot be reached for the time being; once: another compactor leads, or not everything could be done
-  4  the lake cannot be used: there is none, or it needs a newer Ducktide
-  6  --shutdown-timeout was over before the current operation ended; it is given up, whole";
+  0  stopped on request; once: all due operations are done
+  1  failed; no operation is partly applied, the next run continues
+  2  invalid or unsafe command line or setting
+  3  lake unavailable; once: another compactor is the leader, or some operations were not done
+  4  no lake exists, or it needs a newer version of Ducktide
+  6  --shutdown-timeout expired before the current operation finished; it is abandoned without any change";
 
-/// The shortest retention that is not refused: readers and time travel need it.
-const LEAST_RETENTION: Duration = Duration::from_hours(24);
+/// Shortest accepted retention: readers and time travel need it.
+const MIN_RETENTION: Duration = Duration::from_hours(24);
 
-/// Retention is this many times the longest transaction at least: expiring what an open transaction
-/// began with takes the history away that DuckLake looks for conflicts in.
+/// Minimum ratio of the retention to the longest transaction. Expiring the snapshot at which an
+/// open transaction began would remove the history that DuckLake checks for conflicts.
 const TRANSACTIONS_IN_RETENTION: u32 = 4;
 
-/// Keeps a Ducktide lake small and fast: merges small files, expires snapshots, removes dead files.
+/// Maintains a Ducktide lake: merges small files, expires snapshots, removes unused files.
 ///
-/// One compactor works on a lake, others stand by and take over when it dies. It never harms a running
-/// consumer or reader: files are exchanged in one short transaction, and removed days later.
+/// One compactor is the leader of a lake; others are standbys and take over when it fails.
+/// Consumers and readers continue during all operations: files are replaced in one short
+/// transaction, and removed days later.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ducktide-compactor", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Args {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub verb: Verb,
 }
 
-/// What the compactor can do.
+/// Commands of the compactor.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Verb {
-    /// Looks after the lake until it is stopped.
+    /// Maintain the lake until stopped.
     Run(RunArgs),
-    /// Does everything that is due, once, and exits.
+    /// Run everything that is due once, and exit.
     Once(PassArgs),
-    /// Shows what would be done now and why, and changes nothing.
+    /// Print the due operations and their reasons without running them.
     Plan(PlanArgs),
 }
 
-/// A worker that stays.
+/// Arguments of the continuous worker.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct RunArgs {
-    /// What every verb takes.
+    /// Arguments common to all commands.
     #[command(flatten)]
     pub pass: PassArgs,
-    /// When things are done.
+    /// Intervals of the operations.
     #[command(flatten)]
     pub schedule: ScheduleArgs,
 
-    /// Where /metrics, /healthz and /readyz are served; port 0 takes a free one, which is logged.
+    /// Address of /metrics, /healthz and /readyz; port 0 selects a free port, which is logged.
     #[arg(
         long,
         env = "DUCKTIDE_LISTEN",
@@ -86,20 +86,20 @@ pub struct RunArgs {
     pub listen: SocketAddr,
 }
 
-/// One pass.
+/// Arguments of one pass.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct PassArgs {
-    /// Which lake.
+    /// Connection to the lake.
     #[command(flatten)]
     pub lake: LakeArgs,
-    /// What is merged.
+    /// Merge settings.
     #[command(flatten)]
     pub merging: MergingArgs,
-    /// What is kept.
+    /// Retention settings.
     #[command(flatten)]
     pub retention: RetentionArgs,
-    /// What it may use.
+    /// Resource limits.
     #[command(flatten)]
     pub bounds: BoundsArgs,
 }
@@ -112,189 +112,192 @@ JSON, further fields may be added:
   snapshots     count, expire, oldest_left
   orphans       files, bytes, problem";
 
-/// A look.
+/// Arguments of the plan.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(after_help = PLAN_JSON)]
 pub struct PlanArgs {
-    /// What would be done.
+    /// Settings of the planned pass.
     #[command(flatten)]
     pub pass: PassArgs,
 
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
 
-/// Which files are merged into which sizes.
+/// Merge settings.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Merging")]
 pub struct MergingArgs {
-    /// The size that files grow to. Larger ones make full scans faster, and merges longer.
+    /// Target size of files. Larger files make full scans faster and merges longer.
     #[arg(long, env = "DUCKTIDE_TARGET_FILE_SIZE", value_name = "BYTES", default_value = "256MiB",
           value_parser = parse_bytes)]
     pub target_file_size: u64,
 
-    /// The upper bounds of the size tiers below the target, ascending. A tier's files are merged when
-    /// they leave it together; each tier more means fewer files that wait, and each byte written once
-    /// more.
+    /// Upper bounds of the size tiers below the target size, ascending. The files of a tier are
+    /// merged when they leave it together. Each additional tier means fewer waiting files, and each
+    /// byte is written once more.
     #[arg(long, env = "DUCKTIDE_TIERS", value_name = "BYTES,...", default_value = "256KiB,8MiB",
           value_delimiter = ',', value_parser = parse_bytes)]
     pub tiers: Vec<u64>,
 
-    /// A partition without new files for so long is merged as far as it pays.
+    /// Merge a partition as far as worthwhile after this time without new files.
     #[arg(long, env = "DUCKTIDE_COLD_AFTER", value_name = "SECONDS", default_value = "24h",
           value_parser = parse_duration)]
     pub cold_after: Duration,
 
-    /// What one operation reads at most.
+    /// Maximum size that one operation reads.
     #[arg(long, env = "DUCKTIDE_OPERATION_BYTES", value_name = "BYTES", default_value = "512MiB",
           value_parser = parse_bytes)]
     pub operation_bytes: u64,
 
-    /// How many files one operation reads at most.
+    /// Maximum number of files that one operation reads.
     #[arg(long, env = "DUCKTIDE_OPERATION_FILES", value_name = "N", default_value = "2000",
           value_parser = clap::value_parser!(u32).range(2..))]
     pub operation_files: u32,
 }
 
-/// What stays readable, and for how long.
+/// Retention settings.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Retention")]
 pub struct RetentionArgs {
-    /// Snapshots older than this are expired: nobody can travel there any more. Pinned ones are kept,
-    /// and all that are newer (see `ducktide snapshots pin`).
+    /// Expire snapshots older than this; time travel to them is no longer possible. Pinned
+    /// snapshots and all newer ones are kept (see `ducktide snapshots pin`).
     #[arg(long, env = "DUCKTIDE_EXPIRE_OLDER_THAN", value_name = "SECONDS", default_value = "7d",
           value_parser = parse_duration)]
     pub expire_older_than: Duration,
 
-    /// More snapshots than these are expired even if they are younger, the oldest first.
+    /// Maximum number of snapshots; further ones are expired even if they are younger, the oldest
+    /// first.
     #[arg(long, env = "DUCKTIDE_MAX_SNAPSHOTS", value_name = "N")]
     pub max_snapshots: Option<u64>,
 
-    /// Files that no snapshot needs are removed so long after they were given up. Readers must end
-    /// within that time.
+    /// Remove files that no snapshot needs this time after they became unused. Readers must finish
+    /// within this time.
     #[arg(long, env = "DUCKTIDE_DELETE_OLDER_THAN", value_name = "SECONDS", default_value = "48h",
           value_parser = parse_duration)]
     pub delete_older_than: Duration,
 
-    /// Files that no catalog knows are removed when they are older than this; what a worker is about
-    /// to commit is among them.
+    /// Remove files that are in no catalog when they are older than this. Files that a worker is
+    /// about to commit are among them, so the value must be longer than any commit.
     #[arg(long, env = "DUCKTIDE_ORPHANS_OLDER_THAN", value_name = "SECONDS", default_value = "7d",
           value_parser = parse_duration)]
     pub orphans_older_than: Duration,
 
-    /// More orphans than this part of the live files look like a mistake, and are not removed.
+    /// Maximum ratio of orphans to live files, from 0 to 1. More orphans indicate an error, and
+    /// none is removed.
     #[arg(long, env = "DUCKTIDE_MAX_ORPHANS", value_name = "RATIO", default_value = "0.05",
           value_parser = parse_ratio)]
     pub max_orphans: f64,
 
-    /// The longest transaction of anybody: of a merge, a replay, a reader. Retention is four times as
-    /// long at least.
+    /// Longest transaction of any client: a merge, a replay, a reader. The retention must be at
+    /// least four times as long.
     #[arg(long, env = "DUCKTIDE_MAX_TRANSACTION", value_name = "SECONDS", default_value = "1h",
           value_parser = parse_duration)]
     pub max_transaction: Duration,
 
-    /// Accepts a retention of less than a day. For tests: readers, time travel and the files of slow
-    /// workers are lost with it.
+    /// Accept a retention of less than a day. Only for tests: it breaks readers and time travel,
+    /// and removes the files of slow workers.
     #[arg(long, env = "DUCKTIDE_ACCEPT_RETENTION_THAT_BREAKS_READERS", hide_short_help = true)]
     pub accept_retention_that_breaks_readers: bool,
 }
 
-/// What the process may use.
+/// Resource limits.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Bounds")]
 pub struct BoundsArgs {
-    /// Memory of DuckDB; what does not fit is spilled to --spill-dir.
+    /// Memory limit of DuckDB; larger operations spill to --spill-dir.
     #[arg(long, env = "DUCKTIDE_MEMORY_LIMIT", value_name = "BYTES", default_value = "1GiB",
           value_parser = parse_bytes)]
     pub memory_limit: u64,
 
-    /// Threads of DuckDB.
+    /// Number of DuckDB threads.
     #[arg(long, env = "DUCKTIDE_THREADS", value_name = "N", default_value = "1",
           value_parser = clap::value_parser!(u16).range(1..))]
     pub threads: u16,
 
-    /// Where what does not fit into memory is spilled. [default: the system's temporary directory]
+    /// Directory for spilled data. [default: the system's temporary directory]
     #[arg(long, env = "DUCKTIDE_SPILL_DIR", value_name = "DIR")]
     pub spill_dir: Option<PathBuf>,
 
-    /// The part of its time in which it works while consumers commit; the rest it leaves to them.
+    /// Share of the time in which the compactor works while consumers commit, from 0 to 1; it rests
+    /// in the remaining time.
     #[arg(long, env = "DUCKTIDE_SHARE", value_name = "RATIO", default_value = "0.5",
           value_parser = parse_ratio)]
     pub share: f64,
 
-    /// After SIGTERM or Ctrl-C: how long the current operation may take to end. Afterwards it is given
-    /// up; nothing is half done.
+    /// Maximum time for the current operation to finish after SIGTERM or Ctrl-C. After that it is
+    /// abandoned without any change.
     #[arg(long, env = "DUCKTIDE_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "20",
           value_parser = parse_duration)]
     pub shutdown_timeout: Duration,
 }
 
-/// How often things are done.
+/// Intervals of the operations.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Schedule")]
 pub struct ScheduleArgs {
-    /// How often each tier is looked at, the smallest first; the last value counts for all further
-    /// tiers and for cold partitions.
+    /// Interval of merges for each tier, the smallest first; the last value applies to all further
+    /// tiers and to cold partitions.
     #[arg(long, env = "DUCKTIDE_TIER_INTERVALS", value_name = "SECONDS,...",
           default_value = "1m,15m,6h", value_delimiter = ',', value_parser = parse_duration)]
     pub tier_intervals: Vec<Duration>,
 
-    /// How often snapshots are expired and the ledger is coalesced.
+    /// Interval of expiring snapshots and coalescing the ledger.
     #[arg(long, env = "DUCKTIDE_EXPIRE_INTERVAL", value_name = "SECONDS", default_value = "1h",
           value_parser = parse_duration)]
     pub expire_interval: Duration,
 
-    /// How often files that no snapshot needs are removed.
+    /// Interval of removing files that no snapshot needs.
     #[arg(long, env = "DUCKTIDE_CLEANUP_INTERVAL", value_name = "SECONDS", default_value = "1h",
           value_parser = parse_duration)]
     pub cleanup_interval: Duration,
 
-    /// How often files that no catalog knows are removed.
+    /// Interval of removing files that are in no catalog.
     #[arg(long, env = "DUCKTIDE_ORPHANS_INTERVAL", value_name = "SECONDS", default_value = "24h",
           value_parser = parse_duration)]
     pub orphans_interval: Duration,
 }
 
-/// What the compactor does, checked once.
+/// Validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) lake: LakeConfig,
-    pub(crate) policy: Policy,
+    pub(crate) policy: MergePolicy,
     pub(crate) retention: RetentionArgs,
     pub(crate) resources: Resources,
     pub(crate) share: f64,
     pub(crate) shutdown_timeout: Duration,
 }
 
-/// A setting that cannot be followed.
+/// Invalid setting.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say what the variants are")]
 pub enum ConfigError {
     #[error("{}", .0.chain())]
     Lake(#[from] LakeError),
     #[error(
-        "--tiers must ascend and stay below --target-file-size: tiers=`{tiers}` target=`{target}`"
+        "--tiers must be ascending and below --target-file-size: tiers=`{tiers}` target=`{target}`"
     )]
     Tiers { tiers: String, target: String },
     #[error(
-        "{setting} is shorter than a day: readers and time travel would lose their files; give 24h or \
+        "{setting} is shorter than a day, which would remove files of readers and time travel; set 24h or \
          more: value=`{value}`"
     )]
     Retention { setting: &'static str, value: String },
     #[error(
-        "{setting} is shorter than four times --max-transaction: what an open transaction needs would \
-         be removed; give at least {least}: value=`{value}`"
+        "{setting} is shorter than four times --max-transaction, which would remove data that an open \
+         transaction needs; set at least {least}: value=`{value}`"
     )]
     Transaction { setting: &'static str, value: String, least: String },
-    #[error("--memory-limit is too small for a merge, give at least 128MiB: value=`{0}`")]
+    #[error("--memory-limit is too small for a merge; set at least 128MiB: value=`{0}`")]
     Memory(u64),
-    #[error("--share must be above 0: nothing would ever be done: value=`{0}`")]
+    #[error("--share must be above 0, otherwise the compactor never works: value=`{0}`")]
     Share(f64),
 }
 
-/// A merge of a wide table needs some 100 MB for its row groups.
-const LEAST_MEMORY: u64 = 128 << 20;
+/// Smallest memory limit: a merge of a wide table needs about 100 MB for its row groups.
+const MIN_MEMORY: u64 = 128 << 20;
 
 impl TryFrom<PassArgs> for Config {
     type Error = ConfigError;
@@ -302,7 +305,7 @@ impl TryFrom<PassArgs> for Config {
     fn try_from(args: PassArgs) -> Result<Self, ConfigError> {
         args.retention.check()?;
         let bounds = args.bounds;
-        if bounds.memory_limit < LEAST_MEMORY {
+        if bounds.memory_limit < MIN_MEMORY {
             return Err(ConfigError::Memory(bounds.memory_limit));
         }
         if bounds.share <= 0.0 {
@@ -324,7 +327,7 @@ impl TryFrom<PassArgs> for Config {
 }
 
 impl MergingArgs {
-    fn policy(self) -> Result<Policy, ConfigError> {
+    fn policy(self) -> Result<MergePolicy, ConfigError> {
         let bounds = [self.tiers.as_slice(), &[self.target_file_size]].concat();
         if bounds[0] == 0 || !bounds.is_sorted_by(|smaller, larger| smaller < larger) {
             let tiers: Vec<_> = self.tiers.iter().map(|bytes| units::bytes(*bytes)).collect();
@@ -333,7 +336,7 @@ impl MergingArgs {
                 target: units::bytes(self.target_file_size),
             });
         }
-        Ok(Policy {
+        Ok(MergePolicy {
             target: self.target_file_size,
             tiers: self.tiers,
             cold_after: self.cold_after,
@@ -344,7 +347,7 @@ impl MergingArgs {
 }
 
 impl RetentionArgs {
-    /// Refuses what would take away what somebody needs.
+    /// Rejects a retention that would remove files that are still needed.
     fn check(&self) -> Result<(), ConfigError> {
         let settings = [
             ("--expire-older-than", self.expire_older_than),
@@ -354,7 +357,7 @@ impl RetentionArgs {
         let least = self.max_transaction * TRANSACTIONS_IN_RETENTION;
         for (setting, value) in settings {
             let shown = units::duration(value);
-            if value < LEAST_RETENTION && !self.accept_retention_that_breaks_readers {
+            if value < MIN_RETENTION && !self.accept_retention_that_breaks_readers {
                 return Err(ConfigError::Retention { setting, value: shown });
             }
             if value < least {
@@ -365,8 +368,8 @@ impl RetentionArgs {
         Ok(())
     }
 
-    /// Which snapshots expire now.
-    pub(crate) fn of_snapshots(&self) -> Retention {
+    /// Returns the retention of snapshots.
+    pub(crate) fn snapshot_retention(&self) -> Retention {
         let now = Timestamp::now();
         Retention {
             older_than: now - self.expire_older_than,
@@ -375,8 +378,8 @@ impl RetentionArgs {
         }
     }
 
-    /// Which orphans may go.
-    pub(crate) fn of_orphans(&self) -> OrphanPolicy {
+    /// Returns the rules for removing orphans.
+    pub(crate) fn orphan_policy(&self) -> OrphanPolicy {
         OrphanPolicy {
             margin: self.orphans_older_than,
             max_share: self.max_orphans,
@@ -390,40 +393,40 @@ impl RetentionArgs {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) fn default_policy() -> Policy {
+    pub(crate) fn default_policy() -> MergePolicy {
         parse(&[]).unwrap().policy
     }
 
     fn parse(flags: &[&str]) -> Result<Config, ConfigError> {
         let args = ["ducktide-compactor", "once"].iter().chain(flags);
         let Verb::Once(pass) = Args::try_parse_from(args).expect("the flags exist").verb else {
-            unreachable!("asked for once");
+            unreachable!("the command is once");
         };
         Config::try_from(pass)
     }
 
-    fn refused(flags: &[&str]) -> String {
+    fn error_of(flags: &[&str]) -> String {
         parse(flags).unwrap_err().to_string()
     }
 
     #[test]
-    fn the_flags_are_declared_without_contradiction() {
+    fn the_command_definition_is_valid() {
         use clap::CommandFactory as _;
         Args::command().debug_assert();
     }
 
     #[test]
-    fn a_retention_that_breaks_readers_is_refused_with_the_reason() {
-        let text = refused(&["--expire-older-than", "1h"]);
+    fn a_retention_that_breaks_readers_is_rejected_with_the_reason() {
+        let text = error_of(&["--expire-older-than", "1h"]);
         assert!(text.contains("--expire-older-than") && text.contains("24h"), "{text}");
 
         for setting in ["--delete-older-than", "--orphans-older-than"] {
-            assert!(refused(&[setting, "3600"]).contains(setting));
+            assert!(error_of(&[setting, "3600"]).contains(setting));
         }
     }
 
     #[test]
-    fn even_the_override_keeps_what_open_transactions_need() {
+    fn the_override_still_keeps_data_of_open_transactions() {
         let short = ["--accept-retention-that-breaks-readers", "--max-transaction", "30"];
         let with = |retention| {
             let all = ["--expire-older-than", "--delete-older-than", "--orphans-older-than"];
@@ -437,8 +440,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn tiers_ascend_to_the_target() {
-        assert!(refused(&["--tiers", "8MiB,256KiB"]).contains("--tiers"));
-        assert!(refused(&["--target-file-size", "1MiB"]).contains("--target-file-size"));
+    fn tiers_must_ascend_to_the_target() {
+        assert!(error_of(&["--tiers", "8MiB,256KiB"]).contains("--tiers"));
+        assert!(error_of(&["--target-file-size", "1MiB"]).contains("--target-file-size"));
     }
 }

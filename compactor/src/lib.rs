@@ -1,16 +1,17 @@
-//! Keeps a lake small and fast: merges small files, expires snapshots, removes what nobody needs.
+//! Maintains a lake: merges small files, expires snapshots, removes unused files.
 //!
-//! `planner` decides what to merge, from sizes and ages alone; `schedule` what is due; `pass` does it,
-//! one operation of the `lake` crate at a time; `worker` leads or stands by, and stops as asked.
+//! `planner` plans merges based on sizes and ages; `schedule` determines when tasks are due; `pass`
+//! runs them, one operation of the `lake` crate at a time; `worker` handles leader election and
+//! shutdown.
 
 mod config;
 mod error;
 mod metrics;
-mod pace;
 mod pass;
 mod plan_view;
 pub mod planner;
 mod schedule;
+mod throttle;
 mod worker;
 
 pub use config::{Args, Config, ConfigError, PassArgs, PlanArgs, RunArgs, Verb};

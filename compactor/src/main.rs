@@ -1,4 +1,4 @@
-//! `ducktide-compactor`: parses, runs, maps to an exit code.
+//! `ducktide-compactor`: parses the command line, runs, and maps the result to an exit code.
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
@@ -10,10 +10,10 @@ use ducktide_lake::{failpoint, telemetry};
 async fn main() {
     let args = Args::parse();
     match &args.verb {
-        Verb::Plan(_) => telemetry::init_tool().unwrap_or_else(refuse),
-        _ => telemetry::init("ducktide-compactor").unwrap_or_else(refuse),
+        Verb::Plan(_) => telemetry::init_tool().unwrap_or_else(exit_with_usage_error),
+        _ => telemetry::init("ducktide-compactor").unwrap_or_else(exit_with_usage_error),
     }
-    failpoint::arm().unwrap_or_else(refuse);
+    failpoint::arm().unwrap_or_else(exit_with_usage_error);
     let ended = match args.verb {
         Verb::Run(args) => run(args, stop_signal()).await,
         Verb::Once(args) => once(args, stop_signal()).await,
@@ -21,17 +21,17 @@ async fn main() {
     };
     let exit_code = match ended {
         Ok(()) => 0,
-        Err(CompactorError::Config(error)) => refuse(error),
+        Err(CompactorError::Config(error)) => exit_with_usage_error(error),
         Err(error) => {
             tracing::error!("{error}");
             error.exit_code()
         }
     };
-    // An operation that did not end in time is given up; nothing of it is in the catalog.
+    // An operation that did not finish in time is abandoned; the catalog has none of its changes.
     exit_now(exit_code)
 }
 
-/// Says what is wrong with a setting the way clap does, and exits with its code, 2.
-fn refuse<T>(error: impl std::fmt::Display) -> T {
+/// Reports an invalid setting in clap's format and exits with its code, 2.
+fn exit_with_usage_error<T>(error: impl std::fmt::Display) -> T {
     Args::command().error(ErrorKind::ValueValidation, error).exit()
 }

@@ -1,4 +1,4 @@
-//! Does what is due, one operation at a time.
+//! Runs the operations that are due, one at a time.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,82 +11,85 @@ use jiff::Timestamp;
 
 use crate::config::Config;
 use crate::metrics::{Metrics, Outcome};
-use crate::pace::{Commits, Pace};
-use crate::planner::{self, Due, Operation};
-use crate::schedule::Chore;
-use crate::worker::Stop;
+use crate::planner::{self, DueTiers, MergeOperation};
+use crate::schedule::Task;
+use crate::throttle::{Commits, Throttle};
+use crate::worker::StopRequest;
 
-/// How often the plan is made anew within one pass. Each round merges what the one before left, and
-/// what came meanwhile; a few are enough, and a flood of small files must not keep chores waiting.
+/// Number of times that merges are planned in one pass. Each round merges the results of the
+/// previous one and new files. A few rounds suffice, and many small files must not delay the other
+/// tasks.
 const ROUNDS: usize = 8;
 
-/// A compactor's hold on its lake.
+/// A pass over an open lake.
 pub(crate) struct Pass {
     pub(crate) lake: DuckLake,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
-    stop: Stop,
-    pace: Pace,
-    tally: Tally,
+    stop: StopRequest,
+    throttle: Throttle,
+    result: PassResult,
 }
 
-/// How the operations of a pass ended.
+/// Counts of the operations of a pass, by outcome.
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct PassResult {
     done: usize,
     postponed: usize,
     failed: usize,
-    /// Why the first of those that failed did.
+    /// Error of the first operation that failed.
     reason: Option<String>,
 }
 
-impl Tally {
+impl PassResult {
     fn failed(&mut self, what: &str, error: &LakeError) {
         self.failed += 1;
         self.reason.get_or_insert_with(|| format!("{what}: {}", error.chain()));
     }
 
-    /// Why somebody should be told: something failed, or all that was due has to wait for another
-    /// operation or a replay.
-    pub(crate) fn undone(self) -> Option<String> {
+    /// Returns the reason if a pass is incomplete: an operation failed, or all due operations were
+    /// postponed because of another operation or a replay.
+    pub(crate) fn incomplete_reason(self) -> Option<String> {
         let Self { done, postponed, failed, reason } = self;
         if failed == 0 && (postponed == 0 || done > 0) {
             return None;
         }
         let reason = reason.unwrap_or_else(|| {
-            "another operation or a replay is under way; it holds the maintenance lock".to_owned()
+            "another operation or a replay holds the maintenance lock; run it again later"
+                .to_owned()
         });
         Some(format!("{reason}: done=`{done}` failed=`{failed}` postponed=`{postponed}`"))
     }
 }
 
 impl Pass {
-    /// Opens the lake, with what DuckDB may use.
+    /// Opens the lake with the resource limits of the configuration.
     pub(crate) fn open(
         config: &Arc<Config>,
         metrics: &Arc<Metrics>,
-        stop: &Stop,
+        stop: &StopRequest,
     ) -> Result<Self, LakeError> {
         let mut lake = DuckLake::open(&config.lake, Access::Operate)?;
         lake.limit_resources(config.resources.clone())?;
         Ok(Self {
             lake,
-            pace: Pace::new(config.share),
+            throttle: Throttle::new(config.share),
             config: Arc::clone(config),
             metrics: Arc::clone(metrics),
             stop: stop.clone(),
-            tally: Tally::default(),
+            result: PassResult::default(),
         })
     }
 
-    /// How the operations so far ended.
-    pub(crate) fn into_tally(self) -> Tally {
-        self.tally
+    /// Returns the counts of the operations so far.
+    pub(crate) fn into_result(self) -> PassResult {
+        self.result
     }
 
-    /// Merges what is due, until nothing is left or it is time to stop. What passes is logged, and tried
-    /// again when it is due again; what is refused for one table is returned when the others are merged.
-    pub(crate) fn merge(&mut self, due: &Due) -> Result<(), LakeError> {
+    /// Merges the due tiers until nothing is left or a stop is requested. An outage is logged, and
+    /// the merge is retried when it is due again. An error of a single table is returned after the
+    /// other tables are merged.
+    pub(crate) fn merge(&mut self, due: &DueTiers) -> Result<(), LakeError> {
         for _ in 0..ROUNDS {
             let Some(operations) = self.plan(due)? else { return Ok(()) };
             if operations.is_empty() || !self.merge_all(&operations)? {
@@ -96,26 +99,27 @@ impl Pass {
         Ok(())
     }
 
-    /// What is to be merged; None when the catalog cannot be read for the time being.
-    fn plan(&mut self, due: &Due) -> Result<Option<Vec<Operation>>, LakeError> {
+    /// Plans the due merges; returns None if the catalog is unavailable.
+    fn plan(&mut self, due: &DueTiers) -> Result<Option<Vec<MergeOperation>>, LakeError> {
         let policy = &self.config.policy;
         let found = self.lake.files_to_merge(policy.target);
-        let Some(tables) = passing(found, "look at the files", &mut self.tally)? else {
+        let Some(tables) = none_if_unavailable(found, "list the files to merge", &mut self.result)?
+        else {
             return Ok(None);
         };
         let operations = planner::plan(&tables, policy, due, Timestamp::now());
-        self.note_backlog(&operations);
+        self.update_backlog(&operations);
         Ok(Some(operations))
     }
 
-    fn note_backlog(&self, operations: &[Operation]) {
-        let files = operations.iter().map(Operation::files).sum();
-        self.metrics.backlog(files, operations.iter().map(Operation::bytes).sum());
+    fn update_backlog(&self, operations: &[MergeOperation]) {
+        let files = operations.iter().map(MergeOperation::files).sum();
+        self.metrics.backlog(files, operations.iter().map(MergeOperation::bytes).sum());
     }
 
-    /// Whether all of it was done.
-    fn merge_all(&mut self, operations: &[Operation]) -> Result<bool, LakeError> {
-        let (mut complete, mut refused) = (true, Ok(()));
+    /// Runs the operations; returns true if all were done.
+    fn merge_all(&mut self, operations: &[MergeOperation]) -> Result<bool, LakeError> {
+        let (mut complete, mut failed_table) = (true, Ok(()));
         for (index, operation) in operations.iter().enumerate() {
             if self.stop.is_set() {
                 return Ok(false);
@@ -124,21 +128,25 @@ impl Pass {
             let started = Instant::now();
             match self.merge_one(operation, operations.len() - index - 1) {
                 Ok(done) => complete &= done,
-                Err(error) if is_of_one_table(&error) => {
+                Err(error) if concerns_one_table(&error) => {
                     let table = &operation.table;
-                    tracing::error!(%table, error = error.chain(), "merge refused, operator action required");
-                    refused = Err(error);
+                    tracing::error!(
+                        %table,
+                        error = error.chain(),
+                        "merge failed, operator action required"
+                    );
+                    failed_table = Err(error);
                 }
                 Err(error) => return Err(error),
             }
-            self.note_backlog(&operations[index + 1..]);
+            self.update_backlog(&operations[index + 1..]);
             self.rest(commits_before, started.elapsed())?;
         }
-        refused.map(|()| complete)
+        failed_table.map(|()| complete)
     }
 
-    /// Whether it was done.
-    fn merge_one(&mut self, operation: &Operation, left: usize) -> Result<bool, LakeError> {
+    /// Runs one operation; returns true if it was done.
+    fn merge_one(&mut self, operation: &MergeOperation, left: usize) -> Result<bool, LakeError> {
         let table = &operation.table;
         let merges: Vec<_> = operation.merges.iter().map(|merge| merge.files.clone()).collect();
         tracing::info!(
@@ -147,7 +155,7 @@ impl Pass {
             bytes = operation.bytes(),
             partitions = operation.merges.len(),
             operations_left = left,
-            "merging"
+            "merge started"
         );
         let started = Instant::now();
         let mut totals = MergeTotals::default();
@@ -164,15 +172,15 @@ impl Pass {
         Ok(done.is_some())
     }
 
-    /// Leaves the time to consumers that is theirs.
+    /// Rests, so that consumers get their share of the time.
     fn rest(&mut self, commits_before: Option<i64>, within: Duration) -> Result<(), LakeError> {
         let Some(during) = self.commits_since(commits_before, within)? else { return Ok(()) };
-        let rest = self.pace.rest_after(during);
-        self.metrics.rested(rest, self.pace.gives_way());
-        if self.pace.gives_way() {
+        let rest = self.throttle.rest_after(during);
+        self.metrics.rested(rest, self.throttle.is_slowing_consumers());
+        if self.throttle.is_slowing_consumers() {
             tracing::info!(
                 rest_ms = units::milliseconds(rest),
-                "consumers committed less often during the last operation, giving way"
+                "consumers committed less often during the last operation, resting longer"
             );
         }
         if rest.is_zero() || self.stop.is_set() {
@@ -181,14 +189,19 @@ impl Pass {
         let before = self.committed_ranges()?;
         self.stop.wait(rest);
         if let Some(commits) = self.commits_since(before, rest)? {
-            self.pace.rested(commits);
+            self.throttle.record_rest(commits);
         }
         Ok(())
     }
 
     fn committed_ranges(&mut self) -> Result<Option<i64>, LakeError> {
-        // How fast consumers are is a courtesy: nothing is left undone where it is not known.
-        passing(self.lake.newest_ledger_id(), "look at the ledger", &mut Tally::default())
+        // The rate of commits only determines the rest; an unknown rate does not stop the
+        // operations.
+        none_if_unavailable(
+            self.lake.newest_ledger_id(),
+            "read the ledger",
+            &mut PassResult::default(),
+        )
     }
 
     fn commits_since(
@@ -201,10 +214,11 @@ impl Pass {
         Ok(count.map(|count| Commits { count, within }))
     }
 
-    /// One of the other things. Errors when it is refused: somebody must look.
-    pub(crate) fn chore(&mut self, chore: Chore) -> Result<(), LakeError> {
+    /// Runs a task other than a merge. Returns an error if it fails in a way that needs operator
+    /// action.
+    pub(crate) fn run_task(&mut self, task: Task) -> Result<(), LakeError> {
         let started = Instant::now();
-        let (kind, done) = self.do_chore(chore);
+        let (kind, done) = self.execute_task(task);
         let elapsed_ms = units::milliseconds(started.elapsed());
         match self.ended(kind, done, started.elapsed())? {
             Some(0) => tracing::debug!(elapsed_ms, "{}: nothing to do", kind.as_str()),
@@ -214,39 +228,42 @@ impl Pass {
         Ok(())
     }
 
-    fn do_chore(&mut self, chore: Chore) -> (Kind, Result<Maintained, LakeError>) {
+    fn execute_task(&mut self, task: Task) -> (Kind, Result<Maintained, LakeError>) {
         let retention = &self.config.retention;
         let (lake, timeout) = (&mut self.lake, MAINTENANCE_TIMEOUT);
-        match chore {
-            Chore::ExpireSnapshots => {
-                (Kind::ExpireSnapshots, lake.expire_snapshots(&retention.of_snapshots(), timeout))
-            }
-            Chore::CoalesceLedger => {
-                let older_than = retention.of_snapshots().older_than;
+        match task {
+            Task::ExpireSnapshots => (
+                Kind::ExpireSnapshots,
+                lake.expire_snapshots(&retention.snapshot_retention(), timeout),
+            ),
+            Task::CoalesceLedger => {
+                let older_than = retention.snapshot_retention().older_than;
                 (Kind::CoalesceLedger, lake.coalesce_ledger(older_than, timeout))
             }
-            Chore::CleanupOldFiles => {
+            Task::CleanupOldFiles => {
                 let older_than = Timestamp::now() - retention.delete_older_than;
                 (Kind::CleanupOldFiles, lake.cleanup_old_files(older_than, timeout))
             }
-            Chore::RemoveOrphans => {
-                (Kind::RemoveOrphans, lake.remove_orphans(&retention.of_orphans(), timeout))
+            Task::RemoveOrphans => {
+                (Kind::RemoveOrphans, lake.remove_orphans(&retention.orphan_policy(), timeout))
             }
         }
     }
 
-    /// Looks at the lake's health, for the metrics.
-    pub(crate) fn look(&mut self) -> Result<(), LakeError> {
+    /// Measures the lake's health for the metrics.
+    pub(crate) fn refresh_health(&mut self) -> Result<(), LakeError> {
         let target = self.config.policy.target;
         let thresholds = Thresholds { default_target_bytes: target, ..Thresholds::default() };
         let health = self.lake.health(&thresholds);
-        if let Some(health) = passing(health, "look at the lake's health", &mut self.tally)? {
+        if let Some(health) =
+            none_if_unavailable(health, "measure the lake's health", &mut self.result)?
+        {
             self.metrics.lake(&health);
         }
         Ok(())
     }
 
-    /// Counts how an operation ended; what it did, if it did.
+    /// Counts the outcome of an operation; returns the number of items if it was done.
     fn ended(
         &mut self,
         kind: Kind,
@@ -255,27 +272,27 @@ impl Pass {
     ) -> Result<Option<u64>, LakeError> {
         let (outcome, count) = match &done {
             Ok(Maintained::Done(count)) => {
-                self.tally.done += 1;
+                self.result.done += 1;
                 (Outcome::Done, *count)
             }
             Ok(_) => {
-                self.tally.postponed += 1;
+                self.result.postponed += 1;
                 (Outcome::Postponed, 0)
             }
             Err(_) => (Outcome::Failed, 0),
         };
         self.metrics.ended(kind, outcome, took, count);
-        match passing(done, kind.as_str(), &mut self.tally)? {
+        match none_if_unavailable(done, kind.as_str(), &mut self.result)? {
             Some(Maintained::Done(count)) => return Ok(Some(count)),
             Some(Maintained::LockNotFree) => {
                 tracing::info!(
-                    "{}: another operation or a replay is under way, later",
+                    "{}: maintenance lock held by another operation or replay, postponed",
                     kind.as_str()
                 );
             }
             Some(Maintained::ReplayAnnounced(intent)) => {
                 let table = intent.table;
-                tracing::info!(table, holder = intent.holder, "a replay is announced, later");
+                tracing::info!(table, holder = intent.holder, "replay announced, postponed");
             }
             None => self.lake.check_leadership()?,
         }
@@ -283,7 +300,7 @@ impl Pass {
     }
 }
 
-fn log_merged(operation: &Operation, totals: MergeTotals, took: Duration) {
+fn log_merged(operation: &MergeOperation, totals: MergeTotals, took: Duration) {
     #[expect(clippy::cast_precision_loss, reason = "a speed")]
     let speed = totals.bytes_read as f64 / took.as_secs_f64() / 1e6;
     tracing::info!(
@@ -294,26 +311,26 @@ fn log_merged(operation: &Operation, totals: MergeTotals, took: Duration) {
         bytes_written = totals.bytes_written,
         elapsed_ms = units::milliseconds(took),
         megabytes_per_second = format_args!("{speed:.0}"),
-        "merged"
+        "files merged"
     );
 }
 
-/// Whether others can be merged all the same.
-pub(crate) fn is_of_one_table(error: &LakeError) -> bool {
+/// Reports that other tables may still be merged after this error.
+pub(crate) fn concerns_one_table(error: &LakeError) -> bool {
     error.kind() != ErrorKind::Unavailable && !error.is_unknown_format()
 }
 
-/// None for what passes by itself, which is logged and counted.
-fn passing<T>(
+/// Converts an outage into None; logs and counts it.
+fn none_if_unavailable<T>(
     result: Result<T, LakeError>,
     what: &str,
-    tally: &mut Tally,
+    pass_result: &mut PassResult,
 ) -> Result<Option<T>, LakeError> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == ErrorKind::Unavailable => {
-            tracing::warn!(error = error.chain(), "{what}: not possible now, later");
-            tally.failed(what, &error);
+            tracing::warn!(error = error.chain(), "{what}: lake unavailable, postponed");
+            pass_result.failed(what, &error);
             Ok(None)
         }
         Err(error) => Err(error),
@@ -325,16 +342,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_could_not_be_done_is_told_and_what_was_not_due_is_not() {
-        assert_eq!(Tally::default().undone(), None);
-        assert_eq!(Tally { done: 3, ..Tally::default() }.undone(), None);
-        assert_eq!(Tally { done: 3, postponed: 1, ..Tally::default() }.undone(), None);
-        let waits = Tally { postponed: 2, ..Tally::default() }.undone().unwrap();
+    fn a_pass_reports_operations_that_could_not_be_done() {
+        assert_eq!(PassResult::default().incomplete_reason(), None);
+        assert_eq!(PassResult { done: 3, ..PassResult::default() }.incomplete_reason(), None);
+        assert_eq!(
+            PassResult { done: 3, postponed: 1, ..PassResult::default() }.incomplete_reason(),
+            None
+        );
+        let waits =
+            PassResult { postponed: 2, ..PassResult::default() }.incomplete_reason().unwrap();
         assert!(waits.contains("maintenance lock") && waits.contains("postponed=`2`"), "{waits}");
-        let mut tally = Tally { done: 3, ..Tally::default() };
+        let mut result = PassResult { done: 3, ..PassResult::default() };
         for reason in ["read-only", "later"] {
-            tally.failed("merge", &LakeError::unavailable(reason));
+            result.failed("merge", &LakeError::unavailable(reason));
         }
-        assert_eq!(tally.undone().unwrap(), "merge: read-only: done=`3` failed=`2` postponed=`0`");
+        assert_eq!(
+            result.incomplete_reason().unwrap(),
+            "merge: read-only: done=`3` failed=`2` postponed=`0`"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! `ducktide-compactor plan`: what would be done now, and why.
+//! `ducktide-compactor plan`: prints the operations that are due, with their reasons.
 
 use std::io::Write;
 
@@ -10,19 +10,19 @@ use serde::Serialize;
 
 use crate::config::{Config, PlanArgs};
 use crate::error::CompactorError;
-use crate::planner::{self, Due, Merge, Operation, Policy, Reason};
+use crate::planner::{self, DueTiers, Merge, MergeOperation, MergePolicy, MergeReason};
 
-/// Shows what `once` would do. Nothing is changed.
+/// Prints the operations that `once` would run. Changes nothing.
 pub fn show_plan(args: PlanArgs, out: &mut dyn Write) -> Result<(), CompactorError> {
     let config = Config::try_from(args.pass)?;
     let mut lake = DuckLake::open(&config.lake, Access::Read)?;
     let tables = lake.files_to_merge(config.policy.target)?;
-    let due = Due::all(&config.policy);
+    let due = DueTiers::all(&config.policy);
     let operations = planner::plan(&tables, &config.policy, &due, Timestamp::now());
     let waiting: usize =
         tables.iter().flat_map(|table| &table.groups).map(|(_, files)| files.len()).sum();
-    let snapshots = SnapshotsReport::look(&mut lake, &config)?;
-    let orphans = OrphansReport::look(&mut lake, &config);
+    let snapshots = SnapshotPlan::read(&mut lake, &config)?;
+    let orphans = OrphanPlan::read(&mut lake, &config);
     if args.json {
         let plan = PlanReport::new(&operations, waiting, &config.policy, snapshots, orphans);
         serde_json::to_writer_pretty(&mut *out, &plan).map_err(std::io::Error::from)?;
@@ -34,43 +34,43 @@ pub fn show_plan(args: PlanArgs, out: &mut dyn Write) -> Result<(), CompactorErr
     Ok(())
 }
 
-/// The JSON, whose names must stay stable.
+/// The plan as JSON. Its field names must stay stable.
 #[derive(Debug, Serialize)]
 struct PlanReport {
     /// Live files below the target size.
     files_below_target: usize,
-    operations: Vec<OperationReport>,
-    snapshots: SnapshotsReport,
-    orphans: OrphansReport,
+    operations: Vec<PlannedOperation>,
+    snapshots: SnapshotPlan,
+    orphans: OrphanPlan,
 }
 
 #[derive(Debug, Serialize)]
-struct SnapshotsReport {
+struct SnapshotPlan {
     count: u64,
     expire: u64,
     oldest_left: Option<i64>,
 }
 
-impl SnapshotsReport {
-    fn look(lake: &mut DuckLake, config: &Config) -> Result<Self, LakeError> {
-        let plan = lake.plan_expiry(&config.retention.of_snapshots())?;
+impl SnapshotPlan {
+    fn read(lake: &mut DuckLake, config: &Config) -> Result<Self, LakeError> {
+        let plan = lake.plan_expiry(&config.retention.snapshot_retention())?;
         let oldest_left = plan.oldest_left.map(|id| id.0);
         Ok(Self { count: plan.snapshots, expire: plan.expires, oldest_left })
     }
 }
 
-/// Files that no catalog knows and that are old enough to go.
+/// Files that are in no catalog and old enough to be removed.
 #[derive(Debug, Serialize)]
-struct OrphansReport {
+struct OrphanPlan {
     files: usize,
     bytes: u64,
-    /// Why they cannot be told.
+    /// Reason why they cannot be listed.
     problem: Option<String>,
 }
 
-impl OrphansReport {
-    fn look(lake: &mut DuckLake, config: &Config) -> Self {
-        match lake.find_orphans(config.retention.of_orphans().margin) {
+impl OrphanPlan {
+    fn read(lake: &mut DuckLake, config: &Config) -> Self {
+        match lake.find_orphans(config.retention.orphan_policy().margin) {
             Ok(found) => Self { files: found.candidates.len(), bytes: found.bytes, problem: None },
             Err(error) => Self { files: 0, bytes: 0, problem: Some(error.chain()) },
         }
@@ -78,16 +78,16 @@ impl OrphansReport {
 }
 
 #[derive(Debug, Serialize)]
-struct OperationReport {
+struct PlannedOperation {
     table: String,
     files: usize,
     bytes: u64,
     files_less: usize,
-    merges: Vec<MergeReport>,
+    merges: Vec<PlannedMerge>,
 }
 
 #[derive(Debug, Serialize)]
-struct MergeReport {
+struct PlannedMerge {
     partition: Vec<Option<String>>,
     schema_version: i64,
     files: usize,
@@ -97,20 +97,20 @@ struct MergeReport {
 
 impl PlanReport {
     fn new(
-        operations: &[Operation],
+        operations: &[MergeOperation],
         files_below_target: usize,
-        policy: &Policy,
-        snapshots: SnapshotsReport,
-        orphans: OrphansReport,
+        policy: &MergePolicy,
+        snapshots: SnapshotPlan,
+        orphans: OrphanPlan,
     ) -> Self {
-        let merge = |merge: &Merge| MergeReport {
+        let merge = |merge: &Merge| PlannedMerge {
             partition: merge.group.partition.clone(),
             schema_version: merge.group.schema_version,
             files: merge.files.len(),
             bytes: merge.bytes,
-            reason: why(merge, policy),
+            reason: reason_text(merge, policy),
         };
-        let operation = |operation: &Operation| OperationReport {
+        let operation = |operation: &MergeOperation| PlannedOperation {
             table: operation.table.to_string(),
             files: operation.files(),
             bytes: operation.bytes(),
@@ -123,18 +123,15 @@ impl PlanReport {
 }
 
 fn write_merges(
-    operations: &[Operation],
+    operations: &[MergeOperation],
     waiting: usize,
-    policy: &Policy,
+    policy: &MergePolicy,
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
     let target = units::bytes(policy.target);
     if operations.is_empty() {
         let files = units::count(waiting as u64, "file");
-        return writeln!(
-            out,
-            "nothing to merge: {files} below {target}, none of which would leave a tier"
-        );
+        return writeln!(out, "nothing to merge: {files} below {target}, no tier is full");
     }
     let mut table = TextTable::with_columns(&[
         ("operation", Align::Right),
@@ -142,7 +139,7 @@ fn write_merges(
         ("partition", Align::Left),
         ("files", Align::Right),
         ("bytes", Align::Right),
-        ("why", Align::Left),
+        ("reason", Align::Left),
     ]);
     for (index, operation) in operations.iter().enumerate() {
         for merge in &operation.merges {
@@ -152,12 +149,12 @@ fn write_merges(
                 partition(merge),
                 units::number(merge.files.len() as u64),
                 units::bytes(merge.bytes),
-                why(merge, policy),
+                reason_text(merge, policy),
             ]);
         }
     }
     table.write(out)?;
-    let files: usize = operations.iter().map(Operation::files).sum();
+    let files: usize = operations.iter().map(MergeOperation::files).sum();
     let merges: usize = operations.iter().map(|operation| operation.merges.len()).sum();
     writeln!(
         out,
@@ -170,14 +167,14 @@ fn write_merges(
 }
 
 fn write_removals(
-    snapshots: &SnapshotsReport,
-    orphans: &OrphansReport,
+    snapshots: &SnapshotPlan,
+    orphans: &OrphanPlan,
     out: &mut dyn Write,
 ) -> std::io::Result<()> {
     let of_all = units::count(snapshots.count, "snapshot");
     writeln!(out, "{} of {of_all} would expire", units::number(snapshots.expire))?;
     if let Some(problem) = &orphans.problem {
-        return writeln!(out, "no orphan would be removed: {problem}");
+        return writeln!(out, "orphans cannot be listed, none would be removed: {problem}");
     }
     let files = units::count(orphans.files as u64, "orphan");
     writeln!(out, "{files} of {} would be removed", units::bytes(orphans.bytes))
@@ -191,16 +188,16 @@ fn partition(merge: &Merge) -> String {
     values.collect::<Vec<_>>().join(", ")
 }
 
-fn why(merge: &Merge, policy: &Policy) -> String {
+fn reason_text(merge: &Merge, policy: &MergePolicy) -> String {
     match merge.reason {
-        Reason::TierFull(_) if merge.bytes >= policy.target => {
-            "they reach the target size".to_owned()
+        MergeReason::TierFull(_) if merge.bytes >= policy.target => {
+            "files reach the target size".to_owned()
         }
-        Reason::TierFull(tier) => {
-            format!("they reach {} together", units::bytes(policy.upper_bound(tier)))
+        MergeReason::TierFull(tier) => {
+            format!("files together reach {}", units::bytes(policy.upper_bound(tier)))
         }
-        Reason::Cold => {
-            format!("nothing new for {}", units::duration(policy.cold_after))
+        MergeReason::Cold => {
+            format!("no new files for {}", units::duration(policy.cold_after))
         }
     }
 }

@@ -1,29 +1,29 @@
-//! What is due when.
+//! Schedule of merges and other maintenance tasks.
 
 use std::time::{Duration, Instant};
 
 use crate::config::ScheduleArgs;
-use crate::planner::{Due, Policy};
+use crate::planner::{DueTiers, MergePolicy};
 
-/// What is done besides merging.
+/// Maintenance tasks other than merges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Chore {
+pub(crate) enum Task {
     ExpireSnapshots,
     CoalesceLedger,
     CleanupOldFiles,
     RemoveOrphans,
 }
 
-impl Chore {
+impl Task {
     pub(crate) const ALL: [Self; 4] =
         [Self::ExpireSnapshots, Self::CoalesceLedger, Self::CleanupOldFiles, Self::RemoveOrphans];
 }
 
-/// Remembers when things were last done.
+/// Times at which the tasks are due.
 pub(crate) struct Schedule {
-    /// Of each tier, and of cold groups behind them.
+    /// Timers of the tiers, followed by that of cold groups.
     tiers: Vec<Timer>,
-    chores: [(Chore, Timer); 4],
+    tasks: [(Task, Timer); 4],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -43,41 +43,40 @@ impl Timer {
 }
 
 impl Schedule {
-    /// Everything is due at once: nobody knows how long there was no compactor.
-    pub(crate) fn new(args: &ScheduleArgs, policy: &Policy, now: Instant) -> Self {
+    /// Everything is due at the start, because it is unknown how long no compactor was running.
+    pub(crate) fn new(args: &ScheduleArgs, policy: &MergePolicy, now: Instant) -> Self {
         let timer = |interval| Timer { interval, next: now };
         let last = args.tier_intervals.last().copied().unwrap_or_default();
         let interval = |tier| args.tier_intervals.get(tier).copied().unwrap_or(last);
-        let interval_of = |chore| match chore {
-            Chore::ExpireSnapshots | Chore::CoalesceLedger => args.expire_interval,
-            Chore::CleanupOldFiles => args.cleanup_interval,
-            Chore::RemoveOrphans => args.orphans_interval,
+        let interval_of = |task| match task {
+            Task::ExpireSnapshots | Task::CoalesceLedger => args.expire_interval,
+            Task::CleanupOldFiles => args.cleanup_interval,
+            Task::RemoveOrphans => args.orphans_interval,
         };
         Self {
             tiers: (0..=policy.tier_count()).map(|tier| timer(interval(tier))).collect(),
-            chores: Chore::ALL.map(|chore| (chore, timer(interval_of(chore)))),
+            tasks: Task::ALL.map(|task| (task, timer(interval_of(task)))),
         }
     }
 
-    /// Which tiers are looked at now; None when none is.
-    pub(crate) fn merging(&mut self, now: Instant) -> Option<Due> {
+    /// Returns the tiers that are due now; None if none is.
+    pub(crate) fn merging(&mut self, now: Instant) -> Option<DueTiers> {
         let mut due: Vec<_> = self.tiers.iter_mut().map(|timer| timer.due(now)).collect();
         let cold = due.pop().unwrap_or(false);
-        (cold || due.contains(&true)).then_some(Due { tiers: due, cold })
+        (cold || due.contains(&true)).then_some(DueTiers { tiers: due, cold })
     }
 
-    /// The chores that are to be done now.
-    pub(crate) fn chores(&mut self, now: Instant) -> Vec<Chore> {
-        let due =
-            self.chores.iter_mut().filter_map(|(chore, timer)| timer.due(now).then_some(*chore));
+    /// Returns the tasks that are due now.
+    pub(crate) fn tasks(&mut self, now: Instant) -> Vec<Task> {
+        let due = self.tasks.iter_mut().filter_map(|(task, timer)| timer.due(now).then_some(*task));
         due.collect()
     }
 
-    /// When the next thing is due.
+    /// Returns the time at which the next task is due.
     pub(crate) fn next(&self) -> Instant {
-        let chores = self.chores.iter().map(|(_, timer)| timer.next);
-        let next = self.tiers.iter().map(|timer| timer.next).chain(chores).min();
-        next.expect("there are chores")
+        let tasks = self.tasks.iter().map(|(_, timer)| timer.next);
+        let next = self.tiers.iter().map(|timer| timer.next).chain(tasks).min();
+        next.expect("there are tasks")
     }
 }
 
@@ -95,14 +94,14 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_due_at_first_and_then_by_its_interval() {
+    fn everything_is_due_at_the_start_and_then_at_its_interval() {
         let start = Instant::now();
         let policy = crate::config::tests::default_policy();
         let mut schedule = Schedule::new(&args(), &policy, start);
         let after = |seconds| start + Duration::from_secs(seconds);
 
-        assert_eq!(schedule.merging(start), Some(Due::all(&policy)));
-        assert_eq!(schedule.chores(start), Chore::ALL);
+        assert_eq!(schedule.merging(start), Some(DueTiers::all(&policy)));
+        assert_eq!(schedule.tasks(start), Task::ALL);
         assert_eq!(schedule.merging(after(59)), None);
         assert_eq!(schedule.next(), after(60));
 
@@ -110,6 +109,6 @@ mod tests {
         assert_eq!((due.tiers, due.cold), (vec![true, false, false], false));
         let due = schedule.merging(after(900)).unwrap();
         assert_eq!((due.tiers, due.cold), (vec![true, true, true], true));
-        assert_eq!(schedule.chores(after(3600)).len(), 3);
+        assert_eq!(schedule.tasks(after(3600)).len(), 3);
     }
 }

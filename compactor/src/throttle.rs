@@ -1,21 +1,21 @@
-//! Gives way to consumers.
+//! Throttling in favour of consumers.
 //!
-//! While they commit, the compactor rests after each operation for as long as `--share` says. When
-//! their commits become rarer during an operation than they were while it rested, it rests longer, and
-//! twice as long each time it happens again.
+//! While consumers commit, the compactor rests after each operation according to `--share`. If they
+//! commit less often during an operation than during the rests, it rests longer, and twice as long
+//! for each further such operation.
 
 use std::time::Duration;
 
-/// Commits become rarer when there are fewer than this part of what was expected.
-const SLOWED: f64 = 0.5;
+/// Commits are slowed if there are fewer than this share of the expected number.
+const SLOWED_SHARE: f64 = 0.5;
 
-/// Fewer expected commits than these say nothing.
-const LEAST_EXPECTED: f64 = 4.0;
+/// Smallest expected number of commits that allows a conclusion.
+const MIN_EXPECTED: f64 = 4.0;
 
-/// The longest rest: a backlog must not wait for ever.
-const LONGEST_REST: Duration = Duration::from_mins(2);
+/// Longest rest, so that a backlog does not wait forever.
+const MAX_REST: Duration = Duration::from_mins(2);
 
-/// How many commits there were in some time.
+/// Number of commits within a time.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Commits {
     pub(crate) count: u64,
@@ -29,45 +29,46 @@ impl Commits {
     }
 }
 
-/// How long to rest.
+/// Calculation of rests.
 #[derive(Debug)]
-pub(crate) struct Pace {
+pub(crate) struct Throttle {
     share: f64,
-    /// Commits a second while it rested: what consumers do when they are left alone.
-    undisturbed: Option<f64>,
-    /// How often in a row consumers were slowed.
+    /// Commits per second during the rests, when consumers are not slowed.
+    undisturbed_rate: Option<f64>,
+    /// Number of consecutive operations that slowed consumers.
     slowed: u32,
 }
 
-impl Pace {
+impl Throttle {
     pub(crate) const fn new(share: f64) -> Self {
-        Self { share, undisturbed: None, slowed: 0 }
+        Self { share, undisturbed_rate: None, slowed: 0 }
     }
 
-    /// Takes note of a rest.
-    pub(crate) fn rested(&mut self, commits: Commits) {
+    /// Records the commits during a rest.
+    pub(crate) fn record_rest(&mut self, commits: Commits) {
         let rate = commits.per_second();
-        // A moving average: streams become faster and slower by themselves.
-        self.undisturbed = Some(self.undisturbed.map_or(rate, |known| known.midpoint(rate)));
+        // A moving average, because the rate of streams changes.
+        self.undisturbed_rate =
+            Some(self.undisturbed_rate.map_or(rate, |known| known.midpoint(rate)));
     }
 
-    /// How long to rest after an operation during which there were so many commits.
+    /// Returns the rest after an operation with this number of commits.
     pub(crate) fn rest_after(&mut self, commits: Commits) -> Duration {
-        let expected = self.undisturbed.unwrap_or(0.0) * commits.within.as_secs_f64();
-        if commits.count == 0 && expected < LEAST_EXPECTED {
-            // Nobody commits, or too seldom to tell.
+        let expected = self.undisturbed_rate.unwrap_or(0.0) * commits.within.as_secs_f64();
+        if commits.count == 0 && expected < MIN_EXPECTED {
+            // There are no commits, or too few for a conclusion.
             return Duration::ZERO;
         }
         #[expect(clippy::cast_precision_loss, reason = "a rate")]
-        let slowed = expected >= LEAST_EXPECTED && (commits.count as f64) < expected * SLOWED;
+        let slowed = expected >= MIN_EXPECTED && (commits.count as f64) < expected * SLOWED_SHARE;
         self.slowed = if slowed { (self.slowed + 1).min(8) } else { 0 };
         let fair = commits.within.mul_f64((1.0 - self.share) / self.share);
         let longer = commits.within * (2_u32.pow(self.slowed) - 1);
-        (fair + longer).min(LONGEST_REST)
+        (fair + longer).min(MAX_REST)
     }
 
-    /// Whether the last operation slowed consumers.
-    pub(crate) const fn gives_way(&self) -> bool {
+    /// Reports that the last operation slowed consumers.
+    pub(crate) const fn is_slowing_consumers(&self) -> bool {
         self.slowed > 0
     }
 }
@@ -81,40 +82,41 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_given_way_to_when_nobody_commits() {
-        let mut pace = Pace::new(0.5);
-        pace.rested(commits(0, 10));
+    fn without_commits_there_is_no_rest() {
+        let mut throttle = Throttle::new(0.5);
+        throttle.record_rest(commits(0, 10));
 
-        assert_eq!(pace.rest_after(commits(0, 10)), Duration::ZERO);
+        assert_eq!(throttle.rest_after(commits(0, 10)), Duration::ZERO);
     }
 
     #[test]
-    fn half_of_the_time_is_left_to_those_who_commit() {
-        let mut pace = Pace::new(0.5);
-        pace.rested(commits(10, 10));
+    fn half_of_the_time_is_left_to_committing_consumers() {
+        let mut throttle = Throttle::new(0.5);
+        throttle.record_rest(commits(10, 10));
 
-        assert_eq!(pace.rest_after(commits(10, 10)), Duration::from_secs(10));
-        assert!(!pace.gives_way());
+        assert_eq!(throttle.rest_after(commits(10, 10)), Duration::from_secs(10));
+        assert!(!throttle.is_slowing_consumers());
     }
 
     #[test]
-    fn who_slows_others_rests_longer_each_time() {
-        let mut pace = Pace::new(0.5);
-        pace.rested(commits(100, 10));
+    fn the_rest_doubles_each_time_consumers_are_slowed() {
+        let mut throttle = Throttle::new(0.5);
+        throttle.record_rest(commits(100, 10));
 
-        let rests: Vec<_> = (0..4).map(|_| pace.rest_after(commits(20, 10)).as_secs()).collect();
+        let rests: Vec<_> =
+            (0..4).map(|_| throttle.rest_after(commits(20, 10)).as_secs()).collect();
 
         assert_eq!(rests, [20, 40, 80, 120]);
-        assert!(pace.gives_way());
-        assert_eq!(pace.rest_after(commits(90, 10)), Duration::from_secs(10));
+        assert!(throttle.is_slowing_consumers());
+        assert_eq!(throttle.rest_after(commits(90, 10)), Duration::from_secs(10));
     }
 
     #[test]
-    fn a_few_commits_say_nothing() {
-        let mut pace = Pace::new(1.0);
-        pace.rested(commits(3, 10));
+    fn a_few_commits_allow_no_conclusion() {
+        let mut throttle = Throttle::new(1.0);
+        throttle.record_rest(commits(3, 10));
 
-        assert_eq!(pace.rest_after(commits(0, 10)), Duration::ZERO);
-        assert_eq!(pace.rest_after(commits(1, 10)), Duration::ZERO);
+        assert_eq!(throttle.rest_after(commits(0, 10)), Duration::ZERO);
+        assert_eq!(throttle.rest_after(commits(1, 10)), Duration::ZERO);
     }
 }

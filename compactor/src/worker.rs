@@ -1,4 +1,4 @@
-//! Leads or stands by, does what is due, and stops as asked.
+//! Leader election, the loop of due operations, and shutdown.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,27 +12,27 @@ use tokio::task::spawn_blocking;
 use crate::config::{Config, PassArgs, RunArgs, ScheduleArgs};
 use crate::error::CompactorError;
 use crate::metrics::Metrics;
-use crate::pass::{Pass, is_of_one_table};
-use crate::planner::Due;
-use crate::schedule::{Chore, Schedule};
+use crate::pass::{Pass, concerns_one_table};
+use crate::planner::DueTiers;
+use crate::schedule::{Schedule, Task};
 
-/// How long one attempt to lead waits: a standby takes over within seconds.
+/// Timeout of one attempt to become the leader; a standby takes over within seconds.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How often a leader that has nothing to do makes sure that it leads.
+/// Time between two checks of an idle leader that it is still the leader.
 const LEADERSHIP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Between two attempts on a lake that cannot be reached.
+/// Pause between two attempts to reach an unavailable lake.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How often the lake's health is measured for the metrics.
+/// Time between two measurements of the lake's health for the metrics.
 const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
 
-/// Tells a working thread to stop, and wakes it.
+/// Request to stop, which wakes a waiting thread.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Stop(Arc<(Mutex<bool>, Condvar)>);
+pub(crate) struct StopRequest(Arc<(Mutex<bool>, Condvar)>);
 
-impl Stop {
+impl StopRequest {
     fn set(&self) {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.0.1.notify_all();
@@ -42,7 +42,7 @@ impl Stop {
         *self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits so long, or until it is set.
+    /// Waits until the timeout, or until the stop is requested.
     pub(crate) fn wait(&self, timeout: Duration) {
         let stopped = self.0.0.lock().unwrap_or_else(PoisonError::into_inner);
         let waited = self.0.1.wait_timeout_while(stopped, timeout, |stopped| !*stopped);
@@ -50,7 +50,7 @@ impl Stop {
     }
 }
 
-/// Looks after the lake until `shutdown`.
+/// Maintains the lake until `shutdown`.
 pub async fn run(args: RunArgs, shutdown: impl Future<Output = ()>) -> Result<(), CompactorError> {
     let config = Arc::new(Config::try_from(args.pass)?);
     let readiness = Readiness::starting();
@@ -60,7 +60,7 @@ pub async fn run(args: RunArgs, shutdown: impl Future<Output = ()>) -> Result<()
         .await
         .map_err(CompactorError::Listen)?;
     tracing::info!(%address, "serving /metrics, /healthz and /readyz");
-    let stop = Stop::default();
+    let stop = StopRequest::default();
     let mut worker = Worker {
         config: Arc::clone(&config),
         metrics,
@@ -72,37 +72,39 @@ pub async fn run(args: RunArgs, shutdown: impl Future<Output = ()>) -> Result<()
     finish(working, &config, &stop, shutdown).await
 }
 
-/// Does everything that is due, once. Errors when another compactor leads.
+/// Runs everything that is due once. Returns an error if another compactor is the leader.
 pub async fn once(
     args: PassArgs,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), CompactorError> {
     let config = Arc::new(Config::try_from(args)?);
-    let stop = Stop::default();
+    let stop = StopRequest::default();
     let (of_pass, stopping) = (Arc::clone(&config), stop.clone());
     let working = move || {
-        // Nobody scrapes a program that ends by itself.
+        // A program that exits after one pass has no metrics endpoint.
         let metrics = Metrics::register(&mut Registry::default());
         let mut pass = Pass::open(&of_pass, &Arc::new(metrics), &stopping)?;
         if !pass.lake.lead(LEAD_TIMEOUT)? {
-            return Err(CompactorError::AnotherLeads(pass.lake.leader()));
+            return Err(CompactorError::NotLeader(pass.lake.leader()));
         }
-        // What one of them refuses must not keep the others from being done.
-        let mut refused = pass.merge(&Due::all(&of_pass.policy));
-        for chore in Chore::ALL.into_iter().take_while(|_| !stopping.is_set()) {
-            refused = pass.chore(chore).and(refused);
+        // An error of one operation must not prevent the others.
+        let mut failed = pass.merge(&DueTiers::all(&of_pass.policy));
+        for task in Task::ALL.into_iter().take_while(|_| !stopping.is_set()) {
+            failed = pass.run_task(task).and(failed);
         }
-        refused?;
-        pass.into_tally().undone().map_or(Ok(()), |reason| Err(CompactorError::Undone(reason)))
+        failed?;
+        pass.into_result()
+            .incomplete_reason()
+            .map_or(Ok(()), |reason| Err(CompactorError::Incomplete(reason)))
     };
     finish(working, &config, &stop, shutdown).await
 }
 
-/// Waits for the working thread; after `shutdown`, only for so long.
+/// Waits for the working thread; after `shutdown`, at most for the shutdown timeout.
 async fn finish(
     working: impl FnOnce() -> Result<(), CompactorError> + Send + 'static,
     config: &Config,
-    stop: &Stop,
+    stop: &StopRequest,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), CompactorError> {
     let mut working = spawn_blocking(working);
@@ -122,7 +124,7 @@ struct Worker {
     config: Arc<Config>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
-    stop: Stop,
+    stop: StopRequest,
     trouble: Trouble,
 }
 
@@ -138,7 +140,7 @@ impl Worker {
             self.metrics.leads(false);
             match worked {
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
-                    self.sit_out("not the leader any more, starting over", &error);
+                    self.back_off("leadership lost, restarting", &error);
                 }
                 worked => worked?,
             }
@@ -146,13 +148,13 @@ impl Worker {
         Ok(())
     }
 
-    /// Opens the lake, again and again while it cannot be reached; None when it is time to stop.
+    /// Opens the lake, retrying while it is unavailable; returns None if a stop is requested.
     fn open(&mut self) -> Result<Option<Pass>, LakeError> {
         while !self.stop.is_set() {
             match Pass::open(&self.config, &self.metrics, &self.stop) {
                 Ok(pass) => return Ok(Some(pass)),
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
-                    self.sit_out("waiting for the lake", &error);
+                    self.back_off("lake unavailable, retrying", &error);
                 }
                 Err(error) => return Err(error),
             }
@@ -160,8 +162,8 @@ impl Worker {
         Ok(None)
     }
 
-    /// Waits before the next try.
-    fn sit_out(&mut self, what: &str, error: &LakeError) {
+    /// Waits before the next attempt.
+    fn back_off(&mut self, what: &str, error: &LakeError) {
         let error = error.chain();
         if self.trouble.is_news(&format!("{what}: {error}")) {
             tracing::warn!(error, "{what}");
@@ -172,13 +174,13 @@ impl Worker {
 
     fn set_ready(&mut self) {
         if self.trouble.is_over() {
-            tracing::info!("the lake answers again");
+            tracing::info!("lake available again");
         }
         self.readiness.set(Ok(()));
     }
 
-    /// Stands by until it is the leader's turn, then works until it is time to stop, or the lead is
-    /// lost.
+    /// Stands by until this compactor is the leader, then runs due operations until a stop is
+    /// requested or the leadership is lost.
     fn lead(&mut self, pass: &mut Pass, schedule: &mut Schedule) -> Result<(), LakeError> {
         let mut standing_by = false;
         while !pass.lake.lead(LEAD_TIMEOUT)? {
@@ -187,30 +189,37 @@ impl Worker {
             }
             self.set_ready();
             if !standing_by {
-                tracing::info!(leader = pass.lake.leader(), "standing by, another compactor leads");
+                tracing::info!(
+                    leader = pass.lake.leader(),
+                    "standby, another compactor is the leader"
+                );
                 standing_by = true;
             }
-            // The lock file is asked at once; the server's lock has been waited for.
+            // The attempt on a lock file returns at once; that on a server's lock has already
+            // waited.
             self.stop.wait(LEAD_TIMEOUT / 10);
         }
-        tracing::info!("leading");
+        tracing::info!("leadership acquired");
         self.metrics.leads(true);
         self.set_ready();
-        let mut next_look = Instant::now();
+        let mut next_measurement = Instant::now();
         while !self.stop.is_set() {
             pass.lake.check_leadership()?;
             if let Some(due) = schedule.merging(Instant::now()) {
                 match pass.merge(&due) {
-                    // Logged for its table; the next operations are other tables' too.
-                    Err(error) if is_of_one_table(&error) => {}
+                    // Already logged for its table; the next operations concern other tables.
+                    Err(error) if concerns_one_table(&error) => {}
                     merged => merged?,
                 }
             }
-            for chore in schedule.chores(Instant::now()) {
+            for task in schedule.tasks(Instant::now()) {
                 pass.lake.check_leadership()?;
-                match pass.chore(chore) {
-                    Err(error) if is_of_one_table(&error) => {
-                        tracing::error!(error = error.chain(), "somebody must look; going on");
+                match pass.run_task(task) {
+                    Err(error) if concerns_one_table(&error) => {
+                        tracing::error!(
+                            error = error.chain(),
+                            "maintenance operation failed, operator action required"
+                        );
                     }
                     done => done?,
                 }
@@ -218,9 +227,9 @@ impl Worker {
                     return Ok(());
                 }
             }
-            if next_look <= Instant::now() {
-                pass.look()?;
-                next_look = Instant::now() + HEALTH_INTERVAL;
+            if next_measurement <= Instant::now() {
+                pass.refresh_health()?;
+                next_measurement = Instant::now() + HEALTH_INTERVAL;
             }
             let idle = schedule.next().saturating_duration_since(Instant::now());
             self.stop.wait(idle.min(LEADERSHIP_INTERVAL));
@@ -236,8 +245,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_waiting_thread_is_woken_to_stop() {
-        let stop = Stop::default();
+    fn a_request_to_stop_wakes_a_waiting_thread() {
+        let stop = StopRequest::default();
         let waiting = {
             let stop = stop.clone();
             thread::spawn(move || stop.wait(Duration::from_mins(1)))

@@ -11,8 +11,8 @@ use ducktide_producer::{Args, Config, ProducerError, preview};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let config = Config::try_from(Args::parse()).unwrap_or_else(refuse);
-    telemetry::init("ducktide-producer").unwrap_or_else(refuse);
+    let config = Config::try_from(Args::parse()).unwrap_or_else(exit_with_usage_error);
+    telemetry::init("ducktide-producer").unwrap_or_else(exit_with_usage_error);
     match run(config).await {
         Ok(exit_code) => ExitCode::from(exit_code),
         Err(error) => {
@@ -32,6 +32,6 @@ async fn run(config: Config) -> Result<u8, ProducerError> {
 }
 
 /// Reports an invalid setting in clap's format and exits with its code, 2.
-fn refuse<T>(error: impl std::fmt::Display) -> T {
+fn exit_with_usage_error<T>(error: impl std::fmt::Display) -> T {
     Args::command().error(ErrorKind::ValueValidation, error).exit()
 }

@@ -1,24 +1,25 @@
-//! The merges of one group of files.
+//! Merges of one group of files.
 
 use ducktide_lake::maintenance::{DataFile, FileGroup};
 use jiff::Timestamp;
 
-use super::{Due, Merge, Policy, Reason, cold};
+use super::{DueTiers, Merge, MergePolicy, MergeReason, cold};
 
-/// The largest file of a merge is this part of it at most, unless the result has the target size: an
-/// output that just missed its tier's bound would else be written again for every few files.
+/// Divisor of the largest share: the largest file of a merge has at most `1/LARGEST_SHARE` of its
+/// size, unless the result reaches the target size. Otherwise an output slightly below the bound of its tier would be
+/// rewritten for every few files.
 const LARGEST_SHARE: u64 = 4;
 
-/// So many files of a tier are merged although they do not leave it: late rows make files of less than
-/// a kilobyte, a thousand of which would wait.
-const MANY: usize = 256;
+/// Number of files that are merged even if they do not leave their tier: late rows make files of
+/// less than a kilobyte, and otherwise a thousand of them would wait.
+const MANY_FILES: usize = 256;
 
-/// Disjoint merges of a group's files, which come in the order of their snapshots.
+/// Returns disjoint merges of the files of a group, which are in snapshot order.
 pub(super) fn merges(
     group: &FileGroup,
     files: &[DataFile],
-    policy: &Policy,
-    due: &Due,
+    policy: &MergePolicy,
+    due: &DueTiers,
     now: Timestamp,
 ) -> Vec<Merge> {
     let mut waiting: Vec<&DataFile> =
@@ -31,29 +32,33 @@ pub(super) fn merges(
         reason,
     };
     for tier in (0..policy.tier_count()).filter(|tier| due.tiers[*tier]) {
-        while let Some(taken) = full(&waiting, tier, policy) {
-            merges.push(merge(&taken, Reason::TierFull(tier)));
+        while let Some(taken) = full_tier(&waiting, tier, policy) {
+            merges.push(merge(&taken, MergeReason::TierFull(tier)));
             remove(&mut waiting, &taken);
         }
     }
     if due.cold {
         while let Some(taken) = cold::worth_merging(&waiting, policy, now) {
-            merges.push(merge(&taken, Reason::Cold));
+            merges.push(merge(&taken, MergeReason::Cold));
             remove(&mut waiting, &taken);
         }
     }
     merges
 }
 
-/// The files of a tier that leave it together, if they do; large ones that are not worth their
-/// rewriting stay behind.
-fn full<'a>(files: &[&'a DataFile], tier: usize, policy: &Policy) -> Option<Vec<&'a DataFile>> {
+/// Returns the files of a tier that leave it together, if there are any. Large files that are not
+/// worth rewriting are excluded.
+fn full_tier<'a>(
+    files: &[&'a DataFile],
+    tier: usize,
+    policy: &MergePolicy,
+) -> Option<Vec<&'a DataFile>> {
     let mut of_tier: Vec<_> =
         files.iter().copied().filter(|file| policy.tier(file.bytes) == tier).collect();
     while of_tier.len() > 1 {
         let taken = take(of_tier.iter().copied(), policy);
         let (bytes, largest) = (total(&taken), largest(&taken));
-        let enough = bytes >= policy.upper_bound(tier) || taken.len() >= MANY;
+        let enough = bytes >= policy.upper_bound(tier) || taken.len() >= MANY_FILES;
         if taken.len() > 1 && (bytes >= policy.target || enough && largest * LARGEST_SHARE <= bytes)
         {
             return Some(taken);
@@ -66,17 +71,17 @@ fn full<'a>(files: &[&'a DataFile], tier: usize, policy: &Policy) -> Option<Vec<
     None
 }
 
-/// As many of the files as one output, and one operation, takes.
+/// Returns as many of the files as fit into one output and one operation.
 pub(super) fn take<'a>(
     files: impl IntoIterator<Item = &'a DataFile>,
-    policy: &Policy,
+    policy: &MergePolicy,
 ) -> Vec<&'a DataFile> {
     let mut taken = Vec::new();
     let mut bytes = 0;
     for file in files {
         let too_much = bytes + file.bytes > policy.operation_bytes;
-        let full = bytes >= policy.target || taken.len() == policy.operation_files;
-        if full || (taken.len() > 1 && too_much) {
+        let is_full = bytes >= policy.target || taken.len() == policy.operation_files;
+        if is_full || (taken.len() > 1 && too_much) {
             break;
         }
         bytes += file.bytes;

@@ -1,22 +1,22 @@
-//! Which files to merge, decided from nothing but their sizes and ages.
+//! Merge planning, based only on the sizes and ages of files.
 //!
 //! Files below the target size belong to tiers by their size. A tier of a group (one partition, one
-//! shape of the table) is merged when its files together are large enough to leave it:
+//! schema version of the table) is merged when its files together are large enough to leave it:
 //!
-//! | a tier's files | then |
+//! | files of a tier | action |
 //! |---|---|
-//! | together reach the target | one file, never touched again |
-//! | together reach the tier's upper bound, the largest a quarter of them at most | one file, of a higher tier |
-//! | are 256 or more, the largest a quarter of them at most | one file, though of the same tier |
-//! | nothing new for `cold_after`, in this tier and those above | merged as far as it pays |
-//! | anything else | they wait |
+//! | together reach the target size | merge into one file, which is never merged again |
+//! | together reach the upper bound of the tier, the largest being at most a quarter of them | merge into one file of a higher tier |
+//! | 256 or more, the largest being at most a quarter of them | merge into one file, even of the same tier |
+//! | no new files for `cold_after`, in this tier and those above | merge as far as worthwhile |
+//! | otherwise | wait |
 //!
-//! So each byte is written once for each tier, three times with the defaults, and once more when its
-//! partition has become cold. What is merged too early does not leave its tier and is written again
-//! with the next files: that is the quadratic rewriting which the second row excludes.
+//! So each byte is written once per tier, three times with the defaults, and once more when its
+//! partition has become cold. A merge that is too early does not leave its tier and is rewritten
+//! with the next files: the second row excludes this quadratic rewriting.
 //!
 //! Late rows make small files in cold partitions. They are merged with each other, and with a large
-//! file only when they are worth its rewriting (`cold::COLD_GROWTH`).
+//! file only if they are worth rewriting it (`cold::COLD_GROWTH`).
 
 mod cold;
 mod group;
@@ -31,131 +31,142 @@ use ducktide_lake::maintenance::{FileGroup, TableFiles};
 use ducktide_lake::table::TableName;
 use jiff::Timestamp;
 
-/// When files are merged, and how much at once.
+/// Rules and limits of merges.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// The size that files grow to, bytes. No output is as large as two of it.
+pub struct MergePolicy {
+    /// Target size of files, bytes. No output is as large as twice this size.
     pub target: u64,
-    /// The upper bounds of the tiers below the target's, ascending, bytes.
+    /// Upper bounds of the tiers below the target size, ascending, bytes.
     pub tiers: Vec<u64>,
-    /// A group that got nothing for so long is merged as far as it pays.
+    /// Time without new files after which a group is merged as far as worthwhile.
     pub cold_after: Duration,
-    /// What one operation reads at most, bytes; at least the two smallest files of a merge.
+    /// Maximum size that one operation reads, bytes; at least the two smallest files of a merge.
     pub operation_bytes: u64,
-    /// How many files one operation reads at most.
+    /// Maximum number of files that one operation reads.
     pub operation_files: usize,
 }
 
-impl Policy {
-    /// The tier of a file of this size.
+impl MergePolicy {
+    /// Returns the tier of a file of this size.
     pub(crate) fn tier(&self, bytes: u64) -> usize {
         self.tiers.partition_point(|bound| *bound <= bytes)
     }
 
-    /// How many tiers there are below the target.
+    /// Returns the number of tiers below the target size.
     #[must_use]
     pub fn tier_count(&self) -> usize {
         self.tiers.len() + 1
     }
 
-    /// What a tier's files must reach together to leave it.
+    /// Returns the total size at which files leave a tier.
     pub(crate) fn upper_bound(&self, tier: usize) -> u64 {
         self.tiers.get(tier).copied().unwrap_or(self.target)
     }
 }
 
-/// What is looked at.
+/// Tiers that are due.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Due {
-    /// For each tier, whether it is its time.
+pub struct DueTiers {
+    /// For each tier, true if it is due.
     pub tiers: Vec<bool>,
-    /// Whether cold groups are merged.
+    /// True if cold groups are due.
     pub cold: bool,
 }
 
-impl Due {
-    /// Everything.
+impl DueTiers {
+    /// Returns all tiers and cold groups.
     #[must_use]
-    pub fn all(policy: &Policy) -> Self {
+    pub fn all(policy: &MergePolicy) -> Self {
         Self { tiers: vec![true; policy.tier_count()], cold: true }
     }
 }
 
-/// Why files are merged.
+/// Reason of a merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    /// Together they leave this tier, the smallest of which is 0.
+pub enum MergeReason {
+    /// The files together leave this tier; the smallest tier is 0.
     TierFull(usize),
-    /// Their group has been quiet.
+    /// The group had no new files for some time.
     Cold,
 }
 
-/// Files that become one.
+/// Files that are merged into one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Merge {
-    /// What they have in common.
+    /// Common properties of the files.
     pub group: FileGroup,
-    /// Their ids, in the order of their snapshots.
+    /// Ids of the files, in snapshot order.
     pub files: Vec<i64>,
-    /// Their bytes together.
+    /// Total size of the files, bytes.
     pub bytes: u64,
-    /// Why.
-    pub reason: Reason,
+    /// Reason of the merge.
+    pub reason: MergeReason,
 }
 
-/// Merges of one table that are done in one transaction.
+/// Merges of one table in one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Operation {
-    /// The table.
+pub struct MergeOperation {
+    /// Name of the table.
     pub table: TableName,
-    /// Each of another group.
+    /// Merges, each of a different group.
     pub merges: Vec<Merge>,
 }
 
-impl Operation {
-    /// How many files it reads.
+impl MergeOperation {
+    /// Returns the number of files that the operation reads.
     #[must_use]
     pub fn files(&self) -> usize {
         self.merges.iter().map(|merge| merge.files.len()).sum()
     }
 
-    /// How many bytes it reads.
+    /// Returns the size that the operation reads, bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.merges.iter().map(|merge| merge.bytes).sum()
     }
 
-    /// By how many files the table has fewer afterwards.
+    /// Returns the reduction of the number of files.
     #[must_use]
     pub fn files_less(&self) -> usize {
         self.files() - self.merges.len()
     }
 }
 
-/// All that is to be done now, the tables with the most files to lose first.
+/// Returns all operations that are due, the tables with the largest reduction of files first.
 #[must_use]
-pub fn plan(tables: &[TableFiles], policy: &Policy, due: &Due, now: Timestamp) -> Vec<Operation> {
+pub fn plan(
+    tables: &[TableFiles],
+    policy: &MergePolicy,
+    due: &DueTiers,
+    now: Timestamp,
+) -> Vec<MergeOperation> {
     let mut of_tables: Vec<_> =
         tables.iter().map(|table| operations(table, policy, due, now)).collect();
-    let files_less = |operations: &Vec<Operation>| -> usize {
-        operations.iter().map(Operation::files_less).sum()
+    let files_less = |operations: &Vec<MergeOperation>| -> usize {
+        operations.iter().map(MergeOperation::files_less).sum()
     };
     of_tables.sort_by_key(|operations| std::cmp::Reverse(files_less(operations)));
     of_tables.into_iter().flatten().collect()
 }
 
-/// The operations of one table: no group twice in one, and each within its bounds.
-fn operations(table: &TableFiles, policy: &Policy, due: &Due, now: Timestamp) -> Vec<Operation> {
+/// Returns the operations of one table. Each is within its limits and has at most one merge per
+/// group.
+fn operations(
+    table: &TableFiles,
+    policy: &MergePolicy,
+    due: &DueTiers,
+    now: Timestamp,
+) -> Vec<MergeOperation> {
     let mut merges: Vec<_> = table
         .groups
         .iter()
         .flat_map(|(group, files)| group::merges(group, files, policy, due, now))
         .collect();
-    // Most files for the least bytes first.
+    // The largest number of files per byte first.
     merges.sort_by_key(|merge| merge.bytes / merge.files.len() as u64);
-    let mut operations: Vec<Operation> = Vec::new();
+    let mut operations: Vec<MergeOperation> = Vec::new();
     for merge in merges {
-        let fits = |operation: &&mut Operation| {
+        let fits = |operation: &&mut MergeOperation| {
             operation.bytes() + merge.bytes <= policy.operation_bytes
                 && operation.files() + merge.files.len() <= policy.operation_files
                 && operation.merges.iter().all(|other| other.group != merge.group)
@@ -163,7 +174,7 @@ fn operations(table: &TableFiles, policy: &Policy, due: &Due, now: Timestamp) ->
         match operations.iter_mut().find(fits) {
             Some(operation) => operation.merges.push(merge),
             None => {
-                operations.push(Operation { table: table.table.clone(), merges: vec![merge] });
+                operations.push(MergeOperation { table: table.table.clone(), merges: vec![merge] });
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A year of a stream in virtual time: what merging costs, and what it leaves.
+//! Simulation of a year of commits in virtual time: the cost of merging, and the remaining files.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
@@ -6,53 +6,53 @@ use std::time::Duration;
 use ducktide_lake::maintenance::{DataFile, FileGroup};
 use jiff::Timestamp;
 
-use super::{Due, Policy, group};
+use super::{DueTiers, MergePolicy, group};
 
 const MINUTE: i64 = 60;
 const DAY: i64 = 86_400;
 
-/// A stream of commits, one each second.
+/// A series of commits, one per second.
 #[derive(Clone, Copy, Debug)]
-struct Stream {
-    /// Bytes of a commit's file.
+struct CommitStream {
+    /// Size of the file of one commit, bytes.
     file: u64,
-    /// How many of them are the file's own, its footer for example: a merge writes them once.
+    /// Size of the fixed part of a file such as its footer, bytes; a merge writes it once.
     overhead: u64,
-    /// One commit of so many has a file of late rows too, for one of the last thirty days.
+    /// One of this number of commits also has a file of late rows, for one of the last thirty days.
     late_every: Option<u64>,
-    /// Whether each day is a partition.
+    /// Each day is a partition.
     by_day: bool,
     days: i64,
 }
 
-/// What happened.
+/// Result of a simulation.
 #[derive(Clone, Copy, Debug, Default)]
-struct Cost {
+struct SimulationResult {
     ingested: u64,
     written: u64,
-    /// The most files that one partition ever had.
+    /// Largest number of files that a partition had at any time.
     most_files: usize,
     files_left: usize,
-    /// The most files that a partition has which was the newest more than 40 days ago.
+    /// Largest final number of files in a partition that was the newest one more than 40 days ago.
     most_files_of_old: usize,
 }
 
-impl Cost {
+impl SimulationResult {
     #[expect(clippy::cast_precision_loss, reason = "a ratio")]
     fn amplification(&self) -> f64 {
         self.written as f64 / self.ingested as f64
     }
 }
 
-struct Lake {
-    stream: Stream,
-    policy: Policy,
+struct SimulatedLake {
+    stream: CommitStream,
+    policy: MergePolicy,
     partitions: BTreeMap<i64, Vec<DataFile>>,
     next_id: i64,
-    cost: Cost,
+    cost: SimulationResult,
 }
 
-impl Lake {
+impl SimulatedLake {
     fn add(&mut self, partition: i64, payload: u64, at: i64) {
         let bytes = payload + self.stream.overhead;
         let changed_at = Some(Timestamp::from_second(at).unwrap());
@@ -66,7 +66,7 @@ impl Lake {
     fn ingest(&mut self, second: i64) {
         let stream = self.stream;
         let partition = if stream.by_day { second / DAY } else { 0 };
-        // Between half and one and a half of a file.
+        // Between half and one and a half times the size of a file.
         let payload = (stream.file - stream.overhead) * (512 + mix(second) % 1024) / 1024;
         self.add(partition, payload, second);
         self.cost.ingested += payload + stream.overhead;
@@ -79,7 +79,7 @@ impl Lake {
         }
     }
 
-    fn maintain(&mut self, due: &Due, second: i64, only: Option<i64>) {
+    fn maintain(&mut self, due: &DueTiers, second: i64, only: Option<i64>) {
         let now = Timestamp::from_second(second).unwrap();
         let of = FileGroup { schema_version: 0, partition_id: None, partition: Vec::new() };
         let partitions: Vec<_> = match only {
@@ -108,7 +108,7 @@ impl Lake {
     }
 }
 
-/// A number that looks random and is the same each time.
+/// Returns a number that looks random but is the same in each run.
 fn mix(number: i64) -> u64 {
     let mut hash = number.cast_unsigned().wrapping_mul(0x9E37_79B9_7F4A_7C15);
     hash ^= hash >> 29;
@@ -116,31 +116,31 @@ fn mix(number: i64) -> u64 {
     hash ^ (hash >> 32)
 }
 
-fn simulate(stream: Stream) -> Cost {
+fn simulate(stream: CommitStream) -> SimulationResult {
     let policy = crate::config::tests::default_policy();
-    let mut lake = Lake {
+    let mut lake = SimulatedLake {
         stream,
         policy: policy.clone(),
         partitions: BTreeMap::new(),
         next_id: 0,
-        cost: Cost::default(),
+        cost: SimulationResult::default(),
     };
     let hourly = |second: i64, hours: i64| second % (hours * 3600) == 0;
     for second in 1..=stream.days * DAY {
         lake.ingest(second);
         if hourly(second, 6) {
-            lake.maintain(&Due::all(&policy), second, None);
+            lake.maintain(&DueTiers::all(&policy), second, None);
         } else if second % (15 * MINUTE) == 0 {
-            lake.maintain(&Due { tiers: vec![true, true, false], cold: false }, second, None);
+            lake.maintain(&DueTiers { tiers: vec![true, true, false], cold: false }, second, None);
         } else if second % MINUTE == 0 {
             let newest = if stream.by_day { second / DAY } else { 0 };
-            let due = Due { tiers: vec![true, false, false], cold: false };
+            let due = DueTiers { tiers: vec![true, false, false], cold: false };
             lake.maintain(&due, second, Some(newest));
         }
     }
-    // Two quiet days: everything becomes cold.
+    // Two days without commits: all files become cold.
     for hour in 0..8 {
-        lake.maintain(&Due::all(&policy), stream.days * DAY + hour * 6 * 3600, None);
+        lake.maintain(&DueTiers::all(&policy), stream.days * DAY + hour * 6 * 3600, None);
     }
     let old = lake.partitions.iter().filter(|(day, _)| **day < stream.days - 40);
     lake.cost.most_files_of_old = old.map(|(_, files)| files.len()).max().unwrap_or(0);
@@ -148,10 +148,10 @@ fn simulate(stream: Stream) -> Cost {
     lake.cost
 }
 
-fn year(file: u64, overhead: u64, late_every: Option<u64>, by_day: bool) -> Cost {
-    let cost = simulate(Stream { file, overhead, late_every, by_day, days: 365 });
+fn year(file: u64, overhead: u64, late_every: Option<u64>, by_day: bool) -> SimulationResult {
+    let cost = simulate(CommitStream { file, overhead, late_every, by_day, days: 365 });
     println!(
-        "a year of {file} B a second: {:.2} bytes written for each, {} files at most, {} left",
+        "a year of {file} B/s: {:.2} bytes written per byte, at most {} files, {} left",
         cost.amplification(),
         cost.most_files,
         cost.files_left
@@ -190,7 +190,7 @@ fn a_year_of_small_commits_with_late_rows() {
 fn a_year_of_larger_commits() {
     let cost = year(200_000, 3_000, Some(100), true);
 
-    // 17 GB a day: 61 files of the target size, those that wait, and late ones.
+    // 17 GB per day: 61 files of the target size, waiting files, and late ones.
     assert!(cost.most_files < 800, "{cost:?}");
     assert!(cost.most_files_of_old <= 66, "{cost:?}");
 }
@@ -199,24 +199,25 @@ fn a_year_of_larger_commits() {
 fn a_year_without_a_partition_key() {
     let cost = year(20_000, 1_000, None, false);
 
-    // 630 GB in files of the target size, and what waits.
+    // 630 GB in files of the target size, and waiting files.
     assert!(cost.most_files < 2_900, "{cost:?}");
 }
 
 #[test]
 fn a_month_of_a_fast_stream() {
     let stream =
-        Stream { file: 8_000_000, overhead: 3_000, late_every: None, by_day: true, days: 30 };
+        CommitStream { file: 8_000_000, overhead: 3_000, late_every: None, by_day: true, days: 30 };
     let cost = simulate(stream);
 
     assert!(cost.amplification() <= 1.2, "{cost:?}");
 }
 
 #[test]
-fn what_is_quiet_for_a_day_is_merged_whatever_its_size() {
-    let stream = Stream { file: 2_000, overhead: 500, late_every: None, by_day: true, days: 1 };
+fn files_without_new_ones_for_a_day_are_merged_whatever_their_size() {
+    let stream =
+        CommitStream { file: 2_000, overhead: 500, late_every: None, by_day: true, days: 1 };
     let cost = simulate(stream);
 
-    assert_eq!(cost.files_left, 2, "one of each of the two days that a day of seconds touches");
+    assert_eq!(cost.files_left, 2, "one for each of the two calendar days");
     assert!(Duration::from_hours(24) >= crate::config::tests::default_policy().cold_after);
 }

@@ -6,8 +6,8 @@ use super::*;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
-fn policy() -> Policy {
-    Policy {
+fn policy() -> MergePolicy {
+    MergePolicy {
         target: 256 * MIB,
         tiers: vec![256 * KIB, 8 * MIB],
         cold_after: Duration::from_hours(24),
@@ -36,13 +36,13 @@ fn table(groups: Vec<(FileGroup, Vec<DataFile>)>) -> TableFiles {
     TableFiles { table: "events".parse().unwrap(), groups }
 }
 
-fn planned(files: Vec<DataFile>) -> Vec<Operation> {
+fn planned(files: Vec<DataFile>) -> Vec<MergeOperation> {
     let tables = [table(vec![(group("2026-11-01"), files)])];
-    plan(&tables, &policy(), &Due::all(&policy()), now())
+    plan(&tables, &policy(), &DueTiers::all(&policy()), now())
 }
 
-/// The files of each merge and why.
-fn merges(files: Vec<DataFile>) -> Vec<(Vec<i64>, Reason)> {
+/// Returns the files and the reason of each merge.
+fn merges(files: Vec<DataFile>) -> Vec<(Vec<i64>, MergeReason)> {
     let operations = planned(files).into_iter().flat_map(|operation| operation.merges);
     operations.map(|merge| (merge.files, merge.reason)).collect()
 }
@@ -52,11 +52,11 @@ fn files_wait_until_they_leave_their_tier_together() {
     assert_eq!(merges((0..12).map(|id| file(id, 20 * KIB)).collect()), []);
 
     let full = merges((0..13).map(|id| file(id, 20 * KIB)).collect());
-    assert_eq!(full, [((0..13).collect(), Reason::TierFull(0))]);
+    assert_eq!(full, [((0..13).collect(), MergeReason::TierFull(0))]);
 }
 
 #[test]
-fn an_output_that_missed_its_tier_waits_for_three_times_its_size() {
+fn an_output_below_its_tier_bound_waits_for_three_times_its_size() {
     let with =
         |count| std::iter::once(file(0, 250 * KIB)).chain((1..=count).map(|i| file(i, 20 * KIB)));
 
@@ -65,14 +65,14 @@ fn an_output_that_missed_its_tier_waits_for_three_times_its_size() {
 }
 
 #[test]
-fn what_reaches_the_target_is_merged_whatever_its_largest_file() {
+fn files_that_reach_the_target_are_merged_whatever_their_largest_file() {
     let full = merges(vec![file(0, 200 * MIB), file(1, 60 * MIB)]);
 
-    assert_eq!(full, [(vec![0, 1], Reason::TierFull(2))]);
+    assert_eq!(full, [(vec![0, 1], MergeReason::TierFull(2))]);
 }
 
 #[test]
-fn files_of_the_target_size_are_never_touched() {
+fn files_of_the_target_size_are_never_merged() {
     assert_eq!(merges(vec![file(0, 256 * MIB), file(1, 300 * MIB)]), []);
 }
 
@@ -80,26 +80,26 @@ fn files_of_the_target_size_are_never_touched() {
 fn a_cold_partition_becomes_one_file() {
     let old = |id, bytes| DataFile { changed_at: Some(hours_ago(25)), ..file(id, bytes) };
     let cold = merges(vec![old(0, 30 * MIB), old(1, 9 * MIB), old(2, 300 * KIB), old(3, 2 * KIB)]);
-    assert_eq!(cold, [], "each is far larger than those that follow: nothing pays");
+    assert_eq!(cold, [], "each is much larger than the next ones: no merge is worthwhile");
 
     let cold = merges(vec![old(0, 30 * MIB), old(1, 20 * MIB), old(2, 8 * MIB), old(3, 7 * MIB)]);
-    assert_eq!(cold, [(vec![0, 1, 2, 3], Reason::Cold)]);
+    assert_eq!(cold, [(vec![0, 1, 2, 3], MergeReason::Cold)]);
 }
 
 #[test]
-fn snapshots_that_are_expired_are_old() {
+fn files_of_expired_snapshots_are_cold() {
     let expired = |id| DataFile { changed_at: None, ..file(id, 30 * MIB) };
 
-    assert_eq!(merges(vec![expired(0), expired(1)]), [(vec![0, 1], Reason::Cold)]);
+    assert_eq!(merges(vec![expired(0), expired(1)]), [(vec![0, 1], MergeReason::Cold)]);
 }
 
 #[test]
-fn late_rows_do_not_keep_a_day_from_being_merged() {
+fn late_rows_do_not_prevent_the_merge_of_a_day() {
     let old = |id| DataFile { changed_at: Some(hours_ago(25)), ..file(id, 9 * MIB) };
 
     let cold = merges(vec![old(0), old(1), file(2, 2 * KIB), file(3, 2 * KIB)]);
 
-    assert_eq!(cold, [(vec![0, 1], Reason::Cold)]);
+    assert_eq!(cold, [(vec![0, 1], MergeReason::Cold)]);
 }
 
 #[test]
@@ -108,26 +108,27 @@ fn a_large_file_is_not_rewritten_for_a_few_late_rows() {
 
     let cold = merges(vec![old(0, 170 * MIB), old(1, 2 * KIB), old(2, 3 * KIB)]);
 
-    assert_eq!(cold, [(vec![1, 2], Reason::Cold)]);
+    assert_eq!(cold, [(vec![1, 2], MergeReason::Cold)]);
 }
 
 #[test]
-fn only_what_is_due_is_looked_at() {
+fn only_due_tiers_are_merged() {
     let files: Vec<_> = (0..20).map(|id| file(id, 20 * KIB)).collect();
     let tables = [table(vec![(group("2026-11-01"), files)])];
-    let due = Due { tiers: vec![false, true, true], cold: true };
+    let due = DueTiers { tiers: vec![false, true, true], cold: true };
 
     assert_eq!(plan(&tables, &policy(), &due, now()), []);
 }
 
 #[test]
-fn the_table_with_the_most_files_to_lose_comes_first() {
+fn the_table_with_the_largest_reduction_of_files_comes_first() {
     let of = |name: &str, count: i64| TableFiles {
         table: name.parse().unwrap(),
         groups: vec![(group("2026-11-01"), (0..count).map(|id| file(id, 20 * KIB)).collect())],
     };
 
-    let planned = plan(&[of("few", 20), of("many", 200)], &policy(), &Due::all(&policy()), now());
+    let planned =
+        plan(&[of("few", 20), of("many", 200)], &policy(), &DueTiers::all(&policy()), now());
 
     assert_eq!(planned[0].table.table, "many");
 }
@@ -139,7 +140,7 @@ fn partitions_share_an_operation() {
     };
     let tables = [table(vec![day("2026-11-01", 0), day("2026-11-02", 100)])];
 
-    let planned = plan(&tables, &policy(), &Due::all(&policy()), now());
+    let planned = plan(&tables, &policy(), &DueTiers::all(&policy()), now());
 
     assert_eq!((planned.len(), planned[0].merges.len()), (1, 2));
 }
@@ -148,7 +149,7 @@ fn partitions_share_an_operation() {
 fn five_thousand_files_are_merged_within_the_bounds() {
     let planned = planned((0..5_000).map(|id| file(id, 20 * KIB)).collect());
 
-    assert_eq!(planned.iter().map(Operation::files).sum::<usize>(), 5_000);
+    assert_eq!(planned.iter().map(MergeOperation::files).sum::<usize>(), 5_000);
     assert!(planned.len() <= 6, "{}", planned.len());
 }
 
@@ -172,7 +173,7 @@ proptest! {
             prop_assert_eq!(groups.len(), operation.merges.len());
             for merge in &operation.merges {
                 prop_assert!(merge.files.len() > 1);
-                prop_assert!(merge.files.is_sorted(), "in the order of their snapshots");
+                prop_assert!(merge.files.is_sorted(), "in snapshot order");
                 prop_assert!(merge.bytes < 2 * policy().target);
                 prop_assert!(merge.files.iter().all(|id| size(id) < policy().target));
                 prop_assert_eq!(merge.bytes, merge.files.iter().map(size).sum::<u64>());
@@ -181,9 +182,9 @@ proptest! {
         }
     }
 
-    /// What is planned, done and planned again comes to an end: no file is merged for ever.
+    /// Repeated planning and merging ends: no file is merged forever.
     #[test]
-    fn merging_comes_to_an_end(sizes in prop::collection::vec(any_file(), 0..200)) {
+    fn repeated_merging_ends(sizes in prop::collection::vec(any_file(), 0..200)) {
         let mut files: Vec<_> = sizes.iter().enumerate().map(|(id, (bytes, hours))| DataFile {
             changed_at: Some(hours_ago(*hours)), ..file(i64::try_from(id).unwrap(), *bytes)
         }).collect();

@@ -163,7 +163,7 @@ impl LogCounts {
     fn add_of_compactor(&mut self, message: &str, line: &Value) {
         let number = |field: &str| line[field].as_u64().unwrap_or(0);
         match message {
-            "merged" => {
+            "files merged" => {
                 self.merges += 1;
                 self.files_merged += number("files_read");
             }

@@ -96,11 +96,11 @@ fn stands_by(stage: &Stage, second: &Running) -> bool {
 }
 
 fn waits(running: &Running) -> Result<bool> {
-    Ok(running.log()?.contains("standing by"))
+    Ok(running.log()?.contains("standby, another"))
 }
 
 fn leads(running: &Running) -> Result<bool> {
-    Ok(running.log()?.contains("\"leading\""))
+    Ok(running.log()?.contains("\"leadership acquired\""))
 }
 
 fn takes_over(stage: &Stage, place: &mut Place, second: Running) -> Result<()> {

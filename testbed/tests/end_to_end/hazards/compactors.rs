@@ -125,7 +125,7 @@ fn a_plan_changes_nothing_and_says_why(kind: CatalogKind) {
     assert_eq!(plan.exit_code(), Some(0), "{}", plan.running.log().unwrap());
 
     let text = plan.running.output().unwrap();
-    assert!(text.contains("main.events") && text.contains("they reach"), "{text}");
+    assert!(text.contains("main.events") && text.contains("files together reach"), "{text}");
     assert_eq!(live_files(&mut case), 20);
     let mut json = Compactor::start(&case, &[&["plan", "--json"], SMALL].concat(), "");
     assert_eq!(json.exit_code(), Some(0));
@@ -164,33 +164,35 @@ fn killed_after_the_exchange_it_has_done_its_work(kind: CatalogKind) {
 fn a_standby_takes_over_within_seconds(kind: CatalogKind) {
     let case = Case::filled(kind, 3);
     let mut leader = Compactor::run(&case);
-    leader.await_logged("leading");
+    leader.await_logged("leadership acquired");
     let standby = Compactor::run(&case);
-    standby.await_logged("standing by");
-    assert!(!standby.running.log().unwrap().contains("leading"));
+    standby.await_logged("standby, another");
+    assert!(!standby.running.log().unwrap().contains("leadership acquired"));
 
     leader.running.kill().unwrap();
 
     let takes_over = Duration::from_secs(10);
-    wait::until("the standby leads", takes_over, || Ok(standby.running.log()?.contains("leading")))
-        .unwrap();
+    wait::until("the standby leads", takes_over, || {
+        Ok(standby.running.log()?.contains("leadership acquired"))
+    })
+    .unwrap();
 }
 
 fn beside_a_leader_a_single_pass_is_refused(kind: CatalogKind) {
     let case = Case::filled(kind, 3);
     let leader = Compactor::run(&case);
-    leader.await_logged("leading");
+    leader.await_logged("leadership acquired");
 
     let mut second = Compactor::start(&case, &[&["once"], SMALL].concat(), "");
 
     assert_eq!(second.exit_code(), Some(3));
-    assert!(second.running.log().unwrap().contains("another compactor leads"));
+    assert!(second.running.log().unwrap().contains("another compactor is the leader"));
 }
 
 fn asked_to_stop_it_ends_after_its_operation(kind: CatalogKind) {
     let mut case = Case::filled(kind, 40);
     let mut compactor = Compactor::run(&case);
-    compactor.await_logged("\"merging\"");
+    compactor.await_logged("\"merge started\"");
 
     compactor.running.terminate().unwrap();
 
@@ -204,10 +206,10 @@ fn commits_go_on_while_it_works(kind: CatalogKind) {
     let mut case = Case::filled(kind, 40);
     let arguments = [&["run", "--tier-intervals", "0.1"], SMALL].concat();
     let mut compactor = Compactor::start(&case, &arguments, "");
-    compactor.await_logged("leading");
+    compactor.await_logged("leadership acquired");
 
     case.fill(500, 60);
-    compactor.await_logged("\"merged\"");
+    compactor.await_logged("\"files merged\"");
     compactor.running.terminate().unwrap();
 
     assert_eq!(compactor.exit_code(), Some(0), "{}", compactor.running.log().unwrap());
@@ -233,7 +235,7 @@ fn a_leader_that_slept_through_losing_its_lead_changes_nothing() {
     let files = live_files(&mut case);
     assert!(files < 20, "{files}");
     sleeper.running.resume().unwrap();
-    sleeper.await_logged("not the leader any more");
+    sleeper.await_logged("leadership lost");
 
     assert_eq!((live_files(&mut case), case.count()), (files, 200));
     sleeper.running.terminate().unwrap();
@@ -280,16 +282,16 @@ fn a_catalog_that_is_away_is_waited_for_and_told_once() {
     let mut postgres = Postgres::start(&log_folder().unwrap()).unwrap();
     let case = Case::in_database(&postgres.create_database("away").unwrap(), "public");
     let mut compactor = Compactor::run(&case);
-    compactor.await_logged("leading");
+    compactor.await_logged("leadership acquired");
 
     postgres.kill().unwrap();
-    compactor.await_logged("waiting for the lake");
+    compactor.await_logged("lake unavailable, retrying");
     std::thread::sleep(Duration::from_secs(8));
     let log = compactor.running.log().unwrap();
-    assert_eq!(log.matches("waiting for the lake").count(), 1, "{log}");
+    assert_eq!(log.matches("lake unavailable, retrying").count(), 1, "{log}");
 
     postgres.start_again().unwrap();
-    compactor.await_logged("the lake answers again");
+    compactor.await_logged("lake available again");
     compactor.running.terminate().unwrap();
     assert_eq!(compactor.exit_code(), Some(0), "{}", compactor.running.log().unwrap());
 }
