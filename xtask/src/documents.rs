@@ -184,7 +184,7 @@ mod tests {
         (CONFIGURATION, "<!-- Made by `cargo xtask docs` -->\n| `--topics TOPIC` |"),
         (
             "docs/a.md",
-            "# A page\n\n```sh\nducktide-consumer --topics x # --not-read\n```\n## It's `b`",
+            "# A page\n\n```sh\nducktide-consumer --topics x # --not-read\n```\n## Kafka's `b`",
         ),
     ];
 
@@ -197,7 +197,7 @@ mod tests {
 
     #[test]
     fn links_and_anchors_that_exist_are_accepted() {
-        let text = "[a](docs/a.md) [b](docs/a.md#its-b) [c](https://x.y/z#q) [d](#top)\n# Top\n";
+        let text = "[a](docs/a.md) [b](docs/a.md#kafkas-b) [c](https://x.y/z#q) [d](#top)\n# Top\n";
         assert_eq!(found("README.md", text), [""; 0]);
         assert_eq!(found("docs/x/b.md", "# B\n```\nls\n```\n[a](../a.md#a-page)"), [""; 0]);
     }

@@ -11,6 +11,7 @@ mod nextest;
 mod services;
 mod steps;
 mod summary;
+mod words;
 
 use std::{process::ExitCode, time::Instant};
 
@@ -50,6 +51,7 @@ const LANES: &[Lane] = &[
         steps: &[
             "format",
             "spelling",
+            "words",
             "documents",
             "clippy",
             "rustdoc",
@@ -68,7 +70,7 @@ const LANES: &[Lane] = &[
 const FAST_LANES: &[Lane] = &[Lane {
     name: "checks",
     is_nice: true,
-    steps: &["format", "spelling", "documents", "clippy", "unit"],
+    steps: &["format", "spelling", "words", "documents", "clippy", "unit"],
 }];
 
 /// Argument for the process of a lane: the step `build` has already run.

@@ -14,6 +14,7 @@ use super::{
     fuzz,
     nextest::{self, TestSelection},
     services::Services,
+    words,
 };
 use crate::{
     cargo,
@@ -36,6 +37,7 @@ pub(super) struct TestStep {
 pub(super) const STEPS: &[TestStep] = &[
     TestStep::plain("format", "the code is formatted", format),
     TestStep::with_tools("spelling", "no known misspelling", spelling),
+    TestStep::plain("words", "doc summaries and vocabulary follow the style", words::run),
     TestStep::plain("documents", "links and commands of the pages are valid", documents),
     TestStep::plain("build", "all programs, tests and examples compile", build),
     TestStep::with_tools("licences", "licences, sources and versions of dependencies", licences),
