@@ -247,8 +247,17 @@ impl<'a> Verifier<'a> {
         sources: &[SourceEntry],
         progress: &mut dyn FnMut(&DeepProgress),
     ) -> Result<()> {
+        let name = match table.parse::<TableName>() {
+            Ok(name) => name,
+            // A person renamed the table, and the source with it.
+            Err(error) => {
+                let kind = FindingKind::TableUnreadable;
+                self.findings.add(Finding::new(kind, Place::table(table), 1, error.to_string()));
+                return Ok(());
+            }
+        };
         let begun = self.session.execute("BEGIN");
-        let looked = begun.and_then(|()| self.read_rows(table, sources, progress));
+        let looked = begun.and_then(|()| self.read_rows(&name, sources, progress));
         let ended = self.session.execute(if looked.is_ok() { "COMMIT" } else { "ROLLBACK" });
         let error = match looked.and(ended) {
             Ok(()) => return Ok(()),
@@ -274,19 +283,19 @@ impl<'a> Verifier<'a> {
 
     fn read_rows(
         &mut self,
-        table: &str,
+        name: &TableName,
         sources: &[SourceEntry],
         progress: &mut dyn FnMut(&DeepProgress),
     ) -> duckdb::Result<()> {
-        let name = table.parse().expect("a live table that a source fills has a plain name");
-        let sources: Vec<_> = sources.iter().collect();
-        let reader = TableReader { session: self.session, view: &self.view, table: name, sources };
+        let (table, sources) = (name.to_string(), sources.iter().collect());
+        let reader =
+            TableReader { session: self.session, view: &self.view, table: name.clone(), sources };
         let found = reader.compare(progress)?;
         if self.request.acknowledged.is_some() {
             let (sums, findings) = (&mut self.acknowledged, &mut self.findings);
             acknowledged::compare(&reader, sums, findings, &mut self.notes)?;
         }
-        self.add_offsets(table, found);
+        self.add_offsets(&table, found);
         Ok(())
     }
 

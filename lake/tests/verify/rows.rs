@@ -231,3 +231,15 @@ fn one_table_can_be_judged_alone() {
     let unknown = fixture.lake().verify(&request("evnets"), &mut |_| {}).unwrap_err();
     assert!(unknown.to_string().contains("no such table"), "{unknown}");
 }
+
+#[test]
+fn a_table_that_was_renamed_to_what_no_source_can_fill_is_a_finding() {
+    let fixture = Fixture::new();
+    fixture.sql("ALTER TABLE lake.events RENAME TO \"my events\"");
+    fixture.edit_catalog("UPDATE ducktide_source SET table_name = 'main.my events'");
+
+    let finding = only(&fixture.deep());
+
+    assert_eq!(finding.kind, FindingKind::TableUnreadable);
+    assert!(finding.detail.contains("my events"), "{}", finding.detail);
+}
