@@ -70,6 +70,9 @@ impl std::error::Error for ClusterError {}
 const SASL_REMEDY: &str =
     "check sasl.mechanism, sasl.username and sasl.password in --kafka-property";
 
+const PROTOCOL_REMEDY: &str =
+    "the port may expect TLS, check security.protocol in --kafka-property";
+
 fn is_authentication(reason: &str) -> bool {
     reason.contains("SASL") && reason.to_ascii_lowercase().contains("authentication")
 }
@@ -148,15 +151,20 @@ fn parse_failure(line: &str) -> Option<(String, String)> {
     };
     let (broker, reason) = line.split_once(": ")?;
     let broker = broker.rsplit_once('/').map_or(broker, |(broker, _)| broker);
+    // A port that expects TLS closes a plaintext connection, or answers with something else.
+    let is_refused_at_once = reason.contains("Invalid response size")
+        || (reason.starts_with("Disconnected") && reason.contains("in state APIVERSION_QUERY"));
     let reason = reason.rfind(" (after ").map_or(reason, |end| &reason[..end]);
     let reason = match reason.strip_prefix("Connect to ").and_then(|r| r.split_once(" failed: ")) {
         Some((_, why)) => format!("connection failed: {why}"),
+        None if is_refused_at_once => format!("{reason}: {PROTOCOL_REMEDY}"),
         None => reason.to_owned(),
     };
     Some((broker.to_owned(), reason))
 }
 
-/// Records the client's reasons from its errors, which come while it is polled.
+/// Records the client's reasons from its errors, which come while it is polled, and from its log: a
+/// broker that closes the connection at once, as at a port that expects TLS, is no error to the client.
 #[derive(Debug, Default)]
 pub(crate) struct FailureContext {
     pub(crate) failures: ConnectionFailures,
@@ -169,6 +177,9 @@ impl ClientContext for FailureContext {
     }
 
     fn log(&self, _: RDKafkaLogLevel, facility: &str, line: &str) {
+        if facility == "FAIL" {
+            self.failures.record(line);
+        }
         telemetry::log_librdkafka(7, facility, line);
     }
 }
@@ -203,6 +214,24 @@ mod tests {
         }
         failures.clear();
         assert_eq!(failures.first(), None);
+    }
+
+    #[test]
+    fn a_connection_that_is_closed_before_the_first_answer_has_a_remedy() {
+        let failures = ConnectionFailures::default();
+        let record = |text: &str| {
+            failures.record(&format!("[thrd:a:1/bootstrap]: a:1/bootstrap: {text}"));
+            failures.first().unwrap()
+        };
+
+        let closed = "Disconnected: connection reset by peer";
+        let reason = record(&format!("{closed} (after 3ms in state APIVERSION_QUERY)"));
+        assert_eq!(reason, format!("a:1: {closed}: {PROTOCOL_REMEDY}"));
+        let later = record(&format!("{closed} (after 60000ms in state UP)"));
+        assert_eq!(later, format!("a:1: {closed}"));
+        assert!(
+            record("Receive failed: Invalid response size 352518400").ends_with(PROTOCOL_REMEDY)
+        );
     }
 
     #[test]

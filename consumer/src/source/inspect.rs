@@ -55,7 +55,8 @@ impl ClusterView {
         config.remove("group.id");
         config.remove("group.instance.id");
         config.remove("group.protocol");
-        config.set_log_level(RDKafkaLogLevel::Error);
+        // Below that, the client does not tell that brokers close its connections.
+        config.set_log_level(RDKafkaLogLevel::Info);
         match config.create_with_context(FailureContext::default()) {
             Ok(client) => Ok(Self { client, config }),
             Err(error) => Err(ClusterError::new(error, None)),

@@ -1,6 +1,8 @@
 //! What Kafka refuses or does not answer is named with the client's own reason, and a run that is to
 //! end by itself ends.
 
+use std::fs;
+use std::net::TcpListener;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -11,6 +13,13 @@ use ducktide_testbed::pipeline::{PATIENCE, Pipeline};
 use ducktide_testbed::raw_records::{Reading, publish, register};
 use ducktide_testbed::services::shared_kafka;
 use ducktide_testbed::wait;
+use openssl::asn1::Asn1Time;
+use openssl::error::ErrorStack;
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::ssl::{SslAcceptor, SslMethod};
+use openssl::x509::{X509, X509NameBuilder};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
@@ -100,6 +109,62 @@ fn why_no_broker_can_be_reached_is_in_the_log_readiness_and_status() {
     worker.await_unready(reason).unwrap();
     let logged = worker.await_logged("trying again").unwrap().to_string();
     assert!(logged.contains(reason), "{logged}");
+}
+
+/// A key, and a certificate that nobody else has signed, in PEM.
+fn self_signed() -> Result<(PKey<Private>, X509), ErrorStack> {
+    let key = PKey::from_rsa(Rsa::generate(2048)?)?;
+    let mut name = X509NameBuilder::new()?;
+    name.append_entry_by_text("CN", "127.0.0.1")?;
+    let name = name.build();
+    let mut certificate = X509::builder()?;
+    certificate.set_version(2)?;
+    certificate.set_subject_name(&name)?;
+    certificate.set_issuer_name(&name)?;
+    certificate.set_pubkey(&key)?;
+    certificate.set_not_before(&*Asn1Time::days_from_now(0)?)?;
+    certificate.set_not_after(&*Asn1Time::days_from_now(1)?)?;
+    certificate.sign(&key, MessageDigest::sha256())?;
+    Ok((key, certificate.build()))
+}
+
+/// Serves handshakes on a port of its own until the test ends.
+fn serve_tls() -> u16 {
+    let (key, certificate) = self_signed().unwrap();
+    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
+    acceptor.set_private_key(&key).unwrap();
+    acceptor.set_certificate(&certificate).unwrap();
+    let acceptor = acceptor.build();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            // Refused by one side or the other.
+            drop(connection.map(|connection| acceptor.accept(connection).map(drop)));
+        }
+    });
+    port
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn plaintext_to_a_tls_port_and_an_unknown_certificate_are_named() {
+    let (mut pipeline, _) = readings("tls", 10);
+    pipeline.bootstrap_servers = format!("127.0.0.1:{}", serve_tls());
+    let authority = pipeline.file("authority.pem");
+    fs::write(&authority, self_signed().unwrap().1.to_pem().unwrap()).unwrap();
+    let authority = format!("ssl.ca.location={}", authority.display());
+    let tls = ["--kafka-property", "security.protocol=ssl", "--kafka-property", &authority];
+
+    for (name, properties, reason) in [
+        ("plaintext", &[][..], "check security.protocol"),
+        ("unknown", &tls[..], "certificate verify failed"),
+    ] {
+        let worker = pipeline.start_consumer(name, properties).unwrap();
+        worker.await_unready(reason).unwrap();
+        let first = worker.await_logged("trying again").unwrap().to_string();
+        assert!(first.contains(reason), "{first}");
+    }
 }
 
 #[test]
