@@ -221,7 +221,7 @@ impl ClusterView {
     }
 
     /// Counts the records with a value that Kafka has between two offsets, by reading them: some
-    /// million each second.
+    /// million each second. Errors if retention has removed the first of these offsets.
     pub fn count_values(
         &self,
         topic: &str,
@@ -229,14 +229,24 @@ impl ClusterView {
         from: i64,
         to: i64,
     ) -> ClusterResult<i64> {
-        self.answered(self.read_values(topic, partition, from, to))
+        match self.read_values(topic, partition, from, to) {
+            Err(error) if is_out_of_range(&error) => {
+                let reason = format!(
+                    "Kafka no longer has the offsets from which records are counted: retention removed \
+                     them meanwhile; run the command again: topic=`{topic}` partition=`{partition}` \
+                     from_offset=`{from}`"
+                );
+                Err(ClusterError::new(error, Some(reason)))
+            }
+            counted => self.answered(counted),
+        }
     }
 
     fn read_values(&self, topic: &str, partition: i32, from: i64, to: i64) -> KafkaResult<i64> {
         let mut config = self.config.clone();
         // Nothing joins a group: librdkafka wants a name before partitions can be assigned by hand.
         config.set("group.id", "ducktide-count").set("enable.auto.commit", "false");
-        config.set("enable.partition.eof", "true").set("auto.offset.reset", "earliest");
+        config.set("enable.partition.eof", "true").set("auto.offset.reset", "error");
         let reader: BaseConsumer = config.create()?;
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition_offset(topic, partition, Offset::Offset(from))?;
@@ -247,7 +257,9 @@ impl ClusterView {
                 Some(Ok(record)) if record.offset() >= to => return Ok(values),
                 Some(Ok(record)) => values += i64::from(record.payload().is_some()),
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(values),
-                Some(Err(error)) if !is_outage(&error) => return Err(error),
+                Some(Err(error)) if is_out_of_range(&error) || !is_outage(&error) => {
+                    return Err(error);
+                }
                 // librdkafka reconnects by itself.
                 Some(Err(_)) => {}
                 None => {
@@ -268,6 +280,11 @@ impl ClusterView {
     }
 }
 
+fn is_out_of_range(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
+    matches!(error, KafkaError::MessageConsumption(AutoOffsetReset | OffsetOutOfRange))
+}
+
 fn is_outage(error: &KafkaError) -> bool {
     ClusterError::new(error.clone(), None).kind() == ClusterErrorKind::Outage
 }
@@ -277,7 +294,23 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+
     use super::*;
+
+    #[test]
+    fn counting_from_an_offset_that_kafka_does_not_have_fails() {
+        let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
+        cluster.create_topic("events", 1, 1).unwrap();
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", cluster.bootstrap_servers());
+        let view = ClusterView::new(&config).unwrap();
+
+        let error = view.count_values("events", 0, 100, 200).unwrap_err().to_string();
+
+        assert!(error.contains("retention") && error.contains("from_offset=`100`"), "{error}");
+    }
 
     #[test]
     fn why_a_broker_cannot_be_reached_is_known_while_the_question_waits() {
