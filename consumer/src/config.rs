@@ -33,7 +33,7 @@ Examples:
   DUCKLAKE_CATALOG=postgres://lake@db/lake DUCKLAKE_DATA_PATH=/shared/lake \\
     ducktide-consumer --topics events --partition-by event_timestamp
 
-Scale by starting more of them with the same --group-id.
+Scale by starting more of them: workers of one lake that fill the same tables share a group.
 
 Exit codes:
   0  stopped as asked, everything that was read is committed
@@ -100,10 +100,12 @@ pub struct SourceArgs {
     )]
     pub topics: Vec<String>,
 
-    /// The consumer group: workers with the same one share the partitions.
-    #[arg(long, env = "KAFKA_GROUP_ID", value_name = "GROUP", default_value = "ducktide",
+    /// Consumer group: workers of one group share the partitions. The lake records it, and the next
+    /// worker without this setting joins the same. [default: a group of the lake's own, such as
+    /// ducktide-0123456789ab; `ducktide status` shows it]
+    #[arg(long, env = "KAFKA_GROUP_ID", value_name = "GROUP",
           value_parser = NonEmptyStringValueParser::new())]
-    pub group_id: String,
+    pub group_id: Option<String>,
 
     /// A name that only this worker has: after a crash it gets its partitions back at once, where
     /// others wait for the session timeout (45 s by default).
@@ -363,7 +365,8 @@ pub struct Config {
     pub(crate) registry: RegistryArgs,
     pub(crate) lake: LakeConfig,
     pub(crate) topics: Topics,
-    pub(crate) pipeline: String,
+    /// None where it is named after the group, and the lake chooses that.
+    pub(crate) pipeline: Option<String>,
     pub(crate) layout: TableLayout,
     pub(crate) statistics: Vec<String>,
     pub(crate) sort_by: Vec<String>,
@@ -412,14 +415,14 @@ impl TryFrom<Args> for Config {
         args.kafka.client_config()?;
         let topics = Topics::new(&args.source.topics, args.table.table.as_deref())?;
         let label = topics.only_table().map(|table| table.table);
-        let label = label.unwrap_or_else(|| args.source.group_id.clone());
+        let label = label.or_else(|| args.source.group_id.clone());
         if args.batch.memory_limit < LEAST_MEMORY {
             return Err(ConfigError::Memory(args.batch.memory_limit));
         }
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             lake: args.lake.resolve()?,
-            pipeline: args.table.pipeline.unwrap_or(label),
+            pipeline: args.table.pipeline.or(label),
             topics,
             layout: args.table.layout,
             statistics: args.table.statistics,
@@ -485,8 +488,11 @@ mod tests {
 
     #[test]
     fn a_pipeline_is_named_after_its_table_or_its_group() {
-        assert_eq!(config(&["--topics", "events"]).unwrap().pipeline, "events");
-        assert_eq!(config(&["--topics", "a,b", "--group-id", "g"]).unwrap().pipeline, "g");
+        let pipeline = |args: &[&str]| config(args).unwrap().pipeline;
+
+        assert_eq!(pipeline(&["--topics", "events"]).as_deref(), Some("events"));
+        assert_eq!(pipeline(&["--topics", "a,b", "--group-id", "g"]).as_deref(), Some("g"));
+        assert_eq!(pipeline(&["--topics", "a,b"]), None);
     }
 
     #[test]

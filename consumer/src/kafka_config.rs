@@ -83,13 +83,17 @@ impl KafkaArgs {
     /// The configuration of a client that only asks; a consumer needs a group as well. Each property
     /// is in it under one name only: librdkafka is given them in no particular order.
     pub fn client_config(&self) -> Result<ClientConfig, KafkaSettingsError> {
+        self.config_of("ducktide")
+    }
+
+    fn config_of(&self, client_id: &str) -> Result<ClientConfig, KafkaSettingsError> {
         let given = merge(&self.kafka_properties).map_err(KafkaSettingsError::Syntax)?;
         let mut config = ClientConfig::new();
         for (name, value) in &given {
             refuse_owned(name)?;
             config.set(name, value);
         }
-        set_default(&mut config, "client.id", "ducktide");
+        set_default(&mut config, "client.id", client_id);
         // Brokers that come back are found within a second rather than ten.
         set_default(&mut config, "reconnect.backoff.max.ms", "1000");
         config.set("bootstrap.servers", &self.bootstrap_servers);
@@ -131,6 +135,8 @@ fn set_default(config: &mut ClientConfig, name: &str, value: &str) {
 #[derive(Clone, Debug)]
 pub(crate) struct Membership<'a> {
     pub(crate) group_id: &'a str,
+    /// The `client.id`, unless a property sets another one.
+    pub(crate) client_id: &'a str,
     pub(crate) instance_id: Option<&'a str>,
     pub(crate) protocol: GroupProtocol,
     /// What librdkafka may keep of records not yet polled.
@@ -168,7 +174,7 @@ pub(crate) fn consumer_config(
     kafka: &KafkaArgs,
     member: &Membership<'_>,
 ) -> Result<ConsumerConfig, KafkaSettingsError> {
-    let mut client = kafka.client_config()?;
+    let mut client = kafka.config_of(member.client_id)?;
     for (key, value) in DEFAULTS {
         set_default(&mut client, key, value);
     }
@@ -251,6 +257,7 @@ mod tests {
 
     const MEMBER: Membership<'static> = Membership {
         group_id: "g",
+        client_id: "ducktide-1",
         instance_id: Some("i"),
         protocol: GroupProtocol::Classic,
         queue_kbytes: 64,
@@ -331,6 +338,17 @@ mod tests {
         let refused = check_owned(&config.owned, effective).unwrap_err();
 
         assert!(refused.contains("property=`auto.offset.reset` expected=`error`"), "{refused}");
+    }
+
+    #[test]
+    fn a_members_client_id_is_the_lakes_unless_a_property_sets_it() {
+        let client_id = |properties: &str| {
+            let config = consumer_config(&kafka(properties), &MEMBER).unwrap().client;
+            config.get("client.id").map(str::to_owned)
+        };
+
+        assert_eq!(client_id("").as_deref(), Some("ducktide-1"));
+        assert_eq!(client_id("client.id=mine").as_deref(), Some("mine"));
     }
 
     #[test]

@@ -14,12 +14,13 @@ use ducktide_lake::endpoints::Readiness;
 use ducktide_lake::position::{Offset, Partition};
 use ducktide_lake::table::{AvroSchema, TableName};
 use ducktide_lake::telemetry::Trouble;
-use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, SourceSpec, Table};
+use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, Source, SourceSpec, Table};
 use tokio::task::spawn_blocking;
 
 use crate::batch::Stream;
 use crate::config::{Config, StartFrom};
 use crate::error::ConsumerError;
+use crate::group::{Group, KnownGroups};
 use crate::metrics::{Metrics, RetryCause};
 use crate::schema_registry::RegistryError;
 use crate::source::TopicPartition;
@@ -155,6 +156,7 @@ async fn named_topic(
 /// appeared after the pipeline did. None when patience has ended.
 pub(crate) async fn open_topic(
     config: Arc<Config>,
+    group: Arc<Group>,
     writers: RecordWriters,
     cluster: Arc<ClusterView>,
     patience: Arc<Patience>,
@@ -165,7 +167,7 @@ pub(crate) async fn open_topic(
         // The worker's own session is busy with commits.
         let lake = wait("open the lake", &patience, || open_lake(&config))?;
         let Some(mut lake) = lake else { return Ok(None) };
-        stream(&config, &topic, StartFrom::Earliest, &mut lake, &cluster, &patience)
+        stream(&config, &group, &topic, StartFrom::Earliest, &mut lake, &cluster, &patience)
     };
     spawn_blocking(open).await.map_err(|_| ConsumerError::Panicked)?
 }
@@ -257,6 +259,7 @@ async fn has_table(config: &Config, topic: &str) -> bool {
 /// The lake and its streams, ready to be filled.
 pub(crate) struct Prepared {
     pub(crate) lake: Box<dyn Lake>,
+    pub(crate) group: Arc<Group>,
     pub(crate) streams: Vec<Arc<Stream>>,
     /// For `--until-end`: where the topics end now.
     pub(crate) goals: Option<Goals>,
@@ -277,7 +280,9 @@ pub(crate) fn prepare(
     let Some(known) = wait("read the lake's sources", patience, || lake.sources())? else {
         return Ok(None);
     };
-    let is_known_pipeline = known.iter().any(|source| source.spec.pipeline == config.pipeline);
+    let Some(group) = find_group(config, &known, &mut lake, patience)? else { return Ok(None) };
+    let pipeline = pipeline(config, &group);
+    let is_known_pipeline = known.iter().any(|source| source.spec.pipeline == pipeline);
     let mut streams = Vec::new();
     for topic in topics {
         let is_named = config.topics.names().contains(&topic.name);
@@ -287,7 +292,7 @@ pub(crate) fn prepare(
             // It may have appeared while no worker ran.
             StartFrom::Earliest
         };
-        match stream(config, topic, start, &mut lake, cluster, patience) {
+        match stream(config, &group, topic, start, &mut lake, cluster, patience) {
             Ok(Some(stream)) => streams.push(Arc::new(stream)),
             Ok(None) => return Ok(None),
             Err(error) if is_named => return Err(error),
@@ -297,12 +302,41 @@ pub(crate) fn prepare(
             }
         }
     }
-    let lake = Box::new(lake);
-    if !config.source.until_end {
-        return Ok(Some(Prepared { lake, streams, goals: None }));
+    let mut end = None;
+    if config.source.until_end {
+        end = goals(&streams, cluster, patience)?;
+        if end.is_none() {
+            return Ok(None);
+        }
     }
-    let goals = goals(&streams, cluster, patience)?;
-    Ok(goals.map(|goals| Prepared { lake, streams, goals: Some(goals) }))
+    let (lake, group) = (Box::new(lake), Arc::new(group));
+    Ok(Some(Prepared { lake, group, streams, goals: end }))
+}
+
+/// The group to join: the one that is set, or the one that the lake has for these topics.
+fn find_group(
+    config: &Config,
+    known: &[Source],
+    lake: &mut DuckLake,
+    patience: &Patience,
+) -> Result<Option<Group>, ConsumerError> {
+    let found = wait("read the lake's consumer groups", patience, || {
+        Ok((lake.client_id()?, lake.default_group()?, lake.groups()?))
+    })?;
+    let Some((client_id, default, recorded)) = found else { return Ok(None) };
+    let id = match &config.source.group_id {
+        Some(group_id) => group_id.clone(),
+        None => KnownGroups { sources: known, recorded: &recorded, default: &default }
+            .choose(&config.topics)
+            .map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?,
+    };
+    tracing::info!(group_id = id, "consumer group chosen");
+    Ok(Some(Group { id, client_id }))
+}
+
+/// The label of sources, which is the group's name where none is set.
+fn pipeline(config: &Config, group: &Group) -> String {
+    config.pipeline.clone().unwrap_or_else(|| group.id.clone())
 }
 
 fn goals(
@@ -335,6 +369,7 @@ fn open_lake(config: &Config) -> ducktide_lake::Result<DuckLake> {
 
 fn stream(
     config: &Config,
+    group: &Group,
     topic: &Topic,
     start_from: StartFrom,
     lake: &mut DuckLake,
@@ -396,13 +431,18 @@ fn stream(
     let spec = SourceSpec {
         table: name.clone(),
         topic: topic.name.clone(),
-        pipeline: config.pipeline.clone(),
+        pipeline: pipeline(config, group),
         cluster_id: identity.cluster_id,
         topic_id: identity.topic_id,
     };
     let source = wait("register the source", patience, || lake.register_source(&spec, &starts))?;
     let Some(source) = source else { return Ok(None) };
     source.check_identity(&spec).map_err(ConsumerError::Identity)?;
+    let recorded =
+        wait("record the consumer group", patience, || lake.record_group(source.id, &group.id))?;
+    if recorded.is_none() {
+        return Ok(None);
+    }
     tracing::info!(table = %name, topic = topic.name, source = %source.id, "source registered");
     Ok(Some(Stream {
         topic: topic.name.as_str().into(),

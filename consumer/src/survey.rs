@@ -10,10 +10,14 @@ use tokio::task::spawn_blocking;
 use crate::event::{Event, Events};
 use crate::source::TopicPartition;
 use crate::source::cluster_error::ClusterError;
+use crate::source::group_members::GroupMember;
 use crate::source::inspect::{ClusterResult, ClusterView, Identity, Watermarks};
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a group's description may take.
+const GROUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What the cluster answered.
 #[derive(Debug)]
@@ -25,6 +29,8 @@ pub(crate) enum SurveyEvent {
     Beginnings { topic: Arc<str>, starts: Vec<(Partition, Offset)> },
     /// Where partitions end.
     Ends(Vec<(TopicPartition, Offset)>),
+    /// The members of the group; None where the brokers do not describe it. Asked once.
+    Readers { partitions: Vec<TopicPartition>, members: Option<Vec<GroupMember>> },
     /// A question was not answered; most are asked again.
     Unanswered(ClusterError),
     /// What Kafka has of a partition that cannot be read where the lake stands.
@@ -83,6 +89,19 @@ impl Surveyor {
                 }
                 Err(error) => SurveyEvent::Unanswered(error),
             }));
+        });
+    }
+
+    /// The members of the group that may read these partitions.
+    pub(crate) fn find_readers(&self, group: String, partitions: Vec<TopicPartition>) {
+        let Self { cluster, events } = self.clone();
+        tokio::spawn(async move {
+            let answer = spawn_blocking(move || cluster.group_members(&group, GROUP_TIMEOUT)).await;
+            let Ok(answer) = answer else { return };
+            let members = answer.inspect_err(|error| {
+                tracing::debug!(%error, "the brokers do not describe the group");
+            });
+            events.send(Event::Survey(SurveyEvent::Readers { partitions, members: members.ok() }));
         });
     }
 

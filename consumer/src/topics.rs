@@ -79,6 +79,12 @@ impl Topics {
         existing.into_iter().filter(is_meant).collect()
     }
 
+    /// Returns whether the topic is named in full or by a pattern.
+    pub(crate) fn includes(&self, topic: &str) -> bool {
+        self.names.iter().any(|name| name == topic)
+            || !self.matching(vec![topic.to_owned()]).is_empty()
+    }
+
     /// The table that a topic fills.
     pub(crate) fn table(&self, topic: &str) -> Result<TableName, InvalidTableName> {
         table_of(Some(&self.table), topic)

@@ -8,6 +8,7 @@ use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
 use crate::catalog::{self, Installation, Installed, PartitionProgress, sqlite};
 use crate::commit::{Commit, CommitMessage, CommitOutcome, Inquiry};
 use crate::config::{CatalogLocation, LakeConfig};
+use crate::consumer_group;
 use crate::data_path::{Assessment, DataPath, Opener, Owner, check_free};
 use crate::dedupe::{RecentRow, RecentRows};
 use crate::duckdb_error;
@@ -115,7 +116,9 @@ impl DuckLake {
             Owner::establish(&session, Opener::Init)?;
             Vec::new()
         } else {
-            Assessment::of_uninstalled(&session)?.install()?
+            let mut facts = Assessment::of_uninstalled(&session)?.install()?;
+            facts.push(consumer_group::default_group(&session)?);
+            facts
         };
         check_writable(DataPath::read(&session)?.root())?;
         // Our own tables are made by other means than DuckDB, which must not have a SQLite file

@@ -37,6 +37,8 @@ mod catalog;
 #[cfg(feature = "duckdb")]
 mod cause;
 #[cfg(feature = "duckdb")]
+mod consumer_group;
+#[cfg(feature = "duckdb")]
 mod data_path;
 #[cfg(feature = "duckdb")]
 mod dead_letters;

@@ -237,10 +237,15 @@ impl Pipeline {
 
     /// A consumer in this group of any topics, which fill tables of their own names.
     pub fn consumer_of(&self, topics: &str, catalog: &str) -> Result<Program> {
+        Ok(self.consumer_without_group(topics, catalog)?.args(["--group-id", &self.group]))
+    }
+
+    /// A consumer in the group that the lake chooses.
+    pub fn consumer_without_group(&self, topics: &str, catalog: &str) -> Result<Program> {
         let program = Program::named("ducktide-consumer")?
             .args(["--bootstrap-servers", &self.bootstrap_servers])
             .args(["--schema-registry-url", &self.schema_registry_url])
-            .args(["--topics", topics, "--group-id", &self.group])
+            .args(["--topics", topics])
             .args(["--catalog", catalog, "--data-path"])
             .args([self.data_path()])
             .env("DUCKTIDE_LOG_FORMAT", "json");

@@ -490,7 +490,7 @@ fn offsets(positions: &[(TopicPartition, i64)]) -> TopicPartitionList {
     list
 }
 
-fn check(error: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
+pub(super) fn check(error: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
     match error {
         RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
         error => Err(error.into()),
@@ -499,7 +499,9 @@ fn check(error: RDKafkaRespErr) -> Result<(), RDKafkaErrorCode> {
 
 /// # Safety
 /// `list` is null or valid.
-unsafe fn partitions_of(list: *mut rdsys::rd_kafka_topic_partition_list_t) -> Vec<TopicPartition> {
+pub(super) unsafe fn partitions_of(
+    list: *mut rdsys::rd_kafka_topic_partition_list_t,
+) -> Vec<TopicPartition> {
     if list.is_null() {
         return Vec::new();
     }

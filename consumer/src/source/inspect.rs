@@ -13,6 +13,7 @@ use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::cluster_error::{ClusterError, ClusterErrorKind, ConnectionFailures, FailureContext};
+use super::group_members::{self, GroupMember};
 use super::{TopicPartition, ffi};
 
 /// How long one question may take.
@@ -202,6 +203,12 @@ impl ClusterView {
     /// same key (`cleanup.policy` contains `compact`).
     pub fn is_compacted(&self, topic: &str) -> ClusterResult<bool> {
         self.answered(self.describe_policy(topic))
+    }
+
+    /// Returns the members of a group. Waits for at most `timeout`.
+    pub fn group_members(&self, group: &str, timeout: Duration) -> ClusterResult<Vec<GroupMember>> {
+        let members = group_members::members(&self.client, group, timeout);
+        self.answered(members.map_err(KafkaError::AdminOp))
     }
 
     fn describe_policy(&self, topic: &str) -> KafkaResult<bool> {

@@ -6,6 +6,7 @@
 
 pub(crate) mod cluster_error;
 mod ffi;
+pub(crate) mod group_members;
 pub(crate) mod inspect;
 
 use std::collections::VecDeque;

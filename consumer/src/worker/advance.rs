@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{ENDS_INTERVAL, HEARTBEAT, LOOK_INTERVAL, REFUSAL_LIMIT, Worker, names};
+use super::{ENDS_INTERVAL, HEARTBEAT, LOOK_INTERVAL, Worker};
 use crate::batcher::{self, Batcher};
 use crate::error::ConsumerError;
 use crate::flush::Action;
@@ -20,7 +20,7 @@ impl Worker {
             self.reload_at = None;
             self.load_all();
         }
-        self.advance_goals();
+        self.advance_goals(now);
         self.advance_refusal(now);
         self.advance_look(now);
         self.advance_ends(now);
@@ -80,34 +80,6 @@ impl Worker {
         {
             ending.closing = true;
             self.source.send(Command::Close);
-        }
-    }
-
-    /// For `--until-end`: ends when the lake stands at the goals, whoever read the records.
-    fn advance_goals(&mut self) {
-        let Some(goals) = &self.goals else { return };
-        if self.ending.is_some() {
-            return;
-        }
-        let open = self.partitions.behind(goals);
-        if open.iter().all(|partition| self.partitions.is_stopped(partition)) {
-            self.end(if open.is_empty() {
-                tracing::info!("everything up to the topics' ends at start is in the lake");
-                Ok(())
-            } else {
-                Err(ConsumerError::OffsetsGone(names(&open)))
-            });
-        }
-    }
-
-    /// For `--until-end`: ends when Kafka goes on to refuse.
-    fn advance_refusal(&mut self, now: Instant) {
-        if self.goals.is_some()
-            && self.ending.is_none()
-            && let Some((since, refusal)) = self.obstacles.refusal()
-            && now.saturating_duration_since(since) >= REFUSAL_LIMIT
-        {
-            self.fail(ConsumerError::KafkaRefuses(refusal));
         }
     }
 

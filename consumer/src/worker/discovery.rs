@@ -25,12 +25,13 @@ impl Worker {
             }
             tracing::info!(topic = &*topic, "new topic");
             let (config, writers) = (Arc::clone(&self.parts.config), self.parts.writers.clone());
-            let cluster = Arc::clone(&self.parts.cluster);
+            let (group, cluster) = (Arc::clone(&self.group), Arc::clone(&self.parts.cluster));
             let patience = Arc::new(self.parts.patience.beside());
             let events = self.parts.events.clone();
             tokio::spawn(async move {
                 let name = Arc::clone(&topic);
-                let stream = startup::open_topic(config, writers, cluster, patience, name).await;
+                let stream =
+                    startup::open_topic(config, group, writers, cluster, patience, name).await;
                 events.send(Event::Opened(Box::new(Opened { topic, stream })));
             });
         }

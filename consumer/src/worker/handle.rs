@@ -227,8 +227,14 @@ impl Worker {
             SurveyEvent::Unanswered(error) => Some(error),
             _ => None,
         };
-        self.obstacles.kafka(silence, Instant::now());
+        // That the brokers do not describe a group says nothing about an outage.
+        if !matches!(event, SurveyEvent::Readers { .. }) {
+            self.obstacles.kafka(silence, Instant::now());
+        }
         match event {
+            SurveyEvent::Readers { partitions, members } => {
+                self.found_readers(&partitions, members.as_deref());
+            }
             SurveyEvent::Unanswered(_) => {
                 self.is_finding_ends = false;
                 self.parts.metrics.batching.retried(RetryCause::Kafka);

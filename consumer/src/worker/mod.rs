@@ -13,6 +13,7 @@ mod discovery;
 mod handle;
 mod obstacles;
 mod partitions;
+mod until_end;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::AtomicI64;
@@ -34,6 +35,7 @@ use crate::dedupe::Budget;
 use crate::error::ConsumerError;
 use crate::event::{Event, Events};
 use crate::flush::Flush;
+use crate::group::Group;
 use crate::in_flight::InFlight;
 use crate::kafka_config::{Membership, consumer_config};
 use crate::metrics::Metrics;
@@ -47,6 +49,7 @@ use alterations::Alterations;
 pub(crate) use discovery::Opened;
 use obstacles::Obstacles;
 use partitions::Partitions;
+use until_end::OthersWait;
 
 /// The longest time between two looks at threads and deadlines.
 const HEARTBEAT: Duration = Duration::from_secs(1);
@@ -129,6 +132,7 @@ struct Parts {
 
 struct Worker {
     parts: Parts,
+    group: Arc<Group>,
     streams: BTreeMap<Arc<str>, Arc<Stream>>,
     /// Topics that are being prepared.
     opening: BTreeSet<Arc<str>>,
@@ -153,6 +157,7 @@ struct Worker {
     /// Numbers the questions for topics' identities.
     question: u64,
     goals: Option<Goals>,
+    others: OthersWait,
     /// When all positions are read next: of own partitions because an operator may have moved them,
     /// of other members' partitions for `--until-end`.
     look_at: Instant,
@@ -225,7 +230,8 @@ impl Worker {
             inlets.push(inlet);
         }
         let member = Membership {
-            group_id: &config.source.group_id,
+            group_id: &prepared.group.id,
+            client_id: &prepared.group.client_id,
             instance_id: config.source.group_instance_id.as_deref(),
             protocol: config.source.group_protocol,
             queue_kbytes: memory.queue / 1024,
@@ -258,11 +264,13 @@ impl Worker {
             ids,
             question: 0,
             goals: prepared.goals,
+            others: OthersWait::default(),
             look_at: Instant::now(),
             is_looking: false,
             ends_at: Instant::now(),
             is_finding_ends: false,
             parts,
+            group: prepared.group,
             streams,
             opening: BTreeSet::new(),
             source,

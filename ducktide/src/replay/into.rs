@@ -1,6 +1,6 @@
 //! `--into`: a second table of the same topic, with its own progress.
 
-use ducktide_consumer::ClusterView;
+use ducktide_consumer::{ClusterView, table_group};
 use ducktide_lake::config::LakeConfig;
 use ducktide_lake::kafka_property;
 use ducktide_lake::position::{Offset, Partition};
@@ -31,6 +31,7 @@ pub(super) fn register(
     let places = kafka::places(view, lake, &args.topic, None, args.from_timestamp)?;
     let offsets = choice::for_another_table(&places, args.from())?;
     let starts: Vec<(Partition, Offset)> = offsets.into_iter().collect();
+    let group = table_group(&lake.default_group()?, table);
     if !args.dry_run {
         let identity = view.identity(&args.topic)?;
         let spec = SourceSpec {
@@ -40,14 +41,16 @@ pub(super) fn register(
             cluster_id: identity.cluster_id,
             topic_id: identity.topic_id,
         };
-        lake.register_source(&spec, &starts)?;
+        let source = lake.register_source(&spec, &starts)?;
+        lake.record_group(source.id, &group)?;
     }
-    Ok(report(args, table, config, &starts))
+    Ok(report(args, table, &group, config, &starts))
 }
 
 fn report(
     args: &ReplayArgs,
     table: &TableName,
+    group: &str,
     config: &LakeConfig,
     starts: &[(Partition, Offset)],
 ) -> String {
@@ -58,18 +61,18 @@ fn report(
     let starts: String = starts.iter().map(begins).collect();
     let verb = if args.dry_run { "would be" } else { "is" };
     let secrets = secrets(args, config);
-    let command = command(args, table, config);
+    let command = command(args, table, group, config);
     format!("{starts}{topic} {verb} registered for {table}; fill it with\n{secrets}  {command}\n")
 }
 
 /// The consumer that fills the table, with the settings that this program was given; a shell takes it as
 /// it is.
-fn command(args: &ReplayArgs, table: &TableName, config: &LakeConfig) -> String {
+fn command(args: &ReplayArgs, table: &TableName, group: &str, config: &LakeConfig) -> String {
     let mut words = vec!["ducktide-consumer".to_owned()];
     let mut option = |name: &str, value: &str| words.extend([name.to_owned(), shell_word(value)]);
     option("--topics", &args.topic);
     option("--table", &table.to_string());
-    option("--group-id", &format!("ducktide-{table}"));
+    option("--group-id", group);
     option("--bootstrap-servers", &args.kafka.bootstrap_servers);
     for (name, value) in properties(args).iter().filter(|(name, _)| !is_secret(name)) {
         option("--kafka-property", &format!("{name}={}", kafka_property::escape(value)));
@@ -154,9 +157,9 @@ mod tests {
         let args = Program::parse_from(given).args;
         let config = args.lake.resolve().unwrap();
 
-        let text = report(&args, args.into.as_ref().unwrap(), &config, &[]);
+        let text = report(&args, args.into.as_ref().unwrap(), "ducktide-1-raw.other", &config, &[]);
 
-        let command = r"ducktide-consumer --topics 'it'\''s' --table raw.other --group-id ducktide-raw.other --bootstrap-servers a:1,b:2 --kafka-property security.protocol=SASL_SSL --catalog 'postgres://me@db/o%20lake?sslmode=require' --metadata-schema lake_2";
+        let command = r"ducktide-consumer --topics 'it'\''s' --table raw.other --group-id ducktide-1-raw.other --bootstrap-servers a:1,b:2 --kafka-property security.protocol=SASL_SSL --catalog 'postgres://me@db/o%20lake?sslmode=require' --metadata-schema lake_2";
         assert!(text.contains(command), "{text}");
         assert!(!text.contains("s3cret"), "{text}");
         assert!(text.contains("PGPASSWORD") && text.contains("KAFKA_PROPERTIES"), "{text}");

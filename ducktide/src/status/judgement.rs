@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::readers;
 use super::report::{PartitionReport, SourceReport};
 use ducktide_lake::units;
 
@@ -95,7 +96,9 @@ fn stall(sources: &[SourceReport]) -> Option<String> {
             None => "no commit so far".to_owned(),
         };
         let records = units::count(records, "record");
-        format!("{}: {since} while {records} {wait}", name(source, partition))
+        let reader = readers::describe(source, partition);
+        let reader = reader.map(|reader| format!("; {reader}")).unwrap_or_default();
+        format!("{}: {since} while {records} {wait}{reader}", name(source, partition))
     };
     first_of(stalled.into_iter().map(text).collect())
 }
@@ -112,6 +115,7 @@ fn first_of(texts: Vec<String>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::readers::ReaderReport;
     use super::*;
 
     fn partition(partition: i32, lag: Option<i64>) -> PartitionReport {
@@ -124,6 +128,8 @@ mod tests {
             table: "main.events".to_owned(),
             topic: "events".to_owned(),
             pipeline: "events".to_owned(),
+            group_id: "ducktide-1".to_owned(),
+            group_members: None,
             problem: None,
             partitions,
         }
@@ -170,6 +176,27 @@ mod tests {
 
         let judgement = judged(vec![stalled(0, 1, None)]);
         assert_eq!(judgement.text, "partition 0 of events: no commit so far while 1 record waits");
+    }
+
+    #[test]
+    fn who_reads_a_stalled_partition_is_named_or_that_nobody_does() {
+        let stalled = |reader| PartitionReport {
+            stalled: true,
+            last_commit_age_seconds: Some(192.0),
+            reader,
+            ..partition(0, Some(7))
+        };
+        let text = |group_members, reader| {
+            let source = SourceReport { group_members, ..source(vec![stalled(reader)]) };
+            judge(&[source], None).text.rsplit_once("; ").map(|(_, text)| text.to_owned())
+        };
+        let reader = ReaderReport { client_id: "c".to_owned(), host: "/10.0.0.7".to_owned() };
+
+        assert_eq!(text(Some(2), Some(reader)).unwrap(), "c at 10.0.0.7 reads it");
+        assert_eq!(text(Some(2), None).unwrap(), "no member of group ducktide-1 reads it");
+        let nobody = "no consumer is running, group ducktide-1 has no members";
+        assert_eq!(text(Some(0), None).unwrap(), nobody);
+        assert_eq!(text(None, None), None);
     }
 
     #[test]

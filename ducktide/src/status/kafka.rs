@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ducktide_consumer::{ClusterView, Identity, KafkaArgs, Watermarks};
+use ducktide_consumer::{ClusterView, GroupMember, Identity, KafkaArgs, Watermarks};
 use jiff::Timestamp;
 
 /// A record that has waited for as long as this, while its partition saw no commit, waits for
@@ -13,8 +13,16 @@ use jiff::Timestamp;
 /// Kafka's session timeout of 45 s.
 pub(super) const STALLED_AFTER: Duration = Duration::from_mins(1);
 
-/// What Kafka says of each topic.
-pub(super) type Cluster = BTreeMap<String, Topic>;
+/// How long a group's description may take, in all: it only explains.
+const GROUP_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What Kafka says of topics and consumer groups.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cluster {
+    pub(super) topics: BTreeMap<String, Topic>,
+    /// The members of groups that the brokers describe.
+    pub(super) groups: BTreeMap<String, Vec<GroupMember>>,
+}
 
 /// One topic.
 #[derive(Clone, Debug, Default)]
@@ -50,17 +58,18 @@ impl<E: std::error::Error> From<E> for Unreachable {
 pub(super) fn ask(
     kafka: &KafkaArgs,
     topics: BTreeSet<String>,
+    groups: BTreeSet<String>,
     timeout: Duration,
 ) -> Result<Cluster, Unreachable> {
     if topics.is_empty() {
-        return Ok(Cluster::new());
+        return Ok(Cluster::default());
     }
     let (answer, answered) = mpsc::channel();
     let view = Arc::new(ClusterView::new(&kafka.client_config()?)?);
     let asked = Arc::clone(&view);
     thread::spawn(move || {
         // Nobody listens any more when the answer came too late.
-        let _ = answer.send(describe(&asked, topics));
+        let _ = answer.send(describe(&asked, topics, groups));
     });
     let late = |_| {
         let servers = &kafka.bootstrap_servers;
@@ -75,8 +84,21 @@ pub(super) fn ask(
     answered.recv_timeout(timeout).map_err(late)?
 }
 
-fn describe(view: &ClusterView, topics: BTreeSet<String>) -> Result<Cluster, Unreachable> {
-    topics.into_iter().map(|name| Ok((name.clone(), topic(view, &name)?))).collect()
+fn describe(
+    view: &ClusterView,
+    topics: BTreeSet<String>,
+    groups: BTreeSet<String>,
+) -> Result<Cluster, Unreachable> {
+    let topics = topics.into_iter().map(|name| Ok((name.clone(), topic(view, &name)?)));
+    let topics = topics.collect::<Result<_, Unreachable>>()?;
+    let deadline = Instant::now() + GROUP_TIMEOUT;
+    // It takes a right of its own to describe a group.
+    let members = |group: String| {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        Some((view.group_members(&group, rest).ok()?, group))
+    };
+    let groups = groups.into_iter().filter_map(members);
+    Ok(Cluster { topics, groups: groups.map(|(members, group)| (group, members)).collect() })
 }
 
 fn topic(view: &ClusterView, name: &str) -> Result<Topic, Unreachable> {

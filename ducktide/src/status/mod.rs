@@ -4,6 +4,7 @@ mod health;
 mod health_text;
 mod judgement;
 mod kafka;
+mod readers;
 mod report;
 mod text;
 
@@ -48,9 +49,11 @@ The section \"Lake\" begins with the lake's judgement:
 The last line is the judgement of the flow:
   all N partitions up to date
   lag N records in M partitions
-  partition P of T: no commit for X while N records wait    (they have waited for a minute)
+  partition P of T: no commit for X while N records wait    (they have waited for a minute),
+  ...; who reads it, or that no member of the consumer group does
   lag unknown: ...                                          (Kafka does not answer)
-  ...: the topic was deleted and made again, Kafka no longer has the offsets, ...
+  ...: the topic was deleted and made again, Kafka no longer has the offsets, a consumer of another
+  lake reads the partition in the same consumer group, ...
 
 JSON, times in UTC, null where something is not known; further fields may be added:
   lake       catalog, data_path, ducklake_version, layout_version, snapshots,
@@ -66,9 +69,9 @@ JSON, times in UTC, null where something is not known; further fields may be add
              ended {files, bytes}, awaiting_removal {files, since, age_seconds,
              remove_after_seconds}, ledger_rows, last_maintenance[] {kind, at, age_seconds, done},
              last_verification {at, age_seconds, findings, deep}
-  sources[]  source_id, table, topic, pipeline, problem, partitions[] {partition, epoch,
-             next_offset, end_offset, lag, snapshot_id, last_commit_at, last_commit_age_seconds,
-             stalled, problem}
+  sources[]  source_id, table, topic, pipeline, group_id, group_members, problem,
+             partitions[] {partition, epoch, next_offset, end_offset, lag, snapshot_id,
+             last_commit_at, last_commit_age_seconds, stalled, reader {client_id, host}, problem}
   kafka      bootstrap_servers, reachable, error
   judgement  state (empty, up_to_date, lagging, stalled, unknown, problem), text, lag
 
@@ -77,8 +80,8 @@ cannot be reached; 4 the lake cannot be used.";
 
 /// Shows how far each partition is, and what the lake holds.
 ///
-/// Reads the catalog and asks Kafka for its offsets; no data file is opened and no consumer group is
-/// joined, so it may run at any time. Without Kafka it shows the lake's part.
+/// Reads the catalog and asks Kafka for its offsets and the consumer group's members; no data file is
+/// opened and no consumer group is joined, so it may run at any time. Without Kafka it shows the lake's part.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct StatusArgs {
@@ -104,6 +107,14 @@ pub struct StatusArgs {
     pub kafka: KafkaArgs,
 }
 
+/// What the lake said of a source.
+struct SourceReading {
+    source: Source,
+    /// The consumer group that reads it.
+    group_id: String,
+    progress: Vec<PartitionProgress>,
+}
+
 /// What lake and Kafka said.
 struct Reading {
     overview: Overview,
@@ -111,7 +122,9 @@ struct Reading {
     health: LakeHealth,
     /// By table; tables without any are not there.
     open_dead_letters: BTreeMap<String, i64>,
-    sources: Vec<(Source, Vec<PartitionProgress>)>,
+    sources: Vec<SourceReading>,
+    /// The client id of this lake's consumers.
+    client_id: String,
     cluster: Result<Cluster, Unreachable>,
     at: Timestamp,
 }
@@ -140,14 +153,21 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
 fn look(lake: &mut DuckLake, args: &StatusArgs) -> Result<Reading, LakeError> {
     let sources = lake.sources()?;
     let topics = sources.iter().map(|source| source.spec.topic.clone()).collect();
+    let (default, mut recorded) = (lake.default_group()?, lake.groups()?);
+    let sources: Vec<_> = sources
+        .into_iter()
+        .map(|source| (recorded.remove(&source.id).unwrap_or_else(|| default.clone()), source))
+        .collect();
+    let groups = sources.iter().map(|(group_id, _)| group_id.clone()).collect();
     // Kafka first: progress that is read later can only be ahead of these ends, never behind.
-    let cluster = kafka::ask(&args.kafka, topics, args.kafka_timeout);
-    let with_progress = sources.into_iter().map(|source| {
+    let cluster = kafka::ask(&args.kafka, topics, groups, args.kafka_timeout);
+    let with_progress = sources.into_iter().map(|(group_id, source)| {
         let progress = lake.progress(source.id)?;
-        Ok((source, progress))
+        Ok(SourceReading { source, group_id, progress })
     });
     Ok(Reading {
         sources: with_progress.collect::<Result<_, LakeError>>()?,
+        client_id: lake.client_id()?,
         overview: lake.overview()?,
         tables: lake.table_sizes()?,
         health: lake.health(&Thresholds::default())?,

@@ -8,10 +8,11 @@ use ducktide_lake::{LakeError, PartitionProgress, Source, SourceSpec};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::Reading;
 use super::health::HealthReport;
 use super::judgement::{Judgement, judge};
-use super::kafka::{Cluster, Ends, STALLED_AFTER, Topic, Unreachable};
+use super::kafka::{Ends, STALLED_AFTER, Topic};
+use super::readers::{ReaderReport, add_reader};
+use super::{Reading, SourceReading};
 
 /// All that `status` shows. The help documents these names.
 #[derive(Debug, Serialize)]
@@ -58,6 +59,9 @@ pub(super) struct SourceReport {
     pub(super) table: String,
     pub(super) topic: String,
     pub(super) pipeline: String,
+    pub(super) group_id: String,
+    /// The number of the group's members; None while Kafka does not tell.
+    pub(super) group_members: Option<usize>,
     /// Why none of its partitions can go on.
     pub(super) problem: Option<String>,
     pub(super) partitions: Vec<PartitionReport>,
@@ -79,6 +83,8 @@ pub(super) struct PartitionReport {
     pub(super) last_commit_age_seconds: Option<f64>,
     /// Whether records have waited for a minute in which there was no commit.
     pub(super) stalled: bool,
+    /// The member of the group that reads it.
+    pub(super) reader: Option<ReaderReport>,
     /// Why it cannot go on.
     pub(super) problem: Option<String>,
 }
@@ -98,9 +104,8 @@ impl Report {
     ) -> Result<Self, LakeError> {
         let cluster = &reading.cluster;
         let sources = reading.sources.iter();
-        let sources: Vec<_> = sources
-            .map(|(source, progress)| source_report(source, progress, cluster, reading.at))
-            .collect::<Result<_, _>>()?;
+        let sources: Vec<_> =
+            sources.map(|source| source_report(source, reading)).collect::<Result<_, _>>()?;
         let error = cluster.as_ref().err().map(|error| error.0.clone());
         Ok(Self {
             lake: lake_report(reading, catalog),
@@ -156,28 +161,30 @@ fn table_reports(reading: &Reading) -> Vec<TableReport> {
         .collect()
 }
 
-fn source_report(
-    source: &Source,
-    progress: &[PartitionProgress],
-    cluster: &Result<Cluster, Unreachable>,
-    now: Timestamp,
-) -> Result<SourceReport, LakeError> {
-    let spec = &source.spec;
-    let topic = cluster.as_ref().ok().and_then(|cluster| cluster.get(&spec.topic));
+fn source_report(of: &SourceReading, reading: &Reading) -> Result<SourceReport, LakeError> {
+    let SourceReading { source, group_id, progress } = of;
+    let (spec, cluster) = (&source.spec, reading.cluster.as_ref().ok());
+    let topic = cluster.and_then(|cluster| cluster.topics.get(&spec.topic));
+    let members = cluster.and_then(|cluster| cluster.groups.get(group_id));
     let mut partitions = BTreeMap::new();
     for of_lake in progress {
-        partitions.insert(of_lake.partition.0, lake_side(of_lake, now)?);
+        partitions.insert(of_lake.partition.0, lake_side(of_lake, reading.at)?);
     }
     for (&partition, ends) in topic.iter().flat_map(|topic| &topic.partitions) {
         let report = partitions.entry(partition).or_insert_with(PartitionReport::default);
         report.partition = partition;
         add_kafka_side(report, ends);
+        if let Some(members) = members {
+            add_reader(report, &spec.topic, members, &reading.client_id);
+        }
     }
     Ok(SourceReport {
         source_id: source.id.0,
         table: spec.table.to_string(),
         topic: spec.topic.clone(),
         pipeline: spec.pipeline.clone(),
+        group_id: group_id.clone(),
+        group_members: members.map(Vec::len),
         problem: topic.and_then(|topic| topic_problem(source, topic)),
         partitions: partitions.into_values().collect(),
     })

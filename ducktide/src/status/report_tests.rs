@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use ducktide_consumer::Identity;
+use ducktide_consumer::{GroupMember, Identity, TopicPartition};
 use ducktide_lake::health::{
     AwaitingRemoval, DayOf, FileCount, LakeHealth, OneDay, SizeClasses, SnapshotsKept, TableHealth,
 };
@@ -13,6 +13,7 @@ use ducktide_lake::verify::LastVerification;
 use ducktide_lake::{Keeper, Kept, Overview, SnapshotRange, TableSize};
 
 use super::super::judgement::State;
+use super::super::kafka::{Cluster, Unreachable};
 use super::super::text;
 use super::*;
 
@@ -106,7 +107,15 @@ fn health() -> LakeHealth {
     }
 }
 
-fn report(progress: Vec<PartitionProgress>, cluster: Result<Topic, Unreachable>) -> Report {
+fn report(progress: Vec<PartitionProgress>, topic: Result<Topic, Unreachable>) -> Report {
+    let cluster = topic.map(|topic| Cluster {
+        topics: BTreeMap::from([("events".to_owned(), topic)]),
+        groups: BTreeMap::new(),
+    });
+    report_of(progress, cluster)
+}
+
+fn report_of(progress: Vec<PartitionProgress>, cluster: Result<Cluster, Unreachable>) -> Report {
     let reading = Reading {
         overview: Overview {
             data_path: "/lake/files/".to_owned(),
@@ -126,8 +135,13 @@ fn report(progress: Vec<PartitionProgress>, cluster: Result<Topic, Unreachable>)
         }],
         health: health(),
         open_dead_letters: BTreeMap::from([("main.events".to_owned(), 3)]),
-        sources: vec![(source(), progress)],
-        cluster: cluster.map(|topic| BTreeMap::from([("events".to_owned(), topic)])),
+        sources: vec![SourceReading {
+            source: source(),
+            group_id: "ducktide-1".to_owned(),
+            progress,
+        }],
+        client_id: "ducktide-1".to_owned(),
+        cluster,
         at: now(),
     };
     Report::new(&reading, &CATALOG.parse().unwrap(), "localhost:9092").unwrap()
@@ -197,6 +211,33 @@ fn a_topic_that_was_made_again_is_a_problem() {
 }
 
 #[test]
+fn a_partition_that_another_lakes_consumer_reads_is_a_problem() {
+    let member = |client_id: &str, partition| GroupMember {
+        client_id: client_id.to_owned(),
+        host: "/10.0.0.7".to_owned(),
+        partitions: vec![TopicPartition::new("events", partition)],
+    };
+    let members = vec![member("ducktide-1", 0), member("ducktide-2", 1), member("mine", 2)];
+    let topic = topic(&[0, 1, 2].map(|partition| (partition, ends(0, 100, 0))));
+    let cluster = Cluster {
+        topics: BTreeMap::from([("events".to_owned(), topic)]),
+        groups: BTreeMap::from([("ducktide-1".to_owned(), members)]),
+    };
+    let progress = [0, 1, 2].map(|partition| progress(partition, 90, JUST_NOW)).to_vec();
+
+    let report = report_of(progress, Ok(cluster));
+
+    let partitions = &report.sources[0].partitions;
+    let problems = partitions.iter().map(|partition| partition.problem.is_some());
+    assert_eq!(problems.collect::<Vec<_>>(), [false, true, false]);
+    let text = &report.judgement.text;
+    assert!(text.starts_with("partition 1 of events") && text.contains("--group-id"), "{text}");
+    assert!(text.contains("ducktide-2@10.0.0.7"), "{text}");
+    let shown = text::render(&report);
+    assert!(shown.contains("group ducktide-1 of 3 members\n"), "{shown}");
+}
+
+#[test]
 fn a_topic_that_is_gone_is_a_problem() {
     let report = report(vec![progress(0, 90, JUST_NOW)], Ok(Topic::default()));
 
@@ -229,7 +270,7 @@ ledger     98,765 rows
 last run   merge adjacent files 2m 0s ago
 verified   3h 0m ago, each single offset: nothing is lost, nothing is doubled
 
-main.events from topic events, pipeline demo
+main.events from topic events, pipeline demo, group ducktide-1
 partition  lake offset  end offset  lag  epoch  last commit
 ─────────  ───────────  ──────────  ───  ─────  ───────────
         0           90           -    -      0     2.0s ago
@@ -288,11 +329,11 @@ fn the_json_names_stay_stable() {
         },
         "sources": [{
             "source_id": 1, "table": "main.events", "topic": "events", "pipeline": "demo",
-            "problem": null,
+            "group_id": "ducktide-1", "group_members": null, "problem": null,
             "partitions": [{
                 "partition": 0, "epoch": 0, "next_offset": 90, "end_offset": 100, "lag": 10,
                 "snapshot_id": 41, "last_commit_at": "2026-11-01T11:59:58Z",
-                "last_commit_age_seconds": 2.0, "stalled": false, "problem": null,
+                "last_commit_age_seconds": 2.0, "stalled": false, "reader": null, "problem": null,
             }],
         }],
         "kafka": {"bootstrap_servers": "localhost:9092", "reachable": true, "error": null},

@@ -64,8 +64,13 @@ fn tables(tables: &[TableReport]) -> String {
 }
 
 fn source(source: &SourceReport) -> String {
-    let SourceReport { table: name, topic, pipeline, .. } = source;
-    let mut text = format!("{name} from topic {topic}, pipeline {pipeline}\n");
+    let SourceReport { table: name, topic, pipeline, group_id, .. } = source;
+    let members = match source.group_members {
+        Some(members) => format!(" of {}", units::count(members as i128, "member")),
+        None => String::new(),
+    };
+    let mut text =
+        format!("{name} from topic {topic}, pipeline {pipeline}, group {group_id}{members}\n");
     let mut table = TextTable::with_columns(&[
         ("partition", Align::Right),
         ("lake offset", Align::Right),

@@ -2,7 +2,7 @@
 //!
 //! | table | one row per | written by |
 //! |---|---|---|
-//! | `ducktide_meta` | setting, kind of maintenance, last verification | installation, maintenance, operators |
+//! | `ducktide_meta` | setting, kind of maintenance, last verification, group of a source | installation, maintenance, operators, workers |
 //! | `ducktide_source` | table × topic | workers, at registration |
 //! | `ducktide_progress` | source × partition | triggers only |
 //! | `ducktide_ledger` | committed range | triggers; maintenance coalesces old ones |

@@ -9,7 +9,7 @@ use std::path::{Component, Path, PathBuf};
 #[cfg(test)]
 pub(crate) use self::claim::NAME as CLAIM_NAME;
 pub(crate) use self::claim::is_claimed;
-pub(crate) use self::owner::{Assessment, Opener, Owner, check_free, check_lake};
+pub(crate) use self::owner::{Assessment, Opener, Owner, check_free, check_lake, identity};
 use crate::catalog::relative_flag;
 use crate::error::{LakeError, Result};
 use crate::session::Session;

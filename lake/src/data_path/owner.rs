@@ -325,7 +325,7 @@ fn unreadable(what: &str, root: &Path, error: std::io::Error) -> LakeError {
 
 /// The identity of the lake's first schema, which `DuckLake` makes up when it makes the lake. Copies of a
 /// catalog share it.
-fn identity(session: &Session) -> Result<String> {
+pub(crate) fn identity(session: &Session) -> Result<String> {
     let sql = format!(
         "SELECT schema_uuid FROM {} ORDER BY schema_id, begin_snapshot LIMIT 1",
         session.native_table("ducklake_schema")

@@ -12,6 +12,7 @@ mod dead_letters;
 mod dedupe;
 mod evolution;
 mod failpoints;
+mod groups;
 mod hazards;
 mod health;
 mod monitoring;

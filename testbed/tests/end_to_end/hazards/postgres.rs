@@ -180,6 +180,8 @@ fn a_worker_with_few_rights_does_its_work_and_nothing_else() {
 
     let spec = ducktide_lake::SourceSpec { topic: "its own".to_owned(), ..spec() };
     let source = worker.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap();
+    worker.record_group(source.id, "its own").unwrap();
+    assert!(worker.groups().unwrap().is_empty(), "it may not record anything");
     worker.start_partitions(source.id, &[(Partition(1), Offset(7))]).unwrap();
     assert_eq!(worker.positions(source.id).unwrap()[1].1.next_offset, Offset(7));
     let commit = case.rows(0, 100, 150);

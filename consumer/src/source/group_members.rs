@@ -1,0 +1,128 @@
+//! The members of a consumer group, and the partitions that each of them reads.
+#![expect(unsafe_code, reason = "calls that the `rdkafka` crate does not wrap")]
+
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::fmt;
+use std::ptr;
+use std::time::Duration;
+
+use rdkafka::bindings as rdsys;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::RDKafkaErrorCode;
+
+use super::TopicPartition;
+use super::cluster_error::FailureContext;
+use super::ffi::{check, partitions_of};
+
+/// A member of a consumer group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupMember {
+    /// Its `client.id`: a consumer of a lake has the lake's, unless a property sets another one.
+    pub client_id: String,
+    /// Its host, as the broker sees it.
+    pub host: String,
+    /// The partitions that it reads.
+    pub partitions: Vec<TopicPartition>,
+}
+
+impl GroupMember {
+    /// Returns whether it is a consumer of another lake than the one with this client id. One with a client
+    /// id of its own, by a property, is not known to be.
+    #[must_use]
+    pub fn is_of_another_lake(&self, client_id: &str) -> bool {
+        self.client_id.starts_with(LAKES) && self.client_id != client_id
+    }
+}
+
+impl fmt::Display for GroupMember {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Brokers write a slash before the address.
+        write!(f, "{}@{}", self.client_id, self.host.trim_start_matches('/'))
+    }
+}
+
+/// Begins the client ids of lakes' consumers.
+const LAKES: &str = "ducktide-";
+
+/// Describes a group; one that does not exist has no members.
+pub(super) fn members(
+    client: &BaseConsumer<FailureContext>,
+    group: &str,
+    timeout: Duration,
+) -> Result<Vec<GroupMember>, RDKafkaErrorCode> {
+    let name = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidGroupId)?;
+    let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+    let rk = client.client().native_ptr();
+    // SAFETY: each object is made, used while it lives, and destroyed once. The description belongs
+    // to the event, so its parts are copied before that is destroyed.
+    unsafe {
+        let mut names = [name.as_ptr()];
+        let queue = rdsys::rd_kafka_queue_new(rk);
+        rdsys::rd_kafka_DescribeConsumerGroups(rk, names.as_mut_ptr(), 1, ptr::null(), queue);
+        let event = rdsys::rd_kafka_queue_poll(queue, timeout_ms);
+        let members = described(event);
+        if !event.is_null() {
+            rdsys::rd_kafka_event_destroy(event);
+        }
+        rdsys::rd_kafka_queue_destroy(queue);
+        members
+    }
+}
+
+/// # Safety
+/// `event` is null or a valid event.
+unsafe fn described(
+    event: *mut rdsys::rd_kafka_event_t,
+) -> Result<Vec<GroupMember>, RDKafkaErrorCode> {
+    if event.is_null() {
+        return Err(RDKafkaErrorCode::OperationTimedOut);
+    }
+    // SAFETY: the event is valid; a result, its groups and their members are valid with it.
+    unsafe {
+        check(rdsys::rd_kafka_event_error(event))?;
+        let result = rdsys::rd_kafka_event_DescribeConsumerGroups_result(event);
+        let mut count = 0;
+        let groups = rdsys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
+        if groups.is_null() || count == 0 {
+            return Ok(Vec::new());
+        }
+        let group = *groups;
+        let error = rdsys::rd_kafka_ConsumerGroupDescription_error(group);
+        match check(rdsys::rd_kafka_error_code(error)) {
+            Err(RDKafkaErrorCode::GroupIdNotFound) => return Ok(Vec::new()),
+            described => described?,
+        }
+        let count = rdsys::rd_kafka_ConsumerGroupDescription_member_count(group);
+        let member = |index| rdsys::rd_kafka_ConsumerGroupDescription_member(group, index);
+        Ok((0..count).map(|index| member_of(member(index))).collect())
+    }
+}
+
+/// # Safety
+/// `member` is valid.
+unsafe fn member_of(member: *const rdsys::rd_kafka_MemberDescription_t) -> GroupMember {
+    // SAFETY: as the caller says; the parts are valid with the member.
+    unsafe {
+        let assignment = rdsys::rd_kafka_MemberDescription_assignment(member);
+        let partitions = if assignment.is_null() {
+            Vec::new()
+        } else {
+            partitions_of(rdsys::rd_kafka_MemberAssignment_partitions(assignment).cast_mut())
+        };
+        GroupMember {
+            client_id: text(rdsys::rd_kafka_MemberDescription_client_id(member)),
+            host: text(rdsys::rd_kafka_MemberDescription_host(member)),
+            partitions,
+        }
+    }
+}
+
+/// # Safety
+/// `text` is null or a C string.
+unsafe fn text(text: *const c_char) -> String {
+    if text.is_null() {
+        return String::new();
+    }
+    // SAFETY: as the caller says.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}

@@ -1,0 +1,102 @@
+//! How a worker with `--until-end` ends, and what it waits for.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use super::{REFUSAL_LIMIT, Worker, names};
+use crate::error::ConsumerError;
+use crate::source::TopicPartition;
+use crate::source::group_members::GroupMember;
+
+/// Time without an own partition to read after which the group's other members are asked for: a
+/// rebalance is over by then, and members that read something commit it.
+const OTHERS_AFTER: Duration = Duration::from_secs(5);
+
+/// The wait for partitions of other members, which is logged once.
+#[derive(Debug, Default)]
+pub(super) struct OthersWait {
+    /// Since when only other members can reach the goals.
+    since: Option<Instant>,
+    /// Whether it was asked who they are. There is no second question unless nobody reads the
+    /// partitions yet.
+    is_asked: bool,
+}
+
+impl Worker {
+    /// Ends when the lake stands at the goals, whoever read the records.
+    pub(super) fn advance_goals(&mut self, now: Instant) {
+        let Some(goals) = &self.goals else { return };
+        if self.ending.is_some() {
+            return;
+        }
+        let open = self.partitions.behind(goals);
+        if open.iter().all(|partition| self.partitions.is_stopped(partition)) {
+            self.end(if open.is_empty() {
+                tracing::info!("everything up to the topics' ends at start is in the lake");
+                Ok(())
+            } else {
+                Err(ConsumerError::OffsetsGone(names(&open)))
+            });
+            return;
+        }
+        if open.iter().any(|partition| self.partitions.is_owned(partition)) {
+            self.others.since = None;
+            return;
+        }
+        let since = *self.others.since.get_or_insert(now);
+        if !self.others.is_asked && now.saturating_duration_since(since) >= OTHERS_AFTER {
+            self.others.is_asked = true;
+            self.parts.surveyor.find_readers(self.group.id.clone(), open);
+        }
+    }
+
+    /// Logs which of the partitions are read by other members. `members` is None where the brokers do not
+    /// describe the group.
+    pub(super) fn found_readers(
+        &mut self,
+        partitions: &[TopicPartition],
+        members: Option<&[GroupMember]>,
+    ) {
+        let reads = |member: &&GroupMember| {
+            partitions.iter().any(|partition| member.partitions.contains(partition))
+        };
+        let readers: Vec<_> = members.unwrap_or_default().iter().filter(reads).collect();
+        if members.is_some() && readers.is_empty() {
+            // The group is about to assign them.
+            self.others = OthersWait::default();
+            return;
+        }
+        let own = &self.group.client_id;
+        let is_foreign = readers.iter().any(|member| member.is_of_another_lake(own));
+        let readers: BTreeSet<_> = readers.into_iter().map(ToString::to_string).collect();
+        let members = readers.into_iter().collect::<Vec<_>>().join(" ");
+        let (partitions, group_id) = (names(partitions), &self.group.id);
+        if is_foreign {
+            tracing::warn!(
+                partitions,
+                group_id,
+                members,
+                "--until-end waits for partitions that another lake's consumers read; give each lake's \
+                 consumers a --group-id of their own"
+            );
+        } else {
+            tracing::info!(
+                partitions,
+                group_id,
+                members,
+                "--until-end waits for partitions that other members of the group read"
+            );
+        }
+    }
+
+    /// Ends when Kafka continues to refuse.
+    pub(super) fn advance_refusal(&mut self, now: Instant) {
+        if self.goals.is_some()
+            && self.ending.is_none()
+            && let Some((since, refusal)) = self.obstacles.refusal()
+            && now.saturating_duration_since(since) >= REFUSAL_LIMIT
+        {
+            self.fail(ConsumerError::KafkaRefuses(refusal));
+        }
+    }
+}

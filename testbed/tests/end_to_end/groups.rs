@@ -1,0 +1,105 @@
+//! Which consumer group a worker joins.
+
+use std::fs;
+
+use ducktide_testbed::catalog::CatalogKind;
+use ducktide_testbed::on_both_catalogs;
+use ducktide_testbed::pipeline::{PARTITIONS, Pipeline, TABLE};
+use ducktide_testbed::worker::Worker;
+use serde_json::Value;
+
+on_both_catalogs!(
+    lakes_of_one_topic_have_groups_of_their_own,
+    the_group_of_the_last_worker_is_kept,
+);
+
+/// Another lake, which is filled from the pipeline's topic.
+fn another_lake(first: &Pipeline, kind: CatalogKind) -> Pipeline {
+    let mut second = Pipeline::on_shared_services("another_lake", kind).unwrap();
+    second.topic.clone_from(&first.topic);
+    fs::copy(first.ledger(), second.ledger()).unwrap();
+    second
+}
+
+/// Starts a worker without `--group-id`.
+fn start(pipeline: &Pipeline, name: &str) -> Worker {
+    let consumer = pipeline.consumer_without_group(&pipeline.topic, &pipeline.catalog).unwrap();
+    pipeline.start_worker(name, consumer.args(["--table", TABLE])).unwrap()
+}
+
+fn group_of(worker: &Worker) -> String {
+    let chosen = worker.await_logged("consumer group chosen").unwrap();
+    chosen["group_id"].as_str().unwrap().to_owned()
+}
+
+fn lakes_of_one_topic_have_groups_of_their_own(kind: CatalogKind) {
+    let first = Pipeline::on_shared_services("two_lakes", kind).unwrap();
+    first.produce(3_000, &[]).unwrap();
+    let second = another_lake(&first, kind);
+    let workers = [start(&first, "first"), start(&second, "second")];
+
+    for (pipeline, worker) in [&first, &second].into_iter().zip(&workers) {
+        worker.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
+        pipeline.await_committed(3_000).unwrap();
+        pipeline.check_exact(3_000).unwrap();
+        let status = pipeline.operate(&["status"]).unwrap();
+        let group = group_of(worker);
+        assert!(status.contains(&format!("group {group} of 1 member\n")), "{status}");
+        assert!(status.contains("all 3 partitions up to date"), "{status}");
+    }
+    assert_ne!(group_of(&workers[0]), group_of(&workers[1]));
+}
+
+fn the_group_of_the_last_worker_is_kept(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("kept", kind).unwrap();
+    pipeline.produce(10, &[]).unwrap();
+    let mut first = start(&pipeline, "first");
+    let own = group_of(&first);
+    assert!(own.starts_with("ducktide-"), "{own}");
+    pipeline.await_committed(10).unwrap();
+    first.stop().unwrap();
+    let replay = ["replay", "--topic", &pipeline.topic, "--from-beginning", "--into", "shadow"];
+    let printed = pipeline.operate(&replay).unwrap();
+    assert!(printed.contains(&format!("--group-id {own}-main.shadow ")), "{printed}");
+
+    pipeline.drain(&[]).unwrap();
+
+    let groups = |pipeline: &Pipeline| {
+        let status = pipeline.operate(&["status", "--json"]).unwrap();
+        let status: Value = serde_json::from_str(&status).unwrap();
+        let sources = status["sources"].as_array().unwrap().iter();
+        sources.map(|source| source["group_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(groups(&pipeline), [pipeline.group.clone(), format!("{own}-main.shadow")]);
+    assert_eq!(group_of(&start(&pipeline, "again")), pipeline.group);
+
+    // As a lake of an earlier version, which recorded nothing.
+    let forget = "DELETE FROM ducktide_meta WHERE key LIKE 'group_id%'";
+    pipeline.catalog().unwrap().execute(forget).unwrap();
+    assert_eq!(group_of(&start(&pipeline, "older")), "ducktide");
+}
+
+#[test]
+#[ignore = "needs Kafka and the schema registry"]
+fn two_lakes_in_one_group_are_told_so() {
+    let first = Pipeline::on_shared_services("one_group", CatalogKind::Sqlite).unwrap();
+    first.produce(3_000, &[]).unwrap();
+    let mut second = another_lake(&first, CatalogKind::Sqlite);
+    second.group.clone_from(&first.group);
+    let mut reader = first.start_consumer("reader", &[]).unwrap();
+    first.await_committed(3_000).unwrap();
+
+    let mut waiting = second.start_consumer("waiting", &["--until-end"]).unwrap();
+
+    let logged = waiting.await_logged("another lake's consumers read").unwrap();
+    let partitions = logged["partitions"].as_str().unwrap();
+    assert!(partitions.contains(&second.topic), "{logged}");
+    let status = second.operate(&["status"]).unwrap();
+    assert!(status.contains("a consumer of another lake reads it"), "{status}");
+    reader.stop().unwrap();
+    waiting.succeed().unwrap();
+    second.check_exact(3_000).unwrap();
+    let log = waiting.log().unwrap();
+    let waits = log.iter().filter(|line| line.to_string().contains("--until-end waits"));
+    assert_eq!(waits.count(), 1);
+}
