@@ -127,6 +127,11 @@ impl Assignment {
         true
     }
 
+    /// All assigned partitions.
+    pub(crate) fn all(&self) -> Vec<TopicPartition> {
+        self.partitions.keys().cloned().collect()
+    }
+
     /// Partitions that are being fetched.
     pub(crate) fn reading(&self) -> Vec<TopicPartition> {
         let reading = self.partitions.iter().filter(|(_, state)| !matches!(state, State::Held));

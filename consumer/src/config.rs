@@ -107,8 +107,9 @@ pub struct SourceArgs {
           value_parser = NonEmptyStringValueParser::new())]
     pub group_id: Option<String>,
 
-    /// A name that only this worker has: after a crash it gets its partitions back at once, where
-    /// others wait for the session timeout (45 s by default).
+    /// Static group membership ID, unique per worker. A worker that is stopped and restarts within the
+    /// session timeout (45 s by default) keeps its partitions. After a crash the same holds for
+    /// --group-protocol classic; with `consumer` it waits until its old session ends.
     #[arg(long, env = "KAFKA_GROUP_INSTANCE_ID", value_name = "NAME")]
     pub group_instance_id: Option<String>,
 

@@ -21,6 +21,7 @@ use crate::batch::Stream;
 use crate::config::{Config, StartFrom};
 use crate::error::ConsumerError;
 use crate::group::{Group, KnownGroups};
+use crate::kafka_config::GroupProtocol;
 use crate::metrics::{Metrics, RetryCause};
 use crate::schema_registry::RegistryError;
 use crate::source::TopicPartition;
@@ -32,6 +33,9 @@ use crate::writers::{RecordWriters, Writers};
 
 /// Between two tries of something that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Kafka's default of `group.consumer.max.session.timeout.ms`, for brokers that do not tell theirs.
+const LONGEST_SESSION: Duration = Duration::from_mins(1);
 
 /// How many questions to the registry come between two to the lake, which cost more.
 const TABLE_CHECKS: u32 = 5;
@@ -261,6 +265,8 @@ pub(crate) struct Prepared {
     pub(crate) lake: Box<dyn Lake>,
     pub(crate) group: Arc<Group>,
     pub(crate) streams: Vec<Arc<Stream>>,
+    /// Longest time that a static member waits for its name.
+    pub(crate) name_timeout: Duration,
     /// For `--until-end`: where the topics end now.
     pub(crate) goals: Option<Goals>,
 }
@@ -310,7 +316,22 @@ pub(crate) fn prepare(
         }
     }
     let (lake, group) = (Box::new(lake), Arc::new(group));
-    Ok(Some(Prepared { lake, group, streams, goals: end }))
+    let name_timeout = name_timeout(config, cluster);
+    Ok(Some(Prepared { lake, group, streams, name_timeout, goals: end }))
+}
+
+/// How long another member can have a static member's name without living: half more than the longest
+/// session. Under the classic protocol nobody waits.
+fn name_timeout(config: &Config, cluster: &ClusterView) -> Duration {
+    let is_static = config.source.group_instance_id.is_some();
+    if !is_static || config.source.group_protocol != GroupProtocol::Consumer {
+        return Duration::ZERO;
+    }
+    let longest = cluster.longest_session().unwrap_or_else(|error| {
+        tracing::debug!(%error, "the brokers do not tell their longest session");
+        None
+    });
+    longest.unwrap_or(LONGEST_SESSION) * 3 / 2
 }
 
 /// The group to join: the one that is set, or the one that the lake has for these topics.

@@ -199,10 +199,23 @@ impl NativeConsumer {
             (code, CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
         };
         match code {
-            // Under KIP-848 the one that comes later is refused, until the earlier one's session ends.
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID
-            | RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNRELEASED_INSTANCE_ID => Polled::NameTaken,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID => Polled::NameTaken,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNRELEASED_INSTANCE_ID => Polled::NameHeld,
             _ => Polled::Fatal(text),
+        }
+    }
+
+    /// Returns whether the group has accepted this member.
+    pub(crate) fn is_member(&self) -> bool {
+        // SAFETY: the client is valid; the object is null or valid, and destroyed once.
+        unsafe {
+            let found = rdsys::rd_kafka_consumer_group_metadata(self.ptr());
+            if found.is_null() {
+                return false;
+            }
+            let generation = rdsys::rd_kafka_consumer_group_metadata_generation_id(found);
+            rdsys::rd_kafka_consumer_group_metadata_destroy(found);
+            generation > 0
         }
     }
 
@@ -274,8 +287,11 @@ pub(crate) enum Polled {
     /// Everything up to the offset was delivered, including offsets that hold no record.
     EndOfPartition(TopicPartition, i64),
     Error(Option<TopicPartition>, RDKafkaErrorCode, String),
-    /// Kafka gave this static member's name to somebody else; the client is unusable.
+    /// Kafka gave this static member's name to another process; the client is unusable.
     NameTaken,
+    /// Under KIP-848: another member has this one's name until it leaves or its session ends; the
+    /// client is unusable.
+    NameHeld,
     /// The client is unusable.
     Fatal(String),
 }
@@ -599,8 +615,9 @@ unsafe extern "C" fn on_log(
     let (facility, text) = unsafe {
         (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(text).to_string_lossy())
     };
-    // Mirrored offsets are for dashboards; a rebalance that refuses some is no warning.
-    let level = if facility == "COMMITFAIL" { 7 } else { level };
+    // Mirrored offsets are for dashboards; a rebalance that refuses some is no warning. A fatal error
+    // is polled too, and logged by whoever handles it.
+    let level = if matches!(&*facility, "COMMITFAIL" | "FATAL") { 7 } else { level };
     telemetry::log_librdkafka(level, &facility, &text);
 }
 

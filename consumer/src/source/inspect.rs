@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -202,7 +202,17 @@ impl ClusterView {
     /// Returns whether Kafka's log cleaner removes records of the topic that have a newer one of the
     /// same key (`cleanup.policy` contains `compact`).
     pub fn is_compacted(&self, topic: &str) -> ClusterResult<bool> {
-        self.answered(self.describe_policy(topic))
+        let found = self.answered(self.describe(ResourceSpecifier::Topic(topic)))?;
+        Ok(value(&found, "cleanup.policy").is_some_and(|policy| policy.contains("compact")))
+    }
+
+    /// Returns the longest session that the brokers grant a member under KIP-848.
+    pub(crate) fn longest_session(&self) -> ClusterResult<Option<Duration>> {
+        let metadata = self.answered(self.client.fetch_metadata(None, TIMEOUT))?;
+        let Some(broker) = metadata.brokers().first() else { return Ok(None) };
+        let found = self.answered(self.describe(ResourceSpecifier::Broker(broker.id())))?;
+        let millis = value(&found, "group.consumer.max.session.timeout.ms");
+        Ok(millis.and_then(|millis| millis.parse().ok()).map(Duration::from_millis))
     }
 
     /// Returns the members of a group. Waits for at most `timeout`.
@@ -211,20 +221,17 @@ impl ClusterView {
         self.answered(members.map_err(KafkaError::AdminOp))
     }
 
-    fn describe_policy(&self, topic: &str) -> KafkaResult<bool> {
+    fn describe(&self, resource: ResourceSpecifier<'_>) -> KafkaResult<ConfigResource> {
         let admin: AdminClient<DefaultClientContext> = self.config.create()?;
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-        let resource = &[ResourceSpecifier::Topic(topic)];
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
-        let answers = runtime.block_on(admin.describe_configs(resource, &options))?;
+        let answers = runtime.block_on(admin.describe_configs(&[resource], &options))?;
         let found = answers
             .into_iter()
             .next()
             .ok_or(KafkaError::MetadataFetch(RDKafkaErrorCode::UnknownTopicOrPartition))?;
-        let found = found.map_err(KafkaError::AdminOp)?;
-        let policy = found.get("cleanup.policy").and_then(|entry| entry.value.as_deref());
-        Ok(policy.is_some_and(|policy| policy.contains("compact")))
+        found.map_err(KafkaError::AdminOp)
     }
 
     /// Counts the records with a value that Kafka has between two offsets, by reading them: some
@@ -285,6 +292,11 @@ impl ClusterView {
         let cluster_id = self.client.client().fetch_cluster_id(TIMEOUT);
         Ok(Identity { cluster_id, topic_id })
     }
+}
+
+/// A property of a described resource.
+fn value<'a>(resource: &'a ConfigResource, name: &str) -> Option<&'a str> {
+    resource.get(name).and_then(|entry| entry.value.as_deref())
 }
 
 fn is_out_of_range(error: &KafkaError) -> bool {

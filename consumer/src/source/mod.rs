@@ -8,6 +8,7 @@ pub(crate) mod cluster_error;
 mod ffi;
 pub(crate) mod group_members;
 pub(crate) mod inspect;
+mod name_wait;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -27,6 +28,7 @@ use crate::kafka_config::ConsumerConfig;
 use crate::metrics::Metrics;
 use cluster_error::refusal_remedy;
 use ffi::{KeepAlive, NativeConsumer, Polled, RebalanceListener};
+use name_wait::NameWait;
 
 pub(crate) use ffi::Record;
 
@@ -140,8 +142,13 @@ pub(crate) enum SourceEvent {
     Revoking { partitions: Vec<TopicPartition>, lost: bool, done: mpsc::SyncSender<()> },
     /// The partition cannot be read where it stands, says the client.
     OutOfRange(TopicPartition, String),
-    /// Kafka gave this static member's name to somebody else.
+    /// Another process has this static member's name.
     NameTaken,
+    /// The group will not release this static member's name before another member's session ends; the
+    /// poll thread joins again until then.
+    NameHeld,
+    /// The group has accepted this member again.
+    NameReleased,
     /// The group, or a topic's broker, refuses something that it will not allow by itself: the
     /// client's text and the remedy.
     Refused { topic: Option<Arc<str>>, refusal: String },
@@ -151,6 +158,25 @@ pub(crate) enum SourceEvent {
     Closed,
 }
 
+/// How a member joins, and how long it waits for the worker or its name.
+pub(crate) struct Joining {
+    pub(crate) client: ConsumerConfig,
+    /// Topics to subscribe to, names and patterns.
+    pub(crate) topics: Vec<String>,
+    /// Longest time that a revocation waits for the worker.
+    pub(crate) revocation_timeout: Duration,
+    /// Longest time that a static member waits for its name.
+    pub(crate) name_timeout: Duration,
+}
+
+impl Joining {
+    fn join(&self, listener: Listener) -> KafkaResult<NativeConsumer> {
+        let consumer = NativeConsumer::new(&self.client, Box::new(listener))?;
+        consumer.subscribe(&self.topics)?;
+        Ok(consumer)
+    }
+}
+
 /// The worker's end of the poll thread.
 pub(crate) struct Source {
     commands: mpsc::Sender<Command>,
@@ -158,28 +184,27 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    /// Joins the group and begins to poll. A revocation waits at most `revocation_timeout` for the
-    /// worker.
+    /// Joins the group and begins to poll.
     pub(crate) fn spawn(
-        config: &ConsumerConfig,
-        topics: &[String],
+        joining: Joining,
         batchers: Vec<crossbeam_channel::Sender<Delivery>>,
         in_flight: Arc<InFlight>,
         metrics: Arc<Metrics>,
         events: Events,
-        revocation_timeout: Duration,
     ) -> KafkaResult<Self> {
         let assignment = Arc::new(Mutex::new(Assignment::default()));
         let listener = Listener {
             assignment: Arc::clone(&assignment),
             events: events.clone(),
-            timeout: revocation_timeout,
+            timeout: joining.revocation_timeout,
         };
-        let consumer = NativeConsumer::new(config, Box::new(listener))?;
-        consumer.subscribe(topics)?;
+        let consumer = joining.join(listener.clone())?;
         let (commands, inbox) = mpsc::channel();
         let poller = Poller {
+            joining,
+            listener,
             consumer,
+            name_wait: None,
             assignment,
             inbox,
             batchers,
@@ -207,8 +232,19 @@ impl Source {
         drop(self.commands);
         let _ = self.thread.join();
     }
+
+    /// Leaves the group without the worker, which answers no event any more, and waits for that as long
+    /// as `timeout`.
+    pub(crate) fn leave(self, timeout: Duration) {
+        let deadline = Instant::now() + timeout;
+        self.send(Command::Close);
+        while !self.thread.is_finished() && Instant::now() < deadline {
+            thread::sleep(POLL_TIMEOUT);
+        }
+    }
 }
 
+#[derive(Clone)]
 struct Listener {
     assignment: Arc<Mutex<Assignment>>,
     events: Events,
@@ -239,7 +275,11 @@ fn lock(assignment: &Mutex<Assignment>) -> MutexGuard<'_, Assignment> {
 }
 
 struct Poller {
+    joining: Joining,
+    listener: Listener,
     consumer: NativeConsumer,
+    /// While another member has this one's name.
+    name_wait: Option<NameWait>,
     /// Shared with the listener, which runs inside a poll on this same thread.
     assignment: Arc<Mutex<Assignment>>,
     inbox: mpsc::Receiver<Command>,
@@ -263,6 +303,7 @@ impl Poller {
             let polled = self.consumer.poll(POLL_TIMEOUT, limit);
             self.sort(polled);
             self.deliver();
+            self.advance_name_wait();
         }
         self.consumer.close();
         self.events.send(Event::Source(SourceEvent::Closed));
@@ -343,6 +384,7 @@ impl Poller {
                     self.queue_end(partition, offset, again);
                 }
                 Polled::NameTaken => self.events.send(Event::Source(SourceEvent::NameTaken)),
+                Polled::NameHeld => self.name_held(),
                 Polled::Fatal(text) => self.events.send(Event::Source(SourceEvent::Fatal(text))),
                 Polled::Error(partition, code, text) => self.note_error(partition, code, text),
             }
@@ -351,6 +393,39 @@ impl Poller {
         // Only now: what came in the same poll is of the fetch before.
         for (partition, from) in again.drain(..) {
             self.fetch_again(partition, from);
+        }
+    }
+
+    /// A client that was refused its name stays so: a new one has to join.
+    fn name_held(&mut self) {
+        let now = Instant::now();
+        let Some(wait) = &mut self.name_wait else {
+            self.name_wait = Some(NameWait::new(now));
+            self.events.send(Event::Source(SourceEvent::NameHeld));
+            return;
+        };
+        if !wait.refused(now, self.joining.name_timeout) {
+            self.events.send(Event::Source(SourceEvent::NameTaken));
+        }
+    }
+
+    fn advance_name_wait(&mut self) {
+        let Some(wait) = &mut self.name_wait else { return };
+        if wait.take_due(Instant::now()) {
+            // A client with a fatal error revokes what an earlier session had, but at its own time.
+            let lost = lock(&self.assignment).all();
+            if !lost.is_empty() {
+                self.listener.revoked(lost, true);
+            }
+            match self.joining.join(self.listener.clone()) {
+                Ok(consumer) => self.consumer = consumer,
+                Err(error) => {
+                    self.events.send(Event::Source(SourceEvent::Fatal(error.to_string())));
+                }
+            }
+        } else if wait.is_joining() && self.consumer.is_member() {
+            self.name_wait = None;
+            self.events.send(Event::Source(SourceEvent::NameReleased));
         }
     }
 

@@ -67,6 +67,19 @@ impl Worker {
                 let name = self.parts.config.source.group_instance_id.clone();
                 self.fail(ConsumerError::NameTaken(name.unwrap_or_default()));
             }
+            SourceEvent::NameHeld => {
+                let group_instance_id = self.parts.config.source.group_instance_id.as_deref();
+                tracing::warn!(
+                    group_instance_id,
+                    "another member of the group has this worker's --group-instance-id; waiting until it \
+                     leaves or its session ends"
+                );
+                self.obstacles.name_held(true);
+            }
+            SourceEvent::NameReleased => {
+                tracing::info!("the group has released this worker's --group-instance-id");
+                self.obstacles.name_held(false);
+            }
             SourceEvent::Refused { topic, refusal } => self.refused(topic, refusal),
             SourceEvent::Fatal(text) => self.fail(ConsumerError::Kafka(text)),
             SourceEvent::Closed => unreachable!("the loop ends at this event"),

@@ -41,7 +41,7 @@ use crate::kafka_config::{Membership, consumer_config};
 use crate::metrics::Metrics;
 use crate::schemas::RecordSchemas;
 use crate::source::inspect::ClusterView;
-use crate::source::{Command, Source, SourceEvent, TopicPartition};
+use crate::source::{Command, Joining, Source, SourceEvent, TopicPartition};
 use crate::startup::{self, Goals, Patience, Prepared};
 use crate::survey::Surveyor;
 use crate::writers::RecordWriters;
@@ -65,6 +65,9 @@ const ENDS_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a worker waits after its files could not be written: a full disk is an outage, and
 /// writing the same batch again at once would only keep it full.
 const STAGING_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long a worker whose deadline is over waits until it has left the group.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long a consumer that is to end by itself waits for a refusal of Kafka to be lifted: brokers
 /// that have just started may not know their access rules yet.
@@ -238,14 +241,18 @@ impl Worker {
         };
         let client = consumer_config(&config.kafka, &member)
             .map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?;
+        let joining = Joining {
+            client,
+            topics: config.topics.given().to_vec(),
+            revocation_timeout: config.process.revocation_timeout,
+            name_timeout: prepared.name_timeout,
+        };
         let source = Source::spawn(
-            &client,
-            config.topics.given(),
+            joining,
             inlets,
             Arc::clone(&in_flight),
             Arc::clone(&parts.metrics),
             events.clone(),
-            config.process.revocation_timeout,
         )
         .map_err(|error| ConsumerError::of_client(&error))?;
         let streams = prepared.streams.into_iter().map(|s| (Arc::clone(&s.topic), s)).collect();
@@ -389,9 +396,14 @@ impl Worker {
         result
     }
 
-    /// The deadline is over; the threads may hang in calls, and the process ends without them.
+    /// The deadline is over; the threads may hang in calls, and the process ends without them. Only the
+    /// poll thread does not, and leaves the group.
     fn give_up(self) -> Result<(), ConsumerError> {
-        match self.ending.map_or(Ok(()), |ending| ending.result) {
+        let Self { source, revocation, inbox, ending, .. } = self;
+        // A revocation would wait for answers of this worker.
+        drop((revocation, inbox));
+        source.leave(LEAVE_TIMEOUT);
+        match ending.map_or(Ok(()), |ending| ending.result) {
             Ok(()) => Err(ConsumerError::ShutdownTimeout),
             Err(error) => Err(error),
         }

@@ -10,6 +10,9 @@ use crate::source::cluster_error::{ClusterError, ClusterErrorKind};
 /// the catalog's own limits, after which it is tried again, are 15 seconds and more.
 const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 
+const NAME_HELD: &str =
+    "another member has this worker's --group-instance-id until it leaves or its session ends";
+
 /// Each of these is taken back as soon as the same thing succeeds.
 #[derive(Debug, Default)]
 pub(crate) struct Obstacles {
@@ -19,6 +22,8 @@ pub(crate) struct Obstacles {
     kafka_refuses_since: Option<Instant>,
     /// What the group or a broker refuses, and since when.
     refusal: Option<Refusal>,
+    /// Whether another member has this static member's name.
+    is_name_held: bool,
     files: Option<String>,
     /// By the number of the batcher that waits.
     registry: BTreeMap<usize, String>,
@@ -77,6 +82,11 @@ impl Obstacles {
         reported.or_else(|| self.kafka_refuses_since.zip(self.kafka.clone()))
     }
 
+    /// Another member has this static member's name, or has released it.
+    pub(crate) const fn name_held(&mut self, is_held: bool) {
+        self.is_name_held = is_held;
+    }
+
     pub(crate) fn files_failed(&mut self, error: String) {
         self.files = Some(error);
     }
@@ -109,6 +119,7 @@ impl Obstacles {
         let stuck = stuck.filter(|waited| *waited > COMMIT_PATIENCE);
         let reasons = [
             ("the lake does not answer", self.lake.clone()),
+            ("waiting for the group", self.is_name_held.then(|| NAME_HELD.to_owned())),
             ("Kafka refuses", self.refusal.as_ref().map(|refusal| refusal.text.clone())),
             ("Kafka does not answer", self.kafka.clone()),
             ("files cannot be written", self.files.clone()),
@@ -171,6 +182,9 @@ mod tests {
         obstacles.kafka(Some(&error(RDKafkaErrorCode::OperationTimedOut)), now);
         assert!(why(&obstacles).contains("Kafka"));
         obstacles.kafka(None, now);
+        obstacles.name_held(true);
+        assert!(why(&obstacles).contains("--group-instance-id"));
+        obstacles.name_held(false);
         obstacles.files_failed("disk is full".to_owned());
         assert!(why(&obstacles).contains("disk is full"));
         obstacles.committed();

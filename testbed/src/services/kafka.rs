@@ -55,6 +55,7 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("group.min.session.timeout.ms", "1000"),
     ("group.consumer.min.session.timeout.ms", "1000"),
     ("group.consumer.session.timeout.ms", "3000"),
+    ("group.consumer.max.session.timeout.ms", "4000"),
     ("group.consumer.min.heartbeat.interval.ms", "500"),
     ("group.consumer.heartbeat.interval.ms", "500"),
 ];

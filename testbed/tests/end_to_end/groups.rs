@@ -1,16 +1,17 @@
-//! Which consumer group a worker joins.
+//! Which consumer group a worker joins, and how it gets back into it.
 
 use std::fs;
 
 use ducktide_testbed::catalog::CatalogKind;
 use ducktide_testbed::on_both_catalogs;
-use ducktide_testbed::pipeline::{PARTITIONS, Pipeline, TABLE};
+use ducktide_testbed::pipeline::{PARTITIONS, Pipeline, Protocol, TABLE};
 use ducktide_testbed::worker::Worker;
 use serde_json::Value;
 
 on_both_catalogs!(
     lakes_of_one_topic_have_groups_of_their_own,
     the_group_of_the_last_worker_is_kept,
+    a_killed_static_member_waits_for_its_name,
 );
 
 /// Another lake, which is filled from the pipeline's topic.
@@ -77,6 +78,46 @@ fn the_group_of_the_last_worker_is_kept(kind: CatalogKind) {
     let forget = "DELETE FROM ducktide_meta WHERE key LIKE 'group_id%'";
     pipeline.catalog().unwrap().execute(forget).unwrap();
     assert_eq!(group_of(&start(&pipeline, "older")), "ducktide");
+}
+
+/// Under KIP-848 Kafka refuses a name until the session of the process that had it is over.
+fn a_killed_static_member_waits_for_its_name(kind: CatalogKind) {
+    const HELD: &str = "another member of the group has this worker's";
+    let mut pipeline = Pipeline::on_shared_services("name_held", kind).unwrap();
+    pipeline.protocol = Protocol::Consumer;
+    pipeline.produce(1_000, &[]).unwrap();
+    let start = |log, arguments: &[&str]| {
+        let arguments = [&["--group-instance-id", "one"], arguments].concat();
+        pipeline.start_consumer(log, &arguments).unwrap()
+    };
+    let mut killed = start("killed", &[]);
+    pipeline.await_committed(1_000).unwrap();
+    killed.kill().unwrap();
+
+    let mut returned = start("returned", &[]);
+    returned.await_unready("--group-instance-id").unwrap();
+    returned.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
+    returned.await_ready(true).unwrap();
+    let warnings = returned.log().unwrap();
+    let warnings = warnings.iter().filter(|line| line["level"] != "INFO");
+    assert_eq!(warnings.count(), 1, "it is logged once");
+    pipeline.produce(1_000, &[]).unwrap();
+    pipeline.await_committed(2_000).unwrap();
+    returned.stop().unwrap();
+
+    // Whoever left does not hold the name, even if its last batch was not committed in time.
+    let mut late = start("late", &["--shutdown-timeout", "1ms", "--flush-interval", "1h"]);
+    late.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
+    pipeline.produce(1_000, &[]).unwrap();
+    late.await_metric("records_total", 1.0).unwrap();
+    late.process().terminate().unwrap();
+    assert_eq!(late.exit_code().unwrap(), 6);
+    let last = start("last", &[]);
+    pipeline.await_committed(3_000).unwrap();
+    for worker in [&late, &last] {
+        assert!(worker.logged(HELD).unwrap().is_none());
+    }
+    pipeline.check_exact(3_000).unwrap();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use ducktide_testbed::{
     catalog::{Catalog, CatalogKind},
     pipeline::{PATIENCE, Pipeline, Protocol},
@@ -119,7 +119,10 @@ fn cost(event: Event, protocol: Protocol) -> Result<Cost> {
             }
         }
         if matches!(event, Event::DiesAndReturns) {
-            workers.push(until_let_in(|| start("second"))?);
+            let returned = start("second")?;
+            // Under KIP-848 it waits until the session of its killed predecessor is over.
+            returned.await_metric("assigned_partitions", 1.0)?;
+            workers.push(returned);
         }
         watch.join().expect("looking does not panic")
     })?;
@@ -132,25 +135,6 @@ fn cost(event: Event, protocol: Protocol) -> Result<Cost> {
     pipeline.check_exact(published)?;
     Ok(Cost { pause, read_again: read - i64::try_from(published)? })
 }
-
-/// Starts a worker, as its supervisor would, until the group takes it in: under KIP-848 a name stays
-/// taken until the session of its killed owner is over.
-fn until_let_in(start: impl Fn() -> Result<Worker>) -> Result<Worker> {
-    loop {
-        let mut worker = start()?;
-        while worker.process().is_running()? {
-            if worker.metric("assigned_partitions").is_ok_and(|partitions| partitions >= 1.0) {
-                return Ok(worker);
-            }
-            thread::sleep(LOOK);
-        }
-        let code = worker.exit_code()?;
-        ensure!(code == NAME_IS_TAKEN, "the worker that returned ended with code {code}");
-    }
-}
-
-/// The exit code of a worker whose `--group-instance-id` somebody else has.
-const NAME_IS_TAKEN: i32 = 7;
 
 /// Records that a worker has taken from Kafka. Of one that is about to die it is what it had some
 /// milliseconds before.
