@@ -145,6 +145,12 @@ impl LakeError {
         self.is_doubtful
     }
 
+    /// The same as a refusal, which counts when it is repeated.
+    #[must_use]
+    pub(crate) fn into_refusal(self) -> Self {
+        Self { kind: ErrorKind::Invalid, is_doubtful: true, ..self }
+    }
+
     /// The same as an outage: it is tried again before it counts.
     #[must_use]
     pub(crate) fn doubted(mut self) -> Self {

@@ -48,6 +48,8 @@ pub enum Failpoint {
     FilesExchanged,
     /// After a replay read where its partitions stand, and before it looks at the tables.
     ProgressRead,
+    /// After a replay ended missing files, and before it removes the rows of the others.
+    MissingFilesEnded,
 }
 
 impl Failpoint {
@@ -69,7 +71,7 @@ impl Failpoint {
     pub const MERGE: [Self; 2] = [Self::FilesMerged, Self::FilesExchanged];
 
     /// The places that only a replay has.
-    const REPLAY: [Self; 1] = [Self::ProgressRead];
+    const REPLAY: [Self; 2] = [Self::ProgressRead, Self::MissingFilesEnded];
 
     /// The name in `DUCKTIDE_FAILPOINTS`.
     #[must_use]
@@ -88,6 +90,7 @@ impl Failpoint {
             Self::FilesMerged => "files_merged",
             Self::FilesExchanged => "files_exchanged",
             Self::ProgressRead => "progress_read",
+            Self::MissingFilesEnded => "missing_files_ended",
         }
     }
 

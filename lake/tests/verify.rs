@@ -1,4 +1,5 @@
-//! What `verify` finds, each planted into a lake with a SQLite catalog, and what it must not find.
+//! What `verify` finds, each planted into a lake with a SQLite catalog, and what it must not find. That the
+//! remedies of the findings work is tested on both catalogs, in `testbed/tests/end_to_end/hazards/remedies.rs`.
 
 #![cfg(feature = "duckdb")]
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
@@ -11,7 +12,5 @@ mod files;
 mod fixture;
 #[path = "verify/ledger.rs"]
 mod ledger;
-#[path = "verify/remedies.rs"]
-mod remedies;
 #[path = "verify/rows.rs"]
 mod rows;

@@ -19,6 +19,8 @@ pub(super) struct Place {
     pub(super) start: Option<i64>,
     /// The next offset that the table reads.
     pub(super) next: Option<i64>,
+    /// The first offset that missing files may have, for a replay from missing files.
+    pub(super) missing: Option<i64>,
 }
 
 /// Where to begin.
@@ -27,6 +29,7 @@ pub(super) enum From {
     Offset(i64),
     Time,
     Beginning,
+    MissingFiles,
 }
 
 pub(super) type Places = BTreeMap<i32, Place>;
@@ -50,8 +53,9 @@ pub(super) fn for_the_table(
             From::Offset(offset) => offset,
             From::Beginning => start,
             From::Time => place.at_time.unwrap_or(place.high).max(start),
+            From::MissingFiles => place.missing.unwrap_or(next),
         };
-        if from == From::Time && offset >= next {
+        if matches!(from, From::Time | From::MissingFiles) && offset >= next {
             continue;
         }
         check_kafka_has(offset, from, start, number, *place)?;
@@ -65,7 +69,7 @@ pub(super) fn for_another_table(places: &Places, from: From) -> Result<Offsets, 
     let offset = |(&number, place): (&i32, &Place)| {
         let offset = match from {
             From::Offset(offset) => offset,
-            From::Beginning => place.low,
+            From::Beginning | From::MissingFiles => place.low,
             From::Time => place.at_time.unwrap_or(place.high),
         };
         if offset < place.low || offset > place.high {
@@ -128,8 +132,14 @@ fn refused(what: &str, number: i32, place: Place) -> Failure {
 mod tests {
     use super::*;
 
-    const PLACE: Place =
-        Place { low: 0, high: 100, at_time: Some(40), start: Some(10), next: Some(90) };
+    const PLACE: Place = Place {
+        low: 0,
+        high: 100,
+        at_time: Some(40),
+        start: Some(10),
+        next: Some(90),
+        missing: None,
+    };
 
     fn places(places: &[Place]) -> Places {
         (0..).zip(places.iter().copied()).collect()
@@ -147,6 +157,19 @@ mod tests {
         assert_eq!(offsets(for_the_table(&places, From::Time, None)), [(0, 40)]);
         assert_eq!(offsets(for_the_table(&places, From::Beginning, None)), [(0, 10)]);
         assert_eq!(offsets(for_another_table(&places, From::Beginning)), [(0, 0)]);
+    }
+
+    #[test]
+    fn missing_files_are_replayed_from_their_first_offsets_while_kafka_has_them() {
+        let hit = Place { missing: Some(55), ..PLACE };
+        let lost = Place { low: 56, ..hit };
+
+        assert_eq!(
+            offsets(for_the_table(&places(&[PLACE, hit]), From::MissingFiles, None)),
+            [(1, 55)]
+        );
+        let error = for_the_table(&places(&[lost]), From::MissingFiles, None).unwrap_err();
+        assert!(error.to_string().contains("no longer has"), "{error}");
     }
 
     #[test]

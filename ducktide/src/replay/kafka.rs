@@ -36,7 +36,14 @@ pub(super) fn places(
         let of = |offsets: &[(i32, i64)]| offsets.iter().find(|o| o.0 == number).map(|o| o.1);
         let start = starts.iter().find(|(p, _)| p.0 == number).map(|(_, offset)| offset.0);
         let next = positions.iter().find(|(p, _)| p.0 == number).map(|(_, p)| p.next_offset.0);
-        let place = Place { low: marks.low, high: marks.high, at_time: of(&at_time), start, next };
+        let place = Place {
+            low: marks.low,
+            high: marks.high,
+            at_time: of(&at_time),
+            start,
+            next,
+            missing: None,
+        };
         places.insert(number, place);
     }
     Ok(places)

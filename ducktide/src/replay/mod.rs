@@ -12,6 +12,7 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 use ducktide_consumer::{ClusterView, KafkaArgs};
 use ducktide_lake::config::LakeArgs;
+use ducktide_lake::position::Partition;
 use ducktide_lake::replay::ReplayRequest;
 use ducktide_lake::table::TableName;
 use ducktide_lake::{Access, DuckLake};
@@ -30,6 +31,9 @@ Examples:
   # read one partition again from an offset on, while consumers run
   ducktide replay --topic events --partition 3 --from-offset 81200
 
+  # read the records again whose data files are missing
+  ducktide replay --topic events --from-missing-files
+
   # fill a second table and compare, without touching the first
   ducktide replay --topic events --from-beginning --into events_v2
 
@@ -41,8 +45,10 @@ before anything is touched.";
 /// Reads records again: rows behind an offset are removed, and consumers write them anew.
 ///
 /// Removal and new position are one transaction: killed at any moment, a replay has happened or has
-/// not. Consumers that commit to the table wait for that transaction; merges stay away.
+/// not. Consumers that commit to the table wait for that transaction; merges stay away. Missing files are
+/// ended right before it.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[command(after_help = EXAMPLES, group(ArgGroup::new("from").required(true)))]
 pub struct ReplayArgs {
     /// The topic.
@@ -65,6 +71,11 @@ pub struct ReplayArgs {
     /// From where the table began; with --into, from the first record that Kafka has.
     #[arg(long, group = "from")]
     pub from_beginning: bool,
+
+    /// From the first records of data files that the catalog has and the data path lacks, or has with
+    /// another size. Other rows behind these offsets are read again too.
+    #[arg(long, group = "from", conflicts_with_all = ["into", "partition"])]
+    pub from_missing_files: bool,
 
     /// Fills another table instead, and leaves this one alone: registers the topic for it, and prints
     /// the command of the consumer that fills it. All partitions take part.
@@ -112,6 +123,7 @@ impl ReplayArgs {
         match (self.from_offset, self.from_timestamp) {
             (Some(offset), _) => From::Offset(offset),
             (None, Some(_)) => From::Time,
+            (None, None) if self.from_missing_files => From::MissingFiles,
             (None, None) => From::Beginning,
         }
     }
@@ -142,7 +154,17 @@ pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
 fn replay(args: &ReplayArgs, lake: &mut DuckLake, view: &ClusterView) -> Result<String, Failure> {
     let source = source::choose(lake.sources()?, &args.topic, args.table.as_ref())?;
     check_identity(view, &source)?;
-    let places = kafka::places(view, lake, &args.topic, Some(&source), args.from_timestamp)?;
+    let mut places = kafka::places(view, lake, &args.topic, Some(&source), args.from_timestamp)?;
+    if args.from_missing_files {
+        let missing = lake.missing_files(&source)?;
+        if missing.files == 0 {
+            let table = &source.spec.table;
+            return Ok(format!("nothing to do: no data file of {table} is missing\n"));
+        }
+        for (number, place) in &mut places {
+            place.missing = missing.offsets.get(&Partition(*number)).map(|offset| offset.0);
+        }
+    }
     let offsets = choice::for_the_table(&places, args.from(), args.partition)?;
     if !args.force {
         kafka::check_margin(view, lake, &source, &places, &offsets, args.margin)?;

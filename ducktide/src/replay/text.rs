@@ -29,17 +29,8 @@ pub(super) fn report(
         let removed = counts(&step.counts);
         line(format!("{topic}[{}]  offset {from} → {to}, {removed}", step.partition));
     }
-    let verb = if is_dry_run { "would remove" } else { "removed" };
-    line(format!(
-        "{verb} {} and {} from {table}: {} ended, {} rewritten",
-        count(summary.rows, "row"),
-        count(summary.letter_rows, "dead-letter row"),
-        count(summary.files_ended, "file"),
-        count(summary.files_rewritten, "file"),
-    ));
-    if let Some(then) = summary.shows_old_state {
-        let when = if is_dry_run { "now" } else { "before" };
-        line(format!("as it was {when}: SELECT * FROM {} AT (VERSION => {then})", table.table));
+    for words in removal(table, summary, is_dry_run) {
+        line(words);
     }
     if summary.retries > 0 {
         line(format!("others committed in between, tried again {} times", summary.retries));
@@ -48,6 +39,37 @@ pub(super) fn report(
         line("running consumers read on from there by themselves, within seconds".to_owned());
     }
     text
+}
+
+/// What leaves the table, and how to see it.
+fn removal(table: &TableName, summary: &ReplaySummary, is_dry_run: bool) -> Vec<String> {
+    let verb = if is_dry_run { "would remove" } else { "removed" };
+    let rows = count(summary.rows, "row");
+    let dead = count(summary.letter_rows, "dead-letter row");
+    let missing = format!(
+        "{} in {}",
+        count(summary.rows_missing, "row"),
+        count(summary.files_missing, "missing file")
+    );
+    if summary.files_missing > 0 && is_dry_run {
+        return vec![format!("{verb} {rows} and {dead} from {table}, among them {missing}")];
+    }
+    let mut lines = vec![format!(
+        "{verb} {rows} and {dead} from {table}: {} ended, {} rewritten",
+        count(summary.files_ended, "file"),
+        count(summary.files_rewritten, "file"),
+    )];
+    if summary.files_missing > 0 {
+        lines.push(format!("{verb} {missing}: snapshots before it cannot read them"));
+    }
+    if let Some(then) = summary.shows_old_state {
+        let when = if is_dry_run { "now" } else { "before" };
+        lines.push(format!(
+            "as it was {when}: SELECT * FROM {} AT (VERSION => {then})",
+            table.table
+        ));
+    }
+    lines
 }
 
 fn counts(removed: &Counts) -> String {
@@ -95,5 +117,30 @@ mod tests {
              as it was before: SELECT * FROM events AT (VERSION => 17)\n\
              running consumers read on from there by themselves, within seconds\n";
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn rows_of_missing_files_are_counted_apart() {
+        let table = "events".parse().unwrap();
+        let summary = ReplaySummary {
+            rows: 40,
+            files_missing: 1,
+            rows_missing: 10,
+            ..ReplaySummary::default()
+        };
+
+        let would = removal(&table, &summary, true);
+        let did = removal(&table, &summary, false);
+
+        assert_eq!(
+            would,
+            [
+                "would remove 40 rows and 0 dead-letter rows from main.events, among them 10 rows in 1 missing file"
+            ]
+        );
+        assert_eq!(
+            did[1],
+            "removed 10 rows in 1 missing file: snapshots before it cannot read them"
+        );
     }
 }

@@ -29,8 +29,9 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
                       them. Ducktide itself never removes a row outside of a replay.",
             next: "Run `ducktide verify --deep` for the offsets. Look for who deleted: `ducktide sql \
                    \"FROM snapshots()\"`. Older snapshots may still have the rows: `AT (VERSION => …)`. \
-                   While Kafka has the offsets, a replay from the first of them brings them back. Stop \
-                   the compactor's expiry until then.",
+                   While Kafka has the offsets, `ducktide replay --topic TOPIC --partition PARTITION \
+                   --from-offset OFFSET` from the first of them brings them back. Stop the compactor's \
+                   expiry until then.",
         },
         FindingKind::RowsDoubled => Explanation {
             exit_status: 11,
@@ -42,8 +43,9 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
                       a catalog that was written without its triggers do this.",
             next: "Run `ducktide verify --deep` for the offsets, and look at one of them with `ducktide \
                    sql \"SELECT filename, * FROM … WHERE _kafka_partition = … AND _kafka_offset = …\"`: \
-                   the file tells who wrote it (a column of the \
-                   table named filename hides it). Replaying from the first offset leaves one row of each.",
+                   the file tells who wrote it (a column of the table named filename hides it). \
+                   `ducktide replay --topic TOPIC --partition PARTITION --from-offset OFFSET` from the \
+                   first of them leaves one row of each.",
         },
         FindingKind::RowsUnexpected => Explanation {
             exit_status: 12,
@@ -64,8 +66,10 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             meaning: "Each dead letter is one row of the dead-letter table, and one more once it is \
                       retried or discarded. The table holds another number: somebody deleted, inserted \
                       or updated there by hand.",
-            next: "Find out who (`ducktide sql \"FROM snapshots()\"`). A letter that is gone is still in \
-                   Kafka while its retention lasts: replay from its offset.",
+            next: "Find out who and when (`ducktide sql \"FROM snapshots()\"`). While Kafka has the \
+                   records, replay from a time before that, or from the beginning: `ducktide replay --topic \
+                   TOPIC --from-timestamp TIME`. It removes the rows and the dead letters behind that \
+                   time, and consumers write both again. Decisions to discard are taken back with them.",
         },
         FindingKind::DataFileMissing => Explanation {
             exit_status: 14,
@@ -74,11 +78,12 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             counted: "row",
             meaning: "The catalog names a Parquet file that cannot be found. Queries that need it fail; \
                       its rows are gone unless the file comes back.",
-            next: "Is the data path mounted, and the same on this machine? Bring the file back from a \
-                   backup of the data path, under the same name; nothing else has to be done. Stop the \
-                   compactor until then. Without a backup no command repairs this table, since a replay \
-                   reads the files that it ends: while Kafka has the offsets, fill another table with \
-                   `ducktide replay --from-beginning --into TABLE`, and use that.",
+            next: "Is the data path mounted, and the same on this machine? Stop the compactor. Bring the \
+                   file back from a backup of the data path, under the same name; nothing else has to be \
+                   done. Without a backup: `ducktide replay --topic TOPIC --from-missing-files` (first with \
+                   --dry-run) ends the missing files, and consumers read their records again while Kafka has \
+                   them. It says why where it cannot. A file that only older snapshots need is no longer \
+                   asked for once they expire.",
         },
         FindingKind::DataFileTruncated => Explanation {
             exit_status: 15,
@@ -87,9 +92,9 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             counted: "row",
             meaning: "A Parquet file never changes once it is registered, and this one did: cut by a full \
                       or failing disk, or replaced by hand. Queries that need it fail or are wrong.",
-            next: "Bring the file back from a backup, and check the disk. Without a backup no command repairs \
-                   this table: while Kafka has the offsets, fill another one with `ducktide replay \
-                   --from-beginning --into TABLE`, and use that.",
+            next: "Check the disk, and stop the compactor. Bring the file back from a backup. Without one: \
+                   `ducktide replay --topic TOPIC --from-missing-files` (first with --dry-run) ends such files \
+                   too, and consumers read their records again while Kafka has them.",
         },
         FindingKind::DeleteFileMissing => Explanation {
             exit_status: 16,
@@ -100,9 +105,9 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
                       removes it when it does not learn that its COMMIT went through. Reads of the data \
                       file fail. Replays of Ducktide write no delete files; DELETE and UPDATE of other \
                       clients do.",
-            next: "Bring the delete file back from a backup of the data path. Otherwise ask who deleted; \
-                   ending the delete file's registration in ducklake_delete_file by hand brings the \
-                   deleted rows back, and the delete can be run again.",
+            next: "Bring the delete file back from a backup of the data path. Without one: `ducktide replay \
+                   --topic TOPIC --from-missing-files` ends the data file, and consumers read its records \
+                   again, those of the deleted rows too: delete these again.",
         },
         FindingKind::FileRegisteredTwice => Explanation {
             exit_status: 17,
@@ -134,9 +139,10 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             counted: "table",
             meaning: "All files are there with their registered sizes, and DuckDB cannot read them: the \
                       content of one is damaged, or a column that Ducktide needs was dropped.",
-            next: "DuckDB's words above name the file or the column. Restore it from a backup; without \
-                   one, fill another table with `ducktide replay --from-beginning --into TABLE`, and use \
-                   that.",
+            next: "DuckDB's words above name the file or the column. A file: restore it from a backup. Without \
+                   one, move it out of the data path, so that it is missing, and run `ducktide replay --topic \
+                   TOPIC --from-missing-files`. A dropped column: no command brings it back; fill another table with \
+                   `ducktide replay --topic TOPIC --from-beginning --into TABLE`, and use that.",
         },
         FindingKind::LedgerGap => Explanation {
             exit_status: 20,
@@ -148,9 +154,10 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
                       a range was deleted.",
             next: "Look at the partition's ranges in ducktide_ledger, by ledger_id. Are the rows in the \
                    table (`ducktide verify --deep`)? Then only the ledger's row is gone. Otherwise the \
-                   records of the gap were passed over. A replay from before the gap is refused, since no \
-                   command repairs a ledger: restore the catalog, or fill another table with `ducktide \
-                   replay --from-beginning --into TABLE`, and use that.",
+                   records of the gap were passed over. A replay from before the gap is refused: no \
+                   command repairs a ledger. Restore the catalog, or fill another table with `ducktide replay \
+                   --topic TOPIC --from-beginning --into TABLE`, use that, and check it with `ducktide verify \
+                   --table TABLE`.",
         },
         FindingKind::LedgerOverlap => Explanation {
             exit_status: 21,
@@ -161,7 +168,8 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
                       they were missing at that time, or the ledger was edited by hand.",
             next: "Run `ducktide verify --deep`. If it finds doubled rows: a replay from before the overlap is \
                    refused, since no command repairs a ledger. Restore the catalog, or fill another table \
-                   with `ducktide replay --from-beginning --into TABLE`, and use that.",
+                   with `ducktide replay --topic TOPIC --from-beginning --into TABLE`, use that, and check it \
+                   with `ducktide verify --table TABLE`.",
         },
         FindingKind::LedgerEpoch => Explanation {
             exit_status: 22,
@@ -170,8 +178,9 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             counted: "range",
             meaning: "A worker that slept through a replay or skip committed all the same: the triggers \
                       were missing, or the ledger was edited by hand.",
-            next: "Run `ducktide verify --deep`: if it finds doubled rows, replay from the start of the \
-                   range.",
+            next: "Run `ducktide verify --deep`. If it finds doubled rows, replay from the start of the \
+                   range. No command changes the ledger: once the rows are right, set epoch of this \
+                   ledger_id in ducktide_ledger to the partition's epoch above, by hand.",
         },
         FindingKind::LedgerCounts => Explanation {
             exit_status: 23,
@@ -180,8 +189,9 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             counted: "range",
             meaning: "What became of the records of a range does not add up to its length, or does not \
                       fit its kind. The table's constraints refuse such rows: somebody dropped them.",
-            next: "Compare the constraints of ducktide_ledger with those of a new lake. Then run `ducktide \
-                   verify --deep`, which compares with the rows themselves.",
+            next: "No command changes the ledger. `ducktide verify --deep` counts the rows; set the counts of \
+                   this ledger_id in ducktide_ledger to what is right, by hand, and compare the constraints \
+                   of the table with those of a new lake.",
         },
         FindingKind::ProgressDiffers => Explanation {
             exit_status: 24,
@@ -222,7 +232,9 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             meaning: "Everything Ducktide wrote is accounted for; somebody deleted at least as many rows as \
                       are missing.",
             next: "If that was meant, nothing is to be done, and status 27 may be taken as good. If not: \
-                   older snapshots still have the rows, `AT (VERSION => …)`, and a replay brings them back.",
+                   older snapshots still have the rows, `AT (VERSION => …)`, and `ducktide replay --topic TOPIC \
+                   --partition PARTITION --from-offset OFFSET` brings them back; `ducktide verify --deep` \
+                   names the offsets.",
         },
         FindingKind::RowsUnacknowledged => Explanation {
             exit_status: 28,
@@ -249,6 +261,10 @@ pub(super) const fn explain_note(kind: NoteKind) -> (&'static str, &'static str)
         NoteKind::FilesNotChecked => {
             ("files_not_checked", "files in an object store, whose presence was not checked")
         }
+        NoteKind::FilesReplayed => (
+            "files_replayed",
+            "missing files that a replay ended: snapshots before it cannot read them",
+        ),
         NoteKind::Pending => {
             ("pending", "acknowledged records beyond progress: not in the lake yet")
         }

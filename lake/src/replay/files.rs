@@ -28,9 +28,9 @@ const FILE_NAME: &str = "filename";
 #[derive(Clone, Debug)]
 pub(super) struct Target {
     pub(super) table: TableName,
-    topic: &'static str,
-    partition: &'static str,
-    offset: &'static str,
+    pub(super) topic: &'static str,
+    pub(super) partition: &'static str,
+    pub(super) offset: &'static str,
     /// Whether no two rows have the same topic, partition and offset.
     has_unique_offsets: bool,
     data_path: DataPath,

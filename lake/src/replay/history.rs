@@ -102,6 +102,12 @@ impl History {
         Some(OffsetRange { from: to, to: Offset(cut.to) })
     }
 
+    /// The part of such a range that the replay leaves, and the counts of the whole range.
+    pub(super) fn left(&self, to: Offset) -> Option<(OffsetRange, Counts)> {
+        let cut = self.ranges.iter().find(|range| range.from < to.0 && to.0 < range.to)?;
+        Some((OffsetRange { from: Offset(cut.from), to }, cut.counts))
+    }
+
     /// The counts of a replay to `to`: all negative or zero, and as many as offsets are taken back.
     pub(super) fn removed(&self, to: Offset, found: CutRows) -> Result<Counts, CutDisagrees> {
         let behind = self.ranges.iter().filter(|range| range.from >= to.0);

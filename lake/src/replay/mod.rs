@@ -5,6 +5,8 @@
 //! announce `prepare` ─▶ maintenance lock ─▶ write survivors ─▶ announce `replay` ─▶ commit lock
 //!    ─▶ read progress ─▶ BEGIN: end files, add survivors, message; COMMIT ─▶ withdraw
 //! ```
+//! Files that are not there are ended after the first lock, in the catalog alone (`missing.rs`).
+//!
 //! A DELETE that leaves rows in a file makes `DuckLake` write a delete file, which its error path
 //! removes when a COMMIT's answer is lost: every read of the table would fail from then on. So files
 //! that hold other rows too are written anew without the removed rows, and every file that the
@@ -14,6 +16,7 @@
 
 mod files;
 mod history;
+pub(crate) mod missing;
 mod plan;
 mod request;
 mod skip;
@@ -24,13 +27,14 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+pub use self::missing::MissingFiles;
 pub use self::request::{ReplayRequest, ReplaySummary};
 use self::transaction::Replay;
 use crate::catalog::intent::{self, Intent, IntentKind};
 use crate::catalog::ledger;
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error;
-use crate::error::{LakeError, Result};
+use crate::error::{ErrorKind, LakeError, Result};
 use crate::lake::Source;
 use crate::position::{Offset, Partition, SnapshotId, SourceId};
 use crate::session::{LAKE, quote};
@@ -44,11 +48,38 @@ const NEARBY: i64 = 10_000;
 impl DuckLake {
     /// What a replay would change; nothing is written or locked.
     pub fn plan_replay(&mut self, request: &ReplayRequest) -> Result<ReplaySummary> {
+        self.plan(request).map(|(summary, _)| summary)
+    }
+
+    /// The missing files of the tables that a source fills, and from where a replay covers them.
+    ///
+    /// An error of kind [`Invalid`](crate::ErrorKind::Invalid) says that no replay brings all of their
+    /// rows back.
+    pub fn missing_files(&mut self, source: &Source) -> Result<MissingFiles> {
+        let targets = files::targets(self, source)?;
+        MissingFiles::find(self.session()?, source, &targets)
+    }
+
+    fn plan(&mut self, request: &ReplayRequest) -> Result<(ReplaySummary, MissingFiles)> {
         let targets = files::targets(self, &request.source)?;
         let newest = self.newest_snapshot()?;
-        let mut summary = Replay::new(self.session()?, request, targets).plan()?;
+        let session = self.session()?;
+        let replay = Replay::new(session, request, targets.clone(), MissingFiles::default());
+        let (mut summary, missing) = match replay.plan() {
+            Ok(summary) => (summary, MissingFiles::default()),
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                let missing = MissingFiles::find(session, &request.source, &targets)?;
+                if missing.is_empty() {
+                    return Err(error);
+                }
+                missing.check_covered(&request.offsets)?;
+                let replay = Replay::new(session, request, targets, missing.clone());
+                (replay.plan_by_ledger()?, missing)
+            }
+            Err(error) => return Err(error),
+        };
         summary.shows_old_state = Some(newest);
-        Ok(summary)
+        Ok((summary, missing))
     }
 
     /// Removes the rows behind the requested offsets and moves progress back to them.
@@ -57,7 +88,7 @@ impl DuckLake {
     /// one of kind [`Unavailable`](crate::ErrorKind::Unavailable) the same request may be made again.
     pub fn replay(&mut self, request: &ReplayRequest) -> Result<ReplaySummary> {
         self.check_owner()?;
-        let planned = self.plan_replay(request)?;
+        let (planned, missing) = self.plan(request)?;
         if planned.steps.is_empty() {
             return Ok(planned);
         }
@@ -71,7 +102,7 @@ impl DuckLake {
             keep_snapshots_from: self.newest_snapshot()?,
         };
         self.announce(&intent)?;
-        let done = self.replay_announced(request, targets, &mut intent);
+        let done = self.replay_announced(request, targets, missing, &mut intent);
         if let Err(error) = self.withdraw(&intent) {
             let (error, expires_at) = (error.chain(), intent.expires_at);
             tracing::warn!(error, %expires_at, "the replay's intent stays until it expires");
@@ -86,6 +117,7 @@ impl DuckLake {
         &mut self,
         request: &ReplayRequest,
         targets: Vec<files::Target>,
+        missing: MissingFiles,
         intent: &mut Intent,
     ) -> Result<ReplaySummary> {
         let (session, commit_lock, maintenance_lock) = self.session_and_locks()?;
@@ -105,7 +137,8 @@ impl DuckLake {
                 ));
             }
         };
-        let mut replay = Replay::new(session, request, targets);
+        let mut replay = Replay::new(session, request, targets, missing);
+        replay.end_missing(intent, commit_lock)?;
         replay.prepare(intent)?;
         replay.run(intent, commit_lock)
     }
@@ -129,8 +162,16 @@ impl DuckLake {
              AND _kafka_offset >= {offset} AND _kafka_offset < {}",
             offset.0.saturating_add(NEARBY)
         );
-        let rows = self.session()?.rows(&sql);
-        let rows = rows.map_err(|error| duckdb_error::failed("read a record's time", error))?;
+        let rows = match self.session()?.rows(&sql) {
+            Ok(rows) => rows,
+            // A file is missing: the files' statistics tell a time that is not later.
+            Err(error) => {
+                tracing::debug!(%error, "read a record's time from the catalog");
+                let sql = missing::least_time_sql(self.session()?, &source.spec.table, offset);
+                let rows = self.session()?.rows(&sql);
+                rows.map_err(|error| duckdb_error::failed("read a record's time", error))?
+            }
+        };
         let time = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
         Ok(time.and_then(|ms| Timestamp::from_millisecond(ms).ok()))
     }

@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use super::history::{CutDisagrees, CutRows, History};
-use crate::commit::ProgressDelta;
+use crate::commit::{Counts, ProgressDelta};
 use crate::error::{LakeError, Result};
 use crate::position::{Offset, OffsetRange, Partition, Position, SourceId};
 
@@ -65,6 +65,11 @@ impl Step {
         self.history.cut(self.to)
     }
 
+    /// The part that stays of such a range, and the counts of the whole range.
+    pub(super) fn left(&self) -> Option<(OffsetRange, Counts)> {
+        self.history.left(self.to)
+    }
+
     /// The step for the catalog.
     pub(super) fn delta(
         &self,
@@ -88,7 +93,7 @@ impl Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::commit::{CommitKind, Counts};
+    use crate::commit::CommitKind;
     use crate::invariants::LedgerEntry;
     use crate::position::Epoch;
 

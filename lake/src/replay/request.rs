@@ -50,6 +50,11 @@ pub struct ReplaySummary {
     pub files_ended: u64,
     /// Files that hold other rows too, which move to new files.
     pub files_rewritten: u64,
+    /// Files that were missing and end unread.
+    pub files_missing: u64,
+    /// Rows that were in them. Before they are ended, `rows` and `letter_rows` count what the ledger
+    /// has, and other files are not looked at.
+    pub rows_missing: u64,
     /// The newest snapshot that shows what was before.
     pub shows_old_state: Option<SnapshotId>,
     /// The snapshot that the replay made; none when there were no rows to remove.

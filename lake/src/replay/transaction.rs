@@ -11,6 +11,7 @@ use jiff::Timestamp;
 
 use super::files::{Affected, HidingColumn, Target};
 use super::history::{CutRows, History};
+use super::missing::{AUTHOR, MissingFiles};
 use super::plan::Step;
 use super::request::{ReplayRequest, ReplaySummary};
 use super::snapshot;
@@ -20,16 +21,13 @@ use crate::catalog::ledger::{self, Applied};
 use crate::catalog::lock::CommitLock;
 use crate::commit::{CommitKind, CommitMessage, ProgressDelta};
 use crate::duckdb_error;
-use crate::error::{LakeError, Result};
+use crate::error::{ErrorKind, LakeError, Result};
 use crate::failpoint::{self, Failpoint};
-use crate::position::{Offset, Partition, Position, SnapshotId};
+use crate::position::{Offset, OffsetRange, Partition, Position, SnapshotId};
 use crate::session::{LAKE, Session, quote};
 use crate::staged_file::StagedFile;
 use crate::storage;
 use crate::transaction::register_files;
-
-/// Who wrote a snapshot, in DuckLake's own words: `snapshots().author`.
-const AUTHOR: &str = "ducktide";
 
 /// Between two tries: others have just committed, and do so again soon.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -42,6 +40,8 @@ pub(super) struct Replay<'a> {
     session: &'a Session,
     request: &'a ReplayRequest,
     targets: Vec<Target>,
+    /// Files that cannot be read, all of whose rows this replay takes back.
+    missing: MissingFiles,
     /// What straddling files keep, by the path of the file that it came from.
     survivors: BTreeMap<String, Survivors>,
 }
@@ -66,13 +66,48 @@ impl<'a> Replay<'a> {
         session: &'a Session,
         request: &'a ReplayRequest,
         targets: Vec<Target>,
+        missing: MissingFiles,
     ) -> Self {
-        Self { session, request, targets, survivors: BTreeMap::new() }
+        Self { session, request, targets, missing, survivors: BTreeMap::new() }
     }
 
     /// What there is to do, of one snapshot.
     pub(super) fn plan(&self) -> Result<ReplaySummary> {
         self.look_at_rest().map(|plan| plan.summary)
+    }
+
+    /// The same by the ledger, where missing files keep the tables from being read.
+    pub(super) fn plan_by_ledger(&self) -> Result<ReplaySummary> {
+        let steps = self.reading_at_rest(&|steps| self.deltas(steps))?;
+        let mut summary = summary(&steps, &[]);
+        let removed = summary.removed();
+        summary.rows = removed.rows.unsigned_abs();
+        summary.letter_rows = removed.dead.unsigned_abs();
+        self.add_missing(&mut summary);
+        Ok(summary)
+    }
+
+    /// Ends the missing files, so that the tables can be read.
+    pub(super) fn end_missing(&self, intent: &mut Intent, lock: &mut CommitLock) -> Result<()> {
+        if self.missing.is_empty() {
+            return Ok(());
+        }
+        self.renew(intent, IntentKind::Replay)?;
+        let guard = lock.acquire(self.session)?;
+        self.missing.end(self.session)?;
+        drop(guard);
+        failpoint::reached(Failpoint::MissingFilesEnded);
+        tracing::warn!(
+            files = self.missing.files,
+            rows = self.missing.rows,
+            "missing data files ended; their rows come back from Kafka"
+        );
+        Ok(())
+    }
+
+    fn add_missing(&self, summary: &mut ReplaySummary) {
+        summary.files_missing = self.missing.files;
+        summary.rows_missing = self.missing.rows;
     }
 
     /// Writes what straddling files keep, before anybody has to wait for it.
@@ -105,10 +140,15 @@ impl<'a> Replay<'a> {
             match tried? {
                 Tried::Done(mut summary) => {
                     summary.retries = attempt;
+                    self.add_missing(&mut summary);
                     return Ok(summary);
                 }
                 Tried::Refused(error) => {
                     let is_new = last.as_ref().is_none_or(|last| last.chain() != error.chain());
+                    // A refusal that is known by its text alone counts when it is repeated.
+                    if error.kind() == ErrorKind::Invalid && !(is_new && error.is_doubtful()) {
+                        return Err(error);
+                    }
                     let error = last.insert(error);
                     if is_new {
                         tracing::warn!(error = error.chain(), attempt, "replay refused, retrying");
@@ -237,10 +277,14 @@ impl<'a> Replay<'a> {
 
     /// Looks at the tables in a transaction of its own.
     fn look_at_rest(&self) -> Result<Plan> {
+        self.reading_at_rest(&|steps| self.look(steps))
+    }
+
+    fn reading_at_rest<T>(&self, look: &dyn Fn(&[Step]) -> Result<T>) -> Result<T> {
         let mut tries = self.request.attempts;
         loop {
             let steps = self.steps()?;
-            match self.reading(|| self.look(&steps)) {
+            match self.reading(|| look(&steps)) {
                 Err(error) if tries > 0 => {
                     let error = self.unless_at_rest(&steps, error)?;
                     tracing::debug!(error = error.chain(), "the ledger moved, looking again");
@@ -263,12 +307,7 @@ impl<'a> Replay<'a> {
     fn look(&self, steps: &[Step]) -> Result<Plan> {
         let topic = &self.request.source.spec.topic;
         let offsets = offsets(steps);
-        let mut deltas = Vec::new();
-        for step in steps {
-            let found = self.cut_rows(step)?;
-            let delta = step.delta(self.request.source.id, found);
-            deltas.push(delta.map_err(|error| LakeError::invalid(error.to_string()))?);
-        }
+        let deltas = self.deltas(steps)?;
         let (mut affected, mut hiding) = (Vec::new(), Vec::new());
         if !offsets.is_empty() {
             for target in &self.targets {
@@ -280,12 +319,30 @@ impl<'a> Replay<'a> {
         Ok(Plan { summary: summary(&deltas, &affected), steps: deltas, affected, hiding })
     }
 
+    /// What the ledger counts of the steps; the tables are asked about ranges that a step cuts.
+    fn deltas(&self, steps: &[Step]) -> Result<Vec<ProgressDelta>> {
+        let delta = |step: &Step| {
+            let found = self.cut_rows(step)?;
+            let delta = step.delta(self.request.source.id, found);
+            delta.map_err(|error| LakeError::invalid(error.to_string()))
+        };
+        steps.iter().map(delta).collect()
+    }
+
     fn cut_rows(&self, step: &Step) -> Result<CutRows> {
-        let Some(cut) = step.cut() else { return Ok(CutRows::default()) };
+        if let (false, Some((left, counts))) = (self.missing.is_empty(), step.left()) {
+            // Missing files hold rows of what is cut off, and none of what is left.
+            let stay = self.count_rows(step.partition, left)?;
+            return Ok(CutRows { rows: counts.rows - stay.rows, dead: counts.dead - stay.dead });
+        }
+        step.cut().map_or(Ok(CutRows::default()), |cut| self.count_rows(step.partition, cut))
+    }
+
+    fn count_rows(&self, partition: Partition, range: OffsetRange) -> Result<CutRows> {
         let topic = &self.request.source.spec.topic;
-        let rows = self.targets[0].rows_in(self.session, topic, step.partition, cut);
+        let rows = self.targets[0].rows_in(self.session, topic, partition, range);
         let dead = match self.targets.get(1) {
-            Some(letters) => letters.open_letters_in(self.session, topic, step.partition, cut),
+            Some(letters) => letters.open_letters_in(self.session, topic, partition, range),
             None => Ok(0),
         };
         let counted = rows.and_then(|rows| Ok(CutRows { rows, dead: dead? }));
@@ -429,5 +486,9 @@ fn summary(steps: &[ProgressDelta], affected: &[Vec<Affected>]) -> ReplaySummary
 }
 
 fn failed(what: &'static str) -> impl Fn(duckdb::Error) -> LakeError {
-    move |error| duckdb_error::failed(what, error)
+    move |error| {
+        let is_refusal = duckdb_error::is_refusal(&error.to_string());
+        let error = duckdb_error::failed(what, error);
+        if is_refusal { error.into_refusal() } else { error }
+    }
 }

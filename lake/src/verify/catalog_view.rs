@@ -18,7 +18,8 @@ use crate::dead_letter::dead_letter_name;
 use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::position::{Epoch, Offset, OffsetRange, Partition, Position, SnapshotId, SourceId};
-use crate::session::Session;
+use crate::replay::missing;
+use crate::session::{Session, quote};
 
 /// Ledger rows read at a time: bounds the memory for a ledger of any length (some 100 bytes each).
 const LEDGER_PAGE: usize = 100_000;
@@ -99,6 +100,8 @@ pub(super) struct CatalogView {
     /// Data files that are registered and scheduled for deletion at once.
     pub(super) condemned: Vec<(i64, String)>,
     pub(super) foreign: Vec<ForeignChange>,
+    /// Snapshots in which a replay ended files that were missing.
+    pub(super) missing_files_ended: BTreeSet<i64>,
     triggers: Vec<(String, String, bool)>,
     letters_in_mailbox: u64,
 }
@@ -250,6 +253,7 @@ impl Reader<'_> {
             files: self.files(ids.as_deref())?,
             condemned: self.condemned(ids.as_deref())?,
             foreign: self.foreign()?,
+            missing_files_ended: self.missing_files_ended()?,
             triggers: self.triggers()?,
             letters_in_mailbox: self.letters_in_mailbox()?,
             tables,
@@ -347,15 +351,26 @@ impl Reader<'_> {
     }
 
     fn foreign(&self) -> Result<Vec<ForeignChange>> {
-        let sql = "SELECT snapshot_id, author, changes_made FROM @ducklake_snapshot_changes \
+        let sql = &format!(
+            "SELECT snapshot_id, author, changes_made FROM @ducklake_snapshot_changes \
              WHERE (commit_extra_info IS NULL OR commit_extra_info NOT LIKE '%\"ducktide\"%') \
-             AND (changes_made LIKE '%inserted_into_table:%' OR changes_made LIKE '%deleted_from_table:%' \
+             AND NOT ({}) AND (changes_made LIKE '%inserted_into_table:%' OR changes_made LIKE '%deleted_from_table:%' \
              OR changes_made LIKE '%inlined_insert:%' OR changes_made LIKE '%inlined_delete:%') \
-             ORDER BY snapshot_id";
+             ORDER BY snapshot_id",
+            ends_missing_files()
+        );
         self.collect(sql, |cells| {
             let snapshot = cells.number()?;
             Ok(ForeignChange { snapshot, author: cells.text(), changes: cells.text() })
         })
+    }
+
+    fn missing_files_ended(&self) -> Result<BTreeSet<i64>> {
+        let sql = format!(
+            "SELECT snapshot_id FROM @ducklake_snapshot_changes WHERE {}",
+            ends_missing_files()
+        );
+        Ok(self.collect(&sql, Cells::number)?.into_iter().collect())
     }
 
     fn triggers(&self) -> Result<Vec<(String, String, bool)>> {
@@ -497,6 +512,15 @@ impl Cells {
     fn optional(&mut self) -> Result<Option<i64>> {
         self.next().map(|value| parse(Some(value))).transpose()
     }
+}
+
+/// The condition that a snapshot is one in which a replay ended missing files.
+fn ends_missing_files() -> String {
+    format!(
+        "coalesce(author, '') = {} AND coalesce(commit_message, '') = {}",
+        quote(missing::AUTHOR),
+        quote(missing::MESSAGE)
+    )
 }
 
 fn unreadable(error: duckdb::Error) -> LakeError {

@@ -52,7 +52,16 @@ pub(super) fn check(
         let place = Place::default();
         notes.push(Note { kind: NoteKind::FilesNotChecked, place, count: remote });
     }
-    for (index, what) in wrong_files(session, view, &paths)? {
+    let wrong = wrong_files(session, view, &paths)?;
+    let is_replayed = |(index, _): &(usize, Wrong)| {
+        view.files[*index].ended.is_some_and(|ended| view.missing_files_ended.contains(&ended))
+    };
+    let (replayed, wrong): (Vec<_>, Vec<_>) = wrong.into_iter().partition(is_replayed);
+    if !replayed.is_empty() {
+        let (place, count) = (Place::default(), replayed.len() as u64);
+        notes.push(Note { kind: NoteKind::FilesReplayed, place, count });
+    }
+    for (index, what) in wrong {
         findings.add(describe(view, &view.files[index], &paths[index], what));
     }
     Ok(checked)

@@ -161,6 +161,8 @@ pub enum NoteKind {
     GivenUp,
     /// Files that this program cannot look at, because they are in an object store.
     FilesNotChecked,
+    /// Missing files that a replay ended: only older snapshots need them.
+    FilesReplayed,
     /// Acknowledged records beyond the lake's progress: not yet in the lake.
     Pending,
     /// Acknowledged records below the offset that their partition started at.

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use ducktide_lake::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
 use ducktide_lake::position::{Epoch, Offset, OffsetRange, Partition, SourceId};
-use ducktide_lake::replay::{ReplayRequest, ReplaySummary};
 use ducktide_lake::table::{TableName, TableShape};
 use ducktide_lake::verify::{Finding, FindingKind, NoteKind, Verification, VerifyRequest};
-use ducktide_lake::{Access, DuckLake, Lake as _, LakeError, SourceSpec, StagedFile, Table};
+use ducktide_lake::{Access, DuckLake, Lake as _, SourceSpec, StagedFile, Table};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -46,12 +45,6 @@ impl Fixture {
     pub(crate) fn lake(&self) -> RefMut<'_, DuckLake> {
         let open = || DuckLake::open(&self.config, Access::Operate).unwrap();
         RefMut::map(self.lake.borrow_mut(), |lake| lake.get_or_insert_with(open))
-    }
-
-    /// What `ducktide init` does, while nobody of this process has the catalog attached.
-    pub(crate) fn init(&self) {
-        self.lake.replace(None);
-        DuckLake::init(&self.config).unwrap();
     }
 
     /// The same lake in another process' eyes.
@@ -128,18 +121,6 @@ impl Fixture {
              CALL lake.set_commit_message('test', 'test', extra_info => '{message}'); COMMIT",
             file.display()
         ));
-    }
-
-    /// Replays a partition from an offset.
-    pub(crate) fn replay(&self, partition: i32, from: i64) {
-        self.try_replay(partition, from).unwrap();
-    }
-
-    pub(crate) fn try_replay(&self, partition: i32, from: i64) -> Result<ReplaySummary, LakeError> {
-        let mut lake = self.lake();
-        let source = lake.sources().unwrap().remove(0);
-        let offsets = [(Partition(partition), Offset(from))].into();
-        lake.replay(&ReplayRequest::new(source, offsets))
     }
 
     /// Puts a message into the mailbox.

@@ -24,6 +24,8 @@ on_both_catalogs!(
     a_replay_that_sleeps_before_its_commit_holds_nobody_up,
     a_replay_that_another_overtakes_finds_nothing_left_to_do,
     offsets_that_kafka_lost_are_refused_before_anything_is_touched,
+    missing_files_are_read_again_beside_a_running_consumer,
+    a_replay_that_is_killed_after_it_ended_a_missing_file_is_completed_by_another,
     a_skip_lets_a_stopped_partition_go_on_without_a_restart,
 );
 
@@ -263,6 +265,70 @@ fn offsets_that_kafka_lost_are_refused_before_anything_is_touched(kind: CatalogK
 
     replay(&pipeline, &[&one[..], &["501", "--force"]].concat()).unwrap();
     pipeline.drain(&[]).unwrap();
+    pipeline.check_exact(9_000).unwrap();
+    pipeline.verify().unwrap();
+}
+
+/// Removes the newest data file of the lake.
+fn lose_a_file(pipeline: &Pipeline) {
+    let sql = "SELECT data_file FROM ducklake_list_files('lake', 'events') ORDER BY 1 DESC LIMIT 1";
+    let file = pipeline.lake().unwrap().scalar(sql).unwrap();
+    std::fs::remove_file(file.as_str().unwrap()).unwrap();
+    let found = verification(pipeline);
+    assert!(found.contains("`ducktide replay --topic TOPIC --from-missing-files`"), "{found}");
+}
+
+/// What `ducktide verify` finds.
+fn verification(pipeline: &Pipeline) -> String {
+    let tool = pipeline.ducktide(&["verify", "--json"]).unwrap();
+    let mut running = tool.start(pipeline.logs(), "verification").unwrap();
+    running.wait(PATIENCE).unwrap();
+    running.output().unwrap()
+}
+
+fn missing_files_are_read_again_beside_a_running_consumer(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("missing", kind).unwrap();
+    let _worker = pipeline.start_consumer("worker", FAST).unwrap();
+    for round in 1..=2 {
+        pipeline.produce(9_000, &[]).unwrap();
+        pipeline.await_committed(round * 9_000).unwrap();
+    }
+    lose_a_file(&pipeline);
+
+    let would = replay(&pipeline, &["--from-missing-files", "--dry-run"]).unwrap();
+    let did = replay(&pipeline, &["--from-missing-files"]).unwrap();
+
+    assert!(would.contains("in 1 missing file"), "{would}");
+    assert!(did.contains("in 1 missing file: snapshots before it"), "{did}");
+    pipeline.await_committed(18_000).unwrap();
+    pipeline.check_exact(18_000).unwrap();
+    pipeline.verify().unwrap();
+    let again = replay(&pipeline, &["--from-missing-files"]).unwrap();
+    assert!(again.contains("nothing to do"), "{again}");
+}
+
+fn a_replay_that_is_killed_after_it_ended_a_missing_file_is_completed_by_another(
+    kind: CatalogKind,
+) {
+    let pipeline = Pipeline::on_shared_services("half_missing", kind).unwrap();
+    pipeline.produce(9_000, &[]).unwrap();
+    pipeline.drain(FAST).unwrap();
+    lose_a_file(&pipeline);
+    let missing = ["replay", "--topic", &pipeline.topic, "--from-missing-files"];
+    let victim = pipeline.ducktide(&[&missing[..], &["--max-transaction", "1"]].concat()).unwrap();
+    let victim = victim.env("DUCKTIDE_FAILPOINTS", "missing_files_ended=crash");
+
+    let ended = victim.start(pipeline.logs(), "victim").unwrap().wait(PATIENCE).unwrap();
+
+    assert_eq!(ended.status.signal(), Some(9));
+    let rows = format!("SELECT count(*) FROM (FROM {TABLE} WHERE _kafka_offset >= 0)");
+    assert!(pipeline.lake().unwrap().scalar(&rows).unwrap().as_i64().unwrap() < 9_000);
+    let found = verification(&pipeline);
+    assert!(found.contains("\"rows_missing\": 1"), "{found}");
+    // The intent of a killed replay keeps the next one out until it expires.
+    std::thread::sleep(Duration::from_millis(1_100));
+    replay(&pipeline, &["--from-beginning"]).unwrap();
+    pipeline.drain(FAST).unwrap();
     pipeline.check_exact(9_000).unwrap();
     pipeline.verify().unwrap();
 }

@@ -1,0 +1,336 @@
+//! What the findings of `verify` tell people to do, done in the very situation: the lake is exact
+//! afterwards, or what is tried says at once why not.
+//!
+//! Files that are missing are in `missing_files`; the commands themselves are tried with real workers in
+//! `end_to_end/replay.rs`.
+
+use ducktide_lake::{
+    DuckLake, ErrorKind, Lake as _, LakeError, SourceSpec,
+    commit::{Commit, ProgressDelta},
+    position::{Epoch, Offset, Partition},
+    replay::{ReplayRequest, ReplaySummary},
+    verify::{FindingKind, Verification, VerifyRequest},
+};
+use ducktide_testbed::catalog::CatalogKind;
+use uuid::Uuid;
+
+use super::{
+    case::{Case, assert_exact, is_committed, spec},
+    on_both_lakes,
+};
+
+on_both_lakes!(
+    a_replay_brings_missing_rows_back,
+    a_replay_brings_back_what_another_client_deleted,
+    a_replay_brings_back_a_partition_that_another_client_deleted,
+    a_replay_leaves_one_row_of_each_record,
+    rows_beyond_progress_are_deleted_by_hand,
+    a_replay_repairs_the_dead_letters,
+    a_second_registration_of_a_file_is_removed_by_hand,
+    a_file_is_taken_from_the_schedule_by_hand,
+    a_ledger_is_corrected_by_hand,
+    a_replay_over_a_broken_ledger_is_refused_at_once_and_another_table_is_exact,
+    progress_is_set_to_where_the_ledger_ends,
+    init_restores_a_trigger,
+    a_deep_look_decides_whose_rows_they_are,
+);
+
+/// A lake with the offsets 100 to 149 of partition 0, in two files, and 0 to 29 of partition 1, in one.
+pub(crate) fn filled(kind: CatalogKind) -> Case {
+    let mut case = Case::new(kind);
+    for (partition, from, to) in [(0, 100, 120), (0, 120, 150), (1, 0, 30)] {
+        ingest(&mut case, partition, 0, from, to);
+    }
+    case
+}
+
+/// Commits a range in an epoch, every offset of it a row.
+pub(crate) fn ingest(case: &mut Case, partition: i32, epoch: i32, from: i64, to: i64) {
+    let delta = ProgressDelta { epoch: Epoch(epoch), ..case.delta(partition, from, to, to - from) };
+    let commit = case.commit_of(delta);
+    assert!(is_committed(case.send(&commit)));
+}
+
+pub(crate) fn request(case: &Case, offsets: &[(i32, i64)]) -> ReplayRequest {
+    let offsets = offsets.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect();
+    ReplayRequest::new(case.source.clone(), offsets)
+}
+
+pub(crate) fn try_replay(case: &Case, offsets: &[(i32, i64)]) -> Result<ReplaySummary, LakeError> {
+    case.operator().replay(&request(case, offsets))
+}
+
+fn verify(case: &Case, deep: bool) -> Verification {
+    let request = VerifyRequest { deep, memory_limit: 1 << 28, ..VerifyRequest::default() };
+    case.operator().verify(&request, &mut |_| {}).unwrap()
+}
+
+/// What the catalog tells, and what the rows tell.
+pub(crate) fn found(case: &Case, deep: bool) -> Vec<FindingKind> {
+    verify(case, deep).findings.numbers().keys().copied().collect()
+}
+
+/// Reads the records of partition 0 again, as consumers do after a replay from its beginning.
+fn read_again(case: &mut Case) {
+    assert_eq!(found(case, false), []);
+    let (epoch, next) = case.position(0);
+    ingest(case, 0, epoch, next, 150);
+    assert_exact(case);
+}
+
+fn a_replay_brings_missing_rows_back(kind: CatalogKind) {
+    let mut case = filled(kind);
+    case.edit_catalog("DELETE FROM ducklake_data_file WHERE begin_snapshot = (SELECT min(begin_snapshot) FROM ducklake_data_file)");
+    assert_eq!(found(&case, true), [FindingKind::RowsMissing]);
+
+    try_replay(&case, &[(0, 100)]).unwrap();
+
+    read_again(&mut case);
+}
+
+fn a_replay_brings_back_what_another_client_deleted(kind: CatalogKind) {
+    let mut case = filled(kind);
+    case.sql("DELETE FROM lake.events WHERE _kafka_partition = 0 AND _kafka_offset = 105").unwrap();
+    assert_eq!(found(&case, false), [FindingKind::RowsDeleted]);
+
+    try_replay(&case, &[(0, 100)]).unwrap();
+
+    read_again(&mut case);
+}
+
+fn a_replay_brings_back_a_partition_that_another_client_deleted(kind: CatalogKind) {
+    let mut case = filled(kind);
+    case.sql("COMMENT ON TABLE lake.events IS 'it''s ours'").unwrap();
+    case.sql("DELETE FROM lake.events WHERE _kafka_partition = 0").unwrap();
+    assert_eq!(found(&case, false), [FindingKind::RowsDeleted]);
+
+    let summary = try_replay(&case, &[(0, 100)]).unwrap();
+
+    assert_eq!((summary.rows, summary.removed().rows), (0, -50));
+    assert!(summary.snapshot.is_some());
+    let comment = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'events' AND comment = 'it''s ours'";
+    assert_eq!(case.number(comment), 1);
+    read_again(&mut case);
+}
+
+fn a_replay_leaves_one_row_of_each_record(kind: CatalogKind) {
+    let mut case = filled(kind);
+    case.sql("INSERT INTO lake.events FROM lake.events WHERE _kafka_partition = 0").unwrap();
+    assert_eq!(found(&case, true), [FindingKind::RowsDoubled]);
+
+    try_replay(&case, &[(0, 100)]).unwrap();
+
+    read_again(&mut case);
+}
+
+fn rows_beyond_progress_are_deleted_by_hand(kind: CatalogKind) {
+    let mut case = filled(kind);
+    case.sql("INSERT INTO lake.events VALUES (1, 'events', 0, 150, now())").unwrap();
+    assert_eq!(found(&case, true), [FindingKind::RowsUnexpected]);
+
+    case.sql("DELETE FROM lake.events WHERE _kafka_partition = 0 AND _kafka_offset >= 150")
+        .unwrap();
+
+    assert_exact(&case);
+}
+
+/// Commits the offsets 30 to 39 of partition 1 without a row: 33 and 38 are dead letters.
+pub(crate) fn commit_dead_letters(case: &mut Case, epoch: i32) {
+    let columns = "topic VARCHAR, partition INTEGER, \"offset\" BIGINT, \"timestamp\" TIMESTAMPTZ, \"key\" BLOB, \
+         \"value\" BLOB, headers VARCHAR, schema_id INTEGER, error_class VARCHAR, error VARCHAR, \
+         failed_at TIMESTAMPTZ, resolution VARCHAR, resolved_at TIMESTAMPTZ";
+    case.sql(&format!("CREATE TABLE IF NOT EXISTS lake.events_dead_letters({columns})")).unwrap();
+    let directory = case.table.directory.with_file_name("events_dead_letters");
+    std::fs::create_dir_all(&directory).unwrap();
+    let file = directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
+    let counts = r#""dead":2,"gaps":8"#;
+    let delta = ProgressDelta { epoch: Epoch(epoch), ..case.delta(1, 30, 40, 0) };
+    let idle = Commit::ingest(vec![delta], Vec::new(), Vec::new());
+    let message = idle.message().to_json().replace(r#""gaps":10"#, counts);
+    case.sql(&format!(
+        "COPY (SELECT 'events' AS topic, 1::INTEGER AS partition, unnest([33, 38])::BIGINT AS \"offset\", \
+         now() AS \"timestamp\", NULL::BLOB AS \"key\", NULL::BLOB AS \"value\", NULL::VARCHAR AS headers, \
+         1::INTEGER AS schema_id, 'undecodable' AS error_class, 'test' AS error, now() AS failed_at, \
+         NULL::VARCHAR AS resolution, NULL::TIMESTAMPTZ AS resolved_at) TO '{file}' (FORMAT parquet); \
+         BEGIN; CALL ducklake_add_data_files('lake', 'events_dead_letters', '{file}'); \
+         CALL lake.set_commit_message('test', 'test', extra_info => '{message}'); COMMIT",
+        file = file.display()
+    ))
+    .unwrap();
+}
+
+fn a_replay_repairs_the_dead_letters(kind: CatalogKind) {
+    let insert = "INSERT INTO lake.events_dead_letters BY NAME SELECT 'events' AS topic, 1 AS partition, 35 AS \"offset\"";
+    for by_hand in ["DELETE FROM lake.events_dead_letters WHERE \"offset\" = 33", insert] {
+        let mut case = filled(kind);
+        commit_dead_letters(&mut case, 0);
+        assert_exact(&case);
+        case.sql(by_hand).unwrap();
+        assert_eq!(found(&case, false), [FindingKind::DeadLettersDiffer]);
+
+        try_replay(&case, &[(1, 10)]).unwrap();
+
+        assert_eq!(found(&case, false), []);
+        ingest(&mut case, 1, 1, 10, 30);
+        commit_dead_letters(&mut case, 1);
+        assert_exact(&case);
+    }
+}
+
+/// A replay is no remedy: DuckLake ends only one of two registrations of a file.
+fn a_second_registration_of_a_file_is_removed_by_hand(kind: CatalogKind) {
+    let mut case = filled(kind);
+    let drop_trigger = drop_trigger(kind, "ducktide_once", "ducklake_data_file");
+    case.edit_catalog(&format!(
+        "{drop_trigger}; \
+         INSERT INTO ducklake_data_file SELECT data_file_id + 1000, table_id, begin_snapshot, end_snapshot, \
+           file_order, path, path_is_relative, file_format, record_count, file_size_bytes, footer_size, \
+           row_id_start + 1000, partition_id, encryption_key, mapping_id, partial_max \
+         FROM ducklake_data_file WHERE data_file_id = (SELECT min(data_file_id) FROM ducklake_data_file)",
+    ));
+    case.init();
+    assert!(found(&case, true).contains(&FindingKind::FileRegisteredTwice));
+
+    case.edit_catalog(
+        "DELETE FROM ducklake_data_file WHERE data_file_id >= 1000; \
+         DELETE FROM ducklake_file_column_stats WHERE data_file_id >= 1000",
+    );
+    case.init();
+
+    assert_exact(&case);
+}
+
+fn drop_trigger(kind: CatalogKind, name: &str, table: &str) -> String {
+    match kind {
+        CatalogKind::Sqlite => format!("DROP TRIGGER {name}"),
+        CatalogKind::Postgres => format!("DROP TRIGGER {name} ON {table}"),
+    }
+}
+
+fn a_file_is_taken_from_the_schedule_by_hand(kind: CatalogKind) {
+    let mut case = filled(kind);
+    case.edit_catalog(
+        "INSERT INTO ducklake_files_scheduled_for_deletion(data_file_id, path, path_is_relative, \
+         schedule_start) SELECT data_file_id, 'main/events/' || path, path_is_relative, \
+         CURRENT_TIMESTAMP FROM ducklake_data_file LIMIT 1",
+    );
+    assert_eq!(found(&case, false), [FindingKind::FileToBeDeleted]);
+
+    case.edit_catalog("DELETE FROM ducklake_files_scheduled_for_deletion");
+
+    assert_exact(&case);
+}
+
+/// The constraints refuse wrong counts; somebody dropped them.
+fn a_ledger_is_corrected_by_hand(kind: CatalogKind) {
+    let drop_constraint = match kind {
+        CatalogKind::Sqlite => "PRAGMA ignore_check_constraints = ON",
+        CatalogKind::Postgres => {
+            "ALTER TABLE ducktide_ledger DROP CONSTRAINT ducktide_counts_add_up"
+        }
+    };
+    for (wrong, right, finding) in [
+        ("epoch = 7", "epoch = 0", FindingKind::LedgerEpoch),
+        ("rows = 19", "rows = 20", FindingKind::LedgerCounts),
+    ] {
+        let mut case = filled(kind);
+        let set = |values: &str| {
+            format!(
+                "{drop_constraint}; UPDATE ducktide_ledger SET {values} WHERE from_offset = 100 AND kind = 'ingest'"
+            )
+        };
+        case.edit_catalog(&set(wrong));
+        assert!(found(&case, true).contains(&finding), "{finding:?}");
+
+        let set = set(right)
+            .replace("ALTER TABLE ducktide_ledger DROP CONSTRAINT ducktide_counts_add_up; ", "");
+        case.edit_catalog(&set);
+
+        assert_exact(&case);
+    }
+}
+
+/// Progress that was moved by hand: consumers wrote records twice, or passed them over.
+fn a_replay_over_a_broken_ledger_is_refused_at_once_and_another_table_is_exact(kind: CatalogKind) {
+    for (moved_to, finding) in [(100, FindingKind::LedgerOverlap), (170, FindingKind::LedgerGap)] {
+        let mut case = filled(kind);
+        let set =
+            format!("UPDATE ducktide_progress SET next_offset = {moved_to} WHERE partition = 0");
+        case.edit_catalog(&set);
+        ingest(&mut case, 0, 0, moved_to, moved_to + 10);
+        assert!(found(&case, false).contains(&finding));
+
+        let error = try_replay(&case, &[(0, 100)]).unwrap_err();
+
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        let text = error.chain();
+        assert!(text.contains("--into") && !text.contains('\n'), "{text}");
+        if finding == FindingKind::LedgerGap {
+            // From behind the gap on it is possible.
+            try_replay(&case, &[(0, moved_to + 5)]).unwrap();
+        }
+        // What `replay --into` registers, and what consumers then write.
+        let shape = case.table.shape.clone();
+        let name = "other".parse().unwrap();
+        let spec = SourceSpec { table: name, ..spec() };
+        let table = case.lake().ensure_table(&spec.table, &shape).unwrap();
+        let source = case.lake().register_source(&spec, &[(Partition(0), Offset(100))]).unwrap();
+        (case.table, case.source) = (table, source);
+        ingest(&mut case, 0, 0, 100, 150);
+        let of_table = VerifyRequest {
+            table: Some(spec.table),
+            deep: true,
+            memory_limit: 1 << 28,
+            ..VerifyRequest::default()
+        };
+        let verification = case.operator().verify(&of_table, &mut |_| {}).unwrap();
+        assert!(verification.findings.detailed().is_empty(), "{:?}", verification.findings);
+    }
+}
+
+fn progress_is_set_to_where_the_ledger_ends(kind: CatalogKind) {
+    let mut case = filled(kind);
+    case.edit_catalog("UPDATE ducktide_progress SET next_offset = 160 WHERE partition = 0");
+    assert_eq!(found(&case, false), [FindingKind::ProgressDiffers]);
+
+    case.edit_catalog("UPDATE ducktide_progress SET next_offset = 150 WHERE partition = 0");
+
+    assert_exact(&case);
+    try_replay(&case, &[(0, 100)]).unwrap();
+    read_again(&mut case);
+}
+
+fn init_restores_a_trigger(kind: CatalogKind) {
+    let mut case = filled(kind);
+    case.edit_catalog(&drop_trigger(kind, "ducktide_advance", "ducktide_ledger"));
+    assert_eq!(found(&case, false), [FindingKind::TriggerMissing]);
+
+    case.init();
+
+    assert_exact(&case);
+    ingest(&mut case, 0, 0, 150, 160);
+    assert_exact(&case);
+}
+
+fn a_deep_look_decides_whose_rows_they_are(kind: CatalogKind) {
+    for (insert, decided) in [
+        ("INSERT INTO lake.events(id) VALUES (1)", &[][..]),
+        (
+            "INSERT INTO lake.events FROM lake.events WHERE _kafka_offset = 5",
+            &[FindingKind::RowsDoubled],
+        ),
+    ] {
+        let mut case = filled(kind);
+        case.sql(insert).unwrap();
+        let expire =
+            "CALL ducklake_expire_snapshots('lake', older_than => now() + INTERVAL 1 SECOND)";
+        case.close();
+        let mut operator: DuckLake = case.operator();
+        ingest(&mut case, 1, 0, 30, 31);
+        operator.connection().unwrap().execute_batch(expire).unwrap();
+        drop(operator);
+        assert_eq!(found(&case, false), [FindingKind::RowsUndecided]);
+
+        assert_eq!(found(&case, true), decided);
+    }
+}
