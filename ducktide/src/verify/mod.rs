@@ -28,6 +28,9 @@ Examples:
   # read the offsets of all rows, and compare them with the ledger
   ducktide verify --deep
 
+  # read every column of every row, so that a damaged file is found
+  ducktide verify --read-all-columns
+
   # one table, against what the producer saw acknowledged
   ducktide verify --table events --against-ledger acknowledged.csv
 
@@ -39,12 +42,14 @@ Without --deep it proves that each partition's ledger is without gap or overlap 
 that progress is where the ledger ends, that the tables have as many rows as the ledger counts, that
 each file is registered once and is there with its size, and that the triggers are in force.
 --deep proves it for each single offset: it reads topic, partition and offset of the rows, and no other
-column. That the other columns still are what the records were, nothing in a lake can prove; where
-that is asked for, compare with a table that a replay --into fills.
+column. --read-all-columns decodes every column of every row as well, so a file that cannot be read any
+more is found (table_unreadable). Parquet files have no checksums here, so a changed byte that still
+decodes, to another value, is not found: nothing in a lake can prove that the other columns are what the
+records were. Where that is asked for, compare with a table that a replay --into fills.
 
 JSON, null where something was not looked at; further fields may be added:
   lake          catalog, snapshot_id
-  mode          catalog or deep
+  mode          catalog, deep or all_columns
   sources[]     table, topic, partitions, ranges, rows, dead, duplicates, tombstones, gaps, given_up
   files         count, bytes
   rows_read     rows whose offsets were read
@@ -80,14 +85,15 @@ Exit codes, of several findings the first in this list:
 Without a judgement: 1 the answer cannot be written, 2 wrong command line, 3 the lake cannot be
 reached, 4 the lake cannot be used, or there is no such table or ledger.";
 
-/// The memory of a deep look: enough for two billion offsets without spilling, and for some twenty
-/// million lines of a producer's ledger.
+/// The memory of a deep look: enough for two billion offsets without spilling, and for comparing any
+/// number of lines of a producer's ledger, some four million at a time.
 const MEMORY_LIMIT: &str = "2GiB";
 
 /// Proves that nothing was lost and nothing is there twice, or says what is wrong.
 ///
 /// The last line is the judgement. Each finding says where it is, what it means, and what to do next.
 #[derive(Args, Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line")]
 #[command(after_help = EXAMPLES)]
 pub struct VerifyArgs {
     /// Reads topic, partition and offset of every row, and compares them with the ledger. Takes some
@@ -95,9 +101,15 @@ pub struct VerifyArgs {
     #[arg(long)]
     pub deep: bool,
 
+    /// Reads every column of every row in addition to what --deep does, so that a file that cannot be
+    /// decoded is found. Takes as long as reading all of the lake's files.
+    #[arg(long)]
+    pub read_all_columns: bool,
+
     /// Compares with a producer's ledger: a CSV file `topic,partition,offset,event_id` of the records
     /// that it saw acknowledged, as `ducktide-producer --ledger` writes it. An empty event id is a
-    /// record that cannot be decoded. Reads the rows as --deep does.
+    /// record that cannot be decoded. Reads the rows as --deep does. Takes some 10 bytes a line in the
+    /// temporary directory, and compares in parts that fit into --memory-limit.
     #[arg(long, value_name = "FILE")]
     pub against_ledger: Option<PathBuf>,
 
@@ -131,6 +143,7 @@ pub(crate) fn run(args: VerifyArgs) -> Result<(), Failure> {
     let request = VerifyRequest {
         table: args.table,
         deep: args.deep,
+        read_all: args.read_all_columns,
         acknowledged: args.against_ledger,
         memory_limit: args.memory_limit,
     };

@@ -40,14 +40,22 @@ fn write_over(text: &str) {
 }
 
 fn line(state: &DeepProgress, elapsed: Duration) -> String {
-    let percent = (state.bytes_done * 100).checked_div(state.bytes).unwrap_or(100);
-    format!(
-        "reading {}: {percent} %, {} of {}, {}",
-        state.table,
-        units::number(state.files_done),
-        units::count(state.files, "file"),
-        units::duration(elapsed)
-    )
+    let percent = |done: u64, all: u64| (done * 100).checked_div(all).unwrap_or(100);
+    let doing = match state {
+        DeepProgress::Ledger { bytes } => {
+            format!("reading the producer's ledger: {}", units::bytes(*bytes))
+        }
+        DeepProgress::Rows { table, files_done, files, bytes_done, bytes } => format!(
+            "reading {table}: {} %, {} of {}",
+            percent(*bytes_done, *bytes),
+            units::number(*files_done),
+            units::count(*files, "file"),
+        ),
+        DeepProgress::Comparison { table, parts_done, parts } => {
+            format!("comparing {table} with the ledger: {} %", percent(*parts_done, *parts))
+        }
+    };
+    format!("{doing}, {}", units::duration(elapsed))
 }
 
 #[cfg(test)]
@@ -56,7 +64,7 @@ mod tests {
 
     #[test]
     fn the_line_says_how_much_of_which_table_is_read() {
-        let state = DeepProgress {
+        let state = DeepProgress::Rows {
             table: "main.events".to_owned(),
             files_done: 12,
             files: 1500,
@@ -65,5 +73,13 @@ mod tests {
         };
         let shown = line(&state, Duration::from_secs(12));
         assert_eq!(shown, "reading main.events: 30 %, 12 of 1,500 files, 12s");
+    }
+
+    #[test]
+    fn the_line_says_how_much_is_compared_with_a_ledger() {
+        let state =
+            DeepProgress::Comparison { table: "main.events".to_owned(), parts_done: 1, parts: 4 };
+        let shown = line(&state, Duration::from_secs(12));
+        assert_eq!(shown, "comparing main.events with the ledger: 25 %, 12s");
     }
 }

@@ -105,10 +105,14 @@ impl Report {
         catalog: &CatalogLocation,
         elapsed: Duration,
     ) -> Self {
-        let deep = verification.rows_read.is_some();
+        let mode = match verification.rows_read {
+            None => "catalog",
+            Some(_) if verification.all_columns_read => "all_columns",
+            Some(_) => "deep",
+        };
         Self {
             lake: LakeReport { catalog: catalog.to_string(), snapshot_id: verification.snapshot.0 },
-            mode: if deep { "deep" } else { "catalog" },
+            mode,
             sources: verification.sources.iter().map(source).collect(),
             files: FilesReport { count: verification.files.files, bytes: verification.files.bytes },
             rows_read: verification.rows_read,

@@ -32,6 +32,9 @@ pub(super) fn render(report: &Report) -> String {
 
 fn looked_at(report: &Report) -> String {
     let read = match report.rows_read {
+        Some(rows) if report.mode == "all_columns" => {
+            format!("all columns of {} read", units::count(rows, "row"))
+        }
         Some(rows) => format!("offsets of {} read, and no other column", units::count(rows, "row")),
         None => "no row was read".to_owned(),
     };

@@ -1,25 +1,24 @@
 //! Compares a table with what a producer saw acknowledged.
 //!
-//! The producer's ledger is a CSV file `topic,partition,offset,event_id`; an empty event id is a
-//! record that cannot be decoded. Records beyond progress are not yet in the lake, and not lost.
+//! An empty event id in the ledger is a record that cannot be decoded. Records beyond progress are not yet in
+//! the lake, and not lost. Ledger and table may have any number of records: they are compared in parts of
+//! neighbouring offsets, each of which fits into memory.
 
-use std::fs::File;
-use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::str::FromStr;
 
 use super::catalog_view::Key;
-use super::chain::Chain;
-use super::finding::{Finding, FindingKind, Findings, Note, NoteKind, Place};
-use super::offsets::{Occurrences, TableReader, list};
-use crate::error::{LakeError, Result};
+use super::finding::{EXAMPLES, Finding, FindingKind, Findings, Note, NoteKind, Place};
+use super::offsets::{BUCKET, DeepProgress, Occurrences, TableReader, list};
+use super::producer_ledger::short_id;
 use crate::position::Partition;
-use crate::session::{Session, quote};
-
-/// The first line of a producer's ledger.
-const HEADER: &str = "topic,partition,offset,event_id";
+use crate::session::quote;
 
 /// The column whose value is compared with the ledger's event id, where a table has it.
 const EVENT_ID: &str = "event_id";
+
+/// Memory for each record of a part, the table's and the ledger's, bytes: a part takes about a quarter of
+/// the limit, since DuckDB needs room for reading and for other threads too.
+const RECORD_MEMORY: u64 = 512;
 
 /// What the comparison with a producer's ledger amounts to, over all tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,58 +39,17 @@ pub struct Acknowledged {
     pub unacknowledged: u64,
 }
 
-/// What stands for an event id: eight bytes instead of 36, since both sides of the comparison are held
-/// in memory. Two ids of one offset that share them are not to be feared (one in 2⁶⁴).
-fn short_id(column: &str) -> String {
-    format!("hash(lower({column}))")
-}
-
-/// Reads the file into a temporary table.
-pub(super) fn load(session: &Session, path: &Path) -> Result<()> {
-    let context = || format!("read the producer's ledger: path=`{}`", path.display());
-    let file = File::open(path).map_err(|error| LakeError::invalid(context()).because(error))?;
-    let mut header = String::new();
-    let read = BufReader::new(file).read_line(&mut header);
-    read.map_err(|error| LakeError::invalid(context()).because(error))?;
-    if header.trim_end() != HEADER {
-        return Err(LakeError::invalid(format!(
-            "{}: the first line of a ledger is `{HEADER}`",
-            context()
-        )));
-    }
-    let sql = format!(
-        "CREATE OR REPLACE TEMP TABLE acknowledged AS \
-         SELECT topic, \"partition\", \"offset\" AS o, \
-         CASE WHEN event_id <> '' THEN {} END AS id \
-         FROM read_csv({}, auto_detect = false, header = true, delim = ',', columns = {{topic: 'VARCHAR', \
-         partition: 'INTEGER', \"offset\": 'BIGINT', event_id: 'VARCHAR'}})",
-        short_id("event_id"),
-        quote(&path.to_string_lossy())
-    );
-    session.execute(&sql).map_err(|error| LakeError::invalid(context()).because(error))
-}
-
-/// Topics of the ledger that none of these sources has.
-pub(super) fn unknown_topics<'a>(
-    session: &Session,
-    topics: impl Iterator<Item = &'a str>,
-) -> duckdb::Result<Vec<String>> {
-    let sql = format!(
-        "SELECT DISTINCT topic FROM acknowledged WHERE topic NOT IN ('', {}) ORDER BY 1",
-        list(topics).replace("NULL", "''")
-    );
-    Ok(session.rows(&sql)?.into_iter().flatten().flatten().collect())
-}
-
 /// Compares one table; its findings, notes and sums are added.
 pub(super) fn compare(
     reader: &TableReader<'_>,
+    memory_limit: u64,
+    progress: &mut dyn FnMut(&DeepProgress),
     sums: &mut Acknowledged,
     findings: &mut Findings,
     notes: &mut Vec<Note>,
 ) -> duckdb::Result<()> {
-    let comparison = Comparison { reader };
-    comparison.prepare()?;
+    let comparison = Comparison::new(reader)?;
+    comparison.join_parts(memory_limit, progress)?;
     let (records, absent) = comparison.counts()?;
     sums.records += records;
     sums.found += records - absent;
@@ -138,12 +96,17 @@ impl Split {
 
 struct Comparison<'a> {
     reader: &'a TableReader<'a>,
+    /// The topics of the table that the ledger has, as a list of SQL.
+    topics: String,
+    /// The hash of a row's event id.
+    id: String,
+    /// When a row `s` and a record `a` are the same.
+    same: String,
 }
 
-impl Comparison<'_> {
-    /// Both sides of the difference, as temporary tables: small ones, where the lake is right.
-    fn prepare(&self) -> duckdb::Result<()> {
-        let (id, same) = if self.reader.has_column(EVENT_ID)? {
+impl<'a> Comparison<'a> {
+    fn new(reader: &'a TableReader<'a>) -> duckdb::Result<Self> {
+        let (id, same_id) = if reader.has_column(EVENT_ID)? {
             let id = short_id("event_id::VARCHAR");
             (
                 format!("CASE WHEN event_id IS NOT NULL THEN {id} END"),
@@ -152,30 +115,116 @@ impl Comparison<'_> {
         } else {
             ("NULL::UBIGINT".to_owned(), "true")
         };
-        let topics = list(self.reader.sources.iter().map(|source| source.topic.as_str()));
+        let topics = list(reader.sources.iter().map(|source| source.topic.as_str()));
+        let sql = format!("SELECT DISTINCT topic FROM acknowledged WHERE topic IN ({topics})");
+        let topics: Vec<_> = reader.session.rows(&sql)?.into_iter().flatten().flatten().collect();
+        let topics = list(topics.iter().map(String::as_str));
+        let same = format!(
+            "a.topic = s.topic AND a.\"partition\" = s.\"partition\" AND a.o = s.o AND {same_id}"
+        );
+        Ok(Self { reader, topics, id, same })
+    }
+
+    /// Collects both sides of the difference: `absent`, the records that progress has passed and that are
+    /// no rows; `outside`, how many others are no rows; `unacknowledged`, how many rows are no records.
+    fn join_parts(
+        &self,
+        memory_limit: u64,
+        progress: &mut dyn FnMut(&DeepProgress),
+    ) -> duckdb::Result<()> {
+        let execute = |sql: &str| self.reader.session.execute(sql);
+        self.load_covered()?;
+        execute(
+            "CREATE OR REPLACE TEMP TABLE absent(topic VARCHAR, \"partition\" INTEGER, o BIGINT, id UBIGINT); \
+             CREATE OR REPLACE TEMP TABLE outside(topic VARCHAR, \"partition\" INTEGER, pending BIGINT, \
+               before_start BIGINT); \
+             CREATE OR REPLACE TEMP TABLE unacknowledged(topic VARCHAR, \"partition\" INTEGER, n BIGINT, \
+               least BIGINT[])",
+        )?;
+        let begins = self.parts((memory_limit / RECORD_MEMORY).max(1))?;
+        for (part, begin) in begins.iter().enumerate() {
+            progress(&DeepProgress::Comparison {
+                table: self.reader.table.to_string(),
+                parts_done: part as u64,
+                parts: begins.len() as u64,
+            });
+            // Rows with an offset that no bucket has are taken in by the open ends.
+            let mut within = "true".to_owned();
+            if part > 0 {
+                within = format!("o >= {begin}");
+            }
+            if let Some(end) = begins.get(part + 1) {
+                within = format!("{within} AND o < {end}");
+            }
+            execute(&self.join_sql(&within))?;
+        }
+        Ok(())
+    }
+
+    /// Compares the records and rows of some offsets.
+    fn join_sql(&self, within: &str) -> String {
+        let Self { topics, id, same, .. } = self;
         let stored = format!(
-            "(SELECT _kafka_topic AS topic, _kafka_partition AS \"partition\", _kafka_offset AS o, \
-             {id} AS id FROM {} WHERE _kafka_topic IN (SELECT DISTINCT topic FROM acknowledged) \
-             AND _kafka_topic IN ({topics})) s",
+            "(FROM (SELECT _kafka_topic AS topic, _kafka_partition AS \"partition\", _kafka_offset AS o, \
+             {id} AS id FROM {} WHERE _kafka_topic IN ({topics})) WHERE {within}) s",
             self.reader.rows_at_snapshot()
         );
-        let acknowledged = format!("(FROM acknowledged WHERE topic IN ({topics})) a");
-        let on = format!(
-            "a.topic = s.topic AND a.\"partition\" = s.\"partition\" AND a.o = s.o AND {same}"
+        let acknowledged = format!("(FROM acknowledged WHERE topic IN ({topics}) AND {within}) a");
+        format!(
+            "CREATE OR REPLACE TEMP TABLE part AS \
+               SELECT a.*, a.o >= first AND a.o < next AS is_passed, coalesce(a.o < first, false) AS is_before \
+               FROM (SELECT a.* FROM {acknowledged} ANTI JOIN {stored} ON {same}) a \
+               LEFT JOIN covered c ON c.topic = a.topic AND c.\"partition\" = a.\"partition\"; \
+             INSERT INTO absent SELECT topic, \"partition\", o, id FROM part WHERE is_passed; \
+             INSERT INTO outside SELECT topic, \"partition\", count(*) FILTER (WHERE NOT is_before), \
+               count(*) FILTER (WHERE is_before) FROM part WHERE is_passed IS NOT TRUE GROUP BY ALL; \
+             INSERT INTO unacknowledged SELECT s.topic, s.\"partition\", count(*), min(s.o, {EXAMPLES}) \
+               FROM {stored} ANTI JOIN {acknowledged} ON {same} GROUP BY ALL"
+        )
+    }
+
+    /// The offsets that progress has passed, of each partition.
+    fn load_covered(&self) -> duckdb::Result<()> {
+        self.reader.session.execute(
+            "CREATE OR REPLACE TEMP TABLE covered(topic VARCHAR, \"partition\" INTEGER, first BIGINT, next BIGINT)",
+        )?;
+        for source in &self.reader.sources {
+            for (partition, chain) in self.reader.view.partitions(source.id) {
+                let (first, next) = chain.covered();
+                let topic = quote(&source.topic);
+                self.reader.session.execute(&format!(
+                    "INSERT INTO covered VALUES ({topic}, {partition}, {first}, {next})"
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Where parts begin that have so many records and rows at most, as far as whole buckets of
+    /// offsets allow it.
+    fn parts(&self, records: u64) -> duckdb::Result<Vec<i64>> {
+        let sql = format!(
+            "SELECT (min(bucket) * {BUCKET})::VARCHAR FROM ( \
+               SELECT bucket, (sum(n) OVER (ORDER BY bucket ROWS UNBOUNDED PRECEDING) - n) // {records} AS part \
+               FROM (SELECT bucket, sum(n) AS n FROM ( \
+                 SELECT bucket, n FROM seen WHERE topic IN ({topics}) AND bucket IS NOT NULL \
+                 UNION ALL SELECT o // {BUCKET}, count(*) FROM acknowledged WHERE topic IN ({topics}) \
+                   AND o >= 0 GROUP BY 1) GROUP BY 1)) \
+             GROUP BY part ORDER BY part",
+            topics = self.topics
         );
-        self.reader.session.execute(&format!(
-            "CREATE OR REPLACE TEMP TABLE absent AS SELECT a.* FROM {acknowledged} ANTI JOIN {stored} ON {on}; \
-             CREATE OR REPLACE TEMP TABLE unacknowledged AS SELECT s.topic, s.\"partition\", s.o \
-             FROM {stored} ANTI JOIN {acknowledged} ON {on}"
-        ))
+        let begins: Vec<i64> =
+            self.reader.session.rows(&sql)?.into_iter().flatten().filter_map(number_of).collect();
+        Ok(if begins.is_empty() { vec![0] } else { begins })
     }
 
     /// How many records the ledger has for the table, and how many of them are no rows.
     fn counts(&self) -> duckdb::Result<(u64, u64)> {
-        let topics = list(self.reader.sources.iter().map(|source| source.topic.as_str()));
         let records =
-            format!("SELECT count(*)::VARCHAR FROM acknowledged WHERE topic IN ({topics})");
-        Ok((self.number(&records)?, self.number("SELECT count(*)::VARCHAR FROM absent")?))
+            format!("SELECT count(*)::VARCHAR FROM acknowledged WHERE topic IN ({})", self.topics);
+        let absent = "SELECT ((SELECT count(*) FROM absent) + \
+             (SELECT coalesce(sum(pending + before_start), 0) FROM outside))::BIGINT::VARCHAR";
+        Ok((self.number(&records)?, self.number(absent)?))
     }
 
     fn unacknowledged(
@@ -183,32 +232,34 @@ impl Comparison<'_> {
         sums: &mut Acknowledged,
         findings: &mut Findings,
     ) -> duckdb::Result<()> {
-        let groups = self.reader.session.rows(
-            "SELECT topic, \"partition\"::VARCHAR FROM unacknowledged GROUP BY ALL ORDER BY ALL",
-        )?;
+        let groups = self.reader.session.rows(&format!(
+            "SELECT topic, \"partition\"::VARCHAR, sum(n)::BIGINT::VARCHAR, \
+             array_to_string(list_slice(list_sort(flatten(list(least))), 1, {EXAMPLES}), ' ') \
+             FROM unacknowledged GROUP BY ALL ORDER BY ALL"
+        ))?;
         for group in groups {
             let mut values = group.into_iter().flatten();
             let (topic, partition) = (values.next().unwrap_or_default(), values.next());
             let partition = partition.and_then(|number| number.parse().ok());
-            let condition = condition(&topic, partition.unwrap_or_default());
-            let rows = self.some("unacknowledged", &condition)?;
-            sums.unacknowledged += rows.count.unsigned_abs();
+            let count: u64 = values.next().and_then(|n| n.parse().ok()).unwrap_or(0);
+            let offsets = values.next().unwrap_or_default();
+            let offsets = offsets.split(' ').filter_map(|offset| offset.parse().ok()).collect();
+            sums.unacknowledged += count;
             let table = Some(self.reader.table.to_string());
             let place = Place { table, topic: Some(topic), partition, path: None };
             let kind = FindingKind::RowsUnacknowledged;
-            let detail = format!("{} rows that the producer's ledger does not have", rows.count);
-            let count = rows.count.unsigned_abs();
-            findings.add(Finding::new(kind, place, count, detail).at_offsets(rows.offsets));
+            let detail = format!("{count} rows that the producer's ledger does not have");
+            findings.add(Finding::new(kind, place, count, detail).at_offsets(offsets));
         }
         Ok(())
     }
 
     /// The partitions with absent records.
     fn partitions(&self) -> duckdb::Result<Vec<Key>> {
-        let rows = self
-            .reader
-            .session
-            .rows("SELECT topic, \"partition\"::VARCHAR FROM absent GROUP BY ALL ORDER BY ALL")?;
+        let rows = self.reader.session.rows(
+            "SELECT topic, \"partition\"::VARCHAR FROM (SELECT topic, \"partition\" FROM absent \
+                 UNION SELECT topic, \"partition\" FROM outside) ORDER BY ALL",
+        )?;
         let key = |row: Vec<Option<String>>| {
             let mut values = row.into_iter().flatten();
             let (topic, partition) = (values.next()?, values.next()?.parse().ok()?);
@@ -222,19 +273,17 @@ impl Comparison<'_> {
     fn judge(&self, key: Key, findings: &mut Findings) -> duckdb::Result<Split> {
         let place = self.reader.view.place(key);
         let of_partition = condition(place.topic.as_deref().unwrap_or_default(), key.1.0);
-        let chain = self.reader.view.chains.get(&key);
-        let count = |condition: String| {
+        let count = |sum: &str, table: &str| {
             let sql = format!(
-                "SELECT count(*)::VARCHAR FROM absent WHERE {of_partition} AND {condition}"
+                "SELECT coalesce({sum}, 0)::BIGINT::VARCHAR FROM {table} WHERE {of_partition}"
             );
             self.number(&sql)
         };
-        let Some((first, next)) = chain.map(Chain::covered) else {
-            return Ok(Split { pending: count("true".to_owned())?, ..Split::default() });
-        };
-        let passed = format!("o >= {first} AND o < {next}");
-        let absent = count(passed.clone())?;
-        let lost = self.lost(key, &format!("{of_partition} AND {passed}"))?;
+        let (pending, before_start) =
+            (count("sum(pending)", "outside")?, count("sum(before_start)", "outside")?);
+        let absent = count("count(*)", "absent")?;
+        let next = self.reader.view.chains.get(&key).map_or(0, |chain| chain.covered().1);
+        let lost = self.lost(key, &of_partition)?;
         if lost.count > 0 {
             let detail = format!(
                 "{} acknowledged records that progress (offset {next}) has passed are neither rows nor \
@@ -245,12 +294,7 @@ impl Comparison<'_> {
             findings.add(Finding::new(kind, place, count, detail).at_offsets(lost.offsets));
         }
         let lost = lost.count.unsigned_abs();
-        Ok(Split {
-            pending: count(format!("o >= {next}"))?,
-            before_start: count(format!("o < {first}"))?,
-            accounted: absent - lost,
-            lost,
-        })
+        Ok(Split { pending, before_start, accounted: absent - lost, lost })
     }
 
     /// Absent records beyond those that their range counts as dead letters, duplicates, tombstones
@@ -270,17 +314,14 @@ impl Comparison<'_> {
         self.reader.occurrences("SELECT coalesce(sum(n), 0)::VARCHAR FROM lost", &offsets)
     }
 
-    fn some(&self, table: &str, condition: &str) -> duckdb::Result<Occurrences> {
-        let count = format!("SELECT count(*)::VARCHAR FROM {table} WHERE {condition}");
-        let offsets = format!("SELECT o::VARCHAR FROM {table} WHERE {condition}");
-        self.reader.occurrences(&count, &offsets)
-    }
-
     fn number(&self, sql: &str) -> duckdb::Result<u64> {
         let rows = self.reader.session.rows(sql)?;
-        let number = |row: &Vec<Option<String>>| row.first()?.as_deref()?.parse().ok();
-        Ok(rows.first().and_then(number).unwrap_or(0))
+        Ok(rows.into_iter().flatten().next().and_then(number_of).unwrap_or(0))
     }
+}
+
+fn number_of<T: FromStr>(value: Option<String>) -> Option<T> {
+    value?.parse().ok()
 }
 
 fn condition(topic: &str, partition: i32) -> String {

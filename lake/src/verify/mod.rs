@@ -12,11 +12,14 @@ mod chain;
 mod files;
 mod finding;
 mod offsets;
+mod producer_ledger;
 mod record;
 mod sums;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+
+use uuid::Uuid;
 
 pub use self::acknowledged::Acknowledged;
 pub use self::files::FilesChecked;
@@ -26,6 +29,7 @@ pub use self::record::LastVerification;
 
 use self::catalog_view::{CatalogView, SourceEntry};
 use self::offsets::{Apart, Occurrences, OffsetsFound, TableReader};
+use self::producer_ledger::ProducerLedger;
 use crate::commit::Counts;
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error;
@@ -44,6 +48,8 @@ pub struct VerifyRequest {
     pub table: Option<TableName>,
     /// Whether the rows' offsets are read.
     pub deep: bool,
+    /// Whether all other columns are read too, so that what cannot be decoded is found.
+    pub read_all: bool,
     /// A producer's ledger to compare with; reads the rows' offsets too.
     pub acknowledged: Option<PathBuf>,
     /// The memory that DuckDB may use for a deep look, bytes; it spills to disk beyond.
@@ -52,7 +58,7 @@ pub struct VerifyRequest {
 
 impl VerifyRequest {
     const fn reads_rows(&self) -> bool {
-        self.deep || self.acknowledged.is_some()
+        self.deep || self.read_all || self.acknowledged.is_some()
     }
 }
 
@@ -67,6 +73,8 @@ pub struct Verification {
     pub files: FilesChecked,
     /// Rows whose offsets were read; None without a deep look.
     pub rows_read: Option<u64>,
+    /// Whether all columns of these rows were read.
+    pub all_columns_read: bool,
     /// The comparison with a producer's ledger, when there was one.
     pub acknowledged: Option<Acknowledged>,
     /// Everything that is wrong.
@@ -100,9 +108,8 @@ impl DuckLake {
         progress: &mut dyn FnMut(&DeepProgress),
     ) -> Result<Verification> {
         let session = self.session()?;
-        if request.reads_rows() {
-            prepare(session, request)?;
-        }
+        let _ledger =
+            if request.reads_rows() { prepare(session, request, progress)? } else { None };
         let mut attempt = 1;
         loop {
             let verification = Verifier::new(session, request)?.run(progress)?;
@@ -119,7 +126,13 @@ impl DuckLake {
 
 /// A session for scanning: a worker's is small on purpose. Order does not matter to sums, and
 /// keeping it costs memory.
-fn prepare(session: &Session, request: &VerifyRequest) -> Result<()> {
+///
+/// The producer's ledger, if there is one, can be read until what is returned is dropped.
+fn prepare(
+    session: &Session,
+    request: &VerifyRequest,
+    progress: &mut dyn FnMut(&DeepProgress),
+) -> Result<Option<ProducerLedger>> {
     let spill = std::env::temp_dir().join(format!("ducktide-verify-{}", std::process::id()));
     let settings = format!(
         "RESET threads; SET memory_limit = '{}MiB'; SET temp_directory = {}; \
@@ -130,10 +143,11 @@ fn prepare(session: &Session, request: &VerifyRequest) -> Result<()> {
     session
         .execute(&settings)
         .map_err(|error| LakeError::invalid("prepare the deep look").because(error))?;
-    match &request.acknowledged {
-        Some(path) => acknowledged::load(session, path),
-        None => Ok(()),
-    }
+    let Some(path) = &request.acknowledged else { return Ok(None) };
+    let bytes = path.metadata().map_or(0, |metadata| metadata.len());
+    progress(&DeepProgress::Ledger { bytes });
+    let name = format!("ducktide-ledger-{}", Uuid::new_v4().simple());
+    ProducerLedger::load(session, path, std::env::temp_dir().join(name)).map(Some)
 }
 
 /// One look at one instant.
@@ -202,7 +216,7 @@ impl<'a> Verifier<'a> {
     fn check_topics(&self) -> Result<()> {
         let Some(path) = &self.request.acknowledged else { return Ok(()) };
         let topics = self.sources().map(|source| source.topic.as_str());
-        let unknown = acknowledged::unknown_topics(self.session, topics)
+        let unknown = producer_ledger::unknown_topics(self.session, topics)
             .map_err(|error| LakeError::invalid("read the producer's ledger").because(error))?;
         match unknown.first() {
             None => Ok(()),
@@ -288,12 +302,18 @@ impl<'a> Verifier<'a> {
         progress: &mut dyn FnMut(&DeepProgress),
     ) -> duckdb::Result<()> {
         let (table, sources) = (name.to_string(), sources.iter().collect());
-        let reader =
-            TableReader { session: self.session, view: &self.view, table: name.clone(), sources };
+        let reader = TableReader {
+            session: self.session,
+            view: &self.view,
+            table: name.clone(),
+            sources,
+            reads_all: self.request.read_all,
+        };
         let found = reader.compare(progress)?;
         if self.request.acknowledged.is_some() {
             let (sums, findings) = (&mut self.acknowledged, &mut self.findings);
-            acknowledged::compare(&reader, sums, findings, &mut self.notes)?;
+            let memory = self.request.memory_limit;
+            acknowledged::compare(&reader, memory, progress, sums, findings, &mut self.notes)?;
         }
         self.add_offsets(&table, found);
         Ok(())
@@ -341,6 +361,7 @@ impl<'a> Verifier<'a> {
             sources,
             files,
             rows_read: self.request.reads_rows().then_some(self.rows_read),
+            all_columns_read: self.request.read_all,
             acknowledged: self.request.acknowledged.is_some().then_some(self.acknowledged),
             findings: self.findings,
             notes: self.notes,

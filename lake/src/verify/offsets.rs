@@ -17,7 +17,7 @@ use crate::table::TableName;
 
 /// Offsets that share a bitmap: 2 KiB, dear only for topics where fewer than one offset in a
 /// thousand is left by compaction.
-const BUCKET: i64 = 16_384;
+pub(super) const BUCKET: i64 = 16_384;
 
 /// Parts in which a table is read, so that progress can be shown, and the least size of one: each
 /// costs a query that plans over all files.
@@ -29,17 +29,34 @@ const LISTED_RANGES: usize = 20;
 
 /// How far a deep look is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeepProgress {
-    /// The table that is read.
-    pub table: String,
-    /// Files read so far.
-    pub files_done: u64,
-    /// Files of the table.
-    pub files: u64,
-    /// Bytes of the files read so far. Only the columns that are needed are read of them.
-    pub bytes_done: u64,
-    /// Bytes of the table's files.
-    pub bytes: u64,
+pub enum DeepProgress {
+    /// A producer's ledger is read.
+    Ledger {
+        /// Its size, bytes.
+        bytes: u64,
+    },
+    /// A table is read.
+    Rows {
+        /// The table that is read.
+        table: String,
+        /// Files read so far.
+        files_done: u64,
+        /// Files of the table.
+        files: u64,
+        /// Bytes of the files read so far. Only the columns that are needed are read of them.
+        bytes_done: u64,
+        /// Bytes of the table's files.
+        bytes: u64,
+    },
+    /// A table is compared with a producer's ledger.
+    Comparison {
+        /// The table.
+        table: String,
+        /// Parts compared so far.
+        parts_done: u64,
+        /// Parts in all.
+        parts: u64,
+    },
 }
 
 /// What the offsets of one table amount to.
@@ -77,6 +94,8 @@ pub(super) struct TableReader<'a> {
     pub(super) view: &'a CatalogView,
     pub(super) table: TableName,
     pub(super) sources: Vec<&'a SourceEntry>,
+    /// Whether the columns that are not compared are read too.
+    pub(super) reads_all: bool,
 }
 
 /// Rows and bits of one partition.
@@ -158,22 +177,23 @@ impl TableReader<'_> {
     fn read_all(&self, progress: &mut dyn FnMut(&DeepProgress)) -> duckdb::Result<()> {
         self.session.execute(
             "CREATE OR REPLACE TEMP TABLE seen(topic VARCHAR, \"partition\" INTEGER, bucket BIGINT, \
-             n BIGINT, bits BIT, lowest BIGINT, highest BIGINT)",
+             n BIGINT, bits BIT, lowest BIGINT, highest BIGINT, content UBIGINT)",
         )?;
         let files = self.files()?;
-        let mut state = DeepProgress {
-            table: self.table.to_string(),
-            files_done: 0,
-            files: files.len() as u64,
-            bytes_done: 0,
-            bytes: files.iter().map(|(_, bytes)| bytes).sum(),
+        let bytes = |files: &[(String, u64)]| files.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        let mut show = |files_done: usize| {
+            progress(&DeepProgress::Rows {
+                table: self.table.to_string(),
+                files_done: files_done as u64,
+                files: files.len() as u64,
+                bytes_done: bytes(&files[..files_done]),
+                bytes: bytes(&files),
+            });
         };
-        progress(&state);
+        show(0);
         for part in self.parts(&files)? {
             self.session.execute(&self.read_sql(&files, &part))?;
-            state.files_done = part.end as u64;
-            state.bytes_done += files[part].iter().map(|(_, bytes)| bytes).sum::<u64>();
-            progress(&state);
+            show(part.end);
         }
         Ok(())
     }
@@ -223,11 +243,13 @@ impl TableReader<'_> {
         if part.end < files.len() {
             let _ = write!(condition, " AND filename < {}", quote(&files[part.end].0));
         }
+        // A hash needs every value; a count would be answered by statistics.
+        let content = if self.reads_all { "bit_xor(hash(*COLUMNS(*)))" } else { "NULL::UBIGINT" };
         format!(
             "INSERT INTO seen SELECT CASE WHEN _kafka_offset IS NOT NULL THEN _kafka_topic END, \
              _kafka_partition, CASE WHEN _kafka_offset >= 0 THEN _kafka_offset // {BUCKET} END, count(*), \
              bitstring_agg((_kafka_offset % {BUCKET})::INTEGER, 0, {}) FILTER (WHERE _kafka_offset >= 0), \
-             min(_kafka_offset), max(_kafka_offset) FROM {} WHERE {condition} GROUP BY ALL",
+             min(_kafka_offset), max(_kafka_offset), {content} FROM {} WHERE {condition} GROUP BY ALL",
             BUCKET - 1,
             self.rows_at_snapshot()
         )

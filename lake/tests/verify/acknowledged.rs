@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use ducktide_lake::LakeError;
-use ducktide_lake::verify::{FindingKind, NoteKind, Verification, VerifyRequest};
+use ducktide_lake::verify::{DeepProgress, FindingKind, NoteKind, Verification, VerifyRequest};
 
 use crate::fixture::{Fixture, kinds, notes, only};
 
@@ -145,6 +145,52 @@ fn rows_that_were_never_acknowledged_are_found() {
 
     assert_eq!((finding.kind, finding.count), (FindingKind::RowsUnacknowledged, 3));
     assert_eq!((finding.place.partition, finding.offsets), (Some(1), vec![30, 31, 32]));
+}
+
+/// With little memory each 16,384 offsets are a part of their own.
+#[test]
+fn parts_of_a_long_ledger_are_compared_as_the_whole_is() {
+    let fixture = Fixture::new();
+    fixture.ingest(0, 150, 60_000);
+    fixture.ingest(1, 30, 40_000);
+    let lacking = [16_383, 16_384, 32_768];
+    fixture.ingest(0, 60_000, 70_000);
+    fixture.sql(&format!(
+        "DELETE FROM lake.events WHERE _kafka_partition = 0 AND _kafka_offset IN ({}, {}, {})",
+        lacking[0], lacking[1], lacking[2]
+    ));
+    let mut producer = Producer::of_lake();
+    producer.acknowledged(0, 150..80_000);
+    producer.acknowledged(1, 30..16_384);
+    producer.acknowledged(1, 16_385..40_000);
+    let path = fixture.directory.path().join("ledger.csv");
+    std::fs::write(&path, &producer.lines).unwrap();
+    let request = VerifyRequest { acknowledged: Some(path), ..VerifyRequest::default() };
+    let mut parts = 0;
+
+    let verification = fixture
+        .lake()
+        .verify(&request, &mut |state| {
+            if let DeepProgress::Comparison { parts: of_all, .. } = state {
+                parts = *of_all;
+            }
+        })
+        .unwrap();
+
+    assert_eq!(parts, 5);
+    let sums = verification.acknowledged.unwrap();
+    assert_eq!(
+        (sums.records, sums.pending, sums.lost, sums.unacknowledged),
+        (119_899, 10_000, 3, 1)
+    );
+    let findings = verification.findings.detailed();
+    let of = |kind, partition| {
+        let mut found =
+            findings.iter().filter(|f| f.kind == kind && f.place.partition == Some(partition));
+        found.next_back().unwrap().offsets.clone()
+    };
+    assert_eq!(of(FindingKind::RowsMissing, 0), lacking);
+    assert_eq!(of(FindingKind::RowsUnacknowledged, 1), [16_384]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use ducktide_lake::verify::FindingKind;
+use ducktide_lake::verify::{FindingKind, VerifyRequest};
 
 use crate::fixture::{Fixture, kinds, only};
 
@@ -68,6 +68,37 @@ fn a_damaged_file_of_the_right_size_is_found_by_a_deep_look() {
     let finding = only(&fixture.deep());
     assert_eq!(finding.kind, FindingKind::TableUnreadable);
     assert!(finding.detail.contains("arquet"), "{}", finding.detail);
+}
+
+/// The offsets are in other columns than the one that is damaged.
+#[test]
+fn a_damaged_column_is_found_when_all_columns_are_read() {
+    let fixture = Fixture::new();
+    let file = fixture.ingest(1, 30, 40);
+    let mut bytes = fs::read(&file).unwrap();
+    // The first column is event_id; its first page header follows the four bytes of the format's name.
+    bytes[4..24].fill(0xff);
+    fs::write(&file, &bytes).unwrap();
+
+    assert_eq!(kinds(&fixture.by_catalog()), []);
+    assert_eq!(kinds(&fixture.deep()), [], "it reads other columns");
+    let request = VerifyRequest { read_all: true, ..VerifyRequest::default() };
+    let verification = fixture.verify(&request);
+    assert_eq!(only(&verification).kind, FindingKind::TableUnreadable);
+}
+
+#[test]
+fn all_columns_of_an_exact_lake_are_read() {
+    let fixture = Fixture::new();
+    fixture
+        .sql("ALTER TABLE lake.events ADD COLUMN details STRUCT(a BIGINT[], b MAP(VARCHAR, JSON))");
+
+    let request = VerifyRequest { read_all: true, ..VerifyRequest::default() };
+    let verification = fixture.verify(&request);
+
+    assert_eq!(kinds(&verification), []);
+    assert!(verification.all_columns_read);
+    assert_eq!(verification.rows_read, Some(80));
 }
 
 #[test]

@@ -66,8 +66,7 @@ fn ingest(case: &mut Case, partition: i32, epoch: i32, from: i64, to: i64) {
 
 /// Everything fits: ledger, files, rows; and `DuckLake` has no delete file.
 fn assert_exact(case: &mut Case) {
-    let request =
-        VerifyRequest { table: None, deep: true, acknowledged: None, memory_limit: 1 << 28 };
+    let request = VerifyRequest { deep: true, memory_limit: 1 << 28, ..VerifyRequest::default() };
     let verification = case.operator().verify(&request, &mut |_| {}).unwrap();
     let findings = verification.findings.detailed();
     assert!(findings.is_empty(), "{findings:?}");
