@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use ducktide_lake::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
@@ -319,6 +319,73 @@ fn sql_writes_only_when_it_may() {
     let status = fixture.standard_output(&["status", "--json", "--kafka-timeout", "0.1"]);
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["tables"][0]["rows"], 9, "rows that a delete file removes are not counted");
+}
+
+/// Nothing is written outside of the lake, nor within it: by a statement, a setting, or a function.
+#[test]
+fn sql_writes_no_file_unless_it_may() {
+    let fixture = Fixture::filled();
+    let count = |directory: &Path| walk(directory).len();
+    let outside = fixture.path().join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    let file = |name: &str| outside.join(name).display().to_string();
+    let before = count(fixture.path());
+    for statement in [
+        format!("COPY (FROM events) TO '{}'", file("a.csv")),
+        format!("EXPLAIN ANALYZE COPY (FROM events) TO '{}'", file("b.csv")),
+        format!("EXPLAIN (ANALYZE, FORMAT json) COPY (FROM events) TO '{}'", file("c.csv")),
+        format!("COPY (FROM events) TO '{}'", fixture.path().join("lake.sqlite.files/d").display()),
+        format!("EXPORT DATABASE memory TO '{}'", file("e")),
+        format!("ATTACH '{}' AS other", file("f.db")),
+        "FORCE INSTALL httpfs".to_owned(),
+        "INSTALL httpfs".to_owned(),
+        "UPDATE EXTENSIONS".to_owned(),
+        format!("SET profiling_output = '{}'", file("g.json")),
+        format!("PRAGMA profiling_output = '{}'", file("g.json")),
+        format!("SET secret_directory = '{}'", file("h")),
+        "CREATE PERSISTENT SECRET s (TYPE http, BEARER_TOKEN 'x')".to_owned(),
+        format!(
+            "CALL enable_logging(storage => 'file', storage_config => {{'path': '{}'}})",
+            file("i")
+        ),
+        format!(
+            "FROM enable_logging(storage = 'file', storage_config = {{'path': '{}'}})",
+            file("i")
+        ),
+        "SET enable_external_access = true".to_owned(),
+        "SET lock_configuration = false".to_owned(),
+        "FROM ducklake_merge_adjacent_files('lake')".to_owned(),
+        "FROM lake.merge_adjacent_files()".to_owned(),
+        "FROM ducklake_cleanup_old_files('lake', cleanup_all => true)".to_owned(),
+        format!("PREPARE p AS COPY (FROM events) TO '{}'", file("j.csv")),
+        format!("FROM read_text('{}')", fixture.path().join("lake.sqlite").display()),
+    ] {
+        let output = fixture.run(&["sql", &statement]);
+        assert_ne!(output.status.code(), Some(0), "{statement}");
+        assert_eq!(count(fixture.path()), before, "{statement}");
+    }
+
+    for statement in [
+        "SET threads = 1; SET TimeZone = 'Europe/Berlin'; FROM events LIMIT 1",
+        "EXPLAIN (ANALYZE) FROM events",
+        "CREATE TEMP TABLE ids AS SELECT id FROM events; SELECT count(*) FROM ids",
+        "FROM snapshots()",
+        "SELECT filename, id FROM events",
+    ] {
+        fixture.standard_output(&["sql", statement]);
+    }
+    let copied = file("k.csv");
+    fixture.standard_output(&["sql", "--write", &format!("COPY (FROM events) TO '{copied}'")]);
+    assert!(Path::new(&copied).exists());
+}
+
+/// The files below a directory.
+fn walk(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let below = |path: PathBuf| if path.is_dir() { walk(&path) } else { vec![path] };
+    // SQLite's own come and go.
+    let is_ours = |path: &PathBuf| !path.to_string_lossy().contains("lake.sqlite-");
+    entries.flat_map(below).filter(is_ours).collect()
 }
 
 #[test]

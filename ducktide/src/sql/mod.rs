@@ -1,6 +1,7 @@
 //! `ducktide sql`: the user's own SQL, for people without a DuckDB at hand.
 
 mod query;
+mod read_only;
 mod statements;
 mod value;
 
@@ -39,7 +40,9 @@ Exit codes: 0 done, 1 DuckDB refuses a statement (those before it have run), 2 w
 ///
 /// The lake is attached as `lake`, and is where names without a catalog are looked up, so
 /// `FROM events` means its table. Times are in UTC. Without --write the lake is attached for reading,
-/// and statements that write files (COPY, EXPORT, ATTACH, INSTALL) are refused.
+/// no file outside of it is read or written, statements and functions that write files (COPY, ATTACH,
+/// INSTALL, CALL, DuckLake's maintenance) are refused, and of the settings only `threads`, `memory_limit`,
+/// `preserve_insertion_order` and `TimeZone` can be changed.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct SqlArgs {
@@ -56,7 +59,7 @@ pub struct SqlArgs {
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pub max_rows: usize,
 
-    /// Allows statements that change the lake. Rows that are inserted by hand have no offsets; rows
+    /// Allows statements that change the lake, and files outside of it. Rows that are inserted by hand have no offsets; rows
     /// that are deleted or changed by hand no longer agree with the ledger.
     #[arg(long)]
     pub write: bool,
@@ -72,18 +75,22 @@ pub(crate) fn run(args: SqlArgs) -> Result<(), Failure> {
     if statements.is_empty() {
         return Err(Failure::Usage("there is no SQL: give it as argument or on standard input"));
     }
-    if let Some(word) = statements.iter().find_map(|sql| statements::writing_keyword(sql))
+    if let Some(part) = statements.iter().find_map(|sql| read_only::writing_part(sql))
         && !args.write
     {
         return Err(Failure::Refused(format!(
             "the statement may write files or change other databases; allow it with --write: \
-             statement=`{word}`"
+             statement=`{part}`"
         )));
     }
     let access = if args.write { Access::Operate } else { Access::Read };
     let mut lake = DuckLake::open(&args.lake.resolve()?, access)?;
+    let directories = lake.file_directories()?;
     let connection = lake.connection()?;
     prepare(connection)?;
+    if !args.write {
+        read_only::confine(connection, &directories)?;
+    }
     let answered = answer(connection, &statements, args.format, args.max_rows);
     // The lake can only be detached while it is not the default.
     let left = connection.execute_batch("USE memory");

@@ -24,36 +24,17 @@ pub(crate) fn split(text: &str) -> Vec<&str> {
     statements
 }
 
-/// Statements that write files, or into databases other than the one in memory, although the lake is
-/// attached for reading.
-const WRITING: [&str; 8] =
-    ["ATTACH", "CHECKPOINT", "COPY", "EXPORT", "IMPORT", "INSTALL", "LOAD", "PREPARE"];
-
-/// Returns the keyword with which a statement begins, if statements of its kind may write files.
-pub(super) fn writing_keyword(statement: &str) -> Option<&'static str> {
-    let mut words = Words(statement);
-    let first =
-        words.find(|word| !["EXPLAIN", "ANALYZE"].iter().any(|w| word.eq_ignore_ascii_case(w)))?;
-    WRITING.into_iter().find(|keyword| first.eq_ignore_ascii_case(keyword))
-}
-
-/// The words of a statement, without what is between them.
-struct Words<'a>(&'a str);
-
-impl<'a> Iterator for Words<'a> {
-    type Item = &'a str;
-
-    fn next(&mut self) -> Option<&'a str> {
-        while let Some(next) = self.0.chars().next() {
-            let (length, _) = token(self.0);
-            let (piece, rest) = self.0.split_at(length);
-            self.0 = rest;
-            if next.is_alphabetic() {
-                return Some(piece);
-            }
+/// The words, quoted texts and signs of a statement, without space and comments.
+pub(super) fn tokens(statement: &str) -> Vec<&str> {
+    let (mut tokens, mut rest) = (Vec::new(), statement);
+    while !rest.is_empty() {
+        let (length, is_code) = token(rest);
+        if is_code {
+            tokens.push(&rest[..length]);
         }
-        None
+        rest = &rest[length..];
     }
+    tokens
 }
 
 /// The length of what comes next, and whether it is more than space or a comment. An end that is
@@ -111,26 +92,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_that_write_files_are_told_by_their_keyword() {
-        for (statement, expected) in [
-            ("COPY (FROM events) TO 'x.csv'", Some("COPY")),
-            ("/* a */ -- b\n copy events TO 'x'", Some("COPY")),
-            ("EXPLAIN ANALYZE COPY events TO 'x'", Some("COPY")),
-            ("export database 'x'", Some("EXPORT")),
-            ("ATTACH 'other.db'", Some("ATTACH")),
-            ("FROM events", None),
-            ("SELECT 'COPY', copy FROM events", None),
-            ("WITH copy AS (SELECT 1) FROM copy", None),
-            ("(SELECT 1)", None),
-        ] {
-            assert_eq!(writing_keyword(statement), expected, "{statement}");
-        }
-    }
-
-    #[test]
     fn statements_end_at_semicolons() {
         assert_eq!(split("SELECT 1; SELECT 2 ;\n"), ["SELECT 1", "SELECT 2"]);
         assert_eq!(split("SELECT 1"), ["SELECT 1"]);
+    }
+
+    #[test]
+    fn tokens_are_words_quoted_texts_and_signs() {
+        let sql = "SELECT /* a */ \"b c\", 'd''e' -- f\nFROM g(1)";
+        assert_eq!(
+            tokens(sql),
+            ["SELECT", "\"b c\"", ",", "'d'", "'e'", "FROM", "g", "(", "1", ")"]
+        );
     }
 
     #[test]

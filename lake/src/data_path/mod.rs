@@ -11,6 +11,8 @@ pub(crate) use self::claim::NAME as CLAIM_NAME;
 pub(crate) use self::claim::is_claimed;
 pub(crate) use self::owner::{Assessment, Opener, Owner, check_free, check_lake, identity};
 use crate::catalog::relative_flag;
+use crate::duck_lake::DuckLake;
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::session::Session;
 
@@ -66,6 +68,31 @@ pub(crate) fn resolve(base: &Path, path: Option<String>, is_relative: bool) -> P
     let path = if is_relative { base.join(path) } else { path.into() };
     // Without the slash at the end, as paths of listed files are made.
     path.components().collect()
+}
+
+impl DuckLake {
+    /// The directories that the lake's files are in: the data path, and those of files that other clients
+    /// registered elsewhere.
+    pub fn file_directories(&mut self) -> Result<Vec<PathBuf>> {
+        let session = self.session()?;
+        let data_path = DataPath::read(session)?;
+        let absolute = |table: &str| {
+            format!("SELECT path FROM {} WHERE NOT path_is_relative", session.catalog_table(table))
+        };
+        let sql = format!(
+            "SELECT DISTINCT parse_dirpath(path) FROM ({} UNION ALL {}) \
+             UNION SELECT DISTINCT path FROM ({} UNION ALL {})",
+            absolute("ducklake_data_file"),
+            absolute("ducklake_delete_file"),
+            absolute("ducklake_table"),
+            absolute("ducklake_schema"),
+        );
+        let found =
+            session.rows(&sql).map_err(|error| duckdb_error::failed("read the catalog", error))?;
+        let elsewhere = found.into_iter().flatten().flatten().map(PathBuf::from);
+        let elsewhere = elsewhere.filter(|path| !data_path.contains(path));
+        Ok([data_path.root().to_owned()].into_iter().chain(elsewhere).collect())
+    }
 }
 
 /// Where the newest live data files are that the catalog has below the data path.
