@@ -25,6 +25,9 @@ const LEADERSHIP_INTERVAL: Duration = Duration::from_secs(5);
 /// Pause between two attempts to reach an unavailable lake.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Time between two checks of a catalog whose format is unknown, which an operator restores.
+const FORMAT_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Time between two measurements of the lake's health for the metrics.
 const HEALTH_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -142,17 +145,33 @@ impl Worker {
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
                     self.back_off("leadership lost, restarting", &error);
                 }
+                Err(error) if error.is_unknown_format() => self.wait_for_known_format(&error),
                 worked => worked?,
             }
         }
         Ok(())
     }
 
+    /// Waits without changing anything, so that Prometheus can scrape the metric: a program that ends at
+    /// once cannot be scraped.
+    fn wait_for_known_format(&mut self, error: &LakeError) {
+        let error = error.chain();
+        if self.trouble.is_news(&error) {
+            tracing::error!(error, "catalog format unknown, operator action required");
+        }
+        self.metrics.format_is_unknown(true);
+        self.readiness.set(Err(error));
+        self.stop.wait(FORMAT_INTERVAL);
+    }
+
     /// Opens the lake, retrying while it is unavailable; returns None if a stop is requested.
     fn open(&mut self) -> Result<Option<Pass>, LakeError> {
         while !self.stop.is_set() {
             match Pass::open(&self.config, &self.metrics, &self.stop) {
-                Ok(pass) => return Ok(Some(pass)),
+                Ok(pass) => {
+                    self.metrics.format_is_unknown(false);
+                    return Ok(Some(pass));
+                }
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
                     self.back_off("lake unavailable, retrying", &error);
                 }

@@ -76,6 +76,7 @@ pub(crate) struct Metrics {
     rest_seconds: Counter<f64, AtomicU64>,
     gives_way: Gauge,
     leader: Gauge,
+    unknown_format: Gauge,
     backlog_files: Gauge,
     backlog_bytes: Gauge,
     lake: LakeMetrics,
@@ -95,6 +96,7 @@ impl Metrics {
             rest_seconds: Counter::default(),
             gives_way: Gauge::default(),
             leader: Gauge::default(),
+            unknown_format: Gauge::default(),
             backlog_files: Gauge::default(),
             backlog_bytes: Gauge::default(),
             lake: LakeMetrics::register(ours),
@@ -132,6 +134,12 @@ impl Metrics {
         );
         r.register("giving_way", "Whether consumers were slowed by it", self.gives_way.clone());
         r.register("leader", "1 if this compactor works, 0 if it stands by", self.leader.clone());
+        r.register(
+            "catalog_format_unknown",
+            "1 if the catalog has a format that this program does not know, as after a migration by a newer \
+             client; nothing is written then",
+            self.unknown_format.clone(),
+        );
     }
 
     fn announce_merges(&self, r: &mut Registry) {
@@ -201,6 +209,10 @@ impl Metrics {
             self.last_success.clear();
             self.backlog(0, 0);
         }
+    }
+
+    pub(crate) fn format_is_unknown(&self, is_unknown: bool) {
+        self.unknown_format.set(i64::from(is_unknown));
     }
 
     pub(crate) fn backlog(&self, files: usize, bytes: u64) {

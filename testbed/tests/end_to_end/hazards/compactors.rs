@@ -7,8 +7,9 @@ use ducktide_lake::{Access, DuckLake};
 use ducktide_testbed::{
     catalog::CatalogKind,
     faults::SmallDisk,
+    http,
     program::{Program, Running},
-    services::{Postgres, Service as _, log_folder},
+    services::{Postgres, Service as _, free_port, log_folder},
     wait,
 };
 use tempfile::TempDir;
@@ -25,6 +26,7 @@ on_both_lakes!(
     asked_to_stop_it_ends_after_its_operation,
     commits_go_on_while_it_works,
     a_full_disk_changes_nothing_and_is_got_over,
+    it_waits_while_a_newer_client_has_migrated_the_catalog,
 );
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -294,4 +296,35 @@ fn a_catalog_that_is_away_is_waited_for_and_told_once() {
     compactor.await_logged("lake available again");
     compactor.running.terminate().unwrap();
     assert_eq!(compactor.exit_code(), Some(0), "{}", compactor.running.log().unwrap());
+}
+
+/// A program that ends at once is scraped by nobody: the alert is the compactor's metric.
+fn it_waits_while_a_newer_client_has_migrated_the_catalog(kind: CatalogKind) {
+    let mut case = Case::filled(kind, 3);
+    let set_version = |case: &mut Case, version: &str| {
+        case.edit_catalog(&format!(
+            "UPDATE ducklake_metadata SET value = '{version}' WHERE key = 'version'"
+        ));
+    };
+    let port = free_port().unwrap();
+    let listen = format!("127.0.0.1:{port}");
+    let shows = |text: &str| {
+        wait::until(text, PATIENCE, || {
+            let metrics = http::get(port, "/metrics").unwrap_or_default();
+            Ok(metrics.contains(&format!("\nducktide_compactor_{text}\n")))
+        })
+        .unwrap();
+    };
+    set_version(&mut case, "1.1");
+
+    let compactor = Compactor::start(&case, &[&["run", "--listen", &listen], SMALL].concat(), "");
+
+    shows("catalog_format_unknown 1");
+    let unready = http::get(port, "/readyz").unwrap_err().to_string();
+    assert!(unready.contains("catalog_format=`1.1`"), "{unready}");
+    set_version(&mut case, "1.0");
+    shows("catalog_format_unknown 0");
+    shows("leader 1");
+    drop(compactor);
+    assert_eq!(case.count(), 30);
 }

@@ -1,9 +1,15 @@
 //! Tables and catalogs that other clients drop, rename or migrate.
 
-use ducktide_lake::{Access, DuckLake, ErrorKind, Lake as _, LakeError, table::TableName};
-use ducktide_testbed::catalog::CatalogKind;
+use ducktide_lake::{
+    Access, DuckLake, ErrorKind, Lake as _, LakeError, config::LakeConfig, table::TableName,
+};
+use ducktide_testbed::{
+    catalog::{Catalog, CatalogKind},
+    duckdb_cli,
+};
+use tempfile::TempDir;
 
-use super::case::{Case, assert_exact, merge_once};
+use super::case::{Case, assert_exact, merge_once, new_database};
 use super::on_both_lakes;
 
 on_both_lakes!(
@@ -11,6 +17,7 @@ on_both_lakes!(
     a_renamed_table_is_not_created_again,
     a_name_that_differs_in_case_only_is_refused,
     a_catalog_that_a_newer_client_migrated_is_not_written,
+    a_lake_that_a_newer_client_created_is_not_touched,
     merges_next_to_columns_of_another_client_copy_by_name,
     a_column_with_a_name_of_ducklake_fails_its_merges_without_a_panic,
 );
@@ -81,20 +88,12 @@ fn a_name_that_differs_in_case_only_is_refused(kind: CatalogKind) {
     assert!(create(&mut case, "raw.events").is_ok());
 }
 
-/// What DuckDB 2.0 does to a catalog of format 1.0 that it is told to migrate.
-fn migrate(case: &mut Case) {
-    let schema = match case.config.catalog {
-        ducktide_lake::config::CatalogLocation::Sqlite(_) => "",
-        ducktide_lake::config::CatalogLocation::Postgres(_) => "public.",
-    };
-    case.edit_catalog(&format!(
-        "ALTER TABLE {schema}ducklake_data_file ADD COLUMN row_group_count BIGINT; \
-         ALTER TABLE {schema}ducklake_delete_file ADD COLUMN row_group_count BIGINT; \
-         CREATE TABLE {schema}ducklake_view_column_tag(view_id BIGINT, column_id BIGINT, \
-           begin_snapshot BIGINT, end_snapshot BIGINT, key VARCHAR, value VARCHAR); \
-         UPDATE {schema}ducklake_metadata SET value = '1.1' WHERE key = 'version'"
-    ));
-}
+/// What DuckDB 2.0 does to a catalog of format 1.0 that it is told to migrate; it creates such catalogs too.
+const MIGRATION: &str = "ALTER TABLE ducklake_data_file ADD COLUMN row_group_count BIGINT; \
+    ALTER TABLE ducklake_delete_file ADD COLUMN row_group_count BIGINT; \
+    CREATE TABLE ducklake_view_column_tag(view_id BIGINT, column_id BIGINT, begin_snapshot BIGINT, \
+      end_snapshot BIGINT, key VARCHAR, value VARCHAR); \
+    UPDATE ducklake_metadata SET value = '1.1' WHERE key = 'version'";
 
 fn a_catalog_that_a_newer_client_migrated_is_not_written(kind: CatalogKind) {
     let mut case = Case::filled(kind, 3);
@@ -103,7 +102,7 @@ fn a_catalog_that_a_newer_client_migrated_is_not_written(kind: CatalogKind) {
     let mut worker = case.another();
     let mut compactor = case.operator();
     worker.positions(case.source.id).unwrap();
-    migrate(&mut case);
+    case.edit_catalog(MIGRATION);
 
     let source = case.source.id;
     let errors = [
@@ -126,6 +125,35 @@ fn a_catalog_that_a_newer_client_migrated_is_not_written(kind: CatalogKind) {
     drop((worker, compactor));
     case.edit_catalog("UPDATE ducklake_metadata SET value = '1.0' WHERE key = 'version'");
     assert_eq!(case.position(0), (0, 130), "nothing was written");
+}
+
+/// No table of Ducktide is in it either: `init` adds them to a lake of another client, but not to this one.
+fn a_lake_that_a_newer_client_created_is_not_touched(kind: CatalogKind) {
+    let folder = TempDir::new().unwrap();
+    let data_path = folder.path().join("data");
+    let address = match kind {
+        CatalogKind::Sqlite => format!("sqlite:{}", folder.path().join("lake.sqlite").display()),
+        CatalogKind::Postgres => new_database(),
+    };
+    let created = duckdb_cli::Lake::at(&address, &data_path.display().to_string()).unwrap();
+    created.write(&["CREATE TABLE events(id BIGINT)".to_owned()]).unwrap();
+    let mut catalog = Catalog::at(&address).unwrap();
+    catalog.execute(MIGRATION).unwrap();
+    let config = LakeConfig {
+        catalog: address.parse().unwrap(),
+        data_path: Some(data_path),
+        metadata_schema: "public".to_owned(),
+        extension_dir: None,
+    };
+
+    let init = DuckLake::init(&config).map(drop).unwrap_err();
+    let opened = [Access::Read, Access::Commit, Access::Operate]
+        .map(|access| DuckLake::open(&config, access).map(drop).unwrap_err());
+
+    for error in [init].into_iter().chain(opened) {
+        assert!(error.is_unknown_format(), "{}", error.chain());
+    }
+    assert!(catalog.number("SELECT count(*) FROM ducktide_meta").is_err(), "init left something");
 }
 
 /// An additional column alone does not make rows go to the wrong one.
