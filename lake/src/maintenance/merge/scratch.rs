@@ -192,9 +192,12 @@ impl<'a> Scratch<'a> {
 
     /// DuckLake reads schema and settings when it attaches.
     fn attach_again(&self, data_path: &str) -> Result<()> {
+        // Without version 2, numbers are written as they are: a file can become twenty times as large as
+        // those of workers.
         let sql = format!(
             "DETACH {SCRATCH}; ATTACH {} AS {SCRATCH} (DATA_PATH {}); \
-             SET ducklake_target_file_size = '{ANY_SIZE} bytes'",
+             SET ducklake_target_file_size = '{ANY_SIZE} bytes'; \
+             CALL {SCRATCH}.set_option('parquet_version', '2')",
             quote(&self.target()),
             quote(data_path)
         );

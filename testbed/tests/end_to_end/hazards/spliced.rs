@@ -11,7 +11,12 @@ use super::{
     on_both_lakes,
 };
 
-on_both_lakes!(every_type_comes_out_as_it_went_in, files_that_do_not_tell_all_are_left_to_ducklake,);
+on_both_lakes!(
+    every_type_comes_out_as_it_went_in,
+    columns_that_were_added_are_null_in_older_rows,
+    what_ducklake_merges_stays_small,
+    files_that_do_not_tell_all_are_left_to_ducklake,
+);
 
 /// Columns of all kinds by their types, and an expression of the row number `i` for each.
 const COLUMNS: [(&str, &str, &str); 25] = [
@@ -52,14 +57,26 @@ const COLUMNS: [(&str, &str, &str); 25] = [
 
 /// The rows from one number to another in a file as a worker's.
 fn add(case: &mut Case, from: u32, to: u32, row_group: u32) {
+    add_columns(case, &COLUMNS, from, to, row_group);
+}
+
+fn add_columns(
+    case: &mut Case,
+    columns: &[(&str, &str, &str)],
+    from: u32,
+    to: u32,
+    row_group: u32,
+) {
     let directory = case.table.directory.clone();
     fs::create_dir_all(&directory).unwrap();
     let path = directory.join(format!("ducktide-{}.parquet", uuid::Uuid::new_v4()));
-    let values = COLUMNS.map(|(name, of_type, value)| format!("({value})::{of_type} AS {name}"));
+    let values = columns.iter();
+    let values = values.map(|(name, of_type, value)| format!("({value})::{of_type} AS {name}"));
+    let values = values.collect::<Vec<_>>();
     let path = path.display();
     case.sql(&format!(
         "COPY (SELECT {} FROM range({from}, {to}) r(i)) TO '{path}' \
-         (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE {row_group}); \
+         (FORMAT parquet, PARQUET_VERSION V2, COMPRESSION zstd, ROW_GROUP_SIZE {row_group}); \
          CALL ducklake_add_data_files('lake', 'events', '{path}')",
         values.join(", "),
     ))
@@ -150,10 +167,72 @@ fn every_type_comes_out_as_it_went_in(kind: CatalogKind) {
     assert_eq!(case.number(&without_the_last), 152_000);
 }
 
+/// Each column in turn is added to the table, between files that lack it and files that have it.
+fn columns_that_were_added_are_null_in_older_rows(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    let (first, added) = COLUMNS.split_at(4);
+    let columns = first.iter().map(|(name, of_type, _)| format!("{name} {of_type}"));
+    let columns = columns.collect::<Vec<_>>().join(", ");
+    case.sql(&format!("CREATE OR REPLACE TABLE lake.events({columns})")).unwrap();
+    add_columns(&mut case, first, 0, 10_000, 122_880);
+    for (name, of_type, _) in added {
+        case.sql(&format!("ALTER TABLE lake.events ADD COLUMN {name} {of_type}")).unwrap();
+    }
+    add(&mut case, 10_000, 10_050, 122_880);
+    add(&mut case, 10_050, 20_000, 122_880);
+    let (before, bytes) = (content(&mut case), live_bytes(&mut case));
+
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(3));
+
+    assert_eq!((live_files(&mut case), writers(&mut case)), (1, "ducktide".to_owned()));
+    for (after, before) in content(&mut case).iter().zip(&before) {
+        assert_eq!(after, before);
+    }
+    // Row ids and snapshots of 20,000 rows take some room of their own.
+    let merged = live_bytes(&mut case);
+    assert!(merged < bytes + 20_000, "merged=`{merged}` before=`{bytes}`");
+    // What the catalog knows of the new columns: the smallest value, although a file lacks it.
+    let statistics = case.own("ducklake_file_column_stats");
+    let known = format!(
+        "SELECT count(*) FROM {statistics} WHERE null_count >= 10000 AND min_value IS NOT NULL"
+    );
+    assert!(case.number(&known) > 10);
+}
+
+/// A field that was added within a column.
+fn what_ducklake_merges_stays_small(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    let offsets = ("_kafka_offset", "BIGINT", "i");
+    let columns = [offsets, ("more", "STRUCT(a BIGINT)", "{'a': i * 1000000007}")];
+    let wider = ("more", "STRUCT(a BIGINT, b BIGINT)", "{'a': i * 1000000007, 'b': i}");
+    case.sql("CREATE OR REPLACE TABLE lake.events(_kafka_offset BIGINT, more STRUCT(a BIGINT))")
+        .unwrap();
+    add_columns(&mut case, &columns, 0, 20_000, 122_880);
+    case.sql("ALTER TABLE lake.events ADD COLUMN more.b BIGINT").unwrap();
+    add_columns(&mut case, &[offsets, wider], 20_000, 40_000, 122_880);
+    let bytes = live_bytes(&mut case);
+
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(2));
+
+    let merged = live_bytes(&mut case);
+    assert_eq!((live_files(&mut case), writers(&mut case)), (1, "ducklake".to_owned()));
+    assert!(merged < bytes + 40_000, "merged=`{merged}` before=`{bytes}`");
+    let sums = "SELECT sum(more.a)::BIGINT % 1000 + sum(more.b)::BIGINT FROM lake.events";
+    let expected =
+        (0..40_000_i64).sum::<i64>() * 1_000_000_007 % 1000 + (20_000..40_000_i64).sum::<i64>();
+    assert_eq!(case.number(sums), expected);
+}
+
+fn live_bytes(case: &mut Case) -> i64 {
+    let files = case.own("ducklake_data_file");
+    case.number(&format!(
+        "SELECT sum(file_size_bytes)::BIGINT FROM {files} WHERE end_snapshot IS NULL"
+    ))
+}
+
 fn files_that_do_not_tell_all_are_left_to_ducklake(kind: CatalogKind) {
     let changes = [
         "CALL lake.set_option('parquet_compression', 'snappy')",
-        "ALTER TABLE lake.events ADD COLUMN note VARCHAR",
         "ALTER TABLE lake.events ADD COLUMN shape GEOMETRY",
     ];
     for change in changes {

@@ -23,6 +23,23 @@ pub(super) struct ColumnStatistics {
     contains_nan: Option<bool>,
 }
 
+impl ColumnStatistics {
+    /// Those of so many rows without a value.
+    const fn of_nulls(rows: i64) -> Self {
+        let (values, nulls) = (Some(0), Some(rows));
+        Self { values, nulls, min: None, max: None, contains_nan: Some(false) }
+    }
+}
+
+/// A file that is merged.
+#[derive(Debug)]
+pub(super) struct SourceFile {
+    pub(super) id: i64,
+    pub(super) rows: i64,
+    /// The columns that it lacks, so that its rows are NULL there.
+    pub(super) lacking: Vec<i64>,
+}
+
 /// The statistics of some files' columns, and the columns' types.
 pub(super) struct Statistics {
     of_files: HashMap<i64, Vec<(i64, ColumnStatistics)>>,
@@ -72,20 +89,25 @@ impl Statistics {
     pub(super) fn rows(
         &self,
         (file, table): (i64, i64),
-        sources: &[i64],
+        sources: &[SourceFile],
         sizes: &BTreeMap<i64, i64>,
     ) -> Vec<Values> {
-        let mut all: BTreeMap<i64, Vec<&ColumnStatistics>> = BTreeMap::new();
-        for (column, statistics) in sources.iter().filter_map(|id| self.of_files.get(id)).flatten()
-        {
-            all.entry(*column).or_default().push(statistics);
+        let mut all: BTreeMap<i64, Vec<ColumnStatistics>> = BTreeMap::new();
+        for source in sources {
+            let known = self.of_files.get(&source.id).into_iter().flatten();
+            let known = known.filter(|(column, _)| !source.lacking.contains(column));
+            let lacking = source.lacking.iter();
+            let lacking = lacking.map(|column| (*column, ColumnStatistics::of_nulls(source.rows)));
+            for (column, statistics) in known.cloned().chain(lacking) {
+                all.entry(column).or_default().push(statistics);
+            }
         }
         // A file without a row for a column says nothing of it, and so do all of them.
         let complete = all.into_iter().filter(|(_, found)| found.len() == sources.len());
         complete
             .map(|(column, found)| {
                 let of_type = self.types.get(&column).map_or("", String::as_str);
-                let joined = join(&found, of_type);
+                let joined = join(&found.iter().collect::<Vec<_>>(), of_type);
                 vec![
                     file.to_string(),
                     table.to_string(),

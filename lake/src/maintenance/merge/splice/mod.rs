@@ -1,9 +1,9 @@
-//! Merges files whose columns are the same without decoding what can stay as it is: most pages are
-//! copied, and DuckDB is not asked.
+//! Merges files without decoding what can stay as it is: most pages are copied, and DuckDB is not asked.
+//! Files from before a column was added have NULLs there.
 //!
 //! Files get the form that DuckLake's merge gives them (1.5.5): field ids instead of a mapping of names,
 //! and a column each for row ids and for the snapshots that rows came with. What is not certain to be
-//! right is [`Unsuited`], and left to DuckLake itself: files of different shapes, encrypted ones, those
+//! right is [`Unsuited`], and left to DuckLake itself: fields that were added within a column, encrypted files, those
 //! that lack a partition's column, types with statistics of their own.
 
 mod bounds;
@@ -21,9 +21,9 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use uuid::Uuid;
 
-use self::bounds::Statistics;
+use self::bounds::{SourceFile, Statistics};
 use self::shape::{NameMapping, Shape};
-use self::source::{Entry, Source};
+use self::source::{Candidate, Entry, Source};
 use super::super::list;
 use super::lost_rows;
 use super::merged::{Merged, Target, Values, or_null};
@@ -61,7 +61,7 @@ impl Drop for NewFile {
     }
 }
 
-/// The files of one merge, in their order, and the columns that all of them have.
+/// The files of one merge, in their order, and the columns of the one that has most.
 struct Plan<'a> {
     entries: Vec<&'a Entry>,
     sources: Vec<Source>,
@@ -132,23 +132,20 @@ impl Catalog {
         if entries.iter().any(|entry| key(entry) != key(first)) {
             return Err(Unsuited("the files are not of one partition"));
         }
-        let (source, model) = self.source(target, first, None)?;
-        let mut sources = vec![source];
-        for entry in &entries[1..] {
-            sources.push(self.source(target, entry, Some(&model))?.0);
-        }
-        Ok(Plan { entries, sources, model })
+        let candidates = entries.iter().map(|entry| self.candidate(target, entry));
+        let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
+        let columns = |candidate: &&Candidate| candidate.shape.leaves.len();
+        let model = candidates.iter().rev().max_by_key(columns);
+        let model = &model.ok_or(Unsuited("the files are gone"))?.shape;
+        let sources = candidates.iter().map(|candidate| candidate.for_columns_of(model));
+        let sources = sources.collect::<Result<_, _>>()?;
+        Ok(Plan { entries, sources, model: model.clone() })
     }
 
-    fn source(
-        &self,
-        target: &Target,
-        entry: &Entry,
-        model: Option<&Shape>,
-    ) -> Result<(Source, Shape), Unsuited> {
+    fn candidate(&self, target: &Target, entry: &Entry) -> Result<Candidate, Unsuited> {
         let names = entry.mapping_id.map(|id| self.names.get(&id));
         let names = names.map(|names| names.ok_or(Unsuited("a mapping is gone"))).transpose()?;
-        Source::read(entry, &target.directory, names, model)
+        Candidate::read(entry, &target.directory, names)
     }
 
     /// Writes one file, and adds the catalog's rows for it.
@@ -196,9 +193,11 @@ impl Catalog {
             or_null(Some(newest).filter(|newest| *newest != oldest)),
         ]);
         merged.bytes_written += bytes;
-        let ids: Vec<i64> = entries.iter().map(|entry| entry.id).collect();
+        let files = entries.iter().zip(sources);
+        let files: Vec<_> =
+            files.map(|(entry, source)| source_file(entry, source, model)).collect();
         let columns = column_sizes(&footer, model);
-        merged.statistics.extend(self.statistics.rows((id, target.table_id), &ids, &columns));
+        merged.statistics.extend(self.statistics.rows((id, target.table_id), &files, &columns));
         let values = self.partition_values.get(&first.id).into_iter().flatten();
         merged.partition_values.extend(values.map(|(index, value)| {
             let value = or_null(value.as_deref().map(quote));
@@ -206,6 +205,14 @@ impl Catalog {
         }));
         Ok(file)
     }
+}
+
+/// A file with the columns that were added after it was written.
+fn source_file(entry: &Entry, source: &Source, model: &Shape) -> SourceFile {
+    let leaves = model.leaves.iter().zip(&source.places);
+    let lacking = leaves.filter(|((leaf, _), place)| place.is_none() && !leaf.is_repeated());
+    let lacking = lacking.map(|((leaf, _), _)| i64::from(leaf.field_id())).collect();
+    SourceFile { id: entry.id, rows: entry.rows, lacking }
 }
 
 /// A file that is to be removed. Its path is relative to the data path then, not to the table's directory.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parquet::basic::{ConvertedType, LogicalType, Type as PhysicalType};
+use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
 use parquet::errors::ParquetError;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type, TypePtr};
 
@@ -58,10 +58,15 @@ impl Leaf {
     pub(super) fn field_id(&self) -> i32 {
         self.field_ids.last().copied().unwrap_or_default()
     }
+
+    /// Whether it is within a list or map.
+    pub(super) const fn is_repeated(&self) -> bool {
+        self.levels.1 > 0
+    }
 }
 
 /// A source file's columns.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Shape {
     /// The table's columns in it, with their field ids.
     pub(super) fields: Vec<TypePtr>,
@@ -148,16 +153,35 @@ impl Shape {
         Ok(())
     }
 
-    /// The places here of another file's columns.
-    pub(super) fn places_of(&self, model: &Self) -> Result<Vec<usize>, Unsuited> {
-        if self.leaves.len() != model.leaves.len() {
-            return Err(Unsuited("the files do not have the same columns"));
-        }
+    /// The places here of another file's columns; None for those of a column that was added to the table
+    /// after this file was written, whose rows are NULL.
+    pub(super) fn places_of(&self, model: &Self) -> Result<Vec<Option<usize>>, Unsuited> {
         let place = |wanted: &Leaf| {
             let same = self.leaves.iter().find(|(leaf, _)| leaf == wanted);
-            same.map(|(_, place)| *place).ok_or(Unsuited("a column is not the same in all files"))
+            if same.is_none() && !(self.lacks_column_of(wanted) && model.is_optional(wanted)) {
+                return Err(Unsuited("a column is not the same in all files"));
+            }
+            Ok(same.map(|(_, place)| *place))
         };
-        model.leaves.iter().map(|(wanted, _)| place(wanted)).collect()
+        let places: Vec<_> =
+            model.leaves.iter().map(|(wanted, _)| place(wanted)).collect::<Result<_, _>>()?;
+        if places.iter().flatten().count() != self.leaves.len() {
+            return Err(Unsuited("the files do not have the same columns"));
+        }
+        Ok(places)
+    }
+
+    /// Whether the file has nothing of the table's column that a leaf belongs to.
+    fn lacks_column_of(&self, leaf: &Leaf) -> bool {
+        self.leaves.iter().all(|(own, _)| own.field_ids.first() != leaf.field_ids.first())
+    }
+
+    /// Whether the table's column that a leaf belongs to can be NULL.
+    fn is_optional(&self, leaf: &Leaf) -> bool {
+        self.fields.iter().any(|field| {
+            let info = field.get_basic_info();
+            leaf.field_ids.first() == Some(&info.id()) && info.repetition() == Repetition::OPTIONAL
+        })
     }
 }
 

@@ -113,18 +113,27 @@ pub(super) struct Source {
     pub(super) first_row_id: Option<i64>,
     pub(super) metadata: ParquetMetaData,
     /// Where the columns of the merged file are in this one, DuckLake's snapshot ids and row ids the last
-    /// two of them; None for these if they follow from the catalog.
+    /// two of them; None for these if they follow from the catalog, and for others if they are NULL.
     pub(super) places: Vec<Option<usize>>,
 }
 
-impl Source {
-    /// Reads the footer. The columns must be those of the first file, which is its own `model`.
+/// A file whose columns are not compared with those of others yet.
+#[derive(Debug)]
+pub(super) struct Candidate {
+    path: PathBuf,
+    snapshot: i64,
+    first_row_id: Option<i64>,
+    metadata: ParquetMetaData,
+    pub(super) shape: Shape,
+}
+
+impl Candidate {
+    /// Reads the footer.
     pub(super) fn read(
         entry: &Entry,
         directory: &Path,
         names: Option<&NameMapping>,
-        model: Option<&Shape>,
-    ) -> Result<(Self, Shape), Unsuited> {
+    ) -> Result<Self, Unsuited> {
         if !entry.is_parquet || entry.is_encrypted {
             return Err(Unsuited("a file is encrypted or not Parquet"));
         }
@@ -143,9 +152,16 @@ impl Source {
         if shape.snapshot_id.is_none() && entry.newest_snapshot != snapshot {
             return Err(Unsuited("a file's rows do not tell their snapshots"));
         }
-        let leaves = shape.places_of(model.unwrap_or(&shape))?.into_iter().map(Some);
-        let places = leaves.chain([shape.snapshot_id, shape.row_id]).collect();
-        Ok((Self { path, snapshot, first_row_id: entry.first_row_id, metadata, places }, shape))
+        Ok(Self { path, snapshot, first_row_id: entry.first_row_id, metadata, shape })
+    }
+
+    /// The file as a part of one with the columns of `model`.
+    pub(super) fn for_columns_of(&self, model: &Shape) -> Result<Source, Unsuited> {
+        let leaves = self.shape.places_of(model)?.into_iter();
+        let places = leaves.chain([self.shape.snapshot_id, self.shape.row_id]).collect();
+        let (path, metadata) = (self.path.clone(), self.metadata.clone());
+        let (snapshot, first_row_id) = (self.snapshot, self.first_row_id);
+        Ok(Source { path, snapshot, first_row_id, metadata, places })
     }
 }
 

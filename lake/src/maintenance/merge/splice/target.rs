@@ -4,7 +4,7 @@
 //! |---|---|
 //! | one | copied as it is |
 //! | several, none with a dictionary, all with pages of a useful size | copied one behind the other |
-//! | other ones | values and levels decoded, and encoded again |
+//! | other ones, and those of columns that some of the files lack | values and levels decoded, and encoded again |
 //!
 //! Nothing here knows what values mean: a page is a page, and a decoded value has the physical type that
 //! it had. So lists, structures, and types that only other clients use need no care of their own.
@@ -60,6 +60,8 @@ enum Piece<'a> {
     /// A column chunk, and its rows: it has more values where they are repeated.
     Stored(&'a ColumnChunkMetaData, i64),
     Numbers(Vec<i64>),
+    /// So many rows of a column that was added later.
+    Nulls(i64),
 }
 
 /// Merges the sources into a new file with the columns of `model`, the rows' snapshots, and their row ids
@@ -151,6 +153,8 @@ impl<'a> Part<'a> {
         let rows = self.row_group.num_rows();
         match self.source.places[index] {
             Some(place) => Piece::Stored(self.row_group.column(place), rows),
+            // Snapshot ids and row ids come last.
+            None if index + 2 < self.source.places.len() => Piece::Nulls(rows),
             None if index + 1 == self.source.places.len() => {
                 let first = self.source.first_row_id.expect("checked when the file was read");
                 Piece::Numbers((first + self.before..first + self.before + rows).collect())
@@ -163,7 +167,7 @@ impl<'a> Part<'a> {
 impl Piece<'_> {
     fn rows(&self) -> i64 {
         match self {
-            Self::Stored(_, rows) => *rows,
+            Self::Stored(_, rows) | Self::Nulls(rows) => *rows,
             Self::Numbers(numbers) => i64::try_from(numbers.len()).expect("numbers in memory"),
         }
     }
@@ -203,6 +207,7 @@ fn write_column(
                 let levels = vec![1; numbers.len()];
                 writer.typed::<Int64Type>().write_batch(numbers, Some(&levels), None)?;
             }
+            Piece::Nulls(rows) => write_nulls(writer.untyped(), usize::try_from(*rows)?)?,
         }
     }
     writer.close()
@@ -213,7 +218,7 @@ fn stored<'a>(
 ) -> Option<(&'a File, &'a ColumnChunkMetaData)> {
     match piece {
         Piece::Stored(chunk, _) => Some((file, chunk)),
-        Piece::Numbers(_) => None,
+        Piece::Numbers(_) | Piece::Nulls(_) => None,
     }
 }
 
@@ -259,18 +264,36 @@ fn splice(
     })
 }
 
+/// Calls a function with the writer of the column's type.
+macro_rules! with_typed {
+    ($writer:expr, $call:ident, $argument:expr) => {
+        match $writer {
+            ColumnWriter::BoolColumnWriter(writer) => $call(writer, $argument),
+            ColumnWriter::Int32ColumnWriter(writer) => $call(writer, $argument),
+            ColumnWriter::Int64ColumnWriter(writer) => $call(writer, $argument),
+            ColumnWriter::Int96ColumnWriter(writer) => $call(writer, $argument),
+            ColumnWriter::FloatColumnWriter(writer) => $call(writer, $argument),
+            ColumnWriter::DoubleColumnWriter(writer) => $call(writer, $argument),
+            ColumnWriter::ByteArrayColumnWriter(writer) => $call(writer, $argument),
+            ColumnWriter::FixedLenByteArrayColumnWriter(writer) => $call(writer, $argument),
+        }
+    };
+}
+
 /// Decodes a column chunk and encodes it again.
 fn encode(writer: &mut ColumnWriter<'_>, reader: ColumnReader) -> Result<()> {
-    match writer {
-        ColumnWriter::BoolColumnWriter(writer) => copy(writer, reader),
-        ColumnWriter::Int32ColumnWriter(writer) => copy(writer, reader),
-        ColumnWriter::Int64ColumnWriter(writer) => copy(writer, reader),
-        ColumnWriter::Int96ColumnWriter(writer) => copy(writer, reader),
-        ColumnWriter::FloatColumnWriter(writer) => copy(writer, reader),
-        ColumnWriter::DoubleColumnWriter(writer) => copy(writer, reader),
-        ColumnWriter::ByteArrayColumnWriter(writer) => copy(writer, reader),
-        ColumnWriter::FixedLenByteArrayColumnWriter(writer) => copy(writer, reader),
-    }
+    with_typed!(writer, copy, reader)
+}
+
+fn write_nulls(writer: &mut ColumnWriter<'_>, rows: usize) -> Result<()> {
+    with_typed!(writer, write_nulls_of, rows)
+}
+
+fn write_nulls_of<T: DataType>(writer: &mut ColumnWriterImpl<'_, T>, rows: usize) -> Result<()> {
+    let levels = vec![0; rows];
+    let is_repeated = writer.get_descriptor().max_rep_level() > 0;
+    writer.write_batch(&[], Some(&levels), is_repeated.then_some(levels.as_slice()))?;
+    Ok(())
 }
 
 fn copy<T: DataType>(writer: &mut ColumnWriterImpl<'_, T>, reader: ColumnReader) -> Result<()> {
