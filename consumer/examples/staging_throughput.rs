@@ -13,7 +13,7 @@ use std::{
 };
 
 use apache_avro::{Schema, reader::datum::GenericDatumReader};
-use ducktide_consumer::staging::{ColumnHints, StagingWriter};
+use ducktide_consumer::staging::{ColumnHints, EncoderBudget, StagingWriter};
 use ducktide_decoder::{RecordDecoder, RowBuffer};
 use ducktide_lake::table::{AvroSchema, TableShape, UnionAs};
 use uuid::Uuid;
@@ -69,7 +69,8 @@ fn decode_and_stage(
     let mut rows = RowBuffer::new(table, Some("event_timestamp"))?;
     let hints = ColumnHints { enums: decoder.enum_columns().to_vec(), ..ColumnHints::default() };
     let (name, schema) = ("events".parse()?, rows.schema().clone());
-    let mut writer = StagingWriter::new(name, folder.path(), schema, &hints)?;
+    let mut writer =
+        StagingWriter::new(name, folder.path(), schema, &hints, &EncoderBudget::of_command())?;
     let (mut decoding, mut staging) = (Duration::ZERO, Duration::ZERO);
     for datums in datums.chunks(ROUND_ROWS) {
         let start = cpu_time();

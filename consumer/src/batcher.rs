@@ -27,7 +27,7 @@ use crate::lane::{Lane, LaneError, Pushed, Unread};
 use crate::metrics::Metrics;
 use crate::schemas::{Destination, RecordSchemas, Unreadable};
 use crate::source::{Delivery, RecordRun, TopicPartition};
-use crate::staging::StagingError;
+use crate::staging::{EncoderBudget, StagingError};
 
 /// How often an idle partition's end, if it lies beyond the last record, becomes progress: often
 /// enough that retention never overtakes it, seldom enough to cost nothing.
@@ -45,6 +45,18 @@ pub(crate) struct Limits {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) memory: usize,
+}
+
+impl Limits {
+    /// What decoded rows of one table may take before they go to the Parquet writer, bytes.
+    const fn decoded(&self) -> usize {
+        self.memory / 4
+    }
+
+    /// What the encoders of all open files may take before they have any values, bytes.
+    const fn encoders(&self) -> usize {
+        self.memory / 2
+    }
 }
 
 /// What the worker tells a batcher.
@@ -145,6 +157,7 @@ impl Batcher {
     ) -> Self {
         let (commands, inbox) = crossbeam_channel::unbounded();
         let ratio = DeadLetterRatio::new(shared.bad_records.max_dead_letter_ratio);
+        let encoders = EncoderBudget::new(shared.limits.encoders());
         let running = Running {
             index,
             shared,
@@ -158,6 +171,8 @@ impl Batcher {
             full: false,
             stopped: false,
             blocked: None,
+            waits_for_room: false,
+            encoders,
             worked: Duration::ZERO,
             buffered: (0, 0),
             last_idle_advance: Instant::now(),
@@ -202,6 +217,10 @@ struct Running {
     stopped: bool,
     /// A run whose next record waits for the registry, or for columns.
     blocked: Option<(RecordRun, usize)>,
+    /// Whether the blocked run waits for neither, but for the next cut.
+    waits_for_room: bool,
+    /// The memory for the encoders of all tables' open files.
+    encoders: EncoderBudget,
     /// How long it worked on what was gathered since the last cut.
     worked: Duration,
     /// The rows and bytes of memory that were last counted as buffered.
@@ -218,6 +237,8 @@ enum Interruption {
     TooManyBad(Flaw),
     Staging(StagingError),
     Exhausted,
+    /// The memory limit is reached in the middle of the run.
+    Full,
 }
 
 impl Running {
@@ -226,6 +247,10 @@ impl Running {
             // Commands first: a `Begin` is sent before the records that it announces.
             while let Ok(command) = self.inbox.try_recv() {
                 self.obey(command);
+            }
+            if self.waits_for_room && !self.full {
+                self.resume();
+                continue;
             }
             let waiting = self.full || self.blocked.is_some();
             let deliveries = if waiting { never() } else { self.deliveries.clone() };
@@ -282,7 +307,9 @@ impl Running {
     /// Gives up the blocked run if it is one of those.
     fn unblock(&mut self, is_affected: impl Fn(&RecordRun) -> bool) {
         if let Some((run, _)) = self.blocked.take_if(|(run, _)| is_affected(run)) {
-            self.waits_for_registry(None);
+            if !std::mem::take(&mut self.waits_for_room) {
+                self.waits_for_registry(None);
+            }
             self.finished(run);
         }
     }
@@ -367,6 +394,11 @@ impl Running {
                 self.blocked = Some((run, index));
                 return;
             }
+            Interruption::Full => {
+                self.blocked = Some((run, index));
+                self.waits_for_room = true;
+                return;
+            }
             Interruption::Bad(flaw) => {
                 let (partition, offset) = (run.partition.clone(), run.records[index].offset());
                 self.stop_with(BatcherEvent::BadRecord { partition, offset, flaw });
@@ -407,13 +439,19 @@ impl Running {
         let stream = Arc::clone(&track.stream);
         let table = &stream.table.version.table;
         if !self.lanes.contains_key(table) {
-            let lane = Lane::new(&stream).map_err(|error| (first, Interruption::Staging(error)))?;
+            let lane = Lane::new(&stream, self.shared.limits.decoded(), &self.encoders);
+            let lane = lane.map_err(|error| (first, Interruption::Staging(error)))?;
             self.lanes.insert(table.clone(), lane);
         }
+        let others = self.lanes.iter().filter(|(name, _)| *name != table);
+        let others = others.map(|(_, lane)| lane.memory()).sum::<usize>();
         let lane = self.lanes.get_mut(table).expect("inserted above");
         let now = track.window.as_ref().map_or(0, |_| now_micros());
         let to = Destination { topic: &stream.topic, newest: &stream.newest, table: &stream.table };
         for (index, record) in run.records.iter().enumerate().skip(first) {
+            if lane.take_wrote() && others + lane.memory() >= self.shared.limits.memory {
+                return Err((index, Interruption::Full));
+            }
             if !track.advance_to(record.offset()) {
                 continue;
             }
@@ -529,6 +567,8 @@ impl Running {
         let started = Instant::now();
         let mut part = Part::default();
         failpoint::reached(Failpoint::FileWriting);
+        // A table without records since the last cut gives its memory back.
+        self.lanes.retain(|_, lane| lane.rows() > 0);
         for lane in self.lanes.values_mut() {
             if let Err(error) = lane.finish(&mut part) {
                 self.staging_failed(error);
@@ -555,11 +595,21 @@ impl Running {
         self.tell(BatcherEvent::Part(number, part));
     }
 
-    /// Called when nothing came for a while.
-    fn idle(&mut self) {
+    /// Goes on with a run that waited for the cut.
+    fn resume(&mut self) {
+        self.waits_for_room = false;
         if let Some((run, index)) = self.blocked.take() {
             self.process(run, index);
-            if self.blocked.is_none() {
+        }
+    }
+
+    /// Called when nothing came for a while.
+    fn idle(&mut self) {
+        if self.waits_for_room {
+            // `run` resumes it after the cut.
+        } else if let Some((run, index)) = self.blocked.take() {
+            self.process(run, index);
+            if self.blocked.is_none() || self.waits_for_room {
                 self.waits_for_registry(None);
             }
         } else if self.last_idle_advance.elapsed() >= IDLE_ADVANCE {

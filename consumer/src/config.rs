@@ -252,8 +252,9 @@ pub struct BatchArgs {
           value_parser = clap::value_parser!(u64).range(1..))]
     pub flush_rows: u64,
 
-    /// What records may take in memory, from librdkafka's queue to open Parquet files. When it is
-    /// used up, reading pauses.
+    /// Memory for records, from librdkafka's queue to open Parquet files and their encoders. When it is
+    /// used up, the batch ends and reading pauses. A table needs at least 8 KB for each column and
+    /// batcher.
     #[arg(long, env = "DUCKTIDE_MEMORY_LIMIT", value_name = "BYTES", default_value = "192MiB",
           value_parser = parse_bytes)]
     pub memory_limit: u64,
@@ -459,6 +460,13 @@ impl BatchArgs {
     pub(crate) fn memory_shares(&self) -> MemoryShares {
         let limit = usize::try_from(self.memory_limit).unwrap_or(usize::MAX);
         MemoryShares { queue: limit / 3, in_flight: limit / 6, batches: limit / 2 }
+    }
+}
+
+impl Config {
+    /// The share of `--memory-limit` that each batcher has for what it writes, bytes.
+    pub(crate) fn batcher_memory(&self) -> usize {
+        self.batch.memory_shares().batches / self.batchers
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use arrow_schema::{DataType, Schema};
 use ducktide_decoder::{DecodeError, Problem, RowBuffer, timestamp_micros};
 use ducktide_lake::dead_letter::{DeadLetter, RecordPlace};
 use ducktide_lake::position::Offset;
@@ -11,22 +12,68 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::batch::{Part, Stream};
-use crate::dead_letter::{Flaw, LetterCounts, LetterWriter};
+use crate::dead_letter::{
+    BYTES_PER_BATCH as LETTER_BYTES_PER_BATCH, Flaw, LetterCounts, LetterWriter,
+};
 use crate::dedupe::Window;
 use crate::schemas::Readable;
 use crate::source::{Record, RecordRun, TopicPartition};
-use crate::staging::{StagingError, StagingWriter};
+use crate::staging::{EncoderBudget, StagingError, StagingWriter};
 
 /// Rows that are decoded before they go to the Parquet writer: enough for its column loops, and
 /// small enough for the processor's cache.
 const ROWS_PER_BATCH: usize = 8192;
 
-/// The same limit for large rows.
+/// The same limit for large rows, unless the memory limit is small.
 const BYTES_PER_BATCH: usize = 8 << 20;
+
+/// How often the memory of decoded rows is looked at: lists take more than their datums.
+const ROWS_BETWEEN_LOOKS: usize = 64;
+
+/// How many rows are decoded before they go to the Parquet writer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct DecodedLimits {
+    rows: usize,
+    datum_bytes: usize,
+    memory: usize,
+}
+
+impl DecodedLimits {
+    /// Limits for a table of these columns that keep decoded rows within some memory, bytes, unless
+    /// single rows are larger.
+    fn new(schema: &Schema, memory: usize) -> Self {
+        let row_bytes = schema.fields().iter().map(|field| width(field.data_type())).sum::<usize>();
+        Self {
+            rows: (memory / row_bytes.max(1)).clamp(1, ROWS_PER_BATCH),
+            datum_bytes: memory.min(BYTES_PER_BATCH),
+            // Builders that grow have room for twice as much.
+            memory: memory * 2,
+        }
+    }
+
+    fn are_reached(self, rows: &RowBuffer) -> bool {
+        rows.rows() >= self.rows
+            || rows.datum_bytes() >= self.datum_bytes
+            || (rows.rows().is_multiple_of(ROWS_BETWEEN_LOOKS) && rows.memory() >= self.memory)
+    }
+}
+
+/// The bytes that each row takes in a column, whatever its value is.
+fn width(data_type: &DataType) -> usize {
+    match data_type {
+        DataType::Struct(fields) => fields.iter().map(|field| width(field.data_type())).sum(),
+        DataType::FixedSizeBinary(bytes) => usize::try_from(*bytes).unwrap_or(0),
+        // Texts and lists have offsets.
+        other => other.primitive_width().unwrap_or(size_of::<i32>()),
+    }
+}
 
 pub(crate) struct Lane {
     version: TableVersion,
     rows: RowBuffer,
+    limits: DecodedLimits,
+    /// Whether decoded rows or letters went to the Parquet writer since this was asked last.
+    wrote: bool,
     writer: StagingWriter,
     /// For records that cannot be decoded; None if they stop the worker.
     letters: Option<LetterWriter>,
@@ -61,16 +108,26 @@ pub(crate) enum LaneError {
 }
 
 impl Lane {
-    pub(crate) fn new(stream: &Stream) -> Result<Self, StagingError> {
+    /// A lane without rows. Rows that are decoded, and letters, wait in at most `decoded_bytes` each
+    /// before they go to the Parquet writer.
+    pub(crate) fn new(
+        stream: &Stream,
+        decoded_bytes: usize,
+        encoders: &EncoderBudget,
+    ) -> Result<Self, StagingError> {
         let shape = Arc::new(stream.table.shape.clone());
         let rows = RowBuffer::new(shape, stream.partition_by.as_deref())
             .expect("the partition key was checked when the table was made");
         let schema = Arc::clone(rows.schema());
-        let writer = StagingWriter::of_table(&stream.table, schema, &stream.hints)?;
-        let letters = stream.dead_letters.as_ref().map(LetterWriter::new).transpose()?;
+        let limits = DecodedLimits::new(&schema, decoded_bytes);
+        let writer = StagingWriter::of_table(&stream.table, schema, &stream.hints, encoders)?;
+        let letters = stream.dead_letters.as_ref().map(|table| {
+            LetterWriter::new(table, decoded_bytes.min(LETTER_BYTES_PER_BATCH), encoders)
+        });
+        let letters = letters.transpose()?;
         let (version, counts) = (stream.table.version.clone(), LetterCounts::new());
         let ids = stream.dedupe.as_ref().and_then(|rule| rows.record_column(&rule.column));
-        Ok(Self { version, rows, writer, letters, counts, ids })
+        Ok(Self { version, rows, limits, wrote: false, writer, letters, counts, ids })
     }
 
     /// Adds a record, unless it repeats a row of the window; after a decoding error everything is as
@@ -99,7 +156,7 @@ impl Lane {
         let TopicPartition { topic, partition } = &run.partition;
         let timestamp_ms = record.timestamp_ms().unwrap_or(-1);
         self.rows.push_kafka(topic, partition.0, record.offset(), timestamp_ms);
-        if self.rows.rows() >= ROWS_PER_BATCH || self.rows.datum_bytes() >= BYTES_PER_BATCH {
+        if self.limits.are_reached(&self.rows) {
             self.write()?;
         }
         Ok(Pushed::Row)
@@ -130,11 +187,13 @@ impl Lane {
     pub(crate) fn bury(&mut self, unread: Unread<'_>) -> Result<(), StagingError> {
         *self.counts.entry(unread.flaw.class).or_default() += 1;
         let letters = self.letters.as_mut().expect("there is a table unless all bad records stop");
-        letters.push(letter(unread))
+        self.wrote |= letters.push(letter(unread))?;
+        Ok(())
     }
 
     fn write(&mut self) -> Result<(), StagingError> {
         let batch = self.rows.finish_batch().map_err(StagingError::Split)?;
+        self.wrote = true;
         self.writer.write(&batch)
     }
 
@@ -172,7 +231,15 @@ impl Lane {
 
     pub(crate) fn memory(&self) -> usize {
         let letters = self.letters.as_ref().map_or(0, LetterWriter::memory);
-        self.writer.memory() + self.rows.memory() + letters
+        // Builders without rows have room for as many as before, of which nothing is touched.
+        let rows = if self.rows.rows() == 0 { 0 } else { self.rows.memory() };
+        self.writer.memory() + rows + letters
+    }
+
+    /// Whether decoded rows or letters went to the Parquet writer since this was asked last: only then
+    /// has memory grown by much.
+    pub(crate) const fn take_wrote(&mut self) -> bool {
+        std::mem::replace(&mut self.wrote, false)
     }
 
     pub(crate) fn is_scattered(&self) -> bool {
@@ -209,5 +276,35 @@ fn letter(unread: Unread<'_>) -> DeadLetter {
         failed_at_micros: Some(Timestamp::now().as_microsecond()),
         resolution: None,
         resolved_at_micros: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_schema::{Field, Fields};
+
+    use super::*;
+
+    fn schema(columns: usize, of: &DataType) -> Schema {
+        let columns = (0..columns).map(|index| Field::new(format!("c{index}"), of.clone(), true));
+        Schema::new(columns.collect::<Fields>())
+    }
+
+    #[test]
+    fn decoded_rows_of_narrow_tables_fill_a_batch() {
+        let limits = DecodedLimits::new(&schema(30, &DataType::Int64), 6 << 20);
+
+        assert_eq!((limits.rows, limits.datum_bytes), (8192, 6 << 20));
+    }
+
+    #[test]
+    fn decoded_rows_of_wide_tables_stay_within_their_memory() {
+        let limits = DecodedLimits::new(&schema(1_700, &DataType::Int64), 6 << 20);
+        assert_eq!(limits.rows, 462);
+
+        let pair = [DataType::Int64, DataType::Utf8].map(|of| Field::new(of.to_string(), of, true));
+        let records = DataType::Struct(pair.into_iter().collect());
+        assert_eq!(DecodedLimits::new(&schema(1_000, &records), 6 << 20).rows, 524);
+        assert_eq!(DecodedLimits::new(&schema(100_000, &records), 1 << 20).rows, 1);
     }
 }

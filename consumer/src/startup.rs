@@ -428,6 +428,7 @@ fn stream(
         table::check_ids(&table, &rule.column).map_err(ConsumerError::Lake)?;
     }
     table::check_order(&table, &config.sort_by).map_err(ConsumerError::Lake)?;
+    table::check_memory(&table, config).map_err(ConsumerError::Lake)?;
     let dead_letters = dead_letters(config, &name, lake, patience)?;
     if dead_letters.is_none() && config.bad_records.keeps_dead_letters() {
         return Ok(None);

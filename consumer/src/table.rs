@@ -9,7 +9,7 @@ use ducktide_lake::table::{
 };
 use ducktide_lake::{DuckLake, Lake as _, LakeError, Result, Table};
 
-use crate::config::{OnIncompatibleSchema, TableLayout};
+use crate::config::{Config, OnIncompatibleSchema, TableLayout};
 
 /// What is known of the newest schemas of a topic.
 #[derive(Clone, Debug, Default)]
@@ -159,6 +159,41 @@ pub(crate) fn check_order(table: &Table, columns: &[String]) -> Result<()> {
             "--sort-by names no column of the table that has an order: table=`{}` column=`{column}`",
             table.version.table
         ))),
+    }
+}
+
+/// The least memory that a column takes while rows are gathered, bytes: values of a few rows, and what
+/// describes them in memory, in the file and in the catalog.
+const LEAST_BYTES_PER_COLUMN: usize = 4 << 10;
+
+/// Whether a batcher has memory for a table of so many columns.
+pub(crate) fn check_memory(table: &Table, config: &Config) -> Result<()> {
+    let columns = table.shape.columns.iter();
+    let columns = columns.map(|column| leaf_columns(&column.column_type)).sum::<usize>();
+    let least = columns * LEAST_BYTES_PER_COLUMN;
+    if least <= config.batcher_memory() {
+        return Ok(());
+    }
+    // Batchers have half of the limit.
+    let limit = (least * 2).div_ceil(1 << 20);
+    Err(LakeError::setting(format!(
+        "--memory-limit has no room for a table of so many columns; give it at least {}MiB, or at \
+         least {limit}MiB with --batchers 1, or fill a table of fewer columns: table=`{}` columns=`{columns}` memory_limit=`{}`",
+        limit * config.batchers,
+        table.version.table,
+        config.batch.memory_limit
+    )))
+}
+
+/// The columns that a column has in Parquet files: one for each field without fields.
+fn leaf_columns(of: &ColumnType) -> usize {
+    match of {
+        ColumnType::Struct(fields) => {
+            fields.iter().map(|field| leaf_columns(&field.column_type)).sum()
+        }
+        ColumnType::List(items) => leaf_columns(items),
+        ColumnType::Map(values) => 1 + leaf_columns(values),
+        _ => 1,
     }
 }
 

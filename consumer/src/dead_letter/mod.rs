@@ -15,7 +15,7 @@ pub use flaw::Flaw;
 pub use retry::{RetryError, RetryStage, stage_resolutions};
 
 pub(crate) use ratio::DeadLetterRatio;
-pub(crate) use writer::LetterWriter;
+pub(crate) use writer::{BYTES_PER_BATCH, LetterWriter};
 
 use std::collections::BTreeMap;
 

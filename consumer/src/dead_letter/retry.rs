@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
-use super::{ErrorClass, Flaw, LetterWriter};
+use super::{BYTES_PER_BATCH, ErrorClass, Flaw, LetterWriter};
 use crate::record_format::{KeyArgs, ValueArgs};
 use crate::schema_registry::{RegistryArgs, RegistryError};
 use crate::schemas::{Destination, Readable, RecordSchemas, Unreadable};
-use crate::staging::{ColumnHints, StagingError, StagingWriter};
+use crate::staging::{ColumnHints, EncoderBudget, StagingError, StagingWriter};
 use crate::table::Newest;
 use crate::writers::RecordWriters;
 
@@ -81,7 +81,7 @@ impl RetryStage {
         let rows = RowBuffer::new(Arc::new(table.shape.clone()), partition_by)?;
         let schema = Arc::clone(rows.schema());
         let hints = ColumnHints { one_folder: partition_by.is_none(), ..ColumnHints::default() };
-        let files = StagingWriter::of_table(table, schema, &hints)?;
+        let files = StagingWriter::of_table(table, schema, &hints, &EncoderBudget::of_command())?;
         let (table, resolved) = (table.clone(), Vec::new());
         Ok(Self { schemas, table, rows, files, resolved, _runtime: runtime })
     }
@@ -155,7 +155,8 @@ pub fn stage_resolutions(
     places: &[RecordPlace],
 ) -> Result<Vec<StagedFile>, StagingError> {
     let now = Timestamp::now().as_microsecond();
-    let mut writer = LetterWriter::new(dead_letters)?;
+    let mut writer =
+        LetterWriter::new(dead_letters, BYTES_PER_BATCH, &EncoderBudget::of_command())?;
     for place in places {
         writer.push(DeadLetter::resolved(place.clone(), resolution, now))?;
     }

@@ -12,13 +12,13 @@ use ducktide_decoder::{UTC, arrow_fields};
 use ducktide_lake::dead_letter::{COLUMNS_WITH_STATISTICS, DeadLetter, Resolution};
 use ducktide_lake::{StagedFile, Table, TableVersion};
 
-use crate::staging::{ColumnHints, StagingError, StagingWriter};
+use crate::staging::{ColumnHints, EncoderBudget, StagingError, StagingWriter};
 
 /// Letters that are kept before they go to the Parquet writer.
 const LETTERS_PER_BATCH: usize = 1024;
 
-/// The same limit for large ones.
-const BYTES_PER_BATCH: usize = 4 << 20;
+/// The same limit for large ones, unless the memory limit is small.
+pub(crate) const BYTES_PER_BATCH: usize = 4 << 20;
 
 /// Writes the rows of one dead-letter table.
 #[derive(Debug)]
@@ -28,28 +28,37 @@ pub(crate) struct LetterWriter {
     letters: Vec<DeadLetter>,
     /// What the letters take in memory.
     bytes: usize,
+    /// The bytes of letters that are kept before they go to the Parquet writer.
+    bytes_per_batch: usize,
     files: StagingWriter,
 }
 
 impl LetterWriter {
     /// A writer without files, for a dead-letter table.
-    pub(crate) fn new(table: &Table) -> Result<Self, StagingError> {
+    pub(crate) fn new(
+        table: &Table,
+        bytes_per_batch: usize,
+        encoders: &EncoderBudget,
+    ) -> Result<Self, StagingError> {
         let schema: SchemaRef = Arc::new(Schema::new(arrow_fields(&table.shape)));
         let others = table.shape.columns.iter().map(|column| column.name.clone());
         let without = others.filter(|name| !COLUMNS_WITH_STATISTICS.contains(&name.as_str()));
         let hints = ColumnHints { no_statistics: without.collect(), ..ColumnHints::default() };
         let version = table.version.clone();
-        let files = StagingWriter::of_table(table, Arc::clone(&schema), &hints)?;
-        Ok(Self { version, schema, letters: Vec::new(), bytes: 0, files })
+        let files = StagingWriter::of_table(table, Arc::clone(&schema), &hints, encoders)?;
+        Ok(Self { version, schema, letters: Vec::new(), bytes: 0, bytes_per_batch, files })
     }
 
-    pub(crate) fn push(&mut self, letter: DeadLetter) -> Result<(), StagingError> {
+    /// Adds a letter. Returns whether letters went to the Parquet writer.
+    pub(crate) fn push(&mut self, letter: DeadLetter) -> Result<bool, StagingError> {
         self.bytes += letter.bytes();
         self.letters.push(letter);
-        if self.letters.len() >= LETTERS_PER_BATCH || self.bytes >= BYTES_PER_BATCH {
+        let is_batch =
+            self.letters.len() >= LETTERS_PER_BATCH || self.bytes >= self.bytes_per_batch;
+        if is_batch {
             self.write()?;
         }
-        Ok(())
+        Ok(is_batch)
     }
 
     fn write(&mut self) -> Result<(), StagingError> {

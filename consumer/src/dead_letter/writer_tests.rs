@@ -43,7 +43,9 @@ fn table(directory: &Path, shape: TableShape) -> Table {
 }
 
 fn written(directory: &Path, shape: TableShape, letters: Vec<DeadLetter>) -> StagedFile {
-    let mut writer = LetterWriter::new(&table(directory, shape)).unwrap();
+    let mut writer =
+        LetterWriter::new(&table(directory, shape), BYTES_PER_BATCH, &EncoderBudget::of_command())
+            .unwrap();
     for letter in letters {
         writer.push(letter).unwrap();
     }

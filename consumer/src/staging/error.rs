@@ -29,9 +29,6 @@ pub enum StagingError {
     /// Rows could not be split by date.
     #[error("split rows by event_date")]
     Split(#[source] ArrowError),
-    /// Rows could not be sorted.
-    #[error("sort rows by --sort-by")]
-    Sort(#[source] ArrowError),
     /// The table has no Parquet schema.
     #[error("derive the Parquet schema of a table")]
     Schema(#[source] ParquetError),

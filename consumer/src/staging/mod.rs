@@ -1,23 +1,26 @@
 //! Parquet files that wait for their commit.
 //!
 //! A [`StagingWriter`] belongs to one table and one thread. It keeps a file open for each
-//! `event_date` that the batches bring, and closes them all for a lake commit. Files lie where
+//! `event_date` that the batches bring, and closes them all for a lake commit. Rows of files whose
+//! encoders the [`EncoderBudget`] has no room for wait in memory until then. Files lie where
 //! DuckLake would put its own, so that registering them stores relative paths; until then nobody
 //! knows of them, and one that is never registered is left to the orphan removal.
 
+mod budget;
+mod by_column;
 mod by_date;
 mod error;
+mod held_rows;
 mod layout;
 mod open_file;
 mod row_group;
-mod unsorted;
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-use arrow_array::{RecordBatch, cast::AsArray, types::Date32Type};
+use arrow_array::{RecordBatch, UInt32Array, cast::AsArray, types::Date32Type};
 use arrow_schema::SchemaRef;
 use arrow_select::take::take_record_batch;
 use ducktide_decoder::date_text;
@@ -26,12 +29,13 @@ use ducktide_lake::{
     table::{EVENT_DATE, TableName},
 };
 
+pub use budget::EncoderBudget;
 pub use error::StagingError;
 
-use by_date::{Dates, split};
+use by_date::rows_by_date;
+use held_rows::{HeldRows, RowIndex};
 use layout::Layout;
 use open_file::OpenFile;
-use unsorted::Unsorted;
 
 /// The folder of rows without a date, as Hive has it; DuckLake reads it as NULL.
 const NULL_DATE: &str = "__HIVE_DEFAULT_PARTITION__";
@@ -72,8 +76,9 @@ pub struct StagingWriter {
     open: BTreeMap<Folder, OpenFile>,
     /// The columns by which rows are sorted; none if they are written as they come.
     order: Vec<usize>,
-    /// Rows that wait to be sorted.
-    unsorted: BTreeMap<Folder, Unsorted>,
+    /// Rows that wait to be sorted, or for which there was no room to open a file.
+    held: HeldRows,
+    encoders: EncoderBudget,
     /// Files that were closed to make room for those of other dates.
     closed: Vec<StagedFile>,
 }
@@ -95,6 +100,7 @@ impl StagingWriter {
         folder: &Path,
         schema: SchemaRef,
         hints: &ColumnHints,
+        encoders: &EncoderBudget,
     ) -> Result<Self, StagingError> {
         assert!(
             folder.is_absolute(),
@@ -107,9 +113,9 @@ impl StagingWriter {
         };
         let order = hints.sort_by.iter().filter_map(is_named).collect();
         let (folder, layout) = (folder.to_owned(), Layout::new(schema, hints)?);
-        let (open, unsorted, closed) = (BTreeMap::new(), BTreeMap::new(), Vec::new());
-        let claim = None;
-        Ok(Self { table, folder, claim, layout, date_column, open, order, unsorted, closed })
+        let (claim, encoders) = (None, encoders.clone());
+        let (open, held, closed) = (BTreeMap::new(), HeldRows::default(), Vec::new());
+        Ok(Self { table, folder, claim, layout, date_column, open, order, held, encoders, closed })
     }
 
     /// A writer without files for a table of a lake, which writes only while the lake's data path is there.
@@ -117,8 +123,10 @@ impl StagingWriter {
         table: &Table,
         schema: SchemaRef,
         hints: &ColumnHints,
+        encoders: &EncoderBudget,
     ) -> Result<Self, StagingError> {
-        let writer = Self::new(table.version.table.clone(), &table.directory, schema, hints)?;
+        let name = table.version.table.clone();
+        let writer = Self::new(name, &table.directory, schema, hints, encoders)?;
         Ok(Self { claim: table.claim.clone(), ..writer })
     }
 
@@ -130,40 +138,63 @@ impl StagingWriter {
         if batch.num_rows() == 0 {
             return Ok(());
         }
-        let Some(date_column) = self.date_column else {
-            return self.write_or_hold(Folder::Table, batch);
-        };
-        match split(batch.column(date_column).as_primitive::<Date32Type>()) {
-            Dates::One(date) => self.write_or_hold(Folder::Date(date), batch),
-            Dates::Many(dates) => {
-                for (date, rows) in dates {
-                    let batch = take_record_batch(batch, &rows).map_err(StagingError::Split)?;
-                    self.write_or_hold(Folder::Date(date), &batch)?;
-                }
-                Ok(())
+        let mut held = Vec::new();
+        for (folder, rows) in self.rows_by_folder(batch) {
+            let Some(file) = self.open_file(folder)? else {
+                held.push((folder, rows));
+                continue;
+            };
+            if rows.len() == batch.num_rows() {
+                file.write(batch)?;
+            } else {
+                let rows = take_record_batch(batch, &UInt32Array::from(rows)).map_err(StagingError::Split)?;
+                file.write(&rows)?;
             }
         }
+        self.held.push(batch, held).map_err(StagingError::Split)
     }
 
-    fn write_or_hold(&mut self, folder: Folder, batch: &RecordBatch) -> Result<(), StagingError> {
-        if self.order.is_empty() {
-            return self.write_to(folder, batch);
-        }
-        self.unsorted.entry(folder).or_default().push(batch.clone());
-        Ok(())
+    fn rows_by_folder(&self, batch: &RecordBatch) -> Vec<(Folder, Vec<u32>)> {
+        let Some(date_column) = self.date_column else {
+            return vec![(Folder::Table, (0_u32..).take(batch.num_rows()).collect())];
+        };
+        let dates = rows_by_date(batch.column(date_column).as_primitive::<Date32Type>());
+        dates.into_iter().map(|(date, rows)| (Folder::Date(date), rows)).collect()
     }
 
-    fn write_to(&mut self, folder: Folder, batch: &RecordBatch) -> Result<(), StagingError> {
+    /// The folder's open file, which is opened if there is room for it; None if its rows are to be held.
+    fn open_file(&mut self, folder: Folder) -> Result<Option<&mut OpenFile>, StagingError> {
         if !self.open.contains_key(&folder) {
+            if !self.order.is_empty() || self.held.has(folder) {
+                return Ok(None);
+            }
             if self.open.len() >= MAX_OPEN_FILES {
                 let (_, file) = self.open.pop_first().expect("the limit is not zero");
                 self.closed.push(file.close(&self.table)?);
             }
+            let Some(encoders) = self.encoders.reserve(self.layout.encoder_bytes()) else {
+                return Ok(None);
+            };
             let path = self.folder_path(folder);
-            let file = OpenFile::create(&path, self.claim.as_ref(), &self.layout)?;
+            let claim = self.claim.as_ref();
+            let file = OpenFile::create(&path, claim, &self.layout, Some(encoders))?;
             self.open.insert(folder, file);
         }
-        self.open.get_mut(&folder).expect("the file was opened above").write(batch)
+        Ok(self.open.get_mut(&folder))
+    }
+
+    /// Writes a file of rows that were held.
+    fn write_held(&self, folder: Folder, rows: Vec<RowIndex>) -> Result<StagedFile, StagingError> {
+        let rows = self.held.sort(rows, &self.order).map_err(StagingError::Split)?;
+        let (path, claim) = (self.folder_path(folder), self.claim.as_ref());
+        let mut file = OpenFile::create(&path, claim, &self.layout, None)?;
+        match file.write_held(&self.held, &rows, &self.layout) {
+            Ok(()) => file.close(&self.table),
+            Err(error) => {
+                file.abandon();
+                Err(error)
+            }
+        }
     }
 
     fn folder_path(&self, folder: Folder) -> PathBuf {
@@ -176,34 +207,32 @@ impl StagingWriter {
         }
     }
 
-    /// The bytes held in memory by open row groups, as they are encoded so far.
+    /// An estimate of the bytes in memory: rows that are held, encoders, and open row groups as far as
+    /// they are encoded.
     #[must_use]
     pub fn memory(&self) -> usize {
-        let unsorted: usize = self.unsorted.values().map(Unsorted::memory).sum();
-        unsorted + self.open.values().map(OpenFile::memory).sum::<usize>()
+        self.held.memory() + self.open.values().map(|file| file.memory(&self.layout)).sum::<usize>()
     }
 
     /// The rows in all files.
     #[must_use]
     pub fn rows(&self) -> u64 {
         let closed: u64 = self.closed.iter().map(|file| file.rows).sum();
-        let unsorted: u64 = self.unsorted.values().map(Unsorted::rows).sum();
-        closed + unsorted + self.open.values().map(OpenFile::rows).sum::<u64>()
+        closed + self.held.rows() as u64 + self.open.values().map(OpenFile::rows).sum::<u64>()
     }
 
     /// An estimate of the bytes that the files will have.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let closed: u64 = self.closed.iter().map(|file| file.bytes).sum();
-        let unsorted: u64 = self.unsorted.values().map(Unsorted::bytes).sum();
-        closed + unsorted + self.open.values().map(OpenFile::bytes).sum::<u64>()
+        closed + self.held.bytes() + self.open.values().map(OpenFile::bytes).sum::<u64>()
     }
 
     /// Whether the rows are of so many dates that the caller should finish the batch: each date is a
     /// file, and a row in the catalog.
     #[must_use]
     pub fn is_scattered(&self) -> bool {
-        self.open.len() + self.unsorted.len() + self.closed.len() >= MAX_OPEN_FILES
+        self.open.len() + self.held.files() + self.closed.len() >= MAX_OPEN_FILES
     }
 
     /// Writes the footers of all files and closes them; the writer is empty afterwards. The files are
@@ -211,21 +240,21 @@ impl StagingWriter {
     ///
     /// After an error the files are of no use; [`Self::abandon`] them.
     pub fn finish(&mut self) -> Result<Vec<StagedFile>, StagingError> {
-        while let Some((folder, rows)) = self.unsorted.pop_first() {
-            for batch in rows.sorted(&self.order).map_err(StagingError::Sort)? {
-                self.write_to(folder, &batch)?;
-            }
-        }
         while let Some((_, file)) = self.open.pop_first() {
             self.closed.push(file.close(&self.table)?);
         }
+        while let Some((folder, rows)) = self.held.pop_file() {
+            let file = self.write_held(folder, rows)?;
+            self.closed.push(file);
+        }
+        self.held = HeldRows::default();
         Ok(std::mem::take(&mut self.closed))
     }
 
     /// Drops the rows that are not finished, and removes their files: no commit has ever seen them.
     /// What cannot be removed is left to the orphan removal.
     pub fn abandon(&mut self) {
-        self.unsorted.clear();
+        self.held = HeldRows::default();
         while let Some((_, file)) = self.open.pop_first() {
             file.abandon();
         }

@@ -14,7 +14,14 @@ use parquet::{
 };
 use uuid::Uuid;
 
-use super::{StagingError, layout::Layout, row_group::RowGroup};
+use super::{
+    StagingError,
+    budget::Reservation,
+    by_column,
+    held_rows::{HeldRows, RowIndex},
+    layout::Layout,
+    row_group::RowGroup,
+};
 
 /// A file with at least one row, once [`Self::write`] was called.
 pub(super) struct OpenFile {
@@ -23,6 +30,8 @@ pub(super) struct OpenFile {
     factory: ArrowRowGroupWriterFactory,
     row_group: Option<RowGroup>,
     rows: u64,
+    /// For the encoders of its columns; None if rows are written to it one column after the other.
+    encoders: Option<Reservation>,
 }
 
 impl OpenFile {
@@ -31,6 +40,7 @@ impl OpenFile {
         folder: &Path,
         claim: Option<&DataPathClaim>,
         layout: &Layout,
+        encoders: Option<Reservation>,
     ) -> Result<Self, StagingError> {
         let created = match claim {
             Some(claim) => claim.create_directory(folder),
@@ -42,7 +52,7 @@ impl OpenFile {
         match SerializedFileWriter::new(file, layout.root.clone(), layout.properties.clone()) {
             Ok(file) => {
                 let factory = ArrowRowGroupWriterFactory::new(&file, layout.schema.clone());
-                Ok(Self { path, file, factory, row_group: None, rows: 0 })
+                Ok(Self { path, file, factory, row_group: None, rows: 0, encoders })
             }
             Err(source) => Err(write_error(&path, source)),
         }
@@ -51,6 +61,19 @@ impl OpenFile {
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), StagingError> {
         self.write_row_group(batch).map_err(|source| write_error(&self.path, source))?;
         self.rows += u64::try_from(batch.num_rows()).expect("rows of a batch fit in 64 bits");
+        Ok(())
+    }
+
+    /// Writes rows that were held back, in this order.
+    pub(super) fn write_held(
+        &mut self,
+        held: &HeldRows,
+        rows: &[RowIndex],
+        layout: &Layout,
+    ) -> Result<(), StagingError> {
+        let written = by_column::write(&mut self.file, layout, held, rows);
+        written.map_err(|source| write_error(&self.path, source))?;
+        self.rows += rows.len() as u64;
         Ok(())
     }
 
@@ -67,8 +90,9 @@ impl OpenFile {
         Ok(())
     }
 
-    pub(super) fn memory(&self) -> usize {
-        self.row_group.as_ref().map_or(0, RowGroup::memory)
+    pub(super) fn memory(&self, layout: &Layout) -> usize {
+        let values = self.row_group.as_ref().map_or(0, |group| group.memory(&layout.is_text));
+        self.encoders.as_ref().map_or(0, Reservation::bytes) + values
     }
 
     pub(super) fn rows(&self) -> u64 {

@@ -9,16 +9,19 @@ use parquet::{
         ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
     },
     errors::ParquetError,
-    file::{statistics::Statistics, writer::SerializedFileWriter},
+    file::{
+        statistics::Statistics,
+        writer::{SerializedFileWriter, SerializedRowGroupWriter},
+    },
 };
 
 /// DuckDB's own row group size: what it reads with one thread.
-const ROWS: usize = 122_880;
+pub(super) const ROWS: usize = 122_880;
 
 /// The encoded bytes of a row group, which stay in memory until it is written.
 const BYTES: usize = 16 * 1024 * 1024;
 
-/// A row group in memory.
+/// A row group in memory, or some of its columns.
 ///
 /// Like the Parquet library's own `ArrowWriter`, except that two kinds of column chunks have no minimum
 /// and maximum. Parquet's leave NaN out, but to DuckDB it is greater than all numbers, so that DuckLake
@@ -42,18 +45,27 @@ impl RowGroup {
     }
 
     pub(super) fn write(&mut self, batch: &RecordBatch) -> Result<(), ParquetError> {
-        let schema = batch.schema();
-        let leaves = schema.fields().iter().zip(batch.columns());
+        self.write_columns(batch.schema().fields(), batch.columns())?;
+        self.rows += batch.num_rows();
+        Ok(())
+    }
+
+    /// Writes values of the columns alone, without counting rows.
+    pub(super) fn write_columns(
+        &mut self,
+        fields: &Fields,
+        arrays: &[ArrayRef],
+    ) -> Result<(), ParquetError> {
+        let leaves = fields.iter().zip(arrays);
         let leaves = leaves.map(|(field, array)| compute_leaves(field, array));
         let mut columns = self.columns.iter_mut();
         for leaf in leaves.collect::<Result<Vec<_>, _>>()?.iter().flatten() {
             columns.next().expect("a schema has as many leaves as its batches").write(leaf)?;
         }
         let mut has_nan = self.has_nan.iter_mut();
-        find_nan(schema.fields(), batch.columns(), &mut |found| {
+        find_nan(fields, arrays, &mut |found| {
             *has_nan.next().expect("a schema has as many leaves as its batches") |= found;
         });
-        self.rows += batch.num_rows();
         Ok(())
     }
 
@@ -61,8 +73,14 @@ impl RowGroup {
         self.rows >= ROWS || self.encoded_bytes() >= BYTES
     }
 
-    pub(super) fn memory(&self) -> usize {
-        self.columns.iter().map(ArrowColumnWriter::memory_size).sum()
+    /// The bytes that encoders hold beside what each takes from its beginning. Those of numbers reserve
+    /// a MiB of which they touch what they have encoded; those of text count their dictionary's indices.
+    pub(super) fn memory(&self, is_text: &[bool]) -> usize {
+        let columns = self.columns.iter().zip(is_text);
+        let bytes = columns.map(|(column, &is_text)| {
+            if is_text { column.memory_size() } else { column.get_estimated_total_bytes() }
+        });
+        bytes.sum()
     }
 
     pub(super) fn encoded_bytes(&self) -> usize {
@@ -72,14 +90,23 @@ impl RowGroup {
     /// Writes the row group behind those that the file has.
     pub(super) fn close(self, file: &mut SerializedFileWriter<File>) -> Result<(), ParquetError> {
         let mut row_group = file.next_row_group()?;
+        self.append_to(&mut row_group)?;
+        row_group.close()?;
+        Ok(())
+    }
+
+    /// Writes the columns behind those that the row group has.
+    pub(super) fn append_to(
+        self,
+        row_group: &mut SerializedRowGroupWriter<'_, File>,
+    ) -> Result<(), ParquetError> {
         for (column, has_nan) in self.columns.into_iter().zip(self.has_nan) {
             let mut chunk = column.close()?;
             if has_nan || has_zero_character(&chunk) {
                 forget_bounds(&mut chunk)?;
             }
-            chunk.append_to_row_group(&mut row_group)?;
+            chunk.append_to_row_group(row_group)?;
         }
-        row_group.close()?;
         Ok(())
     }
 }

@@ -55,7 +55,14 @@ impl Stage {
         };
         let name = "events".parse().unwrap();
         let path = folder.path().join("main/events");
-        let writer = StagingWriter::new(name, &path, rows.schema().clone(), &hints).unwrap();
+        let writer = StagingWriter::new(
+            name,
+            &path,
+            rows.schema().clone(),
+            &hints,
+            &EncoderBudget::of_command(),
+        )
+        .unwrap();
         Self { folder, decoder, rows, writer }
     }
 
@@ -393,7 +400,14 @@ fn the_rows_of_each_file_are_sorted_on_request() {
     let mut stage = Stage::new(Some("at"), &[]);
     let hints = ColumnHints { sort_by: vec!["NOTE".to_owned()], ..ColumnHints::default() };
     let (name, path) = ("events".parse().unwrap(), stage.folder.path().join("main/events"));
-    stage.writer = StagingWriter::new(name, &path, stage.rows.schema().clone(), &hints).unwrap();
+    stage.writer = StagingWriter::new(
+        name,
+        &path,
+        stage.rows.schema().clone(),
+        &hints,
+        &EncoderBudget::of_command(),
+    )
+    .unwrap();
     for row in 0..24_000_i64 {
         stage.push(Some(row % 2 * DAY_MS), &format!("{:05}", row * 7_919 % 24_000));
         if row % 5_000 == 4_999 {
@@ -415,4 +429,85 @@ fn the_rows_of_each_file_are_sorted_on_request() {
         );
         assert_eq!(query(&sql), [["0"]]);
     }
+}
+
+/// The rows of some dates, each with every kind of value, through a writer with this much memory for
+/// encoders.
+fn staged_with(encoders: &EncoderBudget, dates: i64) -> (Stage, Vec<StagedFile>, usize) {
+    let mut stage = Stage::new(Some("at"), &["note"]);
+    let hints = ColumnHints { statistics: vec!["note".to_owned()], ..ColumnHints::default() };
+    let (name, path) = ("events".parse().unwrap(), stage.folder.path().join("main/events"));
+    let schema = stage.rows.schema().clone();
+    stage.writer = StagingWriter::new(name, &path, schema, &hints, encoders).unwrap();
+    for row in 0..3_000_i64 {
+        let x = if row % 1_000 == 999 { f64::NAN } else { 1.5 };
+        stage.push_datum(&datum(Some(row % dates * DAY_MS), &format!("{row:05}"), x));
+        if row % 500 == 499 {
+            stage.write();
+        }
+    }
+    let memory = stage.writer.memory();
+    let files = stage.writer.finish().unwrap();
+    (stage, files, memory)
+}
+
+#[test]
+fn rows_without_room_for_encoders_become_the_same_files() {
+    let (_with_room, expected, _) = staged_with(&EncoderBudget::of_command(), 3);
+    let (_held, files, memory) = staged_with(&EncoderBudget::new(0), 3);
+
+    assert!((1..8 << 20).contains(&memory), "memory=`{memory}`");
+    assert_eq!(files.len(), expected.len());
+    for (file, expected) in files.iter().zip(&expected) {
+        assert_eq!(file.rows, expected.rows);
+        let (file, expected) = (file.path.display(), expected.path.display());
+        let [left, right] = [(&file, &expected), (&expected, &file)].map(|(some, others)| {
+            query(&format!(
+                "SELECT count(*)::VARCHAR FROM (SELECT * FROM read_parquet('{some}') EXCEPT ALL SELECT * \
+                 FROM read_parquet('{others}'))"
+            ))
+        });
+        assert_eq!((left, right), (vec![vec!["0".to_owned()]], vec![vec!["0".to_owned()]]));
+        // Encodings, order of columns, and bounds: none for x, whose values have a NaN.
+        let columns = |file: &dyn std::fmt::Display| {
+            query(&format!(
+                "SELECT path_in_schema, encodings, compression, coalesce(stats_null_count::VARCHAR, '-'), \
+                 coalesce(stats_min_value, '-'), coalesce(stats_max_value, '-') \
+                 FROM parquet_metadata('{file}') ORDER BY column_id"
+            ))
+        };
+        assert_eq!(columns(&file), columns(&expected));
+    }
+}
+
+#[test]
+fn files_are_opened_as_far_as_the_budget_goes_and_closed_for_others() {
+    let schema = Stage::new(Some("at"), &[]).rows.schema().clone();
+    let one = Layout::new(schema, &ColumnHints::default()).unwrap().encoder_bytes();
+    let budget = EncoderBudget::new(2 * one);
+    let mut stages = [(); 2].map(|()| Stage::new(Some("at"), &[]));
+    for stage in &mut stages {
+        let (name, path) = ("events".parse().unwrap(), stage.folder.path().join("main/events"));
+        let (schema, hints) = (stage.rows.schema().clone(), ColumnHints::default());
+        stage.writer = StagingWriter::new(name, &path, schema, &hints, &budget).unwrap();
+        (0..2_i64).for_each(|row| stage.push(Some(row * DAY_MS), ""));
+    }
+    let [first, second] = &mut stages;
+
+    // Two tables share the budget: the second one's files wait.
+    first.write();
+    second.write();
+    assert_eq!((first.files().len(), second.files().len()), (2, 0));
+    assert!(first.writer.memory() >= 2 * one && second.writer.memory() < one);
+    // A file that waits goes on waiting, as its rows are in order.
+    assert_eq!(first.writer.finish().unwrap().len(), 2);
+    second.push(Some(0), "");
+    second.push(Some(2 * DAY_MS), "");
+    second.write();
+    assert_eq!((second.writer.open.len(), second.writer.held.files()), (1, 2));
+    assert_eq!(second.writer.rows(), 4);
+
+    let files = second.writer.finish().unwrap();
+    assert_eq!(files.iter().map(|file| file.rows).sum::<u64>(), 4);
+    assert!(budget.reserve(2 * one).is_some());
 }

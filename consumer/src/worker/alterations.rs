@@ -79,6 +79,7 @@ impl Worker {
         for stream in self.streams.values_mut() {
             if stream.table.version.table == *name && stream.table != *table {
                 table::check(table, stream.partition_by.as_deref())?;
+                table::check_memory(table, &self.parts.config)?;
                 if let Some(rule) = &stream.dedupe {
                     table::check_ids(table, &rule.column)?;
                 }

@@ -214,7 +214,7 @@ impl Worker {
             limits: Limits {
                 rows: config.batch.flush_rows.div_ceil(count as u64),
                 bytes: config.batch.flush_bytes.div_ceil(count as u64),
-                memory: memory.batches / count,
+                memory: config.batcher_memory(),
             },
             in_flight: Arc::clone(&in_flight),
             events: events.clone(),

@@ -4,7 +4,7 @@ use std::env;
 
 use apache_avro::types::Value;
 use arrow_array::RecordBatch;
-use ducktide_consumer::staging::{ColumnHints, StagingWriter};
+use ducktide_consumer::staging::{ColumnHints, EncoderBudget, StagingWriter};
 use ducktide_lake::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
 use ducktide_lake::position::{Epoch, Offset, OffsetRange, Partition};
@@ -82,7 +82,9 @@ fn stage(table: &Table, fixture: &mut Fixture) -> Vec<StagedFile> {
     let hints =
         ColumnHints { enums: fixture.decoder.enum_columns().to_vec(), ..Default::default() };
     let (name, schema) = (table.version.table.clone(), batch.schema());
-    let mut writer = StagingWriter::new(name, &table.directory, schema, &hints).unwrap();
+    let mut writer =
+        StagingWriter::new(name, &table.directory, schema, &hints, &EncoderBudget::of_command())
+            .unwrap();
     writer.write(&batch).unwrap();
     writer.finish().unwrap()
 }

@@ -8,6 +8,7 @@ mod incompatible;
 mod keys;
 mod subjects;
 mod tables;
+mod wide;
 
 use ducktide_testbed::{
     catalog::CatalogKind,

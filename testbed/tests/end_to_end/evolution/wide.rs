@@ -1,0 +1,82 @@
+//! Tables of many columns and dates: memory stays within `--memory-limit`, beside what a commit takes.
+
+use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::Encoded};
+use serde_json::{Value, json};
+
+use super::Case;
+
+on_both_catalogs!(
+    memory_does_not_grow_with_columns_and_dates,
+    a_table_of_more_columns_than_memory_has_room_for_is_refused,
+);
+
+const DAY_MICROS: i64 = 86_400_000_000;
+
+/// Columns of numbers and of texts in turn, and a time.
+fn fields(columns: i64) -> Vec<Value> {
+    let of_type = |column: i64| ["long", "string"][usize::from(column % 2 == 1)];
+    let column = |column| json!({"name": format!("c{column}"), "type": of_type(column)});
+    let at = json!({"type": "long", "logicalType": "timestamp-micros"});
+    let mut fields = vec![json!({"name": "at", "type": at})];
+    fields.extend((0..columns).map(column));
+    fields
+}
+
+/// A record of one of the dates.
+fn record(id: u32, columns: i64, dates: i64, row: i64) -> Vec<u8> {
+    let at = (20_000 + row % dates) * DAY_MICROS;
+    let start = Encoded::of_schema(id).long(at);
+    let add = |record: Encoded, column: i64| match column % 2 {
+        1 => record.text(&format!("v{}", row * 7 % 97)),
+        _ => record.long(row * column),
+    };
+    (0..columns).fold(start, add).bytes()
+}
+
+/// A case with so many records in its topic.
+fn case(kind: CatalogKind, columns: i64, dates: i64, records: i64) -> Case {
+    let case = Case::new("wide", kind, 1);
+    let id = case.register(&fields(columns));
+    case.publish(0, (0..records).map(|row| record(id, columns, dates, row)));
+    case
+}
+
+/// Each date's file would take 20 to 100 KB for each column while it is open: 900 MB in all.
+fn memory_does_not_grow_with_columns_and_dates(kind: CatalogKind) {
+    let (columns, dates, records) = (1_000, 40, 1_500);
+    let case = case(kind, columns, dates, records);
+    let arguments =
+        ["--until-end", "--partition-by", "at", "--memory-limit", "64MiB", "--batchers", "1"];
+
+    let finished = case.pipeline.start_consumer("drain", &arguments).unwrap().succeed().unwrap();
+
+    assert_eq!(case.rows(), (records, records));
+    let sums = "SELECT (sum(c998) + sum(length(c999)) + count(DISTINCT event_date))::BIGINT FROM %";
+    let lengths = (0..records).map(|row| if row * 7 % 97 < 10 { 2 } else { 3 });
+    let expected = (0..records).map(|row| row * 998).sum::<i64>() + lengths.sum::<i64>() + dates;
+    assert_eq!(case.number(sums), expected);
+    // The process's own, its limit, and what DuckLake takes for the statistics in one commit.
+    let statistics = match kind {
+        CatalogKind::Sqlite => 4_600,
+        CatalogKind::Postgres => 600,
+    };
+    let commit = u64::try_from(columns * dates * statistics).unwrap();
+    let bound = (110 << 20) + (64 << 20) + commit;
+    let peak = finished.usage.peak_memory_bytes;
+    assert!(peak < bound, "peak=`{peak}` bound=`{bound}`");
+    case.pipeline.verify().unwrap();
+}
+
+fn a_table_of_more_columns_than_memory_has_room_for_is_refused(kind: CatalogKind) {
+    let case = case(kind, 3_000, 1, 1);
+    let arguments = ["--until-end", "--memory-limit", "64MiB", "--batchers", "4"];
+    let mut worker = case.pipeline.start_consumer("refused", &arguments).unwrap();
+
+    assert_eq!(worker.exit_code().unwrap(), 2);
+
+    let error = worker.last_error().unwrap();
+    assert!(error.contains("--memory-limit has no room"), "{error}");
+    assert!(error.contains("at least 96MiB") && error.contains("columns=`3005`"), "{error}");
+    case.pipeline.drain(&["--memory-limit", "96MiB", "--batchers", "4"]).unwrap();
+    assert_eq!(case.rows(), (1, 1));
+}
