@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use ducktide_lake::commit::{Commit, Counts, ProgressDelta, SchemaIds};
 use ducktide_lake::position::{Offset, OffsetRange, Partition, Position, SourceId};
+use ducktide_lake::table::TableName;
 use ducktide_lake::{Source, StagedFile, Table, TableVersion};
 
 use crate::assignment::Generation;
 use crate::dead_letter::LetterCounts;
 use crate::dedupe::{Rule, Window};
 use crate::source::TopicPartition;
-use crate::staging::ColumnHints;
+use crate::staging::{ColumnHints, remove_file};
 use crate::table::Newest;
 
 /// A topic on its way into a table.
@@ -30,6 +31,14 @@ pub(crate) struct Stream {
     pub(crate) partition_by: Option<String>,
     /// What repeats are known by, if they are dropped.
     pub(crate) dedupe: Option<Rule>,
+}
+
+impl Stream {
+    /// Whether the topic's records go to this table, or its dead letters do.
+    pub(crate) fn fills(&self, table: &TableName) -> bool {
+        let mut tables = std::iter::once(&self.table).chain(&self.dead_letters);
+        tables.any(|own| own.version.table == *table)
+    }
 }
 
 /// How far one partition was read, and what became of its records since the last cut.
@@ -208,6 +217,13 @@ pub(crate) struct Part {
     pub(crate) table_versions: Vec<TableVersion>,
     pub(crate) schema_ids: SchemaIds,
     pub(crate) told: Told,
+}
+
+impl Part {
+    /// Removes the files, which no commit may have seen.
+    pub(crate) fn remove_files(self) {
+        self.files.iter().for_each(|file| remove_file(&file.path));
+    }
 }
 
 /// What is told of a batch once it is committed.

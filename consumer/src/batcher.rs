@@ -92,8 +92,8 @@ pub(crate) enum BatcherEvent {
     GoalReached(TopicPartition),
     /// What was gathered up to the cut of this number.
     Part(u64, Part),
-    /// The files could not be written; what was gathered is gone.
-    StagingFailed(StagingError),
+    /// Files of these tables could not be written; what was gathered is gone, of other tables too.
+    StagingFailed(Vec<(TableName, StagingError)>),
     /// The batcher of this number waits for the registry, or no longer does.
     Registry { batcher: usize, waits_for: Option<String> },
     /// The next record's schema has fields that the table lacks; it waits until it is told to reset.
@@ -235,7 +235,7 @@ enum Interruption {
     ColumnsMissing(TableName, Vec<Column>),
     Bad(Flaw),
     TooManyBad(Flaw),
-    Staging(StagingError),
+    Staging(TableName, StagingError),
     Exhausted,
     /// The memory limit is reached in the middle of the run.
     Full,
@@ -409,7 +409,7 @@ impl Running {
                 self.stop_with(BatcherEvent::TooManyBadRecords { partition, offset, flaw, ratio });
             }
             Interruption::Exhausted => self.stop_with(BatcherEvent::Exhausted),
-            Interruption::Staging(error) => self.staging_failed(error),
+            Interruption::Staging(table, error) => self.staging_failed(vec![(table, error)]),
         }
         self.finished(run);
     }
@@ -429,9 +429,9 @@ impl Running {
         self.tell(event);
     }
 
-    fn staging_failed(&mut self, error: StagingError) {
+    fn staging_failed(&mut self, failed: Vec<(TableName, StagingError)>) {
         self.reset();
-        self.tell(BatcherEvent::StagingFailed(error));
+        self.tell(BatcherEvent::StagingFailed(failed));
     }
 
     fn append(&mut self, run: &RecordRun, first: usize) -> Result<(), (usize, Interruption)> {
@@ -440,7 +440,8 @@ impl Running {
         let table = &stream.table.version.table;
         if !self.lanes.contains_key(table) {
             let lane = Lane::new(&stream, self.shared.limits.decoded(), &self.encoders);
-            let lane = lane.map_err(|error| (first, Interruption::Staging(error)))?;
+            let lane =
+                lane.map_err(|error| (first, Interruption::Staging(table.clone(), error)))?;
             self.lanes.insert(table.clone(), lane);
         }
         let others = self.lanes.iter().filter(|(name, _)| *name != table);
@@ -500,7 +501,7 @@ impl Running {
                     track.count_dead();
                 }
                 Err(LaneError::Staging(error)) => {
-                    return Err((index, Interruption::Staging(error)));
+                    return Err((index, Interruption::Staging(table.clone(), error)));
                 }
             }
             if self.shared.is_exhausted() {
@@ -569,11 +570,16 @@ impl Running {
         failpoint::reached(Failpoint::FileWriting);
         // A table without records since the last cut gives its memory back.
         self.lanes.retain(|_, lane| lane.rows() > 0);
-        for lane in self.lanes.values_mut() {
+        let mut failed = Vec::new();
+        for (table, lane) in &mut self.lanes {
             if let Err(error) = lane.finish(&mut part) {
-                self.staging_failed(error);
-                return;
+                failed.push((table.clone(), error));
             }
+        }
+        if !failed.is_empty() {
+            part.remove_files();
+            self.staging_failed(failed);
+            return;
         }
         failpoint::reached(Failpoint::FileWritten);
         for (partition, track) in &mut self.tracks {
@@ -651,5 +657,5 @@ fn bury(
     if ratio.exceeded_by_one_more() {
         return Err(Interruption::TooManyBad(unread.flaw));
     }
-    lane.bury(unread).map_err(Interruption::Staging)
+    lane.bury(unread).map_err(|error| Interruption::Staging(lane.table().clone(), error))
 }

@@ -81,7 +81,11 @@ pub(crate) enum CommitterEvent {
         elapsed: Duration,
     },
     /// The batch is not in the lake and must be read again.
-    Dropped(DropReason),
+    Dropped {
+        reason: DropReason,
+        /// The tables whose files are gone or not durable.
+        unusable: BTreeSet<TableName>,
+    },
     Loaded {
         source: SourceId,
         positions: Vec<(Partition, Position)>,
@@ -192,7 +196,7 @@ impl Running {
 
     fn commit(&mut self, commit: Commit) -> CommitterEvent {
         let started = Instant::now();
-        let dropped = |reason| CommitterEvent::Dropped(reason);
+        let dropped = |reason| CommitterEvent::Dropped { reason, unusable: BTreeSet::new() };
         let events = self.events.clone();
         let attempt = |lake: &mut dyn Lake| {
             let outcome = lake.commit(&commit);
@@ -207,7 +211,9 @@ impl Running {
             }
             Ok(Some(CommitOutcome::Fenced)) => dropped(DropReason::Fenced),
             Ok(Some(CommitOutcome::TableChanged)) => dropped(DropReason::TableChanged),
-            Ok(Some(CommitOutcome::FilesUnusable)) => dropped(DropReason::FilesUnusable),
+            Ok(Some(CommitOutcome::FilesUnusable(unusable))) => {
+                CommitterEvent::Dropped { reason: DropReason::FilesUnusable, unusable }
+            }
             Ok(None) => dropped(DropReason::Abandoned),
             Err(error) => CommitterEvent::Failed(error),
         }

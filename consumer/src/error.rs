@@ -58,7 +58,8 @@ pub enum ConsumerError {
     Lake(LakeError),
     /// The file system takes no files of a table, and never will.
     #[error(
-        "the files of a table cannot have their names there; name a shorter table with --table: {0}"
+        "files of a table cannot be written, and waiting does not help; remove what is in the place of \
+         its directories, or name a shorter table with --table: {0}"
     )]
     Files(String),
     /// The topic is not the one that was registered.

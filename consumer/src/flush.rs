@@ -18,7 +18,7 @@ pub(crate) enum Trigger {
     Age,
     /// `--flush-bytes`, `--flush-rows`, memory or too many dates.
     Full,
-    /// Partitions go, or the worker ends.
+    /// Partitions go, a held topic is tried again, or the worker ends.
     Demand,
 }
 

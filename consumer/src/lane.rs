@@ -6,7 +6,7 @@ use arrow_schema::{DataType, Schema};
 use ducktide_decoder::{DecodeError, Problem, RowBuffer, timestamp_micros};
 use ducktide_lake::dead_letter::{DeadLetter, RecordPlace};
 use ducktide_lake::position::Offset;
-use ducktide_lake::table::TimeUnit;
+use ducktide_lake::table::{TableName, TimeUnit};
 use ducktide_lake::{StagedFile, TableVersion};
 use jiff::Timestamp;
 use thiserror::Error;
@@ -218,6 +218,10 @@ impl Lane {
         if let Some(letters) = self.letters {
             letters.abandon();
         }
+    }
+
+    pub(crate) const fn table(&self) -> &TableName {
+        &self.version.table
     }
 
     pub(crate) fn rows(&self) -> u64 {

@@ -15,6 +15,7 @@ use crate::dead_letter::Resolution;
 use crate::lake::TableVersion;
 use crate::position::{Epoch, Offset, OffsetRange, Partition, Position, SnapshotId, SourceId};
 use crate::staged_file::StagedFile;
+use crate::table::TableName;
 
 /// The version of the message; a trigger refuses any other.
 pub const MESSAGE_VERSION: u8 = 1;
@@ -353,7 +354,7 @@ impl Inquiry {
 }
 
 /// How a commit ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitOutcome {
     /// Rows and progress are in the lake. No snapshot belongs to progress without rows.
     Committed(Option<SnapshotId>),
@@ -363,6 +364,7 @@ pub enum CommitOutcome {
     Fenced,
     /// The table was altered after the files were written: drop the batch, reload the shape, seek.
     TableChanged,
-    /// A staged file is gone or could not be made durable: drop the batch, seek, write it again.
-    FilesUnusable,
+    /// Staged files of these tables are gone or could not be made durable: drop the batch, seek, write
+    /// it again.
+    FilesUnusable(BTreeSet<TableName>),
 }

@@ -18,7 +18,6 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::Path;
 use std::time::Instant;
 
@@ -53,9 +52,9 @@ const fn author(kind: CommitKind) -> (&'static str, &'static str) {
 /// Sends a commit once, and finds out how it ended.
 pub(crate) fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
     lake.check_owner()?;
-    if let Err(error) = make_durable(commit.files()) {
-        tracing::error!(%error, "staged files cannot be made durable, the batch is written again");
-        return Ok(CommitOutcome::FilesUnusable);
+    let unusable = make_durable(commit.files());
+    if !unusable.is_empty() {
+        return Ok(CommitOutcome::FilesUnusable(unusable));
     }
     if table_changed(lake, commit)? {
         return Ok(CommitOutcome::TableChanged);
@@ -146,22 +145,34 @@ fn send_files(session: &Session, commit: &Commit) -> duckdb::Result<()> {
     Ok(())
 }
 
-fn make_durable(files: &[StagedFile]) -> io::Result<()> {
-    storage::make_durable(files)?;
-    if failpoint::reached(Failpoint::FileSynced) {
-        return Err(io::Error::other("a failpoint says that the disk did not keep it"));
+/// Makes files durable; returns the tables of those that cannot be.
+fn make_durable(files: &[StagedFile]) -> BTreeSet<TableName> {
+    let mut unusable = BTreeSet::new();
+    for (table, files) in by_table(files) {
+        if let Err(error) = storage::make_durable(files) {
+            tracing::error!(%table, %error, "staged files cannot be made durable");
+            unusable.insert(table.clone());
+        }
     }
-    Ok(())
+    if failpoint::reached(Failpoint::FileSynced) {
+        tracing::error!("a failpoint says that the disk did not keep the staged files");
+        unusable.extend(files.iter().map(|file| file.table.clone()));
+    }
+    unusable
 }
 
 pub(crate) fn register_files(session: &Session, files: &[StagedFile]) -> duckdb::Result<()> {
-    let mut by_table: BTreeMap<&TableName, Vec<&StagedFile>> = BTreeMap::new();
+    by_table(files)
+        .iter()
+        .try_for_each(|(table, files)| session.execute(&add_data_files_sql(table, files)))
+}
+
+fn by_table(files: &[StagedFile]) -> BTreeMap<&TableName, Vec<&StagedFile>> {
+    let mut by_table: BTreeMap<_, Vec<_>> = BTreeMap::new();
     for file in files {
         by_table.entry(&file.table).or_default().push(file);
     }
     by_table
-        .iter()
-        .try_for_each(|(table, files)| session.execute(&add_data_files_sql(table, files)))
 }
 
 fn add_data_files_sql(table: &TableName, files: &[&StagedFile]) -> String {

@@ -60,6 +60,7 @@ pub(crate) struct Batching {
     staging_seconds: Histogram,
     flushes: Family<TriggerLabels, Counter>,
     retries: Family<CauseLabels, Counter>,
+    held_topics: Gauge,
     ids: Gauge,
     ids_bytes: Gauge,
     forgotten_ids: Counter,
@@ -74,6 +75,7 @@ impl Batching {
             staging_seconds: Histogram::new(STAGING_SECONDS),
             flushes: Family::default(),
             retries: Family::default(),
+            held_topics: Gauge::default(),
             ids: Gauge::default(),
             ids_bytes: Gauge::default(),
             forgotten_ids: Counter::default(),
@@ -98,13 +100,19 @@ impl Batching {
         );
         r.register(
             "flushes",
-            "Batches by what made them end: age, full, or demand (partitions go, the worker stops)",
+            "Batches by what made them end: age, full, or demand (partitions go, a held topic is tried \
+             again, the worker stops)",
             new.flushes.clone(),
         );
         r.register(
             "retries",
             "Attempts that failed and are repeated, by what did not do its part",
             new.retries.clone(),
+        );
+        r.register(
+            "held_topics",
+            "Topics that wait because files of their tables cannot be written; others go on",
+            new.held_topics.clone(),
         );
         r.register(
             "dedupe_ids",
@@ -139,6 +147,10 @@ impl Batching {
     pub(crate) fn buffered(&self, rows: i64, bytes: i64) {
         self.buffered_rows.inc_by(rows);
         self.buffered_bytes.inc_by(bytes);
+    }
+
+    pub(crate) fn held(&self, topics: usize) {
+        self.held_topics.set(i64::try_from(topics).unwrap_or(i64::MAX));
     }
 
     /// The ids that all threads remember now, and how many one has forgotten since it told last.

@@ -31,6 +31,7 @@ use ducktide_lake::{
 
 pub use budget::EncoderBudget;
 pub use error::StagingError;
+pub(crate) use open_file::remove as remove_file;
 
 use by_date::rows_by_date;
 use held_rows::{HeldRows, RowIndex};

@@ -125,7 +125,7 @@ impl OpenFile {
 }
 
 /// Removes a file that no commit has seen.
-pub(super) fn remove(path: &Path) {
+pub(crate) fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         let path = path.display();
         tracing::warn!(%path, %error, "staged file could not be removed; it is an orphan now");

@@ -1,5 +1,6 @@
 //! What the worker does by itself, from its state and the time.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::{ENDS_INTERVAL, HEARTBEAT, LOOK_INTERVAL, Worker};
@@ -16,9 +17,8 @@ impl Worker {
         if self.batchers.iter().any(Batcher::is_dead) {
             self.fail(ConsumerError::Panicked);
         }
-        if self.reload_at.is_some_and(|at| at <= now) {
-            self.reload_at = None;
-            self.load_all();
+        if self.ending.is_none() && self.held_topics.end_pauses(now) {
+            self.flush.demand();
         }
         self.advance_goals(now);
         self.advance_refusal(now);
@@ -41,6 +41,7 @@ impl Worker {
             }
         }
         self.advance_revocation(now);
+        self.advance_held_topics();
         self.advance_alterations();
         self.advance_ending();
         wake
@@ -66,9 +67,20 @@ impl Worker {
             self.reset();
             self.load_all();
         }
+        self.held_topics.keep(&self.partitions.topics());
+        self.parts.metrics.batching.held(self.held_topics.len());
         self.parts.metrics.reading.assigned(self.partitions.len());
         // The poll thread may have stopped waiting.
         let _ = revocation.done.try_send(());
+    }
+
+    /// Reads held topics again, once everything is committed that was read of others.
+    fn advance_held_topics(&mut self) {
+        if self.flush.is_settled() {
+            for topic in self.held_topics.take_flushed() {
+                self.load(&topic, Vec::new());
+            }
+        }
     }
 
     /// Leaves the group once everything is committed.
@@ -86,7 +98,7 @@ impl Worker {
     /// Asks where the lake stands, now and then: an operator's replay or skip moves partitions that
     /// this worker reads or has stopped, and a worker without anything to commit meets no fence.
     fn advance_look(&mut self, now: Instant) {
-        let busy = self.is_looking || self.flush.is_committing() || self.reload_at.is_some();
+        let busy = self.is_looking || self.flush.is_committing();
         // Partitions that wait for their positions are asked for already, in their own order.
         if busy || self.look_at > now || self.ending.is_some() || self.is_loading() {
             return;
@@ -96,9 +108,12 @@ impl Worker {
         self.load_all_positions();
     }
 
-    /// Whether partitions wait for their position. Those of a topic that is not open wait for others.
+    /// Whether partitions wait for their position. Those of a topic that is held or not open wait for
+    /// others.
     fn is_loading(&self) -> bool {
-        self.partitions.topics_loading().iter().any(|topic| self.streams.contains_key(topic))
+        let is_asked =
+            |topic: &Arc<str>| self.streams.contains_key(topic) && !self.held_topics.is_waiting(topic);
+        self.partitions.topics_loading().iter().any(is_asked)
     }
 
     /// Asks Kafka where this member's partitions end, now and then.

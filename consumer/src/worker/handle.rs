@@ -8,9 +8,10 @@ use ducktide_lake::StagedFile;
 use ducktide_lake::commit::Commit;
 use ducktide_lake::dedupe::RecentRow;
 use ducktide_lake::position::{Partition, Position, SourceId};
+use ducktide_lake::table::TableName;
 use jiff::Timestamp;
 
-use super::{Revocation, STAGING_PAUSE, Unidentified, Worker, names};
+use super::{Revocation, Unidentified, Worker, names};
 use crate::assignment::Generation;
 use crate::batch::{self, Stream, Told};
 use crate::batcher::{self, BatcherEvent};
@@ -22,6 +23,14 @@ use crate::metrics::{Rebalance, RetryCause};
 use crate::source::inspect::{Identity, Watermarks};
 use crate::source::{Command, SourceEvent, TopicPartition};
 use crate::survey::SurveyEvent;
+
+/// A table whose files cannot be written, or not be made durable.
+struct FailedTable<'a> {
+    table: &'a TableName,
+    error: String,
+    /// Whether waiting does not help.
+    is_fault: bool,
+}
 
 impl Worker {
     pub(super) fn handle(&mut self, event: Event) {
@@ -134,17 +143,14 @@ impl Worker {
                     self.identify_and_commit(commit);
                 }
             }
-            BatcherEvent::StagingFailed(error) if error.is_fault() => {
+            BatcherEvent::StagingFailed(failed) => {
                 self.reset();
-                self.fail(ConsumerError::Files(chain(&error)));
-            }
-            BatcherEvent::StagingFailed(error) => {
-                let error = chain(&error);
-                tracing::error!(error, "files cannot be written, trying again");
-                self.parts.metrics.batching.retried(RetryCause::Files);
-                self.obstacles.files_failed(error);
-                self.reset();
-                self.reload_at = Some(Instant::now() + STAGING_PAUSE);
+                let failed = failed.iter().map(|(table, error)| FailedTable {
+                    table,
+                    error: chain(error),
+                    is_fault: error.is_fault(),
+                });
+                self.files_failed(failed.collect());
             }
             BatcherEvent::Registry { batcher, waits_for } => {
                 if waits_for.is_some() {
@@ -182,25 +188,32 @@ impl Worker {
         match event {
             CommitterEvent::Committed { commit, snapshot_id, elapsed } => {
                 self.commit_ended();
-                self.obstacles.committed();
+                self.obstacles.lake_answered();
                 for delta in commit.progress() {
                     let topic = self.partition_of(delta.source, delta.partition).topic;
                     if self.obstacles.topic_allows(&topic) {
                         self.refusal_lifted();
                     }
+                    if self.held_topics.committed(&topic) {
+                        self.parts.metrics.batching.held(self.held_topics.len());
+                        tracing::info!(topic = &*topic, "files can be written again");
+                    }
                 }
                 self.committed(&commit, snapshot_id.map(|id| id.0), elapsed);
             }
-            CommitterEvent::Dropped(reason) => {
+            CommitterEvent::Dropped { reason, unusable } => {
                 self.commit_ended();
                 self.parts.metrics.committing.dropped(reason);
                 tracing::warn!(reason = reason.as_str(), "batch dropped, reading it again");
                 self.reset();
                 match reason {
                     DropReason::FilesUnusable => {
-                        self.parts.metrics.batching.retried(RetryCause::Files);
-                        self.obstacles.files_failed(reason.as_str().to_owned());
-                        self.reload_at = Some(Instant::now() + STAGING_PAUSE);
+                        let failed = unusable.iter().map(|table| FailedTable {
+                            table,
+                            error: "staged files are gone or cannot be made durable".to_owned(),
+                            is_fault: false,
+                        });
+                        self.files_failed(failed.collect());
                     }
                     DropReason::TableChanged => self.tables_changed(),
                     DropReason::Fenced | DropReason::Abandoned => self.load_all(),
@@ -228,6 +241,35 @@ impl Worker {
                 self.fail(ConsumerError::Lake(error));
             }
         }
+    }
+
+    /// Holds the topics of tables whose files cannot be written, and reads the others again. Ends the
+    /// worker if waiting helps none of its topics.
+    fn files_failed(&mut self, failed: Vec<FailedTable<'_>>) {
+        let now = Instant::now();
+        self.parts.metrics.batching.retried(RetryCause::Files);
+        for FailedTable { table, error, is_fault } in failed {
+            let error = format!("{error}: table=`{table}`");
+            for stream in self.streams.values().filter(|stream| stream.fills(table)) {
+                let topic = &stream.topic;
+                if self.held_topics.hold(topic, &error, is_fault, now) {
+                    tracing::error!(
+                        topic = &**topic,
+                        error,
+                        "files cannot be written: the topic is held and tried again, others go on"
+                    );
+                }
+            }
+        }
+        let topics = self.partitions.topics();
+        self.held_topics.shorten_if_all(&topics, now);
+        self.parts.metrics.batching.held(self.held_topics.len());
+        let faults = topics.iter().map(|topic| self.held_topics.fault(topic));
+        let faults = faults.collect::<Option<Vec<_>>>();
+        if let Some(fault) = faults.as_ref().and_then(|faults| faults.first()) {
+            self.fail(ConsumerError::Files((*fault).to_owned()));
+        }
+        self.load_all();
     }
 
     pub(super) fn commit_ended(&mut self) {
@@ -389,7 +431,7 @@ impl Worker {
             self.load_all();
             return;
         }
-        if self.ending.is_some() || self.reload_at.is_some() {
+        if self.ending.is_some() || self.held_topics.is_waiting(&stream.topic) {
             return;
         }
         let is_prepared = |p: Partition| stream.dedupe.is_none() || recent.contains_key(&p);

@@ -11,6 +11,7 @@ mod advance;
 mod alterations;
 mod discovery;
 mod handle;
+mod held_topics;
 mod obstacles;
 mod partitions;
 mod until_end;
@@ -47,6 +48,7 @@ use crate::survey::Surveyor;
 use crate::writers::RecordWriters;
 use alterations::Alterations;
 pub(crate) use discovery::Opened;
+use held_topics::HeldTopics;
 use obstacles::Obstacles;
 use partitions::Partitions;
 use until_end::OthersWait;
@@ -61,10 +63,6 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(5);
 /// How often Kafka is asked where partitions end: for the lag that is shown, and to learn of an
 /// outage while there is nothing to commit. One request to each broker.
 const ENDS_INTERVAL: Duration = Duration::from_secs(5);
-
-/// How long a worker waits after its files could not be written: a full disk is an outage, and
-/// writing the same batch again at once would only keep it full.
-const STAGING_PAUSE: Duration = Duration::from_secs(2);
 
 /// How long a worker whose deadline is over waits until it has left the group.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -147,8 +145,7 @@ struct Worker {
     partitions: Partitions,
     revocation: Option<Revocation>,
     ending: Option<Ending>,
-    /// When partitions are loaded again after files could not be written.
-    reload_at: Option<Instant>,
+    held_topics: HeldTopics,
     /// The batch that waits for its topics to be identified.
     unidentified: Option<Unidentified>,
     alterations: Alterations,
@@ -262,7 +259,7 @@ impl Worker {
             partitions: Partitions::default(),
             revocation: None,
             ending: None,
-            reload_at: None,
+            held_topics: HeldTopics::default(),
             unidentified: None,
             alterations: Alterations::default(),
             told: Told::default(),
@@ -329,10 +326,12 @@ impl Worker {
         }
     }
 
-    /// Reads the positions of all partitions that wait for them.
+    /// Reads the positions of all partitions that wait for them, unless their topics are held.
     fn load_all(&mut self) {
         for topic in self.partitions.topics_loading() {
-            self.load(&topic, Vec::new());
+            if !self.held_topics.is_waiting(&topic) {
+                self.load(&topic, Vec::new());
+            }
         }
     }
 
@@ -379,7 +378,10 @@ impl Worker {
     fn report_readiness(&self) {
         let ready = match &self.ending {
             Some(_) => Err("stopping".to_owned()),
-            None => self.obstacles.readiness(Instant::now()).and(self.partitions.readiness()),
+            None => {
+                let others = self.obstacles.readiness(Instant::now());
+                others.and(self.held_topics.readiness()).and(self.partitions.readiness())
+            }
         };
         self.parts.readiness.set(ready);
     }

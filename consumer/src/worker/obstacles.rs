@@ -24,7 +24,6 @@ pub(crate) struct Obstacles {
     refusal: Option<Refusal>,
     /// Whether another member has this static member's name.
     is_name_held: bool,
-    files: Option<String>,
     /// By the number of the batcher that waits.
     registry: BTreeMap<usize, String>,
     /// Since when a batch is on its way into the lake.
@@ -87,10 +86,6 @@ impl Obstacles {
         self.is_name_held = is_held;
     }
 
-    pub(crate) fn files_failed(&mut self, error: String) {
-        self.files = Some(error);
-    }
-
     /// Why a batcher waits for the registry, or that it does no longer.
     pub(crate) fn registry(&mut self, batcher: usize, waits_for: Option<String>) {
         match waits_for {
@@ -108,11 +103,6 @@ impl Obstacles {
         self.committing_since = None;
     }
 
-    /// Files were durable, and the lake took them.
-    pub(crate) fn committed(&mut self) {
-        (self.lake, self.files) = (None, None);
-    }
-
     /// Ready, or the first reason why not.
     pub(crate) fn readiness(&self, now: Instant) -> Result<(), String> {
         let stuck = self.committing_since.map(|since| now.saturating_duration_since(since));
@@ -122,7 +112,6 @@ impl Obstacles {
             ("waiting for the group", self.is_name_held.then(|| NAME_HELD.to_owned())),
             ("Kafka refuses", self.refusal.as_ref().map(|refusal| refusal.text.clone())),
             ("Kafka does not answer", self.kafka.clone()),
-            ("files cannot be written", self.files.clone()),
             ("waiting for the schema registry", self.registry.values().next().cloned()),
             ("a commit does not end", stuck.map(|waited| format!("{} s so far", waited.as_secs()))),
         ];
@@ -185,9 +174,6 @@ mod tests {
         obstacles.name_held(true);
         assert!(why(&obstacles).contains("--group-instance-id"));
         obstacles.name_held(false);
-        obstacles.files_failed("disk is full".to_owned());
-        assert!(why(&obstacles).contains("disk is full"));
-        obstacles.committed();
 
         assert_eq!(obstacles.readiness(now), Ok(()));
     }

@@ -55,6 +55,11 @@ impl Partitions {
         }
     }
 
+    /// The topics of this member's partitions.
+    pub(crate) fn topics(&self) -> BTreeSet<Arc<str>> {
+        self.owned.keys().map(|partition| Arc::clone(&partition.topic)).collect()
+    }
+
     /// Everything is read again, except what is stopped.
     pub(crate) fn reset(&mut self) {
         self.at_goal.clear();

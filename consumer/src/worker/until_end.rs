@@ -30,13 +30,19 @@ impl Worker {
             return;
         }
         let open = self.partitions.behind(goals);
-        if open.iter().all(|partition| self.partitions.is_stopped(partition)) {
-            self.end(if open.is_empty() {
+        let (stopped, open): (Vec<_>, Vec<_>) =
+            open.into_iter().partition(|partition| self.partitions.is_stopped(partition));
+        let faults = open.iter().map(|partition| self.held_topics.fault(&partition.topic));
+        if let Some(faults) = faults.collect::<Option<Vec<_>>>() {
+            let result = if let Some(fault) = faults.first() {
+                Err(ConsumerError::Files((*fault).to_owned()))
+            } else if stopped.is_empty() {
                 tracing::info!("everything up to the topics' ends at start is in the lake");
                 Ok(())
             } else {
-                Err(ConsumerError::OffsetsGone(names(&open)))
-            });
+                Err(ConsumerError::OffsetsGone(names(&stopped)))
+            };
+            self.end(result);
             return;
         }
         if open.iter().any(|partition| self.partitions.is_owned(partition)) {

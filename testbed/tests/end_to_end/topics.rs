@@ -1,5 +1,8 @@
 //! One worker for many topics: named, or meant by a pattern, also those that appear later.
 
+use std::fs;
+use std::path::PathBuf;
+
 use ducktide_testbed::{
     catalog::CatalogKind,
     on_both_catalogs,
@@ -16,16 +19,20 @@ on_both_catalogs!(
     topics_of_a_pattern_are_picked_up_under_kip_848,
     topics_that_cannot_be_loaded_do_not_hold_the_others_up,
     a_pattern_is_drained_to_its_topics_ends,
+    a_table_that_cannot_be_written_holds_up_no_other,
+    a_drained_worker_ends_when_only_such_a_table_is_left,
 );
 
 /// Topics whose names begin with that of a pipeline.
 struct Case {
     pipeline: Pipeline,
+    /// The type of the numbers in their records.
+    number: Value,
 }
 
 impl Case {
     fn new(test: &str, kind: CatalogKind) -> Self {
-        Self { pipeline: Pipeline::on_shared_services(test, kind).unwrap() }
+        Self { pipeline: Pipeline::on_shared_services(test, kind).unwrap(), number: json!("long") }
     }
 
     fn topic(&self, suffix: &str) -> String {
@@ -40,7 +47,7 @@ impl Case {
     }
 
     fn publish(&self, suffix: &str, count: i64) {
-        let id = self.register(suffix, &[json!({"name": "number", "type": "long"})]);
+        let id = self.register(suffix, &[json!({"name": "number", "type": self.number})]);
         for partition in 0..2 {
             let values = (0..count).map(|n| Encoded::of_schema(id).long(n).bytes());
             publish(&self.pipeline.bootstrap_servers, &self.topic(suffix), partition, values)
@@ -168,4 +175,87 @@ fn a_pattern_is_drained_to_its_topics_ends(kind: CatalogKind) {
     let rows =
         "SELECT count(DISTINCT (_kafka_topic, _kafka_partition, _kafka_offset)) FROM everything";
     assert_eq!(case.pipeline.lake().unwrap().scalar(rows).unwrap(), json!(80));
+}
+
+/// Directories that give way to plain files, which no directory can be created in the place of.
+struct Obstacle {
+    directory: PathBuf,
+    aside: PathBuf,
+}
+
+impl Obstacle {
+    fn new(case: &Case, suffix: &str) -> Self {
+        let files = format!("FROM ducklake_list_files('lake', '{}')", case.topic(suffix));
+        let directory = "SELECT regexp_extract(any_value(data_file), '(.*/main/[^/]*)/', 1)";
+        let found = case.pipeline.lake().unwrap().scalar(&format!("{directory} {files}")).unwrap();
+        let directory = PathBuf::from(found.as_str().unwrap());
+        let aside = directory.with_extension("aside");
+        fs::rename(&directory, &aside).unwrap();
+        fs::write(&directory, "no directory").unwrap();
+        Self { directory, aside }
+    }
+
+    fn remove(self) {
+        fs::remove_file(&self.directory).unwrap();
+        fs::rename(&self.aside, &self.directory).unwrap();
+    }
+}
+
+fn a_table_that_cannot_be_written_holds_up_no_other(kind: CatalogKind) {
+    let case = Case::new("held", kind);
+    case.create("blocked", 20);
+    case.create("free", 20);
+    let topics = format!("{},{}", case.topic("blocked"), case.topic("free"));
+    case.worker("first", &topics, &["--until-end"]).succeed().unwrap();
+    let obstacle = Obstacle::new(&case, "blocked");
+
+    let worker = case.worker("worker", &topics, &[]);
+    case.publish("blocked", 30);
+    case.publish("free", 30);
+    case.pipeline.await_committed(80 + 60).unwrap();
+    worker.await_unready("files cannot be written").unwrap();
+    worker.await_metric("held_topics", 1.0).unwrap();
+    // Also after an attempt that failed again.
+    let tried = worker.metric("retries_total").unwrap();
+    worker.await_metric("retries_total", tried + 1.0).unwrap();
+    case.publish("free", 10);
+    case.pipeline.await_committed(140 + 20).unwrap();
+    assert_eq!(case.rows("free"), "120 120");
+
+    obstacle.remove();
+    case.pipeline.await_committed(160 + 60).unwrap();
+
+    worker.await_ready(true).unwrap();
+    assert_eq!(case.rows("blocked"), "100 100");
+    assert!(worker.metric("held_topics").unwrap() < 1.0);
+    let log = worker.log().unwrap();
+    let told = log.iter().filter(|line| line.to_string().contains("the topic is held"));
+    let told = told.map(|line| line["topic"].clone()).collect::<Vec<_>>();
+    assert_eq!(told, [case.topic("blocked")], "{log:?}");
+    case.pipeline.verify().unwrap();
+}
+
+fn a_drained_worker_ends_when_only_such_a_table_is_left(kind: CatalogKind) {
+    let number = json!({"type": "long", "logicalType": "timestamp-micros"});
+    let case = Case { number, ..Case::new("held_drain", kind) };
+    case.create("blocked", 20);
+    case.create("free", 20);
+    let topics = format!("{},{}", case.topic("blocked"), case.topic("free"));
+    let arguments = ["--until-end", "--partition-by", "number"];
+    case.worker("first", &topics, &arguments).succeed().unwrap();
+    let obstacle = Obstacle::new(&case, "blocked");
+    case.publish("blocked", 30);
+    case.publish("free", 30);
+
+    let mut worker = case.worker("second", &topics, &arguments);
+
+    assert_eq!(worker.exit_code().unwrap(), 4);
+    let error = worker.last_error().unwrap();
+    assert!(error.contains("files of a table cannot be written"), "{error}");
+    assert!(error.contains(&case.topic("blocked")), "{error}");
+    assert_eq!(case.rows("free"), "100 100");
+    obstacle.remove();
+    case.worker("third", &topics, &arguments).succeed().unwrap();
+    assert_eq!(case.rows("blocked"), "100 100");
+    case.pipeline.verify().unwrap();
 }

@@ -1,5 +1,6 @@
 //! A lake of one test's own, with a table and a source in it.
 
+use std::borrow::Borrow;
 use std::time::{Duration, Instant};
 
 use ducktide_lake::{
@@ -273,8 +274,8 @@ pub(crate) fn assert_exact(case: &Case) {
     }
 }
 
-pub(crate) fn is_committed(outcome: CommitOutcome) -> bool {
-    matches!(outcome, CommitOutcome::Committed(_))
+pub(crate) fn is_committed(outcome: impl Borrow<CommitOutcome>) -> bool {
+    matches!(outcome.borrow(), CommitOutcome::Committed(_))
 }
 
 pub(crate) fn spec() -> SourceSpec {

@@ -157,7 +157,8 @@ fn a_staged_file_that_vanished_is_never_committed(kind: CatalogKind) {
     let commit = case.rows(0, 100, 150);
     fs::remove_file(&commit.files()[0].path).unwrap();
 
-    assert_eq!(case.send(&commit), CommitOutcome::FilesUnusable);
+    let tables = [commit.files()[0].table.clone()].into();
+    assert_eq!(case.send(&commit), CommitOutcome::FilesUnusable(tables));
 
     assert_eq!((case.count(), case.position(0)), (0, (0, 100)));
 }
