@@ -171,7 +171,6 @@ impl Batcher {
             full: false,
             stopped: false,
             blocked: None,
-            waits_for_room: false,
             encoders,
             worked: Duration::ZERO,
             buffered: (0, 0),
@@ -215,10 +214,7 @@ struct Running {
     opened: bool,
     full: bool,
     stopped: bool,
-    /// A run whose next record waits for the registry, or for columns.
-    blocked: Option<(RecordRun, usize)>,
-    /// Whether the blocked run waits for neither, but for the next cut.
-    waits_for_room: bool,
+    blocked: Option<BlockedRun>,
     /// The memory for the encoders of all tables' open files.
     encoders: EncoderBudget,
     /// How long it worked on what was gathered since the last cut.
@@ -226,6 +222,23 @@ struct Running {
     /// The rows and bytes of memory that were last counted as buffered.
     buffered: (i64, i64),
     last_idle_advance: Instant,
+}
+
+/// A run that was left in the middle.
+struct BlockedRun {
+    run: RecordRun,
+    /// Index of the first record that is not a row yet.
+    next: usize,
+    waits_for: Awaited,
+}
+
+/// Condition under which a blocked run is continued.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// The registry answers, or the table has the columns.
+    Schema,
+    /// The next cut frees memory.
+    Room,
 }
 
 /// Why a run was left in the middle.
@@ -248,7 +261,7 @@ impl Running {
             while let Ok(command) = self.inbox.try_recv() {
                 self.obey(command);
             }
-            if self.waits_for_room && !self.full {
+            if self.waits_for_room() && !self.full {
                 self.resume();
                 continue;
             }
@@ -306,12 +319,20 @@ impl Running {
 
     /// Gives up the blocked run if it is one of those.
     fn unblock(&mut self, is_affected: impl Fn(&RecordRun) -> bool) {
-        if let Some((run, _)) = self.blocked.take_if(|(run, _)| is_affected(run)) {
-            if !std::mem::take(&mut self.waits_for_room) {
+        if let Some(blocked) = self.blocked.take_if(|blocked| is_affected(&blocked.run)) {
+            if blocked.waits_for == Awaited::Schema {
                 self.waits_for_registry(None);
             }
-            self.finished(run);
+            self.finished(blocked.run);
         }
+    }
+
+    fn block(&mut self, run: RecordRun, next: usize, waits_for: Awaited) {
+        self.blocked = Some(BlockedRun { run, next, waits_for });
+    }
+
+    fn waits_for_room(&self) -> bool {
+        self.blocked.as_ref().is_some_and(|blocked| blocked.waits_for == Awaited::Room)
     }
 
     /// Lets go of a run's records, and makes room for others.
@@ -386,19 +407,13 @@ impl Running {
             Interruption::Registry(error) => {
                 tracing::warn!(error, "waiting for the schema registry");
                 self.waits_for_registry(Some(error));
-                self.blocked = Some((run, index));
-                return;
+                return self.block(run, index, Awaited::Schema);
             }
             Interruption::ColumnsMissing(table, columns) => {
                 self.tell(BatcherEvent::ColumnsMissing { table, columns });
-                self.blocked = Some((run, index));
-                return;
+                return self.block(run, index, Awaited::Schema);
             }
-            Interruption::Full => {
-                self.blocked = Some((run, index));
-                self.waits_for_room = true;
-                return;
-            }
+            Interruption::Full => return self.block(run, index, Awaited::Room),
             Interruption::Bad(flaw) => {
                 let (partition, offset) = (run.partition.clone(), run.records[index].offset());
                 self.stop_with(BatcherEvent::BadRecord { partition, offset, flaw });
@@ -601,21 +616,20 @@ impl Running {
         self.tell(BatcherEvent::Part(number, part));
     }
 
-    /// Goes on with a run that waited for the cut.
+    /// Continues the blocked run.
     fn resume(&mut self) {
-        self.waits_for_room = false;
-        if let Some((run, index)) = self.blocked.take() {
-            self.process(run, index);
+        if let Some(BlockedRun { run, next, .. }) = self.blocked.take() {
+            self.process(run, next);
         }
     }
 
     /// Called when nothing came for a while.
     fn idle(&mut self) {
-        if self.waits_for_room {
+        if self.waits_for_room() {
             // `run` resumes it after the cut.
-        } else if let Some((run, index)) = self.blocked.take() {
-            self.process(run, index);
-            if self.blocked.is_none() || self.waits_for_room {
+        } else if self.blocked.is_some() {
+            self.resume();
+            if self.blocked.is_none() || self.waits_for_room() {
                 self.waits_for_registry(None);
             }
         } else if self.last_idle_advance.elapsed() >= IDLE_ADVANCE {

@@ -167,7 +167,10 @@ fn a_batch_that_slept_through_a_replay_is_dropped() {
 
     fixture.committer.send(Request::Commit(stale));
 
-    assert!(matches!(fixture.outcome(), CommitterEvent::Dropped { reason: DropReason::Fenced, .. }));
+    assert!(matches!(
+        fixture.outcome(),
+        CommitterEvent::Dropped { reason: DropReason::Fenced, .. }
+    ));
     assert_eq!(fixture.rows(), 10);
 }
 
@@ -179,7 +182,10 @@ fn a_batch_written_for_another_shape_is_dropped() {
 
     fixture.committer.send(Request::Commit(commit));
 
-    assert!(matches!(fixture.outcome(), CommitterEvent::Dropped { reason: DropReason::TableChanged, .. }));
+    assert!(matches!(
+        fixture.outcome(),
+        CommitterEvent::Dropped { reason: DropReason::TableChanged, .. }
+    ));
     assert_eq!(fixture.rows(), 0);
 }
 
@@ -202,7 +208,10 @@ fn a_commit_that_is_being_retried_can_be_abandoned() {
 
     fixture.committer.abandon();
 
-    assert!(matches!(fixture.outcome(), CommitterEvent::Dropped { reason: DropReason::Abandoned, .. }));
+    assert!(matches!(
+        fixture.outcome(),
+        CommitterEvent::Dropped { reason: DropReason::Abandoned, .. }
+    ));
 }
 
 #[test]

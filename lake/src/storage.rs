@@ -14,9 +14,7 @@ use crate::staged_file::StagedFile;
 ///
 /// After an error the files must not be used: the kernel may have dropped the pages and would call
 /// a second attempt a success.
-pub(crate) fn make_durable<'a>(
-    files: impl IntoIterator<Item = &'a StagedFile>,
-) -> io::Result<()> {
+pub(crate) fn make_durable<'a>(files: impl IntoIterator<Item = &'a StagedFile>) -> io::Result<()> {
     sync_files(files.into_iter().map(|file| file.path.as_path()))
 }
 

@@ -148,7 +148,8 @@ impl StagingWriter {
             if rows.len() == batch.num_rows() {
                 file.write(batch)?;
             } else {
-                let rows = take_record_batch(batch, &UInt32Array::from(rows)).map_err(StagingError::Split)?;
+                let rows = take_record_batch(batch, &UInt32Array::from(rows))
+                    .map_err(StagingError::Split)?;
                 file.write(&rows)?;
             }
         }

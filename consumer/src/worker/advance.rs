@@ -111,8 +111,9 @@ impl Worker {
     /// Whether partitions wait for their position. Those of a topic that is held or not open wait for
     /// others.
     fn is_loading(&self) -> bool {
-        let is_asked =
-            |topic: &Arc<str>| self.streams.contains_key(topic) && !self.held_topics.is_waiting(topic);
+        let is_asked = |topic: &Arc<str>| {
+            self.streams.contains_key(topic) && !self.held_topics.is_waiting(topic)
+        };
         self.partitions.topics_loading().iter().any(is_asked)
     }
 

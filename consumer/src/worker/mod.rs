@@ -376,12 +376,11 @@ impl Worker {
     }
 
     fn report_readiness(&self) {
-        let ready = match &self.ending {
-            Some(_) => Err("stopping".to_owned()),
-            None => {
-                let others = self.obstacles.readiness(Instant::now());
-                others.and(self.held_topics.readiness()).and(self.partitions.readiness())
-            }
+        let ready = if self.ending.is_some() {
+            Err("stopping".to_owned())
+        } else {
+            let others = self.obstacles.readiness(Instant::now());
+            others.and(self.held_topics.readiness()).and(self.partitions.readiness())
         };
         self.parts.readiness.set(ready);
     }
