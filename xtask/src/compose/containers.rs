@@ -13,7 +13,7 @@ pub(super) enum TestPrograms {
 }
 
 /// Tests that start, kill, pause and restart each service.
-const SERVICES: [&str; 4] = ["--test", "services", "--", "--ignored"];
+const SERVICES: [&str; 5] = ["--test", "end_to_end", "--", "--ignored", "services::"];
 
 pub(super) fn run(log: &mut StepLog, docker: &Docker, built: TestPrograms) -> Result<()> {
     if built == TestPrograms::Unknown {
