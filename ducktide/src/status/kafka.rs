@@ -53,35 +53,48 @@ impl<E: std::error::Error> From<E> for Unreachable {
     }
 }
 
-/// Asks on another thread and leaves it alone when the time is over: the client's own calls wait
-/// for longer than a person does, and end by themselves.
-pub(super) fn ask(
-    kafka: &KafkaArgs,
-    topics: BTreeSet<String>,
-    groups: BTreeSet<String>,
+/// A question to Kafka that another thread asks.
+pub(super) struct Question {
+    answered: mpsc::Receiver<Result<Cluster, Unreachable>>,
+    view: Arc<ClusterView>,
+    servers: String,
     timeout: Duration,
-) -> Result<Cluster, Unreachable> {
-    if topics.is_empty() {
-        return Ok(Cluster::default());
-    }
-    let (answer, answered) = mpsc::channel();
-    let view = Arc::new(ClusterView::new(&kafka.client_config()?)?);
-    let asked = Arc::clone(&view);
-    thread::spawn(move || {
-        // Nobody listens any more when the answer came too late.
-        let _ = answer.send(describe(&asked, topics, groups));
-    });
-    let late = |_| {
-        let servers = &kafka.bootstrap_servers;
-        if let Some(failure) = view.connection_failure() {
-            return Unreachable(failure);
+    deadline: Instant,
+}
+
+impl Question {
+    /// Starts to ask; None without topics. The thread is left alone when the time is over: the client's own
+    /// calls wait for longer than a person does, and end by themselves.
+    pub(super) fn ask(
+        kafka: &KafkaArgs,
+        topics: BTreeSet<String>,
+        groups: BTreeSet<String>,
+        timeout: Duration,
+    ) -> Result<Option<Self>, Unreachable> {
+        if topics.is_empty() {
+            return Ok(None);
         }
-        Unreachable(format!(
-            "no answer within {}: bootstrap_servers=`{servers}`",
-            ducktide_lake::units::duration(timeout)
-        ))
-    };
-    answered.recv_timeout(timeout).map_err(late)?
+        let (answer, answered) = mpsc::channel();
+        let view = Arc::new(ClusterView::new(&kafka.client_config()?)?);
+        let asked = Arc::clone(&view);
+        thread::spawn(move || {
+            // The receiver is gone when the answer came too late.
+            let _ = answer.send(describe(&asked, topics, groups));
+        });
+        let (servers, deadline) = (kafka.bootstrap_servers.clone(), Instant::now() + timeout);
+        Ok(Some(Self { answered, view, servers, timeout, deadline }))
+    }
+
+    /// Waits for the answer until the timeout.
+    pub(super) fn answer(self) -> Result<Cluster, Unreachable> {
+        let rest = self.deadline.saturating_duration_since(Instant::now());
+        self.answered.recv_timeout(rest).map_err(|_| {
+            Unreachable(self.view.connection_failure().unwrap_or_else(|| {
+                let timeout = ducktide_lake::units::duration(self.timeout);
+                format!("no answer within {timeout}: bootstrap_servers=`{}`", self.servers)
+            }))
+        })?
+    }
 }
 
 fn describe(

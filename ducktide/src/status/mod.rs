@@ -22,7 +22,7 @@ use jiff::Timestamp;
 
 use crate::failure::Failure;
 use ducktide_lake::units::{self, parse_duration};
-use kafka::{Cluster, Unreachable};
+use kafka::{Cluster, Question, Unreachable};
 use report::Report;
 
 /// How long Kafka may take: a person waits for it.
@@ -159,22 +159,21 @@ fn look(lake: &mut DuckLake, args: &StatusArgs) -> Result<Reading, LakeError> {
         .map(|source| (recorded.remove(&source.id).unwrap_or_else(|| default.clone()), source))
         .collect();
     let groups = sources.iter().map(|(group_id, _)| group_id.clone()).collect();
+    let question = Question::ask(&args.kafka, topics, groups, args.kafka_timeout);
+    let client_id = lake.client_id()?;
+    let (overview, tables) = (lake.overview()?, lake.table_sizes()?);
+    let health = lake.health(&Thresholds::default())?;
+    let open_dead_letters = lake.open_dead_letters()?;
     // Kafka first: progress that is read later can only be ahead of these ends, never behind.
-    let cluster = kafka::ask(&args.kafka, topics, groups, args.kafka_timeout);
+    let cluster =
+        question.and_then(|question| question.map_or(Ok(Cluster::default()), Question::answer));
     let with_progress = sources.into_iter().map(|(group_id, source)| {
         let progress = lake.progress(source.id)?;
         Ok(SourceReading { source, group_id, progress })
     });
-    Ok(Reading {
-        sources: with_progress.collect::<Result<_, LakeError>>()?,
-        client_id: lake.client_id()?,
-        overview: lake.overview()?,
-        tables: lake.table_sizes()?,
-        health: lake.health(&Thresholds::default())?,
-        open_dead_letters: lake.open_dead_letters()?,
-        cluster,
-        at: Timestamp::now(),
-    })
+    let sources = with_progress.collect::<Result<_, LakeError>>()?;
+    let at = Timestamp::now();
+    Ok(Reading { overview, tables, health, open_dead_letters, sources, client_id, cluster, at })
 }
 
 fn print(

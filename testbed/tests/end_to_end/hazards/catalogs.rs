@@ -15,6 +15,7 @@ use super::{
 
 on_both_lakes!(
     a_missing_trigger_stops_the_worker,
+    a_trigger_that_does_nothing_stops_the_worker,
     init_restores_a_missing_trigger,
     without_the_triggers_a_zombie_doubles_rows,
     without_the_once_trigger_a_file_doubles_its_rows,
@@ -51,6 +52,28 @@ fn a_missing_trigger_stops_the_worker(kind: CatalogKind) {
 
         assert_eq!((case.count(), case.position(0), case.position(1)), (0, (0, 100), (0, 0)));
     }
+}
+
+/// Its name is there, so only the look after COMMIT finds it out.
+fn a_trigger_that_does_nothing_stops_the_worker(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    let commit = case.rows(0, 100, 110);
+    case.edit_catalog(match kind {
+        CatalogKind::Sqlite => {
+            "DROP TRIGGER ducktide_advance; \
+             CREATE TRIGGER ducktide_advance BEFORE INSERT ON ducktide_ledger BEGIN SELECT 1; END"
+        }
+        CatalogKind::Postgres => {
+            "CREATE OR REPLACE FUNCTION ducktide_advance() RETURNS trigger LANGUAGE plpgsql \
+             AS 'BEGIN RETURN NEW; END'"
+        }
+    });
+
+    let error = case.try_send(&commit).unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("progress did not move"), "{error}");
+    assert_eq!(case.position(0), (0, 100));
 }
 
 fn init_restores_a_missing_trigger(kind: CatalogKind) {
