@@ -13,6 +13,7 @@ use super::{
 
 on_both_lakes!(
     every_type_comes_out_as_it_went_in,
+    rows_keep_their_ids_when_a_file_between_them_has_ended,
     columns_that_were_added_are_null_in_older_rows,
     what_ducklake_merges_stays_small,
     files_that_do_not_tell_all_are_left_to_ducklake,
@@ -165,6 +166,22 @@ fn every_type_comes_out_as_it_went_in(kind: CatalogKind) {
     let without_the_last =
         format!("SELECT count(*) FROM lake.events AT (VERSION => {})", newest - 2);
     assert_eq!(case.number(&without_the_last), 152_000);
+}
+
+/// The row ids of the merged files have a gap then, so the file itself has to hold them.
+fn rows_keep_their_ids_when_a_file_between_them_has_ended(kind: CatalogKind) {
+    let mut case = with_every_type(kind);
+    for (from, to) in [(0, 50), (50, 60), (60, 200)] {
+        add(&mut case, from, to, 122_880);
+    }
+    case.sql("DELETE FROM lake.events WHERE id BETWEEN 50 AND 59").unwrap();
+    assert_eq!(live_files(&mut case), 2);
+    let before = content(&mut case);
+
+    assert_eq!(merge(&mut case.operator()), Maintained::Done(2));
+
+    assert_eq!((live_files(&mut case), writers(&mut case)), (1, "ducktide".to_owned()));
+    assert_eq!(content(&mut case), before);
 }
 
 /// Each column in turn is added to the table, between files that lack it and files that have it.
