@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::catalog::meta;
 use crate::data_path::identity;
 use crate::duck_lake::DuckLake;
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::position::SourceId;
 use crate::session::Session;
@@ -71,7 +72,7 @@ impl DuckLake {
         drop(guard);
         match written {
             Ok(()) => Ok(()),
-            Err(error) if error.to_string().contains("permission denied") => {
+            Err(error) if duckdb_error::is_permission_denied(&error.to_string()) => {
                 tracing::debug!(%error, "the consumer group is not recorded");
                 Ok(())
             }

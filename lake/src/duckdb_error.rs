@@ -202,6 +202,11 @@ pub(crate) fn cause(text: &str) -> Option<Cause> {
     (!is_about_existence || reason.contains("does not exist")).then_some(row.1)
 }
 
+/// Whether the catalog's role lacks a right. The words within a statement decide nothing.
+pub(crate) fn is_permission_denied(text: &str) -> bool {
+    reason(text).contains("permission denied")
+}
+
 /// What an operator can do about a fault.
 fn remedy(reason: &str) -> Option<&'static str> {
     const REMEDIES: [(&str, &str); 11] = [
@@ -264,10 +269,11 @@ mod tests {
         let text = "Failed to execute query \"INSERT INTO t VALUES ('Connection refused')\": ERROR:  \
                     permission denied for table t";
         assert_eq!(cause(text), Some(Cause::Fault));
-        assert!(is_refusal(text));
+        assert!(is_refusal(text) && is_permission_denied(text));
         let text = "Failed to execute query \"INSERT INTO t VALUES ('permission denied for')\": \
                     FATAL:  sorry, too many clients already";
         assert_eq!(cause(text), Some(Cause::Outage));
+        assert!(!is_permission_denied(text));
     }
 
     #[test]

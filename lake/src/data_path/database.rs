@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::UNIX_EPOCH;
 
 use crate::config::CatalogLocation;
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::session::{Session, quote};
 
@@ -46,7 +47,7 @@ impl Database {
             session.catalog_value("SELECT system_identifier::text FROM pg_control_system()");
         match system {
             Ok(system) => facts.extend(system.map(|number| ("system".to_owned(), number))),
-            Err(error) if error.chain().contains("permission denied") => {}
+            Err(error) if duckdb_error::is_permission_denied(&error.chain()) => {}
             Err(error) => return Err(error),
         }
         Ok(Self { facts })

@@ -24,6 +24,7 @@ use super::database::Database;
 use super::{DataPath, live_files};
 use crate::catalog::meta;
 use crate::data_path_claim::DataPathClaim;
+use crate::duckdb_error;
 use crate::error::{LakeError, Result};
 use crate::session::Session;
 
@@ -349,7 +350,7 @@ fn record_first(session: &Session, here: Database) -> Result<Option<Recorded>> {
     if let Some(found) = recorded(session)? {
         return Ok(Some(found));
     }
-    if error.to_string().contains("permission denied") {
+    if duckdb_error::is_permission_denied(&error.to_string()) {
         tracing::debug!(%error, "the owner of the files is not recorded; `ducktide init` does");
         return Ok(None);
     }

@@ -1,11 +1,12 @@
 //! A lake of one test's own, with a table and a source in it.
 
 use std::borrow::Borrow;
+use std::fs;
 use std::time::{Duration, Instant};
 
 use ducktide_lake::{
     Access, DuckLake, ErrorKind, Lake as _, LakeError, Setup, Source, SourceSpec, Table,
-    commit::{Commit, CommitOutcome, Counts, ProgressDelta},
+    commit::{Commit, CommitKind, CommitMessage, CommitOutcome, Counts, ProgressDelta},
     config::{CatalogLocation, LakeConfig},
     conformance::{DuckLakeHarness, Harness as _},
     maintenance::Maintained,
@@ -148,6 +149,33 @@ impl Case {
     /// A commit of one range without any row.
     pub(crate) fn idle(&self, partition: i32, from: i64, to: i64) -> Commit {
         Commit::ingest(vec![self.delta(partition, from, to, 0)], Vec::new(), Vec::new())
+    }
+
+    /// Commits a step without a row, two of whose offsets are dead letters.
+    pub(crate) fn commit_dead_letters(&mut self, delta: ProgressDelta, letters: [i64; 2]) {
+        let columns = "topic VARCHAR, partition INTEGER, \"offset\" BIGINT, \"timestamp\" TIMESTAMPTZ, \
+             \"key\" BLOB, \"value\" BLOB, headers VARCHAR, schema_id INTEGER, error_class VARCHAR, \
+             error VARCHAR, failed_at TIMESTAMPTZ, resolution VARCHAR, resolved_at TIMESTAMPTZ";
+        self.sql(&format!("CREATE TABLE IF NOT EXISTS lake.events_dead_letters({columns})"))
+            .unwrap();
+        let directory = self.table.directory.with_file_name("events_dead_letters");
+        fs::create_dir_all(&directory).unwrap();
+        let file = directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
+        let counts = Counts { dead: 2, gaps: delta.range.len() - 2, ..Counts::default() };
+        let delta = ProgressDelta { counts, ..delta };
+        let message = CommitMessage::new(CommitKind::Ingest, vec![delta]).to_json();
+        self.sql(&format!(
+            "COPY (SELECT 'events' AS topic, {partition}::INTEGER AS partition, \
+             unnest({letters:?})::BIGINT AS \"offset\", now() AS \"timestamp\", NULL::BLOB AS \"key\", \
+             NULL::BLOB AS \"value\", NULL::VARCHAR AS headers, 1::INTEGER AS schema_id, \
+             'undecodable' AS error_class, 'test' AS error, now() AS failed_at, \
+             NULL::VARCHAR AS resolution, NULL::TIMESTAMPTZ AS resolved_at) TO '{file}' (FORMAT parquet); \
+             BEGIN; CALL ducklake_add_data_files('lake', 'events_dead_letters', '{file}'); \
+             CALL lake.set_commit_message('test', 'test', extra_info => '{message}'); COMMIT",
+            partition = delta.partition,
+            file = file.display()
+        ))
+        .unwrap();
     }
 
     pub(crate) fn send(&mut self, commit: &Commit) -> CommitOutcome {

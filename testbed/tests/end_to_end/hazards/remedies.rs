@@ -6,13 +6,12 @@
 
 use ducktide_lake::{
     DuckLake, ErrorKind, Lake as _, LakeError, SourceSpec,
-    commit::{Commit, ProgressDelta},
+    commit::ProgressDelta,
     position::{Epoch, Offset, Partition},
     replay::{ReplayRequest, ReplaySummary},
     verify::{FindingKind, Verification, VerifyRequest},
 };
 use ducktide_testbed::catalog::CatalogKind;
-use uuid::Uuid;
 
 use super::{
     case::{Case, assert_exact, is_committed, spec},
@@ -136,27 +135,8 @@ fn rows_beyond_progress_are_deleted_by_hand(kind: CatalogKind) {
 
 /// Commits the offsets 30 to 39 of partition 1 without a row: 33 and 38 are dead letters.
 pub(crate) fn commit_dead_letters(case: &mut Case, epoch: i32) {
-    let columns = "topic VARCHAR, partition INTEGER, \"offset\" BIGINT, \"timestamp\" TIMESTAMPTZ, \"key\" BLOB, \
-         \"value\" BLOB, headers VARCHAR, schema_id INTEGER, error_class VARCHAR, error VARCHAR, \
-         failed_at TIMESTAMPTZ, resolution VARCHAR, resolved_at TIMESTAMPTZ";
-    case.sql(&format!("CREATE TABLE IF NOT EXISTS lake.events_dead_letters({columns})")).unwrap();
-    let directory = case.table.directory.with_file_name("events_dead_letters");
-    std::fs::create_dir_all(&directory).unwrap();
-    let file = directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
-    let counts = r#""dead":2,"gaps":8"#;
     let delta = ProgressDelta { epoch: Epoch(epoch), ..case.delta(1, 30, 40, 0) };
-    let idle = Commit::ingest(vec![delta], Vec::new(), Vec::new());
-    let message = idle.message().to_json().replace(r#""gaps":10"#, counts);
-    case.sql(&format!(
-        "COPY (SELECT 'events' AS topic, 1::INTEGER AS partition, unnest([33, 38])::BIGINT AS \"offset\", \
-         now() AS \"timestamp\", NULL::BLOB AS \"key\", NULL::BLOB AS \"value\", NULL::VARCHAR AS headers, \
-         1::INTEGER AS schema_id, 'undecodable' AS error_class, 'test' AS error, now() AS failed_at, \
-         NULL::VARCHAR AS resolution, NULL::TIMESTAMPTZ AS resolved_at) TO '{file}' (FORMAT parquet); \
-         BEGIN; CALL ducklake_add_data_files('lake', 'events_dead_letters', '{file}'); \
-         CALL lake.set_commit_message('test', 'test', extra_info => '{message}'); COMMIT",
-        file = file.display()
-    ))
-    .unwrap();
+    case.commit_dead_letters(delta, [33, 38]);
 }
 
 fn a_replay_repairs_the_dead_letters(kind: CatalogKind) {

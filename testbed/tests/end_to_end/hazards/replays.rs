@@ -15,7 +15,6 @@ use ducktide_testbed::{
     faults::{CommitProxy, Fault},
 };
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use super::{
     case::{Case, is_committed, merge, new_database},
@@ -196,29 +195,8 @@ fn a_replay_of_everything_leaves_an_empty_table(kind: CatalogKind) {
 
 fn a_replay_takes_dead_letters_with_it(kind: CatalogKind) {
     let mut case = Case::new(kind);
-    case.sql(
-        "CREATE TABLE lake.events_dead_letters(topic VARCHAR, partition INTEGER, \"offset\" BIGINT, \
-         \"timestamp\" TIMESTAMPTZ, \"key\" BLOB, \"value\" BLOB, headers VARCHAR, schema_id INTEGER, \
-         error_class VARCHAR, error VARCHAR, failed_at TIMESTAMPTZ, resolution VARCHAR, \
-         resolved_at TIMESTAMPTZ)",
-    )
-    .unwrap();
-    let directory = case.table.directory.with_file_name("events_dead_letters");
-    std::fs::create_dir_all(&directory).unwrap();
-    let file = directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
-    // Letters at 103 and 108, and nothing else in the range.
-    let counts = r#""dead":2,"gaps":8"#;
-    let message = case.idle(0, 100, 110).message().to_json().replace(r#""gaps":10"#, counts);
-    case.sql(&format!(
-        "COPY (SELECT 'events' AS topic, 0::INTEGER AS partition, unnest([103, 108])::BIGINT AS \"offset\", \
-         now() AS \"timestamp\", NULL::BLOB AS \"key\", NULL::BLOB AS \"value\", NULL::VARCHAR AS headers, \
-         1::INTEGER AS schema_id, 'undecodable' AS error_class, 'test' AS error, now() AS failed_at, \
-         NULL::VARCHAR AS resolution, NULL::TIMESTAMPTZ AS resolved_at) TO '{file}' (FORMAT parquet); \
-         BEGIN; CALL ducklake_add_data_files('lake', 'events_dead_letters', '{file}'); \
-         CALL lake.set_commit_message('test', 'test', extra_info => '{message}'); COMMIT",
-        file = file.display()
-    ))
-    .unwrap();
+    // Nothing else is in the range.
+    case.commit_dead_letters(case.delta(0, 100, 110, 0), [103, 108]);
 
     let done = replay(&case, &[(0, 105)]);
 
