@@ -56,8 +56,7 @@ COPY .cargo .cargo
 COPY Cargo.toml Cargo.lock LICENSE-* ./
 COPY schemas schemas
 COPY producer producer
-COPY lake lake
-COPY decoder decoder
+COPY crates crates
 COPY consumer consumer
 COPY compactor compactor
 COPY ducktide ducktide

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
+use ducktide_lake::Resources;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
-use ducktide_lake::maintenance::{OrphanPolicy, Retention};
-use ducktide_lake::units::{self, parse_bytes, parse_duration, parse_ratio};
-use ducktide_lake::{LakeError, Resources};
+use ducktide_maintenance::{OrphanPolicy, Retention};
+use ducktide_protocol::LakeError;
+use ducktide_service::units::{self, parse_bytes, parse_duration, parse_ratio};
 use jiff::Timestamp;
 use thiserror::Error;
 

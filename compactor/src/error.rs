@@ -1,6 +1,6 @@
 //! Errors that end the compactor.
 
-use ducktide_lake::{ErrorKind, LakeError};
+use ducktide_protocol::{ErrorKind, LakeError};
 use thiserror::Error;
 
 use crate::config::ConfigError;

@@ -3,8 +3,9 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use ducktide_compactor::{Args, CompactorError, Verb, once, run, show_plan};
-use ducktide_lake::process::{exit_now, stop_signal};
-use ducktide_lake::{failpoint, telemetry};
+use ducktide_protocol::failpoint;
+use ducktide_service::process::{exit_now, stop_signal};
+use ducktide_service::telemetry;
 
 #[tokio::main(worker_threads = 1)]
 async fn main() {

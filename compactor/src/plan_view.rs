@@ -2,9 +2,10 @@
 
 use std::io::Write;
 
-use ducktide_lake::text_table::{Align, TextTable};
-use ducktide_lake::units;
-use ducktide_lake::{Access, DuckLake, LakeError};
+use ducktide_lake::{Access, DuckLake};
+use ducktide_protocol::LakeError;
+use ducktide_service::text_table::{Align, TextTable};
+use ducktide_service::units;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -16,7 +17,7 @@ use crate::planner::{self, DueTiers, Merge, MergeOperation, MergePolicy, MergeRe
 pub fn show_plan(args: PlanArgs, out: &mut dyn Write) -> Result<(), CompactorError> {
     let config = Config::try_from(args.pass)?;
     let mut lake = DuckLake::open(&config.lake, Access::Read)?;
-    let tables = lake.files_to_merge(config.policy.target)?;
+    let tables = ducktide_maintenance::files_to_merge(&mut lake, config.policy.target)?;
     let due = DueTiers::all(&config.policy);
     let operations = planner::plan(&tables, &config.policy, &due, Timestamp::now());
     let waiting: usize =
@@ -53,7 +54,7 @@ struct SnapshotPlan {
 
 impl SnapshotPlan {
     fn read(lake: &mut DuckLake, config: &Config) -> Result<Self, LakeError> {
-        let plan = lake.plan_expiry(&config.retention.snapshot_retention())?;
+        let plan = ducktide_maintenance::plan_expiry(lake, &config.retention.snapshot_retention())?;
         let oldest_left = plan.oldest_left.map(|id| id.0);
         Ok(Self { count: plan.snapshots, expire: plan.expires, oldest_left })
     }
@@ -70,7 +71,7 @@ struct OrphanPlan {
 
 impl OrphanPlan {
     fn read(lake: &mut DuckLake, config: &Config) -> Self {
-        match lake.find_orphans(config.retention.orphan_policy().margin) {
+        match ducktide_maintenance::find_orphans(lake, config.retention.orphan_policy().margin) {
             Ok(found) => Self { files: found.candidates.len(), bytes: found.bytes, problem: None },
             Err(error) => Self { files: 0, bytes: 0, problem: Some(error.chain()) },
         }

@@ -3,9 +3,9 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ducktide_lake::endpoints::{self, Readiness};
-use ducktide_lake::telemetry::Trouble;
-use ducktide_lake::{ErrorKind, LakeError};
+use ducktide_protocol::{ErrorKind, LakeError};
+use ducktide_service::endpoints::{self, Readiness};
+use ducktide_service::telemetry::Trouble;
 use prometheus_client::registry::Registry;
 use tokio::task::spawn_blocking;
 

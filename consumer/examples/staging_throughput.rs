@@ -15,7 +15,7 @@ use std::{
 use apache_avro::{Schema, reader::datum::GenericDatumReader};
 use ducktide_consumer::staging::{ColumnHints, EncoderBudget, StagingWriter};
 use ducktide_decoder::{RecordDecoder, RowBuffer};
-use ducktide_lake::table::{AvroSchema, TableShape, UnionAs};
+use ducktide_protocol::table::{AvroSchema, TableShape, UnionAs};
 use uuid::Uuid;
 
 /// Rows of a batch: its columns stay within the second-level cache.

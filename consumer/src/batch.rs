@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ducktide_lake::commit::{Commit, Counts, ProgressDelta, SchemaIds};
-use ducktide_lake::position::{Offset, OffsetRange, Partition, Position, SourceId};
-use ducktide_lake::table::TableName;
-use ducktide_lake::{Source, StagedFile, Table, TableVersion};
+use ducktide_protocol::commit::{Commit, Counts, ProgressDelta, SchemaIds};
+use ducktide_protocol::position::{Offset, OffsetRange, Partition, Position, SourceId};
+use ducktide_protocol::table::TableName;
+use ducktide_protocol::{Source, StagedFile, Table, TableVersion};
 
 use crate::assignment::Generation;
 use crate::dead_letter::LetterCounts;
@@ -263,9 +263,9 @@ pub(crate) fn join(parts: Vec<Part>) -> Option<(Commit, Told)> {
 mod tests {
     use std::path::PathBuf;
 
-    use ducktide_lake::SourceSpec;
-    use ducktide_lake::position::Epoch;
-    use ducktide_lake::table::{Partitioning, TableShape};
+    use ducktide_protocol::SourceSpec;
+    use ducktide_protocol::position::Epoch;
+    use ducktide_protocol::table::{Partitioning, TableShape};
 
     use super::*;
 

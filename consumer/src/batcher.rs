@@ -10,10 +10,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, never, select};
-use ducktide_lake::dedupe::RecentRow;
-use ducktide_lake::failpoint::{self, Failpoint};
-use ducktide_lake::position::Position;
-use ducktide_lake::table::{Column, TableName};
+use ducktide_protocol::dedupe::RecentRow;
+use ducktide_protocol::failpoint::{self, Failpoint};
+use ducktide_protocol::position::Position;
+use ducktide_protocol::table::{Column, TableName};
 use jiff::Timestamp;
 
 use crate::assignment::Generation;

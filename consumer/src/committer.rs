@@ -7,12 +7,12 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ducktide_lake::commit::{Commit, CommitOutcome, Inquiry};
-use ducktide_lake::dedupe::{RecentRow, RecentRows};
-use ducktide_lake::position::{Offset, Partition, Position, SnapshotId, SourceId};
-use ducktide_lake::table::{Column, TableName};
-use ducktide_lake::telemetry::Trouble;
-use ducktide_lake::{ErrorKind, Lake, LakeError, Table};
+use ducktide_protocol::commit::{Commit, CommitOutcome, Inquiry};
+use ducktide_protocol::dedupe::{RecentRow, RecentRows};
+use ducktide_protocol::position::{Offset, Partition, Position, SnapshotId, SourceId};
+use ducktide_protocol::table::{Column, TableName};
+use ducktide_protocol::{ErrorKind, Lake, LakeError, Table};
+use ducktide_service::telemetry::Trouble;
 use rand::RngExt as _;
 
 use crate::event::{Event, Events};
@@ -48,7 +48,7 @@ impl Recent {
         &self,
         lake: &mut dyn Lake,
         positions: &[(Partition, Position)],
-    ) -> ducktide_lake::Result<RecentByPartition> {
+    ) -> ducktide_protocol::Result<RecentByPartition> {
         let asked = positions.iter().filter(|(partition, _)| self.partitions.contains(partition));
         let below: Vec<_> = asked.map(|(p, position)| (*p, position.next_offset)).collect();
         let mut found: RecentByPartition =
@@ -257,8 +257,8 @@ impl Running {
         &mut self,
         cause: RetryCause,
         what: &str,
-        mut call: impl FnMut(&mut dyn Lake) -> ducktide_lake::Result<T>,
-    ) -> ducktide_lake::Result<Option<T>> {
+        mut call: impl FnMut(&mut dyn Lake) -> ducktide_protocol::Result<T>,
+    ) -> ducktide_protocol::Result<Option<T>> {
         let mut pause = FIRST_PAUSE;
         let mut trouble = Trouble::default();
         loop {

@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use ducktide_lake::commit::{Counts, ProgressDelta};
-use ducktide_lake::dedupe::{RecentRow, RecentRows};
-use ducktide_lake::position::{Epoch, OffsetRange};
-use ducktide_lake::table::{Column, TableName, TableShape};
-use ducktide_lake::{MemoryLake, Result, Source, SourceSpec, StagedFile, Table};
+use ducktide_protocol::commit::{Counts, ProgressDelta};
+use ducktide_protocol::dedupe::{RecentRow, RecentRows};
+use ducktide_protocol::position::{Epoch, OffsetRange};
+use ducktide_protocol::table::{Column, TableName, TableShape};
+use ducktide_protocol::{MemoryLake, Result, Source, SourceSpec, StagedFile, Table};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args as ClapArgs, Parser, ValueEnum};
-use ducktide_lake::LakeError;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
-use ducktide_lake::dead_letter::headers_type;
-use ducktide_lake::table::{AvroField, Column, InvalidTableName, KAFKA_HEADERS, ShapeError};
-use ducktide_lake::units::{parse_bytes, parse_duration, parse_ratio};
+use ducktide_protocol::LakeError;
+use ducktide_protocol::dead_letter::headers_type;
+use ducktide_protocol::table::{AvroField, Column, InvalidTableName, KAFKA_HEADERS, ShapeError};
+use ducktide_service::units::{parse_bytes, parse_duration, parse_ratio};
 use jiff::Timestamp;
 use thiserror::Error;
 

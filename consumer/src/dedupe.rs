@@ -1,6 +1,6 @@
 //! Repeats: which records have the id of a row that came shortly before. Pure.
 //!
-//! The rule is [`ducktide_lake::dedupe`]'s, and the window here is only what the lake would say,
+//! The rule is [`ducktide_protocol::dedupe`]'s, and the window here is only what the lake would say,
 //! remembered. It is built from the lake whenever a partition begins, and goes when the partition's
 //! reading does: ids of rows that never arrived, or that a replay took out, must not linger, or the
 //! same records read again would all be taken for repeats.
@@ -10,7 +10,7 @@ use std::hash::BuildHasher as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use ducktide_lake::dedupe::{EventId, RecentRow};
+use ducktide_protocol::dedupe::{EventId, RecentRow};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// What remembering one id takes, bytes, beside those of a text: an entry, its share of the table, and

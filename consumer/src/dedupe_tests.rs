@@ -1,6 +1,6 @@
 //! The window against the rule, told in the plainest way.
 
-use ducktide_lake::position::{Offset, Partition};
+use ducktide_protocol::position::{Offset, Partition};
 use proptest::prelude::*;
 
 use super::*;

@@ -1,6 +1,6 @@
 //! Why a consumer ends before it was asked to, and the exit code that says so.
 
-use ducktide_lake::{ErrorKind, LakeError};
+use ducktide_protocol::{ErrorKind, LakeError};
 use rdkafka::error::KafkaError;
 use thiserror::Error;
 

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ducktide_lake::Source;
-use ducktide_lake::position::SourceId;
-use ducktide_lake::table::TableName;
+use ducktide_protocol::Source;
+use ducktide_protocol::position::SourceId;
+use ducktide_protocol::table::TableName;
 use thiserror::Error;
 
 use crate::topics::Topics;
@@ -80,7 +80,7 @@ fn is_of(topics: &Topics, source: &Source) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::SourceSpec;
+    use ducktide_protocol::SourceSpec;
 
     use super::*;
 

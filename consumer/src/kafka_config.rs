@@ -1,7 +1,7 @@
 //! How Kafka is reached: flags, and the librdkafka configuration that comes from them.
 
 use clap::{Args, ValueEnum};
-use ducktide_lake::kafka_property::{PropertyList, canonical_name, merge};
+use ducktide_service::kafka_property::{PropertyList, canonical_name, merge};
 use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use thiserror::Error;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Schema};
 use ducktide_decoder::{DecodeError, Problem, RowBuffer, timestamp_micros};
-use ducktide_lake::dead_letter::{DeadLetter, RecordPlace};
-use ducktide_lake::position::Offset;
-use ducktide_lake::table::{TableName, TimeUnit};
-use ducktide_lake::{StagedFile, TableVersion};
+use ducktide_protocol::dead_letter::{DeadLetter, RecordPlace};
+use ducktide_protocol::position::Offset;
+use ducktide_protocol::table::{TableName, TimeUnit};
+use ducktide_protocol::{StagedFile, TableVersion};
 use jiff::Timestamp;
 use thiserror::Error;
 

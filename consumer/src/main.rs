@@ -3,8 +3,9 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use ducktide_consumer::{Args, Config};
-use ducktide_lake::process::{exit_now, stop_signal};
-use ducktide_lake::{failpoint, telemetry};
+use ducktide_protocol::failpoint;
+use ducktide_service::process::{exit_now, stop_signal};
+use ducktide_service::telemetry;
 
 #[tokio::main(worker_threads = 2)]
 async fn main() {

@@ -1,7 +1,8 @@
 //! A table that is made before there is a consumer.
 
-use ducktide_lake::table::{InvalidTableName, ShapeError};
-use ducktide_lake::{DuckLake, LakeError, Table};
+use ducktide_lake::DuckLake;
+use ducktide_protocol::table::{InvalidTableName, ShapeError};
+use ducktide_protocol::{LakeError, Table};
 use thiserror::Error;
 
 use crate::config::{OnIncompatibleSchema, TableLayout};

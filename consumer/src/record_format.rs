@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use ducktide_decoder::KeyDecoder;
-use ducktide_lake::table::{AvroField, Column, ColumnType, KAFKA_KEY, ShapeError, UnionAs};
+use ducktide_protocol::table::{AvroField, Column, ColumnType, KAFKA_KEY, ShapeError, UnionAs};
 
 /// How values are written.
 #[derive(Args, Clone, Debug)]

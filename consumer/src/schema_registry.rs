@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use ducktide_lake::config::HiddenValue;
-use ducktide_lake::table::{AvroSchema, ReferencedSchema};
+use ducktide_protocol::table::{AvroSchema, ReferencedSchema};
 use schema_registry_converter::async_impl::schema_registry::{
     SrSettings, get_all_versions, get_referenced_schema, get_schema_by_guid, get_schema_by_id,
     get_schema_by_subject_and_version,

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use clap::Parser;
-use ducktide_lake::table::{AvroType, TableShape, UnionAs};
+use ducktide_protocol::table::{AvroType, TableShape, UnionAs};
 
 use super::*;
 

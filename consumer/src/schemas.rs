@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ducktide_decoder::{CompileError, Key, KeyDecoder, RecordDecoder};
-use ducktide_lake::table::{AvroSchema, Difference};
-use ducktide_lake::{Table, TableVersion};
+use ducktide_protocol::table::{AvroSchema, Difference};
+use ducktide_protocol::{Table, TableVersion};
 use tokio::runtime::Handle;
 
 use crate::dead_letter::{ErrorClass, Flaw};

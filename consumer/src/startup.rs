@@ -9,12 +9,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ducktide_decoder::RecordDecoder;
-use ducktide_lake::dead_letter::{dead_letter_shape, dead_letter_table};
-use ducktide_lake::endpoints::Readiness;
-use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::table::{AvroSchema, TableName};
-use ducktide_lake::telemetry::Trouble;
-use ducktide_lake::{Access, DuckLake, ErrorKind, Lake, Source, SourceSpec, Table};
+use ducktide_lake::{Access, DuckLake};
+use ducktide_protocol::dead_letter::{dead_letter_shape, dead_letter_table};
+use ducktide_protocol::position::{Offset, Partition};
+use ducktide_protocol::table::{AvroSchema, TableName};
+use ducktide_protocol::{ErrorKind, Lake, Source, SourceSpec, Table};
+use ducktide_service::endpoints::Readiness;
+use ducktide_service::telemetry::Trouble;
 use tokio::task::spawn_blocking;
 
 use crate::batch::Stream;
@@ -377,7 +378,7 @@ fn goals(
     Ok(Some(goals))
 }
 
-fn open_lake(config: &Config) -> ducktide_lake::Result<DuckLake> {
+fn open_lake(config: &Config) -> ducktide_protocol::Result<DuckLake> {
     match DuckLake::open(&config.lake, Access::Commit) {
         Err(error) if error.is_missing() && config.may_init => {
             tracing::info!(catalog = %config.lake.catalog, "making the lake");
@@ -519,7 +520,7 @@ fn start_offsets(
 fn wait<T>(
     what: &str,
     patience: &Patience,
-    mut call: impl FnMut() -> ducktide_lake::Result<T>,
+    mut call: impl FnMut() -> ducktide_protocol::Result<T>,
 ) -> Result<Option<T>, ConsumerError> {
     while !patience.has_ended() {
         match call() {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::telemetry::Trouble;
+use ducktide_protocol::position::{Offset, Partition};
+use ducktide_service::telemetry::Trouble;
 use tokio::task::spawn_blocking;
 
 use crate::event::{Event, Events};

@@ -1,13 +1,14 @@
 //! The table that a topic fills: made from its newest schema, widened for it, or refused.
 
 use ducktide_decoder::KeyDecoder;
-use ducktide_lake::dead_letter::dead_letter_shape;
-use ducktide_lake::dedupe::EventId;
-use ducktide_lake::table::{
+use ducktide_lake::DuckLake;
+use ducktide_protocol::dead_letter::dead_letter_shape;
+use ducktide_protocol::dedupe::EventId;
+use ducktide_protocol::table::{
     AvroField, AvroSchema, AvroType, Column, ColumnType, EVENT_DATE, KAFKA_COLUMNS, ShapeError,
     TableName, TableShape, UnionAs, diff, rename,
 };
-use ducktide_lake::{DuckLake, Lake as _, LakeError, Result, Table};
+use ducktide_protocol::{Lake as _, LakeError, Result, Table};
 
 use crate::config::{Config, OnIncompatibleSchema, TableLayout};
 

@@ -1,6 +1,6 @@
 //! Which topics are read, and which table each of them fills. Pure.
 
-use ducktide_lake::table::{InvalidTableName, TableName};
+use ducktide_protocol::table::{InvalidTableName, TableName};
 use regex::Regex;
 
 use crate::config::ConfigError;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ducktide_decoder::EXTRA;
-use ducktide_lake::table::{AvroSchema, UnionAs};
+use ducktide_protocol::table::{AvroSchema, UnionAs};
 use uuid::Uuid;
 
 use crate::dead_letter::{ErrorClass, Flaw};
@@ -275,7 +275,7 @@ fn json_fields(file: Option<&Path>) -> Result<AvroSchema, RegistryError> {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::table::{Column, ColumnType, TableShape};
+    use ducktide_protocol::table::{Column, ColumnType, TableShape};
 
     use super::*;
 

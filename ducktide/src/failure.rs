@@ -3,7 +3,7 @@
 use std::io;
 
 use ducktide_consumer::{ClusterError, ClusterErrorKind, KafkaSettingsError};
-use ducktide_lake::{ErrorKind, LakeError};
+use ducktide_protocol::{ErrorKind, LakeError};
 use thiserror::Error;
 
 /// A verb that failed.

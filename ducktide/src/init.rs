@@ -7,7 +7,8 @@ use ducktide_consumer::{
     NewTableError, RegistryArgs, RegistryError, TableLayout, UnionArgs, make_table,
 };
 use ducktide_lake::config::{CatalogLocation, LakeArgs};
-use ducktide_lake::{Access, DuckLake, LakeError, Overview, Setup};
+use ducktide_lake::{Access, DuckLake, Overview, Setup};
+use ducktide_protocol::LakeError;
 
 use crate::failure::Failure;
 

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
 use ducktide::{Args, run};
-use ducktide_lake::{failpoint, telemetry};
+use ducktide_protocol::failpoint;
+use ducktide_service::telemetry;
 
 fn main() -> ExitCode {
     let args = Args::parse();

@@ -5,9 +5,10 @@ use std::io::{self, Write as _};
 use clap::Args;
 use ducktide_consumer::{ClusterView, KafkaArgs};
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::table::TableName;
-use ducktide_lake::{Access, DuckLake, units};
+use ducktide_lake::{Access, DuckLake};
+use ducktide_protocol::position::{Offset, Partition};
+use ducktide_protocol::table::TableName;
+use ducktide_service::units;
 
 use crate::failure::Failure;
 use crate::source;
@@ -63,7 +64,12 @@ pub(crate) fn run(args: &SkipArgs) -> Result<(), Failure> {
             args.to_offset
         )));
     }
-    let step = lake.skip(&source, Partition(args.partition), Offset(args.to_offset))?;
+    let step = ducktide_replay::skip(
+        &mut lake,
+        &source,
+        Partition(args.partition),
+        Offset(args.to_offset),
+    )?;
     let mut out = io::stdout().lock();
     writeln!(
         out,

@@ -1,7 +1,7 @@
 //! Which source a verb means: a topic, and the table where the topic fills several. Pure.
 
-use ducktide_lake::Source;
-use ducktide_lake::table::TableName;
+use ducktide_protocol::Source;
+use ducktide_protocol::table::TableName;
 
 use crate::failure::Failure;
 
@@ -32,8 +32,8 @@ pub(crate) fn choose(
 
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::SourceSpec;
-    use ducktide_lake::position::SourceId;
+    use ducktide_protocol::SourceSpec;
+    use ducktide_protocol::position::SourceId;
 
     use super::*;
 

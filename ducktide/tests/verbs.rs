@@ -6,11 +6,12 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use ducktide_lake::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
-use ducktide_lake::position::{Epoch, Offset, OffsetRange, Partition};
-use ducktide_lake::table::TableShape;
-use ducktide_lake::{Access, DuckLake, Lake as _, SourceSpec, StagedFile};
+use ducktide_lake::{Access, DuckLake};
+use ducktide_protocol::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
+use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition};
+use ducktide_protocol::table::TableShape;
+use ducktide_protocol::{Lake as _, SourceSpec, StagedFile};
 use tempfile::TempDir;
 
 /// A directory that holds `lake.sqlite`.

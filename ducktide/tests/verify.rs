@@ -6,11 +6,12 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use ducktide_lake::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
-use ducktide_lake::position::{Epoch, Offset, OffsetRange, Partition};
-use ducktide_lake::table::TableShape;
-use ducktide_lake::{Access, DuckLake, Lake as _, SourceSpec, StagedFile};
+use ducktide_lake::{Access, DuckLake};
+use ducktide_protocol::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
+use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition};
+use ducktide_protocol::table::TableShape;
+use ducktide_protocol::{Lake as _, SourceSpec, StagedFile};
 use tempfile::TempDir;
 
 const FILE: &str = "ducktide-00000000-0000-4000-8000-000000000000.parquet";
@@ -33,7 +34,7 @@ impl Fixture {
             ("_kafka_offset", "BIGINT"),
             ("_kafka_timestamp", "TIMESTAMP WITH TIME ZONE"),
         ]);
-        let name: ducktide_lake::table::TableName = "events".parse().unwrap();
+        let name: ducktide_protocol::table::TableName = "events".parse().unwrap();
         let table = lake.ensure_table(&name, &shape.unwrap()).unwrap();
         let spec = SourceSpec {
             table: name.clone(),

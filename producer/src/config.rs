@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use ducktide_lake::kafka_property::{PropertyList, canonical_name, merge};
-use ducktide_lake::units::{parse_duration, parse_ratio};
+use ducktide_service::kafka_property::{PropertyList, canonical_name, merge};
+use ducktide_service::units::{parse_duration, parse_ratio};
 use jiff::Timestamp;
 use thiserror::Error;
 

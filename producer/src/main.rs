@@ -5,9 +5,9 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
-use ducktide_lake::process::stop_signal;
-use ducktide_lake::telemetry;
 use ducktide_producer::{Args, Config, ProducerError, preview};
+use ducktide_service::process::stop_signal;
+use ducktide_service::telemetry;
 
 #[tokio::main]
 async fn main() -> ExitCode {

@@ -1,11 +1,11 @@
 //! The lake's health, as the leader looks at it every minute.
 
-use ducktide_lake::health::{
+use ducktide_health::{
     AwaitingRemoval, FileCount, LakeHealth, LakeState, SizeClasses, SnapshotsKept, TableHealth,
     Tolerance, judge,
 };
-use ducktide_lake::position::SnapshotId;
-use ducktide_lake::verify::LastVerification;
+use ducktide_protocol::position::SnapshotId;
+use ducktide_verify::LastVerification;
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::family::Family;
@@ -188,7 +188,7 @@ pub(super) fn sample_health() -> LakeHealth {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::endpoints::open_metrics;
+    use ducktide_service::endpoints::open_metrics;
 
     use super::*;
 

@@ -6,9 +6,9 @@ mod lake;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use ducktide_lake::endpoints::{self, Readiness};
-use ducktide_lake::health::LakeHealth;
-use ducktide_lake::maintenance::{LastMaintenance, MergeTotals, Operation};
+use ducktide_health::LakeHealth;
+use ducktide_maintenance::{LastMaintenance, MergeTotals, Operation};
+use ducktide_service::endpoints::{self, Readiness};
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

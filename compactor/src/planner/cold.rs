@@ -1,6 +1,6 @@
 //! Groups without new files: yesterday's partition, and late rows in older ones.
 
-use ducktide_lake::maintenance::DataFile;
+use ducktide_maintenance::DataFile;
 use jiff::Timestamp;
 
 use super::MergePolicy;

@@ -1,6 +1,6 @@
 //! Merges of one group of files.
 
-use ducktide_lake::maintenance::{DataFile, FileGroup};
+use ducktide_maintenance::{DataFile, FileGroup};
 use jiff::Timestamp;
 
 use super::{DueTiers, Merge, MergePolicy, MergeReason, cold};

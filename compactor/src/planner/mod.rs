@@ -27,8 +27,8 @@ mod tests;
 
 use std::time::Duration;
 
-use ducktide_lake::maintenance::{FileGroup, TableFiles};
-use ducktide_lake::table::TableName;
+use ducktide_maintenance::{FileGroup, TableFiles};
+use ducktide_protocol::table::TableName;
 use jiff::Timestamp;
 
 /// Rules and limits of merges.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use ducktide_lake::maintenance::{DataFile, FileGroup};
+use ducktide_maintenance::{DataFile, FileGroup};
 use jiff::Timestamp;
 
 use super::{DueTiers, MergePolicy, group};

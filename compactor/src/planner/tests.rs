@@ -1,4 +1,4 @@
-use ducktide_lake::maintenance::DataFile;
+use ducktide_maintenance::DataFile;
 use proptest::prelude::*;
 
 use super::*;

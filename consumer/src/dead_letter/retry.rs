@@ -6,9 +6,9 @@ use std::thread;
 use std::time::Duration;
 
 use ducktide_decoder::RowBuffer;
-use ducktide_lake::dead_letter::{DeadLetter, RecordPlace, Resolution};
-use ducktide_lake::table::ShapeError;
-use ducktide_lake::{StagedFile, Table};
+use ducktide_protocol::dead_letter::{DeadLetter, RecordPlace, Resolution};
+use ducktide_protocol::table::ShapeError;
+use ducktide_protocol::{StagedFile, Table};
 use jiff::Timestamp;
 use thiserror::Error;
 use tokio::runtime::Runtime;

@@ -9,8 +9,8 @@ use arrow_array::{
 };
 use arrow_schema::{ArrowError, DataType, Fields, Schema, SchemaRef};
 use ducktide_decoder::{UTC, arrow_fields};
-use ducktide_lake::dead_letter::{COLUMNS_WITH_STATISTICS, DeadLetter, Resolution};
-use ducktide_lake::{StagedFile, Table, TableVersion};
+use ducktide_protocol::dead_letter::{COLUMNS_WITH_STATISTICS, DeadLetter, Resolution};
+use ducktide_protocol::{StagedFile, Table, TableVersion};
 
 use crate::staging::{ColumnHints, EncoderBudget, StagingError, StagingWriter};
 

@@ -4,9 +4,9 @@ use std::fs::File;
 use std::path::Path;
 
 use duckdb::Connection;
-use ducktide_lake::dead_letter::{Header, RecordPlace, dead_letter_shape};
-use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::table::{Column, ColumnType, Partitioning, TableShape};
+use ducktide_protocol::dead_letter::{Header, RecordPlace, dead_letter_shape};
+use ducktide_protocol::position::{Offset, Partition};
+use ducktide_protocol::table::{Column, ColumnType, Partitioning, TableShape};
 use parquet::file::{reader::FileReader, serialized_reader::SerializedFileReader};
 
 use super::*;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ducktide_lake::commit::{Commit, Counts, Inquiry};
+use ducktide_protocol::commit::{Commit, Counts, Inquiry};
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;

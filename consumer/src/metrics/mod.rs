@@ -11,7 +11,7 @@ mod reading;
 
 use std::time::Duration;
 
-use ducktide_lake::endpoints::{self, Readiness};
+use ducktide_service::endpoints::{self, Readiness};
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::registry::Registry;

@@ -11,8 +11,8 @@ use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ducktide_lake::dead_letter::Header;
-use ducktide_lake::telemetry;
+use ducktide_protocol::dead_letter::Header;
+use ducktide_service::telemetry;
 use rdkafka::bindings as rdsys;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -626,7 +626,7 @@ mod tests {
     use std::fs;
     use std::os::unix::ffi::OsStrExt as _;
 
-    use ducktide_lake::kafka_property::{NAMES_WITHOUT_DOT, canonical_name};
+    use ducktide_service::kafka_property::{NAMES_WITHOUT_DOT, canonical_name};
 
     use super::*;
 

@@ -16,9 +16,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ducktide_lake::failpoint::{self, Failpoint};
-use ducktide_lake::position::Partition;
-use ducktide_lake::telemetry::Trouble;
+use ducktide_protocol::failpoint::{self, Failpoint};
+use ducktide_protocol::position::Partition;
+use ducktide_service::telemetry::Trouble;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use crate::assignment::{Assignment, Generation, Refusal, Verdict};

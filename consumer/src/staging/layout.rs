@@ -3,10 +3,8 @@
 use std::{io, sync::Arc};
 
 use arrow_schema::{FieldRef, Schema, SchemaRef};
-use ducktide_lake::{
-    parquet_encoding::{encode_column, writer_properties},
-    table::KAFKA_TOPIC,
-};
+use ducktide_lake::parquet_encoding::{encode_column, writer_properties};
+use ducktide_protocol::table::KAFKA_TOPIC;
 use parquet::{
     arrow::{ArrowSchemaConverter, arrow_writer::ArrowRowGroupWriterFactory},
     basic::Type,

@@ -24,7 +24,7 @@ use arrow_array::{RecordBatch, UInt32Array, cast::AsArray, types::Date32Type};
 use arrow_schema::SchemaRef;
 use arrow_select::take::take_record_batch;
 use ducktide_decoder::date_text;
-use ducktide_lake::{
+use ducktide_protocol::{
     DataPathClaim, StagedFile, Table,
     table::{EVENT_DATE, TableName},
 };

@@ -7,7 +7,7 @@ use std::{
 };
 
 use arrow_array::RecordBatch;
-use ducktide_lake::{DataPathClaim, StagedFile, table::TableName};
+use ducktide_protocol::{DataPathClaim, StagedFile, table::TableName};
 use parquet::{
     arrow::arrow_writer::ArrowRowGroupWriterFactory, errors::ParquetError,
     file::writer::SerializedFileWriter,

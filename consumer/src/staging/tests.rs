@@ -9,7 +9,7 @@ use std::{
 
 use duckdb::Connection;
 use ducktide_decoder::{RecordDecoder, RowBuffer};
-use ducktide_lake::table::{AvroSchema, TableShape, UnionAs};
+use ducktide_protocol::table::{AvroSchema, TableShape, UnionAs};
 use parquet::file::{
     metadata::ColumnChunkMetaData, reader::FileReader, serialized_reader::SerializedFileReader,
 };

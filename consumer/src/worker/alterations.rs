@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ducktide_lake::table::{Column, TableName};
-use ducktide_lake::{LakeError, Table};
+use ducktide_protocol::table::{Column, TableName};
+use ducktide_protocol::{LakeError, Table};
 
 use super::Worker;
 use crate::batch::Stream;

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use ducktide_lake::StagedFile;
-use ducktide_lake::commit::Commit;
-use ducktide_lake::dedupe::RecentRow;
-use ducktide_lake::position::{Partition, Position, SourceId};
-use ducktide_lake::table::TableName;
+use ducktide_protocol::StagedFile;
+use ducktide_protocol::commit::Commit;
+use ducktide_protocol::dedupe::RecentRow;
+use ducktide_protocol::position::{Partition, Position, SourceId};
+use ducktide_protocol::table::TableName;
 use jiff::Timestamp;
 
 use super::{Revocation, Unidentified, Worker, names};

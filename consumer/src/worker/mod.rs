@@ -21,10 +21,10 @@ use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
-use ducktide_lake::commit::Commit;
-use ducktide_lake::dedupe::RecentRows;
-use ducktide_lake::endpoints::{self, Readiness};
-use ducktide_lake::position::{Offset, Partition};
+use ducktide_protocol::commit::Commit;
+use ducktide_protocol::dedupe::RecentRows;
+use ducktide_protocol::position::{Offset, Partition};
+use ducktide_service::endpoints::{self, Readiness};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ducktide_lake::position::{Partition, Position};
+use ducktide_protocol::position::{Partition, Position};
 
 use crate::assignment::Generation;
 use crate::source::TopicPartition;
@@ -199,7 +199,7 @@ impl Partitions {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::position::{Epoch, Offset};
+    use ducktide_protocol::position::{Epoch, Offset};
 
     use super::*;
 

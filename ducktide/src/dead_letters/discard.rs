@@ -5,13 +5,14 @@ use std::io::{self, Write as _};
 use clap::Args;
 use ducktide_consumer::dead_letter::stage_resolutions;
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::dead_letter::Resolution;
-use ducktide_lake::{Access, DuckLake, LakeError, LetterFilter};
+use ducktide_lake::{Access, DuckLake, LetterFilter};
+use ducktide_protocol::LakeError;
+use ducktide_protocol::dead_letter::Resolution;
 
 use super::resolver::{Resolver, Staged, Tables};
 use super::selection::Selection;
 use crate::failure::Failure;
-use ducktide_lake::units;
+use ducktide_service::units;
 
 const NOTES: &str = "\
 Examples:

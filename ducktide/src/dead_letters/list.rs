@@ -4,15 +4,15 @@ use std::io::{self, Write as _};
 
 use clap::Args;
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::dead_letter::Resolution;
-use ducktide_lake::table::TableName;
 use ducktide_lake::{Access, DuckLake, LetterFilter, LetterSummary};
+use ducktide_protocol::dead_letter::Resolution;
+use ducktide_protocol::table::TableName;
 use serde::Serialize;
 
 use super::time;
 use crate::failure::Failure;
-use ducktide_lake::text_table::{Align, TextTable};
-use ducktide_lake::units;
+use ducktide_service::text_table::{Align, TextTable};
+use ducktide_service::units;
 
 const NOTES: &str = "\
 JSON, times in UTC, null where something is not known; further fields may be added:
@@ -151,8 +151,8 @@ impl From<LetterSummary> for Item {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::dead_letter::RecordPlace;
-    use ducktide_lake::position::{Offset, Partition};
+    use ducktide_protocol::dead_letter::RecordPlace;
+    use ducktide_protocol::position::{Offset, Partition};
 
     use super::*;
 

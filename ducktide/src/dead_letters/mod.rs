@@ -10,8 +10,9 @@ mod selection;
 mod show;
 
 use clap::{Args, Subcommand};
-use ducktide_lake::table::TableName;
-use ducktide_lake::{DuckLake, LakeError};
+use ducktide_lake::DuckLake;
+use ducktide_protocol::LakeError;
+use ducktide_protocol::table::TableName;
 use jiff::Timestamp;
 
 use crate::failure::Failure;

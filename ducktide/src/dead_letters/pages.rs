@@ -1,7 +1,7 @@
 //! Splits letters into those of one commit each. Pure.
 
 use ducktide_lake::LetterSummary;
-use ducktide_lake::dead_letter::RecordPlace;
+use ducktide_protocol::dead_letter::RecordPlace;
 
 /// Letters of one commit: each is an element of its message, and a row of the ledger.
 const MOST_LETTERS: usize = 1_000;
@@ -30,7 +30,7 @@ pub(super) fn pages(letters: &[LetterSummary]) -> Vec<Vec<RecordPlace>> {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::position::{Offset, Partition};
+    use ducktide_protocol::position::{Offset, Partition};
 
     use super::*;
 

@@ -8,13 +8,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ducktide_consumer::dead_letter::Flaw;
-use ducktide_lake::commit::{Commit, CommitOutcome, ProgressDelta};
-use ducktide_lake::dead_letter::{RecordPlace, Resolution, dead_letter_shape, dead_letter_table};
-use ducktide_lake::position::{Epoch, Partition, SourceId};
-use ducktide_lake::table::TableName;
-use ducktide_lake::{
-    DuckLake, ErrorKind, Lake as _, LakeError, LetterFilter, LetterSummary, StagedFile, Table,
+use ducktide_lake::{DuckLake, LetterFilter, LetterSummary};
+use ducktide_protocol::commit::{Commit, CommitOutcome, ProgressDelta};
+use ducktide_protocol::dead_letter::{
+    RecordPlace, Resolution, dead_letter_shape, dead_letter_table,
 };
+use ducktide_protocol::position::{Epoch, Partition, SourceId};
+use ducktide_protocol::table::TableName;
+use ducktide_protocol::{ErrorKind, Lake as _, LakeError, StagedFile, Table};
 
 use super::pages::pages;
 use crate::failure::Failure;

@@ -6,15 +6,16 @@ use clap::Args;
 use ducktide_consumer::dead_letter::{Flaw, RetryError, RetryStage};
 use ducktide_consumer::{KeyArgs, RegistryArgs, ValueArgs};
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::dead_letter::{RecordPlace, Resolution};
-use ducktide_lake::table::TableName;
-use ducktide_lake::{Access, DuckLake, LakeError, LetterFilter};
+use ducktide_lake::{Access, DuckLake, LetterFilter};
+use ducktide_protocol::LakeError;
+use ducktide_protocol::dead_letter::{RecordPlace, Resolution};
+use ducktide_protocol::table::TableName;
 
 use super::resolver::{Resolver, Staged, Summary, Tables};
 use super::selection::Selection;
 use crate::failure::Failure;
-use ducktide_lake::text_table::{Align, TextTable};
-use ducktide_lake::units;
+use ducktide_service::text_table::{Align, TextTable};
+use ducktide_service::units;
 
 const NOTES: &str = "\
 Examples:
@@ -88,7 +89,7 @@ fn stage(
 ) -> Result<Staged, Failure> {
     // A table without dates has no use for the consumers' setting.
     let given = args.partition_by.as_deref().filter(|_| tables.rows.shape.is_partitioned());
-    let ducktide_lake::Table { version, shape, partitioning, .. } = &tables.rows;
+    let ducktide_protocol::Table { version, shape, partitioning, .. } = &tables.rows;
     let partition_by = partitioning
         .date_column(&version.table, shape, given)
         .map_err(|error| LakeError::invalid("retry dead letters").because(error))?;

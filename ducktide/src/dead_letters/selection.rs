@@ -1,9 +1,9 @@
 //! Which letters a retry or a discard is about.
 
 use clap::Args;
-use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::table::TableName;
 use ducktide_lake::{DuckLake, LetterFilter, LetterSummary};
+use ducktide_protocol::position::{Offset, Partition};
+use ducktide_protocol::table::TableName;
 
 use crate::failure::Failure;
 

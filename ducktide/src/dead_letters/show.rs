@@ -6,15 +6,16 @@ use std::io::{self, Write as _};
 use clap::Args;
 use ducktide_consumer::dead_letter::ErrorClass;
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::dead_letter::DeadLetter;
-use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::table::TableName;
-use ducktide_lake::{Access, DuckLake, LakeError, LetterFilter};
+use ducktide_lake::{Access, DuckLake, LetterFilter};
+use ducktide_protocol::LakeError;
+use ducktide_protocol::dead_letter::DeadLetter;
+use ducktide_protocol::position::{Offset, Partition};
+use ducktide_protocol::table::TableName;
 
 use super::hex_dump::hex_dump;
 use super::time;
 use crate::failure::Failure;
-use ducktide_lake::units;
+use ducktide_service::units;
 
 const NOTES: &str = "\
 Exit codes: 0 done, 2 wrong command line, 3 the lake cannot be reached, 4 there is no such letter, or
@@ -114,7 +115,7 @@ fn bytes(name: &str, bytes: Option<&[u8]>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::dead_letter::{Header, RecordPlace, Resolution};
+    use ducktide_protocol::dead_letter::{Header, RecordPlace, Resolution};
 
     use super::*;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ducktide_lake::position::{Offset, Partition};
+use ducktide_protocol::position::{Offset, Partition};
 
 use crate::failure::Failure;
 

@@ -1,8 +1,8 @@
 //! Records that a replay would remove and Kafka no longer has, because its log cleaner removed them.
 
 use ducktide_consumer::ClusterView;
-use ducktide_lake::commit::ProgressDelta;
-use ducktide_lake::units::number;
+use ducktide_protocol::commit::ProgressDelta;
+use ducktide_service::units::number;
 
 use crate::failure::Failure;
 
@@ -76,8 +76,8 @@ pub(super) fn report(topic: &str, losses: &[Loss]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::commit::Counts;
-    use ducktide_lake::position::{Epoch, Offset, OffsetRange, Partition, SourceId};
+    use ducktide_protocol::commit::Counts;
+    use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition, SourceId};
 
     use super::*;
 

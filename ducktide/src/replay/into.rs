@@ -1,11 +1,12 @@
 //! `--into`: a second table of the same topic, with its own progress.
 
 use ducktide_consumer::{ClusterView, table_group};
+use ducktide_lake::DuckLake;
 use ducktide_lake::config::LakeConfig;
-use ducktide_lake::kafka_property;
-use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::table::TableName;
-use ducktide_lake::{DuckLake, Lake as _, SourceSpec};
+use ducktide_protocol::position::{Offset, Partition};
+use ducktide_protocol::table::TableName;
+use ducktide_protocol::{Lake as _, SourceSpec};
+use ducktide_service::kafka_property;
 
 use super::{ReplayArgs, choice, kafka};
 use crate::failure::Failure;
@@ -18,7 +19,7 @@ pub(super) fn register(
     lake: &mut DuckLake,
     view: &ClusterView,
 ) -> Result<String, Failure> {
-    let is_taken = |source: &ducktide_lake::Source| {
+    let is_taken = |source: &ducktide_protocol::Source| {
         source.spec.topic == args.topic && source.spec.table == *table
     };
     if lake.sources()?.iter().any(is_taken) {

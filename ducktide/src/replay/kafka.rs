@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use ducktide_consumer::ClusterView;
-use ducktide_lake::position::Partition;
-use ducktide_lake::{DuckLake, Lake as _, Source};
+use ducktide_lake::DuckLake;
+use ducktide_protocol::position::Partition;
+use ducktide_protocol::{Lake as _, Source};
 use jiff::Timestamp;
 
 use super::choice::{Offsets, Place, Places};
@@ -27,7 +28,9 @@ pub(super) fn places(
         None => Vec::new(),
     };
     let (starts, positions) = match source {
-        Some(source) => (lake.first_offsets(source.id)?, lake.positions(source.id)?),
+        Some(source) => {
+            (ducktide_replay::first_offsets(lake, source.id)?, lake.positions(source.id)?)
+        }
         None => (Vec::new(), Vec::new()),
     };
     let mut places = Places::new();
@@ -64,7 +67,10 @@ pub(super) fn check_margin(
         if low == 0 {
             continue;
         }
-        let Some(written) = lake.written_at(source, Partition(number), offset)? else { continue };
+        let Some(written) = ducktide_replay::written_at(lake, source, Partition(number), offset)?
+        else {
+            continue;
+        };
         // A record's time may be 0, or -1 for none.
         let margin_ms = i64::try_from(margin.as_millis()).unwrap_or(i64::MAX);
         let since = written.as_millisecond().saturating_sub(margin_ms).max(0);
@@ -74,7 +80,7 @@ pub(super) fn check_margin(
                 "Kafka may expire those records before they are read again; prefer --into, or accept \
                  the risk with --force: partition=`{number}` offset=`{offset}` low_watermark=`{low}` \
                  margin=`{}`",
-                ducktide_lake::units::duration(margin)
+                ducktide_service::units::duration(margin)
             )));
         }
     }

@@ -12,16 +12,16 @@ use std::time::Duration;
 use clap::{ArgGroup, Args};
 use ducktide_consumer::{ClusterView, KafkaArgs};
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::position::Partition;
-use ducktide_lake::replay::ReplayRequest;
-use ducktide_lake::table::TableName;
 use ducktide_lake::{Access, DuckLake};
+use ducktide_protocol::position::Partition;
+use ducktide_protocol::table::TableName;
+use ducktide_replay::ReplayRequest;
 use jiff::Timestamp;
 
 use crate::failure::Failure;
 use crate::source;
 use choice::From;
-use ducktide_lake::units::parse_duration;
+use ducktide_service::units::parse_duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -156,7 +156,7 @@ fn replay(args: &ReplayArgs, lake: &mut DuckLake, view: &ClusterView) -> Result<
     check_identity(view, &source)?;
     let mut places = kafka::places(view, lake, &args.topic, Some(&source), args.from_timestamp)?;
     if args.from_missing_files {
-        let missing = lake.missing_files(&source)?;
+        let missing = ducktide_replay::missing_files(lake, &source)?;
         if missing.files == 0 {
             let table = &source.spec.table;
             return Ok(format!("nothing to do: no data file of {table} is missing\n"));
@@ -174,19 +174,19 @@ fn replay(args: &ReplayArgs, lake: &mut DuckLake, view: &ClusterView) -> Result<
         max_transaction: args.max_transaction,
         ..ReplayRequest::new(source, offsets)
     };
-    let planned = lake.plan_replay(&request)?;
+    let planned = ducktide_replay::plan_replay(lake, &request)?;
     let losses = compaction::losses(view, &args.topic, &planned.steps)?;
     let compacted = compaction::report(&args.topic, &losses);
     if args.dry_run {
         return Ok(compacted + &text::report(&args.topic, &table, &planned, true));
     }
     compaction::check(&args.topic, &losses, args.accept_loss.into())?;
-    let summary = lake.replay(&request)?;
+    let summary = ducktide_replay::replay(lake, &request)?;
     Ok(compacted + &text::report(&args.topic, &table, &summary, false))
 }
 
 /// A topic that was made again has other records under the same offsets.
-fn check_identity(view: &ClusterView, source: &ducktide_lake::Source) -> Result<(), Failure> {
+fn check_identity(view: &ClusterView, source: &ducktide_protocol::Source) -> Result<(), Failure> {
     let identity = view.identity(&source.spec.topic)?;
     let mut seen = source.spec.clone();
     (seen.cluster_id, seen.topic_id) = (identity.cluster_id, identity.topic_id);

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use ducktide_lake::commit::Counts;
-use ducktide_lake::replay::ReplaySummary;
-use ducktide_lake::table::TableName;
+use ducktide_protocol::commit::Counts;
+use ducktide_protocol::table::TableName;
+use ducktide_replay::ReplaySummary;
 
-use ducktide_lake::units::{count, number};
+use ducktide_service::units::{count, number};
 
 /// The report of a replay of the table itself.
 pub(super) fn report(
@@ -87,8 +87,10 @@ fn counts(removed: &Counts) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::commit::ProgressDelta;
-    use ducktide_lake::position::{Epoch, Offset, OffsetRange, Partition, SnapshotId, SourceId};
+    use ducktide_protocol::commit::ProgressDelta;
+    use ducktide_protocol::position::{
+        Epoch, Offset, OffsetRange, Partition, SnapshotId, SourceId,
+    };
 
     use super::*;
 

@@ -4,12 +4,13 @@ use std::io::{self, Write as _};
 
 use clap::Args;
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::{Access, DuckLake, Kept, Pin, Snapshot, units};
+use ducktide_lake::{Access, DuckLake, Kept, Pin, Snapshot};
+use ducktide_service::units;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde::Serialize;
 
 use crate::failure::Failure;
-use ducktide_lake::text_table::{Align, TextTable};
+use ducktide_service::text_table::{Align, TextTable};
 
 const NOTES: &str = "\
 Examples:
@@ -77,7 +78,12 @@ pub(super) fn run(args: &ListArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Read)?;
     let snapshots = lake.snapshots(args.limit.into())?;
     let count = lake.overview()?.snapshots.count;
-    let list = List::new(count, snapshots, &lake.pins()?, lake.kept_snapshots()?);
+    let list = List::new(
+        count,
+        snapshots,
+        &lake.pins()?,
+        ducktide_maintenance::kept_snapshots(&mut lake)?,
+    );
     let mut out = io::stdout().lock();
     out.write_all(if args.json { json(&list) } else { text(&list) }.as_bytes())?;
     Ok(out.flush()?)
@@ -162,7 +168,7 @@ fn kept(list: &List) -> String {
 #[cfg(test)]
 mod tests {
     use ducktide_lake::Keeper;
-    use ducktide_lake::position::SnapshotId;
+    use ducktide_protocol::position::SnapshotId;
 
     use super::*;
 

@@ -5,7 +5,7 @@ mod pin;
 mod unpin;
 
 use clap::{Args, Subcommand};
-use ducktide_lake::{ErrorKind, LakeError};
+use ducktide_protocol::{ErrorKind, LakeError};
 
 use crate::failure::Failure;
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use clap::Args;
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::position::SnapshotId;
-use ducktide_lake::units::parse_duration;
 use ducktide_lake::{Access, DuckLake};
+use ducktide_protocol::position::SnapshotId;
+use ducktide_service::units::parse_duration;
 
 use super::refused;
 use crate::failure::Failure;

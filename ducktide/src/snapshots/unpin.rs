@@ -32,7 +32,7 @@ pub struct UnpinArgs {
 pub(super) fn run(args: &UnpinArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Operate)?;
     let pin = lake.unpin(&args.name).map_err(refused)?;
-    let kept = lake.kept_snapshots()?;
+    let kept = ducktide_maintenance::kept_snapshots(&mut lake)?;
     let mut out = io::stdout().lock();
     writeln!(out, "unpinned `{}`, which kept snapshot {} and newer ones", pin.name, pin.snapshot)?;
     match kept {

@@ -7,8 +7,8 @@ use clap::ValueEnum;
 use serde::de::IgnoredAny;
 
 use super::query::{Cells, Column, Row, Sink};
-use ducktide_lake::text_table::{Align, TextTable};
-use ducktide_lake::units;
+use ducktide_service::text_table::{Align, TextTable};
+use ducktide_service::units;
 
 /// Characters of a cell that a table shows; csv and json cut nothing. Wide enough for a URL or a
 /// user agent, narrow enough that a JSON document does not push everything else off the screen.

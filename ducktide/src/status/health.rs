@@ -1,9 +1,7 @@
 //! The lake's health as JSON shows it; the names must stay stable.
 
+use ducktide_health::{DayOf, FileCount, LakeHealth, LakeJudgement, TableHealth, Tolerance, judge};
 use ducktide_lake::Keeper;
-use ducktide_lake::health::{
-    DayOf, FileCount, LakeHealth, LakeJudgement, TableHealth, Tolerance, judge,
-};
 use jiff::Timestamp;
 use serde::Serialize;
 

@@ -5,9 +5,9 @@ use std::fmt::{self, Write as _};
 use super::health::{
     HealthReport, KeeperReport, RemovalReport, SnapshotsReport, TableHealthReport,
 };
-use ducktide_lake::health::Thresholds;
-use ducktide_lake::text_table::{Align, TextTable};
-use ducktide_lake::units;
+use ducktide_health::Thresholds;
+use ducktide_service::text_table::{Align, TextTable};
+use ducktide_service::units;
 
 /// The section under its heading, which is the lake's judgement.
 pub(super) fn render(health: &HealthReport) -> String {

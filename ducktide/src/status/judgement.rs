@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::readers;
 use super::report::{PartitionReport, SourceReport};
-use ducktide_lake::units;
+use ducktide_service::units;
 
 /// What the numbers amount to.
 #[derive(Debug, PartialEq, Eq, Serialize)]

@@ -90,7 +90,7 @@ impl Question {
         let rest = self.deadline.saturating_duration_since(Instant::now());
         self.answered.recv_timeout(rest).map_err(|_| {
             Unreachable(self.view.connection_failure().unwrap_or_else(|| {
-                let timeout = ducktide_lake::units::duration(self.timeout);
+                let timeout = ducktide_service::units::duration(self.timeout);
                 format!("no answer within {timeout}: bootstrap_servers=`{}`", self.servers)
             }))
         })?

@@ -15,13 +15,14 @@ use std::time::Duration;
 
 use clap::Args;
 use ducktide_consumer::KafkaArgs;
+use ducktide_health::{LakeHealth, Thresholds};
 use ducktide_lake::config::{LakeArgs, LakeConfig};
-use ducktide_lake::health::{LakeHealth, Thresholds};
-use ducktide_lake::{Access, DuckLake, LakeError, Overview, PartitionProgress, Source, TableSize};
+use ducktide_lake::{Access, DuckLake, Overview, PartitionProgress, TableSize};
+use ducktide_protocol::{LakeError, Source};
 use jiff::Timestamp;
 
 use crate::failure::Failure;
-use ducktide_lake::units::{self, parse_duration};
+use ducktide_service::units::{self, parse_duration};
 use kafka::{Cluster, Question, Unreachable};
 use report::Report;
 
@@ -162,7 +163,7 @@ fn look(lake: &mut DuckLake, args: &StatusArgs) -> Result<Reading, LakeError> {
     let question = Question::ask(&args.kafka, topics, groups, args.kafka_timeout);
     let client_id = lake.client_id()?;
     let (overview, tables) = (lake.overview()?, lake.table_sizes()?);
-    let health = lake.health(&Thresholds::default())?;
+    let health = ducktide_health::read(lake, &Thresholds::default())?;
     let open_dead_letters = lake.open_dead_letters()?;
     // Kafka first: progress that is read later can only be ahead of these ends, never behind.
     let cluster =

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use ducktide_lake::PartitionProgress;
 use ducktide_lake::config::CatalogLocation;
-use ducktide_lake::position::{Offset, Partition};
-use ducktide_lake::{LakeError, PartitionProgress, Source, SourceSpec};
+use ducktide_protocol::position::{Offset, Partition};
+use ducktide_protocol::{LakeError, Source, SourceSpec};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 

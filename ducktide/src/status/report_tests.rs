@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ducktide_consumer::{GroupMember, Identity, TopicPartition};
-use ducktide_lake::health::{
+use ducktide_health::{
     AwaitingRemoval, DayOf, FileCount, LakeHealth, OneDay, SizeClasses, SnapshotsKept, TableHealth,
 };
-use ducktide_lake::maintenance::{LastMaintenance, Operation};
-use ducktide_lake::position::{Epoch, Position, SnapshotId, SourceId};
-use ducktide_lake::verify::LastVerification;
 use ducktide_lake::{Keeper, Kept, Overview, SnapshotRange, TableSize};
+use ducktide_maintenance::{LastMaintenance, Operation};
+use ducktide_protocol::position::{Epoch, Position, SnapshotId, SourceId};
+use ducktide_verify::LastVerification;
 
 use super::super::judgement::State;
 use super::super::kafka::{Cluster, Unreachable};

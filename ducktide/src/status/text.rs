@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 
 use super::health_text;
 use super::report::{PartitionReport, Report, SourceReport, TableReport};
-use ducktide_lake::text_table::{Align, TextTable};
-use ducktide_lake::units;
+use ducktide_service::text_table::{Align, TextTable};
+use ducktide_service::units;
 
 /// What is shown for something that is not known.
 const UNKNOWN: &str = "-";

@@ -1,6 +1,6 @@
 //! What each finding means, and what to do next: for somebody who was woken up by it.
 
-use ducktide_lake::verify::{FindingKind, NoteKind};
+use ducktide_verify::{FindingKind, NoteKind};
 
 /// A kind of finding in the words of an operator.
 #[derive(Clone, Copy, Debug)]

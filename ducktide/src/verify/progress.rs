@@ -3,9 +3,9 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use ducktide_lake::verify::DeepProgress;
+use ducktide_verify::DeepProgress;
 
-use ducktide_lake::units;
+use ducktide_service::units;
 
 /// A line on standard error that is written over; nothing where that is no terminal.
 pub(super) struct Progress {

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ducktide_lake::config::CatalogLocation;
-use ducktide_lake::verify::{Acknowledged, Finding, Note, SourceSums, Verification};
+use ducktide_verify::{Acknowledged, Finding, Note, SourceSums, Verification};
 use serde::Serialize;
 
 use super::explanation::{explain, explain_note};
-use ducktide_lake::units;
+use ducktide_service::units;
 
 #[derive(Debug, Serialize)]
 pub(super) struct Report {

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::report::{FindingReport, NoteReport, Report, SourceReport};
-use ducktide_lake::text_table::{Align, TextTable};
-use ducktide_lake::units;
+use ducktide_service::text_table::{Align, TextTable};
+use ducktide_service::units;
 
 /// Characters of a line of explanation.
 const WIDTH: usize = 92;

@@ -1,11 +1,14 @@
 //! Each cause why a catalog refuses, in the situation itself: an outage is waited for, a fault ends the
-//! program and says what helps. The table is `lake/src/cause.rs`.
+//! program and says what helps. The table is `crates/protocol/src/cause.rs`.
 
 use std::fs;
 
 use ducktide_lake::{
-    Access, DuckLake, ErrorKind, Lake as _, LakeError, SourceSpec,
+    Access, DuckLake,
     config::{CatalogLocation, LakeConfig},
+};
+use ducktide_protocol::{
+    ErrorKind, Lake as _, LakeError, SourceSpec,
     position::{Offset, Partition, SourceId},
 };
 use ducktide_testbed::{
@@ -167,7 +170,7 @@ fn an_announced_replay_is_an_outage() {
         kind: ducktide_lake::IntentKind::Prepare,
         holder: holder.to_owned(),
         expires_at: jiff::Timestamp::now() + std::time::Duration::from_mins(1),
-        keep_snapshots_from: ducktide_lake::position::SnapshotId(0),
+        keep_snapshots_from: ducktide_protocol::position::SnapshotId(0),
     };
     lake.announce(&intent("first")).unwrap();
 

@@ -1,9 +1,8 @@
 //! The conformance suite on a DuckLake with its catalog in PostgreSQL.
 
-use ducktide_lake::{
-    config::{CatalogLocation, LakeConfig},
-    conformance::{self, DuckLakeHarness},
-};
+use ducktide_lake::config::{CatalogLocation, LakeConfig};
+use ducktide_lake::conformance::DuckLakeHarness;
+use ducktide_protocol::conformance;
 use ducktide_testbed::services::shared_postgres;
 use tempfile::TempDir;
 use uuid::Uuid;

@@ -4,7 +4,7 @@
 
 use std::os::unix::process::ExitStatusExt as _;
 
-use ducktide_lake::failpoint::Failpoint;
+use ducktide_protocol::failpoint::Failpoint;
 use ducktide_testbed::{
     catalog::CatalogKind,
     chaos::{MERGE_PLACES, PLACES as CHAOS_PLACES},

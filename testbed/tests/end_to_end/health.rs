@@ -5,7 +5,7 @@ use ducktide_testbed::services::shared_postgres;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-#[path = "../../../lake/tests/health/scenario.rs"]
+#[path = "../../../crates/health/tests/health/scenario.rs"]
 mod scenario;
 
 use scenario::Case;

@@ -9,18 +9,22 @@ use std::{
 };
 
 use ducktide_lake::{
-    Access, DuckLake, Lake as _, SourceSpec, Table,
-    commit::{Commit, CommitOutcome, Counts, ProgressDelta},
+    Access, DuckLake,
     config::{CatalogLocation, LakeConfig},
-    conformance::{DuckLakeHarness, Harness as _},
+    conformance::DuckLakeHarness,
+};
+use ducktide_protocol::{
+    Lake as _, SourceSpec, Table,
+    commit::{Commit, CommitOutcome, Counts, ProgressDelta},
+    conformance::Harness as _,
     position::{Epoch, Offset, OffsetRange, Partition, SourceId},
     table::TableShape,
-    verify::{FindingKind, Verification, VerifyRequest},
 };
 use ducktide_testbed::{
     catalog::{Catalog, CatalogKind},
     services::shared_postgres,
 };
+use ducktide_verify::{FindingKind, Verification, VerifyRequest};
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -98,7 +102,7 @@ impl Case {
 
 fn verify(lake: &mut DuckLake, deep: bool) -> Verification {
     let request = VerifyRequest { deep, ..VerifyRequest::default() };
-    lake.verify(&request, &mut |_| {}).unwrap()
+    ducktide_verify::verify(lake, &request, &mut |_| {}).unwrap()
 }
 
 fn kinds(verification: &Verification) -> Vec<FindingKind> {

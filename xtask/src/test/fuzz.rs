@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::StepOutcome;
 use crate::{cargo, layout};
 
-/// Programs of `decoder/fuzz`; each gets half of the time.
+/// Programs of `crates/decoder/fuzz`; each gets half of the time.
 const TARGETS: [&str; 2] = ["avro", "json"];
 
 /// Duration per target, seconds.
@@ -34,7 +34,7 @@ pub(super) fn run() -> Result<StepOutcome> {
         let reason = format!("no C++ compiler `{compiler}`: the decoder was NOT TESTED");
         return Ok(StepOutcome::Skipped(reason));
     }
-    let folder = layout::root().join("decoder/fuzz");
+    let folder = layout::root().join("crates/decoder/fuzz");
     let built = build(&folder)?;
     for target in TARGETS {
         fuzz(&folder, &built.join(target), target)?;
@@ -55,7 +55,7 @@ fn build(folder: &Path) -> Result<PathBuf> {
         .env("RUSTFLAGS", FLAGS)
         .status()
         .context("start cargo")?;
-    ensure!(status.success(), "build decoder/fuzz: {status}");
+    ensure!(status.success(), "build crates/decoder/fuzz: {status}");
     Ok(output.join(host).join("release"))
 }
 

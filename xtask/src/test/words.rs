@@ -20,11 +20,17 @@ const EXCEPTIONS: &[&str] = &[
     "README.md",
     "compactor/src/metrics",
     "consumer",
+    "crates/health",
+    "crates/lake",
+    "crates/maintenance",
+    "crates/protocol",
+    "crates/replay",
+    "crates/service",
+    "crates/verify",
     "docs/OPERATIONS.md",
     "docs/configuration.md",
     "docs/metrics.md",
     "ducktide",
-    "lake",
     "testbed",
 ];
 

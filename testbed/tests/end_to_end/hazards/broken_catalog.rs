@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use ducktide_lake::{
-    Access, DuckLake, ErrorKind, Result,
-    maintenance::{Maintained, OrphanPolicy, Retention},
-};
+use ducktide_lake::{Access, DuckLake};
+use ducktide_maintenance::{Maintained, OrphanPolicy, Retention};
+use ducktide_protocol::{ErrorKind, Result};
 use ducktide_testbed::faults::{CommitProxy, Fault};
 use jiff::Timestamp;
 
@@ -65,7 +64,9 @@ fn a_merge_whose_connection_breaks_is_done_later() {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn an_expiry_whose_connection_breaks_is_done_later() {
-    break_everywhere(|lake| lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT));
+    break_everywhere(|lake| {
+        ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(soon()), TIMEOUT)
+    });
 }
 
 #[test]
@@ -73,22 +74,24 @@ fn an_expiry_whose_connection_breaks_is_done_later() {
 fn a_cleanup_whose_connection_breaks_is_done_later() {
     break_everywhere(|lake| {
         merge_once(lake)?;
-        lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT)?;
-        lake.cleanup_old_files(soon(), TIMEOUT)
+        ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(soon()), TIMEOUT)?;
+        ducktide_maintenance::cleanup_old_files(lake, soon(), TIMEOUT)
     });
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_removal_of_orphans_whose_connection_breaks_is_done_later() {
-    break_everywhere(|lake| lake.remove_orphans(&OrphanPolicy::default(), TIMEOUT));
+    break_everywhere(|lake| {
+        ducktide_maintenance::remove_orphans(lake, &OrphanPolicy::default(), TIMEOUT)
+    });
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_coalescing_whose_connection_breaks_is_done_later() {
     break_everywhere(|lake| {
-        lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT)?;
-        lake.coalesce_ledger(soon(), TIMEOUT)
+        ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(soon()), TIMEOUT)?;
+        ducktide_maintenance::coalesce_ledger(lake, soon(), TIMEOUT)
     });
 }

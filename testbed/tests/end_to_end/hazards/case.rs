@@ -5,14 +5,17 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use ducktide_lake::{
-    Access, DuckLake, ErrorKind, Lake as _, LakeError, Setup, Source, SourceSpec, Table,
-    commit::{Commit, CommitKind, CommitMessage, CommitOutcome, Counts, ProgressDelta},
+    Access, DuckLake, Setup,
     config::{CatalogLocation, LakeConfig},
-    conformance::{DuckLakeHarness, Harness as _},
-    maintenance::Maintained,
+    conformance::DuckLakeHarness,
+};
+use ducktide_maintenance::Maintained;
+use ducktide_protocol::{
+    ErrorKind, Lake as _, LakeError, Source, SourceSpec, Table,
+    commit::{Commit, CommitKind, CommitMessage, CommitOutcome, Counts, ProgressDelta},
+    conformance::Harness as _,
     position::{Epoch, Offset, OffsetRange, Partition, Position},
     table::TableShape,
-    verify::VerifyRequest,
 };
 use ducktide_testbed::{
     catalog::{Catalog, CatalogKind},
@@ -20,6 +23,7 @@ use ducktide_testbed::{
     faults::CommitProxy,
     services::shared_postgres,
 };
+use ducktide_verify::VerifyRequest;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -268,13 +272,18 @@ impl Case {
 
 /// Merges each group of files of `events` into one.
 pub(crate) fn merge_once(lake: &mut DuckLake) -> Result<Maintained, LakeError> {
-    let tables = lake.files_to_merge(u64::MAX >> 1)?;
+    let tables = ducktide_maintenance::files_to_merge(lake, u64::MAX >> 1)?;
     let events = tables.iter().find(|found| found.table.table == "events");
     let groups = events.into_iter().flat_map(|found| &found.groups);
     let several = groups.filter(|(_, files)| files.len() > 1);
     let merges: Vec<Vec<_>> =
         several.map(|(_, files)| files.iter().map(|file| file.id).collect()).collect();
-    let outcome = lake.merge_files(&"events".parse().unwrap(), &merges, Duration::from_secs(5));
+    let outcome = ducktide_maintenance::merge_files(
+        lake,
+        &"events".parse().unwrap(),
+        &merges,
+        Duration::from_secs(5),
+    );
     outcome.map(|(done, _)| done)
 }
 
@@ -296,7 +305,8 @@ pub(crate) fn merge(lake: &mut DuckLake) -> Maintained {
 pub(crate) fn assert_exact(case: &Case) {
     for deep in [false, true] {
         let request = VerifyRequest { deep, memory_limit: 1 << 28, ..VerifyRequest::default() };
-        let verification = case.operator().verify(&request, &mut |_| {}).unwrap();
+        let verification =
+            ducktide_verify::verify(&mut case.operator(), &request, &mut |_| {}).unwrap();
         let findings = verification.findings.detailed();
         assert!(findings.is_empty(), "{findings:?}");
     }

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use ducktide_lake::{Access, DuckLake, ErrorKind};
+use ducktide_lake::{Access, DuckLake};
+use ducktide_protocol::ErrorKind;
 use ducktide_testbed::{
     catalog::CatalogKind,
     faults::{HeldCatalog, HeldCommitLock},

@@ -5,8 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use ducktide_lake::{
-    DuckLake, ErrorKind, Lake as _, SourceSpec,
+use ducktide_lake::DuckLake;
+use ducktide_protocol::{
+    ErrorKind, Lake as _, SourceSpec,
     commit::{Commit, CommitOutcome, ProgressDelta},
     position::{Epoch, Offset, Partition},
 };

@@ -200,7 +200,10 @@ fn asked_to_stop_it_ends_after_its_operation(kind: CatalogKind) {
 
     assert_eq!(compactor.exit_code(), Some(0), "{}", compactor.running.log().unwrap());
     assert_eq!(case.count(), 400);
-    let files = DuckLake::open(&case.config, Access::Read).unwrap().files_to_merge(1 << 20);
+    let files = ducktide_maintenance::files_to_merge(
+        &mut DuckLake::open(&case.config, Access::Read).unwrap(),
+        1 << 20,
+    );
     assert!(files.is_ok());
 }
 

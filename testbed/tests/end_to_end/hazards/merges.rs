@@ -1,6 +1,8 @@
 //! Merges of named files against what they must not change, and against everybody else's changes.
 
-use ducktide_lake::{Access, DuckLake, ErrorKind, maintenance::Maintained};
+use ducktide_lake::{Access, DuckLake};
+use ducktide_maintenance::Maintained;
+use ducktide_protocol::ErrorKind;
 use ducktide_testbed::catalog::CatalogKind;
 
 use super::{
@@ -160,7 +162,7 @@ fn files_are_not_merged_across_other_changes_of_columns(kind: CatalogKind) {
 }
 
 fn ids(lake: &mut DuckLake) -> Vec<i64> {
-    let tables = lake.files_to_merge(u64::MAX >> 1).unwrap();
+    let tables = ducktide_maintenance::files_to_merge(lake, u64::MAX >> 1).unwrap();
     let files = tables.iter().flat_map(|table| &table.groups).flat_map(|(_, files)| files);
     files.map(|file| file.id).collect()
 }
@@ -171,7 +173,8 @@ fn only_the_named_files_are_merged(kind: CatalogKind) {
     let before = ids(&mut lake);
 
     let named = vec![vec![before[1], before[3]]];
-    let (done, totals) = lake.merge_files(&events(), &named, TIMEOUT).unwrap();
+    let (done, totals) =
+        ducktide_maintenance::merge_files(&mut lake, &events(), &named, TIMEOUT).unwrap();
 
     assert_eq!(done, Maintained::Done(2));
     assert_eq!((totals.files_read, totals.files_written), (2, 1));
@@ -204,7 +207,11 @@ fn a_commit_during_a_merge_does_not_stop_it(kind: CatalogKind) {
         // Many, as a commit may wait for the better part of a second: SQLite's own patience.
         let parts = files[10..190].chunks(10);
         parts
-            .map(|part| lake.merge_files(&events(), &[part.to_vec()], TIMEOUT).unwrap().0)
+            .map(|part| {
+                ducktide_maintenance::merge_files(&mut lake, &events(), &[part.to_vec()], TIMEOUT)
+                    .unwrap()
+                    .0
+            })
             .collect::<Vec<_>>()
     });
     let mut commits = 0;
@@ -233,7 +240,7 @@ fn a_readers_transaction_sees_one_state_while_files_are_merged(kind: CatalogKind
         let files = ids(&mut lake);
         // The newest file stays: with it the catalog's next row has a place behind all others.
         let merges = vec![files[..files.len() - 1].to_vec()];
-        lake.merge_files(&events(), &merges, TIMEOUT).unwrap();
+        ducktide_maintenance::merge_files(&mut lake, &events(), &merges, TIMEOUT).unwrap();
         case.fill(from, 2);
         assert_eq!(look(), before);
     }
@@ -245,7 +252,8 @@ fn files_that_changed_meanwhile_stay_as_they_are(kind: CatalogKind) {
     let named = vec![ids(&mut lake)];
     case.sql("DELETE FROM lake.events WHERE _kafka_offset = 105").unwrap();
 
-    let error = lake.merge_files(&events(), &named, TIMEOUT).unwrap_err();
+    let error =
+        ducktide_maintenance::merge_files(&mut lake, &events(), &named, TIMEOUT).unwrap_err();
 
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
     assert_eq!(case.count(), 29);
@@ -292,6 +300,6 @@ fn texts_of_the_data_do_not_get_into_the_catalog(kind: CatalogKind) {
 
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
 
-fn events() -> ducktide_lake::table::TableName {
+fn events() -> ducktide_protocol::table::TableName {
     "events".parse().unwrap()
 }

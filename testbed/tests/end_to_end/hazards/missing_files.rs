@@ -2,15 +2,15 @@
 
 use std::{fs, path::PathBuf, time::Duration};
 
-use ducktide_lake::{
+use ducktide_maintenance::Retention;
+use ducktide_protocol::{
     ErrorKind,
     commit::{Commit, Counts, ProgressDelta},
-    maintenance::Retention,
     position::{Epoch, Offset, Partition},
-    replay::ReplaySummary,
-    verify::{FindingKind, NoteKind, VerifyRequest},
 };
+use ducktide_replay::ReplaySummary;
 use ducktide_testbed::catalog::CatalogKind;
+use ducktide_verify::{FindingKind, NoteKind, VerifyRequest};
 use jiff::Timestamp;
 
 use super::{
@@ -49,16 +49,17 @@ fn files(case: &Case) -> Vec<PathBuf> {
 /// What `replay --from-missing-files` asks for.
 fn replay_missing(case: &Case) -> ReplaySummary {
     let mut operator = case.operator();
-    let missing = operator.missing_files(&case.source).unwrap();
+    let missing = ducktide_replay::missing_files(&mut operator, &case.source).unwrap();
     assert!(missing.files > 0);
     let offsets: Vec<_> = missing.offsets.iter().map(|(p, o)| (p.0, o.0)).collect();
-    operator.replay(&request(case, &offsets)).unwrap()
+    ducktide_replay::replay(&mut operator, &request(case, &offsets)).unwrap()
 }
 
 /// Exact, apart from the note that older snapshots lack files.
 fn assert_replayed(case: &Case, files: u64) {
     let request = VerifyRequest { deep: true, memory_limit: 1 << 28, ..VerifyRequest::default() };
-    let verification = case.operator().verify(&request, &mut |_| {}).unwrap();
+    let verification =
+        ducktide_verify::verify(&mut case.operator(), &request, &mut |_| {}).unwrap();
     assert!(verification.findings.detailed().is_empty(), "{:?}", verification.findings);
     let note = verification.notes.iter().find(|note| note.kind == NoteKind::FilesReplayed);
     assert_eq!(note.map(|note| note.count), Some(files), "{:?}", verification.notes);
@@ -101,7 +102,7 @@ fn a_file_comes_back_from_a_backup(kind: CatalogKind) {
     fs::rename(&backup, &file).unwrap();
 
     assert_exact(&case);
-    let none = case.operator().missing_files(&case.source).unwrap();
+    let none = ducktide_replay::missing_files(&mut case.operator(), &case.source).unwrap();
     assert_eq!(none.files, 0);
 }
 
@@ -247,12 +248,18 @@ fn a_plan_over_a_missing_file_changes_nothing(kind: CatalogKind) {
     let mut case = filled(kind);
     fs::remove_file(&files(&case)[1]).unwrap();
 
-    let planned = case.operator().plan_replay(&request(&case, &[(0, 110)])).unwrap();
+    let planned =
+        ducktide_replay::plan_replay(&mut case.operator(), &request(&case, &[(0, 110)])).unwrap();
 
     assert_eq!((planned.rows, planned.files_missing, planned.rows_missing), (40, 1, 30));
     assert_eq!(case.position(0), (0, 150));
     assert_eq!(found(&case, false), [FindingKind::DataFileMissing]);
-    let written = case.operator().written_at(&case.source.clone(), Partition(0), Offset(110));
+    let written = ducktide_replay::written_at(
+        &mut case.operator(),
+        &case.source.clone(),
+        Partition(0),
+        Offset(110),
+    );
     assert!(written.unwrap().is_some(), "the time is known by the files' statistics");
 }
 
@@ -264,12 +271,17 @@ fn snapshots_with_an_ended_file_expire(kind: CatalogKind) {
 
     let mut operator = case.operator();
     let now = Timestamp::now();
-    operator.expire_snapshots(&Retention::by_age(now), Duration::from_secs(5)).unwrap();
-    operator.cleanup_old_files(now, Duration::from_secs(5)).unwrap();
+    ducktide_maintenance::expire_snapshots(
+        &mut operator,
+        &Retention::by_age(now),
+        Duration::from_secs(5),
+    )
+    .unwrap();
+    ducktide_maintenance::cleanup_old_files(&mut operator, now, Duration::from_secs(5)).unwrap();
     drop(operator);
 
     assert_exact(&case);
     let request = VerifyRequest::default();
-    let notes = case.operator().verify(&request, &mut |_| {}).unwrap().notes;
+    let notes = ducktide_verify::verify(&mut case.operator(), &request, &mut |_| {}).unwrap().notes;
     assert!(notes.iter().all(|note| note.kind != NoteKind::FilesReplayed), "{notes:?}");
 }

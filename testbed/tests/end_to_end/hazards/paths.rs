@@ -7,13 +7,16 @@ use std::{
 };
 
 use ducktide_lake::{
-    Access, DuckLake, ErrorKind, LakeError,
-    commit::{Commit, ProgressDelta},
+    Access, DuckLake,
     config::{CatalogLocation, LakeConfig},
-    maintenance::{Maintained, OrphanPolicy, Retention},
-    position::{Epoch, Offset, Partition},
-    replay::ReplayRequest,
 };
+use ducktide_maintenance::{Maintained, OrphanPolicy, Retention};
+use ducktide_protocol::{
+    ErrorKind, LakeError,
+    commit::{Commit, ProgressDelta},
+    position::{Epoch, Offset, Partition},
+};
+use ducktide_replay::ReplayRequest;
 use ducktide_testbed::catalog::{Catalog, CatalogKind};
 use jiff::Timestamp;
 use tempfile::TempDir;
@@ -97,7 +100,7 @@ fn columns_with_the_names_of_duckdbs_own_are_never_taken_for_paths(kind: Catalog
     for (epoch, to) in [(1, 120), (2, 101)] {
         let offsets = [(Partition(0), Offset(to))].into_iter().collect();
         let request = ReplayRequest::new(case.source.clone(), offsets);
-        let done = case.operator().replay(&request).unwrap();
+        let done = ducktide_replay::replay(&mut case.operator(), &request).unwrap();
         assert_eq!(done.rows, u64::try_from(180 - to).unwrap());
         assert_eq!(case.position(0), (epoch, to));
         let range = ProgressDelta { epoch: Epoch(epoch), ..case.delta(0, to, 180, 180 - to) };
@@ -129,13 +132,16 @@ fn files_that_others_registered_elsewhere_are_not_removed(kind: CatalogKind) {
     .unwrap();
     merge(&mut case.operator());
     let mut lake = case.operator();
-    lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT).unwrap();
+    ducktide_maintenance::expire_snapshots(&mut lake, &Retention::by_age(soon()), TIMEOUT).unwrap();
 
-    let cleaned = lake.cleanup_old_files(soon(), TIMEOUT).unwrap();
+    let cleaned = ducktide_maintenance::cleanup_old_files(&mut lake, soon(), TIMEOUT).unwrap();
 
     assert_eq!(cleaned, Maintained::Done(2), "those of the workers");
     assert!(file.exists());
-    assert_eq!(lake.cleanup_old_files(soon(), TIMEOUT).unwrap(), Maintained::Done(0));
+    assert_eq!(
+        ducktide_maintenance::cleanup_old_files(&mut lake, soon(), TIMEOUT).unwrap(),
+        Maintained::Done(0)
+    );
     drop(lake);
     assert_eq!(case.count(), 40);
 }
@@ -236,14 +242,26 @@ fn a_copy_of_a_catalog_may_only_be_read_until_it_is_adopted(kind: CatalogKind) {
     DuckLake::adopt(&copy).unwrap();
 
     let mut adopted = DuckLake::open(&copy, Access::Operate).unwrap();
-    adopted.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    ducktide_maintenance::remove_orphans(&mut adopted, &OrphanPolicy::default(), TIMEOUT).unwrap();
     drop(adopted);
     // Whoever runs on the original writes nothing any more, and removes nothing.
     let next = case.rows(0, 140, 150);
     assert_is_copy(&case.try_send(&next).unwrap_err());
-    assert_is_copy(&compactor.expire_snapshots(&Retention::by_age(soon()), TIMEOUT).unwrap_err());
-    assert_is_copy(&compactor.cleanup_old_files(soon(), TIMEOUT).unwrap_err());
-    assert_is_copy(&compactor.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err());
+    assert_is_copy(
+        &ducktide_maintenance::expire_snapshots(
+            &mut compactor,
+            &Retention::by_age(soon()),
+            TIMEOUT,
+        )
+        .unwrap_err(),
+    );
+    assert_is_copy(
+        &ducktide_maintenance::cleanup_old_files(&mut compactor, soon(), TIMEOUT).unwrap_err(),
+    );
+    assert_is_copy(
+        &ducktide_maintenance::remove_orphans(&mut compactor, &OrphanPolicy::default(), TIMEOUT)
+            .unwrap_err(),
+    );
     assert_is_copy(&merge_error(&mut compactor));
     assert_is_copy(&DuckLake::open(&case.config, Access::Commit).err().unwrap());
 
@@ -253,7 +271,8 @@ fn a_copy_of_a_catalog_may_only_be_read_until_it_is_adopted(kind: CatalogKind) {
 }
 
 fn merge_error(lake: &mut DuckLake) -> LakeError {
-    lake.merge_files(&"events".parse().unwrap(), &[vec![1, 2]], TIMEOUT).unwrap_err()
+    ducktide_maintenance::merge_files(lake, &"events".parse().unwrap(), &[vec![1, 2]], TIMEOUT)
+        .unwrap_err()
 }
 
 fn a_data_path_that_is_away_is_waited_for(kind: CatalogKind) {
@@ -276,8 +295,17 @@ fn a_data_path_that_is_away_is_waited_for(kind: CatalogKind) {
             assert!(error.chain().contains("its mount is away"), "{}", error.chain());
         };
         is_waited_for(&case.try_send(&staged).unwrap_err());
-        is_waited_for(&compactor.cleanup_old_files(soon(), TIMEOUT).unwrap_err());
-        is_waited_for(&compactor.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err());
+        is_waited_for(
+            &ducktide_maintenance::cleanup_old_files(&mut compactor, soon(), TIMEOUT).unwrap_err(),
+        );
+        is_waited_for(
+            &ducktide_maintenance::remove_orphans(
+                &mut compactor,
+                &OrphanPolicy::default(),
+                TIMEOUT,
+            )
+            .unwrap_err(),
+        );
         is_waited_for(&DuckLake::open(&case.config, Access::Commit).err().unwrap());
         is_waited_for(&DuckLake::init(&case.config).unwrap_err());
         assert!(!directory.exists(), "nothing is made in its place");

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use ducktide_lake::{
-    Access, DuckLake, ErrorKind, Lake as _,
+use ducktide_lake::{Access, DuckLake, config::LakeConfig};
+use ducktide_protocol::{
+    ErrorKind, Lake as _,
     commit::CommitOutcome,
-    config::LakeConfig,
     position::{Offset, Partition},
 };
 use ducktide_testbed::{
@@ -178,7 +178,7 @@ fn a_worker_with_few_rights_does_its_work_and_nothing_else() {
     let config = LakeConfig { catalog: url.parse().unwrap(), ..case.config.clone() };
     let mut worker = DuckLake::open(&config, Access::Commit).unwrap();
 
-    let spec = ducktide_lake::SourceSpec { topic: "its own".to_owned(), ..spec() };
+    let spec = ducktide_protocol::SourceSpec { topic: "its own".to_owned(), ..spec() };
     let source = worker.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap();
     worker.record_group(source.id, "its own").unwrap();
     assert!(worker.groups().unwrap().is_empty(), "it may not record anything");

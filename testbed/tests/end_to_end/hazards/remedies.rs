@@ -4,14 +4,15 @@
 //! Files that are missing are in `missing_files`; the commands themselves are tried with real workers in
 //! `end_to_end/replay.rs`.
 
-use ducktide_lake::{
-    DuckLake, ErrorKind, Lake as _, LakeError, SourceSpec,
+use ducktide_lake::DuckLake;
+use ducktide_protocol::{
+    ErrorKind, Lake as _, LakeError, SourceSpec,
     commit::ProgressDelta,
     position::{Epoch, Offset, Partition},
-    replay::{ReplayRequest, ReplaySummary},
-    verify::{FindingKind, Verification, VerifyRequest},
 };
+use ducktide_replay::{ReplayRequest, ReplaySummary};
 use ducktide_testbed::catalog::CatalogKind;
+use ducktide_verify::{FindingKind, Verification, VerifyRequest};
 
 use super::{
     case::{Case, assert_exact, is_committed, spec},
@@ -56,12 +57,12 @@ pub(crate) fn request(case: &Case, offsets: &[(i32, i64)]) -> ReplayRequest {
 }
 
 pub(crate) fn try_replay(case: &Case, offsets: &[(i32, i64)]) -> Result<ReplaySummary, LakeError> {
-    case.operator().replay(&request(case, offsets))
+    ducktide_replay::replay(&mut case.operator(), &request(case, offsets))
 }
 
 fn verify(case: &Case, deep: bool) -> Verification {
     let request = VerifyRequest { deep, memory_limit: 1 << 28, ..VerifyRequest::default() };
-    case.operator().verify(&request, &mut |_| {}).unwrap()
+    ducktide_verify::verify(&mut case.operator(), &request, &mut |_| {}).unwrap()
 }
 
 /// What the catalog tells, and what the rows tell.
@@ -263,7 +264,8 @@ fn a_replay_over_a_broken_ledger_is_refused_at_once_and_another_table_is_exact(k
             memory_limit: 1 << 28,
             ..VerifyRequest::default()
         };
-        let verification = case.operator().verify(&of_table, &mut |_| {}).unwrap();
+        let verification =
+            ducktide_verify::verify(&mut case.operator(), &of_table, &mut |_| {}).unwrap();
         assert!(verification.findings.detailed().is_empty(), "{:?}", verification.findings);
     }
 }

@@ -6,13 +6,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use ducktide_lake::{
-    Access, DuckLake, Keeper, Kept,
+use ducktide_lake::{Access, DuckLake, Keeper, Kept};
+use ducktide_maintenance::{ExpiryBound, Maintained, Operation, OrphanPolicy, Retention};
+use ducktide_protocol::{
     commit::{Commit, Counts, ProgressDelta},
-    maintenance::{ExpiryBound, Maintained, Operation, OrphanPolicy, Retention},
     position::{Epoch, Offset, Partition, SnapshotId},
-    replay::{ReplayRequest, ReplaySummary},
 };
+use ducktide_replay::{ReplayRequest, ReplaySummary};
 use ducktide_testbed::catalog::CatalogKind;
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -50,7 +50,7 @@ fn soon() -> Timestamp {
 }
 
 fn expire(lake: &mut DuckLake) -> Maintained {
-    lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT).unwrap()
+    ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(soon()), TIMEOUT).unwrap()
 }
 
 fn ledger_rows(case: &mut Case) -> i64 {
@@ -112,7 +112,7 @@ fn filled(kind: CatalogKind) -> Case {
 fn coalesce(case: &Case) -> u64 {
     let mut operator = case.operator();
     expire(&mut operator);
-    match operator.coalesce_ledger(soon(), TIMEOUT).unwrap() {
+    match ducktide_maintenance::coalesce_ledger(&mut operator, soon(), TIMEOUT).unwrap() {
         Maintained::Done(removed) => removed,
         other => panic!("{other:?}"),
     }
@@ -120,22 +120,23 @@ fn coalesce(case: &Case) -> u64 {
 
 fn replay(case: &Case, to: i64) -> ReplaySummary {
     let offsets = [(Partition(0), Offset(to))].into();
-    case.operator().replay(&ReplayRequest::new(case.source.clone(), offsets)).unwrap()
+    ducktide_replay::replay(&mut case.operator(), &ReplayRequest::new(case.source.clone(), offsets))
+        .unwrap()
 }
 
 fn each_operation_leaves_when_it_ran_and_how_much_it_did(kind: CatalogKind) {
     let case = filled(kind);
     let mut operator = case.operator();
-    assert_eq!(operator.last_maintenance().unwrap(), []);
+    assert_eq!(ducktide_maintenance::last_maintenance(&mut operator).unwrap(), []);
     let before = Timestamp::now();
 
     merge(&mut operator);
     expire(&mut operator);
-    operator.cleanup_old_files(soon(), TIMEOUT).unwrap();
-    operator.coalesce_ledger(soon(), TIMEOUT).unwrap();
-    operator.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    ducktide_maintenance::cleanup_old_files(&mut operator, soon(), TIMEOUT).unwrap();
+    ducktide_maintenance::coalesce_ledger(&mut operator, soon(), TIMEOUT).unwrap();
+    ducktide_maintenance::remove_orphans(&mut operator, &OrphanPolicy::default(), TIMEOUT).unwrap();
 
-    let found = operator.last_maintenance().unwrap();
+    let found = ducktide_maintenance::last_maintenance(&mut operator).unwrap();
     let mut kinds: Vec<_> = found.iter().map(|last| last.kind).collect();
     kinds.sort_unstable();
     assert_eq!(kinds, Operation::ALL);
@@ -143,8 +144,8 @@ fn each_operation_leaves_when_it_ran_and_how_much_it_did(kind: CatalogKind) {
     let merged = found.iter().find(|last| last.kind == Operation::MergeAdjacentFiles).unwrap();
     assert!(merged.done > 0, "{found:?}");
 
-    operator.coalesce_ledger(soon(), TIMEOUT).unwrap();
-    let again = operator.last_maintenance().unwrap();
+    ducktide_maintenance::coalesce_ledger(&mut operator, soon(), TIMEOUT).unwrap();
+    let again = ducktide_maintenance::last_maintenance(&mut operator).unwrap();
     let coalesced = again.iter().find(|last| last.kind == Operation::CoalesceLedger).unwrap();
     assert_eq!((again.len(), coalesced.done), (5, 0), "the newer record replaces the older");
 }
@@ -170,14 +171,19 @@ fn what_a_readable_snapshot_brought_is_not_coalesced(kind: CatalogKind) {
     let mut case = filled(kind);
     let mut operator = case.operator();
 
-    let all_readable = operator.coalesce_ledger(soon(), TIMEOUT).unwrap();
+    let all_readable =
+        ducktide_maintenance::coalesce_ledger(&mut operator, soon(), TIMEOUT).unwrap();
     assert_eq!(all_readable, Maintained::Done(0));
 
     operator.pin("audit", Some(SnapshotId(5)), TIMEOUT).unwrap();
     expire(&mut operator);
     let hour_ago = Timestamp::now() - Duration::from_hours(1);
-    assert_eq!(operator.coalesce_ledger(hour_ago, TIMEOUT).unwrap(), Maintained::Done(0), "young");
-    let coalesced = operator.coalesce_ledger(soon(), TIMEOUT).unwrap();
+    assert_eq!(
+        ducktide_maintenance::coalesce_ledger(&mut operator, hour_ago, TIMEOUT).unwrap(),
+        Maintained::Done(0),
+        "young"
+    );
+    let coalesced = ducktide_maintenance::coalesce_ledger(&mut operator, soon(), TIMEOUT).unwrap();
     assert!(matches!(coalesced, Maintained::Done(1..10)), "{coalesced:?}");
 
     // Each readable snapshot is what the ledger says of it.
@@ -254,7 +260,7 @@ fn what_a_replay_took_out_is_kept_after_coalescing_as_before(kind: CatalogKind) 
     ingest(&mut case, 1, 140, 150);
 
     assert!(coalesce(&case) > 0);
-    let kept = case.operator().kept_snapshots().unwrap();
+    let kept = ducktide_maintenance::kept_snapshots(&mut case.operator()).unwrap();
     let by = Keeper::UnfinishedReplay("main.events".to_owned());
     assert_eq!(kept, Some(Kept { from: before, by }));
     assert_eq!(case.operator().snapshots(1000).unwrap().last().unwrap().id, before);
@@ -264,7 +270,7 @@ fn what_a_replay_took_out_is_kept_after_coalescing_as_before(kind: CatalogKind) 
     ingest(&mut case, 1, 180, 190);
     ingest(&mut case, 1, 190, 200);
     assert!(coalesce(&case) > 0);
-    assert_eq!(case.operator().kept_snapshots().unwrap(), None);
+    assert_eq!(ducktide_maintenance::kept_snapshots(&mut case.operator()).unwrap(), None);
     assert_exact(&case);
 }
 
@@ -283,8 +289,14 @@ fn a_worker_goes_on_while_the_ledger_is_coalesced(kind: CatalogKind) {
         let mut is_over = false;
         while !is_over {
             is_over = worker.is_finished();
-            let _ = lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT);
-            if let Ok(Maintained::Done(done)) = lake.coalesce_ledger(soon(), TIMEOUT) {
+            let _ = ducktide_maintenance::expire_snapshots(
+                &mut lake,
+                &Retention::by_age(soon()),
+                TIMEOUT,
+            );
+            if let Ok(Maintained::Done(done)) =
+                ducktide_maintenance::coalesce_ledger(&mut lake, soon(), TIMEOUT)
+            {
                 removed += done;
             }
         }
@@ -304,7 +316,8 @@ fn a_pin_keeps_its_snapshot_until_it_is_taken_away(kind: CatalogKind) {
     let names: Vec<_> = operator.pins().unwrap().into_iter().map(|pin| pin.name).collect();
     assert_eq!(names, ["audit", "today"]);
 
-    let plan = operator.plan_expiry(&Retention::by_age(soon())).unwrap();
+    let plan =
+        ducktide_maintenance::plan_expiry(&mut operator, &Retention::by_age(soon())).unwrap();
     let by = Keeper::Pin("audit".to_owned());
     assert_eq!(plan.bound, ExpiryBound::Kept(Kept { from: pin.snapshot, by }));
     assert_eq!((plan.expires, plan.oldest_left), (4, Some(SnapshotId(4))));
@@ -366,15 +379,17 @@ fn of_too_many_snapshots_the_oldest_expire(kind: CatalogKind) {
         never_younger_than,
     };
 
-    let too_young = operator.plan_expiry(&by_count(long_ago)).unwrap();
+    let too_young = ducktide_maintenance::plan_expiry(&mut operator, &by_count(long_ago)).unwrap();
     assert_eq!((too_young.expires, too_young.bound), (0, ExpiryBound::TooYoung));
     assert_eq!(
-        operator.expire_snapshots(&by_count(long_ago), TIMEOUT).unwrap(),
+        ducktide_maintenance::expire_snapshots(&mut operator, &by_count(long_ago), TIMEOUT)
+            .unwrap(),
         Maintained::Done(0)
     );
 
-    let plan = operator.plan_expiry(&by_count(soon())).unwrap();
-    let expired = operator.expire_snapshots(&by_count(soon()), TIMEOUT).unwrap();
+    let plan = ducktide_maintenance::plan_expiry(&mut operator, &by_count(soon())).unwrap();
+    let expired =
+        ducktide_maintenance::expire_snapshots(&mut operator, &by_count(soon()), TIMEOUT).unwrap();
 
     assert_eq!(expired, Maintained::Done(plan.snapshots - 4));
     assert_eq!(operator.snapshots(100).unwrap().len(), 4);
@@ -422,7 +437,8 @@ fn only_files_that_the_catalog_never_knew_are_orphans(kind: CatalogKind) {
     let young = case.table.directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
     std::fs::write(&young, "a worker's, before its commit").unwrap();
 
-    let found = operator.find_orphans(OrphanPolicy::default().margin).unwrap();
+    let found =
+        ducktide_maintenance::find_orphans(&mut operator, OrphanPolicy::default().margin).unwrap();
     let mut paths: Vec<_> = found.candidates.iter().map(|orphan| orphan.path.clone()).collect();
     let mut expected = orphans.clone();
     paths.sort();
@@ -430,7 +446,9 @@ fn only_files_that_the_catalog_never_knew_are_orphans(kind: CatalogKind) {
     assert_eq!(paths, expected);
     assert_eq!((found.bytes, found.live_files), (6 * 11, 1));
 
-    let done = operator.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    let done =
+        ducktide_maintenance::remove_orphans(&mut operator, &OrphanPolicy::default(), TIMEOUT)
+            .unwrap();
 
     assert_eq!(done, Maintained::Done(6));
     assert!(orphans.iter().all(|path| !path.exists()));
@@ -439,7 +457,9 @@ fn only_files_that_the_catalog_never_knew_are_orphans(kind: CatalogKind) {
     assert!(then > 0, "what is old is still read");
     assert_exact(&case);
     let error = OrphanPolicy { margin: Duration::from_hours(1), ..OrphanPolicy::default() };
-    let error = operator.remove_orphans(&error, TIMEOUT).unwrap_err().to_string();
+    let error = ducktide_maintenance::remove_orphans(&mut operator, &error, TIMEOUT)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("a day at least"), "{error}");
 }
 
@@ -450,7 +470,12 @@ fn orphans_are_left_alone_when_live_files_are_not_where_they_should_be(kind: Cat
     let live = live.iter().find(|path| !orphans.contains(path)).unwrap();
     std::fs::rename(live, live.with_extension("moved")).unwrap();
 
-    let error = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err();
+    let error = ducktide_maintenance::remove_orphans(
+        &mut case.operator(),
+        &OrphanPolicy::default(),
+        TIMEOUT,
+    )
+    .unwrap_err();
 
     assert!(error.to_string().contains("not where the catalog says"), "{error}");
     assert!(orphans.iter().all(|path| path.exists()));
@@ -459,7 +484,12 @@ fn orphans_are_left_alone_when_live_files_are_not_where_they_should_be(kind: Cat
 fn a_lake_without_any_file_has_no_orphans(kind: CatalogKind) {
     let case = Case::new(kind);
 
-    let done = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    let done = ducktide_maintenance::remove_orphans(
+        &mut case.operator(),
+        &OrphanPolicy::default(),
+        TIMEOUT,
+    )
+    .unwrap();
 
     assert_eq!(done, Maintained::Done(0));
 }
@@ -469,12 +499,15 @@ fn suspiciously_many_orphans_are_left_alone(kind: CatalogKind) {
     let orphans = leave(&case, &["ducktide-@.parquet", "ducklake-@.parquet"]);
     let strict = OrphanPolicy { always_allowed: 3, max_share: 0.2, ..OrphanPolicy::default() };
 
-    let error = case.operator().remove_orphans(&strict, TIMEOUT).unwrap_err().to_string();
+    let error = ducktide_maintenance::remove_orphans(&mut case.operator(), &strict, TIMEOUT)
+        .unwrap_err()
+        .to_string();
 
     assert!(error.contains("orphans=`4` live_files=`9` max_share=`0.2`"), "{error}");
     assert!(orphans.iter().all(|path| path.exists()));
     let generous = OrphanPolicy { max_share: 0.5, ..strict };
-    let done = case.operator().remove_orphans(&generous, TIMEOUT).unwrap();
+    let done =
+        ducktide_maintenance::remove_orphans(&mut case.operator(), &generous, TIMEOUT).unwrap();
     assert_eq!(done, Maintained::Done(4));
 }
 
@@ -487,7 +520,12 @@ fn another_lakes_tables_on_the_same_data_path_are_left_alone(kind: CatalogKind) 
     std::fs::write(&file, "another lake's").unwrap();
     age(&file);
 
-    let done = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    let done = ducktide_maintenance::remove_orphans(
+        &mut case.operator(),
+        &OrphanPolicy::default(),
+        TIMEOUT,
+    )
+    .unwrap();
 
     assert_eq!(done, Maintained::Done(0));
     assert!(file.exists());
@@ -504,9 +542,10 @@ fn cleanup_and_expiry_get_through_beside_a_busy_worker(kind: CatalogKind) {
             let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
             for _ in 0..10 {
                 expire(&mut lake);
-                let cleaned = lake.cleanup_old_files(soon(), TIMEOUT).unwrap();
+                let cleaned =
+                    ducktide_maintenance::cleanup_old_files(&mut lake, soon(), TIMEOUT).unwrap();
                 assert!(matches!(cleaned, Maintained::Done(_)), "{cleaned:?}");
-                lake.coalesce_ledger(soon(), TIMEOUT).unwrap();
+                ducktide_maintenance::coalesce_ledger(&mut lake, soon(), TIMEOUT).unwrap();
             }
         });
         for commit in &commits {

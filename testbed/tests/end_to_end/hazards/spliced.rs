@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use ducktide_lake::maintenance::Maintained;
+use ducktide_maintenance::Maintained;
 use ducktide_testbed::catalog::CatalogKind;
 
 use super::{

@@ -1,8 +1,7 @@
 //! Tables and catalogs that other clients drop, rename or migrate.
 
-use ducktide_lake::{
-    Access, DuckLake, ErrorKind, Lake as _, LakeError, config::LakeConfig, table::TableName,
-};
+use ducktide_lake::{Access, DuckLake, config::LakeConfig};
+use ducktide_protocol::{ErrorKind, Lake as _, LakeError, table::TableName};
 use ducktide_testbed::{
     catalog::{Catalog, CatalogKind},
     duckdb_cli,
@@ -23,7 +22,7 @@ on_both_lakes!(
 );
 
 /// Creates the table, as a consumer does at its start.
-fn create(case: &mut Case, table: &str) -> Result<ducktide_lake::Table, LakeError> {
+fn create(case: &mut Case, table: &str) -> Result<ducktide_protocol::Table, LakeError> {
     let shape = case.table.shape.clone();
     let table: TableName = table.parse().unwrap();
     case.lake().ensure_table(&table, &shape)

@@ -1,0 +1,348 @@
+//! The catalog's answers: counted by the catalog database itself, so that a hundred thousand files
+//! come back as a few rows.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::time::Duration;
+
+use ducktide_lake::catalog::parse;
+use ducktide_lake::catalog::shape_break::ShapeBreaks;
+use ducktide_lake::parse_time;
+use ducktide_lake::session::{Session, quote};
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::position::SnapshotId;
+use jiff::Timestamp;
+use jiff::civil::Date;
+
+use super::{FileCount, Thresholds};
+
+/// A table that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TableEntry {
+    pub(super) id: i64,
+    /// With its schema.
+    pub(super) name: String,
+    pub(super) target_bytes: u64,
+    /// The snapshot before whose files none can be merged with later ones.
+    pub(super) last_break: i64,
+    /// Where among its partition values the date is, if a date partitions it.
+    pub(super) day_key: Option<DayKey>,
+}
+
+/// The date of a partition key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DayKey {
+    /// The partition key that is in force; files of an older one are not parted by it.
+    pub(super) partition_id: i64,
+    /// Which of the key's values it is.
+    pub(super) index: usize,
+}
+
+/// Live files of one table that a merge may join: same partition values, same schema version. Those
+/// of tables that no date partitions are told apart by the days of their commits too.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Group {
+    pub(super) table_id: i64,
+    /// Everything but the days of commits that keeps files from being merged with others.
+    pub(super) merge_key: MergeKey,
+    /// The days of the first and of the last commit in the files, as far as snapshots are there.
+    pub(super) committed: (Option<Date>, Option<Date>),
+    pub(super) tiny: FileCount,
+    pub(super) small: FileCount,
+    pub(super) medium: FileCount,
+    pub(super) full: FileCount,
+    pub(super) with_deletes: u64,
+    /// Tiny and small ones without delete files.
+    pub(super) candidates: FileCount,
+}
+
+/// Partition key, its values, and the snapshot since which the schema version is in force.
+pub(super) type MergeKey = (Option<i64>, [Option<String>; 3], Option<i64>);
+
+/// Numbers of the lake as a whole.
+pub(super) struct Whole {
+    pub(super) snapshots: u64,
+    pub(super) oldest: SnapshotId,
+    pub(super) oldest_at: Timestamp,
+    pub(super) ended: FileCount,
+    pub(super) scheduled: u64,
+    pub(super) ledger_rows: u64,
+    pub(super) expire_older_than: Option<String>,
+    pub(super) delete_older_than: Option<String>,
+}
+
+/// The tables that exist, in the order of their names.
+pub(super) fn tables(session: &Session, thresholds: &Thresholds) -> Result<Vec<TableEntry>> {
+    let sql = tables_sql(session, thresholds);
+    let (keys, breaks) = (day_keys(session)?, ShapeBreaks::read(session)?);
+    let tables = session.catalog_rows(&sql)?.into_iter().map(table_of_row);
+    let with_key = |table: Result<TableEntry>| {
+        let table = table?;
+        let (last_break, day_key) = (breaks.of(table.id), keys.get(&table.id).copied());
+        Ok(TableEntry { last_break, day_key, ..table })
+    };
+    tables.map(with_key).collect()
+}
+
+fn table_of_row(row: Vec<Option<String>>) -> Result<TableEntry> {
+    let mut values = row.into_iter();
+    let mut next = || values.next().flatten();
+    let id = parse(next())?;
+    let (schema, table) = (next().unwrap_or_default(), next().unwrap_or_default());
+    Ok(TableEntry {
+        id,
+        name: format!("{schema}.{table}"),
+        target_bytes: parse(next())?,
+        last_break: 0,
+        day_key: None,
+    })
+}
+
+/// The dates that partition tables, by table; of several in one key, the first.
+///
+/// A query of its own: joined to the others, SQLite 3.38 loses these columns (seen with DuckDB
+/// 1.5.5, whose SQLite it is).
+fn day_keys(session: &Session) -> Result<BTreeMap<i64, DayKey>> {
+    let sql = format!(
+        "SELECT p.table_id, p.partition_id, min(pc.partition_key_index) AS key_index \
+         FROM {keys} p JOIN {key_columns} pc ON pc.partition_id = p.partition_id \
+         JOIN {columns} c ON c.table_id = p.table_id AND c.column_id = pc.column_id \
+         WHERE p.end_snapshot IS NULL AND c.end_snapshot IS NULL AND pc.transform = 'identity' \
+         AND lower(c.column_type) = 'date' AND pc.partition_key_index < 3 \
+         GROUP BY p.table_id, p.partition_id",
+        keys = session.native_table("ducklake_partition_info"),
+        key_columns = session.native_table("ducklake_partition_column"),
+        columns = session.native_table("ducklake_column"),
+    );
+    let day_key = |row: Vec<Option<String>>| {
+        let mut values = row.into_iter();
+        let mut next = || values.next().flatten();
+        let table_id = parse(next())?;
+        Ok((table_id, DayKey { partition_id: parse(next())?, index: parse(next())? }))
+    };
+    session.catalog_rows(&sql)?.into_iter().map(day_key).collect()
+}
+
+/// Where a table's target size is looked for: at the table, then at its schema, then at the lake, as
+/// DuckLake does.
+fn tables_sql(session: &Session, thresholds: &Thresholds) -> String {
+    let native = |name: &str| session.native_table(name);
+    let option = |scope: &str| {
+        format!(
+            "(SELECT max(CAST(m.value AS BIGINT)) FROM {} m WHERE m.key = 'target_file_size' AND {scope})",
+            native("ducklake_metadata")
+        )
+    };
+    format!(
+        "SELECT t.table_id, s.schema_name, t.table_name, \
+         coalesce({of_table}, {of_schema}, {of_lake}, {default}) AS target \
+         FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
+         WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL \
+         ORDER BY s.schema_name, t.table_name",
+        of_table = option("m.scope = 'table' AND m.scope_id = t.table_id"),
+        of_schema = option("m.scope = 'schema' AND m.scope_id = t.schema_id"),
+        of_lake = option("m.scope IS NULL"),
+        default = thresholds.default_target_bytes,
+        tables = native("ducklake_table"),
+        schemas = native("ducklake_schema"),
+    )
+}
+
+/// The groups of live files of those tables, in no order.
+pub(super) fn groups(
+    session: &Session,
+    thresholds: &Thresholds,
+    tables: &[TableEntry],
+) -> Result<Vec<Group>> {
+    let sql = groups_sql(session, thresholds, tables);
+    session.catalog_rows(&sql)?.into_iter().map(group_of_row).collect()
+}
+
+/// A file's first three partition values stand for all of them; its schema version begins at the
+/// newest of its table's that is not younger than the file, and those since the last break count as
+/// one, as files are merged across them. A file with any delete file, in force or
+/// not, is none that DuckLake merges.
+///
+/// What `tables` say is written into the query: as subqueries SQLite would ask for it again for each
+/// file and expression.
+fn groups_sql(session: &Session, thresholds: &Thresholds, tables: &[TableEntry]) -> String {
+    let native = |name: &str| session.native_table(name);
+    format!(
+        "WITH file_key AS ( \
+           SELECT data_file_id, {k0} AS k0, {k1} AS k1, {k2} AS k2 FROM {values} GROUP BY data_file_id), \
+         live_file AS ( \
+           SELECT f.table_id, f.partition_id, v.k0, v.k1, v.k2, \
+           CASE WHEN f.begin_snapshot >= {last_break} THEN {last_break} ELSE \
+             (SELECT max(sv.begin_snapshot) FROM {versions} sv WHERE sv.table_id = f.table_id \
+             AND sv.begin_snapshot <= f.begin_snapshot) END AS version, \
+           {first_day} AS first_day, {last_day} AS last_day, \
+           f.file_size_bytes AS bytes, CASE WHEN d.data_file_id IS NULL THEN 0 ELSE 1 END AS deletes, \
+           CASE WHEN f.file_size_bytes >= {target} THEN 3 WHEN f.file_size_bytes < {tiny} THEN 0 \
+             WHEN f.file_size_bytes < {small} THEN 1 ELSE 2 END AS class \
+           FROM {files} f \
+           LEFT JOIN file_key v ON v.data_file_id = f.data_file_id \
+           LEFT JOIN (SELECT DISTINCT data_file_id FROM {deletes}) d ON d.data_file_id = f.data_file_id \
+           LEFT JOIN {snapshots} b ON b.snapshot_id = f.begin_snapshot \
+           LEFT JOIN {snapshots} l ON l.snapshot_id = coalesce(f.partial_max, f.begin_snapshot) \
+           WHERE f.end_snapshot IS NULL) \
+         SELECT table_id, partition_id, k0, k1, k2, version, first_day, last_day, \
+         {classes}, sum(deletes) AS with_deletes, {candidates} FROM live_file \
+         GROUP BY table_id, partition_id, k0, k1, k2, version, first_day, last_day",
+        k0 = partition_value(0),
+        k1 = partition_value(1),
+        k2 = partition_value(2),
+        values = native("ducklake_file_partition_value"),
+        versions = native("ducklake_schema_versions"),
+        first_day = day_of_commit(session, tables, "b.snapshot_time"),
+        last_day = day_of_commit(session, tables, "l.snapshot_time"),
+        last_break = of_table(tables, |table| table.last_break, 0),
+        target = of_table(tables, |table| table.target_bytes, thresholds.default_target_bytes),
+        tiny = thresholds.tiny_bytes,
+        small = thresholds.small_bytes,
+        files = native("ducklake_data_file"),
+        deletes = native("ducklake_delete_file"),
+        snapshots = native("ducklake_snapshot"),
+        classes = ["tiny", "small", "medium", "full"]
+            .iter()
+            .enumerate()
+            .map(|(class, name)| counted(&format!("class = {class}"), name))
+            .collect::<Vec<_>>()
+            .join(", "),
+        candidates = counted("class < 2 AND deletes = 0", "candidate"),
+    )
+}
+
+/// A number of a file's table, most of which have the default.
+fn of_table<N: Copy + PartialEq + Display>(
+    tables: &[TableEntry],
+    number: impl Fn(&TableEntry) -> N,
+    default: N,
+) -> String {
+    let others = tables.iter().map(|table| (table.id, number(table)));
+    let others = others.filter(|(_, number)| *number != default);
+    let cases: Vec<_> = others.map(|(id, number)| format!("WHEN {id} THEN {number}")).collect();
+    if cases.is_empty() {
+        return default.to_string();
+    }
+    format!("CASE f.table_id {} ELSE {default} END", cases.join(" "))
+}
+
+/// The day of a commit, in tables that no date partitions.
+///
+/// Not in the conditions of the joins: SQLite 3.38 then leaves whole rows out.
+fn day_of_commit(session: &Session, tables: &[TableEntry], time: &str) -> String {
+    let with_day = tables.iter().filter(|table| table.day_key.is_some());
+    let with_day: Vec<_> = with_day.map(|table| table.id.to_string()).collect();
+    let day = session.utc_day(time);
+    if with_day.is_empty() {
+        return day;
+    }
+    format!("CASE WHEN f.table_id NOT IN ({}) THEN {day} END", with_day.join(", "))
+}
+
+fn partition_value(index: u32) -> String {
+    format!("max(CASE WHEN partition_key_index = {index} THEN partition_value END)")
+}
+
+/// Files and bytes for which a condition holds. PostgreSQL's sums of BIGINT are `numeric`, which would
+/// come back with decimal places.
+fn counted(condition: &str, name: &str) -> String {
+    format!(
+        "sum(CASE WHEN {condition} THEN 1 ELSE 0 END) AS {name}_files, \
+         CAST(sum(CASE WHEN {condition} THEN bytes ELSE 0 END) AS BIGINT) AS {name}_bytes"
+    )
+}
+
+fn group_of_row(row: Vec<Option<String>>) -> Result<Group> {
+    let mut values = row.into_iter();
+    let mut next = || values.next().flatten();
+    let table_id = parse(next())?;
+    let partition_id = next().map(|id| parse(Some(id))).transpose()?;
+    let keys = [next(), next(), next()];
+    let version = next().map(|id| parse(Some(id))).transpose()?;
+    Ok(Group {
+        table_id,
+        merge_key: (partition_id, keys, version),
+        committed: (date(next()), date(next())),
+        tiny: FileCount { files: parse(next())?, bytes: parse(next())? },
+        small: FileCount { files: parse(next())?, bytes: parse(next())? },
+        medium: FileCount { files: parse(next())?, bytes: parse(next())? },
+        full: FileCount { files: parse(next())?, bytes: parse(next())? },
+        with_deletes: parse(next())?,
+        candidates: FileCount { files: parse(next())?, bytes: parse(next())? },
+    })
+}
+
+fn date(text: Option<String>) -> Option<Date> {
+    text?.parse().ok()
+}
+
+/// Numbers of the lake as a whole, in one row.
+pub(super) fn whole(session: &Session) -> Result<Whole> {
+    let row = session.catalog_rows(&whole_sql(session))?.into_iter().next().unwrap_or_default();
+    let mut values = row.into_iter();
+    let mut next = || values.next().flatten();
+    Ok(Whole {
+        snapshots: parse(next())?,
+        oldest: SnapshotId(parse(next())?),
+        oldest_at: parse_time(&next().unwrap_or_default())?,
+        ended: FileCount { files: parse(next())?, bytes: parse(next())? },
+        scheduled: parse(next())?,
+        ledger_rows: parse(next())?,
+        expire_older_than: next(),
+        delete_older_than: next(),
+    })
+}
+
+fn whole_sql(session: &Session) -> String {
+    let native = |name: &str| session.native_table(name);
+    let setting = |key: &str| {
+        let metadata = native("ducklake_metadata");
+        format!("(SELECT max(value) FROM {metadata} WHERE key = '{key}' AND scope IS NULL)")
+    };
+    format!(
+        "SELECT (SELECT count(*) FROM {snapshots}) AS snapshots, s.snapshot_id, s.snapshot_time, \
+         (SELECT count(*) FROM {files} WHERE end_snapshot IS NOT NULL) AS ended_files, \
+         (SELECT CAST(coalesce(sum(file_size_bytes), 0) AS BIGINT) FROM {files} \
+           WHERE end_snapshot IS NOT NULL) AS ended_bytes, \
+         (SELECT count(*) FROM {scheduled}) AS scheduled, (SELECT count(*) FROM {ledger}) AS ledger, \
+         {expire} AS expire_older_than, {delete} AS delete_older_than \
+         FROM {snapshots} s ORDER BY s.snapshot_id LIMIT 1",
+        snapshots = native("ducklake_snapshot"),
+        files = native("ducklake_data_file"),
+        scheduled = native("ducklake_files_scheduled_for_deletion"),
+        ledger = native("ducktide_ledger"),
+        expire = setting("expire_older_than"),
+        delete = setting("delete_older_than"),
+    )
+}
+
+/// Since when the first file waits for its removal.
+///
+/// In a SQLite catalog times are text in more than one spelling, so that `min` is not the earliest:
+/// the times of the first two days are read, and compared as times.
+pub(super) fn scheduled_since(session: &Session) -> Result<Option<Timestamp>> {
+    let scheduled = session.native_table("ducklake_files_scheduled_for_deletion");
+    let day = session.utc_day("schedule_start");
+    let sql = format!(
+        "SELECT DISTINCT schedule_start FROM {scheduled} WHERE {day} IN \
+         (SELECT DISTINCT {day} AS day FROM {scheduled} WHERE schedule_start IS NOT NULL \
+          ORDER BY day LIMIT 2)"
+    );
+    let times = session.catalog_rows(&sql)?.into_iter();
+    let times = times.filter_map(|row| row.into_iter().next().flatten());
+    let times = times.map(|text| parse_time(&text)).collect::<Result<Vec<_>>>()?;
+    Ok(times.into_iter().min())
+}
+
+/// An option of DuckLake that is an interval, such as `7 days`; DuckDB knows how to read it.
+pub(super) fn interval(session: &Session, text: Option<&str>) -> Result<Option<Duration>> {
+    let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
+    let sql = format!("SELECT CAST(epoch(CAST({} AS INTERVAL)) AS BIGINT)::VARCHAR", quote(text));
+    let rows = session.rows(&sql).map_err(|error| {
+        LakeError::invalid(format!("read an option of the lake as an interval: value=`{text}`"))
+            .because(error)
+    })?;
+    let seconds = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
+    Ok(seconds.and_then(|text| text.parse().ok()).map(Duration::from_secs))
+}

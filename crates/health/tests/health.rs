@@ -1,0 +1,55 @@
+//! The health of lakes with a SQLite catalog. PostgreSQL's turn is among the end-to-end tests, where
+//! there is a server.
+
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use ducktide_lake::config::{CatalogLocation, LakeConfig};
+use tempfile::TempDir;
+
+#[path = "health/scenario.rs"]
+mod scenario;
+
+use scenario::Case;
+
+fn case(directory: &TempDir) -> Case {
+    let config = LakeConfig::at(CatalogLocation::Sqlite(directory.path().join("lake.sqlite")));
+    Case::new(&config, "main")
+}
+
+fn run(scenario: fn(Case)) {
+    let directory = tempfile::tempdir().unwrap();
+    scenario(case(&directory));
+}
+
+#[test]
+fn a_new_lake_is_healthy() {
+    run(scenario::a_new_lake_is_healthy);
+}
+
+#[test]
+fn files_are_counted_by_day_and_by_what_a_merge_may_join() {
+    run(scenario::files_are_counted_by_day_and_by_what_a_merge_may_join);
+}
+
+#[test]
+fn delete_files_and_schema_versions_keep_files_apart() {
+    run(scenario::delete_files_and_schema_versions_keep_files_apart);
+}
+
+#[test]
+fn the_target_is_the_nearest_option() {
+    run(scenario::the_target_is_the_nearest_option);
+}
+
+#[test]
+fn what_keeps_snapshots_and_what_ran_is_told() {
+    run(scenario::what_keeps_snapshots_and_what_ran_is_told);
+}
+
+#[test]
+#[ignore = "makes 100,000 files"]
+fn a_large_lake_is_looked_at() {
+    let directory = tempfile::tempdir().unwrap();
+    let took = scenario::a_large_lake_is_looked_at(case(&directory));
+    println!("health of 100,000 files and 50,000 snapshots in SQLite: {took:?}");
+}

@@ -1,0 +1,92 @@
+//! Columns that newer schemas bring: added by whoever comes first, while the others go on.
+//!
+//! An ALTER ends the open transactions of all other writers to the table. They find it altered, read
+//! their records again, and write files of its new shape: a file of the old one is never registered.
+
+use std::time::Instant;
+
+use ducktide_protocol::Table;
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::table::{Column, TableName, TableShape, quote_identifier};
+
+use crate::catalog::intent::{self, Intent};
+use crate::catalog::vacant_name;
+use crate::duck_lake::DuckLake;
+use crate::duckdb_error;
+use crate::session::{LAKE, Session};
+
+/// How often an ALTER is tried that another worker's gets in the way of.
+const ATTEMPTS: usize = 5;
+
+/// Adds what is missing, in one transaction.
+pub(crate) fn add_columns(
+    lake: &mut DuckLake,
+    table: &TableName,
+    columns: &[Column],
+) -> Result<Table> {
+    let failed = || format!("add columns: table=`{table}`");
+    let mut last = None;
+    for _ in 0..ATTEMPTS {
+        let Some(found) = lake.find_table(table)? else {
+            return Err(vacant_name::dropped(lake.session()?, table)?);
+        };
+        let missing = missing(&found.shape, columns);
+        if missing.is_empty() {
+            return Ok(found);
+        }
+        let (session, lock) = lake.session_and_lock()?;
+        await_replays(session, table)?;
+        let guard = lock.acquire(session)?;
+        let altered = session.execute(&add_columns_sql(table, &missing));
+        if altered.is_err() {
+            // There may be no transaction any more.
+            let _ = session.execute("ROLLBACK");
+        }
+        drop(guard);
+        match altered {
+            Ok(()) => tracing::info!(%table, columns = names(&missing), "columns added"),
+            Err(error) => {
+                // Another worker may have been first; what matters is what is there now.
+                tracing::debug!(%table, %error, "columns could not be added");
+                lake.note_error(&error.to_string());
+                last = Some(error);
+            }
+        }
+    }
+    Err(match last {
+        Some(error) => duckdb_error::failed(failed(), error),
+        None => LakeError::unavailable(failed()),
+    })
+}
+
+/// The columns that a table does not have under any type.
+fn missing(shape: &TableShape, columns: &[Column]) -> Vec<Column> {
+    columns.iter().filter(|column| !shape.has_path(&column.name)).cloned().collect()
+}
+
+/// A replay's DELETE would lose against an ALTER.
+fn await_replays(session: &Session, table: &TableName) -> Result<()> {
+    let name = table.to_string();
+    let concerns = |intent: &Intent| intent.table == name;
+    if intent::is_replay_announced(session, concerns)? {
+        intent::await_replays(session, Instant::now() + intent::LONGEST_WAIT, concerns)?;
+    }
+    Ok(())
+}
+
+/// Without IF NOT EXISTS, which says ok to a column of another type.
+fn add_columns_sql(table: &TableName, columns: &[Column]) -> String {
+    let name = format!("{LAKE}.{}", table.sql());
+    let statements = columns.iter().map(|column| {
+        let path = column.name.split('.').map(quote_identifier).collect::<Vec<_>>().join(".");
+        format!("ALTER TABLE {name} ADD COLUMN {path} {}; ", column.column_type.sql())
+    });
+    format!(
+        "BEGIN; {}CALL {LAKE}.set_commit_message('ducktide-consumer', 'add columns'); COMMIT",
+        statements.collect::<String>()
+    )
+}
+
+fn names(columns: &[Column]) -> String {
+    columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(" ")
+}

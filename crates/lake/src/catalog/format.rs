@@ -1,0 +1,60 @@
+//! The format of DuckLake's own catalog tables, which another client can change for good.
+//!
+//! A newer client that attaches the lake with `AUTOMATIC_MIGRATION true` adds columns to these tables.
+//! DuckLake's statements then fail (SQLite), or leave the new columns empty (PostgreSQL), so nothing is
+//! written to a format that this program does not know.
+
+use ducktide_protocol::error::{LakeError, Result, UnknownFormat};
+
+use crate::session::Session;
+
+/// The format that this program and its DuckLake extension read and write.
+pub(crate) const FORMAT: &str = "1.0";
+
+/// The query for the format, as one value, in the catalog database's dialect; `metadata` is the table
+/// `ducklake_metadata`.
+#[must_use]
+pub(crate) fn value_sql(metadata: &str) -> String {
+    format!("(SELECT value FROM {metadata} WHERE key = 'version' AND scope IS NULL)")
+}
+
+/// Refuses a format that this program does not know.
+pub(crate) fn require(found: Option<&str>) -> Result<()> {
+    if found == Some(FORMAT) {
+        return Ok(());
+    }
+    let found = found.unwrap_or_default().to_owned();
+    Err(LakeError::invalid(
+        "the catalog has a format that this version of Ducktide does not know, probably because a newer \
+         DuckDB client migrated it with AUTOMATIC_MIGRATION; restore a backup of the catalog from before \
+         the migration, or upgrade Ducktide to a version that supports the format; attach newer clients \
+         with DUCKLAKE_VERSION '1.0', and readers as a role that does not own the metadata tables",
+    )
+    .because(UnknownFormat { found, supported: FORMAT }))
+}
+
+/// Checks the lake that a session has attached.
+pub(crate) fn check(session: &Session) -> Result<()> {
+    let sql =
+        format!("SELECT {} AS version", value_sql(&session.native_table("ducklake_metadata")));
+    require(session.catalog_value(&sql)?.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ducktide_protocol::error::ErrorKind;
+
+    #[test]
+    fn only_the_known_format_is_written() {
+        assert!(require(Some("1.0")).is_ok());
+        for found in [Some("1.1"), Some("0.3"), None] {
+            let error = require(found).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Invalid);
+            assert!(error.is_unknown_format());
+            let found = found.unwrap_or_default();
+            assert!(error.chain().ends_with(&format!("catalog_format=`{found}` supported=`1.0`")));
+        }
+        assert!(!LakeError::invalid("other").because("catalog_format").is_unknown_format());
+    }
+}

@@ -1,0 +1,389 @@
+//! Our tables in the catalog database: sources, progress, the mailbox, the triggers that join them.
+//!
+//! | table | one row per | written by |
+//! |---|---|---|
+//! | `ducktide_meta` | setting, kind of maintenance, last verification, group of a source | installation, maintenance, operators, workers |
+//! | `ducktide_source` | table × topic | workers, at registration |
+//! | `ducktide_progress` | source × partition | triggers only |
+//! | `ducktide_ledger` | committed range | triggers; maintenance coalesces old ones |
+//! | `ducktide_commit` | nothing stays in it | workers: progress without rows |
+//! | `ducktide_intent` | announced replay | replays |
+//! | `ducktide_pin` | snapshot to keep | operators |
+//!
+//! Names and columns must stay stable; `layout_version` says which layout a lake has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+pub(crate) mod format;
+pub mod intent;
+pub mod ledger;
+pub mod lock;
+pub mod meta;
+pub(crate) mod partitioning;
+pub mod pin;
+pub(crate) mod postgres;
+pub mod shape_break;
+pub(crate) mod sqlite;
+pub(crate) mod vacant_name;
+
+use self::lock::LockFile;
+use crate::config::{CatalogLocation, LakeConfig};
+use crate::session::{Session, quote};
+use ducktide_protocol::commit::{CommitMessage, ProgressDelta};
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
+use ducktide_protocol::{Source, SourceSpec};
+
+/// The layout of our tables that this program writes, and the oldest one whose programs may still
+/// work on a lake of this layout. Additive changes raise the first number only.
+pub(crate) const LAYOUT_VERSION: u32 = 1;
+const OLDEST_COMPATIBLE_LAYOUT: u32 = 1;
+/// The same pair for the triggers.
+pub(crate) const TRIGGER_VERSION: u32 = 1;
+const OLDEST_COMPATIBLE_TRIGGERS: u32 = 1;
+
+/// Making a lake takes a second or two.
+const INSTALLATION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The triggers, without which nothing may be written (invariant I7).
+pub(crate) const TRIGGERS: [&str; 4] =
+    ["ducktide_once", "ducktide_snapshot", "ducktide_unpack", "ducktide_advance"];
+
+/// The tables that the triggers belong to, in the order of [`TRIGGERS`].
+const TRIGGER_TABLES: [&str; 4] =
+    ["ducklake_data_file", "ducklake_snapshot_changes", "ducktide_commit", "ducktide_ledger"];
+
+/// What an installation did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Installed {
+    /// The tables and triggers were missing.
+    Created,
+    /// The tables were there; triggers were missing, disabled or on another table.
+    TriggersRestored,
+    Nothing,
+}
+
+/// Refuses to write triggers over those of a newer program.
+fn check_trigger_version(found: Option<&str>) -> Result<()> {
+    let found: u32 = found.and_then(|version| version.parse().ok()).unwrap_or(0);
+    if found <= TRIGGER_VERSION {
+        return Ok(());
+    }
+    Err(LakeError::invalid(format!(
+        "the lake's triggers are missing, and a newer Ducktide has made them; run its `ducktide init`: \
+         trigger_version=`{found}` program=`{TRIGGER_VERSION}`"
+    )))
+}
+
+/// The right to make a lake, which one program has at a time.
+pub(crate) enum Installation {
+    Sqlite { path: PathBuf, _lock: LockFile },
+    Postgres(Box<postgres::Installer>),
+}
+
+impl Installation {
+    /// Waits for its turn.
+    pub(crate) fn begin(config: &LakeConfig) -> Result<Self> {
+        match &config.catalog {
+            CatalogLocation::Postgres(settings) => {
+                postgres::Installer::lock(settings, &config.metadata_schema)
+                    .map(|installer| Self::Postgres(Box::new(installer)))
+            }
+            CatalogLocation::Sqlite(path) => {
+                let mut lock = LockFile::beside(path, "init");
+                if lock.lock(INSTALLATION_TIMEOUT)? {
+                    return Ok(Self::Sqlite { path: path.clone(), _lock: lock });
+                }
+                Err(LakeError::unavailable(format!(
+                    "another program is making the lake: catalog=`{}`",
+                    config.catalog
+                )))
+            }
+        }
+    }
+
+    /// Creates our tables and triggers in a DuckLake catalog, unless they are there, and restores
+    /// triggers that are missing. No DuckDB of this process may have the catalog attached meanwhile.
+    ///
+    /// The facts become rows of `ducktide_meta`.
+    pub(crate) fn install(&mut self, facts: &[(&str, String)]) -> Result<Installed> {
+        match self {
+            Self::Sqlite { path, .. } => sqlite::install(path, facts),
+            Self::Postgres(installer) => installer.install(facts),
+        }
+    }
+}
+
+/// The rows of `ducktide_meta` that an installation writes.
+fn meta_rows(facts: &[(&str, String)]) -> String {
+    let facts = facts.iter().map(|(key, value)| format!(", ({}, {})", quote(key), quote(value)));
+    format!(
+        "('layout_version', '{LAYOUT_VERSION}'), \
+         ('oldest_compatible_layout', '{OLDEST_COMPATIBLE_LAYOUT}'), \
+         ('trigger_version', '{TRIGGER_VERSION}'), \
+         ('oldest_compatible_triggers', '{OLDEST_COMPATIBLE_TRIGGERS}'){}",
+        facts.collect::<String>()
+    )
+}
+
+/// Whether the catalog has our tables.
+pub(crate) fn is_installed(session: &Session) -> Result<bool> {
+    let found = session.catalog_rows(&session.tables_like_sql("ducktide_meta"))?;
+    Ok(!found.is_empty())
+}
+
+/// Refuses a lake that this program does not understand.
+pub(crate) fn check_layout(session: &Session) -> Result<()> {
+    let sql = format!("SELECT key, value FROM {}", session.native_table("ducktide_meta"));
+    let rows = session.catalog_rows(&sql).map_err(|error| {
+        if error.chain().contains("no such table") || error.chain().contains("does not exist") {
+            LakeError::missing("the lake has no Ducktide tables; add them with `ducktide init`")
+                .because(error)
+        } else {
+            error
+        }
+    })?;
+    let meta: BTreeMap<String, String> = rows
+        .into_iter()
+        .filter_map(|row| Some((row.first()?.clone()?, row.get(1)?.clone()?)))
+        .collect();
+    for (key, ours) in [
+        ("oldest_compatible_layout", LAYOUT_VERSION),
+        ("oldest_compatible_triggers", TRIGGER_VERSION),
+    ] {
+        let theirs: u32 = meta.get(key).and_then(|value| value.parse().ok()).ok_or_else(|| {
+            LakeError::refused(format!("the lake's ducktide_meta lacks a number: key=`{key}`"))
+        })?;
+        if theirs > ours {
+            return Err(LakeError::invalid(format!(
+                "the lake needs a newer Ducktide; upgrade this program: {key}=`{theirs}` program=`{ours}`"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// All sources of the lake.
+pub fn sources(session: &Session) -> Result<Vec<Source>> {
+    let sql = format!(
+        "SELECT source_id, table_name, topic, pipeline, cluster_id, topic_id FROM {} ORDER BY source_id",
+        session.native_table("ducktide_source")
+    );
+    session.catalog_rows(&sql)?.into_iter().map(source_of_row).collect()
+}
+
+fn source_of_row(row: Vec<Option<String>>) -> Result<Source> {
+    let mut values = row.into_iter();
+    let mut next = || values.next().flatten();
+    let id = parse(next())?;
+    let table = next().unwrap_or_default();
+    let table = table.parse().map_err(|error| {
+        LakeError::invalid(format!("read ducktide_source: table_name=`{table}`")).because(error)
+    })?;
+    Ok(Source {
+        id: SourceId(id),
+        spec: SourceSpec {
+            table,
+            topic: next().unwrap_or_default(),
+            pipeline: next().unwrap_or_default(),
+            cluster_id: next(),
+            topic_id: next(),
+        },
+    })
+}
+
+/// The source of a (table, topic), if it is registered.
+pub(crate) fn find_source(session: &Session, spec: &SourceSpec) -> Result<Option<Source>> {
+    let found = sources(session)?;
+    Ok(found.into_iter().find(|s| s.spec.table == spec.table && s.spec.topic == spec.topic))
+}
+
+/// Registers a source and the first positions of its partitions, in one transaction: a worker that
+/// sees the source sees its start offsets too.
+pub(crate) fn insert_source(
+    session: &Session,
+    spec: &SourceSpec,
+    starts: &[(Partition, Offset)],
+) -> duckdb::Result<()> {
+    let optional = |value: &Option<String>| value.as_deref().map_or("NULL".to_owned(), quote);
+    let insert = format!(
+        "INSERT INTO {}(table_name, topic, pipeline, cluster_id, topic_id, created_at) \
+         VALUES ({}, {}, {}, {}, {}, {})",
+        session.catalog_table("ducktide_source"),
+        quote(&spec.table.to_string()),
+        quote(&spec.topic),
+        quote(&spec.pipeline),
+        optional(&spec.cluster_id),
+        optional(&spec.topic_id),
+        quote(&jiff::Timestamp::now().to_string()),
+    );
+    session.execute(&format!("BEGIN; {insert}"))?;
+    let id = session.rows(&format!(
+        "SELECT source_id::VARCHAR FROM {} WHERE table_name = {} AND topic = {}",
+        session.catalog_table("ducktide_source"),
+        quote(&spec.table.to_string()),
+        quote(&spec.topic)
+    ))?;
+    let id = id.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+    if let Some(id) = id
+        && !starts.is_empty()
+    {
+        post(session, &CommitMessage::start(SourceId(id), starts))?;
+    }
+    session.execute("COMMIT")
+}
+
+/// Puts a message into the mailbox: progress without rows.
+pub fn post(session: &Session, message: &CommitMessage) -> duckdb::Result<()> {
+    session.execute(&format!(
+        "INSERT INTO {}(message) VALUES ({})",
+        session.catalog_table("ducktide_commit"),
+        quote(&message.to_json())
+    ))
+}
+
+/// Progress of one partition as `status` shows it.
+#[derive(Clone, Debug)]
+pub struct PartitionProgress {
+    /// Kafka's partition number.
+    pub partition: Partition,
+    /// Epoch and next offset.
+    pub position: Position,
+    /// The snapshot of the newest commit that brought rows.
+    pub snapshot_id: Option<SnapshotId>,
+    /// When progress last moved, as the catalog wrote it (UTC).
+    pub updated_at: Option<String>,
+}
+
+/// The progress of a source's partitions, in a new catalog transaction.
+pub fn progress(session: &Session, source: SourceId) -> Result<Vec<PartitionProgress>> {
+    let sql = format!(
+        "SELECT partition, epoch, next_offset, snapshot_id, updated_at FROM {} \
+         WHERE source_id = {source} ORDER BY partition",
+        session.native_table("ducktide_progress")
+    );
+    session.catalog_rows(&sql)?.into_iter().map(progress_of_row).collect()
+}
+
+fn progress_of_row(row: Vec<Option<String>>) -> Result<PartitionProgress> {
+    let mut values = row.into_iter();
+    let mut next = || values.next().flatten();
+    Ok(PartitionProgress {
+        partition: Partition(parse(next())?),
+        position: Position { epoch: Epoch(parse(next())?), next_offset: Offset(parse(next())?) },
+        snapshot_id: next().and_then(|id| id.parse().ok()).map(SnapshotId),
+        updated_at: next(),
+    })
+}
+
+/// How many of the files were ever registered. The paths are relative to their table's directory.
+///
+/// A merge moves a file from the live files to those scheduled for deletion; a name is used once,
+/// so being found in either means that the commit holding it was applied.
+pub(crate) fn registered_files(session: &Session, paths: &[String]) -> Result<u64> {
+    if paths.is_empty() {
+        return Ok(0);
+    }
+    let list = |of: &dyn Fn(&String) -> String| paths.iter().map(of).collect::<Vec<_>>().join(", ");
+    let relative = list(&|path| quote(path));
+    // `ducktide-<uuid>.parquet` is 53 characters long; the index of the table is on exactly this
+    // expression, which the two dialects write differently.
+    let names = list(&|path| quote(path.rsplit('/').next().unwrap_or(path)));
+    let sql = format!(
+        "SELECT (SELECT count(*) FROM {} WHERE path IN ({relative})) \
+         + (SELECT count(*) FROM {} WHERE {} IN ({names}))",
+        session.native_table("ducklake_data_file"),
+        session.native_table("ducklake_files_scheduled_for_deletion"),
+        session.last_characters("path", 53),
+    );
+    let rows = session.catalog_rows(&sql)?;
+    parse(rows.first().and_then(|row| row.first().cloned()).flatten())
+}
+
+/// A letter's place, as the ledger has it.
+pub(crate) type LetterKey = (SourceId, Partition, Offset);
+
+/// Which of the letters have a resolution in the ledger that no replay took back: the triggers' own
+/// condition.
+pub(crate) fn resolved_letters(
+    session: &Session,
+    steps: &[ProgressDelta],
+) -> Result<BTreeSet<LetterKey>> {
+    let key = |step: &ProgressDelta| {
+        format!("({}, {}, {})", step.source, step.partition, step.range.from)
+    };
+    let keys = steps.iter().map(key).collect::<Vec<_>>().join(", ");
+    let ledger = session.native_table("ducktide_ledger");
+    let sql = format!(
+        "SELECT l.source_id, l.partition, l.from_offset FROM {ledger} l \
+         WHERE (l.source_id, l.partition, l.from_offset) IN (VALUES {keys}) \
+         AND l.kind IN ('retry', 'discard') AND NOT EXISTS (SELECT 1 FROM {ledger} r \
+           WHERE r.source_id = l.source_id AND r.partition = l.partition AND r.kind = 'replay' \
+           AND r.ledger_id > l.ledger_id AND r.to_offset <= l.from_offset)"
+    );
+    session.catalog_rows(&sql)?.into_iter().map(letter_key_of_row).collect()
+}
+
+fn letter_key_of_row(row: Vec<Option<String>>) -> Result<LetterKey> {
+    let mut values = row.into_iter();
+    let mut next = || values.next().flatten();
+    Ok((SourceId(parse(next())?), Partition(parse(next())?), Offset(parse(next())?)))
+}
+
+/// How many dead letters of each table are open, as the ledger counts them; tables without any are
+/// left out.
+pub fn open_dead_letters(session: &Session) -> Result<BTreeMap<String, i64>> {
+    let sql = format!(
+        "SELECT s.table_name, CAST(sum(l.dead) AS BIGINT) AS open FROM {} l \
+         JOIN {} s ON s.source_id = l.source_id WHERE l.dead <> 0 GROUP BY s.table_name",
+        session.native_table("ducktide_ledger"),
+        session.native_table("ducktide_source"),
+    );
+    let counts = session.catalog_rows(&sql)?.into_iter().map(|row| {
+        let mut values = row.into_iter();
+        let table = values.next().flatten().unwrap_or_default();
+        Ok((table, parse(values.next().flatten())?))
+    });
+    let counts = counts.collect::<Result<BTreeMap<_, _>>>()?;
+    Ok(counts.into_iter().filter(|(_, open)| *open != 0).collect())
+}
+
+/// `path_is_relative` as a number: the two catalogs show truth values in different words.
+#[must_use]
+pub fn relative_flag(table: &str) -> String {
+    format!("CASE WHEN {table}.path_is_relative THEN 1 ELSE 0 END")
+}
+
+/// A number out of a row of the catalog.
+pub fn parse<T: FromStr>(value: Option<String>) -> Result<T> {
+    // An answer without a value, where there always is one, was cut off with its connection.
+    let Some(text) = value else {
+        return Err(LakeError::unavailable("the catalog's answer lacks a number"));
+    };
+    text.parse().map_err(|_| {
+        LakeError::invalid(format!(
+            "the catalog holds something else than a number: value=`{text}`"
+        ))
+    })
+}
+
+/// No trigger, no write (invariant I7).
+fn require_triggers(found: usize, oldest_compatible: u32, ours: u32) -> Result<()> {
+    if found != TRIGGERS.len() {
+        return Err(LakeError::invalid(format!(
+            "the lake's triggers are missing or disabled, so nothing may be written; restore them with \
+             `ducktide init`, then run `ducktide verify --deep`: found=`{found}` needed=`{}`",
+            TRIGGERS.len()
+        )));
+    }
+    if oldest_compatible > ours {
+        return Err(LakeError::invalid(format!(
+            "the lake's triggers need a newer Ducktide; upgrade this program: \
+             oldest_compatible_triggers=`{oldest_compatible}` program=`{ours}`"
+        )));
+    }
+    Ok(())
+}

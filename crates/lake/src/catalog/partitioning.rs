@@ -1,0 +1,89 @@
+//! Reads and records how a table's files are divided.
+
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::table::{
+    EVENT_DATE, Partitioning, TableName, column_of_comment, date_comment, quote_identifier,
+};
+
+use crate::duck_lake::DuckLake;
+use crate::session::{LAKE, Session, quote};
+
+/// The partition key of a table, and the column that its dates come from.
+pub(crate) fn read(session: &Session, table: &TableName) -> Result<Partitioning> {
+    let native = |name: &str| session.native_table(name);
+    let live_table = format!(
+        "SELECT t.table_id FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
+         WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL \
+         AND s.schema_name = {schema} AND t.table_name = {table}",
+        tables = native("ducklake_table"),
+        schemas = native("ducklake_schema"),
+        schema = quote(&table.schema),
+        table = quote(&table.table),
+    );
+    let sql = format!(
+        "SELECT 'key' AS what, c.column_name AS name, p.transform AS transform, \
+         p.partition_key_index AS position \
+         FROM {keys} i JOIN {key_columns} p ON p.partition_id = i.partition_id \
+         JOIN {columns} c ON c.table_id = i.table_id AND c.column_id = p.column_id \
+         WHERE i.end_snapshot IS NULL AND c.end_snapshot IS NULL AND i.table_id IN ({live_table}) \
+         UNION ALL SELECT 'comment' AS what, g.value AS name, '' AS transform, -1 AS position \
+         FROM {tags} g JOIN {columns} c ON c.table_id = g.table_id AND c.column_id = g.column_id \
+         WHERE g.end_snapshot IS NULL AND c.end_snapshot IS NULL AND g.key = 'comment' \
+         AND lower(c.column_name) = '{EVENT_DATE}' AND c.table_id IN ({live_table}) \
+         ORDER BY position",
+        keys = native("ducklake_partition_info"),
+        key_columns = native("ducklake_partition_column"),
+        columns = native("ducklake_column"),
+        tags = native("ducklake_column_tag"),
+    );
+    let mut found = Partitioning::default();
+    for row in session.catalog_rows(&sql)? {
+        let mut values = row.into_iter().map(Option::unwrap_or_default);
+        let mut next = || values.next().unwrap_or_default();
+        match (next().as_str(), next(), next()) {
+            ("key", column, transform) if transform == "identity" => found.key.push(column),
+            ("key", column, transform) => found.key.push(format!("{transform}({column})")),
+            (_, comment, _) => found.date_of = column_of_comment(&comment).map(str::to_owned),
+        }
+    }
+    Ok(found)
+}
+
+/// The statement that records the column; part of the transaction that creates the table.
+#[must_use]
+pub(crate) fn record_sql(table: &TableName, column: &str) -> String {
+    format!(
+        "COMMENT ON COLUMN {LAKE}.{}.{} IS {}",
+        table.sql(),
+        quote_identifier(EVENT_DATE),
+        quote(&date_comment(column))
+    )
+}
+
+impl DuckLake {
+    /// Records which column `event_date` of an existing table is the date of, if nothing is recorded.
+    /// A table that was created by an earlier version of Ducktide has no such record.
+    pub fn record_date_column(&mut self, table: &TableName, column: &str) -> Result<()> {
+        let (session, lock) = self.session_and_lock()?;
+        // Workers hold this lock while they commit: the comment is an ALTER to a transaction of theirs.
+        let guard = lock.acquire(session)?;
+        if read(session, table)?.date_of.is_some() {
+            return Ok(());
+        }
+        let recorded = session.execute(&format!(
+            "BEGIN; {}; CALL {LAKE}.set_commit_message('ducktide-consumer', 'record the column of \
+             event_date'); COMMIT",
+            record_sql(table, column)
+        ));
+        if recorded.is_err() {
+            let _ = session.execute("ROLLBACK");
+        }
+        drop(guard);
+        recorded.map_err(|error| {
+            LakeError::unavailable(format!(
+                "record the column that event_date is the date of: table=`{table}` column=`{column}`"
+            ))
+            .because(error)
+        })
+    }
+}

@@ -1,0 +1,255 @@
+//! A PostgreSQL schema as catalog: workers on many machines.
+//!
+//! Tables are read and written through DuckDB, in the lake's own transactions. This connection of
+//! our own is for what DuckDB cannot do: to install triggers, and to hold the advisory lock.
+
+use std::time::Duration;
+
+use ducktide_protocol::cause::{self, Cause};
+use ducktide_protocol::error::{LakeError, Result};
+use postgres::{Client, SimpleQueryMessage};
+
+use super::{Installed, TRIGGER_TABLES, TRIGGER_VERSION, TRIGGERS, format, meta_rows, parse};
+use crate::duckdb_error;
+use crate::postgres_settings::PostgresSettings;
+
+const SCHEMA: &str = include_str!("postgres.sql");
+
+/// Begins the part of the schema with the triggers and their functions.
+const FIRST_FUNCTION: &str = "CREATE FUNCTION";
+
+/// Held while a lake is made: of two programs that make one at the same time, the second finds it
+/// made. (PostgreSQL's own `CREATE SCHEMA IF NOT EXISTS` fails in that race.)
+pub(crate) struct Installer {
+    client: Client,
+    schema: String,
+}
+
+impl Installer {
+    /// Waits for its turn; the lock goes with the connection.
+    pub(crate) fn lock(settings: &PostgresSettings, schema: &str) -> Result<Self> {
+        let mut client = connect(settings)?;
+        client
+            .batch_execute(&format!("SELECT pg_advisory_lock({})", lock_key("install", schema)))
+            .map_err(|error| failed("take the installation lock", error))?;
+        Ok(Self { client, schema: schema.to_owned() })
+    }
+
+    pub(crate) fn install(&mut self, facts: &[(&str, String)]) -> Result<Installed> {
+        let Self { client, schema } = self;
+        let failed = |error| failed("create the Ducktide tables", error);
+        let mut transaction = client.transaction().map_err(failed)?;
+        let installed: bool = transaction
+            .query_one(
+                "SELECT EXISTS (SELECT 1 FROM pg_tables WHERE schemaname = $1 AND tablename = 'ducktide_meta')",
+                &[schema],
+            )
+            .map_err(failed)?
+            .get(0);
+        if installed {
+            drop(transaction);
+            return self.restore_triggers();
+        }
+        transaction
+            .batch_execute(&format!(
+                "{}; INSERT INTO {schema}.ducktide_meta(key, value) VALUES {}",
+                SCHEMA.replace("@S@", schema),
+                meta_rows(facts)
+            ))
+            .and_then(|()| transaction.commit())
+            .map(|()| Installed::Created)
+            .map_err(failed)
+    }
+
+    /// Creates all triggers and their functions anew when one of them is missing, disabled, or on
+    /// another table.
+    fn restore_triggers(&mut self) -> Result<Installed> {
+        let Self { client, schema } = self;
+        let failed = |error| failed("restore the triggers", error);
+        let mut transaction = client.transaction().map_err(failed)?;
+        let names = TRIGGERS.iter().zip(TRIGGER_TABLES);
+        let names: Vec<_> = names.map(|(name, table)| format!("('{name}', '{table}')")).collect();
+        let found: i64 = transaction
+            .query_one(
+                &format!(
+                    "SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+                     JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 \
+                     AND (t.tgname, c.relname) IN (VALUES {}) AND t.tgenabled IN ('A', 'O')",
+                    names.join(", ")
+                ),
+                &[schema],
+            )
+            .map_err(failed)?
+            .get(0);
+        if usize::try_from(found) == Ok(TRIGGERS.len()) {
+            return Ok(Installed::Nothing);
+        }
+        let version =
+            format!("SELECT max(value) FROM {schema}.ducktide_meta WHERE key = 'trigger_version'");
+        let version: Option<String> = transaction.query_one(&version, &[]).map_err(failed)?.get(0);
+        super::check_trigger_version(version.as_deref())?;
+        let (_, triggers) = SCHEMA.split_once(FIRST_FUNCTION).expect("the schema has functions");
+        let triggers = format!("{FIRST_FUNCTION}{triggers}")
+            .replace(FIRST_FUNCTION, "CREATE OR REPLACE FUNCTION")
+            .replace("@S@", schema);
+        let on_tables = TRIGGERS.iter().zip(TRIGGER_TABLES);
+        let drop: Vec<_> = on_tables
+            .map(|(name, table)| format!("DROP TRIGGER IF EXISTS {name} ON {schema}.{table};"))
+            .collect();
+        let drop = drop.join(" ");
+        transaction
+            .batch_execute(&format!("{drop}{triggers}"))
+            .and_then(|()| transaction.commit())
+            .map(|()| Installed::TriggersRestored)
+            .map_err(failed)
+    }
+}
+
+/// The key of an advisory lock of this lake: two lakes may share one database.
+fn lock_key(name: &str, schema: &str) -> String {
+    format!("hashtextextended('ducktide {name} ' || current_database() || '.{schema}', 0)")
+}
+
+/// The connection that holds an advisory lock.
+pub(crate) struct LockConnection {
+    settings: PostgresSettings,
+    schema: String,
+    name: &'static str,
+    client: Option<Client>,
+}
+
+impl LockConnection {
+    #[must_use]
+    pub(crate) fn new(settings: &PostgresSettings, schema: &str, name: &'static str) -> Self {
+        Self { settings: settings.clone(), schema: schema.to_owned(), name, client: None }
+    }
+
+    /// Whether the lock was free within `timeout`.
+    pub(crate) fn lock(&mut self, timeout: Duration) -> Result<bool> {
+        let take = format!(
+            "SET lock_timeout = {}; SELECT pg_advisory_lock({})",
+            timeout.as_millis().max(1),
+            lock_key(self.name, &self.schema)
+        );
+        self.connect()?;
+        match self.query(&take) {
+            Ok(_) => Ok(true),
+            // 55P03: lock_not_available, that is, the lock's timeout.
+            Err(error) if error.code().is_some_and(|code| code.code() == "55P03") => Ok(false),
+            Err(error) => Err(failed(&format!("take the {} lock", self.name), error)),
+        }
+    }
+
+    /// Gives the lock back. A connection that fails here is closed, and the lock goes with it.
+    pub(crate) fn unlock(&mut self) {
+        let sql = format!("SELECT pg_advisory_unlock({})", lock_key(self.name, &self.schema));
+        if self.client.is_some() && self.query(&sql).is_err() {
+            self.client = None;
+        }
+    }
+
+    /// Whether the connection that took the lock is the one that there is.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        let client = self.client.as_mut().filter(|client| !client.is_closed());
+        client.is_some_and(|client| client.simple_query("SELECT 1").is_ok())
+    }
+
+    /// Checks the catalog's format, and presence and version of the triggers; says whether an intent is announced.
+    pub(crate) fn check_triggers(&mut self) -> Result<bool> {
+        let names = TRIGGERS.map(|name| format!("'{name}'")).join(", ");
+        let schema = &self.schema;
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+               JOIN pg_namespace n ON n.oid = c.relnamespace \
+              WHERE n.nspname = '{schema}' AND t.tgname IN ({names}) AND t.tgenabled IN ('A', 'O')), \
+             (SELECT value FROM {schema}.ducktide_meta WHERE key = 'oldest_compatible_triggers'), \
+             (SELECT count(*) FROM {schema}.ducktide_intent), {}",
+            format::value_sql(&format!("{schema}.ducklake_metadata"))
+        );
+        self.connect()?;
+        let row = self.query(&sql).map_err(|error| failed("check the triggers", error))?;
+        let mut row = row.into_iter();
+        let found: usize = parse(row.next().flatten())?;
+        let version: u32 = parse(row.next().flatten())?;
+        let intents: u32 = parse(row.next().flatten())?;
+        format::require(row.next().flatten().as_deref())?;
+        super::require_triggers(found, version, TRIGGER_VERSION).map(|()| intents > 0)
+    }
+
+    /// Connects, unless there is a connection.
+    fn connect(&mut self) -> Result<()> {
+        if self.client.as_ref().is_none_or(Client::is_closed) {
+            // The old one goes first: there may be room for one only.
+            self.client = None;
+            self.client = Some(connect(&self.settings)?);
+        }
+        Ok(())
+    }
+
+    /// Runs statements on the connection; the values of the last row come back as text.
+    fn query(&mut self, sql: &str) -> Result<Vec<Option<String>>, postgres::Error> {
+        let mut last = Vec::new();
+        let Some(client) = &mut self.client else { return Ok(last) };
+        for message in client.simple_query(sql)? {
+            if let SimpleQueryMessage::Row(row) = message {
+                last = (0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect();
+            }
+        }
+        Ok(last)
+    }
+}
+
+/// Takes a connection of our own.
+fn connect(settings: &PostgresSettings) -> Result<Client> {
+    let what = "connect to the catalog (DUCKLAKE_CATALOG)";
+    let resolved = settings.resolve().and_then(|resolved| resolved.client());
+    let (config, tls) =
+        resolved.map_err(|error| LakeError::setting(format!("DUCKLAKE_CATALOG: {error}")))?;
+    config.connect(tls).map_err(|error| failed(what, error))
+}
+
+/// Whether waiting helps, by the SQL state that PostgreSQL answered with. Without one the connection
+/// failed, which passes, unless it is about certificates.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that `map_err` calls")]
+fn failed(what: &str, error: postgres::Error) -> LakeError {
+    let text = match error.as_db_error() {
+        Some(db) => format!("{} ({})", db.message(), db.code().code()),
+        None => chain(&error),
+    };
+    let cause = match error.code() {
+        Some(code) => cause::of_sqlstate(code.code()),
+        None if is_about_settings(&text) => Cause::Fault,
+        None => Cause::Outage,
+    };
+    let error = match cause {
+        Cause::Outage => LakeError::unavailable(what),
+        Cause::Fault => LakeError::invalid(what),
+    };
+    error.because(duckdb_error::with_remedy(text))
+}
+
+/// Messages of our own client and of OpenSSL, which have no SQL state.
+fn is_about_settings(text: &str) -> bool {
+    const FAULTS: [&str; 5] = [
+        "certificate verify failed",
+        "server does not support TLS",
+        "password missing",
+        "unsupported authentication method",
+        "SASL",
+    ];
+    FAULTS.iter().any(|fault| text.contains(fault))
+}
+
+/// The error with its causes, such as the certificate behind a handshake that failed.
+fn chain(error: &postgres::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        let line = error.to_string();
+        if !text.contains(&line) {
+            text = format!("{text}: {line}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,52 @@
+//! Changes of a table's columns that files are not merged across.
+//!
+//! | change | files from before it and after it |
+//! |---|---|
+//! | a column, or a field of one, was added | may become one: older rows have NULL there |
+//! | one was added with a default, dropped, renamed, or got another type | stay apart |
+
+use std::collections::HashMap;
+
+use ducktide_protocol::error::Result;
+
+use super::parse;
+use crate::session::Session;
+
+/// The snapshot of each table's newest change of the second kind, by the table's id.
+#[derive(Debug, Default)]
+pub struct ShapeBreaks(HashMap<i64, i64>);
+
+impl ShapeBreaks {
+    /// Reads them from the catalog.
+    pub fn read(session: &Session) -> Result<Self> {
+        Self::of_rows(session.catalog_rows(&Self::sql(&session.native_table("ducklake_column")))?)
+    }
+
+    /// The query, of a table like `ducklake_column`.
+    #[must_use]
+    pub fn sql(columns: &str) -> String {
+        format!(
+            "SELECT table_id, max(changed_at) AS changed_at FROM ( \
+               SELECT table_id, end_snapshot AS changed_at FROM {columns} \
+               WHERE end_snapshot IS NOT NULL \
+               UNION ALL SELECT table_id, begin_snapshot FROM {columns} \
+               WHERE initial_default IS NOT NULL AND initial_default <> 'NULL') AS changes \
+             GROUP BY table_id"
+        )
+    }
+
+    /// Its answer.
+    pub fn of_rows(rows: Vec<Vec<Option<String>>>) -> Result<Self> {
+        let pair = |row: Vec<Option<String>>| {
+            let mut values = row.into_iter();
+            Ok((parse(values.next().flatten())?, parse(values.next().flatten())?))
+        };
+        rows.into_iter().map(pair).collect::<Result<_>>().map(Self)
+    }
+
+    /// That of one table; 0 if there is none, which is before every file.
+    #[must_use]
+    pub fn of(&self, table_id: i64) -> i64 {
+        self.0.get(&table_id).copied().unwrap_or(0)
+    }
+}

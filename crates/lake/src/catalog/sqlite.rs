@@ -1,0 +1,221 @@
+//! A SQLite file as catalog: workers on one machine.
+//!
+//! Two copies of the SQLite library in one process break each other's POSIX locks (measured), so
+//! rusqlite is used here only, while no DuckDB of this process has the file attached.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ducktide_protocol::cause::Cause;
+use ducktide_protocol::error::{LakeError, Result};
+use rusqlite::Connection;
+
+use super::{Installed, TRIGGER_TABLES, TRIGGER_VERSION, TRIGGERS, format, meta_rows, parse};
+use crate::duckdb_error;
+use crate::session::Session;
+
+const SCHEMA: &str = include_str!("sqlite.sql");
+
+/// Begins the part of the schema with the triggers.
+const FIRST_TRIGGER: &str = "CREATE TRIGGER";
+
+/// Turns on WAL before DuckLake writes anything: with the default journal two transactions that do
+/// not touch each other deadlock (measured).
+pub(crate) fn prepare_file(path: &Path) -> Result<()> {
+    open(path)?
+        .pragma_update(None, "journal_mode", "wal")
+        .map_err(|error| failed("set the journal mode", path, error))
+}
+
+pub(crate) fn install(path: &Path, facts: &[(&str, String)]) -> Result<Installed> {
+    let connection = open(path)?;
+    let installed: bool = connection
+        .query_row(
+            "SELECT count(*) > 0 FROM sqlite_master WHERE name = 'ducktide_meta'",
+            [],
+            |row| row.get(0),
+        )
+        .map_err(|error| failed("read the catalog", path, error))?;
+    if installed {
+        return restore_triggers(&connection, path);
+    }
+    connection
+        .execute_batch(&format!(
+            "BEGIN IMMEDIATE; {SCHEMA}; INSERT INTO ducktide_meta(key, value) VALUES {}; COMMIT;",
+            meta_rows(facts)
+        ))
+        .map(|()| Installed::Created)
+        .map_err(|error| failed("create the Ducktide tables", path, error))
+}
+
+/// Creates all triggers anew when one of them is missing, or on another table.
+fn restore_triggers(connection: &Connection, path: &Path) -> Result<Installed> {
+    let failed = |error| failed("restore the triggers", path, error);
+    let names = TRIGGERS.iter().zip(TRIGGER_TABLES);
+    let names: Vec<_> = names.map(|(name, table)| format!("('{name}', '{table}')")).collect();
+    let found = format!(
+        "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND (name, tbl_name) IN (VALUES {})",
+        names.join(", ")
+    );
+    let found: i64 = connection.query_row(&found, [], |row| row.get(0)).map_err(failed)?;
+    if usize::try_from(found) == Ok(TRIGGERS.len()) {
+        return Ok(Installed::Nothing);
+    }
+    let version = "SELECT max(value) FROM ducktide_meta WHERE key = 'trigger_version'";
+    let version: Option<String> =
+        connection.query_row(version, [], |row| row.get(0)).map_err(failed)?;
+    super::check_trigger_version(version.as_deref())?;
+    let (_, triggers) = SCHEMA.split_once(FIRST_TRIGGER).expect("the schema has triggers");
+    let drop = TRIGGERS.map(|name| format!("DROP TRIGGER IF EXISTS {name}; ")).concat();
+    connection
+        .execute_batch(&format!("BEGIN IMMEDIATE; {drop}{FIRST_TRIGGER}{triggers}; COMMIT;"))
+        .map(|()| Installed::TriggersRestored)
+        .map_err(failed)
+}
+
+/// Checks the catalog's format, and presence and version of the triggers; says whether an intent is announced.
+pub(crate) fn check_triggers(session: &Session) -> Result<bool> {
+    let names = TRIGGERS.map(|name| format!("'{name}'")).join(", ");
+    let rows = session.catalog_rows(&format!(
+        "SELECT (SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name IN ({names})), \
+         (SELECT value FROM ducktide_meta WHERE key = 'oldest_compatible_triggers'), \
+         (SELECT count(*) FROM ducktide_intent), {}",
+        format::value_sql("ducklake_metadata")
+    ))?;
+    let mut row = rows.into_iter().next().unwrap_or_default().into_iter();
+    let found: usize = parse(row.next().flatten())?;
+    let version: u32 = parse(row.next().flatten())?;
+    let intents: u32 = parse(row.next().flatten())?;
+    format::require(row.next().flatten().as_deref())?;
+    super::require_triggers(found, version, TRIGGER_VERSION).map(|()| intents > 0)
+}
+
+fn open(path: &Path) -> Result<Connection> {
+    let connection =
+        Connection::open(path).map_err(|error| failed("open the catalog", path, error))?;
+    connection
+        .busy_timeout(std::time::Duration::from_secs(10))
+        .map_err(|error| failed("set the catalog's timeout", path, error))?;
+    Ok(connection)
+}
+
+fn failed(what: &str, path: &Path, error: rusqlite::Error) -> LakeError {
+    let context = format!("{what}: catalog=`sqlite:{}`", path.display());
+    let error = match of_sqlite(error.sqlite_error_code()) {
+        Cause::Outage => (LakeError::unavailable(context), error),
+        Cause::Fault => (LakeError::invalid(context), error),
+    };
+    error.0.because(duckdb_error::with_remedy(error.1.to_string()))
+}
+
+/// Lets files beside the catalog be written to, where the catalog itself can be.
+///
+/// SQLite gives `-wal` and `-shm` the mode of the catalog's file. Whoever opens a catalog at a moment
+/// when it is read-only leaves a read-only `-shm` behind, and every write fails for as long as it stays.
+pub(crate) fn restore_write_access(catalog: &Path) -> Result<()> {
+    let Ok(mode) = fs::metadata(catalog).map(|metadata| metadata.permissions()) else {
+        return Ok(());
+    };
+    if mode.readonly() {
+        return Ok(());
+    }
+    for suffix in ["-wal", "-shm"] {
+        let mut path = catalog.as_os_str().to_owned();
+        path.push(suffix);
+        let path = PathBuf::from(path);
+        let is_readonly = fs::metadata(&path).is_ok_and(|file| file.permissions().readonly());
+        if !is_readonly {
+            continue;
+        }
+        fs::set_permissions(&path, mode.clone()).map_err(|error| {
+            LakeError::unavailable(format!(
+                "a file of the catalog cannot be written to, although the catalog can be; give it the \
+                 catalog's owner and mode: path=`{}` catalog=`sqlite:{}`",
+                path.display(),
+                catalog.display()
+            ))
+            .because(error)
+        })?;
+        tracing::warn!(
+            path = %path.display(),
+            "a file of the catalog was read-only although the catalog is not; it has the catalog's mode now"
+        );
+    }
+    Ok(())
+}
+
+/// The cause that SQLite's result code tells.
+fn of_sqlite(code: Option<rusqlite::ErrorCode>) -> Cause {
+    use rusqlite::ErrorCode;
+    match code {
+        Some(
+            ErrorCode::DatabaseBusy
+            | ErrorCode::DatabaseLocked
+            | ErrorCode::SystemIoFailure
+            | ErrorCode::DiskFull
+            | ErrorCode::CannotOpen
+            | ErrorCode::ReadOnly
+            | ErrorCode::FileLockingProtocolFailed
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::SchemaChanged
+            | ErrorCode::OutOfMemory,
+        ) => Cause::Outage,
+        _ => Cause::Fault,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_passes_and_a_file_that_is_no_database_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = folder.path().join("lake.sqlite");
+        let full = Connection::open(&catalog).unwrap();
+        full.execute_batch("CREATE TABLE t(a); PRAGMA max_page_count = 2").unwrap();
+        let error = full.execute_batch("INSERT INTO t VALUES (zeroblob(100000))").unwrap_err();
+        assert_eq!(
+            failed("write", &catalog, error).kind(),
+            ducktide_protocol::ErrorKind::Unavailable
+        );
+
+        let locked = Connection::open(&catalog).unwrap();
+        full.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let error = locked.execute_batch("BEGIN IMMEDIATE").unwrap_err();
+        assert_eq!(
+            failed("write", &catalog, error).kind(),
+            ducktide_protocol::ErrorKind::Unavailable
+        );
+
+        let other = folder.path().join("other");
+        fs::write(&other, "no database".repeat(1_000)).unwrap();
+        let error = Connection::open(&other).unwrap().execute_batch("SELECT 1 FROM t").unwrap_err();
+        assert_eq!(failed("write", &other, error).kind(), ducktide_protocol::ErrorKind::Invalid);
+    }
+
+    #[test]
+    fn files_beside_a_writable_catalog_become_writable_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = folder.path().join("lake.sqlite");
+        let shm = folder.path().join("lake.sqlite-shm");
+        for path in [&catalog, &shm] {
+            fs::write(path, "").unwrap();
+        }
+        let set = |path: &Path, mode| {
+            fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        };
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        set(&catalog, 0o440);
+        set(&shm, 0o440);
+
+        restore_write_access(&catalog).unwrap();
+        assert_eq!(mode(&shm), 0o440, "as long as the catalog is read-only, on purpose");
+        set(&catalog, 0o640);
+        restore_write_access(&catalog).unwrap();
+
+        assert_eq!(mode(&shm), 0o640);
+    }
+}

@@ -1,0 +1,233 @@
+//! Refuses to create a table whose name is not free, or whose rows the lake's ledger counts.
+
+use ducktide_protocol::dead_letter::dead_letter_table;
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::position::SourceId;
+use ducktide_protocol::table::{TableName, quote_identifier};
+
+use crate::catalog::{parse, sources};
+use crate::session::{Session, quote};
+
+/// Refuses a table that was dropped or renamed after rows were committed to it: a new one would be
+/// filled from the middle of the topic. Also refuses a name that DuckDB takes for another object's.
+pub(crate) fn check(session: &Session, table: &TableName) -> Result<()> {
+    check_spelling(session, table)?;
+    let counted = counted_rows(session, table)?;
+    if counted > 0 { Err(lost_table(session, table, counted)?) } else { Ok(()) }
+}
+
+/// The error for a table that workers fill and that is gone.
+pub(crate) fn dropped(session: &Session, table: &TableName) -> Result<LakeError> {
+    let counted = counted_rows(session, table)?;
+    lost_table(session, table, counted)
+}
+
+/// The rows, or open dead letters, that the ledger counts for a table.
+fn counted_rows(session: &Session, table: &TableName) -> Result<i64> {
+    let mut counted = 0;
+    for source in sources(session)? {
+        if source.spec.table == *table {
+            counted += sum(session, source.id, "rows")?;
+        }
+        if dead_letter_table(&source.spec.table) == *table {
+            counted += sum(session, source.id, "dead")?;
+        }
+    }
+    Ok(counted)
+}
+
+fn sum(session: &Session, source: SourceId, column: &str) -> Result<i64> {
+    let sql = format!(
+        "SELECT CAST(coalesce(sum({column}), 0) AS BIGINT) AS counted FROM {} WHERE source_id = {source}",
+        session.native_table("ducktide_ledger")
+    );
+    parse(session.catalog_value(&sql)?)
+}
+
+/// What became of a table that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It has another name now.
+    Renamed { schema: String, table: String },
+    /// This snapshot is the last one that has it.
+    Dropped { last_snapshot: i64 },
+    /// The snapshots that had it are expired.
+    Forgotten,
+}
+
+fn lost_table(session: &Session, table: &TableName, counted: i64) -> Result<LakeError> {
+    Ok(LakeError::invalid(lost_text(table, counted, &fate(session, table)?)))
+}
+
+/// The text of the refusal. Pure.
+fn lost_text(table: &TableName, counted: i64, fate: &Fate) -> String {
+    let name = table.sql();
+    let (what, remedy, detail) = match fate {
+        Fate::Renamed { schema, table: now } => {
+            let from = format!("{}.{}", quote_identifier(schema), quote_identifier(now));
+            (
+                "the table was renamed",
+                format!(
+                    "rename it back with `ALTER TABLE {from} RENAME TO {}`, or",
+                    quote_identifier(&table.table)
+                ),
+                format!(" renamed_to=`{schema}.{now}`"),
+            )
+        }
+        Fate::Dropped { last_snapshot } => (
+            "the table was dropped",
+            format!(
+                "restore it with `CREATE TABLE {name} AS FROM {name} AT (VERSION => {last_snapshot})`, or"
+            ),
+            String::new(),
+        ),
+        Fate::Forgotten => ("the table is gone", String::new(), String::new()),
+    };
+    let space = if remedy.is_empty() { "" } else { " " };
+    format!(
+        "{what}, and a new one would lack the rows that were committed to it; {remedy}{space}fill \
+         another table from the topic's beginning with --table: table=`{table}` rows=`{counted}`{detail}"
+    )
+}
+
+fn fate(session: &Session, table: &TableName) -> Result<Fate> {
+    let native = |name: &str| session.native_table(name);
+    let (tables, schemas) = (native("ducklake_table"), native("ducklake_schema"));
+    let ended = session.catalog_rows(&format!(
+        "SELECT t.table_id, t.end_snapshot FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
+         WHERE t.end_snapshot IS NOT NULL AND s.schema_name = {} AND t.table_name = {} \
+         ORDER BY t.end_snapshot DESC LIMIT 1",
+        quote(&table.schema),
+        quote(&table.table)
+    ))?;
+    let mut values = ended.into_iter().flatten();
+    let (Some(id), Some(end)) = (values.next().flatten(), values.next().flatten()) else {
+        return Ok(Fate::Forgotten);
+    };
+    let (id, end): (i64, i64) = (parse(Some(id))?, parse(Some(end))?);
+    let renamed = session.catalog_rows(&format!(
+        "SELECT s.schema_name, t.table_name FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
+         WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND t.table_id = {id}"
+    ))?;
+    let mut values = renamed.into_iter().flatten();
+    if let (Some(schema), Some(table)) = (values.next().flatten(), values.next().flatten()) {
+        return Ok(Fate::Renamed { schema, table });
+    }
+    let readable = session.catalog_value(&format!(
+        "SELECT count(*) AS found FROM {} WHERE snapshot_id = {}",
+        native("ducklake_snapshot"),
+        end - 1
+    ))?;
+    let is_readable = parse::<i64>(readable)? > 0;
+    Ok(if is_readable { Fate::Dropped { last_snapshot: end - 1 } } else { Fate::Forgotten })
+}
+
+/// An object of the lake that has a name.
+struct Named {
+    kind: String,
+    schema: String,
+    /// Empty for a schema.
+    name: String,
+}
+
+/// `DuckDB` compares names without regard to case, the catalog's tables with it.
+fn check_spelling(session: &Session, table: &TableName) -> Result<()> {
+    let native = |name: &str| session.native_table(name);
+    let of_schema = |kind: &str, objects: &str, name: &str| {
+        format!(
+            "SELECT '{kind}' AS kind, s.schema_name AS schema_name, o.{name} AS object_name \
+             FROM {} o JOIN {} s ON s.schema_id = o.schema_id \
+             WHERE o.end_snapshot IS NULL AND s.end_snapshot IS NULL",
+            native(objects),
+            native("ducklake_schema")
+        )
+    };
+    let sql = format!(
+        "{} UNION ALL {} UNION ALL SELECT 'schema' AS kind, schema_name, '' AS object_name FROM {} \
+         WHERE end_snapshot IS NULL",
+        of_schema("table", "ducklake_table", "table_name"),
+        of_schema("view", "ducklake_view", "view_name"),
+        native("ducklake_schema")
+    );
+    let named = session.catalog_rows(&sql)?.into_iter().map(|row| {
+        let mut values = row.into_iter().map(Option::unwrap_or_default);
+        let mut next = || values.next().unwrap_or_default();
+        Named { kind: next(), schema: next(), name: next() }
+    });
+    let named: Vec<_> = named.collect();
+    spelling_conflict(&named, table).map_or(Ok(()), |text| Err(LakeError::invalid(text)))
+}
+
+/// Why a name cannot be a new table's. Pure.
+fn spelling_conflict(named: &[Named], table: &TableName) -> Option<String> {
+    let in_schema = |found: &&Named| found.schema.eq_ignore_ascii_case(&table.schema);
+    let same = named
+        .iter()
+        .filter(in_schema)
+        .find(|found| found.kind != "schema" && found.name.eq_ignore_ascii_case(&table.table));
+    if let Some(Named { kind, schema, name }) = same {
+        return Some(if kind == "view" {
+            format!(
+                "the lake has a view of this name; name another table with --table: \
+                 table=`{table}` view=`{schema}.{name}`"
+            )
+        } else {
+            format!(
+                "the lake has a table whose name differs in case only, and DuckDB takes both for one; \
+                 name it as it is with --table to fill it, or name another: \
+                 table=`{table}` existing=`{schema}.{name}`"
+            )
+        });
+    }
+    let other_case = named
+        .iter()
+        .find(|found| found.kind == "schema" && in_schema(found) && found.schema != table.schema);
+    other_case.map(|Named { schema, .. }| {
+        format!(
+            "the lake has a schema whose name differs in case only, and DuckDB takes both for one; \
+             name it as it is with --table: table=`{table}` existing=`{schema}.{}`",
+            table.table
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conflict(kind: &str, schema: &str, name: &str, table: &str) -> Option<String> {
+        let named = |kind: &str, name: &str| Named {
+            kind: kind.to_owned(),
+            schema: schema.to_owned(),
+            name: name.to_owned(),
+        };
+        spelling_conflict(&[named("schema", ""), named(kind, name)], &table.parse().unwrap())
+    }
+
+    #[test]
+    fn a_name_that_duckdb_takes_for_another_is_refused_with_both() {
+        let text = conflict("table", "main", "orders", "Orders").unwrap();
+        assert!(text.contains("table=`main.Orders` existing=`main.orders`"), "{text}");
+        let text = conflict("table", "raw", "other", "RAW.events").unwrap();
+        assert!(text.contains("existing=`raw.events`"), "{text}");
+        assert!(conflict("view", "main", "orders", "orders").unwrap().contains("view"));
+        assert_eq!(conflict("table", "main", "orders", "orders2"), None);
+        assert_eq!(conflict("table", "raw", "orders", "main.Orders"), None);
+    }
+
+    #[test]
+    fn what_became_of_the_table_decides_the_remedy() {
+        let table: TableName = "events".parse().unwrap();
+        let text = |fate| lost_text(&table, 70, &fate);
+
+        let renamed = text(Fate::Renamed { schema: "main".to_owned(), table: "old".to_owned() });
+        assert!(renamed.contains(r#"`ALTER TABLE "main"."old" RENAME TO "events"`"#), "{renamed}");
+        let dropped = text(Fate::Dropped { last_snapshot: 9 });
+        assert!(dropped.contains("AT (VERSION => 9)"), "{dropped}");
+        let gone = text(Fate::Forgotten);
+        assert!(
+            gone.contains("to it; fill another table") && gone.ends_with("rows=`70`"),
+            "{gone}"
+        );
+    }
+}

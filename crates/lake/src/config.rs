@@ -1,0 +1,289 @@
+//! Where a lake is: the flags that every program with a lake shares.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::builder::TypedValueParser;
+use clap::{Arg, Args, Command};
+use ducktide_protocol::error::{LakeError, Result};
+
+use crate::postgres_settings::PostgresSettings;
+
+/// Which lake, and how to reach it.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Lake")]
+pub struct LakeArgs {
+    /// The DuckLake catalog: `sqlite:PATH` (one machine), or `postgres://user@host/database` (many).
+    /// libpq's other form, `postgres:host=… dbname=…`, its environment variables (PGPASSWORD, …) and
+    /// its password file work too.
+    #[arg(
+        long,
+        env = "DUCKLAKE_CATALOG",
+        value_name = "CATALOG",
+        default_value = "sqlite:ducklake.sqlite",
+        value_parser = HiddenValue(CatalogLocation::from_str),
+        hide_env_values = true
+    )]
+    pub catalog: CatalogLocation,
+
+    /// The directory of the lake's Parquet files. Needed once, when the lake is made; afterwards the
+    /// catalog knows it, and a different path is refused. [default: for SQLite the catalog's
+    /// path with `.files` added]
+    #[arg(long, env = "DUCKLAKE_DATA_PATH", value_name = "DIR")]
+    pub data_path: Option<PathBuf>,
+
+    /// The PostgreSQL schema that holds the lake's metadata; two lakes may share one database.
+    #[arg(long, env = "DUCKLAKE_METADATA_SCHEMA", value_name = "NAME", default_value = "public")]
+    pub metadata_schema: String,
+
+    /// Where DuckDB's signed extension files are. [default: beside the program, then DuckDB's own]
+    #[arg(long, env = "DUCKTIDE_EXTENSION_DIR", value_name = "DIR")]
+    pub extension_dir: Option<PathBuf>,
+}
+
+/// Where the catalog is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum CatalogLocation {
+    /// A SQLite file: workers on one machine.
+    Sqlite(PathBuf),
+    /// A PostgreSQL database: workers on many machines.
+    Postgres(PostgresSettings),
+}
+
+impl FromStr for CatalogLocation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let text = text.trim();
+        let sqlite = text.strip_prefix("ducklake:").unwrap_or(text).strip_prefix("sqlite:");
+        if let Some(path) = sqlite {
+            if path.is_empty() {
+                return Err("sqlite: needs a path, as in sqlite:lake.sqlite".to_owned());
+            }
+            return Ok(Self::Sqlite(PathBuf::from(path)));
+        }
+        text.parse().map(Self::Postgres).map_err(|error: crate::PostgresSettingsError| error.0)
+    }
+}
+
+impl fmt::Display for CatalogLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Sqlite(path) => write!(f, "sqlite:{}", path.display()),
+            Self::Postgres(settings) => write!(f, "{settings}"),
+        }
+    }
+}
+
+impl fmt::Debug for CatalogLocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl CatalogLocation {
+    /// The location for somebody else's DuckDB: it works, but holds no password.
+    #[must_use]
+    pub fn shareable(&self) -> String {
+        match self {
+            Self::Sqlite(path) => format!("sqlite:{}", path.display()),
+            Self::Postgres(settings) => settings.shareable(),
+        }
+    }
+
+    /// Whether it holds a password.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        matches!(self, Self::Postgres(settings) if settings.has_password())
+    }
+}
+
+/// Parses a setting that may hold a password. clap's own errors repeat the value.
+#[derive(Clone, Debug)]
+pub struct HiddenValue<T>(pub fn(&str) -> Result<T, String>);
+
+impl<T: Clone + Send + Sync + 'static> TypedValueParser for HiddenValue<T> {
+    type Value = T;
+
+    fn parse_ref(
+        &self,
+        command: &Command,
+        arg: Option<&Arg>,
+        value: &OsStr,
+    ) -> Result<Self::Value, clap::Error> {
+        let parsed = value.to_str().ok_or_else(|| "it is not UTF-8".to_owned());
+        parsed.and_then(self.0).map_err(|reason| {
+            let flag = arg.and_then(Arg::get_long).unwrap_or_default();
+            let variable = arg.and_then(Arg::get_env).unwrap_or_default().display();
+            let text = format!("--{flag} ({variable}): {reason}\n");
+            clap::Error::raw(clap::error::ErrorKind::ValueValidation, text).with_cmd(command)
+        })
+    }
+}
+
+impl LakeArgs {
+    /// The same lake with absolute paths, ready to attach.
+    pub fn resolve(&self) -> Result<LakeConfig> {
+        check_identifier("--metadata-schema", &self.metadata_schema)?;
+        let catalog = match &self.catalog {
+            CatalogLocation::Sqlite(path) => CatalogLocation::Sqlite(absolute(path)?),
+            CatalogLocation::Postgres(settings) => {
+                settings
+                    .check()
+                    .map_err(|error| LakeError::setting(format!("DUCKLAKE_CATALOG: {error}")))?;
+                self.catalog.clone()
+            }
+        };
+        Ok(LakeConfig {
+            data_path: self.data_path.as_deref().map(canonical_data_path).transpose()?,
+            catalog,
+            metadata_schema: self.metadata_schema.clone(),
+            extension_dir: self.extension_dir.clone(),
+        })
+    }
+}
+
+/// A lake whose place is known exactly.
+#[derive(Clone, Debug)]
+pub struct LakeConfig {
+    /// Where the catalog is.
+    pub catalog: CatalogLocation,
+    /// The canonical data path, when it was given.
+    pub data_path: Option<PathBuf>,
+    /// The PostgreSQL schema of the metadata.
+    pub metadata_schema: String,
+    /// Where the extension files are, when it was given.
+    pub extension_dir: Option<PathBuf>,
+}
+
+impl LakeConfig {
+    /// The lake of a catalog, with DuckLake's own choices for everything else.
+    #[must_use]
+    pub fn at(catalog: CatalogLocation) -> Self {
+        Self { catalog, data_path: None, metadata_schema: "public".to_owned(), extension_dir: None }
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path)
+        .map_err(|error| LakeError::setting("resolve a relative path").because(error))
+}
+
+/// A local directory in the one spelling that DuckLake compares with.
+///
+/// With `//`, `file:` or `[` in a local data path `ducklake_delete_orphaned_files` lists live files
+/// as orphans (measured on 1.5.5), so such a path never gets into a catalog.
+fn canonical_data_path(path: &Path) -> Result<PathBuf> {
+    let text = path.to_string_lossy();
+    if text.contains("://") {
+        return Err(LakeError::setting(format!(
+            "object storage is not supported yet; give a local directory: data_path=`{text}`"
+        )));
+    }
+    if text.starts_with("file:") || text.contains(['[', ']', '*', '?', '\'']) {
+        return Err(LakeError::setting(format!(
+            "a data path is a plain directory, without `file:`, quotes or any of []*?: data_path=`{text}`"
+        )));
+    }
+    // `components` folds `//` and `/./`; symbolic links stay as the operator wrote them.
+    Ok(absolute(path)?.components().collect())
+}
+
+/// Words that PostgreSQL takes for a schema's name in double quotes only (its reserved words; the
+/// lake's triggers and DuckLake write the name as it is).
+const RESERVED_WORDS: &str = "all analyse analyze and any array as asc asymmetric authorization binary \
+    both case cast check collate collation column concurrently constraint create cross \
+    current_catalog current_date current_role current_schema current_time current_timestamp \
+    current_user default deferrable desc distinct do else end except false fetch for foreign freeze \
+    from full grant group having ilike in initially inner intersect into is isnull join lateral \
+    leading left like limit localtime localtimestamp natural not notnull null offset on only or order \
+    outer overlaps placing primary references returning right select session_user similar some \
+    symmetric system_user table tablesample then to trailing true union unique user using variadic \
+    verbose when where window with";
+
+/// The longest name that PostgreSQL keeps whole.
+const LONGEST_IDENTIFIER: usize = 63;
+
+/// Names that go into SQL and into a search path are plain.
+fn check_identifier(setting: &str, name: &str) -> Result<()> {
+    let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    let reason = if !plain || !name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') {
+        "takes lower-case letters, digits and _ only"
+    } else if RESERVED_WORDS.split_whitespace().any(|word| word == name) {
+        "takes no reserved word of SQL; choose another name"
+    } else if name.len() > LONGEST_IDENTIFIER {
+        "takes at most 63 characters"
+    } else if name.starts_with("pg_") {
+        "takes no name that begins with pg_, which PostgreSQL keeps for itself"
+    } else {
+        return Ok(());
+    };
+    Err(LakeError::setting(format!("{setting} {reason}: value=`{name}`")))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    /// The flag, as a program has it.
+    #[derive(clap::Parser, Debug)]
+    struct Program {
+        #[command(flatten)]
+        lake: LakeArgs,
+    }
+
+    #[test]
+    fn a_catalog_that_cannot_be_parsed_is_refused_and_not_shown() {
+        for catalog in ["mysql://me:s3cret@db", "s3cret", "host=db pass=s3cret", "postgres:s3cret"]
+        {
+            let error = Program::try_parse_from(["program", "--catalog", catalog]).unwrap_err();
+            let text = error.render().to_string();
+            assert!(!text.contains("s3cret"), "{text}");
+            assert!(text.contains("DUCKLAKE_CATALOG"), "{text}");
+            assert_eq!(error.exit_code(), 2);
+        }
+    }
+
+    #[test]
+    fn a_parameter_that_cannot_be_followed_is_refused_as_a_setting() {
+        let arguments = ["program", "--catalog", "host=db sslmode=loud password=s3cret"];
+        let error = Program::parse_from(arguments).lake.resolve().unwrap_err();
+        assert_eq!(error.kind(), ducktide_protocol::ErrorKind::Setting);
+        assert!(error.chain().contains("`sslmode`"), "{}", error.chain());
+    }
+
+    #[test]
+    fn a_metadata_schema_that_would_fail_later_is_refused() {
+        for name in ["user", "table", "Lake", "1a", "", "pg_lake", &"a".repeat(64)] {
+            let error = check_identifier("--metadata-schema", name).unwrap_err();
+            assert!(error.to_string().contains("--metadata-schema"), "{error}");
+        }
+        for name in ["public", "lake_2", "_a", "users"] {
+            check_identifier("--metadata-schema", name).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_location_without_a_password_stays_as_it_is() {
+        let location: CatalogLocation = "postgres://me@db/lake?sslmode=require".parse().unwrap();
+        assert_eq!(location.shareable(), location.to_string());
+        assert!(!location.has_password());
+    }
+
+    #[test]
+    fn a_data_path_has_one_spelling() {
+        let path = canonical_data_path(Path::new("/lake//data/./x/")).unwrap();
+        assert_eq!(path, Path::new("/lake/data/x"));
+    }
+
+    #[test]
+    fn a_data_path_that_confuses_orphan_removal_is_refused() {
+        for path in ["file:/x", "/x/[a]", "s3://bucket/x"] {
+            assert!(canonical_data_path(Path::new(path)).is_err(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! The Kafka consumer groups of a lake's workers, as rows of `ducktide_meta`.
+//!
+//! Two lakes that read one topic must not share a group: Kafka would give each of them a part of the
+//! partitions. So a lake has a default group of its own, which is recorded when it is created, and the
+//! group that a source was read in last is recorded as well.
+
+use std::collections::BTreeMap;
+
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::position::SourceId;
+
+use crate::catalog::meta;
+use crate::data_path::identity;
+use crate::duck_lake::DuckLake;
+use crate::duckdb_error;
+use crate::session::Session;
+
+/// Key of the lake's default group.
+const DEFAULT: &str = "group_id";
+
+/// Prefix of the keys of sources' groups; the source's number follows.
+const PREFIX: &str = "group_id.";
+
+/// The default group of a lake that was created before each had its own.
+const SHARED: &str = "ducktide";
+
+/// The row that an installation writes.
+pub(crate) fn default_group(session: &Session) -> Result<(&'static str, String)> {
+    Ok((DEFAULT, short_name(&identity(session)?)))
+}
+
+/// A short name for a lake. Identities begin with the time of their creation, which lakes of one script
+/// have in common, and end with random digits.
+fn short_name(identity: &str) -> String {
+    format!("ducktide-{}", identity.rsplit('-').next().unwrap_or(identity))
+}
+
+impl DuckLake {
+    /// Returns the lake's name among clients of Kafka, `ducktide-` and 12 hexadecimal digits. Only copies
+    /// of its catalog have the same.
+    pub fn client_id(&mut self) -> Result<String> {
+        Ok(short_name(&identity(self.session()?)?))
+    }
+
+    /// Returns the consumer group of workers that name none.
+    pub fn default_group(&mut self) -> Result<String> {
+        let recorded = meta::get(self.session()?, DEFAULT)?;
+        Ok(recorded.unwrap_or_else(|| SHARED.to_owned()))
+    }
+
+    /// Returns the group that each source was read in last, as far as it was recorded.
+    pub fn groups(&mut self) -> Result<BTreeMap<SourceId, String>> {
+        let session = self.session()?;
+        let sql = format!(
+            "SELECT key, value FROM {} WHERE key LIKE '{PREFIX}%'",
+            session.native_table("ducktide_meta")
+        );
+        let rows = session.catalog_rows(&sql)?;
+        Ok(rows.into_iter().filter_map(group_of_row).collect())
+    }
+
+    /// Records the group that a source is read in. A worker without rights on our tables records
+    /// nothing.
+    pub fn record_group(&mut self, source: SourceId, group_id: &str) -> Result<()> {
+        let key = format!("{PREFIX}{source}");
+        let (session, lock) = self.session_and_lock()?;
+        let is_recorded = |session| Ok(meta::get(session, &key)?.as_deref() == Some(group_id));
+        if is_recorded(session)? {
+            return Ok(());
+        }
+        let guard = lock.acquire(session)?;
+        let written = meta::set(session, &key, group_id);
+        drop(guard);
+        match written {
+            Ok(()) => Ok(()),
+            Err(error) if duckdb_error::is_permission_denied(&error.to_string()) => {
+                tracing::debug!(%error, "the consumer group is not recorded");
+                Ok(())
+            }
+            // Another worker of the group was first.
+            Err(_) if is_recorded(session)? => Ok(()),
+            Err(error) => Err(LakeError::unavailable(format!(
+                "record the consumer group: source=`{source}` group_id=`{group_id}`"
+            ))
+            .because(error)),
+        }
+    }
+}
+
+fn group_of_row(row: Vec<Option<String>>) -> Option<(SourceId, String)> {
+    let mut values = row.into_iter().flatten();
+    let (key, group) = (values.next()?, values.next()?);
+    Some((SourceId(key.strip_prefix(PREFIX)?.parse().ok()?), group))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lakes_of_one_moment_have_different_names() {
+        let one = short_name("019ac5f0-7d1e-7a2b-8c3d-0123456789ab");
+        let other = short_name("019ac5f0-7d1e-7a2b-8c3d-ba9876543210");
+
+        assert_eq!(one, "ducktide-0123456789ab");
+        assert_ne!(one, other);
+    }
+
+    #[test]
+    fn a_sources_group_is_found_by_its_number() {
+        let row = |key: &str| vec![Some(key.to_owned()), Some("g".to_owned())];
+
+        assert_eq!(group_of_row(row("group_id.12")), Some((SourceId(12), "g".to_owned())));
+        assert_eq!(group_of_row(row("group_id.")), None);
+    }
+}

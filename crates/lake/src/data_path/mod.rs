@@ -1,0 +1,157 @@
+//! The directory of a lake's files: whose it is, whether it is there, and what lies below it.
+
+mod claim;
+mod database;
+mod file_name;
+mod owner;
+
+use std::path::{Component, Path, PathBuf};
+
+use ducktide_protocol::error::{LakeError, Result};
+
+pub use self::claim::NAME as CLAIM_NAME;
+pub use self::claim::is_claimed;
+pub use self::file_name::is_file_of_a_lake;
+pub use self::owner::{Assessment, Opener, Owner, check_free, check_lake, identity};
+use crate::catalog::relative_flag;
+use crate::duck_lake::DuckLake;
+use crate::duckdb_error;
+use crate::session::Session;
+
+/// The data path of a lake, as its catalog has it, without a slash at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DataPath {
+    root: PathBuf,
+}
+
+impl DataPath {
+    /// Reads the path from the catalog, in a transaction of its own.
+    pub fn read(session: &Session) -> Result<Self> {
+        let metadata = session.native_table("ducklake_metadata");
+        let sql = format!("SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL");
+        let path = session.catalog_value(&sql)?;
+        path.map(|path| Self::new(&path))
+            .ok_or_else(|| LakeError::invalid("the catalog has no data path"))
+    }
+
+    /// A data path; a slash at its end is dropped.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        Self { root: path.as_ref().components().collect() }
+    }
+
+    /// Directory that it names.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Whether a path is below the data path, whatever it was made of: neither the data path itself,
+    /// nor one that leaves it by `..`.
+    #[must_use]
+    pub fn contains(&self, path: &Path) -> bool {
+        let Ok(below) = path.strip_prefix(&self.root) else { return false };
+        let mut parts = below.components().peekable();
+        parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+    }
+
+    /// Refuses to write or to remove a path that is not below the data path.
+    pub fn check(&self, path: &Path) -> Result<()> {
+        if self.contains(path) {
+            return Ok(());
+        }
+        Err(LakeError::invalid(format!(
+            "the path is not below the lake's data path, so nothing is written or removed there: \
+             path=`{}` data_path=`{}`",
+            path.display(),
+            self.root.display()
+        )))
+    }
+}
+
+/// A path of the catalog in full.
+#[must_use]
+pub fn resolve(base: &Path, path: Option<String>, is_relative: bool) -> PathBuf {
+    let path = path.unwrap_or_default();
+    let path = if is_relative { base.join(path) } else { path.into() };
+    // Without the slash at the end, as paths of listed files are made.
+    path.components().collect()
+}
+
+impl DuckLake {
+    /// The directories that the lake's files are in: the data path, and those of files that other clients
+    /// registered elsewhere.
+    pub fn file_directories(&mut self) -> Result<Vec<PathBuf>> {
+        let session = self.session()?;
+        let data_path = DataPath::read(session)?;
+        let absolute = |table: &str| {
+            format!("SELECT path FROM {} WHERE NOT path_is_relative", session.catalog_table(table))
+        };
+        let sql = format!(
+            "SELECT DISTINCT parse_dirpath(path) FROM ({} UNION ALL {}) \
+             UNION SELECT DISTINCT path FROM ({} UNION ALL {})",
+            absolute("ducklake_data_file"),
+            absolute("ducklake_delete_file"),
+            absolute("ducklake_table"),
+            absolute("ducklake_schema"),
+        );
+        let found =
+            session.rows(&sql).map_err(|error| duckdb_error::failed("read the catalog", error))?;
+        let elsewhere = found.into_iter().flatten().flatten().map(PathBuf::from);
+        let elsewhere = elsewhere.filter(|path| !data_path.contains(path));
+        Ok([data_path.root().to_owned()].into_iter().chain(elsewhere).collect())
+    }
+}
+
+/// Where the newest live data files are that the catalog has below the data path.
+fn live_files(session: &Session, data_path: &DataPath, limit: usize) -> Result<Vec<PathBuf>> {
+    let sql = format!(
+        "SELECT s.path AS schema_path, {} AS schema_relative, t.path AS table_path, \
+         {} AS table_relative, f.path AS file_path, {} AS file_relative \
+         FROM {} f JOIN {} t ON t.table_id = f.table_id AND t.end_snapshot IS NULL \
+         JOIN {} s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL \
+         WHERE f.end_snapshot IS NULL ORDER BY f.data_file_id DESC LIMIT {limit}",
+        relative_flag("s"),
+        relative_flag("t"),
+        relative_flag("f"),
+        session.native_table("ducklake_data_file"),
+        session.native_table("ducklake_table"),
+        session.native_table("ducklake_schema"),
+    );
+    let path = |row: Vec<Option<String>>| {
+        row.chunks(2).fold(data_path.root().to_owned(), |base, part| {
+            resolve(&base, part[0].clone(), part[1].as_deref() == Some("1"))
+        })
+    };
+    let paths = session.catalog_rows(&sql)?.into_iter().map(path);
+    Ok(paths.filter(|path| data_path.contains(path)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_below_the_data_path_is_written_or_removed() {
+        for root in ["/lake/data", "/lake/data/", "/lake//data/./"] {
+            let path = DataPath::new(root);
+            for inside in ["/lake/data/main/events/f.parquet", "/lake/data/f", "/lake/data//f"] {
+                path.check(Path::new(inside)).unwrap();
+            }
+            for outside in [
+                "/lake/data",
+                "/lake/data/",
+                "/lake/data/../f",
+                "/lake/data/main/../../../etc/f",
+                "/lake/database/f",
+                "/lake/data2/f",
+                "/etc/passwd",
+                "main/events/f",
+                "",
+                "s3://bucket/lake/data/f",
+            ] {
+                let refused = path.check(Path::new(outside)).unwrap_err().to_string();
+                assert!(refused.contains("is not below the lake's data path"), "{refused}");
+            }
+        }
+    }
+}

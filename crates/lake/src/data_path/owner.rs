@@ -1,0 +1,437 @@
+//! Which lake, and which copy of its catalog, owns the files of a data path.
+//!
+//! Two lakes on one data path, or a copy of a catalog beside the original, would each take the other's
+//! live files for orphans, and remove what the other still needs. So whoever may write takes the claim
+//! when the lake is made, or at the first open of an older lake, and compares it at each open, commit and
+//! maintenance operation:
+//!
+//! | recorded in `ducktide_meta` | in the claim's file | it means |
+//! |---|---|---|
+//! | this token, this database | this lake, this token | the owner |
+//! | another database | - | a copy of the catalog, or one that was restored elsewhere |
+//! | another token, or none | this lake, a token | a copy whose original, or sibling, owns the files |
+//! | - | another lake | two lakes on one data path |
+//! | anything | no file, and live files that are not there | the data path is not mounted |
+//!
+//! A copy may be read. `ducktide init --adopt` gives it the data path: a new token, in both places.
+
+use std::path::Path;
+
+use ducktide_protocol::DataPathClaim;
+use ducktide_protocol::error::{LakeError, Result};
+use uuid::Uuid;
+
+use super::claim::{Claim, NAME, Occupied, occupied};
+use super::database::Database;
+use super::{DataPath, live_files};
+use crate::catalog::meta;
+use crate::duckdb_error;
+use crate::session::Session;
+
+/// The rows of `ducktide_meta`.
+const TOKEN: &str = "owner_token";
+const DATABASE: &str = "owner_database";
+
+/// Live files that are looked for before a data path without a claim is taken for one that is away.
+const LOOKED_FOR: usize = 20;
+
+/// What the catalog remembers of its claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Recorded {
+    token: String,
+    database: Database,
+}
+
+impl Recorded {
+    /// As rows of `ducktide_meta`.
+    fn facts(&self) -> Vec<(&'static str, String)> {
+        vec![(TOKEN, self.token.clone()), (DATABASE, self.database.to_string())]
+    }
+}
+
+/// What is known of the lake's files, where the claim is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Files {
+    /// The lake has none.
+    None,
+    /// At least one is where the catalog says.
+    Found,
+    /// The lake has some, and none of those that were looked for is there.
+    Missing,
+}
+
+/// Who opens a lake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Opener {
+    /// An operator who makes the lake, or makes sure that it is there.
+    Init,
+    /// Any other program that may write.
+    Program,
+}
+
+/// What to do about a data path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// It is claimed, by this catalog.
+    Owned,
+    /// Nobody has claimed it: claim it.
+    Take,
+    /// An older program has claimed it for this lake: complete the claim.
+    Complete,
+    AnotherLake(String),
+    Copy,
+    NotMounted,
+}
+
+/// The decision, apart from what it takes to know the facts.
+fn judge(
+    lake: &str,
+    here: &Database,
+    recorded: Option<&Recorded>,
+    claim: Option<&Claim>,
+    opener: Opener,
+    files: impl FnOnce() -> Result<Files>,
+) -> Result<Verdict> {
+    if let Some(claim) = claim.filter(|claim| claim.lake != lake) {
+        return Ok(Verdict::AnotherLake(claim.lake.clone()));
+    }
+    if recorded.is_some_and(|recorded| !recorded.database.is_same(here)) {
+        return Ok(Verdict::Copy);
+    }
+    let token = recorded.map(|recorded| &recorded.token);
+    match claim {
+        Some(Claim { token: None, .. }) => Ok(Verdict::Complete),
+        Some(claim) if claim.token.as_ref() == token => Ok(Verdict::Owned),
+        Some(_) => Ok(Verdict::Copy),
+        None => Ok(match (files()?, recorded, opener) {
+            (Files::Found, ..) | (Files::None, None, _) | (Files::None, _, Opener::Init) => {
+                Verdict::Take
+            }
+            (Files::Missing, ..) | (Files::None, Some(_), Opener::Program) => Verdict::NotMounted,
+        }),
+    }
+}
+
+/// A data path that this process' catalog owns.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    data_path: DataPath,
+    claim: Claim,
+}
+
+/// What a program finds when it opens a lake to write, and may be the owner.
+pub struct Assessment {
+    data_path: DataPath,
+    lake: String,
+    here: Database,
+    recorded: Option<Recorded>,
+    /// The token of a claim that is there.
+    claimed: Option<String>,
+    verdict: Verdict,
+}
+
+impl Assessment {
+    /// Of a lake without our tables, nothing is recorded; a claim of this lake that is there is that of an
+    /// installation which did not end.
+    pub fn of_uninstalled(session: &Session) -> Result<Self> {
+        let found = Self::with(session, Opener::Init, None)?;
+        match found.verdict {
+            Verdict::Copy => Ok(Self { verdict: Verdict::Complete, ..found }),
+            _ => found.unless_refused(),
+        }
+    }
+
+    fn of(session: &Session, opener: Opener) -> Result<Self> {
+        Self::with(session, opener, recorded(session)?)?.unless_refused()
+    }
+
+    fn with(session: &Session, opener: Opener, recorded: Option<Recorded>) -> Result<Self> {
+        let data_path = DataPath::read(session)?;
+        let (lake, here) = (identity(session)?, Database::of(session)?);
+        let claim = read(&data_path)?;
+        let files = || find_files(session, &data_path);
+        let verdict = judge(&lake, &here, recorded.as_ref(), claim.as_ref(), opener, files)?;
+        let claimed = claim.and_then(|claim| claim.token);
+        Ok(Self { data_path, lake, here, recorded, claimed, verdict })
+    }
+
+    fn unless_refused(self) -> Result<Self> {
+        match self.verdict {
+            Verdict::Owned | Verdict::Take | Verdict::Complete => Ok(self),
+            _ => Err(refusal(&self.verdict, &self.data_path)),
+        }
+    }
+
+    /// Claims the data path for a lake without our tables, and returns the facts for these.
+    pub fn install(self) -> Result<Vec<(&'static str, String)>> {
+        let token = self.claimed.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
+        let recorded = Recorded { token, database: self.here.clone() };
+        let facts = recorded.facts();
+        self.claim(Some(recorded))?;
+        Ok(facts)
+    }
+
+    /// Writes the claim's file, if it is not there as it should be.
+    fn claim(self, recorded: Option<Recorded>) -> Result<Owner> {
+        let Self { data_path, lake, verdict, .. } = self;
+        let token = recorded.map(|recorded| recorded.token);
+        let owner = Owner { data_path, claim: Claim { lake, token } };
+        let (ours, root) = (&owner.claim, owner.data_path.root());
+        let written = match verdict {
+            Verdict::Take => ours.take(root),
+            // A worker without rights on our tables has no token to write.
+            Verdict::Complete if ours.token.is_some() => ours.replace(root).map(|()| true),
+            _ => Ok(true),
+        };
+        if !written.map_err(|error| unreadable("claim the data path (--data-path)", root, error))? {
+            // Somebody else was first: another program of this catalog, or not.
+            owner.check()?;
+        }
+        Ok(owner)
+    }
+}
+
+impl Owner {
+    /// Claims the data path for the lake, or makes sure that it has.
+    pub fn establish(session: &Session, opener: Opener) -> Result<Self> {
+        let found = Assessment::of(session, opener)?;
+        let recorded = match &found.recorded {
+            Some(recorded) => Some(recorded.clone()),
+            None => record_first(session, found.here.clone())?,
+        };
+        found.claim(recorded)
+    }
+
+    /// Makes this catalog the owner, whoever was it before among its copies.
+    pub fn adopt(session: &Session) -> Result<()> {
+        let data_path = DataPath::read(session)?;
+        let (lake, here) = (identity(session)?, Database::of(session)?);
+        if let Some(claim) = read(&data_path)?.filter(|claim| claim.lake != lake) {
+            return Err(refusal(&Verdict::AnotherLake(claim.lake), &data_path));
+        }
+        let recorded = Recorded { token: Uuid::new_v4().to_string(), database: here };
+        // First the catalog: whoever dies in between leaves a data path that nobody owns yet.
+        meta::set(session, TOKEN, &recorded.token)
+            .and_then(|()| meta::set(session, DATABASE, &recorded.database.to_string()))
+            .map_err(|error| LakeError::unavailable("record the owner").because(error))?;
+        let claim = Claim { lake, token: Some(recorded.token) };
+        let root = data_path.root();
+        claim
+            .replace(root)
+            .map_err(|error| unreadable("claim the data path (--data-path)", root, error))
+    }
+
+    /// Whether the claim is still there, and still this catalog's. Reads one small file.
+    pub fn check(&self) -> Result<()> {
+        match read(&self.data_path)? {
+            Some(claim) if claim == self.claim => Ok(()),
+            // A token that somebody added to the claim of an older program.
+            Some(claim) if claim.lake == self.claim.lake && self.claim.token.is_none() => Ok(()),
+            Some(claim) if claim.lake != self.claim.lake => {
+                Err(refusal(&Verdict::AnotherLake(claim.lake), &self.data_path))
+            }
+            Some(_) => Err(refusal(&Verdict::Copy, &self.data_path)),
+            None => Err(refusal(&Verdict::NotMounted, &self.data_path)),
+        }
+    }
+
+    /// Data path that is owned.
+    #[must_use]
+    pub const fn data_path(&self) -> &DataPath {
+        &self.data_path
+    }
+
+    /// For those who write files.
+    #[must_use]
+    pub fn claim(&self) -> DataPathClaim {
+        DataPathClaim::new(self.data_path.root().join(NAME))
+    }
+}
+
+/// Refuses a data path for a lake that is about to be made.
+pub fn check_free(root: &Path) -> Result<()> {
+    if let Some(part) = root.iter().find(|part| part.to_string_lossy().contains('=')) {
+        return Err(LakeError::invalid(format!(
+            "DuckLake takes a directory named `key=value` for a partition, and gives each row of the table \
+             that value; name another directory with --data-path (DUCKLAKE_DATA_PATH): \
+             data_path=`{}` component=`{}`",
+            root.display(),
+            part.to_string_lossy()
+        )));
+    }
+    let found = occupied(root).map_err(|error| {
+        unreadable("check whether the data path (--data-path) is another lake's", root, error)
+    })?;
+    let (what, path) = match found {
+        None => return Ok(()),
+        Some(Occupied::Claimed(path)) => {
+            let what = if path == root {
+                "is another lake's"
+            } else {
+                "is above, below, or a link to another lake's"
+            };
+            (what, path)
+        }
+        Some(Occupied::Used(path)) => {
+            ("holds files of a lake that its catalog may still need", path)
+        }
+    };
+    Err(LakeError::invalid(format!(
+        "the data path {what}: each would remove the other's files as orphans; give each lake a directory \
+         of its own with --data-path (DUCKLAKE_DATA_PATH): data_path=`{}` found=`{}`",
+        root.display(),
+        path.display()
+    )))
+}
+
+/// Refuses a data path that another lake has claimed.
+pub fn check_lake(session: &Session, data_path: &DataPath) -> Result<()> {
+    let lake = identity(session)?;
+    match read(data_path)? {
+        Some(claim) if claim.lake != lake => {
+            Err(refusal(&Verdict::AnotherLake(claim.lake), data_path))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refusal(verdict: &Verdict, data_path: &DataPath) -> LakeError {
+    let path = data_path.root().join(NAME);
+    let path = path.display();
+    match verdict {
+        Verdict::AnotherLake(lake) => LakeError::invalid(format!(
+            "the data path belongs to another lake: each would remove the other's files as orphans; give \
+             each lake a data path of its own, or remove the file if that lake is gone: \
+             claim=`{path}` lake=`{lake}`"
+        )),
+        Verdict::Copy => LakeError::invalid(format!(
+            "this catalog is a copy, or was restored or moved: the lake's files belong to another copy of it, \
+             and two would remove each other's files. It may be read. If this is the one that owns the \
+             files from now on, stop all programs that use the other, and run `ducktide init --adopt`: \
+             claim=`{path}`"
+        )),
+        _ => LakeError::unavailable(format!(
+            "the data path lacks the lake's claim, so its mount is away: mount it; programs that wait go on \
+             by themselves. If the files are lost, or were moved without it, run `ducktide init --adopt`: \
+             claim=`{path}`"
+        )),
+    }
+}
+
+fn read(data_path: &DataPath) -> Result<Option<Claim>> {
+    let root = data_path.root();
+    Claim::read(root).map_err(|error| unreadable("read whose data path it is", root, error))
+}
+
+fn unreadable(what: &str, root: &Path, error: std::io::Error) -> LakeError {
+    LakeError::unavailable(format!("{what}: data_path=`{}`", root.display())).because(error)
+}
+
+/// The identity of the lake's first schema, which `DuckLake` makes up when it makes the lake. Copies of a
+/// catalog share it.
+pub fn identity(session: &Session) -> Result<String> {
+    let sql = format!(
+        "SELECT schema_uuid FROM {} ORDER BY schema_id, begin_snapshot LIMIT 1",
+        session.native_table("ducklake_schema")
+    );
+    session.catalog_value(&sql)?.ok_or_else(|| LakeError::invalid("the lake has no schema"))
+}
+
+fn recorded(session: &Session) -> Result<Option<Recorded>> {
+    let token = meta::get(session, TOKEN)?;
+    let database = meta::get(session, DATABASE)?;
+    Ok(token
+        .zip(database)
+        .map(|(token, database)| Recorded { token, database: Database::parse(&database) }))
+}
+
+/// Records a first owner, unless another program has done so meanwhile. None where this program has no
+/// right to.
+fn record_first(session: &Session, here: Database) -> Result<Option<Recorded>> {
+    let recording = Recorded { token: Uuid::new_v4().to_string(), database: here };
+    let Err(error) = meta::insert(session, &recording.facts()) else { return Ok(Some(recording)) };
+    if let Some(found) = recorded(session)? {
+        return Ok(Some(found));
+    }
+    if duckdb_error::is_permission_denied(&error.to_string()) {
+        tracing::debug!(%error, "the owner of the files is not recorded; `ducktide init` does");
+        return Ok(None);
+    }
+    Err(LakeError::unavailable("record whose data path it is").because(error))
+}
+
+fn find_files(session: &Session, data_path: &DataPath) -> Result<Files> {
+    let files = live_files(session, data_path, LOOKED_FOR)?;
+    Ok(match files.as_slice() {
+        [] => Files::None,
+        files if files.iter().any(|file| file.exists()) => Files::Found,
+        _ => Files::Missing,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(name: &str) -> Database {
+        Database::parse(&format!("path={name}"))
+    }
+
+    fn recorded(token: &str, name: &str) -> Recorded {
+        Recorded { token: token.to_owned(), database: database(name) }
+    }
+
+    fn claim(lake: &str, token: Option<&str>) -> Claim {
+        Claim { lake: lake.to_owned(), token: token.map(str::to_owned) }
+    }
+
+    #[test]
+    fn the_owner_of_a_data_path_is_told_from_copies_and_other_lakes() {
+        let another = Verdict::AnotherLake("b".to_owned());
+        let owner = Some(recorded("1", "here"));
+        for (recorded, claim, files, expected) in [
+            (owner.clone(), Some(claim("a", Some("1"))), Files::Missing, Verdict::Owned),
+            // Made, or opened for the first time.
+            (None, None, Files::None, Verdict::Take),
+            (None, None, Files::Found, Verdict::Take),
+            (None, Some(claim("a", None)), Files::Found, Verdict::Complete),
+            (owner.clone(), Some(claim("a", None)), Files::Found, Verdict::Complete),
+            // The claim was lost, and the files were not.
+            (owner.clone(), None, Files::Found, Verdict::Take),
+            // The directory is not the one that was claimed.
+            (owner.clone(), None, Files::Missing, Verdict::NotMounted),
+            (owner.clone(), None, Files::None, Verdict::NotMounted),
+            (None, None, Files::Missing, Verdict::NotMounted),
+            // A copy; one that another copy took the path from; a dump from before the claim.
+            (Some(recorded("1", "x")), Some(claim("a", Some("1"))), Files::Found, Verdict::Copy),
+            (Some(recorded("1", "x")), None, Files::Missing, Verdict::Copy),
+            (owner.clone(), Some(claim("a", Some("2"))), Files::Found, Verdict::Copy),
+            (None, Some(claim("a", Some("2"))), Files::Found, Verdict::Copy),
+            // Two lakes.
+            (owner, Some(claim("b", Some("1"))), Files::Found, another.clone()),
+            (None, Some(claim("b", None)), Files::None, another),
+        ] {
+            let here = database("here");
+            let verdict =
+                judge("a", &here, recorded.as_ref(), claim.as_ref(), Opener::Program, || Ok(files));
+            assert_eq!(verdict.unwrap(), expected, "{recorded:?} {claim:?} {files:?}");
+        }
+    }
+
+    #[test]
+    fn init_claims_the_path_of_a_lake_without_files_again() {
+        let (here, owner) = (database("here"), recorded("1", "here"));
+        let verdict = |files| judge("a", &here, Some(&owner), None, Opener::Init, || Ok(files));
+
+        assert_eq!(verdict(Files::None).unwrap(), Verdict::Take);
+        assert_eq!(verdict(Files::Missing).unwrap(), Verdict::NotMounted);
+    }
+
+    #[test]
+    fn a_data_path_with_the_name_of_a_partition_is_refused() {
+        for path in ["/lake/event_date=2020-01-02", "/a=b/lake", "/lake/=", "/lake/x="] {
+            let refused = check_free(Path::new(path)).unwrap_err().to_string();
+            assert!(refused.contains("--data-path") && refused.contains("key=value"), "{refused}");
+        }
+    }
+}

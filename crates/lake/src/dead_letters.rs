@@ -1,0 +1,211 @@
+//! Reads dead letters out of the lake.
+
+use std::collections::BTreeMap;
+
+use duckdb::types::Value;
+use duckdb::{Row, ToSql, params_from_iter};
+use ducktide_protocol::dead_letter::{
+    DeadLetter, Header, RecordPlace, Resolution, dead_letter_table,
+};
+use ducktide_protocol::error::Result;
+use ducktide_protocol::position::{Offset, Partition};
+use ducktide_protocol::table::TableName;
+
+use crate::catalog;
+use crate::duck_lake::DuckLake;
+use crate::session::LAKE;
+
+/// Which letters are meant.
+#[derive(Clone, Debug, Default)]
+pub struct LetterFilter {
+    /// Of this topic.
+    pub topic: Option<String>,
+    /// Of this partition.
+    pub partition: Option<Partition>,
+    /// At this offset.
+    pub offset: Option<Offset>,
+    /// Of this error class.
+    pub class: Option<String>,
+    /// Of these records alone, if there are any.
+    pub places: Vec<RecordPlace>,
+    /// Those that are resolved, too.
+    pub with_resolved: bool,
+    /// The first so many of them.
+    pub limit: Option<u64>,
+}
+
+/// What a list shows of a letter: all but the record itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LetterSummary {
+    /// Where the record lies.
+    pub place: RecordPlace,
+    /// The schema id that its value begins with, if it does.
+    pub schema_id: Option<u32>,
+    /// What kind of error it is.
+    pub error_class: String,
+    /// What is wrong.
+    pub error: String,
+    /// When it became a letter, microseconds since 1970.
+    pub failed_at_micros: i64,
+    /// Bytes of key and value.
+    pub bytes: u64,
+    /// What became of it; None if it is open.
+    pub resolution: Option<Resolution>,
+    /// When, microseconds since 1970.
+    pub resolved_at_micros: Option<i64>,
+}
+
+impl DuckLake {
+    /// The letters of a table in the order of topic, partition and offset; none if the table has no
+    /// dead-letter table.
+    pub fn dead_letter_summaries(
+        &mut self,
+        table: &TableName,
+        filter: &LetterFilter,
+    ) -> Result<Vec<LetterSummary>> {
+        let columns = "l.topic, l.partition, l.\"offset\", l.schema_id, l.error_class, l.error, \
+                       epoch_us(l.failed_at), \
+                       coalesce(octet_length(l.key), 0) + coalesce(octet_length(l.value), 0), \
+                       r.resolution, epoch_us(r.resolved_at)";
+        self.letters(table, columns, filter, summary)
+    }
+
+    /// The letters of a table with the records themselves; what became of them is filled in. All of
+    /// them are in memory at once, so ask for few.
+    pub fn dead_letters(
+        &mut self,
+        table: &TableName,
+        filter: &LetterFilter,
+    ) -> Result<Vec<DeadLetter>> {
+        let columns = "l.topic, l.partition, l.\"offset\", epoch_us(l.timestamp), l.key, l.value, \
+                       l.headers, l.schema_id, l.error_class, l.error, epoch_us(l.failed_at), \
+                       r.resolution, epoch_us(r.resolved_at)";
+        self.letters(table, columns, filter, letter)
+    }
+
+    /// How many dead letters of each table are open, as the ledger counts them; tables without any
+    /// are left out.
+    pub fn open_dead_letters(&mut self) -> Result<BTreeMap<String, i64>> {
+        catalog::open_dead_letters(self.session()?)
+    }
+
+    fn letters<T>(
+        &mut self,
+        table: &TableName,
+        columns: &str,
+        filter: &LetterFilter,
+        read: fn(&Row<'_>) -> duckdb::Result<T>,
+    ) -> Result<Vec<T>> {
+        let letters = dead_letter_table(table);
+        if self.find_table(&letters)?.is_none() {
+            return Ok(Vec::new());
+        }
+        let (condition, parameters) = filter.condition();
+        let sql = format!(
+            "SELECT {columns} FROM {LAKE}.{name} l LEFT JOIN {LAKE}.{name} r \
+             ON r.resolution IS NOT NULL AND r.topic = l.topic AND r.partition = l.partition \
+             AND r.\"offset\" = l.\"offset\" WHERE l.resolution IS NULL{condition} \
+             ORDER BY l.topic, l.partition, l.\"offset\"{limit}",
+            name = letters.sql(),
+            limit = filter.limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default(),
+        );
+        let query = |session: &crate::session::Session| -> duckdb::Result<Vec<T>> {
+            let mut statement = session.connection().prepare(&sql)?;
+            let rows = statement.query_map(params_from_iter(parameters), read)?;
+            rows.collect()
+        };
+        query(self.session()?).map_err(|error| {
+            crate::duckdb_error::failed(format!("read the dead letters: table=`{letters}`"), error)
+        })
+    }
+}
+
+impl LetterFilter {
+    /// What stands behind the WHERE, and its parameters.
+    fn condition(&self) -> (String, Vec<Box<dyn ToSql>>) {
+        let asked: [(&str, Option<Box<dyn ToSql>>); 4] = [
+            ("topic", self.topic.clone().map(|topic| Box::new(topic) as _)),
+            ("partition", self.partition.map(|partition| Box::new(partition.0) as _)),
+            ("\"offset\"", self.offset.map(|offset| Box::new(offset.0) as _)),
+            ("error_class", self.class.clone().map(|class| Box::new(class) as _)),
+        ];
+        let asked = asked.into_iter().filter_map(|(column, value)| Some((column, value?)));
+        let (columns, mut parameters): (Vec<_>, Vec<_>) = asked.unzip();
+        let equal = columns.iter().map(|column| format!(" AND l.{column} = ?"));
+        let mut condition = equal.collect::<String>();
+        if !self.places.is_empty() {
+            let places = vec!["(?, ?, ?)"; self.places.len()].join(", ");
+            condition += " AND (l.topic, l.partition, l.\"offset\") IN (";
+            condition += &places;
+            condition += ")";
+            for RecordPlace { topic, partition, offset } in &self.places {
+                parameters.push(Box::new(topic.clone()));
+                parameters.push(Box::new(partition.0));
+                parameters.push(Box::new(offset.0));
+            }
+        }
+        if !self.with_resolved {
+            condition += " AND r.resolution IS NULL";
+        }
+        (condition, parameters)
+    }
+}
+
+fn place(row: &Row<'_>) -> duckdb::Result<RecordPlace> {
+    Ok(RecordPlace {
+        topic: row.get(0)?,
+        partition: Partition(row.get(1)?),
+        offset: Offset(row.get(2)?),
+    })
+}
+
+fn resolution(row: &Row<'_>, column: usize) -> duckdb::Result<Option<Resolution>> {
+    let word = row.get::<_, Option<String>>(column)?;
+    Ok(word.as_deref().and_then(Resolution::parse))
+}
+
+fn summary(row: &Row<'_>) -> duckdb::Result<LetterSummary> {
+    Ok(LetterSummary {
+        place: place(row)?,
+        schema_id: row.get(3)?,
+        error_class: row.get::<_, Option<_>>(4)?.unwrap_or_default(),
+        error: row.get::<_, Option<_>>(5)?.unwrap_or_default(),
+        failed_at_micros: row.get::<_, Option<_>>(6)?.unwrap_or_default(),
+        bytes: row.get(7)?,
+        resolution: resolution(row, 8)?,
+        resolved_at_micros: row.get(9)?,
+    })
+}
+
+fn letter(row: &Row<'_>) -> duckdb::Result<DeadLetter> {
+    Ok(DeadLetter {
+        place: place(row)?,
+        timestamp_micros: row.get(3)?,
+        key: row.get(4)?,
+        value: row.get(5)?,
+        headers: headers(row.get(6)?),
+        schema_id: row.get(7)?,
+        error_class: row.get(8)?,
+        error: row.get(9)?,
+        failed_at_micros: row.get(10)?,
+        resolution: resolution(row, 11)?,
+        resolved_at_micros: row.get(12)?,
+    })
+}
+
+/// A list of pairs, as DuckDB hands it over.
+fn headers(value: Value) -> Vec<Header> {
+    let Value::List(pairs) = value else { return Vec::new() };
+    pairs.into_iter().filter_map(header).collect()
+}
+
+fn header(pair: Value) -> Option<Header> {
+    let Value::Struct(fields) = pair else { return None };
+    let mut fields = fields.iter().map(|(_, value)| value);
+    let Some(Value::Text(key)) = fields.next() else { return None };
+    let value = match fields.next() {
+        Some(Value::Blob(bytes)) => Some(bytes.clone()),
+        _ => None,
+    };
+    Some(Header { key: key.clone(), value })
+}

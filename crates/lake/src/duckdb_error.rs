@@ -1,0 +1,295 @@
+//! DuckDB's errors are known by their text only: this file is where they are told apart.
+//!
+//! No decision about a commit's outcome is ever made here; that is read from progress. The text
+//! only tells whether waiting can help, and only the part of it that is the database's own message: the
+//! rest holds statements, and with them users' data.
+
+use ducktide_protocol::cause::Cause;
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::reason::reason;
+
+use crate::config::LakeConfig;
+
+/// Why the lake could not be attached.
+pub fn attach(config: &LakeConfig, error: &duckdb::Error) -> LakeError {
+    let text = error.to_string();
+    tracing::debug!(error = text, "attach failed");
+    let context = format!("attach the lake: catalog=`{}`", config.catalog);
+    if text.contains("creating a new DuckLake is explicitly disabled") {
+        let remedy = "there is no lake; make it with `ducktide init`";
+        return LakeError::missing(format!("{remedy}: {context}"));
+    }
+    let remedy = if text.contains("does not match existing data path") {
+        "leave --data-path away, or give the one that the lake was made with"
+    } else if text.contains("data_path is not set") {
+        "a new lake needs --data-path"
+    } else {
+        return failed_or(Doubt::IsConfirmed, context, &text);
+    };
+    LakeError::invalid(format!("{remedy}: {context}")).because(text)
+}
+
+/// What an error means that no row of the table tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Doubt {
+    /// It may be an outage in words that nobody has met.
+    Waits,
+    /// It is a fault if it is the same again in a new instance of DuckDB.
+    IsConfirmed,
+}
+
+/// A statement that failed before anything was committed: an outage, unless the text says that waiting
+/// cannot help.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that `map_err` calls")]
+pub fn failed(what: impl Into<String>, error: duckdb::Error) -> LakeError {
+    let text = error.to_string();
+    tracing::debug!(error = text, "statement failed");
+    failed_or(Doubt::Waits, what.into(), &text)
+}
+
+fn failed_or(doubt: Doubt, what: String, text: &str) -> LakeError {
+    let error = match (cause(text), doubt) {
+        (Some(Cause::Outage), _) | (None, Doubt::Waits) => LakeError::unavailable(what),
+        // While a catalog is being restored, its tables and grants are missing for a while.
+        (Some(Cause::Fault), _) | (None, Doubt::IsConfirmed) => LakeError::refused(what),
+    };
+    let reason = reason(text);
+    match remedy(&reason) {
+        Some(remedy) => error.because(format!("{reason}; {remedy}")),
+        None => error.because(reason),
+    }
+}
+
+/// Repeats a call that was refused for reasons that no table knows: a connection that breaks at the
+/// wrong moment makes DuckDB say the strangest things, but not twice.
+pub fn confirmed<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
+    const ATTEMPTS: usize = 3;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
+    let mut answer = call();
+    for _ in 1..ATTEMPTS {
+        match &answer {
+            Err(error) if error.is_doubtful() => std::thread::sleep(PAUSE),
+            _ => break,
+        }
+        answer = call();
+    }
+    answer
+}
+
+/// Whether an error before COMMIT says that the files or the table are wrong, so that sending the
+/// same again cannot succeed.
+#[must_use]
+pub fn is_refusal(text: &str) -> bool {
+    const PERMANENT: [&str; 5] = [
+        "Invalid Input Error",
+        "Binder Error",
+        "Catalog Error",
+        "ducktide refused: malformed",
+        "ducktide refused: rows without a lake change",
+    ];
+    match cause(text) {
+        Some(Cause::Outage) => false,
+        Some(Cause::Fault) => true,
+        None => {
+            let (begin, reason) = (text.trim_start(), reason(text));
+            PERMANENT.iter().any(|p| begin.starts_with(p) || reason.contains(p))
+        }
+    }
+}
+
+/// Whether a statement needs more memory than it may have, spilling to disk included.
+#[must_use]
+pub fn is_out_of_memory(text: &str) -> bool {
+    text.contains("Out of Memory Error")
+}
+
+/// Whether DuckDB itself is broken: nothing works in this instance any more.
+#[must_use]
+pub fn is_instance_broken(text: &str) -> bool {
+    text.contains("INTERNAL Error") || text.contains("database has been invalidated")
+}
+
+/// Whether a SQLite catalog cannot be written to: a new connection may, once its files can be.
+#[must_use]
+pub fn is_readonly_file(text: &str) -> bool {
+    text.contains("attempt to write a readonly database")
+}
+
+/// Whether the catalog cannot be reached, or is busy, for the time being.
+#[must_use]
+pub fn is_outage(text: &str) -> bool {
+    cause(text) == Some(Cause::Outage)
+}
+
+/// Messages of libpq, PostgreSQL and SQLite, in the order in which they count. Behind them stands the
+/// SQLSTATE or the result code that comes with them, which DuckDB does not pass on.
+const MESSAGES: [(&str, Cause); 67] = [
+    // SQLite
+    ("database is locked", Cause::Outage),        // SQLITE_BUSY
+    ("database table is locked", Cause::Outage),  // SQLITE_LOCKED
+    ("database schema is locked", Cause::Outage), // SQLITE_LOCKED
+    ("database or disk is full", Cause::Outage),  // SQLITE_FULL
+    ("disk I/O error", Cause::Outage),            // SQLITE_IOERR
+    ("unable to open database file", Cause::Outage), // SQLITE_CANTOPEN
+    ("locking protocol", Cause::Outage),          // SQLITE_PROTOCOL
+    ("attempt to write a readonly database", Cause::Outage), // SQLITE_READONLY
+    ("database disk image is malformed", Cause::Fault), // SQLITE_CORRUPT
+    ("file is not a database", Cause::Fault),     // SQLITE_NOTADB
+    ("no such table:", Cause::Fault),             // SQLITE_ERROR
+    // The way to PostgreSQL
+    ("certificate verify failed", Cause::Fault),
+    ("does not match host name", Cause::Fault),
+    ("server does not support SSL", Cause::Fault),
+    ("password authentication failed", Cause::Fault), // 28P01
+    ("no password supplied", Cause::Fault),
+    ("no pg_hba.conf entry", Cause::Fault),       // 28000
+    ("is not permitted to log in", Cause::Fault), // 28000
+    ("Connection refused", Cause::Outage),
+    ("Connection timed out", Cause::Outage),
+    ("Connection reset by peer", Cause::Outage),
+    ("No route to host", Cause::Outage),
+    ("Network is unreachable", Cause::Outage),
+    ("Broken pipe", Cause::Outage),
+    ("SSL SYSCALL error", Cause::Outage),
+    ("SSL connection has been closed", Cause::Outage),
+    ("EOF detected", Cause::Outage),
+    ("unexpected eof", Cause::Outage),
+    ("could not receive data from server", Cause::Outage),
+    ("could not send data to server", Cause::Outage),
+    ("could not send SSL negotiation packet", Cause::Outage),
+    ("could not send startup packet", Cause::Outage),
+    ("received invalid response to", Cause::Outage),
+    ("connection to server was lost", Cause::Outage),
+    ("server closed the connection", Cause::Outage),
+    ("no connection to the server", Cause::Outage),
+    ("lost synchronization with server", Cause::Outage),
+    ("insufficient data in", Cause::Outage),
+    ("could not connect", Cause::Outage),
+    ("could not translate host name", Cause::Outage),
+    ("timeout expired", Cause::Outage),
+    ("another command is already in progress", Cause::Outage),
+    ("no COPY in progress", Cause::Outage),
+    // PostgreSQL
+    ("too many clients", Cause::Outage),              // 53300
+    ("remaining connection slots", Cause::Outage),    // 53300
+    ("too many connections for", Cause::Outage),      // 53300
+    ("No space left on device", Cause::Outage),       // 53100
+    ("out of shared memory", Cause::Outage),          // 53200
+    ("the database system is", Cause::Outage),        // 57P03
+    ("database system is", Cause::Outage),            // 57P03
+    ("terminating connection", Cause::Outage),        // 57P01, 25P03
+    ("canceling statement due to", Cause::Outage),    // 57014, 55P03
+    ("could not obtain lock", Cause::Outage),         // 55P03
+    ("deadlock detected", Cause::Outage),             // 40P01
+    ("could not serialize access", Cause::Outage),    // 40001
+    ("in a read-only transaction", Cause::Outage),    // 25006
+    ("server conn crashed", Cause::Outage),           // 08P01, of pgbouncer
+    ("no more connections allowed", Cause::Outage),   // 08P01, of pgbouncer
+    ("server login has been failing", Cause::Outage), // 08P01, of pgbouncer
+    ("permission denied for", Cause::Fault),          // 42501
+    ("must be owner of", Cause::Fault),               // 42501
+    ("ERROR: relation \"", Cause::Fault),             // 42P01 (does not exist)
+    ("ERROR: function ", Cause::Fault),               // 42883 (does not exist)
+    ("ERROR: schema \"", Cause::Fault),               // 3F000 (does not exist)
+    ("ERROR: column \"", Cause::Fault),               // 42703 (does not exist)
+    ("FATAL: database \"", Cause::Fault),             // 3D000 (does not exist)
+    ("FATAL: role \"", Cause::Fault),                 // 28000 (does not exist)
+];
+
+/// What a text tells by the table; None if it has no row for it.
+#[must_use]
+pub fn cause(text: &str) -> Option<Cause> {
+    if text.contains("Failed to execute query \"ROLLBACK\"") {
+        return Some(Cause::Outage);
+    }
+    let reason = reason(text);
+    let row = MESSAGES.iter().find(|(message, _)| reason.contains(message))?;
+    // `relation "x" already exists` passes: somebody else was first.
+    let is_about_existence = row.0.starts_with("ERROR: ") || row.0.starts_with("FATAL: ");
+    (!is_about_existence || reason.contains("does not exist")).then_some(row.1)
+}
+
+/// Whether the catalog's role lacks a right. The words within a statement decide nothing.
+#[must_use]
+pub fn is_permission_denied(text: &str) -> bool {
+    reason(text).contains("permission denied")
+}
+
+/// What an operator can do about a fault.
+fn remedy(reason: &str) -> Option<&'static str> {
+    const REMEDIES: [(&str, &str); 11] = [
+        (
+            "permission denied for",
+            "grant it to the role that DUCKLAKE_CATALOG names, or use the role that made the lake",
+        ),
+        ("must be owner of", "use the role that made the lake"),
+        (
+            "does not exist",
+            "the catalog is not whole; restore it from a backup, or, where there is no lake yet, make \
+             it with `ducktide init`",
+        ),
+        (
+            "no such table:",
+            "the catalog is not whole; restore it from a backup, or, where there is no lake yet, make \
+             it with `ducktide init`",
+        ),
+        ("password authentication failed", "check DUCKLAKE_CATALOG, PGPASSWORD and ~/.pgpass"),
+        ("password missing", "put the password into DUCKLAKE_CATALOG, PGPASSWORD or ~/.pgpass"),
+        ("no password supplied", "put the password into DUCKLAKE_CATALOG, PGPASSWORD or ~/.pgpass"),
+        ("certificate verify failed", "check sslrootcert and sslmode in DUCKLAKE_CATALOG"),
+        ("does not match host name", "connect by the name in the server's certificate"),
+        ("server does not support SSL", "set sslmode=disable, or turn TLS on at the server"),
+        (
+            "attempt to write a readonly database",
+            "make the catalog's file, its -wal and -shm files and their directory writable",
+        ),
+    ];
+    REMEDIES.iter().find(|(message, _)| reason.contains(message)).map(|(_, remedy)| *remedy)
+}
+
+/// What an operator can do about an error of our own connection.
+#[must_use]
+pub fn with_remedy(reason: String) -> String {
+    match remedy(&reason) {
+        Some(remedy) => format!("{reason}; {remedy}"),
+        None => reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_statement_that_needs_more_memory_says_so() {
+        let duckdb = duckdb::Connection::open_in_memory().expect("an instance");
+        duckdb
+            .execute_batch("SET memory_limit = '2MB'; SET temp_directory = ''")
+            .expect("settings");
+        let too_much = "CREATE TABLE t AS SELECT range::VARCHAR AS v FROM range(10000000)";
+
+        let error = duckdb.execute_batch(too_much).expect_err("2 MB do not hold it").to_string();
+
+        assert!(is_out_of_memory(&error), "{error}");
+    }
+
+    #[test]
+    fn statements_and_their_values_decide_nothing() {
+        let text = "Failed to execute query \"INSERT INTO t VALUES ('Connection refused')\": ERROR:  \
+                    permission denied for table t";
+        assert_eq!(cause(text), Some(Cause::Fault));
+        assert!(is_refusal(text) && is_permission_denied(text));
+        let text = "Failed to execute query \"INSERT INTO t VALUES ('permission denied for')\": \
+                    FATAL:  sorry, too many clients already";
+        assert_eq!(cause(text), Some(Cause::Outage));
+        assert!(!is_permission_denied(text));
+    }
+
+    #[test]
+    fn what_exists_already_passes_and_what_is_missing_does_not() {
+        let failed = |reason: &str| cause(&format!("Failed to execute query \"x\": {reason}"));
+        assert_eq!(failed("ERROR:  relation \"a\" already exists"), None);
+        assert_eq!(failed("ERROR:  relation \"a\" does not exist"), Some(Cause::Fault));
+        assert_eq!(failed("ERROR:  function a() does not exist"), Some(Cause::Fault));
+    }
+}

@@ -1,0 +1,36 @@
+//! A lake in DuckLake: DuckDB session, catalog tables and triggers, transactions, schema changes.
+//!
+//! Rows and progress enter the lake in one catalog transaction ([`transaction`]), where triggers
+//! ([`catalog`]) compare-and-swap each partition's `(epoch, next_offset)`. [`DuckLake`] implements
+//! [`Lake`](ducktide_protocol::Lake), which is what a worker sees.
+
+pub mod catalog;
+pub mod config;
+pub mod conformance;
+pub mod data_path;
+pub mod duckdb_error;
+pub mod parquet_encoding;
+pub mod postgres_settings;
+pub mod session;
+pub mod storage;
+pub mod transaction;
+
+mod alter;
+mod consumer_group;
+mod dead_letters;
+mod duck_lake;
+mod extensions;
+mod overview;
+mod recent_rows;
+mod refusals;
+mod snapshots;
+
+pub use catalog::PartitionProgress;
+pub use catalog::intent::{Intent, IntentKind};
+pub use catalog::pin::{Keeper, Kept, Pin};
+pub use dead_letters::{LetterFilter, LetterSummary};
+pub use duck_lake::{DuckLake, Resources, Setup, Writing, read_layout};
+pub use overview::{Overview, SnapshotRange, TableSize, parse_time};
+pub use postgres_settings::{PostgresSettings, PostgresSettingsError};
+pub use session::Access;
+pub use snapshots::Snapshot;

@@ -1,0 +1,155 @@
+//! What a lake holds, as its catalog tells: no data file is opened, so it costs milliseconds for
+//! any number of rows.
+
+use std::str::FromStr;
+
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::position::SnapshotId;
+use jiff::Timestamp;
+
+use crate::catalog::{self, PartitionProgress};
+use crate::duck_lake::DuckLake;
+use crate::session::Session;
+
+/// A lake as a whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overview {
+    /// Where its data files are, as its catalog has it.
+    pub data_path: String,
+    /// The version of DuckLake's own catalog tables.
+    pub ducklake_version: String,
+    /// The layout of Ducktide's tables.
+    pub layout_version: u32,
+    /// The snapshots that a reader can still travel to.
+    pub snapshots: SnapshotRange,
+}
+
+/// How many snapshots there are, and the newest of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotRange {
+    /// How many there are.
+    pub count: u64,
+    /// The newest one; a lake is never without.
+    pub newest: SnapshotId,
+    /// When it was committed.
+    pub committed_at: Timestamp,
+}
+
+/// What one table takes up, at the newest snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableSize {
+    /// The table's name with its schema: other clients may call it anything.
+    pub table: String,
+    /// Rows in its data files, less those that delete files remove. Rows that another client left
+    /// inlined in the catalog are not counted; Ducktide's lakes inline nothing.
+    pub rows: u64,
+    /// Data files.
+    pub files: u64,
+    /// Their size in bytes.
+    pub bytes: u64,
+}
+
+impl DuckLake {
+    /// The lake as a whole.
+    pub fn overview(&mut self) -> Result<Overview> {
+        let session = self.session()?;
+        let rows = session.catalog_rows(&overview_sql(session))?;
+        let mut values = rows.into_iter().next().unwrap_or_default().into_iter();
+        let mut next = || values.next().flatten();
+        Ok(Overview {
+            data_path: next().unwrap_or_default(),
+            ducklake_version: next().unwrap_or_default(),
+            layout_version: catalog::parse(next())?,
+            snapshots: SnapshotRange {
+                count: catalog::parse(next())?,
+                newest: SnapshotId(catalog::parse(next())?),
+                committed_at: parse_time(&next().unwrap_or_default())?,
+            },
+        })
+    }
+
+    /// What each table takes up, in the order of their names.
+    pub fn table_sizes(&mut self) -> Result<Vec<TableSize>> {
+        let session = self.session()?;
+        session.catalog_rows(&table_sizes_sql(session))?.into_iter().map(table_size).collect()
+    }
+}
+
+impl PartitionProgress {
+    /// When progress last moved.
+    pub fn moved_at(&self) -> Result<Option<Timestamp>> {
+        self.updated_at.as_deref().map(parse_time).transpose()
+    }
+}
+
+fn overview_sql(session: &Session) -> String {
+    let native = |name: &str| session.native_table(name);
+    let metadata = native("ducklake_metadata");
+    let setting =
+        |key: &str| format!("(SELECT value FROM {metadata} WHERE key = '{key}' AND scope IS NULL)");
+    let snapshot = native("ducklake_snapshot");
+    format!(
+        "SELECT {data_path} AS data_path, {version} AS ducklake_version, \
+         (SELECT value FROM {meta} WHERE key = 'layout_version') AS layout_version, \
+         (SELECT count(*) FROM {snapshot}) AS snapshots, s.snapshot_id, s.snapshot_time \
+         FROM {snapshot} s ORDER BY s.snapshot_id DESC LIMIT 1",
+        data_path = setting("data_path"),
+        version = setting("version"),
+        meta = native("ducktide_meta"),
+    )
+}
+
+/// PostgreSQL's sums are `numeric`, which would come back with decimal places.
+fn table_sizes_sql(session: &Session) -> String {
+    let native = |name: &str| session.native_table(name);
+    format!(
+        "SELECT s.schema_name, t.table_name, \
+         CAST(coalesce(sum(f.record_count), 0) - coalesce(sum(d.deleted), 0) AS BIGINT) AS live_rows, \
+         count(f.data_file_id) AS files, \
+         CAST(coalesce(sum(f.file_size_bytes), 0) AS BIGINT) AS bytes \
+         FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
+         LEFT JOIN {files} f ON f.table_id = t.table_id AND f.end_snapshot IS NULL \
+         LEFT JOIN (SELECT data_file_id, sum(delete_count) AS deleted FROM {deletes} \
+           WHERE end_snapshot IS NULL GROUP BY data_file_id) d ON d.data_file_id = f.data_file_id \
+         WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL \
+         GROUP BY s.schema_name, t.table_name ORDER BY s.schema_name, t.table_name",
+        tables = native("ducklake_table"),
+        schemas = native("ducklake_schema"),
+        files = native("ducklake_data_file"),
+        deletes = native("ducklake_delete_file"),
+    )
+}
+
+fn table_size(row: Vec<Option<String>>) -> Result<TableSize> {
+    let mut values = row.into_iter();
+    let mut next = || values.next().flatten();
+    let (schema, table) = (next().unwrap_or_default(), next().unwrap_or_default());
+    Ok(TableSize {
+        table: format!("{schema}.{table}"),
+        rows: catalog::parse(next())?,
+        files: catalog::parse(next())?,
+        bytes: catalog::parse(next())?,
+    })
+}
+
+/// A time as either catalog writes it.
+pub fn parse_time(text: &str) -> Result<Timestamp> {
+    Timestamp::from_str(text).map_err(|error| {
+        LakeError::invalid(format!("the catalog holds something else than a time: value=`{text}`"))
+            .because(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_both_catalogs_are_read() {
+        let sqlite = parse_time("2026-11-24T15:31:41.912Z").unwrap();
+        let postgres = parse_time("2026-11-24 15:31:41.912+00").unwrap();
+
+        assert_eq!(sqlite, postgres);
+        assert!(parse_time("yesterday").is_err());
+    }
+}

@@ -1,0 +1,422 @@
+//! One DuckDB instance with the lake attached as `lake`.
+
+use duckdb::types::ValueRef;
+use duckdb::{Config, Connection};
+use ducktide_protocol::error::{LakeError, Result};
+
+use crate::catalog::{format, sqlite};
+use crate::config::{CatalogLocation, LakeConfig};
+use crate::duck_lake::Resources;
+use crate::duckdb_error;
+use crate::extensions::Extensions;
+use crate::postgres_settings::Resolved;
+
+/// The name under which the lake is attached.
+pub const LAKE: &str = "lake";
+
+/// Whose limits a session gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// A worker's commits: short limits in PostgreSQL, so that a dead client between two statements
+    /// does not hold every other writer up.
+    Commit,
+    /// A reader: may idle in its transaction while DuckDB scans, and cannot write.
+    Read,
+    /// An operator's own statements: may write, and idle as a reader does.
+    Operate,
+}
+
+/// One DuckDB instance. DuckDB reconnects to PostgreSQL by itself; after an internal error of DuckDB
+/// the instance is unusable and a new session must be opened.
+pub struct Session {
+    connection: Connection,
+    catalog: CatalogLocation,
+    metadata_schema: String,
+}
+
+impl Session {
+    /// Attaches a lake that exists, or makes it when `create` is set.
+    pub fn open(config: &LakeConfig, access: Access, create: bool) -> Result<Self> {
+        duckdb_error::confirmed(|| Self::open_once(config, access, create))
+    }
+
+    fn open_once(config: &LakeConfig, access: Access, create: bool) -> Result<Self> {
+        let extensions = Extensions::find(config);
+        let connection = open_duckdb(&extensions)?;
+        let session = Self {
+            connection,
+            catalog: config.catalog.clone(),
+            metadata_schema: config.metadata_schema.clone(),
+        };
+        if let (CatalogLocation::Sqlite(path), false) = (&config.catalog, create)
+            && !path.is_file()
+        {
+            // DuckDB would leave an empty file behind.
+            return Err(LakeError::missing(format!(
+                "there is no lake; make it with `ducktide init`: catalog=`{}`",
+                config.catalog
+            )));
+        }
+        extensions.load(&session.connection)?;
+        if let (CatalogLocation::Sqlite(path), true) = (&config.catalog, access != Access::Read) {
+            sqlite::restore_write_access(path)?;
+        }
+        session.attach(config, access, create)?;
+        format::check(&session)?;
+        Ok(session)
+    }
+
+    /// Gives DuckDB memory, threads and a place for what does not fit.
+    pub fn limit_resources(&self, resources: &Resources) -> Result<()> {
+        let sql = format!(
+            "SET memory_limit = '{} bytes'; SET threads = {}; SET temp_directory = {}",
+            resources.memory,
+            resources.threads,
+            quote(&resources.spill.to_string_lossy())
+        );
+        self.execute(&sql)
+            .map_err(|error| LakeError::invalid("limit DuckDB's resources").because(error))
+    }
+
+    /// Runs statements that return nothing of interest.
+    pub fn execute(&self, sql: &str) -> duckdb::Result<()> {
+        self.connection.execute_batch(sql)
+    }
+
+    /// Where the catalog is.
+    pub const fn location(&self) -> &CatalogLocation {
+        &self.catalog
+    }
+
+    /// The PostgreSQL schema of the catalog's tables.
+    pub fn schema(&self) -> &str {
+        &self.metadata_schema
+    }
+
+    /// The DuckDB connection, for queries of the caller's own.
+    pub const fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    /// Runs a query in the catalog database's own SQL dialect, in a transaction of its own, and
+    /// returns every value as text.
+    ///
+    /// The transaction is explicit because `sqlite_query` keeps the handle of the transaction in
+    /// which it was prepared; without one that has ended before the query runs.
+    pub fn catalog_rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
+        let read = self.execute("BEGIN").and_then(|()| self.rows(&self.native_query(sql)));
+        let ended = self.execute(if read.is_ok() { "COMMIT" } else { "ROLLBACK" });
+        read.and_then(|rows| ended.map(|()| rows))
+            .map_err(|error| duckdb_error::failed("read the catalog", error))
+    }
+
+    /// The one value of such a query; None for NULL, and without a row.
+    pub fn catalog_value(&self, sql: &str) -> Result<Option<String>> {
+        Ok(self.catalog_rows(sql)?.into_iter().flatten().next().flatten())
+    }
+
+    /// A query that the catalog database answers in its own dialect, every value as text; to be run
+    /// inside an explicit transaction. Several in one transaction see one state of the catalog.
+    pub fn native_query(&self, sql: &str) -> String {
+        format!("SELECT COLUMNS(*)::VARCHAR FROM {}", self.native_source(sql))
+    }
+
+    /// Runs one INSERT, UPDATE or DELETE in the catalog database's own dialect, inside an explicit
+    /// transaction, which has it undone when it is rolled back.
+    ///
+    /// The catalog database finds its rows by their indexes; DuckDB would read the whole table for
+    /// them. `sqlite_query` runs what returns rows.
+    pub fn change_natively(&self, sql: &str) -> duckdb::Result<()> {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => {
+                self.rows(&self.native_query(&format!("{sql} RETURNING 1 AS changed"))).map(drop)
+            }
+            CatalogLocation::Postgres(_) => self.execute(&format!(
+                "CALL postgres_execute('__ducklake_metadata_{LAKE}', {})",
+                quote(sql)
+            )),
+        }
+    }
+
+    /// Lists the triggers of a lake: name, table, whether it is enabled (1 or 0).
+    pub fn triggers_sql(&self) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => {
+                "SELECT name, tbl_name, 1 AS enabled FROM sqlite_master WHERE type = 'trigger'"
+                    .to_owned()
+            }
+            CatalogLocation::Postgres(_) => format!(
+                "SELECT t.tgname, c.relname, CASE WHEN t.tgenabled IN ('A', 'O') THEN 1 ELSE 0 END \
+                 AS enabled FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
+                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {}",
+                quote(&self.metadata_schema)
+            ),
+        }
+    }
+
+    /// Runs a query and returns every value as text.
+    pub fn rows(&self, sql: &str) -> duckdb::Result<Vec<Vec<Option<String>>>> {
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let columns = row.as_ref().column_count();
+            found.push((0..columns).map(|i| row.get(i)).collect::<duckdb::Result<_>>()?);
+        }
+        Ok(found)
+    }
+
+    /// Runs a query and returns every value as text, whatever its type.
+    pub fn text_rows(&self, sql: &str) -> duckdb::Result<Vec<Vec<Option<String>>>> {
+        let mut statement = self.connection.prepare(sql)?;
+        let mut rows = statement.query([])?;
+        let mut found = Vec::new();
+        while let Some(row) = rows.next()? {
+            let columns = row.as_ref().column_count();
+            found
+                .push((0..columns).map(|i| row.get_ref(i).map(text_of)).collect::<Result<_, _>>()?);
+        }
+        Ok(found)
+    }
+
+    /// A table of ours as DuckDB names it. The schema is always written: without it DuckDB reads
+    /// `public`, which may be another lake's.
+    pub fn catalog_table(&self, name: &str) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => format!("__ducklake_metadata_{LAKE}.{name}"),
+            CatalogLocation::Postgres(_) => {
+                format!("__ducklake_metadata_{LAKE}.{}.{name}", self.metadata_schema)
+            }
+        }
+    }
+
+    /// A catalog table as the catalog database itself names it.
+    pub fn native_table(&self, name: &str) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => name.to_owned(),
+            CatalogLocation::Postgres(_) => format!("{}.{name}", self.metadata_schema),
+        }
+    }
+
+    /// What stands behind FROM for a query that the catalog database answers in its own dialect; to be
+    /// run inside an explicit transaction.
+    pub fn native_source(&self, sql: &str) -> String {
+        let function = match self.catalog {
+            CatalogLocation::Sqlite(_) => "sqlite_query",
+            CatalogLocation::Postgres(_) => "postgres_query",
+        };
+        format!("{function}('__ducklake_metadata_{LAKE}', {})", quote(sql))
+    }
+
+    /// Changes the catalog natively, by statements that return nothing, in one transaction: all of
+    /// them, or none.
+    pub fn change_all_natively(&self, statements: &[String]) -> duckdb::Result<()> {
+        self.execute("BEGIN")?;
+        let changed = statements.iter().try_for_each(|statement| self.change_natively(statement));
+        let done = changed.and_then(|()| self.execute("COMMIT"));
+        if done.is_err() {
+            // A failed COMMIT has ended the transaction already; then there is nothing to roll back.
+            let _ = self.execute("ROLLBACK");
+        }
+        done
+    }
+
+    /// Whether the catalog's tables are read in the order of numbers that their rows have.
+    pub const fn has_row_ids(&self) -> bool {
+        matches!(self.catalog, CatalogLocation::Sqlite(_))
+    }
+
+    /// The present, in the catalog database's dialect, and as DuckLake spells times there.
+    pub const fn native_now(&self) -> &'static str {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => "strftime('%Y-%m-%d %H:%M:%f+00')",
+            CatalogLocation::Postgres(_) => "now()",
+        }
+    }
+
+    /// Lists the catalog's tables whose names are LIKE the pattern.
+    pub fn tables_like_sql(&self, pattern: &str) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => format!(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE {} ORDER BY name",
+                quote(pattern)
+            ),
+            CatalogLocation::Postgres(_) => format!(
+                "SELECT tablename FROM pg_tables WHERE schemaname = {} AND tablename LIKE {} \
+                 ORDER BY tablename",
+                quote(&self.metadata_schema),
+                quote(pattern)
+            ),
+        }
+    }
+
+    /// The end of a text, in the catalog database's dialect.
+    pub fn last_characters(&self, column: &str, count: usize) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => format!("substr({column}, -{count})"),
+            CatalogLocation::Postgres(_) => format!("right({column}, {count})"),
+        }
+    }
+
+    /// The UTC day of a time of DuckLake's, as `2026-11-24`, in the catalog database's dialect. SQLite
+    /// holds times as text, in the time zone of whoever wrote them; Ducktide writes UTC.
+    pub fn utc_day(&self, column: &str) -> String {
+        match self.catalog {
+            CatalogLocation::Sqlite(_) => format!("substr({column}, 1, 10)"),
+            CatalogLocation::Postgres(_) => {
+                format!("to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD')")
+            }
+        }
+    }
+
+    /// Spells the times since when files wait for their removal as `DuckLake` compares them.
+    ///
+    /// A SQLite catalog holds them as text, `2026-11-24 19:06:41+00`, and `DuckLake` compares that with
+    /// `2026-11-24T…`, as text: files of the same day would be removed however recent they are, under
+    /// the hands of readers (measured on 1.5.5). The value stays the same.
+    pub fn respell_schedule(&self) -> duckdb::Result<()> {
+        match self.catalog {
+            CatalogLocation::Postgres(_) => Ok(()),
+            CatalogLocation::Sqlite(_) => self.execute(&format!(
+                "UPDATE {} SET schedule_start = replace(schedule_start, ' ', 'T') \
+                 WHERE schedule_start LIKE '% %'",
+                self.catalog_table("ducklake_files_scheduled_for_deletion")
+            )),
+        }
+    }
+
+    fn attach(&self, config: &LakeConfig, access: Access, create: bool) -> Result<()> {
+        let mut options = vec![format!("CREATE_IF_NOT_EXISTS {create}")];
+        if let Some(path) = &config.data_path {
+            options.push(format!("DATA_PATH {}", quote(&format!("{}/", path.display()))));
+        }
+        if access == Access::Read {
+            options.push("READ_ONLY".to_owned());
+        }
+        let target = match &config.catalog {
+            CatalogLocation::Sqlite(path) => format!("ducklake:sqlite:{}", path.display()),
+            CatalogLocation::Postgres(settings) => {
+                options.push(format!("METADATA_SCHEMA {}", quote(&config.metadata_schema)));
+                let resolved = settings
+                    .resolve()
+                    .map_err(|error| LakeError::setting(format!("DUCKLAKE_CATALOG: {error}")))?;
+                self.give_password(resolved.get("password"))?;
+                format!("ducklake:postgres:{}", with_limits(&resolved, access))
+            }
+        };
+        let sql = format!("ATTACH {} AS {LAKE} ({})", quote(&target), options.join(", "));
+        self.execute(&sql).map_err(|error| {
+            // DuckLake's text proposes a migration, which this program could not use.
+            let migrated =
+                self.unattached_format(config).and_then(|f| format::require(Some(&f)).err());
+            migrated.unwrap_or_else(|| duckdb_error::attach(config, &error))
+        })?;
+        // DuckLake's own retries only cover the race for the next snapshot id. They stay few and
+        // flat (10 x 5 ms): its backoff has no cap, and the outer retry is ours.
+        self.execute(
+            "SET ducklake_max_retry_count = 10; SET ducklake_retry_wait_ms = 5; \
+             SET ducklake_retry_backoff = 1.0; SET TimeZone = 'UTC'",
+        )
+        .map_err(|error| LakeError::invalid("set DuckLake's retries").because(error))
+    }
+}
+
+impl Session {
+    /// The format of a catalog that DuckLake does not attach; None if it cannot be read.
+    fn unattached_format(&self, config: &LakeConfig) -> Option<String> {
+        const PROBE: &str = "ducktide_probe";
+        let (target, of, function) = match &config.catalog {
+            CatalogLocation::Sqlite(path) => (path.display().to_string(), "sqlite", "sqlite_query"),
+            CatalogLocation::Postgres(settings) => {
+                (with_limits(&settings.resolve().ok()?, Access::Read), "postgres", "postgres_query")
+            }
+        };
+        let attach = format!("ATTACH {} AS {PROBE} (TYPE {of}, READ_ONLY)", quote(&target));
+        self.execute(&attach).ok()?;
+        let sql = format::value_sql(&self.native_table("ducklake_metadata"));
+        let query =
+            format!("FROM {function}('{PROBE}', {})", quote(&format!("SELECT {sql} AS version")));
+        let found = self.execute("BEGIN").and_then(|()| self.rows(&query));
+        // The probe must not outlive the question, whatever its answer.
+        let _ = self.execute("ROLLBACK");
+        let _ = self.execute(&format!("DETACH {PROBE}"));
+        found.ok()?.into_iter().flatten().next().flatten()
+    }
+
+    /// Hands a password over as a secret of DuckDB's: what stands in the ATTACH is shown by
+    /// `duckdb_databases()` and repeated in errors.
+    ///
+    /// Without a password the secret is empty. It is made all the same, since DuckDB would look for one
+    /// among those that the user keeps, which are for other servers.
+    fn give_password(&self, password: Option<&str>) -> Result<()> {
+        let password = password.map(|text| format!(", PASSWORD {}", quote(text)));
+        let sql = format!(
+            "SET allow_persistent_secrets = false; CREATE SECRET (TYPE postgres{})",
+            password.unwrap_or_default()
+        );
+        // Not the error itself, which may repeat the statement.
+        self.execute(&sql)
+            .map_err(|_| LakeError::invalid("hand the catalog's password over to DuckDB"))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Without DETACH a closed connection leaks some megabytes (measured on 1.5.5). It fails when
+        // the instance is broken or was never attached; nothing is left to do then.
+        let _ = self.connection.execute_batch(&format!("ROLLBACK; DETACH {LAKE}"));
+        let _ = self.connection.execute_batch(&format!("DETACH {LAKE}"));
+    }
+}
+
+/// The values that table functions return; any other type is nobody's to read as text.
+fn text_of(value: ValueRef<'_>) -> Option<String> {
+    match value {
+        ValueRef::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
+        ValueRef::BigInt(number) => Some(number.to_string()),
+        ValueRef::Int(number) => Some(number.to_string()),
+        ValueRef::UBigInt(number) => Some(number.to_string()),
+        ValueRef::HugeInt(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// SQL text in quotes.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+fn open_duckdb(extensions: &Extensions) -> Result<Connection> {
+    // Reading Parquet footers and writing catalog rows needs little; the worker's own memory
+    // budget is elsewhere (invariant I9).
+    let config = Config::default()
+        .max_memory("256MB")
+        .and_then(|config| config.threads(1))
+        .and_then(|config| config.with("autoinstall_known_extensions", "false"))
+        .and_then(|config| extensions.permit(config));
+    config
+        .and_then(Connection::open_in_memory_with_flags)
+        .map_err(|error| LakeError::invalid("start DuckDB").because(error))
+}
+
+/// The connection parameters with keepalives and with PostgreSQL's limits for the role (hazards: one dead
+/// client between two statements must not block every writer; a reader idles while DuckDB works).
+fn with_limits(resolved: &Resolved, access: Access) -> String {
+    let network = [
+        ("keepalives", "1"),
+        ("keepalives_idle", "10"),
+        ("keepalives_interval", "5"),
+        ("keepalives_count", "3"),
+        ("tcp_user_timeout", "20000"),
+        ("connect_timeout", "5"),
+        ("application_name", "ducktide"),
+    ];
+    let limits = match access {
+        Access::Commit => {
+            "-c idle_in_transaction_session_timeout=30s -c lock_timeout=15s -c statement_timeout=30s"
+        }
+        Access::Read | Access::Operate => "",
+    };
+    resolved.connection_string(&network, limits)
+}

@@ -1,0 +1,124 @@
+//! The snapshots that a reader can travel to, and what each of them changed.
+
+use std::collections::BTreeMap;
+
+use ducktide_protocol::error::Result;
+use ducktide_protocol::position::SnapshotId;
+use jiff::Timestamp;
+
+use crate::catalog::parse;
+use crate::duck_lake::DuckLake;
+use crate::overview::parse_time;
+use crate::session::Session;
+
+/// One state of the lake.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its number, for `AT (VERSION => …)`.
+    pub id: SnapshotId,
+    /// When it was committed.
+    pub committed_at: Timestamp,
+    /// Who made it; empty if nobody said.
+    pub author: String,
+    /// Why; empty if nobody said.
+    pub message: String,
+    /// What was done to which tables, such as `inserted into main.events`.
+    pub changes: Vec<String>,
+}
+
+impl DuckLake {
+    /// The newest snapshots, the newest first.
+    pub fn snapshots(&mut self, limit: u64) -> Result<Vec<Snapshot>> {
+        let session = self.session()?;
+        let names = names(session)?;
+        let sql = format!(
+            "SELECT s.snapshot_id, s.snapshot_time, c.author, c.commit_message, c.changes_made \
+             FROM {} s LEFT JOIN {} c ON c.snapshot_id = s.snapshot_id \
+             ORDER BY s.snapshot_id DESC LIMIT {limit}",
+            session.native_table("ducklake_snapshot"),
+            session.native_table("ducklake_snapshot_changes"),
+        );
+        session.catalog_rows(&sql)?.into_iter().map(|row| snapshot_of_row(row, &names)).collect()
+    }
+}
+
+fn snapshot_of_row(row: Vec<Option<String>>, names: &BTreeMap<String, String>) -> Result<Snapshot> {
+    let mut values = row.into_iter();
+    let mut next = || values.next().flatten();
+    Ok(Snapshot {
+        id: SnapshotId(parse(next())?),
+        committed_at: parse_time(&next().unwrap_or_default())?,
+        author: next().unwrap_or_default(),
+        message: next().unwrap_or_default(),
+        changes: describe(&next().unwrap_or_default(), names),
+    })
+}
+
+/// The tables' names, by their numbers. A table that was renamed goes by its last name.
+fn names(session: &Session) -> Result<BTreeMap<String, String>> {
+    let sql = format!(
+        "SELECT t.table_id, s.schema_name, t.table_name FROM {} t JOIN {} s \
+         ON s.schema_id = t.schema_id ORDER BY t.begin_snapshot, s.begin_snapshot",
+        session.native_table("ducklake_table"),
+        session.native_table("ducklake_schema"),
+    );
+    let name = |row: Vec<Option<String>>| {
+        let mut values = row.into_iter().flatten();
+        let (id, schema) = (values.next()?, values.next()?);
+        Some((id, format!("{schema}.{}", values.next()?)))
+    };
+    Ok(session.catalog_rows(&sql)?.into_iter().filter_map(name).collect())
+}
+
+/// Words for `DuckLake`'s list of changes: `inserted_into_table:2,created_table:"main"."events"`.
+fn describe(changes: &str, names: &BTreeMap<String, String>) -> Vec<String> {
+    let words = |change: &str| {
+        let (kind, what) = change.split_once(':').unwrap_or((change, ""));
+        let kind = match kind {
+            "merge_adjacent" => "merged".to_owned(),
+            "rewrite_delete" => "rewrote".to_owned(),
+            other => other.replace('_', " "),
+        };
+        let kind = kind.strip_suffix(" table").unwrap_or(&kind);
+        match names.get(what) {
+            Some(name) => format!("{kind} {name}"),
+            None if what.parse::<i64>().is_ok() => format!("{kind} table {what}"),
+            None => format!("{kind} {}", what.replace('"', "")),
+        }
+    };
+    split(changes).into_iter().map(words).map(|text| text.trim().to_owned()).collect()
+}
+
+/// Splits at the commas that are not part of a quoted name.
+fn split(changes: &str) -> Vec<&str> {
+    let mut is_quoted = false;
+    let at_comma = |c: char| {
+        is_quoted ^= c == '"';
+        c == ',' && !is_quoted
+    };
+    changes.split(at_comma).filter(|change| !change.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_told_with_the_names_of_their_tables() {
+        let names = BTreeMap::from([("2".to_owned(), "main.events".to_owned())]);
+        let changes = "inserted_into_table:2,deleted_from_table:7,merge_adjacent:2,created_table:\"main\".\"a,b\"";
+
+        let told = describe(changes, &names);
+
+        assert_eq!(
+            told,
+            [
+                "inserted into main.events",
+                "deleted from table 7",
+                "merged main.events",
+                "created main.a,b"
+            ]
+        );
+        assert_eq!(describe("", &names), [] as [String; 0]);
+    }
+}

@@ -1,0 +1,329 @@
+//! The commit protocol: files and progress enter the lake in one catalog transaction, once.
+//!
+//! The worker's files are registered, the message that names the ranges is set, and COMMIT inserts
+//! it into `ducklake_snapshot_changes`, where a trigger compares-and-swaps progress. Whatever the
+//! catalog refuses takes the rows with it.
+//!
+//! What happened is never read from an error's text. After every COMMIT that did not say ok, a new
+//! transaction reads progress:
+//!
+//! | progress of the ranges | our files registered | it means |
+//! |---|---|---|
+//! | all at `(epoch, from)` | - | not applied so far: the same commit may be sent again |
+//! | all at `(epoch, to)` | all | applied: the answer was lost |
+//! | anything else | - | fenced: another worker or an operator moved progress |
+//!
+//! A commit that resolves dead letters moves no progress: there it is whether our files are
+//! registered, and whether the letters are open (`standing`).
+
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::time::Instant;
+
+use ducktide_protocol::StagedFile;
+use ducktide_protocol::commit::{Commit, CommitKind, CommitOutcome, Inquiry, ProgressDelta};
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::failpoint::{self, Failpoint};
+use ducktide_protocol::position::{Position, SnapshotId};
+use ducktide_protocol::reason::reason;
+use ducktide_protocol::standing::{
+    LetterState, Standing, has_moved, has_resolved, resolution_standing, standing,
+};
+use ducktide_protocol::table::TableName;
+
+use crate::catalog::intent::{self, Intent};
+use crate::catalog::lock::CommitLock;
+use crate::catalog::{self, PartitionProgress};
+use crate::duck_lake::DuckLake;
+use crate::duckdb_error::is_refusal;
+use crate::session::{LAKE, Session, quote};
+use crate::storage;
+
+/// Who wrote a snapshot and what it is, in DuckLake's own words: `snapshots().author` and
+/// `snapshots().commit_message`.
+const fn author(kind: CommitKind) -> (&'static str, &'static str) {
+    match kind {
+        CommitKind::Retry => ("ducktide", "retry dead letters"),
+        CommitKind::Discard => ("ducktide", "discard dead letters"),
+        _ => ("ducktide-consumer", "ingest"),
+    }
+}
+
+/// Sends a commit once, and finds out how it ended.
+pub fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
+    lake.check_owner()?;
+    let unusable = make_durable(commit.files());
+    if !unusable.is_empty() {
+        return Ok(CommitOutcome::FilesUnusable(unusable));
+    }
+    if table_changed(lake, commit)? {
+        return Ok(CommitOutcome::TableChanged);
+    }
+    let (session, lock) = lake.session_and_lock()?;
+    let sent = send_in_turn(session, lock, commit)?;
+    if let Err(error) = &sent {
+        lake.note_error(&error.to_string());
+    }
+    let outcome = match sent {
+        Ok(()) => confirm(lake, commit),
+        Err(error) => resolve(lake, commit, &error),
+    };
+    if matches!(outcome, Ok(CommitOutcome::Committed(_))) {
+        lake.note_accepted();
+    }
+    if let (Ok(CommitOutcome::Committed(_)), false) =
+        (&outcome, commit.kind().resolves_dead_letter())
+    {
+        lake.note_committed(commit);
+    }
+    outcome
+}
+
+/// Sends under the commit lock, at a moment when no replay of a table of this commit is announced:
+/// a replay's DELETE would lose against the commit. Waits at most until the replay's intent expires.
+fn send_in_turn(
+    session: &Session,
+    lock: &mut CommitLock,
+    commit: &Commit,
+) -> Result<duckdb::Result<()>> {
+    let sources: BTreeSet<_> = commit.progress().iter().map(|delta| delta.source).collect();
+    let tables: BTreeSet<_> = commit.files().iter().map(|file| file.table.to_string()).collect();
+    let concerns =
+        |intent: &Intent| sources.contains(&intent.source) || tables.contains(&intent.table);
+    let deadline = Instant::now() + intent::LONGEST_WAIT;
+    loop {
+        let guard = lock.acquire(session)?;
+        // The query that takes the lock counts intents, so an ordinary commit pays nothing for this.
+        let must_wait = guard.intents_announced
+            && Instant::now() < deadline
+            && intent::is_replay_announced(session, concerns)?;
+        if !must_wait {
+            failpoint::reached(Failpoint::LockTaken);
+            return Ok(send(session, commit));
+        }
+        drop(guard);
+        intent::await_replays(session, deadline, concerns)?;
+    }
+}
+
+/// Whether a table's columns are no longer those that the files were written for. Such files are
+/// never registered: with `allow_missing` statistics, and so query results, would be wrong.
+fn table_changed(lake: &mut DuckLake, commit: &Commit) -> Result<bool> {
+    for version in commit.table_versions() {
+        if lake.table_version(&version.table)? != Some(version.changed_at) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// One attempt. Progress without rows goes through the mailbox, because DuckLake makes no snapshot,
+/// and so fires no trigger, for a transaction that changes no data (measured).
+fn send(session: &Session, commit: &Commit) -> duckdb::Result<()> {
+    if commit.files().is_empty() {
+        return catalog::post(session, &commit.message());
+    }
+    let sent = send_files(session, commit);
+    if sent.is_err() {
+        // A failed COMMIT has ended the transaction already; then there is nothing to roll back.
+        let _ = session.execute("ROLLBACK");
+    }
+    sent
+}
+
+fn send_files(session: &Session, commit: &Commit) -> duckdb::Result<()> {
+    session.execute("BEGIN")?;
+    failpoint::reached(Failpoint::TransactionBegun);
+    register_files(session, commit.files())?;
+    failpoint::reached(Failpoint::FilesAdded);
+    set_message(session, commit)?;
+    failpoint::reached(Failpoint::MessageSet);
+    session.execute("COMMIT")?;
+    if failpoint::reached(Failpoint::CommitAnswered) {
+        return Err(duckdb::Error::InvalidQuery);
+    }
+    Ok(())
+}
+
+/// Makes files durable; returns the tables of those that cannot be.
+fn make_durable(files: &[StagedFile]) -> BTreeSet<TableName> {
+    let mut unusable = BTreeSet::new();
+    for (table, files) in by_table(files) {
+        if let Err(error) = storage::make_durable(files) {
+            tracing::error!(%table, %error, "staged files cannot be made durable");
+            unusable.insert(table.clone());
+        }
+    }
+    if failpoint::reached(Failpoint::FileSynced) {
+        tracing::error!("a failpoint says that the disk did not keep the staged files");
+        unusable.extend(files.iter().map(|file| file.table.clone()));
+    }
+    unusable
+}
+
+/// Adds files to the open transaction, each to its table.
+pub fn register_files(session: &Session, files: &[StagedFile]) -> duckdb::Result<()> {
+    by_table(files)
+        .iter()
+        .try_for_each(|(table, files)| session.execute(&add_data_files_sql(table, files)))
+}
+
+fn by_table(files: &[StagedFile]) -> BTreeMap<&TableName, Vec<&StagedFile>> {
+    let mut by_table: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for file in files {
+        by_table.entry(&file.table).or_default().push(file);
+    }
+    by_table
+}
+
+fn add_data_files_sql(table: &TableName, files: &[&StagedFile]) -> String {
+    let paths: Vec<_> = files.iter().map(|file| quote(&file.path.to_string_lossy())).collect();
+    let paths = paths.join(", ");
+    // hive_partitioning only where the path has a partition: DuckLake takes the value from there.
+    let partitioned = files.iter().any(|file| partition_directory(&file.path).is_some());
+    format!(
+        "CALL ducklake_add_data_files('{LAKE}', {}, [{paths}], schema => {}, hive_partitioning => {partitioned})",
+        quote(&table.table),
+        quote(&table.schema)
+    )
+}
+
+fn set_message(session: &Session, commit: &Commit) -> duckdb::Result<()> {
+    let (author, words) = author(commit.kind());
+    session.execute(&format!(
+        "CALL {LAKE}.set_commit_message('{author}', '{words}', extra_info => {})",
+        quote(&commit.message().to_json())
+    ))
+}
+
+/// After an ok: progress must have moved. If it has not, the trigger is gone, and going on would
+/// double rows after the next crash.
+fn confirm(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
+    let progress = read_progress(lake, commit)?;
+    let snapshot = snapshot_of(commit, &progress);
+    let is_applied = if commit.kind().resolves_dead_letter() {
+        has_resolved(commit.progress(), &letter_states(lake, commit, &progress)?)
+    } else {
+        has_moved(commit.progress(), &positions(&progress))
+    };
+    if is_applied {
+        return Ok(CommitOutcome::Committed(snapshot));
+    }
+    Err(LakeError::invalid(
+        "COMMIT said ok but progress did not move: the lake's triggers are gone; \
+         run `ducktide init` and then `ducktide status` before any worker is started again",
+    ))
+}
+
+/// After anything but ok: asks the catalog, never the text.
+fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Result<CommitOutcome> {
+    let text = error.to_string();
+    lake.inquiry = Some(Inquiry::Unanswered);
+    tracing::debug!(error = text, "COMMIT did not say ok");
+    let reason = reason(&text);
+    let (standing, snapshot) = look(lake, commit).map_err(|cause| {
+        LakeError::unavailable(format!("commit: {reason}; its outcome is asked for"))
+            .because(cause.chain())
+    })?;
+    lake.inquiry = Some(match standing {
+        Standing::AtStart => Inquiry::NotApplied,
+        Standing::AtEnd => Inquiry::Applied,
+        Standing::Elsewhere => Inquiry::Moved,
+    });
+    match standing {
+        // An ALTER came between the look at the table and the files' registration.
+        Standing::AtStart if is_refusal(&text) && table_changed(lake, commit)? => {
+            Ok(CommitOutcome::TableChanged)
+        }
+        Standing::AtStart if is_refusal(&text) => {
+            Err(LakeError::refused("the lake refuses the commit").because(reason))
+        }
+        Standing::AtStart => Err(LakeError::unavailable("commit").because(reason)),
+        Standing::AtEnd => {
+            tracing::info!(error = reason, "the commit was applied, only its answer was lost");
+            Ok(CommitOutcome::Committed(snapshot))
+        }
+        Standing::Elsewhere => {
+            tracing::debug!(error = reason, "fenced");
+            Ok(CommitOutcome::Fenced)
+        }
+    }
+}
+
+/// Where the catalog stands, seen from the commit; at its end only if its files are there too.
+fn look(lake: &mut DuckLake, commit: &Commit) -> Result<(Standing, Option<SnapshotId>)> {
+    let progress = read_progress(lake, commit)?;
+    let snapshot = snapshot_of(commit, &progress);
+    let standing = if commit.kind().resolves_dead_letter() {
+        // Letters first: a commit that arrives in between is then seen by its files.
+        let letters = letter_states(lake, commit, &progress)?;
+        resolution_standing(commit.progress(), &letters, files_are_registered(lake, commit)?)
+    } else {
+        match standing(commit.progress(), &positions(&progress)) {
+            Standing::AtEnd if !files_are_registered(lake, commit)? => Standing::Elsewhere,
+            standing => standing,
+        }
+    };
+    Ok((standing, snapshot))
+}
+
+/// What the catalog says of each letter that the commit resolves, in their order.
+fn letter_states(
+    lake: &mut DuckLake,
+    commit: &Commit,
+    progress: &[Option<PartitionProgress>],
+) -> Result<Vec<LetterState>> {
+    let resolved = catalog::resolved_letters(lake.session()?, commit.progress())?;
+    let state = |(step, position): (&ProgressDelta, Option<Position>)| {
+        let letter = (step.source, step.partition, step.range.from);
+        LetterState { position, is_resolved: resolved.contains(&letter) }
+    };
+    Ok(commit.progress().iter().zip(positions(progress)).map(state).collect())
+}
+
+/// What the catalog says of each of the commit's ranges, in their order.
+fn read_progress(lake: &mut DuckLake, commit: &Commit) -> Result<Vec<Option<PartitionProgress>>> {
+    let mut read = BTreeMap::new();
+    for delta in commit.progress() {
+        if let Entry::Vacant(entry) = read.entry(delta.source) {
+            entry.insert(lake.progress(delta.source)?);
+        }
+    }
+    let find = |delta: &ProgressDelta| {
+        read[&delta.source].iter().find(|now| now.partition == delta.partition).cloned()
+    };
+    Ok(commit.progress().iter().map(find).collect())
+}
+
+fn positions(progress: &[Option<PartitionProgress>]) -> Vec<Option<Position>> {
+    progress.iter().map(|now| now.as_ref().map(|now| now.position)).collect()
+}
+
+/// The commit's snapshot: that of any range which brought rows.
+fn snapshot_of(commit: &Commit, progress: &[Option<PartitionProgress>]) -> Option<SnapshotId> {
+    let with_rows = commit.progress().iter().position(|delta| delta.counts.needs_snapshot())?;
+    progress[with_rows].as_ref()?.snapshot_id
+}
+
+/// Whether the snapshot at hand is the one that holds our files: then it was our commit.
+fn files_are_registered(lake: &mut DuckLake, commit: &Commit) -> Result<bool> {
+    let paths: Vec<String> = commit.files().iter().map(|file| relative_path(&file.path)).collect();
+    let found = catalog::registered_files(lake.session()?, &paths)?;
+    Ok(found == paths.len() as u64)
+}
+
+/// The path as DuckLake stores it: relative to the table's directory.
+fn relative_path(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match partition_directory(path) {
+        Some(directory) => format!("{directory}/{name}"),
+        None => name.into_owned(),
+    }
+}
+
+/// The hive directory of a partitioned file, such as `event_date=2026-11-01`.
+fn partition_directory(path: &Path) -> Option<&str> {
+    let directory = path.parent()?.file_name()?.to_str()?;
+    directory.starts_with("event_date=").then_some(directory)
+}

@@ -1,0 +1,281 @@
+//! A column's statistics over several files, from those that the catalog has of each.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap};
+
+use ducktide_lake::catalog::parse;
+use ducktide_lake::session::{Session, quote};
+use ducktide_protocol::error::Result;
+
+use super::super::merged::{Values, or_null};
+use super::Unsuited;
+use crate::list;
+
+/// Types whose values the catalog writes so that texts of equal form have the values' order.
+const ORDERED_TEXTS: [&str; 3] = ["varchar", "json", "uuid"];
+
+/// A row of `ducklake_file_column_stats`, or several as one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ColumnStatistics {
+    values: Option<i64>,
+    nulls: Option<i64>,
+    min: Option<String>,
+    max: Option<String>,
+    contains_nan: Option<bool>,
+}
+
+impl ColumnStatistics {
+    /// Those of so many rows without a value.
+    const fn of_nulls(rows: i64) -> Self {
+        let (values, nulls) = (Some(0), Some(rows));
+        Self { values, nulls, min: None, max: None, contains_nan: Some(false) }
+    }
+}
+
+/// A file that is merged.
+#[derive(Debug)]
+pub(super) struct SourceFile {
+    pub(super) id: i64,
+    pub(super) rows: i64,
+    /// The columns that it lacks, so that its rows are NULL there.
+    pub(super) lacking: Vec<i64>,
+}
+
+/// The statistics of some files' columns, and the columns' types.
+pub(super) struct Statistics {
+    of_files: HashMap<i64, Vec<(i64, ColumnStatistics)>>,
+    types: HashMap<i64, String>,
+    /// Whether a column has statistics of its type's own.
+    has_others: bool,
+}
+
+impl Statistics {
+    pub(super) fn read(session: &Session, table_id: i64, files: &[i64]) -> Result<Self> {
+        let types = types(session, table_id)?;
+        let sql = format!(
+            "SELECT data_file_id, column_id, value_count, null_count, min_value, max_value, \
+             CASE WHEN contains_nan THEN 1 WHEN contains_nan IS NULL THEN NULL ELSE 0 END AS nan, \
+             CASE WHEN extra_stats IS NULL THEN 0 ELSE 1 END AS extra \
+             FROM {} WHERE data_file_id IN ({})",
+            session.native_table("ducklake_file_column_stats"),
+            list(files)
+        );
+        let (mut of_files, mut has_others) = (HashMap::<i64, Vec<_>>::new(), false);
+        for row in session.catalog_rows(&sql)? {
+            let mut cells = row.into_iter();
+            let mut next = || cells.next().flatten();
+            let (file, column) = (parse(next())?, parse(next())?);
+            let mut count = || next().map(|count| parse(Some(count))).transpose();
+            let (values, nulls) = (count()?, count()?);
+            let (min, max) = (next(), next());
+            let contains_nan = next().map(|flag| flag == "1");
+            has_others |= next().as_deref() != Some("0");
+            let statistics = ColumnStatistics { values, nulls, min, max, contains_nan };
+            of_files.entry(file).or_default().push((column, statistics));
+        }
+        Ok(Self { of_files, types, has_others })
+    }
+
+    /// Whether these statistics are all that DuckLake has of the columns.
+    pub(super) fn check(&self) -> Result<(), Unsuited> {
+        let is_special =
+            |of_type: &String| of_type.starts_with("variant") || of_type.starts_with("geometry");
+        if self.has_others || self.types.values().any(is_special) {
+            return Err(Unsuited("a column has statistics of its type's own"));
+        }
+        Ok(())
+    }
+
+    /// The rows of a merged file, whose columns take `sizes` bytes.
+    pub(super) fn rows(
+        &self,
+        (file, table): (i64, i64),
+        sources: &[SourceFile],
+        sizes: &BTreeMap<i64, i64>,
+    ) -> Vec<Values> {
+        let mut all: BTreeMap<i64, Vec<ColumnStatistics>> = BTreeMap::new();
+        for source in sources {
+            let known = self.of_files.get(&source.id).into_iter().flatten();
+            let known = known.filter(|(column, _)| !source.lacking.contains(column));
+            let lacking = source.lacking.iter();
+            let lacking = lacking.map(|column| (*column, ColumnStatistics::of_nulls(source.rows)));
+            for (column, statistics) in known.cloned().chain(lacking) {
+                all.entry(column).or_default().push(statistics);
+            }
+        }
+        // A file without a row for a column says nothing of it, and so do all of them.
+        let complete = all.into_iter().filter(|(_, found)| found.len() == sources.len());
+        complete
+            .map(|(column, found)| {
+                let of_type = self.types.get(&column).map_or("", String::as_str);
+                let joined = join(&found.iter().collect::<Vec<_>>(), of_type);
+                vec![
+                    file.to_string(),
+                    table.to_string(),
+                    column.to_string(),
+                    or_null(sizes.get(&column)),
+                    or_null(joined.values),
+                    or_null(joined.nulls),
+                    or_null(joined.min.as_deref().map(quote)),
+                    or_null(joined.max.as_deref().map(quote)),
+                    or_null(joined.contains_nan),
+                    or_null(None::<&str>),
+                ]
+            })
+            .collect()
+    }
+}
+
+fn types(session: &Session, table_id: i64) -> Result<HashMap<i64, String>> {
+    let sql = format!(
+        "SELECT column_id, column_type FROM {} WHERE table_id = {table_id} ORDER BY begin_snapshot",
+        session.native_table("ducklake_column")
+    );
+    let pair = |row: Vec<Option<String>>| {
+        let mut values = row.into_iter();
+        Ok((parse(values.next().flatten())?, values.next().flatten().unwrap_or_default()))
+    };
+    session.catalog_rows(&sql)?.into_iter().map(pair).collect()
+}
+
+/// What holds for all the files together.
+fn join(all: &[&ColumnStatistics], of_type: &str) -> ColumnStatistics {
+    // The count leaves NULLs out (DuckLake 1.5.5).
+    let with_values: Vec<_> = all.iter().filter(|one| one.values != Some(0)).collect();
+    let bound = |of: fn(&ColumnStatistics) -> Option<&String>, keep: Ordering| {
+        let bounds: Option<Vec<_>> = with_values.iter().map(|one| of(one)).collect();
+        let mut bounds = bounds?.into_iter();
+        let first = bounds.next()?;
+        let found = bounds.try_fold(first, |found, next| {
+            Some(if compare(next, found, of_type)? == keep { next } else { found })
+        });
+        // A single value must have an order too, or what it says of the whole is not known.
+        found.filter(|found| compare(found, found, of_type).is_some()).cloned()
+    };
+    ColumnStatistics {
+        values: all.iter().map(|one| one.values).sum(),
+        nulls: all.iter().map(|one| one.nulls).sum(),
+        min: bound(|one| one.min.as_ref(), Ordering::Less),
+        max: bound(|one| one.max.as_ref(), Ordering::Greater),
+        contains_nan: all.iter().try_fold(false, |any, one| Some(any | one.contains_nan?)),
+    }
+}
+
+/// Compares two values as the catalog writes them; None if their order is not known here, which only
+/// means that readers look into the file.
+fn compare(a: &str, b: &str, of_type: &str) -> Option<Ordering> {
+    let integer = |text: &str| text.parse::<i128>().ok();
+    match of_type {
+        "int8" | "int16" | "int32" | "int64" | "uint8" | "uint16" | "uint32" | "uint64"
+        | "int128" => Some(integer(a)?.cmp(&integer(b)?)),
+        "float32" | "float64" => {
+            let float = |text: &str| text.parse::<f64>().ok();
+            float(a)?.partial_cmp(&float(b)?)
+        }
+        _ if of_type.starts_with("decimal") => {
+            // Both have the column's scale.
+            let digits = |text: &str| integer(&text.replace('.', ""));
+            let scale = |text: &str| text.split_once('.').map_or(0, |(_, fraction)| fraction.len());
+            (scale(a) == scale(b)).then_some(())?;
+            Some(digits(a)?.cmp(&digits(b)?))
+        }
+        "date" | "timestamp" | "timestamptz" => {
+            let is_comparable = |text: &str| has_common_form(text, of_type == "timestamptz");
+            (is_comparable(a) && is_comparable(b)).then(|| a.cmp(b))
+        }
+        _ if ORDERED_TEXTS.contains(&of_type) => Some(a.cmp(b)),
+        _ => None,
+    }
+}
+
+/// Whether a date or time has a year of four digits, and the zone UTC if any: then its text has its
+/// order, since all that may follow a second's digits sorts before them.
+fn has_common_form(text: &str, has_zone: bool) -> bool {
+    let bytes = text.as_bytes();
+    let has_year =
+        bytes.len() >= 10 && bytes[..4].iter().all(u8::is_ascii_digit) && bytes[4] == b'-';
+    has_year && !text.contains('(') && text.ends_with("+00") == has_zone
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statistics(min: Option<&str>, max: Option<&str>) -> ColumnStatistics {
+        let (min, max) = (min.map(str::to_owned), max.map(str::to_owned));
+        ColumnStatistics { values: Some(6), nulls: Some(4), min, max, contains_nan: Some(false) }
+    }
+
+    fn joined(of_type: &str, all: &[ColumnStatistics]) -> (Option<String>, Option<String>) {
+        let joined = join(&all.iter().collect::<Vec<_>>(), of_type);
+        (joined.min, joined.max)
+    }
+
+    fn bounds(of_type: &str, texts: &[&str]) -> (Option<String>, Option<String>) {
+        let all: Vec<_> = texts.iter().map(|text| statistics(Some(text), Some(text))).collect();
+        joined(of_type, &all)
+    }
+
+    fn both(min: &str, max: &str) -> (Option<String>, Option<String>) {
+        (Some(min.to_owned()), Some(max.to_owned()))
+    }
+
+    #[test]
+    fn values_are_compared_as_their_type_has_them() {
+        assert_eq!(bounds("int64", &["9", "10", "-3"]), both("-3", "10"));
+        assert_eq!(
+            bounds("uint64", &["18446744073709551615", "7"]),
+            both("7", "18446744073709551615")
+        );
+        assert_eq!(bounds("float64", &["1e3", "-inf", "20.5"]), both("-inf", "1e3"));
+        assert_eq!(bounds("decimal(9,2)", &["-1.50", "10.00", "9.99"]), both("-1.50", "10.00"));
+        assert_eq!(bounds("date", &["2026-11-26", "0999-01-01"]), both("0999-01-01", "2026-11-26"));
+        let times =
+            ["2026-11-26 00:00:00+00", "2026-11-26 00:00:00.5+00", "2026-11-26 00:00:00.45+00"];
+        assert_eq!(bounds("timestamptz", &times), both(times[0], times[1]));
+        assert_eq!(
+            bounds("timestamp", &["2026-11-26 00:00:00", "2026-11-26 00:00:00.1"]).1.unwrap().len(),
+            21
+        );
+        assert_eq!(bounds("varchar", &["é", "z", "Z"]), both("Z", "é"));
+    }
+
+    #[test]
+    fn what_has_no_known_order_has_no_bounds() {
+        assert_eq!(bounds("date", &["10000-01-01", "2026-11-26"]), (None, None));
+        assert_eq!(bounds("date", &["0044-03-15 (BC)", "2026-11-26"]), (None, None));
+        assert_eq!(
+            bounds("timestamptz", &["2026-11-26 00:00:00+01", "2026-11-26 00:00:00+00"]),
+            (None, None)
+        );
+        assert_eq!(bounds("timestamp", &["infinity", "infinity"]), (None, None));
+        assert_eq!(bounds("decimal(9,2)", &["1.5", "1.25"]), (None, None));
+        assert_eq!(bounds("float64", &["nan"]), (None, None));
+        assert_eq!(bounds("interval", &["1 day", "2 days"]), (None, None));
+        assert_eq!(bounds("interval", &["1 day"]), (None, None));
+    }
+
+    #[test]
+    fn a_file_that_hides_its_bounds_hides_those_of_all_and_one_of_nulls_does_not() {
+        let (shown, hidden) = (statistics(Some("1"), Some("2")), statistics(None, None));
+        let nulls = ColumnStatistics { values: Some(0), nulls: Some(10), ..hidden.clone() };
+
+        assert_eq!(joined("int32", &[shown.clone(), hidden]), (None, None));
+        let all = [&shown, &nulls];
+        let joined = join(&all, "int32");
+        assert_eq!((joined.min.as_deref(), joined.max.as_deref()), (Some("1"), Some("2")));
+        assert_eq!(
+            (joined.values, joined.nulls, joined.contains_nan),
+            (Some(6), Some(14), Some(false))
+        );
+    }
+
+    #[test]
+    fn what_one_file_does_not_count_is_not_counted() {
+        let known = statistics(None, None);
+        let unknown = ColumnStatistics { values: None, contains_nan: None, ..known.clone() };
+
+        let joined = join(&[&known, &unknown], "float64");
+        assert_eq!((joined.values, joined.nulls, joined.contains_nan), (None, Some(8), None));
+    }
+}

@@ -1,0 +1,203 @@
+//! Removes files that the catalog never got to know: of a worker that died before its commit, or of
+//! an operation that failed.
+//!
+//! Our own rules instead of `ducklake_delete_orphaned_files`, which lists live files for some
+//! spellings of the data path, and compares times as text in a SQLite catalog:
+//! - only files in the directories of tables that the catalog has, and only those whose names are
+//!   exactly what Ducktide or `DuckLake` makes up for a file of its own;
+//! - only those that were last written before a margin, far longer than any commit takes;
+//! - none whose *name* the catalog has, wherever it thinks the file is: names hold a UUID, so the same
+//!   name is the same file;
+//! - none at or below a directory that another lake has claimed;
+//! - none at all when another lake has claimed the data path, when the catalog's live files are not
+//!   where the catalog says, or when there are suspiciously many: then something else is wrong.
+
+mod known;
+mod walk;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use ducktide_lake::DuckLake;
+use ducktide_lake::data_path::{self, DataPath};
+use ducktide_lake::session::Session;
+use ducktide_protocol::error::{LakeError, Result};
+
+use self::known::{Known, Places};
+use super::{Maintained, Operation, maintain};
+
+/// The least margin: a worker that cannot reach the catalog keeps its files for the whole outage, and
+/// commits them afterwards.
+const LEAST_MARGIN: Duration = Duration::from_hours(24);
+
+/// Paths that an error or a log line names.
+const EXAMPLES: usize = 3;
+
+/// A file that nobody knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// Where it is.
+    pub path: PathBuf,
+    /// How large it is.
+    pub bytes: u64,
+    modified: SystemTime,
+}
+
+/// The files that nobody knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Orphans {
+    /// Each of them.
+    pub candidates: Vec<Orphan>,
+    /// Their sizes together.
+    pub bytes: u64,
+    /// How many data files and delete files the newest snapshot needs.
+    pub live_files: u64,
+}
+
+/// What may be removed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct OrphanPolicy {
+    /// Files that were written to since so long ago are left alone. At least a day: longer than any
+    /// outage that a worker waits for with files in its hands.
+    pub margin: Duration,
+    /// The most that may be removed, as a part of the live files. More of them mean that something
+    /// else is wrong.
+    pub max_share: f64,
+    /// So many may be removed whatever the share.
+    pub always_allowed: u64,
+    /// Whether a margin of less than a day is accepted. For tests: it removes what slow workers are
+    /// about to commit.
+    pub accept_any_margin: bool,
+}
+
+impl Default for OrphanPolicy {
+    fn default() -> Self {
+        let margin = Duration::from_hours(7 * 24);
+        Self { margin, max_share: 0.05, always_allowed: 100, accept_any_margin: false }
+    }
+}
+
+impl OrphanPolicy {
+    /// How many may be removed.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share of a number of files, which is far below 2^52"
+    )]
+    fn most(&self, live_files: u64) -> u64 {
+        let share = self.max_share.clamp(0.0, 1.0) * live_files as f64;
+        self.always_allowed.max(share as u64)
+    }
+
+    fn check(&self, orphans: &Orphans) -> Result<()> {
+        let (found, live) = (orphans.candidates.len() as u64, orphans.live_files);
+        if found <= self.most(live) {
+            return Ok(());
+        }
+        let paths = orphans.candidates.iter().take(EXAMPLES);
+        let paths = paths.map(|orphan| orphan.path.display().to_string()).collect::<Vec<_>>();
+        Err(LakeError::invalid(format!(
+            "suspiciously many files are unknown to the catalog, so none is removed; does another \
+             lake share the data path, or was the catalog restored? If they may go, raise the \
+             allowed share: orphans=`{found}` live_files=`{live}` max_share=`{}` examples=`{}`",
+            self.max_share,
+            paths.join(" ")
+        )))
+    }
+}
+
+/// The files that were last written before `margin` ago and that the catalog does not know;
+/// nothing is removed.
+///
+/// An error of kind [`Invalid`](ducktide_protocol::ErrorKind::Invalid) says why they cannot be told.
+pub fn find_orphans(lake: &mut DuckLake, margin: Duration) -> Result<Orphans> {
+    let session = lake.session()?;
+    find(session, &Places::read(session)?, margin)
+}
+
+/// Removes the files that [`find_orphans`](Self::find_orphans) finds, unless the policy finds
+/// them suspicious. Done says how many.
+pub fn remove_orphans(
+    lake: &mut DuckLake,
+    policy: &OrphanPolicy,
+    timeout: Duration,
+) -> Result<Maintained> {
+    if policy.margin < LEAST_MARGIN && !policy.accept_any_margin {
+        return Err(LakeError::invalid(format!(
+            "files that workers are about to commit could be removed; set the margin of orphans \
+             to a day at least: margin=`{}s`",
+            policy.margin.as_secs()
+        )));
+    }
+    maintain(lake, Operation::RemoveOrphans, timeout, |session, writing| {
+        let places = Places::read(session)?;
+        let orphans = find(session, &places, policy.margin)?;
+        policy.check(&orphans)?;
+        writing.leader.check()?;
+        Ok(Maintained::Done(remove(&orphans, &places.data_path)?))
+    })
+}
+
+fn find(session: &Session, places: &Places, margin: Duration) -> Result<Orphans> {
+    data_path::check_lake(session, &places.data_path)?;
+    let newest = SystemTime::now().checked_sub(margin).unwrap_or(SystemTime::UNIX_EPOCH);
+    let mut candidates = walk::old_files(&places.directories, &places.data_path, newest)?;
+    // Read after the directories: a file that was registered before it was listed is known.
+    let known = Known::read(session)?;
+    known.check_live_files(places)?;
+    candidates.retain(|orphan| !known.has(&orphan.path));
+    let bytes = candidates.iter().map(|orphan| orphan.bytes).sum();
+    Ok(Orphans { candidates, bytes, live_files: known.live_files() })
+}
+
+/// Removes each file that is still as it was listed.
+fn remove(orphans: &Orphans, data_path: &DataPath) -> Result<u64> {
+    let mut removed = 0;
+    for orphan in orphans.candidates.iter().filter(|orphan| is_unchanged(orphan)) {
+        data_path.check(&orphan.path)?;
+        match fs::remove_file(&orphan.path) {
+            Ok(()) => removed += 1,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed("remove an orphan", &orphan.path, error)),
+        }
+        let (path, bytes) = (orphan.path.display(), orphan.bytes);
+        tracing::info!(%path, bytes, "removed a file that the catalog does not know");
+    }
+    Ok(removed)
+}
+
+fn is_unchanged(orphan: &Orphan) -> bool {
+    let found = fs::symlink_metadata(&orphan.path);
+    found.is_ok_and(|now| {
+        now.is_file()
+            && now.len() == orphan.bytes
+            && now.modified().is_ok_and(|modified| modified == orphan.modified)
+    })
+}
+
+fn failed(what: &str, path: &Path, error: std::io::Error) -> LakeError {
+    LakeError::unavailable(format!("{what}: path=`{}`", path.display())).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn orphans(candidates: usize, live_files: u64) -> Orphans {
+        let orphan = Orphan { path: "/lake/f".into(), bytes: 1, modified: SystemTime::UNIX_EPOCH };
+        Orphans { candidates: vec![orphan; candidates], bytes: 1, live_files }
+    }
+
+    #[test]
+    fn more_orphans_than_a_share_of_the_live_files_are_suspicious() {
+        let policy = OrphanPolicy::default();
+
+        policy.check(&orphans(100, 0)).unwrap();
+        policy.check(&orphans(500, 10_000)).unwrap();
+        let error = policy.check(&orphans(501, 10_000)).unwrap_err().to_string();
+        assert!(error.contains("orphans=`501` live_files=`10000` max_share=`0.05`"), "{error}");
+        assert!(policy.check(&orphans(101, 0)).is_err());
+    }
+}

@@ -1,0 +1,92 @@
+//! When each operation ran last, and how much it did: rows of `ducktide_meta`.
+//!
+//! | key | value |
+//! |---|---|
+//! | `maintenance.<operation>` | `{"at":"2026-11-25T10:00:00Z","done":12}` |
+//!
+//! Kept by the lake rather than by a program, so that a compactor that moves to another machine, and
+//! whoever looks at the lake, know it too. Names and fields must stay stable.
+
+use ducktide_lake::DuckLake;
+use ducktide_lake::catalog::meta;
+use ducktide_lake::session::Session;
+use ducktide_protocol::error::Result;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::Operation;
+
+/// What the keys begin with.
+const PREFIX: &str = "maintenance.";
+
+/// When an operation ran last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LastMaintenance {
+    /// Which one.
+    pub kind: Operation,
+    /// When it ended.
+    pub at: Timestamp,
+    /// How much it did, in the operation's own units; see [`Maintained::Done`](super::Maintained).
+    pub done: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Value {
+    at: String,
+    done: u64,
+}
+
+/// When each operation ran last; those that never did are left out.
+pub fn last_maintenance(lake: &mut DuckLake) -> Result<Vec<LastMaintenance>> {
+    let session = lake.session()?;
+    let sql = format!(
+        "SELECT key, value FROM {} WHERE key LIKE '{PREFIX}%' ORDER BY key",
+        session.native_table("ducktide_meta")
+    );
+    Ok(session.catalog_rows(&sql)?.into_iter().filter_map(record_of_row).collect())
+}
+
+/// None for an operation, or a spelling, of a later version.
+fn record_of_row(row: Vec<Option<String>>) -> Option<LastMaintenance> {
+    let mut values = row.into_iter().flatten();
+    let (key, value) = (values.next()?, values.next()?);
+    let kind = Operation::from_name(key.strip_prefix(PREFIX)?)?;
+    let Value { at, done } = serde_json::from_str(&value).ok()?;
+    Some(LastMaintenance { kind, at: at.parse().ok()?, done })
+}
+
+/// Writes an operation's record over the one before.
+pub(super) fn write(session: &Session, kind: Operation, done: u64) -> duckdb::Result<()> {
+    let key = format!("{PREFIX}{}", kind.as_str());
+    let value = serde_json::to_string(&Value { at: Timestamp::now().to_string(), done });
+    let value = value.expect("a time and a number always serialize");
+    meta::set(session, &key, &value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(key: &str, value: &str) -> Option<LastMaintenance> {
+        record_of_row(vec![Some(key.to_owned()), Some(value.to_owned())])
+    }
+
+    #[test]
+    fn a_record_says_what_ran_when_and_how_much_it_did() {
+        let found =
+            read("maintenance.expire_snapshots", r#"{"at":"2026-11-25T10:00:00Z","done":12}"#);
+
+        let at = "2026-11-25T10:00:00Z".parse().unwrap();
+        let kind = Operation::ExpireSnapshots;
+        assert_eq!(found, Some(LastMaintenance { kind, at, done: 12 }));
+    }
+
+    #[test]
+    fn what_a_later_version_writes_is_passed_over() {
+        let value = r#"{"at":"2026-11-25T10:00:00Z","done":1,"more":true}"#;
+
+        assert!(read("maintenance.rewrite_data_files", value).is_none());
+        assert!(read("maintenance.expire_snapshots", "soon").is_none());
+        assert!(read("maintenance.expire_snapshots", value).is_some());
+    }
+}

@@ -1,0 +1,252 @@
+//! The guarantee as predicates over what a lake holds: ledger, progress, rows, files.
+//!
+//! Pure, so that the model of the protocol, the tests on real services and `verify` judge by the
+//! same lines. Each names the invariant of the architecture page that it stands for. They look at
+//! one instant: hand them ledger, progress and rows of one snapshot.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thiserror::Error;
+
+use crate::commit::{CommitKind, Counts, ProgressDelta};
+use crate::position::{Epoch, Offset, Partition, Position, SourceId};
+
+/// One partition of one source.
+pub type PartitionKey = (SourceId, Partition);
+
+/// Where all partitions stand.
+pub type Progress = BTreeMap<PartitionKey, Position>;
+
+/// A record of Kafka, and the row made of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RecordId {
+    /// The table and topic.
+    pub source: SourceId,
+    /// Kafka's partition number.
+    pub partition: Partition,
+    /// The record's offset.
+    pub offset: Offset,
+}
+
+impl RecordId {
+    const fn key(&self) -> PartitionKey {
+        (self.source, self.partition)
+    }
+}
+
+/// A row of `ducktide_ledger`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LedgerEntry {
+    /// Which rules applied.
+    pub kind: CommitKind,
+    /// The step, in the epoch in which it was applied.
+    pub step: ProgressDelta,
+}
+
+impl LedgerEntry {
+    const fn key(&self) -> PartitionKey {
+        (self.step.source, self.step.partition)
+    }
+
+    /// Where progress stands after it.
+    fn after(&self) -> Position {
+        let epoch = Epoch(self.step.epoch.0 + i32::from(self.kind.begins_epoch()));
+        Position { epoch, next_offset: self.step.range.to }
+    }
+
+    /// What its counts add up to: a resolution turns a dead letter into something else.
+    #[must_use]
+    pub const fn counts_fit(&self) -> bool {
+        let Counts { rows, dead, duplicates, tombstones, gaps, given_up } = self.step.counts;
+        let length = self.step.range.len();
+        let forward = rows >= 0 && dead >= 0 && duplicates >= 0 && tombstones >= 0 && gaps >= 0;
+        let backward = rows <= 0 && dead <= 0 && duplicates <= 0 && tombstones <= 0 && gaps <= 0;
+        self.step.counts.total() == length
+            && match self.kind {
+                CommitKind::Start => length == 0 && rows == 0 && dead == 0 && given_up == 0,
+                CommitKind::Ingest => length > 0 && forward && given_up == 0,
+                CommitKind::Replay => length < 0 && backward && given_up <= 0,
+                CommitKind::Skip => length > 0 && given_up == length,
+                CommitKind::Retry => length == 0 && rows == 1 && dead == -1,
+                CommitKind::Discard => length == 0 && given_up == 1 && dead == -1,
+            }
+    }
+}
+
+/// How a lake breaks the guarantee.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// A partition has ranges but no first position.
+    #[error("a range of a partition that was never started: {0:?}")]
+    NotStarted(LedgerEntry),
+    /// A range does not begin where the one before it ended.
+    #[error("a range does not begin where progress stood: stood={stood:?} {entry:?}")]
+    NotCompared {
+        /// Where the partition's earlier ranges had led.
+        stood: Position,
+        /// The range.
+        entry: LedgerEntry,
+    },
+    /// The counts of a range have the wrong sum or sign for its kind.
+    #[error("counts do not add up: {0:?}")]
+    Miscounted(LedgerEntry),
+    /// Progress is not where the ledger ends.
+    #[error(
+        "progress is not where the ledger ends: {key:?} progress={progress:?} ledger={ledger:?}"
+    )]
+    ProgressApart {
+        /// The partition.
+        key: PartitionKey,
+        /// What the progress table says.
+        progress: Option<Position>,
+        /// Where the ledger's ranges lead.
+        ledger: Option<Position>,
+    },
+    /// The table holds another number of rows than the ledger counted.
+    #[error("rows do not match the ledger: {key:?} rows={rows} ledger={ledger}")]
+    RowsApart {
+        /// The partition.
+        key: PartitionKey,
+        /// How many rows the table holds.
+        rows: i64,
+        /// The sum over the ledger's ranges.
+        ledger: i64,
+    },
+    /// A record is in the table more than once.
+    #[error("doubled: {0:?}")]
+    Doubled(RecordId),
+    /// A record before the next offset is not in the table.
+    #[error("lost: {0:?}")]
+    Lost(RecordId),
+    /// A row at or after the next offset, which will be read, and written, again.
+    #[error("a row beyond progress: {0:?}")]
+    BeyondProgress(RecordId),
+    /// A data file has more than one row in the catalog.
+    #[error("registered twice: file=`{0}`")]
+    RegisteredTwice(String),
+    /// A data file of the newest snapshot is not there.
+    #[error("missing: file=`{0}`")]
+    FileMissing(String),
+}
+
+/// I2 and I3: in the ledger's order every range of a partition begins at the `(epoch, next_offset)`
+/// to which the ranges before it led, and progress stands where the last one ends.
+pub fn epoch_and_offset_move_only_by_cas(
+    ledger: &[LedgerEntry],
+    progress: &Progress,
+) -> Result<(), Violation> {
+    let mut reached = Progress::new();
+    for entry in ledger {
+        match reached.get(&entry.key()).copied() {
+            None if entry.kind != CommitKind::Start => return Err(Violation::NotStarted(*entry)),
+            Some(stood) if entry.kind.resolves_dead_letter() => resolves_below(entry, stood)?,
+            Some(stood) if stood != entry.step.before() => {
+                return Err(Violation::NotCompared { stood, entry: *entry });
+            }
+            _ => drop(reached.insert(entry.key(), entry.after())),
+        }
+    }
+    let keys: BTreeSet<_> = reached.keys().chain(progress.keys()).collect();
+    for key in keys {
+        let (ledger, progress) = (reached.get(key).copied(), progress.get(key).copied());
+        if ledger != progress {
+            return Err(Violation::ProgressApart { key: *key, progress, ledger });
+        }
+    }
+    Ok(())
+}
+
+/// A dead letter is resolved in the current epoch, below the next offset.
+fn resolves_below(entry: &LedgerEntry, stood: Position) -> Result<(), Violation> {
+    if entry.step.epoch == stood.epoch && entry.step.range.from < stood.next_offset {
+        return Ok(());
+    }
+    Err(Violation::NotCompared { stood, entry: *entry })
+}
+
+/// §2: the counts of every range add up to its length, with the signs of its kind.
+pub fn counts_add_up(ledger: &[LedgerEntry]) -> Result<(), Violation> {
+    match ledger.iter().find(|entry| !entry.counts_fit()) {
+        Some(entry) => Err(Violation::Miscounted(*entry)),
+        None => Ok(()),
+    }
+}
+
+/// I1 and I3: for each partition the sum over all ranges is the number of live rows.
+pub fn rows_conserved(ledger: &[LedgerEntry], rows: &[RecordId]) -> Result<(), Violation> {
+    let mut balance: BTreeMap<PartitionKey, (i64, i64)> = BTreeMap::new();
+    for entry in ledger {
+        balance.entry(entry.key()).or_default().0 += entry.step.counts.rows;
+    }
+    for row in rows {
+        balance.entry(row.key()).or_default().1 += 1;
+    }
+    match balance.into_iter().find(|(_, (ledger, rows))| ledger != rows) {
+        Some((key, (ledger, rows))) => Err(Violation::RowsApart { key, rows, ledger }),
+        None => Ok(()),
+    }
+}
+
+/// The guarantee, "none is written twice": no record is in the table more than once.
+pub fn no_duplicate(rows: &[RecordId]) -> Result<(), Violation> {
+    let mut seen = BTreeSet::new();
+    match rows.iter().find(|row| !seen.insert(**row)) {
+        Some(row) => Err(Violation::Doubled(*row)),
+        None => Ok(()),
+    }
+}
+
+/// The guarantee, "none is lost": of `records`, those of the topic that are to be rows, every one
+/// before its partition's next offset is in the table.
+pub fn no_loss(
+    records: &[RecordId],
+    rows: &[RecordId],
+    progress: &Progress,
+) -> Result<(), Violation> {
+    let rows: BTreeSet<_> = rows.iter().collect();
+    let passed = |record: &RecordId| {
+        progress.get(&record.key()).is_some_and(|at| record.offset < at.next_offset)
+    };
+    match records.iter().find(|record| passed(record) && !rows.contains(record)) {
+        Some(record) => Err(Violation::Lost(*record)),
+        None => Ok(()),
+    }
+}
+
+/// I1: no row is in the table before progress has passed it; it would be read and written again.
+pub fn nothing_beyond_progress(rows: &[RecordId], progress: &Progress) -> Result<(), Violation> {
+    let is_beyond =
+        |row: &&RecordId| progress.get(&row.key()).is_none_or(|at| row.offset >= at.next_offset);
+    match rows.iter().find(is_beyond) {
+        Some(row) => Err(Violation::BeyondProgress(*row)),
+        None => Ok(()),
+    }
+}
+
+/// I6: no data file has more than one row in the catalog, ended ones included. Otherwise cleaning
+/// up after the ended one removes the file of the live one.
+pub fn no_file_registered_twice(
+    registered: impl IntoIterator<Item = impl ToString>,
+) -> Result<(), Violation> {
+    let mut seen = BTreeSet::new();
+    let mut names = registered.into_iter().map(|name| name.to_string());
+    match names.find(|name| !seen.insert(name.clone())) {
+        Some(name) => Err(Violation::RegisteredTwice(name)),
+        None => Ok(()),
+    }
+}
+
+/// I5, I10 and I11: every data file that the newest snapshot needs is there.
+pub fn no_live_file_is_missing<N: ToString>(
+    live: impl IntoIterator<Item = N>,
+    is_there: impl Fn(&N) -> bool,
+) -> Result<(), Violation> {
+    match live.into_iter().find(|name| !is_there(name)) {
+        Some(name) => Err(Violation::FileMissing(name.to_string())),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+#[path = "invariants_tests.rs"]
+mod tests;

@@ -1,0 +1,30 @@
+//! Commit protocol, without a database.
+//!
+//! Rows and progress enter a lake in one transaction that compares-and-swaps each partition's
+//! `(epoch, next_offset)`. [`commit`] defines what a transaction says, [`standing`] decides what
+//! happened to one whose answer was lost, [`invariants`] states what must hold, and [`Lake`] is what a
+//! worker sees. [`MemoryLake`] and the lake in DuckLake pass the same [`conformance`] suite.
+
+pub mod cause;
+pub mod commit;
+pub mod conformance;
+pub mod dead_letter;
+pub mod dedupe;
+pub mod error;
+pub mod failpoint;
+pub mod invariants;
+pub mod position;
+pub mod reason;
+pub mod standing;
+pub mod table;
+
+mod data_path_claim;
+mod lake;
+mod memory;
+mod staged_file;
+
+pub use data_path_claim::DataPathClaim;
+pub use error::{ErrorKind, LakeError, Result};
+pub use lake::{Lake, Source, SourceSpec, Table, TableVersion};
+pub use memory::MemoryLake;
+pub use staged_file::StagedFile;

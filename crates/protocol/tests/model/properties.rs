@@ -1,0 +1,146 @@
+//! What must hold in every state, and what must occur in some, or else the model checks nothing.
+
+use ducktide_protocol::invariants;
+use ducktide_protocol::standing::{Standing, has_moved, standing};
+use stateright::Property;
+
+use crate::calm;
+use crate::catalog::FileName;
+use crate::design;
+use crate::protocol::Protocol;
+use crate::system::System;
+use crate::worker::{Attempt, Belief, Committing};
+
+type Properties = Vec<Property<Protocol>>;
+
+/// The guarantee, and the invariants that it rests on.
+pub(crate) fn guarantee() -> Properties {
+    vec![
+        Property::always("no_loss", |protocol: &Protocol, s: &System| {
+            invariants::no_loss(&protocol.records, &s.rows(), &s.catalog.progress).is_ok()
+        }),
+        Property::always("no_duplicate", |_, s: &System| {
+            invariants::no_duplicate(&s.rows()).is_ok()
+        }),
+        Property::always("rows_conserved", |_, s: &System| {
+            invariants::rows_conserved(&s.catalog.ledger, &s.rows()).is_ok()
+        }),
+        Property::always("nothing_beyond_progress", |_, s: &System| {
+            invariants::nothing_beyond_progress(&s.rows(), &s.catalog.progress).is_ok()
+        }),
+        Property::always("counts_add_up", |_, s: &System| {
+            invariants::counts_add_up(&s.catalog.ledger).is_ok()
+        }),
+        Property::always("epoch_and_offset_move_only_by_cas", |_, s: &System| {
+            let (ledger, progress) = (&s.catalog.ledger, &s.catalog.progress);
+            invariants::epoch_and_offset_move_only_by_cas(ledger, progress).is_ok()
+        }),
+        Property::always("no_file_registered_twice", |_, s: &System| {
+            let names = s.catalog.files.iter().map(|file| file.name);
+            invariants::no_file_registered_twice(names).is_ok()
+        }),
+        Property::always("no_live_file_is_missing", |_, s: &System| {
+            let names = s.catalog.live_files().map(|file| file.name);
+            invariants::no_live_file_is_missing(names, |name| !s.deleted.contains(name)).is_ok()
+        }),
+        Property::always("an_ok_is_confirmed_by_progress", |_, s: &System| {
+            let ok = s.committing().filter(|committing| committing.attempt == Attempt::SaidOk);
+            let moved =
+                |it: &Committing| has_moved(&it.batch.steps, &s.catalog.found(&it.batch.steps));
+            ok.into_iter().all(moved)
+        }),
+    ]
+}
+
+/// Situations that the guarantee is about; each is reached.
+pub(crate) fn situations() -> Properties {
+    vec![
+        Property::sometimes("everything is in the lake", |protocol: &Protocol, s: &System| {
+            s.rows().len() == protocol.records.len()
+        }),
+        Property::sometimes("two workers read one partition", |_, s: &System| {
+            let reads = |belief: &Belief| matches!(belief, Belief::Reading(_));
+            let [first, second] = &s.workers;
+            first.beliefs.iter().zip(&second.beliefs).any(|(one, other)| reads(one) && reads(other))
+        }),
+        Property::sometimes("a commit is applied and its answer lost", |_, s: &System| {
+            failed_at(s, Standing::AtEnd)
+                .any(|it| it.batch.file().is_some_and(|name| s.catalog.is_registered(name)))
+        }),
+        Property::sometimes("a failed commit was not applied so far", |_, s: &System| {
+            failed_at(s, Standing::AtStart).next().is_some()
+        }),
+        Property::sometimes("a worker is fenced", |_, s: &System| {
+            failed_at(s, Standing::Elsewhere).next().is_some()
+        }),
+        Property::sometimes("another worker's commit ends where a failed one would", |_, s| {
+            failed_at(s, Standing::AtEnd)
+                .any(|it| it.batch.file().is_some_and(|name| !s.catalog.is_registered(name)))
+        }),
+        Property::sometimes("one partition of a commit is fenced, the other is not", |_, s| {
+            failed_at(s, Standing::Elsewhere).any(|it| {
+                let found = s.catalog.found(&it.batch.steps);
+                let mut steps = it.batch.steps.iter().zip(found);
+                steps.any(|(step, now)| now == Some(step.before()))
+            })
+        }),
+        Property::sometimes("a request arrives after its worker gave it up", |_, s: &System| {
+            s.requests.iter().any(|request| {
+                let steps = &request.batch.steps;
+                request.awaited_by.is_none()
+                    && standing(steps, &s.catalog.found(steps)) == Standing::AtStart
+                    && s.committing().all(|it| it.batch.name != request.batch.name)
+            })
+        }),
+        Property::sometimes("a request is on its way twice", |_, s: &System| {
+            s.requests.windows(2).any(|pair| pair[0].batch.name == pair[1].batch.name)
+        }),
+        Property::sometimes("a replay lies behind a commit under way", |_, s: &System| {
+            s.requests.iter().any(|request| {
+                let found = s.catalog.found(&request.batch.steps);
+                let mut steps = request.batch.steps.iter().zip(found);
+                steps.any(|(step, now)| now.is_some_and(|now| now.epoch > step.epoch))
+            })
+        }),
+        Property::sometimes("a replay cuts a file in two", |_, s: &System| {
+            s.catalog.live_files().any(|file| matches!(file.name, FileName::Survivors { .. }))
+        }),
+    ]
+}
+
+/// A disturbance costs time, and never the outcome.
+pub(crate) fn recovery() -> Properties {
+    vec![
+        Property::always(
+            "everything gets in once records come again",
+            |protocol: &Protocol, s: &System| {
+                calm::everything_gets_in(protocol.design, &design::LATER, s)
+            },
+        ),
+        Property::always(
+            "everything gets in without more records",
+            |protocol: &Protocol, s: &System| {
+                calm::everything_gets_in(protocol.design, &protocol.bounds, s)
+            },
+        ),
+    ]
+}
+
+/// In a lake that nobody disturbs, no worker is ever fenced, whatever it commits.
+pub(crate) fn calm() -> Properties {
+    vec![
+        Property::always("an undisturbed worker is never fenced", |_, s: &System| {
+            s.committing().all(|it| it.attempt != Attempt::Failed)
+        }),
+        Property::sometimes("everything is in the lake", |protocol: &Protocol, s: &System| {
+            s.rows().len() == protocol.records.len()
+        }),
+    ]
+}
+
+fn failed_at(system: &System, wanted: Standing) -> impl Iterator<Item = &Committing> {
+    let failed = system.committing().filter(|it| it.attempt == Attempt::Failed);
+    failed.filter(move |it| {
+        standing(&it.batch.steps, &system.catalog.found(&it.batch.steps)) == wanted
+    })
+}

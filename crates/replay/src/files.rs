@@ -1,0 +1,359 @@
+//! The files that a replay touches, and what is left of them.
+//!
+//! Which files there are is the catalog's to say. Which of them a row is in, DuckDB tells by the virtual
+//! column `filename`; a table's own column of this name hides it, and holds what records say. So such a
+//! column is renamed for the time of the look, in a transaction that is always rolled back, and every
+//! name that is found has to be one of the catalog's, below the data path.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use ducktide_lake::DuckLake;
+use ducktide_lake::data_path::DataPath;
+use ducktide_lake::duckdb_error;
+use ducktide_lake::session::{LAKE, Session, quote};
+use ducktide_protocol::Source;
+use ducktide_protocol::StagedFile;
+use ducktide_protocol::dead_letter::dead_letter_table;
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::position::{Offset, OffsetRange, Partition};
+use ducktide_protocol::table::{
+    KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TOPIC, TableName, quote_identifier,
+};
+use uuid::Uuid;
+
+/// DuckDB's virtual column of a row's file.
+const FILE_NAME: &str = "filename";
+
+/// A table that holds something of each record: the topic's table, or its dead letters.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    pub(super) table: TableName,
+    pub(super) topic: &'static str,
+    pub(super) partition: &'static str,
+    pub(super) offset: &'static str,
+    /// Whether no two rows have the same topic, partition and offset.
+    has_unique_offsets: bool,
+    data_path: DataPath,
+}
+
+/// A column of a table that hides DuckDB's virtual one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct HidingColumn {
+    /// Its name as the table spells it.
+    name: String,
+    /// The name that it has while files are looked at.
+    renamed: String,
+}
+
+/// The tables that a source fills: the dead letters only once there are any.
+pub(super) fn targets(lake: &mut DuckLake, source: &Source) -> Result<Vec<Target>> {
+    let table = source.spec.table.clone();
+    if lake.table_version(&table)?.is_none() {
+        return Err(LakeError::invalid(format!("the table is gone: table=`{table}`")));
+    }
+    let letters = dead_letter_table(&table);
+    let has_letters = lake.table_version(&letters)?.is_some();
+    let (topic, partition, offset) = (KAFKA_TOPIC, KAFKA_PARTITION, KAFKA_OFFSET);
+    let data_path = DataPath::read(lake.session()?)?;
+    let dead = Target {
+        table: letters,
+        topic: "topic",
+        partition: "partition",
+        offset: "offset",
+        // A letter's resolution is a row with the same offset.
+        has_unique_offsets: false,
+        data_path: data_path.clone(),
+    };
+    let rows = Target { table, topic, partition, offset, has_unique_offsets: true, data_path };
+    Ok(if has_letters { vec![rows, dead] } else { vec![rows] })
+}
+
+/// A file with rows that are removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Affected {
+    /// The path as DuckDB shows it in `filename`.
+    pub(super) path: String,
+    pub(super) removed: u64,
+    /// All its rows, as a reader sees them.
+    pub(super) rows: u64,
+}
+
+impl Affected {
+    /// Whether the file ends without leaving anything behind.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.removed == self.rows
+    }
+}
+
+impl Target {
+    fn name(&self) -> String {
+        format!("{LAKE}.{}", self.table.sql())
+    }
+
+    /// What is removed: everything at and behind the partitions' offsets. The smallest of them stands
+    /// by itself, so that file statistics prune.
+    pub(super) fn condition(&self, topic: &str, offsets: &[(Partition, Offset)]) -> String {
+        let Self { topic: topics, partition, offset, .. } = self;
+        let each = offsets.iter().map(|(number, from)| {
+            format!("(\"{partition}\" = {number} AND \"{offset}\" >= {from})")
+        });
+        let least = offsets.iter().map(|(_, from)| from.0).min().unwrap_or(i64::MAX);
+        format!(
+            "\"{topics}\" = {} AND \"{offset}\" >= {least} AND ({})",
+            quote(topic),
+            each.collect::<Vec<_>>().join(" OR ")
+        )
+    }
+
+    /// Renames a column that hides the virtual one, if the table has such a column. To be called inside a
+    /// transaction that is rolled back.
+    pub(super) fn reveal_file_names(&self, session: &Session) -> Result<Option<HidingColumn>> {
+        let found = self.hiding_column(session).map_err(look_failed)?;
+        let Some(hiding) = &found else { return Ok(None) };
+        if !self.has_unique_offsets {
+            return Err(LakeError::invalid(format!(
+                "the table of dead letters has a column that Ducktide does not make, and that hides which \
+                 file a row is in; drop the column or give it another name: table=`{}` column=`{}`",
+                self.table, hiding.name
+            )));
+        }
+        let sql = format!(
+            "ALTER TABLE {} RENAME COLUMN {} TO {}",
+            self.name(),
+            quote_identifier(&hiding.name),
+            quote_identifier(&hiding.renamed)
+        );
+        session.execute(&sql).map_err(look_failed)?;
+        Ok(found)
+    }
+
+    fn hiding_column(&self, session: &Session) -> duckdb::Result<Option<HidingColumn>> {
+        let sql = format!(
+            "SELECT column_name FROM duckdb_columns() WHERE database_name = '{LAKE}' \
+             AND schema_name = {} AND table_name = {}",
+            quote(&self.table.schema),
+            quote(&self.table.table)
+        );
+        let names: Vec<_> = session.rows(&sql)?.into_iter().flatten().flatten().collect();
+        let hiding = names.iter().find(|name| name.eq_ignore_ascii_case(FILE_NAME));
+        Ok(hiding.map(|name| {
+            let renamed = format!("_ducktide_{}", Uuid::new_v4().simple());
+            HidingColumn { name: name.clone(), renamed }
+        }))
+    }
+
+    /// The files that hold rows under the condition. To be called inside a transaction, after
+    /// [`Self::reveal_file_names`].
+    pub(super) fn affected(&self, session: &Session, condition: &str) -> Result<Vec<Affected>> {
+        let removed = self.count_by_file(session, condition).map_err(look_failed)?;
+        if removed.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.check_files(session, removed.keys())?;
+        let rows = self.count_by_file(session, &in_files(removed.keys())).map_err(look_failed)?;
+        let affected = |(path, removed): (String, u64)| {
+            let rows = rows.get(&path).copied().unwrap_or(removed);
+            Affected { path, removed, rows }
+        };
+        Ok(removed.into_iter().map(affected).collect())
+    }
+
+    fn count_by_file(
+        &self,
+        session: &Session,
+        condition: &str,
+    ) -> duckdb::Result<BTreeMap<String, u64>> {
+        let sql = format!(
+            "SELECT {FILE_NAME}, count(*)::VARCHAR FROM {} WHERE {condition} GROUP BY {FILE_NAME}",
+            self.name()
+        );
+        Ok(session.rows(&sql)?.into_iter().filter_map(file_count).collect())
+    }
+
+    /// Refuses names that are not those of the table's files in the catalog, and files elsewhere.
+    fn check_files<'a>(
+        &self,
+        session: &Session,
+        paths: impl Iterator<Item = &'a String>,
+    ) -> Result<()> {
+        let sql = format!(
+            "SELECT data_file FROM ducklake_list_files('{LAKE}', {}, schema => {})",
+            quote(&self.table.table),
+            quote(&self.table.schema)
+        );
+        let known = session.rows(&sql).map_err(look_failed)?;
+        let known: BTreeSet<String> = known.into_iter().flatten().flatten().collect();
+        for path in paths {
+            if !known.contains(path) {
+                return Err(LakeError::invalid(format!(
+                    "rows that a replay removes are in no data file of the catalog; if they are inlined \
+                     there, write them out with ducklake_flush_inlined_data: table=`{}` found=`{path}`",
+                    self.table
+                )));
+            }
+            self.data_path.check(Path::new(path))?;
+        }
+        Ok(())
+    }
+
+    /// Writes what a file keeps into a new file beside it. With a column that hides the virtual one this
+    /// is a transaction of its own.
+    ///
+    /// Rows whose Kafka columns are NULL belong to other clients, and stay.
+    pub(super) fn write_survivors(
+        &self,
+        session: &Session,
+        file: &Affected,
+        condition: &str,
+        hiding: Option<&HidingColumn>,
+    ) -> Result<StagedFile> {
+        let context = || format!("write what a file keeps: path=`{}`", file.path);
+        let failed = |error| duckdb_error::failed(context(), error);
+        let name = format!("ducktide-{}.parquet", Uuid::now_v7());
+        let path = Path::new(&file.path).with_file_name(name);
+        self.data_path.check(&path)?;
+        let copy = |columns: &str| {
+            format!(
+                "COPY (SELECT {columns} FROM {} WHERE {FILE_NAME} = {} AND ({condition}) IS NOT TRUE) \
+                 TO {} (FORMAT parquet, COMPRESSION zstd)",
+                self.name(),
+                quote(&file.path),
+                quote(&path.to_string_lossy())
+            )
+        };
+        if hiding.is_some() {
+            session.execute("BEGIN").map_err(failed)?;
+            let written = self.reveal_file_names(session).and_then(|hiding| {
+                let Some(HidingColumn { name, renamed }) = hiding else {
+                    return Err(LakeError::unavailable(context()));
+                };
+                self.check_offsets(session, file)?;
+                let (renamed, name) = (quote_identifier(&renamed), quote_identifier(&name));
+                let columns = format!("* RENAME ({renamed} AS {name})");
+                session.execute(&copy(&columns)).map_err(failed)
+            });
+            // What is written stays; the column has never had another name.
+            let _ = session.execute("ROLLBACK");
+            written?;
+        } else {
+            session.execute(&copy("*")).map_err(failed)?;
+        }
+        let metadata = path.metadata().map_err(|error| LakeError::of_io(context(), error))?;
+        let (table, rows) = (self.table.clone(), file.rows - file.removed);
+        Ok(StagedFile { path, table, rows, bytes: metadata.len() })
+    }
+
+    /// Refuses rows of a file that could not be found again by their offsets.
+    fn check_offsets(&self, session: &Session, file: &Affected) -> Result<()> {
+        let Self { topic, partition, offset, .. } = self;
+        let sql = format!(
+            "SELECT count(*)::VARCHAR FROM {} WHERE {FILE_NAME} = {} AND (\"{topic}\" IS NULL \
+             OR \"{partition}\" IS NULL OR \"{offset}\" IS NULL)",
+            self.name(),
+            quote(&file.path)
+        );
+        match number(session, &sql).map_err(look_failed)? {
+            0 => Ok(()),
+            rows => Err(LakeError::invalid(format!(
+                "a column named `{FILE_NAME}` hides which file a row is in, and one of the files also has rows \
+                 of other clients, without offsets; rename the column with ALTER TABLE and start the replay \
+                 again, or fill another table with --into: table=`{}` path=`{}` rows=`{rows}`",
+                self.table, file.path
+            ))),
+        }
+    }
+
+    /// Ends files as a whole; returns how many rows they had. All their rows are deleted, so no
+    /// delete file is written.
+    pub(super) fn end_files(&self, session: &Session, files: &[Affected]) -> duckdb::Result<u64> {
+        let condition = in_files(files.iter().map(|file| &file.path));
+        self.delete(session, &condition)
+    }
+
+    /// The same where a column hides the virtual one: the files' rows are those under the condition, and
+    /// those with the offsets of what the files keep. The caller compares the number of rows, and rolls
+    /// back if it differs.
+    pub(super) fn end_files_by_offsets(
+        &self,
+        session: &Session,
+        condition: &str,
+        survivors: &[&StagedFile],
+    ) -> duckdb::Result<u64> {
+        let Self { topic, partition, offset, .. } = self;
+        let mut rows = format!("({condition})");
+        if !survivors.is_empty() {
+            let paths = survivors.iter().map(|file| quote(&file.path.to_string_lossy()));
+            let key = format!("\"{topic}\", \"{partition}\", \"{offset}\"");
+            rows = format!(
+                "{rows} OR ({key}) IN (SELECT ({key}) FROM read_parquet([{}], \
+                 hive_partitioning => false))",
+                paths.collect::<Vec<_>>().join(", ")
+            );
+        }
+        self.delete(session, &rows)
+    }
+
+    fn delete(&self, session: &Session, condition: &str) -> duckdb::Result<u64> {
+        let sql = format!("DELETE FROM {} WHERE {condition}", self.name());
+        session.connection().execute(&sql, []).map(|rows| rows as u64)
+    }
+
+    /// How many rows there are in a range of offsets.
+    pub(super) fn rows_in(
+        &self,
+        session: &Session,
+        topic: &str,
+        partition: Partition,
+        range: OffsetRange,
+    ) -> duckdb::Result<i64> {
+        let within = self.within(topic, partition, range);
+        number(session, &format!("SELECT count(*)::VARCHAR FROM {} WHERE {within}", self.name()))
+    }
+
+    /// How many letters of a range have no resolution.
+    pub(super) fn open_letters_in(
+        &self,
+        session: &Session,
+        topic: &str,
+        partition: Partition,
+        range: OffsetRange,
+    ) -> duckdb::Result<i64> {
+        let (name, within) = (self.name(), self.within(topic, partition, range));
+        let sql = format!(
+            "SELECT count(*)::VARCHAR FROM (SELECT 1 FROM {name} WHERE {within} \
+             GROUP BY \"offset\" HAVING count(resolution) = 0)"
+        );
+        number(session, &sql)
+    }
+
+    fn within(&self, topic: &str, partition: Partition, range: OffsetRange) -> String {
+        let Self { topic: topics, partition: partitions, offset, .. } = self;
+        let OffsetRange { from, to } = range;
+        format!(
+            "\"{topics}\" = {} AND \"{partitions}\" = {partition} AND \"{offset}\" >= {from} \
+             AND \"{offset}\" < {to}",
+            quote(topic)
+        )
+    }
+}
+
+fn in_files<'a>(paths: impl Iterator<Item = &'a String>) -> String {
+    let paths: Vec<_> = paths.map(|path| quote(path)).collect();
+    format!("{FILE_NAME} IN ({})", paths.join(", "))
+}
+
+fn look_failed(error: duckdb::Error) -> LakeError {
+    LakeError::unavailable("look at the table's files").because(error)
+}
+
+fn file_count(row: Vec<Option<String>>) -> Option<(String, u64)> {
+    let mut values = row.into_iter().flatten();
+    Some((values.next()?, values.next()?.parse().ok()?))
+}
+
+fn number(session: &Session, sql: &str) -> duckdb::Result<i64> {
+    let rows = session.rows(sql)?;
+    let value = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+    Ok(value.expect("count(*) is a number"))
+}

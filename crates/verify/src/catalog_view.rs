@@ -1,0 +1,530 @@
+//! One instant of the catalog: everything here is read in one catalog transaction.
+//!
+//! Rows, progress and ledger change in one transaction (invariant I1), so what one transaction reads
+//! belongs together, however many workers commit meanwhile. Snapshots may be expired at any time, so
+//! nothing is joined to them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use duckdb::Row;
+use ducktide_lake::catalog::parse;
+use ducktide_lake::duckdb_error;
+use ducktide_lake::session::{Session, quote};
+use ducktide_protocol::commit::{CommitKind, Counts, ProgressDelta};
+use ducktide_protocol::dead_letter::dead_letter_name;
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::position::{
+    Epoch, Offset, OffsetRange, Partition, Position, SnapshotId, SourceId,
+};
+use ducktide_replay::missing;
+
+use super::chain::{Chain, LedgerRow};
+use super::finding::{Finding, FindingKind, Findings, Place};
+
+/// Ledger rows read at a time: bounds the memory for a ledger of any length (some 100 bytes each).
+const LEDGER_PAGE: usize = 100_000;
+
+/// One partition of one source.
+pub(super) type Key = (SourceId, Partition);
+
+/// A table of the lake. Dropped tables are among them as long as old snapshots show them.
+#[derive(Clone, Debug)]
+pub(super) struct TableEntry {
+    pub(super) id: i64,
+    pub(super) name: String,
+    pub(super) is_live: bool,
+    pub(super) directory: PathBuf,
+}
+
+/// A source as the catalog has it; names are not judged here.
+#[derive(Clone, Debug)]
+pub(super) struct SourceEntry {
+    pub(super) id: SourceId,
+    pub(super) table: String,
+    pub(super) topic: String,
+}
+
+/// A data file or delete file that some snapshot needs.
+#[derive(Clone, Debug)]
+pub(super) struct FileEntry {
+    pub(super) id: i64,
+    pub(super) table_id: i64,
+    pub(super) is_delete_file: bool,
+    pub(super) path: String,
+    pub(super) bytes: u64,
+    /// Rows of a data file, or rows that a delete file removes.
+    pub(super) records: i64,
+    /// The snapshot that ended it; None when the newest snapshot needs it.
+    pub(super) ended: Option<i64>,
+}
+
+/// What a commit without a Ducktide message did.
+#[derive(Clone, Debug)]
+pub(super) struct ForeignChange {
+    pub(super) snapshot: i64,
+    pub(super) author: String,
+    changes: String,
+}
+
+impl ForeignChange {
+    pub(super) fn inserts_into(&self, table_id: i64) -> bool {
+        self.lists(&["inserted_into_table", "inlined_insert"], table_id)
+    }
+
+    pub(super) fn deletes_from(&self, table_id: i64) -> bool {
+        self.lists(&["deleted_from_table", "inlined_delete"], table_id)
+    }
+
+    fn lists(&self, changes: &[&str], table_id: i64) -> bool {
+        self.changes
+            .split(',')
+            .filter_map(|change| change.split_once(':'))
+            .any(|(change, id)| changes.contains(&change) && id.parse() == Ok(table_id))
+    }
+}
+
+/// The catalog at one instant.
+#[derive(Debug)]
+pub(super) struct CatalogView {
+    /// The newest snapshot.
+    pub(super) snapshot: SnapshotId,
+    /// Whether no snapshot was ever expired, so that all changes are known.
+    pub(super) knows_all_changes: bool,
+    pub(super) tables: Vec<TableEntry>,
+    pub(super) sources: Vec<SourceEntry>,
+    pub(super) progress: BTreeMap<Key, Position>,
+    pub(super) chains: BTreeMap<Key, Chain>,
+    /// The newest range.
+    pub(super) last_ledger_id: i64,
+    pub(super) files: Vec<FileEntry>,
+    /// Data files that are registered and scheduled for deletion at once.
+    pub(super) condemned: Vec<(i64, String)>,
+    pub(super) foreign: Vec<ForeignChange>,
+    /// Snapshots in which a replay ended files that were missing.
+    pub(super) missing_files_ended: BTreeSet<i64>,
+    triggers: Vec<(String, String, bool)>,
+    letters_in_mailbox: u64,
+}
+
+/// Reads the catalog, the tables' files of `table` only when it is given. Breaks of the ledger are
+/// found on the way.
+pub(super) fn read(
+    session: &Session,
+    table: Option<&str>,
+    findings: &mut Findings,
+) -> Result<CatalogView> {
+    let begun = session.execute("BEGIN").map_err(unreadable);
+    let view = begun.and_then(|()| Reader { session }.view(table, findings));
+    let ended = session.execute(if view.is_ok() { "COMMIT" } else { "ROLLBACK" });
+    view.and_then(|view| ended.map(|()| view).map_err(unreadable))
+}
+
+/// The ranges of one partition up to an instant, for finding where something is wrong. To be called
+/// inside an open transaction.
+pub(super) fn ranges(
+    session: &Session,
+    key: Key,
+    last_ledger_id: i64,
+) -> duckdb::Result<Vec<LedgerRow>> {
+    let (source, partition) = key;
+    let condition = format!(
+        "source_id = {source} AND partition = {partition} AND ledger_id <= {last_ledger_id}"
+    );
+    let sql = session.native_query(&ledger_sql(session, &condition, usize::MAX >> 1));
+    let rows = session.rows(&sql)?.into_iter();
+    // Rows that are not numbers were refused when the whole ledger was read.
+    Ok(rows.filter_map(|row| ledger_row(&mut Cells::of(row)).ok()).collect())
+}
+
+/// Which of the files are still registered.
+pub(super) fn still_registered(session: &Session, files: &[&FileEntry]) -> Result<BTreeSet<i64>> {
+    let ids = |is_delete_file: bool| {
+        let of_kind = files.iter().filter(|file| file.is_delete_file == is_delete_file);
+        let ids: Vec<_> = of_kind.map(|file| file.id.to_string()).collect();
+        if ids.is_empty() { "-1".to_owned() } else { ids.join(", ") }
+    };
+    // File ids come from one counter, whatever the kind.
+    let sql = format!(
+        "SELECT data_file_id AS id FROM {} WHERE data_file_id IN ({}) \
+         UNION ALL SELECT delete_file_id FROM {} WHERE delete_file_id IN ({})",
+        session.native_table("ducklake_data_file"),
+        ids(false),
+        session.native_table("ducklake_delete_file"),
+        ids(true),
+    );
+    session.catalog_rows(&sql)?.into_iter().map(|row| Cells::of(row).number()).collect()
+}
+
+impl CatalogView {
+    /// The name of a table, for people.
+    pub(super) fn table_name(&self, id: i64) -> &str {
+        let found = self.tables.iter().find(|table| table.id == id);
+        found.map_or("a table that is gone", |table| &table.name)
+    }
+
+    pub(super) fn live_table(&self, name: &str) -> Option<&TableEntry> {
+        self.tables.iter().find(|table| table.is_live && table.name == name)
+    }
+
+    pub(super) fn place(&self, key: Key) -> Place {
+        let source = self.sources.iter().find(|source| source.id == key.0);
+        Place {
+            table: source.map(|source| source.table.clone()),
+            topic: source.map(|source| source.topic.clone()),
+            partition: Some(key.1.0),
+            path: None,
+        }
+    }
+
+    /// The partitions of a source, in their order.
+    pub(super) fn partitions(&self, source: SourceId) -> impl Iterator<Item = (Partition, &Chain)> {
+        let whole = (source, Partition(i32::MIN))..=(source, Partition(i32::MAX));
+        self.chains.range(whole).map(|((_, partition), chain)| (*partition, chain))
+    }
+
+    /// Progress is where the ledger ends, of every partition.
+    pub(super) fn check_progress(&self, sources: &BTreeSet<SourceId>, findings: &mut Findings) {
+        let known: BTreeSet<_> = self.sources.iter().map(|source| source.id).collect();
+        let keys: BTreeSet<_> = self.progress.keys().chain(self.chains.keys()).collect();
+        for key in keys {
+            if known.contains(&key.0) && !sources.contains(&key.0) {
+                continue;
+            }
+            let progress = self.progress.get(key).copied();
+            let ledger = self.chains.get(key).and_then(Chain::end);
+            let text = |at: Option<Position>| match at {
+                Some(at) => format!("offset {} in epoch {}", at.next_offset, at.epoch),
+                None => "nothing".to_owned(),
+            };
+            let detail = if !known.contains(&key.0) {
+                format!("no source has the number {}, yet ledger and progress do", key.0)
+            } else if progress == ledger {
+                continue;
+            } else {
+                format!("progress says {}, the ledger {}", text(progress), text(ledger))
+            };
+            let kind = FindingKind::ProgressDiffers;
+            findings.add(Finding::new(kind, self.place(*key), 1, detail));
+        }
+    }
+
+    /// Every trigger is there, on its table, and enabled (invariant I7).
+    pub(super) fn check_triggers(&self, findings: &mut Findings) {
+        const PLACES: [(&str, &str); 4] = [
+            ("ducktide_once", "ducklake_data_file"),
+            ("ducktide_snapshot", "ducklake_snapshot_changes"),
+            ("ducktide_unpack", "ducktide_commit"),
+            ("ducktide_advance", "ducktide_ledger"),
+        ];
+        let mut add = |count, detail| {
+            let place = Place::default();
+            findings.add(Finding::new(FindingKind::TriggerMissing, place, count, detail));
+        };
+        for (name, table) in PLACES {
+            match self.triggers.iter().find(|(found, on, _)| found == name && on == table) {
+                Some((_, _, true)) => {}
+                Some(_) => add(1, format!("trigger {name} on {table} is disabled")),
+                None => add(1, format!("trigger {name} on {table} is missing")),
+            }
+        }
+        if self.letters_in_mailbox > 0 {
+            let count = self.letters_in_mailbox;
+            add(count, format!("{count} messages lie in ducktide_commit that no trigger took"));
+        }
+    }
+}
+
+struct Reader<'a> {
+    session: &'a Session,
+}
+
+impl Reader<'_> {
+    fn view(&self, table: Option<&str>, findings: &mut Findings) -> Result<CatalogView> {
+        let (oldest, snapshot) = self.snapshots()?;
+        let tables = self.tables()?;
+        let ids = table.map(|name| ids_of(&tables, name));
+        let mut view = CatalogView {
+            snapshot: SnapshotId(snapshot),
+            knows_all_changes: oldest == 0,
+            sources: self.sources()?,
+            progress: self.progress()?,
+            chains: BTreeMap::new(),
+            last_ledger_id: 0,
+            files: self.files(ids.as_deref())?,
+            condemned: self.condemned(ids.as_deref())?,
+            foreign: self.foreign()?,
+            missing_files_ended: self.missing_files_ended()?,
+            triggers: self.triggers()?,
+            letters_in_mailbox: self.letters_in_mailbox()?,
+            tables,
+        };
+        self.follow_ledger(&mut view, table, findings)?;
+        Ok(view)
+    }
+
+    /// The oldest and the newest snapshot.
+    fn snapshots(&self) -> Result<(i64, i64)> {
+        let sql =
+            "SELECT min(snapshot_id) AS oldest, max(snapshot_id) AS newest FROM @ducklake_snapshot";
+        let found = self.collect(sql, |cells| Ok((cells.number()?, cells.number()?)))?;
+        found.first().copied().ok_or_else(|| LakeError::invalid("the lake has no snapshot"))
+    }
+
+    fn tables(&self) -> Result<Vec<TableEntry>> {
+        // Renamed tables have a row for each name: the last one counts.
+        let sql = "SELECT t.table_id, s.schema_name, t.table_name, \
+             CASE WHEN t.end_snapshot IS NULL THEN 1 ELSE 0 END AS is_live, \
+             (SELECT value FROM @ducklake_metadata WHERE key = 'data_path' AND scope IS NULL) AS data_path, \
+             s.path AS schema_path, t.path AS table_path \
+             FROM @ducklake_table t JOIN @ducklake_schema s ON s.schema_id = t.schema_id \
+             ORDER BY t.table_id, t.begin_snapshot, s.begin_snapshot";
+        let tables = self.collect(sql, |cells| {
+            let (id, schema, table) = (cells.number()?, cells.text(), cells.text());
+            let is_live = cells.number::<i64>()? == 1;
+            // Joining an absolute path replaces what came before it, as DuckLake means it.
+            let directory = [cells.text(), cells.text(), cells.text()].iter().collect();
+            Ok(TableEntry { id, name: format!("{schema}.{table}"), is_live, directory })
+        })?;
+        let by_id: BTreeMap<_, _> = tables.into_iter().map(|table| (table.id, table)).collect();
+        Ok(by_id.into_values().collect())
+    }
+
+    fn sources(&self) -> Result<Vec<SourceEntry>> {
+        let sql = "SELECT source_id, table_name, topic FROM @ducktide_source ORDER BY source_id";
+        self.collect(sql, |cells| {
+            let id = SourceId(cells.number()?);
+            Ok(SourceEntry { id, table: cells.text(), topic: cells.text() })
+        })
+    }
+
+    fn progress(&self) -> Result<BTreeMap<Key, Position>> {
+        let sql = "SELECT source_id, partition, epoch, next_offset FROM @ducktide_progress";
+        let rows = self.collect(sql, |cells| {
+            let key = (SourceId(cells.number()?), Partition(cells.number()?));
+            let epoch = Epoch(cells.number()?);
+            Ok((key, Position { epoch, next_offset: Offset(cells.number()?) }))
+        })?;
+        Ok(rows.into_iter().collect())
+    }
+
+    fn files(&self, tables: Option<&[i64]>) -> Result<Vec<FileEntry>> {
+        let data = format!(
+            "SELECT data_file_id, table_id, 0 AS is_delete, path, file_size_bytes, record_count, \
+             end_snapshot FROM @ducklake_data_file WHERE {}",
+            of_tables("table_id", tables),
+        );
+        // A delete file has no end of its own when its data file ends as a whole, as by a replay.
+        let deletes = format!(
+            "SELECT d.delete_file_id, d.table_id, 1 AS is_delete, d.path, d.file_size_bytes, \
+             d.delete_count, coalesce(d.end_snapshot, f.end_snapshot) AS end_snapshot \
+             FROM @ducklake_delete_file d \
+             JOIN @ducklake_data_file f ON f.data_file_id = d.data_file_id WHERE {}",
+            of_tables("d.table_id", tables),
+        );
+        let file = |cells: &mut Cells| {
+            Ok(FileEntry {
+                id: cells.number()?,
+                table_id: cells.number()?,
+                is_delete_file: cells.number::<i64>()? == 1,
+                path: cells.text(),
+                bytes: cells.number()?,
+                records: cells.number()?,
+                ended: cells.optional()?,
+            })
+        };
+        let mut files = self.collect(&data, file)?;
+        files.extend(self.collect(&deletes, file)?);
+        Ok(files)
+    }
+
+    fn condemned(&self, tables: Option<&[i64]>) -> Result<Vec<(i64, String)>> {
+        // `ducktide-<uuid>.parquet` and `ducklake-<uuid>.parquet` have 53 characters; the index of
+        // the scheduled files is on exactly this expression.
+        let sql = format!(
+            "SELECT f.table_id, f.path FROM @ducklake_data_file f \
+             JOIN @ducklake_files_scheduled_for_deletion s ON {} = {} WHERE {}",
+            self.session.last_characters("s.path", 53),
+            self.session.last_characters("f.path", 53),
+            of_tables("f.table_id", tables),
+        );
+        self.collect(&sql, |cells| Ok((cells.number()?, cells.text())))
+    }
+
+    fn foreign(&self) -> Result<Vec<ForeignChange>> {
+        let sql = &format!(
+            "SELECT snapshot_id, author, changes_made FROM @ducklake_snapshot_changes \
+             WHERE (commit_extra_info IS NULL OR commit_extra_info NOT LIKE '%\"ducktide\"%') \
+             AND NOT ({}) AND (changes_made LIKE '%inserted_into_table:%' OR changes_made LIKE '%deleted_from_table:%' \
+             OR changes_made LIKE '%inlined_insert:%' OR changes_made LIKE '%inlined_delete:%') \
+             ORDER BY snapshot_id",
+            ends_missing_files()
+        );
+        self.collect(sql, |cells| {
+            let snapshot = cells.number()?;
+            Ok(ForeignChange { snapshot, author: cells.text(), changes: cells.text() })
+        })
+    }
+
+    fn missing_files_ended(&self) -> Result<BTreeSet<i64>> {
+        let sql = format!(
+            "SELECT snapshot_id FROM @ducklake_snapshot_changes WHERE {}",
+            ends_missing_files()
+        );
+        Ok(self.collect(&sql, Cells::number)?.into_iter().collect())
+    }
+
+    fn triggers(&self) -> Result<Vec<(String, String, bool)>> {
+        self.collect(&self.session.triggers_sql(), |cells| {
+            Ok((cells.text(), cells.text(), cells.number::<i64>()? == 1))
+        })
+    }
+
+    fn letters_in_mailbox(&self) -> Result<u64> {
+        let sql = "SELECT count(*) AS letters FROM @ducktide_commit";
+        Ok(self.collect(sql, Cells::number)?.first().copied().unwrap_or(0))
+    }
+
+    fn follow_ledger(
+        &self,
+        view: &mut CatalogView,
+        table: Option<&str>,
+        findings: &mut Findings,
+    ) -> Result<()> {
+        let sources = view.sources.iter().filter(|source| table.is_none_or(|t| t == source.table));
+        let wanted: BTreeSet<_> = sources.map(|source| source.id).collect();
+        let known: BTreeSet<_> = view.sources.iter().map(|source| source.id).collect();
+        let mut last = i64::MIN;
+        loop {
+            let condition = format!("ledger_id > {last}");
+            let sql = ledger_sql(self.session, &condition, LEDGER_PAGE);
+            let mut read = 0;
+            self.each(&sql, |cells| {
+                let row = ledger_row(cells)?;
+                (read, last) = (read + 1, row.ledger_id);
+                let key = (row.step.source, row.step.partition);
+                if wanted.contains(&key.0) || !known.contains(&key.0) {
+                    let wrong = view.chains.entry(key).or_default().follow(&row);
+                    for (kind, detail) in wrong {
+                        findings.add(Finding::new(kind, view.place(key), 1, detail));
+                    }
+                }
+                Ok(())
+            })?;
+            view.last_ledger_id = last;
+            if read < LEDGER_PAGE {
+                return Ok(());
+            }
+        }
+    }
+
+    fn collect<T>(
+        &self,
+        sql: &str,
+        mut read: impl FnMut(&mut Cells) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        self.each(sql, |cells| {
+            found.push(read(cells)?);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Hands the rows on one by one. `@` stands before the names of catalog tables.
+    fn each(&self, sql: &str, mut take: impl FnMut(&mut Cells) -> Result<()>) -> Result<()> {
+        let schema = self.session.native_table("");
+        let sql = self.session.native_query(&sql.replace('@', &schema));
+        let mut statement = self.session.connection().prepare(&sql).map_err(unreadable)?;
+        let mut rows = statement.query([]).map_err(unreadable)?;
+        while let Some(row) = rows.next().map_err(unreadable)? {
+            take(&mut Cells::read(row).map_err(unreadable)?)?;
+        }
+        Ok(())
+    }
+}
+
+fn ids_of(tables: &[TableEntry], name: &str) -> Vec<i64> {
+    let letters = dead_letter_name(name);
+    let wanted = |table: &&TableEntry| table.name == name || table.name == letters;
+    tables.iter().filter(wanted).map(|table| table.id).collect()
+}
+
+fn of_tables(column: &str, tables: Option<&[i64]>) -> String {
+    let Some(tables) = tables else { return "1 = 1".to_owned() };
+    let ids: Vec<_> = tables.iter().map(i64::to_string).collect();
+    if ids.is_empty() { "1 = 0".to_owned() } else { format!("{column} IN ({})", ids.join(", ")) }
+}
+
+fn ledger_sql(session: &Session, condition: &str, limit: usize) -> String {
+    format!(
+        "SELECT ledger_id, source_id, partition, epoch, from_offset, to_offset, snapshot_id, kind, \
+         rows, dead, duplicates, tombstones, gaps, given_up FROM {} WHERE {condition} \
+         ORDER BY ledger_id LIMIT {limit}",
+        session.native_table("ducktide_ledger")
+    )
+}
+
+fn ledger_row(cells: &mut Cells) -> Result<LedgerRow> {
+    let ledger_id = cells.number()?;
+    let source = SourceId(cells.number()?);
+    let partition = Partition(cells.number()?);
+    let epoch = Epoch(cells.number()?);
+    let range = OffsetRange { from: Offset(cells.number()?), to: Offset(cells.number()?) };
+    let snapshot = cells.optional()?.map(SnapshotId);
+    let kind = serde_json::from_value::<CommitKind>(cells.text().into()).ok();
+    let counts = Counts {
+        rows: cells.number()?,
+        dead: cells.number()?,
+        duplicates: cells.number()?,
+        tombstones: cells.number()?,
+        gaps: cells.number()?,
+        given_up: cells.number()?,
+    };
+    let step = ProgressDelta { source, partition, epoch, range, counts };
+    Ok(LedgerRow { ledger_id, kind, step, snapshot })
+}
+
+/// The values of one row, taken from left to right.
+struct Cells(std::vec::IntoIter<Option<String>>);
+
+impl Cells {
+    fn of(row: Vec<Option<String>>) -> Self {
+        Self(row.into_iter())
+    }
+
+    fn read(row: &Row<'_>) -> duckdb::Result<Self> {
+        let columns = row.as_ref().column_count();
+        Ok(Self::of((0..columns).map(|column| row.get(column)).collect::<duckdb::Result<_>>()?))
+    }
+
+    fn next(&mut self) -> Option<String> {
+        self.0.next().flatten()
+    }
+
+    fn text(&mut self) -> String {
+        self.next().unwrap_or_default()
+    }
+
+    fn number<T: FromStr>(&mut self) -> Result<T> {
+        parse(self.next())
+    }
+
+    fn optional(&mut self) -> Result<Option<i64>> {
+        self.next().map(|value| parse(Some(value))).transpose()
+    }
+}
+
+/// The condition that a snapshot is one in which a replay ended missing files.
+fn ends_missing_files() -> String {
+    format!(
+        "coalesce(author, '') = {} AND coalesce(commit_message, '') = {}",
+        quote(missing::AUTHOR),
+        quote(missing::MESSAGE)
+    )
+}
+
+fn unreadable(error: duckdb::Error) -> LakeError {
+    duckdb_error::failed("read the catalog", error)
+}

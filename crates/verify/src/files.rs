@@ -1,0 +1,209 @@
+//! Each registered file is there once, with the size that was registered.
+//!
+//! Files that only older snapshots need count too: time travel reads them.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use ducktide_lake::session::Session;
+use ducktide_protocol::error::Result;
+
+use super::catalog_view::{CatalogView, FileEntry, still_registered};
+use super::finding::{Finding, FindingKind, Findings, Note, NoteKind, Place};
+
+/// Threads that ask for sizes: the answers of a network file system are waited for, not worked for.
+const THREADS: usize = 8;
+
+/// Files that are asked about a second time at most, in one query.
+const RECHECKED: usize = 1000;
+
+/// What the files amount to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FilesChecked {
+    /// Data files and delete files that some snapshot needs.
+    pub files: u64,
+    /// Their registered sizes, bytes.
+    pub bytes: u64,
+}
+
+/// Looks at every file of the view.
+pub(super) fn check(
+    session: &Session,
+    view: &CatalogView,
+    findings: &mut Findings,
+    notes: &mut Vec<Note>,
+) -> Result<FilesChecked> {
+    let paths = resolve(view);
+    let checked = FilesChecked {
+        files: view.files.len() as u64,
+        bytes: view.files.iter().map(|file| file.bytes).sum(),
+    };
+    find_doubled(view, &paths, findings);
+    for (table_id, path) in &view.condemned {
+        let table = view.table_name(*table_id);
+        let detail = "registered, and scheduled for deletion".to_owned();
+        let place = Place::file(table, path.clone());
+        findings.add(Finding::new(FindingKind::FileToBeDeleted, place, 1, detail));
+    }
+    let remote = paths.iter().filter(|path| is_remote(path)).count() as u64;
+    if remote > 0 {
+        let place = Place::default();
+        notes.push(Note { kind: NoteKind::FilesNotChecked, place, count: remote });
+    }
+    let wrong = wrong_files(session, view, &paths)?;
+    let is_replayed = |(index, _): &(usize, Wrong)| {
+        view.files[*index].ended.is_some_and(|ended| view.missing_files_ended.contains(&ended))
+    };
+    let (replayed, wrong): (Vec<_>, Vec<_>) = wrong.into_iter().partition(is_replayed);
+    if !replayed.is_empty() {
+        let (place, count) = (Place::default(), replayed.len() as u64);
+        notes.push(Note { kind: NoteKind::FilesReplayed, place, count });
+    }
+    for (index, what) in wrong {
+        findings.add(describe(view, &view.files[index], &paths[index], what));
+    }
+    Ok(checked)
+}
+
+/// What a file is instead of what was registered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wrong {
+    Missing(io::ErrorKind),
+    Size(u64),
+}
+
+fn resolve(view: &CatalogView) -> Vec<PathBuf> {
+    let tables: std::collections::HashMap<_, _> =
+        view.tables.iter().map(|table| (table.id, table.directory.as_path())).collect();
+    let directory = |file: &FileEntry| tables.get(&file.table_id).copied().unwrap_or(Path::new(""));
+    view.files.iter().map(|file| plain(directory(file).join(&file.path))).collect()
+}
+
+/// The one spelling of a local path, so that bytes may be compared: `//` and `/./` are folded. A
+/// hundred thousand paths are compared some two million times, and comparing components is slow.
+fn plain(path: PathBuf) -> PathBuf {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let is_folded = |two: &[u8]| two != b"//" && two != b"/.";
+    if bytes.windows(2).all(is_folded) || is_remote(&path) {
+        return path;
+    }
+    path.components().collect()
+}
+
+fn is_remote(path: &Path) -> bool {
+    path.to_string_lossy().contains("://")
+}
+
+/// The same file by whatever spelling, an ended registration included: cleaning up after that one
+/// would remove the file of the live one (invariant I6).
+fn find_doubled(view: &CatalogView, paths: &[PathBuf], findings: &mut Findings) {
+    let data = |index: &usize| !view.files[*index].is_delete_file;
+    let mut order: Vec<usize> = (0..paths.len()).filter(data).collect();
+    order.sort_unstable_by(|a, b| paths[*a].as_os_str().cmp(paths[*b].as_os_str()));
+    for same in order
+        .chunk_by(|a, b| paths[*a].as_os_str() == paths[*b].as_os_str())
+        .filter(|same| same.len() > 1)
+        // When all have ended, as after a replay, no row counts twice and no live file is removed.
+        .filter(|same| same.iter().any(|index| view.files[*index].ended.is_none()))
+    {
+        let first = &view.files[same[0]];
+        let ids: Vec<_> = same.iter().map(|index| view.files[*index].id.to_string()).collect();
+        let place = Place::file(view.table_name(first.table_id), shown(&paths[same[0]]));
+        let detail =
+            format!("data_file_id {} are one file of {} rows", ids.join(", "), first.records);
+        let kind = FindingKind::FileRegisteredTwice;
+        findings.add(Finding::new(kind, place, same.len() as u64, detail));
+    }
+}
+
+/// Files that are not as registered, twice looked at: between the catalog's answer and the look at
+/// the disk a file may rightly have been merged, expired and removed.
+fn wrong_files(
+    session: &Session,
+    view: &CatalogView,
+    paths: &[PathBuf],
+) -> Result<Vec<(usize, Wrong)>> {
+    let mut wrong = look(view, paths);
+    let doubtful: Vec<_> =
+        wrong.iter().take(RECHECKED).map(|(index, _)| &view.files[*index]).collect();
+    if doubtful.is_empty() {
+        return Ok(wrong);
+    }
+    let registered: BTreeSet<i64> = still_registered(session, &doubtful)?;
+    let doubtful = doubtful.len();
+    let mut position = 0;
+    wrong.retain(|(index, _)| {
+        position += 1;
+        position > doubtful || registered.contains(&view.files[*index].id)
+    });
+    Ok(wrong)
+}
+
+fn look(view: &CatalogView, paths: &[PathBuf]) -> Vec<(usize, Wrong)> {
+    let length = paths.len().div_ceil(THREADS).max(1);
+    thread::scope(|scope| {
+        let chunks = paths.chunks(length).enumerate().map(|(chunk, paths)| {
+            let files = &view.files[chunk * length..];
+            scope.spawn(move || look_at_chunk(chunk * length, files, paths))
+        });
+        // All are started before the first is waited for.
+        let started: Vec<_> = chunks.collect();
+        let results = started.into_iter().map(thread::ScopedJoinHandle::join);
+        results.flat_map(|wrong| wrong.expect("asking for a file's size does not panic")).collect()
+    })
+}
+
+fn look_at_chunk(start: usize, files: &[FileEntry], paths: &[PathBuf]) -> Vec<(usize, Wrong)> {
+    let local = paths.iter().zip(files).enumerate().filter(|(_, (path, _))| !is_remote(path));
+    local.filter_map(|(at, (path, file))| Some((start + at, look_at(path, file)?))).collect()
+}
+
+fn look_at(path: &Path, file: &FileEntry) -> Option<Wrong> {
+    match fs::metadata(path) {
+        Ok(found) if found.len() == file.bytes => None,
+        Ok(found) => Some(Wrong::Size(found.len())),
+        Err(error) => Some(Wrong::Missing(error.kind())),
+    }
+}
+
+fn describe(view: &CatalogView, file: &FileEntry, path: &Path, wrong: Wrong) -> Finding {
+    let kind = match wrong {
+        _ if file.is_delete_file => FindingKind::DeleteFileMissing,
+        Wrong::Missing(_) => FindingKind::DataFileMissing,
+        Wrong::Size(_) => FindingKind::DataFileTruncated,
+    };
+    let what = match wrong {
+        Wrong::Missing(io::ErrorKind::NotFound) => "not there".to_owned(),
+        Wrong::Missing(error) => error.to_string(),
+        Wrong::Size(found) => format!("{found} bytes instead of {}", file.bytes),
+    };
+    let does = if file.is_delete_file { "removes" } else { "holds" };
+    let rows = format!("{does} {} rows", file.records);
+    let needed = match file.ended {
+        Some(_) => "only older snapshots need it",
+        None => "the newest snapshot needs it",
+    };
+    let place = Place::file(view.table_name(file.table_id), shown(path));
+    let count = u64::try_from(file.records).unwrap_or(0);
+    Finding::new(kind, place, count, format!("{what}; {rows}; {needed}"))
+}
+
+fn shown(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_path_has_one_spelling() {
+        for spelling in ["/lake/main/e/f", "/lake//main/e/f", "/lake/./main/e//f"] {
+            assert_eq!(plain(spelling.into()).as_os_str(), "/lake/main/e/f");
+        }
+        assert_eq!(plain("s3://bucket/f".into()).as_os_str(), "s3://bucket/f");
+    }
+}
