@@ -18,7 +18,7 @@ use super::{Maintained, Operation, failed, maintain};
 const BATCH: usize = 5_000;
 
 /// Which snapshots are to go. The newest never does, nor one that
-/// [`snapshots_to_keep_from`](DuckLake::snapshots_to_keep_from) wants.
+/// [`snapshots_to_keep_from`] wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Those made before this expire.

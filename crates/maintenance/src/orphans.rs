@@ -117,7 +117,7 @@ pub fn find_orphans(lake: &mut DuckLake, margin: Duration) -> Result<Orphans> {
     find(session, &Places::read(session)?, margin)
 }
 
-/// Removes the files that [`find_orphans`](Self::find_orphans) finds, unless the policy finds
+/// Removes the files that [`find_orphans`] finds, unless the policy finds
 /// them suspicious. Done says how many.
 pub fn remove_orphans(
     lake: &mut DuckLake,

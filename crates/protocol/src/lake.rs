@@ -86,7 +86,7 @@ impl Source {
 
 /// A lake that takes commits.
 ///
-/// Two implementations pass one conformance suite (`conformance`): [`DuckLake`](ducktide_lake::DuckLake)
+/// Two implementations pass one conformance suite (`conformance`): `DuckLake` of the crate `ducktide-lake`
 /// and [`MemoryLake`](crate::MemoryLake).
 pub trait Lake: Send {
     /// Makes the table if it is missing, and returns it. A table that the wanted shape does not fit
