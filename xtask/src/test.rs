@@ -8,6 +8,7 @@ mod cargo_test;
 mod fuzz;
 mod lane;
 mod nextest;
+mod outcome;
 mod services;
 mod steps;
 mod summary;
@@ -18,27 +19,13 @@ use std::{process::ExitCode, time::Instant};
 use anyhow::{Result, bail};
 
 use self::{
-    cargo_test::TestCounts,
-    lane::Lane,
+    lane::{BUILT_ARGUMENT, Lane},
     nextest::TestSelection,
+    outcome::StepOutcome,
     steps::{STEPS, TestStep},
     summary::{StepResult, TestSummary},
 };
 use crate::setup;
-
-/// Outcome of a step.
-enum StepOutcome {
-    Ok,
-    /// Succeeded, but some of it could not be tested; with the reason.
-    PartlyTested(String),
-    /// Succeeded, with test counts.
-    Counted(TestCounts),
-    /// Could not run; with the reason.
-    Skipped(String),
-    Failed(String),
-    /// Failed, with test counts.
-    FailedTests(String, TestCounts),
-}
 
 /// First step of the full run: nothing is tested if the build fails.
 const BUILD_STEP: &str = "build";
@@ -72,9 +59,6 @@ const FAST_LANES: &[Lane] = &[Lane {
     is_nice: true,
     steps: &["format", "spelling", "words", "documents", "clippy", "unit"],
 }];
-
-/// Argument for the process of a lane: the step `build` has already run.
-const BUILT_ARGUMENT: &str = "--built";
 
 /// `cargo xtask test [--fast | --list | STEP...]`.
 pub(crate) fn verb(arguments: &[String]) -> Result<ExitCode> {
@@ -147,34 +131,6 @@ fn run_as(name: &'static str, step: impl FnOnce() -> Result<StepOutcome>) -> Ste
 #[expect(clippy::print_stdout, reason = "headlines between the steps' own output")]
 fn headline(step: &TestStep) {
     println!("\n=== {}: {}", step.name, step.title);
-}
-
-impl StepOutcome {
-    fn is_failure(&self) -> bool {
-        matches!(self, Self::Failed(_) | Self::FailedTests(..))
-    }
-
-    /// Returns the counts of its tests. A step without tests counts as one, so that a failed format
-    /// check is not reported as "0 failed".
-    fn counts(&self) -> TestCounts {
-        match self {
-            Self::Counted(counts) | Self::FailedTests(_, counts) => *counts,
-            Self::Ok | Self::PartlyTested(_) => TestCounts { passed: 1, ..TestCounts::default() },
-            Self::Skipped(_) => TestCounts { ignored: 1, ..TestCounts::default() },
-            Self::Failed(_) => TestCounts { failed: 1, ..TestCounts::default() },
-        }
-    }
-
-    fn text(&self) -> String {
-        match self {
-            Self::Ok => "ok".to_owned(),
-            Self::PartlyTested(what) => format!("ok       NOT TESTED: {what}"),
-            Self::Counted(counts) => format!("ok       {counts}"),
-            Self::Skipped(reason) => format!("SKIPPED  {reason}"),
-            Self::Failed(reason) => format!("FAILED   {reason}"),
-            Self::FailedTests(reason, counts) => format!("FAILED   {counts}: {reason}"),
-        }
-    }
 }
 
 #[expect(clippy::print_stdout, reason = "the list is printed")]

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::StepOutcome;
+use super::outcome::StepOutcome;
 use crate::{cargo, layout};
 
 /// Programs of `crates/decoder/fuzz`; each gets half of the time.

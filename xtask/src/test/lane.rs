@@ -8,8 +8,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{BUILT_ARGUMENT, summary::TestSummary};
+use super::summary::TestSummary;
 use crate::{layout, machine};
+
+/// Argument for the process of a lane: the step `build` has already run.
+pub(super) const BUILT_ARGUMENT: &str = "--built";
 
 /// A sequence of steps.
 pub(super) struct Lane {

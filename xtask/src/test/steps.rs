@@ -9,10 +9,10 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    StepOutcome,
     cargo_test::{self, TestCounts},
     fuzz,
     nextest::{self, TestSelection},
+    outcome::StepOutcome,
     services::Services,
     words,
 };

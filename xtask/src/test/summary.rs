@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{StepOutcome, cargo_test::TestCounts};
+use super::{cargo_test::TestCounts, outcome::StepOutcome};
 
 /// Line before the table.
 const HEADING: &str = "=== summary";

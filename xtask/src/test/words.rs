@@ -9,7 +9,7 @@ use std::{fs, path::Path};
 use anyhow::{Context as _, Result};
 
 use self::{prose::Prose, vocabulary::Vocabulary};
-use super::StepOutcome;
+use super::outcome::StepOutcome;
 use crate::layout;
 
 /// Words with which a doc summary must not begin: it is a noun phrase or starts with a verb.
