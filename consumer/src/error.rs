@@ -4,10 +4,11 @@ use ducktide_protocol::{ErrorKind, LakeError};
 use rdkafka::error::KafkaError;
 use thiserror::Error;
 
-use crate::dead_letter::{ErrorClass, Flaw};
-use crate::kafka_config::without_value;
-use crate::schema_registry::RegistryError;
+use crate::decode::error_class::ErrorClass;
+use crate::decode::failure::Flaw;
+use crate::decode::schema_registry::RegistryError;
 use crate::source::TopicPartition;
+use crate::source::kafka_config::without_value;
 
 /// Why the consumer ended. Nothing is lost in any of these cases: what is not in the lake is read
 /// again.

@@ -1,12 +1,15 @@
 //! What the threads tell the worker, which owns all state and takes all decisions.
 
+use std::sync::Arc;
+
 use tokio::sync::mpsc;
 
-use crate::batcher::BatcherEvent;
-use crate::committer::CommitterEvent;
+use crate::batch::event::BatcherEvent;
+use crate::batch::topic_route::Stream;
+use crate::commit::event::CommitterEvent;
+use crate::error::ConsumerError;
 use crate::source::SourceEvent;
-use crate::survey::SurveyEvent;
-use crate::worker::Opened;
+use crate::source::SurveyEvent;
 
 /// Something happened.
 #[derive(Debug)]
@@ -16,6 +19,13 @@ pub(crate) enum Event {
     Committer(CommitterEvent),
     Survey(SurveyEvent),
     Opened(Box<Opened>),
+}
+
+/// A topic's way into the lake, or why there is none; no stream if the worker is ending.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) topic: Arc<str>,
+    pub(crate) stream: Result<Option<Stream>, ConsumerError>,
 }
 
 /// Where threads leave events. Unbounded, but each kind of event is rare: it is sent once for a

@@ -1,48 +1,31 @@
 //! Moves Avro records from Kafka into DuckLake tables, exactly once.
 //!
-//! Data meets the modules in this order: `source` polls, `assignment` says which records count,
-//! `batcher` has them decoded (`schemas`, `ducktide_decoder`) and written (`lane`, `staging`), `committer`
-//! brings rows and progress into the lake. `worker` owns all state between them.
+//! The modules in the order of the data: `source` polls Kafka, `decode` finds the schema and decoder of
+//! each record, `batch` writes rows to Parquet files, `commit` adds the files and the progress to the lake.
+//! `worker` owns all state between them; `startup` prepares what they need.
 
-pub mod dead_letter;
-pub mod staging;
-
-mod assignment;
 mod batch;
-mod batcher;
-mod committer;
+mod commit;
 mod config;
-mod dedupe;
+mod decode;
 mod error;
 mod event;
-mod flush;
-mod group;
-mod in_flight;
-mod kafka_config;
-mod lane;
 mod metrics;
-mod new_table;
-mod record_format;
-mod schema_registry;
-mod schemas;
 mod source;
 mod startup;
-mod survey;
-mod table;
-mod topics;
 mod worker;
-mod writers;
 
+pub use batch::{dead_letter, staging};
 pub use config::{Args, Config, ConfigError, OnBadRecord, OnIncompatibleSchema, TableLayout};
+pub use decode::record_format::{KeyArgs, KeyFormat, UnionArgs, ValueArgs, ValueFormat};
+pub use decode::schema_registry::{RegistryArgs, RegistryError, Secret};
 pub use error::ConsumerError;
-pub use group::table_group;
-pub use kafka_config::{GroupProtocol, KafkaArgs, KafkaSettingsError};
 pub use metrics::sample_metrics;
-pub use new_table::{NewTableError, make_table};
-pub use record_format::{KeyArgs, KeyFormat, UnionArgs, ValueArgs, ValueFormat};
-pub use schema_registry::{RegistryArgs, RegistryError, Secret};
 pub use source::TopicPartition;
 pub use source::cluster_error::{ClusterError, ClusterErrorKind};
+pub use source::group::table_group;
 pub use source::group_members::GroupMember;
 pub use source::inspect::{ClusterView, Identity, Watermarks};
+pub use source::kafka_config::{GroupProtocol, KafkaArgs, KafkaSettingsError};
+pub use startup::new_table::{NewTableError, make_table};
 pub use worker::run;

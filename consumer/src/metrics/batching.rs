@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::flush::Trigger;
+use crate::commit::flush::Trigger;
 
 /// From a few hundred rows to a full batch of a million on a slow disk.
 const STAGING_SECONDS: [f64; 11] =

@@ -11,8 +11,9 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::committer::DropReason;
-use crate::dead_letter::{ErrorClass, LetterCounts};
+use crate::batch::dead_letter::LetterCounts;
+use crate::commit::event::DropReason;
+use crate::decode::error_class::ErrorClass;
 
 /// From one commit on a quiet machine (15 ms) to an outage (two minutes).
 const COMMIT_SECONDS: [f64; 12] =

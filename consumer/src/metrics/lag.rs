@@ -17,7 +17,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::PartitionLabels;
+use super::labels::PartitionLabels;
 use crate::source::TopicPartition;
 
 /// Where a partition stands. Times are milliseconds since 1970.

@@ -6,6 +6,7 @@
 
 mod batching;
 mod committing;
+mod labels;
 mod lag;
 mod reading;
 
@@ -13,7 +14,6 @@ use std::time::Duration;
 
 use ducktide_service::endpoints::{self, Readiness};
 use jiff::Timestamp;
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::registry::Registry;
 
 use crate::source::TopicPartition;
@@ -47,18 +47,6 @@ impl Metrics {
             committing: Committing::register(ours),
             lag: Lag::register(ours),
         }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PartitionLabels {
-    topic: String,
-    partition: i32,
-}
-
-impl From<&TopicPartition> for PartitionLabels {
-    fn from(partition: &TopicPartition) -> Self {
-        Self { topic: partition.topic.to_string(), partition: partition.partition.0 }
     }
 }
 

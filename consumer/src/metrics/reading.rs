@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::PartitionLabels;
+use super::labels::PartitionLabels;
 use crate::source::TopicPartition;
 
 /// What the group did to this member.

@@ -21,7 +21,7 @@ use rdkafka::types::{RDKafka, RDKafkaConfRes, RDKafkaMessage, RDKafkaRespErr, RD
 
 use super::TopicPartition;
 use super::cluster_error::FailureContext;
-use crate::kafka_config::{ConsumerConfig, check_owned};
+use crate::source::kafka_config::{ConsumerConfig, check_owned};
 
 /// What the group does to this member, called on the poll thread from inside a poll.
 pub(crate) trait RebalanceListener: Send {

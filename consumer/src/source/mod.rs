@@ -4,33 +4,42 @@
 //! [`Assignment`] says, and hands it to the batcher of that partition. When the batchers are behind,
 //! it pauses the partitions and polls on, so that the member stays in its group.
 
+pub(crate) mod assignment;
 pub(crate) mod cluster_error;
+mod delivery;
+mod event;
 mod ffi;
+pub(crate) mod group;
 pub(crate) mod group_members;
+pub(crate) mod in_flight;
 pub(crate) mod inspect;
+pub(crate) mod kafka_config;
 mod name_wait;
+pub(crate) mod survey;
+mod topic_partition;
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ducktide_protocol::failpoint::{self, Failpoint};
-use ducktide_protocol::position::Partition;
 use ducktide_service::telemetry::Trouble;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
-use crate::assignment::{Assignment, Generation, Refusal, Verdict};
 use crate::event::{Event, Events};
-use crate::in_flight::InFlight;
-use crate::kafka_config::ConsumerConfig;
 use crate::metrics::Metrics;
+use crate::source::assignment::{Assignment, Generation, Refusal, Verdict};
+use crate::source::in_flight::InFlight;
+use crate::source::kafka_config::ConsumerConfig;
 use cluster_error::refusal_remedy;
-use ffi::{KeepAlive, NativeConsumer, Polled, RebalanceListener};
+use ffi::{NativeConsumer, Polled, RebalanceListener};
 use name_wait::NameWait;
 
+pub(crate) use delivery::{Delivery, RecordRun};
+pub(crate) use event::{SourceEvent, SurveyEvent};
 pub(crate) use ffi::Record;
+pub use topic_partition::TopicPartition;
 
 /// How long a poll waits for its batch to fill up: latency at a trickle, and not reached in a flood.
 const POLL_TIMEOUT: Duration = Duration::from_millis(10);
@@ -46,81 +55,6 @@ const POLL_RECORDS: usize = 4096;
 /// away, which is then fetched again (librdkafka#2052), so an ordinary moment's wait must not do it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// A partition of a topic.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct TopicPartition {
-    /// The topic.
-    pub topic: Arc<str>,
-    /// The partition's number.
-    pub partition: Partition,
-}
-
-impl TopicPartition {
-    /// Names a partition.
-    #[must_use]
-    pub fn new(topic: &str, partition: i32) -> Self {
-        Self { topic: topic.into(), partition: Partition(partition) }
-    }
-}
-
-impl fmt::Display for TopicPartition {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}[{}]", self.topic, self.partition)
-    }
-}
-
-/// What the poll thread hands to a batcher, in the partition's order.
-pub(crate) enum Delivery {
-    Records(RecordRun),
-    /// The partition was read to its end, which may lie behind offsets without records.
-    EndOfPartition {
-        partition: TopicPartition,
-        generation: Generation,
-        follows: i64,
-        offset: i64,
-    },
-}
-
-impl Delivery {
-    const fn partition(&self) -> &TopicPartition {
-        match self {
-            Self::Records(run) => &run.partition,
-            Self::EndOfPartition { partition, .. } => partition,
-        }
-    }
-}
-
-/// Records of one partition, one after the other.
-pub(crate) struct RecordRun {
-    pub(crate) partition: TopicPartition,
-    pub(crate) generation: Generation,
-    /// Everything before this offset came in earlier deliveries.
-    pub(crate) follows: i64,
-    pub(crate) records: Vec<Record>,
-    /// What the run counts as in flight.
-    pub(crate) bytes: usize,
-    /// Dropped after the records, which point into the client's buffers.
-    #[expect(dead_code, reason = "held for its lifetime")]
-    client: KeepAlive,
-}
-
-impl RecordRun {
-    /// The bytes of keys and values.
-    pub(crate) fn content_bytes(&self) -> usize {
-        self.bytes - self.records.len() * ffi::RECORD_OVERHEAD
-    }
-
-    /// Kafka's time of its last record, milliseconds since 1970.
-    pub(crate) fn newest_ms(&self) -> Option<i64> {
-        self.records.last().and_then(Record::timestamp_ms)
-    }
-
-    /// The offset after its last record.
-    pub(crate) fn next(&self) -> i64 {
-        self.records.last().map_or(self.follows, |last| last.offset() + 1)
-    }
-}
-
 /// What the worker tells the poll thread.
 pub(crate) enum Command {
     /// Read from here on, as this generation.
@@ -131,31 +65,6 @@ pub(crate) enum Command {
     MirrorOffsets(Vec<(TopicPartition, i64)>),
     /// Leave the group and end.
     Close,
-}
-
-/// What the poll thread tells the worker.
-#[derive(Debug)]
-pub(crate) enum SourceEvent {
-    /// These came; they wait for `Command::Start`.
-    Assigned(Vec<TopicPartition>),
-    /// These go as soon as `done` is sent to, or dropped.
-    Revoking { partitions: Vec<TopicPartition>, lost: bool, done: mpsc::SyncSender<()> },
-    /// The partition cannot be read where it stands, says the client.
-    OutOfRange(TopicPartition, String),
-    /// Another process has this static member's name.
-    NameTaken,
-    /// The group will not release this static member's name before another member's session ends; the
-    /// poll thread joins again until then.
-    NameHeld,
-    /// The group has accepted this member again.
-    NameReleased,
-    /// The group, or a topic's broker, refuses something that it will not allow by itself: the
-    /// client's text and the remedy.
-    Refused { topic: Option<Arc<str>>, refusal: String },
-    /// The client is unusable.
-    Fatal(String),
-    /// The group was left.
-    Closed,
 }
 
 /// How a member joins, and how long it waits for the worker or its name.

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{ENDS_INTERVAL, HEARTBEAT, LOOK_INTERVAL, Worker};
-use crate::batcher::{self, Batcher};
+use crate::batch::batcher::{self, Batcher};
+use crate::commit::flush::Action;
 use crate::error::ConsumerError;
-use crate::flush::Action;
 use crate::source::Command;
 
 impl Worker {

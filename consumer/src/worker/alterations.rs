@@ -4,25 +4,17 @@
 //! What was read before is committed, the columns are added by whoever comes first, and then everything
 //! is read on with the tables as they are: the worker goes on by a reset, as after a fence.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ducktide_protocol::table::{Column, TableName};
 use ducktide_protocol::{LakeError, Table};
 
 use super::Worker;
-use crate::batch::Stream;
-use crate::committer::Request;
+use super::pending_alterations::Alterations;
+use crate::batch::topic_route::Stream;
+use crate::commit::request::Request;
 use crate::error::ConsumerError;
-use crate::table;
-
-/// What is to be asked of the lake, and whether it was.
-#[derive(Debug, Default)]
-pub(super) struct Alterations {
-    /// The columns that tables lack; without columns a table is only read again.
-    wanted: BTreeMap<TableName, Vec<Column>>,
-    asked: bool,
-}
+use crate::startup::table;
 
 impl Worker {
     /// A batcher waits for columns. Other batchers may want others, of the same schema or the next.

@@ -3,17 +3,8 @@
 use std::sync::Arc;
 
 use super::Worker;
-use crate::batch::Stream;
-use crate::error::ConsumerError;
-use crate::event::Event;
+use crate::event::{Event, Opened};
 use crate::startup;
-
-/// A topic's way into the lake, or why there is none; no stream if the worker is ending.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    topic: Arc<str>,
-    stream: Result<Option<Stream>, ConsumerError>,
-}
 
 impl Worker {
     /// Prepares the topics of new partitions that were not there at the start. Their partitions wait

@@ -12,17 +12,20 @@ use ducktide_protocol::table::TableName;
 use jiff::Timestamp;
 
 use super::{Revocation, Unidentified, Worker, names};
-use crate::assignment::Generation;
-use crate::batch::{self, Stream, Told};
-use crate::batcher::{self, BatcherEvent};
-use crate::committer::{CommitterEvent, DropReason, RecentByPartition, Request};
-use crate::dead_letter::LetterCounts;
+use crate::batch::batcher::{self};
+use crate::batch::dead_letter::LetterCounts;
+use crate::batch::event::BatcherEvent;
+use crate::batch::partial_batch::{self, Told};
+use crate::batch::topic_route::Stream;
+use crate::commit::event::{CommitterEvent, DropReason};
+use crate::commit::request::{RecentByPartition, Request};
 use crate::error::ConsumerError;
 use crate::event::Event;
 use crate::metrics::{Rebalance, RetryCause};
+use crate::source::SurveyEvent;
+use crate::source::assignment::Generation;
 use crate::source::inspect::{Identity, Watermarks};
 use crate::source::{Command, SourceEvent, TopicPartition};
-use crate::survey::SurveyEvent;
 
 /// A table whose files cannot be written, or not be made durable.
 struct FailedTable<'a> {
@@ -135,7 +138,7 @@ impl Worker {
             }
             BatcherEvent::Part(number, part) => {
                 if let Some(parts) = self.flush.part(number, part)
-                    && let Some((commit, told)) = batch::join(parts)
+                    && let Some((commit, told)) = partial_batch::join(parts)
                 {
                     self.flush.commit_sent();
                     self.obstacles.commit_began(Instant::now());

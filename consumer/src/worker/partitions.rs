@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ducktide_protocol::position::{Partition, Position};
 
-use crate::assignment::Generation;
 use crate::source::TopicPartition;
+use crate::source::assignment::Generation;
 
 /// The state of a partition of this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

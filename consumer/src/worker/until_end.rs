@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
+use super::others_wait::OthersWait;
 use super::{REFUSAL_LIMIT, Worker, names};
 use crate::error::ConsumerError;
 use crate::source::TopicPartition;
@@ -11,16 +12,6 @@ use crate::source::group_members::GroupMember;
 /// Time without an own partition to read after which the group's other members are asked for: a
 /// rebalance is over by then, and members that read something commit it.
 const OTHERS_AFTER: Duration = Duration::from_secs(5);
-
-/// The wait for partitions of other members, which is logged once.
-#[derive(Debug, Default)]
-pub(super) struct OthersWait {
-    /// Since when only other members can reach the goals.
-    since: Option<Instant>,
-    /// Whether it was asked who they are. There is no second question unless nobody reads the
-    /// partitions yet.
-    is_asked: bool,
-}
 
 impl Worker {
     /// Ends when the lake stands at the goals, whoever read the records.

@@ -7,7 +7,7 @@ use ducktide_protocol::position::SourceId;
 use ducktide_protocol::table::TableName;
 use thiserror::Error;
 
-use crate::topics::Topics;
+use crate::config::topics::Topics;
 
 /// A worker's group, and its name in it.
 #[derive(Clone, Debug, PartialEq, Eq)]

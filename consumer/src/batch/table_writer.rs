@@ -11,14 +11,16 @@ use ducktide_protocol::{StagedFile, TableVersion};
 use jiff::Timestamp;
 use thiserror::Error;
 
-use crate::batch::{Part, Stream};
-use crate::dead_letter::{
-    BYTES_PER_BATCH as LETTER_BYTES_PER_BATCH, Flaw, LetterCounts, LetterWriter,
+use crate::batch::dead_letter::{
+    BYTES_PER_BATCH as LETTER_BYTES_PER_BATCH, LetterCounts, LetterWriter,
 };
-use crate::dedupe::Window;
-use crate::schemas::Readable;
+use crate::batch::dedupe::Window;
+use crate::batch::partial_batch::Part;
+use crate::batch::staging::{EncoderBudget, StagingError, StagingWriter};
+use crate::batch::topic_route::Stream;
+use crate::decode::decoders::Readable;
+use crate::decode::failure::Flaw;
 use crate::source::{Record, RecordRun, TopicPartition};
-use crate::staging::{EncoderBudget, StagingError, StagingWriter};
 
 /// Rows that are decoded before they go to the Parquet writer: enough for its column loops, and
 /// small enough for the processor's cache.

@@ -7,7 +7,7 @@ use arrow_ord::sort::{SortColumn, lexsort_to_indices};
 use arrow_schema::ArrowError;
 use arrow_select::{interleave::interleave, take::take_record_batch};
 
-use super::Folder;
+use super::folder::Folder;
 
 /// Approximate ratio of the rows' size in memory to that in a Parquet file: used only to estimate a
 /// file's size before it is written.

@@ -9,7 +9,9 @@
 mod budget;
 mod by_column;
 mod by_date;
+mod column_hints;
 mod error;
+mod folder;
 mod held_rows;
 mod layout;
 mod open_file;
@@ -30,10 +32,12 @@ use ducktide_protocol::{
 };
 
 pub use budget::EncoderBudget;
+pub use column_hints::ColumnHints;
 pub use error::StagingError;
 pub(crate) use open_file::remove as remove_file;
 
 use by_date::rows_by_date;
+use folder::Folder;
 use held_rows::{HeldRows, RowIndex};
 use layout::Layout;
 use open_file::OpenFile;
@@ -44,24 +48,6 @@ const NULL_DATE: &str = "__HIVE_DEFAULT_PARTITION__";
 /// Files that are open at once. More dates than these in one batch come from broken timestamps; each
 /// open file costs a descriptor and buffers for every column, so the oldest date's is closed early.
 const MAX_OPEN_FILES: usize = 64;
-
-/// What the types of a table's columns do not say about their Parquet encoding.
-#[derive(Clone, Debug, Default)]
-pub struct ColumnHints {
-    /// Columns of enum symbols ([`ducktide_decoder::RecordDecoder::enum_columns`]): they get a
-    /// dictionary and statistics.
-    pub enums: Vec<String>,
-    /// Columns of text that are to have statistics all the same (`--statistics`). They end up in the
-    /// catalog and in PostgreSQL's log, so none have them unasked.
-    pub statistics: Vec<String>,
-    /// Columns of numbers or dates that are to have none, as they hold bytes of payloads.
-    pub no_statistics: Vec<String>,
-    /// Columns by which the rows of each file are sorted (`--sort-by`). Such rows wait in memory until
-    /// their file is finished.
-    pub sort_by: Vec<String>,
-    /// Whether all files go to the table's own folder, whatever columns it has.
-    pub one_folder: bool,
-}
 
 /// Writes the rows of one table to Parquet files, one for each `event_date`.
 #[derive(Debug)]
@@ -82,15 +68,6 @@ pub struct StagingWriter {
     encoders: EncoderBudget,
     /// Files that were closed to make room for those of other dates.
     closed: Vec<StagedFile>,
-}
-
-/// Where a file lies within the table's folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Folder {
-    /// In the folder itself: the table is not partitioned.
-    Table,
-    /// In that of a date, as days since 1970-01-01, or of no date.
-    Date(Option<i32>),
 }
 
 impl StagingWriter {

@@ -10,10 +10,11 @@ use ducktide_protocol::table::{AvroSchema, Difference};
 use ducktide_protocol::{Table, TableVersion};
 use tokio::runtime::Handle;
 
-use crate::dead_letter::{ErrorClass, Flaw};
-use crate::schema_registry::RegistryError;
-use crate::table::Newest;
-use crate::writers::{RecordWriters, SchemaId, Writers};
+use crate::decode::error_class::ErrorClass;
+use crate::decode::failure::Flaw;
+use crate::decode::newest_schemas::Newest;
+use crate::decode::schema_provider::{RecordWriters, SchemaId, Writers};
+use crate::decode::schema_registry::RegistryError;
 
 /// How long the registry must have said that it knows no such schema before it is believed: one that
 /// just restarted may not have read its own log yet. Shorter than the pause between two questions.

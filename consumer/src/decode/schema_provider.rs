@@ -9,9 +9,10 @@ use ducktide_decoder::EXTRA;
 use ducktide_protocol::table::{AvroSchema, UnionAs};
 use uuid::Uuid;
 
-use crate::dead_letter::{ErrorClass, Flaw};
-use crate::record_format::{KeyArgs, ValueArgs, ValueFormat};
-use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
+use crate::decode::error_class::ErrorClass;
+use crate::decode::failure::Flaw;
+use crate::decode::record_format::{KeyArgs, ValueArgs, ValueFormat};
+use crate::decode::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 
 /// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
 const HEADER: usize = 5;

@@ -7,14 +7,15 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ducktide_protocol::commit::{Commit, CommitOutcome, Inquiry};
-use ducktide_protocol::dedupe::{RecentRow, RecentRows};
-use ducktide_protocol::position::{Offset, Partition, Position, SnapshotId, SourceId};
+use ducktide_protocol::commit::{Commit, CommitOutcome};
+use ducktide_protocol::position::{Offset, Partition, SourceId};
 use ducktide_protocol::table::{Column, TableName};
-use ducktide_protocol::{ErrorKind, Lake, LakeError, Table};
 use ducktide_service::telemetry::Trouble;
+use ducktide_protocol::{ErrorKind, Lake};
 use rand::RngExt as _;
 
+use crate::commit::event::{CommitterEvent, DropReason};
+use crate::commit::request::{Recent, Request};
 use crate::event::{Event, Events};
 use crate::metrics::RetryCause;
 
@@ -22,116 +23,6 @@ use crate::metrics::RetryCause;
 /// last keeps a lake that comes back from waiting, and its log from filling up.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// What the worker wants of the lake.
-pub(crate) enum Request {
-    /// Write a batch.
-    Commit(Commit),
-    /// Give partitions their first position, unless they have one, then read all positions.
-    Load { source: SourceId, starts: Vec<(Partition, Offset)>, recent: Option<Recent> },
-    /// Read tables as they are, after adding columns that they lack.
-    Alter(BTreeMap<TableName, Vec<Column>>),
-}
-
-/// The rows that records of these partitions may repeat, from where progress stands.
-#[derive(Debug)]
-pub(crate) struct Recent {
-    pub(crate) wanted: RecentRows,
-    pub(crate) partitions: BTreeSet<Partition>,
-}
-
-/// Such rows of each partition that was asked for and has a position.
-pub(crate) type RecentByPartition = BTreeMap<Partition, Vec<RecentRow>>;
-
-impl Recent {
-    fn read(
-        &self,
-        lake: &mut dyn Lake,
-        positions: &[(Partition, Position)],
-    ) -> ducktide_protocol::Result<RecentByPartition> {
-        let asked = positions.iter().filter(|(partition, _)| self.partitions.contains(partition));
-        let below: Vec<_> = asked.map(|(p, position)| (*p, position.next_offset)).collect();
-        let mut found: RecentByPartition =
-            below.iter().map(|(partition, _)| (*partition, Vec::new())).collect();
-        if below.is_empty() {
-            return Ok(found);
-        }
-        let started = Instant::now();
-        let rows = lake.recent_rows(&self.wanted, &below)?;
-        tracing::info!(
-            topic = self.wanted.topic,
-            partitions = found.len(),
-            rows = rows.len(),
-            elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "read the rows that records may repeat"
-        );
-        for row in rows {
-            found.entry(row.partition).or_default().push(row);
-        }
-        Ok(found)
-    }
-}
-
-/// What the lake answered.
-#[derive(Debug)]
-pub(crate) enum CommitterEvent {
-    Committed {
-        commit: Commit,
-        snapshot_id: Option<SnapshotId>,
-        elapsed: Duration,
-    },
-    /// The batch is not in the lake and must be read again.
-    Dropped {
-        reason: DropReason,
-        /// The tables whose files are gone or not durable.
-        unusable: BTreeSet<TableName>,
-    },
-    Loaded {
-        source: SourceId,
-        positions: Vec<(Partition, Position)>,
-        recent: RecentByPartition,
-    },
-    /// Tables as they are now; none if it was told to give up.
-    Altered(Vec<Table>),
-    /// An attempt failed and will be repeated; the worker is not ready meanwhile.
-    Retrying {
-        cause: RetryCause,
-        error: String,
-    },
-    /// A commit did not end with an ok, and the catalog was asked.
-    Inquired(Inquiry),
-    /// Waiting does not help.
-    Failed(LakeError),
-}
-
-/// Why a batch was given up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DropReason {
-    /// Another worker or an operator moved progress.
-    Fenced,
-    /// The table was altered after the files were written.
-    TableChanged,
-    /// A staged file is gone or not durable.
-    FilesUnusable,
-    /// The worker asked for it; an attempt may still have arrived.
-    Abandoned,
-}
-
-impl DropReason {
-    /// All of them.
-    pub(crate) const ALL: [Self; 4] =
-        [Self::Fenced, Self::TableChanged, Self::FilesUnusable, Self::Abandoned];
-
-    /// The name in logs and metrics.
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Fenced => "fenced",
-            Self::TableChanged => "table_changed",
-            Self::FilesUnusable => "files_unusable",
-            Self::Abandoned => "abandoned",
-        }
-    }
-}
 
 /// The worker's end of the committer's thread.
 pub(crate) struct Committer {

@@ -4,14 +4,12 @@
 //! An outage never makes a dead letter: while the registry or anything else does not answer, the
 //! batchers wait (invariant I8).
 
-mod class;
-mod flaw;
 mod ratio;
 mod retry;
 mod writer;
 
-pub use class::ErrorClass;
-pub use flaw::Flaw;
+pub use crate::decode::error_class::ErrorClass;
+pub use crate::decode::failure::Flaw;
 pub use retry::{RetryError, RetryStage, stage_resolutions};
 
 pub(crate) use ratio::DeadLetterRatio;

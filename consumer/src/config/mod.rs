@@ -1,25 +1,28 @@
 //! What the consumer is told, by flags and environment: [`Args`] is what was typed, [`Config`] what
 //! is meant.
 
+mod error;
+pub(crate) mod topics;
+
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args as ClapArgs, Parser, ValueEnum};
 use ducktide_lake::config::{LakeArgs, LakeConfig};
-use ducktide_protocol::LakeError;
 use ducktide_protocol::dead_letter::headers_type;
-use ducktide_protocol::table::{AvroField, Column, InvalidTableName, KAFKA_HEADERS, ShapeError};
+use ducktide_protocol::table::{AvroField, Column, KAFKA_HEADERS, ShapeError};
 use ducktide_service::units::{parse_bytes, parse_duration, parse_ratio};
 use jiff::Timestamp;
-use thiserror::Error;
 
-use crate::dead_letter::ErrorClass;
-use crate::dedupe::Rule;
-use crate::kafka_config::{GroupProtocol, KafkaArgs, KafkaSettingsError};
-use crate::record_format::{KeyArgs, ValueArgs};
-use crate::schema_registry::RegistryArgs;
-use crate::topics::Topics;
+use crate::batch::dedupe::Rule;
+use crate::config::topics::Topics;
+use crate::decode::error_class::ErrorClass;
+use crate::decode::record_format::{KeyArgs, ValueArgs};
+use crate::decode::schema_registry::RegistryArgs;
+use crate::source::kafka_config::{GroupProtocol, KafkaArgs};
+
+pub use error::ConfigError;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -378,33 +381,6 @@ pub struct Config {
     pub(crate) batchers: usize,
     pub(crate) bad_records: BadRecordArgs,
     pub(crate) process: ProcessArgs,
-}
-
-/// A setting that cannot be followed.
-#[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages say what the variants are")]
-pub enum ConfigError {
-    #[error("--topics is no regular expression behind its `^`: topics=`{pattern}` {error}")]
-    TopicPattern { pattern: String, error: Box<regex::Error> },
-    #[error(
-        "--topics holds a name that Kafka does not take: 1 to 249 letters, digits, `.`, `_` or `-` \
-         (a pattern begins with `^`): topic=`{0}`"
-    )]
-    TopicName(String),
-    #[error("name the table with --table: {0}")]
-    TableName(#[from] InvalidTableName),
-    #[error(
-        "the tables of two topics differ in case only, and DuckDB takes both for one; read one of the \
-         topics with a --table of its own: topics=`{}` `{}` tables=`{}` `{}`",
-        .topics[0], .topics[1], .tables[0], .tables[1]
-    )]
-    TablesDifferInCase { topics: [String; 2], tables: [String; 2] },
-    #[error("{}", .0.chain())]
-    Lake(#[from] LakeError),
-    #[error(transparent)]
-    Kafka(#[from] KafkaSettingsError),
-    #[error("--memory-limit is too small to work with, give at least 64MiB: value=`{0}`")]
-    Memory(u64),
 }
 
 /// Below this, a single 4 MiB fetch for each partition and a Parquet page for each column fill it.

@@ -2,6 +2,9 @@
 //!
 //! Whatever does not answer is waited for, aloud; whatever is wrong ends the consumer.
 
+pub(crate) mod new_table;
+pub(crate) mod table;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,19 +21,19 @@ use ducktide_service::endpoints::Readiness;
 use ducktide_service::telemetry::Trouble;
 use tokio::task::spawn_blocking;
 
-use crate::batch::Stream;
+use crate::batch::staging::ColumnHints;
+use crate::batch::topic_route::Stream;
 use crate::config::{Config, StartFrom};
+use crate::decode::newest_schemas::Newest;
+use crate::decode::schema_provider::{RecordWriters, Writers};
+use crate::decode::schema_registry::RegistryError;
 use crate::error::ConsumerError;
-use crate::group::{Group, KnownGroups};
-use crate::kafka_config::GroupProtocol;
 use crate::metrics::{Metrics, RetryCause};
-use crate::schema_registry::RegistryError;
 use crate::source::TopicPartition;
 use crate::source::cluster_error::ClusterErrorKind;
+use crate::source::group::{Group, KnownGroups};
 use crate::source::inspect::{ClusterResult, ClusterView};
-use crate::staging::ColumnHints;
-use crate::table::{self, Newest};
-use crate::writers::{RecordWriters, Writers};
+use crate::source::kafka_config::GroupProtocol;
 
 /// Between two tries of something that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);

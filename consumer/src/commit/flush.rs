@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::batch::Part;
+use crate::batch::partial_batch::Part;
 
 /// Why a batch was cut; the label of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -16,18 +16,22 @@ use ducktide_protocol::position::Position;
 use ducktide_protocol::table::{Column, TableName};
 use jiff::Timestamp;
 
-use crate::assignment::Generation;
-use crate::batch::{Part, Stream, Track};
+use crate::batch::dead_letter::DeadLetterRatio;
+use crate::batch::dedupe::{Budget, Window};
+use crate::batch::event::BatcherEvent;
+use crate::batch::partial_batch::Part;
+use crate::batch::partition_cursor::Track;
+use crate::batch::staging::{EncoderBudget, StagingError};
+use crate::batch::table_writer::{Lane, LaneError, Pushed, Unread};
+use crate::batch::topic_route::Stream;
 use crate::config::BadRecordArgs;
-use crate::dead_letter::{DeadLetterRatio, Flaw};
-use crate::dedupe::{Budget, Window};
+use crate::decode::decoders::{Destination, RecordSchemas, Unreadable};
+use crate::decode::failure::Flaw;
 use crate::event::{Event, Events};
-use crate::in_flight::InFlight;
-use crate::lane::{Lane, LaneError, Pushed, Unread};
 use crate::metrics::Metrics;
-use crate::schemas::{Destination, RecordSchemas, Unreadable};
+use crate::source::assignment::Generation;
+use crate::source::in_flight::InFlight;
 use crate::source::{Delivery, RecordRun, TopicPartition};
-use crate::staging::{EncoderBudget, StagingError};
 
 /// How often an idle partition's end, if it lies beyond the last record, becomes progress: often
 /// enough that retention never overtakes it, seldom enough to cost nothing.
@@ -79,32 +83,6 @@ pub(crate) enum Command {
     Reset,
     /// Take no more records at all.
     Stop,
-}
-
-/// What a batcher tells the worker.
-#[derive(Debug)]
-pub(crate) enum BatcherEvent {
-    /// There is something to commit.
-    Opened,
-    /// There is no room for more.
-    Full,
-    /// Everything before the goal of this partition was gathered.
-    GoalReached(TopicPartition),
-    /// What was gathered up to the cut of this number.
-    Part(u64, Part),
-    /// Files of these tables could not be written; what was gathered is gone, of other tables too.
-    StagingFailed(Vec<(TableName, StagingError)>),
-    /// The batcher of this number waits for the registry, or no longer does.
-    Registry { batcher: usize, waits_for: Option<String> },
-    /// The next record's schema has fields that the table lacks; it waits until it is told to reset.
-    ColumnsMissing { table: TableName, columns: Vec<Column> },
-    /// The record cannot be decoded. What came before it can be committed; it and what follows stay
-    /// unread.
-    BadRecord { partition: TopicPartition, offset: i64, flaw: Flaw },
-    /// Too many records cannot be decoded: nothing of what was gathered is to be committed.
-    TooManyBadRecords { partition: TopicPartition, offset: i64, flaw: Flaw, ratio: f64 },
-    /// `--max-rows` is reached.
-    Exhausted,
 }
 
 /// The worker's end of a batcher's thread.

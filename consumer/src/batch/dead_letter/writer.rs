@@ -12,7 +12,7 @@ use ducktide_decoder::{UTC, arrow_fields};
 use ducktide_protocol::dead_letter::{COLUMNS_WITH_STATISTICS, DeadLetter, Resolution};
 use ducktide_protocol::{StagedFile, Table, TableVersion};
 
-use crate::staging::{ColumnHints, EncoderBudget, StagingError, StagingWriter};
+use crate::batch::staging::{ColumnHints, EncoderBudget, StagingError, StagingWriter};
 
 /// Letters that are kept before they go to the Parquet writer.
 const LETTERS_PER_BATCH: usize = 1024;

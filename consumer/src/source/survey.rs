@@ -8,34 +8,14 @@ use ducktide_service::telemetry::Trouble;
 use tokio::task::spawn_blocking;
 
 use crate::event::{Event, Events};
-use crate::source::TopicPartition;
-use crate::source::cluster_error::ClusterError;
-use crate::source::group_members::GroupMember;
-use crate::source::inspect::{ClusterResult, ClusterView, Identity, Watermarks};
+use crate::source::inspect::{ClusterResult, ClusterView};
+use crate::source::{SurveyEvent, TopicPartition};
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a group's description may take.
 const GROUP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// What the cluster answered.
-#[derive(Debug)]
-pub(crate) enum SurveyEvent {
-    /// Who the topic is, in answer to the question of this number; asked at every assignment before
-    /// anything is read, and for every batch after it was read.
-    Identity { topic: Arc<str>, identity: Identity, question: u64 },
-    /// Where partitions begin that appeared after the topic was registered.
-    Beginnings { topic: Arc<str>, starts: Vec<(Partition, Offset)> },
-    /// Where partitions end.
-    Ends(Vec<(TopicPartition, Offset)>),
-    /// The members of the group; None where the brokers do not describe it. Asked once.
-    Readers { partitions: Vec<TopicPartition>, members: Option<Vec<GroupMember>> },
-    /// A question was not answered; most are asked again.
-    Unanswered(ClusterError),
-    /// What Kafka has of a partition that cannot be read where the lake stands.
-    Range { partition: TopicPartition, watermarks: Watermarks },
-}
 
 /// Asks, and leaves the answers among the worker's events.
 #[derive(Clone)]

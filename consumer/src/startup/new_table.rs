@@ -5,12 +5,13 @@ use ducktide_protocol::table::{InvalidTableName, ShapeError};
 use ducktide_protocol::{LakeError, Table};
 use thiserror::Error;
 
+use crate::config::topics::table_of;
 use crate::config::{OnIncompatibleSchema, TableLayout};
-use crate::record_format::UnionArgs;
-use crate::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
-use crate::table::{self, Newest};
-use crate::topics::table_of;
-use crate::writers::Part;
+use crate::decode::newest_schemas::Newest;
+use crate::decode::record_format::UnionArgs;
+use crate::decode::schema_provider::Part;
+use crate::decode::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
+use crate::startup::table;
 
 /// Why a table could not be made.
 #[derive(Debug, Error)]

@@ -13,13 +13,15 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
-use super::{BYTES_PER_BATCH, ErrorClass, Flaw, LetterWriter};
-use crate::record_format::{KeyArgs, ValueArgs};
-use crate::schema_registry::{RegistryArgs, RegistryError};
-use crate::schemas::{Destination, Readable, RecordSchemas, Unreadable};
-use crate::staging::{ColumnHints, EncoderBudget, StagingError, StagingWriter};
-use crate::table::Newest;
-use crate::writers::RecordWriters;
+use super::{BYTES_PER_BATCH, LetterWriter};
+use crate::batch::staging::{ColumnHints, EncoderBudget, StagingError, StagingWriter};
+use crate::decode::decoders::{Destination, Readable, RecordSchemas, Unreadable};
+use crate::decode::error_class::ErrorClass;
+use crate::decode::failure::Flaw;
+use crate::decode::newest_schemas::Newest;
+use crate::decode::record_format::{KeyArgs, ValueArgs};
+use crate::decode::schema_provider::RecordWriters;
+use crate::decode::schema_registry::{RegistryArgs, RegistryError};
 
 /// How often the registry is asked before it counts as down: an operator waits for the answer.
 const ATTEMPTS: usize = 5;

@@ -1,45 +1,15 @@
 //! What batchers hand to the worker, and how it becomes one lake commit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use ducktide_protocol::commit::{Commit, Counts, ProgressDelta, SchemaIds};
-use ducktide_protocol::position::{Offset, OffsetRange, Partition, Position, SourceId};
-use ducktide_protocol::table::TableName;
-use ducktide_protocol::{Source, StagedFile, Table, TableVersion};
+use ducktide_protocol::commit::{Counts, ProgressDelta};
+use ducktide_protocol::position::{Offset, OffsetRange, Position};
 
-use crate::assignment::Generation;
-use crate::dead_letter::LetterCounts;
-use crate::dedupe::{Rule, Window};
+use crate::batch::dedupe::Window;
+use crate::batch::topic_route::Stream;
 use crate::source::TopicPartition;
-use crate::staging::{ColumnHints, remove_file};
-use crate::table::Newest;
-
-/// A topic on its way into a table.
-#[derive(Clone, Debug)]
-pub(crate) struct Stream {
-    pub(crate) topic: Arc<str>,
-    /// What was registered for them.
-    pub(crate) source: Source,
-    pub(crate) table: Table,
-    /// The topic's newest schemas when the worker started.
-    pub(crate) newest: Newest,
-    pub(crate) hints: ColumnHints,
-    /// Where records go that cannot be decoded; None if they stop the worker.
-    pub(crate) dead_letters: Option<Table>,
-    /// The timestamp whose date is the lake's partition key.
-    pub(crate) partition_by: Option<String>,
-    /// What repeats are known by, if they are dropped.
-    pub(crate) dedupe: Option<Rule>,
-}
-
-impl Stream {
-    /// Whether the topic's records go to this table, or its dead letters do.
-    pub(crate) fn fills(&self, table: &TableName) -> bool {
-        let mut tables = std::iter::once(&self.table).chain(&self.dead_letters);
-        tables.any(|own| own.version.table == *table)
-    }
-}
+use crate::source::assignment::Generation;
 
 /// How far one partition was read, and what became of its records since the last cut.
 #[derive(Debug)]
@@ -209,65 +179,17 @@ impl Track {
     }
 }
 
-/// What one batcher gathered between two cuts.
-#[derive(Debug, Default)]
-pub(crate) struct Part {
-    pub(crate) progress: Vec<ProgressDelta>,
-    pub(crate) files: Vec<StagedFile>,
-    pub(crate) table_versions: Vec<TableVersion>,
-    pub(crate) schema_ids: SchemaIds,
-    pub(crate) told: Told,
-}
-
-impl Part {
-    /// Removes the files, which no commit may have seen.
-    pub(crate) fn remove_files(self) {
-        self.files.iter().for_each(|file| remove_file(&file.path));
-    }
-}
-
-/// What is told of a batch once it is committed.
-#[derive(Debug, Default)]
-pub(crate) struct Told {
-    /// Its dead letters by what is wrong with them.
-    pub(crate) letters: LetterCounts,
-    /// For each partition Kafka's time of the newest record, milliseconds since 1970.
-    pub(crate) newest: BTreeMap<(SourceId, Partition), i64>,
-}
-
-/// Joins the parts of all batchers into one commit; None when nothing happened.
-pub(crate) fn join(parts: Vec<Part>) -> Option<(Commit, Told)> {
-    let mut all = Part::default();
-    for part in parts {
-        all.progress.extend(part.progress);
-        all.files.extend(part.files);
-        for (source, ids) in part.schema_ids {
-            all.schema_ids.entry(source).or_default().extend(ids);
-        }
-        for (class, count) in part.told.letters {
-            *all.told.letters.entry(class).or_default() += count;
-        }
-        all.told.newest.extend(part.told.newest);
-        for version in part.table_versions {
-            if !all.table_versions.contains(&version) {
-                all.table_versions.push(version);
-            }
-        }
-    }
-    let Part { progress, files, table_versions, schema_ids, told } = all;
-    (!progress.is_empty())
-        .then(|| (Commit::ingest(progress, files, table_versions).of_schemas(schema_ids), told))
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
-    use ducktide_protocol::SourceSpec;
-    use ducktide_protocol::position::Epoch;
+    use ducktide_protocol::position::{Epoch, Partition, SourceId};
     use ducktide_protocol::table::{Partitioning, TableShape};
+    use ducktide_protocol::{Source, SourceSpec, Table, TableVersion};
 
     use super::*;
+    use crate::batch::staging::ColumnHints;
+    use crate::decode::newest_schemas::Newest;
 
     fn track(start: i64) -> (Track, TopicPartition) {
         let version = TableVersion { table: "events".parse().unwrap(), changed_at: 1 };
@@ -377,10 +299,5 @@ mod tests {
 
         assert!(track.take_goal_reached());
         assert!(!track.take_goal_reached());
-    }
-
-    #[test]
-    fn parts_without_progress_make_no_commit() {
-        assert!(join(vec![Part::default(), Part::default()]).is_none());
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use ducktide_decoder::DecodeError;
 
-use super::ErrorClass;
+use super::error_class::ErrorClass;
 
 /// Why a record can never be a row of its table as things are. Never holds the record's content, as
 /// these texts go to logs.

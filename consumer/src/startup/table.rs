@@ -1,46 +1,15 @@
 //! The table that a topic fills: made from its newest schema, widened for it, or refused.
 
-use ducktide_decoder::KeyDecoder;
-use ducktide_lake::DuckLake;
 use ducktide_protocol::dead_letter::dead_letter_shape;
 use ducktide_protocol::dedupe::EventId;
 use ducktide_protocol::table::{
-    AvroField, AvroSchema, AvroType, Column, ColumnType, EVENT_DATE, KAFKA_COLUMNS, ShapeError,
-    TableName, TableShape, UnionAs, diff, rename,
+    Column, ColumnType, EVENT_DATE, KAFKA_COLUMNS, ShapeError, TableName, TableShape, diff,
 };
+use ducktide_lake::DuckLake;
 use ducktide_protocol::{Lake as _, LakeError, Result, Table};
 
 use crate::config::{Config, OnIncompatibleSchema, TableLayout};
-
-/// What is known of the newest schemas of a topic.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Newest {
-    /// The fields of values; none where no schema of theirs is known.
-    pub(crate) fields: Vec<AvroField>,
-    /// The key as a field, where keys are Avro.
-    pub(crate) key: Option<AvroField>,
-}
-
-impl Newest {
-    /// Reads the fields out of the newest schemas.
-    pub(crate) fn of(
-        value: Option<&AvroSchema>,
-        key: Option<&AvroSchema>,
-        union_as: UnionAs,
-    ) -> std::result::Result<Self, ShapeError> {
-        let key = key.map(|schema| KeyDecoder::field(schema, union_as)).transpose()?;
-        let fields = value.map(|schema| AvroType::record_fields(schema, union_as)).transpose()?;
-        Ok(Self { fields: fields.unwrap_or_default(), key })
-    }
-
-    /// With the names that a table has for the fields.
-    fn renamed_for(&self, table: &TableShape) -> Self {
-        let mut renamed = self.clone();
-        rename(&mut renamed.fields, &table.columns, &[]);
-        rename(renamed.key.as_mut_slice(), &table.columns, &[]);
-        renamed
-    }
-}
+use crate::decode::newest_schemas::Newest;
 
 /// Makes the table for the fields of the topic's newest schema, or adds the columns that it lacks.
 ///

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use ducktide_protocol::commit::{Counts, ProgressDelta};
 use ducktide_protocol::dedupe::{RecentRow, RecentRows};
-use ducktide_protocol::position::{Epoch, OffsetRange};
+use ducktide_protocol::position::{Epoch, OffsetRange, Position};
 use ducktide_protocol::table::{Column, TableName, TableShape};
-use ducktide_protocol::{MemoryLake, Result, Source, SourceSpec, StagedFile, Table};
+use ducktide_protocol::{LakeError, MemoryLake, Result, Source, SourceSpec, StagedFile, Table};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;

@@ -1,0 +1,11 @@
+//! From decoded records to Parquet files.
+
+pub(crate) mod batcher;
+pub mod dead_letter;
+pub(crate) mod dedupe;
+pub(crate) mod event;
+pub(crate) mod partial_batch;
+pub(crate) mod partition_cursor;
+pub mod staging;
+pub(crate) mod table_writer;
+pub(crate) mod topic_route;
