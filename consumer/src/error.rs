@@ -5,7 +5,7 @@ use rdkafka::error::KafkaError;
 use thiserror::Error;
 
 use crate::decode::error_class::ErrorClass;
-use crate::decode::failure::Flaw;
+use crate::decode::failure::DecodeFailure;
 use crate::decode::schema_registry::RegistryError;
 use crate::source::TopicPartition;
 use crate::source::kafka_config::without_value;
@@ -15,7 +15,7 @@ use crate::source::kafka_config::without_value;
 #[derive(Debug, Error)]
 pub enum ConsumerError {
     /// A record cannot be decoded. Everything before it is committed.
-    #[error("record cannot be decoded: {flaw}: topic=`{}` partition=`{}` offset=`{offset}`",
+    #[error("record cannot be decoded: {failure}: topic=`{}` partition=`{}` offset=`{offset}`",
             .partition.topic, .partition.partition)]
     BadRecord {
         /// Where the record is.
@@ -23,32 +23,32 @@ pub enum ConsumerError {
         /// Its offset.
         offset: i64,
         /// What is wrong with it, without its content.
-        flaw: Flaw,
+        failure: DecodeFailure,
     },
     /// The table cannot hold the records of a schema. Everything before the first one is committed.
-    #[error("{flaw}: {}: topic=`{}` partition=`{}` offset=`{offset}`",
-            .flaw.class.remedy(), .partition.topic, .partition.partition)]
+    #[error("{failure}: {}: topic=`{}` partition=`{}` offset=`{offset}`",
+            .failure.class.remedy(), .partition.topic, .partition.partition)]
     IncompatibleSchema {
         /// Where the record is.
         partition: TopicPartition,
         /// Its offset.
         offset: i64,
         /// The fields that do not fit.
-        flaw: Flaw,
+        failure: DecodeFailure,
     },
     /// More records cannot be decoded than `--max-dead-letter-ratio` allows. What was read and not
     /// committed is read again.
     #[error("too many records cannot be decoded, so no more are buried: mend the topic, or raise \
-             --max-dead-letter-ratio: ratio=`{ratio:.3}` limit=`{limit}`; the newest one: {flaw}: \
+             --max-dead-letter-ratio: ratio=`{ratio:.3}` limit=`{limit}`; the newest one: {failure}: \
              class=`{}` topic=`{}` partition=`{}` offset=`{offset}`",
-            .flaw.class, .partition.topic, .partition.partition)]
+            .failure.class, .partition.topic, .partition.partition)]
     TooManyBadRecords {
         /// Where the newest one is.
         partition: TopicPartition,
         /// Its offset.
         offset: i64,
         /// What is wrong with it.
-        flaw: Flaw,
+        failure: DecodeFailure,
         /// The part of the newest records that is bad.
         ratio: f64,
         /// The part that may be.
@@ -128,10 +128,14 @@ impl ConsumerError {
     }
 
     /// What a record does that ends the worker.
-    pub(crate) fn of_record(partition: TopicPartition, offset: i64, flaw: Flaw) -> Self {
-        match flaw.class {
-            ErrorClass::SchemaDoesNotFit => Self::IncompatibleSchema { partition, offset, flaw },
-            _ => Self::BadRecord { partition, offset, flaw },
+    pub(crate) fn of_record(
+        partition: TopicPartition,
+        offset: i64,
+        failure: DecodeFailure,
+    ) -> Self {
+        match failure.class {
+            ErrorClass::SchemaDoesNotFit => Self::IncompatibleSchema { partition, offset, failure },
+            _ => Self::BadRecord { partition, offset, failure },
         }
     }
 

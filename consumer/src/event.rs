@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::batch::event::BatcherEvent;
-use crate::batch::topic_route::Stream;
+use crate::batch::topic_route::TopicRoute;
 use crate::commit::event::CommitterEvent;
 use crate::error::ConsumerError;
 use crate::source::SourceEvent;
@@ -25,7 +25,7 @@ pub(crate) enum Event {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) topic: Arc<str>,
-    pub(crate) stream: Result<Option<Stream>, ConsumerError>,
+    pub(crate) route: Result<Option<TopicRoute>, ConsumerError>,
 }
 
 /// Where threads leave events. Unbounded, but each kind of event is rare: it is sent once for a

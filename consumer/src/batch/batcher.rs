@@ -1,7 +1,7 @@
-//! Batcher threads: each decodes the records of its partitions and fills Parquet files with them.
+//! Batcher threads. Each decodes the records of its partitions and writes them to Parquet files.
 //!
-//! A batcher decides nothing. It says when there is something to commit, or no room for more; the
-//! worker tells it to cut, and gets what was gathered since the last cut.
+//! A batcher takes no decisions. It reports that it has something to commit, or that it is full.
+//! The worker commands a cut and receives everything since the previous cut as a [`PartialBatch`].
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,100 +17,103 @@ use ducktide_protocol::table::{Column, TableName};
 use jiff::Timestamp;
 
 use crate::batch::dead_letter::DeadLetterRatio;
-use crate::batch::dedupe::{Budget, Window};
+use crate::batch::dedupe::{DedupeWindow, IdBudget};
 use crate::batch::event::BatcherEvent;
-use crate::batch::partial_batch::Part;
-use crate::batch::partition_cursor::Track;
+use crate::batch::partial_batch::PartialBatch;
+use crate::batch::partition_cursor::PartitionCursor;
 use crate::batch::staging::{EncoderBudget, StagingError};
-use crate::batch::table_writer::{Lane, LaneError, Pushed, Unread};
-use crate::batch::topic_route::Stream;
+use crate::batch::table_writer::{PushOutcome, TableWriter, TableWriterError, UndecodableRecord};
+use crate::batch::topic_route::TopicRoute;
 use crate::config::BadRecordArgs;
-use crate::decode::decoders::{Destination, RecordSchemas, Unreadable};
-use crate::decode::failure::Flaw;
+use crate::decode::decoders::{DecodeTarget, RecordDecoders, ResolveError};
+use crate::decode::failure::DecodeFailure;
 use crate::event::{Event, Events};
 use crate::metrics::Metrics;
 use crate::source::assignment::Generation;
 use crate::source::in_flight::InFlight;
 use crate::source::{Delivery, RecordRun, TopicPartition};
 
-/// How often an idle partition's end, if it lies beyond the last record, becomes progress: often
-/// enough that retention never overtakes it, seldom enough to cost nothing.
+/// Interval at which the end of an idle partition is committed as progress if it lies beyond the
+/// last record. Short enough that retention never overtakes the position, long enough to cost
+/// nothing.
 const IDLE_ADVANCE: Duration = Duration::from_mins(1);
 
-/// How often the registry is asked again while it does not answer.
+/// Interval between requests to a schema registry that is unavailable.
 const REGISTRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often the ends of idle partitions are looked at.
+/// Interval between checks for the ends of idle partitions.
 const IDLE_CHECK: Duration = Duration::from_secs(1);
 
-/// What a batcher may gather before it is full.
+/// Limits of one batcher's share of a batch. A batcher that reaches one is full.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+pub(crate) struct BatchLimits {
     pub(crate) rows: u64,
     pub(crate) bytes: u64,
     pub(crate) memory: usize,
 }
 
-impl Limits {
-    /// What decoded rows of one table may take before they go to the Parquet writer, bytes.
-    const fn decoded(&self) -> usize {
+impl BatchLimits {
+    /// Returns the memory limit for decoded rows of one table that the Parquet writer has not
+    /// encoded, bytes.
+    const fn decoded_bytes(&self) -> usize {
         self.memory / 4
     }
 
-    /// What the encoders of all open files may take before they have any values, bytes.
-    const fn encoders(&self) -> usize {
+    /// Returns the memory limit for the encoders of all open files before they have values, bytes.
+    const fn encoder_bytes(&self) -> usize {
         self.memory / 2
     }
 }
 
-/// What the worker tells a batcher.
+/// Command from the worker to a batcher.
 #[derive(Debug)]
-pub(crate) enum Command {
-    /// Records of this generation follow, from this position on.
+pub(crate) enum BatcherCommand {
+    /// Start a partition: records of this generation follow, from this position.
     Begin {
         partition: TopicPartition,
         generation: Generation,
         position: Position,
-        stream: Arc<Stream>,
-        /// The rows that they may repeat.
+        route: Arc<TopicRoute>,
+        /// Rows of which the records may be duplicates.
         recent: Vec<RecentRow>,
-        /// The offset up to which `--until-end` waits for the partition.
+        /// Offset that the partition must reach for `--until-end`.
         goal: Option<i64>,
     },
-    /// Close the files, hand over what was gathered, and take no more records of `forget`.
+    /// Close the files, send the partial batch, and accept no more records of the partitions in
+    /// `forget`.
     Cut { number: u64, forget: Vec<TopicPartition> },
-    /// Drop everything that was gathered, and all partitions.
+    /// Drop all uncommitted records and all partitions.
     Reset,
-    /// Take no more records at all.
+    /// Accept no more records.
     Stop,
 }
 
-/// The worker's end of a batcher's thread.
+/// Handle of the worker to a batcher thread.
 pub(crate) struct Batcher {
-    commands: Sender<Command>,
+    commands: Sender<BatcherCommand>,
     thread: JoinHandle<()>,
 }
 
-/// What all batchers of a worker share.
+/// State and settings that all batchers of a worker share.
 #[derive(Clone)]
-pub(crate) struct Shared {
-    pub(crate) limits: Limits,
+pub(crate) struct BatcherContext {
+    pub(crate) limits: BatchLimits,
     pub(crate) in_flight: Arc<InFlight>,
     pub(crate) events: Events,
     pub(crate) metrics: Arc<Metrics>,
-    /// How many rows may still be taken, if there is a limit.
+    /// Number of rows until `--max-rows`; None without a limit.
     pub(crate) rows_left: Option<Arc<AtomicI64>>,
     pub(crate) bad_records: BadRecordArgs,
-    /// The memory for ids by which repeats are known.
-    pub(crate) ids: Arc<Budget>,
+    /// Memory for the ids of recent rows, by which duplicates are found.
+    pub(crate) ids: Arc<IdBudget>,
 }
 
-impl Shared {
+impl BatcherContext {
     fn is_exhausted(&self) -> bool {
         self.rows_left.as_ref().is_some_and(|left| left.load(Ordering::Relaxed) <= 0)
     }
 
-    /// Takes one of the rows that are left for all batchers together; false if there is none.
+    /// Takes one of the rows until `--max-rows`; returns false if none is left.
     fn claim_row(&self) -> bool {
         let one_less = |left: i64| (left > 0).then(|| left - 1);
         self.rows_left.as_ref().is_none_or(|left| {
@@ -118,7 +121,7 @@ impl Shared {
         })
     }
 
-    /// Gives one back that did not become a row.
+    /// Returns a row to `--max-rows`: the record did not become one.
     fn unclaim_row(&self) {
         if let Some(left) = &self.rows_left {
             left.fetch_add(1, Ordering::Relaxed);
@@ -130,21 +133,21 @@ impl Batcher {
     pub(crate) fn spawn(
         index: usize,
         deliveries: Receiver<Delivery>,
-        schemas: RecordSchemas,
-        shared: Shared,
+        schemas: RecordDecoders,
+        shared: BatcherContext,
     ) -> Self {
         let (commands, inbox) = crossbeam_channel::unbounded();
         let ratio = DeadLetterRatio::new(shared.bad_records.max_dead_letter_ratio);
-        let encoders = EncoderBudget::new(shared.limits.encoders());
-        let running = Running {
+        let encoders = EncoderBudget::new(shared.limits.encoder_bytes());
+        let running = BatcherThread {
             index,
             shared,
             ratio,
             inbox,
             deliveries,
             schemas,
-            tracks: HashMap::new(),
-            lanes: HashMap::new(),
+            cursors: HashMap::new(),
+            writers: HashMap::new(),
             opened: false,
             full: false,
             stopped: false,
@@ -161,124 +164,124 @@ impl Batcher {
         Self { commands, thread }
     }
 
-    pub(crate) fn send(&self, command: Command) {
-        // A batcher ends only after its worker let go of it.
+    pub(crate) fn send(&self, command: BatcherCommand) {
+        // A batcher ends only after its worker dropped this handle.
         let _ = self.commands.send(command);
     }
 
     pub(crate) fn join(self) {
         drop(self.commands);
         if self.thread.join().is_err() {
-            tracing::error!("a batcher panicked");
+            tracing::error!("batcher thread panicked");
         }
     }
 
-    /// Whether the thread ended, which it never does by itself.
+    /// Returns whether the thread ended, which means that it panicked.
     pub(crate) fn is_dead(&self) -> bool {
         self.thread.is_finished()
     }
 }
 
-struct Running {
+struct BatcherThread {
     index: usize,
-    shared: Shared,
+    shared: BatcherContext,
     ratio: DeadLetterRatio,
-    inbox: Receiver<Command>,
+    inbox: Receiver<BatcherCommand>,
     deliveries: Receiver<Delivery>,
-    schemas: RecordSchemas,
-    tracks: HashMap<TopicPartition, Track>,
-    lanes: HashMap<TableName, Lane>,
-    /// Whether the worker knows that there is something to commit.
+    schemas: RecordDecoders,
+    cursors: HashMap<TopicPartition, PartitionCursor>,
+    writers: HashMap<TableName, TableWriter>,
+    /// Whether the worker was notified that there is something to commit.
     opened: bool,
     full: bool,
     stopped: bool,
     blocked: Option<BlockedRun>,
-    /// The memory for the encoders of all tables' open files.
+    /// Memory for the encoders of the open files of all tables.
     encoders: EncoderBudget,
-    /// How long it worked on what was gathered since the last cut.
+    /// Working time since the last cut.
     worked: Duration,
-    /// The rows and bytes of memory that were last counted as buffered.
+    /// Rows and bytes of memory that the metrics count as buffered.
     buffered: (i64, i64),
     last_idle_advance: Instant,
 }
 
-/// A run that was left in the middle.
+/// A run of records that was interrupted.
 struct BlockedRun {
     run: RecordRun,
-    /// Index of the first record that is not a row yet.
+    /// Index of the first record that is not decoded.
     next: usize,
-    waits_for: Awaited,
+    waits_for: ResumeCondition,
 }
 
 /// Condition under which a blocked run is continued.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Awaited {
-    /// The registry answers, or the table has the columns.
-    Schema,
-    /// The next cut frees memory.
-    Room,
+enum ResumeCondition {
+    /// The registry is available again, or the table has the columns.
+    SchemaAvailable,
+    /// The next cut freed memory.
+    MemoryAvailable,
 }
 
-/// Why a run was left in the middle.
+/// Reason for which a run was interrupted.
 enum Interruption {
-    /// The registry does not answer.
-    Registry(String),
+    /// The schema registry is unavailable; the text is its error.
+    RegistryUnavailable(String),
     ColumnsMissing(TableName, Vec<Column>),
-    Bad(Flaw),
-    TooManyBad(Flaw),
+    Undecodable(DecodeFailure),
+    TooManyUndecodable(DecodeFailure),
     Staging(TableName, StagingError),
     Exhausted,
-    /// The memory limit is reached in the middle of the run.
+    /// The memory limit is reached.
     Full,
 }
 
-impl Running {
+impl BatcherThread {
     fn run(mut self) {
         loop {
-            // Commands first: a `Begin` is sent before the records that it announces.
+            // Commands first: a `Begin` is sent before the records of its partition.
             while let Ok(command) = self.inbox.try_recv() {
-                self.obey(command);
+                self.handle_command(command);
             }
-            if self.waits_for_room() && !self.full {
+            if self.waits_for_memory() && !self.full {
                 self.resume();
                 continue;
             }
             let waiting = self.full || self.blocked.is_some();
             let deliveries = if waiting { never() } else { self.deliveries.clone() };
-            let patience = if self.blocked.is_some() { REGISTRY_PAUSE } else { IDLE_CHECK };
+            let timeout = if self.blocked.is_some() { REGISTRY_PAUSE } else { IDLE_CHECK };
             select! {
                 recv(self.inbox) -> command => match command {
-                    Ok(command) => self.obey(command),
+                    Ok(command) => self.handle_command(command),
                     Err(_) => return,
                 },
                 recv(deliveries) -> delivery => match delivery {
-                    Ok(delivery) => self.take(delivery),
+                    Ok(delivery) => self.handle_delivery(delivery),
                     Err(_) => self.deliveries = never(),
                 },
-                default(patience) => self.idle(),
+                default(timeout) => self.handle_idle(),
             }
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn handle_command(&mut self, command: BatcherCommand) {
         match command {
-            Command::Begin { partition, generation, position, stream, recent, goal } => {
+            BatcherCommand::Begin { partition, generation, position, route, recent, goal } => {
                 let ids = &self.shared.ids;
-                let window = stream
+                let window = route
                     .dedupe
                     .as_ref()
-                    .map(|rule| Window::new(rule, recent, now_micros(), Arc::clone(ids)));
-                let mut track = Track::new(stream, generation, position, window);
-                track.set_goal(goal);
-                self.tracks.insert(partition, track);
+                    .map(|rule| DedupeWindow::new(rule, recent, now_micros(), Arc::clone(ids)));
+                let mut cursor = PartitionCursor::new(route, generation, position, window);
+                cursor.set_goal(goal);
+                self.cursors.insert(partition, cursor);
             }
-            Command::Cut { number, forget } => {
+            BatcherCommand::Cut { number, forget } => {
                 self.cut(number);
-                self.tracks.retain(|partition, _| !forget.contains(partition));
+                self.cursors.retain(|partition, _| !forget.contains(partition));
                 self.unblock(|run| forget.contains(&run.partition));
             }
-            Command::Reset => self.reset(),
-            Command::Stop => {
+            BatcherCommand::Reset => self.reset(),
+            BatcherCommand::Stop => {
                 self.stopped = true;
                 self.unblock(|_| true);
             }
@@ -286,8 +289,8 @@ impl Running {
     }
 
     fn reset(&mut self) {
-        self.tracks.clear();
-        self.lanes.drain().for_each(|(_, lane)| lane.abandon());
+        self.cursors.clear();
+        self.writers.drain().for_each(|(_, writer)| writer.abandon());
         self.unblock(|_| true);
         self.opened = false;
         self.full = false;
@@ -295,63 +298,66 @@ impl Running {
         self.count_buffered(0, 0);
     }
 
-    /// Gives up the blocked run if it is one of those.
+    /// Drops the blocked run if it matches.
     fn unblock(&mut self, is_affected: impl Fn(&RecordRun) -> bool) {
         if let Some(blocked) = self.blocked.take_if(|blocked| is_affected(&blocked.run)) {
-            if blocked.waits_for == Awaited::Schema {
-                self.waits_for_registry(None);
+            if blocked.waits_for == ResumeCondition::SchemaAvailable {
+                self.report_registry_wait(None);
             }
-            self.finished(blocked.run);
+            self.release(blocked.run);
         }
     }
 
-    fn block(&mut self, run: RecordRun, next: usize, waits_for: Awaited) {
+    fn block(&mut self, run: RecordRun, next: usize, waits_for: ResumeCondition) {
         self.blocked = Some(BlockedRun { run, next, waits_for });
     }
 
-    fn waits_for_room(&self) -> bool {
-        self.blocked.as_ref().is_some_and(|blocked| blocked.waits_for == Awaited::Room)
+    fn waits_for_memory(&self) -> bool {
+        self.blocked
+            .as_ref()
+            .is_some_and(|blocked| blocked.waits_for == ResumeCondition::MemoryAvailable)
     }
 
-    /// Lets go of a run's records, and makes room for others.
-    fn finished(&self, run: RecordRun) {
+    /// Drops the records of a run and removes them from the records in flight.
+    fn release(&self, run: RecordRun) {
         let (records, bytes) = (run.records.len(), run.bytes);
         drop(run);
         self.shared.in_flight.remove(records, bytes);
     }
 
-    fn take(&mut self, delivery: Delivery) {
+    fn handle_delivery(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Records(run) => {
                 if self.accept(&run.partition, run.generation, run.follows, run.next()) {
                     let records = run.records.len();
                     let reading = &self.shared.metrics.reading;
                     reading.consumed(&run.partition, records, run.content_bytes());
-                    self.ratio.saw(run.records.len());
+                    self.ratio.record_batch(run.records.len());
                     self.process(run, 0);
                 } else {
-                    self.finished(run);
+                    self.release(run);
                 }
             }
             Delivery::EndOfPartition { partition, generation, follows, offset } => {
                 if self.accept(&partition, generation, follows, offset) {
-                    self.ended(&partition, offset);
+                    self.handle_end_of_partition(&partition, offset);
                 }
             }
         }
     }
 
-    /// A partition was read to its end. It is delivered only after everything before it was decoded.
-    fn ended(&mut self, partition: &TopicPartition, offset: i64) {
-        let track = self.tracks.get_mut(partition).expect("accepted only with a track");
-        track.decoded(offset);
-        if track.is_awaited() {
+    /// Handles the end of a partition. It is delivered only after all records before it were
+    /// decoded.
+    fn handle_end_of_partition(&mut self, partition: &TopicPartition, offset: i64) {
+        let cursor = self.cursors.get_mut(partition).expect("accepted only with a cursor");
+        cursor.record_decoded(offset);
+        if cursor.is_awaited() {
             self.advance_idle();
             self.report_goal(partition);
         }
     }
 
-    /// Whether a delivery belongs to what is being read now.
+    /// Returns whether a delivery belongs to the current reading of its partition, and records it.
     fn accept(
         &mut self,
         partition: &TopicPartition,
@@ -362,9 +368,10 @@ impl Running {
         if self.stopped {
             return false;
         }
-        let track = self.tracks.get_mut(partition).filter(|track| track.generation == generation);
-        track.is_some_and(|track| {
-            track.delivered(partition, follows, next);
+        let cursor =
+            self.cursors.get_mut(partition).filter(|cursor| cursor.generation == generation);
+        cursor.is_some_and(|cursor| {
+            cursor.record_delivery(partition, follows, next);
             true
         })
     }
@@ -379,173 +386,181 @@ impl Running {
         self.report();
         let Err((index, interruption)) = appended else {
             self.report_goal(&run.partition);
-            return self.finished(run);
+            return self.release(run);
         };
         match interruption {
-            Interruption::Registry(error) => {
-                tracing::warn!(error, "waiting for the schema registry");
-                self.waits_for_registry(Some(error));
-                return self.block(run, index, Awaited::Schema);
+            Interruption::RegistryUnavailable(error) => {
+                tracing::warn!(error, "schema registry unavailable, retrying");
+                self.report_registry_wait(Some(error));
+                return self.block(run, index, ResumeCondition::SchemaAvailable);
             }
             Interruption::ColumnsMissing(table, columns) => {
-                self.tell(BatcherEvent::ColumnsMissing { table, columns });
-                return self.block(run, index, Awaited::Schema);
+                self.send_event(BatcherEvent::ColumnsMissing { table, columns });
+                return self.block(run, index, ResumeCondition::SchemaAvailable);
             }
-            Interruption::Full => return self.block(run, index, Awaited::Room),
-            Interruption::Bad(flaw) => {
+            Interruption::Full => return self.block(run, index, ResumeCondition::MemoryAvailable),
+            Interruption::Undecodable(failure) => {
                 let (partition, offset) = (run.partition.clone(), run.records[index].offset());
-                self.stop_with(BatcherEvent::BadRecord { partition, offset, flaw });
+                self.stop_with(BatcherEvent::BadRecord { partition, offset, failure });
             }
-            Interruption::TooManyBad(flaw) => {
+            Interruption::TooManyUndecodable(failure) => {
                 let (partition, offset) = (run.partition.clone(), run.records[index].offset());
                 let ratio = self.ratio.value();
-                self.stop_with(BatcherEvent::TooManyBadRecords { partition, offset, flaw, ratio });
+                self.stop_with(BatcherEvent::TooManyBadRecords {
+                    partition,
+                    offset,
+                    failure,
+                    ratio,
+                });
             }
             Interruption::Exhausted => self.stop_with(BatcherEvent::Exhausted),
-            Interruption::Staging(table, error) => self.staging_failed(vec![(table, error)]),
+            Interruption::Staging(table, error) => {
+                self.report_staging_failure(vec![(table, error)]);
+            }
         }
-        self.finished(run);
+        self.release(run);
     }
 
-    /// Rows of a partition since the last cut.
+    /// Returns the number of rows of a partition since the last cut.
     fn rows_of(&self, partition: &TopicPartition) -> i64 {
-        self.tracks.get(partition).map_or(0, Track::rows)
+        self.cursors.get(partition).map_or(0, PartitionCursor::rows)
     }
 
-    fn waits_for_registry(&self, waits_for: Option<String>) {
-        self.tell(BatcherEvent::Registry { batcher: self.index, waits_for });
+    fn report_registry_wait(&self, waits_for: Option<String>) {
+        self.send_event(BatcherEvent::Registry { batcher: self.index, waits_for });
     }
 
-    /// Ends the reading of everything: what was accounted for so far is all that can be committed.
+    /// Stops accepting records and reports why. The records so far can be committed.
     fn stop_with(&mut self, event: BatcherEvent) {
         self.stopped = true;
-        self.tell(event);
+        self.send_event(event);
     }
 
-    fn staging_failed(&mut self, failed: Vec<(TableName, StagingError)>) {
+    fn report_staging_failure(&mut self, failed: Vec<(TableName, StagingError)>) {
         self.reset();
-        self.tell(BatcherEvent::StagingFailed(failed));
+        self.send_event(BatcherEvent::StagingFailed(failed));
     }
 
     fn append(&mut self, run: &RecordRun, first: usize) -> Result<(), (usize, Interruption)> {
-        let track = self.tracks.get_mut(&run.partition).expect("accepted only with a track");
-        let stream = Arc::clone(&track.stream);
-        let table = &stream.table.version.table;
-        if !self.lanes.contains_key(table) {
-            let lane = Lane::new(&stream, self.shared.limits.decoded(), &self.encoders);
-            let lane =
-                lane.map_err(|error| (first, Interruption::Staging(table.clone(), error)))?;
-            self.lanes.insert(table.clone(), lane);
+        let cursor = self.cursors.get_mut(&run.partition).expect("accepted only with a cursor");
+        let route = Arc::clone(&cursor.route);
+        let table = &route.table.version.table;
+        if !self.writers.contains_key(table) {
+            let writer =
+                TableWriter::new(&route, self.shared.limits.decoded_bytes(), &self.encoders);
+            let writer =
+                writer.map_err(|error| (first, Interruption::Staging(table.clone(), error)))?;
+            self.writers.insert(table.clone(), writer);
         }
-        let others = self.lanes.iter().filter(|(name, _)| *name != table);
-        let others = others.map(|(_, lane)| lane.memory()).sum::<usize>();
-        let lane = self.lanes.get_mut(table).expect("inserted above");
-        let now = track.window.as_ref().map_or(0, |_| now_micros());
-        let to = Destination { topic: &stream.topic, newest: &stream.newest, table: &stream.table };
+        let others = self.writers.iter().filter(|(name, _)| *name != table);
+        let others = others.map(|(_, writer)| writer.memory()).sum::<usize>();
+        let writer = self.writers.get_mut(table).expect("inserted above");
+        let now = cursor.window.as_ref().map_or(0, |_| now_micros());
+        let to = DecodeTarget { topic: &route.topic, newest: &route.newest, table: &route.table };
         for (index, record) in run.records.iter().enumerate().skip(first) {
-            if lane.take_wrote() && others + lane.memory() >= self.shared.limits.memory {
+            if writer.take_wrote() && others + writer.memory() >= self.shared.limits.memory {
                 return Err((index, Interruption::Full));
             }
-            if !track.advance_to(record.offset()) {
+            if !cursor.advance_to(record.offset()) {
                 continue;
             }
             let Some(payload) = record.payload() else {
-                track.count_tombstone();
+                cursor.count_tombstone();
                 continue;
             };
             let header = |name| record.last_header(name);
-            let readable = match self.schemas.of_record(payload, record.key(), header, to) {
-                Ok(readable) => readable,
-                Err(Unreadable::Unavailable(error)) => {
-                    return Err((index, Interruption::Registry(error)));
+            let resolved = match self.schemas.resolve(payload, record.key(), header, to) {
+                Ok(resolved) => resolved,
+                Err(ResolveError::RegistryUnavailable(error)) => {
+                    return Err((index, Interruption::RegistryUnavailable(error)));
                 }
-                Err(Unreadable::ColumnsMissing(difference)) => {
+                Err(ResolveError::ColumnsMissing(difference)) => {
                     let missing = Interruption::ColumnsMissing(table.clone(), difference.missing);
                     return Err((index, missing));
                 }
-                Err(Unreadable::Bad(flaw)) => {
-                    let stops = self.shared.bad_records.stops_at(flaw.class);
+                Err(ResolveError::Undecodable(failure)) => {
+                    let stops = self.shared.bad_records.stops_at(failure.class);
                     let schema_id = self.schemas.id_of(payload, header);
-                    let unread = Unread { run, record, schema_id, flaw };
-                    let buried = bury(lane, &mut self.ratio, stops, unread);
-                    buried.map_err(|interruption| (index, interruption))?;
-                    track.count_dead();
+                    let undecodable = UndecodableRecord { run, record, schema_id, failure };
+                    let written = write_dead_letter(writer, &mut self.ratio, stops, undecodable);
+                    written.map_err(|interruption| (index, interruption))?;
+                    cursor.count_dead();
                     continue;
                 }
             };
             if !self.shared.claim_row() {
                 return Err((index, Interruption::Exhausted));
             }
-            let window = track.window.as_mut().map(|window| (window, now));
-            let schema_id = readable.schema_id;
-            match lane.push(&readable, run, record, window) {
-                Ok(Pushed::Row) => track.count_row(schema_id),
-                Ok(Pushed::Repeat) => {
+            let window = cursor.window.as_mut().map(|window| (window, now));
+            let schema_id = resolved.schema_id;
+            match writer.push(&resolved, run, record, window) {
+                Ok(PushOutcome::Row) => cursor.count_row(schema_id),
+                Ok(PushOutcome::Duplicate) => {
                     self.shared.unclaim_row();
-                    track.count_repeat();
+                    cursor.count_duplicate();
                 }
-                Err(LaneError::Decode(error)) => {
+                Err(TableWriterError::Decode(error)) => {
                     self.shared.unclaim_row();
-                    let flaw = Flaw::from(error);
-                    let stops = self.shared.bad_records.stops_at(flaw.class);
-                    let unread = Unread { run, record, schema_id, flaw };
-                    let buried = bury(lane, &mut self.ratio, stops, unread);
-                    buried.map_err(|interruption| (index, interruption))?;
-                    track.count_dead();
+                    let failure = DecodeFailure::from(error);
+                    let stops = self.shared.bad_records.stops_at(failure.class);
+                    let undecodable = UndecodableRecord { run, record, schema_id, failure };
+                    let written = write_dead_letter(writer, &mut self.ratio, stops, undecodable);
+                    written.map_err(|interruption| (index, interruption))?;
+                    cursor.count_dead();
                 }
-                Err(LaneError::Staging(error)) => {
+                Err(TableWriterError::Staging(error)) => {
                     return Err((index, Interruption::Staging(table.clone(), error)));
                 }
             }
             if self.shared.is_exhausted() {
-                // Now, not at the next record: there may be none.
+                // Checked here and not at the next record: there may be none.
                 return Err((index, Interruption::Exhausted));
             }
         }
-        track.decoded(run.next());
-        track.saw_time(run.newest_ms());
+        cursor.record_decoded(run.next());
+        cursor.record_timestamp(run.newest_ms());
         Ok(())
     }
 
-    /// Tells the worker, once for each batch, that there is something, and that there is no room.
+    /// Reports once per batch that there is something to commit, and that the batcher is full.
     fn report(&mut self) {
-        if !self.opened && self.tracks.values().any(Track::has_progress) {
+        if !self.opened && self.cursors.values().any(PartitionCursor::has_progress) {
             self.opened = true;
-            self.tell(BatcherEvent::Opened);
+            self.send_event(BatcherEvent::Opened);
         }
-        let rows: u64 = self.lanes.values().map(Lane::rows).sum();
-        let memory = self.lanes.values().map(Lane::memory).sum::<usize>();
+        let rows: u64 = self.writers.values().map(TableWriter::rows).sum();
+        let memory = self.writers.values().map(TableWriter::memory).sum::<usize>();
         self.count_buffered(rows, memory);
         let limits = &self.shared.limits;
         let full = rows >= limits.rows
-            || self.lanes.values().map(Lane::bytes).sum::<u64>() >= limits.bytes
+            || self.writers.values().map(TableWriter::bytes).sum::<u64>() >= limits.bytes
             || memory >= limits.memory
-            || self.lanes.values().any(Lane::is_scattered);
+            || self.writers.values().any(TableWriter::is_scattered);
         if full && !self.full {
             self.full = true;
-            self.tell(BatcherEvent::Full);
+            self.send_event(BatcherEvent::Full);
         }
     }
 
-    /// Tells the worker, once, that a partition was read as far as somebody waits for.
+    /// Reports once that a partition reached its goal.
     fn report_goal(&mut self, partition: &TopicPartition) {
-        let track = self.tracks.get_mut(partition);
-        if track.is_some_and(Track::take_goal_reached) {
-            self.tell(BatcherEvent::GoalReached(partition.clone()));
+        let cursor = self.cursors.get_mut(partition);
+        if cursor.is_some_and(PartitionCursor::take_goal_reached) {
+            self.send_event(BatcherEvent::GoalReached(partition.clone()));
         }
     }
 
-    /// Tells how many ids are remembered, and once that there is no room for all of them.
+    /// Updates the metrics of remembered ids, and logs once that the memory for them is used up.
     fn report_ids(&mut self, partition: &TopicPartition) {
-        let window = self.tracks.get_mut(partition).and_then(|track| track.window.as_mut());
+        let window = self.cursors.get_mut(partition).and_then(|cursor| cursor.window.as_mut());
         let Some(window) = window else { return };
         let (forgotten, ids) = (window.take_forgotten(), &self.shared.ids);
         self.shared.metrics.batching.remembered(ids.ids(), ids.used(), forgotten);
-        if forgotten > 0 && ids.is_short_at_first() {
+        if forgotten > 0 && ids.is_first_shortage() {
             tracing::warn!(
                 ids = ids.ids(),
-                "--dedupe-memory-limit has no room for all ids of --dedupe-window: repeats of older \
-                 rows are not found; give it more, or shorten the window"
+                "--dedupe-memory-limit is too small for the ids of --dedupe-window: duplicates of older \
+                 rows are not found; raise the limit or shorten the window"
             );
         }
     }
@@ -559,27 +574,27 @@ impl Running {
 
     fn cut(&mut self, number: u64) {
         let started = Instant::now();
-        let mut part = Part::default();
+        let mut part = PartialBatch::default();
         failpoint::reached(Failpoint::FileWriting);
-        // A table without records since the last cut gives its memory back.
-        self.lanes.retain(|_, lane| lane.rows() > 0);
+        // A table without records since the last cut releases its memory.
+        self.writers.retain(|_, writer| writer.rows() > 0);
         let mut failed = Vec::new();
-        for (table, lane) in &mut self.lanes {
-            if let Err(error) = lane.finish(&mut part) {
+        for (table, writer) in &mut self.writers {
+            if let Err(error) = writer.finish(&mut part) {
                 failed.push((table.clone(), error));
             }
         }
         if !failed.is_empty() {
             part.remove_files();
-            self.staging_failed(failed);
+            self.report_staging_failure(failed);
             return;
         }
         failpoint::reached(Failpoint::FileWritten);
-        for (partition, track) in &mut self.tracks {
-            let place = (track.stream.source.id, partition.partition);
-            part.told.newest.extend(track.take_newest().map(|newest| (place, newest)));
-            part.progress.extend(track.cut(partition));
-            let schemas = track.take_schemas();
+        for (partition, cursor) in &mut self.cursors {
+            let place = (cursor.route.source.id, partition.partition);
+            part.stats.newest.extend(cursor.take_newest().map(|newest| (place, newest)));
+            part.progress.extend(cursor.cut(partition));
+            let schemas = cursor.take_schemas();
             if !schemas.is_empty() {
                 part.schema_ids.entry(place.0).or_default().extend(schemas);
             }
@@ -591,7 +606,7 @@ impl Running {
         self.count_buffered(0, 0);
         self.opened = false;
         self.full = false;
-        self.tell(BatcherEvent::Part(number, part));
+        self.send_event(BatcherEvent::PartialBatch(number, part));
     }
 
     /// Continues the blocked run.
@@ -601,53 +616,55 @@ impl Running {
         }
     }
 
-    /// Called when nothing came for a while.
-    fn idle(&mut self) {
-        if self.waits_for_room() {
+    /// Runs after [`IDLE_CHECK`] or [`REGISTRY_PAUSE`] without a command or delivery.
+    fn handle_idle(&mut self) {
+        if self.waits_for_memory() {
             // `run` resumes it after the cut.
         } else if self.blocked.is_some() {
             self.resume();
-            if self.blocked.is_none() || self.waits_for_room() {
-                self.waits_for_registry(None);
+            if self.blocked.is_none() || self.waits_for_memory() {
+                self.report_registry_wait(None);
             }
         } else if self.last_idle_advance.elapsed() >= IDLE_ADVANCE {
             self.advance_idle();
         }
     }
 
-    /// Has the ends of idle partitions committed, where they lie beyond the last record.
+    /// Requests a commit if the end of a partition lies beyond its last record.
     fn advance_idle(&mut self) {
         self.last_idle_advance = Instant::now();
-        if !self.opened && self.tracks.values().any(|track| track.idle_tail() > 0) {
+        if !self.opened && self.cursors.values().any(|cursor| cursor.idle_tail() > 0) {
             self.opened = true;
-            self.tell(BatcherEvent::Opened);
+            self.send_event(BatcherEvent::Opened);
         }
     }
 
-    fn tell(&self, event: BatcherEvent) {
+    fn send_event(&self, event: BatcherEvent) {
         self.shared.events.send(Event::Batcher(event));
     }
 }
 
-/// Microseconds since 1970.
+/// Returns the current time, microseconds since 1970.
 fn now_micros() -> i64 {
     Timestamp::now().as_microsecond()
 }
 
-/// Makes a dead letter of a record that cannot be decoded, unless it is to stop the worker, or too
-/// many of the newest records were like it.
+/// Writes an undecodable record to the dead letters, unless it stops the worker or the dead-letter
+/// ratio is exceeded.
 #[cold]
-fn bury(
-    lane: &mut Lane,
+fn write_dead_letter(
+    writer: &mut TableWriter,
     ratio: &mut DeadLetterRatio,
     stops: bool,
-    unread: Unread<'_>,
+    undecodable: UndecodableRecord<'_>,
 ) -> Result<(), Interruption> {
     if stops {
-        return Err(Interruption::Bad(unread.flaw));
+        return Err(Interruption::Undecodable(undecodable.failure));
     }
-    if ratio.exceeded_by_one_more() {
-        return Err(Interruption::TooManyBad(unread.flaw));
+    if ratio.record_failure() {
+        return Err(Interruption::TooManyUndecodable(undecodable.failure));
     }
-    lane.bury(unread).map_err(|error| Interruption::Staging(lane.table().clone(), error))
+    writer
+        .write_dead_letter(undecodable)
+        .map_err(|error| Interruption::Staging(writer.table().clone(), error))
 }

@@ -20,7 +20,7 @@ pub(crate) const BYTES_PER_ID: usize = 96;
 
 /// What repeats are known by.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Rule {
+pub(crate) struct DedupeRule {
     /// The column of the ids.
     pub(crate) column: String,
     /// How much older than the newest row, microseconds of Kafka's time.
@@ -29,17 +29,17 @@ pub(crate) struct Rule {
 
 /// The memory for ids that all windows of a worker share.
 #[derive(Debug)]
-pub(crate) struct Budget {
+pub(crate) struct IdBudget {
     limit: usize,
     used: AtomicUsize,
     ids: AtomicUsize,
     /// Whether it was told that ids find no room.
-    told: AtomicBool,
+    is_shortage_reported: AtomicBool,
 }
 
-impl Budget {
+impl IdBudget {
     pub(crate) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { limit, used: 0.into(), ids: 0.into(), told: false.into() })
+        Arc::new(Self { limit, used: 0.into(), ids: 0.into(), is_shortage_reported: false.into() })
     }
 
     /// How many ids fit, if they are short.
@@ -58,8 +58,8 @@ impl Budget {
     }
 
     /// Whether this is the first time that ids found no room.
-    pub(crate) fn is_short_at_first(&self) -> bool {
-        !self.told.swap(true, Ordering::Relaxed)
+    pub(crate) fn is_first_shortage(&self) -> bool {
+        !self.is_shortage_reported.swap(true, Ordering::Relaxed)
     }
 
     fn add(&self, entry: &Entry) {
@@ -88,7 +88,7 @@ impl Entry {
 
 /// The rows of one partition that its next record may repeat.
 #[derive(Debug)]
-pub(crate) struct Window {
+pub(crate) struct DedupeWindow {
     span_micros: i64,
     /// The newest timestamp of a row so far.
     newest: i64,
@@ -99,19 +99,19 @@ pub(crate) struct Window {
     /// The numbers of entries, by id; where several have one, the last.
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
-    budget: Arc<Budget>,
+    budget: Arc<IdBudget>,
     /// How many ids the budget had no room for, since that was asked last.
     forgotten: u64,
 }
 
-impl Window {
+impl DedupeWindow {
     /// The window after these rows, which are in the order of offsets. `now` is the present: a
     /// timestamp in the future counts as that, lest one broken clock makes all other rows old.
     pub(crate) fn new(
-        rule: &Rule,
+        rule: &DedupeRule,
         rows: impl IntoIterator<Item = RecentRow>,
         now: i64,
-        budget: Arc<Budget>,
+        budget: Arc<IdBudget>,
     ) -> Self {
         let mut window = Self {
             span_micros: rule.span_micros,
@@ -130,7 +130,7 @@ impl Window {
     }
 
     /// Whether a record repeats a row. Of one without an id or a timestamp nobody can say.
-    pub(crate) fn is_repeat(&self, id: &EventId, offset: i64, timestamp_micros: i64) -> bool {
+    pub(crate) fn is_duplicate(&self, id: &EventId, offset: i64, timestamp_micros: i64) -> bool {
         let oldest = self.newest.max(timestamp_micros).saturating_sub(self.span_micros);
         self.find(id).is_some_and(|entry| entry.timestamp_micros >= oldest && entry.offset < offset)
     }
@@ -193,7 +193,7 @@ impl Window {
     }
 }
 
-impl Drop for Window {
+impl Drop for DedupeWindow {
     fn drop(&mut self) {
         self.entries.iter().for_each(|entry| self.budget.remove(entry));
     }

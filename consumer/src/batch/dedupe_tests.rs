@@ -7,12 +7,12 @@ use super::*;
 
 const SPAN: i64 = 100;
 
-fn rule() -> Rule {
-    Rule { column: "id".to_owned(), span_micros: SPAN }
+fn rule() -> DedupeRule {
+    DedupeRule { column: "id".to_owned(), span_micros: SPAN }
 }
 
-fn window(rows: &[(u8, i64, i64)]) -> Window {
-    Window::new(&rule(), rows.iter().copied().map(row), i64::MAX, Budget::new(1 << 20))
+fn window(rows: &[(u8, i64, i64)]) -> DedupeWindow {
+    DedupeWindow::new(&rule(), rows.iter().copied().map(row), i64::MAX, IdBudget::new(1 << 20))
 }
 
 fn row((id, offset, timestamp_micros): (u8, i64, i64)) -> RecentRow {
@@ -30,11 +30,11 @@ fn expected(records: &[(u8, i64)]) -> Vec<bool> {
     let mut repeats = Vec::new();
     for &(id, time) in records {
         let newest = rows.iter().map(|(_, time)| *time).max().unwrap_or(i64::MIN).max(time);
-        let is_repeat = rows.iter().any(|&(of, at)| of == id && at >= newest - SPAN);
-        if !is_repeat {
+        let is_duplicate = rows.iter().any(|&(of, at)| of == id && at >= newest - SPAN);
+        if !is_duplicate {
             rows.push((id, time));
         }
-        repeats.push(is_repeat);
+        repeats.push(is_duplicate);
     }
     repeats
 }
@@ -54,12 +54,12 @@ fn found(records: &[(u8, i64)], restarts: &[bool]) -> Vec<bool> {
             now = window(&recent);
         }
         let event_id = EventId::Number(id.into());
-        let is_repeat = now.is_repeat(&event_id, offset, time);
-        if !is_repeat {
+        let is_duplicate = now.is_duplicate(&event_id, offset, time);
+        if !is_duplicate {
             now.remember(event_id, offset, time);
             rows.push((id, offset, time));
         }
-        repeats.push(is_repeat);
+        repeats.push(is_duplicate);
     }
     repeats
 }
@@ -87,37 +87,37 @@ fn equal_ids_beyond_the_span_are_rows() {
     let window = window(&[(1, 10, 1_000)]);
     let id = EventId::Number(1);
 
-    assert!(window.is_repeat(&id, 11, 1_000 + SPAN));
-    assert!(!window.is_repeat(&id, 11, 1_000 + SPAN + 1));
-    assert!(!window.is_repeat(&EventId::Number(2), 11, 1_000));
+    assert!(window.is_duplicate(&id, 11, 1_000 + SPAN));
+    assert!(!window.is_duplicate(&id, 11, 1_000 + SPAN + 1));
+    assert!(!window.is_duplicate(&EventId::Number(2), 11, 1_000));
 }
 
 #[test]
 fn a_record_does_not_repeat_itself_or_a_later_one() {
     let window = window(&[(1, 10, 1_000)]);
 
-    assert!(!window.is_repeat(&EventId::Number(1), 10, 1_000));
-    assert!(!window.is_repeat(&EventId::Number(1), 9, 1_000));
+    assert!(!window.is_duplicate(&EventId::Number(1), 10, 1_000));
+    assert!(!window.is_duplicate(&EventId::Number(1), 9, 1_000));
 }
 
 #[test]
 fn a_row_from_the_future_does_not_make_the_others_old() {
     let rows = [(1, 10, 1_000), (2, 11, i64::MAX), (3, 12, 1_001)].map(row);
-    let window = Window::new(&rule(), rows, 1_050, Budget::new(1 << 20));
+    let window = DedupeWindow::new(&rule(), rows, 1_050, IdBudget::new(1 << 20));
 
-    assert!(window.is_repeat(&EventId::Number(1), 13, 1_050));
-    assert!(window.is_repeat(&EventId::Number(2), 13, 1_050));
+    assert!(window.is_duplicate(&EventId::Number(1), 13, 1_050));
+    assert!(window.is_duplicate(&EventId::Number(2), 13, 1_050));
 }
 
 #[test]
 fn the_oldest_ids_go_when_there_is_no_room() {
-    let budget = Budget::new(3 * BYTES_PER_ID);
+    let budget = IdBudget::new(3 * BYTES_PER_ID);
     let rows = [(1, 10, 0), (2, 11, 0), (3, 12, 0), (4, 13, 0)].map(row);
-    let mut window = Window::new(&rule(), rows, 0, Arc::clone(&budget));
+    let mut window = DedupeWindow::new(&rule(), rows, 0, Arc::clone(&budget));
 
     assert_eq!((window.take_forgotten(), window.take_forgotten()), (1, 0));
-    assert!(!window.is_repeat(&EventId::Number(1), 14, 0));
-    assert!(window.is_repeat(&EventId::Number(2), 14, 0));
+    assert!(!window.is_duplicate(&EventId::Number(1), 14, 0));
+    assert!(window.is_duplicate(&EventId::Number(2), 14, 0));
     assert_eq!((budget.ids(), budget.used()), (3, 3 * BYTES_PER_ID));
     drop(window);
     assert_eq!((budget.ids(), budget.used()), (0, 0));
@@ -125,8 +125,8 @@ fn the_oldest_ids_go_when_there_is_no_room() {
 
 #[test]
 fn a_million_ids_take_no_more_than_is_said() {
-    let budget = Budget::new(usize::MAX);
-    let mut window = Window::new(&rule(), [], 0, budget);
+    let budget = IdBudget::new(usize::MAX);
+    let mut window = DedupeWindow::new(&rule(), [], 0, budget);
     let mut most = 0.0_f64;
     for offset in 0..1_000_000 {
         window.remember(EventId::Number(offset), offset, 0);

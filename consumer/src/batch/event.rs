@@ -1,34 +1,35 @@
-//! What a batcher tells the worker.
+//! Events of the batchers.
 
 use ducktide_lake::table::{Column, TableName};
 
-use crate::batch::partial_batch::Part;
+use crate::batch::partial_batch::PartialBatch;
 use crate::batch::staging::StagingError;
-use crate::decode::failure::Flaw;
+use crate::decode::failure::DecodeFailure;
 use crate::source::TopicPartition;
 
-/// What a batcher tells the worker.
+/// Event from a batcher to the worker.
 #[derive(Debug)]
 pub(crate) enum BatcherEvent {
-    /// There is something to commit.
+    /// The batch has progress to commit.
     Opened,
-    /// There is no room for more.
+    /// A limit of the batch is reached.
     Full,
-    /// Everything before the goal of this partition was gathered.
+    /// All records before the goal of this partition were read.
     GoalReached(TopicPartition),
-    /// What was gathered up to the cut of this number.
-    Part(u64, Part),
-    /// Files of these tables could not be written; what was gathered is gone, of other tables too.
+    /// Partial batch of the cut with this number.
+    PartialBatch(u64, PartialBatch),
+    /// Files of these tables could not be written. The uncommitted records of all tables were
+    /// dropped.
     StagingFailed(Vec<(TableName, StagingError)>),
-    /// The batcher of this number waits for the registry, or no longer does.
+    /// Whether the batcher with this index waits for the schema registry: the error, or None.
     Registry { batcher: usize, waits_for: Option<String> },
-    /// The next record's schema has fields that the table lacks; it waits until it is told to reset.
+    /// The schema of the next record has fields that the table lacks. The batcher waits for a
+    /// reset.
     ColumnsMissing { table: TableName, columns: Vec<Column> },
-    /// The record cannot be decoded. What came before it can be committed; it and what follows stay
-    /// unread.
-    BadRecord { partition: TopicPartition, offset: i64, flaw: Flaw },
-    /// Too many records cannot be decoded: nothing of what was gathered is to be committed.
-    TooManyBadRecords { partition: TopicPartition, offset: i64, flaw: Flaw, ratio: f64 },
+    /// A record cannot be decoded and stops the worker. The records before it can be committed.
+    BadRecord { partition: TopicPartition, offset: i64, failure: DecodeFailure },
+    /// The dead-letter ratio is exceeded: the uncommitted records must not be committed.
+    TooManyBadRecords { partition: TopicPartition, offset: i64, failure: DecodeFailure, ratio: f64 },
     /// `--max-rows` is reached.
     Exhausted,
 }

@@ -1,4 +1,4 @@
-//! What batchers hand to the worker, and how it becomes one lake commit.
+//! Results of the batchers, and their merge into one lake commit.
 
 use std::collections::BTreeMap;
 
@@ -6,57 +6,57 @@ use ducktide_lake::commit::{Commit, ProgressDelta, SchemaIds};
 use ducktide_lake::position::{Partition, SourceId};
 use ducktide_lake::{StagedFile, TableVersion};
 
-use crate::batch::dead_letter::LetterCounts;
+use crate::batch::dead_letter::DeadLetterCounts;
 use crate::batch::staging::remove_file;
 
-/// What one batcher gathered between two cuts.
+/// Files and progress of one batcher between two cuts.
 #[derive(Debug, Default)]
-pub(crate) struct Part {
+pub(crate) struct PartialBatch {
     pub(crate) progress: Vec<ProgressDelta>,
     pub(crate) files: Vec<StagedFile>,
     pub(crate) table_versions: Vec<TableVersion>,
     pub(crate) schema_ids: SchemaIds,
-    pub(crate) told: Told,
+    pub(crate) stats: CommitStats,
 }
 
-impl Part {
-    /// Removes the files, which no commit may have seen.
+impl PartialBatch {
+    /// Removes the files. No commit may have been attempted with them.
     pub(crate) fn remove_files(self) {
         self.files.iter().for_each(|file| remove_file(&file.path));
     }
 }
 
-/// What is told of a batch once it is committed.
+/// Statistics of a batch that are reported after its commit.
 #[derive(Debug, Default)]
-pub(crate) struct Told {
-    /// Its dead letters by what is wrong with them.
-    pub(crate) letters: LetterCounts,
-    /// For each partition Kafka's time of the newest record, milliseconds since 1970.
+pub(crate) struct CommitStats {
+    /// Number of dead letters by error class.
+    pub(crate) dead_letters: DeadLetterCounts,
+    /// Kafka timestamp of the newest record of each partition, milliseconds since 1970.
     pub(crate) newest: BTreeMap<(SourceId, Partition), i64>,
 }
 
-/// Joins the parts of all batchers into one commit; None when nothing happened.
-pub(crate) fn join(parts: Vec<Part>) -> Option<(Commit, Told)> {
-    let mut all = Part::default();
+/// Merges the partial batches of all batchers into one commit; returns None without progress.
+pub(crate) fn merge(parts: Vec<PartialBatch>) -> Option<(Commit, CommitStats)> {
+    let mut all = PartialBatch::default();
     for part in parts {
         all.progress.extend(part.progress);
         all.files.extend(part.files);
         for (source, ids) in part.schema_ids {
             all.schema_ids.entry(source).or_default().extend(ids);
         }
-        for (class, count) in part.told.letters {
-            *all.told.letters.entry(class).or_default() += count;
+        for (class, count) in part.stats.dead_letters {
+            *all.stats.dead_letters.entry(class).or_default() += count;
         }
-        all.told.newest.extend(part.told.newest);
+        all.stats.newest.extend(part.stats.newest);
         for version in part.table_versions {
             if !all.table_versions.contains(&version) {
                 all.table_versions.push(version);
             }
         }
     }
-    let Part { progress, files, table_versions, schema_ids, told } = all;
+    let PartialBatch { progress, files, table_versions, schema_ids, stats } = all;
     (!progress.is_empty())
-        .then(|| (Commit::ingest(progress, files, table_versions).of_schemas(schema_ids), told))
+        .then(|| (Commit::ingest(progress, files, table_versions).of_schemas(schema_ids), stats))
 }
 
 #[cfg(test)]
@@ -65,6 +65,6 @@ mod tests {
 
     #[test]
     fn parts_without_progress_make_no_commit() {
-        assert!(join(vec![Part::default(), Part::default()]).is_none());
+        assert!(merge(vec![PartialBatch::default(), PartialBatch::default()]).is_none());
     }
 }

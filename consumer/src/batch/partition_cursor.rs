@@ -1,4 +1,4 @@
-//! What batchers hand to the worker, and how it becomes one lake commit.
+//! Progress of one partition within a batcher.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -6,46 +6,46 @@ use std::sync::Arc;
 use ducktide_protocol::commit::{Counts, ProgressDelta};
 use ducktide_protocol::position::{Offset, OffsetRange, Position};
 
-use crate::batch::dedupe::Window;
-use crate::batch::topic_route::Stream;
+use crate::batch::dedupe::DedupeWindow;
+use crate::batch::topic_route::TopicRoute;
 use crate::source::TopicPartition;
 use crate::source::assignment::Generation;
 
-/// How far one partition was read, and what became of its records since the last cut.
+/// Read position of one partition, and the outcome of its records since the last cut.
 #[derive(Debug)]
-pub(crate) struct Track {
-    pub(crate) stream: Arc<Stream>,
+pub(crate) struct PartitionCursor {
+    pub(crate) route: Arc<TopicRoute>,
     pub(crate) generation: Generation,
-    /// The rows that records may repeat, if repeats are dropped.
-    pub(crate) window: Option<Window>,
+    /// Recent rows of which records may be duplicates; None without `--dedupe-by`.
+    pub(crate) window: Option<DedupeWindow>,
     position: Position,
-    /// The next offset that is not accounted for.
+    /// First offset that is not counted.
     next: i64,
-    /// Everything before this offset was delivered by the poll thread.
+    /// End of the deliveries from the poll thread: all records before this offset were received.
     delivered: i64,
-    /// Everything before this offset was delivered, and every record of it decoded.
+    /// All records before this offset were received and decoded.
     decoded: i64,
-    /// The offset up to which somebody waits for this partition, until it was read.
+    /// Offset that `--until-end` waits for; None once it was read.
     goal: Option<i64>,
     counts: Counts,
-    /// The schemas of the rows since the last cut, and the last one of them.
+    /// Schema ids of the rows since the last cut, and the newest of them.
     schemas: (BTreeSet<u32>, Option<u32>),
-    /// Kafka's time of the newest record that was decoded since the last cut.
+    /// Kafka timestamp of the newest record since the last cut, milliseconds since 1970.
     newest_ms: Option<i64>,
 }
 
-impl Track {
+impl PartitionCursor {
     pub(crate) fn new(
-        stream: Arc<Stream>,
+        route: Arc<TopicRoute>,
         generation: Generation,
         position: Position,
-        window: Option<Window>,
+        window: Option<DedupeWindow>,
     ) -> Self {
         let start = position.next_offset.0;
         let counts = Counts::default();
         let (delivered, decoded) = (start, start);
         Self {
-            stream,
+            route,
             generation,
             window,
             position,
@@ -59,11 +59,11 @@ impl Track {
         }
     }
 
-    /// Takes note of a delivery up to before `next`.
+    /// Records a delivery that ends before `next`.
     ///
-    /// # Panics
-    /// When a delivery got lost between the poll thread and here: its records would count as a gap.
-    pub(crate) fn delivered(&mut self, partition: &TopicPartition, follows: i64, next: i64) {
+    /// # Panics If a delivery between the poll thread and the batcher was lost: its records would
+    /// count as a gap.
+    pub(crate) fn record_delivery(&mut self, partition: &TopicPartition, follows: i64, next: i64) {
         let delivered = self.delivered;
         assert!(
             delivered == follows,
@@ -72,19 +72,19 @@ impl Track {
         self.delivered = next.max(delivered);
     }
 
-    /// Takes note that every record of the deliveries up to before `next` was decoded. Only then are
-    /// offsets after the last record a gap: a record that waits for its schema, or that was given up
-    /// undecoded, is not.
-    pub(crate) fn decoded(&mut self, next: i64) {
+    /// Records that all delivered records before `next` were decoded. Only then do offsets after
+    /// the last record count as a gap: a record that waits for its schema, or that was dropped
+    /// undecoded, does not.
+    pub(crate) fn record_decoded(&mut self, next: i64) {
         self.decoded = next.max(self.decoded);
     }
 
-    /// Sets the offset up to which somebody waits for this partition to be read.
+    /// Sets the offset that `--until-end` waits for.
     pub(crate) const fn set_goal(&mut self, goal: Option<i64>) {
         self.goal = goal;
     }
 
-    /// Returns whether somebody waits for this partition, and is not told yet that it was read.
+    /// Returns whether the partition has a goal that was not reported as reached.
     pub(crate) const fn is_awaited(&self) -> bool {
         self.goal.is_some()
     }
@@ -94,22 +94,22 @@ impl Track {
         self.goal.take_if(|goal| self.decoded >= *goal).is_some()
     }
 
-    /// Takes note of Kafka's time of the newest record that was decoded.
-    pub(crate) fn saw_time(&mut self, millis: Option<i64>) {
+    /// Records the Kafka timestamp of a decoded record.
+    pub(crate) fn record_timestamp(&mut self, millis: Option<i64>) {
         self.newest_ms = self.newest_ms.max(millis);
     }
 
-    /// That time; None when there was none since the last cut.
+    /// Returns the newest timestamp since the last cut, and clears it.
     pub(crate) const fn take_newest(&mut self) -> Option<i64> {
         self.newest_ms.take()
     }
 
-    /// Records that became rows since the last cut.
+    /// Returns the number of rows since the last cut.
     pub(crate) const fn rows(&self) -> i64 {
         self.counts.rows
     }
 
-    /// Accounts for the gap before a record; false if the record was accounted for already.
+    /// Counts the gap before a record. Returns false if the record was counted already.
     pub(crate) fn advance_to(&mut self, offset: i64) -> bool {
         if offset < self.next {
             return false;
@@ -129,7 +129,7 @@ impl Track {
         }
     }
 
-    /// The schemas of the rows since the last cut.
+    /// Returns the schema ids of the rows since the last cut, and clears them.
     pub(crate) fn take_schemas(&mut self) -> BTreeSet<u32> {
         self.schemas.1 = None;
         std::mem::take(&mut self.schemas.0)
@@ -140,7 +140,7 @@ impl Track {
         self.next += 1;
     }
 
-    pub(crate) fn count_repeat(&mut self) {
+    pub(crate) fn count_duplicate(&mut self) {
         self.counts.duplicates += 1;
         self.next += 1;
     }
@@ -150,17 +150,18 @@ impl Track {
         self.next += 1;
     }
 
-    /// Whether there is anything to commit.
+    /// Returns whether there is progress to commit.
     pub(crate) fn has_progress(&self) -> bool {
         self.next > self.position.next_offset.0
     }
 
-    /// Offsets at the partition's end that hold no record, and are not accounted for yet.
+    /// Returns the number of offsets at the end of the partition that have no record and are not
+    /// counted.
     pub(crate) fn idle_tail(&self) -> i64 {
         self.decoded - self.next
     }
 
-    /// The step since the last cut, if there is one; the next begins where it ends.
+    /// Returns the progress since the last cut, if any. The next one begins at its end.
     pub(crate) fn cut(&mut self, partition: &TopicPartition) -> Option<ProgressDelta> {
         self.advance_to(self.decoded);
         if !self.has_progress() {
@@ -168,7 +169,7 @@ impl Track {
         }
         let to = Offset(self.next);
         let delta = ProgressDelta {
-            source: self.stream.source.id,
+            source: self.route.source.id,
             partition: partition.partition,
             epoch: self.position.epoch,
             range: OffsetRange { from: self.position.next_offset, to },
@@ -189,9 +190,9 @@ mod tests {
 
     use super::*;
     use crate::batch::staging::ColumnHints;
-    use crate::decode::newest_schemas::Newest;
+    use crate::decode::newest_schemas::NewestSchemas;
 
-    fn track(start: i64) -> (Track, TopicPartition) {
+    fn cursor(start: i64) -> (PartitionCursor, TopicPartition) {
         let version = TableVersion { table: "events".parse().unwrap(), changed_at: 1 };
         let shape = TableShape::from_described([("id", "BIGINT")]).unwrap();
         let spec = SourceSpec {
@@ -201,7 +202,7 @@ mod tests {
             cluster_id: None,
             topic_id: None,
         };
-        let stream = Stream {
+        let route = TopicRoute {
             topic: "events".into(),
             source: Source { id: SourceId(1), spec },
             table: Table {
@@ -211,7 +212,7 @@ mod tests {
                 partitioning: Partitioning::default(),
                 claim: None,
             },
-            newest: Newest::default(),
+            newest: NewestSchemas::default(),
             hints: ColumnHints::default(),
             dead_letters: None,
             partition_by: None,
@@ -219,85 +220,85 @@ mod tests {
         };
         let position = Position { epoch: Epoch(3), next_offset: Offset(start) };
         (
-            Track::new(Arc::new(stream), Generation(1), position, None),
+            PartitionCursor::new(Arc::new(route), Generation(1), position, None),
             TopicPartition::new("events", 4),
         )
     }
 
     #[test]
-    fn a_cut_accounts_for_every_offset() {
-        let (mut track, partition) = track(100);
-        track.delivered(&partition, 100, 107);
-        track.decoded(107);
-        assert!(track.advance_to(100));
-        track.count_row(Some(7));
-        assert!(track.advance_to(103));
-        track.count_tombstone();
-        track.count_dead();
-        assert!(track.advance_to(106));
-        track.count_row(Some(7));
+    fn a_cut_counts_every_offset() {
+        let (mut cursor, partition) = cursor(100);
+        cursor.record_delivery(&partition, 100, 107);
+        cursor.record_decoded(107);
+        assert!(cursor.advance_to(100));
+        cursor.count_row(Some(7));
+        assert!(cursor.advance_to(103));
+        cursor.count_tombstone();
+        cursor.count_dead();
+        assert!(cursor.advance_to(106));
+        cursor.count_row(Some(7));
 
-        let delta = track.cut(&partition).unwrap();
+        let delta = cursor.cut(&partition).unwrap();
 
         assert_eq!((delta.range.from, delta.range.to), (Offset(100), Offset(107)));
         assert_eq!(delta.epoch, Epoch(3));
         assert_eq!(delta.partition, Partition(4));
         let counts = Counts { rows: 2, dead: 1, tombstones: 1, gaps: 3, ..Counts::default() };
         assert_eq!(delta.counts, counts);
-        assert_eq!(track.cut(&partition), None);
-        assert_eq!((track.take_schemas(), track.take_schemas()), ([7].into(), [].into()));
+        assert_eq!(cursor.cut(&partition), None);
+        assert_eq!((cursor.take_schemas(), cursor.take_schemas()), ([7].into(), [].into()));
     }
 
     #[test]
-    fn a_record_delivered_twice_counts_once() {
-        let (mut track, _) = track(100);
-        assert!(track.advance_to(100));
-        track.count_row(Some(7));
+    fn a_record_delivered_twice_is_counted_once() {
+        let (mut cursor, _) = cursor(100);
+        assert!(cursor.advance_to(100));
+        cursor.count_row(Some(7));
 
-        assert!(!track.advance_to(100));
+        assert!(!cursor.advance_to(100));
     }
 
     #[test]
     fn an_end_beyond_the_last_record_is_progress() {
-        let (mut track, partition) = track(100);
-        track.delivered(&partition, 100, 130);
-        track.decoded(130);
-        assert_eq!(track.idle_tail(), 30);
+        let (mut cursor, partition) = cursor(100);
+        cursor.record_delivery(&partition, 100, 130);
+        cursor.record_decoded(130);
+        assert_eq!(cursor.idle_tail(), 30);
 
-        let delta = track.cut(&partition).unwrap();
+        let delta = cursor.cut(&partition).unwrap();
 
         assert_eq!(delta.counts, Counts { gaps: 30, ..Counts::default() });
     }
 
     #[test]
     #[should_panic(expected = "deliveries follow each other")]
-    fn a_gap_left_by_our_own_queues_is_not_taken_for_one_of_kafka() {
-        let (mut track, partition) = track(100);
-        track.delivered(&partition, 100, 120);
-        track.delivered(&partition, 250, 260);
+    fn a_lost_delivery_is_not_counted_as_a_gap() {
+        let (mut cursor, partition) = cursor(100);
+        cursor.record_delivery(&partition, 100, 120);
+        cursor.record_delivery(&partition, 250, 260);
     }
 
     #[test]
-    fn records_that_were_not_decoded_are_no_gap() {
-        let (mut track, partition) = track(100);
-        track.delivered(&partition, 100, 110);
-        assert!(track.advance_to(100));
-        track.count_row(Some(7));
+    fn undecoded_records_are_not_counted_as_a_gap() {
+        let (mut cursor, partition) = cursor(100);
+        cursor.record_delivery(&partition, 100, 110);
+        assert!(cursor.advance_to(100));
+        cursor.count_row(Some(7));
 
-        assert_eq!(track.cut(&partition).unwrap().range.to, Offset(101));
-        assert_eq!((track.cut(&partition), track.idle_tail() > 0), (None, false));
+        assert_eq!(cursor.cut(&partition).unwrap().range.to, Offset(101));
+        assert_eq!((cursor.cut(&partition), cursor.idle_tail() > 0), (None, false));
     }
 
     #[test]
-    fn a_goal_is_reached_once_when_everything_before_it_was_decoded() {
-        let (mut track, partition) = track(100);
-        track.set_goal(Some(110));
-        track.delivered(&partition, 100, 110);
-        assert!(!track.take_goal_reached());
+    fn a_goal_is_reported_once_when_all_records_before_it_were_decoded() {
+        let (mut cursor, partition) = cursor(100);
+        cursor.set_goal(Some(110));
+        cursor.record_delivery(&partition, 100, 110);
+        assert!(!cursor.take_goal_reached());
 
-        track.decoded(110);
+        cursor.record_decoded(110);
 
-        assert!(track.take_goal_reached());
-        assert!(!track.take_goal_reached());
+        assert!(cursor.take_goal_reached());
+        assert!(!cursor.take_goal_reached());
     }
 }

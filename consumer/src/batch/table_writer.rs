@@ -12,14 +12,14 @@ use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::batch::dead_letter::{
-    BYTES_PER_BATCH as LETTER_BYTES_PER_BATCH, LetterCounts, LetterWriter,
+    BYTES_PER_BATCH as DEAD_LETTER_BYTES_PER_BATCH, DeadLetterCounts, DeadLetterWriter,
 };
-use crate::batch::dedupe::Window;
-use crate::batch::partial_batch::Part;
+use crate::batch::dedupe::DedupeWindow;
+use crate::batch::partial_batch::PartialBatch;
 use crate::batch::staging::{EncoderBudget, StagingError, StagingWriter};
-use crate::batch::topic_route::Stream;
-use crate::decode::decoders::Readable;
-use crate::decode::failure::Flaw;
+use crate::batch::topic_route::TopicRoute;
+use crate::decode::decoders::ResolvedRecord;
+use crate::decode::failure::DecodeFailure;
 use crate::source::{Record, RecordRun, TopicPartition};
 
 /// Rows that are decoded before they go to the Parquet writer: enough for its column loops, and
@@ -70,7 +70,7 @@ fn width(data_type: &DataType) -> usize {
     }
 }
 
-pub(crate) struct Lane {
+pub(crate) struct TableWriter {
     version: TableVersion,
     rows: RowBuffer,
     limits: DecodedLimits,
@@ -78,82 +78,82 @@ pub(crate) struct Lane {
     wrote: bool,
     writer: StagingWriter,
     /// For records that cannot be decoded; None if they stop the worker.
-    letters: Option<LetterWriter>,
-    counts: LetterCounts,
+    dead_letters: Option<DeadLetterWriter>,
+    counts: DeadLetterCounts,
     /// The column of the ids by which repeats are known.
     ids: Option<usize>,
 }
 
 /// A record that cannot be decoded.
-pub(crate) struct Unread<'a> {
+pub(crate) struct UndecodableRecord<'a> {
     pub(crate) run: &'a RecordRun,
     pub(crate) record: &'a Record,
     /// The schema id that its value begins with, if it does.
     pub(crate) schema_id: Option<u32>,
-    pub(crate) flaw: Flaw,
+    pub(crate) failure: DecodeFailure,
 }
 
 /// What became of a record that was decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pushed {
+pub(crate) enum PushOutcome {
     Row,
     /// It repeats a row, and is dropped.
-    Repeat,
+    Duplicate,
 }
 
 #[derive(Debug, Error)]
-pub(crate) enum LaneError {
+pub(crate) enum TableWriterError {
     #[error(transparent)]
     Decode(DecodeError),
     #[error(transparent)]
     Staging(#[from] StagingError),
 }
 
-impl Lane {
+impl TableWriter {
     /// A lane without rows. Rows that are decoded, and letters, wait in at most `decoded_bytes` each
     /// before they go to the Parquet writer.
     pub(crate) fn new(
-        stream: &Stream,
+        route: &TopicRoute,
         decoded_bytes: usize,
         encoders: &EncoderBudget,
     ) -> Result<Self, StagingError> {
-        let shape = Arc::new(stream.table.shape.clone());
-        let rows = RowBuffer::new(shape, stream.partition_by.as_deref())
+        let shape = Arc::new(route.table.shape.clone());
+        let rows = RowBuffer::new(shape, route.partition_by.as_deref())
             .expect("the partition key was checked when the table was made");
         let schema = Arc::clone(rows.schema());
         let limits = DecodedLimits::new(&schema, decoded_bytes);
-        let writer = StagingWriter::of_table(&stream.table, schema, &stream.hints, encoders)?;
-        let letters = stream.dead_letters.as_ref().map(|table| {
-            LetterWriter::new(table, decoded_bytes.min(LETTER_BYTES_PER_BATCH), encoders)
+        let writer = StagingWriter::of_table(&route.table, schema, &route.hints, encoders)?;
+        let dead_letters = route.dead_letters.as_ref().map(|table| {
+            DeadLetterWriter::new(table, decoded_bytes.min(DEAD_LETTER_BYTES_PER_BATCH), encoders)
         });
-        let letters = letters.transpose()?;
-        let (version, counts) = (stream.table.version.clone(), LetterCounts::new());
-        let ids = stream.dedupe.as_ref().and_then(|rule| rows.record_column(&rule.column));
-        Ok(Self { version, rows, limits, wrote: false, writer, letters, counts, ids })
+        let dead_letters = dead_letters.transpose()?;
+        let (version, counts) = (route.table.version.clone(), DeadLetterCounts::new());
+        let ids = route.dedupe.as_ref().and_then(|rule| rows.record_column(&rule.column));
+        Ok(Self { version, rows, limits, wrote: false, writer, dead_letters, counts, ids })
     }
 
     /// Adds a record, unless it repeats a row of the window; after a decoding error everything is as
     /// before.
     pub(crate) fn push(
         &mut self,
-        readable: &Readable<'_>,
+        resolved: &ResolvedRecord<'_>,
         run: &RecordRun,
         record: &Record,
-        window: Option<(&mut Window, i64)>,
-    ) -> Result<Pushed, LaneError> {
-        match self.decode(readable, record) {
+        window: Option<(&mut DedupeWindow, i64)>,
+    ) -> Result<PushOutcome, TableWriterError> {
+        match self.decode(resolved, record) {
             Ok(()) => {}
             Err(DecodeError { problem: Problem::BatchFull, .. }) => {
                 self.write()?;
-                self.decode(readable, record).map_err(LaneError::Decode)?;
+                self.decode(resolved, record).map_err(TableWriterError::Decode)?;
             }
-            Err(error) => return Err(LaneError::Decode(error)),
+            Err(error) => return Err(TableWriterError::Decode(error)),
         }
         if let Some((window, now)) = window
-            && self.is_repeat(record, window, now)
+            && self.is_duplicate(record, window, now)
         {
             self.rows.abandon_row();
-            return Ok(Pushed::Repeat);
+            return Ok(PushOutcome::Duplicate);
         }
         let TopicPartition { topic, partition } = &run.partition;
         let timestamp_ms = record.timestamp_ms().unwrap_or(-1);
@@ -161,35 +161,43 @@ impl Lane {
         if self.limits.are_reached(&self.rows) {
             self.write()?;
         }
-        Ok(Pushed::Row)
+        Ok(PushOutcome::Row)
     }
 
     /// Opens a row of everything that Kafka has of a record, but its place.
-    fn decode(&mut self, readable: &Readable<'_>, record: &Record) -> Result<(), DecodeError> {
-        readable.decoder.decode(readable.datum, &mut self.rows)?;
+    fn decode(
+        &mut self,
+        resolved: &ResolvedRecord<'_>,
+        record: &Record,
+    ) -> Result<(), DecodeError> {
+        resolved.decoder.decode(resolved.datum, &mut self.rows)?;
         let headers = if self.rows.wants_headers() { record.headers() } else { Vec::new() };
-        self.rows.push_key_and_headers(readable.key, &headers)
+        self.rows.push_key_and_headers(resolved.key, &headers)
     }
 
     /// Whether the record that was decoded last repeats a row; otherwise the window has it now.
-    fn is_repeat(&self, record: &Record, window: &mut Window, now: i64) -> bool {
+    fn is_duplicate(&self, record: &Record, window: &mut DedupeWindow, now: i64) -> bool {
         let id = self.ids.and_then(|column| self.rows.last_event_id(column));
         let millis = record.timestamp_ms();
         let timestamp = millis.and_then(|ms| timestamp_micros(ms, TimeUnit::Millis).ok());
         let (Some(id), Some(timestamp)) = (id, timestamp) else { return false };
         let (offset, timestamp) = (record.offset(), timestamp.min(now));
-        let is_repeat = window.is_repeat(&id, offset, timestamp);
-        if !is_repeat {
+        let is_duplicate = window.is_duplicate(&id, offset, timestamp);
+        if !is_duplicate {
             window.remember(id, offset, timestamp);
         }
-        is_repeat
+        is_duplicate
     }
 
     /// Keeps a record that cannot be decoded, whole.
-    pub(crate) fn bury(&mut self, unread: Unread<'_>) -> Result<(), StagingError> {
-        *self.counts.entry(unread.flaw.class).or_default() += 1;
-        let letters = self.letters.as_mut().expect("there is a table unless all bad records stop");
-        self.wrote |= letters.push(letter(unread))?;
+    pub(crate) fn write_dead_letter(
+        &mut self,
+        undecodable: UndecodableRecord<'_>,
+    ) -> Result<(), StagingError> {
+        *self.counts.entry(undecodable.failure.class).or_default() += 1;
+        let dead_letters =
+            self.dead_letters.as_mut().expect("there is a table unless all bad records stop");
+        self.wrote |= dead_letters.push(dead_letter(undecodable))?;
         Ok(())
     }
 
@@ -200,16 +208,16 @@ impl Lane {
     }
 
     /// Closes the files and hands them over.
-    pub(crate) fn finish(&mut self, part: &mut Part) -> Result<(), StagingError> {
+    pub(crate) fn finish(&mut self, part: &mut PartialBatch) -> Result<(), StagingError> {
         if self.rows.rows() > 0 {
             self.write()?;
         }
         add_files(part, self.writer.finish()?, &self.version);
-        if let Some(letters) = &mut self.letters {
-            add_files(part, letters.finish()?, letters.table_version());
+        if let Some(dead_letters) = &mut self.dead_letters {
+            add_files(part, dead_letters.finish()?, dead_letters.table_version());
         }
         for (class, count) in std::mem::take(&mut self.counts) {
-            *part.told.letters.entry(class).or_default() += count;
+            *part.stats.dead_letters.entry(class).or_default() += count;
         }
         Ok(())
     }
@@ -217,8 +225,8 @@ impl Lane {
     /// Drops rows and files that no commit has seen.
     pub(crate) fn abandon(mut self) {
         self.writer.abandon();
-        if let Some(letters) = self.letters {
-            letters.abandon();
+        if let Some(dead_letters) = self.dead_letters {
+            dead_letters.abandon();
         }
     }
 
@@ -227,19 +235,19 @@ impl Lane {
     }
 
     pub(crate) fn rows(&self) -> u64 {
-        let letters = self.letters.as_ref().map_or(0, LetterWriter::rows);
-        self.writer.rows() + self.rows.rows() as u64 + letters
+        let dead_letters = self.dead_letters.as_ref().map_or(0, DeadLetterWriter::rows);
+        self.writer.rows() + self.rows.rows() as u64 + dead_letters
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.writer.bytes() + self.letters.as_ref().map_or(0, LetterWriter::bytes)
+        self.writer.bytes() + self.dead_letters.as_ref().map_or(0, DeadLetterWriter::bytes)
     }
 
     pub(crate) fn memory(&self) -> usize {
-        let letters = self.letters.as_ref().map_or(0, LetterWriter::memory);
+        let dead_letters = self.dead_letters.as_ref().map_or(0, DeadLetterWriter::memory);
         // Builders without rows have room for as many as before, of which nothing is touched.
         let rows = if self.rows.rows() == 0 { 0 } else { self.rows.memory() };
-        self.writer.memory() + rows + letters
+        self.writer.memory() + rows + dead_letters
     }
 
     /// Whether decoded rows or letters went to the Parquet writer since this was asked last: only then
@@ -253,7 +261,7 @@ impl Lane {
     }
 }
 
-fn add_files(part: &mut Part, files: Vec<StagedFile>, version: &TableVersion) {
+fn add_files(part: &mut PartialBatch, files: Vec<StagedFile>, version: &TableVersion) {
     if !files.is_empty() {
         part.files.extend(files);
         part.table_versions.push(version.clone());
@@ -261,8 +269,8 @@ fn add_files(part: &mut Part, files: Vec<StagedFile>, version: &TableVersion) {
 }
 
 /// A copy of everything that Kafka has of a record, and what is wrong with it.
-fn letter(unread: Unread<'_>) -> DeadLetter {
-    let Unread { run, record, schema_id, flaw } = unread;
+fn dead_letter(undecodable: UndecodableRecord<'_>) -> DeadLetter {
+    let UndecodableRecord { run, record, schema_id, failure } = undecodable;
     let TopicPartition { topic, partition } = &run.partition;
     let timestamp = record.timestamp_ms();
     let micros = |millis| timestamp_micros(millis, TimeUnit::Millis).ok();
@@ -277,8 +285,8 @@ fn letter(unread: Unread<'_>) -> DeadLetter {
         value: record.payload().map(<[u8]>::to_vec),
         headers: record.headers(),
         schema_id,
-        error_class: Some(flaw.class.as_str().to_owned()),
-        error: Some(flaw.text),
+        error_class: Some(failure.class.as_str().to_owned()),
+        error: Some(failure.text),
         failed_at_micros: Some(Timestamp::now().as_microsecond()),
         resolution: None,
         resolved_at_micros: None,

@@ -1,34 +1,34 @@
-//! The way of a topic into a table.
+//! Route of a topic into a table.
 
 use std::sync::Arc;
 
 use ducktide_lake::table::TableName;
 use ducktide_lake::{Source, Table};
 
-use crate::batch::dedupe::Rule;
+use crate::batch::dedupe::DedupeRule;
 use crate::batch::staging::ColumnHints;
-use crate::decode::newest_schemas::Newest;
+use crate::decode::newest_schemas::NewestSchemas;
 
-/// A topic on its way into a table.
+/// Topic, the table that it fills, and the settings for its records.
 #[derive(Clone, Debug)]
-pub(crate) struct Stream {
+pub(crate) struct TopicRoute {
     pub(crate) topic: Arc<str>,
-    /// What was registered for them.
+    /// Source that the lake has registered for the topic and the table.
     pub(crate) source: Source,
     pub(crate) table: Table,
-    /// The topic's newest schemas when the worker started.
-    pub(crate) newest: Newest,
+    /// Newest schemas of the topic when the worker started.
+    pub(crate) newest: NewestSchemas,
     pub(crate) hints: ColumnHints,
-    /// Where records go that cannot be decoded; None if they stop the worker.
+    /// Dead-letter table; None if every undecodable record stops the worker.
     pub(crate) dead_letters: Option<Table>,
-    /// The timestamp whose date is the lake's partition key.
+    /// Timestamp column whose date is the partition key.
     pub(crate) partition_by: Option<String>,
-    /// What repeats are known by, if they are dropped.
-    pub(crate) dedupe: Option<Rule>,
+    /// Rule by which duplicates are found; None without `--dedupe-by`.
+    pub(crate) dedupe: Option<DedupeRule>,
 }
 
-impl Stream {
-    /// Whether the topic's records go to this table, or its dead letters do.
+impl TopicRoute {
+    /// Returns whether records or dead letters of the topic go to this table.
     pub(crate) fn fills(&self, table: &TableName) -> bool {
         let mut tables = std::iter::once(&self.table).chain(&self.dead_letters);
         tables.any(|own| own.version.table == *table)

@@ -15,7 +15,7 @@ use ducktide_protocol::{ErrorKind, Lake};
 use rand::RngExt as _;
 
 use crate::commit::event::{CommitterEvent, DropReason};
-use crate::commit::request::{Recent, Request};
+use crate::commit::request::{CommitterRequest, RecentRowsRequest};
 use crate::event::{Event, Events};
 use crate::metrics::RetryCause;
 
@@ -26,7 +26,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 /// The worker's end of the committer's thread.
 pub(crate) struct Committer {
-    requests: mpsc::Sender<Request>,
+    requests: mpsc::Sender<CommitterRequest>,
     abandon: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
@@ -39,13 +39,13 @@ impl Committer {
             .name("commit".to_owned())
             .spawn({
                 let abandon = Arc::clone(&abandon);
-                move || Running { lake, inbox, events, abandon }.run()
+                move || CommitterThread { lake, inbox, events, abandon }.run()
             })
             .expect("the operating system starts a thread");
         Self { requests, abandon, thread }
     }
 
-    pub(crate) fn send(&self, request: Request) {
+    pub(crate) fn send(&self, request: CommitterRequest) {
         // A committer that ended has said so by an event.
         let _ = self.requests.send(request);
     }
@@ -63,22 +63,22 @@ impl Committer {
     }
 }
 
-struct Running {
+struct CommitterThread {
     lake: Box<dyn Lake>,
-    inbox: mpsc::Receiver<Request>,
+    inbox: mpsc::Receiver<CommitterRequest>,
     events: Events,
     abandon: Arc<AtomicBool>,
 }
 
-impl Running {
+impl CommitterThread {
     fn run(mut self) {
         while let Ok(request) = self.inbox.recv() {
             let event = match request {
-                Request::Commit(commit) => self.commit(commit),
-                Request::Load { source, starts, recent } => {
+                CommitterRequest::Commit(commit) => self.commit(commit),
+                CommitterRequest::Load { source, starts, recent } => {
                     self.load(source, &starts, recent.as_ref())
                 }
-                Request::Alter(tables) => self.alter(&tables),
+                CommitterRequest::Alter(tables) => self.alter(&tables),
             };
             self.abandon.store(false, Ordering::Relaxed);
             self.events.send(Event::Committer(event));
@@ -114,7 +114,7 @@ impl Running {
         &mut self,
         source: SourceId,
         starts: &[(Partition, Offset)],
-        recent: Option<&Recent>,
+        recent: Option<&RecentRowsRequest>,
     ) -> CommitterEvent {
         let read = self.retry(RetryCause::Lake, "load progress", |lake| {
             if !starts.is_empty() {

@@ -142,7 +142,7 @@ impl Fixture {
 #[test]
 fn an_outage_delays_a_commit_and_loses_nothing() {
     let mut fixture = fixture(&[Fault::Lost, Fault::Lost]);
-    fixture.committer.send(Request::Commit(fixture.commit(0, 10)));
+    fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
 
     assert!(matches!(fixture.outcome(), CommitterEvent::Committed { .. }));
     assert_eq!(fixture.rows(), 10);
@@ -151,7 +151,7 @@ fn an_outage_delays_a_commit_and_loses_nothing() {
 #[test]
 fn a_commit_whose_answer_is_lost_is_not_written_twice() {
     let mut fixture = fixture(&[Fault::AnswerLost]);
-    fixture.committer.send(Request::Commit(fixture.commit(0, 10)));
+    fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
 
     assert!(matches!(fixture.outcome(), CommitterEvent::Committed { .. }));
     assert_eq!(fixture.rows(), 10);
@@ -160,12 +160,12 @@ fn a_commit_whose_answer_is_lost_is_not_written_twice() {
 #[test]
 fn a_batch_that_slept_through_a_replay_is_dropped() {
     let mut fixture = fixture(&[]);
-    fixture.committer.send(Request::Commit(fixture.commit(0, 10)));
+    fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
     fixture.outcome();
     let stale = fixture.commit(10, 20);
     fixture.lake.replay(fixture.source, Partition(0), Offset(10));
 
-    fixture.committer.send(Request::Commit(stale));
+    fixture.committer.send(CommitterRequest::Commit(stale));
 
     assert!(matches!(
         fixture.outcome(),
@@ -180,7 +180,7 @@ fn a_batch_written_for_another_shape_is_dropped() {
     let commit = fixture.commit(0, 10);
     fixture.lake.alter_table(&"events".parse().unwrap());
 
-    fixture.committer.send(Request::Commit(commit));
+    fixture.committer.send(CommitterRequest::Commit(commit));
 
     assert!(matches!(
         fixture.outcome(),
@@ -192,7 +192,7 @@ fn a_batch_written_for_another_shape_is_dropped() {
 #[test]
 fn what_waiting_cannot_mend_is_reported_at_once() {
     let mut fixture = fixture(&[Fault::Refused]);
-    fixture.committer.send(Request::Commit(fixture.commit(0, 10)));
+    fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
 
     assert!(matches!(fixture.outcome(), CommitterEvent::Failed(_)));
 }
@@ -200,7 +200,7 @@ fn what_waiting_cannot_mend_is_reported_at_once() {
 #[test]
 fn a_commit_that_is_being_retried_can_be_abandoned() {
     let mut fixture = fixture(&[Fault::Lost; 1000]);
-    fixture.committer.send(Request::Commit(fixture.commit(0, 10)));
+    fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
     assert!(matches!(
         fixture.events.blocking_recv(),
         Some(Event::Committer(CommitterEvent::Retrying { cause: RetryCause::Commit, .. }))
@@ -218,8 +218,11 @@ fn a_commit_that_is_being_retried_can_be_abandoned() {
 fn a_new_partition_gets_its_first_position_once() {
     let mut fixture = fixture(&[]);
     let source = fixture.source;
-    let load =
-        |at| Request::Load { source, starts: vec![(Partition(1), Offset(at))], recent: None };
+    let load = |at| CommitterRequest::Load {
+        source,
+        starts: vec![(Partition(1), Offset(at))],
+        recent: None,
+    };
 
     for at in [5, 9] {
         fixture.committer.send(load(at));

@@ -8,7 +8,7 @@ use ducktide_lake::position::{Partition, Position, SnapshotId, SourceId};
 use ducktide_lake::table::TableName;
 use ducktide_lake::{LakeError, Table};
 
-use crate::commit::request::RecentByPartition;
+use crate::commit::request::RecentRowsByPartition;
 use crate::metrics::RetryCause;
 
 /// What the lake answered.
@@ -28,7 +28,7 @@ pub(crate) enum CommitterEvent {
     Loaded {
         source: SourceId,
         positions: Vec<(Partition, Position)>,
-        recent: RecentByPartition,
+        recent: RecentRowsByPartition,
     },
     /// Tables as they are now; none if it was told to give up.
     Altered(Vec<Table>),

@@ -10,34 +10,34 @@ use ducktide_lake::position::{Offset, Partition, Position, SourceId};
 use ducktide_lake::table::{Column, TableName};
 
 /// What the worker wants of the lake.
-pub(crate) enum Request {
+pub(crate) enum CommitterRequest {
     /// Write a batch.
     Commit(Commit),
     /// Give partitions their first position, unless they have one, then read all positions.
-    Load { source: SourceId, starts: Vec<(Partition, Offset)>, recent: Option<Recent> },
+    Load { source: SourceId, starts: Vec<(Partition, Offset)>, recent: Option<RecentRowsRequest> },
     /// Read tables as they are, after adding columns that they lack.
     Alter(BTreeMap<TableName, Vec<Column>>),
 }
 
 /// The rows that records of these partitions may repeat, from where progress stands.
 #[derive(Debug)]
-pub(crate) struct Recent {
+pub(crate) struct RecentRowsRequest {
     pub(crate) wanted: RecentRows,
     pub(crate) partitions: BTreeSet<Partition>,
 }
 
 /// Such rows of each partition that was asked for and has a position.
-pub(crate) type RecentByPartition = BTreeMap<Partition, Vec<RecentRow>>;
+pub(crate) type RecentRowsByPartition = BTreeMap<Partition, Vec<RecentRow>>;
 
-impl Recent {
+impl RecentRowsRequest {
     pub(super) fn read(
         &self,
         lake: &mut dyn Lake,
         positions: &[(Partition, Position)],
-    ) -> ducktide_lake::Result<RecentByPartition> {
+    ) -> ducktide_lake::Result<RecentRowsByPartition> {
         let asked = positions.iter().filter(|(partition, _)| self.partitions.contains(partition));
         let below: Vec<_> = asked.map(|(p, position)| (*p, position.next_offset)).collect();
-        let mut found: RecentByPartition =
+        let mut found: RecentRowsByPartition =
             below.iter().map(|(partition, _)| (*partition, Vec::new())).collect();
         if below.is_empty() {
             return Ok(found);

@@ -15,7 +15,7 @@ use ducktide_protocol::table::{AvroField, Column, KAFKA_HEADERS, ShapeError};
 use ducktide_service::units::{parse_bytes, parse_duration, parse_ratio};
 use jiff::Timestamp;
 
-use crate::batch::dedupe::Rule;
+use crate::batch::dedupe::DedupeRule;
 use crate::config::topics::Topics;
 use crate::decode::error_class::ErrorClass;
 use crate::decode::record_format::{KeyArgs, ValueArgs};
@@ -196,10 +196,10 @@ pub struct DedupeArgs {
 
 impl DedupeArgs {
     /// The rule, if repeats are dropped.
-    pub(crate) fn rule(&self) -> Option<Rule> {
+    pub(crate) fn rule(&self) -> Option<DedupeRule> {
         let column = self.by.clone()?;
         let span_micros = i64::try_from(self.window.as_micros()).unwrap_or(i64::MAX);
-        Some(Rule { column, span_micros })
+        Some(DedupeRule { column, span_micros })
     }
 
     /// Bytes.

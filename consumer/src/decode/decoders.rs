@@ -11,9 +11,9 @@ use ducktide_protocol::{Table, TableVersion};
 use tokio::runtime::Handle;
 
 use crate::decode::error_class::ErrorClass;
-use crate::decode::failure::Flaw;
-use crate::decode::newest_schemas::Newest;
-use crate::decode::schema_provider::{RecordWriters, SchemaId, Writers};
+use crate::decode::failure::DecodeFailure;
+use crate::decode::newest_schemas::NewestSchemas;
+use crate::decode::schema_provider::{SchemaId, SchemaProvider, SchemaProviders};
 use crate::decode::schema_registry::RegistryError;
 
 /// How long the registry must have said that it knows no such schema before it is believed: one that
@@ -24,22 +24,22 @@ const CONFIRMED_AFTER: Duration = Duration::from_millis(500);
 const ANSWER_COUNTS: Duration = Duration::from_secs(10);
 
 /// What one batcher decodes records with.
-pub(crate) struct RecordSchemas {
-    values: Schemas<RecordDecoder>,
+pub(crate) struct RecordDecoders {
+    values: DecoderCache<RecordDecoder>,
     /// None where keys are kept as they are, or not at all.
-    keys: Option<Schemas<KeyDecoder>>,
+    keys: Option<DecoderCache<KeyDecoder>>,
 }
 
 /// What records are to become.
 #[derive(Clone, Copy)]
-pub(crate) struct Destination<'a> {
+pub(crate) struct DecodeTarget<'a> {
     pub(crate) topic: &'a str,
-    pub(crate) newest: &'a Newest,
+    pub(crate) newest: &'a NewestSchemas,
     pub(crate) table: &'a Table,
 }
 
 /// A record whose schemas are known.
-pub(crate) struct Readable<'a> {
+pub(crate) struct ResolvedRecord<'a> {
     /// The registry's number for the schema of its value, if it is known.
     pub(crate) schema_id: Option<u32>,
     pub(crate) decoder: &'a RecordDecoder,
@@ -49,30 +49,31 @@ pub(crate) struct Readable<'a> {
 }
 
 /// Why a record cannot be read.
-pub(crate) enum Unreadable {
+pub(crate) enum ResolveError {
     /// The registry does not answer; ask again.
-    Unavailable(String),
+    RegistryUnavailable(String),
     /// The table lacks columns of the record's schema; otherwise it fits.
     ColumnsMissing(Difference),
     /// No schema can decode the record.
-    Bad(Flaw),
+    Undecodable(DecodeFailure),
 }
 
-impl RecordSchemas {
-    pub(crate) fn new(writers: RecordWriters, runtime: Handle) -> Self {
-        let keys = writers.keys.map(|writers| Schemas::new(writers, runtime.clone(), compile_key));
-        Self { values: Schemas::new(writers.values, runtime, compile_value), keys }
+impl RecordDecoders {
+    pub(crate) fn new(provider: SchemaProviders, runtime: Handle) -> Self {
+        let keys =
+            provider.keys.map(|provider| DecoderCache::new(provider, runtime.clone(), compile_key));
+        Self { values: DecoderCache::new(provider.values, runtime, compile_value), keys }
     }
 
     /// What reads a record; `header` finds the last of its headers of a name. Asks the registry for ids
     /// not seen before.
-    pub(crate) fn of_record<'a, 'r: 'a>(
+    pub(crate) fn resolve<'a, 'r: 'a>(
         &'a mut self,
         value: &'r [u8],
         key: Option<&'r [u8]>,
         header: impl Fn(&'static CStr) -> Option<&'r [u8]>,
-        to: Destination<'_>,
-    ) -> Result<Readable<'a>, Unreadable> {
+        to: DecodeTarget<'_>,
+    ) -> Result<ResolvedRecord<'a>, ResolveError> {
         let (schema_id, decoder, datum) = self.values.decoder(value, &header, to)?;
         let schema_id = schema_id.number();
         let key = match (&mut self.keys, key) {
@@ -82,7 +83,7 @@ impl RecordSchemas {
             }
             (_, key) => Key::Raw(key),
         };
-        Ok(Readable { schema_id, decoder, datum, key })
+        Ok(ResolvedRecord { schema_id, decoder, datum, key })
     }
 
     /// The registry's number for a value's schema, if it is known.
@@ -91,36 +92,36 @@ impl RecordSchemas {
         value: &'a [u8],
         header: impl Fn(&'static CStr) -> Option<&'a [u8]>,
     ) -> Option<u32> {
-        self.values.writers.split(value, header).ok().and_then(|(id, _)| id.number())
+        self.values.provider.split(value, header).ok().and_then(|(id, _)| id.number())
     }
 }
 
 /// Compiles a decoder of a writer's schema.
-type Compile<D> = fn(&Writers, &AvroSchema, Destination<'_>) -> Result<D, CompileError>;
+type Compile<D> = fn(&SchemaProvider, &AvroSchema, DecodeTarget<'_>) -> Result<D, CompileError>;
 
 fn compile_value(
-    writers: &Writers,
+    provider: &SchemaProvider,
     schema: &AvroSchema,
-    to: Destination<'_>,
+    to: DecodeTarget<'_>,
 ) -> Result<RecordDecoder, CompileError> {
     let shape = Arc::new(to.table.shape.clone());
-    if writers.are_json() {
+    if provider.are_json() {
         return Ok(RecordDecoder::of_json(shape));
     }
-    RecordDecoder::compile(schema, writers.union_as, &to.newest.fields, shape)
+    RecordDecoder::compile(schema, provider.union_as, &to.newest.fields, shape)
 }
 
 fn compile_key(
-    writers: &Writers,
+    provider: &SchemaProvider,
     schema: &AvroSchema,
-    to: Destination<'_>,
+    to: DecodeTarget<'_>,
 ) -> Result<KeyDecoder, CompileError> {
-    KeyDecoder::compile(schema, writers.union_as, to.newest.key.as_slice(), &to.table.shape)
+    KeyDecoder::compile(schema, provider.union_as, to.newest.key.as_slice(), &to.table.shape)
 }
 
 /// The decoders of values, or of keys, by schema id and the version of the table that they write for.
-struct Schemas<D> {
-    writers: Writers,
+struct DecoderCache<D> {
+    provider: SchemaProvider,
     runtime: Handle,
     compile: Compile<D>,
     decoders: HashMap<(SchemaId, TableVersion), Arc<D>>,
@@ -128,20 +129,20 @@ struct Schemas<D> {
     last: Option<(SchemaId, TableVersion, Arc<D>)>,
     /// What is wrong with schemas that were asked for lately, so that a run of bad records does not
     /// ask the registry for each of them.
-    flawed: HashMap<(SchemaId, TableVersion), (Instant, Flaw)>,
-    doubt: Doubt,
+    failed: HashMap<(SchemaId, TableVersion), (Instant, DecodeFailure)>,
+    confirmation: NotFoundConfirmation,
 }
 
-impl<D> Schemas<D> {
-    fn new(writers: Writers, runtime: Handle, compile: Compile<D>) -> Self {
+impl<D> DecoderCache<D> {
+    fn new(provider: SchemaProvider, runtime: Handle, compile: Compile<D>) -> Self {
         Self {
-            writers,
+            provider,
             runtime,
             compile,
             decoders: HashMap::new(),
             last: None,
-            flawed: HashMap::new(),
-            doubt: Doubt::default(),
+            failed: HashMap::new(),
+            confirmation: NotFoundConfirmation::default(),
         }
     }
 
@@ -150,9 +151,10 @@ impl<D> Schemas<D> {
         &mut self,
         payload: &'r [u8],
         header: impl Fn(&'static CStr) -> Option<&'r [u8]>,
-        to: Destination<'_>,
-    ) -> Result<(SchemaId, &D, &'r [u8]), Unreadable> {
-        let (id, datum) = self.writers.split(payload, header).map_err(Unreadable::Bad)?;
+        to: DecodeTarget<'_>,
+    ) -> Result<(SchemaId, &D, &'r [u8]), ResolveError> {
+        let (id, datum) =
+            self.provider.split(payload, header).map_err(ResolveError::Undecodable)?;
         let version = &to.table.version;
         let is_last = |(last, of, _): &(SchemaId, TableVersion, _)| *last == id && of == version;
         if !self.last.as_ref().is_some_and(is_last) {
@@ -162,20 +164,20 @@ impl<D> Schemas<D> {
         Ok((id, &self.last.as_ref().expect("set above").2, datum))
     }
 
-    fn find(&mut self, id: SchemaId, to: Destination<'_>) -> Result<Arc<D>, Unreadable> {
+    fn find(&mut self, id: SchemaId, to: DecodeTarget<'_>) -> Result<Arc<D>, ResolveError> {
         let key = (id, to.table.version.clone());
         if let Some(decoder) = self.decoders.get(&key) {
             return Ok(Arc::clone(decoder));
         }
-        if let Some((at, flaw)) = self.flawed.get(&key)
+        if let Some((at, failure)) = self.failed.get(&key)
             && at.elapsed() < ANSWER_COUNTS
         {
-            return Err(Unreadable::Bad(flaw.clone()));
+            return Err(ResolveError::Undecodable(failure.clone()));
         }
         match self.compile(id, to) {
             Ok(decoder) => {
                 let decoder = Arc::new(decoder);
-                let of = self.writers.part.name();
+                let of = self.provider.part.name();
                 let schema_guid = match id {
                     SchemaId::Guid(guid) => Some(tracing::field::display(guid)),
                     SchemaId::Common | SchemaId::Id(_) => None,
@@ -192,40 +194,42 @@ impl<D> Schemas<D> {
                 self.decoders.insert(key, Arc::clone(&decoder));
                 Ok(decoder)
             }
-            Err(Unreadable::Bad(flaw)) => {
-                self.flawed.retain(|_, (at, _)| at.elapsed() < ANSWER_COUNTS);
-                self.flawed.insert(key, (Instant::now(), flaw.clone()));
-                Err(Unreadable::Bad(flaw))
+            Err(ResolveError::Undecodable(failure)) => {
+                self.failed.retain(|_, (at, _)| at.elapsed() < ANSWER_COUNTS);
+                self.failed.insert(key, (Instant::now(), failure.clone()));
+                Err(ResolveError::Undecodable(failure))
             }
             Err(answer) => Err(answer),
         }
     }
 
-    fn compile(&mut self, id: SchemaId, to: Destination<'_>) -> Result<D, Unreadable> {
+    fn compile(&mut self, id: SchemaId, to: DecodeTarget<'_>) -> Result<D, ResolveError> {
         let named = |text: String| match id {
             SchemaId::Common => text,
             SchemaId::Id(_) | SchemaId::Guid(_) => format!("{text}: {id}"),
         };
-        let bad = |class, text| Unreadable::Bad(Flaw::new(class, named(text)));
-        let schema = match self.runtime.block_on(self.writers.by_id(id)) {
+        let bad = |class, text| ResolveError::Undecodable(DecodeFailure::new(class, named(text)));
+        let schema = match self.runtime.block_on(self.provider.by_id(id)) {
             Ok(schema) => schema,
-            Err(RegistryError::Unknown(text)) if self.doubt.is_confirmed(Instant::now()) => {
+            Err(RegistryError::Unknown(text)) if self.confirmation.is_confirmed(Instant::now()) => {
                 return Err(bad(ErrorClass::UnknownSchema, text));
             }
-            Err(RegistryError::Unknown(text)) => return Err(Unreadable::Unavailable(named(text))),
+            Err(RegistryError::Unknown(text)) => {
+                return Err(ResolveError::RegistryUnavailable(named(text)));
+            }
             Err(RegistryError::Unavailable(text)) => {
-                self.doubt = Doubt::default();
-                return Err(Unreadable::Unavailable(text));
+                self.confirmation = NotFoundConfirmation::default();
+                return Err(ResolveError::RegistryUnavailable(text));
             }
             Err(error) => return Err(bad(ErrorClass::UnusableSchema, error.to_string())),
         };
-        match (self.compile)(&self.writers, &schema, to) {
+        match (self.compile)(&self.provider, &schema, to) {
             Ok(decoder) => Ok(decoder),
             Err(CompileError::DoesNotFit(difference)) if difference.unfit.is_empty() => {
-                Err(Unreadable::ColumnsMissing(difference))
+                Err(ResolveError::ColumnsMissing(difference))
             }
             Err(error) => {
-                let place = self.runtime.block_on(self.writers.place(to.topic, id));
+                let place = self.runtime.block_on(self.provider.place(to.topic, id));
                 let place = place.map_or_else(String::new, |(subject, version)| {
                     format!(": subject=`{subject}` version=`{version}`")
                 });
@@ -237,9 +241,9 @@ impl<D> Schemas<D> {
 
 /// Since when the registry has said, without an outage in between, that it knows no such schema.
 #[derive(Clone, Copy, Debug, Default)]
-struct Doubt(Option<(Instant, Instant)>);
+struct NotFoundConfirmation(Option<(Instant, Instant)>);
 
-impl Doubt {
+impl NotFoundConfirmation {
     /// Takes note of one more such answer; whether it is believed.
     fn is_confirmed(&mut self, now: Instant) -> bool {
         let since = match self.0 {
@@ -258,19 +262,22 @@ mod tests {
     #[test]
     fn an_unknown_schema_is_believed_when_it_was_asked_for_twice() {
         let start = Instant::now();
-        let mut doubt = Doubt::default();
+        let mut confirmation = NotFoundConfirmation::default();
 
-        assert!(!doubt.is_confirmed(start));
-        assert!(doubt.is_confirmed(start + Duration::from_secs(1)));
-        assert!(doubt.is_confirmed(start + Duration::from_secs(2)), "another id, soon after");
+        assert!(!confirmation.is_confirmed(start));
+        assert!(confirmation.is_confirmed(start + Duration::from_secs(1)));
+        assert!(
+            confirmation.is_confirmed(start + Duration::from_secs(2)),
+            "another id, soon after"
+        );
     }
 
     #[test]
     fn an_old_answer_does_not_count() {
         let start = Instant::now();
-        let mut doubt = Doubt::default();
-        doubt.is_confirmed(start);
+        let mut confirmation = NotFoundConfirmation::default();
+        confirmation.is_confirmed(start);
 
-        assert!(!doubt.is_confirmed(start + Duration::from_mins(1)));
+        assert!(!confirmation.is_confirmed(start + Duration::from_mins(1)));
     }
 }

@@ -7,14 +7,14 @@ use ducktide_lake::table::{
 
 /// What is known of the newest schemas of a topic.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Newest {
+pub(crate) struct NewestSchemas {
     /// The fields of values; none where no schema of theirs is known.
     pub(crate) fields: Vec<AvroField>,
     /// The key as a field, where keys are Avro.
     pub(crate) key: Option<AvroField>,
 }
 
-impl Newest {
+impl NewestSchemas {
     /// Reads the fields out of the newest schemas.
     pub(crate) fn of(
         value: Option<&AvroSchema>,

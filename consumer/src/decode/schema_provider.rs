@@ -10,7 +10,7 @@ use ducktide_protocol::table::{AvroSchema, UnionAs};
 use uuid::Uuid;
 
 use crate::decode::error_class::ErrorClass;
-use crate::decode::failure::Flaw;
+use crate::decode::failure::DecodeFailure;
 use crate::decode::record_format::{KeyArgs, ValueArgs, ValueFormat};
 use crate::decode::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 
@@ -24,31 +24,31 @@ const NO_FIELDS: &str = r#"{"type": "record", "name": "object", "fields": []}"#;
 
 /// The schemas that records were written with.
 #[derive(Clone, Debug)]
-pub(crate) struct RecordWriters {
-    pub(crate) values: Writers,
+pub(crate) struct SchemaProviders {
+    pub(crate) values: SchemaProvider,
     /// None where keys are kept as they are, or not at all.
-    pub(crate) keys: Option<Writers>,
+    pub(crate) keys: Option<SchemaProvider>,
 }
 
-impl RecordWriters {
+impl SchemaProviders {
     pub(crate) fn new(
         values: &ValueArgs,
         keys: KeyArgs,
         registry: &RegistryArgs,
     ) -> Result<Self, RegistryError> {
-        let of_keys = || Writers::of_keys(registry, values.union_as());
+        let of_keys = || SchemaProvider::of_keys(registry, values.union_as());
         let keys = keys.are_avro().then(of_keys).transpose()?;
-        Ok(Self { values: Writers::of_values(values, registry)?, keys })
+        Ok(Self { values: SchemaProvider::of_values(values, registry)?, keys })
     }
 }
 
 /// The schemas that values, or keys, were written with.
 #[derive(Clone, Debug)]
-pub(crate) struct Writers {
-    schemas: Schemas,
+pub(crate) struct SchemaProvider {
+    schemas: SchemaOrigin,
     /// Where the newest schema is; `{topic}` stands for the topic.
     subject: Arc<str>,
-    pub(crate) part: Part,
+    pub(crate) part: RecordPart,
     pub(crate) union_as: UnionAs,
 }
 
@@ -95,12 +95,12 @@ impl fmt::Display for SchemaId {
 
 /// A part of a record that has a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum RecordPart {
     Value,
     Key,
 }
 
-impl Part {
+impl RecordPart {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Value => "value",
@@ -130,7 +130,7 @@ impl Part {
 
 /// Where they are.
 #[derive(Clone, Debug)]
-enum Schemas {
+enum SchemaOrigin {
     Registry(SchemaRegistry),
     /// All of them.
     Fixed(Arc<AvroSchema>),
@@ -138,12 +138,16 @@ enum Schemas {
     Json(Arc<AvroSchema>),
 }
 
-impl Writers {
+impl SchemaProvider {
     fn of_values(values: &ValueArgs, registry: &RegistryArgs) -> Result<Self, RegistryError> {
         let schemas = match (values.value_format, &values.schema_file) {
-            (ValueFormat::AvroRegistry, None) => Schemas::Registry(SchemaRegistry::new(registry)?),
-            (ValueFormat::AvroFixed, Some(file)) => Schemas::Fixed(Arc::new(read(file)?)),
-            (ValueFormat::Json, file) => Schemas::Json(Arc::new(json_fields(file.as_deref())?)),
+            (ValueFormat::AvroRegistry, None) => {
+                SchemaOrigin::Registry(SchemaRegistry::new(registry)?)
+            }
+            (ValueFormat::AvroFixed, Some(file)) => SchemaOrigin::Fixed(Arc::new(read(file)?)),
+            (ValueFormat::Json, file) => {
+                SchemaOrigin::Json(Arc::new(json_fields(file.as_deref())?))
+            }
             (ValueFormat::AvroRegistry, Some(_)) => {
                 let why = "it is for --value-format avro-fixed and json only";
                 return Err(RegistryError::File(why.to_owned()));
@@ -153,17 +157,22 @@ impl Writers {
             }
         };
         let subject = values.subject.as_str().into();
-        Ok(Self { schemas, subject, part: Part::Value, union_as: values.union_as() })
+        Ok(Self { schemas, subject, part: RecordPart::Value, union_as: values.union_as() })
     }
 
     fn of_keys(registry: &RegistryArgs, union_as: UnionAs) -> Result<Self, RegistryError> {
-        let schemas = Schemas::Registry(SchemaRegistry::new(registry)?);
-        Ok(Self { schemas, subject: Part::Key.subject(TOPIC).into(), part: Part::Key, union_as })
+        let schemas = SchemaOrigin::Registry(SchemaRegistry::new(registry)?);
+        Ok(Self {
+            schemas,
+            subject: RecordPart::Key.subject(TOPIC).into(),
+            part: RecordPart::Key,
+            union_as,
+        })
     }
 
     /// Whether values are JSON, and have no schema.
     pub(crate) fn are_json(&self) -> bool {
-        matches!(self.schemas, Schemas::Json(_))
+        matches!(self.schemas, SchemaOrigin::Json(_))
     }
 
     /// Where a topic's newest schema is.
@@ -174,17 +183,21 @@ impl Writers {
     /// The newest schema of a topic's values or keys.
     pub(crate) async fn newest(&self, topic: &str) -> Result<AvroSchema, RegistryError> {
         match &self.schemas {
-            Schemas::Registry(registry) => registry.latest(&self.subject(topic)).await,
-            Schemas::Fixed(schema) | Schemas::Json(schema) => Ok(AvroSchema::clone(schema)),
+            SchemaOrigin::Registry(registry) => registry.latest(&self.subject(topic)).await,
+            SchemaOrigin::Fixed(schema) | SchemaOrigin::Json(schema) => {
+                Ok(AvroSchema::clone(schema))
+            }
         }
     }
 
     /// The schema that a value or key names, or the one that all have.
     pub(crate) async fn by_id(&self, id: SchemaId) -> Result<AvroSchema, RegistryError> {
         match (&self.schemas, id) {
-            (Schemas::Registry(registry), SchemaId::Id(id)) => registry.by_id(id).await,
-            (Schemas::Registry(registry), SchemaId::Guid(guid)) => registry.by_guid(guid).await,
-            (Schemas::Fixed(schema) | Schemas::Json(schema), SchemaId::Common) => {
+            (SchemaOrigin::Registry(registry), SchemaId::Id(id)) => registry.by_id(id).await,
+            (SchemaOrigin::Registry(registry), SchemaId::Guid(guid)) => {
+                registry.by_guid(guid).await
+            }
+            (SchemaOrigin::Fixed(schema) | SchemaOrigin::Json(schema), SchemaId::Common) => {
                 Ok(AvroSchema::clone(schema))
             }
             _ => unreachable!("`split` has told whether there is an id"),
@@ -194,7 +207,7 @@ impl Writers {
     /// The topic's subject, and the version that the schema of an id is there, as far as that can be found
     /// out: for an error's text.
     pub(crate) async fn place(&self, topic: &str, id: SchemaId) -> Option<(String, u32)> {
-        let (Schemas::Registry(registry), Some(id)) = (&self.schemas, id.number()) else {
+        let (SchemaOrigin::Registry(registry), Some(id)) = (&self.schemas, id.number()) else {
             return None;
         };
         let subject = self.subject(topic);
@@ -211,17 +224,17 @@ impl Writers {
         &self,
         payload: &'p [u8],
         header: impl FnOnce(&'static CStr) -> Option<&'p [u8]>,
-    ) -> Result<(SchemaId, &'p [u8]), Flaw> {
+    ) -> Result<(SchemaId, &'p [u8]), DecodeFailure> {
         match self.schemas {
-            Schemas::Registry(_) => match header(self.part.schema_header()) {
+            SchemaOrigin::Registry(_) => match header(self.part.schema_header()) {
                 Some(value) => Ok((self.id_in_header(value)?, payload)),
                 None => Ok((SchemaId::Id(self.schema_id(payload)?), &payload[HEADER..])),
             },
-            Schemas::Fixed(_) | Schemas::Json(_) => Ok((SchemaId::Common, payload)),
+            SchemaOrigin::Fixed(_) | SchemaOrigin::Json(_) => Ok((SchemaId::Common, payload)),
         }
     }
 
-    fn id_in_header(&self, value: &[u8]) -> Result<SchemaId, Flaw> {
+    fn id_in_header(&self, value: &[u8]) -> Result<SchemaId, DecodeFailure> {
         SchemaId::from_header(value).ok_or_else(|| {
             let text = format!(
                 "header has neither a schema id (0 and 4 bytes) nor a GUID (1 and 16 bytes): \
@@ -229,20 +242,22 @@ impl Writers {
                 self.part.schema_header().to_string_lossy(),
                 value.len()
             );
-            Flaw::new(ErrorClass::NoSchemaId, text)
+            DecodeFailure::new(ErrorClass::NoSchemaId, text)
         })
     }
 
     /// The schema id that a value or key begins with.
-    fn schema_id(&self, payload: &[u8]) -> Result<u32, Flaw> {
-        let flaw = |what: &str| {
+    fn schema_id(&self, payload: &[u8]) -> Result<u32, DecodeFailure> {
+        let failure = |what: &str| {
             let text = format!("{} {what}", self.part.name());
-            Flaw::new(ErrorClass::NoSchemaId, text)
+            DecodeFailure::new(ErrorClass::NoSchemaId, text)
         };
         match payload {
             [0, a, b, c, d, ..] => Ok(u32::from_be_bytes([*a, *b, *c, *d])),
-            [] | [0, ..] => Err(flaw("is shorter than a schema id")),
-            [magic, ..] => Err(flaw(&format!("does not begin with a zero byte: byte=`{magic}`"))),
+            [] | [0, ..] => Err(failure("is shorter than a schema id")),
+            [magic, ..] => {
+                Err(failure(&format!("does not begin with a zero byte: byte=`{magic}`")))
+            }
         }
     }
 }
@@ -280,9 +295,14 @@ mod tests {
 
     use super::*;
 
-    fn of_one_schema() -> Writers {
-        let schemas = Schemas::Fixed(Arc::new(AvroSchema::parse("\"string\"").unwrap()));
-        Writers { schemas, subject: "all".into(), part: Part::Value, union_as: UnionAs::Json }
+    fn of_one_schema() -> SchemaProvider {
+        let schemas = SchemaOrigin::Fixed(Arc::new(AvroSchema::parse("\"string\"").unwrap()));
+        SchemaProvider {
+            schemas,
+            subject: "all".into(),
+            part: RecordPart::Value,
+            union_as: UnionAs::Json,
+        }
     }
 
     #[test]
@@ -290,10 +310,10 @@ mod tests {
         let writers = of_one_schema();
         assert_eq!(writers.schema_id(&[0, 0, 0, 1, 2, 9]), Ok(258));
         for value in [&[][..], &[0, 1, 2, 3], &[7, 0, 0, 0, 1]] {
-            let flaw = writers.schema_id(value).unwrap_err();
-            assert_eq!(flaw.class, ErrorClass::NoSchemaId, "{value:?}");
+            let failure = writers.schema_id(value).unwrap_err();
+            assert_eq!(failure.class, ErrorClass::NoSchemaId, "{value:?}");
         }
-        let key = Writers { part: Part::Key, ..writers };
+        let key = SchemaProvider { part: RecordPart::Key, ..writers };
         assert!(key.schema_id(&[7]).unwrap_err().text.starts_with("key does not begin"));
     }
 
@@ -329,7 +349,7 @@ mod tests {
     fn a_subject_may_have_the_topic_in_its_name() {
         let fixed = of_one_schema();
         assert_eq!(fixed.subject("orders"), "all");
-        let writers = Writers { subject: "shop.{topic}.v1-value".into(), ..fixed };
+        let writers = SchemaProvider { subject: "shop.{topic}.v1-value".into(), ..fixed };
         assert_eq!(writers.subject("orders"), "shop.orders.v1-value");
     }
 
@@ -343,8 +363,8 @@ mod tests {
             registry: RegistryArgs,
         }
         let registry = Line::try_parse_from(["test"]).unwrap().registry;
-        let keys = Writers::of_keys(&registry, UnionAs::Json).unwrap();
-        let values = Writers { part: Part::Value, ..keys.clone() };
+        let keys = SchemaProvider::of_keys(&registry, UnionAs::Json).unwrap();
+        let values = SchemaProvider { part: RecordPart::Value, ..keys.clone() };
         let header = |name: &'static CStr, value: &'static [u8]| {
             move |asked: &'static CStr| (asked == name).then_some(value)
         };
@@ -361,9 +381,9 @@ mod tests {
         assert_eq!(values.split(framed, header(of_key, id)), Ok((SchemaId::Id(1), &framed[5..])));
         assert_eq!(values.split(framed, |_| None), Ok((SchemaId::Id(1), &framed[5..])));
         for broken in [&[][..], &[0], &id[..4], &guid[..16], &[2, 0, 0, 0, 1]] {
-            let flaw = values.split(framed, |_| Some(broken)).unwrap_err();
-            assert_eq!(flaw.class, ErrorClass::NoSchemaId, "{broken:?}");
-            assert!(flaw.text.contains("header=`__value_schema_id`"), "{}", flaw.text);
+            let failure = values.split(framed, |_| Some(broken)).unwrap_err();
+            assert_eq!(failure.class, ErrorClass::NoSchemaId, "{broken:?}");
+            assert!(failure.text.contains("header=`__value_schema_id`"), "{}", failure.text);
         }
     }
 }

@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::commit::flush::Trigger;
+use crate::commit::flush::FlushTrigger;
 
 /// From a few hundred rows to a full batch of a million on a slow disk.
 const STAGING_SECONDS: [f64; 11] =
@@ -53,7 +53,7 @@ struct TriggerLabels {
 }
 
 #[derive(Debug)]
-pub(crate) struct Batching {
+pub(crate) struct BatchMetrics {
     decoded: Counter,
     buffered_rows: Gauge,
     buffered_bytes: Gauge,
@@ -66,7 +66,7 @@ pub(crate) struct Batching {
     forgotten_ids: Counter,
 }
 
-impl Batching {
+impl BatchMetrics {
     pub(super) fn register(r: &mut Registry) -> Self {
         let new = Self {
             decoded: Counter::default(),
@@ -130,7 +130,7 @@ impl Batching {
             "Ids within the window that there was no room for",
             new.forgotten_ids.clone(),
         );
-        for trigger in Trigger::ALL.map(Trigger::as_str) {
+        for trigger in FlushTrigger::ALL.map(FlushTrigger::as_str) {
             drop(new.flushes.get_or_create(&TriggerLabels { trigger }));
         }
         for cause in RetryCause::ALL.map(RetryCause::as_str) {
@@ -164,7 +164,7 @@ impl Batching {
         self.staging_seconds.observe(took.as_secs_f64());
     }
 
-    pub(crate) fn flushed(&self, trigger: Trigger) {
+    pub(crate) fn flushed(&self, trigger: FlushTrigger) {
         self.flushes.get_or_create(&TriggerLabels { trigger: trigger.as_str() }).inc();
     }
 

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::batch::dead_letter::LetterCounts;
+use crate::batch::dead_letter::DeadLetterCounts;
 use crate::commit::event::DropReason;
 use crate::decode::error_class::ErrorClass;
 
@@ -38,7 +38,7 @@ struct FoundLabels {
 }
 
 #[derive(Debug)]
-pub(crate) struct Committing {
+pub(crate) struct CommitMetrics {
     rows: Counter,
     duplicates: Counter,
     tombstones: Counter,
@@ -53,7 +53,7 @@ pub(crate) struct Committing {
     last_commit: Family<[(String, String); 0], Gauge>,
 }
 
-impl Committing {
+impl CommitMetrics {
     pub(super) fn register(r: &mut Registry) -> Self {
         let new = Self {
             rows: Counter::default(),
@@ -157,8 +157,8 @@ impl Committing {
         self.last_commit.get_or_create(&[]).set(now.as_second());
     }
 
-    pub(crate) fn buried(&self, letters: &LetterCounts) {
-        for (class, count) in letters {
+    pub(crate) fn dead_letters_committed(&self, dead_letters: &DeadLetterCounts) {
+        for (class, count) in dead_letters {
             let labels = ClassLabels { class: class.as_str() };
             self.dead_letters.get_or_create(&labels).inc_by(*count);
         }

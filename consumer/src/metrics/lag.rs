@@ -22,7 +22,7 @@ use crate::source::TopicPartition;
 
 /// Where a partition stands. Times are milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Standing {
+struct PartitionLag {
     next_offset: i64,
     /// Kafka's high watermark, when it was last asked.
     end: Option<i64>,
@@ -33,7 +33,7 @@ struct Standing {
     began: i64,
 }
 
-impl Standing {
+impl PartitionLag {
     const fn began(next_offset: i64, now: i64) -> Self {
         Self { next_offset, end: None, newest: None, caught_up: None, began: now }
     }
@@ -53,7 +53,7 @@ impl Standing {
 
 /// The partitions; clones are of the same ones.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Lag(Arc<Mutex<BTreeMap<TopicPartition, Standing>>>);
+pub(crate) struct Lag(Arc<Mutex<BTreeMap<TopicPartition, PartitionLag>>>);
 
 impl Lag {
     pub(super) fn register(registry: &mut Registry) -> Self {
@@ -62,38 +62,38 @@ impl Lag {
         new
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, Standing>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, PartitionLag>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The partition is read from there on; what was known of it holds as long as it is kept.
-    pub(crate) fn began(&self, partition: &TopicPartition, next_offset: i64, now: i64) {
+    pub(crate) fn start_partition(&self, partition: &TopicPartition, next_offset: i64, now: i64) {
         let mut partitions = self.lock();
-        let begun = Standing::began(next_offset, now);
+        let begun = PartitionLag::began(next_offset, now);
         partitions.entry(partition.clone()).or_insert(begun).next_offset = next_offset;
     }
 
     /// The lake moved, with the newest record of that time.
-    pub(crate) fn moved(&self, partition: &TopicPartition, to: i64, newest: Option<i64>) {
-        if let Some(standing) = self.lock().get_mut(partition) {
-            standing.next_offset = to;
-            standing.newest = newest.or(standing.newest);
+    pub(crate) fn record_progress(&self, partition: &TopicPartition, to: i64, newest: Option<i64>) {
+        if let Some(lag) = self.lock().get_mut(partition) {
+            lag.next_offset = to;
+            lag.newest = newest.or(lag.newest);
         }
     }
 
     /// Kafka said where partitions end.
-    pub(crate) fn ends(&self, ends: &[(TopicPartition, i64)], now: i64) {
+    pub(crate) fn record_ends(&self, ends: &[(TopicPartition, i64)], now: i64) {
         let mut partitions = self.lock();
         for (partition, end) in ends {
-            let Some(standing) = partitions.get_mut(partition) else { continue };
-            standing.end = Some(*end);
-            if standing.offsets() == Some(0) {
-                standing.caught_up = Some(now);
+            let Some(lag) = partitions.get_mut(partition) else { continue };
+            lag.end = Some(*end);
+            if lag.offsets() == Some(0) {
+                lag.caught_up = Some(now);
             }
         }
     }
 
-    pub(crate) fn revoked(&self, partition: &TopicPartition) {
+    pub(crate) fn remove(&self, partition: &TopicPartition) {
         self.lock().remove(partition);
     }
 }
@@ -101,7 +101,7 @@ impl Lag {
 impl Collector for Lag {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let now = Timestamp::now().as_millisecond();
-        let shown = Shown(
+        let shown = LagSnapshot(
             self.lock().iter().map(|(name, at)| (PartitionLabels::from(name), *at)).collect(),
         );
         let encoder = &mut encoder;
@@ -114,7 +114,7 @@ impl Collector for Lag {
         shown.offsets(encoder, name, help, |at| at.end)?;
         let name = "lag_offsets";
         let help = "high_watermark less next_offset, at least 0.";
-        shown.offsets(encoder, name, help, Standing::offsets)?;
+        shown.offsets(encoder, name, help, PartitionLag::offsets)?;
         let name = "lag";
         let help = "0 while lag_offsets is 0; otherwise the time since the newest committed record, by \
                     its Kafka timestamp, or since there was last no lag, whichever is later: the oldest \
@@ -129,15 +129,15 @@ impl Collector for Lag {
 }
 
 /// The partitions at the time of a scrape.
-struct Shown(Vec<(PartitionLabels, Standing)>);
+struct LagSnapshot(Vec<(PartitionLabels, PartitionLag)>);
 
-impl Shown {
+impl LagSnapshot {
     fn offsets(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
         name: &str,
         help: &str,
-        of: impl Fn(&Standing) -> Option<i64>,
+        of: impl Fn(&PartitionLag) -> Option<i64>,
     ) -> fmt::Result {
         let metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         self.values(metric, of)
@@ -149,7 +149,7 @@ impl Shown {
         encoder: &mut DescriptorEncoder<'_>,
         name: &str,
         help: &str,
-        of: impl Fn(&Standing) -> Option<i64>,
+        of: impl Fn(&PartitionLag) -> Option<i64>,
     ) -> fmt::Result {
         let unit = Some(&Unit::Seconds);
         let metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
@@ -160,7 +160,7 @@ impl Shown {
     fn values<T: EncodeGaugeValue>(
         &self,
         mut metric: MetricEncoder<'_>,
-        of: impl Fn(&Standing) -> Option<T>,
+        of: impl Fn(&PartitionLag) -> Option<T>,
     ) -> fmt::Result {
         for (labels, at) in &self.0 {
             if let Some(value) = of(at) {
@@ -175,8 +175,8 @@ impl Shown {
 mod tests {
     use super::*;
 
-    fn at(next_offset: i64, end: i64) -> Standing {
-        Standing { end: Some(end), ..Standing::began(next_offset, 1_000) }
+    fn at(next_offset: i64, end: i64) -> PartitionLag {
+        PartitionLag { end: Some(end), ..PartitionLag::began(next_offset, 1_000) }
     }
 
     #[test]
@@ -187,12 +187,12 @@ mod tests {
 
     #[test]
     fn nothing_is_said_before_kafka_has_said_where_the_partition_ends() {
-        assert_eq!(Standing::began(3, 0).millis(5_000), None);
+        assert_eq!(PartitionLag::began(3, 0).millis(5_000), None);
     }
 
     #[test]
     fn a_backlog_is_as_old_as_what_was_committed_last() {
-        let backlog = Standing { newest: Some(200), ..at(10, 90) };
+        let backlog = PartitionLag { newest: Some(200), ..at(10, 90) };
 
         assert_eq!(backlog.offsets(), Some(80));
         assert_eq!(backlog.millis(9_000), Some(8_800));
@@ -203,12 +203,12 @@ mod tests {
     fn the_first_record_after_a_quiet_night_is_not_a_night_old() {
         let lag = Lag::default();
         let partition = TopicPartition::new("events", 0);
-        lag.began(&partition, 0, 0);
-        lag.moved(&partition, 10, Some(500));
-        lag.ends(&[(partition.clone(), 10)], 80_000);
-        lag.ends(&[(partition.clone(), 11)], 85_000);
+        lag.start_partition(&partition, 0, 0);
+        lag.record_progress(&partition, 10, Some(500));
+        lag.record_ends(&[(partition.clone(), 10)], 80_000);
+        lag.record_ends(&[(partition.clone(), 11)], 85_000);
 
-        let standing = lag.lock()[&partition];
-        assert_eq!((standing.offsets(), standing.millis(86_000)), (Some(1), Some(6_000)));
+        let lag = lag.lock()[&partition];
+        assert_eq!((lag.offsets(), lag.millis(86_000)), (Some(1), Some(6_000)));
     }
 }

@@ -17,10 +17,10 @@ use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 
 use crate::source::TopicPartition;
-use batching::Batching;
-use committing::Committing;
+use batching::BatchMetrics;
+use committing::CommitMetrics;
 use lag::Lag;
-use reading::Reading;
+use reading::SourceMetrics;
 
 pub(crate) use batching::RetryCause;
 pub(crate) use reading::Rebalance;
@@ -31,9 +31,9 @@ const PREFIX: &str = "ducktide_consumer";
 /// The consumer's metrics.
 #[derive(Debug)]
 pub(crate) struct Metrics {
-    pub(crate) reading: Reading,
-    pub(crate) batching: Batching,
-    pub(crate) committing: Committing,
+    pub(crate) reading: SourceMetrics,
+    pub(crate) batching: BatchMetrics,
+    pub(crate) committing: CommitMetrics,
     pub(crate) lag: Lag,
 }
 
@@ -42,9 +42,9 @@ impl Metrics {
     pub(crate) fn register(exported: &mut Registry) -> Self {
         let ours = exported.sub_registry_with_prefix(PREFIX);
         Self {
-            reading: Reading::register(ours),
-            batching: Batching::register(ours),
-            committing: Committing::register(ours),
+            reading: SourceMetrics::register(ours),
+            batching: BatchMetrics::register(ours),
+            committing: CommitMetrics::register(ours),
             lag: Lag::register(ours),
         }
     }
@@ -59,8 +59,8 @@ pub fn sample_metrics() -> String {
     metrics.reading.consumed(&partition, 1, 1);
     metrics.batching.staged(Duration::ZERO);
     metrics.committing.committed_at(Timestamp::UNIX_EPOCH);
-    metrics.lag.began(&partition, 0, 0);
-    metrics.lag.ends(&[(partition.clone(), 1)], 0);
-    metrics.lag.moved(&partition, 1, Some(0));
+    metrics.lag.start_partition(&partition, 0, 0);
+    metrics.lag.record_ends(&[(partition.clone(), 1)], 0);
+    metrics.lag.record_progress(&partition, 1, Some(0));
     endpoints::open_metrics(&exported)
 }

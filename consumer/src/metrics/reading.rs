@@ -40,7 +40,7 @@ struct EventLabels {
 type PartitionCounter = Family<PartitionLabels, Counter<u64, AtomicU64>>;
 
 #[derive(Debug, Default)]
-pub(crate) struct Reading {
+pub(crate) struct SourceMetrics {
     records: PartitionCounter,
     bytes: PartitionCounter,
     assigned: Gauge,
@@ -52,7 +52,7 @@ pub(crate) struct Reading {
     refused: Gauge,
 }
 
-impl Reading {
+impl SourceMetrics {
     pub(super) fn register(r: &mut Registry) -> Self {
         let new = Self::default();
         let bytes = Unit::Bytes;

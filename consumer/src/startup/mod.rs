@@ -22,10 +22,10 @@ use ducktide_service::telemetry::Trouble;
 use tokio::task::spawn_blocking;
 
 use crate::batch::staging::ColumnHints;
-use crate::batch::topic_route::Stream;
+use crate::batch::topic_route::TopicRoute;
 use crate::config::{Config, StartFrom};
-use crate::decode::newest_schemas::Newest;
-use crate::decode::schema_provider::{RecordWriters, Writers};
+use crate::decode::newest_schemas::NewestSchemas;
+use crate::decode::schema_provider::{SchemaProvider, SchemaProviders};
 use crate::decode::schema_registry::RegistryError;
 use crate::error::ConsumerError;
 use crate::metrics::{Metrics, RetryCause};
@@ -113,20 +113,20 @@ pub(crate) struct Topic {
 /// means now.
 pub(crate) async fn topics(
     config: &Config,
-    writers: &RecordWriters,
+    providers: &SchemaProviders,
     cluster: &Arc<ClusterView>,
     patience: &Arc<Patience>,
 ) -> Result<Vec<Topic>, ConsumerError> {
     let mut topics = Vec::new();
     for name in config.topics.names() {
-        topics.push(named_topic(config, writers, name, patience).await?);
+        topics.push(named_topic(config, providers, name, patience).await?);
     }
     if config.topics.has_patterns() {
         let (cluster, waits) = (Arc::clone(cluster), Arc::clone(patience));
         let list = move || ask("list the topics", &waits, || cluster.topics().map(Some));
         let existing = spawn_blocking(list).await.map_err(|_| ConsumerError::Panicked)??;
         for name in config.topics.matching(existing.unwrap_or_default()) {
-            topics.extend(matching_topic(config, writers, &name, patience).await);
+            topics.extend(matching_topic(config, providers, &name, patience).await);
         }
     }
     Ok(topics)
@@ -136,11 +136,11 @@ pub(crate) async fn topics(
 /// partition is assigned.
 async fn matching_topic(
     config: &Config,
-    writers: &RecordWriters,
+    providers: &SchemaProviders,
     name: &str,
     patience: &Patience,
 ) -> Option<Topic> {
-    match newest_schemas(config, writers, name, Missing::Refuse, patience).await {
+    match newest_schemas(config, providers, name, Missing::Refuse, patience).await {
         Ok(topic) => Some(topic),
         Err(error) => {
             tracing::warn!(topic = name, %error, "the topic has no schema to begin with");
@@ -152,11 +152,11 @@ async fn matching_topic(
 /// The topic, once it has schemas.
 async fn named_topic(
     config: &Config,
-    writers: &RecordWriters,
+    providers: &SchemaProviders,
     name: &str,
     patience: &Patience,
 ) -> Result<Topic, ConsumerError> {
-    let topic = newest_schemas(config, writers, name, Missing::Await, patience).await;
+    let topic = newest_schemas(config, providers, name, Missing::Await, patience).await;
     topic.map_err(|error| ConsumerError::Schema { topic: name.to_owned(), error })
 }
 
@@ -165,17 +165,17 @@ async fn named_topic(
 pub(crate) async fn open_topic(
     config: Arc<Config>,
     group: Arc<Group>,
-    writers: RecordWriters,
+    providers: SchemaProviders,
     cluster: Arc<ClusterView>,
     patience: Arc<Patience>,
     name: Arc<str>,
-) -> Result<Option<Stream>, ConsumerError> {
-    let topic = named_topic(&config, &writers, &name, &patience).await?;
+) -> Result<Option<TopicRoute>, ConsumerError> {
+    let topic = named_topic(&config, &providers, &name, &patience).await?;
     let open = move || {
         // The worker's own session is busy with commits.
         let lake = wait("open the lake", &patience, || open_lake(&config))?;
         let Some(mut lake) = lake else { return Ok(None) };
-        stream(&config, &group, &topic, StartFrom::Earliest, &mut lake, &cluster, &patience)
+        route(&config, &group, &topic, StartFrom::Earliest, &mut lake, &cluster, &patience)
     };
     spawn_blocking(open).await.map_err(|_| ConsumerError::Panicked)?
 }
@@ -190,14 +190,14 @@ enum Missing {
 /// A topic with the newest schemas of its values, and of its keys where these are Avro.
 async fn newest_schemas(
     config: &Config,
-    writers: &RecordWriters,
+    providers: &SchemaProviders,
     name: &str,
     missing: Missing,
     patience: &Patience,
 ) -> Result<Topic, RegistryError> {
-    let value = newest_schema(config, &writers.values, name, missing, patience).await?;
-    let key = match &writers.keys {
-        Some(writers) => newest_schema(config, writers, name, missing, patience).await?,
+    let value = newest_schema(config, &providers.values, name, missing, patience).await?;
+    let key = match &providers.keys {
+        Some(providers) => newest_schema(config, providers, name, missing, patience).await?,
         None => None,
     };
     Ok(Topic { name: name.to_owned(), value, key })
@@ -206,14 +206,14 @@ async fn newest_schemas(
 /// The newest schema; waits for the registry to answer, whatever it says.
 async fn newest_schema(
     config: &Config,
-    writers: &Writers,
+    providers: &SchemaProvider,
     topic: &str,
     missing: Missing,
     patience: &Patience,
 ) -> Result<Option<AvroSchema>, RegistryError> {
     for attempt in 0_u32.. {
-        let subject = writers.subject(topic);
-        let error = match writers.newest(topic).await {
+        let subject = providers.subject(topic);
+        let error = match providers.newest(topic).await {
             Ok(schema) => return Ok(Some(schema)),
             Err(error @ RegistryError::Unavailable(_)) => {
                 wait_for_schema(&subject, patience, &error.to_string()).await;
@@ -268,7 +268,7 @@ async fn has_table(config: &Config, topic: &str) -> bool {
 pub(crate) struct Prepared {
     pub(crate) lake: Box<dyn Lake>,
     pub(crate) group: Arc<Group>,
-    pub(crate) streams: Vec<Arc<Stream>>,
+    pub(crate) routes: Vec<Arc<TopicRoute>>,
     /// Longest time that a static member waits for its name.
     pub(crate) name_timeout: Duration,
     /// For `--until-end`: where the topics end now.
@@ -293,7 +293,7 @@ pub(crate) fn prepare(
     let Some(group) = find_group(config, &known, &mut lake, patience)? else { return Ok(None) };
     let pipeline = pipeline(config, &group);
     let is_known_pipeline = known.iter().any(|source| source.spec.pipeline == pipeline);
-    let mut streams = Vec::new();
+    let mut routes = Vec::new();
     for topic in topics {
         let is_named = config.topics.names().contains(&topic.name);
         let start = if is_named || !is_known_pipeline {
@@ -302,8 +302,8 @@ pub(crate) fn prepare(
             // It may have appeared while no worker ran.
             StartFrom::Earliest
         };
-        match stream(config, &group, topic, start, &mut lake, cluster, patience) {
-            Ok(Some(stream)) => streams.push(Arc::new(stream)),
+        match route(config, &group, topic, start, &mut lake, cluster, patience) {
+            Ok(Some(route)) => routes.push(Arc::new(route)),
             Ok(None) => return Ok(None),
             Err(error) if is_named => return Err(error),
             Err(error) => {
@@ -314,14 +314,14 @@ pub(crate) fn prepare(
     }
     let mut end = None;
     if config.source.until_end {
-        end = goals(&streams, cluster, patience)?;
+        end = goals(&routes, cluster, patience)?;
         if end.is_none() {
             return Ok(None);
         }
     }
     let (lake, group) = (Box::new(lake), Arc::new(group));
     let name_timeout = name_timeout(config, cluster);
-    Ok(Some(Prepared { lake, group, streams, name_timeout, goals: end }))
+    Ok(Some(Prepared { lake, group, routes, name_timeout, goals: end }))
 }
 
 /// How long another member can have a static member's name without living: half more than the longest
@@ -365,12 +365,12 @@ fn pipeline(config: &Config, group: &Group) -> String {
 }
 
 fn goals(
-    streams: &[Arc<Stream>],
+    routes: &[Arc<TopicRoute>],
     cluster: &ClusterView,
     patience: &Patience,
 ) -> Result<Option<Goals>, ConsumerError> {
     let mut goals = Goals::new();
-    for topic in streams.iter().map(|stream| &stream.topic) {
+    for topic in routes.iter().map(|route| &route.topic) {
         let Some(ends) =
             ask("find the topic's end", patience, || of_partitions(cluster.ends(topic)))?
         else {
@@ -392,7 +392,7 @@ fn open_lake(config: &Config) -> ducktide_protocol::Result<DuckLake> {
     }
 }
 
-fn stream(
+fn route(
     config: &Config,
     group: &Group,
     topic: &Topic,
@@ -400,11 +400,11 @@ fn stream(
     lake: &mut DuckLake,
     cluster: &ClusterView,
     patience: &Patience,
-) -> Result<Option<Stream>, ConsumerError> {
+) -> Result<Option<TopicRoute>, ConsumerError> {
     let unusable = |reason: String| ConsumerError::Shape { topic: topic.name.clone(), reason };
     let union_as = config.values.union_as();
     let name = config.topics.table(&topic.name).map_err(|error| unusable(error.to_string()))?;
-    let newest = match Newest::of(topic.value.as_ref(), topic.key.as_ref(), union_as) {
+    let newest = match NewestSchemas::of(topic.value.as_ref(), topic.key.as_ref(), union_as) {
         Ok(newest) => newest,
         Err(error) => {
             let found = wait("find the table", patience, || lake.find_table(&name))?;
@@ -417,7 +417,7 @@ fn stream(
                 %error,
                 "newest schema cannot be used; continuing with the table as it is"
             );
-            Newest::default()
+            NewestSchemas::default()
         }
     };
     let on_incompatible = config.bad_records.on_incompatible_schema;
@@ -470,7 +470,7 @@ fn stream(
         return Ok(None);
     }
     tracing::info!(table = %name, topic = topic.name, source = %source.id, "source registered");
-    Ok(Some(Stream {
+    Ok(Some(TopicRoute {
         topic: topic.name.as_str().into(),
         source,
         table,

@@ -7,9 +7,9 @@ use thiserror::Error;
 
 use crate::config::topics::table_of;
 use crate::config::{OnIncompatibleSchema, TableLayout};
-use crate::decode::newest_schemas::Newest;
+use crate::decode::newest_schemas::NewestSchemas;
 use crate::decode::record_format::UnionArgs;
-use crate::decode::schema_provider::Part;
+use crate::decode::schema_provider::RecordPart;
 use crate::decode::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 use crate::startup::table;
 
@@ -43,14 +43,15 @@ pub fn make_table(
         let subject = subject.to_owned();
         move |error| NewTableError::Registry { subject, error }
     };
-    let topic = Part::Value.topic_of(subject);
+    let topic = RecordPart::Value.topic_of(subject);
     let name = table_of(name, topic)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let registry = SchemaRegistry::new(registry).map_err(failed(subject))?;
     let newest =
         |subject: &str| runtime.block_on(registry.latest(subject)).map_err(failed(subject));
-    let key = layout.keys.are_avro().then(|| newest(&Part::Key.subject(topic))).transpose()?;
-    let newest = Newest::of(Some(&newest(subject)?), key.as_ref(), unions.union_as)
+    let key =
+        layout.keys.are_avro().then(|| newest(&RecordPart::Key.subject(topic))).transpose()?;
+    let newest = NewestSchemas::of(Some(&newest(subject)?), key.as_ref(), unions.union_as)
         .map_err(|error| NewTableError::Shape { subject: subject.to_owned(), error })?;
     Ok(table::prepare(lake, &name, &newest, layout, OnIncompatibleSchema::Stop)?)
 }

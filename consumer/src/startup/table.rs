@@ -9,7 +9,7 @@ use ducktide_lake::DuckLake;
 use ducktide_protocol::{Lake as _, LakeError, Result, Table};
 
 use crate::config::{Config, OnIncompatibleSchema, TableLayout};
-use crate::decode::newest_schemas::Newest;
+use crate::decode::newest_schemas::NewestSchemas;
 
 /// Makes the table for the fields of the topic's newest schema, or adds the columns that it lacks.
 ///
@@ -18,12 +18,12 @@ use crate::decode::newest_schemas::Newest;
 pub(crate) fn prepare(
     lake: &mut DuckLake,
     name: &TableName,
-    newest: &Newest,
+    newest: &NewestSchemas,
     layout: &TableLayout,
     on_incompatible: OnIncompatibleSchema,
 ) -> Result<Table> {
     let given = layout.partition_by.as_deref();
-    let shape = |newest: &Newest, is_by_date: bool| {
+    let shape = |newest: &NewestSchemas, is_by_date: bool| {
         let shape = TableShape::of_record(&newest.fields, None);
         let mut shape = shape.map_err(|error| unusable(name, &error))?;
         if is_by_date {

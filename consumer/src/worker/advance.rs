@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{ENDS_INTERVAL, HEARTBEAT, LOOK_INTERVAL, Worker};
-use crate::batch::batcher::{self, Batcher};
-use crate::commit::flush::Action;
+use crate::batch::batcher::{Batcher, BatcherCommand};
+use crate::commit::flush::FlushAction;
 use crate::error::ConsumerError;
 use crate::source::Command;
 
@@ -18,7 +18,7 @@ impl Worker {
             self.fail(ConsumerError::Panicked);
         }
         if self.ending.is_none() && self.held_topics.end_pauses(now) {
-            self.flush.demand();
+            self.flush.request_flush();
         }
         self.advance_goals(now);
         self.advance_refusal(now);
@@ -26,9 +26,9 @@ impl Worker {
         self.advance_ends(now);
         self.parts.metrics.reading.queued(self.in_flight.records(), self.in_flight.bytes());
         self.advance_revocation(now);
-        match self.flush.next(now) {
-            Action::Wait(due) => wake = due.map_or(wake, |due| due.min(wake)),
-            Action::Cut(number, trigger) => {
+        match self.flush.next_action(now) {
+            FlushAction::Wait(due) => wake = due.map_or(wake, |due| due.min(wake)),
+            FlushAction::Cut(number, trigger) => {
                 self.parts.metrics.batching.flushed(trigger);
                 let mut forget = Vec::new();
                 if let Some(revocation) = &mut self.revocation {
@@ -36,7 +36,7 @@ impl Worker {
                     forget.clone_from(&revocation.partitions);
                 }
                 for batcher in &self.batchers {
-                    batcher.send(batcher::Command::Cut { number, forget: forget.clone() });
+                    batcher.send(BatcherCommand::Cut { number, forget: forget.clone() });
                 }
             }
         }
@@ -50,14 +50,14 @@ impl Worker {
     /// Lets partitions go that are flushed, or whose time is over.
     fn advance_revocation(&mut self, now: Instant) {
         let Some(revocation) = &self.revocation else { return };
-        let flushed = revocation.cut && self.flush.is_settled();
+        let flushed = revocation.cut && self.flush.is_idle();
         if !flushed && revocation.deadline > now {
             return;
         }
         let revocation = self.revocation.take().expect("looked at above");
         self.partitions.remove(&revocation.partitions);
         for partition in &revocation.partitions {
-            self.parts.metrics.lag.revoked(partition);
+            self.parts.metrics.lag.remove(partition);
         }
         if !flushed {
             tracing::warn!(
@@ -76,7 +76,7 @@ impl Worker {
 
     /// Reads held topics again, once everything is committed that was read of others.
     fn advance_held_topics(&mut self) {
-        if self.flush.is_settled() {
+        if self.flush.is_idle() {
             for topic in self.held_topics.take_flushed() {
                 self.load(&topic, Vec::new());
             }
@@ -85,7 +85,7 @@ impl Worker {
 
     /// Leaves the group once everything is committed.
     fn advance_ending(&mut self) {
-        let settled = self.flush.is_settled();
+        let settled = self.flush.is_idle();
         if let Some(ending) = &mut self.ending
             && settled
             && !ending.closing
@@ -112,7 +112,7 @@ impl Worker {
     /// others.
     fn is_loading(&self) -> bool {
         let is_asked = |topic: &Arc<str>| {
-            self.streams.contains_key(topic) && !self.held_topics.is_waiting(topic)
+            self.routes.contains_key(topic) && !self.held_topics.is_waiting(topic)
         };
         self.partitions.topics_loading().iter().any(is_asked)
     }

@@ -11,8 +11,8 @@ use ducktide_protocol::{LakeError, Table};
 
 use super::Worker;
 use super::pending_alterations::Alterations;
-use crate::batch::topic_route::Stream;
-use crate::commit::request::Request;
+use crate::batch::topic_route::TopicRoute;
+use crate::commit::request::CommitterRequest;
 use crate::error::ConsumerError;
 use crate::startup::table;
 
@@ -29,13 +29,13 @@ impl Worker {
                 wanted.push(column);
             }
         }
-        self.flush.demand();
+        self.flush.request_flush();
     }
 
     /// A batch was refused because a table is not what its files were written for.
     pub(super) fn tables_changed(&mut self) {
-        for stream in self.streams.values() {
-            let tables = std::iter::once(&stream.table).chain(&stream.dead_letters);
+        for route in self.routes.values() {
+            let tables = std::iter::once(&route.table).chain(&route.dead_letters);
             for table in tables {
                 self.alterations.wanted.entry(table.version.table.clone()).or_default();
             }
@@ -45,11 +45,11 @@ impl Worker {
     /// Asks the lake once everything is committed that was read for the tables as they were.
     pub(super) fn advance_alterations(&mut self) {
         let Alterations { wanted, asked } = &mut self.alterations;
-        if wanted.is_empty() || *asked || self.ending.is_some() || !self.flush.is_settled() {
+        if wanted.is_empty() || *asked || self.ending.is_some() || !self.flush.is_idle() {
             return;
         }
         *asked = true;
-        self.committer.send(Request::Alter(std::mem::take(wanted)));
+        self.committer.send(CommitterRequest::Alter(std::mem::take(wanted)));
         self.reset();
     }
 
@@ -68,20 +68,20 @@ impl Worker {
 
     fn replace(&mut self, table: &Table) -> Result<(), LakeError> {
         let name = &table.version.table;
-        for stream in self.streams.values_mut() {
-            if stream.table.version.table == *name && stream.table != *table {
-                table::check(table, stream.partition_by.as_deref())?;
+        for route in self.routes.values_mut() {
+            if route.table.version.table == *name && route.table != *table {
+                table::check(table, route.partition_by.as_deref())?;
                 table::check_memory(table, &self.parts.config)?;
-                if let Some(rule) = &stream.dedupe {
+                if let Some(rule) = &route.dedupe {
                     table::check_ids(table, &rule.column)?;
                 }
-                *stream = Arc::new(Stream { table: table.clone(), ..Stream::clone(stream) });
+                *route = Arc::new(TopicRoute { table: table.clone(), ..TopicRoute::clone(route) });
             }
-            let letters = stream.dead_letters.as_ref();
+            let letters = route.dead_letters.as_ref();
             if letters.is_some_and(|letters| letters.version.table == *name && letters != table) {
                 table::check_dead_letters(table)?;
                 let dead_letters = Some(table.clone());
-                *stream = Arc::new(Stream { dead_letters, ..Stream::clone(stream) });
+                *route = Arc::new(TopicRoute { dead_letters, ..TopicRoute::clone(route) });
             }
         }
         Ok(())

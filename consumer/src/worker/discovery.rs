@@ -11,28 +11,29 @@ impl Worker {
     /// meanwhile, others are read.
     pub(super) fn open_new_topics(&mut self) {
         for topic in self.partitions.topics_loading() {
-            if self.streams.contains_key(&topic) || !self.opening.insert(Arc::clone(&topic)) {
+            if self.routes.contains_key(&topic) || !self.opening.insert(Arc::clone(&topic)) {
                 continue;
             }
             tracing::info!(topic = &*topic, "new topic");
-            let (config, writers) = (Arc::clone(&self.parts.config), self.parts.writers.clone());
+            let (config, providers) =
+                (Arc::clone(&self.parts.config), self.parts.providers.clone());
             let (group, cluster) = (Arc::clone(&self.group), Arc::clone(&self.parts.cluster));
             let patience = Arc::new(self.parts.patience.beside());
             let events = self.parts.events.clone();
             tokio::spawn(async move {
                 let name = Arc::clone(&topic);
-                let stream =
-                    startup::open_topic(config, group, writers, cluster, patience, name).await;
-                events.send(Event::Opened(Box::new(Opened { topic, stream })));
+                let route =
+                    startup::open_topic(config, group, providers, cluster, patience, name).await;
+                events.send(Event::Opened(Box::new(Opened { topic, route })));
             });
         }
     }
 
-    pub(super) fn opened(&mut self, Opened { topic, stream }: Opened) {
+    pub(super) fn opened(&mut self, Opened { topic, route }: Opened) {
         self.opening.remove(&topic);
-        match stream {
-            Ok(Some(stream)) => {
-                self.streams.insert(Arc::clone(&topic), Arc::new(stream));
+        match route {
+            Ok(Some(route)) => {
+                self.routes.insert(Arc::clone(&topic), Arc::new(route));
                 self.identify([topic].into());
             }
             Ok(None) => {}

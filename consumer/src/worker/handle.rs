@@ -12,13 +12,13 @@ use ducktide_protocol::table::TableName;
 use jiff::Timestamp;
 
 use super::{Revocation, Unidentified, Worker, names};
-use crate::batch::batcher::{self};
-use crate::batch::dead_letter::LetterCounts;
+use crate::batch::batcher::BatcherCommand;
+use crate::batch::dead_letter::DeadLetterCounts;
 use crate::batch::event::BatcherEvent;
-use crate::batch::partial_batch::{self, Told};
-use crate::batch::topic_route::Stream;
+use crate::batch::partial_batch::{self, CommitStats};
+use crate::batch::topic_route::TopicRoute;
 use crate::commit::event::{CommitterEvent, DropReason};
-use crate::commit::request::{RecentByPartition, Request};
+use crate::commit::request::{CommitterRequest, RecentRowsByPartition};
 use crate::error::ConsumerError;
 use crate::event::Event;
 use crate::metrics::{Rebalance, RetryCause};
@@ -123,26 +123,26 @@ impl Worker {
         // Whoever has lost partitions commits in vain, and holds their next owner up.
         let wait = if lost { Duration::ZERO } else { self.parts.config.process.revocation_timeout };
         self.revocation = Some(Revocation { partitions, done, deadline: now + wait, cut: false });
-        self.flush.demand();
+        self.flush.request_flush();
     }
 
     fn handle_batcher(&mut self, event: BatcherEvent) {
         match event {
-            BatcherEvent::Opened => self.flush.opened(Instant::now()),
-            BatcherEvent::Full => self.flush.filled(),
+            BatcherEvent::Opened => self.flush.batch_opened(Instant::now()),
+            BatcherEvent::Full => self.flush.batch_full(),
             BatcherEvent::GoalReached(partition) => {
                 self.partitions.goal_reached(partition);
                 if self.goals.as_ref().is_some_and(|goals| self.partitions.have_read(goals)) {
-                    self.flush.demand();
+                    self.flush.request_flush();
                 }
             }
-            BatcherEvent::Part(number, part) => {
-                if let Some(parts) = self.flush.part(number, part)
-                    && let Some((commit, told)) = partial_batch::join(parts)
+            BatcherEvent::PartialBatch(number, part) => {
+                if let Some(parts) = self.flush.add_partial_batch(number, part)
+                    && let Some((commit, commit_stats)) = partial_batch::merge(parts)
                 {
                     self.flush.commit_sent();
                     self.obstacles.commit_began(Instant::now());
-                    self.told = told;
+                    self.commit_stats = commit_stats;
                     self.identify_and_commit(commit);
                 }
             }
@@ -164,10 +164,10 @@ impl Worker {
             BatcherEvent::ColumnsMissing { table, columns } => {
                 self.columns_missing(&table, columns);
             }
-            BatcherEvent::BadRecord { partition, offset, flaw } => {
-                self.end(Err(ConsumerError::of_record(partition, offset, flaw)));
+            BatcherEvent::BadRecord { partition, offset, failure } => {
+                self.end(Err(ConsumerError::of_record(partition, offset, failure)));
             }
-            BatcherEvent::TooManyBadRecords { partition, offset, flaw, ratio } => {
+            BatcherEvent::TooManyBadRecords { partition, offset, failure, ratio } => {
                 // Dropped rather than committed, so that a worker which is started again and again
                 // does not bury a topic batch by batch.
                 self.reset();
@@ -175,7 +175,7 @@ impl Worker {
                 self.fail(ConsumerError::TooManyBadRecords {
                     partition,
                     offset,
-                    flaw,
+                    failure,
                     ratio,
                     limit,
                 });
@@ -253,8 +253,8 @@ impl Worker {
         self.parts.metrics.batching.retried(RetryCause::Files);
         for FailedTable { table, error, is_fault } in failed {
             let error = format!("{error}: table=`{table}`");
-            for stream in self.streams.values().filter(|stream| stream.fills(table)) {
-                let topic = &stream.topic;
+            for route in self.routes.values().filter(|route| route.fills(table)) {
+                let topic = &route.topic;
                 if self.held_topics.hold(topic, &error, is_fault, now) {
                     tracing::error!(
                         topic = &**topic,
@@ -300,7 +300,7 @@ impl Worker {
             SurveyEvent::Ends(ends) => {
                 self.is_finding_ends = false;
                 let ends: Vec<_> = ends.into_iter().map(|(p, end)| (p, end.0)).collect();
-                self.parts.metrics.lag.ends(&ends, now_ms());
+                self.parts.metrics.lag.record_ends(&ends, now_ms());
             }
             SurveyEvent::Identity { topic, identity, question } => {
                 self.identified(&topic, identity, question);
@@ -308,11 +308,11 @@ impl Worker {
             SurveyEvent::Beginnings { topic, starts } => self.load(&topic, starts),
             SurveyEvent::Range { partition, watermarks } => {
                 let offset = self.partitions.next_offset(&partition);
-                let stream = self.streams.get(&partition.topic).cloned();
+                let route = self.routes.get(&partition.topic).cloned();
                 tracing::error!(
                     topic = %partition.topic, partition = partition.partition.0, offset,
                     low_watermark = watermarks.low, high_watermark = watermarks.high,
-                    resolve_with = remedies(stream.as_deref(), &partition, offset, watermarks),
+                    resolve_with = remedies(route.as_deref(), &partition, offset, watermarks),
                     "Kafka does not have the lake's offset: this partition is stopped, others go on"
                 );
             }
@@ -330,17 +330,17 @@ impl Worker {
 
     fn identify_and_commit(&mut self, commit: Commit) {
         let sources: BTreeSet<_> = commit.progress().iter().map(|delta| delta.source).collect();
-        let streams = self.streams.values().filter(|stream| sources.contains(&stream.source.id));
-        let topics: BTreeSet<_> = streams.map(|stream| Arc::clone(&stream.topic)).collect();
+        let routes = self.routes.values().filter(|route| sources.contains(&route.source.id));
+        let topics: BTreeSet<_> = routes.map(|route| Arc::clone(&route.topic)).collect();
         let question = self.identify(topics.clone());
         self.unidentified = Some(Unidentified { commit, question, topics });
     }
 
     fn identified(&mut self, topic: &Arc<str>, identity: Identity, question: u64) {
-        let Some(stream) = self.streams.get(topic) else { return };
-        let mut seen = stream.source.spec.clone();
+        let Some(route) = self.routes.get(topic) else { return };
+        let mut seen = route.source.spec.clone();
         (seen.cluster_id, seen.topic_id) = (identity.cluster_id, identity.topic_id);
-        if let Err(error) = stream.source.check_identity(&seen) {
+        if let Err(error) = route.source.check_identity(&seen) {
             self.reset();
             self.fail(ConsumerError::Identity(error));
             return;
@@ -353,19 +353,19 @@ impl Worker {
             waiting.topics.remove(topic);
         }
         if let Some(ready) = self.unidentified.take_if(|waiting| waiting.topics.is_empty()) {
-            self.committer.send(Request::Commit(ready.commit));
+            self.committer.send(CommitterRequest::Commit(ready.commit));
         }
     }
 
     fn committed(&mut self, commit: &Commit, snapshot_id: Option<i64>, elapsed: Duration) {
         self.parts.metrics.committing.committed(commit, elapsed);
-        let Told { letters, newest } = std::mem::take(&mut self.told);
-        self.report_letters(commit, &letters);
+        let CommitStats { dead_letters, newest } = std::mem::take(&mut self.commit_stats);
+        self.report_dead_letters(commit, &dead_letters);
         let mut mirrored = Vec::new();
         for delta in commit.progress() {
             let partition = self.partition_of(delta.source, delta.partition);
             let newest = newest.get(&(delta.source, delta.partition)).copied();
-            self.parts.metrics.lag.moved(&partition, delta.range.to.0, newest);
+            self.parts.metrics.lag.record_progress(&partition, delta.range.to.0, newest);
             self.partitions.moved(&partition, delta.after());
             // Kafka takes offsets from a partition's member only, and is rude to others: a static
             // member that slept, and commits for what it has lost, would be fenced for good.
@@ -385,30 +385,30 @@ impl Worker {
     }
 
     /// Says once for each batch how many of its records could not be decoded.
-    fn report_letters(&self, commit: &Commit, letters: &LetterCounts) {
-        if letters.is_empty() {
+    fn report_dead_letters(&self, commit: &Commit, dead_letters: &DeadLetterCounts) {
+        if dead_letters.is_empty() {
             return;
         }
-        self.parts.metrics.committing.buried(letters);
-        let is_letters = |file: &&StagedFile| {
-            let mut tables =
-                self.streams.values().filter_map(|stream| stream.dead_letters.as_ref());
+        self.parts.metrics.committing.dead_letters_committed(dead_letters);
+        let is_dead_letter_file = |file: &&StagedFile| {
+            let mut tables = self.routes.values().filter_map(|route| route.dead_letters.as_ref());
             tables.any(|table| table.version.table == file.table)
         };
-        let files = commit.files().iter().filter(is_letters);
+        let files = commit.files().iter().filter(is_dead_letter_file);
         let tables: BTreeSet<_> = files.map(|file| file.table.to_string()).collect();
-        let classes: Vec<_> = letters.iter().map(|(class, n)| format!("{class}={n}")).collect();
+        let classes: Vec<_> =
+            dead_letters.iter().map(|(class, n)| format!("{class}={n}")).collect();
         tracing::warn!(
             tables = tables.into_iter().collect::<Vec<_>>().join(" "),
-            records = letters.values().sum::<u64>(),
+            records = dead_letters.values().sum::<u64>(),
             classes = classes.join(" "),
             "records that cannot be decoded went to the dead letters; see `ducktide dead-letters`"
         );
     }
 
     fn partition_of(&self, source: SourceId, partition: Partition) -> TopicPartition {
-        let stream = self.streams.values().find(|stream| stream.source.id == source);
-        let topic = Arc::clone(&stream.expect("commits are of our own streams").topic);
+        let route = self.routes.values().find(|route| route.source.id == source);
+        let topic = Arc::clone(&route.expect("commits are of our own routes").topic);
         TopicPartition { topic, partition }
     }
 
@@ -417,16 +417,16 @@ impl Worker {
         &mut self,
         source: SourceId,
         positions: &[(Partition, Position)],
-        mut recent: RecentByPartition,
+        mut recent: RecentRowsByPartition,
     ) {
-        let Some(stream) = self.streams.values().find(|stream| stream.source.id == source) else {
+        let Some(route) = self.routes.values().find(|route| route.source.id == source) else {
             return;
         };
-        let stream = Arc::clone(stream);
+        let route = Arc::clone(route);
         self.is_looking = false;
         let positions: BTreeMap<Partition, Position> = positions.iter().copied().collect();
-        let moved = self.partitions.moved_by_operator(&stream.topic, &positions);
-        self.partitions.known(&stream.topic, &positions);
+        let moved = self.partitions.moved_by_operator(&route.topic, &positions);
+        self.partitions.known(&route.topic, &positions);
         if !moved.is_empty() && self.ending.is_none() {
             tracing::info!(partitions = names(&moved), "replayed or skipped, reading from there");
             self.reset();
@@ -434,19 +434,19 @@ impl Worker {
             self.load_all();
             return;
         }
-        if self.ending.is_some() || self.held_topics.is_waiting(&stream.topic) {
+        if self.ending.is_some() || self.held_topics.is_waiting(&route.topic) {
             return;
         }
-        let is_prepared = |p: Partition| stream.dedupe.is_none() || recent.contains_key(&p);
-        let (ready, unknown) = self.partitions.take_loading(&stream.topic, &positions, is_prepared);
+        let is_prepared = |p: Partition| route.dedupe.is_none() || recent.contains_key(&p);
+        let (ready, unknown) = self.partitions.take_loading(&route.topic, &positions, is_prepared);
         if !unknown.is_empty() {
-            self.parts.surveyor.find_beginnings(Arc::clone(&stream.topic), unknown);
+            self.parts.surveyor.find_beginnings(Arc::clone(&route.topic), unknown);
         }
         let starts: Vec<_> = ready
             .into_iter()
             .map(|(partition, generation, position)| {
                 let recent = recent.remove(&partition.partition).unwrap_or_default();
-                self.begin(&stream, &partition, generation, position, recent);
+                self.begin(&route, &partition, generation, position, recent);
                 (partition, generation, position.next_offset.0)
             })
             .collect();
@@ -458,20 +458,20 @@ impl Worker {
     /// Announces a partition to its batcher; the same choice as the poll thread's.
     fn begin(
         &self,
-        stream: &Arc<Stream>,
+        route: &Arc<TopicRoute>,
         partition: &TopicPartition,
         generation: Generation,
         position: Position,
         recent: Vec<RecentRow>,
     ) {
         tracing::info!(%partition, epoch = position.epoch.0, offset = position.next_offset.0, "reading");
-        self.parts.metrics.lag.began(partition, position.next_offset.0, now_ms());
+        self.parts.metrics.lag.start_partition(partition, position.next_offset.0, now_ms());
         let index = crate::source::batcher_of(partition, self.batchers.len());
-        self.batchers[index].send(batcher::Command::Begin {
+        self.batchers[index].send(BatcherCommand::Begin {
             partition: partition.clone(),
             generation,
             position,
-            stream: Arc::clone(stream),
+            route: Arc::clone(route),
             recent,
             goal: self.goals.as_ref().and_then(|goals| goals.get(partition).copied()),
         });
@@ -480,12 +480,12 @@ impl Worker {
 
 /// The commands that resolve a stopped partition: give up what Kafka lost, or read what it has again.
 fn remedies(
-    stream: Option<&Stream>,
+    route: Option<&TopicRoute>,
     partition: &TopicPartition,
     offset: Option<i64>,
     watermarks: Watermarks,
 ) -> String {
-    let table = stream.map(|s| format!(" --table {}", s.source.spec.table)).unwrap_or_default();
+    let table = route.map(|s| format!(" --table {}", s.source.spec.table)).unwrap_or_default();
     let (topic, number) = (&partition.topic, partition.partition);
     let place = format!("--topic {topic} --partition {number}{table}");
     let Watermarks { low, high } = watermarks;

@@ -30,16 +30,16 @@ use ducktide_service::endpoints::{self, Readiness};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
 
-use crate::batch::batcher::{self, Batcher, Limits, Shared};
-use crate::batch::dedupe::Budget;
-use crate::batch::partial_batch::Told;
-use crate::batch::topic_route::Stream;
+use crate::batch::batcher::{BatchLimits, Batcher, BatcherCommand, BatcherContext};
+use crate::batch::dedupe::IdBudget;
+use crate::batch::partial_batch::CommitStats;
+use crate::batch::topic_route::TopicRoute;
 use crate::commit::committer::Committer;
-use crate::commit::flush::Flush;
-use crate::commit::request::{Recent, Request};
+use crate::commit::flush::FlushScheduler;
+use crate::commit::request::{CommitterRequest, RecentRowsRequest};
 use crate::config::Config;
-use crate::decode::decoders::RecordSchemas;
-use crate::decode::schema_provider::RecordWriters;
+use crate::decode::decoders::RecordDecoders;
+use crate::decode::schema_provider::SchemaProviders;
 use crate::error::ConsumerError;
 use crate::event::{Event, Events};
 use crate::metrics::Metrics;
@@ -86,7 +86,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         .await
         .map_err(ConsumerError::Listen)?;
     tracing::info!(%address, "serving /metrics, /healthz and /readyz");
-    let writers = RecordWriters::new(&config.values, config.layout.keys, &config.registry)
+    let providers = SchemaProviders::new(&config.values, config.layout.keys, &config.registry)
         .map_err(|error| ConsumerError::Schema { topic: config.topics.given().join(","), error })?;
     let config = Arc::new(config);
     let refusal_limit = config.source.until_end.then_some(REFUSAL_LIMIT);
@@ -97,7 +97,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         .map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?;
     let cluster = Arc::new(cluster);
     let prepared = tokio::select! {
-        prepared = prepare(&config, &writers, &cluster, &patience) => prepared?,
+        prepared = prepare(&config, &providers, &cluster, &patience) => prepared?,
         () = &mut shutdown => None,
     };
     let Some(prepared) = prepared else {
@@ -105,17 +105,18 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         return Ok(());
     };
     let surveyor = Surveyor::new(Arc::clone(&cluster), events.clone());
-    let parts = Parts { config, writers, cluster, patience, metrics, readiness, surveyor, events };
+    let parts =
+        Parts { config, providers, cluster, patience, metrics, readiness, surveyor, events };
     Worker::start(parts, prepared, inbox)?.work(shutdown).await
 }
 
 async fn prepare(
     config: &Arc<Config>,
-    writers: &RecordWriters,
+    providers: &SchemaProviders,
     cluster: &Arc<ClusterView>,
     patience: &Arc<Patience>,
 ) -> Result<Option<Prepared>, ConsumerError> {
-    let topics = startup::topics(config, writers, cluster, patience).await?;
+    let topics = startup::topics(config, providers, cluster, patience).await?;
     let (config, cluster) = (Arc::clone(config), Arc::clone(cluster));
     let patience = Arc::clone(patience);
     let prepared = spawn_blocking(move || startup::prepare(&config, &topics, &cluster, &patience));
@@ -125,7 +126,7 @@ async fn prepare(
 /// What a worker is made of, beside the lake.
 struct Parts {
     config: Arc<Config>,
-    writers: RecordWriters,
+    providers: SchemaProviders,
     cluster: Arc<ClusterView>,
     patience: Arc<Patience>,
     metrics: Arc<Metrics>,
@@ -137,14 +138,14 @@ struct Parts {
 struct Worker {
     parts: Parts,
     group: Arc<Group>,
-    streams: BTreeMap<Arc<str>, Arc<Stream>>,
+    routes: BTreeMap<Arc<str>, Arc<TopicRoute>>,
     /// Topics that are being prepared.
     opening: BTreeSet<Arc<str>>,
     source: Source,
     batchers: Vec<Batcher>,
     committer: Committer,
     inbox: UnboundedReceiver<Event>,
-    flush: Flush,
+    flush: FlushScheduler,
     partitions: Partitions,
     revocation: Option<Revocation>,
     ending: Option<Ending>,
@@ -153,10 +154,10 @@ struct Worker {
     unidentified: Option<Unidentified>,
     alterations: Alterations,
     /// What is told of the batch that is being committed; there is one at a time.
-    told: Told,
+    commit_stats: CommitStats,
     obstacles: Obstacles,
     in_flight: Arc<InFlight>,
-    ids: Arc<Budget>,
+    ids: Arc<IdBudget>,
     /// Numbers the questions for topics' identities.
     question: u64,
     goals: Option<Goals>,
@@ -209,9 +210,9 @@ impl Worker {
         let memory = config.batch.memory_shares();
         let in_flight = Arc::new(InFlight::new(memory.in_flight));
         let count = config.batchers;
-        let ids = Budget::new(config.dedupe.memory_bytes());
-        let shared = Shared {
-            limits: Limits {
+        let ids = IdBudget::new(config.dedupe.memory_bytes());
+        let shared = BatcherContext {
+            limits: BatchLimits {
                 rows: config.batch.flush_rows.div_ceil(count as u64),
                 bytes: config.batch.flush_bytes.div_ceil(count as u64),
                 memory: config.batcher_memory(),
@@ -228,7 +229,7 @@ impl Worker {
             // Bounded by bytes, not by number: see `InFlight`.
             let (inlet, deliveries) = crossbeam_channel::unbounded();
             let schemas =
-                RecordSchemas::new(parts.writers.clone(), tokio::runtime::Handle::current());
+                RecordDecoders::new(parts.providers.clone(), tokio::runtime::Handle::current());
             batchers.push(Batcher::spawn(index, deliveries, schemas, shared.clone()));
             inlets.push(inlet);
         }
@@ -255,9 +256,9 @@ impl Worker {
             events.clone(),
         )
         .map_err(|error| ConsumerError::of_client(&error))?;
-        let streams = prepared.streams.into_iter().map(|s| (Arc::clone(&s.topic), s)).collect();
+        let routes = prepared.routes.into_iter().map(|s| (Arc::clone(&s.topic), s)).collect();
         Ok(Self {
-            flush: Flush::new(config.batch.flush_interval, count),
+            flush: FlushScheduler::new(config.batch.flush_interval, count),
             committer: Committer::spawn(prepared.lake, events.clone()),
             partitions: Partitions::default(),
             revocation: None,
@@ -265,7 +266,7 @@ impl Worker {
             held_topics: HeldTopics::default(),
             unidentified: None,
             alterations: Alterations::default(),
-            told: Told::default(),
+            commit_stats: CommitStats::default(),
             obstacles: Obstacles::default(),
             in_flight,
             ids,
@@ -278,7 +279,7 @@ impl Worker {
             is_finding_ends: false,
             parts,
             group: prepared.group,
-            streams,
+            routes,
             opening: BTreeSet::new(),
             source,
             batchers,
@@ -316,7 +317,7 @@ impl Worker {
     fn reset(&mut self) {
         self.source.send(Command::Hold(self.partitions.all()));
         for batcher in &self.batchers {
-            batcher.send(batcher::Command::Reset);
+            batcher.send(BatcherCommand::Reset);
         }
         if self.unidentified.take().is_some() {
             self.commit_ended();
@@ -339,17 +340,17 @@ impl Worker {
     }
 
     fn load_all_positions(&mut self) {
-        let topics: Vec<_> = self.streams.keys().cloned().collect();
+        let topics: Vec<_> = self.routes.keys().cloned().collect();
         for topic in topics {
             self.load(&topic, Vec::new());
         }
     }
 
     fn load(&self, topic: &Arc<str>, starts: Vec<(Partition, Offset)>) {
-        let Some(stream) = self.streams.get(topic) else { return };
-        let recent = stream.dedupe.as_ref().map(|rule| Recent {
+        let Some(route) = self.routes.get(topic) else { return };
+        let recent = route.dedupe.as_ref().map(|rule| RecentRowsRequest {
             wanted: RecentRows {
-                table: stream.table.version.table.clone(),
+                table: route.table.version.table.clone(),
                 topic: topic.to_string(),
                 column: rule.column.clone(),
                 span_micros: rule.span_micros,
@@ -357,7 +358,7 @@ impl Worker {
             },
             partitions: self.partitions.loading(topic),
         });
-        self.committer.send(Request::Load { source: stream.source.id, starts, recent });
+        self.committer.send(CommitterRequest::Load { source: route.source.id, starts, recent });
     }
 
     fn fail(&mut self, error: ConsumerError) {
@@ -371,9 +372,9 @@ impl Worker {
         }
         self.stop_opening();
         for batcher in &self.batchers {
-            batcher.send(batcher::Command::Stop);
+            batcher.send(BatcherCommand::Stop);
         }
-        self.flush.demand();
+        self.flush.request_flush();
         let deadline = Instant::now() + self.parts.config.process.shutdown_timeout;
         self.ending = Some(Ending { result, deadline, closing: false });
     }

@@ -7,14 +7,12 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ducktide_consumer::dead_letter::Flaw;
-use ducktide_lake::{DuckLake, LetterFilter, LetterSummary};
+use ducktide_consumer::dead_letter::DecodeFailure;
 use ducktide_protocol::commit::{Commit, CommitOutcome, ProgressDelta};
-use ducktide_protocol::dead_letter::{
-    RecordPlace, Resolution, dead_letter_shape, dead_letter_table,
-};
+use ducktide_protocol::dead_letter::{RecordPlace, Resolution, dead_letter_shape, dead_letter_table};
 use ducktide_protocol::position::{Epoch, Partition, SourceId};
 use ducktide_protocol::table::TableName;
+use ducktide_lake::{DuckLake, LetterFilter, LetterSummary};
 use ducktide_protocol::{ErrorKind, Lake as _, LakeError, StagedFile, Table};
 
 use super::pages::pages;
@@ -36,14 +34,14 @@ pub(super) struct Staged {
     pub(super) letters: Vec<RecordPlace>,
     pub(super) files: Vec<StagedFile>,
     /// Letters that stay open, and why.
-    pub(super) refused: Vec<(RecordPlace, Flaw)>,
+    pub(super) refused: Vec<(RecordPlace, DecodeFailure)>,
 }
 
 /// What became of all letters.
 #[derive(Default)]
 pub(super) struct Summary {
     pub(super) resolved: usize,
-    pub(super) refused: Vec<(RecordPlace, Flaw)>,
+    pub(super) refused: Vec<(RecordPlace, DecodeFailure)>,
 }
 
 /// The tables that letters go between.

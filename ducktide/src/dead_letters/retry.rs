@@ -3,7 +3,7 @@
 use std::io::{self, Write as _};
 
 use clap::Args;
-use ducktide_consumer::dead_letter::{Flaw, RetryError, RetryStage};
+use ducktide_consumer::dead_letter::{DecodeFailure, RetryError, RetryWriter};
 use ducktide_consumer::{KeyArgs, RegistryArgs, ValueArgs};
 use ducktide_lake::config::LakeArgs;
 use ducktide_lake::{Access, DuckLake, LetterFilter};
@@ -94,12 +94,13 @@ fn stage(
         .date_column(&version.table, shape, given)
         .map_err(|error| LakeError::invalid("retry dead letters").because(error))?;
     let RetryArgs { values, keys, registry, .. } = args;
-    let mut stage = RetryStage::new(values, *keys, registry, &tables.rows, partition_by.as_deref())
-        .map_err(failure)?;
+    let mut stage =
+        RetryWriter::new(values, *keys, registry, &tables.rows, partition_by.as_deref())
+            .map_err(failure)?;
     let mut refused = Vec::new();
     for letter in lake.dead_letters(&tables.rows.version.table, open)? {
-        if let Some(flaw) = stage.add(&letter).map_err(failure)? {
-            refused.push((letter.place, flaw));
+        if let Some(decode_failure) = stage.add(&letter).map_err(failure)? {
+            refused.push((letter.place, decode_failure));
         }
     }
     let (letters, files) = stage.finish(&tables.letters).map_err(failure)?;
@@ -127,7 +128,7 @@ fn text(table: &TableName, summary: &Summary) -> String {
     refused(&summary.refused) + &format!("\n{end}; {stay} cannot be decoded still, and stay open\n")
 }
 
-fn refused(letters: &[(RecordPlace, Flaw)]) -> String {
+fn refused(letters: &[(RecordPlace, DecodeFailure)]) -> String {
     let mut table = TextTable::with_columns(&[
         ("topic", Align::Left),
         ("partition", Align::Right),
@@ -135,13 +136,13 @@ fn refused(letters: &[(RecordPlace, Flaw)]) -> String {
         ("class", Align::Left),
         ("error", Align::Left),
     ]);
-    for (place, flaw) in letters {
+    for (place, failure) in letters {
         table.push(vec![
             place.topic.clone(),
             place.partition.to_string(),
             place.offset.to_string(),
-            flaw.class.to_string(),
-            flaw.text.clone(),
+            failure.class.to_string(),
+            failure.text.clone(),
         ]);
     }
     table.to_text()

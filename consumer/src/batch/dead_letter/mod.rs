@@ -9,13 +9,13 @@ mod retry;
 mod writer;
 
 pub use crate::decode::error_class::ErrorClass;
-pub use crate::decode::failure::Flaw;
-pub use retry::{RetryError, RetryStage, stage_resolutions};
+pub use crate::decode::failure::DecodeFailure;
+pub use retry::{RetryError, RetryWriter, stage_resolutions};
 
 pub(crate) use ratio::DeadLetterRatio;
-pub(crate) use writer::{BYTES_PER_BATCH, LetterWriter};
+pub(crate) use writer::{BYTES_PER_BATCH, DeadLetterWriter};
 
 use std::collections::BTreeMap;
 
 /// How many records became letters, by what is wrong with them.
-pub(crate) type LetterCounts = BTreeMap<ErrorClass, u64>;
+pub(crate) type DeadLetterCounts = BTreeMap<ErrorClass, u64>;

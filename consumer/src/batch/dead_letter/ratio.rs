@@ -24,7 +24,7 @@ impl DeadLetterRatio {
     }
 
     /// Takes note of records, good and bad, before they are decoded.
-    pub(crate) const fn saw(&mut self, records: usize) {
+    pub(crate) const fn record_batch(&mut self, records: usize) {
         self.records += records as u64;
         while self.records >= 2 * WINDOW {
             self.records /= 2;
@@ -33,7 +33,7 @@ impl DeadLetterRatio {
     }
 
     /// Takes note that one of them is bad; whether there are too many of them now.
-    pub(crate) fn exceeded_by_one_more(&mut self) -> bool {
+    pub(crate) fn record_failure(&mut self) -> bool {
         self.dead += 1;
         self.records >= LEAST_RECORDS && self.value() > self.limit
     }
@@ -51,8 +51,8 @@ mod tests {
 
     /// Whether any of the bad records exceeds the limit.
     fn bury(ratio: &mut DeadLetterRatio, records: usize, bad: usize) -> bool {
-        ratio.saw(records);
-        (0..bad).fold(false, |exceeded, _| ratio.exceeded_by_one_more() || exceeded)
+        ratio.record_batch(records);
+        (0..bad).fold(false, |exceeded, _| ratio.record_failure() || exceeded)
     }
 
     #[test]
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn a_long_good_past_does_not_hide_a_bad_presence() {
         let mut ratio = DeadLetterRatio::new(0.1);
-        (0..1_000).for_each(|_| ratio.saw(4_000));
+        (0..1_000).for_each(|_| ratio.record_batch(4_000));
 
         assert!(bury(&mut ratio, 4_000, 4_000));
     }
@@ -85,7 +85,7 @@ mod tests {
     fn a_bad_past_is_forgotten() {
         let mut ratio = DeadLetterRatio::new(0.1);
         assert!(!bury(&mut ratio, 10_000, 900));
-        (0..20).for_each(|_| ratio.saw(4_000));
+        (0..20).for_each(|_| ratio.record_batch(4_000));
 
         assert!(ratio.value() < 0.01, "{}", ratio.value());
     }

@@ -13,14 +13,14 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
-use super::{BYTES_PER_BATCH, LetterWriter};
+use super::{BYTES_PER_BATCH, DeadLetterWriter};
 use crate::batch::staging::{ColumnHints, EncoderBudget, StagingError, StagingWriter};
-use crate::decode::decoders::{Destination, Readable, RecordSchemas, Unreadable};
+use crate::decode::decoders::{DecodeTarget, RecordDecoders, ResolveError, ResolvedRecord};
 use crate::decode::error_class::ErrorClass;
-use crate::decode::failure::Flaw;
-use crate::decode::newest_schemas::Newest;
+use crate::decode::failure::DecodeFailure;
+use crate::decode::newest_schemas::NewestSchemas;
 use crate::decode::record_format::{KeyArgs, ValueArgs};
-use crate::decode::schema_provider::RecordWriters;
+use crate::decode::schema_provider::SchemaProviders;
 use crate::decode::schema_registry::{RegistryArgs, RegistryError};
 
 /// How often the registry is asked before it counts as down: an operator waits for the answer.
@@ -50,8 +50,8 @@ pub enum RetryError {
 }
 
 /// Writes what a retry commits: a row of the table for each letter, and a row that resolves it.
-pub struct RetryStage {
-    schemas: RecordSchemas,
+pub struct RetryWriter {
+    schemas: RecordDecoders,
     table: Table,
     rows: RowBuffer,
     files: StagingWriter,
@@ -60,13 +60,13 @@ pub struct RetryStage {
     _runtime: Runtime,
 }
 
-impl std::fmt::Debug for RetryStage {
+impl std::fmt::Debug for RetryWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("RetryStage").field("table", &self.table).finish_non_exhaustive()
+        f.debug_struct("RetryWriter").field("table", &self.table).finish_non_exhaustive()
     }
 }
 
-impl RetryStage {
+impl RetryWriter {
     /// A stage without rows. `partition_by` is the consumers' own.
     pub fn new(
         values: &ValueArgs,
@@ -78,8 +78,8 @@ impl RetryStage {
         // Not the current thread's: its handle could not wait for the network.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let writers = RecordWriters::new(values, keys, registry)?;
-        let schemas = RecordSchemas::new(writers, runtime.handle().clone());
+        let writers = SchemaProviders::new(values, keys, registry)?;
+        let schemas = RecordDecoders::new(writers, runtime.handle().clone());
         let rows = RowBuffer::new(Arc::new(table.shape.clone()), partition_by)?;
         let schema = Arc::clone(rows.schema());
         let hints = ColumnHints { one_folder: partition_by.is_none(), ..ColumnHints::default() };
@@ -89,31 +89,34 @@ impl RetryStage {
     }
 
     /// Adds a letter's row, or says what is wrong with it still.
-    pub fn add(&mut self, letter: &DeadLetter) -> Result<Option<Flaw>, RetryError> {
-        let Some(value) = &letter.value else {
-            return Ok(Some(Flaw::new(ErrorClass::NoSchemaId, "letter has no value")));
+    pub fn add(&mut self, dead_letter: &DeadLetter) -> Result<Option<DecodeFailure>, RetryError> {
+        let Some(value) = &dead_letter.value else {
+            return Ok(Some(DecodeFailure::new(
+                ErrorClass::NoSchemaId,
+                "dead_letter has no value",
+            )));
         };
-        let (topic, newest) = (&letter.place.topic, &Newest::default());
-        let to = Destination { topic, newest, table: &self.table };
+        let (topic, newest) = (&dead_letter.place.topic, &NewestSchemas::default());
+        let to = DecodeTarget { topic, newest, table: &self.table };
         for _ in 0..ATTEMPTS {
-            let header = |name| last_header(letter, name);
-            let why = match self.schemas.of_record(value, letter.key.as_deref(), header, to) {
-                Ok(Readable { decoder, datum, key, .. }) => {
+            let header = |name| last_header(dead_letter, name);
+            let why = match self.schemas.resolve(value, dead_letter.key.as_deref(), header, to) {
+                Ok(ResolvedRecord { decoder, datum, key, .. }) => {
                     let rows = &mut self.rows;
                     let outcome = decoder
                         .decode(datum, rows)
-                        .and_then(|()| rows.push_key_and_headers(key, &letter.headers));
+                        .and_then(|()| rows.push_key_and_headers(key, &dead_letter.headers));
                     return match outcome {
-                        Ok(()) => self.complete(letter).map(|()| None),
+                        Ok(()) => self.complete(dead_letter).map(|()| None),
                         Err(error) => Ok(Some(error.into())),
                     };
                 }
-                Err(Unreadable::Bad(flaw)) => return Ok(Some(flaw)),
-                Err(Unreadable::ColumnsMissing(difference)) => {
+                Err(ResolveError::Undecodable(failure)) => return Ok(Some(failure)),
+                Err(ResolveError::ColumnsMissing(difference)) => {
                     let class = ErrorClass::SchemaDoesNotFit;
-                    return Ok(Some(Flaw::new(class, difference.to_string())));
+                    return Ok(Some(DecodeFailure::new(class, difference.to_string())));
                 }
-                Err(Unreadable::Unavailable(why)) => why,
+                Err(ResolveError::RegistryUnavailable(why)) => why,
             };
             tracing::warn!(error = why, "waiting for the schema registry");
             thread::sleep(PAUSE);
@@ -121,13 +124,13 @@ impl RetryStage {
         Err(RetryError::Registry("it does not answer; nothing was changed".to_owned()))
     }
 
-    fn complete(&mut self, letter: &DeadLetter) -> Result<(), RetryError> {
-        let RecordPlace { topic, partition, offset } = &letter.place;
-        let millis = letter.timestamp_micros.map_or(-1, |micros| micros.div_euclid(1_000));
+    fn complete(&mut self, dead_letter: &DeadLetter) -> Result<(), RetryError> {
+        let RecordPlace { topic, partition, offset } = &dead_letter.place;
+        let millis = dead_letter.timestamp_micros.map_or(-1, |micros| micros.div_euclid(1_000));
         self.rows.push_kafka(topic, partition.0, offset.0, millis);
         let batch = self.rows.finish_batch().map_err(StagingError::Split)?;
         self.files.write(&batch)?;
-        self.resolved.push(letter.place.clone());
+        self.resolved.push(dead_letter.place.clone());
         Ok(())
     }
 
@@ -144,8 +147,8 @@ impl RetryStage {
     }
 }
 
-fn last_header<'a>(letter: &'a DeadLetter, name: &CStr) -> Option<&'a [u8]> {
-    let mut newest_first = letter.headers.iter().rev();
+fn last_header<'a>(dead_letter: &'a DeadLetter, name: &CStr) -> Option<&'a [u8]> {
+    let mut newest_first = dead_letter.headers.iter().rev();
     let found = newest_first.find(|header| header.key.as_bytes() == name.to_bytes())?;
     found.value.as_deref()
 }
@@ -158,7 +161,7 @@ pub fn stage_resolutions(
 ) -> Result<Vec<StagedFile>, StagingError> {
     let now = Timestamp::now().as_microsecond();
     let mut writer =
-        LetterWriter::new(dead_letters, BYTES_PER_BATCH, &EncoderBudget::of_command())?;
+        DeadLetterWriter::new(dead_letters, BYTES_PER_BATCH, &EncoderBudget::of_command())?;
     for place in places {
         writer.push(DeadLetter::resolved(place.clone(), resolution, now))?;
     }

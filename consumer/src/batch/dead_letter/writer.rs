@@ -15,17 +15,17 @@ use ducktide_protocol::{StagedFile, Table, TableVersion};
 use crate::batch::staging::{ColumnHints, EncoderBudget, StagingError, StagingWriter};
 
 /// Letters that are kept before they go to the Parquet writer.
-const LETTERS_PER_BATCH: usize = 1024;
+const DEAD_LETTERS_PER_BATCH: usize = 1024;
 
 /// The same limit for large ones, unless the memory limit is small.
 pub(crate) const BYTES_PER_BATCH: usize = 4 << 20;
 
 /// Writes the rows of one dead-letter table.
 #[derive(Debug)]
-pub(crate) struct LetterWriter {
+pub(crate) struct DeadLetterWriter {
     version: TableVersion,
     schema: SchemaRef,
-    letters: Vec<DeadLetter>,
+    dead_letters: Vec<DeadLetter>,
     /// What the letters take in memory.
     bytes: usize,
     /// The bytes of letters that are kept before they go to the Parquet writer.
@@ -33,7 +33,7 @@ pub(crate) struct LetterWriter {
     files: StagingWriter,
 }
 
-impl LetterWriter {
+impl DeadLetterWriter {
     /// A writer without files, for a dead-letter table.
     pub(crate) fn new(
         table: &Table,
@@ -46,15 +46,15 @@ impl LetterWriter {
         let hints = ColumnHints { no_statistics: without.collect(), ..ColumnHints::default() };
         let version = table.version.clone();
         let files = StagingWriter::of_table(table, Arc::clone(&schema), &hints, encoders)?;
-        Ok(Self { version, schema, letters: Vec::new(), bytes: 0, bytes_per_batch, files })
+        Ok(Self { version, schema, dead_letters: Vec::new(), bytes: 0, bytes_per_batch, files })
     }
 
     /// Adds a letter. Returns whether letters went to the Parquet writer.
-    pub(crate) fn push(&mut self, letter: DeadLetter) -> Result<bool, StagingError> {
-        self.bytes += letter.bytes();
-        self.letters.push(letter);
+    pub(crate) fn push(&mut self, dead_letter: DeadLetter) -> Result<bool, StagingError> {
+        self.bytes += dead_letter.bytes();
+        self.dead_letters.push(dead_letter);
         let is_batch =
-            self.letters.len() >= LETTERS_PER_BATCH || self.bytes >= self.bytes_per_batch;
+            self.dead_letters.len() >= DEAD_LETTERS_PER_BATCH || self.bytes >= self.bytes_per_batch;
         if is_batch {
             self.write()?;
         }
@@ -62,15 +62,15 @@ impl LetterWriter {
     }
 
     fn write(&mut self) -> Result<(), StagingError> {
-        let batch = batch(&self.schema, &self.letters).map_err(StagingError::Split)?;
-        self.letters.clear();
+        let batch = batch(&self.schema, &self.dead_letters).map_err(StagingError::Split)?;
+        self.dead_letters.clear();
         self.bytes = 0;
         self.files.write(&batch)
     }
 
     /// Closes the files.
     pub(crate) fn finish(&mut self) -> Result<Vec<StagedFile>, StagingError> {
-        if !self.letters.is_empty() {
+        if !self.dead_letters.is_empty() {
             self.write()?;
         }
         self.files.finish()
@@ -86,7 +86,7 @@ impl LetterWriter {
     }
 
     pub(crate) fn rows(&self) -> u64 {
-        self.files.rows() + self.letters.len() as u64
+        self.files.rows() + self.dead_letters.len() as u64
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -99,40 +99,46 @@ impl LetterWriter {
 }
 
 /// The columns are looked up by name, since the table may list them in another order.
-fn batch(schema: &SchemaRef, letters: &[DeadLetter]) -> Result<RecordBatch, ArrowError> {
+fn batch(schema: &SchemaRef, dead_letters: &[DeadLetter]) -> Result<RecordBatch, ArrowError> {
     let columns = schema.fields().iter().map(|field| match field.name().as_str() {
-        "headers" => headers(field.data_type(), letters),
-        name => column(name, field.data_type(), letters),
+        "headers" => headers(field.data_type(), dead_letters),
+        name => column(name, field.data_type(), dead_letters),
     });
     RecordBatch::try_new(Arc::clone(schema), columns.collect())
 }
 
-fn column(name: &str, data_type: &DataType, letters: &[DeadLetter]) -> ArrayRef {
-    let letters = letters.iter();
+fn column(name: &str, data_type: &DataType, dead_letters: &[DeadLetter]) -> ArrayRef {
+    let dead_letters = dead_letters.iter();
     match name {
-        "topic" => {
-            Arc::new(StringArray::from_iter_values(letters.map(|letter| &letter.place.topic)))
-        }
-        "partition" => {
-            Arc::new(Int32Array::from_iter_values(letters.map(|letter| letter.place.partition.0)))
-        }
-        "offset" => {
-            Arc::new(Int64Array::from_iter_values(letters.map(|letter| letter.place.offset.0)))
-        }
-        "timestamp" => times(letters.map(|letter| letter.timestamp_micros)),
-        "key" => Arc::new(letters.map(|letter| letter.key.as_deref()).collect::<BinaryArray>()),
-        "value" => Arc::new(letters.map(|letter| letter.value.as_deref()).collect::<BinaryArray>()),
+        "topic" => Arc::new(StringArray::from_iter_values(
+            dead_letters.map(|dead_letter| &dead_letter.place.topic),
+        )),
+        "partition" => Arc::new(Int32Array::from_iter_values(
+            dead_letters.map(|dead_letter| dead_letter.place.partition.0),
+        )),
+        "offset" => Arc::new(Int64Array::from_iter_values(
+            dead_letters.map(|dead_letter| dead_letter.place.offset.0),
+        )),
+        "timestamp" => times(dead_letters.map(|dead_letter| dead_letter.timestamp_micros)),
+        "key" => Arc::new(
+            dead_letters.map(|dead_letter| dead_letter.key.as_deref()).collect::<BinaryArray>(),
+        ),
+        "value" => Arc::new(
+            dead_letters.map(|dead_letter| dead_letter.value.as_deref()).collect::<BinaryArray>(),
+        ),
         "schema_id" => {
-            let ids = letters.map(|letter| letter.schema_id.map(i64::from));
+            let ids = dead_letters.map(|dead_letter| dead_letter.schema_id.map(i64::from));
             Arc::new(ids.collect::<Int64Array>())
         }
-        "error_class" => texts(letters.map(|letter| letter.error_class.as_deref())),
-        "error" => texts(letters.map(|letter| letter.error.as_deref())),
-        "failed_at" => times(letters.map(|letter| letter.failed_at_micros)),
-        "resolution" => texts(letters.map(|letter| letter.resolution.map(Resolution::as_str))),
-        "resolved_at" => times(letters.map(|letter| letter.resolved_at_micros)),
+        "error_class" => texts(dead_letters.map(|dead_letter| dead_letter.error_class.as_deref())),
+        "error" => texts(dead_letters.map(|dead_letter| dead_letter.error.as_deref())),
+        "failed_at" => times(dead_letters.map(|dead_letter| dead_letter.failed_at_micros)),
+        "resolution" => {
+            texts(dead_letters.map(|dead_letter| dead_letter.resolution.map(Resolution::as_str)))
+        }
+        "resolved_at" => times(dead_letters.map(|dead_letter| dead_letter.resolved_at_micros)),
         // A column that somebody added; what the table lacks was refused when it was looked up.
-        _ => new_null_array(data_type, letters.len()),
+        _ => new_null_array(data_type, dead_letters.len()),
     }
 }
 
@@ -144,7 +150,7 @@ fn times(values: impl Iterator<Item = Option<i64>>) -> ArrayRef {
     Arc::new(values.collect::<TimestampMicrosecondArray>().with_timezone(UTC))
 }
 
-fn headers(data_type: &DataType, letters: &[DeadLetter]) -> ArrayRef {
+fn headers(data_type: &DataType, dead_letters: &[DeadLetter]) -> ArrayRef {
     let (element, fields) = match data_type {
         DataType::List(element) => match element.data_type() {
             DataType::Struct(fields) => (element, fields.clone()),
@@ -153,14 +159,14 @@ fn headers(data_type: &DataType, letters: &[DeadLetter]) -> ArrayRef {
         _ => unreachable!("the shape was compared when the table was looked up"),
     };
     let mut list = ListBuilder::new(pairs(fields)).with_field(Arc::clone(element));
-    for letter in letters {
+    for dead_letter in dead_letters {
         let pairs = list.values();
-        for header in &letter.headers {
+        for header in &dead_letter.headers {
             name_builder(pairs).append_value(&header.key);
             value_builder(pairs).append_option(header.value.as_deref());
             pairs.append(true);
         }
-        list.append(letter.resolution.is_none());
+        list.append(dead_letter.resolution.is_none());
     }
     Arc::new(list.finish())
 }

@@ -17,7 +17,7 @@ fn place(offset: i64) -> RecordPlace {
     RecordPlace { topic: "events".to_owned(), partition: Partition(3), offset: Offset(offset) }
 }
 
-fn letter(offset: i64) -> DeadLetter {
+fn dead_letter(offset: i64) -> DeadLetter {
     let header =
         |value: Option<&[u8]>| Header { key: "trace".to_owned(), value: value.map(<[u8]>::to_vec) };
     DeadLetter {
@@ -42,12 +42,15 @@ fn table(directory: &Path, shape: TableShape) -> Table {
     Table { version, shape, directory, partitioning, claim: None }
 }
 
-fn written(directory: &Path, shape: TableShape, letters: Vec<DeadLetter>) -> StagedFile {
-    let mut writer =
-        LetterWriter::new(&table(directory, shape), BYTES_PER_BATCH, &EncoderBudget::of_command())
-            .unwrap();
-    for letter in letters {
-        writer.push(letter).unwrap();
+fn written(directory: &Path, shape: TableShape, dead_letters: Vec<DeadLetter>) -> StagedFile {
+    let mut writer = DeadLetterWriter::new(
+        &table(directory, shape),
+        BYTES_PER_BATCH,
+        &EncoderBudget::of_command(),
+    )
+    .unwrap();
+    for dead_letter in dead_letters {
+        writer.push(dead_letter).unwrap();
     }
     let mut files = writer.finish().unwrap();
     assert_eq!(files.len(), 1);
@@ -55,22 +58,22 @@ fn written(directory: &Path, shape: TableShape, letters: Vec<DeadLetter>) -> Sta
 }
 
 fn text(file: &StagedFile, query: &str) -> String {
-    let query = query.replace("letters", &format!("'{}'", file.path.display()));
+    let query = query.replace("dead_letters", &format!("'{}'", file.path.display()));
     Connection::open_in_memory().unwrap().query_row(&query, [], |row| row.get(0)).unwrap()
 }
 
 #[test]
 fn a_letter_keeps_everything_of_its_record() {
     let folder = tempfile::tempdir().unwrap();
-    let file = written(folder.path(), dead_letter_shape(), vec![letter(7)]);
+    let file = written(folder.path(), dead_letter_shape(), vec![dead_letter(7)]);
 
     let columns = "SELECT concat_ws('|', topic, partition, \"offset\", epoch_ms(timestamp), \
-                   decode(key), decode(value), schema_id, error_class, error) FROM letters";
+                   decode(key), decode(value), schema_id, error_class, error) FROM dead_letters";
     assert_eq!(
         text(&file, columns),
         "events|3|7|1700000000000|k|unique conflict|4294967295|truncated|record ends too early"
     );
-    let headers = text(&file, "SELECT headers::VARCHAR FROM letters");
+    let headers = text(&file, "SELECT headers::VARCHAR FROM dead_letters");
     assert_eq!(headers, "[{'key': trace, 'value': 1}, {'key': trace, 'value': NULL}]");
 }
 
@@ -78,10 +81,10 @@ fn a_letter_keeps_everything_of_its_record() {
 fn the_row_of_a_resolution_holds_nothing_else() {
     let folder = tempfile::tempdir().unwrap();
     let resolved = DeadLetter::resolved(place(7), Resolution::Discarded, 1_700_000_002_000_000);
-    let file = written(folder.path(), dead_letter_shape(), vec![letter(7), resolved]);
+    let file = written(folder.path(), dead_letter_shape(), vec![dead_letter(7), resolved]);
 
     let columns = "SELECT concat_ws('|', topic, partition, \"offset\", key IS NULL, headers IS NULL, \
-                   error_class IS NULL, epoch_ms(resolved_at)) FROM letters \
+                   error_class IS NULL, epoch_ms(resolved_at)) FROM dead_letters \
                    WHERE resolution = 'discarded'";
     assert_eq!(text(&file, columns), "events|3|7|true|true|true|1700000002000");
 }
@@ -89,7 +92,7 @@ fn the_row_of_a_resolution_holds_nothing_else() {
 #[test]
 fn no_word_of_a_payload_is_in_the_statistics() {
     let folder = tempfile::tempdir().unwrap();
-    let file = written(folder.path(), dead_letter_shape(), vec![letter(7), letter(8)]);
+    let file = written(folder.path(), dead_letter_shape(), vec![dead_letter(7), dead_letter(8)]);
 
     let reader = SerializedFileReader::new(File::open(&file.path).unwrap()).unwrap();
     let group = reader.metadata().row_group(0);
@@ -105,7 +108,7 @@ fn a_column_that_somebody_added_is_null() {
     let mut shape = dead_letter_shape();
     shape.columns.insert(0, Column::new("note", ColumnType::Varchar));
 
-    let file = written(folder.path(), shape, vec![letter(7)]);
+    let file = written(folder.path(), shape, vec![dead_letter(7)]);
 
-    assert_eq!(text(&file, "SELECT concat(note IS NULL, \"offset\") FROM letters"), "true7");
+    assert_eq!(text(&file, "SELECT concat(note IS NULL, \"offset\") FROM dead_letters"), "true7");
 }

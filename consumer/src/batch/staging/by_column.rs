@@ -10,7 +10,7 @@ use parquet::{errors::ParquetError, file::writer::SerializedFileWriter};
 
 use super::{
     held_rows::{HeldRows, RowIndex},
-    layout::Layout,
+    layout::ParquetLayout,
     row_group::{ROWS, RowGroup},
 };
 
@@ -20,7 +20,7 @@ const ROWS_AT_ONCE: usize = 8192;
 /// Writes rows, in this order, as row groups behind those that the file has.
 pub(super) fn write(
     file: &mut SerializedFileWriter<File>,
-    layout: &Layout,
+    layout: &ParquetLayout,
     held: &HeldRows,
     rows: &[RowIndex],
 ) -> Result<(), ParquetError> {
@@ -29,7 +29,7 @@ pub(super) fn write(
 
 fn write_row_group(
     file: &mut SerializedFileWriter<File>,
-    layout: &Layout,
+    layout: &ParquetLayout,
     held: &HeldRows,
     rows: &[RowIndex],
 ) -> Result<(), ParquetError> {

@@ -36,7 +36,7 @@ const TEXT_ENCODER_BYTES: usize = 100 * 1024;
 /// | other text, JSON, bytes | see [`encode_column`] | only if asked for |
 /// | all others | see [`encode_column`] | yes |
 #[derive(Debug)]
-pub(super) struct Layout {
+pub(super) struct ParquetLayout {
     /// The schema of the batches.
     pub(super) schema: SchemaRef,
     pub(super) root: TypePtr,
@@ -47,7 +47,7 @@ pub(super) struct Layout {
     pub(super) is_text: Vec<bool>,
 }
 
-impl Layout {
+impl ParquetLayout {
     pub(super) fn new(schema: SchemaRef, hints: &ColumnHints) -> Result<Self, StagingError> {
         let descriptor =
             ArrowSchemaConverter::new().convert(&schema).map_err(StagingError::Schema)?;

@@ -39,7 +39,7 @@ pub(crate) use open_file::remove as remove_file;
 use by_date::rows_by_date;
 use folder::Folder;
 use held_rows::{HeldRows, RowIndex};
-use layout::Layout;
+use layout::ParquetLayout;
 use open_file::OpenFile;
 
 /// The folder of rows without a date, as Hive has it; DuckLake reads it as NULL.
@@ -57,7 +57,7 @@ pub struct StagingWriter {
     folder: PathBuf,
     /// Without it no folder is created.
     claim: Option<DataPathClaim>,
-    layout: Layout,
+    layout: ParquetLayout,
     /// The index of the `event_date` column, if files are divided by it.
     date_column: Option<usize>,
     open: BTreeMap<Folder, OpenFile>,
@@ -90,7 +90,7 @@ impl StagingWriter {
             schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name))
         };
         let order = hints.sort_by.iter().filter_map(is_named).collect();
-        let (folder, layout) = (folder.to_owned(), Layout::new(schema, hints)?);
+        let (folder, layout) = (folder.to_owned(), ParquetLayout::new(schema, hints)?);
         let (claim, encoders) = (None, encoders.clone());
         let (open, held, closed) = (BTreeMap::new(), HeldRows::default(), Vec::new());
         Ok(Self { table, folder, claim, layout, date_column, open, order, held, encoders, closed })

@@ -19,7 +19,7 @@ use super::{
     budget::Reservation,
     by_column,
     held_rows::{HeldRows, RowIndex},
-    layout::Layout,
+    layout::ParquetLayout,
     row_group::RowGroup,
 };
 
@@ -39,7 +39,7 @@ impl OpenFile {
     pub(super) fn create(
         folder: &Path,
         claim: Option<&DataPathClaim>,
-        layout: &Layout,
+        layout: &ParquetLayout,
         encoders: Option<Reservation>,
     ) -> Result<Self, StagingError> {
         let created = match claim {
@@ -69,7 +69,7 @@ impl OpenFile {
         &mut self,
         held: &HeldRows,
         rows: &[RowIndex],
-        layout: &Layout,
+        layout: &ParquetLayout,
     ) -> Result<(), StagingError> {
         let written = by_column::write(&mut self.file, layout, held, rows);
         written.map_err(|source| write_error(&self.path, source))?;
@@ -90,7 +90,7 @@ impl OpenFile {
         Ok(())
     }
 
-    pub(super) fn memory(&self, layout: &Layout) -> usize {
+    pub(super) fn memory(&self, layout: &ParquetLayout) -> usize {
         let values = self.row_group.as_ref().map_or(0, |group| group.memory(&layout.is_text));
         self.encoders.as_ref().map_or(0, Reservation::bytes) + values
     }

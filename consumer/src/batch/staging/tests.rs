@@ -483,7 +483,7 @@ fn rows_without_room_for_encoders_become_the_same_files() {
 #[test]
 fn files_are_opened_as_far_as_the_budget_goes_and_closed_for_others() {
     let schema = Stage::new(Some("at"), &[]).rows.schema().clone();
-    let one = Layout::new(schema, &ColumnHints::default()).unwrap().encoder_bytes();
+    let one = ParquetLayout::new(schema, &ColumnHints::default()).unwrap().encoder_bytes();
     let budget = EncoderBudget::new(2 * one);
     let mut stages = [(); 2].map(|()| Stage::new(Some("at"), &[]));
     for stage in &mut stages {
