@@ -1,9 +1,9 @@
-//! Repeats: which records have the id of a row that came shortly before. Pure.
+//! Duplicates: records with the id of a recent row of their partition. Pure.
 //!
-//! The rule is [`ducktide_protocol::dedupe`]'s, and the window here is only what the lake would say,
-//! remembered. It is built from the lake whenever a partition begins, and goes when the partition's
-//! reading does: ids of rows that never arrived, or that a replay took out, must not linger, or the
-//! same records read again would all be taken for repeats.
+//! The rule is that of [`ducktide_protocol::dedupe`]; the window is a copy of the rows in the lake. It
+//! is read from the lake whenever a partition is started, and dropped when its reading ends. Ids of
+//! rows that were never committed, or that a replay removed, must not remain: the same records,
+//! read again, would all be dropped as duplicates.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher as _;
@@ -13,27 +13,27 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use ducktide_protocol::dedupe::{EventId, RecentRow};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
-/// What remembering one id takes, bytes, beside those of a text: an entry, its share of the table, and
-/// of the room in which both grow. Measured as a process' peak memory: 95, of 2 million ids in 8
-/// partitions.
+/// Memory of one id, bytes, without the bytes of a text: an entry, its share of the hash table, and
+/// of the spare capacity of both. Measured as the peak memory of a process: 95 for 2 million ids in
+/// 8 partitions.
 pub(crate) const BYTES_PER_ID: usize = 96;
 
-/// What repeats are known by.
+/// Rule by which duplicates are found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DedupeRule {
-    /// The column of the ids.
+    /// Column whose values identify events.
     pub(crate) column: String,
-    /// How much older than the newest row, microseconds of Kafka's time.
+    /// Length of the window before the newest row, microseconds of Kafka timestamps.
     pub(crate) span_micros: i64,
 }
 
-/// The memory for ids that all windows of a worker share.
+/// Memory limit for the ids of all windows of a worker.
 #[derive(Debug)]
 pub(crate) struct IdBudget {
     limit: usize,
     used: AtomicUsize,
     ids: AtomicUsize,
-    /// Whether it was told that ids find no room.
+    /// Whether it was logged that the limit is reached.
     is_shortage_reported: AtomicBool,
 }
 
@@ -42,22 +42,22 @@ impl IdBudget {
         Arc::new(Self { limit, used: 0.into(), ids: 0.into(), is_shortage_reported: false.into() })
     }
 
-    /// How many ids fit, if they are short.
+    /// Returns the maximum number of ids, if none is a text.
     pub(crate) const fn ids_at_most(&self) -> usize {
         self.limit / BYTES_PER_ID
     }
 
-    /// How many ids are remembered.
+    /// Returns the number of remembered ids.
     pub(crate) fn ids(&self) -> usize {
         self.ids.load(Ordering::Relaxed)
     }
 
-    /// The bytes that they take.
+    /// Returns the memory of the remembered ids, bytes.
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
-    /// Whether this is the first time that ids found no room.
+    /// Returns true at the first call, false afterwards: the shortage is logged once.
     pub(crate) fn is_first_shortage(&self) -> bool {
         !self.is_shortage_reported.swap(true, Ordering::Relaxed)
     }
@@ -86,27 +86,28 @@ impl Entry {
     }
 }
 
-/// The rows of one partition that its next record may repeat.
+/// Recent rows of one partition, of which its next record may be a duplicate.
 #[derive(Debug)]
 pub(crate) struct DedupeWindow {
     span_micros: i64,
-    /// The newest timestamp of a row so far.
+    /// Newest timestamp of a row.
     newest: i64,
-    /// In the order of offsets.
+    /// Rows in the order of their offsets.
     entries: VecDeque<Entry>,
-    /// The number of the first entry; the others' follow, and wrap around.
+    /// Number of the first entry. The numbers of the others follow; they wrap around.
     first: u32,
-    /// The numbers of entries, by id; where several have one, the last.
+    /// Numbers of entries by id: the last entry of each id.
     numbers: HashTable<u32>,
     hasher: DefaultHashBuilder,
     budget: Arc<IdBudget>,
-    /// How many ids the budget had no room for, since that was asked last.
+    /// Number of ids within the window that were dropped for lack of memory since
+    /// [`Self::take_forgotten`].
     forgotten: u64,
 }
 
 impl DedupeWindow {
-    /// The window after these rows, which are in the order of offsets. `now` is the present: a
-    /// timestamp in the future counts as that, lest one broken clock makes all other rows old.
+    /// Creates the window after these rows, which are in the order of their offsets. A timestamp
+    /// after `now` counts as `now`, so that one broken clock does not make all other rows old.
     pub(crate) fn new(
         rule: &DedupeRule,
         rows: impl IntoIterator<Item = RecentRow>,
@@ -129,7 +130,8 @@ impl DedupeWindow {
         window
     }
 
-    /// Whether a record repeats a row. Of one without an id or a timestamp nobody can say.
+    /// Returns whether a record is a duplicate of a row. Records without an id or timestamp are
+    /// never checked.
     pub(crate) fn is_duplicate(&self, id: &EventId, offset: i64, timestamp_micros: i64) -> bool {
         let oldest = self.newest.max(timestamp_micros).saturating_sub(self.span_micros);
         self.find(id).is_some_and(|entry| entry.timestamp_micros >= oldest && entry.offset < offset)
@@ -144,11 +146,12 @@ impl DedupeWindow {
         &self.entries[number.wrapping_sub(self.first) as usize]
     }
 
-    /// Takes note of a row, and forgets those that no record to come can repeat.
+    /// Adds a row, and removes the rows that are too old for duplicates.
     pub(crate) fn remember(&mut self, id: EventId, offset: i64, timestamp_micros: i64) {
         self.newest = self.newest.max(timestamp_micros);
         let hash = self.hasher.hash_one(&id);
-        let length = u32::try_from(self.entries.len()).expect("the budget has no room for so many");
+        let length =
+            u32::try_from(self.entries.len()).expect("the memory limit is below that many ids");
         let number = self.first.wrapping_add(length);
         let (entries, first, hasher) = (&self.entries, self.first, &self.hasher);
         let entry_of = |n: u32| &entries[n.wrapping_sub(first) as usize];
@@ -161,7 +164,7 @@ impl DedupeWindow {
         let entry = Entry { id, offset, timestamp_micros };
         self.budget.add(&entry);
         if self.entries.len() == self.entries.capacity() {
-            // A quarter, where a deque by itself takes as much again.
+            // Grows by a quarter; a deque would double its capacity.
             self.entries.reserve_exact(self.entries.len() / 4 + 64);
         }
         self.entries.push_back(entry);
@@ -187,7 +190,7 @@ impl DedupeWindow {
         }
     }
 
-    /// How many ids there was no room for since this was asked last.
+    /// Returns the number of ids that were dropped for lack of memory since the last call.
     pub(crate) const fn take_forgotten(&mut self) -> u64 {
         std::mem::replace(&mut self.forgotten, 0)
     }

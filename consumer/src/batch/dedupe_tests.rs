@@ -1,4 +1,4 @@
-//! The window against the rule, told in the plainest way.
+//! The window compared with a simple implementation of the rule.
 
 use ducktide_protocol::position::{Offset, Partition};
 use proptest::prelude::*;
@@ -24,7 +24,7 @@ fn row((id, offset, timestamp_micros): (u8, i64, i64)) -> RecentRow {
     }
 }
 
-/// What becomes of records: whether each is a repeat of the rows before it.
+/// Returns for each record whether it is a duplicate of the rows before it.
 fn expected(records: &[(u8, i64)]) -> Vec<bool> {
     let mut rows: Vec<(u8, i64)> = Vec::new();
     let mut repeats = Vec::new();
@@ -39,8 +39,8 @@ fn expected(records: &[(u8, i64)]) -> Vec<bool> {
     repeats
 }
 
-/// What a window makes of them that is built anew from the rows at some of the records, as by a
-/// worker that starts there.
+/// Returns the same, found by a window that is built again from the rows at some of the records, as
+/// by a worker that starts there.
 fn found(records: &[(u8, i64)], restarts: &[bool]) -> Vec<bool> {
     let mut rows: Vec<(u8, i64, i64)> = Vec::new();
     let mut now = window(&[]);
@@ -48,7 +48,7 @@ fn found(records: &[(u8, i64)], restarts: &[bool]) -> Vec<bool> {
     for ((offset, &(id, time)), restarts) in (0..).zip(records).zip(restarts) {
         if *restarts {
             let newest = rows.iter().map(|row| row.2).max().unwrap_or(0);
-            // As the lake answers: no more than the span back from the newest row.
+            // Rows within the span of the newest row, as the lake returns them.
             let recent: Vec<_> =
                 rows.iter().filter(|row| row.2 >= newest - SPAN).copied().collect();
             now = window(&recent);
@@ -66,13 +66,13 @@ fn found(records: &[(u8, i64)], restarts: &[bool]) -> Vec<bool> {
 
 proptest! {
     #[test]
-    fn repeats_are_those_of_the_rule_whenever_a_worker_starts(
+    fn duplicates_are_those_of_the_rule_whenever_a_worker_starts(
         records in prop::collection::vec((0_u8..6, 0_i64..60, any::<bool>()), 0..120),
     ) {
         let mut clock = 0;
         let (mut timed, mut restarts) = (Vec::new(), Vec::new());
         for (id, step, restart) in records {
-            // Time goes on, mostly; late records go back.
+            // Timestamps increase, except those of late records.
             clock += step - 20;
             timed.push((id, clock));
             restarts.push(restart);
@@ -83,7 +83,7 @@ proptest! {
 }
 
 #[test]
-fn equal_ids_beyond_the_span_are_rows() {
+fn equal_ids_beyond_the_span_are_not_duplicates() {
     let window = window(&[(1, 10, 1_000)]);
     let id = EventId::Number(1);
 
@@ -93,7 +93,7 @@ fn equal_ids_beyond_the_span_are_rows() {
 }
 
 #[test]
-fn a_record_does_not_repeat_itself_or_a_later_one() {
+fn a_record_is_no_duplicate_of_itself_or_of_a_later_one() {
     let window = window(&[(1, 10, 1_000)]);
 
     assert!(!window.is_duplicate(&EventId::Number(1), 10, 1_000));
@@ -101,7 +101,7 @@ fn a_record_does_not_repeat_itself_or_a_later_one() {
 }
 
 #[test]
-fn a_row_from_the_future_does_not_make_the_others_old() {
+fn a_timestamp_in_the_future_does_not_expire_other_rows() {
     let rows = [(1, 10, 1_000), (2, 11, i64::MAX), (3, 12, 1_001)].map(row);
     let window = DedupeWindow::new(&rule(), rows, 1_050, IdBudget::new(1 << 20));
 
@@ -110,7 +110,7 @@ fn a_row_from_the_future_does_not_make_the_others_old() {
 }
 
 #[test]
-fn the_oldest_ids_go_when_there_is_no_room() {
+fn the_oldest_ids_are_dropped_when_the_memory_is_used_up() {
     let budget = IdBudget::new(3 * BYTES_PER_ID);
     let rows = [(1, 10, 0), (2, 11, 0), (3, 12, 0), (4, 13, 0)].map(row);
     let mut window = DedupeWindow::new(&rule(), rows, 0, Arc::clone(&budget));
@@ -124,7 +124,7 @@ fn the_oldest_ids_go_when_there_is_no_room() {
 }
 
 #[test]
-fn a_million_ids_take_no_more_than_is_said() {
+fn a_million_ids_take_no_more_memory_than_documented() {
     let budget = IdBudget::new(usize::MAX);
     let mut window = DedupeWindow::new(&rule(), [], 0, budget);
     let mut most = 0.0_f64;

@@ -1,4 +1,4 @@
-//! From decoded records to Parquet files.
+//! Second stage: records become rows of Parquet files that are not committed yet.
 
 pub(crate) mod batcher;
 pub mod dead_letter;

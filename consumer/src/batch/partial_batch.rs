@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_without_progress_make_no_commit() {
+    fn partial_batches_without_progress_make_no_commit() {
         assert!(merge(vec![PartialBatch::default(), PartialBatch::default()]).is_none());
     }
 }

@@ -1,4 +1,5 @@
-//! One table within one batcher: rows become record batches, record batches become files.
+//! Rows of one table within one batcher: decoded into record batches, then written to Parquet
+//! files.
 
 use std::sync::Arc;
 
@@ -22,17 +23,18 @@ use crate::decode::decoders::ResolvedRecord;
 use crate::decode::failure::DecodeFailure;
 use crate::source::{Record, RecordRun, TopicPartition};
 
-/// Rows that are decoded before they go to the Parquet writer: enough for its column loops, and
-/// small enough for the processor's cache.
+/// Maximum number of decoded rows in a record batch: enough for the column loops of the Parquet
+/// writer, and small enough for the processor's cache.
 const ROWS_PER_BATCH: usize = 8192;
 
-/// The same limit for large rows, unless the memory limit is small.
+/// Maximum size of a record batch, bytes, unless the memory limit is small.
 const BYTES_PER_BATCH: usize = 8 << 20;
 
-/// How often the memory of decoded rows is looked at: lists take more than their datums.
+/// Number of rows between two checks of the memory of decoded rows: lists take more than their
+/// datums.
 const ROWS_BETWEEN_LOOKS: usize = 64;
 
-/// How many rows are decoded before they go to the Parquet writer.
+/// Limits of a record batch of decoded rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct DecodedLimits {
     rows: usize,
@@ -41,8 +43,8 @@ struct DecodedLimits {
 }
 
 impl DecodedLimits {
-    /// Limits for a table of these columns that keep decoded rows within some memory, bytes, unless
-    /// single rows are larger.
+    /// Returns the limits for a table of these columns. They keep the decoded rows within `memory`
+    /// bytes, unless single rows are larger.
     fn new(schema: &Schema, memory: usize) -> Self {
         let row_bytes = schema.fields().iter().map(|field| width(field.data_type())).sum::<usize>();
         Self {
@@ -60,7 +62,7 @@ impl DecodedLimits {
     }
 }
 
-/// The bytes that each row takes in a column, whatever its value is.
+/// Returns the bytes of each row in a column of this type, whatever its value is.
 fn width(data_type: &DataType) -> usize {
     match data_type {
         DataType::Struct(fields) => fields.iter().map(|field| width(field.data_type())).sum(),
@@ -74,30 +76,30 @@ pub(crate) struct TableWriter {
     version: TableVersion,
     rows: RowBuffer,
     limits: DecodedLimits,
-    /// Whether decoded rows or letters went to the Parquet writer since this was asked last.
+    /// Whether decoded rows or dead letters were written since [`Self::take_wrote`].
     wrote: bool,
     writer: StagingWriter,
-    /// For records that cannot be decoded; None if they stop the worker.
+    /// Writer of undecodable records; None if they stop the worker.
     dead_letters: Option<DeadLetterWriter>,
     counts: DeadLetterCounts,
-    /// The column of the ids by which repeats are known.
+    /// Index of the column whose values identify events (`--dedupe-by`).
     ids: Option<usize>,
 }
 
-/// A record that cannot be decoded.
+/// Record that cannot be decoded, and why.
 pub(crate) struct UndecodableRecord<'a> {
     pub(crate) run: &'a RecordRun,
     pub(crate) record: &'a Record,
-    /// The schema id that its value begins with, if it does.
+    /// Schema id of its value, if it has one.
     pub(crate) schema_id: Option<u32>,
     pub(crate) failure: DecodeFailure,
 }
 
-/// What became of a record that was decoded.
+/// Outcome of a decoded record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PushOutcome {
     Row,
-    /// It repeats a row, and is dropped.
+    /// A duplicate of a recent row, which was dropped.
     Duplicate,
 }
 
@@ -110,8 +112,8 @@ pub(crate) enum TableWriterError {
 }
 
 impl TableWriter {
-    /// A lane without rows. Rows that are decoded, and letters, wait in at most `decoded_bytes` each
-    /// before they go to the Parquet writer.
+    /// Creates a writer without rows. Decoded rows and dead letters each take at most
+    /// `decoded_bytes` before they are written.
     pub(crate) fn new(
         route: &TopicRoute,
         decoded_bytes: usize,
@@ -119,7 +121,7 @@ impl TableWriter {
     ) -> Result<Self, StagingError> {
         let shape = Arc::new(route.table.shape.clone());
         let rows = RowBuffer::new(shape, route.partition_by.as_deref())
-            .expect("the partition key was checked when the table was made");
+            .expect("the partition key was checked when the table was created");
         let schema = Arc::clone(rows.schema());
         let limits = DecodedLimits::new(&schema, decoded_bytes);
         let writer = StagingWriter::of_table(&route.table, schema, &route.hints, encoders)?;
@@ -132,8 +134,8 @@ impl TableWriter {
         Ok(Self { version, rows, limits, wrote: false, writer, dead_letters, counts, ids })
     }
 
-    /// Adds a record, unless it repeats a row of the window; after a decoding error everything is as
-    /// before.
+    /// Adds a record, unless it is a duplicate of a row of the window. A decoding error changes
+    /// nothing.
     pub(crate) fn push(
         &mut self,
         resolved: &ResolvedRecord<'_>,
@@ -164,7 +166,7 @@ impl TableWriter {
         Ok(PushOutcome::Row)
     }
 
-    /// Opens a row of everything that Kafka has of a record, but its place.
+    /// Begins a row with all fields of a record except its topic, partition and offset.
     fn decode(
         &mut self,
         resolved: &ResolvedRecord<'_>,
@@ -175,7 +177,8 @@ impl TableWriter {
         self.rows.push_key_and_headers(resolved.key, &headers)
     }
 
-    /// Whether the record that was decoded last repeats a row; otherwise the window has it now.
+    /// Returns whether the record that was decoded last is a duplicate; otherwise adds it to the
+    /// window.
     fn is_duplicate(&self, record: &Record, window: &mut DedupeWindow, now: i64) -> bool {
         let id = self.ids.and_then(|column| self.rows.last_event_id(column));
         let millis = record.timestamp_ms();
@@ -189,14 +192,16 @@ impl TableWriter {
         is_duplicate
     }
 
-    /// Keeps a record that cannot be decoded, whole.
+    /// Writes a complete copy of an undecodable record to the dead letters.
     pub(crate) fn write_dead_letter(
         &mut self,
         undecodable: UndecodableRecord<'_>,
     ) -> Result<(), StagingError> {
         *self.counts.entry(undecodable.failure.class).or_default() += 1;
-        let dead_letters =
-            self.dead_letters.as_mut().expect("there is a table unless all bad records stop");
+        let dead_letters = self
+            .dead_letters
+            .as_mut()
+            .expect("undecodable records stop the worker without a dead-letter table");
         self.wrote |= dead_letters.push(dead_letter(undecodable))?;
         Ok(())
     }
@@ -207,7 +212,7 @@ impl TableWriter {
         self.writer.write(&batch)
     }
 
-    /// Closes the files and hands them over.
+    /// Closes the files and adds them to the partial batch.
     pub(crate) fn finish(&mut self, part: &mut PartialBatch) -> Result<(), StagingError> {
         if self.rows.rows() > 0 {
             self.write()?;
@@ -222,7 +227,7 @@ impl TableWriter {
         Ok(())
     }
 
-    /// Drops rows and files that no commit has seen.
+    /// Drops the rows and removes the files. No commit may have been attempted with them.
     pub(crate) fn abandon(mut self) {
         self.writer.abandon();
         if let Some(dead_letters) = self.dead_letters {
@@ -245,13 +250,13 @@ impl TableWriter {
 
     pub(crate) fn memory(&self) -> usize {
         let dead_letters = self.dead_letters.as_ref().map_or(0, DeadLetterWriter::memory);
-        // Builders without rows have room for as many as before, of which nothing is touched.
+        // Builders without rows keep their capacity, but none of it is resident.
         let rows = if self.rows.rows() == 0 { 0 } else { self.rows.memory() };
         self.writer.memory() + rows + dead_letters
     }
 
-    /// Whether decoded rows or letters went to the Parquet writer since this was asked last: only then
-    /// has memory grown by much.
+    /// Returns whether decoded rows or dead letters were written since the last call: only then has
+    /// memory grown considerably.
     pub(crate) const fn take_wrote(&mut self) -> bool {
         std::mem::replace(&mut self.wrote, false)
     }
@@ -268,7 +273,7 @@ fn add_files(part: &mut PartialBatch, files: Vec<StagedFile>, version: &TableVer
     }
 }
 
-/// A copy of everything that Kafka has of a record, and what is wrong with it.
+/// Returns a complete copy of a record with the reason for which it cannot be decoded.
 fn dead_letter(undecodable: UndecodableRecord<'_>) -> DeadLetter {
     let UndecodableRecord { run, record, schema_id, failure } = undecodable;
     let TopicPartition { topic, partition } = &run.partition;

@@ -1,4 +1,4 @@
-//! From files to a commit of the lake.
+//! Last stage: when a batch is cut, and its commit to the lake.
 
 pub(crate) mod committer;
 pub(crate) mod event;

@@ -1,4 +1,4 @@
-//! From the bytes of a record to its schema and decoder.
+//! Lookup of the schemas that records were written with, and of their decoders.
 
 pub(crate) mod decoders;
 pub(crate) mod error_class;

@@ -1,8 +1,8 @@
-//! Records that can never be decoded or fitted: kept whole, in the commit of their batch, so that
-//! one of them does not hold up what comes behind it.
+//! Records that cannot be decoded or stored. They are kept complete in the dead-letter table, in
+//! the commit of their batch, so that they do not block the records after them.
 //!
-//! An outage never makes a dead letter: while the registry or anything else does not answer, the
-//! batchers wait (invariant I8).
+//! An outage never creates a dead letter: while the schema registry is unavailable, the batchers
+//! wait (invariant I8).
 
 mod ratio;
 mod retry;
@@ -17,5 +17,5 @@ pub(crate) use writer::{BYTES_PER_BATCH, DeadLetterWriter};
 
 use std::collections::BTreeMap;
 
-/// How many records became letters, by what is wrong with them.
+/// Number of dead letters by error class.
 pub(crate) type DeadLetterCounts = BTreeMap<ErrorClass, u64>;

@@ -1,15 +1,15 @@
-//! Guards against burying a whole topic: a few bad records are dead letters, many are a mistake that
-//! somebody has to see. Pure.
+//! Limit on the ratio of dead letters: a few undecodable records become dead letters, many indicate
+//! a mistake that an operator has to fix. Pure.
 
-/// Records that must have been seen before a ratio means anything: one bad record among two is no
+/// Minimum number of records before the ratio is compared: one undecodable record of two is no
 /// reason to stop.
 const LEAST_RECORDS: u64 = 1_000;
 
-/// Records after which what was seen counts half, so that the ratio is that of the newest 10,000 to
-/// 20,000 records, and a long good past does not hide a bad presence.
+/// Number of records after which older ones count half. The ratio is that of the newest 10,000 to
+/// 20,000 records, so that many decodable records in the past do not hide undecodable ones now.
 const WINDOW: u64 = 10_000;
 
-/// How many of the newest records could not be decoded.
+/// Ratio of dead letters among the newest records.
 #[derive(Clone, Debug)]
 pub(crate) struct DeadLetterRatio {
     limit: f64,
@@ -18,12 +18,12 @@ pub(crate) struct DeadLetterRatio {
 }
 
 impl DeadLetterRatio {
-    /// Nothing seen yet; `limit` is the largest part of all records that may be dead letters.
+    /// Creates a ratio without records. `limit` is the largest ratio that is allowed, 0 to 1.
     pub(crate) const fn new(limit: f64) -> Self {
         Self { limit, records: 0, dead: 0 }
     }
 
-    /// Takes note of records, good and bad, before they are decoded.
+    /// Counts records before they are decoded.
     pub(crate) const fn record_batch(&mut self, records: usize) {
         self.records += records as u64;
         while self.records >= 2 * WINDOW {
@@ -32,13 +32,13 @@ impl DeadLetterRatio {
         }
     }
 
-    /// Takes note that one of them is bad; whether there are too many of them now.
+    /// Counts an undecodable record; returns whether the limit is exceeded now.
     pub(crate) fn record_failure(&mut self) -> bool {
         self.dead += 1;
         self.records >= LEAST_RECORDS && self.value() > self.limit
     }
 
-    /// The part of the newest records that was bad.
+    /// Returns the ratio, 0 to 1.
     #[expect(clippy::cast_precision_loss, reason = "both numbers are below 20,000")]
     pub(crate) fn value(&self) -> f64 {
         self.dead as f64 / self.records.max(1) as f64
@@ -49,49 +49,49 @@ impl DeadLetterRatio {
 mod tests {
     use super::*;
 
-    /// Whether any of the bad records exceeds the limit.
-    fn bury(ratio: &mut DeadLetterRatio, records: usize, bad: usize) -> bool {
+    /// Returns whether any of the undecodable records exceeds the limit.
+    fn is_exceeded(ratio: &mut DeadLetterRatio, records: usize, undecodable: usize) -> bool {
         ratio.record_batch(records);
-        (0..bad).fold(false, |exceeded, _| ratio.record_failure() || exceeded)
+        (0..undecodable).fold(false, |exceeded, _| ratio.record_failure() || exceeded)
     }
 
     #[test]
-    fn one_bad_record_among_two_is_buried() {
-        assert!(!bury(&mut DeadLetterRatio::new(0.1), 2, 1));
+    fn one_undecodable_record_of_two_is_within_the_limit() {
+        assert!(!is_exceeded(&mut DeadLetterRatio::new(0.1), 2, 1));
     }
 
     #[test]
-    fn a_topic_of_garbage_is_not() {
-        assert!(bury(&mut DeadLetterRatio::new(0.1), 1_000, 1_000));
+    fn a_topic_without_decodable_records_exceeds_the_limit() {
+        assert!(is_exceeded(&mut DeadLetterRatio::new(0.1), 1_000, 1_000));
     }
 
     #[test]
-    fn as_many_as_allowed_are_buried() {
+    fn a_ratio_equal_to_the_limit_is_allowed() {
         let mut ratio = DeadLetterRatio::new(0.1);
 
-        assert!(!bury(&mut ratio, 1_000, 100));
-        assert!(bury(&mut ratio, 0, 1), "one more");
+        assert!(!is_exceeded(&mut ratio, 1_000, 100));
+        assert!(is_exceeded(&mut ratio, 0, 1), "one more");
     }
 
     #[test]
-    fn a_long_good_past_does_not_hide_a_bad_presence() {
+    fn many_decodable_records_do_not_hide_newer_failures() {
         let mut ratio = DeadLetterRatio::new(0.1);
         (0..1_000).for_each(|_| ratio.record_batch(4_000));
 
-        assert!(bury(&mut ratio, 4_000, 4_000));
+        assert!(is_exceeded(&mut ratio, 4_000, 4_000));
     }
 
     #[test]
-    fn a_bad_past_is_forgotten() {
+    fn old_failures_are_forgotten() {
         let mut ratio = DeadLetterRatio::new(0.1);
-        assert!(!bury(&mut ratio, 10_000, 900));
+        assert!(!is_exceeded(&mut ratio, 10_000, 900));
         (0..20).for_each(|_| ratio.record_batch(4_000));
 
         assert!(ratio.value() < 0.01, "{}", ratio.value());
     }
 
     #[test]
-    fn a_limit_of_one_buries_everything() {
-        assert!(!bury(&mut DeadLetterRatio::new(1.0), 10_000, 10_000));
+    fn a_limit_of_one_is_never_exceeded() {
+        assert!(!is_exceeded(&mut DeadLetterRatio::new(1.0), 10_000, 10_000));
     }
 }

@@ -1,4 +1,4 @@
-//! Dead letters that are tried again: decoded with what is registered now, for the table as it is now.
+//! Retry of dead letters: they are decoded with the current schemas, for the current table.
 
 use std::ffi::CStr;
 use std::sync::Arc;
@@ -23,40 +23,41 @@ use crate::decode::record_format::{KeyArgs, ValueArgs};
 use crate::decode::schema_provider::SchemaProviders;
 use crate::decode::schema_registry::{RegistryArgs, RegistryError};
 
-/// How often the registry is asked before it counts as down: an operator waits for the answer.
+/// Number of requests before the registry counts as unavailable: an operator waits for the result.
 const ATTEMPTS: usize = 5;
 
-/// Between two of them; long enough for an unknown schema to be confirmed.
+/// Pause between two requests; long enough for an unknown schema to be confirmed.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Why letters could not be tried.
+/// Reason for which dead letters could not be retried.
 #[derive(Debug, Error)]
 pub enum RetryError {
-    /// The registry does not answer, so nothing can be said of the letters.
-    #[error("ask the schema registry: {0}")]
+    /// The schema registry is unavailable, so the dead letters cannot be judged.
+    #[error("request schemas from the registry: {0}")]
     Registry(String),
-    /// The registry's address is wrong.
+    /// The URL of the schema registry is invalid.
     #[error(transparent)]
     Address(#[from] RegistryError),
-    /// The table has a partition key, and nobody says of which column.
-    #[error("the table has folders for dates; name its timestamp with --partition-by: {0}")]
+    /// The table has a partition key of an unknown column.
+    #[error("table is partitioned by date; name its timestamp column with --partition-by: {0}")]
     PartitionBy(#[from] ShapeError),
-    /// No threads for the registry's client.
-    #[error("start the schema registry's client: {0}")]
+    /// The threads of the registry client cannot be started.
+    #[error("start the schema registry client: {0}")]
     Runtime(#[from] std::io::Error),
-    /// The files cannot be written.
+    /// A file cannot be written.
     #[error(transparent)]
     Staging(#[from] StagingError),
 }
 
-/// Writes what a retry commits: a row of the table for each letter, and a row that resolves it.
+/// Writer of the files of a retry: a row of the table for each dead letter, and a row of the
+/// dead-letter table that resolves it.
 pub struct RetryWriter {
     schemas: RecordDecoders,
     table: Table,
     rows: RowBuffer,
     files: StagingWriter,
     resolved: Vec<RecordPlace>,
-    /// Runs the registry's client; dropped after it.
+    /// Runtime of the registry client; dropped after it.
     _runtime: Runtime,
 }
 
@@ -67,7 +68,7 @@ impl std::fmt::Debug for RetryWriter {
 }
 
 impl RetryWriter {
-    /// A stage without rows. `partition_by` is the consumers' own.
+    /// Creates a writer without rows. `partition_by` is the setting of the consumers.
     pub fn new(
         values: &ValueArgs,
         keys: KeyArgs,
@@ -75,7 +76,7 @@ impl RetryWriter {
         table: &Table,
         partition_by: Option<&str>,
     ) -> Result<Self, RetryError> {
-        // Not the current thread's: its handle could not wait for the network.
+        // Not a current-thread runtime: `Handle::block_on` cannot drive the network of one.
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let writers = SchemaProviders::new(values, keys, registry)?;
@@ -88,12 +89,12 @@ impl RetryWriter {
         Ok(Self { schemas, table, rows, files, resolved, _runtime: runtime })
     }
 
-    /// Adds a letter's row, or says what is wrong with it still.
+    /// Adds the row of a dead letter. Returns the reason if it still cannot be decoded.
     pub fn add(&mut self, dead_letter: &DeadLetter) -> Result<Option<DecodeFailure>, RetryError> {
         let Some(value) = &dead_letter.value else {
             return Ok(Some(DecodeFailure::new(
                 ErrorClass::NoSchemaId,
-                "dead_letter has no value",
+                "dead letter has no value",
             )));
         };
         let (topic, newest) = (&dead_letter.place.topic, &NewestSchemas::default());
@@ -118,10 +119,10 @@ impl RetryWriter {
                 }
                 Err(ResolveError::RegistryUnavailable(why)) => why,
             };
-            tracing::warn!(error = why, "waiting for the schema registry");
+            tracing::warn!(error = why, "schema registry unavailable, retrying");
             thread::sleep(PAUSE);
         }
-        Err(RetryError::Registry("it does not answer; nothing was changed".to_owned()))
+        Err(RetryError::Registry("registry is unavailable; nothing was changed".to_owned()))
     }
 
     fn complete(&mut self, dead_letter: &DeadLetter) -> Result<(), RetryError> {
@@ -134,7 +135,8 @@ impl RetryWriter {
         Ok(())
     }
 
-    /// Closes the files. Returns them with the letters that they resolve; none, if there is none.
+    /// Closes the files. Returns them with the dead letters that they resolve; both are empty if
+    /// there is none.
     pub fn finish(
         mut self,
         dead_letters: &Table,
@@ -153,7 +155,7 @@ fn last_header<'a>(dead_letter: &'a DeadLetter, name: &CStr) -> Option<&'a [u8]>
     found.value.as_deref()
 }
 
-/// Writes the rows of the dead-letter table that say what became of letters.
+/// Writes rows of the dead-letter table that resolve dead letters.
 pub fn stage_resolutions(
     dead_letters: &Table,
     resolution: Resolution,

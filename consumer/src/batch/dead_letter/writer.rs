@@ -1,4 +1,4 @@
-//! Dead letters become Parquet files of the dead-letter table.
+//! Parquet files of a dead-letter table.
 
 use std::sync::Arc;
 
@@ -14,27 +14,27 @@ use ducktide_protocol::{StagedFile, Table, TableVersion};
 
 use crate::batch::staging::{ColumnHints, EncoderBudget, StagingError, StagingWriter};
 
-/// Letters that are kept before they go to the Parquet writer.
+/// Maximum number of dead letters in a record batch.
 const DEAD_LETTERS_PER_BATCH: usize = 1024;
 
-/// The same limit for large ones, unless the memory limit is small.
+/// Maximum size of a record batch of dead letters, bytes, unless the memory limit is small.
 pub(crate) const BYTES_PER_BATCH: usize = 4 << 20;
 
-/// Writes the rows of one dead-letter table.
+/// Writer of the rows of one dead-letter table.
 #[derive(Debug)]
 pub(crate) struct DeadLetterWriter {
     version: TableVersion,
     schema: SchemaRef,
     dead_letters: Vec<DeadLetter>,
-    /// What the letters take in memory.
+    /// Memory of the dead letters that are not written, bytes.
     bytes: usize,
-    /// The bytes of letters that are kept before they go to the Parquet writer.
+    /// Maximum size of a record batch, bytes.
     bytes_per_batch: usize,
     files: StagingWriter,
 }
 
 impl DeadLetterWriter {
-    /// A writer without files, for a dead-letter table.
+    /// Creates a writer without files.
     pub(crate) fn new(
         table: &Table,
         bytes_per_batch: usize,
@@ -49,7 +49,7 @@ impl DeadLetterWriter {
         Ok(Self { version, schema, dead_letters: Vec::new(), bytes: 0, bytes_per_batch, files })
     }
 
-    /// Adds a letter. Returns whether letters went to the Parquet writer.
+    /// Adds a dead letter. Returns whether a record batch was written.
     pub(crate) fn push(&mut self, dead_letter: DeadLetter) -> Result<bool, StagingError> {
         self.bytes += dead_letter.bytes();
         self.dead_letters.push(dead_letter);
@@ -76,7 +76,7 @@ impl DeadLetterWriter {
         self.files.finish()
     }
 
-    /// Drops letters and files that no commit has seen.
+    /// Drops the dead letters and removes the files. No commit may have been attempted with them.
     pub(crate) fn abandon(mut self) {
         self.files.abandon();
     }
@@ -98,7 +98,8 @@ impl DeadLetterWriter {
     }
 }
 
-/// The columns are looked up by name, since the table may list them in another order.
+/// Converts dead letters to a record batch. Columns are found by name: their order may differ
+/// between tables.
 fn batch(schema: &SchemaRef, dead_letters: &[DeadLetter]) -> Result<RecordBatch, ArrowError> {
     let columns = schema.fields().iter().map(|field| match field.name().as_str() {
         "headers" => headers(field.data_type(), dead_letters),
@@ -137,7 +138,8 @@ fn column(name: &str, data_type: &DataType, dead_letters: &[DeadLetter]) -> Arra
             texts(dead_letters.map(|dead_letter| dead_letter.resolution.map(Resolution::as_str)))
         }
         "resolved_at" => times(dead_letters.map(|dead_letter| dead_letter.resolved_at_micros)),
-        // A column that somebody added; what the table lacks was refused when it was looked up.
+        // A column that was added by an operator. Missing columns were rejected when the table was
+        // found.
         _ => new_null_array(data_type, dead_letters.len()),
     }
 }
@@ -154,9 +156,9 @@ fn headers(data_type: &DataType, dead_letters: &[DeadLetter]) -> ArrayRef {
     let (element, fields) = match data_type {
         DataType::List(element) => match element.data_type() {
             DataType::Struct(fields) => (element, fields.clone()),
-            _ => unreachable!("the shape was compared when the table was looked up"),
+            _ => unreachable!("the shape was compared when the table was found"),
         },
-        _ => unreachable!("the shape was compared when the table was looked up"),
+        _ => unreachable!("the shape was compared when the table was found"),
     };
     let mut list = ListBuilder::new(pairs(fields)).with_field(Arc::clone(element));
     for dead_letter in dead_letters {
@@ -176,11 +178,11 @@ fn pairs(fields: Fields) -> StructBuilder {
 }
 
 fn name_builder(pairs: &mut StructBuilder) -> &mut StringBuilder {
-    pairs.field_builder(0).expect("`pairs` made it")
+    pairs.field_builder(0).expect("`pairs` created it")
 }
 
 fn value_builder(pairs: &mut StructBuilder) -> &mut BinaryBuilder {
-    pairs.field_builder(1).expect("`pairs` made it")
+    pairs.field_builder(1).expect("`pairs` created it")
 }
 
 #[cfg(test)]

@@ -63,7 +63,7 @@ fn text(file: &StagedFile, query: &str) -> String {
 }
 
 #[test]
-fn a_letter_keeps_everything_of_its_record() {
+fn a_dead_letter_keeps_the_complete_record() {
     let folder = tempfile::tempdir().unwrap();
     let file = written(folder.path(), dead_letter_shape(), vec![dead_letter(7)]);
 
@@ -78,7 +78,7 @@ fn a_letter_keeps_everything_of_its_record() {
 }
 
 #[test]
-fn the_row_of_a_resolution_holds_nothing_else() {
+fn the_row_of_a_resolution_has_only_the_place_and_the_resolution() {
     let folder = tempfile::tempdir().unwrap();
     let resolved = DeadLetter::resolved(place(7), Resolution::Discarded, 1_700_000_002_000_000);
     let file = written(folder.path(), dead_letter_shape(), vec![dead_letter(7), resolved]);
@@ -90,7 +90,7 @@ fn the_row_of_a_resolution_holds_nothing_else() {
 }
 
 #[test]
-fn no_word_of_a_payload_is_in_the_statistics() {
+fn statistics_contain_no_bytes_of_a_payload() {
     let folder = tempfile::tempdir().unwrap();
     let file = written(folder.path(), dead_letter_shape(), vec![dead_letter(7), dead_letter(8)]);
 
@@ -103,7 +103,7 @@ fn no_word_of_a_payload_is_in_the_statistics() {
 }
 
 #[test]
-fn a_column_that_somebody_added_is_null() {
+fn a_column_that_an_operator_added_is_null() {
     let folder = tempfile::tempdir().unwrap();
     let mut shape = dead_letter_shape();
     shape.columns.insert(0, Column::new("note", ColumnType::Varchar));

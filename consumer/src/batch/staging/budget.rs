@@ -1,4 +1,4 @@
-//! The memory that encoders of open files may take.
+//! Memory limit for the encoders of open files.
 
 use std::sync::{
     Arc,
@@ -7,8 +7,8 @@ use std::sync::{
 
 /// Limit on the encoders of all open files of the writers that share it, bytes.
 ///
-/// A file that is open needs an encoder for each of its columns, however few rows it has. Writers hold
-/// the rows of further files back, and encode them one column after the other.
+/// An open file needs an encoder for each of its columns, however few rows it has. Writers hold the
+/// rows of further files in memory and encode them one column at a time.
 #[derive(Clone, Debug)]
 pub struct EncoderBudget {
     limit: usize,
@@ -22,8 +22,8 @@ impl EncoderBudget {
         Self { limit, used: Arc::new(AtomicUsize::new(0)) }
     }
 
-    /// Returns the budget of a command that writes a few files of one table, once: room for one file of
-    /// 5,000 columns of text.
+    /// Returns the budget of a command that writes a few files of one table: enough for a file of
+    /// 5,000 text columns.
     #[must_use]
     pub fn of_command() -> Self {
         Self::new(512 << 20)
@@ -37,7 +37,7 @@ impl EncoderBudget {
     }
 }
 
-/// A part of an [`EncoderBudget`].
+/// Reserved share of an [`EncoderBudget`], released when it is dropped.
 #[derive(Debug)]
 pub(super) struct Reservation {
     bytes: usize,

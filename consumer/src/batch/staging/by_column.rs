@@ -1,7 +1,7 @@
-//! Encodes rows that are in memory, one column after the other.
+//! Encoding of held rows, one column at a time.
 //!
-//! All encoders of a row group at once take up to 100 KB for each column ([`super::layout`]); one
-//! column's are enough when its values are at hand.
+//! The encoders of a row group take up to 100 KB for each column ([`super::layout`]). Rows that are
+//! in memory need only the encoders of one column at a time.
 
 use std::{fs::File, sync::Arc};
 
@@ -14,10 +14,10 @@ use super::{
     row_group::{ROWS, RowGroup},
 };
 
-/// Rows that are handed to an encoder at once.
+/// Number of rows that are passed to an encoder at once.
 const ROWS_AT_ONCE: usize = 8192;
 
-/// Writes rows, in this order, as row groups behind those that the file has.
+/// Appends row groups of these rows, in this order, to a file.
 pub(super) fn write(
     file: &mut SerializedFileWriter<File>,
     layout: &ParquetLayout,

@@ -1,10 +1,10 @@
-//! Splits the rows of a batch by their date.
+//! Rows of a batch by date.
 
 use std::collections::BTreeMap;
 
 use arrow_array::{Array, Date32Array};
 
-/// The rows of each date, by their index. In nearly all batches all rows have one.
+/// Returns the indices of the rows of each date. Nearly all batches have one date.
 pub(super) fn rows_by_date(dates: &Date32Array) -> BTreeMap<Option<i32>, Vec<u32>> {
     let rows = (0_u32..).zip(dates);
     let first = dates.iter().next().flatten();
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_date_gets_its_rows_in_their_order() {
+    fn each_date_gets_its_rows_in_order() {
         let one = Date32Array::from(vec![7, 7, 7]);
         assert_eq!(rows_by_date(&one), [(Some(7), vec![0, 1, 2])].into());
         let none = Date32Array::from(vec![None, None]);

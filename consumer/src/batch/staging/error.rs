@@ -1,4 +1,4 @@
-//! Why rows could not be staged.
+//! Errors of staging.
 
 use std::{io, path::PathBuf};
 
@@ -6,24 +6,24 @@ use arrow_schema::ArrowError;
 use parquet::errors::ParquetError;
 use thiserror::Error;
 
-/// Why rows could not be staged. Storage that is full or away comes as [`Self::Create`] and
-/// [`Self::Write`]; trying again with new files is the remedy.
+/// Reason for which rows could not be written to files. Full or unavailable storage causes
+/// [`Self::Create`] and [`Self::Write`]; the remedy is a retry with new files.
 #[derive(Debug, Error)]
 pub enum StagingError {
     /// A folder or file could not be created.
-    #[error("create staged file path=`{}`", path.display())]
+    #[error("create staged file: path=`{}`", path.display())]
     Create {
-        /// The folder or file.
+        /// Path of the folder or file.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         source: io::Error,
     },
     /// A row group or footer could not be written.
-    #[error("write staged file path=`{}`", path.display())]
+    #[error("write staged file: path=`{}`", path.display())]
     Write {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why not.
+        /// Cause.
         source: ParquetError,
     },
     /// Rows could not be split by date.
@@ -35,8 +35,8 @@ pub enum StagingError {
 }
 
 impl StagingError {
-    /// Whether the file system refuses for good, rather than for the time being: a name that is too long
-    /// for it, a path that cannot be.
+    /// Returns whether the file system rejects the path permanently, for example because a name is
+    /// too long.
     pub(crate) fn is_fault(&self) -> bool {
         let cause = match self {
             Self::Create { source, .. } => Some(source),
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_too_long_stays_so_and_a_full_disk_does_not() {
+    fn a_name_that_is_too_long_is_a_fault_and_a_full_disk_is_not() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a".repeat(300));
         let source = std::fs::create_dir(&path).unwrap_err();

@@ -1,10 +1,10 @@
 //! The folder of a staged file.
 
-/// Where a file lies within the table's folder.
+/// Folder of a file within the folder of its table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Folder {
-    /// In the folder itself: the table is not partitioned.
+    /// The folder of the table: the table is not partitioned.
     Table,
-    /// In that of a date, as days since 1970-01-01, or of no date.
+    /// The folder of a date, in days since 1970-01-01, or of rows without a date.
     Date(Option<i32>),
 }

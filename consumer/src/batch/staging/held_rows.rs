@@ -1,4 +1,4 @@
-//! Rows that wait in memory until their files are written.
+//! Rows that are held in memory until their files are written.
 
 use std::collections::BTreeMap;
 
@@ -9,29 +9,30 @@ use arrow_select::{interleave::interleave, take::take_record_batch};
 
 use super::folder::Folder;
 
-/// Approximate ratio of the rows' size in memory to that in a Parquet file: used only to estimate a
-/// file's size before it is written.
-const SHRINKS_BY: usize = 4;
+/// Approximate ratio of the size of rows in memory to their size in a Parquet file. Used only to
+/// estimate the size of a file before it is written.
+const COMPRESSION_RATIO: usize = 4;
 
-/// The memory of an array beside its values, bytes. Wide tables have more of these than values.
+/// Memory of an array in addition to its values, bytes. It exceeds the values in batches of wide
+/// tables.
 const BYTES_PER_ARRAY: usize = 256;
 
-/// The place of a row: its batch, and the row of that.
+/// Index of a batch, and of a row within it.
 pub(super) type RowIndex = (usize, usize);
 
-/// Batches as they came, and the rows of each file: to divide a batch of many columns into one for each
-/// date would take several times its memory.
+/// Batches, undivided, and the rows of each file. Dividing a batch of many columns into one for
+/// each date would take several times its memory.
 #[derive(Debug, Default)]
 pub(super) struct HeldRows {
     batches: Vec<RecordBatch>,
     files: BTreeMap<Folder, Vec<RowIndex>>,
     rows: usize,
-    /// The memory of the batches, bytes.
+    /// Memory of the batches, bytes.
     memory: usize,
 }
 
 impl HeldRows {
-    /// Adds some rows of a batch, by their files.
+    /// Adds rows of a batch, grouped by their files.
     pub(super) fn push(
         &mut self,
         batch: &RecordBatch,
@@ -55,7 +56,7 @@ impl HeldRows {
         Ok(())
     }
 
-    /// Adds rows of the batch that is kept next.
+    /// Adds rows of the batch that is kept next to a file.
     fn add(&mut self, folder: Folder, rows: impl Iterator<Item = usize>) {
         let batch = self.batches.len();
         self.files.entry(folder).or_default().extend(rows.map(|row| (batch, row)));
@@ -83,23 +84,22 @@ impl HeldRows {
         self.memory + self.rows * size_of::<RowIndex>()
     }
 
-    /// An estimate of the files' bytes.
+    /// Returns an estimate of the size of the files, bytes.
     pub(super) const fn bytes(&self) -> u64 {
-        (self.memory / SHRINKS_BY) as u64
+        (self.memory / COMPRESSION_RATIO) as u64
     }
 
-    /// The rows of one of the files, which is not there afterwards.
+    /// Removes and returns one file and its rows.
     pub(super) fn pop_file(&mut self) -> Option<(Folder, Vec<RowIndex>)> {
         self.files.pop_first()
     }
 
-    /// A column of all batches.
+    /// Returns a column of all batches.
     pub(super) fn column(&self, column: usize) -> Vec<&dyn Array> {
         self.batches.iter().map(|batch| batch.column(column).as_ref()).collect()
     }
 
-    /// Puts rows into the order of these columns, each ascending, NULL first. Only the columns of the
-    /// order are copied.
+    /// Sorts rows by these columns, ascending, NULL first. Only these columns are copied.
     pub(super) fn sort(
         &self,
         rows: Vec<RowIndex>,
@@ -142,10 +142,10 @@ mod tests {
     }
 
     #[test]
-    fn each_file_gets_its_rows_in_their_order() {
+    fn each_file_gets_its_rows_in_order() {
         let mut held = HeldRows::default();
         held.push(&batch(&[1, 2, 3]), vec![(B, vec![0, 2]), (A, vec![1])]).unwrap();
-        // Row 1 went to a file that is open.
+        // Row 1 was written to an open file.
         held.push(&batch(&[4, 5, 6]), vec![(A, vec![2]), (B, vec![0])]).unwrap();
 
         assert_eq!((held.files(), held.rows(), held.batches[1].num_rows()), (2, 5, 2));

@@ -1,4 +1,4 @@
-//! How each column is encoded.
+//! Parquet schema and encoding of each column.
 
 use std::{io, sync::Arc};
 
@@ -21,13 +21,14 @@ use parquet::{
 
 use super::{ColumnHints, StagingError};
 
-/// The memory of a column's encoder before it has any values, bytes: a compressor, a page, and for text
-/// the hash table of its dictionary. Measured as the resident memory of a process with 500 such columns
-/// and 1 to 60 open files (`examples/staging_memory.rs`): 22 to 40 KB for numbers, 55 to 110 KB for text.
+/// Memory of the encoder of a column before it has values, bytes: a compressor, a page, and for
+/// text the hash table of its dictionary. Measured as the resident memory of a process with 500
+/// such columns and 1 to 60 open files (`examples/staging_memory.rs`): 22 to 40 KB for numbers, 55
+/// to 110 KB for text.
 const NUMBER_ENCODER_BYTES: usize = 40 * 1024;
 const TEXT_ENCODER_BYTES: usize = 100 * 1024;
 
-/// A table's Parquet schema, and what is written of every leaf column.
+/// Parquet schema of a table, with the encoding and statistics of each leaf column.
 ///
 /// | column | encoding | statistics |
 /// |---|---|---|
@@ -37,13 +38,13 @@ const TEXT_ENCODER_BYTES: usize = 100 * 1024;
 /// | all others | see [`encode_column`] | yes |
 #[derive(Debug)]
 pub(super) struct ParquetLayout {
-    /// The schema of the batches.
+    /// Schema of the batches.
     pub(super) schema: SchemaRef,
     pub(super) root: TypePtr,
     pub(super) properties: WriterPropertiesPtr,
-    /// The table's columns, and what makes the encoders of each alone.
+    /// Columns of the table, each with a factory of its encoders alone.
     pub(super) columns: Vec<(FieldRef, ArrowRowGroupWriterFactory)>,
-    /// Whether each leaf column has texts or bytes.
+    /// Whether each leaf column contains text or bytes.
     pub(super) is_text: Vec<bool>,
 }
 
@@ -66,7 +67,7 @@ impl ParquetLayout {
         Ok(Self { schema, root, properties, columns, is_text })
     }
 
-    /// The memory of the encoders of all columns, before they have any values, bytes.
+    /// Returns the memory of the encoders of all columns before they have values, bytes.
     pub(super) fn encoder_bytes(&self) -> usize {
         let bytes =
             |&is_text: &bool| if is_text { TEXT_ENCODER_BYTES } else { NUMBER_ENCODER_BYTES };
@@ -74,7 +75,7 @@ impl ParquetLayout {
     }
 }
 
-/// What makes the encoders of one column.
+/// Creates a factory of the encoders of one column.
 fn encoder_factory(
     field: &FieldRef,
     leaves: &TypePtr,
@@ -82,7 +83,7 @@ fn encoder_factory(
 ) -> Result<ArrowRowGroupWriterFactory, ParquetError> {
     let root = ParquetType::group_type_builder("schema").with_fields(vec![Arc::clone(leaves)]);
     let root = Arc::new(root.build()?);
-    // The library makes factories of file writers alone.
+    // The library creates factories only from file writers.
     let nowhere = SerializedFileWriter::new(io::sink(), root, Arc::clone(properties))?;
     let schema = Arc::new(Schema::new(vec![Arc::clone(field)]));
     Ok(ArrowRowGroupWriterFactory::new(&nowhere, schema))
@@ -127,7 +128,7 @@ fn set_text_column(
     }
 }
 
-/// The table's column that a leaf belongs to.
+/// Returns the column of the table that a leaf column belongs to.
 fn root(column: &ColumnDescriptor) -> &str {
     column.path().parts().first().map_or("", String::as_str)
 }

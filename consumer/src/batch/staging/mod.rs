@@ -1,10 +1,10 @@
-//! Parquet files that wait for their commit.
+//! Staged files: Parquet files that are not committed yet.
 //!
 //! A [`StagingWriter`] belongs to one table and one thread. It keeps a file open for each
-//! `event_date` that the batches bring, and closes them all for a lake commit. Rows of files whose
-//! encoders the [`EncoderBudget`] has no room for wait in memory until then. Files lie where
-//! DuckLake would put its own, so that registering them stores relative paths; until then nobody
-//! knows of them, and one that is never registered is left to the orphan removal.
+//! `event_date` of the batches, and closes them all for a lake commit. Rows of files whose encoders
+//! exceed the [`EncoderBudget`] are held in memory until then. Files are written where DuckLake
+//! would write its own, so that the catalog stores relative paths. The catalog does not list them
+//! before the commit; a file that is never registered is removed as an orphan.
 
 mod budget;
 mod by_column;
@@ -42,37 +42,38 @@ use held_rows::{HeldRows, RowIndex};
 use layout::ParquetLayout;
 use open_file::OpenFile;
 
-/// The folder of rows without a date, as Hive has it; DuckLake reads it as NULL.
+/// Folder of rows without a date, as in Hive; DuckLake reads it as NULL.
 const NULL_DATE: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Files that are open at once. More dates than these in one batch come from broken timestamps; each
-/// open file costs a descriptor and buffers for every column, so the oldest date's is closed early.
+/// Maximum number of open files. More dates in one batch indicate broken timestamps. Each open file
+/// needs a descriptor and buffers for every column, so that the file of the oldest date is closed
+/// early.
 const MAX_OPEN_FILES: usize = 64;
 
-/// Writes the rows of one table to Parquet files, one for each `event_date`.
+/// Writer of the rows of one table to Parquet files, one for each `event_date`.
 #[derive(Debug)]
 pub struct StagingWriter {
     table: TableName,
-    /// The table's folder.
+    /// Folder of the table.
     folder: PathBuf,
-    /// Without it no folder is created.
+    /// Claim on the data path; without it no folder is created.
     claim: Option<DataPathClaim>,
     layout: ParquetLayout,
-    /// The index of the `event_date` column, if files are divided by it.
+    /// Index of the `event_date` column, if files are divided by it.
     date_column: Option<usize>,
     open: BTreeMap<Folder, OpenFile>,
-    /// The columns by which rows are sorted; none if they are written as they come.
+    /// Indices of the columns by which rows are sorted; empty without an order.
     order: Vec<usize>,
-    /// Rows that wait to be sorted, or for which there was no room to open a file.
+    /// Rows that are held to be sorted, or because their file was not opened for lack of memory.
     held: HeldRows,
     encoders: EncoderBudget,
-    /// Files that were closed to make room for those of other dates.
+    /// Files that were closed because too many were open.
     closed: Vec<StagedFile>,
 }
 
 impl StagingWriter {
-    /// A writer without files. `folder` is the table's, and absolute; `schema` that of the batches,
-    /// [`ducktide_decoder::RowBuffer::schema`].
+    /// Creates a writer without files. `folder` is the absolute path of the table; `schema` is that
+    /// of the batches, [`ducktide_decoder::RowBuffer::schema`].
     pub fn new(
         table: TableName,
         folder: &Path,
@@ -82,7 +83,7 @@ impl StagingWriter {
     ) -> Result<Self, StagingError> {
         assert!(
             folder.is_absolute(),
-            "the lake needs absolute paths folder=`{}`",
+            "the folder of a table is absolute: folder=`{}`",
             folder.display()
         );
         let date_column = schema.index_of(EVENT_DATE).ok().filter(|_| !hints.one_folder);
@@ -96,7 +97,8 @@ impl StagingWriter {
         Ok(Self { table, folder, claim, layout, date_column, open, order, held, encoders, closed })
     }
 
-    /// A writer without files for a table of a lake, which writes only while the lake's data path is there.
+    /// Creates a writer without files for a table of a lake. It writes only while the data path of
+    /// the lake exists.
     pub fn of_table(
         table: &Table,
         schema: SchemaRef,
@@ -108,10 +110,9 @@ impl StagingWriter {
         Ok(Self { claim: table.claim.clone(), ..writer })
     }
 
-    /// Adds the rows of a batch. Batches of one date, nearly all, are written as they are; others
-    /// are split.
+    /// Adds the rows of a batch. A batch of several dates is split.
     ///
-    /// After an error the open files are of no use; [`Self::abandon`] them.
+    /// After an error the open files are unusable; [`Self::abandon`] them.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), StagingError> {
         if batch.num_rows() == 0 {
             return Ok(());
@@ -141,7 +142,8 @@ impl StagingWriter {
         dates.into_iter().map(|(date, rows)| (Folder::Date(date), rows)).collect()
     }
 
-    /// The folder's open file, which is opened if there is room for it; None if its rows are to be held.
+    /// Returns the open file of a folder, and opens it if memory permits; returns None if its rows
+    /// must be held.
     fn open_file(&mut self, folder: Folder) -> Result<Option<&mut OpenFile>, StagingError> {
         if !self.open.contains_key(&folder) {
             if !self.order.is_empty() || self.held.has(folder) {
@@ -162,7 +164,7 @@ impl StagingWriter {
         Ok(self.open.get_mut(&folder))
     }
 
-    /// Writes a file of rows that were held.
+    /// Writes a file of held rows.
     fn write_held(&self, folder: Folder, rows: Vec<RowIndex>) -> Result<StagedFile, StagingError> {
         let rows = self.held.sort(rows, &self.order).map_err(StagingError::Split)?;
         let (path, claim) = (self.folder_path(folder), self.claim.as_ref());
@@ -186,38 +188,38 @@ impl StagingWriter {
         }
     }
 
-    /// An estimate of the bytes in memory: rows that are held, encoders, and open row groups as far as
-    /// they are encoded.
+    /// Returns an estimate of the memory, bytes: held rows, encoders, and the encoded part of open
+    /// row groups.
     #[must_use]
     pub fn memory(&self) -> usize {
         self.held.memory() + self.open.values().map(|file| file.memory(&self.layout)).sum::<usize>()
     }
 
-    /// The rows in all files.
+    /// Returns the number of rows in all files, held ones included.
     #[must_use]
     pub fn rows(&self) -> u64 {
         let closed: u64 = self.closed.iter().map(|file| file.rows).sum();
         closed + self.held.rows() as u64 + self.open.values().map(OpenFile::rows).sum::<u64>()
     }
 
-    /// An estimate of the bytes that the files will have.
+    /// Returns an estimate of the size of the files, bytes.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let closed: u64 = self.closed.iter().map(|file| file.bytes).sum();
         closed + self.held.bytes() + self.open.values().map(OpenFile::bytes).sum::<u64>()
     }
 
-    /// Whether the rows are of so many dates that the caller should finish the batch: each date is a
-    /// file, and a row in the catalog.
+    /// Returns whether the rows have so many dates that the caller should finish the batch: each
+    /// date adds a file and a row of the catalog.
     #[must_use]
     pub fn is_scattered(&self) -> bool {
         self.open.len() + self.held.files() + self.closed.len() >= MAX_OPEN_FILES
     }
 
-    /// Writes the footers of all files and closes them; the writer is empty afterwards. The files are
-    /// not durable yet: that is the commit's business.
+    /// Writes the footers of all files and closes them; the writer is empty afterwards. The commit
+    /// makes the files durable.
     ///
-    /// After an error the files are of no use; [`Self::abandon`] them.
+    /// After an error the files are unusable; [`Self::abandon`] them.
     pub fn finish(&mut self) -> Result<Vec<StagedFile>, StagingError> {
         while let Some((_, file)) = self.open.pop_first() {
             self.closed.push(file.close(&self.table)?);
@@ -230,8 +232,8 @@ impl StagingWriter {
         Ok(std::mem::take(&mut self.closed))
     }
 
-    /// Drops the rows that are not finished, and removes their files: no commit has ever seen them.
-    /// What cannot be removed is left to the orphan removal.
+    /// Drops all rows and removes their files. No commit may have been attempted with them. A file
+    /// that cannot be removed becomes an orphan.
     pub fn abandon(&mut self) {
         self.held = HeldRows::default();
         while let Some((_, file)) = self.open.pop_first() {

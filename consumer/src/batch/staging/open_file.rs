@@ -1,4 +1,4 @@
-//! One Parquet file that is being written.
+//! A Parquet file that is being written.
 
 use std::{
     fmt,
@@ -23,19 +23,19 @@ use super::{
     row_group::RowGroup,
 };
 
-/// A file with at least one row, once [`Self::write`] was called.
+/// Open Parquet file. It has at least one row after [`Self::write`].
 pub(super) struct OpenFile {
     path: PathBuf,
     file: SerializedFileWriter<File>,
     factory: ArrowRowGroupWriterFactory,
     row_group: Option<RowGroup>,
     rows: u64,
-    /// For the encoders of its columns; None if rows are written to it one column after the other.
+    /// Memory of the encoders of its columns; None if rows are encoded one column at a time.
     encoders: Option<Reservation>,
 }
 
 impl OpenFile {
-    /// Creates `ducktide-<uuid>.parquet` in a folder, and the folder where it is missing.
+    /// Creates `ducktide-<uuid>.parquet` in a folder, and the folder if it is missing.
     pub(super) fn create(
         folder: &Path,
         claim: Option<&DataPathClaim>,
@@ -64,7 +64,7 @@ impl OpenFile {
         Ok(())
     }
 
-    /// Writes rows that were held back, in this order.
+    /// Writes held rows in this order.
     pub(super) fn write_held(
         &mut self,
         held: &HeldRows,
@@ -124,11 +124,11 @@ impl OpenFile {
     }
 }
 
-/// Removes a file that no commit has seen.
+/// Removes a file. No commit may have been attempted with it.
 pub(crate) fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         let path = path.display();
-        tracing::warn!(%path, %error, "staged file could not be removed; it is an orphan now");
+        tracing::warn!(%path, %error, "staged file not removed, it is an orphan now");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The row group that is being encoded, a column writer for each leaf column.
+//! A row group that is being encoded, with a column writer for each leaf column.
 
 use std::fs::File;
 
@@ -15,22 +15,23 @@ use parquet::{
     },
 };
 
-/// DuckDB's own row group size: what it reads with one thread.
+/// Maximum number of rows, equal to the row group size of DuckDB, which reads a row group with one
+/// thread.
 pub(super) const ROWS: usize = 122_880;
 
-/// The encoded bytes of a row group, which stay in memory until it is written.
+/// Maximum encoded size, bytes. The row group is in memory until it is written.
 const BYTES: usize = 16 * 1024 * 1024;
 
-/// A row group in memory, or some of its columns.
+/// Row group in memory, or some of its columns.
 ///
-/// Like the Parquet library's own `ArrowWriter`, except that two kinds of column chunks have no minimum
-/// and maximum. Parquet's leave NaN out, but to DuckDB it is greater than all numbers, so that DuckLake
-/// would prune files that have the rows a query asks for (measured: `x > 100` and `x = 'NaN'` found
-/// nothing). And PostgreSQL has no text with a zero character, so that a file with such a bound could
-/// never be registered.
+/// Works as `ArrowWriter` of the Parquet library, except that two kinds of column chunks have no
+/// minimum and maximum. Chunks with NaN: Parquet excludes it from the bounds, but DuckDB orders it
+/// after all numbers, so that DuckLake would prune files with matching rows (measured: `x > 100`
+/// and `x = 'NaN'` found nothing). Chunks whose bounds contain a zero character: PostgreSQL cannot
+/// store it in text, so that the file could never be registered.
 pub(super) struct RowGroup {
     columns: Vec<ArrowColumnWriter>,
-    /// Whether each leaf column has had a NaN.
+    /// Whether each leaf column contains a NaN.
     has_nan: Vec<bool>,
     rows: usize,
 }
@@ -50,7 +51,7 @@ impl RowGroup {
         Ok(())
     }
 
-    /// Writes values of the columns alone, without counting rows.
+    /// Writes values of the columns without counting rows.
     pub(super) fn write_columns(
         &mut self,
         fields: &Fields,
@@ -73,8 +74,9 @@ impl RowGroup {
         self.rows >= ROWS || self.encoded_bytes() >= BYTES
     }
 
-    /// The bytes that encoders hold beside what each takes from its beginning. Those of numbers reserve
-    /// a MiB of which they touch what they have encoded; those of text count their dictionary's indices.
+    /// Returns the memory of the encoders in addition to their initial memory, bytes. Encoders of
+    /// numbers reserve 1 MiB, of which only the encoded part is resident; those of text count the
+    /// indices of their dictionary.
     pub(super) fn memory(&self, is_text: &[bool]) -> usize {
         let columns = self.columns.iter().zip(is_text);
         let bytes = columns.map(|(column, &is_text)| {
@@ -87,7 +89,7 @@ impl RowGroup {
         self.columns.iter().map(ArrowColumnWriter::get_estimated_total_bytes).sum()
     }
 
-    /// Writes the row group behind those that the file has.
+    /// Appends the row group to a file.
     pub(super) fn close(self, file: &mut SerializedFileWriter<File>) -> Result<(), ParquetError> {
         let mut row_group = file.next_row_group()?;
         self.append_to(&mut row_group)?;
@@ -95,7 +97,7 @@ impl RowGroup {
         Ok(())
     }
 
-    /// Writes the columns behind those that the row group has.
+    /// Appends the columns to a row group.
     pub(super) fn append_to(
         self,
         row_group: &mut SerializedRowGroupWriter<'_, File>,
@@ -103,7 +105,7 @@ impl RowGroup {
         for (column, has_nan) in self.columns.into_iter().zip(self.has_nan) {
             let mut chunk = column.close()?;
             if has_nan || has_zero_character(&chunk) {
-                forget_bounds(&mut chunk)?;
+                remove_bounds(&mut chunk)?;
             }
             chunk.append_to_row_group(row_group)?;
         }
@@ -111,7 +113,7 @@ impl RowGroup {
     }
 }
 
-/// Whether a bound of text holds U+0000.
+/// Returns whether a bound of a text column contains U+0000.
 fn has_zero_character(chunk: &ArrowColumnChunk) -> bool {
     match chunk.close().metadata.statistics() {
         Some(Statistics::ByteArray(bounds)) => {
@@ -122,8 +124,8 @@ fn has_zero_character(chunk: &ArrowColumnChunk) -> bool {
     }
 }
 
-/// Leaves only the count of NULLs in a chunk's statistics.
-fn forget_bounds(chunk: &mut ArrowColumnChunk) -> Result<(), ParquetError> {
+/// Removes the minimum and maximum from the statistics of a chunk; the count of NULLs remains.
+fn remove_bounds(chunk: &mut ArrowColumnChunk) -> Result<(), ParquetError> {
     let metadata = &mut chunk.close_mut().metadata;
     let nulls = metadata.statistics().and_then(Statistics::null_count_opt);
     let statistics = match metadata.statistics() {
@@ -134,7 +136,7 @@ fn forget_bounds(chunk: &mut ArrowColumnChunk) -> Result<(), ParquetError> {
     Ok(())
 }
 
-/// Says of each leaf column, in their order, whether it holds a NaN.
+/// Passes to `found`, for each leaf column in order, whether it contains a NaN.
 fn find_nan(fields: &Fields, arrays: &[ArrayRef], found: &mut impl FnMut(bool)) {
     for (field, array) in fields.iter().zip(arrays) {
         match field.data_type() {

@@ -1,4 +1,4 @@
-//! Files, judged by DuckDB and by the Parquet library's reader.
+//! Staged files as DuckDB and the reader of the Parquet library read them.
 
 use std::{
     collections::BTreeMap,
@@ -134,7 +134,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The rows of a query, each value as text.
+/// Returns the rows of a query, each value as text.
 fn query(sql: &str) -> Vec<Vec<String>> {
     let connection = Connection::open_in_memory().unwrap();
     connection.execute_batch("SET TimeZone = 'UTC'").ok();
@@ -197,7 +197,7 @@ fn duckdb_reads_every_column_with_the_type_of_the_table() {
 }
 
 #[test]
-fn each_date_has_a_file_of_its_own_and_rows_without_one_have_hives() {
+fn each_date_has_a_file_and_rows_without_a_date_are_in_the_default_partition() {
     let mut stage = Stage::new(Some("at"), &[]);
     for at_ms in [Some(0), Some(DAY_MS), None, Some(1), Some(i64::from(i32::MAX) * 10_000)] {
         stage.push(at_ms, "");
@@ -231,7 +231,7 @@ fn each_date_has_a_file_of_its_own_and_rows_without_one_have_hives() {
 }
 
 #[test]
-fn a_staged_file_says_its_true_size_and_rows_and_is_named_ours() {
+fn a_staged_file_has_its_size_and_rows_and_the_prefix_of_its_name() {
     let mut stage = Stage::new(None, &[]);
     (0..1_000).for_each(|row| stage.push(None, &row.to_string()));
     stage.write();
@@ -255,7 +255,7 @@ fn hazard_15_an_empty_file_is_never_staged() {
 }
 
 #[test]
-fn hazard_22_broken_timestamps_do_not_keep_a_file_open_each() {
+fn hazard_22_broken_timestamps_do_not_open_unlimited_files() {
     const DAY_MS: i64 = 86_400_000;
     let mut stage = Stage::new(Some("at"), &[]);
     (0..200).for_each(|day| stage.push(Some(day * DAY_MS), ""));
@@ -275,7 +275,7 @@ fn hazard_22_broken_timestamps_do_not_keep_a_file_open_each() {
 }
 
 #[test]
-fn abandoned_files_are_removed_and_the_writer_can_go_on() {
+fn abandoned_files_are_removed_and_the_writer_can_be_used_again() {
     let mut stage = Stage::new(Some("at"), &[]);
     stage.push(Some(0), "");
     stage.push(None, "");
@@ -291,7 +291,7 @@ fn abandoned_files_are_removed_and_the_writer_can_go_on() {
 }
 
 #[test]
-fn hazard_13_no_text_is_in_the_statistics_unless_asked_for() {
+fn hazard_13_text_has_no_statistics_unless_requested() {
     let mut stage = Stage::new(Some("at"), &[]);
     stage.push(Some(0), "conflict");
     stage.write();
@@ -324,7 +324,7 @@ fn hazard_13_no_text_is_in_the_statistics_unless_asked_for() {
 }
 
 #[test]
-fn statistics_that_were_asked_for_hold_whole_values() {
+fn requested_statistics_contain_untruncated_values() {
     let mut stage = Stage::new(None, &["NOTE"]);
     let note = "x".repeat(500);
     stage.push(None, &note);
@@ -338,7 +338,7 @@ fn statistics_that_were_asked_for_hold_whole_values() {
 }
 
 #[test]
-fn a_column_with_a_nan_has_no_bounds_as_queries_would_miss_its_rows() {
+fn a_column_with_a_nan_has_no_bounds() {
     let mut stage = Stage::new(None, &[]);
     stage.push_datum(&datum(None, "", 1.5));
     stage.push_datum(&datum(None, "", f64::NAN));
@@ -352,7 +352,7 @@ fn a_column_with_a_nan_has_no_bounds_as_queries_would_miss_its_rows() {
 }
 
 #[test]
-fn bounds_with_a_zero_character_are_dropped_as_postgresql_cannot_hold_them() {
+fn bounds_with_a_zero_character_are_removed() {
     let mut stage = Stage::new(None, &["note"]);
     stage.push(None, "a\0b");
     stage.write();
@@ -382,7 +382,7 @@ fn memory_is_bounded_by_row_groups_and_not_by_the_file() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_an_error_that_names_it() {
+fn the_error_names_a_folder_that_cannot_be_created() {
     let mut stage = Stage::new(None, &[]);
     fs::write(stage.folder.path().join("main"), "a file").unwrap();
     stage.push(None, "");
@@ -394,7 +394,7 @@ fn a_folder_that_cannot_be_made_is_an_error_that_names_it() {
     assert!(error.to_string().contains("main/events"));
 }
 
-/// Three times as many rows as go to the writer at once, of two dates in turn.
+/// Writes three record batches of rows with two alternating dates.
 #[test]
 fn the_rows_of_each_file_are_sorted_on_request() {
     let mut stage = Stage::new(Some("at"), &[]);
@@ -431,8 +431,7 @@ fn the_rows_of_each_file_are_sorted_on_request() {
     }
 }
 
-/// The rows of some dates, each with every kind of value, through a writer with this much memory for
-/// encoders.
+/// Writes rows of some dates, each with every kind of value, with this budget for encoders.
 fn staged_with(encoders: &EncoderBudget, dates: i64) -> (Stage, Vec<StagedFile>, usize) {
     let mut stage = Stage::new(Some("at"), &["note"]);
     let hints = ColumnHints { statistics: vec!["note".to_owned()], ..ColumnHints::default() };
@@ -452,7 +451,7 @@ fn staged_with(encoders: &EncoderBudget, dates: i64) -> (Stage, Vec<StagedFile>,
 }
 
 #[test]
-fn rows_without_room_for_encoders_become_the_same_files() {
+fn held_rows_become_the_same_files() {
     let (_with_room, expected, _) = staged_with(&EncoderBudget::of_command(), 3);
     let (_held, files, memory) = staged_with(&EncoderBudget::new(0), 3);
 
@@ -481,7 +480,7 @@ fn rows_without_room_for_encoders_become_the_same_files() {
 }
 
 #[test]
-fn files_are_opened_as_far_as_the_budget_goes_and_closed_for_others() {
+fn files_are_opened_within_the_budget_and_closed_to_release_it() {
     let schema = Stage::new(Some("at"), &[]).rows.schema().clone();
     let one = ParquetLayout::new(schema, &ColumnHints::default()).unwrap().encoder_bytes();
     let budget = EncoderBudget::new(2 * one);
@@ -494,12 +493,12 @@ fn files_are_opened_as_far_as_the_budget_goes_and_closed_for_others() {
     }
     let [first, second] = &mut stages;
 
-    // Two tables share the budget: the second one's files wait.
+    // Two tables share the budget: the rows of the second are held.
     first.write();
     second.write();
     assert_eq!((first.files().len(), second.files().len()), (2, 0));
     assert!(first.writer.memory() >= 2 * one && second.writer.memory() < one);
-    // A file that waits goes on waiting, as its rows are in order.
+    // Further rows of a held file are held, to keep their order.
     assert_eq!(first.writer.finish().unwrap().len(), 2);
     second.push(Some(0), "");
     second.push(Some(2 * DAY_MS), "");
