@@ -1,4 +1,4 @@
-//! The thread that owns the lake: one commit at a time, while the next batch fills.
+//! Committer thread, which owns the lake: one commit at a time while the next batch fills.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -19,12 +19,12 @@ use crate::commit::request::{CommitterRequest, RecentRowsRequest};
 use crate::event::{Event, Events};
 use crate::metrics::RetryCause;
 
-/// The pause after a first failure, and the longest one. The first is about one commit long; the
-/// last keeps a lake that comes back from waiting, and its log from filling up.
+/// Shortest and longest pause between two attempts. The shortest is about the duration of a commit;
+/// the longest limits both the delay after an outage and the load on a lake that recovers.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// The worker's end of the committer's thread.
+/// Handle of the worker to the committer thread.
 pub(crate) struct Committer {
     requests: mpsc::Sender<CommitterRequest>,
     abandon: Arc<AtomicBool>,
@@ -46,11 +46,11 @@ impl Committer {
     }
 
     pub(crate) fn send(&self, request: CommitterRequest) {
-        // A committer that ended has said so by an event.
+        // A committer that ended has reported it by an event.
         let _ = self.requests.send(request);
     }
 
-    /// Gives up what is being retried. A statement that is under way is not interrupted.
+    /// Ends the retries of the current request. A statement in progress is not interrupted.
     pub(crate) fn abandon(&self) {
         self.abandon.store(true, Ordering::Relaxed);
         self.thread.thread().unpark();
@@ -134,7 +134,7 @@ impl CommitterThread {
     }
 
     fn alter(&mut self, tables: &BTreeMap<TableName, Vec<Column>>) -> CommitterEvent {
-        let altered = self.retry(RetryCause::Lake, "alter the table", |lake| {
+        let altered = self.retry(RetryCause::Lake, "alter tables", |lake| {
             tables.iter().map(|(table, columns)| lake.add_columns(table, columns)).collect()
         });
         match altered {
@@ -143,11 +143,12 @@ impl CommitterThread {
         }
     }
 
-    /// Repeats a call while the lake is out of reach; None when it was told to give up.
+    /// Calls the lake, with retries while it is unavailable. Returns None after
+    /// [`Committer::abandon`].
     fn retry<T>(
         &mut self,
         cause: RetryCause,
-        what: &str,
+        operation: &str,
         mut call: impl FnMut(&mut dyn Lake) -> ducktide_protocol::Result<T>,
     ) -> ducktide_protocol::Result<Option<T>> {
         let mut pause = FIRST_PAUSE;
@@ -156,7 +157,7 @@ impl CommitterThread {
             let error = match call(self.lake.as_mut()) {
                 Ok(value) => {
                     if trouble.is_over() {
-                        tracing::info!("{what}: the lake answers again");
+                        tracing::info!(operation, "lake available again");
                     }
                     return Ok(Some(value));
                 }
@@ -166,12 +167,12 @@ impl CommitterThread {
             let error = error.chain();
             let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
             if trouble.is_news(&error) {
-                tracing::warn!(error, retry_in_ms, "{what} failed, trying again");
+                tracing::warn!(operation, error, retry_in_ms, "lake unavailable, retrying");
             } else {
-                tracing::debug!(error, retry_in_ms, "{what} failed, trying again");
+                tracing::debug!(operation, error, retry_in_ms, "lake unavailable, retrying");
             }
             self.events.send(Event::Committer(CommitterEvent::Retrying { cause, error }));
-            // Up to half as much again, so that workers which failed together do not return together.
+            // Up to 50 % longer, so that workers that failed together do not retry together.
             thread::park_timeout(pause.mul_f64(1.0 + rand::rng().random_range(0.0..0.5)));
             if self.abandon.load(Ordering::Relaxed) {
                 return Ok(None);

@@ -1,4 +1,4 @@
-//! The committer on a lake in memory that fails on demand.
+//! The committer with an in-memory lake and scripted faults.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
@@ -13,17 +13,17 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
 
-/// What becomes of a call.
+/// Fault of a commit.
 #[derive(Clone, Copy)]
 enum Fault {
-    /// It never arrives.
+    /// The commit is not received.
     Lost,
-    /// It is applied, but the answer is lost.
+    /// The commit is applied, but its answer is lost.
     AnswerLost,
     Refused,
 }
 
-/// A lake whose next commits meet faults.
+/// Lake whose next commits fail as scripted.
 struct Faulty {
     lake: MemoryLake,
     faults: Arc<Mutex<VecDeque<Fault>>>,
@@ -123,7 +123,7 @@ impl Fixture {
         Commit::ingest(vec![delta], vec![file], vec![self.table.version.clone()])
     }
 
-    /// The next event that is not about a retry.
+    /// Returns the next event other than a retry.
     fn outcome(&mut self) -> CommitterEvent {
         loop {
             match self.events.blocking_recv() {
@@ -158,7 +158,7 @@ fn a_commit_whose_answer_is_lost_is_not_written_twice() {
 }
 
 #[test]
-fn a_batch_that_slept_through_a_replay_is_dropped() {
+fn a_batch_from_before_a_replay_is_dropped() {
     let mut fixture = fixture(&[]);
     fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
     fixture.outcome();
@@ -175,7 +175,7 @@ fn a_batch_that_slept_through_a_replay_is_dropped() {
 }
 
 #[test]
-fn a_batch_written_for_another_shape_is_dropped() {
+fn a_batch_for_an_older_table_version_is_dropped() {
     let mut fixture = fixture(&[]);
     let commit = fixture.commit(0, 10);
     fixture.lake.alter_table(&"events".parse().unwrap());
@@ -190,7 +190,7 @@ fn a_batch_written_for_another_shape_is_dropped() {
 }
 
 #[test]
-fn what_waiting_cannot_mend_is_reported_at_once() {
+fn a_permanent_error_is_reported_at_once() {
     let mut fixture = fixture(&[Fault::Refused]);
     fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
 
@@ -198,7 +198,7 @@ fn what_waiting_cannot_mend_is_reported_at_once() {
 }
 
 #[test]
-fn a_commit_that_is_being_retried_can_be_abandoned() {
+fn retries_of_a_commit_can_be_abandoned() {
     let mut fixture = fixture(&[Fault::Lost; 1000]);
     fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
     assert!(matches!(

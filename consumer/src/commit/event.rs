@@ -1,4 +1,4 @@
-//! What the lake answered.
+//! Events of the committer.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use ducktide_lake::{LakeError, Table};
 use crate::commit::request::RecentRowsByPartition;
 use crate::metrics::RetryCause;
 
-/// What the lake answered.
+/// Event from the committer to the worker.
 #[derive(Debug)]
 pub(crate) enum CommitterEvent {
     Committed {
@@ -19,10 +19,10 @@ pub(crate) enum CommitterEvent {
         snapshot_id: Option<SnapshotId>,
         elapsed: Duration,
     },
-    /// The batch is not in the lake and must be read again.
+    /// The batch was not committed; its records must be read again.
     Dropped {
         reason: DropReason,
-        /// The tables whose files are gone or not durable.
+        /// Tables whose staged files are missing or cannot be made durable.
         unusable: BTreeSet<TableName>,
     },
     Loaded {
@@ -30,38 +30,38 @@ pub(crate) enum CommitterEvent {
         positions: Vec<(Partition, Position)>,
         recent: RecentRowsByPartition,
     },
-    /// Tables as they are now; none if it was told to give up.
+    /// Current tables; empty if the request was abandoned.
     Altered(Vec<Table>),
-    /// An attempt failed and will be repeated; the worker is not ready meanwhile.
+    /// An attempt failed and is retried; the worker is not ready meanwhile.
     Retrying {
         cause: RetryCause,
         error: String,
     },
-    /// A commit did not end with an ok, and the catalog was asked.
+    /// The outcome of a commit was unknown, and the catalog was read.
     Inquired(Inquiry),
-    /// Waiting does not help.
+    /// A permanent error.
     Failed(LakeError),
 }
 
-/// Why a batch was given up.
+/// Reason for which a batch was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DropReason {
-    /// Another worker or an operator moved progress.
+    /// Another worker or an operator moved the progress of a partition.
     Fenced,
-    /// The table was altered after the files were written.
+    /// A table was altered after the files were written.
     TableChanged,
-    /// A staged file is gone or not durable.
+    /// A staged file is missing or cannot be made durable.
     FilesUnusable,
-    /// The worker asked for it; an attempt may still have arrived.
+    /// The worker abandoned the retries; an attempt may have been applied.
     Abandoned,
 }
 
 impl DropReason {
-    /// All of them.
+    /// All reasons, for metrics that begin at 0.
     pub(crate) const ALL: [Self; 4] =
         [Self::Fenced, Self::TableChanged, Self::FilesUnusable, Self::Abandoned];
 
-    /// The name in logs and metrics.
+    /// Returns the name in logs and metrics.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Fenced => "fenced",

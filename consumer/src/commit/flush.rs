@@ -1,32 +1,32 @@
-//! When batches are cut and committed. Pure: events go in, actions come out.
+//! Schedule of cuts and commits. Pure: it takes events and returns actions.
 //!
 //! ```text
-//! batchers:   filling ──cut──▶ closing files ──parts──▶ filling (the next batch) …
-//! committer:                                   └──commit──▶ ok │ dropped
+//! batchers:   filling ──cut──▶ closing files ──partial batches──▶ filling (the next batch) …
+//! committer:                                        └──commit──▶ committed │ dropped
 //! ```
-//! One batch commits while the next one fills; a third is never begun, so a batch is only cut while
-//! the committer is free.
+//! One batch is committed while the next one fills. There is never a third: a batch is cut only while the
+//! committer is idle.
 
 use std::time::{Duration, Instant};
 
 use crate::batch::partial_batch::PartialBatch;
 
-/// Why a batch was cut; the label of a metric.
+/// Reason for which a batch was cut, and label of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FlushTrigger {
-    /// `--flush-interval` after its first record.
+    /// `--flush-interval` passed since its first record.
     Age,
-    /// `--flush-bytes`, `--flush-rows`, memory or too many dates.
+    /// `--flush-bytes`, `--flush-rows`, the memory or the number of dates is reached.
     Full,
-    /// Partitions go, a held topic is tried again, or the worker ends.
+    /// Partitions are revoked, a held topic is retried, or the worker stops.
     Demand,
 }
 
 impl FlushTrigger {
-    /// All of them.
+    /// All reasons, for metrics that begin at 0.
     pub(crate) const ALL: [Self; 3] = [Self::Age, Self::Full, Self::Demand];
 
-    /// The label.
+    /// Returns the label.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Age => "age",
@@ -36,27 +36,27 @@ impl FlushTrigger {
     }
 }
 
-/// The part of `--flush-interval` after which a worker's first batch is cut.
+/// Divisor of `--flush-interval` for the first batch of a worker.
 const FIRST_BATCH_DIVISOR: u32 = 10;
 
-/// What to do next.
+/// Next action of the worker.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum FlushAction {
-    /// Have all batchers cut, under this number.
+    /// Command all batchers to cut, with this number.
     Cut(u64, FlushTrigger),
-    /// Nothing before this instant, or before another event.
+    /// Nothing until this instant or another event.
     Wait(Option<Instant>),
 }
 
-/// The state of the pipeline between batchers and committer.
+/// State of the pipeline between batchers and committer.
 #[derive(Debug)]
 pub(crate) struct FlushScheduler {
     interval: Duration,
     batchers: usize,
-    /// When the batch that fills must be cut at the latest; None while it is empty.
+    /// Deadline for the cut of the batch that fills; None while it is empty.
     due: Option<Instant>,
     is_full: bool,
-    /// Somebody waits for everything read so far to be committed.
+    /// Whether a flush of everything read so far was requested.
     is_requested: bool,
     cutting: Option<Vec<PartialBatch>>,
     number: u64,
@@ -70,20 +70,20 @@ impl FlushScheduler {
         Self { interval, batchers, due, is_full, is_requested, cutting, number: 0, is_committing }
     }
 
-    /// The batch that fills has something. A worker's first batch is cut early: a backlog may wait for
-    /// it, and so does somebody who has just started the worker.
+    /// Records that the batch that fills is not empty. The first batch of a worker is cut early: a
+    /// backlog may exist, and the operator who started the worker waits for the first rows.
     pub(crate) fn batch_opened(&mut self, now: Instant) {
         let interval =
             if self.number == 0 { self.interval / FIRST_BATCH_DIVISOR } else { self.interval };
         self.due.get_or_insert(now + interval);
     }
 
-    /// A batcher has no room for more.
+    /// Records that a batcher is full.
     pub(crate) const fn batch_full(&mut self) {
         self.is_full = true;
     }
 
-    /// Everything read so far is to be committed: cut once more, whether there is something or not.
+    /// Requests a flush of everything read so far: the next cut happens even if the batch is empty.
     pub(crate) const fn request_flush(&mut self) {
         self.is_requested = true;
     }
@@ -107,19 +107,19 @@ impl FlushScheduler {
         FlushAction::Cut(self.number, trigger)
     }
 
-    /// Takes a batcher's part; all parts of the cut once the last one is there.
+    /// Adds the partial batch of a batcher. Returns all of the cut when the last one is added.
     pub(crate) fn add_partial_batch(
         &mut self,
         number: u64,
         part: PartialBatch,
     ) -> Option<Vec<PartialBatch>> {
-        // A part of a cut that a reset overtook.
+        // From before a reset.
         if number != self.number {
             return None;
         }
         let parts = self.cutting.as_mut()?;
         parts.push(part);
-        (parts.len() == self.batchers).then(|| self.cutting.take().expect("looked at above"))
+        (parts.len() == self.batchers).then(|| self.cutting.take().expect("checked above"))
     }
 
     pub(crate) const fn commit_sent(&mut self) {
@@ -134,13 +134,13 @@ impl FlushScheduler {
         self.is_committing
     }
 
-    /// Everything that batchers gathered is dropped; a commit under way is not.
+    /// Drops the state of uncut and uncommitted records. A commit in progress is not affected.
     pub(crate) fn reset(&mut self) {
         self.number += 1;
         (self.due, self.is_full, self.is_requested, self.cutting) = (None, false, false, None);
     }
 
-    /// Whether a demand was met: nothing is being cut or committed any more.
+    /// Returns whether no flush is requested, being cut or being committed.
     pub(crate) const fn is_idle(&self) -> bool {
         !self.is_requested && self.cutting.is_none() && !self.is_committing
     }
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_is_complete_with_every_batchers_part() {
+    fn a_cut_is_complete_with_the_partial_batches_of_all_batchers() {
         let (mut flush, now) = flush();
         flush.request_flush();
         assert_eq!(flush.next_action(now), FlushAction::Cut(1, FlushTrigger::Demand));
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_from_before_a_reset_are_ignored() {
+    fn partial_batches_from_before_a_reset_are_ignored() {
         let (mut flush, now) = flush();
         flush.request_flush();
         assert_eq!(flush.next_action(now), FlushAction::Cut(1, FlushTrigger::Demand));

@@ -1,4 +1,4 @@
-//! What the worker wants of the lake.
+//! Requests to the committer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -9,24 +9,25 @@ use ducktide_lake::dedupe::{RecentRow, RecentRows};
 use ducktide_lake::position::{Offset, Partition, Position, SourceId};
 use ducktide_lake::table::{Column, TableName};
 
-/// What the worker wants of the lake.
+/// Request of the worker to the committer.
 pub(crate) enum CommitterRequest {
-    /// Write a batch.
+    /// Commit a batch.
     Commit(Commit),
-    /// Give partitions their first position, unless they have one, then read all positions.
+    /// Register the start offsets of partitions without a position, then read all positions.
     Load { source: SourceId, starts: Vec<(Partition, Offset)>, recent: Option<RecentRowsRequest> },
-    /// Read tables as they are, after adding columns that they lack.
+    /// Add missing columns to tables, then read the tables.
     Alter(BTreeMap<TableName, Vec<Column>>),
 }
 
-/// The rows that records of these partitions may repeat, from where progress stands.
+/// Request for the recent rows of partitions, up to their positions, of which records may be
+/// duplicates.
 #[derive(Debug)]
 pub(crate) struct RecentRowsRequest {
     pub(crate) wanted: RecentRows,
     pub(crate) partitions: BTreeSet<Partition>,
 }
 
-/// Such rows of each partition that was asked for and has a position.
+/// Recent rows of each requested partition that has a position.
 pub(crate) type RecentRowsByPartition = BTreeMap<Partition, Vec<RecentRow>>;
 
 impl RecentRowsRequest {
@@ -49,7 +50,7 @@ impl RecentRowsRequest {
             partitions = found.len(),
             rows = rows.len(),
             elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-            "read the rows that records may repeat"
+            "recent rows read for --dedupe-by"
         );
         for row in rows {
             found.entry(row.partition).or_default().push(row);

@@ -1,4 +1,4 @@
-//! Decoders by schema id: which one a record needs, compiled once.
+//! Decoders by schema id, each compiled once.
 
 use std::collections::HashMap;
 use std::ffi::CStr;
@@ -16,21 +16,23 @@ use crate::decode::newest_schemas::NewestSchemas;
 use crate::decode::schema_provider::{SchemaId, SchemaProvider, SchemaProviders};
 use crate::decode::schema_registry::RegistryError;
 
-/// How long the registry must have said that it knows no such schema before it is believed: one that
-/// just restarted may not have read its own log yet. Shorter than the pause between two questions.
+/// Minimum time for which the registry must answer that a schema does not exist before the answer
+/// is accepted: a registry that just restarted may not have read its log. Shorter than the pause
+/// between two requests.
 const CONFIRMED_AFTER: Duration = Duration::from_millis(500);
 
-/// How long such an answer counts: afterwards the registry may have restarted, or learned.
+/// Time for which such an answer is valid. Afterwards the registry may have restarted, or have the
+/// schema.
 const ANSWER_COUNTS: Duration = Duration::from_secs(10);
 
-/// What one batcher decodes records with.
+/// Decoders of one batcher.
 pub(crate) struct RecordDecoders {
     values: DecoderCache<RecordDecoder>,
-    /// None where keys are kept as they are, or not at all.
+    /// None if keys are not Avro.
     keys: Option<DecoderCache<KeyDecoder>>,
 }
 
-/// What records are to become.
+/// Topic, newest schemas and table of records that are decoded.
 #[derive(Clone, Copy)]
 pub(crate) struct DecodeTarget<'a> {
     pub(crate) topic: &'a str,
@@ -38,23 +40,23 @@ pub(crate) struct DecodeTarget<'a> {
     pub(crate) table: &'a Table,
 }
 
-/// A record whose schemas are known.
+/// Record with the decoders of its schemas.
 pub(crate) struct ResolvedRecord<'a> {
-    /// The registry's number for the schema of its value, if it is known.
+    /// Schema id of its value, if it is known.
     pub(crate) schema_id: Option<u32>,
     pub(crate) decoder: &'a RecordDecoder,
-    /// The value without the registry's header.
+    /// Value without the schema id.
     pub(crate) datum: &'a [u8],
     pub(crate) key: Key<'a>,
 }
 
-/// Why a record cannot be read.
+/// Reason for which a record cannot be decoded.
 pub(crate) enum ResolveError {
-    /// The registry does not answer; ask again.
+    /// The schema registry is unavailable; retry.
     RegistryUnavailable(String),
-    /// The table lacks columns of the record's schema; otherwise it fits.
+    /// The table lacks columns of the record's schema, and fits otherwise.
     ColumnsMissing(Difference),
-    /// No schema can decode the record.
+    /// The record can never be decoded.
     Undecodable(DecodeFailure),
 }
 
@@ -65,8 +67,8 @@ impl RecordDecoders {
         Self { values: DecoderCache::new(provider.values, runtime, compile_value), keys }
     }
 
-    /// What reads a record; `header` finds the last of its headers of a name. Asks the registry for ids
-    /// not seen before.
+    /// Finds the decoders of a record. Requests schemas from the registry for ids not seen before.
+    /// `header` returns the last header of a name.
     pub(crate) fn resolve<'a, 'r: 'a>(
         &'a mut self,
         value: &'r [u8],
@@ -86,7 +88,7 @@ impl RecordDecoders {
         Ok(ResolvedRecord { schema_id, decoder, datum, key })
     }
 
-    /// The registry's number for a value's schema, if it is known.
+    /// Returns the schema id of a value, if it has one.
     pub(crate) fn id_of<'a>(
         &self,
         value: &'a [u8],
@@ -96,7 +98,7 @@ impl RecordDecoders {
     }
 }
 
-/// Compiles a decoder of a writer's schema.
+/// Function that compiles the decoder of a writer's schema.
 type Compile<D> = fn(&SchemaProvider, &AvroSchema, DecodeTarget<'_>) -> Result<D, CompileError>;
 
 fn compile_value(
@@ -119,16 +121,16 @@ fn compile_key(
     KeyDecoder::compile(schema, provider.union_as, to.newest.key.as_slice(), &to.table.shape)
 }
 
-/// The decoders of values, or of keys, by schema id and the version of the table that they write for.
+/// Decoders of values, or of keys, by schema id and table version.
 struct DecoderCache<D> {
     provider: SchemaProvider,
     runtime: Handle,
     compile: Compile<D>,
     decoders: HashMap<(SchemaId, TableVersion), Arc<D>>,
-    /// The last one used; records of one schema come in long runs.
+    /// Decoder that was used last; records of one schema come in long runs.
     last: Option<(SchemaId, TableVersion, Arc<D>)>,
-    /// What is wrong with schemas that were asked for lately, so that a run of bad records does not
-    /// ask the registry for each of them.
+    /// Recent failures by schema id and table version, so that a run of undecodable records does
+    /// not cause a request for each of them.
     failed: HashMap<(SchemaId, TableVersion), (Instant, DecodeFailure)>,
     confirmation: NotFoundConfirmation,
 }
@@ -146,7 +148,7 @@ impl<D> DecoderCache<D> {
         }
     }
 
-    /// The schema's id, what decodes it, and the datum.
+    /// Returns the schema id, the decoder and the datum of a payload.
     fn decoder<'r>(
         &mut self,
         payload: &'r [u8],
@@ -189,7 +191,7 @@ impl<D> DecoderCache<D> {
                     table = %key.1.table,
                     "decoder compiled"
                 );
-                // Those for the table as it was are of no use any more.
+                // Decoders for older versions of the table are not needed any more.
                 self.decoders.retain(|(_, of), _| of.table != key.1.table || *of == key.1);
                 self.decoders.insert(key, Arc::clone(&decoder));
                 Ok(decoder)
@@ -239,12 +241,13 @@ impl<D> DecoderCache<D> {
     }
 }
 
-/// Since when the registry has said, without an outage in between, that it knows no such schema.
+/// Times of the first and last answer of the registry that a schema does not exist, without an
+/// outage in between.
 #[derive(Clone, Copy, Debug, Default)]
 struct NotFoundConfirmation(Option<(Instant, Instant)>);
 
 impl NotFoundConfirmation {
-    /// Takes note of one more such answer; whether it is believed.
+    /// Records such an answer; returns whether it is confirmed.
     fn is_confirmed(&mut self, now: Instant) -> bool {
         let since = match self.0 {
             Some((since, last)) if now - last < ANSWER_COUNTS => since,
@@ -260,7 +263,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_schema_is_believed_when_it_was_asked_for_twice() {
+    fn an_unknown_schema_is_confirmed_by_a_second_answer() {
         let start = Instant::now();
         let mut confirmation = NotFoundConfirmation::default();
 
@@ -273,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_answer_does_not_count() {
+    fn an_old_answer_does_not_confirm() {
         let start = Instant::now();
         let mut confirmation = NotFoundConfirmation::default();
         confirmation.is_confirmed(start);

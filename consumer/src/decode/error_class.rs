@@ -1,36 +1,36 @@
-//! What can be wrong with a record: a closed list, explained in `docs/dead-letters.md`.
+//! Classes of decode failures: a closed list, documented in `docs/dead-letters.md`.
 
 use std::fmt;
 
 use ducktide_decoder::Problem;
 
-/// Why a record became a dead letter.
+/// Class of a decode failure.
 ///
-/// The words are kept in the lake and in metrics, and must stay stable.
+/// The names are stored in the lake and used in metrics. They must stay stable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ErrorClass {
     /// The value does not begin with a zero byte and a schema id.
     NoSchemaId,
-    /// The registry knows no schema of that id.
+    /// The schema registry has no schema of that id.
     UnknownSchema,
-    /// The schema is there and cannot be used: it is not Avro, or not whole.
+    /// The registry has the schema, but it cannot be used: it is not Avro, or incomplete.
     UnusableSchema,
-    /// The schema has fields of types that the table's columns cannot hold.
+    /// The schema has fields of types that the columns of the table cannot store.
     SchemaDoesNotFit,
     /// The record ends in the middle of a value.
     Truncated,
-    /// The record goes on behind its last field.
+    /// The record has bytes after its last field.
     TrailingBytes,
-    /// The bytes are no Avro of this schema.
+    /// The bytes are not a value of this schema.
     Malformed,
     /// A string is not UTF-8.
     InvalidUtf8,
-    /// A value is proper Avro, and its column cannot hold it.
+    /// A value is valid, but its column cannot store it.
     OutOfRange,
 }
 
 impl ErrorClass {
-    /// All of them.
+    /// All classes.
     pub const ALL: [Self; 9] = [
         Self::NoSchemaId,
         Self::UnknownSchema,
@@ -43,7 +43,7 @@ impl ErrorClass {
         Self::OutOfRange,
     ];
 
-    /// The word in the lake and in metrics.
+    /// Returns the name in the lake and in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -59,41 +59,41 @@ impl ErrorClass {
         }
     }
 
-    /// Reads the word.
+    /// Parses the name.
     #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.as_str() == word)
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.as_str() == name)
     }
 
-    /// What an operator does with such a letter.
+    /// Returns the instruction for an operator with such a dead letter.
     #[must_use]
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::NoSchemaId => {
-                "find the producer that writes to the topic without the registry's serializer; \
-                 nothing will ever decode this record, so discard it. If no value has a schema id, read \
-                 them with --value-format avro-fixed or json"
+                "find the producer that writes to the topic without the serializer of the schema \
+                 registry; this record can never be decoded, so discard it. If no value has a schema id, \
+                 set --value-format avro-fixed or json"
             }
             Self::UnknownSchema => {
                 "register the schema under this id, or point --schema-registry-url at the registry \
-                 that has it, then retry; discard it if nobody knows the id"
+                 that has it, then retry; discard it if the id is unknown everywhere"
             }
             Self::UnusableSchema => {
-                "the record's schema cannot be used as it is; have the producer write Avro with a \
-                 schema that can, and discard it, or retry once the registry has a better one"
+                "the schema cannot be used; let the producer write with a valid Avro schema and \
+                 discard the record, or correct the schema in the registry and retry"
             }
             Self::SchemaDoesNotFit => {
-                "give the columns other types, or load the topic into another table with --table, \
-                 or keep such records apart with --on-incompatible-schema dead-letter, from where \
-                 they can be retried once the table fits"
+                "alter the types of the columns, or load the topic into another table with --table, \
+                 or write such records to the dead letters with --on-incompatible-schema dead-letter \
+                 and retry them when the table fits"
             }
             Self::Truncated | Self::TrailingBytes | Self::Malformed | Self::InvalidUtf8 => {
-                "find the producer that wrote it: its serializer is broken, or used another schema \
-                 than the id says; nothing here can decode this record, so discard it"
+                "fix the producer that wrote it: its serializer is broken, or used another schema \
+                 than that of the id; this record can never be decoded, so discard it"
             }
             Self::OutOfRange => {
-                "the column cannot hold the value; mend the producer, then discard it, or have the \
-                 column made wider and retry"
+                "the column cannot store the value; fix the producer and discard the record, or alter \
+                 the column to a wider type and retry"
             }
         }
     }
@@ -117,7 +117,7 @@ impl From<Problem> for ErrorClass {
             | Problem::DuplicateKey
             | Problem::TypeMismatch
             | Problem::NoExtraColumn
-            // Met in an empty batch: the record alone is more than a column of a batch can hold.
+            // Found in an empty batch: the record alone exceeds the size of a column of a batch.
             | Problem::BatchFull => Self::OutOfRange,
             Problem::VarintOverflow
             | Problem::IntOverflow
@@ -137,15 +137,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_class_has_a_word_of_its_own_that_can_be_read_again() {
+    fn the_name_of_each_class_can_be_parsed() {
         for class in ErrorClass::ALL {
             assert_eq!(ErrorClass::parse(class.as_str()), Some(class));
         }
-        assert_eq!(ErrorClass::parse("bad luck"), None);
+        assert_eq!(ErrorClass::parse("no_such_class"), None);
     }
 
     #[test]
-    fn the_page_on_dead_letters_explains_every_class() {
+    fn the_page_on_dead_letters_documents_every_class() {
         let page = include_str!("../../../docs/dead-letters.md");
 
         for class in ErrorClass::ALL {

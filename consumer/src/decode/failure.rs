@@ -1,4 +1,4 @@
-//! What is wrong with one record.
+//! Failure to decode one record.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use ducktide_decoder::DecodeError;
 
 use super::error_class::ErrorClass;
 
-/// Why a record can never be a row of its table as things are. Never holds the record's content, as
-/// these texts go to logs.
+/// Reason for which a record cannot become a row of its table. It never contains content of the
+/// record, because its text is logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeFailure {
-    /// Of which kind it is.
+    /// Class of the failure.
     pub class: ErrorClass,
-    /// What is wrong.
+    /// Description of the failure.
     pub text: String,
 }
 

@@ -1,21 +1,21 @@
-//! What is known of the newest schemas of a topic.
+//! Newest schemas of a topic.
 
 use ducktide_decoder::KeyDecoder;
 use ducktide_lake::table::{
     AvroField, AvroSchema, AvroType, ShapeError, TableShape, UnionAs, rename,
 };
 
-/// What is known of the newest schemas of a topic.
+/// Fields of the newest schemas of a topic.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct NewestSchemas {
-    /// The fields of values; none where no schema of theirs is known.
+    /// Fields of the values; empty if their schema is unknown.
     pub(crate) fields: Vec<AvroField>,
-    /// The key as a field, where keys are Avro.
+    /// Key as a field, if keys are Avro.
     pub(crate) key: Option<AvroField>,
 }
 
 impl NewestSchemas {
-    /// Reads the fields out of the newest schemas.
+    /// Reads the fields of the newest schemas.
     pub(crate) fn of(
         value: Option<&AvroSchema>,
         key: Option<&AvroSchema>,
@@ -26,7 +26,7 @@ impl NewestSchemas {
         Ok(Self { fields: fields.unwrap_or_default(), key })
     }
 
-    /// With the names that a table has for the fields.
+    /// Returns the fields with the names of their columns in a table.
     pub(crate) fn renamed_for(&self, table: &TableShape) -> Self {
         let mut renamed = self.clone();
         rename(&mut renamed.fields, &table.columns, &[]);

@@ -1,4 +1,4 @@
-//! The schemas that records were written with, and where they are found.
+//! Lookup of the schemas that records were written with (Avro: the writer's schema).
 
 use std::ffi::CStr;
 use std::fmt;
@@ -14,19 +14,19 @@ use crate::decode::failure::DecodeFailure;
 use crate::decode::record_format::{KeyArgs, ValueArgs, ValueFormat};
 use crate::decode::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 
-/// Confluent's wire format: a zero byte and the schema's id, big endian, before the datum.
+/// Size of the header in Confluent's wire format: a zero byte and the schema id, big endian.
 const HEADER: usize = 5;
 
-/// What stands for the topic in the name of a subject.
+/// Placeholder of the topic in the name of a subject.
 const TOPIC: &str = "{topic}";
 
 const NO_FIELDS: &str = r#"{"type": "record", "name": "object", "fields": []}"#;
 
-/// The schemas that records were written with.
+/// Schemas that the values and keys of records were written with.
 #[derive(Clone, Debug)]
 pub(crate) struct SchemaProviders {
     pub(crate) values: SchemaProvider,
-    /// None where keys are kept as they are, or not at all.
+    /// None if keys are not Avro.
     pub(crate) keys: Option<SchemaProvider>,
 }
 
@@ -42,29 +42,29 @@ impl SchemaProviders {
     }
 }
 
-/// The schemas that values, or keys, were written with.
+/// Schemas that the values, or the keys, of records were written with.
 #[derive(Clone, Debug)]
 pub(crate) struct SchemaProvider {
     schemas: SchemaOrigin,
-    /// Where the newest schema is; `{topic}` stands for the topic.
+    /// Subject of the newest schema, with `{topic}` as placeholder of the topic.
     subject: Arc<str>,
     pub(crate) part: RecordPart,
     pub(crate) union_as: UnionAs,
 }
 
-/// How a value or key names its schema.
+/// Reference of a value or key to its schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum SchemaId {
-    /// Not at all: all have one schema.
+    /// None: all values have one schema.
     Common,
-    /// By the registry's number.
+    /// Schema id of the registry.
     Id(u32),
-    /// By the registry's name for its text, the same in all registries.
+    /// Schema GUID, which is the same in all registries.
     Guid(Uuid),
 }
 
 impl SchemaId {
-    /// What producers put into the header: a version byte, and a number or GUID, big endian.
+    /// Parses the value of a schema id header: a version byte, and an id or GUID, big endian.
     fn from_header(value: &[u8]) -> Option<Self> {
         let (version, id) = value.split_first()?;
         match version {
@@ -74,7 +74,7 @@ impl SchemaId {
         }
     }
 
-    /// The registry's number, if that is known.
+    /// Returns the schema id, if it is known.
     pub(crate) const fn number(self) -> Option<u32> {
         match self {
             Self::Id(id) => Some(id),
@@ -93,7 +93,7 @@ impl fmt::Display for SchemaId {
     }
 }
 
-/// A part of a record that has a schema.
+/// Part of a record that has a schema.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RecordPart {
     Value,
@@ -108,7 +108,8 @@ impl RecordPart {
         }
     }
 
-    /// The header that names the schema of a value or key that has no id in front.
+    /// Returns the name of the header with the schema id of a value or key that does not begin with
+    /// it.
     pub(crate) const fn schema_header(self) -> &'static CStr {
         match self {
             Self::Value => c"__value_schema_id",
@@ -116,25 +117,25 @@ impl RecordPart {
         }
     }
 
-    /// Where a topic's values or keys have their schemas: the registry's default strategy.
+    /// Returns the subject of a topic by the default strategy of the registry, TopicNameStrategy.
     pub(crate) fn subject(self, topic: &str) -> String {
         format!("{topic}-{}", self.name())
     }
 
-    /// The topic of a subject; other subjects are their own.
+    /// Returns the topic of such a subject; another subject is returned unchanged.
     pub(crate) fn topic_of(self, subject: &str) -> &str {
         let topic = subject.strip_suffix(self.name()).and_then(|topic| topic.strip_suffix('-'));
         topic.unwrap_or(subject)
     }
 }
 
-/// Where they are.
+/// Origin of the schemas.
 #[derive(Clone, Debug)]
 enum SchemaOrigin {
     Registry(SchemaRegistry),
-    /// All of them.
+    /// One schema for all values.
     Fixed(Arc<AvroSchema>),
-    /// Of JSON objects the fields that are to have a column, and the column for the others.
+    /// For JSON objects: the fields with a column, and the column of all other fields.
     Json(Arc<AvroSchema>),
 }
 
@@ -149,11 +150,13 @@ impl SchemaProvider {
                 SchemaOrigin::Json(Arc::new(json_fields(file.as_deref())?))
             }
             (ValueFormat::AvroRegistry, Some(_)) => {
-                let why = "it is for --value-format avro-fixed and json only";
+                let why = "--schema-file requires --value-format avro-fixed or json";
                 return Err(RegistryError::File(why.to_owned()));
             }
             (ValueFormat::AvroFixed, None) => {
-                return Err(RegistryError::File("name one with --schema-file".to_owned()));
+                return Err(RegistryError::File(
+                    "--value-format avro-fixed requires --schema-file".to_owned(),
+                ));
             }
         };
         let subject = values.subject.as_str().into();
@@ -170,17 +173,17 @@ impl SchemaProvider {
         })
     }
 
-    /// Whether values are JSON, and have no schema.
+    /// Returns whether values are JSON, without a schema.
     pub(crate) fn are_json(&self) -> bool {
         matches!(self.schemas, SchemaOrigin::Json(_))
     }
 
-    /// Where a topic's newest schema is.
+    /// Returns the subject of the newest schema of a topic.
     pub(crate) fn subject(&self, topic: &str) -> String {
         self.subject.replace(TOPIC, topic)
     }
 
-    /// The newest schema of a topic's values or keys.
+    /// Requests the newest schema of the values or keys of a topic.
     pub(crate) async fn newest(&self, topic: &str) -> Result<AvroSchema, RegistryError> {
         match &self.schemas {
             SchemaOrigin::Registry(registry) => registry.latest(&self.subject(topic)).await,
@@ -190,7 +193,7 @@ impl SchemaProvider {
         }
     }
 
-    /// The schema that a value or key names, or the one that all have.
+    /// Requests the schema that a value or key was written with.
     pub(crate) async fn by_id(&self, id: SchemaId) -> Result<AvroSchema, RegistryError> {
         match (&self.schemas, id) {
             (SchemaOrigin::Registry(registry), SchemaId::Id(id)) => registry.by_id(id).await,
@@ -200,12 +203,12 @@ impl SchemaProvider {
             (SchemaOrigin::Fixed(schema) | SchemaOrigin::Json(schema), SchemaId::Common) => {
                 Ok(AvroSchema::clone(schema))
             }
-            _ => unreachable!("`split` has told whether there is an id"),
+            _ => unreachable!("`split` returns an id only with a registry"),
         }
     }
 
-    /// The topic's subject, and the version that the schema of an id is there, as far as that can be found
-    /// out: for an error's text.
+    /// Returns the subject of a topic and the version of a schema id in it, if they can be found.
+    /// For the text of an error.
     pub(crate) async fn place(&self, topic: &str, id: SchemaId) -> Option<(String, u32)> {
         let (SchemaOrigin::Registry(registry), Some(id)) = (&self.schemas, id.number()) else {
             return None;
@@ -215,10 +218,10 @@ impl SchemaProvider {
         Some((subject, version))
     }
 
-    /// The schema's id, where values have one, and the datum.
+    /// Splits a payload into its schema id, if values have one, and the datum.
     ///
-    /// `header` finds the last header of a name. Where there is one, the payload is the datum alone,
-    /// whatever it begins with.
+    /// `header` returns the last header of a name. If the header with the schema id exists, the
+    /// payload is the datum, whatever it begins with.
     #[inline]
     pub(crate) fn split<'p>(
         &self,
@@ -237,7 +240,7 @@ impl SchemaProvider {
     fn id_in_header(&self, value: &[u8]) -> Result<SchemaId, DecodeFailure> {
         SchemaId::from_header(value).ok_or_else(|| {
             let text = format!(
-                "header has neither a schema id (0 and 4 bytes) nor a GUID (1 and 16 bytes): \
+                "header contains neither a schema id (0 and 4 bytes) nor a GUID (1 and 16 bytes): \
                  header=`{}` bytes=`{}`",
                 self.part.schema_header().to_string_lossy(),
                 value.len()
@@ -246,7 +249,7 @@ impl SchemaProvider {
         })
     }
 
-    /// The schema id that a value or key begins with.
+    /// Returns the schema id that a value or key begins with.
     fn schema_id(&self, payload: &[u8]) -> Result<u32, DecodeFailure> {
         let failure = |what: &str| {
             let text = format!("{} {what}", self.part.name());
@@ -274,7 +277,7 @@ fn unusable(file: &Path, error: &dyn fmt::Display) -> RegistryError {
     RegistryError::File(format!("{error}: file=`{}`", file.display()))
 }
 
-/// A record's schema with a field more, whose column is JSON; without a file that one alone.
+/// Returns the schema of a file with an additional JSON field; without a file, that field alone.
 fn json_fields(file: Option<&Path>) -> Result<AvroSchema, RegistryError> {
     let fields = match file {
         Some(file) => read(file)?,
@@ -284,8 +287,8 @@ fn json_fields(file: Option<&Path>) -> Result<AvroSchema, RegistryError> {
     };
     let schema = fields.with_json_field(EXTRA);
     schema.ok_or_else(|| match file {
-        Some(file) => unusable(file, &"the schema is not a record's"),
-        None => unreachable!("{NO_FIELDS} is a record's schema"),
+        Some(file) => unusable(file, &"schema is not a record"),
+        None => unreachable!("{NO_FIELDS} is a record"),
     })
 }
 
@@ -306,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_without_a_schema_id_is_bad() {
+    fn a_value_without_a_schema_id_cannot_be_decoded() {
         let writers = of_one_schema();
         assert_eq!(writers.schema_id(&[0, 0, 0, 1, 2, 9]), Ok(258));
         for value in [&[][..], &[0, 1, 2, 3], &[7, 0, 0, 0, 1]] {
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_json_has_no_field_for_has_a_column() {
+    fn fields_without_a_column_go_to_the_extra_column() {
         let columns = |file: Option<&Path>| {
             let shape = TableShape::from_avro(&json_fields(file).unwrap(), None).unwrap();
             shape.columns[..shape.columns.len() - 4].to_vec()
@@ -333,11 +336,11 @@ mod tests {
 
         std::fs::write(&file, "\"long\"").unwrap();
         let refused = json_fields(Some(&file)).unwrap_err().to_string();
-        assert!(refused.contains("not a record's"), "{refused}");
+        assert!(refused.contains("not a record"), "{refused}");
     }
 
     #[test]
-    fn values_of_one_schema_are_all_datum() {
+    fn values_of_one_schema_have_no_header() {
         let writers = of_one_schema();
 
         let split = |payload| writers.split(payload, |_| Some(&[0, 0, 0, 0, 7]));
@@ -346,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn a_subject_may_have_the_topic_in_its_name() {
+    fn the_topic_replaces_the_placeholder_in_a_subject() {
         let fixed = of_one_schema();
         assert_eq!(fixed.subject("orders"), "all");
         let writers = SchemaProvider { subject: "shop.{topic}.v1-value".into(), ..fixed };
@@ -354,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_names_the_schema_whatever_the_value_begins_with() {
+    fn a_schema_id_header_has_precedence_over_the_value() {
         use clap::Parser;
 
         #[derive(Parser)]

@@ -1,4 +1,4 @@
-//! Schemas by subject and by id, through Confluent's API.
+//! Client of the schema registry (Confluent's API).
 
 use std::collections::HashSet;
 use std::error::Error as _;
@@ -18,25 +18,26 @@ use schema_registry_converter::schema_registry_common::{
 use thiserror::Error;
 use uuid::Uuid;
 
-/// One request's limit; a registry that takes longer is asked again.
+/// Timeout of a request, which is then retried.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How many schemas one may refer to, directly or not: a registry gone mad must not keep us reading.
+/// Maximum number of direct and indirect references of a schema. Bounds the requests to a faulty
+/// registry.
 const MAX_REFERENCES: usize = 1_000;
 
-/// How many versions of a subject are looked through to name one in an error.
+/// Maximum number of versions of a subject that are searched for the text of an error.
 const VERSIONS: usize = 20;
 
-/// Confluent's codes for a subject, a version and a schema that do not exist.
+/// Error codes of Confluent for a subject, a version or a schema that does not exist.
 const NOT_FOUND_CODES: std::ops::RangeInclusive<u32> = 40401..=40403;
 
-/// Where the schema registry is, and who asks.
+/// Settings of the schema registry.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Schema registry")]
 pub struct RegistryArgs {
-    /// Schema registry, Confluent's API; for Apicurio with the path `/apis/ccompat/v7`. Several URLs,
-    /// comma separated, are tried in turn. With `https:`, certificates are checked against the
-    /// system's, or those in the file that `SSL_CERT_FILE` names.
+    /// URL of the schema registry (Confluent's API; Apicurio needs the path `/apis/ccompat/v7`).
+    /// Several URLs, separated by commas, are tried in order. Certificates of `https:` URLs are
+    /// verified with those of the system, or of the file in `SSL_CERT_FILE`.
     #[arg(
         long,
         env = "SCHEMA_REGISTRY_URL",
@@ -47,7 +48,7 @@ pub struct RegistryArgs {
     )]
     pub schema_registry_url: String,
 
-    /// User for basic authentication; an API key of Confluent Cloud.
+    /// User for basic authentication, or API key of Confluent Cloud.
     #[arg(
         long,
         env = "SCHEMA_REGISTRY_USER",
@@ -57,7 +58,8 @@ pub struct RegistryArgs {
     )]
     pub schema_registry_user: Option<String>,
 
-    /// Its password; the environment keeps it out of the list of processes.
+    /// Password for basic authentication. The environment variable keeps it out of the process
+    /// list.
     #[arg(
         long,
         env = "SCHEMA_REGISTRY_PASSWORD",
@@ -72,13 +74,13 @@ pub struct RegistryArgs {
     pub schema_registry_token: Option<Secret>,
 }
 
-/// Refuses addresses that no registry can have: asking there would fail for ever.
+/// Rejects URLs that can never work: requests to them would be retried forever.
 fn parse_addresses(text: &str) -> Result<String, String> {
     let is_address = |url: &str| {
         let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
         let place = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
         let place = place.rsplit('@').next().unwrap_or_default();
-        // IPv6 addresses stand in brackets.
+        // IPv6 addresses are in brackets.
         let (host, port) = match place.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, port),
             _ => (place, "80"),
@@ -89,12 +91,12 @@ fn parse_addresses(text: &str) -> Result<String, String> {
     if text.split(',').all(|url| is_address(url.trim())) {
         return Ok(text.to_owned());
     }
-    Err("expected http://HOST:PORT or https://HOST:PORT, and several separated by commas; \
-         percent-encode special characters within a password"
+    Err("expected http://HOST:PORT or https://HOST:PORT, several separated by commas; percent-encode \
+         special characters of a password"
         .to_owned())
 }
 
-/// A text that is never shown.
+/// Text that is never printed.
 #[derive(Clone)]
 pub struct Secret(String);
 
@@ -110,34 +112,34 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// Why a schema could not be had.
+/// Reason for which a schema is not available.
 #[derive(Debug, Error)]
 pub enum RegistryError {
-    /// The registry does not answer, or not properly: ask again later.
-    #[error("schema registry does not answer: {0}")]
+    /// The registry does not answer, or with an error: retry.
+    #[error("schema registry unavailable: {0}")]
     Unavailable(String),
-    /// The registry says that there is no such schema.
-    #[error("schema registry knows no such schema: {0}")]
+    /// The registry answers that the schema does not exist.
+    #[error("schema registry has no such schema: {0}")]
     Unknown(String),
-    /// The schema is there, but cannot be used.
+    /// The schema exists but cannot be used.
     #[error("schema cannot be used: {0}")]
     Unusable(String),
-    /// The schema of values that have none of their own cannot be had.
+    /// The schema file cannot be read or used.
     #[error("schema file cannot be used: {0}")]
     File(String),
-    /// The address is none.
-    #[error("schema registry's address is wrong: {0}")]
+    /// The URL is invalid.
+    #[error("invalid URL of the schema registry: {0}")]
     Address(String),
 }
 
-/// A client for the registry.
+/// Client of the schema registry.
 #[derive(Clone, Debug)]
 pub(crate) struct SchemaRegistry {
     settings: SrSettings,
 }
 
 impl SchemaRegistry {
-    /// A client; it connects at the first question.
+    /// Creates a client, which connects at the first request.
     pub(crate) fn new(args: &RegistryArgs) -> Result<Self, RegistryError> {
         let urls = args.schema_registry_url.split(',');
         let mut urls = urls.map(|url| url.trim().trim_end_matches('/').to_owned());
@@ -159,32 +161,32 @@ impl SchemaRegistry {
         Ok(Self { settings })
     }
 
-    /// The newest schema of a subject.
+    /// Requests the newest schema of a subject.
     pub(crate) async fn latest(&self, subject: &str) -> Result<AvroSchema, RegistryError> {
         let found = get_schema_by_subject_and_version(&self.settings, subject, None).await;
         self.resolve(found.map_err(|error| classify(&error))?).await
     }
 
-    /// The schema that an id names; it never changes.
+    /// Requests the schema of an id. It never changes.
     pub(crate) async fn by_id(&self, id: u32) -> Result<AvroSchema, RegistryError> {
         let found = get_schema_by_id(id, &self.settings).await;
         self.resolve(found.map_err(|error| classify(&error))?).await
     }
 
-    /// The schema that a GUID names, in every registry that has it.
+    /// Requests the schema of a GUID.
     pub(crate) async fn by_guid(&self, guid: Uuid) -> Result<AvroSchema, RegistryError> {
         let found = get_schema_by_guid(&guid.to_string(), &self.settings).await;
         let found = found.map_err(|error| match classify(&error) {
             RegistryError::Unavailable(text) => RegistryError::Unavailable(format!(
-                "{text}; records name this schema by its GUID, which registries know from Confluent \
-                 Platform 8 on: schema_guid=`{guid}`"
+                "{text}; records reference this schema by its GUID, which registries support since \
+                 Confluent Platform 8: schema_guid=`{guid}`"
             )),
             error => error,
         })?;
         self.resolve(found).await
     }
 
-    /// Under which version a subject has the schema of an id, as far as one of its newest does.
+    /// Returns the version of a schema id in a subject, if it is among the newest versions.
     pub(crate) async fn version_of(&self, subject: &str, id: u32) -> Option<u32> {
         let versions = get_all_versions(&self.settings, subject.to_owned()).await.ok()?;
         for version in versions.into_iter().rev().take(VERSIONS) {
@@ -196,10 +198,11 @@ impl SchemaRegistry {
         None
     }
 
-    /// Fetches the schemas of other subjects that a schema refers to, and parses it with them.
+    /// Requests the schemas that a schema refers to, and parses it with them.
     ///
-    /// A name has one schema: the first that is met depth-first, whatever its version. Confluent's Java
-    /// library resolves references like that, and its producers write with what it has resolved.
+    /// A name has one schema: the first one found depth-first, whatever its version. The Java
+    /// library of Confluent resolves references in the same way, and its producers write with the
+    /// result.
     async fn resolve(&self, registered: RegisteredSchema) -> Result<AvroSchema, RegistryError> {
         check_type(&registered, registered.id)?;
         let mut others = Vec::new();
@@ -211,7 +214,7 @@ impl SchemaRegistry {
                 continue;
             }
             if others.len() == MAX_REFERENCES {
-                return Err(unusable(registered.id, "it refers to too many others"));
+                return Err(unusable(registered.id, "schema has too many references"));
             }
             let found = get_referenced_schema(&self.settings, &reference).await;
             let found = found.map_err(|error| classify(&error))?;
@@ -234,16 +237,17 @@ fn check_type(schema: &RegisteredSchema, id: u32) -> Result<(), RegistryError> {
     if schema.schema_type == SchemaType::Avro {
         return Ok(());
     }
-    Err(unusable(id, &format!("it is not Avro: type=`{:?}`", schema.schema_type)))
+    Err(unusable(id, &format!("schema is not Avro: type=`{:?}`", schema.schema_type)))
 }
 
 fn unusable(id: u32, what: &str) -> RegistryError {
     RegistryError::Unusable(format!("{what}: id=`{id}`"))
 }
 
-/// Only the registry's own word says that a schema does not exist. Everything else, another 404
-/// included, may be a proxy, a restart, a wrong path or a missing right: an outage, which delays and
-/// never condemns a record (invariant I8).
+/// Classifies an error of a request. Only an error code of the registry shows that a schema does
+/// not exist. Everything else, even another 404, may come from a proxy, a restart, a wrong path or
+/// a missing permission: an outage, which delays records and never makes them dead letters
+/// (invariant I8).
 fn classify(error: &SRCError) -> RegistryError {
     let text = reason(error);
     let said = error.source().and_then(|cause| cause.downcast_ref::<RawError>());
@@ -255,24 +259,23 @@ fn classify(error: &SRCError) -> RegistryError {
         has_status("status 404") || has_status("could not parse to RawRegisteredSchema");
     RegistryError::Unavailable(if is_other_api {
         format!(
-            "{text}; this is not an answer of Confluent's API: check the path of \
-             --schema-registry-url (SCHEMA_REGISTRY_URL), that of Apicurio is /apis/ccompat/v7"
+            "{text}; the response is not from Confluent's API: check the path of --schema-registry-url \
+             (SCHEMA_REGISTRY_URL); that of Apicurio is /apis/ccompat/v7"
         )
     } else if has_status("status 401") || has_status("status 403") {
         format!(
-            "{text}; give --schema-registry-user and --schema-registry-password, or \
+            "{text}; set --schema-registry-user and --schema-registry-password, or \
              --schema-registry-token"
         )
     } else if text.contains("certificate verify failed") {
-        format!(
-            "{text}; name a file with the certificate of who signed the registry's: SSL_CERT_FILE"
-        )
+        format!("{text}; set SSL_CERT_FILE to a file with the CA certificate of the registry")
     } else {
         text
     })
 }
 
-/// The innermost cause says it best: "connection refused" rather than "error sending request".
+/// Returns the text of an error with its innermost cause, such as "connection refused" rather than
+/// "error sending request".
 fn reason(error: &SRCError) -> String {
     let mut innermost = error.source();
     while let Some(source) = innermost.and_then(std::error::Error::source) {
