@@ -1,4 +1,4 @@
-//! Why settings are refused.
+//! Errors of settings.
 
 use ducktide_lake::LakeError;
 use ducktide_lake::table::InvalidTableName;
@@ -6,22 +6,22 @@ use thiserror::Error;
 
 use crate::source::kafka_config::KafkaSettingsError;
 
-/// A setting that cannot be followed.
+/// Invalid setting.
 #[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages say what the variants are")]
+#[expect(missing_docs, reason = "the messages describe the variants")]
 pub enum ConfigError {
-    #[error("--topics is no regular expression behind its `^`: topics=`{pattern}` {error}")]
+    #[error("--topics has an invalid regular expression after `^`: topics=`{pattern}` {error}")]
     TopicPattern { pattern: String, error: Box<regex::Error> },
     #[error(
-        "--topics holds a name that Kafka does not take: 1 to 249 letters, digits, `.`, `_` or `-` \
-         (a pattern begins with `^`): topic=`{0}`"
+        "--topics has an invalid topic name; expected 1 to 249 letters, digits, `.`, `_` or `-`, or a \
+         pattern that begins with `^`: topic=`{0}`"
     )]
     TopicName(String),
-    #[error("name the table with --table: {0}")]
+    #[error("invalid table name; set --table: {0}")]
     TableName(#[from] InvalidTableName),
     #[error(
-        "the tables of two topics differ in case only, and DuckDB takes both for one; read one of the \
-         topics with a --table of its own: topics=`{}` `{}` tables=`{}` `{}`",
+        "the tables of two topics differ only in case, which DuckDB ignores; read one of the topics with \
+         a separate consumer and --table: topics=`{}` `{}` tables=`{}` `{}`",
         .topics[0], .topics[1], .tables[0], .tables[1]
     )]
     TablesDifferInCase { topics: [String; 2], tables: [String; 2] },
@@ -29,6 +29,6 @@ pub enum ConfigError {
     Lake(#[from] LakeError),
     #[error(transparent)]
     Kafka(#[from] KafkaSettingsError),
-    #[error("--memory-limit is too small to work with, give at least 64MiB: value=`{0}`")]
+    #[error("--memory-limit is too small; set at least 64MiB: value=`{0}`")]
     Memory(u64),
 }

@@ -1,5 +1,5 @@
-//! What the consumer is told, by flags and environment: [`Args`] is what was typed, [`Config`] what
-//! is meant.
+//! Settings from flags and environment variables: [`Args`] as they were given, [`Config`]
+//! validated.
 
 mod error;
 pub(crate) mod topics;
@@ -26,74 +26,74 @@ pub use error::ConfigError;
 
 const EXAMPLES: &str = "\
 Examples:
-  # one topic into a lake on this machine, for ever
+  # one topic into a lake on this machine
   ducktide-consumer --topics events --catalog sqlite:lake.sqlite
 
-  # everything that is in the topic now, then exit (for cron)
+  # all records of the topic until now, then exit (for cron)
   ducktide-consumer --topics events --until-end
 
-  # many machines: catalog in PostgreSQL, a folder for each day
+  # several machines: catalog in PostgreSQL, files partitioned by day
   DUCKLAKE_CATALOG=postgres://lake@db/lake DUCKLAKE_DATA_PATH=/shared/lake \\
     ducktide-consumer --topics events --partition-by event_timestamp
 
-Scale by starting more of them: workers of one lake that fill the same tables share a group.
+To scale, start more consumers: those of one lake that fill the same tables share a consumer group.
 
 Exit codes:
-  0  stopped as asked, everything that was read is committed
-  1  failed; nothing is lost, what is not in the lake is read again
-  2  the command line or a setting is wrong
-  3  a record cannot be decoded, or too many cannot (see --on-bad-record); the log names it
-  4  the lake refuses: it is missing, does not fit the topic, or its triggers are gone
-  5  the topic is not the one that the lake knows, or its offsets are gone
-  6  --shutdown-timeout was over before the last batch was committed; it is read again
-  7  another process has this worker's --group-instance-id, or it slept so long that it lost it
-  8  with --until-end: Kafka refuses the topic or the group, and the log names the remedy";
+  0  stopped as requested, all records that were read are committed
+  1  failed; no record is lost, uncommitted records are read again
+  2  invalid command line or setting
+  3  a record cannot be decoded, or too many records (see --on-bad-record); the log names the record
+  4  the lake cannot be used: it is missing, does not fit the topic, or its triggers are missing
+  5  the topic is not the one that the lake has registered, or Kafka no longer has the offsets
+  6  --shutdown-timeout was exceeded before the last batch was committed; it is read again
+  7  another process has the --group-instance-id of this worker, or its session expired
+  8  with --until-end: Kafka rejects access to the topic or the group; the log names the remedy";
 
 /// Moves Avro records from Kafka into a DuckLake table, exactly once.
 ///
-/// Rows and the offsets they came from enter the lake in one transaction, so an event is in the lake
-/// once, or not yet, whatever crashes. Where to start reading is always asked of the lake.
+/// Rows and their Kafka offsets are committed to the lake in one transaction. Crashes cause delay,
+/// never loss or duplicates. The position to read from is always that of the lake.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ducktide-consumer", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Args {
-    /// Where Kafka is.
+    /// Kafka settings.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-    /// What to read.
+    /// Source settings.
     #[command(flatten)]
     pub source: SourceArgs,
-    /// How values are written.
+    /// Format of values.
     #[command(flatten)]
     pub values: ValueArgs,
-    /// Where schemas are.
+    /// Schema registry settings.
     #[command(flatten)]
     pub registry: RegistryArgs,
-    /// Which lake.
+    /// Lake settings.
     #[command(flatten)]
     pub lake: LakeArgs,
-    /// Which table.
+    /// Table settings.
     #[command(flatten)]
     pub table: TableArgs,
-    /// What repeats are known by.
+    /// Duplicate settings.
     #[command(flatten)]
     pub dedupe: DedupeArgs,
-    /// When a batch is committed.
+    /// Batch settings.
     #[command(flatten)]
     pub batch: BatchArgs,
-    /// What becomes of records that cannot be decoded.
+    /// Settings for undecodable records.
     #[command(flatten)]
     pub bad_records: BadRecordArgs,
-    /// How the process runs.
+    /// Process settings.
     #[command(flatten)]
     pub process: ProcessArgs,
 }
 
-/// What to read.
+/// Source: topics, consumer group, start and end.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Source")]
 pub struct SourceArgs {
-    /// Topics to read, comma separated. One that begins with `^` is a regular expression for whole
-    /// names: topics that appear later are picked up, and read from their beginning.
+    /// Topics to read, separated by commas. An entry that begins with `^` is a regular expression
+    /// for complete names; matching topics that are created later are read from their first record.
     #[arg(
         long,
         env = "KAFKA_TOPICS",
@@ -103,197 +103,205 @@ pub struct SourceArgs {
     )]
     pub topics: Vec<String>,
 
-    /// Consumer group: workers of one group share the partitions. The lake records it, and the next
-    /// worker without this setting joins the same. [default: a group of the lake's own, such as
-    /// ducktide-0123456789ab; `ducktide status` shows it]
+    /// Consumer group, whose workers share the partitions. The lake records it; later workers
+    /// without this setting join the recorded group. [default: a group derived from the lake, such
+    /// as ducktide-0123456789ab; `ducktide status` shows it]
     #[arg(long, env = "KAFKA_GROUP_ID", value_name = "GROUP",
           value_parser = NonEmptyStringValueParser::new())]
     pub group_id: Option<String>,
 
-    /// Static group membership ID, unique per worker. A worker that is stopped and restarts within the
-    /// session timeout (45 s by default) keeps its partitions. After a crash the same holds for
-    /// --group-protocol classic; with `consumer` it waits until its old session ends.
+    /// Static group membership ID, unique per worker. A worker that restarts within the session
+    /// timeout (45 s by default) keeps its partitions. After a crash this holds for
+    /// --group-protocol classic; with `consumer`, the worker waits until its old session expires.
     #[arg(long, env = "KAFKA_GROUP_INSTANCE_ID", value_name = "NAME")]
     pub group_instance_id: Option<String>,
 
-    /// How the group shares partitions.
+    /// Protocol by which the group assigns partitions.
     #[arg(long, env = "KAFKA_GROUP_PROTOCOL", value_enum, default_value_t)]
     pub group_protocol: GroupProtocol,
 
-    /// Where a topic that the lake does not know yet begins: `earliest`, `latest`, or a time such as
-    /// 2026-11-01T00:00:00Z. Partitions and topics that appear later begin at their beginning.
+    /// Start of a topic that the lake has not registered: `earliest`, `latest`, or a time such as
+    /// 2026-11-01T00:00:00Z. Partitions and topics that are created later start at their first
+    /// record.
     #[arg(long, env = "DUCKTIDE_START_FROM", value_name = "WHERE", default_value = "earliest",
           value_parser = parse_start)]
     pub start_from: StartFrom,
 
-    /// Reads up to where the topics end when the worker starts, commits, and exits with 0.
+    /// Read until the ends that the topics have when the worker starts, commit, and exit with 0.
     #[arg(long, env = "DUCKTIDE_UNTIL_END")]
     pub until_end: bool,
 
-    /// Reads this many rows at most, commits, and exits with 0.
+    /// Maximum number of rows to read; then commit and exit with 0. [default: no limit]
     #[arg(long, env = "DUCKTIDE_MAX_ROWS", value_name = "N",
           value_parser = clap::value_parser!(i64).range(1..))]
     pub max_rows: Option<i64>,
 }
 
-/// Which table, and how it is laid out.
+/// Tables: names, columns and files.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Table")]
 pub struct TableArgs {
-    /// The table to fill, `table` or `schema.table`; made from the topic's newest schema if it does
-    /// not exist. `{topic}` in it stands for the topic's name, so that each topic has a table of its
-    /// own: in `raw.{topic}`, the topic `shop.orders` fills `raw.shop_orders`. [default: {topic}]
+    /// Table to fill, as `table` or `schema.table`. It is created from the newest schema of the
+    /// topic if it does not exist. `{topic}` is replaced by the name of the topic, for one table
+    /// per topic: with `raw.{topic}`, the topic `shop.orders` fills `raw.shop_orders`. [default:
+    /// {topic}]
     #[arg(long, env = "DUCKLAKE_TABLE", value_name = "TABLE", visible_alias = "table-template")]
     pub table: Option<String>,
 
-    /// A label for people: which pipeline fills the tables. [default: the table's name, or the
-    /// group's if there are several]
+    /// Label for the sources of the tables, shown by `ducktide status`. [default: the name of the
+    /// table, or of the consumer group with several tables]
     #[arg(long, env = "DUCKTIDE_PIPELINE", value_name = "NAME")]
     pub pipeline: Option<String>,
 
-    /// What it has beside the fields of records.
+    /// Columns in addition to the fields of records.
     #[command(flatten)]
     pub layout: TableLayout,
 
-    /// Text columns that get Parquet statistics, comma separated. Their smallest and largest values
-    /// then stand in the catalog, and in PostgreSQL's log when a commit fails.
+    /// Text columns with Parquet statistics, separated by commas. Their minimum and maximum are
+    /// stored in the catalog, and appear in the log of PostgreSQL when a commit fails. [default:
+    /// none]
     #[arg(long, env = "DUCKTIDE_STATISTICS", value_name = "COLUMN,...", value_delimiter = ',')]
     pub statistics: Vec<String>,
 
-    /// Sorts the rows of each file by these columns, comma separated, so that queries for a value read
-    /// less of it. Rows then wait in memory until their file is written: a batch ends when half of
-    /// --memory-limit is used up.
+    /// Columns by which the rows of each file are sorted, separated by commas, so that selective
+    /// queries read less. The rows are held in memory until their file is written: a batch ends
+    /// when half of --memory-limit is used. [default: the order of Kafka]
     #[arg(long, env = "DUCKTIDE_SORT_BY", value_name = "COLUMN,...", value_delimiter = ',')]
     pub sort_by: Vec<String>,
 
-    /// Refuses to make the lake or Ducktide's own tables; `ducktide init` must have done so.
+    /// Do not create the lake or the tables of Ducktide in it; run `ducktide init` before.
     #[arg(long, env = "DUCKTIDE_NO_INIT")]
     pub no_init: bool,
 }
 
-/// What repeats are known by: producers that retry outside of Kafka's idempotence publish an event
-/// twice, under two offsets.
+/// Duplicates: events that a producer published at several offsets, for example by retries without
+/// idempotence.
 #[derive(ClapArgs, Clone, Debug)]
-#[command(next_help_heading = "Repeats")]
+#[command(next_help_heading = "Duplicates")]
 pub struct DedupeArgs {
-    /// Drops a record that has the same value in this column as a recent row of its own partition. It
-    /// holds text, bytes, UUIDs or whole numbers; a record without a value in it is never dropped.
+    /// Drop a record if a recent row of its partition has the same value in this column, which
+    /// contains text, bytes, UUIDs or integers. Records without a value are never dropped.
+    /// [default: no record is dropped]
     #[arg(id = "dedupe-by", long, env = "DUCKTIDE_DEDUPE_BY", value_name = "COLUMN")]
     pub by: Option<String>,
 
-    /// How far back rows are recent: from the partition's newest row, by Kafka's timestamps, so that
-    /// reading a topic later or again drops the same records.
+    /// Maximum age of a recent row, relative to the newest row of the partition, by Kafka
+    /// timestamps. Reading a topic again therefore drops the same records.
     #[arg(id = "dedupe-window", long, env = "DUCKTIDE_DEDUPE_WINDOW", value_name = "DURATION",
           default_value = "1h", value_parser = parse_duration)]
     pub window: Duration,
 
-    /// What the ids of recent rows may take in memory, beside --memory-limit: 96 MB for each million
-    /// of numbers and UUIDs, and the texts' own lengths. When it is used up, the oldest ids go.
+    /// Memory limit for the ids of recent rows, in addition to --memory-limit: 96 MB per million
+    /// ids, plus the length of text ids. When it is reached, the oldest ids are dropped and their
+    /// duplicates are not found.
     #[arg(id = "dedupe-memory-limit", long, env = "DUCKTIDE_DEDUPE_MEMORY_LIMIT", value_name = "BYTES",
           default_value = "512MiB", value_parser = parse_bytes)]
     pub memory_limit: u64,
 }
 
 impl DedupeArgs {
-    /// The rule, if repeats are dropped.
+    /// Returns the rule, if duplicates are dropped.
     pub(crate) fn rule(&self) -> Option<DedupeRule> {
         let column = self.by.clone()?;
         let span_micros = i64::try_from(self.window.as_micros()).unwrap_or(i64::MAX);
         Some(DedupeRule { column, span_micros })
     }
 
-    /// Bytes.
+    /// Returns the memory limit for ids, bytes.
     pub(crate) fn memory_bytes(&self) -> usize {
         usize::try_from(self.memory_limit).unwrap_or(usize::MAX)
     }
 }
 
-/// What a table has beside the fields of records, and where they came from.
+/// Columns of a table in addition to the fields of records and their offsets.
 #[derive(ClapArgs, Clone, Debug, PartialEq, Eq)]
 pub struct TableLayout {
-    /// A timestamp column whose UTC date becomes the partition key `event_date`. The lake records the
-    /// column when the table is created: afterwards the setting may be omitted, and another column is
-    /// refused.
+    /// Timestamp column whose UTC date becomes the partition key `event_date`. The lake records the
+    /// column when the table is created; afterwards the setting may be omitted, and another column
+    /// is rejected. [default: no partition key]
     #[arg(long, env = "DUCKTIDE_PARTITION_BY", value_name = "COLUMN")]
     pub partition_by: Option<String>,
 
-    /// Whether keys are kept.
+    /// Key settings.
     #[command(flatten)]
     pub keys: KeyArgs,
 
-    /// Keeps each record's headers in the column `_kafka_headers`, a list of key and value. A table that
-    /// has the column gets it filled from then on, whatever this says.
+    /// Write the headers of each record to the column `_kafka_headers`, a list of key and value. If
+    /// the table has the column, it is filled even without this setting.
     #[arg(long, env = "DUCKTIDE_HEADERS")]
     pub headers: bool,
 }
 
 impl TableLayout {
-    /// The columns of what Kafka has of a record beside its value, as far as that is to be kept.
-    /// `key` is the newest schema of keys, where they are Avro.
+    /// Returns the columns of the key and the headers, if they are written. `key` is the newest
+    /// schema of keys, if they are Avro.
     pub(crate) fn envelope(&self, key: Option<&AvroField>) -> Result<Vec<Column>, ShapeError> {
         let headers = self.headers.then(|| Column::new(KAFKA_HEADERS, headers_type()));
         Ok(self.keys.column(key)?.into_iter().chain(headers).collect())
     }
 }
 
-/// When a batch is committed. Each commit is a snapshot and at least one file.
+/// Batches. Each commit adds a snapshot and at least one file.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Batches")]
 pub struct BatchArgs {
-    /// The longest time from a record's arrival to its commit. Longer makes fewer, larger files.
+    /// /// Maximum time for filling a batch before it is committed. Longer intervals create fewer,
+    /// larger files and increase the delay of rows.
     #[arg(long, env = "DUCKTIDE_FLUSH_INTERVAL", value_name = "SECONDS", default_value = "1",
           value_parser = parse_duration)]
     pub flush_interval: Duration,
 
-    /// Parquet bytes that end a batch earlier.
+    /// Size of Parquet files that ends a batch before --flush-interval.
     #[arg(long, env = "DUCKTIDE_FLUSH_BYTES", value_name = "BYTES", default_value = "64MiB",
           value_parser = parse_bytes)]
     pub flush_bytes: u64,
 
-    /// Rows that end a batch earlier.
+    /// Number of rows that ends a batch before --flush-interval.
     #[arg(long, env = "DUCKTIDE_FLUSH_ROWS", value_name = "ROWS", default_value = "1000000",
           value_parser = clap::value_parser!(u64).range(1..))]
     pub flush_rows: u64,
 
-    /// Memory for records, from librdkafka's queue to open Parquet files and their encoders. When it is
-    /// used up, the batch ends and reading pauses. A table needs at least 8 KB for each column and
-    /// batcher.
+    /// Memory limit for records, from the queue of librdkafka to open Parquet files and their
+    /// encoders. When it is reached, the batch ends and reading pauses. A table needs at least 8 KB
+    /// per column and batcher.
     #[arg(long, env = "DUCKTIDE_MEMORY_LIMIT", value_name = "BYTES", default_value = "192MiB",
           value_parser = parse_bytes)]
     pub memory_limit: u64,
 
-    /// Threads that decode and write Parquet. [default: the number of cores, at most 4]
+    /// Number of threads that decode records and write Parquet files. [default: number of cores, at
+    /// most 4]
     #[arg(long, env = "DUCKTIDE_BATCHERS", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub batchers: Option<u16>,
 }
 
-/// What becomes of records that can never be decoded, or whose values no column can hold. An outage,
-/// of the schema registry for example, never makes a record one of them: the worker waits.
+/// Undecodable records: records that can never be decoded, or whose values the columns cannot
+/// store. An outage, for example of the schema registry, never makes a record undecodable: the
+/// worker waits.
 #[derive(ClapArgs, Clone, Debug)]
-#[command(next_help_heading = "Bad records")]
+#[command(next_help_heading = "Undecodable records")]
 pub struct BadRecordArgs {
-    /// What to do with a record that can never be decoded: keep it whole in `<table>_dead_letters`, in
-    /// the commit of its batch, and go on; or stop, with exit code 3.
+    /// Handling of a record that can never be decoded: write it complete to `<table>_dead_letters`,
+    /// in the commit of its batch, and continue; or stop with exit code 3.
     #[arg(long, env = "DUCKTIDE_ON_BAD_RECORD", value_enum, default_value_t)]
     pub on_bad_record: OnBadRecord,
 
-    /// What to do with a record whose schema the table cannot hold, as a field has another type there:
-    /// stop, with exit code 3, so that somebody decides; or keep such records whole in
-    /// `<table>_dead_letters` and go on. Fields that the table lacks become columns by themselves.
+    /// Handling of a record with a field whose type the column of the table cannot store: stop with
+    /// exit code 3, for a decision by the operator; or write such records complete to
+    /// `<table>_dead_letters` and continue. Columns for new fields are added automatically.
     #[arg(long, env = "DUCKTIDE_ON_INCOMPATIBLE_SCHEMA", value_enum, default_value_t)]
     pub on_incompatible_schema: OnIncompatibleSchema,
 
-    /// Stops the worker, with exit code 3, when a larger part of the newest records than this would
-    /// become dead letters; what was read and not committed is then read again. Counts from the
-    /// thousandth record on; 1 never stops.
+    /// Maximum ratio of dead letters among the newest 10,000 to 20,000 records, from the thousandth
+    /// record on. A higher ratio stops the worker with exit code 3 and without a commit of the
+    /// current batch. 1 disables the limit.
     #[arg(long, env = "DUCKTIDE_MAX_DEAD_LETTER_RATIO", value_name = "RATIO", default_value = "0.1",
           value_parser = parse_ratio)]
     pub max_dead_letter_ratio: f64,
 }
 
 impl BadRecordArgs {
-    /// Whether a record like this ends the worker.
+    /// Returns whether a record with a failure of this class stops the worker.
     pub(crate) fn stops_at(&self, class: ErrorClass) -> bool {
         match class {
             ErrorClass::SchemaDoesNotFit => {
@@ -303,65 +311,65 @@ impl BadRecordArgs {
         }
     }
 
-    /// Whether any record becomes a dead letter.
+    /// Returns whether any failure becomes a dead letter.
     pub(crate) fn keeps_dead_letters(&self) -> bool {
         ErrorClass::ALL.into_iter().any(|class| !self.stops_at(class))
     }
 }
 
-/// What to do with a record that can never be decoded.
+/// Handling of a record that can never be decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OnBadRecord {
-    /// Keep it in the dead-letter table and go on.
+    /// Write it to the dead-letter table and continue.
     #[default]
     DeadLetter,
-    /// Stop; everything before it is committed.
+    /// Stop after committing the records before it.
     Stop,
 }
 
-/// What to do with a record whose schema the table cannot hold.
+/// Handling of a record whose schema the table cannot store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum OnIncompatibleSchema {
-    /// Stop; everything before it is committed.
+    /// Stop after committing the records before it.
     #[default]
     Stop,
-    /// Keep it in the dead-letter table and go on.
+    /// Write it to the dead-letter table and continue.
     DeadLetter,
 }
 
-/// How the process runs.
+/// Process: endpoints and timeouts.
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Process")]
 pub struct ProcessArgs {
-    /// Where /metrics, /healthz and /readyz are served; port 0 takes a free one, which is logged.
+    /// Address of /metrics, /healthz and /readyz. Port 0 selects a free port, which is logged.
     #[arg(long, env = "DUCKTIDE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
 
-    /// After SIGTERM or Ctrl-C: how long the last commit may take. Keep it below the group's session
-    /// timeout.
+    /// Timeout of the last commit after SIGTERM or Ctrl-C; then exit with 6. Must be shorter than
+    /// the session timeout of the group.
     #[arg(long, env = "DUCKTIDE_SHUTDOWN_TIMEOUT", value_name = "SECONDS", default_value = "20",
           value_parser = parse_duration)]
     pub shutdown_timeout: Duration,
 
-    /// When partitions are taken away: how long their last commit may take. Afterwards the rows are
-    /// dropped, and read again by the next owner.
+    /// Timeout of the last commit of partitions that are revoked. Afterwards their uncommitted rows
+    /// are dropped, and read again by the next owner. A longer timeout delays the rebalance.
     #[arg(long, env = "DUCKTIDE_REVOCATION_TIMEOUT", value_name = "SECONDS", default_value = "10",
           value_parser = parse_duration)]
     pub revocation_timeout: Duration,
 }
 
-/// Where a source that the lake does not know begins.
+/// Start of a source that the lake has not registered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StartFrom {
-    /// The first record that Kafka has.
+    /// First record that Kafka has.
     Earliest,
-    /// The next record that is produced.
+    /// Next record that is produced.
     Latest,
-    /// The first record at or after this time.
+    /// First record at or after this time.
     Time(Timestamp),
 }
 
-/// What the consumer does, checked once.
+/// Validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) kafka: KafkaArgs,
@@ -370,7 +378,7 @@ pub struct Config {
     pub(crate) registry: RegistryArgs,
     pub(crate) lake: LakeConfig,
     pub(crate) topics: Topics,
-    /// None where it is named after the group, and the lake chooses that.
+    /// Label of the sources; None if it is the name of the group that the lake chooses.
     pub(crate) pipeline: Option<String>,
     pub(crate) layout: TableLayout,
     pub(crate) statistics: Vec<String>,
@@ -383,7 +391,8 @@ pub struct Config {
     pub(crate) process: ProcessArgs,
 }
 
-/// Below this, a single 4 MiB fetch for each partition and a Parquet page for each column fill it.
+/// Minimum of --memory-limit, bytes. Less is used by a 4 MiB fetch per partition and a Parquet page
+/// per column.
 const LEAST_MEMORY: u64 = 64 << 20;
 
 impl TryFrom<Args> for Config {
@@ -419,20 +428,20 @@ impl TryFrom<Args> for Config {
     }
 }
 
-/// How `--memory-limit` is shared out.
+/// Shares of `--memory-limit`, bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct MemoryShares {
-    /// librdkafka's queue of records that were fetched but not polled.
+    /// Queue of librdkafka: records that were fetched but not polled.
     pub(crate) queue: usize,
-    /// Records on their way to the batchers.
+    /// Records in flight from the poll thread to the batchers.
     pub(crate) in_flight: usize,
-    /// Column builders and open Parquet files, of all batchers together.
+    /// Column builders and open Parquet files of all batchers.
     pub(crate) batches: usize,
 }
 
 impl BatchArgs {
-    /// A third for the queue, a sixth in flight, half for what is being written: a batch that fills
-    /// while the one before it commits needs only the files' open row groups.
+    /// Returns a third for the queue, a sixth for records in flight, and half for the batches:
+    /// while a batch is committed, only the open row groups of the next one need memory.
     pub(crate) fn memory_shares(&self) -> MemoryShares {
         let limit = usize::try_from(self.memory_limit).unwrap_or(usize::MAX);
         MemoryShares { queue: limit / 3, in_flight: limit / 6, batches: limit / 2 }
@@ -440,7 +449,7 @@ impl BatchArgs {
 }
 
 impl Config {
-    /// The share of `--memory-limit` that each batcher has for what it writes, bytes.
+    /// Returns the share of `--memory-limit` of each batcher for its batch, bytes.
     pub(crate) fn batcher_memory(&self) -> usize {
         self.batch.memory_shares().batches / self.batchers
     }
@@ -453,9 +462,9 @@ fn parse_start(text: &str) -> Result<StartFrom, String> {
         time => {
             let wrong = |error| format!("expected earliest, latest or an RFC 3339 time: {error}");
             let time: Timestamp = time.parse().map_err(wrong)?;
-            // Kafka's timestamps are milliseconds since 1970, and negative ones mean something else.
+            // Kafka timestamps are milliseconds since 1970; negative ones have a special meaning.
             if time < Timestamp::UNIX_EPOCH {
-                return Err("Kafka has no times before 1970; use `earliest`".to_owned());
+                return Err("Kafka has no timestamps before 1970; use `earliest`".to_owned());
             }
             Ok(StartFrom::Time(time))
         }
@@ -472,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pipeline_is_named_after_its_table_or_its_group() {
+    fn the_default_pipeline_is_the_table_or_the_group() {
         let pipeline = |args: &[&str]| config(args).unwrap().pipeline;
 
         assert_eq!(pipeline(&["--topics", "events"]).as_deref(), Some("events"));
@@ -481,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_setting_of_the_client_that_cannot_work_is_refused() {
+    fn an_invalid_kafka_property_is_rejected() {
         let error = config(&["--topics=t", "--kafka-property=topic.auto.offset.reset=latest"]);
         assert!(error.unwrap_err().to_string().contains("topic.auto.offset.reset"));
         assert!(config(&["--topics=t", "--kafka-property="]).is_ok());
@@ -495,7 +504,7 @@ mod tests {
     }
 
     #[test]
-    fn a_start_that_kafka_cannot_find_is_refused() {
+    fn an_invalid_start_is_rejected() {
         for wrong in ["1969-12-31T23:59:59.999Z", "-000001-01-01T00:00:00Z", "soon", ""] {
             assert!(parse_start(wrong).is_err(), "{wrong}");
         }
@@ -505,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_kafka_never_takes_are_refused() {
+    fn names_that_kafka_never_accepts_are_rejected() {
         let long = "x".repeat(250);
         for topics in ["a b", "..", "ä", &long] {
             let refused = config(&["--topics", topics]);

@@ -1,4 +1,4 @@
-//! How the values and keys of records are written: the settings.
+//! Settings for the format of values and keys.
 
 use std::path::PathBuf;
 
@@ -6,16 +6,16 @@ use clap::{Args, ValueEnum};
 use ducktide_decoder::KeyDecoder;
 use ducktide_protocol::table::{AvroField, Column, ColumnType, KAFKA_KEY, ShapeError, UnionAs};
 
-/// How values are written.
+/// Settings for the format of values.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Values")]
 pub struct ValueArgs {
-    /// How records' values are written.
+    /// Format of the values of records.
     #[arg(long, env = "DUCKTIDE_VALUE_FORMAT", value_enum, default_value_t)]
     pub value_format: ValueFormat,
 
-    /// The Avro schema of all values, as JSON, for `avro-fixed`; for `json`, one of the fields that the
-    /// table is to have columns for.
+    /// Avro schema of all values, as JSON, for `avro-fixed`. For `json`: a record schema of the
+    /// fields that get columns when the table is created.
     #[arg(
         long,
         env = "DUCKTIDE_SCHEMA_FILE",
@@ -24,10 +24,10 @@ pub struct ValueArgs {
     )]
     pub schema_file: Option<PathBuf>,
 
-    /// Subject whose newest schema the table is created from, `{topic}` standing for the topic. Name one
-    /// for topics of RecordNameStrategy or TopicRecordNameStrategy, whose records have subjects of their
-    /// own: a union of them all, or the first of them. Records are decoded by the schemas that they name
-    /// themselves.
+    /// Subject whose newest schema the table is created from; `{topic}` is replaced by the topic.
+    /// Set it for topics with RecordNameStrategy or TopicRecordNameStrategy, whose records have
+    /// separate subjects: a subject with a union of them, or the first one. Each record is decoded
+    /// with the schema of its own id.
     #[arg(
         long,
         env = "DUCKTIDE_SUBJECT",
@@ -37,13 +37,13 @@ pub struct ValueArgs {
     )]
     pub subject: String,
 
-    /// What unions become.
+    /// Conversion of unions.
     #[command(flatten)]
     pub unions: UnionArgs,
 }
 
 impl ValueArgs {
-    /// What the unions of values become: JSON does not say which branch a value is of.
+    /// Returns the conversion of unions in values. JSON does not specify the branch of a value.
     pub(crate) fn union_as(&self) -> UnionAs {
         match self.value_format {
             ValueFormat::Json => UnionAs::Json,
@@ -52,34 +52,34 @@ impl ValueArgs {
     }
 }
 
-/// What unions become.
+/// Settings for the conversion of unions.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct UnionArgs {
-    /// What a union becomes that has several branches beside null. All consumers of a table must have the
-    /// same; columns that are there stay what they are.
+    /// Conversion of a union with several branches other than null. Must be the same for all
+    /// consumers of a table; existing columns are not changed.
     #[arg(long, env = "DUCKTIDE_UNION_AS", value_enum, default_value_t)]
     pub union_as: UnionAs,
 }
 
-/// Whether keys are kept, and how they are written.
+/// Settings for the format of keys.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KeyArgs {
-    /// Keeps each record's key in the column `_kafka_key`. All consumers of a table must have the same. A
-    /// table that has the column as VARCHAR or BLOB gets it filled with text or bytes from then on, even
-    /// without this.
+    /// Write the key of each record to the column `_kafka_key`, in this format. Must be the same
+    /// for all consumers of a table. If the table has the column as VARCHAR or BLOB, it is filled
+    /// with text or bytes even without this setting. [default: keys are not written]
     #[arg(long, env = "DUCKTIDE_KEY_FORMAT", value_enum)]
     pub key_format: Option<KeyFormat>,
 }
 
-/// What a record's key is.
+/// Format of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum KeyFormat {
-    /// Text, in a VARCHAR; a record whose key is not UTF-8 is a bad record.
+    /// Text, in a VARCHAR column. A record whose key is not UTF-8 is undecodable.
     Text,
-    /// Bytes, in a BLOB as they are.
+    /// Bytes, in a BLOB column.
     Bytes,
-    /// Avro behind the id of its schema, as the registry has it under `<topic>-key`, in a column of the
-    /// schema's type. It follows the schema as those of values do.
+    /// Schema id followed by Avro, with the schemas of the subject `<topic>-key`, in a column of
+    /// the type of the schema. Schema changes are applied as for values.
     AvroRegistry,
 }
 
@@ -88,7 +88,8 @@ impl KeyArgs {
         self.key_format == Some(KeyFormat::AvroRegistry)
     }
 
-    /// The column of keys, if they are kept; `avro` is the newest schema's, where they are Avro.
+    /// Returns the column of keys, if they are written. `avro` is the key of the newest schema, if
+    /// keys are Avro.
     pub(crate) fn column(self, avro: Option<&AvroField>) -> Result<Option<Column>, ShapeError> {
         let Some(format) = self.key_format else { return Ok(None) };
         Ok(match (format, avro) {
@@ -99,15 +100,15 @@ impl KeyArgs {
     }
 }
 
-/// How values are written.
+/// Format of values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum ValueFormat {
-    /// Avro behind the id of its schema, which the registry has (Confluent's wire format).
+    /// Schema id followed by Avro, with schemas from the registry (Confluent's wire format).
     #[default]
     AvroRegistry,
-    /// Avro alone, without a registry: all values by the schema in --schema-file.
+    /// Avro without a schema id: all values have the schema of --schema-file.
     AvroFixed,
-    /// JSON objects: fields that the table has go into its columns, the others into the column `_extra`.
-    /// A table that is not there is made with the columns of --schema-file, if there is one.
+    /// JSON objects: fields with a column are written to it, all others to the column `_extra`. A
+    /// table that does not exist is created with the columns of --schema-file, if it is set.
     Json,
 }

@@ -1,4 +1,4 @@
-//! The client against a registry of canned answers.
+//! The client with a registry of fixed answers.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -16,7 +16,7 @@ struct Line {
     registry: RegistryArgs,
 }
 
-/// Answers every request by its path; tells what it was asked with.
+/// Server that answers each request by its path, and records its headers.
 struct Canned {
     url: String,
     asked: mpsc::Receiver<String>,
@@ -26,10 +26,10 @@ impl Canned {
     fn start(answer: fn(&str) -> (u16, &'static str)) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (told, asked) = mpsc::channel();
+        let (requests, asked) = mpsc::channel();
         thread::spawn(move || {
             for client in listener.incoming() {
-                let _ = serve(&client.unwrap(), answer, &told);
+                let _ = serve(&client.unwrap(), answer, &requests);
             }
         });
         Self { url, asked }
@@ -45,12 +45,12 @@ impl Canned {
 fn serve(
     client: &TcpStream,
     answer: fn(&str) -> (u16, &'static str),
-    told: &mpsc::Sender<String>,
+    requests: &mpsc::Sender<String>,
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(client.try_clone()?).lines();
     let request = lines.next().unwrap()?;
     let headers: Vec<_> = lines.map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-    let _ = told.send(headers.join("\n"));
+    let _ = requests.send(headers.join("\n"));
     let (status, body) = answer(request.split(' ').nth(1).unwrap_or_default());
     let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {}\r\n", body.len());
     let mut client = client;
@@ -63,7 +63,7 @@ fn ask(client: &SchemaRegistry) -> Result<AvroSchema, RegistryError> {
 }
 
 #[test]
-fn only_the_word_of_the_registry_itself_says_that_a_schema_does_not_exist() {
+fn only_an_error_code_of_the_registry_means_that_a_schema_does_not_exist() {
     for (answer, is_unknown) in [
         ((|_| (404, r#"{"error_code":40403,"message":"no"}"#)) as fn(&str) -> _, true),
         (|_| (404, r#"{"error_code":404,"message":"HTTP 404 Not Found"}"#), false),
@@ -84,7 +84,7 @@ fn only_the_word_of_the_registry_itself_says_that_a_schema_does_not_exist() {
 }
 
 #[test]
-fn a_registry_that_wants_to_know_who_asks_is_told() {
+fn requests_are_authenticated_by_the_settings() {
     let registry = Canned::start(|_| (401, r#"{"error_code":401,"message":"who?"}"#));
 
     let error = ask(&registry.client(&[])).unwrap_err();
@@ -109,7 +109,7 @@ fn secrets_are_not_shown() {
 }
 
 #[test]
-fn schemas_that_refer_to_others_are_put_together() {
+fn references_of_a_schema_are_resolved() {
     let registry = Canned::start(|path| match path.split('?').next().unwrap_or_default() {
         "/schemas/ids/7" => (
             200,
@@ -155,14 +155,14 @@ fn a_schema_is_found_by_its_guid() {
     let found = ask(Uuid::from_u128(0x0001_0203_0405_0607_0809_0a0b_0c0d_0e0f)).unwrap();
     assert_eq!(found, AvroSchema::parse("\"string\"").unwrap());
     assert!(matches!(ask(Uuid::nil()), Err(RegistryError::Unknown(_))));
-    // As an older registry answers.
+    // The answer of an older registry.
     let older = ask(Uuid::max()).unwrap_err();
     assert!(matches!(&older, RegistryError::Unavailable(text) if text.contains("Platform 8")));
 }
 
 #[test]
-fn of_two_versions_by_one_name_the_first_is_meant_everywhere() {
-    // As Confluent's Java library has it, with which they were written.
+fn the_first_of_two_versions_of_a_name_is_used_everywhere() {
+    // As the Java library of Confluent resolves them.
     let registry = Canned::start(|path| match path.split('?').next().unwrap_or_default() {
         "/schemas/ids/7" => (
             200,
@@ -200,7 +200,7 @@ fn of_two_versions_by_one_name_the_first_is_meant_everywhere() {
 }
 
 #[test]
-fn the_next_registry_is_asked_when_one_is_away() {
+fn the_next_registry_is_used_when_one_is_unavailable() {
     let registry = Canned::start(|_| (200, r#"{"schema": "\"string\""}"#));
     let urls = format!("http://127.0.0.1:1, {}/", registry.url);
     let line = Line::try_parse_from(["test", "--schema-registry-url", &urls]).unwrap();
@@ -211,7 +211,7 @@ fn the_next_registry_is_asked_when_one_is_away() {
 }
 
 #[test]
-fn an_address_that_no_registry_can_have_is_refused_and_not_shown() {
+fn an_invalid_url_is_rejected_and_not_printed() {
     for address in [
         "localhost:8081",
         "http://",

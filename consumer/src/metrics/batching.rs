@@ -1,4 +1,4 @@
-//! Records on their way to being files, and what had to be tried again.
+//! Metrics of decoding and batches, and of retries.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use prometheus_client::registry::{Registry, Unit};
 
 use crate::commit::flush::FlushTrigger;
 
-/// From a few hundred rows to a full batch of a million on a slow disk.
+/// Buckets from a few hundred rows to a full batch of a million on a slow disk, seconds.
 const STAGING_SECONDS: [f64; 11] =
     [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0];
 
-/// What did not do its part at the first attempt.
+/// Cause of a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RetryCause {
-    /// The lake, at a commit.
+    /// The lake, during a commit.
     Commit,
-    /// The lake, when it was asked where it stands, or at the start.
+    /// The lake, during another request or at the start.
     Lake,
     Registry,
     Kafka,
@@ -80,54 +80,50 @@ impl BatchMetrics {
             ids_bytes: Gauge::default(),
             forgotten_ids: Counter::default(),
         };
-        r.register("decoded_records", "Records that were decoded", new.decoded.clone());
+        r.register("decoded_records", "Decoded records", new.decoded.clone());
         r.register(
             "buffered_rows",
-            "Rows and dead letters of the batch that fills",
+            "Rows and dead letters of the batch that is being filled",
             new.buffered_rows.clone(),
         );
         r.register_with_unit(
             "buffered",
-            "Memory of the batch that fills, beside what its files hold already",
+            "Memory of the batch that is being filled, without the part already written to files",
             Unit::Bytes,
             new.buffered_bytes.clone(),
         );
         r.register_with_unit(
             "staging_duration",
-            "Time that one thread worked on its part of a batch: decoding, writing, closing files",
+            "Working time of one thread for its share of a batch: decoding, writing, closing files",
             Unit::Seconds,
             new.staging_seconds.clone(),
         );
         r.register(
             "flushes",
-            "Batches by what made them end: age, full, or demand (partitions go, a held topic is tried \
-             again, the worker stops)",
+            "Batches by the reason of their cut: age, full, or demand (partitions are revoked, a held \
+             topic is retried, the worker stops)",
             new.flushes.clone(),
         );
-        r.register(
-            "retries",
-            "Attempts that failed and are repeated, by what did not do its part",
-            new.retries.clone(),
-        );
+        r.register("retries", "Failed attempts that are retried, by cause", new.retries.clone());
         r.register(
             "held_topics",
-            "Topics that wait because files of their tables cannot be written; others go on",
+            "Topics that are held because files of their tables cannot be written",
             new.held_topics.clone(),
         );
         r.register(
             "dedupe_ids",
-            "Ids of recent rows that are remembered to know repeats by",
+            "Ids of recent rows in memory, by which duplicates are found",
             new.ids.clone(),
         );
         r.register_with_unit(
             "dedupe_memory",
-            "Memory of these ids",
+            "Memory of the ids of recent rows",
             Unit::Bytes,
             new.ids_bytes.clone(),
         );
         r.register(
             "dedupe_forgotten_ids",
-            "Ids within the window that there was no room for",
+            "Ids within --dedupe-window that were dropped because --dedupe-memory-limit was reached",
             new.forgotten_ids.clone(),
         );
         for trigger in FlushTrigger::ALL.map(FlushTrigger::as_str) {
@@ -143,7 +139,7 @@ impl BatchMetrics {
         self.decoded.inc_by(records);
     }
 
-    /// How much more, or less, one thread holds than before.
+    /// Adds the change in buffered rows and bytes of one thread.
     pub(crate) fn buffered(&self, rows: i64, bytes: i64) {
         self.buffered_rows.inc_by(rows);
         self.buffered_bytes.inc_by(bytes);
@@ -153,7 +149,8 @@ impl BatchMetrics {
         self.held_topics.set(i64::try_from(topics).unwrap_or(i64::MAX));
     }
 
-    /// The ids that all threads remember now, and how many one has forgotten since it told last.
+    /// Records the ids in memory of all threads, and the number that one thread dropped since its
+    /// last call.
     pub(crate) fn remembered(&self, ids: usize, bytes: usize, forgotten: u64) {
         self.ids.set(i64::try_from(ids).unwrap_or(i64::MAX));
         self.ids_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));

@@ -1,4 +1,4 @@
-//! What is in the lake, and how batches ended.
+//! Metrics of commits and of the outcome of batches.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::batch::dead_letter::DeadLetterCounts;
 use crate::commit::event::DropReason;
 use crate::decode::error_class::ErrorClass;
 
-/// From one commit on a quiet machine (15 ms) to an outage (two minutes).
+/// Buckets from a commit on an idle machine (15 ms) to an outage (two minutes), seconds.
 const COMMIT_SECONDS: [f64; 12] =
     [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 120.0];
 
@@ -49,7 +49,7 @@ pub(crate) struct CommitMetrics {
     batches: Family<OutcomeLabels, Counter>,
     inquiries: Family<FoundLabels, Counter>,
     seconds: Histogram,
-    /// Not there before the first commit.
+    /// Absent before the first commit.
     last_commit: Family<[(String, String); 0], Gauge>,
 }
 
@@ -87,22 +87,22 @@ impl CommitMetrics {
         r.register("rows", "Rows committed to the lake", self.rows.clone());
         r.register(
             "duplicates",
-            "Records that repeated a row and were dropped (--dedupe-by), accounted for in the lake",
+            "Duplicates that were dropped (--dedupe-by), counted in committed batches",
             self.duplicates.clone(),
         );
         r.register(
             "tombstones",
-            "Records without a value, accounted for in the lake",
+            "Records without a value, counted in committed batches",
             self.tombstones.clone(),
         );
         r.register(
             "gap_offsets",
-            "Offsets that held no record, accounted for in the lake",
+            "Offsets without a record, counted in committed batches",
             self.gaps.clone(),
         );
         r.register(
             "dead_letters",
-            "Records that could not be decoded, committed to the dead-letter table, by what is wrong",
+            "Records committed to the dead-letter table, by error class",
             self.dead_letters.clone(),
         );
         r.register("files", "Data files committed to the lake", self.files.clone());
@@ -114,24 +114,24 @@ impl CommitMetrics {
         );
         r.register(
             "batches",
-            "Batches by how they ended; all but committed ones are read again, or the worker stops",
+            "Batches by outcome; batches that are not committed are read again, or the worker stops",
             self.batches.clone(),
         );
         r.register(
             "commit_inquiries",
-            "Commits that did not end with an ok, by what the catalog said when it was asked: applied \
-             (only the answer was lost), not_applied, moved (fenced), unanswered (asked again)",
+            "Commits with an unknown outcome, by the state that was read from the catalog: applied (only \
+             the answer was lost), not_applied, moved (fenced), unanswered (retried)",
             self.inquiries.clone(),
         );
         r.register_with_unit(
             "commit_duration",
-            "Time from a batch's first commit attempt to its outcome",
+            "Time from the first commit attempt of a batch to its outcome",
             Unit::Seconds,
             self.seconds.clone(),
         );
         r.register_with_unit(
             "last_commit_timestamp",
-            "When this worker last committed, since 1970",
+            "Time of the last commit of this worker, since 1970",
             Unit::Seconds,
             self.last_commit.clone(),
         );
@@ -168,7 +168,7 @@ impl CommitMetrics {
         self.ended(reason.as_str());
     }
 
-    /// Waiting does not help; the worker stops.
+    /// Counts a batch whose commit failed permanently; the worker stops.
     pub(crate) fn failed(&self) {
         self.ended(FAILED);
     }

@@ -1,8 +1,8 @@
-//! How far the lake is behind Kafka, for each partition of this member.
+//! Lag of the lake behind Kafka, for each partition of this worker.
 //!
-//! In offsets that is a subtraction. In seconds it would be the age of the oldest record that is not
-//! in the lake, which nobody has read yet. What is known instead: it came after the newest committed
-//! record, and after the last moment at which there was no lag.
+//! The lag in offsets is a subtraction. The lag in seconds would be the age of the oldest record
+//! that is not committed, which may not have been read. It is estimated: that record was produced
+//! after the newest committed record, and after the last time without lag.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,15 +20,15 @@ use prometheus_client::registry::{Registry, Unit};
 use super::labels::PartitionLabels;
 use crate::source::TopicPartition;
 
-/// Where a partition stands. Times are milliseconds since 1970.
+/// Progress and end of a partition. Times are milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PartitionLag {
     next_offset: i64,
-    /// Kafka's high watermark, when it was last asked.
+    /// High watermark at the last request.
     end: Option<i64>,
-    /// Kafka's time of the newest record that this worker committed.
+    /// Kafka timestamp of the newest record that this worker committed.
     newest: Option<i64>,
-    /// When there was last no lag.
+    /// Last time without lag.
     caught_up: Option<i64>,
     began: i64,
 }
@@ -51,7 +51,7 @@ impl PartitionLag {
     }
 }
 
-/// The partitions; clones are of the same ones.
+/// Lag of all partitions; clones share it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Lag(Arc<Mutex<BTreeMap<TopicPartition, PartitionLag>>>);
 
@@ -66,14 +66,14 @@ impl Lag {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The partition is read from there on; what was known of it holds as long as it is kept.
+    /// Adds a partition that is read from this offset on, or moves its offset.
     pub(crate) fn start_partition(&self, partition: &TopicPartition, next_offset: i64, now: i64) {
         let mut partitions = self.lock();
         let begun = PartitionLag::began(next_offset, now);
         partitions.entry(partition.clone()).or_insert(begun).next_offset = next_offset;
     }
 
-    /// The lake moved, with the newest record of that time.
+    /// Records committed progress, and the timestamp of its newest record.
     pub(crate) fn record_progress(&self, partition: &TopicPartition, to: i64, newest: Option<i64>) {
         if let Some(lag) = self.lock().get_mut(partition) {
             lag.next_offset = to;
@@ -81,7 +81,7 @@ impl Lag {
         }
     }
 
-    /// Kafka said where partitions end.
+    /// Records the high watermarks of partitions.
     pub(crate) fn record_ends(&self, ends: &[(TopicPartition, i64)], now: i64) {
         let mut partitions = self.lock();
         for (partition, end) in ends {
@@ -106,29 +106,28 @@ impl Collector for Lag {
         );
         let encoder = &mut encoder;
         let name = "next_offset";
-        let help = "The offset up to which the lake has the partition.";
+        let help = "Offset before which all records of the partition are committed.";
         shown.offsets(encoder, name, help, |at| Some(at.next_offset))?;
         let name = "high_watermark";
-        let help =
-            "Kafka's end of the partition, without open transactions, asked every few seconds.";
+        let help = "End of the partition in Kafka, without open transactions, requested every few seconds.";
         shown.offsets(encoder, name, help, |at| at.end)?;
         let name = "lag_offsets";
-        let help = "high_watermark less next_offset, at least 0.";
+        let help = "high_watermark minus next_offset, at least 0.";
         shown.offsets(encoder, name, help, PartitionLag::offsets)?;
         let name = "lag";
-        let help = "0 while lag_offsets is 0; otherwise the time since the newest committed record, by \
-                    its Kafka timestamp, or since there was last no lag, whichever is later: the oldest \
-                    record that waits is not older. Before the first commit, the time since the \
-                    assignment.";
+        let help = "0 while lag_offsets is 0; otherwise the time since the Kafka timestamp of the newest \
+                    committed record, or since the last time without lag, whichever is later: an upper \
+                    bound of the age of the oldest uncommitted record. Before the first commit, the time \
+                    since the assignment.";
         shown.seconds(encoder, name, help, |at| at.millis(now))?;
         let name = "newest_record_timestamp";
-        let help = "Kafka timestamp of the newest record that this worker committed, since 1970: \
-                    time() less this is the lake's freshness. Kafka's, not the event's own time.";
+        let help = "Kafka timestamp of the newest record that this worker committed, since 1970: time() \
+                    minus this is the freshness of the lake, by the time of Kafka, not of the event.";
         shown.seconds(encoder, name, help, |at| at.newest)
     }
 }
 
-/// The partitions at the time of a scrape.
+/// Lag of all partitions at the time of a scrape.
 struct LagSnapshot(Vec<(PartitionLabels, PartitionLag)>);
 
 impl LagSnapshot {
@@ -143,7 +142,7 @@ impl LagSnapshot {
         self.values(metric, of)
     }
 
-    /// From milliseconds.
+    /// Encodes a gauge of seconds; `of` returns milliseconds.
     fn seconds(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -180,18 +179,18 @@ mod tests {
     }
 
     #[test]
-    fn without_lag_no_record_waits() {
+    fn the_lag_is_zero_at_the_high_watermark() {
         assert_eq!(at(10, 10).millis(9_000), Some(0));
-        assert_eq!(at(12, 10).offsets(), Some(0), "the watermark was asked for before the commit");
+        assert_eq!(at(12, 10).offsets(), Some(0), "the watermark was read before the commit");
     }
 
     #[test]
-    fn nothing_is_said_before_kafka_has_said_where_the_partition_ends() {
+    fn the_lag_is_unknown_before_the_first_high_watermark() {
         assert_eq!(PartitionLag::began(3, 0).millis(5_000), None);
     }
 
     #[test]
-    fn a_backlog_is_as_old_as_what_was_committed_last() {
+    fn the_age_of_a_backlog_is_that_of_the_newest_committed_record() {
         let backlog = PartitionLag { newest: Some(200), ..at(10, 90) };
 
         assert_eq!(backlog.offsets(), Some(80));
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_record_after_a_quiet_night_is_not_a_night_old() {
+    fn idle_time_without_lag_does_not_count() {
         let lag = Lag::default();
         let partition = TopicPartition::new("events", 0);
         lag.start_partition(&partition, 0, 0);

@@ -1,8 +1,8 @@
-//! What a consumer counts, and how it is shown to Prometheus: stage by stage, as the data meets them.
+//! Metrics of the consumer for Prometheus, one module for each stage of the data.
 //!
-//! Everything is counted for each run of records, batch or commit, never for a record. Labels whose
-//! values are known from the start begin at 0, so that the first increase is seen as one.
-//! `docs/metrics.md` is made from what is registered here.
+//! Metrics are updated once per run of records, batch or commit, never per record. Series whose
+//! labels are known in advance begin at 0, so that the first increase is visible. `docs/metrics.md`
+//! is generated from the descriptions.
 
 mod batching;
 mod committing;
@@ -25,10 +25,10 @@ use reading::SourceMetrics;
 pub(crate) use batching::RetryCause;
 pub(crate) use reading::Rebalance;
 
-/// The prefix of every name.
+/// Prefix of all names.
 const PREFIX: &str = "ducktide_consumer";
 
-/// The consumer's metrics.
+/// Metrics of the consumer.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     pub(crate) reading: SourceMetrics,
@@ -38,7 +38,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Adds them to what the worker exports.
+    /// Registers all metrics.
     pub(crate) fn register(exported: &mut Registry) -> Self {
         let ours = exported.sub_registry_with_prefix(PREFIX);
         Self {
@@ -50,7 +50,7 @@ impl Metrics {
     }
 }
 
-/// A consumer's metrics with one partition, as `OpenMetrics`: for the page that lists them.
+/// Returns the metrics of a consumer with one partition, as `OpenMetrics`: for `docs/metrics.md`.
 #[must_use]
 pub fn sample_metrics() -> String {
     let mut exported = endpoints::registry("ducktide-consumer", &Readiness::starting());

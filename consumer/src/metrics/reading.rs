@@ -1,4 +1,4 @@
-//! What comes from Kafka, and what waits.
+//! Metrics of records from Kafka, before they are decoded.
 
 use std::sync::atomic::AtomicU64;
 
@@ -11,12 +11,12 @@ use prometheus_client::registry::{Registry, Unit};
 use super::labels::PartitionLabels;
 use crate::source::TopicPartition;
 
-/// What the group did to this member.
+/// Rebalance event of the consumer group for this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rebalance {
     Assigned,
     Revoked,
-    /// Revoked without being asked: another member may read the partitions already.
+    /// Revoked without notice: another member may read the partitions already.
     Lost,
 }
 
@@ -56,40 +56,48 @@ impl SourceMetrics {
     pub(super) fn register(r: &mut Registry) -> Self {
         let new = Self::default();
         let bytes = Unit::Bytes;
-        r.register("records", "Records taken from Kafka", new.records.clone());
+        r.register("records", "Records received from Kafka", new.records.clone());
         r.register_with_unit(
             "record_size",
-            "Size of the records taken from Kafka, keys and values, uncompressed",
+            "Size of the records received from Kafka, keys and values, uncompressed",
             bytes.clone(),
             new.bytes.clone(),
         );
-        r.register("assigned_partitions", "Partitions of this member", new.assigned.clone());
+        r.register(
+            "assigned_partitions",
+            "Partitions that are assigned to this worker",
+            new.assigned.clone(),
+        );
         r.register(
             "rebalances",
-            "Assignments and revocations by the group; lost ones came without being asked",
+            "Rebalance events by type: assigned, revoked, or lost (revoked without notice)",
             new.rebalances.clone(),
         );
         r.register(
             "paused_partitions",
-            "Partitions that are not fetched because the memory for records is used up",
+            "Partitions that are paused because the memory for records is used up",
             new.paused.clone(),
         );
-        r.register("queue_records", "Records that wait to be decoded", new.queue_records.clone());
+        r.register(
+            "queue_records",
+            "Records in the queue before decoding",
+            new.queue_records.clone(),
+        );
         r.register_with_unit(
             "queue",
-            "Memory of the records that wait to be decoded",
+            "Memory of the records in the queue before decoding",
             bytes.clone(),
             new.queue_bytes.clone(),
         );
         r.register_with_unit(
             "memory_limit",
-            "What records may take in memory in all (--memory-limit)",
+            "Memory limit for records (--memory-limit)",
             bytes,
             new.memory_limit.clone(),
         );
         r.register(
             "kafka_refused",
-            "1 while Kafka refuses the group, a topic or the login until an operator changes something",
+            "1 while Kafka rejects the group, a topic or the authentication: operator action required",
             new.refused.clone(),
         );
         for event in Rebalance::ALL.map(Rebalance::as_str) {

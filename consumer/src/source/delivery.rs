@@ -1,13 +1,13 @@
-//! What the poll thread hands to the batchers.
+//! Deliveries of the poll thread to the batchers.
 
 use super::ffi::{self, KeepAlive, Record};
 use super::topic_partition::TopicPartition;
 use crate::source::assignment::Generation;
 
-/// What the poll thread hands to a batcher, in the partition's order.
+/// Delivery to a batcher, in the order of the partition.
 pub(crate) enum Delivery {
     Records(RecordRun),
-    /// The partition was read to its end, which may lie behind offsets without records.
+    /// The end of the partition, which may lie after offsets without records.
     EndOfPartition {
         partition: TopicPartition,
         generation: Generation,
@@ -25,32 +25,32 @@ impl Delivery {
     }
 }
 
-/// Records of one partition, one after the other.
+/// Consecutive records of one partition.
 pub(crate) struct RecordRun {
     pub(crate) partition: TopicPartition,
     pub(crate) generation: Generation,
-    /// Everything before this offset came in earlier deliveries.
+    /// End of the previous delivery.
     pub(crate) follows: i64,
     pub(crate) records: Vec<Record>,
-    /// What the run counts as in flight.
+    /// Size of the records in flight.
     pub(crate) bytes: usize,
-    /// Dropped after the records, which point into the client's buffers.
+    /// Keeps the client alive, whose buffers the records point into; dropped after them.
     #[expect(dead_code, reason = "held for its lifetime")]
     pub(super) client: KeepAlive,
 }
 
 impl RecordRun {
-    /// The bytes of keys and values.
+    /// Returns the size of keys and values, bytes.
     pub(crate) fn content_bytes(&self) -> usize {
         self.bytes - self.records.len() * ffi::RECORD_OVERHEAD
     }
 
-    /// Kafka's time of its last record, milliseconds since 1970.
+    /// Returns the Kafka timestamp of the last record, milliseconds since 1970.
     pub(crate) fn newest_ms(&self) -> Option<i64> {
         self.records.last().and_then(Record::timestamp_ms)
     }
 
-    /// The offset after its last record.
+    /// Returns the offset after the last record.
     pub(crate) fn next(&self) -> i64 {
         self.records.last().map_or(self.follows, |last| last.offset() + 1)
     }

@@ -1,4 +1,4 @@
-//! What the poll thread and the cluster tell the worker.
+//! Events of the poll thread and of requests to the cluster.
 
 use std::sync::{Arc, mpsc};
 
@@ -9,45 +9,46 @@ use super::group_members::GroupMember;
 use super::inspect::{Identity, Watermarks};
 use super::topic_partition::TopicPartition;
 
-/// What the poll thread tells the worker.
+/// Event from the poll thread to the worker.
 #[derive(Debug)]
 pub(crate) enum SourceEvent {
-    /// These came; they wait for `Command::Start`.
+    /// Partitions were assigned; they are not fetched before `Command::Start`.
     Assigned(Vec<TopicPartition>),
-    /// These go as soon as `done` is sent to, or dropped.
+    /// Partitions are being revoked. The group takes them when `done` receives a message or is
+    /// dropped.
     Revoking { partitions: Vec<TopicPartition>, lost: bool, done: mpsc::SyncSender<()> },
-    /// The partition cannot be read where it stands, says the client.
+    /// The position of a partition is out of range; the text is the error of the client.
     OutOfRange(TopicPartition, String),
-    /// Another process has this static member's name.
+    /// Another process has the instance ID of this static member.
     NameTaken,
-    /// The group will not release this static member's name before another member's session ends; the
-    /// poll thread joins again until then.
+    /// The group does not release the instance ID of this static member before the session of
+    /// another member ends. The poll thread joins again until then.
     NameHeld,
     /// The group has accepted this member again.
     NameReleased,
-    /// The group, or a topic's broker, refuses something that it will not allow by itself: the
-    /// client's text and the remedy.
+    /// The group or a broker rejects a request until an operator changes something: the error of
+    /// the client and the remedy.
     Refused { topic: Option<Arc<str>>, refusal: String },
-    /// The client is unusable.
+    /// The client cannot be used any more.
     Fatal(String),
-    /// The group was left.
+    /// The worker has left the group.
     Closed,
 }
 
-/// What the cluster answered.
+/// Answer of the cluster to a request of the worker.
 #[derive(Debug)]
 pub(crate) enum SurveyEvent {
-    /// Who the topic is, in answer to the question of this number; asked at every assignment before
-    /// anything is read, and for every batch after it was read.
+    /// Identity of a topic, with the number of the request. Requested at every assignment before
+    /// records are read, and for every batch after its records were read.
     Identity { topic: Arc<str>, identity: Identity, question: u64 },
-    /// Where partitions begin that appeared after the topic was registered.
+    /// First offsets of partitions that were created after the topic was registered.
     Beginnings { topic: Arc<str>, starts: Vec<(Partition, Offset)> },
-    /// Where partitions end.
+    /// High watermarks of partitions.
     Ends(Vec<(TopicPartition, Offset)>),
-    /// The members of the group; None where the brokers do not describe it. Asked once.
+    /// Members of the group; None if the brokers do not describe it. Requested once.
     Readers { partitions: Vec<TopicPartition>, members: Option<Vec<GroupMember>> },
-    /// A question was not answered; most are asked again.
+    /// A request failed; most are retried.
     Unanswered(ClusterError),
-    /// What Kafka has of a partition that cannot be read where the lake stands.
+    /// Offsets that Kafka has of a partition whose position is out of range.
     Range { partition: TopicPartition, watermarks: Watermarks },
 }

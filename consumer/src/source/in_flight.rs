@@ -1,8 +1,9 @@
-//! How many records, and bytes of them, the poll thread has handed over and the batchers still have.
+//! Records in flight from the poll thread to the batchers.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// A gauge with a limit. Both sides only count; the poll thread decides.
+/// Number and bytes of records that were delivered to batchers and not released by them. The poll
+/// thread compares the bytes with the limit.
 #[derive(Debug)]
 pub(crate) struct InFlight {
     records: AtomicUsize,
@@ -37,8 +38,8 @@ impl InFlight {
         self.bytes() > self.limit
     }
 
-    /// Whether reading may go on after it was paused: well below the limit, so that pausing, which
-    /// costs librdkafka its queue, does not flutter.
+    /// Returns whether paused partitions can be resumed. Well below the limit: each pause discards
+    /// the queue of librdkafka.
     pub(crate) fn is_half_empty(&self) -> bool {
         self.bytes() <= self.limit / 2
     }

@@ -1,4 +1,4 @@
-//! How Kafka is reached: flags, and the librdkafka configuration that comes from them.
+//! Kafka settings: flags, and the librdkafka configuration that they result in.
 
 use clap::{Args, ValueEnum};
 use ducktide_service::kafka_property::{PropertyList, canonical_name, merge};
@@ -6,33 +6,33 @@ use rdkafka::ClientConfig;
 use rdkafka::error::KafkaError;
 use thiserror::Error;
 
-/// librdkafka properties that the guarantee or the memory budget rests on, and what to use instead.
-/// Their other names are refused too.
+/// librdkafka properties on which the guarantee or the memory limit depends, and the alternative.
+/// Aliases of their names are rejected too.
 const OWNED: [(&str, &str); 17] = [
     ("bootstrap.servers", "use --bootstrap-servers"),
     ("test.mock.num.brokers", "use --bootstrap-servers"),
     ("group.id", "use --group-id"),
     ("group.instance.id", "use --group-instance-id"),
     ("group.protocol", "use --group-protocol"),
-    ("group.protocol.type", "Ducktide chooses it"),
-    ("group.remote.assignor", "Ducktide chooses it"),
-    ("partition.assignment.strategy", "Ducktide chooses it"),
-    ("enable.auto.commit", "the lake holds the offsets"),
-    ("enable.auto.offset.store", "the lake holds the offsets"),
-    ("offset.store.method", "the lake holds the offsets"),
-    ("offset.store.path", "the lake holds the offsets"),
-    ("auto.offset.reset", "an offset out of range must stop the partition, never jump"),
-    ("enable.partition.eof", "ends beyond the last record are progress"),
-    ("queued.max.messages.kbytes", "it follows from --memory-limit"),
-    ("isolation.level", "aborted records never reach the lake"),
-    ("log.queue", "the client's log lines go to the worker's own log"),
+    ("group.protocol.type", "Ducktide sets it"),
+    ("group.remote.assignor", "Ducktide sets it"),
+    ("partition.assignment.strategy", "Ducktide sets it"),
+    ("enable.auto.commit", "the lake stores the offsets"),
+    ("enable.auto.offset.store", "the lake stores the offsets"),
+    ("offset.store.method", "the lake stores the offsets"),
+    ("offset.store.path", "the lake stores the offsets"),
+    ("auto.offset.reset", "an offset out of range must stop the partition"),
+    ("enable.partition.eof", "the end of a partition is committed as progress"),
+    ("queued.max.messages.kbytes", "it is derived from --memory-limit"),
+    ("isolation.level", "records of aborted transactions are never read"),
+    ("log.queue", "the log of the client is part of the log of the worker"),
 ];
 
-/// Where Kafka and the schema registry are.
+/// Kafka settings.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Kafka")]
 pub struct KafkaArgs {
-    /// Brokers to ask first, `host:port`, comma separated.
+    /// Initial brokers, separated by commas.
     #[arg(
         long,
         env = "KAFKA_BOOTSTRAP_SERVERS",
@@ -42,46 +42,46 @@ pub struct KafkaArgs {
     )]
     pub bootstrap_servers: String,
 
-    /// Any other librdkafka property, such as `security.protocol=sasl_ssl`. May be given several
-    /// times, or as a list separated by semicolons; `\;` is a semicolon within a value. Those that
-    /// the guarantee rests on are refused.
+    /// Additional librdkafka property, such as `security.protocol=sasl_ssl`. Can be repeated, or
+    /// contain a list separated by semicolons (`\;` within a value). Properties on which the
+    /// guarantee depends are rejected.
     #[arg(long = "kafka-property", env = "KAFKA_PROPERTIES", value_name = "KEY=VALUE",
           value_parser = PropertyList::parse, hide_env_values = true)]
     pub kafka_properties: Vec<PropertyList>,
 }
 
-/// How a group shares its partitions.
+/// Protocol by which a group assigns partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum GroupProtocol {
-    /// The classic protocol with cooperative-sticky assignment: any broker.
+    /// Classic protocol with cooperative-sticky assignment. Works with all brokers.
     #[default]
     Classic,
-    /// KIP-848, where the broker assigns: Kafka 4, and faster rebalances.
+    /// KIP-848, with assignment by the broker and faster rebalances. Requires Kafka 4.
     Consumer,
 }
 
-/// A setting of Kafka's client that can never work.
+/// Invalid setting of the Kafka client.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum KafkaSettingsError {
-    /// A property that is not for the user.
-    #[error("--kafka-property or KAFKA_PROPERTIES: `{property}` is Ducktide's own: {remedy}")]
+    /// A property that Ducktide sets.
+    #[error("--kafka-property or KAFKA_PROPERTIES: `{property}` cannot be set: {remedy}")]
     Owned {
-        /// The name as it was given.
+        /// Name as given.
         property: String,
-        /// What to do instead.
+        /// Alternative or reason.
         remedy: &'static str,
     },
-    /// The text is no list of properties.
+    /// The text is not a list of properties.
     #[error("--kafka-property or KAFKA_PROPERTIES: {0}")]
     Syntax(String),
-    /// librdkafka does not take a property.
-    #[error("--kafka-property or KAFKA_PROPERTIES: librdkafka refuses it: {0}")]
+    /// librdkafka rejects a property.
+    #[error("--kafka-property or KAFKA_PROPERTIES: rejected by librdkafka: {0}")]
     Refused(String),
 }
 
 impl KafkaArgs {
-    /// The configuration of a client that only asks; a consumer needs a group as well. Each property
-    /// is in it under one name only: librdkafka is given them in no particular order.
+    /// Returns the configuration of a client without a group. Each property occurs under one name
+    /// only, because librdkafka receives them in no particular order.
     pub fn client_config(&self) -> Result<ClientConfig, KafkaSettingsError> {
         self.config_of("ducktide")
     }
@@ -94,10 +94,10 @@ impl KafkaArgs {
             config.set(name, value);
         }
         set_default(&mut config, "client.id", client_id);
-        // Brokers that come back are found within a second rather than ten.
+        // Brokers that recover are found within one second, not ten.
         set_default(&mut config, "reconnect.backoff.max.ms", "1000");
         config.set("bootstrap.servers", &self.bootstrap_servers);
-        // A property that librdkafka does not know, or a value that it does not take.
+        // Rejects unknown properties and invalid values.
         match config.create_native_config() {
             Ok(_) => Ok(config),
             Err(error) => Err(KafkaSettingsError::Refused(without_value(&error))),
@@ -105,7 +105,7 @@ impl KafkaArgs {
     }
 }
 
-/// librdkafka's reason, without the value that rdkafka adds, which may be a secret.
+/// Returns the reason of librdkafka without the value that rdkafka adds, which may be a secret.
 pub(crate) fn without_value(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, reason, name, _) => {
@@ -123,7 +123,7 @@ fn refuse_owned(name: &str) -> Result<(), KafkaSettingsError> {
     }
 }
 
-/// Sets a property that the user has not set, under whatever name.
+/// Sets a property unless it was given, under any of its names.
 fn set_default(config: &mut ClientConfig, name: &str, value: &str) {
     let is_set = config.config_map().keys().any(|set| canonical_name(set) == canonical_name(name));
     if !is_set {
@@ -131,26 +131,27 @@ fn set_default(config: &mut ClientConfig, name: &str, value: &str) {
     }
 }
 
-/// What makes a client a member of a group.
+/// Membership of a client in a group.
 #[derive(Clone, Debug)]
 pub(crate) struct Membership<'a> {
     pub(crate) group_id: &'a str,
-    /// The `client.id`, unless a property sets another one.
+    /// Default of `client.id`.
     pub(crate) client_id: &'a str,
     pub(crate) instance_id: Option<&'a str>,
     pub(crate) protocol: GroupProtocol,
-    /// What librdkafka may keep of records not yet polled.
+    /// Limit of librdkafka's queue of fetched records, KiB.
     pub(crate) queue_kbytes: usize,
 }
 
-/// With librdkafka's defaults a fast consumer drains its queue and then sleeps for a second
-/// (`fetch.queue.backoff.ms`): one loop took 141,000 records/s, and 349,000 without that. The others
-/// bound memory: a record of 150 bytes costs librdkafka some 400 more, which its own limit in bytes
-/// does not count. Draining 3 million such records on two cores, these values take 300 MB resident
-/// where `queued.min.messages=300000` and 50 MB fetches took 480, at the same 710,000 rows/s.
+/// Defaults of properties that can be set with `--kafka-property`.
 ///
-/// The last is how long a topic that a pattern means may go unnoticed; librdkafka's own five minutes
-/// are long for somebody who waits for a new topic's rows.
+/// With the defaults of librdkafka, a fast consumer drains its queue and then pauses for a second
+/// (`fetch.queue.backoff.ms`): a loop read 141,000 records/s, and 349,000 without the pause. The
+/// next three bound memory: a record of 150 bytes takes about 400 more in librdkafka, which its
+/// limit in bytes does not count. Reading 3 million such records on two cores took 300 MB resident
+/// with these values, and 480 MB with `queued.min.messages=300000` and fetches of 50 MB, at the
+/// same 710,000 rows/s. The last is the maximum delay until a new topic of a pattern is found; the
+/// default of librdkafka is five minutes.
 const DEFAULTS: [(&str, &str); 5] = [
     ("fetch.queue.backoff.ms", "10"),
     ("queued.min.messages", "100000"),
@@ -159,17 +160,17 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
 
-/// The configuration of the consumer's client.
+/// Configuration of a consumer client.
 #[derive(Clone, Debug)]
 pub(crate) struct ConsumerConfig {
     /// All properties.
     pub(crate) client: ClientConfig,
-    /// Properties that the guarantee rests on. The client reports them back after its creation, and
-    /// is not used if it reports another value.
+    /// Properties on which the guarantee depends. They are read back from the client after its
+    /// creation; it is not used if a value differs.
     pub(crate) owned: Vec<(&'static str, String)>,
 }
 
-/// The configuration of the consumer's client.
+/// Returns the configuration of a consumer client.
 pub(crate) fn consumer_config(
     kafka: &KafkaArgs,
     member: &Membership<'_>,
@@ -205,7 +206,7 @@ fn owned_properties(servers: &str, member: &Membership<'_>) -> Vec<(&'static str
     owned.into_iter().map(|(name, value)| (name, value.to_owned())).collect()
 }
 
-/// Compares the owned values with those that a client was created with.
+/// Compares the owned properties with the effective ones of a client.
 pub(crate) fn check_owned(
     owned: &[(&'static str, String)],
     effective: impl Fn(&str) -> Option<String>,
@@ -215,7 +216,7 @@ pub(crate) fn check_owned(
         if found.as_deref() != Some(expected) {
             let found = found.unwrap_or_default();
             return Err(format!(
-                "the Kafka client does not use the value that exactly-once needs; remove the \
+                "Kafka client does not use the value that exactly-once delivery requires; remove the \
                  --kafka-property that changes it: property=`{name}` expected=`{expected}` \
                  value=`{found}`"
             ));
@@ -224,14 +225,15 @@ pub(crate) fn check_owned(
     Ok(())
 }
 
-/// Checks that each entry of a comma-separated list is `host`, `host:port` or `protocol://host:port`:
-/// librdkafka ignores what it cannot parse, and a client without brokers connects to nothing.
+/// Checks that each entry of a comma-separated list is `host`, `host:port` or
+/// `protocol://host:port`. librdkafka ignores entries that it cannot parse, and a client without
+/// brokers would never connect.
 fn parse_servers(text: &str) -> Result<String, String> {
     let servers = text.split(',').map(str::trim).filter(|server| !server.is_empty());
     let mut count = 0;
     for server in servers {
         let address = server.split_once("://").map_or(server, |(_, address)| address);
-        // An IPv6 address stands in brackets.
+        // IPv6 addresses are in brackets.
         let (host, port) = match address.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
             _ => (address, None),
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_that_the_guarantee_rests_on_are_refused_under_every_name() {
+    fn owned_properties_are_rejected_under_every_name() {
         for name in [
             "auto.offset.reset",
             "topic.auto.offset.reset",
@@ -289,12 +291,12 @@ mod tests {
             "test.mock.num.brokers",
         ] {
             let refused = refusal(&format!("{name}=x"));
-            assert!(refused.contains(&format!("`{name}` is Ducktide's own")), "{refused}");
+            assert!(refused.contains(&format!("`{name}` cannot be set")), "{refused}");
         }
     }
 
     #[test]
-    fn what_librdkafka_does_not_take_is_refused_without_the_value() {
+    fn an_invalid_property_is_rejected_without_printing_its_value() {
         let unknown = refusal("sasl.no-such=secret");
         assert!(unknown.contains("sasl.no-such") && !unknown.contains("=secret"), "{unknown}");
         let invalid = refusal("socket.timeout.ms=soon");
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_property_given_by_the_user_replaces_a_default_under_every_name() {
+    fn a_given_property_replaces_a_default_under_every_name() {
         let kafka = kafka(
             "queued.min.messages=5;max.partition.fetch.bytes=70000;topic.metadata.refresh.interval.ms=7",
         );
@@ -316,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn owned_properties_read_back_from_librdkafka_as_they_were_set() {
+    fn owned_properties_are_effective_in_librdkafka() {
         let config = consumer_config(&kafka("security.protocol=plaintext"), &MEMBER).unwrap();
 
         let native = config.client.create_native_config().unwrap();
@@ -327,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owned_value_that_is_not_in_effect_is_named() {
+    fn an_owned_property_that_is_not_effective_is_reported() {
         let config = consumer_config(&kafka(""), &MEMBER).unwrap();
         let native = config.client.create_native_config().unwrap();
         let effective = |name: &str| match name {
@@ -341,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_members_client_id_is_the_lakes_unless_a_property_sets_it() {
+    fn a_property_replaces_the_default_client_id() {
         let client_id = |properties: &str| {
             let config = consumer_config(&kafka(properties), &MEMBER).unwrap().client;
             config.get("client.id").map(str::to_owned)
@@ -352,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_name_no_broker_are_refused() {
+    fn invalid_broker_addresses_are_rejected() {
         for good in ["b:1", "b", "a:1, b:65535,", "sasl_ssl://b:9093", "[::1]:9092", "[::1]"] {
             assert_eq!(parse_servers(good).as_deref(), Ok(good));
         }

@@ -1,4 +1,4 @@
-//! The name of a partition.
+//! Partition of a topic.
 
 use std::fmt;
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use ducktide_lake::position::Partition;
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TopicPartition {
-    /// The topic.
+    /// Name of the topic.
     pub topic: Arc<str>,
-    /// The partition's number.
+    /// Number of the partition.
     pub partition: Partition,
 }
 
 impl TopicPartition {
-    /// Names a partition.
+    /// Returns the partition of a topic.
     #[must_use]
     pub fn new(topic: &str, partition: i32) -> Self {
         Self { topic: topic.into(), partition: Partition(partition) }

@@ -1,4 +1,4 @@
-//! A table that is made before there is a consumer.
+//! Creation of a table before the first consumer, for `ducktide init`.
 
 use ducktide_lake::DuckLake;
 use ducktide_protocol::table::{InvalidTableName, ShapeError};
@@ -13,24 +13,24 @@ use crate::decode::schema_provider::RecordPart;
 use crate::decode::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 use crate::startup::table;
 
-/// Why a table could not be made.
+/// Reason for which a table was not created.
 #[derive(Debug, Error)]
-#[expect(missing_docs, reason = "the messages say what the variants are")]
+#[expect(missing_docs, reason = "the messages describe the variants")]
 pub enum NewTableError {
-    #[error("read the newest schema: subject=`{subject}` {error}")]
+    #[error("request the newest schema: subject=`{subject}` {error}")]
     Registry { subject: String, error: RegistryError },
-    #[error("the schema has no table: subject=`{subject}` {error}")]
+    #[error("no table can be derived from the schema: subject=`{subject}` {error}")]
     Shape { subject: String, error: ShapeError },
-    #[error("name the table with --table: {0}")]
+    #[error("invalid table name; set --table: {0}")]
     Name(#[from] InvalidTableName),
     #[error("{}", .0.chain())]
     Lake(#[from] LakeError),
-    #[error("start the schema registry's client: {0}")]
+    #[error("start the schema registry client: {0}")]
     Runtime(#[from] std::io::Error),
 }
 
-/// Makes the table that the records of a subject's newest schema fill, as the first consumer would; a
-/// table that is there gets the columns that it lacks. Without a name it has the topic's.
+/// Creates the table for the newest schema of a subject, as the first consumer would, or adds the
+/// columns that an existing table lacks. Without a name, the table has the name of the topic.
 pub fn make_table(
     lake: &mut DuckLake,
     registry: &RegistryArgs,

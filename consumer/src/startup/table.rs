@@ -1,4 +1,4 @@
-//! The table that a topic fills: made from its newest schema, widened for it, or refused.
+//! Table that a topic fills: created from the newest schema, altered for it, or rejected.
 
 use ducktide_protocol::dead_letter::dead_letter_shape;
 use ducktide_protocol::dedupe::EventId;
@@ -11,10 +11,10 @@ use ducktide_protocol::{Lake as _, LakeError, Result, Table};
 use crate::config::{Config, OnIncompatibleSchema, TableLayout};
 use crate::decode::newest_schemas::NewestSchemas;
 
-/// Makes the table for the fields of the topic's newest schema, or adds the columns that it lacks.
+/// Creates the table for the newest schema of the topic, or adds the columns that it lacks.
 ///
-/// A table that was not made for Ducktide is refused, and so is, unless its records are to become dead
-/// letters, a schema with types that the table cannot hold.
+/// A table that was not created for Ducktide is rejected. A schema with types that the table cannot
+/// store is rejected too, unless its records become dead letters.
 pub(crate) fn prepare(
     lake: &mut DuckLake,
     name: &TableName,
@@ -42,7 +42,7 @@ pub(crate) fn prepare(
     };
     let date_column = date_column(&found, given)?;
     let wanted = if newest.fields.is_empty() {
-        // Only what does not come from a schema of values can be missing.
+        // Without a schema of values, only the columns of the key and the headers can be missing.
         let columns = layout.envelope(newest.key.as_ref());
         TableShape { columns: columns.map_err(|error| unusable(name, &error))? }
     } else {
@@ -57,7 +57,7 @@ pub(crate) fn prepare(
     } else if on_incompatible == OnIncompatibleSchema::Stop {
         return lake.ensure_table(name, &wanted);
     } else {
-        tracing::warn!(table = %name, %difference, "records of the newest schema become dead letters");
+        tracing::warn!(table = %name, %difference, "newest schema does not fit the table, its records become dead letters");
         found
     };
     check(&table, date_column.as_deref())?;
@@ -67,8 +67,8 @@ pub(crate) fn prepare(
     Ok(table)
 }
 
-/// The timestamp column whose date becomes `event_date` of an existing table. The table's own
-/// partitioning decides; a setting that contradicts it is refused.
+/// Returns the timestamp column whose date becomes `event_date` of an existing table. The
+/// partitioning of the table decides; a setting that contradicts it is rejected.
 pub(crate) fn date_column(table: &Table, partition_by: Option<&str>) -> Result<Option<String>> {
     let Table { version, shape, partitioning, .. } = table;
     partitioning
@@ -77,11 +77,13 @@ pub(crate) fn date_column(table: &Table, partition_by: Option<&str>) -> Result<O
 }
 
 fn unusable(name: &TableName, error: &ShapeError) -> LakeError {
-    LakeError::invalid(format!("the topic's newest schema has no table: table=`{name}`"))
-        .because(error.to_string())
+    LakeError::invalid(format!(
+        "no table can be derived from the newest schema of the topic: table=`{name}`"
+    ))
+    .because(error.to_string())
 }
 
-/// Whether a table that somebody altered still has what every row brings.
+/// Checks that a table, which may have been altered, has all columns that every row needs.
 pub(crate) fn check(table: &Table, partition_by: Option<&str>) -> Result<()> {
     date_column(table, partition_by)?;
     let mut own = KAFKA_COLUMNS.map(|(name, of)| Column::new(name, of)).to_vec();
@@ -93,31 +95,31 @@ pub(crate) fn check(table: &Table, partition_by: Option<&str>) -> Result<()> {
     check_columns(table, own)
 }
 
-/// The same for a dead-letter table.
+/// Checks that a dead-letter table has all columns that every row needs.
 pub(crate) fn check_dead_letters(table: &Table) -> Result<()> {
     check_columns(table, dead_letter_shape().columns)
 }
 
-/// Whether records can be told apart by a column.
+/// Checks that a column can identify events.
 pub(crate) fn check_ids(table: &Table, column: &str) -> Result<()> {
     let refused = |what: &str| {
         LakeError::invalid(format!(
-            "--dedupe-by {what}; name a column of the records that holds text, bytes, UUIDs or whole \
-             numbers: table=`{}` column=`{column}`",
+            "--dedupe-by {what}; set it to a column of the records with text, bytes, UUIDs or integers: \
+             table=`{}` column=`{column}`",
             table.version.table
         ))
     };
     match table.shape.column(column) {
-        None => Err(refused("names no column of the table")),
-        Some(found) if found.is_own() => Err(refused("names a column that Ducktide fills")),
+        None => Err(refused("is not a column of the table")),
+        Some(found) if found.is_own() => Err(refused("is a column that Ducktide fills")),
         Some(found) if !EventId::fits(&found.column_type) => {
-            Err(refused("names a column of another type"))
+            Err(refused("is a column of another type"))
         }
         Some(_) => Ok(()),
     }
 }
 
-/// Whether rows can be sorted by columns.
+/// Checks that rows can be sorted by columns.
 pub(crate) fn check_order(table: &Table, columns: &[String]) -> Result<()> {
     let has_order = |column: &Column| {
         let of = &column.column_type;
@@ -126,17 +128,17 @@ pub(crate) fn check_order(table: &Table, columns: &[String]) -> Result<()> {
     match columns.iter().find(|name| !table.shape.column(name).is_some_and(has_order)) {
         None => Ok(()),
         Some(column) => Err(LakeError::invalid(format!(
-            "--sort-by names no column of the table that has an order: table=`{}` column=`{column}`",
+            "--sort-by is not a column of the table with a sortable type: table=`{}` column=`{column}`",
             table.version.table
         ))),
     }
 }
 
-/// The least memory that a column takes while rows are gathered, bytes: values of a few rows, and what
-/// describes them in memory, in the file and in the catalog.
+/// Minimum memory of a column while a batch is filled, bytes: the values of a few rows, and their
+/// descriptions in memory, in the file and in the catalog.
 const LEAST_BYTES_PER_COLUMN: usize = 4 << 10;
 
-/// Whether a batcher has memory for a table of so many columns.
+/// Checks that a batcher has enough memory for the columns of a table.
 pub(crate) fn check_memory(table: &Table, config: &Config) -> Result<()> {
     let columns = table.shape.columns.iter();
     let columns = columns.map(|column| leaf_columns(&column.column_type)).sum::<usize>();
@@ -144,18 +146,18 @@ pub(crate) fn check_memory(table: &Table, config: &Config) -> Result<()> {
     if least <= config.batcher_memory() {
         return Ok(());
     }
-    // Batchers have half of the limit.
+    // The batchers share half of the limit.
     let limit = (least * 2).div_ceil(1 << 20);
     Err(LakeError::setting(format!(
-        "--memory-limit has no room for a table of so many columns; give it at least {}MiB, or at \
-         least {limit}MiB with --batchers 1, or fill a table of fewer columns: table=`{}` columns=`{columns}` memory_limit=`{}`",
+        "--memory-limit is too small for the columns of the table; set at least {}MiB, or at least \
+         {limit}MiB with --batchers 1, or fill a table with fewer columns: table=`{}` columns=`{columns}` memory_limit=`{}`",
         limit * config.batchers,
         table.version.table,
         config.batch.memory_limit
     )))
 }
 
-/// The columns that a column has in Parquet files: one for each field without fields.
+/// Returns the number of leaf columns of a column in Parquet files.
 fn leaf_columns(of: &ColumnType) -> usize {
     match of {
         ColumnType::Struct(fields) => {
@@ -174,8 +176,8 @@ fn check_columns(table: &Table, columns: Vec<Column>) -> Result<()> {
 
 fn altered(table: &Table, what: &str) -> LakeError {
     LakeError::invalid(format!(
-        "the table was altered and cannot be filled any more; give it its columns back, then start \
-         the consumer again: table=`{}` {what}",
+        "the table was altered and cannot be filled any more; restore its columns, then restart the \
+         consumer: table=`{}` {what}",
         table.version.table
     ))
 }
