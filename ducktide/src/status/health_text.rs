@@ -1,20 +1,20 @@
-//! The lake's health as people read it.
+//! Health of the lake as text.
 
 use std::fmt::{self, Write as _};
 
-use super::health::{
-    HealthReport, KeeperReport, RemovalReport, SnapshotsReport, TableHealthReport,
+use super::health_report::{
+    HealthReport, RemovalReport, RetentionHoldReport, SnapshotsReport, TableHealthReport,
 };
 use ducktide_health::Thresholds;
 use ducktide_service::text_table::{Align, TextTable};
 use ducktide_service::units;
 
-/// The section under its heading, which is the lake's judgement.
+/// Returns the section, with the judgement of the lake in its heading.
 pub(super) fn render(health: &HealthReport) -> String {
     let mut text = format!("Lake: {}\n", health.judgement.text);
     text += &sizes(&health.tables);
     for table in health.tables.iter().filter(|table| table.full_scan_files > 0) {
-        text += &(readers_cost(table) + "\n");
+        text += &(scan_cost(table) + "\n");
     }
     for (name, line) in [
         ("snapshots", snapshots(&health.snapshots)),
@@ -28,7 +28,7 @@ pub(super) fn render(health: &HealthReport) -> String {
     text
 }
 
-/// How many files each table has of each size; nothing when there is none.
+/// Returns the number of files by table and size; nothing without files.
 fn sizes(tables: &[TableHealthReport]) -> String {
     let Thresholds { tiny_bytes, small_bytes, .. } = Thresholds::default();
     let below = |bytes: u64| (format!("< {} MiB", bytes >> 20), Align::Right);
@@ -48,12 +48,12 @@ fn sizes(tables: &[TableHealthReport]) -> String {
     if table.len() == 0 { String::new() } else { table.to_text() }
 }
 
-fn readers_cost(table: &TableHealthReport) -> String {
+fn scan_cost(table: &TableHealthReport) -> String {
     let full = units::count(table.full_scan_files, "file");
     let mut text = format!("{}: a full scan opens {full}", table.table);
     if let Some(day) = &table.one_day {
-        let what = if day.of == "commit" { "the commits of one day" } else { "one day" };
-        add(&mut text, format_args!(", {what} ({}) {}", day.day, units::number(day.files)));
+        let rows = if day.of == "commit" { "the commits of one day" } else { "one day" };
+        add(&mut text, format_args!(", {rows} ({}) {}", day.day, units::number(day.files)));
     }
     if table.mergeable > 0 {
         add(&mut text, format_args!("; merges would save {}", units::number(table.mergeable)));
@@ -69,34 +69,34 @@ fn readers_cost(table: &TableHealthReport) -> String {
 
 fn snapshots(snapshots: &SnapshotsReport) -> String {
     let mut text = format!(
-        "{}, oldest {} of {} ago",
+        "{}, oldest {} ({} ago)",
         units::number(snapshots.count),
         snapshots.oldest_snapshot_id,
         units::seconds(snapshots.oldest_age_seconds)
     );
     if let Some(seconds) = snapshots.expire_after_seconds {
-        add(&mut text, format_args!("; they expire after {}", whole(seconds)));
+        add(&mut text, format_args!("; expire after {}", whole(seconds)));
     }
-    if let Some(KeeperReport { kind, name, from_snapshot_id }) = &snapshots.kept_by {
+    if let Some(RetentionHoldReport { kind, name, from_snapshot_id }) = &snapshots.kept_by {
         let by = match *kind {
             "pin" => format!("by pin `{name}`"),
             "announced_replay" => format!("for an announced replay of {name}"),
-            _ => format!("until a replay of {name} is read again"),
+            _ => format!("until a replay of {name} is completed"),
         };
-        add(&mut text, format_args!("; kept from {from_snapshot_id} on {by}"));
+        add(&mut text, format_args!("; kept from {from_snapshot_id} {by}"));
     }
     text
 }
 
 fn removal(removal: &RemovalReport) -> String {
     let Some(age) = removal.age_seconds.filter(|_| removal.files > 0) else {
-        return "no file waits for it".to_owned();
+        return "no files scheduled".to_owned();
     };
-    let wait = if removal.files == 1 { "waits" } else { "wait, the first" };
+    let scheduled = if removal.files == 1 { "scheduled" } else { "scheduled, the first" };
     let mut text =
-        format!("{} {wait} for {}", units::count(removal.files, "file"), units::seconds(age));
+        format!("{} {scheduled} {} ago", units::count(removal.files, "file"), units::seconds(age));
     if let Some(seconds) = removal.remove_after_seconds {
-        add(&mut text, format_args!("; they are removed after {}", whole(seconds)));
+        add(&mut text, format_args!("; removed after {}", whole(seconds)));
     }
     text
 }
@@ -111,7 +111,7 @@ fn whole(seconds: u64) -> String {
 
 fn last_maintenance(health: &HealthReport) -> String {
     if health.last_maintenance.is_empty() {
-        return "no maintenance so far".to_owned();
+        return "none".to_owned();
     }
     let runs = health.last_maintenance.iter().map(|last| {
         format!("{} {} ago", last.kind.replace('_', " "), units::seconds(last.age_seconds))
@@ -123,10 +123,10 @@ fn last_verification(health: &HealthReport) -> String {
     let Some(last) = &health.last_verification else {
         return "never recorded; see `ducktide verify --record`".to_owned();
     };
-    let how = if last.deep { ", each single offset" } else { "" };
-    let found = match last.findings {
-        0 => "nothing is lost, nothing is doubled".to_owned(),
-        findings => format!("{} - run `ducktide verify`", units::count(findings, "finding")),
+    let scope = if last.deep { ", every offset" } else { "" };
+    let result = match last.findings {
+        0 => "nothing lost, no duplicates".to_owned(),
+        findings => format!("{}; run `ducktide verify`", units::count(findings, "finding")),
     };
-    format!("{} ago{how}: {found}", units::seconds(last.age_seconds))
+    format!("{} ago{scope}: {result}", units::seconds(last.age_seconds))
 }

@@ -1,10 +1,10 @@
-//! `ducktide status`: how far each partition is, and what the lake holds.
+//! `ducktide status`: progress of each partition, and contents and health of the lake.
 
-mod health;
+mod cluster_query;
+mod flow_judgement;
+mod group_member;
+mod health_report;
 mod health_text;
-mod judgement;
-mod kafka;
-mod readers;
 mod report;
 mod text;
 
@@ -15,48 +15,48 @@ use std::time::Duration;
 
 use clap::Args;
 use ducktide_consumer::KafkaArgs;
-use ducktide_health::{LakeHealth, Thresholds};
 use ducktide_lake::config::{LakeArgs, LakeConfig};
+use ducktide_health::{LakeHealth, Thresholds};
 use ducktide_lake::{Access, DuckLake, Overview, PartitionProgress, TableSize};
 use ducktide_protocol::{LakeError, Source};
 use jiff::Timestamp;
 
 use crate::failure::Failure;
+use cluster_query::{Cluster, ClusterQuery, KafkaUnavailable};
 use ducktide_service::units::{self, parse_duration};
-use kafka::{Cluster, Question, Unreachable};
-use report::Report;
+use report::StatusReport;
 
-/// How long Kafka may take: a person waits for it.
+/// Default time limit for Kafka, in seconds. It is short: an operator waits.
 const KAFKA_TIMEOUT: &str = "3";
 
 const EXAMPLES: &str = "\
 Examples:
-  # the lake and the Kafka that the environment names
+  # the lake and the Kafka cluster named by the environment
   ducktide status
 
-  # redrawn every 2 seconds until Ctrl-C
+  # refreshed every 2 seconds until Ctrl-C
   ducktide status --watch
 
-  # how many records wait in all
+  # total lag
   ducktide status --json | jq .judgement.lag
 
-The section \"Lake\" begins with the lake's judgement:
+The section \"Lake\" starts with the judgement of the lake:
   healthy
   compaction behind: N small files in T, ...                (merges do not keep up, or do not run)
-  N files of T, ..., have delete files, ...                 (merges leave those alone)
+  N files of T, ..., have delete files, ...                 (merges skip those)
   N files await removal, the first for X instead of Y; ...
   snapshots of X are kept instead of Y: by pin ..., ...
 
 The last line is the judgement of the flow:
   all N partitions up to date
   lag N records in M partitions
-  partition P of T: no commit for X while N records wait    (they have waited for a minute),
-  ...; who reads it, or that no member of the consumer group does
-  lag unknown: ...                                          (Kafka does not answer)
-  ...: the topic was deleted and made again, Kafka no longer has the offsets, a consumer of another
+  partition P of T: no commit for X while N records wait    (for more than a minute),
+  ...; followed by the member of the consumer group that reads it, if known
+  lag unknown: ...                                          (Kafka did not answer)
+  ...: a topic was deleted and recreated, Kafka no longer has the offsets, a consumer of another
   lake reads the partition in the same consumer group, ...
 
-JSON, times in UTC, null where something is not known; further fields may be added:
+JSON, times in UTC, null if unknown; fields may be added:
   lake       catalog, data_path, ducklake_version, layout_version, snapshots,
              newest_snapshot {snapshot_id, committed_at, age_seconds}
   tables[]   table, rows, files, bytes, open_dead_letters
@@ -76,57 +76,58 @@ JSON, times in UTC, null where something is not known; further fields may be add
   kafka      bootstrap_servers, reachable, error
   judgement  state (empty, up_to_date, lagging, stalled, unknown, problem), text, lag
 
-Exit codes: 0 the lake could be read, however far behind it is; 2 wrong command line; 3 the lake
-cannot be reached; 4 the lake cannot be used.";
+Exit codes: 0 the lake was read, whatever the lag; 2 wrong command line; 3 the lake is unavailable;
+4 the lake cannot be used.";
 
-/// Shows how far each partition is, and what the lake holds.
+/// Shows the progress of each partition, and contents and health of the lake.
 ///
-/// Reads the catalog and asks Kafka for its offsets and the consumer group's members; no data file is
-/// opened and no consumer group is joined, so it may run at any time. Without Kafka it shows the lake's part.
+/// Reads the catalog, and from Kafka the offsets of topics and the members of consumer groups. Opens no
+/// data file and joins no consumer group, so it can run at any time. While Kafka is unavailable, only the
+/// lake is shown.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct StatusArgs {
-    /// How long to wait for Kafka, seconds.
+    /// Maximum time to wait for Kafka.
     #[arg(long, value_name = "SECONDS", default_value = KAFKA_TIMEOUT, value_parser = parse_duration)]
     pub kafka_timeout: Duration,
 
-    /// Prints JSON; with --watch one line each time.
+    /// Print JSON; with --watch, one line for each refresh.
     #[arg(long)]
     pub json: bool,
 
-    /// Looks again every so many seconds, 2 by default, until Ctrl-C. Redraws on a terminal, appends
-    /// elsewhere.
+    /// Refresh in this interval until Ctrl-C; without a value, every 2 seconds. Redraws a terminal,
+    /// otherwise appends.
     #[arg(long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = parse_duration)]
     pub watch: Option<Duration>,
 
-    /// Which lake.
+    /// The lake.
     #[command(flatten)]
     pub lake: LakeArgs,
-    /// Where Kafka is.
+    /// The Kafka cluster.
     #[command(flatten)]
     pub kafka: KafkaArgs,
 }
 
-/// What the lake said of a source.
-struct SourceReading {
+/// Source with its progress in the lake.
+struct SourceState {
     source: Source,
-    /// The consumer group that reads it.
+    /// Consumer group that reads it.
     group_id: String,
     progress: Vec<PartitionProgress>,
 }
 
-/// What lake and Kafka said.
-struct Reading {
+/// Data read from lake and Kafka.
+struct StatusData {
     overview: Overview,
     tables: Vec<TableSize>,
     health: LakeHealth,
-    /// By table; tables without any are not there.
+    /// Number of open dead letters by table; tables without any are left out.
     open_dead_letters: BTreeMap<String, i64>,
-    sources: Vec<SourceReading>,
-    /// The client id of this lake's consumers.
+    sources: Vec<SourceState>,
+    /// Client id of the consumers of this lake.
     client_id: String,
-    cluster: Result<Cluster, Unreachable>,
+    cluster: Result<Cluster, KafkaUnavailable>,
     at: Timestamp,
 }
 
@@ -134,15 +135,15 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let config = args.lake.resolve()?;
     args.kafka.client_config()?;
     let mut lake = DuckLake::open(&config, Access::Read)?;
-    let first = look(&mut lake, args)?;
+    let first = read_status(&mut lake, args)?;
     let mut out = io::stdout().lock();
     print(&first, &config, args, &mut out)?;
     let Some(interval) = args.watch else { return Ok(()) };
     loop {
         thread::sleep(interval);
-        match look(&mut lake, args) {
-            Ok(reading) => print(&reading, &config, args, &mut out)?,
-            // An outage, or DuckDB broke: said, and looked at again.
+        match read_status(&mut lake, args) {
+            Ok(data) => print(&data, &config, args, &mut out)?,
+            // An outage, or an invalidated DuckDB instance: reported and retried.
             Err(error) => {
                 Failure::Lake(error).print();
                 lake = DuckLake::open(&config, Access::Read).unwrap_or(lake);
@@ -151,7 +152,7 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     }
 }
 
-fn look(lake: &mut DuckLake, args: &StatusArgs) -> Result<Reading, LakeError> {
+fn read_status(lake: &mut DuckLake, args: &StatusArgs) -> Result<StatusData, LakeError> {
     let sources = lake.sources()?;
     let topics = sources.iter().map(|source| source.spec.topic.clone()).collect();
     let (default, mut recorded) = (lake.default_group()?, lake.groups()?);
@@ -160,31 +161,30 @@ fn look(lake: &mut DuckLake, args: &StatusArgs) -> Result<Reading, LakeError> {
         .map(|source| (recorded.remove(&source.id).unwrap_or_else(|| default.clone()), source))
         .collect();
     let groups = sources.iter().map(|(group_id, _)| group_id.clone()).collect();
-    let question = Question::ask(&args.kafka, topics, groups, args.kafka_timeout);
+    let query = ClusterQuery::start(&args.kafka, topics, groups, args.kafka_timeout);
     let client_id = lake.client_id()?;
     let (overview, tables) = (lake.overview()?, lake.table_sizes()?);
-    let health = ducktide_health::read(lake, &Thresholds::default())?;
+    let health = lake.health(&Thresholds::default())?;
     let open_dead_letters = lake.open_dead_letters()?;
-    // Kafka first: progress that is read later can only be ahead of these ends, never behind.
-    let cluster =
-        question.and_then(|question| question.map_or(Ok(Cluster::default()), Question::answer));
+    // Kafka first: progress that is read later can be ahead of these offsets, never behind.
+    let cluster = query.and_then(|query| query.map_or(Ok(Cluster::default()), ClusterQuery::wait));
     let with_progress = sources.into_iter().map(|(group_id, source)| {
         let progress = lake.progress(source.id)?;
-        Ok(SourceReading { source, group_id, progress })
+        Ok(SourceState { source, group_id, progress })
     });
     let sources = with_progress.collect::<Result<_, LakeError>>()?;
     let at = Timestamp::now();
-    Ok(Reading { overview, tables, health, open_dead_letters, sources, client_id, cluster, at })
+    Ok(StatusData { overview, tables, health, open_dead_letters, sources, client_id, cluster, at })
 }
 
 fn print(
-    reading: &Reading,
+    data: &StatusData,
     config: &LakeConfig,
     args: &StatusArgs,
     out: &mut io::StdoutLock<'_>,
 ) -> Result<(), Failure> {
-    let report = Report::new(reading, &config.catalog, &args.kafka.bootstrap_servers)?;
-    let header = |interval| watch_header(out.is_terminal(), interval, reading.at);
+    let report = StatusReport::new(data, &config.catalog, &args.kafka.bootstrap_servers)?;
+    let header = |interval| watch_header(out.is_terminal(), interval, data.at);
     let text = match (args.json, args.watch) {
         (true, Some(_)) => report.to_json_line(),
         (true, None) => report.to_json(),
@@ -196,8 +196,8 @@ fn print(
 }
 
 fn watch_header(is_terminal: bool, interval: Duration, at: Timestamp) -> String {
-    // Clears the screen and goes to its first line.
+    // Clears the screen and moves the cursor to its first line.
     let clear = if is_terminal { "\x1b[2J\x1b[H" } else { "" };
     let at = at.strftime("%Y-%m-%d %H:%M:%S UTC");
-    format!("{clear}{at}, every {}; Ctrl-C ends\n\n", units::duration(interval))
+    format!("{clear}{at}, every {}; stop with Ctrl-C\n\n", units::duration(interval))
 }

@@ -1,4 +1,5 @@
-//! Lake and Kafka side by side: what is printed, and the JSON whose names must stay stable.
+//! Positions of the lake compared with the offsets of Kafka. Printed as text or as JSON, whose names
+//! must stay stable.
 
 use std::collections::BTreeMap;
 
@@ -9,25 +10,25 @@ use ducktide_protocol::{LakeError, Source, SourceSpec};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
-use super::health::HealthReport;
-use super::judgement::{Judgement, judge};
-use super::kafka::{Ends, STALLED_AFTER, Topic};
-use super::readers::{ReaderReport, add_reader};
-use super::{Reading, SourceReading};
+use super::cluster_query::{OffsetBounds, STALLED_AFTER, Topic};
+use super::flow_judgement::{FlowJudgement, judge};
+use super::group_member::{MemberReport, assign_member};
+use super::health_report::HealthReport;
+use super::{SourceState, StatusData};
 
-/// All that `status` shows. The help documents these names.
+/// Output of `ducktide status`. The help documents these names.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
-    pub(super) lake: LakeReport,
+pub(super) struct StatusReport {
+    pub(super) lake: CatalogReport,
     pub(super) tables: Vec<TableReport>,
     pub(super) health: HealthReport,
     pub(super) sources: Vec<SourceReport>,
     pub(super) kafka: KafkaReport,
-    pub(super) judgement: Judgement,
+    pub(super) judgement: FlowJudgement,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct LakeReport {
+pub(super) struct CatalogReport {
     pub(super) catalog: String,
     pub(super) data_path: String,
     pub(super) ducklake_version: String,
@@ -50,7 +51,7 @@ pub(super) struct TableReport {
     pub(super) rows: u64,
     pub(super) files: u64,
     pub(super) bytes: u64,
-    /// Records meant for it that could not be decoded, and that nobody has resolved.
+    /// Records that could not be decoded and are neither retried nor discarded.
     pub(super) open_dead_letters: i64,
 }
 
@@ -61,9 +62,9 @@ pub(super) struct SourceReport {
     pub(super) topic: String,
     pub(super) pipeline: String,
     pub(super) group_id: String,
-    /// The number of the group's members; None while Kafka does not tell.
+    /// Number of members of the group; None if Kafka does not describe it.
     pub(super) group_members: Option<usize>,
-    /// Why none of its partitions can go on.
+    /// Reason why none of its partitions can continue.
     pub(super) problem: Option<String>,
     pub(super) partitions: Vec<PartitionReport>,
 }
@@ -71,22 +72,22 @@ pub(super) struct SourceReport {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct PartitionReport {
     pub(super) partition: i32,
-    /// With `next_offset` None while the lake does not know the partition.
+    /// None, as `next_offset`, if the lake does not have the partition.
     pub(super) epoch: Option<i32>,
     pub(super) next_offset: Option<i64>,
-    /// None while Kafka does not say.
+    /// None if Kafka did not answer.
     pub(super) end_offset: Option<i64>,
-    /// Offsets between the two; of a partition that the lake does not know, all that Kafka has.
+    /// Number of offsets from `next_offset`, or from the first one that Kafka has, to `end_offset`.
     pub(super) lag: Option<i64>,
     pub(super) snapshot_id: Option<i64>,
     #[serde(serialize_with = "as_optional_text")]
     pub(super) last_commit_at: Option<Timestamp>,
     pub(super) last_commit_age_seconds: Option<f64>,
-    /// Whether records have waited for a minute in which there was no commit.
+    /// Records have waited for a minute without a commit.
     pub(super) stalled: bool,
-    /// The member of the group that reads it.
-    pub(super) reader: Option<ReaderReport>,
-    /// Why it cannot go on.
+    /// Member of the group that reads it.
+    pub(super) reader: Option<MemberReport>,
+    /// Reason why it cannot continue.
     pub(super) problem: Option<String>,
 }
 
@@ -97,21 +98,21 @@ pub(super) struct KafkaReport {
     pub(super) error: Option<String>,
 }
 
-impl Report {
+impl StatusReport {
     pub(super) fn new(
-        reading: &Reading,
+        data: &StatusData,
         catalog: &CatalogLocation,
         bootstrap_servers: &str,
     ) -> Result<Self, LakeError> {
-        let cluster = &reading.cluster;
-        let sources = reading.sources.iter();
+        let cluster = &data.cluster;
+        let sources = data.sources.iter();
         let sources: Vec<_> =
-            sources.map(|source| source_report(source, reading)).collect::<Result<_, _>>()?;
+            sources.map(|source| source_report(source, data)).collect::<Result<_, _>>()?;
         let error = cluster.as_ref().err().map(|error| error.0.clone());
         Ok(Self {
-            lake: lake_report(reading, catalog),
-            tables: table_reports(reading),
-            health: HealthReport::new(&reading.health, reading.at),
+            lake: lake_report(data, catalog),
+            tables: table_reports(data),
+            health: HealthReport::new(&data.health, data.at),
             judgement: judge(&sources, error.as_deref()),
             sources,
             kafka: KafkaReport {
@@ -133,9 +134,9 @@ impl Report {
     }
 }
 
-fn lake_report(reading: &Reading, catalog: &CatalogLocation) -> LakeReport {
-    let lake = &reading.overview;
-    LakeReport {
+fn lake_report(data: &StatusData, catalog: &CatalogLocation) -> CatalogReport {
+    let lake = &data.overview;
+    CatalogReport {
         catalog: catalog.to_string(),
         data_path: lake.data_path.clone(),
         ducklake_version: lake.ducklake_version.clone(),
@@ -144,39 +145,39 @@ fn lake_report(reading: &Reading, catalog: &CatalogLocation) -> LakeReport {
         newest_snapshot: SnapshotReport {
             snapshot_id: lake.snapshots.newest.0,
             committed_at: lake.snapshots.committed_at,
-            age_seconds: age_seconds(lake.snapshots.committed_at, reading.at),
+            age_seconds: age_seconds(lake.snapshots.committed_at, data.at),
         },
     }
 }
 
-fn table_reports(reading: &Reading) -> Vec<TableReport> {
-    let tables = reading.tables.iter();
+fn table_reports(data: &StatusData) -> Vec<TableReport> {
+    let tables = data.tables.iter();
     tables
         .map(|size| TableReport {
             table: size.table.clone(),
             rows: size.rows,
             files: size.files,
             bytes: size.bytes,
-            open_dead_letters: reading.open_dead_letters.get(&size.table).copied().unwrap_or(0),
+            open_dead_letters: data.open_dead_letters.get(&size.table).copied().unwrap_or(0),
         })
         .collect()
 }
 
-fn source_report(of: &SourceReading, reading: &Reading) -> Result<SourceReport, LakeError> {
-    let SourceReading { source, group_id, progress } = of;
-    let (spec, cluster) = (&source.spec, reading.cluster.as_ref().ok());
+fn source_report(state: &SourceState, data: &StatusData) -> Result<SourceReport, LakeError> {
+    let SourceState { source, group_id, progress } = state;
+    let (spec, cluster) = (&source.spec, data.cluster.as_ref().ok());
     let topic = cluster.and_then(|cluster| cluster.topics.get(&spec.topic));
     let members = cluster.and_then(|cluster| cluster.groups.get(group_id));
     let mut partitions = BTreeMap::new();
-    for of_lake in progress {
-        partitions.insert(of_lake.partition.0, lake_side(of_lake, reading.at)?);
+    for progress in progress {
+        partitions.insert(progress.partition.0, partition_report(progress, data.at)?);
     }
-    for (&partition, ends) in topic.iter().flat_map(|topic| &topic.partitions) {
+    for (&partition, bounds) in topic.iter().flat_map(|topic| &topic.partitions) {
         let report = partitions.entry(partition).or_insert_with(PartitionReport::default);
         report.partition = partition;
-        add_kafka_side(report, ends);
+        add_kafka_offsets(report, bounds);
         if let Some(members) = members {
-            add_reader(report, &spec.topic, members, &reading.client_id);
+            assign_member(report, &spec.topic, members, &data.client_id);
         }
     }
     Ok(SourceReport {
@@ -191,7 +192,10 @@ fn source_report(of: &SourceReading, reading: &Reading) -> Result<SourceReport, 
     })
 }
 
-fn lake_side(progress: &PartitionProgress, now: Timestamp) -> Result<PartitionReport, LakeError> {
+fn partition_report(
+    progress: &PartitionProgress,
+    now: Timestamp,
+) -> Result<PartitionReport, LakeError> {
     let Partition(partition) = progress.partition;
     let Offset(next_offset) = progress.position.next_offset;
     let last_commit_at = progress.moved_at()?;
@@ -206,24 +210,27 @@ fn lake_side(progress: &PartitionProgress, now: Timestamp) -> Result<PartitionRe
     })
 }
 
-fn add_kafka_side(report: &mut PartitionReport, ends: &Ends) {
-    // A partition that appeared after its source was registered starts at its beginning.
-    let next_offset = report.next_offset.unwrap_or(ends.low);
+fn add_kafka_offsets(report: &mut PartitionReport, bounds: &OffsetBounds) {
+    // A partition that was added after its source was registered is read from its beginning.
+    let next_offset = report.next_offset.unwrap_or(bounds.low);
     let no_commit =
         report.last_commit_age_seconds.is_none_or(|age| age > STALLED_AFTER.as_secs_f64());
-    report.end_offset = Some(ends.high);
-    report.lag = Some((ends.high - next_offset).max(0));
-    report.stalled = no_commit && next_offset < ends.waited;
-    // Progress is read after Kafka's end, and so may be ahead of it; but never by a reset topic's
-    // whole length, nor while nothing was committed lately.
-    report.problem = if next_offset < ends.low {
+    report.end_offset = Some(bounds.high);
+    report.lag = Some((bounds.high - next_offset).max(0));
+    report.stalled = no_commit && next_offset < bounds.waited;
+    // Progress is read after the end offset and can be ahead of it, but only shortly after a commit.
+    // Without a recent commit, the topic was reset.
+    report.problem = if next_offset < bounds.low {
         Some(format!(
             "Kafka no longer has the offsets from {next_offset} to {}; \
              they were removed before they were read",
-            ends.low - 1
+            bounds.low - 1
         ))
-    } else if next_offset > ends.high && no_commit {
-        Some(format!("Kafka ends at offset {}, before the lake's {next_offset}", ends.high))
+    } else if next_offset > bounds.high && no_commit {
+        Some(format!(
+            "Kafka ends at offset {}, before the lake's next offset {next_offset}",
+            bounds.high
+        ))
     } else {
         None
     };
@@ -233,12 +240,12 @@ fn topic_problem(source: &Source, topic: &Topic) -> Option<String> {
     if topic.partitions.is_empty() {
         return Some("Kafka has no such topic".to_owned());
     }
-    let seen = SourceSpec {
+    let current = SourceSpec {
         cluster_id: topic.identity.cluster_id.clone(),
         topic_id: topic.identity.topic_id.clone(),
         ..source.spec.clone()
     };
-    source.check_identity(&seen).err().map(|error| error.to_string())
+    source.check_identity(&current).err().map(|error| error.to_string())
 }
 
 pub(super) fn as_text<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
@@ -253,7 +260,7 @@ pub(super) fn as_optional_text<S: Serializer>(
     at.map(|at| at.to_string()).serialize(serializer)
 }
 
-/// Never negative: the catalog's clock may be ahead of this machine's.
+/// Returns the age in seconds. Never negative: the clock of the catalog can be ahead.
 pub(super) fn age_seconds(at: Timestamp, now: Timestamp) -> f64 {
     now.duration_since(at).as_secs_f64().max(0.0)
 }

@@ -1,4 +1,4 @@
-//! Lake and Kafka side by side.
+//! Tests of the report: positions of the lake compared with the offsets of Kafka.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,8 +12,8 @@ use ducktide_maintenance::{LastMaintenance, Operation};
 use ducktide_protocol::position::{Epoch, Position, SnapshotId, SourceId};
 use ducktide_verify::LastVerification;
 
-use super::super::judgement::State;
-use super::super::kafka::{Cluster, Unreachable};
+use super::super::cluster_query::{Cluster, KafkaUnavailable};
+use super::super::flow_judgement::FlowState;
 use super::super::text;
 use super::*;
 
@@ -45,15 +45,15 @@ fn progress(partition: i32, next_offset: i64, updated_at: &str) -> PartitionProg
     }
 }
 
-fn topic(partitions: &[(i32, Ends)]) -> Topic {
+fn topic(partitions: &[(i32, OffsetBounds)]) -> Topic {
     Topic {
         partitions: partitions.iter().copied().collect(),
         identity: Identity { cluster_id: Some("c1".to_owned()), topic_id: Some("t1".to_owned()) },
     }
 }
 
-const fn ends(low: i64, high: i64, waited: i64) -> Ends {
-    Ends { low, high, waited }
+const fn bounds(low: i64, high: i64, waited: i64) -> OffsetBounds {
+    OffsetBounds { low, high, waited }
 }
 
 fn health() -> LakeHealth {
@@ -107,7 +107,10 @@ fn health() -> LakeHealth {
     }
 }
 
-fn report(progress: Vec<PartitionProgress>, topic: Result<Topic, Unreachable>) -> Report {
+fn report(
+    progress: Vec<PartitionProgress>,
+    topic: Result<Topic, KafkaUnavailable>,
+) -> StatusReport {
     let cluster = topic.map(|topic| Cluster {
         topics: BTreeMap::from([("events".to_owned(), topic)]),
         groups: BTreeMap::new(),
@@ -115,8 +118,11 @@ fn report(progress: Vec<PartitionProgress>, topic: Result<Topic, Unreachable>) -
     report_of(progress, cluster)
 }
 
-fn report_of(progress: Vec<PartitionProgress>, cluster: Result<Cluster, Unreachable>) -> Report {
-    let reading = Reading {
+fn report_of(
+    progress: Vec<PartitionProgress>,
+    cluster: Result<Cluster, KafkaUnavailable>,
+) -> StatusReport {
+    let data = StatusData {
         overview: Overview {
             data_path: "/lake/files/".to_owned(),
             ducklake_version: "1.0".to_owned(),
@@ -135,7 +141,7 @@ fn report_of(progress: Vec<PartitionProgress>, cluster: Result<Cluster, Unreacha
         }],
         health: health(),
         open_dead_letters: BTreeMap::from([("main.events".to_owned(), 3)]),
-        sources: vec![SourceReading {
+        sources: vec![SourceState {
             source: source(),
             group_id: "ducktide-1".to_owned(),
             progress,
@@ -144,42 +150,42 @@ fn report_of(progress: Vec<PartitionProgress>, cluster: Result<Cluster, Unreacha
         cluster,
         at: now(),
     };
-    Report::new(&reading, &CATALOG.parse().unwrap(), "localhost:9092").unwrap()
+    StatusReport::new(&data, &CATALOG.parse().unwrap(), "localhost:9092").unwrap()
 }
 
 const JUST_NOW: &str = "2026-11-01T11:59:58Z";
 const LONG_AGO: &str = "2026-11-01 11:00:00+00";
 
 #[test]
-fn lag_is_what_kafka_has_beyond_the_lake() {
-    let report = report(vec![progress(0, 90, JUST_NOW)], Ok(topic(&[(0, ends(0, 100, 0))])));
+fn lag_is_the_distance_from_the_lakes_position_to_kafkas_end() {
+    let report = report(vec![progress(0, 90, JUST_NOW)], Ok(topic(&[(0, bounds(0, 100, 0))])));
 
     let partition = &report.sources[0].partitions[0];
     assert_eq!((partition.next_offset, partition.end_offset), (Some(90), Some(100)));
     assert_eq!(partition.lag, Some(10));
     assert_eq!(partition.last_commit_age_seconds, Some(2.0));
-    assert_eq!(report.judgement.state, State::Lagging);
+    assert_eq!(report.judgement.state, FlowState::Lagging);
 }
 
 #[test]
-fn a_record_that_just_arrived_in_an_idle_partition_is_no_stall() {
-    let report = report(vec![progress(0, 99, LONG_AGO)], Ok(topic(&[(0, ends(0, 100, 99))])));
+fn a_new_record_in_an_idle_partition_is_no_stall() {
+    let report = report(vec![progress(0, 99, LONG_AGO)], Ok(topic(&[(0, bounds(0, 100, 99))])));
 
     assert!(!report.sources[0].partitions[0].stalled);
     assert_eq!(report.judgement.text, "lag 1 record in 1 partition");
 }
 
 #[test]
-fn a_record_that_has_waited_while_nothing_was_committed_is_a_stall() {
-    let report = report(vec![progress(0, 98, LONG_AGO)], Ok(topic(&[(0, ends(0, 100, 99))])));
+fn an_old_record_without_a_commit_is_a_stall() {
+    let report = report(vec![progress(0, 98, LONG_AGO)], Ok(topic(&[(0, bounds(0, 100, 99))])));
 
     let expected = "partition 0 of events: no commit for 1h 0m while 2 records wait";
     assert_eq!(report.judgement.text, expected);
 }
 
 #[test]
-fn a_partition_that_the_lake_does_not_know_lags_by_all_it_has() {
-    let report = report(vec![], Ok(topic(&[(3, ends(10, 25, 10))])));
+fn the_lag_of_a_partition_without_progress_is_its_length() {
+    let report = report(vec![], Ok(topic(&[(3, bounds(10, 25, 10))])));
 
     let partition = &report.sources[0].partitions[0];
     assert_eq!((partition.partition, partition.next_offset), (3, None));
@@ -187,23 +193,23 @@ fn a_partition_that_the_lake_does_not_know_lags_by_all_it_has() {
 }
 
 #[test]
-fn progress_that_was_read_after_the_end_has_no_lag() {
-    let report = report(vec![progress(0, 101, JUST_NOW)], Ok(topic(&[(0, ends(0, 100, 99))])));
+fn progress_beyond_the_end_offset_has_no_lag() {
+    let report = report(vec![progress(0, 101, JUST_NOW)], Ok(topic(&[(0, bounds(0, 100, 99))])));
 
-    assert_eq!(report.judgement.state, State::UpToDate);
+    assert_eq!(report.judgement.state, FlowState::UpToDate);
 }
 
 #[test]
-fn offsets_that_retention_took_are_a_problem() {
-    let report = report(vec![progress(0, 5, JUST_NOW)], Ok(topic(&[(0, ends(20, 100, 20))])));
+fn offsets_removed_by_retention_are_a_problem() {
+    let report = report(vec![progress(0, 5, JUST_NOW)], Ok(topic(&[(0, bounds(20, 100, 20))])));
 
-    assert_eq!(report.judgement.state, State::Problem);
+    assert_eq!(report.judgement.state, FlowState::Problem);
     assert!(report.judgement.text.contains("from 5 to 19"), "{}", report.judgement.text);
 }
 
 #[test]
-fn a_topic_that_was_made_again_is_a_problem() {
-    let mut topic = topic(&[(0, ends(0, 100, 0))]);
+fn a_recreated_topic_is_a_problem() {
+    let mut topic = topic(&[(0, bounds(0, 100, 0))]);
     topic.identity.topic_id = Some("t2".to_owned());
     let report = report(vec![progress(0, 90, JUST_NOW)], Ok(topic));
 
@@ -211,14 +217,14 @@ fn a_topic_that_was_made_again_is_a_problem() {
 }
 
 #[test]
-fn a_partition_that_another_lakes_consumer_reads_is_a_problem() {
+fn a_partition_read_by_a_consumer_of_another_lake_is_a_problem() {
     let member = |client_id: &str, partition| GroupMember {
         client_id: client_id.to_owned(),
         host: "/10.0.0.7".to_owned(),
         partitions: vec![TopicPartition::new("events", partition)],
     };
     let members = vec![member("ducktide-1", 0), member("ducktide-2", 1), member("mine", 2)];
-    let topic = topic(&[0, 1, 2].map(|partition| (partition, ends(0, 100, 0))));
+    let topic = topic(&[0, 1, 2].map(|partition| (partition, bounds(0, 100, 0))));
     let cluster = Cluster {
         topics: BTreeMap::from([("events".to_owned(), topic)]),
         groups: BTreeMap::from([("ducktide-1".to_owned(), members)]),
@@ -238,15 +244,16 @@ fn a_partition_that_another_lakes_consumer_reads_is_a_problem() {
 }
 
 #[test]
-fn a_topic_that_is_gone_is_a_problem() {
+fn a_deleted_topic_is_a_problem() {
     let report = report(vec![progress(0, 90, JUST_NOW)], Ok(Topic::default()));
 
     assert_eq!(report.judgement.text, "topic events: Kafka has no such topic");
 }
 
 #[test]
-fn without_kafka_the_lakes_part_is_shown() {
-    let report = report(vec![progress(0, 90, JUST_NOW)], Err(Unreachable("no answer".to_owned())));
+fn the_lake_is_shown_while_kafka_is_unavailable() {
+    let report =
+        report(vec![progress(0, 90, JUST_NOW)], Err(KafkaUnavailable("no answer".to_owned())));
 
     let expected = "\
 catalog    postgres://me:***@db/lake
@@ -264,11 +271,11 @@ files        < 1 MiB  < 16 MiB  < target  larger     target
 main.events       39         2         1       0  256.0 MiB
 main.events: a full scan opens 45 files, one day (2026-10-31) 12; merges would save 35; \
 3 with delete files; 2 schema versions
-snapshots  1,042, oldest 0 of 1d 4h ago; they expire after 7d 0h; kept from 17 on by pin `audit`
-removal    1,204 files wait, the first for 1h 0m; they are removed after 2d 0h
+snapshots  1,042, oldest 0 (1d 4h ago); expire after 7d 0h; kept from 17 by pin `audit`
+removal    1,204 files scheduled, the first 1h 0m ago; removed after 2d 0h
 ledger     98,765 rows
 last run   merge adjacent files 2m 0s ago
-verified   3h 0m ago, each single offset: nothing is lost, nothing is doubled
+verified   3h 0m ago, every offset: nothing lost, no duplicates
 
 main.events from topic events, pipeline demo, group ducktide-1
 partition  lake offset  end offset  lag  epoch  last commit
@@ -282,7 +289,7 @@ lag unknown: Kafka: no answer
 
 #[test]
 fn the_json_names_stay_stable() {
-    let report = report(vec![progress(0, 90, JUST_NOW)], Ok(topic(&[(0, ends(0, 100, 0))])));
+    let report = report(vec![progress(0, 90, JUST_NOW)], Ok(topic(&[(0, bounds(0, 100, 0))])));
     let json: serde_json::Value = serde_json::from_str(&report.to_json_line()).unwrap();
 
     let expected = serde_json::json!({

@@ -1,16 +1,16 @@
-//! The report as people read it.
+//! The report as text.
 
 use std::fmt::Write as _;
 
 use super::health_text;
-use super::report::{PartitionReport, Report, SourceReport, TableReport};
+use super::report::{PartitionReport, SourceReport, StatusReport, TableReport};
 use ducktide_service::text_table::{Align, TextTable};
 use ducktide_service::units;
 
-/// What is shown for something that is not known.
+/// Text of an unknown value.
 const UNKNOWN: &str = "-";
 
-pub(super) fn render(report: &Report) -> String {
+pub(super) fn render(report: &StatusReport) -> String {
     let mut text = lake(report);
     if !report.tables.is_empty() {
         text += "\n";
@@ -25,7 +25,7 @@ pub(super) fn render(report: &Report) -> String {
     text + "\n" + &report.judgement.text + "\n"
 }
 
-fn lake(report: &Report) -> String {
+fn lake(report: &StatusReport) -> String {
     let lake = &report.lake;
     let newest = &lake.newest_snapshot;
     format!(

@@ -1,4 +1,4 @@
-//! The lake's health as JSON shows it; the names must stay stable.
+//! Health of the lake as JSON; the names must stay stable.
 
 use ducktide_health::{DayOf, FileCount, LakeHealth, LakeJudgement, TableHealth, Tolerance, judge};
 use ducktide_lake::Keeper;
@@ -13,7 +13,7 @@ pub(super) struct HealthReport {
     pub(super) judgement: LakeJudgement,
     pub(super) tables: Vec<TableHealthReport>,
     pub(super) snapshots: SnapshotsReport,
-    /// Data files that only older snapshots need.
+    /// Data files that only old snapshots need.
     pub(super) ended: CountReport,
     pub(super) awaiting_removal: RemovalReport,
     pub(super) ledger_rows: u64,
@@ -29,9 +29,9 @@ pub(super) struct TableHealthReport {
     pub(super) small: CountReport,
     pub(super) medium: CountReport,
     pub(super) full: CountReport,
-    /// Tiny and small ones, of all; from 0 to 1.
+    /// Share of tiny and small files in all files, from 0 to 1.
     pub(super) small_share: f64,
-    /// Files that merges would save.
+    /// Number of files by which merges would reduce the table.
     pub(super) mergeable: u64,
     pub(super) with_deletes: u64,
     pub(super) schema_versions: u64,
@@ -62,14 +62,14 @@ pub(super) struct SnapshotsReport {
     pub(super) oldest_committed_at: Timestamp,
     pub(super) oldest_age_seconds: f64,
     pub(super) expire_after_seconds: Option<u64>,
-    pub(super) kept_by: Option<KeeperReport>,
+    pub(super) kept_by: Option<RetentionHoldReport>,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct KeeperReport {
+pub(super) struct RetentionHoldReport {
     /// `pin`, `announced_replay` or `unfinished_replay`.
     pub(super) kind: &'static str,
-    /// The pin, or the table that is replayed.
+    /// Name of the pin, or of the table that is replayed.
     pub(super) name: String,
     pub(super) from_snapshot_id: i64,
 }
@@ -164,13 +164,13 @@ const fn count(of: FileCount) -> CountReport {
 
 fn snapshots(health: &LakeHealth, now: Timestamp) -> SnapshotsReport {
     let kept = &health.snapshots;
-    let keeper = kept.kept_by.as_ref().map(|keeper| {
-        let (kind, name) = match &keeper.by {
+    let hold = kept.kept_by.as_ref().map(|hold| {
+        let (kind, name) = match &hold.by {
             Keeper::Pin(name) => ("pin", name),
             Keeper::AnnouncedReplay(table) => ("announced_replay", table),
             Keeper::UnfinishedReplay(table) => ("unfinished_replay", table),
         };
-        KeeperReport { kind, name: name.clone(), from_snapshot_id: keeper.from.0 }
+        RetentionHoldReport { kind, name: name.clone(), from_snapshot_id: hold.from.0 }
     });
     SnapshotsReport {
         count: kept.count,
@@ -178,6 +178,6 @@ fn snapshots(health: &LakeHealth, now: Timestamp) -> SnapshotsReport {
         oldest_committed_at: kept.oldest_at,
         oldest_age_seconds: age_seconds(kept.oldest_at, now),
         expire_after_seconds: kept.retention.map(|retention| retention.as_secs()),
-        kept_by: keeper,
+        kept_by: hold,
     }
 }

@@ -1,4 +1,4 @@
-//! Asks Kafka where its topics begin and end, for as long as a person likes to wait.
+//! Reads the offset bounds of topics and the members of consumer groups from Kafka, with a timeout.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
@@ -8,19 +8,19 @@ use std::time::{Duration, Instant};
 use ducktide_consumer::{ClusterView, GroupMember, Identity, KafkaArgs, Watermarks};
 use jiff::Timestamp;
 
-/// A record that has waited for as long as this, while its partition saw no commit, waits for
-/// somebody: a flush takes a second, and a crashed worker's partitions are another's after
-/// Kafka's session timeout of 45 s.
+/// Age from which a record is a stall if its partition had no commit in that time. A flush takes a
+/// second, and the partitions of a crashed worker are reassigned after Kafka's session timeout of
+/// 45 s.
 pub(super) const STALLED_AFTER: Duration = Duration::from_mins(1);
 
-/// How long a group's description may take, in all: it only explains.
+/// Time limit for the descriptions of all groups. It is short: they only explain a stall.
 const GROUP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What Kafka says of topics and consumer groups.
+/// Topics and consumer groups as Kafka describes them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Cluster {
     pub(super) topics: BTreeMap<String, Topic>,
-    /// The members of groups that the brokers describe.
+    /// Members by group, for the groups that the brokers describe.
     pub(super) groups: BTreeMap<String, Vec<GroupMember>>,
 }
 
@@ -28,68 +28,68 @@ pub(super) struct Cluster {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Topic {
     /// Empty when there is no such topic.
-    pub(super) partitions: BTreeMap<i32, Ends>,
+    pub(super) partitions: BTreeMap<i32, OffsetBounds>,
     pub(super) identity: Identity,
 }
 
-/// Where a partition begins and ends.
+/// First and last offsets of a partition.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Ends {
-    /// The first offset that Kafka has.
+pub(super) struct OffsetBounds {
+    /// First offset that Kafka has.
     pub(super) low: i64,
-    /// The offset of the next record that is produced.
+    /// Offset of the next record that is produced.
     pub(super) high: i64,
-    /// Records below this offset have waited for [`STALLED_AFTER`].
+    /// Records below this offset are older than [`STALLED_AFTER`].
     pub(super) waited: i64,
 }
 
-/// Why Kafka's part is not known.
+/// Error of a query that Kafka did not answer.
 #[derive(Clone, Debug)]
-pub(super) struct Unreachable(pub(super) String);
+pub(super) struct KafkaUnavailable(pub(super) String);
 
-impl<E: std::error::Error> From<E> for Unreachable {
+impl<E: std::error::Error> From<E> for KafkaUnavailable {
     fn from(error: E) -> Self {
         Self(error.to_string())
     }
 }
 
-/// A question to Kafka that another thread asks.
-pub(super) struct Question {
-    answered: mpsc::Receiver<Result<Cluster, Unreachable>>,
+/// Query that runs on another thread.
+pub(super) struct ClusterQuery {
+    result: mpsc::Receiver<Result<Cluster, KafkaUnavailable>>,
     view: Arc<ClusterView>,
     servers: String,
     timeout: Duration,
     deadline: Instant,
 }
 
-impl Question {
-    /// Starts to ask; None without topics. The thread is left alone when the time is over: the client's own
-    /// calls wait for longer than a person does, and end by themselves.
-    pub(super) fn ask(
+impl ClusterQuery {
+    /// Starts the query; None without topics. The thread is not stopped at the timeout: the calls of
+    /// the client library have longer time limits of their own.
+    pub(super) fn start(
         kafka: &KafkaArgs,
         topics: BTreeSet<String>,
         groups: BTreeSet<String>,
         timeout: Duration,
-    ) -> Result<Option<Self>, Unreachable> {
+    ) -> Result<Option<Self>, KafkaUnavailable> {
         if topics.is_empty() {
             return Ok(None);
         }
-        let (answer, answered) = mpsc::channel();
+        let (sender, result) = mpsc::channel();
         let view = Arc::new(ClusterView::new(&kafka.client_config()?)?);
-        let asked = Arc::clone(&view);
+        let thread_view = Arc::clone(&view);
         thread::spawn(move || {
-            // The receiver is gone when the answer came too late.
-            let _ = answer.send(describe(&asked, topics, groups));
+            // The receiver is gone after the timeout.
+            let _ = sender.send(describe(&thread_view, topics, groups));
         });
         let (servers, deadline) = (kafka.bootstrap_servers.clone(), Instant::now() + timeout);
-        Ok(Some(Self { answered, view, servers, timeout, deadline }))
+        Ok(Some(Self { result, view, servers, timeout, deadline }))
     }
 
-    /// Waits for the answer until the timeout.
-    pub(super) fn answer(self) -> Result<Cluster, Unreachable> {
+    /// Returns the result, or an error at the timeout.
+    pub(super) fn wait(self) -> Result<Cluster, KafkaUnavailable> {
         let rest = self.deadline.saturating_duration_since(Instant::now());
-        self.answered.recv_timeout(rest).map_err(|_| {
-            Unreachable(self.view.connection_failure().unwrap_or_else(|| {
+        self.result.recv_timeout(rest).map_err(|_| {
+            KafkaUnavailable(self.view.connection_failure().unwrap_or_else(|| {
                 let timeout = ducktide_service::units::duration(self.timeout);
                 format!("no answer within {timeout}: bootstrap_servers=`{}`", self.servers)
             }))
@@ -101,11 +101,11 @@ fn describe(
     view: &ClusterView,
     topics: BTreeSet<String>,
     groups: BTreeSet<String>,
-) -> Result<Cluster, Unreachable> {
+) -> Result<Cluster, KafkaUnavailable> {
     let topics = topics.into_iter().map(|name| Ok((name.clone(), topic(view, &name)?)));
-    let topics = topics.collect::<Result<_, Unreachable>>()?;
+    let topics = topics.collect::<Result<_, KafkaUnavailable>>()?;
     let deadline = Instant::now() + GROUP_TIMEOUT;
-    // It takes a right of its own to describe a group.
+    // Describing a group needs a separate permission.
     let members = |group: String| {
         let rest = deadline.saturating_duration_since(Instant::now());
         Some((view.group_members(&group, rest).ok()?, group))
@@ -114,7 +114,7 @@ fn describe(
     Ok(Cluster { topics, groups: groups.map(|(members, group)| (group, members)).collect() })
 }
 
-fn topic(view: &ClusterView, name: &str) -> Result<Topic, Unreachable> {
+fn topic(view: &ClusterView, name: &str) -> Result<Topic, KafkaUnavailable> {
     let partitions = view.partitions(name)?;
     if partitions.is_empty() {
         return Ok(Topic::default());
@@ -125,10 +125,10 @@ fn topic(view: &ClusterView, name: &str) -> Result<Topic, Unreachable> {
     let ends = |partition| {
         let Watermarks { low, high } = view.watermarks(name, partition)?;
         let waited = waited.get(&partition).copied().unwrap_or(low);
-        Ok((partition, Ends { low, high, waited }))
+        Ok((partition, OffsetBounds { low, high, waited }))
     };
     Ok(Topic {
-        partitions: partitions.into_iter().map(ends).collect::<Result<_, Unreachable>>()?,
+        partitions: partitions.into_iter().map(ends).collect::<Result<_, KafkaUnavailable>>()?,
         identity: view.identity(name)?,
     })
 }

@@ -1,62 +1,62 @@
-//! One line that says whether somebody must look.
+//! Judgement of the flow from Kafka to the lake, in one line.
 
 use serde::Serialize;
 
-use super::readers;
+use super::group_member;
 use super::report::{PartitionReport, SourceReport};
 use ducktide_service::units;
 
-/// What the numbers amount to.
+/// Judgement of all sources.
 #[derive(Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Judgement {
-    pub(super) state: State,
+pub(super) struct FlowJudgement {
+    pub(super) state: FlowState,
     pub(super) text: String,
-    /// Records that wait, in all partitions together; None when Kafka does not say.
+    /// Records of all partitions that are not committed; None if Kafka did not answer.
     pub(super) lag: Option<i64>,
 }
 
-/// From what needs nobody to what needs somebody.
+/// State of the flow, in the order of severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum State {
+pub(super) enum FlowState {
     /// No source is registered.
     Empty,
     UpToDate,
     Lagging,
-    /// Kafka does not answer.
+    /// Kafka did not answer.
     Unknown,
-    /// Records wait and nothing is committed.
+    /// Records wait and there are no commits.
     Stalled,
-    /// Waiting will not help.
+    /// A state that waiting does not end.
     Problem,
 }
 
-/// Judges what was found; `unreachable` is why Kafka's part is missing.
-pub(super) fn judge(sources: &[SourceReport], unreachable: Option<&str>) -> Judgement {
+/// Judges the sources; `kafka_error` is the reason why the offsets of Kafka are missing.
+pub(super) fn judge(sources: &[SourceReport], kafka_error: Option<&str>) -> FlowJudgement {
     let lags = || sources.iter().flat_map(|source| &source.partitions).map(|p| p.lag);
-    let lag = unreachable.is_none().then(|| lags().flatten().sum());
-    let judgement = |state, text| Judgement { state, text, lag };
+    let lag = kafka_error.is_none().then(|| lags().flatten().sum());
+    let judgement = |state, text| FlowJudgement { state, text, lag };
     if sources.is_empty() {
         let text =
             "no source is registered; a ducktide-consumer registers its topics when it starts";
-        return judgement(State::Empty, text.to_owned());
+        return judgement(FlowState::Empty, text.to_owned());
     }
     if let Some(text) = problem(sources) {
-        return judgement(State::Problem, text);
+        return judgement(FlowState::Problem, text);
     }
-    if let Some(reason) = unreachable {
-        return judgement(State::Unknown, format!("lag unknown: Kafka: {reason}"));
+    if let Some(reason) = kafka_error {
+        return judgement(FlowState::Unknown, format!("lag unknown: Kafka: {reason}"));
     }
     if let Some(text) = stall(sources) {
-        return judgement(State::Stalled, text);
+        return judgement(FlowState::Stalled, text);
     }
     let partitions = units::count(lags().filter(|lag| *lag > Some(0)).count() as i128, "partition");
     match lag {
         Some(records @ 1..) => {
             let records = units::count(records, "record");
-            judgement(State::Lagging, format!("lag {records} in {partitions}"))
+            judgement(FlowState::Lagging, format!("lag {records} in {partitions}"))
         }
-        _ => judgement(State::UpToDate, up_to_date(lags().count())),
+        _ => judgement(FlowState::UpToDate, up_to_date(lags().count())),
     }
 }
 
@@ -67,20 +67,20 @@ fn up_to_date(partitions: usize) -> String {
     }
 }
 
-/// The first problem, and how many more there are.
+/// Returns the first problem and the number of others.
 fn problem(sources: &[SourceReport]) -> Option<String> {
     let of_source = |source: &SourceReport| {
         let whole = source.problem.iter().map(|text| format!("topic {}: {text}", source.topic));
-        let parts = source.partitions.iter().filter_map(|partition| {
+        let partitions = source.partitions.iter().filter_map(|partition| {
             let text = partition.problem.as_ref()?;
             Some(format!("{}: {text}", name(source, partition)))
         });
-        whole.chain(parts).collect::<Vec<_>>()
+        whole.chain(partitions).collect::<Vec<_>>()
     };
     first_of(sources.iter().flat_map(of_source).collect())
 }
 
-/// The stalled partition where the most records wait, and how many more there are.
+/// Returns the stalled partition with the most waiting records and the number of others.
 fn stall(sources: &[SourceReport]) -> Option<String> {
     let mut stalled: Vec<_> = sources
         .iter()
@@ -96,7 +96,7 @@ fn stall(sources: &[SourceReport]) -> Option<String> {
             None => "no commit so far".to_owned(),
         };
         let records = units::count(records, "record");
-        let reader = readers::describe(source, partition);
+        let reader = group_member::describe_reader(source, partition);
         let reader = reader.map(|reader| format!("; {reader}")).unwrap_or_default();
         format!("{}: {since} while {records} {wait}{reader}", name(source, partition))
     };
@@ -115,7 +115,7 @@ fn first_of(texts: Vec<String>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::readers::ReaderReport;
+    use super::super::group_member::MemberReport;
     use super::*;
 
     fn partition(partition: i32, lag: Option<i64>) -> PartitionReport {
@@ -135,7 +135,7 @@ mod tests {
         }
     }
 
-    fn judged(partitions: Vec<PartitionReport>) -> Judgement {
+    fn judged(partitions: Vec<PartitionReport>) -> FlowJudgement {
         judge(&[source(partitions)], None)
     }
 
@@ -143,7 +143,7 @@ mod tests {
     fn no_lag_is_up_to_date() {
         let judgement = judged(vec![partition(0, Some(0)), partition(1, Some(0))]);
 
-        assert_eq!(judgement.state, State::UpToDate);
+        assert_eq!(judgement.state, FlowState::UpToDate);
         assert_eq!(judgement.text, "all 2 partitions up to date");
         assert_eq!(judgement.lag, Some(0));
     }
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stalled_partition_counts_for_more_than_lag() {
+    fn a_stalled_partition_is_reported_before_lag() {
         let stalled = |id, lag, age| PartitionReport {
             stalled: true,
             last_commit_age_seconds: age,
@@ -169,7 +169,7 @@ mod tests {
             partition(1, Some(900)),
             stalled(2, 7, Some(192.0)),
         ]);
-        assert_eq!(judgement.state, State::Stalled);
+        assert_eq!(judgement.state, FlowState::Stalled);
         let expected =
             "partition 2 of events: no commit for 3m 12s while 7 records wait (and 1 more)";
         assert_eq!(judgement.text, expected);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn who_reads_a_stalled_partition_is_named_or_that_nobody_does() {
+    fn the_reader_of_a_stalled_partition_is_reported() {
         let stalled = |reader| PartitionReport {
             stalled: true,
             last_commit_age_seconds: Some(192.0),
@@ -190,12 +190,12 @@ mod tests {
             let source = SourceReport { group_members, ..source(vec![stalled(reader)]) };
             judge(&[source], None).text.rsplit_once("; ").map(|(_, text)| text.to_owned())
         };
-        let reader = ReaderReport { client_id: "c".to_owned(), host: "/10.0.0.7".to_owned() };
+        let reader = MemberReport { client_id: "c".to_owned(), host: "/10.0.0.7".to_owned() };
 
         assert_eq!(text(Some(2), Some(reader)).unwrap(), "c at 10.0.0.7 reads it");
         assert_eq!(text(Some(2), None).unwrap(), "no member of group ducktide-1 reads it");
-        let nobody = "no consumer is running, group ducktide-1 has no members";
-        assert_eq!(text(Some(0), None).unwrap(), nobody);
+        let no_consumer = "no consumer is running, group ducktide-1 has no members";
+        assert_eq!(text(Some(0), None).unwrap(), no_consumer);
         assert_eq!(text(None, None), None);
     }
 
@@ -203,29 +203,29 @@ mod tests {
     fn without_kafka_lag_is_unknown_rather_than_zero() {
         let judgement = judge(&[source(vec![partition(0, None)])], Some("no answer within 3.0s"));
 
-        assert_eq!((judgement.state, judgement.lag), (State::Unknown, None));
+        assert_eq!((judgement.state, judgement.lag), (FlowState::Unknown, None));
         assert_eq!(judgement.text, "lag unknown: Kafka: no answer within 3.0s");
     }
 
     #[test]
-    fn what_waiting_cannot_mend_comes_first() {
-        let gone = PartitionReport {
+    fn a_problem_is_reported_before_a_stall() {
+        let expired = PartitionReport {
             problem: Some("Kafka no longer has the offsets".to_owned()),
             stalled: true,
             ..partition(3, Some(10))
         };
 
-        let judgement = judged(vec![gone]);
+        let judgement = judged(vec![expired]);
 
-        assert_eq!(judgement.state, State::Problem);
+        assert_eq!(judgement.state, FlowState::Problem);
         assert_eq!(judgement.text, "partition 3 of events: Kafka no longer has the offsets");
     }
 
     #[test]
-    fn a_lake_that_nothing_fills_says_how_that_begins() {
+    fn the_judgement_of_a_lake_without_sources_names_the_next_step() {
         let judgement = judge(&[], None);
 
-        assert_eq!(judgement.state, State::Empty);
+        assert_eq!(judgement.state, FlowState::Empty);
         assert!(judgement.text.contains("ducktide-consumer"), "{}", judgement.text);
     }
 }
