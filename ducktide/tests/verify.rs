@@ -123,7 +123,7 @@ fn a_sound_lake_is_exact_and_the_exit_status_says_so() {
     assert_eq!(status, 0, "{by_catalog}");
     let judgement = by_catalog.lines().last().unwrap();
     assert!(
-        judgement.starts_with("exact: nothing lost, nothing doubled; 10 rows of 1 partition"),
+        judgement.starts_with("exact: nothing lost, no duplicates; 10 rows of 1 partition"),
         "{by_catalog}"
     );
     assert!(by_catalog.contains("main.events  events           1       2    10"), "{by_catalog}");
@@ -142,8 +142,8 @@ fn a_finding_is_explained_and_has_its_own_exit_status() {
     let (status, text) = fixture.verified(&["--deep"]);
 
     assert_eq!(status, 11, "{text}");
-    let expected =
-        "! rows are there more than once (1 row): partition 0, topic events, table main.events\n";
+    let expected = "! records are in the table more than once (1 row): \
+                    partition 0, topic events, table main.events\n";
     assert!(text.contains(expected), "{text}");
     for part in ["offsets: 4\n", "  meaning: ", "  next:    "] {
         assert!(text.contains(part), "{part} {text}");
@@ -222,7 +222,7 @@ fn a_producers_ledger_is_compared() {
 
     let (status, text) = compared(lines(13));
     assert_eq!(status, 0, "{text}");
-    assert!(text.contains("note: main.events: 3 acknowledged records beyond progress"), "{text}");
+    assert!(text.contains("note: main.events: 3 acknowledged records that are not"), "{text}");
     assert!(text.ends_with("13 records acknowledged, 3 of them not in the lake yet)\n"), "{text}");
 
     let (status, text) = compared(lines(9));

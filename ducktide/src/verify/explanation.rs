@@ -1,22 +1,21 @@
-//! What each finding means, and what to do next: for somebody who was woken up by it.
+//! Meaning of each finding and the next step, for an operator.
 
 use ducktide_verify::{FindingKind, NoteKind};
 
-/// A kind of finding in the words of an operator.
+/// Explanation of a kind of finding.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Explanation {
-    /// The exit status, and the name in JSON. Both must stay stable.
+    /// Exit status. It must stay stable, as the name in JSON.
     pub(super) exit_status: u8,
     pub(super) name: &'static str,
-    /// What is wrong.
     pub(super) title: &'static str,
-    /// What a finding counts, in the singular.
+    /// Unit of the finding's count, in the singular.
     pub(super) counted: &'static str,
     pub(super) meaning: &'static str,
     pub(super) next: &'static str,
 }
 
-/// Explains a finding.
+/// Returns the explanation of a kind of finding.
 #[expect(clippy::too_many_lines, reason = "a table with an entry for each kind")]
 pub(super) const fn explain(kind: FindingKind) -> Explanation {
     match kind {
@@ -25,37 +24,37 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             name: "rows_missing",
             title: "rows are missing",
             counted: "row",
-            meaning: "Records that the lake has dealt with should be rows, and a reader does not see \
-                      them. Ducktide itself never removes a row outside of a replay.",
-            next: "Run `ducktide verify --deep` for the offsets. Look for who deleted: `ducktide sql \
-                   \"FROM snapshots()\"`. Older snapshots may still have the rows: `AT (VERSION => …)`. \
-                   While Kafka has the offsets, `ducktide replay --topic TOPIC --partition PARTITION \
-                   --from-offset OFFSET` from the first of them brings them back. Stop the compactor's \
-                   expiry until then.",
+            meaning: "The ledger counts records as rows that the table does not have. Ducktide removes \
+                      rows in a replay only.",
+            next: "Run `ducktide verify --deep` for the offsets. Find the client that deleted them: \
+                   `ducktide sql \"FROM snapshots()\"`. Older snapshots may still have the rows: `AT \
+                   (VERSION => …)`. Stop expiry by the compactor. While Kafka has the records, read them \
+                   again with `ducktide replay --topic TOPIC --partition PARTITION --from-offset OFFSET`, \
+                   where OFFSET is the first missing one.",
         },
         FindingKind::RowsDoubled => Explanation {
             exit_status: 11,
             name: "rows_doubled",
-            title: "rows are there more than once",
+            title: "records are in the table more than once",
             counted: "row",
-            meaning: "The same record is in the table more than once, so counts and sums over it are \
-                      too high. A file that was registered twice, rows that another client copied, or \
-                      a catalog that was written without its triggers do this.",
-            next: "Run `ducktide verify --deep` for the offsets, and look at one of them with `ducktide \
-                   sql \"SELECT filename, * FROM … WHERE _kafka_partition = … AND _kafka_offset = …\"`: \
-                   the file tells who wrote it (a column of the table named filename hides it). \
-                   `ducktide replay --topic TOPIC --partition PARTITION --from-offset OFFSET` from the \
-                   first of them leaves one row of each.",
+            meaning: "The same record is in the table more than once, so counts and sums are too high. \
+                      Possible causes: a file that is registered twice, rows that another client \
+                      copied, writes to a catalog without its triggers.",
+            next: "Run `ducktide verify --deep` for the offsets, and query one of them: `ducktide sql \
+                   \"SELECT filename, * FROM … WHERE _kafka_partition = … AND _kafka_offset = …\"`. \
+                   The file name shows the writer (unless the table has a column named filename). \
+                   To leave one row for each record: `ducktide replay --topic TOPIC --partition PARTITION \
+                   --from-offset OFFSET`, where OFFSET is the first duplicated one.",
         },
         FindingKind::RowsUnexpected => Explanation {
             exit_status: 12,
             name: "rows_unexpected",
-            title: "rows are of offsets that the ledger does not count as rows",
+            title: "rows have offsets that the ledger does not count as rows",
             counted: "row",
-            meaning: "Somebody wrote rows that carry Kafka positions without moving progress. Rows beyond \
-                      progress will be there twice as soon as a consumer reaches them.",
-            next: "Find out who wrote them (`ducktide sql \"FROM snapshots()\"`), and delete them before \
-                   the consumers get there. Rows of your own belong into the table with NULL in the \
+            meaning: "Another client wrote rows with Kafka offsets. Rows at or after the next offset are \
+                      duplicated as soon as a consumer reads their records.",
+            next: "Find the client (`ducktide sql \"FROM snapshots()\"`), and delete the rows before \
+                   the consumers reach their offsets. Rows of other clients must have NULL in the \
                    _kafka_ columns.",
         },
         FindingKind::DeadLettersDiffer => Explanation {
@@ -63,62 +62,59 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             name: "dead_letters_differ",
             title: "the dead-letter table differs from the ledger",
             counted: "row",
-            meaning: "Each dead letter is one row of the dead-letter table, and one more once it is \
-                      retried or discarded. The table holds another number: somebody deleted, inserted \
-                      or updated there by hand.",
-            next: "Find out who and when (`ducktide sql \"FROM snapshots()\"`). While Kafka has the \
-                   records, replay from a time before that, or from the beginning: `ducktide replay --topic \
-                   TOPIC --from-timestamp TIME`. It removes the rows and the dead letters behind that \
-                   time, and consumers write both again. Decisions to discard are taken back with them.",
+            meaning: "The dead-letter table has one row for each dead letter, and a second one after it \
+                      is retried or discarded. Another client deleted, inserted or updated rows.",
+            next: "Find the client and the time (`ducktide sql \"FROM snapshots()\"`). While Kafka has the \
+                   records, replay from an earlier time or from the beginning: `ducktide replay --topic \
+                   TOPIC --from-timestamp TIME`. This removes the rows and dead letters after that \
+                   time, and consumers write both again. It also reverts decisions to discard.",
         },
         FindingKind::DataFileMissing => Explanation {
             exit_status: 14,
             name: "data_file_missing",
-            title: "a data file is not there",
+            title: "a data file is missing",
             counted: "row",
-            meaning: "The catalog names a Parquet file that cannot be found. Queries that need it fail; \
-                      its rows are gone unless the file comes back.",
-            next: "Is the data path mounted, and the same on this machine? Stop the compactor. Bring the \
-                   file back from a backup of the data path, under the same name; nothing else has to be \
-                   done. Without a backup: `ducktide replay --topic TOPIC --from-missing-files` (first with \
-                   --dry-run) ends the missing files, and consumers read their records again while Kafka has \
-                   them. It says why where it cannot. A file that only older snapshots need is no longer \
-                   asked for once they expire.",
+            meaning: "A Parquet file of the catalog does not exist. Queries that need it fail; \
+                      its rows are lost unless the file is restored.",
+            next: "Check that the data path is mounted, and is the same on this machine. Stop the compactor. \
+                   Restore the file from a backup of the data path, under the same name; nothing else is \
+                   needed. Without a backup: `ducktide replay --topic TOPIC --from-missing-files` (first with \
+                   --dry-run) ends the missing files, and consumers read their records again if Kafka has \
+                   them. It reports files for which this is impossible. A file that only older snapshots \
+                   need is no longer checked after they expire.",
         },
         FindingKind::DataFileTruncated => Explanation {
             exit_status: 15,
             name: "data_file_truncated",
-            title: "a data file has another size than was registered",
+            title: "the size of a data file is not the registered one",
             counted: "row",
-            meaning: "A Parquet file never changes once it is registered, and this one did: cut by a full \
-                      or failing disk, or replaced by hand. Queries that need it fail or are wrong.",
-            next: "Check the disk, and stop the compactor. Bring the file back from a backup. Without one: \
-                   `ducktide replay --topic TOPIC --from-missing-files` (first with --dry-run) ends such files \
-                   too, and consumers read their records again while Kafka has them.",
+            meaning: "A registered Parquet file never changes, but this one did: truncated by a full or \
+                      failing disk, or replaced manually. Queries that need it fail or return wrong results.",
+            next: "Check the disk, and stop the compactor. Restore the file from a backup. Without a backup: \
+                   `ducktide replay --topic TOPIC --from-missing-files` (first with --dry-run) also ends such \
+                   files, and consumers read their records again if Kafka has them.",
         },
         FindingKind::DeleteFileMissing => Explanation {
             exit_status: 16,
             name: "delete_file_missing",
-            title: "a delete file is not there, or has another size than was registered",
+            title: "a delete file is missing, or its size is not the registered one",
             counted: "deleted row",
-            meaning: "A DELETE removed some rows of a data file, and the file which says so is gone: DuckDB \
-                      removes it when it does not learn that its COMMIT went through. Reads of the data \
-                      file fail. Replays of Ducktide write no delete files; DELETE and UPDATE of other \
-                      clients do.",
-            next: "Bring the delete file back from a backup of the data path. Without one: `ducktide replay \
+            meaning: "A DELETE removed some rows of a data file, and the file that lists them is missing: \
+                      DuckDB removes it if the answer to its COMMIT is lost. Reads of the data file fail. \
+                      Ducktide writes no delete files; DELETE and UPDATE of other clients do.",
+            next: "Restore the delete file from a backup of the data path. Without a backup: `ducktide replay \
                    --topic TOPIC --from-missing-files` ends the data file, and consumers read its records \
-                   again, those of the deleted rows too: delete these again.",
+                   again, including those of the deleted rows. Delete these again.",
         },
         FindingKind::FileRegisteredTwice => Explanation {
             exit_status: 17,
             name: "file_registered_twice",
             title: "a data file is registered more than once",
             counted: "registration",
-            meaning: "The same file is in the catalog more than once: its rows count twice, or, if one of \
-                      the registrations has ended, cleaning up after that one deletes the file under \
-                      the other.",
-            next: "Stop the compactor now. No command repairs this: a replay ends only one of the \
-                   registrations. Remove the younger ones from the catalog by hand: DELETE FROM \
+            meaning: "The same file is in the catalog more than once. Its rows count twice; or, if one of \
+                      the registrations has ended, its cleanup deletes the file that the other one needs.",
+            next: "Stop the compactor immediately. No command repairs this: a replay ends only one of the \
+                   registrations. Remove the newer ones from the catalog manually: DELETE FROM \
                    ducklake_data_file, and FROM ducklake_file_column_stats, WHERE data_file_id is one of \
                    the greater ids above. Then run `ducktide init`, which restores the triggers, and \
                    `ducktide verify --deep`.",
@@ -137,24 +133,24 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
             name: "table_unreadable",
             title: "a table cannot be read",
             counted: "table",
-            meaning: "All files are there with their registered sizes, and DuckDB cannot read them: the \
-                      content of one is damaged, or a column that Ducktide needs was dropped.",
-            next: "DuckDB's words above name the file or the column. A file: restore it from a backup. Without \
-                   one, move it out of the data path, so that it is missing, and run `ducktide replay --topic \
-                   TOPIC --from-missing-files`. A dropped column: no command brings it back; fill another table with \
-                   `ducktide replay --topic TOPIC --from-beginning --into TABLE`, and use that.",
+            meaning: "All files exist with their registered sizes, but DuckDB cannot read them: the \
+                      content of a file is damaged, or a column that Ducktide needs was dropped.",
+            next: "The error of DuckDB above names the file or the column. A file: restore it from a backup. \
+                   Without a backup, move it out of the data path, so that it is missing, and run `ducktide \
+                   replay --topic TOPIC --from-missing-files`. A dropped column: no command restores it; fill \
+                   another table with `ducktide replay --topic TOPIC --from-beginning --into TABLE`, and use \
+                   that.",
         },
         FindingKind::LedgerGap => Explanation {
             exit_status: 20,
             name: "ledger_gap",
-            title: "a range of the ledger starts beyond the end of the one before it",
+            title: "a range of the ledger starts after the end of the previous one",
             counted: "range",
-            meaning: "The ledger does not say what became of the offsets in between. The catalog's \
-                      triggers make this impossible, so the ledger or progress was edited by hand, or \
-                      a range was deleted.",
-            next: "Look at the partition's ranges in ducktide_ledger, by ledger_id. Are the rows in the \
-                   table (`ducktide verify --deep`)? Then only the ledger's row is gone. Otherwise the \
-                   records of the gap were passed over. A replay from before the gap is refused: no \
+            meaning: "The ledger has no entry for the offsets in between. The triggers of the catalog \
+                      prevent this, so the ledger or progress was edited manually, or a range was deleted.",
+            next: "Query the ranges of the partition in ducktide_ledger, by ledger_id. If the rows are in \
+                   the table (`ducktide verify --deep`), only the row of the ledger is missing. Otherwise \
+                   the records of the gap were skipped. A replay from before the gap is refused: no \
                    command repairs a ledger. Restore the catalog, or fill another table with `ducktide replay \
                    --topic TOPIC --from-beginning --into TABLE`, use that, and check it with `ducktide verify \
                    --table TABLE`.",
@@ -162,95 +158,96 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
         FindingKind::LedgerOverlap => Explanation {
             exit_status: 21,
             name: "ledger_overlap",
-            title: "a range of the ledger starts before the end of the one before it",
+            title: "a range of the ledger starts before the end of the previous one",
             counted: "range",
-            meaning: "The same offsets were committed twice, which the catalog's triggers make impossible: \
-                      they were missing at that time, or the ledger was edited by hand.",
-            next: "Run `ducktide verify --deep`. If it finds doubled rows: a replay from before the overlap is \
-                   refused, since no command repairs a ledger. Restore the catalog, or fill another table \
+            meaning: "The same offsets were committed twice. The triggers of the catalog prevent this: \
+                      they were missing at that time, or the ledger was edited manually.",
+            next: "Run `ducktide verify --deep`. If it finds duplicated rows: a replay from before the overlap \
+                   is refused, since no command repairs a ledger. Restore the catalog, or fill another table \
                    with `ducktide replay --topic TOPIC --from-beginning --into TABLE`, use that, and check it \
                    with `ducktide verify --table TABLE`.",
         },
         FindingKind::LedgerEpoch => Explanation {
             exit_status: 22,
             name: "ledger_epoch",
-            title: "a range of the ledger is of an epoch that its partition was not in",
+            title: "the epoch of a range of the ledger is not the one of its partition at that time",
             counted: "range",
-            meaning: "A worker that slept through a replay or skip committed all the same: the triggers \
-                      were missing, or the ledger was edited by hand.",
-            next: "Run `ducktide verify --deep`. If it finds doubled rows, replay from the start of the \
-                   range. No command changes the ledger: once the rows are right, set epoch of this \
-                   ledger_id in ducktide_ledger to the partition's epoch above, by hand.",
+            meaning: "A worker that was paused during a replay or skip committed afterwards: the triggers \
+                      were missing, or the ledger was edited manually.",
+            next: "Run `ducktide verify --deep`. If it finds duplicated rows, replay from the start of the \
+                   range. No command changes the ledger: when the rows are correct, set epoch of this \
+                   ledger_id in ducktide_ledger manually to the epoch of the partition above.",
         },
         FindingKind::LedgerCounts => Explanation {
             exit_status: 23,
             name: "ledger_counts",
-            title: "the counts of a range of the ledger cannot be right",
+            title: "the counts of a range of the ledger are impossible",
             counted: "range",
-            meaning: "What became of the records of a range does not add up to its length, or does not \
-                      fit its kind. The table's constraints refuse such rows: somebody dropped them.",
-            next: "No command changes the ledger. `ducktide verify --deep` counts the rows; set the counts of \
-                   this ledger_id in ducktide_ledger to what is right, by hand, and compare the constraints \
-                   of the table with those of a new lake.",
+            meaning: "The counts of a range do not add up to its length, or do not match its kind. \
+                      The constraints of the table reject such rows: they were dropped.",
+            next: "No command changes the ledger. `ducktide verify --deep` counts the rows; correct the counts \
+                   of this ledger_id in ducktide_ledger manually, and compare the constraints of the table \
+                   with those of a new lake.",
         },
         FindingKind::ProgressDiffers => Explanation {
             exit_status: 24,
             name: "progress_differs",
-            title: "progress is not where the ledger ends",
+            title: "progress is not the end of the ledger",
             counted: "partition",
-            meaning: "Progress and ledger change together, so one of them was edited by hand. A consumer \
-                      goes on from progress: too far ahead loses records, too far behind doubles them.",
-            next: "Stop the consumers of the table. If nobody knows better, the ledger is right: set epoch \
-                   and next_offset of the partition in ducktide_progress to what the ledger says, and run \
-                   `ducktide verify --deep`. To move progress on purpose there are replay and skip.",
+            meaning: "Progress and ledger change together, so one of them was edited manually. A consumer \
+                      continues from progress: too far ahead loses records, too far behind duplicates them.",
+            next: "Stop the consumers of the table. Unless you know otherwise, assume that the ledger is \
+                   correct: set epoch and next_offset of the partition in ducktide_progress to the values \
+                   of the ledger, and run `ducktide verify --deep`. To move progress on purpose, use replay \
+                   or skip.",
         },
         FindingKind::TriggerMissing => Explanation {
             exit_status: 25,
             name: "trigger_missing",
-            title: "a trigger is missing, disabled, or did not do its work",
+            title: "a trigger is missing, disabled, or had no effect",
             counted: "trigger",
-            meaning: "Without all four triggers nothing keeps two workers from writing the same records. \
-                      Consumers refuse to commit until they are back. Restoring a catalog from a dump \
-                      without its triggers does this, and so does DISABLE TRIGGER.",
+            meaning: "Without all four triggers, two workers can write the same records. Consumers refuse \
+                      to commit until the triggers are restored. Possible causes: a catalog restored from a \
+                      dump without triggers, or DISABLE TRIGGER.",
             next: "Run `ducktide init`, which restores missing and disabled triggers. Then run \
-                   `ducktide verify --deep`: other clients may have written meanwhile.",
+                   `ducktide verify --deep`: other clients may have written in the meantime.",
         },
         FindingKind::RowsUndecided => Explanation {
             exit_status: 26,
             name: "rows_undecided",
             title: "the table has more rows than the ledger counts",
             counted: "row",
-            meaning: "Other clients may have inserted them, which is allowed, or they are doubled. The \
-                      catalog alone does not tell any more: old snapshots have expired.",
-            next: "Run `ducktide verify --deep`, which reads the rows and tells.",
+            meaning: "The rows are either duplicates or were inserted by other clients, which is allowed. \
+                      The catalog cannot distinguish them any more, because old snapshots have expired.",
+            next: "Run `ducktide verify --deep`, which reads the rows and distinguishes them.",
         },
         FindingKind::RowsDeleted => Explanation {
             exit_status: 27,
             name: "rows_deleted",
-            title: "rows are gone that another client deleted",
+            title: "another client deleted rows",
             counted: "row",
-            meaning: "Everything Ducktide wrote is accounted for; somebody deleted at least as many rows as \
-                      are missing.",
-            next: "If that was meant, nothing is to be done, and status 27 may be taken as good. If not: \
+            meaning: "All rows that Ducktide wrote are accounted for; another client deleted at least as \
+                      many rows as are missing.",
+            next: "If that was intended, do nothing, and treat exit status 27 as success. If not: \
                    older snapshots still have the rows, `AT (VERSION => …)`, and `ducktide replay --topic TOPIC \
-                   --partition PARTITION --from-offset OFFSET` brings them back; `ducktide verify --deep` \
-                   names the offsets.",
+                   --partition PARTITION --from-offset OFFSET` reads them again; `ducktide verify --deep` \
+                   lists the offsets.",
         },
         FindingKind::RowsUnacknowledged => Explanation {
             exit_status: 28,
             name: "rows_unacknowledged",
-            title: "rows are of records that the producer did not see acknowledged",
+            title: "rows belong to records that were not acknowledged to the producer",
             counted: "row",
-            meaning: "Kafka has the records, and the producer's ledger does not: another producer wrote \
-                      to the topic, or this one was killed before it had noted the last second, or an \
-                      acknowledgement was lost.",
-            next: "Give the ledgers of all producers in one file. If a producer was killed at the time of \
+            meaning: "Kafka has the records, but the producer's ledger does not: another producer wrote \
+                      to the topic, or this one was killed before it wrote the last second to its ledger, \
+                      or an acknowledgement was lost.",
+            next: "Combine the ledgers of all producers in one file. If a producer was killed at the time of \
                    these offsets, nothing is wrong.",
         },
     }
 }
 
-/// Explains a note, after a number: `3 rows of other clients`.
+/// Returns the name of a note, and its explanation, which follows a number: `3 rows of other clients`.
 pub(super) const fn explain_note(kind: NoteKind) -> (&'static str, &'static str) {
     match kind {
         NoteKind::RowsOfOthers => (
@@ -263,17 +260,15 @@ pub(super) const fn explain_note(kind: NoteKind) -> (&'static str, &'static str)
         }
         NoteKind::FilesReplayed => (
             "files_replayed",
-            "missing files that a replay ended: snapshots before it cannot read them",
+            "missing files that a replay ended: earlier snapshots cannot read them",
         ),
-        NoteKind::Pending => {
-            ("pending", "acknowledged records beyond progress: not in the lake yet")
-        }
+        NoteKind::Pending => ("pending", "acknowledged records that are not in the lake yet"),
         NoteKind::BeforeStart => {
-            ("before_start", "acknowledged records below the offset that the lake started at")
+            ("before_start", "acknowledged records below the start offset of the lake")
         }
         NoteKind::Accounted => (
             "accounted",
-            "acknowledged records counted as dead letter, duplicate, tombstone or given up",
+            "acknowledged records counted as dead letters, duplicates, tombstones or given up",
         ),
     }
 }

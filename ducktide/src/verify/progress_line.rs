@@ -1,4 +1,4 @@
-//! How far a deep look is, on a terminal.
+//! Progress of reading rows, on a terminal.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -7,33 +7,33 @@ use ducktide_verify::DeepProgress;
 
 use ducktide_service::units;
 
-/// A line on standard error that is written over; nothing where that is no terminal.
-pub(super) struct Progress {
+/// Line on standard error that is overwritten; nothing if standard error is no terminal.
+pub(super) struct ProgressLine {
     is_terminal: bool,
     started: Instant,
 }
 
-impl Progress {
+impl ProgressLine {
     pub(super) fn new() -> Self {
         Self { is_terminal: io::stderr().is_terminal(), started: Instant::now() }
     }
 
     pub(super) fn show(&mut self, state: &DeepProgress) {
         if self.is_terminal {
-            write_over(&line(state, self.started.elapsed()));
+            overwrite(&line(state, self.started.elapsed()));
         }
     }
 
-    /// Leaves an empty line for what is printed next.
+    /// Clears the line for the output that follows.
     pub(super) fn clear(&mut self) {
         if self.is_terminal {
-            write_over("");
+            overwrite("");
         }
     }
 }
 
-fn write_over(text: &str) {
-    // `\x1b[K` clears what was longer. A terminal that is gone must not end the proof.
+fn overwrite(text: &str) {
+    // `\x1b[K` clears the rest of a longer line. A closed terminal must not end the verification.
     let mut out = io::stderr().lock();
     let _ = write!(out, "\r{text}\x1b[K");
     let _ = out.flush();
@@ -41,7 +41,7 @@ fn write_over(text: &str) {
 
 fn line(state: &DeepProgress, elapsed: Duration) -> String {
     let percent = |done: u64, all: u64| (done * 100).checked_div(all).unwrap_or(100);
-    let doing = match state {
+    let activity = match state {
         DeepProgress::Ledger { bytes } => {
             format!("reading the producer's ledger: {}", units::bytes(*bytes))
         }
@@ -55,7 +55,7 @@ fn line(state: &DeepProgress, elapsed: Duration) -> String {
             format!("comparing {table} with the ledger: {} %", percent(*parts_done, *parts))
         }
     };
-    format!("{doing}, {}", units::duration(elapsed))
+    format!("{activity}, {}", units::duration(elapsed))
 }
 
 #[cfg(test)]
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_line_says_how_much_of_which_table_is_read() {
+    fn the_line_shows_the_table_and_its_share_that_is_read() {
         let state = DeepProgress::Rows {
             table: "main.events".to_owned(),
             files_done: 12,
@@ -71,15 +71,15 @@ mod tests {
             bytes_done: 300,
             bytes: 1000,
         };
-        let shown = line(&state, Duration::from_secs(12));
-        assert_eq!(shown, "reading main.events: 30 %, 12 of 1,500 files, 12s");
+        let text = line(&state, Duration::from_secs(12));
+        assert_eq!(text, "reading main.events: 30 %, 12 of 1,500 files, 12s");
     }
 
     #[test]
-    fn the_line_says_how_much_is_compared_with_a_ledger() {
+    fn the_line_shows_the_share_that_is_compared_with_a_ledger() {
         let state =
             DeepProgress::Comparison { table: "main.events".to_owned(), parts_done: 1, parts: 4 };
-        let shown = line(&state, Duration::from_secs(12));
-        assert_eq!(shown, "comparing main.events with the ledger: 25 %, 12s");
+        let text = line(&state, Duration::from_secs(12));
+        assert_eq!(text, "comparing main.events with the ledger: 25 %, 12s");
     }
 }

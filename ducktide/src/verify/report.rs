@@ -1,4 +1,4 @@
-//! The verification as JSON has it; names and exit statuses must stay stable.
+//! The verification as JSON; names and exit statuses must stay stable.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,27 +11,27 @@ use super::explanation::{explain, explain_note};
 use ducktide_service::units;
 
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
-    pub(super) lake: LakeReport,
+pub(super) struct VerifyReport {
+    pub(super) lake: VerifiedLake,
     pub(super) mode: &'static str,
-    pub(super) sources: Vec<SourceReport>,
+    pub(super) sources: Vec<SourceCounts>,
     pub(super) files: FilesReport,
     pub(super) rows_read: Option<u64>,
     pub(super) acknowledged: Option<AcknowledgedReport>,
     pub(super) findings: Vec<FindingReport>,
     pub(super) notes: Vec<NoteReport>,
-    pub(super) judgement: Judgement,
+    pub(super) judgement: VerifyJudgement,
     pub(super) elapsed_seconds: f64,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct LakeReport {
+pub(super) struct VerifiedLake {
     pub(super) catalog: String,
     pub(super) snapshot_id: i64,
 }
 
 #[derive(Debug, Serialize)]
-pub(super) struct SourceReport {
+pub(super) struct SourceCounts {
     pub(super) table: String,
     pub(super) topic: String,
     pub(super) partitions: u64,
@@ -89,17 +89,17 @@ pub(super) struct NoteReport {
     pub(super) meaning: &'static str,
 }
 
-/// The answer to "did we lose or double anything?".
+/// Judgement of the lake: exact, or the worst finding.
 #[derive(Debug, Serialize)]
-pub(super) struct Judgement {
+pub(super) struct VerifyJudgement {
     pub(super) exact: bool,
     pub(super) exit_status: u8,
-    /// How many findings of each kind there are, beyond the detailed ones too.
+    /// Number of findings by kind, including those that are not listed.
     pub(super) findings: BTreeMap<&'static str, usize>,
     pub(super) text: String,
 }
 
-impl Report {
+impl VerifyReport {
     pub(super) fn new(
         verification: &Verification,
         catalog: &CatalogLocation,
@@ -111,7 +111,10 @@ impl Report {
             Some(_) => "deep",
         };
         Self {
-            lake: LakeReport { catalog: catalog.to_string(), snapshot_id: verification.snapshot.0 },
+            lake: VerifiedLake {
+                catalog: catalog.to_string(),
+                snapshot_id: verification.snapshot.0,
+            },
             mode,
             sources: verification.sources.iter().map(source).collect(),
             files: FilesReport { count: verification.files.files, bytes: verification.files.bytes },
@@ -130,9 +133,9 @@ impl Report {
     }
 }
 
-fn source(sums: &SourceSums) -> SourceReport {
+fn source(sums: &SourceSums) -> SourceCounts {
     let counts = sums.counts;
-    SourceReport {
+    SourceCounts {
         table: sums.table.clone(),
         topic: sums.topic.clone(),
         partitions: sums.partitions,
@@ -188,11 +191,11 @@ fn note(note: &Note) -> NoteReport {
     }
 }
 
-fn judge(verification: &Verification) -> Judgement {
+fn judge(verification: &Verification) -> VerifyJudgement {
     let numbers = verification.findings.numbers();
     let findings = numbers.iter().map(|(kind, number)| (explain(*kind).name, *number)).collect();
     let (exit_status, text) = match verification.findings.worst() {
-        None => (0, sound(verification)),
+        None => (0, exact(verification)),
         Some(worst) => {
             let explanation = explain(worst);
             let all: usize = numbers.values().sum();
@@ -205,13 +208,14 @@ fn judge(verification: &Verification) -> Judgement {
             (explanation.exit_status, text)
         }
     };
-    Judgement { exact: exit_status == 0, exit_status, findings, text }
+    VerifyJudgement { exact: exit_status == 0, exit_status, findings, text }
 }
 
-fn sound(verification: &Verification) -> String {
+/// Returns the judgement of a lake without findings.
+fn exact(verification: &Verification) -> String {
     let rows: i64 = verification.sources.iter().map(|source| source.counts.rows).sum();
     let partitions: u64 = verification.sources.iter().map(|source| source.partitions).sum();
-    let how = match (verification.acknowledged, verification.rows_read) {
+    let method = match (verification.acknowledged, verification.rows_read) {
         (Some(sums), _) if sums.pending > 0 => format!(
             "every offset read, {} acknowledged, {} of them not in the lake yet",
             units::count(sums.records, "record"),
@@ -221,11 +225,11 @@ fn sound(verification: &Verification) -> String {
             format!("every offset read, {} acknowledged", units::count(sums.records, "record"))
         }
         (None, Some(_)) => "every offset read".to_owned(),
-        (None, None) => "by the catalog and the files' sizes; --deep reads every offset".to_owned(),
+        (None, None) => "by catalog and file sizes; --deep reads every offset".to_owned(),
     };
     let (rows, partitions) = (units::count(rows, "row"), units::count(partitions, "partition"));
     format!(
-        "exact: nothing lost, nothing doubled; {rows} of {partitions} at snapshot {} ({how})",
+        "exact: nothing lost, no duplicates; {rows} of {partitions} at snapshot {} ({method})",
         verification.snapshot
     )
 }

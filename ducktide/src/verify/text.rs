@@ -1,16 +1,16 @@
-//! The verification as people read it.
+//! The verification as text.
 
 use std::fmt::Write as _;
 
-use super::report::{FindingReport, NoteReport, Report, SourceReport};
+use super::report::{FindingReport, NoteReport, SourceCounts, VerifyReport};
 use ducktide_service::text_table::{Align, TextTable};
 use ducktide_service::units;
 
-/// Characters of a line of explanation.
+/// Maximum number of characters in a line of an explanation.
 const WIDTH: usize = 92;
 
-pub(super) fn render(report: &Report) -> String {
-    let mut text = looked_at(report);
+pub(super) fn render(report: &VerifyReport) -> String {
+    let mut text = scope(report);
     if !report.sources.is_empty() {
         text += "\n";
         text += &sources(&report.sources);
@@ -30,16 +30,17 @@ pub(super) fn render(report: &Report) -> String {
     text + "\n" + &report.judgement.text + "\n"
 }
 
-fn looked_at(report: &Report) -> String {
+/// Returns the lines about the catalog and the files that were checked.
+fn scope(report: &VerifyReport) -> String {
     let read = match report.rows_read {
         Some(rows) if report.mode == "all_columns" => {
             format!("all columns of {} read", units::count(rows, "row"))
         }
-        Some(rows) => format!("offsets of {} read, and no other column", units::count(rows, "row")),
-        None => "no row was read".to_owned(),
+        Some(rows) => format!("offsets of {} read, no other column", units::count(rows, "row")),
+        None => "no rows read".to_owned(),
     };
     format!(
-        "catalog    {}\nsnapshot   {}\nlooked at  {}, {}; {read}; {}\n",
+        "catalog   {}\nsnapshot  {}\nchecked   {}, {}; {read}; {}\n",
         report.lake.catalog,
         report.lake.snapshot_id,
         units::count(report.files.count, "file"),
@@ -48,7 +49,7 @@ fn looked_at(report: &Report) -> String {
     )
 }
 
-fn sources(sources: &[SourceReport]) -> String {
+fn sources(sources: &[SourceCounts]) -> String {
     let left = ["table", "topic"].map(|name| (name.to_owned(), Align::Left));
     let names =
         ["partitions", "ranges", "rows", "dead", "duplicates", "tombstones", "gaps", "given up"];
@@ -99,8 +100,8 @@ fn note(note: &NoteReport) -> String {
     format!("note: {table}{} {}", units::number(note.count), note.meaning)
 }
 
-/// How many findings are not shown.
-fn hidden(report: &Report) -> Vec<String> {
+/// Returns the number of findings that are not listed, by kind.
+fn hidden(report: &VerifyReport) -> Vec<String> {
     let kinds = report.judgement.findings.iter().filter_map(|(name, number)| {
         let shown = report.findings.iter().filter(|finding| finding.finding == *name).count();
         let more = number.checked_sub(shown).filter(|more| *more > 0)?;
@@ -109,7 +110,7 @@ fn hidden(report: &Report) -> Vec<String> {
     kinds.collect()
 }
 
-/// Indented lines under a label.
+/// Returns indented lines that start with a label.
 fn paragraph(label: &str, text: &str) -> String {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -135,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paragraphs_are_wrapped_under_their_label() {
+    fn paragraphs_are_wrapped_and_indented_by_their_label() {
         let text = paragraph("next: ", &"word ".repeat(30));
 
         let lines: Vec<_> = text.lines().collect();

@@ -49,7 +49,7 @@ impl Project<'_> {
     pub(super) fn compare_lake_with_ledger(&self) -> Result<String> {
         let verified = self.run_tool(&["verify", "--deep", "--against-ledger", LEDGER])?;
         let judgement = verified.lines().last().unwrap_or_default();
-        ensure!(judgement.starts_with("exact: nothing lost, nothing doubled"), "{verified}");
+        ensure!(judgement.starts_with("exact: nothing lost, no duplicates"), "{verified}");
         let script = format!("tail -n +2 {LEDGER} | cut -d, -f4 | sort -u | wc -l");
         let acknowledged: u64 =
             self.run_shell(&script)?.trim().parse().context("count the ledger")?;
