@@ -1,4 +1,4 @@
-//! How answers are printed: aligned for people, CSV and JSON for programs.
+//! Formats of results: aligned table, CSV and JSON.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -6,42 +6,44 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::de::IgnoredAny;
 
-use super::query::{Cells, Column, Row, Sink};
+use super::query::{CellFormat, ResultColumn, ResultSink, Row};
 use ducktide_service::text_table::{Align, TextTable};
 use ducktide_service::units;
 
-/// Characters of a cell that a table shows; csv and json cut nothing. Wide enough for a URL or a
-/// user agent, narrow enough that a JSON document does not push everything else off the screen.
+/// Maximum number of characters of a cell in a table; csv and json are complete. Wide enough for a URL
+/// or a user agent, narrow enough that a JSON document does not hide the other columns.
 const CELL_LIMIT: usize = 120;
 
-/// How an answer is printed.
+/// Format of a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// Aligned columns, NULL spelled out, long cells cut, the number of rows and the time taken.
+    /// Aligned columns with NULL as text and long cells cut, number of rows, elapsed time.
     Table,
-    /// A header and comma separated rows; NULL is nothing, the empty text is "".
+    /// Header and comma-separated rows; NULL is empty, an empty text is "".
     Csv,
-    /// An array with an object for each row.
+    /// Array with an object for each row.
     Json,
 }
 
 impl Format {
-    pub(crate) const fn cells(self) -> Cells {
+    pub(crate) const fn cells(self) -> CellFormat {
         match self {
-            Self::Table | Self::Csv => Cells::Text,
-            Self::Json => Cells::Json,
+            Self::Table | Self::Csv => CellFormat::Text,
+            Self::Json => CellFormat::Json,
         }
     }
 }
 
-/// Prints one answer.
+/// Returns the printer of one result.
 pub(crate) fn printer<'a>(
     format: Format,
     max_rows: usize,
     out: &'a mut dyn Write,
-) -> Box<dyn Sink + 'a> {
+) -> Box<dyn ResultSink + 'a> {
     match format {
-        Format::Table => Box::new(TablePrinter { out, max_rows, rows: 0, answer: Answer::None }),
+        Format::Table => {
+            Box::new(TablePrinter { out, max_rows, rows: 0, content: TableContent::None })
+        }
         Format::Csv => Box::new(CsvPrinter { out }),
         Format::Json => Box::new(JsonPrinter { out, columns: None, rows: 0 }),
     }
@@ -51,32 +53,33 @@ struct TablePrinter<'a> {
     out: &'a mut dyn Write,
     max_rows: usize,
     rows: usize,
-    answer: Answer,
+    content: TableContent,
 }
 
-enum Answer {
+enum TableContent {
     None,
     Rows(TextTable),
-    /// A plan: its cells are drawings of many lines.
+    /// Query plan: its cells are drawings of many lines.
     Plan,
 }
 
-impl Sink for TablePrinter<'_> {
-    fn start(&mut self, columns: Vec<Column>) -> io::Result<()> {
+impl ResultSink for TablePrinter<'_> {
+    fn start(&mut self, columns: Vec<ResultColumn>) -> io::Result<()> {
         let is_plan = columns.iter().any(|column| column.name == "explain_value");
         let align = |is_number| if is_number { Align::Right } else { Align::Left };
         let columns = columns.into_iter().map(|column| (column.name, align(column.is_number)));
-        self.answer = if is_plan { Answer::Plan } else { Answer::Rows(TextTable::new(columns)) };
+        self.content =
+            if is_plan { TableContent::Plan } else { TableContent::Rows(TextTable::new(columns)) };
         Ok(())
     }
 
     fn row(&mut self, row: Row) -> io::Result<()> {
         self.rows += 1;
-        match &mut self.answer {
-            Answer::Rows(table) if table.len() < self.max_rows => {
+        match &mut self.content {
+            TableContent::Rows(table) if table.len() < self.max_rows => {
                 table.push(row.into_iter().map(table_cell).collect());
             }
-            Answer::Plan => {
+            TableContent::Plan => {
                 writeln!(
                     self.out,
                     "{}",
@@ -90,12 +93,14 @@ impl Sink for TablePrinter<'_> {
 
     fn finish(&mut self, elapsed: Duration) -> io::Result<()> {
         let elapsed = units::duration(elapsed);
-        let Answer::Rows(table) = &self.answer else { return writeln!(self.out, "ok ({elapsed})") };
+        let TableContent::Rows(table) = &self.content else {
+            return writeln!(self.out, "ok ({elapsed})");
+        };
         table.write(self.out)?;
         let rows = units::count(self.rows as i128, "row");
         if table.len() < self.rows {
             let shown = units::number(table.len() as i128);
-            return writeln!(self.out, "({rows}, {shown} shown, more with --max-rows, {elapsed})");
+            return writeln!(self.out, "({rows}, {shown} shown, see --max-rows, {elapsed})");
         }
         writeln!(self.out, "({rows}, {elapsed})")
     }
@@ -118,8 +123,8 @@ impl CsvPrinter<'_> {
     }
 }
 
-impl Sink for CsvPrinter<'_> {
-    fn start(&mut self, columns: Vec<Column>) -> io::Result<()> {
+impl ResultSink for CsvPrinter<'_> {
+    fn start(&mut self, columns: Vec<ResultColumn>) -> io::Result<()> {
         self.line(columns.into_iter().map(|column| csv_cell(column.name)))
     }
 
@@ -141,19 +146,19 @@ fn csv_cell(text: String) -> String {
 
 struct JsonPrinter<'a> {
     out: &'a mut dyn Write,
-    columns: Option<Vec<Column>>,
+    columns: Option<Vec<ResultColumn>>,
     rows: usize,
 }
 
-impl Sink for JsonPrinter<'_> {
-    fn start(&mut self, columns: Vec<Column>) -> io::Result<()> {
+impl ResultSink for JsonPrinter<'_> {
+    fn start(&mut self, columns: Vec<ResultColumn>) -> io::Result<()> {
         self.columns = Some(columns);
         write!(self.out, "[")
     }
 
     fn row(&mut self, row: Row) -> io::Result<()> {
         let columns = self.columns.as_deref().unwrap_or_default();
-        let field = |(column, cell): (&Column, Option<String>)| {
+        let field = |(column, cell): (&ResultColumn, Option<String>)| {
             format!("{}:{}", json_text(&column.name), json_cell(cell))
         };
         let fields: Vec<_> = columns.iter().zip(row).map(field).collect();
@@ -171,7 +176,7 @@ impl Sink for JsonPrinter<'_> {
     }
 }
 
-/// A cell that DuckDB has made JSON. Its NaN and Infinity are none, and become text.
+/// Returns a cell that DuckDB converted to JSON. NaN and Infinity are not JSON, and become text.
 fn json_cell(cell: Option<String>) -> String {
     match cell {
         None => "null".to_owned(),
@@ -191,7 +196,7 @@ mod tests {
     fn printed(format: Format, rows: Vec<Row>) -> String {
         let mut out = Vec::new();
         let mut printer = printer(format, 2, &mut out);
-        let column = |name: &str, is_number| Column { name: name.to_owned(), is_number };
+        let column = |name: &str, is_number| ResultColumn { name: name.to_owned(), is_number };
         printer.start(vec![column("name", false), column("rows", true)]).unwrap();
         rows.into_iter().try_for_each(|row| printer.row(row)).unwrap();
         printer.finish(Duration::from_millis(7)).unwrap();
@@ -204,30 +209,30 @@ mod tests {
     }
 
     #[test]
-    fn a_table_spells_null_out_and_says_how_much_it_shows() {
+    fn a_table_shows_null_as_text_and_counts_its_rows() {
         let rows = vec![row("a\nb", Some("12")), row("c", None), row("d", Some("1"))];
 
         let expected = "name  rows\n────  ────\na\\nb    12\nc     NULL\n\
-                        (3 rows, 2 shown, more with --max-rows, 7ms)\n";
+                        (3 rows, 2 shown, see --max-rows, 7ms)\n";
         assert_eq!(printed(Format::Table, rows), expected);
     }
 
     #[test]
-    fn an_answer_without_rows_still_has_its_header() {
+    fn a_result_without_rows_has_its_header() {
         assert_eq!(printed(Format::Table, Vec::new()), "name  rows\n────  ────\n(0 rows, 7ms)\n");
         assert_eq!(printed(Format::Csv, Vec::new()), "name,rows\n");
         assert_eq!(printed(Format::Json, Vec::new()), "[]\n");
     }
 
     #[test]
-    fn csv_tells_null_from_the_empty_text() {
+    fn csv_distinguishes_null_from_the_empty_text() {
         let rows = vec![row("", None), row("say \"a,b\"", Some("1"))];
 
         assert_eq!(printed(Format::Csv, rows), "name,rows\n\"\",\n\"say \"\"a,b\"\"\",1\n");
     }
 
     #[test]
-    fn json_stays_json_whatever_the_cells_hold() {
+    fn json_is_valid_for_all_cells() {
         let rows = vec![row("\"x\"", Some("1")), row("\"y\"", Some("NaN")), row("\"z\"", None)];
         let text = printed(Format::Json, rows);
 
@@ -238,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_cell_is_cut_where_people_read_it() {
+    fn a_long_cell_of_a_table_is_cut() {
         let cell = table_cell(Some("é".repeat(CELL_LIMIT + 1)));
 
         assert_eq!(cell.chars().count(), CELL_LIMIT + 1);

@@ -1,4 +1,4 @@
-//! Runs one statement and hands its answer on as text.
+//! Runs one statement and passes its result on as text.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -9,17 +9,17 @@ use duckdb::types::Value;
 use super::value;
 use crate::failure::Failure;
 
-/// One column of an answer.
+/// One column of a result.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Column {
+pub(crate) struct ResultColumn {
     pub(crate) name: String,
-    /// Whether it holds numbers.
+    /// The type of the column is numeric.
     pub(crate) is_number: bool,
 }
 
-/// What cells are made into.
+/// Format to which cells are converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Cells {
+pub(crate) enum CellFormat {
     /// Text as DuckDB casts it.
     Text,
     /// JSON values.
@@ -29,41 +29,41 @@ pub(crate) enum Cells {
 /// One row; None is NULL.
 pub(crate) type Row = Vec<Option<String>>;
 
-/// Takes an answer.
-pub(crate) trait Sink {
-    /// What follows has these columns. Not called for a statement without an answer.
-    fn start(&mut self, columns: Vec<Column>) -> io::Result<()>;
+/// Receiver of a result.
+pub(crate) trait ResultSink {
+    /// Starts a result with these columns. Not called for a statement without a result.
+    fn start(&mut self, columns: Vec<ResultColumn>) -> io::Result<()>;
     fn row(&mut self, row: Row) -> io::Result<()>;
     fn finish(&mut self, elapsed: Duration) -> io::Result<()>;
 }
 
 /// Runs one statement.
 ///
-/// What can stand in a FROM clause is wrapped in a query that casts each column, so that DuckDB
-/// itself writes every type it knows. The rest (SET, EXPLAIN, CALL, INSERT, …) runs as it is.
+/// A statement that can be part of a FROM clause is wrapped in a query that casts each column, so that
+/// DuckDB formats all types. Others (SET, EXPLAIN, CALL, INSERT, …) run unchanged.
 pub(crate) fn run(
     connection: &Connection,
     statement: &str,
-    cells: Cells,
-    sink: &mut dyn Sink,
+    cells: CellFormat,
+    sink: &mut dyn ResultSink,
 ) -> Result<(), Failure> {
     let started = Instant::now();
     match describe(connection, statement) {
         Some(columns) => run_cast(connection, statement, columns, cells, sink)?,
-        None => run_as_it_is(connection, statement, cells, sink)?,
+        None => run_unchanged(connection, statement, cells, sink)?,
     }
     Ok(sink.finish(started.elapsed())?)
 }
 
-/// The columns that a statement returns; None when it cannot be part of a query, or is wrong: then
-/// DuckDB's words should be about what the user wrote.
-fn describe(connection: &Connection, statement: &str) -> Option<Vec<Column>> {
+/// Returns the columns of a statement; None if it cannot be part of a query or is wrong: DuckDB's error
+/// is then about the statement of the user.
+fn describe(connection: &Connection, statement: &str) -> Option<Vec<ResultColumn>> {
     // The line break ends a comment at the end of the statement.
     let sql = format!("DESCRIBE SELECT * FROM ({statement}\n)");
     let mut prepared = connection.prepare(&sql).ok()?;
     let columns = prepared.query_map([], |row| {
         let (name, column_type): (String, String) = (row.get(0)?, row.get(1)?);
-        Ok(Column { name, is_number: is_number(&column_type) })
+        Ok(ResultColumn { name, is_number: is_number(&column_type) })
     });
     columns.ok()?.collect::<duckdb::Result<_>>().ok()
 }
@@ -90,13 +90,13 @@ fn is_number(column_type: &str) -> bool {
 fn run_cast(
     connection: &Connection,
     statement: &str,
-    columns: Vec<Column>,
-    cells: Cells,
-    sink: &mut dyn Sink,
+    columns: Vec<ResultColumn>,
+    cells: CellFormat,
+    sink: &mut dyn ResultSink,
 ) -> Result<(), Failure> {
     let cast = match cells {
-        Cells::Text => "COLUMNS(*)::VARCHAR",
-        Cells::Json => "to_json(COLUMNS(*))::VARCHAR",
+        CellFormat::Text => "COLUMNS(*)::VARCHAR",
+        CellFormat::Json => "to_json(COLUMNS(*))::VARCHAR",
     };
     let width = columns.len();
     let mut prepared = connection.prepare(&format!("SELECT {cast} FROM ({statement}\n)"))?;
@@ -108,11 +108,11 @@ fn run_cast(
     Ok(())
 }
 
-fn run_as_it_is(
+fn run_unchanged(
     connection: &Connection,
     statement: &str,
-    cells: Cells,
-    sink: &mut dyn Sink,
+    cells: CellFormat,
+    sink: &mut dyn ResultSink,
 ) -> Result<(), Failure> {
     let mut prepared = connection.prepare(statement)?;
     let mut rows = prepared.query([])?;
@@ -120,7 +120,7 @@ fn run_as_it_is(
     let width = columns.len();
     let mut columns = Some(columns);
     while let Some(row) = rows.next()? {
-        // Statements that return nothing have a column too, but no rows.
+        // Statements without a result have a column too, but no rows.
         if let Some(columns) = columns.take() {
             sink.start(columns)?;
         }
@@ -130,17 +130,22 @@ fn run_as_it_is(
     Ok(())
 }
 
-fn columns_of(statement: &duckdb::Statement<'_>) -> Vec<Column> {
+fn columns_of(statement: &duckdb::Statement<'_>) -> Vec<ResultColumn> {
     let names = statement.column_names().into_iter().enumerate();
     names
-        .map(|(index, name)| Column { name, is_number: statement.column_type(index).is_numeric() })
+        .map(|(index, name)| ResultColumn {
+            name,
+            is_number: statement.column_type(index).is_numeric(),
+        })
         .collect()
 }
 
-fn cell(value: &Value, cells: Cells) -> Option<String> {
+fn cell(value: &Value, cells: CellFormat) -> Option<String> {
     let text = value::text(value)?;
     Some(match cells {
-        Cells::Json if !value::is_json_literal(value) => serde_json::Value::from(text).to_string(),
+        CellFormat::Json if !value::is_json_literal(value) => {
+            serde_json::Value::from(text).to_string()
+        }
         _ => text,
     })
 }
@@ -150,13 +155,13 @@ mod tests {
     use super::*;
 
     #[derive(Default)]
-    struct Taken {
-        columns: Vec<Column>,
+    struct RecordedResult {
+        columns: Vec<ResultColumn>,
         rows: Vec<Row>,
     }
 
-    impl Sink for Taken {
-        fn start(&mut self, columns: Vec<Column>) -> io::Result<()> {
+    impl ResultSink for RecordedResult {
+        fn start(&mut self, columns: Vec<ResultColumn>) -> io::Result<()> {
             self.columns = columns;
             Ok(())
         }
@@ -171,22 +176,22 @@ mod tests {
         }
     }
 
-    fn taken(sql: &str, cells: Cells) -> Result<Taken, Failure> {
+    fn run_recorded(sql: &str, cells: CellFormat) -> Result<RecordedResult, Failure> {
         let connection = Connection::open_in_memory()?;
         connection.execute_batch("SET TimeZone = 'UTC'; CREATE TABLE t (i INTEGER)")?;
-        let mut taken = Taken::default();
-        run(&connection, sql, cells, &mut taken)?;
-        Ok(taken)
+        let mut result = RecordedResult::default();
+        run(&connection, sql, cells, &mut result)?;
+        Ok(result)
     }
 
     fn texts(sql: &str) -> Vec<String> {
-        let taken = taken(sql, Cells::Text).unwrap();
-        let cells = taken.rows.into_iter().flatten();
+        let result = run_recorded(sql, CellFormat::Text).unwrap();
+        let cells = result.rows.into_iter().flatten();
         cells.map(|cell| cell.unwrap_or("NULL".to_owned())).collect()
     }
 
     #[test]
-    fn duckdb_writes_every_type_it_knows() {
+    fn duckdb_formats_all_of_its_types() {
         let row = texts("FROM test_all_types() LIMIT 1");
 
         assert!(row.len() > 40, "{row:?}");
@@ -195,24 +200,24 @@ mod tests {
     #[test]
     fn json_is_typed_and_nested() {
         let sql = "SELECT 1 AS a, 'x' AS b, [1, NULL] AS c, {'k': true} AS d, NULL AS e -- end";
-        let taken = taken(sql, Cells::Json).unwrap();
-        let row: Vec<_> = taken.rows[0].iter().map(Option::as_deref).collect();
+        let result = run_recorded(sql, CellFormat::Json).unwrap();
+        let row: Vec<_> = result.rows[0].iter().map(Option::as_deref).collect();
 
         let expected = [Some("1"), Some("\"x\""), Some("[1,null]"), Some("{\"k\":true}"), None];
         assert_eq!(row, expected);
     }
 
     #[test]
-    fn numbers_are_told_from_other_columns() {
+    fn numeric_columns_are_detected() {
         let sql = "SELECT 1 AS a, 1.5 AS b, 'x' AS c, [1.5] AS d, 2::DOUBLE AS e";
-        let taken = taken(sql, Cells::Text).unwrap();
-        let numbers: Vec<_> = taken.columns.iter().map(|column| column.is_number).collect();
+        let result = run_recorded(sql, CellFormat::Text).unwrap();
+        let numbers: Vec<_> = result.columns.iter().map(|column| column.is_number).collect();
 
         assert_eq!(numbers, [true, true, false, false, true]);
     }
 
     #[test]
-    fn statements_that_are_no_queries_run_too() {
+    fn statements_other_than_queries_run_unchanged() {
         assert_eq!(texts("INSERT INTO t VALUES (1), (2)"), ["2"]);
         assert_eq!(
             texts("INSERT INTO t VALUES (7) RETURNING i, DATE '2026-11-01'"),
@@ -224,8 +229,9 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_is_about_what_was_written() {
-        let error = taken("SELECT nothing FROM t", Cells::Text).err().unwrap().to_string();
+    fn an_error_is_about_the_statement_of_the_user() {
+        let error =
+            run_recorded("SELECT nothing FROM t", CellFormat::Text).err().unwrap().to_string();
 
         assert!(error.contains("nothing") && error.contains("SELECT nothing FROM t"), "{error}");
         assert!(!error.contains("COLUMNS"), "{error}");

@@ -1,9 +1,9 @@
-//! What `ducktide sql` without `--write` refuses: everything that could write a file.
+//! Statements that `ducktide sql` refuses without `--write`: all that can write a file.
 //!
-//! DuckDB itself keeps the statements within the lake's files, and its settings as they are. Within the
-//! lake it would write all the same, although the lake is attached for reading: COPY and ATTACH make files,
-//! and DuckLake's maintenance writes and removes data files before the catalog refuses the result (measured
-//! on 1.5.5). These are refused by the kind of statement, and by the function that is called.
+//! DuckDB itself restricts statements to the lake's files and locks its settings. Within the lake it
+//! would write files, although the lake is attached read-only: COPY and ATTACH create files, and
+//! DuckLake's maintenance writes and removes data files before the catalog rejects the result (measured
+//! on 1.5.5). These are refused by the kind of statement and by the function that is called.
 
 use std::path::PathBuf;
 
@@ -12,8 +12,7 @@ use duckdb::Connection;
 use super::statements::tokens;
 use crate::failure::Failure;
 
-/// The kinds of statements that may run. Those that change data find no database that they may write to,
-/// except the one in memory.
+/// Kinds of statements that are allowed. Those that change data can only write to the database in memory.
 const ALLOWED: [&str; 29] = [
     "ABORT",
     "ALTER",
@@ -46,7 +45,7 @@ const ALLOWED: [&str; 29] = [
     "WITH",
 ];
 
-/// Functions that write or remove files. DuckLake's have its prefix, or belong to the lake:
+/// Functions that write or remove files. Those of DuckLake have its prefix, or belong to the lake:
 /// `ducklake_merge_adjacent_files('lake')`, `lake.merge_adjacent_files()`.
 const WRITING_FUNCTIONS: [&str; 12] = [
     "add_data_files",
@@ -64,11 +63,11 @@ const WRITING_FUNCTIONS: [&str; 12] = [
 ];
 const DUCKLAKE_PREFIX: &str = "ducklake_";
 
-/// Settings that may change: they concern this process alone.
+/// Settings that can be changed: they affect this process only.
 const SETTINGS: [&str; 4] = ["memory_limit", "preserve_insertion_order", "threads", "timezone"];
 
-/// The part of a statement that may write files: its kind, or a function.
-pub(super) fn writing_part(statement: &str) -> Option<String> {
+/// Returns the part of a statement that can write files: its kind, or a function.
+pub(super) fn find_write(statement: &str) -> Option<String> {
     let tokens = tokens(statement);
     let kind = kind(&tokens)?.to_uppercase();
     if !ALLOWED.contains(&kind.as_str()) {
@@ -83,8 +82,7 @@ pub(super) fn writing_part(statement: &str) -> Option<String> {
     called.find(writes).map(str::to_lowercase)
 }
 
-/// The word that says what a statement does; of `EXPLAIN ANALYZE …`, which runs a statement, that of the
-/// statement.
+/// Returns the first word of a statement, which is its kind; for `EXPLAIN …`, that of the explained one.
 fn kind<'a>(tokens: &[&'a str]) -> Option<&'a str> {
     let at = tokens.iter().position(|token| *token != "(")?;
     let (first, rest) = (tokens[at], &tokens[at + 1..]);
@@ -101,8 +99,8 @@ fn kind<'a>(tokens: &[&'a str]) -> Option<&'a str> {
     }
 }
 
-/// Keeps a connection within the lake's files and its settings, for as long as it lives.
-pub(super) fn confine(connection: &Connection, directories: &[PathBuf]) -> Result<(), Failure> {
+/// Restricts a connection to the lake's files and to a few settings, permanently.
+pub(super) fn restrict(connection: &Connection, directories: &[PathBuf]) -> Result<(), Failure> {
     let quoted = |text: &str| format!("'{}'", text.replace('\'', "''"));
     let list =
         |texts: Vec<String>| texts.iter().map(|text| quoted(text)).collect::<Vec<_>>().join(", ");
@@ -121,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn statements_that_write_files_are_told_by_their_kind() {
+    fn statements_that_write_files_are_detected_by_their_kind() {
         for (statement, expected) in [
             ("COPY (FROM events) TO 'x.csv'", Some("COPY")),
             ("/* a */ -- b\n copy events TO 'x'", Some("COPY")),
@@ -141,12 +139,12 @@ mod tests {
             ("((SELECT 1))", None),
             ("VALUES (1)", None),
         ] {
-            assert_eq!(writing_part(statement).as_deref(), expected, "{statement}");
+            assert_eq!(find_write(statement).as_deref(), expected, "{statement}");
         }
     }
 
     #[test]
-    fn functions_that_write_files_are_told_by_their_names() {
+    fn functions_that_write_files_are_detected_by_their_names() {
         for (statement, expected) in [
             ("FROM ducklake_merge_adjacent_files('lake')", Some("ducklake_merge_adjacent_files")),
             ("FROM lake.merge_adjacent_files()", Some("merge_adjacent_files")),
@@ -160,7 +158,7 @@ mod tests {
             ("SELECT set_option FROM events", None),
             ("SELECT 'set_option(' FROM events", None),
         ] {
-            assert_eq!(writing_part(statement).as_deref(), expected, "{statement}");
+            assert_eq!(find_write(statement).as_deref(), expected, "{statement}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Splits SQL at its semicolons.
 
-/// The statements of a text, without their semicolons. Semicolons in quotes, in comments and in
-/// dollar quotes belong to their statement; what holds comments only is no statement.
+/// Returns the statements of a text, without their semicolons. Semicolons in quotes, comments and dollar
+/// quotes are part of their statement; text with comments only is no statement.
 pub(crate) fn split(text: &str) -> Vec<&str> {
     let mut statements = Vec::new();
     let (mut start, mut at, mut has_code) = (0, 0, false);
@@ -24,7 +24,7 @@ pub(crate) fn split(text: &str) -> Vec<&str> {
     statements
 }
 
-/// The words, quoted texts and signs of a statement, without space and comments.
+/// Returns the words, quoted texts and signs of a statement, without spaces and comments.
 pub(super) fn tokens(statement: &str) -> Vec<&str> {
     let (mut tokens, mut rest) = (Vec::new(), statement);
     while !rest.is_empty() {
@@ -37,15 +37,15 @@ pub(super) fn tokens(statement: &str) -> Vec<&str> {
     tokens
 }
 
-/// The length of what comes next, and whether it is more than space or a comment. An end that is
-/// missing is the end of the text; DuckDB will say what is wrong.
+/// Returns the length of the next token, and false if it is a space or comment. A token without its
+/// delimiter ends with the text; DuckDB reports the error.
 fn token(rest: &str) -> (usize, bool) {
     let until = |start: usize, end: &str| {
         rest[start..].find(end).map_or(rest.len(), |at| start + at + end.len())
     };
     let next = rest.chars().next().expect("the caller has not reached the end");
     match next {
-        // A doubled quote ends one piece and starts the next: together they are the same text.
+        // A doubled quote ends one token and starts the next; the split is harmless.
         '\'' | '"' => (until(1, &next.to_string()), true),
         'e' | 'E' if rest[1..].starts_with('\'') => (escaped_string(rest), true),
         '-' if rest.starts_with("--") => (until(2, "\n"), false),
@@ -59,12 +59,12 @@ fn token(rest: &str) -> (usize, bool) {
     }
 }
 
-/// A whole name or number, so that the `E` at the end of one does not look like a string's prefix.
+/// Returns the length of a name or number, so that an `E` at its end is not the prefix of a string.
 fn word(rest: &str) -> usize {
     rest.find(|c: char| !c.is_alphanumeric() && c != '_' && c != '$').unwrap_or(rest.len())
 }
 
-/// `E'…'`, where a backslash takes the next character with it.
+/// Returns the length of `E'…'`, in which a backslash escapes the next character.
 fn escaped_string(rest: &str) -> usize {
     let mut characters = rest.char_indices().skip(2);
     while let Some((at, character)) = characters.next() {
@@ -77,7 +77,7 @@ fn escaped_string(rest: &str) -> usize {
     rest.len()
 }
 
-/// `$$` or `$tag$` at the beginning.
+/// Returns `$$` or `$tag$` at the beginning.
 fn dollar_tag(rest: &str) -> Option<&str> {
     let end = rest[1..].find('$')? + 2;
     let tag = &rest[..end];
@@ -107,12 +107,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_no_statement() {
+    fn comments_are_no_statement() {
         assert!(split(" ;; -- only this; \n /* and ; that */ ;").is_empty());
     }
 
     #[test]
-    fn semicolons_in_quotes_belong_to_their_statement() {
+    fn semicolons_in_quotes_are_part_of_their_statement() {
         for sql in [
             "SELECT 'a;b'",
             "SELECT 'it''s; so'",
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_quote_reaches_to_the_end() {
+    fn an_open_quote_ends_with_the_text() {
         assert_eq!(split("SELECT 'é; SELECT 2"), ["SELECT 'é; SELECT 2"]);
     }
 }

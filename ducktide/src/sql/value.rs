@@ -1,4 +1,4 @@
-//! Values of the few statements whose columns cannot be cast by DuckDB, as DuckDB would write them.
+//! Formatting of values like DuckDB, for the few statements whose columns DuckDB cannot cast.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use duckdb::types::{TimeUnit, Value};
 use jiff::civil::{Date, Time};
 use jiff::{SignedDuration, Timestamp};
 
-/// The text of a value; None for NULL.
+/// Returns the text of a value; None for NULL.
 pub(crate) fn text(value: &Value) -> Option<String> {
     Some(match value {
         Value::Null => return None,
@@ -44,12 +44,12 @@ pub(crate) fn text(value: &Value) -> Option<String> {
             format!("{{{}}}", joined(entries))
         }
         Value::Union(value) => return text(value),
-        // The enum may grow with DuckDB; a new kind of value is still shown.
+        // A kind of value that a newer DuckDB adds is shown too.
         other => format!("{other:?}"),
     })
 }
 
-/// Whether the value's text is JSON as it stands.
+/// Returns true if the text of the value is valid JSON.
 pub(crate) fn is_json_literal(value: &Value) -> bool {
     use Value::{
         BigInt, Boolean, Double, Float, HugeInt, Int, SmallInt, TinyInt, UBigInt, UHugeInt, UInt,
@@ -84,7 +84,7 @@ fn joined(parts: impl Iterator<Item = String>) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// Printable ASCII as it is, anything else as `\xAB`.
+/// Returns printable ASCII unchanged, anything else as `\xAB`.
 fn bytes(value: &[u8]) -> String {
     value.iter().fold(String::new(), |mut text, byte| {
         match byte {
@@ -95,7 +95,7 @@ fn bytes(value: &[u8]) -> String {
     })
 }
 
-/// In UTC; DuckDB's own range is wider, and what lies outside is shown as a number.
+/// Returns a time in UTC. DuckDB's range is wider; values outside of this one are shown as numbers.
 fn timestamp(unit: TimeUnit, value: i64) -> String {
     let nanos = i128::from(value) * i128::from(nanos_per(unit));
     match Timestamp::from_nanosecond(nanos) {
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_written_as_duckdb_writes_them() {
+    fn times_are_formatted_like_duckdb() {
         let at = Value::Timestamp(TimeUnit::Microsecond, 1_793_491_200_500_000);
 
         assert_eq!(shown(&at), "2026-11-01 00:00:00.5+00");
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_beyond_the_calendar_is_still_shown() {
+    fn a_time_outside_of_the_calendar_is_shown_as_a_number() {
         assert_eq!(shown(&Value::Timestamp(TimeUnit::Microsecond, i64::MAX)), i64::MAX.to_string());
         assert_eq!(shown(&Value::Date32(i32::MAX)), i32::MAX.to_string());
     }
