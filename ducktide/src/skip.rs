@@ -1,4 +1,4 @@
-//! `ducktide skip`: gives records up.
+//! `ducktide skip`: moves a partition forward without its records.
 
 use std::io::{self, Write as _};
 
@@ -15,52 +15,52 @@ use crate::source;
 
 const EXAMPLES: &str = "\
 Examples:
-  # retention was faster than the consumers: go on with the first record that Kafka still has
+  # retention removed unread records: continue with the first record that Kafka has
   ducktide skip --topic events --partition 3 --to-offset 81200
 
-A partition whose offsets Kafka does not have stops, with both watermarks in the consumer's log, and
-waits for this decision. Running consumers go on by themselves within seconds.";
+A partition whose next offset Kafka does not have stops until this command is run; the log of the
+consumer has both watermarks. Running consumers continue automatically within seconds.";
 
-/// Gives records up: moves a partition forward without them, for ever.
+/// Moves a partition forward without its records, which are given up permanently.
 ///
-/// The ledger keeps how many were given up, and `ducktide verify` shows it. A replay to before the
-/// skipped range reads them after all, if Kafka has them.
+/// The ledger counts the records that are given up, and `ducktide verify` shows the number. A replay from
+/// before the skipped range reads them, if Kafka has them.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct SkipArgs {
-    /// The topic.
+    /// Topic.
     #[arg(long, value_name = "TOPIC")]
     pub topic: String,
 
-    /// The partition.
+    /// Partition.
     #[arg(long, value_name = "PARTITION")]
     pub partition: i32,
 
-    /// The next offset to read; everything before it that is not in the lake is given up.
+    /// Next offset to read. All earlier records that are not in the lake are given up.
     #[arg(long, value_name = "OFFSET")]
     pub to_offset: i64,
 
-    /// The table, where the topic fills several.
+    /// Table. Required if the topic fills several.
     #[arg(long, value_name = "TABLE")]
     pub table: Option<TableName>,
 
-    /// Which lake.
+    /// The lake.
     #[command(flatten)]
     pub lake: LakeArgs,
-    /// Where Kafka is.
+    /// The Kafka cluster.
     #[command(flatten)]
     pub kafka: KafkaArgs,
 }
 
 pub(crate) fn run(args: &SkipArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Operate)?;
-    let source = source::choose(lake.sources()?, &args.topic, args.table.as_ref())?;
+    let source = source::select(lake.sources()?, &args.topic, args.table.as_ref())?;
     let end = ClusterView::new(&args.kafka.client_config()?)?
         .watermarks(&args.topic, args.partition)?
         .high;
     if args.to_offset > end {
         return Err(Failure::Refused(format!(
-            "Kafka is not there yet: to_offset=`{}` end=`{end}`",
+            "Kafka does not have that offset yet: to_offset=`{}` end=`{end}`",
             args.to_offset
         )));
     }
@@ -73,7 +73,7 @@ pub(crate) fn run(args: &SkipArgs) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "gave up {} of {}[{}]: {} is at offset {} now, in epoch {}",
+        "gave up {} of {}[{}]: {} is now at offset {}, epoch {}",
         units::count(step.range.len(), "offset"),
         args.topic,
         args.partition,

@@ -1,31 +1,31 @@
-//! Which source a verb means: a topic, and the table where the topic fills several. Pure.
+//! Selection of a source by its topic, and by its table if the topic fills several. Pure.
 
 use ducktide_protocol::Source;
 use ducktide_protocol::table::TableName;
 
 use crate::failure::Failure;
 
-/// The source of a topic.
-pub(crate) fn choose(
+/// Returns the source of a topic.
+pub(crate) fn select(
     sources: Vec<Source>,
     topic: &str,
     table: Option<&TableName>,
 ) -> Result<Source, Failure> {
-    let fills = |source: &Source| {
+    let matches = |source: &Source| {
         source.spec.topic == topic && table.is_none_or(|table| source.spec.table == *table)
     };
-    let mut found: Vec<_> = sources.into_iter().filter(fills).collect();
+    let mut found: Vec<_> = sources.into_iter().filter(matches).collect();
     match (found.pop(), found.is_empty()) {
         (Some(source), true) => Ok(source),
         (Some(last), false) => {
             let tables = found.iter().chain([&last]).map(|source| source.spec.table.to_string());
             let tables = tables.collect::<Vec<_>>().join(" ");
             Err(Failure::Refused(format!(
-                "the topic fills several tables; choose one with --table: topic=`{topic}` tables=`{tables}`"
+                "the topic fills several tables; select one with --table: topic=`{topic}` tables=`{tables}`"
             )))
         }
         (None, _) => Err(Failure::Refused(format!(
-            "no table of the lake is filled by that topic; `ducktide status` has the list: topic=`{topic}`"
+            "the topic fills no table of the lake; `ducktide status` lists the topics: topic=`{topic}`"
         ))),
     }
 }
@@ -52,17 +52,17 @@ mod tests {
     fn a_topic_that_fills_one_table_needs_no_table() {
         let sources = vec![source(1, "events", "events"), source(2, "other", "other")];
 
-        assert_eq!(choose(sources, "events", None).unwrap().id, SourceId(1));
+        assert_eq!(select(sources, "events", None).unwrap().id, SourceId(1));
     }
 
     #[test]
-    fn a_topic_that_fills_several_needs_one() {
+    fn a_topic_that_fills_several_tables_needs_a_table() {
         let sources = || vec![source(1, "events", "events"), source(2, "shadow", "events")];
 
-        let refused = choose(sources(), "events", None).unwrap_err().to_string();
+        let refused = select(sources(), "events", None).unwrap_err().to_string();
         assert!(refused.contains("main.events main.shadow"), "{refused}");
         let shadow = "shadow".parse().unwrap();
-        assert_eq!(choose(sources(), "events", Some(&shadow)).unwrap().id, SourceId(2));
-        assert!(choose(sources(), "nothing", None).is_err());
+        assert_eq!(select(sources(), "events", Some(&shadow)).unwrap().id, SourceId(2));
+        assert!(select(sources(), "nothing", None).is_err());
     }
 }

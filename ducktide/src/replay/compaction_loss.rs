@@ -1,4 +1,4 @@
-//! Records that a replay would remove and Kafka no longer has, because its log cleaner removed them.
+//! Records that a replay would remove, but that Kafka's log cleaner has already removed.
 
 use ducktide_consumer::ClusterView;
 use ducktide_protocol::commit::ProgressDelta;
@@ -6,18 +6,18 @@ use ducktide_service::units::number;
 
 use crate::failure::Failure;
 
-/// What cannot be read again of one partition.
+/// Number of records of one partition that cannot be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
     pub(super) partition: i32,
-    /// Records that the replay removes: rows, dead letters, and dropped duplicates.
+    /// Records that the replay removes: rows, dead letters and dropped duplicates.
     pub(super) removed: i64,
-    /// Those of them that Kafka no longer has.
+    /// Removed records that Kafka no longer has.
     pub(super) lost: i64,
 }
 
-/// Compares what a replay takes back with what a compacted topic still has; nothing for other topics,
-/// of which Kafka only ever removes the oldest records.
+/// Compares the records that a replay removes with those of a compacted topic. Empty for other topics,
+/// of which Kafka removes the oldest records only.
 pub(super) fn losses(
     view: &ClusterView,
     topic: &str,
@@ -36,7 +36,7 @@ pub(super) fn losses(
 }
 
 impl Loss {
-    /// None where Kafka has at least as many values as the replay removes records.
+    /// Returns None if Kafka has at least as many values as the replay removes records.
     fn of(step: &ProgressDelta, values_in_kafka: i64) -> Option<Self> {
         let counts = step.counts;
         let removed = -(counts.rows + counts.dead + counts.duplicates);
@@ -53,22 +53,22 @@ pub(super) fn check(topic: &str, losses: &[Loss], accepted: i64) -> Result<(), F
     }
     let partitions: Vec<_> = losses.iter().map(|loss| loss.partition.to_string()).collect();
     Err(Failure::Refused(format!(
-        "the topic is compacted, and Kafka no longer has {} of the records that the replay would \
-         remove: their rows cannot be read again; fill another table with --into, or accept the loss \
-         with --accept-loss {lost}: topic=`{topic}` partitions=`{}`",
+        "compacted topic: Kafka no longer has {} of the records that the replay would remove, so their \
+         rows cannot be restored; fill another table with --into, or accept the loss with \
+         --accept-loss {lost}: topic=`{topic}` partitions=`{}`",
         number(lost),
         partitions.join(" ")
     )))
 }
 
-/// Describes the losses, for a replay that goes on or only shows what it would do.
-pub(super) fn report(topic: &str, losses: &[Loss]) -> String {
+/// Returns a line for each loss, for a dry run or an accepted loss.
+pub(super) fn describe(topic: &str, losses: &[Loss]) -> String {
     let line = |loss: &Loss| {
         let (lost, removed) = (number(loss.lost), number(loss.removed));
         let partition = loss.partition;
         format!(
-            "{topic}[{partition}]  compacted: {lost} of {removed} records are no longer in Kafka, and \
-             their rows do not come back\n"
+            "{topic}[{partition}]  compacted: {lost} of {removed} records are no longer in Kafka, \
+             their rows are lost\n"
         )
     };
     losses.iter().map(line).collect()
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn what_kafka_has_less_than_the_replay_removes_is_lost() {
+    fn records_that_kafka_no_longer_has_are_lost() {
         let loss = Loss::of(&step(), 60).unwrap();
 
         assert_eq!(loss, Loss { partition: 3, removed: 80, lost: 20 });
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_refused_unless_it_is_accepted_by_its_number() {
+    fn a_loss_above_the_accepted_number_is_refused() {
         let losses = [Loss { partition: 3, removed: 80, lost: 20 }];
 
         let refused = check("events", &losses, 19).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! `--into`: a second table of the same topic, with its own progress.
+//! `--into`: a second table for the same topic, with its own progress.
 
 use ducktide_consumer::{ClusterView, table_group};
 use ducktide_lake::DuckLake;
@@ -8,10 +8,10 @@ use ducktide_protocol::table::TableName;
 use ducktide_protocol::{Lake as _, SourceSpec};
 use ducktide_service::kafka_property;
 
-use super::{ReplayArgs, choice, kafka};
+use super::{ReplayArgs, start_offsets, topic_offsets};
 use crate::failure::Failure;
 
-/// Registers the topic for the table, and says how it is filled.
+/// Registers the topic for the table, and returns the command that fills it.
 pub(super) fn register(
     args: &ReplayArgs,
     table: &TableName,
@@ -24,13 +24,13 @@ pub(super) fn register(
     };
     if lake.sources()?.iter().any(is_taken) {
         return Err(Failure::Refused(format!(
-            "the topic fills that table already; leave --into away to replay it: \
+            "the topic already fills that table; replay it without --into: \
              topic=`{}` table=`{table}`",
             args.topic
         )));
     }
-    let places = kafka::places(view, lake, &args.topic, None, args.from_timestamp)?;
-    let offsets = choice::for_another_table(&places, args.from())?;
+    let partitions = topic_offsets::read(view, lake, &args.topic, None, args.from_timestamp)?;
+    let offsets = start_offsets::for_new_table(&partitions, args.start_point())?;
     let starts: Vec<(Partition, Offset)> = offsets.into_iter().collect();
     let group = table_group(&lake.default_group()?, table);
     if !args.dry_run {
@@ -56,18 +56,17 @@ fn report(
     starts: &[(Partition, Offset)],
 ) -> String {
     let topic = &args.topic;
-    let begins = |(partition, offset): &(Partition, Offset)| {
+    let line = |(partition, offset): &(Partition, Offset)| {
         format!("{topic}[{partition}]  from offset {offset}\n")
     };
-    let starts: String = starts.iter().map(begins).collect();
+    let starts: String = starts.iter().map(line).collect();
     let verb = if args.dry_run { "would be" } else { "is" };
     let secrets = secrets(args, config);
     let command = command(args, table, group, config);
     format!("{starts}{topic} {verb} registered for {table}; fill it with\n{secrets}  {command}\n")
 }
 
-/// The consumer that fills the table, with the settings that this program was given; a shell takes it as
-/// it is.
+/// Returns the shell command of the consumer that fills the table, with the settings of this program.
 fn command(args: &ReplayArgs, table: &TableName, group: &str, config: &LakeConfig) -> String {
     let mut words = vec!["ducktide-consumer".to_owned()];
     let mut option = |name: &str, value: &str| words.extend([name.to_owned(), shell_word(value)]);
@@ -88,16 +87,16 @@ fn command(args: &ReplayArgs, table: &TableName, group: &str, config: &LakeConfi
     words.join(" ")
 }
 
-/// What the command does not say, because it is secret.
+/// Returns comments about secrets that the command leaves out.
 fn secrets(args: &ReplayArgs, config: &LakeConfig) -> String {
     let mut text = String::new();
     if config.catalog.has_password() {
         text.push_str(
-            "  # the catalog's password is left out: put it into PGPASSWORD or ~/.pgpass\n",
+            "  # the password of the catalog is left out: set PGPASSWORD, or add it to ~/.pgpass\n",
         );
     }
     if properties(args).iter().any(|(name, _)| is_secret(name)) {
-        text.push_str("  # Kafka's secrets are left out: keep them in KAFKA_PROPERTIES\n");
+        text.push_str("  # secrets of Kafka are left out: set them in KAFKA_PROPERTIES\n");
     }
     text
 }
@@ -106,13 +105,13 @@ fn properties(args: &ReplayArgs) -> Vec<(String, String)> {
     kafka_property::merge(&args.kafka.kafka_properties).expect("the client was created from them")
 }
 
-/// Whether a property of Kafka's client holds something that is not to be printed.
+/// Returns true for a property of Kafka's client that must not be printed.
 fn is_secret(property: &str) -> bool {
     let words = ["password", "secret", "pem", "token", "oauthbearer.config", "jaas"];
     words.iter().any(|word| property.contains(word))
 }
 
-/// A word of a shell command.
+/// Quotes a word of a shell command, if necessary.
 fn shell_word(text: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,=@%+".contains(c);
     if !text.is_empty() && text.chars().all(is_plain) {
@@ -135,12 +134,12 @@ mod tests {
     }
 
     #[test]
-    fn the_command_works_as_printed() {
+    fn the_printed_command_has_all_settings_and_no_secrets() {
         let catalog = "host=db user=me password=s3cret dbname='o lake' sslmode=require";
         let given = [
             "replay",
             "--topic",
-            "it's",
+            "shop'events",
             "--from-beginning",
             "--into",
             "raw.other",
@@ -160,7 +159,7 @@ mod tests {
 
         let text = report(&args, args.into.as_ref().unwrap(), "ducktide-1-raw.other", &config, &[]);
 
-        let command = r"ducktide-consumer --topics 'it'\''s' --table raw.other --group-id ducktide-1-raw.other --bootstrap-servers a:1,b:2 --kafka-property security.protocol=SASL_SSL --catalog 'postgres://me@db/o%20lake?sslmode=require' --metadata-schema lake_2";
+        let command = r"ducktide-consumer --topics 'shop'\''events' --table raw.other --group-id ducktide-1-raw.other --bootstrap-servers a:1,b:2 --kafka-property security.protocol=SASL_SSL --catalog 'postgres://me@db/o%20lake?sslmode=require' --metadata-schema lake_2";
         assert!(text.contains(command), "{text}");
         assert!(!text.contains("s3cret"), "{text}");
         assert!(text.contains("PGPASSWORD") && text.contains("KAFKA_PROPERTIES"), "{text}");

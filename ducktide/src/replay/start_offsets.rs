@@ -1,4 +1,4 @@
-//! From which offset each partition is read again, and whether Kafka can deliver it. Pure.
+//! Start offset of each partition of a replay, if Kafka has its records. Pure.
 
 use std::collections::BTreeMap;
 
@@ -6,89 +6,96 @@ use ducktide_protocol::position::{Offset, Partition};
 
 use crate::failure::Failure;
 
-/// What Kafka and the lake say of one partition.
+/// Offsets of one partition that Kafka and the lake have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
-    /// Kafka's first offset.
+pub(super) struct PartitionOffsets {
+    /// First offset that Kafka has.
     pub(super) low: i64,
-    /// Kafka's end.
+    /// Offset of the next record that is produced.
     pub(super) high: i64,
-    /// The first offset at or after the wanted time, for a replay from a time.
+    /// First offset at or after the requested time, for a replay from a time.
     pub(super) at_time: Option<i64>,
-    /// The first offset that the table ever had; None for a partition that it does not know.
+    /// First offset that the table ever had; None for a partition without progress.
     pub(super) start: Option<i64>,
-    /// The next offset that the table reads.
+    /// Next offset of the table.
     pub(super) next: Option<i64>,
-    /// The first offset that missing files may have, for a replay from missing files.
+    /// First offset of missing files, for a replay from missing files.
     pub(super) missing: Option<i64>,
 }
 
-/// Where to begin.
+/// Start point of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum From {
+pub(super) enum StartPoint {
     Offset(i64),
     Time,
     Beginning,
     MissingFiles,
 }
 
-pub(super) type Places = BTreeMap<i32, Place>;
-pub(super) type Offsets = BTreeMap<Partition, Offset>;
+pub(super) type TopicOffsets = BTreeMap<i32, PartitionOffsets>;
+pub(super) type StartOffsets = BTreeMap<Partition, Offset>;
 
-/// The offsets for the table itself. Partitions that are not behind the wanted time stay as they are.
-pub(super) fn for_the_table(
-    places: &Places,
-    from: From,
+/// Returns the start offsets for the table itself. Partitions without records after the requested time
+/// are left out.
+pub(super) fn for_replay(
+    topic: &TopicOffsets,
+    from: StartPoint,
     partition: Option<i32>,
-) -> Result<Offsets, Failure> {
-    let mut offsets = Offsets::new();
-    for (&number, place) in wanted(places, from, partition)? {
-        let (Some(start), Some(next)) = (place.start, place.next) else {
+) -> Result<StartOffsets, Failure> {
+    let mut offsets = StartOffsets::new();
+    for (&number, known) in requested(topic, from, partition)? {
+        let (Some(start), Some(next)) = (known.start, known.next) else {
             if partition.is_some() {
-                return Err(refused("the table does not know the partition", number, *place));
+                return Err(refused("the table does not have the partition", number, *known));
             }
             continue;
         };
         let offset = match from {
-            From::Offset(offset) => offset,
-            From::Beginning => start,
-            From::Time => place.at_time.unwrap_or(place.high).max(start),
-            From::MissingFiles => place.missing.unwrap_or(next),
+            StartPoint::Offset(offset) => offset,
+            StartPoint::Beginning => start,
+            StartPoint::Time => known.at_time.unwrap_or(known.high).max(start),
+            StartPoint::MissingFiles => known.missing.unwrap_or(next),
         };
-        if matches!(from, From::Time | From::MissingFiles) && offset >= next {
+        if matches!(from, StartPoint::Time | StartPoint::MissingFiles) && offset >= next {
             continue;
         }
-        check_kafka_has(offset, from, start, number, *place)?;
+        check_kafka_has(offset, from, start, number, *known)?;
         offsets.insert(Partition(number), Offset(offset));
     }
     Ok(offsets)
 }
 
-/// The offsets for a table that is filled anew: all partitions, from what Kafka has.
-pub(super) fn for_another_table(places: &Places, from: From) -> Result<Offsets, Failure> {
-    let offset = |(&number, place): (&i32, &Place)| {
+/// Returns the start offsets for a new table: all partitions, among the offsets that Kafka has.
+pub(super) fn for_new_table(
+    topic: &TopicOffsets,
+    from: StartPoint,
+) -> Result<StartOffsets, Failure> {
+    let offset = |(&number, known): (&i32, &PartitionOffsets)| {
         let offset = match from {
-            From::Offset(offset) => offset,
-            From::Beginning | From::MissingFiles => place.low,
-            From::Time => place.at_time.unwrap_or(place.high),
+            StartPoint::Offset(offset) => offset,
+            StartPoint::Beginning | StartPoint::MissingFiles => known.low,
+            StartPoint::Time => known.at_time.unwrap_or(known.high),
         };
-        if offset < place.low || offset > place.high {
-            return Err(refused("Kafka does not have that offset", number, *place));
+        if offset < known.low || offset > known.high {
+            return Err(refused("Kafka does not have that offset", number, *known));
         }
         Ok((Partition(number), Offset(offset)))
     };
-    wanted(places, from, None)?.into_iter().map(offset).collect()
+    requested(topic, from, None)?.into_iter().map(offset).collect()
 }
 
-fn wanted(
-    places: &Places,
-    from: From,
+/// Returns the partitions to read.
+fn requested(
+    topic: &TopicOffsets,
+    from: StartPoint,
     partition: Option<i32>,
-) -> Result<Vec<(&i32, &Place)>, Failure> {
-    if let (From::Offset(_), None, 2..) = (from, partition, places.len()) {
-        return Err(Failure::Usage("--from-offset needs --partition: the topic has several"));
+) -> Result<Vec<(&i32, &PartitionOffsets)>, Failure> {
+    if let (StartPoint::Offset(_), None, 2..) = (from, partition, topic.len()) {
+        return Err(Failure::Usage(
+            "--from-offset requires --partition: the topic has several partitions",
+        ));
     }
-    let found: Vec<_> = places.iter().filter(|(n, _)| partition.is_none_or(|p| p == **n)).collect();
+    let found: Vec<_> = topic.iter().filter(|(n, _)| partition.is_none_or(|p| p == **n)).collect();
     if found.is_empty() {
         return Err(Failure::Refused(format!(
             "the topic has no such partition: partition=`{}`",
@@ -100,31 +107,31 @@ fn wanted(
 
 fn check_kafka_has(
     offset: i64,
-    from: From,
+    from: StartPoint,
     start: i64,
     number: i32,
-    place: Place,
+    known: PartitionOffsets,
 ) -> Result<(), Failure> {
-    // Kafka's first record may be younger than the time: what was before it cannot come back.
-    let began_later = from == From::Time && offset == place.low && place.low > start;
-    if offset < place.low || began_later {
+    // Kafka's first record may be younger than the time: earlier ones cannot be read again.
+    let starts_too_late = from == StartPoint::Time && offset == known.low && known.low > start;
+    if offset < known.low || starts_too_late {
         return Err(refused(
-            "Kafka no longer has those records, so what a replay removes would not come back; \
-             choose a later offset, or fill another table from what there is with --into",
+            "Kafka no longer has those records, so their rows cannot be restored; start at a later \
+             offset, or fill another table from the existing records with --into",
             number,
-            place,
+            known,
         ));
     }
-    if offset > place.high {
-        return Err(refused("Kafka does not have that offset yet", number, place));
+    if offset > known.high {
+        return Err(refused("Kafka does not have that offset yet", number, known));
     }
     Ok(())
 }
 
-fn refused(what: &str, number: i32, place: Place) -> Failure {
-    let Place { low, high, .. } = place;
+fn refused(reason: &str, number: i32, known: PartitionOffsets) -> Failure {
+    let PartitionOffsets { low, high, .. } = known;
     Failure::Refused(format!(
-        "{what}: partition=`{number}` low_watermark=`{low}` high_watermark=`{high}`"
+        "{reason}: partition=`{number}` low_watermark=`{low}` high_watermark=`{high}`"
     ))
 }
 
@@ -132,7 +139,7 @@ fn refused(what: &str, number: i32, place: Place) -> Failure {
 mod tests {
     use super::*;
 
-    const PLACE: Place = Place {
+    const PARTITION: PartitionOffsets = PartitionOffsets {
         low: 0,
         high: 100,
         at_time: Some(40),
@@ -141,66 +148,68 @@ mod tests {
         missing: None,
     };
 
-    fn places(places: &[Place]) -> Places {
-        (0..).zip(places.iter().copied()).collect()
+    fn topic(partitions: &[PartitionOffsets]) -> TopicOffsets {
+        (0..).zip(partitions.iter().copied()).collect()
     }
 
-    fn offsets(found: Result<Offsets, Failure>) -> Vec<(i32, i64)> {
+    fn offsets(found: Result<StartOffsets, Failure>) -> Vec<(i32, i64)> {
         found.unwrap().into_iter().map(|(p, o)| (p.0, o.0)).collect()
     }
 
     #[test]
-    fn each_way_to_begin_has_its_offset() {
-        let places = places(&[PLACE]);
+    fn each_start_point_has_its_offset() {
+        let topic = topic(&[PARTITION]);
 
-        assert_eq!(offsets(for_the_table(&places, From::Offset(50), None)), [(0, 50)]);
-        assert_eq!(offsets(for_the_table(&places, From::Time, None)), [(0, 40)]);
-        assert_eq!(offsets(for_the_table(&places, From::Beginning, None)), [(0, 10)]);
-        assert_eq!(offsets(for_another_table(&places, From::Beginning)), [(0, 0)]);
+        assert_eq!(offsets(for_replay(&topic, StartPoint::Offset(50), None)), [(0, 50)]);
+        assert_eq!(offsets(for_replay(&topic, StartPoint::Time, None)), [(0, 40)]);
+        assert_eq!(offsets(for_replay(&topic, StartPoint::Beginning, None)), [(0, 10)]);
+        assert_eq!(offsets(for_new_table(&topic, StartPoint::Beginning)), [(0, 0)]);
     }
 
     #[test]
     fn missing_files_are_replayed_from_their_first_offsets_while_kafka_has_them() {
-        let hit = Place { missing: Some(55), ..PLACE };
-        let lost = Place { low: 56, ..hit };
+        let hit = PartitionOffsets { missing: Some(55), ..PARTITION };
+        let lost = PartitionOffsets { low: 56, ..hit };
 
         assert_eq!(
-            offsets(for_the_table(&places(&[PLACE, hit]), From::MissingFiles, None)),
+            offsets(for_replay(&topic(&[PARTITION, hit]), StartPoint::MissingFiles, None)),
             [(1, 55)]
         );
-        let error = for_the_table(&places(&[lost]), From::MissingFiles, None).unwrap_err();
+        let error = for_replay(&topic(&[lost]), StartPoint::MissingFiles, None).unwrap_err();
         assert!(error.to_string().contains("no longer has"), "{error}");
     }
 
     #[test]
     fn an_offset_of_several_partitions_is_ambiguous() {
-        let places = places(&[PLACE, PLACE]);
+        let topic = topic(&[PARTITION, PARTITION]);
 
-        assert!(for_the_table(&places, From::Offset(50), None).is_err());
-        assert_eq!(offsets(for_the_table(&places, From::Offset(50), Some(1))), [(1, 50)]);
-        assert!(for_the_table(&places, From::Offset(50), Some(7)).is_err());
+        assert!(for_replay(&topic, StartPoint::Offset(50), None).is_err());
+        assert_eq!(offsets(for_replay(&topic, StartPoint::Offset(50), Some(1))), [(1, 50)]);
+        assert!(for_replay(&topic, StartPoint::Offset(50), Some(7)).is_err());
     }
 
     #[test]
-    fn what_kafka_no_longer_has_is_not_removed() {
-        let lost = Place { low: 30, ..PLACE };
-        let young = Place { low: 40, ..PLACE };
+    fn rows_whose_records_kafka_no_longer_has_are_not_removed() {
+        let lost = PartitionOffsets { low: 30, ..PARTITION };
+        let young = PartitionOffsets { low: 40, ..PARTITION };
 
-        for (place, from) in
-            [(lost, From::Offset(29)), (lost, From::Beginning), (young, From::Time)]
-        {
-            let error = for_the_table(&places(&[place]), from, None).unwrap_err().to_string();
+        for (known, from) in [
+            (lost, StartPoint::Offset(29)),
+            (lost, StartPoint::Beginning),
+            (young, StartPoint::Time),
+        ] {
+            let error = for_replay(&topic(&[known]), from, None).unwrap_err().to_string();
             assert!(error.contains("no longer has"), "{error}");
         }
-        assert_eq!(offsets(for_the_table(&places(&[lost]), From::Offset(30), None)), [(0, 30)]);
+        assert_eq!(offsets(for_replay(&topic(&[lost]), StartPoint::Offset(30), None)), [(0, 30)]);
     }
 
     #[test]
-    fn partitions_that_have_nothing_of_the_time_stay() {
-        let behind = Place { at_time: Some(95), ..PLACE };
-        let unknown = Place { start: None, next: None, ..PLACE };
+    fn partitions_without_records_after_the_time_are_left_out() {
+        let behind = PartitionOffsets { at_time: Some(95), ..PARTITION };
+        let unknown = PartitionOffsets { start: None, next: None, ..PARTITION };
 
-        let found = for_the_table(&places(&[PLACE, behind, unknown]), From::Time, None);
+        let found = for_replay(&topic(&[PARTITION, behind, unknown]), StartPoint::Time, None);
 
         assert_eq!(offsets(found), [(0, 40)]);
     }

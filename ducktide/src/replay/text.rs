@@ -1,4 +1,4 @@
-//! What a replay did, in words.
+//! The result of a replay as text.
 
 use std::fmt::Write as _;
 
@@ -8,20 +8,20 @@ use ducktide_replay::ReplaySummary;
 
 use ducktide_service::units::{count, number};
 
-/// The report of a replay of the table itself.
-pub(super) fn report(
+/// Returns the lines about a replay of the table itself.
+pub(super) fn render(
     topic: &str,
     table: &TableName,
     summary: &ReplaySummary,
     is_dry_run: bool,
 ) -> String {
     let mut text = String::new();
-    let mut line = |words: String| {
+    let mut line = |line: String| {
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{words}");
+        let _ = writeln!(text, "{line}");
     };
     if summary.steps.is_empty() {
-        line(format!("nothing to do: {table} is at those offsets already"));
+        line(format!("nothing to do: {table} is already at those offsets"));
         return text;
     }
     for step in &summary.steps {
@@ -29,19 +29,19 @@ pub(super) fn report(
         let removed = counts(&step.counts);
         line(format!("{topic}[{}]  offset {from} → {to}, {removed}", step.partition));
     }
-    for words in removal(table, summary, is_dry_run) {
-        line(words);
+    for removed in removal(table, summary, is_dry_run) {
+        line(removed);
     }
     if summary.retries > 0 {
-        line(format!("others committed in between, tried again {} times", summary.retries));
+        line(format!("retried {} times because of concurrent commits", summary.retries));
     }
     if !is_dry_run {
-        line("running consumers read on from there by themselves, within seconds".to_owned());
+        line("running consumers continue from these offsets within seconds".to_owned());
     }
     text
 }
 
-/// What leaves the table, and how to see it.
+/// Returns the lines about the removed rows and the snapshot that still has them.
 fn removal(table: &TableName, summary: &ReplaySummary, is_dry_run: bool) -> Vec<String> {
     let verb = if is_dry_run { "would remove" } else { "removed" };
     let rows = count(summary.rows, "row");
@@ -60,12 +60,12 @@ fn removal(table: &TableName, summary: &ReplaySummary, is_dry_run: bool) -> Vec<
         count(summary.files_rewritten, "file"),
     )];
     if summary.files_missing > 0 {
-        lines.push(format!("{verb} {missing}: snapshots before it cannot read them"));
+        lines.push(format!("{verb} {missing}: earlier snapshots cannot read them"));
     }
-    if let Some(then) = summary.shows_old_state {
-        let when = if is_dry_run { "now" } else { "before" };
+    if let Some(snapshot) = summary.shows_old_state {
+        let state = if is_dry_run { "current" } else { "previous" };
         lines.push(format!(
-            "as it was {when}: SELECT * FROM {} AT (VERSION => {then})",
+            "{state} state: SELECT * FROM {} AT (VERSION => {snapshot})",
             table.table
         ));
     }
@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_report_says_what_went_and_how_to_see_it() {
+    fn removed_rows_are_counted_and_their_snapshot_is_named() {
         let summary = ReplaySummary {
             steps: vec![ProgressDelta {
                 source: SourceId(1),
@@ -112,17 +112,17 @@ mod tests {
             ..ReplaySummary::default()
         };
 
-        let text = report("events", &"events".parse().unwrap(), &summary, false);
+        let text = render("events", &"events".parse().unwrap(), &summary, false);
 
         let expected = "events[3]  offset 1,500 → 1,000, 498 rows, 2 tombstones\n\
              removed 498 rows and 0 dead-letter rows from main.events: 4 files ended, 1 file rewritten\n\
-             as it was before: SELECT * FROM events AT (VERSION => 17)\n\
-             running consumers read on from there by themselves, within seconds\n";
+             previous state: SELECT * FROM events AT (VERSION => 17)\n\
+             running consumers continue from these offsets within seconds\n";
         assert_eq!(text, expected);
     }
 
     #[test]
-    fn rows_of_missing_files_are_counted_apart() {
+    fn rows_of_missing_files_are_counted_separately() {
         let table = "events".parse().unwrap();
         let summary = ReplaySummary {
             rows: 40,
@@ -140,9 +140,6 @@ mod tests {
                 "would remove 40 rows and 0 dead-letter rows from main.events, among them 10 rows in 1 missing file"
             ]
         );
-        assert_eq!(
-            did[1],
-            "removed 10 rows in 1 missing file: snapshots before it cannot read them"
-        );
+        assert_eq!(did[1], "removed 10 rows in 1 missing file: earlier snapshots cannot read them");
     }
 }

@@ -1,24 +1,24 @@
-//! What Kafka says of a topic that is to be read again.
+//! Offsets of a topic that Kafka and the lake have.
 
 use std::time::Duration;
 
 use ducktide_consumer::ClusterView;
-use ducktide_lake::DuckLake;
 use ducktide_protocol::position::Partition;
+use ducktide_lake::DuckLake;
 use ducktide_protocol::{Lake as _, Source};
 use jiff::Timestamp;
 
-use super::choice::{Offsets, Place, Places};
+use super::start_offsets::{PartitionOffsets, StartOffsets, TopicOffsets};
 use crate::failure::Failure;
 
-/// All partitions that Kafka has; without a source the table's side is left out.
-pub(super) fn places(
+/// Returns the offsets of all partitions of the topic; without a source, those of Kafka only.
+pub(super) fn read(
     view: &ClusterView,
     lake: &mut DuckLake,
     topic: &str,
     source: Option<&Source>,
     time: Option<Timestamp>,
-) -> Result<Places, Failure> {
+) -> Result<TopicOffsets, Failure> {
     let partitions = view.partitions(topic)?;
     if partitions.is_empty() {
         return Err(Failure::Refused(format!("Kafka has no such topic: topic=`{topic}`")));
@@ -28,18 +28,16 @@ pub(super) fn places(
         None => Vec::new(),
     };
     let (starts, positions) = match source {
-        Some(source) => {
-            (ducktide_replay::first_offsets(lake, source.id)?, lake.positions(source.id)?)
-        }
+        Some(source) => (lake.first_offsets(source.id)?, lake.positions(source.id)?),
         None => (Vec::new(), Vec::new()),
     };
-    let mut places = Places::new();
+    let mut topic_offsets = TopicOffsets::new();
     for number in partitions {
         let marks = view.watermarks(topic, number)?;
         let of = |offsets: &[(i32, i64)]| offsets.iter().find(|o| o.0 == number).map(|o| o.1);
         let start = starts.iter().find(|(p, _)| p.0 == number).map(|(_, offset)| offset.0);
         let next = positions.iter().find(|(p, _)| p.0 == number).map(|(_, p)| p.next_offset.0);
-        let place = Place {
+        let offsets = PartitionOffsets {
             low: marks.low,
             high: marks.high,
             at_time: of(&at_time),
@@ -47,39 +45,36 @@ pub(super) fn places(
             next,
             missing: None,
         };
-        places.insert(number, place);
+        topic_offsets.insert(number, offsets);
     }
-    Ok(places)
+    Ok(topic_offsets)
 }
 
-/// Refuses offsets that Kafka may expire before they are read again: retention has begun to remove
-/// records, and the oldest wanted one is not much younger than the oldest there is.
+/// Returns an error for offsets that Kafka may expire before they are read again: retention has removed
+/// records, and the oldest record to read is not much younger than Kafka's oldest one.
 pub(super) fn check_margin(
     view: &ClusterView,
     lake: &mut DuckLake,
     source: &Source,
-    places: &Places,
-    offsets: &Offsets,
+    topic: &TopicOffsets,
+    offsets: &StartOffsets,
     margin: Duration,
 ) -> Result<(), Failure> {
     for (&Partition(number), &offset) in offsets {
-        let low = places.get(&number).map_or(0, |place| place.low);
+        let low = topic.get(&number).map_or(0, |offsets| offsets.low);
         if low == 0 {
             continue;
         }
-        let Some(written) = ducktide_replay::written_at(lake, source, Partition(number), offset)?
-        else {
-            continue;
-        };
-        // A record's time may be 0, or -1 for none.
+        let Some(written) = lake.written_at(source, Partition(number), offset)? else { continue };
+        // The timestamp of a record can be 0, or -1 if there is none.
         let margin_ms = i64::try_from(margin.as_millis()).unwrap_or(i64::MAX);
         let since = written.as_millisecond().saturating_sub(margin_ms).max(0);
         let oldest = view.offsets_at(&source.spec.topic, &[number], since)?;
         if oldest.first().is_some_and(|(_, oldest)| *oldest <= low) {
             return Err(Failure::Refused(format!(
-                "Kafka may expire those records before they are read again; prefer --into, or accept \
-                 the risk with --force: partition=`{number}` offset=`{offset}` low_watermark=`{low}` \
-                 margin=`{}`",
+                "Kafka may expire those records before they are read again; fill another table with \
+                 --into, or accept the risk with --force: partition=`{number}` offset=`{offset}` \
+                 low_watermark=`{low}` margin=`{}`",
                 ducktide_service::units::duration(margin)
             )));
         }

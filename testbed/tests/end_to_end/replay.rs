@@ -299,7 +299,7 @@ fn missing_files_are_read_again_beside_a_running_consumer(kind: CatalogKind) {
     let did = replay(&pipeline, &["--from-missing-files"]).unwrap();
 
     assert!(would.contains("in 1 missing file"), "{would}");
-    assert!(did.contains("in 1 missing file: snapshots before it"), "{did}");
+    assert!(did.contains("in 1 missing file: earlier snapshots"), "{did}");
     pipeline.await_committed(18_000).unwrap();
     pipeline.check_exact(18_000).unwrap();
     pipeline.verify().unwrap();
