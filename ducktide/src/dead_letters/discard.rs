@@ -9,37 +9,37 @@ use ducktide_lake::{Access, DuckLake, LetterFilter};
 use ducktide_protocol::LakeError;
 use ducktide_protocol::dead_letter::Resolution;
 
-use super::resolver::{Resolver, Staged, Tables};
+use super::resolver::{Resolver, StagedPage, TablePair};
 use super::selection::Selection;
 use crate::failure::Failure;
 use ducktide_service::units;
 
 const NOTES: &str = "\
 Examples:
-  # how many there are; nothing is done without --yes
+  # show the number; nothing is changed without --yes
   ducktide dead-letters discard --class truncated
 
-  # give them up
+  # discard them
   ducktide dead-letters discard --class truncated --yes
 
-Exit codes: 0 done; 2 wrong command line, or --yes is missing; 3 the lake cannot be reached; 4 the lake
+Exit codes: 0 done; 2 wrong command line, or --yes is missing; 3 the lake is unavailable; 4 the lake
 cannot be used.";
 
-/// Gives dead letters up: they stay in the dead-letter table, and count as given up in the ledger.
+/// Discards dead letters: they stay in the dead-letter table, and count as given up in the ledger.
 ///
-/// One record, named by --partition and --offset, is given up at once; more of them need --yes.
+/// A single record, selected by --partition and --offset, is discarded without --yes.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = NOTES)]
 pub struct DiscardArgs {
-    /// Which letters.
+    /// Selection of dead letters.
     #[command(flatten)]
     pub selection: Selection,
 
-    /// Gives up as many as are named.
+    /// Discard all selected dead letters.
     #[arg(long)]
     pub yes: bool,
 
-    /// Which lake.
+    /// The lake.
     #[command(flatten)]
     pub lake: LakeArgs,
 }
@@ -51,27 +51,31 @@ pub(super) fn run(args: &DiscardArgs) -> Result<(), Failure> {
     let table = super::table(&mut lake, table.as_ref(), topic.as_deref())?;
     let letters = args.selection.open_letters(&mut lake, &table)?;
     let mut out = io::stdout().lock();
-    let is_one = args.selection.names_one_record() && letters.len() <= 1;
-    if !(args.yes || is_one) {
-        let count = units::count(letters.len() as u64, "letter");
+    let is_single = args.selection.is_single_record() && letters.len() <= 1;
+    if !(args.yes || is_single) {
+        let count = units::count(letters.len() as u64, "dead letter");
         writeln!(out, "{count} of {table} would be discarded")?;
-        return Err(Failure::Usage("nothing is done without --yes"));
+        return Err(Failure::Usage("nothing was discarded; confirm with --yes"));
     }
     let mut resolver =
         Resolver { lake: &mut lake, table: table.clone(), resolution: Resolution::Discarded };
     let summary = resolver.resolve(&letters, stage)?;
-    let discarded = units::count(summary.resolved as u64, "letter");
+    let discarded = units::count(summary.resolved as u64, "dead letter");
     writeln!(out, "{discarded} of {table} discarded")?;
     Ok(out.flush()?)
 }
 
-fn stage(lake: &mut DuckLake, tables: &Tables, open: &LetterFilter) -> Result<Staged, Failure> {
+fn stage(
+    lake: &mut DuckLake,
+    tables: &TablePair,
+    open: &LetterFilter,
+) -> Result<StagedPage, Failure> {
     let open = lake.dead_letter_summaries(&tables.rows.version.table, open)?;
     let letters: Vec<_> = open.into_iter().map(|letter| letter.place).collect();
     if letters.is_empty() {
-        return Ok(Staged::default());
+        return Ok(StagedPage::default());
     }
     let files = stage_resolutions(&tables.letters, Resolution::Discarded, &letters)
         .map_err(|error| LakeError::unavailable("discard dead letters").because(error))?;
-    Ok(Staged { letters, files, refused: Vec::new() })
+    Ok(StagedPage { letters, files, still_open: Vec::new() })
 }

@@ -1,17 +1,17 @@
-//! Bytes as people read them: hexadecimal, and ASCII beside it.
+//! Hex dump of bytes, with ASCII next to it.
 
 use std::fmt::Write as _;
 
 const BYTES_PER_LINE: usize = 16;
 
-/// Sixteen bytes a line, each line with its place, all of it indented.
+/// Returns indented lines of sixteen bytes, each with its offset.
 pub(super) fn hex_dump(bytes: &[u8]) -> String {
     let mut text = String::new();
     for (line, chunk) in bytes.chunks(BYTES_PER_LINE).enumerate() {
         let hex = chunk.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
         let ascii: String = chunk.iter().copied().map(printable).collect();
-        let place = line * BYTES_PER_LINE;
-        writeln!(text, "  {place:08x}  {hex:<47}  {ascii}").expect("a string takes any text");
+        let offset = line * BYTES_PER_LINE;
+        writeln!(text, "  {offset:08x}  {hex:<47}  {ascii}").expect("a string takes any text");
     }
     text
 }
@@ -25,7 +25,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_are_shown_twice() {
+    fn bytes_are_shown_as_hexadecimal_and_as_ascii() {
         let dump = hex_dump(b"\0\0\0\0\x07hello world\n");
 
         let expected = "  00000000  00 00 00 00 07 68 65 6c 6c 6f 20 77 6f 72 6c 64  .....hello world\n  \
@@ -34,7 +34,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_has_no_line() {
+    fn an_empty_value_has_no_lines() {
         assert_eq!(hex_dump(b""), "");
     }
 }

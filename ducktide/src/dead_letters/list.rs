@@ -15,56 +15,56 @@ use ducktide_service::text_table::{Align, TextTable};
 use ducktide_service::units;
 
 const NOTES: &str = "\
-JSON, times in UTC, null where something is not known; further fields may be added:
-  table      the table that the records were meant for
-  open       all open letters of the table, as the ledger counts them
+JSON, times in UTC, null if unknown; fields may be added:
+  table      the table of the records
+  open       number of all open dead letters of the table, as the ledger counts them
   letters[]  topic, partition, offset, schema_id, error_class, error, failed_at, bytes, resolution
-             (null if it is open), resolved_at
+             (null if open), resolved_at
 
-Exit codes: 0 done, 2 wrong command line, 3 the lake cannot be reached, 4 the lake cannot be used.";
+Exit codes: 0 done, 2 wrong command line, 3 the lake is unavailable, 4 the lake cannot be used.";
 
-/// Lists dead letters: where each record lies, and why it could not be decoded.
+/// Lists dead letters: partition, offset and error of each record.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = NOTES)]
 pub struct ListArgs {
-    /// The table that the records were meant for. Needed if topics fill several tables.
+    /// Table of the records. Required if topics fill several tables.
     #[arg(long, value_name = "TABLE")]
     pub table: Option<TableName>,
 
-    /// Of this topic only.
+    /// List records of this topic only.
     #[arg(long, value_name = "TOPIC")]
     pub topic: Option<String>,
 
-    /// Of this error class only, such as `truncated`.
+    /// List records of this error class only, such as `truncated`.
     #[arg(long, value_name = "CLASS")]
     pub class: Option<String>,
 
-    /// The first so many.
+    /// Maximum number of dead letters to list.
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub limit: u64,
 
-    /// Those too that were retried or discarded.
+    /// List retried and discarded dead letters too.
     #[arg(long)]
     pub all: bool,
 
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 
-    /// Which lake.
+    /// The lake.
     #[command(flatten)]
     pub lake: LakeArgs,
 }
 
 #[derive(Serialize)]
-struct List {
+struct DeadLetterList {
     table: String,
     open: i64,
-    letters: Vec<Item>,
+    letters: Vec<DeadLetterItem>,
 }
 
 #[derive(Serialize)]
-struct Item {
+struct DeadLetterItem {
     topic: String,
     partition: i32,
     offset: i64,
@@ -89,21 +89,21 @@ pub(super) fn run(args: &ListArgs) -> Result<(), Failure> {
     };
     let letters = lake.dead_letter_summaries(&table, &filter)?;
     let open = lake.open_dead_letters()?.get(&table.to_string()).copied().unwrap_or(0);
-    let list = List {
+    let list = DeadLetterList {
         table: table.to_string(),
         open,
-        letters: letters.into_iter().map(Item::from).collect(),
+        letters: letters.into_iter().map(DeadLetterItem::from).collect(),
     };
     let mut out = io::stdout().lock();
     out.write_all(if args.json { json(&list) } else { text(&list) }.as_bytes())?;
     Ok(out.flush()?)
 }
 
-fn json(list: &List) -> String {
+fn json(list: &DeadLetterList) -> String {
     serde_json::to_string_pretty(list).expect("numbers and texts always serialize") + "\n"
 }
 
-fn text(list: &List) -> String {
+fn text(list: &DeadLetterList) -> String {
     let mut table = TextTable::with_columns(&[
         ("topic", Align::Left),
         ("partition", Align::Right),
@@ -112,7 +112,7 @@ fn text(list: &List) -> String {
         ("error", Align::Left),
         ("bytes", Align::Right),
         ("failed at", Align::Left),
-        ("became", Align::Left),
+        ("resolution", Align::Left),
     ]);
     for item in &list.letters {
         table.push(vec![
@@ -127,12 +127,12 @@ fn text(list: &List) -> String {
         ]);
     }
     let rows = if table.len() > 0 { table.to_text() + "\n" } else { String::new() };
-    let shown = units::count(table.len() as u64, "letter");
+    let listed = units::count(table.len() as u64, "dead letter");
     let open = units::number(list.open);
-    rows + &format!("{shown} shown; {open} of {} are open\n", list.table)
+    rows + &format!("{listed} listed; {open} open in {}\n", list.table)
 }
 
-impl From<LetterSummary> for Item {
+impl From<LetterSummary> for DeadLetterItem {
     fn from(letter: LetterSummary) -> Self {
         Self {
             topic: letter.place.topic,
@@ -156,7 +156,7 @@ mod tests {
 
     use super::*;
 
-    fn list(resolution: Option<Resolution>) -> List {
+    fn list(resolution: Option<Resolution>) -> DeadLetterList {
         let place =
             RecordPlace { topic: "events".to_owned(), partition: Partition(2), offset: Offset(7) };
         let letter = LetterSummary {
@@ -169,22 +169,22 @@ mod tests {
             resolution,
             resolved_at_micros: None,
         };
-        List { table: "main.events".to_owned(), open: 1, letters: vec![letter.into()] }
+        DeadLetterList { table: "main.events".to_owned(), open: 1, letters: vec![letter.into()] }
     }
 
     #[test]
-    fn a_letter_is_listed_with_its_place_and_its_error() {
+    fn a_dead_letter_is_listed_with_its_offset_and_error() {
         let text = text(&list(None));
 
         for part in ["events", "truncated", "record ends too early", "2023-11-14T22:13:20Z", "open"]
         {
             assert!(text.contains(part), "{text}");
         }
-        assert!(text.ends_with("1 letter shown; 1 of main.events are open\n"), "{text}");
+        assert!(text.ends_with("1 dead letter listed; 1 open in main.events\n"), "{text}");
     }
 
     #[test]
-    fn json_says_what_became_of_it() {
+    fn json_has_the_resolution() {
         assert!(json(&list(None)).contains(r#""resolution": null"#));
         assert!(json(&list(Some(Resolution::Retried))).contains(r#""resolution": "retried""#));
     }

@@ -1,4 +1,4 @@
-//! `ducktide dead-letters`: records that could not be decoded, and what becomes of them.
+//! `ducktide dead-letters`: shows, retries and discards records that could not be decoded.
 
 mod discard;
 mod hex_dump;
@@ -19,32 +19,32 @@ use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
-  # which records could not be decoded, and why
+  # records that could not be decoded, with the errors
   ducktide dead-letters list
 
-  # all that Kafka had of one of them, and what to do
+  # the complete record, its error and the remedy
   ducktide dead-letters show --topic events --partition 2 --offset 4711
 
   # after the schema was registered, or the table altered: move them to the table
   ducktide dead-letters retry --class unknown_schema
 
-  # give up those that nothing will ever decode
+  # give up those that can never be decoded
   ducktide dead-letters discard --class truncated --yes";
 
-/// Shows records that could not be decoded, moves them to their table, or gives them up.
+/// Shows records that could not be decoded, moves them to their table, or discards them.
 ///
-/// Consumers keep such records whole in the table `<table>_dead_letters`, in the commit of their batch.
-/// Nothing is ever deleted there: what becomes of a letter is one more row. docs/dead-letters.md
-/// explains each error class.
+/// Consumers keep such records complete in the table `<table>_dead_letters`, in the commit of their batch.
+/// Nothing is ever deleted there: a retry or discard adds a second row. docs/dead-letters.md explains each
+/// error class.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct DeadLettersArgs {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub verb: DeadLettersVerb,
 }
 
-/// What can be done with dead letters.
+/// Commands for dead letters.
 #[derive(Clone, Debug, Subcommand)]
 pub enum DeadLettersVerb {
     List(list::ListArgs),
@@ -62,7 +62,7 @@ pub(crate) fn run(args: DeadLettersArgs) -> Result<(), Failure> {
     }
 }
 
-/// The table whose letters are meant: the one that was named, or the only one that a topic fills.
+/// Returns the named table, or the only one that the topic fills.
 fn table(
     lake: &mut DuckLake,
     named: Option<&TableName>,
@@ -72,18 +72,20 @@ fn table(
         return Ok(named.clone());
     }
     let sources = lake.sources()?.into_iter().map(|source| source.spec);
-    let of_topic = sources.filter(|spec| topic.is_none_or(|topic| spec.topic == topic));
-    let mut tables: Vec<_> = of_topic.map(|spec| spec.table).collect();
+    let matching = sources.filter(|spec| topic.is_none_or(|topic| spec.topic == topic));
+    let mut tables: Vec<_> = matching.map(|spec| spec.table).collect();
     tables.sort();
     tables.dedup();
     match (tables.pop(), tables.is_empty()) {
         (Some(only), true) => Ok(only),
-        (Some(_), false) => Err(Failure::Usage("topics fill several tables: name one by --table")),
+        (Some(_), false) => {
+            Err(Failure::Usage("topics fill several tables; select one with --table"))
+        }
         (None, _) => Err(LakeError::invalid("no topic fills a table of this lake yet").into()),
     }
 }
 
-/// A time of the lake, as people and programs read it.
+/// Formats a time of the lake.
 fn time(micros: i64) -> String {
     Timestamp::from_microsecond(micros).map_or_else(|_| micros.to_string(), |at| at.to_string())
 }

@@ -1,22 +1,23 @@
-//! Splits letters into those of one commit each. Pure.
+//! Splits dead letters into pages, one for each commit. Pure.
 
 use ducktide_lake::LetterSummary;
 use ducktide_protocol::dead_letter::RecordPlace;
 
-/// Letters of one commit: each is an element of its message, and a row of the ledger.
-const MOST_LETTERS: usize = 1_000;
+/// Maximum number of dead letters in a commit. Each is an element of the message and a row of the
+/// ledger.
+const MAX_LETTERS: usize = 1_000;
 
-/// Bytes of the records of one commit, all of which are in memory at once.
-const MOST_BYTES: u64 = 16 << 20;
+/// Maximum size of the records of a commit. All of them are in memory at the same time.
+const MAX_BYTES: u64 = 16 << 20;
 
-/// The letters in their order; a page has at least one, however large it is.
+/// Returns the dead letters in their order. A page has at least one, of any size.
 pub(super) fn pages(letters: &[LetterSummary]) -> Vec<Vec<RecordPlace>> {
     let mut pages: Vec<Vec<RecordPlace>> = Vec::new();
     let mut bytes = 0;
     for letter in letters {
         bytes += letter.bytes;
         match pages.last_mut() {
-            Some(page) if page.len() < MOST_LETTERS && bytes <= MOST_BYTES => {
+            Some(page) if page.len() < MAX_LETTERS && bytes <= MAX_BYTES => {
                 page.push(letter.place.clone());
             }
             _ => {
@@ -57,13 +58,13 @@ mod tests {
     }
 
     #[test]
-    fn many_letters_are_several_commits() {
+    fn many_dead_letters_are_several_commits() {
         assert_eq!(sizes(2_500, 100), [1_000, 1_000, 500]);
         assert_eq!(sizes(0, 100), [0; 0]);
     }
 
     #[test]
-    fn large_letters_have_smaller_pages() {
+    fn pages_of_large_dead_letters_are_smaller() {
         assert_eq!(sizes(5, 8 << 20), [2, 2, 1]);
         assert_eq!(sizes(2, 1 << 30), [1, 1]);
     }

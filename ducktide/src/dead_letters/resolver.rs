@@ -1,13 +1,13 @@
-//! Commits what becomes of letters, page by page, each letter once.
+//! Commits resolutions of dead letters, page by page, each dead letter once.
 //!
-//! A letter that somebody else resolves meanwhile, or that a replay takes out, fences the whole page;
-//! then the letters that are still open are staged again.
+//! A dead letter that another client resolves in the meantime, or that a replay removes, fences the
+//! whole page; the ones that are still open are then staged again.
 
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ducktide_consumer::dead_letter::DecodeFailure;
+use ducktide_consumer::dead_letter::Flaw;
 use ducktide_protocol::commit::{Commit, CommitOutcome, ProgressDelta};
 use ducktide_protocol::dead_letter::{RecordPlace, Resolution, dead_letter_shape, dead_letter_table};
 use ducktide_protocol::position::{Epoch, Partition, SourceId};
@@ -18,61 +18,62 @@ use ducktide_protocol::{ErrorKind, Lake as _, LakeError, StagedFile, Table};
 use super::pages::pages;
 use crate::failure::Failure;
 
-/// How often a page is staged again after others changed its letters or its table.
+/// Maximum number of attempts to commit a page while other clients change its dead letters or its
+/// table.
 const ATTEMPTS: usize = 5;
 
-/// How long a commit is sent again while the catalog does not answer.
-const PATIENCE: Duration = Duration::from_mins(1);
+/// Maximum time for which a commit is retried while the catalog is unavailable.
+const COMMIT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Between two attempts.
+/// Pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// What a page's commit brings.
+/// Contents of the commit of a page.
 #[derive(Default)]
-pub(super) struct Staged {
-    /// The letters that it resolves.
+pub(super) struct StagedPage {
+    /// Dead letters that it resolves.
     pub(super) letters: Vec<RecordPlace>,
     pub(super) files: Vec<StagedFile>,
-    /// Letters that stay open, and why.
-    pub(super) refused: Vec<(RecordPlace, DecodeFailure)>,
+    /// Dead letters that stay open, with their errors.
+    pub(super) still_open: Vec<(RecordPlace, Flaw)>,
 }
 
-/// What became of all letters.
+/// Result for all dead letters.
 #[derive(Default)]
-pub(super) struct Summary {
+pub(super) struct ResolveSummary {
     pub(super) resolved: usize,
-    pub(super) refused: Vec<(RecordPlace, DecodeFailure)>,
+    pub(super) still_open: Vec<(RecordPlace, Flaw)>,
 }
 
-/// The tables that letters go between.
-pub(super) struct Tables {
+/// A table and its dead-letter table.
+pub(super) struct TablePair {
     pub(super) rows: Table,
     pub(super) letters: Table,
 }
 
-/// Resolves letters of one table.
+/// Resolver of the dead letters of one table.
 pub(super) struct Resolver<'a> {
     pub(super) lake: &'a mut DuckLake,
     pub(super) table: TableName,
     pub(super) resolution: Resolution,
 }
 
-/// Where partitions stand: the source and epoch of each.
+/// Source and epoch by topic and partition.
 type Epochs = BTreeMap<(String, Partition), (SourceId, Epoch)>;
 
 impl Resolver<'_> {
-    /// Resolves the letters; `stage` writes the files for those of a page that are open.
+    /// Resolves the dead letters; `stage` writes the files for the open ones of a page.
     pub(super) fn resolve(
         &mut self,
         letters: &[LetterSummary],
-        mut stage: impl FnMut(&mut DuckLake, &Tables, &LetterFilter) -> Result<Staged, Failure>,
-    ) -> Result<Summary, Failure> {
-        let mut summary = Summary::default();
+        mut stage: impl FnMut(&mut DuckLake, &TablePair, &LetterFilter) -> Result<StagedPage, Failure>,
+    ) -> Result<ResolveSummary, Failure> {
+        let mut summary = ResolveSummary::default();
         for page in pages(letters) {
             let open = LetterFilter { places: page, ..LetterFilter::default() };
             let staged = self.resolve_page(&open, &mut stage)?;
             summary.resolved += staged.letters.len();
-            summary.refused.extend(staged.refused);
+            summary.still_open.extend(staged.still_open);
         }
         Ok(summary)
     }
@@ -80,11 +81,11 @@ impl Resolver<'_> {
     fn resolve_page(
         &mut self,
         open: &LetterFilter,
-        stage: &mut impl FnMut(&mut DuckLake, &Tables, &LetterFilter) -> Result<Staged, Failure>,
-    ) -> Result<Staged, Failure> {
+        stage: &mut impl FnMut(&mut DuckLake, &TablePair, &LetterFilter) -> Result<StagedPage, Failure>,
+    ) -> Result<StagedPage, Failure> {
         for _ in 0..ATTEMPTS {
             let tables = self.tables()?;
-            // Before the letters: a replay in between then fences the commit.
+            // Before the dead letters, so that a replay in between fences the commit.
             let epochs = self.epochs()?;
             let staged = stage(self.lake, &tables, open)?;
             if staged.letters.is_empty() {
@@ -95,16 +96,18 @@ impl Resolver<'_> {
                 return Ok(staged);
             }
         }
-        Err(LakeError::unavailable("the letters are changed by others all the time").into())
+        let text = "other clients change the dead letters continuously; retry later";
+        Err(LakeError::unavailable(text).into())
     }
 
-    fn tables(&mut self) -> Result<Tables, Failure> {
-        let rows = self.lake.find_table(&self.table)?.ok_or_else(|| {
-            LakeError::invalid(format!("there is no such table: table=`{}`", self.table))
-        })?;
+    fn tables(&mut self) -> Result<TablePair, Failure> {
+        let rows = self
+            .lake
+            .find_table(&self.table)?
+            .ok_or_else(|| LakeError::invalid(format!("no such table: table=`{}`", self.table)))?;
         let letters =
             self.lake.ensure_table(&dead_letter_table(&self.table), &dead_letter_shape())?;
-        Ok(Tables { rows, letters })
+        Ok(TablePair { rows, letters })
     }
 
     fn epochs(&mut self) -> Result<Epochs, Failure> {
@@ -119,14 +122,19 @@ impl Resolver<'_> {
         Ok(epochs)
     }
 
-    fn commit(&self, tables: &Tables, epochs: &Epochs, staged: &Staged) -> Result<Commit, Failure> {
+    fn commit(
+        &self,
+        tables: &TablePair,
+        epochs: &Epochs,
+        staged: &StagedPage,
+    ) -> Result<Commit, Failure> {
         let step = |place: &RecordPlace| {
             let (source, epoch) = epochs.get(&(place.topic.clone(), place.partition))?;
             let RecordPlace { partition, offset, .. } = *place;
             Some(ProgressDelta::resolving(*source, partition, *epoch, offset, self.resolution))
         };
         let steps = staged.letters.iter().map(|place| {
-            let unknown = || LakeError::invalid(format!("no source has this letter: {place}"));
+            let unknown = || LakeError::invalid(format!("no source has this dead letter: {place}"));
             step(place).ok_or_else(unknown)
         });
         let steps = steps.collect::<Result<Vec<_>, _>>()?;
@@ -136,18 +144,21 @@ impl Resolver<'_> {
 
     /// Sends a commit until its outcome is known.
     fn send(&mut self, commit: &Commit) -> Result<CommitOutcome, Failure> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + COMMIT_TIMEOUT;
         loop {
             match self.lake.commit(commit) {
                 Err(error)
                     if error.kind() == ErrorKind::Unavailable && Instant::now() < deadline =>
                 {
-                    tracing::warn!(error = error.chain(), "sending the commit again");
+                    tracing::warn!(
+                        error = error.chain(),
+                        "catalog unavailable, retrying the commit"
+                    );
                     thread::sleep(PAUSE);
                 }
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
-                    let text = "it is not known whether letters were resolved; give the same \
-                                command again: those that were are left alone";
+                    let text = "unknown commit outcome: the dead letters may be resolved; run the \
+                                same command again, it skips resolved ones";
                     return Err(LakeError::unavailable(text).because(error.chain()).into());
                 }
                 outcome => return Ok(outcome?),

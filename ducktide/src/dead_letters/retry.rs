@@ -3,15 +3,15 @@
 use std::io::{self, Write as _};
 
 use clap::Args;
-use ducktide_consumer::dead_letter::{DecodeFailure, RetryError, RetryWriter};
+use ducktide_consumer::dead_letter::{Flaw, RetryError, RetryStage};
 use ducktide_consumer::{KeyArgs, RegistryArgs, ValueArgs};
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::{Access, DuckLake, LetterFilter};
-use ducktide_protocol::LakeError;
 use ducktide_protocol::dead_letter::{RecordPlace, Resolution};
 use ducktide_protocol::table::TableName;
+use ducktide_lake::{Access, DuckLake, LetterFilter};
+use ducktide_protocol::LakeError;
 
-use super::resolver::{Resolver, Staged, Summary, Tables};
+use super::resolver::{ResolveSummary, Resolver, StagedPage, TablePair};
 use super::selection::Selection;
 use crate::failure::Failure;
 use ducktide_service::text_table::{Align, TextTable};
@@ -19,45 +19,45 @@ use ducktide_service::units;
 
 const NOTES: &str = "\
 Examples:
-  # a schema was registered under the id that the records have
+  # after the schema of the records was registered
   ducktide dead-letters retry --class unknown_schema
 
   # one record
   ducktide dead-letters retry --topic events --partition 2 --offset 4711
 
-Exit codes: 0 all of them are rows now; 1 some stay open, and are listed with the reason; 2 wrong
-command line; 3 the lake or the schema registry cannot be reached; 4 the lake cannot be used.";
+Exit codes: 0 all of them were moved; 1 some are still open, and are listed with their errors; 2 wrong
+command line; 3 the lake or the schema registry is unavailable; 4 the lake cannot be used.";
 
-/// Decodes dead letters again, with what is registered now, and moves them to their table.
+/// Decodes dead letters again, with the current schemas, and moves them to their table.
 ///
-/// Each becomes a row once, however often this is called and by how many at a time: its row and the
-/// row that resolves the letter are one commit. Letters that still cannot be decoded stay open.
-/// Consumers may run meanwhile.
+/// Each becomes a row exactly once, even if this command is repeated or run concurrently: its row and its
+/// resolution are one commit. Records that still cannot be decoded stay open. Consumers can run
+/// concurrently.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = NOTES)]
 pub struct RetryArgs {
-    /// Which letters.
+    /// Selection of dead letters.
     #[command(flatten)]
     pub selection: Selection,
 
-    /// As the consumers have it.
+    /// Format of values, the same as for the consumers.
     #[command(flatten)]
     pub values: ValueArgs,
 
-    /// As the consumers have it.
+    /// Format of keys, the same as for the consumers.
     #[command(flatten)]
     pub keys: KeyArgs,
 
-    /// As the consumers have it.
+    /// Schema registry, the same as for the consumers.
     #[command(flatten)]
     pub registry: RegistryArgs,
 
-    /// The timestamp column whose date is the partition key. Needed only for a partitioned table of
-    /// which the lake has not recorded it: one that an earlier version of Ducktide created.
+    /// Timestamp column whose date is the partition key. Required only if the lake has not recorded it:
+    /// for partitioned tables that an earlier version of Ducktide created.
     #[arg(long, env = "DUCKTIDE_PARTITION_BY", value_name = "COLUMN")]
     pub partition_by: Option<String>,
 
-    /// Which lake.
+    /// The lake.
     #[command(flatten)]
     pub lake: LakeArgs,
 }
@@ -75,36 +75,35 @@ pub(super) fn run(args: &RetryArgs) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     out.write_all(text(&table, &summary).as_bytes())?;
     out.flush()?;
-    match summary.refused.len() {
+    match summary.still_open.len() {
         0 => Ok(()),
-        count => Err(Failure::StayOpen { count }),
+        count => Err(Failure::StillOpen { count }),
     }
 }
 
 fn stage(
     args: &RetryArgs,
     lake: &mut DuckLake,
-    tables: &Tables,
+    tables: &TablePair,
     open: &LetterFilter,
-) -> Result<Staged, Failure> {
-    // A table without dates has no use for the consumers' setting.
-    let given = args.partition_by.as_deref().filter(|_| tables.rows.shape.is_partitioned());
+) -> Result<StagedPage, Failure> {
+    // The setting of the consumers does not apply to a table without a date partition key.
+    let setting = args.partition_by.as_deref().filter(|_| tables.rows.shape.is_partitioned());
     let ducktide_protocol::Table { version, shape, partitioning, .. } = &tables.rows;
     let partition_by = partitioning
-        .date_column(&version.table, shape, given)
+        .date_column(&version.table, shape, setting)
         .map_err(|error| LakeError::invalid("retry dead letters").because(error))?;
     let RetryArgs { values, keys, registry, .. } = args;
-    let mut stage =
-        RetryWriter::new(values, *keys, registry, &tables.rows, partition_by.as_deref())
-            .map_err(failure)?;
-    let mut refused = Vec::new();
+    let mut stage = RetryStage::new(values, *keys, registry, &tables.rows, partition_by.as_deref())
+        .map_err(failure)?;
+    let mut still_open = Vec::new();
     for letter in lake.dead_letters(&tables.rows.version.table, open)? {
-        if let Some(decode_failure) = stage.add(&letter).map_err(failure)? {
-            refused.push((letter.place, decode_failure));
+        if let Some(error) = stage.add(&letter).map_err(failure)? {
+            still_open.push((letter.place, error));
         }
     }
     let (letters, files) = stage.finish(&tables.letters).map_err(failure)?;
-    Ok(Staged { letters, files, refused })
+    Ok(StagedPage { letters, files, still_open })
 }
 
 fn failure(error: RetryError) -> Failure {
@@ -118,17 +117,18 @@ fn failure(error: RetryError) -> Failure {
     .into()
 }
 
-fn text(table: &TableName, summary: &Summary) -> String {
-    let moved = units::count(summary.resolved as u64, "letter");
-    let end = format!("{moved} moved to {table}");
-    if summary.refused.is_empty() {
-        return end + "\n";
+fn text(table: &TableName, summary: &ResolveSummary) -> String {
+    let moved = units::count(summary.resolved as u64, "dead letter");
+    let moved = format!("{moved} moved to {table}");
+    if summary.still_open.is_empty() {
+        return moved + "\n";
     }
-    let stay = units::number(summary.refused.len() as u64);
-    refused(&summary.refused) + &format!("\n{end}; {stay} cannot be decoded still, and stay open\n")
+    let count = units::number(summary.still_open.len() as u64);
+    errors(&summary.still_open) + &format!("\n{moved}; {count} still open, not decodable\n")
 }
 
-fn refused(letters: &[(RecordPlace, DecodeFailure)]) -> String {
+/// Returns a table of the dead letters that are still open, with their errors.
+fn errors(letters: &[(RecordPlace, Flaw)]) -> String {
     let mut table = TextTable::with_columns(&[
         ("topic", Align::Left),
         ("partition", Align::Right),
@@ -136,13 +136,13 @@ fn refused(letters: &[(RecordPlace, DecodeFailure)]) -> String {
         ("class", Align::Left),
         ("error", Align::Left),
     ]);
-    for (place, failure) in letters {
+    for (place, error) in letters {
         table.push(vec![
             place.topic.clone(),
             place.partition.to_string(),
             place.offset.to_string(),
-            failure.class.to_string(),
-            failure.text.clone(),
+            error.class.to_string(),
+            error.text.clone(),
         ]);
     }
     table.to_text()

@@ -1,4 +1,4 @@
-//! Which letters a retry or a discard is about.
+//! Selection of dead letters to retry or discard.
 
 use clap::Args;
 use ducktide_lake::{DuckLake, LetterFilter, LetterSummary};
@@ -7,53 +7,53 @@ use ducktide_protocol::table::TableName;
 
 use crate::failure::Failure;
 
-/// Which open letters are meant: one record, a class, a topic, or all.
+/// Selection of open dead letters: one record, a class, a topic, or all.
 #[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Which letters")]
+#[command(next_help_heading = "Dead letters")]
 pub struct Selection {
-    /// The table that the records were meant for. Needed if topics fill several tables.
+    /// Table of the records. Required if topics fill several tables.
     #[arg(long, value_name = "TABLE")]
     pub table: Option<TableName>,
 
-    /// Of this topic.
+    /// Select records of this topic.
     #[arg(long, value_name = "TOPIC")]
     pub topic: Option<String>,
 
-    /// Of this partition.
+    /// Select records of this partition.
     #[arg(long, value_name = "N")]
     pub partition: Option<i32>,
 
-    /// At this offset; with --partition.
+    /// Select the record with this offset. Requires --partition.
     #[arg(long, value_name = "OFFSET", requires = "partition")]
     pub offset: Option<i64>,
 
-    /// Of this error class, such as `unknown_schema`.
+    /// Select records of this error class, such as `unknown_schema`.
     #[arg(long, value_name = "CLASS")]
     pub class: Option<String>,
 
-    /// All open letters of the table.
+    /// Select all open dead letters of the table.
     #[arg(long, conflicts_with_all = ["topic", "partition", "class"])]
     pub all: bool,
 }
 
 impl Selection {
-    /// Whether it is about one record.
-    pub(super) const fn names_one_record(&self) -> bool {
+    /// Returns true if the selection is a single record.
+    pub(super) const fn is_single_record(&self) -> bool {
         self.offset.is_some()
     }
 
-    /// Refuses a command line that does not say which letters.
+    /// Returns an error if nothing is selected.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let says = self.topic.is_some() || self.partition.is_some() || self.class.is_some();
-        if self.all || says {
+        let is_limited = self.topic.is_some() || self.partition.is_some() || self.class.is_some();
+        if self.all || is_limited {
             return Ok(());
         }
         Err(Failure::Usage(
-            "say which letters: --partition and --offset, --class, --topic or --all",
+            "select dead letters with --partition and --offset, --class, --topic or --all",
         ))
     }
 
-    /// The letters that are open now.
+    /// Returns the selected dead letters that are open.
     pub(super) fn open_letters(
         &self,
         lake: &mut DuckLake,
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_have_to_be_named() {
+    fn an_empty_selection_is_an_error() {
         assert!(selection().check().is_err());
         assert!(Selection { all: true, ..selection() }.check().is_ok());
         assert!(Selection { class: Some("truncated".to_owned()), ..selection() }.check().is_ok());

@@ -18,32 +18,32 @@ use crate::failure::Failure;
 use ducktide_service::units;
 
 const NOTES: &str = "\
-Exit codes: 0 done, 2 wrong command line, 3 the lake cannot be reached, 4 there is no such letter, or
+Exit codes: 0 done, 2 wrong command line, 3 the lake is unavailable, 4 there is no such dead letter, or
 the lake cannot be used.";
 
-/// Shows all that Kafka had of one record, what is wrong with it, and what to do.
+/// Shows the complete record of a dead letter, its error and the remedy.
 ///
-/// The value is printed: mind who reads along.
+/// Prints the value, which can contain confidential data.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = NOTES)]
 pub struct ShowArgs {
-    /// The table that the record was meant for. Needed if the topic fills several tables.
+    /// Table of the record. Required if the topic fills several tables.
     #[arg(long, value_name = "TABLE")]
     pub table: Option<TableName>,
 
-    /// The record's topic.
+    /// Topic of the record.
     #[arg(long, value_name = "TOPIC")]
     pub topic: String,
 
-    /// The record's partition.
+    /// Partition of the record.
     #[arg(long, value_name = "N")]
     pub partition: i32,
 
-    /// The record's offset.
+    /// Offset of the record.
     #[arg(long, value_name = "OFFSET")]
     pub offset: i64,
 
-    /// Which lake.
+    /// The lake.
     #[command(flatten)]
     pub lake: LakeArgs,
 }
@@ -60,7 +60,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<(), Failure> {
     };
     let letter = lake.dead_letters(&table, &filter)?.pop().ok_or_else(|| {
         LakeError::invalid(format!(
-            "there is no such dead letter: table=`{table}` topic=`{}` partition=`{}` offset=`{}`",
+            "no such dead letter: table=`{table}` topic=`{}` partition=`{}` offset=`{}`",
             args.topic, args.partition, args.offset
         ))
     })?;
@@ -73,7 +73,7 @@ fn text(letter: &DeadLetter) -> String {
     let class = letter.error_class.as_deref().unwrap_or_default();
     let optional = |micros: Option<i64>| micros.map_or("-".to_owned(), time);
     let schema_id = letter.schema_id.map_or("-".to_owned(), |id| id.to_string());
-    let became = match (letter.resolution, letter.resolved_at_micros) {
+    let resolution = match (letter.resolution, letter.resolved_at_micros) {
         (Some(resolution), at) => format!("{} at {}", resolution.as_str(), optional(at)),
         (None, _) => "open".to_owned(),
     };
@@ -86,7 +86,7 @@ fn text(letter: &DeadLetter) -> String {
         ("class", class.to_owned()),
         ("error", letter.error.clone().unwrap_or_default()),
         ("failed at", optional(letter.failed_at_micros)),
-        ("became", became),
+        ("resolution", resolution),
     ];
     let mut text = String::new();
     for (name, value) in fields {
@@ -98,7 +98,7 @@ fn text(letter: &DeadLetter) -> String {
     }
     text += &bytes("value", letter.value.as_deref());
     match (letter.resolution, ErrorClass::parse(class)) {
-        (None, Some(class)) => text + "\nwhat to do: " + class.remedy() + "\n",
+        (None, Some(class)) => text + "\nremedy: " + class.remedy() + "\n",
         _ => text,
     }
 }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_letter_is_shown_with_what_to_do() {
+    fn an_open_dead_letter_is_shown_with_its_remedy() {
         let text = text(&letter(None));
 
         for part in
@@ -147,10 +147,10 @@ mod tests {
     }
 
     #[test]
-    fn a_resolved_letter_says_what_became_of_it() {
+    fn a_resolved_dead_letter_is_shown_with_its_resolution() {
         let text = text(&letter(Some(Resolution::Retried)));
 
-        assert!(text.contains("became     retried at 2023-11-14T22:13:21Z"), "{text}");
-        assert!(!text.contains("what to do"), "{text}");
+        assert!(text.contains("resolution retried at 2023-11-14T22:13:21Z"), "{text}");
+        assert!(!text.contains("remedy"), "{text}");
     }
 }
