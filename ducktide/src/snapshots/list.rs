@@ -20,45 +20,45 @@ Examples:
   # all of them, for a program
   ducktide snapshots list --limit 1000000 --json | jq '.snapshots[].snapshot_id'
 
-JSON, times in UTC, null where something is not known; further fields may be added:
-  count        all snapshots of the lake
-  kept_from    the oldest snapshot that neither age nor number expires, or null
-  kept_by      what keeps it: a pin or a replay, or null
+JSON, times in UTC, null if unknown; fields may be added:
+  count        number of all snapshots of the lake
+  kept_from    the oldest snapshot that a pin or a replay keeps, or null
+  kept_by      that pin or replay, or null
   snapshots[]  snapshot_id, committed_at, author, message, changes[], pins[]; the newest first
   pins[]       name, snapshot_id, created_at, of all pins
 
-Exit codes: 0 done, 2 wrong command line, 3 the lake cannot be reached, 4 the lake cannot be used.";
+Exit codes: 0 done, 2 wrong command line, 3 the lake is unavailable, 4 the lake cannot be used.";
 
-/// Lists snapshots, the newest first: when, by whom, what changed, and which are pinned.
+/// Lists snapshots, the newest first, with time, author, changes and pins.
 ///
-/// A snapshot's number is what `AT (VERSION => …)` and `table_changes` want.
+/// `AT (VERSION => …)` and `table_changes` take the number of a snapshot.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = NOTES)]
 pub struct ListArgs {
-    /// The newest so many.
+    /// Maximum number of snapshots to list, the newest first.
     #[arg(long, value_name = "N", default_value_t = 20)]
     pub limit: u32,
 
-    /// Prints JSON.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 
-    /// Which lake.
+    /// The lake.
     #[command(flatten)]
     pub lake: LakeArgs,
 }
 
 #[derive(Serialize)]
-struct List {
+struct SnapshotList {
     count: u64,
     kept_from: Option<i64>,
     kept_by: Option<String>,
-    snapshots: Vec<Item>,
+    snapshots: Vec<SnapshotItem>,
     pins: Vec<PinItem>,
 }
 
 #[derive(Serialize)]
-struct Item {
+struct SnapshotItem {
     snapshot_id: i64,
     committed_at: String,
     author: String,
@@ -78,26 +78,21 @@ pub(super) fn run(args: &ListArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Read)?;
     let snapshots = lake.snapshots(args.limit.into())?;
     let count = lake.overview()?.snapshots.count;
-    let list = List::new(
-        count,
-        snapshots,
-        &lake.pins()?,
-        ducktide_maintenance::kept_snapshots(&mut lake)?,
-    );
+    let list = SnapshotList::new(count, snapshots, &lake.pins()?, lake.kept_snapshots()?);
     let mut out = io::stdout().lock();
     out.write_all(if args.json { json(&list) } else { text(&list) }.as_bytes())?;
     Ok(out.flush()?)
 }
 
-impl List {
+impl SnapshotList {
     fn new(count: u64, snapshots: Vec<Snapshot>, pins: &[Pin], kept: Option<Kept>) -> Self {
-        let item = |snapshot: Snapshot| Item {
+        let item = |snapshot: Snapshot| SnapshotItem {
             snapshot_id: snapshot.id.0,
             committed_at: time(snapshot.committed_at),
             author: snapshot.author,
             message: snapshot.message,
             changes: snapshot.changes,
-            pins: names_of(pins, snapshot.id.0),
+            pins: pin_names(pins, snapshot.id.0),
         };
         Self {
             count,
@@ -109,9 +104,9 @@ impl List {
     }
 }
 
-fn names_of(pins: &[Pin], snapshot: i64) -> Vec<String> {
-    let of_snapshot = pins.iter().filter(|pin| pin.snapshot.0 == snapshot);
-    of_snapshot.map(|pin| pin.name.clone()).collect()
+fn pin_names(pins: &[Pin], snapshot: i64) -> Vec<String> {
+    let matching = pins.iter().filter(|pin| pin.snapshot.0 == snapshot);
+    matching.map(|pin| pin.name.clone()).collect()
 }
 
 impl From<&Pin> for PinItem {
@@ -121,23 +116,23 @@ impl From<&Pin> for PinItem {
     }
 }
 
-/// Milliseconds tell commits apart; the rest is noise.
+/// Formats a time in milliseconds, which suffice to distinguish commits.
 fn time(at: Timestamp) -> String {
     let round = TimestampRound::new().smallest(Unit::Millisecond).mode(RoundMode::Trunc);
     at.round(round).unwrap_or(at).to_string()
 }
 
-fn json(list: &List) -> String {
+fn json(list: &SnapshotList) -> String {
     serde_json::to_string_pretty(list).expect("numbers and texts always serialize") + "\n"
 }
 
-fn text(list: &List) -> String {
+fn text(list: &SnapshotList) -> String {
     let mut table = TextTable::with_columns(&[
         ("snapshot", Align::Right),
         ("committed at", Align::Left),
         ("author", Align::Left),
         ("message", Align::Left),
-        ("changed", Align::Left),
+        ("changes", Align::Left),
         ("pins", Align::Left),
     ]);
     for item in &list.snapshots {
@@ -150,18 +145,19 @@ fn text(list: &List) -> String {
             item.pins.join(" "),
         ]);
     }
-    let shown = units::count(table.len() as u64, "snapshot");
-    format!("{}\n{shown} shown of {}\n{}", table.to_text(), units::number(list.count), kept(list))
+    let listed = units::count(table.len() as u64, "snapshot");
+    let all = units::number(list.count);
+    format!("{}\n{listed} listed of {all}\n{}", table.to_text(), retention_holds(list))
 }
 
-/// What keeps old snapshots, and pins that the list is too short for.
-fn kept(list: &List) -> String {
-    let shown = |pin: &&PinItem| list.snapshots.iter().any(|s| s.snapshot_id == pin.snapshot_id);
-    let others = list.pins.iter().filter(|pin| !shown(pin));
-    let others =
-        others.map(|pin| format!("pin `{}` is at snapshot {}\n", pin.name, pin.snapshot_id));
+/// Returns the pins of snapshots that are not listed, and the reason why old snapshots are kept.
+fn retention_holds(list: &SnapshotList) -> String {
+    let is_listed =
+        |pin: &&PinItem| list.snapshots.iter().any(|s| s.snapshot_id == pin.snapshot_id);
+    let others = list.pins.iter().filter(|pin| !is_listed(pin));
+    let others = others.map(|pin| format!("pin `{}`: snapshot {}\n", pin.name, pin.snapshot_id));
     let kept = list.kept_from.zip(list.kept_by.as_ref());
-    let kept = kept.map(|(from, by)| format!("kept from snapshot {from} on: {by}\n"));
+    let kept = kept.map(|(from, by)| format!("kept from snapshot {from}: {by}\n"));
     others.chain(kept).collect()
 }
 
@@ -172,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    fn list() -> List {
+    fn list() -> SnapshotList {
         let at: Timestamp = "2026-11-25T10:00:00.123456Z".parse().unwrap();
         let snapshot = |id| Snapshot {
             id: SnapshotId(id),
@@ -188,23 +184,23 @@ mod tests {
         };
         let kept = Kept { from: SnapshotId(3), by: Keeper::Pin("old".to_owned()) };
         let pins = vec![pin("old", 3), pin("audit", 8)];
-        List::new(1234, vec![snapshot(9), snapshot(8)], &pins, Some(kept))
+        SnapshotList::new(1234, vec![snapshot(9), snapshot(8)], &pins, Some(kept))
     }
 
     #[test]
-    fn a_snapshot_is_listed_with_its_pins_and_what_keeps_old_ones() {
+    fn snapshots_are_listed_with_pins_and_the_reason_why_old_ones_are_kept() {
         let text = text(&list());
 
         let pinned = "8  2026-11-25T10:00:00.123Z  ducktide-consumer  ingest   inserted into \
                       main.events  audit";
         assert!(text.contains(pinned), "{text}");
-        assert!(text.contains("2 snapshots shown of 1,234\n"), "{text}");
-        assert!(text.contains("pin `old` is at snapshot 3\n"), "the list is too short: {text}");
-        assert!(text.ends_with("kept from snapshot 3 on: pin `old`\n"), "{text}");
+        assert!(text.contains("2 snapshots listed of 1,234\n"), "{text}");
+        assert!(text.contains("pin `old`: snapshot 3\n"), "its snapshot is not listed: {text}");
+        assert!(text.ends_with("kept from snapshot 3: pin `old`\n"), "{text}");
     }
 
     #[test]
-    fn json_has_the_same() {
+    fn json_has_pins_and_number_of_all_snapshots() {
         let json: serde_json::Value = serde_json::from_str(&json(&list())).unwrap();
 
         assert_eq!(json["snapshots"][1]["pins"][0], "audit");

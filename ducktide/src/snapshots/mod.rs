@@ -1,4 +1,4 @@
-//! `ducktide snapshots`: the states that a reader can travel to, and which of them are kept.
+//! `ducktide snapshots`: lists, pins and unpins snapshots of the lake.
 
 mod list;
 mod pin;
@@ -11,33 +11,33 @@ use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
-  # what changed lately, and who changed it
+  # recent changes and their authors
   ducktide snapshots list
 
-  # keep the state of now, whatever the retention, for an audit
+  # keep the current state for an audit, independent of the retention
   ducktide snapshots pin audit-2026
 
-  # read it, now or in a year
+  # read it at any time
   ducktide sql \"SELECT count(*) FROM events AT (VERSION => 4711)\"
 
-  # let it go
+  # stop keeping it
   ducktide snapshots unpin audit-2026
 
-Every commit makes a snapshot. The compactor expires those that are older than the lake's retention
-(7 days, unless the option `expire_older_than` or the compactor's settings say otherwise), and removes
-the files that only they needed. Never expired are: the newest one, what is pinned, and what a replay
-took out until it is read again; each of these keeps all newer snapshots too.";
+Every commit creates a snapshot. The compactor expires snapshots that are older than the lake's retention
+(7 days, unless set by the option `expire_older_than` or by the compactor), and removes the files that
+only they needed. The newest snapshot, pinned ones, and those before a replay that is not completed never
+expire; each of these keeps all newer snapshots too.";
 
-/// Lists the lake's snapshots, keeps one for good, or lets it go again.
+/// Lists, pins and unpins snapshots of the lake.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct SnapshotsArgs {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub verb: SnapshotsVerb,
 }
 
-/// What can be done with snapshots.
+/// Commands for snapshots.
 #[derive(Clone, Debug, Subcommand)]
 pub enum SnapshotsVerb {
     List(list::ListArgs),
@@ -53,7 +53,7 @@ pub(crate) fn run(args: SnapshotsArgs) -> Result<(), Failure> {
     }
 }
 
-/// A request that makes no sense for this lake says nothing against the lake.
+/// Returns a failure with exit code 1 for an invalid request: the lake itself can be used.
 fn refused(error: LakeError) -> Failure {
     match error.kind() {
         ErrorKind::Invalid => Failure::Refused(error.chain()),

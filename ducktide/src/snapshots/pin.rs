@@ -14,35 +14,35 @@ use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
-  # the state of now
+  # the current state
   ducktide snapshots pin before-upgrade
 
-  # one that `ducktide snapshots list` shows
+  # a snapshot of `ducktide snapshots list`
   ducktide snapshots pin audit-2026 --snapshot 4711
 
 Exit codes: 0 done, 1 there is no such snapshot or the name is taken, 2 wrong command line, 3 the lake
-cannot be reached or the compactor is at work for too long, 4 the lake cannot be used.";
+is unavailable or --lock-timeout has passed, 4 the lake cannot be used.";
 
-/// Keeps a snapshot, until it is unpinned, whatever the retention.
+/// Keeps a snapshot until it is unpinned, independent of the retention.
 ///
-/// It keeps every newer snapshot too, and with them all the files that any of them needs: the lake
-/// grows by whatever is merged or deleted from now on.
+/// All newer snapshots and the files that they need are kept too: the lake grows by everything that is
+/// merged or deleted from then on.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct PinArgs {
-    /// What to call it: letters, digits and signs, no spaces.
+    /// Name of the pin: letters, digits and punctuation, no spaces.
     #[arg(value_name = "NAME")]
     pub name: String,
 
-    /// Which snapshot; the newest one by default.
+    /// Snapshot to pin. [default: the newest one]
     #[arg(long, value_name = "ID")]
     pub snapshot: Option<i64>,
 
-    /// How long an operation of the compactor, or a replay, is waited for: seconds, or `2m`.
+    /// Maximum time to wait for an operation of the compactor or a replay.
     #[arg(long, value_name = "SECONDS", value_parser = parse_duration, default_value = "60")]
     pub lock_timeout: Duration,
 
-    /// Which lake.
+    /// The lake.
     #[command(flatten)]
     pub lake: LakeArgs,
 }
@@ -54,8 +54,8 @@ pub(super) fn run(args: &PinArgs) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "pinned snapshot {id} as `{name}`: it is kept until `ducktide snapshots unpin {name}`, and with \
-         it every newer snapshot and the files they need\nread it with AT (VERSION => {id})",
+        "pinned snapshot {id} as `{name}`: it and all newer snapshots are kept until `ducktide snapshots \
+         unpin {name}`\nread it with AT (VERSION => {id})",
         id = pin.snapshot,
         name = pin.name,
     )?;

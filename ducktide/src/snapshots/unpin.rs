@@ -13,18 +13,18 @@ const EXAMPLES: &str = "\
 Examples:
   ducktide snapshots unpin audit-2026
 
-Exit codes: 0 done, 1 there is no such pin, 2 wrong command line, 3 the lake cannot be reached, 4 the
-lake cannot be used.";
+Exit codes: 0 done, 1 there is no such pin, 2 wrong command line, 3 the lake is unavailable, 4 the lake
+cannot be used.";
 
-/// Lets a pinned snapshot go: the compactor expires it with the others of its age.
+/// Stops keeping a pinned snapshot: the compactor expires it like others of its age.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct UnpinArgs {
-    /// What it was called.
+    /// Name of the pin.
     #[arg(value_name = "NAME")]
     pub name: String,
 
-    /// Which lake.
+    /// The lake.
     #[command(flatten)]
     pub lake: LakeArgs,
 }
@@ -36,8 +36,8 @@ pub(super) fn run(args: &UnpinArgs) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     writeln!(out, "unpinned `{}`, which kept snapshot {} and newer ones", pin.name, pin.snapshot)?;
     match kept {
-        Some(kept) => writeln!(out, "still kept from snapshot {} on: {}", kept.from, kept.by)?,
-        None => writeln!(out, "nothing else keeps old snapshots beyond the retention")?,
+        Some(kept) => writeln!(out, "still kept from snapshot {}: {}", kept.from, kept.by)?,
+        None => writeln!(out, "no other pin or replay keeps old snapshots")?,
     }
     Ok(out.flush()?)
 }
