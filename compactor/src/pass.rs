@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ducktide_health::Thresholds;
-use ducktide_lake::{Access, DuckLake};
 use ducktide_maintenance::{MAINTENANCE_TIMEOUT, Maintained, MergeTotals, Operation as Kind};
-use ducktide_protocol::{ErrorKind, LakeError};
 use ducktide_service::units;
+use ducktide_lake::{Access, DuckLake};
+use ducktide_protocol::{ErrorKind, LakeError};
 use jiff::Timestamp;
 
 use crate::config::Config;
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Metrics, OperationOutcome};
 use crate::planner::{self, DueTiers, MergeOperation};
 use crate::schedule::Task;
 use crate::throttle::{Commits, Throttle};
@@ -103,7 +103,7 @@ impl Pass {
     /// Plans the due merges; returns None if the catalog is unavailable.
     fn plan(&mut self, due: &DueTiers) -> Result<Option<Vec<MergeOperation>>, LakeError> {
         let policy = &self.config.policy;
-        let found = ducktide_maintenance::files_to_merge(&mut self.lake, policy.target);
+        let found = self.lake.files_to_merge(policy.target);
         let Some(tables) = none_if_unavailable(found, "list the files to merge", &mut self.result)?
         else {
             return Ok(None);
@@ -115,7 +115,7 @@ impl Pass {
 
     fn update_backlog(&self, operations: &[MergeOperation]) {
         let files = operations.iter().map(MergeOperation::files).sum();
-        self.metrics.backlog(files, operations.iter().map(MergeOperation::bytes).sum());
+        self.metrics.set_backlog(files, operations.iter().map(MergeOperation::bytes).sum());
     }
 
     /// Runs the operations; returns true if all were done.
@@ -161,12 +161,11 @@ impl Pass {
         let started = Instant::now();
         let mut totals = MergeTotals::default();
         let done =
-            ducktide_maintenance::merge_files(&mut self.lake, table, &merges, MAINTENANCE_TIMEOUT)
-                .map(|(done, merged)| {
-                    totals = merged;
-                    done
-                });
-        self.metrics.merged(totals);
+            self.lake.merge_files(table, &merges, MAINTENANCE_TIMEOUT).map(|(done, merged)| {
+                totals = merged;
+                done
+            });
+        self.metrics.record_merge(totals);
         let done = self.ended(Kind::MergeAdjacentFiles, done, started.elapsed())?;
         if done.is_some() {
             log_merged(operation, totals, started.elapsed());
@@ -178,7 +177,7 @@ impl Pass {
     fn rest(&mut self, commits_before: Option<i64>, within: Duration) -> Result<(), LakeError> {
         let Some(during) = self.commits_since(commits_before, within)? else { return Ok(()) };
         let rest = self.throttle.rest_after(during);
-        self.metrics.rested(rest, self.throttle.is_slowing_consumers());
+        self.metrics.record_rest(rest, self.throttle.is_slowing_consumers());
         if self.throttle.is_slowing_consumers() {
             tracing::info!(
                 rest_ms = units::milliseconds(rest),
@@ -236,30 +235,19 @@ impl Pass {
         match task {
             Task::ExpireSnapshots => (
                 Kind::ExpireSnapshots,
-                ducktide_maintenance::expire_snapshots(
-                    lake,
-                    &retention.snapshot_retention(),
-                    timeout,
-                ),
+                lake.expire_snapshots(&retention.snapshot_retention(), timeout),
             ),
             Task::CoalesceLedger => {
                 let older_than = retention.snapshot_retention().older_than;
-                (
-                    Kind::CoalesceLedger,
-                    ducktide_maintenance::coalesce_ledger(lake, older_than, timeout),
-                )
+                (Kind::CoalesceLedger, lake.coalesce_ledger(older_than, timeout))
             }
             Task::CleanupOldFiles => {
                 let older_than = Timestamp::now() - retention.delete_older_than;
-                (
-                    Kind::CleanupOldFiles,
-                    ducktide_maintenance::cleanup_old_files(lake, older_than, timeout),
-                )
+                (Kind::CleanupOldFiles, lake.cleanup_old_files(older_than, timeout))
             }
-            Task::RemoveOrphans => (
-                Kind::RemoveOrphans,
-                ducktide_maintenance::remove_orphans(lake, &retention.orphan_policy(), timeout),
-            ),
+            Task::RemoveOrphans => {
+                (Kind::RemoveOrphans, lake.remove_orphans(&retention.orphan_policy(), timeout))
+            }
         }
     }
 
@@ -267,11 +255,11 @@ impl Pass {
     pub(crate) fn refresh_health(&mut self) -> Result<(), LakeError> {
         let target = self.config.policy.target;
         let thresholds = Thresholds { default_target_bytes: target, ..Thresholds::default() };
-        let health = ducktide_health::read(&mut self.lake, &thresholds);
+        let health = self.lake.health(&thresholds);
         if let Some(health) =
             none_if_unavailable(health, "measure the lake's health", &mut self.result)?
         {
-            self.metrics.lake(&health);
+            self.metrics.set_health(&health);
         }
         Ok(())
     }
@@ -286,15 +274,15 @@ impl Pass {
         let (outcome, count) = match &done {
             Ok(Maintained::Done(count)) => {
                 self.result.done += 1;
-                (Outcome::Done, *count)
+                (OperationOutcome::Done, *count)
             }
             Ok(_) => {
                 self.result.postponed += 1;
-                (Outcome::Postponed, 0)
+                (OperationOutcome::Postponed, 0)
             }
-            Err(_) => (Outcome::Failed, 0),
+            Err(_) => (OperationOutcome::Failed, 0),
         };
-        self.metrics.ended(kind, outcome, took, count);
+        self.metrics.record_operation(kind, outcome, took, count);
         match none_if_unavailable(done, kind.as_str(), &mut self.result)? {
             Some(Maintained::Done(count)) => return Ok(Some(count)),
             Some(Maintained::LockNotFree) => {

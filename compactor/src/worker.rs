@@ -140,7 +140,7 @@ impl Worker {
                 Ok(None) => Ok(()),
                 Err(error) => Err(error),
             };
-            self.metrics.leads(false);
+            self.metrics.set_leader(false);
             match worked {
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
                     self.back_off("leadership lost, restarting", &error);
@@ -159,7 +159,7 @@ impl Worker {
         if self.trouble.is_news(&error) {
             tracing::error!(error, "catalog format unknown, operator action required");
         }
-        self.metrics.format_is_unknown(true);
+        self.metrics.set_format_unknown(true);
         self.readiness.set(Err(error));
         self.stop.wait(FORMAT_INTERVAL);
     }
@@ -169,7 +169,7 @@ impl Worker {
         while !self.stop.is_set() {
             match Pass::open(&self.config, &self.metrics, &self.stop) {
                 Ok(pass) => {
-                    self.metrics.format_is_unknown(false);
+                    self.metrics.set_format_unknown(false);
                     return Ok(Some(pass));
                 }
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
@@ -219,7 +219,7 @@ impl Worker {
             self.stop.wait(LEAD_TIMEOUT / 10);
         }
         tracing::info!("leadership acquired");
-        self.metrics.leads(true);
+        self.metrics.set_leader(true);
         self.set_ready();
         let mut next_measurement = Instant::now();
         while !self.stop.is_set() {

@@ -1,4 +1,4 @@
-//! The verbs, and the words that explain them.
+//! Commands of the tool and their help.
 
 use clap::{Parser, Subcommand};
 
@@ -7,52 +7,52 @@ use crate::{attach, dead_letters, init, replay, skip, snapshots, sql, status, ve
 
 const EXAMPLES: &str = "\
 Examples:
-  # a lake in this directory, then how far it is
+  # create a lake in this directory, show its progress
   ducktide init
   ducktide status
 
-  # did we lose or double anything?
+  # check that no record is lost or duplicated
   ducktide verify
 
-  # read a topic's last hours again, while consumers run
+  # read the last hours of a topic again, while consumers run
   ducktide replay --topic events --from-timestamp 2026-11-24T10:00:00Z
 
   # records that could not be decoded
   ducktide dead-letters list
 
-  # what changed lately; keep the state of now, whatever the retention
+  # recent changes; keep the current state, independent of the retention
   ducktide snapshots list
   ducktide snapshots pin audit-2026
 
-  # what is in it
+  # query the lake
   ducktide sql \"SELECT event_type, count(*) FROM events GROUP BY ALL\"
 
-  # one's own DuckDB on the same lake
+  # attach the lake to another DuckDB
   ducktide attach > lake.sql && duckdb -init lake.sql
 
-Which lake, and which Kafka, comes from the same flags and variables as the consumer's:
+Lake and Kafka cluster are set by the same flags and variables as for the consumer:
 DUCKLAKE_CATALOG, DUCKLAKE_DATA_PATH, DUCKLAKE_METADATA_SCHEMA, KAFKA_BOOTSTRAP_SERVERS.
 
 Exit codes:
-  0  done; for status: the lake could be read, however far behind it is
-  1  failed: the query is refused, the answer cannot be written, ...
+  0  done; for status: the lake was read, whatever the lag
+  1  failed: the query is refused, the output cannot be written, ...
   2  the command line or a setting is wrong
-  3  the lake, or Kafka, cannot be reached for the time being; try again
-  4  the lake cannot be used: there is none, or it needs a newer Ducktide, ...
-  10 and above: what verify found; its help has the list";
+  3  the lake or Kafka is unavailable; retry later
+  4  the lake cannot be used: it does not exist, or it needs a newer Ducktide, ...
+  10 and above: findings of verify; its help has the list";
 
-/// Sets up a Ducktide lake, shows how far it is, proves, replays and queries it.
+/// Sets up, monitors, verifies, replays and queries a Ducktide lake.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ducktide", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Args {
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub verb: Verb,
 }
 
-/// What the tool can do.
+/// Commands of the tool.
 #[derive(Clone, Debug, Subcommand)]
-#[expect(missing_docs, reason = "words here would replace each verb's own in its help")]
+#[expect(missing_docs, reason = "clap would show these comments instead of those of the arguments")]
 pub enum Verb {
     Init(init::InitArgs),
     Status(status::StatusArgs),
@@ -65,7 +65,7 @@ pub enum Verb {
     Attach(attach::AttachArgs),
 }
 
-/// Does what was asked.
+/// Runs the command.
 pub fn run(args: Args) -> Result<(), Failure> {
     match args.verb {
         Verb::Init(args) => init::run(&args),

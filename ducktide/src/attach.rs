@@ -1,4 +1,4 @@
-//! `ducktide attach`: the statements for one's own DuckDB.
+//! `ducktide attach`: the statements that attach the lake to another DuckDB.
 
 use std::io::{self, Write as _};
 
@@ -9,27 +9,27 @@ use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
-  # DuckDB's own prompt on the lake
+  # DuckDB's shell on the lake
   ducktide attach > lake.sql && duckdb -init lake.sql
 
   # with a password
   export PGPASSWORD=...
   ducktide attach --catalog postgres://lake@db/lake > lake.sql && duckdb -init lake.sql";
 
-/// Prints the statements that attach the lake to one's own DuckDB.
+/// Prints the statements that attach the lake to another DuckDB.
 ///
-/// The lake itself is not looked at. A password is never printed: DuckDB takes it from the
-/// environment, and a comment says where. The lake is attached for reading; any number of readers
-/// may do so while consumers write.
+/// The lake is not opened. A password is never printed: DuckDB reads it from the environment, as a
+/// comment explains. The lake is attached read-only, which any number of clients can do while consumers
+/// write.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct AttachArgs {
-    /// Attaches for writing too. Rows that are inserted by hand have no offsets; rows that are
-    /// deleted or changed by hand no longer agree with the ledger.
+    /// Attach for reading and writing. Rows that you insert have no offsets; rows that you delete or change
+    /// no longer match the ledger.
     #[arg(long)]
     pub write: bool,
 
-    /// Which lake.
+    /// The lake.
     #[command(flatten)]
     pub lake: LakeArgs,
 }
@@ -41,19 +41,18 @@ pub(crate) fn run(args: &AttachArgs) -> Result<(), Failure> {
 }
 
 fn statements(config: &LakeConfig, write: bool) -> String {
-    let (extension, options) = match &config.catalog {
+    let (extension, mut options) = match &config.catalog {
         CatalogLocation::Sqlite(_) => ("sqlite", Vec::new()),
         CatalogLocation::Postgres(_) => {
             ("postgres", vec![format!("METADATA_SCHEMA {}", quote(&config.metadata_schema))])
         }
     };
-    let mut options = options;
     if !write {
         options.insert(0, "READ_ONLY".to_owned());
     }
     let options =
         if options.is_empty() { String::new() } else { format!(" ({})", options.join(", ")) };
-    let target = quote(&format!("ducklake:{}", for_ducklake(&config.catalog)));
+    let target = quote(&format!("ducklake:{}", ducklake_location(&config.catalog)));
     format!(
         "{versions}{extensions}{password}ATTACH {target} AS lake{options};\nUSE lake;\n",
         versions = versions(config),
@@ -62,26 +61,28 @@ fn statements(config: &LakeConfig, write: bool) -> String {
     )
 }
 
-/// The location as DuckLake wants it: `postgres:` before the URL says which catalog it is.
-fn for_ducklake(catalog: &CatalogLocation) -> String {
+/// Returns the location in DuckLake's format: `postgres:` before the URL is the kind of catalog.
+fn ducklake_location(catalog: &CatalogLocation) -> String {
     match catalog {
         CatalogLocation::Sqlite(_) => catalog.shareable(),
         CatalogLocation::Postgres(_) => format!("postgres:{}", catalog.shareable()),
     }
 }
 
-/// Extension files are for one version of DuckDB; its repository has them for each.
+/// Returns a comment about the version of DuckDB. Extension files fit one version only; DuckDB's
+/// repository has them for every version.
 fn versions(config: &LakeConfig) -> String {
     match &config.extension_dir {
         None => "-- For DuckDB 1.5 or newer.\n".to_owned(),
-        Some(_) => "-- For DuckDB 1.5.5 only: the extension files of DUCKTIDE_EXTENSION_DIR are loaded, and\n\
-                    -- another version refuses them. Without that variable the statements install the\n\
-                    -- extensions from DuckDB's repository, for DuckDB 1.5 or newer.\n"
+        Some(_) => "-- For DuckDB 1.5.5 only: other versions refuse the extension files of\n\
+                    -- DUCKTIDE_EXTENSION_DIR. Without that variable, the extensions are installed from\n\
+                    -- DuckDB's repository, for DuckDB 1.5 or newer.\n"
             .to_owned(),
     }
 }
 
-/// From DuckDB's own repository, or from where this installation was told to take them.
+/// Returns the statements that load the extensions, from DuckDB's repository or the configured
+/// directory.
 fn extensions(config: &LakeConfig, catalog_extension: &str) -> String {
     match &config.extension_dir {
         None => ["ducklake", catalog_extension]
@@ -96,7 +97,7 @@ fn extensions(config: &LakeConfig, catalog_extension: &str) -> String {
 
 fn password_comment(catalog: &CatalogLocation) -> &'static str {
     if catalog.has_password() {
-        "-- The password is left out: put it into PGPASSWORD, or into ~/.pgpass, before DuckDB starts.\n"
+        "-- The password is left out: set PGPASSWORD, or add it to ~/.pgpass, before you start DuckDB.\n"
     } else {
         ""
     }
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sqlite_catalog_is_attached_for_reading() {
+    fn a_sqlite_catalog_is_attached_read_only() {
         let sql = statements(&config("sqlite:/o'clock/lake.sqlite"), false);
 
         assert!(sql.contains("INSTALL sqlite; LOAD sqlite;"), "{sql}");
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_not_printed_but_its_place_is() {
+    fn a_password_is_not_printed_but_its_variable_is() {
         let sql = statements(&config("postgres://me:s3cret@db:5432/lake"), true);
 
         assert!(!sql.contains("s3cret"), "{sql}");
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn extensions_come_from_where_the_installation_has_them() {
+    fn extensions_are_loaded_from_the_configured_directory() {
         let config = LakeConfig {
             extension_dir: Some(PathBuf::from("/opt/extensions")),
             ..config("sqlite:lake.sqlite")

@@ -1,4 +1,4 @@
-//! `ducktide init`: makes the lake.
+//! `ducktide init`: creates the lake.
 
 use std::io::{self, Write};
 
@@ -17,57 +17,57 @@ Examples:
   # on one machine: a SQLite catalog, its data files in lake.sqlite.files
   ducktide init --catalog sqlite:lake.sqlite
 
-  # for many machines: the catalog in PostgreSQL, the data files where all of them can write
+  # for many machines: the catalog in PostgreSQL, the data files in shared storage
   DUCKLAKE_CATALOG=postgres://lake@db/lake DUCKLAKE_DATA_PATH=/shared/lake ducktide init
 
-  # a copy of a catalog takes the lake's files over: a restored backup, a new server
+  # make a copy of a catalog the owner of the data files: a restored backup, a new server
   ducktide init --adopt
 
-  # and the table for a topic, to look at before anything is in it
+  # also create the table of a topic, before it has rows
   ducktide init --from-subject orders-value --table shop.orders --partition-by ordered_at";
 
-/// Makes the lake and Ducktide's tables in its catalog, and restores triggers that are missing or
-/// disabled; changes nothing else that is there.
+/// Creates the lake and Ducktide's tables in its catalog, and restores triggers that are missing or
+/// disabled; changes nothing else in an existing lake.
 ///
-/// May be run again at any time, and says what it made and what it found. The data path is chosen
-/// now and stays: the catalog remembers it. A consumer makes a lake that is missing by the same way.
+/// Can be run again at any time, and reports what it created. The catalog stores the data path, which
+/// cannot be changed later. A consumer creates a missing lake in the same way.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = EXAMPLES)]
 pub struct InitArgs {
-    /// Which lake.
+    /// The lake.
     #[command(flatten)]
     pub lake: LakeArgs,
 
-    /// Makes this catalog the owner of the lake's files. A catalog that was copied, restored from a dump or
-    /// moved may only be read until then, since two copies would remove each other's files. Programs that
+    /// Make this catalog the owner of the lake's files. A catalog that was copied, restored from a dump or
+    /// moved is read-only until then, because two copies would remove each other's files. Programs that
     /// use another copy can no longer write: stop them first. Also claims a data path again whose files
     /// were lost.
     #[arg(long)]
     pub adopt: bool,
 
-    /// Which table.
+    /// The table to create.
     #[command(flatten)]
     pub table: TableArgs,
 
-    /// Where its schema is.
+    /// The schema registry that has its schema.
     #[command(flatten)]
     pub registry: RegistryArgs,
 }
 
-/// A table that is made before its first consumer starts, which would make the same.
+/// Table to create before its first consumer starts, which would create the same one.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Table")]
 pub struct TableArgs {
-    /// Also makes the table for records of this subject's newest schema, such as `orders-value` for the
-    /// topic `orders`. A table that is there gets the columns that it lacks.
+    /// Also create the table for records of this subject's newest schema, such as `orders-value` for the
+    /// topic `orders`. Missing columns are added to an existing table.
     #[arg(long, value_name = "SUBJECT")]
     pub from_subject: Option<String>,
 
-    /// The table's name, `table` or `schema.table`. [default: the subject's without `-value`]
+    /// Name of the table, `table` or `schema.table`. [default: the subject without `-value`]
     #[arg(long, env = "DUCKLAKE_TABLE", value_name = "TABLE")]
     pub table: Option<String>,
 
-    /// As the consumers are to have it.
+    /// Layout of the table, the same as for the consumers.
     #[command(flatten)]
     pub layout: TableLayout,
 
@@ -83,17 +83,17 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failure> {
     let setup = DuckLake::init(&config)?;
     let overview = DuckLake::open(&config, Access::Read)?.overview()?;
     let mut out = io::stdout().lock();
-    report(setup, &config.catalog, &overview, &mut out)?;
+    write_report(setup, &config.catalog, &overview, &mut out)?;
     if args.adopt {
-        writeln!(out, "owner      this catalog; other copies of it may only be read")?;
+        writeln!(out, "owner      this catalog; other copies of it are read-only")?;
     }
     let TableArgs { from_subject, table, layout, unions } = &args.table;
     let Some(subject) = from_subject else { return Ok(()) };
     let mut lake = DuckLake::open(&config, Access::Operate)?;
-    let made = make_table(&mut lake, &args.registry, subject, table.as_deref(), layout, *unions);
-    let made = made.map_err(failure)?;
-    let columns = made.shape.columns.len();
-    writeln!(out, "table      {}, {columns} columns", made.version.table)?;
+    let created = make_table(&mut lake, &args.registry, subject, table.as_deref(), layout, *unions)
+        .map_err(failure)?;
+    let columns = created.shape.columns.len();
+    writeln!(out, "table      {}, {columns} columns", created.version.table)?;
     Ok(())
 }
 
@@ -108,7 +108,7 @@ fn failure(error: NewTableError) -> Failure {
     }
 }
 
-fn report(
+fn write_report(
     setup: Setup,
     catalog: &CatalogLocation,
     lake: &Overview,
@@ -122,14 +122,12 @@ fn report(
 
 const fn sentence(setup: Setup) -> &'static str {
     match setup {
-        Setup { lake_is_new: true, .. } => "made a new lake",
-        Setup { tables_are_new: true, .. } => {
-            "added Ducktide's tables to a DuckLake that was there"
-        }
+        Setup { lake_is_new: true, .. } => "created a new lake",
+        Setup { tables_are_new: true, .. } => "added Ducktide's tables to an existing DuckLake",
         Setup { triggers_are_restored: true, .. } => {
-            "restored the lake's triggers; other clients may have written without them: run \
+            "restored the triggers of the lake; other clients may have written without them: run \
              `ducktide verify --deep`"
         }
-        _ => "found the lake, nothing to do",
+        _ => "the lake exists, nothing to do",
     }
 }

@@ -1,4 +1,5 @@
-//! The operator's tool: sets a lake up, looks, proves and queries; one module for each verb.
+//! The operator's tool: sets up, monitors, verifies, replays and queries a lake. One module for each
+//! command.
 
 mod args;
 mod attach;

@@ -1,4 +1,4 @@
-//! `ducktide`: parses, runs, maps to an exit code.
+//! `ducktide`: parses the command line, runs the command, returns its exit code.
 
 use std::process::ExitCode;
 

@@ -1,4 +1,4 @@
-//! The program itself on a lake with a SQLite catalog; neither Kafka nor another service is needed.
+//! Tests of the program on a lake with a SQLite catalog, without Kafka or other services.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -14,7 +14,7 @@ use ducktide_protocol::table::TableShape;
 use ducktide_protocol::{Lake as _, SourceSpec, StagedFile};
 use tempfile::TempDir;
 
-/// A directory that holds `lake.sqlite`.
+/// Directory with `lake.sqlite`.
 struct Fixture {
     directory: TempDir,
 }
@@ -24,7 +24,7 @@ impl Fixture {
         Self { directory: tempfile::tempdir().unwrap() }
     }
 
-    /// A lake whose table `events` has the offsets 0 to 9 of partition 0.
+    /// Creates a lake whose table `events` has the offsets 0 to 9 of partition 0.
     fn filled() -> Self {
         let fixture = Self::empty();
         fixture.fill();
@@ -74,7 +74,7 @@ impl Fixture {
         assert!(matches!(lake.commit(&commit).unwrap(), CommitOutcome::Committed(Some(_))));
     }
 
-    /// Runs the program where neither the environment nor a broker says anything.
+    /// Runs the program without settings in the environment and without a broker.
     fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
@@ -86,7 +86,7 @@ impl Fixture {
             command.env_remove(name);
         }
         command.env("DUCKLAKE_CATALOG", self.catalog());
-        // Port 1 refuses.
+        // Port 1 refuses connections.
         command.env("KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1");
         command
     }
@@ -118,20 +118,20 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn init_makes_a_lake_once_and_then_finds_it() {
+fn init_creates_a_lake_once() {
     let fixture = Fixture::empty();
 
-    let made = fixture.standard_output(&["init"]);
-    assert!(made.starts_with("made a new lake\n"), "{made}");
-    assert!(made.contains(&format!("catalog    {}", fixture.catalog())), "{made}");
-    assert!(made.contains("lake.sqlite.files") && made.contains("layout     1"), "{made}");
+    let created = fixture.standard_output(&["init"]);
+    assert!(created.starts_with("created a new lake\n"), "{created}");
+    assert!(created.contains(&format!("catalog    {}", fixture.catalog())), "{created}");
+    assert!(created.contains("lake.sqlite.files") && created.contains("layout     1"), "{created}");
 
-    let found = fixture.standard_output(&["init"]);
-    assert!(found.starts_with("found the lake, nothing to do\n"), "{found}");
+    let existing = fixture.standard_output(&["init"]);
+    assert!(existing.starts_with("the lake exists, nothing to do\n"), "{existing}");
 }
 
 #[test]
-fn init_refuses_a_data_path_that_cannot_be_written_before_there_is_a_lake() {
+fn init_refuses_a_data_path_that_is_not_writable() {
     let fixture = Fixture::empty();
     let file = fixture.path().join("file");
     std::fs::write(&file, "in the way").unwrap();
@@ -146,7 +146,7 @@ fn init_refuses_a_data_path_that_cannot_be_written_before_there_is_a_lake() {
 }
 
 #[test]
-fn init_looks_at_the_data_path_of_a_lake_that_is_there() {
+fn init_checks_the_data_path_of_an_existing_lake() {
     let fixture = Fixture::empty();
     fixture.standard_output(&["init"]);
     let files = fixture.path().join("lake.sqlite.files");
@@ -159,7 +159,7 @@ fn init_looks_at_the_data_path_of_a_lake_that_is_there() {
 }
 
 #[test]
-fn init_leaves_options_that_an_operator_has_changed() {
+fn init_keeps_options_that_an_operator_has_changed() {
     let fixture = Fixture::empty();
     fixture.standard_output(&["init"]);
     let set = "CALL lake.set_option('expire_older_than', '30 days')";
@@ -173,7 +173,7 @@ fn init_leaves_options_that_an_operator_has_changed() {
 }
 
 #[test]
-fn every_verb_says_that_there_is_no_lake_and_how_to_make_one() {
+fn a_missing_lake_is_an_error_with_the_remedy() {
     let fixture = Fixture::empty();
 
     for arguments in [&["status"][..], &["sql", "SELECT 1"]] {
@@ -182,11 +182,11 @@ fn every_verb_says_that_there_is_no_lake_and_how_to_make_one() {
         assert!(text(&output.stderr).contains("`ducktide init`"), "{}", text(&output.stderr));
         assert_eq!(text(&output.stdout), "");
     }
-    assert!(!fixture.path().join("lake.sqlite").exists(), "looking leaves nothing behind");
+    assert!(!fixture.path().join("lake.sqlite").exists(), "reading creates no lake");
 }
 
 #[test]
-fn status_shows_the_lakes_part_without_kafka() {
+fn status_shows_the_lake_while_kafka_is_unavailable() {
     let fixture = Fixture::filled();
 
     let status = fixture.standard_output(&["status", "--kafka-timeout", "300ms"]);
@@ -197,7 +197,7 @@ fn status_shows_the_lakes_part_without_kafka() {
     assert!(status.contains("main.events from topic events, pipeline demo"), "{status}");
     let judgement = status.lines().last().unwrap();
     assert!(judgement.starts_with("lag unknown: Kafka: "), "{status}");
-    // A refused connection may be noticed in time, or not.
+    // The client may report the refused connection before or after the timeout.
     let is_known = ["connection failed", "no answer within 300ms"];
     assert!(is_known.iter().any(|reason| judgement.contains(reason)), "{status}");
 }
@@ -221,7 +221,7 @@ fn status_as_json_has_the_same_numbers() {
 }
 
 #[test]
-fn a_lake_that_nothing_fills_needs_no_kafka() {
+fn status_of_a_lake_without_sources_needs_no_kafka() {
     let fixture = Fixture::empty();
     fixture.standard_output(&["init"]);
 
@@ -231,7 +231,7 @@ fn a_lake_that_nothing_fills_needs_no_kafka() {
 }
 
 #[test]
-fn status_is_watched_until_it_is_ended() {
+fn status_with_watch_is_refreshed_until_it_is_ended() {
     let fixture = Fixture::filled();
     let arguments = ["status", "--watch", "0.1", "--json", "--kafka-timeout", "0.1"];
     let mut child = fixture.command(&arguments).stdout(Stdio::piped()).spawn().unwrap();
@@ -279,7 +279,7 @@ fn sql_reads_several_statements_from_standard_input() {
 }
 
 #[test]
-fn sql_travels_in_time_and_shows_changes() {
+fn sql_reads_old_snapshots_and_changes() {
     let fixture = Fixture::filled();
     let count = |sql: &str| fixture.standard_output(&["sql", "--format", "csv", sql]);
     let newest = count("SELECT max(snapshot_id) AS s FROM snapshots()");
@@ -305,7 +305,7 @@ fn sql_as_json_is_typed() {
 }
 
 #[test]
-fn sql_writes_only_when_it_may() {
+fn sql_changes_the_lake_only_with_the_flag_write() {
     let fixture = Fixture::filled();
     let delete = "DELETE FROM events WHERE id = 1";
 
@@ -322,9 +322,9 @@ fn sql_writes_only_when_it_may() {
     assert_eq!(status["tables"][0]["rows"], 9, "rows that a delete file removes are not counted");
 }
 
-/// Nothing is written outside of the lake, nor within it: by a statement, a setting, or a function.
+/// Without the flag, no statement, setting or function writes a file outside of the lake or within it.
 #[test]
-fn sql_writes_no_file_unless_it_may() {
+fn sql_writes_files_only_with_the_flag_write() {
     let fixture = Fixture::filled();
     let count = |directory: &Path| walk(directory).len();
     let outside = fixture.path().join("outside");
@@ -380,17 +380,17 @@ fn sql_writes_no_file_unless_it_may() {
     assert!(Path::new(&copied).exists());
 }
 
-/// The files below a directory.
+/// Returns the files below a directory.
 fn walk(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
     let below = |path: PathBuf| if path.is_dir() { walk(&path) } else { vec![path] };
-    // SQLite's own come and go.
+    // SQLite creates and removes its own files.
     let is_ours = |path: &PathBuf| !path.to_string_lossy().contains("lake.sqlite-");
     entries.flat_map(below).filter(is_ours).collect()
 }
 
 #[test]
-fn sql_says_what_duckdb_says_after_the_answers_before_it() {
+fn sql_prints_an_error_of_duckdb_after_earlier_results() {
     let fixture = Fixture::filled();
 
     let output = fixture.run(&["sql", "SELECT 1 AS one; SELECT nope FROM events"]);
@@ -402,14 +402,14 @@ fn sql_says_what_duckdb_says_after_the_answers_before_it() {
 }
 
 #[test]
-fn sql_without_sql_is_a_wrong_command_line() {
+fn sql_without_a_statement_is_a_wrong_command_line() {
     let output = Fixture::empty().run(&["sql", " ; -- nothing"]);
 
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
 }
 
 #[test]
-fn attach_needs_no_lake_and_prints_statements_only() {
+fn attach_prints_statements_without_opening_the_lake() {
     let fixture = Fixture::empty();
 
     let sql = fixture.standard_output(&["attach"]);
@@ -420,7 +420,7 @@ fn attach_needs_no_lake_and_prints_statements_only() {
 }
 
 #[test]
-fn what_attach_prints_attaches_the_lake_wherever_it_is() {
+fn statements_of_attach_work_for_any_path() {
     for name in ["lake-", "two words ", "~", "-leading-dash-", "größe-"] {
         let fixture =
             Fixture { directory: tempfile::Builder::new().prefix(name).tempdir().unwrap() };
@@ -432,7 +432,7 @@ fn what_attach_prints_attaches_the_lake_wherever_it_is() {
 fn assert_attaches(fixture: &Fixture) {
     let extensions = concat!(env!("CARGO_MANIFEST_DIR"), "/../.ducktide/extensions");
     if !Path::new(extensions).is_dir() {
-        // Installed elsewhere; the statements then load what DuckDB itself brings.
+        // Installed elsewhere; the statements then load the extensions of DuckDB's installation.
         return;
     }
 
@@ -453,7 +453,7 @@ fn help_documents_examples_and_exit_codes() {
 }
 
 #[test]
-fn snapshots_are_listed_pinned_and_let_go() {
+fn snapshots_are_listed_pinned_and_unpinned() {
     let fixture = Fixture::filled();
     let newest = fixture.standard_output(&["snapshots", "list", "--limit", "1", "--json"]);
     let newest: serde_json::Value = serde_json::from_str(&newest).unwrap();
@@ -468,25 +468,25 @@ fn snapshots_are_listed_pinned_and_let_go() {
 
     let list = fixture.standard_output(&["snapshots", "list"]);
     assert!(list.contains("inserted into main.events  audit\n"), "{list}");
-    assert!(list.ends_with("kept from snapshot 0 on: pin `first`\n"), "{list}");
+    assert!(list.ends_with("kept from snapshot 0: pin `first`\n"), "{list}");
 
     let unpinned = fixture.standard_output(&["snapshots", "unpin", "first"]);
-    assert!(unpinned.ends_with(&format!("still kept from snapshot {id} on: pin `audit`\n")));
+    assert!(unpinned.ends_with(&format!("still kept from snapshot {id}: pin `audit`\n")));
 }
 
 #[test]
-fn a_pin_that_makes_no_sense_is_refused() {
+fn an_invalid_pin_is_refused() {
     let fixture = Fixture::filled();
     fixture.standard_output(&["snapshots", "pin", "audit"]);
 
-    for (arguments, why) in [
+    for (arguments, reason) in [
         (&["pin", "audit"][..], "the name is taken"),
         (&["pin", "other", "--snapshot", "999"], "no such snapshot"),
         (&["pin", "two words"], "no spaces"),
-        (&["unpin", "nobody"], "no such pin"),
+        (&["unpin", "unknown"], "no such pin"),
     ] {
         let output = fixture.run(&[&["snapshots"], arguments].concat());
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
-        assert!(text(&output.stderr).contains(why), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(reason), "{}", text(&output.stderr));
     }
 }

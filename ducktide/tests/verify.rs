@@ -1,5 +1,5 @@
-//! `ducktide verify` as a program: what it prints, and with which status it exits. What it finds is
-//! tested with the lake; neither Kafka nor another service is needed.
+//! Tests of the output and the exit codes of `ducktide verify`, without Kafka or other services. The
+//! checks themselves are tested with the lake.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 const FILE: &str = "ducktide-00000000-0000-4000-8000-000000000000.parquet";
 
-/// A lake whose table `events` has the offsets 0 to 9 of partition 0.
+/// Lake whose table `events` has the offsets 0 to 9 of partition 0.
 struct Fixture {
     directory: TempDir,
 }
@@ -85,10 +85,10 @@ impl Fixture {
         command.env("DUCKLAKE_CATALOG", catalog).output().unwrap()
     }
 
-    /// The exit status, and what is on standard output.
+    /// Runs the command; returns exit status and standard output.
     fn verified(&self, arguments: &[&str]) -> (i32, String) {
         let output = self.verify(arguments);
-        assert_eq!(text(&output.stderr), "", "nothing is said twice");
+        assert_eq!(text(&output.stderr), "", "nothing is reported twice");
         (output.status.code().unwrap(), text(&output.stdout))
     }
 
@@ -116,7 +116,7 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_sound_lake_is_exact_and_the_exit_status_says_so() {
+fn a_lake_without_findings_is_exact() {
     let fixture = Fixture::new();
 
     let (status, by_catalog) = fixture.verified(&[]);
@@ -233,7 +233,7 @@ fn a_producers_ledger_is_compared() {
 }
 
 #[test]
-fn what_cannot_be_judged_is_an_error_and_no_finding() {
+fn an_unknown_table_or_ledger_is_an_error_without_findings() {
     let fixture = Fixture::new();
 
     let unknown_table = fixture.verify(&["--table", "evnets"]);

@@ -1,4 +1,4 @@
-//! The lake's health, as the leader looks at it every minute.
+//! Health of the lake, which the leader reads every minute.
 
 use ducktide_health::{
     AwaitingRemoval, FileCount, LakeHealth, LakeState, SizeClasses, SnapshotsKept, TableHealth,
@@ -23,105 +23,105 @@ struct StateLabels {
     state: &'static str,
 }
 
-/// A number that is not there before it is known.
-type Known = Family<[(String, String); 0], Gauge>;
+/// Gauge without a value until it is known.
+type OptionalGauge = Family<[(String, String); 0], Gauge>;
 
 #[derive(Debug, Default)]
 pub(super) struct LakeMetrics {
     files: Family<SizeLabels, Gauge>,
     bytes: Family<SizeLabels, Gauge>,
-    snapshots: Known,
-    oldest_snapshot: Known,
-    awaiting_removal: Known,
-    ledger_rows: Known,
+    snapshots: OptionalGauge,
+    oldest_snapshot: OptionalGauge,
+    awaiting_removal: OptionalGauge,
+    ledger_rows: OptionalGauge,
     state: Family<StateLabels, Gauge>,
-    verify_success: Known,
-    verify_findings: Known,
-    verify_at: Known,
+    verify_success: OptionalGauge,
+    verify_findings: OptionalGauge,
+    verify_at: OptionalGauge,
 }
 
 impl LakeMetrics {
     pub(super) fn register(r: &mut Registry) -> Self {
         let new = Self::default();
-        new.announce_sizes(r);
-        new.announce_judgements(r);
+        new.register_sizes(r);
+        new.register_judgements(r);
         new
     }
 
-    fn announce_sizes(&self, r: &mut Registry) {
+    fn register_sizes(&self, r: &mut Registry) {
         r.register(
             "lake_files",
-            "Live data files by size: tiny (below 1 MiB), small (below 16 MiB), medium, full (of the \
-             target or more)",
+            "Live data files by size: tiny (below 1 MiB), small (below 16 MiB), medium, full (at least \
+             the target size)",
             self.files.clone(),
         );
         r.register_with_unit(
             "lake_size",
-            "Size of the live data files by their size",
+            "Bytes of the live data files by their size",
             Unit::Bytes,
             self.bytes.clone(),
         );
         r.register("lake_snapshots", "Snapshots that can be read", self.snapshots.clone());
         r.register_with_unit(
             "lake_oldest_snapshot_timestamp",
-            "When the oldest snapshot was made, since 1970",
+            "Time of the oldest snapshot, since 1970",
             Unit::Seconds,
             self.oldest_snapshot.clone(),
         );
         r.register(
             "lake_files_awaiting_removal",
-            "Files that no snapshot needs",
+            "Files that no snapshot needs, before their removal",
             self.awaiting_removal.clone(),
         );
         r.register("lake_ledger_rows", "Rows of the ledger", self.ledger_rows.clone());
     }
 
-    fn announce_judgements(&self, r: &mut Registry) {
+    fn register_judgements(&self, r: &mut Registry) {
         r.register(
             "lake_state",
-            "1 for the lake's judgement, as `ducktide status` has it, 0 for the others",
+            "1 for the current state of the lake, as in `ducktide status`, 0 for the others",
             self.state.clone(),
         );
         r.register(
             "verify_success",
-            "1 if the last `ducktide verify --record` found nothing, 0 if it found something",
+            "1 if the last `ducktide verify --record` had no findings, otherwise 0",
             self.verify_success.clone(),
         );
         r.register(
             "verify_findings",
-            "What the last `ducktide verify --record` found",
+            "Findings of the last `ducktide verify --record`",
             self.verify_findings.clone(),
         );
         r.register_with_unit(
             "verify_timestamp",
-            "When the last `ducktide verify --record` ended, since 1970",
+            "Time at which the last `ducktide verify --record` ended, since 1970",
             Unit::Seconds,
             self.verify_at.clone(),
         );
     }
 
-    pub(super) fn show(&self, health: &LakeHealth) {
-        health.tables.iter().for_each(|table| self.show_table(table));
-        let set = |gauge: &Known, value: i64| {
+    pub(super) fn set(&self, health: &LakeHealth) {
+        health.tables.iter().for_each(|table| self.set_table(table));
+        let set_gauge = |gauge: &OptionalGauge, value: i64| {
             gauge.get_or_create(&[]).set(value);
         };
-        set(&self.snapshots, number(health.snapshots.count));
-        set(&self.oldest_snapshot, health.snapshots.oldest_at.as_second());
-        set(&self.awaiting_removal, number(health.awaiting_removal.files));
-        set(&self.ledger_rows, number(health.ledger_rows));
+        set_gauge(&self.snapshots, number(health.snapshots.count));
+        set_gauge(&self.oldest_snapshot, health.snapshots.oldest_at.as_second());
+        set_gauge(&self.awaiting_removal, number(health.awaiting_removal.files));
+        set_gauge(&self.ledger_rows, number(health.ledger_rows));
         let judged = judge(health, Timestamp::now(), &Tolerance::default()).state;
         for state in LakeState::ALL {
             let labels = StateLabels { state: state.as_str() };
             self.state.get_or_create(&labels).set(i64::from(state == judged));
         }
         if let Some(last) = &health.last_verification {
-            set(&self.verify_success, i64::from(last.findings == 0));
-            set(&self.verify_findings, number(last.findings));
-            set(&self.verify_at, last.at.as_second());
+            set_gauge(&self.verify_success, i64::from(last.findings == 0));
+            set_gauge(&self.verify_findings, number(last.findings));
+            set_gauge(&self.verify_at, last.at.as_second());
         }
     }
 
-    fn show_table(&self, table: &TableHealth) {
+    fn set_table(&self, table: &TableHealth) {
         let sizes = &table.sizes;
         let classes = [
             ("tiny", sizes.tiny),
@@ -136,14 +136,14 @@ impl LakeMetrics {
         }
     }
 
-    /// Shows nothing until somebody looks again.
-    pub(super) fn forget(&self) {
+    /// Removes all values until they are set again.
+    pub(super) fn clear(&self) {
         self.files.clear();
         self.bytes.clear();
         self.state.clear();
-        let known = [&self.snapshots, &self.oldest_snapshot, &self.awaiting_removal];
-        let verified = [&self.verify_success, &self.verify_findings, &self.verify_at];
-        known.into_iter().chain(verified).chain([&self.ledger_rows]).for_each(Family::clear);
+        let files = [&self.snapshots, &self.oldest_snapshot, &self.awaiting_removal];
+        let verification = [&self.verify_success, &self.verify_findings, &self.verify_at];
+        files.into_iter().chain(verification).chain([&self.ledger_rows]).for_each(Family::clear);
     }
 }
 
@@ -151,7 +151,7 @@ fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The health of an empty lake that was verified.
+/// Returns the health of an empty lake with a verification.
 pub(super) fn sample_health() -> LakeHealth {
     let table = TableHealth {
         table: "main.events".to_owned(),
@@ -193,20 +193,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_verification_is_shown_until_the_lead_is_lost() {
+    fn a_failed_verification_is_exported_by_the_leader_only() {
         let mut registry = Registry::default();
         let metrics = LakeMetrics::register(&mut registry);
         let mut health = sample_health();
         let last = health.last_verification.as_mut().unwrap();
         last.findings = 3;
 
-        metrics.show(&health);
+        metrics.set(&health);
 
         let shown = open_metrics(&registry);
         assert!(shown.contains("verify_success 0\n"), "{shown}");
         assert!(shown.contains("verify_findings 3\n"), "{shown}");
         assert!(shown.contains("lake_state{state=\"healthy\"} 1\n"), "{shown}");
-        metrics.forget();
-        assert!(!open_metrics(&registry).contains("verify_"), "a standby knows nothing of it");
+        metrics.clear();
+        assert!(!open_metrics(&registry).contains("verify_"), "a standby does not export it");
     }
 }

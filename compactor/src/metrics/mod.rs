@@ -1,5 +1,4 @@
-//! What a compactor counts, and how it is shown to Prometheus. `docs/metrics.md` is made from what is
-//! registered here.
+//! Metrics of a compactor for Prometheus. `docs/metrics.md` is generated from their descriptions.
 
 mod lake;
 
@@ -19,10 +18,10 @@ use prometheus_client::registry::{Registry, Unit};
 
 use lake::LakeMetrics;
 
-/// The prefix of every name.
+/// Prefix of all names.
 const PREFIX: &str = "ducktide_compactor";
 
-/// From a look that finds nothing to a merge of half a gigabyte on a slow disk.
+/// Buckets from a check without work to a merge of half a gigabyte on a slow disk.
 const OPERATION_SECONDS: [f64; 10] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0];
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -41,16 +40,16 @@ struct DirectionLabels {
     direction: &'static str,
 }
 
-/// How an operation ended, for its counter.
+/// Outcome of an operation, for its counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum OperationOutcome {
     Done,
-    /// A replay, or another operation, came first.
+    /// A replay or another operation held the lock.
     Postponed,
     Failed,
 }
 
-impl Outcome {
+impl OperationOutcome {
     const ALL: [Self; 3] = [Self::Done, Self::Postponed, Self::Failed];
 
     const fn as_str(self) -> &'static str {
@@ -62,19 +61,19 @@ impl Outcome {
     }
 }
 
-type Seconds = Family<OperationLabels, Histogram, fn() -> Histogram>;
+type DurationFamily = Family<OperationLabels, Histogram, fn() -> Histogram>;
 
-/// The compactor's metrics.
+/// Metrics of the compactor.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     operations: Family<OutcomeLabels, Counter>,
-    seconds: Seconds,
+    seconds: DurationFamily,
     done: Family<OperationLabels, Counter>,
     last_success: Family<OperationLabels, Gauge>,
     merged_files: Family<DirectionLabels, Counter>,
     merged_bytes: Family<DirectionLabels, Counter>,
     rest_seconds: Counter<f64, AtomicU64>,
-    gives_way: Gauge,
+    is_throttled: Gauge,
     leader: Gauge,
     unknown_format: Gauge,
     backlog_files: Gauge,
@@ -83,7 +82,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Adds them to what the worker exports.
+    /// Registers the metrics.
     pub(crate) fn register(exported: &mut Registry) -> Self {
         let ours = exported.sub_registry_with_prefix(PREFIX);
         let new = Self {
@@ -94,24 +93,24 @@ impl Metrics {
             merged_files: Family::default(),
             merged_bytes: Family::default(),
             rest_seconds: Counter::default(),
-            gives_way: Gauge::default(),
+            is_throttled: Gauge::default(),
             leader: Gauge::default(),
             unknown_format: Gauge::default(),
             backlog_files: Gauge::default(),
             backlog_bytes: Gauge::default(),
             lake: LakeMetrics::register(ours),
         };
-        new.announce_operations(ours);
-        new.announce_merges(ours);
-        new.begin_at_zero();
+        new.register_operations(ours);
+        new.register_merges(ours);
+        new.initialize();
         new
     }
 
-    fn announce_operations(&self, r: &mut Registry) {
-        r.register("operations", "Operations by how they ended", self.operations.clone());
+    fn register_operations(&self, r: &mut Registry) {
+        r.register("operations", "Operations by outcome", self.operations.clone());
         r.register_with_unit(
             "operation_duration",
-            "Time that operations took",
+            "Duration of operations",
             Unit::Seconds,
             self.seconds.clone(),
         );
@@ -122,27 +121,31 @@ impl Metrics {
         );
         r.register_with_unit(
             "last_success_timestamp",
-            "When the operation last ended well on this lake, whoever did it, since 1970",
+            "Time of the last success of the operation on this lake, by any compactor, since 1970",
             Unit::Seconds,
             self.last_success.clone(),
         );
         r.register_with_unit(
             "rest",
-            "Time that was left to consumers",
+            "Time for which the compactor rested to leave resources to consumers",
             Unit::Seconds,
             self.rest_seconds.clone(),
         );
-        r.register("giving_way", "Whether consumers were slowed by it", self.gives_way.clone());
-        r.register("leader", "1 if this compactor works, 0 if it stands by", self.leader.clone());
+        r.register(
+            "giving_way",
+            "1 if the compactor rests longer because it slowed down consumers, otherwise 0",
+            self.is_throttled.clone(),
+        );
+        r.register("leader", "1 for the leader, 0 for a standby", self.leader.clone());
         r.register(
             "catalog_format_unknown",
-            "1 if the catalog has a format that this program does not know, as after a migration by a newer \
-             client; nothing is written then",
+            "1 if this program does not support the format of the catalog, for instance after a migration \
+             by a newer client; the compactor then writes nothing",
             self.unknown_format.clone(),
         );
     }
 
-    fn announce_merges(&self, r: &mut Registry) {
+    fn register_merges(&self, r: &mut Registry) {
         r.register("merge_files", "Files that merges read and wrote", self.merged_files.clone());
         r.register_with_unit(
             "merge_size",
@@ -150,28 +153,34 @@ impl Metrics {
             Unit::Bytes,
             self.merged_bytes.clone(),
         );
-        r.register("backlog_files", "Files that wait to be merged now", self.backlog_files.clone());
+        r.register("backlog_files", "Files that are due to be merged", self.backlog_files.clone());
         r.register_with_unit(
             "backlog_size",
-            "Size of the files that wait to be merged now",
+            "Size of the files that are due to be merged",
             Unit::Bytes,
             self.backlog_bytes.clone(),
         );
     }
 
-    /// So that the first increase is seen as one.
-    fn begin_at_zero(&self) {
-        self.merged(MergeTotals::default());
+    /// Creates all counters with the value 0, so that their first increase is visible.
+    fn initialize(&self) {
+        self.record_merge(MergeTotals::default());
         for operation in Operation::ALL.map(Operation::as_str) {
-            for outcome in Outcome::ALL.map(Outcome::as_str) {
+            for outcome in OperationOutcome::ALL.map(OperationOutcome::as_str) {
                 drop(self.operations.get_or_create(&OutcomeLabels { operation, outcome }));
             }
         }
     }
 
-    pub(crate) fn ended(&self, operation: Operation, outcome: Outcome, took: Duration, done: u64) {
-        if outcome == Outcome::Done {
-            self.succeeded(operation, Timestamp::now());
+    pub(crate) fn record_operation(
+        &self,
+        operation: Operation,
+        outcome: OperationOutcome,
+        took: Duration,
+        done: u64,
+    ) {
+        if outcome == OperationOutcome::Done {
+            self.set_last_success(operation, Timestamp::now());
         }
         let operation = operation.as_str();
         let labels = OutcomeLabels { operation, outcome: outcome.as_str() };
@@ -181,12 +190,12 @@ impl Metrics {
         self.done.get_or_create(&labels).inc_by(done);
     }
 
-    fn succeeded(&self, operation: Operation, at: Timestamp) {
+    fn set_last_success(&self, operation: Operation, at: Timestamp) {
         let labels = OperationLabels { operation: operation.as_str() };
         self.last_success.get_or_create(&labels).set(at.as_second());
     }
 
-    pub(crate) fn merged(&self, totals: MergeTotals) {
+    pub(crate) fn record_merge(&self, totals: MergeTotals) {
         let add = |direction, files, bytes| {
             let labels = DirectionLabels { direction };
             self.merged_files.get_or_create(&labels).inc_by(files);
@@ -196,46 +205,47 @@ impl Metrics {
         add("written", totals.files_written, totals.bytes_written);
     }
 
-    pub(crate) fn rested(&self, rest: Duration, gives_way: bool) {
+    pub(crate) fn record_rest(&self, rest: Duration, is_throttled: bool) {
         self.rest_seconds.inc_by(rest.as_secs_f64());
-        self.gives_way.set(i64::from(gives_way));
+        self.is_throttled.set(i64::from(is_throttled));
     }
 
-    /// A standby shows nothing of the lake: what it last knew as the leader would be old.
-    pub(crate) fn leads(&self, leads: bool) {
-        self.leader.set(i64::from(leads));
-        if !leads {
-            self.lake.forget();
+    /// Sets whether this compactor is the leader. A standby exports nothing of the lake: its values would
+    /// be old.
+    pub(crate) fn set_leader(&self, is_leader: bool) {
+        self.leader.set(i64::from(is_leader));
+        if !is_leader {
+            self.lake.clear();
             self.last_success.clear();
-            self.backlog(0, 0);
+            self.set_backlog(0, 0);
         }
     }
 
-    pub(crate) fn format_is_unknown(&self, is_unknown: bool) {
+    pub(crate) fn set_format_unknown(&self, is_unknown: bool) {
         self.unknown_format.set(i64::from(is_unknown));
     }
 
-    pub(crate) fn backlog(&self, files: usize, bytes: u64) {
+    pub(crate) fn set_backlog(&self, files: usize, bytes: u64) {
         self.backlog_files.set(i64::try_from(files).unwrap_or(i64::MAX));
         self.backlog_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
     }
 
-    pub(crate) fn lake(&self, health: &LakeHealth) {
-        self.lake.show(health);
+    pub(crate) fn set_health(&self, health: &LakeHealth) {
+        self.lake.set(health);
         for LastMaintenance { kind, at, .. } in &health.last_maintenance {
-            self.succeeded(*kind, *at);
+            self.set_last_success(*kind, *at);
         }
     }
 }
 
-/// A compactor's metrics with one table, as `OpenMetrics`: for the page that lists them.
+/// Returns the metrics of a compactor with one table as `OpenMetrics`, for the page that lists them.
 #[must_use]
 pub fn sample_metrics() -> String {
     let mut exported = endpoints::registry("ducktide-compactor", &Readiness::starting());
     let metrics = Metrics::register(&mut exported);
     for operation in Operation::ALL {
-        metrics.ended(operation, Outcome::Done, Duration::ZERO, 0);
+        metrics.record_operation(operation, OperationOutcome::Done, Duration::ZERO, 0);
     }
-    metrics.lake(&lake::sample_health());
+    metrics.set_health(&lake::sample_health());
     endpoints::open_metrics(&exported)
 }

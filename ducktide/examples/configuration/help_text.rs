@@ -1,17 +1,17 @@
-//! Help texts, written for a terminal, as Markdown.
+//! Conversion of help texts for a terminal to Markdown.
 
 use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
-/// What a command does, in whole sentences.
+/// Returns the description of a command, in complete sentences.
 pub(crate) fn about(command: &Command) -> String {
     let about = command.get_long_about().or_else(|| command.get_about());
     with_full_stop(&about.map(ToString::to_string).unwrap_or_default())
 }
 
-/// What a setting means, with its possible values; and the default, where the help tells it in words
-/// because it depends on something.
+/// Returns the description of a setting with its possible values, and its default if the help text has
+/// it, because it depends on something.
 pub(crate) fn meaning(argument: &Arg) -> (String, Option<String>) {
     let help = argument.get_long_help().or_else(|| argument.get_help());
     let help = help.map(ToString::to_string).unwrap_or_default();
@@ -20,16 +20,16 @@ pub(crate) fn meaning(argument: &Arg) -> (String, Option<String>) {
     (help + &possible_values(argument), default)
 }
 
-/// `text. [default: words]` without its last part, and that part's words.
+/// Splits `text. [default: words]` into the text and the words.
 fn split_default(help: &str) -> (&str, Option<String>) {
-    let told = help.rsplit_once("[default: ").and_then(|(before, after)| {
+    let default = help.rsplit_once("[default: ").and_then(|(before, after)| {
         let words = after.trim_end_matches('.').strip_suffix(']')?;
         Some((before.trim_end(), words.split_whitespace().collect::<Vec<_>>().join(" ")))
     });
-    told.map_or((help, None), |(before, words)| (before, Some(words)))
+    default.map_or((help, None), |(before, words)| (before, Some(words)))
 }
 
-/// clap takes the full stop off the end of a help text.
+/// Adds the full stop that clap removes from the end of a help text.
 fn with_full_stop(text: &str) -> String {
     let text = text.trim_end();
     let is_whole = text.is_empty() || text.ends_with(['.', ':', '!', '?']);
@@ -50,7 +50,7 @@ fn possible_values(argument: &Arg) -> String {
     })
 }
 
-/// What follows the flags in a help text: examples as code, exit codes as a table.
+/// Converts the text after the flags: examples to code, exit codes to a table.
 pub(crate) fn after_help(text: &str, level: &str) -> String {
     blocks(text).iter().fold(String::new(), |markdown, block| {
         let head = block.head.join(" ");
@@ -65,7 +65,7 @@ pub(crate) fn after_help(text: &str, level: &str) -> String {
     })
 }
 
-/// Lines at the margin, and the lines below them that are indented by two, without that.
+/// Lines without indentation, and the following lines that are indented by two, without it.
 #[derive(Default)]
 struct Block<'a> {
     head: Vec<&'a str>,

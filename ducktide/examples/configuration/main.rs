@@ -1,5 +1,5 @@
-//! Prints `docs/configuration.md`, made from the programs' own flags, so that the page cannot say
-//! anything else than `--help` does. `cargo xtask docs` writes it, `cargo xtask test` compares.
+//! Prints `docs/configuration.md`, generated from the flags of the programs so that it agrees with
+//! `--help`. `cargo xtask docs` writes the page, `cargo xtask test` compares it.
 
 mod help_text;
 mod page;
@@ -7,8 +7,8 @@ mod settings;
 
 use clap::CommandFactory as _;
 
-/// Nothing of the machine it runs on may show: the page is compared wherever it is made.
-#[expect(clippy::print_stdout, reason = "the page is what was asked for")]
+/// The page must not depend on the machine: it is compared on any.
+#[expect(clippy::print_stdout, reason = "the page is the output")]
 fn main() {
     let programs = [
         ducktide_producer::Args::command(),

@@ -1,10 +1,10 @@
-//! A command's settings as cells of a table, grouped by the headings of its `--help`.
+//! Settings of a command as cells of a table, grouped by the headings of its `--help`.
 
 use clap::{Arg, Command};
 
 use crate::help_text;
 
-/// The settings below one heading.
+/// Settings below one heading.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Group {
     pub(crate) heading: String,
@@ -20,16 +20,16 @@ pub(crate) struct Setting {
     pub(crate) meaning: String,
 }
 
-/// A group that several verbs have in common.
+/// Group that several commands have in common.
 pub(crate) struct SharedGroup {
     pub(crate) group: Group,
     pub(crate) verbs: Vec<String>,
 }
 
-/// The groups of one command, in the order in which its help shows them.
+/// Returns the groups of one command, in the order of its help.
 pub(crate) fn groups_of(command: &Command) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for argument in command.get_arguments().filter(|argument| is_ours(argument)) {
+    for argument in command.get_arguments().filter(|argument| is_setting(argument)) {
         let heading = heading(argument);
         match groups.iter_mut().find(|group| group.heading == heading) {
             Some(group) => group.settings.push(setting(argument)),
@@ -40,7 +40,7 @@ pub(crate) fn groups_of(command: &Command) -> Vec<Group> {
     groups
 }
 
-/// The groups that more than one of these verbs has, each shown once instead.
+/// Returns the groups that more than one of these commands has; each is shown once.
 pub(crate) fn shared_groups(verbs: &[&Command]) -> Vec<SharedGroup> {
     let mut all: Vec<SharedGroup> = Vec::new();
     for verb in verbs {
@@ -57,7 +57,7 @@ pub(crate) fn shared_groups(verbs: &[&Command]) -> Vec<SharedGroup> {
     all
 }
 
-fn is_ours(argument: &Arg) -> bool {
+fn is_setting(argument: &Arg) -> bool {
     !matches!(argument.get_id().as_str(), "help" | "version") && !argument.is_hide_set()
 }
 
@@ -67,16 +67,16 @@ fn heading(argument: &Arg) -> &str {
 }
 
 fn setting(argument: &Arg) -> Setting {
-    let (meaning, told_default) = help_text::meaning(argument);
+    let (meaning, documented_default) = help_text::meaning(argument);
     Setting {
         name: code(&name(argument)),
         variable: argument.get_env().map(|name| code(&name.to_string_lossy())).unwrap_or_default(),
-        default: default(argument).or(told_default).unwrap_or_default(),
+        default: default(argument).or(documented_default).unwrap_or_default(),
         meaning,
     }
 }
 
-/// The flag with its value, such as `--rows N`, as one types it.
+/// Returns the flag as it is typed, with its value, such as `--rows N`.
 fn name(argument: &Arg) -> String {
     let value = || argument.get_value_names().unwrap_or_default().join(" ");
     match argument.get_long() {

@@ -1,10 +1,10 @@
-//! Prints `docs/metrics.md`, made from what the workers export, so that the page cannot say anything
-//! else than `/metrics` does. `cargo xtask docs` writes it, `cargo xtask test` compares.
+//! Prints `docs/metrics.md`, generated from the exported metrics so that it agrees with `/metrics`.
+//! `cargo xtask docs` writes the page, `cargo xtask test` compares it.
 
 mod page;
 
-/// Nothing of the machine it runs on may show: the page is compared wherever it is made.
-#[expect(clippy::print_stdout, reason = "the page is what was asked for")]
+/// The page must not depend on the machine: it is compared on any.
+#[expect(clippy::print_stdout, reason = "the page is the output")]
 fn main() {
     let workers = [
         ("ducktide-consumer", ducktide_consumer::sample_metrics()),

@@ -158,6 +158,6 @@ pub(crate) fn run(args: VerifyArgs) -> Result<(), Failure> {
     match report.judgement.exit_status {
         // Findings are reported rather than an error of storing them.
         0 => Ok(recorded?),
-        exit_status => Err(Failure::Found { exit_status }),
+        exit_status => Err(Failure::NotExact { exit_status }),
     }
 }
