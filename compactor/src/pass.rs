@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ducktide_health::Thresholds;
-use ducktide_maintenance::{MAINTENANCE_TIMEOUT, Maintained, MergeTotals, Operation as Kind};
-use ducktide_service::units;
 use ducktide_lake::{Access, DuckLake};
+use ducktide_maintenance::{MAINTENANCE_TIMEOUT, Maintained, MergeTotals, Operation as Kind};
 use ducktide_protocol::{ErrorKind, LakeError};
+use ducktide_service::units;
 use jiff::Timestamp;
 
 use crate::config::Config;
@@ -103,7 +103,7 @@ impl Pass {
     /// Plans the due merges; returns None if the catalog is unavailable.
     fn plan(&mut self, due: &DueTiers) -> Result<Option<Vec<MergeOperation>>, LakeError> {
         let policy = &self.config.policy;
-        let found = self.lake.files_to_merge(policy.target);
+        let found = ducktide_maintenance::files_to_merge(&mut self.lake, policy.target);
         let Some(tables) = none_if_unavailable(found, "list the files to merge", &mut self.result)?
         else {
             return Ok(None);
@@ -161,10 +161,11 @@ impl Pass {
         let started = Instant::now();
         let mut totals = MergeTotals::default();
         let done =
-            self.lake.merge_files(table, &merges, MAINTENANCE_TIMEOUT).map(|(done, merged)| {
-                totals = merged;
-                done
-            });
+            ducktide_maintenance::merge_files(&mut self.lake, table, &merges, MAINTENANCE_TIMEOUT)
+                .map(|(done, merged)| {
+                    totals = merged;
+                    done
+                });
         self.metrics.record_merge(totals);
         let done = self.ended(Kind::MergeAdjacentFiles, done, started.elapsed())?;
         if done.is_some() {
@@ -235,19 +236,30 @@ impl Pass {
         match task {
             Task::ExpireSnapshots => (
                 Kind::ExpireSnapshots,
-                lake.expire_snapshots(&retention.snapshot_retention(), timeout),
+                ducktide_maintenance::expire_snapshots(
+                    lake,
+                    &retention.snapshot_retention(),
+                    timeout,
+                ),
             ),
             Task::CoalesceLedger => {
                 let older_than = retention.snapshot_retention().older_than;
-                (Kind::CoalesceLedger, lake.coalesce_ledger(older_than, timeout))
+                (
+                    Kind::CoalesceLedger,
+                    ducktide_maintenance::coalesce_ledger(lake, older_than, timeout),
+                )
             }
             Task::CleanupOldFiles => {
                 let older_than = Timestamp::now() - retention.delete_older_than;
-                (Kind::CleanupOldFiles, lake.cleanup_old_files(older_than, timeout))
+                (
+                    Kind::CleanupOldFiles,
+                    ducktide_maintenance::cleanup_old_files(lake, older_than, timeout),
+                )
             }
-            Task::RemoveOrphans => {
-                (Kind::RemoveOrphans, lake.remove_orphans(&retention.orphan_policy(), timeout))
-            }
+            Task::RemoveOrphans => (
+                Kind::RemoveOrphans,
+                ducktide_maintenance::remove_orphans(lake, &retention.orphan_policy(), timeout),
+            ),
         }
     }
 
@@ -255,7 +267,7 @@ impl Pass {
     pub(crate) fn refresh_health(&mut self) -> Result<(), LakeError> {
         let target = self.config.policy.target;
         let thresholds = Thresholds { default_target_bytes: target, ..Thresholds::default() };
-        let health = self.lake.health(&thresholds);
+        let health = ducktide_health::read(&mut self.lake, &thresholds);
         if let Some(health) =
             none_if_unavailable(health, "measure the lake's health", &mut self.result)?
         {

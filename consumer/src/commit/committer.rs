@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use ducktide_protocol::commit::{Commit, CommitOutcome};
 use ducktide_protocol::position::{Offset, Partition, SourceId};
 use ducktide_protocol::table::{Column, TableName};
-use ducktide_service::telemetry::Trouble;
 use ducktide_protocol::{ErrorKind, Lake};
+use ducktide_service::telemetry::Trouble;
 use rand::RngExt as _;
 
 use crate::commit::event::{CommitterEvent, DropReason};

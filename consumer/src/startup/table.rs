@@ -1,11 +1,11 @@
 //! Table that a topic fills: created from the newest schema, altered for it, or rejected.
 
+use ducktide_lake::DuckLake;
 use ducktide_protocol::dead_letter::dead_letter_shape;
 use ducktide_protocol::dedupe::EventId;
 use ducktide_protocol::table::{
     Column, ColumnType, EVENT_DATE, KAFKA_COLUMNS, ShapeError, TableName, TableShape, diff,
 };
-use ducktide_lake::DuckLake;
 use ducktide_protocol::{Lake as _, LakeError, Result, Table};
 
 use crate::config::{Config, OnIncompatibleSchema, TableLayout};

@@ -7,12 +7,14 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ducktide_consumer::dead_letter::Flaw;
+use ducktide_consumer::dead_letter::DecodeFailure;
+use ducktide_lake::{DuckLake, LetterFilter, LetterSummary};
 use ducktide_protocol::commit::{Commit, CommitOutcome, ProgressDelta};
-use ducktide_protocol::dead_letter::{RecordPlace, Resolution, dead_letter_shape, dead_letter_table};
+use ducktide_protocol::dead_letter::{
+    RecordPlace, Resolution, dead_letter_shape, dead_letter_table,
+};
 use ducktide_protocol::position::{Epoch, Partition, SourceId};
 use ducktide_protocol::table::TableName;
-use ducktide_lake::{DuckLake, LetterFilter, LetterSummary};
 use ducktide_protocol::{ErrorKind, Lake as _, LakeError, StagedFile, Table};
 
 use super::pages::pages;
@@ -35,14 +37,14 @@ pub(super) struct StagedPage {
     pub(super) letters: Vec<RecordPlace>,
     pub(super) files: Vec<StagedFile>,
     /// Dead letters that stay open, with their errors.
-    pub(super) still_open: Vec<(RecordPlace, Flaw)>,
+    pub(super) still_open: Vec<(RecordPlace, DecodeFailure)>,
 }
 
 /// Result for all dead letters.
 #[derive(Default)]
 pub(super) struct ResolveSummary {
     pub(super) resolved: usize,
-    pub(super) still_open: Vec<(RecordPlace, Flaw)>,
+    pub(super) still_open: Vec<(RecordPlace, DecodeFailure)>,
 }
 
 /// A table and its dead-letter table.

@@ -3,13 +3,13 @@
 use std::io::{self, Write as _};
 
 use clap::Args;
-use ducktide_consumer::dead_letter::{Flaw, RetryError, RetryStage};
+use ducktide_consumer::dead_letter::{DecodeFailure, RetryError, RetryWriter};
 use ducktide_consumer::{KeyArgs, RegistryArgs, ValueArgs};
 use ducktide_lake::config::LakeArgs;
-use ducktide_protocol::dead_letter::{RecordPlace, Resolution};
-use ducktide_protocol::table::TableName;
 use ducktide_lake::{Access, DuckLake, LetterFilter};
 use ducktide_protocol::LakeError;
+use ducktide_protocol::dead_letter::{RecordPlace, Resolution};
+use ducktide_protocol::table::TableName;
 
 use super::resolver::{ResolveSummary, Resolver, StagedPage, TablePair};
 use super::selection::Selection;
@@ -94,8 +94,9 @@ fn stage(
         .date_column(&version.table, shape, setting)
         .map_err(|error| LakeError::invalid("retry dead letters").because(error))?;
     let RetryArgs { values, keys, registry, .. } = args;
-    let mut stage = RetryStage::new(values, *keys, registry, &tables.rows, partition_by.as_deref())
-        .map_err(failure)?;
+    let mut stage =
+        RetryWriter::new(values, *keys, registry, &tables.rows, partition_by.as_deref())
+            .map_err(failure)?;
     let mut still_open = Vec::new();
     for letter in lake.dead_letters(&tables.rows.version.table, open)? {
         if let Some(error) = stage.add(&letter).map_err(failure)? {
@@ -128,7 +129,7 @@ fn text(table: &TableName, summary: &ResolveSummary) -> String {
 }
 
 /// Returns a table of the dead letters that are still open, with their errors.
-fn errors(letters: &[(RecordPlace, Flaw)]) -> String {
+fn errors(letters: &[(RecordPlace, DecodeFailure)]) -> String {
     let mut table = TextTable::with_columns(&[
         ("topic", Align::Left),
         ("partition", Align::Right),

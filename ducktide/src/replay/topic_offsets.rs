@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use ducktide_consumer::ClusterView;
-use ducktide_protocol::position::Partition;
 use ducktide_lake::DuckLake;
+use ducktide_protocol::position::Partition;
 use ducktide_protocol::{Lake as _, Source};
 use jiff::Timestamp;
 
@@ -28,7 +28,9 @@ pub(super) fn read(
         None => Vec::new(),
     };
     let (starts, positions) = match source {
-        Some(source) => (lake.first_offsets(source.id)?, lake.positions(source.id)?),
+        Some(source) => {
+            (ducktide_replay::first_offsets(lake, source.id)?, lake.positions(source.id)?)
+        }
         None => (Vec::new(), Vec::new()),
     };
     let mut topic_offsets = TopicOffsets::new();
@@ -65,7 +67,11 @@ pub(super) fn check_margin(
         if low == 0 {
             continue;
         }
-        let Some(written) = lake.written_at(source, Partition(number), offset)? else { continue };
+        let Some(written) =
+            ducktide_replay::written_at(lake, source, Partition(number), offset)?
+        else {
+            continue;
+        };
         // The timestamp of a record can be 0, or -1 if there is none.
         let margin_ms = i64::try_from(margin.as_millis()).unwrap_or(i64::MAX);
         let since = written.as_millisecond().saturating_sub(margin_ms).max(0);

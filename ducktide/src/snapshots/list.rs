@@ -78,7 +78,12 @@ pub(super) fn run(args: &ListArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Read)?;
     let snapshots = lake.snapshots(args.limit.into())?;
     let count = lake.overview()?.snapshots.count;
-    let list = SnapshotList::new(count, snapshots, &lake.pins()?, lake.kept_snapshots()?);
+    let list = SnapshotList::new(
+        count,
+        snapshots,
+        &lake.pins()?,
+        ducktide_maintenance::kept_snapshots(&mut lake)?,
+    );
     let mut out = io::stdout().lock();
     out.write_all(if args.json { json(&list) } else { text(&list) }.as_bytes())?;
     Ok(out.flush()?)

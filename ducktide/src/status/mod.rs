@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use clap::Args;
 use ducktide_consumer::KafkaArgs;
-use ducktide_lake::config::{LakeArgs, LakeConfig};
 use ducktide_health::{LakeHealth, Thresholds};
+use ducktide_lake::config::{LakeArgs, LakeConfig};
 use ducktide_lake::{Access, DuckLake, Overview, PartitionProgress, TableSize};
 use ducktide_protocol::{LakeError, Source};
 use jiff::Timestamp;
@@ -164,7 +164,7 @@ fn read_status(lake: &mut DuckLake, args: &StatusArgs) -> Result<StatusData, Lak
     let query = ClusterQuery::start(&args.kafka, topics, groups, args.kafka_timeout);
     let client_id = lake.client_id()?;
     let (overview, tables) = (lake.overview()?, lake.table_sizes()?);
-    let health = lake.health(&Thresholds::default())?;
+    let health = ducktide_health::read(lake, &Thresholds::default())?;
     let open_dead_letters = lake.open_dead_letters()?;
     // Kafka first: progress that is read later can be ahead of these offsets, never behind.
     let cluster = query.and_then(|query| query.map_or(Ok(Cluster::default()), ClusterQuery::wait));

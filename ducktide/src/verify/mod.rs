@@ -11,9 +11,9 @@ use std::time::Instant;
 
 use clap::Args;
 use ducktide_lake::config::LakeArgs;
+use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::table::TableName;
 use ducktide_verify::VerifyRequest;
-use ducktide_lake::{Access, DuckLake};
 
 use crate::failure::Failure;
 use ducktide_service::units;
@@ -147,9 +147,14 @@ pub(crate) fn run(args: VerifyArgs) -> Result<(), Failure> {
         memory_limit: args.memory_limit,
     };
     let mut progress = ProgressLine::new();
-    let verification = lake.verify(&request, &mut |state| progress.show(state))?;
+    let verification =
+        ducktide_verify::verify(&mut lake, &request, &mut |state| progress.show(state))?;
     progress.clear();
-    let recorded = if args.record { lake.record_verification(&verification) } else { Ok(()) };
+    let recorded = if args.record {
+        ducktide_verify::record_verification(&mut lake, &verification)
+    } else {
+        Ok(())
+    };
     let report = VerifyReport::new(&verification, &config.catalog, started.elapsed());
     let text = if args.json { report.to_json() } else { text::render(&report) };
     let mut out = io::stdout().lock();
