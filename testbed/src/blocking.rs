@@ -15,7 +15,7 @@ pub(crate) fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
 }
 
 /// Runs a future to its end on a thread and a runtime of its own.
-pub(crate) fn complete<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
+pub(crate) fn block_on<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
     on_own_thread(|| {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         runtime.context("start a runtime")?.block_on(future)

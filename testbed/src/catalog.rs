@@ -1,4 +1,4 @@
-//! A lake's catalog database, opened beside DuckDB: to see a snapshot the instant it is there, and
+//! A lake's catalog database, catalog beside DuckDB: to see a snapshot the instant it is there, and
 //! to break things that DuckDB cannot break.
 //!
 //! Not for a SQLite file that this process has attached by DuckDB as well: two copies of the SQLite
@@ -24,16 +24,16 @@ pub enum CatalogKind {
 
 /// A catalog database, connected when it is first asked something.
 pub struct Catalog {
-    place: Place,
-    connection: Option<Opened>,
+    address: Address,
+    connection: Option<OpenCatalog>,
 }
 
-enum Place {
+enum Address {
     Sqlite(PathBuf),
     Postgres(String),
 }
 
-enum Opened {
+enum OpenCatalog {
     Sqlite(Connection),
     Postgres(Client),
 }
@@ -44,29 +44,29 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 impl Catalog {
     /// The catalog of this address: `sqlite:PATH` or `postgres://…`.
     pub fn at(address: &str) -> Result<Self> {
-        let place = match address.split_once(':') {
-            Some(("sqlite", path)) => Place::Sqlite(path.into()),
-            Some(("postgres" | "postgresql", _)) => Place::Postgres(address.to_owned()),
+        let address = match address.split_once(':') {
+            Some(("sqlite", path)) => Address::Sqlite(path.into()),
+            Some(("postgres" | "postgresql", _)) => Address::Postgres(address.to_owned()),
             _ => bail!("a catalog is `sqlite:PATH` or `postgres://…`, not `{address}`"),
         };
-        Ok(Self { place, connection: None })
+        Ok(Self { address, connection: None })
     }
 
     /// The value of a query of one number.
     pub fn number(&mut self, sql: &str) -> Result<i64> {
         let sql = format!("SELECT CAST(({sql}) AS BIGINT)");
-        self.ask(|opened| match opened {
-            Opened::Sqlite(sqlite) => Ok(sqlite.query_row(&sql, [], |row| row.get(0))?),
-            Opened::Postgres(client) => Ok(client.query_one(&sql, &[])?.try_get(0)?),
+        self.with_connection(|catalog| match catalog {
+            OpenCatalog::Sqlite(sqlite) => Ok(sqlite.query_row(&sql, [], |row| row.get(0))?),
+            OpenCatalog::Postgres(client) => Ok(client.query_one(&sql, &[])?.try_get(0)?),
         })
         .with_context(|| format!("query the catalog sql=`{sql}`"))
     }
 
     /// The rows of a query of whole numbers.
     pub fn rows(&mut self, sql: &str) -> Result<Vec<Vec<i64>>> {
-        self.ask(|opened| match opened {
-            Opened::Sqlite(sqlite) => sqlite_rows(sqlite, sql),
-            Opened::Postgres(client) => {
+        self.with_connection(|catalog| match catalog {
+            OpenCatalog::Sqlite(sqlite) => sqlite_rows(sqlite, sql),
+            OpenCatalog::Postgres(client) => {
                 let rows =
                     client.simple_query(sql)?.into_iter().filter_map(|message| match message {
                         SimpleQueryMessage::Row(row) => Some(row),
@@ -102,32 +102,35 @@ impl Catalog {
 
     /// Runs statements.
     pub fn execute(&mut self, sql: &str) -> Result<()> {
-        self.ask(|opened| match opened {
-            Opened::Sqlite(sqlite) => Ok(sqlite.execute_batch(sql)?),
-            Opened::Postgres(client) => Ok(client.batch_execute(sql)?),
+        self.with_connection(|catalog| match catalog {
+            OpenCatalog::Sqlite(sqlite) => Ok(sqlite.execute_batch(sql)?),
+            OpenCatalog::Postgres(client) => Ok(client.batch_execute(sql)?),
         })
         .with_context(|| format!("change the catalog sql=`{sql}`"))
     }
 
     /// A connection that gave an error is not used again: the server may have been restarted.
-    fn ask<T>(&mut self, question: impl FnOnce(&mut Opened) -> Result<T>) -> Result<T> {
-        let mut opened = match self.connection.take() {
-            Some(opened) => opened,
-            None => self.place.open()?,
+    fn with_connection<T>(
+        &mut self,
+        query: impl FnOnce(&mut OpenCatalog) -> Result<T>,
+    ) -> Result<T> {
+        let mut catalog = match self.connection.take() {
+            Some(catalog) => catalog,
+            None => self.address.open()?,
         };
-        let answer = question(&mut opened)?;
-        self.connection = Some(opened);
-        Ok(answer)
+        let result = query(&mut catalog)?;
+        self.connection = Some(catalog);
+        Ok(result)
     }
 }
 
-impl Place {
-    fn open(&self) -> Result<Opened> {
+impl Address {
+    fn open(&self) -> Result<OpenCatalog> {
         match self {
-            Self::Sqlite(path) => open_sqlite(path).map(Opened::Sqlite),
-            Self::Postgres(url) => {
-                Client::connect(url, NoTls).map(Opened::Postgres).context("connect to the catalog")
-            }
+            Self::Sqlite(path) => open_sqlite(path).map(OpenCatalog::Sqlite),
+            Self::Postgres(url) => Client::connect(url, NoTls)
+                .map(OpenCatalog::Postgres)
+                .context("connect to the catalog"),
         }
     }
 }

@@ -34,7 +34,7 @@ pub const RUN: &[&str] = &[
 ];
 
 /// What it is told once nobody else is there: nothing is too young, except what is made now.
-pub const TIDY: &[&str] = &[
+pub const ONCE: &[&str] = &[
     "once",
     "--target-file-size",
     "2MiB",

@@ -3,11 +3,11 @@
 mod commit_proxy;
 mod held_catalog;
 mod held_commit_lock;
-mod sick_http;
+mod http_fault_proxy;
 mod small_disk;
 
-pub use commit_proxy::{CommitProxy, Fault};
+pub use commit_proxy::{CommitFault, CommitProxy};
 pub use held_catalog::HeldCatalog;
 pub use held_commit_lock::HeldCommitLock;
-pub use sick_http::{SickHttp, Sickness};
+pub use http_fault_proxy::{HttpFault, HttpFaultProxy};
 pub use small_disk::SmallDisk;

@@ -77,7 +77,7 @@ const LATCH: &str = r#"read -r _ && exec "$@" </dev/null"#;
 
 /// Ends process `$1` with signal `$2`, within five seconds by SIGKILL, then removes folder `$3`. A
 /// zombie has ended: who should reap it is gone, and not every first process of a container does.
-const END: &str = r#"
+const END_SCRIPT: &str = r#"
     kill -CONT "$1"; kill -"$2" "$1"
     for _ in 1 2 3 4 5 6 7 8 9 10; do
         grep -qs '^State:.[^Z]' "/proc/$1/status" || break
@@ -228,7 +228,7 @@ fn latched(launch: &Launch) -> Command {
 fn watch(launch: &Launch, id: u32) -> io::Result<Watchdog> {
     let (id, signal) = (id.to_string(), launch.end_signal.as_raw().to_string());
     let scratch = launch.scratch.as_ref().map_or(OsStr::new(""), |path| path.as_os_str());
-    Watchdog::start(END, &[id.as_ref(), signal.as_ref(), scratch])
+    Watchdog::start(END_SCRIPT, &[id.as_ref(), signal.as_ref(), scratch])
 }
 
 impl Usage {

@@ -19,7 +19,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub fn delete_records(servers: &str, topic: &str, partition: i32, before: i64) -> Result<()> {
     let mut offsets = TopicPartitionList::new();
     offsets.add_partition_offset(topic, partition, Offset::Offset(before)).context("offset")?;
-    let deleted = blocking::complete(async {
+    let deleted = blocking::block_on(async {
         admin(servers)?.delete_records(&offsets, &options()).await.context("delete records")
     })?;
     let results = deleted.elements().into_iter().map(|element| element.error());
@@ -28,7 +28,7 @@ pub fn delete_records(servers: &str, topic: &str, partition: i32, before: i64) -
 
 /// Gives a topic more partitions, `total` in all.
 pub fn add_partitions(servers: &str, topic: &str, total: usize) -> Result<()> {
-    let added = blocking::complete(async {
+    let added = blocking::block_on(async {
         let wanted = NewPartitions::new(topic, total);
         admin(servers)?.create_partitions([&wanted], &options()).await.context("add partitions")
     })?;

@@ -17,25 +17,25 @@ pub struct Comparison {
     /// Rows of the table.
     pub rows: u64,
     /// Acknowledged, not in the table: lost.
-    pub missing: Finding,
+    pub missing: Discrepancy,
     /// The second and further rows of one position: written twice.
-    pub doubled: Finding,
+    pub duplicates: Discrepancy,
     /// In the table, never acknowledged with this event id.
-    pub unexpected: Finding,
+    pub unexpected: Discrepancy,
 }
 
 /// How often something was found, and where, a few times.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Finding {
+pub struct Discrepancy {
     /// How often.
     pub count: u64,
     /// The first few in the order of their positions.
-    pub examples: Vec<Event>,
+    pub examples: Vec<LedgerRecord>,
 }
 
 /// An event and its position in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Event {
+pub struct LedgerRecord {
     /// The topic.
     pub topic: String,
     /// The partition.
@@ -53,14 +53,14 @@ pub struct Event {
 pub fn compare(ledger: &Path, lake: &Lake, table: &str) -> Result<Comparison> {
     let rows = lake.query(&statements(ledger, table)).context("compare ledger and lake")?;
     let row = rows.into_iter().next().context("compare ledger and lake: no answer")?;
-    let row: Row = serde_json::from_value(row).context("parse comparison")?;
+    let row: ComparisonRow = serde_json::from_value(row).context("parse comparison")?;
     Ok(Comparison {
         acknowledged: row.acknowledged,
         poison: row.poison,
         rows: row.stored,
-        missing: Finding::new(row.missing, row.missing_examples),
-        doubled: Finding::new(row.doubled, row.doubled_examples),
-        unexpected: Finding::new(row.unexpected, row.unexpected_examples),
+        missing: Discrepancy::new(row.missing, row.missing_examples),
+        duplicates: Discrepancy::new(row.duplicates, row.duplicates_examples),
+        unexpected: Discrepancy::new(row.unexpected, row.unexpected_examples),
     })
 }
 
@@ -68,7 +68,7 @@ impl Comparison {
     /// Whether every acknowledged record is in the table once, and nothing else is.
     #[must_use]
     pub fn is_exact(&self) -> bool {
-        self.missing.count == 0 && self.doubled.count == 0 && self.unexpected.count == 0
+        self.missing.count == 0 && self.duplicates.count == 0 && self.unexpected.count == 0
     }
 }
 
@@ -78,24 +78,24 @@ impl fmt::Display for Comparison {
         let Self { acknowledged, rows, .. } = self;
         write!(f, "{acknowledged} events acknowledged, {rows} rows in the lake: ")?;
         if self.is_exact() {
-            return f.write_str("none missing, none doubled, none unexpected");
+            return f.write_str("none missing, no duplicates, none unexpected");
         }
         write!(f, "{} missing, ", self.missing)?;
-        write!(f, "{} doubled, {} unexpected", self.doubled, self.unexpected)
+        write!(f, "{} duplicates, {} unexpected", self.duplicates, self.unexpected)
     }
 }
 
-impl Finding {
-    fn new(count: u64, examples: Option<Vec<Event>>) -> Self {
+impl Discrepancy {
+    fn new(count: u64, examples: Option<Vec<LedgerRecord>>) -> Self {
         Self { count, examples: examples.unwrap_or_default() }
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for Discrepancy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.count)?;
         match self.examples.first() {
-            Some(Event { topic, partition, offset, .. }) => {
+            Some(LedgerRecord { topic, partition, offset, .. }) => {
                 write!(f, " (first: {topic}/{partition} offset {offset})")
             }
             None => Ok(()),
@@ -104,16 +104,16 @@ impl fmt::Display for Finding {
 }
 
 #[derive(Deserialize)]
-struct Row {
+struct ComparisonRow {
     acknowledged: u64,
     poison: u64,
     stored: u64,
     missing: u64,
-    missing_examples: Option<Vec<Event>>,
-    doubled: u64,
-    doubled_examples: Option<Vec<Event>>,
+    missing_examples: Option<Vec<LedgerRecord>>,
+    duplicates: u64,
+    duplicates_examples: Option<Vec<LedgerRecord>>,
     unexpected: u64,
-    unexpected_examples: Option<Vec<Event>>,
+    unexpected_examples: Option<Vec<LedgerRecord>>,
 }
 
 fn statements(ledger: &Path, table: &str) -> String {
@@ -132,7 +132,7 @@ fn statements(ledger: &Path, table: &str) -> String {
             WHERE event_id IS NOT NULL;
         CREATE TEMP TABLE unexpected AS
             SELECT * FROM stored ANTI JOIN ledger USING (topic, \"partition\", \"offset\", event_id);
-        CREATE TEMP TABLE doubled AS
+        CREATE TEMP TABLE duplicates AS
             SELECT topic, \"partition\", \"offset\", any_value(event_id) AS event_id,
                 count(*) - 1 AS times
             FROM stored GROUP BY topic, \"partition\", \"offset\" HAVING count(*) > 1;
@@ -140,12 +140,12 @@ fn statements(ledger: &Path, table: &str) -> String {
             (SELECT count(*) FROM ledger WHERE event_id IS NULL) AS poison,
             (SELECT count(*) FROM stored) AS stored,
             (SELECT count(*) FROM missing) AS missing,
-            (SELECT coalesce(sum(times), 0)::BIGINT FROM doubled) AS doubled,
+            (SELECT coalesce(sum(times), 0)::BIGINT FROM duplicates) AS duplicates,
             (SELECT count(*) FROM unexpected) AS unexpected,
         ",
         ledger = quoted_path(ledger),
     );
-    let tables = ["missing", "doubled", "unexpected"];
+    let tables = ["missing", "duplicates", "unexpected"];
     sql + &tables.map(examples).join(", ")
 }
 

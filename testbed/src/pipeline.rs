@@ -15,7 +15,7 @@ use crate::{
     catalog::{Catalog, CatalogKind},
     duckdb_cli::Lake,
     oracle::{self, Comparison},
-    program::{Program, Running},
+    program::{Program, RunningProgram},
     services::{free_port, log_folder, shared_kafka, shared_postgres, shared_registry},
     wait,
     worker::Worker,
@@ -23,7 +23,7 @@ use crate::{
 
 /// How long anything that a test waits for may take. Far above what it takes on a quiet machine,
 /// since tests run beside each other on two cores.
-pub const PATIENCE: Duration = Duration::from_mins(2);
+pub const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// The table that every pipeline fills.
 pub const TABLE: &str = "events";
@@ -32,7 +32,7 @@ pub const TABLE: &str = "events";
 pub const PARTITIONS: i32 = 3;
 
 /// A producer's arguments: events for as long as a test needs them.
-pub const TRICKLE: &[&str] = &["--continuous", "--rate", "3000"];
+pub const CONTINUOUS: &[&str] = &["--continuous", "--rate", "3000"];
 
 /// How a group shares its partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,29 +149,29 @@ impl Pipeline {
     /// Publishes so many records, and waits until all are acknowledged.
     pub fn produce(&self, rows: u64, arguments: &[&str]) -> Result<()> {
         let producer = self.producer(&["--rows", &rows.to_string()])?.args(arguments);
-        producer.run(&self.logs, "producer", PATIENCE).map(|_| ())
+        producer.run(&self.logs, "producer", WAIT_TIMEOUT).map(|_| ())
     }
 
     /// Starts a producer, for tests in which it runs beside consumers.
-    pub fn start_producer(&self, arguments: &[&str]) -> Result<Running> {
+    pub fn start_producer(&self, arguments: &[&str]) -> Result<RunningProgram> {
         self.producer(arguments)?.start(&self.logs, "producer")
     }
 
-    /// Stops a producer of [`TRICKLE`]; says how many records the ledger has then.
-    pub fn finish(&self, producer: &mut Running) -> Result<u64> {
+    /// Stops a producer of [`CONTINUOUS`]; says how many records the ledger has then.
+    pub fn stop_producer(&self, producer: &mut RunningProgram) -> Result<u64> {
         producer.terminate()?;
-        producer.succeed(PATIENCE)?;
+        producer.succeed(WAIT_TIMEOUT)?;
         let ledger = fs::read_to_string(self.ledger()).context("read the ledger")?;
         u64::try_from(ledger.lines().skip(1).count()).context("count the ledger's lines")
     }
 
     /// Starts a consumer of this topic and table; its log goes by `name`.
     pub fn start_consumer(&self, name: &str, arguments: &[&str]) -> Result<Worker> {
-        self.start_failing(name, "", arguments)
+        self.start_with_failpoints(name, "", arguments)
     }
 
     /// Starts a consumer with armed failpoints, such as `commit_answered=crash@2`.
-    pub fn start_failing(
+    pub fn start_with_failpoints(
         &self,
         name: &str,
         failpoints: &str,
@@ -215,8 +215,8 @@ impl Pipeline {
     }
 
     /// Runs the operator's tool; what it printed. Errors unless it exits with 0.
-    pub fn operate(&self, arguments: &[&str]) -> Result<String> {
-        self.ducktide(arguments)?.run(&self.logs, "ducktide", PATIENCE)
+    pub fn run_ducktide(&self, arguments: &[&str]) -> Result<String> {
+        self.ducktide(arguments)?.run(&self.logs, "ducktide", WAIT_TIMEOUT)
     }
 
     /// Errors unless `ducktide verify --deep` finds nothing, compared with what the producer saw
@@ -227,7 +227,7 @@ impl Pipeline {
         if ledger.exists() {
             tool = tool.args(["--against-ledger"]).args([ledger]);
         }
-        tool.run(&self.logs, "verify", PATIENCE).map(|_| ())
+        tool.run(&self.logs, "verify", WAIT_TIMEOUT).map(|_| ())
     }
 
     /// A consumer of this topic and table, which finds the catalog at this address.
@@ -266,7 +266,7 @@ impl Pipeline {
     pub fn await_committed(&self, offsets: u64) -> Result<()> {
         let mut catalog = self.catalog()?;
         let offsets = i64::try_from(offsets).context("more offsets than Kafka has")?;
-        wait::until(&format!("{offsets} offsets are committed"), PATIENCE, || {
+        wait::until(&format!("{offsets} offsets are committed"), WAIT_TIMEOUT, || {
             let committed = catalog.committed_offsets()?;
             ensure!(committed >= offsets, "committed so far: {committed}");
             Ok(true)

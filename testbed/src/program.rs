@@ -26,7 +26,7 @@ pub struct Program {
 
 /// A started program. Killed when dropped.
 #[derive(Debug)]
-pub struct Running {
+pub struct RunningProgram {
     child: GuardedChild,
     label: String,
     log: PathBuf,
@@ -35,7 +35,7 @@ pub struct Running {
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy)]
-pub struct Finished {
+pub struct ProgramExit {
     /// Its exit status.
     pub status: ExitStatus,
     /// Time from start to end.
@@ -77,7 +77,7 @@ impl Program {
 
     /// Starts the program. Its standard error is appended to `<label>.log` in the folder, its
     /// standard output is written to `<label>.out`.
-    pub fn start(&self, folder: &Path, label: &str) -> Result<Running> {
+    pub fn start(&self, folder: &Path, label: &str) -> Result<RunningProgram> {
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         let log = folder.join(format!("{label}.log"));
         let output = folder.join(format!("{label}.out"));
@@ -86,7 +86,7 @@ impl Program {
         let stdout = File::create(&output);
         let stdout = stdout.with_context(|| format!("create {}", output.display()))?;
         let child = GuardedChild::start(&self.launch, stdout, stderr)?;
-        Ok(Running { child, label: label.to_owned(), log, output })
+        Ok(RunningProgram { child, label: label.to_owned(), log, output })
     }
 
     /// Runs the program to its end; errors unless it succeeds within the limit. Returns its
@@ -98,7 +98,7 @@ impl Program {
     }
 }
 
-impl Running {
+impl RunningProgram {
     /// The process id.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -116,7 +116,7 @@ impl Running {
     }
 
     /// Waits for the end, and errors with the end of the log when the limit passes before.
-    pub fn wait(&mut self, limit: Duration) -> Result<Finished> {
+    pub fn wait(&mut self, limit: Duration) -> Result<ProgramExit> {
         let status = self.child.wait(limit)?.with_context(|| {
             format!("{} did not end within {limit:?}; its log ends:\n{}", self.label, self.tail())
         })?;
@@ -124,7 +124,7 @@ impl Running {
     }
 
     /// As [`wait`](Self::wait), and errors unless it succeeded.
-    pub fn succeed(&mut self, limit: Duration) -> Result<Finished> {
+    pub fn succeed(&mut self, limit: Duration) -> Result<ProgramExit> {
         let finished = self.wait(limit)?;
         let status = finished.status;
         ensure!(status.success(), "{}: {status}; its log ends:\n{}", self.label, self.tail());
@@ -137,7 +137,7 @@ impl Running {
     }
 
     /// SIGKILL, and waits for the end.
-    pub fn kill(&mut self) -> Result<Finished> {
+    pub fn kill(&mut self) -> Result<ProgramExit> {
         let status = self.child.end(Signal::KILL, Duration::from_secs(10))?;
         Ok(self.finished(status))
     }
@@ -172,8 +172,8 @@ impl Running {
         tail(&self.log)
     }
 
-    fn finished(&mut self, status: ExitStatus) -> Finished {
-        Finished { status, elapsed: self.child.elapsed(), usage: self.child.usage() }
+    fn finished(&mut self, status: ExitStatus) -> ProgramExit {
+        ProgramExit { status, elapsed: self.child.elapsed(), usage: self.child.usage() }
     }
 }
 

@@ -17,14 +17,14 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A record of a number and a time, the schema of which [`register`] publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Reading {
+pub struct NumberRecord {
     /// Any number.
     pub number: i64,
     /// Microseconds since 1970; whatever a broken clock says.
     pub at_micros: i64,
 }
 
-/// Registers the schema of [`Reading`] for a topic's values; returns its id. Another namespace makes
+/// Registers the schema of [`NumberRecord`] for a topic's values; returns its id. Another namespace makes
 /// another schema of the same shape.
 pub fn register(registry_url: &str, topic: &str, namespace: &str) -> Result<u32> {
     register_fields(registry_url, topic, namespace, &fields())
@@ -50,7 +50,7 @@ pub fn register_fields(
 
 /// Registers any schema under a subject; returns its id.
 pub fn register_schema(registry_url: &str, subject: &str, schema: &Value) -> Result<u32> {
-    register_version(registry_url, subject, &json!({ "schema": schema.to_string() }))
+    register_subject_version(registry_url, subject, &json!({ "schema": schema.to_string() }))
 }
 
 /// Deletes a subject, as a person may; its schemas are still found by their ids.
@@ -60,7 +60,7 @@ pub fn delete_subject(registry_url: &str, subject: &str) -> Result<()> {
 
 /// Registers a version of a subject as the registry's API has it, with references or of another type;
 /// returns its id.
-pub fn register_version(registry_url: &str, subject: &str, version: &Value) -> Result<u32> {
+pub fn register_subject_version(registry_url: &str, subject: &str, version: &Value) -> Result<u32> {
     let body = version.to_string();
     let path = format!("/subjects/{subject}/versions");
     // Registering the same again gives the same id, and a registry that has just started may close a
@@ -75,22 +75,22 @@ pub fn register_version(registry_url: &str, subject: &str, version: &Value) -> R
     id.with_context(|| format!("register a schema: no id answer=`{answer}`"))
 }
 
-impl Reading {
+impl NumberRecord {
     /// Confluent's wire format.
     #[must_use]
     pub fn encode(&self, schema_id: u32) -> Vec<u8> {
-        Encoded::of_schema(schema_id).long(self.number).long(self.at_micros).bytes()
+        EncodedValue::with_schema(schema_id).long(self.number).long(self.at_micros).bytes()
     }
 }
 
 /// A record's value in Confluent's wire format, written field by field.
 #[derive(Debug, Clone)]
-pub struct Encoded(Vec<u8>);
+pub struct EncodedValue(Vec<u8>);
 
-impl Encoded {
+impl EncodedValue {
     /// The header: what follows was written with this schema.
     #[must_use]
-    pub fn of_schema(schema_id: u32) -> Self {
+    pub fn with_schema(schema_id: u32) -> Self {
         let mut bytes = vec![0];
         bytes.extend(schema_id.to_be_bytes());
         Self(bytes)
@@ -98,7 +98,7 @@ impl Encoded {
 
     /// No header: whoever reads it knows the schema.
     #[must_use]
-    pub const fn plain() -> Self {
+    pub const fn without_header() -> Self {
         Self(Vec::new())
     }
 
@@ -250,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_reading_is_encoded_as_avro_does() {
-        let reading = Reading { number: -1, at_micros: 64 };
+        let reading = NumberRecord { number: -1, at_micros: 64 };
         assert_eq!(reading.encode(7), [0, 0, 0, 0, 7, 0x01, 0x80, 0x01]);
     }
 }

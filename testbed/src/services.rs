@@ -46,7 +46,7 @@ pub struct Services {
 }
 
 impl Services {
-    /// Starts all three at once and waits until each answers.
+    /// Starts all three at once and waits until each check_ready.
     pub fn start(logs: &Path) -> Result<Self> {
         thread::scope(|scope| {
             let kafka = scope.spawn(|| Kafka::start(logs));
@@ -69,7 +69,7 @@ impl Services {
 }
 
 /// Logs of runs that nobody looked at within this time are removed by a later run.
-const LOGS_ARE_KEPT: Duration = Duration::from_hours(7 * 24);
+const LOG_RETENTION: Duration = Duration::from_hours(7 * 24);
 
 /// A fresh folder for the logs of this process: `.ducktide/logs/<name of the program>-<pid>`.
 pub fn log_folder() -> Result<PathBuf> {
@@ -87,7 +87,7 @@ fn remove_old(all: &Path) {
     for folder in fs::read_dir(all).into_iter().flatten().flatten() {
         let age = folder.metadata().and_then(|metadata| metadata.modified());
         let age = age.map(|modified| SystemTime::now().duration_since(modified));
-        if age.is_ok_and(|age| age.is_ok_and(|age| age > LOGS_ARE_KEPT)) {
+        if age.is_ok_and(|age| age.is_ok_and(|age| age > LOG_RETENTION)) {
             let _ = fs::remove_dir_all(folder.path());
         }
     }

@@ -5,5 +5,5 @@ pub(crate) mod chaos;
 pub(crate) mod demo;
 pub(crate) mod services;
 mod signals;
-mod streaming;
+mod streaming_services;
 mod terminal;

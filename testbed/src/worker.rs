@@ -7,25 +7,25 @@ use serde_json::Value;
 
 use crate::{
     http,
-    pipeline::PATIENCE,
-    program::{Finished, Running},
+    pipeline::WAIT_TIMEOUT,
+    program::{ProgramExit, RunningProgram},
     wait,
 };
 
 /// A started consumer. Killed when dropped.
 #[derive(Debug)]
 pub struct Worker {
-    running: Running,
+    running: RunningProgram,
     port: u16,
 }
 
 impl Worker {
-    pub(crate) const fn new(running: Running, port: u16) -> Self {
+    pub(crate) const fn new(running: RunningProgram, port: u16) -> Self {
         Self { running, port }
     }
 
     /// The process, for signals and its usage.
-    pub const fn process(&mut self) -> &mut Running {
+    pub const fn process(&mut self) -> &mut RunningProgram {
         &mut self.running
     }
 
@@ -35,19 +35,19 @@ impl Worker {
     }
 
     /// Waits for the end, and errors unless it succeeded.
-    pub fn succeed(&mut self) -> Result<Finished> {
-        self.running.succeed(PATIENCE)
+    pub fn succeed(&mut self) -> Result<ProgramExit> {
+        self.running.succeed(WAIT_TIMEOUT)
     }
 
     /// SIGTERM; errors unless it then exits with 0 before its `--shutdown-timeout` is over.
-    pub fn stop(&mut self) -> Result<Finished> {
+    pub fn stop(&mut self) -> Result<ProgramExit> {
         self.running.terminate()?;
         self.running.succeed(Duration::from_secs(25))
     }
 
     /// Waits for the end; its exit code.
     pub fn exit_code(&mut self) -> Result<i32> {
-        let finished = self.running.wait(PATIENCE)?;
+        let finished = self.running.wait(WAIT_TIMEOUT)?;
         finished.status.code().with_context(|| format!("ended by a signal: {}", finished.status))
     }
 
@@ -59,7 +59,7 @@ impl Worker {
     /// Waits until `/readyz` says that it is ready, or that it is not.
     pub fn await_ready(&self, wanted: bool) -> Result<()> {
         let what = if wanted { "the consumer is ready" } else { "the consumer is not ready" };
-        wait::until(what, PATIENCE, || match self.check_ready() {
+        wait::until(what, WAIT_TIMEOUT, || match self.check_ready() {
             Ok(()) => Ok(wanted),
             Err(_) if !wanted => Ok(true),
             Err(error) => Err(error),
@@ -73,10 +73,12 @@ impl Worker {
 
     /// Waits until `/readyz` says that it is not ready, for a reason that holds this text.
     pub fn await_unready(&self, reason: &str) -> Result<()> {
-        wait::until(&format!("it is not ready: {reason}"), PATIENCE, || match self.check_ready() {
-            Ok(()) => Ok(false),
-            Err(error) if error.to_string().contains(reason) => Ok(true),
-            Err(error) => Err(error),
+        wait::until(&format!("it is not ready: {reason}"), WAIT_TIMEOUT, || {
+            match self.check_ready() {
+                Ok(()) => Ok(false),
+                Err(error) if error.to_string().contains(reason) => Ok(true),
+                Err(error) => Err(error),
+            }
         })
     }
 
@@ -100,7 +102,7 @@ impl Worker {
 
     /// Waits until a metric has reached a value.
     pub fn await_metric(&self, name: &str, at_least: f64) -> Result<()> {
-        wait::until(&format!("{name} is {at_least}"), PATIENCE, || {
+        wait::until(&format!("{name} is {at_least}"), WAIT_TIMEOUT, || {
             let value = self.metric(name)?;
             ensure!(value >= at_least, "{name} is {value}");
             Ok(true)
@@ -122,7 +124,9 @@ impl Worker {
 
     /// Waits until its log holds a text; the line that does.
     pub fn await_logged(&self, text: &str) -> Result<Value> {
-        wait::until(&format!("`{text}` is logged"), PATIENCE, || Ok(self.logged(text)?.is_some()))?;
+        wait::until(&format!("`{text}` is logged"), WAIT_TIMEOUT, || {
+            Ok(self.logged(text)?.is_some())
+        })?;
         self.logged(text)?.context("a log does not lose lines")
     }
 

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// The steps of the commit protocol at which a consumer can be made to die or to sleep, in the order
 /// in which a batch meets them.
-pub const PLACES: [&str; 10] = [
+pub const FAILPOINTS: [&str; 10] = [
     "file_writing",
     "file_written",
     "file_synced",
@@ -18,7 +18,7 @@ pub const PLACES: [&str; 10] = [
 ];
 
 /// The steps of a merge at which a compactor can be made to die.
-pub const MERGE_PLACES: [&str; 2] = ["files_merged", "files_exchanged"];
+pub const MERGE_FAILPOINTS: [&str; 2] = ["files_merged", "files_exchanged"];
 
 /// Something that goes wrong. `consumer` is a consumer's number; times are in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -29,19 +29,19 @@ pub(super) enum Fault {
     /// SIGKILL the instant a new snapshot is visible in the catalog.
     KillAtSnapshot { consumer: usize },
     /// SIGKILL at a step of the protocol.
-    CrashAt { consumer: usize, place: &'static str, visit: u32 },
+    CrashAt { consumer: usize, failpoint: &'static str, hit: u32 },
     /// SIGSTOP, longer than the session, then SIGCONT.
     Pause { consumer: usize, for_ms: u64 },
     /// The same at a step of the protocol: it wakes up in the middle of a commit.
-    PauseAt { consumer: usize, place: &'static str, visit: u32, for_ms: u64 },
+    PauseAt { consumer: usize, failpoint: &'static str, hit: u32, for_ms: u64 },
     /// SIGTERM; it is started again.
     Stop { consumer: usize },
     /// Members that join and leave every few seconds.
-    Storm { members: usize, rounds: u32 },
+    MemberChurn { members: usize, rounds: u32 },
     /// Another process under a static member's name.
-    SameName { consumer: usize, for_ms: u64 },
+    DuplicateMember { consumer: usize, for_ms: u64 },
     /// Answers to COMMIT that get lost, although it was applied.
-    LostAnswers { consumer: usize, commits: usize },
+    LostResponses { consumer: usize, commits: usize },
     /// COMMITs that get lost.
     LostCommits { consumer: usize, commits: usize },
     /// A COMMIT on its way, while its sender sleeps and loses its partitions.
@@ -70,8 +70,8 @@ pub(super) enum Fault {
     DiskFull { for_ms: u64 },
     /// The data path cannot be written to.
     DiskReadOnly { for_ms: u64 },
-    /// The disk says that it did not keep a file.
-    FilesNotKept { consumer: usize },
+    /// The disk says that it did not write_schedule a file.
+    FsyncFails { consumer: usize },
     /// The topic gets another partition.
     PartitionAdded,
     /// A transaction of another producer, aborted.
@@ -84,7 +84,7 @@ pub(super) enum Fault {
     /// SIGKILL of the compactor at any moment.
     CompactorKilled,
     /// SIGKILL of the compactor at a step of a merge.
-    CompactorCrashAt { place: &'static str, visit: u32 },
+    CompactorCrashAt { failpoint: &'static str, hit: u32 },
     /// SIGSTOP of the compactor, then SIGCONT.
     CompactorPaused { for_ms: u64 },
     /// A second compactor, started by mistake; now and then the first one dies meanwhile.
@@ -92,7 +92,7 @@ pub(super) enum Fault {
     /// A reader whose transaction lasts.
     SlowReader { for_ms: u64 },
     /// Somebody writes to another table of the lake.
-    Visited { visit: Visit },
+    ForeignWrite { write: ForeignWrite },
 }
 
 impl Fault {
@@ -106,9 +106,9 @@ impl Fault {
             Self::Pause { .. } => "consumer asleep beyond its session",
             Self::PauseAt { .. } => "consumer asleep within a commit",
             Self::Stop { .. } => "consumer stopped politely",
-            Self::Storm { .. } => "members join and leave",
-            Self::SameName { .. } => "two consumers of one name",
-            Self::LostAnswers { .. } => "answers to COMMIT lost",
+            Self::MemberChurn { .. } => "members join and leave",
+            Self::DuplicateMember { .. } => "two consumers of one name",
+            Self::LostResponses { .. } => "answers to COMMIT lost",
             Self::LostCommits { .. } => "COMMIT lost",
             Self::HeldCommit { .. } => "COMMIT delayed past a takeover",
             Self::CutConnections { .. } => "catalog connections cut",
@@ -123,7 +123,7 @@ impl Fault {
             Self::RegistrySlow { .. } => "registry slow",
             Self::DiskFull { .. } => "disk full",
             Self::DiskReadOnly { .. } => "data path read-only",
-            Self::FilesNotKept { .. } => "fsync failed",
+            Self::FsyncFails { .. } => "fsync failed",
             Self::PartitionAdded => "partition added",
             Self::TransactionAborted { .. } => "transaction aborted",
             Self::WrongClock { .. } => "wrong clock",
@@ -134,7 +134,7 @@ impl Fault {
             Self::SecondCompactor { first_dies: false, .. } => "two compactors",
             Self::SecondCompactor { first_dies: true, .. } => "two compactors, the first one dies",
             Self::SlowReader { .. } => "slow reader",
-            Self::Visited { .. } => "another client writes",
+            Self::ForeignWrite { .. } => "another client writes",
         }
     }
 
@@ -159,7 +159,7 @@ impl Fault {
 /// What somebody does to a table of one's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Visit {
+pub(super) enum ForeignWrite {
     /// Single rows, each a commit and a file.
     Inserts(u32),
     /// The rows of every seventh number, from this one on.

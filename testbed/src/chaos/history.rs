@@ -1,4 +1,4 @@
-//! What once was seen stays so: old snapshots, and the changes between them, for as long as they are
+//! What once was observations stays so: old snapshots, and the changes between them, for as long as they are
 //! to be readable.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -6,15 +6,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context as _, Result};
 use serde_json::Value;
 
-use super::{audit::is_harm_done, stage::Stage};
+use super::{audit::is_data_lost, environment::Environment};
 use crate::{duckdb_cli::Lake, pipeline::TABLE};
 
 /// Half of what the compactor leaves readable.
-const STAYS_FOR: Duration = Duration::from_mins(1);
+const CHECKED_FOR: Duration = Duration::from_mins(1);
 
-/// What was seen.
+/// What was observations.
 #[derive(Debug)]
-struct Seen {
+struct Observation {
     from: i64,
     /// The same for the table at one snapshot.
     to: i64,
@@ -25,59 +25,71 @@ struct Seen {
     what: Value,
 }
 
-/// What was seen so far, and is to stay.
+/// What was observations so far, and is to stay.
 #[derive(Debug, Default)]
 pub(super) struct History {
-    seen: Vec<Seen>,
+    observations: Vec<Observation>,
 }
 
-impl Seen {
+impl Observation {
     /// The compactor judges each snapshot by its own time, and some clocks are wrong.
-    fn is_to_stay(&self) -> bool {
+    fn must_be_unchanged(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.at.elapsed() < STAYS_FOR && now.as_secs_f64() - self.oldest < STAYS_FOR.as_secs_f64()
+        self.at.elapsed() < CHECKED_FOR
+            && now.as_secs_f64() - self.oldest < CHECKED_FOR.as_secs_f64()
     }
 }
 
 impl History {
-    /// Looks at what was seen before, then at what is there now. An error is an outage, or a snapshot
+    /// Looks at what was observations before, then at what is there now. An error is an outage, or a snapshot
     /// or file that is gone.
-    fn look(&mut self, lake: &Lake) -> Result<Vec<String>> {
-        self.seen.retain(Seen::is_to_stay);
-        let changed = self.look_back(lake)?;
+    fn check(&mut self, lake: &Lake) -> Result<Vec<String>> {
+        self.observations.retain(Observation::must_be_unchanged);
+        let changed = self.recheck(lake)?;
         let newest = lake.scalar("SELECT max(snapshot_id)::BIGINT AS id FROM lake.snapshots()")?;
         let newest = newest.as_i64().context("parse the newest snapshot")?;
-        self.remember(lake, newest, newest)?;
-        if let Some(from) = self.seen.iter().map(|seen| seen.to).find(|to| *to < newest) {
-            self.remember(lake, from + 1, newest)?;
+        self.observe(lake, newest, newest)?;
+        if let Some(from) =
+            self.observations.iter().map(|observations| observations.to).find(|to| *to < newest)
+        {
+            self.observe(lake, from + 1, newest)?;
         }
         Ok(changed)
     }
 
-    fn look_back(&self, lake: &Lake) -> Result<Vec<String>> {
-        if self.seen.is_empty() {
+    fn recheck(&self, lake: &Lake) -> Result<Vec<String>> {
+        if self.observations.is_empty() {
             return Ok(Vec::new());
         }
-        let looks: Vec<_> = self.seen.iter().map(|seen| look_sql(seen.from, seen.to)).collect();
-        let now = lake.query(&looks.join(" UNION ALL ")).context("look back")?;
-        let by_range = |seen: &Seen| {
-            now.iter().find(|now| now["from"] == seen.from && now["to"] == seen.to).cloned()
+        let looks: Vec<_> = self
+            .observations
+            .iter()
+            .map(|observations| state_sql(observations.from, observations.to))
+            .collect();
+        let now = lake.query(&looks.join(" UNION ALL ")).context("check back")?;
+        let by_range = |observations: &Observation| {
+            now.iter()
+                .find(|now| now["from"] == observations.from && now["to"] == observations.to)
+                .cloned()
         };
-        let looked = self.seen.iter().map(|seen| (seen, by_range(seen)));
-        let changed = looked.filter(|(seen, now)| now.as_ref() != Some(&seen.what));
-        Ok(changed.map(|(seen, now)| format!("the past changed: {seen:?}, now {now:?}")).collect())
+        let result =
+            self.observations.iter().map(|observations| (observations, by_range(observations)));
+        let changed = result.filter(|(observations, now)| now.as_ref() != Some(&observations.what));
+        Ok(changed
+            .map(|(observations, now)| format!("the past changed: {observations:?}, now {now:?}"))
+            .collect())
     }
 
-    fn remember(&mut self, lake: &Lake, from: i64, to: i64) -> Result<()> {
+    fn observe(&mut self, lake: &Lake, from: i64, to: i64) -> Result<()> {
         let Some(oldest) = oldest(lake, from, to)? else { return Ok(()) };
-        let seen = Seen { from, to, at: Instant::now(), oldest, what: Value::Null };
+        let observations = Observation { from, to, at: Instant::now(), oldest, what: Value::Null };
         // One of a clock that is hours behind expires at once.
-        if !seen.is_to_stay() {
+        if !observations.must_be_unchanged() {
             return Ok(());
         }
-        let mut rows = lake.query(&look_sql(from, to)).context("look at the past")?;
-        let what = rows.pop().context("look at the past: no answer")?;
-        self.seen.push(Seen { what, ..seen });
+        let mut rows = lake.query(&state_sql(from, to)).context("check at the past")?;
+        let what = rows.pop().context("check at the past: no answer")?;
+        self.observations.push(Observation { what, ..observations });
         Ok(())
     }
 }
@@ -92,7 +104,7 @@ fn oldest(lake: &Lake, from: i64, to: i64) -> Result<Option<f64>> {
 }
 
 /// One snapshot's rows, or the changes of several.
-fn look_sql(from: i64, to: i64) -> String {
+fn state_sql(from: i64, to: i64) -> String {
     let (source, hashed) = if from == to {
         (format!("lake.{TABLE} AT (VERSION => {to})"), "")
     } else {
@@ -105,19 +117,22 @@ fn look_sql(from: i64, to: i64) -> String {
     )
 }
 
-/// Looks once, and books what was found.
-pub(super) fn look(stage: &Stage, history: &mut History) {
-    let looked = stage.pipeline.lake().and_then(|lake| history.look(&lake));
-    match looked {
+/// Looks once, and stats what was found.
+pub(super) fn check(environment: &Environment, history: &mut History) {
+    let result = environment.pipeline.lake().and_then(|lake| history.check(&lake));
+    match result {
         Ok(changed) => {
-            stage.books().looks_back += 1;
+            environment.stats().history_checks += 1;
             for changed in changed {
-                stage.violated(changed);
+                environment.add_violation(changed);
             }
         }
-        // A look that took too long may meet what was to stay no longer.
-        Err(error) if is_harm_done(&error) && history.seen.iter().all(Seen::is_to_stay) => {
-            stage.violated(format!("the past is gone: {error:#}"));
+        // A check that took too long may meet what was to stay no longer.
+        Err(error)
+            if is_data_lost(&error)
+                && history.observations.iter().all(Observation::must_be_unchanged) =>
+        {
+            environment.add_violation(format!("the past is gone: {error:#}"));
         }
         Err(_) => {}
     }

@@ -6,8 +6,8 @@
 mod compactor;
 mod consumers;
 mod operator;
+mod other_clients;
 mod services;
-mod visitors;
 
 use std::{
     sync::{Mutex, MutexGuard, TryLockError},
@@ -18,120 +18,137 @@ use anyhow::Result;
 
 use self::{
     consumers::{
-        break_commits, crash_at, hold_commit, kill_at_snapshot, pause, pause_at, restart,
-        same_name, storm, wrong_clock,
+        break_commits, crash_at, duplicate_member, hold_commit, kill_at_snapshot, member_churn,
+        pause, pause_at, restart, wrong_clock,
     },
     operator::replay,
     services::{
         abort, add_partition, fill_disk, hold_catalog, kill_catalog, outage, pause_broker,
-        read_only_disk, registry_ill, registry_killed, terminate_sessions,
+        read_only_disk, registry_fault, registry_killed, terminate_sessions,
     },
 };
 use super::{
-    compactor::Place,
+    compactor_slot::CompactorSlot,
+    consumer_slot::ConsumerSlot,
+    environment::{Environment, lock},
     fault::Fault,
-    slot::Slot,
-    stage::{Stage, lock},
 };
 use crate::{
-    faults::{Fault as CommitFault, Sickness},
+    faults::{CommitFault, HttpFault},
     services::Service,
     wait,
 };
 
 /// How long a fault that waits for its moment waits.
-const PATIENCE: Duration = Duration::from_secs(20);
+const MOMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What became of a fault.
-enum Done {
+enum Outcome {
     /// It happened; the pipeline is to recover from now on.
     Injected,
     /// Its target was busy with another fault, is not there, or its moment did not come.
-    LeftOut,
+    Skipped,
 }
 
-/// Carries a fault out, and books it.
-pub(super) fn inject(stage: &Stage, fault: Fault) {
+/// Carries a fault out, and stats it.
+pub(super) fn inject(environment: &Environment, fault: Fault) {
     let name = fault.name();
-    match carry_out(stage, fault) {
-        Ok(Done::Injected) => {
-            *stage.books().injected.entry(name).or_default() += 1;
+    match execute(environment, fault) {
+        Ok(Outcome::Injected) => {
+            *environment.stats().injected.entry(name).or_default() += 1;
             if fault.kills_a_consumer() {
-                stage.books().kills += 1;
+                environment.stats().kills += 1;
             }
             if fault.kills_a_compactor() {
-                stage.books().compactor_kills += 1;
+                environment.stats().compactor_kills += 1;
             }
         }
-        Ok(Done::LeftOut) => *stage.books().left_out.entry(name).or_default() += 1,
+        Ok(Outcome::Skipped) => *environment.stats().skipped.entry(name).or_default() += 1,
         Err(error) => {
-            stage.violated(format!("the fault `{name}` could not be injected: {error:#}"));
+            environment
+                .add_violation(format!("the fault `{name}` could not be injected: {error:#}"));
         }
     }
 }
 
-fn carry_out(stage: &Stage, fault: Fault) -> Result<Done> {
+fn execute(environment: &Environment, fault: Fault) -> Result<Outcome> {
     let began = Instant::now();
     let done = match fault {
-        Fault::Kill { consumer } => of_consumer(stage, consumer, Slot::kill),
-        Fault::KillAtSnapshot { consumer } => kill_at_snapshot(stage, consumer),
-        Fault::CrashAt { consumer, place, visit } => crash_at(stage, consumer, place, visit),
-        Fault::Pause { consumer, for_ms } => {
-            of_consumer(stage, consumer, |slot| pause(stage, slot, Duration::from_millis(for_ms)))
+        Fault::Kill { consumer } => with_free_consumer(environment, consumer, ConsumerSlot::kill),
+        Fault::KillAtSnapshot { consumer } => kill_at_snapshot(environment, consumer),
+        Fault::CrashAt { consumer, failpoint, hit } => {
+            crash_at(environment, consumer, failpoint, hit)
         }
-        Fault::PauseAt { consumer, place, visit, for_ms } => {
-            pause_at(stage, consumer, &format!("{place}=pause@{visit}"), for_ms)
+        Fault::Pause { consumer, for_ms } => with_free_consumer(environment, consumer, |slot| {
+            pause(environment, slot, Duration::from_millis(for_ms))
+        }),
+        Fault::PauseAt { consumer, failpoint, hit, for_ms } => {
+            pause_at(environment, consumer, &format!("{failpoint}=pause@{hit}"), for_ms)
         }
-        Fault::Stop { consumer } => of_consumer(stage, consumer, |slot| slot.stop().map(|()| true)),
-        Fault::Storm { members, rounds } => storm(stage, members, rounds),
-        Fault::SameName { consumer, for_ms } => same_name(stage, consumer, for_ms),
-        Fault::LostAnswers { consumer, commits } => {
-            Ok(break_commits(stage, consumer, CommitFault::AnswerLost, commits))
+        Fault::Stop { consumer } => {
+            with_free_consumer(environment, consumer, |slot| slot.stop().map(|()| true))
+        }
+        Fault::MemberChurn { members, rounds } => member_churn(environment, members, rounds),
+        Fault::DuplicateMember { consumer, for_ms } => {
+            duplicate_member(environment, consumer, for_ms)
+        }
+        Fault::LostResponses { consumer, commits } => {
+            Ok(break_commits(environment, consumer, CommitFault::ResponseLost, commits))
         }
         Fault::LostCommits { consumer, commits } => {
-            Ok(break_commits(stage, consumer, CommitFault::CommitLost, commits))
+            Ok(break_commits(environment, consumer, CommitFault::CommitLost, commits))
         }
-        Fault::HeldCommit { consumer, for_ms } => hold_commit(stage, consumer, for_ms),
+        Fault::HeldCommit { consumer, for_ms } => hold_commit(environment, consumer, for_ms),
         Fault::CutConnections { consumer, bytes } => {
-            stage.proxies[consumer].cut_after(bytes);
-            Ok(Done::Injected)
+            environment.proxies[consumer].cut_after(bytes);
+            Ok(Outcome::Injected)
         }
-        Fault::CatalogKilled { for_ms } => kill_catalog(stage, for_ms),
-        Fault::CatalogTerminated { rounds } => terminate_sessions(stage, rounds),
-        Fault::CatalogHeld { for_ms } => Ok(hold_catalog(stage, for_ms)),
-        Fault::BrokerKilled => outage(stage, &stage.kafka, Service::kill, Duration::ZERO),
-        Fault::BrokerStopped => outage(stage, &stage.kafka, Service::stop, Duration::ZERO),
-        Fault::BrokerPaused { for_ms } => pause_broker(stage, for_ms),
-        Fault::RegistryKilled { consumer, for_ms } => registry_killed(stage, consumer, for_ms),
+        Fault::CatalogKilled { for_ms } => kill_catalog(environment, for_ms),
+        Fault::CatalogTerminated { rounds } => terminate_sessions(environment, rounds),
+        Fault::CatalogHeld { for_ms } => Ok(hold_catalog(environment, for_ms)),
+        Fault::BrokerKilled => {
+            outage(environment, &environment.kafka, Service::kill, Duration::ZERO)
+        }
+        Fault::BrokerStopped => {
+            outage(environment, &environment.kafka, Service::stop, Duration::ZERO)
+        }
+        Fault::BrokerPaused { for_ms } => pause_broker(environment, for_ms),
+        Fault::RegistryKilled { consumer, for_ms } => {
+            registry_killed(environment, consumer, for_ms)
+        }
         Fault::RegistryErrors { consumer, for_ms } => {
-            registry_ill(stage, consumer, Sickness::Errors, for_ms)
+            registry_fault(environment, consumer, HttpFault::InternalServerError, for_ms)
         }
         Fault::RegistrySlow { consumer, for_ms } => {
-            registry_ill(stage, consumer, Sickness::Slow(Duration::from_secs(3)), for_ms)
+            registry_fault(environment, consumer, HttpFault::Slow(Duration::from_secs(3)), for_ms)
         }
-        Fault::DiskFull { for_ms } => fill_disk(stage, for_ms),
-        Fault::DiskReadOnly { for_ms } => read_only_disk(stage, for_ms),
-        Fault::FilesNotKept { consumer } => restart(stage, consumer, "file_synced=fail@2"),
-        Fault::PartitionAdded => Ok(add_partition(stage)),
-        Fault::TransactionAborted { partition, records } => Ok(abort(stage, partition, records)),
-        Fault::WrongClock { consumer, hours } => wrong_clock(stage, consumer, hours),
-        Fault::CompactorKilled => compactor::of_compactor(stage, Place::kill),
-        Fault::CompactorCrashAt { place, visit } => compactor::crash_at(stage, place, visit),
-        Fault::CompactorPaused { for_ms } => compactor::pause(stage, for_ms),
+        Fault::DiskFull { for_ms } => fill_disk(environment, for_ms),
+        Fault::DiskReadOnly { for_ms } => read_only_disk(environment, for_ms),
+        Fault::FsyncFails { consumer } => restart(environment, consumer, "file_synced=fail@2"),
+        Fault::PartitionAdded => Ok(add_partition(environment)),
+        Fault::TransactionAborted { partition, records } => {
+            Ok(abort(environment, partition, records))
+        }
+        Fault::WrongClock { consumer, hours } => wrong_clock(environment, consumer, hours),
+        Fault::CompactorKilled => compactor::with_compactor(environment, CompactorSlot::kill),
+        Fault::CompactorCrashAt { failpoint, hit } => {
+            compactor::crash_at(environment, failpoint, hit)
+        }
+        Fault::CompactorPaused { for_ms } => compactor::pause(environment, for_ms),
         Fault::SecondCompactor { for_ms, first_dies } => {
-            compactor::second(stage, for_ms, first_dies)
+            compactor::second(environment, for_ms, first_dies)
         }
-        Fault::SlowReader { for_ms } => visitors::slow_reader(stage, for_ms),
-        Fault::Visited { visit } => visitors::visit(stage, visit),
+        Fault::SlowReader { for_ms } => other_clients::slow_reader(environment, for_ms),
+        Fault::ForeignWrite { write } => other_clients::foreign_write(environment, write),
         Fault::Replayed { partition, offsets, killed_after_ms } => {
-            replay(stage, partition, offsets, killed_after_ms)
+            replay(environment, partition, offsets, killed_after_ms)
         }
     }?;
-    let is_a_guest = matches!(fault, Fault::SlowReader { .. } | Fault::Visited { .. });
-    if matches!(done, Done::Injected) && !is_a_guest {
+    let is_a_guest = matches!(fault, Fault::SlowReader { .. } | Fault::ForeignWrite { .. });
+    if matches!(done, Outcome::Injected) && !is_a_guest {
         // Whoever sleeps or dies is waited for from the first moment, an outage from its end on.
         let since = if is_of_a_consumer(fault) { began } else { Instant::now() };
-        lock(&stage.recoveries).begin(fault.name(), since);
+        lock(&environment.recoveries).begin(fault.name(), since);
     }
     Ok(done)
 }
@@ -150,27 +167,27 @@ pub(super) fn free<T>(target: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
 }
 
 /// Does something to this consumer, or, while another fault has it, to the next one that is free.
-fn of_consumer(
-    stage: &Stage,
+fn with_free_consumer(
+    environment: &Environment,
     consumer: usize,
-    act: impl FnOnce(&mut Slot) -> Result<bool>,
-) -> Result<Done> {
-    let order = stage.slots[consumer..].iter().chain(&stage.slots[..consumer]);
-    let Some(mut slot) = order.into_iter().find_map(free) else { return Ok(Done::LeftOut) };
-    Ok(if act(&mut slot)? { Done::Injected } else { Done::LeftOut })
+    act: impl FnOnce(&mut ConsumerSlot) -> Result<bool>,
+) -> Result<Outcome> {
+    let order = environment.slots[consumer..].iter().chain(&environment.slots[..consumer]);
+    let Some(mut slot) = order.into_iter().find_map(free) else { return Ok(Outcome::Skipped) };
+    Ok(if act(&mut slot)? { Outcome::Injected } else { Outcome::Skipped })
 }
 
-/// Waits for a moment, at most [`PATIENCE`]; whether it came.
-fn moment(stage: &Stage, is_there: impl FnMut() -> Result<bool>) -> bool {
-    moment_within(stage, PATIENCE, is_there)
+/// Waits for a moment, at most [`MOMENT_TIMEOUT`]; whether it came.
+fn moment(environment: &Environment, is_there: impl FnMut() -> Result<bool>) -> bool {
+    moment_within(environment, MOMENT_TIMEOUT, is_there)
 }
 
 fn moment_within(
-    stage: &Stage,
+    environment: &Environment,
     patience: Duration,
     mut is_there: impl FnMut() -> Result<bool>,
 ) -> bool {
-    let looked =
-        wait::until("its moment comes", patience, || Ok(stage.is_stopping() || is_there()?));
-    looked.is_ok() && !stage.is_stopping()
+    let result =
+        wait::until("its moment comes", patience, || Ok(environment.is_stopping() || is_there()?));
+    result.is_ok() && !environment.is_stopping()
 }

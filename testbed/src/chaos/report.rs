@@ -6,26 +6,26 @@ use serde_json::Value;
 
 use super::{
     Options,
-    stage::{Stage, lock},
+    environment::{Environment, lock},
 };
 use crate::{catalog::CatalogKind, oracle::Comparison, pipeline::Protocol};
 
 /// A finished run.
 #[derive(Debug)]
-pub struct Report {
+pub struct ChaosReport {
     options: Options,
     protocol: Protocol,
     faults: Vec<FaultLine>,
     kills: u64,
-    names_lost: u64,
+    members_fenced: u64,
     starts: u64,
     compactor_kills: u64,
     compactor_starts: u64,
     /// Sorted.
     takeovers: Vec<Duration>,
-    left_in_temporary_folder: usize,
+    temporary_leftovers: usize,
     audits: u64,
-    looks_back: u64,
+    history_checks: u64,
     log: LogCounts,
     comparison: Comparison,
     verified: String,
@@ -36,7 +36,7 @@ pub struct Report {
 struct FaultLine {
     name: &'static str,
     injected: u64,
-    left_out: u64,
+    skipped: u64,
     /// Sorted.
     recoveries: Vec<Duration>,
 }
@@ -61,40 +61,40 @@ struct LogCounts {
     errors: BTreeMap<String, u64>,
 }
 
-impl Report {
+impl ChaosReport {
     pub(super) fn new(
         options: &Options,
-        stage: &Stage,
+        environment: &Environment,
         comparison: Comparison,
         verified: String,
     ) -> Self {
-        let books = stage.books();
-        let mut times = lock(&stage.recoveries).times();
-        let names = books.injected.keys().chain(books.left_out.keys()).copied();
+        let stats = environment.stats();
+        let mut times = lock(&environment.recoveries).times();
+        let names = stats.injected.keys().chain(stats.skipped.keys()).copied();
         let names: std::collections::BTreeSet<_> = names.collect();
         let faults = names.into_iter().map(|name| FaultLine {
             name,
-            injected: books.injected.get(name).copied().unwrap_or(0),
-            left_out: books.left_out.get(name).copied().unwrap_or(0),
+            injected: stats.injected.get(name).copied().unwrap_or(0),
+            skipped: stats.skipped.get(name).copied().unwrap_or(0),
             recoveries: times.remove(name).unwrap_or_default(),
         });
         Self {
             options: *options,
-            protocol: stage.pipeline.protocol,
+            protocol: environment.pipeline.protocol,
             faults: faults.collect(),
-            kills: books.kills,
-            names_lost: books.names_lost,
-            starts: stage.slots.iter().map(|slot| lock(slot).starts).sum(),
-            compactor_kills: books.compactor_kills,
-            compactor_starts: lock(&stage.compactor).starts,
-            takeovers: sorted(&books.takeovers),
-            left_in_temporary_folder: books.left_in_temporary_folder,
-            audits: books.audits,
-            looks_back: books.looks_back,
-            log: LogCounts::of(stage.pipeline.logs()),
+            kills: stats.kills,
+            members_fenced: stats.members_fenced,
+            starts: environment.slots.iter().map(|slot| lock(slot).starts).sum(),
+            compactor_kills: stats.compactor_kills,
+            compactor_starts: lock(&environment.compactor).starts,
+            takeovers: sorted(&stats.takeovers),
+            temporary_leftovers: stats.temporary_leftovers,
+            audits: stats.audits,
+            history_checks: stats.history_checks,
+            log: LogCounts::of(environment.pipeline.logs()),
             comparison,
             verified,
-            violations: books.violations.clone(),
+            violations: stats.violations.clone(),
         }
     }
 
@@ -189,12 +189,12 @@ pub(super) const fn name(catalog: CatalogKind) -> &'static str {
     }
 }
 
-impl Report {
+impl ChaosReport {
     fn counts(&self) -> Vec<(&'static str, u64)> {
         let log = &self.log;
         vec![
             ("consumers killed", self.kills),
-            ("static members that lost their name", self.names_lost),
+            ("static members that lost their name", self.members_fenced),
             ("consumers started", self.starts),
             ("commits", log.commits),
             ("commits fenced", log.fenced),
@@ -210,14 +210,14 @@ impl Report {
             ("ranges of the ledger coalesced", log.ranges_coalesced),
             ("old files removed", log.files_cleaned_up),
             ("orphans removed", log.orphans_removed),
-            ("folders left behind by killed merges", self.left_in_temporary_folder as u64),
+            ("folders left behind by killed merges", self.temporary_leftovers as u64),
             ("looks at the running lake", self.audits),
-            ("looks back at old snapshots and changes", self.looks_back),
+            ("looks back at old snapshots and changes", self.history_checks),
         ]
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for ChaosReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Options { seed, length, catalog, consumers, rate } = self.options;
         writeln!(
@@ -230,11 +230,11 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "{:<44} {:>8} {:>8} {:>22}",
-            "fault", "injected", "left out", "recovery p50 / max"
+            "fault", "injected", "left out", "recovery_timer p50 / max"
         )?;
         for line in &self.faults {
-            let FaultLine { name, injected, left_out, .. } = line;
-            writeln!(f, "{name:<44} {injected:>8} {left_out:>8} {:>22}", line.recovery())?;
+            let FaultLine { name, injected, skipped, .. } = line;
+            writeln!(f, "{name:<44} {injected:>8} {skipped:>8} {:>22}", line.recovery_timer())?;
         }
         writeln!(f)?;
         for (what, count) in self.counts() {
@@ -257,7 +257,7 @@ impl fmt::Display for Report {
 }
 
 impl FaultLine {
-    fn recovery(&self) -> String {
+    fn recovery_timer(&self) -> String {
         let Some(last) = self.recoveries.last() else { return "-".to_owned() };
         let median = self.recoveries[self.recoveries.len() / 2];
         format!("{:.1} s / {:.1} s", median.as_secs_f64(), last.as_secs_f64())

@@ -1,6 +1,6 @@
 //! What is done to the pipeline, and when: a pure function of the seed.
 
-mod dice;
+mod fault_sampler;
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::catalog::CatalogKind;
 
 /// A fault and its moment, counted from the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub(super) struct Event {
+pub(super) struct ScheduledFault {
     /// When.
     pub(super) at_ms: u64,
     /// What.
@@ -22,7 +22,7 @@ pub(super) struct Event {
 
 /// What a schedule is made for.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Terms {
+pub(super) struct ScheduleParams {
     /// The catalog: a file has no connections to cut.
     pub(super) catalog: CatalogKind,
     /// How many consumers share the topic.
@@ -39,17 +39,17 @@ pub(super) const PARTITIONS: i32 = 6;
 const MEAN_PAUSE_MS: u64 = 3_500;
 
 /// The same for what befalls the compactor: long enough for it to start and merge, mostly.
-const MEAN_PAUSE_OF_THE_LAKE_MS: u64 = 2_700;
+const LAKE_MEAN_PAUSE_MS: u64 = 2_700;
 
 /// Tells the two streams of random numbers apart.
-const OF_THE_LAKE: u64 = 0x636f_6d70_6163_7400;
+const LAKE_STREAM: u64 = 0x636f_6d70_6163_7400;
 
-/// The schedule of a seed: always the same for the same terms.
+/// The schedule of a seed: always the same for the same params.
 #[must_use]
-pub(super) fn schedule(seed: u64, terms: &Terms) -> Vec<Event> {
-    let mut events = stream(seed, terms, MEAN_PAUSE_MS, dice::of_the_pipeline);
-    let of_the_lake = seed ^ OF_THE_LAKE;
-    events.extend(stream(of_the_lake, terms, MEAN_PAUSE_OF_THE_LAKE_MS, dice::of_the_lake));
+pub(super) fn schedule(seed: u64, params: &ScheduleParams) -> Vec<ScheduledFault> {
+    let mut events = stream(seed, params, MEAN_PAUSE_MS, fault_sampler::pipeline_fault);
+    let lake_fault = seed ^ LAKE_STREAM;
+    events.extend(stream(lake_fault, params, LAKE_MEAN_PAUSE_MS, fault_sampler::lake_fault));
     events.sort_by_key(|event| event.at_ms);
     events
 }
@@ -57,19 +57,19 @@ pub(super) fn schedule(seed: u64, terms: &Terms) -> Vec<Event> {
 /// Faults of one kind, one after the other.
 fn stream(
     seed: u64,
-    terms: &Terms,
+    params: &ScheduleParams,
     mean_pause_ms: u64,
-    fault: fn(&mut Xoshiro256PlusPlus, &Terms) -> Fault,
-) -> Vec<Event> {
+    fault: fn(&mut Xoshiro256PlusPlus, &ScheduleParams) -> Fault,
+) -> Vec<ScheduledFault> {
     let mut random = Xoshiro256PlusPlus::seed_from_u64(seed);
-    let end = u64::try_from(terms.length.as_millis()).unwrap_or(u64::MAX);
+    let end = u64::try_from(params.length.as_millis()).unwrap_or(u64::MAX);
     let (mut at_ms, mut events) = (0, Vec::new());
     loop {
         at_ms += random.random_range(mean_pause_ms / 7..mean_pause_ms * 13 / 7);
         if at_ms >= end {
             return events;
         }
-        events.push(Event { at_ms, fault: fault(&mut random, terms) });
+        events.push(ScheduledFault { at_ms, fault: fault(&mut random, params) });
     }
 }
 
@@ -79,28 +79,28 @@ mod tests {
 
     use super::*;
 
-    fn terms(catalog: CatalogKind, minutes: u64) -> Terms {
-        Terms { catalog, consumers: 3, length: Duration::from_mins(minutes) }
+    fn params(catalog: CatalogKind, minutes: u64) -> ScheduleParams {
+        ScheduleParams { catalog, consumers: 3, length: Duration::from_mins(minutes) }
     }
 
     #[test]
     fn a_seed_replays() {
-        let terms = terms(CatalogKind::Postgres, 30);
-        assert_eq!(schedule(7, &terms), schedule(7, &terms));
-        assert_ne!(schedule(7, &terms), schedule(8, &terms));
+        let params = params(CatalogKind::Postgres, 30);
+        assert_eq!(schedule(7, &params), schedule(7, &params));
+        assert_ne!(schedule(7, &params), schedule(8, &params));
     }
 
     #[test]
     fn a_longer_run_begins_like_a_shorter_one() {
-        let short = schedule(7, &terms(CatalogKind::Sqlite, 1));
-        let long = schedule(7, &terms(CatalogKind::Sqlite, 30));
+        let short = schedule(7, &params(CatalogKind::Sqlite, 1));
+        let long = schedule(7, &params(CatalogKind::Sqlite, 30));
         assert_eq!(short, long[..short.len()]);
     }
 
     #[test]
     fn half_an_hour_has_every_kind_of_fault_and_many_kills() {
         for (catalog, kinds) in [(CatalogKind::Sqlite, 29), (CatalogKind::Postgres, 35)] {
-            let events = schedule(1, &terms(catalog, 30));
+            let events = schedule(1, &params(catalog, 30));
             let names: BTreeSet<_> = events.iter().map(|event| event.fault.name()).collect();
             assert_eq!(names.len(), kinds, "{names:?}");
             let kills = events.iter().filter(|event| event.fault.kills_a_consumer()).count();
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn ten_minutes_kill_the_compactor_a_hundred_times() {
         for seed in 1..20 {
-            let events = schedule(seed, &terms(CatalogKind::Sqlite, 10));
+            let events = schedule(seed, &params(CatalogKind::Sqlite, 10));
             let kills = events.iter().filter(|event| event.fault.kills_a_compactor()).count();
             assert!(kills > 110, "{kills}");
         }

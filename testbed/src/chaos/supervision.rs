@@ -3,29 +3,32 @@
 use anyhow::Result;
 
 use super::{
-    compactor::Ended,
+    compactor_slot::Exit,
+    consumer_slot::{was_fenced_by_name, was_killed},
+    environment::Environment,
     inject::free,
-    slot::{lost_its_name, was_killed},
-    stage::Stage,
 };
 
 /// Starts whoever is missing. Says how a program ended that nobody ended.
-pub(super) fn look_after(stage: &Stage) -> Result<()> {
-    start_consumers(stage)?;
-    look_after_compactor(stage)
+pub(super) fn supervise(environment: &Environment) -> Result<()> {
+    start_consumers(environment)?;
+    supervise_compactor(environment)
 }
 
 /// The consumers only: they make the lake.
-pub(super) fn start_consumers(stage: &Stage) -> Result<()> {
-    for slot in &stage.slots {
+pub(super) fn start_consumers(environment: &Environment) -> Result<()> {
+    for slot in &environment.slots {
         let Some(mut slot) = free(slot) else { continue };
         match slot.ended()? {
             None => {}
             // At a step that it reached later than its fault waited for.
-            Some(finished) if was_killed(&finished) => stage.books().kills += 1,
-            Some(finished) if lost_its_name(&finished) => stage.books().names_lost += 1,
+            Some(finished) if was_killed(&finished) => environment.stats().kills += 1,
+            Some(finished) if was_fenced_by_name(&finished) => {
+                environment.stats().members_fenced += 1
+            }
             Some(finished) => {
-                stage.violated(format!("a consumer ended by itself: {}", finished.status));
+                environment
+                    .add_violation(format!("a consumer ended by itself: {}", finished.status));
             }
         }
         if let Some(worker) = slot.worker()
@@ -34,24 +37,24 @@ pub(super) fn start_consumers(stage: &Stage) -> Result<()> {
             worker.process().resume()?;
         }
         if slot.is_vacant() {
-            slot.start(&stage.pipeline, "")?;
+            slot.start(&environment.pipeline, "")?;
         }
     }
     Ok(())
 }
 
-fn look_after_compactor(stage: &Stage) -> Result<()> {
-    let Some(mut place) = free(&stage.compactor) else { return Ok(()) };
-    match place.ended()? {
+fn supervise_compactor(environment: &Environment) -> Result<()> {
+    let Some(mut slot) = free(&environment.compactor) else { return Ok(()) };
+    match slot.ended()? {
         None => {}
         // At a step that it reached later than its fault waited for.
-        Some(Ended::Killed) => stage.books().compactor_kills += 1,
-        Some(Ended::ByItself(how)) => {
-            stage.violated(format!("the compactor ended by itself: {how}"));
+        Some(Exit::Killed) => environment.stats().compactor_kills += 1,
+        Some(Exit::Unexpected(how)) => {
+            environment.add_violation(format!("the compactor ended by itself: {how}"));
         }
     }
-    if place.is_vacant() {
-        place.start(&stage.pipeline, "")?;
+    if slot.is_vacant() {
+        slot.start(&environment.pipeline, "")?;
     }
     Ok(())
 }

@@ -15,9 +15,9 @@ use anyhow::{Context as _, Result};
 
 /// What becomes of a COMMIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum CommitFault {
     /// PostgreSQL commits; its answer is dropped, and the connection with it.
-    AnswerLost,
+    ResponseLost,
     /// The connection is dropped before PostgreSQL hears of it; everything is rolled back.
     CommitLost,
     /// It is on its way until [`CommitProxy::release`].
@@ -34,30 +34,30 @@ pub struct CommitProxy {
 #[derive(Debug)]
 struct State {
     server: SocketAddr,
-    fault: Mutex<Fault>,
+    fault: Mutex<CommitFault>,
     /// Commits that are still to be broken.
     armed: AtomicUsize,
     injected: AtomicUsize,
     released: AtomicBool,
     /// Bytes that still pass before all connections are cut, if they are to be.
-    passing: Mutex<Option<u64>>,
+    bytes_left: Mutex<Option<u64>>,
 }
 
-/// What only the message of one of our commits holds, on its way to the catalog.
+/// What only the message of one of our commits contains, on its way to the catalog.
 const MESSAGE: &[u8] = br#""ducktide":1"#;
 
 const COMMIT: &[u8] = b"COMMIT";
 
 impl CommitProxy {
     /// Starts a proxy before the server at this URL, which lets everything through.
-    pub fn start(url: &str, fault: Fault) -> Result<Self> {
+    pub fn start(url: &str, fault: CommitFault) -> Result<Self> {
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port_of(url)?));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
         let port = listener.local_addr().context("listen")?.port();
         let (armed, injected) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let (released, passing) = (AtomicBool::new(false), Mutex::new(None));
+        let (released, bytes_left) = (AtomicBool::new(false), Mutex::new(None));
         let fault = Mutex::new(fault);
-        let state = State { server, fault, armed, injected, released, passing };
+        let state = State { server, fault, armed, injected, released, bytes_left };
         let state = Arc::new(state);
         thread::spawn({
             let state = Arc::clone(&state);
@@ -84,7 +84,7 @@ impl CommitProxy {
     }
 
     /// Breaks the next lake commits in another way than the one it was started with.
-    pub fn arm_with(&self, fault: Fault, commits: usize) {
+    pub fn arm_with(&self, fault: CommitFault, commits: usize) {
         *lock(&self.state.fault) = fault;
         self.arm(commits);
     }
@@ -92,19 +92,19 @@ impl CommitProxy {
     /// Nothing is broken any more.
     pub fn disarm(&self) {
         self.state.armed.store(0, Ordering::SeqCst);
-        *lock(&self.state.passing) = None;
+        *lock(&self.state.bytes_left) = None;
         self.release();
     }
 
     /// Cuts every connection after so many more bytes, in either direction, wherever that is.
     pub fn cut_after(&self, bytes: u64) {
-        *lock(&self.state.passing) = Some(bytes);
+        *lock(&self.state.bytes_left) = Some(bytes);
     }
 
     /// Whether connections were cut since that was asked for.
     #[must_use]
     pub fn has_cut(&self) -> bool {
-        lock(&self.state.passing).is_none()
+        lock(&self.state.bytes_left).is_none()
     }
 
     /// Lets commits go on that are held.
@@ -132,13 +132,13 @@ impl State {
 
     /// How many of these bytes may pass.
     fn admit(&self, count: usize) -> usize {
-        let mut passing = lock(&self.passing);
-        let Some(left) = passing.as_mut() else { return count };
+        let mut bytes_left = lock(&self.bytes_left);
+        let Some(left) = bytes_left.as_mut() else { return count };
         let admitted = count.min(usize::try_from(*left).unwrap_or(usize::MAX));
         *left -= admitted as u64;
         if admitted < count {
             // Everything that is open was cut, or is by its next byte; new connections live.
-            *passing = None;
+            *bytes_left = None;
         }
         admitted
     }
@@ -162,13 +162,13 @@ fn port_of(url: &str) -> Result<u16> {
 
 fn connect(state: &Arc<State>, client: TcpStream) -> std::io::Result<()> {
     let server = TcpStream::connect(state.server)?;
-    let mute = Arc::new(AtomicBool::new(false));
+    let drop_responses = Arc::new(AtomicBool::new(false));
     let pipe = |from, to| Pipe { from, to, state: Arc::clone(state) };
     let answers = pipe(server.try_clone()?, client.try_clone()?);
     let requests = pipe(client, server);
     thread::spawn({
-        let mute = Arc::clone(&mute);
-        move || answers.run(|_| !mute.load(Ordering::SeqCst))
+        let drop_responses = Arc::clone(&drop_responses);
+        move || answers.run(|_| !drop_responses.load(Ordering::SeqCst))
     });
     let state = Arc::clone(state);
     let mut seen = Requests::default();
@@ -178,12 +178,12 @@ fn connect(state: &Arc<State>, client: TcpStream) -> std::io::Result<()> {
                 return true;
             }
             let fault = *lock(&state.fault);
-            if fault == Fault::CommitHeld {
+            if fault == CommitFault::CommitHeld {
                 state.await_release();
                 return true;
             }
-            mute.store(true, Ordering::SeqCst);
-            fault == Fault::AnswerLost
+            drop_responses.store(true, Ordering::SeqCst);
+            fault == CommitFault::ResponseLost
         });
     });
     Ok(())
@@ -222,7 +222,7 @@ impl Pipe {
 struct Requests {
     /// The end of the bytes before: words may be cut in two.
     tail: Vec<u8>,
-    /// Whether the open transaction holds a message of ours.
+    /// Whether the open transaction contains a message of ours.
     has_message: bool,
 }
 
@@ -230,8 +230,8 @@ impl Requests {
     /// Whether these bytes hold the COMMIT of a transaction with a message of ours.
     fn is_lake_commit(&mut self, bytes: &[u8]) -> bool {
         self.tail.extend(bytes);
-        self.has_message |= holds(&self.tail, MESSAGE);
-        let commits = holds(&self.tail, COMMIT);
+        self.has_message |= contains(&self.tail, MESSAGE);
+        let commits = contains(&self.tail, COMMIT);
         let keep = self.tail.len().min(MESSAGE.len() - 1);
         self.tail.drain(..self.tail.len() - keep);
         if !commits {
@@ -242,7 +242,7 @@ impl Requests {
     }
 }
 
-fn holds(bytes: &[u8], word: &[u8]) -> bool {
+fn contains(bytes: &[u8], word: &[u8]) -> bool {
     bytes.windows(word.len()).any(|window| window == word)
 }
 
@@ -264,7 +264,7 @@ mod tests {
     #[test]
     fn a_url_leads_through_the_proxy() {
         let url = "postgres://postgres@127.0.0.1:5432/lake";
-        let proxy = CommitProxy::start(url, Fault::AnswerLost).unwrap();
+        let proxy = CommitProxy::start(url, CommitFault::ResponseLost).unwrap();
         assert_eq!(
             proxy.url(url).unwrap(),
             format!("postgres://postgres@127.0.0.1:{}/lake", proxy.port)

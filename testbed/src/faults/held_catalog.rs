@@ -54,7 +54,7 @@ impl HeldCatalog {
     }
 
     /// The client goes away; the catalog rolls its transaction back.
-    pub fn let_go(self) {
+    pub fn release(self) {
         drop(self);
     }
 }

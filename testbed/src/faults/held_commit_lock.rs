@@ -8,12 +8,12 @@ use crate::catalog::Catalog;
 
 /// The commit lock of a lake, held until dropped.
 pub struct HeldCommitLock {
-    _holder: Holder,
+    _handle: LockHandle,
 }
 
 /// Where the lock is: a file's, or a session's.
 #[expect(dead_code, reason = "held until dropped")]
-enum Holder {
+enum LockHandle {
     File(File),
     Session(Box<Catalog>),
 }
@@ -24,11 +24,11 @@ const KEY: &str = "hashtextextended('ducktide commit ' || current_database() || 
 impl HeldCommitLock {
     /// Waits for the lock of the lake with this catalog, and takes it.
     pub fn take(catalog: &str) -> Result<Self> {
-        let holder = match catalog.strip_prefix("sqlite:") {
-            Some(path) => Holder::File(lock_file(path)?),
-            None => Holder::Session(Box::new(lock_session(catalog)?)),
+        let handle = match catalog.strip_prefix("sqlite:") {
+            Some(path) => LockHandle::File(lock_file(path)?),
+            None => LockHandle::Session(Box::new(lock_session(catalog)?)),
         };
-        Ok(Self { _holder: holder })
+        Ok(Self { _handle: handle })
     }
 }
 

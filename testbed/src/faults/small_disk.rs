@@ -20,7 +20,7 @@ pub struct SmallDisk {
 }
 
 /// Taken out of the way to make room again.
-const BALLAST: &str = ".ballast";
+const FILLER: &str = ".filler";
 
 const UNMOUNT: &str = r#"umount -l "$1""#;
 
@@ -37,19 +37,19 @@ impl SmallDisk {
 
     /// Uses up all the room there is.
     pub fn fill(&self) -> Result<()> {
-        let mut ballast = File::create(self.folder.join(BALLAST)).context("create ballast")?;
+        let mut filler = File::create(self.folder.join(FILLER)).context("create filler")?;
         let block = vec![0; 1 << 20];
         for size in [block.len(), 4096, 1] {
-            while ballast.write_all(&block[..size]).is_ok() {}
+            while filler.write_all(&block[..size]).is_ok() {}
         }
         Ok(())
     }
 
     /// Makes room again.
-    pub fn empty(&self) -> Result<()> {
-        match fs::remove_file(self.folder.join(BALLAST)) {
+    pub fn free_space(&self) -> Result<()> {
+        match fs::remove_file(self.folder.join(FILLER)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(error).context("remove ballast")
+                Err(error).context("remove filler")
             }
             _ => Ok(()),
         }

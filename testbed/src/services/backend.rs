@@ -36,12 +36,12 @@ pub trait Service {
     fn backend(&mut self) -> &mut dyn Backend;
 
     /// Whether it does its work: not merely that its port is open.
-    fn answers(&self) -> Result<()>;
+    fn check_ready(&self) -> Result<()>;
 
-    /// Starts it again on the same ports with the same data, and waits until it answers.
-    fn start_again(&mut self) -> Result<()> {
+    /// Starts it again on the same ports with the same data, and waits until it check_ready.
+    fn restart(&mut self) -> Result<()> {
         self.backend().start()?;
-        self.await_answer()
+        self.await_ready()
     }
 
     /// Ends it politely and waits for that.
@@ -64,15 +64,15 @@ pub trait Service {
         self.backend().resume()
     }
 
-    /// Waits until it answers; a service that ends meanwhile is started again, a few times.
+    /// Waits until it check_ready; a service that ends meanwhile is started again, a few times.
     ///
     /// That happens for a good reason: a PostgreSQL that was killed leaves children behind for a
     /// moment, which a new one does not tolerate.
-    fn await_answer(&mut self) -> Result<()> {
-        let deadline = Instant::now() + READY_WITHIN;
+    fn await_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + READY_TIMEOUT;
         let mut starts_left = 3;
         loop {
-            let Err(error) = self.answers() else { return Ok(()) };
+            let Err(error) = self.check_ready() else { return Ok(()) };
             if !self.backend().is_running()? {
                 if starts_left == 0 {
                     bail!("service ends by itself; its log ends:\n{}", self.backend().log_tail());
@@ -91,7 +91,7 @@ pub trait Service {
 }
 
 /// A JVM on a busy two-core machine takes ten seconds to start; an image may have to be pulled.
-const READY_WITHIN: Duration = Duration::from_mins(2);
+const READY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// A service that another process started, and ends.
 #[derive(Debug)]
@@ -99,23 +99,23 @@ pub(super) struct External;
 
 impl Backend for External {
     fn start(&mut self) -> Result<()> {
-        bail!(SHARED)
+        bail!(SHARED_SERVICE)
     }
 
     fn stop(&mut self) -> Result<()> {
-        bail!(SHARED)
+        bail!(SHARED_SERVICE)
     }
 
     fn kill(&mut self) -> Result<()> {
-        bail!(SHARED)
+        bail!(SHARED_SERVICE)
     }
 
     fn pause(&mut self) -> Result<()> {
-        bail!(SHARED)
+        bail!(SHARED_SERVICE)
     }
 
     fn resume(&mut self) -> Result<()> {
-        bail!(SHARED)
+        bail!(SHARED_SERVICE)
     }
 
     fn is_running(&mut self) -> Result<bool> {
@@ -131,16 +131,17 @@ impl Backend for External {
     }
 }
 
-const SHARED: &str = "other tests use this service: start one of the test's own to interrupt it";
+const SHARED_SERVICE: &str =
+    "other tests use this service: start one of the test's own to interrupt it";
 
 /// What services run as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum BackendKind {
     Process,
     Container,
 }
 
-impl Kind {
+impl BackendKind {
     /// As the environment variable `DUCKTIDE_SERVICES` says.
     pub(super) fn from_env() -> Result<Self> {
         match env::var("DUCKTIDE_SERVICES").as_deref() {

@@ -41,7 +41,7 @@ pub(super) struct Container {
 }
 
 /// Seconds that a container may take to end politely.
-const STOPS_WITHIN_SECONDS: i32 = 30;
+const STOP_TIMEOUT_SECONDS: i32 = 30;
 
 impl Container {
     /// Starts the image, its port published on `port` of 127.0.0.1. The port is fixed, so that it
@@ -50,7 +50,7 @@ impl Container {
         let name = format!("ducktide-{service}-{}", Uuid::new_v4());
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.context("start a runtime")?;
-        let watchdog = remove_when_we_end(&name)?;
+        let watchdog = remove_on_exit(&name)?;
         let request = request(&name, image, port, &log)?;
         let container = blocking::on_own_thread(|| runtime.block_on(request.start()));
         let container = container.with_context(|| {
@@ -60,7 +60,7 @@ impl Container {
     }
 
     /// Runs a request to the engine to its end.
-    fn ask<T: Send, E: Send>(
+    fn call_engine<T: Send, E: Send>(
         &self,
         request: impl AsyncFnOnce(&ContainerAsync<GenericImage>) -> Result<T, E> + Send,
     ) -> Result<T, E> {
@@ -111,7 +111,7 @@ fn request(
 
 /// Dropping a container removes it, but a killed process drops nothing. Needs the `docker` program;
 /// without it only SIGKILL leaves a container behind.
-fn remove_when_we_end(name: &str) -> Result<Option<Watchdog>> {
+fn remove_on_exit(name: &str) -> Result<Option<Watchdog>> {
     let docker = Command::new("docker").arg("--version").stdout(Stdio::null()).status();
     if !docker.is_ok_and(|status| status.success()) {
         return Ok(None);
@@ -122,30 +122,33 @@ fn remove_when_we_end(name: &str) -> Result<Option<Watchdog>> {
 
 impl Backend for Container {
     fn start(&mut self) -> Result<()> {
-        self.ask(async |container| container.start().await).context("start container")
+        self.call_engine(async |container| container.start().await).context("start container")
     }
 
     fn stop(&mut self) -> Result<()> {
-        self.ask(async |container| container.stop_with_timeout(Some(STOPS_WITHIN_SECONDS)).await)
-            .context("stop container")
+        self.call_engine(async |container| {
+            container.stop_with_timeout(Some(STOP_TIMEOUT_SECONDS)).await
+        })
+        .context("stop container")
     }
 
     /// The engine follows its SIGTERM by SIGKILL at once.
     fn kill(&mut self) -> Result<()> {
-        self.ask(async |container| container.stop_with_timeout(Some(0)).await)
+        self.call_engine(async |container| container.stop_with_timeout(Some(0)).await)
             .context("kill container")
     }
 
     fn pause(&mut self) -> Result<()> {
-        self.ask(async |container| container.pause().await).context("pause container")
+        self.call_engine(async |container| container.pause().await).context("pause container")
     }
 
     fn resume(&mut self) -> Result<()> {
-        self.ask(async |container| container.unpause().await).context("resume container")
+        self.call_engine(async |container| container.unpause().await).context("resume container")
     }
 
     fn is_running(&mut self) -> Result<bool> {
-        self.ask(async |container| container.is_running().await).context("look at container")
+        self.call_engine(async |container| container.is_running().await)
+            .context("look at container")
     }
 
     fn log_tail(&self) -> String {

@@ -20,7 +20,7 @@ use rustix::process::Signal;
 use uuid::Uuid;
 
 use super::{
-    backend::{Backend, External, Kind, Service},
+    backend::{Backend, BackendKind, External, Service},
     container::{Container, Image},
     port,
     process::{Process, data_folder, prepare},
@@ -84,12 +84,12 @@ impl Kafka {
     pub fn start(logs: &Path) -> Result<Self> {
         let port = port::free()?;
         let log = logs.join("kafka.log");
-        let backend: Box<dyn Backend> = match Kind::from_env()? {
-            Kind::Process => Box::new(start_process(port, log)?),
-            Kind::Container => Box::new(start_container(port, log)?),
+        let backend: Box<dyn Backend> = match BackendKind::from_env()? {
+            BackendKind::Process => Box::new(start_process(port, log)?),
+            BackendKind::Container => Box::new(start_container(port, log)?),
         };
         let mut kafka = Self { port, backend };
-        kafka.await_answer().context("start Kafka")?;
+        kafka.await_ready().context("start Kafka")?;
         Ok(kafka)
     }
 
@@ -112,27 +112,27 @@ impl Kafka {
         }
         let created = async {
             let results = self.admin()?.create_topics([&topic], &admin_options()).await;
-            single(results.context("ask for a topic")?)
+            single_result(results.context("call_engine for a topic")?)
         };
-        blocking::complete(created).with_context(|| format!("create topic `{name}`"))
+        blocking::block_on(created).with_context(|| format!("create topic `{name}`"))
     }
 
     /// Deletes a topic.
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         let deleted = async {
             let results = self.admin()?.delete_topics(&[name], &admin_options()).await;
-            single(results.context("ask for deletion")?)
+            single_result(results.context("call_engine for deletion")?)
         };
-        blocking::complete(deleted).with_context(|| format!("delete topic `{name}`"))
+        blocking::block_on(deleted).with_context(|| format!("delete topic `{name}`"))
     }
 
     /// Deletes a consumer group that has no members, and its offsets with it.
     pub fn delete_group(&self, name: &str) -> Result<()> {
         let deleted = async {
             let results = self.admin()?.delete_groups(&[name], &admin_options()).await;
-            single(results.context("ask for deletion")?)
+            single_result(results.context("call_engine for deletion")?)
         };
-        blocking::complete(deleted).with_context(|| format!("delete group `{name}`"))
+        blocking::block_on(deleted).with_context(|| format!("delete group `{name}`"))
     }
 
     /// The end offset of each partition of a topic, in the order of the partitions.
@@ -178,7 +178,7 @@ impl Service for Kafka {
     }
 
     /// Creates and deletes a topic: a broker shows metadata before its controller takes orders.
-    fn answers(&self) -> Result<()> {
+    fn check_ready(&self) -> Result<()> {
         let name = format!("ducktide-readiness-{}", Uuid::new_v4());
         self.create_topic(&name, 1, &[])?;
         self.delete_topic(&name)
@@ -193,7 +193,7 @@ fn admin_options() -> AdminOptions {
 }
 
 /// The answer about the one thing that was asked for.
-fn single(results: Vec<Result<String, (String, RDKafkaErrorCode)>>) -> Result<()> {
+fn single_result(results: Vec<Result<String, (String, RDKafkaErrorCode)>>) -> Result<()> {
     let result = results.into_iter().next().context("no answer")?;
     result.map(|_| ()).map_err(|(_, code)| anyhow!("{code}"))
 }

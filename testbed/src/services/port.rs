@@ -19,7 +19,7 @@ static GIVEN: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
 /// A port of 127.0.0.1 that nobody listens on, and that this process was not given before.
 ///
-/// Starts at a random place, so that processes which ask at the same time seldom meet.
+/// Starts at a random place, so that processes which call_engine at the same time seldom meet.
 pub fn free() -> Result<u16> {
     let mut given = GIVEN.lock().expect("nothing panics while holding the lock");
     let start = u16::try_from(Uuid::new_v4().as_u128() % u128::from(COUNT))

@@ -12,10 +12,10 @@ use postgres::{Client, Config, NoTls};
 use rustix::process::Signal;
 
 use super::{
-    backend::{Backend, External, Kind, Service},
+    backend::{Backend, BackendKind, External, Service},
     container::{Container, Image},
     port,
-    process::{Process, data_folder, give, prepare},
+    process::{Process, change_owner, data_folder, prepare},
 };
 use crate::{blocking, guarded_child::Launch};
 
@@ -37,17 +37,17 @@ impl Postgres {
         Self { port, backend: Box::new(External) }
     }
 
-    /// Starts an empty server and waits until it answers a query. Its log goes to `postgres.log`
+    /// Starts an empty server and waits until it check_ready a query. Its log goes to `postgres.log`
     /// in the folder.
     pub fn start(logs: &Path) -> Result<Self> {
         let port = port::free()?;
         let log = logs.join("postgres.log");
-        let backend: Box<dyn Backend> = match Kind::from_env()? {
-            Kind::Process => Box::new(start_process(port, log)?),
-            Kind::Container => Box::new(start_container(port, log)?),
+        let backend: Box<dyn Backend> = match BackendKind::from_env()? {
+            BackendKind::Process => Box::new(start_process(port, log)?),
+            BackendKind::Container => Box::new(start_container(port, log)?),
         };
         let mut postgres = Self { port, backend };
-        postgres.await_answer().context("start PostgreSQL")?;
+        postgres.await_ready().context("start PostgreSQL")?;
         Ok(postgres)
     }
 
@@ -100,16 +100,16 @@ impl Service for Postgres {
         &mut *self.backend
     }
 
-    fn answers(&self) -> Result<()> {
+    fn check_ready(&self) -> Result<()> {
         self.execute("SELECT 1")
     }
 }
 
 fn start_process(port: u16, log: PathBuf) -> Result<Process> {
     let folder = data_folder("postgres")?;
-    let user = other_user_for_root()?;
+    let user = unprivileged_user()?;
     if let Some(user) = user {
-        give(folder.path(), user)?;
+        change_owner(folder.path(), user)?;
     }
     let data = folder.path().join("data");
     let initdb = ["-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"];
@@ -144,7 +144,7 @@ fn program(name: &str) -> Result<PathBuf> {
 }
 
 /// The server refuses to run as root; then it runs as the user of Debian's package, or as nobody.
-fn other_user_for_root() -> Result<Option<(u32, u32)>> {
+fn unprivileged_user() -> Result<Option<(u32, u32)>> {
     let own = fs::metadata("/proc/self").context("find the current user")?.uid();
     if own != 0 {
         return Ok(None);

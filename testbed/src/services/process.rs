@@ -28,7 +28,7 @@ pub(super) struct Process {
 }
 
 /// How long a service may take to end politely.
-const STOPS_WITHIN: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Process {
     /// Starts the process. `stop_signal` is its polite end, `launch.end_signal` its quick one.
@@ -62,12 +62,12 @@ impl Backend for Process {
 
     fn stop(&mut self) -> Result<()> {
         let signal = self.stop_signal;
-        self.running()?.end(signal, STOPS_WITHIN)?;
+        self.running()?.end(signal, STOP_TIMEOUT)?;
         Ok(())
     }
 
     fn kill(&mut self) -> Result<()> {
-        self.running()?.end(Signal::KILL, STOPS_WITHIN)?;
+        self.running()?.end(Signal::KILL, STOP_TIMEOUT)?;
         Ok(())
     }
 
@@ -126,9 +126,9 @@ pub(super) fn data_folder(service: &str) -> Result<TempDir> {
 }
 
 /// Gives a folder to a user.
-pub(super) fn give(folder: &Path, user: (u32, u32)) -> Result<()> {
+pub(super) fn change_owner(folder: &Path, user: (u32, u32)) -> Result<()> {
     chown(folder, Some(user.0), Some(user.1))
-        .with_context(|| format!("give {} to another user", folder.display()))
+        .with_context(|| format!("change_owner {} to another user", folder.display()))
 }
 
 /// Runs a program that prepares a service's data to its end.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use rustix::process::Signal;
 
 use super::{
-    backend::{Backend, External, Kind, Service},
+    backend::{Backend, BackendKind, External, Service},
     container::{Container, Image},
     port,
     process::{Process, data_folder},
@@ -23,7 +23,7 @@ pub struct Registry {
 /// The path of the Confluent API.
 const API: &str = "/apis/ccompat/v7";
 
-/// It answers a handful of requests.
+/// It check_ready a handful of requests.
 const HEAP: &str = "-Xmx256m";
 
 /// Starts quickly. Not for the image, whose start script chooses a collector of its own.
@@ -35,17 +35,17 @@ impl Registry {
         Self { port, backend: Box::new(External) }
     }
 
-    /// Starts an empty registry and waits until it answers. Its log goes to `registry.log` in the
+    /// Starts an empty registry and waits until it check_ready. Its log goes to `registry.log` in the
     /// folder.
     pub fn start(logs: &Path) -> Result<Self> {
         let port = port::free()?;
         let log = logs.join("registry.log");
-        let backend: Box<dyn Backend> = match Kind::from_env()? {
-            Kind::Process => Box::new(start_process(port, log)?),
-            Kind::Container => Box::new(start_container(port, log)?),
+        let backend: Box<dyn Backend> = match BackendKind::from_env()? {
+            BackendKind::Process => Box::new(start_process(port, log)?),
+            BackendKind::Container => Box::new(start_container(port, log)?),
         };
         let mut registry = Self { port, backend };
-        registry.await_answer().context("start the schema registry")?;
+        registry.await_ready().context("start the schema registry")?;
         Ok(registry)
     }
 
@@ -85,7 +85,7 @@ impl Service for Registry {
         &mut *self.backend
     }
 
-    fn answers(&self) -> Result<()> {
+    fn check_ready(&self) -> Result<()> {
         self.subjects().map(|_| ())
     }
 }

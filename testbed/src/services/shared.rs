@@ -1,6 +1,6 @@
 //! Services that tests share.
 //!
-//! `cargo xtask test` starts one set for all tests and names it in [`VARIABLE`]. Without that
+//! `cargo xtask test` starts one set for all tests and names it in [`SERVICES_VARIABLE`]. Without that
 //! variable, the first test of a process that asks for a service starts it; statics are never
 //! dropped, so it ends by its watchdog when the process ends. Tests keep apart by topics and
 //! databases of their own; a test that stops a service starts one for itself.
@@ -17,14 +17,14 @@ use super::{Kafka, Postgres, Registry, Services, log_folder};
 
 /// The environment variable that names running services, as [`exported`] writes it:
 /// `kafka=PORT,registry=PORT,postgres=PORT`.
-const VARIABLE: &str = "DUCKTIDE_TEST_SERVICES";
+const SERVICES_VARIABLE: &str = "DUCKTIDE_TEST_SERVICES";
 
 /// The environment variable, and its value, that make tests use these services.
 #[must_use]
 pub fn exported(services: &Services) -> (&'static str, String) {
     let Services { kafka, registry, postgres } = services;
     let ports = (kafka.port(), registry.port(), postgres.port());
-    (VARIABLE, format!("kafka={},registry={},postgres={}", ports.0, ports.1, ports.2))
+    (SERVICES_VARIABLE, format!("kafka={},registry={},postgres={}", ports.0, ports.1, ports.2))
 }
 
 /// The broker that all tests share.
@@ -56,7 +56,7 @@ pub fn postgres() -> &'static Postgres {
 
 /// The service that the environment names, or else a new one.
 fn running_or<T>(name: &str, at: fn(u16) -> T, start: fn(&Path) -> Result<T>) -> Result<T> {
-    match env::var(VARIABLE).as_deref() {
+    match env::var(SERVICES_VARIABLE).as_deref() {
         Err(_) | Ok("") => start(logs()),
         Ok(running) => port_of(name, running).map(at),
     }
@@ -67,7 +67,7 @@ fn port_of(name: &str, running: &str) -> Result<u16> {
     services
         .find(|(service, _)| *service == name)
         .and_then(|(_, port)| port.parse().ok())
-        .with_context(|| format!("no port for {name} in {VARIABLE}=`{running}`"))
+        .with_context(|| format!("no port for {name} in {SERVICES_VARIABLE}=`{running}`"))
 }
 
 fn logs() -> &'static Path {

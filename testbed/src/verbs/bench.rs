@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: measures, beside what the machine allows. Never a test: the numbers are the
+//! `cargo xtask bench`: measures, beside command the machine allows. Never a test: the numbers are the
 //! result, and only a lake that is not exact is an error.
 
 mod chart;
@@ -23,18 +23,18 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use ducktide_testbed::services;
 
-use self::report::Report;
+use self::report::BenchReport;
 use crate::verbs::signals;
 
-/// What `cargo xtask bench` takes.
+/// BenchCommand `cargo xtask bench` takes.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
-    what: What,
+    command: BenchCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum What {
+enum BenchCommand {
     /// Drains a topic by one consumer process into fresh lakes in SQLite, beside a loop that only
     /// polls the same topic; compares each lake with the producer's ledger.
     Drain(Volume),
@@ -42,10 +42,10 @@ enum What {
     Produce(Volume),
     /// Merges a backlog of small files by one compactor process, beside DuckLake's own merge; compares
     /// the lake's content before and after.
-    Compactor(compactor::Backlog),
+    Compactor(compactor::BacklogArgs),
     /// Fills two lakes by small commits, one with a compactor; shows files and time of a query in the
     /// course of a compressed day.
-    Day(day::Day),
+    Day(day::DayArgs),
     /// Has consumers join, leave and die; shows how long partitions stand still, and how many records
     /// are read twice.
     Rebalance,
@@ -84,28 +84,31 @@ struct Volume {
     program_arguments: Vec<String>,
 }
 
-/// Measures what was asked for, and prints it.
+/// Measures command was asked for, and prints it.
 pub(crate) fn run(args: BenchArgs) -> Result<()> {
-    match args.what {
-        What::Drain(volume) => measure(&volume, drain::measure),
-        What::Produce(volume) => measure(&volume, produce::measure),
-        What::Compactor(backlog) => {
+    match args.command {
+        BenchCommand::Drain(volume) => measure(&volume, drain::measure),
+        BenchCommand::Produce(volume) => measure(&volume, produce::measure),
+        BenchCommand::Compactor(backlog) => {
             finish(backlog.json.as_deref(), |folder| compactor::measure(&backlog, folder))
         }
-        What::Day(day) => day::run(&day),
-        What::Rebalance => rebalance::run(),
-        What::Evolution => evolution::run(),
-        What::Start(args) => start::run(&args),
-        What::PlainLoop(args) => plain_loop::run(&args),
+        BenchCommand::Day(day) => day::run(&day),
+        BenchCommand::Rebalance => rebalance::run(),
+        BenchCommand::Evolution => evolution::run(),
+        BenchCommand::Start(args) => start::run(&args),
+        BenchCommand::PlainLoop(args) => plain_loop::run(&args),
     }
 }
 
-fn measure(volume: &Volume, measure: impl FnOnce(&Volume, &Path) -> Result<Report>) -> Result<()> {
+fn measure(
+    volume: &Volume,
+    measure: impl FnOnce(&Volume, &Path) -> Result<BenchReport>,
+) -> Result<()> {
     finish(volume.json.as_deref(), |folder| measure(volume, folder))
 }
 
 /// Measures, prints, and errors when something was not exact.
-fn finish(json: Option<&Path>, measure: impl FnOnce(&Path) -> Result<Report>) -> Result<()> {
+fn finish(json: Option<&Path>, measure: impl FnOnce(&Path) -> Result<BenchReport>) -> Result<()> {
     let folder = services::log_folder()?;
     signals::exit_on_interrupt(format!("interrupted; {} can be removed", folder.display()));
     let report = measure(&folder)?;
@@ -116,8 +119,8 @@ fn finish(json: Option<&Path>, measure: impl FnOnce(&Path) -> Result<Report>) ->
     report.require_exactness()
 }
 
-/// Says what is being done: on standard error, so that the table on standard output stays a table.
+/// Says command is being done: on standard error, so that the table on standard output stays a table.
 #[expect(clippy::print_stderr, reason = "a benchmark takes minutes, and a person waits for it")]
-fn tell(text: &str) {
+fn log_progress(text: &str) {
     eprintln!("{text}");
 }

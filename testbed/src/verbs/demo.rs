@@ -1,11 +1,11 @@
 //! `cargo xtask demo`: events from a producer through Kafka into a DuckLake, a worker killed on the
 //! way, and the proof that nothing was lost or doubled.
 
-mod ending;
+mod catalog_watch;
+mod context;
+mod next_steps;
 mod pipeline;
-mod questions;
-mod scene;
-mod watch;
+mod queries;
 
 use std::{num::NonZeroU64, path::PathBuf, time::Instant};
 
@@ -13,10 +13,10 @@ use anyhow::{Result, bail};
 use clap::Args;
 use ducktide_testbed::{duckdb_cli::Lake, oracle};
 
-use self::{pipeline::Pipeline, scene::Scene};
+use self::{context::DemoContext, pipeline::DemoPipeline};
 use crate::verbs::{
     signals,
-    streaming::Streaming,
+    streaming_services::StreamingServices,
     terminal::{Terminal, grouped},
 };
 
@@ -45,40 +45,41 @@ pub(crate) struct DemoArgs {
 /// Runs the demonstration. Errors when the lake does not hold exactly what was produced.
 pub(crate) fn run(args: DemoArgs) -> Result<()> {
     let begun = Instant::now();
-    let folder = scene::create_folder(args.dir)?;
+    let folder = context::create_folder(args.dir)?;
     signals::exit_on_interrupt(format!(
         "interrupted: every process has been told to end; {} keeps what was written",
         folder.display()
     ));
     let mut terminal = Terminal::new();
-    introduce(&mut terminal, args.rows.get(), &folder);
+    print_title(&mut terminal, args.rows.get(), &folder);
     let streaming = start_streaming(&mut terminal, &folder)?;
-    let scene = Scene::new(folder, &streaming)?;
-    make_lake(&mut terminal, &scene)?;
-    let killed = Pipeline::start(&mut terminal, &scene, args.rows, args.consumers)?.complete()?;
-    compare(&mut terminal, &scene)?;
-    ask_status(&mut terminal, &scene)?;
-    questions::ask_all(&mut terminal, &scene, &killed)?;
+    let context = DemoContext::new(folder, &streaming)?;
+    create_lake(&mut terminal, &context)?;
+    let killed =
+        DemoPipeline::start(&mut terminal, &context, args.rows, args.consumers)?.complete()?;
+    compare(&mut terminal, &context)?;
+    show_status(&mut terminal, &context)?;
+    queries::run_all(&mut terminal, &context, &killed)?;
     let kept = args.keep.then(|| streaming.leave_running());
-    ending::tell(&mut terminal, &scene, kept.as_ref())?;
+    next_steps::print(&mut terminal, &context, kept.as_ref())?;
     terminal.blank();
-    terminal.say(&format!("Done after {:.0} s.", begun.elapsed().as_secs_f64()));
+    terminal.print(&format!("Done after {:.0} s.", begun.elapsed().as_secs_f64()));
     Ok(())
 }
 
-fn introduce(terminal: &mut Terminal, rows: u64, folder: &std::path::Path) {
+fn print_title(terminal: &mut Terminal, rows: u64, folder: &std::path::Path) {
     terminal.title(&format!(
         "{} events through Kafka into a DuckLake, exactly once, although a worker is killed",
         grouped(rows)
     ));
-    terminal.say(&format!("Everything lies in {}", folder.display()));
+    terminal.print(&format!("Everything lies in {}", folder.display()));
 }
 
-fn start_streaming(terminal: &mut Terminal, folder: &std::path::Path) -> Result<Streaming> {
+fn start_streaming(terminal: &mut Terminal, folder: &std::path::Path) -> Result<StreamingServices> {
     terminal.step("Start Kafka and a schema registry");
     let begun = Instant::now();
-    let streaming = Streaming::start(&scene::logs(folder))?;
-    terminal.say(&format!(
+    let streaming = StreamingServices::start(&context::logs(folder))?;
+    terminal.print(&format!(
         "Kafka at {}, registry at {}: both answer after {:.1} s",
         streaming.kafka.bootstrap_servers(),
         streaming.registry.url(),
@@ -87,41 +88,41 @@ fn start_streaming(terminal: &mut Terminal, folder: &std::path::Path) -> Result<
     Ok(streaming)
 }
 
-fn make_lake(terminal: &mut Terminal, scene: &Scene) -> Result<()> {
+fn create_lake(terminal: &mut Terminal, context: &DemoContext) -> Result<()> {
     terminal.step("Make a lake: its catalog is a SQLite file, its data are Parquet files");
-    let answer = scene.ask(terminal, "ducktide", &["init"], "init")?;
-    terminal.say(&answer);
+    let answer = context.run(terminal, "ducktide", &["init"], "init")?;
+    terminal.print(&answer);
     Ok(())
 }
 
 /// The producer wrote down what Kafka acknowledged; a DuckDB that shares no code with Ducktide reads
 /// the lake.
-fn compare(terminal: &mut Terminal, scene: &Scene) -> Result<()> {
+fn compare(terminal: &mut Terminal, context: &DemoContext) -> Result<()> {
     terminal.step("Compare what Kafka acknowledged to the producer with what is in the lake");
-    terminal.say(
+    terminal.print(
         "row by row, by partition, offset and event_id; the lake is read by the plain DuckDB \
          command line",
     );
-    let lake = Lake::at(&scene.catalog(), &scene.data_path())?;
-    let found = oracle::compare(&scene.ledger(), &lake, scene::TABLE)?;
+    let lake = Lake::at(&context.catalog(), &context.data_path())?;
+    let found = oracle::compare(&context.ledger(), &lake, context::TABLE)?;
     terminal.blank();
-    terminal.say(&format!("{:>12}  events acknowledged", grouped(found.acknowledged)));
-    terminal.say(&format!("{:>12}  rows in the lake", grouped(found.rows)));
-    terminal.say(&format!("{:>12}  missing", found.missing.to_string()));
-    terminal.say(&format!("{:>12}  doubled", found.doubled.to_string()));
-    terminal.say(&format!("{:>12}  unexpected", found.unexpected.to_string()));
+    terminal.print(&format!("{:>12}  events acknowledged", grouped(found.acknowledged)));
+    terminal.print(&format!("{:>12}  rows in the lake", grouped(found.rows)));
+    terminal.print(&format!("{:>12}  missing", found.missing.to_string()));
+    terminal.print(&format!("{:>12}  duplicates", found.duplicates.to_string()));
+    terminal.print(&format!("{:>12}  unexpected", found.unexpected.to_string()));
     terminal.blank();
     if found.is_exact() {
-        terminal.verdict(true, "EXACTLY ONCE: every event is in the lake, and each only once");
+        terminal.result(true, "EXACTLY ONCE: every event is in the lake, and each only once");
         return Ok(());
     }
-    terminal.verdict(false, "DIFFERENT: this must never happen, and is worth a bug report");
-    bail!("ledger and lake differ; logs: {}", scene.logs().display())
+    terminal.result(false, "DIFFERENT: this must never happen, and is worth a bug report");
+    bail!("ledger and lake differ; logs: {}", context.logs().display())
 }
 
-fn ask_status(terminal: &mut Terminal, scene: &Scene) -> Result<()> {
-    terminal.step("Look at the lake as its operator does");
-    let answer = scene.ask(terminal, "ducktide", &["status"], "status")?;
-    terminal.say(&answer);
+fn show_status(terminal: &mut Terminal, context: &DemoContext) -> Result<()> {
+    terminal.step("LakeState at the lake as its operator does");
+    let answer = context.run(terminal, "ducktide", &["status"], "status")?;
+    terminal.print(&answer);
     Ok(())
 }

@@ -49,12 +49,12 @@ impl Terminal {
     }
 
     /// Says something within a step; each of its lines is indented.
-    pub(crate) fn say(&mut self, text: &str) {
+    pub(crate) fn print(&mut self, text: &str) {
         self.indented("", text);
     }
 
     /// Asks something, within a step.
-    pub(crate) fn question(&mut self, text: &str) {
+    pub(crate) fn query(&mut self, text: &str) {
         self.blank();
         self.indented(BOLD, text);
     }
@@ -70,7 +70,7 @@ impl Terminal {
     }
 
     /// Says how it all ended, so that nobody can miss it.
-    pub(crate) fn verdict(&mut self, is_good: bool, text: &str) {
+    pub(crate) fn result(&mut self, is_good: bool, text: &str) {
         self.indented(if is_good { GOOD } else { BAD }, text);
     }
 
@@ -78,10 +78,10 @@ impl Terminal {
     pub(crate) fn progress(&mut self, what: &str, done: u64, total: u64) {
         let text = format!("{} of {} {what}", grouped(done), grouped(total));
         if self.draws {
-            self.print(&format!("{CLEAR_LINE}   {} {text}", bar(done, total)));
+            self.write(&format!("{CLEAR_LINE}   {} {text}", bar(done, total)));
             self.progress_shown = Some(Instant::now());
         } else if self.progress_shown.is_none_or(|shown| shown.elapsed() >= LINE_INTERVAL) {
-            self.say(&text);
+            self.print(&text);
             self.progress_shown = Some(Instant::now());
         }
     }
@@ -97,15 +97,15 @@ impl Terminal {
             if self.draws && self.progress_shown.take().is_some() { CLEAR_LINE } else { "" };
         let text = text.trim_end();
         if self.colours && !style.is_empty() {
-            self.print(&format!("{clear}{style}{text}{PLAIN}\n"));
+            self.write(&format!("{clear}{style}{text}{PLAIN}\n"));
         } else {
-            self.print(&format!("{clear}{text}\n"));
+            self.write(&format!("{clear}{text}\n"));
         }
     }
 
     /// A reader that went away, as in `| head`, is no reason to stop.
     #[expect(clippy::unused_self, reason = "only the owner of the terminal prints on it")]
-    fn print(&self, text: &str) {
+    fn write(&self, text: &str) {
         let mut stdout = io::stdout().lock();
         let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
     }

@@ -9,8 +9,8 @@ use std::thread;
 use std::time::Duration;
 
 use ducktide_testbed::catalog::CatalogKind;
-use ducktide_testbed::pipeline::{PATIENCE, Pipeline};
-use ducktide_testbed::raw_records::{Reading, publish, register};
+use ducktide_testbed::pipeline::{Pipeline, WAIT_TIMEOUT};
+use ducktide_testbed::raw_records::{NumberRecord, publish, register};
 use ducktide_testbed::services::shared_kafka;
 use ducktide_testbed::wait;
 use openssl::asn1::Asn1Time;
@@ -37,7 +37,7 @@ fn readings(test: &str, count: i64) -> (Pipeline, u32) {
 }
 
 fn encode(numbers: Range<i64>, schema: u32) -> impl Iterator<Item = Vec<u8>> {
-    numbers.map(move |number| Reading { number, at_micros: number }.encode(schema))
+    numbers.map(move |number| NumberRecord { number, at_micros: number }.encode(schema))
 }
 
 /// Runs `body` while a consumer with the range assignor, as Java's clients have it, is a member of
@@ -51,7 +51,7 @@ fn with_other_client(pipeline: &Pipeline, body: impl FnOnce()) {
         .create()
         .unwrap();
     other.subscribe(&[&pipeline.topic]).unwrap();
-    wait::until("the other client has joined", PATIENCE, || {
+    wait::until("the other client has joined", WAIT_TIMEOUT, || {
         other.poll(Duration::from_millis(100));
         Ok(other.assignment()?.count() == 1)
     })
@@ -103,7 +103,7 @@ fn why_no_broker_can_be_reached_is_in_the_log_readiness_and_status() {
     "127.0.0.1:1".clone_into(&mut pipeline.bootstrap_servers);
     let reason = "127.0.0.1:1: connection failed: Connection refused";
 
-    let status = pipeline.operate(&["status", "--kafka-timeout", "2s"]).unwrap();
+    let status = pipeline.run_ducktide(&["status", "--kafka-timeout", "2s"]).unwrap();
     assert!(status.contains(reason), "{status}");
     let worker = pipeline.start_consumer("worker", &[]).unwrap();
     worker.await_unready(reason).unwrap();

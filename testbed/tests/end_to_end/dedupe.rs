@@ -8,7 +8,7 @@ use std::{
 use ducktide_testbed::{
     catalog::CatalogKind,
     on_both_catalogs, oracle,
-    pipeline::{PATIENCE, Pipeline, TABLE, TRICKLE},
+    pipeline::{CONTINUOUS, Pipeline, TABLE, WAIT_TIMEOUT},
     wait,
 };
 
@@ -66,7 +66,7 @@ fn check_firsts(pipeline: &Pipeline, published: u64) {
 
 fn repeats_are_dropped_across_a_kill_and_a_rebalance(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("repeats", kind).unwrap();
-    let mut producer = pipeline.start_producer(&[TRICKLE, &REPEATS].concat()).unwrap();
+    let mut producer = pipeline.start_producer(&[CONTINUOUS, &REPEATS].concat()).unwrap();
     let arguments = [DEDUPE, SHORT_SESSION].concat();
     let mut first = pipeline.start_consumer("first", &arguments).unwrap();
     pipeline.await_committed(6_000).unwrap();
@@ -78,11 +78,11 @@ fn repeats_are_dropped_across_a_kill_and_a_rebalance(kind: CatalogKind) {
     first.process().kill().unwrap();
     let _third = pipeline.start_consumer("third", &arguments).unwrap();
     pipeline.await_committed(24_000).unwrap();
-    let published = pipeline.finish(&mut producer).unwrap();
+    let published = pipeline.stop_producer(&mut producer).unwrap();
     pipeline.await_committed(published).unwrap();
 
     let dropped = || Ok(second.metric("duplicates_total")? >= 1.0);
-    wait::until("the metric counts them", PATIENCE, dropped).unwrap();
+    wait::until("the metric counts them", WAIT_TIMEOUT, dropped).unwrap();
     check_firsts(&pipeline, published);
 }
 
@@ -99,7 +99,7 @@ fn a_replay_brings_the_same_rows_back(kind: CatalogKind) {
         [["--partition", "0", "--from-offset", "5000"].as_slice(), &["--from-beginning"]]
     {
         let verb = ["replay", "--topic", &pipeline.topic];
-        pipeline.operate(&[&verb, partition].concat()).unwrap();
+        pipeline.run_ducktide(&[&verb, partition].concat()).unwrap();
         pipeline.await_committed(20_000).unwrap();
         check_firsts(&pipeline, 20_000);
     }
@@ -112,7 +112,8 @@ fn ids_of_rows_that_never_arrived_are_not_remembered(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("repeats_failed", kind).unwrap();
     pipeline.produce(6_000, &REPEATS).unwrap();
     let arguments = [DEDUPE.as_slice(), &["--flush-rows", "1500"]].concat();
-    let mut worker = pipeline.start_failing("worker", "file_synced=fail@2", &arguments).unwrap();
+    let mut worker =
+        pipeline.start_with_failpoints("worker", "file_synced=fail@2", &arguments).unwrap();
 
     worker.await_logged("cannot be made durable").unwrap();
     pipeline.await_committed(6_000).unwrap();
@@ -133,7 +134,7 @@ fn a_column_that_holds_no_ids_is_refused_at_the_start() {
         ("_kafka_offset", "names a column that Ducktide fills"),
     ] {
         let mut worker = pipeline.start_consumer("worker", &["--dedupe-by", column]).unwrap();
-        let ended = worker.process().wait(PATIENCE).unwrap();
+        let ended = worker.process().wait(WAIT_TIMEOUT).unwrap();
 
         assert_eq!(ended.status.code(), Some(4), "{ended:?}");
         worker.await_logged(what).unwrap();

@@ -7,10 +7,10 @@ use std::os::unix::process::ExitStatusExt as _;
 use ducktide_protocol::failpoint::Failpoint;
 use ducktide_testbed::{
     catalog::CatalogKind,
-    chaos::{MERGE_PLACES, PLACES as CHAOS_PLACES},
-    faults::{CommitProxy, Fault},
+    chaos::{FAILPOINTS as CHAOS_PLACES, MERGE_FAILPOINTS},
+    faults::{CommitFault, CommitProxy},
     on_both_catalogs,
-    pipeline::{PARTITIONS, PATIENCE, Pipeline},
+    pipeline::{PARTITIONS, Pipeline, WAIT_TIMEOUT},
     wait,
     worker::Worker,
 };
@@ -38,7 +38,7 @@ macro_rules! at_each_place {
             super::on_both_catalogs!($($place),+);
         }
 
-        const PLACES: &[&str] = &[$(stringify!($place)),+];
+        const FAILPOINTS: &[&str] = &[$(stringify!($place)),+];
     };
 }
 
@@ -73,14 +73,14 @@ const SEVERAL_COMMITS: [&str; 4] = ["--flush-rows", "1500", "--flush-interval", 
 
 #[test]
 fn every_place_of_the_protocol_has_its_tests() {
-    assert_eq!(PLACES, Failpoint::COMMIT.map(Failpoint::name));
+    assert_eq!(FAILPOINTS, Failpoint::COMMIT.map(Failpoint::name));
     assert_eq!(CHAOS_PLACES, Failpoint::COMMIT.map(Failpoint::name));
-    assert_eq!(MERGE_PLACES, Failpoint::MERGE.map(Failpoint::name));
+    assert_eq!(MERGE_FAILPOINTS, Failpoint::MERGE.map(Failpoint::name));
 }
 
 fn victim(pipeline: &Pipeline, failpoints: &str) -> Worker {
     let arguments = [SESSION, SEVERAL_COMMITS].concat();
-    pipeline.start_failing("victim", failpoints, &arguments).unwrap()
+    pipeline.start_with_failpoints("victim", failpoints, &arguments).unwrap()
 }
 
 fn survive_a_crash(place: &str, kind: CatalogKind) {
@@ -88,7 +88,7 @@ fn survive_a_crash(place: &str, kind: CatalogKind) {
     pipeline.produce(6_000, &[]).unwrap();
 
     let mut victim = victim(&pipeline, &format!("{place}=crash@2"));
-    let ended = victim.process().wait(PATIENCE).unwrap();
+    let ended = victim.process().wait(WAIT_TIMEOUT).unwrap();
     assert_eq!(ended.status.signal(), Some(9), "it died at the place, and of nothing else");
     pipeline.drain(&SESSION).unwrap();
 
@@ -100,7 +100,8 @@ fn survive_a_pause(place: &str, kind: CatalogKind) {
     pipeline.produce(6_000, &[]).unwrap();
 
     let mut zombie = victim(&pipeline, &format!("{place}=pause@2"));
-    wait::until("the worker stands still", PATIENCE, || Ok(zombie.process().is_stopped())).unwrap();
+    wait::until("the worker stands still", WAIT_TIMEOUT, || Ok(zombie.process().is_stopped()))
+        .unwrap();
     let mut heir = pipeline.start_consumer("heir", &SESSION).unwrap();
     // The first worker may have committed everything before it stood still.
     heir.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
@@ -153,14 +154,14 @@ fn files_that_the_disk_did_not_keep_are_written_again(kind: CatalogKind) {
 fn a_commit_that_arrives_after_a_takeover_is_refused() {
     let mut pipeline = Pipeline::on_shared_services("in_flight", CatalogKind::Postgres).unwrap();
     let direct = pipeline.catalog.clone();
-    let proxy = CommitProxy::start(&direct, Fault::CommitHeld).unwrap();
+    let proxy = CommitProxy::start(&direct, CommitFault::CommitHeld).unwrap();
     pipeline.consumers_catalog = proxy.url(&direct).unwrap();
     pipeline.produce(3_000, &[]).unwrap();
     let mut zombie = victim(&pipeline, "");
     pipeline.await_committed(3_000).unwrap();
     proxy.arm(1);
     pipeline.produce(3_000, &[]).unwrap();
-    wait::until("its COMMIT is on its way", PATIENCE, || Ok(proxy.injected() == 1)).unwrap();
+    wait::until("its COMMIT is on its way", WAIT_TIMEOUT, || Ok(proxy.injected() == 1)).unwrap();
     zombie.process().pause().unwrap();
 
     pipeline.consumers_catalog = direct;

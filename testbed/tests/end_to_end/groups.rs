@@ -43,7 +43,7 @@ fn lakes_of_one_topic_have_groups_of_their_own(kind: CatalogKind) {
         worker.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
         pipeline.await_committed(3_000).unwrap();
         pipeline.check_exact(3_000).unwrap();
-        let status = pipeline.operate(&["status"]).unwrap();
+        let status = pipeline.run_ducktide(&["status"]).unwrap();
         let group = group_of(worker);
         assert!(status.contains(&format!("group {group} of 1 member\n")), "{status}");
         assert!(status.contains("all 3 partitions up to date"), "{status}");
@@ -60,13 +60,13 @@ fn the_group_of_the_last_worker_is_kept(kind: CatalogKind) {
     pipeline.await_committed(10).unwrap();
     first.stop().unwrap();
     let replay = ["replay", "--topic", &pipeline.topic, "--from-beginning", "--into", "shadow"];
-    let printed = pipeline.operate(&replay).unwrap();
+    let printed = pipeline.run_ducktide(&replay).unwrap();
     assert!(printed.contains(&format!("--group-id {own}-main.shadow ")), "{printed}");
 
     pipeline.drain(&[]).unwrap();
 
     let groups = |pipeline: &Pipeline| {
-        let status = pipeline.operate(&["status", "--json"]).unwrap();
+        let status = pipeline.run_ducktide(&["status", "--json"]).unwrap();
         let status: Value = serde_json::from_str(&status).unwrap();
         let sources = status["sources"].as_array().unwrap().iter();
         sources.map(|source| source["group_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
@@ -135,7 +135,7 @@ fn two_lakes_in_one_group_are_told_so() {
     let logged = waiting.await_logged("another lake's consumers read").unwrap();
     let partitions = logged["partitions"].as_str().unwrap();
     assert!(partitions.contains(&second.topic), "{logged}");
-    let status = second.operate(&["status"]).unwrap();
+    let status = second.run_ducktide(&["status"]).unwrap();
     assert!(status.contains("a consumer of another lake reads it"), "{status}");
     reader.stop().unwrap();
     waiting.succeed().unwrap();

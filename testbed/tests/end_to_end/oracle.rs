@@ -68,13 +68,13 @@ fn a_lost_event_is_missing() {
     assert_eq!(comparison.missing.count, 1);
     assert_eq!(comparison.missing.examples[0].offset, 1);
     assert_eq!(comparison.missing.examples[0].event_id.as_deref(), Some(B));
-    assert_eq!((comparison.doubled.count, comparison.unexpected.count), (0, 0));
+    assert_eq!((comparison.duplicates.count, comparison.unexpected.count), (0, 0));
 }
 
 #[test]
 fn an_event_written_three_times_is_doubled_twice() {
     let comparison = comparison(&[(0, 0, A)], &[(0, 0, A), (0, 0, A), (0, 0, A)]);
-    assert_eq!(comparison.doubled.count, 2);
+    assert_eq!(comparison.duplicates.count, 2);
     assert_eq!((comparison.missing.count, comparison.unexpected.count), (0, 0));
 }
 
@@ -111,6 +111,6 @@ fn a_lake_in_postgres_is_compared_too() {
     assert_eq!(
         comparison.to_string(),
         "2 events acknowledged, 1 rows in the lake: \
-        1 (first: events/0 offset 1) missing, 0 doubled, 0 unexpected"
+        1 (first: events/0 offset 1) missing, 0 duplicates, 0 unexpected"
     );
 }

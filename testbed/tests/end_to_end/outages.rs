@@ -13,8 +13,8 @@ use ducktide_testbed::{
     catalog::CatalogKind,
     faults::HeldCatalog,
     kafka_admin::delete_records,
-    pipeline::{PARTITIONS, PATIENCE, Pipeline, TABLE},
-    raw_records::{Reading, publish, register},
+    pipeline::{PARTITIONS, Pipeline, TABLE, WAIT_TIMEOUT},
+    raw_records::{NumberRecord, publish, register},
     services::{
         Kafka, Postgres, Registry, Service as _, log_folder, shared_kafka, shared_postgres,
         shared_registry,
@@ -54,7 +54,7 @@ fn a_registry_that_is_down_is_waited_for() {
     let worker = pipeline.start_consumer("worker", FAST).unwrap();
     worker.await_logged("waiting for the schema of").unwrap();
     worker.await_unready("waiting for the schema of").unwrap();
-    registry.start_again().unwrap();
+    registry.restart().unwrap();
     pipeline.await_committed(1_000).unwrap();
 
     // Down in the middle, when a schema comes that the worker has not met.
@@ -62,7 +62,7 @@ fn a_registry_that_is_down_is_waited_for() {
     publish(&servers, &name, 0, readings(1_000..2_000, second)).unwrap();
     worker.await_logged("waiting for the schema registry").unwrap();
     worker.await_unready("waiting for the schema registry").unwrap();
-    registry.start_again().unwrap();
+    registry.restart().unwrap();
     worker.await_ready(true).unwrap();
     pipeline.await_committed(2_000).unwrap();
 
@@ -111,14 +111,14 @@ fn a_worker_stopped_while_the_registry_is_down_gives_nothing_up() {
     worker.stop().unwrap();
     assert_eq!(pipeline.catalog().unwrap().committed_offsets().unwrap(), 1_000);
 
-    registry.start_again().unwrap();
+    registry.restart().unwrap();
     pipeline.drain(&[]).unwrap();
     let rows = format!("SELECT count(*) || ' ' || count(DISTINCT number) FROM {TABLE}");
     assert_eq!(pipeline.lake().unwrap().scalar(&rows).unwrap(), "2000 2000");
 }
 
 fn readings(numbers: Range<i64>, schema_id: u32) -> impl Iterator<Item = Vec<u8>> {
-    numbers.map(move |number| Reading { number, at_micros: number }.encode(schema_id))
+    numbers.map(move |number| NumberRecord { number, at_micros: number }.encode(schema_id))
 }
 
 #[test]
@@ -137,7 +137,7 @@ fn a_broker_that_is_down_is_waited_for() {
     let worker = pipeline.start_consumer("worker", FAST).unwrap();
     worker.await_logged("cannot find the topic yet").unwrap();
     worker.await_unready("cannot find the topic yet").unwrap();
-    kafka.start_again().unwrap();
+    kafka.restart().unwrap();
     pipeline.await_committed(20_000).unwrap();
 
     // Killed in the middle, while a producer publishes.
@@ -147,9 +147,9 @@ fn a_broker_that_is_down_is_waited_for() {
     kafka.kill().unwrap();
     worker.await_unready("Kafka does not answer").unwrap();
     worker.check_alive().unwrap();
-    kafka.start_again().unwrap();
+    kafka.restart().unwrap();
     worker.await_ready(true).unwrap();
-    producer.succeed(PATIENCE).unwrap();
+    producer.succeed(WAIT_TIMEOUT).unwrap();
     pipeline.await_committed(50_000).unwrap();
 
     pipeline.check_exact(50_000).unwrap();
@@ -174,11 +174,11 @@ fn a_catalog_that_crashes_delays_and_readiness_says_so() {
     // A worker that joins meanwhile takes partitions over before it can ask where they stand.
     let joined = pipeline.start_consumer("joined", FAST).unwrap();
     joined.await_logged("cannot open the lake yet").unwrap();
-    postgres.start_again().unwrap();
+    postgres.restart().unwrap();
 
     worker.await_ready(true).unwrap();
     assert!(worker.metric("retries_total").unwrap() > 0.0);
-    producer.succeed(PATIENCE).unwrap();
+    producer.succeed(WAIT_TIMEOUT).unwrap();
     pipeline.await_committed(60_000).unwrap();
     pipeline.check_exact(60_000).unwrap();
 }
@@ -204,7 +204,7 @@ fn a_data_path_whose_mount_is_away_is_waited_for() {
     std::fs::rename(&mount, &mount_point).unwrap();
 
     worker.await_ready(true).unwrap();
-    producer.succeed(PATIENCE).unwrap();
+    producer.succeed(WAIT_TIMEOUT).unwrap();
     pipeline.await_committed(40_000).unwrap();
     pipeline.check_exact(40_000).unwrap();
     pipeline.verify().unwrap();
@@ -226,7 +226,7 @@ fn a_catalog_that_takes_no_commits_fills_no_memory() {
     let read = worker.metric("records_total").unwrap();
     assert!(read < 1_501_000.0, "reading is paused: {read}");
     let peak = worker.process().usage().peak_memory_bytes;
-    held.let_go();
+    held.release();
 
     pipeline.await_committed(1_501_000).unwrap();
     pipeline.check_exact(1_501_000).unwrap();
@@ -244,7 +244,7 @@ fn await_standstill(worker: &Worker) {
         }
         Ok(since.elapsed() > Duration::from_secs(1))
     };
-    wait::until("reading stands still", PATIENCE, stands_still).unwrap();
+    wait::until("reading stands still", WAIT_TIMEOUT, stands_still).unwrap();
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn a_bad_record_stops_its_worker_and_is_named() {
     };
     assert_eq!(lake.scalar(&before_it).unwrap(), expected);
     let comparison = pipeline.compare().unwrap();
-    assert_eq!((comparison.doubled.count, comparison.unexpected.count), (0, 0), "{comparison}");
+    assert_eq!((comparison.duplicates.count, comparison.unexpected.count), (0, 0), "{comparison}");
 
     // It is met again, and nothing else happens.
     let mut again = pipeline.start_consumer("again", &stop).unwrap();
@@ -296,7 +296,7 @@ fn make_again(pipeline: &Pipeline) {
     kafka.delete_topic(&pipeline.topic).unwrap();
     // At once: no client looks in between and finds no topic.
     let made = || kafka.create_topic(&pipeline.topic, PARTITIONS, &[]).map(|()| true);
-    wait::until("the topic is made again", PATIENCE, made).unwrap();
+    wait::until("the topic is made again", WAIT_TIMEOUT, made).unwrap();
     pipeline.produce(6_000, &[]).unwrap();
 }
 
@@ -387,8 +387,10 @@ fn a_partition_whose_offsets_are_gone_stops_and_the_others_go_on() {
     let others = (0..PARTITIONS).filter(|partition| *partition != 1);
     for partition in others {
         let end = ends[usize::try_from(partition).unwrap()];
-        wait::until("the others are read", PATIENCE, || Ok(catalog.next_offset(partition)? == end))
-            .unwrap();
+        wait::until("the others are read", WAIT_TIMEOUT, || {
+            Ok(catalog.next_offset(partition)? == end)
+        })
+        .unwrap();
     }
     assert_eq!(catalog.next_offset(1).unwrap(), stood, "it never jumps");
     worker.await_ready(false).unwrap();

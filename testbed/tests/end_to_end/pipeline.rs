@@ -10,7 +10,7 @@ use ducktide_testbed::{
     duckdb_cli::quoted_path,
     kafka_admin::{group_offsets, set_group_offsets},
     on_both_catalogs,
-    pipeline::{PARTITIONS, PATIENCE, Pipeline, Protocol, TABLE, TRICKLE},
+    pipeline::{CONTINUOUS, PARTITIONS, Pipeline, Protocol, TABLE, WAIT_TIMEOUT},
     services::shared_kafka,
     wait,
     worker::Worker,
@@ -51,7 +51,7 @@ fn every_field_of_every_event_arrives(kind: CatalogKind) {
     pipeline.produce(20_000, &same[2..]).unwrap();
     let printed = pipeline.file("printed.jsonl");
     let dry_run = pipeline.producer(&same).unwrap().args(["--dry-run"]);
-    fs::write(&printed, dry_run.run(&pipeline.file("dry"), "dry", PATIENCE).unwrap()).unwrap();
+    fs::write(&printed, dry_run.run(&pipeline.file("dry"), "dry", WAIT_TIMEOUT).unwrap()).unwrap();
 
     pipeline.drain(&["--partition-by", "event_timestamp"]).unwrap();
 
@@ -85,7 +85,7 @@ fn survive_aimed_kills(kind: CatalogKind, protocol: Protocol) {
     const KILLS: usize = 3;
     let mut pipeline = Pipeline::on_shared_services("kill", kind).unwrap();
     pipeline.protocol = protocol;
-    let mut producer = pipeline.start_producer(TRICKLE).unwrap();
+    let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
     let _other = start(&pipeline, "other", 0);
     let mut behind = 0;
     for run in 0..KILLS {
@@ -94,13 +94,13 @@ fn survive_aimed_kills(kind: CatalogKind, protocol: Protocol) {
         let mut catalog = pipeline.catalog().unwrap();
         let stood = catalog.next_offset(partition).unwrap();
         let moved = || Ok(catalog.next_offset(partition)? > stood);
-        wait::until("a snapshot of the victim's appears", PATIENCE, moved).unwrap();
+        wait::until("a snapshot of the victim's appears", WAIT_TIMEOUT, moved).unwrap();
         victim.kill().unwrap();
         behind += usize::from(kafka_is_behind_the_lake(&pipeline, partition));
     }
     let _again = start(&pipeline, "victim", KILLS);
 
-    let published = pipeline.finish(&mut producer).unwrap();
+    let published = pipeline.stop_producer(&mut producer).unwrap();
     pipeline.await_committed(published).unwrap();
 
     pipeline.check_exact(published).unwrap();
@@ -142,7 +142,7 @@ fn the_consumer_protocol_moves_partitions_too(kind: CatalogKind) {
 fn survive_rebalances(kind: CatalogKind, protocol: Protocol) {
     let mut pipeline = Pipeline::on_shared_services("rebalance", kind).unwrap();
     pipeline.protocol = protocol;
-    let mut producer = pipeline.start_producer(TRICKLE).unwrap();
+    let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
     let first = pipeline.start_consumer("first", MANY_COMMITS).unwrap();
     let _second = pipeline.start_consumer("second", MANY_COMMITS).unwrap();
     first.await_metric("rows_total", 1.0).unwrap();
@@ -150,7 +150,7 @@ fn survive_rebalances(kind: CatalogKind, protocol: Protocol) {
     third.await_metric("rows_total", 1.0).unwrap();
     third.stop().unwrap();
 
-    let published = pipeline.finish(&mut producer).unwrap();
+    let published = pipeline.stop_producer(&mut producer).unwrap();
     pipeline.await_committed(published).unwrap();
 
     pipeline.check_exact(published).unwrap();
@@ -181,7 +181,7 @@ fn the_lake_says_where_to_go_on_when_the_groups_offsets_are_gone(kind: CatalogKi
     pipeline.drain(&[]).unwrap();
     let kafka = shared_kafka();
     let deleted = || kafka.delete_group(&pipeline.group).map(|()| true);
-    wait::until("the group is empty and deleted", PATIENCE, deleted).unwrap();
+    wait::until("the group is empty and deleted", WAIT_TIMEOUT, deleted).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
 
     pipeline.drain(&[]).unwrap();
@@ -207,7 +207,7 @@ fn the_groups_own_offsets_are_never_believed(kind: CatalogKind) {
     let Pipeline { bootstrap_servers, group, topic, .. } = &pipeline;
     let set =
         || set_group_offsets(bootstrap_servers, group, topic, PARTITIONS, 9_999).map(|()| true);
-    wait::until("the group is empty and its offsets are set", PATIENCE, set).unwrap();
+    wait::until("the group is empty and its offsets are set", WAIT_TIMEOUT, set).unwrap();
 
     pipeline.drain(&[]).unwrap();
 
@@ -240,7 +240,7 @@ fn a_number_of_rows_is_kept_exactly(kind: CatalogKind) {
     let rows = format!("SELECT count(*) FROM {TABLE}");
     assert_eq!(pipeline.lake().unwrap().scalar(&rows).unwrap(), 12_345);
     let comparison = pipeline.compare().unwrap();
-    assert_eq!((comparison.doubled.count, comparison.unexpected.count), (0, 0), "{comparison}");
+    assert_eq!((comparison.duplicates.count, comparison.unexpected.count), (0, 0), "{comparison}");
 
     let mut worker = pipeline.start_consumer("second", &["--max-rows", "7655"]).unwrap();
     worker.succeed().unwrap();

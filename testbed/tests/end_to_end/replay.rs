@@ -7,8 +7,8 @@ use ducktide_testbed::{
     compactor,
     kafka_admin::delete_records,
     on_both_catalogs,
-    pipeline::{PARTITIONS, PATIENCE, Pipeline, TABLE, TRICKLE},
-    program::{Program, Running},
+    pipeline::{CONTINUOUS, PARTITIONS, Pipeline, TABLE, WAIT_TIMEOUT},
+    program::{Program, RunningProgram},
     wait,
 };
 use jiff::Timestamp;
@@ -32,7 +32,7 @@ on_both_catalogs!(
 const FAST: &[&str] = &["--flush-interval", "100ms"];
 
 fn replay(pipeline: &Pipeline, arguments: &[&str]) -> anyhow::Result<String> {
-    pipeline.operate(&[&["replay", "--topic", &pipeline.topic], arguments].concat())
+    pipeline.run_ducktide(&[&["replay", "--topic", &pipeline.topic], arguments].concat())
 }
 
 fn replays(pipeline: &Pipeline) -> i64 {
@@ -42,7 +42,7 @@ fn replays(pipeline: &Pipeline) -> i64 {
 
 fn a_replay_beside_running_consumers_and_producer_is_exact(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("replayed", kind).unwrap();
-    let mut producer = pipeline.start_producer(TRICKLE).unwrap();
+    let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
     let _first = pipeline.start_consumer("first", FAST).unwrap();
     let _second = pipeline.start_consumer("second", FAST).unwrap();
     pipeline.await_committed(15_000).unwrap();
@@ -52,7 +52,7 @@ fn a_replay_beside_running_consumers_and_producer_is_exact(kind: CatalogKind) {
     pipeline.await_committed(20_000).unwrap();
     replay(&pipeline, &["--from-beginning"]).unwrap();
 
-    let published = pipeline.finish(&mut producer).unwrap();
+    let published = pipeline.stop_producer(&mut producer).unwrap();
     pipeline.await_committed(published).unwrap();
     pipeline.check_exact(published).unwrap();
     pipeline.verify().unwrap();
@@ -98,7 +98,7 @@ fn a_replay_by_time_takes_back_what_came_since(kind: CatalogKind) {
 
 fn a_replay_beside_maintenance_is_exact(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("maintained", kind).unwrap();
-    let mut producer = pipeline.start_producer(TRICKLE).unwrap();
+    let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
     let _worker = pipeline.start_consumer("worker", FAST).unwrap();
     pipeline.await_committed(6_000).unwrap();
     let mut compactor =
@@ -108,7 +108,7 @@ fn a_replay_beside_maintenance_is_exact(kind: CatalogKind) {
         replay(&pipeline, &["--partition", partition, "--from-offset", "1000"]).unwrap();
     }
 
-    let published = pipeline.finish(&mut producer).unwrap();
+    let published = pipeline.stop_producer(&mut producer).unwrap();
     pipeline.await_committed(published).unwrap();
     compactor.kill().unwrap();
     pipeline.check_exact(published).unwrap();
@@ -132,7 +132,7 @@ fn another_table_is_filled_by_the_command_that_is_printed(kind: CatalogKind) {
         .args(words)
         .args(["--until-end", "--listen", "127.0.0.1:0"])
         .env("SCHEMA_REGISTRY_URL", &pipeline.schema_registry_url);
-    consumer.run(pipeline.logs(), "shadow", PATIENCE).unwrap();
+    consumer.run(pipeline.logs(), "shadow", WAIT_TIMEOUT).unwrap();
 
     let lake = pipeline.lake().unwrap();
     let differ = format!("SELECT count(*) FROM (FROM {TABLE} EXCEPT ALL FROM shadow)");
@@ -145,7 +145,7 @@ fn another_table_is_filled_by_the_command_that_is_printed(kind: CatalogKind) {
 
 /// A replay of a part of what files hold, so that they are written anew, with armed failpoints.
 /// Workers wait for a dead one for a second.
-fn failing_replay(pipeline: &Pipeline, failpoints: &str) -> Running {
+fn failing_replay(pipeline: &Pipeline, failpoints: &str) -> RunningProgram {
     let what = ["replay", "--topic", &pipeline.topic, "--partition", "1", "--from-offset", "777"];
     let tool = pipeline.ducktide(&[&what[..], &["--max-transaction", "1"]].concat()).unwrap();
     let tool = tool.env("DUCKTIDE_FAILPOINTS", failpoints);
@@ -173,7 +173,8 @@ fn a_killed_replay_leaves_the_old_state_or_the_new(kind: CatalogKind) {
     pipeline.produce(20_000, &[]).unwrap();
     pipeline.drain(FAST).unwrap();
     for place in BEFORE.into_iter().chain(["commit_answered"]) {
-        let ended = failing_replay(&pipeline, &format!("{place}=crash")).wait(PATIENCE).unwrap();
+        let ended =
+            failing_replay(&pipeline, &format!("{place}=crash")).wait(WAIT_TIMEOUT).unwrap();
         assert_eq!(ended.status.signal(), Some(9), "it died at {place}");
 
         let rows = rows_as_progress_says(&pipeline);
@@ -192,7 +193,7 @@ fn a_replay_whose_answer_is_lost_knows_that_it_was_applied(kind: CatalogKind) {
     pipeline.produce(20_000, &[]).unwrap();
     pipeline.drain(FAST).unwrap();
 
-    failing_replay(&pipeline, "commit_answered=fail").succeed(PATIENCE).unwrap();
+    failing_replay(&pipeline, "commit_answered=fail").succeed(WAIT_TIMEOUT).unwrap();
 
     assert!(rows_as_progress_says(&pipeline) < 20_000);
     assert_eq!(replays(&pipeline), 1);
@@ -209,12 +210,12 @@ fn a_replay_that_sleeps_before_its_commit_holds_nobody_up(kind: CatalogKind) {
     pipeline.await_committed(20_000).unwrap();
 
     let mut asleep = failing_replay(&pipeline, "message_set=pause");
-    wait::until("the replay stands still", PATIENCE, || Ok(asleep.is_stopped())).unwrap();
+    wait::until("the replay stands still", WAIT_TIMEOUT, || Ok(asleep.is_stopped())).unwrap();
     pipeline.produce(10_000, &[]).unwrap();
     let all = || Ok(pipeline.catalog()?.committed_offsets()? == 30_000);
-    wait::until("workers go on", PATIENCE, all).unwrap();
+    wait::until("workers go on", WAIT_TIMEOUT, all).unwrap();
     asleep.resume().unwrap();
-    asleep.succeed(PATIENCE).unwrap();
+    asleep.succeed(WAIT_TIMEOUT).unwrap();
 
     pipeline.await_committed(30_000).unwrap();
     assert_eq!(replays(&pipeline), 1, "refused once, applied once");
@@ -229,10 +230,10 @@ fn a_replay_that_another_overtakes_finds_nothing_left_to_do(kind: CatalogKind) {
     pipeline.drain(FAST).unwrap();
 
     let mut overtaken = failing_replay(&pipeline, "progress_read=pause");
-    wait::until("the replay stands still", PATIENCE, || Ok(overtaken.is_stopped())).unwrap();
+    wait::until("the replay stands still", WAIT_TIMEOUT, || Ok(overtaken.is_stopped())).unwrap();
     replay(&pipeline, &["--partition", "1", "--from-offset", "777"]).unwrap();
     overtaken.resume().unwrap();
-    overtaken.succeed(PATIENCE).unwrap();
+    overtaken.succeed(WAIT_TIMEOUT).unwrap();
 
     assert_eq!(replays(&pipeline), 1);
     assert!(rows_as_progress_says(&pipeline) < 20_000);
@@ -282,7 +283,7 @@ fn lose_a_file(pipeline: &Pipeline) {
 fn verification(pipeline: &Pipeline) -> String {
     let tool = pipeline.ducktide(&["verify", "--json"]).unwrap();
     let mut running = tool.start(pipeline.logs(), "verification").unwrap();
-    running.wait(PATIENCE).unwrap();
+    running.wait(WAIT_TIMEOUT).unwrap();
     running.output().unwrap()
 }
 
@@ -318,7 +319,7 @@ fn a_replay_that_is_killed_after_it_ended_a_missing_file_is_completed_by_another
     let victim = pipeline.ducktide(&[&missing[..], &["--max-transaction", "1"]].concat()).unwrap();
     let victim = victim.env("DUCKTIDE_FAILPOINTS", "missing_files_ended=crash");
 
-    let ended = victim.start(pipeline.logs(), "victim").unwrap().wait(PATIENCE).unwrap();
+    let ended = victim.start(pipeline.logs(), "victim").unwrap().wait(WAIT_TIMEOUT).unwrap();
 
     assert_eq!(ended.status.signal(), Some(9));
     let rows = format!("SELECT count(*) FROM (FROM {TABLE} WHERE _kafka_offset >= 0)");
@@ -349,7 +350,7 @@ fn a_skip_lets_a_stopped_partition_go_on_without_a_restart(kind: CatalogKind) {
     let command = logged["resolve_with"].as_str().unwrap().to_owned();
     let words: Vec<_> = command.split_whitespace().skip(1).collect();
     assert_eq!(words[0], "skip");
-    let printed = pipeline.operate(&words).unwrap();
+    let printed = pipeline.run_ducktide(&words).unwrap();
 
     assert!(printed.contains("gave up 100 offsets"), "{printed}");
     pipeline.await_committed(33_000).unwrap();
@@ -357,6 +358,6 @@ fn a_skip_lets_a_stopped_partition_go_on_without_a_restart(kind: CatalogKind) {
     worker.stop().unwrap();
     let rows = format!("SELECT count(*) FROM {TABLE}");
     let lake = pipeline.lake().unwrap();
-    wait::until("all others are rows", PATIENCE, || Ok(lake.scalar(&rows)? == 32_900)).unwrap();
-    pipeline.operate(&["verify", "--deep"]).unwrap();
+    wait::until("all others are rows", WAIT_TIMEOUT, || Ok(lake.scalar(&rows)? == 32_900)).unwrap();
+    pipeline.run_ducktide(&["verify", "--deep"]).unwrap();
 }

@@ -56,8 +56,8 @@ fn a_killed_kafka_comes_back_with_its_records() {
     kafka.create_topic("kept", 1, &[]).unwrap();
     publish(&kafka, "kept", 10);
     kafka.kill().unwrap();
-    assert!(kafka.answers().is_err());
-    kafka.start_again().unwrap();
+    assert!(kafka.check_ready().is_err());
+    kafka.restart().unwrap();
     assert_eq!(kafka.end_offsets("kept").unwrap(), [10]);
 }
 
@@ -73,10 +73,10 @@ fn an_empty_registry_has_no_subjects() {
 fn a_paused_registry_does_not_answer_until_it_is_resumed() {
     let mut registry = Registry::start(&log_folder().unwrap().join("paused")).unwrap();
     registry.pause().unwrap();
-    assert!(registry.answers().is_err());
+    assert!(registry.check_ready().is_err());
     registry.resume().unwrap();
     // Connections that were begun in the meantime may still end without an answer.
-    registry.await_answer().unwrap();
+    registry.await_ready().unwrap();
 }
 
 #[test]
@@ -96,10 +96,10 @@ fn a_killed_postgres_comes_back_with_its_databases() {
     let mut postgres = Postgres::start(&log_folder().unwrap().join("killed")).unwrap();
     postgres.create_database("kept").unwrap();
     postgres.kill().unwrap();
-    postgres.start_again().unwrap();
+    postgres.restart().unwrap();
     assert!(postgres.create_database("kept").is_err(), "the database is still there");
     postgres.stop().unwrap();
-    postgres.start_again().unwrap();
+    postgres.restart().unwrap();
 }
 
 #[test]

@@ -7,7 +7,7 @@ use ducktide_testbed::{
     catalog::CatalogKind,
     on_both_catalogs,
     pipeline::{Pipeline, Protocol},
-    raw_records::{Encoded, publish, register_fields},
+    raw_records::{EncodedValue, publish, register_fields},
     services::shared_kafka,
     worker::Worker,
 };
@@ -49,7 +49,7 @@ impl Case {
     fn publish(&self, suffix: &str, count: i64) {
         let id = self.register(suffix, &[json!({"name": "number", "type": self.number})]);
         for partition in 0..2 {
-            let values = (0..count).map(|n| Encoded::of_schema(id).long(n).bytes());
+            let values = (0..count).map(|n| EncodedValue::with_schema(id).long(n).bytes());
             publish(&self.pipeline.bootstrap_servers, &self.topic(suffix), partition, values)
                 .unwrap();
         }
@@ -152,7 +152,7 @@ fn topics_that_cannot_be_loaded_do_not_hold_the_others_up(kind: CatalogKind) {
     worker.await_metric("retries_total", 8.0).unwrap();
     case.register("no-schema", &[json!({"name": "number", "type": "long"})]);
     let id = case.register("no-schema", &[json!({"name": "number", "type": "long"})]);
-    let values = [Encoded::of_schema(id).long(1).bytes()];
+    let values = [EncodedValue::with_schema(id).long(1).bytes()];
     let topic = case.topic("no-schema");
     publish(&case.pipeline.bootstrap_servers, &topic, 0, values).unwrap();
     case.pipeline.await_committed(61).unwrap();

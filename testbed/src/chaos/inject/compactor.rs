@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use uuid::Uuid;
 
-use super::{Done, free, moment_within};
+use super::{Outcome, free, moment_within};
 use crate::{
     chaos::{
-        compactor::{ENDS_WITHIN, Ended, Place, start},
-        stage::Stage,
+        compactor_slot::{CompactorSlot, Exit, STOP_TIMEOUT, start},
+        environment::Environment,
     },
-    program::Running,
+    program::RunningProgram,
     wait,
 };
 
@@ -24,93 +24,99 @@ const SEES_THE_OTHER_WITHIN: Duration = Duration::from_secs(20);
 /// A compactor that stands by asks every second, on a machine that does many other things.
 const LEADS_WITHIN: Duration = Duration::from_secs(15);
 
-pub(super) fn of_compactor(
-    stage: &Stage,
-    act: impl FnOnce(&mut Place) -> Result<bool>,
-) -> Result<Done> {
-    let Some(mut place) = free(&stage.compactor) else { return Ok(Done::LeftOut) };
-    Ok(if act(&mut place)? { Done::Injected } else { Done::LeftOut })
+pub(super) fn with_compactor(
+    environment: &Environment,
+    act: impl FnOnce(&mut CompactorSlot) -> Result<bool>,
+) -> Result<Outcome> {
+    let Some(mut slot) = free(&environment.compactor) else { return Ok(Outcome::Skipped) };
+    Ok(if act(&mut slot)? { Outcome::Injected } else { Outcome::Skipped })
 }
 
-pub(super) fn crash_at(stage: &Stage, place_of_merge: &str, visit: u32) -> Result<Done> {
-    of_compactor(stage, |place| {
-        if place.kill()? {
-            stage.books().compactor_kills += 1;
+pub(super) fn crash_at(environment: &Environment, failpoint: &str, hit: u32) -> Result<Outcome> {
+    with_compactor(environment, |slot| {
+        if slot.kill()? {
+            environment.stats().compactor_kills += 1;
         }
-        place.start(&stage.pipeline, &format!("{place_of_merge}=crash@{visit}"))?;
+        slot.start(&environment.pipeline, &format!("{failpoint}=crash@{hit}"))?;
         let mut ended = None;
-        moment_within(stage, MERGES_WITHIN, || {
-            ended = place.ended()?;
+        moment_within(environment, MERGES_WITHIN, || {
+            ended = slot.ended()?;
             Ok(ended.is_some())
         });
         match ended {
-            Some(Ended::Killed) => Ok(true),
-            Some(Ended::ByItself(how)) => bail!("the compactor ended by itself: {how}"),
+            Some(Exit::Killed) => Ok(true),
+            Some(Exit::Unexpected(how)) => bail!("the compactor ended by itself: {how}"),
             // Nothing was there to merge. It dies all the same.
             None => {
-                stage.books().compactor_kills += u64::from(place.kill()?);
+                environment.stats().compactor_kills += u64::from(slot.kill()?);
                 Ok(false)
             }
         }
     })
 }
 
-pub(super) fn pause(stage: &Stage, for_ms: u64) -> Result<Done> {
-    of_compactor(stage, |place| {
-        let Some(running) = place.running() else { return Ok(false) };
+pub(super) fn pause(environment: &Environment, for_ms: u64) -> Result<Outcome> {
+    with_compactor(environment, |slot| {
+        let Some(running) = slot.running() else { return Ok(false) };
         running.pause()?;
-        stage.sleep(Duration::from_millis(for_ms));
+        environment.sleep(Duration::from_millis(for_ms));
         running.resume().map(|()| true)
     })
 }
 
-/// Only one leads; when it dies, the other one does within seconds, and keeps the place.
-pub(super) fn second(stage: &Stage, for_ms: u64, first_dies: bool) -> Result<Done> {
+/// Only one leads; when it dies, the other one does within seconds, and keeps the slot.
+pub(super) fn second(environment: &Environment, for_ms: u64, first_dies: bool) -> Result<Outcome> {
     // Nobody can lead while the server is down.
-    let server = stage.postgres.as_ref().map(free);
+    let server = environment.postgres.as_ref().map(free);
     if matches!(server, Some(None)) {
-        return Ok(Done::LeftOut);
+        return Ok(Outcome::Skipped);
     }
-    of_compactor(stage, |place| {
-        if place.running().is_none() {
+    with_compactor(environment, |slot| {
+        if slot.running().is_none() {
             return Ok(false);
         }
         let label = format!("compactor-{}", Uuid::new_v4().simple());
-        let mut second = start(&stage.pipeline, &label, "")?;
-        let stands_by = stands_by(stage, &second);
+        let mut second = start(&environment.pipeline, &label, "")?;
+        let stands_by = stands_by(environment, &second);
         if stands_by {
-            stage.sleep(Duration::from_millis(for_ms));
+            environment.sleep(Duration::from_millis(for_ms));
         }
         if stands_by && first_dies {
-            return takes_over(stage, place, second).map(|()| true);
+            return takes_over(environment, slot, second).map(|()| true);
         }
         second.terminate()?;
-        second.succeed(ENDS_WITHIN).map(|_| stands_by)
+        second.succeed(STOP_TIMEOUT).map(|_| stands_by)
     })
 }
 
 /// One that was started while the first one was not the leader yet leads instead.
-fn stands_by(stage: &Stage, second: &Running) -> bool {
-    moment_within(stage, SEES_THE_OTHER_WITHIN, || Ok(waits(second)? || leads(second)?))
+fn stands_by(environment: &Environment, second: &RunningProgram) -> bool {
+    moment_within(environment, SEES_THE_OTHER_WITHIN, || Ok(waits(second)? || leads(second)?))
         && waits(second).unwrap_or(false)
 }
 
-fn waits(running: &Running) -> Result<bool> {
+fn waits(running: &RunningProgram) -> Result<bool> {
     Ok(running.log()?.contains("standby, another"))
 }
 
-fn leads(running: &Running) -> Result<bool> {
+fn leads(running: &RunningProgram) -> Result<bool> {
     Ok(running.log()?.contains("\"leadership acquired\""))
 }
 
-fn takes_over(stage: &Stage, place: &mut Place, second: Running) -> Result<()> {
-    place.kill()?;
+fn takes_over(
+    environment: &Environment,
+    slot: &mut CompactorSlot,
+    second: RunningProgram,
+) -> Result<()> {
+    slot.kill()?;
     let died_at = Instant::now();
     let led = wait::until("the other compactor leads", LEADS_WITHIN, || leads(&second));
     match led {
-        Ok(()) => stage.books().takeovers.push(died_at.elapsed()),
-        Err(error) => stage.violated(format!("a dead compactor has no follower: {error:#}")),
+        Ok(()) => environment.stats().takeovers.push(died_at.elapsed()),
+        Err(error) => {
+            environment.add_violation(format!("a dead compactor has no follower: {error:#}"))
+        }
     }
-    place.fill(second);
+    slot.fill(second);
     Ok(())
 }

@@ -5,18 +5,18 @@ use std::time::Duration;
 use anyhow::Result;
 use uuid::Uuid;
 
-use super::{Done, PATIENCE};
-use crate::{catalog::Catalog, chaos::stage::Stage, program::Program};
+use super::{MOMENT_TIMEOUT, Outcome};
+use crate::{catalog::Catalog, chaos::environment::Environment, program::Program};
 
 pub(super) fn replay(
-    stage: &Stage,
+    environment: &Environment,
     partition: i32,
     offsets: i64,
     killed_after_ms: Option<u64>,
-) -> Result<Done> {
-    let pipeline = &stage.pipeline;
+) -> Result<Outcome> {
+    let pipeline = &environment.pipeline;
     let Ok(stands) = Catalog::at(&pipeline.catalog)?.next_offset(partition) else {
-        return Ok(Done::LeftOut);
+        return Ok(Outcome::Skipped);
     };
     let from = (stands - offsets).max(0).to_string();
     let mut replay = Program::named("ducktide")?
@@ -26,10 +26,10 @@ pub(super) fn replay(
         .args(["--bootstrap-servers", &pipeline.bootstrap_servers])
         .start(pipeline.logs(), &format!("replay-{}", Uuid::new_v4().simple()))?;
     if let Some(after) = killed_after_ms {
-        stage.sleep(Duration::from_millis(after));
-        return replay.kill().map(|_| Done::Injected);
+        environment.sleep(Duration::from_millis(after));
+        return replay.kill().map(|_| Outcome::Injected);
     }
-    let finished = replay.wait(PATIENCE * 6)?;
+    let finished = replay.wait(MOMENT_TIMEOUT * 6)?;
     // In an outage, or beside another replay, it refuses.
-    Ok(if finished.status.success() { Done::Injected } else { Done::LeftOut })
+    Ok(if finished.status.success() { Outcome::Injected } else { Outcome::Skipped })
 }

@@ -1,11 +1,11 @@
-//! Draws the course of [a compressed day](super::day).
+//! Draws the series of [a compressed day](super::day).
 
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-use super::day::{Course, Look};
+use super::day::{DaySample, LakeSeries};
 
 const SIZE: (u32, u32) = (900, 360);
 
@@ -13,36 +13,36 @@ const SIZE: (u32, u32) = (900, 360);
 const COLOURS: [RGBColor; 2] = [RGBColor(200, 60, 50), RGBColor(20, 130, 130)];
 
 /// Two charts beside each other: files, and time of a query.
-pub(super) fn draw(file: &Path, courses: &[Course]) -> Result<()> {
+pub(super) fn draw(file: &Path, series: &[LakeSeries]) -> Result<()> {
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
     let failed = |error: String| anyhow!("draw {}: {error}", file.display());
     area.fill(&WHITE).map_err(|error| failed(error.to_string()))?;
     let halves = area.split_evenly((1, 2));
-    let charts: [(&str, Value); 2] = [
-        ("data files of the table", |look| f64::from(look.files)),
-        ("one query, ms (opening the lake included)", |look| look.query_ms),
+    let charts: [(&str, SampleValue); 2] = [
+        ("data files of the table", |sample| f64::from(sample.files)),
+        ("one query, ms (opening the lake included)", |sample| sample.query_ms),
     ];
     for (half, (title, value)) in halves.iter().zip(charts) {
-        chart(half, title, courses, value).map_err(|error| failed(error.to_string()))?;
+        chart(half, title, series, value).map_err(|error| failed(error.to_string()))?;
     }
     area.present().map_err(|error| failed(error.to_string()))
 }
 
-/// What is drawn of a look.
-type Value = fn(&Look) -> f64;
+/// What is drawn of a sample.
+type SampleValue = fn(&DaySample) -> f64;
 
-type Area<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
+type ChartArea<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;
 
 fn chart<'a>(
-    area: &Area<'a>,
+    area: &ChartArea<'a>,
     title: &str,
-    courses: &[Course],
-    value: Value,
+    series: &[LakeSeries],
+    value: SampleValue,
 ) -> Result<(), DrawingAreaErrorKind<<SVGBackend<'a> as DrawingBackend>::ErrorType>> {
-    let greatest = |of: &dyn Fn(&Look) -> f64| {
-        courses.iter().flat_map(|course| &course.looks).map(of).fold(1.0, f64::max)
+    let greatest = |of: &dyn Fn(&DaySample) -> f64| {
+        series.iter().flat_map(|series| &series.samples).map(of).fold(1.0, f64::max)
     };
-    let (minutes, top) = (greatest(&|look| look.minutes), greatest(&value));
+    let (minutes, top) = (greatest(&|sample| sample.minutes), greatest(&value));
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 16))
         .margin(12)
@@ -50,11 +50,11 @@ fn chart<'a>(
         .y_label_area_size(52)
         .build_cartesian_2d(0.0..minutes, 0.0..top * 1.05)?;
     chart.configure_mesh().x_desc("minutes").light_line_style(WHITE).draw()?;
-    for (course, colour) in courses.iter().zip(COLOURS) {
-        let points = course.looks.iter().map(|look| (look.minutes, value(look)));
+    for (series, colour) in series.iter().zip(COLOURS) {
+        let points = series.samples.iter().map(|sample| (sample.minutes, value(sample)));
         chart
             .draw_series(LineSeries::new(points, colour.stroke_width(2)))?
-            .label(course.name)
+            .label(series.name)
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], colour.stroke_width(2)));
     }
     chart

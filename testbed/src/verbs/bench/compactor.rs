@@ -1,4 +1,4 @@
-//! How fast the compactor merges a backlog of small files, beside DuckLake's own merge; and what a
+//! How fast the compactor merges a backlog of small files, concurrent DuckLake's own merge; and what a
 //! consumer's commits cost while it does.
 
 use std::{
@@ -14,14 +14,15 @@ use ducktide_testbed::{
     catalog::CatalogKind,
     duckdb_cli::{self, Lake, quoted, quoted_path},
     pipeline::Pipeline,
-    program::{Finished, Program},
+    program::{Program, ProgramExit},
 };
 use tempfile::TempDir;
 
 use super::{
+    log_progress,
     measurement::{Measurement, median},
-    report::{Report, Series},
-    tell, worker_log,
+    report::{BenchReport, Series},
+    worker_log,
 };
 use crate::verbs::terminal::grouped;
 
@@ -40,7 +41,7 @@ const TABLE: &str = "CREATE TABLE events(event_id UUID, event_type VARCHAR, \
 
 /// How big the backlog is.
 #[derive(Debug, Args)]
-pub(super) struct Backlog {
+pub(super) struct BacklogArgs {
     /// Files that wait to be merged, all in one partition.
     #[arg(long, value_name = "N", default_value = "5000")]
     files: NonZeroU32,
@@ -53,7 +54,7 @@ pub(super) struct Backlog {
     #[arg(long, value_name = "N", default_value = "3")]
     runs: NonZeroU32,
 
-    /// Also measures a consumer's commits beside a compactor that is busy all the while, and alone.
+    /// Also measures a consumer's commits concurrent a compactor that is busy all the while, and alone.
     #[arg(long)]
     commits: bool,
 
@@ -67,27 +68,23 @@ pub(super) struct Backlog {
 }
 
 /// A lake with a backlog, in a folder of its own.
-struct Waiting {
+struct BacklogLake {
     folder: TempDir,
     bytes: u64,
 }
 
-impl Waiting {
-    fn make(backlog: &Backlog) -> Result<Self> {
+impl BacklogLake {
+    fn make(backlog: &BacklogArgs) -> Result<Self> {
         let folder = TempDir::new().context("make a folder")?;
-        let mut waiting = Self { folder, bytes: 0 };
-        let init = Program::named("ducktide")?.args(["init", "--catalog", &waiting.catalog()]);
-        init.args(["--data-path", &waiting.data_path()]).run(
-            waiting.folder.path(),
-            "init",
-            LIMIT,
-        )?;
-        waiting.fill(backlog)?;
+        let mut lake = Self { folder, bytes: 0 };
+        let init = Program::named("ducktide")?.args(["init", "--catalog", &lake.catalog()]);
+        init.args(["--data-path", &lake.data_path()]).run(lake.folder.path(), "init", LIMIT)?;
+        lake.fill(backlog)?;
         let sizes = "SELECT sum(file_size_bytes)::BIGINT AS bytes \
                      FROM __ducklake_metadata_lake.ducklake_data_file";
-        let bytes = waiting.lake()?.scalar(sizes)?;
-        waiting.bytes = bytes.as_u64().context("read the files' sizes")?;
-        Ok(waiting)
+        let bytes = lake.lake()?.scalar(sizes)?;
+        lake.bytes = bytes.as_u64().context("read the files' sizes")?;
+        Ok(lake)
     }
 
     fn catalog(&self) -> String {
@@ -103,7 +100,7 @@ impl Waiting {
     }
 
     /// Rows as the demonstration's, in files that a consumer would have written.
-    fn fill(&self, backlog: &Backlog) -> Result<()> {
+    fn fill(&self, backlog: &BacklogArgs) -> Result<()> {
         let day = self.folder.path().join("data/main/events/event_date=2026-11-01");
         fs::create_dir_all(&day).context("make the table's folder")?;
         let rows = backlog.rows.get();
@@ -141,19 +138,19 @@ impl Waiting {
 }
 
 /// Merges the backlog as often as asked, in turn by the compactor and by DuckLake's own function.
-pub(super) fn measure(backlog: &Backlog, folder: &Path) -> Result<Report> {
-    let mut ours = Series::new("ducktide-compactor");
-    let mut theirs = Series::new("DuckLake's merge_adjacent_files, one thread");
+pub(super) fn measure(backlog: &BacklogArgs, folder: &Path) -> Result<BenchReport> {
+    let mut ducktide = Series::new("ducktide-compactor");
+    let mut ducklake = Series::new("DuckLake's merge_adjacent_files, one thread");
     let mut bytes = 0;
     for run in 1..=backlog.runs.get() {
-        let waiting = Waiting::make(backlog)?;
-        bytes = waiting.bytes;
-        ours.add(merge(&waiting, backlog, &format!("compactor-{run}"), folder, by_compactor)?);
-        let waiting = Waiting::make(backlog)?;
-        theirs.add(merge(&waiting, backlog, &format!("ducklake-{run}"), folder, by_ducklake)?);
+        let lake = BacklogLake::make(backlog)?;
+        bytes = lake.bytes;
+        ducktide.add(merge(&lake, backlog, &format!("compactor-{run}"), folder, by_compactor)?);
+        let lake = BacklogLake::make(backlog)?;
+        ducklake.add(merge(&lake, backlog, &format!("ducklake-{run}"), folder, by_ducklake)?);
     }
     if backlog.commits {
-        commits_beside(backlog, folder)?;
+        measure_commits(backlog, folder)?;
     }
     let title = format!(
         "{} files of {} rows, {} MB in one partition, merged",
@@ -161,62 +158,70 @@ pub(super) fn measure(backlog: &Backlog, folder: &Path) -> Result<Report> {
         grouped(backlog.rows.get().into()),
         bytes / 1_000_000
     );
-    Ok(Report::new(title, vec![ours, theirs]))
+    Ok(BenchReport::new(title, vec![ducktide, ducklake]))
 }
 
-type Merger = fn(&Waiting, &Backlog, &str, &Path) -> Result<Finished>;
+type MergeFn = fn(&BacklogLake, &BacklogArgs, &str, &Path) -> Result<ProgramExit>;
 
 fn merge(
-    waiting: &Waiting,
-    backlog: &Backlog,
+    lake: &BacklogLake,
+    backlog: &BacklogArgs,
     label: &str,
     folder: &Path,
-    merger: Merger,
+    merger: MergeFn,
 ) -> Result<Measurement> {
-    let before = waiting.lake()?.scalar(CONTENT)?;
-    let finished = merger(waiting, backlog, label, folder)?;
+    let before = lake.lake()?.scalar(CONTENT)?;
+    let finished = merger(lake, backlog, label, folder)?;
     let rows = u64::from(backlog.files.get()) * u64::from(backlog.rows.get());
     let mut measurement = Measurement::new(rows, finished.elapsed, &finished);
-    measurement.is_exact = Some(waiting.lake()?.scalar(CONTENT)? == before);
-    let left = waiting.files()?;
+    measurement.is_exact = Some(lake.lake()?.scalar(CONTENT)? == before);
+    let left = lake.files()?;
     ensure!(left < u64::from(backlog.files.get()), "{label}: nothing was merged; see its log");
     #[expect(clippy::cast_precision_loss, reason = "a speed")]
-    let speed = waiting.bytes as f64 / 1e6 / measurement.wall_seconds;
-    tell(&format!("{label}: {speed:.0} MB/s, {} files left; {}", left, measurement.in_short()));
+    let speed = lake.bytes as f64 / 1e6 / measurement.wall_seconds;
+    log_progress(&format!(
+        "{label}: {speed:.0} MB/s, {} files left; {}",
+        left,
+        measurement.in_short()
+    ));
     Ok(measurement)
 }
 
 fn by_compactor(
-    waiting: &Waiting,
-    backlog: &Backlog,
+    lake: &BacklogLake,
+    backlog: &BacklogArgs,
     label: &str,
     folder: &Path,
-) -> Result<Finished> {
-    let once =
-        Program::named("ducktide-compactor")?.args(["once", "--catalog", &waiting.catalog()]);
+) -> Result<ProgramExit> {
+    let once = Program::named("ducktide-compactor")?.args(["once", "--catalog", &lake.catalog()]);
     once.args(&backlog.program_arguments).start(folder, label)?.succeed(LIMIT)
 }
 
-fn by_ducklake(waiting: &Waiting, _: &Backlog, label: &str, folder: &Path) -> Result<Finished> {
-    let script = waiting.folder.path().join("merge.sql");
+fn by_ducklake(
+    lake: &BacklogLake,
+    _: &BacklogArgs,
+    label: &str,
+    folder: &Path,
+) -> Result<ProgramExit> {
+    let script = lake.folder.path().join("merge.sql");
     let sql = format!(
         "SET threads = 1; SET memory_limit = '1GiB'; {} ATTACH {} AS lake; \
          CALL ducklake_merge_adjacent_files('lake', 'events');",
         duckdb_cli::load_extensions()?,
-        quoted(&format!("ducklake:{}", waiting.catalog()))
+        quoted(&format!("ducklake:{}", lake.catalog()))
     );
     fs::write(&script, sql).context("write a script")?;
     duckdb_cli::program(&script)?.start(folder, label)?.succeed(LIMIT)
 }
 
-/// Commits of one consumer that commits five times a second, alone and beside a compactor that
+/// Commits of one consumer that commits five times a second, alone and concurrent a compactor that
 /// merges, again and again, as soon as it may.
-fn commits_beside(backlog: &Backlog, folder: &Path) -> Result<()> {
+fn measure_commits(backlog: &BacklogArgs, folder: &Path) -> Result<()> {
     for kind in [CatalogKind::Sqlite, CatalogKind::Postgres] {
         let alone = commits(kind, backlog, folder, false)?;
-        let beside = commits(kind, backlog, folder, true)?;
-        for (what, times) in [("alone", &alone), ("beside a busy compactor", &beside)] {
-            tell(&format!(
+        let concurrent = commits(kind, backlog, folder, true)?;
+        for (what, times) in [("alone", &alone), ("concurrent a busy compactor", &concurrent)] {
+            log_progress(&format!(
                 "{kind:?}: {} commits {what}: p50 {:.0} ms, p99 {:.0} ms",
                 times.len(),
                 percentile(times, 50),
@@ -230,7 +235,7 @@ fn commits_beside(backlog: &Backlog, folder: &Path) -> Result<()> {
 /// How long each commit took, milliseconds.
 fn commits(
     kind: CatalogKind,
-    backlog: &Backlog,
+    backlog: &BacklogArgs,
     folder: &Path,
     compacting: bool,
 ) -> Result<Vec<f64>> {
@@ -249,7 +254,7 @@ fn commits(
     };
     std::thread::sleep(Duration::from_mins(1));
     let log = worker.process().log()?;
-    let published = pipeline.finish(&mut producer)?;
+    let published = pipeline.stop_producer(&mut producer)?;
     pipeline.await_committed(published)?;
     if let Some(mut compactor) = compactor.take() {
         compactor.terminate()?;

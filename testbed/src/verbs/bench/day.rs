@@ -16,12 +16,12 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use ducktide_testbed::{
     catalog::CatalogKind,
-    pipeline::{PATIENCE, Pipeline},
-    program::Running,
+    pipeline::{Pipeline, WAIT_TIMEOUT},
+    program::RunningProgram,
     worker::Worker,
 };
 
-use super::{chart, tell};
+use super::{chart, log_progress};
 
 /// `--tiers 256KiB,8MiB`, `--target-file-size 256MiB` and intervals of a minute to six hours, scaled
 /// from a day to half an hour.
@@ -38,12 +38,12 @@ const COMPACTOR: &[&str] = &[
 ];
 
 /// What a dashboard asks.
-const QUESTION: &str =
+const QUERY: &str =
     "SELECT count(*) || ' ' || count(DISTINCT _kafka_offset) AS found FROM lake.events";
 
 /// How long, and how much.
 #[derive(Debug, Args)]
-pub(super) struct Day {
+pub(super) struct DayArgs {
     /// How long the lakes are filled.
     #[arg(long, value_name = "N", default_value = "30")]
     minutes: NonZeroU32,
@@ -52,11 +52,11 @@ pub(super) struct Day {
     #[arg(long, value_name = "N", default_value = "300")]
     rate: NonZeroU64,
 
-    /// Seconds between two looks.
+    /// Seconds between two samples.
     #[arg(long, value_name = "N", default_value = "20")]
     look_every: NonZeroU32,
 
-    /// Also draws the course of the day into this file.
+    /// Also draws the series of the day into this file.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
@@ -65,9 +65,9 @@ pub(super) struct Day {
     csv: Option<PathBuf>,
 }
 
-/// What a look at a lake found.
+/// What a sample at a lake found.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Look {
+pub(super) struct DaySample {
     /// Since the beginning.
     pub(super) minutes: f64,
     pub(super) files: u32,
@@ -75,23 +75,23 @@ pub(super) struct Look {
     pub(super) query_ms: f64,
 }
 
-/// The looks at one lake, in the order of time.
-pub(super) struct Course {
+/// The samples at one lake, in the order of time.
+pub(super) struct LakeSeries {
     pub(super) name: &'static str,
-    pub(super) looks: Vec<Look>,
+    pub(super) samples: Vec<DaySample>,
 }
 
 /// One lake and who fills it.
-struct Filled {
+struct LakeUnderTest {
     pipeline: Pipeline,
-    producer: Running,
+    producer: RunningProgram,
     consumer: Worker,
-    compactor: Option<Running>,
-    course: Course,
+    compactor: Option<RunningProgram>,
+    series: LakeSeries,
 }
 
-impl Filled {
-    fn start(name: &'static str, day: &Day, compacting: bool) -> Result<Self> {
+impl LakeUnderTest {
+    fn start(name: &'static str, day: &DayArgs, compacting: bool) -> Result<Self> {
         let pipeline = Pipeline::on_shared_services("day", CatalogKind::Sqlite)?;
         let rate = day.rate.to_string();
         let producer = pipeline.start_producer(&["--continuous", "--rate", &rate])?;
@@ -102,18 +102,18 @@ impl Filled {
         } else {
             None
         };
-        let course = Course { name, looks: Vec::new() };
-        Ok(Self { pipeline, producer, consumer, compactor, course })
+        let series = LakeSeries { name, samples: Vec::new() };
+        Ok(Self { pipeline, producer, consumer, compactor, series })
     }
 
-    fn look(&mut self, since: Instant) -> Result<()> {
+    fn sample(&mut self, since: Instant) -> Result<()> {
         let live = "SELECT count(*)::INTEGER AS files \
                     FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL";
         let lake = self.pipeline.lake()?;
         let files = lake.scalar(live)?.as_u64().context("count the files")?;
         let asked = Instant::now();
-        lake.scalar(QUESTION)?;
-        self.course.looks.push(Look {
+        lake.scalar(QUERY)?;
+        self.series.samples.push(DaySample {
             minutes: since.elapsed().as_secs_f64() / 60.0,
             files: u32::try_from(files).context("more files than are possible")?,
             query_ms: asked.elapsed().as_secs_f64() * 1e3,
@@ -122,54 +122,54 @@ impl Filled {
     }
 
     /// Ends everybody; errors unless the lake holds exactly what was acknowledged.
-    fn finish(mut self) -> Result<Course> {
-        let published = self.pipeline.finish(&mut self.producer)?;
+    fn finish(mut self) -> Result<LakeSeries> {
+        let published = self.pipeline.stop_producer(&mut self.producer)?;
         self.pipeline.await_committed(published)?;
         if let Some(compactor) = &mut self.compactor {
             compactor.terminate()?;
-            compactor.succeed(PATIENCE)?;
+            compactor.succeed(WAIT_TIMEOUT)?;
         }
         self.consumer.stop()?;
         self.pipeline.check_exact(published)?;
-        Ok(self.course)
+        Ok(self.series)
     }
 }
 
-/// Fills both lakes, looks at them, and prints what was seen.
-pub(super) fn run(day: &Day) -> Result<()> {
+/// Fills both lakes, samples at them, and prints what was seen.
+pub(super) fn run(day: &DayArgs) -> Result<()> {
     let mut lakes = [
-        Filled::start("without a compactor", day, false)?,
-        Filled::start("with ducktide-compactor", day, true)?,
+        LakeUnderTest::start("without a compactor", day, false)?,
+        LakeUnderTest::start("with ducktide-compactor", day, true)?,
     ];
     let since = Instant::now();
     let until = Duration::from_mins(u64::from(day.minutes.get()));
     while since.elapsed() < until {
         thread::sleep(Duration::from_secs(u64::from(day.look_every.get())));
         for lake in &mut lakes {
-            lake.look(since)?;
+            lake.sample(since)?;
         }
-        let [without, with] = lakes.each_ref().map(|lake| lake.course.looks.last());
+        let [without, with] = lakes.each_ref().map(|lake| lake.series.samples.last());
         if let (Some(without), Some(with)) = (without, with) {
-            tell(&format!(
+            log_progress(&format!(
                 "{:5.1} min: {:6} files, {:6.0} ms without; {:6} files, {:6.0} ms with",
                 without.minutes, without.files, without.query_ms, with.files, with.query_ms
             ));
         }
     }
-    let courses = lakes.map(Filled::finish).into_iter().collect::<Result<Vec<_>>>()?;
+    let series = lakes.map(LakeUnderTest::finish).into_iter().collect::<Result<Vec<_>>>()?;
     if let Some(file) = &day.csv {
-        write_csv(file, &courses)?;
+        write_csv(file, &series)?;
     }
     if let Some(file) = &day.svg {
-        chart::draw(file, &courses)?;
+        chart::draw(file, &series)?;
     }
     Ok(())
 }
 
-fn write_csv(file: &Path, courses: &[Course]) -> Result<()> {
-    let rows = courses.iter().flat_map(|course| {
-        course.looks.iter().map(|Look { minutes, files, query_ms }| {
-            format!("{},{minutes:.2},{files},{query_ms:.0}\n", course.name)
+fn write_csv(file: &Path, series: &[LakeSeries]) -> Result<()> {
+    let rows = series.iter().flat_map(|series| {
+        series.samples.iter().map(|DaySample { minutes, files, query_ms }| {
+            format!("{},{minutes:.2},{files},{query_ms:.0}\n", series.name)
         })
     });
     let text = format!("lake,minutes,files,query_ms\n{}", rows.collect::<String>());

@@ -6,13 +6,13 @@ use anyhow::{Context as _, Result, ensure};
 use ducktide_testbed::{duckdb_cli::Lake, oracle, program::Program};
 
 use super::{
-    Volume,
+    Volume, log_progress,
     measurement::Measurement,
     plain_loop::Polled,
-    report::{Report, Series},
-    tell, worker_log,
+    report::{BenchReport, Series},
+    worker_log,
 };
-use crate::verbs::{streaming::Streaming, terminal::grouped};
+use crate::verbs::{streaming_services::StreamingServices, terminal::grouped};
 
 const TOPIC: &str = "events";
 
@@ -20,35 +20,35 @@ const TOPIC: &str = "events";
 const LIMIT: Duration = Duration::from_mins(30);
 
 /// Where the runs find their topic, and put their lakes.
-struct Setting<'a> {
+struct DrainBench<'a> {
     folder: &'a Path,
-    streaming: Streaming,
+    streaming: StreamingServices,
     volume: &'a Volume,
 }
 
 /// Produces once, then drains as often as asked. Each run is followed by one of the plain loop, so
 /// that both see the same moods of the machine.
-pub(super) fn measure(volume: &Volume, folder: &Path) -> Result<Report> {
-    tell(&format!("starting Kafka and a schema registry; logs: {}", folder.display()));
-    let streaming = Streaming::start(folder)?;
-    let setting = Setting { folder, streaming, volume };
-    setting.produce()?;
+pub(super) fn measure(volume: &Volume, folder: &Path) -> Result<BenchReport> {
+    log_progress(&format!("starting Kafka and a schema registry; logs: {}", folder.display()));
+    let streaming = StreamingServices::start(folder)?;
+    let bench = DrainBench { folder, streaming, volume };
+    bench.produce()?;
     let mut drained = Series::new("ducktide-consumer");
     let mut polled = Series::new("plain loop");
     for run in 1..=volume.runs.get() {
-        drained.add(setting.drain(run).with_context(|| format!("drain run=`{run}`"))?);
-        polled.add(setting.poll(run).with_context(|| format!("plain loop run=`{run}`"))?);
+        drained.add(bench.drain(run).with_context(|| format!("drain run=`{run}`"))?);
+        polled.add(bench.poll(run).with_context(|| format!("plain loop run=`{run}`"))?);
     }
-    fs::remove_file(setting.ledger()).context("remove the ledger")?;
+    fs::remove_file(bench.ledger()).context("remove the ledger")?;
     let title = format!(
         "{} events in {} partitions, drained by one process into a lake in SQLite",
         grouped(volume.rows.get()),
         volume.partitions
     );
-    Ok(Report::new(title, vec![drained, polled]))
+    Ok(BenchReport::new(title, vec![drained, polled]))
 }
 
-impl Setting<'_> {
+impl DrainBench<'_> {
     fn ledger(&self) -> std::path::PathBuf {
         self.folder.join("ledger.csv")
     }
@@ -61,7 +61,7 @@ impl Setting<'_> {
     }
 
     fn produce(&self) -> Result<()> {
-        tell(&format!("producing {} events", grouped(self.volume.rows.get())));
+        log_progress(&format!("producing {} events", grouped(self.volume.rows.get())));
         let arguments = [
             ["--topic", TOPIC],
             ["--rows", &self.volume.rows.to_string()],
@@ -92,7 +92,7 @@ impl Setting<'_> {
         let mut measurement = Measurement::new(self.volume.rows.get(), at_work, &finished);
         let comparison = oracle::compare(&self.ledger(), &Lake::at(&catalog, &data_path)?, TOPIC)?;
         measurement.is_exact = Some(comparison.is_exact());
-        tell(&format!("drain {run}: {}; {comparison}", measurement.in_short()));
+        log_progress(&format!("drain {run}: {}; {comparison}", measurement.in_short()));
         fs::remove_dir_all(&lake).with_context(|| format!("remove {}", lake.display()))?;
         Ok(measurement)
     }
@@ -108,7 +108,7 @@ impl Setting<'_> {
         ensure!(polled.records == rows, "polled other than produced records=`{}`", polled.records);
         let at_work = Duration::from_secs_f64(polled.seconds);
         let measurement = Measurement::new(rows, at_work, &finished);
-        tell(&format!("plain loop {run}: {}", measurement.in_short()));
+        log_progress(&format!("plain loop {run}: {}", measurement.in_short()));
         Ok(measurement)
     }
 }

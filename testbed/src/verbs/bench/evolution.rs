@@ -7,12 +7,12 @@ use anyhow::{Context as _, Result, ensure};
 use ducktide_testbed::{
     catalog::CatalogKind,
     pipeline::{Pipeline, TABLE},
-    raw_records::{Encoded, publish, register_fields},
+    raw_records::{EncodedValue, publish, register_fields},
     services::shared_kafka,
 };
 use serde_json::{Value, json};
 
-use super::{measurement::median, tell};
+use super::{log_progress, measurement::median};
 
 /// Versions of the topic's schema.
 const VERSIONS: i64 = 20;
@@ -30,7 +30,7 @@ const FLUSH: &[&str] = &["--flush-interval", "500ms"];
 const RUNS: usize = 3;
 
 /// What a backlog cost.
-struct Cost {
+struct EvolutionCost {
     /// From the consumers' start until all is committed.
     took: Duration,
     /// Batches that were read again, as the table was altered meanwhile.
@@ -45,17 +45,18 @@ pub(super) fn run() -> Result<()> {
     for run in 1..=RUNS {
         one.push(cost(&[VERSIONS])?);
         many.push(cost(&(1..=VERSIONS).collect::<Vec<_>>())?);
-        let took = |costs: &[Cost]| costs.last().map_or(0.0, |cost| cost.took.as_secs_f64());
-        tell(&format!(
+        let took =
+            |costs: &[EvolutionCost]| costs.last().map_or(0.0, |cost| cost.took.as_secs_f64());
+        log_progress(&format!(
             "run {run}: one version {:.1} s, {VERSIONS} versions {:.1} s",
             took(&one),
             took(&many)
         ));
     }
-    let seconds = |costs: &[Cost]| {
+    let seconds = |costs: &[EvolutionCost]| {
         median(costs.iter().map(|cost| cost.took.as_secs_f64()).collect()).context("no runs")
     };
-    let again = |costs: &[Cost]| {
+    let again = |costs: &[EvolutionCost]| {
         median(costs.iter().map(|cost| cost.read_again).collect()).context("no runs")
     };
     println!(
@@ -72,7 +73,7 @@ pub(super) fn run() -> Result<()> {
 }
 
 /// Drains a backlog of these versions, as many records of each.
-fn cost(versions: &[i64]) -> Result<Cost> {
+fn cost(versions: &[i64]) -> Result<EvolutionCost> {
     let pipeline = Pipeline::on_shared_services("evolution", CatalogKind::Postgres)?;
     shared_kafka().create_topic(&pipeline.topic, PARTITIONS, &[])?;
     let each = VERSIONS * RECORDS / i64::try_from(versions.len())?;
@@ -108,7 +109,7 @@ fn cost(versions: &[i64]) -> Result<Cost> {
         value.unwrap_or(0.0)
     };
     let read_again = workers.iter().map(|worker| worker.metrics().map(dropped));
-    Ok(Cost { took, read_again: read_again.sum::<Result<f64>>()? })
+    Ok(EvolutionCost { took, read_again: read_again.sum::<Result<f64>>()? })
 }
 
 /// A number, and as many texts as there were versions before.
@@ -120,6 +121,6 @@ fn fields(version: i64) -> Vec<Value> {
 }
 
 fn record(id: u32, number: i64, version: i64) -> Vec<u8> {
-    let number = Encoded::of_schema(id).long(number);
+    let number = EncodedValue::with_schema(id).long(number);
     (1..version).fold(number, |record, _| record.long(1).text("text")).bytes()
 }

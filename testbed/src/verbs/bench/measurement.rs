@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ducktide_testbed::program::Finished;
+use ducktide_testbed::program::ProgramExit;
 use serde::Serialize;
 
 /// One run of one process.
@@ -23,7 +23,7 @@ pub(super) struct Measurement {
 
 impl Measurement {
     /// Of a process that worked on `records` records for the time `at_work`.
-    pub(super) fn new(records: u64, at_work: Duration, finished: &Finished) -> Self {
+    pub(super) fn new(records: u64, at_work: Duration, finished: &ProgramExit) -> Self {
         let records = as_number(records);
         let usage = finished.usage;
         Self {

@@ -6,20 +6,20 @@ use anyhow::{Context as _, Result};
 use ducktide_testbed::program::Program;
 
 use super::{
-    Volume,
+    Volume, log_progress,
     measurement::Measurement,
-    report::{Report, Series},
-    tell, worker_log,
+    report::{BenchReport, Series},
+    worker_log,
 };
-use crate::verbs::{streaming::Streaming, terminal::grouped};
+use crate::verbs::{streaming_services::StreamingServices, terminal::grouped};
 
 /// A run that takes longer is broken: a hundred times what is usual.
 const LIMIT: Duration = Duration::from_mins(30);
 
 /// Publishes as often as asked, each time to a topic of its own, in turn with and without a ledger.
-pub(super) fn measure(volume: &Volume, folder: &Path) -> Result<Report> {
-    tell(&format!("starting Kafka and a schema registry; logs: {}", folder.display()));
-    let streaming = Streaming::start(folder)?;
+pub(super) fn measure(volume: &Volume, folder: &Path) -> Result<BenchReport> {
+    log_progress(&format!("starting Kafka and a schema registry; logs: {}", folder.display()));
+    let streaming = StreamingServices::start(folder)?;
     let mut without = Series::new("without ledger");
     let mut with = Series::new("with ledger");
     for run in 1..=volume.runs.get() {
@@ -34,11 +34,11 @@ pub(super) fn measure(volume: &Volume, folder: &Path) -> Result<Report> {
         grouped(volume.rows.get()),
         volume.partitions
     );
-    Ok(Report::new(title, vec![with, without]))
+    Ok(BenchReport::new(title, vec![with, without]))
 }
 
 fn publish(
-    streaming: &Streaming,
+    streaming: &StreamingServices,
     volume: &Volume,
     folder: &Path,
     label: &str,
@@ -50,12 +50,12 @@ fn publish(
     let at_work =
         worker_log::time_between(&running.log()?, "topic created", "publishing finished")?;
     let measurement = Measurement::new(volume.rows.get(), at_work, &finished);
-    tell(&format!("{label}: {}", measurement.in_short()));
+    log_progress(&format!("{label}: {}", measurement.in_short()));
     Ok(measurement)
 }
 
 fn producer(
-    streaming: &Streaming,
+    streaming: &StreamingServices,
     volume: &Volume,
     topic: &str,
     ledger: Option<&Path>,

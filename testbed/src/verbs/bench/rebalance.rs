@@ -10,12 +10,12 @@ use std::{
 use anyhow::Result;
 use ducktide_testbed::{
     catalog::{Catalog, CatalogKind},
-    pipeline::{PATIENCE, Pipeline, Protocol},
+    pipeline::{Pipeline, Protocol, WAIT_TIMEOUT},
     wait,
     worker::Worker,
 };
 
-use super::tell;
+use super::log_progress;
 
 /// Without a rebalance a partition stands still for about so long between two commits.
 const FLUSH: &[&str] = &["--flush-interval", "500ms"];
@@ -24,40 +24,40 @@ const FLUSH: &[&str] = &["--flush-interval", "500ms"];
 const RATE: &[&str] = &["--continuous", "--rate", "6000"];
 
 /// How long the partitions are watched: far longer than a session of three seconds.
-const WATCHED: Duration = Duration::from_secs(15);
+const WATCH_DURATION: Duration = Duration::from_secs(15);
 
 /// Between two looks at the partitions.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// What happens to a group of two.
 #[derive(Debug, Clone, Copy)]
-enum Event {
+enum GroupChange {
     Nothing,
-    Joins,
-    Leaves,
+    Join,
+    Leave,
     /// SIGKILL; a process with the same `--group-instance-id` starts at once.
-    DiesAndReturns,
+    KillAndRestart,
     /// SIGKILL, with a session of three seconds.
-    Dies,
+    Kill,
 }
 
-impl Event {
+impl GroupChange {
     const ALL: [Self; 5] =
-        [Self::Nothing, Self::Joins, Self::Leaves, Self::DiesAndReturns, Self::Dies];
+        [Self::Nothing, Self::Join, Self::Leave, Self::KillAndRestart, Self::Kill];
 
     const fn title(self) -> &'static str {
         match self {
             Self::Nothing => "nothing happens",
-            Self::Joins => "a third one joins",
-            Self::Leaves => "one leaves (SIGTERM)",
-            Self::DiesAndReturns => "one is killed, and starts again as the static member it was",
-            Self::Dies => "one is killed, and stays away",
+            Self::Join => "a third one joins",
+            Self::Leave => "one leaves (SIGTERM)",
+            Self::KillAndRestart => "one is killed, and starts again as the static member it was",
+            Self::Kill => "one is killed, and stays away",
         }
     }
 }
 
-/// What an event cost.
-struct Cost {
+/// What an change cost.
+struct RebalanceCost {
     /// The longest time for which one of the partitions did not move.
     pause: Duration,
     /// Records that were read, less those that there are.
@@ -71,27 +71,27 @@ pub(super) fn run() -> Result<()> {
         "| two consumers, 6,000 records/s, a commit each 0.5 s | classic: longest pause \
                      | read again | KIP-848: longest pause | read again |\n|:--|--:|--:|--:|--:|\n"
             .to_owned();
-    for event in Event::ALL {
-        let classic = cost(event, Protocol::Classic)?;
-        let consumer = cost(event, Protocol::Consumer)?;
-        let cells = [classic, consumer].map(|Cost { pause, read_again }| {
+    for change in GroupChange::ALL {
+        let classic = cost(change, Protocol::Classic)?;
+        let consumer = cost(change, Protocol::Consumer)?;
+        let cells = [classic, consumer].map(|RebalanceCost { pause, read_again }| {
             format!("{:.1} s | {read_again}", pause.as_secs_f64())
         });
-        tell(&format!("{}: {}", event.title(), cells.join(" | ")));
-        table.extend(["| ", event.title(), " | ", &cells.join(" | "), " |\n"]);
+        log_progress(&format!("{}: {}", change.title(), cells.join(" | ")));
+        table.extend(["| ", change.title(), " | ", &cells.join(" | "), " |\n"]);
     }
     println!("\n{table}");
     Ok(())
 }
 
 /// A group of two on a pipeline of its own.
-fn cost(event: Event, protocol: Protocol) -> Result<Cost> {
+fn cost(change: GroupChange, protocol: Protocol) -> Result<RebalanceCost> {
     let mut pipeline = Pipeline::on_shared_services("rebalance", CatalogKind::Postgres)?;
     pipeline.protocol = protocol;
     let mut producer = pipeline.start_producer(RATE)?;
     let start = |name: &str| {
-        let own_name: &[&str] = match event {
-            Event::DiesAndReturns => &["--group-instance-id", name],
+        let own_name: &[&str] = match change {
+            GroupChange::KillAndRestart => &["--group-instance-id", name],
             _ => &[],
         };
         pipeline.start_consumer(name, &[FLUSH, own_name].concat())
@@ -104,13 +104,13 @@ fn cost(event: Event, protocol: Protocol) -> Result<Cost> {
     let mut read_by_gone = 0;
     let pause = thread::scope(|scope| {
         let watch = scope.spawn(|| longest_pause(&mut pipeline.catalog()?));
-        match event {
-            Event::Nothing => {}
-            Event::Joins => workers.push(start("third")?),
-            Event::Leaves | Event::Dies | Event::DiesAndReturns => {
+        match change {
+            GroupChange::Nothing => {}
+            GroupChange::Join => workers.push(start("third")?),
+            GroupChange::Leave | GroupChange::Kill | GroupChange::KillAndRestart => {
                 if let Some(mut worker) = workers.pop() {
                     read_by_gone = read(&worker)?;
-                    if matches!(event, Event::Leaves) {
+                    if matches!(change, GroupChange::Leave) {
                         worker.stop().map(drop)
                     } else {
                         worker.kill()
@@ -118,7 +118,7 @@ fn cost(event: Event, protocol: Protocol) -> Result<Cost> {
                 }
             }
         }
-        if matches!(event, Event::DiesAndReturns) {
+        if matches!(change, GroupChange::KillAndRestart) {
             let returned = start("second")?;
             // Under KIP-848 it waits until the session of its killed predecessor is over.
             returned.await_metric("assigned_partitions", 1.0)?;
@@ -126,14 +126,14 @@ fn cost(event: Event, protocol: Protocol) -> Result<Cost> {
         }
         watch.join().expect("looking does not panic")
     })?;
-    let published = pipeline.finish(&mut producer)?;
+    let published = pipeline.stop_producer(&mut producer)?;
     pipeline.await_committed(published)?;
     let read: i64 = workers.iter().map(read).sum::<Result<i64>>()? + read_by_gone;
     for worker in &mut workers {
         worker.stop()?;
     }
     pipeline.check_exact(published)?;
-    Ok(Cost { pause, read_again: read - i64::try_from(published)? })
+    Ok(RebalanceCost { pause, read_again: read - i64::try_from(published)? })
 }
 
 /// Records that a worker has taken from Kafka. Of one that is about to die it is what it had some
@@ -147,7 +147,7 @@ fn longest_pause(catalog: &mut Catalog) -> Result<Duration> {
     let mut moved: BTreeMap<i64, (i64, Instant)> = BTreeMap::new();
     let mut longest = Duration::ZERO;
     let began = Instant::now();
-    while began.elapsed() < WATCHED {
+    while began.elapsed() < WATCH_DURATION {
         for row in catalog.rows("SELECT partition, next_offset FROM ducktide_progress")? {
             let (partition, offset) = (row[0], row[1]);
             let (last, at) = moved.entry(partition).or_insert_with(|| (offset, Instant::now()));
@@ -156,10 +156,10 @@ fn longest_pause(catalog: &mut Catalog) -> Result<Duration> {
                 (*last, *at) = (offset, Instant::now());
             }
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
     // Errors unless all move again.
-    wait::until("every partition moves again", PATIENCE, || {
+    wait::until("every partition moves again", WAIT_TIMEOUT, || {
         let rows = catalog.rows("SELECT partition, next_offset FROM ducktide_progress")?;
         Ok(rows.iter().all(|row| moved.get(&row[0]).is_some_and(|(last, _)| row[1] > *last)))
     })?;

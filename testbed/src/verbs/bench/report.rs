@@ -10,7 +10,7 @@ use crate::verbs::terminal::grouped;
 
 /// All that was measured.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub(super) struct BenchReport {
     title: String,
     machine: Machine,
     series: Vec<Series>,
@@ -42,7 +42,7 @@ impl Series {
     }
 }
 
-impl Report {
+impl BenchReport {
     pub(super) fn new(title: String, series: Vec<Series>) -> Self {
         Self { title, machine: Machine::here(), series }
     }
@@ -159,14 +159,14 @@ mod tests {
         }
     }
 
-    fn report(exactness: [bool; 3]) -> Report {
+    fn report(exactness: [bool; 3]) -> BenchReport {
         let mut drained = Series::new("drain");
         for (rate, exact) in [4e5, 6e5, 5e5].into_iter().zip(exactness) {
             drained.add(run(rate, Some(exact)));
         }
         let mut polled = Series::new("loop");
         polled.add(run(1e6, None));
-        Report::new("a title".to_owned(), vec![drained, polled])
+        BenchReport::new("a title".to_owned(), vec![drained, polled])
     }
 
     #[test]

@@ -6,11 +6,11 @@ use anyhow::Result;
 use clap::Args;
 use ducktide_testbed::{
     catalog::CatalogKind,
-    pipeline::{PATIENCE, Pipeline},
+    pipeline::{Pipeline, WAIT_TIMEOUT},
     worker::Worker,
 };
 
-use super::{measurement::median, tell, worker_log};
+use super::{log_progress, measurement::median, worker_log};
 
 /// What `bench start` takes.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ const RECORDS: u64 = 20_000;
 const STATIC: &[&str] = &["--group-instance-id", "first"];
 
 /// Wall seconds, and CPU seconds where the process ended by itself.
-type Sample = (Duration, Option<Duration>);
+type StartTime = (Duration, Option<Duration>);
 
 /// Measures both catalogs, and prints a table.
 #[expect(clippy::print_stdout, reason = "the table is the result")]
@@ -44,15 +44,15 @@ pub(super) fn run(args: &StartArgs) -> Result<()> {
     Ok(())
 }
 
-fn cells(samples: &[Sample]) -> String {
+fn cells(samples: &[StartTime]) -> String {
     let seconds = |of: Vec<f64>| median(of).map_or("-".to_owned(), |s| format!("{s:.2}"));
     let wall = samples.iter().map(|(wall, _)| wall.as_secs_f64()).collect();
     let cpu = samples.iter().filter_map(|(_, cpu)| cpu.map(|cpu| cpu.as_secs_f64())).collect();
     format!("{} | {}", seconds(wall), seconds(cpu))
 }
 
-fn measure(kind: CatalogKind, runs: usize) -> Result<Vec<(&'static str, Vec<Sample>)>> {
-    tell(&format!("starting programs on a lake in {kind:?}"));
+fn measure(kind: CatalogKind, runs: usize) -> Result<Vec<(&'static str, Vec<StartTime>)>> {
+    log_progress(&format!("starting programs on a lake in {kind:?}"));
     let pipeline = Pipeline::on_shared_services("start", kind)?;
     pipeline.produce(RECORDS, &[])?;
     pipeline.drain(&[])?;
@@ -61,13 +61,13 @@ fn measure(kind: CatalogKind, runs: usize) -> Result<Vec<(&'static str, Vec<Samp
     let (mut assigned, mut committed, mut returned) = (Vec::new(), Vec::new(), Vec::new());
     for run in 0..runs {
         pipeline.produce(RECORDS, &[])?;
-        let (mut worker, began) = start(&pipeline, &format!("first-{run}"))?;
-        assigned.push((began.assigned, None));
-        committed.push((began.committed, None));
+        let (mut worker, startup) = start(&pipeline, &format!("first-{run}"))?;
+        assigned.push((startup.assigned, None));
+        committed.push((startup.committed, None));
         worker.kill()?;
         pipeline.produce(RECORDS, &[])?;
-        let (mut worker, began) = start(&pipeline, &format!("returned-{run}"))?;
-        returned.push((began.committed, None));
+        let (mut worker, startup) = start(&pipeline, &format!("returned-{run}"))?;
+        returned.push((startup.committed, None));
         worker.stop()?;
     }
     pipeline.verify()?;
@@ -80,30 +80,30 @@ fn measure(kind: CatalogKind, runs: usize) -> Result<Vec<(&'static str, Vec<Samp
     ])
 }
 
-fn command(pipeline: &Pipeline, verb: &str, runs: usize) -> Result<Vec<Sample>> {
+fn command(pipeline: &Pipeline, verb: &str, runs: usize) -> Result<Vec<StartTime>> {
     let measure_once = || {
         let mut process = pipeline.ducktide(&[verb])?.start(pipeline.logs(), verb)?;
-        let finished = process.succeed(PATIENCE)?;
+        let finished = process.succeed(WAIT_TIMEOUT)?;
         Ok((finished.elapsed, Some(finished.usage.cpu)))
     };
     (0..runs).map(|_| measure_once()).collect()
 }
 
 /// When a worker got its partitions, and when it had committed for the first time.
-struct Began {
+struct Startup {
     assigned: Duration,
     committed: Duration,
 }
 
 /// Starts a static member; its log goes by `name`.
-fn start(pipeline: &Pipeline, name: &str) -> Result<(Worker, Began)> {
+fn start(pipeline: &Pipeline, name: &str) -> Result<(Worker, Startup)> {
     let started = SystemTime::now();
     let mut worker = pipeline.start_consumer(name, STATIC)?;
     worker.await_logged(r#""message":"committed""#)?;
     let log = worker.process().log()?;
-    let began = Began {
+    let startup = Startup {
         assigned: worker_log::time_since(started, &log, "assigned")?,
         committed: worker_log::time_since(started, &log, "committed")?,
     };
-    Ok((worker, began))
+    Ok((worker, startup))
 }

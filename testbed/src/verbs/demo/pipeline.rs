@@ -7,12 +7,12 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use ducktide_testbed::program::Running;
+use ducktide_testbed::program::RunningProgram;
 use jiff::Timestamp;
 
 use super::{
-    scene::{Scene, TABLE},
-    watch::{Look, Watch},
+    catalog_watch::{CatalogWatch, LakeState},
+    context::{DemoContext, TABLE},
 };
 use crate::verbs::terminal::{Terminal, grouped};
 
@@ -21,77 +21,79 @@ const PARTITIONS: &str = "8";
 
 /// Producing takes this long, unless the producer cannot keep up: long enough to see a batch go into
 /// the lake every second, and to have a middle to kill a worker in.
-const PRODUCED_WITHIN: NonZeroU64 = NonZeroU64::new(15).expect("15 is not zero");
+const PRODUCE_SECONDS: NonZeroU64 = NonZeroU64::new(15).expect("15 is not zero");
 
-/// The time that the events tell of, µs: it ends now, so that the lake has a few days to partition by
+/// The time that the events print_next_steps of, µs: it ends now, so that the lake has a few days to partition by
 /// and a last hour to ask about.
 const EVENTS_SPAN_MICROS: u64 = 72 * 3_600_000_000;
 
 /// Between two looks at the lake. Short, so that a worker is killed just after a commit, before it
-/// can tell anybody: that is when sinks that keep offsets elsewhere double their rows.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
+/// can print_next_steps anybody: that is when sinks that keep offsets elsewhere double their rows.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Something is broken when no row arrives for this long.
-const STALLED: Duration = Duration::from_mins(1);
+const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long a consumer may take to commit its last batch and leave.
-const STOPS_WITHIN: Duration = Duration::from_secs(30);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Everything that runs.
 #[derive(Debug)]
-pub(super) struct Pipeline<'a> {
+pub(super) struct DemoPipeline<'a> {
     terminal: &'a mut Terminal,
-    scene: &'a Scene,
-    watch: Watch,
+    context: &'a DemoContext,
+    catalog_watch: CatalogWatch,
     rows: u64,
-    producer: Running,
-    consumers: Vec<Running>,
+    producer: RunningProgram,
+    consumers: Vec<RunningProgram>,
 }
 
-impl<'a> Pipeline<'a> {
+impl<'a> DemoPipeline<'a> {
     /// Starts a producer and the consumers.
     pub(super) fn start(
         terminal: &'a mut Terminal,
-        scene: &'a Scene,
+        context: &'a DemoContext,
         rows: NonZeroU64,
         consumers: u8,
     ) -> Result<Self> {
         terminal
             .step(&format!("Produce events, and move them into the lake; consumers: {consumers}"));
-        let watch = Watch::open(&scene.catalog_file())?;
-        let producer = start_producer(terminal, scene, rows)?;
+        let catalog_watch = CatalogWatch::open(&context.catalog_file())?;
+        let producer = start_producer(terminal, context, rows)?;
         let numbers = 1..=consumers;
-        let consumers = numbers.map(|number| start_consumer(terminal, scene, &name(number), ""));
+        let consumers = numbers.map(|number| start_consumer(terminal, context, &name(number), ""));
         let consumers = consumers.collect::<Result<_>>()?;
-        Ok(Self { terminal, scene, watch, rows: rows.get(), producer, consumers })
+        Ok(Self { terminal, context, catalog_watch, rows: rows.get(), producer, consumers })
     }
 
     /// Kills and restarts a consumer, and goes on until every event is in the lake and all programs
     /// have ended. Returns what the lake held at the moment of the kill.
-    pub(super) fn complete(mut self) -> Result<Look> {
+    pub(super) fn complete(mut self) -> Result<LakeState> {
         let rows = self.rows;
-        self.follow(|look, running| Ok(look.rows >= rows / 3 && running.share_partitions()?))?;
+        self.wait_for_progress(|state, running| {
+            Ok(state.rows >= rows / 3 && running.share_partitions()?)
+        })?;
         let killed = self.kill_and_restart()?;
         let last = self.consumers.len() - 1;
         let restarted = Instant::now();
-        self.follow(|_, running| is_assigned(&running.consumers[last]))?;
-        self.say_that_it_is_back(restarted.elapsed());
-        self.follow(|_, running| Ok(!running.producer.is_running()?))?;
+        self.wait_for_progress(|_, running| is_assigned(&running.consumers[last]))?;
+        self.print_restart(restarted.elapsed());
+        self.wait_for_progress(|_, running| Ok(!running.producer.is_running()?))?;
         let produced = Instant::now();
-        self.follow(|look, _| Ok(look.rows >= rows))?;
+        self.wait_for_progress(|state, _| Ok(state.rows >= rows))?;
         self.stop(produced.elapsed())?;
         Ok(killed)
     }
 
-    /// SIGKILL: the process gets no chance to finish, commit or say anything.
-    fn kill_and_restart(&mut self) -> Result<Look> {
+    /// SIGKILL: the process gets no chance to finish, commit or print anything.
+    fn kill_and_restart(&mut self) -> Result<LakeState> {
         let mut consumer = self.consumers.pop().context("no consumer to kill")?;
         consumer.kill()?;
-        let killed = self.watch.look()?;
+        let killed = self.catalog_watch.read()?;
         let number = u8::try_from(self.consumers.len() + 1).context("count consumers")?;
         let name = name(number);
         self.terminal.step(&format!("Kill {name} with SIGKILL in the middle, and start it again"));
-        self.terminal.say(&format!(
+        self.terminal.print(&format!(
             "killed with {} rows in the lake, at snapshot {};\n{}",
             grouped(killed.rows),
             killed.snapshot_id,
@@ -101,7 +103,7 @@ impl<'a> Pipeline<'a> {
                 "that was all of them already: for a real middle, take more --rows"
             }
         ));
-        let restarted = start_consumer(self.terminal, self.scene, &name, "-restarted")?;
+        let restarted = start_consumer(self.terminal, self.context, &name, "-restarted")?;
         self.consumers.push(restarted);
         Ok(killed)
     }
@@ -114,42 +116,45 @@ impl<'a> Pipeline<'a> {
         Ok(assigned.into_iter().all(|is_assigned| is_assigned))
     }
 
-    fn say_that_it_is_back(&mut self, after: Duration) {
-        self.terminal.say(&format!(
+    fn print_restart(&mut self, after: Duration) {
+        self.terminal.print(&format!(
             "it has its partitions back {:.1} s later, and goes on where the lake says",
             after.as_secs_f64()
         ));
     }
 
     fn stop(&mut self, caught_up: Duration) -> Result<()> {
-        let look = self.watch.look()?;
-        self.terminal.say(&format!(
+        let state = self.catalog_watch.read()?;
+        self.terminal.print(&format!(
             "all {} rows are in the lake, {:.1} s after the producer ended",
-            grouped(look.rows),
+            grouped(state.rows),
             caught_up.as_secs_f64()
         ));
-        self.terminal.say("SIGTERM: the consumers finish, leave the group, and end");
-        self.consumers.iter().try_for_each(Running::terminate)?;
+        self.terminal.print("SIGTERM: the consumers finish, leave the group, and end");
+        self.consumers.iter().try_for_each(RunningProgram::terminate)?;
         for consumer in &mut self.consumers {
-            consumer.succeed(STOPS_WITHIN)?;
+            consumer.succeed(STOP_TIMEOUT)?;
         }
         Ok(())
     }
 
     /// Shows how far the lake is until it is far enough.
-    fn follow(&mut self, is_reached: impl Fn(&Look, &mut Self) -> Result<bool>) -> Result<()> {
+    fn wait_for_progress(
+        &mut self,
+        is_reached: impl Fn(&LakeState, &mut Self) -> Result<bool>,
+    ) -> Result<()> {
         let (mut rows, mut moved) = (0, Instant::now());
         loop {
-            let look = self.watch.look()?;
-            if look.rows > rows {
-                (rows, moved) = (look.rows, Instant::now());
+            let state = self.catalog_watch.read()?;
+            if state.rows > rows {
+                (rows, moved) = (state.rows, Instant::now());
             }
-            self.terminal.progress("events are in the lake", look.rows, self.rows);
-            if is_reached(&look, self)? {
+            self.terminal.progress("events are in the lake", state.rows, self.rows);
+            if is_reached(&state, self)? {
                 return Ok(());
             }
             self.check(moved.elapsed())?;
-            thread::sleep(LOOK_INTERVAL);
+            thread::sleep(POLL_INTERVAL);
         }
     }
 
@@ -164,14 +169,18 @@ impl<'a> Pipeline<'a> {
                 ensure!(false, "a consumer ended before it was told to");
             }
         }
-        let logs = self.scene.logs();
-        ensure!(still < STALLED, "no row arrived for {still:?}; logs: {}", logs.display());
+        let logs = self.context.logs();
+        ensure!(still < STALL_TIMEOUT, "no row arrived for {still:?}; logs: {}", logs.display());
         Ok(())
     }
 }
 
-fn start_producer(terminal: &mut Terminal, scene: &Scene, rows: NonZeroU64) -> Result<Running> {
-    let rate = rows.get().div_ceil(PRODUCED_WITHIN.get()).to_string();
+fn start_producer(
+    terminal: &mut Terminal,
+    context: &DemoContext,
+    rows: NonZeroU64,
+) -> Result<RunningProgram> {
+    let rate = rows.get().div_ceil(PRODUCE_SECONDS.get()).to_string();
     let interval_micros = EVENTS_SPAN_MICROS / rows;
     let start_time = Timestamp::now() - Duration::from_micros(EVENTS_SPAN_MICROS);
     let arguments = [
@@ -180,28 +189,28 @@ fn start_producer(terminal: &mut Terminal, scene: &Scene, rows: NonZeroU64) -> R
         ["--rate", &rate],
         ["--start-time", &format!("{start_time:.0}")],
         ["--event-interval", &format!("{interval_micros}us")],
-        ["--ledger", &scene.ledger().display().to_string()],
+        ["--ledger", &context.ledger().display().to_string()],
     ];
-    scene.start(terminal, "ducktide-producer", arguments.as_flattened(), "producer")
+    context.start(terminal, "ducktide-producer", arguments.as_flattened(), "producer")
 }
 
 /// A static member of its group: a restarted one is back at once, where others wait for the session
 /// timeout.
 fn start_consumer(
     terminal: &mut Terminal,
-    scene: &Scene,
+    context: &DemoContext,
     name: &str,
     label_suffix: &str,
-) -> Result<Running> {
+) -> Result<RunningProgram> {
     let arguments = ["--partition-by", "event_timestamp", "--group-instance-id", name];
-    scene.start(terminal, "ducktide-consumer", &arguments, &format!("{name}{label_suffix}"))
+    context.start(terminal, "ducktide-consumer", &arguments, &format!("{name}{label_suffix}"))
 }
 
 fn name(number: u8) -> String {
     format!("consumer-{number}")
 }
 
-fn is_assigned(consumer: &Running) -> Result<bool> {
+fn is_assigned(consumer: &RunningProgram) -> Result<bool> {
     let assigned = consumer.log()?.lines().any(|line| {
         line.contains(r#""message":"assigned""#) && line.contains(&format!("{TABLE}["))
     });

@@ -3,7 +3,7 @@
 use ducktide_testbed::{
     catalog::CatalogKind,
     on_both_catalogs,
-    pipeline::{PATIENCE, Pipeline, TRICKLE},
+    pipeline::{CONTINUOUS, Pipeline, WAIT_TIMEOUT},
     raw_records::{publish, publish_tombstones},
     services::{Registry, Service as _, log_folder, shared_kafka},
     wait,
@@ -43,18 +43,18 @@ fn check_letters(pipeline: &Pipeline) {
 fn letters_are_exact_across_a_kill(kind: CatalogKind) {
     const FAST: &[&str] = &["--flush-interval", "100ms"];
     let pipeline = Pipeline::on_shared_services("letters_kill", kind).unwrap();
-    let poison = [TRICKLE, &["--poison", "0.01"]].concat();
+    let poison = [CONTINUOUS, &["--poison", "0.01"]].concat();
     let mut producer = pipeline.start_producer(&poison).unwrap();
     for run in 0..3 {
         let mut victim = pipeline.start_consumer(&format!("victim_{run}"), FAST).unwrap();
         let mut catalog = pipeline.catalog().unwrap();
         let stood = catalog.committed_offsets().unwrap_or(0);
         let moved = || Ok(catalog.committed_offsets().unwrap_or(0) > stood);
-        wait::until("a commit of the victim's appears", PATIENCE, moved).unwrap();
+        wait::until("a commit of the victim's appears", WAIT_TIMEOUT, moved).unwrap();
         victim.kill().unwrap();
     }
 
-    let published = pipeline.finish(&mut producer).unwrap();
+    let published = pipeline.stop_producer(&mut producer).unwrap();
     let _worker = pipeline.start_consumer("worker", FAST).unwrap();
     pipeline.await_committed(published).unwrap();
 
@@ -150,7 +150,7 @@ fn an_outage_of_the_registry_makes_no_letters() {
     worker.await_logged("waiting for the schema registry").unwrap();
     std::thread::sleep(std::time::Duration::from_secs(5));
     assert!(worker.metric("dead_letters_total").unwrap() < 1.0);
-    registry.start_again().unwrap();
+    registry.restart().unwrap();
 
     pipeline.await_committed(1_010).unwrap();
     assert_eq!((rows(&pipeline), classes(&pipeline).as_str()), (1_010, ""));

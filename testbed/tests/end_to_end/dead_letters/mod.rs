@@ -7,7 +7,7 @@ mod resolving;
 use ducktide_testbed::{
     catalog::CatalogKind,
     pipeline::{PARTITIONS, Pipeline, TABLE},
-    raw_records::{Reading, register},
+    raw_records::{NumberRecord, register},
     services::shared_kafka,
 };
 
@@ -23,7 +23,7 @@ fn of_readings(test: &str, kind: CatalogKind) -> (Pipeline, u32) {
 }
 
 fn readings(count: i64, schema_id: u32) -> Vec<Vec<u8>> {
-    let reading = |number| Reading { number, at_micros: number }.encode(schema_id);
+    let reading = |number| NumberRecord { number, at_micros: number }.encode(schema_id);
     (0..count).map(reading).collect()
 }
 

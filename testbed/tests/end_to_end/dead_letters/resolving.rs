@@ -2,9 +2,9 @@
 
 use ducktide_testbed::{
     catalog::CatalogKind,
-    faults::{CommitProxy, Fault},
+    faults::{CommitFault, CommitProxy},
     on_both_catalogs,
-    pipeline::{PATIENCE, Pipeline},
+    pipeline::{Pipeline, WAIT_TIMEOUT},
     raw_records::{publish, register, register_fields},
     services::{Registry, log_folder, shared_kafka, shared_postgres},
 };
@@ -74,18 +74,18 @@ const RETRY: &[&str] = &["dead-letters", "retry", "--all"];
 
 fn letters_are_retried_once_their_schema_is_registered(kind: CatalogKind) {
     let case = Unregistered::new(kind);
-    let status = case.pipeline.operate(&["status"]).unwrap();
+    let status = case.pipeline.run_ducktide(&["status"]).unwrap();
     assert!(status.contains("20 open dead letters"), "{status}");
     case.register();
 
     let by_class = ["dead-letters", "retry", "--class", "unknown_schema"];
-    let first = case.pipeline.operate(&by_class).unwrap();
-    let again = case.pipeline.operate(RETRY).unwrap();
+    let first = case.pipeline.run_ducktide(&by_class).unwrap();
+    let again = case.pipeline.run_ducktide(RETRY).unwrap();
 
-    assert_eq!(first, "20 dead letters moved to main.events\n");
-    assert_eq!(again, "0 dead letters moved to main.events\n");
+    assert_eq!(first, "20 letters moved to main.events\n");
+    assert_eq!(again, "0 letters moved to main.events\n");
     case.check_moved();
-    let status = case.pipeline.operate(&["status"]).unwrap();
+    let status = case.pipeline.run_ducktide(&["status"]).unwrap();
     assert!(!status.contains("open dead letter"), "{status}");
 }
 
@@ -98,7 +98,7 @@ fn letters_are_retried_once_their_column_fits(kind: CatalogKind) {
     pipeline.drain(&["--partition-by", "at"]).unwrap();
     let alter = |what: &str| {
         let sql = format!("ALTER TABLE events {what}");
-        pipeline.operate(&["sql", "--write", &sql]).unwrap();
+        pipeline.run_ducktide(&["sql", "--write", &sql]).unwrap();
     };
     alter("ADD COLUMN note BIGINT");
     let at = json!({"type": "long", "logicalType": "timestamp-micros"});
@@ -119,9 +119,9 @@ fn letters_are_retried_once_their_column_fits(kind: CatalogKind) {
     alter("ADD COLUMN note VARCHAR");
 
     let retry = [RETRY, &["--partition-by", "at"]].concat();
-    let moved = pipeline.operate(&retry).unwrap();
+    let moved = pipeline.run_ducktide(&retry).unwrap();
 
-    assert_eq!(moved, "7 dead letters moved to main.events\n");
+    assert_eq!(moved, "7 letters moved to main.events\n");
     let notes = "SELECT count(*) FROM events WHERE note = 'hi' AND event_date IS NOT NULL";
     assert_eq!((number(&pipeline, notes), rows(&pipeline)), (7, 12));
     pipeline.verify().unwrap();
@@ -138,13 +138,13 @@ fn letters_that_are_bad_still_stay_open(kind: CatalogKind) {
     let mut retry =
         pipeline.ducktide(RETRY).unwrap().start(&pipeline.file("tool"), "retry").unwrap();
 
-    assert_eq!(retry.wait(PATIENCE).unwrap().status.code(), Some(1));
+    assert_eq!(retry.wait(WAIT_TIMEOUT).unwrap().status.code(), Some(1));
     let printed = retry.output().unwrap();
-    assert!(printed.contains("truncated") && printed.contains("1 still open"), "{printed}");
+    assert!(printed.contains("truncated") && printed.contains("stay open"), "{printed}");
     assert_eq!((rows(&pipeline), resolutions(&pipeline, "retried")), (2, 0));
     let show = ["dead-letters", "show", "--topic", topic, "--partition", "0", "--offset", "1"];
-    let shown = pipeline.operate(&show).unwrap();
-    assert!(shown.contains("truncated") && shown.contains("remedy: "), "{shown}");
+    let shown = pipeline.run_ducktide(&show).unwrap();
+    assert!(shown.contains("truncated") && shown.contains("what to do: "), "{shown}");
     pipeline.verify().unwrap();
 }
 
@@ -156,20 +156,20 @@ fn discarded_letters_count_as_given_up(kind: CatalogKind) {
     pipeline.drain(&[]).unwrap();
 
     let one = ["dead-letters", "discard", "--partition", "1", "--offset", "2"];
-    assert_eq!(pipeline.operate(&one).unwrap(), "1 dead letter of main.events discarded\n");
+    assert_eq!(pipeline.run_ducktide(&one).unwrap(), "1 letter of main.events discarded\n");
     let all = ["dead-letters", "discard", "--class", "no_schema_id"];
-    assert!(pipeline.operate(&all).is_err(), "nothing is done without --yes");
+    assert!(pipeline.run_ducktide(&all).is_err(), "nothing is done without --yes");
     assert_eq!(resolutions(&pipeline, "discarded"), 1);
-    let discarded = pipeline.operate(&[&all[..], &["--yes"]].concat()).unwrap();
+    let discarded = pipeline.run_ducktide(&[&all[..], &["--yes"]].concat()).unwrap();
 
-    assert_eq!(discarded, "4 dead letters of main.events discarded\n");
+    assert_eq!(discarded, "4 letters of main.events discarded\n");
     let mut catalog = pipeline.catalog().unwrap();
     let sums = "SELECT sum(given_up) * 10 + sum(dead) FROM ducktide_ledger";
     assert_eq!(catalog.number(sums).unwrap(), 50, "five given up, none dead");
-    let list = pipeline.operate(&["dead-letters", "list", "--json"]).unwrap();
+    let list = pipeline.run_ducktide(&["dead-letters", "list", "--json"]).unwrap();
     assert!(list.contains(r#""open": 0"#) && list.contains(r#""letters": []"#), "{list}");
-    let all = pipeline.operate(&["dead-letters", "list", "--all"]).unwrap();
-    assert!(all.contains("discarded") && all.contains("5 dead letters listed"), "{all}");
+    let all = pipeline.run_ducktide(&["dead-letters", "list", "--all"]).unwrap();
+    assert!(all.contains("discarded") && all.contains("5 letters shown"), "{all}");
     pipeline.verify().unwrap();
 }
 
@@ -181,7 +181,7 @@ fn two_retries_at_the_same_time_make_one_row_each(kind: CatalogKind) {
 
     let mut both = [start("first"), start("second")];
     for retry in &mut both {
-        retry.succeed(PATIENCE).unwrap();
+        retry.succeed(WAIT_TIMEOUT).unwrap();
     }
 
     let moved = both.map(|retry| retry.output().unwrap());
@@ -193,16 +193,16 @@ fn two_retries_at_the_same_time_make_one_row_each(kind: CatalogKind) {
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
 fn an_answer_lost_on_its_way_to_a_retry_costs_nothing() {
-    retry_behind_a_proxy(Fault::AnswerLost);
+    retry_behind_a_proxy(CommitFault::ResponseLost);
 }
 
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
 fn a_retry_that_never_arrived_is_sent_again() {
-    retry_behind_a_proxy(Fault::CommitLost);
+    retry_behind_a_proxy(CommitFault::CommitLost);
 }
 
-fn retry_behind_a_proxy(fault: Fault) {
+fn retry_behind_a_proxy(fault: CommitFault) {
     let case = Unregistered::new(CatalogKind::Postgres);
     case.register();
     let proxy = CommitProxy::start(&case.pipeline.catalog, fault).unwrap();
@@ -210,8 +210,8 @@ fn retry_behind_a_proxy(fault: Fault) {
     proxy.arm(1);
 
     let tool = case.pipeline.ducktide(RETRY).unwrap().env("DUCKLAKE_CATALOG", catalog);
-    let moved = tool.run(&case.pipeline.file("tool"), "retry", PATIENCE).unwrap();
+    let moved = tool.run(&case.pipeline.file("tool"), "retry", WAIT_TIMEOUT).unwrap();
 
-    assert_eq!((proxy.injected(), moved.as_str()), (1, "20 dead letters moved to main.events\n"));
+    assert_eq!((proxy.injected(), moved.as_str()), (1, "20 letters moved to main.events\n"));
     case.check_moved();
 }

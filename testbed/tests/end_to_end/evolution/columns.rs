@@ -1,6 +1,6 @@
 //! Fields that a newer schema has become columns.
 
-use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::Encoded};
+use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
 use serde_json::{Value, json};
 
 use super::Case;
@@ -26,12 +26,12 @@ fn optional(name: &str, of: &str) -> Value {
 }
 
 fn old(id: u32, count: i64) -> impl Iterator<Item = Vec<u8>> {
-    (0..count).map(move |n| Encoded::of_schema(id).long(n).bytes())
+    (0..count).map(move |n| EncodedValue::with_schema(id).long(n).bytes())
 }
 
 /// Records with a note behind the number.
 fn noted(id: u32, count: i64) -> impl Iterator<Item = Vec<u8>> {
-    (0..count).map(move |n| Encoded::of_schema(id).long(n).long(1).text("hi").bytes())
+    (0..count).map(move |n| EncodedValue::with_schema(id).long(n).long(1).text("hi").bytes())
 }
 
 fn a_new_field_becomes_a_column_under_running_workers(kind: CatalogKind) {
@@ -95,11 +95,12 @@ fn fields_within_records_lists_and_maps_become_fields(kind: CatalogKind) {
     };
     let first = case.register(&fields(false));
     let worker = case.pipeline.start_consumer("worker", FAST).unwrap();
-    let value = Encoded::of_schema(first).long(1).long(1).long(2).long(0);
+    let value = EncodedValue::with_schema(first).long(1).long(1).long(2).long(0);
     case.publish(0, [value.long(1).text("k").long(3).long(0).bytes()]);
     case.pipeline.await_committed(1).unwrap();
     let second = case.register(&fields(true));
-    let value = Encoded::of_schema(second).long(4).text("x").long(1).long(5).text("y").long(0);
+    let value =
+        EncodedValue::with_schema(second).long(4).text("x").long(1).long(5).text("y").long(0);
     case.publish(0, [value.long(1).text("k").long(6).text("z").long(0).bytes()]);
     case.pipeline.await_committed(2).unwrap();
 
@@ -130,12 +131,12 @@ fn a_field_that_is_gone_is_null_and_promoted_types_stay(kind: CatalogKind) {
     let field = |name: &str, of: &str| json!({"name": name, "type": of});
     let wide = [field("a", "double"), field("b", "string"), field("c", "long")];
     let wide = case.register(&wide);
-    let value = Encoded::of_schema(wide).bytes();
+    let value = EncodedValue::with_schema(wide).bytes();
     let value = [value, 1.5_f64.to_le_bytes().to_vec(), vec![2, b'x', 14]].concat();
     case.publish(0, [value]);
     case.pipeline.drain(&[]).unwrap();
     let narrow = case.register(&[field("a", "int"), field("b", "bytes")]);
-    case.publish(0, [Encoded::of_schema(narrow).long(2).text("y").bytes()]);
+    case.publish(0, [EncodedValue::with_schema(narrow).long(2).text("y").bytes()]);
     case.pipeline.drain(&[]).unwrap();
 
     let all = "SELECT string_agg(concat_ws(',', a, b, c), ' ' ORDER BY a) FROM %";
@@ -150,7 +151,7 @@ fn a_column_that_somebody_adds_or_drops_does_not_end_a_worker(kind: CatalogKind)
     case.pipeline.await_committed(5).unwrap();
     let alter = |what: &str| {
         let sql = format!("ALTER TABLE events {what}");
-        case.pipeline.operate(&["sql", "--write", &sql]).unwrap();
+        case.pipeline.run_ducktide(&["sql", "--write", &sql]).unwrap();
     };
 
     alter("ADD COLUMN judgement VARCHAR");
@@ -186,7 +187,7 @@ fn twenty_versions_under_four_workers_are_exact(kind: CatalogKind) {
             case.publish(
                 partition,
                 (0..ROWS).map(|n| {
-                    let value = Encoded::of_schema(id).long(n);
+                    let value = EncodedValue::with_schema(id).long(n);
                     (1..=version).fold(value, |value, of| value.long(1).long(of)).bytes()
                 }),
             );

@@ -3,7 +3,7 @@
 use ducktide_testbed::{
     catalog::CatalogKind,
     on_both_catalogs,
-    raw_records::{Encoded, Envelope, publish_enveloped},
+    raw_records::{EncodedValue, Envelope, publish_enveloped},
 };
 use serde_json::json;
 
@@ -22,7 +22,7 @@ fn case(name: &str, kind: CatalogKind) -> (Case, u32) {
 }
 
 fn publish(case: &Case, id: u32, envelopes: &[Envelope<'_>]) {
-    let value = Encoded::of_schema(id).long(7).bytes();
+    let value = EncodedValue::with_schema(id).long(7).bytes();
     let pipeline = &case.pipeline;
     publish_enveloped(&pipeline.bootstrap_servers, &pipeline.topic, envelopes, &value).unwrap();
 }
@@ -82,7 +82,7 @@ fn a_table_is_made_before_there_is_a_consumer() {
     let more = ["--table", "events", "--key-format", "text", "--headers"];
     let init = [&["init", "--from-subject", &subject][..], &more].concat();
 
-    let printed = case.pipeline.operate(&init).unwrap();
+    let printed = case.pipeline.run_ducktide(&init).unwrap();
 
     assert!(printed.contains("table      main.events, 7 columns"), "{printed}");
     assert_eq!(case.rows(), (0, 0));
@@ -90,6 +90,7 @@ fn a_table_is_made_before_there_is_a_consumer() {
     case.pipeline.drain(&[]).unwrap();
     assert_eq!(case.number("SELECT count(_kafka_key) FROM %"), 2);
 
-    let unknown = case.pipeline.operate(&["init", "--from-subject", "nobody-value"]).unwrap_err();
+    let unknown =
+        case.pipeline.run_ducktide(&["init", "--from-subject", "nobody-value"]).unwrap_err();
     assert!(format!("{unknown:#}").contains("subject=`nobody-value`"), "{unknown:#}");
 }

@@ -5,7 +5,7 @@ use std::fs;
 use ducktide_testbed::{
     catalog::CatalogKind,
     pipeline::{Pipeline, TABLE},
-    raw_records::{Encoded, Envelope, publish_records},
+    raw_records::{EncodedValue, Envelope, publish_records},
     services::shared_kafka,
 };
 use serde_json::json;
@@ -21,8 +21,8 @@ const SCHEMA: &str =
 fn values_that_are_no_records_have_one_column() {
     let case = Case::new("plain_values", CatalogKind::Sqlite, 1);
     let id = case.register_as("value", &json!(["null", "string"]));
-    let text = Encoded::of_schema(id).long(1).text("seven").bytes();
-    case.publish(0, [text, Encoded::of_schema(id).long(0).bytes()]);
+    let text = EncodedValue::with_schema(id).long(1).text("seven").bytes();
+    case.publish(0, [text, EncodedValue::with_schema(id).long(0).bytes()]);
 
     case.pipeline.drain(&[]).unwrap();
 
@@ -42,9 +42,9 @@ fn values_of_fifty_megabytes_are_rows_or_letters_as_others_are() {
     shared_kafka().create_topic(&pipeline.topic, 1, &large).unwrap();
     let case = Case::of(pipeline);
     let id = case.register_as("value", &json!("string"));
-    let huge = Encoded::of_schema(id).text(&"x".repeat(LENGTH)).bytes();
+    let huge = EncodedValue::with_schema(id).text(&"x".repeat(LENGTH)).bytes();
     let cut = huge[..LENGTH].to_vec();
-    let small = || Encoded::of_schema(id).text("small").bytes();
+    let small = || EncodedValue::with_schema(id).text("small").bytes();
     case.publish(0, [small(), huge.clone(), cut, small(), huge, small()]);
 
     case.pipeline.drain(&[]).unwrap();
@@ -76,9 +76,9 @@ fn schema_ids_in_headers_may_take_turns_with_framed_values() {
         ("__key_schema_id", Some(&of_key)),
     ];
     let enveloped = Envelope { key: Some(&[14]), headers: &headers };
-    let framed_key = Encoded::of_schema(key_id).long(8).bytes();
+    let framed_key = EncodedValue::with_schema(key_id).long(8).bytes();
     let framed = Envelope { key: Some(&framed_key), headers: &[("trace", None)] };
-    let value = Encoded::of_schema(value_id).bytes();
+    let value = EncodedValue::with_schema(value_id).bytes();
     let framed_value = [&value[..], b"framed"].concat();
     let looks_framed = [&value[..], b"!"].concat();
     let broken = [("__value_schema_id", Some(&b"12"[..]))];
@@ -118,8 +118,8 @@ fn values_of_one_schema_need_no_registry() {
     let case = Case::new("fixed_values", CatalogKind::Sqlite, 1);
     let file = case.pipeline.file("schema.avsc");
     fs::write(&file, SCHEMA).unwrap();
-    let bad = Encoded::plain().long(1).text("more").bytes();
-    let good = (0..10).map(|n| Encoded::plain().long(n).bytes());
+    let bad = EncodedValue::without_header().long(1).text("more").bytes();
+    let good = (0..10).map(|n| EncodedValue::without_header().long(n).bytes());
     case.publish(0, good.chain([bad]));
     let file = file.display().to_string();
     let arguments = ["--value-format", "avro-fixed", "--schema-file", &file];
@@ -131,8 +131,8 @@ fn values_of_one_schema_need_no_registry() {
     let letters = "SELECT string_agg(error_class || coalesce(schema_id, 0)) FROM %_dead_letters";
     assert_eq!(case.text(letters), "trailing_bytes0");
     let retry = [&["dead-letters", "retry", "--all"][..], &arguments].concat();
-    let still = case.pipeline.operate(&retry).unwrap_err();
-    assert!(format!("{still:#}").contains("still open: count=`1`"), "{still:#}");
+    let still = case.pipeline.run_ducktide(&retry).unwrap_err();
+    assert!(format!("{still:#}").contains("1 of the dead letters stay open"), "{still:#}");
     case.pipeline.verify().unwrap();
 
     for (arguments, what) in [
@@ -173,7 +173,7 @@ fn json_objects_fill_columns_and_the_rest_is_kept() {
     case.publish(0, [b"{\"number\": 5}".to_vec()]);
     case.pipeline.await_committed(5).unwrap();
     let alter = format!("ALTER TABLE {TABLE} ADD COLUMN x DOUBLE[]");
-    case.pipeline.operate(&["sql", "--write", &alter]).unwrap();
+    case.pipeline.run_ducktide(&["sql", "--write", &alter]).unwrap();
     case.publish(0, [b"{\"number\": 6, \"x\": [2.5]}".to_vec()]);
     case.pipeline.await_committed(6).unwrap();
     worker.stop().unwrap();
@@ -190,12 +190,12 @@ fn branches_of_a_union_have_fields_and_new_ones_get_one() {
     let id = case.register(&[union(json!(["null", "string", "long"]))]);
     let arguments = ["--union-as", "struct", "--flush-interval", "200ms"];
     let mut worker = case.pipeline.start_consumer("worker", &arguments).unwrap();
-    let plain = |branch| Encoded::of_schema(id).long(branch);
+    let plain = |branch| EncodedValue::with_schema(id).long(branch);
     case.publish(0, [plain(1).text("seven").bytes(), plain(2).long(8).bytes(), plain(0).bytes()]);
     case.pipeline.await_committed(3).unwrap();
 
     let wider = case.register(&[union(json!(["null", "string", "long", "boolean"]))]);
-    case.publish(0, [Encoded::of_schema(wider).long(1).text("nine").bytes()]);
+    case.publish(0, [EncodedValue::with_schema(wider).long(1).text("nine").bytes()]);
     case.pipeline.await_committed(4).unwrap();
     worker.stop().unwrap();
 
@@ -212,7 +212,10 @@ fn branches_of_a_union_have_fields_and_new_ones_get_one() {
 fn rows_lie_in_the_order_that_was_asked_for() {
     let case = Case::new("sorted", CatalogKind::Sqlite, 1);
     let id = case.register(&[json!({"name": "number", "type": "long"})]);
-    case.publish(0, (0..1_000).map(|n| Encoded::of_schema(id).long(n * 389 % 1_000).bytes()));
+    case.publish(
+        0,
+        (0..1_000).map(|n| EncodedValue::with_schema(id).long(n * 389 % 1_000).bytes()),
+    );
 
     case.pipeline.drain(&["--sort-by", "number"]).unwrap();
 

@@ -1,6 +1,6 @@
 //! What the table cannot hold stops the worker, or is kept apart; either way it is said.
 
-use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::Encoded};
+use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
 use serde_json::json;
 
 use super::Case;
@@ -25,11 +25,11 @@ fn of_two_types(name: &str, kind: CatalogKind) -> (Case, u32, u32) {
 }
 
 fn numbers(id: u32) -> impl Iterator<Item = Vec<u8>> {
-    (0..10).map(move |n| Encoded::of_schema(id).long(n).bytes())
+    (0..10).map(move |n| EncodedValue::with_schema(id).long(n).bytes())
 }
 
 fn texts(id: u32) -> impl Iterator<Item = Vec<u8>> {
-    (0..10).map(move |_| Encoded::of_schema(id).text("ten").bytes())
+    (0..10).map(move |_| EncodedValue::with_schema(id).text("ten").bytes())
 }
 
 fn a_type_that_the_table_cannot_hold_stops_the_worker(kind: CatalogKind) {
@@ -81,8 +81,8 @@ fn a_worker_is_refused_at_its_start(kind: CatalogKind) {
 fn a_table_of_somebody_else_is_left_alone(kind: CatalogKind) {
     let (case, number, _) = of_two_types("not_ours", kind);
     case.publish(0, numbers(number));
-    case.pipeline.operate(&["init"]).unwrap();
-    case.pipeline.operate(&["sql", "--write", "CREATE TABLE events(number BIGINT)"]).unwrap();
+    case.pipeline.run_ducktide(&["init"]).unwrap();
+    case.pipeline.run_ducktide(&["sql", "--write", "CREATE TABLE events(number BIGINT)"]).unwrap();
 
     let mut refused = case.pipeline.start_consumer("refused", &[]).unwrap();
 

@@ -3,7 +3,7 @@
 use ducktide_testbed::{
     catalog::CatalogKind,
     on_both_catalogs,
-    raw_records::{Encoded, Envelope, publish_enveloped},
+    raw_records::{EncodedValue, Envelope, publish_enveloped},
 };
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ fn case(name: &str, kind: CatalogKind) -> (Case, u32) {
 }
 
 fn publish(case: &Case, value_id: u32, keys: &[Option<Vec<u8>>]) {
-    let value = Encoded::of_schema(value_id).long(7).bytes();
+    let value = EncodedValue::with_schema(value_id).long(7).bytes();
     let envelopes: Vec<_> =
         keys.iter().map(|key| Envelope { key: key.as_deref(), headers: &[] }).collect();
     let pipeline = &case.pipeline;
@@ -39,14 +39,14 @@ fn keys_of_records_follow_their_schema(kind: CatalogKind) {
     let (case, value_id) = case("avro_keys", kind);
     let region = json!({"name": "region", "type": "string"});
     let first = case.register_as("key", &record(std::slice::from_ref(&region)));
-    let of_first = |text: &str| Some(Encoded::of_schema(first).text(text).bytes());
+    let of_first = |text: &str| Some(EncodedValue::with_schema(first).text(text).bytes());
     publish(&case, value_id, &[of_first("eu"), None, Some(b"us".to_vec())]);
     let mut worker = case.pipeline.start_consumer("worker", AVRO_KEYS).unwrap();
     case.pipeline.await_committed(3).unwrap();
 
     let shard = json!({"name": "shard", "type": ["null", "int"], "default": null});
     let second = case.register_as("key", &record(&[region, shard]));
-    let of_second = Encoded::of_schema(second).text("af").long(1).long(9).bytes();
+    let of_second = EncodedValue::with_schema(second).text("af").long(1).long(9).bytes();
     publish(&case, value_id, &[Some(of_second), of_first("as")]);
     case.pipeline.await_committed(5).unwrap();
     worker.stop().unwrap();
@@ -64,8 +64,8 @@ fn keys_of_records_follow_their_schema(kind: CatalogKind) {
     let expected = "no_schema_id: key does not begin with a zero byte: byte=`117`";
     assert_eq!(case.text(letters), expected);
     let retry = [&["dead-letters", "retry", "--all"][..], AVRO_KEYS].concat();
-    let still = case.pipeline.operate(&retry).unwrap_err();
-    assert!(format!("{still:#}").contains("still open: count=`1`"), "{still:#}");
+    let still = case.pipeline.run_ducktide(&retry).unwrap_err();
+    assert!(format!("{still:#}").contains("1 of the dead letters stay open"), "{still:#}");
     case.pipeline.verify().unwrap();
 }
 
@@ -75,9 +75,9 @@ fn a_key_that_its_column_cannot_hold_stops_the_worker(kind: CatalogKind) {
     let number = case.register_as("key", &json!("long"));
     let subject = format!("{}-value", case.pipeline.topic);
     let init = ["init", "--from-subject", &subject, "--table", "events"];
-    case.pipeline.operate(&[&init[..], AVRO_KEYS].concat()).unwrap();
-    let of_number = Encoded::of_schema(number).long(42).bytes();
-    let of_text = Encoded::of_schema(text).text("42").bytes();
+    case.pipeline.run_ducktide(&[&init[..], AVRO_KEYS].concat()).unwrap();
+    let of_number = EncodedValue::with_schema(number).long(42).bytes();
+    let of_text = EncodedValue::with_schema(text).text("42").bytes();
     publish(&case, value_id, &[Some(of_number.clone()), Some(of_text), Some(of_number)]);
 
     let mut worker = case.pipeline.start_consumer("worker", AVRO_KEYS).unwrap();

@@ -2,7 +2,9 @@
 
 use ducktide_testbed::{
     catalog::CatalogKind,
-    raw_records::{Encoded, Envelope, delete_subject, publish_enveloped, register_version},
+    raw_records::{
+        EncodedValue, Envelope, delete_subject, publish_enveloped, register_subject_version,
+    },
 };
 use serde_json::{Value, json};
 
@@ -12,7 +14,8 @@ impl Case {
     /// Registers a version of a subject that is named for the topic; the subject and the schema's id.
     fn register_at(&self, suffix: &str, version: &Value) -> (String, u32) {
         let subject = format!("{}-{suffix}", self.pipeline.topic);
-        let id = register_version(&self.pipeline.schema_registry_url, &subject, version).unwrap();
+        let id = register_subject_version(&self.pipeline.schema_registry_url, &subject, version)
+            .unwrap();
         (subject, id)
     }
 
@@ -31,9 +34,9 @@ fn a_table_is_filled_on_after_its_subjects_were_deleted() {
     let case = Case::new("deleted_subjects", CatalogKind::Sqlite, 1);
     let value_id = case.register(&[json!({"name": "number", "type": "long"})]);
     let key_id = case.register_as("key", &json!("string"));
-    let key = Encoded::of_schema(key_id).text("k").bytes();
+    let key = EncodedValue::with_schema(key_id).text("k").bytes();
     let publish = || {
-        let value = Encoded::of_schema(value_id).long(7).bytes();
+        let value = EncodedValue::with_schema(value_id).long(7).bytes();
         let envelopes = [Envelope { key: Some(&key), headers: &[] }];
         let pipeline = &case.pipeline;
         publish_enveloped(&pipeline.bootstrap_servers, &pipeline.topic, &envelopes, &value)
@@ -70,10 +73,10 @@ fn records_of_several_types_share_a_table_as_far_as_their_fields_go_together() {
     let (subject, paid) = case.register_record("Paid", &[("id", "long"), ("amount", "double")]);
     let (_, sent) = case.register_record("Sent", &[("id", "int"), ("carrier", "string")]);
     let (_, lost) = case.register_record("Lost", &[("id", "string")]);
-    let of_paid = Encoded::of_schema(paid).long(1).bytes();
+    let of_paid = EncodedValue::with_schema(paid).long(1).bytes();
     let of_paid = [&of_paid[..], &1.5_f64.to_le_bytes()].concat();
-    let of_sent = Encoded::of_schema(sent).long(2).text("post").bytes();
-    case.publish(0, [of_paid, of_sent, Encoded::of_schema(lost).text("3").bytes()]);
+    let of_sent = EncodedValue::with_schema(sent).long(2).text("post").bytes();
+    case.publish(0, [of_paid, of_sent, EncodedValue::with_schema(lost).text("3").bytes()]);
     let mut worker = case.pipeline.start_consumer("waits", &[]).unwrap();
     worker.await_unready("--subject").unwrap();
     worker.stop().unwrap();
@@ -101,9 +104,9 @@ fn a_union_of_referenced_records_keeps_each_types_fields() {
     let union = json!({"schema": "[\"A\", \"B\", \"C\"]", "references": references});
     let (subject, id) = case.register_at("all", &union);
     let values = [
-        Encoded::of_schema(id).long(0).long(5).bytes(),
-        Encoded::of_schema(id).long(1).text("five").bytes(),
-        [&Encoded::of_schema(id).long(2).bytes()[..], &[1]].concat(),
+        EncodedValue::with_schema(id).long(0).long(5).bytes(),
+        EncodedValue::with_schema(id).long(1).text("five").bytes(),
+        [&EncodedValue::with_schema(id).long(2).bytes()[..], &[1]].concat(),
     ];
     case.publish(0, values);
 

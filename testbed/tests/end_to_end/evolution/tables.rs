@@ -1,6 +1,6 @@
 //! Tables and catalogs that other clients alter under running workers.
 
-use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::Encoded};
+use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
 use serde_json::{Value, json};
 
 use super::Case;
@@ -21,7 +21,7 @@ const DAY: i64 = 86_400_000_000;
 
 /// Records of two timestamps: the first on the second day of 1970, the second on the third.
 fn dated(id: u32, count: usize) -> impl Iterator<Item = Vec<u8>> {
-    std::iter::repeat_with(move || Encoded::of_schema(id).long(DAY).long(2 * DAY).bytes())
+    std::iter::repeat_with(move || EncodedValue::with_schema(id).long(DAY).long(2 * DAY).bytes())
         .take(count)
 }
 
@@ -59,7 +59,7 @@ fn the_table_says_which_column_its_dates_are_of(kind: CatalogKind) {
     let by = |column| [FAST, &["--partition-by", column]].concat();
     let alter = |what: &str| {
         let sql = format!("ALTER TABLE events {what}");
-        case.pipeline.operate(&["sql", "--write", &sql]).unwrap();
+        case.pipeline.run_ducktide(&["sql", "--write", &sql]).unwrap();
     };
     case.publish(0, dated(id, 5));
     case.pipeline.drain(&by("at")).unwrap();
@@ -103,12 +103,12 @@ fn a_dropped_table_is_refused_after_the_restart_too(kind: CatalogKind) {
     case.pipeline.await_committed(5).unwrap();
     // A column of this name is another client's in a table that is not partitioned.
     let sql = "ALTER TABLE events ADD COLUMN event_date DATE";
-    case.pipeline.operate(&["sql", "--write", sql]).unwrap();
+    case.pipeline.run_ducktide(&["sql", "--write", sql]).unwrap();
     case.publish(0, dated(id, 5));
     case.pipeline.await_committed(10).unwrap();
     assert_eq!(case.number("SELECT count(*) FROM % WHERE event_date IS NULL"), 10);
 
-    case.pipeline.operate(&["sql", "--write", "DROP TABLE events"]).unwrap();
+    case.pipeline.run_ducktide(&["sql", "--write", "DROP TABLE events"]).unwrap();
     case.publish(0, dated(id, 5));
 
     assert_eq!(worker.exit_code().unwrap(), 4);

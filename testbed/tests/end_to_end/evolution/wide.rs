@@ -1,6 +1,6 @@
 //! Tables of many columns and dates: memory stays within `--memory-limit`, beside what a commit takes.
 
-use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::Encoded};
+use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
 use serde_json::{Value, json};
 
 use super::Case;
@@ -25,8 +25,8 @@ fn fields(columns: i64) -> Vec<Value> {
 /// A record of one of the dates.
 fn record(id: u32, columns: i64, dates: i64, row: i64) -> Vec<u8> {
     let at = (20_000 + row % dates) * DAY_MICROS;
-    let start = Encoded::of_schema(id).long(at);
-    let add = |record: Encoded, column: i64| match column % 2 {
+    let start = EncodedValue::with_schema(id).long(at);
+    let add = |record: EncodedValue, column: i64| match column % 2 {
         1 => record.text(&format!("v{}", row * 7 % 97)),
         _ => record.long(row * column),
     };

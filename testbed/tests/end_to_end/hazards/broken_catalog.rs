@@ -5,7 +5,7 @@ use std::time::Duration;
 use ducktide_lake::{Access, DuckLake};
 use ducktide_maintenance::{Maintained, OrphanPolicy, Retention};
 use ducktide_protocol::{ErrorKind, Result};
-use ducktide_testbed::faults::{CommitProxy, Fault};
+use ducktide_testbed::faults::{CommitFault, CommitProxy};
 use jiff::Timestamp;
 
 use super::case::{Case, assert_exact, merge_once, new_database};
@@ -17,9 +17,9 @@ type Operate = fn(&mut DuckLake) -> Result<Maintained>;
 
 /// Has the operation run into a connection that breaks after ever more bytes, until none breaks any
 /// more; after each it is done again, undisturbed.
-fn break_everywhere(operate: Operate) {
+fn break_everywhere(run_ducktide: Operate) {
     let mut case = Case::in_database(&new_database(), "public");
-    let proxy = CommitProxy::start(&case.address, Fault::CommitLost).unwrap();
+    let proxy = CommitProxy::start(&case.address, CommitFault::CommitLost).unwrap();
     let (mut bytes, mut broken, mut commits) = (400, 0, 0);
     loop {
         // Something to merge, to expire, to remove, to coalesce.
@@ -27,11 +27,11 @@ fn break_everywhere(operate: Operate) {
         commits += 4;
         let mut operator = case.behind(&proxy, Access::Operate);
         proxy.cut_after(bytes);
-        let outcome = operate(&mut operator);
+        let outcome = run_ducktide(&mut operator);
         let has_cut = proxy.has_cut();
         proxy.disarm();
 
-        let undisturbed = operate(&mut case.operator()).unwrap();
+        let undisturbed = run_ducktide(&mut case.operator()).unwrap();
         assert!(matches!(undisturbed, Maintained::Done(_)), "{undisturbed:?}");
         assert_eq!(case.count(), u64::try_from(commits * 10).unwrap(), "after {bytes} bytes");
         match outcome {
@@ -64,9 +64,7 @@ fn a_merge_whose_connection_breaks_is_done_later() {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn an_expiry_whose_connection_breaks_is_done_later() {
-    break_everywhere(|lake| {
-        ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(soon()), TIMEOUT)
-    });
+    break_everywhere(|lake| lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT));
 }
 
 #[test]
@@ -74,24 +72,22 @@ fn an_expiry_whose_connection_breaks_is_done_later() {
 fn a_cleanup_whose_connection_breaks_is_done_later() {
     break_everywhere(|lake| {
         merge_once(lake)?;
-        ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(soon()), TIMEOUT)?;
-        ducktide_maintenance::cleanup_old_files(lake, soon(), TIMEOUT)
+        lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT)?;
+        lake.cleanup_old_files(soon(), TIMEOUT)
     });
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_removal_of_orphans_whose_connection_breaks_is_done_later() {
-    break_everywhere(|lake| {
-        ducktide_maintenance::remove_orphans(lake, &OrphanPolicy::default(), TIMEOUT)
-    });
+    break_everywhere(|lake| lake.remove_orphans(&OrphanPolicy::default(), TIMEOUT));
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_coalescing_whose_connection_breaks_is_done_later() {
     break_everywhere(|lake| {
-        ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(soon()), TIMEOUT)?;
-        ducktide_maintenance::coalesce_ledger(lake, soon(), TIMEOUT)
+        lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT)?;
+        lake.coalesce_ledger(soon(), TIMEOUT)
     });
 }

@@ -184,7 +184,7 @@ fn a_client_frozen_inside_its_commit_only_delays_others(kind: CatalogKind) {
     assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
     assert_eq!(case.position(0), (0, 100), "reading goes on");
 
-    frozen.let_go();
+    frozen.release();
     assert!(is_committed(case.send(&commit)), "the same files, sent again");
     assert_eq!((case.count(), case.position(0)), (50, (0, 150)));
 }

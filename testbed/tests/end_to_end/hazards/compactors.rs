@@ -8,7 +8,7 @@ use ducktide_testbed::{
     catalog::CatalogKind,
     faults::SmallDisk,
     http,
-    program::{Program, Running},
+    program::{Program, RunningProgram},
     services::{Postgres, Service as _, free_port, log_folder},
     wait,
 };
@@ -29,7 +29,7 @@ on_both_lakes!(
     it_waits_while_a_newer_client_has_migrated_the_catalog,
 );
 
-const PATIENCE: Duration = Duration::from_mins(1);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Tiers for files of a test's size, and margins that tests can wait for.
 const SMALL: &[&str] = &["--tiers", "4KiB,16KiB", "--target-file-size", "1MiB"];
@@ -47,7 +47,7 @@ const SHORT: &[&str] = &[
 
 /// A compactor with its logs.
 struct Compactor {
-    running: Running,
+    running: RunningProgram,
     _logs: TempDir,
 }
 
@@ -70,11 +70,11 @@ impl Compactor {
     }
 
     fn await_logged(&self, text: &str) {
-        wait::until(text, PATIENCE, || Ok(self.running.log()?.contains(text))).unwrap();
+        wait::until(text, WAIT_TIMEOUT, || Ok(self.running.log()?.contains(text))).unwrap();
     }
 
     fn exit_code(&mut self) -> Option<i32> {
-        self.running.wait(PATIENCE).unwrap().status.code()
+        self.running.wait(WAIT_TIMEOUT).unwrap().status.code()
     }
 }
 
@@ -230,7 +230,7 @@ fn a_leader_that_slept_through_losing_its_lead_changes_nothing() {
     let mut case = Case::filled(CatalogKind::Postgres, 20);
     let arguments = [&["run"], SMALL].concat();
     let mut sleeper = Compactor::start(&case, &arguments, "files_merged=pause");
-    wait::until("it sleeps", PATIENCE, || Ok(sleeper.running.is_stopped())).unwrap();
+    wait::until("it sleeps", WAIT_TIMEOUT, || Ok(sleeper.running.is_stopped())).unwrap();
     case.edit_catalog(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
          WHERE datname = current_database() AND pid <> pg_backend_pid()",
@@ -270,7 +270,7 @@ fn a_full_disk_changes_nothing_and_is_got_over(kind: CatalogKind) {
     assert!(log.contains("No space left on device"), "{log}");
     assert_eq!((case.count(), live_files(&mut case)), (120, 12));
 
-    disk.empty().unwrap();
+    disk.free_space().unwrap();
     once(&case, &[]);
     assert_eq!((case.count(), live_files(&mut case)), (120, 1));
     std::thread::sleep(Duration::from_secs(2));
@@ -295,7 +295,7 @@ fn a_catalog_that_is_away_is_waited_for_and_told_once() {
     let log = compactor.running.log().unwrap();
     assert_eq!(log.matches("lake unavailable, retrying").count(), 1, "{log}");
 
-    postgres.start_again().unwrap();
+    postgres.restart().unwrap();
     compactor.await_logged("lake available again");
     compactor.running.terminate().unwrap();
     assert_eq!(compactor.exit_code(), Some(0), "{}", compactor.running.log().unwrap());
@@ -312,7 +312,7 @@ fn it_waits_while_a_newer_client_has_migrated_the_catalog(kind: CatalogKind) {
     let port = free_port().unwrap();
     let listen = format!("127.0.0.1:{port}");
     let shows = |text: &str| {
-        wait::until(text, PATIENCE, || {
+        wait::until(text, WAIT_TIMEOUT, || {
             let metrics = http::get(port, "/metrics").unwrap_or_default();
             Ok(metrics.contains(&format!("\nducktide_compactor_{text}\n")))
         })

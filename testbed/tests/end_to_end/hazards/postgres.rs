@@ -10,7 +10,7 @@ use ducktide_protocol::{
 };
 use ducktide_testbed::{
     catalog::Catalog,
-    faults::{CommitProxy, Fault, HeldCommitLock},
+    faults::{CommitFault, CommitProxy, HeldCommitLock},
 };
 use uuid::Uuid;
 
@@ -20,7 +20,7 @@ use super::case::{Case, is_committed, new_database, spec};
 #[ignore = "needs PostgreSQL"]
 fn a_lost_commit_answer_is_recognised() {
     let mut case = Case::in_database(&new_database(), "public");
-    let proxy = CommitProxy::start(&case.address, Fault::AnswerLost).unwrap();
+    let proxy = CommitProxy::start(&case.address, CommitFault::ResponseLost).unwrap();
     let mut worker = case.behind(&proxy, Access::Commit);
     let (first, second) = (case.rows(0, 100, 150), case.rows(0, 150, 200));
 
@@ -39,7 +39,7 @@ fn a_lost_commit_answer_is_recognised() {
 #[ignore = "needs PostgreSQL"]
 fn a_writer_that_deletes_its_file_after_an_error_loses_committed_rows() {
     let mut case = Case::in_database(&new_database(), "public");
-    let proxy = CommitProxy::start(&case.address, Fault::AnswerLost).unwrap();
+    let proxy = CommitProxy::start(&case.address, CommitFault::ResponseLost).unwrap();
     let mut careless = case.behind(&proxy, Access::Commit);
     let commit = case.rows(0, 100, 150);
     let path = commit.files()[0].path.display().to_string();
@@ -62,7 +62,7 @@ fn a_writer_that_deletes_its_file_after_an_error_loses_committed_rows() {
 #[ignore = "needs PostgreSQL"]
 fn a_commit_that_never_arrived_is_sent_again() {
     let mut case = Case::in_database(&new_database(), "public");
-    let proxy = CommitProxy::start(&case.address, Fault::CommitLost).unwrap();
+    let proxy = CommitProxy::start(&case.address, CommitFault::CommitLost).unwrap();
     let mut worker = case.behind(&proxy, Access::Commit);
     let commit = case.rows(0, 100, 150);
 

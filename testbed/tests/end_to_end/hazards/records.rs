@@ -4,9 +4,9 @@ use ducktide_testbed::{
     catalog::CatalogKind,
     kafka_admin::{add_partitions, delete_records, first_offset},
     on_both_catalogs,
-    pipeline::PATIENCE,
+    pipeline::WAIT_TIMEOUT,
     pipeline::{PARTITIONS, Pipeline, TABLE},
-    raw_records::{Reading, publish, publish_and_abort, publish_tombstones, register},
+    raw_records::{NumberRecord, publish, publish_and_abort, publish_tombstones, register},
     services::shared_kafka,
     wait,
 };
@@ -30,7 +30,7 @@ fn of_readings(test: &str, kind: CatalogKind) -> (Pipeline, u32) {
 }
 
 fn readings(count: i64, schema_id: u32, at: impl Fn(i64) -> i64) -> Vec<Vec<u8>> {
-    let reading = |number| Reading { number, at_micros: at(number) }.encode(schema_id);
+    let reading = |number| NumberRecord { number, at_micros: at(number) }.encode(schema_id);
     (0..count).map(reading).collect()
 }
 
@@ -85,7 +85,7 @@ fn superseded_records_of_a_compacted_topic_are_gaps(kind: CatalogKind) {
             publish(servers, topic, 0, readings(1, id, |_| 0))?;
             Ok(first_offset(servers, topic, 0)? > end + 400)
         };
-        wait::until("the topic is compacted", PATIENCE, gone).unwrap();
+        wait::until("the topic is compacted", WAIT_TIMEOUT, gone).unwrap();
 
         pipeline.drain(&[]).unwrap();
 
@@ -95,7 +95,7 @@ fn superseded_records_of_a_compacted_topic_are_gaps(kind: CatalogKind) {
         assert!(gaps > 400 * round, "{gaps}");
         assert_eq!(rows(&pipeline) + gaps, end);
     }
-    pipeline.operate(&["verify", "--deep"]).unwrap();
+    pipeline.run_ducktide(&["verify", "--deep"]).unwrap();
 }
 
 /// Kafka's log cleaner has removed records whose rows are in the table: a replay would lose them.
@@ -117,22 +117,22 @@ fn rows_that_a_compacted_topic_cannot_bring_back_are_not_removed_unasked(kind: C
         publish(servers, topic, 0, readings(1, id, |_| 0))?;
         Ok(first_offset(servers, topic, 0)? >= 500)
     };
-    wait::until("the topic is compacted", PATIENCE, gone).unwrap();
+    wait::until("the topic is compacted", WAIT_TIMEOUT, gone).unwrap();
     let replay = ["replay", "--topic", topic, "--partition", "0", "--from-offset", "100"];
 
-    let shown = pipeline.operate(&[&replay[..], &["--dry-run"]].concat()).unwrap();
-    let refused = pipeline.operate(&replay).unwrap_err().to_string();
+    let shown = pipeline.run_ducktide(&[&replay[..], &["--dry-run"]].concat()).unwrap();
+    let refused = pipeline.run_ducktide(&replay).unwrap_err().to_string();
 
     assert!(shown.contains("400 of 400 records are no longer in Kafka"), "{shown}");
     assert!(refused.contains("--accept-loss 400"), "{refused}");
     assert_eq!(rows(&pipeline), 500);
 
-    pipeline.operate(&[&replay[..], &["--accept-loss", "400"]].concat()).unwrap();
+    pipeline.run_ducktide(&[&replay[..], &["--accept-loss", "400"]].concat()).unwrap();
     pipeline.drain(&[]).unwrap();
     let added = shared_kafka().end_offsets(topic).unwrap()[0] - 500;
     let found = rows(&pipeline);
     assert!((101..=100 + added).contains(&found), "{found}");
-    pipeline.operate(&["verify", "--deep"]).unwrap();
+    pipeline.run_ducktide(&["verify", "--deep"]).unwrap();
 }
 
 fn tombstones_advance_progress_and_are_counted(kind: CatalogKind) {
@@ -238,7 +238,7 @@ fn begin_late_partitions(start_from: &str, expected_rows: i64) {
     worker.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
 
     add_partitions(servers, topic, 5).unwrap();
-    wait::until("the partitions are there", PATIENCE, || {
+    wait::until("the partitions are there", WAIT_TIMEOUT, || {
         Ok(shared_kafka().end_offsets(topic)?.len() == 5)
     })
     .unwrap();
@@ -249,7 +249,7 @@ fn begin_late_partitions(start_from: &str, expected_rows: i64) {
     let mut catalog = pipeline.catalog().unwrap();
     for partition in [1, 3, 4] {
         let read = || Ok(catalog.next_offset(partition)? == 1_000);
-        wait::until(&format!("partition {partition} is read"), PATIENCE, read).unwrap();
+        wait::until(&format!("partition {partition} is read"), WAIT_TIMEOUT, read).unwrap();
     }
     drop(worker);
     pipeline.drain(&[]).unwrap();

@@ -12,7 +12,7 @@ use ducktide_protocol::{
 use ducktide_replay::{ReplayRequest, ReplaySummary};
 use ducktide_testbed::{
     catalog::CatalogKind,
-    faults::{CommitProxy, Fault},
+    faults::{CommitFault, CommitProxy},
 };
 use ducktide_verify::VerifyRequest;
 use jiff::Timestamp;
@@ -378,7 +378,7 @@ fn a_skip_is_in_the_ledger_and_begins_an_epoch(kind: CatalogKind) {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_replay_whose_answer_is_lost_is_applied_once_and_the_table_stays_readable() {
-    for fault in [Fault::AnswerLost, Fault::CommitLost] {
+    for fault in [CommitFault::ResponseLost, CommitFault::CommitLost] {
         let url = new_database();
         let proxy = CommitProxy::start(&url, fault).unwrap();
         let mut case = Case::in_database(&url, "public");

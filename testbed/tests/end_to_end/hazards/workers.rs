@@ -5,9 +5,9 @@ use std::process::{Command, Stdio};
 use ducktide_testbed::{
     catalog::CatalogKind,
     duckdb_cli::{quoted, quoted_path},
-    faults::{CommitProxy, Fault, HeldCommitLock},
+    faults::{CommitFault, CommitProxy, HeldCommitLock},
     on_both_catalogs,
-    pipeline::{PATIENCE, Pipeline, TABLE, TRICKLE},
+    pipeline::{CONTINUOUS, Pipeline, TABLE, WAIT_TIMEOUT},
     wait, workspace,
 };
 
@@ -42,7 +42,7 @@ fn a_worker_that_slept_through_losing_its_partitions_adds_nothing(kind: CatalogK
 /// Each group reads every record; each record is taken from one of them.
 fn two_groups_that_fill_one_table_write_each_record_once(kind: CatalogKind) {
     let mut pipeline = Pipeline::on_shared_services("groups", kind).unwrap();
-    let mut producer = pipeline.start_producer(TRICKLE).unwrap();
+    let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
     let fast = ["--flush-interval", "200ms"];
     let first = pipeline.start_consumer("first", &fast).unwrap();
     pipeline.group.push_str("_other");
@@ -50,7 +50,7 @@ fn two_groups_that_fill_one_table_write_each_record_once(kind: CatalogKind) {
     // Both end as committed or as fenced: both are at it.
     first.await_metric("batches_total", 10.0).unwrap();
     second.await_metric("batches_total", 10.0).unwrap();
-    let published = pipeline.finish(&mut producer).unwrap();
+    let published = pipeline.stop_producer(&mut producer).unwrap();
 
     pipeline.await_committed(published).unwrap();
 
@@ -61,18 +61,18 @@ fn two_groups_that_fill_one_table_write_each_record_once(kind: CatalogKind) {
 /// workers, fenced, find out and read on from there.
 fn a_replay_under_a_running_worker_reads_again_once(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("replay", kind).unwrap();
-    let mut producer = pipeline.start_producer(TRICKLE).unwrap();
+    let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
     let worker = pipeline.start_consumer("worker", &["--flush-interval", "200ms"]).unwrap();
     pipeline.await_committed(8_000).unwrap();
 
     {
         // As an operator's tool would: a DELETE loses against every commit that comes in between.
         let _lock = HeldCommitLock::take(&pipeline.catalog).unwrap();
-        wait::until("a replay gets its turn", PATIENCE, || replay(&pipeline).map(|()| true))
+        wait::until("a replay gets its turn", WAIT_TIMEOUT, || replay(&pipeline).map(|()| true))
             .unwrap();
     }
     worker.await_logged("batch dropped").unwrap();
-    let published = pipeline.finish(&mut producer).unwrap();
+    let published = pipeline.stop_producer(&mut producer).unwrap();
     pipeline.await_committed(published).unwrap();
 
     pipeline.check_exact(published).unwrap();
@@ -111,30 +111,30 @@ fn replay(pipeline: &Pipeline) -> anyhow::Result<()> {
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
 fn answers_lost_on_their_way_to_a_worker_cost_nothing() {
-    fill_behind_a_proxy(Fault::AnswerLost);
+    fill_behind_a_proxy(CommitFault::ResponseLost);
 }
 
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
 fn commits_lost_on_their_way_to_the_catalog_cost_nothing() {
-    fill_behind_a_proxy(Fault::CommitLost);
+    fill_behind_a_proxy(CommitFault::CommitLost);
 }
 
-fn fill_behind_a_proxy(fault: Fault) {
+fn fill_behind_a_proxy(fault: CommitFault) {
     let mut pipeline = Pipeline::on_shared_services("proxy", CatalogKind::Postgres).unwrap();
     let proxy = CommitProxy::start(&pipeline.catalog, fault).unwrap();
     pipeline.consumers_catalog = proxy.url(&pipeline.catalog).unwrap();
-    let mut producer = pipeline.start_producer(TRICKLE).unwrap();
+    let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
     let worker = pipeline.start_consumer("worker", &["--flush-interval", "200ms"]).unwrap();
     pipeline.await_committed(3_000).unwrap();
 
     proxy.arm(5);
-    wait::until("five commits were broken", PATIENCE, || Ok(proxy.injected() == 5)).unwrap();
-    let published = pipeline.finish(&mut producer).unwrap();
+    wait::until("five commits were broken", WAIT_TIMEOUT, || Ok(proxy.injected() == 5)).unwrap();
+    let published = pipeline.stop_producer(&mut producer).unwrap();
     pipeline.await_committed(published).unwrap();
 
     pipeline.check_exact(published).unwrap();
-    if fault == Fault::AnswerLost {
+    if fault == CommitFault::ResponseLost {
         worker.await_logged("only its answer was lost").unwrap();
     }
 }

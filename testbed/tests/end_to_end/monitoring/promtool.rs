@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 
 use ducktide_testbed::catalog::CatalogKind;
-use ducktide_testbed::pipeline::{PATIENCE, Pipeline};
+use ducktide_testbed::pipeline::{Pipeline, WAIT_TIMEOUT};
 use ducktide_testbed::{compactor, http, services, wait, workspace};
 use serde_json::json;
 use tempfile::TempDir;
@@ -68,8 +68,8 @@ fn promtool_accepts_what_real_workers_export() {
     let listen = format!("127.0.0.1:{port}");
     let compactor = pipeline.compactor(&[compactor::RUN, &["--listen", &listen]].concat()).unwrap();
     pipeline.await_committed(20_000).unwrap();
-    producer.succeed(PATIENCE).unwrap();
-    pipeline.operate(&["verify", "--record", "--deep"]).unwrap();
+    producer.succeed(WAIT_TIMEOUT).unwrap();
+    pipeline.run_ducktide(&["verify", "--record", "--deep"]).unwrap();
     let _compactor = compactor.start(pipeline.logs(), "compactor").unwrap();
     // Asked for every few seconds, and every minute.
     worker.await_metric("high_watermark", 20_000.0).unwrap();
@@ -79,7 +79,7 @@ fn promtool_accepts_what_real_workers_export() {
             && shown.contains("\nducktide_compactor_last_success_timestamp_seconds{"))
     };
     let has_looked = || has_looked().or_else(|_: anyhow::Error| Ok(false));
-    wait::until("the compactor has looked at the lake", PATIENCE, has_looked).unwrap();
+    wait::until("the compactor has looked at the lake", WAIT_TIMEOUT, has_looked).unwrap();
 
     let exported = [worker.metrics().unwrap(), http::get(port, "/metrics").unwrap()];
 

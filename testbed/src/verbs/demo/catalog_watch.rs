@@ -10,7 +10,7 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How far the lake is.
 #[derive(Debug, Clone)]
-pub(super) struct Look {
+pub(super) struct LakeState {
     /// Rows of all tables.
     pub(super) rows: u64,
     /// The newest snapshot.
@@ -21,11 +21,11 @@ pub(super) struct Look {
 
 /// An open catalog.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct CatalogWatch {
     catalog: Connection,
 }
 
-impl Watch {
+impl CatalogWatch {
     pub(super) fn open(catalog: &Path) -> Result<Self> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let catalog = Connection::open_with_flags(catalog, flags).context("open the catalog")?;
@@ -33,8 +33,8 @@ impl Watch {
         Ok(Self { catalog })
     }
 
-    /// One consistent look: a single statement.
-    pub(super) fn look(&self) -> Result<Look> {
+    /// One consistent read: a single statement.
+    pub(super) fn read(&self) -> Result<LakeState> {
         const LOOK: &str = "
             SELECT (SELECT coalesce(sum(record_count), 0) FROM ducklake_data_file
                     WHERE end_snapshot IS NULL), snapshot_id, snapshot_time
@@ -42,8 +42,8 @@ impl Watch {
         let looked = self.catalog.query_one(LOOK, [], |row| {
             // A sum of counts is never negative.
             let rows = row.get::<_, i64>(0)?.unsigned_abs();
-            Ok(Look { rows, snapshot_id: row.get(1)?, snapshot_time: row.get(2)? })
+            Ok(LakeState { rows, snapshot_id: row.get(1)?, snapshot_time: row.get(2)? })
         });
-        looked.context("look at the catalog")
+        looked.context("read at the catalog")
     }
 }

@@ -4,39 +4,39 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 
-use super::fault::Visit;
+use super::fault::ForeignWrite;
 use crate::duckdb_cli::Lake;
 
 /// The client's table.
-const TABLE: &str = "guest";
+const TABLE: &str = "foreign_writer";
 
 /// The rows: number and version.
 type Rows = BTreeMap<i64, i64>;
 
 /// The client, and what its table may hold.
 #[derive(Debug)]
-pub(super) struct Guest {
+pub(super) struct ForeignWriter {
     table_exists: bool,
     next: i64,
     /// More than one while nobody knows how its last statements ended.
     possible: Vec<Rows>,
 }
 
-impl Default for Guest {
+impl Default for ForeignWriter {
     fn default() -> Self {
         Self { table_exists: false, next: 0, possible: vec![Rows::new()] }
     }
 }
 
-impl Guest {
+impl ForeignWriter {
     /// Writes; whether all of it was done. An error says that the table does not hold what it should.
-    pub(super) fn visit(&mut self, lake: &Lake, visit: Visit) -> Result<bool> {
+    pub(super) fn write(&mut self, lake: &Lake, write: ForeignWrite) -> Result<bool> {
         if !self.prepare(lake) {
             return Ok(false);
         }
         let Ok(before) = read(lake) else { return Ok(false) };
         let before = self.checked(&before)?;
-        let steps = self.steps(before.clone(), visit);
+        let steps = self.steps(before.clone(), write);
         let (statements, mut states): (Vec<_>, Vec<_>) = steps.into_iter().unzip();
         let done = lake.write(&statements).is_ok();
         if !done {
@@ -48,7 +48,7 @@ impl Guest {
         Ok(done)
     }
 
-    /// Errors unless the table holds what it should. A guest that never came has none.
+    /// Errors unless the table holds what it should. A foreign_writer that never came has none.
     pub(super) fn check(&self, lake: &Lake) -> Result<()> {
         if self.table_exists { self.checked(&read(lake)?).map(|_| ()) } else { Ok(()) }
     }
@@ -71,9 +71,9 @@ impl Guest {
     }
 
     /// Each statement, and what the table holds after it.
-    fn steps(&mut self, mut rows: Rows, visit: Visit) -> Vec<(String, Rows)> {
-        match visit {
-            Visit::Inserts(count) => (0..count)
+    fn steps(&mut self, mut rows: Rows, write: ForeignWrite) -> Vec<(String, Rows)> {
+        match write {
+            ForeignWrite::Inserts(count) => (0..count)
                 .map(|_| {
                     let id = self.next;
                     self.next += 1;
@@ -81,14 +81,14 @@ impl Guest {
                     (format!("INSERT INTO {TABLE} VALUES ({id}, 0)"), rows.clone())
                 })
                 .collect(),
-            Visit::Update(of) => {
+            ForeignWrite::Update(of) => {
                 rows.iter_mut().filter(|(id, _)| *id % 7 == of).for_each(|(_, version)| {
                     *version += 1;
                 });
                 let set = format!("UPDATE {TABLE} SET version = version + 1 WHERE id % 7 = {of}");
                 vec![(set, rows)]
             }
-            Visit::Delete(of) => {
+            ForeignWrite::Delete(of) => {
                 rows.retain(|id, _| id % 7 != of);
                 vec![(format!("DELETE FROM {TABLE} WHERE id % 7 = {of}"), rows)]
             }
@@ -109,12 +109,14 @@ mod tests {
 
     #[test]
     fn each_statement_leads_to_the_state_that_is_expected_after_it() {
-        let mut guest = Guest::default();
+        let mut foreign_writer = ForeignWriter::default();
 
-        let inserts = guest.steps(Rows::new(), Visit::Inserts(9));
+        let inserts = foreign_writer.steps(Rows::new(), ForeignWrite::Inserts(9));
         let (_, nine) = inserts.last().unwrap().clone();
-        let (_, updated) = guest.steps(nine.clone(), Visit::Update(1)).pop().unwrap();
-        let (_, deleted) = guest.steps(updated.clone(), Visit::Delete(0)).pop().unwrap();
+        let (_, updated) =
+            foreign_writer.steps(nine.clone(), ForeignWrite::Update(1)).pop().unwrap();
+        let (_, deleted) =
+            foreign_writer.steps(updated.clone(), ForeignWrite::Delete(0)).pop().unwrap();
 
         assert_eq!(nine.len(), 9);
         assert_eq!((updated[&1], updated[&8], updated[&2]), (1, 1, 0));

@@ -1,4 +1,4 @@
-//! The compactor's place: whoever dies in it is followed by another.
+//! The compactor's slot: whoever dies in it is followed by another.
 
 use std::{
     fs,
@@ -11,19 +11,19 @@ use anyhow::{Context as _, Result};
 use crate::{
     compactor,
     pipeline::Pipeline,
-    program::{Program, Running},
+    program::{Program, RunningProgram},
 };
 
 /// Before somebody follows a compactor that died.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long a polite end may take: longer than its `--shutdown-timeout`.
-pub(super) const ENDS_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The compactor's place.
+/// The compactor's slot.
 #[derive(Debug, Default)]
-pub(super) struct Place {
-    running: Option<Running>,
+pub(super) struct CompactorSlot {
+    running: Option<RunningProgram>,
     /// When the last one ended; none so far.
     ended_at: Option<Instant>,
     /// How many were started here.
@@ -32,14 +32,14 @@ pub(super) struct Place {
 
 /// How a compactor ended that nobody ended.
 #[derive(Debug)]
-pub(super) enum Ended {
+pub(super) enum Exit {
     /// By SIGKILL, its own, at an armed step.
     Killed,
     /// In any other way, with the end of what it logged.
-    ByItself(String),
+    Unexpected(String),
 }
 
-impl Place {
+impl CompactorSlot {
     /// Starts a compactor, unless there is one.
     pub(super) fn start(&mut self, pipeline: &Pipeline, failpoints: &str) -> Result<()> {
         if self.running.is_none() {
@@ -50,7 +50,7 @@ impl Place {
     }
 
     /// The compactor, if there is one.
-    pub(super) const fn running(&self) -> Option<&Running> {
+    pub(super) const fn running(&self) -> Option<&RunningProgram> {
         self.running.as_ref()
     }
 
@@ -66,17 +66,17 @@ impl Place {
         let Some(mut running) = self.running.take() else { return Ok(()) };
         self.ended_at = Some(Instant::now());
         running.terminate()?;
-        running.succeed(ENDS_WITHIN).map(|_| ())
+        running.succeed(STOP_TIMEOUT).map(|_| ())
     }
 
-    /// Another compactor takes the place.
-    pub(super) fn fill(&mut self, running: Running) {
+    /// Another compactor takes the slot.
+    pub(super) fn fill(&mut self, running: RunningProgram) {
         self.running = Some(running);
         self.starts += 1;
     }
 
-    /// How the compactor ended, if it has since the last look; its place is free then.
-    pub(super) fn ended(&mut self) -> Result<Option<Ended>> {
+    /// How the compactor ended, if it has since the last look; its slot is free then.
+    pub(super) fn ended(&mut self) -> Result<Option<Exit>> {
         let Some(running) = &mut self.running else { return Ok(None) };
         if running.is_running()? {
             return Ok(None);
@@ -86,9 +86,9 @@ impl Place {
         self.running = None;
         self.ended_at = Some(Instant::now());
         Ok(Some(if status.signal() == Some(9) {
-            Ended::Killed
+            Exit::Killed
         } else {
-            Ended::ByItself(format!("{status}: {}", log.lines().last().unwrap_or_default()))
+            Exit::Unexpected(format!("{status}: {}", log.lines().last().unwrap_or_default()))
         }))
     }
 
@@ -98,8 +98,8 @@ impl Place {
     }
 }
 
-/// Starts a compactor outside of the place.
-pub(super) fn start(pipeline: &Pipeline, label: &str, failpoints: &str) -> Result<Running> {
+/// Starts a compactor outside of the slot.
+pub(super) fn start(pipeline: &Pipeline, label: &str, failpoints: &str) -> Result<RunningProgram> {
     program(pipeline, compactor::RUN)?
         .env("DUCKTIDE_FAILPOINTS", failpoints)
         .start(pipeline.logs(), label)

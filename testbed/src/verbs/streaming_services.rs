@@ -7,12 +7,12 @@ use ducktide_testbed::services::{Kafka, Registry};
 
 /// One of each.
 #[derive(Debug)]
-pub(crate) struct Streaming {
+pub(crate) struct StreamingServices {
     pub(crate) kafka: Kafka,
     pub(crate) registry: Registry,
 }
 
-impl Streaming {
+impl StreamingServices {
     /// Starts both at once and waits until each answers.
     pub(crate) fn start(logs: &Path) -> Result<Self> {
         thread::scope(|scope| {

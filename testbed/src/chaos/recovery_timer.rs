@@ -10,13 +10,13 @@ pub(super) type Positions = BTreeMap<i64, (i64, i64)>;
 
 /// Stopwatches, one for each fault.
 #[derive(Debug, Default)]
-pub(super) struct Recoveries {
+pub(super) struct RecoveryTimer {
     newest: Positions,
     running: Vec<(&'static str, Instant, Positions)>,
     done: BTreeMap<&'static str, Vec<Duration>>,
 }
 
-impl Recoveries {
+impl RecoveryTimer {
     /// A fault has happened, or an outage is over: from now on partitions should move again.
     pub(super) fn begin(&mut self, fault: &'static str, now: Instant) {
         self.running.push((fault, now, self.newest.clone()));
@@ -69,7 +69,7 @@ mod tests {
     fn a_fault_is_over_when_every_partition_has_moved() {
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
-        let mut recoveries = Recoveries::default();
+        let mut recoveries = RecoveryTimer::default();
         recoveries.observe(start, at([(0, 10), (0, 20)]));
         recoveries.begin("killed", second(1));
         recoveries.observe(second(2), at([(0, 11), (0, 20)]));
@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn progress_goes_back_only_with_a_new_epoch() {
         let now = Instant::now();
-        let mut recoveries = Recoveries::default();
+        let mut recoveries = RecoveryTimer::default();
         recoveries.observe(now, at([(0, 10), (0, 20)]));
 
         assert!(recoveries.observe(now, at([(1, 3), (0, 20)])).is_empty(), "a replay");

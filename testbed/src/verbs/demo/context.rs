@@ -8,21 +8,21 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use ducktide_testbed::{
-    program::{Program, Running},
+    program::{Program, RunningProgram},
     workspace,
 };
 
-use crate::verbs::{streaming::Streaming, terminal::Terminal};
+use crate::verbs::{streaming_services::StreamingServices, terminal::Terminal};
 
 /// The table, and the topic that fills it.
 pub(super) const TABLE: &str = "events";
 
-/// A program that answers a question is done within this, even on a busy machine.
-const ANSWERS_WITHIN: Duration = Duration::from_mins(2);
+/// A program that answers a query is done within this, even on a busy machine.
+const QUERY_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Folder and settings.
 #[derive(Debug)]
-pub(super) struct Scene {
+pub(super) struct DemoContext {
     folder: PathBuf,
     environment: Vec<(&'static str, String)>,
 }
@@ -51,20 +51,20 @@ pub(super) fn logs(folder: &Path) -> PathBuf {
     folder.join("logs")
 }
 
-impl Scene {
-    pub(super) fn new(folder: PathBuf, streaming: &Streaming) -> Result<Self> {
-        let mut scene = Self { folder, environment: streaming.environment().into() };
+impl DemoContext {
+    pub(super) fn new(folder: PathBuf, streaming: &StreamingServices) -> Result<Self> {
+        let mut context = Self { folder, environment: streaming.environment().into() };
         let own = [
             ("KAFKA_TOPIC", TABLE.to_owned()),
             ("KAFKA_TOPICS", TABLE.to_owned()),
             ("KAFKA_GROUP_ID", "demo".to_owned()),
-            ("DUCKLAKE_CATALOG", scene.catalog()),
-            ("DUCKLAKE_DATA_PATH", scene.data_path()),
+            ("DUCKLAKE_CATALOG", context.catalog()),
+            ("DUCKLAKE_DATA_PATH", context.data_path()),
             ("DUCKLAKE_TABLE", TABLE.to_owned()),
         ];
-        scene.environment.extend(own);
-        fs::write(scene.settings(), scene.exports()?).context("write settings")?;
-        Ok(scene)
+        context.environment.extend(own);
+        fs::write(context.settings(), context.exports()?).context("write settings")?;
+        Ok(context)
     }
 
     /// The folder of it all.
@@ -116,13 +116,13 @@ impl Scene {
         program: &str,
         arguments: &[&str],
         label: &str,
-    ) -> Result<Running> {
+    ) -> Result<RunningProgram> {
         terminal.command(&format!("$ {}", shown(program, arguments)));
         self.program(program, arguments)?.start(&self.logs(), label)
     }
 
     /// Shows a command and runs it to its end. Returns what it printed.
-    pub(super) fn ask(
+    pub(super) fn run(
         &self,
         terminal: &mut Terminal,
         program: &str,
@@ -130,7 +130,7 @@ impl Scene {
         label: &str,
     ) -> Result<String> {
         terminal.command(&format!("$ {}", shown(program, arguments)));
-        self.program(program, arguments)?.run(&self.logs(), label, ANSWERS_WITHIN)
+        self.program(program, arguments)?.run(&self.logs(), label, QUERY_TIMEOUT)
     }
 
     fn program(&self, name: &str, arguments: &[&str]) -> Result<Program> {

@@ -9,7 +9,7 @@ use anyhow::Result;
 
 use crate::{
     pipeline::{Pipeline, Protocol},
-    program::Finished,
+    program::ProgramExit,
     worker::Worker,
 };
 
@@ -29,7 +29,7 @@ const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
 /// A consumer's place.
 #[derive(Debug)]
-pub(super) struct Slot {
+pub(super) struct ConsumerSlot {
     pub(super) number: usize,
     name: String,
     catalog: String,
@@ -42,7 +42,7 @@ pub(super) struct Slot {
     pub(super) starts: u64,
 }
 
-impl Slot {
+impl ConsumerSlot {
     pub(super) fn new(number: usize, catalog: String, protocol: Protocol) -> Self {
         let name = format!("consumer-{number}");
         let is_static = number > 0 && protocol == Protocol::Classic;
@@ -99,7 +99,7 @@ impl Slot {
     }
 
     /// How the consumer ended, if it has since the last look; its place is free then.
-    pub(super) fn ended(&mut self) -> Result<Option<Finished>> {
+    pub(super) fn ended(&mut self) -> Result<Option<ProgramExit>> {
         let Some(worker) = &mut self.worker else { return Ok(None) };
         if worker.process().is_running()? {
             return Ok(None);
@@ -138,11 +138,11 @@ pub(super) fn start(
 }
 
 /// Whether SIGKILL ended it.
-pub(super) fn was_killed(finished: &Finished) -> bool {
+pub(super) fn was_killed(finished: &ProgramExit) -> bool {
     finished.status.signal() == Some(9)
 }
 
 /// Whether it ended because Kafka gave its name away: it slept beyond its session, or has a double.
-pub(super) fn lost_its_name(finished: &Finished) -> bool {
+pub(super) fn was_fenced_by_name(finished: &ProgramExit) -> bool {
     finished.status.code() == Some(7)
 }

@@ -1,32 +1,32 @@
-//! The questions that people ask of such a lake, each with its SQL and its answer.
+//! The queries that people ask of such a lake, each with its SQL and its answer.
 
 use anyhow::{Context as _, Result};
 use ducktide_testbed::duckdb_cli::{Lake, quoted};
 use serde::Deserialize;
 
 use super::{
-    scene::{Scene, TABLE},
-    watch::{Look, Watch},
+    catalog_watch::{CatalogWatch, LakeState},
+    context::{DemoContext, TABLE},
 };
 use crate::verbs::terminal::{Terminal, grouped};
 
-/// A question, and how it is asked.
-struct Question {
+/// A query, and how it is asked.
+struct Query {
     text: String,
     sql: String,
-    answer: Answer,
+    answer: ResultFormat,
 }
 
 /// What of an answer is shown.
-enum Answer {
-    Whole,
+enum ResultFormat {
+    Full,
     /// Of a plan that was carried out, how many files were read.
     FilesRead,
 }
 
-/// What makes the questions good ones for this very lake.
+/// What makes the queries good ones for this very lake.
 #[derive(Debug, Deserialize)]
-struct Facts {
+struct QueryValues {
     /// Whoever did the most; none when nobody has done anything.
     user: Option<String>,
     /// The first day that is there from its beginning to its end.
@@ -34,33 +34,37 @@ struct Facts {
 }
 
 /// Asks them all.
-pub(super) fn ask_all(terminal: &mut Terminal, scene: &Scene, killed: &Look) -> Result<()> {
+pub(super) fn run_all(
+    terminal: &mut Terminal,
+    context: &DemoContext,
+    killed: &LakeState,
+) -> Result<()> {
     terminal.step("Ask the lake");
-    let newest = Watch::open(&scene.catalog_file())?.look()?;
-    let facts = facts(scene)?;
-    for question in questions(killed, newest.snapshot_id, &facts) {
-        ask(terminal, scene, &question)?;
+    let newest = CatalogWatch::open(&context.catalog_file())?.read()?;
+    let query_values = query_values(context)?;
+    for query in queries(killed, newest.snapshot_id, &query_values) {
+        run_query(terminal, context, &query)?;
     }
     Ok(())
 }
 
-fn facts(scene: &Scene) -> Result<Facts> {
-    let lake = Lake::at(&scene.catalog(), &scene.data_path())?;
+fn query_values(context: &DemoContext) -> Result<QueryValues> {
+    let lake = Lake::at(&context.catalog(), &context.data_path())?;
     let rows = lake.query(&format!(
         "SELECT (SELECT details->>'user_id' AS user FROM {TABLE} WHERE user IS NOT NULL
                  GROUP BY ALL ORDER BY count(*) DESC, user LIMIT 1) AS user,
              (SELECT min(event_date) + 1 FROM {TABLE})::VARCHAR AS day"
     ))?;
-    let facts = rows.into_iter().next().context("look for good questions: no answer")?;
-    serde_json::from_value(facts).context("parse what makes good questions")
+    let query_values = rows.into_iter().next().context("read for good queries: no answer")?;
+    serde_json::from_value(query_values).context("parse what makes good queries")
 }
 
-fn ask(terminal: &mut Terminal, scene: &Scene, question: &Question) -> Result<()> {
-    terminal.question(&question.text);
-    let answer = scene.ask(terminal, "ducktide", &["sql", &question.sql], "sql")?;
-    match question.answer {
-        Answer::Whole => terminal.say(&answer),
-        Answer::FilesRead => terminal.say(&files_read(&answer)),
+fn run_query(terminal: &mut Terminal, context: &DemoContext, query: &Query) -> Result<()> {
+    terminal.query(&query.text);
+    let answer = context.run(terminal, "ducktide", &["sql", &query.sql], "sql")?;
+    match query.answer {
+        ResultFormat::Full => terminal.print(&answer),
+        ResultFormat::FilesRead => terminal.print(&files_read(&answer)),
     }
     Ok(())
 }
@@ -72,8 +76,8 @@ fn files_read(plan: &str) -> String {
     if found.is_empty() { plan.to_owned() } else { format!("... {} ...", found.join(", ")) }
 }
 
-fn questions(killed: &Look, newest: i64, facts: &Facts) -> Vec<Question> {
-    let whole = |text: &str, sql| Question { text: text.to_owned(), sql, answer: Answer::Whole };
+fn queries(killed: &LakeState, newest: i64, query_values: &QueryValues) -> Vec<Query> {
+    let whole = |text: &str, sql| Query { text: text.to_owned(), sql, answer: ResultFormat::Full };
     vec![
         whole("How many events of each type in the last hour?", by_type()),
         whole(
@@ -88,13 +92,16 @@ fn questions(killed: &Look, newest: i64, facts: &Facts) -> Vec<Question> {
             "Which services had critical errors among the rows that came in next?",
             critical_errors(killed.snapshot_id, newest),
         ),
-        whole("What did one user do? (the parentheses round ->> are needed)", journey(facts)),
+        whole(
+            "What did one user do? (the parentheses round ->> are needed)",
+            journey(query_values),
+        ),
         whole("What does the catalog know of each column, without reading data?", statistics()),
         whole("How are the files spread over the days?", files_by_day()),
-        Question {
-            text: "How many of them does a question about one day read?".to_owned(),
-            sql: one_day(&facts.day),
-            answer: Answer::FilesRead,
+        Query {
+            text: "How many of them does a query about one day read?".to_owned(),
+            sql: one_day(&query_values.day),
+            answer: ResultFormat::FilesRead,
         },
     ]
 }
@@ -125,8 +132,8 @@ GROUP BY service ORDER BY critical_errors DESC"
     )
 }
 
-fn journey(facts: &Facts) -> String {
-    let user = quoted(facts.user.as_deref().unwrap_or("user_1234"));
+fn journey(query_values: &QueryValues) -> String {
+    let user = quoted(query_values.user.as_deref().unwrap_or("user_1234"));
     format!(
         "SELECT event_timestamp, event_type,
     coalesce(details->>'login_method', details->>'feature_name') AS what

@@ -12,42 +12,42 @@ use anyhow::{Context as _, Result};
 
 /// What is the matter with the service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Sickness {
+pub enum HttpFault {
     /// Nothing.
     None,
     /// It answers 500.
-    Errors,
+    InternalServerError,
     /// It takes this long to accept a connection.
     Slow(Duration),
 }
 
 /// A started proxy. It goes on until the process ends.
 #[derive(Debug)]
-pub struct SickHttp {
+pub struct HttpFaultProxy {
     port: u16,
-    sickness: Arc<Mutex<Sickness>>,
+    fault: Arc<Mutex<HttpFault>>,
 }
 
 const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\
                      Connection: close\r\n\r\n";
 
-impl SickHttp {
+impl HttpFaultProxy {
     /// Starts a proxy before a service on this machine; it lets everything through.
     pub fn start(service: u16) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
         let port = listener.local_addr().context("listen")?.port();
-        let sickness = Arc::new(Mutex::new(Sickness::None));
+        let fault = Arc::new(Mutex::new(HttpFault::None));
         thread::spawn({
-            let sickness = Arc::clone(&sickness);
+            let fault = Arc::clone(&fault);
             move || {
                 for client in listener.incoming().flatten() {
-                    let sickness = *sickness.lock().unwrap_or_else(PoisonError::into_inner);
+                    let fault = *fault.lock().unwrap_or_else(PoisonError::into_inner);
                     // A client that gives up is no matter of ours.
-                    thread::spawn(move || drop(serve(client, service, sickness)));
+                    thread::spawn(move || drop(serve(client, service, fault)));
                 }
             }
         });
-        Ok(Self { port, sickness })
+        Ok(Self { port, fault })
     }
 
     /// The proxy's port.
@@ -57,16 +57,16 @@ impl SickHttp {
     }
 
     /// New connections meet this from now on.
-    pub fn fall_ill(&self, sickness: Sickness) {
-        *self.sickness.lock().unwrap_or_else(PoisonError::into_inner) = sickness;
+    pub fn set_fault(&self, fault: HttpFault) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 }
 
-fn serve(mut client: TcpStream, service: u16, sickness: Sickness) -> io::Result<()> {
-    match sickness {
-        Sickness::None => {}
-        Sickness::Slow(pause) => thread::sleep(pause),
-        Sickness::Errors => {
+fn serve(mut client: TcpStream, service: u16, fault: HttpFault) -> io::Result<()> {
+    match fault {
+        HttpFault::None => {}
+        HttpFault::Slow(pause) => thread::sleep(pause),
+        HttpFault::InternalServerError => {
             let mut request = [0; 4096];
             let _ = client.read(&mut request)?;
             return client.write_all(ERROR.as_bytes());

@@ -7,15 +7,15 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::{
-    CATCHES_UP_WITHIN, compactor,
-    stage::{Stage, lock},
+    CATCH_UP_TIMEOUT, compactor_slot,
+    environment::{Environment, lock},
 };
-use crate::{catalog::CatalogKind, compactor::TIDY, duckdb_cli::quoted_path, wait};
+use crate::{catalog::CatalogKind, compactor::ONCE, duckdb_cli::quoted_path, wait};
 
 /// More than the second that files must be old, by clocks of file systems.
 const FILES_AGE: Duration = Duration::from_secs(3);
 
-/// What the catalog and the folder say of each other.
+/// What the catalog and the folder log of each other.
 #[derive(Debug, Deserialize)]
 #[expect(dead_code, reason = "all of it is shown where files and catalog do not agree")]
 struct Files {
@@ -29,40 +29,40 @@ struct Files {
 }
 
 /// Stops the compactor, has another one do everything once, and looks at the files.
-pub(super) fn tidy(stage: &Stage, kind: CatalogKind) -> Result<()> {
-    let mut place = lock(&stage.compactor);
-    if let Err(error) = place.stop() {
-        stage.violated(format!("the compactor did not end politely: {error:#}"));
+pub(super) fn run(environment: &Environment, kind: CatalogKind) -> Result<()> {
+    let mut slot = lock(&environment.compactor);
+    if let Err(error) = slot.stop() {
+        environment.add_violation(format!("the compactor did not end politely: {error:#}"));
     }
-    drop(place);
-    await_intents(stage, kind)?;
+    drop(slot);
+    await_intents(environment, kind)?;
     thread::sleep(FILES_AGE);
-    let once = compactor::program(&stage.pipeline, TIDY)?;
-    if let Err(error) = once.run(stage.pipeline.logs(), "compactor-once", CATCHES_UP_WITHIN) {
-        stage.violated(format!("the compactor cannot tidy up: {error:#}"));
+    let once = compactor_slot::program(&environment.pipeline, ONCE)?;
+    if let Err(error) = once.run(environment.pipeline.logs(), "compactor-once", CATCH_UP_TIMEOUT) {
+        environment.add_violation(format!("the compactor cannot final_check up: {error:#}"));
     }
-    let files = look_at_files(stage, kind)?;
+    let files = compare_files(environment, kind)?;
     if files.gone > 0 || files.unknown > 0 || files.live == 0 {
-        stage.violated(format!("files and catalog do not agree: {files:?}"));
+        environment.add_violation(format!("files and catalog do not agree: {files:?}"));
     }
-    check_temporary_folder(stage)
+    check_temporary_folder(environment)
 }
 
 /// A killed replay's announcement keeps compactors away until it expires.
-fn await_intents(stage: &Stage, kind: CatalogKind) -> Result<()> {
+fn await_intents(environment: &Environment, kind: CatalogKind) -> Result<()> {
     let sql = format!(
         "SELECT count(*) AS live FROM {}ducktide_intent WHERE expires_at::TIMESTAMPTZ > now()",
         catalog_schema(kind)
     );
-    wait::until("announced replays expire", CATCHES_UP_WITHIN, || {
+    wait::until("announced replays expire", CATCH_UP_TIMEOUT, || {
         thread::sleep(Duration::from_millis(500));
-        Ok(stage.pipeline.lake()?.scalar(&sql)? == 0)
+        Ok(environment.pipeline.lake()?.scalar(&sql)? == 0)
     })
 }
 
-fn look_at_files(stage: &Stage, kind: CatalogKind) -> Result<Files> {
+fn compare_files(environment: &Environment, kind: CatalogKind) -> Result<Files> {
     let schema = catalog_schema(kind);
-    let everything = stage.pipeline.data_path().join("**");
+    let everything = environment.pipeline.data_path().join("**");
     let sql = format!(
         "CREATE TEMP TABLE known AS
              SELECT parse_filename(path) AS name, end_snapshot IS NULL AS live
@@ -82,7 +82,7 @@ fn look_at_files(stage: &Stage, kind: CatalogKind) -> Result<Files> {
              (SELECT list(name) FROM (FROM gone UNION ALL FROM unknown LIMIT 5)) AS examples",
         quoted_path(&everything)
     );
-    let rows = stage.pipeline.lake()?.query(&sql).context("look at the files")?;
+    let rows = environment.pipeline.lake()?.query(&sql).context("look at the files")?;
     let row = rows.into_iter().next().context("look at the files: no answer")?;
     serde_json::from_value(row).context("parse what the files are like")
 }
@@ -95,9 +95,9 @@ fn catalog_schema(kind: CatalogKind) -> &'static str {
 }
 
 /// Merges that were killed leave nothing behind for ever.
-fn check_temporary_folder(stage: &Stage) -> Result<()> {
-    let folder = stage.pipeline.file("temporary");
+fn check_temporary_folder(environment: &Environment) -> Result<()> {
+    let folder = environment.pipeline.file("temporary");
     let left = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
-    stage.books().left_in_temporary_folder = left.count();
+    environment.stats().temporary_leftovers = left.count();
     Ok(())
 }
