@@ -1,4 +1,4 @@
-//! Runs blocking calls from wherever we are called.
+//! Runs blocking calls and futures on threads of their own.
 
 use std::{panic, thread};
 
@@ -14,7 +14,7 @@ pub(crate) fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
         .unwrap_or_else(|payload| panic::resume_unwind(payload))
 }
 
-/// Runs a future to its end on a thread and a runtime of its own.
+/// Runs a future to completion on a thread and a runtime of its own.
 pub(crate) fn block_on<T: Send>(future: impl Future<Output = Result<T>> + Send) -> Result<T> {
     on_own_thread(|| {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();

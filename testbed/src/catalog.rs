@@ -1,8 +1,8 @@
-//! A lake's catalog database, catalog beside DuckDB: to see a snapshot the instant it is there, and
-//! to break things that DuckDB cannot break.
+//! Direct connection to the catalog database of a lake, without DuckDB: to see a snapshot as soon as
+//! it is committed, and to make changes that DuckDB does not allow.
 //!
-//! Not for a SQLite file that this process has attached by DuckDB as well: two copies of the SQLite
-//! library in one process break each other's locks.
+//! Must not be used for a SQLite file that this process has also attached with DuckDB: two copies
+//! of the SQLite library in one process break each other's locks.
 
 use std::{
     path::{Path, PathBuf},
@@ -13,16 +13,16 @@ use anyhow::{Context as _, Result, bail};
 use postgres::{Client, NoTls, SimpleQueryMessage};
 use rusqlite::{Connection, OpenFlags};
 
-/// Which database holds a lake's catalog.
+/// Database that holds the catalog of a lake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CatalogKind {
-    /// A file of its own.
+    /// SQLite; each lake has its own file.
     Sqlite,
-    /// A database of its own.
+    /// PostgreSQL; each lake has its own database.
     Postgres,
 }
 
-/// A catalog database, connected when it is first asked something.
+/// Catalog database, connected at the first query.
 pub struct Catalog {
     address: Address,
     connection: Option<OpenCatalog>,
@@ -38,11 +38,11 @@ enum OpenCatalog {
     Postgres(Client),
 }
 
-/// How long a statement waits for a SQLite file that somebody writes to.
+/// Maximum time that a statement waits for the write lock of a SQLite file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Catalog {
-    /// The catalog of this address: `sqlite:PATH` or `postgres://…`.
+    /// Returns the catalog at an address: `sqlite:PATH` or `postgres://…`.
     pub fn at(address: &str) -> Result<Self> {
         let address = match address.split_once(':') {
             Some(("sqlite", path)) => Address::Sqlite(path.into()),
@@ -52,7 +52,7 @@ impl Catalog {
         Ok(Self { address, connection: None })
     }
 
-    /// The value of a query of one number.
+    /// Returns the number of a query with one row and one column.
     pub fn number(&mut self, sql: &str) -> Result<i64> {
         let sql = format!("SELECT CAST(({sql}) AS BIGINT)");
         self.with_connection(|catalog| match catalog {
@@ -62,7 +62,7 @@ impl Catalog {
         .with_context(|| format!("query the catalog sql=`{sql}`"))
     }
 
-    /// The rows of a query of whole numbers.
+    /// Returns the rows of a query whose columns are integers.
     pub fn rows(&mut self, sql: &str) -> Result<Vec<Vec<i64>>> {
         self.with_connection(|catalog| match catalog {
             OpenCatalog::Sqlite(sqlite) => sqlite_rows(sqlite, sql),
@@ -83,17 +83,18 @@ impl Catalog {
         .with_context(|| format!("query the catalog sql=`{sql}`"))
     }
 
-    /// The newest snapshot that a reader sees.
+    /// Returns the newest snapshot that a reader sees.
     pub fn newest_snapshot(&mut self) -> Result<i64> {
         self.number("SELECT max(snapshot_id) FROM ducklake_snapshot")
     }
 
-    /// The sum of all partitions' next offsets: how many offsets are committed, where all begin at 0.
+    /// Returns the sum of the next offsets of all partitions: the number of committed offsets if
+    /// all partitions start at 0.
     pub fn committed_offsets(&mut self) -> Result<i64> {
         self.number("SELECT coalesce(sum(next_offset), 0) FROM ducktide_progress")
     }
 
-    /// Where one partition stands.
+    /// Returns the next offset of a partition.
     pub fn next_offset(&mut self, partition: i32) -> Result<i64> {
         self.number(&format!(
             "SELECT next_offset FROM ducktide_progress WHERE partition = {partition}"
@@ -109,7 +110,7 @@ impl Catalog {
         .with_context(|| format!("change the catalog sql=`{sql}`"))
     }
 
-    /// A connection that gave an error is not used again: the server may have been restarted.
+    /// Drops the connection after an error: the server may have been restarted.
     fn with_connection<T>(
         &mut self,
         query: impl FnOnce(&mut OpenCatalog) -> Result<T>,
@@ -142,7 +143,7 @@ fn sqlite_rows(sqlite: &Connection, sql: &str) -> Result<Vec<Vec<i64>>> {
     Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
-/// Opens a file that exists; the library would make an empty one.
+/// Opens an existing file; by default the library creates an empty one.
 fn open_sqlite(path: &Path) -> Result<Connection> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)
         .with_context(|| format!("open the catalog {}", path.display()))?;

@@ -1,6 +1,6 @@
-//! The compactor, with everything that it waits for scaled down from hours and days to seconds.
+//! Arguments of the compactor, with intervals and ages scaled down from hours and days to seconds.
 
-/// What it is told to do for ever: `run`.
+/// Arguments of `run`.
 pub const RUN: &[&str] = &[
     "run",
     "--target-file-size",
@@ -21,7 +21,7 @@ pub const RUN: &[&str] = &[
     "2m",
     "--delete-older-than",
     "2m",
-    // Longer than any worker sleeps with files in its hands.
+    // Longer than the longest pause of a worker that has uncommitted files.
     "--orphans-older-than",
     "2m",
     "--max-transaction",
@@ -33,7 +33,7 @@ pub const RUN: &[&str] = &[
     "--accept-retention-that-breaks-readers",
 ];
 
-/// What it is told once nobody else is there: nothing is too young, except what is made now.
+/// Arguments of `once` after all other programs have ended: minimum ages of one second.
 pub const ONCE: &[&str] = &[
     "once",
     "--target-file-size",

@@ -1,4 +1,4 @@
-//! The DuckDB command line: a reader of the lake that shares no code with Ducktide.
+//! DuckDB's command line: a reader of the lake that shares no code with Ducktide.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{program::Program, workspace};
 
-/// A lake as any DuckDB sees it.
+/// Lake, as seen by DuckDB's command line.
 #[derive(Debug, Clone)]
 pub struct Lake {
     attach: String,
@@ -19,7 +19,7 @@ pub struct Lake {
 }
 
 impl Lake {
-    /// The lake with this catalog (`sqlite:PATH` or `postgres://…`) and data path.
+    /// Returns the lake with this catalog (`sqlite:PATH` or `postgres://…`) and data path.
     pub fn at(catalog: &str, data_path: &str) -> Result<Self> {
         let address = match catalog.split_once(':') {
             Some(("sqlite", _)) => catalog.to_owned(),
@@ -33,12 +33,13 @@ impl Lake {
         Ok(Self { attach: attach(", READ_ONLY"), attach_to_write: attach("") })
     }
 
-    /// The rows of a query, each as an object of its columns. The lake is the default database.
+    /// Returns the rows of a query, each as an object of its columns. The lake is the default
+    /// database.
     pub fn query(&self, sql: &str) -> Result<Vec<Value>> {
         run(&[&load_extensions()?, &self.attach, sql])
     }
 
-    /// A transaction that stays open, in a process of its own.
+    /// Begins a transaction that stays open, in a process of its own.
     pub fn begin(&self) -> Result<Transaction> {
         let mut child = Command::new(workspace::downloaded("duckdb-cli/duckdb")?)
             .args(OPTIONS)
@@ -54,8 +55,8 @@ impl Lake {
         Ok(begun)
     }
 
-    /// Runs statements one by one, each a transaction of its own unless they say otherwise, up to the
-    /// first that fails.
+    /// Runs statements one by one, up to the first that fails. Each is a transaction of its own,
+    /// unless the statements begin one.
     pub fn write(&self, statements: &[String]) -> Result<()> {
         let load = load_extensions()?;
         let before = [load.as_str(), self.attach_to_write.as_str()];
@@ -64,7 +65,7 @@ impl Lake {
         .map(|_| ())
     }
 
-    /// A query's one row with one column.
+    /// Returns the value of a query with one row and one column.
     pub fn scalar(&self, sql: &str) -> Result<Value> {
         let rows = self.query(sql)?;
         let [Value::Object(row)] = &rows[..] else {
@@ -75,7 +76,7 @@ impl Lake {
     }
 }
 
-/// One transaction of the DuckDB command line; it ends when this is dropped.
+/// Open transaction of DuckDB's command line. Dropping it ends the process.
 #[derive(Debug)]
 pub struct Transaction {
     child: Child,
@@ -83,21 +84,22 @@ pub struct Transaction {
     output: BufReader<ChildStdout>,
 }
 
-/// What the command line prints after each answer.
-const END_OF_ANSWER: &str = "-- end of answer";
+/// Line that the command line prints after each result.
+const END_OF_RESULT: &str = "-- end of result";
 
 impl Transaction {
-    /// The lines of a query's answer, values separated by commas. The command line tells of an error on
-    /// standard error and ends.
+    /// Returns the lines of a query's result, with values separated by commas. On an error the
+    /// command line prints it to standard error and ends.
     pub fn query(&mut self, sql: &str) -> Result<Vec<String>> {
-        writeln!(self.input, "{sql}\n.print {END_OF_ANSWER}").context("ask the command line")?;
+        writeln!(self.input, "{sql}\n.print {END_OF_RESULT}")
+            .context("write to the command line")?;
         let mut lines = Vec::new();
         loop {
             let mut line = String::new();
-            let read = self.output.read_line(&mut line).context("read an answer")?;
+            let read = self.output.read_line(&mut line).context("read a result")?;
             ensure!(read > 0, "the DuckDB command line ended sql=`{sql}`");
             match line.trim_end() {
-                END_OF_ANSWER => return Ok(lines),
+                END_OF_RESULT => return Ok(lines),
                 line => lines.push(line.to_owned()),
             }
         }
@@ -111,36 +113,37 @@ impl Drop for Transaction {
     }
 }
 
-/// A string as an SQL literal.
+/// Returns a string as an SQL literal.
 #[must_use]
 pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// A path as an SQL literal.
+/// Returns a path as an SQL literal.
 #[must_use]
 pub fn quoted_path(path: &Path) -> String {
     quoted(&path.display().to_string())
 }
 
-/// Options of every call: no settings of the user's own, stop at the first error, and no signature
-/// check, which takes half a second for extensions that `cargo xtask setup` has verified.
+/// Options of every call: no settings of the user, stop at the first error, and no signature check,
+/// which takes half a second for extensions that `cargo xtask setup` has verified.
 const OPTIONS: [&str; 3] = ["-no-init", "-bail", "-unsigned"];
 
-/// The statements that load our extension files.
+/// Returns the statements that load the extension files.
 pub fn load_extensions() -> Result<String> {
     let names = ["ducklake", "sqlite_scanner", "postgres_scanner"];
     let load = |name| Ok(format!("LOAD {};", quoted_path(&workspace::extension(name)?)));
     names.into_iter().map(load).collect()
 }
 
-/// The command line that runs a script and stops at its first error.
+/// Returns the command line with a script; it stops at the first error.
 pub fn program(script: &Path) -> Result<Program> {
     let program = Program::at(workspace::downloaded("duckdb-cli/duckdb")?);
     Ok(program.args(OPTIONS).args(["-f"]).args([script]))
 }
 
-/// Runs statements in one fresh in-memory database; the rows of the last one that has any.
+/// Runs statements in one new in-memory database. Returns the rows of the last statement that has
+/// any.
 pub(crate) fn run(statements: &[&str]) -> Result<Vec<Value>> {
     let output = Command::new(workspace::downloaded("duckdb-cli/duckdb")?)
         .args(OPTIONS)

@@ -1,4 +1,4 @@
-//! Faults that no service can be asked for, aimed at the moment where they hurt.
+//! Faults that a service cannot produce on request.
 
 mod commit_proxy;
 mod held_catalog;

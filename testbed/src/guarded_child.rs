@@ -1,4 +1,4 @@
-//! A child process that never outlives us.
+//! Child process that never outlives this process.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -16,20 +16,21 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::watchdog::Watchdog;
 
-/// What to start and how to end it.
+/// Program to start, and how to end it.
 #[derive(Debug, Clone)]
 pub(crate) struct Launch {
     pub(crate) program: PathBuf,
     pub(crate) arguments: Vec<OsString>,
     pub(crate) environment: Vec<(OsString, OsString)>,
-    /// Variables of this process that the child does not get.
+    /// Variables of this process that the child does not inherit.
     pub(crate) unset: Vec<OsString>,
     pub(crate) folder: Option<PathBuf>,
     /// User and group to run as; needs root.
     pub(crate) user: Option<(u32, u32)>,
-    /// What ends it when this process dies. PostgreSQL takes SIGQUIT, so that its children end too.
+    /// Signal that ends it when this process dies. PostgreSQL needs SIGQUIT, so that its children
+    /// end too.
     pub(crate) end_signal: Signal,
-    /// Removed when this process dies.
+    /// Folder that is removed when this process dies.
     pub(crate) scratch: Option<PathBuf>,
 }
 
@@ -53,7 +54,7 @@ impl Launch {
     }
 }
 
-/// A started [`Launch`]. Killed when dropped.
+/// Started [`Launch`]. Killed when dropped.
 #[derive(Debug)]
 pub(crate) struct GuardedChild {
     child: Child,
@@ -63,20 +64,21 @@ pub(crate) struct GuardedChild {
     started: Instant,
 }
 
-/// What a process has used so far.
+/// Resources that a process has used so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
     /// User and system time.
     pub cpu: Duration,
-    /// The largest resident size seen, in bytes; sampled while the process is waited for.
+    /// Maximum resident set size, in bytes; sampled while waiting for the process.
     pub peak_memory_bytes: u64,
 }
 
-/// Waits for a line before it becomes the program: until the watchdog knows its process id.
+/// Shell script that waits for a line before it executes the program: until the watchdog knows its
+/// process ID.
 const LATCH: &str = r#"read -r _ && exec "$@" </dev/null"#;
 
-/// Ends process `$1` with signal `$2`, within five seconds by SIGKILL, then removes folder `$3`. A
-/// zombie has ended: who should reap it is gone, and not every first process of a container does.
+/// Ends process `$1` with signal `$2`, after five seconds with SIGKILL, then removes folder `$3`. A
+/// zombie counts as ended: its parent is gone, and not every init process of a container reaps it.
 const END_SCRIPT: &str = r#"
     kill -CONT "$1"; kill -"$2" "$1"
     for _ in 1 2 3 4 5 6 7 8 9 10; do
@@ -88,7 +90,7 @@ const END_SCRIPT: &str = r#"
 "#;
 
 impl GuardedChild {
-    /// Starts a process whose output goes to the two files.
+    /// Starts a process with its output in two files.
     pub(crate) fn start(launch: &Launch, stdout: File, stderr: File) -> Result<Self> {
         let started = Instant::now();
         let mut child = latched(launch)
@@ -103,17 +105,17 @@ impl GuardedChild {
         Ok(Self { child, watchdog, usage, ended: None, started })
     }
 
-    /// The process id; another process may have it once this one has ended.
+    /// Returns the process ID; after the end of the process it can belong to another one.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Time since the start.
+    /// Returns the time since the start.
     pub(crate) fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
-    /// What the process has used up to the latest call of this, or of a wait.
+    /// Returns the resources used up to the latest call of this function or of a wait.
     pub(crate) fn usage(&mut self) -> Usage {
         if self.ended.is_none() {
             self.usage.sample(self.child.id());
@@ -121,7 +123,7 @@ impl GuardedChild {
         self.usage
     }
 
-    /// Sends a signal; one to a process that has ended is lost.
+    /// Sends a signal; ignored if the process has ended.
     pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         if self.ended.is_some() {
             return Ok(());
@@ -130,10 +132,10 @@ impl GuardedChild {
             .with_context(|| format!("signal a process pid=`{}`", self.child.id()))
     }
 
-    /// Whether it stands still, by SIGSTOP.
+    /// Returns true if the process is stopped by SIGSTOP.
     pub(crate) fn is_stopped(&self) -> bool {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
-        // The state follows the program's name, which is in brackets.
+        // The state follows the program's name, which is in parentheses.
         let state = stat.ok().and_then(|stat| Some(stat.rsplit_once(") ")?.1.starts_with('T')));
         self.ended.is_none() && state == Some(true)
     }
@@ -143,7 +145,7 @@ impl GuardedChild {
         id.expect("process ids are positive and fit into 31 bits")
     }
 
-    /// How the process ended, if it has.
+    /// Returns the exit status, if the process has ended.
     pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
         if self.ended.is_some() {
             return Ok(self.ended);
@@ -152,7 +154,7 @@ impl GuardedChild {
         self.usage.sample(self.child.id());
         self.ended = self.child.try_wait().context("wait for a process")?;
         if self.ended.is_some() {
-            // From now on the process id may become somebody else's.
+            // From now on another process can get the process ID.
             if let Some(watchdog) = self.watchdog.take() {
                 watchdog.release();
             }
@@ -160,7 +162,7 @@ impl GuardedChild {
         Ok(self.ended)
     }
 
-    /// Waits for the end; none when the limit passes before.
+    /// Waits for the end. Returns None when the limit passes first.
     pub(crate) fn wait(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
         let deadline = Instant::now() + limit;
         loop {
@@ -172,9 +174,9 @@ impl GuardedChild {
         }
     }
 
-    /// Sends the signal, and SIGKILL when the process has not ended within the limit.
+    /// Sends the signal, and SIGKILL if the process does not end within the limit.
     pub(crate) fn end(&mut self, signal: Signal, limit: Duration) -> Result<ExitStatus> {
-        // A stopped process would not act on the signal.
+        // A stopped process does not act on the signal.
         self.signal(signal)?;
         self.signal(Signal::CONT)?;
         if let Some(status) = self.wait(limit)? {
@@ -185,7 +187,7 @@ impl GuardedChild {
         status.context("wait for a killed process")
     }
 
-    /// Lets the process outlive us.
+    /// Lets the process outlive this process.
     pub(crate) fn leave_running(mut self) {
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.release();
@@ -197,7 +199,7 @@ impl GuardedChild {
 impl Drop for GuardedChild {
     fn drop(&mut self) {
         if self.ended.is_none() {
-            // Nothing is left to do about an error: the process is gone, or cannot be killed.
+            // Nothing can be done about an error: the process is gone, or cannot be killed.
             let _ = self.end(Signal::KILL, Duration::from_secs(10));
         }
     }
@@ -214,7 +216,7 @@ fn latched(launch: &Launch) -> Command {
         .args(&launch.arguments)
         .envs(launch.environment.iter().map(|(key, value)| (key, value)))
         .stdin(Stdio::piped())
-        // Ctrl-C in the terminal is for us; we end our children ourselves.
+        // Ctrl-C in the terminal is for this process, which ends its children itself.
         .process_group(0);
     if let Some(folder) = &launch.folder {
         command.current_dir(folder);
@@ -245,14 +247,15 @@ impl Usage {
 /// Linux counts process times for user space in hundredths of a second, on every architecture.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The 14th and 15th field of `/proc/PID/stat`; the second, the program's name, may hold spaces.
+/// Returns the sum of the 14th and 15th field of `/proc/PID/stat`; the second, the program's name,
+/// can contain spaces.
 fn cpu_time(stat: &str) -> Option<Duration> {
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
     let ticks = fields.next()?.parse::<u32>().ok()? + fields.next()?.parse::<u32>().ok()?;
     Some(TICK * ticks)
 }
 
-/// `VmHWM` of `/proc/PID/status`; a process that has ended has none.
+/// Returns `VmHWM` of `/proc/PID/status`; a process that has ended has none.
 fn peak_memory(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
@@ -275,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_child_is_gone() {
+    fn dropping_a_child_ends_it() {
         let child = sh("sleep 60");
         let id = child.id();
         drop(child);

@@ -1,4 +1,4 @@
-//! The HTTP requests that the testbed makes itself.
+//! HTTP requests of the testbed.
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,29 +8,30 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// How long a service on this machine may take to answer before it counts as not ready.
+/// Maximum time for a response of a service on this machine.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The body of the answer to `GET path` from a service on this machine; errors unless it is 200.
+/// Returns the body of the response to `GET path` from a service on this machine; an error unless
+/// the status is 200.
 pub fn get(port: u16, path: &str) -> Result<String> {
-    // HTTP/1.0: the answer ends with the connection, in one piece.
+    // HTTP/1.0: the response ends with the connection and is not chunked.
     exchange(port, &format!("GET {path} HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n"))
 }
 
-/// The body of the answer to a `POST` of JSON below the URL of a service on this machine; errors
-/// unless it is 200.
+/// Returns the body of the response to a `POST` of JSON to a path below the URL of a service on
+/// this machine; an error unless the status is 200.
 pub(crate) fn post(url: &str, path: &str, body: &str) -> Result<String> {
     request("POST", url, path, body)
 }
 
-/// The same for a `DELETE`.
+/// Returns the body of the response to a `DELETE`; an error unless the status is 200.
 pub(crate) fn delete(url: &str, path: &str) -> Result<String> {
     request("DELETE", url, path, "")
 }
 
 fn request(method: &str, url: &str, path: &str, body: &str) -> Result<String> {
-    let (place, base) = url.trim_start_matches("http://").split_once('/').unwrap_or((url, ""));
-    let port = place.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let (host, base) = url.trim_start_matches("http://").split_once('/').unwrap_or((url, ""));
+    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     let port = port.with_context(|| format!("find the port in `{url}`"))?;
     let length = body.len();
     exchange(
@@ -47,12 +48,12 @@ fn exchange(port: u16, request: &str) -> Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, TIMEOUT).context("connect")?;
     stream.set_read_timeout(Some(TIMEOUT)).context("set a timeout")?;
     stream.write_all(request.as_bytes()).context("send request")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).context("read answer")?;
-    let (head, body) = answer.split_once("\r\n\r\n").context("read answer: no header")?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).context("read response")?;
+    let (head, body) = response.split_once("\r\n\r\n").context("read response: no header")?;
     let status = head.split_whitespace().nth(1).unwrap_or_default();
     if status != "200" {
-        bail!("unexpected answer status=`{status}` body=`{}`", body.trim());
+        bail!("unexpected response status=`{status}` body=`{}`", body.trim());
     }
     Ok(body.to_owned())
 }

@@ -1,4 +1,4 @@
-//! What operators, retention and other clients do to topics and groups.
+//! Changes to topics and consumer groups that operators, retention and other clients make.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::blocking;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Removes a partition's records before an offset, as retention does.
+/// Deletes a partition's records before an offset, as retention does.
 pub fn delete_records(servers: &str, topic: &str, partition: i32, before: i64) -> Result<()> {
     let mut offsets = TopicPartitionList::new();
     offsets.add_partition_offset(topic, partition, Offset::Offset(before)).context("offset")?;
@@ -26,7 +26,7 @@ pub fn delete_records(servers: &str, topic: &str, partition: i32, before: i64) -
     results.collect::<Result<_, _>>().with_context(|| format!("delete records of `{topic}`"))
 }
 
-/// Gives a topic more partitions, `total` in all.
+/// Increases the number of partitions of a topic to `total`.
 pub fn add_partitions(servers: &str, topic: &str, total: usize) -> Result<()> {
     let added = blocking::block_on(async {
         let wanted = NewPartitions::new(topic, total);
@@ -37,18 +37,18 @@ pub fn add_partitions(servers: &str, topic: &str, total: usize) -> Result<()> {
     added.map_err(|(topic, code)| anyhow!("add partitions to `{topic}`: {code}"))
 }
 
-/// The offset of the first record that a reader from a partition's beginning gets: behind where the
-/// partition begins once a compacted topic's first records are superseded.
+/// Returns the offset of the first record that a reader of a partition gets. It is higher than the
+/// low watermark when a compacted topic's first records are superseded.
 pub fn first_offset(servers: &str, topic: &str, partition: i32) -> Result<i64> {
     let mut beginning = TopicPartitionList::new();
     beginning.add_partition_offset(topic, partition, Offset::Beginning).context("offset")?;
-    let consumer = member(servers, "reader-of-the-first")?;
+    let consumer = member(servers, "first-offset-reader")?;
     consumer.assign(&beginning).context("assign a partition")?;
-    let first = consumer.poll(TIMEOUT).context("no record is there")?;
+    let first = consumer.poll(TIMEOUT).context("the partition has no record")?;
     Ok(first.context("read a record")?.offset())
 }
 
-/// What a group has committed of each partition from 0 on, if anything.
+/// Returns the offset that a group has committed for each partition from 0 on, if any.
 pub fn group_offsets(
     servers: &str,
     group: &str,
@@ -67,13 +67,13 @@ pub fn group_offsets(
         .collect())
 }
 
-/// Kafka answers with a negative number where nothing is committed.
+/// Returns None for a negative number, Kafka's response for a partition without a committed offset.
 fn known_offset(raw: Option<i64>) -> Option<i64> {
     raw.filter(|offset| *offset >= 0)
 }
 
-/// Commits an offset for all partitions of a group that has no members, as a person with a tool
-/// would.
+/// Commits an offset for all partitions of a group that has no members, as an administration tool
+/// does.
 pub fn set_group_offsets(
     servers: &str,
     group: &str,

@@ -1,8 +1,10 @@
 //! Local services, end-to-end tests, benchmarks and the demonstration.
 //!
-//! [`services`] starts the real parts on this machine, [`program`] the workspace's own programs;
-//! [`oracle`] says, by means of another reader than ours, whether the lake holds what a producer
-//! saw acknowledged. Nothing started here outlives the process that started it, however that ends.
+//! [`services`] starts Kafka, the schema registry and PostgreSQL, [`program`] the workspace's own
+//! programs. [`oracle`] compares the lake with the records that Kafka acknowledged to a producer;
+//! it reads the lake with the DuckDB command line, which shares no code with Ducktide.
+//!
+//! No started process outlives the process that started it, even after SIGKILL.
 
 mod blocking;
 pub mod catalog;

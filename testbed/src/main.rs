@@ -1,4 +1,4 @@
-//! The verbs of `cargo xtask` that need the real parts.
+//! Commands of `cargo xtask` that need real services.
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod verbs;
 
-/// The verbs of `cargo xtask` that need the real parts.
+/// Commands of `cargo xtask` that need real services.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Args {
@@ -17,23 +17,22 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Starts Kafka, the schema registry and PostgreSQL on free ports, prints the environment
-    /// variables that point to them, and ends them on Ctrl-C.
+    /// variables that point to them, and stops them on Ctrl-C.
     Services {
-        /// Where the services' logs go; by default a fresh folder below .ducktide/logs.
+        /// Folder for the logs of the services. Default: a new folder in .ducktide/logs.
         #[arg(long, value_name = "DIR")]
         logs: Option<PathBuf>,
     },
-    /// Moves events from a producer through Kafka into a lake, kills a consumer on the way, proves
-    /// that nothing was lost or doubled, and asks the lake some questions.
+    /// Runs a demonstration: a producer writes to Kafka, consumers write to a lake, one consumer is
+    /// killed; then the lake is compared with the producer's ledger and queried.
     Demo(verbs::demo::DemoArgs),
-    /// Measures producer or consumer; prints a table.
+    /// Measures throughput, latency and memory; prints a table.
     Bench(verbs::bench::BenchArgs),
-    /// Attacks the pipeline by a seeded schedule of kills, pauses and outages, and compares lake and
-    /// ledger.
+    /// Injects faults by a seeded schedule, and compares the lake with the producer's ledger.
     Chaos(verbs::chaos::ChaosArgs),
 }
 
-#[expect(clippy::print_stderr, reason = "the one place where a failed verb says why")]
+#[expect(clippy::print_stderr, reason = "prints the error of a failed command")]
 fn main() -> ExitCode {
     let result = match Args::parse().verb {
         Verb::Services { logs } => verbs::services::run(logs),

@@ -1,4 +1,4 @@
-//! Says whether a lake holds exactly what a producer saw acknowledged.
+//! Compares a lake with the records that Kafka acknowledged to a producer.
 
 use std::{fmt, path::Path};
 
@@ -7,52 +7,52 @@ use serde::Deserialize;
 
 use crate::duckdb_cli::{Lake, quoted_path};
 
-/// The difference between a producer's ledger and a table of the lake.
+/// Difference between a producer's ledger and a table of the lake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Comparison {
-    /// Records that the producer saw acknowledged and that can be decoded.
+    /// Acknowledged records that can be decoded.
     pub acknowledged: u64,
-    /// Acknowledged records without an event id: poison, which no table must hold.
+    /// Acknowledged records without an event ID: poison records, which must not be in the table.
     pub poison: u64,
     /// Rows of the table.
     pub rows: u64,
-    /// Acknowledged, not in the table: lost.
+    /// Acknowledged records that are not in the table: lost.
     pub missing: Discrepancy,
-    /// The second and further rows of one position: written twice.
+    /// Second and further rows of one topic, partition and offset: written twice.
     pub duplicates: Discrepancy,
-    /// In the table, never acknowledged with this event id.
+    /// Rows of the table that were not acknowledged with this event ID.
     pub unexpected: Discrepancy,
 }
 
-/// How often something was found, and where, a few times.
+/// Number of records of one kind of difference, with examples.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Discrepancy {
-    /// How often.
+    /// Number of records.
     pub count: u64,
-    /// The first few in the order of their positions.
+    /// First five, ordered by topic, partition and offset.
     pub examples: Vec<LedgerRecord>,
 }
 
-/// An event and its position in Kafka.
+/// Event ID and position of a record in Kafka.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct LedgerRecord {
-    /// The topic.
+    /// Topic.
     pub topic: String,
-    /// The partition.
+    /// Partition.
     pub partition: i32,
-    /// The offset.
+    /// Offset.
     pub offset: i64,
-    /// The event's id; none for poison.
+    /// ID of the event; None for a poison record.
     pub event_id: Option<String>,
 }
 
 /// Compares a ledger (CSV with the header `topic,partition,offset,event_id`) with a table of the
-/// lake, such as `events` or `main.events`, by topic, partition, offset and event id.
+/// lake, such as `events` or `main.events`, by topic, partition, offset and event ID.
 ///
-/// The DuckDB command line does it all; millions of rows take seconds.
+/// DuckDB's command line runs the comparison; millions of rows take seconds.
 pub fn compare(ledger: &Path, lake: &Lake, table: &str) -> Result<Comparison> {
     let rows = lake.query(&statements(ledger, table)).context("compare ledger and lake")?;
-    let row = rows.into_iter().next().context("compare ledger and lake: no answer")?;
+    let row = rows.into_iter().next().context("compare ledger and lake: no result")?;
     let row: ComparisonRow = serde_json::from_value(row).context("parse comparison")?;
     Ok(Comparison {
         acknowledged: row.acknowledged,
@@ -65,14 +65,14 @@ pub fn compare(ledger: &Path, lake: &Lake, table: &str) -> Result<Comparison> {
 }
 
 impl Comparison {
-    /// Whether every acknowledged record is in the table once, and nothing else is.
+    /// Returns true if every acknowledged record is in the table once, and no other row is.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         self.missing.count == 0 && self.duplicates.count == 0 && self.unexpected.count == 0
     }
 }
 
-/// What is wrong, or how much is right.
+/// Counts of acknowledged records, rows and differences.
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { acknowledged, rows, .. } = self;

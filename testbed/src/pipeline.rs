@@ -1,5 +1,4 @@
-//! A topic, a lake, and Ducktide's programs between them: all of one test's own, on services that
-//! tests share.
+//! Topic, lake and Ducktide programs of one test, on services that the tests share.
 
 use std::{
     fs,
@@ -21,52 +20,52 @@ use crate::{
     worker::Worker,
 };
 
-/// How long anything that a test waits for may take. Far above what it takes on a quiet machine,
-/// since tests run beside each other on two cores.
+/// Maximum time that a test waits for a condition. Much longer than it takes on an idle machine,
+/// since tests run concurrently on two cores.
 pub const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// The table that every pipeline fills.
+/// Table that every pipeline fills.
 pub const TABLE: &str = "events";
 
 /// Partitions of a pipeline's topic.
 pub const PARTITIONS: i32 = 3;
 
-/// A producer's arguments: events for as long as a test needs them.
+/// Arguments of a producer that publishes until it is stopped.
 pub const CONTINUOUS: &[&str] = &["--continuous", "--rate", "3000"];
 
-/// How a group shares its partitions.
+/// Rebalance protocol of a consumer group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Protocol {
-    /// The classic one, with cooperative-sticky assignment.
+    /// Classic protocol, with cooperative-sticky assignment.
     Classic,
-    /// KIP-848.
+    /// Consumer protocol (KIP-848).
     Consumer,
 }
 
-/// A topic, a lake, and what is needed to fill the one and read the other.
+/// Topic and lake, with the settings of the programs between them.
 #[derive(Debug)]
 pub struct Pipeline {
-    /// The topic; nobody else's.
+    /// Topic; no other test uses it.
     pub topic: String,
-    /// The consumer group.
+    /// Consumer group.
     pub group: String,
-    /// The group's protocol.
+    /// Rebalance protocol of the group.
     pub protocol: Protocol,
-    /// Where programs find Kafka.
+    /// Bootstrap servers of Kafka.
     pub bootstrap_servers: String,
-    /// Where programs find the schema registry.
+    /// URL of the schema registry.
     pub schema_registry_url: String,
-    /// The catalog as a reader finds it.
+    /// Address of the catalog for readers.
     pub catalog: String,
-    /// The catalog as consumers find it: another address where a fault stands in between.
+    /// Address of the catalog for consumers; differs from `catalog` when a proxy injects faults.
     pub consumers_catalog: String,
     logs: PathBuf,
     folder: TempDir,
 }
 
 impl Pipeline {
-    /// A pipeline on the services that this process' tests share. `test` is a short name of letters,
-    /// digits and underscores.
+    /// Returns a pipeline on the shared services. `test` is a short name of letters, digits and
+    /// underscores.
     pub fn on_shared_services(test: &str, kind: CatalogKind) -> Result<Self> {
         let name = unique(test);
         let postgres = match kind {
@@ -77,7 +76,8 @@ impl Pipeline {
         Self::new(&name, &kafka.bootstrap_servers(), &registry.url(), postgres)
     }
 
-    /// A pipeline on services of the test's own; without a database's URL the catalog is a file.
+    /// Returns a pipeline on the given services; without a database URL the catalog is a SQLite
+    /// file.
     pub fn new(
         name: &str,
         bootstrap_servers: &str,
@@ -101,41 +101,41 @@ impl Pipeline {
         })
     }
 
-    /// The CSV of what was acknowledged.
+    /// Returns the path of the producer's ledger, a CSV file of acknowledged records.
     #[must_use]
     pub fn ledger(&self) -> PathBuf {
         self.folder.path().join("ledger.csv")
     }
 
-    /// The folder of the lake's files.
+    /// Returns the folder of the lake's files.
     #[must_use]
     pub fn data_path(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
-    /// A file of the test's own, beside the lake.
+    /// Returns the path of a file in the folder of this pipeline.
     #[must_use]
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    /// Where programs' logs go.
+    /// Returns the folder of the programs' logs.
     #[must_use]
     pub fn logs(&self) -> &Path {
         &self.logs
     }
 
-    /// The lake as the DuckDB command line sees it.
+    /// Returns the lake, for queries with DuckDB's command line.
     pub fn lake(&self) -> Result<Lake> {
         Lake::at(&self.catalog, &self.data_path().display().to_string())
     }
 
-    /// The catalog database.
+    /// Returns the catalog database.
     pub fn catalog(&self) -> Result<Catalog> {
         Catalog::at(&self.catalog)
     }
 
-    /// A producer of this topic that writes the ledger.
+    /// Returns a producer of this topic that writes the ledger.
     pub fn producer(&self, arguments: &[&str]) -> Result<Program> {
         let partitions = PARTITIONS.to_string();
         Ok(Program::named("ducktide-producer")?
@@ -146,18 +146,18 @@ impl Pipeline {
             .args(arguments))
     }
 
-    /// Publishes so many records, and waits until all are acknowledged.
+    /// Publishes `rows` records, and waits until all are acknowledged.
     pub fn produce(&self, rows: u64, arguments: &[&str]) -> Result<()> {
         let producer = self.producer(&["--rows", &rows.to_string()])?.args(arguments);
         producer.run(&self.logs, "producer", WAIT_TIMEOUT).map(|_| ())
     }
 
-    /// Starts a producer, for tests in which it runs beside consumers.
+    /// Starts a producer that runs concurrently with consumers.
     pub fn start_producer(&self, arguments: &[&str]) -> Result<RunningProgram> {
         self.producer(arguments)?.start(&self.logs, "producer")
     }
 
-    /// Stops a producer of [`CONTINUOUS`]; says how many records the ledger has then.
+    /// Stops a producer of [`CONTINUOUS`]. Returns the number of records in the ledger.
     pub fn stop_producer(&self, producer: &mut RunningProgram) -> Result<u64> {
         producer.terminate()?;
         producer.succeed(WAIT_TIMEOUT)?;
@@ -165,7 +165,7 @@ impl Pipeline {
         u64::try_from(ledger.lines().skip(1).count()).context("count the ledger's lines")
     }
 
-    /// Starts a consumer of this topic and table; its log goes by `name`.
+    /// Starts a consumer of this topic and table. `name` is the name of its log.
     pub fn start_consumer(&self, name: &str, arguments: &[&str]) -> Result<Worker> {
         self.start_with_failpoints(name, "", arguments)
     }
@@ -182,20 +182,20 @@ impl Pipeline {
         self.start_worker(name, consumer)
     }
 
-    /// Starts a consumer that was made by [`consumer`](Self::consumer).
+    /// Starts a consumer returned by [`consumer`](Self::consumer).
     pub fn start_worker(&self, name: &str, consumer: Program) -> Result<Worker> {
         let port = free_port()?;
         let listen = ["--listen", &format!("127.0.0.1:{port}")];
         Ok(Worker::new(consumer.args(listen).start(&self.logs, name)?, port))
     }
 
-    /// Has a consumer read everything that is in the topic now; errors unless it exits with 0.
+    /// Runs a consumer up to the current end of the topic; an error unless it exits with 0.
     pub fn drain(&self, arguments: &[&str]) -> Result<()> {
         let arguments = [&["--until-end"], arguments].concat();
         self.start_consumer("drain", &arguments)?.succeed().map(|_| ())
     }
 
-    /// The operator's tool on this lake.
+    /// Returns the operator's tool `ducktide`, with the settings of this lake.
     pub fn ducktide(&self, arguments: &[&str]) -> Result<Program> {
         Ok(Program::named("ducktide")?
             .env("DUCKLAKE_CATALOG", &self.catalog)
@@ -205,7 +205,7 @@ impl Pipeline {
             .args(arguments))
     }
 
-    /// The compactor of this lake, told as in [`compactor`](crate::compactor).
+    /// Returns a compactor of this lake; for arguments see [`compactor`](crate::compactor).
     pub fn compactor(&self, arguments: &[&str]) -> Result<Program> {
         Ok(Program::named("ducktide-compactor")?
             .args(arguments)
@@ -214,13 +214,13 @@ impl Pipeline {
             .env("DUCKTIDE_LOG_FORMAT", "json"))
     }
 
-    /// Runs the operator's tool; what it printed. Errors unless it exits with 0.
+    /// Runs the operator's tool and returns its standard output; an error unless it exits with 0.
     pub fn run_ducktide(&self, arguments: &[&str]) -> Result<String> {
         self.ducktide(arguments)?.run(&self.logs, "ducktide", WAIT_TIMEOUT)
     }
 
-    /// Errors unless `ducktide verify --deep` finds nothing, compared with what the producer saw
-    /// acknowledged where there is a ledger.
+    /// Returns an error unless `ducktide verify --deep` finds no violation. Compares with the
+    /// producer's ledger if there is one.
     pub fn verify(&self) -> Result<()> {
         let ledger = self.ledger();
         let mut tool = self.ducktide(&["verify", "--deep"])?;
@@ -230,17 +230,17 @@ impl Pipeline {
         tool.run(&self.logs, "verify", WAIT_TIMEOUT).map(|_| ())
     }
 
-    /// A consumer of this topic and table, which finds the catalog at this address.
+    /// Returns a consumer of this topic and table, with this address of the catalog.
     pub fn consumer(&self, catalog: &str) -> Result<Program> {
         Ok(self.consumer_of(&self.topic, catalog)?.args(["--table", TABLE]))
     }
 
-    /// A consumer in this group of any topics, which fill tables of their own names.
+    /// Returns a consumer of any topics in this group; each topic fills the table of its name.
     pub fn consumer_of(&self, topics: &str, catalog: &str) -> Result<Program> {
         Ok(self.consumer_without_group(topics, catalog)?.args(["--group-id", &self.group]))
     }
 
-    /// A consumer in the group that the lake chooses.
+    /// Returns a consumer in the default group of the lake.
     pub fn consumer_without_group(&self, topics: &str, catalog: &str) -> Result<Program> {
         let program = Program::named("ducktide-consumer")?
             .args(["--bootstrap-servers", &self.bootstrap_servers])
@@ -250,7 +250,7 @@ impl Pipeline {
             .args([self.data_path()])
             .env("DUCKTIDE_LOG_FORMAT", "json");
         Ok(match self.protocol {
-            // The partitions of a killed member are free after three seconds instead of 45: long
+            // The partitions of a killed member are free after three seconds instead of 45. Long
             // enough for members that wait for a processor.
             Protocol::Classic => program.args([
                 "--kafka-property",
@@ -262,7 +262,7 @@ impl Pipeline {
         })
     }
 
-    /// Waits until the lake has committed so many offsets.
+    /// Waits until the lake has committed at least `offsets` offsets.
     pub fn await_committed(&self, offsets: u64) -> Result<()> {
         let mut catalog = self.catalog()?;
         let offsets = i64::try_from(offsets).context("more offsets than Kafka has")?;
@@ -273,12 +273,13 @@ impl Pipeline {
         })
     }
 
-    /// Compares the ledger with the lake.
+    /// Compares the producer's ledger with the lake.
     pub fn compare(&self) -> Result<Comparison> {
         oracle::compare(&self.ledger(), &self.lake()?, TABLE)
     }
 
-    /// Errors unless the lake holds exactly what was acknowledged, and that is so many events.
+    /// Returns an error unless the lake holds exactly the acknowledged records, and these are
+    /// `events` events.
     pub fn check_exact(&self, events: u64) -> Result<()> {
         let comparison = self.compare()?;
         ensure!(comparison.is_exact(), "{comparison}");
@@ -287,13 +288,13 @@ impl Pipeline {
     }
 }
 
-/// The same test may run twice against one service.
+/// Returns a unique name: the same test can run twice concurrently.
 fn unique(test: &str) -> String {
     let suffix = Uuid::new_v4().simple().to_string();
     format!("{test}_{}", &suffix[..8])
 }
 
-/// Makes two tests of each named function, one for each catalog. The functions take a
+/// Generates two tests of each named function, one for each catalog. The functions take a
 /// [`CatalogKind`].
 #[macro_export]
 macro_rules! on_both_catalogs {

@@ -1,4 +1,4 @@
-//! Runs the workspace's own programs as an operator would: as processes, with their logs in files.
+//! Runs the workspace's programs as processes, with their logs in files.
 
 use std::{
     env,
@@ -18,13 +18,13 @@ use crate::{
     workspace,
 };
 
-/// A program that is about to be started.
+/// Program with arguments and environment, not started yet.
 #[derive(Debug, Clone)]
 pub struct Program {
     launch: Launch,
 }
 
-/// A started program. Killed when dropped.
+/// Started program. Killed when dropped.
 #[derive(Debug)]
 pub struct RunningProgram {
     child: GuardedChild,
@@ -33,10 +33,10 @@ pub struct RunningProgram {
     output: PathBuf,
 }
 
-/// How a program ended.
+/// Exit status and resource usage of a program.
 #[derive(Debug, Clone, Copy)]
 pub struct ProgramExit {
-    /// Its exit status.
+    /// Exit status.
     pub status: ExitStatus,
     /// Time from start to end.
     pub elapsed: Duration,
@@ -45,9 +45,9 @@ pub struct ProgramExit {
 }
 
 impl Program {
-    /// A program of this workspace, such as `ducktide-consumer`.
+    /// Returns a program of this workspace, such as `ducktide-consumer`.
     ///
-    /// Settings that the caller's own shell holds for such programs are not handed down: they mean
+    /// The program does not inherit settings of Ducktide from the environment: they refer to
     /// another Kafka and another lake.
     pub fn named(name: &str) -> Result<Self> {
         let launch = Launch::new(workspace::program(name)?);
@@ -56,7 +56,7 @@ impl Program {
         Ok(Self { launch: Launch { unset, ..launch } })
     }
 
-    /// Somebody else's program.
+    /// Returns a program by its path; it inherits the environment.
     pub(crate) fn at(path: PathBuf) -> Self {
         Self { launch: Launch::new(path) }
     }
@@ -89,8 +89,8 @@ impl Program {
         Ok(RunningProgram { child, label: label.to_owned(), log, output })
     }
 
-    /// Runs the program to its end; errors unless it succeeds within the limit. Returns its
-    /// standard output.
+    /// Runs the program to completion and returns its standard output; an error unless it succeeds
+    /// within the limit.
     pub fn run(&self, folder: &Path, label: &str, limit: Duration) -> Result<String> {
         let mut running = self.start(folder, label)?;
         running.succeed(limit)?;
@@ -99,23 +99,23 @@ impl Program {
 }
 
 impl RunningProgram {
-    /// The process id.
+    /// Returns the process ID.
     #[must_use]
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether it has not ended yet.
+    /// Returns true if the process has not ended.
     pub fn is_running(&mut self) -> Result<bool> {
         Ok(self.child.ended()?.is_none())
     }
 
-    /// Processor time and memory used so far.
+    /// Returns the processor time and memory used so far.
     pub fn usage(&mut self) -> Usage {
         self.child.usage()
     }
 
-    /// Waits for the end, and errors with the end of the log when the limit passes before.
+    /// Waits for the end; an error with the last lines of the log when the limit passes first.
     pub fn wait(&mut self, limit: Duration) -> Result<ProgramExit> {
         let status = self.child.wait(limit)?.with_context(|| {
             format!("{} did not end within {limit:?}; its log ends:\n{}", self.label, self.tail())
@@ -123,7 +123,7 @@ impl RunningProgram {
         Ok(self.finished(status))
     }
 
-    /// As [`wait`](Self::wait), and errors unless it succeeded.
+    /// Waits as [`wait`](Self::wait) does; an error unless the program succeeded.
     pub fn succeed(&mut self, limit: Duration) -> Result<ProgramExit> {
         let finished = self.wait(limit)?;
         let status = finished.status;
@@ -131,39 +131,39 @@ impl RunningProgram {
         Ok(finished)
     }
 
-    /// SIGTERM, the polite end. Does not wait.
+    /// Sends SIGTERM. Does not wait.
     pub fn terminate(&self) -> Result<()> {
         self.child.signal(Signal::TERM)
     }
 
-    /// SIGKILL, and waits for the end.
+    /// Sends SIGKILL, and waits for the end.
     pub fn kill(&mut self) -> Result<ProgramExit> {
         let status = self.child.end(Signal::KILL, Duration::from_secs(10))?;
         Ok(self.finished(status))
     }
 
-    /// SIGSTOP: the process stands still, its connections stay open.
+    /// Sends SIGSTOP: the process stops, its connections stay open.
     pub fn pause(&self) -> Result<()> {
         self.child.signal(Signal::STOP)
     }
 
-    /// Whether it stands still, by SIGSTOP: ours, or its own.
+    /// Returns true if the process is stopped by SIGSTOP, sent by a test or by the process.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.child.is_stopped()
     }
 
-    /// SIGCONT, after [`pause`](Self::pause).
+    /// Sends SIGCONT, after [`pause`](Self::pause).
     pub fn resume(&self) -> Result<()> {
         self.child.signal(Signal::CONT)
     }
 
-    /// Its standard error so far.
+    /// Returns its standard error so far.
     pub fn log(&self) -> Result<String> {
         fs::read_to_string(&self.log).with_context(|| format!("read {}", self.log.display()))
     }
 
-    /// Its standard output so far.
+    /// Returns its standard output so far.
     pub fn output(&self) -> Result<String> {
         fs::read_to_string(&self.output).with_context(|| format!("read {}", self.output.display()))
     }
@@ -177,13 +177,13 @@ impl RunningProgram {
     }
 }
 
-/// Whether our programs take a setting from this environment variable.
+/// Returns true if the workspace's programs read a setting from this environment variable.
 fn is_setting(name: &str) -> bool {
     const PREFIXES: [&str; 4] = ["DUCKTIDE_", "DUCKLAKE_", "KAFKA_", "SCHEMA_REGISTRY_"];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The last lines of a log: what a person reads first when something went wrong.
+/// Returns the last lines of a log, for error messages.
 pub(crate) fn tail(log: &Path) -> String {
     const LINES: usize = 20;
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());

@@ -1,4 +1,4 @@
-//! Records that the producer does not make: tombstones, aborted transactions, broken timestamps.
+//! Records that the producer cannot publish: tombstones, aborted transactions, invalid timestamps.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ use crate::{http, wait};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A record of a number and a time, the schema of which [`register`] publishes.
+/// Record with a number and a timestamp; [`register`] registers its schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NumberRecord {
-    /// Any number.
+    /// Arbitrary number.
     pub number: i64,
-    /// Microseconds since 1970; whatever a broken clock says.
+    /// Microseconds since 1970; can be out of range.
     pub at_micros: i64,
 }
 
-/// Registers the schema of [`NumberRecord`] for a topic's values; returns its id. Another namespace makes
-/// another schema of the same shape.
+/// Registers the schema of [`NumberRecord`] for a topic's values and returns its ID. Another
+/// namespace gives another schema of the same shape.
 pub fn register(registry_url: &str, topic: &str, namespace: &str) -> Result<u32> {
     register_fields(registry_url, topic, namespace, &fields())
 }
@@ -35,8 +35,8 @@ fn fields() -> Vec<Value> {
     vec![json!({"name": "number", "type": "long"}), json!({"name": "at", "type": at})]
 }
 
-/// Registers a record's schema for a topic's values, by its fields as JSON; returns its id. The registry
-/// is not asked whether it goes with earlier ones.
+/// Registers a record schema for a topic's values by its fields as JSON, and returns its ID. The
+/// registry does not check compatibility.
 pub fn register_fields(
     registry_url: &str,
     topic: &str,
@@ -48,47 +48,48 @@ pub fn register_fields(
     register_schema(registry_url, &format!("{topic}-value"), &schema)
 }
 
-/// Registers any schema under a subject; returns its id.
+/// Registers a schema under a subject and returns its ID.
 pub fn register_schema(registry_url: &str, subject: &str, schema: &Value) -> Result<u32> {
     register_subject_version(registry_url, subject, &json!({ "schema": schema.to_string() }))
 }
 
-/// Deletes a subject, as a person may; its schemas are still found by their ids.
+/// Deletes a subject; its schemas are still found by their IDs.
 pub fn delete_subject(registry_url: &str, subject: &str) -> Result<()> {
     http::delete(registry_url, &format!("/subjects/{subject}")).map(|_| ())
 }
 
-/// Registers a version of a subject as the registry's API has it, with references or of another type;
-/// returns its id.
+/// Registers a version of a subject and returns its ID. `version` is the request body of the
+/// registry's API, with references or a schema type if needed.
 pub fn register_subject_version(registry_url: &str, subject: &str, version: &Value) -> Result<u32> {
     let body = version.to_string();
     let path = format!("/subjects/{subject}/versions");
-    // Registering the same again gives the same id, and a registry that has just started may close a
-    // connection without an answer.
-    let mut answer = String::new();
+    // Registering the same version again returns the same ID, so a retry is safe; a registry that
+    // has just started can close a connection without a response.
+    let mut response = String::new();
     wait::until("a schema is registered", TIMEOUT, || {
-        answer = http::post(registry_url, &path, &body)?;
+        response = http::post(registry_url, &path, &body)?;
         Ok(true)
     })?;
-    let answer: Value = serde_json::from_str(&answer).context("parse the registry's answer")?;
-    let id = answer["id"].as_u64().and_then(|id| u32::try_from(id).ok());
-    id.with_context(|| format!("register a schema: no id answer=`{answer}`"))
+    let response: Value =
+        serde_json::from_str(&response).context("parse the registry's response")?;
+    let id = response["id"].as_u64().and_then(|id| u32::try_from(id).ok());
+    id.with_context(|| format!("register a schema: no ID response=`{response}`"))
 }
 
 impl NumberRecord {
-    /// Confluent's wire format.
+    /// Encodes the record in Confluent's wire format.
     #[must_use]
     pub fn encode(&self, schema_id: u32) -> Vec<u8> {
         EncodedValue::with_schema(schema_id).long(self.number).long(self.at_micros).bytes()
     }
 }
 
-/// A record's value in Confluent's wire format, written field by field.
+/// Value of a record in Confluent's wire format, written field by field.
 #[derive(Debug, Clone)]
 pub struct EncodedValue(Vec<u8>);
 
 impl EncodedValue {
-    /// The header: what follows was written with this schema.
+    /// Begins a value with the header of this schema.
     #[must_use]
     pub fn with_schema(schema_id: u32) -> Self {
         let mut bytes = vec![0];
@@ -96,20 +97,20 @@ impl EncodedValue {
         Self(bytes)
     }
 
-    /// No header: whoever reads it knows the schema.
+    /// Begins a value without a header, for readers that know the schema.
     #[must_use]
     pub const fn without_header() -> Self {
         Self(Vec::new())
     }
 
-    /// An int or a long; also a union's branch, or the number of items in a block.
+    /// Appends an int or a long; also the branch of a union, or the number of items in a block.
     #[must_use]
     pub fn long(mut self, value: i64) -> Self {
         push_long(&mut self.0, value);
         self
     }
 
-    /// A string or bytes.
+    /// Appends a string or bytes.
     #[must_use]
     pub fn text(self, value: &str) -> Self {
         let length = i64::try_from(value.len()).unwrap_or(i64::MAX);
@@ -118,14 +119,14 @@ impl EncodedValue {
         longer
     }
 
-    /// What goes into the topic.
+    /// Returns the encoded value.
     #[must_use]
     pub fn bytes(self) -> Vec<u8> {
         self.0
     }
 }
 
-/// Avro's `long`: zigzag, then seven bits a byte.
+/// Appends Avro's `long`: zigzag, then seven bits per byte.
 fn push_long(bytes: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while rest >= 0x80 {
@@ -149,16 +150,16 @@ pub fn publish(
     producer.flush(TIMEOUT).context("publish")
 }
 
-/// What a record has beside its value.
+/// Key and headers of a record.
 #[derive(Debug, Clone, Copy)]
 pub struct Envelope<'a> {
-    /// Its key.
+    /// Key.
     pub key: Option<&'a [u8]>,
-    /// Its headers.
+    /// Headers.
     pub headers: &'a [(&'a str, Option<&'a [u8]>)],
 }
 
-/// Publishes records of the same value with keys and headers of their own to the first partition.
+/// Publishes one value with different keys and headers to partition 0.
 pub fn publish_enveloped(
     servers: &str,
     topic: &str,
@@ -169,7 +170,7 @@ pub fn publish_enveloped(
     publish_records(servers, topic, &records.collect::<Vec<_>>())
 }
 
-/// Publishes values with keys and headers to the first partition.
+/// Publishes values with keys and headers to partition 0.
 pub fn publish_records(
     servers: &str,
     topic: &str,
@@ -198,8 +199,8 @@ pub fn publish_tombstones(servers: &str, topic: &str, partition: i32, count: usi
     producer.flush(TIMEOUT).context("publish tombstones")
 }
 
-/// Publishes values to one partition in a transaction, and aborts it: they take offsets, and so does
-/// the marker that ends them, but nobody will ever read them.
+/// Publishes values to one partition in a transaction, and aborts it: the records and the
+/// transaction marker use offsets, but no reader receives them.
 pub fn publish_and_abort(
     servers: &str,
     topic: &str,
@@ -207,7 +208,7 @@ pub fn publish_and_abort(
     values: impl IntoIterator<Item = Vec<u8>>,
 ) -> Result<()> {
     let producer = producer(servers, Some(topic))?;
-    producer.init_transactions(TIMEOUT).context("begin to use transactions")?;
+    producer.init_transactions(TIMEOUT).context("initialize transactions")?;
     producer.begin_transaction().context("begin a transaction")?;
     for value in values {
         send(&producer, BaseRecord::to(topic).partition(partition).key("k").payload(&value))?;
@@ -219,7 +220,7 @@ pub fn publish_and_abort(
 fn producer(servers: &str, transaction: Option<&str>) -> Result<BaseProducer> {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", servers).set("acks", "all");
-    // What a topic takes is the topic's business.
+    // The topic's own limit applies.
     config.set("message.max.bytes", "100000000");
     if let Some(id) = transaction {
         config.set("transactional.id", id);
@@ -249,8 +250,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reading_is_encoded_as_avro_does() {
-        let reading = NumberRecord { number: -1, at_micros: 64 };
-        assert_eq!(reading.encode(7), [0, 0, 0, 0, 7, 0x01, 0x80, 0x01]);
+    fn a_record_is_encoded_as_in_avro() {
+        let record = NumberRecord { number: -1, at_micros: 64 };
+        assert_eq!(record.encode(7), [0, 0, 0, 0, 7, 0x01, 0x80, 0x01]);
     }
 }

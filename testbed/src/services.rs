@@ -1,8 +1,9 @@
-//! Apache Kafka, Apicurio Registry and PostgreSQL on this machine, for tests and for trying out.
+//! Apache Kafka, Apicurio Registry and PostgreSQL on this machine, for tests and demonstrations.
 //!
-//! Each is a child process by default, with folders of its own and ports on 127.0.0.1 only; with
-//! `DUCKTIDE_SERVICES=containers` a container, behind the same interface. All end with this process,
-//! however it ends. Tests that need them are marked `#[ignore]` and run by `cargo xtask test`.
+//! Each is a child process by default, with its own folders and with ports on 127.0.0.1 only; with
+//! `DUCKTIDE_SERVICES=containers` it is a container with the same interface. All end with this
+//! process, even after SIGKILL. Tests that need them are marked `#[ignore]` and run by `cargo xtask
+//! test`.
 
 mod backend;
 mod container;
@@ -34,19 +35,19 @@ pub use self::{
 };
 use crate::workspace;
 
-/// One of each.
+/// One broker, one schema registry and one database server.
 #[derive(Debug)]
 pub struct Services {
-    /// The broker.
+    /// Broker.
     pub kafka: Kafka,
-    /// The schema registry.
+    /// Schema registry.
     pub registry: Registry,
-    /// The database server.
+    /// Database server.
     pub postgres: Postgres,
 }
 
 impl Services {
-    /// Starts all three at once and waits until each check_ready.
+    /// Starts all three concurrently and waits until each is ready.
     pub fn start(logs: &Path) -> Result<Self> {
         thread::scope(|scope| {
             let kafka = scope.spawn(|| Kafka::start(logs));
@@ -68,10 +69,10 @@ impl Services {
     }
 }
 
-/// Logs of runs that nobody looked at within this time are removed by a later run.
+/// Age at which the logs of a run are removed by a later run.
 const LOG_RETENTION: Duration = Duration::from_hours(7 * 24);
 
-/// A fresh folder for the logs of this process: `.ducktide/logs/<name of the program>-<pid>`.
+/// Creates a folder for the logs of this process: `.ducktide/logs/<name of the program>-<pid>`.
 pub fn log_folder() -> Result<PathBuf> {
     let all = workspace::root().join(".ducktide/logs");
     remove_old(&all);
@@ -82,7 +83,7 @@ pub fn log_folder() -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Errors are left alone: another run may be removing the same folder.
+/// Removes old folders. Ignores errors: another run can be removing the same folder.
 fn remove_old(all: &Path) {
     for folder in fs::read_dir(all).into_iter().flatten().flatten() {
         let age = folder.metadata().and_then(|metadata| metadata.modified());

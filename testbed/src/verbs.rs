@@ -1,4 +1,4 @@
-//! One module for each verb, and what they share.
+//! Commands of `cargo xtask` in one module each, and the code that they share.
 
 pub(crate) mod bench;
 pub(crate) mod chaos;

@@ -1,4 +1,4 @@
-//! Waits for conditions, never for luck.
+//! Waits for conditions.
 
 use std::{
     thread,
@@ -7,20 +7,21 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// Between two looks: short enough that a fault which follows a condition still hits the moment.
+/// Time between two checks. Short, so that a fault which follows a condition hits the intended
+/// moment.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Waits until the condition holds. An error of the condition counts as "not yet": what is looked
-/// at may not exist so far, or be restarting.
+/// Waits until the condition holds. An error of the condition counts as false: the checked service
+/// may be starting.
 pub fn until(what: &str, limit: Duration, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + limit;
     loop {
-        let looked = holds();
-        if let Ok(true) = looked {
+        let result = holds();
+        if let Ok(true) = result {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            looked.with_context(|| format!("wait until {what}: not within {limit:?}"))?;
+            result.with_context(|| format!("wait until {what}: not within {limit:?}"))?;
             ensure!(false, "wait until {what}: not within {limit:?}");
         }
         thread::sleep(PAUSE);
@@ -40,18 +41,18 @@ mod tests {
     }
 
     #[test]
-    fn the_last_error_is_told() {
+    fn the_last_error_is_reported() {
         let error = until("it answers", Duration::ZERO, || Err(anyhow!("refused"))).unwrap_err();
         assert!(format!("{error:#}").contains("refused"), "{error:#}");
     }
 
     #[test]
-    fn errors_before_the_condition_holds_are_nothing() {
-        let mut looks = 0;
-        let looked = until("the third look", Duration::from_secs(10), || {
-            looks += 1;
-            if looks < 3 { Err(anyhow!("not yet")) } else { Ok(true) }
+    fn errors_before_the_condition_holds_are_ignored() {
+        let mut checks = 0;
+        let result = until("the third check", Duration::from_secs(10), || {
+            checks += 1;
+            if checks < 3 { Err(anyhow!("not yet")) } else { Ok(true) }
         });
-        assert!(looked.is_ok());
+        assert!(result.is_ok());
     }
 }

@@ -1,4 +1,4 @@
-//! Acts when this process ends, in whatever way it does.
+//! Runs a script when this process ends, even after SIGKILL.
 
 use std::{
     ffi::OsStr,
@@ -7,11 +7,11 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-/// A shell that waits at the end of a pipe whose other end only this process holds: the kernel
-/// closes it when the process is gone, also after SIGKILL, and when statics are never dropped.
+/// Shell that reads from a pipe whose other end only this process holds. The kernel closes the pipe
+/// when the process ends, also after SIGKILL, and although statics are never dropped.
 ///
-/// A parent-death signal would not do: it is sent when the *thread* that spawned the child ends,
-/// and test threads end long before the shared services should.
+/// A parent-death signal is not enough: it is sent when the *thread* that spawned the child ends,
+/// and test threads end before the shared services must.
 #[derive(Debug)]
 pub(crate) struct Watchdog {
     shell: Child,
@@ -36,10 +36,10 @@ impl Watchdog {
         Ok(Self { shell })
     }
 
-    /// Calls the watchdog off.
+    /// Stops the watchdog without running the script.
     pub(crate) fn release(mut self) {
         let mut pipe = self.shell.stdin.take().expect("standard input is piped");
-        // An error means that the shell is gone already; then there is nothing to call off.
+        // An error means that the shell has already ended.
         let _ = pipe.write_all(b"\n");
         drop(pipe);
         let _ = self.shell.wait();

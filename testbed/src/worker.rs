@@ -1,4 +1,4 @@
-//! A running consumer, as its operator sees it: log, metrics, readiness, signals.
+//! Running consumer: log, metrics, readiness and signals.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     wait,
 };
 
-/// A started consumer. Killed when dropped.
+/// Started consumer. Killed when dropped.
 #[derive(Debug)]
 pub struct Worker {
     running: RunningProgram,
@@ -24,39 +24,39 @@ impl Worker {
         Self { running, port }
     }
 
-    /// The process, for signals and its usage.
+    /// Returns the process, for signals and resource usage.
     pub const fn process(&mut self) -> &mut RunningProgram {
         &mut self.running
     }
 
-    /// SIGKILL, and waits for the end.
+    /// Sends SIGKILL, and waits for the end.
     pub fn kill(&mut self) -> Result<()> {
         self.running.kill().map(|_| ())
     }
 
-    /// Waits for the end, and errors unless it succeeded.
+    /// Waits for the end; an error unless it succeeded.
     pub fn succeed(&mut self) -> Result<ProgramExit> {
         self.running.succeed(WAIT_TIMEOUT)
     }
 
-    /// SIGTERM; errors unless it then exits with 0 before its `--shutdown-timeout` is over.
+    /// Sends SIGTERM; an error unless it exits with 0 within its `--shutdown-timeout`.
     pub fn stop(&mut self) -> Result<ProgramExit> {
         self.running.terminate()?;
         self.running.succeed(Duration::from_secs(25))
     }
 
-    /// Waits for the end; its exit code.
+    /// Waits for the end and returns the exit code.
     pub fn exit_code(&mut self) -> Result<i32> {
         let finished = self.running.wait(WAIT_TIMEOUT)?;
         finished.status.code().with_context(|| format!("ended by a signal: {}", finished.status))
     }
 
-    /// Whether `/readyz` says so; an error tells why not.
+    /// Returns an error with the reason unless `/readyz` reports ready.
     pub fn check_ready(&self) -> Result<()> {
         http::get(self.port, "/readyz").map(|_| ())
     }
 
-    /// Waits until `/readyz` says that it is ready, or that it is not.
+    /// Waits until `/readyz` reports ready (`wanted`) or not ready.
     pub fn await_ready(&self, wanted: bool) -> Result<()> {
         let what = if wanted { "the consumer is ready" } else { "the consumer is not ready" };
         wait::until(what, WAIT_TIMEOUT, || match self.check_ready() {
@@ -66,12 +66,12 @@ impl Worker {
         })
     }
 
-    /// Errors unless `/healthz` says that the process lives.
+    /// Returns an error unless `/healthz` reports that the process is alive.
     pub fn check_alive(&self) -> Result<()> {
         http::get(self.port, "/healthz").map(|_| ())
     }
 
-    /// Waits until `/readyz` says that it is not ready, for a reason that holds this text.
+    /// Waits until `/readyz` reports not ready with a reason that contains this text.
     pub fn await_unready(&self, reason: &str) -> Result<()> {
         wait::until(&format!("it is not ready: {reason}"), WAIT_TIMEOUT, || {
             match self.check_ready() {
@@ -82,13 +82,13 @@ impl Worker {
         })
     }
 
-    /// All metrics, in Prometheus' plain text.
+    /// Returns all metrics in Prometheus' text format.
     pub fn metrics(&self) -> Result<String> {
         http::get(self.port, "/metrics")
     }
 
-    /// The sum of a metric's values over its labels, without the prefix of all of them; 0 while
-    /// there is none.
+    /// Returns the sum of a metric over its labels; 0 if it does not exist. `name` is without the
+    /// prefix `ducktide_consumer_`.
     pub fn metric(&self, name: &str) -> Result<f64> {
         let text = self.metrics()?;
         let name = format!("ducktide_consumer_{name}");
@@ -109,20 +109,20 @@ impl Worker {
         })
     }
 
-    /// The lines of its log, each an object; lines that are none are left out.
+    /// Returns the lines of its log that are JSON objects.
     pub fn log(&self) -> Result<Vec<Value>> {
         let lines = self.running.log()?;
         Ok(lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
 
-    /// The first line of its log that holds a text, in the message or in any field.
+    /// Returns the first line of its log that contains a text, in the message or in a field.
     pub fn logged(&self, text: &str) -> Result<Option<Value>> {
         let lines = self.running.log()?;
         let found = lines.lines().find(|line| line.contains(text));
         found.map(serde_json::from_str).transpose().context("parse a line of the log")
     }
 
-    /// Waits until its log holds a text; the line that does.
+    /// Waits until its log contains a text, and returns that line.
     pub fn await_logged(&self, text: &str) -> Result<Value> {
         wait::until(&format!("`{text}` is logged"), WAIT_TIMEOUT, || {
             Ok(self.logged(text)?.is_some())
@@ -130,7 +130,7 @@ impl Worker {
         self.logged(text)?.context("a log does not lose lines")
     }
 
-    /// The line of level ERROR that says why it ended.
+    /// Returns the message of the last line of level ERROR.
     pub fn last_error(&self) -> Result<String> {
         let log = self.log()?;
         let errors = log.iter().filter(|line| line["level"] == "ERROR");

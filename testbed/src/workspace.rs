@@ -1,4 +1,4 @@
-//! Where the workspace keeps its programs and its downloads.
+//! Paths of the workspace's programs and downloads.
 
 use std::{
     env,
@@ -7,25 +7,26 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 
-/// The workspace's root folder, where it was when this was compiled.
+/// Returns the workspace's root folder at compile time.
 #[must_use]
 pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("testbed lies inside the workspace")
 }
 
-/// Something that `cargo xtask setup` brings, by its path below the cache.
+/// Returns the path of a file that `cargo xtask setup` has installed; an error if it does not
+/// exist.
 pub fn downloaded(path: &str) -> Result<PathBuf> {
     let found = root().join(".ducktide").join(path);
     ensure!(found.exists(), "missing; run `cargo xtask setup` path=`{}`", found.display());
     Ok(found)
 }
 
-/// A DuckDB extension's file.
+/// Returns the path of a DuckDB extension.
 pub fn extension(name: &str) -> Result<PathBuf> {
     downloaded(&format!("extensions/{name}.duckdb_extension"))
 }
 
-/// A program of the workspace, in the target folder that the running program comes from.
+/// Returns the path of a program of the workspace, in the target folder of the running program.
 pub fn program(name: &str) -> Result<PathBuf> {
     let running = env::current_exe().context("find the running program")?;
     let folder = running.parent().context("find the running program's folder")?;

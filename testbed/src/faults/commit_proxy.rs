@@ -1,4 +1,4 @@
-//! Stands between workers and PostgreSQL, and breaks the connection at a lake commit.
+//! Proxy between workers and PostgreSQL that injects faults at lake commits.
 
 use std::{
     io::{Read as _, Write as _},
@@ -13,18 +13,18 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// What becomes of a COMMIT.
+/// Fault of a COMMIT.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CommitFault {
-    /// PostgreSQL commits; its answer is dropped, and the connection with it.
+    /// PostgreSQL commits; the response is dropped and the connection closed.
     ResponseLost,
-    /// The connection is dropped before PostgreSQL hears of it; everything is rolled back.
+    /// The connection is closed before PostgreSQL receives it; the transaction is rolled back.
     CommitLost,
-    /// It is on its way until [`CommitProxy::release`].
+    /// It is delayed until [`CommitProxy::release`].
     CommitHeld,
 }
 
-/// A started proxy. It goes on until the process ends.
+/// Started proxy. It runs until the process ends.
 #[derive(Debug)]
 pub struct CommitProxy {
     port: u16,
@@ -35,21 +35,21 @@ pub struct CommitProxy {
 struct State {
     server: SocketAddr,
     fault: Mutex<CommitFault>,
-    /// Commits that are still to be broken.
+    /// Number of commits that still get a fault.
     armed: AtomicUsize,
     injected: AtomicUsize,
     released: AtomicBool,
-    /// Bytes that still pass before all connections are cut, if they are to be.
+    /// Bytes to forward before all connections are closed; None for no limit.
     bytes_left: Mutex<Option<u64>>,
 }
 
-/// What only the message of one of our commits contains, on its way to the catalog.
+/// Text that only the message of a lake commit contains.
 const MESSAGE: &[u8] = br#""ducktide":1"#;
 
 const COMMIT: &[u8] = b"COMMIT";
 
 impl CommitProxy {
-    /// Starts a proxy before the server at this URL, which lets everything through.
+    /// Starts a proxy of the server at this URL; at first it forwards everything.
     pub fn start(url: &str, fault: CommitFault) -> Result<Self> {
         let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port_of(url)?));
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
@@ -63,7 +63,7 @@ impl CommitProxy {
             let state = Arc::clone(&state);
             move || {
                 for client in listener.incoming().flatten() {
-                    // A server that is down refuses; so does its proxy, by closing.
+                    // If the server is down, the proxy closes the connection.
                     let _ = connect(&state, client);
                 }
             }
@@ -71,48 +71,48 @@ impl CommitProxy {
         Ok(Self { port, state })
     }
 
-    /// The URL by way of the proxy.
+    /// Returns the URL with the port of the proxy.
     pub fn url(&self, url: &str) -> Result<String> {
         let port = port_of(url)?;
         Ok(url.replace(&format!(":{port}/"), &format!(":{}/", self.port)))
     }
 
-    /// Breaks the next lake commits, one after the other.
+    /// Injects the fault into the next `commits` lake commits.
     pub fn arm(&self, commits: usize) {
         self.state.released.store(false, Ordering::SeqCst);
         self.state.armed.store(commits, Ordering::SeqCst);
     }
 
-    /// Breaks the next lake commits in another way than the one it was started with.
+    /// Injects another fault into the next `commits` lake commits.
     pub fn arm_with(&self, fault: CommitFault, commits: usize) {
         *lock(&self.state.fault) = fault;
         self.arm(commits);
     }
 
-    /// Nothing is broken any more.
+    /// Forwards everything again.
     pub fn disarm(&self) {
         self.state.armed.store(0, Ordering::SeqCst);
         *lock(&self.state.bytes_left) = None;
         self.release();
     }
 
-    /// Cuts every connection after so many more bytes, in either direction, wherever that is.
+    /// Closes all connections after `bytes` more bytes in both directions together.
     pub fn cut_after(&self, bytes: u64) {
         *lock(&self.state.bytes_left) = Some(bytes);
     }
 
-    /// Whether connections were cut since that was asked for.
+    /// Returns true if the connections were closed since [`cut_after`](Self::cut_after).
     #[must_use]
     pub fn has_cut(&self) -> bool {
         lock(&self.state.bytes_left).is_none()
     }
 
-    /// Lets commits go on that are held.
+    /// Forwards delayed commits.
     pub fn release(&self) {
         self.state.released.store(true, Ordering::SeqCst);
     }
 
-    /// How many commits were broken.
+    /// Returns the number of commits that got a fault.
     #[must_use]
     pub fn injected(&self) -> usize {
         self.state.injected.load(Ordering::SeqCst)
@@ -120,7 +120,7 @@ impl CommitProxy {
 }
 
 impl State {
-    /// Whether this commit is one to break.
+    /// Returns true if this commit gets a fault, and counts it.
     fn take(&self) -> bool {
         let one_less = |armed: usize| armed.checked_sub(1);
         let taken = self.armed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok();
@@ -130,14 +130,14 @@ impl State {
         taken
     }
 
-    /// How many of these bytes may pass.
+    /// Returns how many of these bytes are forwarded.
     fn admit(&self, count: usize) -> usize {
         let mut bytes_left = lock(&self.bytes_left);
         let Some(left) = bytes_left.as_mut() else { return count };
         let admitted = count.min(usize::try_from(*left).unwrap_or(usize::MAX));
         *left -= admitted as u64;
         if admitted < count {
-            // Everything that is open was cut, or is by its next byte; new connections live.
+            // Every open connection was closed, or is at its next byte; new connections are not.
             *bytes_left = None;
         }
         admitted
@@ -164,11 +164,11 @@ fn connect(state: &Arc<State>, client: TcpStream) -> std::io::Result<()> {
     let server = TcpStream::connect(state.server)?;
     let drop_responses = Arc::new(AtomicBool::new(false));
     let pipe = |from, to| Pipe { from, to, state: Arc::clone(state) };
-    let answers = pipe(server.try_clone()?, client.try_clone()?);
+    let responses = pipe(server.try_clone()?, client.try_clone()?);
     let requests = pipe(client, server);
     thread::spawn({
         let drop_responses = Arc::clone(&drop_responses);
-        move || answers.run(|_| !drop_responses.load(Ordering::SeqCst))
+        move || responses.run(|_| !drop_responses.load(Ordering::SeqCst))
     });
     let state = Arc::clone(state);
     let mut seen = Requests::default();
@@ -197,7 +197,7 @@ struct Pipe {
 }
 
 impl Pipe {
-    /// Hands bytes on until one side closes, or `pass` says no; then both sides are closed.
+    /// Forwards bytes until one side closes or `pass` returns false; then closes both sides.
     fn run(mut self, mut pass: impl FnMut(&[u8]) -> bool) {
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(count @ 1..) = self.from.read(&mut buffer) {
@@ -217,17 +217,17 @@ impl Pipe {
     }
 }
 
-/// What a connection's requests say so far.
+/// State of the requests of a connection.
 #[derive(Default)]
 struct Requests {
-    /// The end of the bytes before: words may be cut in two.
+    /// Last bytes of the previous read: a word can be split between two reads.
     tail: Vec<u8>,
-    /// Whether the open transaction contains a message of ours.
+    /// True if the open transaction contains a message of a lake commit.
     has_message: bool,
 }
 
 impl Requests {
-    /// Whether these bytes hold the COMMIT of a transaction with a message of ours.
+    /// Returns true if these bytes contain the COMMIT of a lake commit.
     fn is_lake_commit(&mut self, bytes: &[u8]) -> bool {
         self.tail.extend(bytes);
         self.has_message |= contains(&self.tail, MESSAGE);
@@ -251,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_commit_after_a_message_of_ours_is_a_lake_commit() {
+    fn only_a_commit_after_a_message_is_a_lake_commit() {
         let mut requests = Requests::default();
         assert!(!requests.is_lake_commit(b"SELECT 1"));
         assert!(!requests.is_lake_commit(b"COMMIT"));
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_leads_through_the_proxy() {
+    fn a_url_gets_the_port_of_the_proxy() {
         let url = "postgres://postgres@127.0.0.1:5432/lake";
         let proxy = CommitProxy::start(url, CommitFault::ResponseLost).unwrap();
         assert_eq!(

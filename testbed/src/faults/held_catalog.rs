@@ -1,4 +1,4 @@
-//! A client that died, or froze, inside its write to a catalog.
+//! Client that holds a write transaction on a catalog open, as after a crash or a freeze.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -9,19 +9,18 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{duckdb_cli::quoted, workspace};
 
-/// A process of its own that has written to a catalog and neither commits nor goes away. Dropping
-/// it rolls back.
+/// Process with an open write transaction on a catalog. Dropping it rolls back.
 #[derive(Debug)]
 pub struct HeldCatalog {
     process: Child,
     input: Option<ChildStdin>,
 }
 
-/// What the client says once it holds the catalog.
+/// Text that the client prints once it has written to the catalog.
 const HOLDING: &str = "holding";
 
 impl HeldCatalog {
-    /// Inserts the next snapshot's number, where every commit has to pass, and stays there.
+    /// Inserts the next snapshot ID, which every commit needs, and leaves the transaction open.
     pub fn hold(catalog: &str) -> Result<Self> {
         let (kind, address) = match catalog.split_once(':') {
             Some(("sqlite", path)) => ("sqlite", path),
@@ -39,7 +38,7 @@ impl HeldCatalog {
             .args(["-no-init", "-bail", "-noheader", "-list"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // A catalog that somebody else writes to refuses; the caller is told.
+            // The only expected error is a locked catalog; the caller gets an error of its own.
             .stderr(Stdio::null())
             .spawn()
             .context("start the DuckDB command line")?;
@@ -53,7 +52,7 @@ impl HeldCatalog {
         Ok(held)
     }
 
-    /// The client goes away; the catalog rolls its transaction back.
+    /// Ends the client; the catalog rolls back its transaction.
     pub fn release(self) {
         drop(self);
     }
@@ -62,7 +61,7 @@ impl HeldCatalog {
 impl Drop for HeldCatalog {
     fn drop(&mut self) {
         drop(self.input.take());
-        // An error means that it is gone already.
+        // An error means that it has already ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

@@ -1,4 +1,4 @@
-//! A worker that took the commit lock and does not go on.
+//! Worker that holds the commit lock and does not continue.
 
 use std::fs::File;
 
@@ -6,23 +6,23 @@ use anyhow::{Context as _, Result};
 
 use crate::catalog::Catalog;
 
-/// The commit lock of a lake, held until dropped.
+/// Commit lock of a lake, held until dropped.
 pub struct HeldCommitLock {
     _handle: LockHandle,
 }
 
-/// Where the lock is: a file's, or a session's.
+/// Owner of the lock: a file or a database session.
 #[expect(dead_code, reason = "held until dropped")]
 enum LockHandle {
     File(File),
     Session(Box<Catalog>),
 }
 
-/// The advisory lock of the lake whose metadata is in the schema `public`.
+/// Advisory lock of the lake whose metadata is in the schema `public`.
 const KEY: &str = "hashtextextended('ducktide commit ' || current_database() || '.public', 0)";
 
 impl HeldCommitLock {
-    /// Waits for the lock of the lake with this catalog, and takes it.
+    /// Waits for the commit lock of the lake with this catalog, and takes it.
     pub fn take(catalog: &str) -> Result<Self> {
         let handle = match catalog.strip_prefix("sqlite:") {
             Some(path) => LockHandle::File(lock_file(path)?),

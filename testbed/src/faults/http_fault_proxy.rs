@@ -1,4 +1,4 @@
-//! Stands before a service that speaks HTTP, and lets it look ill.
+//! Proxy of an HTTP service that injects errors and delays.
 
 use std::{
     io::{self, Read as _, Write as _},
@@ -10,18 +10,18 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-/// What is the matter with the service.
+/// Fault that the proxy injects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HttpFault {
-    /// Nothing.
+    /// No fault.
     None,
-    /// It answers 500.
+    /// Every response has status 500.
     InternalServerError,
-    /// It takes this long to accept a connection.
+    /// Every connection is delayed by this time.
     Slow(Duration),
 }
 
-/// A started proxy. It goes on until the process ends.
+/// Started proxy. It runs until the process ends.
 #[derive(Debug)]
 pub struct HttpFaultProxy {
     port: u16,
@@ -32,7 +32,7 @@ const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n
                      Connection: close\r\n\r\n";
 
 impl HttpFaultProxy {
-    /// Starts a proxy before a service on this machine; it lets everything through.
+    /// Starts a proxy of a service on this machine; at first it forwards everything.
     pub fn start(service: u16) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
         let port = listener.local_addr().context("listen")?.port();
@@ -42,7 +42,7 @@ impl HttpFaultProxy {
             move || {
                 for client in listener.incoming().flatten() {
                     let fault = *fault.lock().unwrap_or_else(PoisonError::into_inner);
-                    // A client that gives up is no matter of ours.
+                    // Errors are ignored: the client may have closed the connection.
                     thread::spawn(move || drop(serve(client, service, fault)));
                 }
             }
@@ -50,13 +50,13 @@ impl HttpFaultProxy {
         Ok(Self { port, fault })
     }
 
-    /// The proxy's port.
+    /// Returns the port of the proxy.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// New connections meet this from now on.
+    /// Sets the fault of new connections.
     pub fn set_fault(&self, fault: HttpFault) {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
@@ -73,9 +73,9 @@ fn serve(mut client: TcpStream, service: u16, fault: HttpFault) -> io::Result<()
         }
     }
     let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, service))?;
-    let (mut answers, mut back) = (server.try_clone()?, client.try_clone()?);
+    let (mut responses, mut back) = (server.try_clone()?, client.try_clone()?);
     thread::spawn(move || {
-        let _ = io::copy(&mut answers, &mut back);
+        let _ = io::copy(&mut responses, &mut back);
         let _ = back.shutdown(Shutdown::Both);
     });
     io::copy(&mut client, &mut server)?;

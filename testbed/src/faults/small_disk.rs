@@ -1,4 +1,4 @@
-//! A disk that can be filled up, or become read-only.
+//! Small file system that can be filled up or set read-only.
 
 use std::{
     ffi::OsStr,
@@ -12,20 +12,20 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::watchdog::Watchdog;
 
-/// A file system in memory at a folder; gone when dropped, or when this process ends.
+/// File system in memory, mounted at a folder; unmounted when dropped or when this process ends.
 #[derive(Debug)]
 pub struct SmallDisk {
     folder: PathBuf,
     watchdog: Option<Watchdog>,
 }
 
-/// Taken out of the way to make room again.
+/// File that fills the disk.
 const FILLER: &str = ".filler";
 
 const UNMOUNT: &str = r#"umount -l "$1""#;
 
 impl SmallDisk {
-    /// Mounts one of so many mebibytes. Only root may; the error says so.
+    /// Mounts a file system of `mebibytes` MiB. Needs root.
     pub fn mount(folder: &Path, mebibytes: u32) -> Result<Self> {
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
         let size = format!("size={mebibytes}m,mode=0777");
@@ -35,7 +35,7 @@ impl SmallDisk {
         Ok(Self { folder: folder.to_owned(), watchdog: Some(watchdog?) })
     }
 
-    /// Uses up all the room there is.
+    /// Fills the disk completely.
     pub fn fill(&self) -> Result<()> {
         let mut filler = File::create(self.folder.join(FILLER)).context("create filler")?;
         let block = vec![0; 1 << 20];
@@ -45,7 +45,7 @@ impl SmallDisk {
         Ok(())
     }
 
-    /// Makes room again.
+    /// Frees the space that [`fill`](Self::fill) has used.
     pub fn free_space(&self) -> Result<()> {
         match fs::remove_file(self.folder.join(FILLER)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -55,7 +55,7 @@ impl SmallDisk {
         }
     }
 
-    /// Lets nobody write any more, or again. Refused while a file is open for writing.
+    /// Sets the disk read-only or writable. Fails while a file is open for writing.
     pub fn set_read_only(&self, read_only: bool) -> Result<()> {
         let options = if read_only { "remount,ro" } else { "remount,rw" };
         let arguments = ["-o", options].map(OsStr::new);

@@ -1,4 +1,4 @@
-//! What every service can be made to do, whatever it runs as.
+//! Operations on a service that runs as a process or as a container.
 
 use std::{
     env,
@@ -9,65 +9,66 @@ use std::{
 
 use anyhow::{Result, bail};
 
-/// A started service, as a process or as a container. Ended when dropped.
+/// Started service, as a process or as a container. Ended when dropped.
 pub trait Backend: Debug + Send + Sync {
     /// Starts it again after [`stop`](Self::stop) or [`kill`](Self::kill), with the same ports and
     /// the same data.
     fn start(&mut self) -> Result<()>;
-    /// Ends it politely and waits for that.
+    /// Ends it gracefully and waits for the end.
     fn stop(&mut self) -> Result<()>;
-    /// Ends it at once.
+    /// Ends it immediately.
     fn kill(&mut self) -> Result<()>;
-    /// Lets it stand still, its connections open.
+    /// Pauses it; its connections stay open.
     fn pause(&mut self) -> Result<()>;
-    /// Lets it go on.
+    /// Resumes it.
     fn resume(&mut self) -> Result<()>;
-    /// Whether it has not ended by itself.
+    /// Returns true unless it has ended.
     fn is_running(&mut self) -> Result<bool>;
-    /// The end of its log, for error messages.
+    /// Returns the last lines of its log, for error messages.
     fn log_tail(&self) -> String;
     /// Lets it outlive this process. Returns the shell command that ends it.
     fn leave_running(self: Box<Self>) -> String;
 }
 
-/// Stops, kills, pauses and restarts a service: what tests of outages are made of.
+/// Service that tests can stop, kill, pause and restart.
 pub trait Service {
-    /// What it runs as.
+    /// Returns the process or container.
     fn backend(&mut self) -> &mut dyn Backend;
 
-    /// Whether it does its work: not merely that its port is open.
+    /// Returns an error unless it processes requests; an open port is not enough.
     fn check_ready(&self) -> Result<()>;
 
-    /// Starts it again on the same ports with the same data, and waits until it check_ready.
+    /// Starts it again on the same ports with the same data, and waits until it is ready.
     fn restart(&mut self) -> Result<()> {
         self.backend().start()?;
         self.await_ready()
     }
 
-    /// Ends it politely and waits for that.
+    /// Ends it gracefully and waits for the end.
     fn stop(&mut self) -> Result<()> {
         self.backend().stop()
     }
 
-    /// Ends it at once, as a crash of its machine would.
+    /// Ends it immediately, as a crash does.
     fn kill(&mut self) -> Result<()> {
         self.backend().kill()
     }
 
-    /// Lets it stand still with its connections open, as a hung machine would.
+    /// Pauses it with its connections open, as a hung machine does.
     fn pause(&mut self) -> Result<()> {
         self.backend().pause()
     }
 
-    /// Lets it go on after [`pause`](Self::pause).
+    /// Resumes it after [`pause`](Self::pause).
     fn resume(&mut self) -> Result<()> {
         self.backend().resume()
     }
 
-    /// Waits until it check_ready; a service that ends meanwhile is started again, a few times.
+    /// Waits until it is ready. A service that ends meanwhile is started again, at most three
+    /// times.
     ///
-    /// That happens for a good reason: a PostgreSQL that was killed leaves children behind for a
-    /// moment, which a new one does not tolerate.
+    /// A killed PostgreSQL leaves child processes for a moment, and a new one refuses to start next
+    /// to them.
     fn await_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_TIMEOUT;
         let mut starts_left = 3;
@@ -75,7 +76,10 @@ pub trait Service {
             let Err(error) = self.check_ready() else { return Ok(()) };
             if !self.backend().is_running()? {
                 if starts_left == 0 {
-                    bail!("service ends by itself; its log ends:\n{}", self.backend().log_tail());
+                    bail!(
+                        "service ended unexpectedly; its log ends:\n{}",
+                        self.backend().log_tail()
+                    );
                 }
                 starts_left -= 1;
                 thread::sleep(Duration::from_millis(500));
@@ -83,17 +87,18 @@ pub trait Service {
             }
             if Instant::now() > deadline {
                 let log = self.backend().log_tail();
-                return Err(error.context(format!("service does not answer; its log ends:\n{log}")));
+                return Err(error.context(format!("service is not ready; its log ends:\n{log}")));
             }
             thread::sleep(Duration::from_millis(50));
         }
     }
 }
 
-/// A JVM on a busy two-core machine takes ten seconds to start; an image may have to be pulled.
+/// Maximum time of a start. A JVM on a busy two-core machine takes ten seconds; an image may have
+/// to be pulled.
 const READY_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// A service that another process started, and ends.
+/// Service that another process has started and ends.
 #[derive(Debug)]
 pub(super) struct External;
 
@@ -131,10 +136,9 @@ impl Backend for External {
     }
 }
 
-const SHARED_SERVICE: &str =
-    "other tests use this service: start one of the test's own to interrupt it";
+const SHARED_SERVICE: &str = "other tests use this service: start a separate one to interrupt it";
 
-/// What services run as.
+/// Kind of backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BackendKind {
     Process,
@@ -142,7 +146,7 @@ pub(super) enum BackendKind {
 }
 
 impl BackendKind {
-    /// As the environment variable `DUCKTIDE_SERVICES` says.
+    /// Reads the environment variable `DUCKTIDE_SERVICES`; a process by default.
     pub(super) fn from_env() -> Result<Self> {
         match env::var("DUCKTIDE_SERVICES").as_deref() {
             Err(_) | Ok("" | "processes") => Ok(Self::Process),

@@ -1,4 +1,4 @@
-//! Services as containers, where a Docker engine is there.
+//! Services as containers; needs a Docker engine.
 
 use std::{
     fmt,
@@ -20,32 +20,32 @@ use uuid::Uuid;
 use super::{backend::Backend, process::append_to};
 use crate::{blocking, program::tail, watchdog::Watchdog};
 
-/// What to start.
+/// Image with the settings of its container.
 pub(super) struct Image {
     pub(super) name: &'static str,
     pub(super) tag: &'static str,
-    /// Where the service listens inside.
+    /// Port inside the container.
     pub(super) port: u16,
     pub(super) environment: Vec<(String, String)>,
-    /// Arguments to the image's entry point; none leaves the image's own.
+    /// Arguments of the image's entry point; empty for the image's own.
     pub(super) command: &'static [&'static str],
 }
 
-/// A service as a container. Its data live and die with it; a stopped one keeps them.
+/// Service as a container. A stopped container keeps its data; a removed one does not.
 pub(super) struct Container {
     inner: Option<ContainerAsync<GenericImage>>,
-    /// What talks to the engine; goes after the container.
+    /// Runtime of the engine's client; dropped after the container.
     runtime: Option<Runtime>,
     watchdog: Option<Watchdog>,
     log: PathBuf,
 }
 
-/// Seconds that a container may take to end politely.
+/// Maximum time of a graceful end, in seconds.
 const STOP_TIMEOUT_SECONDS: i32 = 30;
 
 impl Container {
     /// Starts the image, its port published on `port` of 127.0.0.1. The port is fixed, so that it
-    /// stays the same over a restart.
+    /// is the same after a restart.
     pub(super) fn start(service: &str, image: Image, port: u16, log: PathBuf) -> Result<Self> {
         let name = format!("ducktide-{service}-{}", Uuid::new_v4());
         let runtime = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
@@ -59,7 +59,7 @@ impl Container {
         Ok(Self { inner: Some(container), runtime: Some(runtime), watchdog, log })
     }
 
-    /// Runs a request to the engine to its end.
+    /// Sends a request to the engine and waits for the response.
     fn call_engine<T: Send, E: Send>(
         &self,
         request: impl AsyncFnOnce(&ContainerAsync<GenericImage>) -> Result<T, E> + Send,
@@ -89,10 +89,10 @@ fn request(
         .with_mapped_port(port, image.port.tcp())
         .with_log_consumer(move |frame: &LogFrame| {
             let mut log = log.lock().expect("nothing panics while holding the lock");
-            // A log that cannot be written is no reason to fail a test.
+            // A log that cannot be written does not fail a test.
             let _ = log.write_all(frame.bytes());
         })
-        // Published ports are for this machine only.
+        // Published ports are accessible from this machine only.
         .with_host_config_modifier(|host| {
             let bindings = host.port_bindings.iter_mut().flat_map(|ports| ports.values_mut());
             for binding in bindings.flatten().flatten() {
@@ -109,8 +109,8 @@ fn request(
     })
 }
 
-/// Dropping a container removes it, but a killed process drops nothing. Needs the `docker` program;
-/// without it only SIGKILL leaves a container behind.
+/// Removes the container if this process is killed and drops nothing. Needs the `docker` program;
+/// without it, SIGKILL leaves a container behind.
 fn remove_on_exit(name: &str) -> Result<Option<Watchdog>> {
     let docker = Command::new("docker").arg("--version").stdout(Stdio::null()).status();
     if !docker.is_ok_and(|status| status.success()) {
@@ -132,7 +132,7 @@ impl Backend for Container {
         .context("stop container")
     }
 
-    /// The engine follows its SIGTERM by SIGKILL at once.
+    /// The engine sends SIGTERM, immediately followed by SIGKILL.
     fn kill(&mut self) -> Result<()> {
         self.call_engine(async |container| container.stop_with_timeout(Some(0)).await)
             .context("kill container")
@@ -148,7 +148,7 @@ impl Backend for Container {
 
     fn is_running(&mut self) -> Result<bool> {
         self.call_engine(async |container| container.is_running().await)
-            .context("look at container")
+            .context("inspect container")
     }
 
     fn log_tail(&self) -> String {
@@ -159,7 +159,7 @@ impl Backend for Container {
         if let Some(watchdog) = self.watchdog.take() {
             watchdog.release();
         }
-        // Neither removed nor dropped, which would remove it.
+        // Not dropped: that removes the container.
         let container = self.inner.take().expect("only drop takes the container");
         let end = format!("docker rm --force --volumes {}", container.id());
         std::mem::forget(container);
@@ -176,7 +176,7 @@ impl Drop for Container {
                 watchdog.release();
             }
         }
-        // Allowed on a thread of another runtime, unlike dropping it.
+        // Allowed on a thread of another runtime, unlike a drop.
         runtime.shutdown_background();
     }
 }

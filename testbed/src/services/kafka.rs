@@ -1,4 +1,4 @@
-//! Apache Kafka: one node that is broker and controller.
+//! Apache Kafka: one node as broker and controller.
 
 use std::{
     fs,
@@ -27,16 +27,16 @@ use super::{
 };
 use crate::{blocking, guarded_child::Launch, workspace};
 
-/// A started broker.
+/// Started broker.
 #[derive(Debug)]
 pub struct Kafka {
     port: u16,
     backend: Box<dyn Backend>,
 }
 
-/// What differs from Kafka's defaults, beside the listeners: one node has no replicas, tests wait
-/// for no rebalance delay, sessions may be short in both group protocols, a misspelt topic is an
-/// error, and topics that are compacted are so within seconds.
+/// Differences from Kafka's defaults, in addition to the listeners: no replicas, no initial
+/// rebalance delay, short sessions in both group protocols, no automatic creation of topics, and
+/// compaction within seconds.
 const PROPERTIES: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("node.id", "1"),
@@ -60,7 +60,7 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("group.consumer.heartbeat.interval.ms", "500"),
 ];
 
-/// Enough for millions of small records: they are in the page cache, not in the heap.
+/// Enough for millions of small records, which are in the page cache and not in the heap.
 const HEAP: &str = "-Xmx512m";
 
 const LOG4J: &str = "\
@@ -74,13 +74,13 @@ appender.console.layout.pattern=%d %p %m (%c)%n
 ";
 
 impl Kafka {
-    /// A broker that another process started on this port of 127.0.0.1.
+    /// Returns the broker that another process started on this port of 127.0.0.1.
     pub(super) fn at(port: u16) -> Self {
         Self { port, backend: Box::new(External) }
     }
 
-    /// Starts a broker with an empty log and waits until a topic can be created on it. Its own log
-    /// goes to `kafka.log` in the folder.
+    /// Starts a broker without topics and waits until a topic can be created. Its log is
+    /// `kafka.log` in the folder.
     pub fn start(logs: &Path) -> Result<Self> {
         let port = port::free()?;
         let log = logs.join("kafka.log");
@@ -93,7 +93,7 @@ impl Kafka {
         Ok(kafka)
     }
 
-    /// What goes into `KAFKA_BOOTSTRAP_SERVERS`.
+    /// Returns the value of `KAFKA_BOOTSTRAP_SERVERS`.
     #[must_use]
     pub fn bootstrap_servers(&self) -> String {
         format!("127.0.0.1:{}", self.port)
@@ -112,7 +112,7 @@ impl Kafka {
         }
         let created = async {
             let results = self.admin()?.create_topics([&topic], &admin_options()).await;
-            single_result(results.context("call_engine for a topic")?)
+            single_result(results.context("request a topic")?)
         };
         blocking::block_on(created).with_context(|| format!("create topic `{name}`"))
     }
@@ -121,21 +121,21 @@ impl Kafka {
     pub fn delete_topic(&self, name: &str) -> Result<()> {
         let deleted = async {
             let results = self.admin()?.delete_topics(&[name], &admin_options()).await;
-            single_result(results.context("call_engine for deletion")?)
+            single_result(results.context("request deletion")?)
         };
         blocking::block_on(deleted).with_context(|| format!("delete topic `{name}`"))
     }
 
-    /// Deletes a consumer group that has no members, and its offsets with it.
+    /// Deletes a consumer group without members, and its offsets.
     pub fn delete_group(&self, name: &str) -> Result<()> {
         let deleted = async {
             let results = self.admin()?.delete_groups(&[name], &admin_options()).await;
-            single_result(results.context("call_engine for deletion")?)
+            single_result(results.context("request deletion")?)
         };
         blocking::block_on(deleted).with_context(|| format!("delete group `{name}`"))
     }
 
-    /// The end offset of each partition of a topic, in the order of the partitions.
+    /// Returns the end offset of each partition of a topic, ordered by partition.
     pub fn end_offsets(&self, topic: &str) -> Result<Vec<i64>> {
         let consumer: BaseConsumer = self.client().create().context("create a client")?;
         let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT).context("read metadata")?;
@@ -147,7 +147,7 @@ impl Kafka {
         ends.collect::<Result<_>>().with_context(|| format!("read end offsets of `{topic}`"))
     }
 
-    /// The port on this machine.
+    /// Returns the port on this machine.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
@@ -162,7 +162,7 @@ impl Kafka {
     fn client(&self) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", self.bootstrap_servers());
-        // Refused connections are what waiting for a broker looks like.
+        // Refused connections are expected while waiting for a broker.
         config.set_log_level(RDKafkaLogLevel::Critical);
         config
     }
@@ -177,7 +177,8 @@ impl Service for Kafka {
         &mut *self.backend
     }
 
-    /// Creates and deletes a topic: a broker shows metadata before its controller takes orders.
+    /// Creates and deletes a topic: a broker returns metadata before its controller accepts
+    /// requests.
     fn check_ready(&self) -> Result<()> {
         let name = format!("ducktide-readiness-{}", Uuid::new_v4());
         self.create_topic(&name, 1, &[])?;
@@ -185,16 +186,16 @@ impl Service for Kafka {
     }
 }
 
-/// How long one request may take; whoever waits for the broker asks again.
+/// Maximum time of one request; a caller that waits for the broker retries.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 fn admin_options() -> AdminOptions {
     AdminOptions::new().operation_timeout(Some(TIMEOUT)).request_timeout(Some(TIMEOUT))
 }
 
-/// The answer about the one thing that was asked for.
+/// Returns the single result of a request about one topic or group.
 fn single_result(results: Vec<Result<String, (String, RDKafkaErrorCode)>>) -> Result<()> {
-    let result = results.into_iter().next().context("no answer")?;
+    let result = results.into_iter().next().context("no result")?;
     result.map(|_| ()).map_err(|(_, code)| anyhow!("{code}"))
 }
 
@@ -231,18 +232,18 @@ fn properties(port: u16, controller_port: u16, data: &Path) -> String {
     fixed.chain([listeners]).collect()
 }
 
-/// Kafka writes a cluster's UUID, 16 bytes, as 22 digits of URL-safe base64. The last digit has only
-/// two bits to say; the first has its upper bit clear, which keeps it a letter: the tool would take
-/// a `-` for the start of an option.
+/// Kafka writes a cluster's UUID, 16 bytes, as 22 digits of URL-safe base64. The last digit has
+/// only two bits of information. The highest bit of the first is clear, so that it is a letter: the
+/// tool takes a `-` for the start of an option.
 fn cluster_id() -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let bits = Uuid::new_v4().as_u128() >> 3;
-    let digit = |place: u32| DIGITS[usize::try_from(bits >> (6 * place) & 63).expect("six bits")];
+    let digit = |index: u32| DIGITS[usize::try_from(bits >> (6 * index) & 63).expect("six bits")];
     let digits = (0..21).rev().map(digit).chain([b'A']);
     digits.map(char::from).collect()
 }
 
-/// The official image turns `KAFKA_*` variables into properties.
+/// Starts the official image, which converts variables `KAFKA_*` to properties.
 fn start_container(port: u16, log: PathBuf) -> Result<Container> {
     let mut environment: Vec<_> =
         PROPERTIES.iter().map(|(key, value)| (variable(key), (*value).to_owned())).collect();
@@ -267,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cluster_id_is_16_bytes_in_base64_that_no_tool_takes_for_an_option() {
+    fn a_cluster_id_is_22_digits_and_does_not_start_with_a_hyphen() {
         for _ in 0..1000 {
             let id = cluster_id();
             assert_eq!(id.len(), 22);
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_become_the_variables_of_the_official_image() {
+    fn a_property_is_converted_to_a_variable_of_the_official_image() {
         assert_eq!(variable("process.roles"), "KAFKA_PROCESS_ROLES");
     }
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{blocking, guarded_child::Launch};
 
-/// A started database server. Its one user `postgres` needs no password.
+/// Started database server. Its only user `postgres` needs no password.
 #[derive(Debug)]
 pub struct Postgres {
     port: u16,
@@ -28,17 +28,17 @@ pub struct Postgres {
 
 const USER: &str = "postgres";
 
-/// Every worker, test and reader holds a few connections.
+/// Every worker, test and reader has several connections.
 const SETTINGS: &[&str] = &["-c", "max_connections=300"];
 
 impl Postgres {
-    /// A database server that another process started on this port of 127.0.0.1.
+    /// Returns the database server that another process started on this port of 127.0.0.1.
     pub(super) fn at(port: u16) -> Self {
         Self { port, backend: Box::new(External) }
     }
 
-    /// Starts an empty server and waits until it check_ready a query. Its log goes to `postgres.log`
-    /// in the folder.
+    /// Starts an empty server and waits until it executes a query. Its log is `postgres.log` in the
+    /// folder.
     pub fn start(logs: &Path) -> Result<Self> {
         let port = port::free()?;
         let log = logs.join("postgres.log");
@@ -53,9 +53,9 @@ impl Postgres {
 
     /// Creates an empty database and returns its URL.
     pub fn create_database(&self, name: &str) -> Result<String> {
-        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
         ensure!(
-            !name.is_empty() && name.len() < 64 && name.chars().all(plain),
+            !name.is_empty() && name.len() < 64 && name.chars().all(is_allowed),
             "name a database with lower-case letters, digits and underscores name=`{name}`"
         );
         let statement = format!("CREATE DATABASE \"{name}\"");
@@ -63,13 +63,13 @@ impl Postgres {
         Ok(self.url(name))
     }
 
-    /// The URL of a database.
+    /// Returns the URL of a database.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
         format!("postgres://{USER}@127.0.0.1:{}/{database}", self.port)
     }
 
-    /// The port on this machine.
+    /// Returns the port on this machine.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
@@ -120,12 +120,13 @@ fn start_process(port: u16, log: PathBuf) -> Result<Process> {
         ["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="];
     let launch = Launch { user, folder: Some("/".into()), ..Launch::new(program("postgres")?) };
     let launch = launch.args(["-D".as_ref(), data.as_path()]).args(arguments).args(SETTINGS);
-    // SIGQUIT ends the server and its children at once, SIGINT after rolling back.
+    // SIGQUIT ends the server and its children immediately, SIGINT after a rollback.
     let launch = Launch { end_signal: Signal::QUIT, ..launch };
     Process::start(launch, Signal::INT, log, folder)
 }
 
-/// A program of the server: from PATH, or of the newest version where Debian keeps them.
+/// Returns the path of a program of the server: from PATH, or of the newest version in Debian's
+/// folder.
 fn program(name: &str) -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let on_path = env::split_paths(&path).map(|folder| folder.join(name));
@@ -143,15 +144,18 @@ fn program(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("find PostgreSQL's `{name}`: run `cargo xtask setup`"))
 }
 
-/// The server refuses to run as root; then it runs as the user of Debian's package, or as nobody.
+/// User and group ID without permissions, on all Linux distributions.
+const UNPRIVILEGED: (u32, u32) = (65_534, 65_534);
+
+/// Returns the user of the server if this process runs as root, which the server refuses: the user
+/// of Debian's package, or one without permissions.
 fn unprivileged_user() -> Result<Option<(u32, u32)>> {
     let own = fs::metadata("/proc/self").context("find the current user")?.uid();
     if own != 0 {
         return Ok(None);
     }
     let users = fs::read_to_string("/etc/passwd").context("read /etc/passwd")?;
-    let user = user_in(&users, "postgres").or_else(|| user_in(&users, "nobody"));
-    user.context("find a user for PostgreSQL, which refuses to run as root").map(Some)
+    Ok(Some(user_in(&users, "postgres").unwrap_or(UNPRIVILEGED)))
 }
 
 fn user_in(users: &str, name: &str) -> Option<(u32, u32)> {
@@ -175,9 +179,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn users_are_found_by_their_whole_name() {
+    fn a_user_is_found_by_the_full_name() {
         let users = "root:x:0:0::/:/bin/sh\npostgres2:x:7:8::/:\npostgres:x:101:104:,,,:/:\n";
         assert_eq!(user_in(users, "postgres"), Some((101, 104)));
-        assert_eq!(user_in(users, "nobody"), None);
+        assert_eq!(user_in(users, "root2"), None);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     program::tail,
 };
 
-/// A service as a child process, with a folder for its data that goes when it goes.
+/// Service as a child process; its data folder is removed when it is dropped.
 #[derive(Debug)]
 pub(super) struct Process {
     launch: Launch,
@@ -27,11 +27,11 @@ pub(super) struct Process {
     data: TempDir,
 }
 
-/// How long a service may take to end politely.
+/// Maximum time of a graceful end.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Process {
-    /// Starts the process. `stop_signal` is its polite end, `launch.end_signal` its quick one.
+    /// Starts the process. `stop_signal` ends it gracefully, `launch.end_signal` quickly.
     pub(super) fn start(
         launch: Launch,
         stop_signal: Signal,
@@ -94,7 +94,7 @@ impl Backend for Process {
         self.data.disable_cleanup(true);
         let remove = format!("rm -rf {}", self.data.path().display());
         let Some(child) = self.child.take() else { return remove };
-        // It tidies its folder up as it ends, and removing that meanwhile would fail.
+        // The process removes files as it ends; removing the folder concurrently can fail.
         let end = format!("kill {}; sleep 3; {remove}", child.id());
         child.leave_running();
         end
@@ -102,7 +102,7 @@ impl Backend for Process {
 }
 
 impl Drop for Process {
-    /// Ends it the quick way before its folder is removed.
+    /// Ends the process quickly before its folder is removed.
     fn drop(&mut self) {
         let signal = self.launch.end_signal;
         if let Some(child) = &mut self.child {
@@ -111,7 +111,7 @@ impl Drop for Process {
     }
 }
 
-/// Opens a log, in a folder that is made if need be.
+/// Opens a log for appending; creates its folder if needed.
 pub(super) fn append_to(log: &Path) -> Result<File> {
     let folder = log.parent().context("find the folder of a log")?;
     fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
@@ -119,19 +119,19 @@ pub(super) fn append_to(log: &Path) -> Result<File> {
     file.with_context(|| format!("open {}", log.display()))
 }
 
-/// A folder for a service's data, in the system's temporary folder.
+/// Creates a folder for a service's data in the system's temporary folder.
 pub(super) fn data_folder(service: &str) -> Result<TempDir> {
     let prefix = format!("ducktide-{service}-");
     tempfile::Builder::new().prefix(&prefix).tempdir().context("create a folder for data")
 }
 
-/// Gives a folder to a user.
+/// Changes the owner of a folder.
 pub(super) fn change_owner(folder: &Path, user: (u32, u32)) -> Result<()> {
     chown(folder, Some(user.0), Some(user.1))
-        .with_context(|| format!("change_owner {} to another user", folder.display()))
+        .with_context(|| format!("change the owner of {}", folder.display()))
 }
 
-/// Runs a program that prepares a service's data to its end.
+/// Runs a program that initializes a service's data.
 pub(super) fn prepare(launch: Launch, data: &TempDir, log: &Path) -> Result<()> {
     let launch = Launch { scratch: Some(data.path().to_owned()), ..launch };
     let stdout = append_to(log)?;

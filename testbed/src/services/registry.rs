@@ -1,4 +1,4 @@
-//! Apicurio Registry, which speaks the Confluent API.
+//! Apicurio Registry, which implements the Confluent API.
 
 use std::path::{Path, PathBuf};
 
@@ -13,29 +13,29 @@ use super::{
 };
 use crate::{guarded_child::Launch, http, workspace};
 
-/// A started schema registry.
+/// Started schema registry.
 #[derive(Debug)]
 pub struct Registry {
     port: u16,
     backend: Box<dyn Backend>,
 }
 
-/// The path of the Confluent API.
+/// Path of the Confluent API.
 const API: &str = "/apis/ccompat/v7";
 
-/// It check_ready a handful of requests.
+/// Enough for a few requests.
 const HEAP: &str = "-Xmx256m";
 
-/// Starts quickly. Not for the image, whose start script chooses a collector of its own.
+/// Options for a quick start. Not for the image: its start script selects a garbage collector.
 const JVM: &[&str] = &[HEAP, "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
 
 impl Registry {
-    /// A registry that another process started on this port of 127.0.0.1.
+    /// Returns the registry that another process started on this port of 127.0.0.1.
     pub(super) fn at(port: u16) -> Self {
         Self { port, backend: Box::new(External) }
     }
 
-    /// Starts an empty registry and waits until it check_ready. Its log goes to `registry.log` in the
+    /// Starts an empty registry and waits until it is ready. Its log is `registry.log` in the
     /// folder.
     pub fn start(logs: &Path) -> Result<Self> {
         let port = port::free()?;
@@ -49,25 +49,25 @@ impl Registry {
         Ok(registry)
     }
 
-    /// What goes into `SCHEMA_REGISTRY_URL`.
+    /// Returns the value of `SCHEMA_REGISTRY_URL`.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}{API}", self.port)
     }
 
-    /// The port on this machine.
+    /// Returns the port on this machine.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.port
     }
 
-    /// The same URL at another port, where something stands before it.
+    /// Returns the URL with another port, such as that of a proxy.
     #[must_use]
     pub fn url_at(&self, port: u16) -> String {
         format!("http://127.0.0.1:{port}{API}")
     }
 
-    /// The names of all subjects, as the registry's JSON.
+    /// Returns the names of all subjects.
     pub fn subjects(&self) -> Result<Vec<String>> {
         let subjects = http::get(self.port, &format!("{API}/subjects"))?;
         serde_json::from_str(&subjects).context("parse subjects")
@@ -90,7 +90,8 @@ impl Service for Registry {
     }
 }
 
-/// In a file that is written through, so that schemas outlive a kill as they do in production.
+/// Returns the URL of a database file that is written synchronously, so that schemas survive a
+/// kill.
 fn database(folder: &Path) -> String {
     format!("jdbc:h2:file:{}/registry;WRITE_DELAY=0", folder.display())
 }
@@ -101,7 +102,7 @@ fn start_process(port: u16, log: PathBuf) -> Result<Process> {
     let settings = [
         "-Dquarkus.http.host=127.0.0.1".to_owned(),
         format!("-Dquarkus.http.port={port}"),
-        // Health and metrics have a listener of their own, by default on a fixed port.
+        // Health and metrics have a separate listener, by default on a fixed port.
         "-Dquarkus.management.host=127.0.0.1".to_owned(),
         format!("-Dquarkus.management.port={}", port::free()?),
         format!("-Dapicurio.datasource.url={}", database(data.path())),

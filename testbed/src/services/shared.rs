@@ -1,9 +1,9 @@
 //! Services that tests share.
 //!
-//! `cargo xtask test` starts one set for all tests and names it in [`SERVICES_VARIABLE`]. Without that
-//! variable, the first test of a process that asks for a service starts it; statics are never
-//! dropped, so it ends by its watchdog when the process ends. Tests keep apart by topics and
-//! databases of their own; a test that stops a service starts one for itself.
+//! `cargo xtask test` starts one set for all tests and names it in [`SERVICES_VARIABLE`]. Without
+//! that variable, the first use of a service in a process starts it; statics are never dropped, so
+//! its watchdog ends it when the process ends. Each test has its own topics and databases; a test
+//! that stops a service starts one for itself.
 
 use std::{
     env,
@@ -15,11 +15,11 @@ use anyhow::{Context as _, Result};
 
 use super::{Kafka, Postgres, Registry, Services, log_folder};
 
-/// The environment variable that names running services, as [`exported`] writes it:
+/// Environment variable that names running services, as [`exported`] formats it:
 /// `kafka=PORT,registry=PORT,postgres=PORT`.
 const SERVICES_VARIABLE: &str = "DUCKTIDE_TEST_SERVICES";
 
-/// The environment variable, and its value, that make tests use these services.
+/// Returns the environment variable that makes tests use these services, and its value.
 #[must_use]
 pub fn exported(services: &Services) -> (&'static str, String) {
     let Services { kafka, registry, postgres } = services;
@@ -27,34 +27,31 @@ pub fn exported(services: &Services) -> (&'static str, String) {
     (SERVICES_VARIABLE, format!("kafka={},registry={},postgres={}", ports.0, ports.1, ports.2))
 }
 
-/// The broker that all tests share.
+/// Returns the broker that all tests share.
 ///
-/// # Panics
-/// When it cannot be started: no test could go on.
+/// # Panics If it cannot be started: no test can continue.
 pub fn kafka() -> &'static Kafka {
     static KAFKA: OnceLock<Kafka> = OnceLock::new();
     KAFKA.get_or_init(|| expect_started(running_or("kafka", Kafka::at, Kafka::start)))
 }
 
-/// The schema registry that all tests share.
+/// Returns the schema registry that all tests share.
 ///
-/// # Panics
-/// When it cannot be started: no test could go on.
+/// # Panics If it cannot be started: no test can continue.
 pub fn registry() -> &'static Registry {
     static REGISTRY: OnceLock<Registry> = OnceLock::new();
     REGISTRY.get_or_init(|| expect_started(running_or("registry", Registry::at, Registry::start)))
 }
 
-/// The database server that all tests share.
+/// Returns the database server that all tests share.
 ///
-/// # Panics
-/// When it cannot be started: no test could go on.
+/// # Panics If it cannot be started: no test can continue.
 pub fn postgres() -> &'static Postgres {
     static POSTGRES: OnceLock<Postgres> = OnceLock::new();
     POSTGRES.get_or_init(|| expect_started(running_or("postgres", Postgres::at, Postgres::start)))
 }
 
-/// The service that the environment names, or else a new one.
+/// Returns the service that the environment variable names, or starts a new one.
 fn running_or<T>(name: &str, at: fn(u16) -> T, start: fn(&Path) -> Result<T>) -> Result<T> {
     match env::var(SERVICES_VARIABLE).as_deref() {
         Err(_) | Ok("") => start(logs()),
@@ -87,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_are_found_by_the_names_of_services() {
+    fn a_port_is_found_by_the_name_of_the_service() {
         let running = "kafka=9092,registry=8081,postgres=5432";
         assert_eq!(port_of("registry", running).ok(), Some(8081));
         assert!(port_of("minio", running).is_err());
