@@ -1,8 +1,8 @@
-//! Chaos: everything that can go wrong, several things at a time, on the real services, by a seeded
-//! schedule; and an oracle outside of the code under test.
+//! Chaos tests: a seeded schedule of overlapping faults on real services, judged by an oracle that
+//! shares no code with Ducktide.
 //!
-//! The schedule is a pure function of the seed, so a run can be had again by its seed. What the
-//! machine makes of it, which commit a kill meets, differs from run to run.
+//! The schedule is a pure function of the seed. The effect of a fault, such as the commit that a
+//! kill interrupts, differs from run to run.
 
 mod audit;
 mod compactor_slot;
@@ -47,46 +47,47 @@ use crate::{
     workspace,
 };
 
-/// A run.
+/// Options of a run.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// Makes the schedule. An odd one runs in Kafka's consumer protocol, an even one in the classic.
+    /// Seed of the schedule. Odd seeds use Kafka's consumer protocol, even ones the classic
+    /// protocol.
     pub seed: u64,
-    /// How long faults are injected.
+    /// Duration of the fault injection.
     pub length: Duration,
-    /// The catalog.
+    /// Catalog of the lake.
     pub catalog: CatalogKind,
-    /// How many consumers share the topic.
+    /// Number of consumers in the group.
     pub consumers: usize,
     /// Events per second.
     pub rate: u32,
 }
 
-/// The part of all records that nobody can decode: they must become dead letters, once each.
+/// Ratio of records that cannot be decoded. Each must become one dead letter.
 const POISON_RATIO: &str = "0.001";
 
-/// The producer writes to a partition that was added within seconds, not minutes.
+/// Arguments with which the producer uses an added partition within seconds instead of minutes.
 const FAST_METADATA_REFRESH: &[&str] =
     &["--kafka-property", "topic.metadata.refresh.interval.ms=5000"];
 
-/// Between two looks at progress.
+/// Time between two reads of the progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Between two looks at the whole lake.
+/// Time between two audits of the whole table.
 const AUDIT_INTERVAL: Duration = Duration::from_secs(25);
 
-/// Between two looks at the past.
+/// Time between two checks of old snapshots.
 const HISTORY_INTERVAL: Duration = Duration::from_secs(12);
 
-/// Between two lines that tell how far the run is.
+/// Time between two lines of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 
-/// How long the lake may take to catch up once nothing goes wrong any more: the transaction of a
-/// producer that died with its broker holds readers up for a minute.
+/// Maximum time until all events are in the lake after the last fault. The transaction of a
+/// producer that was aborted with its broker blocks readers for a minute.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// Runs a schedule, and compares lake and ledger. An error means that it could not be run; what is
-/// wrong with the lake is in the report. Its schedule is kept in `.ducktide/chaos`.
+/// Runs a schedule, and compares the lake with the producer's ledger. Violations are in the report;
+/// an error means that the schedule could not be run. The schedule is written to `.ducktide/chaos`.
 pub fn run(options: &Options, log: &mut (dyn FnMut(&str) + Send)) -> Result<ChaosReport> {
     let params = ScheduleParams {
         catalog: options.catalog,
@@ -94,23 +95,23 @@ pub fn run(options: &Options, log: &mut (dyn FnMut(&str) + Send)) -> Result<Chao
         length: options.length,
     };
     let events = schedule(options.seed, &params);
-    let kept = write_schedule(options, &events)?;
-    log(&format!("{} faults; the schedule is in {}", events.len(), kept.display()));
+    let path = write_schedule(options, &events)?;
+    log(&format!("{} faults; the schedule is in {}", events.len(), path.display()));
     let environment = Environment::start(options, log)?;
     let rate = options.rate.to_string();
-    let producing =
+    let arguments =
         [&["--continuous", "--rate", &rate, "--poison", POISON_RATIO], FAST_METADATA_REFRESH]
             .concat();
-    let mut producer = environment.pipeline.start_producer(&producing)?;
+    let mut producer = environment.pipeline.start_producer(&arguments)?;
     thread::scope(|scope| {
-        let ran = run_schedule(scope, &environment, options, &events, log);
+        let result = run_schedule(scope, &environment, options, &events, log);
         environment.stop();
-        ran
+        result
     })?;
-    log("nothing goes wrong any more; waiting for the lake to catch up");
+    log("fault injection finished; waiting until all events are in the lake");
     recover_all(&environment)?;
     let comparison = drain(&environment, &mut producer, log)?;
-    log("every event is there; tidying up, and looking at every file");
+    log("all events are in the lake; running a final compaction and checking all files");
     final_check::run(&environment, options.catalog)?;
     if let Err(error) = lock(&environment.foreign_writer).check(&environment.pipeline.lake()?) {
         environment.add_violation(format!("{error:#}"));
@@ -120,7 +121,7 @@ pub fn run(options: &Options, log: &mut (dyn FnMut(&str) + Send)) -> Result<Chao
     Ok(ChaosReport::new(options, &environment, comparison, verified))
 }
 
-/// The schedule, for whoever wants to see what a seed did.
+/// Writes the schedule of the run to a file, and returns its path.
 fn write_schedule(options: &Options, events: &[ScheduledFault]) -> Result<PathBuf> {
     let folder = workspace::root().join(".ducktide/chaos");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
@@ -132,7 +133,7 @@ fn write_schedule(options: &Options, events: &[ScheduledFault]) -> Result<PathBu
     Ok(path)
 }
 
-/// Injects the events at their times, and looks after everything meanwhile.
+/// Injects the faults at their times, restarts programs that have ended, and checks the lake.
 fn run_schedule<'scope, 'env>(
     scope: &'scope Scope<'scope, 'env>,
     environment: &'env Environment,
@@ -147,17 +148,17 @@ fn run_schedule<'scope, 'env>(
     scope.spawn(|| watch_progress(environment));
     scope.spawn(|| audit_periodically(environment, options.catalog));
     scope.spawn(|| check_history_periodically(environment));
-    let (began, mut told, mut shown) = (Instant::now(), Instant::now(), 0);
+    let (began, mut last_logged, mut shown) = (Instant::now(), Instant::now(), 0);
     let mut events = events.iter().peekable();
     while began.elapsed() < options.length {
-        let now = u64::try_from(began.elapsed().as_millis()).context("a run of ages")?;
+        let now = u64::try_from(began.elapsed().as_millis()).context("the run is too long")?;
         while let Some(event) = events.next_if(|event| event.at_ms <= now) {
             let fault = event.fault;
             scope.spawn(move || inject::inject(environment, fault));
         }
         supervision::supervise(environment)?;
-        if told.elapsed() > PROGRESS_INTERVAL {
-            told = Instant::now();
+        if last_logged.elapsed() > PROGRESS_INTERVAL {
+            last_logged = Instant::now();
             log(&progress_line(environment, began.elapsed()));
             shown = log_violations(environment, shown, log);
         }
@@ -169,9 +170,9 @@ fn run_schedule<'scope, 'env>(
 fn progress_line(environment: &Environment, elapsed: Duration) -> String {
     let stats = environment.stats();
     let faults: u64 = stats.injected.values().sum();
-    let looks = stats.audits + stats.history_checks;
+    let checks = stats.audits + stats.history_checks;
     format!(
-        "{:>4} s: {faults} faults, {} consumers and {} compactors killed, {looks} looks at the lake, \
+        "{:>4} s: {faults} faults, {} consumers and {} compactors killed, {checks} checks of the lake, \
          {} violations",
         elapsed.as_secs(),
         stats.kills,
@@ -180,21 +181,21 @@ fn progress_line(environment: &Environment, elapsed: Duration) -> String {
     )
 }
 
-/// The violations beyond so many; how many there are.
+/// Logs the violations after the first `shown`. Returns the number of all.
 fn log_violations(environment: &Environment, shown: usize, log: &mut dyn FnMut(&str)) -> usize {
     let violations = environment.stats().violations.clone();
     violations[shown..].iter().for_each(|violation| log(&format!("VIOLATION: {violation}")));
     violations.len()
 }
 
-/// Progress never goes back, except by replay.
+/// Checks that progress never decreases, except by a replay.
 fn watch_progress(environment: &Environment) {
     let Ok(mut catalog) = Catalog::at(&environment.pipeline.catalog) else { return };
     while !environment.is_stopping() {
-        // In an outage there is nothing to see.
+        // During an outage the catalog cannot be read.
         if let Ok(positions) = environment::positions(&mut catalog) {
-            let went_back = lock(&environment.recoveries).observe(Instant::now(), positions);
-            for violation in went_back {
+            let violations = lock(&environment.recoveries).observe(Instant::now(), positions);
+            for violation in violations {
                 environment.add_violation(violation);
             }
         }
@@ -206,7 +207,7 @@ fn audit_periodically(environment: &Environment, catalog: CatalogKind) {
     while !environment.is_stopping() {
         environment.sleep(AUDIT_INTERVAL);
         if let Err(error) = audit::audit(environment, catalog) {
-            environment.add_violation(format!("a reader could not read the lake: {error:#}"));
+            environment.add_violation(format!("a reader cannot read the lake: {error:#}"));
         }
     }
 }
@@ -219,7 +220,7 @@ fn check_history_periodically(environment: &Environment) {
     }
 }
 
-/// Everything is up, and every slot is filled by somebody who is not armed.
+/// Removes all faults, and restarts every program without failpoints.
 fn recover_all(environment: &Environment) -> Result<()> {
     environment.proxies.iter().for_each(crate::faults::CommitProxy::disarm);
     for slot in &environment.slots {
@@ -237,7 +238,7 @@ fn recover_all(environment: &Environment) -> Result<()> {
     Ok(())
 }
 
-/// Ends the producer, waits until everything that it saw acknowledged is in the lake, and ends the
+/// Stops the producer, waits until all acknowledged records are in the lake, and stops the
 /// consumers.
 fn drain(
     environment: &Environment,
@@ -247,7 +248,7 @@ fn drain(
     let published = environment.pipeline.stop_producer(producer)?;
     log(&format!("{published} events were acknowledged"));
     let mut comparison = None;
-    let waited = wait::until("nothing is missing", CATCH_UP_TIMEOUT, || {
+    let result = wait::until("nothing is missing", CATCH_UP_TIMEOUT, || {
         supervision::supervise(environment)?;
         let now = environment.pipeline.compare()?;
         let complete = now.missing.count == 0;
@@ -255,31 +256,32 @@ fn drain(
         thread::sleep(Duration::from_secs(1));
         Ok(complete)
     });
-    if let Err(error) = waited {
+    if let Err(error) = result {
         environment.add_violation(format!("the lake did not catch up: {error:#}"));
     }
     for slot in &environment.slots {
         if let Err(error) =
             lock(slot).worker().map_or(Ok(()), |worker| Worker::stop(worker).map(|_| ()))
         {
-            environment.add_violation(format!("a consumer did not end politely: {error:#}"));
+            environment.add_violation(format!("a consumer did not end gracefully: {error:#}"));
         }
     }
     comparison.context("the lake was never compared")?;
     environment.pipeline.compare()
 }
 
-/// What was removed and merged last took nothing away.
+/// Checks that the final compaction did not change the table.
 fn compare_again(environment: &Environment, before: &Comparison) -> Result<Comparison> {
     let now = environment.pipeline.compare()?;
     if now != *before {
-        environment
-            .add_violation(format!("tidying up changed the table: before: {before}; after: {now}"));
+        environment.add_violation(format!(
+            "the final compaction changed the table: before: {before}; after: {now}"
+        ));
     }
     Ok(now)
 }
 
-/// What Ducktide's own proof says.
+/// Runs `ducktide verify --deep`, and returns its last line.
 fn verify(environment: &Environment) -> Result<String> {
     let pipeline = &environment.pipeline;
     let mut running = Program::named("ducktide")?
@@ -292,6 +294,6 @@ fn verify(environment: &Environment) -> Result<String> {
     if !finished.status.success() {
         environment.add_violation(format!("ducktide verify: {}: {output}", finished.status));
     }
-    ensure!(!last.is_empty(), "ducktide verify said nothing");
+    ensure!(!last.is_empty(), "ducktide verify printed nothing");
     Ok(last)
 }

@@ -1,4 +1,4 @@
-//! Looks at the lake while everything happens: at one moment, by another reader than ours.
+//! Audits of the table during a run, at one moment, with DuckDB's command line.
 
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
@@ -6,23 +6,24 @@ use serde::Deserialize;
 use super::environment::Environment;
 use crate::{catalog::CatalogKind, duckdb_cli::quoted_path, pipeline::TABLE};
 
-/// What one check found.
+/// Result of an audit.
 #[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "all of it is shown where it is not exact")]
+#[expect(dead_code, reason = "printed with Debug if not exact")]
 struct AuditResult {
     rows: u64,
     duplicates: u64,
-    /// Acknowledged records below where their partition stood before, that are not in the table.
+    /// Acknowledged records below the next offset before the audit that are not in the table.
     missing: u64,
-    /// Rows at or beyond where their partition stood afterwards.
+    /// Rows at or above the next offset after the audit.
     ahead: u64,
 }
 
-/// Looks once. An error means that the lake could not be read, in an outage log.
+/// Audits the table once. Returns a description if it is not exact. An error means that the lake
+/// could not be read, for example in an outage.
 ///
-/// The ledger may lag, so only what it already says is asked for; rows that it does not know yet are
-/// judged at the end. Progress is read before and after the rows, since two reads are two moments; a
-/// partition that was replayed in between is left out.
+/// The ledger can lag, so rows that it does not contain yet are only checked at the end of the run.
+/// Progress is read before and after the rows, since the reads are not atomic; a partition that was
+/// replayed in between is skipped.
 pub(super) fn check(environment: &Environment, catalog: CatalogKind) -> Result<Option<String>> {
     let schema = if catalog == CatalogKind::Postgres { "public." } else { "" };
     let progress = format!(
@@ -47,15 +48,16 @@ pub(super) fn check(environment: &Environment, catalog: CatalogKind) -> Result<O
              (SELECT count(*) FROM stored JOIN judged USING (p) WHERE o >= high) AS ahead",
         ledger = quoted_path(&environment.pipeline.ledger()),
     );
-    let rows = environment.pipeline.lake()?.query(&sql).context("check at the lake")?;
-    let row = rows.into_iter().next().context("check at the lake: no answer")?;
-    let check: AuditResult = serde_json::from_value(row).context("parse what was seen")?;
-    let exact = check.duplicates == 0 && check.missing == 0 && check.ahead == 0;
-    Ok((!exact).then(|| format!("at a random moment the lake was not exact: {check:?}")))
+    let rows = environment.pipeline.lake()?.query(&sql).context("audit the table")?;
+    let row = rows.into_iter().next().context("audit the table: no result")?;
+    let result: AuditResult =
+        serde_json::from_value(row).context("parse the result of an audit")?;
+    let exact = result.duplicates == 0 && result.missing == 0 && result.ahead == 0;
+    Ok((!exact).then(|| format!("the table was not exact in an audit: {result:?}")))
 }
 
-/// Whether an error tells of something worse than an outage: a file that a reader's snapshot needs is
-/// gone, or the snapshot itself.
+/// Returns true if an error means data loss and not an outage: a snapshot is gone, or a file that
+/// it needs.
 pub(super) fn is_data_lost(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}");
     ["Cannot open file", "No files found", "No snapshot found"]
@@ -63,7 +65,7 @@ pub(super) fn is_data_lost(error: &anyhow::Error) -> bool {
         .any(|harm| text.contains(harm))
 }
 
-/// Looks, and stats what was found. A lake that cannot be read is result at again.
+/// Audits the table and records violations. Retries if the lake cannot be read.
 pub(super) fn audit(environment: &Environment, catalog: CatalogKind) -> Result<()> {
     const ATTEMPTS: usize = 4;
     let mut last = None;
@@ -81,6 +83,6 @@ pub(super) fn audit(environment: &Environment, catalog: CatalogKind) -> Result<(
         environment.sleep(std::time::Duration::from_secs(5));
     }
     let error = last.expect("there were attempts");
-    // Outages are part of the run.
+    // An outage is not a violation.
     if is_data_lost(&error) { Err(error) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! The compactor's slot: whoever dies in it is followed by another.
+//! Slot of the compactor: a compactor that ends is replaced by a new one.
 
 use std::{
     fs,
@@ -14,33 +14,33 @@ use crate::{
     program::{Program, RunningProgram},
 };
 
-/// Before somebody follows a compactor that died.
+/// Time before a compactor that has ended is replaced.
 const RESTART_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long a polite end may take: longer than its `--shutdown-timeout`.
+/// Maximum time of a graceful end: longer than `--shutdown-timeout`.
 pub(super) const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The compactor's slot.
+/// Slot of the compactor.
 #[derive(Debug, Default)]
 pub(super) struct CompactorSlot {
     running: Option<RunningProgram>,
-    /// When the last one ended; none so far.
+    /// Time of the end of the last compactor.
     ended_at: Option<Instant>,
-    /// How many were started here.
+    /// Number of compactors started.
     pub(super) starts: u64,
 }
 
-/// How a compactor ended that nobody ended.
+/// End of a compactor without a signal from the test.
 #[derive(Debug)]
 pub(super) enum Exit {
-    /// By SIGKILL, its own, at an armed step.
+    /// Killed itself with SIGKILL at a failpoint.
     Killed,
-    /// In any other way, with the end of what it logged.
+    /// Any other end, with its exit status and the last line of its log.
     Unexpected(String),
 }
 
 impl CompactorSlot {
-    /// Starts a compactor, unless there is one.
+    /// Starts a compactor, unless one is running.
     pub(super) fn start(&mut self, pipeline: &Pipeline, failpoints: &str) -> Result<()> {
         if self.running.is_none() {
             self.running = Some(start(pipeline, "compactor", failpoints)?);
@@ -49,19 +49,19 @@ impl CompactorSlot {
         Ok(())
     }
 
-    /// The compactor, if there is one.
+    /// Returns the compactor, if one is running.
     pub(super) const fn running(&self) -> Option<&RunningProgram> {
         self.running.as_ref()
     }
 
-    /// SIGKILL; whether there was anybody to kill.
+    /// Sends SIGKILL. Returns false if no compactor is running.
     pub(super) fn kill(&mut self) -> Result<bool> {
         let Some(mut running) = self.running.take() else { return Ok(false) };
         self.ended_at = Some(Instant::now());
         running.kill().map(|_| true)
     }
 
-    /// SIGTERM. Errors unless it then exits with 0 in time.
+    /// Sends SIGTERM; an error unless it exits with 0 in time.
     pub(super) fn stop(&mut self) -> Result<()> {
         let Some(mut running) = self.running.take() else { return Ok(()) };
         self.ended_at = Some(Instant::now());
@@ -69,13 +69,13 @@ impl CompactorSlot {
         running.succeed(STOP_TIMEOUT).map(|_| ())
     }
 
-    /// Another compactor takes the slot.
+    /// Puts another running compactor into the slot.
     pub(super) fn fill(&mut self, running: RunningProgram) {
         self.running = Some(running);
         self.starts += 1;
     }
 
-    /// How the compactor ended, if it has since the last look; its slot is free then.
+    /// Returns how the compactor has ended, if it has, and clears the slot.
     pub(super) fn ended(&mut self) -> Result<Option<Exit>> {
         let Some(running) = &mut self.running else { return Ok(None) };
         if running.is_running()? {
@@ -92,7 +92,7 @@ impl CompactorSlot {
         }))
     }
 
-    /// Whether a compactor is missing, and has been for a moment.
+    /// Returns true if no compactor has been running for [`RESTART_PAUSE`].
     pub(super) fn is_vacant(&self) -> bool {
         self.running.is_none() && self.ended_at.is_none_or(|at| at.elapsed() > RESTART_PAUSE)
     }
@@ -105,7 +105,7 @@ pub(super) fn start(pipeline: &Pipeline, label: &str, failpoints: &str) -> Resul
         .start(pipeline.logs(), label)
 }
 
-/// A compactor with a temporary folder of the run's own.
+/// Returns a compactor with the temporary folder of the run.
 pub(super) fn program(pipeline: &Pipeline, arguments: &[&str]) -> Result<Program> {
     let folder = pipeline.file("temporary");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;

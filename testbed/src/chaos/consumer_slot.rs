@@ -1,4 +1,4 @@
-//! A consumer's place in the group: whoever dies in it is followed by another.
+//! Slot of a consumer in the group: a consumer that ends is replaced by a new one.
 
 use std::{
     os::unix::process::ExitStatusExt as _,
@@ -13,7 +13,8 @@ use crate::{
     worker::Worker,
 };
 
-/// Shorter than any pause that a schedule has, and longer than a busy machine's hiccups.
+/// Session settings. The timeout is shorter than all scheduled pauses, and longer than delays of a
+/// busy machine.
 const SESSION: [&str; 4] = [
     "--kafka-property",
     "session.timeout.ms=4000",
@@ -21,23 +22,23 @@ const SESSION: [&str; 4] = [
     "heartbeat.interval.ms=1000",
 ];
 
-/// Many commits, and so many moments to interrupt.
+/// Settings for frequent commits, which give many moments to interrupt.
 const BATCHES: [&str; 4] = ["--flush-interval", "300ms", "--memory-limit", "96MiB"];
 
-/// Before somebody follows a consumer that ended by itself.
+/// Time before a consumer that has ended is replaced.
 const RESTART_PAUSE: Duration = Duration::from_millis(500);
 
-/// A consumer's place.
+/// Slot of a consumer.
 #[derive(Debug)]
 pub(super) struct ConsumerSlot {
     pub(super) number: usize,
     name: String,
     catalog: String,
-    /// A static member's name: the first of the consumers has none, nor has anybody in KIP-848,
-    /// where Kafka refuses a name until the session of whoever had it is over.
+    /// Instance ID of a static member. None for the first consumer, and for all with KIP-848: there
+    /// Kafka rejects an instance ID until the session of the previous member is over.
     instance: Option<String>,
     worker: Option<Worker>,
-    /// When the last one ended; none so far.
+    /// Time of the end of the last consumer.
     ended_at: Option<Instant>,
     pub(super) starts: u64,
 }
@@ -54,12 +55,12 @@ impl ConsumerSlot {
         self.instance.as_ref()
     }
 
-    /// Starts a consumer, unless there is one.
+    /// Starts a consumer, unless one is running.
     pub(super) fn start(&mut self, pipeline: &Pipeline, failpoints: &str) -> Result<()> {
         self.start_with(pipeline, &[("DUCKTIDE_FAILPOINTS", failpoints)])
     }
 
-    /// The same, with environment variables.
+    /// Starts a consumer with environment variables, unless one is running.
     pub(super) fn start_with(
         &mut self,
         pipeline: &Pipeline,
@@ -74,23 +75,23 @@ impl ConsumerSlot {
         Ok(())
     }
 
-    /// The consumer, if there is one.
+    /// Returns the consumer, if one is running.
     pub(super) const fn worker(&mut self) -> Option<&mut Worker> {
         self.worker.as_mut()
     }
 
-    /// SIGKILL; whether there was anybody to kill.
+    /// Sends SIGKILL. Returns false if no consumer is running.
     pub(super) fn kill(&mut self) -> Result<bool> {
         let Some(mut worker) = self.worker.take() else { return Ok(false) };
         self.ended_at = Some(Instant::now());
         worker.kill().map(|()| true)
     }
 
-    /// SIGTERM. A consumer that does not end in time for an outage's sake is killed.
+    /// Sends SIGTERM. Kills the consumer if it does not end in time, as in an outage.
     pub(super) fn stop(&mut self) -> Result<()> {
         let Some(mut worker) = self.worker.take() else { return Ok(()) };
         self.ended_at = Some(Instant::now());
-        // It may stand still at a step that its fault gave up waiting for.
+        // It can be stopped at a failpoint that it reached after the timeout of its fault.
         worker.process().resume()?;
         if worker.stop().is_err() {
             worker.kill()?;
@@ -98,7 +99,7 @@ impl ConsumerSlot {
         Ok(())
     }
 
-    /// How the consumer ended, if it has since the last look; its place is free then.
+    /// Returns how the consumer has ended, if it has, and clears the slot.
     pub(super) fn ended(&mut self) -> Result<Option<ProgramExit>> {
         let Some(worker) = &mut self.worker else { return Ok(None) };
         if worker.process().is_running()? {
@@ -110,13 +111,13 @@ impl ConsumerSlot {
         Ok(Some(finished))
     }
 
-    /// Whether a consumer is missing, and has been for a moment.
+    /// Returns true if no consumer has been running for [`RESTART_PAUSE`].
     pub(super) fn is_vacant(&self) -> bool {
         self.worker.is_none() && self.ended_at.is_none_or(|at| at.elapsed() > RESTART_PAUSE)
     }
 }
 
-/// Starts a consumer outside of any place.
+/// Starts a consumer outside of the slots.
 pub(super) fn start(
     pipeline: &Pipeline,
     name: &str,
@@ -137,12 +138,13 @@ pub(super) fn start(
     pipeline.start_worker(name, consumer)
 }
 
-/// Whether SIGKILL ended it.
+/// Returns true if SIGKILL ended the consumer.
 pub(super) fn was_killed(finished: &ProgramExit) -> bool {
     finished.status.signal() == Some(9)
 }
 
-/// Whether it ended because Kafka gave its name away: it slept beyond its session, or has a double.
+/// Returns true if the consumer ended because another member has its instance ID: it was paused for
+/// longer than its session, or a duplicate was started.
 pub(super) fn was_fenced_by_name(finished: &ProgramExit) -> bool {
     finished.status.code() == Some(7)
 }

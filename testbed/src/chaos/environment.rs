@@ -1,4 +1,4 @@
-//! Everything that runs, and what is known of it.
+//! Services, lake and programs of a run, and its statistics.
 
 use std::{
     collections::BTreeMap,
@@ -27,23 +27,23 @@ use crate::{
     services::{Kafka, Postgres, Registry, log_folder},
 };
 
-/// Room for what an hour of a gentle producer brings, its merged copies included.
+/// Size of the disk: enough for an hour of events, including merged copies.
 const DISK_MEBIBYTES: u32 = 2048;
 
-/// The services, the lake, the consumers, and the stats that are kept of a run.
+/// Services, lake and programs of a run, and its statistics.
 pub(super) struct Environment {
     pub(super) kafka: Mutex<Kafka>,
     pub(super) registry: Mutex<Registry>,
     pub(super) postgres: Option<Mutex<Postgres>>,
     pub(super) registry_proxy: HttpFaultProxy,
-    /// One before each consumer, where the catalog is a server.
+    /// One proxy for each consumer if the catalog is PostgreSQL; else empty.
     pub(super) proxies: Vec<CommitProxy>,
-    /// None where this process may not mount one.
+    /// None if this process has no permission to mount one.
     pub(super) disk: Option<Mutex<SmallDisk>>,
     pub(super) slots: Vec<Mutex<ConsumerSlot>>,
-    /// Merges, expires and cleans up all the while.
+    /// Compactor that runs all the time.
     pub(super) compactor: Mutex<CompactorSlot>,
-    /// Another client, with a table of its own.
+    /// Client that writes to another table of the lake.
     pub(super) foreign_writer: Mutex<ForeignWriter>,
     pub(super) partitions: Mutex<usize>,
     pub(super) recoveries: Mutex<RecoveryTimer>,
@@ -53,33 +53,33 @@ pub(super) struct Environment {
     pub(super) pipeline: Pipeline,
 }
 
-/// What is counted.
+/// Counts of a run.
 #[derive(Debug, Default)]
 pub(super) struct RunStats {
-    /// How often each fault happened.
+    /// Number of injections of each fault.
     pub(super) injected: BTreeMap<&'static str, u64>,
-    /// How often a fault could not be had: its target was busy with another one, or is not there.
+    /// Number of times that a fault was skipped: its target had another fault, or does not exist.
     pub(super) skipped: BTreeMap<&'static str, u64>,
-    /// How many consumers were killed.
+    /// Number of killed consumers.
     pub(super) kills: u64,
-    /// How many compactors were killed.
+    /// Number of killed compactors.
     pub(super) compactor_kills: u64,
-    /// How long it took another compactor to lead after the first one's death.
+    /// Times from the kill of a compactor until another one was the leader.
     pub(super) takeovers: Vec<Duration>,
-    /// How often old snapshots and changes were result at again.
+    /// Number of checks of old snapshots and changes.
     pub(super) history_checks: u64,
-    /// How many static members ended because Kafka had given their name away.
+    /// Number of static members that were fenced by another member with the same instance ID.
     pub(super) members_fenced: u64,
-    /// How often the lake was result at while everything ran.
+    /// Number of audits during the run.
     pub(super) audits: u64,
-    /// What killed merges left in the temporary folder.
+    /// Number of entries in the temporary folder after the run.
     pub(super) temporary_leftovers: usize,
-    /// What must never be.
+    /// Violations of the guarantee.
     pub(super) violations: Vec<String>,
 }
 
 impl Environment {
-    /// Starts services of the run's own, and mounts its disk.
+    /// Starts the services and mounts the disk.
     pub(super) fn start(options: &Options, log: &mut dyn FnMut(&str)) -> Result<Self> {
         let logs = log_folder()?.join(format!("chaos-{}", options.seed));
         let with_server = options.catalog == CatalogKind::Postgres;
@@ -102,9 +102,7 @@ impl Environment {
         kafka.create_topic(&name, PARTITIONS, &[])?;
         let disk = SmallDisk::mount(&pipeline.data_path(), DISK_MEBIBYTES);
         if let Err(error) = &disk {
-            log(&format!(
-                "SKIPPED: no full and no read-only disk, since none can be mounted: {error:#}"
-            ));
+            log(&format!("SKIPPED: faults of the disk; cannot mount one: {error:#}"));
         }
         let proxies: Vec<_> = (0..options.consumers * usize::from(with_server))
             .map(|_| CommitProxy::start(&pipeline.catalog, CommitFault::ResponseLost))
@@ -138,7 +136,7 @@ impl Environment {
         lock(&self.stats)
     }
 
-    /// Takes note of something that must never be.
+    /// Records a violation.
     pub(super) fn add_violation(&self, what: String) {
         self.stats().violations.push(what);
     }
@@ -151,7 +149,7 @@ impl Environment {
         self.stopping.load(Ordering::SeqCst)
     }
 
-    /// Sleeps, less long when the run ends.
+    /// Sleeps for this time, or until the run ends.
     pub(super) fn sleep(&self, duration: Duration) {
         let until = Instant::now() + duration;
         while Instant::now() < until && !self.is_stopping() {
@@ -160,7 +158,7 @@ impl Environment {
     }
 }
 
-/// Where the partitions stand: epoch and next offset.
+/// Reads the positions of all partitions: epoch and next offset.
 pub(super) fn positions(catalog: &mut Catalog) -> Result<Positions> {
     let rows = catalog.rows("SELECT partition, epoch, next_offset FROM ducktide_progress")?;
     let row = |row: Vec<i64>| match row[..] {
@@ -170,7 +168,7 @@ pub(super) fn positions(catalog: &mut Catalog) -> Result<Positions> {
     rows.into_iter().map(row).collect::<Result<_>>().context("read progress")
 }
 
-/// A lock whose holder panicked is as good as any: a run reports what happened all the same.
+/// Locks a mutex. Ignores that another holder panicked: the run is reported anyway.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

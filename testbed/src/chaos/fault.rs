@@ -1,9 +1,9 @@
-//! What can go wrong.
+//! Faults of a schedule.
 
 use serde::Serialize;
 
-/// The steps of the commit protocol at which a consumer can be made to die or to sleep, in the order
-/// in which a batch meets them.
+/// Failpoints of the commit protocol at which a consumer can be killed or paused, in the order of a
+/// batch.
 pub const FAILPOINTS: [&str; 10] = [
     "file_writing",
     "file_written",
@@ -17,98 +17,97 @@ pub const FAILPOINTS: [&str; 10] = [
     "offsets_mirrored",
 ];
 
-/// The steps of a merge at which a compactor can be made to die.
+/// Failpoints of a merge at which a compactor can be killed.
 pub const MERGE_FAILPOINTS: [&str; 2] = ["files_merged", "files_exchanged"];
 
-/// Something that goes wrong. `consumer` is a consumer's number; times are in milliseconds.
+/// Fault. `consumer` is the number of a consumer; times are in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub(super) enum Fault {
-    /// SIGKILL at any moment.
+    /// SIGKILL of a consumer at any moment.
     Kill { consumer: usize },
-    /// SIGKILL the instant a new snapshot is visible in the catalog.
+    /// SIGKILL as soon as a new snapshot is visible in the catalog.
     KillAtSnapshot { consumer: usize },
-    /// SIGKILL at a step of the protocol.
+    /// SIGKILL at a failpoint, the `hit`th time that it is reached.
     CrashAt { consumer: usize, failpoint: &'static str, hit: u32 },
-    /// SIGSTOP, longer than the session, then SIGCONT.
+    /// SIGSTOP for longer than the session, then SIGCONT.
     Pause { consumer: usize, for_ms: u64 },
-    /// The same at a step of the protocol: it wakes up in the middle of a commit.
+    /// SIGSTOP at a failpoint for longer than the session: it resumes in the middle of a commit.
     PauseAt { consumer: usize, failpoint: &'static str, hit: u32, for_ms: u64 },
-    /// SIGTERM; it is started again.
+    /// SIGTERM, then a restart.
     Stop { consumer: usize },
     /// Members that join and leave every few seconds.
     MemberChurn { members: usize, rounds: u32 },
-    /// Another process under a static member's name.
+    /// Second process with the instance ID of a static member.
     DuplicateMember { consumer: usize, for_ms: u64 },
-    /// Answers to COMMIT that get lost, although it was applied.
+    /// Lost responses to COMMITs that were applied.
     LostResponses { consumer: usize, commits: usize },
-    /// COMMITs that get lost.
+    /// COMMITs that do not reach the server.
     LostCommits { consumer: usize, commits: usize },
-    /// A COMMIT on its way, while its sender sleeps and loses its partitions.
+    /// COMMIT delayed until its sender, which is paused, has lost its partitions.
     HeldCommit { consumer: usize, for_ms: u64 },
-    /// Connections to the catalog that end after so many more bytes.
+    /// Connections to the catalog that are closed after `bytes` more bytes.
     CutConnections { consumer: usize, bytes: u64 },
-    /// The database server is killed, and started again.
+    /// SIGKILL of the database server, then a restart.
     CatalogKilled { for_ms: u64 },
-    /// All its sessions are terminated, several times.
+    /// Termination of all database sessions, several times.
     CatalogTerminated { rounds: u32 },
-    /// A client that holds the next snapshot's number in an open transaction.
+    /// Client with an open transaction that contains the next snapshot ID.
     CatalogHeld { for_ms: u64 },
-    /// The broker is killed and started again: a new leader epoch.
+    /// SIGKILL of the broker, then a restart: a new leader epoch.
     BrokerKilled,
-    /// The same, politely.
+    /// Graceful restart of the broker.
     BrokerStopped,
-    /// The broker stands still, its connections open.
+    /// SIGSTOP of the broker, then SIGCONT; its connections stay open.
     BrokerPaused { for_ms: u64 },
-    /// The schema registry is killed while a consumer starts.
+    /// SIGKILL of the schema registry while a consumer starts.
     RegistryKilled { consumer: usize, for_ms: u64 },
-    /// The registry answers with errors while a consumer starts.
+    /// Errors of the registry while a consumer starts.
     RegistryErrors { consumer: usize, for_ms: u64 },
-    /// The registry takes seconds to answer while a consumer starts.
+    /// Slow responses of the registry while a consumer starts.
     RegistrySlow { consumer: usize, for_ms: u64 },
-    /// No room on the data path.
+    /// Full disk at the data path.
     DiskFull { for_ms: u64 },
-    /// The data path cannot be written to.
+    /// Read-only data path.
     DiskReadOnly { for_ms: u64 },
-    /// The disk says that it did not write_schedule a file.
+    /// Failed fsync of a file.
     FsyncFails { consumer: usize },
-    /// The topic gets another partition.
+    /// Additional partition of the topic.
     PartitionAdded,
-    /// A transaction of another producer, aborted.
+    /// Aborted transaction of another producer.
     TransactionAborted { partition: i32, records: usize },
-    /// The clock of a consumer is hours off.
+    /// Consumer with a clock that is hours ahead or behind.
     WrongClock { consumer: usize, hours: i32 },
-    /// An operator replays the last offsets of a partition; now and then the operator's program is
-    /// killed on the way.
+    /// Replay of the last offsets of a partition; sometimes the replay is killed.
     Replayed { partition: i32, offsets: i64, killed_after_ms: Option<u64> },
     /// SIGKILL of the compactor at any moment.
     CompactorKilled,
-    /// SIGKILL of the compactor at a step of a merge.
+    /// SIGKILL of the compactor at a failpoint of a merge.
     CompactorCrashAt { failpoint: &'static str, hit: u32 },
     /// SIGSTOP of the compactor, then SIGCONT.
     CompactorPaused { for_ms: u64 },
-    /// A second compactor, started by mistake; now and then the first one dies meanwhile.
+    /// Second compactor, started by mistake; sometimes the first one is killed meanwhile.
     SecondCompactor { for_ms: u64, first_dies: bool },
-    /// A reader whose transaction lasts.
+    /// Reader with a long transaction.
     SlowReader { for_ms: u64 },
-    /// Somebody writes to another table of the lake.
+    /// Write of another client to its own table of the lake.
     ForeignWrite { write: ForeignWrite },
 }
 
 impl Fault {
-    /// Its name in reports.
+    /// Returns the name in reports.
     #[must_use]
     pub(super) const fn name(&self) -> &'static str {
         match self {
             Self::Kill { .. } => "consumer killed",
             Self::KillAtSnapshot { .. } => "consumer killed at a new snapshot",
-            Self::CrashAt { .. } => "consumer killed at a step of the protocol",
-            Self::Pause { .. } => "consumer asleep beyond its session",
-            Self::PauseAt { .. } => "consumer asleep within a commit",
-            Self::Stop { .. } => "consumer stopped politely",
+            Self::CrashAt { .. } => "consumer killed at a failpoint",
+            Self::Pause { .. } => "consumer paused beyond its session",
+            Self::PauseAt { .. } => "consumer paused within a commit",
+            Self::Stop { .. } => "consumer stopped",
             Self::MemberChurn { .. } => "members join and leave",
-            Self::DuplicateMember { .. } => "two consumers of one name",
-            Self::LostResponses { .. } => "answers to COMMIT lost",
+            Self::DuplicateMember { .. } => "two consumers with one instance ID",
+            Self::LostResponses { .. } => "responses to COMMIT lost",
             Self::LostCommits { .. } => "COMMIT lost",
             Self::HeldCommit { .. } => "COMMIT delayed past a takeover",
             Self::CutConnections { .. } => "catalog connections cut",
@@ -117,9 +116,9 @@ impl Fault {
             Self::CatalogHeld { .. } => "catalog held by a frozen client",
             Self::BrokerKilled => "broker killed",
             Self::BrokerStopped => "broker restarted",
-            Self::BrokerPaused { .. } => "broker asleep",
+            Self::BrokerPaused { .. } => "broker paused",
             Self::RegistryKilled { .. } => "registry killed",
-            Self::RegistryErrors { .. } => "registry answers 500",
+            Self::RegistryErrors { .. } => "registry returns 500",
             Self::RegistrySlow { .. } => "registry slow",
             Self::DiskFull { .. } => "disk full",
             Self::DiskReadOnly { .. } => "data path read-only",
@@ -129,22 +128,24 @@ impl Fault {
             Self::WrongClock { .. } => "wrong clock",
             Self::Replayed { .. } => "replay",
             Self::CompactorKilled => "compactor killed",
-            Self::CompactorCrashAt { .. } => "compactor killed at a step of a merge",
-            Self::CompactorPaused { .. } => "compactor asleep",
+            Self::CompactorCrashAt { .. } => "compactor killed at a failpoint",
+            Self::CompactorPaused { .. } => "compactor paused",
             Self::SecondCompactor { first_dies: false, .. } => "two compactors",
-            Self::SecondCompactor { first_dies: true, .. } => "two compactors, the first one dies",
+            Self::SecondCompactor { first_dies: true, .. } => {
+                "two compactors, the first one killed"
+            }
             Self::SlowReader { .. } => "slow reader",
             Self::ForeignWrite { .. } => "another client writes",
         }
     }
 
-    /// Whether it ends with a consumer's SIGKILL.
+    /// Returns true if it kills a consumer.
     #[must_use]
     pub(super) const fn kills_a_consumer(&self) -> bool {
         matches!(self, Self::Kill { .. } | Self::KillAtSnapshot { .. } | Self::CrashAt { .. })
     }
 
-    /// Whether it ends with the SIGKILL of a compactor.
+    /// Returns true if it kills a compactor.
     #[must_use]
     pub(super) const fn kills_a_compactor(&self) -> bool {
         matches!(
@@ -156,14 +157,14 @@ impl Fault {
     }
 }
 
-/// What somebody does to a table of one's own.
+/// Write of another client to its own table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum ForeignWrite {
-    /// Single rows, each a commit and a file.
+    /// Single rows, each in its own commit and file.
     Inserts(u32),
-    /// The rows of every seventh number, from this one on.
+    /// Update of the rows whose ID modulo 7 is this number.
     Update(i64),
-    /// The same rows go.
+    /// Deletion of the rows whose ID modulo 7 is this number.
     Delete(i64),
 }

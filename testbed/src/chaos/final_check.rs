@@ -1,4 +1,4 @@
-//! After it all: one pass of a compactor that finds nothing too young, and then every file belongs to
+//! Final check: one pass of a compactor without minimum ages, after which every file must belong to
 //! the lake.
 
 use std::{fs, thread, time::Duration};
@@ -12,49 +12,49 @@ use super::{
 };
 use crate::{catalog::CatalogKind, compactor::ONCE, duckdb_cli::quoted_path, wait};
 
-/// More than the second that files must be old, by clocks of file systems.
+/// More than the minimum age of files, with the resolution of file system clocks.
 const FILES_AGE: Duration = Duration::from_secs(3);
 
-/// What the catalog and the folder log of each other.
+/// Comparison of the catalog with the files in the data path.
 #[derive(Debug, Deserialize)]
-#[expect(dead_code, reason = "all of it is shown where files and catalog do not agree")]
+#[expect(dead_code, reason = "printed with Debug if files and catalog differ")]
 struct Files {
     /// Data files and delete files that the newest snapshot needs.
     live: u64,
-    /// Such that are not there.
+    /// Live files that do not exist.
     gone: u64,
-    /// Files that the catalog does not know.
+    /// Files that are not in the catalog.
     unknown: u64,
     examples: Option<Vec<String>>,
 }
 
-/// Stops the compactor, has another one do everything once, and looks at the files.
+/// Stops the compactor, runs one pass of another, and compares catalog and files.
 pub(super) fn run(environment: &Environment, kind: CatalogKind) -> Result<()> {
     let mut slot = lock(&environment.compactor);
     if let Err(error) = slot.stop() {
-        environment.add_violation(format!("the compactor did not end politely: {error:#}"));
+        environment.add_violation(format!("the compactor did not end gracefully: {error:#}"));
     }
     drop(slot);
     await_intents(environment, kind)?;
     thread::sleep(FILES_AGE);
     let once = compactor_slot::program(&environment.pipeline, ONCE)?;
     if let Err(error) = once.run(environment.pipeline.logs(), "compactor-once", CATCH_UP_TIMEOUT) {
-        environment.add_violation(format!("the compactor cannot final_check up: {error:#}"));
+        environment.add_violation(format!("the final compaction failed: {error:#}"));
     }
     let files = compare_files(environment, kind)?;
     if files.gone > 0 || files.unknown > 0 || files.live == 0 {
-        environment.add_violation(format!("files and catalog do not agree: {files:?}"));
+        environment.add_violation(format!("files and catalog differ: {files:?}"));
     }
     check_temporary_folder(environment)
 }
 
-/// A killed replay's announcement keeps compactors away until it expires.
+/// Waits until intents have expired: that of a killed replay blocks compactors until then.
 fn await_intents(environment: &Environment, kind: CatalogKind) -> Result<()> {
     let sql = format!(
         "SELECT count(*) AS live FROM {}ducktide_intent WHERE expires_at::TIMESTAMPTZ > now()",
         catalog_schema(kind)
     );
-    wait::until("announced replays expire", CATCH_UP_TIMEOUT, || {
+    wait::until("intents expire", CATCH_UP_TIMEOUT, || {
         thread::sleep(Duration::from_millis(500));
         Ok(environment.pipeline.lake()?.scalar(&sql)? == 0)
     })
@@ -82,9 +82,9 @@ fn compare_files(environment: &Environment, kind: CatalogKind) -> Result<Files> 
              (SELECT list(name) FROM (FROM gone UNION ALL FROM unknown LIMIT 5)) AS examples",
         quoted_path(&everything)
     );
-    let rows = environment.pipeline.lake()?.query(&sql).context("look at the files")?;
-    let row = rows.into_iter().next().context("look at the files: no answer")?;
-    serde_json::from_value(row).context("parse what the files are like")
+    let rows = environment.pipeline.lake()?.query(&sql).context("compare catalog and files")?;
+    let row = rows.into_iter().next().context("compare catalog and files: no result")?;
+    serde_json::from_value(row).context("parse the comparison of catalog and files")
 }
 
 fn catalog_schema(kind: CatalogKind) -> &'static str {
@@ -94,7 +94,7 @@ fn catalog_schema(kind: CatalogKind) -> &'static str {
     }
 }
 
-/// Merges that were killed leave nothing behind for ever.
+/// Counts the entries that killed merges left in the temporary folder.
 fn check_temporary_folder(environment: &Environment) -> Result<()> {
     let folder = environment.pipeline.file("temporary");
     let left = fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;

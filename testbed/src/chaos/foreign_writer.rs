@@ -1,4 +1,4 @@
-//! Another client of the lake, with a table of its own: what it wrote stays as it wrote it.
+//! Another client of the lake, with its own table: its rows must not change.
 
 use std::collections::BTreeMap;
 
@@ -7,18 +7,18 @@ use anyhow::{Context as _, Result};
 use super::fault::ForeignWrite;
 use crate::duckdb_cli::Lake;
 
-/// The client's table.
+/// Table of the client.
 const TABLE: &str = "foreign_writer";
 
-/// The rows: number and version.
+/// Rows: ID and version.
 type Rows = BTreeMap<i64, i64>;
 
-/// The client, and what its table may hold.
+/// Client, with the possible contents of its table.
 #[derive(Debug)]
 pub(super) struct ForeignWriter {
     table_exists: bool,
     next: i64,
-    /// More than one while nobody knows how its last statements ended.
+    /// More than one after statements whose outcome is unknown.
     possible: Vec<Rows>,
 }
 
@@ -29,7 +29,8 @@ impl Default for ForeignWriter {
 }
 
 impl ForeignWriter {
-    /// Writes; whether all of it was done. An error says that the table does not hold what it should.
+    /// Writes. Returns true if all statements succeeded; an error if the table has an impossible
+    /// content.
     pub(super) fn write(&mut self, lake: &Lake, write: ForeignWrite) -> Result<bool> {
         if !self.prepare(lake) {
             return Ok(false);
@@ -48,12 +49,12 @@ impl ForeignWriter {
         Ok(done)
     }
 
-    /// Errors unless the table holds what it should. A foreign_writer that never came has none.
+    /// Returns an error if the table has an impossible content. Succeeds if there is no table.
     pub(super) fn check(&self, lake: &Lake) -> Result<()> {
         if self.table_exists { self.checked(&read(lake)?).map(|_| ()) } else { Ok(()) }
     }
 
-    /// The one of the possible states that was seen.
+    /// Returns the possible content that equals the rows that were read.
     fn checked(&self, seen: &[(i64, i64)]) -> Result<Rows> {
         let is_it = |rows: &&Rows| {
             rows.iter().map(|(id, version)| (*id, *version)).eq(seen.iter().copied())
@@ -70,7 +71,7 @@ impl ForeignWriter {
         self.table_exists
     }
 
-    /// Each statement, and what the table holds after it.
+    /// Returns each statement with the content of the table after it.
     fn steps(&mut self, mut rows: Rows, write: ForeignWrite) -> Vec<(String, Rows)> {
         match write {
             ForeignWrite::Inserts(count) => (0..count)
@@ -96,7 +97,7 @@ impl ForeignWriter {
     }
 }
 
-/// The rows in their order; one that is there twice stays so.
+/// Returns the sorted rows, including duplicates.
 fn read(lake: &Lake) -> Result<Vec<(i64, i64)>> {
     let rows = lake.query(&format!("SELECT id, version FROM lake.{TABLE} ORDER BY ALL"))?;
     let row = |row: serde_json::Value| Some((row["id"].as_i64()?, row["version"].as_i64()?));
@@ -108,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_statement_leads_to_the_state_that_is_expected_after_it() {
+    fn a_statement_is_returned_with_the_rows_after_it() {
         let mut foreign_writer = ForeignWriter::default();
 
         let inserts = foreign_writer.steps(Rows::new(), ForeignWrite::Inserts(9));

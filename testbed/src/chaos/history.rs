@@ -1,5 +1,5 @@
-//! What once was observations stays so: old snapshots, and the changes between them, for as long as they are
-//! to be readable.
+//! Checks that old snapshots and the changes between them stay the same as long as they must be
+//! readable.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -9,30 +9,31 @@ use serde_json::Value;
 use super::{audit::is_data_lost, environment::Environment};
 use crate::{duckdb_cli::Lake, pipeline::TABLE};
 
-/// Half of what the compactor leaves readable.
+/// Age up to which an observation is checked: half of the compactor's retention.
 const CHECKED_FOR: Duration = Duration::from_mins(1);
 
-/// What was observations.
+/// Content of a snapshot, or the changes between two snapshots.
 #[derive(Debug)]
 struct Observation {
     from: i64,
-    /// The same for the table at one snapshot.
+    /// Equal to `from` for the table at one snapshot.
     to: i64,
     at: Instant,
-    /// When the oldest of its snapshots was made, by the clock of who made it: seconds since 1970.
+    /// Time of the oldest of its snapshots by the clock of its writer, in seconds since 1970.
     oldest: f64,
-    /// Count and hash.
-    what: Value,
+    /// Number of rows and their hash.
+    content: Value,
 }
 
-/// What was observations so far, and is to stay.
+/// Observations that are checked again.
 #[derive(Debug, Default)]
 pub(super) struct History {
     observations: Vec<Observation>,
 }
 
 impl Observation {
-    /// The compactor judges each snapshot by its own time, and some clocks are wrong.
+    /// Returns true while the compactor must keep the snapshots. It uses the time in the snapshot,
+    /// and some writers have wrong clocks.
     fn must_be_unchanged(&self) -> bool {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.at.elapsed() < CHECKED_FOR
@@ -41,17 +42,15 @@ impl Observation {
 }
 
 impl History {
-    /// Looks at what was observations before, then at what is there now. An error is an outage, or a snapshot
-    /// or file that is gone.
+    /// Compares the earlier observations with the lake, then adds new ones. Returns the
+    /// differences. An error is an outage, or a snapshot or file that is gone.
     fn check(&mut self, lake: &Lake) -> Result<Vec<String>> {
         self.observations.retain(Observation::must_be_unchanged);
         let changed = self.recheck(lake)?;
         let newest = lake.scalar("SELECT max(snapshot_id)::BIGINT AS id FROM lake.snapshots()")?;
         let newest = newest.as_i64().context("parse the newest snapshot")?;
         self.observe(lake, newest, newest)?;
-        if let Some(from) =
-            self.observations.iter().map(|observations| observations.to).find(|to| *to < newest)
-        {
+        if let Some(from) = self.observations.iter().map(|seen| seen.to).find(|to| *to < newest) {
             self.observe(lake, from + 1, newest)?;
         }
         Ok(changed)
@@ -61,40 +60,34 @@ impl History {
         if self.observations.is_empty() {
             return Ok(Vec::new());
         }
-        let looks: Vec<_> = self
-            .observations
-            .iter()
-            .map(|observations| state_sql(observations.from, observations.to))
-            .collect();
-        let now = lake.query(&looks.join(" UNION ALL ")).context("check back")?;
-        let by_range = |observations: &Observation| {
-            now.iter()
-                .find(|now| now["from"] == observations.from && now["to"] == observations.to)
-                .cloned()
+        let queries = self.observations.iter().map(|seen| state_sql(seen.from, seen.to));
+        let now = lake
+            .query(&queries.collect::<Vec<_>>().join(" UNION ALL "))
+            .context("read old snapshots")?;
+        let violation = |seen: &Observation| {
+            let now = now.iter().find(|now| now["from"] == seen.from && now["to"] == seen.to);
+            (now != Some(&seen.content))
+                .then(|| format!("an old snapshot changed: {seen:?}, now {now:?}"))
         };
-        let result =
-            self.observations.iter().map(|observations| (observations, by_range(observations)));
-        let changed = result.filter(|(observations, now)| now.as_ref() != Some(&observations.what));
-        Ok(changed
-            .map(|(observations, now)| format!("the past changed: {observations:?}, now {now:?}"))
-            .collect())
+        Ok(self.observations.iter().filter_map(violation).collect())
     }
 
     fn observe(&mut self, lake: &Lake, from: i64, to: i64) -> Result<()> {
         let Some(oldest) = oldest(lake, from, to)? else { return Ok(()) };
-        let observations = Observation { from, to, at: Instant::now(), oldest, what: Value::Null };
-        // One of a clock that is hours behind expires at once.
-        if !observations.must_be_unchanged() {
+        let observation =
+            Observation { from, to, at: Instant::now(), oldest, content: Value::Null };
+        // A snapshot of a writer whose clock is hours behind expires immediately.
+        if !observation.must_be_unchanged() {
             return Ok(());
         }
-        let mut rows = lake.query(&state_sql(from, to)).context("check at the past")?;
-        let what = rows.pop().context("check at the past: no answer")?;
-        self.observations.push(Observation { what, ..observations });
+        let mut rows = lake.query(&state_sql(from, to)).context("read a snapshot")?;
+        let content = rows.pop().context("read a snapshot: no result")?;
+        self.observations.push(Observation { content, ..observation });
         Ok(())
     }
 }
 
-/// The earliest time of the snapshots; None when some are expired.
+/// Returns the earliest time of the snapshots; None when some are expired.
 fn oldest(lake: &Lake, from: i64, to: i64) -> Result<Option<f64>> {
     let sql = format!(
         "SELECT CASE WHEN count(*) = {to} - {from} + 1 THEN min(epoch(snapshot_time)) END AS oldest
@@ -103,7 +96,7 @@ fn oldest(lake: &Lake, from: i64, to: i64) -> Result<Option<f64>> {
     Ok(lake.scalar(&sql)?.as_f64())
 }
 
-/// One snapshot's rows, or the changes of several.
+/// Returns the query for the rows of a snapshot, or for the changes of several.
 fn state_sql(from: i64, to: i64) -> String {
     let (source, hashed) = if from == to {
         (format!("lake.{TABLE} AT (VERSION => {to})"), "")
@@ -117,7 +110,7 @@ fn state_sql(from: i64, to: i64) -> String {
     )
 }
 
-/// Looks once, and stats what was found.
+/// Checks the history once, and records violations.
 pub(super) fn check(environment: &Environment, history: &mut History) {
     let result = environment.pipeline.lake().and_then(|lake| history.check(&lake));
     match result {
@@ -127,12 +120,12 @@ pub(super) fn check(environment: &Environment, history: &mut History) {
                 environment.add_violation(changed);
             }
         }
-        // A check that took too long may meet what was to stay no longer.
+        // A slow check can read snapshots that need not be readable any more.
         Err(error)
             if is_data_lost(&error)
                 && history.observations.iter().all(Observation::must_be_unchanged) =>
         {
-            environment.add_violation(format!("the past is gone: {error:#}"));
+            environment.add_violation(format!("an old snapshot is gone: {error:#}"));
         }
         Err(_) => {}
     }

@@ -1,7 +1,7 @@
-//! Does what a schedule says, and takes it back.
+//! Injects the faults of a schedule, and removes them.
 //!
-//! Each fault runs on a thread of its own, so that they overlap; it holds its target meanwhile, and
-//! one whose target is busy is left out and counted.
+//! Each fault runs on its own thread, so that faults overlap. It locks its target; a fault whose
+//! target is locked is skipped and counted.
 
 mod compactor;
 mod consumers;
@@ -39,18 +39,18 @@ use crate::{
     wait,
 };
 
-/// How long a fault that waits for its moment waits.
+/// Maximum time that a fault waits for its moment.
 const MOMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What became of a fault.
+/// Outcome of a fault.
 enum Outcome {
-    /// It happened; the pipeline is to recover from now on.
+    /// Injected; the recovery time starts.
     Injected,
-    /// Its target was busy with another fault, is not there, or its moment did not come.
+    /// Not injected: its target had another fault or does not exist, or its moment did not come.
     Skipped,
 }
 
-/// Carries a fault out, and stats it.
+/// Injects a fault, and counts it.
 pub(super) fn inject(environment: &Environment, fault: Fault) {
     let name = fault.name();
     match execute(environment, fault) {
@@ -144,20 +144,21 @@ fn execute(environment: &Environment, fault: Fault) -> Result<Outcome> {
             replay(environment, partition, offsets, killed_after_ms)
         }
     }?;
-    let is_a_guest = matches!(fault, Fault::SlowReader { .. } | Fault::ForeignWrite { .. });
-    if matches!(done, Outcome::Injected) && !is_a_guest {
-        // Whoever sleeps or dies is waited for from the first moment, an outage from its end on.
-        let since = if is_of_a_consumer(fault) { began } else { Instant::now() };
+    let is_by_other_client = matches!(fault, Fault::SlowReader { .. } | Fault::ForeignWrite { .. });
+    if matches!(done, Outcome::Injected) && !is_by_other_client {
+        // The recovery from a paused consumer is measured from its start, that from an outage from
+        // its end.
+        let since = if pauses_a_consumer(fault) { began } else { Instant::now() };
         lock(&environment.recoveries).begin(fault.name(), since);
     }
     Ok(done)
 }
 
-const fn is_of_a_consumer(fault: Fault) -> bool {
+const fn pauses_a_consumer(fault: Fault) -> bool {
     matches!(fault, Fault::Pause { .. } | Fault::PauseAt { .. } | Fault::HeldCommit { .. })
 }
 
-/// The target, unless another fault has it.
+/// Locks the target; None if another fault has it.
 pub(super) fn free<T>(target: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     match target.try_lock() {
         Ok(target) => Some(target),
@@ -166,7 +167,7 @@ pub(super) fn free<T>(target: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
     }
 }
 
-/// Does something to this consumer, or, while another fault has it, to the next one that is free.
+/// Runs `act` on this consumer, or on the next one without a fault.
 fn with_free_consumer(
     environment: &Environment,
     consumer: usize,
@@ -177,17 +178,18 @@ fn with_free_consumer(
     Ok(if act(&mut slot)? { Outcome::Injected } else { Outcome::Skipped })
 }
 
-/// Waits for a moment, at most [`MOMENT_TIMEOUT`]; whether it came.
-fn moment(environment: &Environment, is_there: impl FnMut() -> Result<bool>) -> bool {
-    moment_within(environment, MOMENT_TIMEOUT, is_there)
+/// Waits for a condition, at most [`MOMENT_TIMEOUT`]. Returns true if it came.
+fn await_moment(environment: &Environment, is_there: impl FnMut() -> Result<bool>) -> bool {
+    await_moment_within(environment, MOMENT_TIMEOUT, is_there)
 }
 
-fn moment_within(
+fn await_moment_within(
     environment: &Environment,
-    patience: Duration,
+    timeout: Duration,
     mut is_there: impl FnMut() -> Result<bool>,
 ) -> bool {
-    let result =
-        wait::until("its moment comes", patience, || Ok(environment.is_stopping() || is_there()?));
+    let result = wait::until("the moment of the fault comes", timeout, || {
+        Ok(environment.is_stopping() || is_there()?)
+    });
     result.is_ok() && !environment.is_stopping()
 }

@@ -1,14 +1,14 @@
-//! How long it takes after a fault until every partition has moved on. Pure.
+//! Times from a fault until every partition has progressed. Without I/O.
 
 use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
 
-/// Where partitions stand: epoch and next offset.
+/// Positions of partitions: epoch and next offset.
 pub(super) type Positions = BTreeMap<i64, (i64, i64)>;
 
-/// Stopwatches, one for each fault.
+/// Recovery times of all faults.
 #[derive(Debug, Default)]
 pub(super) struct RecoveryTimer {
     newest: Positions,
@@ -17,20 +17,21 @@ pub(super) struct RecoveryTimer {
 }
 
 impl RecoveryTimer {
-    /// A fault has happened, or an outage is over: from now on partitions should move again.
+    /// Starts the timer of a fault that has happened, or of an outage that has ended.
     pub(super) fn begin(&mut self, fault: &'static str, now: Instant) {
         self.running.push((fault, now, self.newest.clone()));
     }
 
-    /// Takes note of progress. Says which partitions went back without a new epoch.
+    /// Records progress. Returns a violation for each partition whose offset decreased in the same
+    /// epoch.
     pub(super) fn observe(&mut self, now: Instant, positions: Positions) -> Vec<String> {
-        let went_back = positions.iter().filter_map(|(partition, position)| {
+        let decreased = positions.iter().filter_map(|(partition, position)| {
             let before = self.newest.get(partition).filter(|before| *before > position)?;
             Some(format!(
-                "progress of partition {partition} went back from {before:?} to {position:?}"
+                "progress of partition {partition} decreased from {before:?} to {position:?}"
             ))
         });
-        let went_back = went_back.collect();
+        let decreased = decreased.collect();
         self.newest = positions;
         for (fault, since, baseline) in std::mem::take(&mut self.running) {
             if has_moved(&baseline, &self.newest) {
@@ -39,10 +40,10 @@ impl RecoveryTimer {
                 self.running.push((fault, since, baseline));
             }
         }
-        went_back
+        decreased
     }
 
-    /// The times of each fault, sorted.
+    /// Returns the sorted recovery times of each fault.
     pub(super) fn times(&self) -> BTreeMap<&'static str, Vec<Duration>> {
         let mut times = self.done.clone();
         for times in times.values_mut() {
@@ -52,7 +53,7 @@ impl RecoveryTimer {
     }
 }
 
-/// Epochs count before offsets, as tuples compare.
+/// Returns true if all positions are greater. Epochs are compared before offsets.
 fn has_moved(before: &Positions, now: &Positions) -> bool {
     before.iter().all(|(partition, then)| now.get(partition).is_some_and(|now| now > then))
 }
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_over_when_every_partition_has_moved() {
+    fn recovery_ends_when_every_partition_has_progressed() {
         let start = Instant::now();
         let second = |n| start + Duration::from_secs(n);
         let mut recoveries = RecoveryTimer::default();
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_goes_back_only_with_a_new_epoch() {
+    fn a_lower_offset_is_a_violation_unless_the_epoch_is_new() {
         let now = Instant::now();
         let mut recoveries = RecoveryTimer::default();
         recoveries.observe(now, at([(0, 10), (0, 20)]));

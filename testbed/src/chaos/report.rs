@@ -1,4 +1,4 @@
-//! What a run was like, as a table.
+//! Report of a run, as a table.
 
 use std::{collections::BTreeMap, fmt, fs, path::Path, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{catalog::CatalogKind, oracle::Comparison, pipeline::Protocol};
 
-/// A finished run.
+/// Report of a finished run.
 #[derive(Debug)]
 pub struct ChaosReport {
     options: Options,
@@ -41,14 +41,14 @@ struct FaultLine {
     recoveries: Vec<Duration>,
 }
 
-/// What consumers and compactors logged.
+/// Counts of log lines of consumers and compactors.
 #[derive(Debug, Default)]
 struct LogCounts {
     commits: u64,
     rows: u64,
     fenced: u64,
     abandoned: u64,
-    answers_lost: u64,
+    responses_lost: u64,
     retries: u64,
     files_unusable: u64,
     merges: u64,
@@ -98,25 +98,25 @@ impl ChaosReport {
         }
     }
 
-    /// Whether the lake holds exactly what was acknowledged, and nothing happened that must not.
+    /// Returns true if the lake holds exactly the acknowledged records, and there was no violation.
     #[must_use]
     pub fn is_exact(&self) -> bool {
         self.comparison.is_exact() && self.violations.is_empty()
     }
 
-    /// How many consumers were killed.
+    /// Returns the number of killed consumers.
     #[must_use]
     pub const fn kills(&self) -> u64 {
         self.kills
     }
 
-    /// How many compactors were killed.
+    /// Returns the number of killed compactors.
     #[must_use]
     pub const fn compactor_kills(&self) -> u64 {
         self.compactor_kills
     }
 
-    /// How many merges a compactor lived to tell of.
+    /// Returns the number of merges that a compactor logged.
     #[must_use]
     pub const fn merges(&self) -> u64 {
         self.log.merges
@@ -151,8 +151,8 @@ impl LogCounts {
                 Some("abandoned") => self.abandoned += 1,
                 _ => self.files_unusable += 1,
             },
-            "the commit was applied, only its answer was lost" => self.answers_lost += 1,
-            "lake unavailable, retrying" if line["operation"] == "commit" => self.retries += 1,
+            "the commit was applied, only its answer was lost" => self.responses_lost += 1,
+            _ if message.starts_with("commit failed") => self.retries += 1,
             _ => self.add_of_compactor(message, line),
         }
         if line["level"] == "ERROR" {
@@ -194,14 +194,14 @@ impl ChaosReport {
         let log = &self.log;
         vec![
             ("consumers killed", self.kills),
-            ("static members that lost their name", self.members_fenced),
+            ("static members fenced by a duplicate", self.members_fenced),
             ("consumers started", self.starts),
             ("commits", log.commits),
             ("commits fenced", log.fenced),
-            ("commits whose answer was lost", log.answers_lost),
-            ("attempts that failed and were repeated", log.retries),
-            ("batches given up at a revocation", log.abandoned),
-            ("batches whose files could not be used", log.files_unusable),
+            ("commits whose response was lost", log.responses_lost),
+            ("commits retried", log.retries),
+            ("batches abandoned at a revocation", log.abandoned),
+            ("batches with unusable files", log.files_unusable),
             ("compactors killed", self.compactor_kills),
             ("compactors started", self.compactor_starts),
             ("merges", log.merges),
@@ -210,9 +210,9 @@ impl ChaosReport {
             ("ranges of the ledger coalesced", log.ranges_coalesced),
             ("old files removed", log.files_cleaned_up),
             ("orphans removed", log.orphans_removed),
-            ("folders left behind by killed merges", self.temporary_leftovers as u64),
-            ("looks at the running lake", self.audits),
-            ("looks back at old snapshots and changes", self.history_checks),
+            ("temporary folders left by killed merges", self.temporary_leftovers as u64),
+            ("audits of the running lake", self.audits),
+            ("checks of old snapshots and changes", self.history_checks),
         ]
     }
 }
@@ -230,11 +230,11 @@ impl fmt::Display for ChaosReport {
         writeln!(
             f,
             "{:<44} {:>8} {:>8} {:>22}",
-            "fault", "injected", "left out", "recovery_timer p50 / max"
+            "fault", "injected", "skipped", "recovery p50 / max"
         )?;
         for line in &self.faults {
             let FaultLine { name, injected, skipped, .. } = line;
-            writeln!(f, "{name:<44} {injected:>8} {skipped:>8} {:>22}", line.recovery_timer())?;
+            writeln!(f, "{name:<44} {injected:>8} {skipped:>8} {:>22}", line.recovery())?;
         }
         writeln!(f)?;
         for (what, count) in self.counts() {
@@ -242,7 +242,7 @@ impl fmt::Display for ChaosReport {
         }
         if let Some(longest) = self.takeovers.last() {
             let longest = format!("{:.1} s", longest.as_secs_f64());
-            writeln!(f, "{:<44} {longest:>8}", "longest until another compactor led")?;
+            writeln!(f, "{:<44} {longest:>8}", "longest takeover by another compactor")?;
         }
         for (message, count) in &self.log.errors {
             writeln!(f, "logged as an error, {count} times: {message}")?;
@@ -257,7 +257,7 @@ impl fmt::Display for ChaosReport {
 }
 
 impl FaultLine {
-    fn recovery_timer(&self) -> String {
+    fn recovery(&self) -> String {
         let Some(last) = self.recoveries.last() else { return "-".to_owned() };
         let median = self.recoveries[self.recoveries.len() / 2];
         format!("{:.1} s / {:.1} s", median.as_secs_f64(), last.as_secs_f64())

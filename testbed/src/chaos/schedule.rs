@@ -1,4 +1,4 @@
-//! What is done to the pipeline, and when: a pure function of the seed.
+//! Schedule of faults: a pure function of the seed.
 
 mod fault_sampler;
 
@@ -10,41 +10,42 @@ use serde::Serialize;
 use super::fault::Fault;
 use crate::catalog::CatalogKind;
 
-/// A fault and its moment, counted from the start.
+/// Fault with its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub(super) struct ScheduledFault {
-    /// When.
+    /// Time since the start of the run.
     pub(super) at_ms: u64,
-    /// What.
+    /// Fault to inject.
     #[serde(flatten)]
     pub(super) fault: Fault,
 }
 
-/// What a schedule is made for.
+/// Parameters of a schedule.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ScheduleParams {
-    /// The catalog: a file has no connections to cut.
+    /// Catalog: a SQLite file has no connections to cut.
     pub(super) catalog: CatalogKind,
-    /// How many consumers share the topic.
+    /// Number of consumers in the group.
     pub(super) consumers: usize,
-    /// How long faults are injected.
+    /// Duration of the fault injection.
     pub(super) length: Duration,
 }
 
-/// Partitions that the topic begins with: more than consumers, so that each has some.
+/// Initial partitions of the topic: more than consumers, so that each has some.
 pub(super) const PARTITIONS: i32 = 6;
 
-/// The mean time between two faults of the pipeline, ms. Most last longer than that, so that several
-/// overlap.
+/// Mean time between two faults of the pipeline, in milliseconds. Most faults last longer, so that
+/// several overlap.
 const MEAN_PAUSE_MS: u64 = 3_500;
 
-/// The same for what befalls the compactor: long enough for it to start and merge, mostly.
+/// Mean time between two faults of the compactor, in milliseconds: usually long enough to start and
+/// merge.
 const LAKE_MEAN_PAUSE_MS: u64 = 2_700;
 
-/// Tells the two streams of random numbers apart.
+/// Distinguishes the two sequences of random numbers.
 const LAKE_STREAM: u64 = 0x636f_6d70_6163_7400;
 
-/// The schedule of a seed: always the same for the same params.
+/// Returns the schedule of a seed; the same one for the same parameters.
 #[must_use]
 pub(super) fn schedule(seed: u64, params: &ScheduleParams) -> Vec<ScheduledFault> {
     let mut events = stream(seed, params, MEAN_PAUSE_MS, fault_sampler::pipeline_fault);
@@ -54,7 +55,7 @@ pub(super) fn schedule(seed: u64, params: &ScheduleParams) -> Vec<ScheduledFault
     events
 }
 
-/// Faults of one kind, one after the other.
+/// Returns a sequence of faults at random times.
 fn stream(
     seed: u64,
     params: &ScheduleParams,
@@ -84,14 +85,14 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_replays() {
+    fn a_seed_gives_the_same_schedule_again() {
         let params = params(CatalogKind::Postgres, 30);
         assert_eq!(schedule(7, &params), schedule(7, &params));
         assert_ne!(schedule(7, &params), schedule(8, &params));
     }
 
     #[test]
-    fn a_longer_run_begins_like_a_shorter_one() {
+    fn a_longer_run_begins_with_the_faults_of_a_shorter_one() {
         let short = schedule(7, &params(CatalogKind::Sqlite, 1));
         let long = schedule(7, &params(CatalogKind::Sqlite, 30));
         assert_eq!(short, long[..short.len()]);

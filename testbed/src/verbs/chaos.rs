@@ -1,4 +1,4 @@
-//! `cargo xtask chaos`: attacks the pipeline for as long as one likes, and says whether it held.
+//! `cargo xtask chaos`: injects faults into the pipeline, and checks the lake.
 
 use std::time::Duration;
 
@@ -11,28 +11,28 @@ use ducktide_testbed::{
 
 use crate::verbs::signals;
 
-/// What `cargo xtask chaos` takes.
+/// Arguments of `cargo xtask chaos`.
 #[derive(Debug, Args)]
 pub(crate) struct ChaosArgs {
-    /// Makes the schedule of faults: the same one for the same seed. Odd seeds run in Kafka's
-    /// consumer protocol (KIP-848), even ones in the classic protocol with static members.
+    /// Seed of the fault schedule; the same seed gives the same schedule. Odd seeds use Kafka's
+    /// consumer protocol (KIP-848), even ones the classic protocol with static members.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 
-    /// How long faults are injected.
+    /// Duration of the fault injection, in minutes.
     #[arg(long, value_name = "M", default_value_t = 5.0)]
     minutes: f64,
 
-    /// Where the lake's catalog is.
+    /// Catalog of the lake.
     #[arg(long, value_enum, default_value = "postgres")]
     catalog: CatalogArg,
 
-    /// How many consumers share the topic.
+    /// Number of consumers in the group.
     #[arg(long, value_name = "N", default_value_t = 4,
           value_parser = clap::value_parser!(u8).range(1..=16))]
     consumers: u8,
 
-    /// Events per second.
+    /// Events per second of the producer.
     #[arg(long, value_name = "N", default_value_t = 1_500)]
     rate: u32,
 }
@@ -43,10 +43,10 @@ enum CatalogArg {
     Sqlite,
 }
 
-/// Runs it. Errors when the lake is not exact.
+/// Runs the chaos test; an error when the lake is not exact.
 #[expect(clippy::print_stdout, reason = "the report is the result")]
 pub(crate) fn run(args: &ChaosArgs) -> Result<()> {
-    signals::exit_on_interrupt("interrupted: every process has been told to end".to_owned());
+    signals::exit_on_interrupt("interrupted: all started processes are ending".to_owned());
     let options = Options {
         seed: args.seed,
         length: Duration::try_from_secs_f64(args.minutes * 60.0)?,
@@ -59,6 +59,6 @@ pub(crate) fn run(args: &ChaosArgs) -> Result<()> {
     };
     let report = chaos::run(&options, &mut |text| println!("{text}"))?;
     println!("\n{report}");
-    ensure!(report.is_exact(), "the lake is not exact; run the same schedule again by its seed");
+    ensure!(report.is_exact(), "the lake is not exact; the seed gives the same schedule again");
     Ok(())
 }

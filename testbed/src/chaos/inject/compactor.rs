@@ -1,11 +1,11 @@
-//! What happens to the compactor.
+//! Faults of the compactor.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use uuid::Uuid;
 
-use super::{Outcome, free, moment_within};
+use super::{Outcome, await_moment_within, free};
 use crate::{
     chaos::{
         compactor_slot::{CompactorSlot, Exit, STOP_TIMEOUT, start},
@@ -15,14 +15,14 @@ use crate::{
     wait,
 };
 
-/// How long a compactor may take to come to a merge: others that want to kill it wait.
-const MERGES_WITHIN: Duration = Duration::from_secs(6);
+/// Maximum wait for a merge: other faults of the compactor wait meanwhile.
+const MERGE_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// How long one that is started beside another may take to see that.
-const SEES_THE_OTHER_WITHIN: Duration = Duration::from_secs(20);
+/// Maximum time until a second compactor has tried to become the leader.
+const STANDBY_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A compactor that stands by asks every second, on a machine that does many other things.
-const LEADS_WITHIN: Duration = Duration::from_secs(15);
+/// Maximum time until a standby compactor is the leader. It tries every second, on a busy machine.
+const TAKEOVER_TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(super) fn with_compactor(
     environment: &Environment,
@@ -39,14 +39,14 @@ pub(super) fn crash_at(environment: &Environment, failpoint: &str, hit: u32) -> 
         }
         slot.start(&environment.pipeline, &format!("{failpoint}=crash@{hit}"))?;
         let mut ended = None;
-        moment_within(environment, MERGES_WITHIN, || {
+        await_moment_within(environment, MERGE_TIMEOUT, || {
             ended = slot.ended()?;
             Ok(ended.is_some())
         });
         match ended {
             Some(Exit::Killed) => Ok(true),
-            Some(Exit::Unexpected(how)) => bail!("the compactor ended by itself: {how}"),
-            // Nothing was there to merge. It dies all the same.
+            Some(Exit::Unexpected(how)) => bail!("the compactor ended unexpectedly: {how}"),
+            // There was nothing to merge. It is killed anyway.
             None => {
                 environment.stats().compactor_kills += u64::from(slot.kill()?);
                 Ok(false)
@@ -64,9 +64,10 @@ pub(super) fn pause(environment: &Environment, for_ms: u64) -> Result<Outcome> {
     })
 }
 
-/// Only one leads; when it dies, the other one does within seconds, and keeps the slot.
+/// Starts a second compactor. Only one is the leader; when it is killed, the other one takes over
+/// within seconds and stays in the slot.
 pub(super) fn second(environment: &Environment, for_ms: u64, first_dies: bool) -> Result<Outcome> {
-    // Nobody can lead while the server is down.
+    // No compactor can become the leader while the server is down.
     let server = environment.postgres.as_ref().map(free);
     if matches!(server, Some(None)) {
         return Ok(Outcome::Skipped);
@@ -77,45 +78,48 @@ pub(super) fn second(environment: &Environment, for_ms: u64, first_dies: bool) -
         }
         let label = format!("compactor-{}", Uuid::new_v4().simple());
         let mut second = start(&environment.pipeline, &label, "")?;
-        let stands_by = stands_by(environment, &second);
-        if stands_by {
+        let is_standby = is_standby(environment, &second);
+        if is_standby {
             environment.sleep(Duration::from_millis(for_ms));
         }
-        if stands_by && first_dies {
-            return takes_over(environment, slot, second).map(|()| true);
+        if is_standby && first_dies {
+            return check_takeover(environment, slot, second).map(|()| true);
         }
         second.terminate()?;
-        second.succeed(STOP_TIMEOUT).map(|_| stands_by)
+        second.succeed(STOP_TIMEOUT).map(|_| is_standby)
     })
 }
 
-/// One that was started while the first one was not the leader yet leads instead.
-fn stands_by(environment: &Environment, second: &RunningProgram) -> bool {
-    moment_within(environment, SEES_THE_OTHER_WITHIN, || Ok(waits(second)? || leads(second)?))
-        && waits(second).unwrap_or(false)
+/// Waits until the second compactor is standby or leader, and returns true if it is standby. It
+/// becomes the leader if it starts before the first one is.
+fn is_standby(environment: &Environment, second: &RunningProgram) -> bool {
+    await_moment_within(environment, STANDBY_TIMEOUT, || {
+        Ok(logged_standby(second)? || logged_leadership(second)?)
+    }) && logged_standby(second).unwrap_or(false)
 }
 
-fn waits(running: &RunningProgram) -> Result<bool> {
+fn logged_standby(running: &RunningProgram) -> Result<bool> {
     Ok(running.log()?.contains("standby, another"))
 }
 
-fn leads(running: &RunningProgram) -> Result<bool> {
+fn logged_leadership(running: &RunningProgram) -> Result<bool> {
     Ok(running.log()?.contains("\"leadership acquired\""))
 }
 
-fn takes_over(
+fn check_takeover(
     environment: &Environment,
     slot: &mut CompactorSlot,
     second: RunningProgram,
 ) -> Result<()> {
     slot.kill()?;
-    let died_at = Instant::now();
-    let led = wait::until("the other compactor leads", LEADS_WITHIN, || leads(&second));
+    let killed_at = Instant::now();
+    let led = wait::until("the other compactor is the leader", TAKEOVER_TIMEOUT, || {
+        logged_leadership(&second)
+    });
     match led {
-        Ok(()) => environment.stats().takeovers.push(died_at.elapsed()),
-        Err(error) => {
-            environment.add_violation(format!("a dead compactor has no follower: {error:#}"))
-        }
+        Ok(()) => environment.stats().takeovers.push(killed_at.elapsed()),
+        Err(error) => environment
+            .add_violation(format!("no compactor took over from a killed one: {error:#}")),
     }
     slot.fill(second);
     Ok(())

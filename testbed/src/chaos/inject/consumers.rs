@@ -1,10 +1,10 @@
-//! What happens to consumers, and to what they log to the catalog.
+//! Faults of consumers and of their connections to the catalog.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Outcome, moment, with_free_consumer};
+use super::{Outcome, await_moment, with_free_consumer};
 use crate::{
     catalog::Catalog,
     chaos::{
@@ -15,12 +15,13 @@ use crate::{
     workspace,
 };
 
-/// Between the lake's commit and Kafka's: whoever keeps offsets elsewhere doubles rows here.
+/// Kills a consumer between the lake commit and the offset commit: a worker that reads its position
+/// from Kafka writes duplicates here.
 pub(super) fn kill_at_snapshot(environment: &Environment, consumer: usize) -> Result<Outcome> {
     with_free_consumer(environment, consumer, |slot| {
         let mut catalog = Catalog::at(&environment.pipeline.catalog)?;
         let Ok(before) = catalog.newest_snapshot() else { return Ok(false) };
-        if !moment(environment, || Ok(catalog.newest_snapshot()? > before)) {
+        if !await_moment(environment, || Ok(catalog.newest_snapshot()? > before)) {
             return Ok(false);
         }
         slot.kill()
@@ -55,14 +56,14 @@ pub(super) fn crash_at(
     with_free_consumer(environment, consumer, |slot| {
         restart_armed(environment, slot, &format!("{failpoint}=crash@{hit}"))?;
         let mut finished = None;
-        moment(environment, || {
+        await_moment(environment, || {
             finished = slot.ended()?;
             Ok(finished.is_some())
         });
         match finished {
             Some(finished) if was_killed(&finished) => Ok(true),
-            Some(finished) => bail!("the consumer ended by itself: {}", finished.status),
-            // A member without partitions never gets there.
+            Some(finished) => bail!("the consumer ended unexpectedly: {}", finished.status),
+            // A member without partitions never reaches the failpoint.
             None => Ok(false),
         }
     })
@@ -89,7 +90,7 @@ pub(super) fn pause_at(
     with_free_consumer(environment, consumer, |slot| {
         restart_armed(environment, slot, failpoint)?;
         let worker = slot.worker().context("it was started just now")?;
-        let stopped = moment(environment, || Ok(worker.process().is_stopped()));
+        let stopped = await_moment(environment, || Ok(worker.process().is_stopped()));
         environment.sleep(Duration::from_millis(if stopped { for_ms } else { 0 }));
         worker.process().resume()?;
         Ok(stopped)
@@ -104,7 +105,7 @@ pub(super) fn member_churn(
     for _ in 0..rounds {
         let joined: Vec<_> = (0..members)
             .map(|n| {
-                let name = format!("passing-{n}");
+                let name = format!("temporary-{n}");
                 consumer_slot::start(
                     &environment.pipeline,
                     &name,
@@ -116,7 +117,7 @@ pub(super) fn member_churn(
             .collect::<Result<_>>()?;
         environment.sleep(Duration::from_secs(3));
         for mut member in joined {
-            // One that is in an outage when it is told to go is killed by its drop.
+            // A member that cannot stop because of an outage is killed when it is dropped.
             let _ = member.stop();
         }
         if environment.is_stopping() {
@@ -126,7 +127,7 @@ pub(super) fn member_churn(
     Ok(Outcome::Injected)
 }
 
-/// Kafka lets the later one in, and tells the earlier one that it is fenced.
+/// Starts a second consumer with the same instance ID: Kafka accepts it and fences the first one.
 pub(super) fn duplicate_member(
     environment: &Environment,
     consumer: usize,
@@ -135,11 +136,12 @@ pub(super) fn duplicate_member(
     with_free_consumer(environment, consumer, |slot| {
         let Some(instance) = slot.instance().cloned() else { return Ok(false) };
         let (pipeline, catalog) = (&environment.pipeline, &environment.pipeline.catalog);
-        let mut double = consumer_slot::start(pipeline, "double", catalog, Some(&instance), &[])?;
+        let mut duplicate =
+            consumer_slot::start(pipeline, "duplicate", catalog, Some(&instance), &[])?;
         environment.sleep(Duration::from_millis(for_ms));
-        // It may have been fenced in turn.
-        let _ = double.stop();
-        // However the earlier one ended, its failpoint is filled again.
+        // The second one can have been fenced, too.
+        let _ = duplicate.stop();
+        // The first one may have ended in any way; supervision restarts it.
         slot.ended().map(|_| true)
     })
 }
@@ -153,7 +155,7 @@ pub(super) fn break_commits(
     let proxy = &environment.proxies[consumer];
     let broken = proxy.injected();
     proxy.arm_with(fault, commits);
-    let happened = moment(environment, || Ok(proxy.injected() >= broken + commits));
+    let happened = await_moment(environment, || Ok(proxy.injected() >= broken + commits));
     let some = proxy.injected() > broken;
     proxy.disarm();
     if happened || some { Outcome::Injected } else { Outcome::Skipped }
@@ -168,7 +170,7 @@ pub(super) fn hold_commit(
         let proxy = &environment.proxies[slot.number];
         let before = proxy.injected();
         proxy.arm_with(CommitFault::CommitHeld, 1);
-        let held = moment(environment, || Ok(proxy.injected() > before));
+        let held = await_moment(environment, || Ok(proxy.injected() > before));
         if let (true, Some(worker)) = (held, slot.worker()) {
             worker.process().pause()?;
             environment.sleep(Duration::from_millis(for_ms));
@@ -180,7 +182,7 @@ pub(super) fn hold_commit(
     })
 }
 
-/// The next to fill a consumer's failpoint lives in another time.
+/// Restarts a consumer with a wrong clock.
 pub(super) fn wrong_clock(
     environment: &Environment,
     consumer: usize,

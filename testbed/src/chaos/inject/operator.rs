@@ -1,4 +1,4 @@
-//! What an operator does meanwhile.
+//! Replays by an operator.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ pub(super) fn replay(
     killed_after_ms: Option<u64>,
 ) -> Result<Outcome> {
     let pipeline = &environment.pipeline;
-    let Ok(stands) = Catalog::at(&pipeline.catalog)?.next_offset(partition) else {
+    let Ok(next_offset) = Catalog::at(&pipeline.catalog)?.next_offset(partition) else {
         return Ok(Outcome::Skipped);
     };
-    let from = (stands - offsets).max(0).to_string();
+    let from = (next_offset - offsets).max(0).to_string();
     let mut replay = Program::named("ducktide")?
         .args(["replay", "--topic", &pipeline.topic, "--partition", &partition.to_string()])
         .args(["--from-offset", &from, "--max-transaction", "10"])
@@ -30,6 +30,6 @@ pub(super) fn replay(
         return replay.kill().map(|_| Outcome::Injected);
     }
     let finished = replay.wait(MOMENT_TIMEOUT * 6)?;
-    // In an outage, or beside another replay, it refuses.
+    // It fails in an outage, or while another replay is running.
     Ok(if finished.status.success() { Outcome::Injected } else { Outcome::Skipped })
 }

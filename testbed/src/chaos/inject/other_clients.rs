@@ -1,4 +1,4 @@
-//! Who comes to the lake meanwhile, and expects to be left alone.
+//! Other clients of the lake, which must not be disturbed.
 
 use anyhow::{Context as _, Result};
 
@@ -12,7 +12,7 @@ use crate::{
     pipeline::TABLE,
 };
 
-/// One transaction sees one lake, however long it lasts.
+/// Checks that a long transaction reads the same rows at its start and at its end.
 pub(super) fn slow_reader(environment: &Environment, for_ms: u64) -> Result<Outcome> {
     let statistics = format!(
         "SELECT count(*) AS rows, sum(hash(_kafka_partition, _kafka_offset)::HUGEINT) AS hash
@@ -28,21 +28,22 @@ pub(super) fn slow_reader(environment: &Environment, for_ms: u64) -> Result<Outc
     );
     match environment.pipeline.lake()?.query(&sql) {
         Ok(rows) => {
-            let row = rows.first().context("a slow reader got no answer")?;
+            let row = rows.first().context("a slow reader got no result")?;
             if row["rows"] != row["rows_later"] || row["hash"] != row["hash_later"] {
-                environment.add_violation(format!("a reader's transaction saw two lakes: {row}"));
+                environment
+                    .add_violation(format!("a reader's transaction read different rows: {row}"));
             }
             Ok(Outcome::Injected)
         }
-        Err(error) if is_data_lost(&error) => Err(error.context("a slow reader lost its files")),
-        // The catalog's server went down.
+        Err(error) if is_data_lost(&error) => Err(error.context("files of a slow reader are gone")),
+        // The database server is down.
         Err(_) => Ok(Outcome::Skipped),
     }
 }
 
 pub(super) fn foreign_write(environment: &Environment, write: ForeignWrite) -> Result<Outcome> {
-    // DuckLake itself removes the file of a plain INSERT when the answer to its COMMIT is lost, and
-    // breaks the table: not while the server is killed.
+    // DuckLake deletes the file of a plain INSERT when the response to its COMMIT is lost, and so
+    // breaks the table. Therefore not while the server is killed.
     let server = environment.postgres.as_ref().map(free);
     if matches!(server, Some(None)) {
         return Ok(Outcome::Skipped);

@@ -1,11 +1,11 @@
-//! What happens to the services, to the disk and to the topic.
+//! Faults of services, disk and topic.
 
 use std::{sync::Mutex, time::Duration};
 
 use anyhow::{Context as _, Result};
 use uuid::Uuid;
 
-use super::{Outcome, consumers::restart, free, moment};
+use super::{Outcome, await_moment, consumers::restart, free};
 use crate::{
     catalog::Catalog,
     chaos::environment::{Environment, lock},
@@ -15,8 +15,8 @@ use crate::{
     services::Service,
 };
 
-/// The most partitions that the topic gets.
-const MOST_PARTITIONS: usize = 12;
+/// Maximum number of partitions of the topic.
+const MAX_PARTITIONS: usize = 12;
 
 pub(super) fn outage<S: Service>(
     environment: &Environment,
@@ -52,7 +52,7 @@ pub(super) fn terminate_sessions(environment: &Environment, rounds: u32) -> Resu
 }
 
 pub(super) fn hold_catalog(environment: &Environment, for_ms: u64) -> Outcome {
-    // A busy SQLite file refuses, a server may be down.
+    // A SQLite file can be locked, a server can be down.
     let Ok(held) = HeldCatalog::hold(&environment.pipeline.catalog) else {
         return Outcome::Skipped;
     };
@@ -69,7 +69,7 @@ pub(super) fn pause_broker(environment: &Environment, for_ms: u64) -> Result<Out
     Ok(Outcome::Injected)
 }
 
-/// A consumer asks the registry when it starts.
+/// Kills the registry while a consumer starts, which reads schemas then.
 pub(super) fn registry_killed(
     environment: &Environment,
     consumer: usize,
@@ -108,7 +108,7 @@ pub(super) fn fill_disk(environment: &Environment, for_ms: u64) -> Result<Outcom
 
 pub(super) fn read_only_disk(environment: &Environment, for_ms: u64) -> Result<Outcome> {
     let Some(disk) = environment.disk.as_ref().and_then(free) else { return Ok(Outcome::Skipped) };
-    if !moment(environment, || disk.set_read_only(true).map(|()| true)) {
+    if !await_moment(environment, || disk.set_read_only(true).map(|()| true)) {
         return Ok(Outcome::Skipped);
     }
     environment.sleep(Duration::from_millis(for_ms));
@@ -118,7 +118,7 @@ pub(super) fn read_only_disk(environment: &Environment, for_ms: u64) -> Result<O
 
 pub(super) fn add_partition(environment: &Environment) -> Outcome {
     let mut partitions = lock(&environment.partitions);
-    if *partitions >= MOST_PARTITIONS {
+    if *partitions >= MAX_PARTITIONS {
         return Outcome::Skipped;
     }
     let (servers, topic) = (&environment.pipeline.bootstrap_servers, &environment.pipeline.topic);
@@ -133,7 +133,7 @@ pub(super) fn add_partition(environment: &Environment) -> Outcome {
 pub(super) fn abort(environment: &Environment, partition: i32, records: usize) -> Outcome {
     let (servers, topic) = (&environment.pipeline.bootstrap_servers, &environment.pipeline.topic);
     let values = (0..records).map(|_| Uuid::new_v4().as_bytes().to_vec());
-    // The broker may go down meanwhile; it then aborts the transaction by itself.
+    // The broker can go down meanwhile; it then aborts the transaction itself.
     match publish_and_abort(servers, topic, partition, values) {
         Ok(()) => Outcome::Injected,
         Err(_) => Outcome::Skipped,

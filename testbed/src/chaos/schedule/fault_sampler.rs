@@ -1,4 +1,4 @@
-//! Draws faults, each kind as likely as its weight says.
+//! Random selection of faults by weight.
 
 use rand::{RngExt as _, rngs::Xoshiro256PlusPlus};
 
@@ -8,8 +8,8 @@ use crate::{
     chaos::fault::{FAILPOINTS, Fault, ForeignWrite, MERGE_FAILPOINTS},
 };
 
-/// One of the kinds, each as likely as its weight says: kills, aimed ones before all, come most
-/// often; what stops everything for seconds seldom.
+/// Returns a random fault of the pipeline. Kills have the highest weights, above all those at
+/// failpoints; outages of a service have low ones.
 pub(super) fn pipeline_fault(random: &mut Xoshiro256PlusPlus, params: &ScheduleParams) -> Fault {
     let everywhere: &[(u32, MakeFault)] = &[
         (10, |d| Fault::Kill { consumer: d.consumer() }),
@@ -56,7 +56,7 @@ pub(super) fn pipeline_fault(random: &mut Xoshiro256PlusPlus, params: &ScheduleP
     draw(&mut FaultSampler { random, consumers: params.consumers }, &[everywhere, of_the_catalog])
 }
 
-/// One of what befalls the compactor, and those who come to the lake meanwhile.
+/// Returns a random fault of the compactor or action of another client.
 pub(super) fn lake_fault(random: &mut Xoshiro256PlusPlus, params: &ScheduleParams) -> Fault {
     let all: &[(u32, MakeFault)] = &[
         (40, |_| Fault::CompactorKilled),
@@ -79,17 +79,17 @@ type MakeFault = fn(&mut FaultSampler) -> Fault;
 
 fn draw(fault_sampler: &mut FaultSampler, kinds: &[&[(u32, MakeFault)]]) -> Fault {
     let all = || kinds.iter().copied().flatten();
-    let mut ticket = fault_sampler.random.random_range(0..all().map(|(weight, _)| weight).sum());
+    let mut remaining = fault_sampler.random.random_range(0..all().map(|(weight, _)| weight).sum());
     for (weight, make) in all() {
-        if ticket < *weight {
+        if remaining < *weight {
             return make(fault_sampler);
         }
-        ticket -= weight;
+        remaining -= weight;
     }
-    unreachable!("a ticket is below the sum of all weights")
+    unreachable!("the random number is below the sum of all weights")
 }
 
-/// Draws what a fault needs to know.
+/// Random parameters of faults.
 struct FaultSampler<'a> {
     random: &'a mut Xoshiro256PlusPlus,
     consumers: usize,
