@@ -32,7 +32,7 @@ Verbs:
              kills consumers and PostgreSQL, replays, compares lake and ledger, stops and restarts
              it; then a shorter test with SQLite. Uses the running engine, or starts one as root.
              Builds Compose with Go if the client has none, and builds local images for those that
-             cannot be pulled (see testbed/stand-ins). `--from-source` compiles the programs within
+             cannot be pulled (see testbed/local-images). `--from-source` compiles the programs within
              the image; `--no-build` uses target/release without building. Also a step of `test`,
              which skips it without an engine; this verb then fails.
   docs       Writes docs/configuration.md and docs/metrics.md. `--check` only compares them.";

@@ -1,5 +1,5 @@
-//! `cargo xtask bench`: measures, beside command the machine allows. Never a test: the numbers are the
-//! result, and only a lake that is not exact is an error.
+//! `cargo xtask bench`: measurements, compared with a baseline on the same machine. Not a test:
+//! only a lake that is not exact is an error.
 
 mod chart;
 mod compactor;
@@ -26,7 +26,7 @@ use ducktide_testbed::services;
 use self::report::BenchReport;
 use crate::verbs::signals;
 
-/// BenchCommand `cargo xtask bench` takes.
+/// Arguments of `cargo xtask bench`.
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
     #[command(subcommand)]
@@ -35,56 +35,56 @@ pub(crate) struct BenchArgs {
 
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
-    /// Drains a topic by one consumer process into fresh lakes in SQLite, beside a loop that only
-    /// polls the same topic; compares each lake with the producer's ledger.
+    /// Measures one consumer that drains a topic into new lakes in SQLite, compared with a loop
+    /// that only polls the topic. Compares each lake with the producer's ledger.
     Drain(Volume),
-    /// Publishes events by one producer process, with and without a ledger.
+    /// Measures one producer, with and without a ledger.
     Produce(Volume),
-    /// Merges a backlog of small files by one compactor process, beside DuckLake's own merge; compares
-    /// the lake's content before and after.
+    /// Measures one compactor that merges a backlog of small files, compared with DuckLake's own
+    /// merge. Compares the lake's content before and after.
     Compactor(compactor::BacklogArgs),
-    /// Fills two lakes by small commits, one with a compactor; shows files and time of a query in the
-    /// course of a compressed day.
+    /// Fills two lakes with small commits, one of them with a compactor, and reports number of
+    /// files and query time during a compressed day.
     Day(day::DayArgs),
-    /// Has consumers join, leave and die; shows how long partitions stand still, and how many records
-    /// are read twice.
+    /// Measures the effect of members that join, leave or are killed: longest pause of a partition,
+    /// and records that are read twice.
     Rebalance,
-    /// Drains a backlog of twenty versions of a schema by four consumers, beside one of a single version;
-    /// shows how much longer it takes.
+    /// Measures four consumers that drain a backlog with twenty versions of a schema, compared with
+    /// a backlog of one version.
     Evolution,
-    /// Starts programs on small lakes in both catalogs; shows how long they take to their answer, to
-    /// their assignment, and to their first commit.
+    /// Measures the start of programs on small lakes in both catalogs: time to the output of
+    /// commands, to the assignment, and to the first commit.
     Start(start::StartArgs),
-    /// Polls a topic to its end and does nothing else; started by `drain`.
+    /// Polls a topic to its end without processing records; started by `drain`.
     #[command(hide = true)]
     PlainLoop(plain_loop::PlainLoopArgs),
 }
 
-/// How much, and how often.
+/// Number of events, partitions and runs.
 #[derive(Debug, Args)]
 struct Volume {
-    /// Events in the topic.
+    /// Number of events in the topic.
     #[arg(long, value_name = "N", default_value = "3000000")]
     rows: NonZeroU64,
 
-    /// How often each thing is measured; medians are taken.
+    /// Number of runs of each program; the median is reported.
     #[arg(long, value_name = "N", default_value = "5")]
     runs: NonZeroU32,
 
-    /// Partitions of the topic.
+    /// Number of partitions of the topic.
     #[arg(long, value_name = "N", default_value = "8")]
     partitions: NonZeroU32,
 
-    /// Also writes the numbers to this file.
+    /// File for the results as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 
-    /// More arguments for the measured program, such as `-- --batchers 1`.
+    /// Additional arguments of the measured program, such as `-- --batchers 1`.
     #[arg(last = true, value_name = "ARGUMENT")]
     program_arguments: Vec<String>,
 }
 
-/// Measures command was asked for, and prints it.
+/// Runs the benchmark and prints the results.
 pub(crate) fn run(args: BenchArgs) -> Result<()> {
     match args.command {
         BenchCommand::Drain(volume) => measure(&volume, drain::measure),
@@ -107,7 +107,7 @@ fn measure(
     finish(volume.json.as_deref(), |folder| measure(volume, folder))
 }
 
-/// Measures, prints, and errors when something was not exact.
+/// Runs the benchmark and prints the report; an error when a lake is not exact.
 fn finish(json: Option<&Path>, measure: impl FnOnce(&Path) -> Result<BenchReport>) -> Result<()> {
     let folder = services::log_folder()?;
     signals::exit_on_interrupt(format!("interrupted; {} can be removed", folder.display()));
@@ -119,8 +119,8 @@ fn finish(json: Option<&Path>, measure: impl FnOnce(&Path) -> Result<BenchReport
     report.require_exactness()
 }
 
-/// Says command is being done: on standard error, so that the table on standard output stays a table.
-#[expect(clippy::print_stderr, reason = "a benchmark takes minutes, and a person waits for it")]
+/// Prints progress to standard error; standard output contains only the table.
+#[expect(clippy::print_stderr, reason = "progress of a benchmark that takes minutes")]
 fn log_progress(text: &str) {
     eprintln!("{text}");
 }

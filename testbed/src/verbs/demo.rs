@@ -1,5 +1,5 @@
-//! `cargo xtask demo`: events from a producer through Kafka into a DuckLake, a worker killed on the
-//! way, and the proof that nothing was lost or doubled.
+//! `cargo xtask demo`: a producer writes to Kafka, consumers write to a lake, one consumer is
+//! killed; then the lake is compared with the producer's ledger and queried.
 
 mod catalog_watch;
 mod context;
@@ -20,34 +20,34 @@ use crate::verbs::{
     terminal::{Terminal, grouped},
 };
 
-/// What `cargo xtask demo` takes.
+/// Arguments of `cargo xtask demo`.
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
-    /// How many events are produced.
+    /// Number of events to produce.
     #[arg(long, value_name = "N", default_value = "1000000")]
     rows: NonZeroU64,
 
-    /// Where lake, ledger and logs go: a folder that is empty or does not exist yet; by default a
-    /// fresh one below .ducktide/demo.
+    /// Folder for lake, ledger and logs, empty or not existing. Default: a new folder in
+    /// .ducktide/demo.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 
-    /// Leaves Kafka and the schema registry running, and says how to use and how to end them.
+    /// Leaves Kafka and the schema registry running, and prints how to use and how to stop them.
     #[arg(long)]
     keep: bool,
 
-    /// How many consumers share the topic; the last of them is killed.
+    /// Number of consumers in the group; the last one is killed.
     #[arg(long, value_name = "N", default_value_t = 2,
           value_parser = clap::value_parser!(u8).range(1..=8))]
     consumers: u8,
 }
 
-/// Runs the demonstration. Errors when the lake does not hold exactly what was produced.
+/// Runs the demonstration; an error when the lake does not hold exactly the produced events.
 pub(crate) fn run(args: DemoArgs) -> Result<()> {
-    let begun = Instant::now();
+    let started = Instant::now();
     let folder = context::create_folder(args.dir)?;
     signals::exit_on_interrupt(format!(
-        "interrupted: every process has been told to end; {} keeps what was written",
+        "interrupted: all started processes are ending; written data is in {}",
         folder.display()
     ));
     let mut terminal = Terminal::new();
@@ -63,46 +63,43 @@ pub(crate) fn run(args: DemoArgs) -> Result<()> {
     let kept = args.keep.then(|| streaming.leave_running());
     next_steps::print(&mut terminal, &context, kept.as_ref())?;
     terminal.blank();
-    terminal.print(&format!("Done after {:.0} s.", begun.elapsed().as_secs_f64()));
+    terminal.print(&format!("Done after {:.0} s.", started.elapsed().as_secs_f64()));
     Ok(())
 }
 
 fn print_title(terminal: &mut Terminal, rows: u64, folder: &std::path::Path) {
     terminal.title(&format!(
-        "{} events through Kafka into a DuckLake, exactly once, although a worker is killed",
+        "{} events through Kafka into a DuckLake, exactly once, with one consumer killed",
         grouped(rows)
     ));
-    terminal.print(&format!("Everything lies in {}", folder.display()));
+    terminal.print(&format!("Folder: {}", folder.display()));
 }
 
 fn start_streaming(terminal: &mut Terminal, folder: &std::path::Path) -> Result<StreamingServices> {
     terminal.step("Start Kafka and a schema registry");
-    let begun = Instant::now();
+    let started = Instant::now();
     let streaming = StreamingServices::start(&context::logs(folder))?;
     terminal.print(&format!(
-        "Kafka at {}, registry at {}: both answer after {:.1} s",
+        "Kafka at {}, registry at {}: ready after {:.1} s",
         streaming.kafka.bootstrap_servers(),
         streaming.registry.url(),
-        begun.elapsed().as_secs_f64()
+        started.elapsed().as_secs_f64()
     ));
     Ok(streaming)
 }
 
 fn create_lake(terminal: &mut Terminal, context: &DemoContext) -> Result<()> {
-    terminal.step("Make a lake: its catalog is a SQLite file, its data are Parquet files");
-    let answer = context.run(terminal, "ducktide", &["init"], "init")?;
-    terminal.print(&answer);
+    terminal.step("Create a lake with a SQLite catalog and Parquet files");
+    let output = context.run(terminal, "ducktide", &["init"], "init")?;
+    terminal.print(&output);
     Ok(())
 }
 
-/// The producer wrote down what Kafka acknowledged; a DuckDB that shares no code with Ducktide reads
-/// the lake.
+/// Compares the lake with the producer's ledger of acknowledged records. DuckDB's command line,
+/// which shares no code with Ducktide, reads the lake.
 fn compare(terminal: &mut Terminal, context: &DemoContext) -> Result<()> {
-    terminal.step("Compare what Kafka acknowledged to the producer with what is in the lake");
-    terminal.print(
-        "row by row, by partition, offset and event_id; the lake is read by the plain DuckDB \
-         command line",
-    );
+    terminal.step("Compare the lake with the records that Kafka acknowledged to the producer");
+    terminal.print("by partition, offset and event_id; DuckDB's command line reads the lake");
     let lake = Lake::at(&context.catalog(), &context.data_path())?;
     let found = oracle::compare(&context.ledger(), &lake, context::TABLE)?;
     terminal.blank();
@@ -113,16 +110,16 @@ fn compare(terminal: &mut Terminal, context: &DemoContext) -> Result<()> {
     terminal.print(&format!("{:>12}  unexpected", found.unexpected.to_string()));
     terminal.blank();
     if found.is_exact() {
-        terminal.result(true, "EXACTLY ONCE: every event is in the lake, and each only once");
+        terminal.result(true, "EXACTLY ONCE: every event is in the lake once");
         return Ok(());
     }
-    terminal.result(false, "DIFFERENT: this must never happen, and is worth a bug report");
+    terminal.result(false, "DIFFERENT: please report this as a bug");
     bail!("ledger and lake differ; logs: {}", context.logs().display())
 }
 
 fn show_status(terminal: &mut Terminal, context: &DemoContext) -> Result<()> {
-    terminal.step("LakeState at the lake as its operator does");
-    let answer = context.run(terminal, "ducktide", &["status"], "status")?;
-    terminal.print(&answer);
+    terminal.step("Show the status of the lake");
+    let output = context.run(terminal, "ducktide", &["status"], "status")?;
+    terminal.print(&output);
     Ok(())
 }

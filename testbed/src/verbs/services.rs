@@ -1,4 +1,4 @@
-//! `cargo xtask services`: the local services, for as long as somebody wants them.
+//! `cargo xtask services`: starts the local services.
 
 use std::{path::PathBuf, time::Instant};
 
@@ -7,7 +7,7 @@ use ducktide_testbed::services::{self, Services};
 
 use crate::verbs::signals;
 
-/// Starts the services, prints how to reach them, and ends them on Ctrl-C or SIGTERM.
+/// Starts the services, prints their environment variables, and stops them on Ctrl-C or SIGTERM.
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "the exports are the result")]
 pub(crate) fn run(logs: Option<PathBuf>) -> Result<()> {
     let logs = logs.map_or_else(services::log_folder, |logs| {
@@ -17,7 +17,10 @@ pub(crate) fn run(logs: Option<PathBuf>) -> Result<()> {
     eprintln!("starting Kafka, schema registry and PostgreSQL; logs: {}", logs.display());
     let started = Instant::now();
     let services = Services::start(&logs)?;
-    eprintln!("all three answer after {:.1} s; Ctrl-C ends them", started.elapsed().as_secs_f64());
+    eprintln!(
+        "all three are ready after {:.1} s; Ctrl-C stops them",
+        started.elapsed().as_secs_f64()
+    );
     println!("export KAFKA_BOOTSTRAP_SERVERS={}", services.kafka.bootstrap_servers());
     println!("export SCHEMA_REGISTRY_URL={}", services.registry.url());
     println!("export DUCKLAKE_CATALOG={}", services.postgres.url("postgres"));
@@ -25,6 +28,6 @@ pub(crate) fn run(logs: Option<PathBuf>) -> Result<()> {
     let (variable, running) = services::exported(&services);
     println!("export {variable}={running}");
     signals::wait()?;
-    eprintln!("ending the services");
+    eprintln!("stopping the services");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM, for verbs that run until then or must leave nothing behind.
+//! Ctrl-C and SIGTERM.
 
 use std::{process, thread};
 
@@ -8,7 +8,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
 };
 
-/// What shells report for a program that Ctrl-C ended.
+/// Exit code of a program that was ended by Ctrl-C, as in shells.
 const INTERRUPTED: i32 = 130;
 
 /// Waits for Ctrl-C or SIGTERM.
@@ -25,14 +25,14 @@ pub(crate) fn wait() -> Result<()> {
     })
 }
 
-/// From now on Ctrl-C or SIGTERM says `last_words` and ends this process, whatever it is doing; its
-/// child processes are ended by their watchdogs.
-#[expect(clippy::print_stderr, reason = "the person who pressed Ctrl-C should see that it worked")]
-pub(crate) fn exit_on_interrupt(last_words: String) {
+/// Installs a handler for Ctrl-C and SIGTERM that prints `message` and ends this process. Watchdogs
+/// end its child processes.
+#[expect(clippy::print_stderr, reason = "confirms Ctrl-C")]
+pub(crate) fn exit_on_interrupt(message: String) {
     thread::spawn(move || {
-        // Without a handler the signals still end the process, only without a word.
+        // Without a handler the signals end the process without a message.
         if wait().is_ok() {
-            eprintln!("\n{last_words}");
+            eprintln!("\n{message}");
             process::exit(INTERRUPTED);
         }
     });

@@ -1,11 +1,11 @@
-//! Kafka and its schema registry: what events come through. No database server.
+//! Kafka and the schema registry, without a database server.
 
 use std::{path::Path, thread};
 
 use anyhow::Result;
 use ducktide_testbed::services::{Kafka, Registry};
 
-/// One of each.
+/// One broker and one schema registry.
 #[derive(Debug)]
 pub(crate) struct StreamingServices {
     pub(crate) kafka: Kafka,
@@ -13,7 +13,7 @@ pub(crate) struct StreamingServices {
 }
 
 impl StreamingServices {
-    /// Starts both at once and waits until each answers.
+    /// Starts both concurrently and waits until each is ready.
     pub(crate) fn start(logs: &Path) -> Result<Self> {
         thread::scope(|scope| {
             let registry = scope.spawn(|| Registry::start(logs));
@@ -23,7 +23,7 @@ impl StreamingServices {
         })
     }
 
-    /// What tells every program of ours where they are.
+    /// Returns the environment variables with the addresses for the workspace's programs.
     pub(crate) fn environment(&self) -> [(&'static str, String); 2] {
         [
             ("KAFKA_BOOTSTRAP_SERVERS", self.kafka.bootstrap_servers()),

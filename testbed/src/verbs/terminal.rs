@@ -1,4 +1,4 @@
-//! What a verb says to the person in front of it: plain text, with some colour on a terminal.
+//! Standard output of a command: plain text, in colour on a terminal.
 
 use std::{
     env,
@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Between two lines of progress where there is no terminal to draw on.
+/// Time between two lines of progress if standard output is not a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(3);
 
-/// Characters of the bar.
+/// Width of the progress bar in characters.
 const BAR_WIDTH: u64 = 30;
 
 const BOLD: &str = "\x1b[1m";
@@ -19,7 +19,7 @@ const BAD: &str = "\x1b[1;31m";
 const PLAIN: &str = "\x1b[0m";
 const CLEAR_LINE: &str = "\r\x1b[K";
 
-/// Standard output, as a story with numbered steps.
+/// Standard output with numbered steps.
 #[derive(Debug)]
 pub(crate) struct Terminal {
     draws: bool,
@@ -36,45 +36,45 @@ impl Terminal {
         Self { draws, colours, steps: 0, progress_shown: None }
     }
 
-    /// The first line of all.
+    /// Prints the title.
     pub(crate) fn title(&mut self, text: &str) {
         self.line(BOLD, text);
     }
 
-    /// Begins the next step.
+    /// Prints the heading of the next step.
     pub(crate) fn step(&mut self, text: &str) {
         self.steps += 1;
         self.blank();
         self.line(BOLD, &format!("{}. {text}", self.steps));
     }
 
-    /// Says something within a step; each of its lines is indented.
+    /// Prints text within a step; each line is indented.
     pub(crate) fn print(&mut self, text: &str) {
         self.indented("", text);
     }
 
-    /// Asks something, within a step.
+    /// Prints the heading of a query within a step.
     pub(crate) fn query(&mut self, text: &str) {
         self.blank();
         self.indented(BOLD, text);
     }
 
-    /// An empty line.
+    /// Prints an empty line.
     pub(crate) fn blank(&mut self) {
         self.line("", "");
     }
 
-    /// Shows a command, or a query, that could be repeated by hand.
+    /// Prints a command that the reader can repeat.
     pub(crate) fn command(&mut self, text: &str) {
         self.indented(DIM, text);
     }
 
-    /// Says how it all ended, so that nobody can miss it.
+    /// Prints the result, highlighted.
     pub(crate) fn result(&mut self, is_good: bool, text: &str) {
         self.indented(if is_good { GOOD } else { BAD }, text);
     }
 
-    /// Shows how far something is: redrawn in place on a terminal, a line now and then elsewhere.
+    /// Prints progress: redrawn in place on a terminal, else a line every [`LINE_INTERVAL`].
     pub(crate) fn progress(&mut self, what: &str, done: u64, total: u64) {
         let text = format!("{} of {} {what}", grouped(done), grouped(total));
         if self.draws {
@@ -103,8 +103,8 @@ impl Terminal {
         }
     }
 
-    /// A reader that went away, as in `| head`, is no reason to stop.
-    #[expect(clippy::unused_self, reason = "only the owner of the terminal prints on it")]
+    /// Writes text. Ignores errors: the reader can have closed the pipe, as in `| head`.
+    #[expect(clippy::unused_self, reason = "only the owner of the terminal writes to it")]
     fn write(&self, text: &str) {
         let mut stdout = io::stdout().lock();
         let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -113,16 +113,16 @@ impl Terminal {
 
 fn bar(done: u64, total: u64) -> String {
     let filled = (done.min(total) * BAR_WIDTH).checked_div(total).unwrap_or(BAR_WIDTH);
-    (0..BAR_WIDTH).map(|place| if place < filled { '█' } else { '░' }).collect()
+    (0..BAR_WIDTH).map(|index| if index < filled { '█' } else { '░' }).collect()
 }
 
-/// A number with its thousands apart: `1,234,567`.
+/// Formats a number with thousands separators: `1,234,567`.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
-    let group_ends = |place: usize| place > 0 && (digits.len() - place).is_multiple_of(3);
+    let group_ends = |index: usize| index > 0 && (digits.len() - index).is_multiple_of(3);
     let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if group_ends(place) {
+    for (index, digit) in digits.chars().enumerate() {
+        if group_ends(index) {
             text.push(',');
         }
         text.push(digit);
@@ -135,13 +135,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn thousands_stand_apart() {
+    fn thousands_are_separated() {
         let numbers = [0, 999, 1000, 123_456, 1_234_567].map(grouped);
         assert_eq!(numbers, ["0", "999", "1,000", "123,456", "1,234,567"]);
     }
 
     #[test]
-    fn a_bar_fills_up_and_no_further() {
+    fn a_bar_is_never_longer_than_its_width() {
         let filled = |done, total| bar(done, total).chars().filter(|c| *c == '█').count();
         assert_eq!([filled(0, 9), filled(3, 9), filled(9, 9), filled(10, 9)], [0, 10, 30, 30]);
         assert_eq!(filled(0, 0), 30);

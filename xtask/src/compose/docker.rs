@@ -23,7 +23,7 @@ const BUILD_TIMEOUT: Duration = Duration::from_hours(1);
 const PULL_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// Label of images that are not the official ones.
-const LOCAL_IMAGE: &str = "ducktide.stand-in";
+const LOCAL_IMAGE: &str = "ducktide.local-image";
 
 impl Docker {
     /// Returns the engine that the environment selects, or the one at the default socket.

@@ -1,5 +1,5 @@
 //! Local images with official names, built from the cache and from Debian packages, see
-//! `testbed/stand-ins/README.md`.
+//! `testbed/local-images/README.md`.
 
 use std::{
     env, fs,
@@ -26,7 +26,7 @@ pub(super) struct LocalImage {
 enum Recipe {
     /// Debian's installer.
     Debootstrap,
-    /// A folder of `testbed/stand-ins` with its Dockerfile, and folders of the cache to include.
+    /// A folder of `testbed/local-images` with its Dockerfile, and folders of the cache to include.
     Folder { recipe: &'static str, artifacts: &'static [&'static str] },
     /// The Rust toolchain of this machine, on top of such a folder.
     Toolchain,
@@ -125,7 +125,7 @@ impl Drop for TemporaryFolder {
 fn tar_of_recipe(recipe: &str, options: &[String]) -> Command {
     let mut tar = Command::new("tar");
     tar.args(["--create", "--dereference", "--file=-"]).args(options);
-    tar.arg("-C").arg(layout::root().join("testbed/stand-ins").join(recipe)).arg(".");
+    tar.arg("-C").arg(layout::root().join("testbed/local-images").join(recipe)).arg(".");
     tar
 }
 

@@ -1,4 +1,4 @@
-//! Draws the series of [a compressed day](super::day).
+//! Charts of [a compressed day](super::day).
 
 use std::path::Path;
 
@@ -9,10 +9,10 @@ use super::day::{DaySample, LakeSeries};
 
 const SIZE: (u32, u32) = (900, 360);
 
-/// Red for the lake that is left alone, teal for the one that is kept.
+/// Colours: red for the lake without a compactor, teal for the one with a compactor.
 const COLOURS: [RGBColor; 2] = [RGBColor(200, 60, 50), RGBColor(20, 130, 130)];
 
-/// Two charts beside each other: files, and time of a query.
+/// Draws two charts next to each other: number of files, and query time.
 pub(super) fn draw(file: &Path, series: &[LakeSeries]) -> Result<()> {
     let area = SVGBackend::new(file, SIZE).into_drawing_area();
     let failed = |error: String| anyhow!("draw {}: {error}", file.display());
@@ -28,7 +28,7 @@ pub(super) fn draw(file: &Path, series: &[LakeSeries]) -> Result<()> {
     area.present().map_err(|error| failed(error.to_string()))
 }
 
-/// What is drawn of a sample.
+/// Value of a sample that a chart shows.
 type SampleValue = fn(&DaySample) -> f64;
 
 type ChartArea<'a> = DrawingArea<SVGBackend<'a>, plotters::coord::Shift>;

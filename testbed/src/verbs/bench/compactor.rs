@@ -1,5 +1,5 @@
-//! How fast the compactor merges a backlog of small files, concurrent DuckLake's own merge; and what a
-//! consumer's commits cost while it does.
+//! Merge of a backlog of small files by the compactor, compared with DuckLake's own merge; and
+//! commit latency of a consumer during merges.
 
 use std::{
     fs,
@@ -26,56 +26,57 @@ use super::{
 };
 use crate::verbs::terminal::grouped;
 
-/// A run that takes longer is broken.
+/// Maximum time of a run.
 const LIMIT: Duration = Duration::from_mins(15);
 
-/// The statistics of a table's content that no merge may change.
+/// Query for a checksum of the table, which a merge must not change.
 const CONTENT: &str = "SELECT count(*) || ' ' || sum(_kafka_offset) || ' ' || \
                        bit_xor(hash(event_id, details, event_timestamp)) FROM events";
 
-/// A table as the demonstration's.
+/// Table with the columns of the demonstration.
 const TABLE: &str = "CREATE TABLE events(event_id UUID, event_type VARCHAR, \
                      event_timestamp TIMESTAMPTZ, details JSON, _kafka_topic VARCHAR, \
                      _kafka_partition INTEGER, _kafka_offset BIGINT, event_date DATE); \
                      ALTER TABLE events SET PARTITIONED BY (event_date);";
 
-/// How big the backlog is.
+/// Size of the backlog.
 #[derive(Debug, Args)]
 pub(super) struct BacklogArgs {
-    /// Files that wait to be merged, all in one partition.
+    /// Number of files to merge, all in one partition.
     #[arg(long, value_name = "N", default_value = "5000")]
     files: NonZeroU32,
 
-    /// Rows of each file; 250 make 10 KB, 10,000 some 400 KB.
+    /// Rows per file; 250 rows are 10 KB, 10,000 rows 400 KB.
     #[arg(long, value_name = "N", default_value = "500")]
     rows: NonZeroU32,
 
-    /// How often each thing is measured; medians are taken.
+    /// Number of runs of each program; the median is reported.
     #[arg(long, value_name = "N", default_value = "3")]
     runs: NonZeroU32,
 
-    /// Also measures a consumer's commits concurrent a compactor that is busy all the while, and alone.
+    /// Also measures the commit latency of a consumer, with and without a compactor that merges all
+    /// the time.
     #[arg(long)]
     commits: bool,
 
-    /// Also writes the numbers to this file.
+    /// File for the results as JSON.
     #[arg(long, value_name = "FILE")]
     pub(super) json: Option<PathBuf>,
 
-    /// More arguments for the compactor, such as `-- --threads 2`.
+    /// Additional arguments of the compactor, such as `-- --threads 2`.
     #[arg(last = true, value_name = "ARGUMENT")]
     program_arguments: Vec<String>,
 }
 
-/// A lake with a backlog, in a folder of its own.
+/// Lake with a backlog, in a folder of its own.
 struct BacklogLake {
     folder: TempDir,
     bytes: u64,
 }
 
 impl BacklogLake {
-    fn make(backlog: &BacklogArgs) -> Result<Self> {
-        let folder = TempDir::new().context("make a folder")?;
+    fn create(backlog: &BacklogArgs) -> Result<Self> {
+        let folder = TempDir::new().context("create a folder")?;
         let mut lake = Self { folder, bytes: 0 };
         let init = Program::named("ducktide")?.args(["init", "--catalog", &lake.catalog()]);
         init.args(["--data-path", &lake.data_path()]).run(lake.folder.path(), "init", LIMIT)?;
@@ -99,10 +100,10 @@ impl BacklogLake {
         Lake::at(&self.catalog(), &self.data_path())
     }
 
-    /// Rows as the demonstration's, in files that a consumer would have written.
+    /// Writes rows like the demonstration's, in files like a consumer's.
     fn fill(&self, backlog: &BacklogArgs) -> Result<()> {
         let day = self.folder.path().join("data/main/events/event_date=2026-11-01");
-        fs::create_dir_all(&day).context("make the table's folder")?;
+        fs::create_dir_all(&day).context("create the table's folder")?;
         let rows = backlog.rows.get();
         let files = (0..backlog.files.get()).map(|number| {
             let file = day.join(format!("ducktide-{}.parquet", uuid::Uuid::new_v4()));
@@ -137,16 +138,16 @@ impl BacklogLake {
     }
 }
 
-/// Merges the backlog as often as asked, in turn by the compactor and by DuckLake's own function.
+/// Merges the backlog `runs` times, alternating between the compactor and DuckLake's function.
 pub(super) fn measure(backlog: &BacklogArgs, folder: &Path) -> Result<BenchReport> {
     let mut ducktide = Series::new("ducktide-compactor");
     let mut ducklake = Series::new("DuckLake's merge_adjacent_files, one thread");
     let mut bytes = 0;
     for run in 1..=backlog.runs.get() {
-        let lake = BacklogLake::make(backlog)?;
+        let lake = BacklogLake::create(backlog)?;
         bytes = lake.bytes;
         ducktide.add(merge(&lake, backlog, &format!("compactor-{run}"), folder, by_compactor)?);
-        let lake = BacklogLake::make(backlog)?;
+        let lake = BacklogLake::create(backlog)?;
         ducklake.add(merge(&lake, backlog, &format!("ducklake-{run}"), folder, by_ducklake)?);
     }
     if backlog.commits {
@@ -214,13 +215,13 @@ fn by_ducklake(
     duckdb_cli::program(&script)?.start(folder, label)?.succeed(LIMIT)
 }
 
-/// Commits of one consumer that commits five times a second, alone and concurrent a compactor that
-/// merges, again and again, as soon as it may.
+/// Measures the commits of one consumer, five per second, with and without a compactor that merges
+/// as often as it can.
 fn measure_commits(backlog: &BacklogArgs, folder: &Path) -> Result<()> {
     for kind in [CatalogKind::Sqlite, CatalogKind::Postgres] {
         let alone = commits(kind, backlog, folder, false)?;
         let concurrent = commits(kind, backlog, folder, true)?;
-        for (what, times) in [("alone", &alone), ("concurrent a busy compactor", &concurrent)] {
+        for (what, times) in [("alone", &alone), ("with a busy compactor", &concurrent)] {
             log_progress(&format!(
                 "{kind:?}: {} commits {what}: p50 {:.0} ms, p99 {:.0} ms",
                 times.len(),
@@ -232,7 +233,7 @@ fn measure_commits(backlog: &BacklogArgs, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How long each commit took, milliseconds.
+/// Returns the duration of each commit in milliseconds.
 fn commits(
     kind: CatalogKind,
     backlog: &BacklogArgs,

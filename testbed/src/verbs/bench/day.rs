@@ -1,8 +1,9 @@
-//! A day compressed into minutes: what many small commits do to a lake, with a compactor and without.
+//! A day compressed into minutes: the effect of many small commits on a lake, with and without a
+//! compactor.
 //!
-//! Two lakes are filled by the same programs at the same time, a commit each second; one of them has a
-//! compactor, whose tiers and intervals are scaled down from a day to minutes. Every now and then both
-//! are asked the same question.
+//! The same programs fill two lakes concurrently, with one commit per second. One of them has a
+//! compactor, with tiers and intervals scaled down from a day to minutes. The same query is
+//! measured on both at regular intervals.
 
 use std::{
     fs,
@@ -23,8 +24,8 @@ use ducktide_testbed::{
 
 use super::{chart, log_progress};
 
-/// `--tiers 256KiB,8MiB`, `--target-file-size 256MiB` and intervals of a minute to six hours, scaled
-/// from a day to half an hour.
+/// Arguments of the compactor: `--tiers 256KiB,8MiB`, `--target-file-size 256MiB` and intervals of
+/// one minute to six hours, scaled from a day to half an hour.
 const COMPACTOR: &[&str] = &[
     "run",
     "--tiers",
@@ -37,18 +38,18 @@ const COMPACTOR: &[&str] = &[
     "30m",
 ];
 
-/// What a dashboard asks.
+/// Query of a dashboard.
 const QUERY: &str =
     "SELECT count(*) || ' ' || count(DISTINCT _kafka_offset) AS found FROM lake.events";
 
-/// How long, and how much.
+/// Arguments of `cargo xtask bench day`.
 #[derive(Debug, Args)]
 pub(super) struct DayArgs {
-    /// How long the lakes are filled.
+    /// Duration in minutes.
     #[arg(long, value_name = "N", default_value = "30")]
     minutes: NonZeroU32,
 
-    /// Events a second, of each lake.
+    /// Events per second of each lake.
     #[arg(long, value_name = "N", default_value = "300")]
     rate: NonZeroU64,
 
@@ -56,32 +57,32 @@ pub(super) struct DayArgs {
     #[arg(long, value_name = "N", default_value = "20")]
     look_every: NonZeroU32,
 
-    /// Also draws the series of the day into this file.
+    /// File for charts of files and query time, as SVG.
     #[arg(long, value_name = "FILE")]
     svg: Option<PathBuf>,
 
-    /// Also writes the numbers to this file.
+    /// File for the samples as CSV.
     #[arg(long, value_name = "FILE")]
     csv: Option<PathBuf>,
 }
 
-/// What a sample at a lake found.
+/// Sample of a lake.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DaySample {
-    /// Since the beginning.
+    /// Minutes since the start.
     pub(super) minutes: f64,
     pub(super) files: u32,
-    /// For a DuckDB that opens the lake and asks one question.
+    /// Time for a DuckDB process to open the lake and run the query.
     pub(super) query_ms: f64,
 }
 
-/// The samples at one lake, in the order of time.
+/// Samples of one lake in the order of time.
 pub(super) struct LakeSeries {
     pub(super) name: &'static str,
     pub(super) samples: Vec<DaySample>,
 }
 
-/// One lake and who fills it.
+/// One lake with its programs.
 struct LakeUnderTest {
     pipeline: Pipeline,
     producer: RunningProgram,
@@ -111,17 +112,17 @@ impl LakeUnderTest {
                     FROM __ducklake_metadata_lake.ducklake_data_file WHERE end_snapshot IS NULL";
         let lake = self.pipeline.lake()?;
         let files = lake.scalar(live)?.as_u64().context("count the files")?;
-        let asked = Instant::now();
+        let started = Instant::now();
         lake.scalar(QUERY)?;
         self.series.samples.push(DaySample {
             minutes: since.elapsed().as_secs_f64() / 60.0,
-            files: u32::try_from(files).context("more files than are possible")?,
-            query_ms: asked.elapsed().as_secs_f64() * 1e3,
+            files: u32::try_from(files).context("too many files")?,
+            query_ms: started.elapsed().as_secs_f64() * 1e3,
         });
         Ok(())
     }
 
-    /// Ends everybody; errors unless the lake holds exactly what was acknowledged.
+    /// Stops the programs; an error unless the lake holds exactly the acknowledged records.
     fn finish(mut self) -> Result<LakeSeries> {
         let published = self.pipeline.stop_producer(&mut self.producer)?;
         self.pipeline.await_committed(published)?;
@@ -135,7 +136,7 @@ impl LakeUnderTest {
     }
 }
 
-/// Fills both lakes, samples at them, and prints what was seen.
+/// Fills both lakes, and prints samples.
 pub(super) fn run(day: &DayArgs) -> Result<()> {
     let mut lakes = [
         LakeUnderTest::start("without a compactor", day, false)?,

@@ -1,4 +1,4 @@
-//! How fast one consumer process brings a full topic into a lake.
+//! Throughput of one consumer that drains a topic into a lake.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -16,18 +16,18 @@ use crate::verbs::{streaming_services::StreamingServices, terminal::grouped};
 
 const TOPIC: &str = "events";
 
-/// A run that takes longer is broken: a hundred times what is usual.
+/// Maximum time of a run: a hundred times the usual one.
 const LIMIT: Duration = Duration::from_mins(30);
 
-/// Where the runs find their topic, and put their lakes.
+/// Services, folder and volume of the runs.
 struct DrainBench<'a> {
     folder: &'a Path,
     streaming: StreamingServices,
     volume: &'a Volume,
 }
 
-/// Produces once, then drains as often as asked. Each run is followed by one of the plain loop, so
-/// that both see the same moods of the machine.
+/// Produces once, then drains `runs` times. A run of the plain loop follows each run, so that
+/// changing load of the machine affects both.
 pub(super) fn measure(volume: &Volume, folder: &Path) -> Result<BenchReport> {
     log_progress(&format!("starting Kafka and a schema registry; logs: {}", folder.display()));
     let streaming = StreamingServices::start(folder)?;

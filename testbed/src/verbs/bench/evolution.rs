@@ -1,5 +1,5 @@
-//! What it costs when schemas change: a topic whose records come in twenty versions, each with a field
-//! more than the one before, beside one with as many records of the last version only.
+//! Cost of schema changes: a topic with twenty schema versions, each with one field more than the
+//! previous one, compared with a topic of the same size and only the last version.
 
 use std::time::{Duration, Instant};
 
@@ -14,30 +14,30 @@ use serde_json::{Value, json};
 
 use super::{log_progress, measurement::median};
 
-/// Versions of the topic's schema.
+/// Number of versions of the topic's schema.
 const VERSIONS: i64 = 20;
 
 const PARTITIONS: i32 = 8;
 
-/// Records of one version in one partition.
+/// Number of records of one version in one partition.
 const RECORDS: i64 = 10_000;
 
 const CONSUMERS: [&str; 4] = ["first", "second", "third", "fourth"];
 
 const FLUSH: &[&str] = &["--flush-interval", "500ms"];
 
-/// How often each is measured.
+/// Number of runs of each.
 const RUNS: usize = 3;
 
-/// What a backlog cost.
+/// Cost of draining a backlog.
 struct EvolutionCost {
-    /// From the consumers' start until all is committed.
+    /// Time from the start of the consumers to the last commit.
     took: Duration,
-    /// Batches that were read again, as the table was altered meanwhile.
+    /// Number of batches that were read again because the table was altered.
     read_again: f64,
 }
 
-/// Measures both, and prints them.
+/// Measures both topics, and prints a table.
 #[expect(clippy::print_stdout, reason = "the table is the result")]
 pub(super) fn run() -> Result<()> {
     let records = VERSIONS * i64::from(PARTITIONS) * RECORDS;
@@ -72,7 +72,7 @@ pub(super) fn run() -> Result<()> {
     Ok(())
 }
 
-/// Drains a backlog of these versions, as many records of each.
+/// Drains a backlog with the same number of records of each version.
 fn cost(versions: &[i64]) -> Result<EvolutionCost> {
     let pipeline = Pipeline::on_shared_services("evolution", CatalogKind::Postgres)?;
     shared_kafka().create_topic(&pipeline.topic, PARTITIONS, &[])?;
@@ -86,7 +86,8 @@ fn cost(versions: &[i64]) -> Result<EvolutionCost> {
             publish(bootstrap_servers, topic, partition, records)?;
         }
     }
-    // The table is made from the newest schema: one like the first, so that all columns come later.
+    // The table is created from the newest schema: one like the first, so that all columns are
+    // added later.
     let Pipeline { schema_registry_url, topic, .. } = &pipeline;
     register_fields(schema_registry_url, topic, "newest", &fields(versions[0]))?;
     let records = VERSIONS * i64::from(PARTITIONS) * RECORDS;
@@ -97,10 +98,10 @@ fn cost(versions: &[i64]) -> Result<EvolutionCost> {
     pipeline.await_committed(records.unsigned_abs())?;
     let took = started.elapsed();
 
-    let places = format!(
+    let duplicates = format!(
         "SELECT count(*) - count(DISTINCT (_kafka_partition, _kafka_offset)) * 2 FROM {TABLE}"
     );
-    let found = pipeline.lake()?.scalar(&places)?.as_i64();
+    let found = pipeline.lake()?.scalar(&duplicates)?.as_i64();
     ensure!(found == Some(-records), "each record is a row once: {found:?}");
     let dropped = |metrics: String| {
         let is_it = |line: &&str| line.contains("batches_total{outcome=\"table_changed\"}");
@@ -112,7 +113,7 @@ fn cost(versions: &[i64]) -> Result<EvolutionCost> {
     Ok(EvolutionCost { took, read_again: read_again.sum::<Result<f64>>()? })
 }
 
-/// A number, and as many texts as there were versions before.
+/// Returns the fields of a version: a number, and a text for each earlier version.
 fn fields(version: i64) -> Vec<Value> {
     let number = json!({"name": "number", "type": "long"});
     let more = (1..version)

@@ -1,28 +1,28 @@
-//! What one run took, and the middle of several.
+//! Measurement of a run, and the median of several.
 
 use std::time::Duration;
 
 use ducktide_testbed::program::ProgramExit;
 use serde::Serialize;
 
-/// One run of one process.
+/// Measurement of one run of one process.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub(super) struct Measurement {
-    /// Records per second while the process was at work, without its start and end.
+    /// Records per second while the process was processing, without its start and end.
     pub(super) records_per_second: f64,
-    /// From start to end of the process.
+    /// Seconds from the start to the end of the process.
     pub(super) wall_seconds: f64,
-    /// User and system time of the process, for a million records.
+    /// User and system time of the process in seconds, per million records.
     pub(super) cpu_seconds_per_million: f64,
-    /// The largest resident size of the process.
+    /// Maximum resident set size of the process, in MiB.
     pub(super) peak_memory_mib: f64,
-    /// Whether the result was exactly what it should be, where that was looked at.
+    /// True if the lake was exact; None if that was not checked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) is_exact: Option<bool>,
 }
 
 impl Measurement {
-    /// Of a process that worked on `records` records for the time `at_work`.
+    /// Returns the measurement of a process that processed `records` records in the time `at_work`.
     pub(super) fn new(records: u64, at_work: Duration, finished: &ProgramExit) -> Self {
         let records = as_number(records);
         let usage = finished.usage;
@@ -35,7 +35,7 @@ impl Measurement {
         }
     }
 
-    /// The median of each number by itself; exact if all are. None of no runs.
+    /// Returns the median of each number separately; exact if all runs are. None without runs.
     pub(super) fn median(runs: &[Self]) -> Option<Self> {
         let of = |number: fn(&Self) -> f64| median(runs.iter().map(number).collect());
         Some(Self {
@@ -48,7 +48,7 @@ impl Measurement {
     }
 }
 
-/// Numbers that are counted here are far below 2^53.
+/// Converts a count; counts are far below 2^53.
 #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
 fn as_number(count: u64) -> f64 {
     count as f64
@@ -66,14 +66,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_median_is_in_the_middle() {
+    fn the_median_is_the_middle_or_the_mean_of_the_two_in_the_middle() {
         assert_eq!(median(vec![3.0, 1.0, 2.0]), Some(2.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0, 3.0]), Some(2.5));
         assert_eq!(median(vec![]), None);
     }
 
     #[test]
-    fn one_run_that_is_not_exact_makes_all_of_them_inexact() {
+    fn the_median_is_exact_if_all_runs_are() {
         let run = |is_exact| Measurement {
             records_per_second: 1.0,
             wall_seconds: 1.0,

@@ -1,5 +1,5 @@
-//! The least that any consumer does: polls a topic to its end through the `rdkafka` crate, and
-//! decodes, writes and commits nothing. In a process of its own, so that it is measured as workers are.
+//! Baseline of a consumer: polls a topic to its end with the `rdkafka` crate, without decoding,
+//! writing or committing. It runs in its own process, so that it is measured like a worker.
 
 use std::{
     collections::BTreeSet,
@@ -16,10 +16,10 @@ use rdkafka::{
 };
 use serde::{Deserialize, Serialize};
 
-/// How long a broker on this machine may take to answer, or a record to come.
+/// Maximum time for a response of the broker, or for the next record.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the loop takes.
+/// Arguments of the loop.
 #[derive(Debug, Args)]
 pub(super) struct PlainLoopArgs {
     #[arg(long, env = "KAFKA_BOOTSTRAP_SERVERS")]
@@ -28,29 +28,29 @@ pub(super) struct PlainLoopArgs {
     topic: String,
 }
 
-/// What the loop prints.
+/// Output of the loop, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Polled {
     pub(super) records: u64,
-    /// From the assignment to the end of the last partition.
+    /// Seconds from the assignment to the end of the last partition.
     pub(super) seconds: f64,
 }
 
 /// Polls every partition to its end.
-#[expect(clippy::print_stdout, reason = "the process that started this one reads it")]
+#[expect(clippy::print_stdout, reason = "the parent process reads it")]
 pub(super) fn run(args: &PlainLoopArgs) -> Result<()> {
     let consumer = client(&args.bootstrap_servers)?;
     let partitions = partitions(&consumer, &args.topic)?;
-    let begun = Instant::now();
+    let started = Instant::now();
     assign(&consumer, &args.topic, &partitions)?;
     let records = poll_to_the_ends(&consumer, partitions)?;
-    let polled = Polled { records, seconds: begun.elapsed().as_secs_f64() };
+    let polled = Polled { records, seconds: started.elapsed().as_secs_f64() };
     println!("{}", serde_json::to_string(&polled).context("write the result")?);
     Ok(())
 }
 
-/// With the properties that make a consumer fast, as `ducktide-consumer` sets them: by default a fast
-/// one drains its queue, and then sleeps for a second.
+/// Returns a client with the properties that `ducktide-consumer` sets: by default a fast consumer
+/// drains its queue, and then waits for a second.
 fn client(bootstrap_servers: &str) -> Result<BaseConsumer> {
     ClientConfig::new()
         .set("bootstrap.servers", bootstrap_servers)
@@ -71,7 +71,7 @@ fn partitions(consumer: &BaseConsumer, topic: &str) -> Result<BTreeSet<i32>> {
     Ok(topic.partitions().iter().map(rdkafka::metadata::MetadataPartition::id).collect())
 }
 
-/// Without a group: there is nothing to share.
+/// Assigns all partitions without a group.
 fn assign(consumer: &BaseConsumer, topic: &str, partitions: &BTreeSet<i32>) -> Result<()> {
     let mut list = TopicPartitionList::new();
     for partition in partitions {

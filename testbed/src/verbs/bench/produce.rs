@@ -1,4 +1,4 @@
-//! How fast one producer process publishes, with and without a ledger.
+//! Throughput of one producer, with and without a ledger.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -13,10 +13,10 @@ use super::{
 };
 use crate::verbs::{streaming_services::StreamingServices, terminal::grouped};
 
-/// A run that takes longer is broken: a hundred times what is usual.
+/// Maximum time of a run: a hundred times the usual one.
 const LIMIT: Duration = Duration::from_mins(30);
 
-/// Publishes as often as asked, each time to a topic of its own, in turn with and without a ledger.
+/// Publishes `runs` times to new topics, alternating with and without a ledger.
 pub(super) fn measure(volume: &Volume, folder: &Path) -> Result<BenchReport> {
     log_progress(&format!("starting Kafka and a schema registry; logs: {}", folder.display()));
     let streaming = StreamingServices::start(folder)?;

@@ -1,5 +1,5 @@
-//! What it costs when a consumer joins, leaves or dies: how long its partitions stand still, and how
-//! many records are read twice.
+//! Cost of a consumer that joins, leaves or is killed: longest pause of a partition, and records
+//! that are read twice.
 
 use std::{
     collections::BTreeMap,
@@ -17,25 +17,25 @@ use ducktide_testbed::{
 
 use super::log_progress;
 
-/// Without a rebalance a partition stands still for about so long between two commits.
+/// Arguments for the time between two commits, which is the longest pause without a rebalance.
 const FLUSH: &[&str] = &["--flush-interval", "500ms"];
 
-/// Records a second, in three partitions.
+/// Arguments for the records per second, in three partitions.
 const RATE: &[&str] = &["--continuous", "--rate", "6000"];
 
-/// How long the partitions are watched: far longer than a session of three seconds.
+/// Duration of the observation: much longer than a session of three seconds.
 const WATCH_DURATION: Duration = Duration::from_secs(15);
 
-/// Between two looks at the partitions.
+/// Time between two reads of the progress.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What happens to a group of two.
+/// Change of a group of two members.
 #[derive(Debug, Clone, Copy)]
 enum GroupChange {
     Nothing,
     Join,
     Leave,
-    /// SIGKILL; a process with the same `--group-instance-id` starts at once.
+    /// SIGKILL; a process with the same `--group-instance-id` starts immediately.
     KillAndRestart,
     /// SIGKILL, with a session of three seconds.
     Kill,
@@ -47,24 +47,24 @@ impl GroupChange {
 
     const fn title(self) -> &'static str {
         match self {
-            Self::Nothing => "nothing happens",
-            Self::Join => "a third one joins",
-            Self::Leave => "one leaves (SIGTERM)",
-            Self::KillAndRestart => "one is killed, and starts again as the static member it was",
-            Self::Kill => "one is killed, and stays away",
+            Self::Nothing => "no change",
+            Self::Join => "a third member joins",
+            Self::Leave => "one member leaves (SIGTERM)",
+            Self::KillAndRestart => "one static member is killed and restarted",
+            Self::Kill => "one member is killed and not restarted",
         }
     }
 }
 
-/// What an change cost.
+/// Cost of a change.
 struct RebalanceCost {
-    /// The longest time for which one of the partitions did not move.
+    /// Longest time without progress of a partition.
     pause: Duration,
-    /// Records that were read, less those that there are.
+    /// Number of records that were read, minus the number of records.
     read_again: i64,
 }
 
-/// Has each thing happen once under each protocol, and prints what it cost.
+/// Measures each change once with each protocol, and prints a table.
 #[expect(clippy::print_stdout, reason = "the table is the result")]
 pub(super) fn run() -> Result<()> {
     let mut table =
@@ -84,7 +84,7 @@ pub(super) fn run() -> Result<()> {
     Ok(())
 }
 
-/// A group of two on a pipeline of its own.
+/// Measures a change of a group on a new pipeline.
 fn cost(change: GroupChange, protocol: Protocol) -> Result<RebalanceCost> {
     let mut pipeline = Pipeline::on_shared_services("rebalance", CatalogKind::Postgres)?;
     pipeline.protocol = protocol;
@@ -120,11 +120,11 @@ fn cost(change: GroupChange, protocol: Protocol) -> Result<RebalanceCost> {
         }
         if matches!(change, GroupChange::KillAndRestart) {
             let returned = start("second")?;
-            // Under KIP-848 it waits until the session of its killed predecessor is over.
+            // With KIP-848 it waits until the session of its killed predecessor is over.
             returned.await_metric("assigned_partitions", 1.0)?;
             workers.push(returned);
         }
-        watch.join().expect("looking does not panic")
+        watch.join().expect("reading the progress does not panic")
     })?;
     let published = pipeline.stop_producer(&mut producer)?;
     pipeline.await_committed(published)?;
@@ -136,8 +136,8 @@ fn cost(change: GroupChange, protocol: Protocol) -> Result<RebalanceCost> {
     Ok(RebalanceCost { pause, read_again: read - i64::try_from(published)? })
 }
 
-/// Records that a worker has taken from Kafka. Of one that is about to die it is what it had some
-/// milliseconds before.
+/// Returns the number of records that a worker has read from Kafka. For a worker that is then
+/// killed the number is some milliseconds old.
 #[expect(clippy::cast_possible_truncation, reason = "a count")]
 fn read(worker: &Worker) -> Result<i64> {
     worker.metric("records_total").map(|records| records as i64)
@@ -158,8 +158,8 @@ fn longest_pause(catalog: &mut Catalog) -> Result<Duration> {
         }
         thread::sleep(POLL_INTERVAL);
     }
-    // Errors unless all move again.
-    wait::until("every partition moves again", WAIT_TIMEOUT, || {
+    // All partitions must progress again.
+    wait::until("every partition progresses again", WAIT_TIMEOUT, || {
         let rows = catalog.rows("SELECT partition, next_offset FROM ducktide_progress")?;
         Ok(rows.iter().all(|row| moved.get(&row[0]).is_some_and(|(last, _)| row[1] > *last)))
     })?;

@@ -1,4 +1,4 @@
-//! What a benchmark found: as a table that can be pasted into a document, and as JSON.
+//! Report of a benchmark: as a Markdown table, and as JSON.
 
 use std::{fmt::Write as _, fs, path::Path, thread};
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::measurement::Measurement;
 use crate::verbs::terminal::grouped;
 
-/// All that was measured.
+/// Results of a benchmark.
 #[derive(Debug, Serialize)]
 pub(super) struct BenchReport {
     title: String,
@@ -16,7 +16,7 @@ pub(super) struct BenchReport {
     series: Vec<Series>,
 }
 
-/// The same thing, measured several times.
+/// Runs of one program, and their median.
 #[derive(Debug, Serialize)]
 pub(super) struct Series {
     name: &'static str,
@@ -24,7 +24,7 @@ pub(super) struct Series {
     median: Option<Measurement>,
 }
 
-/// Numbers mean little without it.
+/// Machine of the measurement.
 #[derive(Debug, Serialize)]
 struct Machine {
     cores: usize,
@@ -57,14 +57,14 @@ impl BenchReport {
         fs::write(file, json + "\n").with_context(|| format!("write {}", file.display()))
     }
 
-    /// Errors when a lake did not hold exactly what was produced: then no speed is worth a word.
+    /// Returns an error when a lake is not exact.
     pub(super) fn require_exactness(&self) -> Result<()> {
         let is_exact = |series: &Series| series.runs.iter().all(|run| run.is_exact != Some(false));
         ensure!(self.series.iter().all(is_exact), "a lake and the ledger differ");
         Ok(())
     }
 
-    /// Markdown.
+    /// Returns the report as Markdown.
     fn text(&self) -> String {
         let Machine { cores, processor } = &self.machine;
         let mut text = format!(
@@ -83,7 +83,7 @@ impl BenchReport {
         text + &self.comparison().unwrap_or_default()
     }
 
-    /// How the first series' median stands to the second's.
+    /// Returns the ratio of the medians of two series.
     fn comparison(&self) -> Option<String> {
         let [first, second] = &self.series[..] else { return None };
         let (of_first, of_second) = (first.median?, second.median?);
@@ -114,7 +114,7 @@ impl Measurement {
         row + "\n"
     }
 
-    /// For a line while the benchmark runs.
+    /// Returns a short text for the progress of the benchmark.
     pub(super) fn in_short(&self) -> String {
         format!(
             "{} records/s, {:.2} CPU s per million, {:.0} MiB",
@@ -125,7 +125,7 @@ impl Measurement {
     }
 }
 
-/// A rate without its fraction.
+/// Formats a rate without its fraction.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn every_run_and_every_median_has_a_row() {
+    fn each_run_and_each_median_has_a_row() {
         let text = report([true; 3]).text();
         assert!(text.contains("| drain, run 2 | 600,000 | 2.00 | 0.60 | 100 | yes |\n"), "{text}");
         assert!(text.contains("| **drain, median** | 500,000 | 2.00 | 0.50 | 100 | yes |\n"));
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn one_lake_that_is_not_exact_is_an_error() {
+    fn a_lake_that_is_not_exact_is_an_error() {
         report([true; 3]).require_exactness().unwrap();
         report([true, false, true]).require_exactness().unwrap_err();
     }

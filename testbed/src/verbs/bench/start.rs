@@ -1,4 +1,4 @@
-//! How long programs take from their start to their answer, on small lakes in both catalogs.
+//! Times from the start of a program to its first result, on small lakes in both catalogs.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,21 +12,23 @@ use ducktide_testbed::{
 
 use super::{log_progress, measurement::median, worker_log};
 
-/// What `bench start` takes.
+/// Arguments of `bench start`.
 #[derive(Debug, Args)]
 pub(super) struct StartArgs {
-    /// How often each program is started; medians are taken.
+    /// Number of starts of each program; the median is reported.
     #[arg(long, value_name = "N", default_value = "7")]
     runs: usize,
 }
 
-/// Records in the lake that operators' commands read, and of each consumer's backlog.
+/// Number of records in the lake that the operator's commands read, and in the backlog of each
+/// consumer.
 const RECORDS: u64 = 20_000;
 
-/// A static member is back before its session is over, so its length plays no part.
+/// Arguments of a static member. It returns before its session is over, so the session timeout has
+/// no effect.
 const STATIC: &[&str] = &["--group-instance-id", "first"];
 
-/// Wall seconds, and CPU seconds where the process ended by itself.
+/// Wall time, and CPU time if the process was not killed.
 type StartTime = (Duration, Option<Duration>);
 
 /// Measures both catalogs, and prints a table.
@@ -89,13 +91,13 @@ fn command(pipeline: &Pipeline, verb: &str, runs: usize) -> Result<Vec<StartTime
     (0..runs).map(|_| measure_once()).collect()
 }
 
-/// When a worker got its partitions, and when it had committed for the first time.
+/// Times of a worker from its start to its assignment, and to its first commit.
 struct Startup {
     assigned: Duration,
     committed: Duration,
 }
 
-/// Starts a static member; its log goes by `name`.
+/// Starts a static member. `name` is the name of its log.
 fn start(pipeline: &Pipeline, name: &str) -> Result<(Worker, Startup)> {
     let started = SystemTime::now();
     let mut worker = pipeline.start_consumer(name, STATIC)?;

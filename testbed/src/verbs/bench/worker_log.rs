@@ -1,4 +1,4 @@
-//! Reads times out of a worker's log.
+//! Times and numbers from the log of a worker.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,16 +13,17 @@ struct Line {
     message: String,
 }
 
-/// From the first line with one message to the last with another, in a log of JSON lines.
+/// Returns the time from the first line with one message to the last line with another, in a log of
+/// JSON lines.
 pub(super) fn time_between(log: &str, first: &str, last: &str) -> Result<Duration> {
-    // Other lines, such as a panic's, have no time and are not looked for.
+    // Other lines, such as those of a panic, have no time.
     let lines: Vec<Line> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
     let from = time(lines.iter().find(|line| line.message == first), first)?;
     let to = time(lines.iter().rfind(|line| line.message == last), last)?;
     (to - from).try_into().with_context(|| format!("`{last}` comes before `{first}` in a log"))
 }
 
-/// From an instant to the first line with a message.
+/// Returns the time from `start` to the first line with a message.
 pub(super) fn time_since(start: SystemTime, log: &str, message: &str) -> Result<Duration> {
     let lines: Vec<Line> = log.lines().filter_map(|l| serde_json::from_str(l).ok()).collect();
     let at = time(lines.iter().find(|line| line.message == message), message)?;
@@ -30,7 +31,7 @@ pub(super) fn time_since(start: SystemTime, log: &str, message: &str) -> Result<
     (at - start).try_into().with_context(|| format!("`{message}` comes before the start"))
 }
 
-/// A number of each line with one message.
+/// Returns a numeric field of all lines with a message.
 pub(super) fn numbers(log: &str, message: &str, field: &str) -> Vec<f64> {
     let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines
@@ -56,13 +57,13 @@ thread panicked
 {"timestamp":"2026-01-01T00:00:04.25Z","message":"committed"}"#;
 
     #[test]
-    fn time_runs_from_the_first_to_the_last() {
+    fn time_is_measured_from_the_first_to_the_last_line() {
         let time = time_between(LOG, "assigned", "committed").unwrap();
         assert_eq!(time, Duration::from_millis(3250));
     }
 
     #[test]
-    fn numbers_come_from_the_lines_that_have_them() {
+    fn numbers_are_read_from_the_lines_with_the_message_and_the_field() {
         let log = r#"{"message":"committed","elapsed_ms":12}
 {"message":"other","elapsed_ms":99}
 {"message":"committed"}"#;
@@ -70,7 +71,7 @@ thread panicked
     }
 
     #[test]
-    fn a_message_that_is_missing_is_named() {
+    fn a_missing_message_is_named_in_the_error() {
         let error = time_between(LOG, "assigned", "stopped").unwrap_err().to_string();
         assert!(error.contains("`stopped`"), "{error}");
         assert!(time_between(LOG, "committed", "assigned").is_err());

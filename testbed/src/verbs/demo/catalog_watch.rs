@@ -1,25 +1,25 @@
-//! Looks at the lake from outside, often: straight at the tables of its SQLite catalog.
+//! Direct and frequent reads of the lake's SQLite catalog.
 
 use std::{path::Path, time::Duration};
 
 use anyhow::{Context as _, Result};
 use rusqlite::{Connection, OpenFlags};
 
-/// A commit holds the catalog for milliseconds.
+/// Maximum wait for a lock of the catalog; a commit holds it for milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How far the lake is.
+/// Rows and newest snapshot of the lake.
 #[derive(Debug, Clone)]
 pub(super) struct LakeState {
-    /// Rows of all tables.
+    /// Number of rows of all tables.
     pub(super) rows: u64,
-    /// The newest snapshot.
+    /// Newest snapshot.
     pub(super) snapshot_id: i64,
-    /// When it was made, as DuckDB writes a time with its zone.
+    /// Time of the snapshot, in DuckDB's format of a timestamp with time zone.
     pub(super) snapshot_time: String,
 }
 
-/// An open catalog.
+/// Open catalog.
 #[derive(Debug)]
 pub(super) struct CatalogWatch {
     catalog: Connection,
@@ -33,17 +33,17 @@ impl CatalogWatch {
         Ok(Self { catalog })
     }
 
-    /// One consistent read: a single statement.
+    /// Reads the state in one statement, so that it is consistent.
     pub(super) fn read(&self) -> Result<LakeState> {
-        const LOOK: &str = "
+        const QUERY: &str = "
             SELECT (SELECT coalesce(sum(record_count), 0) FROM ducklake_data_file
                     WHERE end_snapshot IS NULL), snapshot_id, snapshot_time
             FROM ducklake_snapshot ORDER BY snapshot_id DESC LIMIT 1";
-        let looked = self.catalog.query_one(LOOK, [], |row| {
+        let state = self.catalog.query_one(QUERY, [], |row| {
             // A sum of counts is never negative.
             let rows = row.get::<_, i64>(0)?.unsigned_abs();
             Ok(LakeState { rows, snapshot_id: row.get(1)?, snapshot_time: row.get(2)? })
         });
-        looked.context("read at the catalog")
+        state.context("read the catalog")
     }
 }

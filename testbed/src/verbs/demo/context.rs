@@ -1,4 +1,4 @@
-//! Where the demonstration takes place: its folder, and the settings its programs share.
+//! Folder of the demonstration, and the settings of its programs.
 
 use std::{
     fs,
@@ -14,20 +14,20 @@ use ducktide_testbed::{
 
 use crate::verbs::{streaming_services::StreamingServices, terminal::Terminal};
 
-/// The table, and the topic that fills it.
+/// Name of the table and of the topic.
 pub(super) const TABLE: &str = "events";
 
-/// A program that answers a query is done within this, even on a busy machine.
+/// Maximum time of a query, on a busy machine.
 const QUERY_TIMEOUT: Duration = Duration::from_mins(2);
 
-/// Folder and settings.
+/// Folder and settings of the demonstration.
 #[derive(Debug)]
 pub(super) struct DemoContext {
     folder: PathBuf,
     environment: Vec<(&'static str, String)>,
 }
 
-/// An empty folder for one demonstration, by its absolute path.
+/// Creates an empty folder for the demonstration, and returns its absolute path.
 pub(super) fn create_folder(wanted: Option<PathBuf>) -> Result<PathBuf> {
     let folder = wanted.map_or_else(next_folder, Ok)?;
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
@@ -37,7 +37,7 @@ pub(super) fn create_folder(wanted: Option<PathBuf>) -> Result<PathBuf> {
     folder.canonicalize().with_context(|| format!("find {}", folder.display()))
 }
 
-/// The folder after the last: `.ducktide/demo/1`, `2`, ...
+/// Returns the next unused folder: `.ducktide/demo/1`, `2`, ...
 fn next_folder() -> Result<PathBuf> {
     let all = workspace::root().join(".ducktide/demo");
     fs::create_dir_all(&all).with_context(|| format!("create {}", all.display()))?;
@@ -46,7 +46,7 @@ fn next_folder() -> Result<PathBuf> {
     Ok(all.join((numbers.max().unwrap_or(0_u64) + 1).to_string()))
 }
 
-/// Where the logs of a demonstration go.
+/// Returns the folder of the logs.
 pub(super) fn logs(folder: &Path) -> PathBuf {
     folder.join("logs")
 }
@@ -67,27 +67,27 @@ impl DemoContext {
         Ok(context)
     }
 
-    /// The folder of it all.
+    /// Returns the folder of all files.
     pub(super) fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The catalog's SQLite file.
+    /// Returns the path of the catalog's SQLite file.
     pub(super) fn catalog_file(&self) -> PathBuf {
         self.folder.join("lake.sqlite")
     }
 
-    /// What goes into `DUCKLAKE_CATALOG`.
+    /// Returns the value of `DUCKLAKE_CATALOG`.
     pub(super) fn catalog(&self) -> String {
         format!("sqlite:{}", self.catalog_file().display())
     }
 
-    /// What goes into `DUCKLAKE_DATA_PATH`.
+    /// Returns the value of `DUCKLAKE_DATA_PATH`.
     pub(super) fn data_path(&self) -> String {
         self.folder.join("lake.files").display().to_string()
     }
 
-    /// What Kafka acknowledged to the producer.
+    /// Returns the path of the producer's ledger.
     pub(super) fn ledger(&self) -> PathBuf {
         self.folder.join("ledger.csv")
     }
@@ -96,7 +96,7 @@ impl DemoContext {
         logs(&self.folder)
     }
 
-    /// A shell script that sets what our programs were told by their environment.
+    /// Returns the path of a shell script that sets the environment variables of the programs.
     pub(super) fn settings(&self) -> PathBuf {
         self.folder.join("env.sh")
     }
@@ -109,7 +109,7 @@ impl DemoContext {
         Ok(exports.chain([format!("export PATH='{programs}':\"$PATH\"\n")]).collect())
     }
 
-    /// Shows a command and starts it; its log has the label's name.
+    /// Prints a command and starts it. `label` is the name of its log.
     pub(super) fn start(
         &self,
         terminal: &mut Terminal,
@@ -121,7 +121,7 @@ impl DemoContext {
         self.program(program, arguments)?.start(&self.logs(), label)
     }
 
-    /// Shows a command and runs it to its end. Returns what it printed.
+    /// Prints a command and runs it to completion. Returns its standard output.
     pub(super) fn run(
         &self,
         terminal: &mut Terminal,
@@ -135,17 +135,17 @@ impl DemoContext {
 
     fn program(&self, name: &str, arguments: &[&str]) -> Result<Program> {
         let program = Program::named(name)?.args(arguments);
-        // Logs are read by us, too.
+        // The demonstration reads these logs.
         let program = program.env("DUCKTIDE_LOG_FORMAT", "json").env("RUST_LOG", "info");
         let set = |program: Program, (name, value): &(&str, String)| program.env(*name, value);
         Ok(self.environment.iter().fold(program, set))
     }
 }
 
-/// Characters of a line, before it is broken.
+/// Maximum width of a line of a printed command.
 const LINE_WIDTH: usize = 96;
 
-/// A command as one would type it; a long one over several lines.
+/// Formats a command for a shell; a long one on several lines.
 fn shown(program: &str, arguments: &[&str]) -> String {
     let mut text = program.to_owned();
     let mut width = text.len();
@@ -164,7 +164,8 @@ fn shown(program: &str, arguments: &[&str]) -> String {
     text
 }
 
-/// For a shell; none of our arguments holds what it expands within double quotes.
+/// Quotes an argument for a shell; no argument contains characters that are expanded in double
+/// quotes.
 fn quoted(argument: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,+".contains(c);
     if argument.chars().all(is_plain) { argument.to_owned() } else { format!("\"{argument}\"") }

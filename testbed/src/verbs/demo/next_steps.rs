@@ -1,4 +1,4 @@
-//! The end of the demonstration: what lies where, and how to go on.
+//! End of the demonstration: paths, and commands to continue with.
 
 use std::fs;
 
@@ -8,23 +8,24 @@ use ducktide_testbed::workspace;
 use super::context::DemoContext;
 use crate::verbs::terminal::Terminal;
 
-/// Tells it; `kept` holds the commands that end the services, when they were left running.
+/// Prints paths and commands. `kept` contains the commands that stop the services if they are still
+/// running.
 pub(super) fn print(
     terminal: &mut Terminal,
     context: &DemoContext,
     kept: Option<&[String; 2]>,
 ) -> Result<()> {
-    terminal.step("Go on by yourself");
+    terminal.step("Next steps");
     print_paths(terminal, context);
     print_query_commands(terminal, context)?;
     match kept {
         Some(commands) => print_streaming_commands(terminal, context, commands)?,
         None => terminal.print(
-            "\nKafka and the registry end now. With `cargo xtask demo --keep` they stay, for\n\
-             producers and consumers of your own.",
+            "\nKafka and the registry stop now. `cargo xtask demo --keep` leaves them running for other\n\
+             producers and consumers.",
         ),
     }
-    terminal.print(&format!("\nTo remove all of it: rm -r {}", context.folder().display()));
+    terminal.print(&format!("\nTo remove all files: rm -r {}", context.folder().display()));
     Ok(())
 }
 
@@ -36,21 +37,20 @@ fn print_paths(terminal: &mut Terminal, context: &DemoContext) {
     terminal.print(&format!("settings   {}", context.settings().display()));
 }
 
-/// By ours, and by any DuckDB.
+/// Prints commands that query the lake with `ducktide` and with DuckDB.
 fn print_query_commands(terminal: &mut Terminal, context: &DemoContext) -> Result<()> {
     let duckdb = workspace::downloaded("duckdb-cli/duckdb")?;
-    terminal.print(
-        "\nIn a shell with these settings, ours and your own DuckDB (1.5 or newer) read the lake:",
-    );
+    terminal.print("\nQuery the lake with `ducktide` or with DuckDB 1.5 or newer:");
     terminal.command(&format!("$ . {}", context.settings().display()));
     terminal.command(&format!("$ ducktide sql \"FROM {} LIMIT 5\"", super::context::TABLE));
     terminal.command("$ ducktide attach > attach.sql && duckdb -init attach.sql");
-    terminal.print(&format!("(no duckdb at hand? there is one at {})", duckdb.display()));
+    terminal.print(&format!("(a DuckDB command line is at {})", duckdb.display()));
     Ok(())
 }
 
-/// A consumer of another group: the demonstration's was of static members, whose partitions stay
-/// theirs for a session after they leave. The lake knows where to go on, whatever the group.
+/// Prints commands for more events. The consumer is in another group: the demonstration's consumers
+/// are static members, which keep their partitions for a session after they leave. Consumers of all
+/// groups continue at the offsets in the lake.
 fn print_streaming_commands(
     terminal: &mut Terminal,
     context: &DemoContext,
@@ -59,13 +59,13 @@ fn print_streaming_commands(
     let stop = context.folder().join("stop.sh");
     fs::write(&stop, commands.join("\n") + "\n").context("write stop.sh")?;
     terminal.print(
-        "\nKafka and the registry stay. More events, until Ctrl-C, and a worker for them (of any\n\
-              group: the lake knows where to go on):",
+        "\nKafka and the registry are still running. Produce and consume more events, until Ctrl-C\n\
+         (a consumer of any group continues at the offsets in the lake):",
     );
     terminal.command("$ ducktide-producer --continuous --rows 1000 --delay 5");
     terminal.command("$ ducktide-consumer --partition-by event_timestamp --group-id mine");
     terminal.command("$ ducktide status --watch");
-    terminal.print("To end Kafka and the registry:");
+    terminal.print("To stop Kafka and the registry:");
     terminal.command(&format!("$ sh {}", stop.display()));
     Ok(())
 }

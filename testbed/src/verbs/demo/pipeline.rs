@@ -1,4 +1,4 @@
-//! Producer and consumers at work, one consumer killed in the middle.
+//! Producer and consumers; one consumer is killed and restarted.
 
 use std::{
     num::NonZeroU64,
@@ -16,28 +16,29 @@ use super::{
 };
 use crate::verbs::terminal::{Terminal, grouped};
 
-/// Partitions of the topic: more than consumers, so that they can share.
+/// Number of partitions of the topic: more than consumers.
 const PARTITIONS: &str = "8";
 
-/// Producing takes this long, unless the producer cannot keep up: long enough to see a batch go into
-/// the lake every second, and to have a middle to kill a worker in.
+/// Minimum duration of producing, in seconds: long enough for several commits before and after the
+/// kill of a consumer.
 const PRODUCE_SECONDS: NonZeroU64 = NonZeroU64::new(15).expect("15 is not zero");
 
-/// The time that the events print_next_steps of, µs: it ends now, so that the lake has a few days to partition by
-/// and a last hour to ask about.
+/// Range of the event timestamps, in microseconds. It ends now, so that the table has several days
+/// as partitions, and events of the last hour to query.
 const EVENTS_SPAN_MICROS: u64 = 72 * 3_600_000_000;
 
-/// Between two looks at the lake. Short, so that a worker is killed just after a commit, before it
-/// can print_next_steps anybody: that is when sinks that keep offsets elsewhere double their rows.
+/// Time between two reads of the lake's state. Short, so that a consumer is killed just after a lake
+/// commit and before its offset commit: a sink that reads its position from Kafka writes duplicates
+/// then.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Something is broken when no row arrives for this long.
+/// Maximum time without new rows.
 const STALL_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long a consumer may take to commit its last batch and leave.
+/// Maximum time for a consumer to commit its last batch and leave the group.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Everything that runs.
+/// Running programs of the demonstration.
 #[derive(Debug)]
 pub(super) struct DemoPipeline<'a> {
     terminal: &'a mut Terminal,
@@ -57,7 +58,7 @@ impl<'a> DemoPipeline<'a> {
         consumers: u8,
     ) -> Result<Self> {
         terminal
-            .step(&format!("Produce events, and move them into the lake; consumers: {consumers}"));
+            .step(&format!("Produce events and write them to the lake; consumers: {consumers}"));
         let catalog_watch = CatalogWatch::open(&context.catalog_file())?;
         let producer = start_producer(terminal, context, rows)?;
         let numbers = 1..=consumers;
@@ -66,8 +67,8 @@ impl<'a> DemoPipeline<'a> {
         Ok(Self { terminal, context, catalog_watch, rows: rows.get(), producer, consumers })
     }
 
-    /// Kills and restarts a consumer, and goes on until every event is in the lake and all programs
-    /// have ended. Returns what the lake held at the moment of the kill.
+    /// Kills and restarts a consumer, waits until every event is in the lake, and stops the programs.
+    /// Returns the state of the lake at the kill.
     pub(super) fn complete(mut self) -> Result<LakeState> {
         let rows = self.rows;
         self.wait_for_progress(|state, running| {
@@ -85,22 +86,22 @@ impl<'a> DemoPipeline<'a> {
         Ok(killed)
     }
 
-    /// SIGKILL: the process gets no chance to finish, commit or print anything.
+    /// Kills a consumer with SIGKILL and restarts it.
     fn kill_and_restart(&mut self) -> Result<LakeState> {
         let mut consumer = self.consumers.pop().context("no consumer to kill")?;
         consumer.kill()?;
         let killed = self.catalog_watch.read()?;
         let number = u8::try_from(self.consumers.len() + 1).context("count consumers")?;
         let name = name(number);
-        self.terminal.step(&format!("Kill {name} with SIGKILL in the middle, and start it again"));
+        self.terminal.step(&format!("Kill {name} with SIGKILL, and restart it"));
         self.terminal.print(&format!(
-            "killed with {} rows in the lake, at snapshot {};\n{}",
-            grouped(killed.rows),
+            "killed at snapshot {} with {} rows in the lake;\n{}",
             killed.snapshot_id,
+            grouped(killed.rows),
             if killed.rows < self.rows {
-                "what it had read but not committed is gone with it"
+                "its uncommitted records will be read again"
             } else {
-                "that was all of them already: for a real middle, take more --rows"
+                "all rows were committed before; use more --rows to kill it earlier"
             }
         ));
         let restarted = start_consumer(self.terminal, self.context, &name, "-restarted")?;
@@ -109,8 +110,8 @@ impl<'a> DemoPipeline<'a> {
     }
 
     /// Returns whether every consumer has partitions. A static member that is killed while a rebalance
-    /// is between its two phases comes back without causing another one, and the partitions that it
-    /// had just given up have no owner until the next rebalance.
+    /// is between its two phases rejoins without another rebalance, and the partitions that it had
+    /// just revoked have no owner until the next one.
     fn share_partitions(&self) -> Result<bool> {
         let assigned = self.consumers.iter().map(is_assigned).collect::<Result<Vec<_>>>()?;
         Ok(assigned.into_iter().all(|is_assigned| is_assigned))
@@ -118,7 +119,7 @@ impl<'a> DemoPipeline<'a> {
 
     fn print_restart(&mut self, after: Duration) {
         self.terminal.print(&format!(
-            "it has its partitions back {:.1} s later, and goes on where the lake says",
+            "its partitions were assigned again after {:.1} s; it continues at the offsets in the lake",
             after.as_secs_f64()
         ));
     }
@@ -130,7 +131,7 @@ impl<'a> DemoPipeline<'a> {
             grouped(state.rows),
             caught_up.as_secs_f64()
         ));
-        self.terminal.print("SIGTERM: the consumers finish, leave the group, and end");
+        self.terminal.print("stopping the consumers with SIGTERM");
         self.consumers.iter().try_for_each(RunningProgram::terminate)?;
         for consumer in &mut self.consumers {
             consumer.succeed(STOP_TIMEOUT)?;
@@ -138,7 +139,7 @@ impl<'a> DemoPipeline<'a> {
         Ok(())
     }
 
-    /// Shows how far the lake is until it is far enough.
+    /// Prints progress until a condition holds.
     fn wait_for_progress(
         &mut self,
         is_reached: impl Fn(&LakeState, &mut Self) -> Result<bool>,
@@ -158,19 +159,19 @@ impl<'a> DemoPipeline<'a> {
         }
     }
 
-    /// Errors when a program failed, or nothing moves any more.
-    fn check(&mut self, still: Duration) -> Result<()> {
+    /// Returns an error when a program has failed, or when there are no new rows.
+    fn check(&mut self, stalled: Duration) -> Result<()> {
         if !self.producer.is_running()? {
             self.producer.succeed(Duration::ZERO)?;
         }
         for consumer in &mut self.consumers {
             if !consumer.is_running()? {
                 consumer.succeed(Duration::ZERO)?;
-                ensure!(false, "a consumer ended before it was told to");
+                ensure!(false, "a consumer ended unexpectedly");
             }
         }
         let logs = self.context.logs();
-        ensure!(still < STALL_TIMEOUT, "no row arrived for {still:?}; logs: {}", logs.display());
+        ensure!(stalled < STALL_TIMEOUT, "no new row for {stalled:?}; logs: {}", logs.display());
         Ok(())
     }
 }
@@ -194,8 +195,8 @@ fn start_producer(
     context.start(terminal, "ducktide-producer", arguments.as_flattened(), "producer")
 }
 
-/// A static member of its group: a restarted one is back at once, where others wait for the session
-/// timeout.
+/// Starts a consumer as a static member: after a restart it gets its partitions immediately, without
+/// waiting for the session timeout.
 fn start_consumer(
     terminal: &mut Terminal,
     context: &DemoContext,

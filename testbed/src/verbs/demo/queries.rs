@@ -1,4 +1,4 @@
-//! The queries that people ask of such a lake, each with its SQL and its answer.
+//! Typical queries of the lake, each with its SQL and its result.
 
 use anyhow::{Context as _, Result};
 use ducktide_testbed::duckdb_cli::{Lake, quoted};
@@ -10,36 +10,36 @@ use super::{
 };
 use crate::verbs::terminal::{Terminal, grouped};
 
-/// A query, and how it is asked.
+/// Query with its title.
 struct Query {
     text: String,
     sql: String,
     answer: ResultFormat,
 }
 
-/// What of an answer is shown.
+/// Part of a result that is printed.
 enum ResultFormat {
     Full,
-    /// Of a plan that was carried out, how many files were read.
+    /// Number of files read, from an executed plan.
     FilesRead,
 }
 
-/// What makes the queries good ones for this very lake.
+/// Values from the lake for the queries.
 #[derive(Debug, Deserialize)]
 struct QueryValues {
-    /// Whoever did the most; none when nobody has done anything.
+    /// User with the most events; None if no event has a user.
     user: Option<String>,
-    /// The first day that is there from its beginning to its end.
+    /// First day that is complete.
     day: String,
 }
 
-/// Asks them all.
+/// Runs and prints all queries.
 pub(super) fn run_all(
     terminal: &mut Terminal,
     context: &DemoContext,
     killed: &LakeState,
 ) -> Result<()> {
-    terminal.step("Ask the lake");
+    terminal.step("Query the lake");
     let newest = CatalogWatch::open(&context.catalog_file())?.read()?;
     let query_values = query_values(context)?;
     for query in queries(killed, newest.snapshot_id, &query_values) {
@@ -55,8 +55,8 @@ fn query_values(context: &DemoContext) -> Result<QueryValues> {
                  GROUP BY ALL ORDER BY count(*) DESC, user LIMIT 1) AS user,
              (SELECT min(event_date) + 1 FROM {TABLE})::VARCHAR AS day"
     ))?;
-    let query_values = rows.into_iter().next().context("read for good queries: no answer")?;
-    serde_json::from_value(query_values).context("parse what makes good queries")
+    let query_values = rows.into_iter().next().context("read values for queries: no result")?;
+    serde_json::from_value(query_values).context("parse values for queries")
 }
 
 fn run_query(terminal: &mut Terminal, context: &DemoContext, query: &Query) -> Result<()> {
@@ -69,7 +69,7 @@ fn run_query(terminal: &mut Terminal, context: &DemoContext, query: &Query) -> R
     Ok(())
 }
 
-/// The line of a plan that tells of files; the drawing around it has no use here.
+/// Returns the lines of a plan with the number of files, without the frame.
 fn files_read(plan: &str) -> String {
     let lines = plan.lines().map(|line| line.trim_matches(['│', '║', ' ']));
     let found: Vec<_> = lines.filter(|line| line.contains("Files Read")).collect();
@@ -79,27 +79,30 @@ fn files_read(plan: &str) -> String {
 fn queries(killed: &LakeState, newest: i64, query_values: &QueryValues) -> Vec<Query> {
     let whole = |text: &str, sql| Query { text: text.to_owned(), sql, answer: ResultFormat::Full };
     vec![
-        whole("How many events of each type in the last hour?", by_type()),
+        whole("Events of each type in the last hour", by_type()),
         whole(
             &format!(
-                "What did the lake hold when the consumer was killed? ({} rows were seen)",
+                "Rows in the lake when the consumer was killed, by snapshot ({} were counted then)",
                 grouped(killed.rows)
             ),
             at(&format!("VERSION => {}", killed.snapshot_id)),
         ),
-        whole("The same by time", at(&format!("TIMESTAMP => {}", quoted(&killed.snapshot_time)))),
         whole(
-            "Which services had critical errors among the rows that came in next?",
+            "Rows in the lake when the consumer was killed, by time",
+            at(&format!("TIMESTAMP => {}", quoted(&killed.snapshot_time))),
+        ),
+        whole(
+            "Critical errors of each service in the next two snapshots",
             critical_errors(killed.snapshot_id, newest),
         ),
         whole(
-            "What did one user do? (the parentheses round ->> are needed)",
+            "Last events of one user (the parentheses around ->> are required)",
             journey(query_values),
         ),
-        whole("What does the catalog know of each column, without reading data?", statistics()),
-        whole("How are the files spread over the days?", files_by_day()),
+        whole("Column statistics from the catalog, without reading data files", statistics()),
+        whole("Files and rows of each day", files_by_day()),
         Query {
-            text: "How many of them does a query about one day read?".to_owned(),
+            text: "Files that a query for one day reads".to_owned(),
             sql: one_day(&query_values.day),
             answer: ResultFormat::FilesRead,
         },
@@ -119,8 +122,8 @@ fn at(moment: &str) -> String {
     format!("SELECT count(*) AS rows FROM {TABLE} AT ({moment})")
 }
 
-/// The two snapshots after the kill, as far as there are any. They are literals: the function takes
-/// nothing else.
+/// Returns the query for the changes of at most two snapshots after the kill. The snapshot IDs are
+/// literals: the function accepts nothing else.
 fn critical_errors(killed: i64, newest: i64) -> String {
     let (first, last) = ((killed + 1).min(newest), (killed + 2).min(newest));
     format!(
