@@ -10,7 +10,7 @@ use ducktide_testbed::{
 };
 
 /// The seeds choose the protocol: classic for PostgreSQL, KIP-848 for SQLite.
-fn survive(seed: u64, catalog: CatalogKind) {
+fn assert_exact_after_faults(seed: u64, catalog: CatalogKind) {
     let length = Duration::from_secs(45);
     let options = Options { seed, length, catalog, consumers: 3, rate: 1_500 };
 
@@ -25,12 +25,12 @@ fn survive(seed: u64, catalog: CatalogKind) {
 
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
-fn a_short_attack_on_a_lake_in_postgres_leaves_it_exact() {
-    survive(42, CatalogKind::Postgres);
+fn a_postgres_lake_is_exact_after_random_faults() {
+    assert_exact_after_faults(42, CatalogKind::Postgres);
 }
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_short_attack_on_a_lake_in_sqlite_leaves_it_exact() {
-    survive(43, CatalogKind::Sqlite);
+fn a_sqlite_lake_is_exact_after_random_faults() {
+    assert_exact_after_faults(43, CatalogKind::Sqlite);
 }

@@ -28,6 +28,6 @@ fn a_ducklake_in_postgres_conforms() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_ducklake_in_a_schema_of_its_own_conforms() {
+fn a_ducklake_in_another_schema_conforms() {
     conform("another_lake");
 }

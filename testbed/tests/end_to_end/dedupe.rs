@@ -13,12 +13,12 @@ use ducktide_testbed::{
 };
 
 on_both_catalogs!(
-    repeats_are_dropped_across_a_kill_and_a_rebalance,
-    a_replay_brings_the_same_rows_back,
-    ids_of_rows_that_never_arrived_are_not_remembered,
+    duplicates_are_dropped_across_a_kill_and_a_rebalance,
+    a_replay_writes_the_same_rows_again,
+    ids_of_a_failed_batch_are_not_duplicates,
 );
 
-const REPEATS: [&str; 2] = ["--duplicates", "0.05"];
+const DUPLICATES: [&str; 2] = ["--duplicates", "0.05"];
 
 const DEDUPE: [&str; 4] = ["--dedupe-by", "event_id", "--flush-interval", "200ms"];
 
@@ -31,42 +31,43 @@ const SHORT_SESSION: [&str; 4] = [
 ];
 
 /// What must be in the table: of each partition's acknowledged records the first with each id.
-fn firsts(ledger: &str) -> String {
+fn first_records(ledger: &str) -> String {
     let mut lines = ledger.lines();
-    let mut firsts = lines.next().unwrap().to_owned() + "\n";
-    let by_place = |line: &str| {
+    let mut first_records = lines.next().unwrap().to_owned() + "\n";
+    let by_position = |line: &str| {
         let mut cells = line.split(',').skip(1).map(str::to_owned);
-        let place = (cells.next().unwrap(), cells.next().unwrap().parse::<i64>().unwrap());
-        (place, cells.next().unwrap())
+        let partition_and_offset =
+            (cells.next().unwrap(), cells.next().unwrap().parse::<i64>().unwrap());
+        (partition_and_offset, cells.next().unwrap())
     };
-    let records: BTreeMap<_, _> = lines.map(|line| (by_place(line), line)).collect();
+    let records: BTreeMap<_, _> = lines.map(|line| (by_position(line), line)).collect();
     let mut seen = BTreeSet::new();
     for (((partition, _), id), line) in records {
         if seen.insert((partition, id)) {
-            firsts.push_str(line);
-            firsts.push('\n');
+            first_records.push_str(line);
+            first_records.push('\n');
         }
     }
-    firsts
+    first_records
 }
 
 /// Errors unless the table has exactly those, and the lake's ledger counts the others.
-fn check_firsts(pipeline: &Pipeline, published: u64) {
-    let expected = pipeline.file("firsts.csv");
-    fs::write(&expected, firsts(&fs::read_to_string(pipeline.ledger()).unwrap())).unwrap();
+fn check_first_records(pipeline: &Pipeline, published: u64) {
+    let expected = pipeline.file("first_records.csv");
+    fs::write(&expected, first_records(&fs::read_to_string(pipeline.ledger()).unwrap())).unwrap();
     let comparison = oracle::compare(&expected, &pipeline.lake().unwrap(), TABLE).unwrap();
     assert!(comparison.is_exact(), "{comparison}");
-    let repeats = published - comparison.acknowledged;
-    assert!(repeats > published / 40, "the producer repeats one in twenty: {repeats}");
+    let duplicates = published - comparison.acknowledged;
+    assert!(duplicates > published / 40, "the producer duplicates one in twenty: {duplicates}");
     let sql = "SELECT sum(duplicates) FROM ducktide_ledger";
     let counted = pipeline.catalog().unwrap().number(sql).unwrap();
-    assert_eq!(u64::try_from(counted).unwrap(), repeats);
+    assert_eq!(u64::try_from(counted).unwrap(), duplicates);
     pipeline.verify().unwrap();
 }
 
-fn repeats_are_dropped_across_a_kill_and_a_rebalance(kind: CatalogKind) {
-    let pipeline = Pipeline::on_shared_services("repeats", kind).unwrap();
-    let mut producer = pipeline.start_producer(&[CONTINUOUS, &REPEATS].concat()).unwrap();
+fn duplicates_are_dropped_across_a_kill_and_a_rebalance(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("duplicates", kind).unwrap();
+    let mut producer = pipeline.start_producer(&[CONTINUOUS, &DUPLICATES].concat()).unwrap();
     let arguments = [DEDUPE, SHORT_SESSION].concat();
     let mut first = pipeline.start_consumer("first", &arguments).unwrap();
     pipeline.await_committed(6_000).unwrap();
@@ -83,13 +84,13 @@ fn repeats_are_dropped_across_a_kill_and_a_rebalance(kind: CatalogKind) {
 
     let dropped = || Ok(second.metric("duplicates_total")? >= 1.0);
     wait::until("the metric counts them", WAIT_TIMEOUT, dropped).unwrap();
-    check_firsts(&pipeline, published);
+    check_first_records(&pipeline, published);
 }
 
 /// The window has the ids of the rows that the replay takes out.
-fn a_replay_brings_the_same_rows_back(kind: CatalogKind) {
+fn a_replay_writes_the_same_rows_again(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("repeats_replayed", kind).unwrap();
-    pipeline.produce(20_000, &REPEATS).unwrap();
+    pipeline.produce(20_000, &DUPLICATES).unwrap();
     // Back to before there were years of four digits.
     let arguments = [DEDUPE.as_slice(), &["--dedupe-window", "5000000d"]].concat();
     let mut worker = pipeline.start_consumer("worker", &arguments).unwrap();
@@ -101,16 +102,16 @@ fn a_replay_brings_the_same_rows_back(kind: CatalogKind) {
         let verb = ["replay", "--topic", &pipeline.topic];
         pipeline.run_ducktide(&[&verb, partition].concat()).unwrap();
         pipeline.await_committed(20_000).unwrap();
-        check_firsts(&pipeline, 20_000);
+        check_first_records(&pipeline, 20_000);
     }
 
     worker.stop().unwrap();
 }
 
 /// A batch that was read, and is read again: its ids are those of no row.
-fn ids_of_rows_that_never_arrived_are_not_remembered(kind: CatalogKind) {
+fn ids_of_a_failed_batch_are_not_duplicates(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("repeats_failed", kind).unwrap();
-    pipeline.produce(6_000, &REPEATS).unwrap();
+    pipeline.produce(6_000, &DUPLICATES).unwrap();
     let arguments = [DEDUPE.as_slice(), &["--flush-rows", "1500"]].concat();
     let mut worker =
         pipeline.start_with_failpoints("worker", "file_synced=fail@2", &arguments).unwrap();
@@ -119,12 +120,12 @@ fn ids_of_rows_that_never_arrived_are_not_remembered(kind: CatalogKind) {
     pipeline.await_committed(6_000).unwrap();
     worker.stop().unwrap();
 
-    check_firsts(&pipeline, 6_000);
+    check_first_records(&pipeline, 6_000);
 }
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_column_that_holds_no_ids_is_refused_at_the_start() {
+fn a_column_without_ids_is_rejected_at_the_start() {
     let pipeline = Pipeline::on_shared_services("repeats_by", CatalogKind::Sqlite).unwrap();
     pipeline.produce(10, &[]).unwrap();
 

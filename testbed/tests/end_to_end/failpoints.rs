@@ -7,7 +7,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use ducktide_protocol::failpoint::Failpoint;
 use ducktide_testbed::{
     catalog::CatalogKind,
-    chaos::{FAILPOINTS as CHAOS_PLACES, MERGE_FAILPOINTS},
+    chaos::{FAILPOINTS as CHAOS_FAILPOINTS, MERGE_FAILPOINTS},
     faults::{CommitFault, CommitProxy},
     on_both_catalogs,
     pipeline::{PARTITIONS, Pipeline, WAIT_TIMEOUT},
@@ -15,34 +15,34 @@ use ducktide_testbed::{
     worker::Worker,
 };
 
-/// Makes the tests of each place: a crash, and a pause in which another worker takes over.
-macro_rules! at_each_place {
-    ($($place:ident),+ $(,)?) => {
+/// Makes the tests of each failpoint: a crash, and a pause in which another worker takes over.
+macro_rules! at_each_failpoint {
+    ($($failpoint:ident),+ $(,)?) => {
         mod crash {
             use ducktide_testbed::catalog::CatalogKind;
 
-            $(fn $place(kind: CatalogKind) {
-                super::survive_a_crash(stringify!($place), kind);
+            $(fn $failpoint(kind: CatalogKind) {
+                super::check_crash(stringify!($failpoint), kind);
             })+
 
-            super::on_both_catalogs!($($place),+);
+            super::on_both_catalogs!($($failpoint),+);
         }
 
         mod pause_and_takeover {
             use ducktide_testbed::catalog::CatalogKind;
 
-            $(fn $place(kind: CatalogKind) {
-                super::survive_a_pause(stringify!($place), kind);
+            $(fn $failpoint(kind: CatalogKind) {
+                super::check_pause(stringify!($failpoint), kind);
             })+
 
-            super::on_both_catalogs!($($place),+);
+            super::on_both_catalogs!($($failpoint),+);
         }
 
-        const FAILPOINTS: &[&str] = &[$(stringify!($place)),+];
+        const FAILPOINTS: &[&str] = &[$(stringify!($failpoint)),+];
     };
 }
 
-at_each_place!(
+at_each_failpoint!(
     file_writing,
     file_written,
     file_synced,
@@ -56,8 +56,8 @@ at_each_place!(
 );
 
 on_both_catalogs!(
-    a_lost_answer_is_found_out_and_nothing_is_written_twice,
-    files_that_the_disk_did_not_keep_are_written_again,
+    a_commit_with_a_lost_response_is_not_written_twice,
+    files_are_written_again_after_a_failed_fsync,
 );
 
 /// Short, so that the partitions of a dead or sleeping worker are free soon.
@@ -68,13 +68,13 @@ const SESSION: [&str; 4] = [
     "heartbeat.interval.ms=500",
 ];
 
-/// Several commits for the records of a test, and so a second visit of every place.
+/// Several commits for the records of a test, and so a second visit of every failpoint.
 const SEVERAL_COMMITS: [&str; 4] = ["--flush-rows", "1500", "--flush-interval", "200ms"];
 
 #[test]
-fn every_place_of_the_protocol_has_its_tests() {
+fn every_failpoint_of_the_protocol_has_tests() {
     assert_eq!(FAILPOINTS, Failpoint::COMMIT.map(Failpoint::name));
-    assert_eq!(CHAOS_PLACES, Failpoint::COMMIT.map(Failpoint::name));
+    assert_eq!(CHAOS_FAILPOINTS, Failpoint::COMMIT.map(Failpoint::name));
     assert_eq!(MERGE_FAILPOINTS, Failpoint::MERGE.map(Failpoint::name));
 }
 
@@ -83,48 +83,49 @@ fn victim(pipeline: &Pipeline, failpoints: &str) -> Worker {
     pipeline.start_with_failpoints("victim", failpoints, &arguments).unwrap()
 }
 
-fn survive_a_crash(place: &str, kind: CatalogKind) {
-    let pipeline = Pipeline::on_shared_services(place, kind).unwrap();
+fn check_crash(failpoint: &str, kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services(failpoint, kind).unwrap();
     pipeline.produce(6_000, &[]).unwrap();
 
-    let mut victim = victim(&pipeline, &format!("{place}=crash@2"));
+    let mut victim = victim(&pipeline, &format!("{failpoint}=crash@2"));
     let ended = victim.process().wait(WAIT_TIMEOUT).unwrap();
-    assert_eq!(ended.status.signal(), Some(9), "it died at the place, and of nothing else");
+    assert_eq!(ended.status.signal(), Some(9), "it died at the failpoint, and of nothing else");
     pipeline.drain(&SESSION).unwrap();
 
     pipeline.check_exact(6_000).unwrap();
 }
 
-fn survive_a_pause(place: &str, kind: CatalogKind) {
-    let pipeline = Pipeline::on_shared_services(place, kind).unwrap();
+fn check_pause(failpoint: &str, kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services(failpoint, kind).unwrap();
     pipeline.produce(6_000, &[]).unwrap();
 
-    let mut zombie = victim(&pipeline, &format!("{place}=pause@2"));
+    let mut zombie = victim(&pipeline, &format!("{failpoint}=pause@2"));
     wait::until("the worker stands still", WAIT_TIMEOUT, || Ok(zombie.process().is_stopped()))
         .unwrap();
-    let mut heir = pipeline.start_consumer("heir", &SESSION).unwrap();
+    let mut successor = pipeline.start_consumer("successor", &SESSION).unwrap();
     // The first worker may have committed everything before it stood still.
-    heir.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
+    successor.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
     pipeline.await_committed(6_000).unwrap();
     zombie.process().resume().unwrap();
-    if holds_a_prepared_commit(place) {
+    if has_prepared_commit(failpoint) {
         zombie.await_logged("batch dropped").unwrap();
     }
     pipeline.produce(2_000, &[]).unwrap();
     pipeline.await_committed(8_000).unwrap();
-    heir.stop().unwrap();
+    successor.stop().unwrap();
     zombie.stop().unwrap();
 
     pipeline.check_exact(8_000).unwrap();
 }
 
 /// Whether a worker that sleeps here wakes up in the middle of a commit, and so sends it.
-fn holds_a_prepared_commit(place: &str) -> bool {
-    let places = ["file_synced", "lock_taken", "transaction_begun", "files_added", "message_set"];
-    places.contains(&place)
+fn has_prepared_commit(failpoint: &str) -> bool {
+    let failpoints =
+        ["file_synced", "lock_taken", "transaction_begun", "files_added", "message_set"];
+    failpoints.contains(&failpoint)
 }
 
-fn a_lost_answer_is_found_out_and_nothing_is_written_twice(kind: CatalogKind) {
+fn a_commit_with_a_lost_response_is_not_written_twice(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("lost_answer", kind).unwrap();
     pipeline.produce(6_000, &[]).unwrap();
     let mut worker = victim(&pipeline, "commit_answered=fail@2");
@@ -136,7 +137,7 @@ fn a_lost_answer_is_found_out_and_nothing_is_written_twice(kind: CatalogKind) {
     pipeline.check_exact(6_000).unwrap();
 }
 
-fn files_that_the_disk_did_not_keep_are_written_again(kind: CatalogKind) {
+fn files_are_written_again_after_a_failed_fsync(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("lost_files", kind).unwrap();
     pipeline.produce(6_000, &[]).unwrap();
     let mut worker = victim(&pipeline, "file_synced=fail@2");
@@ -151,7 +152,7 @@ fn files_that_the_disk_did_not_keep_are_written_again(kind: CatalogKind) {
 /// The COMMIT itself is on its way while another worker takes over, and arrives afterwards.
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
-fn a_commit_that_arrives_after_a_takeover_is_refused() {
+fn a_commit_that_arrives_after_a_takeover_is_rejected() {
     let mut pipeline = Pipeline::on_shared_services("in_flight", CatalogKind::Postgres).unwrap();
     let direct = pipeline.catalog.clone();
     let proxy = CommitProxy::start(&direct, CommitFault::CommitHeld).unwrap();
@@ -165,12 +166,12 @@ fn a_commit_that_arrives_after_a_takeover_is_refused() {
     zombie.process().pause().unwrap();
 
     pipeline.consumers_catalog = direct;
-    let mut heir = pipeline.start_consumer("heir", &SESSION).unwrap();
+    let mut successor = pipeline.start_consumer("successor", &SESSION).unwrap();
     pipeline.await_committed(6_000).unwrap();
     proxy.release();
     zombie.process().resume().unwrap();
     zombie.await_logged("batch dropped").unwrap();
-    heir.stop().unwrap();
+    successor.stop().unwrap();
     zombie.stop().unwrap();
 
     pipeline.check_exact(6_000).unwrap();

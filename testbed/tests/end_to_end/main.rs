@@ -4,8 +4,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
-mod brokers;
-mod causes;
+mod broker_errors;
+mod catalog_errors;
 mod chaos;
 mod conformance;
 mod dead_letters;

@@ -17,7 +17,7 @@ const C: &str = "00000000-0000-4000-8000-00000000000c";
 type Rows<'a> = &'a [(i32, i64, &'a str)];
 
 /// A lake whose table `events` holds these (partition, offset, event id), written by plain SQL.
-fn lake_holding(catalog: &str, data: &Path, rows: Rows<'_>) -> Lake {
+fn lake_with_rows(catalog: &str, data: &Path, rows: Rows<'_>) -> Lake {
     let load = |name| format!("LOAD {};", quoted_path(&workspace::extension(name).unwrap()));
     let mut statements = ["ducklake", "sqlite_scanner", "postgres_scanner"].map(load).to_vec();
     let address = match catalog.strip_prefix("postgres:") {
@@ -50,7 +50,7 @@ fn comparison_in(folder: &TempDir, catalog: &str, ledger: Rows<'_>, rows: Rows<'
     let lines: String = ledger.iter().map(line).collect();
     let file = folder.path().join("ledger.csv");
     fs::write(&file, format!("topic,partition,offset,event_id\n{lines}")).unwrap();
-    let lake = lake_holding(catalog, &folder.path().join("data"), rows);
+    let lake = lake_with_rows(catalog, &folder.path().join("data"), rows);
     compare(&file, &lake, "events").unwrap()
 }
 
@@ -72,7 +72,7 @@ fn a_lost_event_is_missing() {
 }
 
 #[test]
-fn an_event_written_three_times_is_doubled_twice() {
+fn an_event_written_three_times_has_two_duplicates() {
     let comparison = comparison(&[(0, 0, A)], &[(0, 0, A), (0, 0, A), (0, 0, A)]);
     assert_eq!(comparison.duplicates.count, 2);
     assert_eq!((comparison.missing.count, comparison.unexpected.count), (0, 0));
@@ -85,7 +85,7 @@ fn a_row_with_another_events_content_is_missing_and_unexpected() {
 }
 
 #[test]
-fn one_event_sent_twice_is_two_records() {
+fn an_event_published_twice_is_two_records() {
     let rows = [(0, 0, A), (0, 1, A)];
     assert!(comparison(&rows, &rows).is_exact());
 }
@@ -104,7 +104,7 @@ fn nothing_acknowledged_and_nothing_stored_is_exact() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_lake_in_postgres_is_compared_too() {
+fn a_lake_in_postgres_is_compared() {
     let folder = TempDir::new().unwrap();
     let catalog = shared_postgres().create_database("oracle").unwrap();
     let comparison = comparison_in(&folder, &catalog, &[(0, 0, A), (0, 1, B)], &[(0, 0, A)]);

@@ -39,7 +39,7 @@ const FAST: &[&str] = &["--flush-interval", "100ms"];
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_registry_that_is_down_is_waited_for() {
+fn a_worker_waits_for_an_unavailable_registry() {
     let mut registry = Registry::start(&logs("registry")).unwrap();
     let kafka = shared_kafka();
     let (name, servers) = (unique("registry"), kafka.bootstrap_servers());
@@ -47,7 +47,7 @@ fn a_registry_that_is_down_is_waited_for() {
     kafka.create_topic(&name, PARTITIONS, &[]).unwrap();
     let first = register(&registry.url(), &name, "first").unwrap();
     let second = register(&registry.url(), &name, "second").unwrap();
-    publish(&servers, &name, 0, readings(0..1_000, first)).unwrap();
+    publish(&servers, &name, 0, records(0..1_000, first)).unwrap();
 
     // Down at the start: the worker cannot know the table yet.
     registry.kill().unwrap();
@@ -59,7 +59,7 @@ fn a_registry_that_is_down_is_waited_for() {
 
     // Down in the middle, when a schema comes that the worker has not met.
     registry.kill().unwrap();
-    publish(&servers, &name, 0, readings(1_000..2_000, second)).unwrap();
+    publish(&servers, &name, 0, records(1_000..2_000, second)).unwrap();
     worker.await_logged("waiting for the schema registry").unwrap();
     worker.await_unready("waiting for the schema registry").unwrap();
     registry.restart().unwrap();
@@ -73,7 +73,7 @@ fn a_registry_that_is_down_is_waited_for() {
 /// The consumer waits, since a proxy may stand in for the registry for a while; the producer ends.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_registry_address_that_lacks_its_path_is_named() {
+fn a_registry_url_without_its_path_is_reported() {
     let (kafka, registry) = (shared_kafka(), shared_registry());
     let (name, servers) = (unique("path"), kafka.bootstrap_servers());
     let url = format!("http://127.0.0.1:{}", registry.port());
@@ -93,7 +93,7 @@ fn a_registry_address_that_lacks_its_path_is_named() {
 /// Records that wait for their schema are not in the lake, and do not count as anything else either.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_worker_stopped_while_the_registry_is_down_gives_nothing_up() {
+fn a_worker_stopped_during_a_registry_outage_gives_up_no_records() {
     let mut registry = Registry::start(&logs("registry")).unwrap();
     let kafka = shared_kafka();
     let (name, servers) = (unique("stopped"), kafka.bootstrap_servers());
@@ -101,12 +101,12 @@ fn a_worker_stopped_while_the_registry_is_down_gives_nothing_up() {
     kafka.create_topic(&name, PARTITIONS, &[]).unwrap();
     let first = register(&registry.url(), &name, "first").unwrap();
     let second = register(&registry.url(), &name, "second").unwrap();
-    publish(&servers, &name, 0, readings(0..1_000, first)).unwrap();
+    publish(&servers, &name, 0, records(0..1_000, first)).unwrap();
     let mut worker = pipeline.start_consumer("worker", FAST).unwrap();
     pipeline.await_committed(1_000).unwrap();
 
     registry.kill().unwrap();
-    publish(&servers, &name, 0, readings(1_000..2_000, second)).unwrap();
+    publish(&servers, &name, 0, records(1_000..2_000, second)).unwrap();
     worker.await_logged("waiting for the schema registry").unwrap();
     worker.stop().unwrap();
     assert_eq!(pipeline.catalog().unwrap().committed_offsets().unwrap(), 1_000);
@@ -117,13 +117,13 @@ fn a_worker_stopped_while_the_registry_is_down_gives_nothing_up() {
     assert_eq!(pipeline.lake().unwrap().scalar(&rows).unwrap(), "2000 2000");
 }
 
-fn readings(numbers: Range<i64>, schema_id: u32) -> impl Iterator<Item = Vec<u8>> {
+fn records(numbers: Range<i64>, schema_id: u32) -> impl Iterator<Item = Vec<u8>> {
     numbers.map(move |number| NumberRecord { number, at_micros: number }.encode(schema_id))
 }
 
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
-fn a_broker_that_is_down_is_waited_for() {
+fn a_worker_waits_for_an_unavailable_broker() {
     let mut kafka = Kafka::start(&logs("kafka")).unwrap();
     let name = unique("broker");
     let registry = shared_registry().url();
@@ -157,7 +157,7 @@ fn a_broker_that_is_down_is_waited_for() {
 
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
-fn a_catalog_that_crashes_delays_and_readiness_says_so() {
+fn a_crash_of_the_catalog_delays_commits_and_is_reported_by_readiness() {
     let mut postgres = Postgres::start(&logs("postgres")).unwrap();
     let name = unique("catalog");
     let url = postgres.create_database(&name).unwrap();
@@ -185,7 +185,7 @@ fn a_catalog_that_crashes_delays_and_readiness_says_so() {
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_data_path_whose_mount_is_away_is_waited_for() {
+fn a_worker_waits_for_a_data_path_that_is_not_mounted() {
     let pipeline = Pipeline::on_shared_services("mount", CatalogKind::Sqlite).unwrap();
     let mut producer = pipeline.start_producer(&["--rows", "40000", "--rate", "5000"]).unwrap();
     let worker = pipeline.start_consumer("worker", FAST).unwrap();
@@ -212,7 +212,7 @@ fn a_data_path_whose_mount_is_away_is_waited_for() {
 
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
-fn a_catalog_that_takes_no_commits_fills_no_memory() {
+fn memory_is_bounded_while_the_catalog_accepts_no_commits() {
     let pipeline = Pipeline::on_shared_services("memory", CatalogKind::Postgres).unwrap();
     pipeline.produce(1_000, &[]).unwrap();
     let limits = ["--memory-limit", "64MiB", "--flush-interval", "100ms"];
@@ -222,7 +222,7 @@ fn a_catalog_that_takes_no_commits_fills_no_memory() {
     let held = HeldCatalog::hold(&pipeline.catalog).unwrap();
     // About 250 MB of records, and nowhere to go.
     pipeline.produce(1_500_000, &[]).unwrap();
-    await_standstill(&worker);
+    await_reading_paused(&worker);
     let read = worker.metric("records_total").unwrap();
     assert!(read < 1_501_000.0, "reading is paused: {read}");
     let peak = worker.process().usage().peak_memory_bytes;
@@ -235,21 +235,21 @@ fn a_catalog_that_takes_no_commits_fills_no_memory() {
 }
 
 /// Waits until nothing was read for a second.
-fn await_standstill(worker: &Worker) {
+fn await_reading_paused(worker: &Worker) {
     let (mut read, mut since) = (0.0, Instant::now());
-    let stands_still = || {
+    let is_paused = || {
         let now = worker.metric("records_total")?;
         if now > read {
             (read, since) = (now, Instant::now());
         }
         Ok(since.elapsed() > Duration::from_secs(1))
     };
-    wait::until("reading stands still", WAIT_TIMEOUT, stands_still).unwrap();
+    wait::until("reading stands still", WAIT_TIMEOUT, is_paused).unwrap();
 }
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_bad_record_stops_its_worker_and_is_named() {
+fn an_undecodable_record_stops_the_worker_and_is_reported() {
     let pipeline = Pipeline::on_shared_services("poison", CatalogKind::Sqlite).unwrap();
     pipeline.produce(20_000, &["--poison", "0.0005", "--seed", "3"]).unwrap();
 
@@ -291,7 +291,7 @@ fn a_bad_record_stops_its_worker_and_is_named() {
 
 /// Deletes the topic and makes it again, with more records than before: the lake's offsets exist
 /// again, and mean other records.
-fn make_again(pipeline: &Pipeline) {
+fn recreate_topic(pipeline: &Pipeline) {
     let kafka = shared_kafka();
     kafka.delete_topic(&pipeline.topic).unwrap();
     // At once: no client looks in between and finds no topic.
@@ -302,11 +302,11 @@ fn make_again(pipeline: &Pipeline) {
 
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
-fn a_topic_that_was_made_again_is_not_read_by_a_new_worker() {
+fn a_recreated_topic_is_not_read_by_a_new_worker() {
     let pipeline = Pipeline::on_shared_services("again", CatalogKind::Postgres).unwrap();
     pipeline.produce(3_000, &[]).unwrap();
     pipeline.drain(&[]).unwrap();
-    make_again(&pipeline);
+    recreate_topic(&pipeline);
 
     let mut worker = pipeline.start_consumer("worker", &["--until-end"]).unwrap();
 
@@ -318,12 +318,12 @@ fn a_topic_that_was_made_again_is_not_read_by_a_new_worker() {
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_topic_that_is_made_again_stops_a_running_worker() {
+fn a_recreated_topic_stops_a_running_worker() {
     let pipeline = Pipeline::on_shared_services("again", CatalogKind::Sqlite).unwrap();
     pipeline.produce(3_000, &[]).unwrap();
     let mut worker = pipeline.start_consumer("worker", &[]).unwrap();
     pipeline.await_committed(3_000).unwrap();
-    make_again(&pipeline);
+    recreate_topic(&pipeline);
 
     assert_eq!(worker.exit_code().unwrap(), 5);
     assert!(worker.last_error().unwrap().contains(&pipeline.topic));
@@ -334,13 +334,13 @@ fn a_topic_that_is_made_again_stops_a_running_worker() {
 /// as before, they have the offsets that it asks for, and no rebalance happens.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_topic_that_is_made_again_while_its_worker_sleeps_stops_the_worker() {
+fn a_topic_recreated_while_its_worker_is_paused_stops_the_worker() {
     let pipeline = Pipeline::on_shared_services("slept", CatalogKind::Sqlite).unwrap();
     pipeline.produce(3_000, &[]).unwrap();
     let mut worker = pipeline.start_consumer("worker", &[]).unwrap();
     pipeline.await_committed(3_000).unwrap();
     worker.process().pause().unwrap();
-    make_again(&pipeline);
+    recreate_topic(&pipeline);
     worker.process().resume().unwrap();
 
     assert_eq!(worker.exit_code().unwrap(), 5);
@@ -366,22 +366,22 @@ fn another_cluster_behind_the_same_address_stops_the_worker() {
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_partition_whose_offsets_are_gone_stops_and_the_others_go_on() {
+fn a_partition_without_its_offsets_stops_and_the_others_continue() {
     let pipeline = Pipeline::on_shared_services("retention", CatalogKind::Sqlite).unwrap();
     pipeline.produce(3_000, &[]).unwrap();
     pipeline.drain(&[]).unwrap();
     pipeline.produce(30_000, &[]).unwrap();
     let mut catalog = pipeline.catalog().unwrap();
-    let stood = catalog.next_offset(1).unwrap();
-    delete_records(&pipeline.bootstrap_servers, &pipeline.topic, 1, stood + 100).unwrap();
+    let next_offset = catalog.next_offset(1).unwrap();
+    delete_records(&pipeline.bootstrap_servers, &pipeline.topic, 1, next_offset + 100).unwrap();
 
     let mut worker = pipeline.start_consumer("worker", FAST).unwrap();
     let logged = worker.await_logged("Kafka does not have the lake's offset").unwrap();
 
     assert_eq!(logged["level"], "ERROR");
     assert_eq!(logged["topic"], pipeline.topic);
-    assert_eq!((&logged["partition"], &logged["offset"]), (&1.into(), &stood.into()));
-    assert_eq!(logged["low_watermark"], stood + 100);
+    assert_eq!((&logged["partition"], &logged["offset"]), (&1.into(), &next_offset.into()));
+    assert_eq!(logged["low_watermark"], next_offset + 100);
     let ends = shared_kafka().end_offsets(&pipeline.topic).unwrap();
     assert_eq!(logged["high_watermark"], ends[1]);
     let others = (0..PARTITIONS).filter(|partition| *partition != 1);
@@ -392,7 +392,7 @@ fn a_partition_whose_offsets_are_gone_stops_and_the_others_go_on() {
         })
         .unwrap();
     }
-    assert_eq!(catalog.next_offset(1).unwrap(), stood, "it never jumps");
+    assert_eq!(catalog.next_offset(1).unwrap(), next_offset, "it never jumps");
     worker.await_ready(false).unwrap();
     worker.stop().unwrap();
 

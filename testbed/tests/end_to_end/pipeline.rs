@@ -19,18 +19,18 @@ use serde_json::Value;
 
 on_both_catalogs!(
     the_lake_equals_the_ledger,
-    every_field_of_every_event_arrives,
-    a_worker_killed_the_instant_a_snapshot_appears_reads_nothing_twice,
-    the_consumer_protocol_survives_a_kill_too,
-    a_worker_joins_and_leaves_while_events_arrive,
-    the_consumer_protocol_moves_partitions_too,
-    of_two_workers_of_one_name_one_ends,
-    the_lake_says_where_to_go_on_when_the_groups_offsets_are_gone,
-    the_groups_own_offsets_are_never_believed,
-    a_run_to_the_end_leaves_later_events_to_the_next,
-    a_number_of_rows_is_kept_exactly,
-    a_stopped_worker_commits_what_it_has_read,
-    late_events_land_in_the_folder_of_their_own_date,
+    every_field_of_every_event_is_stored,
+    a_worker_killed_after_a_lake_commit_writes_no_duplicates,
+    the_consumer_protocol_survives_a_kill_after_a_lake_commit,
+    a_rebalance_during_production_is_exact,
+    a_rebalance_with_the_consumer_protocol_is_exact,
+    one_of_two_workers_with_the_same_instance_id_ends,
+    a_worker_continues_at_the_offsets_in_the_lake_without_group_offsets,
+    wrong_group_offsets_are_ignored,
+    until_end_leaves_later_events_to_the_next_run,
+    max_rows_is_exact,
+    a_stopped_worker_commits_its_batch,
+    late_events_are_in_the_folder_of_their_date,
 );
 
 /// A quick flush gives many commits, and so many moments to interrupt.
@@ -45,7 +45,7 @@ fn the_lake_equals_the_ledger(kind: CatalogKind) {
     pipeline.check_exact(100_000).unwrap();
 }
 
-fn every_field_of_every_event_arrives(kind: CatalogKind) {
+fn every_field_of_every_event_is_stored(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("fields", kind).unwrap();
     let same = ["--rows", "20000", "--seed", "7", "--start-time", "2026-01-01T00:00:00Z"];
     pipeline.produce(20_000, &same[2..]).unwrap();
@@ -70,18 +70,18 @@ fn every_field_of_every_event_arrives(kind: CatalogKind) {
     }
 }
 
-fn a_worker_killed_the_instant_a_snapshot_appears_reads_nothing_twice(kind: CatalogKind) {
-    survive_aimed_kills(kind, Protocol::Classic);
+fn a_worker_killed_after_a_lake_commit_writes_no_duplicates(kind: CatalogKind) {
+    check_kills_after_commits(kind, Protocol::Classic);
 }
 
-fn the_consumer_protocol_survives_a_kill_too(kind: CatalogKind) {
-    survive_aimed_kills(kind, Protocol::Consumer);
+fn the_consumer_protocol_survives_a_kill_after_a_lake_commit(kind: CatalogKind) {
+    check_kills_after_commits(kind, Protocol::Consumer);
 }
 
 /// Two workers share the topic; one of them is killed as soon as a snapshot with rows of its own is
 /// visible, when its offsets are not in Kafka yet. Whoever trusts Kafka's offsets writes that batch
 /// again.
-fn survive_aimed_kills(kind: CatalogKind, protocol: Protocol) {
+fn check_kills_after_commits(kind: CatalogKind, protocol: Protocol) {
     const KILLS: usize = 3;
     let mut pipeline = Pipeline::on_shared_services("kill", kind).unwrap();
     pipeline.protocol = protocol;
@@ -92,8 +92,8 @@ fn survive_aimed_kills(kind: CatalogKind, protocol: Protocol) {
         let mut victim = start(&pipeline, "victim", run);
         let partition = partition_of(&victim);
         let mut catalog = pipeline.catalog().unwrap();
-        let stood = catalog.next_offset(partition).unwrap();
-        let moved = || Ok(catalog.next_offset(partition)? > stood);
+        let before = catalog.next_offset(partition).unwrap();
+        let moved = || Ok(catalog.next_offset(partition)? > before);
         wait::until("a snapshot of the victim's appears", WAIT_TIMEOUT, moved).unwrap();
         victim.kill().unwrap();
         behind += usize::from(kafka_is_behind_the_lake(&pipeline, partition));
@@ -131,15 +131,15 @@ fn kafka_is_behind_the_lake(pipeline: &Pipeline, partition: i32) -> bool {
     known < pipeline.catalog().unwrap().next_offset(partition).unwrap()
 }
 
-fn a_worker_joins_and_leaves_while_events_arrive(kind: CatalogKind) {
-    survive_rebalances(kind, Protocol::Classic);
+fn a_rebalance_during_production_is_exact(kind: CatalogKind) {
+    check_rebalances(kind, Protocol::Classic);
 }
 
-fn the_consumer_protocol_moves_partitions_too(kind: CatalogKind) {
-    survive_rebalances(kind, Protocol::Consumer);
+fn a_rebalance_with_the_consumer_protocol_is_exact(kind: CatalogKind) {
+    check_rebalances(kind, Protocol::Consumer);
 }
 
-fn survive_rebalances(kind: CatalogKind, protocol: Protocol) {
+fn check_rebalances(kind: CatalogKind, protocol: Protocol) {
     let mut pipeline = Pipeline::on_shared_services("rebalance", kind).unwrap();
     pipeline.protocol = protocol;
     let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
@@ -157,7 +157,7 @@ fn survive_rebalances(kind: CatalogKind, protocol: Protocol) {
 }
 
 /// The later one takes the name over, or is refused: that depends on the protocol.
-fn of_two_workers_of_one_name_one_ends(kind: CatalogKind) {
+fn one_of_two_workers_with_the_same_instance_id_ends(kind: CatalogKind) {
     for (protocol, ends) in [(Protocol::Classic, 0), (Protocol::Consumer, 1)] {
         let mut pipeline = Pipeline::on_shared_services("one_name", kind).unwrap();
         pipeline.protocol = protocol;
@@ -175,7 +175,7 @@ fn of_two_workers_of_one_name_one_ends(kind: CatalogKind) {
     }
 }
 
-fn the_lake_says_where_to_go_on_when_the_groups_offsets_are_gone(kind: CatalogKind) {
+fn a_worker_continues_at_the_offsets_in_the_lake_without_group_offsets(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("offsets_gone", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
     pipeline.drain(&[]).unwrap();
@@ -198,7 +198,7 @@ fn ledger_ranges_from(pipeline: &Pipeline, offset: i64) -> i64 {
     pipeline.catalog().unwrap().number(&sql).unwrap()
 }
 
-fn the_groups_own_offsets_are_never_believed(kind: CatalogKind) {
+fn wrong_group_offsets_are_ignored(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("offsets_wrong", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
     pipeline.drain(&[]).unwrap();
@@ -214,7 +214,7 @@ fn the_groups_own_offsets_are_never_believed(kind: CatalogKind) {
     pipeline.check_exact(40_000).unwrap();
 }
 
-fn a_run_to_the_end_leaves_later_events_to_the_next(kind: CatalogKind) {
+fn until_end_leaves_later_events_to_the_next_run(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("to_the_end", kind).unwrap();
     for events in [20_000, 30_000] {
         pipeline.produce(10_000, &[]).unwrap();
@@ -231,7 +231,7 @@ fn a_run_to_the_end_leaves_later_events_to_the_next(kind: CatalogKind) {
     }
 }
 
-fn a_number_of_rows_is_kept_exactly(kind: CatalogKind) {
+fn max_rows_is_exact(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("max_rows", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
 
@@ -247,7 +247,7 @@ fn a_number_of_rows_is_kept_exactly(kind: CatalogKind) {
     pipeline.check_exact(20_000).unwrap();
 }
 
-fn a_stopped_worker_commits_what_it_has_read(kind: CatalogKind) {
+fn a_stopped_worker_commits_its_batch(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("stopped", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
     let mut worker = pipeline.start_consumer("worker", &["--flush-interval", "600"]).unwrap();
@@ -261,7 +261,7 @@ fn a_stopped_worker_commits_what_it_has_read(kind: CatalogKind) {
     pipeline.check_exact(20_000).unwrap();
 }
 
-fn late_events_land_in_the_folder_of_their_own_date(kind: CatalogKind) {
+fn late_events_are_in_the_folder_of_their_date(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("late", kind).unwrap();
     let data = ["--late", "0.3", "--start-time", "2026-03-01T22:00:00Z", "--event-interval", "1s"];
     pipeline.produce(20_000, &data).unwrap();

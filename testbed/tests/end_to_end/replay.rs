@@ -14,19 +14,19 @@ use ducktide_testbed::{
 use jiff::Timestamp;
 
 on_both_catalogs!(
-    a_replay_beside_running_consumers_and_producer_is_exact,
-    an_idle_consumer_reads_everything_again_without_a_restart,
-    a_replay_by_time_takes_back_what_came_since,
-    a_replay_beside_maintenance_is_exact,
-    another_table_is_filled_by_the_command_that_is_printed,
-    a_killed_replay_leaves_the_old_state_or_the_new,
-    a_replay_whose_answer_is_lost_knows_that_it_was_applied,
-    a_replay_that_sleeps_before_its_commit_holds_nobody_up,
-    a_replay_that_another_overtakes_finds_nothing_left_to_do,
-    offsets_that_kafka_lost_are_refused_before_anything_is_touched,
-    missing_files_are_read_again_beside_a_running_consumer,
-    a_replay_that_is_killed_after_it_ended_a_missing_file_is_completed_by_another,
-    a_skip_lets_a_stopped_partition_go_on_without_a_restart,
+    a_replay_with_running_consumers_and_producer_is_exact,
+    an_idle_consumer_reads_replayed_records_without_a_restart,
+    a_replay_by_timestamp_removes_later_records,
+    a_replay_during_maintenance_is_exact,
+    the_printed_command_fills_another_table,
+    a_killed_replay_is_applied_completely_or_not_at_all,
+    a_replay_with_a_lost_response_is_applied_once,
+    a_replay_paused_before_its_commit_does_not_block_workers,
+    a_replay_overtaken_by_another_has_nothing_to_do,
+    a_replay_of_deleted_offsets_is_rejected_without_changes,
+    missing_files_are_replayed_with_a_running_consumer,
+    a_replay_killed_after_it_ended_a_missing_file_is_completed_by_another,
+    a_stopped_partition_continues_after_a_skip_without_a_restart,
 );
 
 const FAST: &[&str] = &["--flush-interval", "100ms"];
@@ -40,7 +40,7 @@ fn replays(pipeline: &Pipeline) -> i64 {
     pipeline.catalog().unwrap().number(sql).unwrap()
 }
 
-fn a_replay_beside_running_consumers_and_producer_is_exact(kind: CatalogKind) {
+fn a_replay_with_running_consumers_and_producer_is_exact(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("replayed", kind).unwrap();
     let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
     let _first = pipeline.start_consumer("first", FAST).unwrap();
@@ -59,7 +59,7 @@ fn a_replay_beside_running_consumers_and_producer_is_exact(kind: CatalogKind) {
     assert_eq!(replays(&pipeline), 1 + i64::from(PARTITIONS));
 }
 
-fn an_idle_consumer_reads_everything_again_without_a_restart(kind: CatalogKind) {
+fn an_idle_consumer_reads_replayed_records_without_a_restart(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("idle", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
     let mut worker = pipeline.start_consumer("worker", FAST).unwrap();
@@ -74,7 +74,7 @@ fn an_idle_consumer_reads_everything_again_without_a_restart(kind: CatalogKind) 
     pipeline.verify().unwrap();
 }
 
-fn a_replay_by_time_takes_back_what_came_since(kind: CatalogKind) {
+fn a_replay_by_timestamp_removes_later_records(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("by_time", kind).unwrap();
     pipeline.produce(6_000, &[]).unwrap();
     // Between the two no record has a time.
@@ -96,7 +96,7 @@ fn a_replay_by_time_takes_back_what_came_since(kind: CatalogKind) {
     pipeline.verify().unwrap();
 }
 
-fn a_replay_beside_maintenance_is_exact(kind: CatalogKind) {
+fn a_replay_during_maintenance_is_exact(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("maintained", kind).unwrap();
     let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
     let _worker = pipeline.start_consumer("worker", FAST).unwrap();
@@ -115,7 +115,7 @@ fn a_replay_beside_maintenance_is_exact(kind: CatalogKind) {
     pipeline.verify().unwrap();
 }
 
-fn another_table_is_filled_by_the_command_that_is_printed(kind: CatalogKind) {
+fn the_printed_command_fills_another_table(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("shadow", kind).unwrap();
     pipeline.produce(10_000, &[]).unwrap();
     pipeline.drain(&[]).unwrap();
@@ -153,14 +153,14 @@ fn failing_replay(pipeline: &Pipeline, failpoints: &str) -> RunningProgram {
 }
 
 /// How many rows there are; progress says the same, whatever happened.
-fn rows_as_progress_says(pipeline: &Pipeline) -> i64 {
+fn checked_row_count(pipeline: &Pipeline) -> i64 {
     let rows = pipeline.lake().unwrap().scalar(&format!("SELECT count(*) FROM {TABLE}")).unwrap();
     assert_eq!(rows, pipeline.catalog().unwrap().committed_offsets().unwrap());
     rows.as_i64().unwrap()
 }
 
 /// An aimed kill at every step: kills at random moments hit none of them.
-fn a_killed_replay_leaves_the_old_state_or_the_new(kind: CatalogKind) {
+fn a_killed_replay_is_applied_completely_or_not_at_all(kind: CatalogKind) {
     const BEFORE: [&str; 6] = [
         "file_written",
         "file_synced",
@@ -172,13 +172,13 @@ fn a_killed_replay_leaves_the_old_state_or_the_new(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("killed", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
     pipeline.drain(FAST).unwrap();
-    for place in BEFORE.into_iter().chain(["commit_answered"]) {
+    for failpoint in BEFORE.into_iter().chain(["commit_answered"]) {
         let ended =
-            failing_replay(&pipeline, &format!("{place}=crash")).wait(WAIT_TIMEOUT).unwrap();
-        assert_eq!(ended.status.signal(), Some(9), "it died at {place}");
+            failing_replay(&pipeline, &format!("{failpoint}=crash")).wait(WAIT_TIMEOUT).unwrap();
+        assert_eq!(ended.status.signal(), Some(9), "it died at {failpoint}");
 
-        let rows = rows_as_progress_says(&pipeline);
-        assert_eq!(rows == 20_000, place != "commit_answered", "{place}: {rows}");
+        let rows = checked_row_count(&pipeline);
+        assert_eq!(rows == 20_000, failpoint != "commit_answered", "{failpoint}: {rows}");
         // The intent of a killed replay keeps the next one out until it expires.
         std::thread::sleep(Duration::from_millis(1_100));
     }
@@ -188,14 +188,14 @@ fn a_killed_replay_leaves_the_old_state_or_the_new(kind: CatalogKind) {
     assert_eq!(replays(&pipeline), 1);
 }
 
-fn a_replay_whose_answer_is_lost_knows_that_it_was_applied(kind: CatalogKind) {
+fn a_replay_with_a_lost_response_is_applied_once(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("unheard", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
     pipeline.drain(FAST).unwrap();
 
     failing_replay(&pipeline, "commit_answered=fail").succeed(WAIT_TIMEOUT).unwrap();
 
-    assert!(rows_as_progress_says(&pipeline) < 20_000);
+    assert!(checked_row_count(&pipeline) < 20_000);
     assert_eq!(replays(&pipeline), 1);
     pipeline.drain(FAST).unwrap();
     pipeline.check_exact(20_000).unwrap();
@@ -203,19 +203,19 @@ fn a_replay_whose_answer_is_lost_knows_that_it_was_applied(kind: CatalogKind) {
 }
 
 /// It stands still with locks held and COMMIT next; workers go on, and it finds out when it wakes.
-fn a_replay_that_sleeps_before_its_commit_holds_nobody_up(kind: CatalogKind) {
-    let pipeline = Pipeline::on_shared_services("asleep", kind).unwrap();
+fn a_replay_paused_before_its_commit_does_not_block_workers(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("paused", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
     let _worker = pipeline.start_consumer("worker", FAST).unwrap();
     pipeline.await_committed(20_000).unwrap();
 
-    let mut asleep = failing_replay(&pipeline, "message_set=pause");
-    wait::until("the replay stands still", WAIT_TIMEOUT, || Ok(asleep.is_stopped())).unwrap();
+    let mut paused = failing_replay(&pipeline, "message_set=pause");
+    wait::until("the replay stands still", WAIT_TIMEOUT, || Ok(paused.is_stopped())).unwrap();
     pipeline.produce(10_000, &[]).unwrap();
     let all = || Ok(pipeline.catalog()?.committed_offsets()? == 30_000);
     wait::until("workers go on", WAIT_TIMEOUT, all).unwrap();
-    asleep.resume().unwrap();
-    asleep.succeed(WAIT_TIMEOUT).unwrap();
+    paused.resume().unwrap();
+    paused.succeed(WAIT_TIMEOUT).unwrap();
 
     pipeline.await_committed(30_000).unwrap();
     assert_eq!(replays(&pipeline), 1, "refused once, applied once");
@@ -224,7 +224,7 @@ fn a_replay_that_sleeps_before_its_commit_holds_nobody_up(kind: CatalogKind) {
 }
 
 /// What it read of the ledger is no longer so when it looks at the table.
-fn a_replay_that_another_overtakes_finds_nothing_left_to_do(kind: CatalogKind) {
+fn a_replay_overtaken_by_another_has_nothing_to_do(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("overtaken", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
     pipeline.drain(FAST).unwrap();
@@ -236,13 +236,13 @@ fn a_replay_that_another_overtakes_finds_nothing_left_to_do(kind: CatalogKind) {
     overtaken.succeed(WAIT_TIMEOUT).unwrap();
 
     assert_eq!(replays(&pipeline), 1);
-    assert!(rows_as_progress_says(&pipeline) < 20_000);
+    assert!(checked_row_count(&pipeline) < 20_000);
     pipeline.drain(FAST).unwrap();
     pipeline.check_exact(20_000).unwrap();
     pipeline.verify().unwrap();
 }
 
-fn offsets_that_kafka_lost_are_refused_before_anything_is_touched(kind: CatalogKind) {
+fn a_replay_of_deleted_offsets_is_rejected_without_changes(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("lost", kind).unwrap();
     pipeline.produce(9_000, &[]).unwrap();
     pipeline.drain(&[]).unwrap();
@@ -271,30 +271,30 @@ fn offsets_that_kafka_lost_are_refused_before_anything_is_touched(kind: CatalogK
 }
 
 /// Removes the newest data file of the lake.
-fn lose_a_file(pipeline: &Pipeline) {
+fn remove_a_file(pipeline: &Pipeline) {
     let sql = "SELECT data_file FROM ducklake_list_files('lake', 'events') ORDER BY 1 DESC LIMIT 1";
     let file = pipeline.lake().unwrap().scalar(sql).unwrap();
     std::fs::remove_file(file.as_str().unwrap()).unwrap();
-    let found = verification(pipeline);
+    let found = verify_output(pipeline);
     assert!(found.contains("`ducktide replay --topic TOPIC --from-missing-files`"), "{found}");
 }
 
 /// What `ducktide verify` finds.
-fn verification(pipeline: &Pipeline) -> String {
+fn verify_output(pipeline: &Pipeline) -> String {
     let tool = pipeline.ducktide(&["verify", "--json"]).unwrap();
-    let mut running = tool.start(pipeline.logs(), "verification").unwrap();
+    let mut running = tool.start(pipeline.logs(), "verify_output").unwrap();
     running.wait(WAIT_TIMEOUT).unwrap();
     running.output().unwrap()
 }
 
-fn missing_files_are_read_again_beside_a_running_consumer(kind: CatalogKind) {
+fn missing_files_are_replayed_with_a_running_consumer(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("missing", kind).unwrap();
     let _worker = pipeline.start_consumer("worker", FAST).unwrap();
     for round in 1..=2 {
         pipeline.produce(9_000, &[]).unwrap();
         pipeline.await_committed(round * 9_000).unwrap();
     }
-    lose_a_file(&pipeline);
+    remove_a_file(&pipeline);
 
     let would = replay(&pipeline, &["--from-missing-files", "--dry-run"]).unwrap();
     let did = replay(&pipeline, &["--from-missing-files"]).unwrap();
@@ -308,13 +308,11 @@ fn missing_files_are_read_again_beside_a_running_consumer(kind: CatalogKind) {
     assert!(again.contains("nothing to do"), "{again}");
 }
 
-fn a_replay_that_is_killed_after_it_ended_a_missing_file_is_completed_by_another(
-    kind: CatalogKind,
-) {
+fn a_replay_killed_after_it_ended_a_missing_file_is_completed_by_another(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("half_missing", kind).unwrap();
     pipeline.produce(9_000, &[]).unwrap();
     pipeline.drain(FAST).unwrap();
-    lose_a_file(&pipeline);
+    remove_a_file(&pipeline);
     let missing = ["replay", "--topic", &pipeline.topic, "--from-missing-files"];
     let victim = pipeline.ducktide(&[&missing[..], &["--max-transaction", "1"]].concat()).unwrap();
     let victim = victim.env("DUCKTIDE_FAILPOINTS", "missing_files_ended=crash");
@@ -324,7 +322,7 @@ fn a_replay_that_is_killed_after_it_ended_a_missing_file_is_completed_by_another
     assert_eq!(ended.status.signal(), Some(9));
     let rows = format!("SELECT count(*) FROM (FROM {TABLE} WHERE _kafka_offset >= 0)");
     assert!(pipeline.lake().unwrap().scalar(&rows).unwrap().as_i64().unwrap() < 9_000);
-    let found = verification(&pipeline);
+    let found = verify_output(&pipeline);
     assert!(found.contains("\"rows_missing\": 1"), "{found}");
     // The intent of a killed replay keeps the next one out until it expires.
     std::thread::sleep(Duration::from_millis(1_100));
@@ -334,14 +332,14 @@ fn a_replay_that_is_killed_after_it_ended_a_missing_file_is_completed_by_another
     pipeline.verify().unwrap();
 }
 
-fn a_skip_lets_a_stopped_partition_go_on_without_a_restart(kind: CatalogKind) {
+fn a_stopped_partition_continues_after_a_skip_without_a_restart(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("skipped", kind).unwrap();
     pipeline.produce(3_000, &[]).unwrap();
     pipeline.drain(&[]).unwrap();
     pipeline.produce(30_000, &[]).unwrap();
     let mut catalog = pipeline.catalog().unwrap();
-    let stood = catalog.next_offset(1).unwrap();
-    delete_records(&pipeline.bootstrap_servers, &pipeline.topic, 1, stood + 100).unwrap();
+    let next_offset = catalog.next_offset(1).unwrap();
+    delete_records(&pipeline.bootstrap_servers, &pipeline.topic, 1, next_offset + 100).unwrap();
     let mut worker = pipeline.start_consumer("worker", FAST).unwrap();
     let logged = worker.await_logged("Kafka does not have the lake's offset").unwrap();
     worker.await_ready(false).unwrap();

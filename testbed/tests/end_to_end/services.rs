@@ -33,7 +33,7 @@ fn publish(kafka: &Kafka, topic: &str, records: usize) {
 
 #[test]
 #[ignore = "needs Kafka"]
-fn records_reach_a_topic_of_kafka() {
+fn records_are_published_to_a_topic() {
     let kafka = shared_kafka();
     kafka.create_topic("reach", 3, &[("retention.ms", "-1")]).unwrap();
     publish(kafka, "reach", 100);
@@ -51,7 +51,7 @@ fn a_topic_that_exists_is_not_created_again() {
 
 #[test]
 #[ignore = "needs Kafka"]
-fn a_killed_kafka_comes_back_with_its_records() {
+fn a_restarted_kafka_has_its_records() {
     let mut kafka = Kafka::start(&log_folder().unwrap().join("killed")).unwrap();
     kafka.create_topic("kept", 1, &[]).unwrap();
     publish(&kafka, "kept", 10);
@@ -70,7 +70,7 @@ fn an_empty_registry_has_no_subjects() {
 
 #[test]
 #[ignore = "needs the schema registry"]
-fn a_paused_registry_does_not_answer_until_it_is_resumed() {
+fn a_paused_registry_does_not_respond_until_it_is_resumed() {
     let mut registry = Registry::start(&log_folder().unwrap().join("paused")).unwrap();
     registry.pause().unwrap();
     assert!(registry.check_ready().is_err());
@@ -81,7 +81,7 @@ fn a_paused_registry_does_not_answer_until_it_is_resumed() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn databases_of_one_server_are_apart() {
+fn databases_of_one_server_are_independent() {
     let postgres = shared_postgres();
     let first = postgres.create_database("first").unwrap();
     let second = postgres.create_database("second").unwrap();
@@ -92,7 +92,7 @@ fn databases_of_one_server_are_apart() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_killed_postgres_comes_back_with_its_databases() {
+fn a_restarted_postgres_has_its_databases() {
     let mut postgres = Postgres::start(&log_folder().unwrap().join("killed")).unwrap();
     postgres.create_database("kept").unwrap();
     postgres.kill().unwrap();
@@ -104,7 +104,7 @@ fn a_killed_postgres_comes_back_with_its_databases() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_postgres_left_running_goes_on_until_the_command_that_ends_it() {
+fn a_postgres_left_running_is_stopped_by_the_returned_command() {
     let postgres = Postgres::start(&log_folder().unwrap().join("left")).unwrap();
     let url = postgres.create_database("left").unwrap();
     let end = postgres.leave_running();
@@ -128,7 +128,7 @@ async fn services_can_be_used_within_a_runtime() {
 
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
-fn nothing_outlives_a_killed_owner() {
+fn services_end_with_a_killed_owner() {
     let logs = log_folder().unwrap().join("owner");
     fs::create_dir_all(&logs).unwrap();
     let mut owner = start_owner(&logs);

@@ -14,23 +14,23 @@ use ducktide_testbed::{
 use serde_json::{Value, json};
 
 on_both_catalogs!(
-    each_topic_fills_a_table_of_its_own_in_one_commit,
-    topics_of_a_pattern_are_picked_up_when_they_appear,
-    topics_of_a_pattern_are_picked_up_under_kip_848,
-    topics_that_cannot_be_loaded_do_not_hold_the_others_up,
-    a_pattern_is_drained_to_its_topics_ends,
-    a_table_that_cannot_be_written_holds_up_no_other,
-    a_drained_worker_ends_when_only_such_a_table_is_left,
+    each_topic_fills_its_own_table_in_one_commit,
+    new_topics_of_a_pattern_are_consumed,
+    new_topics_of_a_pattern_are_consumed_with_kip_848,
+    topics_that_cannot_be_loaded_do_not_stop_the_others,
+    a_pattern_is_drained_to_the_ends_of_its_topics,
+    a_table_that_cannot_be_written_does_not_stop_the_others,
+    until_end_ends_when_only_a_table_that_cannot_be_written_is_left,
 );
 
 /// Topics whose names begin with that of a pipeline.
-struct Case {
+struct TopicsFixture {
     pipeline: Pipeline,
     /// The type of the numbers in their records.
     number: Value,
 }
 
-impl Case {
+impl TopicsFixture {
     fn new(test: &str, kind: CatalogKind) -> Self {
         Self { pipeline: Pipeline::on_shared_services(test, kind).unwrap(), number: json!("long") }
     }
@@ -85,8 +85,8 @@ impl Case {
     }
 }
 
-fn each_topic_fills_a_table_of_its_own_in_one_commit(kind: CatalogKind) {
-    let case = Case::new("many", kind);
+fn each_topic_fills_its_own_table_in_one_commit(kind: CatalogKind) {
+    let case = TopicsFixture::new("many", kind);
     case.create("a", 100);
     case.create("b", 100);
     let topics = format!("{},{}", case.topic("a"), case.topic("b"));
@@ -100,17 +100,17 @@ fn each_topic_fills_a_table_of_its_own_in_one_commit(kind: CatalogKind) {
     case.pipeline.verify().unwrap();
 }
 
-fn topics_of_a_pattern_are_picked_up_when_they_appear(kind: CatalogKind) {
-    picked_up(&Case::new("pattern", kind));
+fn new_topics_of_a_pattern_are_consumed(kind: CatalogKind) {
+    check_new_topics(&TopicsFixture::new("pattern", kind));
 }
 
-fn topics_of_a_pattern_are_picked_up_under_kip_848(kind: CatalogKind) {
-    let mut case = Case::new("pattern_848", kind);
+fn new_topics_of_a_pattern_are_consumed_with_kip_848(kind: CatalogKind) {
+    let mut case = TopicsFixture::new("pattern_848", kind);
     case.pipeline.protocol = Protocol::Consumer;
-    picked_up(&case);
+    check_new_topics(&case);
 }
 
-fn picked_up(case: &Case) {
+fn check_new_topics(case: &TopicsFixture) {
     case.create("first", 50);
     let latest = ["--start-from", "latest"];
     let workers = ["one", "two"].map(|name| case.worker(name, &case.pattern(), &latest));
@@ -132,8 +132,8 @@ fn picked_up(case: &Case) {
     case.pipeline.verify().unwrap();
 }
 
-fn topics_that_cannot_be_loaded_do_not_hold_the_others_up(kind: CatalogKind) {
-    let case = Case::new("unloadable", kind);
+fn topics_that_cannot_be_loaded_do_not_stop_the_others(kind: CatalogKind) {
+    let case = TopicsFixture::new("unloadable", kind);
     for topic in ["no-schema", "no-schema-either"] {
         shared_kafka().create_topic(&case.topic(topic), 1, &[]).unwrap();
     }
@@ -159,13 +159,13 @@ fn topics_that_cannot_be_loaded_do_not_hold_the_others_up(kind: CatalogKind) {
     assert_eq!(case.rows("no-schema"), "1 1");
     let log = worker.log().unwrap();
     let other = format!("waiting for the schema of {}-value", case.topic("no-schema-either"));
-    let told = log.iter().filter(|line| line.to_string().contains(&other)).count();
-    assert_eq!(told, 1, "{log:?}");
+    let logged = log.iter().filter(|line| line.to_string().contains(&other)).count();
+    assert_eq!(logged, 1, "{log:?}");
     worker.check_alive().unwrap();
 }
 
-fn a_pattern_is_drained_to_its_topics_ends(kind: CatalogKind) {
-    let case = Case::new("drained", kind);
+fn a_pattern_is_drained_to_the_ends_of_its_topics(kind: CatalogKind) {
+    let case = TopicsFixture::new("drained", kind);
     case.create("a", 20);
     case.create("b", 20);
 
@@ -178,13 +178,13 @@ fn a_pattern_is_drained_to_its_topics_ends(kind: CatalogKind) {
 }
 
 /// Directories that give way to plain files, which no directory can be created in the place of.
-struct Obstacle {
+struct BlockedDirectory {
     directory: PathBuf,
     aside: PathBuf,
 }
 
-impl Obstacle {
-    fn new(case: &Case, suffix: &str) -> Self {
+impl BlockedDirectory {
+    fn new(case: &TopicsFixture, suffix: &str) -> Self {
         let files = format!("FROM ducklake_list_files('lake', '{}')", case.topic(suffix));
         let directory = "SELECT regexp_extract(any_value(data_file), '(.*/main/[^/]*)/', 1)";
         let found = case.pipeline.lake().unwrap().scalar(&format!("{directory} {files}")).unwrap();
@@ -201,13 +201,13 @@ impl Obstacle {
     }
 }
 
-fn a_table_that_cannot_be_written_holds_up_no_other(kind: CatalogKind) {
-    let case = Case::new("held", kind);
+fn a_table_that_cannot_be_written_does_not_stop_the_others(kind: CatalogKind) {
+    let case = TopicsFixture::new("held", kind);
     case.create("blocked", 20);
     case.create("free", 20);
     let topics = format!("{},{}", case.topic("blocked"), case.topic("free"));
     case.worker("first", &topics, &["--until-end"]).succeed().unwrap();
-    let obstacle = Obstacle::new(&case, "blocked");
+    let blocked = BlockedDirectory::new(&case, "blocked");
 
     let worker = case.worker("worker", &topics, &[]);
     case.publish("blocked", 30);
@@ -222,28 +222,28 @@ fn a_table_that_cannot_be_written_holds_up_no_other(kind: CatalogKind) {
     case.pipeline.await_committed(140 + 20).unwrap();
     assert_eq!(case.rows("free"), "120 120");
 
-    obstacle.remove();
+    blocked.remove();
     case.pipeline.await_committed(160 + 60).unwrap();
 
     worker.await_ready(true).unwrap();
     assert_eq!(case.rows("blocked"), "100 100");
     assert!(worker.metric("held_topics").unwrap() < 1.0);
     let log = worker.log().unwrap();
-    let told = log.iter().filter(|line| line.to_string().contains("the topic is held"));
-    let told = told.map(|line| line["topic"].clone()).collect::<Vec<_>>();
-    assert_eq!(told, [case.topic("blocked")], "{log:?}");
+    let logged = log.iter().filter(|line| line.to_string().contains("the topic is held"));
+    let logged = logged.map(|line| line["topic"].clone()).collect::<Vec<_>>();
+    assert_eq!(logged, [case.topic("blocked")], "{log:?}");
     case.pipeline.verify().unwrap();
 }
 
-fn a_drained_worker_ends_when_only_such_a_table_is_left(kind: CatalogKind) {
+fn until_end_ends_when_only_a_table_that_cannot_be_written_is_left(kind: CatalogKind) {
     let number = json!({"type": "long", "logicalType": "timestamp-micros"});
-    let case = Case { number, ..Case::new("held_drain", kind) };
+    let case = TopicsFixture { number, ..TopicsFixture::new("held_drain", kind) };
     case.create("blocked", 20);
     case.create("free", 20);
     let topics = format!("{},{}", case.topic("blocked"), case.topic("free"));
     let arguments = ["--until-end", "--partition-by", "number"];
     case.worker("first", &topics, &arguments).succeed().unwrap();
-    let obstacle = Obstacle::new(&case, "blocked");
+    let blocked = BlockedDirectory::new(&case, "blocked");
     case.publish("blocked", 30);
     case.publish("free", 30);
 
@@ -254,7 +254,7 @@ fn a_drained_worker_ends_when_only_such_a_table_is_left(kind: CatalogKind) {
     assert!(error.contains("files of a table cannot be written"), "{error}");
     assert!(error.contains(&case.topic("blocked")), "{error}");
     assert_eq!(case.rows("free"), "100 100");
-    obstacle.remove();
+    blocked.remove();
     case.worker("third", &topics, &arguments).succeed().unwrap();
     assert_eq!(case.rows("blocked"), "100 100");
     case.pipeline.verify().unwrap();

@@ -1,8 +1,8 @@
 //! Records that cannot be decoded, with the real programs: they are kept in the commit of their batch,
 //! nothing else is, and what becomes of them later happens once.
 
-mod burying;
 mod resolving;
+mod writing;
 
 use ducktide_testbed::{
     catalog::CatalogKind,
@@ -12,19 +12,19 @@ use ducktide_testbed::{
 };
 
 /// The table of the letters.
-const LETTERS: &str = "events_dead_letters";
+const DEAD_LETTERS: &str = "events_dead_letters";
 
-/// A pipeline whose topic has the schema of readings and is empty; and the schema's id.
-fn of_readings(test: &str, kind: CatalogKind) -> (Pipeline, u32) {
+/// A pipeline whose topic has the schema of records and is empty; and the schema's id.
+fn with_registered_schema(test: &str, kind: CatalogKind) -> (Pipeline, u32) {
     let pipeline = Pipeline::on_shared_services(test, kind).unwrap();
     shared_kafka().create_topic(&pipeline.topic, PARTITIONS, &[]).unwrap();
     let id = register(&pipeline.schema_registry_url, &pipeline.topic, test).unwrap();
     (pipeline, id)
 }
 
-fn readings(count: i64, schema_id: u32) -> Vec<Vec<u8>> {
-    let reading = |number| NumberRecord { number, at_micros: number }.encode(schema_id);
-    (0..count).map(reading).collect()
+fn records(count: i64, schema_id: u32) -> Vec<Vec<u8>> {
+    let record = |number| NumberRecord { number, at_micros: number }.encode(schema_id);
+    (0..count).map(record).collect()
 }
 
 /// The number that a query of the lake gives.
@@ -40,7 +40,7 @@ fn rows(pipeline: &Pipeline) -> i64 {
 fn classes(pipeline: &Pipeline) -> String {
     let sql = format!(
         "SELECT string_agg(error_class || ' ' || n, ', ' ORDER BY error_class) FROM \
-         (SELECT error_class, count(*) AS n FROM {LETTERS} WHERE resolution IS NULL GROUP BY ALL)"
+         (SELECT error_class, count(*) AS n FROM {DEAD_LETTERS} WHERE resolution IS NULL GROUP BY ALL)"
     );
     let found = pipeline.lake().unwrap().scalar(&sql).unwrap();
     found.as_str().unwrap_or_default().to_owned()

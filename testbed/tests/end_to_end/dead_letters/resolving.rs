@@ -11,26 +11,26 @@ use ducktide_testbed::{
 use serde_json::json;
 use uuid::Uuid;
 
-use super::{LETTERS, classes, number, of_readings, readings, rows};
+use super::{DEAD_LETTERS, classes, number, records, rows, with_registered_schema};
 
 on_both_catalogs!(
-    letters_are_retried_once_their_schema_is_registered,
-    letters_are_retried_once_their_column_fits,
-    letters_that_are_bad_still_stay_open,
-    discarded_letters_count_as_given_up,
-    two_retries_at_the_same_time_make_one_row_each,
+    dead_letters_are_retried_after_their_schema_is_registered,
+    dead_letters_are_retried_after_their_column_is_changed,
+    dead_letters_that_still_cannot_be_decoded_stay_open,
+    discarded_dead_letters_count_as_given_up,
+    concurrent_retries_write_each_row_once,
 );
 
 /// A pipeline with letters whose schema is not registered yet, beside ten rows.
-struct Unregistered {
+struct UnknownSchemaFixture {
     pipeline: Pipeline,
     registry: Registry,
     id: u32,
 }
 
-const UNREGISTERED: i64 = 20;
+const UNKNOWN_RECORDS: i64 = 20;
 
-impl Unregistered {
+impl UnknownSchemaFixture {
     /// The registry is the test's own, so that the next schema's id is known.
     fn new(kind: CatalogKind) -> Self {
         let name = format!("unregistered_{}", Uuid::new_v4().simple());
@@ -44,10 +44,10 @@ impl Unregistered {
         shared_kafka().create_topic(&name, 2, &[]).unwrap();
         let known = register(&registry.url(), &name, "known").unwrap();
         let id = known + 1;
-        publish(&servers, &name, 0, readings(10, known)).unwrap();
-        publish(&servers, &name, 1, readings(UNREGISTERED, id)).unwrap();
+        publish(&servers, &name, 0, records(10, known)).unwrap();
+        publish(&servers, &name, 1, records(UNKNOWN_RECORDS, id)).unwrap();
         pipeline.drain(&[]).unwrap();
-        assert_eq!(classes(&pipeline), format!("unknown_schema {UNREGISTERED}"));
+        assert_eq!(classes(&pipeline), format!("unknown_schema {UNKNOWN_RECORDS}"));
         assert_eq!(rows(&pipeline), 10);
         Self { pipeline, registry, id }
     }
@@ -58,22 +58,22 @@ impl Unregistered {
     }
 
     fn check_moved(&self) {
-        assert_eq!(rows(&self.pipeline), 10 + UNREGISTERED);
+        assert_eq!(rows(&self.pipeline), 10 + UNKNOWN_RECORDS);
         let distinct = "SELECT count(DISTINCT (_kafka_partition, _kafka_offset)) FROM events";
-        assert_eq!(number(&self.pipeline, distinct), 10 + UNREGISTERED);
-        assert_eq!(resolutions(&self.pipeline, "retried"), UNREGISTERED);
+        assert_eq!(number(&self.pipeline, distinct), 10 + UNKNOWN_RECORDS);
+        assert_eq!(resolutions(&self.pipeline, "retried"), UNKNOWN_RECORDS);
         self.pipeline.verify().unwrap();
     }
 }
 
 fn resolutions(pipeline: &Pipeline, word: &str) -> i64 {
-    number(pipeline, &format!("SELECT count(*) FROM {LETTERS} WHERE resolution = '{word}'"))
+    number(pipeline, &format!("SELECT count(*) FROM {DEAD_LETTERS} WHERE resolution = '{word}'"))
 }
 
 const RETRY: &[&str] = &["dead-letters", "retry", "--all"];
 
-fn letters_are_retried_once_their_schema_is_registered(kind: CatalogKind) {
-    let case = Unregistered::new(kind);
+fn dead_letters_are_retried_after_their_schema_is_registered(kind: CatalogKind) {
+    let case = UnknownSchemaFixture::new(kind);
     let status = case.pipeline.run_ducktide(&["status"]).unwrap();
     assert!(status.contains("20 open dead letters"), "{status}");
     case.register();
@@ -90,11 +90,11 @@ fn letters_are_retried_once_their_schema_is_registered(kind: CatalogKind) {
 }
 
 /// Readings with one field more, for which somebody has made a column of another type.
-fn letters_are_retried_once_their_column_fits(kind: CatalogKind) {
-    let (pipeline, id) = of_readings("late_column", kind);
+fn dead_letters_are_retried_after_their_column_is_changed(kind: CatalogKind) {
+    let (pipeline, id) = with_registered_schema("late_column", kind);
     let Pipeline { bootstrap_servers: servers, topic, schema_registry_url: registry, .. } =
         &pipeline;
-    publish(servers, topic, 0, readings(5, id)).unwrap();
+    publish(servers, topic, 0, records(5, id)).unwrap();
     pipeline.drain(&["--partition-by", "at"]).unwrap();
     let alter = |what: &str| {
         let sql = format!("ALTER TABLE events {what}");
@@ -112,7 +112,7 @@ fn letters_are_retried_once_their_column_fits(kind: CatalogKind) {
         value.extend([4, b'h', b'i']);
         value
     };
-    publish(servers, topic, 1, readings(7, newer).into_iter().map(with_note)).unwrap();
+    publish(servers, topic, 1, records(7, newer).into_iter().map(with_note)).unwrap();
     pipeline.drain(&["--partition-by", "at", "--on-incompatible-schema", "dead-letter"]).unwrap();
     assert_eq!(classes(&pipeline), "schema_does_not_fit 7");
     alter("DROP COLUMN note");
@@ -127,10 +127,10 @@ fn letters_are_retried_once_their_column_fits(kind: CatalogKind) {
     pipeline.verify().unwrap();
 }
 
-fn letters_that_are_bad_still_stay_open(kind: CatalogKind) {
-    let (pipeline, id) = of_readings("bad_still", kind);
+fn dead_letters_that_still_cannot_be_decoded_stay_open(kind: CatalogKind) {
+    let (pipeline, id) = with_registered_schema("bad_still", kind);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
-    let mut values = readings(3, id);
+    let mut values = records(3, id);
     values[1].truncate(6);
     publish(servers, topic, 0, values).unwrap();
     pipeline.drain(&[]).unwrap();
@@ -148,10 +148,10 @@ fn letters_that_are_bad_still_stay_open(kind: CatalogKind) {
     pipeline.verify().unwrap();
 }
 
-fn discarded_letters_count_as_given_up(kind: CatalogKind) {
-    let (pipeline, id) = of_readings("discarded", kind);
+fn discarded_dead_letters_count_as_given_up(kind: CatalogKind) {
+    let (pipeline, id) = with_registered_schema("discarded", kind);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
-    publish(servers, topic, 0, readings(3, id)).unwrap();
+    publish(servers, topic, 0, records(3, id)).unwrap();
     publish(servers, topic, 1, (0..5).map(|n| format!("garbage {n}").into_bytes())).unwrap();
     pipeline.drain(&[]).unwrap();
 
@@ -173,8 +173,8 @@ fn discarded_letters_count_as_given_up(kind: CatalogKind) {
     pipeline.verify().unwrap();
 }
 
-fn two_retries_at_the_same_time_make_one_row_each(kind: CatalogKind) {
-    let case = Unregistered::new(kind);
+fn concurrent_retries_write_each_row_once(kind: CatalogKind) {
+    let case = UnknownSchemaFixture::new(kind);
     case.register();
     let logs = case.pipeline.file("tool");
     let start = |name: &str| case.pipeline.ducktide(RETRY).unwrap().start(&logs, name).unwrap();
@@ -192,18 +192,18 @@ fn two_retries_at_the_same_time_make_one_row_each(kind: CatalogKind) {
 
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
-fn an_answer_lost_on_its_way_to_a_retry_costs_nothing() {
-    retry_behind_a_proxy(CommitFault::ResponseLost);
+fn a_retry_with_a_lost_response_writes_each_row_once() {
+    retry_through_proxy(CommitFault::ResponseLost);
 }
 
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
-fn a_retry_that_never_arrived_is_sent_again() {
-    retry_behind_a_proxy(CommitFault::CommitLost);
+fn a_retry_with_a_lost_commit_is_repeated() {
+    retry_through_proxy(CommitFault::CommitLost);
 }
 
-fn retry_behind_a_proxy(fault: CommitFault) {
-    let case = Unregistered::new(CatalogKind::Postgres);
+fn retry_through_proxy(fault: CommitFault) {
+    let case = UnknownSchemaFixture::new(CatalogKind::Postgres);
     case.register();
     let proxy = CommitProxy::start(&case.pipeline.catalog, fault).unwrap();
     let catalog = proxy.url(&case.pipeline.catalog).unwrap();

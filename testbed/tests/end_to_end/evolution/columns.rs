@@ -3,16 +3,16 @@
 use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
 use serde_json::{Value, json};
 
-use super::Case;
+use super::SchemaFixture;
 
 on_both_catalogs!(
-    a_new_field_becomes_a_column_under_running_workers,
-    a_column_that_some_files_have_empty_counts_right,
-    fields_within_records_lists_and_maps_become_fields,
+    a_new_field_becomes_a_column_while_workers_run,
+    a_column_that_some_files_lack_is_counted_correctly,
+    new_fields_in_records_lists_and_maps_are_added,
     a_renamed_field_keeps_its_column,
-    a_field_that_is_gone_is_null_and_promoted_types_stay,
-    a_column_that_somebody_adds_or_drops_does_not_end_a_worker,
-    twenty_versions_under_four_workers_are_exact,
+    a_removed_field_is_null_and_promoted_types_stay,
+    a_column_added_or_dropped_by_a_client_does_not_stop_a_worker,
+    twenty_schema_versions_with_four_workers_are_exact,
 );
 
 const FAST: &[&str] = &["--flush-interval", "200ms"];
@@ -34,8 +34,8 @@ fn noted(id: u32, count: i64) -> impl Iterator<Item = Vec<u8>> {
     (0..count).map(move |n| EncodedValue::with_schema(id).long(n).long(1).text("hi").bytes())
 }
 
-fn a_new_field_becomes_a_column_under_running_workers(kind: CatalogKind) {
-    let case = Case::new("new_field", kind, 2);
+fn a_new_field_becomes_a_column_while_workers_run(kind: CatalogKind) {
+    let case = SchemaFixture::new("new_field", kind, 2);
     let first = case.register(&[number()]);
     let workers = ["one", "two"].map(|name| case.pipeline.start_consumer(name, FAST).unwrap());
     for partition in 0..2 {
@@ -65,8 +65,8 @@ fn a_new_field_becomes_a_column_under_running_workers(kind: CatalogKind) {
 }
 
 /// A file without the column would leave the table's statistics saying that it has no NULL.
-fn a_column_that_some_files_have_empty_counts_right(kind: CatalogKind) {
-    let case = Case::new("empty_column", kind, 1);
+fn a_column_that_some_files_lack_is_counted_correctly(kind: CatalogKind) {
+    let case = SchemaFixture::new("empty_column", kind, 1);
     let fields = [number(), optional("note", "string")];
     let (first, second) = (case.register(&[number()]), case.register(&fields));
     case.publish(0, noted(second, 7));
@@ -79,8 +79,8 @@ fn a_column_that_some_files_have_empty_counts_right(kind: CatalogKind) {
     assert_eq!(case.number("SELECT sum(CASE WHEN note IS NULL THEN 1 ELSE 0 END)::INT FROM %"), 10);
 }
 
-fn fields_within_records_lists_and_maps_become_fields(kind: CatalogKind) {
-    let case = Case::new("nested_fields", kind, 1);
+fn new_fields_in_records_lists_and_maps_are_added(kind: CatalogKind) {
+    let case = SchemaFixture::new("nested_fields", kind, 1);
     let record = |name: &str, more: bool| {
         let mut fields = vec![json!({"name": "a", "type": "long"})];
         fields.extend(more.then(|| json!({"name": "b", "type": "string", "default": ""})));
@@ -112,7 +112,7 @@ fn fields_within_records_lists_and_maps_become_fields(kind: CatalogKind) {
 }
 
 fn a_renamed_field_keeps_its_column(kind: CatalogKind) {
-    let case = Case::new("renamed", kind, 1);
+    let case = SchemaFixture::new("renamed", kind, 1);
     let first = case.register(&[number()]);
     case.publish(0, old(first, 5));
     case.pipeline.drain(&[]).unwrap();
@@ -126,8 +126,8 @@ fn a_renamed_field_keeps_its_column(kind: CatalogKind) {
     assert_eq!(case.number(columns), 0);
 }
 
-fn a_field_that_is_gone_is_null_and_promoted_types_stay(kind: CatalogKind) {
-    let case = Case::new("gone", kind, 1);
+fn a_removed_field_is_null_and_promoted_types_stay(kind: CatalogKind) {
+    let case = SchemaFixture::new("gone", kind, 1);
     let field = |name: &str, of: &str| json!({"name": name, "type": of});
     let wide = [field("a", "double"), field("b", "string"), field("c", "long")];
     let wide = case.register(&wide);
@@ -143,8 +143,8 @@ fn a_field_that_is_gone_is_null_and_promoted_types_stay(kind: CatalogKind) {
     assert_eq!(case.text(all), "1.5,x,7 2.0,y");
 }
 
-fn a_column_that_somebody_adds_or_drops_does_not_end_a_worker(kind: CatalogKind) {
-    let case = Case::new("altered", kind, 1);
+fn a_column_added_or_dropped_by_a_client_does_not_stop_a_worker(kind: CatalogKind) {
+    let case = SchemaFixture::new("altered", kind, 1);
     let id = case.register(&[number(), optional("note", "string")]);
     let worker = case.pipeline.start_consumer("worker", FAST).unwrap();
     case.publish(0, noted(id, 5));
@@ -168,11 +168,11 @@ fn a_column_that_somebody_adds_or_drops_does_not_end_a_worker(kind: CatalogKind)
 }
 
 /// Each version has one field more, and all workers meet each of them at about the same time.
-fn twenty_versions_under_four_workers_are_exact(kind: CatalogKind) {
+fn twenty_schema_versions_with_four_workers_are_exact(kind: CatalogKind) {
     const VERSIONS: i64 = 20;
     const ROWS: i64 = 50;
     const PARTITIONS: i32 = 8;
-    let case = Case::new("versions", kind, 8);
+    let case = SchemaFixture::new("versions", kind, 8);
     let field = |version: i64| optional(&format!("field_{version}"), "long");
     let mut fields = vec![number()];
     case.register(&fields);

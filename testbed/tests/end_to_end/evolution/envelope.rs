@@ -7,21 +7,21 @@ use ducktide_testbed::{
 };
 use serde_json::json;
 
-use super::Case;
+use super::SchemaFixture;
 
 on_both_catalogs!(
-    keys_and_headers_are_kept_on_request,
-    a_table_gets_the_columns_later_and_every_worker_fills_them,
+    keys_and_headers_are_stored_on_request,
+    key_and_header_columns_can_be_added_later,
 );
 
 /// A case and the id of a schema of one number.
-fn case(name: &str, kind: CatalogKind) -> (Case, u32) {
-    let case = Case::new(name, kind, 1);
+fn case(name: &str, kind: CatalogKind) -> (SchemaFixture, u32) {
+    let case = SchemaFixture::new(name, kind, 1);
     let id = case.register(&[json!({"name": "number", "type": "long"})]);
     (case, id)
 }
 
-fn publish(case: &Case, id: u32, envelopes: &[Envelope<'_>]) {
+fn publish(case: &SchemaFixture, id: u32, envelopes: &[Envelope<'_>]) {
     let value = EncodedValue::with_schema(id).long(7).bytes();
     let pipeline = &case.pipeline;
     publish_enveloped(&pipeline.bootstrap_servers, &pipeline.topic, envelopes, &value).unwrap();
@@ -34,7 +34,7 @@ const ENVELOPES: [Envelope<'static>; 4] = [
     Envelope { key: Some(b"\xc3\x28"), headers: &[] },
 ];
 
-fn keys_and_headers_are_kept_on_request(kind: CatalogKind) {
+fn keys_and_headers_are_stored_on_request(kind: CatalogKind) {
     let (case, id) = case("envelopes", kind);
     publish(&case, id, &ENVELOPES);
 
@@ -51,12 +51,12 @@ fn keys_and_headers_are_kept_on_request(kind: CatalogKind) {
         "[{'key': '', 'value': ''}]",
     ];
     assert_eq!(case.text(headers), format!("[{}]", expected.join(", ")));
-    let letter = "SELECT error FROM %_dead_letters";
-    assert!(case.text(letter).contains("_kafka_key"), "{}", case.text(letter));
+    let dead_letter = "SELECT error FROM %_dead_letters";
+    assert!(case.text(dead_letter).contains("_kafka_key"), "{}", case.text(dead_letter));
     case.pipeline.verify().unwrap();
 }
 
-fn a_table_gets_the_columns_later_and_every_worker_fills_them(kind: CatalogKind) {
+fn key_and_header_columns_can_be_added_later(kind: CatalogKind) {
     let (case, id) = case("envelopes_later", kind);
     publish(&case, id, &ENVELOPES);
     case.pipeline.drain(&[]).unwrap();
@@ -76,7 +76,7 @@ fn a_table_gets_the_columns_later_and_every_worker_fills_them(kind: CatalogKind)
 /// The table that the first consumer would have made.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_table_is_made_before_there_is_a_consumer() {
+fn init_creates_a_table_before_the_first_consumer() {
     let (case, id) = case("made_before", CatalogKind::Sqlite);
     let subject = format!("{}-value", case.pipeline.topic);
     let more = ["--table", "events", "--key-format", "text", "--headers"];

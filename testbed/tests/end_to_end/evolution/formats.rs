@@ -10,7 +10,7 @@ use ducktide_testbed::{
 };
 use serde_json::json;
 
-use super::Case;
+use super::SchemaFixture;
 
 /// The schema of one number.
 const SCHEMA: &str =
@@ -18,8 +18,8 @@ const SCHEMA: &str =
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn values_that_are_no_records_have_one_column() {
-    let case = Case::new("plain_values", CatalogKind::Sqlite, 1);
+fn values_that_are_not_records_have_one_column() {
+    let case = SchemaFixture::new("plain_values", CatalogKind::Sqlite, 1);
     let id = case.register_as("value", &json!(["null", "string"]));
     let text = EncodedValue::with_schema(id).long(1).text("seven").bytes();
     case.publish(0, [text, EncodedValue::with_schema(id).long(0).bytes()]);
@@ -35,12 +35,12 @@ fn values_that_are_no_records_have_one_column() {
 /// Larger than what a fetch, a batch or a queue usually is.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn values_of_fifty_megabytes_are_rows_or_letters_as_others_are() {
+fn values_of_fifty_megabytes_become_rows_or_dead_letters() {
     const LENGTH: usize = 50_000_000;
     let pipeline = Pipeline::on_shared_services("huge_values", CatalogKind::Sqlite).unwrap();
     let large = [("max.message.bytes", "60000000")];
     shared_kafka().create_topic(&pipeline.topic, 1, &large).unwrap();
-    let case = Case::of(pipeline);
+    let case = SchemaFixture::of(pipeline);
     let id = case.register_as("value", &json!("string"));
     let huge = EncodedValue::with_schema(id).text(&"x".repeat(LENGTH)).bytes();
     let cut = huge[..LENGTH].to_vec();
@@ -51,16 +51,16 @@ fn values_of_fifty_megabytes_are_rows_or_letters_as_others_are() {
 
     assert_eq!(case.rows(), (5, 5));
     assert_eq!(case.number("SELECT sum(length(value))::BIGINT FROM %"), 100_000_015);
-    let letters = "SELECT string_agg(error_class || octet_length(value)) FROM %_dead_letters";
-    assert_eq!(case.text(letters), "truncated50000000");
+    let dead_letters = "SELECT string_agg(error_class || octet_length(value)) FROM %_dead_letters";
+    assert_eq!(case.text(dead_letters), "truncated50000000");
     case.pipeline.verify().unwrap();
 }
 
 /// The last two begin like framed values and are not: the header decides.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn schema_ids_in_headers_may_take_turns_with_framed_values() {
-    let case = Case::new("header_ids", CatalogKind::Sqlite, 1);
+fn schema_ids_can_be_in_headers_or_in_values() {
+    let case = SchemaFixture::new("header_ids", CatalogKind::Sqlite, 1);
     let number = |namespace: &str| {
         json!({"type": "record", "name": "N", "namespace": namespace,
             "fields": [{"name": "a", "type": {"type": "fixed", "name": "F", "size": 6}}]})
@@ -101,9 +101,12 @@ fn schema_ids_in_headers_may_take_turns_with_framed_values() {
     assert_eq!(case.text(values), expected.join(" "));
     let keys = "SELECT list(_kafka_key ORDER BY _kafka_offset)::VARCHAR FROM %";
     assert_eq!(case.text(keys), "[8, 7, 7, 7]");
-    let letters = "SELECT string_agg(error_class || ': ' || error) FROM %_dead_letters";
-    let letter = case.text(letters);
-    assert!(letter.starts_with("no_schema_id: header has neither a schema id"), "{letter}");
+    let dead_letters = "SELECT string_agg(error_class || ': ' || error) FROM %_dead_letters";
+    let dead_letter = case.text(dead_letters);
+    assert!(
+        dead_letter.starts_with("no_schema_id: header has neither a schema id"),
+        "{dead_letter}"
+    );
     case.pipeline.verify().unwrap();
 }
 
@@ -114,8 +117,8 @@ fn hex(bytes: &[u8]) -> String {
 /// Nobody has registered anything for the topic.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn values_of_one_schema_need_no_registry() {
-    let case = Case::new("fixed_values", CatalogKind::Sqlite, 1);
+fn values_with_a_fixed_schema_need_no_registry() {
+    let case = SchemaFixture::new("fixed_values", CatalogKind::Sqlite, 1);
     let file = case.pipeline.file("schema.avsc");
     fs::write(&file, SCHEMA).unwrap();
     let bad = EncodedValue::without_header().long(1).text("more").bytes();
@@ -128,8 +131,9 @@ fn values_of_one_schema_need_no_registry() {
 
     assert_eq!(case.rows(), (10, 10));
     assert_eq!(case.number("SELECT sum(number)::BIGINT FROM %"), 45);
-    let letters = "SELECT string_agg(error_class || coalesce(schema_id, 0)) FROM %_dead_letters";
-    assert_eq!(case.text(letters), "trailing_bytes0");
+    let dead_letters =
+        "SELECT string_agg(error_class || coalesce(schema_id, 0)) FROM %_dead_letters";
+    assert_eq!(case.text(dead_letters), "trailing_bytes0");
     let retry = [&["dead-letters", "retry", "--all"][..], &arguments].concat();
     let still = case.pipeline.run_ducktide(&retry).unwrap_err();
     assert!(format!("{still:#}").contains("1 of the dead letters stay open"), "{still:#}");
@@ -148,8 +152,8 @@ fn values_of_one_schema_need_no_registry() {
 /// Nobody has registered anything for the topic.
 #[test]
 #[ignore = "needs Kafka"]
-fn json_objects_fill_columns_and_the_rest_is_kept() {
-    let case = Case::new("json_values", CatalogKind::Sqlite, 1);
+fn fields_of_json_objects_fill_columns_and_the_rest_is_kept() {
+    let case = SchemaFixture::new("json_values", CatalogKind::Sqlite, 1);
     let file = case.pipeline.file("schema.avsc");
     fs::write(&file, SCHEMA).unwrap();
     let file = file.display().to_string();
@@ -165,8 +169,9 @@ fn json_objects_fill_columns_and_the_rest_is_kept() {
     let extra =
         "SELECT string_agg(number || coalesce(_extra->>'$.x[0]', '-'), ' ' ORDER BY number) FROM %";
     assert_eq!(case.text(extra), "1- 21.5");
-    let letters = "SELECT string_agg(error_class, ' ' ORDER BY \"offset\") FROM %_dead_letters";
-    assert_eq!(case.text(letters), "out_of_range malformed");
+    let dead_letters =
+        "SELECT string_agg(error_class, ' ' ORDER BY \"offset\") FROM %_dead_letters";
+    assert_eq!(case.text(dead_letters), "out_of_range malformed");
 
     // A person gives the table a column: it is filled from then on, without a restart.
     let mut worker = case.pipeline.start_consumer("json", &["--value-format", "json"]).unwrap();
@@ -184,8 +189,8 @@ fn json_objects_fill_columns_and_the_rest_is_kept() {
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn branches_of_a_union_have_fields_and_new_ones_get_one() {
-    let case = Case::new("unions", CatalogKind::Sqlite, 1);
+fn each_branch_of_a_union_has_a_field() {
+    let case = SchemaFixture::new("unions", CatalogKind::Sqlite, 1);
     let union = |branches: serde_json::Value| json!({"name": "either", "type": branches});
     let id = case.register(&[union(json!(["null", "string", "long"]))]);
     let arguments = ["--union-as", "struct", "--flush-interval", "200ms"];
@@ -209,8 +214,8 @@ fn branches_of_a_union_have_fields_and_new_ones_get_one() {
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn rows_lie_in_the_order_that_was_asked_for() {
-    let case = Case::new("sorted", CatalogKind::Sqlite, 1);
+fn rows_are_sorted_by_the_given_column() {
+    let case = SchemaFixture::new("sorted", CatalogKind::Sqlite, 1);
     let id = case.register(&[json!({"name": "number", "type": "long"})]);
     case.publish(
         0,

@@ -3,20 +3,20 @@
 use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
 use serde_json::json;
 
-use super::Case;
+use super::SchemaFixture;
 
 on_both_catalogs!(
-    a_type_that_the_table_cannot_hold_stops_the_worker,
-    what_the_table_cannot_hold_is_kept_apart_on_request,
-    a_worker_is_refused_at_its_start,
-    a_table_of_somebody_else_is_left_alone,
+    an_incompatible_type_stops_the_worker,
+    incompatible_records_become_dead_letters_on_request,
+    an_incompatible_newest_schema_stops_a_worker_at_its_start,
+    a_table_of_another_client_is_not_changed,
 );
 
 const KEEP: &[&str] = &["--on-incompatible-schema", "dead-letter"];
 
 /// Ten records of a number, and ten of a text under the same name.
-fn of_two_types(name: &str, kind: CatalogKind) -> (Case, u32, u32) {
-    let case = Case::new(name, kind, 1);
+fn of_two_types(name: &str, kind: CatalogKind) -> (SchemaFixture, u32, u32) {
+    let case = SchemaFixture::new(name, kind, 1);
     let field = |of: &str| [json!({"name": "number", "type": of})];
     let text = case.register(&field("string"));
     // The newest schema is the one that fits.
@@ -32,7 +32,7 @@ fn texts(id: u32) -> impl Iterator<Item = Vec<u8>> {
     (0..10).map(move |_| EncodedValue::with_schema(id).text("ten").bytes())
 }
 
-fn a_type_that_the_table_cannot_hold_stops_the_worker(kind: CatalogKind) {
+fn an_incompatible_type_stops_the_worker(kind: CatalogKind) {
     let (case, number, text) = of_two_types("two_types", kind);
     case.publish(0, numbers(number).chain(texts(text)));
 
@@ -49,19 +49,20 @@ fn a_type_that_the_table_cannot_hold_stops_the_worker(kind: CatalogKind) {
     assert!(error.contains(&format!("schema_id=`{text}`")), "{error}");
 }
 
-fn what_the_table_cannot_hold_is_kept_apart_on_request(kind: CatalogKind) {
+fn incompatible_records_become_dead_letters_on_request(kind: CatalogKind) {
     let (case, number, text) = of_two_types("kept_apart", kind);
     case.publish(0, numbers(number).chain(texts(text)).chain(numbers(number)));
 
     case.pipeline.drain(KEEP).unwrap();
 
     assert_eq!(case.rows(), (20, 20));
-    let letters = "SELECT count(*) FROM %_dead_letters WHERE error_class = 'schema_does_not_fit'";
-    assert_eq!(case.number(letters), 10);
+    let dead_letters =
+        "SELECT count(*) FROM %_dead_letters WHERE error_class = 'schema_does_not_fit'";
+    assert_eq!(case.number(dead_letters), 10);
     case.pipeline.verify().unwrap();
 }
 
-fn a_worker_is_refused_at_its_start(kind: CatalogKind) {
+fn an_incompatible_newest_schema_stops_a_worker_at_its_start(kind: CatalogKind) {
     let (case, number, text) = of_two_types("refused_at_start", kind);
     case.publish(0, numbers(number));
     case.pipeline.drain(&[]).unwrap();
@@ -78,7 +79,7 @@ fn a_worker_is_refused_at_its_start(kind: CatalogKind) {
     assert_eq!(case.rows(), (20, 20));
 }
 
-fn a_table_of_somebody_else_is_left_alone(kind: CatalogKind) {
+fn a_table_of_another_client_is_not_changed(kind: CatalogKind) {
     let (case, number, _) = of_two_types("not_ours", kind);
     case.publish(0, numbers(number));
     case.pipeline.run_ducktide(&["init"]).unwrap();

@@ -7,23 +7,20 @@ use ducktide_testbed::{
 };
 use serde_json::{Value, json};
 
-use super::Case;
+use super::SchemaFixture;
 
-on_both_catalogs!(
-    keys_of_records_follow_their_schema,
-    a_key_that_its_column_cannot_hold_stops_the_worker,
-);
+on_both_catalogs!(avro_keys_follow_their_schema, an_incompatible_key_stops_the_worker,);
 
 const AVRO_KEYS: &[&str] = &["--key-format", "avro-registry"];
 
 /// A case whose values are a number, and the id of their schema.
-fn case(name: &str, kind: CatalogKind) -> (Case, u32) {
-    let case = Case::new(name, kind, 1);
+fn case(name: &str, kind: CatalogKind) -> (SchemaFixture, u32) {
+    let case = SchemaFixture::new(name, kind, 1);
     let id = case.register(&[json!({"name": "number", "type": "long"})]);
     (case, id)
 }
 
-fn publish(case: &Case, value_id: u32, keys: &[Option<Vec<u8>>]) {
+fn publish(case: &SchemaFixture, value_id: u32, keys: &[Option<Vec<u8>>]) {
     let value = EncodedValue::with_schema(value_id).long(7).bytes();
     let envelopes: Vec<_> =
         keys.iter().map(|key| Envelope { key: key.as_deref(), headers: &[] }).collect();
@@ -35,7 +32,7 @@ fn record(fields: &[Value]) -> Value {
     json!({"type": "record", "name": "Key", "fields": fields})
 }
 
-fn keys_of_records_follow_their_schema(kind: CatalogKind) {
+fn avro_keys_follow_their_schema(kind: CatalogKind) {
     let (case, value_id) = case("avro_keys", kind);
     let region = json!({"name": "region", "type": "string"});
     let first = case.register_as("key", &record(std::slice::from_ref(&region)));
@@ -60,16 +57,16 @@ fn keys_of_records_follow_their_schema(kind: CatalogKind) {
         "{'region': as, 'shard': NULL}",
     ];
     assert_eq!(case.text(keys), format!("[{}]", expected.join(", ")));
-    let letters = "SELECT string_agg(error_class || ': ' || error) FROM %_dead_letters";
+    let dead_letters = "SELECT string_agg(error_class || ': ' || error) FROM %_dead_letters";
     let expected = "no_schema_id: key does not begin with a zero byte: byte=`117`";
-    assert_eq!(case.text(letters), expected);
+    assert_eq!(case.text(dead_letters), expected);
     let retry = [&["dead-letters", "retry", "--all"][..], AVRO_KEYS].concat();
     let still = case.pipeline.run_ducktide(&retry).unwrap_err();
     assert!(format!("{still:#}").contains("1 of the dead letters stay open"), "{still:#}");
     case.pipeline.verify().unwrap();
 }
 
-fn a_key_that_its_column_cannot_hold_stops_the_worker(kind: CatalogKind) {
+fn an_incompatible_key_stops_the_worker(kind: CatalogKind) {
     let (case, value_id) = case("unfit_keys", kind);
     let text = case.register_as("key", &json!("string"));
     let number = case.register_as("key", &json!("long"));

@@ -19,12 +19,12 @@ use ducktide_testbed::{
 use serde_json::Value;
 
 /// A pipeline whose topic is empty, and whose subject has no schema yet.
-struct Case {
+struct SchemaFixture {
     pipeline: Pipeline,
     versions: std::cell::Cell<usize>,
 }
 
-impl Case {
+impl SchemaFixture {
     fn new(test: &str, kind: CatalogKind, partitions: i32) -> Self {
         let pipeline = Pipeline::on_shared_services(test, kind).unwrap();
         shared_kafka().create_topic(&pipeline.topic, partitions, &[]).unwrap();

@@ -8,9 +8,9 @@ use ducktide_testbed::{
 };
 use serde_json::{Value, json};
 
-use super::Case;
+use super::SchemaFixture;
 
-impl Case {
+impl SchemaFixture {
     /// Registers a version of a subject that is named for the topic; the subject and the schema's id.
     fn register_at(&self, suffix: &str, version: &Value) -> (String, u32) {
         let subject = format!("{}-{suffix}", self.pipeline.topic);
@@ -30,8 +30,8 @@ impl Case {
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_table_is_filled_on_after_its_subjects_were_deleted() {
-    let case = Case::new("deleted_subjects", CatalogKind::Sqlite, 1);
+fn a_table_is_filled_after_its_subjects_are_deleted() {
+    let case = SchemaFixture::new("deleted_subjects", CatalogKind::Sqlite, 1);
     let value_id = case.register(&[json!({"name": "number", "type": "long"})]);
     let key_id = case.register_as("key", &json!("string"));
     let key = EncodedValue::with_schema(key_id).text("k").bytes();
@@ -68,8 +68,8 @@ fn a_table_is_filled_on_after_its_subjects_were_deleted() {
 /// As producers with RecordNameStrategy write, which know no `<topic>-value`.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn records_of_several_types_share_a_table_as_far_as_their_fields_go_together() {
-    let case = Case::new("record_names", CatalogKind::Sqlite, 1);
+fn compatible_record_types_share_a_table() {
+    let case = SchemaFixture::new("record_names", CatalogKind::Sqlite, 1);
     let (subject, paid) = case.register_record("Paid", &[("id", "long"), ("amount", "double")]);
     let (_, sent) = case.register_record("Sent", &[("id", "int"), ("carrier", "string")]);
     let (_, lost) = case.register_record("Lost", &[("id", "string")]);
@@ -87,15 +87,15 @@ fn records_of_several_types_share_a_table_as_far_as_their_fields_go_together() {
 
     let rows = "SELECT string_agg(concat_ws(' ', id, amount, carrier), ', ' ORDER BY id) FROM %";
     assert_eq!(case.text(rows), "1 1.5, 2 post");
-    let letters = "SELECT string_agg(error_class || ' ' || schema_id) FROM %_dead_letters";
-    assert_eq!(case.text(letters), format!("schema_does_not_fit {lost}"));
+    let dead_letters = "SELECT string_agg(error_class || ' ' || schema_id) FROM %_dead_letters";
+    assert_eq!(case.text(dead_letters), format!("schema_does_not_fit {lost}"));
     case.pipeline.verify().unwrap();
 }
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_union_of_referenced_records_keeps_each_types_fields() {
-    let case = Case::new("union_of_references", CatalogKind::Sqlite, 1);
+fn a_union_of_referenced_records_keeps_the_fields_of_each_type() {
+    let case = SchemaFixture::new("union_of_references", CatalogKind::Sqlite, 1);
     let records = [("A", "long"), ("B", "string"), ("C", "boolean")];
     let references = records.map(|(name, of)| {
         let (subject, _) = case.register_record(name, &[("x", of)]);

@@ -3,12 +3,12 @@
 use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
 use serde_json::{Value, json};
 
-use super::Case;
+use super::SchemaFixture;
 
 on_both_catalogs!(
-    a_worker_stops_before_it_writes_to_a_migrated_catalog,
-    the_table_says_which_column_its_dates_are_of,
-    a_dropped_table_is_refused_after_the_restart_too,
+    a_worker_does_not_write_to_a_migrated_catalog,
+    the_partition_column_is_recorded_in_the_lake,
+    a_dropped_table_stops_running_and_restarted_workers,
 );
 
 const FAST: &[&str] = &["--flush-interval", "200ms"];
@@ -25,8 +25,8 @@ fn dated(id: u32, count: usize) -> impl Iterator<Item = Vec<u8>> {
         .take(count)
 }
 
-fn a_worker_stops_before_it_writes_to_a_migrated_catalog(kind: CatalogKind) {
-    let case = Case::new("migrated", kind, 1);
+fn a_worker_does_not_write_to_a_migrated_catalog(kind: CatalogKind) {
+    let case = SchemaFixture::new("migrated", kind, 1);
     let id = case.register(&[timestamp("at"), timestamp("seen")]);
     case.publish(0, dated(id, 5));
     let mut worker = case.pipeline.start_consumer("worker", FAST).unwrap();
@@ -53,8 +53,8 @@ fn a_worker_stops_before_it_writes_to_a_migrated_catalog(kind: CatalogKind) {
     assert_eq!(case.rows(), (5, 5), "nothing was written to the unknown format");
 }
 
-fn the_table_says_which_column_its_dates_are_of(kind: CatalogKind) {
-    let case = Case::new("date_column", kind, 1);
+fn the_partition_column_is_recorded_in_the_lake(kind: CatalogKind) {
+    let case = SchemaFixture::new("date_column", kind, 1);
     let id = case.register(&[timestamp("at"), timestamp("seen")]);
     let by = |column| [FAST, &["--partition-by", column]].concat();
     let alter = |what: &str| {
@@ -95,8 +95,8 @@ fn the_table_says_which_column_its_dates_are_of(kind: CatalogKind) {
     case.pipeline.verify().unwrap();
 }
 
-fn a_dropped_table_is_refused_after_the_restart_too(kind: CatalogKind) {
-    let case = Case::new("dropped", kind, 1);
+fn a_dropped_table_stops_running_and_restarted_workers(kind: CatalogKind) {
+    let case = SchemaFixture::new("dropped", kind, 1);
     let id = case.register(&[timestamp("at"), timestamp("seen")]);
     let mut worker = case.pipeline.start_consumer("worker", FAST).unwrap();
     case.publish(0, dated(id, 5));

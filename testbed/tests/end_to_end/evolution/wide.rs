@@ -3,11 +3,11 @@
 use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
 use serde_json::{Value, json};
 
-use super::Case;
+use super::SchemaFixture;
 
 on_both_catalogs!(
     memory_does_not_grow_with_columns_and_dates,
-    a_table_of_more_columns_than_memory_has_room_for_is_refused,
+    a_table_with_too_many_columns_for_the_memory_limit_is_rejected,
 );
 
 const DAY_MICROS: i64 = 86_400_000_000;
@@ -34,8 +34,8 @@ fn record(id: u32, columns: i64, dates: i64, row: i64) -> Vec<u8> {
 }
 
 /// A case with so many records in its topic.
-fn case(kind: CatalogKind, columns: i64, dates: i64, records: i64) -> Case {
-    let case = Case::new("wide", kind, 1);
+fn case(kind: CatalogKind, columns: i64, dates: i64, records: i64) -> SchemaFixture {
+    let case = SchemaFixture::new("wide", kind, 1);
     let id = case.register(&fields(columns));
     case.publish(0, (0..records).map(|row| record(id, columns, dates, row)));
     case
@@ -67,7 +67,7 @@ fn memory_does_not_grow_with_columns_and_dates(kind: CatalogKind) {
     case.pipeline.verify().unwrap();
 }
 
-fn a_table_of_more_columns_than_memory_has_room_for_is_refused(kind: CatalogKind) {
+fn a_table_with_too_many_columns_for_the_memory_limit_is_rejected(kind: CatalogKind) {
     let case = case(kind, 3_000, 1, 1);
     let arguments = ["--until-end", "--memory-limit", "64MiB", "--batchers", "4"];
     let mut worker = case.pipeline.start_consumer("refused", &arguments).unwrap();

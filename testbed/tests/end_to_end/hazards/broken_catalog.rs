@@ -13,11 +13,11 @@ use super::case::{Case, assert_exact, merge_once, new_database};
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One of the compactor's operations, and what has to be left for it to do.
-type Operate = fn(&mut DuckLake) -> Result<Maintained>;
+type Operation = fn(&mut DuckLake) -> Result<Maintained>;
 
 /// Has the operation run into a connection that breaks after ever more bytes, until none breaks any
 /// more; after each it is done again, undisturbed.
-fn break_everywhere(run_ducktide: Operate) {
+fn break_at_every_byte_count(operation: Operation) {
     let mut case = Case::in_database(&new_database(), "public");
     let proxy = CommitProxy::start(&case.address, CommitFault::CommitLost).unwrap();
     let (mut bytes, mut broken, mut commits) = (400, 0, 0);
@@ -27,11 +27,11 @@ fn break_everywhere(run_ducktide: Operate) {
         commits += 4;
         let mut operator = case.behind(&proxy, Access::Operate);
         proxy.cut_after(bytes);
-        let outcome = run_ducktide(&mut operator);
+        let outcome = operation(&mut operator);
         let has_cut = proxy.has_cut();
         proxy.disarm();
 
-        let undisturbed = run_ducktide(&mut case.operator()).unwrap();
+        let undisturbed = operation(&mut case.operator()).unwrap();
         assert!(matches!(undisturbed, Maintained::Done(_)), "{undisturbed:?}");
         assert_eq!(case.count(), u64::try_from(commits * 10).unwrap(), "after {bytes} bytes");
         match outcome {
@@ -57,20 +57,20 @@ fn soon() -> Timestamp {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_merge_whose_connection_breaks_is_done_later() {
-    break_everywhere(merge_once);
+fn a_merge_with_a_broken_connection_is_repeated() {
+    break_at_every_byte_count(merge_once);
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn an_expiry_whose_connection_breaks_is_done_later() {
-    break_everywhere(|lake| lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT));
+fn an_expiry_with_a_broken_connection_is_repeated() {
+    break_at_every_byte_count(|lake| lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT));
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_cleanup_whose_connection_breaks_is_done_later() {
-    break_everywhere(|lake| {
+fn a_cleanup_with_a_broken_connection_is_repeated() {
+    break_at_every_byte_count(|lake| {
         merge_once(lake)?;
         lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT)?;
         lake.cleanup_old_files(soon(), TIMEOUT)
@@ -79,14 +79,14 @@ fn a_cleanup_whose_connection_breaks_is_done_later() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_removal_of_orphans_whose_connection_breaks_is_done_later() {
-    break_everywhere(|lake| lake.remove_orphans(&OrphanPolicy::default(), TIMEOUT));
+fn a_removal_of_orphans_with_a_broken_connection_is_repeated() {
+    break_at_every_byte_count(|lake| lake.remove_orphans(&OrphanPolicy::default(), TIMEOUT));
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_coalescing_whose_connection_breaks_is_done_later() {
-    break_everywhere(|lake| {
+fn a_coalescing_with_a_broken_connection_is_repeated() {
+    break_at_every_byte_count(|lake| {
         lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT)?;
         lake.coalesce_ledger(soon(), TIMEOUT)
     });

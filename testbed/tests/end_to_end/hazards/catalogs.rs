@@ -16,14 +16,14 @@ use super::{
 
 on_both_lakes!(
     a_missing_trigger_stops_the_worker,
-    a_trigger_that_does_nothing_stops_the_worker,
+    a_trigger_without_effect_stops_the_worker,
     init_restores_a_missing_trigger,
-    without_the_triggers_a_zombie_doubles_rows,
-    without_the_once_trigger_a_file_doubles_its_rows,
-    without_the_mailboxs_trigger_progress_stands_still,
-    a_lake_that_needs_newer_programs_is_refused,
-    a_frozen_holder_of_the_commit_lock_delays_but_never_stops_others,
-    a_client_frozen_inside_its_commit_only_delays_others,
+    without_triggers_a_zombie_writes_duplicates,
+    without_the_once_trigger_a_file_can_be_registered_twice,
+    without_the_mailbox_trigger_progress_does_not_move,
+    a_lake_that_needs_newer_programs_is_rejected,
+    a_frozen_holder_of_the_commit_lock_only_delays_others,
+    a_client_frozen_in_its_commit_only_delays_others,
 );
 
 const TRIGGERS: [(&str, &str); 4] = [
@@ -56,7 +56,7 @@ fn a_missing_trigger_stops_the_worker(kind: CatalogKind) {
 }
 
 /// Its name is there, so only the look after COMMIT finds it out.
-fn a_trigger_that_does_nothing_stops_the_worker(kind: CatalogKind) {
+fn a_trigger_without_effect_stops_the_worker(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 110);
     case.edit_catalog(match kind {
@@ -99,7 +99,7 @@ fn init_restores_a_missing_trigger(kind: CatalogKind) {
 }
 
 /// The triggers are what holds a zombie off, and not something else that happens to.
-fn without_the_triggers_a_zombie_doubles_rows(kind: CatalogKind) {
+fn without_triggers_a_zombie_writes_duplicates(kind: CatalogKind) {
     let zombie_after = |without_triggers: bool| {
         let mut case = Case::new(kind);
         let (first, zombie) = (case.rows(0, 100, 150), case.rows(0, 100, 150));
@@ -116,7 +116,7 @@ fn without_the_triggers_a_zombie_doubles_rows(kind: CatalogKind) {
     assert_eq!(zombie_after(true), (true, 100));
 }
 
-fn without_the_once_trigger_a_file_doubles_its_rows(kind: CatalogKind) {
+fn without_the_once_trigger_a_file_can_be_registered_twice(kind: CatalogKind) {
     let twice_after = |without_trigger: bool| {
         let mut case = Case::new(kind);
         let commit = case.rows(0, 100, 150);
@@ -133,7 +133,7 @@ fn without_the_once_trigger_a_file_doubles_its_rows(kind: CatalogKind) {
     assert_eq!(twice_after(true), (true, 100));
 }
 
-fn without_the_mailboxs_trigger_progress_stands_still(kind: CatalogKind) {
+fn without_the_mailbox_trigger_progress_does_not_move(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let message = case.idle(0, 100, 130).message().to_json();
     drop_trigger(&mut case, kind, "ducktide_unpack");
@@ -143,7 +143,7 @@ fn without_the_mailboxs_trigger_progress_stands_still(kind: CatalogKind) {
     assert_eq!(case.position(0), (0, 100));
 }
 
-fn a_lake_that_needs_newer_programs_is_refused(kind: CatalogKind) {
+fn a_lake_that_needs_newer_programs_is_rejected(kind: CatalogKind) {
     let mut case = Case::new(kind);
     // Additive changes leave the oldest compatible layout alone.
     case.edit_catalog("UPDATE ducktide_meta SET value = '99' WHERE key = 'layout_version'");
@@ -157,7 +157,7 @@ fn a_lake_that_needs_newer_programs_is_refused(kind: CatalogKind) {
     }
 }
 
-fn a_frozen_holder_of_the_commit_lock_delays_but_never_stops_others(kind: CatalogKind) {
+fn a_frozen_holder_of_the_commit_lock_only_delays_others(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 150);
     let _frozen = HeldCommitLock::take(&case.address).unwrap();
@@ -173,7 +173,7 @@ fn a_frozen_holder_of_the_commit_lock_delays_but_never_stops_others(kind: Catalo
 
 /// The frozen client holds what every commit has to pass: the next snapshot's number, or, in SQLite,
 /// the write lock.
-fn a_client_frozen_inside_its_commit_only_delays_others(kind: CatalogKind) {
+fn a_client_frozen_in_its_commit_only_delays_others(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 150);
     let frozen = HeldCatalog::hold(&case.address).unwrap();

@@ -19,23 +19,23 @@ use super::{
 };
 
 on_both_lakes!(
-    a_commit_sent_again_after_a_replay_does_not_come_back,
-    an_old_file_does_not_come_back_under_a_new_epoch,
+    a_commit_repeated_after_a_replay_is_fenced,
+    a_replayed_file_cannot_be_registered_in_a_new_epoch,
     a_file_is_never_registered_twice,
-    a_merged_file_does_not_come_back,
-    a_worker_that_prepared_before_a_replay_is_fenced,
+    a_merged_file_cannot_be_registered_again,
+    a_batch_prepared_before_a_replay_is_fenced,
     progress_without_rows_goes_through_the_mailbox,
-    a_transaction_that_changes_nothing_makes_no_snapshot,
-    an_idle_advance_does_not_fence_a_batch_in_flight,
-    a_staged_file_that_vanished_is_never_committed,
-    a_file_of_an_older_shape_is_never_registered,
-    a_refused_partition_leaves_the_others_to_a_second_commit,
-    words_of_the_data_do_not_keep_a_fenced_commit_busy,
-    two_sources_of_one_table_do_not_touch_each_others_progress,
+    a_transaction_without_changes_creates_no_snapshot,
+    progress_without_rows_does_not_fence_a_prepared_batch,
+    a_missing_staged_file_is_never_committed,
+    a_file_with_an_older_table_version_is_never_registered,
+    partitions_of_a_fenced_commit_can_be_committed_separately,
+    error_words_in_the_data_do_not_retry_a_fenced_commit,
+    two_sources_of_one_table_have_independent_progress,
     a_topic_is_registered_once_for_a_table,
 );
 
-fn a_commit_sent_again_after_a_replay_does_not_come_back(kind: CatalogKind) {
+fn a_commit_repeated_after_a_replay_is_fenced(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 200);
     assert!(is_committed(case.send(&commit)));
@@ -52,7 +52,7 @@ fn a_commit_sent_again_after_a_replay_does_not_come_back(kind: CatalogKind) {
     assert_eq!((case.count(), case.position(0)), (100, (1, 200)));
 }
 
-fn an_old_file_does_not_come_back_under_a_new_epoch(kind: CatalogKind) {
+fn a_replayed_file_cannot_be_registered_in_a_new_epoch(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 200);
     assert!(is_committed(case.send(&commit)));
@@ -82,7 +82,7 @@ fn a_file_is_never_registered_twice(kind: CatalogKind) {
     assert_eq!((case.count(), case.position(0)), (100, (0, 200)));
 }
 
-fn a_merged_file_does_not_come_back(kind: CatalogKind) {
+fn a_merged_file_cannot_be_registered_again(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let first = case.rows(0, 100, 150);
     let second = case.rows(0, 150, 200);
@@ -99,7 +99,7 @@ fn a_merged_file_does_not_come_back(kind: CatalogKind) {
     assert_eq!((case.count(), case.position(0)), (100, (0, 200)));
 }
 
-fn a_worker_that_prepared_before_a_replay_is_fenced(kind: CatalogKind) {
+fn a_batch_prepared_before_a_replay_is_fenced(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let first = case.rows(0, 100, 200);
     let zombie = case.rows(0, 100, 200);
@@ -127,7 +127,7 @@ fn progress_without_rows_goes_through_the_mailbox(kind: CatalogKind) {
 }
 
 /// Why there is a mailbox at all: were this to change, it could go.
-fn a_transaction_that_changes_nothing_makes_no_snapshot(kind: CatalogKind) {
+fn a_transaction_without_changes_creates_no_snapshot(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let message = case.idle(0, 100, 130).message().to_json();
 
@@ -140,7 +140,7 @@ fn a_transaction_that_changes_nothing_makes_no_snapshot(kind: CatalogKind) {
     assert_eq!(case.position(0), (0, 100), "COMMIT said ok, and no trigger heard of it");
 }
 
-fn an_idle_advance_does_not_fence_a_batch_in_flight(kind: CatalogKind) {
+fn progress_without_rows_does_not_fence_a_prepared_batch(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let in_flight = case.rows(0, 100, 150);
     let next = case.rows(0, 160, 170);
@@ -153,7 +153,7 @@ fn an_idle_advance_does_not_fence_a_batch_in_flight(kind: CatalogKind) {
     assert_eq!((case.count(), case.position(0)), (60, (0, 170)));
 }
 
-fn a_staged_file_that_vanished_is_never_committed(kind: CatalogKind) {
+fn a_missing_staged_file_is_never_committed(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 150);
     fs::remove_file(&commit.files()[0].path).unwrap();
@@ -164,7 +164,7 @@ fn a_staged_file_that_vanished_is_never_committed(kind: CatalogKind) {
     assert_eq!((case.count(), case.position(0)), (0, (0, 100)));
 }
 
-fn a_file_of_an_older_shape_is_never_registered(kind: CatalogKind) {
+fn a_file_with_an_older_table_version_is_never_registered(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 150);
     case.sql("ALTER TABLE lake.events ADD COLUMN note VARCHAR").unwrap();
@@ -176,7 +176,7 @@ fn a_file_of_an_older_shape_is_never_registered(kind: CatalogKind) {
     assert_eq!((case.count(), case.position(0)), (0, (0, 100)));
 }
 
-fn a_refused_partition_leaves_the_others_to_a_second_commit(kind: CatalogKind) {
+fn partitions_of_a_fenced_commit_can_be_committed_separately(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let (lost, kept) = (case.rows(0, 100, 150), case.rows(1, 0, 50));
     let winner = case.rows(0, 100, 150);
@@ -196,7 +196,7 @@ fn a_refused_partition_leaves_the_others_to_a_second_commit(kind: CatalogKind) {
 
 /// `DuckLake` retries a commit when the error's text says "conflict" or "unique", anywhere: also in
 /// the data's own smallest and largest values, which PostgreSQL repeats in its errors.
-fn words_of_the_data_do_not_keep_a_fenced_commit_busy(kind: CatalogKind) {
+fn error_words_in_the_data_do_not_retry_a_fenced_commit(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 150);
     let path = commit.files()[0].path.clone();
@@ -219,7 +219,7 @@ fn words_of_the_data_do_not_keep_a_fenced_commit_busy(kind: CatalogKind) {
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
 }
 
-fn two_sources_of_one_table_do_not_touch_each_others_progress(kind: CatalogKind) {
+fn two_sources_of_one_table_have_independent_progress(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let starts = [(Partition(0), Offset(100))];
     let others = SourceSpec { topic: "others".to_owned(), ..spec() };

@@ -17,16 +17,16 @@ use tempfile::TempDir;
 use super::{case::Case, on_both_lakes};
 
 on_both_lakes!(
-    one_pass_merges_and_a_second_finds_nothing_to_do,
-    a_plan_changes_nothing_and_says_why,
-    killed_between_merge_and_exchange_it_leaves_nothing_but_orphans,
-    killed_after_the_exchange_it_has_done_its_work,
+    a_second_pass_has_nothing_to_do,
+    a_plan_changes_nothing_and_gives_reasons,
+    a_compactor_killed_before_the_swap_leaves_only_orphans,
+    a_compactor_killed_after_the_swap_has_merged_the_files,
     a_standby_takes_over_within_seconds,
-    beside_a_leader_a_single_pass_is_refused,
-    asked_to_stop_it_ends_after_its_operation,
-    commits_go_on_while_it_works,
-    a_full_disk_changes_nothing_and_is_got_over,
-    it_waits_while_a_newer_client_has_migrated_the_catalog,
+    a_single_pass_next_to_a_leader_is_rejected,
+    a_stopped_compactor_completes_its_operation,
+    workers_commit_during_merges,
+    a_full_disk_changes_nothing_and_the_next_pass_succeeds,
+    a_compactor_waits_while_the_catalog_has_a_newer_format,
 );
 
 const WAIT_TIMEOUT: Duration = Duration::from_mins(1);
@@ -107,7 +107,7 @@ fn files_on_disk(case: &Case) -> usize {
     files
 }
 
-fn one_pass_merges_and_a_second_finds_nothing_to_do(kind: CatalogKind) {
+fn a_second_pass_has_nothing_to_do(kind: CatalogKind) {
     let mut case = Case::filled(kind, 60);
 
     once(&case, &[]);
@@ -120,7 +120,7 @@ fn one_pass_merges_and_a_second_finds_nothing_to_do(kind: CatalogKind) {
     assert_eq!(case.number("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')"), newest);
 }
 
-fn a_plan_changes_nothing_and_says_why(kind: CatalogKind) {
+fn a_plan_changes_nothing_and_gives_reasons(kind: CatalogKind) {
     let mut case = Case::filled(kind, 20);
 
     let mut plan = Compactor::start(&case, &[&["plan"], SMALL].concat(), "");
@@ -135,7 +135,7 @@ fn a_plan_changes_nothing_and_says_why(kind: CatalogKind) {
     assert!(json["operations"][0]["files"].as_u64().unwrap() > 1, "{json}");
 }
 
-fn killed_between_merge_and_exchange_it_leaves_nothing_but_orphans(kind: CatalogKind) {
+fn a_compactor_killed_before_the_swap_leaves_only_orphans(kind: CatalogKind) {
     let mut case = Case::filled(kind, 20);
 
     let arguments = [&["once"], SMALL].concat();
@@ -152,7 +152,7 @@ fn killed_between_merge_and_exchange_it_leaves_nothing_but_orphans(kind: Catalog
     assert_eq!(files_on_disk(&case), usize::try_from(live_files(&mut case)).unwrap());
 }
 
-fn killed_after_the_exchange_it_has_done_its_work(kind: CatalogKind) {
+fn a_compactor_killed_after_the_swap_has_merged_the_files(kind: CatalogKind) {
     let mut case = Case::filled(kind, 20);
 
     let arguments = [&["once"], SMALL].concat();
@@ -180,7 +180,7 @@ fn a_standby_takes_over_within_seconds(kind: CatalogKind) {
     .unwrap();
 }
 
-fn beside_a_leader_a_single_pass_is_refused(kind: CatalogKind) {
+fn a_single_pass_next_to_a_leader_is_rejected(kind: CatalogKind) {
     let case = Case::filled(kind, 3);
     let leader = Compactor::run(&case);
     leader.await_logged("leadership acquired");
@@ -191,7 +191,7 @@ fn beside_a_leader_a_single_pass_is_refused(kind: CatalogKind) {
     assert!(second.running.log().unwrap().contains("another compactor is the leader"));
 }
 
-fn asked_to_stop_it_ends_after_its_operation(kind: CatalogKind) {
+fn a_stopped_compactor_completes_its_operation(kind: CatalogKind) {
     let mut case = Case::filled(kind, 40);
     let mut compactor = Compactor::run(&case);
     compactor.await_logged("\"merge started\"");
@@ -207,7 +207,7 @@ fn asked_to_stop_it_ends_after_its_operation(kind: CatalogKind) {
     assert!(files.is_ok());
 }
 
-fn commits_go_on_while_it_works(kind: CatalogKind) {
+fn workers_commit_during_merges(kind: CatalogKind) {
     let mut case = Case::filled(kind, 40);
     let arguments = [&["run", "--tier-intervals", "0.1"], SMALL].concat();
     let mut compactor = Compactor::start(&case, &arguments, "");
@@ -226,11 +226,11 @@ fn commits_go_on_while_it_works(kind: CatalogKind) {
 /// compactor works. What the first one merged meanwhile must not get into the catalog.
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_leader_that_slept_through_losing_its_lead_changes_nothing() {
+fn a_leader_paused_until_it_lost_its_lock_changes_nothing() {
     let mut case = Case::filled(CatalogKind::Postgres, 20);
     let arguments = [&["run"], SMALL].concat();
-    let mut sleeper = Compactor::start(&case, &arguments, "files_merged=pause");
-    wait::until("it sleeps", WAIT_TIMEOUT, || Ok(sleeper.running.is_stopped())).unwrap();
+    let mut paused = Compactor::start(&case, &arguments, "files_merged=pause");
+    wait::until("it sleeps", WAIT_TIMEOUT, || Ok(paused.running.is_stopped())).unwrap();
     case.edit_catalog(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
          WHERE datname = current_database() AND pid <> pg_backend_pid()",
@@ -239,15 +239,15 @@ fn a_leader_that_slept_through_losing_its_lead_changes_nothing() {
     once(&case, &[]);
     let files = live_files(&mut case);
     assert!(files < 20, "{files}");
-    sleeper.running.resume().unwrap();
-    sleeper.await_logged("leadership lost");
+    paused.running.resume().unwrap();
+    paused.await_logged("leadership lost");
 
     assert_eq!((live_files(&mut case), case.count()), (files, 200));
-    sleeper.running.terminate().unwrap();
-    assert_eq!(sleeper.exit_code(), Some(0), "{}", sleeper.running.log().unwrap());
+    paused.running.terminate().unwrap();
+    assert_eq!(paused.exit_code(), Some(0), "{}", paused.running.log().unwrap());
 }
 
-fn a_full_disk_changes_nothing_and_is_got_over(kind: CatalogKind) {
+fn a_full_disk_changes_nothing_and_the_next_pass_succeeds(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let data_path = case.config.data_path.clone().unwrap();
     // The disk lies over what `init` has made there.
@@ -283,7 +283,7 @@ fn a_full_disk_changes_nothing_and_is_got_over(kind: CatalogKind) {
 /// two seconds.
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_catalog_that_is_away_is_waited_for_and_told_once() {
+fn an_unavailable_catalog_is_logged_once() {
     let mut postgres = Postgres::start(&log_folder().unwrap()).unwrap();
     let case = Case::in_database(&postgres.create_database("away").unwrap(), "public");
     let mut compactor = Compactor::run(&case);
@@ -302,7 +302,7 @@ fn a_catalog_that_is_away_is_waited_for_and_told_once() {
 }
 
 /// A program that ends at once is scraped by nobody: the alert is the compactor's metric.
-fn it_waits_while_a_newer_client_has_migrated_the_catalog(kind: CatalogKind) {
+fn a_compactor_waits_while_the_catalog_has_a_newer_format(kind: CatalogKind) {
     let mut case = Case::filled(kind, 3);
     let set_version = |case: &mut Case, version: &str| {
         case.edit_catalog(&format!(

@@ -14,13 +14,13 @@ use super::{
 };
 
 on_both_lakes!(
-    merge_expiry_and_cleanup_leave_the_rows_as_they_are,
-    a_table_that_is_being_replayed_is_not_merged,
-    expiry_leaves_the_snapshots_that_a_replay_announced,
+    merge_expiry_and_cleanup_do_not_change_rows,
+    a_table_with_a_running_replay_is_not_merged,
+    expiry_keeps_the_snapshots_of_an_intent,
     a_pinned_snapshot_is_kept,
-    what_is_younger_than_asked_for_is_kept_on_the_same_day_too,
-    a_commit_waits_for_an_announced_replay_until_it_expires,
-    of_two_announced_replays_the_second_is_refused,
+    retention_is_exact_within_a_day,
+    a_commit_waits_until_an_intent_expires,
+    the_second_of_two_intents_is_rejected,
 );
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +36,7 @@ fn intent(case: &Case, kind: IntentKind, lasts: Duration) -> Intent {
     }
 }
 
-fn merge_expiry_and_cleanup_leave_the_rows_as_they_are(kind: CatalogKind) {
+fn merge_expiry_and_cleanup_do_not_change_rows(kind: CatalogKind) {
     let mut case = Case::filled(kind, 3);
     let mut operator = case.operator();
 
@@ -60,7 +60,7 @@ fn merge_expiry_and_cleanup_leave_the_rows_as_they_are(kind: CatalogKind) {
     assert_eq!(words, "ducktide-compactor merge_adjacent_files -");
 }
 
-fn a_table_that_is_being_replayed_is_not_merged(kind: CatalogKind) {
+fn a_table_with_a_running_replay_is_not_merged(kind: CatalogKind) {
     let case = Case::filled(kind, 3);
     let mut operator = case.operator();
     let announced = intent(&case, IntentKind::Prepare, Duration::from_mins(1));
@@ -74,7 +74,7 @@ fn a_table_that_is_being_replayed_is_not_merged(kind: CatalogKind) {
     assert_eq!(merge(&mut operator), Maintained::Done(3));
 }
 
-fn expiry_leaves_the_snapshots_that_a_replay_announced(kind: CatalogKind) {
+fn expiry_keeps_the_snapshots_of_an_intent(kind: CatalogKind) {
     let case = Case::filled(kind, 3);
     let mut operator = case.operator();
     operator.announce(&intent(&case, IntentKind::Replay, Duration::from_mins(1))).unwrap();
@@ -118,7 +118,7 @@ fn a_pinned_snapshot_is_kept(kind: CatalogKind) {
 }
 
 /// A SQLite catalog holds times as text, which `DuckLake` compares with text of another spelling.
-fn what_is_younger_than_asked_for_is_kept_on_the_same_day_too(kind: CatalogKind) {
+fn retention_is_exact_within_a_day(kind: CatalogKind) {
     let case = Case::filled(kind, 3);
     let mut operator = case.operator();
     assert_eq!(merge(&mut operator), Maintained::Done(3));
@@ -150,7 +150,7 @@ fn what_is_younger_than_asked_for_is_kept_on_the_same_day_too(kind: CatalogKind)
     );
 }
 
-fn a_commit_waits_for_an_announced_replay_until_it_expires(kind: CatalogKind) {
+fn a_commit_waits_until_an_intent_expires(kind: CatalogKind) {
     let mut case = Case::filled(kind, 3);
     let commit = case.rows(0, 130, 140);
     let expires = intent(&case, IntentKind::Replay, Duration::from_secs(2));
@@ -162,7 +162,7 @@ fn a_commit_waits_for_an_announced_replay_until_it_expires(kind: CatalogKind) {
     assert_eq!((case.count(), case.position(0)), (40, (0, 140)));
 }
 
-fn of_two_announced_replays_the_second_is_refused(kind: CatalogKind) {
+fn the_second_of_two_intents_is_rejected(kind: CatalogKind) {
     let case = Case::filled(kind, 3);
     let mut operator = case.operator();
     let first = intent(&case, IntentKind::Replay, Duration::from_mins(1));

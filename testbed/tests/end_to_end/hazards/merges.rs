@@ -11,18 +11,18 @@ use super::{
 };
 
 on_both_lakes!(
-    a_merge_writes_what_ducklakes_own_would,
-    time_travel_and_change_feeds_show_what_they_showed_before,
-    files_are_merged_across_columns_that_were_added,
-    files_are_not_merged_across_other_changes_of_columns,
+    a_merge_writes_the_same_catalog_rows_as_ducklake,
+    time_travel_and_change_feeds_are_the_same_after_a_merge,
+    files_are_merged_across_added_columns,
+    files_are_not_merged_across_other_column_changes,
     only_the_named_files_are_merged,
     merged_files_are_merged_again,
     a_commit_during_a_merge_does_not_stop_it,
-    a_readers_transaction_sees_one_state_while_files_are_merged,
-    files_that_changed_meanwhile_stay_as_they_are,
-    files_with_deleted_rows_are_left_alone,
-    an_ordinary_insert_by_a_person_is_merged_too,
-    texts_of_the_data_do_not_get_into_the_catalog,
+    a_readers_transaction_sees_one_state_during_merges,
+    files_that_changed_during_a_merge_are_not_replaced,
+    files_with_deleted_rows_are_not_merged,
+    inserts_of_other_clients_are_merged,
+    a_merge_writes_no_text_statistics,
 );
 
 /// What one query says, row by row.
@@ -37,8 +37,8 @@ fn rows(lake: &mut DuckLake, sql: &str) -> Vec<String> {
 /// A path without the file's name.
 const DIRECTORY: &str = "regexp_replace(path, '[^/]*$', '') AS directory";
 
-fn a_merge_writes_what_ducklakes_own_would(kind: CatalogKind) {
-    let described = |case: &mut Case| {
+fn a_merge_writes_the_same_catalog_rows_as_ducklake(kind: CatalogKind) {
+    let catalog_rows = |case: &mut Case| {
         let mut lake = case.another();
         let catalog = |name: &str| case.own(name);
         let files = format!(
@@ -68,23 +68,23 @@ fn a_merge_writes_what_ducklakes_own_would(kind: CatalogKind) {
         [files, statistics, scheduled, snapshot, changes + " ORDER BY ALL"]
             .map(|sql| rows(&mut lake, &sql))
     };
-    let (mut ours, mut theirs) = (Case::filled(kind, 4), Case::filled(kind, 4));
+    let (mut by_ducktide, mut by_ducklake) = (Case::filled(kind, 4), Case::filled(kind, 4));
 
-    assert_eq!(merge(&mut ours.operator()), Maintained::Done(4));
-    theirs.sql("CALL ducklake_merge_adjacent_files('lake', 'events')").unwrap();
+    assert_eq!(merge(&mut by_ducktide.operator()), Maintained::Done(4));
+    by_ducklake.sql("CALL ducklake_merge_adjacent_files('lake', 'events')").unwrap();
 
-    assert_eq!(described(&mut ours), described(&mut theirs));
+    assert_eq!(catalog_rows(&mut by_ducktide), catalog_rows(&mut by_ducklake));
 }
 
-fn time_travel_and_change_feeds_show_what_they_showed_before(kind: CatalogKind) {
+fn time_travel_and_change_feeds_are_the_same_after_a_merge(kind: CatalogKind) {
     let mut case = Case::filled(kind, 5);
     case.fill(150, 3);
     let newest = newest(&mut case);
-    let before = seen(&case, newest);
+    let before = history(&case, newest);
 
     assert_eq!(merge(&mut case.operator()), Maintained::Done(8));
 
-    assert_eq!(seen(&case, newest), before);
+    assert_eq!(history(&case, newest), before);
     assert_eq!(before.last().unwrap().0.len(), 80);
 }
 
@@ -93,9 +93,9 @@ fn newest(case: &mut Case) -> i64 {
 }
 
 /// What time travel to each snapshot shows, and the changes from it to a later one.
-fn seen(case: &Case, until: i64) -> Vec<(Vec<String>, Vec<String>)> {
+fn history(case: &Case, until: i64) -> Vec<(Vec<String>, Vec<String>)> {
     let mut lake = case.another();
-    let mut seen = Vec::new();
+    let mut history = Vec::new();
     for snapshot in 2..=until {
         let travel =
             format!("SELECT rowid, * FROM lake.events AT (VERSION => {snapshot}) ORDER BY ALL");
@@ -103,13 +103,13 @@ fn seen(case: &Case, until: i64) -> Vec<(Vec<String>, Vec<String>)> {
             "SELECT * FROM ducklake_table_changes('lake', 'main', 'events', {snapshot}, {until}) \
              ORDER BY ALL"
         );
-        seen.push((rows(&mut lake, &travel), rows(&mut lake, &feed)));
+        history.push((rows(&mut lake, &travel), rows(&mut lake, &feed)));
     }
-    seen
+    history
 }
 
 /// Inserts as another client does, or the files that Ducktide writes, of each shape in turn.
-fn files_are_merged_across_columns_that_were_added(kind: CatalogKind) {
+fn files_are_merged_across_added_columns(kind: CatalogKind) {
     let mut case = Case::filled(kind, 2);
     let columns = ["note VARCHAR", "more STRUCT(a BIGINT)", "more.b VARCHAR"];
     for (next, column) in (120..).zip(columns) {
@@ -123,12 +123,12 @@ fn files_are_merged_across_columns_that_were_added(kind: CatalogKind) {
     case.table = case.lake().find_table(&events()).unwrap().unwrap();
     case.fill(120, 2);
     let newest = newest(&mut case);
-    let before = seen(&case, newest);
+    let before = history(&case, newest);
     let files = ids(&mut case.another()).len();
 
     assert_eq!(merge(&mut case.operator()), Maintained::Done(files.try_into().unwrap()));
 
-    for (after, before) in seen(&case, newest).iter().zip(&before) {
+    for (after, before) in history(&case, newest).iter().zip(&before) {
         assert_eq!(after.0, before.0, "time travel");
         assert_eq!(after.1, before.1, "changes");
     }
@@ -139,7 +139,7 @@ fn files_are_merged_across_columns_that_were_added(kind: CatalogKind) {
     assert_eq!(case.number(none), 0);
 }
 
-fn files_are_not_merged_across_other_changes_of_columns(kind: CatalogKind) {
+fn files_are_not_merged_across_other_column_changes(kind: CatalogKind) {
     for change in
         ["ADD COLUMN c VARCHAR DEFAULT 'd'", "RENAME COLUMN note TO c", "DROP COLUMN note"]
     {
@@ -152,11 +152,11 @@ fn files_are_not_merged_across_other_changes_of_columns(kind: CatalogKind) {
         case.sql(insert).unwrap();
         case.sql(insert).unwrap();
         let newest = newest(&mut case);
-        let before = seen(&case, newest);
+        let before = history(&case, newest);
 
         assert_eq!(merge(&mut case.operator()), Maintained::Done(4), "{change}");
 
-        assert_eq!(seen(&case, newest), before, "{change}");
+        assert_eq!(history(&case, newest), before, "{change}");
         assert_eq!(ids(&mut case.another()).len(), 2, "{change}");
     }
 }
@@ -226,14 +226,15 @@ fn a_commit_during_a_merge_does_not_stop_it(kind: CatalogKind) {
 }
 
 /// In a SQLite catalog DuckDB reads the rows of now up to the end of then.
-fn a_readers_transaction_sees_one_state_while_files_are_merged(kind: CatalogKind) {
+fn a_readers_transaction_sees_one_state_during_merges(kind: CatalogKind) {
     let mut case = Case::filled(kind, 12);
     let mut reader = case.plain_duckdb().begin().unwrap();
     let mut lake = case.operator();
-    let seen = "SELECT count(*) AS rows, sum(hash(_kafka_offset)) AS hash FROM lake.events";
-    let one_day = format!("{seen} WHERE _kafka_offset BETWEEN 105 AND 214;");
-    let mut look = || [format!("{seen};").as_str(), &one_day].map(|sql| reader.query(sql).unwrap());
-    let before = look();
+    let history = "SELECT count(*) AS rows, sum(hash(_kafka_offset)) AS hash FROM lake.events";
+    let one_day = format!("{history} WHERE _kafka_offset BETWEEN 105 AND 214;");
+    let mut read =
+        || [format!("{history};").as_str(), &one_day].map(|sql| reader.query(sql).unwrap());
+    let before = read();
     assert!(before[0][0].starts_with("120,"), "{before:?}");
 
     for from in [220, 240, 260] {
@@ -242,11 +243,11 @@ fn a_readers_transaction_sees_one_state_while_files_are_merged(kind: CatalogKind
         let merges = vec![files[..files.len() - 1].to_vec()];
         ducktide_maintenance::merge_files(&mut lake, &events(), &merges, TIMEOUT).unwrap();
         case.fill(from, 2);
-        assert_eq!(look(), before);
+        assert_eq!(read(), before);
     }
 }
 
-fn files_that_changed_meanwhile_stay_as_they_are(kind: CatalogKind) {
+fn files_that_changed_during_a_merge_are_not_replaced(kind: CatalogKind) {
     let mut case = Case::filled(kind, 3);
     let mut lake = case.operator();
     let named = vec![ids(&mut lake)];
@@ -260,7 +261,7 @@ fn files_that_changed_meanwhile_stay_as_they_are(kind: CatalogKind) {
     assert_eq!(ids(&mut lake).len(), 2, "the file with the delete is no candidate");
 }
 
-fn files_with_deleted_rows_are_left_alone(kind: CatalogKind) {
+fn files_with_deleted_rows_are_not_merged(kind: CatalogKind) {
     let mut case = Case::filled(kind, 4);
     case.sql("DELETE FROM lake.events WHERE _kafka_offset IN (105, 115)").unwrap();
 
@@ -269,7 +270,7 @@ fn files_with_deleted_rows_are_left_alone(kind: CatalogKind) {
     assert_eq!(case.count(), 38);
 }
 
-fn an_ordinary_insert_by_a_person_is_merged_too(kind: CatalogKind) {
+fn inserts_of_other_clients_are_merged(kind: CatalogKind) {
     let mut case = Case::filled(kind, 2);
     case.sql("INSERT INTO lake.events FROM lake.events").unwrap();
     case.sql("UPDATE lake.events SET _kafka_topic = 'other' WHERE _kafka_offset = 101").unwrap();
@@ -281,7 +282,7 @@ fn an_ordinary_insert_by_a_person_is_merged_too(kind: CatalogKind) {
 }
 
 /// Workers leave the extremes of texts out; DuckLake's own merge would put them in.
-fn texts_of_the_data_do_not_get_into_the_catalog(kind: CatalogKind) {
+fn a_merge_writes_no_text_statistics(kind: CatalogKind) {
     let mut case = Case::filled(kind, 3);
     case.edit_catalog(
         "UPDATE ducklake_file_column_stats SET min_value = NULL, max_value = NULL WHERE column_id = 2",

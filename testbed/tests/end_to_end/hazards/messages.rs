@@ -8,12 +8,12 @@ use super::{
 };
 
 on_both_lakes!(
-    a_message_that_is_not_exactly_right_is_refused,
-    a_message_in_another_spelling_is_understood,
-    rows_under_a_message_that_is_not_exactly_right_stay_out,
-    a_mailbox_message_that_claims_rows_is_refused,
-    a_lake_commit_that_claims_rows_and_brings_none_is_refused,
-    an_operators_skip_begins_a_new_epoch,
+    an_invalid_message_is_rejected,
+    a_message_with_other_formatting_is_accepted,
+    rows_with_an_invalid_message_are_rejected,
+    a_mailbox_message_with_rows_is_rejected,
+    a_lake_commit_without_its_rows_is_rejected,
+    a_skip_begins_a_new_epoch,
     a_dead_letter_is_resolved_once,
 );
 
@@ -25,7 +25,7 @@ fn message(case: &Case, kind: &str, step: &str) -> String {
     )
 }
 
-fn a_message_that_is_not_exactly_right_is_refused(kind: CatalogKind) {
+fn an_invalid_message_is_rejected(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let step = r#""source":1,"partition":0,"epoch":0,"from":100,"to":110,"gaps":10"#;
     let step_of = |fields: &str| message(&case, "ingest", fields);
@@ -75,7 +75,7 @@ fn a_message_that_is_not_exactly_right_is_refused(kind: CatalogKind) {
     assert_eq!(case.number(&mailbox), 0, "nothing stays in the mailbox");
 }
 
-fn a_message_in_another_spelling_is_understood(kind: CatalogKind) {
+fn a_message_with_other_formatting_is_accepted(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let source = case.source.id;
     let spellings = [
@@ -92,7 +92,7 @@ fn a_message_in_another_spelling_is_understood(kind: CatalogKind) {
     }
 }
 
-fn rows_under_a_message_that_is_not_exactly_right_stay_out(kind: CatalogKind) {
+fn rows_with_an_invalid_message_are_rejected(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 110);
     let right = commit.message().to_json();
@@ -115,7 +115,7 @@ fn rows_under_a_message_that_is_not_exactly_right_stay_out(kind: CatalogKind) {
     assert_eq!((case.count(), case.position(0)), (10, (0, 110)));
 }
 
-fn a_mailbox_message_that_claims_rows_is_refused(kind: CatalogKind) {
+fn a_mailbox_message_with_rows_is_rejected(kind: CatalogKind) {
     let mut case = Case::new(kind);
     for counts in [r#""rows":10"#, r#""dead":10"#, r#""rows":1,"gaps":9"#] {
         let claims = format!(r#""epoch":0,"from":100,"to":110,{counts}"#);
@@ -125,7 +125,7 @@ fn a_mailbox_message_that_claims_rows_is_refused(kind: CatalogKind) {
     assert_eq!(case.position(0), (0, 100));
 }
 
-fn a_lake_commit_that_claims_rows_and_brings_none_is_refused(kind: CatalogKind) {
+fn a_lake_commit_without_its_rows_is_rejected(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let claims = message(&case, "ingest", r#""epoch":0,"from":100,"to":110,"rows":10"#);
     let created = case.sql(&format!(
@@ -136,7 +136,7 @@ fn a_lake_commit_that_claims_rows_and_brings_none_is_refused(kind: CatalogKind) 
     assert_eq!(case.position(0), (0, 100));
 }
 
-fn an_operators_skip_begins_a_new_epoch(kind: CatalogKind) {
+fn a_skip_begins_a_new_epoch(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let zombie = case.rows(0, 110, 120);
     case.post(&message(&case, "skip", r#""epoch":0,"from":100,"to":110,"given_up":10"#)).unwrap();

@@ -21,16 +21,16 @@ use super::{
 
 on_both_lakes!(
     a_missing_file_is_read_again,
-    a_file_comes_back_from_a_backup,
+    a_missing_file_is_restored_from_a_backup,
     a_missing_file_of_several_partitions_is_read_again,
-    a_cut_file_is_read_again,
+    a_truncated_file_is_read_again,
     a_damaged_file_is_moved_away_and_read_again,
     a_missing_file_within_a_range_is_read_again,
     a_file_whose_delete_file_is_missing_is_read_again,
     a_missing_file_of_dead_letters_is_read_again,
-    a_replay_that_does_not_cover_a_missing_file_is_refused_with_its_offsets,
-    a_missing_file_with_rows_of_other_clients_is_refused,
-    a_plan_over_a_missing_file_changes_nothing,
+    a_replay_that_does_not_cover_a_missing_file_is_rejected_with_its_offsets,
+    a_missing_file_with_rows_of_other_clients_is_rejected,
+    a_replay_plan_with_a_missing_file_changes_nothing,
     snapshots_with_an_ended_file_expire,
 );
 
@@ -90,7 +90,7 @@ fn a_missing_file_is_read_again(kind: CatalogKind) {
     assert_replayed(&case, 1);
 }
 
-fn a_file_comes_back_from_a_backup(kind: CatalogKind) {
+fn a_missing_file_is_restored_from_a_backup(kind: CatalogKind) {
     let case = filled(kind);
     let file = files(&case)[1].clone();
     let backup = file.with_extension("backup");
@@ -122,7 +122,7 @@ fn a_missing_file_of_several_partitions_is_read_again(kind: CatalogKind) {
     assert_replayed(&case, 1);
 }
 
-fn a_cut_file_is_read_again(kind: CatalogKind) {
+fn a_truncated_file_is_read_again(kind: CatalogKind) {
     let mut case = filled(kind);
     let file = files(&case)[2].clone();
     let bytes = fs::read(&file).unwrap();
@@ -210,7 +210,7 @@ fn commit_dead_letters_from(case: &mut Case, from: i64) {
     assert!(is_committed(case.send(&commit)));
 }
 
-fn a_replay_that_does_not_cover_a_missing_file_is_refused_with_its_offsets(kind: CatalogKind) {
+fn a_replay_that_does_not_cover_a_missing_file_is_rejected_with_its_offsets(kind: CatalogKind) {
     let mut case = filled(kind);
     let files = files(&case);
     fs::remove_file(&files[1]).unwrap();
@@ -232,7 +232,7 @@ fn a_replay_that_does_not_cover_a_missing_file_is_refused_with_its_offsets(kind:
     assert_replayed(&case, 2);
 }
 
-fn a_missing_file_with_rows_of_other_clients_is_refused(kind: CatalogKind) {
+fn a_missing_file_with_rows_of_other_clients_is_rejected(kind: CatalogKind) {
     let mut case = filled(kind);
     case.sql("INSERT INTO lake.events(id) VALUES (1)").unwrap();
     let inserted = files(&case)[3].clone();
@@ -244,7 +244,7 @@ fn a_missing_file_with_rows_of_other_clients_is_refused(kind: CatalogKind) {
     assert_eq!(case.position(0), (0, 150));
 }
 
-fn a_plan_over_a_missing_file_changes_nothing(kind: CatalogKind) {
+fn a_replay_plan_with_a_missing_file_changes_nothing(kind: CatalogKind) {
     let mut case = filled(kind);
     fs::remove_file(&files(&case)[1]).unwrap();
 

@@ -19,7 +19,7 @@ mod records;
 mod remedies;
 mod replays;
 mod retention;
-mod spliced;
+mod spliced_merges;
 mod tables;
 mod workers;
 

@@ -28,12 +28,12 @@ use super::{
 };
 
 on_both_lakes!(
-    columns_with_the_names_of_duckdbs_own_are_never_taken_for_paths,
-    files_that_others_registered_elsewhere_are_not_removed,
-    a_data_path_has_one_lake,
-    a_copy_of_a_catalog_may_only_be_read_until_it_is_adopted,
-    a_data_path_that_is_away_is_waited_for,
-    a_lake_that_older_programs_made_is_claimed_at_its_first_open,
+    columns_named_like_columns_of_duckdb_are_not_used_as_paths,
+    files_outside_the_data_path_are_not_removed,
+    a_data_path_belongs_to_one_lake,
+    a_copied_catalog_is_read_only_until_it_is_adopted,
+    a_data_path_that_is_not_mounted_is_a_retryable_error,
+    a_lake_of_an_older_version_is_claimed_when_opened,
 );
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -55,7 +55,7 @@ fn soon() -> Timestamp {
 }
 
 /// A commit whose rows have the path in each of the columns.
-fn rows_that_name(case: &mut Case, path: &Path, delta: ProgressDelta) -> Commit {
+fn commit_with_path_values(case: &mut Case, path: &Path, delta: ProgressDelta) -> Commit {
     let commit = case.commit_of(delta);
     let file = commit.files()[0].path.clone();
     let value = |(name, kind): &(&str, &str)| match *kind {
@@ -75,7 +75,7 @@ fn rows_that_name(case: &mut Case, path: &Path, delta: ProgressDelta) -> Commit 
     commit
 }
 
-fn columns_with_the_names_of_duckdbs_own_are_never_taken_for_paths(kind: CatalogKind) {
+fn columns_named_like_columns_of_duckdb_are_not_used_as_paths(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let outside = TempDir::new().unwrap();
     let named = outside.path().join("ducktide-stolen.parquet");
@@ -86,7 +86,7 @@ fn columns_with_the_names_of_duckdbs_own_are_never_taken_for_paths(kind: Catalog
     case.table = case.lake().find_table(&"events".parse().unwrap()).unwrap().unwrap();
     for (partition, from, to) in [(0, 100, 150), (0, 150, 160), (0, 160, 180), (1, 0, 30)] {
         let delta = case.delta(partition, from, to, to - from);
-        let commit = rows_that_name(&mut case, &named, delta);
+        let commit = commit_with_path_values(&mut case, &named, delta);
         assert!(is_committed(case.send(&commit)));
     }
     let before = case.number("SELECT max(id) FROM lake.snapshots() s(id)");
@@ -104,7 +104,7 @@ fn columns_with_the_names_of_duckdbs_own_are_never_taken_for_paths(kind: Catalog
         assert_eq!(done.rows, u64::try_from(180 - to).unwrap());
         assert_eq!(case.position(0), (epoch, to));
         let range = ProgressDelta { epoch: Epoch(epoch), ..case.delta(0, to, 180, 180 - to) };
-        let again = rows_that_name(&mut case, &named, range);
+        let again = commit_with_path_values(&mut case, &named, range);
         assert!(is_committed(case.send(&again)));
     }
 
@@ -120,7 +120,7 @@ fn columns_with_the_names_of_duckdbs_own_are_never_taken_for_paths(kind: Catalog
     assert_exact(&case);
 }
 
-fn files_that_others_registered_elsewhere_are_not_removed(kind: CatalogKind) {
+fn files_outside_the_data_path_are_not_removed(kind: CatalogKind) {
     let mut case = Case::filled(kind, 2);
     let outside = TempDir::new().unwrap();
     let file = outside.path().join("history.parquet");
@@ -157,7 +157,7 @@ fn another_lake(case: &Case, data_path: &Path) -> LakeConfig {
     LakeConfig { catalog, data_path: Some(data_path.to_owned()), ..case.config.clone() }
 }
 
-fn a_data_path_has_one_lake(kind: CatalogKind) {
+fn a_data_path_belongs_to_one_lake(kind: CatalogKind) {
     let mut case = Case::filled(kind, 1);
     let data_path = case.config.data_path.clone().unwrap();
     let link = data_path.with_file_name("link");
@@ -219,7 +219,7 @@ fn assert_is_copy(refused: &LakeError) {
     assert!(refused.to_string().contains("ducktide init --adopt"), "{refused}");
 }
 
-fn a_copy_of_a_catalog_may_only_be_read_until_it_is_adopted(kind: CatalogKind) {
+fn a_copied_catalog_is_read_only_until_it_is_adopted(kind: CatalogKind) {
     let mut case = Case::filled(kind, 3);
     let copy = copy_of(&mut case);
 
@@ -275,7 +275,7 @@ fn merge_error(lake: &mut DuckLake) -> LakeError {
         .unwrap_err()
 }
 
-fn a_data_path_that_is_away_is_waited_for(kind: CatalogKind) {
+fn a_data_path_that_is_not_mounted_is_a_retryable_error(kind: CatalogKind) {
     let mut case = Case::filled(kind, 2);
     let data_path = case.config.data_path.clone().unwrap();
     let directory = case.table.directory.clone();
@@ -320,7 +320,7 @@ fn a_data_path_that_is_away_is_waited_for(kind: CatalogKind) {
     assert_exact(&case);
 }
 
-fn a_lake_that_older_programs_made_is_claimed_at_its_first_open(kind: CatalogKind) {
+fn a_lake_of_an_older_version_is_claimed_when_opened(kind: CatalogKind) {
     let mut case = Case::filled(kind, 2);
     let claim: PathBuf = case.config.data_path.clone().unwrap().join(".ducktide-lake");
     let forget = "DELETE FROM ducktide_meta WHERE key LIKE 'owner_%'";

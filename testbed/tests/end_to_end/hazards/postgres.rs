@@ -18,7 +18,7 @@ use super::case::{Case, is_committed, new_database, spec};
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_lost_commit_answer_is_recognised() {
+fn a_commit_with_a_lost_response_is_recognised() {
     let mut case = Case::in_database(&new_database(), "public");
     let proxy = CommitProxy::start(&case.address, CommitFault::ResponseLost).unwrap();
     let mut worker = case.behind(&proxy, Access::Commit);
@@ -37,15 +37,15 @@ fn a_lost_commit_answer_is_recognised() {
 /// an error takes the rows away that the catalog has committed.
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_writer_that_deletes_its_file_after_an_error_loses_committed_rows() {
+fn a_writer_that_deletes_its_file_after_an_error_loses_rows() {
     let mut case = Case::in_database(&new_database(), "public");
     let proxy = CommitProxy::start(&case.address, CommitFault::ResponseLost).unwrap();
-    let mut careless = case.behind(&proxy, Access::Commit);
+    let mut worker = case.behind(&proxy, Access::Commit);
     let commit = case.rows(0, 100, 150);
     let path = commit.files()[0].path.display().to_string();
 
     proxy.arm(1);
-    let sent = careless.connection().unwrap().execute_batch(&format!(
+    let sent = worker.connection().unwrap().execute_batch(&format!(
         "BEGIN; CALL ducklake_add_data_files('lake', 'events', '{path}'); \
          CALL lake.set_commit_message('test', 'test', extra_info => '{}'); COMMIT",
         commit.message().to_json()
@@ -60,7 +60,7 @@ fn a_writer_that_deletes_its_file_after_an_error_loses_committed_rows() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_commit_that_never_arrived_is_sent_again() {
+fn a_lost_commit_is_repeated() {
     let mut case = Case::in_database(&new_database(), "public");
     let proxy = CommitProxy::start(&case.address, CommitFault::CommitLost).unwrap();
     let mut worker = case.behind(&proxy, Access::Commit);
@@ -84,7 +84,7 @@ fn a_commit_that_never_arrived_is_sent_again() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn two_lakes_in_one_database_never_touch_each_others_progress() {
+fn two_lakes_in_one_database_have_independent_progress() {
     let database = new_database();
     let mut a = Case::in_database(&database, "public");
     let mut b = Case::in_database(&database, "lakeb");
@@ -103,7 +103,7 @@ fn two_lakes_in_one_database_never_touch_each_others_progress() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn two_lakes_in_one_database_do_not_share_a_commit_lock() {
+fn two_lakes_in_one_database_have_separate_commit_locks() {
     let database = new_database();
     let _a = Case::in_database(&database, "public");
     let mut b = Case::in_database(&database, "lakeb");
@@ -129,7 +129,7 @@ fn a_disabled_trigger_stops_the_worker() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_session_of_a_replica_runs_the_triggers_too() {
+fn triggers_run_in_a_replica_session() {
     let mut case = Case::in_database(&new_database(), "public");
     let wrong = case.idle(0, 90, 130).message().to_json();
     let mut session = Catalog::at(&case.address).unwrap();
@@ -144,7 +144,7 @@ fn a_session_of_a_replica_runs_the_triggers_too() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_worker_has_short_limits_and_readers_and_operators_have_none() {
+fn only_workers_have_short_timeouts() {
     let case = Case::in_database(&new_database(), "public");
     let limits = |access| {
         let mut lake = DuckLake::open(&case.config, access).unwrap();
@@ -164,7 +164,7 @@ fn a_worker_has_short_limits_and_readers_and_operators_have_none() {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_worker_with_few_rights_does_its_work_and_nothing_else() {
+fn a_role_with_minimal_permissions_can_commit_and_nothing_else() {
     let mut case = Case::in_database(&new_database(), "public");
     let role = format!("worker_{}", Uuid::new_v4().simple());
     case.edit_catalog(&format!(

@@ -13,25 +13,25 @@ use ducktide_testbed::{
 
 on_both_catalogs!(
     aborted_transactions_advance_progress,
-    superseded_records_of_a_compacted_topic_are_gaps,
-    rows_that_a_compacted_topic_cannot_bring_back_are_not_removed_unasked,
+    compacted_records_are_gaps,
+    a_replay_of_compacted_records_needs_accept_loss,
     tombstones_advance_progress_and_are_counted,
-    broken_timestamps_do_not_open_a_file_each,
-    more_dates_than_files_may_be_open_are_committed,
-    payload_words_never_reach_the_catalog,
+    invalid_timestamps_share_one_partition,
+    more_dates_than_open_files_are_committed,
+    no_record_content_is_in_the_catalog,
 );
 
-/// A pipeline whose topic has the schema of readings and is empty.
-fn of_readings(test: &str, kind: CatalogKind) -> (Pipeline, u32) {
+/// A pipeline whose topic has the schema of records and is empty.
+fn with_registered_schema(test: &str, kind: CatalogKind) -> (Pipeline, u32) {
     let pipeline = Pipeline::on_shared_services(test, kind).unwrap();
     shared_kafka().create_topic(&pipeline.topic, PARTITIONS, &[]).unwrap();
     let id = register(&pipeline.schema_registry_url, &pipeline.topic, test).unwrap();
     (pipeline, id)
 }
 
-fn readings(count: i64, schema_id: u32, at: impl Fn(i64) -> i64) -> Vec<Vec<u8>> {
-    let reading = |number| NumberRecord { number, at_micros: at(number) }.encode(schema_id);
-    (0..count).map(reading).collect()
+fn records(count: i64, schema_id: u32, at: impl Fn(i64) -> i64) -> Vec<Vec<u8>> {
+    let record = |number| NumberRecord { number, at_micros: at(number) }.encode(schema_id);
+    (0..count).map(record).collect()
 }
 
 fn rows(pipeline: &Pipeline) -> i64 {
@@ -41,11 +41,11 @@ fn rows(pipeline: &Pipeline) -> i64 {
 
 /// Control records and aborted ones are never delivered: only the end of the partition tells of them.
 fn aborted_transactions_advance_progress(kind: CatalogKind) {
-    let (pipeline, id) = of_readings("aborted", kind);
+    let (pipeline, id) = with_registered_schema("aborted", kind);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
-    publish(servers, topic, 0, readings(100, id, |_| 0)).unwrap();
-    publish_and_abort(servers, topic, 0, readings(500, id, |_| 0)).unwrap();
-    publish_and_abort(servers, topic, 1, readings(500, id, |_| 0)).unwrap();
+    publish(servers, topic, 0, records(100, id, |_| 0)).unwrap();
+    publish_and_abort(servers, topic, 0, records(500, id, |_| 0)).unwrap();
+    publish_and_abort(servers, topic, 1, records(500, id, |_| 0)).unwrap();
 
     pipeline.drain(&[]).unwrap();
 
@@ -60,13 +60,13 @@ fn aborted_transactions_advance_progress(kind: CatalogKind) {
 
     // Retention takes the aborted tail away; nobody is out of range.
     delete_records(servers, topic, 1, ends[1]).unwrap();
-    publish(servers, topic, 1, readings(10, id, |_| 0)).unwrap();
+    publish(servers, topic, 1, records(10, id, |_| 0)).unwrap();
     pipeline.drain(&[]).unwrap();
     assert_eq!(rows(&pipeline), 110);
 }
 
 /// A key's older records are gone, here and there, before a worker comes, and while it is away.
-fn superseded_records_of_a_compacted_topic_are_gaps(kind: CatalogKind) {
+fn compacted_records_are_gaps(kind: CatalogKind) {
     let compacted = [
         ("cleanup.policy", "compact"),
         ("segment.ms", "100"),
@@ -79,10 +79,10 @@ fn superseded_records_of_a_compacted_topic_are_gaps(kind: CatalogKind) {
     let mut catalog = pipeline.catalog().unwrap();
     let mut end = 0;
     for round in 1..=2 {
-        publish(servers, topic, 0, readings(500, id, |_| 0)).unwrap();
+        publish(servers, topic, 0, records(500, id, |_| 0)).unwrap();
         let gone = || {
             // Only a segment that another one follows is compacted.
-            publish(servers, topic, 0, readings(1, id, |_| 0))?;
+            publish(servers, topic, 0, records(1, id, |_| 0))?;
             Ok(first_offset(servers, topic, 0)? > end + 400)
         };
         wait::until("the topic is compacted", WAIT_TIMEOUT, gone).unwrap();
@@ -99,7 +99,7 @@ fn superseded_records_of_a_compacted_topic_are_gaps(kind: CatalogKind) {
 }
 
 /// Kafka's log cleaner has removed records whose rows are in the table: a replay would lose them.
-fn rows_that_a_compacted_topic_cannot_bring_back_are_not_removed_unasked(kind: CatalogKind) {
+fn a_replay_of_compacted_records_needs_accept_loss(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("compacted_since", kind).unwrap();
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
     let compacted = [
@@ -110,11 +110,11 @@ fn rows_that_a_compacted_topic_cannot_bring_back_are_not_removed_unasked(kind: C
     ];
     shared_kafka().create_topic(topic, PARTITIONS, &compacted).unwrap();
     let id = register(&pipeline.schema_registry_url, topic, "compacted_since").unwrap();
-    publish(servers, topic, 0, readings(500, id, |_| 0)).unwrap();
+    publish(servers, topic, 0, records(500, id, |_| 0)).unwrap();
     pipeline.drain(&[]).unwrap();
     assert_eq!(rows(&pipeline), 500);
     let gone = || {
-        publish(servers, topic, 0, readings(1, id, |_| 0))?;
+        publish(servers, topic, 0, records(1, id, |_| 0))?;
         Ok(first_offset(servers, topic, 0)? >= 500)
     };
     wait::until("the topic is compacted", WAIT_TIMEOUT, gone).unwrap();
@@ -136,11 +136,11 @@ fn rows_that_a_compacted_topic_cannot_bring_back_are_not_removed_unasked(kind: C
 }
 
 fn tombstones_advance_progress_and_are_counted(kind: CatalogKind) {
-    let (pipeline, id) = of_readings("tombstones", kind);
+    let (pipeline, id) = with_registered_schema("tombstones", kind);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
     publish_tombstones(servers, topic, 0, 50).unwrap();
     publish_tombstones(servers, topic, 1, 20).unwrap();
-    publish(servers, topic, 1, readings(30, id, |_| 0)).unwrap();
+    publish(servers, topic, 1, records(30, id, |_| 0)).unwrap();
 
     pipeline.drain(&[]).unwrap();
 
@@ -153,15 +153,15 @@ fn tombstones_advance_progress_and_are_counted(kind: CatalogKind) {
 
 const DAY: i64 = 24 * 60 * 60 * 1_000_000;
 
-fn broken_timestamps_do_not_open_a_file_each(kind: CatalogKind) {
-    let (pipeline, id) = of_readings("broken_dates", kind);
+fn invalid_timestamps_share_one_partition(kind: CatalogKind) {
+    let (pipeline, id) = with_registered_schema("broken_dates", kind);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
     // From the year 2100 to the year 9999, and before 1970: a clock that tells nothing.
     let broken = |number: i64| {
         if number % 2 == 0 { (50_000 + 40 * number) * DAY } else { -number * 100 * DAY }
     };
-    publish(servers, topic, 0, readings(2_000, id, broken)).unwrap();
-    publish(servers, topic, 1, readings(2_000, id, |_| 20_000 * DAY)).unwrap();
+    publish(servers, topic, 0, records(2_000, id, broken)).unwrap();
+    publish(servers, topic, 1, records(2_000, id, |_| 20_000 * DAY)).unwrap();
 
     pipeline.drain(&["--partition-by", "at"]).unwrap();
 
@@ -178,10 +178,10 @@ fn broken_timestamps_do_not_open_a_file_each(kind: CatalogKind) {
     assert_eq!(lake.scalar(&folders).unwrap(), 2);
 }
 
-fn more_dates_than_files_may_be_open_are_committed(kind: CatalogKind) {
-    let (pipeline, id) = of_readings("many_dates", kind);
+fn more_dates_than_open_files_are_committed(kind: CatalogKind) {
+    let (pipeline, id) = with_registered_schema("many_dates", kind);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
-    publish(servers, topic, 0, readings(400, id, |number| (10_000 + number) * DAY)).unwrap();
+    publish(servers, topic, 0, records(400, id, |number| (10_000 + number) * DAY)).unwrap();
 
     pipeline.drain(&["--partition-by", "at"]).unwrap();
 
@@ -191,7 +191,7 @@ fn more_dates_than_files_may_be_open_are_committed(kind: CatalogKind) {
 }
 
 /// Smallest and largest values stand in the catalog, and in PostgreSQL's log when a commit fails.
-fn payload_words_never_reach_the_catalog(kind: CatalogKind) {
+fn no_record_content_is_in_the_catalog(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("words", kind).unwrap();
     pipeline.produce(1_000, &[]).unwrap();
 
@@ -214,22 +214,22 @@ fn payload_words_never_reach_the_catalog(kind: CatalogKind) {
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn partitions_added_later_start_at_their_beginning() {
-    begin_late_partitions("earliest", 4_000);
+fn added_partitions_are_read_from_their_beginning() {
+    add_partitions_while_a_worker_runs("earliest", 4_000);
 }
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn partitions_added_later_start_at_their_beginning_even_after_latest() {
-    begin_late_partitions("latest", 3_000);
+fn added_partitions_are_read_from_their_beginning_with_start_from_latest() {
+    add_partitions_while_a_worker_runs("latest", 3_000);
 }
 
 /// A record that is in a new partition before any worker knows of it is not skipped.
-fn begin_late_partitions(start_from: &str, expected_rows: i64) {
-    let (pipeline, id) = of_readings("late_partitions", CatalogKind::Sqlite);
+fn add_partitions_while_a_worker_runs(start_from: &str, expected_rows: i64) {
+    let (pipeline, id) = with_registered_schema("late_partitions", CatalogKind::Sqlite);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
     let publish =
-        |partition| publish(servers, topic, partition, readings(1_000, id, |_| 0)).unwrap();
+        |partition| publish(servers, topic, partition, records(1_000, id, |_| 0)).unwrap();
     publish(0);
     let refresh = "topic.metadata.refresh.interval.ms=500";
     let arguments = ["--start-from", start_from, "--kafka-property", refresh];

@@ -20,19 +20,19 @@ use super::{
 };
 
 on_both_lakes!(
-    a_replay_brings_missing_rows_back,
-    a_replay_brings_back_what_another_client_deleted,
-    a_replay_brings_back_a_partition_that_another_client_deleted,
-    a_replay_leaves_one_row_of_each_record,
-    rows_beyond_progress_are_deleted_by_hand,
-    a_replay_repairs_the_dead_letters,
-    a_second_registration_of_a_file_is_removed_by_hand,
-    a_file_is_taken_from_the_schedule_by_hand,
-    a_ledger_is_corrected_by_hand,
-    a_replay_over_a_broken_ledger_is_refused_at_once_and_another_table_is_exact,
-    progress_is_set_to_where_the_ledger_ends,
+    a_replay_restores_missing_rows,
+    a_replay_restores_rows_deleted_by_a_client,
+    a_replay_restores_a_partition_deleted_by_a_client,
+    a_replay_removes_duplicates,
+    rows_above_the_progress_are_deleted_with_sql,
+    a_replay_repairs_dead_letters,
+    a_second_registration_of_a_file_is_removed_with_sql,
+    a_live_file_is_removed_from_the_deletion_schedule_with_sql,
+    a_ledger_is_corrected_with_sql,
+    a_replay_over_a_broken_ledger_is_rejected_and_another_table_is_exact,
+    progress_is_set_to_the_end_of_the_ledger,
     init_restores_a_trigger,
-    a_deep_look_decides_whose_rows_they_are,
+    deep_verification_identifies_rows_of_other_clients,
 );
 
 /// A lake with the offsets 100 to 149 of partition 0, in two files, and 0 to 29 of partition 1, in one.
@@ -78,7 +78,7 @@ fn read_again(case: &mut Case) {
     assert_exact(case);
 }
 
-fn a_replay_brings_missing_rows_back(kind: CatalogKind) {
+fn a_replay_restores_missing_rows(kind: CatalogKind) {
     let mut case = filled(kind);
     case.edit_catalog("DELETE FROM ducklake_data_file WHERE begin_snapshot = (SELECT min(begin_snapshot) FROM ducklake_data_file)");
     assert_eq!(found(&case, true), [FindingKind::RowsMissing]);
@@ -88,7 +88,7 @@ fn a_replay_brings_missing_rows_back(kind: CatalogKind) {
     read_again(&mut case);
 }
 
-fn a_replay_brings_back_what_another_client_deleted(kind: CatalogKind) {
+fn a_replay_restores_rows_deleted_by_a_client(kind: CatalogKind) {
     let mut case = filled(kind);
     case.sql("DELETE FROM lake.events WHERE _kafka_partition = 0 AND _kafka_offset = 105").unwrap();
     assert_eq!(found(&case, false), [FindingKind::RowsDeleted]);
@@ -98,7 +98,7 @@ fn a_replay_brings_back_what_another_client_deleted(kind: CatalogKind) {
     read_again(&mut case);
 }
 
-fn a_replay_brings_back_a_partition_that_another_client_deleted(kind: CatalogKind) {
+fn a_replay_restores_a_partition_deleted_by_a_client(kind: CatalogKind) {
     let mut case = filled(kind);
     case.sql("COMMENT ON TABLE lake.events IS 'it''s ours'").unwrap();
     case.sql("DELETE FROM lake.events WHERE _kafka_partition = 0").unwrap();
@@ -113,7 +113,7 @@ fn a_replay_brings_back_a_partition_that_another_client_deleted(kind: CatalogKin
     read_again(&mut case);
 }
 
-fn a_replay_leaves_one_row_of_each_record(kind: CatalogKind) {
+fn a_replay_removes_duplicates(kind: CatalogKind) {
     let mut case = filled(kind);
     case.sql("INSERT INTO lake.events FROM lake.events WHERE _kafka_partition = 0").unwrap();
     assert_eq!(found(&case, true), [FindingKind::RowsDoubled]);
@@ -123,7 +123,7 @@ fn a_replay_leaves_one_row_of_each_record(kind: CatalogKind) {
     read_again(&mut case);
 }
 
-fn rows_beyond_progress_are_deleted_by_hand(kind: CatalogKind) {
+fn rows_above_the_progress_are_deleted_with_sql(kind: CatalogKind) {
     let mut case = filled(kind);
     case.sql("INSERT INTO lake.events VALUES (1, 'events', 0, 150, now())").unwrap();
     assert_eq!(found(&case, true), [FindingKind::RowsUnexpected]);
@@ -140,7 +140,7 @@ pub(crate) fn commit_dead_letters(case: &mut Case, epoch: i32) {
     case.commit_dead_letters(delta, [33, 38]);
 }
 
-fn a_replay_repairs_the_dead_letters(kind: CatalogKind) {
+fn a_replay_repairs_dead_letters(kind: CatalogKind) {
     let insert = "INSERT INTO lake.events_dead_letters BY NAME SELECT 'events' AS topic, 1 AS partition, 35 AS \"offset\"";
     for by_hand in ["DELETE FROM lake.events_dead_letters WHERE \"offset\" = 33", insert] {
         let mut case = filled(kind);
@@ -159,7 +159,7 @@ fn a_replay_repairs_the_dead_letters(kind: CatalogKind) {
 }
 
 /// A replay is no remedy: DuckLake ends only one of two registrations of a file.
-fn a_second_registration_of_a_file_is_removed_by_hand(kind: CatalogKind) {
+fn a_second_registration_of_a_file_is_removed_with_sql(kind: CatalogKind) {
     let mut case = filled(kind);
     let drop_trigger = drop_trigger(kind, "ducktide_once", "ducklake_data_file");
     case.edit_catalog(&format!(
@@ -188,7 +188,7 @@ fn drop_trigger(kind: CatalogKind, name: &str, table: &str) -> String {
     }
 }
 
-fn a_file_is_taken_from_the_schedule_by_hand(kind: CatalogKind) {
+fn a_live_file_is_removed_from_the_deletion_schedule_with_sql(kind: CatalogKind) {
     let mut case = filled(kind);
     case.edit_catalog(
         "INSERT INTO ducklake_files_scheduled_for_deletion(data_file_id, path, path_is_relative, \
@@ -203,7 +203,7 @@ fn a_file_is_taken_from_the_schedule_by_hand(kind: CatalogKind) {
 }
 
 /// The constraints refuse wrong counts; somebody dropped them.
-fn a_ledger_is_corrected_by_hand(kind: CatalogKind) {
+fn a_ledger_is_corrected_with_sql(kind: CatalogKind) {
     let drop_constraint = match kind {
         CatalogKind::Sqlite => "PRAGMA ignore_check_constraints = ON",
         CatalogKind::Postgres => {
@@ -232,7 +232,7 @@ fn a_ledger_is_corrected_by_hand(kind: CatalogKind) {
 }
 
 /// Progress that was moved by hand: consumers wrote records twice, or passed them over.
-fn a_replay_over_a_broken_ledger_is_refused_at_once_and_another_table_is_exact(kind: CatalogKind) {
+fn a_replay_over_a_broken_ledger_is_rejected_and_another_table_is_exact(kind: CatalogKind) {
     for (moved_to, finding) in [(100, FindingKind::LedgerOverlap), (170, FindingKind::LedgerGap)] {
         let mut case = filled(kind);
         let set =
@@ -270,7 +270,7 @@ fn a_replay_over_a_broken_ledger_is_refused_at_once_and_another_table_is_exact(k
     }
 }
 
-fn progress_is_set_to_where_the_ledger_ends(kind: CatalogKind) {
+fn progress_is_set_to_the_end_of_the_ledger(kind: CatalogKind) {
     let mut case = filled(kind);
     case.edit_catalog("UPDATE ducktide_progress SET next_offset = 160 WHERE partition = 0");
     assert_eq!(found(&case, false), [FindingKind::ProgressDiffers]);
@@ -294,7 +294,7 @@ fn init_restores_a_trigger(kind: CatalogKind) {
     assert_exact(&case);
 }
 
-fn a_deep_look_decides_whose_rows_they_are(kind: CatalogKind) {
+fn deep_verification_identifies_rows_of_other_clients(kind: CatalogKind) {
     for (insert, decided) in [
         ("INSERT INTO lake.events(id) VALUES (1)", &[][..]),
         (

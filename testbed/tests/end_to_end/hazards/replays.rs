@@ -23,22 +23,22 @@ use super::{
 };
 
 on_both_lakes!(
-    a_replay_ends_whole_files_and_workers_go_on_from_there,
+    a_replay_ends_whole_files_and_workers_continue_after_it,
     a_replay_into_the_middle_of_a_file_keeps_its_other_rows,
     a_replay_of_one_partition_leaves_the_rows_of_others_in_the_same_file,
     a_replay_after_a_merge_is_exact,
-    a_replay_takes_tombstones_and_gaps_back_as_they_were_counted,
+    a_replay_subtracts_counted_tombstones_and_gaps,
     a_replay_of_progress_without_rows_goes_through_the_mailbox,
-    a_replay_of_everything_leaves_an_empty_table,
-    a_replay_takes_dead_letters_with_it,
-    replay_after_replay_is_exact,
-    a_replay_beside_a_busy_worker_is_exact,
-    a_replay_beside_merges_is_exact,
-    of_two_racing_replays_one_is_refused_or_both_are_in_order,
-    what_a_replay_took_out_stays_readable_until_it_is_back,
+    a_replay_of_all_partitions_leaves_an_empty_table,
+    a_replay_removes_dead_letters,
+    repeated_replays_are_exact,
+    a_replay_with_a_busy_worker_is_exact,
+    a_replay_during_merges_is_exact,
+    concurrent_replays_are_applied_once,
+    replayed_rows_stay_readable_until_they_are_written_again,
     a_dry_run_changes_nothing,
-    nonsense_is_refused_before_anything_is_touched,
-    a_skip_is_in_the_ledger_and_begins_an_epoch,
+    invalid_offsets_are_rejected_without_changes,
+    a_skip_is_recorded_in_the_ledger_and_begins_an_epoch,
 );
 
 /// Operator's part of a case: its worker's session is closed meanwhile, so that both lakes are seen
@@ -81,7 +81,7 @@ fn rows_below(case: &mut Case, partition: i32, offset: i64) -> i64 {
     ))
 }
 
-fn a_replay_ends_whole_files_and_workers_go_on_from_there(kind: CatalogKind) {
+fn a_replay_ends_whole_files_and_workers_continue_after_it(kind: CatalogKind) {
     let mut case = Case::new(kind);
     for from in [100, 110, 120] {
         ingest(&mut case, 0, 0, from, from + 10);
@@ -148,7 +148,7 @@ fn a_replay_after_a_merge_is_exact(kind: CatalogKind) {
     assert_exact(&mut case);
 }
 
-fn a_replay_takes_tombstones_and_gaps_back_as_they_were_counted(kind: CatalogKind) {
+fn a_replay_subtracts_counted_tombstones_and_gaps(kind: CatalogKind) {
     let mut case = Case::new(kind);
     // Offsets 100 to 119 are rows, 120 to 124 tombstones, 125 to 129 gaps: one range.
     let rows = case.rows(0, 100, 120);
@@ -182,7 +182,7 @@ fn a_replay_of_progress_without_rows_goes_through_the_mailbox(kind: CatalogKind)
     assert_exact(&mut case);
 }
 
-fn a_replay_of_everything_leaves_an_empty_table(kind: CatalogKind) {
+fn a_replay_of_all_partitions_leaves_an_empty_table(kind: CatalogKind) {
     let mut case = Case::new(kind);
     ingest(&mut case, 0, 0, 100, 120);
     ingest(&mut case, 1, 0, 0, 30);
@@ -195,7 +195,7 @@ fn a_replay_of_everything_leaves_an_empty_table(kind: CatalogKind) {
     assert_exact(&mut case);
 }
 
-fn a_replay_takes_dead_letters_with_it(kind: CatalogKind) {
+fn a_replay_removes_dead_letters(kind: CatalogKind) {
     let mut case = Case::new(kind);
     // Nothing else is in the range.
     case.commit_dead_letters(case.delta(0, 100, 110, 0), [103, 108]);
@@ -207,7 +207,7 @@ fn a_replay_takes_dead_letters_with_it(kind: CatalogKind) {
     assert_exact(&mut case);
 }
 
-fn replay_after_replay_is_exact(kind: CatalogKind) {
+fn repeated_replays_are_exact(kind: CatalogKind) {
     let mut case = Case::new(kind);
     ingest(&mut case, 0, 0, 100, 150);
     replay(&case, &[(0, 130)]);
@@ -235,7 +235,7 @@ fn busy_worker(case: &mut Case, until: i64) {
     }
 }
 
-fn a_replay_beside_a_busy_worker_is_exact(kind: CatalogKind) {
+fn a_replay_with_a_busy_worker_is_exact(kind: CatalogKind) {
     let mut case = Case::new(kind);
     ingest(&mut case, 0, 0, 100, 150);
     let (config, request) = (case.config.clone(), request(&case, &[(0, 120)]));
@@ -255,7 +255,7 @@ fn a_replay_beside_a_busy_worker_is_exact(kind: CatalogKind) {
     assert_exact(&mut case);
 }
 
-fn a_replay_beside_merges_is_exact(kind: CatalogKind) {
+fn a_replay_during_merges_is_exact(kind: CatalogKind) {
     let mut case = Case::new(kind);
     for from in (100..200).step_by(10) {
         ingest(&mut case, 0, 0, from, from + 10);
@@ -277,7 +277,7 @@ fn a_replay_beside_merges_is_exact(kind: CatalogKind) {
     assert_exact(&mut case);
 }
 
-fn of_two_racing_replays_one_is_refused_or_both_are_in_order(kind: CatalogKind) {
+fn concurrent_replays_are_applied_once(kind: CatalogKind) {
     let mut case = Case::new(kind);
     ingest(&mut case, 0, 0, 100, 150);
     let race = |to: i64| {
@@ -300,7 +300,7 @@ fn of_two_racing_replays_one_is_refused_or_both_are_in_order(kind: CatalogKind) 
     assert_exact(&mut case);
 }
 
-fn what_a_replay_took_out_stays_readable_until_it_is_back(kind: CatalogKind) {
+fn replayed_rows_stay_readable_until_they_are_written_again(kind: CatalogKind) {
     let mut case = Case::new(kind);
     ingest(&mut case, 0, 0, 100, 150);
     let then = replay(&case, &[(0, 120)]).shows_old_state.unwrap();
@@ -336,7 +336,7 @@ fn a_dry_run_changes_nothing(kind: CatalogKind) {
     assert_eq!((case.count(), case.position(0)), (50, (0, 150)));
 }
 
-fn nonsense_is_refused_before_anything_is_touched(kind: CatalogKind) {
+fn invalid_offsets_are_rejected_without_changes(kind: CatalogKind) {
     let mut case = Case::new(kind);
     ingest(&mut case, 0, 0, 100, 150);
     let refused = [
@@ -353,7 +353,7 @@ fn nonsense_is_refused_before_anything_is_touched(kind: CatalogKind) {
     assert!(case.operator().live_intents().unwrap().is_empty());
 }
 
-fn a_skip_is_in_the_ledger_and_begins_an_epoch(kind: CatalogKind) {
+fn a_skip_is_recorded_in_the_ledger_and_begins_an_epoch(kind: CatalogKind) {
     let mut case = Case::new(kind);
     ingest(&mut case, 0, 0, 100, 110);
     let zombie = case.rows(0, 110, 120);
@@ -377,7 +377,7 @@ fn a_skip_is_in_the_ledger_and_begins_an_epoch(kind: CatalogKind) {
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn a_replay_whose_answer_is_lost_is_applied_once_and_the_table_stays_readable() {
+fn a_replay_with_a_lost_commit_or_response_is_applied_once() {
     for fault in [CommitFault::ResponseLost, CommitFault::CommitLost] {
         let url = new_database();
         let proxy = CommitProxy::start(&url, fault).unwrap();

@@ -23,23 +23,23 @@ use super::{
 };
 
 on_both_lakes!(
-    each_operation_leaves_when_it_ran_and_how_much_it_did,
+    each_operation_records_its_time_and_count,
     a_coalesced_ledger_is_exact_and_has_the_same_sums,
-    what_a_readable_snapshot_brought_is_not_coalesced,
-    a_replay_into_a_coalesced_range_gives_the_same_as_without,
-    a_letter_in_a_coalesced_range_is_settled_once,
-    what_a_replay_took_out_is_kept_after_coalescing_as_before,
-    a_worker_goes_on_while_the_ledger_is_coalesced,
-    a_pin_keeps_its_snapshot_until_it_is_taken_away,
-    a_pin_of_nothing_or_of_a_taken_name_is_refused,
-    a_pin_waits_for_an_expiry_that_is_under_way,
-    of_too_many_snapshots_the_oldest_expire,
-    only_files_that_the_catalog_never_knew_are_orphans,
-    orphans_are_left_alone_when_live_files_are_not_where_they_should_be,
-    suspiciously_many_orphans_are_left_alone,
+    ranges_of_readable_snapshots_are_not_coalesced,
+    a_replay_into_a_coalesced_range_has_the_same_result,
+    a_dead_letter_in_a_coalesced_range_is_resolved_once,
+    coalescing_does_not_shorten_the_retention_of_replayed_rows,
+    a_worker_commits_while_the_ledger_is_coalesced,
+    a_pin_keeps_its_snapshot_until_it_is_removed,
+    a_pin_with_an_unknown_snapshot_or_a_used_name_is_rejected,
+    a_pin_waits_for_a_running_expiry,
+    the_oldest_of_too_many_snapshots_expire,
+    only_unregistered_files_are_orphans,
+    orphans_are_not_removed_while_live_files_are_missing,
+    too_many_orphans_are_not_removed,
     a_lake_without_any_file_has_no_orphans,
-    another_lakes_tables_on_the_same_data_path_are_left_alone,
-    cleanup_and_expiry_get_through_beside_a_busy_worker,
+    files_of_another_lake_in_the_data_path_are_not_removed,
+    cleanup_and_expiry_succeed_with_a_busy_worker,
 );
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -73,7 +73,7 @@ fn ingest(case: &mut Case, epoch: i32, from: i64, to: i64) {
 }
 
 /// As a worker does it: a SQLite catalog that somebody writes to is "locked" at once.
-fn send_patiently(case: &mut Case, commit: &Commit) {
+fn send_with_retry(case: &mut Case, commit: &Commit) {
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         match case.try_send(commit) {
@@ -124,7 +124,7 @@ fn replay(case: &Case, to: i64) -> ReplaySummary {
         .unwrap()
 }
 
-fn each_operation_leaves_when_it_ran_and_how_much_it_did(kind: CatalogKind) {
+fn each_operation_records_its_time_and_count(kind: CatalogKind) {
     let case = filled(kind);
     let mut operator = case.operator();
     assert_eq!(ducktide_maintenance::last_maintenance(&mut operator).unwrap(), []);
@@ -167,7 +167,7 @@ fn a_coalesced_ledger_is_exact_and_has_the_same_sums(kind: CatalogKind) {
     assert_exact(&case);
 }
 
-fn what_a_readable_snapshot_brought_is_not_coalesced(kind: CatalogKind) {
+fn ranges_of_readable_snapshots_are_not_coalesced(kind: CatalogKind) {
     let mut case = filled(kind);
     let mut operator = case.operator();
 
@@ -198,7 +198,7 @@ fn what_a_readable_snapshot_brought_is_not_coalesced(kind: CatalogKind) {
     }
 }
 
-fn a_replay_into_a_coalesced_range_gives_the_same_as_without(kind: CatalogKind) {
+fn a_replay_into_a_coalesced_range_has_the_same_result(kind: CatalogKind) {
     for to in [100, 105, 137, 160] {
         let results = [false, true].map(|with_coalescing| {
             let mut case = filled(kind);
@@ -217,7 +217,7 @@ fn a_replay_into_a_coalesced_range_gives_the_same_as_without(kind: CatalogKind) 
     }
 }
 
-fn a_letter_in_a_coalesced_range_is_settled_once(kind: CatalogKind) {
+fn a_dead_letter_in_a_coalesced_range_is_resolved_once(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let source = case.source.id;
     let message = |kind: &str, range: (i64, i64), counts: &str| {
@@ -252,7 +252,7 @@ fn a_letter_in_a_coalesced_range_is_settled_once(kind: CatalogKind) {
     assert_eq!(case.count(), 10);
 }
 
-fn what_a_replay_took_out_is_kept_after_coalescing_as_before(kind: CatalogKind) {
+fn coalescing_does_not_shorten_the_retention_of_replayed_rows(kind: CatalogKind) {
     let mut case = filled(kind);
     let done = replay(&case, 130);
     let before = done.shows_old_state.unwrap();
@@ -274,7 +274,7 @@ fn what_a_replay_took_out_is_kept_after_coalescing_as_before(kind: CatalogKind) 
     assert_exact(&case);
 }
 
-fn a_worker_goes_on_while_the_ledger_is_coalesced(kind: CatalogKind) {
+fn a_worker_commits_while_the_ledger_is_coalesced(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commits: Vec<_> = (0..40).map(|i| case.rows(0, 100 + i * 10, 110 + i * 10)).collect();
     let mut lake = case.operator();
@@ -282,7 +282,7 @@ fn a_worker_goes_on_while_the_ledger_is_coalesced(kind: CatalogKind) {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
             for commit in &commits {
-                send_patiently(&mut case, commit);
+                send_with_retry(&mut case, commit);
             }
         });
         // Once more after its end: whoever was the faster, there is something to coalesce.
@@ -306,7 +306,7 @@ fn a_worker_goes_on_while_the_ledger_is_coalesced(kind: CatalogKind) {
     assert_exact(&case);
 }
 
-fn a_pin_keeps_its_snapshot_until_it_is_taken_away(kind: CatalogKind) {
+fn a_pin_keeps_its_snapshot_until_it_is_removed(kind: CatalogKind) {
     let case = filled(kind);
     let mut operator = case.operator();
 
@@ -331,7 +331,7 @@ fn a_pin_keeps_its_snapshot_until_it_is_taken_away(kind: CatalogKind) {
     assert_eq!(left[0].changes, ["inserted into main.events"]);
 }
 
-fn a_pin_of_nothing_or_of_a_taken_name_is_refused(kind: CatalogKind) {
+fn a_pin_with_an_unknown_snapshot_or_a_used_name_is_rejected(kind: CatalogKind) {
     let case = filled(kind);
     let mut operator = case.operator();
     operator.pin("audit", None, TIMEOUT).unwrap();
@@ -347,7 +347,7 @@ fn a_pin_of_nothing_or_of_a_taken_name_is_refused(kind: CatalogKind) {
 }
 
 /// Expiry and pin both hold the maintenance lock: whichever comes first is seen by the other.
-fn a_pin_waits_for_an_expiry_that_is_under_way(kind: CatalogKind) {
+fn a_pin_waits_for_a_running_expiry(kind: CatalogKind) {
     for round in 0..5 {
         let case = filled(kind);
         let config = case.config.clone();
@@ -369,7 +369,7 @@ fn a_pin_waits_for_an_expiry_that_is_under_way(kind: CatalogKind) {
     }
 }
 
-fn of_too_many_snapshots_the_oldest_expire(kind: CatalogKind) {
+fn the_oldest_of_too_many_snapshots_expire(kind: CatalogKind) {
     let case = filled(kind);
     let mut operator = case.operator();
     let long_ago = Timestamp::now() - Duration::from_hours(24);
@@ -397,23 +397,27 @@ fn of_too_many_snapshots_the_oldest_expire(kind: CatalogKind) {
 }
 
 /// Makes a file look as if nobody had written to it for ten days.
-fn age(path: &PathBuf) {
+fn set_old_mtime(path: &PathBuf) {
     let long_ago = SystemTime::now() - Duration::from_hours(240);
     File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
 }
 
 /// Files in the table's directory and in one of a partition.
-fn leave(case: &Case, names: &[&str]) -> Vec<PathBuf> {
+fn write_old_files(case: &Case, names: &[&str]) -> Vec<PathBuf> {
     let partition = case.table.directory.join("event_date=2026-11-01");
     std::fs::create_dir_all(&partition).unwrap();
-    let places = [case.table.directory.clone(), partition];
-    let path = |(place, name): (&PathBuf, &str)| {
-        let path = place.join(name.replace('@', &Uuid::new_v4().to_string()));
+    let directories = [case.table.directory.clone(), partition];
+    let path = |(directory, name): (&PathBuf, &str)| {
+        let path = directory.join(name.replace('@', &Uuid::new_v4().to_string()));
         std::fs::write(&path, "left behind").unwrap();
-        age(&path);
+        set_old_mtime(&path);
         path
     };
-    places.iter().flat_map(|place| names.iter().map(move |name| (place, *name))).map(path).collect()
+    directories
+        .iter()
+        .flat_map(|directory| names.iter().map(move |name| (directory, *name)))
+        .map(path)
+        .collect()
 }
 
 fn data_files(case: &Case) -> Vec<PathBuf> {
@@ -422,7 +426,7 @@ fn data_files(case: &Case) -> Vec<PathBuf> {
     paths.collect()
 }
 
-fn only_files_that_the_catalog_never_knew_are_orphans(kind: CatalogKind) {
+fn only_unregistered_files_are_orphans(kind: CatalogKind) {
     let mut case = filled(kind);
     let mut operator = case.operator();
     merge(&mut operator);
@@ -430,10 +434,12 @@ fn only_files_that_the_catalog_never_knew_are_orphans(kind: CatalogKind) {
     operator.pin("audit", Some(SnapshotId(6)), TIMEOUT).unwrap();
     expire(&mut operator);
     let registered = data_files(&case);
-    registered.iter().for_each(age);
-    let orphans =
-        leave(&case, &["ducktide-@.parquet", "ducklake-@.parquet", "ducklake-@-delete.parquet"]);
-    let others = leave(&case, &["@.parquet", "ducktide-@.parquet.tmp", "notes.txt"]);
+    registered.iter().for_each(set_old_mtime);
+    let orphans = write_old_files(
+        &case,
+        &["ducktide-@.parquet", "ducklake-@.parquet", "ducklake-@-delete.parquet"],
+    );
+    let others = write_old_files(&case, &["@.parquet", "ducktide-@.parquet.tmp", "notes.txt"]);
     let young = case.table.directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
     std::fs::write(&young, "a worker's, before its commit").unwrap();
 
@@ -463,9 +469,9 @@ fn only_files_that_the_catalog_never_knew_are_orphans(kind: CatalogKind) {
     assert!(error.contains("a day at least"), "{error}");
 }
 
-fn orphans_are_left_alone_when_live_files_are_not_where_they_should_be(kind: CatalogKind) {
+fn orphans_are_not_removed_while_live_files_are_missing(kind: CatalogKind) {
     let case = filled(kind);
-    let orphans = leave(&case, &["ducktide-@.parquet"]);
+    let orphans = write_old_files(&case, &["ducktide-@.parquet"]);
     let live = data_files(&case);
     let live = live.iter().find(|path| !orphans.contains(path)).unwrap();
     std::fs::rename(live, live.with_extension("moved")).unwrap();
@@ -494,9 +500,9 @@ fn a_lake_without_any_file_has_no_orphans(kind: CatalogKind) {
     assert_eq!(done, Maintained::Done(0));
 }
 
-fn suspiciously_many_orphans_are_left_alone(kind: CatalogKind) {
+fn too_many_orphans_are_not_removed(kind: CatalogKind) {
     let case = filled(kind);
-    let orphans = leave(&case, &["ducktide-@.parquet", "ducklake-@.parquet"]);
+    let orphans = write_old_files(&case, &["ducktide-@.parquet", "ducklake-@.parquet"]);
     let strict = OrphanPolicy { always_allowed: 3, max_share: 0.2, ..OrphanPolicy::default() };
 
     let error = ducktide_maintenance::remove_orphans(&mut case.operator(), &strict, TIMEOUT)
@@ -511,14 +517,14 @@ fn suspiciously_many_orphans_are_left_alone(kind: CatalogKind) {
     assert_eq!(done, Maintained::Done(4));
 }
 
-fn another_lakes_tables_on_the_same_data_path_are_left_alone(kind: CatalogKind) {
+fn files_of_another_lake_in_the_data_path_are_not_removed(kind: CatalogKind) {
     let case = filled(kind);
     let data_path = case.config.data_path.clone().unwrap();
     let others = data_path.join("main").join("orders");
     std::fs::create_dir_all(&others).unwrap();
     let file = others.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
     std::fs::write(&file, "another lake's").unwrap();
-    age(&file);
+    set_old_mtime(&file);
 
     let done = ducktide_maintenance::remove_orphans(
         &mut case.operator(),
@@ -532,7 +538,7 @@ fn another_lakes_tables_on_the_same_data_path_are_left_alone(kind: CatalogKind) 
 }
 
 /// In a SQLite catalog a commit in between ends a transaction that has read before.
-fn cleanup_and_expiry_get_through_beside_a_busy_worker(kind: CatalogKind) {
+fn cleanup_and_expiry_succeed_with_a_busy_worker(kind: CatalogKind) {
     let mut case = filled(kind);
     merge(&mut case.operator());
     let commits: Vec<_> = (0..60).map(|i| case.rows(0, 180 + i * 10, 190 + i * 10)).collect();
@@ -549,7 +555,7 @@ fn cleanup_and_expiry_get_through_beside_a_busy_worker(kind: CatalogKind) {
             }
         });
         for commit in &commits {
-            send_patiently(&mut case, commit);
+            send_with_retry(&mut case, commit);
         }
         compactor.join().unwrap();
     });

@@ -14,9 +14,9 @@ use super::on_both_lakes;
 on_both_lakes!(
     a_dropped_table_is_not_created_again_and_can_be_restored,
     a_renamed_table_is_not_created_again,
-    a_name_that_differs_in_case_only_is_refused,
-    a_catalog_that_a_newer_client_migrated_is_not_written,
-    a_lake_that_a_newer_client_created_is_not_touched,
+    a_name_that_differs_only_in_case_is_rejected,
+    a_catalog_migrated_by_a_newer_client_is_not_written,
+    a_lake_created_by_a_newer_client_is_not_changed,
     merges_next_to_columns_of_another_client_copy_by_name,
     a_column_with_a_name_of_ducklake_fails_its_merges_without_a_panic,
 );
@@ -70,7 +70,7 @@ fn a_renamed_table_is_not_created_again(kind: CatalogKind) {
     assert_exact(&case);
 }
 
-fn a_name_that_differs_in_case_only_is_refused(kind: CatalogKind) {
+fn a_name_that_differs_only_in_case_is_rejected(kind: CatalogKind) {
     let mut case = Case::new(kind);
     case.sql("CREATE SCHEMA lake.raw; CREATE VIEW lake.seen AS SELECT 1 AS one").unwrap();
 
@@ -94,7 +94,7 @@ const MIGRATION: &str = "ALTER TABLE ducklake_data_file ADD COLUMN row_group_cou
       end_snapshot BIGINT, key VARCHAR, value VARCHAR); \
     UPDATE ducklake_metadata SET value = '1.1' WHERE key = 'version'";
 
-fn a_catalog_that_a_newer_client_migrated_is_not_written(kind: CatalogKind) {
+fn a_catalog_migrated_by_a_newer_client_is_not_written(kind: CatalogKind) {
     let mut case = Case::filled(kind, 3);
     let commit = case.rows(0, 130, 140);
     let idle = case.idle(1, 0, 10);
@@ -127,7 +127,7 @@ fn a_catalog_that_a_newer_client_migrated_is_not_written(kind: CatalogKind) {
 }
 
 /// No table of Ducktide is in it either: `init` adds them to a lake of another client, but not to this one.
-fn a_lake_that_a_newer_client_created_is_not_touched(kind: CatalogKind) {
+fn a_lake_created_by_a_newer_client_is_not_changed(kind: CatalogKind) {
     let folder = TempDir::new().unwrap();
     let data_path = folder.path().join("data");
     let address = match kind {

@@ -12,20 +12,20 @@ use ducktide_testbed::{
 };
 
 on_both_catalogs!(
-    a_worker_that_slept_through_losing_its_partitions_adds_nothing,
+    a_worker_paused_until_it_lost_its_partitions_adds_no_rows,
     two_groups_that_fill_one_table_write_each_record_once,
-    a_replay_under_a_running_worker_reads_again_once,
+    a_running_worker_reads_replayed_records_once,
 );
 
 /// The classic zombie: stopped in the middle of a batch, out of its group, and then it wakes up.
-fn a_worker_that_slept_through_losing_its_partitions_adds_nothing(kind: CatalogKind) {
+fn a_worker_paused_until_it_lost_its_partitions_adds_no_rows(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("zombie", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
     let mut zombie = pipeline.start_consumer("zombie", &["--flush-interval", "600"]).unwrap();
     zombie.await_metric("records_total", 20_000.0).unwrap();
     zombie.process().pause().unwrap();
 
-    let heir = pipeline.start_consumer("heir", &["--flush-interval", "100ms"]).unwrap();
+    let successor = pipeline.start_consumer("successor", &["--flush-interval", "100ms"]).unwrap();
     pipeline.await_committed(20_000).unwrap();
     zombie.process().resume().unwrap();
 
@@ -34,7 +34,7 @@ fn a_worker_that_slept_through_losing_its_partitions_adds_nothing(kind: CatalogK
     zombie.stop().unwrap();
     pipeline.produce(10_000, &[]).unwrap();
     pipeline.await_committed(30_000).unwrap();
-    drop(heir);
+    drop(successor);
     pipeline.drain(&[]).unwrap();
     pipeline.check_exact(30_000).unwrap();
 }
@@ -59,7 +59,7 @@ fn two_groups_that_fill_one_table_write_each_record_once(kind: CatalogKind) {
 
 /// An operator puts a partition back while workers fill it: the rows go, progress goes back, and the
 /// workers, fenced, find out and read on from there.
-fn a_replay_under_a_running_worker_reads_again_once(kind: CatalogKind) {
+fn a_running_worker_reads_replayed_records_once(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("replay", kind).unwrap();
     let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
     let worker = pipeline.start_consumer("worker", &["--flush-interval", "200ms"]).unwrap();
@@ -110,17 +110,17 @@ fn replay(pipeline: &Pipeline) -> anyhow::Result<()> {
 
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
-fn answers_lost_on_their_way_to_a_worker_cost_nothing() {
-    fill_behind_a_proxy(CommitFault::ResponseLost);
+fn lost_responses_to_commits_cause_no_duplicates() {
+    fill_through_proxy(CommitFault::ResponseLost);
 }
 
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
-fn commits_lost_on_their_way_to_the_catalog_cost_nothing() {
-    fill_behind_a_proxy(CommitFault::CommitLost);
+fn lost_commits_cause_no_loss() {
+    fill_through_proxy(CommitFault::CommitLost);
 }
 
-fn fill_behind_a_proxy(fault: CommitFault) {
+fn fill_through_proxy(fault: CommitFault) {
     let mut pipeline = Pipeline::on_shared_services("proxy", CatalogKind::Postgres).unwrap();
     let proxy = CommitProxy::start(&pipeline.catalog, fault).unwrap();
     pipeline.consumers_catalog = proxy.url(&pipeline.catalog).unwrap();

@@ -4,8 +4,8 @@
 //! registries; `query` finds the names in a query; `shipped` reads what `docker/` has for Prometheus
 //! and Grafana. `cargo xtask test monitoring` runs what needs `promtool`.
 
-mod catalogue;
-mod names;
+mod alerts_and_panels;
+mod metric_catalogue;
+mod metric_names;
+mod promql;
 mod promtool;
-mod query;
-mod shipped;

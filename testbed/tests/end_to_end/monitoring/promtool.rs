@@ -11,9 +11,9 @@ use ducktide_testbed::{compactor, http, services, wait, workspace};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::catalogue::Catalogue;
-use super::query::Names;
-use super::shipped::{alerts, panels, rules_folder};
+use super::alerts_and_panels::{Query, alerts, panels, rules_folder};
+use super::metric_catalogue::MetricCatalogue;
+use super::promql::QueryNames;
 
 /// The one that `cargo xtask test` has built, or else the machine's.
 fn promtool() -> Command {
@@ -22,44 +22,41 @@ fn promtool() -> Command {
 }
 
 /// Runs it with a text at its standard input; panics with what it says unless it is content.
-fn satisfy(arguments: &[&str], input: &str) {
+fn run_promtool(arguments: &[&str], input: &str) {
     let mut command = promtool();
     command.args(arguments).current_dir(rules_folder());
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("promtool is there: `cargo xtask test monitoring`");
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    assert!(output.status.success(), "{arguments:?}\n{}", String::from_utf8_lossy(&said));
+    let printed = [output.stdout, output.stderr].concat();
+    assert!(output.status.success(), "{arguments:?}\n{}", String::from_utf8_lossy(&printed));
 }
 
 #[test]
 #[ignore = "needs promtool"]
-fn promtool_accepts_the_alerts_and_each_fires_when_it_should() {
-    satisfy(&["check", "rules", "ducktide.yml"], "");
-    satisfy(&["test", "rules", "ducktide_test.yml"], "");
+fn promtool_accepts_the_alerts_and_their_rule_tests() {
+    run_promtool(&["check", "rules", "ducktide.yml"], "");
+    run_promtool(&["test", "rules", "ducktide_test.yml"], "");
 }
 
 /// A rule that records it is the same query to the parser.
 #[test]
 #[ignore = "needs promtool"]
 fn promtool_accepts_every_query_of_the_dashboard() {
-    let record = |(index, asked): (usize, _)| {
-        let super::shipped::Asked { query, .. } = asked;
-        json!({"record": format!("panel:query:{index}"), "expr": query})
-    };
+    let record = |(index, query): (usize, Query)| json!({"record": format!("panel:query:{index}"), "expr": query.expression});
     let rules: Vec<_> = panels().into_iter().enumerate().map(record).collect();
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("dashboard.yml");
     let groups = json!({"groups": [{"name": "dashboard", "rules": rules}]});
     fs::write(&file, groups.to_string()).unwrap();
 
-    satisfy(&["check", "rules", &file.display().to_string()], "");
+    run_promtool(&["check", "rules", &file.display().to_string()], "");
 }
 
 #[test]
 #[ignore = "needs promtool, Kafka, the schema registry and PostgreSQL"]
-fn promtool_accepts_what_real_workers_export() {
+fn promtool_accepts_the_exported_metrics() {
     let pipeline = Pipeline::on_shared_services("exported", CatalogKind::Postgres).unwrap();
     let fast = ["--flush-interval", "100ms"];
     let worker = pipeline.start_consumer("worker", &fast).unwrap_or_else(|error| panic!("{error}"));
@@ -71,36 +68,38 @@ fn promtool_accepts_what_real_workers_export() {
     producer.succeed(WAIT_TIMEOUT).unwrap();
     pipeline.run_ducktide(&["verify", "--record", "--deep"]).unwrap();
     let _compactor = compactor.start(pipeline.logs(), "compactor").unwrap();
-    // Asked for every few seconds, and every minute.
+    // Query for every few seconds, and every minute.
     worker.await_metric("high_watermark", 20_000.0).unwrap();
-    let has_looked = || {
-        let shown = http::get(port, "/metrics")?;
-        Ok(shown.contains("\nducktide_compactor_verify_success 1\n")
-            && shown.contains("\nducktide_compactor_last_success_timestamp_seconds{"))
+    let has_reported = || {
+        let metrics = http::get(port, "/metrics")?;
+        Ok(metrics.contains("\nducktide_compactor_verify_success 1\n")
+            && metrics.contains("\nducktide_compactor_last_success_timestamp_seconds{"))
     };
-    let has_looked = || has_looked().or_else(|_: anyhow::Error| Ok(false));
-    wait::until("the compactor has looked at the lake", WAIT_TIMEOUT, has_looked).unwrap();
+    let has_reported = || has_reported().or_else(|_: anyhow::Error| Ok(false));
+    wait::until("the compactor has checked the lake", WAIT_TIMEOUT, has_reported).unwrap();
 
     let exported = [worker.metrics().unwrap(), http::get(port, "/metrics").unwrap()];
 
     for text in &exported {
-        satisfy(&["check", "metrics"], text);
+        run_promtool(&["check", "metrics"], text);
     }
     assert!(worker.metric("lag_offsets").unwrap().abs() < 0.5, "all is committed");
-    let announced: BTreeSet<_> = exported.iter().flat_map(|text| announced(text)).collect();
-    assert_eq!(announced, Catalogue::read().names, "what docs/metrics.md lists");
-    for asked in alerts().into_iter().chain(panels()) {
-        for series in Names::of(&asked.query).series.into_iter().filter(|name| name != "up") {
+    let declared: BTreeSet<_> = exported.iter().flat_map(|text| declared_metrics(text)).collect();
+    assert_eq!(declared, MetricCatalogue::read().names, "what docs/metrics.md lists");
+    for query in alerts().into_iter().chain(panels()) {
+        for series in
+            QueryNames::of(&query.expression).series.into_iter().filter(|name| name != "up")
+        {
             let is_shown = |text: &String| {
                 text.lines().any(|line| line.split(['{', ' ']).next() == Some(&series))
             };
-            assert!(exported.iter().any(is_shown), "{} asks for {series}", asked.by);
+            assert!(exported.iter().any(is_shown), "{} uses {series}", query.used_by);
         }
     }
 }
 
 /// The metrics that a text announces.
-fn announced(text: &str) -> impl Iterator<Item = String> {
+fn declared_metrics(text: &str) -> impl Iterator<Item = String> {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     types.filter_map(|line| line.split(' ').next()).map(str::to_owned)
 }

@@ -10,37 +10,38 @@ use ducktide_testbed::{
 };
 use uuid::Uuid;
 
-use super::{LETTERS, classes, number, of_readings, readings, rows};
+use super::{DEAD_LETTERS, classes, number, records, rows, with_registered_schema};
 
 on_both_catalogs!(
-    poison_goes_to_the_letters_and_everything_else_to_the_table,
-    letters_are_exact_across_a_kill,
-    each_kind_of_bad_record_is_named,
-    no_word_of_a_letter_reaches_the_catalog,
-    a_topic_of_garbage_stops_its_worker_and_is_not_buried,
+    poison_records_become_dead_letters_and_all_others_rows,
+    dead_letters_are_exact_across_a_kill,
+    each_kind_of_undecodable_record_has_its_class,
+    no_content_of_a_dead_letter_is_in_the_catalog,
+    a_topic_of_undecodable_records_stops_its_worker,
 );
 
-fn poison_goes_to_the_letters_and_everything_else_to_the_table(kind: CatalogKind) {
+fn poison_records_become_dead_letters_and_all_others_rows(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("letters", kind).unwrap();
     pipeline.produce(50_000, &["--poison", "0.001", "--seed", "5"]).unwrap();
 
     pipeline.drain(&[]).unwrap();
 
-    check_letters(&pipeline);
+    check_dead_letters(&pipeline);
 }
 
 /// Rows equal the acknowledged events, letters the acknowledged poison, and both the ledger.
-fn check_letters(pipeline: &Pipeline) {
+fn check_dead_letters(pipeline: &Pipeline) {
     let comparison = pipeline.compare().unwrap();
     assert!(comparison.is_exact() && comparison.poison > 0, "{comparison}");
     let poison = i64::try_from(comparison.poison).unwrap();
-    let places = format!("SELECT count(DISTINCT (partition, \"offset\")) FROM {LETTERS}");
-    let both = [&places, &format!("SELECT count(*) FROM {LETTERS}")].map(|q| number(pipeline, q));
+    let places = format!("SELECT count(DISTINCT (partition, \"offset\")) FROM {DEAD_LETTERS}");
+    let both =
+        [&places, &format!("SELECT count(*) FROM {DEAD_LETTERS}")].map(|q| number(pipeline, q));
     assert_eq!(both, [poison, poison]);
     pipeline.verify().unwrap();
 }
 
-fn letters_are_exact_across_a_kill(kind: CatalogKind) {
+fn dead_letters_are_exact_across_a_kill(kind: CatalogKind) {
     const FAST: &[&str] = &["--flush-interval", "100ms"];
     let pipeline = Pipeline::on_shared_services("letters_kill", kind).unwrap();
     let poison = [CONTINUOUS, &["--poison", "0.01"]].concat();
@@ -48,8 +49,8 @@ fn letters_are_exact_across_a_kill(kind: CatalogKind) {
     for run in 0..3 {
         let mut victim = pipeline.start_consumer(&format!("victim_{run}"), FAST).unwrap();
         let mut catalog = pipeline.catalog().unwrap();
-        let stood = catalog.committed_offsets().unwrap_or(0);
-        let moved = || Ok(catalog.committed_offsets().unwrap_or(0) > stood);
+        let before = catalog.committed_offsets().unwrap_or(0);
+        let moved = || Ok(catalog.committed_offsets().unwrap_or(0) > before);
         wait::until("a commit of the victim's appears", WAIT_TIMEOUT, moved).unwrap();
         victim.kill().unwrap();
     }
@@ -58,12 +59,12 @@ fn letters_are_exact_across_a_kill(kind: CatalogKind) {
     let _worker = pipeline.start_consumer("worker", FAST).unwrap();
     pipeline.await_committed(published).unwrap();
 
-    check_letters(&pipeline);
+    check_dead_letters(&pipeline);
 }
 
-fn each_kind_of_bad_record_is_named(kind: CatalogKind) {
-    let (pipeline, id) = of_readings("letter_kinds", kind);
-    let mut values = readings(5, id);
+fn each_kind_of_undecodable_record_has_its_class(kind: CatalogKind) {
+    let (pipeline, id) = with_registered_schema("letter_kinds", kind);
+    let mut values = records(5, id);
     values[0].truncate(6);
     values[1].push(0);
     values[2][0] = 7;
@@ -81,15 +82,15 @@ fn each_kind_of_bad_record_is_named(kind: CatalogKind) {
     );
     assert_eq!(rows(&pipeline), 1);
     let whole = format!(
-        "SELECT count(*) FROM {LETTERS} WHERE decode(key) = 'k' AND value IS NOT NULL \
+        "SELECT count(*) FROM {DEAD_LETTERS} WHERE decode(key) = 'k' AND value IS NOT NULL \
          AND headers IS NOT NULL AND failed_at IS NOT NULL AND timestamp IS NOT NULL"
     );
     assert_eq!(number(&pipeline, &whole), 6);
     pipeline.verify().unwrap();
 }
 
-fn no_word_of_a_letter_reaches_the_catalog(kind: CatalogKind) {
-    let (pipeline, _) = of_readings("letter_words", kind);
+fn no_content_of_a_dead_letter_is_in_the_catalog(kind: CatalogKind) {
+    let (pipeline, _) = with_registered_schema("letter_words", kind);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
     publish(servers, topic, 0, [b"unique conflict".to_vec()]).unwrap();
 
@@ -106,8 +107,8 @@ fn no_word_of_a_letter_reaches_the_catalog(kind: CatalogKind) {
     assert_eq!((kept, catalog.number(sql).unwrap()), (4, 4));
 }
 
-fn a_topic_of_garbage_stops_its_worker_and_is_not_buried(kind: CatalogKind) {
-    let (pipeline, id) = of_readings("garbage", kind);
+fn a_topic_of_undecodable_records_stops_its_worker(kind: CatalogKind) {
+    let (pipeline, id) = with_registered_schema("garbage", kind);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
     let garbage = || (0..3_000).map(|number| format!("garbage {number}").into_bytes());
     publish(servers, topic, 0, garbage()).unwrap();
@@ -120,10 +121,10 @@ fn a_topic_of_garbage_stops_its_worker_and_is_not_buried(kind: CatalogKind) {
         assert!(error.contains("--max-dead-letter-ratio"), "{error}");
         assert!(error.contains("no_schema_id") && !error.contains("garbage 1"), "{error}");
     }
-    assert!(number(&pipeline, &format!("SELECT count(*) FROM {LETTERS}")) < 1_000);
+    assert!(number(&pipeline, &format!("SELECT count(*) FROM {DEAD_LETTERS}")) < 1_000);
     pipeline.verify().unwrap();
 
-    publish(servers, topic, 1, readings(10, id)).unwrap();
+    publish(servers, topic, 1, records(10, id)).unwrap();
     pipeline.drain(&["--max-dead-letter-ratio", "1"]).unwrap();
     assert_eq!((rows(&pipeline), classes(&pipeline).as_str()), (10, "no_schema_id 3000"));
     pipeline.verify().unwrap();
@@ -131,7 +132,7 @@ fn a_topic_of_garbage_stops_its_worker_and_is_not_buried(kind: CatalogKind) {
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn an_outage_of_the_registry_makes_no_letters() {
+fn an_outage_of_the_registry_writes_no_dead_letters() {
     let name = format!("letter_outage_{}", Uuid::new_v4().simple());
     let mut registry = Registry::start(&log_folder().unwrap().join(&name)).unwrap();
     let (kafka, registry_url) = (shared_kafka(), registry.url());
@@ -141,12 +142,12 @@ fn an_outage_of_the_registry_makes_no_letters() {
     let ids = ["a", "b"].map(|namespace| {
         ducktide_testbed::raw_records::register(&registry_url, &name, namespace).unwrap()
     });
-    publish(&servers, &name, 0, readings(10, ids[0])).unwrap();
+    publish(&servers, &name, 0, records(10, ids[0])).unwrap();
     let worker = pipeline.start_consumer("worker", &["--flush-interval", "100ms"]).unwrap();
     pipeline.await_committed(10).unwrap();
 
     registry.kill().unwrap();
-    publish(&servers, &name, 0, readings(1_000, ids[1])).unwrap();
+    publish(&servers, &name, 0, records(1_000, ids[1])).unwrap();
     worker.await_logged("waiting for the schema registry").unwrap();
     std::thread::sleep(std::time::Duration::from_secs(5));
     assert!(worker.metric("dead_letters_total").unwrap() < 1.0);

@@ -9,13 +9,13 @@ use ducktide_testbed::workspace;
 pub(crate) type Values = BTreeSet<String>;
 
 /// Each series with its labels.
-pub(crate) struct Catalogue {
+pub(crate) struct MetricCatalogue {
     series: BTreeMap<String, BTreeMap<String, Values>>,
     /// The names of metrics, as `# TYPE` has them.
     pub(crate) names: BTreeSet<String>,
 }
 
-impl Catalogue {
+impl MetricCatalogue {
     pub(crate) fn read() -> Self {
         let page = fs::read_to_string(workspace::root().join("docs/metrics.md")).unwrap();
         let mut catalogue = Self { series: BTreeMap::new(), names: BTreeSet::new() };
@@ -68,8 +68,8 @@ fn labels(cell: &str) -> BTreeMap<String, Values> {
 }
 
 #[test]
-fn the_page_lists_series_with_their_labels_and_values() {
-    let catalogue = Catalogue::read();
+fn the_page_lists_series_with_labels_and_values() {
+    let catalogue = MetricCatalogue::read();
 
     let batches = catalogue.labels("ducktide_consumer_batches_total").unwrap();
     assert!(batches["outcome"].contains("fenced"));

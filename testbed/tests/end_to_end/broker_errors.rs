@@ -26,8 +26,8 @@ use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A topic of one partition with so many readings.
-fn readings(test: &str, count: i64) -> (Pipeline, u32) {
+/// A topic of one partition with so many pipeline_with_records.
+fn pipeline_with_records(test: &str, count: i64) -> (Pipeline, u32) {
     let pipeline = Pipeline::on_shared_services(test, CatalogKind::Sqlite).unwrap();
     shared_kafka().create_topic(&pipeline.topic, 1, &[]).unwrap();
     let schema = register(&pipeline.schema_registry_url, &pipeline.topic, "brokers").unwrap();
@@ -70,16 +70,16 @@ fn with_other_client(pipeline: &Pipeline, body: impl FnOnce()) {
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn a_group_of_another_kind_of_client_is_named_until_that_client_leaves() {
-    let (pipeline, _) = readings("other_kind", 100);
+fn a_group_with_another_assignor_is_reported_until_that_member_leaves() {
+    let (pipeline, _) = pipeline_with_records("other_assignor", 100);
     let mut worker = None;
     with_other_client(&pipeline, || {
         let started = pipeline.start_consumer("worker", &[]).unwrap();
         started.await_unready("choose another --group-id").unwrap();
         assert!((started.metric("kafka_refused").unwrap() - 1.0).abs() < f64::EPSILON);
-        let mut to_the_end = pipeline.start_consumer("to_the_end", &["--until-end"]).unwrap();
-        assert_eq!(to_the_end.exit_code().unwrap(), 8);
-        let error = to_the_end.last_error().unwrap();
+        let mut until_end = pipeline.start_consumer("until_end", &["--until-end"]).unwrap();
+        assert_eq!(until_end.exit_code().unwrap(), 8);
+        let error = until_end.last_error().unwrap();
         assert!(error.contains("--group-id"), "{error}");
         // It was repeated every few seconds meanwhile.
         let refusals = started.log().unwrap().into_iter();
@@ -96,8 +96,8 @@ fn a_group_of_another_kind_of_client_is_named_until_that_client_leaves() {
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn why_no_broker_can_be_reached_is_in_the_log_readiness_and_status() {
-    let (mut pipeline, _) = readings("unreachable", 10);
+fn an_unreachable_broker_is_reported_in_log_readiness_and_status() {
+    let (mut pipeline, _) = pipeline_with_records("unreachable", 10);
     pipeline.drain(&[]).unwrap();
     // Nobody listens there.
     "127.0.0.1:1".clone_into(&mut pipeline.bootstrap_servers);
@@ -148,8 +148,8 @@ fn serve_tls() -> u16 {
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn plaintext_to_a_tls_port_and_an_unknown_certificate_are_named() {
-    let (mut pipeline, _) = readings("tls", 10);
+fn plaintext_to_a_tls_port_and_an_unknown_certificate_are_reported() {
+    let (mut pipeline, _) = pipeline_with_records("tls", 10);
     pipeline.bootstrap_servers = format!("127.0.0.1:{}", serve_tls());
     let authority = pipeline.file("authority.pem");
     fs::write(&authority, self_signed().unwrap().1.to_pem().unwrap()).unwrap();
@@ -169,8 +169,8 @@ fn plaintext_to_a_tls_port_and_an_unknown_certificate_are_named() {
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
-fn until_end_ends_where_an_open_transaction_begins() {
-    let (pipeline, schema) = readings("open_transaction", 100);
+fn until_end_stops_at_an_open_transaction() {
+    let (pipeline, schema) = pipeline_with_records("open_transaction", 100);
     let producer: BaseProducer = ClientConfig::new()
         .set("bootstrap.servers", &pipeline.bootstrap_servers)
         .set("transactional.id", &pipeline.topic)

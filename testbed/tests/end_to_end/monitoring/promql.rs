@@ -17,14 +17,14 @@ pub(crate) struct Matcher {
 
 /// What a query speaks of.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Names {
+pub(crate) struct QueryNames {
     pub(crate) series: BTreeSet<String>,
     /// Labels that are grouped or joined by.
     pub(crate) labels: BTreeSet<String>,
     pub(crate) matchers: BTreeSet<Matcher>,
 }
 
-impl Names {
+impl QueryNames {
     pub(crate) fn of(query: &str) -> Self {
         let mut names = Self::default();
         let mut rest = query;
@@ -81,7 +81,7 @@ fn matchers(inner: &str) -> impl Iterator<Item = Matcher> {
 
 #[test]
 fn series_labels_and_values_are_found() {
-    let names = Names::of(
+    let names = QueryNames::of(
         r#"sum by (topic, le) (rate(a_total{outcome!="done",class=~"x|y"}[5m])) > 60.5 or on (job) b offset 5m"#,
     );
 

@@ -12,11 +12,11 @@ use super::{
 };
 
 on_both_lakes!(
-    every_type_comes_out_as_it_went_in,
+    every_type_is_unchanged_by_a_merge,
     rows_keep_their_ids_when_a_file_between_them_has_ended,
-    columns_that_were_added_are_null_in_older_rows,
-    what_ducklake_merges_stays_small,
-    files_that_do_not_tell_all_are_left_to_ducklake,
+    added_columns_are_null_in_older_rows,
+    merges_by_ducklake_do_not_enlarge_files,
+    files_with_unsupported_properties_are_merged_by_ducklake,
 );
 
 /// Columns of all kinds by their types, and an expression of the row number `i` for each.
@@ -91,8 +91,8 @@ fn with_every_type(kind: CatalogKind) -> Case {
     case
 }
 
-/// One text of a query's answer.
-fn answer(case: &mut Case, sql: &str) -> String {
+/// One text of a query's text.
+fn text(case: &mut Case, sql: &str) -> String {
     let connection = case.lake().connection().unwrap();
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
@@ -118,13 +118,13 @@ fn content(case: &mut Case) -> Vec<String> {
             "{name} IN (SELECT {name} FROM lake.events WHERE id IN (1, 777, 5001, 9999))"
         )));
     }
-    queries.iter().map(|sql| answer(case, sql)).collect()
+    queries.iter().map(|sql| text(case, sql)).collect()
 }
 
 /// Who wrote the live files: workers and merges that copy name them so, DuckLake otherwise.
 fn writers(case: &mut Case) -> String {
     let files = case.own("ducklake_data_file");
-    answer(
+    text(
         case,
         &format!(
             "SELECT string_agg(DISTINCT regexp_extract(path, '(duck[a-z]+)-', 1), ' ') FROM {files} \
@@ -138,7 +138,7 @@ fn live_files(case: &mut Case) -> i64 {
     case.number(&format!("SELECT count(*) FROM {files} WHERE end_snapshot IS NULL"))
 }
 
-fn every_type_comes_out_as_it_went_in(kind: CatalogKind) {
+fn every_type_is_unchanged_by_a_merge(kind: CatalogKind) {
     let mut case = with_every_type(kind);
     // Small row groups that are encoded again, larger ones whose pages stay, and one that is copied.
     let sizes = [(0, 50), (50, 60), (60, 5_000), (5_000, 10_000), (10_000, 150_000)];
@@ -185,7 +185,7 @@ fn rows_keep_their_ids_when_a_file_between_them_has_ended(kind: CatalogKind) {
 }
 
 /// Each column in turn is added to the table, between files that lack it and files that have it.
-fn columns_that_were_added_are_null_in_older_rows(kind: CatalogKind) {
+fn added_columns_are_null_in_older_rows(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let (first, added) = COLUMNS.split_at(4);
     let columns = first.iter().map(|(name, of_type, _)| format!("{name} {of_type}"));
@@ -218,7 +218,7 @@ fn columns_that_were_added_are_null_in_older_rows(kind: CatalogKind) {
 }
 
 /// A field that was added within a column.
-fn what_ducklake_merges_stays_small(kind: CatalogKind) {
+fn merges_by_ducklake_do_not_enlarge_files(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let offsets = ("_kafka_offset", "BIGINT", "i");
     let columns = [offsets, ("more", "STRUCT(a BIGINT)", "{'a': i * 1000000007}")];
@@ -248,7 +248,7 @@ fn live_bytes(case: &mut Case) -> i64 {
     ))
 }
 
-fn files_that_do_not_tell_all_are_left_to_ducklake(kind: CatalogKind) {
+fn files_with_unsupported_properties_are_merged_by_ducklake(kind: CatalogKind) {
     let changes = [
         "CALL lake.set_option('parquet_compression', 'snappy')",
         "ALTER TABLE lake.events ADD COLUMN shape GEOMETRY",

@@ -19,14 +19,14 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 /// A lake that a row of the table is tried on.
-struct Case {
+struct ErrorFixture {
     config: LakeConfig,
     /// The catalog, as whoever may do everything reaches it.
     address: String,
     folder: TempDir,
 }
 
-impl Case {
+impl ErrorFixture {
     fn sqlite() -> Self {
         let folder = TempDir::new().unwrap();
         let address = format!("sqlite:{}", folder.path().join("lake.sqlite").display());
@@ -86,34 +86,34 @@ fn check(row: &str, done: Result<(), LakeError>, kind: ErrorKind, reason: &str) 
     assert!(!text.contains("INSERT INTO"), "{row}: {text}");
 }
 
-const READING: &[&str] = &["USAGE ON SCHEMA public", "SELECT ON ALL TABLES IN SCHEMA public"];
+const READ_GRANTS: &[&str] = &["USAGE ON SCHEMA public", "SELECT ON ALL TABLES IN SCHEMA public"];
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn outages_of_postgres_are_waited_for() {
+fn outages_of_postgres_are_retryable_errors() {
     let outage = |row: &str, config: &LakeConfig, reason: &str| {
-        check(row, Case::work(config), ErrorKind::Unavailable, reason);
+        check(row, ErrorFixture::work(config), ErrorKind::Unavailable, reason);
     };
-    let case = Case::postgres();
-    let nobody = format!("postgres://me@127.0.0.1:{}/lake", free_port().unwrap());
-    outage("refused", &LakeConfig::at(nobody.parse().unwrap()), "Connection refused");
-    let (_, config) = case.role("CONNECTION LIMIT 0", READING);
+    let case = ErrorFixture::postgres();
+    let unused_port = format!("postgres://me@127.0.0.1:{}/lake", free_port().unwrap());
+    outage("refused", &LakeConfig::at(unused_port.parse().unwrap()), "Connection refused");
+    let (_, config) = case.role("CONNECTION LIMIT 0", READ_GRANTS);
     outage("role limit", &config, "too many connections for role");
-    let (role, config) = case.role("", READING);
+    let (role, config) = case.role("", READ_GRANTS);
     case.execute(&format!("GRANT ALL ON ALL TABLES IN SCHEMA public TO {role}"));
     case.execute(&format!("ALTER ROLE {role} SET default_transaction_read_only = on"));
     outage("read-only", &config, "read-only transaction");
     case.execute(&format!("ALTER ROLE {role} SET default_transaction_read_only = off"));
-    Case::work(&config).unwrap();
+    ErrorFixture::work(&config).unwrap();
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
-fn faults_of_postgres_end_the_program() {
+fn faults_of_postgres_are_fatal_errors() {
     let fault = |row: &str, config: &LakeConfig, reason: &str| {
-        check(row, Case::work(config), ErrorKind::Invalid, reason);
+        check(row, ErrorFixture::work(config), ErrorKind::Invalid, reason);
     };
-    let case = Case::postgres();
+    let case = ErrorFixture::postgres();
     let nowhere = format!("{}_not", case.address).parse().unwrap();
     fault("database", &LakeConfig::at(nowhere), "does not exist");
     let other = case.address.replace("postgres://postgres@", "postgres://nobody_we_know@");
@@ -122,15 +122,15 @@ fn faults_of_postgres_end_the_program() {
     fault("no lake", &schema, "ducktide init");
     let (_, config) = case.role("", &["USAGE ON SCHEMA public"]);
     fault("may not read", &config, "permission denied for");
-    let (_, config) = case.role("", READING);
+    let (_, config) = case.role("", READ_GRANTS);
     fault("may not write", &config, "permission denied for");
 
     case.execute("DROP TABLE ducktide_ledger CASCADE");
     fault("a table of ours is gone", &case.config, "triggers are missing");
-    let case = Case::postgres();
+    let case = ErrorFixture::postgres();
     case.execute("DROP FUNCTION ducktide_advance() CASCADE");
     fault("a trigger function is gone", &case.config, "triggers are missing");
-    let case = Case::postgres();
+    let case = ErrorFixture::postgres();
     case.execute("DROP TABLE ducktide_progress");
     fault("a table that triggers write to is gone", &case.config, "does not exist");
     case.execute("DROP TABLE ducktide_source, ducktide_meta");
@@ -138,17 +138,17 @@ fn faults_of_postgres_end_the_program() {
 }
 
 #[test]
-fn faults_of_sqlite_end_the_program() {
+fn faults_of_sqlite_are_fatal_errors() {
     let fault = |row: &str, config: &LakeConfig, reason: &str| {
-        check(row, Case::work(config), ErrorKind::Invalid, reason);
+        check(row, ErrorFixture::work(config), ErrorKind::Invalid, reason);
     };
     let nowhere = TempDir::new().unwrap();
     let nowhere = CatalogLocation::Sqlite(nowhere.path().join("lake.sqlite"));
     fault("no lake", &LakeConfig::at(nowhere), "ducktide init");
-    let case = Case::sqlite();
+    let case = ErrorFixture::sqlite();
     case.execute("DROP TRIGGER ducktide_advance");
     fault("a trigger is gone", &case.config, "triggers are missing");
-    let case = Case::sqlite();
+    let case = ErrorFixture::sqlite();
     case.execute("DROP TABLE ducktide_progress");
     fault("a table of ours is gone", &case.config, "no such table");
     case.execute("DROP TABLE ducktide_meta");
@@ -160,9 +160,9 @@ fn faults_of_sqlite_end_the_program() {
 
 /// A replay that another one keeps out is to be tried again: exit 3, not 4.
 #[test]
-fn an_announced_replay_is_an_outage() {
-    let case = Case::sqlite();
-    Case::work(&case.config).unwrap();
+fn an_intent_of_another_replay_is_a_retryable_error() {
+    let case = ErrorFixture::sqlite();
+    ErrorFixture::work(&case.config).unwrap();
     let mut lake = DuckLake::open(&case.config, Access::Operate).unwrap();
     let intent = |holder: &str| ducktide_lake::Intent {
         source: SourceId(1),

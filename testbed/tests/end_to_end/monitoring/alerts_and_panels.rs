@@ -7,12 +7,12 @@ use ducktide_testbed::workspace;
 use serde_json::Value;
 
 /// A query, and the labels that its text for people names.
-pub(crate) struct Asked {
+pub(crate) struct Query {
     /// The alert or the panel.
-    pub(crate) by: String,
-    pub(crate) query: String,
+    pub(crate) used_by: String,
+    pub(crate) expression: String,
     /// As in `{{topic}}` or `{{ $labels.topic }}`.
-    pub(crate) shown: Vec<String>,
+    pub(crate) displayed_labels: Vec<String>,
 }
 
 pub(crate) fn rules_folder() -> PathBuf {
@@ -24,17 +24,21 @@ pub(crate) fn read(path: &str) -> String {
 }
 
 /// The alerts. The file keeps each expression on one line; promtool has checked the rest.
-pub(crate) fn alerts() -> Vec<Asked> {
+pub(crate) fn alerts() -> Vec<Query> {
     let rules = read("docker/prometheus/rules/ducktide.yml");
-    let mut alerts: Vec<Asked> = Vec::new();
+    let mut alerts: Vec<Query> = Vec::new();
     for line in rules.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix("- alert: ") {
-            alerts.push(Asked { by: name.to_owned(), query: String::new(), shown: Vec::new() });
+            alerts.push(Query {
+                used_by: name.to_owned(),
+                expression: String::new(),
+                displayed_labels: Vec::new(),
+            });
         } else if let Some(alert) = alerts.last_mut() {
-            if let Some(query) = line.strip_prefix("expr: ") {
-                query.clone_into(&mut alert.query);
+            if let Some(expression) = line.strip_prefix("expr: ") {
+                expression.clone_into(&mut alert.expression);
             } else {
-                alert.shown.extend(in_braces(line).filter_map(|inner| {
+                alert.displayed_labels.extend(in_braces(line).filter_map(|inner| {
                     inner
                         .split_whitespace()
                         .find_map(|word| word.strip_prefix("$labels."))
@@ -47,21 +51,21 @@ pub(crate) fn alerts() -> Vec<Asked> {
 }
 
 /// The queries of all panels, with a duration in place of Grafana's variable.
-pub(crate) fn panels() -> Vec<Asked> {
+pub(crate) fn panels() -> Vec<Query> {
     let text = read("docker/grafana/dashboards/ducktide.json");
     let dashboard: Value = serde_json::from_str(&text).unwrap();
-    let mut asked = Vec::new();
+    let mut queries = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let legend = target["legendFormat"].as_str().unwrap();
-            asked.push(Asked {
-                by: panel["title"].as_str().unwrap().to_owned(),
-                query: target["expr"].as_str().unwrap().replace("$__rate_interval", "1m"),
-                shown: in_braces(legend).map(str::to_owned).collect(),
+            queries.push(Query {
+                used_by: panel["title"].as_str().unwrap().to_owned(),
+                expression: target["expr"].as_str().unwrap().replace("$__rate_interval", "1m"),
+                displayed_labels: in_braces(legend).map(str::to_owned).collect(),
             });
         }
     }
-    asked
+    queries
 }
 
 fn in_braces(text: &str) -> impl Iterator<Item = &str> {
