@@ -1,16 +1,10 @@
-//! Each cause why a catalog refuses, in the situation itself: an outage is waited for, a fault ends the
-//! program and says what helps. The table is `crates/protocol/src/cause.rs`.
+//! Errors of the catalog and their classification: an outage is retried, a fault is fatal and its
+//! error contains the remedy. Each test provokes an entry of the table in `lake/src/cause.rs`.
 
 use std::fs;
 
-use ducktide_lake::{
-    Access, DuckLake,
-    config::{CatalogLocation, LakeConfig},
-};
-use ducktide_protocol::{
-    ErrorKind, Lake as _, LakeError, SourceSpec,
-    position::{Offset, Partition, SourceId},
-};
+use ducktide_lake::{Access, DuckLake, config::{CatalogLocation, LakeConfig}};
+use ducktide_protocol::{ErrorKind, Lake as _, LakeError, SourceSpec, position::{Offset, Partition, SourceId}};
 use ducktide_testbed::{
     catalog::Catalog,
     services::{free_port, shared_postgres},
@@ -18,10 +12,10 @@ use ducktide_testbed::{
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// A lake that a row of the table is tried on.
+/// Lake for one entry of the table.
 struct ErrorFixture {
     config: LakeConfig,
-    /// The catalog, as whoever may do everything reaches it.
+    /// Address of the catalog for a role with all permissions.
     address: String,
     folder: TempDir,
 }
@@ -48,12 +42,12 @@ impl ErrorFixture {
         Self { config, address, folder }
     }
 
-    /// Changes the catalog by hand. No lake of this process may be open meanwhile.
+    /// Executes SQL in the catalog. No lake may be open in this process.
     fn execute(&self, sql: &str) {
         Catalog::at(&self.address).unwrap().execute(sql).unwrap();
     }
 
-    /// The same lake, reached by another role, which may do what `grants` say.
+    /// Returns the configuration of the lake for a new role with these grants.
     fn role(&self, options: &str, grants: &[&str]) -> (String, LakeConfig) {
         let role = format!("role_{}", Uuid::new_v4().simple());
         self.execute(&format!("CREATE ROLE {role} LOGIN {options}"));
@@ -64,7 +58,7 @@ impl ErrorFixture {
         (role, LakeConfig { catalog: catalog.parse().unwrap(), ..self.config.clone() })
     }
 
-    /// What a worker does first.
+    /// Opens the lake, registers a source and reads its positions, as a worker does.
     fn work(config: &LakeConfig) -> Result<(), LakeError> {
         let mut lake = DuckLake::open(config, Access::Commit)?;
         let spec = SourceSpec {
@@ -121,18 +115,18 @@ fn faults_of_postgres_are_fatal_errors() {
     let schema = LakeConfig { metadata_schema: "elsewhere".to_owned(), ..case.config.clone() };
     fault("no lake", &schema, "ducktide init");
     let (_, config) = case.role("", &["USAGE ON SCHEMA public"]);
-    fault("may not read", &config, "permission denied for");
+    fault("no permission to read", &config, "permission denied for");
     let (_, config) = case.role("", READ_GRANTS);
-    fault("may not write", &config, "permission denied for");
+    fault("no permission to write", &config, "permission denied for");
 
     case.execute("DROP TABLE ducktide_ledger CASCADE");
-    fault("a table of ours is gone", &case.config, "triggers are missing");
+    fault("a table of Ducktide is missing", &case.config, "triggers are missing");
     let case = ErrorFixture::postgres();
     case.execute("DROP FUNCTION ducktide_advance() CASCADE");
-    fault("a trigger function is gone", &case.config, "triggers are missing");
+    fault("a trigger function is missing", &case.config, "triggers are missing");
     let case = ErrorFixture::postgres();
     case.execute("DROP TABLE ducktide_progress");
-    fault("a table that triggers write to is gone", &case.config, "does not exist");
+    fault("a table that triggers write to is missing", &case.config, "does not exist");
     case.execute("DROP TABLE ducktide_source, ducktide_meta");
     fault("no Ducktide", &case.config, "ducktide init");
 }
@@ -147,10 +141,10 @@ fn faults_of_sqlite_are_fatal_errors() {
     fault("no lake", &LakeConfig::at(nowhere), "ducktide init");
     let case = ErrorFixture::sqlite();
     case.execute("DROP TRIGGER ducktide_advance");
-    fault("a trigger is gone", &case.config, "triggers are missing");
+    fault("a trigger is missing", &case.config, "triggers are missing");
     let case = ErrorFixture::sqlite();
     case.execute("DROP TABLE ducktide_progress");
-    fault("a table of ours is gone", &case.config, "no such table");
+    fault("a table of Ducktide is missing", &case.config, "no such table");
     case.execute("DROP TABLE ducktide_meta");
     fault("no Ducktide", &case.config, "ducktide init");
     let garbage = case.folder.path().join("garbage.sqlite");
@@ -158,7 +152,7 @@ fn faults_of_sqlite_are_fatal_errors() {
     fault("garbage", &LakeConfig::at(CatalogLocation::Sqlite(garbage)), "not a database");
 }
 
-/// A replay that another one keeps out is to be tried again: exit 3, not 4.
+/// The replay can be retried later: exit code 3, not 4.
 #[test]
 fn an_intent_of_another_replay_is_a_retryable_error() {
     let case = ErrorFixture::sqlite();
@@ -176,5 +170,5 @@ fn an_intent_of_another_replay_is_a_retryable_error() {
 
     let second = lake.announce(&intent("second"));
 
-    check("replay", second, ErrorKind::Unavailable, "try again after that");
+    check("replay", second, ErrorKind::Unavailable, "another replay of the same source");
 }

@@ -1,6 +1,6 @@
-//! A short attack on each catalog; `cargo xtask chaos` makes longer ones.
+//! A short chaos test with each catalog; `cargo xtask chaos` runs longer ones.
 
-#![expect(clippy::print_stdout, reason = "the report tells what a failing run was like")]
+#![expect(clippy::print_stdout, reason = "the report explains a failed run")]
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use ducktide_testbed::{
     chaos::{self, Options},
 };
 
-/// The seeds choose the protocol: classic for PostgreSQL, KIP-848 for SQLite.
+/// Runs a chaos test of 45 seconds. The seed selects the protocol: classic for PostgreSQL, KIP-848
+/// for SQLite.
 fn assert_exact_after_faults(seed: u64, catalog: CatalogKind) {
     let length = Duration::from_secs(45);
     let options = Options { seed, length, catalog, consumers: 3, rate: 1_500 };

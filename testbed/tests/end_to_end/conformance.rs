@@ -1,4 +1,4 @@
-//! The conformance suite on a DuckLake with its catalog in PostgreSQL.
+//! Conformance suite on a DuckLake with its catalog in PostgreSQL.
 
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
 use ducktide_lake::conformance::DuckLakeHarness;

@@ -1,4 +1,4 @@
-//! Repeats of events, by a producer that publishes one in twenty again.
+//! Deduplication of events, with a producer that publishes one of twenty events again.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,7 +22,8 @@ const DUPLICATES: [&str; 2] = ["--duplicates", "0.05"];
 
 const DEDUPE: [&str; 4] = ["--dedupe-by", "event_id", "--flush-interval", "200ms"];
 
-/// Kafka gives a dead worker's partitions away after two seconds.
+/// Arguments for a session timeout of two seconds, after which a killed worker's partitions are
+/// reassigned.
 const SHORT_SESSION: [&str; 4] = [
     "--kafka-property",
     "session.timeout.ms=2000",
@@ -30,7 +31,8 @@ const SHORT_SESSION: [&str; 4] = [
     "heartbeat.interval.ms=500",
 ];
 
-/// What must be in the table: of each partition's acknowledged records the first with each id.
+/// Returns the expected content of the table: of each partition's acknowledged records, the first
+/// with each ID.
 fn first_records(ledger: &str) -> String {
     let mut lines = ledger.lines();
     let mut first_records = lines.next().unwrap().to_owned() + "\n";
@@ -51,7 +53,7 @@ fn first_records(ledger: &str) -> String {
     first_records
 }
 
-/// Errors unless the table has exactly those, and the lake's ledger counts the others.
+/// Checks that the table has exactly these records, and that the lake's ledger counts the others.
 fn check_first_records(pipeline: &Pipeline, published: u64) {
     let expected = pipeline.file("first_records.csv");
     fs::write(&expected, first_records(&fs::read_to_string(pipeline.ledger()).unwrap())).unwrap();
@@ -72,7 +74,7 @@ fn duplicates_are_dropped_across_a_kill_and_a_rebalance(kind: CatalogKind) {
     let mut first = pipeline.start_consumer("first", &arguments).unwrap();
     pipeline.await_committed(6_000).unwrap();
 
-    // A rebalance: the second takes partitions over.
+    // A rebalance: partitions are assigned to the second worker.
     let second = pipeline.start_consumer("second", &arguments).unwrap();
     second.await_metric("rows_total", 1.0).unwrap();
     pipeline.await_committed(12_000).unwrap();
@@ -87,11 +89,11 @@ fn duplicates_are_dropped_across_a_kill_and_a_rebalance(kind: CatalogKind) {
     check_first_records(&pipeline, published);
 }
 
-/// The window has the ids of the rows that the replay takes out.
+/// The window contains the IDs of the rows that the replay removes.
 fn a_replay_writes_the_same_rows_again(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("repeats_replayed", kind).unwrap();
     pipeline.produce(20_000, &DUPLICATES).unwrap();
-    // Back to before there were years of four digits.
+    // A window whose start is before year 1000.
     let arguments = [DEDUPE.as_slice(), &["--dedupe-window", "5000000d"]].concat();
     let mut worker = pipeline.start_consumer("worker", &arguments).unwrap();
     pipeline.await_committed(20_000).unwrap();
@@ -108,7 +110,7 @@ fn a_replay_writes_the_same_rows_again(kind: CatalogKind) {
     worker.stop().unwrap();
 }
 
-/// A batch that was read, and is read again: its ids are those of no row.
+/// A failed batch is read again: its IDs are not those of rows.
 fn ids_of_a_failed_batch_are_not_duplicates(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("repeats_failed", kind).unwrap();
     pipeline.produce(6_000, &DUPLICATES).unwrap();

@@ -1,6 +1,7 @@
-//! A worker that dies, or sleeps and loses its partitions, at each step of the commit protocol.
+//! A worker that is killed, or is paused and loses its partitions, at each step of the commit
+//! protocol.
 //!
-//! Wherever it happens, the lake ends up with what the producer saw acknowledged, once.
+//! In all cases the lake contains each acknowledged record once.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -15,7 +16,8 @@ use ducktide_testbed::{
     worker::Worker,
 };
 
-/// Makes the tests of each failpoint: a crash, and a pause in which another worker takes over.
+/// Generates the tests of each failpoint: a crash, and a pause during which another worker takes
+/// over.
 macro_rules! at_each_failpoint {
     ($($failpoint:ident),+ $(,)?) => {
         mod crash {
@@ -60,7 +62,8 @@ on_both_catalogs!(
     files_are_written_again_after_a_failed_fsync,
 );
 
-/// Short, so that the partitions of a dead or sleeping worker are free soon.
+/// Arguments for a short session timeout, so that the partitions of a killed or paused worker are
+/// soon reassigned.
 const SESSION: [&str; 4] = [
     "--kafka-property",
     "session.timeout.ms=2000",
@@ -68,7 +71,7 @@ const SESSION: [&str; 4] = [
     "heartbeat.interval.ms=500",
 ];
 
-/// Several commits for the records of a test, and so a second visit of every failpoint.
+/// Arguments for several commits in a test, so that every failpoint is reached twice.
 const SEVERAL_COMMITS: [&str; 4] = ["--flush-rows", "1500", "--flush-interval", "200ms"];
 
 #[test]
@@ -89,7 +92,7 @@ fn check_crash(failpoint: &str, kind: CatalogKind) {
 
     let mut victim = victim(&pipeline, &format!("{failpoint}=crash@2"));
     let ended = victim.process().wait(WAIT_TIMEOUT).unwrap();
-    assert_eq!(ended.status.signal(), Some(9), "it died at the failpoint, and of nothing else");
+    assert_eq!(ended.status.signal(), Some(9), "it was killed at the failpoint");
     pipeline.drain(&SESSION).unwrap();
 
     pipeline.check_exact(6_000).unwrap();
@@ -100,10 +103,10 @@ fn check_pause(failpoint: &str, kind: CatalogKind) {
     pipeline.produce(6_000, &[]).unwrap();
 
     let mut zombie = victim(&pipeline, &format!("{failpoint}=pause@2"));
-    wait::until("the worker stands still", WAIT_TIMEOUT, || Ok(zombie.process().is_stopped()))
+    wait::until("the worker is paused", WAIT_TIMEOUT, || Ok(zombie.process().is_stopped()))
         .unwrap();
     let mut successor = pipeline.start_consumer("successor", &SESSION).unwrap();
-    // The first worker may have committed everything before it stood still.
+    // The first worker can have committed everything before the pause.
     successor.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
     pipeline.await_committed(6_000).unwrap();
     zombie.process().resume().unwrap();
@@ -118,7 +121,7 @@ fn check_pause(failpoint: &str, kind: CatalogKind) {
     pipeline.check_exact(8_000).unwrap();
 }
 
-/// Whether a worker that sleeps here wakes up in the middle of a commit, and so sends it.
+/// Returns true if a worker that is paused here resumes in the middle of a commit, and sends it.
 fn has_prepared_commit(failpoint: &str) -> bool {
     let failpoints =
         ["file_synced", "lock_taken", "transaction_begun", "files_added", "message_set"];
@@ -149,7 +152,7 @@ fn files_are_written_again_after_a_failed_fsync(kind: CatalogKind) {
     pipeline.check_exact(6_000).unwrap();
 }
 
-/// The COMMIT itself is on its way while another worker takes over, and arrives afterwards.
+/// The COMMIT is delayed until after another worker has taken over.
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
 fn a_commit_that_arrives_after_a_takeover_is_rejected() {
@@ -162,7 +165,7 @@ fn a_commit_that_arrives_after_a_takeover_is_rejected() {
     pipeline.await_committed(3_000).unwrap();
     proxy.arm(1);
     pipeline.produce(3_000, &[]).unwrap();
-    wait::until("its COMMIT is on its way", WAIT_TIMEOUT, || Ok(proxy.injected() == 1)).unwrap();
+    wait::until("its COMMIT is delayed", WAIT_TIMEOUT, || Ok(proxy.injected() == 1)).unwrap();
     zombie.process().pause().unwrap();
 
     pipeline.consumers_catalog = direct;

@@ -1,4 +1,4 @@
-//! The health of lakes with their catalog in PostgreSQL.
+//! Health of lakes with their catalog in PostgreSQL.
 
 use ducktide_lake::config::LakeConfig;
 use ducktide_testbed::services::shared_postgres;

@@ -1,6 +1,6 @@
-//! What needs real services: Kafka, a schema registry, PostgreSQL, the DuckDB command line and the
-//! real programs. One program holds all of it, so that it is linked once; `cargo xtask test`
-//! starts the services once for all and runs each test in a process of its own.
+//! End-to-end tests with the real programs, Kafka, a schema registry, PostgreSQL and DuckDB's
+//! command line. All tests are in one program, so that it is linked once; `cargo xtask test` starts
+//! one set of services and runs each test in its own process.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

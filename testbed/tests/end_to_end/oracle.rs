@@ -1,4 +1,4 @@
-//! The oracle finds what it is there to find, in a lake that the DuckDB command line wrote.
+//! Tests of the oracle, on lakes written with DuckDB's command line.
 
 use std::{fs, path::Path, process::Command};
 
@@ -16,7 +16,7 @@ const C: &str = "00000000-0000-4000-8000-00000000000c";
 
 type Rows<'a> = &'a [(i32, i64, &'a str)];
 
-/// A lake whose table `events` holds these (partition, offset, event id), written by plain SQL.
+/// Returns a lake whose table `events` has these rows (partition, offset, event ID).
 fn lake_with_rows(catalog: &str, data: &Path, rows: Rows<'_>) -> Lake {
     let load = |name| format!("LOAD {};", quoted_path(&workspace::extension(name).unwrap()));
     let mut statements = ["ducklake", "sqlite_scanner", "postgres_scanner"].map(load).to_vec();
@@ -41,7 +41,7 @@ fn lake_with_rows(catalog: &str, data: &Path, rows: Rows<'_>) -> Lake {
 
 fn comparison(ledger: Rows<'_>, rows: Rows<'_>) -> Comparison {
     let folder = TempDir::new().unwrap();
-    let catalog = format!("sqlite:{}", folder.path().join("it's a lake.sqlite").display());
+    let catalog = format!("sqlite:{}", folder.path().join("the user's lake.sqlite").display());
     comparison_in(&folder, &catalog, ledger, rows)
 }
 

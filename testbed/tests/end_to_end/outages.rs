@@ -1,7 +1,7 @@
-//! Whatever does not answer is waited for, aloud; whatever is wrong stops the worker and names the
-//! place. Neither loses or doubles anything.
+//! Outages and faults: a worker waits for an unavailable service and reports it; a fault stops the
+//! worker, and the error names its position. No record is lost or duplicated.
 //!
-//! A test that stops a service has one of its own, and shares the others.
+//! A test that stops a service starts one for itself, and shares the others.
 
 use std::{
     ops::Range,
@@ -25,7 +25,7 @@ use ducktide_testbed::{
 use serde_json::Value;
 use uuid::Uuid;
 
-/// A name that no other test has, and no other run of this one.
+/// Returns a name that is unique for each run of a test.
 fn unique(test: &str) -> String {
     format!("{test}_{}", &Uuid::new_v4().simple().to_string()[..8])
 }
@@ -34,7 +34,7 @@ fn logs(service: &str) -> PathBuf {
     log_folder().unwrap().join(unique(service))
 }
 
-/// Flushes often, so that an outage meets a commit.
+/// Arguments for frequent commits, so that an outage interrupts one.
 const FAST: &[&str] = &["--flush-interval", "100ms"];
 
 #[test]
@@ -49,7 +49,7 @@ fn a_worker_waits_for_an_unavailable_registry() {
     let second = register(&registry.url(), &name, "second").unwrap();
     publish(&servers, &name, 0, records(0..1_000, first)).unwrap();
 
-    // Down at the start: the worker cannot know the table yet.
+    // Unavailable at the start: the worker does not know the schema of the table.
     registry.kill().unwrap();
     let worker = pipeline.start_consumer("worker", FAST).unwrap();
     worker.await_logged("waiting for the schema of").unwrap();
@@ -57,7 +57,7 @@ fn a_worker_waits_for_an_unavailable_registry() {
     registry.restart().unwrap();
     pipeline.await_committed(1_000).unwrap();
 
-    // Down in the middle, when a schema comes that the worker has not met.
+    // Unavailable later, when records have a schema that the worker has not read.
     registry.kill().unwrap();
     publish(&servers, &name, 0, records(1_000..2_000, second)).unwrap();
     worker.await_logged("waiting for the schema registry").unwrap();
@@ -70,7 +70,8 @@ fn a_worker_waits_for_an_unavailable_registry() {
     assert_eq!(pipeline.lake().unwrap().scalar(&rows).unwrap(), "2000 2000");
 }
 
-/// The consumer waits, since a proxy may stand in for the registry for a while; the producer ends.
+/// The consumer waits, since a proxy can return such a response during an outage; the producer
+/// ends.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
 fn a_registry_url_without_its_path_is_reported() {
@@ -90,7 +91,7 @@ fn a_registry_url_without_its_path_is_reported() {
     assert!(format!("{refused:#}").contains("/apis/ccompat/v7"), "{refused:#}");
 }
 
-/// Records that wait for their schema are not in the lake, and do not count as anything else either.
+/// Records that wait for their schema are neither rows nor counted in the ledger.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
 fn a_worker_stopped_during_a_registry_outage_gives_up_no_records() {
@@ -133,14 +134,14 @@ fn a_worker_waits_for_an_unavailable_broker() {
     pipeline.produce(20_000, &[]).unwrap();
     kafka.kill().unwrap();
 
-    // Down at the start.
+    // Unavailable at the start.
     let worker = pipeline.start_consumer("worker", FAST).unwrap();
     worker.await_logged("cannot find the topic yet").unwrap();
     worker.await_unready("cannot find the topic yet").unwrap();
     kafka.restart().unwrap();
     pipeline.await_committed(20_000).unwrap();
 
-    // Killed in the middle, while a producer publishes.
+    // Killed while a producer publishes.
     let mut producer = pipeline.start_producer(&["--rows", "30000", "--rate", "5000"]).unwrap();
     pipeline.await_committed(25_000).unwrap();
     worker.await_ready(true).unwrap();
@@ -171,7 +172,7 @@ fn a_crash_of_the_catalog_delays_commits_and_is_reported_by_readiness() {
     postgres.kill().unwrap();
     worker.await_unready("the lake does not answer").unwrap();
     worker.check_alive().unwrap();
-    // A worker that joins meanwhile takes partitions over before it can ask where they stand.
+    // A worker that joins meanwhile is assigned partitions before it can read their positions.
     let joined = pipeline.start_consumer("joined", FAST).unwrap();
     joined.await_logged("cannot open the lake yet").unwrap();
     postgres.restart().unwrap();
@@ -190,7 +191,7 @@ fn a_worker_waits_for_a_data_path_that_is_not_mounted() {
     let mut producer = pipeline.start_producer(&["--rows", "40000", "--rate", "5000"]).unwrap();
     let worker = pipeline.start_consumer("worker", FAST).unwrap();
     pipeline.await_committed(4_000).unwrap();
-    let (mount_point, mount) = (pipeline.data_path(), pipeline.file("away"));
+    let (mount_point, mount) = (pipeline.data_path(), pipeline.file("unmounted"));
 
     std::fs::rename(&mount_point, &mount).unwrap();
     std::fs::create_dir(&mount_point).unwrap();
@@ -199,7 +200,11 @@ fn a_worker_waits_for_a_data_path_that_is_not_mounted() {
     joined.await_unready("cannot open the lake yet").unwrap();
     joined.await_logged("its mount is away").unwrap();
     worker.check_alive().unwrap();
-    assert_eq!(std::fs::read_dir(&mount_point).unwrap().count(), 0, "nothing is written there");
+    assert_eq!(
+        std::fs::read_dir(&mount_point).unwrap().count(),
+        0,
+        "no file is written to the mount point"
+    );
     std::fs::remove_dir(&mount_point).unwrap();
     std::fs::rename(&mount, &mount_point).unwrap();
 
@@ -220,7 +225,7 @@ fn memory_is_bounded_while_the_catalog_accepts_no_commits() {
     pipeline.await_committed(1_000).unwrap();
 
     let held = HeldCatalog::hold(&pipeline.catalog).unwrap();
-    // About 250 MB of records, and nowhere to go.
+    // About 250 MB of records that cannot be committed.
     pipeline.produce(1_500_000, &[]).unwrap();
     await_reading_paused(&worker);
     let read = worker.metric("records_total").unwrap();
@@ -230,11 +235,11 @@ fn memory_is_bounded_while_the_catalog_accepts_no_commits() {
 
     pipeline.await_committed(1_501_000).unwrap();
     pipeline.check_exact(1_501_000).unwrap();
-    // DuckDB and the program's own code take their part beside the limit.
+    // DuckDB and the program's code use memory in addition to the limit.
     assert!(peak < 350 << 20, "{} MiB", peak >> 20);
 }
 
-/// Waits until nothing was read for a second.
+/// Waits until no record has been read for a second.
 fn await_reading_paused(worker: &Worker) {
     let (mut read, mut since) = (0.0, Instant::now());
     let is_paused = || {
@@ -244,7 +249,7 @@ fn await_reading_paused(worker: &Worker) {
         }
         Ok(since.elapsed() > Duration::from_secs(1))
     };
-    wait::until("reading stands still", WAIT_TIMEOUT, is_paused).unwrap();
+    wait::until("reading is paused", WAIT_TIMEOUT, is_paused).unwrap();
 }
 
 #[test]
@@ -284,19 +289,19 @@ fn an_undecodable_record_stops_the_worker_and_is_reported() {
     let comparison = pipeline.compare().unwrap();
     assert_eq!((comparison.duplicates.count, comparison.unexpected.count), (0, 0), "{comparison}");
 
-    // It is met again, and nothing else happens.
+    // A restarted worker stops at the same record.
     let mut again = pipeline.start_consumer("again", &stop).unwrap();
     assert_eq!(again.exit_code().unwrap(), 3);
 }
 
-/// Deletes the topic and makes it again, with more records than before: the lake's offsets exist
-/// again, and mean other records.
+/// Deletes and recreates the topic, with more records than before: the offsets in the lake exist,
+/// but are those of other records.
 fn recreate_topic(pipeline: &Pipeline) {
     let kafka = shared_kafka();
     kafka.delete_topic(&pipeline.topic).unwrap();
-    // At once: no client looks in between and finds no topic.
-    let made = || kafka.create_topic(&pipeline.topic, PARTITIONS, &[]).map(|()| true);
-    wait::until("the topic is made again", WAIT_TIMEOUT, made).unwrap();
+    // Immediately, so that no client notices that the topic does not exist.
+    let created = || kafka.create_topic(&pipeline.topic, PARTITIONS, &[]).map(|()| true);
+    wait::until("the topic is recreated", WAIT_TIMEOUT, created).unwrap();
     pipeline.produce(6_000, &[]).unwrap();
 }
 
@@ -330,8 +335,8 @@ fn a_recreated_topic_stops_a_running_worker() {
     assert_eq!(pipeline.catalog().unwrap().committed_offsets().unwrap(), 3_000);
 }
 
-/// Whoever sleeps meanwhile never sees the topic missing: when it wakes there are as many partitions
-/// as before, they have the offsets that it asks for, and no rebalance happens.
+/// A paused worker never sees the topic missing: when it resumes, the topic has the same number of
+/// partitions and the requested offsets, and there is no rebalance.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
 fn a_topic_recreated_while_its_worker_is_paused_stops_the_worker() {
@@ -354,9 +359,9 @@ fn another_cluster_behind_the_same_address_stops_the_worker() {
     let pipeline = Pipeline::on_shared_services("cluster", CatalogKind::Sqlite).unwrap();
     pipeline.produce(3_000, &[]).unwrap();
     pipeline.drain(&[]).unwrap();
-    // As if it had been filled from elsewhere.
-    let elsewhere = "UPDATE ducktide_source SET cluster_id = 'another cluster', topic_id = NULL";
-    pipeline.catalog().unwrap().execute(elsewhere).unwrap();
+    // As if the table had been filled from another cluster.
+    let set_cluster = "UPDATE ducktide_source SET cluster_id = 'another cluster', topic_id = NULL";
+    pipeline.catalog().unwrap().execute(set_cluster).unwrap();
 
     let mut worker = pipeline.start_consumer("worker", &["--until-end"]).unwrap();
 
@@ -392,11 +397,11 @@ fn a_partition_without_its_offsets_stops_and_the_others_continue() {
         })
         .unwrap();
     }
-    assert_eq!(catalog.next_offset(1).unwrap(), next_offset, "it never jumps");
+    assert_eq!(catalog.next_offset(1).unwrap(), next_offset, "the position does not change");
     worker.await_ready(false).unwrap();
     worker.stop().unwrap();
 
-    // A run to the end says so by its exit code.
+    // A run with --until-end reports it with its exit code.
     let mut worker = pipeline.start_consumer("to_the_end", &["--until-end"]).unwrap();
     assert_eq!(worker.exit_code().unwrap(), 5);
 }

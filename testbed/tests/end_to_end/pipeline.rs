@@ -1,7 +1,7 @@
-//! From the producer to the lake, through real Kafka: whatever joins, leaves or is killed on the way,
-//! the lake holds what the producer saw acknowledged, once.
+//! From the producer through Kafka to the lake: when workers join, leave or are killed, the lake
+//! contains each acknowledged record once.
 //!
-//! The oracle reads the lake by the DuckDB command line, which shares no code with Ducktide.
+//! The oracle reads the lake with DuckDB's command line, which shares no code with Ducktide.
 
 use std::fs;
 
@@ -33,7 +33,7 @@ on_both_catalogs!(
     late_events_are_in_the_folder_of_their_date,
 );
 
-/// A quick flush gives many commits, and so many moments to interrupt.
+/// Arguments for frequent commits, which give many moments to interrupt.
 const MANY_COMMITS: &[&str] = &["--flush-interval", "100ms"];
 
 fn the_lake_equals_the_ledger(kind: CatalogKind) {
@@ -78,9 +78,8 @@ fn the_consumer_protocol_survives_a_kill_after_a_lake_commit(kind: CatalogKind) 
     check_kills_after_commits(kind, Protocol::Consumer);
 }
 
-/// Two workers share the topic; one of them is killed as soon as a snapshot with rows of its own is
-/// visible, when its offsets are not in Kafka yet. Whoever trusts Kafka's offsets writes that batch
-/// again.
+/// Kills one of two workers as soon as a snapshot with its rows is visible, before its offset
+/// commit. A worker that reads its position from Kafka writes that batch again.
 fn check_kills_after_commits(kind: CatalogKind, protocol: Protocol) {
     const KILLS: usize = 3;
     let mut pipeline = Pipeline::on_shared_services("kill", kind).unwrap();
@@ -94,7 +93,7 @@ fn check_kills_after_commits(kind: CatalogKind, protocol: Protocol) {
         let mut catalog = pipeline.catalog().unwrap();
         let before = catalog.next_offset(partition).unwrap();
         let moved = || Ok(catalog.next_offset(partition)? > before);
-        wait::until("a snapshot of the victim's appears", WAIT_TIMEOUT, moved).unwrap();
+        wait::until("the victim has committed a snapshot", WAIT_TIMEOUT, moved).unwrap();
         victim.kill().unwrap();
         behind += usize::from(kafka_is_behind_the_lake(&pipeline, partition));
     }
@@ -104,10 +103,10 @@ fn check_kills_after_commits(kind: CatalogKind, protocol: Protocol) {
     pipeline.await_committed(published).unwrap();
 
     pipeline.check_exact(published).unwrap();
-    assert!(behind > 0, "no kill hit the moment between the lake's commit and Kafka's");
+    assert!(behind > 0, "no kill was between a lake commit and its offset commit");
 }
 
-/// A partition that a worker has begun to read.
+/// Returns a partition that a worker reads.
 fn partition_of(worker: &Worker) -> i32 {
     let reading = worker.await_logged(r#""message":"reading""#).unwrap();
     let partition = reading["partition"].as_str().unwrap();
@@ -115,8 +114,9 @@ fn partition_of(worker: &Worker) -> i32 {
     number.parse().unwrap()
 }
 
-/// A worker that comes back under the same name gets its partitions back at once. In KIP-848 Kafka
-/// refuses the name until the killed one's session is over, so there workers have none.
+/// Starts a static member, which gets its partitions immediately after a restart. With KIP-848
+/// Kafka rejects the instance ID until the session of the killed member is over, so workers have
+/// none.
 fn start(pipeline: &Pipeline, name: &str, run: usize) -> Worker {
     let instance = ["--group-instance-id", name];
     let is_static = pipeline.protocol == Protocol::Classic;
@@ -156,7 +156,8 @@ fn check_rebalances(kind: CatalogKind, protocol: Protocol) {
     pipeline.check_exact(published).unwrap();
 }
 
-/// The later one takes the name over, or is refused: that depends on the protocol.
+/// The protocol decides which one: the classic protocol fences the first worker, the consumer
+/// protocol rejects the second.
 fn one_of_two_workers_with_the_same_instance_id_ends(kind: CatalogKind) {
     for (protocol, ends) in [(Protocol::Classic, 0), (Protocol::Consumer, 1)] {
         let mut pipeline = Pipeline::on_shared_services("one_name", kind).unwrap();
@@ -190,7 +191,8 @@ fn a_worker_continues_at_the_offsets_in_the_lake_without_group_offsets(kind: Cat
     assert_eq!(ledger_ranges_from(&pipeline, 0), 3, "each partition was read from 0 once");
 }
 
-/// How many committed ranges begin at an offset; those of kind `start` are empty and do not count.
+/// Returns the number of committed ranges that begin at an offset, without the empty ones of kind
+/// `start`.
 fn ledger_ranges_from(pipeline: &Pipeline, offset: i64) -> i64 {
     let sql = format!(
         "SELECT count(*) FROM ducktide_ledger WHERE kind = 'ingest' AND from_offset = {offset}"
@@ -203,7 +205,7 @@ fn wrong_group_offsets_are_ignored(kind: CatalogKind) {
     pipeline.produce(20_000, &[]).unwrap();
     pipeline.drain(&[]).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
-    // Far ahead, where 10,000 records would be skipped.
+    // With these offsets 10,000 records would be skipped.
     let Pipeline { bootstrap_servers, group, topic, .. } = &pipeline;
     let set =
         || set_group_offsets(bootstrap_servers, group, topic, PARTITIONS, 9_999).map(|()| true);
@@ -221,12 +223,12 @@ fn until_end_leaves_later_events_to_the_next_run(kind: CatalogKind) {
         if events == 20_000 {
             pipeline.produce(10_000, &[]).unwrap();
         }
-        // Every end is reached long before this interval.
+        // The ends are reached long before this interval.
         pipeline.drain(&["--flush-interval", "1h"]).unwrap();
         pipeline.check_exact(events).unwrap();
         for partition in 0..PARTITIONS {
             let behind = kafka_is_behind_the_lake(&pipeline, partition);
-            assert!(!behind, "dashboards see where the lake stands: partition {partition}");
+            assert!(!behind, "the group offset is the offset in the lake: partition {partition}");
         }
     }
 }
@@ -253,7 +255,7 @@ fn a_stopped_worker_commits_its_batch(kind: CatalogKind) {
     let mut worker = pipeline.start_consumer("worker", &["--flush-interval", "600"]).unwrap();
     worker.await_metric("records_total", 20_000.0).unwrap();
     let mut catalog = pipeline.catalog().unwrap();
-    assert_eq!(catalog.committed_offsets().unwrap(), 0, "ten minutes are not over");
+    assert_eq!(catalog.committed_offsets().unwrap(), 0, "the flush interval is not over");
 
     worker.stop().unwrap();
 

@@ -1,4 +1,4 @@
-//! Replay and skip with the real programs, while consumers and producer run.
+//! Replay and skip with the real programs, while consumers and a producer run.
 
 use std::{os::unix::process::ExitStatusExt as _, time::Duration};
 
@@ -77,15 +77,15 @@ fn an_idle_consumer_reads_replayed_records_without_a_restart(kind: CatalogKind) 
 fn a_replay_by_timestamp_removes_later_records(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("by_time", kind).unwrap();
     pipeline.produce(6_000, &[]).unwrap();
-    // Between the two no record has a time.
+    // No record has a timestamp between the two.
     std::thread::sleep(Duration::from_millis(50));
     let since = Timestamp::now().to_string();
     std::thread::sleep(Duration::from_millis(50));
     pipeline.produce(9_000, &[]).unwrap();
     pipeline.drain(&[]).unwrap();
 
-    let would = replay(&pipeline, &["--from-timestamp", &since, "--dry-run"]).unwrap();
-    assert!(would.contains("would remove 9,000 rows"), "{would}");
+    let planned = replay(&pipeline, &["--from-timestamp", &since, "--dry-run"]).unwrap();
+    assert!(planned.contains("would remove 9,000 rows"), "{planned}");
     let did = replay(&pipeline, &["--from-timestamp", &since]).unwrap();
     assert!(did.contains("removed 9,000 rows"), "{did}");
 
@@ -143,8 +143,8 @@ fn the_printed_command_fills_another_table(kind: CatalogKind) {
     assert!(ambiguous.is_err(), "two tables, and none was named");
 }
 
-/// A replay of a part of what files hold, so that they are written anew, with armed failpoints.
-/// Workers wait for a dead one for a second.
+/// Starts a replay of a part of the rows in files, which are rewritten, with failpoints. Workers
+/// wait one second for a killed replay.
 fn failing_replay(pipeline: &Pipeline, failpoints: &str) -> RunningProgram {
     let what = ["replay", "--topic", &pipeline.topic, "--partition", "1", "--from-offset", "777"];
     let tool = pipeline.ducktide(&[&what[..], &["--max-transaction", "1"]].concat()).unwrap();
@@ -152,14 +152,14 @@ fn failing_replay(pipeline: &Pipeline, failpoints: &str) -> RunningProgram {
     tool.start(pipeline.logs(), "victim").unwrap()
 }
 
-/// How many rows there are; progress says the same, whatever happened.
+/// Returns the number of rows, and checks that the progress is equal to it.
 fn checked_row_count(pipeline: &Pipeline) -> i64 {
     let rows = pipeline.lake().unwrap().scalar(&format!("SELECT count(*) FROM {TABLE}")).unwrap();
     assert_eq!(rows, pipeline.catalog().unwrap().committed_offsets().unwrap());
     rows.as_i64().unwrap()
 }
 
-/// An aimed kill at every step: kills at random moments hit none of them.
+/// Kills at each step: kills at random moments do not hit them.
 fn a_killed_replay_is_applied_completely_or_not_at_all(kind: CatalogKind) {
     const BEFORE: [&str; 6] = [
         "file_written",
@@ -175,11 +175,11 @@ fn a_killed_replay_is_applied_completely_or_not_at_all(kind: CatalogKind) {
     for failpoint in BEFORE.into_iter().chain(["commit_answered"]) {
         let ended =
             failing_replay(&pipeline, &format!("{failpoint}=crash")).wait(WAIT_TIMEOUT).unwrap();
-        assert_eq!(ended.status.signal(), Some(9), "it died at {failpoint}");
+        assert_eq!(ended.status.signal(), Some(9), "it was killed at {failpoint}");
 
         let rows = checked_row_count(&pipeline);
         assert_eq!(rows == 20_000, failpoint != "commit_answered", "{failpoint}: {rows}");
-        // The intent of a killed replay keeps the next one out until it expires.
+        // The intent of a killed replay blocks the next one until it expires.
         std::thread::sleep(Duration::from_millis(1_100));
     }
     pipeline.drain(FAST).unwrap();
@@ -202,7 +202,8 @@ fn a_replay_with_a_lost_response_is_applied_once(kind: CatalogKind) {
     pipeline.verify().unwrap();
 }
 
-/// It stands still with locks held and COMMIT next; workers go on, and it finds out when it wakes.
+/// The replay is paused before COMMIT with its locks held. Workers continue, and the replay is
+/// fenced when it resumes.
 fn a_replay_paused_before_its_commit_does_not_block_workers(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("paused", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
@@ -210,27 +211,27 @@ fn a_replay_paused_before_its_commit_does_not_block_workers(kind: CatalogKind) {
     pipeline.await_committed(20_000).unwrap();
 
     let mut paused = failing_replay(&pipeline, "message_set=pause");
-    wait::until("the replay stands still", WAIT_TIMEOUT, || Ok(paused.is_stopped())).unwrap();
+    wait::until("the replay is paused", WAIT_TIMEOUT, || Ok(paused.is_stopped())).unwrap();
     pipeline.produce(10_000, &[]).unwrap();
     let all = || Ok(pipeline.catalog()?.committed_offsets()? == 30_000);
-    wait::until("workers go on", WAIT_TIMEOUT, all).unwrap();
+    wait::until("workers continue", WAIT_TIMEOUT, all).unwrap();
     paused.resume().unwrap();
     paused.succeed(WAIT_TIMEOUT).unwrap();
 
     pipeline.await_committed(30_000).unwrap();
-    assert_eq!(replays(&pipeline), 1, "refused once, applied once");
+    assert_eq!(replays(&pipeline), 1, "fenced once, applied once");
     pipeline.check_exact(30_000).unwrap();
     pipeline.verify().unwrap();
 }
 
-/// What it read of the ledger is no longer so when it looks at the table.
+/// The ledger that it has read is outdated when it reads the table.
 fn a_replay_overtaken_by_another_has_nothing_to_do(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("overtaken", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
     pipeline.drain(FAST).unwrap();
 
     let mut overtaken = failing_replay(&pipeline, "progress_read=pause");
-    wait::until("the replay stands still", WAIT_TIMEOUT, || Ok(overtaken.is_stopped())).unwrap();
+    wait::until("the replay is paused", WAIT_TIMEOUT, || Ok(overtaken.is_stopped())).unwrap();
     replay(&pipeline, &["--partition", "1", "--from-offset", "777"]).unwrap();
     overtaken.resume().unwrap();
     overtaken.succeed(WAIT_TIMEOUT).unwrap();
@@ -252,7 +253,7 @@ fn a_replay_of_deleted_offsets_is_rejected_without_changes(kind: CatalogKind) {
     let refused = [
         vec!["--from-beginning"],
         [&one[..], &["499"]].concat(),
-        // Near to what was removed: Kafka may expire it before it is read.
+        // Close to the deleted offsets: Kafka can delete it before it is read.
         [&one[..], &["501"]].concat(),
         [&one[..], &["999999"]].concat(),
         vec!["--from-offset", "7"],
@@ -279,7 +280,7 @@ fn remove_a_file(pipeline: &Pipeline) {
     assert!(found.contains("`ducktide replay --topic TOPIC --from-missing-files`"), "{found}");
 }
 
-/// What `ducktide verify` finds.
+/// Returns the output of `ducktide verify --json`.
 fn verify_output(pipeline: &Pipeline) -> String {
     let tool = pipeline.ducktide(&["verify", "--json"]).unwrap();
     let mut running = tool.start(pipeline.logs(), "verify_output").unwrap();
@@ -296,11 +297,11 @@ fn missing_files_are_replayed_with_a_running_consumer(kind: CatalogKind) {
     }
     remove_a_file(&pipeline);
 
-    let would = replay(&pipeline, &["--from-missing-files", "--dry-run"]).unwrap();
+    let planned = replay(&pipeline, &["--from-missing-files", "--dry-run"]).unwrap();
     let did = replay(&pipeline, &["--from-missing-files"]).unwrap();
 
-    assert!(would.contains("in 1 missing file"), "{would}");
-    assert!(did.contains("in 1 missing file: earlier snapshots"), "{did}");
+    assert!(planned.contains("in 1 missing file"), "{planned}");
+    assert!(did.contains("in 1 missing file: snapshots before it"), "{did}");
     pipeline.await_committed(18_000).unwrap();
     pipeline.check_exact(18_000).unwrap();
     pipeline.verify().unwrap();
@@ -324,7 +325,7 @@ fn a_replay_killed_after_it_ended_a_missing_file_is_completed_by_another(kind: C
     assert!(pipeline.lake().unwrap().scalar(&rows).unwrap().as_i64().unwrap() < 9_000);
     let found = verify_output(&pipeline);
     assert!(found.contains("\"rows_missing\": 1"), "{found}");
-    // The intent of a killed replay keeps the next one out until it expires.
+    // The intent of a killed replay blocks the next one until it expires.
     std::thread::sleep(Duration::from_millis(1_100));
     replay(&pipeline, &["--from-beginning"]).unwrap();
     pipeline.drain(FAST).unwrap();
@@ -344,7 +345,7 @@ fn a_stopped_partition_continues_after_a_skip_without_a_restart(kind: CatalogKin
     let logged = worker.await_logged("Kafka does not have the lake's offset").unwrap();
     worker.await_ready(false).unwrap();
 
-    // As the log line says.
+    // With the command in the log line.
     let command = logged["resolve_with"].as_str().unwrap().to_owned();
     let words: Vec<_> = command.split_whitespace().skip(1).collect();
     assert_eq!(words[0], "skip");

@@ -1,4 +1,5 @@
-//! The services do their work, survive what tests do to them, and never outlive their owner.
+//! Tests of the local services: they process requests, restart with their data, and never outlive
+//! their owner.
 
 use std::{
     fs,
@@ -75,7 +76,7 @@ fn a_paused_registry_does_not_respond_until_it_is_resumed() {
     registry.pause().unwrap();
     assert!(registry.check_ready().is_err());
     registry.resume().unwrap();
-    // Connections that were begun in the meantime may still end without an answer.
+    // Connections opened in the meantime can still end without a response.
     registry.await_ready().unwrap();
 }
 
@@ -143,7 +144,8 @@ fn services_end_with_a_killed_owner() {
     }
 }
 
-/// The `services` verb in a process of its own, once it has printed its exports.
+/// Starts `cargo xtask services` in a process of its own, and waits until it has printed its
+/// variables.
 fn start_owner(logs: &Path) -> Child {
     let output = logs.join("exports");
     let owner = Command::new(workspace::program("ducktide-testbed").unwrap())
@@ -172,7 +174,7 @@ fn is_alive(id: u32) -> bool {
     stat(id).is_some_and(|(state, _)| state != "Z")
 }
 
-/// State and parent of a process, from `/proc/PID/stat`.
+/// Returns state and parent of a process, from `/proc/PID/stat`.
 fn stat(id: u32) -> Option<(String, u32)> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();

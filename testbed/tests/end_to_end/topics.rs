@@ -1,4 +1,4 @@
-//! One worker for many topics: named, or meant by a pattern, also those that appear later.
+//! One worker for several topics: a list, or a pattern that includes topics created later.
 
 use std::fs;
 use std::path::PathBuf;
@@ -23,10 +23,10 @@ on_both_catalogs!(
     until_end_ends_when_only_a_table_that_cannot_be_written_is_left,
 );
 
-/// Topics whose names begin with that of a pipeline.
+/// Topics whose names begin with the name of a pipeline.
 struct TopicsFixture {
     pipeline: Pipeline,
-    /// The type of the numbers in their records.
+    /// Avro type of the number in their records.
     number: Value,
 }
 
@@ -73,7 +73,7 @@ impl TopicsFixture {
         format!("^{}-.*", self.pipeline.topic)
     }
 
-    /// Rows of a topic's table, and how many places in Kafka they are of.
+    /// Returns the number of rows of a topic's table, and of their distinct partitions and offsets.
     fn rows(&self, suffix: &str) -> String {
         let table = self.topic(suffix);
         let sql = format!(
@@ -120,7 +120,7 @@ fn check_new_topics(case: &TopicsFixture) {
     case.publish("first", 50);
     case.pipeline.await_committed(100 + 100).unwrap();
 
-    // Its records are there before any worker knows of it: none of them may be skipped.
+    // The topic has records before a worker discovers it: none of them may be skipped.
     case.create("second", 70);
     case.pipeline.await_committed(200 + 140).unwrap();
 
@@ -145,10 +145,10 @@ fn topics_that_cannot_be_loaded_do_not_stop_the_others(kind: CatalogKind) {
     case.pipeline.await_committed(60).unwrap();
 
     assert_eq!(case.rows("good"), "60 60");
-    let stopped = worker.await_logged("the topic is stopped, others go on").unwrap().to_string();
+    let stopped = worker.await_logged("the topic is stopped").unwrap().to_string();
     assert!(stopped.contains("reserved") && stopped.contains("_kafka_offset"), "{stopped}");
     worker.await_unready("stopped").unwrap();
-    // Both topics have asked for their schema several times; then one gets it.
+    // After several attempts to read both schemas, one of them is registered.
     worker.await_metric("retries_total", 8.0).unwrap();
     case.register("no-schema", &[json!({"name": "number", "type": "long"})]);
     let id = case.register("no-schema", &[json!({"name": "number", "type": "long"})]);
@@ -177,7 +177,7 @@ fn a_pattern_is_drained_to_the_ends_of_its_topics(kind: CatalogKind) {
     assert_eq!(case.pipeline.lake().unwrap().scalar(rows).unwrap(), json!(80));
 }
 
-/// Directories that give way to plain files, which no directory can be created in the place of.
+/// Directory replaced by a plain file, so that no file can be created in it.
 struct BlockedDirectory {
     directory: PathBuf,
     aside: PathBuf,
@@ -215,9 +215,9 @@ fn a_table_that_cannot_be_written_does_not_stop_the_others(kind: CatalogKind) {
     case.pipeline.await_committed(80 + 60).unwrap();
     worker.await_unready("files cannot be written").unwrap();
     worker.await_metric("held_topics", 1.0).unwrap();
-    // Also after an attempt that failed again.
-    let tried = worker.metric("retries_total").unwrap();
-    worker.await_metric("retries_total", tried + 1.0).unwrap();
+    // The topic is still held after another failed attempt.
+    let retries = worker.metric("retries_total").unwrap();
+    worker.await_metric("retries_total", retries + 1.0).unwrap();
     case.publish("free", 10);
     case.pipeline.await_committed(140 + 20).unwrap();
     assert_eq!(case.rows("free"), "120 120");

@@ -1,5 +1,5 @@
-//! Records that cannot be decoded, with the real programs: they are kept in the commit of their batch,
-//! nothing else is, and what becomes of them later happens once.
+//! Dead letters with the real programs: records that cannot be decoded are stored in the commit of
+//! their batch, and resolved once.
 
 mod resolving;
 mod writing;
@@ -11,10 +11,10 @@ use ducktide_testbed::{
     services::shared_kafka,
 };
 
-/// The table of the letters.
+/// Table of the dead letters.
 const DEAD_LETTERS: &str = "events_dead_letters";
 
-/// A pipeline whose topic has the schema of records and is empty; and the schema's id.
+/// Returns a pipeline with an empty topic, and the ID of its registered schema.
 fn with_registered_schema(test: &str, kind: CatalogKind) -> (Pipeline, u32) {
     let pipeline = Pipeline::on_shared_services(test, kind).unwrap();
     shared_kafka().create_topic(&pipeline.topic, PARTITIONS, &[]).unwrap();
@@ -27,7 +27,7 @@ fn records(count: i64, schema_id: u32) -> Vec<Vec<u8>> {
     (0..count).map(record).collect()
 }
 
-/// The number that a query of the lake gives.
+/// Returns the number of a query with one row and one column.
 fn number(pipeline: &Pipeline, sql: &str) -> i64 {
     pipeline.lake().unwrap().scalar(sql).unwrap().as_i64().unwrap()
 }
@@ -36,7 +36,7 @@ fn rows(pipeline: &Pipeline) -> i64 {
     number(pipeline, &format!("SELECT count(*) FROM {TABLE}"))
 }
 
-/// The classes of all letters and how many there are of each, as text.
+/// Returns the classes of the open dead letters with their counts, as text.
 fn classes(pipeline: &Pipeline) -> String {
     let sql = format!(
         "SELECT string_agg(error_class || ' ' || n, ', ' ORDER BY error_class) FROM \

@@ -1,4 +1,5 @@
-//! What becomes of letters happens once, whoever asks for it and whatever is lost on the way.
+//! Retrying and discarding dead letters: each is resolved once, also with concurrent retries and
+//! lost commits.
 
 use ducktide_testbed::{
     catalog::CatalogKind,
@@ -21,7 +22,7 @@ on_both_catalogs!(
     concurrent_retries_write_each_row_once,
 );
 
-/// A pipeline with letters whose schema is not registered yet, beside ten rows.
+/// Pipeline with ten rows, and dead letters whose schema is not registered yet.
 struct UnknownSchemaFixture {
     pipeline: Pipeline,
     registry: Registry,
@@ -31,7 +32,7 @@ struct UnknownSchemaFixture {
 const UNKNOWN_RECORDS: i64 = 20;
 
 impl UnknownSchemaFixture {
-    /// The registry is the test's own, so that the next schema's id is known.
+    /// Starts a separate registry, so that the next schema ID is known.
     fn new(kind: CatalogKind) -> Self {
         let name = format!("unregistered_{}", Uuid::new_v4().simple());
         let registry = Registry::start(&log_folder().unwrap().join(&name)).unwrap();
@@ -89,7 +90,7 @@ fn dead_letters_are_retried_after_their_schema_is_registered(kind: CatalogKind) 
     assert!(!status.contains("open dead letter"), "{status}");
 }
 
-/// Readings with one field more, for which somebody has made a column of another type.
+/// The records have an additional field, and the table a column of another type for it.
 fn dead_letters_are_retried_after_their_column_is_changed(kind: CatalogKind) {
     let (pipeline, id) = with_registered_schema("late_column", kind);
     let Pipeline { bootstrap_servers: servers, topic, schema_registry_url: registry, .. } =
@@ -158,7 +159,7 @@ fn discarded_dead_letters_count_as_given_up(kind: CatalogKind) {
     let one = ["dead-letters", "discard", "--partition", "1", "--offset", "2"];
     assert_eq!(pipeline.run_ducktide(&one).unwrap(), "1 letter of main.events discarded\n");
     let all = ["dead-letters", "discard", "--class", "no_schema_id"];
-    assert!(pipeline.run_ducktide(&all).is_err(), "nothing is done without --yes");
+    assert!(pipeline.run_ducktide(&all).is_err(), "rejected without --yes");
     assert_eq!(resolutions(&pipeline, "discarded"), 1);
     let discarded = pipeline.run_ducktide(&[&all[..], &["--yes"]].concat()).unwrap();
 

@@ -1,4 +1,4 @@
-//! Records become letters.
+//! Writing of dead letters.
 
 use ducktide_testbed::{
     catalog::CatalogKind,
@@ -21,7 +21,7 @@ on_both_catalogs!(
 );
 
 fn poison_records_become_dead_letters_and_all_others_rows(kind: CatalogKind) {
-    let pipeline = Pipeline::on_shared_services("letters", kind).unwrap();
+    let pipeline = Pipeline::on_shared_services("dead_letters", kind).unwrap();
     pipeline.produce(50_000, &["--poison", "0.001", "--seed", "5"]).unwrap();
 
     pipeline.drain(&[]).unwrap();
@@ -29,21 +29,22 @@ fn poison_records_become_dead_letters_and_all_others_rows(kind: CatalogKind) {
     check_dead_letters(&pipeline);
 }
 
-/// Rows equal the acknowledged events, letters the acknowledged poison, and both the ledger.
+/// Checks that the rows equal the acknowledged events, the dead letters the acknowledged poison
+/// records, and that the lake's ledger counts both.
 fn check_dead_letters(pipeline: &Pipeline) {
     let comparison = pipeline.compare().unwrap();
     assert!(comparison.is_exact() && comparison.poison > 0, "{comparison}");
     let poison = i64::try_from(comparison.poison).unwrap();
-    let places = format!("SELECT count(DISTINCT (partition, \"offset\")) FROM {DEAD_LETTERS}");
+    let distinct = format!("SELECT count(DISTINCT (partition, \"offset\")) FROM {DEAD_LETTERS}");
     let both =
-        [&places, &format!("SELECT count(*) FROM {DEAD_LETTERS}")].map(|q| number(pipeline, q));
+        [&distinct, &format!("SELECT count(*) FROM {DEAD_LETTERS}")].map(|q| number(pipeline, q));
     assert_eq!(both, [poison, poison]);
     pipeline.verify().unwrap();
 }
 
 fn dead_letters_are_exact_across_a_kill(kind: CatalogKind) {
     const FAST: &[&str] = &["--flush-interval", "100ms"];
-    let pipeline = Pipeline::on_shared_services("letters_kill", kind).unwrap();
+    let pipeline = Pipeline::on_shared_services("dead_letters_kill", kind).unwrap();
     let poison = [CONTINUOUS, &["--poison", "0.01"]].concat();
     let mut producer = pipeline.start_producer(&poison).unwrap();
     for run in 0..3 {
@@ -51,7 +52,7 @@ fn dead_letters_are_exact_across_a_kill(kind: CatalogKind) {
         let mut catalog = pipeline.catalog().unwrap();
         let before = catalog.committed_offsets().unwrap_or(0);
         let moved = || Ok(catalog.committed_offsets().unwrap_or(0) > before);
-        wait::until("a commit of the victim's appears", WAIT_TIMEOUT, moved).unwrap();
+        wait::until("the victim has committed", WAIT_TIMEOUT, moved).unwrap();
         victim.kill().unwrap();
     }
 
@@ -63,7 +64,7 @@ fn dead_letters_are_exact_across_a_kill(kind: CatalogKind) {
 }
 
 fn each_kind_of_undecodable_record_has_its_class(kind: CatalogKind) {
-    let (pipeline, id) = with_registered_schema("letter_kinds", kind);
+    let (pipeline, id) = with_registered_schema("dead_letter_classes", kind);
     let mut values = records(5, id);
     values[0].truncate(6);
     values[1].push(0);
@@ -90,7 +91,7 @@ fn each_kind_of_undecodable_record_has_its_class(kind: CatalogKind) {
 }
 
 fn no_content_of_a_dead_letter_is_in_the_catalog(kind: CatalogKind) {
-    let (pipeline, _) = with_registered_schema("letter_words", kind);
+    let (pipeline, _) = with_registered_schema("dead_letter_content", kind);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
     publish(servers, topic, 0, [b"unique conflict".to_vec()]).unwrap();
 
@@ -113,7 +114,7 @@ fn a_topic_of_undecodable_records_stops_its_worker(kind: CatalogKind) {
     let garbage = || (0..3_000).map(|number| format!("garbage {number}").into_bytes());
     publish(servers, topic, 0, garbage()).unwrap();
 
-    // Again and again: an orchestrator starts it again.
+    // Twice: an orchestrator restarts the worker.
     for run in 0..2 {
         let mut worker = pipeline.start_consumer(&format!("worker_{run}"), &[]).unwrap();
         assert_eq!(worker.exit_code().unwrap(), 3);
@@ -133,7 +134,7 @@ fn a_topic_of_undecodable_records_stops_its_worker(kind: CatalogKind) {
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
 fn an_outage_of_the_registry_writes_no_dead_letters() {
-    let name = format!("letter_outage_{}", Uuid::new_v4().simple());
+    let name = format!("dead_letter_outage_{}", Uuid::new_v4().simple());
     let mut registry = Registry::start(&log_folder().unwrap().join(&name)).unwrap();
     let (kafka, registry_url) = (shared_kafka(), registry.url());
     let servers = kafka.bootstrap_servers();

@@ -1,4 +1,4 @@
-//! Fields that a newer schema has become columns.
+//! Fields of newer schemas become columns.
 
 use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ fn old(id: u32, count: i64) -> impl Iterator<Item = Vec<u8>> {
     (0..count).map(move |n| EncodedValue::with_schema(id).long(n).bytes())
 }
 
-/// Records with a note behind the number.
+/// Returns records with a number and a note.
 fn noted(id: u32, count: i64) -> impl Iterator<Item = Vec<u8>> {
     (0..count).map(move |n| EncodedValue::with_schema(id).long(n).long(1).text("hi").bytes())
 }
@@ -45,7 +45,7 @@ fn a_new_field_becomes_a_column_while_workers_run(kind: CatalogKind) {
 
     let second = case.register(&[number(), optional("note", "string")]);
     for partition in 0..2 {
-        // Old and new take turns in one partition.
+        // Old and new records alternate in one partition.
         let both = old(first, 50).zip(noted(second, 50)).flat_map(|(old, new)| [old, new]);
         case.publish(partition, both);
     }
@@ -64,7 +64,8 @@ fn a_new_field_becomes_a_column_while_workers_run(kind: CatalogKind) {
     case.pipeline.verify().unwrap();
 }
 
-/// A file without the column would leave the table's statistics saying that it has no NULL.
+/// A file without the column must not leave table statistics according to which the column has no
+/// NULL.
 fn a_column_that_some_files_lack_is_counted_correctly(kind: CatalogKind) {
     let case = SchemaFixture::new("empty_column", kind, 1);
     let fields = [number(), optional("note", "string")];
@@ -158,7 +159,7 @@ fn a_column_added_or_dropped_by_a_client_does_not_stop_a_worker(kind: CatalogKin
     case.publish(0, noted(id, 5));
     case.pipeline.await_committed(10).unwrap();
     assert_eq!(case.number("SELECT count(*) FROM % WHERE judgement IS NULL"), 10);
-    // What the schema has comes back: a row is kept whole.
+    // A column of the schema is added again, so that rows are complete.
     alter("DROP COLUMN note");
     case.publish(0, noted(id, 5));
     case.pipeline.await_committed(15).unwrap();
@@ -167,7 +168,7 @@ fn a_column_added_or_dropped_by_a_client_does_not_stop_a_worker(kind: CatalogKin
     worker.check_alive().unwrap();
 }
 
-/// Each version has one field more, and all workers meet each of them at about the same time.
+/// Each version has an additional field, and all workers read each version at about the same time.
 fn twenty_schema_versions_with_four_workers_are_exact(kind: CatalogKind) {
     const VERSIONS: i64 = 20;
     const ROWS: i64 = 50;

@@ -1,4 +1,4 @@
-//! Keys and headers as columns, for tables that have had them from the start and for others.
+//! Keys and headers as columns, created with the table or added later.
 
 use ducktide_testbed::{
     catalog::CatalogKind,
@@ -14,7 +14,7 @@ on_both_catalogs!(
     key_and_header_columns_can_be_added_later,
 );
 
-/// A case and the id of a schema of one number.
+/// Returns a fixture and the ID of a schema with one number.
 fn case(name: &str, kind: CatalogKind) -> (SchemaFixture, u32) {
     let case = SchemaFixture::new(name, kind, 1);
     let id = case.register(&[json!({"name": "number", "type": "long"})]);
@@ -40,7 +40,7 @@ fn keys_and_headers_are_stored_on_request(kind: CatalogKind) {
 
     case.pipeline.drain(&["--key-format", "text", "--headers"]).unwrap();
 
-    // The last key is no text.
+    // The last key is not valid text.
     assert_eq!(case.rows(), (3, 3));
     let keys = "SELECT list(coalesce(_kafka_key, '-') ORDER BY _kafka_offset)::VARCHAR FROM %";
     assert_eq!(case.text(keys), "[k1, -, '']");
@@ -73,11 +73,11 @@ fn key_and_header_columns_can_be_added_later(kind: CatalogKind) {
     case.pipeline.verify().unwrap();
 }
 
-/// The table that the first consumer would have made.
+/// The table is the same as that created by a consumer.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
 fn init_creates_a_table_before_the_first_consumer() {
-    let (case, id) = case("made_before", CatalogKind::Sqlite);
+    let (case, id) = case("created_before", CatalogKind::Sqlite);
     let subject = format!("{}-value", case.pipeline.topic);
     let more = ["--table", "events", "--key-format", "text", "--headers"];
     let init = [&["init", "--from-subject", &subject][..], &more].concat();
@@ -91,6 +91,6 @@ fn init_creates_a_table_before_the_first_consumer() {
     assert_eq!(case.number("SELECT count(_kafka_key) FROM %"), 2);
 
     let unknown =
-        case.pipeline.run_ducktide(&["init", "--from-subject", "nobody-value"]).unwrap_err();
-    assert!(format!("{unknown:#}").contains("subject=`nobody-value`"), "{unknown:#}");
+        case.pipeline.run_ducktide(&["init", "--from-subject", "unknown-value"]).unwrap_err();
+    assert!(format!("{unknown:#}").contains("subject=`unknown-value`"), "{unknown:#}");
 }

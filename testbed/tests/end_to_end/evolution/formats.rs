@@ -1,4 +1,4 @@
-//! Values that are no records, values without a registry, and the order of rows in files.
+//! Values that are not records, values without a registry, and the order of rows in files.
 
 use std::fs;
 
@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::SchemaFixture;
 
-/// The schema of one number.
+/// Schema of a record with one number.
 const SCHEMA: &str =
     r#"{"type": "record", "name": "R", "fields": [{"name": "number", "type": "long"}]}"#;
 
@@ -32,7 +32,7 @@ fn values_that_are_not_records_have_one_column() {
     case.pipeline.verify().unwrap();
 }
 
-/// Larger than what a fetch, a batch or a queue usually is.
+/// Values larger than the default sizes of a fetch, a batch or a queue.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
 fn values_of_fifty_megabytes_become_rows_or_dead_letters() {
@@ -56,7 +56,7 @@ fn values_of_fifty_megabytes_become_rows_or_dead_letters() {
     case.pipeline.verify().unwrap();
 }
 
-/// The last two begin like framed values and are not: the header decides.
+/// The last two values begin like framed values but are not: the header decides.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
 fn schema_ids_can_be_in_headers_or_in_values() {
@@ -114,7 +114,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().concat()
 }
 
-/// Nobody has registered anything for the topic.
+/// The topic has no subject in the registry.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
 fn values_with_a_fixed_schema_need_no_registry() {
@@ -149,7 +149,7 @@ fn values_with_a_fixed_schema_need_no_registry() {
     }
 }
 
-/// Nobody has registered anything for the topic.
+/// The topic has no subject in the registry.
 #[test]
 #[ignore = "needs Kafka"]
 fn fields_of_json_objects_fill_columns_and_the_rest_is_kept() {
@@ -173,7 +173,7 @@ fn fields_of_json_objects_fill_columns_and_the_rest_is_kept() {
         "SELECT string_agg(error_class, ' ' ORDER BY \"offset\") FROM %_dead_letters";
     assert_eq!(case.text(dead_letters), "out_of_range malformed");
 
-    // A person gives the table a column: it is filled from then on, without a restart.
+    // A column that a client adds is filled from then on, without a restart.
     let mut worker = case.pipeline.start_consumer("json", &["--value-format", "json"]).unwrap();
     case.publish(0, [b"{\"number\": 5}".to_vec()]);
     case.pipeline.await_committed(5).unwrap();

@@ -1,4 +1,4 @@
-//! What the table cannot hold stops the worker, or is kept apart; either way it is said.
+//! Records that the table cannot store stop the worker or become dead letters.
 
 use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
 use serde_json::json;
@@ -12,14 +12,14 @@ on_both_catalogs!(
     a_table_of_another_client_is_not_changed,
 );
 
-const KEEP: &[&str] = &["--on-incompatible-schema", "dead-letter"];
+const WRITE_DEAD_LETTERS: &[&str] = &["--on-incompatible-schema", "dead-letter"];
 
-/// Ten records of a number, and ten of a text under the same name.
+/// Returns a fixture with two schemas, in which one field is a number and a text.
 fn of_two_types(name: &str, kind: CatalogKind) -> (SchemaFixture, u32, u32) {
     let case = SchemaFixture::new(name, kind, 1);
     let field = |of: &str| [json!({"name": "number", "type": of})];
     let text = case.register(&field("string"));
-    // The newest schema is the one that fits.
+    // The newest schema is the compatible one.
     let number = case.register(&field("long"));
     (case, number, text)
 }
@@ -53,7 +53,7 @@ fn incompatible_records_become_dead_letters_on_request(kind: CatalogKind) {
     let (case, number, text) = of_two_types("kept_apart", kind);
     case.publish(0, numbers(number).chain(texts(text)).chain(numbers(number)));
 
-    case.pipeline.drain(KEEP).unwrap();
+    case.pipeline.drain(WRITE_DEAD_LETTERS).unwrap();
 
     assert_eq!(case.rows(), (20, 20));
     let dead_letters =
@@ -75,7 +75,7 @@ fn an_incompatible_newest_schema_stops_a_worker_at_its_start(kind: CatalogKind) 
     assert!(error.contains("`BIGINT`") && error.contains("--table"), "{error}");
 
     case.publish(0, texts(newest).chain(numbers(number)));
-    case.pipeline.drain(KEEP).unwrap();
+    case.pipeline.drain(WRITE_DEAD_LETTERS).unwrap();
     assert_eq!(case.rows(), (20, 20));
 }
 

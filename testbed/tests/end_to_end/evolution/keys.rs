@@ -1,4 +1,4 @@
-//! Keys that are Avro: a column of their schema's type, which follows the schema.
+//! Avro keys: the type of their column is that of their schema, and changes with it.
 
 use ducktide_testbed::{
     catalog::CatalogKind,
@@ -13,7 +13,7 @@ on_both_catalogs!(avro_keys_follow_their_schema, an_incompatible_key_stops_the_w
 
 const AVRO_KEYS: &[&str] = &["--key-format", "avro-registry"];
 
-/// A case whose values are a number, and the id of their schema.
+/// Returns a fixture whose values are a number, and the ID of their schema.
 fn case(name: &str, kind: CatalogKind) -> (SchemaFixture, u32) {
     let case = SchemaFixture::new(name, kind, 1);
     let id = case.register(&[json!({"name": "number", "type": "long"})]);

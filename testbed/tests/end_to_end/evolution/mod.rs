@@ -1,5 +1,5 @@
-//! Schemas that change under running workers: the table follows, no row is lost or doubled, and what
-//! the table cannot hold is said.
+//! Schema changes while workers run: the table is altered, no row is lost or duplicated, and
+//! incompatible records are reported.
 
 mod columns;
 mod envelope;
@@ -18,7 +18,7 @@ use ducktide_testbed::{
 };
 use serde_json::Value;
 
-/// A pipeline whose topic is empty, and whose subject has no schema yet.
+/// Pipeline with an empty topic whose subject has no schema yet.
 struct SchemaFixture {
     pipeline: Pipeline,
     versions: std::cell::Cell<usize>,
@@ -35,15 +35,15 @@ impl SchemaFixture {
         Self { pipeline, versions: std::cell::Cell::new(0) }
     }
 
-    /// Registers a version of the topic's schema; its id.
+    /// Registers a version of the topic's schema and returns its ID.
     fn register(&self, fields: &[Value]) -> u32 {
-        // A namespace of its own: the same fields twice would be one schema.
+        // In a new namespace: the same fields in the same namespace are one schema.
         let version = self.versions.replace(self.versions.get() + 1);
         let Pipeline { schema_registry_url, topic, .. } = &self.pipeline;
         register_fields(schema_registry_url, topic, &format!("v{version}"), fields).unwrap()
     }
 
-    /// Registers a schema of the topic's values or keys; its id.
+    /// Registers a schema of the topic's values or keys and returns its ID.
     fn register_as(&self, part: &str, schema: &Value) -> u32 {
         let Pipeline { schema_registry_url, topic, .. } = &self.pipeline;
         register_schema(schema_registry_url, &format!("{topic}-{part}"), schema).unwrap()
@@ -54,22 +54,22 @@ impl SchemaFixture {
         publish(bootstrap_servers, topic, partition, values).unwrap();
     }
 
-    /// The number that a query of the table gives; `%` stands for its name.
+    /// Returns the number of a query; `%` is replaced with the name of the table.
     fn number(&self, sql: &str) -> i64 {
         let sql = sql.replace('%', TABLE);
         self.pipeline.lake().unwrap().scalar(&sql).unwrap().as_i64().unwrap()
     }
 
-    /// The text that a query of the table gives.
+    /// Returns the text of a query; `%` is replaced with the name of the table.
     fn text(&self, sql: &str) -> String {
         let sql = sql.replace('%', TABLE);
         let found = self.pipeline.lake().unwrap().scalar(&sql).unwrap();
         found.as_str().unwrap_or_default().to_owned()
     }
 
-    /// Rows, and how many places in Kafka they are of.
+    /// Returns the number of rows, and of distinct partitions and offsets.
     fn rows(&self) -> (i64, i64) {
-        let places = "SELECT count(DISTINCT (_kafka_partition, _kafka_offset)) FROM %";
-        (self.number("SELECT count(*) FROM %"), self.number(places))
+        let distinct = "SELECT count(DISTINCT (_kafka_partition, _kafka_offset)) FROM %";
+        (self.number("SELECT count(*) FROM %"), self.number(distinct))
     }
 }

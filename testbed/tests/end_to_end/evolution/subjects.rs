@@ -1,4 +1,4 @@
-//! Subjects that are deleted, of another type, or not the topic's own.
+//! Subjects that are deleted, have another type, or do not have the topic's name.
 
 use ducktide_testbed::{
     catalog::CatalogKind,
@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use super::SchemaFixture;
 
 impl SchemaFixture {
-    /// Registers a version of a subject that is named for the topic; the subject and the schema's id.
+    /// Registers a version of the subject `<topic>-<suffix>`. Returns the subject and the schema
+    /// ID.
     fn register_at(&self, suffix: &str, version: &Value) -> (String, u32) {
         let subject = format!("{}-{suffix}", self.pipeline.topic);
         let id = register_subject_version(&self.pipeline.schema_registry_url, &subject, version)
@@ -19,7 +20,7 @@ impl SchemaFixture {
         (subject, id)
     }
 
-    /// Registers a record of one or two fields as RecordNameStrategy does.
+    /// Registers a record schema under its name, as with RecordNameStrategy.
     fn register_record(&self, name: &str, fields: &[(&str, &str)]) -> (String, u32) {
         let fields = fields.iter().map(|(name, of)| json!({"name": name, "type": of}));
         let fields = fields.collect::<Vec<_>>();
@@ -51,7 +52,7 @@ fn a_table_is_filled_after_its_subjects_are_deleted() {
 
     publish();
     case.pipeline.drain(&["--key-format", "avro-registry"]).unwrap();
-    // The newest version of a subject is no Avro any more.
+    // The newest version of a subject is not Avro.
     let json_schema =
         json!({"$schema": "http://json-schema.org/draft-07/schema#", "type": "object"});
     let version = json!({"schemaType": "JSON", "schema": json_schema.to_string()});
@@ -65,7 +66,7 @@ fn a_table_is_filled_after_its_subjects_are_deleted() {
     case.pipeline.verify().unwrap();
 }
 
-/// As producers with RecordNameStrategy write, which know no `<topic>-value`.
+/// Records as from producers with RecordNameStrategy, which do not register `<topic>-value`.
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
 fn compatible_record_types_share_a_table() {
@@ -111,7 +112,7 @@ fn a_union_of_referenced_records_keeps_the_fields_of_each_type() {
     case.publish(0, values);
 
     case.pipeline.drain(&["--subject", &subject, "--union-as", "struct"]).unwrap();
-    // The table that has the topic's name.
+    // Into the table with the topic's name.
     let topic = &case.pipeline.topic;
     let as_json = case.pipeline.consumer_of(topic, &case.pipeline.catalog).unwrap();
     let as_json = as_json.args(["--until-end", "--subject", &subject]);

@@ -1,4 +1,4 @@
-//! Tables and catalogs that other clients alter under running workers.
+//! Tables and catalogs that other clients alter while workers run.
 
 use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
 use serde_json::{Value, json};
@@ -19,7 +19,7 @@ fn timestamp(name: &str) -> Value {
 
 const DAY: i64 = 86_400_000_000;
 
-/// Records of two timestamps: the first on the second day of 1970, the second on the third.
+/// Returns records with two timestamps: the second and the third day of 1970.
 fn dated(id: u32, count: usize) -> impl Iterator<Item = Vec<u8>> {
     std::iter::repeat_with(move || EncodedValue::with_schema(id).long(DAY).long(2 * DAY).bytes())
         .take(count)
@@ -63,7 +63,7 @@ fn the_partition_column_is_recorded_in_the_lake(kind: CatalogKind) {
     };
     case.publish(0, dated(id, 5));
     case.pipeline.drain(&by("at")).unwrap();
-    // Without the setting, by what the lake has recorded.
+    // Without the setting, the column recorded in the lake is used.
     case.publish(0, dated(id, 5));
     case.pipeline.drain(&[]).unwrap();
     let of_at = "SELECT count(*) FROM % WHERE event_date = DATE '1970-01-02'";
@@ -101,7 +101,7 @@ fn a_dropped_table_stops_running_and_restarted_workers(kind: CatalogKind) {
     let mut worker = case.pipeline.start_consumer("worker", FAST).unwrap();
     case.publish(0, dated(id, 5));
     case.pipeline.await_committed(5).unwrap();
-    // A column of this name is another client's in a table that is not partitioned.
+    // In a table that is not partitioned, a column of this name belongs to another client.
     let sql = "ALTER TABLE events ADD COLUMN event_date DATE";
     case.pipeline.run_ducktide(&["sql", "--write", sql]).unwrap();
     case.publish(0, dated(id, 5));

@@ -1,4 +1,5 @@
-//! Tables of many columns and dates: memory stays within `--memory-limit`, beside what a commit takes.
+//! Tables with many columns and dates: memory stays within `--memory-limit`, in addition to that of
+//! a commit.
 
 use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
 use serde_json::{Value, json};
@@ -12,7 +13,7 @@ on_both_catalogs!(
 
 const DAY_MICROS: i64 = 86_400_000_000;
 
-/// Columns of numbers and of texts in turn, and a time.
+/// Returns fields that alternate between number and text, and a timestamp.
 fn fields(columns: i64) -> Vec<Value> {
     let of_type = |column: i64| ["long", "string"][usize::from(column % 2 == 1)];
     let column = |column| json!({"name": format!("c{column}"), "type": of_type(column)});
@@ -22,7 +23,7 @@ fn fields(columns: i64) -> Vec<Value> {
     fields
 }
 
-/// A record of one of the dates.
+/// Returns a record with one of the dates.
 fn record(id: u32, columns: i64, dates: i64, row: i64) -> Vec<u8> {
     let at = (20_000 + row % dates) * DAY_MICROS;
     let start = EncodedValue::with_schema(id).long(at);
@@ -33,7 +34,7 @@ fn record(id: u32, columns: i64, dates: i64, row: i64) -> Vec<u8> {
     (0..columns).fold(start, add).bytes()
 }
 
-/// A case with so many records in its topic.
+/// Returns a fixture with `records` records in its topic.
 fn case(kind: CatalogKind, columns: i64, dates: i64, records: i64) -> SchemaFixture {
     let case = SchemaFixture::new("wide", kind, 1);
     let id = case.register(&fields(columns));
@@ -41,7 +42,7 @@ fn case(kind: CatalogKind, columns: i64, dates: i64, records: i64) -> SchemaFixt
     case
 }
 
-/// Each date's file would take 20 to 100 KB for each column while it is open: 900 MB in all.
+/// Without the limit, each open file needs 20 to 100 KB for each column: 900 MB in total.
 fn memory_does_not_grow_with_columns_and_dates(kind: CatalogKind) {
     let (columns, dates, records) = (1_000, 40, 1_500);
     let case = case(kind, columns, dates, records);
@@ -55,7 +56,8 @@ fn memory_does_not_grow_with_columns_and_dates(kind: CatalogKind) {
     let lengths = (0..records).map(|row| if row * 7 % 97 < 10 { 2 } else { 3 });
     let expected = (0..records).map(|row| row * 998).sum::<i64>() + lengths.sum::<i64>() + dates;
     assert_eq!(case.number(sums), expected);
-    // The process's own, its limit, and what DuckLake takes for the statistics in one commit.
+    // Memory of the process itself, its limit, and DuckLake's memory for the statistics in one
+    // commit.
     let statistics = match kind {
         CatalogKind::Sqlite => 4_600,
         CatalogKind::Postgres => 600,

@@ -1,4 +1,4 @@
-//! What comes with Ducktide for Prometheus and Grafana.
+//! Queries of the alerts for Prometheus and of the panels for Grafana.
 
 use std::fs;
 use std::path::PathBuf;
@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use ducktide_testbed::workspace;
 use serde_json::Value;
 
-/// A query, and the labels that its text for people names.
+/// Query, with the labels that its title or annotations display.
 pub(crate) struct Query {
-    /// The alert or the panel.
+    /// Name of the alert, or title of the panel.
     pub(crate) used_by: String,
     pub(crate) expression: String,
-    /// As in `{{topic}}` or `{{ $labels.topic }}`.
+    /// Labels of `{{topic}}` or `{{ $labels.topic }}`.
     pub(crate) displayed_labels: Vec<String>,
 }
 
@@ -23,7 +23,8 @@ pub(crate) fn read(path: &str) -> String {
     fs::read_to_string(workspace::root().join(path)).unwrap()
 }
 
-/// The alerts. The file keeps each expression on one line; promtool has checked the rest.
+/// Returns the queries of the alerts. Each expression is on one line of the file; promtool checks
+/// the rest.
 pub(crate) fn alerts() -> Vec<Query> {
     let rules = read("docker/prometheus/rules/ducktide.yml");
     let mut alerts: Vec<Query> = Vec::new();
@@ -50,7 +51,7 @@ pub(crate) fn alerts() -> Vec<Query> {
     alerts
 }
 
-/// The queries of all panels, with a duration in place of Grafana's variable.
+/// Returns the queries of all panels, with a duration instead of Grafana's variable.
 pub(crate) fn panels() -> Vec<Query> {
     let text = read("docker/grafana/dashboards/ducktide.json");
     let dashboard: Value = serde_json::from_str(&text).unwrap();

@@ -1,17 +1,17 @@
-//! What the workers export, as `docs/metrics.md` says.
+//! Metrics that the workers export, from `docs/metrics.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use ducktide_testbed::workspace;
 
-/// The values of a label; empty where they are not a closed list.
+/// Values of a label; empty if any value is possible.
 pub(crate) type Values = BTreeSet<String>;
 
-/// Each series with its labels.
+/// All series with their labels.
 pub(crate) struct MetricCatalogue {
     series: BTreeMap<String, BTreeMap<String, Values>>,
-    /// The names of metrics, as `# TYPE` has them.
+    /// Names of the metrics, as in `# TYPE`.
     pub(crate) names: BTreeSet<String>,
 }
 
@@ -24,7 +24,7 @@ impl MetricCatalogue {
                 row.split(" | ").map(|cell| cell.trim_matches(['|', ' '])).collect();
             catalogue.add(cells[0].trim_matches('`'), cells[1], labels(cells[2]));
         }
-        // Prometheus' own, of every target.
+        // A series of Prometheus for every target.
         catalogue.add_series("up", BTreeMap::new());
         catalogue
     }
@@ -34,21 +34,21 @@ impl MetricCatalogue {
         if kind != "histogram" {
             return self.add_series(name, labels);
         }
-        let mut of_bucket = labels.clone();
-        of_bucket.insert("le".to_owned(), Values::new());
-        self.add_series(&format!("{name}_bucket"), of_bucket);
+        let mut bucket_labels = labels.clone();
+        bucket_labels.insert("le".to_owned(), Values::new());
+        self.add_series(&format!("{name}_bucket"), bucket_labels);
         self.add_series(&format!("{name}_sum"), labels.clone());
         self.add_series(&format!("{name}_count"), labels);
     }
 
     fn add_series(&mut self, name: &str, mut labels: BTreeMap<String, Values>) {
-        for of_target in ["job", "instance"] {
-            labels.insert(of_target.to_owned(), Values::new());
+        for label in ["job", "instance"] {
+            labels.insert(label.to_owned(), Values::new());
         }
         self.series.insert(name.to_owned(), labels);
     }
 
-    /// The labels of a series; None where no worker exports it.
+    /// Returns the labels of a series; None if no worker exports it.
     pub(crate) fn labels(&self, series: &str) -> Option<&BTreeMap<String, Values>> {
         self.series.get(series)
     }

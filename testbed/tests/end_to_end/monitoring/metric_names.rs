@@ -1,10 +1,10 @@
-//! Whatever is asked for is exported, and whatever wakes somebody is explained.
+//! Checks that alerts and panels use exported metrics, and that each alert has a runbook section.
 
 use super::alerts_and_panels::{Query, alerts, panels, read};
 use super::metric_catalogue::MetricCatalogue;
 use super::promql::QueryNames;
 
-/// What is wrong with a query's names.
+/// Returns the unknown series, labels and label values of a query.
 fn violations(query: &Query, catalogue: &MetricCatalogue) -> Vec<String> {
     let Query { used_by, expression, displayed_labels } = query;
     let names = QueryNames::of(expression);

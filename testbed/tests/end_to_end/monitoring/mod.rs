@@ -1,8 +1,8 @@
-//! Alerts and the dashboard ask for what the workers export, by the names that they export.
+//! Checks of the alerts and the dashboard against the metrics that the workers export.
 //!
-//! `catalogue` reads the page of metrics, which `cargo xtask docs` makes from the workers' own
-//! registries; `query` finds the names in a query; `shipped` reads what `docker/` has for Prometheus
-//! and Grafana. `cargo xtask test monitoring` runs what needs `promtool`.
+//! `metric_catalogue` reads `docs/metrics.md`, which `cargo xtask docs` generates from the workers'
+//! registries; `promql` finds the names in a query; `alerts_and_panels` reads the rules and the
+//! dashboard in `docker/`. `cargo xtask test monitoring` runs the tests that need `promtool`.
 
 mod alerts_and_panels;
 mod metric_catalogue;

@@ -1,25 +1,25 @@
-//! The names in a query of `PromQL`. Not a parser of the language, which promtool is: what it finds in
-//! queries that promtool accepts is right.
+//! Names in a query of `PromQL`. Not a complete parser: the result is correct for queries that
+//! promtool accepts.
 
 use std::collections::BTreeSet;
 
-/// Words after which a list of labels follows.
+/// Keywords before a list of labels.
 const LISTS: [&str; 6] = ["by", "without", "on", "ignoring", "group_left", "group_right"];
 
 const OPERATORS: [&str; 5] = ["and", "or", "unless", "bool", "offset"];
 
-/// `label="value"`, in any of its four kinds.
+/// Label matcher `label="value"`, with any of the four operators.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Matcher {
     pub(crate) label: String,
     pub(crate) value: String,
 }
 
-/// What a query speaks of.
+/// Series and labels of a query.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct QueryNames {
     pub(crate) series: BTreeSet<String>,
-    /// Labels that are grouped or joined by.
+    /// Labels in grouping and matching clauses.
     pub(crate) labels: BTreeSet<String>,
     pub(crate) matchers: BTreeSet<Matcher>,
 }
@@ -39,7 +39,7 @@ impl QueryNames {
                 let word = word(rest);
                 rest = names.take(word, rest[word.len()..].trim_start());
             } else if first.is_ascii_digit() {
-                // With the unit of a duration.
+                // Includes the unit of a duration.
                 rest = rest.trim_start_matches(|c: char| c.is_ascii_alphanumeric() || c == '.');
             } else {
                 rest = &rest[first.len_utf8()..];
@@ -48,7 +48,7 @@ impl QueryNames {
         names
     }
 
-    /// Takes a word, and returns what is left of what follows it.
+    /// Records a word, and returns the rest of the query.
     fn take<'a>(&mut self, word: &str, after: &'a str) -> &'a str {
         if LISTS.contains(&word) {
             let (list, after) = after[1..].split_once(')').expect("parentheses are closed");
@@ -69,7 +69,7 @@ fn word(text: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// None of our values holds a comma.
+/// Returns the matchers in braces. The shipped queries have no value with a comma.
 fn matchers(inner: &str) -> impl Iterator<Item = Matcher> {
     let pairs = inner.split(',').filter(|pair| !pair.trim().is_empty());
     pairs.map(|pair| {

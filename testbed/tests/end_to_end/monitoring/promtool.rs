@@ -1,4 +1,4 @@
-//! Prometheus' own tool judges what we ship and what workers export.
+//! Checks of rules, dashboard and exported metrics with Prometheus' `promtool`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,13 +15,13 @@ use super::alerts_and_panels::{Query, alerts, panels, rules_folder};
 use super::metric_catalogue::MetricCatalogue;
 use super::promql::QueryNames;
 
-/// The one that `cargo xtask test` has built, or else the machine's.
+/// Returns the `promtool` that `cargo xtask test` has built, or else the one in PATH.
 fn promtool() -> Command {
     let built = workspace::downloaded("tools/promtool");
     Command::new(built.unwrap_or_else(|_| "promtool".into()))
 }
 
-/// Runs it with a text at its standard input; panics with what it says unless it is content.
+/// Runs `promtool` with a text at its standard input; panics with its output unless it succeeds.
 fn run_promtool(arguments: &[&str], input: &str) {
     let mut command = promtool();
     command.args(arguments).current_dir(rules_folder());
@@ -40,7 +40,7 @@ fn promtool_accepts_the_alerts_and_their_rule_tests() {
     run_promtool(&["test", "rules", "ducktide_test.yml"], "");
 }
 
-/// A rule that records it is the same query to the parser.
+/// Checks each query as the expression of a recording rule, which has the same syntax.
 #[test]
 #[ignore = "needs promtool"]
 fn promtool_accepts_every_query_of_the_dashboard() {
@@ -68,7 +68,7 @@ fn promtool_accepts_the_exported_metrics() {
     producer.succeed(WAIT_TIMEOUT).unwrap();
     pipeline.run_ducktide(&["verify", "--record", "--deep"]).unwrap();
     let _compactor = compactor.start(pipeline.logs(), "compactor").unwrap();
-    // Query for every few seconds, and every minute.
+    // The worker updates it every few seconds, the compactor every minute.
     worker.await_metric("high_watermark", 20_000.0).unwrap();
     let has_reported = || {
         let metrics = http::get(port, "/metrics")?;
@@ -85,7 +85,7 @@ fn promtool_accepts_the_exported_metrics() {
     }
     assert!(worker.metric("lag_offsets").unwrap().abs() < 0.5, "all is committed");
     let declared: BTreeSet<_> = exported.iter().flat_map(|text| declared_metrics(text)).collect();
-    assert_eq!(declared, MetricCatalogue::read().names, "what docs/metrics.md lists");
+    assert_eq!(declared, MetricCatalogue::read().names, "docs/metrics.md lists all metrics");
     for query in alerts().into_iter().chain(panels()) {
         for series in
             QueryNames::of(&query.expression).series.into_iter().filter(|name| name != "up")
@@ -98,7 +98,7 @@ fn promtool_accepts_the_exported_metrics() {
     }
 }
 
-/// The metrics that a text announces.
+/// Returns the names of the metrics that a text declares with `# TYPE`.
 fn declared_metrics(text: &str) -> impl Iterator<Item = String> {
     let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     types.filter_map(|line| line.split(' ').next()).map(str::to_owned)
