@@ -1,4 +1,4 @@
-//! Which consumer group a worker joins, and how it gets back into it.
+//! Consumer group of a worker: its default, and how a restarted worker rejoins it.
 
 use std::fs;
 
@@ -14,7 +14,7 @@ on_both_catalogs!(
     a_killed_static_member_waits_for_its_name,
 );
 
-/// Another lake, which is filled from the pipeline's topic.
+/// Returns another lake that is filled from the pipeline's topic.
 fn another_lake(first: &Pipeline, kind: CatalogKind) -> Pipeline {
     let mut second = Pipeline::on_shared_services("another_lake", kind).unwrap();
     second.topic.clone_from(&first.topic);
@@ -74,13 +74,13 @@ fn the_group_of_the_last_worker_is_kept(kind: CatalogKind) {
     assert_eq!(groups(&pipeline), [pipeline.group.clone(), format!("{own}-main.shadow")]);
     assert_eq!(group_of(&start(&pipeline, "again")), pipeline.group);
 
-    // As a lake of an earlier version, which recorded nothing.
+    // As in a lake of an earlier version, which recorded no group.
     let forget = "DELETE FROM ducktide_meta WHERE key LIKE 'group_id%'";
     pipeline.catalog().unwrap().execute(forget).unwrap();
     assert_eq!(group_of(&start(&pipeline, "older")), "ducktide");
 }
 
-/// Under KIP-848 Kafka refuses a name until the session of the process that had it is over.
+/// With KIP-848 Kafka rejects an instance ID until the session of the killed member is over.
 fn a_killed_static_member_waits_for_its_name(kind: CatalogKind) {
     const HELD: &str = "another member of the group has this worker's";
     let mut pipeline = Pipeline::on_shared_services("name_held", kind).unwrap();
@@ -105,7 +105,8 @@ fn a_killed_static_member_waits_for_its_name(kind: CatalogKind) {
     pipeline.await_committed(2_000).unwrap();
     returned.stop().unwrap();
 
-    // Whoever left does not hold the name, even if its last batch was not committed in time.
+    // A member that has left releases its instance ID, even if its last batch was not committed in
+    // time.
     let mut late = start("late", &["--shutdown-timeout", "1ms", "--flush-interval", "1h"]);
     late.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
     pipeline.produce(1_000, &[]).unwrap();

@@ -1,12 +1,11 @@
 //! Tests of the oracle, on lakes written with DuckDB's command line.
 
-use std::{fs, path::Path, process::Command};
+use std::{fs, path::Path};
 
 use ducktide_testbed::{
-    duckdb_cli::{Lake, quoted, quoted_path},
+    duckdb_cli::Lake,
     oracle::{Comparison, compare},
     services::shared_postgres,
-    workspace,
 };
 use tempfile::TempDir;
 
@@ -18,30 +17,21 @@ type Rows<'a> = &'a [(i32, i64, &'a str)];
 
 /// Returns a lake whose table `events` has these rows (partition, offset, event ID).
 fn lake_with_rows(catalog: &str, data: &Path, rows: Rows<'_>) -> Lake {
-    let load = |name| format!("LOAD {};", quoted_path(&workspace::extension(name).unwrap()));
-    let mut statements = ["ducklake", "sqlite_scanner", "postgres_scanner"].map(load).to_vec();
-    let address = match catalog.strip_prefix("postgres:") {
-        Some(_) => quoted(&format!("ducklake:postgres:{catalog}")),
-        None => quoted(&format!("ducklake:{catalog}")),
-    };
-    statements.push(format!("ATTACH {address} AS lake (DATA_PATH {});", quoted_path(data)));
+    let lake = Lake::at(catalog, &data.display().to_string()).unwrap();
     let columns =
         "event_id UUID, _kafka_topic VARCHAR, _kafka_partition INTEGER, _kafka_offset BIGINT";
-    statements.push(format!("CREATE TABLE lake.events ({columns});"));
-    for (partition, offset, id) in rows {
-        let values = format!("('{id}', 'events', {partition}, {offset})");
-        statements.push(format!("INSERT INTO lake.events VALUES {values};"));
-    }
-    let cli = workspace::downloaded("duckdb-cli/duckdb").unwrap();
-    let sql = statements.concat();
-    let output = Command::new(cli).args(["-no-init", "-bail", "-c", &sql]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    Lake::at(catalog, &data.display().to_string()).unwrap()
+    let create = format!("CREATE TABLE events ({columns})");
+    let insert = |(partition, offset, id): &_| {
+        format!("INSERT INTO events VALUES ('{id}', 'events', {partition}, {offset})")
+    };
+    let statements = [create].into_iter().chain(rows.iter().map(insert));
+    lake.write(&statements.collect::<Vec<_>>()).unwrap();
+    lake
 }
 
 fn comparison(ledger: Rows<'_>, rows: Rows<'_>) -> Comparison {
     let folder = TempDir::new().unwrap();
-    let catalog = format!("sqlite:{}", folder.path().join("the user's lake.sqlite").display());
+    let catalog = format!("sqlite:{}", folder.path().join("a user's lake.sqlite").display());
     comparison_in(&folder, &catalog, ledger, rows)
 }
 

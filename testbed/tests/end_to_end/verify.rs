@@ -1,4 +1,4 @@
-//! `verify` on a catalog in PostgreSQL, beside workers, and on a large lake.
+//! `verify` on a catalog in PostgreSQL, with running workers, and on a large lake.
 
 #![expect(clippy::print_stdout, reason = "a measurement is printed")]
 
@@ -28,7 +28,7 @@ use ducktide_verify::{FindingKind, Verification, VerifyRequest};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// A lake whose table `events` has the offsets 0 to 49 of partition 0, in two files.
+/// Lake whose table `events` has the offsets 0 to 49 of partition 0, in two files.
 struct Case {
     config: LakeConfig,
     address: String,
@@ -119,7 +119,7 @@ fn spec() -> SourceSpec {
     }
 }
 
-/// What the conformance suite's files hold.
+/// Columns of the conformance suite's files.
 fn shape() -> TableShape {
     TableShape::from_described([
         ("id", "BIGINT"),
@@ -225,7 +225,7 @@ fn running_workers_and_merges_raise_no_alarm_in_postgres() {
             let merge = "CALL ducklake_merge_adjacent_files('lake', 'events'); \
                  CALL ducklake_expire_snapshots('lake', older_than => now() - INTERVAL 1 SECOND)";
             for _ in 0..10 {
-                // Refused where it meets a commit.
+                // Fails if a commit is concurrent.
                 let _ = merging.connection().unwrap().execute_batch(merge);
                 std::thread::sleep(Duration::from_millis(300));
             }
@@ -238,7 +238,7 @@ fn running_workers_and_merges_raise_no_alarm_in_postgres() {
     assert_eq!(case.verify(true).rows_read, Some(110));
 }
 
-/// The size of a lake that an hourly `verify` must not notice.
+/// Size of a lake that an hourly `verify` must be able to check.
 const FILES: i64 = 100_000;
 const RANGES: i64 = 50_000;
 
@@ -265,7 +265,8 @@ fn enlarge(case: &Case, kind: CatalogKind) {
          SELECT 1000 + i, t.table_id, 1, 'ducktide-' || {name} || '.parquet', {relative}, 'parquet', \
            1, 7, 1, 1000 + i FROM ({numbers}) n, {prefix}ducklake_table t"
     ));
-    // One row at a time on SQLite, and in the order of the offsets on both: each moves progress.
+    // One row at a time on SQLite, and in the order of the offsets on both: each row moves
+    // progress.
     let ranges = numbers.replace(&FILES.to_string(), &RANGES.to_string());
     case.edit_catalog(&format!(
         "INSERT INTO {prefix}ducktide_ledger(source_id, partition, epoch, from_offset, to_offset, \

@@ -1,4 +1,4 @@
-//! Maintenance on a catalog whose connections break, wherever in an operation that is.
+//! Maintenance with catalog connections that are closed at any point of an operation.
 
 use std::time::Duration;
 
@@ -6,23 +6,25 @@ use ducktide_lake::{Access, DuckLake};
 use ducktide_maintenance::{Maintained, OrphanPolicy, Retention};
 use ducktide_protocol::{ErrorKind, Result};
 use ducktide_testbed::faults::{CommitFault, CommitProxy};
-use jiff::Timestamp;
 
-use super::case::{Case, assert_exact, merge_once, new_database};
+use super::{
+    case::{Case, assert_exact, merge_once, new_database},
+    in_an_hour,
+};
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One of the compactor's operations, and what has to be left for it to do.
+/// Operation of the compactor.
 type Operation = fn(&mut DuckLake) -> Result<Maintained>;
 
-/// Has the operation run into a connection that breaks after ever more bytes, until none breaks any
-/// more; after each it is done again, undisturbed.
+/// Runs an operation with connections that are closed after more and more bytes, until it
+/// completes; after each attempt runs it again without a fault.
 fn break_at_every_byte_count(operation: Operation) {
     let mut case = Case::in_database(&new_database(), "public");
     let proxy = CommitProxy::start(&case.address, CommitFault::CommitLost).unwrap();
     let (mut bytes, mut broken, mut commits) = (400, 0, 0);
     loop {
-        // Something to merge, to expire, to remove, to coalesce.
+        // Creates something to merge, expire, remove and coalesce.
         case.fill(100 + commits * 10, 4);
         commits += 4;
         let mut operator = case.behind(&proxy, Access::Operate);
@@ -36,7 +38,7 @@ fn break_at_every_byte_count(operation: Operation) {
         assert_eq!(case.count(), u64::try_from(commits * 10).unwrap(), "after {bytes} bytes");
         match outcome {
             Ok(_) if !has_cut => break,
-            // What came after the operation itself was cut, or what DuckDB asks again by itself.
+            // Closed after the operation, or in a query that DuckDB retries.
             Ok(_) => {}
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
@@ -44,15 +46,10 @@ fn break_at_every_byte_count(operation: Operation) {
             }
         }
         bytes *= 2;
-        assert!(bytes < 100 << 20, "it never gets through");
+        assert!(bytes < 100 << 20, "it never completes");
     }
-    assert!(broken > 0, "it was broken in the middle");
+    assert!(broken > 0, "no connection was closed during the operation");
     assert_exact(&case);
-}
-
-/// What nothing is younger than.
-fn soon() -> Timestamp {
-    Timestamp::now() + Duration::from_hours(1)
 }
 
 #[test]
@@ -64,7 +61,9 @@ fn a_merge_with_a_broken_connection_is_repeated() {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn an_expiry_with_a_broken_connection_is_repeated() {
-    break_at_every_byte_count(|lake| lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT));
+    break_at_every_byte_count(|lake| {
+        lake.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT)
+    });
 }
 
 #[test]
@@ -72,8 +71,8 @@ fn an_expiry_with_a_broken_connection_is_repeated() {
 fn a_cleanup_with_a_broken_connection_is_repeated() {
     break_at_every_byte_count(|lake| {
         merge_once(lake)?;
-        lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT)?;
-        lake.cleanup_old_files(soon(), TIMEOUT)
+        lake.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT)?;
+        lake.cleanup_old_files(in_an_hour(), TIMEOUT)
     });
 }
 
@@ -87,7 +86,7 @@ fn a_removal_of_orphans_with_a_broken_connection_is_repeated() {
 #[ignore = "needs PostgreSQL"]
 fn a_coalescing_with_a_broken_connection_is_repeated() {
     break_at_every_byte_count(|lake| {
-        lake.expire_snapshots(&Retention::by_age(soon()), TIMEOUT)?;
-        lake.coalesce_ledger(soon(), TIMEOUT)
+        lake.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT)?;
+        lake.coalesce_ledger(in_an_hour(), TIMEOUT)
     });
 }

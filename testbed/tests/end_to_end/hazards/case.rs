@@ -1,4 +1,4 @@
-//! A lake of one test's own, with a table and a source in it.
+//! Lake of one test, with a table and a source.
 
 use std::borrow::Borrow;
 use std::fs;
@@ -27,7 +27,7 @@ use ducktide_verify::VerifyRequest;
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// A lake, a table `events`, and a source that begins at offset 100 of partition 0 and at 0 of
+/// Lake with a table `events` and a source that begins at offset 100 of partition 0 and at 0 of
 /// partition 1.
 pub(crate) struct Case {
     pub(crate) config: LakeConfig,
@@ -39,7 +39,7 @@ pub(crate) struct Case {
     _folder: TempDir,
 }
 
-/// An empty database for one test.
+/// Creates an empty database and returns its URL.
 pub(crate) fn new_database() -> String {
     let name = format!("hazards_{}", Uuid::new_v4().simple());
     shared_postgres().create_database(&name).unwrap()
@@ -58,7 +58,7 @@ impl Case {
         }
     }
 
-    /// A lake in a schema of a database that may hold others.
+    /// Returns a lake in a schema of a database that can contain other lakes.
     pub(crate) fn in_database(url: &str, schema: &str) -> Self {
         let location: CatalogLocation = url.parse().unwrap();
         Self::at(location, url.to_owned(), schema, TempDir::new().unwrap())
@@ -80,42 +80,43 @@ impl Case {
         Self { config, address, table, source, lake, harness, _folder: folder }
     }
 
-    /// This test's worker.
+    /// Returns the worker of this test.
     pub(crate) fn lake(&mut self) -> &mut DuckLake {
         let open = || DuckLake::open(&self.config, Access::Commit).unwrap();
         self.lake.get_or_insert_with(open)
     }
 
-    /// What `ducktide init` does, while no worker of this process has the catalog attached.
+    /// Runs `ducktide init`. Closes the worker first, so that this process has no other connection
+    /// to the catalog.
     pub(crate) fn init(&mut self) -> Setup {
         self.lake = None;
         DuckLake::init(&self.config).unwrap()
     }
 
-    /// Another worker.
+    /// Returns another worker.
     pub(crate) fn another(&self) -> DuckLake {
         DuckLake::open(&self.config, Access::Commit).unwrap()
     }
 
-    /// A worker or operator that reaches a PostgreSQL catalog by way of a proxy.
+    /// Returns a worker or operator that is connected to a PostgreSQL catalog through a proxy.
     pub(crate) fn behind(&self, proxy: &CommitProxy, access: Access) -> DuckLake {
         let url = proxy.url(&self.address).unwrap();
         let config = LakeConfig { catalog: url.parse().unwrap(), ..self.config.clone() };
         DuckLake::open(&config, access).unwrap()
     }
 
-    /// The lake as any other DuckDB reads it.
+    /// Returns the lake for DuckDB's command line.
     pub(crate) fn plain_duckdb(&self) -> duckdb_cli::Lake {
         let data_path = self.config.data_path.as_ref().unwrap().display().to_string();
         duckdb_cli::Lake::at(&self.address, &data_path).unwrap()
     }
 
-    /// The lake as an operator's program opens it.
+    /// Opens the lake with the access of an operator.
     pub(crate) fn operator(&self) -> DuckLake {
         DuckLake::open(&self.config, Access::Operate).unwrap()
     }
 
-    /// Commits of ten rows each to partition 0, from an offset on.
+    /// Adds commits of ten rows each to partition 0, from an offset on.
     pub(crate) fn fill(&mut self, from: i64, commits: i64) {
         for from in (0..commits).map(|number| from + number * 10) {
             let commit = self.rows(0, from, from + 10);
@@ -123,14 +124,14 @@ impl Case {
         }
     }
 
-    /// A case with so many commits of ten rows each.
+    /// Returns a lake with commits of ten rows each.
     pub(crate) fn filled(kind: CatalogKind, commits: i64) -> Self {
         let mut case = Self::new(kind);
         case.fill(100, commits);
         case
     }
 
-    /// One step of progress in epoch 0.
+    /// Returns one step of progress in epoch 0.
     pub(crate) fn delta(&self, partition: i32, from: i64, to: i64, rows: i64) -> ProgressDelta {
         let range = OffsetRange { from: Offset(from), to: Offset(to) };
         let counts = Counts { rows, gaps: to - from - rows, ..Counts::default() };
@@ -138,24 +139,24 @@ impl Case {
         ProgressDelta { source: self.source.id, partition, epoch, range, counts }
     }
 
-    /// A commit of one range in epoch 0, every offset of it a row in a new file.
+    /// Returns a commit of one range in epoch 0, with a row for each offset in a new file.
     pub(crate) fn rows(&mut self, partition: i32, from: i64, to: i64) -> Commit {
         let delta = self.delta(partition, from, to, to - from);
         self.commit_of(delta)
     }
 
-    /// A commit of one step whose offsets are all rows in a new file.
+    /// Returns a commit of one step, with a row for each offset in a new file.
     pub(crate) fn commit_of(&mut self, delta: ProgressDelta) -> Commit {
         let file = self.harness.stage(&self.table, delta.partition, delta.range);
         Commit::ingest(vec![delta], vec![file], vec![self.table.version.clone()])
     }
 
-    /// A commit of one range without any row.
+    /// Returns a commit of one range without rows.
     pub(crate) fn idle(&self, partition: i32, from: i64, to: i64) -> Commit {
         Commit::ingest(vec![self.delta(partition, from, to, 0)], Vec::new(), Vec::new())
     }
 
-    /// Commits a step without a row, two of whose offsets are dead letters.
+    /// Commits a step without rows, with two dead letters.
     pub(crate) fn commit_dead_letters(&mut self, delta: ProgressDelta, letters: [i64; 2]) {
         let columns = "topic VARCHAR, partition INTEGER, \"offset\" BIGINT, \"timestamp\" TIMESTAMPTZ, \
              \"key\" BLOB, \"value\" BLOB, headers VARCHAR, schema_id INTEGER, error_class VARCHAR, \
@@ -190,7 +191,7 @@ impl Case {
         self.lake().commit(commit)
     }
 
-    /// Where a partition stands: epoch and next offset.
+    /// Returns the position of a partition: epoch and next offset.
     pub(crate) fn position(&mut self, partition: i32) -> (i32, i64) {
         let source = self.source.id;
         let positions = self.lake().positions(source).unwrap();
@@ -199,12 +200,12 @@ impl Case {
         (epoch.0, next_offset.0)
     }
 
-    /// How many rows a reader sees.
+    /// Returns the number of rows that a reader sees.
     pub(crate) fn count(&mut self) -> u64 {
         self.harness.count(&self.table.version.table)
     }
 
-    /// Statements of DuckDB in this worker's session; an error rolls back.
+    /// Executes DuckDB statements in this worker's session; an error rolls back.
     pub(crate) fn sql(&mut self, statements: &str) -> Result<(), String> {
         let connection = self.lake().connection().unwrap();
         connection.execute_batch(statements).map_err(|error| {
@@ -213,7 +214,7 @@ impl Case {
         })
     }
 
-    /// The one number of a query of DuckDB in this worker's session.
+    /// Returns the number of a DuckDB query with one row and one column, in this worker's session.
     pub(crate) fn number(&mut self, query: &str) -> i64 {
         let connection = self.lake().connection().unwrap();
         connection.query_row(query, [], |row| row.get(0)).unwrap()
@@ -224,14 +225,13 @@ impl Case {
         self.lake = None;
     }
 
-    /// Statements of the catalog database's own, as somebody with its command line would run them.
-    /// This process' sessions are closed meanwhile.
+    /// Executes SQL in the catalog database. Closes the sessions of this process first.
     pub(crate) fn edit_catalog(&mut self, statements: &str) {
         self.lake = None;
         Catalog::at(&self.address).unwrap().execute(statements).unwrap();
     }
 
-    /// A table of ours, as DuckDB names it.
+    /// Returns the qualified name of a catalog table in DuckDB.
     pub(crate) fn own(&self, table: &str) -> String {
         match self.config.catalog {
             CatalogLocation::Sqlite(_) => format!("__ducklake_metadata_lake.{table}"),
@@ -241,13 +241,13 @@ impl Case {
         }
     }
 
-    /// Puts a message into the mailbox.
+    /// Inserts a message into the mailbox.
     pub(crate) fn post(&mut self, message: &str) -> Result<(), String> {
         let mailbox = self.own("ducktide_commit");
         self.sql(&format!("INSERT INTO {mailbox}(message) VALUES ('{message}')"))
     }
 
-    /// Registers the files of a commit under any message, as a program with other rules would.
+    /// Registers the files of a commit with any message, without Ducktide's checks.
     pub(crate) fn register(&mut self, commit: &Commit, message: &str) -> Result<(), String> {
         let path = commit.files()[0].path.display().to_string();
         self.sql(&format!(
@@ -256,7 +256,7 @@ impl Case {
         ))
     }
 
-    /// Removes the rows from an offset on, and swaps progress back: a replay.
+    /// Replays a partition: removes the rows from an offset on, and moves progress back.
     pub(crate) fn replay(&mut self, epoch: i32, from: i64, to: i64) {
         let (source, rows) = (self.source.id, to - from);
         self.sql(&format!(
@@ -287,7 +287,8 @@ pub(crate) fn merge_once(lake: &mut DuckLake) -> Result<Maintained, LakeError> {
     outcome.map(|(done, _)| done)
 }
 
-/// The same, tried again while others change the files.
+/// Merges each group of files of `events` into one, and retries while other clients change the
+/// files.
 pub(crate) fn merge(lake: &mut DuckLake) -> Maintained {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
@@ -301,7 +302,7 @@ pub(crate) fn merge(lake: &mut DuckLake) -> Maintained {
     }
 }
 
-/// Everything fits: ledger, files, rows.
+/// Checks that ledger, files and rows are consistent.
 pub(crate) fn assert_exact(case: &Case) {
     for deep in [false, true] {
         let request = VerifyRequest { deep, memory_limit: 1 << 28, ..VerifyRequest::default() };
@@ -326,7 +327,7 @@ pub(crate) fn spec() -> SourceSpec {
     }
 }
 
-/// What the conformance suite's files hold.
+/// Columns of the conformance suite's files.
 fn shape() -> TableShape {
     TableShape::from_described([
         ("id", "BIGINT"),

@@ -1,4 +1,4 @@
-//! Catalogs whose triggers are gone, whose lock is held, whose writers froze.
+//! Catalogs with missing triggers, a held commit lock, or a frozen writer.
 
 use std::time::{Duration, Instant};
 
@@ -55,7 +55,7 @@ fn a_missing_trigger_stops_the_worker(kind: CatalogKind) {
     }
 }
 
-/// Its name is there, so only the look after COMMIT finds it out.
+/// A trigger with this name exists, so only the check of the progress after COMMIT detects it.
 fn a_trigger_without_effect_stops_the_worker(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 110);
@@ -98,7 +98,7 @@ fn init_restores_a_missing_trigger(kind: CatalogKind) {
     assert_exact(&case);
 }
 
-/// The triggers are what holds a zombie off, and not something else that happens to.
+/// Shows that the triggers fence a zombie, and not another mechanism.
 fn without_triggers_a_zombie_writes_duplicates(kind: CatalogKind) {
     let zombie_after = |without_triggers: bool| {
         let mut case = Case::new(kind);
@@ -145,7 +145,7 @@ fn without_the_mailbox_trigger_progress_does_not_move(kind: CatalogKind) {
 
 fn a_lake_that_needs_newer_programs_is_rejected(kind: CatalogKind) {
     let mut case = Case::new(kind);
-    // Additive changes leave the oldest compatible layout alone.
+    // Additive changes do not change the oldest compatible layout.
     case.edit_catalog("UPDATE ducktide_meta SET value = '99' WHERE key = 'layout_version'");
     assert!(is_committed(case.send(&case.idle(0, 100, 130))));
 
@@ -166,13 +166,13 @@ fn a_frozen_holder_of_the_commit_lock_only_delays_others(kind: CatalogKind) {
     assert!(is_committed(case.send(&commit)));
 
     let waited = started.elapsed();
-    assert!(waited >= Duration::from_secs(4), "it was held: {waited:?}");
+    assert!(waited >= Duration::from_secs(4), "the lock was held: {waited:?}");
     assert!(waited < Duration::from_secs(20), "{waited:?}");
     assert_eq!((case.count(), case.position(0)), (50, (0, 150)));
 }
 
-/// The frozen client holds what every commit has to pass: the next snapshot's number, or, in SQLite,
-/// the write lock.
+/// The frozen client holds a lock that every commit needs: the next snapshot ID, or in SQLite the
+/// write lock.
 fn a_client_frozen_in_its_commit_only_delays_others(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 150);
@@ -182,9 +182,9 @@ fn a_client_frozen_in_its_commit_only_delays_others(kind: CatalogKind) {
     let error = case.try_send(&commit).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
     assert!(started.elapsed() < Duration::from_secs(40), "{:?}", started.elapsed());
-    assert_eq!(case.position(0), (0, 100), "reading goes on");
+    assert_eq!(case.position(0), (0, 100), "reads continue");
 
     frozen.release();
-    assert!(is_committed(case.send(&commit)), "the same files, sent again");
+    assert!(is_committed(case.send(&commit)), "the same files are sent again");
     assert_eq!((case.count(), case.position(0)), (50, (0, 150)));
 }

@@ -1,4 +1,4 @@
-//! Commits that come twice, late, from the past, or with nothing in them.
+//! Commits that are repeated, late, outdated or without rows.
 
 use std::{
     fs, thread,
@@ -42,7 +42,7 @@ fn a_commit_repeated_after_a_replay_is_fenced(kind: CatalogKind) {
     case.replay(0, 200, 100);
     assert_eq!((case.count(), case.position(0)), (0, (1, 100)));
 
-    // The worker never heard the answer, and progress stands where its commit starts.
+    // The worker did not receive the response, and the progress is the start of its commit.
     let again = case.send(&commit);
 
     assert_eq!(again, CommitOutcome::Fenced);
@@ -65,7 +65,7 @@ fn a_replayed_file_cannot_be_registered_in_a_new_epoch(kind: CatalogKind) {
 
     let old_file = Commit::ingest(refreshed, commit.files().to_vec(), Vec::new());
     let sent = case.try_send(&old_file);
-    assert!(!sent.is_ok_and(is_committed), "an ended file would be deleted under a live one");
+    assert!(!sent.is_ok_and(is_committed), "an ended file must not be live again");
     assert_eq!((case.count(), case.position(0)), (0, (1, 100)));
 }
 
@@ -90,12 +90,12 @@ fn a_merged_file_cannot_be_registered_again(kind: CatalogKind) {
     case.sql("CALL ducklake_merge_adjacent_files('lake', 'events')").unwrap();
     assert_eq!(case.count(), 100);
 
-    // Merged away, the file is not among the live ones any more.
+    // The merged file is not live any more.
     let again = first.message().to_json();
     let again = again.replace(r#""from":100,"to":150"#, r#""from":200,"to":250"#);
     assert!(case.register(&first, &again).is_err());
 
-    assert!(is_committed(case.send(&second)), "it is still known to have been applied");
+    assert!(is_committed(case.send(&second)), "it is recognised as applied");
     assert_eq!((case.count(), case.position(0)), (100, (0, 200)));
 }
 
@@ -120,13 +120,13 @@ fn progress_without_rows_goes_through_the_mailbox(kind: CatalogKind) {
 
     assert_eq!(case.send(&idle), CommitOutcome::Committed(None));
 
-    assert_eq!(case.number(snapshots), before, "it costs no snapshot");
+    assert_eq!(case.number(snapshots), before, "no snapshot is created");
     assert_eq!(case.position(0), (0, 130));
     assert_eq!(case.send(&case.idle(0, 100, 140)), CommitOutcome::Fenced);
     assert_eq!(case.position(0), (0, 130));
 }
 
-/// Why there is a mailbox at all: were this to change, it could go.
+/// The reason for the mailbox: DuckLake does not commit a message without changes.
 fn a_transaction_without_changes_creates_no_snapshot(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let message = case.idle(0, 100, 130).message().to_json();
@@ -137,7 +137,7 @@ fn a_transaction_without_changes_creates_no_snapshot(kind: CatalogKind) {
     ))
     .unwrap();
 
-    assert_eq!(case.position(0), (0, 100), "COMMIT said ok, and no trigger heard of it");
+    assert_eq!(case.position(0), (0, 100), "COMMIT succeeded, but no trigger received the message");
 }
 
 fn progress_without_rows_does_not_fence_a_prepared_batch(kind: CatalogKind) {
@@ -148,7 +148,7 @@ fn progress_without_rows_does_not_fence_a_prepared_batch(kind: CatalogKind) {
     assert!(is_committed(case.send(&case.idle(1, 0, 50))));
     assert!(is_committed(case.send(&in_flight)));
     assert!(is_committed(case.send(&case.idle(0, 150, 160))));
-    assert!(is_committed(case.send(&next)), "no epoch began in between");
+    assert!(is_committed(case.send(&next)), "the epoch is the same");
 
     assert_eq!((case.count(), case.position(0)), (60, (0, 170)));
 }
@@ -170,7 +170,7 @@ fn a_file_with_an_older_table_version_is_never_registered(kind: CatalogKind) {
     case.sql("ALTER TABLE lake.events ADD COLUMN note VARCHAR").unwrap();
 
     assert_eq!(case.send(&commit), CommitOutcome::TableChanged);
-    // Belt: the lake itself does not take it either.
+    // The lake rejects it, too.
     assert!(case.register(&commit, &commit.message().to_json()).is_err());
 
     assert_eq!((case.count(), case.position(0)), (0, (0, 100)));
@@ -189,13 +189,13 @@ fn partitions_of_a_fenced_commit_can_be_committed_separately(kind: CatalogKind) 
     assert_eq!(case.send(&both), CommitOutcome::Fenced);
     assert_eq!((case.count(), case.position(1)), (50, (0, 0)));
 
-    assert!(is_committed(case.send(&kept)), "its file was offered once, and not taken");
+    assert!(is_committed(case.send(&kept)), "its file was not registered by the fenced commit");
 
     assert_eq!((case.count(), case.position(1)), (100, (0, 50)));
 }
 
-/// `DuckLake` retries a commit when the error's text says "conflict" or "unique", anywhere: also in
-/// the data's own smallest and largest values, which PostgreSQL repeats in its errors.
+/// `DuckLake` retries a commit if the error text contains "conflict" or "unique", also in minimum
+/// and maximum values of the data, which PostgreSQL includes in its errors.
 fn error_words_in_the_data_do_not_retry_a_fenced_commit(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 150);
@@ -215,7 +215,7 @@ fn error_words_in_the_data_do_not_retry_a_fenced_commit(kind: CatalogKind) {
     let started = Instant::now();
     assert_eq!(case.send(&commit), CommitOutcome::Fenced);
 
-    // With DuckLake's own settings the pauses alone add up to eleven seconds.
+    // With DuckLake's default settings the retries take at least eleven seconds.
     assert!(started.elapsed() < Duration::from_secs(6), "{:?}", started.elapsed());
 }
 

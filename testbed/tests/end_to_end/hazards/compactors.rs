@@ -1,4 +1,5 @@
-//! The compactor as a program: killed at its steps, doubled, put to sleep, cut off.
+//! The compactor as a program: killed at failpoints, started twice, paused, and without its catalog
+//! or disk.
 
 use std::io::Write as _;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use ducktide_testbed::{
 };
 use tempfile::TempDir;
 
-use super::{case::Case, on_both_lakes};
+use super::{case::Case, live_files, on_both_lakes};
 
 on_both_lakes!(
     a_second_pass_has_nothing_to_do,
@@ -31,7 +32,7 @@ on_both_lakes!(
 
 const WAIT_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Tiers for files of a test's size, and margins that tests can wait for.
+/// Arguments with tiers for the small files of a test.
 const SMALL: &[&str] = &["--tiers", "4KiB,16KiB", "--target-file-size", "1MiB"];
 const SHORT: &[&str] = &[
     "--max-transaction",
@@ -45,7 +46,7 @@ const SHORT: &[&str] = &[
     "--accept-retention-that-breaks-readers",
 ];
 
-/// A compactor with its logs.
+/// Compactor with its logs.
 struct Compactor {
     running: RunningProgram,
     _logs: TempDir,
@@ -85,12 +86,7 @@ fn once(case: &Case, more: &[&str]) -> Compactor {
     compactor
 }
 
-fn live_files(case: &mut Case) -> i64 {
-    let files = case.own("ducklake_data_file");
-    case.number(&format!("SELECT count(*) FROM {files} WHERE end_snapshot IS NULL"))
-}
-
-/// Parquet files on the disk.
+/// Returns the number of Parquet files in the data path.
 fn files_on_disk(case: &Case) -> usize {
     let mut lake = DuckLake::open(&case.config, Access::Read).unwrap();
     let mut pending = vec![std::path::PathBuf::from(lake.overview().unwrap().data_path)];
@@ -140,10 +136,10 @@ fn a_compactor_killed_before_the_swap_leaves_only_orphans(kind: CatalogKind) {
 
     let arguments = [&["once"], SMALL].concat();
     let mut killed = Compactor::start(&case, &arguments, "files_merged=crash");
-    assert_eq!(killed.exit_code(), None, "it ends by a signal");
+    assert_eq!(killed.exit_code(), None, "it is ended by a signal");
 
     assert_eq!((live_files(&mut case), case.count()), (20, 200));
-    assert!(files_on_disk(&case) > 20, "it had written the merged file");
+    assert!(files_on_disk(&case) > 20, "the merged file was written");
     std::thread::sleep(Duration::from_millis(1_200));
     once(&case, SHORT);
     assert_eq!(case.count(), 200);
@@ -157,7 +153,7 @@ fn a_compactor_killed_after_the_swap_has_merged_the_files(kind: CatalogKind) {
 
     let arguments = [&["once"], SMALL].concat();
     let mut killed = Compactor::start(&case, &arguments, "files_exchanged=crash");
-    assert_eq!(killed.exit_code(), None, "it ends by a signal");
+    assert_eq!(killed.exit_code(), None, "it is ended by a signal");
 
     assert!(live_files(&mut case) < 20);
     assert_eq!(case.count(), 200);
@@ -173,8 +169,8 @@ fn a_standby_takes_over_within_seconds(kind: CatalogKind) {
 
     leader.running.kill().unwrap();
 
-    let takes_over = Duration::from_secs(10);
-    wait::until("the standby leads", takes_over, || {
+    let takeover_timeout = Duration::from_secs(10);
+    wait::until("the standby is the leader", takeover_timeout, || {
         Ok(standby.running.log()?.contains("leadership acquired"))
     })
     .unwrap();
@@ -222,15 +218,15 @@ fn workers_commit_during_merges(kind: CatalogKind) {
     assert!(live_files(&mut case) < 100);
 }
 
-/// The server may end a connection while its client knows nothing: the lock is free, and another
-/// compactor works. What the first one merged meanwhile must not get into the catalog.
+/// The server can close a connection without the client noticing: the lock is then free, and
+/// another compactor becomes the leader. The merge of the first one must not be committed.
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_leader_paused_until_it_lost_its_lock_changes_nothing() {
     let mut case = Case::filled(CatalogKind::Postgres, 20);
     let arguments = [&["run"], SMALL].concat();
     let mut paused = Compactor::start(&case, &arguments, "files_merged=pause");
-    wait::until("it sleeps", WAIT_TIMEOUT, || Ok(paused.running.is_stopped())).unwrap();
+    wait::until("it is paused", WAIT_TIMEOUT, || Ok(paused.running.is_stopped())).unwrap();
     case.edit_catalog(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
          WHERE datname = current_database() AND pid <> pg_backend_pid()",
@@ -250,12 +246,12 @@ fn a_leader_paused_until_it_lost_its_lock_changes_nothing() {
 fn a_full_disk_changes_nothing_and_the_next_pass_succeeds(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let data_path = case.config.data_path.clone().unwrap();
-    // The disk lies over what `init` has made there.
+    // The mounted disk hides the claim that `init` has written.
     let claim = std::fs::read(data_path.join(".ducktide-lake")).unwrap();
     let disk = match SmallDisk::mount(&data_path, 16) {
         Ok(disk) => disk,
         Err(error) => {
-            // Not by a macro, which would be kept from the terminal.
+            // Not with a macro: the test harness captures its output.
             let skipped = format!("SKIPPED: a disk cannot be mounted here: {error:#}\n");
             return std::io::stderr().write_all(skipped.as_bytes()).unwrap();
         }
@@ -275,17 +271,16 @@ fn a_full_disk_changes_nothing_and_the_next_pass_succeeds(kind: CatalogKind) {
     assert_eq!((case.count(), live_files(&mut case)), (120, 1));
     std::thread::sleep(Duration::from_secs(2));
     once(&case, SHORT);
-    // What the failed merge left is gone.
+    // The file of the failed merge is removed.
     assert_eq!((case.count(), files_on_disk(&case)), (120, 1));
 }
 
-/// An outage is told when it begins and when it is over, not at every try, of which there is one each
-/// two seconds.
+/// An outage is logged at its beginning and at its end, not at each retry, every two seconds.
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn an_unavailable_catalog_is_logged_once() {
     let mut postgres = Postgres::start(&log_folder().unwrap()).unwrap();
-    let case = Case::in_database(&postgres.create_database("away").unwrap(), "public");
+    let case = Case::in_database(&postgres.create_database("unavailable").unwrap(), "public");
     let mut compactor = Compactor::run(&case);
     compactor.await_logged("leadership acquired");
 
@@ -301,7 +296,8 @@ fn an_unavailable_catalog_is_logged_once() {
     assert_eq!(compactor.exit_code(), Some(0), "{}", compactor.running.log().unwrap());
 }
 
-/// A program that ends at once is scraped by nobody: the alert is the compactor's metric.
+/// The compactor must keep running: the alert needs its metric, and Prometheus cannot scrape a
+/// program that has ended.
 fn a_compactor_waits_while_the_catalog_has_a_newer_format(kind: CatalogKind) {
     let mut case = Case::filled(kind, 3);
     let set_version = |case: &mut Case, version: &str| {
@@ -311,7 +307,7 @@ fn a_compactor_waits_while_the_catalog_has_a_newer_format(kind: CatalogKind) {
     };
     let port = free_port().unwrap();
     let listen = format!("127.0.0.1:{port}");
-    let shows = |text: &str| {
+    let await_metric = |text: &str| {
         wait::until(text, WAIT_TIMEOUT, || {
             let metrics = http::get(port, "/metrics").unwrap_or_default();
             Ok(metrics.contains(&format!("\nducktide_compactor_{text}\n")))
@@ -322,12 +318,12 @@ fn a_compactor_waits_while_the_catalog_has_a_newer_format(kind: CatalogKind) {
 
     let compactor = Compactor::start(&case, &[&["run", "--listen", &listen], SMALL].concat(), "");
 
-    shows("catalog_format_unknown 1");
+    await_metric("catalog_format_unknown 1");
     let unready = http::get(port, "/readyz").unwrap_err().to_string();
     assert!(unready.contains("catalog_format=`1.1`"), "{unready}");
     set_version(&mut case, "1.0");
-    shows("catalog_format_unknown 0");
-    shows("leader 1");
+    await_metric("catalog_format_unknown 0");
+    await_metric("leader 1");
     drop(compactor);
     assert_eq!(case.count(), 30);
 }

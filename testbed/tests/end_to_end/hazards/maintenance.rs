@@ -1,4 +1,4 @@
-//! Merges, expiry and cleanup beside commits and replays.
+//! Merges, expiry and cleanup concurrently with commits and replays.
 
 use std::time::Duration;
 
@@ -41,15 +41,9 @@ fn merge_expiry_and_cleanup_do_not_change_rows(kind: CatalogKind) {
     let mut operator = case.operator();
 
     assert_eq!(merge(&mut operator), Maintained::Done(3));
-    let expired = ducktide_maintenance::expire_snapshots(
-        &mut operator,
-        &Retention::by_age(Timestamp::now()),
-        TIMEOUT,
-    )
-    .unwrap();
+    let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
     assert!(matches!(expired, Maintained::Done(2..)), "{expired:?}");
-    let cleaned =
-        ducktide_maintenance::cleanup_old_files(&mut operator, Timestamp::now(), TIMEOUT).unwrap();
+    let cleaned = operator.cleanup_old_files(Timestamp::now(), TIMEOUT).unwrap();
     assert_eq!(cleaned, Maintained::Done(3));
 
     assert_eq!((case.count(), case.position(0)), (30, (0, 130)));
@@ -78,18 +72,10 @@ fn expiry_keeps_the_snapshots_of_an_intent(kind: CatalogKind) {
     let case = Case::filled(kind, 3);
     let mut operator = case.operator();
     operator.announce(&intent(&case, IntentKind::Replay, Duration::from_mins(1))).unwrap();
-    assert_eq!(
-        ducktide_maintenance::snapshots_to_keep_from(&mut operator).unwrap(),
-        Some(SnapshotId(2))
-    );
+    assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(SnapshotId(2)));
 
-    // Snapshots 0 to 4: the lake, the table, three commits.
-    let expired = ducktide_maintenance::expire_snapshots(
-        &mut operator,
-        &Retention::by_age(Timestamp::now()),
-        TIMEOUT,
-    )
-    .unwrap();
+    // Snapshots 0 to 4: creation of the lake, creation of the table, three commits.
+    let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
 
     assert_eq!(expired, Maintained::Done(2));
     assert_eq!(operator.overview().unwrap().snapshots.count, 3);
@@ -103,21 +89,13 @@ fn a_pinned_snapshot_is_kept(kind: CatalogKind) {
     );
     let mut operator = case.operator();
 
-    assert_eq!(
-        ducktide_maintenance::snapshots_to_keep_from(&mut operator).unwrap(),
-        Some(SnapshotId(3))
-    );
-    let expired = ducktide_maintenance::expire_snapshots(
-        &mut operator,
-        &Retention::by_age(Timestamp::now()),
-        TIMEOUT,
-    )
-    .unwrap();
+    assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(SnapshotId(3)));
+    let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
 
     assert_eq!(expired, Maintained::Done(3));
 }
 
-/// A SQLite catalog holds times as text, which `DuckLake` compares with text of another spelling.
+/// A SQLite catalog stores times as text, and `DuckLake` compares it with text in another format.
 fn retention_is_exact_within_a_day(kind: CatalogKind) {
     let case = Case::filled(kind, 3);
     let mut operator = case.operator();
@@ -125,29 +103,17 @@ fn retention_is_exact_within_a_day(kind: CatalogKind) {
     let hour_ago = Timestamp::now() - Duration::from_hours(1);
 
     assert_eq!(
-        ducktide_maintenance::expire_snapshots(
-            &mut operator,
-            &Retention::by_age(hour_ago),
-            TIMEOUT
-        )
-        .unwrap(),
+        operator.expire_snapshots(&Retention::by_age(hour_ago), TIMEOUT).unwrap(),
         Maintained::Done(0)
     );
-    assert_eq!(
-        ducktide_maintenance::cleanup_old_files(&mut operator, hour_ago, TIMEOUT).unwrap(),
-        Maintained::Done(0)
-    );
+    assert_eq!(operator.cleanup_old_files(hour_ago, TIMEOUT).unwrap(), Maintained::Done(0));
 
     let soon = Timestamp::now() + Duration::from_hours(1);
     assert!(matches!(
-        ducktide_maintenance::expire_snapshots(&mut operator, &Retention::by_age(soon), TIMEOUT)
-            .unwrap(),
+        operator.expire_snapshots(&Retention::by_age(soon), TIMEOUT).unwrap(),
         Maintained::Done(1..)
     ));
-    assert_eq!(
-        ducktide_maintenance::cleanup_old_files(&mut operator, soon, TIMEOUT).unwrap(),
-        Maintained::Done(3)
-    );
+    assert_eq!(operator.cleanup_old_files(soon, TIMEOUT).unwrap(), Maintained::Done(3));
 }
 
 fn a_commit_waits_until_an_intent_expires(kind: CatalogKind) {
@@ -156,9 +122,9 @@ fn a_commit_waits_until_an_intent_expires(kind: CatalogKind) {
     let expires = intent(&case, IntentKind::Replay, Duration::from_secs(2));
     case.operator().announce(&expires).unwrap();
 
-    assert!(is_committed(case.send(&commit)), "its holder died");
+    assert!(is_committed(case.send(&commit)), "its holder has ended");
 
-    assert!(Timestamp::now() >= expires.expires_at, "it went on too early");
+    assert!(Timestamp::now() >= expires.expires_at, "it did not wait until the intent expired");
     assert_eq!((case.count(), case.position(0)), (40, (0, 140)));
 }
 
@@ -170,9 +136,12 @@ fn the_second_of_two_intents_is_rejected(kind: CatalogKind) {
     let second = Intent { holder: "another".to_owned(), ..first.clone() };
 
     let error = operator.announce(&second).unwrap_err().to_string();
-    assert!(error.contains("under way") && error.contains("holder=`test`"), "{error}");
+    assert!(
+        error.contains("another replay of the same source") && error.contains("holder=`test`"),
+        "{error}"
+    );
 
-    // One whose holder died is replaced.
+    // An expired intent is replaced.
     operator.withdraw(&first).unwrap();
     operator.announce(&Intent { expires_at: Timestamp::now(), ..first }).unwrap();
     operator.announce(&second).unwrap();

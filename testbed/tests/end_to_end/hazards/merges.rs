@@ -1,4 +1,4 @@
-//! Merges of named files against what they must not change, and against everybody else's changes.
+//! Merges of selected files: contents that they must not change, and concurrent changes.
 
 use ducktide_lake::{Access, DuckLake};
 use ducktide_maintenance::Maintained;
@@ -25,7 +25,7 @@ on_both_lakes!(
     a_merge_writes_no_text_statistics,
 );
 
-/// What one query says, row by row.
+/// Returns the rows of a query as text.
 fn rows(lake: &mut DuckLake, sql: &str) -> Vec<String> {
     let connection = lake.connection().unwrap();
     let text = format!("SELECT CAST(found AS VARCHAR) FROM ({sql}) found");
@@ -34,7 +34,7 @@ fn rows(lake: &mut DuckLake, sql: &str) -> Vec<String> {
     rows.collect::<Result<_, _>>().unwrap()
 }
 
-/// A path without the file's name.
+/// SQL expression for the directory of a path.
 const DIRECTORY: &str = "regexp_replace(path, '[^/]*$', '') AS directory";
 
 fn a_merge_writes_the_same_catalog_rows_as_ducklake(kind: CatalogKind) {
@@ -92,7 +92,7 @@ fn newest(case: &mut Case) -> i64 {
     case.number("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')")
 }
 
-/// What time travel to each snapshot shows, and the changes from it to a later one.
+/// Returns the rows of each snapshot, and the changes from it to a later one.
 fn history(case: &Case, until: i64) -> Vec<(Vec<String>, Vec<String>)> {
     let mut lake = case.another();
     let mut history = Vec::new();
@@ -108,7 +108,7 @@ fn history(case: &Case, until: i64) -> Vec<(Vec<String>, Vec<String>)> {
     history
 }
 
-/// Inserts as another client does, or the files that Ducktide writes, of each shape in turn.
+/// Files of other clients and of Ducktide, with each version of the table.
 fn files_are_merged_across_added_columns(kind: CatalogKind) {
     let mut case = Case::filled(kind, 2);
     let columns = ["note VARCHAR", "more STRUCT(a BIGINT)", "more.b VARCHAR"];
@@ -193,10 +193,10 @@ fn merged_files_are_merged_again(kind: CatalogKind) {
 
     assert_eq!((case.count(), ids(&mut case.another()).len()), (50, 1));
     let second = "SELECT count(*) FROM lake.events AT (VERSION => 3)";
-    assert_eq!(case.number(second), 20, "the two commits before the third");
+    assert_eq!(case.number(second), 20, "two commits");
 }
 
-/// In a SQLite catalog DuckLake's own merge ends with "database is locked" then.
+/// In a SQLite catalog DuckLake's own merge fails with "database is locked".
 fn a_commit_during_a_merge_does_not_stop_it(kind: CatalogKind) {
     let mut case = Case::filled(kind, 200);
     let config = case.config.clone();
@@ -204,7 +204,7 @@ fn a_commit_during_a_merge_does_not_stop_it(kind: CatalogKind) {
     let merging = std::thread::spawn(move || {
         let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
         let files = ids(&mut lake);
-        // Many, as a commit may wait for the better part of a second: SQLite's own patience.
+        // Many merges, since a commit can wait up to a second: SQLite's busy handler.
         let parts = files[10..190].chunks(10);
         parts
             .map(|part| {
@@ -221,11 +221,12 @@ fn a_commit_during_a_merge_does_not_stop_it(kind: CatalogKind) {
     }
 
     assert_eq!(merging.join().unwrap(), vec![Maintained::Done(10); 18]);
-    assert!(commits > 1, "nothing was committed meanwhile");
+    assert!(commits > 1, "nothing was committed during the merges");
     assert_eq!(case.count(), u64::try_from(2000 + commits * 10).unwrap());
 }
 
-/// In a SQLite catalog DuckDB reads the rows of now up to the end of then.
+/// In a SQLite catalog DuckDB reads current rows, up to the number of rows at the start of the
+/// transaction.
 fn a_readers_transaction_sees_one_state_during_merges(kind: CatalogKind) {
     let mut case = Case::filled(kind, 12);
     let mut reader = case.plain_duckdb().begin().unwrap();
@@ -239,7 +240,7 @@ fn a_readers_transaction_sees_one_state_during_merges(kind: CatalogKind) {
 
     for from in [220, 240, 260] {
         let files = ids(&mut lake);
-        // The newest file stays: with it the catalog's next row has a place behind all others.
+        // The newest file is not merged, so that the catalog's next row comes after all others.
         let merges = vec![files[..files.len() - 1].to_vec()];
         ducktide_maintenance::merge_files(&mut lake, &events(), &merges, TIMEOUT).unwrap();
         case.fill(from, 2);
@@ -258,7 +259,7 @@ fn files_that_changed_during_a_merge_are_not_replaced(kind: CatalogKind) {
 
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
     assert_eq!(case.count(), 29);
-    assert_eq!(ids(&mut lake).len(), 2, "the file with the delete is no candidate");
+    assert_eq!(ids(&mut lake).len(), 2, "the file with the deleted row is not merged");
 }
 
 fn files_with_deleted_rows_are_not_merged(kind: CatalogKind) {
@@ -281,7 +282,7 @@ fn inserts_of_other_clients_are_merged(kind: CatalogKind) {
     assert_eq!(rows(&mut case.another(), "SELECT * FROM lake.events ORDER BY ALL"), before);
 }
 
-/// Workers leave the extremes of texts out; DuckLake's own merge would put them in.
+/// Workers write no minimum and maximum of texts; DuckLake's own merge writes them.
 fn a_merge_writes_no_text_statistics(kind: CatalogKind) {
     let mut case = Case::filled(kind, 3);
     case.edit_catalog(

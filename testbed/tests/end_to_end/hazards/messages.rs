@@ -1,4 +1,4 @@
-//! Only a message that is exactly right moves progress, whoever sends it and by whichever way.
+//! Commit messages: only a valid message moves progress, in a lake commit or in the mailbox.
 
 use ducktide_testbed::catalog::CatalogKind;
 
@@ -17,7 +17,7 @@ on_both_lakes!(
     a_dead_letter_is_resolved_once,
 );
 
-/// A message about partition 0, whose first position is 100, with this between its braces.
+/// Returns a message for partition 0, whose first offset is 100, with these additional fields.
 fn message(case: &Case, kind: &str, step: &str) -> String {
     let source = case.source.id;
     format!(
@@ -38,7 +38,7 @@ fn an_invalid_message_is_rejected(kind: CatalogKind) {
         ("empty progress", r#"{"ducktide":1,"kind":"ingest","progress":[]}"#.to_owned()),
         ("an object", format!(r#"{{"ducktide":1,"kind":"ingest","progress":{{{step}}}}}"#)),
         ("no kind", format!(r#"{{"ducktide":1,"progress":[{{{step}}}]}}"#)),
-        ("an unknown kind", kind_of("wish", r#""epoch":0,"from":100,"to":110,"gaps":10"#)),
+        ("an unknown kind", kind_of("unknown", r#""epoch":0,"from":100,"to":110,"gaps":10"#)),
         ("an unknown key", step_of(r#""epoch":0,"from":100,"to":110,"gaps":10,"skipped":0"#)),
         ("a string", step_of(r#""epoch":0,"from":"100","to":110,"gaps":10"#)),
         ("a null", step_of(r#""epoch":0,"from":null,"to":110,"gaps":10"#)),
@@ -72,7 +72,7 @@ fn an_invalid_message_is_rejected(kind: CatalogKind) {
 
     assert_eq!(case.number(&ledger), before);
     let mailbox = format!("SELECT count(*) FROM {}", case.own("ducktide_commit"));
-    assert_eq!(case.number(&mailbox), 0, "nothing stays in the mailbox");
+    assert_eq!(case.number(&mailbox), 0, "the mailbox is empty");
 }
 
 fn a_message_with_other_formatting_is_accepted(kind: CatalogKind) {
@@ -95,23 +95,23 @@ fn a_message_with_other_formatting_is_accepted(kind: CatalogKind) {
 fn rows_with_an_invalid_message_are_rejected(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 110);
-    let right = commit.message().to_json();
+    let valid = commit.message().to_json();
     let refused = [
-        right.replace(r#""ducktide":1"#, r#""ducktide":2"#),
-        right.replace(r#""rows":10"#, r#""rows":9"#),
-        right.replace(r#""rows":10"#, r#""rows":10,"lines":10"#),
-        right.replace("ingest", "unheard"),
-        right.replace(r#""from":100"#, r#""from":99"#),
+        valid.replace(r#""ducktide":1"#, r#""ducktide":2"#),
+        valid.replace(r#""rows":10"#, r#""rows":9"#),
+        valid.replace(r#""rows":10"#, r#""rows":10,"lines":10"#),
+        valid.replace("ingest", "unknown"),
+        valid.replace(r#""from":100"#, r#""from":99"#),
         r#"{"ducktide":1,"kind":"ingest","progress":[]}"#.to_owned(),
         r#"{"ducktide":1,"kind":"ingest"}"#.to_owned(),
     ];
     for message in refused {
-        assert_ne!(message, right);
+        assert_ne!(message, valid);
         assert!(case.register(&commit, &message).is_err(), "{message}");
         assert_eq!((case.count(), case.position(0)), (0, (0, 100)), "{message}");
     }
 
-    case.register(&commit, &format!(" {right}")).unwrap();
+    case.register(&commit, &format!(" {valid}")).unwrap();
     assert_eq!((case.count(), case.position(0)), (10, (0, 110)));
 }
 
@@ -142,7 +142,7 @@ fn a_skip_begins_a_new_epoch(kind: CatalogKind) {
     case.post(&message(&case, "skip", r#""epoch":0,"from":100,"to":110,"given_up":10"#)).unwrap();
 
     assert_eq!(case.position(0), (1, 110));
-    assert!(!is_committed(case.send(&zombie)), "it was read under the old epoch");
+    assert!(!is_committed(case.send(&zombie)), "it was read in the old epoch");
     assert_eq!(case.count(), 0);
 }
 

@@ -1,4 +1,4 @@
-//! Data files that are not there, or are cut or damaged: replays over them.
+//! Replays of missing, truncated and damaged data files.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -34,7 +34,7 @@ on_both_lakes!(
     snapshots_with_an_ended_file_expire,
 );
 
-/// The data files of the table, in the order in which they were registered.
+/// Returns the data files of the table in the order of their registration.
 fn files(case: &Case) -> Vec<PathBuf> {
     let mut lake = case.operator();
     let sql = format!(
@@ -46,7 +46,7 @@ fn files(case: &Case) -> Vec<PathBuf> {
     names.map(|name| case.table.directory.join(name.unwrap())).collect()
 }
 
-/// What `replay --from-missing-files` asks for.
+/// Replays as `replay --from-missing-files` does.
 fn replay_missing(case: &Case) -> ReplaySummary {
     let mut operator = case.operator();
     let missing = ducktide_replay::missing_files(&mut operator, &case.source).unwrap();
@@ -55,7 +55,7 @@ fn replay_missing(case: &Case) -> ReplaySummary {
     ducktide_replay::replay(&mut operator, &request(case, &offsets)).unwrap()
 }
 
-/// Exact, apart from the note that older snapshots lack files.
+/// Checks that the lake is exact, apart from the note about missing files of older snapshots.
 fn assert_replayed(case: &Case, files: u64) {
     let request = VerifyRequest { deep: true, memory_limit: 1 << 28, ..VerifyRequest::default() };
     let verification =
@@ -65,7 +65,7 @@ fn assert_replayed(case: &Case, files: u64) {
     assert_eq!(note.map(|note| note.count), Some(files), "{:?}", verification.notes);
 }
 
-/// Writes all records again up to where the fixture was.
+/// Commits all records again up to the offsets of the fixture.
 fn read_again(case: &mut Case) {
     for (partition, end) in [(0, 150), (1, 30)] {
         let (epoch, next) = case.position(partition);
@@ -151,7 +151,7 @@ fn a_damaged_file_is_moved_away_and_read_again(kind: CatalogKind) {
     assert_replayed(&case, 1);
 }
 
-/// The range has another file, tombstones and gaps; only its second file is missing.
+/// The range has two files, tombstones and gaps; only its second file is missing.
 fn a_missing_file_within_a_range_is_read_again(kind: CatalogKind) {
     let mut case = filled(kind);
     let staged = [(150, 160), (160, 170)].map(|(from, to)| case.rows(0, from, to));
@@ -203,7 +203,7 @@ fn a_missing_file_of_dead_letters_is_read_again(kind: CatalogKind) {
     assert_replayed(&case, 1);
 }
 
-/// The rest of the range with the dead letters, without any of them.
+/// Commits the rest of the range with the dead letters, without dead letters.
 fn commit_dead_letters_from(case: &mut Case, from: i64) {
     let delta = ProgressDelta { epoch: Epoch(1), ..case.delta(1, from, 40, 0) };
     let commit = Commit::ingest(vec![delta], Vec::new(), Vec::new());

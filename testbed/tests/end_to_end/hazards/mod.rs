@@ -1,8 +1,9 @@
-//! What would break a careless lake, provoked: each test is named after what it prevents.
+//! Tests of hazards for the guarantee: each test provokes one, and is named for the expected
+//! result.
 //!
-//! `messages`, `commits`, `catalogs`, `paths`, `retention` and `postgres` speak to the lake itself, on both catalogs;
-//! `broken_catalog` does so over connections that break; `workers` and `records` provoke with the real
-//! programs.
+//! `workers` and `records` run the real consumers, `compactors` the real compactor. All other
+//! modules call the lake directly, on both catalogs; `broken_catalog` uses connections that are
+//! closed during an operation.
 
 mod broken_catalog;
 mod case;
@@ -23,7 +24,13 @@ mod spliced_merges;
 mod tables;
 mod workers;
 
-/// Makes two tests of each named function of a module, one for each catalog.
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use self::case::Case;
+
+/// Generates two tests of each named function of a module, one for each catalog.
 macro_rules! on_both_lakes {
     ($($test:ident),+ $(,)?) => {
         mod on_sqlite {
@@ -44,3 +51,14 @@ macro_rules! on_both_lakes {
     };
 }
 use on_both_lakes;
+
+/// Returns a time that is later than all snapshots and files.
+fn in_an_hour() -> Timestamp {
+    Timestamp::now() + Duration::from_hours(1)
+}
+
+/// Returns the number of live data files of all tables.
+fn live_files(case: &mut Case) -> i64 {
+    let files = case.own("ducklake_data_file");
+    case.number(&format!("SELECT count(*) FROM {files} WHERE end_snapshot IS NULL"))
+}

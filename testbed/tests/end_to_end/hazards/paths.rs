@@ -1,4 +1,5 @@
-//! Paths: what records say is never taken for one, and a data path has one lake and one catalog.
+//! Paths: values of records are never used as paths, and a data path belongs to one lake with one
+//! catalog.
 
 use std::{
     fs,
@@ -6,25 +7,17 @@ use std::{
     time::Duration,
 };
 
-use ducktide_lake::{
-    Access, DuckLake,
-    config::{CatalogLocation, LakeConfig},
-};
+use ducktide_lake::{Access, DuckLake, config::{CatalogLocation, LakeConfig}};
 use ducktide_maintenance::{Maintained, OrphanPolicy, Retention};
-use ducktide_protocol::{
-    ErrorKind, LakeError,
-    commit::{Commit, ProgressDelta},
-    position::{Epoch, Offset, Partition},
-};
+use ducktide_protocol::{ErrorKind, LakeError, commit::{Commit, ProgressDelta}, position::{Epoch, Offset, Partition}};
 use ducktide_replay::ReplayRequest;
 use ducktide_testbed::catalog::{Catalog, CatalogKind};
-use jiff::Timestamp;
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use super::{
     case::{Case, assert_exact, is_committed, merge, new_database},
-    on_both_lakes,
+    in_an_hour, on_both_lakes,
 };
 
 on_both_lakes!(
@@ -38,7 +31,7 @@ on_both_lakes!(
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What DuckDB, DuckLake and its change feed call columns of their own.
+/// Names of columns that DuckDB, DuckLake and its change feed add.
 const NAMES: [(&str, &str); 8] = [
     ("FileName", "VARCHAR"),
     ("file_row_number", "BIGINT"),
@@ -50,11 +43,7 @@ const NAMES: [(&str, &str); 8] = [
     ("change_type", "VARCHAR"),
 ];
 
-fn soon() -> Timestamp {
-    Timestamp::now() + Duration::from_hours(1)
-}
-
-/// A commit whose rows have the path in each of the columns.
+/// Returns a commit whose rows have a path in each of these columns.
 fn commit_with_path_values(case: &mut Case, path: &Path, delta: ProgressDelta) -> Commit {
     let commit = case.commit_of(delta);
     let file = commit.files()[0].path.clone();
@@ -79,7 +68,7 @@ fn columns_named_like_columns_of_duckdb_are_not_used_as_paths(kind: CatalogKind)
     let mut case = Case::new(kind);
     let outside = TempDir::new().unwrap();
     let named = outside.path().join("ducktide-stolen.parquet");
-    fs::write(&named, "somebody else's").unwrap();
+    fs::write(&named, "content of another program").unwrap();
     for (name, column_type) in NAMES {
         case.sql(&format!("ALTER TABLE lake.events ADD COLUMN \"{name}\" {column_type}")).unwrap();
     }
@@ -90,7 +79,7 @@ fn columns_named_like_columns_of_duckdb_are_not_used_as_paths(kind: CatalogKind)
         assert!(is_committed(case.send(&commit)));
     }
     let before = case.number("SELECT max(id) FROM lake.snapshots() s(id)");
-    // Files of both partitions become one: whatever is replayed, it straddles.
+    // The files of both partitions are merged, so that every replay rewrites the file.
     merge(&mut case.operator());
     assert_eq!(
         case.number(&format!("SELECT count(*) FROM lake.events AT (VERSION => {before})")),
@@ -100,7 +89,7 @@ fn columns_named_like_columns_of_duckdb_are_not_used_as_paths(kind: CatalogKind)
     for (epoch, to) in [(1, 120), (2, 101)] {
         let offsets = [(Partition(0), Offset(to))].into_iter().collect();
         let request = ReplayRequest::new(case.source.clone(), offsets);
-        let done = ducktide_replay::replay(&mut case.operator(), &request).unwrap();
+        let done = case.operator().replay(&request).unwrap();
         assert_eq!(done.rows, u64::try_from(180 - to).unwrap());
         assert_eq!(case.position(0), (epoch, to));
         let range = ProgressDelta { epoch: Epoch(epoch), ..case.delta(0, to, 180, 180 - to) };
@@ -111,9 +100,9 @@ fn columns_named_like_columns_of_duckdb_are_not_used_as_paths(kind: CatalogKind)
     assert_exact(&case);
     let named_rows =
         format!("SELECT count(*) FROM lake.events WHERE filename = '{}'", named.display());
-    assert_eq!(case.number(&named_rows), 110, "each row has what its record said");
-    assert_eq!(fs::read_to_string(&named).unwrap(), "somebody else's");
-    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "nothing is written there");
+    assert_eq!(case.number(&named_rows), 110, "each row has the value of its record");
+    assert_eq!(fs::read_to_string(&named).unwrap(), "content of another program");
+    assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 1, "no file is written there");
     let deletes = case.own("ducklake_delete_file");
     assert_eq!(case.number(&format!("SELECT count(*) FROM {deletes}")), 0);
     merge(&mut case.operator());
@@ -132,21 +121,18 @@ fn files_outside_the_data_path_are_not_removed(kind: CatalogKind) {
     .unwrap();
     merge(&mut case.operator());
     let mut lake = case.operator();
-    ducktide_maintenance::expire_snapshots(&mut lake, &Retention::by_age(soon()), TIMEOUT).unwrap();
+    lake.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT).unwrap();
 
-    let cleaned = ducktide_maintenance::cleanup_old_files(&mut lake, soon(), TIMEOUT).unwrap();
+    let cleaned = lake.cleanup_old_files(in_an_hour(), TIMEOUT).unwrap();
 
-    assert_eq!(cleaned, Maintained::Done(2), "those of the workers");
+    assert_eq!(cleaned, Maintained::Done(2), "the files of the workers");
     assert!(file.exists());
-    assert_eq!(
-        ducktide_maintenance::cleanup_old_files(&mut lake, soon(), TIMEOUT).unwrap(),
-        Maintained::Done(0)
-    );
+    assert_eq!(lake.cleanup_old_files(in_an_hour(), TIMEOUT).unwrap(), Maintained::Done(0));
     drop(lake);
     assert_eq!(case.count(), 40);
 }
 
-/// Another lake's settings, on a catalog of the same kind.
+/// Returns the configuration of another lake with the same kind of catalog.
 fn another_lake(case: &Case, data_path: &Path) -> LakeConfig {
     let catalog = match &case.config.catalog {
         CatalogLocation::Sqlite(file) => {
@@ -176,10 +162,10 @@ fn a_data_path_belongs_to_one_lake(kind: CatalogKind) {
         assert_eq!(refused.kind(), ErrorKind::Invalid);
         assert!(refused.to_string().contains("another lake's"), "{refused}");
         assert!(refused.to_string().contains("--data-path"), "{refused}");
-        assert!(DuckLake::open(&second, Access::Read).is_err(), "no lake was made");
+        assert!(DuckLake::open(&second, Access::Read).is_err(), "no lake was created");
     }
 
-    // One that was made before there were claims, and whose claim came second.
+    // A lake created without a claim, in a data path that another lake has claimed since.
     let second = another_lake(&case, &data_path.with_file_name("second"));
     DuckLake::init(&second).unwrap();
     drop(DuckLake::open(&second, Access::Operate).unwrap());
@@ -189,11 +175,11 @@ fn a_data_path_belongs_to_one_lake(kind: CatalogKind) {
         let refused = DuckLake::open(&second, access).err().unwrap();
         assert!(refused.to_string().contains("belongs to another lake"), "{refused}");
     }
-    assert!(DuckLake::adopt(&second).is_err(), "two lakes are no copies");
+    assert!(DuckLake::adopt(&second).is_err(), "two lakes are not copies");
     case.fill(110, 1);
 }
 
-/// A second catalog with the same content, as a dump that was restored elsewhere.
+/// Copies the catalog, as a restored dump does.
 fn copy_of(case: &mut Case) -> LakeConfig {
     case.close();
     let catalog = match &case.config.catalog {
@@ -235,44 +221,33 @@ fn a_copied_catalog_is_read_only_until_it_is_adopted(kind: CatalogKind) {
             .query_row("SELECT count(*) FROM lake.events", [], |row| row.get::<_, i64>(0));
     assert_eq!(rows.unwrap(), 30);
     drop(reader);
-    // The original does not mind.
+    // The original lake is not affected.
     case.fill(130, 1);
     let mut compactor = case.operator();
 
     DuckLake::adopt(&copy).unwrap();
 
     let mut adopted = DuckLake::open(&copy, Access::Operate).unwrap();
-    ducktide_maintenance::remove_orphans(&mut adopted, &OrphanPolicy::default(), TIMEOUT).unwrap();
+    adopted.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
     drop(adopted);
-    // Whoever runs on the original writes nothing any more, and removes nothing.
+    // Programs with the original catalog no longer write or remove anything.
     let next = case.rows(0, 140, 150);
     assert_is_copy(&case.try_send(&next).unwrap_err());
     assert_is_copy(
-        &ducktide_maintenance::expire_snapshots(
-            &mut compactor,
-            &Retention::by_age(soon()),
-            TIMEOUT,
-        )
-        .unwrap_err(),
+        &compactor.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT).unwrap_err(),
     );
-    assert_is_copy(
-        &ducktide_maintenance::cleanup_old_files(&mut compactor, soon(), TIMEOUT).unwrap_err(),
-    );
-    assert_is_copy(
-        &ducktide_maintenance::remove_orphans(&mut compactor, &OrphanPolicy::default(), TIMEOUT)
-            .unwrap_err(),
-    );
+    assert_is_copy(&compactor.cleanup_old_files(in_an_hour(), TIMEOUT).unwrap_err());
+    assert_is_copy(&compactor.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err());
     assert_is_copy(&merge_error(&mut compactor));
     assert_is_copy(&DuckLake::open(&case.config, Access::Commit).err().unwrap());
 
     DuckLake::adopt(&case.config).unwrap();
-    assert!(is_committed(case.send(&next)), "a worker that ran on goes on");
+    assert!(is_committed(case.send(&next)), "a running worker continues");
     assert_is_copy(&DuckLake::open(&copy, Access::Commit).err().unwrap());
 }
 
 fn merge_error(lake: &mut DuckLake) -> LakeError {
-    ducktide_maintenance::merge_files(lake, &"events".parse().unwrap(), &[vec![1, 2]], TIMEOUT)
-        .unwrap_err()
+    lake.merge_files(&"events".parse().unwrap(), &[vec![1, 2]], TIMEOUT).unwrap_err()
 }
 
 fn a_data_path_that_is_not_mounted_is_a_retryable_error(kind: CatalogKind) {
@@ -282,37 +257,28 @@ fn a_data_path_that_is_not_mounted_is_a_retryable_error(kind: CatalogKind) {
     let claim = case.table.claim.clone().unwrap();
     let staged = case.rows(0, 120, 130);
     let mut compactor = case.operator();
-    let away = data_path.with_file_name("away");
-    fs::rename(&data_path, &away).unwrap();
+    let unmounted = data_path.with_file_name("unmounted");
+    fs::rename(&data_path, &unmounted).unwrap();
 
     for empty_mount_point in [false, true] {
         if empty_mount_point {
             fs::create_dir(&data_path).unwrap();
         }
         assert!(claim.create_directory(&directory).is_err());
-        let is_waited_for = |error: &LakeError| {
+        let assert_retryable = |error: &LakeError| {
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
             assert!(error.chain().contains("its mount is away"), "{}", error.chain());
         };
-        is_waited_for(&case.try_send(&staged).unwrap_err());
-        is_waited_for(
-            &ducktide_maintenance::cleanup_old_files(&mut compactor, soon(), TIMEOUT).unwrap_err(),
-        );
-        is_waited_for(
-            &ducktide_maintenance::remove_orphans(
-                &mut compactor,
-                &OrphanPolicy::default(),
-                TIMEOUT,
-            )
-            .unwrap_err(),
-        );
-        is_waited_for(&DuckLake::open(&case.config, Access::Commit).err().unwrap());
-        is_waited_for(&DuckLake::init(&case.config).unwrap_err());
-        assert!(!directory.exists(), "nothing is made in its place");
+        assert_retryable(&case.try_send(&staged).unwrap_err());
+        assert_retryable(&compactor.cleanup_old_files(in_an_hour(), TIMEOUT).unwrap_err());
+        assert_retryable(&compactor.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err());
+        assert_retryable(&DuckLake::open(&case.config, Access::Commit).err().unwrap());
+        assert_retryable(&DuckLake::init(&case.config).unwrap_err());
+        assert!(!directory.exists(), "it is not created again");
     }
 
     fs::remove_dir(&data_path).unwrap();
-    fs::rename(&away, &data_path).unwrap();
+    fs::rename(&unmounted, &data_path).unwrap();
     assert!(is_committed(case.send(&staged)));
     claim.create_directory(&directory).unwrap();
     DuckLake::init(&case.config).unwrap();
@@ -323,12 +289,12 @@ fn a_data_path_that_is_not_mounted_is_a_retryable_error(kind: CatalogKind) {
 fn a_lake_of_an_older_version_is_claimed_when_opened(kind: CatalogKind) {
     let mut case = Case::filled(kind, 2);
     let claim: PathBuf = case.config.data_path.clone().unwrap().join(".ducktide-lake");
-    let forget = "DELETE FROM ducktide_meta WHERE key LIKE 'owner_%'";
+    let remove_owner = "DELETE FROM ducktide_meta WHERE key LIKE 'owner_%'";
     let lake = fs::read_to_string(&claim).unwrap().lines().next().unwrap().to_owned();
 
-    // Its compactor had written the lake alone, or nobody had written anything.
+    // A claim of an older compactor contains only the lake; older workers wrote none.
     for before in [Some(lake), None] {
-        case.edit_catalog(forget);
+        case.edit_catalog(remove_owner);
         match before {
             Some(lake) => fs::write(&claim, lake).unwrap(),
             None => fs::remove_file(&claim).unwrap(),
@@ -336,7 +302,7 @@ fn a_lake_of_an_older_version_is_claimed_when_opened(kind: CatalogKind) {
         let stale = copy_of(&mut case);
         drop(case.operator());
         assert_eq!(fs::read_to_string(&claim).unwrap().lines().count(), 2);
-        // A copy from before the claim knows of none.
+        // A copy from before the claim has no owner.
         assert_is_copy(&DuckLake::open(&stale, Access::Commit).err().unwrap());
         case.lake();
     }

@@ -1,13 +1,9 @@
-//! What only a server can do to a lake: lose answers, hold several lakes, have roles.
+//! Hazards of a catalog in PostgreSQL: lost responses, several lakes in a database, roles.
 
 use std::time::{Duration, Instant};
 
 use ducktide_lake::{Access, DuckLake, config::LakeConfig};
-use ducktide_protocol::{
-    ErrorKind, Lake as _,
-    commit::CommitOutcome,
-    position::{Offset, Partition},
-};
+use ducktide_protocol::{ErrorKind, Lake as _, commit::CommitOutcome, position::{Offset, Partition}};
 use ducktide_testbed::{
     catalog::Catalog,
     faults::{CommitFault, CommitProxy, HeldCommitLock},
@@ -29,12 +25,12 @@ fn a_commit_with_a_lost_response_is_recognised() {
 
     assert_eq!(proxy.injected(), 1);
     assert!(matches!(outcome, CommitOutcome::Committed(Some(_))), "{outcome:?}");
-    assert!(is_committed(worker.commit(&second).unwrap()), "the worker goes on");
+    assert!(is_committed(worker.commit(&second).unwrap()), "the worker continues");
     assert_eq!((case.count(), case.position(0)), (100, (0, 200)), "no file was removed either");
 }
 
-/// Why a file whose outcome is unknown is never deleted by its writer: a program that tidies up after
-/// an error takes the rows away that the catalog has committed.
+/// Shows why a writer never deletes a file whose commit outcome is unknown: the catalog can have
+/// committed its rows.
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_writer_that_deletes_its_file_after_an_error_loses_rows() {
@@ -50,7 +46,7 @@ fn a_writer_that_deletes_its_file_after_an_error_loses_rows() {
          CALL lake.set_commit_message('test', 'test', extra_info => '{}'); COMMIT",
         commit.message().to_json()
     ));
-    assert!(sent.is_err(), "the answer was lost");
+    assert!(sent.is_err(), "the response was lost");
     std::fs::remove_file(&path).unwrap();
 
     assert_eq!(case.position(0), (0, 150), "the catalog has committed it");
@@ -88,7 +84,7 @@ fn two_lakes_in_one_database_have_independent_progress() {
     let database = new_database();
     let mut a = Case::in_database(&database, "public");
     let mut b = Case::in_database(&database, "lakeb");
-    assert_eq!(a.source.id, b.source.id, "the numbers are the same, so only the schema differs");
+    assert_eq!(a.source.id, b.source.id, "the source IDs are equal, only the schema differs");
     let (in_a, in_b) = (a.rows(0, 100, 150), b.rows(0, 100, 200));
 
     assert!(is_committed(b.send(&in_b)));
@@ -137,7 +133,7 @@ fn triggers_run_in_a_replica_session() {
         "SET session_replication_role = replica; INSERT INTO ducktide_commit(message) VALUES ('{wrong}')"
     );
 
-    assert!(session.execute(&post).is_err(), "ordinary triggers would not have run");
+    assert!(session.execute(&post).is_err(), "ordinary triggers do not run");
 
     assert_eq!(case.position(0), (0, 100));
 }
@@ -178,10 +174,10 @@ fn a_role_with_minimal_permissions_can_commit_and_nothing_else() {
     let config = LakeConfig { catalog: url.parse().unwrap(), ..case.config.clone() };
     let mut worker = DuckLake::open(&config, Access::Commit).unwrap();
 
-    let spec = ducktide_protocol::SourceSpec { topic: "its own".to_owned(), ..spec() };
+    let spec = ducktide_protocol::SourceSpec { topic: "another".to_owned(), ..spec() };
     let source = worker.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap();
-    worker.record_group(source.id, "its own").unwrap();
-    assert!(worker.groups().unwrap().is_empty(), "it may not record anything");
+    worker.record_group(source.id, "another").unwrap();
+    assert!(worker.groups().unwrap().is_empty(), "it has no permission to record groups");
     worker.start_partitions(source.id, &[(Partition(1), Offset(7))]).unwrap();
     assert_eq!(worker.positions(source.id).unwrap()[1].1.next_offset, Offset(7));
     let commit = case.rows(0, 100, 150);

@@ -1,4 +1,4 @@
-//! Topics whose records, offsets or partitions are not what a careless consumer expects.
+//! Topics with unusual records, offsets or partitions.
 
 use ducktide_testbed::{
     catalog::CatalogKind,
@@ -21,7 +21,7 @@ on_both_catalogs!(
     no_record_content_is_in_the_catalog,
 );
 
-/// A pipeline whose topic has the schema of records and is empty.
+/// Returns a pipeline with an empty topic, and the ID of its registered schema.
 fn with_registered_schema(test: &str, kind: CatalogKind) -> (Pipeline, u32) {
     let pipeline = Pipeline::on_shared_services(test, kind).unwrap();
     shared_kafka().create_topic(&pipeline.topic, PARTITIONS, &[]).unwrap();
@@ -39,7 +39,8 @@ fn rows(pipeline: &Pipeline) -> i64 {
     pipeline.lake().unwrap().scalar(&count).unwrap().as_i64().unwrap()
 }
 
-/// Control records and aborted ones are never delivered: only the end of the partition tells of them.
+/// Control records and aborted records are never delivered: only the end of the partition shows
+/// their offsets.
 fn aborted_transactions_advance_progress(kind: CatalogKind) {
     let (pipeline, id) = with_registered_schema("aborted", kind);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
@@ -51,21 +52,21 @@ fn aborted_transactions_advance_progress(kind: CatalogKind) {
 
     let ends = shared_kafka().end_offsets(topic).unwrap();
     let mut catalog = pipeline.catalog().unwrap();
-    assert_eq!((ends[0] > 600, ends[1] > 500), (true, true), "markers take offsets too: {ends:?}");
+    assert_eq!((ends[0] > 600, ends[1] > 500), (true, true), "markers use offsets: {ends:?}");
     for partition in [0, 1] {
         let end = ends[usize::try_from(partition).unwrap()];
         assert_eq!(catalog.next_offset(partition).unwrap(), end, "partition {partition}");
     }
     assert_eq!(rows(&pipeline), 100);
 
-    // Retention takes the aborted tail away; nobody is out of range.
+    // Retention removes the aborted records at the end; no offset is out of range.
     delete_records(servers, topic, 1, ends[1]).unwrap();
     publish(servers, topic, 1, records(10, id, |_| 0)).unwrap();
     pipeline.drain(&[]).unwrap();
     assert_eq!(rows(&pipeline), 110);
 }
 
-/// A key's older records are gone, here and there, before a worker comes, and while it is away.
+/// Older records of a key are removed before the first worker starts, and between two workers.
 fn compacted_records_are_gaps(kind: CatalogKind) {
     let compacted = [
         ("cleanup.policy", "compact"),
@@ -80,12 +81,12 @@ fn compacted_records_are_gaps(kind: CatalogKind) {
     let mut end = 0;
     for round in 1..=2 {
         publish(servers, topic, 0, records(500, id, |_| 0)).unwrap();
-        let gone = || {
-            // Only a segment that another one follows is compacted.
+        let is_compacted = || {
+            // The last segment is never compacted.
             publish(servers, topic, 0, records(1, id, |_| 0))?;
             Ok(first_offset(servers, topic, 0)? > end + 400)
         };
-        wait::until("the topic is compacted", WAIT_TIMEOUT, gone).unwrap();
+        wait::until("the topic is compacted", WAIT_TIMEOUT, is_compacted).unwrap();
 
         pipeline.drain(&[]).unwrap();
 
@@ -98,7 +99,7 @@ fn compacted_records_are_gaps(kind: CatalogKind) {
     pipeline.run_ducktide(&["verify", "--deep"]).unwrap();
 }
 
-/// Kafka's log cleaner has removed records whose rows are in the table: a replay would lose them.
+/// Kafka's log cleaner has removed records whose rows are in the table: a replay loses these rows.
 fn a_replay_of_compacted_records_needs_accept_loss(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("compacted_since", kind).unwrap();
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
@@ -113,11 +114,11 @@ fn a_replay_of_compacted_records_needs_accept_loss(kind: CatalogKind) {
     publish(servers, topic, 0, records(500, id, |_| 0)).unwrap();
     pipeline.drain(&[]).unwrap();
     assert_eq!(rows(&pipeline), 500);
-    let gone = || {
+    let is_compacted = || {
         publish(servers, topic, 0, records(1, id, |_| 0))?;
         Ok(first_offset(servers, topic, 0)? >= 500)
     };
-    wait::until("the topic is compacted", WAIT_TIMEOUT, gone).unwrap();
+    wait::until("the topic is compacted", WAIT_TIMEOUT, is_compacted).unwrap();
     let replay = ["replay", "--topic", topic, "--partition", "0", "--from-offset", "100"];
 
     let shown = pipeline.run_ducktide(&[&replay[..], &["--dry-run"]].concat()).unwrap();
@@ -156,7 +157,7 @@ const DAY: i64 = 24 * 60 * 60 * 1_000_000;
 fn invalid_timestamps_share_one_partition(kind: CatalogKind) {
     let (pipeline, id) = with_registered_schema("broken_dates", kind);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
-    // From the year 2100 to the year 9999, and before 1970: a clock that tells nothing.
+    // From the year 2100 to the year 9999, and before 1970: an invalid clock.
     let broken = |number: i64| {
         if number % 2 == 0 { (50_000 + 40 * number) * DAY } else { -number * 100 * DAY }
     };
@@ -190,7 +191,7 @@ fn more_dates_than_open_files_are_committed(kind: CatalogKind) {
     assert_eq!(rows(&pipeline), 400);
 }
 
-/// Smallest and largest values stand in the catalog, and in PostgreSQL's log when a commit fails.
+/// Minimum and maximum values are in the catalog, and in PostgreSQL's log when a commit fails.
 fn no_record_content_is_in_the_catalog(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("words", kind).unwrap();
     pipeline.produce(1_000, &[]).unwrap();
@@ -209,7 +210,7 @@ fn no_record_content_is_in_the_catalog(kind: CatalogKind) {
     let found =
         ["details", "_kafka_topic", "_kafka_offset", "event_timestamp"].map(with_statistics);
     assert_eq!(found[..2], [0, 0]);
-    assert!(found[2] > 0 && found[3] > 0, "numbers and times are worth it: {found:?}");
+    assert!(found[2] > 0 && found[3] > 0, "numbers and times have statistics: {found:?}");
 }
 
 #[test]
@@ -224,7 +225,7 @@ fn added_partitions_are_read_from_their_beginning_with_start_from_latest() {
     add_partitions_while_a_worker_runs("latest", 3_000);
 }
 
-/// A record that is in a new partition before any worker knows of it is not skipped.
+/// Records that are in a new partition before a worker discovers it are not skipped.
 fn add_partitions_while_a_worker_runs(start_from: &str, expected_rows: i64) {
     let (pipeline, id) = with_registered_schema("late_partitions", CatalogKind::Sqlite);
     let Pipeline { bootstrap_servers: servers, topic, .. } = &pipeline;
@@ -238,7 +239,7 @@ fn add_partitions_while_a_worker_runs(start_from: &str, expected_rows: i64) {
     worker.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
 
     add_partitions(servers, topic, 5).unwrap();
-    wait::until("the partitions are there", WAIT_TIMEOUT, || {
+    wait::until("the partitions exist", WAIT_TIMEOUT, || {
         Ok(shared_kafka().end_offsets(topic)?.len() == 5)
     })
     .unwrap();

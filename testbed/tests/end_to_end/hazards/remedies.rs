@@ -1,7 +1,7 @@
-//! What the findings of `verify` tell people to do, done in the very situation: the lake is exact
-//! afterwards, or what is tried says at once why not.
+//! Remedies of the findings of `verify`: each is applied to a lake with the finding, and the lake
+//! is exact afterwards, or the remedy is rejected with a reason.
 //!
-//! Files that are missing are in `missing_files`; the commands themselves are tried with real workers in
+//! Missing files are in `missing_files`; the commands are tested with real workers in
 //! `end_to_end/replay.rs`.
 
 use ducktide_lake::DuckLake;
@@ -35,7 +35,8 @@ on_both_lakes!(
     deep_verification_identifies_rows_of_other_clients,
 );
 
-/// A lake with the offsets 100 to 149 of partition 0, in two files, and 0 to 29 of partition 1, in one.
+/// Returns a lake with the offsets 100 to 149 of partition 0, in two files, and 0 to 29 of
+/// partition 1, in one.
 pub(crate) fn filled(kind: CatalogKind) -> Case {
     let mut case = Case::new(kind);
     for (partition, from, to) in [(0, 100, 120), (0, 120, 150), (1, 0, 30)] {
@@ -44,7 +45,7 @@ pub(crate) fn filled(kind: CatalogKind) -> Case {
     case
 }
 
-/// Commits a range in an epoch, every offset of it a row.
+/// Commits a range in an epoch, with a row for each offset.
 pub(crate) fn ingest(case: &mut Case, partition: i32, epoch: i32, from: i64, to: i64) {
     let delta = ProgressDelta { epoch: Epoch(epoch), ..case.delta(partition, from, to, to - from) };
     let commit = case.commit_of(delta);
@@ -65,12 +66,12 @@ fn verify(case: &Case, deep: bool) -> Verification {
     ducktide_verify::verify(&mut case.operator(), &request, &mut |_| {}).unwrap()
 }
 
-/// What the catalog tells, and what the rows tell.
+/// Returns the findings in the catalog, and with `deep` also those in the rows.
 pub(crate) fn found(case: &Case, deep: bool) -> Vec<FindingKind> {
     verify(case, deep).findings.numbers().keys().copied().collect()
 }
 
-/// Reads the records of partition 0 again, as consumers do after a replay from its beginning.
+/// Commits the records of partition 0 again, as consumers do after a replay.
 fn read_again(case: &mut Case) {
     assert_eq!(found(case, false), []);
     let (epoch, next) = case.position(0);
@@ -134,7 +135,7 @@ fn rows_above_the_progress_are_deleted_with_sql(kind: CatalogKind) {
     assert_exact(&case);
 }
 
-/// Commits the offsets 30 to 39 of partition 1 without a row: 33 and 38 are dead letters.
+/// Commits the offsets 30 to 39 of partition 1 without rows: 33 and 38 are dead letters.
 pub(crate) fn commit_dead_letters(case: &mut Case, epoch: i32) {
     let delta = ProgressDelta { epoch: Epoch(epoch), ..case.delta(1, 30, 40, 0) };
     case.commit_dead_letters(delta, [33, 38]);
@@ -158,7 +159,7 @@ fn a_replay_repairs_dead_letters(kind: CatalogKind) {
     }
 }
 
-/// A replay is no remedy: DuckLake ends only one of two registrations of a file.
+/// A replay is not a remedy: DuckLake ends only one of two registrations of a file.
 fn a_second_registration_of_a_file_is_removed_with_sql(kind: CatalogKind) {
     let mut case = filled(kind);
     let drop_trigger = drop_trigger(kind, "ducktide_once", "ducklake_data_file");
@@ -202,7 +203,7 @@ fn a_live_file_is_removed_from_the_deletion_schedule_with_sql(kind: CatalogKind)
     assert_exact(&case);
 }
 
-/// The constraints refuse wrong counts; somebody dropped them.
+/// Without the constraints, which reject wrong counts.
 fn a_ledger_is_corrected_with_sql(kind: CatalogKind) {
     let drop_constraint = match kind {
         CatalogKind::Sqlite => "PRAGMA ignore_check_constraints = ON",
@@ -231,7 +232,7 @@ fn a_ledger_is_corrected_with_sql(kind: CatalogKind) {
     }
 }
 
-/// Progress that was moved by hand: consumers wrote records twice, or passed them over.
+/// Progress was changed with SQL: consumers wrote records twice, or skipped them.
 fn a_replay_over_a_broken_ledger_is_rejected_and_another_table_is_exact(kind: CatalogKind) {
     for (moved_to, finding) in [(100, FindingKind::LedgerOverlap), (170, FindingKind::LedgerGap)] {
         let mut case = filled(kind);
@@ -247,10 +248,10 @@ fn a_replay_over_a_broken_ledger_is_rejected_and_another_table_is_exact(kind: Ca
         let text = error.chain();
         assert!(text.contains("--into") && !text.contains('\n'), "{text}");
         if finding == FindingKind::LedgerGap {
-            // From behind the gap on it is possible.
+            // A replay from an offset after the gap is possible.
             try_replay(&case, &[(0, moved_to + 5)]).unwrap();
         }
-        // What `replay --into` registers, and what consumers then write.
+        // The source that `replay --into` registers, and the rows that consumers then write.
         let shape = case.table.shape.clone();
         let name = "other".parse().unwrap();
         let spec = SourceSpec { table: name, ..spec() };

@@ -1,25 +1,21 @@
-//! Replays and skips against commits, merges and lost answers.
+//! Replays and skips with concurrent commits and merges, and with lost responses.
 
-use std::{collections::BTreeMap, thread, time::Duration};
+use std::{thread, time::Duration};
 
 use ducktide_lake::{Access, DuckLake};
 use ducktide_maintenance::{Maintained, Retention};
-use ducktide_protocol::{
-    ErrorKind,
-    commit::{Commit, CommitOutcome, Counts, ProgressDelta},
-    position::{Epoch, Offset, Partition, SnapshotId},
-};
-use ducktide_replay::{ReplayRequest, ReplaySummary};
+use ducktide_protocol::{ErrorKind, commit::{Commit, CommitOutcome, Counts, ProgressDelta}, position::{Epoch, Offset, Partition, SnapshotId}};
+use ducktide_replay::ReplaySummary;
 use ducktide_testbed::{
     catalog::CatalogKind,
     faults::{CommitFault, CommitProxy},
 };
-use ducktide_verify::VerifyRequest;
 use jiff::Timestamp;
 
 use super::{
-    case::{Case, is_committed, merge, new_database},
+    case::{self, Case, is_committed, merge, new_database},
     on_both_lakes,
+    remedies::{ingest, request, try_replay},
 };
 
 on_both_lakes!(
@@ -41,38 +37,16 @@ on_both_lakes!(
     a_skip_is_recorded_in_the_ledger_and_begins_an_epoch,
 );
 
-/// Operator's part of a case: its worker's session is closed meanwhile, so that both lakes are seen
-/// by one process at a time.
+/// Replays from these offsets.
 fn replay(case: &Case, offsets: &[(i32, i64)]) -> ReplaySummary {
     try_replay(case, offsets).unwrap()
 }
 
-fn try_replay(case: &Case, offsets: &[(i32, i64)]) -> ducktide_protocol::Result<ReplaySummary> {
-    ducktide_replay::replay(&mut case.operator(), &request(case, offsets))
-}
-
-fn request(case: &Case, offsets: &[(i32, i64)]) -> ReplayRequest {
-    let offsets: BTreeMap<_, _> =
-        offsets.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect();
-    ReplayRequest::new(case.source.clone(), offsets)
-}
-
-/// Sends a range of rows in an epoch.
-fn ingest(case: &mut Case, partition: i32, epoch: i32, from: i64, to: i64) {
-    let delta = ProgressDelta { epoch: Epoch(epoch), ..case.delta(partition, from, to, to - from) };
-    let commit = case.commit_of(delta);
-    assert!(is_committed(case.send(&commit)));
-}
-
-/// Everything fits: ledger, files, rows; and `DuckLake` has no delete file.
+/// Checks that ledger, files and rows are consistent, and that there is no delete file.
 fn assert_exact(case: &mut Case) {
-    let request = VerifyRequest { deep: true, memory_limit: 1 << 28, ..VerifyRequest::default() };
-    let verification =
-        ducktide_verify::verify(&mut case.operator(), &request, &mut |_| {}).unwrap();
-    let findings = verification.findings.detailed();
-    assert!(findings.is_empty(), "{findings:?}");
+    case::assert_exact(case);
     let deletes = case.own("ducklake_delete_file");
-    assert_eq!(case.number(&format!("SELECT count(*) FROM {deletes}")), 0, "no delete file, ever");
+    assert_eq!(case.number(&format!("SELECT count(*) FROM {deletes}")), 0, "a delete file exists");
 }
 
 fn rows_below(case: &mut Case, partition: i32, offset: i64) -> i64 {
@@ -150,7 +124,7 @@ fn a_replay_after_a_merge_is_exact(kind: CatalogKind) {
 
 fn a_replay_subtracts_counted_tombstones_and_gaps(kind: CatalogKind) {
     let mut case = Case::new(kind);
-    // Offsets 100 to 119 are rows, 120 to 124 tombstones, 125 to 129 gaps: one range.
+    // One range: offsets 100 to 119 are rows, 120 to 124 tombstones, 125 to 129 gaps.
     let rows = case.rows(0, 100, 120);
     let counts = Counts { rows: 20, tombstones: 5, gaps: 5, ..Counts::default() };
     let delta = ProgressDelta { counts, ..case.delta(0, 100, 130, 20) };
@@ -197,7 +171,7 @@ fn a_replay_of_all_partitions_leaves_an_empty_table(kind: CatalogKind) {
 
 fn a_replay_removes_dead_letters(kind: CatalogKind) {
     let mut case = Case::new(kind);
-    // Nothing else is in the range.
+    // The range has no rows.
     case.commit_dead_letters(case.delta(0, 100, 110, 0), [103, 108]);
 
     let done = replay(&case, &[(0, 105)]);
@@ -220,7 +194,7 @@ fn repeated_replays_are_exact(kind: CatalogKind) {
     assert_exact(&mut case);
 }
 
-/// A worker that commits all the time, and follows every replay.
+/// Commits like a worker, following every replay, until an offset is reached.
 fn busy_worker(case: &mut Case, until: i64) {
     loop {
         let (epoch, next) = case.position(0);
@@ -241,8 +215,7 @@ fn a_replay_with_a_busy_worker_is_exact(kind: CatalogKind) {
     let (config, request) = (case.config.clone(), request(&case, &[(0, 120)]));
     let operator = thread::spawn(move || {
         let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
-        let done: Vec<_> =
-            (0..3).map(|_| ducktide_replay::replay(&mut lake, &request).unwrap()).collect();
+        let done: Vec<_> = (0..3).map(|_| lake.replay(&request).unwrap()).collect();
         let moved = done.iter().filter(|done| !done.steps.is_empty()).count();
         (done.iter().map(|done| done.rows).sum::<u64>(), i32::try_from(moved).unwrap())
     });
@@ -282,12 +255,7 @@ fn concurrent_replays_are_applied_once(kind: CatalogKind) {
     ingest(&mut case, 0, 0, 100, 150);
     let race = |to: i64| {
         let (config, request) = (case.config.clone(), request(&case, &[(0, to)]));
-        thread::spawn(move || {
-            ducktide_replay::replay(
-                &mut DuckLake::open(&config, Access::Operate).unwrap(),
-                &request,
-            )
-        })
+        thread::spawn(move || DuckLake::open(&config, Access::Operate).unwrap().replay(&request))
     };
     let outcomes = [race(120), race(120)].map(|thread| thread.join().unwrap());
 
@@ -306,31 +274,25 @@ fn replayed_rows_stay_readable_until_they_are_written_again(kind: CatalogKind) {
     let then = replay(&case, &[(0, 120)]).shows_old_state.unwrap();
     ingest(&mut case, 0, 1, 120, 130);
     let mut operator = case.operator();
-    assert_eq!(ducktide_maintenance::snapshots_to_keep_from(&mut operator).unwrap(), Some(then));
+    assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(then));
 
     let now = Timestamp::now();
-    ducktide_maintenance::expire_snapshots(
-        &mut operator,
-        &Retention::by_age(now),
-        Duration::from_secs(5),
-    )
-    .unwrap();
-    ducktide_maintenance::cleanup_old_files(&mut operator, now, Duration::from_secs(5)).unwrap();
+    operator.expire_snapshots(&Retention::by_age(now), Duration::from_secs(5)).unwrap();
+    operator.cleanup_old_files(now, Duration::from_secs(5)).unwrap();
     assert_eq!(
         case.number(&format!("SELECT count(*) FROM lake.events AT (VERSION => {then})")),
         50
     );
 
     ingest(&mut case, 0, 1, 130, 150);
-    assert_eq!(ducktide_maintenance::snapshots_to_keep_from(&mut operator).unwrap(), None);
+    assert_eq!(operator.snapshots_to_keep_from().unwrap(), None);
 }
 
 fn a_dry_run_changes_nothing(kind: CatalogKind) {
     let mut case = Case::new(kind);
     ingest(&mut case, 0, 0, 100, 150);
 
-    let planned =
-        ducktide_replay::plan_replay(&mut case.operator(), &request(&case, &[(0, 120)])).unwrap();
+    let planned = case.operator().plan_replay(&request(&case, &[(0, 120)])).unwrap();
 
     assert_eq!((planned.rows, planned.files_rewritten, planned.snapshot), (30, 1, None));
     assert_eq!((case.count(), case.position(0)), (50, (0, 150)));
@@ -348,7 +310,7 @@ fn invalid_offsets_are_rejected_without_changes(kind: CatalogKind) {
         let error = try_replay(&case, offsets).unwrap_err().to_string();
         assert!(error.contains(text), "{error}");
     }
-    assert!(replay(&case, &[(0, 150)]).steps.is_empty(), "it is there already");
+    assert!(replay(&case, &[(0, 150)]).steps.is_empty(), "it is already at this offset");
     assert_eq!((case.count(), case.position(0)), (50, (0, 150)));
     assert!(case.operator().live_intents().unwrap().is_empty());
 }
@@ -359,15 +321,12 @@ fn a_skip_is_recorded_in_the_ledger_and_begins_an_epoch(kind: CatalogKind) {
     let zombie = case.rows(0, 110, 120);
     let source = case.source.clone();
 
-    let step =
-        ducktide_replay::skip(&mut case.operator(), &source, Partition(0), Offset(150)).unwrap();
+    let step = case.operator().skip(&source, Partition(0), Offset(150)).unwrap();
 
     assert_eq!((step.range.len(), step.counts.given_up), (40, 40));
     assert_eq!(case.position(0), (1, 150));
     assert_eq!(case.send(&zombie), CommitOutcome::Fenced);
-    let again = ducktide_replay::skip(&mut case.operator(), &source, Partition(0), Offset(150))
-        .unwrap_err()
-        .to_string();
+    let again = case.operator().skip(&source, Partition(0), Offset(150)).unwrap_err().to_string();
     assert!(again.contains("a skip goes forward"), "{again}");
     ingest(&mut case, 0, 1, 150, 160);
     replay(&case, &[(0, 130)]);
@@ -389,7 +348,7 @@ fn a_replay_with_a_lost_commit_or_response_is_applied_once() {
         let mut operator = DuckLake::open(&config, Access::Operate).unwrap();
         proxy.arm(1);
 
-        let done = ducktide_replay::replay(&mut operator, &request(&case, &[(0, 120)])).unwrap();
+        let done = operator.replay(&request(&case, &[(0, 120)])).unwrap();
 
         assert_eq!(proxy.injected(), 1, "{fault:?}");
         assert_eq!(done.rows, 40, "{fault:?}");

@@ -1,4 +1,4 @@
-//! Retention beside everything that still needs what is old: the ledger, pins, orphans.
+//! Retention: expiry, coalescing of the ledger, pins, and removal of orphans.
 
 use std::{
     fs::File,
@@ -8,10 +8,7 @@ use std::{
 
 use ducktide_lake::{Access, DuckLake, Keeper, Kept};
 use ducktide_maintenance::{ExpiryBound, Maintained, Operation, OrphanPolicy, Retention};
-use ducktide_protocol::{
-    commit::{Commit, Counts, ProgressDelta},
-    position::{Epoch, Offset, Partition, SnapshotId},
-};
+use ducktide_protocol::{commit::{Commit, Counts, ProgressDelta}, position::{Epoch, Offset, Partition, SnapshotId}};
 use ducktide_replay::{ReplayRequest, ReplaySummary};
 use ducktide_testbed::catalog::CatalogKind;
 use jiff::Timestamp;
@@ -19,7 +16,7 @@ use uuid::Uuid;
 
 use super::{
     case::{Case, assert_exact, is_committed, merge},
-    on_both_lakes,
+    in_an_hour, on_both_lakes,
 };
 
 on_both_lakes!(
@@ -44,13 +41,8 @@ on_both_lakes!(
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What no test is older than.
-fn soon() -> Timestamp {
-    Timestamp::now() + Duration::from_hours(1)
-}
-
 fn expire(lake: &mut DuckLake) -> Maintained {
-    ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(soon()), TIMEOUT).unwrap()
+    lake.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT).unwrap()
 }
 
 fn ledger_rows(case: &mut Case) -> i64 {
@@ -58,7 +50,7 @@ fn ledger_rows(case: &mut Case) -> i64 {
     case.number(&format!("SELECT count(*) FROM {ledger}"))
 }
 
-/// Sums of a ledger's counts, in the order of its columns.
+/// Returns the sums of the ledger's counts, in the order of its columns.
 fn sums(case: &mut Case) -> Vec<i64> {
     let ledger = case.own("ducktide_ledger");
     ["rows", "dead", "duplicates", "tombstones", "gaps", "given_up", "to_offset - from_offset"]
@@ -72,7 +64,8 @@ fn ingest(case: &mut Case, epoch: i32, from: i64, to: i64) {
     assert!(is_committed(case.send(&commit)));
 }
 
-/// As a worker does it: a SQLite catalog that somebody writes to is "locked" at once.
+/// Sends a commit with retries, as a worker does: a SQLite catalog returns "locked" during another
+/// write.
 fn send_with_retry(case: &mut Case, commit: &Commit) {
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {
@@ -83,7 +76,8 @@ fn send_with_retry(case: &mut Case, commit: &Commit) {
     }
 }
 
-/// A range with rows in its first half and everything else that a worker counts in the second.
+/// Commits a range with rows in its first half, and duplicates, tombstones and gaps in its second
+/// half.
 fn ingest_mixed(case: &mut Case, from: i64) {
     let counts = Counts { rows: 10, duplicates: 2, tombstones: 5, gaps: 3, ..Counts::default() };
     let rows = case.delta(0, from, from + 10, 10);
@@ -93,7 +87,8 @@ fn ingest_mixed(case: &mut Case, from: i64) {
     assert!(is_committed(case.send(&commit)));
 }
 
-/// Ranges of two partitions, idle progress in between; the last snapshot is readable.
+/// Returns a lake with ranges of two partitions and progress without rows; the last snapshot is
+/// readable.
 fn filled(kind: CatalogKind) -> Case {
     let mut case = Case::new(kind);
     for from in [100, 120, 140, 160] {
@@ -108,11 +103,11 @@ fn filled(kind: CatalogKind) -> Case {
     case
 }
 
-/// Expires all but the newest snapshot, and coalesces what is older.
+/// Expires all but the newest snapshot, and coalesces the ranges before it.
 fn coalesce(case: &Case) -> u64 {
     let mut operator = case.operator();
     expire(&mut operator);
-    match ducktide_maintenance::coalesce_ledger(&mut operator, soon(), TIMEOUT).unwrap() {
+    match operator.coalesce_ledger(in_an_hour(), TIMEOUT).unwrap() {
         Maintained::Done(removed) => removed,
         other => panic!("{other:?}"),
     }
@@ -120,23 +115,22 @@ fn coalesce(case: &Case) -> u64 {
 
 fn replay(case: &Case, to: i64) -> ReplaySummary {
     let offsets = [(Partition(0), Offset(to))].into();
-    ducktide_replay::replay(&mut case.operator(), &ReplayRequest::new(case.source.clone(), offsets))
-        .unwrap()
+    case.operator().replay(&ReplayRequest::new(case.source.clone(), offsets)).unwrap()
 }
 
 fn each_operation_records_its_time_and_count(kind: CatalogKind) {
     let case = filled(kind);
     let mut operator = case.operator();
-    assert_eq!(ducktide_maintenance::last_maintenance(&mut operator).unwrap(), []);
+    assert_eq!(operator.last_maintenance().unwrap(), []);
     let before = Timestamp::now();
 
     merge(&mut operator);
     expire(&mut operator);
-    ducktide_maintenance::cleanup_old_files(&mut operator, soon(), TIMEOUT).unwrap();
-    ducktide_maintenance::coalesce_ledger(&mut operator, soon(), TIMEOUT).unwrap();
-    ducktide_maintenance::remove_orphans(&mut operator, &OrphanPolicy::default(), TIMEOUT).unwrap();
+    operator.cleanup_old_files(in_an_hour(), TIMEOUT).unwrap();
+    operator.coalesce_ledger(in_an_hour(), TIMEOUT).unwrap();
+    operator.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
 
-    let found = ducktide_maintenance::last_maintenance(&mut operator).unwrap();
+    let found = operator.last_maintenance().unwrap();
     let mut kinds: Vec<_> = found.iter().map(|last| last.kind).collect();
     kinds.sort_unstable();
     assert_eq!(kinds, Operation::ALL);
@@ -144,8 +138,8 @@ fn each_operation_records_its_time_and_count(kind: CatalogKind) {
     let merged = found.iter().find(|last| last.kind == Operation::MergeAdjacentFiles).unwrap();
     assert!(merged.done > 0, "{found:?}");
 
-    ducktide_maintenance::coalesce_ledger(&mut operator, soon(), TIMEOUT).unwrap();
-    let again = ducktide_maintenance::last_maintenance(&mut operator).unwrap();
+    operator.coalesce_ledger(in_an_hour(), TIMEOUT).unwrap();
+    let again = operator.last_maintenance().unwrap();
     let coalesced = again.iter().find(|last| last.kind == Operation::CoalesceLedger).unwrap();
     assert_eq!((again.len(), coalesced.done), (5, 0), "the newer record replaces the older");
 }
@@ -157,7 +151,7 @@ fn a_coalesced_ledger_is_exact_and_has_the_same_sums(kind: CatalogKind) {
 
     let removed = coalesce(&case);
 
-    // Two starts, one range of each partition, and the newest snapshot's.
+    // Two starts, one range of each partition, and the range of the newest snapshot.
     assert_eq!((rows, ledger_rows(&mut case), removed), (15, 5, 10));
     assert_eq!(sums(&mut case), sums_before);
     assert_exact(&case);
@@ -171,22 +165,17 @@ fn ranges_of_readable_snapshots_are_not_coalesced(kind: CatalogKind) {
     let mut case = filled(kind);
     let mut operator = case.operator();
 
-    let all_readable =
-        ducktide_maintenance::coalesce_ledger(&mut operator, soon(), TIMEOUT).unwrap();
+    let all_readable = operator.coalesce_ledger(in_an_hour(), TIMEOUT).unwrap();
     assert_eq!(all_readable, Maintained::Done(0));
 
     operator.pin("audit", Some(SnapshotId(5)), TIMEOUT).unwrap();
     expire(&mut operator);
     let hour_ago = Timestamp::now() - Duration::from_hours(1);
-    assert_eq!(
-        ducktide_maintenance::coalesce_ledger(&mut operator, hour_ago, TIMEOUT).unwrap(),
-        Maintained::Done(0),
-        "young"
-    );
-    let coalesced = ducktide_maintenance::coalesce_ledger(&mut operator, soon(), TIMEOUT).unwrap();
+    assert_eq!(operator.coalesce_ledger(hour_ago, TIMEOUT).unwrap(), Maintained::Done(0), "young");
+    let coalesced = operator.coalesce_ledger(in_an_hour(), TIMEOUT).unwrap();
     assert!(matches!(coalesced, Maintained::Done(1..10)), "{coalesced:?}");
 
-    // Each readable snapshot is what the ledger says of it.
+    // Each readable snapshot has the number of rows in the ledger.
     let ledger = case.own("ducktide_ledger");
     let snapshots = operator.snapshots(100).unwrap();
     assert!(snapshots.len() > 3);
@@ -237,16 +226,16 @@ fn a_dead_letter_in_a_coalesced_range_is_resolved_once(kind: CatalogKind) {
     assert_eq!(coalesce(&case), 2);
 
     let retry = |case: &mut Case, offset: i64| {
-        let settled = message("retry", (offset, offset), "\"rows\":1,\"dead\":-1");
+        let resolved = message("retry", (offset, offset), "\"rows\":1,\"dead\":-1");
         let row = case.rows(0, offset, offset + 1);
-        case.register(&row, &settled)
+        case.register(&row, &resolved)
     };
     retry(&mut case, 119).unwrap();
     assert!(retry(&mut case, 119).unwrap_err().contains("already resolved"));
-    assert_eq!(coalesce(&case), 0, "nothing across the settled letter");
+    assert_eq!(coalesce(&case), 0, "ranges with a resolved dead letter are not coalesced");
     assert_eq!(sums(&mut case)[..2], [38, 2]);
 
-    // The row that the letter became is taken back with the range that holds its offset.
+    // The row of the retried dead letter is removed with the range of its offset.
     let done = replay(&case, 100);
     assert_eq!((done.removed().rows, done.removed().dead, done.rows), (-28, -2, 28));
     assert_eq!(case.count(), 10);
@@ -260,17 +249,17 @@ fn coalescing_does_not_shorten_the_retention_of_replayed_rows(kind: CatalogKind)
     ingest(&mut case, 1, 140, 150);
 
     assert!(coalesce(&case) > 0);
-    let kept = ducktide_maintenance::kept_snapshots(&mut case.operator()).unwrap();
+    let kept = case.operator().kept_snapshots().unwrap();
     let by = Keeper::UnfinishedReplay("main.events".to_owned());
     assert_eq!(kept, Some(Kept { from: before, by }));
     assert_eq!(case.operator().snapshots(1000).unwrap().last().unwrap().id, before);
 
-    // Past the old end again, in ranges that become one afterwards.
+    // Beyond the old end, in ranges that are coalesced afterwards.
     ingest(&mut case, 1, 150, 180);
     ingest(&mut case, 1, 180, 190);
     ingest(&mut case, 1, 190, 200);
     assert!(coalesce(&case) > 0);
-    assert_eq!(ducktide_maintenance::kept_snapshots(&mut case.operator()).unwrap(), None);
+    assert_eq!(case.operator().kept_snapshots().unwrap(), None);
     assert_exact(&case);
 }
 
@@ -285,23 +274,17 @@ fn a_worker_commits_while_the_ledger_is_coalesced(kind: CatalogKind) {
                 send_with_retry(&mut case, commit);
             }
         });
-        // Once more after its end: whoever was the faster, there is something to coalesce.
+        // Once more after the worker has ended, so that there is something to coalesce.
         let mut is_over = false;
         while !is_over {
             is_over = worker.is_finished();
-            let _ = ducktide_maintenance::expire_snapshots(
-                &mut lake,
-                &Retention::by_age(soon()),
-                TIMEOUT,
-            );
-            if let Ok(Maintained::Done(done)) =
-                ducktide_maintenance::coalesce_ledger(&mut lake, soon(), TIMEOUT)
-            {
+            let _ = lake.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT);
+            if let Ok(Maintained::Done(done)) = lake.coalesce_ledger(in_an_hour(), TIMEOUT) {
                 removed += done;
             }
         }
     });
-    assert!(removed > 0, "it had something to do");
+    assert!(removed > 0, "nothing was coalesced");
     assert_eq!((case.count(), case.position(0)), (400, (0, 500)));
     assert_exact(&case);
 }
@@ -316,8 +299,7 @@ fn a_pin_keeps_its_snapshot_until_it_is_removed(kind: CatalogKind) {
     let names: Vec<_> = operator.pins().unwrap().into_iter().map(|pin| pin.name).collect();
     assert_eq!(names, ["audit", "today"]);
 
-    let plan =
-        ducktide_maintenance::plan_expiry(&mut operator, &Retention::by_age(soon())).unwrap();
+    let plan = operator.plan_expiry(&Retention::by_age(in_an_hour())).unwrap();
     let by = Keeper::Pin("audit".to_owned());
     assert_eq!(plan.bound, ExpiryBound::Kept(Kept { from: pin.snapshot, by }));
     assert_eq!((plan.expires, plan.oldest_left), (4, Some(SnapshotId(4))));
@@ -342,11 +324,11 @@ fn a_pin_with_an_unknown_snapshot_or_a_used_name_is_rejected(kind: CatalogKind) 
     assert!(unknown.contains("no such snapshot") && unknown.contains("`999`"), "{unknown}");
     expire(&mut operator);
     assert!(operator.pin("old", Some(SnapshotId(1)), TIMEOUT).is_err(), "it has expired");
-    assert!(operator.unpin("nobody").unwrap_err().to_string().contains("no such pin"));
+    assert!(operator.unpin("unknown").unwrap_err().to_string().contains("no such pin"));
     assert_eq!(operator.pins().unwrap().len(), 1);
 }
 
-/// Expiry and pin both hold the maintenance lock: whichever comes first is seen by the other.
+/// Expiry and pin both hold the maintenance lock: the later one sees the result of the other.
 fn a_pin_waits_for_a_running_expiry(kind: CatalogKind) {
     for round in 0..5 {
         let case = filled(kind);
@@ -379,37 +361,35 @@ fn the_oldest_of_too_many_snapshots_expire(kind: CatalogKind) {
         never_younger_than,
     };
 
-    let too_young = ducktide_maintenance::plan_expiry(&mut operator, &by_count(long_ago)).unwrap();
+    let too_young = operator.plan_expiry(&by_count(long_ago)).unwrap();
     assert_eq!((too_young.expires, too_young.bound), (0, ExpiryBound::TooYoung));
     assert_eq!(
-        ducktide_maintenance::expire_snapshots(&mut operator, &by_count(long_ago), TIMEOUT)
-            .unwrap(),
+        operator.expire_snapshots(&by_count(long_ago), TIMEOUT).unwrap(),
         Maintained::Done(0)
     );
 
-    let plan = ducktide_maintenance::plan_expiry(&mut operator, &by_count(soon())).unwrap();
-    let expired =
-        ducktide_maintenance::expire_snapshots(&mut operator, &by_count(soon()), TIMEOUT).unwrap();
+    let plan = operator.plan_expiry(&by_count(in_an_hour())).unwrap();
+    let expired = operator.expire_snapshots(&by_count(in_an_hour()), TIMEOUT).unwrap();
 
     assert_eq!(expired, Maintained::Done(plan.snapshots - 4));
     assert_eq!(operator.snapshots(100).unwrap().len(), 4);
     assert_exact(&case);
 }
 
-/// Makes a file look as if nobody had written to it for ten days.
+/// Sets the modification time of a file to ten days ago.
 fn set_old_mtime(path: &PathBuf) {
     let long_ago = SystemTime::now() - Duration::from_hours(240);
     File::options().write(true).open(path).unwrap().set_modified(long_ago).unwrap();
 }
 
-/// Files in the table's directory and in one of a partition.
+/// Writes old files in the directory of the table and of a partition.
 fn write_old_files(case: &Case, names: &[&str]) -> Vec<PathBuf> {
     let partition = case.table.directory.join("event_date=2026-11-01");
     std::fs::create_dir_all(&partition).unwrap();
     let directories = [case.table.directory.clone(), partition];
     let path = |(directory, name): (&PathBuf, &str)| {
         let path = directory.join(name.replace('@', &Uuid::new_v4().to_string()));
-        std::fs::write(&path, "left behind").unwrap();
+        std::fs::write(&path, "an old file").unwrap();
         set_old_mtime(&path);
         path
     };
@@ -430,7 +410,7 @@ fn only_unregistered_files_are_orphans(kind: CatalogKind) {
     let mut case = filled(kind);
     let mut operator = case.operator();
     merge(&mut operator);
-    // Of the files that the merge ended some are scheduled for deletion, others only ended.
+    // Some of the merged files are scheduled for deletion, others are only ended.
     operator.pin("audit", Some(SnapshotId(6)), TIMEOUT).unwrap();
     expire(&mut operator);
     let registered = data_files(&case);
@@ -441,10 +421,9 @@ fn only_unregistered_files_are_orphans(kind: CatalogKind) {
     );
     let others = write_old_files(&case, &["@.parquet", "ducktide-@.parquet.tmp", "notes.txt"]);
     let young = case.table.directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
-    std::fs::write(&young, "a worker's, before its commit").unwrap();
+    std::fs::write(&young, "file of a worker before its commit").unwrap();
 
-    let found =
-        ducktide_maintenance::find_orphans(&mut operator, OrphanPolicy::default().margin).unwrap();
+    let found = operator.find_orphans(OrphanPolicy::default().margin).unwrap();
     let mut paths: Vec<_> = found.candidates.iter().map(|orphan| orphan.path.clone()).collect();
     let mut expected = orphans.clone();
     paths.sort();
@@ -452,20 +431,16 @@ fn only_unregistered_files_are_orphans(kind: CatalogKind) {
     assert_eq!(paths, expected);
     assert_eq!((found.bytes, found.live_files), (6 * 11, 1));
 
-    let done =
-        ducktide_maintenance::remove_orphans(&mut operator, &OrphanPolicy::default(), TIMEOUT)
-            .unwrap();
+    let done = operator.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
 
     assert_eq!(done, Maintained::Done(6));
     assert!(orphans.iter().all(|path| !path.exists()));
     assert!(registered.iter().chain(&others).chain([&young]).all(|path| path.exists()));
     let then = case.number("SELECT count(*) FROM lake.events AT (VERSION => 6)");
-    assert!(then > 0, "what is old is still read");
+    assert!(then > 0, "old snapshots are readable");
     assert_exact(&case);
     let error = OrphanPolicy { margin: Duration::from_hours(1), ..OrphanPolicy::default() };
-    let error = ducktide_maintenance::remove_orphans(&mut operator, &error, TIMEOUT)
-        .unwrap_err()
-        .to_string();
+    let error = operator.remove_orphans(&error, TIMEOUT).unwrap_err().to_string();
     assert!(error.contains("a day at least"), "{error}");
 }
 
@@ -476,12 +451,7 @@ fn orphans_are_not_removed_while_live_files_are_missing(kind: CatalogKind) {
     let live = live.iter().find(|path| !orphans.contains(path)).unwrap();
     std::fs::rename(live, live.with_extension("moved")).unwrap();
 
-    let error = ducktide_maintenance::remove_orphans(
-        &mut case.operator(),
-        &OrphanPolicy::default(),
-        TIMEOUT,
-    )
-    .unwrap_err();
+    let error = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err();
 
     assert!(error.to_string().contains("not where the catalog says"), "{error}");
     assert!(orphans.iter().all(|path| path.exists()));
@@ -490,12 +460,7 @@ fn orphans_are_not_removed_while_live_files_are_missing(kind: CatalogKind) {
 fn a_lake_without_any_file_has_no_orphans(kind: CatalogKind) {
     let case = Case::new(kind);
 
-    let done = ducktide_maintenance::remove_orphans(
-        &mut case.operator(),
-        &OrphanPolicy::default(),
-        TIMEOUT,
-    )
-    .unwrap();
+    let done = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
 
     assert_eq!(done, Maintained::Done(0));
 }
@@ -505,15 +470,12 @@ fn too_many_orphans_are_not_removed(kind: CatalogKind) {
     let orphans = write_old_files(&case, &["ducktide-@.parquet", "ducklake-@.parquet"]);
     let strict = OrphanPolicy { always_allowed: 3, max_share: 0.2, ..OrphanPolicy::default() };
 
-    let error = ducktide_maintenance::remove_orphans(&mut case.operator(), &strict, TIMEOUT)
-        .unwrap_err()
-        .to_string();
+    let error = case.operator().remove_orphans(&strict, TIMEOUT).unwrap_err().to_string();
 
     assert!(error.contains("orphans=`4` live_files=`9` max_share=`0.2`"), "{error}");
     assert!(orphans.iter().all(|path| path.exists()));
     let generous = OrphanPolicy { max_share: 0.5, ..strict };
-    let done =
-        ducktide_maintenance::remove_orphans(&mut case.operator(), &generous, TIMEOUT).unwrap();
+    let done = case.operator().remove_orphans(&generous, TIMEOUT).unwrap();
     assert_eq!(done, Maintained::Done(4));
 }
 
@@ -526,18 +488,13 @@ fn files_of_another_lake_in_the_data_path_are_not_removed(kind: CatalogKind) {
     std::fs::write(&file, "another lake's").unwrap();
     set_old_mtime(&file);
 
-    let done = ducktide_maintenance::remove_orphans(
-        &mut case.operator(),
-        &OrphanPolicy::default(),
-        TIMEOUT,
-    )
-    .unwrap();
+    let done = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
 
     assert_eq!(done, Maintained::Done(0));
     assert!(file.exists());
 }
 
-/// In a SQLite catalog a commit in between ends a transaction that has read before.
+/// In a SQLite catalog a concurrent commit aborts a transaction that has already read.
 fn cleanup_and_expiry_succeed_with_a_busy_worker(kind: CatalogKind) {
     let mut case = filled(kind);
     merge(&mut case.operator());
@@ -548,10 +505,9 @@ fn cleanup_and_expiry_succeed_with_a_busy_worker(kind: CatalogKind) {
             let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
             for _ in 0..10 {
                 expire(&mut lake);
-                let cleaned =
-                    ducktide_maintenance::cleanup_old_files(&mut lake, soon(), TIMEOUT).unwrap();
+                let cleaned = lake.cleanup_old_files(in_an_hour(), TIMEOUT).unwrap();
                 assert!(matches!(cleaned, Maintained::Done(_)), "{cleaned:?}");
-                ducktide_maintenance::coalesce_ledger(&mut lake, soon(), TIMEOUT).unwrap();
+                lake.coalesce_ledger(in_an_hour(), TIMEOUT).unwrap();
             }
         });
         for commit in &commits {

@@ -1,5 +1,5 @@
-//! Merges that copy pages: every type that DuckDB writes comes out as it went in, whether its column
-//! chunks were copied, put one behind the other, or encoded again.
+//! Merges that copy pages: all types are unchanged, if column chunks are copied, concatenated or
+//! encoded again.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use ducktide_testbed::catalog::CatalogKind;
 
 use super::{
     case::{Case, merge},
-    on_both_lakes,
+    live_files, on_both_lakes,
 };
 
 on_both_lakes!(
@@ -19,7 +19,7 @@ on_both_lakes!(
     files_with_unsupported_properties_are_merged_by_ducklake,
 );
 
-/// Columns of all kinds by their types, and an expression of the row number `i` for each.
+/// Columns with their types, and an expression of the row number `i` for the value of each.
 const COLUMNS: [(&str, &str, &str); 25] = [
     ("id", "BIGINT", "i"),
     ("_kafka_topic", "VARCHAR", "'events'"),
@@ -56,7 +56,7 @@ const COLUMNS: [(&str, &str, &str); 25] = [
     ),
 ];
 
-/// The rows from one number to another in a file as a worker's.
+/// Adds a file like a worker's with a range of rows.
 fn add(case: &mut Case, from: u32, to: u32, row_group: u32) {
     add_columns(case, &COLUMNS, from, to, row_group);
 }
@@ -91,14 +91,14 @@ fn with_every_type(kind: CatalogKind) -> Case {
     case
 }
 
-/// One text of a query's text.
+/// Returns the text of a query with one row and one column.
 fn text(case: &mut Case, sql: &str) -> String {
     let connection = case.lake().connection().unwrap();
     connection.query_row(sql, [], |row| row.get(0)).unwrap()
 }
 
-/// The content with row ids, and what each column's extremes and some of its values find: a wrong bound
-/// would have readers pass over rows.
+/// Returns checksums of the content and of the row IDs, and the results of queries for minimum,
+/// maximum and some values of each column: with wrong statistics, readers skip rows.
 fn content(case: &mut Case) -> Vec<String> {
     let mut queries = vec![
         "SELECT count(*) || ' ' || bit_xor(hash(e)) FROM lake.events e".to_owned(),
@@ -121,7 +121,8 @@ fn content(case: &mut Case) -> Vec<String> {
     queries.iter().map(|sql| text(case, sql)).collect()
 }
 
-/// Who wrote the live files: workers and merges that copy name them so, DuckLake otherwise.
+/// Returns the prefixes of the live files: `ducktide` for workers and merges that copy pages, else
+/// `ducklake`.
 fn writers(case: &mut Case) -> String {
     let files = case.own("ducklake_data_file");
     text(
@@ -133,14 +134,10 @@ fn writers(case: &mut Case) -> String {
     )
 }
 
-fn live_files(case: &mut Case) -> i64 {
-    let files = case.own("ducklake_data_file");
-    case.number(&format!("SELECT count(*) FROM {files} WHERE end_snapshot IS NULL"))
-}
-
 fn every_type_is_unchanged_by_a_merge(kind: CatalogKind) {
     let mut case = with_every_type(kind);
-    // Small row groups that are encoded again, larger ones whose pages stay, and one that is copied.
+    // Small row groups are encoded again, pages of larger ones are copied, and one is copied as a
+    // whole.
     let sizes = [(0, 50), (50, 60), (60, 5_000), (5_000, 10_000), (10_000, 150_000)];
     for (from, to) in sizes {
         add(&mut case, from, to, 122_880);
@@ -154,7 +151,7 @@ fn every_type_is_unchanged_by_a_merge(kind: CatalogKind) {
     for (after, before) in content(&mut case).iter().zip(&before) {
         assert_eq!(after, before);
     }
-    // What was merged is merged again: it has field ids of its own, and rows of several snapshots.
+    // The merged file is merged again: it has its own field IDs, and rows of several snapshots.
     add(&mut case, 200_000, 200_100, 122_880);
     let before = content(&mut case);
     let newest = case.number("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')");
@@ -168,7 +165,7 @@ fn every_type_is_unchanged_by_a_merge(kind: CatalogKind) {
     assert_eq!(case.number(&without_the_last), 152_000);
 }
 
-/// The row ids of the merged files have a gap then, so the file itself has to hold them.
+/// The row IDs of the merged files have a gap, so the merged file must contain them.
 fn rows_keep_their_ids_when_a_file_between_them_has_ended(kind: CatalogKind) {
     let mut case = with_every_type(kind);
     for (from, to) in [(0, 50), (50, 60), (60, 200)] {
@@ -184,7 +181,7 @@ fn rows_keep_their_ids_when_a_file_between_them_has_ended(kind: CatalogKind) {
     assert_eq!(content(&mut case), before);
 }
 
-/// Each column in turn is added to the table, between files that lack it and files that have it.
+/// All columns are added one by one, between a file without them and files with them.
 fn added_columns_are_null_in_older_rows(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let (first, added) = COLUMNS.split_at(4);
@@ -205,11 +202,11 @@ fn added_columns_are_null_in_older_rows(kind: CatalogKind) {
     for (after, before) in content(&mut case).iter().zip(&before) {
         assert_eq!(after, before);
     }
-    // DuckDB's COPY has byte streams for floating-point numbers, which workers and merges write as they
-    // are: the merged file is about a fifth larger.
+    // DuckDB's COPY encodes floating-point numbers as byte streams, workers and merges as plain
+    // values: the merged file is about a fifth larger.
     let merged = live_bytes(&mut case);
     assert!(merged < bytes * 3 / 2, "merged=`{merged}` before=`{bytes}`");
-    // What the catalog knows of the new columns: the smallest value, although a file lacks it.
+    // The catalog has minimum values of the new columns, although a file does not have the column.
     let statistics = case.own("ducklake_file_column_stats");
     let known = format!(
         "SELECT count(*) FROM {statistics} WHERE null_count >= 10000 AND min_value IS NOT NULL"
@@ -217,7 +214,7 @@ fn added_columns_are_null_in_older_rows(kind: CatalogKind) {
     assert!(case.number(&known) > 10);
 }
 
-/// A field that was added within a column.
+/// A field is added in a struct column.
 fn merges_by_ducklake_do_not_enlarge_files(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let offsets = ("_kafka_offset", "BIGINT", "i");

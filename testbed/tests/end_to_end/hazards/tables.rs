@@ -21,14 +21,14 @@ on_both_lakes!(
     a_column_with_a_name_of_ducklake_fails_its_merges_without_a_panic,
 );
 
-/// Creates the table, as a consumer does at its start.
+/// Creates the table as a consumer does at its start.
 fn create(case: &mut Case, table: &str) -> Result<ducktide_protocol::Table, LakeError> {
     let shape = case.table.shape.clone();
     let table: TableName = table.parse().unwrap();
     case.lake().ensure_table(&table, &shape)
 }
 
-/// The SQL that a refusal proposes.
+/// Returns the SQL that an error proposes.
 fn proposed(error: &LakeError) -> String {
     let text = error.chain();
     let from = text.find("with `").unwrap() + "with `".len();
@@ -50,7 +50,7 @@ fn a_dropped_table_is_not_created_again_and_can_be_restored(kind: CatalogKind) {
     assert_eq!(case.count(), 30);
     case.fill(130, 1);
     assert_exact(&case);
-    // A table without rows is nobody's loss.
+    // A dropped table without rows is created again.
     assert!(create(&mut case, "other").is_ok());
     case.sql("DROP TABLE lake.other").unwrap();
     assert!(create(&mut case, "other").is_ok());
@@ -87,7 +87,8 @@ fn a_name_that_differs_only_in_case_is_rejected(kind: CatalogKind) {
     assert!(create(&mut case, "raw.events").is_ok());
 }
 
-/// What DuckDB 2.0 does to a catalog of format 1.0 that it is told to migrate; it creates such catalogs too.
+/// Migration of a catalog from format 1.0 by DuckDB 2.0, which also creates catalogs of the new
+/// format.
 const MIGRATION: &str = "ALTER TABLE ducklake_data_file ADD COLUMN row_group_count BIGINT; \
     ALTER TABLE ducklake_delete_file ADD COLUMN row_group_count BIGINT; \
     CREATE TABLE ducklake_view_column_tag(view_id BIGINT, column_id BIGINT, begin_snapshot BIGINT, \
@@ -126,7 +127,8 @@ fn a_catalog_migrated_by_a_newer_client_is_not_written(kind: CatalogKind) {
     assert_eq!(case.position(0), (0, 130), "nothing was written");
 }
 
-/// No table of Ducktide is in it either: `init` adds them to a lake of another client, but not to this one.
+/// The lake has no tables of Ducktide: `init` adds them to lakes of other clients, but not to this
+/// one.
 fn a_lake_created_by_a_newer_client_is_not_changed(kind: CatalogKind) {
     let folder = TempDir::new().unwrap();
     let data_path = folder.path().join("data");
@@ -152,13 +154,16 @@ fn a_lake_created_by_a_newer_client_is_not_changed(kind: CatalogKind) {
     for error in [init].into_iter().chain(opened) {
         assert!(error.is_unknown_format(), "{}", error.chain());
     }
-    assert!(catalog.number("SELECT count(*) FROM ducktide_meta").is_err(), "init left something");
+    assert!(
+        catalog.number("SELECT count(*) FROM ducktide_meta").is_err(),
+        "init has created a table"
+    );
 }
 
-/// An additional column alone does not make rows go to the wrong one.
+/// Additional columns must not shift values to a wrong column.
 fn merges_next_to_columns_of_another_client_copy_by_name(kind: CatalogKind) {
     let mut case = Case::filled(kind, 4);
-    // Not for DuckLake's own INSERTs: they name no columns, and fail in a SQLite catalog.
+    // DuckLake's own INSERTs name no columns, and fail in a SQLite catalog with these columns.
     case.edit_catalog(
         "ALTER TABLE ducklake_snapshot ADD COLUMN note BIGINT; \
          ALTER TABLE ducklake_snapshot_changes ADD COLUMN note BIGINT; \

@@ -1,14 +1,12 @@
-//! Workers that are late, doubled, or fenced by an operator, and answers that get lost on their way.
-
-use std::process::{Command, Stdio};
+//! Workers that are paused, duplicated or fenced by a replay, and commits or responses that are
+//! lost.
 
 use ducktide_testbed::{
     catalog::CatalogKind,
-    duckdb_cli::{quoted, quoted_path},
     faults::{CommitFault, CommitProxy, HeldCommitLock},
     on_both_catalogs,
     pipeline::{CONTINUOUS, Pipeline, TABLE, WAIT_TIMEOUT},
-    wait, workspace,
+    wait,
 };
 
 on_both_catalogs!(
@@ -17,7 +15,7 @@ on_both_catalogs!(
     a_running_worker_reads_replayed_records_once,
 );
 
-/// The classic zombie: stopped in the middle of a batch, out of its group, and then it wakes up.
+/// A zombie: paused in the middle of a batch, removed from its group, and resumed.
 fn a_worker_paused_until_it_lost_its_partitions_adds_no_rows(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("zombie", kind).unwrap();
     pipeline.produce(20_000, &[]).unwrap();
@@ -30,7 +28,7 @@ fn a_worker_paused_until_it_lost_its_partitions_adds_no_rows(kind: CatalogKind) 
     zombie.process().resume().unwrap();
 
     zombie.await_logged("revoked").unwrap();
-    // Back in the group it would hold what it reads for ten minutes.
+    // As a member again it would not commit its batch for ten minutes.
     zombie.stop().unwrap();
     pipeline.produce(10_000, &[]).unwrap();
     pipeline.await_committed(30_000).unwrap();
@@ -39,7 +37,7 @@ fn a_worker_paused_until_it_lost_its_partitions_adds_no_rows(kind: CatalogKind) 
     pipeline.check_exact(30_000).unwrap();
 }
 
-/// Each group reads every record; each record is taken from one of them.
+/// Both groups read every record; only one of them commits it.
 fn two_groups_that_fill_one_table_write_each_record_once(kind: CatalogKind) {
     let mut pipeline = Pipeline::on_shared_services("groups", kind).unwrap();
     let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
@@ -47,7 +45,7 @@ fn two_groups_that_fill_one_table_write_each_record_once(kind: CatalogKind) {
     let first = pipeline.start_consumer("first", &fast).unwrap();
     pipeline.group.push_str("_other");
     let second = pipeline.start_consumer("second", &fast).unwrap();
-    // Both end as committed or as fenced: both are at it.
+    // Batches end as committed or as fenced: both groups are running.
     first.await_metric("batches_total", 10.0).unwrap();
     second.await_metric("batches_total", 10.0).unwrap();
     let published = pipeline.stop_producer(&mut producer).unwrap();
@@ -57,8 +55,8 @@ fn two_groups_that_fill_one_table_write_each_record_once(kind: CatalogKind) {
     pipeline.check_exact(published).unwrap();
 }
 
-/// An operator puts a partition back while workers fill it: the rows go, progress goes back, and the
-/// workers, fenced, find out and read on from there.
+/// A replay while a worker commits: it removes the rows and moves progress back; the worker is
+/// fenced and continues at the new position.
 fn a_running_worker_reads_replayed_records_once(kind: CatalogKind) {
     let pipeline = Pipeline::on_shared_services("replay", kind).unwrap();
     let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
@@ -66,9 +64,10 @@ fn a_running_worker_reads_replayed_records_once(kind: CatalogKind) {
     pipeline.await_committed(8_000).unwrap();
 
     {
-        // As an operator's tool would: a DELETE loses against every commit that comes in between.
+        // As `ducktide replay` does: without the lock, a DELETE conflicts with every concurrent
+        // commit.
         let _lock = HeldCommitLock::take(&pipeline.catalog).unwrap();
-        wait::until("a replay gets its turn", WAIT_TIMEOUT, || replay(&pipeline).map(|()| true))
+        wait::until("a replay succeeds", WAIT_TIMEOUT, || replay(&pipeline).map(|()| true))
             .unwrap();
     }
     worker.await_logged("batch dropped").unwrap();
@@ -80,32 +79,16 @@ fn a_running_worker_reads_replayed_records_once(kind: CatalogKind) {
     assert_eq!(pipeline.catalog().unwrap().number(epochs).unwrap(), 1);
 }
 
-/// Removes all rows of partition 0 and swaps its progress back to 0, in one transaction of the
-/// `DuckDB` command line. A worker may come in between; then nothing happens, and the error says so.
+/// Removes all rows of partition 0 and moves its progress back to 0, in one transaction of DuckDB's
+/// command line. Fails without changes if a worker commits concurrently.
 fn replay(pipeline: &Pipeline) -> anyhow::Result<()> {
     let next_offset = pipeline.catalog()?.next_offset(0)?;
-    let load = |name| anyhow::Ok(format!("LOAD {};", quoted_path(&workspace::extension(name)?)));
-    let address = match pipeline.catalog.strip_prefix("sqlite:") {
-        Some(path) => format!("ducklake:sqlite:{path}"),
-        None => format!("ducklake:postgres:{}", pipeline.catalog),
-    };
-    let statements = format!(
-        "{}{}{} ATTACH {} AS lake; BEGIN; DELETE FROM lake.{TABLE} WHERE _kafka_partition = 0; \
+    pipeline.lake()?.write(&[format!(
+        "BEGIN; DELETE FROM lake.{TABLE} WHERE _kafka_partition = 0; \
          CALL lake.set_commit_message('test', 'replay', extra_info => '{{\"ducktide\":1,\
          \"kind\":\"replay\",\"progress\":[{{\"source\":1,\"partition\":0,\"epoch\":0,\
-         \"from\":{next_offset},\"to\":0,\"rows\":-{next_offset}}}]}}'); COMMIT;",
-        load("ducklake")?,
-        load("sqlite_scanner")?,
-        load("postgres_scanner")?,
-        quoted(&address),
-    );
-    let output = Command::new(workspace::downloaded("duckdb-cli/duckdb")?)
-        .args(["-no-init", "-bail", "-c", &statements])
-        .stdin(Stdio::null())
-        .output()?;
-    let errors = String::from_utf8_lossy(&output.stderr);
-    anyhow::ensure!(output.status.success(), "{errors}");
-    Ok(())
+         \"from\":{next_offset},\"to\":0,\"rows\":-{next_offset}}}]}}'); COMMIT;"
+    )])
 }
 
 #[test]
@@ -129,7 +112,7 @@ fn fill_through_proxy(fault: CommitFault) {
     pipeline.await_committed(3_000).unwrap();
 
     proxy.arm(5);
-    wait::until("five commits were broken", WAIT_TIMEOUT, || Ok(proxy.injected() == 5)).unwrap();
+    wait::until("five commits had a fault", WAIT_TIMEOUT, || Ok(proxy.injected() == 5)).unwrap();
     let published = pipeline.stop_producer(&mut producer).unwrap();
     pipeline.await_committed(published).unwrap();
 
