@@ -1,6 +1,6 @@
 //! Events of the batchers.
 
-use ducktide_protocol::table::{Column, TableName};
+use ducktide_lake::table::{Column, TableName};
 
 use crate::batch::partial_batch::PartialBatch;
 use crate::batch::staging::StagingError;

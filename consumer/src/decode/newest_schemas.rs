@@ -1,7 +1,7 @@
 //! Newest schemas of a topic.
 
 use ducktide_decoder::KeyDecoder;
-use ducktide_protocol::table::{
+use ducktide_lake::table::{
     AvroField, AvroSchema, AvroType, ShapeError, TableShape, UnionAs, rename,
 };
 

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, mpsc};
 
-use ducktide_protocol::position::{Offset, Partition};
+use ducktide_lake::position::{Offset, Partition};
 
 use super::cluster_error::ClusterError;
 use super::group_members::GroupMember;

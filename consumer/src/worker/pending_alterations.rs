@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ducktide_protocol::table::{Column, TableName};
+use ducktide_lake::table::{Column, TableName};
 
 /// What is to be asked of the lake, and whether it was.
 #[derive(Debug, Default)]

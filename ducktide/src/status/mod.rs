@@ -164,7 +164,7 @@ fn read_status(lake: &mut DuckLake, args: &StatusArgs) -> Result<StatusData, Lak
     let query = ClusterQuery::start(&args.kafka, topics, groups, args.kafka_timeout);
     let client_id = lake.client_id()?;
     let (overview, tables) = (lake.overview()?, lake.table_sizes()?);
-    let health = ducktide_health::read(lake, &Thresholds::default())?;
+    let health = ducktide_health::read(&mut lake, &Thresholds::default())?;
     let open_dead_letters = lake.open_dead_letters()?;
     // Kafka first: progress that is read later can be ahead of these offsets, never behind.
     let cluster = query.and_then(|query| query.map_or(Ok(Cluster::default()), ClusterQuery::wait));

@@ -152,7 +152,7 @@ impl LogCounts {
                 _ => self.files_unusable += 1,
             },
             "the commit was applied, only its answer was lost" => self.responses_lost += 1,
-            _ if message.starts_with("commit failed") => self.retries += 1,
+            "lake unavailable, retrying" if line["operation"] == "commit" => self.retries += 1,
             _ => self.add_of_compactor(message, line),
         }
         if line["level"] == "ERROR" {

@@ -1,10 +1,16 @@
 //! Errors of the catalog and their classification: an outage is retried, a fault is fatal and its
-//! error contains the remedy. Each test provokes an entry of the table in `lake/src/cause.rs`.
+//! error contains the remedy. Each test provokes an entry of the table in `crates/protocol/src/cause.rs`.
 
 use std::fs;
 
-use ducktide_lake::{Access, DuckLake, config::{CatalogLocation, LakeConfig}};
-use ducktide_protocol::{ErrorKind, Lake as _, LakeError, SourceSpec, position::{Offset, Partition, SourceId}};
+use ducktide_lake::{
+    Access, DuckLake,
+    config::{CatalogLocation, LakeConfig},
+};
+use ducktide_protocol::{
+    ErrorKind, Lake as _, LakeError, SourceSpec,
+    position::{Offset, Partition, SourceId},
+};
 use ducktide_testbed::{
     catalog::Catalog,
     services::{free_port, shared_postgres},

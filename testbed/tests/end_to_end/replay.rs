@@ -301,7 +301,7 @@ fn missing_files_are_replayed_with_a_running_consumer(kind: CatalogKind) {
     let did = replay(&pipeline, &["--from-missing-files"]).unwrap();
 
     assert!(planned.contains("in 1 missing file"), "{planned}");
-    assert!(did.contains("in 1 missing file: snapshots before it"), "{did}");
+    assert!(did.contains("in 1 missing file: earlier snapshots"), "{did}");
     pipeline.await_committed(18_000).unwrap();
     pipeline.check_exact(18_000).unwrap();
     pipeline.verify().unwrap();

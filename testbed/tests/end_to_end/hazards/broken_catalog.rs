@@ -62,7 +62,7 @@ fn a_merge_with_a_broken_connection_is_repeated() {
 #[ignore = "needs PostgreSQL"]
 fn an_expiry_with_a_broken_connection_is_repeated() {
     break_at_every_byte_count(|lake| {
-        lake.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT)
+        ducktide_maintenance::expire_snapshots(&mut lake, &Retention::by_age(in_an_hour()), TIMEOUT)
     });
 }
 
@@ -71,22 +71,32 @@ fn an_expiry_with_a_broken_connection_is_repeated() {
 fn a_cleanup_with_a_broken_connection_is_repeated() {
     break_at_every_byte_count(|lake| {
         merge_once(lake)?;
-        lake.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT)?;
-        lake.cleanup_old_files(in_an_hour(), TIMEOUT)
+        ducktide_maintenance::expire_snapshots(
+            &mut lake,
+            &Retention::by_age(in_an_hour()),
+            TIMEOUT,
+        )?;
+        ducktide_maintenance::cleanup_old_files(&mut lake, in_an_hour(), TIMEOUT)
     });
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_removal_of_orphans_with_a_broken_connection_is_repeated() {
-    break_at_every_byte_count(|lake| lake.remove_orphans(&OrphanPolicy::default(), TIMEOUT));
+    break_at_every_byte_count(|lake| {
+        ducktide_maintenance::remove_orphans(&mut lake, &OrphanPolicy::default(), TIMEOUT)
+    });
 }
 
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_coalescing_with_a_broken_connection_is_repeated() {
     break_at_every_byte_count(|lake| {
-        lake.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT)?;
-        lake.coalesce_ledger(in_an_hour(), TIMEOUT)
+        ducktide_maintenance::expire_snapshots(
+            &mut lake,
+            &Retention::by_age(in_an_hour()),
+            TIMEOUT,
+        )?;
+        ducktide_maintenance::coalesce_ledger(&mut lake, in_an_hour(), TIMEOUT)
     });
 }

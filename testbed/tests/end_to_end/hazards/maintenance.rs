@@ -41,9 +41,15 @@ fn merge_expiry_and_cleanup_do_not_change_rows(kind: CatalogKind) {
     let mut operator = case.operator();
 
     assert_eq!(merge(&mut operator), Maintained::Done(3));
-    let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
+    let expired = ducktide_maintenance::expire_snapshots(
+        &mut operator,
+        &Retention::by_age(Timestamp::now()),
+        TIMEOUT,
+    )
+    .unwrap();
     assert!(matches!(expired, Maintained::Done(2..)), "{expired:?}");
-    let cleaned = operator.cleanup_old_files(Timestamp::now(), TIMEOUT).unwrap();
+    let cleaned =
+        ducktide_maintenance::cleanup_old_files(&mut operator, Timestamp::now(), TIMEOUT).unwrap();
     assert_eq!(cleaned, Maintained::Done(3));
 
     assert_eq!((case.count(), case.position(0)), (30, (0, 130)));
@@ -72,10 +78,18 @@ fn expiry_keeps_the_snapshots_of_an_intent(kind: CatalogKind) {
     let case = Case::filled(kind, 3);
     let mut operator = case.operator();
     operator.announce(&intent(&case, IntentKind::Replay, Duration::from_mins(1))).unwrap();
-    assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(SnapshotId(2)));
+    assert_eq!(
+        ducktide_maintenance::snapshots_to_keep_from(&mut operator).unwrap(),
+        Some(SnapshotId(2))
+    );
 
     // Snapshots 0 to 4: creation of the lake, creation of the table, three commits.
-    let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
+    let expired = ducktide_maintenance::expire_snapshots(
+        &mut operator,
+        &Retention::by_age(Timestamp::now()),
+        TIMEOUT,
+    )
+    .unwrap();
 
     assert_eq!(expired, Maintained::Done(2));
     assert_eq!(operator.overview().unwrap().snapshots.count, 3);
@@ -89,8 +103,16 @@ fn a_pinned_snapshot_is_kept(kind: CatalogKind) {
     );
     let mut operator = case.operator();
 
-    assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(SnapshotId(3)));
-    let expired = operator.expire_snapshots(&Retention::by_age(Timestamp::now()), TIMEOUT).unwrap();
+    assert_eq!(
+        ducktide_maintenance::snapshots_to_keep_from(&mut operator).unwrap(),
+        Some(SnapshotId(3))
+    );
+    let expired = ducktide_maintenance::expire_snapshots(
+        &mut operator,
+        &Retention::by_age(Timestamp::now()),
+        TIMEOUT,
+    )
+    .unwrap();
 
     assert_eq!(expired, Maintained::Done(3));
 }
@@ -103,17 +125,29 @@ fn retention_is_exact_within_a_day(kind: CatalogKind) {
     let hour_ago = Timestamp::now() - Duration::from_hours(1);
 
     assert_eq!(
-        operator.expire_snapshots(&Retention::by_age(hour_ago), TIMEOUT).unwrap(),
+        ducktide_maintenance::expire_snapshots(
+            &mut operator,
+            &Retention::by_age(hour_ago),
+            TIMEOUT
+        )
+        .unwrap(),
         Maintained::Done(0)
     );
-    assert_eq!(operator.cleanup_old_files(hour_ago, TIMEOUT).unwrap(), Maintained::Done(0));
+    assert_eq!(
+        ducktide_maintenance::cleanup_old_files(&mut operator, hour_ago, TIMEOUT).unwrap(),
+        Maintained::Done(0)
+    );
 
     let soon = Timestamp::now() + Duration::from_hours(1);
     assert!(matches!(
-        operator.expire_snapshots(&Retention::by_age(soon), TIMEOUT).unwrap(),
+        ducktide_maintenance::expire_snapshots(&mut operator, &Retention::by_age(soon), TIMEOUT)
+            .unwrap(),
         Maintained::Done(1..)
     ));
-    assert_eq!(operator.cleanup_old_files(soon, TIMEOUT).unwrap(), Maintained::Done(3));
+    assert_eq!(
+        ducktide_maintenance::cleanup_old_files(&mut operator, soon, TIMEOUT).unwrap(),
+        Maintained::Done(3)
+    );
 }
 
 fn a_commit_waits_until_an_intent_expires(kind: CatalogKind) {

@@ -7,9 +7,16 @@ use std::{
     time::Duration,
 };
 
-use ducktide_lake::{Access, DuckLake, config::{CatalogLocation, LakeConfig}};
+use ducktide_lake::{
+    Access, DuckLake,
+    config::{CatalogLocation, LakeConfig},
+};
 use ducktide_maintenance::{Maintained, OrphanPolicy, Retention};
-use ducktide_protocol::{ErrorKind, LakeError, commit::{Commit, ProgressDelta}, position::{Epoch, Offset, Partition}};
+use ducktide_protocol::{
+    ErrorKind, LakeError,
+    commit::{Commit, ProgressDelta},
+    position::{Epoch, Offset, Partition},
+};
 use ducktide_replay::ReplayRequest;
 use ducktide_testbed::catalog::{Catalog, CatalogKind};
 use tempfile::TempDir;
@@ -89,7 +96,7 @@ fn columns_named_like_columns_of_duckdb_are_not_used_as_paths(kind: CatalogKind)
     for (epoch, to) in [(1, 120), (2, 101)] {
         let offsets = [(Partition(0), Offset(to))].into_iter().collect();
         let request = ReplayRequest::new(case.source.clone(), offsets);
-        let done = case.operator().replay(&request).unwrap();
+        let done = ducktide_replay::replay(&mut case.operator(), &request).unwrap();
         assert_eq!(done.rows, u64::try_from(180 - to).unwrap());
         assert_eq!(case.position(0), (epoch, to));
         let range = ProgressDelta { epoch: Epoch(epoch), ..case.delta(0, to, 180, 180 - to) };
@@ -121,13 +128,18 @@ fn files_outside_the_data_path_are_not_removed(kind: CatalogKind) {
     .unwrap();
     merge(&mut case.operator());
     let mut lake = case.operator();
-    lake.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT).unwrap();
+    ducktide_maintenance::expire_snapshots(&mut lake, &Retention::by_age(in_an_hour()), TIMEOUT)
+        .unwrap();
 
-    let cleaned = lake.cleanup_old_files(in_an_hour(), TIMEOUT).unwrap();
+    let cleaned =
+        ducktide_maintenance::cleanup_old_files(&mut lake, in_an_hour(), TIMEOUT).unwrap();
 
     assert_eq!(cleaned, Maintained::Done(2), "the files of the workers");
     assert!(file.exists());
-    assert_eq!(lake.cleanup_old_files(in_an_hour(), TIMEOUT).unwrap(), Maintained::Done(0));
+    assert_eq!(
+        ducktide_maintenance::cleanup_old_files(&mut lake, in_an_hour(), TIMEOUT).unwrap(),
+        Maintained::Done(0)
+    );
     drop(lake);
     assert_eq!(case.count(), 40);
 }
@@ -228,16 +240,27 @@ fn a_copied_catalog_is_read_only_until_it_is_adopted(kind: CatalogKind) {
     DuckLake::adopt(&copy).unwrap();
 
     let mut adopted = DuckLake::open(&copy, Access::Operate).unwrap();
-    adopted.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    ducktide_maintenance::remove_orphans(&mut adopted, &OrphanPolicy::default(), TIMEOUT).unwrap();
     drop(adopted);
     // Programs with the original catalog no longer write or remove anything.
     let next = case.rows(0, 140, 150);
     assert_is_copy(&case.try_send(&next).unwrap_err());
     assert_is_copy(
-        &compactor.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT).unwrap_err(),
+        &ducktide_maintenance::expire_snapshots(
+            &mut compactor,
+            &Retention::by_age(in_an_hour()),
+            TIMEOUT,
+        )
+        .unwrap_err(),
     );
-    assert_is_copy(&compactor.cleanup_old_files(in_an_hour(), TIMEOUT).unwrap_err());
-    assert_is_copy(&compactor.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err());
+    assert_is_copy(
+        &ducktide_maintenance::cleanup_old_files(&mut compactor, in_an_hour(), TIMEOUT)
+            .unwrap_err(),
+    );
+    assert_is_copy(
+        &ducktide_maintenance::remove_orphans(&mut compactor, &OrphanPolicy::default(), TIMEOUT)
+            .unwrap_err(),
+    );
     assert_is_copy(&merge_error(&mut compactor));
     assert_is_copy(&DuckLake::open(&case.config, Access::Commit).err().unwrap());
 
@@ -247,7 +270,8 @@ fn a_copied_catalog_is_read_only_until_it_is_adopted(kind: CatalogKind) {
 }
 
 fn merge_error(lake: &mut DuckLake) -> LakeError {
-    lake.merge_files(&"events".parse().unwrap(), &[vec![1, 2]], TIMEOUT).unwrap_err()
+    ducktide_maintenance::merge_files(&mut lake, &"events".parse().unwrap(), &[vec![1, 2]], TIMEOUT)
+        .unwrap_err()
 }
 
 fn a_data_path_that_is_not_mounted_is_a_retryable_error(kind: CatalogKind) {
@@ -270,8 +294,18 @@ fn a_data_path_that_is_not_mounted_is_a_retryable_error(kind: CatalogKind) {
             assert!(error.chain().contains("its mount is away"), "{}", error.chain());
         };
         assert_retryable(&case.try_send(&staged).unwrap_err());
-        assert_retryable(&compactor.cleanup_old_files(in_an_hour(), TIMEOUT).unwrap_err());
-        assert_retryable(&compactor.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err());
+        assert_retryable(
+            &ducktide_maintenance::cleanup_old_files(&mut compactor, in_an_hour(), TIMEOUT)
+                .unwrap_err(),
+        );
+        assert_retryable(
+            &ducktide_maintenance::remove_orphans(
+                &mut compactor,
+                &OrphanPolicy::default(),
+                TIMEOUT,
+            )
+            .unwrap_err(),
+        );
         assert_retryable(&DuckLake::open(&case.config, Access::Commit).err().unwrap());
         assert_retryable(&DuckLake::init(&case.config).unwrap_err());
         assert!(!directory.exists(), "it is not created again");

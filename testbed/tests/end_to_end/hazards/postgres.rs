@@ -3,7 +3,11 @@
 use std::time::{Duration, Instant};
 
 use ducktide_lake::{Access, DuckLake, config::LakeConfig};
-use ducktide_protocol::{ErrorKind, Lake as _, commit::CommitOutcome, position::{Offset, Partition}};
+use ducktide_protocol::{
+    ErrorKind, Lake as _,
+    commit::CommitOutcome,
+    position::{Offset, Partition},
+};
 use ducktide_testbed::{
     catalog::Catalog,
     faults::{CommitFault, CommitProxy, HeldCommitLock},

@@ -4,7 +4,11 @@ use std::{thread, time::Duration};
 
 use ducktide_lake::{Access, DuckLake};
 use ducktide_maintenance::{Maintained, Retention};
-use ducktide_protocol::{ErrorKind, commit::{Commit, CommitOutcome, Counts, ProgressDelta}, position::{Epoch, Offset, Partition, SnapshotId}};
+use ducktide_protocol::{
+    ErrorKind,
+    commit::{Commit, CommitOutcome, Counts, ProgressDelta},
+    position::{Epoch, Offset, Partition, SnapshotId},
+};
 use ducktide_replay::ReplaySummary;
 use ducktide_testbed::{
     catalog::CatalogKind,
@@ -215,7 +219,8 @@ fn a_replay_with_a_busy_worker_is_exact(kind: CatalogKind) {
     let (config, request) = (case.config.clone(), request(&case, &[(0, 120)]));
     let operator = thread::spawn(move || {
         let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
-        let done: Vec<_> = (0..3).map(|_| lake.replay(&request).unwrap()).collect();
+        let done: Vec<_> =
+            (0..3).map(|_| ducktide_replay::replay(&mut lake, &request).unwrap()).collect();
         let moved = done.iter().filter(|done| !done.steps.is_empty()).count();
         (done.iter().map(|done| done.rows).sum::<u64>(), i32::try_from(moved).unwrap())
     });
@@ -255,7 +260,12 @@ fn concurrent_replays_are_applied_once(kind: CatalogKind) {
     ingest(&mut case, 0, 0, 100, 150);
     let race = |to: i64| {
         let (config, request) = (case.config.clone(), request(&case, &[(0, to)]));
-        thread::spawn(move || DuckLake::open(&config, Access::Operate).unwrap().replay(&request))
+        thread::spawn(move || {
+            ducktide_replay::replay(
+                &mut DuckLake::open(&config, Access::Operate).unwrap(),
+                &request,
+            )
+        })
     };
     let outcomes = [race(120), race(120)].map(|thread| thread.join().unwrap());
 
@@ -274,25 +284,31 @@ fn replayed_rows_stay_readable_until_they_are_written_again(kind: CatalogKind) {
     let then = replay(&case, &[(0, 120)]).shows_old_state.unwrap();
     ingest(&mut case, 0, 1, 120, 130);
     let mut operator = case.operator();
-    assert_eq!(operator.snapshots_to_keep_from().unwrap(), Some(then));
+    assert_eq!(ducktide_maintenance::snapshots_to_keep_from(&mut operator).unwrap(), Some(then));
 
     let now = Timestamp::now();
-    operator.expire_snapshots(&Retention::by_age(now), Duration::from_secs(5)).unwrap();
-    operator.cleanup_old_files(now, Duration::from_secs(5)).unwrap();
+    ducktide_maintenance::expire_snapshots(
+        &mut operator,
+        &Retention::by_age(now),
+        Duration::from_secs(5),
+    )
+    .unwrap();
+    ducktide_maintenance::cleanup_old_files(&mut operator, now, Duration::from_secs(5)).unwrap();
     assert_eq!(
         case.number(&format!("SELECT count(*) FROM lake.events AT (VERSION => {then})")),
         50
     );
 
     ingest(&mut case, 0, 1, 130, 150);
-    assert_eq!(operator.snapshots_to_keep_from().unwrap(), None);
+    assert_eq!(ducktide_maintenance::snapshots_to_keep_from(&mut operator).unwrap(), None);
 }
 
 fn a_dry_run_changes_nothing(kind: CatalogKind) {
     let mut case = Case::new(kind);
     ingest(&mut case, 0, 0, 100, 150);
 
-    let planned = case.operator().plan_replay(&request(&case, &[(0, 120)])).unwrap();
+    let planned =
+        ducktide_replay::plan_replay(&mut case.operator(), &request(&case, &[(0, 120)])).unwrap();
 
     assert_eq!((planned.rows, planned.files_rewritten, planned.snapshot), (30, 1, None));
     assert_eq!((case.count(), case.position(0)), (50, (0, 150)));
@@ -321,12 +337,15 @@ fn a_skip_is_recorded_in_the_ledger_and_begins_an_epoch(kind: CatalogKind) {
     let zombie = case.rows(0, 110, 120);
     let source = case.source.clone();
 
-    let step = case.operator().skip(&source, Partition(0), Offset(150)).unwrap();
+    let step =
+        ducktide_replay::skip(&mut case.operator(), &source, Partition(0), Offset(150)).unwrap();
 
     assert_eq!((step.range.len(), step.counts.given_up), (40, 40));
     assert_eq!(case.position(0), (1, 150));
     assert_eq!(case.send(&zombie), CommitOutcome::Fenced);
-    let again = case.operator().skip(&source, Partition(0), Offset(150)).unwrap_err().to_string();
+    let again = ducktide_replay::skip(&mut case.operator(), &source, Partition(0), Offset(150))
+        .unwrap_err()
+        .to_string();
     assert!(again.contains("a skip goes forward"), "{again}");
     ingest(&mut case, 0, 1, 150, 160);
     replay(&case, &[(0, 130)]);
@@ -348,7 +367,7 @@ fn a_replay_with_a_lost_commit_or_response_is_applied_once() {
         let mut operator = DuckLake::open(&config, Access::Operate).unwrap();
         proxy.arm(1);
 
-        let done = operator.replay(&request(&case, &[(0, 120)])).unwrap();
+        let done = ducktide_replay::replay(&mut operator, &request(&case, &[(0, 120)])).unwrap();
 
         assert_eq!(proxy.injected(), 1, "{fault:?}");
         assert_eq!(done.rows, 40, "{fault:?}");

@@ -8,7 +8,10 @@ use std::{
 
 use ducktide_lake::{Access, DuckLake, Keeper, Kept};
 use ducktide_maintenance::{ExpiryBound, Maintained, Operation, OrphanPolicy, Retention};
-use ducktide_protocol::{commit::{Commit, Counts, ProgressDelta}, position::{Epoch, Offset, Partition, SnapshotId}};
+use ducktide_protocol::{
+    commit::{Commit, Counts, ProgressDelta},
+    position::{Epoch, Offset, Partition, SnapshotId},
+};
 use ducktide_replay::{ReplayRequest, ReplaySummary};
 use ducktide_testbed::catalog::CatalogKind;
 use jiff::Timestamp;
@@ -42,7 +45,8 @@ on_both_lakes!(
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 fn expire(lake: &mut DuckLake) -> Maintained {
-    lake.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT).unwrap()
+    ducktide_maintenance::expire_snapshots(&mut lake, &Retention::by_age(in_an_hour()), TIMEOUT)
+        .unwrap()
 }
 
 fn ledger_rows(case: &mut Case) -> i64 {
@@ -107,7 +111,7 @@ fn filled(kind: CatalogKind) -> Case {
 fn coalesce(case: &Case) -> u64 {
     let mut operator = case.operator();
     expire(&mut operator);
-    match operator.coalesce_ledger(in_an_hour(), TIMEOUT).unwrap() {
+    match ducktide_maintenance::coalesce_ledger(&mut operator, in_an_hour(), TIMEOUT).unwrap() {
         Maintained::Done(removed) => removed,
         other => panic!("{other:?}"),
     }
@@ -115,22 +119,23 @@ fn coalesce(case: &Case) -> u64 {
 
 fn replay(case: &Case, to: i64) -> ReplaySummary {
     let offsets = [(Partition(0), Offset(to))].into();
-    case.operator().replay(&ReplayRequest::new(case.source.clone(), offsets)).unwrap()
+    ducktide_replay::replay(&mut case.operator(), &ReplayRequest::new(case.source.clone(), offsets))
+        .unwrap()
 }
 
 fn each_operation_records_its_time_and_count(kind: CatalogKind) {
     let case = filled(kind);
     let mut operator = case.operator();
-    assert_eq!(operator.last_maintenance().unwrap(), []);
+    assert_eq!(ducktide_maintenance::last_maintenance(&mut operator).unwrap(), []);
     let before = Timestamp::now();
 
     merge(&mut operator);
     expire(&mut operator);
-    operator.cleanup_old_files(in_an_hour(), TIMEOUT).unwrap();
-    operator.coalesce_ledger(in_an_hour(), TIMEOUT).unwrap();
-    operator.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    ducktide_maintenance::cleanup_old_files(&mut operator, in_an_hour(), TIMEOUT).unwrap();
+    ducktide_maintenance::coalesce_ledger(&mut operator, in_an_hour(), TIMEOUT).unwrap();
+    ducktide_maintenance::remove_orphans(&mut operator, &OrphanPolicy::default(), TIMEOUT).unwrap();
 
-    let found = operator.last_maintenance().unwrap();
+    let found = ducktide_maintenance::last_maintenance(&mut operator).unwrap();
     let mut kinds: Vec<_> = found.iter().map(|last| last.kind).collect();
     kinds.sort_unstable();
     assert_eq!(kinds, Operation::ALL);
@@ -138,8 +143,8 @@ fn each_operation_records_its_time_and_count(kind: CatalogKind) {
     let merged = found.iter().find(|last| last.kind == Operation::MergeAdjacentFiles).unwrap();
     assert!(merged.done > 0, "{found:?}");
 
-    operator.coalesce_ledger(in_an_hour(), TIMEOUT).unwrap();
-    let again = operator.last_maintenance().unwrap();
+    ducktide_maintenance::coalesce_ledger(&mut operator, in_an_hour(), TIMEOUT).unwrap();
+    let again = ducktide_maintenance::last_maintenance(&mut operator).unwrap();
     let coalesced = again.iter().find(|last| last.kind == Operation::CoalesceLedger).unwrap();
     assert_eq!((again.len(), coalesced.done), (5, 0), "the newer record replaces the older");
 }
@@ -165,14 +170,20 @@ fn ranges_of_readable_snapshots_are_not_coalesced(kind: CatalogKind) {
     let mut case = filled(kind);
     let mut operator = case.operator();
 
-    let all_readable = operator.coalesce_ledger(in_an_hour(), TIMEOUT).unwrap();
+    let all_readable =
+        ducktide_maintenance::coalesce_ledger(&mut operator, in_an_hour(), TIMEOUT).unwrap();
     assert_eq!(all_readable, Maintained::Done(0));
 
     operator.pin("audit", Some(SnapshotId(5)), TIMEOUT).unwrap();
     expire(&mut operator);
     let hour_ago = Timestamp::now() - Duration::from_hours(1);
-    assert_eq!(operator.coalesce_ledger(hour_ago, TIMEOUT).unwrap(), Maintained::Done(0), "young");
-    let coalesced = operator.coalesce_ledger(in_an_hour(), TIMEOUT).unwrap();
+    assert_eq!(
+        ducktide_maintenance::coalesce_ledger(&mut operator, hour_ago, TIMEOUT).unwrap(),
+        Maintained::Done(0),
+        "young"
+    );
+    let coalesced =
+        ducktide_maintenance::coalesce_ledger(&mut operator, in_an_hour(), TIMEOUT).unwrap();
     assert!(matches!(coalesced, Maintained::Done(1..10)), "{coalesced:?}");
 
     // Each readable snapshot has the number of rows in the ledger.
@@ -249,7 +260,7 @@ fn coalescing_does_not_shorten_the_retention_of_replayed_rows(kind: CatalogKind)
     ingest(&mut case, 1, 140, 150);
 
     assert!(coalesce(&case) > 0);
-    let kept = case.operator().kept_snapshots().unwrap();
+    let kept = ducktide_maintenance::kept_snapshots(&mut case.operator()).unwrap();
     let by = Keeper::UnfinishedReplay("main.events".to_owned());
     assert_eq!(kept, Some(Kept { from: before, by }));
     assert_eq!(case.operator().snapshots(1000).unwrap().last().unwrap().id, before);
@@ -259,7 +270,7 @@ fn coalescing_does_not_shorten_the_retention_of_replayed_rows(kind: CatalogKind)
     ingest(&mut case, 1, 180, 190);
     ingest(&mut case, 1, 190, 200);
     assert!(coalesce(&case) > 0);
-    assert_eq!(case.operator().kept_snapshots().unwrap(), None);
+    assert_eq!(ducktide_maintenance::kept_snapshots(&mut case.operator()).unwrap(), None);
     assert_exact(&case);
 }
 
@@ -278,8 +289,14 @@ fn a_worker_commits_while_the_ledger_is_coalesced(kind: CatalogKind) {
         let mut is_over = false;
         while !is_over {
             is_over = worker.is_finished();
-            let _ = lake.expire_snapshots(&Retention::by_age(in_an_hour()), TIMEOUT);
-            if let Ok(Maintained::Done(done)) = lake.coalesce_ledger(in_an_hour(), TIMEOUT) {
+            let _ = ducktide_maintenance::expire_snapshots(
+                &mut lake,
+                &Retention::by_age(in_an_hour()),
+                TIMEOUT,
+            );
+            if let Ok(Maintained::Done(done)) =
+                ducktide_maintenance::coalesce_ledger(&mut lake, in_an_hour(), TIMEOUT)
+            {
                 removed += done;
             }
         }
@@ -299,7 +316,8 @@ fn a_pin_keeps_its_snapshot_until_it_is_removed(kind: CatalogKind) {
     let names: Vec<_> = operator.pins().unwrap().into_iter().map(|pin| pin.name).collect();
     assert_eq!(names, ["audit", "today"]);
 
-    let plan = operator.plan_expiry(&Retention::by_age(in_an_hour())).unwrap();
+    let plan =
+        ducktide_maintenance::plan_expiry(&mut operator, &Retention::by_age(in_an_hour())).unwrap();
     let by = Keeper::Pin("audit".to_owned());
     assert_eq!(plan.bound, ExpiryBound::Kept(Kept { from: pin.snapshot, by }));
     assert_eq!((plan.expires, plan.oldest_left), (4, Some(SnapshotId(4))));
@@ -361,15 +379,18 @@ fn the_oldest_of_too_many_snapshots_expire(kind: CatalogKind) {
         never_younger_than,
     };
 
-    let too_young = operator.plan_expiry(&by_count(long_ago)).unwrap();
+    let too_young = ducktide_maintenance::plan_expiry(&mut operator, &by_count(long_ago)).unwrap();
     assert_eq!((too_young.expires, too_young.bound), (0, ExpiryBound::TooYoung));
     assert_eq!(
-        operator.expire_snapshots(&by_count(long_ago), TIMEOUT).unwrap(),
+        ducktide_maintenance::expire_snapshots(&mut operator, &by_count(long_ago), TIMEOUT)
+            .unwrap(),
         Maintained::Done(0)
     );
 
-    let plan = operator.plan_expiry(&by_count(in_an_hour())).unwrap();
-    let expired = operator.expire_snapshots(&by_count(in_an_hour()), TIMEOUT).unwrap();
+    let plan = ducktide_maintenance::plan_expiry(&mut operator, &by_count(in_an_hour())).unwrap();
+    let expired =
+        ducktide_maintenance::expire_snapshots(&mut operator, &by_count(in_an_hour()), TIMEOUT)
+            .unwrap();
 
     assert_eq!(expired, Maintained::Done(plan.snapshots - 4));
     assert_eq!(operator.snapshots(100).unwrap().len(), 4);
@@ -423,7 +444,8 @@ fn only_unregistered_files_are_orphans(kind: CatalogKind) {
     let young = case.table.directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
     std::fs::write(&young, "file of a worker before its commit").unwrap();
 
-    let found = operator.find_orphans(OrphanPolicy::default().margin).unwrap();
+    let found =
+        ducktide_maintenance::find_orphans(&mut operator, OrphanPolicy::default().margin).unwrap();
     let mut paths: Vec<_> = found.candidates.iter().map(|orphan| orphan.path.clone()).collect();
     let mut expected = orphans.clone();
     paths.sort();
@@ -431,7 +453,9 @@ fn only_unregistered_files_are_orphans(kind: CatalogKind) {
     assert_eq!(paths, expected);
     assert_eq!((found.bytes, found.live_files), (6 * 11, 1));
 
-    let done = operator.remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    let done =
+        ducktide_maintenance::remove_orphans(&mut operator, &OrphanPolicy::default(), TIMEOUT)
+            .unwrap();
 
     assert_eq!(done, Maintained::Done(6));
     assert!(orphans.iter().all(|path| !path.exists()));
@@ -440,7 +464,9 @@ fn only_unregistered_files_are_orphans(kind: CatalogKind) {
     assert!(then > 0, "old snapshots are readable");
     assert_exact(&case);
     let error = OrphanPolicy { margin: Duration::from_hours(1), ..OrphanPolicy::default() };
-    let error = operator.remove_orphans(&error, TIMEOUT).unwrap_err().to_string();
+    let error = ducktide_maintenance::remove_orphans(&mut operator, &error, TIMEOUT)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("a day at least"), "{error}");
 }
 
@@ -451,7 +477,12 @@ fn orphans_are_not_removed_while_live_files_are_missing(kind: CatalogKind) {
     let live = live.iter().find(|path| !orphans.contains(path)).unwrap();
     std::fs::rename(live, live.with_extension("moved")).unwrap();
 
-    let error = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap_err();
+    let error = ducktide_maintenance::remove_orphans(
+        &mut case.operator(),
+        &OrphanPolicy::default(),
+        TIMEOUT,
+    )
+    .unwrap_err();
 
     assert!(error.to_string().contains("not where the catalog says"), "{error}");
     assert!(orphans.iter().all(|path| path.exists()));
@@ -460,7 +491,12 @@ fn orphans_are_not_removed_while_live_files_are_missing(kind: CatalogKind) {
 fn a_lake_without_any_file_has_no_orphans(kind: CatalogKind) {
     let case = Case::new(kind);
 
-    let done = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    let done = ducktide_maintenance::remove_orphans(
+        &mut case.operator(),
+        &OrphanPolicy::default(),
+        TIMEOUT,
+    )
+    .unwrap();
 
     assert_eq!(done, Maintained::Done(0));
 }
@@ -470,12 +506,15 @@ fn too_many_orphans_are_not_removed(kind: CatalogKind) {
     let orphans = write_old_files(&case, &["ducktide-@.parquet", "ducklake-@.parquet"]);
     let strict = OrphanPolicy { always_allowed: 3, max_share: 0.2, ..OrphanPolicy::default() };
 
-    let error = case.operator().remove_orphans(&strict, TIMEOUT).unwrap_err().to_string();
+    let error = ducktide_maintenance::remove_orphans(&mut case.operator(), &strict, TIMEOUT)
+        .unwrap_err()
+        .to_string();
 
     assert!(error.contains("orphans=`4` live_files=`9` max_share=`0.2`"), "{error}");
     assert!(orphans.iter().all(|path| path.exists()));
     let generous = OrphanPolicy { max_share: 0.5, ..strict };
-    let done = case.operator().remove_orphans(&generous, TIMEOUT).unwrap();
+    let done =
+        ducktide_maintenance::remove_orphans(&mut case.operator(), &generous, TIMEOUT).unwrap();
     assert_eq!(done, Maintained::Done(4));
 }
 
@@ -488,7 +527,12 @@ fn files_of_another_lake_in_the_data_path_are_not_removed(kind: CatalogKind) {
     std::fs::write(&file, "another lake's").unwrap();
     set_old_mtime(&file);
 
-    let done = case.operator().remove_orphans(&OrphanPolicy::default(), TIMEOUT).unwrap();
+    let done = ducktide_maintenance::remove_orphans(
+        &mut case.operator(),
+        &OrphanPolicy::default(),
+        TIMEOUT,
+    )
+    .unwrap();
 
     assert_eq!(done, Maintained::Done(0));
     assert!(file.exists());
@@ -505,9 +549,11 @@ fn cleanup_and_expiry_succeed_with_a_busy_worker(kind: CatalogKind) {
             let mut lake = DuckLake::open(&config, Access::Operate).unwrap();
             for _ in 0..10 {
                 expire(&mut lake);
-                let cleaned = lake.cleanup_old_files(in_an_hour(), TIMEOUT).unwrap();
+                let cleaned =
+                    ducktide_maintenance::cleanup_old_files(&mut lake, in_an_hour(), TIMEOUT)
+                        .unwrap();
                 assert!(matches!(cleaned, Maintained::Done(_)), "{cleaned:?}");
-                lake.coalesce_ledger(in_an_hour(), TIMEOUT).unwrap();
+                ducktide_maintenance::coalesce_ledger(&mut lake, in_an_hour(), TIMEOUT).unwrap();
             }
         });
         for commit in &commits {
