@@ -3,18 +3,22 @@
 //! DuckDB checks the signature of an extension at every `LOAD`, with a portable SHA-256 over 35 to
 //! 42 MB: 0.15 to 0.25 CPU seconds for each (1.5.5, measured), more than everything else that a
 //! short command does. The files that Ducktide ships are known, so they are compared with pinned
-//! digests instead, by the processor's own instructions and once per process. Only when all of them
-//! match is DuckDB opened without its check, and the check is switched on again as soon as they are
-//! loaded: DuckDB allows that change in this direction only. Any other file gets DuckDB's check.
+//! digests instead, by the processor's own instructions and once per file: the identity of a verified
+//! file is recorded. Only when all of them match is DuckDB opened without its check, and the check is
+//! switched on again as soon as they are loaded: DuckDB allows that change in this direction only. Any
+//! other file gets DuckDB's check.
+
+mod verification_record;
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt::Write as _,
     fs::File,
     io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::SystemTime,
 };
 
 use duckdb::{Config, Connection};
@@ -23,6 +27,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::session::quote;
+use verification_record::{FileIdentity, VerificationRecord, user_cache};
 
 /// SHA-256 of the files for DuckDB 1.5.5 on Linux x86-64, as `xtask/pins.txt` brings them.
 const PINNED: [(&str, &str); 3] = [
@@ -48,9 +53,7 @@ impl Extensions {
         };
         let names = ["ducklake", catalog_extension];
         let directory = config.extension_dir.clone().or_else(bundled);
-        let are_pinned = directory.as_ref().is_some_and(|directory| {
-            names.iter().all(|name| is_pinned(name, &file(directory, name)))
-        });
+        let are_pinned = directory.as_ref().is_some_and(|directory| are_pinned(names, directory));
         Self { names, directory, are_pinned }
     }
 
@@ -107,42 +110,73 @@ fn bundled() -> Option<PathBuf> {
         .find(|path| path.join("ducklake.duckdb_extension").is_file())
 }
 
-/// A file's device, inode, size, and the times of its last change of content and of attributes.
-type FileIdentity = [i128; 5];
+/// Returns whether both files in a folder have the pinned digests. Verifies them concurrently.
+fn are_pinned(names: [&str; 2], directory: &Path) -> bool {
+    let is_pinned = |name| {
+        let opened = ExtensionFile::open(name, file(directory, name));
+        opened.is_ok_and(|mut file| file.is_pinned())
+    };
+    thread::scope(|scope| {
+        let other = scope.spawn(move || is_pinned(names[1]));
+        is_pinned(names[0]) && other.join().unwrap_or(false)
+    })
+}
 
-/// Returns whether the file has the pinned digest of that extension. A file is read once per process,
-/// unless it changes.
-fn is_pinned(name: &str, path: &Path) -> bool {
-    static VERIFIED: Mutex<Option<HashMap<PathBuf, (FileIdentity, bool)>>> = Mutex::new(None);
+/// An opened extension file.
+struct ExtensionFile<'a> {
+    name: &'a str,
+    path: PathBuf,
+    file: File,
+    identity: FileIdentity,
+}
 
-    let Ok(identity) = identity(path) else { return false };
-    let mut verified = VERIFIED.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-    let verified = verified.get_or_insert_default();
-    if let Some((_, is_pinned)) = verified.get(path).filter(|(known, _)| *known == identity) {
-        return *is_pinned;
+impl<'a> ExtensionFile<'a> {
+    fn open(name: &'a str, path: PathBuf) -> io::Result<Self> {
+        let file = File::open(&path)?;
+        let identity = FileIdentity::of(&file.metadata()?);
+        Ok(Self { name, path, file, identity })
     }
-    let pinned = PINNED.iter().find(|(pinned, _)| *pinned == name).map(|(_, digest)| *digest);
-    let is_pinned = pinned.is_some() && digest(path).ok().as_deref() == pinned;
-    verified.insert(path.to_owned(), (identity, is_pinned));
-    is_pinned
+
+    /// Returns whether the file has the pinned digest of its extension. It is verified once per
+    /// process, unless it changes.
+    fn is_pinned(&mut self) -> bool {
+        type Answer = Arc<Mutex<Option<(FileIdentity, bool)>>>;
+        static ANSWERS: Mutex<BTreeMap<PathBuf, Answer>> = Mutex::new(BTreeMap::new());
+
+        let answer = Arc::clone(lock(&ANSWERS).entry(self.path.clone()).or_default());
+        let mut answer = lock(&answer);
+        match *answer {
+            Some((known, is_pinned)) if known == self.identity => is_pinned,
+            _ => {
+                let is_pinned = self.verify(user_cache().as_deref(), SystemTime::now());
+                *answer = Some((self.identity, is_pinned));
+                is_pinned
+            }
+        }
+    }
+
+    /// Compares the file with the pinned digest, unless its record says that this was done.
+    fn verify(&mut self, cache: Option<&Path>, now: SystemTime) -> bool {
+        let pinned = PINNED.iter().find(|(pinned, _)| *pinned == self.name);
+        let Some((_, pinned)) = pinned else { return false };
+        let record = VerificationRecord::of(&self.path, self.identity, pinned, cache);
+        if record.exists() {
+            return true;
+        }
+        let is_pinned = digest(&mut self.file).is_ok_and(|digest| digest == *pinned);
+        if is_pinned {
+            record.write(now);
+        }
+        is_pinned
+    }
 }
 
-fn identity(path: &Path) -> io::Result<FileIdentity> {
-    let metadata = path.metadata()?;
-    let nanoseconds =
-        |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
-    Ok([
-        metadata.dev().into(),
-        metadata.ino().into(),
-        metadata.len().into(),
-        nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
-        nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
-    ])
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the SHA-256 of a file, in lower-case hexadecimal.
-fn digest(path: &Path) -> io::Result<String> {
-    let mut file = File::open(path)?;
+/// Returns the SHA-256 of what a file holds, in lower-case hexadecimal.
+fn digest(file: &mut File) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
     loop {
@@ -159,7 +193,11 @@ fn digest(path: &Path) -> io::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, os::unix::fs::FileExt as _};
+    use std::{
+        fs,
+        os::unix::fs::{FileExt as _, PermissionsExt as _},
+        time::Duration,
+    };
 
     use super::*;
 
@@ -201,9 +239,7 @@ mod tests {
     fn a_changed_extension_is_refused_although_the_same_process_has_verified_it_before() {
         let folder = copies();
         assert!(Extensions::find(&lake(folder.path())).are_pinned);
-        let path = file(folder.path(), "ducklake");
-        let changed = File::options().write(true).open(&path).unwrap();
-        changed.write_at(b"changed", 1 << 20).unwrap();
+        change(&file(folder.path(), "ducklake"));
 
         let extensions = Extensions::find(&lake(folder.path()));
         let error = extensions.load(&open(&extensions)).unwrap_err();
@@ -211,6 +247,64 @@ mod tests {
         assert!(!extensions.are_pinned);
         assert!(error.to_string().contains("extension=`ducklake`"), "{error}");
         assert!(error.chain().contains("signature"), "{}", error.chain());
+    }
+
+    fn change(path: &Path) {
+        let file = File::options().write(true).open(path).unwrap();
+        file.write_at(b"changed", 1 << 20).unwrap();
+    }
+
+    /// As another process does, when the file has not changed for a while.
+    fn verify(extensions: &Path) -> bool {
+        let later = SystemTime::now() + Duration::from_mins(1);
+        let opened = ExtensionFile::open("ducklake", file(extensions, "ducklake"));
+        opened.unwrap().verify(None, later)
+    }
+
+    /// Records that a changed file is the pinned one. Returns the record's path.
+    fn record_wrongly(extensions: &Path) -> PathBuf {
+        change(&file(extensions, "ducklake"));
+        let opened = ExtensionFile::open("ducklake", file(extensions, "ducklake")).unwrap();
+        let record = VerificationRecord::of(&opened.path, opened.identity, PINNED[0].1, None);
+        record.write(SystemTime::now() + Duration::from_mins(1));
+        extensions.join("ducklake.duckdb_extension.verified")
+    }
+
+    #[test]
+    fn a_recorded_file_is_not_read_again() {
+        let folder = copies();
+        assert!(verify(folder.path()));
+        assert!(folder.path().join("ducklake.duckdb_extension.verified").is_file());
+
+        // Its digest would be another one.
+        record_wrongly(folder.path());
+
+        assert!(verify(folder.path()));
+    }
+
+    #[test]
+    fn a_recorded_file_that_changed_is_refused_although_its_modification_time_is_set_back() {
+        let folder = copies();
+        assert!(verify(folder.path()));
+        let path = file(folder.path(), "ducklake");
+        let modified = path.metadata().unwrap().modified().unwrap();
+
+        change(&path);
+        File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+
+        assert_eq!(path.metadata().unwrap().modified().unwrap(), modified);
+        assert!(!verify(folder.path()));
+    }
+
+    #[test]
+    fn a_changed_file_is_refused_although_a_record_that_others_may_write_vouches_for_it() {
+        let folder = copies();
+        let record = record_wrongly(folder.path());
+
+        fs::set_permissions(&record, fs::Permissions::from_mode(0o666)).unwrap();
+
+        assert!(!verify(folder.path()));
+        assert!(!Extensions::find(&lake(folder.path())).are_pinned);
     }
 
     #[test]
