@@ -21,12 +21,24 @@ pub(crate) const CONNECT_TIMEOUT_SECONDS: u32 = 5;
 
 impl Resolved {
     /// Refuses parameters that our own client cannot follow.
-    pub fn check(&self) -> Result<()> {
-        self.client().map(drop)
+    ///
+    /// Without a client certificate no connector is built: that cannot fail, but OpenSSL reads the
+    /// system's certificates for it, twice (some 20 ms).
+    pub(crate) fn check(&self) -> Result<()> {
+        let (_, tls) = self.client_settings()?;
+        if self.identity()?.is_some() {
+            connector(&tls)?;
+        }
+        Ok(())
     }
 
     /// The configuration of our own client.
-    pub fn client(&self) -> Result<(Config, MakeTlsConnector)> {
+    pub(crate) fn client(&self) -> Result<(Config, MakeTlsConnector)> {
+        let (config, tls) = self.client_settings()?;
+        Ok((config, connector(&tls)?))
+    }
+
+    fn client_settings(&self) -> Result<(Config, TlsConnectorBuilder)> {
         let mut config = Config::new();
         self.set_place(&mut config)?;
         self.set_session(&mut config)?;
@@ -120,7 +132,7 @@ impl Resolved {
 
     /// As in libpq: certificates are only checked for `verify-ca` and `verify-full`, and for `require`
     /// where a root certificate is at hand.
-    fn tls(&self, config: &mut Config) -> Result<MakeTlsConnector> {
+    fn tls(&self, config: &mut Config) -> Result<TlsConnectorBuilder> {
         let mode = self.get("sslmode").unwrap_or("prefer");
         let root = self.root_certificate();
         let from_system = root.as_deref() == Some(Path::new("system"));
@@ -167,8 +179,7 @@ impl Resolved {
         if ssl_mode != SslMode::Disable {
             self.set_tls(&mut builder)?;
         }
-        let connector = builder.build().map_err(|error| refused("sslcert", &error.to_string()))?;
-        Ok(MakeTlsConnector::new(connector))
+        Ok(builder)
     }
 
     fn set_tls(&self, builder: &mut TlsConnectorBuilder) -> Result<()> {
@@ -221,6 +232,11 @@ impl Resolved {
             || Some(self.home()?.join(".postgresql").join(default)).filter(|f| f.exists());
         self.get(key).map(PathBuf::from).or_else(default)
     }
+}
+
+fn connector(tls: &TlsConnectorBuilder) -> Result<MakeTlsConnector> {
+    let connector = tls.build().map_err(|error| refused("sslcert", &error.to_string()))?;
+    Ok(MakeTlsConnector::new(connector))
 }
 
 fn certificates(file: &Path) -> Result<Vec<Certificate>> {
