@@ -116,9 +116,12 @@ pub struct AwaitingRemoval {
     pub delay: Option<Duration>,
 }
 
-/// The lake's health. Reads the catalog only, each part in a transaction of its own: parts may be
-/// a commit apart.
+/// The lake's health. Reads the catalog only, in one transaction.
 pub fn read(lake: &mut DuckLake, thresholds: &Thresholds) -> Result<LakeHealth> {
+    lake.read_together(|lake| read_health(lake, thresholds))
+}
+
+fn read_health(lake: &mut DuckLake, thresholds: &Thresholds) -> Result<LakeHealth> {
     let last_maintenance = ducktide_maintenance::last_maintenance(lake)?;
     let last_verification = ducktide_verify::last_verification(lake)?;
     let session = lake.session()?;

@@ -1,5 +1,7 @@
 //! One DuckDB instance with the lake attached as `lake`.
 
+use std::cell::Cell;
+
 use duckdb::types::ValueRef;
 use duckdb::{Config, Connection};
 use ducktide_protocol::error::{LakeError, Result};
@@ -32,6 +34,8 @@ pub struct Session {
     connection: Connection,
     catalog: CatalogLocation,
     metadata_schema: String,
+    /// Set between [`begin_reading`](Self::begin_reading) and its end.
+    is_reading: Cell<bool>,
 }
 
 impl Session {
@@ -47,6 +51,7 @@ impl Session {
             connection,
             catalog: config.catalog.clone(),
             metadata_schema: config.metadata_schema.clone(),
+            is_reading: Cell::new(false),
         };
         if let (CatalogLocation::Sqlite(path), false) = (&config.catalog, create)
             && !path.is_file()
@@ -98,16 +103,34 @@ impl Session {
         &self.connection
     }
 
-    /// Runs a query in the catalog database's own SQL dialect, in a transaction of its own, and
-    /// returns every value as text.
+    /// Begins a transaction in which all calls of [`catalog_rows`](Self::catalog_rows) read, until
+    /// [`end_reading`](Self::end_reading). Returns false if there is one already: it is not the caller's
+    /// to end.
+    pub(crate) fn begin_reading(&self) -> Result<bool> {
+        if self.is_reading.get() {
+            return Ok(false);
+        }
+        self.execute("BEGIN").map_err(unreadable)?;
+        self.is_reading.set(true);
+        Ok(true)
+    }
+
+    /// Ends the transaction; `is_complete` is false after an error.
+    pub(crate) fn end_reading(&self, is_complete: bool) -> Result<()> {
+        self.is_reading.set(false);
+        self.execute(if is_complete { "COMMIT" } else { "ROLLBACK" }).map_err(unreadable)
+    }
+
+    /// Runs a query in the catalog database's own SQL dialect, in a transaction of its own unless one
+    /// was begun for reading, and returns every value as text.
     ///
     /// The transaction is explicit because `sqlite_query` keeps the handle of the transaction in
     /// which it was prepared; without one that has ended before the query runs.
     pub fn catalog_rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
-        let read = self.execute("BEGIN").and_then(|()| self.rows(&self.native_query(sql)));
-        let ended = self.execute(if read.is_ok() { "COMMIT" } else { "ROLLBACK" });
+        let begun = self.begin_reading()?;
+        let read = self.rows(&self.native_query(sql)).map_err(unreadable);
+        let ended = if begun { self.end_reading(read.is_ok()) } else { Ok(()) };
         read.and_then(|rows| ended.map(|()| rows))
-            .map_err(|error| duckdb_error::failed("read the catalog", error))
     }
 
     /// The one value of such a query; None for NULL, and without a row.
@@ -296,7 +319,12 @@ impl Session {
         let target = match &config.catalog {
             CatalogLocation::Sqlite(path) => format!("ducklake:sqlite:{}", path.display()),
             CatalogLocation::Postgres(settings) => {
-                options.push(format!("METADATA_SCHEMA {}", quote(&config.metadata_schema)));
+                let schema = quote(&config.metadata_schema);
+                options.push(format!("METADATA_SCHEMA {schema}"));
+                if !create {
+                    // DuckDB would read the columns of all schemas, PostgreSQL's own included.
+                    options.push(format!("META_SCHEMA {schema}"));
+                }
                 let resolved = settings
                     .resolve()
                     .map_err(|error| LakeError::setting(format!("DUCKLAKE_CATALOG: {error}")))?;
@@ -367,6 +395,10 @@ impl Drop for Session {
         let _ = self.connection.execute_batch(&format!("ROLLBACK; DETACH {LAKE}"));
         let _ = self.connection.execute_batch(&format!("DETACH {LAKE}"));
     }
+}
+
+fn unreadable(error: duckdb::Error) -> LakeError {
+    duckdb_error::failed("read the catalog", error)
 }
 
 /// The values that table functions return; any other type is nobody's to read as text.

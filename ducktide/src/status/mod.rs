@@ -153,28 +153,36 @@ pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
 }
 
 fn read_status(lake: &mut DuckLake, args: &StatusArgs) -> Result<StatusData, LakeError> {
-    let sources = lake.sources()?;
-    let topics = sources.iter().map(|source| source.spec.topic.clone()).collect();
-    let (default, mut recorded) = (lake.default_group()?, lake.groups()?);
-    let sources: Vec<_> = sources
-        .into_iter()
-        .map(|source| (recorded.remove(&source.id).unwrap_or_else(|| default.clone()), source))
-        .collect();
+    let sources = lake.read_together(sources_with_groups)?;
+    let topics = sources.iter().map(|(_, source)| source.spec.topic.clone()).collect();
     let groups = sources.iter().map(|(group_id, _)| group_id.clone()).collect();
     let query = ClusterQuery::start(&args.kafka, topics, groups, args.kafka_timeout);
-    let client_id = lake.client_id()?;
-    let (overview, tables) = (lake.overview()?, lake.table_sizes()?);
-    let health = ducktide_health::read(&mut lake, &Thresholds::default())?;
-    let open_dead_letters = lake.open_dead_letters()?;
+    let (client_id, overview, tables, health, open_dead_letters) = lake.read_together(|lake| {
+        let (client_id, overview, tables) =
+            (lake.client_id()?, lake.overview()?, lake.table_sizes()?);
+        let health = ducktide_health::read(lake, &Thresholds::default())?;
+        Ok((client_id, overview, tables, health, lake.open_dead_letters()?))
+    })?;
     // Kafka first: progress that is read later can be ahead of these offsets, never behind.
     let cluster = query.and_then(|query| query.map_or(Ok(Cluster::default()), ClusterQuery::wait));
-    let with_progress = sources.into_iter().map(|(group_id, source)| {
-        let progress = lake.progress(source.id)?;
-        Ok(SourceState { source, group_id, progress })
-    });
-    let sources = with_progress.collect::<Result<_, LakeError>>()?;
+    let with_progress = |lake: &mut DuckLake| {
+        let with_progress = sources.into_iter().map(|(group_id, source)| {
+            let progress = lake.progress(source.id)?;
+            Ok(SourceState { source, group_id, progress })
+        });
+        with_progress.collect()
+    };
+    let sources = lake.read_together(with_progress)?;
     let at = Timestamp::now();
     Ok(StatusData { overview, tables, health, open_dead_letters, sources, client_id, cluster, at })
+}
+
+/// Returns all sources, each with the consumer group that reads it.
+fn sources_with_groups(lake: &mut DuckLake) -> Result<Vec<(String, Source)>, LakeError> {
+    let (sources, default, mut recorded) = (lake.sources()?, lake.default_group()?, lake.groups()?);
+    let with_group =
+        |source: Source| (recorded.remove(&source.id).unwrap_or_else(|| default.clone()), source);
+    Ok(sources.into_iter().map(with_group).collect())
 }
 
 fn print(
