@@ -1,9 +1,9 @@
-//! Measures how much memory open Parquet files take: the peak of a process that writes one table of
-//! many columns and dates, and what the writer counts.
+//! Measures the memory of open Parquet files: the peak of a process that writes a table of many
+//! columns and dates, and the estimate of the writer.
 //!
 //! `cargo run --release -p ducktide-consumer --example staging_memory COLUMNS DATES ROWS \
 //! text|long|mixed [MIB]`, where MIB is the budget for encoders
-#![expect(clippy::print_stdout, reason = "its output is the point of a measurement")]
+#![expect(clippy::print_stdout, reason = "the output is the result of the measurement")]
 
 use std::{error::Error, fs, sync::Arc};
 
@@ -11,7 +11,7 @@ use arrow_array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray};
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 use ducktide_consumer::staging::{ColumnHints, EncoderBudget, StagingWriter};
 
-/// Rows of a batch.
+/// Number of rows in a batch.
 const BATCH_ROWS: usize = 1_000;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let bytes = files.iter().map(|file| file.bytes).sum::<u64>();
     println!(
         "{columns} columns ({kind}), {dates} dates, {rows} rows: counted {} MiB, filled {} MiB, \
-         peak {} MiB, {} files of {} MiB in all",
+         peak {} MiB, {} files of {} MiB in total",
         counted >> 20,
         (filled - before) >> 10,
         (resident("VmHWM") - before) >> 10,
@@ -82,7 +82,7 @@ fn batch(
     Ok(RecordBatch::try_new(schema.clone(), columns)?)
 }
 
-/// A figure of this process from Linux, KiB.
+/// Returns a value of this process from Linux, KiB.
 fn resident(name: &str) -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));

@@ -1,8 +1,9 @@
-//! Measures decoding and Parquet writing alone, in one thread, on the demonstration's kind of events,
-//! in CPU time (on Linux; elsewhere in elapsed time), so that a busy machine does not blur it.
+//! Measures decoding and Parquet writing in one thread, with events of the demonstration, in CPU
+//! time (on Linux; elapsed time on other systems), so that the load of the machine has little
+//! influence.
 //!
 //! `cargo run --release -p ducktide-consumer --example staging_throughput [ROWS]`
-#![expect(clippy::print_stdout, reason = "its output is the point of a measurement")]
+#![expect(clippy::print_stdout, reason = "the output is the result of the measurement")]
 
 use std::{
     error::Error,
@@ -18,10 +19,11 @@ use ducktide_decoder::{RecordDecoder, RowBuffer};
 use ducktide_protocol::table::{AvroSchema, TableShape, UnionAs};
 use uuid::Uuid;
 
-/// Rows of a batch: its columns stay within the second-level cache.
+/// Number of rows in a batch, whose columns fit into the second-level cache.
 const BATCH_ROWS: usize = 8_192;
 
-/// Rows that are decoded, then written, between two looks at the clock, which Linux moves in ticks.
+/// Number of rows that are decoded and then written between two readings of the CPU time, which has
+/// a coarse resolution on Linux.
 const ROUND_ROWS: usize = 16 * BATCH_ROWS;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -36,13 +38,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         let (decoded, staged, size) = decode_and_stage(&AvroSchema::parse(EVENTS)?, &datums)?;
         report("decode", decoded, rows);
         report("parquet", staged, rows);
-        println!("bytes a row       {:>7.1}", as_f64(size) / as_f64(rows));
+        println!("bytes per row     {:>7.1}", as_f64(size) / as_f64(rows));
     }
     Ok(())
 }
 
 fn report(what: &str, elapsed: Duration, rows: usize) {
-    println!("{what:<18}{:>7.1} CPU ns a row", elapsed.as_secs_f64() * 1e9 / as_f64(rows));
+    println!("{what:<18}{:>7.1} CPU ns per row", elapsed.as_secs_f64() * 1e9 / as_f64(rows));
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a measurement")]
@@ -98,7 +100,7 @@ fn cpu_time_since(start: Duration) -> Duration {
     cpu_time().saturating_sub(start)
 }
 
-/// The time that this thread has spent on a processor.
+/// Returns the CPU time of this thread.
 fn cpu_time() -> Duration {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
     let statistics = fs::read_to_string("/proc/thread-self/schedstat").ok();
@@ -106,13 +108,14 @@ fn cpu_time() -> Duration {
     nanos.map_or_else(|| START.elapsed(), Duration::from_nanos)
 }
 
-/// Writes events as Avro binary by hand; seeded, so that every run measures the same bytes.
+/// Generator of events in Avro's binary encoding. Seeded, so that every run measures the same
+/// bytes.
 struct Generator {
     state: u64,
 }
 
 impl Generator {
-    /// The events one behind the other, as they lie in a fetched batch, and where each one ends.
+    /// Returns consecutive events, as in a fetched batch, and the end of each one.
     fn datums(&mut self, rows: usize) -> (Vec<u8>, Vec<usize>) {
         let mut bytes = Vec::new();
         let ends = (0..).take(rows).map(|row| {
@@ -215,7 +218,7 @@ impl Generator {
         i64::try_from(self.next() >> 1).expect("63 bits") % bound
     }
 
-    /// Xorshift: even enough for a measurement.
+    /// Returns the next number of a xorshift generator, which is uniform enough for a measurement.
     fn next(&mut self) -> u64 {
         self.state ^= self.state << 13;
         self.state ^= self.state >> 7;

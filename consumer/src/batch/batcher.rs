@@ -191,7 +191,7 @@ struct BatcherThread {
     schemas: RecordDecoders,
     cursors: HashMap<TopicPartition, PartitionCursor>,
     writers: HashMap<TableName, TableWriter>,
-    /// Whether the worker was notified that there is something to commit.
+    /// True if the worker was notified that there is something to commit.
     opened: bool,
     full: bool,
     stopped: bool,

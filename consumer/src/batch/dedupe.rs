@@ -33,7 +33,7 @@ pub(crate) struct IdBudget {
     limit: usize,
     used: AtomicUsize,
     ids: AtomicUsize,
-    /// Whether it was logged that the limit is reached.
+    /// True if it was logged that the limit is reached.
     is_shortage_reported: AtomicBool,
 }
 

@@ -21,7 +21,8 @@ pub(crate) enum BatcherEvent {
     /// Files of these tables could not be written. The uncommitted records of all tables were
     /// dropped.
     StagingFailed(Vec<(TableName, StagingError)>),
-    /// Whether the batcher with this index waits for the schema registry: the error, or None.
+    /// Error of the schema registry that the batcher with this index waits for; None when it
+    /// continues.
     Registry { batcher: usize, waits_for: Option<String> },
     /// The schema of the next record has fields that the table lacks. The batcher waits for a
     /// reset.

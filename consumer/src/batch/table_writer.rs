@@ -76,7 +76,7 @@ pub(crate) struct TableWriter {
     version: TableVersion,
     rows: RowBuffer,
     limits: DecodedLimits,
-    /// Whether decoded rows or dead letters were written since [`Self::take_wrote`].
+    /// True if decoded rows or dead letters were written since [`Self::take_wrote`].
     wrote: bool,
     writer: StagingWriter,
     /// Writer of undecodable records; None if they stop the worker.

@@ -56,7 +56,7 @@ pub(crate) struct FlushScheduler {
     /// Deadline for the cut of the batch that fills; None while it is empty.
     due: Option<Instant>,
     is_full: bool,
-    /// Whether a flush of everything read so far was requested.
+    /// True if a flush of everything read so far was requested.
     is_requested: bool,
     cutting: Option<Vec<PartialBatch>>,
     number: u64,

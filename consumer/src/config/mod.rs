@@ -245,7 +245,7 @@ impl TableLayout {
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Batches")]
 pub struct BatchArgs {
-    /// /// Maximum time for filling a batch before it is committed. Longer intervals create fewer,
+    /// Maximum time for filling a batch before it is committed. Longer intervals create fewer,
     /// larger files and increase the delay of rows.
     #[arg(long, env = "DUCKTIDE_FLUSH_INTERVAL", value_name = "SECONDS", default_value = "1",
           value_parser = parse_duration)]

@@ -132,9 +132,9 @@ fn a_column_without_ids_is_rejected_at_the_start() {
     pipeline.produce(10, &[]).unwrap();
 
     for (column, what) in [
-        ("event_ids", "names no column of the table"),
-        ("event_timestamp", "names a column of another type"),
-        ("_kafka_offset", "names a column that Ducktide fills"),
+        ("event_ids", "is not a column of the table"),
+        ("event_timestamp", "is a column of another type"),
+        ("_kafka_offset", "is a column that Ducktide fills"),
     ] {
         let mut worker = pipeline.start_consumer("worker", &["--dedupe-by", column]).unwrap();
         let ended = worker.process().wait(WAIT_TIMEOUT).unwrap();

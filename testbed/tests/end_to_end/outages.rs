@@ -60,7 +60,7 @@ fn a_worker_waits_for_an_unavailable_registry() {
     // Unavailable later, when records have a schema that the worker has not read.
     registry.kill().unwrap();
     publish(&servers, &name, 0, records(1_000..2_000, second)).unwrap();
-    worker.await_logged("waiting for the schema registry").unwrap();
+    worker.await_logged("schema registry unavailable, retrying").unwrap();
     worker.await_unready("waiting for the schema registry").unwrap();
     registry.restart().unwrap();
     worker.await_ready(true).unwrap();
@@ -108,7 +108,7 @@ fn a_worker_stopped_during_a_registry_outage_gives_up_no_records() {
 
     registry.kill().unwrap();
     publish(&servers, &name, 0, records(1_000..2_000, second)).unwrap();
-    worker.await_logged("waiting for the schema registry").unwrap();
+    worker.await_logged("schema registry unavailable, retrying").unwrap();
     worker.stop().unwrap();
     assert_eq!(pipeline.catalog().unwrap().committed_offsets().unwrap(), 1_000);
 

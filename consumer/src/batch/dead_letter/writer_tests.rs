@@ -1,4 +1,4 @@
-//! Dead letters, as DuckDB reads them and as their file's footer shows them.
+//! Dead letters as DuckDB reads them, and the footers of their files.
 
 use std::fs::File;
 use std::path::Path;

@@ -14,6 +14,6 @@ pub struct ColumnHints {
     /// Columns by which the rows of each file are sorted (`--sort-by`). Such rows are held in
     /// memory until their file is written.
     pub sort_by: Vec<String>,
-    /// Whether all files are written to the folder of the table itself, whatever its columns.
+    /// True if all files are written to the folder of the table itself, whatever its columns.
     pub one_folder: bool,
 }

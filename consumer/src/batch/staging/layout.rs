@@ -33,8 +33,8 @@ const TEXT_ENCODER_BYTES: usize = 100 * 1024;
 /// | column | encoding | statistics |
 /// |---|---|---|
 /// | enums | dictionary of any size | yes |
-/// | `_kafka_topic` | dictionary of any size | only if asked for |
-/// | other text, JSON, bytes | see [`encode_column`] | only if asked for |
+/// | `_kafka_topic` | dictionary of any size | only if requested |
+/// | other text, JSON, bytes | see [`encode_column`] | only if requested |
 /// | all others | see [`encode_column`] | yes |
 #[derive(Debug)]
 pub(super) struct ParquetLayout {
@@ -44,7 +44,7 @@ pub(super) struct ParquetLayout {
     pub(super) properties: WriterPropertiesPtr,
     /// Columns of the table, each with a factory of its encoders alone.
     pub(super) columns: Vec<(FieldRef, ArrowRowGroupWriterFactory)>,
-    /// Whether each leaf column contains text or bytes.
+    /// For each leaf column, true if it contains text or bytes.
     pub(super) is_text: Vec<bool>,
 }
 

@@ -31,7 +31,7 @@ const BYTES: usize = 16 * 1024 * 1024;
 /// store it in text, so that the file could never be registered.
 pub(super) struct RowGroup {
     columns: Vec<ArrowColumnWriter>,
-    /// Whether each leaf column contains a NaN.
+    /// For each leaf column, true if it contains a NaN.
     has_nan: Vec<bool>,
     rows: usize,
 }

@@ -149,7 +149,7 @@ fn an_outage_of_the_registry_writes_no_dead_letters() {
 
     registry.kill().unwrap();
     publish(&servers, &name, 0, records(1_000, ids[1])).unwrap();
-    worker.await_logged("waiting for the schema registry").unwrap();
+    worker.await_logged("schema registry unavailable, retrying").unwrap();
     std::thread::sleep(std::time::Duration::from_secs(5));
     assert!(worker.metric("dead_letters_total").unwrap() < 1.0);
     registry.restart().unwrap();

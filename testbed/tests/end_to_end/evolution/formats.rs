@@ -141,7 +141,7 @@ fn values_with_a_fixed_schema_need_no_registry() {
 
     for (arguments, what) in [
         (["--value-format", "avro-fixed", "--schema-file", "nowhere"], "file=`nowhere`"),
-        (["--value-format", "avro-registry", "--schema-file", &file], "avro-fixed and json only"),
+        (["--value-format", "avro-registry", "--schema-file", &file], "avro-fixed or json"),
     ] {
         let mut worker = case.pipeline.start_consumer("refused", &arguments).unwrap();
         assert_eq!(worker.exit_code().unwrap(), 4);

@@ -77,7 +77,7 @@ fn a_table_with_too_many_columns_for_the_memory_limit_is_rejected(kind: CatalogK
     assert_eq!(worker.exit_code().unwrap(), 2);
 
     let error = worker.last_error().unwrap();
-    assert!(error.contains("--memory-limit has no room"), "{error}");
+    assert!(error.contains("--memory-limit is too small"), "{error}");
     assert!(error.contains("at least 96MiB") && error.contains("columns=`3005`"), "{error}");
     case.pipeline.drain(&["--memory-limit", "96MiB", "--batchers", "4"]).unwrap();
     assert_eq!(case.rows(), (1, 1));
