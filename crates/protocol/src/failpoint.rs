@@ -42,6 +42,8 @@ pub enum Failpoint {
     OffsetsMirroring,
     /// After the group's offsets were handed to Kafka's client.
     OffsetsMirrored,
+    /// After a worker stopped fetching revoked partitions, and before it joins the group again.
+    PartitionsRevoked,
     /// After a compactor merged files that no catalog knows of yet.
     FilesMerged,
     /// After the catalog has the merged files in the place of their sources.
@@ -67,6 +69,9 @@ impl Failpoint {
         Self::OffsetsMirrored,
     ];
 
+    /// The places of a worker in a rebalance.
+    const REBALANCE: [Self; 1] = [Self::PartitionsRevoked];
+
     /// The places of a compactor's merge.
     pub const MERGE: [Self; 2] = [Self::FilesMerged, Self::FilesExchanged];
 
@@ -87,6 +92,7 @@ impl Failpoint {
             Self::CommitAnswered => "commit_answered",
             Self::OffsetsMirroring => "offsets_mirroring",
             Self::OffsetsMirrored => "offsets_mirrored",
+            Self::PartitionsRevoked => "partitions_revoked",
             Self::FilesMerged => "files_merged",
             Self::FilesExchanged => "files_exchanged",
             Self::ProgressRead => "progress_read",
@@ -176,7 +182,8 @@ fn parse_one(part: &str) -> Result<Armed, InvalidFailpoints> {
     let understood = || {
         let (name, action) = part.split_once('=')?;
         let (action, visit) = action.split_once('@').unwrap_or((action, "1"));
-        let places = [&Failpoint::COMMIT[..], &Failpoint::MERGE, &Failpoint::REPLAY];
+        let places =
+            [&Failpoint::COMMIT[..], &Failpoint::REBALANCE, &Failpoint::MERGE, &Failpoint::REPLAY];
         let place = places.into_iter().flatten().copied().find(|place| place.name() == name)?;
         let action = match action {
             "crash" => Action::Crash,
