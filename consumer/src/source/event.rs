@@ -1,5 +1,6 @@
 //! Events of the poll thread and of requests to the cluster.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc};
 
 use ducktide_lake::position::{Offset, Partition};
@@ -47,6 +48,9 @@ pub(crate) enum SurveyEvent {
     Ends(Vec<(TopicPartition, Offset)>),
     /// Members of the group; None if the brokers do not describe it. Requested once.
     Readers { partitions: Vec<TopicPartition>, members: Option<Vec<GroupMember>> },
+    /// Partitions that no member of the group owns; None while the group rebalances, or if the brokers do
+    /// not describe it. Requested once.
+    Unowned { question: u64, partitions: Option<BTreeSet<TopicPartition>> },
     /// A request failed; most are retried.
     Unanswered(ClusterError),
     /// Offsets that Kafka has of a partition whose position is out of range.

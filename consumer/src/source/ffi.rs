@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use ducktide_protocol::dead_letter::Header;
+use ducktide_protocol::failpoint::{self, Failpoint};
 use ducktide_service::telemetry;
 use rdkafka::bindings as rdsys;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
@@ -156,6 +157,26 @@ impl NativeConsumer {
         // SAFETY: both pointers are valid for the call.
         check(unsafe { rdsys::rd_kafka_subscribe(self.ptr(), list.ptr()) })
             .map_err(|code| KafkaError::Subscription(code.to_string()))
+    }
+
+    /// Ends the subscription: gives all partitions back and leaves the group, also as a static member.
+    /// Returns before that is done; until then partitions are revoked by polls.
+    pub(crate) fn unsubscribe(&self) {
+        // SAFETY: the client is valid. The call fails only for a client that is no consumer.
+        unsafe { rdsys::rd_kafka_unsubscribe(self.ptr()) };
+    }
+
+    /// Returns whether this client has not joined the group yet, or has left it.
+    pub(crate) fn has_left(&self) -> bool {
+        // SAFETY: the client is valid; the text is null or a C string, and freed once.
+        unsafe {
+            let id = rdsys::rd_kafka_memberid(self.ptr());
+            let has_left = id.is_null() || *id == 0;
+            if !id.is_null() {
+                rdsys::rd_kafka_mem_free(self.ptr(), id.cast());
+            }
+            has_left
+        }
     }
 
     /// Waits until `limit` records are there or the time is over, and serves callbacks meanwhile.
@@ -556,6 +577,7 @@ unsafe extern "C" fn on_rebalance(
             let is_lost = rdsys::rd_kafka_assignment_lost(rk) != 0;
             let fetched = listener.revoked(partitions, is_lost);
             stop_fetching(rk, &names(&fetched));
+            failpoint::reached(Failpoint::PartitionsRevoked);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The members of a consumer group, and the partitions that each of them reads.
 #![expect(unsafe_code, reason = "calls that the `rdkafka` crate does not wrap")]
 
+use std::collections::HashSet;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt;
 use std::ptr;
@@ -9,10 +10,28 @@ use std::time::Duration;
 use rdkafka::bindings as rdsys;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
+use rdsys::rd_kafka_consumer_group_state_t as State;
 
 use super::TopicPartition;
 use super::cluster_error::FailureContext;
 use super::ffi::{check, partitions_of};
+
+/// The members of a consumer group, and whether it rebalances.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct GroupDescription {
+    /// False while the group rebalances. The brokers then list no partitions.
+    pub(crate) is_stable: bool,
+    pub(crate) members: Vec<GroupMember>,
+}
+
+impl GroupDescription {
+    /// Returns those of the partitions that no member owns; None while the group rebalances.
+    pub(super) fn unowned(&self, partitions: &[TopicPartition]) -> Option<Vec<TopicPartition>> {
+        let owned: HashSet<_> = self.members.iter().flat_map(|member| &member.partitions).collect();
+        let unowned = partitions.iter().filter(|partition| !owned.contains(partition));
+        self.is_stable.then(|| unowned.cloned().collect())
+    }
+}
 
 /// A member of a consumer group.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,11 +64,11 @@ impl fmt::Display for GroupMember {
 const LAKES: &str = "ducktide-";
 
 /// Describes a group; one that does not exist has no members.
-pub(super) fn members(
+pub(super) fn describe_group(
     client: &BaseConsumer<FailureContext>,
     group: &str,
     timeout: Duration,
-) -> Result<Vec<GroupMember>, RDKafkaErrorCode> {
+) -> Result<GroupDescription, RDKafkaErrorCode> {
     let name = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidGroupId)?;
     let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
     let rk = client.client().native_ptr();
@@ -60,12 +79,12 @@ pub(super) fn members(
         let queue = rdsys::rd_kafka_queue_new(rk);
         rdsys::rd_kafka_DescribeConsumerGroups(rk, names.as_mut_ptr(), 1, ptr::null(), queue);
         let event = rdsys::rd_kafka_queue_poll(queue, timeout_ms);
-        let members = described(event);
+        let described = described(event);
         if !event.is_null() {
             rdsys::rd_kafka_event_destroy(event);
         }
         rdsys::rd_kafka_queue_destroy(queue);
-        members
+        described
     }
 }
 
@@ -73,7 +92,7 @@ pub(super) fn members(
 /// `event` is null or a valid event.
 unsafe fn described(
     event: *mut rdsys::rd_kafka_event_t,
-) -> Result<Vec<GroupMember>, RDKafkaErrorCode> {
+) -> Result<GroupDescription, RDKafkaErrorCode> {
     if event.is_null() {
         return Err(RDKafkaErrorCode::OperationTimedOut);
     }
@@ -84,17 +103,20 @@ unsafe fn described(
         let mut count = 0;
         let groups = rdsys::rd_kafka_DescribeConsumerGroups_result_groups(result, &raw mut count);
         if groups.is_null() || count == 0 {
-            return Ok(Vec::new());
+            return Ok(GroupDescription::default());
         }
         let group = *groups;
         let error = rdsys::rd_kafka_ConsumerGroupDescription_error(group);
         match check(rdsys::rd_kafka_error_code(error)) {
-            Err(RDKafkaErrorCode::GroupIdNotFound) => return Ok(Vec::new()),
+            Err(RDKafkaErrorCode::GroupIdNotFound) => return Ok(GroupDescription::default()),
             described => described?,
         }
+        let state = rdsys::rd_kafka_ConsumerGroupDescription_state(group);
+        let is_stable = state == State::RD_KAFKA_CONSUMER_GROUP_STATE_STABLE;
         let count = rdsys::rd_kafka_ConsumerGroupDescription_member_count(group);
         let member = |index| rdsys::rd_kafka_ConsumerGroupDescription_member(group, index);
-        Ok((0..count).map(|index| member_of(member(index))).collect())
+        let members = (0..count).map(|index| member_of(member(index))).collect();
+        Ok(GroupDescription { is_stable, members })
     }
 }
 
@@ -125,4 +147,27 @@ unsafe fn text(text: *const c_char) -> String {
     }
     // SAFETY: as the caller says.
     unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn partitions_of_no_member_are_unowned_in_a_stable_group_only() {
+        let partition = |number| TopicPartition::new("events", number);
+        let member = |numbers: &[i32]| GroupMember {
+            client_id: "ducktide-1".to_owned(),
+            host: "/127.0.0.1".to_owned(),
+            partitions: numbers.iter().copied().map(partition).collect(),
+        };
+        let all: Vec<_> = (0..4).map(partition).collect();
+        let members = vec![member(&[0, 3]), member(&[])];
+        let mut group = GroupDescription { is_stable: true, members };
+
+        assert_eq!(group.unowned(&all), Some(vec![partition(1), partition(2)]));
+
+        group.is_stable = false;
+        assert_eq!(group.unowned(&all), None);
+    }
 }

@@ -1,5 +1,6 @@
 //! What a Kafka cluster says of itself, without joining a group: partitions, offsets, identities.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -13,7 +14,7 @@ use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::cluster_error::{ClusterError, ClusterErrorKind, ConnectionFailures, FailureContext};
-use super::group_members::{self, GroupMember};
+use super::group_members::{self, GroupDescription, GroupMember};
 use super::{TopicPartition, ffi};
 
 /// How long one question may take.
@@ -217,8 +218,31 @@ impl ClusterView {
 
     /// Returns the members of a group. Waits for at most `timeout`.
     pub fn group_members(&self, group: &str, timeout: Duration) -> ClusterResult<Vec<GroupMember>> {
-        let members = group_members::members(&self.client, group, timeout);
-        self.answered(members.map_err(KafkaError::AdminOp))
+        self.describe_group(group, timeout).map(|group| group.members)
+    }
+
+    fn describe_group(&self, group: &str, timeout: Duration) -> ClusterResult<GroupDescription> {
+        let described = group_members::describe_group(&self.client, group, timeout);
+        self.answered(described.map_err(KafkaError::AdminOp))
+    }
+
+    /// Returns those of the partitions that exist and that no member of the group owns; None while the
+    /// group rebalances.
+    pub(crate) fn unowned_partitions(
+        &self,
+        group: &str,
+        partitions: &[TopicPartition],
+    ) -> ClusterResult<Option<BTreeSet<TopicPartition>>> {
+        let Some(unowned) = self.describe_group(group, TIMEOUT)?.unowned(partitions) else {
+            return Ok(None);
+        };
+        let topics: BTreeSet<_> = unowned.iter().map(|partition| &partition.topic).collect();
+        let mut existing = BTreeSet::new();
+        for topic in topics {
+            let numbers = self.partitions(topic)?.into_iter();
+            existing.extend(numbers.map(|number| TopicPartition::new(topic, number)));
+        }
+        Ok(Some(unowned.into_iter().filter(|partition| existing.contains(partition)).collect()))
     }
 
     fn describe(&self, resource: ResourceSpecifier<'_>) -> KafkaResult<ConfigResource> {

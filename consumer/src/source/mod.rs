@@ -55,12 +55,17 @@ const POLL_RECORDS: usize = 4096;
 /// away, which is then fetched again (librdkafka#2052), so an ordinary moment's wait must not do it.
 const PATIENCE: Duration = Duration::from_millis(500);
 
+/// Longest time that leaving the group takes after the revocation of its partitions.
+const LEAVE_LIMIT: Duration = Duration::from_secs(30);
+
 /// What the worker tells the poll thread.
 pub(crate) enum Command {
     /// Read from here on, as this generation.
     Start(Vec<(TopicPartition, Generation, i64)>),
     /// Let no record of these through until they are started again.
     Hold(Vec<TopicPartition>),
+    /// Leave the group and join it again.
+    Rejoin,
     /// Show the group where the lake stands.
     MirrorOffsets(Vec<(TopicPartition, i64)>),
     /// Leave the group and end.
@@ -114,6 +119,7 @@ impl Source {
             listener,
             consumer,
             name_wait: None,
+            rejoin_by: None,
             assignment,
             inbox,
             batchers,
@@ -189,6 +195,8 @@ struct Poller {
     consumer: NativeConsumer,
     /// While another member has this one's name.
     name_wait: Option<NameWait>,
+    /// While the member leaves the group to join it again: when it does so even if it has not left.
+    rejoin_by: Option<Instant>,
     /// Shared with the listener, which runs inside a poll on this same thread.
     assignment: Arc<Mutex<Assignment>>,
     inbox: mpsc::Receiver<Command>,
@@ -213,6 +221,7 @@ impl Poller {
             self.sort(polled);
             self.deliver();
             self.advance_name_wait();
+            self.advance_rejoin();
         }
         self.consumer.close();
         self.events.send(Event::Source(SourceEvent::Closed));
@@ -228,6 +237,7 @@ impl Poller {
                     self.consumer.stop_fetching(&fetched);
                     self.forget(&partitions);
                 }
+                Ok(Command::Rejoin) => self.begin_rejoin(),
                 Ok(Command::MirrorOffsets(positions)) => {
                     failpoint::reached(Failpoint::OffsetsMirroring);
                     self.consumer.mirror_offsets(&positions);
@@ -335,6 +345,27 @@ impl Poller {
         } else if wait.is_joining() && self.consumer.is_member() {
             self.name_wait = None;
             self.events.send(Event::Source(SourceEvent::NameReleased));
+        }
+    }
+
+    fn begin_rejoin(&mut self) {
+        if self.rejoin_by.is_none() {
+            self.consumer.unsubscribe();
+            self.rejoin_by = Some(Instant::now() + self.joining.revocation_timeout + LEAVE_LIMIT);
+        }
+    }
+
+    /// Joins the group again once it is left. Not earlier: librdkafka (2.12.1,
+    /// `rd_kafka_cgrp_incr_unassign_done`) sends no LeaveGroup if it has a new subscription when the
+    /// revocation ends, and the group does not rebalance for a member that joins unchanged.
+    fn advance_rejoin(&mut self) {
+        let is_due =
+            |deadline: &mut Instant| self.consumer.has_left() || *deadline <= Instant::now();
+        if self.rejoin_by.take_if(is_due).is_some()
+            && let Err(error) = self.consumer.subscribe(&self.joining.topics)
+        {
+            // A client that can never join again reports that as a fatal error.
+            tracing::warn!(%error, "cannot join the group again");
         }
     }
 

@@ -85,6 +85,25 @@ impl Surveyor {
         });
     }
 
+    /// Finds those of the partitions that exist and that no member of the group owns.
+    pub(crate) fn find_unowned(
+        &self,
+        group: String,
+        partitions: Vec<TopicPartition>,
+        question: u64,
+    ) {
+        let Self { cluster, events } = self.clone();
+        tokio::spawn(async move {
+            let find = move || cluster.unowned_partitions(&group, &partitions);
+            let Ok(found) = spawn_blocking(find).await else { return };
+            let partitions = found.unwrap_or_else(|error| {
+                tracing::debug!(%error, "owners of partitions not found");
+                None
+            });
+            events.send(Event::Survey(SurveyEvent::Unowned { question, partitions }));
+        });
+    }
+
     fn ask(
         &self,
         question: impl Fn(&ClusterView) -> ClusterResult<SurveyEvent> + Send + Sync + 'static,

@@ -24,6 +24,7 @@ impl Worker {
         self.advance_refusal(now);
         self.advance_look(now);
         self.advance_ends(now);
+        self.advance_owner_check(now);
         self.parts.metrics.reading.queued(self.in_flight.records(), self.in_flight.bytes());
         self.advance_revocation(now);
         match self.flush.next_action(now) {

@@ -59,6 +59,9 @@ impl Worker {
                 self.partitions.assigned(&partitions);
                 self.parts.metrics.reading.assigned(self.partitions.len());
                 self.parts.metrics.reading.rebalanced(Rebalance::Assigned);
+                if let Some(check) = &mut self.owner_check {
+                    check.assigned(Instant::now());
+                }
                 self.identify(self.partitions.topics_loading());
                 self.open_new_topics();
             }
@@ -286,12 +289,15 @@ impl Worker {
             _ => None,
         };
         // That the brokers do not describe a group says nothing about an outage.
-        if !matches!(event, SurveyEvent::Readers { .. }) {
+        if !matches!(event, SurveyEvent::Readers { .. } | SurveyEvent::Unowned { .. }) {
             self.obstacles.kafka(silence, Instant::now());
         }
         match event {
             SurveyEvent::Readers { partitions, members } => {
                 self.found_readers(&partitions, members.as_deref());
+            }
+            SurveyEvent::Unowned { question, partitions } => {
+                self.found_unowned(question, partitions)
             }
             SurveyEvent::Unanswered(_) => {
                 self.is_finding_ends = false;

@@ -14,6 +14,7 @@ mod handle;
 mod held_topics;
 mod obstacles;
 mod others_wait;
+mod owner_check;
 mod partitions;
 mod pending_alterations;
 mod until_end;
@@ -53,6 +54,7 @@ use crate::startup::{self, Goals, Patience, Prepared};
 use held_topics::HeldTopics;
 use obstacles::Obstacles;
 use others_wait::OthersWait;
+use owner_check::OwnerCheck;
 use partitions::Partitions;
 use pending_alterations::Alterations;
 
@@ -162,6 +164,8 @@ struct Worker {
     question: u64,
     goals: Option<Goals>,
     others: OthersWait,
+    /// None where each partition always has an owner.
+    owner_check: Option<OwnerCheck>,
     /// When all positions are read next: of own partitions because an operator may have moved them,
     /// of other members' partitions for `--until-end`.
     look_at: Instant,
@@ -273,6 +277,7 @@ impl Worker {
             question: 0,
             goals: prepared.goals,
             others: OthersWait::default(),
+            owner_check: OwnerCheck::for_member(&config),
             look_at: Instant::now(),
             is_looking: false,
             ends_at: Instant::now(),

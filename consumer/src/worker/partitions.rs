@@ -124,6 +124,16 @@ impl Partitions {
         self.positions.insert(partition.clone(), to);
     }
 
+    /// Returns whether the positions of a topic were read.
+    pub(crate) fn is_in_lake(&self, topic: &str) -> bool {
+        self.positions.keys().any(|partition| *partition.topic == *topic)
+    }
+
+    /// Returns all partitions that the lake knows, also those of other members.
+    pub(crate) fn in_lake(&self) -> Vec<TopicPartition> {
+        self.positions.keys().cloned().collect()
+    }
+
     /// Takes note of where the lake stands, also for partitions of other members.
     pub(crate) fn known(&mut self, topic: &Arc<str>, positions: &BTreeMap<Partition, Position>) {
         for (&partition, &position) in positions {

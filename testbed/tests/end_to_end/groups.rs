@@ -1,10 +1,11 @@
 //! Consumer group of a worker: its default, and how a restarted worker rejoins it.
 
 use std::fs;
+use std::os::unix::process::ExitStatusExt as _;
 
 use ducktide_testbed::catalog::CatalogKind;
 use ducktide_testbed::on_both_catalogs;
-use ducktide_testbed::pipeline::{PARTITIONS, Pipeline, Protocol, TABLE};
+use ducktide_testbed::pipeline::{PARTITIONS, PATIENCE, Pipeline, Protocol, TABLE};
 use ducktide_testbed::worker::Worker;
 use serde_json::Value;
 
@@ -12,6 +13,9 @@ on_both_catalogs!(
     lakes_of_one_topic_have_groups_of_their_own,
     the_group_of_the_last_worker_is_kept,
     a_killed_static_member_waits_for_its_name,
+    partitions_without_an_owner_are_assigned_again,
+    a_member_with_partitions_joins_again_for_one_without_an_owner,
+    the_broker_assigns_each_partition_under_kip_848,
 );
 
 /// Returns another lake that is filled from the pipeline's topic.
@@ -144,4 +148,77 @@ fn two_lakes_in_one_group_are_told_so() {
     let log = waiting.log().unwrap();
     let waits = log.iter().filter(|line| line.to_string().contains("--until-end waits"));
     assert_eq!(waits.count(), 1);
+}
+
+/// Kills a static member after it has given partitions up and before it joins the group again, restarts
+/// it, and waits until all partitions are read. Returns the member that joined meanwhile, and the one
+/// that returned.
+fn kill_between_the_phases(pipeline: &Pipeline, second: &[&str]) -> [Worker; 2] {
+    // A member keeps its name and partitions for longer than the test lasts.
+    let session = ["--kafka-property", "session.timeout.ms=300000"];
+    let session = if pipeline.protocol == Protocol::Classic { &session[..] } else { &[] };
+    let start = |log, failpoints, arguments: &[&str]| {
+        let arguments = [arguments, &["--revocation-timeout", "1s"], session].concat();
+        pipeline.start_failing(log, failpoints, &arguments).unwrap()
+    };
+    let first = ["--group-instance-id", "first"];
+    pipeline.produce(3_000, &[]).unwrap();
+    let mut killed = start("killed", "partitions_revoked=crash", &first);
+    killed.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
+    pipeline.await_committed(3_000).unwrap();
+    let second = start("second", "", second);
+    let ended = killed.process().wait(PATIENCE).unwrap();
+    assert_eq!(ended.status.signal(), Some(9), "it died at the failpoint");
+
+    let returned = start("returned", "", &first);
+    pipeline.produce(3_000, &[]).unwrap();
+    pipeline.await_committed(6_000).unwrap();
+
+    for worker in [&second, &returned] {
+        worker.await_metric("assigned_partitions", 1.0).unwrap();
+    }
+    pipeline.check_exact(6_000).unwrap();
+    [second, returned]
+}
+
+/// Errors if a member found partitions without an owner more than once; whether it did.
+fn rejoined(worker: &Worker) -> bool {
+    let log = worker.log().unwrap();
+    let warnings = log.iter().filter(|line| line["level"] != "INFO").collect::<Vec<_>>();
+    let is_expected =
+        |line: &&Value| line["message"].to_string().contains("partitions without an owner");
+    assert!(warnings.len() <= 1 && warnings.iter().all(is_expected), "{warnings:?}");
+    !warnings.is_empty()
+}
+
+/// The broker answers the member that returns with the assignment in which the partition that it gave up
+/// belongs to no one.
+fn partitions_without_an_owner_are_assigned_again(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("unowned", kind).unwrap();
+
+    let members = kill_between_the_phases(&pipeline, &["--group-instance-id", "second"]);
+
+    assert_eq!(members.iter().filter(|member| rejoined(member)).count(), 1);
+}
+
+/// It leaves the group for that, so its own partitions are revoked.
+fn a_member_with_partitions_joins_again_for_one_without_an_owner(kind: CatalogKind) {
+    let pipeline = Pipeline::on_shared_services("unowned_by_dynamic", kind).unwrap();
+
+    let [second, returned] = kill_between_the_phases(&pipeline, &[]);
+
+    assert!(!rejoined(&second) && rejoined(&returned));
+    returned.await_logged("revoked").unwrap();
+}
+
+/// Under KIP-848 the broker itself assigns it.
+fn the_broker_assigns_each_partition_under_kip_848(kind: CatalogKind) {
+    let mut pipeline = Pipeline::on_shared_services("owned", kind).unwrap();
+    pipeline.protocol = Protocol::Consumer;
+
+    let [second, returned] = kill_between_the_phases(&pipeline, &["--group-instance-id", "second"]);
+
+    for worker in [second, returned] {
+        assert!(worker.logged("partitions without an owner").unwrap().is_none());
+    }
 }
