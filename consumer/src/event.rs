@@ -8,8 +8,8 @@ use crate::batch::event::BatcherEvent;
 use crate::batch::topic_route::TopicRoute;
 use crate::commit::event::CommitterEvent;
 use crate::error::ConsumerError;
+use crate::source::ClusterAnswer;
 use crate::source::SourceEvent;
-use crate::source::SurveyEvent;
 
 /// Something happened.
 #[derive(Debug)]
@@ -17,13 +17,13 @@ pub(crate) enum Event {
     Source(SourceEvent),
     Batcher(BatcherEvent),
     Committer(CommitterEvent),
-    Survey(SurveyEvent),
-    Opened(Box<Opened>),
+    Cluster(ClusterAnswer),
+    TopicOpened(Box<OpenedTopic>),
 }
 
 /// A topic's way into the lake, or why there is none; no stream if the worker is ending.
 #[derive(Debug)]
-pub(crate) struct Opened {
+pub(crate) struct OpenedTopic {
     pub(crate) topic: Arc<str>,
     pub(crate) route: Result<Option<TopicRoute>, ConsumerError>,
 }

@@ -55,7 +55,7 @@ struct Reading {
     /// Whether it is to be fetched again: what was polled before that says nothing any more.
     stale: bool,
     /// Whether Kafka refused `next` as out of range, and nothing has come since.
-    refused: bool,
+    was_out_of_range: bool,
     gaps: Gaps,
 }
 
@@ -121,7 +121,7 @@ impl Assignment {
             next,
             jump: None,
             stale: false,
-            refused: false,
+            was_out_of_range: false,
             gaps: Gaps::default(),
         });
         true
@@ -165,7 +165,7 @@ impl Assignment {
             }
             reading.gaps.confirm(gap);
         }
-        (reading.jump, reading.refused) = (None, false);
+        (reading.jump, reading.was_out_of_range) = (None, false);
         let follows = reading.next;
         reading.next = end.max(follows);
         Verdict::Pass { generation: reading.generation, follows }
@@ -184,24 +184,24 @@ impl Assignment {
     /// (its batch call counts the end itself as a record), and whenever a rebalance pauses the
     /// partition there, that is what it asks Kafka for (seen with 2.12.1,
     /// `rd_kafka_q_serve_rkmessages`). The second time it is true, and the partition is held.
-    pub(crate) fn refused(&mut self, partition: &TopicPartition) -> Refusal {
+    pub(crate) fn handle_out_of_range(&mut self, partition: &TopicPartition) -> OutOfRangeAction {
         match self.partitions.get_mut(partition) {
-            Some(State::Reading(reading)) if !reading.refused => {
-                reading.refused = true;
-                Refusal::FetchAgain(reading.next)
+            Some(State::Reading(reading)) if !reading.was_out_of_range => {
+                reading.was_out_of_range = true;
+                OutOfRangeAction::FetchAgain(reading.next)
             }
             Some(state @ State::Reading(_)) => {
                 *state = State::Held;
-                Refusal::OutOfRange
+                OutOfRangeAction::OutOfRange
             }
-            Some(State::Held) | None => Refusal::Ignore,
+            Some(State::Held) | None => OutOfRangeAction::Ignore,
         }
     }
 }
 
 /// What to do when Kafka says that an offset is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum OutOfRangeAction {
     /// Fetch again from this offset, which may be another than was asked for.
     FetchAgain(i64),
     /// Kafka does not have the offset.
@@ -326,12 +326,12 @@ mod tests {
     #[test]
     fn an_offset_is_out_of_range_when_kafka_says_so_twice_in_a_row() {
         let (mut assignment, partition) = started(100);
-        assert_eq!(assignment.refused(&partition), Refusal::FetchAgain(100));
+        assert_eq!(assignment.handle_out_of_range(&partition), OutOfRangeAction::FetchAgain(100));
         assert_eq!(assignment.judge(&partition, 100, 120), pass(100));
 
-        assert_eq!(assignment.refused(&partition), Refusal::FetchAgain(120));
-        assert_eq!(assignment.refused(&partition), Refusal::OutOfRange);
-        assert_eq!(assignment.refused(&partition), Refusal::Ignore);
+        assert_eq!(assignment.handle_out_of_range(&partition), OutOfRangeAction::FetchAgain(120));
+        assert_eq!(assignment.handle_out_of_range(&partition), OutOfRangeAction::OutOfRange);
+        assert_eq!(assignment.handle_out_of_range(&partition), OutOfRangeAction::Ignore);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::topic_partition::TopicPartition;
 /// Event from the poll thread to the worker.
 #[derive(Debug)]
 pub(crate) enum SourceEvent {
-    /// Partitions were assigned; they are not fetched before `Command::Start`.
+    /// Partitions were assigned; they are not fetched before `SourceCommand::Start`.
     Assigned(Vec<TopicPartition>),
     /// Partitions are being revoked. The group takes them when `done` receives a message or is
     /// dropped.
@@ -38,7 +38,7 @@ pub(crate) enum SourceEvent {
 
 /// Answer of the cluster to a request of the worker.
 #[derive(Debug)]
-pub(crate) enum SurveyEvent {
+pub(crate) enum ClusterAnswer {
     /// Identity of a topic, with the number of the request. Requested at every assignment before
     /// records are read, and for every batch after its records were read.
     Identity { topic: Arc<str>, identity: Identity, question: u64 },

@@ -180,7 +180,7 @@ impl NativeConsumer {
     }
 
     /// Waits until `limit` records are there or the time is over, and serves callbacks meanwhile.
-    pub(crate) fn poll(&self, timeout: Duration, limit: usize) -> Vec<Polled> {
+    pub(crate) fn poll(&self, timeout: Duration, limit: usize) -> Vec<PolledItem> {
         let mut pointers: Vec<*mut RDKafkaMessage> = Vec::with_capacity(limit);
         let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: the array has room for `limit` pointers, of which the call writes as many as it
@@ -197,22 +197,22 @@ impl NativeConsumer {
         pointers.into_iter().filter_map(NonNull::new).map(|message| self.polled(message)).collect()
     }
 
-    fn polled(&self, message: NonNull<RDKafkaMessage>) -> Polled {
+    fn polled(&self, message: NonNull<RDKafkaMessage>) -> PolledItem {
         let record = Record { message };
         match record.raw().err {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Polled::Record(record),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => PolledItem::Record(record),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
-                Polled::EndOfPartition(record.topic_partition(), record.offset())
+                PolledItem::EndOfPartition(record.topic_partition(), record.offset())
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__FATAL => self.fatal(),
             error => {
                 let partition = (!record.raw().rkt.is_null()).then(|| record.topic_partition());
-                Polled::Error(partition, error.into(), record.text())
+                PolledItem::Error(partition, error.into(), record.text())
             }
         }
     }
 
-    fn fatal(&self) -> Polled {
+    fn fatal(&self) -> PolledItem {
         let mut text: [c_char; 512] = [0; 512];
         // SAFETY: the buffer is as long as it says, and ends with a NUL afterwards.
         let (code, text) = unsafe {
@@ -220,9 +220,9 @@ impl NativeConsumer {
             (code, CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
         };
         match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID => Polled::NameTaken,
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNRELEASED_INSTANCE_ID => Polled::NameHeld,
-            _ => Polled::Fatal(text),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID => PolledItem::NameTaken,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNRELEASED_INSTANCE_ID => PolledItem::NameHeld,
+            _ => PolledItem::Fatal(text),
         }
     }
 
@@ -303,7 +303,7 @@ pub(crate) struct KeepAlive {
 }
 
 /// What a poll brings.
-pub(crate) enum Polled {
+pub(crate) enum PolledItem {
     Record(Record),
     /// Everything up to the offset was delivered, including offsets that hold no record.
     EndOfPartition(TopicPartition, i64),

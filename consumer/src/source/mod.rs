@@ -6,6 +6,7 @@
 
 pub(crate) mod assignment;
 pub(crate) mod cluster_error;
+pub(crate) mod cluster_queries;
 mod delivery;
 mod event;
 mod ffi;
@@ -15,7 +16,6 @@ pub(crate) mod in_flight;
 pub(crate) mod inspect;
 pub(crate) mod kafka_config;
 mod name_wait;
-pub(crate) mod survey;
 mod topic_partition;
 
 use std::collections::VecDeque;
@@ -29,15 +29,15 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use crate::event::{Event, Events};
 use crate::metrics::Metrics;
-use crate::source::assignment::{Assignment, Generation, Refusal, Verdict};
+use crate::source::assignment::{Assignment, Generation, OutOfRangeAction, Verdict};
 use crate::source::in_flight::InFlight;
 use crate::source::kafka_config::ConsumerConfig;
 use cluster_error::refusal_remedy;
-use ffi::{NativeConsumer, Polled, RebalanceListener};
+use ffi::{NativeConsumer, PolledItem, RebalanceListener};
 use name_wait::NameWait;
 
 pub(crate) use delivery::{Delivery, RecordRun};
-pub(crate) use event::{SourceEvent, SurveyEvent};
+pub(crate) use event::{ClusterAnswer, SourceEvent};
 pub(crate) use ffi::Record;
 pub use topic_partition::TopicPartition;
 
@@ -53,13 +53,13 @@ const POLL_RECORDS: usize = 4096;
 
 /// How long batchers may be behind before partitions are paused. Pausing throws librdkafka's queue
 /// away, which is then fetched again (librdkafka#2052), so an ordinary moment's wait must not do it.
-const PATIENCE: Duration = Duration::from_millis(500);
+const PAUSE_AFTER: Duration = Duration::from_millis(500);
 
 /// Longest time that leaving the group takes after the revocation of its partitions.
 const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 
 /// What the worker tells the poll thread.
-pub(crate) enum Command {
+pub(crate) enum SourceCommand {
     /// Read from here on, as this generation.
     Start(Vec<(TopicPartition, Generation, i64)>),
     /// Let no record of these through until they are started again.
@@ -73,7 +73,7 @@ pub(crate) enum Command {
 }
 
 /// How a member joins, and how long it waits for the worker or its name.
-pub(crate) struct Joining {
+pub(crate) struct JoinConfig {
     pub(crate) client: ConsumerConfig,
     /// Topics to subscribe to, names and patterns.
     pub(crate) topics: Vec<String>,
@@ -83,7 +83,7 @@ pub(crate) struct Joining {
     pub(crate) name_timeout: Duration,
 }
 
-impl Joining {
+impl JoinConfig {
     fn join(&self, listener: Listener) -> KafkaResult<NativeConsumer> {
         let consumer = NativeConsumer::new(&self.client, Box::new(listener))?;
         consumer.subscribe(&self.topics)?;
@@ -93,14 +93,14 @@ impl Joining {
 
 /// The worker's end of the poll thread.
 pub(crate) struct Source {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<SourceCommand>,
     thread: JoinHandle<()>,
 }
 
 impl Source {
     /// Joins the group and begins to poll.
     pub(crate) fn spawn(
-        joining: Joining,
+        join_config: JoinConfig,
         batchers: Vec<crossbeam_channel::Sender<Delivery>>,
         in_flight: Arc<InFlight>,
         metrics: Arc<Metrics>,
@@ -110,12 +110,12 @@ impl Source {
         let listener = Listener {
             assignment: Arc::clone(&assignment),
             events: events.clone(),
-            timeout: joining.revocation_timeout,
+            timeout: join_config.revocation_timeout,
         };
-        let consumer = joining.join(listener.clone())?;
+        let consumer = join_config.join(listener.clone())?;
         let (commands, inbox) = mpsc::channel();
         let poller = Poller {
-            joining,
+            join_config,
             listener,
             consumer,
             name_wait: None,
@@ -138,7 +138,7 @@ impl Source {
         Ok(Self { commands, thread })
     }
 
-    pub(crate) fn send(&self, command: Command) {
+    pub(crate) fn send(&self, command: SourceCommand) {
         // A poll thread that ended has said so by an event; what it is told then is of no account.
         let _ = self.commands.send(command);
     }
@@ -152,7 +152,7 @@ impl Source {
     /// as `timeout`.
     pub(crate) fn leave(self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
-        self.send(Command::Close);
+        self.send(SourceCommand::Close);
         while !self.thread.is_finished() && Instant::now() < deadline {
             thread::sleep(POLL_TIMEOUT);
         }
@@ -190,7 +190,7 @@ fn lock(assignment: &Mutex<Assignment>) -> MutexGuard<'_, Assignment> {
 }
 
 struct Poller {
-    joining: Joining,
+    join_config: JoinConfig,
     listener: Listener,
     consumer: NativeConsumer,
     /// While another member has this one's name.
@@ -199,7 +199,7 @@ struct Poller {
     rejoin_by: Option<Instant>,
     /// Shared with the listener, which runs inside a poll on this same thread.
     assignment: Arc<Mutex<Assignment>>,
-    inbox: mpsc::Receiver<Command>,
+    inbox: mpsc::Receiver<SourceCommand>,
     batchers: Vec<crossbeam_channel::Sender<Delivery>>,
     in_flight: Arc<InFlight>,
     metrics: Arc<Metrics>,
@@ -218,7 +218,7 @@ impl Poller {
         while self.serve_commands() {
             let limit = (POLL_BYTES / self.average_bytes).clamp(1, POLL_RECORDS);
             let polled = self.consumer.poll(POLL_TIMEOUT, limit);
-            self.sort(polled);
+            self.handle_polled(polled);
             self.deliver();
             self.advance_name_wait();
             self.advance_rejoin();
@@ -231,26 +231,26 @@ impl Poller {
     fn serve_commands(&mut self) -> bool {
         loop {
             match self.inbox.try_recv() {
-                Ok(Command::Start(starts)) => self.start(&starts),
-                Ok(Command::Hold(partitions)) => {
+                Ok(SourceCommand::Start(starts)) => self.start(&starts),
+                Ok(SourceCommand::Hold(partitions)) => {
                     let fetched = lock(&self.assignment).hold(&partitions);
                     self.consumer.stop_fetching(&fetched);
-                    self.forget(&partitions);
+                    self.drop_backlog(&partitions);
                 }
-                Ok(Command::Rejoin) => self.begin_rejoin(),
-                Ok(Command::MirrorOffsets(positions)) => {
+                Ok(SourceCommand::Rejoin) => self.begin_rejoin(),
+                Ok(SourceCommand::MirrorOffsets(positions)) => {
                     failpoint::reached(Failpoint::OffsetsMirroring);
                     self.consumer.mirror_offsets(&positions);
                     failpoint::reached(Failpoint::OffsetsMirrored);
                 }
-                Ok(Command::Close) | Err(mpsc::TryRecvError::Disconnected) => return false,
+                Ok(SourceCommand::Close) | Err(mpsc::TryRecvError::Disconnected) => return false,
                 Err(mpsc::TryRecvError::Empty) => return true,
             }
         }
     }
 
     /// Drops what of these partitions waits for the batchers.
-    fn forget(&mut self, partitions: &[TopicPartition]) {
+    fn drop_backlog(&mut self, partitions: &[TopicPartition]) {
         self.backlog.retain(|delivery| !partitions.contains(delivery.partition()));
     }
 
@@ -287,25 +287,29 @@ impl Poller {
     }
 
     /// Splits what was polled into runs of one partition without a gap, and queues those that count.
-    fn sort(&mut self, polled: Vec<Polled>) {
+    fn handle_polled(&mut self, polled: Vec<PolledItem>) {
         let mut run: Vec<Record> = Vec::new();
         let again = &mut Vec::new();
         for item in polled {
             match item {
-                Polled::Record(record) => {
+                PolledItem::Record(record) => {
                     if run.last().is_some_and(|last| !record.follows(last)) {
                         self.queue_run(std::mem::take(&mut run), again);
                     }
                     run.push(record);
                 }
-                Polled::EndOfPartition(partition, offset) => {
+                PolledItem::EndOfPartition(partition, offset) => {
                     self.queue_run(std::mem::take(&mut run), again);
                     self.queue_end(partition, offset, again);
                 }
-                Polled::NameTaken => self.events.send(Event::Source(SourceEvent::NameTaken)),
-                Polled::NameHeld => self.name_held(),
-                Polled::Fatal(text) => self.events.send(Event::Source(SourceEvent::Fatal(text))),
-                Polled::Error(partition, code, text) => self.note_error(partition, code, text),
+                PolledItem::NameTaken => self.events.send(Event::Source(SourceEvent::NameTaken)),
+                PolledItem::NameHeld => self.handle_name_held(),
+                PolledItem::Fatal(text) => {
+                    self.events.send(Event::Source(SourceEvent::Fatal(text)))
+                }
+                PolledItem::Error(partition, code, text) => {
+                    self.handle_error(partition, code, text)
+                }
             }
         }
         self.queue_run(run, again);
@@ -316,14 +320,14 @@ impl Poller {
     }
 
     /// A client that was refused its name stays so: a new one has to join.
-    fn name_held(&mut self) {
+    fn handle_name_held(&mut self) {
         let now = Instant::now();
         let Some(wait) = &mut self.name_wait else {
             self.name_wait = Some(NameWait::new(now));
             self.events.send(Event::Source(SourceEvent::NameHeld));
             return;
         };
-        if !wait.refused(now, self.joining.name_timeout) {
+        if !wait.refused(now, self.join_config.name_timeout) {
             self.events.send(Event::Source(SourceEvent::NameTaken));
         }
     }
@@ -336,7 +340,7 @@ impl Poller {
             if !lost.is_empty() {
                 self.listener.revoked(lost, true);
             }
-            match self.joining.join(self.listener.clone()) {
+            match self.join_config.join(self.listener.clone()) {
                 Ok(consumer) => self.consumer = consumer,
                 Err(error) => {
                     self.events.send(Event::Source(SourceEvent::Fatal(error.to_string())));
@@ -351,7 +355,8 @@ impl Poller {
     fn begin_rejoin(&mut self) {
         if self.rejoin_by.is_none() {
             self.consumer.unsubscribe();
-            self.rejoin_by = Some(Instant::now() + self.joining.revocation_timeout + LEAVE_LIMIT);
+            self.rejoin_by =
+                Some(Instant::now() + self.join_config.revocation_timeout + LEAVE_LIMIT);
         }
     }
 
@@ -362,7 +367,7 @@ impl Poller {
         let is_due =
             |deadline: &mut Instant| self.consumer.has_left() || *deadline <= Instant::now();
         if self.rejoin_by.take_if(is_due).is_some()
-            && let Err(error) = self.consumer.subscribe(&self.joining.topics)
+            && let Err(error) = self.consumer.subscribe(&self.join_config.topics)
         {
             // A client that can never join again reports that as a fatal error.
             tracing::warn!(%error, "cannot join the group again");
@@ -411,7 +416,7 @@ impl Poller {
         }
     }
 
-    fn note_error(
+    fn handle_error(
         &mut self,
         partition: Option<TopicPartition>,
         code: RDKafkaErrorCode,
@@ -419,7 +424,9 @@ impl Poller {
     ) {
         use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
         match (partition, code) {
-            (Some(partition), AutoOffsetReset | OffsetOutOfRange) => self.refused(partition, text),
+            (Some(partition), AutoOffsetReset | OffsetOutOfRange) => {
+                self.handle_out_of_range(partition, text)
+            }
             (partition, code) => {
                 if let Some(remedy) = refusal_remedy(code) {
                     let refusal = format!("{text}: {remedy}");
@@ -433,22 +440,22 @@ impl Poller {
         }
     }
 
-    fn refused(&self, partition: TopicPartition, text: String) {
-        let refusal = lock(&self.assignment).refused(&partition);
-        match refusal {
-            Refusal::FetchAgain(from) => self.fetch_again(partition, from),
-            Refusal::OutOfRange => {
+    fn handle_out_of_range(&self, partition: TopicPartition, text: String) {
+        let action = lock(&self.assignment).handle_out_of_range(&partition);
+        match action {
+            OutOfRangeAction::FetchAgain(from) => self.fetch_again(partition, from),
+            OutOfRangeAction::OutOfRange => {
                 self.consumer.stop_fetching(std::slice::from_ref(&partition));
                 self.events.send(Event::Source(SourceEvent::OutOfRange(partition, text)));
             }
-            Refusal::Ignore => {}
+            OutOfRangeAction::Ignore => {}
         }
     }
 
     /// Hands the backlog over, as far as there is room. What batchers have counts, and the backlog does
     /// not: a record that is larger than all the room there is goes when they have nothing else.
     fn deliver(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + PAUSE_AFTER;
         while let Some(delivery) = self.backlog.front() {
             if self.in_flight.is_full() {
                 if self.paused || Instant::now() > deadline {

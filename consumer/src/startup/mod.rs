@@ -36,7 +36,7 @@ use crate::source::inspect::{ClusterResult, ClusterView};
 use crate::source::kafka_config::GroupProtocol;
 
 /// Between two tries of something that does not answer.
-const PAUSE: Duration = Duration::from_secs(1);
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// Kafka's default of `group.consumer.max.session.timeout.ms`, for brokers that do not tell theirs.
 const LONGEST_SESSION: Duration = Duration::from_mins(1);
@@ -45,54 +45,57 @@ const LONGEST_SESSION: Duration = Duration::from_mins(1);
 const TABLE_CHECKS: u32 = 5;
 
 /// How the start waits: for ever and aloud, until it is told to stop.
-pub(crate) struct Patience {
-    ended: Arc<AtomicBool>,
-    trouble: Mutex<Trouble>,
+pub(crate) struct StartupRetry {
+    stopped: Arc<AtomicBool>,
+    repeated: Mutex<Trouble>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     /// How long a refusal of Kafka is waited for.
     refusal_limit: Option<Duration>,
 }
 
-impl Patience {
+impl StartupRetry {
     pub(crate) fn new(
         metrics: Arc<Metrics>,
         readiness: Readiness,
         refusal_limit: Option<Duration>,
     ) -> Self {
-        let (ended, trouble) = (Arc::default(), Mutex::default());
-        Self { ended, trouble, metrics, readiness, refusal_limit }
+        let (stopped, repeated) = (Arc::default(), Mutex::default());
+        Self { stopped, repeated, metrics, readiness, refusal_limit }
     }
 
     /// For something that waits beside others: it has reasons of its own, and the same end.
-    pub(crate) fn beside(&self) -> Self {
+    pub(crate) fn for_task(&self) -> Self {
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
-        Self { ended: Arc::clone(&self.ended), ..Self::new(metrics, readiness, self.refusal_limit) }
+        Self {
+            stopped: Arc::clone(&self.stopped),
+            ..Self::new(metrics, readiness, self.refusal_limit)
+        }
     }
 
-    pub(crate) fn end(&self) {
-        self.ended.store(true, Ordering::Relaxed);
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
-    fn has_ended(&self) -> bool {
-        self.ended.load(Ordering::Relaxed)
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// Takes note of a failed try. Each reason is logged once in a wait.
-    fn note(&self, cause: RetryCause, what: &str, error: &str) {
+    fn record_failure(&self, cause: RetryCause, what: &str, error: &str) {
         self.metrics.batching.retried(cause);
         let reason = format!("{what}: {error}");
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.is_news(&reason) {
+        let mut repeated = self.repeated.lock().unwrap_or_else(PoisonError::into_inner);
+        if repeated.is_news(&reason) {
             tracing::warn!(error, "{what}");
         }
         self.readiness.set(Err(reason));
     }
 
     /// Takes note that what was waited for answered.
-    fn note_answer(&self, what: &str) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.is_over() {
+    fn record_answer(&self, what: &str) {
+        let mut repeated = self.repeated.lock().unwrap_or_else(PoisonError::into_inner);
+        if repeated.is_over() {
             tracing::info!("{what}: answered");
         }
     }
@@ -100,7 +103,7 @@ impl Patience {
 
 /// A topic and its newest schemas, which are needed to create what does not exist.
 #[derive(Debug)]
-pub(crate) struct Topic {
+pub(crate) struct TopicSchemas {
     name: String,
     /// None where the subject has no usable schema and the table exists: each record names the schema
     /// that it was written with.
@@ -111,22 +114,23 @@ pub(crate) struct Topic {
 
 /// Waits for the schemas of all topics that are named, and takes those of the topics that a pattern
 /// means now.
-pub(crate) async fn topics(
+pub(crate) async fn load_topics(
     config: &Config,
     providers: &SchemaProviders,
     cluster: &Arc<ClusterView>,
-    patience: &Arc<Patience>,
-) -> Result<Vec<Topic>, ConsumerError> {
+    retry: &Arc<StartupRetry>,
+) -> Result<Vec<TopicSchemas>, ConsumerError> {
     let mut topics = Vec::new();
     for name in config.topics.names() {
-        topics.push(named_topic(config, providers, name, patience).await?);
+        topics.push(load_named_topic(config, providers, name, retry).await?);
     }
     if config.topics.has_patterns() {
-        let (cluster, waits) = (Arc::clone(cluster), Arc::clone(patience));
-        let list = move || ask("list the topics", &waits, || cluster.topics().map(Some));
+        let (cluster, waits) = (Arc::clone(cluster), Arc::clone(retry));
+        let list =
+            move || retry_cluster_call("list the topics", &waits, || cluster.topics().map(Some));
         let existing = spawn_blocking(list).await.map_err(|_| ConsumerError::Panicked)??;
         for name in config.topics.matching(existing.unwrap_or_default()) {
-            topics.extend(matching_topic(config, providers, &name, patience).await);
+            topics.extend(load_matching_topic(config, providers, &name, retry).await);
         }
     }
     Ok(topics)
@@ -134,13 +138,13 @@ pub(crate) async fn topics(
 
 /// The topic, if it has schemas. Otherwise it must not hold the others up: it is opened when its first
 /// partition is assigned.
-async fn matching_topic(
+async fn load_matching_topic(
     config: &Config,
     providers: &SchemaProviders,
     name: &str,
-    patience: &Patience,
-) -> Option<Topic> {
-    match newest_schemas(config, providers, name, Missing::Refuse, patience).await {
+    retry: &StartupRetry,
+) -> Option<TopicSchemas> {
+    match newest_schemas(config, providers, name, Missing::Refuse, retry).await {
         Ok(topic) => Some(topic),
         Err(error) => {
             tracing::warn!(topic = name, %error, "the topic has no schema to begin with");
@@ -150,32 +154,32 @@ async fn matching_topic(
 }
 
 /// The topic, once it has schemas.
-async fn named_topic(
+async fn load_named_topic(
     config: &Config,
     providers: &SchemaProviders,
     name: &str,
-    patience: &Patience,
-) -> Result<Topic, ConsumerError> {
-    let topic = newest_schemas(config, providers, name, Missing::Await, patience).await;
+    retry: &StartupRetry,
+) -> Result<TopicSchemas, ConsumerError> {
+    let topic = newest_schemas(config, providers, name, Missing::Await, retry).await;
     topic.map_err(|error| ConsumerError::Schema { topic: name.to_owned(), error })
 }
 
 /// Opens a topic that a running worker was assigned partitions of: reads it from its beginning, as it
-/// appeared after the pipeline did. None when patience has ended.
+/// appeared after the pipeline did. None when retry has ended.
 pub(crate) async fn open_topic(
     config: Arc<Config>,
     group: Arc<Group>,
     providers: SchemaProviders,
     cluster: Arc<ClusterView>,
-    patience: Arc<Patience>,
+    retry: Arc<StartupRetry>,
     name: Arc<str>,
 ) -> Result<Option<TopicRoute>, ConsumerError> {
-    let topic = named_topic(&config, &providers, &name, &patience).await?;
+    let topic = load_named_topic(&config, &providers, &name, &retry).await?;
     let open = move || {
         // The worker's own session is busy with commits.
-        let lake = wait("open the lake", &patience, || open_lake(&config))?;
+        let lake = retry_lake_call("open the lake", &retry, || open_lake(&config))?;
         let Some(mut lake) = lake else { return Ok(None) };
-        route(&config, &group, &topic, StartFrom::Earliest, &mut lake, &cluster, &patience)
+        open_route(&config, &group, &topic, StartFrom::Earliest, &mut lake, &cluster, &retry)
     };
     spawn_blocking(open).await.map_err(|_| ConsumerError::Panicked)?
 }
@@ -193,14 +197,14 @@ async fn newest_schemas(
     providers: &SchemaProviders,
     name: &str,
     missing: Missing,
-    patience: &Patience,
-) -> Result<Topic, RegistryError> {
-    let value = newest_schema(config, &providers.values, name, missing, patience).await?;
+    retry: &StartupRetry,
+) -> Result<TopicSchemas, RegistryError> {
+    let value = newest_schema(config, &providers.values, name, missing, retry).await?;
     let key = match &providers.keys {
-        Some(providers) => newest_schema(config, providers, name, missing, patience).await?,
+        Some(providers) => newest_schema(config, providers, name, missing, retry).await?,
         None => None,
     };
-    Ok(Topic { name: name.to_owned(), value, key })
+    Ok(TopicSchemas { name: name.to_owned(), value, key })
 }
 
 /// The newest schema; waits for the registry to answer, whatever it says.
@@ -209,14 +213,14 @@ async fn newest_schema(
     providers: &SchemaProvider,
     topic: &str,
     missing: Missing,
-    patience: &Patience,
+    retry: &StartupRetry,
 ) -> Result<Option<AvroSchema>, RegistryError> {
     for attempt in 0_u32.. {
         let subject = providers.subject(topic);
         let error = match providers.newest(topic).await {
             Ok(schema) => return Ok(Some(schema)),
             Err(error @ RegistryError::Unavailable(_)) => {
-                wait_for_schema(&subject, patience, &error.to_string()).await;
+                wait_for_schema(&subject, retry, &error.to_string()).await;
                 continue;
             }
             Err(error @ (RegistryError::Unknown(_) | RegistryError::Unusable(_))) => error,
@@ -239,7 +243,7 @@ async fn newest_schema(
                      --subject (as for RecordNameStrategy), or create the table with `ducktide init \
                      --from-subject`"
                 );
-                wait_for_schema(&subject, patience, &error).await;
+                wait_for_schema(&subject, retry, &error).await;
             }
             (error, _) => return Err(error),
         }
@@ -247,10 +251,10 @@ async fn newest_schema(
     unreachable!("the loop is endless")
 }
 
-async fn wait_for_schema(subject: &str, patience: &Patience, error: &str) {
+async fn wait_for_schema(subject: &str, retry: &StartupRetry, error: &str) {
     let what = format!("waiting for the schema of {subject}");
-    patience.note(RetryCause::Registry, &what, error);
-    tokio::time::sleep(PAUSE).await;
+    retry.record_failure(RetryCause::Registry, &what, error);
+    tokio::time::sleep(RETRY_PAUSE).await;
 }
 
 /// Whether the lake answers and has the topic's table. Reads only: a lake that does not exist is not
@@ -265,7 +269,7 @@ async fn has_table(config: &Config, topic: &str) -> bool {
 }
 
 /// The lake and its streams, ready to be filled.
-pub(crate) struct Prepared {
+pub(crate) struct PreparedSources {
     pub(crate) lake: Box<dyn Lake>,
     pub(crate) group: Arc<Group>,
     pub(crate) routes: Vec<Arc<TopicRoute>>,
@@ -278,20 +282,20 @@ pub(crate) struct Prepared {
 /// Offsets that the lake is to reach.
 pub(crate) type Goals = BTreeMap<TopicPartition, i64>;
 
-/// Sets lake, table and sources up. Blocks; gives up with None when patience has ended.
+/// Sets lake, table and sources up. Blocks; gives up with None when retry has ended.
 pub(crate) fn prepare(
     config: &Config,
-    topics: &[Topic],
+    topics: &[TopicSchemas],
     cluster: &ClusterView,
-    patience: &Patience,
-) -> Result<Option<Prepared>, ConsumerError> {
-    let lake = wait("open the lake", patience, || open_lake(config))?;
+    retry: &StartupRetry,
+) -> Result<Option<PreparedSources>, ConsumerError> {
+    let lake = retry_lake_call("open the lake", retry, || open_lake(config))?;
     let Some(mut lake) = lake else { return Ok(None) };
-    let Some(known) = wait("read the lake's sources", patience, || lake.sources())? else {
+    let Some(known) = retry_lake_call("read the lake's sources", retry, || lake.sources())? else {
         return Ok(None);
     };
-    let Some(group) = find_group(config, &known, &mut lake, patience)? else { return Ok(None) };
-    let pipeline = pipeline(config, &group);
+    let Some(group) = find_group(config, &known, &mut lake, retry)? else { return Ok(None) };
+    let pipeline = pipeline_name(config, &group);
     let is_known_pipeline = known.iter().any(|source| source.spec.pipeline == pipeline);
     let mut routes = Vec::new();
     for topic in topics {
@@ -302,7 +306,7 @@ pub(crate) fn prepare(
             // It may have appeared while no worker ran.
             StartFrom::Earliest
         };
-        match route(config, &group, topic, start, &mut lake, cluster, patience) {
+        match open_route(config, &group, topic, start, &mut lake, cluster, retry) {
             Ok(Some(route)) => routes.push(Arc::new(route)),
             Ok(None) => return Ok(None),
             Err(error) if is_named => return Err(error),
@@ -314,14 +318,14 @@ pub(crate) fn prepare(
     }
     let mut end = None;
     if config.source.until_end {
-        end = goals(&routes, cluster, patience)?;
+        end = find_goals(&routes, cluster, retry)?;
         if end.is_none() {
             return Ok(None);
         }
     }
     let (lake, group) = (Box::new(lake), Arc::new(group));
     let name_timeout = name_timeout(config, cluster);
-    Ok(Some(Prepared { lake, group, routes, name_timeout, goals: end }))
+    Ok(Some(PreparedSources { lake, group, routes, name_timeout, goals: end }))
 }
 
 /// How long another member can have a static member's name without living: half more than the longest
@@ -343,9 +347,9 @@ fn find_group(
     config: &Config,
     known: &[Source],
     lake: &mut DuckLake,
-    patience: &Patience,
+    retry: &StartupRetry,
 ) -> Result<Option<Group>, ConsumerError> {
-    let found = wait("read the lake's consumer groups", patience, || {
+    let found = retry_lake_call("read the lake's consumer groups", retry, || {
         Ok((lake.client_id()?, lake.default_group()?, lake.groups()?))
     })?;
     let Some((client_id, default, recorded)) = found else { return Ok(None) };
@@ -360,19 +364,20 @@ fn find_group(
 }
 
 /// The label of sources, which is the group's name where none is set.
-fn pipeline(config: &Config, group: &Group) -> String {
+fn pipeline_name(config: &Config, group: &Group) -> String {
     config.pipeline.clone().unwrap_or_else(|| group.id.clone())
 }
 
-fn goals(
+fn find_goals(
     routes: &[Arc<TopicRoute>],
     cluster: &ClusterView,
-    patience: &Patience,
+    retry: &StartupRetry,
 ) -> Result<Option<Goals>, ConsumerError> {
     let mut goals = Goals::new();
     for topic in routes.iter().map(|route| &route.topic) {
-        let Some(ends) =
-            ask("find the topic's end", patience, || of_partitions(cluster.ends(topic)))?
+        let Some(ends) = retry_cluster_call("find the topic's end", retry, || {
+            require_partitions(cluster.ends(topic))
+        })?
         else {
             return Ok(None);
         };
@@ -392,14 +397,14 @@ fn open_lake(config: &Config) -> ducktide_protocol::Result<DuckLake> {
     }
 }
 
-fn route(
+fn open_route(
     config: &Config,
     group: &Group,
-    topic: &Topic,
+    topic: &TopicSchemas,
     start_from: StartFrom,
     lake: &mut DuckLake,
     cluster: &ClusterView,
-    patience: &Patience,
+    retry: &StartupRetry,
 ) -> Result<Option<TopicRoute>, ConsumerError> {
     let unusable = |reason: String| ConsumerError::Shape { topic: topic.name.clone(), reason };
     let union_as = config.values.union_as();
@@ -407,7 +412,7 @@ fn route(
     let newest = match NewestSchemas::of(topic.value.as_ref(), topic.key.as_ref(), union_as) {
         Ok(newest) => newest,
         Err(error) => {
-            let found = wait("find the table", patience, || lake.find_table(&name))?;
+            let found = retry_lake_call("find the table", retry, || lake.find_table(&name))?;
             let Some(found) = found else { return Ok(None) };
             if found.is_none() {
                 return Err(unusable(error.to_string()));
@@ -421,7 +426,7 @@ fn route(
         }
     };
     let on_incompatible = config.bad_records.on_incompatible_schema;
-    let table = wait("make the table", patience, || {
+    let table = retry_lake_call("make the table", retry, || {
         table::prepare(lake, &name, &newest, &config.layout, on_incompatible)
     })?;
     let Some(table) = table else { return Ok(None) };
@@ -433,7 +438,7 @@ fn route(
     }
     table::check_order(&table, &config.sort_by).map_err(ConsumerError::Lake)?;
     table::check_memory(&table, config).map_err(ConsumerError::Lake)?;
-    let dead_letters = dead_letters(config, &name, lake, patience)?;
+    let dead_letters = ensure_dead_letter_table(config, &name, lake, retry)?;
     if dead_letters.is_none() && config.bad_records.keeps_dead_letters() {
         return Ok(None);
     }
@@ -449,23 +454,27 @@ fn route(
         one_folder: partition_by.is_none(),
         ..ColumnHints::default()
     };
-    let Some(starts) = start_offsets(start_from, &topic.name, cluster, patience)? else {
+    let Some(starts) = start_offsets(start_from, &topic.name, cluster, retry)? else {
         return Ok(None);
     };
-    let identity = ask("identify the topic", patience, || cluster.identity(&topic.name).map(Some))?;
+    let identity = retry_cluster_call("identify the topic", retry, || {
+        cluster.identity(&topic.name).map(Some)
+    })?;
     let Some(identity) = identity else { return Ok(None) };
     let spec = SourceSpec {
         table: name.clone(),
         topic: topic.name.clone(),
-        pipeline: pipeline(config, group),
+        pipeline: pipeline_name(config, group),
         cluster_id: identity.cluster_id,
         topic_id: identity.topic_id,
     };
-    let source = wait("register the source", patience, || lake.register_source(&spec, &starts))?;
+    let source =
+        retry_lake_call("register the source", retry, || lake.register_source(&spec, &starts))?;
     let Some(source) = source else { return Ok(None) };
     source.check_identity(&spec).map_err(ConsumerError::Identity)?;
-    let recorded =
-        wait("record the consumer group", patience, || lake.record_group(source.id, &group.id))?;
+    let recorded = retry_lake_call("record the consumer group", retry, || {
+        lake.record_group(source.id, &group.id)
+    })?;
     if recorded.is_none() {
         return Ok(None);
     }
@@ -485,17 +494,17 @@ fn route(
 /// The dead-letter table, made at the start rather than at the first bad record: a batch under way
 /// waits for nothing. None if there is to be none, as every bad record stops the worker, or to stop
 /// now.
-fn dead_letters(
+fn ensure_dead_letter_table(
     config: &Config,
     table: &TableName,
     lake: &mut DuckLake,
-    patience: &Patience,
+    retry: &StartupRetry,
 ) -> Result<Option<Table>, ConsumerError> {
     if !config.bad_records.keeps_dead_letters() {
         return Ok(None);
     }
     let (name, shape) = (dead_letter_table(table), dead_letter_shape());
-    wait("make the dead-letter table", patience, || lake.ensure_table(&name, &shape))
+    retry_lake_call("make the dead-letter table", retry, || lake.ensure_table(&name, &shape))
 }
 
 /// Where each partition that exists now begins, if the lake does not know the topic yet.
@@ -503,10 +512,10 @@ fn start_offsets(
     start_from: StartFrom,
     topic: &str,
     cluster: &ClusterView,
-    patience: &Patience,
+    retry: &StartupRetry,
 ) -> Result<Option<Vec<(Partition, Offset)>>, ConsumerError> {
-    let found = ask("find the topic", patience, || {
-        of_partitions(match start_from {
+    let found = retry_cluster_call("find the topic", retry, || {
+        require_partitions(match start_from {
             StartFrom::Time(time) => {
                 cluster.offsets_at(topic, &cluster.partitions(topic)?, time.as_millisecond())
             }
@@ -520,21 +529,21 @@ fn start_offsets(
 }
 
 /// Repeats a call on the lake while the lake is out of reach.
-fn wait<T>(
+fn retry_lake_call<T>(
     what: &str,
-    patience: &Patience,
+    retry: &StartupRetry,
     mut call: impl FnMut() -> ducktide_protocol::Result<T>,
 ) -> Result<Option<T>, ConsumerError> {
-    while !patience.has_ended() {
+    while !retry.is_stopped() {
         match call() {
             Ok(value) => {
-                patience.note_answer(what);
+                retry.record_answer(what);
                 return Ok(Some(value));
             }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 let what = format!("cannot {what} yet, trying again");
-                patience.note(RetryCause::Lake, &what, &error.chain());
-                thread::sleep(PAUSE);
+                retry.record_failure(RetryCause::Lake, &what, &error.chain());
+                thread::sleep(RETRY_PAUSE);
             }
             Err(error) => return Err(ConsumerError::Lake(error)),
         }
@@ -543,7 +552,7 @@ fn wait<T>(
 }
 
 /// Offsets of all partitions; a topic without partitions does not exist.
-fn of_partitions(
+fn require_partitions(
     offsets: ClusterResult<Vec<(i32, i64)>>,
 ) -> ClusterResult<Option<Vec<(i32, i64)>>> {
     offsets.map(|offsets| (!offsets.is_empty()).then_some(offsets))
@@ -551,17 +560,17 @@ fn of_partitions(
 
 /// Repeats a question to Kafka until the topic exists and its brokers answer. A refusal may be
 /// lifted by an operator, so it is waited for, unless the consumer is to end by itself.
-fn ask<T>(
+fn retry_cluster_call<T>(
     what: &str,
-    patience: &Patience,
+    retry: &StartupRetry,
     call: impl Fn() -> ClusterResult<Option<T>>,
 ) -> Result<Option<T>, ConsumerError> {
     let mut refused_since = None;
-    while !patience.has_ended() {
+    while !retry.is_stopped() {
         let (reason, kind) = match call() {
             Ok(Some(found)) => {
-                patience.note_answer(what);
-                patience.metrics.reading.refused(false);
+                retry.record_answer(what);
+                retry.metrics.reading.refused(false);
                 return Ok(Some(found));
             }
             Ok(None) => {
@@ -574,15 +583,19 @@ fn ask<T>(
             ClusterErrorKind::Settings => return Err(ConsumerError::KafkaSettings(reason)),
             ClusterErrorKind::Refusal => {
                 let since = *refused_since.get_or_insert_with(Instant::now);
-                if patience.refusal_limit.is_some_and(|limit| since.elapsed() >= limit) {
+                if retry.refusal_limit.is_some_and(|limit| since.elapsed() >= limit) {
                     return Err(ConsumerError::KafkaRefuses(reason));
                 }
             }
             ClusterErrorKind::Outage => refused_since = None,
         }
-        patience.metrics.reading.refused(kind == ClusterErrorKind::Refusal);
-        patience.note(RetryCause::Kafka, &format!("cannot {what} yet, trying again"), &reason);
-        thread::sleep(PAUSE);
+        retry.metrics.reading.refused(kind == ClusterErrorKind::Refusal);
+        retry.record_failure(
+            RetryCause::Kafka,
+            &format!("cannot {what} yet, trying again"),
+            &reason,
+        );
+        thread::sleep(RETRY_PAUSE);
     }
     Ok(None)
 }

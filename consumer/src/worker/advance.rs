@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{ENDS_INTERVAL, HEARTBEAT, LOOK_INTERVAL, Worker};
+use super::{ENDS_INTERVAL, HEARTBEAT, REFRESH_INTERVAL, Worker};
 use crate::batch::batcher::{Batcher, BatcherCommand};
 use crate::commit::flush::FlushAction;
 use crate::error::ConsumerError;
-use crate::source::Command;
+use crate::source::SourceCommand;
 
 impl Worker {
     /// Does everything that can be done now; returns when to look again.
@@ -17,20 +17,20 @@ impl Worker {
         if self.batchers.iter().any(Batcher::is_dead) {
             self.fail(ConsumerError::Panicked);
         }
-        if self.ending.is_none() && self.held_topics.end_pauses(now) {
+        if self.shutdown.is_none() && self.held_topics.end_pauses(now) {
             self.flush.request_flush();
         }
         self.advance_goals(now);
         self.advance_refusal(now);
-        self.advance_look(now);
-        self.advance_ends(now);
+        self.refresh_positions(now);
+        self.refresh_ends(now);
         self.advance_owner_check(now);
-        self.parts.metrics.reading.queued(self.in_flight.records(), self.in_flight.bytes());
+        self.deps.metrics.reading.queued(self.in_flight.records(), self.in_flight.bytes());
         self.advance_revocation(now);
         match self.flush.next_action(now) {
             FlushAction::Wait(due) => wake = due.map_or(wake, |due| due.min(wake)),
             FlushAction::Cut(number, trigger) => {
-                self.parts.metrics.batching.flushed(trigger);
+                self.deps.metrics.batching.flushed(trigger);
                 let mut forget = Vec::new();
                 if let Some(revocation) = &mut self.revocation {
                     revocation.cut = true;
@@ -44,7 +44,7 @@ impl Worker {
         self.advance_revocation(now);
         self.advance_held_topics();
         self.advance_alterations();
-        self.advance_ending();
+        self.advance_shutdown();
         wake
     }
 
@@ -58,7 +58,7 @@ impl Worker {
         let revocation = self.revocation.take().expect("looked at above");
         self.partitions.remove(&revocation.partitions);
         for partition in &revocation.partitions {
-            self.parts.metrics.lag.remove(partition);
+            self.deps.metrics.lag.remove(partition);
         }
         if !flushed {
             tracing::warn!(
@@ -69,8 +69,8 @@ impl Worker {
             self.load_all();
         }
         self.held_topics.keep(&self.partitions.topics());
-        self.parts.metrics.batching.held(self.held_topics.len());
-        self.parts.metrics.reading.assigned(self.partitions.len());
+        self.deps.metrics.batching.held(self.held_topics.len());
+        self.deps.metrics.reading.assigned(self.partitions.len());
         // The poll thread may have stopped waiting.
         let _ = revocation.done.try_send(());
     }
@@ -85,27 +85,27 @@ impl Worker {
     }
 
     /// Leaves the group once everything is committed.
-    fn advance_ending(&mut self) {
+    fn advance_shutdown(&mut self) {
         let settled = self.flush.is_idle();
-        if let Some(ending) = &mut self.ending
+        if let Some(shutdown) = &mut self.shutdown
             && settled
-            && !ending.closing
+            && !shutdown.closing
         {
-            ending.closing = true;
-            self.source.send(Command::Close);
+            shutdown.closing = true;
+            self.source.send(SourceCommand::Close);
         }
     }
 
     /// Asks where the lake stands, now and then: an operator's replay or skip moves partitions that
     /// this worker reads or has stopped, and a worker without anything to commit meets no fence.
-    fn advance_look(&mut self, now: Instant) {
-        let busy = self.is_looking || self.flush.is_committing();
+    fn refresh_positions(&mut self, now: Instant) {
+        let busy = self.is_refreshing || self.flush.is_committing();
         // Partitions that wait for their positions are asked for already, in their own order.
-        if busy || self.look_at > now || self.ending.is_some() || self.is_loading() {
+        if busy || self.refresh_at > now || self.shutdown.is_some() || self.is_loading() {
             return;
         }
-        self.look_at = now + if self.goals.is_some() { HEARTBEAT } else { LOOK_INTERVAL };
-        self.is_looking = true;
+        self.refresh_at = now + if self.goals.is_some() { HEARTBEAT } else { REFRESH_INTERVAL };
+        self.is_refreshing = true;
         self.load_all_positions();
     }
 
@@ -119,15 +119,15 @@ impl Worker {
     }
 
     /// Asks Kafka where this member's partitions end, now and then.
-    fn advance_ends(&mut self, now: Instant) {
-        if self.is_finding_ends || self.ends_at > now || self.ending.is_some() {
+    fn refresh_ends(&mut self, now: Instant) {
+        if self.is_finding_ends || self.ends_at > now || self.shutdown.is_some() {
             return;
         }
         self.ends_at = now + ENDS_INTERVAL;
         let partitions = self.partitions.all();
         if !partitions.is_empty() {
             self.is_finding_ends = true;
-            self.parts.surveyor.find_ends(partitions);
+            self.deps.queries.find_ends(partitions);
         }
     }
 }

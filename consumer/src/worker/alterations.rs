@@ -20,7 +20,7 @@ impl Worker {
     /// A batcher waits for columns. Other batchers may want others, of the same schema or the next.
     pub(super) fn columns_missing(&mut self, table: &TableName, columns: Vec<Column>) {
         // A batcher asks again while it waits; and after the answer all of them look at the new table.
-        if self.alterations.asked || self.ending.is_some() {
+        if self.alterations.asked || self.shutdown.is_some() {
             return;
         }
         let wanted = self.alterations.wanted.entry(table.clone()).or_default();
@@ -45,7 +45,7 @@ impl Worker {
     /// Asks the lake once everything is committed that was read for the tables as they were.
     pub(super) fn advance_alterations(&mut self) {
         let Alterations { wanted, asked } = &mut self.alterations;
-        if wanted.is_empty() || *asked || self.ending.is_some() || !self.flush.is_idle() {
+        if wanted.is_empty() || *asked || self.shutdown.is_some() || !self.flush.is_idle() {
             return;
         }
         *asked = true;
@@ -71,7 +71,7 @@ impl Worker {
         for route in self.routes.values_mut() {
             if route.table.version.table == *name && route.table != *table {
                 table::check(table, route.partition_by.as_deref())?;
-                table::check_memory(table, &self.parts.config)?;
+                table::check_memory(table, &self.deps.config)?;
                 if let Some(rule) = &route.dedupe {
                     table::check_ids(table, &rule.column)?;
                 }

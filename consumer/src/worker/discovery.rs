@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Worker;
-use crate::event::{Event, Opened};
+use crate::event::{Event, OpenedTopic};
 use crate::startup;
 
 impl Worker {
@@ -15,21 +15,20 @@ impl Worker {
                 continue;
             }
             tracing::info!(topic = &*topic, "new topic");
-            let (config, providers) =
-                (Arc::clone(&self.parts.config), self.parts.providers.clone());
-            let (group, cluster) = (Arc::clone(&self.group), Arc::clone(&self.parts.cluster));
-            let patience = Arc::new(self.parts.patience.beside());
-            let events = self.parts.events.clone();
+            let (config, providers) = (Arc::clone(&self.deps.config), self.deps.providers.clone());
+            let (group, cluster) = (Arc::clone(&self.group), Arc::clone(&self.deps.cluster));
+            let retry = Arc::new(self.deps.retry.for_task());
+            let events = self.deps.events.clone();
             tokio::spawn(async move {
                 let name = Arc::clone(&topic);
                 let route =
-                    startup::open_topic(config, group, providers, cluster, patience, name).await;
-                events.send(Event::Opened(Box::new(Opened { topic, route })));
+                    startup::open_topic(config, group, providers, cluster, retry, name).await;
+                events.send(Event::TopicOpened(Box::new(OpenedTopic { topic, route })));
             });
         }
     }
 
-    pub(super) fn opened(&mut self, Opened { topic, route }: Opened) {
+    pub(super) fn opened(&mut self, OpenedTopic { topic, route }: OpenedTopic) {
         self.opening.remove(&topic);
         match route {
             Ok(Some(route)) => {
@@ -48,6 +47,6 @@ impl Worker {
 
     /// Gives up waiting for topics.
     pub(super) fn stop_opening(&self) {
-        self.parts.patience.end();
+        self.deps.retry.stop();
     }
 }

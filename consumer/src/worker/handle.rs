@@ -11,7 +11,7 @@ use ducktide_protocol::position::{Partition, Position, SourceId};
 use ducktide_protocol::table::TableName;
 use jiff::Timestamp;
 
-use super::{Revocation, Unidentified, Worker, names};
+use super::{IdentityCheck, Revocation, Worker, join_names};
 use crate::batch::batcher::BatcherCommand;
 use crate::batch::dead_letter::DeadLetterCounts;
 use crate::batch::event::BatcherEvent;
@@ -22,10 +22,10 @@ use crate::commit::request::{CommitterRequest, RecentRowsByPartition};
 use crate::error::ConsumerError;
 use crate::event::Event;
 use crate::metrics::{Rebalance, RetryCause};
-use crate::source::SurveyEvent;
+use crate::source::ClusterAnswer;
 use crate::source::assignment::Generation;
 use crate::source::inspect::{Identity, Watermarks};
-use crate::source::{Command, SourceEvent, TopicPartition};
+use crate::source::{SourceCommand, SourceEvent, TopicPartition};
 
 /// A table whose files cannot be written, or not be made durable.
 struct FailedTable<'a> {
@@ -41,24 +41,24 @@ impl Worker {
             Event::Source(event) => self.handle_source(event),
             Event::Batcher(event) => self.handle_batcher(event),
             Event::Committer(event) => self.handle_committer(event),
-            Event::Survey(event) => self.handle_survey(event),
-            Event::Opened(opened) => self.opened(*opened),
+            Event::Cluster(event) => self.handle_cluster_answer(event),
+            Event::TopicOpened(opened) => self.opened(*opened),
         }
     }
 
     fn handle_source(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Assigned(partitions) => {
-                tracing::info!(partitions = names(&partitions), "assigned");
+                tracing::info!(partitions = join_names(&partitions), "assigned");
                 let mut topics = partitions.iter().map(|partition| &partition.topic);
-                if self.obstacles.group_allows()
-                    || topics.any(|topic| self.obstacles.topic_allows(topic))
+                if self.blockers.end_group_refusal()
+                    || topics.any(|topic| self.blockers.end_topic_refusal(topic))
                 {
                     self.refusal_lifted();
                 }
                 self.partitions.assigned(&partitions);
-                self.parts.metrics.reading.assigned(self.partitions.len());
-                self.parts.metrics.reading.rebalanced(Rebalance::Assigned);
+                self.deps.metrics.reading.assigned(self.partitions.len());
+                self.deps.metrics.reading.rebalanced(Rebalance::Assigned);
                 if let Some(check) = &mut self.owner_check {
                     check.assigned(Instant::now());
                 }
@@ -66,9 +66,9 @@ impl Worker {
                 self.open_new_topics();
             }
             SourceEvent::Revoking { partitions, lost, done } => {
-                tracing::info!(partitions = names(&partitions), lost, "revoked");
+                tracing::info!(partitions = join_names(&partitions), lost, "revoked");
                 let event = if lost { Rebalance::Lost } else { Rebalance::Revoked };
-                self.parts.metrics.reading.rebalanced(event);
+                self.deps.metrics.reading.rebalanced(event);
                 self.revoke(partitions, lost, done);
             }
             SourceEvent::OutOfRange(partition, error) => {
@@ -76,24 +76,24 @@ impl Worker {
                 self.partitions.stop(&partition);
                 // A topic that was made again is shorter, most often.
                 self.identify([Arc::clone(&partition.topic)].into());
-                self.parts.surveyor.find_range(partition);
+                self.deps.queries.find_range(partition);
             }
             SourceEvent::NameTaken => {
-                let name = self.parts.config.source.group_instance_id.clone();
+                let name = self.deps.config.source.group_instance_id.clone();
                 self.fail(ConsumerError::NameTaken(name.unwrap_or_default()));
             }
             SourceEvent::NameHeld => {
-                let group_instance_id = self.parts.config.source.group_instance_id.as_deref();
+                let group_instance_id = self.deps.config.source.group_instance_id.as_deref();
                 tracing::warn!(
                     group_instance_id,
                     "another member of the group has this worker's --group-instance-id; waiting until it \
                      leaves or its session ends"
                 );
-                self.obstacles.name_held(true);
+                self.blockers.set_name_held(true);
             }
             SourceEvent::NameReleased => {
                 tracing::info!("the group has released this worker's --group-instance-id");
-                self.obstacles.name_held(false);
+                self.blockers.set_name_held(false);
             }
             SourceEvent::Refused { topic, refusal } => self.refused(topic, refusal),
             SourceEvent::Fatal(text) => self.fail(ConsumerError::Kafka(text)),
@@ -103,28 +103,28 @@ impl Worker {
 
     /// Logs a refusal of Kafka once; it is repeated at every attempt.
     fn refused(&mut self, topic: Option<Arc<str>>, refusal: String) {
-        self.parts.metrics.batching.retried(RetryCause::Kafka);
-        self.parts.metrics.reading.refused(true);
-        if self.obstacles.is_new_refusal(&refusal) {
+        self.deps.metrics.batching.retried(RetryCause::Kafka);
+        self.deps.metrics.reading.refused(true);
+        if self.blockers.is_new_refusal(&refusal) {
             tracing::error!(error = refusal, "Kafka refuses, waiting until it does no longer");
         }
-        self.obstacles.refused(topic, refusal, Instant::now());
+        self.blockers.refused(topic, refusal, Instant::now());
     }
 
     fn refusal_lifted(&self) {
-        self.parts.metrics.reading.refused(false);
+        self.deps.metrics.reading.refused(false);
         tracing::info!("Kafka refuses no longer");
     }
 
     fn revoke(&mut self, partitions: Vec<TopicPartition>, lost: bool, done: mpsc::SyncSender<()>) {
-        if self.ending.as_ref().is_some_and(|ending| ending.closing) {
+        if self.shutdown.as_ref().is_some_and(|shutdown| shutdown.closing) {
             // Everything is committed or given up; nothing is left to wait for.
             drop(done);
             return;
         }
         let now = Instant::now();
         // Whoever has lost partitions commits in vain, and holds their next owner up.
-        let wait = if lost { Duration::ZERO } else { self.parts.config.process.revocation_timeout };
+        let wait = if lost { Duration::ZERO } else { self.deps.config.process.revocation_timeout };
         self.revocation = Some(Revocation { partitions, done, deadline: now + wait, cut: false });
         self.flush.request_flush();
     }
@@ -135,7 +135,7 @@ impl Worker {
             BatcherEvent::Full => self.flush.batch_full(),
             BatcherEvent::GoalReached(partition) => {
                 self.partitions.goal_reached(partition);
-                if self.goals.as_ref().is_some_and(|goals| self.partitions.have_read(goals)) {
+                if self.goals.as_ref().is_some_and(|goals| self.partitions.has_read_to(goals)) {
                     self.flush.request_flush();
                 }
             }
@@ -144,7 +144,7 @@ impl Worker {
                     && let Some((commit, commit_stats)) = partial_batch::merge(parts)
                 {
                     self.flush.commit_sent();
-                    self.obstacles.commit_began(Instant::now());
+                    self.blockers.commit_started(Instant::now());
                     self.commit_stats = commit_stats;
                     self.identify_and_commit(commit);
                 }
@@ -160,9 +160,9 @@ impl Worker {
             }
             BatcherEvent::Registry { batcher, waits_for } => {
                 if waits_for.is_some() {
-                    self.parts.metrics.batching.retried(RetryCause::Registry);
+                    self.deps.metrics.batching.retried(RetryCause::Registry);
                 }
-                self.obstacles.registry(batcher, waits_for);
+                self.blockers.set_registry_error(batcher, waits_for);
             }
             BatcherEvent::ColumnsMissing { table, columns } => {
                 self.columns_missing(&table, columns);
@@ -174,7 +174,7 @@ impl Worker {
                 // Dropped rather than committed, so that a worker which is started again and again
                 // does not bury a topic batch by batch.
                 self.reset();
-                let limit = self.parts.config.bad_records.max_dead_letter_ratio;
+                let limit = self.deps.config.bad_records.max_dead_letter_ratio;
                 self.fail(ConsumerError::TooManyBadRecords {
                     partition,
                     offset,
@@ -194,14 +194,14 @@ impl Worker {
         match event {
             CommitterEvent::Committed { commit, snapshot_id, elapsed } => {
                 self.commit_ended();
-                self.obstacles.lake_answered();
+                self.blockers.lake_answered();
                 for delta in commit.progress() {
                     let topic = self.partition_of(delta.source, delta.partition).topic;
-                    if self.obstacles.topic_allows(&topic) {
+                    if self.blockers.end_topic_refusal(&topic) {
                         self.refusal_lifted();
                     }
                     if self.held_topics.committed(&topic) {
-                        self.parts.metrics.batching.held(self.held_topics.len());
+                        self.deps.metrics.batching.held(self.held_topics.len());
                         tracing::info!(topic = &*topic, "files can be written again");
                     }
                 }
@@ -209,7 +209,7 @@ impl Worker {
             }
             CommitterEvent::Dropped { reason, unusable } => {
                 self.commit_ended();
-                self.parts.metrics.committing.dropped(reason);
+                self.deps.metrics.committing.dropped(reason);
                 tracing::warn!(reason = reason.as_str(), "batch dropped, reading it again");
                 self.reset();
                 match reason {
@@ -226,21 +226,21 @@ impl Worker {
                 }
             }
             CommitterEvent::Loaded { source, positions, recent } => {
-                self.obstacles.lake_answered();
+                self.blockers.lake_answered();
                 self.loaded(source, &positions, recent);
             }
             CommitterEvent::Altered(tables) => {
-                self.obstacles.lake_answered();
+                self.blockers.lake_answered();
                 self.altered(tables);
             }
-            CommitterEvent::Inquired(found) => self.parts.metrics.committing.inquired(found),
+            CommitterEvent::Inquired(found) => self.deps.metrics.committing.inquired(found),
             CommitterEvent::Retrying { cause, error } => {
-                self.parts.metrics.batching.retried(cause);
-                self.obstacles.lake_failed(error);
+                self.deps.metrics.batching.retried(cause);
+                self.blockers.lake_failed(error);
             }
             CommitterEvent::Failed(error) => {
                 if self.flush.is_committing() {
-                    self.parts.metrics.committing.failed();
+                    self.deps.metrics.committing.failed();
                 }
                 self.commit_ended();
                 self.reset();
@@ -253,7 +253,7 @@ impl Worker {
     /// worker if waiting helps none of its topics.
     fn files_failed(&mut self, failed: Vec<FailedTable<'_>>) {
         let now = Instant::now();
-        self.parts.metrics.batching.retried(RetryCause::Files);
+        self.deps.metrics.batching.retried(RetryCause::Files);
         for FailedTable { table, error, is_fault } in failed {
             let error = format!("{error}: table=`{table}`");
             for route in self.routes.values().filter(|route| route.fills(table)) {
@@ -269,7 +269,7 @@ impl Worker {
         }
         let topics = self.partitions.topics();
         self.held_topics.shorten_if_all(&topics, now);
-        self.parts.metrics.batching.held(self.held_topics.len());
+        self.deps.metrics.batching.held(self.held_topics.len());
         let faults = topics.iter().map(|topic| self.held_topics.fault(topic));
         let faults = faults.collect::<Option<Vec<_>>>();
         if let Some(fault) = faults.as_ref().and_then(|faults| faults.first()) {
@@ -280,45 +280,45 @@ impl Worker {
 
     pub(super) fn commit_ended(&mut self) {
         self.flush.commit_ended();
-        self.obstacles.commit_ended();
+        self.blockers.commit_ended();
     }
 
-    fn handle_survey(&mut self, event: SurveyEvent) {
+    fn handle_cluster_answer(&mut self, event: ClusterAnswer) {
         let silence = match &event {
-            SurveyEvent::Unanswered(error) => Some(error),
+            ClusterAnswer::Unanswered(error) => Some(error),
             _ => None,
         };
         // That the brokers do not describe a group says nothing about an outage.
-        if !matches!(event, SurveyEvent::Readers { .. } | SurveyEvent::Unowned { .. }) {
-            self.obstacles.kafka(silence, Instant::now());
+        if !matches!(event, ClusterAnswer::Readers { .. } | ClusterAnswer::Unowned { .. }) {
+            self.blockers.set_kafka_error(silence, Instant::now());
         }
         match event {
-            SurveyEvent::Readers { partitions, members } => {
+            ClusterAnswer::Readers { partitions, members } => {
                 self.found_readers(&partitions, members.as_deref());
             }
-            SurveyEvent::Unowned { question, partitions } => {
+            ClusterAnswer::Unowned { question, partitions } => {
                 self.found_unowned(question, partitions)
             }
-            SurveyEvent::Unanswered(_) => {
+            ClusterAnswer::Unanswered(_) => {
                 self.is_finding_ends = false;
-                self.parts.metrics.batching.retried(RetryCause::Kafka);
+                self.deps.metrics.batching.retried(RetryCause::Kafka);
             }
-            SurveyEvent::Ends(ends) => {
+            ClusterAnswer::Ends(ends) => {
                 self.is_finding_ends = false;
                 let ends: Vec<_> = ends.into_iter().map(|(p, end)| (p, end.0)).collect();
-                self.parts.metrics.lag.record_ends(&ends, now_ms());
+                self.deps.metrics.lag.record_ends(&ends, now_ms());
             }
-            SurveyEvent::Identity { topic, identity, question } => {
+            ClusterAnswer::Identity { topic, identity, question } => {
                 self.identified(&topic, identity, question);
             }
-            SurveyEvent::Beginnings { topic, starts } => self.load(&topic, starts),
-            SurveyEvent::Range { partition, watermarks } => {
+            ClusterAnswer::Beginnings { topic, starts } => self.load(&topic, starts),
+            ClusterAnswer::Range { partition, watermarks } => {
                 let offset = self.partitions.next_offset(&partition);
                 let route = self.routes.get(&partition.topic).cloned();
                 tracing::error!(
                     topic = %partition.topic, partition = partition.partition.0, offset,
                     low_watermark = watermarks.low, high_watermark = watermarks.high,
-                    resolve_with = remedies(route.as_deref(), &partition, offset, watermarks),
+                    resolve_with = remedy_commands(route.as_deref(), &partition, offset, watermarks),
                     "Kafka does not have the lake's offset: this partition is stopped, others go on"
                 );
             }
@@ -329,7 +329,7 @@ impl Worker {
     pub(super) fn identify(&mut self, topics: BTreeSet<Arc<str>>) -> u64 {
         self.question += 1;
         for topic in topics {
-            self.parts.surveyor.identify(topic, self.question);
+            self.deps.queries.identify(topic, self.question);
         }
         self.question
     }
@@ -339,7 +339,7 @@ impl Worker {
         let routes = self.routes.values().filter(|route| sources.contains(&route.source.id));
         let topics: BTreeSet<_> = routes.map(|route| Arc::clone(&route.topic)).collect();
         let question = self.identify(topics.clone());
-        self.unidentified = Some(Unidentified { commit, question, topics });
+        self.identity_check = Some(IdentityCheck { commit, question, topics });
     }
 
     fn identified(&mut self, topic: &Arc<str>, identity: Identity, question: u64) {
@@ -355,24 +355,24 @@ impl Worker {
             self.load(topic, Vec::new());
         }
         // An answer to an earlier question says nothing about records that were read since.
-        if let Some(waiting) = self.unidentified.as_mut().filter(|w| w.question == question) {
+        if let Some(waiting) = self.identity_check.as_mut().filter(|w| w.question == question) {
             waiting.topics.remove(topic);
         }
-        if let Some(ready) = self.unidentified.take_if(|waiting| waiting.topics.is_empty()) {
+        if let Some(ready) = self.identity_check.take_if(|waiting| waiting.topics.is_empty()) {
             self.committer.send(CommitterRequest::Commit(ready.commit));
         }
     }
 
     fn committed(&mut self, commit: &Commit, snapshot_id: Option<i64>, elapsed: Duration) {
-        self.parts.metrics.committing.committed(commit, elapsed);
+        self.deps.metrics.committing.committed(commit, elapsed);
         let CommitStats { dead_letters, newest } = std::mem::take(&mut self.commit_stats);
         self.report_dead_letters(commit, &dead_letters);
         let mut mirrored = Vec::new();
         for delta in commit.progress() {
             let partition = self.partition_of(delta.source, delta.partition);
             let newest = newest.get(&(delta.source, delta.partition)).copied();
-            self.parts.metrics.lag.record_progress(&partition, delta.range.to.0, newest);
-            self.partitions.moved(&partition, delta.after());
+            self.deps.metrics.lag.record_progress(&partition, delta.range.to.0, newest);
+            self.partitions.set_position(&partition, delta.after());
             // Kafka takes offsets from a partition's member only, and is rude to others: a static
             // member that slept, and commits for what it has lost, would be fenced for good.
             if self.partitions.is_owned(&partition) {
@@ -387,7 +387,7 @@ impl Worker {
             elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             "committed"
         );
-        self.source.send(Command::MirrorOffsets(mirrored));
+        self.source.send(SourceCommand::MirrorOffsets(mirrored));
     }
 
     /// Says once for each batch how many of its records could not be decoded.
@@ -395,7 +395,7 @@ impl Worker {
         if dead_letters.is_empty() {
             return;
         }
-        self.parts.metrics.committing.dead_letters_committed(dead_letters);
+        self.deps.metrics.committing.dead_letters_committed(dead_letters);
         let is_dead_letter_file = |file: &&StagedFile| {
             let mut tables = self.routes.values().filter_map(|route| route.dead_letters.as_ref());
             tables.any(|table| table.version.table == file.table)
@@ -429,24 +429,27 @@ impl Worker {
             return;
         };
         let route = Arc::clone(route);
-        self.is_looking = false;
+        self.is_refreshing = false;
         let positions: BTreeMap<Partition, Position> = positions.iter().copied().collect();
         let moved = self.partitions.moved_by_operator(&route.topic, &positions);
-        self.partitions.known(&route.topic, &positions);
-        if !moved.is_empty() && self.ending.is_none() {
-            tracing::info!(partitions = names(&moved), "replayed or skipped, reading from there");
+        self.partitions.record_positions(&route.topic, &positions);
+        if !moved.is_empty() && self.shutdown.is_none() {
+            tracing::info!(
+                partitions = join_names(&moved),
+                "replayed or skipped, reading from there"
+            );
             self.reset();
             // A commit may be under way: positions that are read behind it are those to start from.
             self.load_all();
             return;
         }
-        if self.ending.is_some() || self.held_topics.is_waiting(&route.topic) {
+        if self.shutdown.is_some() || self.held_topics.is_waiting(&route.topic) {
             return;
         }
         let is_prepared = |p: Partition| route.dedupe.is_none() || recent.contains_key(&p);
         let (ready, unknown) = self.partitions.take_loading(&route.topic, &positions, is_prepared);
         if !unknown.is_empty() {
-            self.parts.surveyor.find_beginnings(Arc::clone(&route.topic), unknown);
+            self.deps.queries.find_beginnings(Arc::clone(&route.topic), unknown);
         }
         let starts: Vec<_> = ready
             .into_iter()
@@ -457,7 +460,7 @@ impl Worker {
             })
             .collect();
         if !starts.is_empty() {
-            self.source.send(Command::Start(starts));
+            self.source.send(SourceCommand::Start(starts));
         }
     }
 
@@ -471,7 +474,7 @@ impl Worker {
         recent: Vec<RecentRow>,
     ) {
         tracing::info!(%partition, epoch = position.epoch.0, offset = position.next_offset.0, "reading");
-        self.parts.metrics.lag.start_partition(partition, position.next_offset.0, now_ms());
+        self.deps.metrics.lag.start_partition(partition, position.next_offset.0, now_ms());
         let index = crate::source::batcher_of(partition, self.batchers.len());
         self.batchers[index].send(BatcherCommand::Begin {
             partition: partition.clone(),
@@ -485,7 +488,7 @@ impl Worker {
 }
 
 /// The commands that resolve a stopped partition: give up what Kafka lost, or read what it has again.
-fn remedies(
+fn remedy_commands(
     route: Option<&TopicRoute>,
     partition: &TopicPartition,
     offset: Option<i64>,

@@ -12,11 +12,11 @@ mod alterations;
 mod discovery;
 mod handle;
 mod held_topics;
-mod obstacles;
-mod others_wait;
+mod other_members_wait;
 mod owner_check;
 mod partitions;
 mod pending_alterations;
+mod readiness_blockers;
 mod until_end;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,26 +44,26 @@ use crate::decode::schema_provider::SchemaProviders;
 use crate::error::ConsumerError;
 use crate::event::{Event, Events};
 use crate::metrics::Metrics;
+use crate::source::cluster_queries::ClusterQueries;
 use crate::source::group::Group;
 use crate::source::in_flight::InFlight;
 use crate::source::inspect::ClusterView;
 use crate::source::kafka_config::{Membership, consumer_config};
-use crate::source::survey::Surveyor;
-use crate::source::{Command, Joining, Source, SourceEvent, TopicPartition};
-use crate::startup::{self, Goals, Patience, Prepared};
+use crate::source::{JoinConfig, Source, SourceCommand, SourceEvent, TopicPartition};
+use crate::startup::{self, Goals, PreparedSources, StartupRetry};
 use held_topics::HeldTopics;
-use obstacles::Obstacles;
-use others_wait::OthersWait;
+use other_members_wait::OtherMembersWait;
 use owner_check::OwnerCheck;
 use partitions::Partitions;
 use pending_alterations::Alterations;
+use readiness_blockers::ReadinessBlockers;
 
 /// The longest time between two looks at threads and deadlines.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 /// The longest time after which a worker that commits nothing learns of a replay or skip. A look is
 /// one small query for each topic.
-const LOOK_INTERVAL: Duration = Duration::from_secs(5);
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How often Kafka is asked where partitions end: for the lag that is shown, and to learn of an
 /// outage while there is nothing to commit. One request to each broker.
@@ -92,53 +92,53 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         .map_err(|error| ConsumerError::Schema { topic: config.topics.given().join(","), error })?;
     let config = Arc::new(config);
     let refusal_limit = config.source.until_end.then_some(REFUSAL_LIMIT);
-    let patience = Arc::new(Patience::new(Arc::clone(&metrics), readiness.clone(), refusal_limit));
+    let retry = Arc::new(StartupRetry::new(Arc::clone(&metrics), readiness.clone(), refusal_limit));
     let client = config.kafka.client_config();
     let client = client.map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?;
     let cluster = ClusterView::new(&client)
         .map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?;
     let cluster = Arc::new(cluster);
     let prepared = tokio::select! {
-        prepared = prepare(&config, &providers, &cluster, &patience) => prepared?,
+        prepared = prepare(&config, &providers, &cluster, &retry) => prepared?,
         () = &mut shutdown => None,
     };
     let Some(prepared) = prepared else {
-        patience.end();
+        retry.stop();
         return Ok(());
     };
-    let surveyor = Surveyor::new(Arc::clone(&cluster), events.clone());
-    let parts =
-        Parts { config, providers, cluster, patience, metrics, readiness, surveyor, events };
-    Worker::start(parts, prepared, inbox)?.work(shutdown).await
+    let queries = ClusterQueries::new(Arc::clone(&cluster), events.clone());
+    let deps =
+        WorkerDeps { config, providers, cluster, retry, metrics, readiness, queries, events };
+    Worker::start(deps, prepared, inbox)?.work(shutdown).await
 }
 
 async fn prepare(
     config: &Arc<Config>,
     providers: &SchemaProviders,
     cluster: &Arc<ClusterView>,
-    patience: &Arc<Patience>,
-) -> Result<Option<Prepared>, ConsumerError> {
-    let topics = startup::topics(config, providers, cluster, patience).await?;
+    retry: &Arc<StartupRetry>,
+) -> Result<Option<PreparedSources>, ConsumerError> {
+    let topics = startup::load_topics(config, providers, cluster, retry).await?;
     let (config, cluster) = (Arc::clone(config), Arc::clone(cluster));
-    let patience = Arc::clone(patience);
-    let prepared = spawn_blocking(move || startup::prepare(&config, &topics, &cluster, &patience));
+    let retry = Arc::clone(retry);
+    let prepared = spawn_blocking(move || startup::prepare(&config, &topics, &cluster, &retry));
     prepared.await.map_err(|_| ConsumerError::Panicked)?
 }
 
 /// What a worker is made of, beside the lake.
-struct Parts {
+struct WorkerDeps {
     config: Arc<Config>,
     providers: SchemaProviders,
     cluster: Arc<ClusterView>,
-    patience: Arc<Patience>,
+    retry: Arc<StartupRetry>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
-    surveyor: Surveyor,
+    queries: ClusterQueries,
     events: Events,
 }
 
 struct Worker {
-    parts: Parts,
+    deps: WorkerDeps,
     group: Arc<Group>,
     routes: BTreeMap<Arc<str>, Arc<TopicRoute>>,
     /// Topics that are being prepared.
@@ -150,27 +150,27 @@ struct Worker {
     flush: FlushScheduler,
     partitions: Partitions,
     revocation: Option<Revocation>,
-    ending: Option<Ending>,
+    shutdown: Option<Shutdown>,
     held_topics: HeldTopics,
     /// The batch that waits for its topics to be identified.
-    unidentified: Option<Unidentified>,
+    identity_check: Option<IdentityCheck>,
     alterations: Alterations,
     /// What is told of the batch that is being committed; there is one at a time.
     commit_stats: CommitStats,
-    obstacles: Obstacles,
+    blockers: ReadinessBlockers,
     in_flight: Arc<InFlight>,
     ids: Arc<IdBudget>,
     /// Numbers the questions for topics' identities.
     question: u64,
     goals: Option<Goals>,
-    others: OthersWait,
+    others: OtherMembersWait,
     /// None where each partition always has an owner.
     owner_check: Option<OwnerCheck>,
     /// When all positions are read next: of own partitions because an operator may have moved them,
     /// of other members' partitions for `--until-end`.
-    look_at: Instant,
+    refresh_at: Instant,
     /// Whether such a look is not answered yet.
-    is_looking: bool,
+    is_refreshing: bool,
     /// When Kafka is asked next where partitions end.
     ends_at: Instant,
     /// Whether such a question is not answered yet.
@@ -180,7 +180,7 @@ struct Worker {
 /// A batch on its way to the committer. A topic that is deleted and made again under a running
 /// worker need not cause a rebalance, and has other records under the same offsets; so before a
 /// commit, and after its records were read, the topics are asked for who they are.
-struct Unidentified {
+struct IdentityCheck {
     commit: Commit,
     question: u64,
     /// The topics that have not answered.
@@ -197,7 +197,7 @@ struct Revocation {
 }
 
 /// The worker ends as soon as what was read is committed.
-struct Ending {
+struct Shutdown {
     result: Result<(), ConsumerError>,
     deadline: Instant,
     /// Whether the source was told to leave the group.
@@ -206,11 +206,11 @@ struct Ending {
 
 impl Worker {
     fn start(
-        parts: Parts,
-        prepared: Prepared,
+        deps: WorkerDeps,
+        prepared: PreparedSources,
         inbox: UnboundedReceiver<Event>,
     ) -> Result<Self, ConsumerError> {
-        let (config, events) = (Arc::clone(&parts.config), &parts.events);
+        let (config, events) = (Arc::clone(&deps.config), &deps.events);
         let memory = config.batch.memory_shares();
         let in_flight = Arc::new(InFlight::new(memory.in_flight));
         let count = config.batchers;
@@ -223,7 +223,7 @@ impl Worker {
             },
             in_flight: Arc::clone(&in_flight),
             events: events.clone(),
-            metrics: Arc::clone(&parts.metrics),
+            metrics: Arc::clone(&deps.metrics),
             rows_left: config.source.max_rows.map(|rows| Arc::new(AtomicI64::new(rows))),
             bad_records: config.bad_records.clone(),
             ids: Arc::clone(&ids),
@@ -233,7 +233,7 @@ impl Worker {
             // Bounded by bytes, not by number: see `InFlight`.
             let (inlet, deliveries) = crossbeam_channel::unbounded();
             let schemas =
-                RecordDecoders::new(parts.providers.clone(), tokio::runtime::Handle::current());
+                RecordDecoders::new(deps.providers.clone(), tokio::runtime::Handle::current());
             batchers.push(Batcher::spawn(index, deliveries, schemas, shared.clone()));
             inlets.push(inlet);
         }
@@ -246,17 +246,17 @@ impl Worker {
         };
         let client = consumer_config(&config.kafka, &member)
             .map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?;
-        let joining = Joining {
+        let join_config = JoinConfig {
             client,
             topics: config.topics.given().to_vec(),
             revocation_timeout: config.process.revocation_timeout,
             name_timeout: prepared.name_timeout,
         };
         let source = Source::spawn(
-            joining,
+            join_config,
             inlets,
             Arc::clone(&in_flight),
-            Arc::clone(&parts.metrics),
+            Arc::clone(&deps.metrics),
             events.clone(),
         )
         .map_err(|error| ConsumerError::of_client(&error))?;
@@ -266,23 +266,23 @@ impl Worker {
             committer: Committer::spawn(prepared.lake, events.clone()),
             partitions: Partitions::default(),
             revocation: None,
-            ending: None,
+            shutdown: None,
             held_topics: HeldTopics::default(),
-            unidentified: None,
+            identity_check: None,
             alterations: Alterations::default(),
             commit_stats: CommitStats::default(),
-            obstacles: Obstacles::default(),
+            blockers: ReadinessBlockers::default(),
             in_flight,
             ids,
             question: 0,
             goals: prepared.goals,
-            others: OthersWait::default(),
+            others: OtherMembersWait::default(),
             owner_check: OwnerCheck::for_member(&config),
-            look_at: Instant::now(),
-            is_looking: false,
+            refresh_at: Instant::now(),
+            is_refreshing: false,
             ends_at: Instant::now(),
             is_finding_ends: false,
-            parts,
+            deps,
             group: prepared.group,
             routes,
             opening: BTreeSet::new(),
@@ -306,13 +306,13 @@ impl Worker {
                     Some(event) => self.handle(event),
                     None => unreachable!("the threads hold a sender as long as they run"),
                 },
-                () = &mut shutdown, if self.ending.is_none() => {
+                () = &mut shutdown, if self.shutdown.is_none() => {
                     tracing::info!("stopping: committing what was read");
                     self.end(Ok(()));
                 }
                 () = tokio::time::sleep_until(wake.into()) => {}
             }
-            if self.ending.as_ref().is_some_and(|ending| ending.deadline <= Instant::now()) {
+            if self.shutdown.as_ref().is_some_and(|shutdown| shutdown.deadline <= Instant::now()) {
                 return self.give_up();
             }
         }
@@ -320,11 +320,11 @@ impl Worker {
 
     /// Drops everything that was read and is not on its way to the lake.
     fn reset(&mut self) {
-        self.source.send(Command::Hold(self.partitions.all()));
+        self.source.send(SourceCommand::Hold(self.partitions.all()));
         for batcher in &self.batchers {
             batcher.send(BatcherCommand::Reset);
         }
-        if self.unidentified.take().is_some() {
+        if self.identity_check.take().is_some() {
             self.commit_ended();
         }
         self.flush.reset();
@@ -372,7 +372,7 @@ impl Worker {
 
     /// Ends as soon as what was read is committed; the first reason counts.
     fn end(&mut self, result: Result<(), ConsumerError>) {
-        if self.ending.is_some() {
+        if self.shutdown.is_some() {
             return;
         }
         self.stop_opening();
@@ -380,23 +380,23 @@ impl Worker {
             batcher.send(BatcherCommand::Stop);
         }
         self.flush.request_flush();
-        let deadline = Instant::now() + self.parts.config.process.shutdown_timeout;
-        self.ending = Some(Ending { result, deadline, closing: false });
+        let deadline = Instant::now() + self.deps.config.process.shutdown_timeout;
+        self.shutdown = Some(Shutdown { result, deadline, closing: false });
     }
 
     fn report_readiness(&self) {
-        let ready = if self.ending.is_some() {
+        let ready = if self.shutdown.is_some() {
             Err("stopping".to_owned())
         } else {
-            let others = self.obstacles.readiness(Instant::now());
+            let others = self.blockers.readiness(Instant::now());
             others.and(self.held_topics.readiness()).and(self.partitions.readiness())
         };
-        self.parts.readiness.set(ready);
+        self.deps.readiness.set(ready);
     }
 
     /// The group was left: lets the threads end.
     fn finish(self) -> Result<(), ConsumerError> {
-        let result = self.ending.map_or(Ok(()), |ending| ending.result);
+        let result = self.shutdown.map_or(Ok(()), |shutdown| shutdown.result);
         self.source.join();
         self.batchers.into_iter().for_each(Batcher::join);
         self.committer.join();
@@ -409,11 +409,11 @@ impl Worker {
     /// The deadline is over; the threads may hang in calls, and the process ends without them. Only the
     /// poll thread does not, and leaves the group.
     fn give_up(self) -> Result<(), ConsumerError> {
-        let Self { source, revocation, inbox, ending, .. } = self;
+        let Self { source, revocation, inbox, shutdown, .. } = self;
         // A revocation would wait for answers of this worker.
         drop((revocation, inbox));
         source.leave(LEAVE_TIMEOUT);
-        match ending.map_or(Ok(()), |ending| ending.result) {
+        match shutdown.map_or(Ok(()), |shutdown| shutdown.result) {
             Ok(()) => Err(ConsumerError::ShutdownTimeout),
             Err(error) => Err(error),
         }
@@ -421,6 +421,6 @@ impl Worker {
 }
 
 /// Partitions as a log line shows them.
-fn names(partitions: &[TopicPartition]) -> String {
+fn join_names(partitions: &[TopicPartition]) -> String {
     partitions.iter().map(TopicPartition::to_string).collect::<Vec<_>>().join(" ")
 }

@@ -26,10 +26,10 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-use super::{Worker, names};
+use super::{Worker, join_names};
 use crate::config::Config;
 use crate::source::kafka_config::GroupProtocol;
-use crate::source::{Command, TopicPartition};
+use crate::source::{SourceCommand, TopicPartition};
 
 /// Time from an assignment to the first query.
 const FIRST_QUERY: Duration = Duration::from_secs(3);
@@ -132,12 +132,12 @@ impl Worker {
     /// knows count: a new one has no owner until the group's leader discovers it.
     pub(super) fn advance_owner_check(&mut self, now: Instant) {
         let is_loaded = self.routes.keys().all(|topic| self.partitions.is_in_lake(topic));
-        if self.ending.is_none()
+        if self.shutdown.is_none()
             && is_loaded
             && let Some(question) = self.owner_check.as_mut().and_then(|check| check.take_due(now))
         {
             let group = self.group.id.clone();
-            self.parts.surveyor.find_unowned(group, self.partitions.in_lake(), question);
+            self.deps.queries.find_unowned(group, self.partitions.in_lake(), question);
         }
     }
 
@@ -146,17 +146,17 @@ impl Worker {
         question: u64,
         unowned: Option<BTreeSet<TopicPartition>>,
     ) {
-        let Some(check) = self.owner_check.as_mut().filter(|_| self.ending.is_none()) else {
+        let Some(check) = self.owner_check.as_mut().filter(|_| self.shutdown.is_none()) else {
             return;
         };
         if let Some(unowned) = check.answered(question, unowned, Instant::now()) {
             let unowned: Vec<_> = unowned.into_iter().collect();
             tracing::warn!(
-                partitions = names(&unowned),
+                partitions = join_names(&unowned),
                 group_id = self.group.id,
                 "partitions without an owner, joining the group again"
             );
-            self.source.send(Command::Rejoin);
+            self.source.send(SourceCommand::Rejoin);
         }
     }
 }

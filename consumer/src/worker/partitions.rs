@@ -120,7 +120,7 @@ impl Partitions {
         self.positions.get(partition).map(|position| position.next_offset.0)
     }
 
-    pub(crate) fn moved(&mut self, partition: &TopicPartition, to: Position) {
+    pub(crate) fn set_position(&mut self, partition: &TopicPartition, to: Position) {
         self.positions.insert(partition.clone(), to);
     }
 
@@ -135,7 +135,11 @@ impl Partitions {
     }
 
     /// Takes note of where the lake stands, also for partitions of other members.
-    pub(crate) fn known(&mut self, topic: &Arc<str>, positions: &BTreeMap<Partition, Position>) {
+    pub(crate) fn record_positions(
+        &mut self,
+        topic: &Arc<str>,
+        positions: &BTreeMap<Partition, Position>,
+    ) {
         for (&partition, &position) in positions {
             let partition = TopicPartition { topic: Arc::clone(topic), partition };
             self.positions.insert(partition, position);
@@ -184,7 +188,7 @@ impl Partitions {
 
     /// Returns whether this member has read all of its partitions up to their goals; then nothing is
     /// worth waiting for before they are committed.
-    pub(crate) fn have_read(&self, goals: &BTreeMap<TopicPartition, i64>) -> bool {
+    pub(crate) fn has_read_to(&self, goals: &BTreeMap<TopicPartition, i64>) -> bool {
         let open = self.behind(goals).into_iter();
         let mut own = open.filter(|p| self.is_owned(p) && !self.is_stopped(p));
         own.all(|partition| self.at_goal.contains(&partition))
@@ -275,7 +279,7 @@ mod tests {
         let mut partitions = assigned(2);
         let topic: Arc<str> = "events".into();
         let before = BTreeMap::from([(Partition(0), at(7)), (Partition(1), at(9))]);
-        partitions.known(&topic, &before);
+        partitions.record_positions(&topic, &before);
         partitions.take_loading(&topic, &before, |_| true);
         partitions.stop(&TopicPartition::new("events", 1));
 
@@ -295,13 +299,13 @@ mod tests {
         let at = |partition| TopicPartition::new("events", partition);
         let goals = BTreeMap::from([(at(0), 10), (at(1), 5), (at(7), 5)]);
         partitions.goal_reached(at(0));
-        assert!(!partitions.have_read(&goals));
+        assert!(!partitions.has_read_to(&goals));
 
         partitions.goal_reached(at(1));
-        assert!(partitions.have_read(&goals));
+        assert!(partitions.has_read_to(&goals));
 
         partitions.reset();
-        assert!(!partitions.have_read(&goals));
+        assert!(!partitions.has_read_to(&goals));
     }
 
     #[test]
@@ -311,10 +315,10 @@ mod tests {
             (TopicPartition::new("events", 0), 10),
             (TopicPartition::new("events", 1), 5),
         ]);
-        partitions.moved(&TopicPartition::new("events", 0), at(10));
+        partitions.set_position(&TopicPartition::new("events", 0), at(10));
         assert_eq!(partitions.behind(&goals), [TopicPartition::new("events", 1)]);
 
-        partitions.known(&"events".into(), &BTreeMap::from([(Partition(1), at(6))]));
+        partitions.record_positions(&"events".into(), &BTreeMap::from([(Partition(1), at(6))]));
 
         assert!(partitions.behind(&goals).is_empty());
     }

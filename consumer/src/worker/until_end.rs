@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::others_wait::OthersWait;
-use super::{REFUSAL_LIMIT, Worker, names};
+use super::other_members_wait::OtherMembersWait;
+use super::{REFUSAL_LIMIT, Worker, join_names};
 use crate::error::ConsumerError;
 use crate::source::TopicPartition;
 use crate::source::group_members::GroupMember;
@@ -17,7 +17,7 @@ impl Worker {
     /// Ends when the lake stands at the goals, whoever read the records.
     pub(super) fn advance_goals(&mut self, now: Instant) {
         let Some(goals) = &self.goals else { return };
-        if self.ending.is_some() {
+        if self.shutdown.is_some() {
             return;
         }
         let open = self.partitions.behind(goals);
@@ -31,7 +31,7 @@ impl Worker {
                 tracing::info!("everything up to the topics' ends at start is in the lake");
                 Ok(())
             } else {
-                Err(ConsumerError::OffsetsGone(names(&stopped)))
+                Err(ConsumerError::OffsetsGone(join_names(&stopped)))
             };
             self.end(result);
             return;
@@ -43,7 +43,7 @@ impl Worker {
         let since = *self.others.since.get_or_insert(now);
         if !self.others.is_asked && now.saturating_duration_since(since) >= OTHERS_AFTER {
             self.others.is_asked = true;
-            self.parts.surveyor.find_readers(self.group.id.clone(), open);
+            self.deps.queries.find_readers(self.group.id.clone(), open);
         }
     }
 
@@ -60,14 +60,14 @@ impl Worker {
         let readers: Vec<_> = members.unwrap_or_default().iter().filter(reads).collect();
         if members.is_some() && readers.is_empty() {
             // The group is about to assign them.
-            self.others = OthersWait::default();
+            self.others = OtherMembersWait::default();
             return;
         }
         let own = &self.group.client_id;
         let is_foreign = readers.iter().any(|member| member.is_of_another_lake(own));
         let readers: BTreeSet<_> = readers.into_iter().map(ToString::to_string).collect();
         let members = readers.into_iter().collect::<Vec<_>>().join(" ");
-        let (partitions, group_id) = (names(partitions), &self.group.id);
+        let (partitions, group_id) = (join_names(partitions), &self.group.id);
         if is_foreign {
             tracing::warn!(
                 partitions,
@@ -89,8 +89,8 @@ impl Worker {
     /// Ends when Kafka continues to refuse.
     pub(super) fn advance_refusal(&mut self, now: Instant) {
         if self.goals.is_some()
-            && self.ending.is_none()
-            && let Some((since, refusal)) = self.obstacles.refusal()
+            && self.shutdown.is_none()
+            && let Some((since, refusal)) = self.blockers.refusal()
             && now.saturating_duration_since(since) >= REFUSAL_LIMIT
         {
             self.fail(ConsumerError::KafkaRefuses(refusal));

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 /// The wait for partitions of other members, which is logged once.
 #[derive(Debug, Default)]
-pub(super) struct OthersWait {
+pub(super) struct OtherMembersWait {
     /// Since when only other members can reach the goals.
     pub(super) since: Option<Instant>,
     /// Whether it was asked who they are. There is no second question unless nobody reads the

@@ -8,20 +8,20 @@ use crate::source::cluster_error::{ClusterError, ClusterErrorKind};
 
 /// A commit that takes longer is stuck, whatever it waits for: an ordinary one takes milliseconds, and
 /// the catalog's own limits, after which it is tried again, are 15 seconds and more.
-const COMMIT_PATIENCE: Duration = Duration::from_secs(10);
+const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 const NAME_HELD: &str =
     "another member has this worker's --group-instance-id until it leaves or its session ends";
 
 /// Each of these is taken back as soon as the same thing succeeds.
 #[derive(Debug, Default)]
-pub(crate) struct Obstacles {
+pub(crate) struct ReadinessBlockers {
     lake: Option<String>,
     kafka: Option<String>,
     /// Since when questions to Kafka are refused.
     kafka_refuses_since: Option<Instant>,
     /// What the group or a broker refuses, and since when.
-    refusal: Option<Refusal>,
+    refusal: Option<KafkaRefusal>,
     /// Whether another member has this static member's name.
     is_name_held: bool,
     /// By the number of the batcher that waits.
@@ -32,14 +32,14 @@ pub(crate) struct Obstacles {
 
 /// A refusal that the group or a broker has reported.
 #[derive(Debug)]
-struct Refusal {
+struct KafkaRefusal {
     since: Instant,
     /// None where the whole group is refused.
     topic: Option<Arc<str>>,
     text: String,
 }
 
-impl Obstacles {
+impl ReadinessBlockers {
     pub(crate) fn lake_failed(&mut self, error: String) {
         self.lake = Some(error);
     }
@@ -49,7 +49,7 @@ impl Obstacles {
     }
 
     /// Why Kafka did not answer a question, or that it did.
-    pub(crate) fn kafka(&mut self, silence: Option<&ClusterError>, now: Instant) {
+    pub(crate) fn set_kafka_error(&mut self, silence: Option<&ClusterError>, now: Instant) {
         self.kafka = silence.map(ToString::to_string);
         let refuses = silence.is_some_and(|error| error.kind() == ClusterErrorKind::Refusal);
         self.kafka_refuses_since = refuses.then(|| self.kafka_refuses_since.unwrap_or(now));
@@ -62,16 +62,16 @@ impl Obstacles {
     /// The group or a broker refuses something.
     pub(crate) fn refused(&mut self, topic: Option<Arc<str>>, text: String, now: Instant) {
         let since = self.refusal.as_ref().map_or(now, |refusal| refusal.since);
-        self.refusal = Some(Refusal { since, topic, text });
+        self.refusal = Some(KafkaRefusal { since, topic, text });
     }
 
     /// The group has assigned partitions; whether that ends a refusal.
-    pub(crate) fn group_allows(&mut self) -> bool {
+    pub(crate) fn end_group_refusal(&mut self) -> bool {
         self.refusal.take_if(|refusal| refusal.topic.is_none()).is_some()
     }
 
     /// Records of a topic were read; whether that ends a refusal.
-    pub(crate) fn topic_allows(&mut self, topic: &str) -> bool {
+    pub(crate) fn end_topic_refusal(&mut self, topic: &str) -> bool {
         self.refusal.take_if(|refusal| refusal.topic.as_deref() == Some(topic)).is_some()
     }
 
@@ -82,19 +82,19 @@ impl Obstacles {
     }
 
     /// Another member has this static member's name, or has released it.
-    pub(crate) const fn name_held(&mut self, is_held: bool) {
+    pub(crate) const fn set_name_held(&mut self, is_held: bool) {
         self.is_name_held = is_held;
     }
 
     /// Why a batcher waits for the registry, or that it does no longer.
-    pub(crate) fn registry(&mut self, batcher: usize, waits_for: Option<String>) {
+    pub(crate) fn set_registry_error(&mut self, batcher: usize, waits_for: Option<String>) {
         match waits_for {
             Some(error) => self.registry.insert(batcher, error),
             None => self.registry.remove(&batcher),
         };
     }
 
-    pub(crate) const fn commit_began(&mut self, now: Instant) {
+    pub(crate) const fn commit_started(&mut self, now: Instant) {
         self.committing_since = Some(now);
     }
 
@@ -106,7 +106,7 @@ impl Obstacles {
     /// Ready, or the first reason why not.
     pub(crate) fn readiness(&self, now: Instant) -> Result<(), String> {
         let stuck = self.committing_since.map(|since| now.saturating_duration_since(since));
-        let stuck = stuck.filter(|waited| *waited > COMMIT_PATIENCE);
+        let stuck = stuck.filter(|waited| *waited > STUCK_AFTER);
         let reasons = [
             ("the lake does not answer", self.lake.clone()),
             ("waiting for the group", self.is_name_held.then(|| NAME_HELD.to_owned())),
@@ -133,74 +133,74 @@ mod tests {
 
     #[test]
     fn a_refusal_counts_from_its_beginning_until_it_is_lifted() {
-        let mut obstacles = Obstacles::default();
+        let mut blockers = ReadinessBlockers::default();
         let begin = Instant::now();
         let later = begin + Duration::from_secs(3);
-        assert!(obstacles.is_new_refusal("other members"));
-        obstacles.refused(None, "other members".to_owned(), begin);
-        obstacles.refused(None, "other members".to_owned(), later);
+        assert!(blockers.is_new_refusal("other members"));
+        blockers.refused(None, "other members".to_owned(), begin);
+        blockers.refused(None, "other members".to_owned(), later);
 
-        assert!(!obstacles.is_new_refusal("other members"));
-        assert_eq!(obstacles.refusal().unwrap().0, begin);
-        assert_eq!(obstacles.readiness(later).unwrap_err(), "Kafka refuses: other members");
-        assert!(!obstacles.topic_allows("events"));
-        assert!(obstacles.group_allows() && obstacles.refusal().is_none());
+        assert!(!blockers.is_new_refusal("other members"));
+        assert_eq!(blockers.refusal().unwrap().0, begin);
+        assert_eq!(blockers.readiness(later).unwrap_err(), "Kafka refuses: other members");
+        assert!(!blockers.end_topic_refusal("events"));
+        assert!(blockers.end_group_refusal() && blockers.refusal().is_none());
 
-        obstacles.refused(Some("events".into()), "not allowed".to_owned(), begin);
-        assert!(!obstacles.group_allows() && !obstacles.topic_allows("others"));
-        assert!(obstacles.topic_allows("events") && obstacles.refusal().is_none());
+        blockers.refused(Some("events".into()), "not allowed".to_owned(), begin);
+        assert!(!blockers.end_group_refusal() && !blockers.end_topic_refusal("others"));
+        assert!(blockers.end_topic_refusal("events") && blockers.refusal().is_none());
 
         let refusal = error(RDKafkaErrorCode::TopicAuthorizationFailed);
-        obstacles.kafka(Some(&refusal), begin);
-        obstacles.kafka(Some(&refusal), later);
-        assert_eq!(obstacles.refusal().unwrap().0, begin);
-        obstacles.kafka(Some(&error(RDKafkaErrorCode::OperationTimedOut)), later);
-        assert!(obstacles.refusal().is_none());
+        blockers.set_kafka_error(Some(&refusal), begin);
+        blockers.set_kafka_error(Some(&refusal), later);
+        assert_eq!(blockers.refusal().unwrap().0, begin);
+        blockers.set_kafka_error(Some(&error(RDKafkaErrorCode::OperationTimedOut)), later);
+        assert!(blockers.refusal().is_none());
     }
 
     #[test]
     fn each_obstacle_is_named_and_taken_back() {
-        let mut obstacles = Obstacles::default();
+        let mut blockers = ReadinessBlockers::default();
         let now = Instant::now();
-        let why = |obstacles: &Obstacles| obstacles.readiness(now).unwrap_err();
-        assert_eq!(obstacles.readiness(now), Ok(()));
+        let why = |blockers: &ReadinessBlockers| blockers.readiness(now).unwrap_err();
+        assert_eq!(blockers.readiness(now), Ok(()));
 
-        obstacles.lake_failed("connection refused".to_owned());
-        assert_eq!(why(&obstacles), "the lake does not answer: connection refused");
-        obstacles.lake_answered();
-        obstacles.kafka(Some(&error(RDKafkaErrorCode::OperationTimedOut)), now);
-        assert!(why(&obstacles).contains("Kafka"));
-        obstacles.kafka(None, now);
-        obstacles.name_held(true);
-        assert!(why(&obstacles).contains("--group-instance-id"));
-        obstacles.name_held(false);
+        blockers.lake_failed("connection refused".to_owned());
+        assert_eq!(why(&blockers), "the lake does not answer: connection refused");
+        blockers.lake_answered();
+        blockers.set_kafka_error(Some(&error(RDKafkaErrorCode::OperationTimedOut)), now);
+        assert!(why(&blockers).contains("Kafka"));
+        blockers.set_kafka_error(None, now);
+        blockers.set_name_held(true);
+        assert!(why(&blockers).contains("--group-instance-id"));
+        blockers.set_name_held(false);
 
-        assert_eq!(obstacles.readiness(now), Ok(()));
+        assert_eq!(blockers.readiness(now), Ok(()));
     }
 
     #[test]
     fn the_registry_is_waited_for_until_the_last_batcher_has_its_answer() {
-        let mut obstacles = Obstacles::default();
-        obstacles.registry(0, Some("refused".to_owned()));
-        obstacles.registry(1, Some("refused".to_owned()));
-        obstacles.registry(0, None);
-        assert!(obstacles.readiness(Instant::now()).unwrap_err().contains("registry"));
+        let mut blockers = ReadinessBlockers::default();
+        blockers.set_registry_error(0, Some("refused".to_owned()));
+        blockers.set_registry_error(1, Some("refused".to_owned()));
+        blockers.set_registry_error(0, None);
+        assert!(blockers.readiness(Instant::now()).unwrap_err().contains("registry"));
 
-        obstacles.registry(1, None);
+        blockers.set_registry_error(1, None);
 
-        assert_eq!(obstacles.readiness(Instant::now()), Ok(()));
+        assert_eq!(blockers.readiness(Instant::now()), Ok(()));
     }
 
     #[test]
     fn a_commit_that_takes_long_is_stuck_until_it_ends() {
-        let mut obstacles = Obstacles::default();
+        let mut blockers = ReadinessBlockers::default();
         let now = Instant::now();
-        obstacles.commit_began(now);
-        assert_eq!(obstacles.readiness(now + COMMIT_PATIENCE), Ok(()));
-        assert!(obstacles.readiness(now + COMMIT_PATIENCE * 2).unwrap_err().contains("20 s"));
+        blockers.commit_started(now);
+        assert_eq!(blockers.readiness(now + STUCK_AFTER), Ok(()));
+        assert!(blockers.readiness(now + STUCK_AFTER * 2).unwrap_err().contains("20 s"));
 
-        obstacles.commit_ended();
+        blockers.commit_ended();
 
-        assert_eq!(obstacles.readiness(now + COMMIT_PATIENCE * 2), Ok(()));
+        assert_eq!(blockers.readiness(now + STUCK_AFTER * 2), Ok(()));
     }
 }

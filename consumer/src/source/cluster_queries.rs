@@ -9,7 +9,7 @@ use tokio::task::spawn_blocking;
 
 use crate::event::{Event, Events};
 use crate::source::inspect::{ClusterResult, ClusterView};
-use crate::source::{SurveyEvent, TopicPartition};
+use crate::source::{ClusterAnswer, TopicPartition};
 
 /// Between two tries.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -19,12 +19,12 @@ const GROUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asks, and leaves the answers among the worker's events.
 #[derive(Clone)]
-pub(crate) struct Surveyor {
+pub(crate) struct ClusterQueries {
     cluster: Arc<ClusterView>,
     events: Events,
 }
 
-impl Surveyor {
+impl ClusterQueries {
     pub(crate) const fn new(cluster: Arc<ClusterView>, events: Events) -> Self {
         Self { cluster, events }
     }
@@ -32,7 +32,7 @@ impl Surveyor {
     pub(crate) fn identify(&self, topic: Arc<str>, question: u64) {
         self.ask(move |cluster| {
             let identity = cluster.identity(&topic)?;
-            Ok(SurveyEvent::Identity { topic: Arc::clone(&topic), identity, question })
+            Ok(ClusterAnswer::Identity { topic: Arc::clone(&topic), identity, question })
         });
     }
 
@@ -43,14 +43,14 @@ impl Surveyor {
                 ClusterResult::Ok((*partition, Offset(marks.low)))
             };
             let starts = partitions.iter().map(beginning).collect::<ClusterResult<_>>()?;
-            Ok(SurveyEvent::Beginnings { topic: Arc::clone(&topic), starts })
+            Ok(ClusterAnswer::Beginnings { topic: Arc::clone(&topic), starts })
         });
     }
 
     pub(crate) fn find_range(&self, partition: TopicPartition) {
         self.ask(move |cluster| {
             let watermarks = cluster.watermarks(&partition.topic, partition.partition.0)?;
-            Ok(SurveyEvent::Range { partition: partition.clone(), watermarks })
+            Ok(ClusterAnswer::Range { partition: partition.clone(), watermarks })
         });
     }
 
@@ -62,12 +62,12 @@ impl Surveyor {
             let answer = spawn_blocking(move || cluster.ends_of(&partitions)).await;
             // The runtime shuts down.
             let Ok(answer) = answer else { return };
-            events.send(Event::Survey(match answer {
+            events.send(Event::Cluster(match answer {
                 Ok(ends) => {
                     let ends = ends.into_iter().map(|(partition, end)| (partition, Offset(end)));
-                    SurveyEvent::Ends(ends.collect())
+                    ClusterAnswer::Ends(ends.collect())
                 }
-                Err(error) => SurveyEvent::Unanswered(error),
+                Err(error) => ClusterAnswer::Unanswered(error),
             }));
         });
     }
@@ -81,7 +81,8 @@ impl Surveyor {
             let members = answer.inspect_err(|error| {
                 tracing::debug!(%error, "the brokers do not describe the group");
             });
-            events.send(Event::Survey(SurveyEvent::Readers { partitions, members: members.ok() }));
+            events
+                .send(Event::Cluster(ClusterAnswer::Readers { partitions, members: members.ok() }));
         });
     }
 
@@ -100,13 +101,13 @@ impl Surveyor {
                 tracing::debug!(%error, "owners of partitions not found");
                 None
             });
-            events.send(Event::Survey(SurveyEvent::Unowned { question, partitions }));
+            events.send(Event::Cluster(ClusterAnswer::Unowned { question, partitions }));
         });
     }
 
     fn ask(
         &self,
-        question: impl Fn(&ClusterView) -> ClusterResult<SurveyEvent> + Send + Sync + 'static,
+        question: impl Fn(&ClusterView) -> ClusterResult<ClusterAnswer> + Send + Sync + 'static,
     ) {
         let Self { cluster, events } = self.clone();
         let question = Arc::new(question);
@@ -115,12 +116,12 @@ impl Surveyor {
             loop {
                 let (cluster, question) = (Arc::clone(&cluster), Arc::clone(&question));
                 match spawn_blocking(move || question(&cluster)).await {
-                    Ok(Ok(answer)) => return events.send(Event::Survey(answer)),
+                    Ok(Ok(answer)) => return events.send(Event::Cluster(answer)),
                     Ok(Err(error)) => {
                         if errors.is_news(&error.to_string()) {
                             tracing::warn!(%error, "Kafka did not answer, asking again");
                         }
-                        events.send(Event::Survey(SurveyEvent::Unanswered(error)));
+                        events.send(Event::Cluster(ClusterAnswer::Unanswered(error)));
                     }
                     // The runtime shuts down.
                     Err(_) => return,
