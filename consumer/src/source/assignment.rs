@@ -1,14 +1,14 @@
-//! Which records of which partition count: the state of every assigned partition. Pure.
+//! The state of each assigned partition, which decides whether its records pass. Pure.
 //!
-//! A record counts if it comes from the reading that its partition is in now, and follows the one
-//! before. Offsets may jump, since Kafka's log has gaps (transaction markers, aborted and compacted
-//! records), but a jump may also be records that got lost on the way here; taken for a gap, they
-//! would be lost for ever. So a jump is believed only when a second fetch from the same offset shows
-//! it again.
+//! A record passes if it belongs to the current generation of its partition and follows the previous
+//! record. Offsets can jump, because Kafka's log has gaps (transaction markers, aborted and compacted
+//! records). But a jump can also mean that records were lost on the way here; accepted as a gap, they
+//! would be lost permanently. Therefore a jump is accepted only if a second fetch from the same offset
+//! returns it again.
 //!
 //! ```text
 //! assigned ──▶ Held ──start──▶ Reading ─┐ follows: pass
-//!               ▲                 │ ▲───┘ jumps: fetch again, believe the second same answer
+//!               ▲                 │ ▲───┘ jumps: fetch again, accept the same jump the second time
 //!               └─────hold────────┘
 //! ```
 
@@ -16,33 +16,32 @@ use std::collections::HashMap;
 
 use crate::source::TopicPartition;
 
-/// Numbers the readings of partitions; never used twice in a process.
+/// Number of a reading of a partition, from a start to a hold. Unique within a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Generation(pub(crate) u64);
 
-/// Gaps of a partition that are confirmed before usual ones are believed at sight. A topic with
-/// transactions or compaction has a gap every few records, and fetching again for each would be slow;
-/// one without has none, ever.
+/// Number of gaps of a partition that are confirmed before ordinary ones are accepted at once. A topic
+/// with transactions or compaction has a gap every few records, and a second fetch for each would be
+/// slow. Other topics have no gaps.
 const CONFIRMATIONS: u32 = 16;
 
-/// What to do with a run of records of one partition.
+/// The decision about a run of records of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// They count, as part of this generation, and follow what was passed up to `follows`. The
-    /// reader of the records checks that against what it has got: between the two no run may be lost,
-    /// or its offsets would look like a gap in the log.
+    /// They pass as part of this generation, after everything before `follows`. The batcher compares that
+    /// with what it has received, because a run that is lost in between would look like a gap in the log.
     Pass { generation: Generation, follows: i64 },
-    /// They come from an earlier reading.
+    /// They belong to an earlier generation.
     Drop,
-    /// They do not follow what was passed: fetch again from this offset.
+    /// They do not follow the passed records: fetch again from this offset.
     FetchAgain(i64),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// Not fetched: the lake has not said yet where to start.
+    /// Not fetched: the position is not known yet.
     Held,
-    /// Fetched; everything before `next` was passed.
+    /// Fetched; everything before `next` has passed.
     Reading(Reading),
 }
 
@@ -50,16 +49,16 @@ enum State {
 struct Reading {
     generation: Generation,
     next: i64,
-    /// The offset further on that was seen instead of `next`, and not believed.
+    /// The later offset that was fetched instead of `next` and not accepted.
     jump: Option<i64>,
-    /// Whether it is to be fetched again: what was polled before that says nothing any more.
+    /// True until the partition is fetched again: records that are polled before that are outdated.
     stale: bool,
-    /// Whether Kafka refused `next` as out of range, and nothing has come since.
+    /// True if Kafka rejected `next` as out of range and no record was fetched since.
     was_out_of_range: bool,
     gaps: Gaps,
 }
 
-/// The gaps that were confirmed.
+/// Statistics of the confirmed gaps.
 #[derive(Clone, Copy, Debug, Default)]
 struct Gaps {
     confirmed: u32,
@@ -67,8 +66,8 @@ struct Gaps {
 }
 
 impl Gaps {
-    /// Whether a gap needs no confirmation: many were confirmed, and it is not much larger.
-    const fn is_usual(self, gap: i64) -> bool {
+    /// Returns whether a gap needs no confirmation: many were confirmed, and it is at most twice as large.
+    const fn is_ordinary(self, gap: i64) -> bool {
         self.confirmed >= CONFIRMATIONS && gap <= 2 * self.largest
     }
 
@@ -78,7 +77,7 @@ impl Gaps {
     }
 }
 
-/// The partitions of this member.
+/// The assigned partitions of this member.
 #[derive(Debug, Default)]
 pub(crate) struct Assignment {
     partitions: HashMap<TopicPartition, State>,
@@ -95,8 +94,8 @@ impl Assignment {
         }
     }
 
-    /// Stops counting records until the partition is started again. Returns those that were being
-    /// fetched, which the caller has to end.
+    /// Drops records of partitions until they are started again. Returns those that are being fetched,
+    /// which the caller must stop.
     pub(crate) fn hold(&mut self, partitions: &[TopicPartition]) -> Vec<TopicPartition> {
         let mut fetched = Vec::new();
         for partition in partitions {
@@ -108,7 +107,7 @@ impl Assignment {
         fetched
     }
 
-    /// Begins a reading; false if the partition is not ours any more, or is being read.
+    /// Starts a generation. Returns false if the partition is not assigned or is already being read.
     pub(crate) fn start(
         &mut self,
         partition: &TopicPartition,
@@ -127,25 +126,25 @@ impl Assignment {
         true
     }
 
-    /// All assigned partitions.
+    /// Returns all assigned partitions.
     pub(crate) fn all(&self) -> Vec<TopicPartition> {
         self.partitions.keys().cloned().collect()
     }
 
-    /// Partitions that are being fetched.
+    /// Returns the partitions that are being fetched.
     pub(crate) fn reading(&self) -> Vec<TopicPartition> {
         let reading = self.partitions.iter().filter(|(_, state)| !matches!(state, State::Held));
         reading.map(|(partition, _)| partition.clone()).collect()
     }
 
-    /// Judges records of one partition from offset `first` to before `end` (an end of partition has
-    /// no records, and both are its offset).
+    /// Decides about records of one partition from offset `first` to before `end`. An end of partition has
+    /// no records: both are its offset.
     ///
     /// | state | first offset | verdict |
     /// |---|---|---|
     /// | unknown, held | any | drop |
-    /// | reading, next is n | ≤ n | pass; the reader skips what is below n |
-    /// | reading, next is n | f > n, seen last time too, or usual | pass: a gap in the log |
+    /// | reading, next is n | ≤ n | pass; the batcher skips records below n |
+    /// | reading, next is n | f > n, and fetched twice, or ordinary | pass: a gap in the log |
     /// | reading, next is n | f > n | fetch again from n |
     /// | reading, to be fetched again | any | drop |
     pub(crate) fn judge(&mut self, partition: &TopicPartition, first: i64, end: i64) -> Verdict {
@@ -153,12 +152,12 @@ impl Assignment {
             return Verdict::Drop;
         };
         if reading.stale {
-            // A partition's end that was polled together with the jump, for example: taken for
-            // another jump, the two would be seen in turn for ever.
+            // For example an end of partition that was polled together with the jump. If it counted as
+            // another jump, the two would alternate forever.
             return Verdict::Drop;
         }
         let gap = first - reading.next;
-        if gap > 0 && !reading.gaps.is_usual(gap) {
+        if gap > 0 && !reading.gaps.is_ordinary(gap) {
             if reading.jump != Some(first) {
                 (reading.jump, reading.stale) = (Some(first), true);
                 return Verdict::FetchAgain(reading.next);
@@ -171,19 +170,19 @@ impl Assignment {
         Verdict::Pass { generation: reading.generation, follows }
     }
 
-    /// What is polled from now on was fetched again.
+    /// Records that are polled from now on were fetched again.
     pub(crate) fn fetched_again(&mut self, partition: &TopicPartition) {
         if let Some(State::Reading(reading)) = self.partitions.get_mut(partition) {
             reading.stale = false;
         }
     }
 
-    /// Judges Kafka's answer that a partition cannot be read where it is.
+    /// Decides about Kafka's error that the offset of a partition is out of range.
     ///
-    /// The first time it is fetched again: at a partition's end librdkafka's position is one too far
-    /// (its batch call counts the end itself as a record), and whenever a rebalance pauses the
-    /// partition there, that is what it asks Kafka for (seen with 2.12.1,
-    /// `rd_kafka_q_serve_rkmessages`). The second time it is true, and the partition is held.
+    /// After the first error the partition is fetched again: at its end, librdkafka's position is one too
+    /// high, because its batch call counts the end as a record, and after a pause by a rebalance it
+    /// requests that position (observed with 2.12.1, `rd_kafka_q_serve_rkmessages`). After a second error
+    /// the partition is held.
     pub(crate) fn handle_out_of_range(&mut self, partition: &TopicPartition) -> OutOfRangeAction {
         match self.partitions.get_mut(partition) {
             Some(State::Reading(reading)) if !reading.was_out_of_range => {
@@ -199,14 +198,14 @@ impl Assignment {
     }
 }
 
-/// What to do when Kafka says that an offset is out of range.
+/// The reaction to an offset that is out of range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutOfRangeAction {
-    /// Fetch again from this offset, which may be another than was asked for.
+    /// Fetch again from this offset, which may differ from the requested one.
     FetchAgain(i64),
     /// Kafka does not have the offset.
     OutOfRange,
-    /// It is about an earlier reading.
+    /// The error belongs to an earlier generation.
     Ignore,
 }
 
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_is_believed_only_when_a_second_fetch_shows_it_too() {
+    fn a_jump_is_accepted_only_if_a_second_fetch_returns_it_too() {
         let (mut assignment, partition) = started(100);
 
         assert_eq!(assignment.judge(&partition, 250, 260), Verdict::FetchAgain(100));
@@ -272,17 +271,17 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_was_polled_together_with_a_jump_is_no_other_jump() {
+    fn an_end_polled_together_with_a_jump_is_not_another_jump() {
         let (mut assignment, partition) = started(100);
         for _ in 0..2 {
             match assignment.judge(&partition, 151, 160) {
                 Verdict::FetchAgain(from) => assert_eq!(from, 100),
-                believed => return assert_eq!(believed, pass(100)),
+                accepted => return assert_eq!(accepted, pass(100)),
             }
             assert_eq!(assignment.judge(&partition, 160, 160), Verdict::Drop);
             assignment.fetched_again(&partition);
         }
-        panic!("the same jump is believed when it is seen again");
+        panic!("the same jump is accepted the second time");
     }
 
     #[test]
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_far_ahead_is_not_believed_at_sight() {
+    fn an_end_far_ahead_is_not_accepted_at_once() {
         let (mut assignment, partition) = started(100);
 
         assert_eq!(assignment.judge(&partition, 9000, 9000), Verdict::FetchAgain(100));
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_topic_full_of_gaps_is_believed_after_a_while() {
+    fn ordinary_gaps_are_accepted_at_once_after_many_confirmations() {
         let (mut assignment, partition) = started(0);
         let mut next = 0;
         let mut fetched_again = 0;
@@ -324,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn an_offset_is_out_of_range_when_kafka_says_so_twice_in_a_row() {
+    fn an_offset_is_out_of_range_after_two_errors_in_a_row() {
         let (mut assignment, partition) = started(100);
         assert_eq!(assignment.handle_out_of_range(&partition), OutOfRangeAction::FetchAgain(100));
         assert_eq!(assignment.judge(&partition, 100, 120), pass(100));

@@ -1,4 +1,4 @@
-//! Why Kafka does not answer: the client's own reason, and what helps.
+//! Errors of queries to Kafka, with the client's reason and the remedy.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,22 +10,22 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// A question to the cluster that failed.
+/// The error of a query.
 #[derive(Clone, Debug)]
 pub struct ClusterError {
     error: KafkaError,
-    /// The client's reason for not reaching a broker, as far as it gave one.
+    /// The client's reason for not reaching a broker, if it reported one.
     reason: Option<String>,
 }
 
-/// What a failed question means for whoever asked it.
+/// Kinds of errors, by the action that resolves them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClusterErrorKind {
-    /// It passes: brokers cannot be reached, or elect leaders.
+    /// Resolved by waiting: brokers are unavailable or elect leaders.
     Outage,
-    /// It does not pass until an operator changes something in Kafka, or a setting.
+    /// Resolved by an operator, in Kafka or in a setting.
     Refusal,
-    /// It can never work.
+    /// A setting is invalid.
     Settings,
 }
 
@@ -34,7 +34,7 @@ impl ClusterError {
         Self { error, reason }
     }
 
-    /// What the error means for whoever asked.
+    /// Returns the kind of the error.
     #[must_use]
     pub fn kind(&self) -> ClusterErrorKind {
         if matches!(self.error, KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_)) {
@@ -77,8 +77,7 @@ fn is_authentication(reason: &str) -> bool {
     reason.contains("SASL") && reason.to_ascii_lowercase().contains("authentication")
 }
 
-/// What helps against an answer of a broker or of the group that does not pass by itself; None for
-/// all others.
+/// Returns the remedy for an error that waiting does not resolve; None for other errors.
 pub(crate) const fn refusal_remedy(code: RDKafkaErrorCode) -> Option<&'static str> {
     use RDKafkaErrorCode as Code;
     Some(match code {
@@ -113,12 +112,12 @@ pub(crate) const fn refusal_remedy(code: RDKafkaErrorCode) -> Option<&'static st
     })
 }
 
-/// The newest reason for which each broker could not be reached.
+/// The last connection error of each broker.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionFailures(Mutex<BTreeMap<String, String>>);
 
 impl ConnectionFailures {
-    /// The first reason, with those first that an operator has to resolve.
+    /// Returns the most important error: those that an operator must resolve come first.
     pub(crate) fn first(&self) -> Option<String> {
         let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let rank = |reason: &str| match reason {
@@ -134,7 +133,7 @@ impl ConnectionFailures {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// Records one of the client's error texts, if it says why a broker cannot be reached.
+    /// Records an error text of the client if it is about a connection.
     fn record(&self, line: &str) {
         if let Some((broker, reason)) = parse_failure(line) {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(broker, reason);
@@ -142,8 +141,8 @@ impl ConnectionFailures {
     }
 }
 
-/// Splits a line about a connection into broker and reason. What differs between attempts is left
-/// out: the thread, the broker's address, the duration, the number of repetitions.
+/// Splits a log line about a connection into broker and reason, without the parts that differ between
+/// attempts: thread, address, duration, number of repetitions.
 fn parse_failure(line: &str) -> Option<(String, String)> {
     let line = match line.strip_prefix("[thrd:") {
         Some(rest) => rest.split_once("]: ")?.1,
@@ -151,7 +150,7 @@ fn parse_failure(line: &str) -> Option<(String, String)> {
     };
     let (broker, reason) = line.split_once(": ")?;
     let broker = broker.rsplit_once('/').map_or(broker, |(broker, _)| broker);
-    // A port that expects TLS closes a plaintext connection, or answers with something else.
+    // A port that expects TLS closes a plaintext connection, or sends an invalid response.
     let is_refused_at_once = reason.contains("Invalid response size")
         || (reason.starts_with("Disconnected") && reason.contains("in state APIVERSION_QUERY"));
     let reason = reason.rfind(" (after ").map_or(reason, |end| &reason[..end]);
@@ -163,8 +162,8 @@ fn parse_failure(line: &str) -> Option<(String, String)> {
     Some((broker.to_owned(), reason))
 }
 
-/// Records the client's reasons from its errors, which come while it is polled, and from its log: a
-/// broker that closes the connection at once, as at a port that expects TLS, is no error to the client.
+/// Records connection errors from the client's errors and from its log. A connection that is closed at
+/// once, for example by a port that expects TLS, is only logged by the client.
 #[derive(Debug, Default)]
 pub(crate) struct FailureContext {
     pub(crate) failures: ConnectionFailures,
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_clients_own_reason_is_the_text_without_what_differs_between_attempts() {
+    fn a_reason_has_no_parts_that_differ_between_attempts() {
         let failures = ConnectionFailures::default();
         for address in ["ipv4#127.0.0.1:1", "ipv6#[::1]:1"] {
             failures.record(&format!(
@@ -255,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_told_apart_by_what_helps() {
+    fn the_kind_of_an_error_follows_from_its_code() {
         use ClusterErrorKind::{Outage, Refusal, Settings};
         for (code, kind) in [
             (RDKafkaErrorCode::TopicAuthorizationFailed, Refusal),

@@ -1,4 +1,4 @@
-//! Questions to the cluster while the worker goes on: each is asked until it is answered.
+//! Queries to the cluster that run concurrently with the worker. Most are retried until they succeed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,13 +11,13 @@ use crate::event::{Event, Events};
 use crate::source::inspect::{ClusterResult, ClusterView};
 use crate::source::{ClusterAnswer, TopicPartition};
 
-/// Between two tries.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Time between two attempts.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a group's description may take.
+/// Timeout of the description of a group.
 const GROUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Asks, and leaves the answers among the worker's events.
+/// Sends queries to the cluster and their answers to the worker.
 #[derive(Clone)]
 pub(crate) struct ClusterQueries {
     cluster: Arc<ClusterView>,
@@ -54,8 +54,8 @@ impl ClusterQueries {
         });
     }
 
-    /// Where the partitions end now. Asked once: the next look will do, and its failure is how a
-    /// worker without anything to commit learns that Kafka is away.
+    /// Reads the current ends of partitions. Not retried, because the worker polls them; a failure tells a
+    /// worker that has nothing to commit that Kafka is unavailable.
     pub(crate) fn find_ends(&self, partitions: Vec<TopicPartition>) {
         let Self { cluster, events } = self.clone();
         tokio::spawn(async move {
@@ -72,14 +72,14 @@ impl ClusterQueries {
         });
     }
 
-    /// The members of the group that may read these partitions.
+    /// Describes the group whose members may read these partitions.
     pub(crate) fn find_readers(&self, group: String, partitions: Vec<TopicPartition>) {
         let Self { cluster, events } = self.clone();
         tokio::spawn(async move {
             let answer = spawn_blocking(move || cluster.group_members(&group, GROUP_TIMEOUT)).await;
             let Ok(answer) = answer else { return };
             let members = answer.inspect_err(|error| {
-                tracing::debug!(%error, "the brokers do not describe the group");
+                tracing::debug!(%error, "group not described");
             });
             events
                 .send(Event::Cluster(ClusterAnswer::Readers { partitions, members: members.ok() }));
@@ -119,14 +119,14 @@ impl ClusterQueries {
                     Ok(Ok(answer)) => return events.send(Event::Cluster(answer)),
                     Ok(Err(error)) => {
                         if errors.is_news(&error.to_string()) {
-                            tracing::warn!(%error, "Kafka did not answer, asking again");
+                            tracing::warn!(%error, "Kafka query failed, retrying");
                         }
                         events.send(Event::Cluster(ClusterAnswer::Unanswered(error)));
                     }
                     // The runtime shuts down.
                     Err(_) => return,
                 }
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(RETRY_PAUSE).await;
             }
         });
     }

@@ -1,8 +1,8 @@
-//! The librdkafka calls that the `rdkafka` crate does not wrap: records in batches, with payloads
-//! read in place, and end-of-partition and errors that say which topic, partition and offset.
+//! Calls of librdkafka that the `rdkafka` crate does not wrap: batches of records whose payloads are read
+//! in place, and ends of partitions and errors with topic, partition and offset.
 //!
-//! `rd_kafka_consume_batch_queue` costs a third of one call for each record. Rebalances arrive as a
-//! callback from inside that call, on the poll thread.
+//! `rd_kafka_consume_batch_queue` takes a third of the time of a call for each record. Rebalances are
+//! callbacks from within that call, on the poll thread.
 #![expect(unsafe_code, reason = "this is the module that speaks to the C library")]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
@@ -24,17 +24,17 @@ use super::TopicPartition;
 use super::cluster_error::FailureContext;
 use crate::source::kafka_config::{ConsumerConfig, check_owned};
 
-/// What the group does to this member, called on the poll thread from inside a poll.
+/// Receives the rebalances of this member, on the poll thread, from within a poll.
 pub(crate) trait RebalanceListener: Send {
-    /// Partitions came; none of them is fetched yet.
+    /// Handles assigned partitions, none of which is fetched yet.
     fn assigned(&self, partitions: Vec<TopicPartition>);
 
-    /// Partitions go as soon as this returns; after a `lost` assignment another member may read them
-    /// already. Returns those of them that are being fetched.
+    /// Handles revoked partitions, which are given up when this returns. If they are `lost`, another member
+    /// may already read them. Returns those that are being fetched.
     fn revoked(&self, partitions: Vec<TopicPartition>, lost: bool) -> Vec<TopicPartition>;
 }
 
-/// What a callback of librdkafka needs; its address is the client's opaque.
+/// State of the callbacks. Its address is the client's opaque pointer.
 struct Callbacks {
     listener: Box<dyn RebalanceListener>,
 }
@@ -45,7 +45,7 @@ pub(crate) struct NativeConsumer {
     queue: NonNull<rdsys::rd_kafka_queue_t>,
 }
 
-/// The C client; destroyed by whoever lets go last, since records point into its buffers.
+/// The C client, destroyed with its last owner, because records point into its buffers.
 #[derive(Debug)]
 struct NativeClient {
     client: NonNull<RDKafka>,
@@ -59,7 +59,7 @@ unsafe impl Send for NativeClient {}
 unsafe impl Sync for NativeClient {}
 
 impl NativeClient {
-    /// Reads a value of the configuration that the client uses, its topics' included.
+    /// Returns a value of the client's configuration, which includes that of its topics.
     fn setting(&self, name: &str) -> Option<String> {
         let name = CString::new(name).ok()?;
         // SAFETY: the client is valid, and its configuration lives as long. The first call writes how
@@ -123,7 +123,8 @@ impl NativeConsumer {
             rdsys::rd_kafka_new(kind, native.ptr(), text.as_mut_ptr(), text.len())
         };
         let Some(client) = NonNull::new(client) else {
-            // SAFETY: no client was made, so nobody else has the address; the text ends with a NUL.
+            // SAFETY: no client was created, so there is no other owner of the address; the text ends with
+            // a NUL.
             let text = unsafe {
                 drop(Box::from_raw(callbacks.as_ptr()));
                 CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned()
@@ -148,7 +149,7 @@ impl NativeConsumer {
         self.client.client.as_ptr()
     }
 
-    /// Joins the group for the topics; a name that starts with `^` is a pattern.
+    /// Subscribes to topics, which joins the group. A name that starts with `^` is a pattern.
     pub(crate) fn subscribe(&self, topics: &[String]) -> KafkaResult<()> {
         let mut list = TopicPartitionList::new();
         for topic in topics {
@@ -159,8 +160,8 @@ impl NativeConsumer {
             .map_err(|code| KafkaError::Subscription(code.to_string()))
     }
 
-    /// Ends the subscription: gives all partitions back and leaves the group, also as a static member.
-    /// Returns before that is done; until then partitions are revoked by polls.
+    /// Ends the subscription: gives up all partitions and leaves the group, also as a static member.
+    /// Returns before that is done: partitions are revoked by later polls.
     pub(crate) fn unsubscribe(&self) {
         // SAFETY: the client is valid. The call fails only for a client that is no consumer.
         unsafe { rdsys::rd_kafka_unsubscribe(self.ptr()) };
@@ -179,7 +180,7 @@ impl NativeConsumer {
         }
     }
 
-    /// Waits until `limit` records are there or the time is over, and serves callbacks meanwhile.
+    /// Returns up to `limit` items. Waits for them until the timeout, and calls the callbacks meanwhile.
     pub(crate) fn poll(&self, timeout: Duration, limit: usize) -> Vec<PolledItem> {
         let mut pointers: Vec<*mut RDKafkaMessage> = Vec::with_capacity(limit);
         let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
@@ -240,15 +241,15 @@ impl NativeConsumer {
         }
     }
 
-    /// Begins to fetch partitions that the group gave us, each from its offset.
+    /// Starts to fetch assigned partitions, each from its offset.
     pub(crate) fn fetch(&self, starts: &[(TopicPartition, i64)]) {
         let list = offsets(starts);
         // SAFETY: both pointers are valid for the call, which copies the list.
         unsafe { destroy_error(rdsys::rd_kafka_incremental_assign(self.ptr(), list.ptr())) };
     }
 
-    /// Ends the fetching of partitions, all of which are being fetched. Records of theirs that
-    /// librdkafka still has are outdated from now on.
+    /// Stops fetching partitions, all of which are being fetched. Their records in librdkafka's queue are
+    /// outdated from then on.
     pub(crate) fn stop_fetching(&self, partitions: &[TopicPartition]) {
         if partitions.is_empty() {
             return;
@@ -270,20 +271,20 @@ impl NativeConsumer {
         unsafe { rdsys::rd_kafka_resume_partitions(self.ptr(), list.ptr()) };
     }
 
-    /// Tells the group where the lake stands, for lag dashboards; nothing reads it back.
+    /// Commits the lake's positions as offsets of the group, for lag dashboards. They are never read.
     pub(crate) fn mirror_offsets(&self, positions: &[(TopicPartition, i64)]) {
         let list = offsets(positions);
         // SAFETY: both pointers are valid for the call, which copies the list.
         unsafe { rdsys::rd_kafka_commit(self.ptr(), list.ptr(), 1) };
     }
 
-    /// Gives all partitions back and leaves the group (a static member only goes silent).
+    /// Gives up all partitions and leaves the group. A static member only stops its heartbeats.
     pub(crate) fn close(&self) {
         // SAFETY: the client is valid; callbacks run inside this call.
         unsafe { rdsys::rd_kafka_consumer_close(self.ptr()) };
     }
 
-    /// Keeps the client, and with it the records' buffers, alive.
+    /// Returns a handle that keeps the client, and with it the records' buffers, alive.
     pub(crate) fn keep_alive(&self) -> KeepAlive {
         KeepAlive { _client: Arc::clone(&self.client) }
     }
@@ -296,28 +297,28 @@ impl Drop for NativeConsumer {
     }
 }
 
-/// Held beside records that left the poll thread.
+/// Handle that is held together with records outside the poll thread.
 #[derive(Clone, Debug)]
 pub(crate) struct KeepAlive {
     _client: Arc<NativeClient>,
 }
 
-/// What a poll brings.
+/// An item that a poll returns.
 pub(crate) enum PolledItem {
     Record(Record),
-    /// Everything up to the offset was delivered, including offsets that hold no record.
+    /// End of a partition: everything before the offset was delivered, including offsets without records.
     EndOfPartition(TopicPartition, i64),
     Error(Option<TopicPartition>, RDKafkaErrorCode, String),
-    /// Kafka gave this static member's name to another process; the client is unusable.
+    /// Another process has joined under this static member's `group.instance.id`. The client is unusable.
     NameTaken,
-    /// Under KIP-848: another member has this one's name until it leaves or its session ends; the
-    /// client is unusable.
-    NameHeld,
+    /// Under KIP-848: another member has this one's `group.instance.id` until it leaves or its session ends.
     /// The client is unusable.
+    NameHeld,
+    /// The client is unusable; its error text.
     Fatal(String),
 }
 
-/// What librdkafka keeps for a record beside its bytes (`rd_kafka_op_t`, 2.12).
+/// Bytes that librdkafka keeps for a record in addition to key and value (`rd_kafka_op_t`, 2.12).
 pub(super) const RECORD_OVERHEAD: usize = 256;
 
 /// A record in librdkafka's own buffer.
@@ -335,7 +336,7 @@ impl Record {
         unsafe { self.message.as_ref() }
     }
 
-    /// The value; None for a tombstone.
+    /// Returns the value; None for a tombstone.
     pub(crate) fn payload(&self) -> Option<&[u8]> {
         let raw = self.raw();
         // SAFETY: the payload has `len` bytes, which live as long as the message.
@@ -343,7 +344,7 @@ impl Record {
             .then(|| unsafe { std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.len) })
     }
 
-    /// The key, if the record has one.
+    /// Returns the key, if the record has one.
     pub(crate) fn key(&self) -> Option<&[u8]> {
         let raw = self.raw();
         // SAFETY: the key has `key_len` bytes, which live as long as the message.
@@ -351,15 +352,14 @@ impl Record {
             .then(|| unsafe { std::slice::from_raw_parts(raw.key.cast::<u8>(), raw.key_len) })
     }
 
-    /// Copies of the headers, in their order; names that are not UTF-8 are mended.
+    /// Returns copies of the headers in their order. Invalid UTF-8 in names is replaced.
     pub(crate) fn headers(&self) -> Vec<Header> {
         let Some(headers) = self.raw_headers() else { return Vec::new() };
         // SAFETY: the headers live as long as the message.
         (0..).map_while(|index| unsafe { header(headers, index) }).collect()
     }
 
-    /// The value of the last header of that name. Costs nothing worth mentioning for a record without
-    /// headers.
+    /// Returns the value of the last header with the name. Records without headers cost next to nothing.
     pub(crate) fn last_header(&self, name: &CStr) -> Option<&[u8]> {
         let headers = self.raw_headers()?;
         let (mut value, mut size) = (ptr::null(), 0);
@@ -390,20 +390,20 @@ impl Record {
         self.raw().offset
     }
 
-    /// Milliseconds since 1970, or None where the record has no timestamp.
+    /// Returns the timestamp in milliseconds since 1970, if the record has one.
     pub(crate) fn timestamp_ms(&self) -> Option<i64> {
-        // SAFETY: the message is valid; the type is not asked for.
+        // SAFETY: the message is valid; the type of the timestamp is not requested.
         let millis =
             unsafe { rdsys::rd_kafka_message_timestamp(self.message.as_ptr(), ptr::null_mut()) };
         (millis >= 0).then_some(millis)
     }
 
-    /// Bytes that the record keeps alive, as good as can be known.
+    /// Returns an estimate of the bytes that the record keeps alive.
     pub(crate) fn bytes(&self) -> usize {
         self.raw().len + self.raw().key_len + RECORD_OVERHEAD
     }
 
-    /// Whether this is the record after the other one, without looking at names.
+    /// Returns whether this record directly follows the other one, without comparing names.
     pub(crate) fn follows(&self, other: &Self) -> bool {
         let (this, other) = (self.raw(), other.raw());
         this.offset == other.offset + 1
@@ -417,7 +417,7 @@ impl Record {
         TopicPartition::new(&topic.to_string_lossy(), self.raw().partition)
     }
 
-    /// The text of an error message.
+    /// Returns the text of an error message.
     fn text(&self) -> String {
         self.payload().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
     }
@@ -430,7 +430,7 @@ impl Drop for Record {
     }
 }
 
-/// The header of that number, if there are so many.
+/// Returns the header at an index, if there is one.
 ///
 /// # Safety
 /// `headers` are those of a message that lives.
@@ -454,8 +454,8 @@ unsafe fn header(headers: *const rdsys::rd_kafka_headers_t, index: usize) -> Opt
     }
 }
 
-/// The topic's id, which a topic that is deleted and made again does not keep; None where there is no
-/// such topic.
+/// Returns the id of a topic, which changes when the topic is deleted and created again; None if the
+/// topic does not exist.
 pub(crate) fn topic_id(
     client: &BaseConsumer<FailureContext>,
     topic: &str,
@@ -464,7 +464,7 @@ pub(crate) fn topic_id(
     let name = CString::new(topic).map_err(|_| RDKafkaErrorCode::InvalidTopic)?;
     let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
     let rk = client.client().native_ptr();
-    // SAFETY: each object is made, used while it lives, and destroyed once. The description belongs
+    // SAFETY: each object is created, used while it lives, and destroyed once. The description belongs
     // to the event, so its id is copied before that is destroyed.
     unsafe {
         let mut names = [name.as_ptr()];
@@ -553,12 +553,13 @@ pub(super) unsafe fn partitions_of(
     }
 }
 
-/// Group membership and fetching are apart: what the group assigns is acknowledged at once with an
-/// empty list, and fetched when the lake has said from which offset. The poll thread never waits for
-/// the lake, which may be down at this moment, and a start offset is always absolute. (Assigning at
-/// a logical offset and seeking later loses records: an answer to the lookup of the logical offset
-/// that comes after the seek makes librdkafka look it up again half a second later, and jump there
-/// without a new version barrier; seen with 2.12.1, `rd_kafka_toppar_handle_Offset`.)
+/// Handles a rebalance. An assignment is acknowledged at once with an empty list, and its partitions are
+/// fetched after the lake has returned their positions.
+///
+/// The poll thread thus never waits for the lake, which may be unavailable, and start offsets are always
+/// absolute. An assignment at a logical offset with a later seek loses records: if the lookup of the
+/// logical offset is answered after the seek, librdkafka repeats it half a second later and jumps there
+/// without a new version barrier (observed with 2.12.1, `rd_kafka_toppar_handle_Offset`).
 unsafe extern "C" fn on_rebalance(
     rk: *mut RDKafka,
     event: RDKafkaRespErr,
@@ -582,7 +583,7 @@ unsafe extern "C" fn on_rebalance(
     }
 }
 
-/// A pause would outlive the assignment, so it is lifted first.
+/// Stops fetching partitions. They are resumed first, because a pause outlasts the assignment.
 ///
 /// # Safety
 /// The client is valid.
@@ -595,7 +596,7 @@ unsafe fn stop_fetching(rk: *mut RDKafka, partitions: &TopicPartitionList) {
 }
 
 /// # Safety
-/// `error` is null or an error object that nobody else destroys.
+/// `error` is null or an error object that is destroyed only here.
 unsafe fn destroy_error(error: *mut rdsys::rd_kafka_error_t) {
     if error.is_null() {
         return;
@@ -608,20 +609,19 @@ unsafe fn destroy_error(error: *mut rdsys::rd_kafka_error_t) {
     }
 }
 
-/// Between two lines that say that no broker can be reached: librdkafka calls several times a second
-/// while it tries.
-const OUTAGE_LINES: Duration = Duration::from_secs(10);
+/// Shortest time between two log lines about an outage, which librdkafka reports several times a second.
+const OUTAGE_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What else goes wrong with a connection stands in librdkafka's log too.
+/// Logs an outage. Other errors of connections are in librdkafka's own log, too.
 unsafe extern "C" fn on_error(_: *mut RDKafka, code: c_int, reason: *const c_char, _: *mut c_void) {
-    static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+    static LOGGED_AT: Mutex<Option<Instant>> = Mutex::new(None);
     // SAFETY: librdkafka passes a C string.
     let error = unsafe { CStr::from_ptr(reason) }.to_string_lossy();
-    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut logged_at = LOGGED_AT.lock().unwrap_or_else(PoisonError::into_inner);
     let is_outage = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int;
-    if is_outage && said.is_none_or(|at| at.elapsed() > OUTAGE_LINES) {
-        *said = Some(Instant::now());
-        tracing::warn!(%error, "no broker can be reached, trying again");
+    if is_outage && logged_at.is_none_or(|at| at.elapsed() > OUTAGE_LOG_INTERVAL) {
+        *logged_at = Some(Instant::now());
+        tracing::warn!(%error, "no broker available, retrying");
     } else {
         tracing::debug!(%error, "Kafka client");
     }
@@ -637,8 +637,8 @@ unsafe extern "C" fn on_log(
     let (facility, text) = unsafe {
         (CStr::from_ptr(facility).to_string_lossy(), CStr::from_ptr(text).to_string_lossy())
     };
-    // Mirrored offsets are for dashboards; a rebalance that refuses some is no warning. A fatal error
-    // is polled too, and logged by whoever handles it.
+    // Offset commits are for dashboards, and a rebalance may reject them. A fatal error is also polled and
+    // logged there.
     let level = if matches!(&*facility, "COMMITFAIL" | "FATAL") { 7 } else { level };
     telemetry::log_librdkafka(level, &facility, &text);
 }
@@ -725,7 +725,7 @@ mod tests {
         let properties = properties();
         let names = properties.lines().filter_map(|line| line.split_once('|'));
         let names = names.map(|(name, _)| name.trim());
-        // Callbacks have underscores, and neither they nor the other two are set by text.
+        // Callbacks have underscores. Neither they nor these two are set as text.
         let is_given_as_text = |name: &&str| {
             !name.is_empty()
                 && name.bytes().all(|byte| byte.is_ascii_lowercase())

@@ -1,4 +1,4 @@
-//! The consumer group that a worker joins. Pure.
+//! Choice of the consumer group that a worker joins. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::config::topics::Topics;
 
-/// A worker's group, and its name in it.
+/// A worker's consumer group and client id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Group {
     pub(crate) id: String,
@@ -17,7 +17,7 @@ pub(crate) struct Group {
     pub(crate) client_id: String,
 }
 
-/// The lake has recorded several groups for what a worker is to read.
+/// Several groups are recorded for the topics of one worker.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "the topics were read in different groups, and one worker joins one; choose it with --group-id: \
@@ -25,20 +25,19 @@ pub(crate) struct Group {
 )]
 pub(crate) struct SeveralGroups(String);
 
-/// The lake's sources, and what is recorded of their groups.
+/// The lake's sources and the groups that are recorded for them.
 #[derive(Debug)]
 pub(crate) struct KnownGroups<'a> {
     pub(crate) sources: &'a [Source],
     pub(crate) recorded: &'a BTreeMap<SourceId, String>,
-    /// The lake's own.
+    /// The default group of the lake.
     pub(crate) default: &'a str,
 }
 
 impl KnownGroups<'_> {
-    /// Chooses the group for these topics where `--group-id` does not: the one in which they were read
-    /// last, or else the lake's own. A topic that is read into another table in the lake's own group
-    /// gets a second one, named after the table: one group would divide its partitions between the
-    /// tables.
+    /// Chooses the group for topics without `--group-id`: the one in which they were last read, or else the
+    /// default group of the lake. If the default group reads a topic into another table, the group is named
+    /// after the table, because one group would divide the partitions between the tables.
     pub(crate) fn choose(&self, topics: &Topics) -> Result<String, SeveralGroups> {
         let (ours, others): (Vec<_>, Vec<_>) =
             self.sources.iter().partition(|source| is_of(topics, source));
@@ -51,7 +50,7 @@ impl KnownGroups<'_> {
         if let Some(&group) = recorded.first() {
             return Ok(group.to_owned());
         }
-        // A source without a record is one of an earlier version, which had the default.
+        // A source without a record was created by an earlier version, which used the default.
         let has_default = |source: &&Source| {
             self.recorded.get(&source.id).is_none_or(|group| group == self.default)
         };
@@ -67,7 +66,7 @@ impl KnownGroups<'_> {
     }
 }
 
-/// The group in which a second table of a topic is filled.
+/// Returns the group that fills a second table of a topic.
 #[must_use]
 pub fn table_group(default: &str, table: &TableName) -> String {
     format!("{default}-{table}")
@@ -109,9 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn the_lakes_own_group_is_the_first_one() {
+    fn the_default_group_is_chosen_first() {
         assert_eq!(choose(&[], &[], &["events"], None).unwrap(), "ducktide-1");
-        // Of an earlier version, which recorded nothing.
+        // A lake of an earlier version has no records.
         let known = [source(1, "events", "events"), source(2, "shadow", "events")];
         assert_eq!(choose(&known, &[], &["events"], None).unwrap(), "ducktide-1");
     }

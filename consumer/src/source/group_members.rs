@@ -1,4 +1,4 @@
-//! The members of a consumer group, and the partitions that each of them reads.
+//! Members of a consumer group and the partitions that each of them owns.
 #![expect(unsafe_code, reason = "calls that the `rdkafka` crate does not wrap")]
 
 use std::collections::HashSet;
@@ -16,7 +16,7 @@ use super::TopicPartition;
 use super::cluster_error::FailureContext;
 use super::ffi::{check, partitions_of};
 
-/// The members of a consumer group, and whether it rebalances.
+/// State and members of a consumer group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GroupDescription {
     /// False while the group rebalances. The brokers then list no partitions.
@@ -36,20 +36,20 @@ impl GroupDescription {
 /// A member of a consumer group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupMember {
-    /// Its `client.id`: a consumer of a lake has the lake's, unless a property sets another one.
+    /// Its `client.id`: that of the lake, unless a property sets another one.
     pub client_id: String,
-    /// Its host, as the broker sees it.
+    /// Its host as seen by the broker.
     pub host: String,
-    /// The partitions that it reads.
+    /// The partitions that it owns.
     pub partitions: Vec<TopicPartition>,
 }
 
 impl GroupMember {
-    /// Returns whether it is a consumer of another lake than the one with this client id. One with a client
-    /// id of its own, by a property, is not known to be.
+    /// Returns whether this is a consumer of another lake than the one with this client id. A consumer
+    /// whose client id is set by a property is not recognized.
     #[must_use]
     pub fn is_of_another_lake(&self, client_id: &str) -> bool {
-        self.client_id.starts_with(LAKES) && self.client_id != client_id
+        self.client_id.starts_with(CLIENT_ID_PREFIX) && self.client_id != client_id
     }
 }
 
@@ -60,10 +60,10 @@ impl fmt::Display for GroupMember {
     }
 }
 
-/// Begins the client ids of lakes' consumers.
-const LAKES: &str = "ducktide-";
+/// Prefix of the client ids of lakes.
+const CLIENT_ID_PREFIX: &str = "ducktide-";
 
-/// Describes a group; one that does not exist has no members.
+/// Describes a group. One that does not exist is returned without members.
 pub(super) fn describe_group(
     client: &BaseConsumer<FailureContext>,
     group: &str,
@@ -72,7 +72,7 @@ pub(super) fn describe_group(
     let name = CString::new(group).map_err(|_| RDKafkaErrorCode::InvalidGroupId)?;
     let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
     let rk = client.client().native_ptr();
-    // SAFETY: each object is made, used while it lives, and destroyed once. The description belongs
+    // SAFETY: each object is created, used while it lives, and destroyed once. The description belongs
     // to the event, so its parts are copied before that is destroyed.
     unsafe {
         let mut names = [name.as_ptr()];

@@ -1,4 +1,4 @@
-//! What a Kafka cluster says of itself, without joining a group: partitions, offsets, identities.
+//! Queries to a Kafka cluster without joining a group: partitions, offsets, ids, groups.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,31 +17,31 @@ use super::cluster_error::{ClusterError, ClusterErrorKind, ConnectionFailures, F
 use super::group_members::{self, GroupDescription, GroupMember};
 use super::{TopicPartition, ffi};
 
-/// How long one question may take.
+/// Timeout of a query.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The most events of the client that are served at a time; a few brokers report a few.
+/// Maximum number of client events that are served at a time. A client has a few for each broker.
 const ERRORS_AT_ONCE: usize = 64;
 
-/// What the cluster answers.
+/// Result of a query.
 pub(crate) type ClusterResult<T> = Result<T, ClusterError>;
 
-/// A client that only asks. Its calls block.
+/// A client for queries. Its calls block.
 pub struct ClusterView {
     client: BaseConsumer<FailureContext>,
     config: ClientConfig,
 }
 
-/// The first offset that Kafka has of a partition, and the one after the last.
+/// First and end offset of a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermarks {
-    /// The first offset that retention has left.
+    /// First offset that retention has left.
     pub low: i64,
-    /// The offset of the next record that is produced.
+    /// Offset of the next record that will be produced.
     pub high: i64,
 }
 
-/// What tells a topic from another one of the same name.
+/// Ids that distinguish topics of the same name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The cluster's id.
@@ -51,13 +51,13 @@ pub struct Identity {
 }
 
 impl ClusterView {
-    /// A client for the cluster; it connects at the first question.
+    /// Creates a client, which connects at the first query.
     pub fn new(config: &ClientConfig) -> ClusterResult<Self> {
         let mut config = config.clone();
         config.remove("group.id");
         config.remove("group.instance.id");
         config.remove("group.protocol");
-        // Below that, the client does not tell that brokers close its connections.
+        // At lower levels, the client does not report that brokers close its connections.
         config.set_log_level(RDKafkaLogLevel::Info);
         match config.create_with_context(FailureContext::default()) {
             Ok(client) => Ok(Self { client, config }),
@@ -65,14 +65,14 @@ impl ClusterView {
         }
     }
 
-    /// Why no broker can be reached, as far as the client knows.
+    /// Returns the client's reason for reaching no broker, if it has one.
     #[must_use]
     pub fn connection_failure(&self) -> Option<String> {
         self.serve_errors();
         self.failures().first()
     }
 
-    /// Has the client hand its errors to the context; it has no records to deliver.
+    /// Passes the client's errors to the context. The client has no records to deliver.
     fn serve_errors(&self) {
         for _ in 0..ERRORS_AT_ONCE {
             drop(self.client.poll(Duration::ZERO));
@@ -83,7 +83,7 @@ impl ClusterView {
         &self.client.context().failures
     }
 
-    /// Adds the client's own reason to an error.
+    /// Adds the client's reason to an error.
     fn answered<T>(&self, answer: KafkaResult<T>) -> ClusterResult<T> {
         match answer {
             Ok(found) => {
@@ -95,21 +95,21 @@ impl ClusterView {
         }
     }
 
-    /// The names of all topics.
+    /// Returns the names of all topics.
     pub fn topics(&self) -> ClusterResult<Vec<String>> {
         let metadata = self.answered(self.client.fetch_metadata(None, TIMEOUT))?;
         let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
         Ok(topics.map(|topic| topic.name().to_owned()).collect())
     }
 
-    /// The topic's partitions; empty while the topic does not exist.
+    /// Returns the partitions of a topic; none while the topic does not exist.
     pub fn partitions(&self, topic: &str) -> ClusterResult<Vec<i32>> {
         let metadata = self.answered(self.client.fetch_metadata(Some(topic), TIMEOUT))?;
         let mut partitions = Vec::new();
         for found in metadata.topics().iter().filter(|found| found.name() == topic) {
             match found.error().map(RDKafkaErrorCode::from) {
                 None => partitions.extend(found.partitions().iter().map(MetadataPartition::id)),
-                // Created a moment ago, or not at all.
+                // The topic was just created, or does not exist.
                 Some(
                     RDKafkaErrorCode::UnknownTopicOrPartition
                     | RDKafkaErrorCode::LeaderNotAvailable,
@@ -123,13 +123,13 @@ impl ClusterView {
         Ok(partitions)
     }
 
-    /// The range of offsets that Kafka has of a partition.
+    /// Returns the range of offsets that Kafka has of a partition.
     pub fn watermarks(&self, topic: &str, partition: i32) -> ClusterResult<Watermarks> {
         let (low, high) = self.answered(self.client.fetch_watermarks(topic, partition, TIMEOUT))?;
         Ok(Watermarks { low, high })
     }
 
-    /// The ends of partitions, of any topics: one request to each broker, however many there are.
+    /// Returns the end offsets of partitions of any topics, with one request to each broker.
     pub(crate) fn ends_of(
         &self,
         partitions: &[TopicPartition],
@@ -140,7 +140,7 @@ impl ClusterView {
                 .add_partition_offset(&partition.topic, partition.partition.0, Offset::End)
                 .map_err(|error| ClusterError::new(error, None))?;
         }
-        // The request for the offset at a time is that for the end too, with its own number as time.
+        // ListOffsets is one request for times and for ends, which have a special number as time.
         let found = self.answered(self.client.offsets_for_times(wanted, TIMEOUT))?;
         let mut ends = Vec::with_capacity(partitions.len());
         for element in found.elements() {
@@ -152,12 +152,12 @@ impl ClusterView {
         Ok(ends)
     }
 
-    /// The first offset of each partition.
+    /// Returns the first offset of each partition.
     pub fn beginnings(&self, topic: &str) -> ClusterResult<Vec<(i32, i64)>> {
         self.of_each_partition(topic, |marks| marks.low)
     }
 
-    /// The end of each partition.
+    /// Returns the end offset of each partition.
     pub fn ends(&self, topic: &str) -> ClusterResult<Vec<(i32, i64)>> {
         self.of_each_partition(topic, |marks| marks.high)
     }
@@ -171,8 +171,8 @@ impl ClusterView {
         self.partitions(topic)?.into_iter().map(offset).collect()
     }
 
-    /// For each partition the first offset at or after the time (milliseconds since 1970), or the
-    /// end where there is none.
+    /// Returns for each partition the first offset at or after the time (milliseconds since 1970), or the
+    /// end offset if there is none.
     pub fn offsets_at(
         &self,
         topic: &str,
@@ -180,7 +180,7 @@ impl ClusterView {
         timestamp_ms: i64,
     ) -> ClusterResult<Vec<(i32, i64)>> {
         let mut wanted = TopicPartitionList::new();
-        // No record is older than 1970, and negative times mean something else to Kafka.
+        // No record is older than 1970, and negative times have another meaning in ListOffsets.
         let timestamp_ms = timestamp_ms.max(0);
         for &partition in partitions {
             wanted
@@ -282,7 +282,7 @@ impl ClusterView {
 
     fn read_values(&self, topic: &str, partition: i32, from: i64, to: i64) -> KafkaResult<i64> {
         let mut config = self.config.clone();
-        // Nothing joins a group: librdkafka wants a name before partitions can be assigned by hand.
+        // No group is joined, but librdkafka requires an id before partitions can be assigned.
         config.set("group.id", "ducktide-count").set("enable.auto.commit", "false");
         config.set("enable.partition.eof", "true").set("auto.offset.reset", "error");
         let reader: BaseConsumer = config.create()?;
@@ -298,7 +298,7 @@ impl ClusterView {
                 Some(Err(error)) if is_out_of_range(&error) || !is_outage(&error) => {
                     return Err(error);
                 }
-                // librdkafka reconnects by itself.
+                // librdkafka reconnects automatically.
                 Some(Err(_)) => {}
                 None => {
                     return Err(KafkaError::MessageConsumption(
@@ -309,7 +309,7 @@ impl ClusterView {
         }
     }
 
-    /// Who the topic is. One that does not exist has no id; what was read of it is still its own.
+    /// Returns the ids of a topic and its cluster. A topic that does not exist has no id.
     pub fn identity(&self, topic: &str) -> ClusterResult<Identity> {
         let topic_id = ffi::topic_id(&self.client, topic, TIMEOUT);
         let topic_id = self.answered(topic_id.map_err(KafkaError::MetadataFetch))?;
@@ -318,7 +318,7 @@ impl ClusterView {
     }
 }
 
-/// A property of a described resource.
+/// Returns a property of a described resource.
 fn value<'a>(resource: &'a ConfigResource, name: &str) -> Option<&'a str> {
     resource.get(name).and_then(|entry| entry.value.as_deref())
 }
@@ -356,18 +356,18 @@ mod tests {
     }
 
     #[test]
-    fn why_a_broker_cannot_be_reached_is_known_while_the_question_waits() {
+    fn the_connection_error_is_available_while_a_query_waits() {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", "127.0.0.1:1");
         let view = Arc::new(ClusterView::new(&config).unwrap());
         let asking = Arc::clone(&view);
-        let question = thread::spawn(move || asking.topics());
+        let query = thread::spawn(move || asking.topics());
 
         let reason = loop {
             if let Some(reason) = view.connection_failure() {
                 break reason;
             }
-            assert!(!question.is_finished(), "the client gave no reason");
+            assert!(!query.is_finished(), "the client gave no reason");
             thread::sleep(Duration::from_millis(5));
         };
 

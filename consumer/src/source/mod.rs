@@ -1,8 +1,9 @@
-//! The poll thread: the only one that speaks to the group, and it never waits for anything else.
+//! The poll thread: the only thread that calls the consumer client. It waits for nothing but the worker's
+//! answer to a revocation.
 //!
-//! It polls records in batches, gives each run of one partition the generation that the
-//! [`Assignment`] says, and hands it to the batcher of that partition. When the batchers are behind,
-//! it pauses the partitions and polls on, so that the member stays in its group.
+//! It polls records in batches, labels each run of one partition with the generation in [`Assignment`],
+//! and sends it to the batcher of that partition. When the batchers are behind, it pauses the partitions
+//! and continues to poll, so that the member stays in its group.
 
 pub(crate) mod assignment;
 pub(crate) mod cluster_error;
@@ -41,45 +42,45 @@ pub(crate) use event::{ClusterAnswer, SourceEvent};
 pub(crate) use ffi::Record;
 pub use topic_partition::TopicPartition;
 
-/// How long a poll waits for its batch to fill up: latency at a trickle, and not reached in a flood.
+/// Longest time that a poll waits for its batch to fill. It adds latency only at low rates.
 const POLL_TIMEOUT: Duration = Duration::from_millis(10);
 
-/// Bytes that one poll takes out of librdkafka's queue, about: a few hundred microseconds of
-/// decoding, so that batchers never wait long for the next one.
+/// Approximate bytes of one poll: a few hundred microseconds of decoding, so that batchers do not wait
+/// long for the next poll.
 const POLL_BYTES: usize = 1 << 20;
 
-/// The most records of one poll; small records come near it.
+/// Maximum number of records of one poll, for small records.
 const POLL_RECORDS: usize = 4096;
 
-/// How long batchers may be behind before partitions are paused. Pausing throws librdkafka's queue
-/// away, which is then fetched again (librdkafka#2052), so an ordinary moment's wait must not do it.
+/// Time for which batchers may be behind before partitions are paused. A pause discards librdkafka's
+/// queue, which is fetched again later (librdkafka#2052), so short waits must not cause one.
 const PAUSE_AFTER: Duration = Duration::from_millis(500);
 
-/// Longest time that leaving the group takes after the revocation of its partitions.
+/// Longest time from the end of a revocation until the group is left.
 const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 
-/// What the worker tells the poll thread.
+/// A command of the worker.
 pub(crate) enum SourceCommand {
-    /// Read from here on, as this generation.
+    /// Read partitions from these offsets, as these generations.
     Start(Vec<(TopicPartition, Generation, i64)>),
-    /// Let no record of these through until they are started again.
+    /// Drop the records of these partitions until they are started again.
     Hold(Vec<TopicPartition>),
-    /// Leave the group and join it again.
+    /// Leave the group and join it again, which makes it rebalance.
     Rejoin,
-    /// Show the group where the lake stands.
+    /// Commit the lake's positions as offsets of the group, for lag dashboards.
     MirrorOffsets(Vec<(TopicPartition, i64)>),
-    /// Leave the group and end.
+    /// Leave the group and end the thread.
     Close,
 }
 
-/// How a member joins, and how long it waits for the worker or its name.
+/// Configuration of a member, and its timeouts.
 pub(crate) struct JoinConfig {
     pub(crate) client: ConsumerConfig,
-    /// Topics to subscribe to, names and patterns.
+    /// Names and patterns of the topics to subscribe to.
     pub(crate) topics: Vec<String>,
     /// Longest time that a revocation waits for the worker.
     pub(crate) revocation_timeout: Duration,
-    /// Longest time that a static member waits for its name.
+    /// Longest time that a static member waits for its `group.instance.id`.
     pub(crate) name_timeout: Duration,
 }
 
@@ -91,14 +92,14 @@ impl JoinConfig {
     }
 }
 
-/// The worker's end of the poll thread.
+/// Handle of the poll thread.
 pub(crate) struct Source {
     commands: mpsc::Sender<SourceCommand>,
     thread: JoinHandle<()>,
 }
 
 impl Source {
-    /// Joins the group and begins to poll.
+    /// Joins the group and starts the poll thread.
     pub(crate) fn spawn(
         join_config: JoinConfig,
         batchers: Vec<crossbeam_channel::Sender<Delivery>>,
@@ -139,7 +140,7 @@ impl Source {
     }
 
     pub(crate) fn send(&self, command: SourceCommand) {
-        // A poll thread that ended has said so by an event; what it is told then is of no account.
+        // A poll thread that has ended has sent an event, and needs no more commands.
         let _ = self.commands.send(command);
     }
 
@@ -148,8 +149,7 @@ impl Source {
         let _ = self.thread.join();
     }
 
-    /// Leaves the group without the worker, which answers no event any more, and waits for that as long
-    /// as `timeout`.
+    /// Leaves the group while the worker no longer answers events. Waits for at most `timeout`.
     pub(crate) fn leave(self, timeout: Duration) {
         let deadline = Instant::now() + timeout;
         self.send(SourceCommand::Close);
@@ -177,8 +177,8 @@ impl RebalanceListener for Listener {
         let (done, flushed) = mpsc::sync_channel(1);
         let revoking = SourceEvent::Revoking { partitions: partitions.clone(), lost, done };
         self.events.send(Event::Source(revoking));
-        // Heartbeats go on in librdkafka's own thread. The worker has the same limit; the second
-        // more here is for its answer.
+        // librdkafka continues to send heartbeats from its own thread. The worker has the same limit; the
+        // additional second is for its answer.
         let _ = flushed.recv_timeout(self.timeout + Duration::from_secs(1));
         lock(&self.assignment).revoked(&partitions);
         fetched
@@ -193,23 +193,23 @@ struct Poller {
     join_config: JoinConfig,
     listener: Listener,
     consumer: NativeConsumer,
-    /// While another member has this one's name.
+    /// Set while another member has this one's `group.instance.id`.
     name_wait: Option<NameWait>,
-    /// While the member leaves the group to join it again: when it does so even if it has not left.
+    /// Set while the member leaves the group to join it again: the time after which it does not wait longer.
     rejoin_by: Option<Instant>,
-    /// Shared with the listener, which runs inside a poll on this same thread.
+    /// Shared with the listener, which is called from within a poll, on this thread.
     assignment: Arc<Mutex<Assignment>>,
     inbox: mpsc::Receiver<SourceCommand>,
     batchers: Vec<crossbeam_channel::Sender<Delivery>>,
     in_flight: Arc<InFlight>,
     metrics: Arc<Metrics>,
     events: Events,
-    /// Deliveries that the batchers have no room for yet.
+    /// Deliveries for which the batchers have no room yet.
     backlog: VecDeque<Delivery>,
-    /// Errors of Kafka that are repeated are logged once.
+    /// Suppresses repeated errors of Kafka in the log.
     errors: Trouble,
     paused: bool,
-    /// A running average of a record's bytes.
+    /// Moving average of the bytes of a record.
     average_bytes: usize,
 }
 
@@ -227,7 +227,7 @@ impl Poller {
         self.events.send(Event::Source(SourceEvent::Closed));
     }
 
-    /// Does what the worker wants; false when it wants an end.
+    /// Handles the worker's commands. Returns false after the last one.
     fn serve_commands(&mut self) -> bool {
         loop {
             match self.inbox.try_recv() {
@@ -249,7 +249,7 @@ impl Poller {
         }
     }
 
-    /// Drops what of these partitions waits for the batchers.
+    /// Drops the deliveries of these partitions that wait for the batchers.
     fn drop_backlog(&mut self, partitions: &[TopicPartition]) {
         self.backlog.retain(|delivery| !partitions.contains(delivery.partition()));
     }
@@ -278,15 +278,15 @@ impl Poller {
         }
     }
 
-    /// Fetches a partition again from where its records should have gone on.
+    /// Fetches a partition again from the offset that was expected.
     fn fetch_again(&self, partition: TopicPartition, from: i64) {
-        tracing::debug!(%partition, from, "fetching again to be sure");
+        tracing::debug!(%partition, from, "unexpected offset, fetching again");
         self.consumer.stop_fetching(std::slice::from_ref(&partition));
         lock(&self.assignment).fetched_again(&partition);
         self.fetch(&[(partition, from)]);
     }
 
-    /// Splits what was polled into runs of one partition without a gap, and queues those that count.
+    /// Splits polled records into consecutive runs of one partition, and queues those that pass.
     fn handle_polled(&mut self, polled: Vec<PolledItem>) {
         let mut run: Vec<Record> = Vec::new();
         let again = &mut Vec::new();
@@ -313,13 +313,13 @@ impl Poller {
             }
         }
         self.queue_run(run, again);
-        // Only now: what came in the same poll is of the fetch before.
+        // Only now, because all items of this poll belong to the previous fetch.
         for (partition, from) in again.drain(..) {
             self.fetch_again(partition, from);
         }
     }
 
-    /// A client that was refused its name stays so: a new one has to join.
+    /// Starts or continues the wait for the id. The refusal is permanent for a client, so a new one joins.
     fn handle_name_held(&mut self) {
         let now = Instant::now();
         let Some(wait) = &mut self.name_wait else {
@@ -335,7 +335,7 @@ impl Poller {
     fn advance_name_wait(&mut self) {
         let Some(wait) = &mut self.name_wait else { return };
         if wait.take_due(Instant::now()) {
-            // A client with a fatal error revokes what an earlier session had, but at its own time.
+            // A client with a fatal error revokes the partitions of its session later.
             let lost = lock(&self.assignment).all();
             if !lost.is_empty() {
                 self.listener.revoked(lost, true);
@@ -360,7 +360,7 @@ impl Poller {
         }
     }
 
-    /// Joins the group again once it is left. Not earlier: librdkafka (2.12.1,
+    /// Joins the group again after the member has left it. Not earlier: librdkafka (2.12.1,
     /// `rd_kafka_cgrp_incr_unassign_done`) sends no LeaveGroup if it has a new subscription when the
     /// revocation ends, and the group does not rebalance for a member that joins unchanged.
     fn advance_rejoin(&mut self) {
@@ -369,8 +369,8 @@ impl Poller {
         if self.rejoin_by.take_if(is_due).is_some()
             && let Err(error) = self.consumer.subscribe(&self.join_config.topics)
         {
-            // A client that can never join again reports that as a fatal error.
-            tracing::warn!(%error, "cannot join the group again");
+            // If the client is unusable, it also reports a fatal error.
+            tracing::warn!(%error, "group not joined again");
         }
     }
 
@@ -384,7 +384,7 @@ impl Poller {
             Verdict::FetchAgain(from) => again.push((partition, from)),
             Verdict::Pass { generation, follows } => {
                 let bytes = records.iter().map(Record::bytes).sum::<usize>();
-                // An eighth of the newest run's average: follows a change within a few polls.
+                // A weight of one eighth follows a change within a few polls.
                 self.average_bytes = (self.average_bytes * 7 + bytes / records.len()) / 8 + 1;
                 let client = self.consumer.keep_alive();
                 self.backlog.push_back(Delivery::Records(RecordRun {
@@ -452,8 +452,8 @@ impl Poller {
         }
     }
 
-    /// Hands the backlog over, as far as there is room. What batchers have counts, and the backlog does
-    /// not: a record that is larger than all the room there is goes when they have nothing else.
+    /// Sends the backlog to the batchers as far as they have room. Only records that they hold count, so
+    /// that a record larger than the limit is sent when they hold nothing else.
     fn deliver(&mut self) {
         let deadline = Instant::now() + PAUSE_AFTER;
         while let Some(delivery) = self.backlog.front() {
@@ -466,11 +466,11 @@ impl Poller {
                 continue;
             }
             let index = batcher_of(delivery.partition(), self.batchers.len());
-            let delivery = self.backlog.pop_front().expect("looked at above");
+            let delivery = self.backlog.pop_front().expect("the front was read above");
             if let Delivery::Records(run) = &delivery {
                 self.in_flight.add(run.records.len(), run.bytes);
             }
-            // Batchers end only after this thread does.
+            // Batchers end only after this thread.
             let _ = self.batchers[index].send(delivery);
         }
         if self.paused && self.in_flight.is_half_empty() {
@@ -496,7 +496,7 @@ impl Poller {
     }
 }
 
-/// A partition always goes to the same batcher, which keeps its order.
+/// Returns the index of a partition's batcher. It is always the same, which keeps the order of records.
 pub(crate) fn batcher_of(partition: &TopicPartition, batchers: usize) -> usize {
     usize::try_from(partition.partition.0).unwrap_or(0) % batchers
 }

@@ -1,18 +1,17 @@
-//! A static member's wait for its name. Pure.
+//! The wait of a static member for its `group.instance.id`. Pure.
 //!
 //! Under KIP-848 the broker refuses a `group.instance.id` while another member has it. A member that was
-//! killed has it until its session ends, so the process that returns waits, and joins again with growing
-//! pauses.
+//! killed keeps it until its session ends, so the restarted process retries to join, with growing pauses.
 
 use std::time::{Duration, Instant};
 
-/// The first pause, which is doubled after each refusal.
+/// First pause, doubled after each refusal.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 
-/// The longest pause: how late the member joins after its name was released.
+/// Longest pause: the latest time at which the member joins after its id was released.
 const LONGEST_PAUSE: Duration = Duration::from_secs(4);
 
-/// The wait, from the first refusal on.
+/// The wait since the first refusal.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NameWait {
     since: Instant,
@@ -22,24 +21,24 @@ pub(super) struct NameWait {
 }
 
 impl NameWait {
-    /// Begins with the first refusal.
+    /// Starts the wait at the first refusal.
     pub(super) fn new(now: Instant) -> Self {
         Self { since: now, pause: FIRST_PAUSE, join_at: Some(now + FIRST_PAUSE) }
     }
 
-    /// The new client was refused as well; returns whether the wait continues.
+    /// Records that the new client was refused too. Returns false once `limit` is exceeded.
     pub(super) fn refused(&mut self, now: Instant, limit: Duration) -> bool {
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         self.join_at = Some(now + self.pause);
         now.saturating_duration_since(self.since) < limit
     }
 
-    /// Returns whether a new client is to join now, and takes that as done.
+    /// Returns true, once, when the next client is to join.
     pub(super) fn take_due(&mut self, now: Instant) -> bool {
         self.join_at.take_if(|at| *at <= now).is_some()
     }
 
-    /// Whether a new client has been created and not been answered yet.
+    /// Returns true while a new client waits for the broker's answer.
     pub(super) const fn is_joining(&self) -> bool {
         self.join_at.is_none()
     }
