@@ -1,4 +1,4 @@
-//! Why a consumer ends before it was asked to, and the exit code that says so.
+//! Errors that end a consumer, and their exit codes.
 
 use ducktide_protocol::{ErrorKind, LakeError};
 use rdkafka::error::KafkaError;
@@ -10,113 +10,114 @@ use crate::decode::schema_registry::RegistryError;
 use crate::source::TopicPartition;
 use crate::source::kafka_config::without_value;
 
-/// Why the consumer ended. Nothing is lost in any of these cases: what is not in the lake is read
+/// An error that ends a consumer. None of them loses data: records that are not in the lake are read
 /// again.
 #[derive(Debug, Error)]
 pub enum ConsumerError {
-    /// A record cannot be decoded. Everything before it is committed.
+    /// An undecodable record. Everything before it is committed.
     #[error("record cannot be decoded: {failure}: topic=`{}` partition=`{}` offset=`{offset}`",
             .partition.topic, .partition.partition)]
     BadRecord {
-        /// Where the record is.
+        /// The record's partition.
         partition: TopicPartition,
-        /// Its offset.
+        /// The record's offset.
         offset: i64,
-        /// What is wrong with it, without its content.
+        /// The error, without the record's content.
         failure: DecodeFailure,
     },
-    /// The table cannot hold the records of a schema. Everything before the first one is committed.
+    /// A schema whose records do not fit the table. Everything before the first one is committed.
     #[error("{failure}: {}: topic=`{}` partition=`{}` offset=`{offset}`",
             .failure.class.remedy(), .partition.topic, .partition.partition)]
     IncompatibleSchema {
-        /// Where the record is.
+        /// The first record's partition.
         partition: TopicPartition,
-        /// Its offset.
+        /// The first record's offset.
         offset: i64,
         /// The fields that do not fit.
         failure: DecodeFailure,
     },
-    /// More records cannot be decoded than `--max-dead-letter-ratio` allows. What was read and not
-    /// committed is read again.
-    #[error("too many records cannot be decoded, so no more are buried: mend the topic, or raise \
-             --max-dead-letter-ratio: ratio=`{ratio:.3}` limit=`{limit}`; the newest one: {failure}: \
+    /// More undecodable records than `--max-dead-letter-ratio` allows. Uncommitted records are read again.
+    #[error("dead-letter ratio exceeded; fix the producer, or raise --max-dead-letter-ratio: \
+             ratio=`{ratio:.3}` limit=`{limit}`; the last undecodable record: {failure}: \
              class=`{}` topic=`{}` partition=`{}` offset=`{offset}`",
             .failure.class, .partition.topic, .partition.partition)]
     TooManyBadRecords {
-        /// Where the newest one is.
+        /// The last undecodable record's partition.
         partition: TopicPartition,
         /// Its offset.
         offset: i64,
-        /// What is wrong with it.
+        /// Its error.
         failure: DecodeFailure,
-        /// The part of the newest records that is bad.
+        /// Fraction of the last records that cannot be decoded, from 0 to 1.
         ratio: f64,
-        /// The part that may be.
+        /// Largest allowed fraction.
         limit: f64,
     },
-    /// The lake refuses.
+    /// A fault of the lake.
     #[error("{}", .0.chain())]
     Lake(LakeError),
-    /// The file system takes no files of a table, and never will.
+    /// Files of a table cannot be written, permanently.
     #[error(
-        "files of a table cannot be written, and waiting does not help; remove what is in the place of \
-         its directories, or name a shorter table with --table: {0}"
+        "files of a table cannot be written; remove the file that is in the place of its directory, or \
+         choose a shorter table name with --table: {0}"
     )]
     Files(String),
-    /// The topic is not the one that was registered.
+    /// Another topic than the registered one has its name.
     #[error("{}", .0.chain())]
     Identity(LakeError),
-    /// Partitions stand at offsets that Kafka does not have.
+    /// Kafka does not have the committed positions of partitions.
     #[error(
-        "partitions were stopped because Kafka does not have the lake's offsets; give up what is lost \
-         with `ducktide skip`, or read again what is there with `ducktide replay`: partitions=`{0}`"
+        "partitions were stopped because Kafka does not have the lake's offsets; give the lost records up \
+         with `ducktide skip`, or read the available ones again with `ducktide replay`: partitions=`{0}`"
     )]
     OffsetsGone(String),
-    /// The topic's schema cannot be used.
+    /// A topic without a usable schema.
     #[error("topic=`{topic}`: {error}")]
     Schema {
         /// The topic.
         topic: String,
-        /// What the registry said, or what is wrong with its answer.
+        /// The registry's error.
         error: RegistryError,
     },
-    /// The topic's schema has no table.
+    /// A schema from which no table can be derived.
     #[error("topic=`{topic}`: {reason}")]
     Shape {
         /// The topic.
         topic: String,
-        /// What is wrong with the schema.
+        /// The error in the schema.
         reason: String,
     },
-    /// Kafka gave this static member's name to another process.
+    /// Another process has joined under this static member's `group.instance.id`.
     #[error(
-        "another process joined the group under this worker's name, or this one slept so long that \
-         it lost it; give each worker a --group-instance-id of its own, or start this one again: \
+        "another process joined the group under this worker's --group-instance-id, or this one was \
+         paused so long that it lost it; give each worker its own id, or start this one again: \
          group_instance_id=`{0}`"
     )]
     NameTaken(String),
-    /// Kafka's client is unusable.
+    /// The Kafka client is unusable.
     #[error("Kafka client: {0}")]
     Kafka(String),
-    /// Kafka's client does not take its settings, or Kafka never takes what they ask for.
+    /// A setting of the Kafka client is invalid.
     #[error("{0}")]
     KafkaSettings(String),
-    /// Kafka refuses a worker that is to end by itself.
+    /// Kafka refuses a request of a worker with `--until-end`.
     #[error("Kafka refuses: {0}")]
     KafkaRefuses(String),
-    /// The port of /metrics cannot be had.
+    /// The address of `/metrics` is not available.
     #[error("serve metrics; choose another --listen: {0}")]
     Listen(std::io::Error),
     /// A thread of the worker panicked; its message was logged.
     #[error("a thread of the worker ended unexpectedly")]
     Panicked,
     /// The last batch was not committed in time.
-    #[error("--shutdown-timeout was over before the last batch was committed; it is read again")]
+    #[error(
+        "--shutdown-timeout exceeded before the last batch was committed; its records are read again"
+    )]
     ShutdownTimeout,
 }
 
 impl ConsumerError {
-    /// Why a client could not be created, or not join its group.
+    /// Converts the error of a client that could not be created or could not join its group.
     pub(crate) fn of_client(error: &KafkaError) -> Self {
         match error {
             KafkaError::ClientConfig(..) => Self::KafkaSettings(without_value(error)),
@@ -127,7 +128,7 @@ impl ConsumerError {
         }
     }
 
-    /// What a record does that ends the worker.
+    /// Creates the error of a record that ends the worker.
     pub(crate) fn of_record(
         partition: TopicPartition,
         offset: i64,
@@ -139,7 +140,7 @@ impl ConsumerError {
         }
     }
 
-    /// The process's exit code, as `--help` lists them.
+    /// Returns the exit code of the process, as listed in `--help`.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {

@@ -1,4 +1,4 @@
-//! What the threads tell the worker, which owns all state and takes all decisions.
+//! Events that threads and tasks send to the worker, which owns all state and takes all decisions.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::error::ConsumerError;
 use crate::source::ClusterAnswer;
 use crate::source::SourceEvent;
 
-/// Something happened.
+/// An event for the worker.
 #[derive(Debug)]
 pub(crate) enum Event {
     Source(SourceEvent),
@@ -21,15 +21,15 @@ pub(crate) enum Event {
     TopicOpened(Box<OpenedTopic>),
 }
 
-/// A topic's way into the lake, or why there is none; no stream if the worker is ending.
+/// The result of opening a topic. No route if the worker is stopping.
 #[derive(Debug)]
 pub(crate) struct OpenedTopic {
     pub(crate) topic: Arc<str>,
     pub(crate) route: Result<Option<TopicRoute>, ConsumerError>,
 }
 
-/// Where threads leave events. Unbounded, but each kind of event is rare: it is sent once for a
-/// rebalance, a batch or a commit, never for a record.
+/// Sender of events. Unbounded, but events are rare: they are sent for a rebalance, a batch or a commit,
+/// never for a record.
 #[derive(Clone, Debug)]
 pub(crate) struct Events(mpsc::UnboundedSender<Event>);
 
@@ -40,7 +40,7 @@ impl Events {
     }
 
     pub(crate) fn send(&self, event: Event) {
-        // A worker that ended has no use for it.
+        // A worker that has ended needs no events.
         let _ = self.0.send(event);
     }
 }

@@ -1,4 +1,4 @@
-//! `ducktide-consumer`: parses, initialises, runs, maps to an exit code.
+//! `ducktide-consumer`: parses the settings, runs the consumer, returns its exit code.
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser as _};
@@ -19,12 +19,11 @@ async fn main() {
             error.exit_code()
         }
     };
-    // Questions to a cluster or lake that does not answer may still be under way; nobody needs the
-    // answers, so they are not waited for.
+    // Queries to an unavailable cluster or lake may be outstanding. Their answers are not needed.
     exit_now(exit_code)
 }
 
-/// Says what is wrong with a setting the way clap does, and exits with its code, 2.
+/// Prints an error of a setting as clap does, and exits with its code, 2.
 fn refuse<T>(error: impl std::fmt::Display) -> T {
     Args::command().error(ErrorKind::ValueValidation, error).exit()
 }

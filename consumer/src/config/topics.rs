@@ -1,17 +1,17 @@
-//! Which topics are read, and which table each of them fills. Pure.
+//! Topics of a worker and the table that each of them fills. Pure.
 
 use ducktide_protocol::table::{InvalidTableName, TableName};
 use regex::Regex;
 
 use crate::config::ConfigError;
 
-/// Stands for the topic's name in `--table`.
+/// Placeholder for the topic's name in `--table`.
 const PLACEHOLDER: &str = "{topic}";
 
-/// Kafka's own topics.
-const INTERNAL: &str = "__";
+/// Prefix of Kafka's internal topics.
+const INTERNAL_PREFIX: &str = "__";
 
-/// What `--topics` and `--table` say.
+/// Values of `--topics` and `--table`.
 #[derive(Clone, Debug)]
 pub(crate) struct Topics {
     given: Vec<String>,
@@ -25,7 +25,7 @@ impl Topics {
         let (patterns, names): (Vec<_>, Vec<_>) =
             given.iter().cloned().partition(|topic| topic.starts_with('^'));
         let compile = |pattern: &String| {
-            // The whole name must match, as brokers do it.
+            // The whole name must match, as on brokers.
             Regex::new(&format!("^(?:{})$", &pattern[1..])).map_err(|error| {
                 ConfigError::TopicPattern { pattern: pattern.clone(), error: Box::new(error) }
             })
@@ -55,12 +55,12 @@ impl Topics {
         Ok(topics)
     }
 
-    /// What to subscribe to, names and patterns.
+    /// Returns names and patterns as they were given, for a subscription.
     pub(crate) fn given(&self) -> &[String] {
         &self.given
     }
 
-    /// The topics that are named in full.
+    /// Returns the topics that are named in full.
     pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
@@ -69,28 +69,28 @@ impl Topics {
         !self.patterns.is_empty()
     }
 
-    /// Those of the cluster's topics that a pattern means, and that are not named in full.
+    /// Returns those of the cluster's topics that match a pattern and are not named in full.
     pub(crate) fn matching(&self, existing: Vec<String>) -> Vec<String> {
-        let is_meant = |topic: &String| {
-            !topic.starts_with(INTERNAL)
+        let is_matched = |topic: &String| {
+            !topic.starts_with(INTERNAL_PREFIX)
                 && !self.names.contains(topic)
                 && self.patterns.iter().any(|pattern| pattern.is_match(topic))
         };
-        existing.into_iter().filter(is_meant).collect()
+        existing.into_iter().filter(is_matched).collect()
     }
 
-    /// Returns whether the topic is named in full or by a pattern.
+    /// Returns whether the topic is named in full or matches a pattern.
     pub(crate) fn includes(&self, topic: &str) -> bool {
         self.names.iter().any(|name| name == topic)
             || !self.matching(vec![topic.to_owned()]).is_empty()
     }
 
-    /// The table that a topic fills.
+    /// Returns the table that a topic fills.
     pub(crate) fn table(&self, topic: &str) -> Result<TableName, InvalidTableName> {
         table_of(Some(&self.table), topic)
     }
 
-    /// The table, if all topics fill the same.
+    /// Returns the table, if all topics fill the same one.
     pub(crate) fn only_table(&self) -> Option<TableName> {
         let topic = match self.names.as_slice() {
             [topic] if !self.has_patterns() => topic,
@@ -101,19 +101,19 @@ impl Topics {
     }
 }
 
-/// Whether DuckDB takes two names for one that are not equal.
+/// Returns whether two different names are the same to DuckDB, which ignores case.
 fn differ_in_case(one: &TableName, other: &TableName) -> bool {
     one != other && one.to_string().eq_ignore_ascii_case(&other.to_string())
 }
 
-/// Whether Kafka takes the name; it would be waited for in vain.
+/// Returns whether Kafka allows the name. Other topics never exist, and a worker would wait forever.
 fn is_topic_name(name: &str) -> bool {
     let is_legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     (1..=249).contains(&name.len()) && name.bytes().all(is_legal) && !matches!(name, "." | "..")
 }
 
-/// The table that a topic fills, by what `--table` says. The first dot separates the schema, others
-/// become `_`.
+/// Returns the table that a topic fills, from the template of `--table`. The first dot separates the
+/// schema, other dots become `_`.
 pub(crate) fn table_of(template: Option<&str>, topic: &str) -> Result<TableName, InvalidTableName> {
     let name = template.unwrap_or(PLACEHOLDER).replace(PLACEHOLDER, topic);
     let name: TableName = match name.split_once('.') {
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pattern_means_whole_names_that_are_not_kafkas_own() {
+    fn a_pattern_matches_whole_names_of_topics_that_are_not_internal() {
         let topics = topics(&["^events-.*|audit", "events-1"], None).unwrap();
         let existing = ["events-1", "events-2", "my-events-3", "audit", "audits", "__events-4"];
 
@@ -157,14 +157,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_followed_is_refused_at_once() {
+    fn invalid_patterns_and_tables_are_refused() {
         assert!(topics(&["^events-("], None).unwrap_err().to_string().contains("^events-("));
         assert!(topics(&["events"], Some("a b")).is_err());
         assert!(topics(&["^events"], Some("../{topic}")).is_err());
     }
 
     #[test]
-    fn names_that_duckdb_takes_for_one_are_refused_with_both() {
+    fn tables_that_differ_only_in_case_are_refused() {
         let error = topics(&["Orders", "orders"], None).unwrap_err().to_string();
         assert!(error.contains("tables=`main.Orders` `main.orders`"), "{error}");
         assert!(topics(&["Orders", "orders"], Some("all")).is_ok());

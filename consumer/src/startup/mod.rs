@@ -1,6 +1,6 @@
-//! What must be true before the first record is read: schema, table, source, start offsets.
+//! The preparation before the first record is read: schemas, tables, sources, start offsets.
 //!
-//! Whatever does not answer is waited for, aloud; whatever is wrong ends the consumer.
+//! Unavailable dependencies are retried and reported; faults end the consumer.
 
 pub(crate) mod new_table;
 pub(crate) mod table;
@@ -35,22 +35,23 @@ use crate::source::group::{Group, KnownGroups};
 use crate::source::inspect::{ClusterResult, ClusterView};
 use crate::source::kafka_config::GroupProtocol;
 
-/// Between two tries of something that does not answer.
+/// Time between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Kafka's default of `group.consumer.max.session.timeout.ms`, for brokers that do not tell theirs.
+/// Kafka's default of `group.consumer.max.session.timeout.ms`, for brokers that do not report theirs.
 const LONGEST_SESSION: Duration = Duration::from_mins(1);
 
-/// How many questions to the registry come between two to the lake, which cost more.
+/// Number of queries to the registry for each query to the lake, which costs more.
 const TABLE_CHECKS: u32 = 5;
 
-/// How the start waits: for ever and aloud, until it is told to stop.
+/// Retries of unavailable dependencies, without a limit, until the worker stops. Failures are reported in
+/// the log, in `/readyz` and in metrics.
 pub(crate) struct StartupRetry {
     stopped: Arc<AtomicBool>,
     repeated: Mutex<Trouble>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
-    /// How long a refusal of Kafka is waited for.
+    /// Longest time that a refusal by Kafka is retried; None for no limit.
     refusal_limit: Option<Duration>,
 }
 
@@ -64,7 +65,7 @@ impl StartupRetry {
         Self { stopped, repeated, metrics, readiness, refusal_limit }
     }
 
-    /// For something that waits beside others: it has reasons of its own, and the same end.
+    /// Creates the retries of a concurrent task: with failures of its own, stopped together with these.
     pub(crate) fn for_task(&self) -> Self {
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
         Self {
@@ -81,7 +82,7 @@ impl StartupRetry {
         self.stopped.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a failed try. Each reason is logged once in a wait.
+    /// Reports a failed attempt. Each reason is logged once.
     fn record_failure(&self, cause: RetryCause, what: &str, error: &str) {
         self.metrics.batching.retried(cause);
         let reason = format!("{what}: {error}");
@@ -92,7 +93,7 @@ impl StartupRetry {
         self.readiness.set(Err(reason));
     }
 
-    /// Takes note that what was waited for answered.
+    /// Logs the first success after failures.
     fn record_answer(&self, what: &str) {
         let mut repeated = self.repeated.lock().unwrap_or_else(PoisonError::into_inner);
         if repeated.is_over() {
@@ -101,19 +102,19 @@ impl StartupRetry {
     }
 }
 
-/// A topic and its newest schemas, which are needed to create what does not exist.
+/// A topic and its newest schemas, from which missing tables and columns are created.
 #[derive(Debug)]
 pub(crate) struct TopicSchemas {
     name: String,
-    /// None where the subject has no usable schema and the table exists: each record names the schema
-    /// that it was written with.
+    /// None if the subject has no usable schema and the table exists. Records are still decoded, because
+    /// each names its schema.
     value: Option<AvroSchema>,
-    /// The same of keys; None as well where keys are not Avro.
+    /// Schema of keys; also None if keys are not Avro.
     key: Option<AvroSchema>,
 }
 
-/// Waits for the schemas of all topics that are named, and takes those of the topics that a pattern
-/// means now.
+/// Loads the schemas of all named topics, waiting for them, and of the existing topics that match a
+/// pattern, if they have one.
 pub(crate) async fn load_topics(
     config: &Config,
     providers: &SchemaProviders,
@@ -136,8 +137,8 @@ pub(crate) async fn load_topics(
     Ok(topics)
 }
 
-/// The topic, if it has schemas. Otherwise it must not hold the others up: it is opened when its first
-/// partition is assigned.
+/// Loads a topic of a pattern; None if it has no schema. It must not delay other topics, and is opened when
+/// its first partition is assigned.
 async fn load_matching_topic(
     config: &Config,
     providers: &SchemaProviders,
@@ -147,13 +148,13 @@ async fn load_matching_topic(
     match newest_schemas(config, providers, name, Missing::Refuse, retry).await {
         Ok(topic) => Some(topic),
         Err(error) => {
-            tracing::warn!(topic = name, %error, "the topic has no schema to begin with");
+            tracing::warn!(topic = name, %error, "topic without a schema, opened when its first partition is assigned");
             None
         }
     }
 }
 
-/// The topic, once it has schemas.
+/// Loads a named topic, waiting for its schemas.
 async fn load_named_topic(
     config: &Config,
     providers: &SchemaProviders,
@@ -164,8 +165,8 @@ async fn load_named_topic(
     topic.map_err(|error| ConsumerError::Schema { topic: name.to_owned(), error })
 }
 
-/// Opens a topic that a running worker was assigned partitions of: reads it from its beginning, as it
-/// appeared after the pipeline did. None when retry has ended.
+/// Opens a topic whose partitions were assigned to a running worker. It is read from its first record,
+/// because it is newer than the pipeline. Returns None after a stop.
 pub(crate) async fn open_topic(
     config: Arc<Config>,
     group: Arc<Group>,
@@ -176,7 +177,7 @@ pub(crate) async fn open_topic(
 ) -> Result<Option<TopicRoute>, ConsumerError> {
     let topic = load_named_topic(&config, &providers, &name, &retry).await?;
     let open = move || {
-        // The worker's own session is busy with commits.
+        // The worker's session is in use for commits.
         let lake = retry_lake_call("open the lake", &retry, || open_lake(&config))?;
         let Some(mut lake) = lake else { return Ok(None) };
         open_route(&config, &group, &topic, StartFrom::Earliest, &mut lake, &cluster, &retry)
@@ -184,14 +185,14 @@ pub(crate) async fn open_topic(
     spawn_blocking(open).await.map_err(|_| ConsumerError::Panicked)?
 }
 
-/// What becomes of a topic whose schema the registry does not have.
+/// The reaction to a schema that the registry does not have.
 #[derive(Clone, Copy)]
 enum Missing {
     Await,
     Refuse,
 }
 
-/// A topic with the newest schemas of its values, and of its keys where these are Avro.
+/// Loads the newest schemas of a topic's values, and of its keys if they are Avro.
 async fn newest_schemas(
     config: &Config,
     providers: &SchemaProviders,
@@ -207,7 +208,7 @@ async fn newest_schemas(
     Ok(TopicSchemas { name: name.to_owned(), value, key })
 }
 
-/// The newest schema; waits for the registry to answer, whatever it says.
+/// Loads the newest schema. Waits for the registry to be available.
 async fn newest_schema(
     config: &Config,
     providers: &SchemaProvider,
@@ -226,7 +227,7 @@ async fn newest_schema(
             Err(error @ (RegistryError::Unknown(_) | RegistryError::Unusable(_))) => error,
             Err(error) => return Err(error),
         };
-        // Somebody may create the table meanwhile, which is looked for less often.
+        // The table may be created meanwhile, which is checked less often.
         if attempt % TABLE_CHECKS == 0 && has_table(config, topic).await {
             tracing::warn!(
                 topic,
@@ -257,8 +258,7 @@ async fn wait_for_schema(subject: &str, retry: &StartupRetry, error: &str) {
     tokio::time::sleep(RETRY_PAUSE).await;
 }
 
-/// Whether the lake answers and has the topic's table. Reads only: a lake that does not exist is not
-/// created for it.
+/// Returns whether the lake is available and has the topic's table. A missing lake is not created.
 async fn has_table(config: &Config, topic: &str) -> bool {
     let (lake, name) = (config.lake.clone(), config.topics.table(topic));
     let find = move || {
@@ -268,21 +268,21 @@ async fn has_table(config: &Config, topic: &str) -> bool {
     matches!(spawn_blocking(find).await, Ok(Some(_)))
 }
 
-/// The lake and its streams, ready to be filled.
+/// The result of the preparation.
 pub(crate) struct PreparedSources {
     pub(crate) lake: Box<dyn Lake>,
     pub(crate) group: Arc<Group>,
     pub(crate) routes: Vec<Arc<TopicRoute>>,
-    /// Longest time that a static member waits for its name.
+    /// Longest time that a static member waits for its `group.instance.id`.
     pub(crate) name_timeout: Duration,
-    /// For `--until-end`: where the topics end now.
+    /// For `--until-end`: the end offsets of the topics at the start.
     pub(crate) goals: Option<Goals>,
 }
 
-/// Offsets that the lake is to reach.
+/// Offsets at which a run with `--until-end` is complete.
 pub(crate) type Goals = BTreeMap<TopicPartition, i64>;
 
-/// Sets lake, table and sources up. Blocks; gives up with None when retry has ended.
+/// Prepares lake, tables and sources. Blocks. Returns None after a stop.
 pub(crate) fn prepare(
     config: &Config,
     topics: &[TopicSchemas],
@@ -303,7 +303,7 @@ pub(crate) fn prepare(
         let start = if is_named || !is_known_pipeline {
             config.source.start_from
         } else {
-            // It may have appeared while no worker ran.
+            // It may have been created while no worker was running.
             StartFrom::Earliest
         };
         match open_route(config, &group, topic, start, &mut lake, cluster, retry) {
@@ -312,7 +312,7 @@ pub(crate) fn prepare(
             Err(error) if is_named => return Err(error),
             Err(error) => {
                 let topic = &topic.name;
-                tracing::error!(topic, %error, "the topic cannot be loaded; others can");
+                tracing::error!(topic, %error, "topic not loaded; other topics continue");
             }
         }
     }
@@ -328,21 +328,21 @@ pub(crate) fn prepare(
     Ok(Some(PreparedSources { lake, group, routes, name_timeout, goals: end }))
 }
 
-/// How long another member can have a static member's name without living: half more than the longest
-/// session. Under the classic protocol nobody waits.
+/// Returns the longest time that a static member waits for its `group.instance.id`: one and a half times
+/// the longest session, after which the other member must be alive. Zero under the classic protocol.
 fn name_timeout(config: &Config, cluster: &ClusterView) -> Duration {
     let is_static = config.source.group_instance_id.is_some();
     if !is_static || config.source.group_protocol != GroupProtocol::Consumer {
         return Duration::ZERO;
     }
     let longest = cluster.longest_session().unwrap_or_else(|error| {
-        tracing::debug!(%error, "the brokers do not tell their longest session");
+        tracing::debug!(%error, "longest session of the brokers not found");
         None
     });
     longest.unwrap_or(LONGEST_SESSION) * 3 / 2
 }
 
-/// The group to join: the one that is set, or the one that the lake has for these topics.
+/// Returns the group to join: the one that is set, or the one that the lake has for these topics.
 fn find_group(
     config: &Config,
     known: &[Source],
@@ -363,7 +363,7 @@ fn find_group(
     Ok(Some(Group { id, client_id }))
 }
 
-/// The label of sources, which is the group's name where none is set.
+/// Returns the label of sources, by default the name of the group.
 fn pipeline_name(config: &Config, group: &Group) -> String {
     config.pipeline.clone().unwrap_or_else(|| group.id.clone())
 }
@@ -389,7 +389,7 @@ fn find_goals(
 fn open_lake(config: &Config) -> ducktide_protocol::Result<DuckLake> {
     match DuckLake::open(&config.lake, Access::Commit) {
         Err(error) if error.is_missing() && config.may_init => {
-            tracing::info!(catalog = %config.lake.catalog, "making the lake");
+            tracing::info!(catalog = %config.lake.catalog, "creating the lake");
             DuckLake::init(&config.lake)?;
             DuckLake::open(&config.lake, Access::Commit)
         }
@@ -426,7 +426,7 @@ fn open_route(
         }
     };
     let on_incompatible = config.bad_records.on_incompatible_schema;
-    let table = retry_lake_call("make the table", retry, || {
+    let table = retry_lake_call("create the table", retry, || {
         table::prepare(lake, &name, &newest, &config.layout, on_incompatible)
     })?;
     let Some(table) = table else { return Ok(None) };
@@ -442,7 +442,7 @@ fn open_route(
     if dead_letters.is_none() && config.bad_records.keeps_dead_letters() {
         return Ok(None);
     }
-    // None where records of the newest schema become dead letters.
+    // None if records of the newest schema become dead letters.
     let shape = Arc::new(table.shape.clone());
     let decoder = topic.value.as_ref();
     let decoder =
@@ -491,9 +491,8 @@ fn open_route(
     }))
 }
 
-/// The dead-letter table, made at the start rather than at the first bad record: a batch under way
-/// waits for nothing. None if there is to be none, as every bad record stops the worker, or to stop
-/// now.
+/// Creates the dead-letter table if it does not exist, so that no batch has to wait for it. Returns None if
+/// bad records stop the worker, and after a stop.
 fn ensure_dead_letter_table(
     config: &Config,
     table: &TableName,
@@ -504,10 +503,10 @@ fn ensure_dead_letter_table(
         return Ok(None);
     }
     let (name, shape) = (dead_letter_table(table), dead_letter_shape());
-    retry_lake_call("make the dead-letter table", retry, || lake.ensure_table(&name, &shape))
+    retry_lake_call("create the dead-letter table", retry, || lake.ensure_table(&name, &shape))
 }
 
-/// Where each partition that exists now begins, if the lake does not know the topic yet.
+/// Returns the start offset of each existing partition, for a topic that the lake does not know yet.
 fn start_offsets(
     start_from: StartFrom,
     topic: &str,
@@ -528,7 +527,7 @@ fn start_offsets(
     }))
 }
 
-/// Repeats a call on the lake while the lake is out of reach.
+/// Retries a call while the lake is unavailable. Returns None after a stop.
 fn retry_lake_call<T>(
     what: &str,
     retry: &StartupRetry,
@@ -541,7 +540,7 @@ fn retry_lake_call<T>(
                 return Ok(Some(value));
             }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
-                let what = format!("cannot {what} yet, trying again");
+                let what = format!("cannot {what} yet, retrying");
                 retry.record_failure(RetryCause::Lake, &what, &error.chain());
                 thread::sleep(RETRY_PAUSE);
             }
@@ -551,15 +550,15 @@ fn retry_lake_call<T>(
     Ok(None)
 }
 
-/// Offsets of all partitions; a topic without partitions does not exist.
+/// Converts an empty list to None: a topic without partitions does not exist.
 fn require_partitions(
     offsets: ClusterResult<Vec<(i32, i64)>>,
 ) -> ClusterResult<Option<Vec<(i32, i64)>>> {
     offsets.map(|offsets| (!offsets.is_empty()).then_some(offsets))
 }
 
-/// Repeats a question to Kafka until the topic exists and its brokers answer. A refusal may be
-/// lifted by an operator, so it is waited for, unless the consumer is to end by itself.
+/// Retries a query until the topic exists and its brokers answer. Refusals are retried as well, because an
+/// operator can lift them, up to the limit. Returns None after a stop.
 fn retry_cluster_call<T>(
     what: &str,
     retry: &StartupRetry,
@@ -590,11 +589,7 @@ fn retry_cluster_call<T>(
             ClusterErrorKind::Outage => refused_since = None,
         }
         retry.metrics.reading.refused(kind == ClusterErrorKind::Refusal);
-        retry.record_failure(
-            RetryCause::Kafka,
-            &format!("cannot {what} yet, trying again"),
-            &reason,
-        );
+        retry.record_failure(RetryCause::Kafka, &format!("cannot {what} yet, retrying"), &reason);
         thread::sleep(RETRY_PAUSE);
     }
     Ok(None)
