@@ -1,4 +1,4 @@
-//! What the worker does by itself, from its state and the time.
+//! Actions of the worker that follow from its state and the time.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use crate::error::ConsumerError;
 use crate::source::SourceCommand;
 
 impl Worker {
-    /// Does everything that can be done now; returns when to look again.
+    /// Performs all actions that are due. Returns the time of the next call.
     pub(super) fn advance(&mut self) -> Instant {
         let now = Instant::now();
         let mut wake = now + HEARTBEAT;
@@ -48,22 +48,20 @@ impl Worker {
         wake
     }
 
-    /// Lets partitions go that are flushed, or whose time is over.
+    /// Completes a revocation whose partitions are flushed, or whose deadline is over.
     fn advance_revocation(&mut self, now: Instant) {
         let Some(revocation) = &self.revocation else { return };
         let flushed = revocation.cut && self.flush.is_idle();
         if !flushed && revocation.deadline > now {
             return;
         }
-        let revocation = self.revocation.take().expect("looked at above");
+        let revocation = self.revocation.take().expect("checked above");
         self.partitions.remove(&revocation.partitions);
         for partition in &revocation.partitions {
             self.deps.metrics.lag.remove(partition);
         }
         if !flushed {
-            tracing::warn!(
-                "revoked partitions could not be committed in time, dropping their rows"
-            );
+            tracing::warn!("revoked partitions not committed in time, their records are dropped");
             self.committer.abandon();
             self.reset();
             self.load_all();
@@ -71,11 +69,11 @@ impl Worker {
         self.held_topics.keep(&self.partitions.topics());
         self.deps.metrics.batching.held(self.held_topics.len());
         self.deps.metrics.reading.assigned(self.partitions.len());
-        // The poll thread may have stopped waiting.
+        // The poll thread may no longer wait.
         let _ = revocation.done.try_send(());
     }
 
-    /// Reads held topics again, once everything is committed that was read of others.
+    /// Reads held topics again, once the records of other topics are committed.
     fn advance_held_topics(&mut self) {
         if self.flush.is_idle() {
             for topic in self.held_topics.take_flushed() {
@@ -84,7 +82,7 @@ impl Worker {
         }
     }
 
-    /// Leaves the group once everything is committed.
+    /// Leaves the group once all records are committed.
     fn advance_shutdown(&mut self) {
         let settled = self.flush.is_idle();
         if let Some(shutdown) = &mut self.shutdown
@@ -96,11 +94,11 @@ impl Worker {
         }
     }
 
-    /// Asks where the lake stands, now and then: an operator's replay or skip moves partitions that
-    /// this worker reads or has stopped, and a worker without anything to commit meets no fence.
+    /// Reads the committed positions at intervals, to detect a replay or skip: a worker that commits nothing
+    /// is not fenced.
     fn refresh_positions(&mut self, now: Instant) {
         let busy = self.is_refreshing || self.flush.is_committing();
-        // Partitions that wait for their positions are asked for already, in their own order.
+        // The positions of partitions that wait for them are being loaded already.
         if busy || self.refresh_at > now || self.shutdown.is_some() || self.is_loading() {
             return;
         }
@@ -109,8 +107,8 @@ impl Worker {
         self.load_all_positions();
     }
 
-    /// Whether partitions wait for their position. Those of a topic that is held or not open wait for
-    /// others.
+    /// Returns whether positions of partitions are being loaded. Partitions of a held topic, or of one that
+    /// is not open, wait for something else.
     fn is_loading(&self) -> bool {
         let is_asked = |topic: &Arc<str>| {
             self.routes.contains_key(topic) && !self.held_topics.is_waiting(topic)
@@ -118,7 +116,7 @@ impl Worker {
         self.partitions.topics_loading().iter().any(is_asked)
     }
 
-    /// Asks Kafka where this member's partitions end, now and then.
+    /// Queries the end offsets of this member's partitions at intervals.
     fn refresh_ends(&mut self, now: Instant) {
         if self.is_finding_ends || self.ends_at > now || self.shutdown.is_some() {
             return;

@@ -1,8 +1,7 @@
-//! Tables whose columns are not those that files were to be written for: a newer schema has more, or
-//! somebody altered them.
+//! Tables that must be altered because a newer schema has more fields, or that another client altered.
 //!
-//! What was read before is committed, the columns are added by whoever comes first, and then everything
-//! is read on with the tables as they are: the worker goes on by a reset, as after a fence.
+//! The records that were read before are committed, and the first worker adds the columns. Then all workers
+//! continue with the current tables, by a reset as after a fence.
 
 use std::sync::Arc;
 
@@ -17,9 +16,10 @@ use crate::error::ConsumerError;
 use crate::startup::table;
 
 impl Worker {
-    /// A batcher waits for columns. Other batchers may want others, of the same schema or the next.
+    /// Records the columns for which a batcher waits. Other batchers may need others, of the same schema or
+    /// of the next one.
     pub(super) fn columns_missing(&mut self, table: &TableName, columns: Vec<Column>) {
-        // A batcher asks again while it waits; and after the answer all of them look at the new table.
+        // A batcher repeats its request while it waits, and all batchers check the new table.
         if self.alterations.asked || self.shutdown.is_some() {
             return;
         }
@@ -32,7 +32,7 @@ impl Worker {
         self.flush.request_flush();
     }
 
-    /// A batch was refused because a table is not what its files were written for.
+    /// Records that a batch was rejected because a table has another version than its files.
     pub(super) fn tables_changed(&mut self) {
         for route in self.routes.values() {
             let tables = std::iter::once(&route.table).chain(&route.dead_letters);
@@ -42,7 +42,7 @@ impl Worker {
         }
     }
 
-    /// Asks the lake once everything is committed that was read for the tables as they were.
+    /// Sends the alterations to the lake, once the records for the old tables are committed.
     pub(super) fn advance_alterations(&mut self) {
         let Alterations { wanted, asked } = &mut self.alterations;
         if wanted.is_empty() || *asked || self.shutdown.is_some() || !self.flush.is_idle() {
@@ -53,7 +53,7 @@ impl Worker {
         self.reset();
     }
 
-    /// Reads everything on, for the tables as they are now.
+    /// Continues with the current tables.
     pub(super) fn altered(&mut self, tables: Vec<Table>) {
         self.alterations.asked = false;
         for table in tables {
@@ -61,7 +61,7 @@ impl Worker {
                 self.fail(ConsumerError::Lake(error));
             }
         }
-        // Partitions that came meanwhile may be read for the tables as they were.
+        // Partitions that were assigned meanwhile may be read for the old tables.
         self.reset();
         self.load_all();
     }

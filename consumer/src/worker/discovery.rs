@@ -1,4 +1,4 @@
-//! Topics that appear after the worker has started, because a pattern means them.
+//! Topics that match a pattern and were created after the worker has started.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use crate::event::{Event, OpenedTopic};
 use crate::startup;
 
 impl Worker {
-    /// Prepares the topics of new partitions that were not there at the start. Their partitions wait
-    /// meanwhile, others are read.
+    /// Opens the topics of new partitions that did not exist at the start. Other partitions are read
+    /// meanwhile.
     pub(super) fn open_new_topics(&mut self) {
         for topic in self.partitions.topics_loading() {
             if self.routes.contains_key(&topic) || !self.opening.insert(Arc::clone(&topic)) {
                 continue;
             }
-            tracing::info!(topic = &*topic, "new topic");
+            tracing::info!(topic = &*topic, "new topic found");
             let (config, providers) = (Arc::clone(&self.deps.config), self.deps.providers.clone());
             let (group, cluster) = (Arc::clone(&self.group), Arc::clone(&self.deps.cluster));
             let retry = Arc::new(self.deps.retry.for_task());
@@ -36,16 +36,16 @@ impl Worker {
                 self.identify([topic].into());
             }
             Ok(None) => {}
-            // The topics that are read already are none the worse for it.
+            // Other topics are not affected.
             Err(error) => {
                 let topic = &*topic;
-                tracing::error!(topic, %error, "the topic is stopped, others go on");
+                tracing::error!(topic, %error, "topic stopped; other topics continue");
                 self.partitions.stop_topic(topic);
             }
         }
     }
 
-    /// Gives up waiting for topics.
+    /// Stops waiting for topics.
     pub(super) fn stop_opening(&self) {
         self.deps.retry.stop();
     }

@@ -1,4 +1,4 @@
-//! What the worker does when a thread tells it something.
+//! Reactions of the worker to events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, mpsc};
@@ -27,11 +27,11 @@ use crate::source::assignment::Generation;
 use crate::source::inspect::{Identity, Watermarks};
 use crate::source::{SourceCommand, SourceEvent, TopicPartition};
 
-/// A table whose files cannot be written, or not be made durable.
+/// A table whose files cannot be written or synced.
 struct FailedTable<'a> {
     table: &'a TableName,
     error: String,
-    /// Whether waiting does not help.
+    /// True if waiting does not resolve the error.
     is_fault: bool,
 }
 
@@ -72,9 +72,9 @@ impl Worker {
                 self.revoke(partitions, lost, done);
             }
             SourceEvent::OutOfRange(partition, error) => {
-                tracing::debug!(%partition, error, "cannot read on, asking Kafka for its offsets");
+                tracing::debug!(%partition, error, "offset out of range, querying the offsets of the partition");
                 self.partitions.stop(&partition);
-                // A topic that was made again is shorter, most often.
+                // A topic that was created again usually has fewer records.
                 self.identify([Arc::clone(&partition.topic)].into());
                 self.deps.queries.find_range(partition);
             }
@@ -101,29 +101,29 @@ impl Worker {
         }
     }
 
-    /// Logs a refusal of Kafka once; it is repeated at every attempt.
+    /// Records a refusal of Kafka. It is reported at each attempt and logged once.
     fn refused(&mut self, topic: Option<Arc<str>>, refusal: String) {
         self.deps.metrics.batching.retried(RetryCause::Kafka);
         self.deps.metrics.reading.refused(true);
         if self.blockers.is_new_refusal(&refusal) {
-            tracing::error!(error = refusal, "Kafka refuses, waiting until it does no longer");
+            tracing::error!(error = refusal, "Kafka refuses a request, retrying");
         }
         self.blockers.refused(topic, refusal, Instant::now());
     }
 
     fn refusal_lifted(&self) {
         self.deps.metrics.reading.refused(false);
-        tracing::info!("Kafka refuses no longer");
+        tracing::info!("Kafka no longer refuses the request");
     }
 
     fn revoke(&mut self, partitions: Vec<TopicPartition>, lost: bool, done: mpsc::SyncSender<()>) {
         if self.shutdown.as_ref().is_some_and(|shutdown| shutdown.closing) {
-            // Everything is committed or given up; nothing is left to wait for.
+            // All records are committed or dropped.
             drop(done);
             return;
         }
         let now = Instant::now();
-        // Whoever has lost partitions commits in vain, and holds their next owner up.
+        // Commits for lost partitions would be rejected, and would delay their next owner.
         let wait = if lost { Duration::ZERO } else { self.deps.config.process.revocation_timeout };
         self.revocation = Some(Revocation { partitions, done, deadline: now + wait, cut: false });
         self.flush.request_flush();
@@ -171,8 +171,8 @@ impl Worker {
                 self.end(Err(ConsumerError::of_record(partition, offset, failure)));
             }
             BatcherEvent::TooManyBadRecords { partition, offset, failure, ratio } => {
-                // Dropped rather than committed, so that a worker which is started again and again
-                // does not bury a topic batch by batch.
+                // Dropped rather than committed, so that a worker that is restarted repeatedly does not
+                // write a whole topic to the dead letters, batch by batch.
                 self.reset();
                 let limit = self.deps.config.bad_records.max_dead_letter_ratio;
                 self.fail(ConsumerError::TooManyBadRecords {
@@ -184,7 +184,7 @@ impl Worker {
                 });
             }
             BatcherEvent::Exhausted => {
-                tracing::info!("--max-rows is reached");
+                tracing::info!("--max-rows reached");
                 self.end(Ok(()));
             }
         }
@@ -216,7 +216,7 @@ impl Worker {
                     DropReason::FilesUnusable => {
                         let failed = unusable.iter().map(|table| FailedTable {
                             table,
-                            error: "staged files are gone or cannot be made durable".to_owned(),
+                            error: "staged files are missing or cannot be made durable".to_owned(),
                             is_fault: false,
                         });
                         self.files_failed(failed.collect());
@@ -250,7 +250,7 @@ impl Worker {
     }
 
     /// Holds the topics of tables whose files cannot be written, and reads the others again. Ends the
-    /// worker if waiting helps none of its topics.
+    /// worker if waiting resolves the error of none of its topics.
     fn files_failed(&mut self, failed: Vec<FailedTable<'_>>) {
         let now = Instant::now();
         self.deps.metrics.batching.retried(RetryCause::Files);
@@ -262,7 +262,7 @@ impl Worker {
                     tracing::error!(
                         topic = &**topic,
                         error,
-                        "files cannot be written: the topic is held and tried again, others go on"
+                        "files cannot be written, topic held and retried; other topics continue"
                     );
                 }
             }
@@ -284,13 +284,13 @@ impl Worker {
     }
 
     fn handle_cluster_answer(&mut self, event: ClusterAnswer) {
-        let silence = match &event {
+        let error = match &event {
             ClusterAnswer::Unanswered(error) => Some(error),
             _ => None,
         };
-        // That the brokers do not describe a group says nothing about an outage.
+        // A group that is not described does not indicate an outage.
         if !matches!(event, ClusterAnswer::Readers { .. } | ClusterAnswer::Unowned { .. }) {
-            self.blockers.set_kafka_error(silence, Instant::now());
+            self.blockers.set_kafka_error(error, Instant::now());
         }
         match event {
             ClusterAnswer::Readers { partitions, members } => {
@@ -319,13 +319,13 @@ impl Worker {
                     topic = %partition.topic, partition = partition.partition.0, offset,
                     low_watermark = watermarks.low, high_watermark = watermarks.high,
                     resolve_with = remedy_commands(route.as_deref(), &partition, offset, watermarks),
-                    "Kafka does not have the lake's offset: this partition is stopped, others go on"
+                    "Kafka does not have the lake's offset, partition stopped; others continue"
                 );
             }
         }
     }
 
-    /// Asks topics who they are; returns the question's number.
+    /// Queries the ids of topics. Returns the number of the query.
     pub(super) fn identify(&mut self, topics: BTreeSet<Arc<str>>) -> u64 {
         self.question += 1;
         for topic in topics {
@@ -354,7 +354,7 @@ impl Worker {
         if self.partitions.topics_loading().contains(topic) {
             self.load(topic, Vec::new());
         }
-        // An answer to an earlier question says nothing about records that were read since.
+        // An answer to an earlier query does not cover records that were read since.
         if let Some(waiting) = self.identity_check.as_mut().filter(|w| w.question == question) {
             waiting.topics.remove(topic);
         }
@@ -373,8 +373,8 @@ impl Worker {
             let newest = newest.get(&(delta.source, delta.partition)).copied();
             self.deps.metrics.lag.record_progress(&partition, delta.range.to.0, newest);
             self.partitions.set_position(&partition, delta.after());
-            // Kafka takes offsets from a partition's member only, and is rude to others: a static
-            // member that slept, and commits for what it has lost, would be fenced for good.
+            // Kafka accepts offsets only from the owner of a partition. A static member that was paused and
+            // commits for partitions that it has lost would be fenced permanently.
             if self.partitions.is_owned(&partition) {
                 mirrored.push((partition, delta.range.to.0));
             }
@@ -390,7 +390,7 @@ impl Worker {
         self.source.send(SourceCommand::MirrorOffsets(mirrored));
     }
 
-    /// Says once for each batch how many of its records could not be decoded.
+    /// Logs the number of undecodable records, once for each batch.
     fn report_dead_letters(&self, commit: &Commit, dead_letters: &DeadLetterCounts) {
         if dead_letters.is_empty() {
             return;
@@ -408,7 +408,7 @@ impl Worker {
             tables = tables.into_iter().collect::<Vec<_>>().join(" "),
             records = dead_letters.values().sum::<u64>(),
             classes = classes.join(" "),
-            "records that cannot be decoded went to the dead letters; see `ducktide dead-letters`"
+            "undecodable records written to the dead letters; see `ducktide dead-letters`"
         );
     }
 
@@ -418,7 +418,7 @@ impl Worker {
         TopicPartition { topic, partition }
     }
 
-    /// Starts the partitions that waited for their positions.
+    /// Starts the partitions whose positions were loaded.
     fn loaded(
         &mut self,
         source: SourceId,
@@ -436,10 +436,10 @@ impl Worker {
         if !moved.is_empty() && self.shutdown.is_none() {
             tracing::info!(
                 partitions = join_names(&moved),
-                "replayed or skipped, reading from there"
+                "partitions replayed or skipped, reading from their new positions"
             );
             self.reset();
-            // A commit may be under way: positions that are read behind it are those to start from.
+            // A commit may be in progress, so the positions are loaded again after it.
             self.load_all();
             return;
         }
@@ -464,7 +464,7 @@ impl Worker {
         }
     }
 
-    /// Announces a partition to its batcher; the same choice as the poll thread's.
+    /// Announces a partition to its batcher, which is chosen as in the poll thread.
     fn begin(
         &self,
         route: &Arc<TopicRoute>,
@@ -487,7 +487,8 @@ impl Worker {
     }
 }
 
-/// The commands that resolve a stopped partition: give up what Kafka lost, or read what it has again.
+/// Returns the command that resolves a stopped partition: skip the records that Kafka no longer has, or
+/// replay those that it has.
 fn remedy_commands(
     route: Option<&TopicRoute>,
     partition: &TopicPartition,
@@ -505,12 +506,12 @@ fn remedy_commands(
     }
 }
 
-/// Milliseconds since 1970.
+/// Returns the current time in milliseconds since 1970.
 fn now_ms() -> i64 {
     Timestamp::now().as_millisecond()
 }
 
-/// An error with its causes, in one line.
+/// Returns an error with its causes, in one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")

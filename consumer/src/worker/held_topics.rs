@@ -1,23 +1,22 @@
-//! Topics whose partitions wait because files of their tables cannot be written. Pure.
+//! Topics that are held because files of their tables cannot be written. Pure.
 //!
 //! ```text
-//! failed ──▶ Waiting ──pause──▶ Flushing ──others committed──▶ Reading ──committed──▶ forgotten
+//! failed ──▶ Waiting ──pause──▶ Flushing ──others committed──▶ Reading ──committed──▶ removed
 //!               ▲                                                 │
 //!               └──────────────── failed, longer pause ───────────┘
 //! ```
-//! A failure drops what was read of all topics, so others are committed before a topic is read again:
-//! however short its pauses and however long a batch, they make progress between two attempts.
+//! A failure drops the uncommitted records of all topics. Therefore other topics are committed before a
+//! held topic is read again, so that they progress between two attempts, however long their batches are.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The first pause: a full disk is an outage, and writing the same batch again at once would only keep
-/// it full.
+/// First pause. A full disk is an outage, and an immediate retry would only keep it full.
 const FIRST_PAUSE: Duration = Duration::from_secs(2);
 
-/// The longest pause. Each attempt has other topics read a part of a batch again; the end of an outage
-/// is noticed after this time.
+/// Longest pause, after which the end of an outage is detected. Each attempt makes other topics read a
+/// part of a batch again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
@@ -28,7 +27,7 @@ pub(super) struct HeldTopics {
 #[derive(Debug)]
 struct HeldTopic {
     error: String,
-    /// Whether waiting does not help.
+    /// True if waiting does not resolve the error.
     is_fault: bool,
     pause: Duration,
     stage: Stage,
@@ -38,14 +37,14 @@ struct HeldTopic {
 enum Stage {
     /// Not read before this instant.
     Waiting(Instant),
-    /// Not read before everything else that was read is committed.
+    /// Not read before the records of other topics are committed.
     Flushing,
-    /// Read again, and not committed yet.
+    /// Read again; no record is committed yet.
     Reading,
 }
 
 impl HeldTopics {
-    /// Holds a topic. Returns whether this is news; an attempt that fails again is not.
+    /// Holds a topic. Returns false if it was held already, as after another failed attempt.
     pub(super) fn hold(
         &mut self,
         topic: &Arc<str>,
@@ -60,7 +59,7 @@ impl HeldTopics {
             return true;
         };
         (held.error, held.is_fault) = (error, is_fault);
-        // Other batchers may fail with the same topic, at the same time.
+        // Several batchers may fail with the same topic at the same time.
         if held.stage == Stage::Reading {
             held.pause = (held.pause * 2).min(LONGEST_PAUSE);
             held.stage = Stage::Waiting(now + held.pause);
@@ -68,8 +67,8 @@ impl HeldTopics {
         false
     }
 
-    /// Shortens the pauses if none of a member's topics can be written: that is an outage of the whole
-    /// storage, and nobody is disturbed by attempts.
+    /// Shortens the pauses if none of a member's topics can be written. That is an outage of the whole
+    /// storage, and attempts disturb no other topic.
     pub(super) fn shorten_if_all(&mut self, topics: &BTreeSet<Arc<str>>, now: Instant) {
         if topics.iter().all(|topic| self.is_waiting(topic)) {
             for held in self.topics.values_mut() {
@@ -79,19 +78,19 @@ impl HeldTopics {
         }
     }
 
-    /// Whether a topic is not to be read now.
+    /// Returns whether a topic must not be read now.
     pub(super) fn is_waiting(&self, topic: &str) -> bool {
         self.topics.get(topic).is_some_and(|held| held.stage != Stage::Reading)
     }
 
-    /// Why a topic waits, if waiting does not help.
+    /// Returns the error of a topic that waiting does not resolve.
     pub(super) fn fault(&self, topic: &str) -> Option<&str> {
         let held = self.topics.get(topic);
         let held = held.filter(|held| held.is_fault && held.stage != Stage::Reading);
         held.map(|held| held.error.as_str())
     }
 
-    /// Whether the pause of a topic is over: then everything is to be committed that was read of others.
+    /// Returns whether the pause of a topic is over, so that the records of other topics must be committed.
     pub(super) fn end_pauses(&mut self, now: Instant) -> bool {
         let mut ended = false;
         for held in self.topics.values_mut() {
@@ -103,7 +102,7 @@ impl HeldTopics {
         ended
     }
 
-    /// The topics that were waiting for that; they are read again now.
+    /// Takes the topics that waited for that commit, which are read again.
     pub(super) fn take_flushed(&mut self) -> Vec<Arc<str>> {
         let flushing = self.topics.iter_mut().filter(|(_, held)| held.stage == Stage::Flushing);
         let flushed = flushing.map(|(topic, held)| {
@@ -113,13 +112,13 @@ impl HeldTopics {
         flushed.collect()
     }
 
-    /// Forgets a topic if progress of it was committed since it is read again. Returns whether it did.
+    /// Removes a topic of which progress was committed since it is read again. Returns whether it was held.
     pub(super) fn committed(&mut self, topic: &str) -> bool {
         let was_read = self.topics.get(topic).is_some_and(|held| held.stage == Stage::Reading);
         was_read && self.topics.remove(topic).is_some()
     }
 
-    /// Forgets topics of which this member has no partition any more.
+    /// Removes topics of which this member no longer has a partition.
     pub(super) fn keep(&mut self, topics: &BTreeSet<Arc<str>>) {
         self.topics.retain(|topic, _| topics.contains(topic));
     }
@@ -128,7 +127,7 @@ impl HeldTopics {
         self.topics.len()
     }
 
-    /// Ready, or why files cannot be written, and of which topics.
+    /// Errors with the first reason and all held topics, if there are any.
     pub(super) fn readiness(&self) -> Result<(), String> {
         let Some(first) = self.topics.values().next() else { return Ok(()) };
         let topics = self.topics.keys().map(|topic| &**topic).collect::<Vec<_>>();
@@ -146,7 +145,7 @@ mod tests {
         names.iter().map(|name| Arc::from(*name)).collect()
     }
 
-    /// Ends the pause of a topic, and has it read again.
+    /// Ends the pause of a topic and takes it.
     fn read_again(held: &mut HeldTopics, now: Instant) -> Vec<Arc<str>> {
         assert!(held.end_pauses(now));
         held.take_flushed()
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn topics_that_went_to_another_member_are_forgotten() {
+    fn topics_of_other_members_are_removed() {
         let (mut held, now) = (HeldTopics::default(), Instant::now());
         held.hold(&"a".into(), "no directory", true, now);
         assert_eq!((held.fault("a"), held.fault("b")), (Some("no directory"), None));

@@ -1,11 +1,11 @@
-//! The worker owns all state and takes all decisions; threads only do, and tell.
+//! The worker, which owns all state and takes all decisions. Threads execute its commands and send events.
 //!
 //! ```text
-//! poll thread ──records──▶ batchers ──parts──▶ worker ──batch──▶ committer ──▶ lake
+//! poll thread ──records──▶ batchers ──batch──▶ worker ──commit─▶ committer ──▶ lake
 //!      └────────────── events ──────────────────▲ └──── commands to all of them
 //! ```
-//! Two things can happen to what was read and is not committed: it is flushed (cut and committed),
-//! or everything is dropped and read again from where the lake stands (a reset).
+//! Uncommitted records are either flushed (the batch is cut and committed), or all of them are dropped and
+//! read again from the committed positions (a reset).
 
 mod advance;
 mod alterations;
@@ -58,25 +58,25 @@ use partitions::Partitions;
 use pending_alterations::Alterations;
 use readiness_blockers::ReadinessBlockers;
 
-/// The longest time between two looks at threads and deadlines.
+/// Longest time between two checks of threads and deadlines.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// The longest time after which a worker that commits nothing learns of a replay or skip. A look is
-/// one small query for each topic.
+/// Longest time after which a worker that commits nothing detects a replay or skip. A refresh is one small
+/// query for each topic.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How often Kafka is asked where partitions end: for the lag that is shown, and to learn of an
-/// outage while there is nothing to commit. One request to each broker.
+/// Time between two queries for the end offsets of partitions, for the lag in metrics, and to detect an
+/// outage while there is nothing to commit. A query is one request to each broker.
 const ENDS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a worker whose deadline is over waits until it has left the group.
+/// Longest time that leaving the group takes after the deadline of a shutdown.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How long a consumer that is to end by itself waits for a refusal of Kafka to be lifted: brokers
-/// that have just started may not know their access rules yet.
+/// Longest time that a run with `--until-end` waits while Kafka refuses a request. Brokers that have just
+/// started may not have loaded their access rules.
 const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Runs a consumer until it is told to stop, or has done what it was to do.
+/// Runs a consumer until `shutdown` is ready, a limit such as `--until-end` is reached, or an error ends it.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(), ConsumerError> {
     let mut shutdown = Box::pin(shutdown);
     let (events, inbox) = Events::channel();
@@ -125,7 +125,7 @@ async fn prepare(
     prepared.await.map_err(|_| ConsumerError::Panicked)?
 }
 
-/// What a worker is made of, beside the lake.
+/// Dependencies of a worker other than the lake.
 struct WorkerDeps {
     config: Arc<Config>,
     providers: SchemaProviders,
@@ -141,7 +141,7 @@ struct Worker {
     deps: WorkerDeps,
     group: Arc<Group>,
     routes: BTreeMap<Arc<str>, Arc<TopicRoute>>,
-    /// Topics that are being prepared.
+    /// Topics that are being opened.
     opening: BTreeSet<Arc<str>>,
     source: Source,
     batchers: Vec<Batcher>,
@@ -152,55 +152,55 @@ struct Worker {
     revocation: Option<Revocation>,
     shutdown: Option<Shutdown>,
     held_topics: HeldTopics,
-    /// The batch that waits for its topics to be identified.
+    /// The batch whose topics are being identified.
     identity_check: Option<IdentityCheck>,
     alterations: Alterations,
-    /// What is told of the batch that is being committed; there is one at a time.
+    /// Figures of the batch that is being committed. There is one at a time.
     commit_stats: CommitStats,
     blockers: ReadinessBlockers,
     in_flight: Arc<InFlight>,
     ids: Arc<IdBudget>,
-    /// Numbers the questions for topics' identities.
+    /// Number of the last query for the ids of topics.
     question: u64,
     goals: Option<Goals>,
     others: OtherMembersWait,
-    /// None where each partition always has an owner.
+    /// None if a partition cannot lose its owner.
     owner_check: Option<OwnerCheck>,
-    /// When all positions are read next: of own partitions because an operator may have moved them,
-    /// of other members' partitions for `--until-end`.
+    /// Time of the next refresh of all positions: of own partitions, because an operator may have moved
+    /// them, and of other members' partitions for `--until-end`.
     refresh_at: Instant,
-    /// Whether such a look is not answered yet.
+    /// True while a refresh is not answered.
     is_refreshing: bool,
-    /// When Kafka is asked next where partitions end.
+    /// Time of the next query for end offsets.
     ends_at: Instant,
-    /// Whether such a question is not answered yet.
+    /// True while that query is not answered.
     is_finding_ends: bool,
 }
 
-/// A batch on its way to the committer. A topic that is deleted and made again under a running
-/// worker need not cause a rebalance, and has other records under the same offsets; so before a
-/// commit, and after its records were read, the topics are asked for who they are.
+/// A batch that is committed once the ids of its topics are confirmed. A topic that is deleted and created
+/// again need not cause a rebalance, and has other records at the same offsets. Therefore the ids are
+/// queried after the records were read and before they are committed.
 struct IdentityCheck {
     commit: Commit,
     question: u64,
-    /// The topics that have not answered.
+    /// The topics that are not identified yet.
     topics: BTreeSet<Arc<str>>,
 }
 
-/// Partitions that go as soon as what was read of them is committed.
+/// Partitions that are given up as soon as their records are committed.
 struct Revocation {
     partitions: Vec<TopicPartition>,
     done: mpsc::SyncSender<()>,
     deadline: Instant,
-    /// Whether the cut that flushes them was asked of the batchers.
+    /// True once the batchers were sent the cut that flushes them.
     cut: bool,
 }
 
-/// The worker ends as soon as what was read is committed.
+/// The end of the worker, as soon as all records are committed.
 struct Shutdown {
     result: Result<(), ConsumerError>,
     deadline: Instant,
-    /// Whether the source was told to leave the group.
+    /// True once the source was sent the command to leave the group.
     closing: bool,
 }
 
@@ -230,7 +230,7 @@ impl Worker {
         };
         let (mut batchers, mut inlets) = (Vec::new(), Vec::new());
         for index in 0..count {
-            // Bounded by bytes, not by number: see `InFlight`.
+            // Bounded by bytes in `InFlight`, not by number.
             let (inlet, deliveries) = crossbeam_channel::unbounded();
             let schemas =
                 RecordDecoders::new(deps.providers.clone(), tokio::runtime::Handle::current());
@@ -304,10 +304,10 @@ impl Worker {
                 event = self.inbox.recv() => match event {
                     Some(Event::Source(SourceEvent::Closed)) => return self.finish(),
                     Some(event) => self.handle(event),
-                    None => unreachable!("the threads hold a sender as long as they run"),
+                    None => unreachable!("the threads hold a sender while they run"),
                 },
                 () = &mut shutdown, if self.shutdown.is_none() => {
-                    tracing::info!("stopping: committing what was read");
+                    tracing::info!("stopping, committing the last batch");
                     self.end(Ok(()));
                 }
                 () = tokio::time::sleep_until(wake.into()) => {}
@@ -318,7 +318,7 @@ impl Worker {
         }
     }
 
-    /// Drops everything that was read and is not on its way to the lake.
+    /// Drops all records that are not being committed.
     fn reset(&mut self) {
         self.source.send(SourceCommand::Hold(self.partitions.all()));
         for batcher in &self.batchers {
@@ -330,12 +330,12 @@ impl Worker {
         self.flush.reset();
         self.partitions.reset();
         if let Some(revocation) = &mut self.revocation {
-            // Nothing of these partitions is left to commit.
+            // These partitions have no records left to commit.
             revocation.cut = true;
         }
     }
 
-    /// Reads the positions of all partitions that wait for them, unless their topics are held.
+    /// Loads the positions of all partitions that wait for them, except those of held topics.
     fn load_all(&mut self) {
         for topic in self.partitions.topics_loading() {
             if !self.held_topics.is_waiting(&topic) {
@@ -370,7 +370,7 @@ impl Worker {
         self.end(Err(error));
     }
 
-    /// Ends as soon as what was read is committed; the first reason counts.
+    /// Ends the worker as soon as all records are committed. Only the first result counts.
     fn end(&mut self, result: Result<(), ConsumerError>) {
         if self.shutdown.is_some() {
             return;
@@ -394,7 +394,7 @@ impl Worker {
         self.deps.readiness.set(ready);
     }
 
-    /// The group was left: lets the threads end.
+    /// Ends the threads, after the group was left.
     fn finish(self) -> Result<(), ConsumerError> {
         let result = self.shutdown.map_or(Ok(()), |shutdown| shutdown.result);
         self.source.join();
@@ -406,11 +406,11 @@ impl Worker {
         result
     }
 
-    /// The deadline is over; the threads may hang in calls, and the process ends without them. Only the
-    /// poll thread does not, and leaves the group.
+    /// Ends without the threads after the deadline, because they may hang in calls. Only the poll thread
+    /// does not, and leaves the group.
     fn give_up(self) -> Result<(), ConsumerError> {
         let Self { source, revocation, inbox, shutdown, .. } = self;
-        // A revocation would wait for answers of this worker.
+        // A revocation would wait for this worker's answer.
         drop((revocation, inbox));
         source.leave(LEAVE_TIMEOUT);
         match shutdown.map_or(Ok(()), |shutdown| shutdown.result) {
@@ -420,7 +420,7 @@ impl Worker {
     }
 }
 
-/// Partitions as a log line shows them.
+/// Joins the names of partitions for a log line.
 fn join_names(partitions: &[TopicPartition]) -> String {
     partitions.iter().map(TopicPartition::to_string).collect::<Vec<_>>().join(" ")
 }

@@ -1,13 +1,12 @@
-//! The wait for partitions that other members read.
+//! The wait of a worker with `--until-end` for other members.
 
 use std::time::Instant;
 
-/// The wait for partitions of other members, which is logged once.
+/// The wait for partitions that other members read, which is logged once.
 #[derive(Debug, Default)]
 pub(super) struct OtherMembersWait {
-    /// Since when only other members can reach the goals.
+    /// Time since which only other members can reach the goals.
     pub(super) since: Option<Instant>,
-    /// Whether it was asked who they are. There is no second question unless nobody reads the
-    /// partitions yet.
+    /// True once the members were queried. The query is repeated only if no member owns the partitions.
     pub(super) is_asked: bool,
 }

@@ -35,7 +35,7 @@ use crate::source::{SourceCommand, TopicPartition};
 const FIRST_QUERY: Duration = Duration::from_secs(3);
 
 /// Time between two queries in addition to the longest revocation, during which partitions have no
-/// owner for a good reason.
+/// owner until their records are committed.
 const MARGIN: Duration = Duration::from_secs(5);
 
 /// Upper bound of the part of the interval that differs between members, so that of several that
@@ -85,7 +85,7 @@ impl OwnerCheck {
         }
     }
 
-    /// Begins anew, as what was found belongs to an earlier assignment.
+    /// Starts the check again, because the last answers belong to an earlier assignment.
     pub(super) fn assigned(&mut self, now: Instant) {
         self.question += 1;
         self.unowned.clear();

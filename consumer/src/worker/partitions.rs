@@ -1,4 +1,4 @@
-//! What the worker knows of each partition. Pure.
+//! State of each partition in the worker. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,19 +11,19 @@ use crate::source::assignment::Generation;
 /// The state of a partition of this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// The lake was not asked yet, or not since the last reset.
+    /// The position was not loaded since the assignment or the last reset.
     Loading,
     Reading,
-    /// Kafka does not have the lake's offset, or the topic cannot be loaded.
+    /// Kafka does not have the committed position, or the topic cannot be opened.
     Stopped,
 }
 
-/// All partitions of this member, and where the lake stands.
+/// Partitions of this member, and the committed positions of all partitions.
 #[derive(Debug, Default)]
 pub(crate) struct Partitions {
     owned: BTreeMap<TopicPartition, State>,
     positions: BTreeMap<TopicPartition, Position>,
-    /// Partitions that were read up to their goals since the last reset, committed or not.
+    /// Partitions that were read up to their goals since the last reset, including uncommitted records.
     at_goal: BTreeSet<TopicPartition>,
     generation: u64,
 }
@@ -55,12 +55,12 @@ impl Partitions {
         }
     }
 
-    /// The topics of this member's partitions.
+    /// Returns the topics of this member's partitions.
     pub(crate) fn topics(&self) -> BTreeSet<Arc<str>> {
         self.owned.keys().map(|partition| Arc::clone(&partition.topic)).collect()
     }
 
-    /// Everything is read again, except what is stopped.
+    /// Marks all partitions to be loaded again, except stopped ones.
     pub(crate) fn reset(&mut self) {
         self.at_goal.clear();
         for state in self.owned.values_mut().filter(|state| **state == State::Reading) {
@@ -68,8 +68,8 @@ impl Partitions {
         }
     }
 
-    /// The partitions of this member that an operator moved by a replay or skip since they were
-    /// loaded: they are in another epoch. One that was stopped gets another chance.
+    /// Returns the partitions of this member that a replay or skip moved since they were loaded, which have
+    /// another epoch, and marks them to be loaded again, also if they were stopped.
     pub(crate) fn moved_by_operator(
         &mut self,
         topic: &Arc<str>,
@@ -103,19 +103,19 @@ impl Partitions {
         self.owned.get(partition) == Some(&State::Stopped)
     }
 
-    /// The topics of partitions that wait for their position.
+    /// Returns the topics of partitions that wait for their position.
     pub(crate) fn topics_loading(&self) -> BTreeSet<Arc<str>> {
         let loading = self.owned.iter().filter(|(_, state)| **state == State::Loading);
         loading.map(|(partition, _)| Arc::clone(&partition.topic)).collect()
     }
 
-    /// The partitions of a topic that wait for their position.
+    /// Returns the partitions of a topic that wait for their position.
     pub(crate) fn loading(&self, topic: &str) -> BTreeSet<Partition> {
         let loading = self.owned.iter().filter(|(_, state)| **state == State::Loading);
         loading.filter(|(p, _)| *p.topic == *topic).map(|(p, _)| p.partition).collect()
     }
 
-    /// The position that the lake has of a partition, as far as it is known here.
+    /// Returns the last known committed offset of a partition.
     pub(crate) fn next_offset(&self, partition: &TopicPartition) -> Option<i64> {
         self.positions.get(partition).map(|position| position.next_offset.0)
     }
@@ -134,7 +134,7 @@ impl Partitions {
         self.positions.keys().cloned().collect()
     }
 
-    /// Takes note of where the lake stands, also for partitions of other members.
+    /// Records committed positions, also of partitions of other members.
     pub(crate) fn record_positions(
         &mut self,
         topic: &Arc<str>,
@@ -146,9 +146,9 @@ impl Partitions {
         }
     }
 
-    /// The topic's partitions that wait: those which can start now, each as a new generation, and
-    /// those which the lake does not know. One that is not prepared came while the lake was asked, and
-    /// waits for its own answer.
+    /// Takes the waiting partitions of a topic. Returns those that can start, each as a new generation, and
+    /// those that the lake does not know. A partition that is not prepared was assigned after the positions
+    /// were requested, and waits for its own answer.
     pub(crate) fn take_loading(
         &mut self,
         topic: &Arc<str>,
@@ -173,7 +173,7 @@ impl Partitions {
         (ready, unknown)
     }
 
-    /// The partitions whose goals the lake has not reached.
+    /// Returns the partitions whose goals the lake has not reached.
     pub(crate) fn behind(&self, goals: &BTreeMap<TopicPartition, i64>) -> Vec<TopicPartition> {
         let reached = |(partition, goal): &(&TopicPartition, &i64)| {
             self.next_offset(partition).is_some_and(|offset| offset >= **goal)
@@ -181,20 +181,20 @@ impl Partitions {
         goals.iter().filter(|goal| !reached(goal)).map(|(partition, _)| partition.clone()).collect()
     }
 
-    /// Takes note that a partition was read up to its goal.
+    /// Records that a partition was read up to its goal.
     pub(crate) fn goal_reached(&mut self, partition: TopicPartition) {
         self.at_goal.insert(partition);
     }
 
-    /// Returns whether this member has read all of its partitions up to their goals; then nothing is
-    /// worth waiting for before they are committed.
+    /// Returns whether this member has read all of its partitions up to their goals, so that they can be
+    /// committed at once.
     pub(crate) fn has_read_to(&self, goals: &BTreeMap<TopicPartition, i64>) -> bool {
         let open = self.behind(goals).into_iter();
         let mut own = open.filter(|p| self.is_owned(p) && !self.is_stopped(p));
         own.all(|partition| self.at_goal.contains(&partition))
     }
 
-    /// Whether all partitions are read. A member without partitions is ready.
+    /// Errors with the partitions that are not read. A member without partitions is ready.
     pub(crate) fn readiness(&self) -> Result<(), String> {
         let with = |wanted| {
             let found = self.owned.iter().filter(move |(_, state)| **state == wanted);
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn goals_are_reached_by_whoever_moves_the_lake() {
+    fn goals_are_reached_by_commits_of_any_member() {
         let mut partitions = assigned(1);
         let goals = BTreeMap::from([
             (TopicPartition::new("events", 0), 10),

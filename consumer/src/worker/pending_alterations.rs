@@ -1,13 +1,13 @@
-//! Changes of tables that wait for their turn.
+//! Alterations of tables that are not applied yet.
 
 use std::collections::BTreeMap;
 
 use ducktide_lake::table::{Column, TableName};
 
-/// What is to be asked of the lake, and whether it was.
+/// Alterations that the lake is to apply.
 #[derive(Debug, Default)]
 pub(super) struct Alterations {
-    /// The columns that tables lack; without columns a table is only read again.
+    /// Missing columns of each table. A table without columns is only read again.
     pub(super) wanted: BTreeMap<TableName, Vec<Column>>,
     pub(super) asked: bool,
 }

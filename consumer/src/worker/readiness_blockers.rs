@@ -1,4 +1,4 @@
-//! What keeps the worker from committing, as far as it knows. Pure.
+//! Reasons for which the worker is not ready. Pure.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,35 +6,35 @@ use std::time::{Duration, Instant};
 
 use crate::source::cluster_error::{ClusterError, ClusterErrorKind};
 
-/// A commit that takes longer is stuck, whatever it waits for: an ordinary one takes milliseconds, and
-/// the catalog's own limits, after which it is tried again, are 15 seconds and more.
+/// Duration after which a commit counts as stuck. An ordinary commit takes milliseconds, and the timeouts
+/// of the catalog, after which it is retried, are 15 seconds and more.
 const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 const NAME_HELD: &str =
     "another member has this worker's --group-instance-id until it leaves or its session ends";
 
-/// Each of these is taken back as soon as the same thing succeeds.
+/// The current reasons. Each is removed when the same operation succeeds.
 #[derive(Debug, Default)]
 pub(crate) struct ReadinessBlockers {
     lake: Option<String>,
     kafka: Option<String>,
-    /// Since when questions to Kafka are refused.
+    /// Time since which Kafka refuses queries.
     kafka_refuses_since: Option<Instant>,
-    /// What the group or a broker refuses, and since when.
+    /// The refusal that the group or a broker has reported.
     refusal: Option<KafkaRefusal>,
-    /// Whether another member has this static member's name.
+    /// True while another member has this one's `group.instance.id`.
     is_name_held: bool,
-    /// By the number of the batcher that waits.
+    /// Errors of the schema registry, by the number of the batcher that waits.
     registry: BTreeMap<usize, String>,
-    /// Since when a batch is on its way into the lake.
+    /// Start of the current commit.
     committing_since: Option<Instant>,
 }
 
-/// A refusal that the group or a broker has reported.
+/// A request that the group or a broker refuses until an operator changes something.
 #[derive(Debug)]
 struct KafkaRefusal {
     since: Instant,
-    /// None where the whole group is refused.
+    /// None if the group is refused.
     topic: Option<Arc<str>>,
     text: String,
 }
@@ -48,10 +48,10 @@ impl ReadinessBlockers {
         self.lake = None;
     }
 
-    /// Why Kafka did not answer a question, or that it did.
-    pub(crate) fn set_kafka_error(&mut self, silence: Option<&ClusterError>, now: Instant) {
-        self.kafka = silence.map(ToString::to_string);
-        let refuses = silence.is_some_and(|error| error.kind() == ClusterErrorKind::Refusal);
+    /// Records the error of the last query to Kafka; None if it succeeded.
+    pub(crate) fn set_kafka_error(&mut self, failed: Option<&ClusterError>, now: Instant) {
+        self.kafka = failed.map(ToString::to_string);
+        let refuses = failed.is_some_and(|error| error.kind() == ClusterErrorKind::Refusal);
         self.kafka_refuses_since = refuses.then(|| self.kafka_refuses_since.unwrap_or(now));
     }
 
@@ -59,34 +59,34 @@ impl ReadinessBlockers {
         self.refusal.as_ref().is_none_or(|known| known.text != refusal)
     }
 
-    /// The group or a broker refuses something.
+    /// Records a refusal of the group or a broker.
     pub(crate) fn refused(&mut self, topic: Option<Arc<str>>, text: String, now: Instant) {
         let since = self.refusal.as_ref().map_or(now, |refusal| refusal.since);
         self.refusal = Some(KafkaRefusal { since, topic, text });
     }
 
-    /// The group has assigned partitions; whether that ends a refusal.
+    /// Removes a refusal of the group, after an assignment. Returns whether there was one.
     pub(crate) fn end_group_refusal(&mut self) -> bool {
         self.refusal.take_if(|refusal| refusal.topic.is_none()).is_some()
     }
 
-    /// Records of a topic were read; whether that ends a refusal.
+    /// Removes a refusal of a topic, after a read. Returns whether there was one.
     pub(crate) fn end_topic_refusal(&mut self, topic: &str) -> bool {
         self.refusal.take_if(|refusal| refusal.topic.as_deref() == Some(topic)).is_some()
     }
 
-    /// What Kafka refuses, and since when.
+    /// Returns what Kafka refuses, with the time of the first refusal.
     pub(crate) fn refusal(&self) -> Option<(Instant, String)> {
         let reported = self.refusal.as_ref().map(|refusal| (refusal.since, refusal.text.clone()));
         reported.or_else(|| self.kafka_refuses_since.zip(self.kafka.clone()))
     }
 
-    /// Another member has this static member's name, or has released it.
+    /// Records whether another member has this one's `group.instance.id`.
     pub(crate) const fn set_name_held(&mut self, is_held: bool) {
         self.is_name_held = is_held;
     }
 
-    /// Why a batcher waits for the registry, or that it does no longer.
+    /// Records the error for which a batcher waits for the registry; None if it no longer waits.
     pub(crate) fn set_registry_error(&mut self, batcher: usize, waits_for: Option<String>) {
         match waits_for {
             Some(error) => self.registry.insert(batcher, error),
@@ -98,12 +98,12 @@ impl ReadinessBlockers {
         self.committing_since = Some(now);
     }
 
-    /// However it ended.
+    /// Records the end of a commit, with any result.
     pub(crate) const fn commit_ended(&mut self) {
         self.committing_since = None;
     }
 
-    /// Ready, or the first reason why not.
+    /// Errors with the first reason if the worker is not ready.
     pub(crate) fn readiness(&self, now: Instant) -> Result<(), String> {
         let stuck = self.committing_since.map(|since| now.saturating_duration_since(since));
         let stuck = stuck.filter(|waited| *waited > STUCK_AFTER);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn each_obstacle_is_named_and_taken_back() {
+    fn each_reason_is_reported_and_removed() {
         let mut blockers = ReadinessBlockers::default();
         let now = Instant::now();
         let why = |blockers: &ReadinessBlockers| blockers.readiness(now).unwrap_err();
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_registry_is_waited_for_until_the_last_batcher_has_its_answer() {
+    fn the_registry_blocks_readiness_until_no_batcher_waits_for_it() {
         let mut blockers = ReadinessBlockers::default();
         blockers.set_registry_error(0, Some("refused".to_owned()));
         blockers.set_registry_error(1, Some("refused".to_owned()));

@@ -1,4 +1,4 @@
-//! How a worker with `--until-end` ends, and what it waits for.
+//! The end of a worker with `--until-end`.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -9,12 +9,12 @@ use crate::error::ConsumerError;
 use crate::source::TopicPartition;
 use crate::source::group_members::GroupMember;
 
-/// Time without an own partition to read after which the group's other members are asked for: a
-/// rebalance is over by then, and members that read something commit it.
+/// Time without own partitions to read after which the group is described. By then a rebalance is complete,
+/// and members have committed what they read.
 const OTHERS_AFTER: Duration = Duration::from_secs(5);
 
 impl Worker {
-    /// Ends when the lake stands at the goals, whoever read the records.
+    /// Ends the worker when the lake has reached the goals, also by commits of other members.
     pub(super) fn advance_goals(&mut self, now: Instant) {
         let Some(goals) = &self.goals else { return };
         if self.shutdown.is_some() {
@@ -28,7 +28,7 @@ impl Worker {
             let result = if let Some(fault) = faults.first() {
                 Err(ConsumerError::Files((*fault).to_owned()))
             } else if stopped.is_empty() {
-                tracing::info!("everything up to the topics' ends at start is in the lake");
+                tracing::info!("all records up to the end offsets at the start are committed");
                 Ok(())
             } else {
                 Err(ConsumerError::OffsetsGone(join_names(&stopped)))
@@ -47,8 +47,8 @@ impl Worker {
         }
     }
 
-    /// Logs which of the partitions are read by other members. `members` is None where the brokers do not
-    /// describe the group.
+    /// Logs the other members that read the partitions. `members` is None if the brokers do not describe the
+    /// group.
     pub(super) fn found_readers(
         &mut self,
         partitions: &[TopicPartition],
@@ -86,7 +86,7 @@ impl Worker {
         }
     }
 
-    /// Ends when Kafka continues to refuse.
+    /// Ends the worker if Kafka refuses a request for too long.
     pub(super) fn advance_refusal(&mut self, now: Instant) {
         if self.goals.is_some()
             && self.shutdown.is_none()
