@@ -49,7 +49,7 @@ impl Worker {
     fn handle_source(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Assigned(partitions) => {
-                tracing::info!(partitions = join_names(&partitions), "assigned");
+                tracing::info!(partitions = join_names(&partitions), "partitions assigned");
                 let mut topics = partitions.iter().map(|partition| &partition.topic);
                 if self.blockers.end_group_refusal()
                     || topics.any(|topic| self.blockers.end_topic_refusal(topic))
@@ -66,7 +66,7 @@ impl Worker {
                 self.open_new_topics();
             }
             SourceEvent::Revoking { partitions, lost, done } => {
-                tracing::info!(partitions = join_names(&partitions), lost, "revoked");
+                tracing::info!(partitions = join_names(&partitions), lost, "partitions revoked");
                 let event = if lost { Rebalance::Lost } else { Rebalance::Revoked };
                 self.deps.metrics.reading.rebalanced(event);
                 self.revoke(partitions, lost, done);
@@ -385,7 +385,7 @@ impl Worker {
             files = commit.files().len(),
             partitions = commit.progress().len(),
             elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
-            "committed"
+            "batch committed"
         );
         self.source.send(SourceCommand::MirrorOffsets(mirrored));
     }
@@ -473,7 +473,7 @@ impl Worker {
         position: Position,
         recent: Vec<RecentRow>,
     ) {
-        tracing::info!(%partition, epoch = position.epoch.0, offset = position.next_offset.0, "reading");
+        tracing::info!(%partition, epoch = position.epoch.0, offset = position.next_offset.0, "partition started");
         self.deps.metrics.lag.start_partition(partition, position.next_offset.0, now_ms());
         let index = crate::source::batcher_of(partition, self.batchers.len());
         self.batchers[index].send(BatcherCommand::Begin {

@@ -142,7 +142,7 @@ impl LogCounts {
     fn add(&mut self, line: &Value) {
         let message = line["message"].as_str().unwrap_or_default();
         match message {
-            "committed" => {
+            "batch committed" => {
                 self.commits += 1;
                 self.rows += line["rows"].as_u64().unwrap_or(0);
             }

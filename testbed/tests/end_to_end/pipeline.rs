@@ -108,7 +108,7 @@ fn check_kills_after_commits(kind: CatalogKind, protocol: Protocol) {
 
 /// Returns a partition that a worker reads.
 fn partition_of(worker: &Worker) -> i32 {
-    let reading = worker.await_logged(r#""message":"reading""#).unwrap();
+    let reading = worker.await_logged(r#""message":"partition started""#).unwrap();
     let partition = reading["partition"].as_str().unwrap();
     let number = partition.rsplit_once('[').unwrap().1.trim_end_matches(']');
     number.parse().unwrap()

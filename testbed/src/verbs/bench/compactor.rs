@@ -263,7 +263,7 @@ fn commits(
     }
     worker.stop()?;
     pipeline.check_exact(published)?;
-    let times = worker_log::numbers(&log, "committed", "elapsed_ms");
+    let times = worker_log::numbers(&log, "batch committed", "elapsed_ms");
     ensure!(times.len() > 100, "only {} commits were logged", times.len());
     Ok(times)
 }

@@ -88,7 +88,8 @@ impl DrainBench<'_> {
         let consumer = consumer.args(["--until-end"]).args(&self.volume.program_arguments);
         let mut running = consumer.start(self.folder, &label)?;
         let finished = running.succeed(LIMIT)?;
-        let at_work = worker_log::time_between(&running.log()?, "assigned", "committed")?;
+        let at_work =
+            worker_log::time_between(&running.log()?, "partitions assigned", "batch committed")?;
         let mut measurement = Measurement::new(self.volume.rows.get(), at_work, &finished);
         let comparison = oracle::compare(&self.ledger(), &Lake::at(&catalog, &data_path)?, TOPIC)?;
         measurement.is_exact = Some(comparison.is_exact());

@@ -101,11 +101,11 @@ struct Startup {
 fn start(pipeline: &Pipeline, name: &str) -> Result<(Worker, Startup)> {
     let started = SystemTime::now();
     let mut worker = pipeline.start_consumer(name, STATIC)?;
-    worker.await_logged(r#""message":"committed""#)?;
+    worker.await_logged(r#""message":"batch committed""#)?;
     let log = worker.process().log()?;
     let startup = Startup {
-        assigned: worker_log::time_since(started, &log, "assigned")?,
-        committed: worker_log::time_since(started, &log, "committed")?,
+        assigned: worker_log::time_since(started, &log, "partitions assigned")?,
+        committed: worker_log::time_since(started, &log, "batch committed")?,
     };
     Ok((worker, startup))
 }

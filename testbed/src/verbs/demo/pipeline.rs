@@ -213,7 +213,7 @@ fn name(number: u8) -> String {
 
 fn is_assigned(consumer: &RunningProgram) -> Result<bool> {
     let assigned = consumer.log()?.lines().any(|line| {
-        line.contains(r#""message":"assigned""#) && line.contains(&format!("{TABLE}["))
+        line.contains(r#""message":"partitions assigned""#) && line.contains(&format!("{TABLE}["))
     });
     Ok(assigned)
 }
