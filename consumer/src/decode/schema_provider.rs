@@ -117,7 +117,7 @@ impl RecordPart {
         }
     }
 
-    /// Returns the subject of a topic by the default strategy of the registry, TopicNameStrategy.
+    /// Returns the subject of a topic by the default strategy of the registry, `TopicNameStrategy`.
     pub(crate) fn subject(self, topic: &str) -> String {
         format!("{topic}-{}", self.name())
     }
