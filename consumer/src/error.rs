@@ -1,5 +1,6 @@
 //! Errors that end a consumer, and their exit codes.
 
+use ducktide_protocol::position::Offset;
 use ducktide_protocol::{ErrorKind, LakeError};
 use rdkafka::error::KafkaError;
 use thiserror::Error;
@@ -21,7 +22,7 @@ pub enum ConsumerError {
         /// The record's partition.
         partition: TopicPartition,
         /// The record's offset.
-        offset: i64,
+        offset: Offset,
         /// The error, without the record's content.
         failure: DecodeFailure,
     },
@@ -32,7 +33,7 @@ pub enum ConsumerError {
         /// The first record's partition.
         partition: TopicPartition,
         /// The first record's offset.
-        offset: i64,
+        offset: Offset,
         /// The fields that do not fit.
         failure: DecodeFailure,
     },
@@ -45,7 +46,7 @@ pub enum ConsumerError {
         /// The last undecodable record's partition.
         partition: TopicPartition,
         /// Its offset.
-        offset: i64,
+        offset: Offset,
         /// Its error.
         failure: DecodeFailure,
         /// Fraction of the last records that cannot be decoded, from 0 to 1.
@@ -131,7 +132,7 @@ impl ConsumerError {
     /// Creates the error of a record that ends the worker.
     pub(crate) fn of_record(
         partition: TopicPartition,
-        offset: i64,
+        offset: Offset,
         failure: DecodeFailure,
     ) -> Self {
         match failure.class {

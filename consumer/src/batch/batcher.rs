@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, never, select};
 use ducktide_protocol::dedupe::RecentRow;
 use ducktide_protocol::failpoint::{self, Failpoint};
-use ducktide_protocol::position::Position;
+use ducktide_protocol::position::{Offset, Position};
 use ducktide_protocol::table::{Column, TableName};
 use jiff::Timestamp;
 
@@ -77,7 +77,7 @@ pub(crate) enum BatcherCommand {
         /// Rows of which the records may be duplicates.
         recent: Vec<RecentRow>,
         /// Offset that the partition must reach for `--until-end`.
-        goal: Option<i64>,
+        goal: Option<Offset>,
     },
     /// Close the files, send the partial batch, and accept no more records of the partitions in
     /// `forget`.
@@ -348,7 +348,7 @@ impl BatcherThread {
 
     /// Handles the end of a partition. It is delivered only after all records before it were
     /// decoded.
-    fn handle_end_of_partition(&mut self, partition: &TopicPartition, offset: i64) {
+    fn handle_end_of_partition(&mut self, partition: &TopicPartition, offset: Offset) {
         let cursor = self.cursors.get_mut(partition).expect("accepted only with a cursor");
         cursor.record_decoded(offset);
         if cursor.is_awaited() {
@@ -362,8 +362,8 @@ impl BatcherThread {
         &mut self,
         partition: &TopicPartition,
         generation: Generation,
-        follows: i64,
-        next: i64,
+        follows: Offset,
+        next: Offset,
     ) -> bool {
         if self.stopped {
             return false;
@@ -400,11 +400,13 @@ impl BatcherThread {
             }
             Interruption::Full => return self.block(run, index, ResumeCondition::MemoryAvailable),
             Interruption::Undecodable(failure) => {
-                let (partition, offset) = (run.partition.clone(), run.records[index].offset());
+                let (partition, offset) =
+                    (run.partition.clone(), Offset(run.records[index].offset()));
                 self.stop_with(BatcherEvent::BadRecord { partition, offset, failure });
             }
             Interruption::TooManyUndecodable(failure) => {
-                let (partition, offset) = (run.partition.clone(), run.records[index].offset());
+                let (partition, offset) =
+                    (run.partition.clone(), Offset(run.records[index].offset()));
                 let ratio = self.ratio.value();
                 self.stop_with(BatcherEvent::TooManyBadRecords {
                     partition,
@@ -461,7 +463,7 @@ impl BatcherThread {
             if writer.take_wrote() && others + writer.memory() >= self.shared.limits.memory {
                 return Err((index, Interruption::Full));
             }
-            if !cursor.advance_to(record.offset()) {
+            if !cursor.advance_to(Offset(record.offset())) {
                 continue;
             }
             let Some(payload) = record.payload() else {

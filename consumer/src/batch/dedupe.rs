@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use ducktide_protocol::dedupe::{EventId, RecentRow};
+use ducktide_protocol::position::Offset;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 /// Memory of one id, bytes, without the bytes of a text: an entry, its share of the hash table, and
@@ -76,7 +77,7 @@ impl IdBudget {
 #[derive(Debug)]
 struct Entry {
     id: EventId,
-    offset: i64,
+    offset: Offset,
     timestamp_micros: i64,
 }
 
@@ -125,14 +126,14 @@ impl DedupeWindow {
             forgotten: 0,
         };
         for row in rows {
-            window.remember(row.id, row.offset.0, row.timestamp_micros.min(now));
+            window.remember(row.id, row.offset, row.timestamp_micros.min(now));
         }
         window
     }
 
     /// Returns whether a record is a duplicate of a row. Records without an id or timestamp are
     /// never checked.
-    pub(crate) fn is_duplicate(&self, id: &EventId, offset: i64, timestamp_micros: i64) -> bool {
+    pub(crate) fn is_duplicate(&self, id: &EventId, offset: Offset, timestamp_micros: i64) -> bool {
         let oldest = self.newest.max(timestamp_micros).saturating_sub(self.span_micros);
         self.find(id).is_some_and(|entry| entry.timestamp_micros >= oldest && entry.offset < offset)
     }
@@ -147,7 +148,7 @@ impl DedupeWindow {
     }
 
     /// Adds a row, and removes the rows that are too old for duplicates.
-    pub(crate) fn remember(&mut self, id: EventId, offset: i64, timestamp_micros: i64) {
+    pub(crate) fn remember(&mut self, id: EventId, offset: Offset, timestamp_micros: i64) {
         self.newest = self.newest.max(timestamp_micros);
         let hash = self.hasher.hash_one(&id);
         let length =

@@ -54,9 +54,9 @@ fn found(records: &[(u8, i64)], restarts: &[bool]) -> Vec<bool> {
             now = window(&recent);
         }
         let event_id = EventId::Number(id.into());
-        let is_duplicate = now.is_duplicate(&event_id, offset, time);
+        let is_duplicate = now.is_duplicate(&event_id, Offset(offset), time);
         if !is_duplicate {
-            now.remember(event_id, offset, time);
+            now.remember(event_id, Offset(offset), time);
             rows.push((id, offset, time));
         }
         repeats.push(is_duplicate);
@@ -87,17 +87,17 @@ fn equal_ids_beyond_the_span_are_not_duplicates() {
     let window = window(&[(1, 10, 1_000)]);
     let id = EventId::Number(1);
 
-    assert!(window.is_duplicate(&id, 11, 1_000 + SPAN));
-    assert!(!window.is_duplicate(&id, 11, 1_000 + SPAN + 1));
-    assert!(!window.is_duplicate(&EventId::Number(2), 11, 1_000));
+    assert!(window.is_duplicate(&id, Offset(11), 1_000 + SPAN));
+    assert!(!window.is_duplicate(&id, Offset(11), 1_000 + SPAN + 1));
+    assert!(!window.is_duplicate(&EventId::Number(2), Offset(11), 1_000));
 }
 
 #[test]
 fn a_record_is_no_duplicate_of_itself_or_of_a_later_one() {
     let window = window(&[(1, 10, 1_000)]);
 
-    assert!(!window.is_duplicate(&EventId::Number(1), 10, 1_000));
-    assert!(!window.is_duplicate(&EventId::Number(1), 9, 1_000));
+    assert!(!window.is_duplicate(&EventId::Number(1), Offset(10), 1_000));
+    assert!(!window.is_duplicate(&EventId::Number(1), Offset(9), 1_000));
 }
 
 #[test]
@@ -105,8 +105,8 @@ fn a_timestamp_in_the_future_does_not_expire_other_rows() {
     let rows = [(1, 10, 1_000), (2, 11, i64::MAX), (3, 12, 1_001)].map(row);
     let window = DedupeWindow::new(&rule(), rows, 1_050, IdBudget::new(1 << 20));
 
-    assert!(window.is_duplicate(&EventId::Number(1), 13, 1_050));
-    assert!(window.is_duplicate(&EventId::Number(2), 13, 1_050));
+    assert!(window.is_duplicate(&EventId::Number(1), Offset(13), 1_050));
+    assert!(window.is_duplicate(&EventId::Number(2), Offset(13), 1_050));
 }
 
 #[test]
@@ -116,8 +116,8 @@ fn the_oldest_ids_are_dropped_when_the_memory_is_used_up() {
     let mut window = DedupeWindow::new(&rule(), rows, 0, Arc::clone(&budget));
 
     assert_eq!((window.take_forgotten(), window.take_forgotten()), (1, 0));
-    assert!(!window.is_duplicate(&EventId::Number(1), 14, 0));
-    assert!(window.is_duplicate(&EventId::Number(2), 14, 0));
+    assert!(!window.is_duplicate(&EventId::Number(1), Offset(14), 0));
+    assert!(window.is_duplicate(&EventId::Number(2), Offset(14), 0));
     assert_eq!((budget.ids(), budget.used()), (3, 3 * BYTES_PER_ID));
     drop(window);
     assert_eq!((budget.ids(), budget.used()), (0, 0));
@@ -129,7 +129,7 @@ fn a_million_ids_take_no_more_memory_than_documented() {
     let mut window = DedupeWindow::new(&rule(), [], 0, budget);
     let mut most = 0.0_f64;
     for offset in 0..1_000_000 {
-        window.remember(EventId::Number(offset), offset, 0);
+        window.remember(EventId::Number(offset), Offset(offset), 0);
         if offset > 100_000 {
             let entries = window.entries.capacity() * size_of::<Entry>();
             let bytes = entries + window.numbers.allocation_size();

@@ -1,6 +1,7 @@
 //! Events of the batchers.
 
-use ducktide_lake::table::{Column, TableName};
+use ducktide_protocol::position::Offset;
+use ducktide_protocol::table::{Column, TableName};
 
 use crate::batch::partial_batch::PartialBatch;
 use crate::batch::staging::StagingError;
@@ -28,9 +29,14 @@ pub(crate) enum BatcherEvent {
     /// reset.
     ColumnsMissing { table: TableName, columns: Vec<Column> },
     /// A record cannot be decoded and stops the worker. The records before it can be committed.
-    BadRecord { partition: TopicPartition, offset: i64, failure: DecodeFailure },
+    BadRecord { partition: TopicPartition, offset: Offset, failure: DecodeFailure },
     /// The dead-letter ratio is exceeded: the uncommitted records must not be committed.
-    TooManyBadRecords { partition: TopicPartition, offset: i64, failure: DecodeFailure, ratio: f64 },
+    TooManyBadRecords {
+        partition: TopicPartition,
+        offset: Offset,
+        failure: DecodeFailure,
+        ratio: f64,
+    },
     /// `--max-rows` is reached.
     Exhausted,
 }

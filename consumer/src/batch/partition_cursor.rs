@@ -20,13 +20,13 @@ pub(crate) struct PartitionCursor {
     pub(crate) window: Option<DedupeWindow>,
     position: Position,
     /// First offset that is not counted.
-    next: i64,
+    next: Offset,
     /// End of the deliveries from the poll thread: all records before this offset were received.
-    delivered: i64,
+    delivered: Offset,
     /// All records before this offset were received and decoded.
-    decoded: i64,
+    decoded: Offset,
     /// Offset that `--until-end` waits for; None once it was read.
-    goal: Option<i64>,
+    goal: Option<Offset>,
     counts: Counts,
     /// Schema ids of the rows since the last cut, and the newest of them.
     schemas: (BTreeSet<u32>, Option<u32>),
@@ -41,7 +41,7 @@ impl PartitionCursor {
         position: Position,
         window: Option<DedupeWindow>,
     ) -> Self {
-        let start = position.next_offset.0;
+        let start = position.next_offset;
         let counts = Counts::default();
         let (delivered, decoded) = (start, start);
         Self {
@@ -63,7 +63,12 @@ impl PartitionCursor {
     ///
     /// # Panics If a delivery between the poll thread and the batcher was lost: its records would
     /// count as a gap.
-    pub(crate) fn record_delivery(&mut self, partition: &TopicPartition, follows: i64, next: i64) {
+    pub(crate) fn record_delivery(
+        &mut self,
+        partition: &TopicPartition,
+        follows: Offset,
+        next: Offset,
+    ) {
         let delivered = self.delivered;
         assert!(
             delivered == follows,
@@ -75,12 +80,12 @@ impl PartitionCursor {
     /// Records that all delivered records before `next` were decoded. Only then do offsets after
     /// the last record count as a gap: a record that waits for its schema, or that was dropped
     /// undecoded, does not.
-    pub(crate) fn record_decoded(&mut self, next: i64) {
+    pub(crate) fn record_decoded(&mut self, next: Offset) {
         self.decoded = next.max(self.decoded);
     }
 
     /// Sets the offset that `--until-end` waits for.
-    pub(crate) const fn set_goal(&mut self, goal: Option<i64>) {
+    pub(crate) const fn set_goal(&mut self, goal: Option<Offset>) {
         self.goal = goal;
     }
 
@@ -110,18 +115,18 @@ impl PartitionCursor {
     }
 
     /// Counts the gap before a record. Returns false if the record was counted already.
-    pub(crate) fn advance_to(&mut self, offset: i64) -> bool {
+    pub(crate) fn advance_to(&mut self, offset: Offset) -> bool {
         if offset < self.next {
             return false;
         }
-        self.counts.gaps += offset - self.next;
+        self.counts.gaps += offset.0 - self.next.0;
         self.next = offset;
         true
     }
 
     pub(crate) fn count_row(&mut self, schema_id: Option<u32>) {
         self.counts.rows += 1;
-        self.next += 1;
+        self.next.0 += 1;
         // Records of one schema come in long runs.
         if self.schemas.1 != schema_id {
             self.schemas.0.extend(schema_id);
@@ -137,28 +142,28 @@ impl PartitionCursor {
 
     pub(crate) fn count_dead(&mut self) {
         self.counts.dead += 1;
-        self.next += 1;
+        self.next.0 += 1;
     }
 
     pub(crate) fn count_duplicate(&mut self) {
         self.counts.duplicates += 1;
-        self.next += 1;
+        self.next.0 += 1;
     }
 
     pub(crate) fn count_tombstone(&mut self) {
         self.counts.tombstones += 1;
-        self.next += 1;
+        self.next.0 += 1;
     }
 
     /// Returns whether there is progress to commit.
     pub(crate) fn has_progress(&self) -> bool {
-        self.next > self.position.next_offset.0
+        self.next > self.position.next_offset
     }
 
     /// Returns the number of offsets at the end of the partition that have no record and are not
     /// counted.
     pub(crate) fn idle_tail(&self) -> i64 {
-        self.decoded - self.next
+        self.decoded.0 - self.next.0
     }
 
     /// Returns the progress since the last cut, if any. The next one begins at its end.
@@ -167,7 +172,7 @@ impl PartitionCursor {
         if !self.has_progress() {
             return None;
         }
-        let to = Offset(self.next);
+        let to = self.next;
         let delta = ProgressDelta {
             source: self.route.source.id,
             partition: partition.partition,
@@ -228,14 +233,14 @@ mod tests {
     #[test]
     fn a_cut_counts_every_offset() {
         let (mut cursor, partition) = cursor(100);
-        cursor.record_delivery(&partition, 100, 107);
-        cursor.record_decoded(107);
-        assert!(cursor.advance_to(100));
+        cursor.record_delivery(&partition, Offset(100), Offset(107));
+        cursor.record_decoded(Offset(107));
+        assert!(cursor.advance_to(Offset(100)));
         cursor.count_row(Some(7));
-        assert!(cursor.advance_to(103));
+        assert!(cursor.advance_to(Offset(103)));
         cursor.count_tombstone();
         cursor.count_dead();
-        assert!(cursor.advance_to(106));
+        assert!(cursor.advance_to(Offset(106)));
         cursor.count_row(Some(7));
 
         let delta = cursor.cut(&partition).unwrap();
@@ -252,17 +257,17 @@ mod tests {
     #[test]
     fn a_record_delivered_twice_is_counted_once() {
         let (mut cursor, _) = cursor(100);
-        assert!(cursor.advance_to(100));
+        assert!(cursor.advance_to(Offset(100)));
         cursor.count_row(Some(7));
 
-        assert!(!cursor.advance_to(100));
+        assert!(!cursor.advance_to(Offset(100)));
     }
 
     #[test]
     fn an_end_beyond_the_last_record_is_progress() {
         let (mut cursor, partition) = cursor(100);
-        cursor.record_delivery(&partition, 100, 130);
-        cursor.record_decoded(130);
+        cursor.record_delivery(&partition, Offset(100), Offset(130));
+        cursor.record_decoded(Offset(130));
         assert_eq!(cursor.idle_tail(), 30);
 
         let delta = cursor.cut(&partition).unwrap();
@@ -274,15 +279,15 @@ mod tests {
     #[should_panic(expected = "deliveries follow each other")]
     fn a_lost_delivery_is_not_counted_as_a_gap() {
         let (mut cursor, partition) = cursor(100);
-        cursor.record_delivery(&partition, 100, 120);
-        cursor.record_delivery(&partition, 250, 260);
+        cursor.record_delivery(&partition, Offset(100), Offset(120));
+        cursor.record_delivery(&partition, Offset(250), Offset(260));
     }
 
     #[test]
     fn undecoded_records_are_not_counted_as_a_gap() {
         let (mut cursor, partition) = cursor(100);
-        cursor.record_delivery(&partition, 100, 110);
-        assert!(cursor.advance_to(100));
+        cursor.record_delivery(&partition, Offset(100), Offset(110));
+        assert!(cursor.advance_to(Offset(100)));
         cursor.count_row(Some(7));
 
         assert_eq!(cursor.cut(&partition).unwrap().range.to, Offset(101));
@@ -292,11 +297,11 @@ mod tests {
     #[test]
     fn a_goal_is_reported_once_when_all_records_before_it_were_decoded() {
         let (mut cursor, partition) = cursor(100);
-        cursor.set_goal(Some(110));
-        cursor.record_delivery(&partition, 100, 110);
+        cursor.set_goal(Some(Offset(110)));
+        cursor.record_delivery(&partition, Offset(100), Offset(110));
         assert!(!cursor.take_goal_reached());
 
-        cursor.record_decoded(110);
+        cursor.record_decoded(Offset(110));
 
         assert!(cursor.take_goal_reached());
         assert!(!cursor.take_goal_reached());

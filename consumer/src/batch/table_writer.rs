@@ -184,7 +184,7 @@ impl TableWriter {
         let millis = record.timestamp_ms();
         let timestamp = millis.and_then(|ms| timestamp_micros(ms, TimeUnit::Millis).ok());
         let (Some(id), Some(timestamp)) = (id, timestamp) else { return false };
-        let (offset, timestamp) = (record.offset(), timestamp.min(now));
+        let (offset, timestamp) = (Offset(record.offset()), timestamp.min(now));
         let is_duplicate = window.is_duplicate(&id, offset, timestamp);
         if !is_duplicate {
             window.remember(id, offset, timestamp);

@@ -1,5 +1,7 @@
 //! Deliveries of the poll thread to the batchers.
 
+use ducktide_protocol::position::Offset;
+
 use super::ffi::{self, KeepAlive, Record};
 use super::topic_partition::TopicPartition;
 use crate::source::assignment::Generation;
@@ -11,8 +13,8 @@ pub(crate) enum Delivery {
     EndOfPartition {
         partition: TopicPartition,
         generation: Generation,
-        follows: i64,
-        offset: i64,
+        follows: Offset,
+        offset: Offset,
     },
 }
 
@@ -30,7 +32,7 @@ pub(crate) struct RecordRun {
     pub(crate) partition: TopicPartition,
     pub(crate) generation: Generation,
     /// End of the previous delivery.
-    pub(crate) follows: i64,
+    pub(crate) follows: Offset,
     pub(crate) records: Vec<Record>,
     /// Size of the records in flight.
     pub(crate) bytes: usize,
@@ -51,7 +53,7 @@ impl RecordRun {
     }
 
     /// Returns the offset after the last record.
-    pub(crate) fn next(&self) -> i64 {
-        self.records.last().map_or(self.follows, |last| last.offset() + 1)
+    pub(crate) fn next(&self) -> Offset {
+        self.records.last().map_or(self.follows, |last| Offset(last.offset() + 1))
     }
 }

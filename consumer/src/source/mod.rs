@@ -25,6 +25,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ducktide_protocol::failpoint::{self, Failpoint};
+use ducktide_protocol::position::Offset;
 use ducktide_service::telemetry::Trouble;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
@@ -390,7 +391,7 @@ impl Poller {
                 self.backlog.push_back(Delivery::Records(RecordRun {
                     partition,
                     generation,
-                    follows,
+                    follows: Offset(follows),
                     records,
                     bytes,
                     client,
@@ -410,7 +411,12 @@ impl Poller {
             Verdict::Drop => {}
             Verdict::FetchAgain(from) => again.push((partition, from)),
             Verdict::Pass { generation, follows } => {
-                let end = Delivery::EndOfPartition { partition, generation, follows, offset };
+                let end = Delivery::EndOfPartition {
+                    partition,
+                    generation,
+                    follows: Offset(follows),
+                    offset: Offset(offset),
+                };
                 self.backlog.push_back(end);
             }
         }

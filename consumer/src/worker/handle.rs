@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ducktide_protocol::StagedFile;
 use ducktide_protocol::commit::Commit;
 use ducktide_protocol::dedupe::RecentRow;
-use ducktide_protocol::position::{Partition, Position, SourceId};
+use ducktide_protocol::position::{Offset, Partition, Position, SourceId};
 use ducktide_protocol::table::TableName;
 use jiff::Timestamp;
 
@@ -482,7 +482,7 @@ impl Worker {
             position,
             route: Arc::clone(route),
             recent,
-            goal: self.goals.as_ref().and_then(|goals| goals.get(partition).copied()),
+            goal: self.goals.as_ref().and_then(|goals| goals.get(partition).copied().map(Offset)),
         });
     }
 }
