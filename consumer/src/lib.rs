@@ -27,5 +27,5 @@ pub use source::group::table_group;
 pub use source::group_members::GroupMember;
 pub use source::inspect::{ClusterView, Identity, Watermarks};
 pub use source::kafka_config::{GroupProtocol, KafkaArgs, KafkaSettingsError};
-pub use startup::new_table::{NewTableError, make_table};
+pub use startup::new_table::{NewTableError, create_table};
 pub use worker::run;

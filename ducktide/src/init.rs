@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use clap::Args;
 use ducktide_consumer::{
-    NewTableError, RegistryArgs, RegistryError, TableLayout, UnionArgs, make_table,
+    NewTableError, RegistryArgs, RegistryError, TableLayout, UnionArgs, create_table,
 };
 use ducktide_lake::config::{CatalogLocation, LakeArgs};
 use ducktide_lake::{Access, DuckLake, Overview, Setup};
@@ -90,8 +90,9 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failure> {
     let TableArgs { from_subject, table, layout, unions } = &args.table;
     let Some(subject) = from_subject else { return Ok(()) };
     let mut lake = DuckLake::open(&config, Access::Operate)?;
-    let created = make_table(&mut lake, &args.registry, subject, table.as_deref(), layout, *unions)
-        .map_err(failure)?;
+    let created =
+        create_table(&mut lake, &args.registry, subject, table.as_deref(), layout, *unions)
+            .map_err(failure)?;
     let columns = created.shape.columns.len();
     writeln!(out, "table      {}, {columns} columns", created.version.table)?;
     Ok(())

@@ -32,7 +32,7 @@ const BYTES_PER_BATCH: usize = 8 << 20;
 
 /// Number of rows between two checks of the memory of decoded rows: lists take more than their
 /// datums.
-const ROWS_BETWEEN_LOOKS: usize = 64;
+const ROWS_BETWEEN_CHECKS: usize = 64;
 
 /// Limits of a record batch of decoded rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl DecodedLimits {
     fn are_reached(self, rows: &RowBuffer) -> bool {
         rows.rows() >= self.rows
             || rows.datum_bytes() >= self.datum_bytes
-            || (rows.rows().is_multiple_of(ROWS_BETWEEN_LOOKS) && rows.memory() >= self.memory)
+            || (rows.rows().is_multiple_of(ROWS_BETWEEN_CHECKS) && rows.memory() >= self.memory)
     }
 }
 
@@ -72,6 +72,7 @@ fn width(data_type: &DataType) -> usize {
     }
 }
 
+/// Writer of the rows of one table, and of its dead letters.
 pub(crate) struct TableWriter {
     version: TableVersion,
     rows: RowBuffer,
@@ -152,7 +153,7 @@ impl TableWriter {
             Err(error) => return Err(TableWriterError::Decode(error)),
         }
         if let Some((window, now)) = window
-            && self.is_duplicate(record, window, now)
+            && self.check_duplicate(record, window, now)
         {
             self.rows.abandon_row();
             return Ok(PushOutcome::Duplicate);
@@ -179,7 +180,7 @@ impl TableWriter {
 
     /// Returns whether the record that was decoded last is a duplicate; otherwise adds it to the
     /// window.
-    fn is_duplicate(&self, record: &Record, window: &mut DedupeWindow, now: i64) -> bool {
+    fn check_duplicate(&self, record: &Record, window: &mut DedupeWindow, now: i64) -> bool {
         let id = self.ids.and_then(|column| self.rows.last_event_id(column));
         let millis = record.timestamp_ms();
         let timestamp = millis.and_then(|ms| timestamp_micros(ms, TimeUnit::Millis).ok());

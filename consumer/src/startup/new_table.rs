@@ -31,7 +31,7 @@ pub enum NewTableError {
 
 /// Creates the table for the newest schema of a subject, as the first consumer would, or adds the
 /// columns that an existing table lacks. Without a name, the table has the name of the topic.
-pub fn make_table(
+pub fn create_table(
     lake: &mut DuckLake,
     registry: &RegistryArgs,
     subject: &str,
