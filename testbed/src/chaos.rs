@@ -1,4 +1,4 @@
-//! Chaos tests: a seeded schedule of overlapping faults on real services, judged by an oracle that
+//! Chaos tests: a seeded schedule of overlapping faults on real services, checked by an oracle that
 //! shares no code with Ducktide.
 //!
 //! The schedule is a pure function of the seed. The effect of a fault, such as the commit that a

@@ -35,7 +35,7 @@ pub(super) fn check(environment: &Environment, catalog: CatalogKind) -> Result<O
          CREATE TEMP TABLE stored AS SELECT _kafka_partition AS p, _kafka_offset AS o
              FROM lake.{TABLE};
          CREATE TEMP TABLE after AS {progress};
-         CREATE TEMP TABLE judged AS SELECT p, before.n AS low, after.n AS high
+         CREATE TEMP TABLE checked AS SELECT p, before.n AS low, after.n AS high
              FROM before JOIN after USING (p, e);
          CREATE TEMP TABLE ledger AS SELECT \"partition\" AS p, \"offset\" AS o
              FROM read_csv({ledger}, header = true, nullstr = '', columns = {{
@@ -43,9 +43,9 @@ pub(super) fn check(environment: &Environment, catalog: CatalogKind) -> Result<O
                  event_id: 'UUID'}}) WHERE event_id IS NOT NULL;
          SELECT (SELECT count(*) FROM stored) AS rows,
              (SELECT count(*) FROM (FROM stored GROUP BY ALL HAVING count(*) > 1)) AS duplicates,
-             (SELECT count(*) FROM ledger JOIN judged USING (p) ANTI JOIN stored USING (p, o)
+             (SELECT count(*) FROM ledger JOIN checked USING (p) ANTI JOIN stored USING (p, o)
                  WHERE o < low) AS missing,
-             (SELECT count(*) FROM stored JOIN judged USING (p) WHERE o >= high) AS ahead",
+             (SELECT count(*) FROM stored JOIN checked USING (p) WHERE o >= high) AS ahead",
         ledger = quoted_path(&environment.pipeline.ledger()),
     );
     let rows = environment.pipeline.lake()?.query(&sql).context("audit the table")?;

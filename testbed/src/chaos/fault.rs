@@ -87,7 +87,7 @@ pub(super) enum Fault {
     /// SIGSTOP of the compactor, then SIGCONT.
     CompactorPaused { for_ms: u64 },
     /// Second compactor, started by mistake; sometimes the first one is killed meanwhile.
-    SecondCompactor { for_ms: u64, first_dies: bool },
+    SecondCompactor { for_ms: u64, kills_first: bool },
     /// Reader with a long transaction.
     SlowReader { for_ms: u64 },
     /// Write of another client to its own table of the lake.
@@ -130,8 +130,8 @@ impl Fault {
             Self::CompactorKilled => "compactor killed",
             Self::CompactorCrashAt { .. } => "compactor killed at a failpoint",
             Self::CompactorPaused { .. } => "compactor paused",
-            Self::SecondCompactor { first_dies: false, .. } => "two compactors",
-            Self::SecondCompactor { first_dies: true, .. } => {
+            Self::SecondCompactor { kills_first: false, .. } => "two compactors",
+            Self::SecondCompactor { kills_first: true, .. } => {
                 "two compactors, the first one killed"
             }
             Self::SlowReader { .. } => "slow reader",
@@ -152,7 +152,7 @@ impl Fault {
             self,
             Self::CompactorKilled
                 | Self::CompactorCrashAt { .. }
-                | Self::SecondCompactor { first_dies: true, .. }
+                | Self::SecondCompactor { kills_first: true, .. }
         )
     }
 }

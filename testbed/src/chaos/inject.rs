@@ -135,8 +135,8 @@ fn execute(environment: &Environment, fault: Fault) -> Result<Outcome> {
             compactor::crash_at(environment, failpoint, hit)
         }
         Fault::CompactorPaused { for_ms } => compactor::pause(environment, for_ms),
-        Fault::SecondCompactor { for_ms, first_dies } => {
-            compactor::second(environment, for_ms, first_dies)
+        Fault::SecondCompactor { for_ms, kills_first } => {
+            compactor::second(environment, for_ms, kills_first)
         }
         Fault::SlowReader { for_ms } => other_clients::slow_reader(environment, for_ms),
         Fault::ForeignWrite { write } => other_clients::foreign_write(environment, write),

@@ -24,7 +24,7 @@ pub(super) fn start_consumers(environment: &Environment) -> Result<()> {
             // At a failpoint that it reached after the timeout of its fault.
             Some(finished) if was_killed(&finished) => environment.stats().kills += 1,
             Some(finished) if was_fenced_by_name(&finished) => {
-                environment.stats().members_fenced += 1
+                environment.stats().members_fenced += 1;
             }
             Some(finished) => {
                 environment

@@ -114,11 +114,11 @@ fn faults_of_postgres_are_fatal_errors() {
         check(row, ErrorFixture::work(config), ErrorKind::Invalid, reason);
     };
     let case = ErrorFixture::postgres();
-    let nowhere = format!("{}_not", case.address).parse().unwrap();
-    fault("database", &LakeConfig::at(nowhere), "does not exist");
+    let missing = format!("{}_not", case.address).parse().unwrap();
+    fault("database", &LakeConfig::at(missing), "does not exist");
     let other = case.address.replace("postgres://postgres@", "postgres://nobody_we_know@");
     fault("role", &LakeConfig::at(other.parse().unwrap()), "does not exist");
-    let schema = LakeConfig { metadata_schema: "elsewhere".to_owned(), ..case.config.clone() };
+    let schema = LakeConfig { metadata_schema: "another".to_owned(), ..case.config.clone() };
     fault("no lake", &schema, "ducktide init");
     let (_, config) = case.role("", &["USAGE ON SCHEMA public"]);
     fault("no permission to read", &config, "permission denied for");
@@ -142,9 +142,9 @@ fn faults_of_sqlite_are_fatal_errors() {
     let fault = |row: &str, config: &LakeConfig, reason: &str| {
         check(row, ErrorFixture::work(config), ErrorKind::Invalid, reason);
     };
-    let nowhere = TempDir::new().unwrap();
-    let nowhere = CatalogLocation::Sqlite(nowhere.path().join("lake.sqlite"));
-    fault("no lake", &LakeConfig::at(nowhere), "ducktide init");
+    let missing = TempDir::new().unwrap();
+    let missing = CatalogLocation::Sqlite(missing.path().join("lake.sqlite"));
+    fault("no lake", &LakeConfig::at(missing), "ducktide init");
     let case = ErrorFixture::sqlite();
     case.execute("DROP TRIGGER ducktide_advance");
     fault("a trigger is missing", &case.config, "triggers are missing");

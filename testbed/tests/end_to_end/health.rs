@@ -57,7 +57,7 @@ fn what_keeps_snapshots_and_what_ran_is_told() {
 }
 
 #[test]
-#[ignore = "needs PostgreSQL; makes 100,000 files"]
+#[ignore = "needs PostgreSQL; creates 100,000 files"]
 fn a_large_lake_is_looked_at() {
     let folder = TempDir::new().unwrap();
     let took = scenario::a_large_lake_is_looked_at(case(&folder));

@@ -340,7 +340,7 @@ fn a_recreated_topic_stops_a_running_worker() {
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
 fn a_topic_recreated_while_its_worker_is_paused_stops_the_worker() {
-    let pipeline = Pipeline::on_shared_services("slept", CatalogKind::Sqlite).unwrap();
+    let pipeline = Pipeline::on_shared_services("paused", CatalogKind::Sqlite).unwrap();
     pipeline.produce(3_000, &[]).unwrap();
     let mut worker = pipeline.start_consumer("worker", &[]).unwrap();
     pipeline.await_committed(3_000).unwrap();

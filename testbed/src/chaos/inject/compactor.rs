@@ -66,7 +66,7 @@ pub(super) fn pause(environment: &Environment, for_ms: u64) -> Result<Outcome> {
 
 /// Starts a second compactor. Only one is the leader; when it is killed, the other one takes over
 /// within seconds and stays in the slot.
-pub(super) fn second(environment: &Environment, for_ms: u64, first_dies: bool) -> Result<Outcome> {
+pub(super) fn second(environment: &Environment, for_ms: u64, kills_first: bool) -> Result<Outcome> {
     // No compactor can become the leader while the server is down.
     let server = environment.postgres.as_ref().map(free);
     if matches!(server, Some(None)) {
@@ -82,7 +82,7 @@ pub(super) fn second(environment: &Environment, for_ms: u64, first_dies: bool) -
         if is_standby {
             environment.sleep(Duration::from_millis(for_ms));
         }
-        if is_standby && first_dies {
+        if is_standby && kills_first {
             return check_takeover(environment, slot, second).map(|()| true);
         }
         second.terminate()?;

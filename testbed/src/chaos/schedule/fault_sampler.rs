@@ -67,7 +67,7 @@ pub(super) fn lake_fault(random: &mut Xoshiro256PlusPlus, params: &ScheduleParam
         (5, |d| Fault::CompactorPaused { for_ms: d.between(1_000, 9_000) }),
         (5, |d| Fault::SecondCompactor {
             for_ms: d.between(500, 4_000),
-            first_dies: d.one_in_three(0, 1).is_some(),
+            kills_first: d.one_in_three(0, 1).is_some(),
         }),
         (4, |d| Fault::SlowReader { for_ms: d.between(15_000, 25_000) }),
         (16, |d| Fault::ForeignWrite { write: d.foreign_write() }),

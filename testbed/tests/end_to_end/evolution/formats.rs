@@ -140,7 +140,7 @@ fn values_with_a_fixed_schema_need_no_registry() {
     case.pipeline.verify().unwrap();
 
     for (arguments, what) in [
-        (["--value-format", "avro-fixed", "--schema-file", "nowhere"], "file=`nowhere`"),
+        (["--value-format", "avro-fixed", "--schema-file", "missing"], "file=`missing`"),
         (["--value-format", "avro-registry", "--schema-file", &file], "avro-fixed or json"),
     ] {
         let mut worker = case.pipeline.start_consumer("refused", &arguments).unwrap();

@@ -74,7 +74,7 @@ fn commit_with_path_values(case: &mut Case, path: &Path, delta: ProgressDelta) -
 fn columns_named_like_columns_of_duckdb_are_not_used_as_paths(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let outside = TempDir::new().unwrap();
-    let named = outside.path().join("ducktide-stolen.parquet");
+    let named = outside.path().join("ducktide-outside.parquet");
     fs::write(&named, "content of another program").unwrap();
     for (name, column_type) in NAMES {
         case.sql(&format!("ALTER TABLE lake.events ADD COLUMN \"{name}\" {column_type}")).unwrap();
