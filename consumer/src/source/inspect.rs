@@ -1,6 +1,6 @@
 //! Queries to a Kafka cluster without joining a group: partitions, offsets, ids, groups.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
@@ -129,6 +129,21 @@ impl ClusterView {
         Ok(Watermarks { low, high })
     }
 
+    /// Returns the range of offsets that Kafka has of each partition, with two requests to each broker.
+    pub fn all_watermarks(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+    ) -> ClusterResult<BTreeMap<i32, Watermarks>> {
+        let lows = self.offsets_of(topic, partitions, Offset::Beginning)?;
+        let highs = BTreeMap::from_iter(self.offsets_of(topic, partitions, Offset::End)?);
+        let watermarks = |(partition, low)| {
+            let high = *highs.get(&partition)?;
+            Some((partition, Watermarks { low, high }))
+        };
+        Ok(lows.into_iter().filter_map(watermarks).collect())
+    }
+
     /// Returns the end offsets of partitions of any topics, with one request to each broker.
     pub(crate) fn ends_of(
         &self,
@@ -140,35 +155,34 @@ impl ClusterView {
                 .add_partition_offset(&partition.topic, partition.partition.0, Offset::End)
                 .map_err(|error| ClusterError::new(error, None))?;
         }
-        // ListOffsets is one request for times and for ends, which have a special number as time.
+        self.list_offsets(wanted)
+    }
+
+    /// Requests the offsets of a list, without partitions that have no offset at their time. ListOffsets is
+    /// one request for times, beginnings and ends; the latter have special numbers as time.
+    fn list_offsets(&self, wanted: TopicPartitionList) -> ClusterResult<Vec<(TopicPartition, i64)>> {
+        if wanted.count() == 0 {
+            return Ok(Vec::new());
+        }
         let found = self.answered(self.client.offsets_for_times(wanted, TIMEOUT))?;
-        let mut ends = Vec::with_capacity(partitions.len());
+        let mut offsets = Vec::with_capacity(found.count());
         for element in found.elements() {
             self.answered(element.error())?;
-            if let Offset::Offset(end) = element.offset() {
-                ends.push((TopicPartition::new(element.topic(), element.partition()), end));
+            if let Offset::Offset(offset) = element.offset() {
+                offsets.push((TopicPartition::new(element.topic(), element.partition()), offset));
             }
         }
-        Ok(ends)
+        Ok(offsets)
     }
 
     /// Returns the first offset of each partition.
     pub fn beginnings(&self, topic: &str) -> ClusterResult<Vec<(i32, i64)>> {
-        self.of_each_partition(topic, |marks| marks.low)
+        self.offsets_of(topic, &self.partitions(topic)?, Offset::Beginning)
     }
 
     /// Returns the end offset of each partition.
     pub fn ends(&self, topic: &str) -> ClusterResult<Vec<(i32, i64)>> {
-        self.of_each_partition(topic, |marks| marks.high)
-    }
-
-    fn of_each_partition(
-        &self,
-        topic: &str,
-        offset: fn(Watermarks) -> i64,
-    ) -> ClusterResult<Vec<(i32, i64)>> {
-        let offset = |p: i32| Ok((p, offset(self.watermarks(topic, p)?)));
-        self.partitions(topic)?.into_iter().map(offset).collect()
+        self.offsets_of(topic, &self.partitions(topic)?, Offset::End)
     }
 
     /// Returns for each partition the first offset at or after the time (milliseconds since 1970), or the
@@ -179,25 +193,29 @@ impl ClusterView {
         partitions: &[i32],
         timestamp_ms: i64,
     ) -> ClusterResult<Vec<(i32, i64)>> {
-        let mut wanted = TopicPartitionList::new();
         // No record is older than 1970, and negative times have another meaning in ListOffsets.
-        let timestamp_ms = timestamp_ms.max(0);
+        let time = Offset::Offset(timestamp_ms.max(0));
+        let mut offsets = self.offsets_of(topic, partitions, time)?;
+        let is_missing = |p: &i32| offsets.iter().all(|(found, _)| found != p);
+        let missing: Vec<_> = partitions.iter().copied().filter(is_missing).collect();
+        offsets.extend(self.offsets_of(topic, &missing, Offset::End)?);
+        Ok(offsets)
+    }
+
+    fn offsets_of(
+        &self,
+        topic: &str,
+        partitions: &[i32],
+        offset: Offset,
+    ) -> ClusterResult<Vec<(i32, i64)>> {
+        let mut wanted = TopicPartitionList::new();
         for &partition in partitions {
             wanted
-                .add_partition_offset(topic, partition, Offset::Offset(timestamp_ms))
+                .add_partition_offset(topic, partition, offset)
                 .map_err(|error| ClusterError::new(error, None))?;
         }
-        let found = self.answered(self.client.offsets_for_times(wanted, TIMEOUT))?;
-        let mut offsets = Vec::new();
-        for element in found.elements() {
-            self.answered(element.error())?;
-            let offset = match element.offset() {
-                Offset::Offset(offset) => offset,
-                _ => self.watermarks(topic, element.partition())?.high,
-            };
-            offsets.push((element.partition(), offset));
-        }
-        Ok(offsets)
+        let found = self.list_offsets(wanted)?.into_iter();
+        Ok(found.map(|(partition, offset)| (partition.partition.0, offset)).collect())
     }
 
     /// Returns whether Kafka's log cleaner removes records of the topic that have a newer one of the

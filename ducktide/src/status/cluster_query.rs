@@ -122,13 +122,13 @@ fn topic(view: &ClusterView, name: &str) -> Result<Topic, KafkaUnavailable> {
     let since = Timestamp::now() - STALLED_AFTER;
     let waited: BTreeMap<_, _> =
         view.offsets_at(name, &partitions, since.as_millisecond())?.into_iter().collect();
-    let ends = |partition| {
-        let Watermarks { low, high } = view.watermarks(name, partition)?;
+    let bounds = |(partition, Watermarks { low, high })| {
         let waited = waited.get(&partition).copied().unwrap_or(low);
-        Ok((partition, OffsetBounds { low, high, waited }))
+        (partition, OffsetBounds { low, high, waited })
     };
+    let watermarks = view.all_watermarks(name, &partitions)?;
     Ok(Topic {
-        partitions: partitions.into_iter().map(ends).collect::<Result<_, KafkaUnavailable>>()?,
+        partitions: watermarks.into_iter().map(bounds).collect(),
         identity: view.identity(name)?,
     })
 }
