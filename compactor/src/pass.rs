@@ -237,7 +237,7 @@ impl Pass {
             Task::ExpireSnapshots => (
                 Kind::ExpireSnapshots,
                 ducktide_maintenance::expire_snapshots(
-                    &mut lake,
+                    lake,
                     &retention.snapshot_retention(),
                     timeout,
                 ),
@@ -246,23 +246,19 @@ impl Pass {
                 let older_than = retention.snapshot_retention().older_than;
                 (
                     Kind::CoalesceLedger,
-                    ducktide_maintenance::coalesce_ledger(&mut lake, older_than, timeout),
+                    ducktide_maintenance::coalesce_ledger(lake, older_than, timeout),
                 )
             }
             Task::CleanupOldFiles => {
                 let older_than = Timestamp::now() - retention.delete_older_than;
                 (
                     Kind::CleanupOldFiles,
-                    ducktide_maintenance::cleanup_old_files(&mut lake, older_than, timeout),
+                    ducktide_maintenance::cleanup_old_files(lake, older_than, timeout),
                 )
             }
             Task::RemoveOrphans => (
                 Kind::RemoveOrphans,
-                ducktide_maintenance::remove_orphans(
-                    &mut lake,
-                    &retention.orphan_policy(),
-                    timeout,
-                ),
+                ducktide_maintenance::remove_orphans(lake, &retention.orphan_policy(), timeout),
             ),
         }
     }

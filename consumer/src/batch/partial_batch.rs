@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use ducktide_lake::commit::{Commit, ProgressDelta, SchemaIds};
-use ducktide_lake::position::{Partition, SourceId};
-use ducktide_lake::{StagedFile, TableVersion};
+use ducktide_protocol::commit::{Commit, ProgressDelta, SchemaIds};
+use ducktide_protocol::position::{Partition, SourceId};
+use ducktide_protocol::{StagedFile, TableVersion};
 
 use crate::batch::dead_letter::DeadLetterCounts;
 use crate::batch::staging::remove_file;

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ducktide_lake::table::TableName;
-use ducktide_lake::{Source, Table};
+use ducktide_protocol::table::TableName;
+use ducktide_protocol::{Source, Table};
 
 use crate::batch::dedupe::DedupeRule;
 use crate::batch::staging::ColumnHints;

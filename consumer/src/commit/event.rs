@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ducktide_lake::commit::{Commit, Inquiry};
-use ducktide_lake::position::{Partition, Position, SnapshotId, SourceId};
-use ducktide_lake::table::TableName;
-use ducktide_lake::{LakeError, Table};
+use ducktide_protocol::commit::{Commit, Inquiry};
+use ducktide_protocol::position::{Partition, Position, SnapshotId, SourceId};
+use ducktide_protocol::table::TableName;
+use ducktide_protocol::{LakeError, Table};
 
 use crate::commit::request::RecentRowsByPartition;
 use crate::metrics::RetryCause;

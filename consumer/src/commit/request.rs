@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
-use ducktide_lake::Lake;
-use ducktide_lake::commit::Commit;
-use ducktide_lake::dedupe::{RecentRow, RecentRows};
-use ducktide_lake::position::{Offset, Partition, Position, SourceId};
-use ducktide_lake::table::{Column, TableName};
+use ducktide_protocol::Lake;
+use ducktide_protocol::commit::Commit;
+use ducktide_protocol::dedupe::{RecentRow, RecentRows};
+use ducktide_protocol::position::{Offset, Partition, Position, SourceId};
+use ducktide_protocol::table::{Column, TableName};
 
 /// Request of the worker to the committer.
 pub(crate) enum CommitterRequest {
@@ -35,7 +35,7 @@ impl RecentRowsRequest {
         &self,
         lake: &mut dyn Lake,
         positions: &[(Partition, Position)],
-    ) -> ducktide_lake::Result<RecentRowsByPartition> {
+    ) -> ducktide_protocol::Result<RecentRowsByPartition> {
         let asked = positions.iter().filter(|(partition, _)| self.partitions.contains(partition));
         let below: Vec<_> = asked.map(|(p, position)| (*p, position.next_offset)).collect();
         let mut found: RecentRowsByPartition =

@@ -1,7 +1,7 @@
 //! Errors of settings.
 
-use ducktide_lake::LakeError;
-use ducktide_lake::table::InvalidTableName;
+use ducktide_protocol::LakeError;
+use ducktide_protocol::table::InvalidTableName;
 use thiserror::Error;
 
 use crate::source::kafka_config::KafkaSettingsError;

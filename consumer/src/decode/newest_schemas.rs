@@ -1,7 +1,7 @@
 //! Newest schemas of a topic.
 
 use ducktide_decoder::KeyDecoder;
-use ducktide_lake::table::{
+use ducktide_protocol::table::{
     AvroField, AvroSchema, AvroType, ShapeError, TableShape, UnionAs, rename,
 };
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, mpsc};
 
-use ducktide_lake::position::{Offset, Partition};
+use ducktide_protocol::position::{Offset, Partition};
 
 use super::cluster_error::ClusterError;
 use super::group_members::GroupMember;

@@ -160,7 +160,10 @@ impl ClusterView {
 
     /// Requests the offsets of a list, without partitions that have no offset at their time. ListOffsets is
     /// one request for times, beginnings and ends; the latter have special numbers as time.
-    fn list_offsets(&self, wanted: TopicPartitionList) -> ClusterResult<Vec<(TopicPartition, i64)>> {
+    fn list_offsets(
+        &self,
+        wanted: TopicPartitionList,
+    ) -> ClusterResult<Vec<(TopicPartition, i64)>> {
         if wanted.count() == 0 {
             return Ok(Vec::new());
         }

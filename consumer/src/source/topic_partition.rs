@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use ducktide_lake::position::Partition;
+use ducktide_protocol::position::Partition;
 
 /// A partition of a topic.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

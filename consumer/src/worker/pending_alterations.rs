@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ducktide_lake::table::{Column, TableName};
+use ducktide_protocol::table::{Column, TableName};
 
 /// Alterations that the lake is to apply.
 #[derive(Debug, Default)]

@@ -155,7 +155,7 @@ fn replay(args: &ReplayArgs, lake: &mut DuckLake, view: &ClusterView) -> Result<
     let mut partitions =
         topic_offsets::read(view, lake, &args.topic, Some(&source), args.from_timestamp)?;
     if args.from_missing_files {
-        let missing = ducktide_replay::missing_files(&mut lake, &source)?;
+        let missing = ducktide_replay::missing_files(lake, &source)?;
         if missing.files == 0 {
             let table = &source.spec.table;
             return Ok(format!("nothing to do: no data file of {table} is missing\n"));
@@ -173,14 +173,14 @@ fn replay(args: &ReplayArgs, lake: &mut DuckLake, view: &ClusterView) -> Result<
         max_transaction: args.max_transaction,
         ..ReplayRequest::new(source, offsets)
     };
-    let planned = ducktide_replay::plan_replay(&mut lake, &request)?;
+    let planned = ducktide_replay::plan_replay(lake, &request)?;
     let losses = compaction_loss::losses(view, &args.topic, &planned.steps)?;
     let compacted = compaction_loss::describe(&args.topic, &losses);
     if args.dry_run {
         return Ok(compacted + &text::render(&args.topic, &table, &planned, true));
     }
     compaction_loss::check(&args.topic, &losses, args.accept_loss.into())?;
-    let summary = ducktide_replay::replay(&mut lake, &request)?;
+    let summary = ducktide_replay::replay(lake, &request)?;
     Ok(compacted + &text::render(&args.topic, &table, &summary, false))
 }
 

@@ -29,7 +29,7 @@ pub(super) fn read(
     };
     let (starts, positions) = match source {
         Some(source) => {
-            (ducktide_replay::first_offsets(&mut lake, source.id)?, lake.positions(source.id)?)
+            (ducktide_replay::first_offsets(lake, source.id)?, lake.positions(source.id)?)
         }
         None => (Vec::new(), Vec::new()),
     };
@@ -67,8 +67,7 @@ pub(super) fn check_margin(
         if low == 0 {
             continue;
         }
-        let Some(written) =
-            ducktide_replay::written_at(&mut lake, source, Partition(number), offset)?
+        let Some(written) = ducktide_replay::written_at(lake, source, Partition(number), offset)?
         else {
             continue;
         };

@@ -5,7 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use ducktide_testbed::catalog::CatalogKind;
 use ducktide_testbed::on_both_catalogs;
-use ducktide_testbed::pipeline::{PARTITIONS, PATIENCE, Pipeline, Protocol, TABLE};
+use ducktide_testbed::pipeline::{PARTITIONS, Pipeline, Protocol, TABLE, WAIT_TIMEOUT};
 use ducktide_testbed::worker::Worker;
 use serde_json::Value;
 
@@ -159,7 +159,7 @@ fn kill_between_the_phases(pipeline: &Pipeline, second: &[&str]) -> [Worker; 2] 
     let session = if pipeline.protocol == Protocol::Classic { &session[..] } else { &[] };
     let start = |log, failpoints, arguments: &[&str]| {
         let arguments = [arguments, &["--revocation-timeout", "1s"], session].concat();
-        pipeline.start_failing(log, failpoints, &arguments).unwrap()
+        pipeline.start_with_failpoints(log, failpoints, &arguments).unwrap()
     };
     let first = ["--group-instance-id", "first"];
     pipeline.produce(3_000, &[]).unwrap();
@@ -167,7 +167,7 @@ fn kill_between_the_phases(pipeline: &Pipeline, second: &[&str]) -> [Worker; 2] 
     killed.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
     pipeline.await_committed(3_000).unwrap();
     let second = start("second", "", second);
-    let ended = killed.process().wait(PATIENCE).unwrap();
+    let ended = killed.process().wait(WAIT_TIMEOUT).unwrap();
     assert_eq!(ended.status.signal(), Some(9), "it died at the failpoint");
 
     let returned = start("returned", "", &first);

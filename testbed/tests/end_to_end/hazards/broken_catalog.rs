@@ -62,7 +62,7 @@ fn a_merge_with_a_broken_connection_is_repeated() {
 #[ignore = "needs PostgreSQL"]
 fn an_expiry_with_a_broken_connection_is_repeated() {
     break_at_every_byte_count(|lake| {
-        ducktide_maintenance::expire_snapshots(&mut lake, &Retention::by_age(in_an_hour()), TIMEOUT)
+        ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(in_an_hour()), TIMEOUT)
     });
 }
 
@@ -71,12 +71,8 @@ fn an_expiry_with_a_broken_connection_is_repeated() {
 fn a_cleanup_with_a_broken_connection_is_repeated() {
     break_at_every_byte_count(|lake| {
         merge_once(lake)?;
-        ducktide_maintenance::expire_snapshots(
-            &mut lake,
-            &Retention::by_age(in_an_hour()),
-            TIMEOUT,
-        )?;
-        ducktide_maintenance::cleanup_old_files(&mut lake, in_an_hour(), TIMEOUT)
+        ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(in_an_hour()), TIMEOUT)?;
+        ducktide_maintenance::cleanup_old_files(lake, in_an_hour(), TIMEOUT)
     });
 }
 
@@ -84,7 +80,7 @@ fn a_cleanup_with_a_broken_connection_is_repeated() {
 #[ignore = "needs PostgreSQL"]
 fn a_removal_of_orphans_with_a_broken_connection_is_repeated() {
     break_at_every_byte_count(|lake| {
-        ducktide_maintenance::remove_orphans(&mut lake, &OrphanPolicy::default(), TIMEOUT)
+        ducktide_maintenance::remove_orphans(lake, &OrphanPolicy::default(), TIMEOUT)
     });
 }
 
@@ -92,11 +88,7 @@ fn a_removal_of_orphans_with_a_broken_connection_is_repeated() {
 #[ignore = "needs PostgreSQL"]
 fn a_coalescing_with_a_broken_connection_is_repeated() {
     break_at_every_byte_count(|lake| {
-        ducktide_maintenance::expire_snapshots(
-            &mut lake,
-            &Retention::by_age(in_an_hour()),
-            TIMEOUT,
-        )?;
-        ducktide_maintenance::coalesce_ledger(&mut lake, in_an_hour(), TIMEOUT)
+        ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(in_an_hour()), TIMEOUT)?;
+        ducktide_maintenance::coalesce_ledger(lake, in_an_hour(), TIMEOUT)
     });
 }

@@ -270,7 +270,7 @@ fn a_copied_catalog_is_read_only_until_it_is_adopted(kind: CatalogKind) {
 }
 
 fn merge_error(lake: &mut DuckLake) -> LakeError {
-    ducktide_maintenance::merge_files(&mut lake, &"events".parse().unwrap(), &[vec![1, 2]], TIMEOUT)
+    ducktide_maintenance::merge_files(lake, &"events".parse().unwrap(), &[vec![1, 2]], TIMEOUT)
         .unwrap_err()
 }
 

@@ -45,8 +45,7 @@ on_both_lakes!(
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 fn expire(lake: &mut DuckLake) -> Maintained {
-    ducktide_maintenance::expire_snapshots(&mut lake, &Retention::by_age(in_an_hour()), TIMEOUT)
-        .unwrap()
+    ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(in_an_hour()), TIMEOUT).unwrap()
 }
 
 fn ledger_rows(case: &mut Case) -> i64 {
