@@ -16,7 +16,7 @@ use crate::source;
 const EXAMPLES: &str = "\
 Examples:
   # retention removed unread records: continue with the first record that Kafka has
-  ducktide skip --topic events --partition 3 --to-offset 81200
+  ducktide skip --topic events --partition 3 --to-offset 1500
 
 A partition whose next offset Kafka does not have stops until this command is run; the log of the
 consumer has both watermarks. Running consumers continue automatically within seconds.";

@@ -15,8 +15,8 @@ use crate::traffic::TrafficMix;
 
 const EXAMPLES: &str = "\
 Examples:
-  # 1,000,000 events as fast as possible, into a new topic of 6 partitions
-  ducktide-producer --rows 1000000 --partitions 6
+  # 100,000 events as fast as possible, into a new topic of 6 partitions
+  ducktide-producer --rows 100000 --partitions 6
 
   # 1,000 events every 5 seconds, until Ctrl-C
   ducktide-producer --continuous --rows 1000 --delay 5

@@ -16,18 +16,19 @@ use ducktide_service::units;
 
 const NOTES: &str = "\
 Examples:
-  # show the number; nothing is changed without --yes
-  ducktide dead-letters discard --class truncated
-
-  # discard them
+  # all records of a class
   ducktide dead-letters discard --class truncated --yes
+
+  # one record
+  ducktide dead-letters discard --topic events --partition 2 --offset 7
 
 Exit codes: 0 done; 2 wrong command line, or --yes is missing; 3 the lake is unavailable; 4 the lake
 cannot be used.";
 
 /// Discards dead letters: they stay in the dead-letter table, and count as given up in the ledger.
 ///
-/// A single record, selected by --partition and --offset, is discarded without --yes.
+/// A single record, selected by --partition and --offset, is discarded without --yes. Without --yes, the
+/// number of others is printed and nothing is changed.
 #[derive(Args, Clone, Debug)]
 #[command(after_help = NOTES)]
 pub struct DiscardArgs {

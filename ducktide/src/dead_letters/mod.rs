@@ -23,7 +23,7 @@ Examples:
   ducktide dead-letters list
 
   # the complete record, its error and the remedy
-  ducktide dead-letters show --topic events --partition 2 --offset 4711
+  ducktide dead-letters show --topic events --partition 2 --offset 7
 
   # after the schema was registered, or the table altered: move them to the table
   ducktide dead-letters retry --class unknown_schema

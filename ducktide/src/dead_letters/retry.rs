@@ -23,7 +23,7 @@ Examples:
   ducktide dead-letters retry --class unknown_schema
 
   # one record
-  ducktide dead-letters retry --topic events --partition 2 --offset 4711
+  ducktide dead-letters retry --topic events --partition 2 --offset 12
 
 Exit codes: 0 all of them were moved; 1 some are still open, and are listed with their errors; 2 wrong
 command line; 3 the lake or the schema registry is unavailable; 4 the lake cannot be used.";

@@ -29,7 +29,7 @@ Examples:
   ducktide replay --topic events --from-timestamp 2026-11-24T10:00:00Z --dry-run
 
   # read one partition again from an offset on, while consumers run
-  ducktide replay --topic events --partition 3 --from-offset 81200
+  ducktide replay --topic events --partition 3 --from-offset 500
 
   # read the records of missing data files again
   ducktide replay --topic events --from-missing-files

@@ -11,6 +11,8 @@ use crate::failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
+  # keep a snapshot for the time of an audit
+  ducktide snapshots pin audit-2026
   ducktide snapshots unpin audit-2026
 
 Exit codes: 0 done, 1 there is no such pin, 2 wrong command line, 3 the lake is unavailable, 4 the lake
