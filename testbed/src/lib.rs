@@ -15,6 +15,7 @@ pub mod faults;
 mod guarded_child;
 pub mod http;
 pub mod kafka_admin;
+pub mod markdown;
 pub mod oracle;
 pub mod pipeline;
 pub mod program;

@@ -50,10 +50,20 @@ impl Program {
     /// The program does not inherit settings of Ducktide from the environment: they refer to
     /// another Kafka and another lake.
     pub fn named(name: &str) -> Result<Self> {
-        let launch = Launch::new(workspace::program(name)?);
+        Ok(Self::without_settings(Launch::new(workspace::program(name)?)))
+    }
+
+    /// A command of the Bash shell, which fails if any program of a pipeline does.
+    #[must_use]
+    pub fn shell(command: &str) -> Self {
+        let bash = Self::without_settings(Launch::new("bash".into()));
+        bash.args(["-eu", "-o", "pipefail", "-c", command])
+    }
+
+    fn without_settings(launch: Launch) -> Self {
         let names = env::vars_os().map(|(name, _)| name);
         let unset = names.filter(|name| is_setting(&name.to_string_lossy())).collect();
-        Ok(Self { launch: Launch { unset, ..launch } })
+        Self { launch: Launch { unset, ..launch } }
     }
 
     /// Returns a program by its path; it inherits the environment.

@@ -18,7 +18,7 @@ Examples:
   ducktide snapshots pin audit-2026
 
   # read it at any time
-  ducktide sql \"SELECT count(*) FROM events AT (VERSION => 4)\"
+  ducktide sql \"SELECT count(*) FROM events AT (VERSION => 3)\"
 
   # stop keeping it
   ducktide snapshots unpin audit-2026

@@ -18,7 +18,7 @@ Examples:
   ducktide snapshots pin before-upgrade
 
   # a snapshot of `ducktide snapshots list`
-  ducktide snapshots pin audit-2026 --snapshot 4
+  ducktide snapshots pin audit-2026 --snapshot 3
 
 Exit codes: 0 done, 1 there is no such snapshot or the name is taken, 2 wrong command line, 3 the lake
 is unavailable or --lock-timeout has passed, 4 the lake cannot be used.";

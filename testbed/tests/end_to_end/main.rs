@@ -10,6 +10,7 @@ mod chaos;
 mod conformance;
 mod dead_letters;
 mod dedupe;
+mod documents;
 mod evolution;
 mod failpoints;
 mod groups;
