@@ -25,8 +25,6 @@ const EXCEPTIONS: &[&str] = &[
     "crates/replay",
     "crates/service",
     "crates/verify",
-    "docs/configuration.md",
-    "docs/metrics.md",
 ];
 
 /// The vocabulary itself.
