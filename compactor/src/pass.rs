@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use ducktide_health::Thresholds;
 use ducktide_lake::{Access, DuckLake};
 use ducktide_maintenance::{MAINTENANCE_TIMEOUT, Maintained, MergeTotals, Operation as Kind};
-use ducktide_protocol::{ErrorKind, LakeError};
+use ducktide_protocol::{ErrorKind, LakeError, LakeFault};
 use ducktide_service::units;
 use jiff::Timestamp;
 
@@ -330,7 +330,8 @@ fn log_merged(operation: &MergeOperation, totals: MergeTotals, took: Duration) {
 
 /// Reports that other tables may still be merged after this error.
 pub(crate) fn concerns_one_table(error: &LakeError) -> bool {
-    error.kind() != ErrorKind::Unavailable && !error.is_unknown_format()
+    error.kind() != ErrorKind::Unavailable
+        && !error.fault().is_some_and(LakeFault::concerns_whole_lake)
 }
 
 /// Converts an outage into None; logs and counts it.
@@ -373,5 +374,15 @@ mod tests {
             result.incomplete_reason().unwrap(),
             "merge: read-only: done=`3` failed=`2` postponed=`0`"
         );
+    }
+
+    #[test]
+    fn a_fault_of_the_whole_lake_or_an_outage_ends_the_pass() {
+        let triggers = LakeFault::TriggersMissing { found: 3, needed: 4 };
+
+        assert!(!concerns_one_table(&LakeError::from_fault(triggers)));
+        assert!(!concerns_one_table(&LakeError::from_fault(LakeFault::NotInstalled)));
+        assert!(!concerns_one_table(&LakeError::unavailable("later")));
+        assert!(concerns_one_table(&LakeError::invalid("the table has two files of one name")));
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use ducktide_protocol::{ErrorKind, LakeError};
+use ducktide_protocol::{ErrorKind, LakeError, LakeFault};
 use ducktide_service::endpoints::{self, Readiness};
 use ducktide_service::telemetry::Trouble;
 use prometheus_client::registry::Registry;
@@ -145,7 +145,11 @@ impl Worker {
                 Err(error) if error.kind() == ErrorKind::Unavailable => {
                     self.back_off("leadership lost, restarting", &error);
                 }
-                Err(error) if error.is_unknown_format() => self.wait_for_known_format(&error),
+                Err(error)
+                    if matches!(error.fault(), Some(LakeFault::UnknownCatalogFormat { .. })) =>
+                {
+                    self.wait_for_known_format(&error);
+                }
                 worked => worked?,
             }
         }

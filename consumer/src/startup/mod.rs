@@ -16,7 +16,7 @@ use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::dead_letter::{dead_letter_shape, dead_letter_table};
 use ducktide_protocol::position::{Offset, Partition};
 use ducktide_protocol::table::{AvroSchema, TableName};
-use ducktide_protocol::{ErrorKind, Lake, Source, SourceSpec, Table};
+use ducktide_protocol::{ErrorKind, Lake, LakeFault, Source, SourceSpec, Table};
 use ducktide_service::endpoints::Readiness;
 use ducktide_service::telemetry::Trouble;
 use tokio::task::spawn_blocking;
@@ -388,7 +388,13 @@ fn find_goals(
 
 fn open_lake(config: &Config) -> ducktide_protocol::Result<DuckLake> {
     match DuckLake::open(&config.lake, Access::Commit) {
-        Err(error) if error.is_missing() && config.may_init => {
+        Err(error)
+            if config.may_init
+                && matches!(
+                    error.fault(),
+                    Some(LakeFault::NoLake { .. } | LakeFault::NotInstalled)
+                ) =>
+        {
             tracing::info!(catalog = %config.lake.catalog, "creating the lake");
             DuckLake::init(&config.lake)?;
             DuckLake::open(&config.lake, Access::Commit)

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use ducktide_protocol::commit::{Commit, CommitMessage, CommitOutcome, Inquiry};
 use ducktide_protocol::dedupe::{RecentRow, RecentRows};
-use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::error::{LakeError, LakeFault, Result};
 use ducktide_protocol::position::{Offset, Partition, Position, SourceId};
 use ducktide_protocol::reason::reason;
 use ducktide_protocol::table::{Column, EVENT_DATE, TableName, TableShape, diff};
@@ -103,8 +103,7 @@ impl DuckLake {
         }
         let (session, lake_is_new) = match Session::open(&config, Access::Commit, false) {
             Ok(session) => (session, false),
-            Err(error) if !error.is_missing() => return Err(error),
-            Err(error) => {
+            Err(error) if matches!(error.fault(), Some(LakeFault::NoLake { .. })) => {
                 if let Some(path) = &config.data_path {
                     // Before there is a lake that no worker could fill.
                     check_free(path).map_err(|occupied| occupied.because(error.chain()))?;
@@ -112,6 +111,7 @@ impl DuckLake {
                 }
                 (Session::open(&config, Access::Commit, true)?, true)
             }
+            Err(error) => return Err(error),
         };
         set_options(&session)?;
         // Before the path is tried: where the mount is away, a directory of its name says nothing.
@@ -312,14 +312,14 @@ impl DuckLake {
     /// What a refusal that is known by its text alone means: an outage, until a new instance of DuckDB
     /// and then another one are refused as well.
     pub fn doubt(&mut self, refusal: LakeError) -> LakeError {
-        if !refusal.is_doubtful() {
+        if !refusal.is_refusal() {
             return refusal;
         }
         if self.refusals.is_certain(Instant::now()) {
             return refusal;
         }
         self.session = None;
-        refusal.doubted()
+        refusal.into_unavailable()
     }
 
     /// Takes note that the lake took what it was given.
@@ -592,10 +592,7 @@ impl DuckLake {
         if difference.fits() {
             return Ok(found);
         }
-        Err(LakeError::invalid(format!(
-            "the table does not fit the topic's schema; alter it, or name another with --table: \
-             table=`{table}` {difference}"
-        )))
+        Err(LakeError::from_fault(LakeFault::TableMismatch { table: table.clone(), difference }))
     }
 
     fn create_table(

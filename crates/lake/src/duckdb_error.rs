@@ -5,7 +5,7 @@
 //! rest holds statements, and with them users' data.
 
 use ducktide_protocol::cause::Cause;
-use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::error::{LakeError, LakeFault, Result};
 use ducktide_protocol::reason::reason;
 
 use crate::config::LakeConfig;
@@ -14,19 +14,19 @@ use crate::config::LakeConfig;
 pub fn attach(config: &LakeConfig, error: &duckdb::Error) -> LakeError {
     let text = error.to_string();
     tracing::debug!(error = text, "attach failed");
-    let context = format!("attach the lake: catalog=`{}`", config.catalog);
+    let catalog = config.catalog.to_string();
     if text.contains("creating a new DuckLake is explicitly disabled") {
-        let remedy = "there is no lake; make it with `ducktide init`";
-        return LakeError::missing(format!("{remedy}: {context}"));
+        return LakeError::from_fault(LakeFault::NoLake { catalog });
     }
     let remedy = if text.contains("does not match existing data path") {
-        "leave --data-path away, or give the one that the lake was made with"
+        "omit --data-path, or give the one that the lake was created with"
     } else if text.contains("data_path is not set") {
         "a new lake needs --data-path"
     } else {
-        return failed_or(Doubt::IsConfirmed, context, &text);
+        let what = format!("attach the lake: catalog=`{catalog}`");
+        return failed_or(Doubt::IsConfirmed, what, &text);
     };
-    LakeError::invalid(format!("{remedy}: {context}")).because(text)
+    LakeError::invalid(format!("attach the lake; {remedy}: catalog=`{catalog}`")).because(text)
 }
 
 /// What an error means that no row of the table tells.
@@ -45,6 +45,15 @@ pub fn failed(what: impl Into<String>, error: duckdb::Error) -> LakeError {
     let text = error.to_string();
     tracing::debug!(error = text, "statement failed");
     failed_or(Doubt::Waits, what.into(), &text)
+}
+
+/// The same for a statement that is refused where its text says that repeating it cannot succeed.
+#[expect(clippy::needless_pass_by_value, reason = "the signature that `map_err` calls")]
+pub fn refused_or_failed(what: impl Into<String>, error: duckdb::Error) -> LakeError {
+    let text = error.to_string();
+    tracing::debug!(error = text, "statement failed");
+    let doubt = if is_refusal(&text) { Doubt::IsConfirmed } else { Doubt::Waits };
+    failed_or(doubt, what.into(), &text)
 }
 
 fn failed_or(doubt: Doubt, what: String, text: &str) -> LakeError {
@@ -68,7 +77,7 @@ pub fn confirmed<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     let mut answer = call();
     for _ in 1..ATTEMPTS {
         match &answer {
-            Err(error) if error.is_doubtful() => std::thread::sleep(PAUSE),
+            Err(error) if error.is_refusal() => std::thread::sleep(PAUSE),
             _ => break,
         }
         answer = call();
@@ -215,35 +224,37 @@ pub fn is_permission_denied(text: &str) -> bool {
     reason(text).contains("permission denied")
 }
 
-/// What an operator can do about a fault.
+/// Remedies of an operator, by a part of the message.
+const REMEDIES: [(&str, &str); 11] = [
+    (
+        "permission denied for",
+        "grant it to the role that DUCKLAKE_CATALOG names, or use the role that made the lake",
+    ),
+    ("must be owner of", "use the role that made the lake"),
+    (
+        "does not exist",
+        "the catalog is not whole; restore it from a backup, or, where there is no lake yet, make \
+         it with `ducktide init`",
+    ),
+    (
+        "no such table:",
+        "the catalog is not whole; restore it from a backup, or, where there is no lake yet, make \
+         it with `ducktide init`",
+    ),
+    ("password authentication failed", "check DUCKLAKE_CATALOG, PGPASSWORD and ~/.pgpass"),
+    ("password missing", "put the password into DUCKLAKE_CATALOG, PGPASSWORD or ~/.pgpass"),
+    ("no password supplied", "put the password into DUCKLAKE_CATALOG, PGPASSWORD or ~/.pgpass"),
+    ("certificate verify failed", "check sslrootcert and sslmode in DUCKLAKE_CATALOG"),
+    ("does not match host name", "connect by the name in the server's certificate"),
+    ("server does not support SSL", "set sslmode=disable, or turn TLS on at the server"),
+    (
+        "attempt to write a readonly database",
+        "make the catalog's file, its -wal and -shm files and their directory writable",
+    ),
+];
+
+/// Returns the remedy for a fault.
 fn remedy(reason: &str) -> Option<&'static str> {
-    const REMEDIES: [(&str, &str); 11] = [
-        (
-            "permission denied for",
-            "grant it to the role that DUCKLAKE_CATALOG names, or use the role that made the lake",
-        ),
-        ("must be owner of", "use the role that made the lake"),
-        (
-            "does not exist",
-            "the catalog is not whole; restore it from a backup, or, where there is no lake yet, make \
-             it with `ducktide init`",
-        ),
-        (
-            "no such table:",
-            "the catalog is not whole; restore it from a backup, or, where there is no lake yet, make \
-             it with `ducktide init`",
-        ),
-        ("password authentication failed", "check DUCKLAKE_CATALOG, PGPASSWORD and ~/.pgpass"),
-        ("password missing", "put the password into DUCKLAKE_CATALOG, PGPASSWORD or ~/.pgpass"),
-        ("no password supplied", "put the password into DUCKLAKE_CATALOG, PGPASSWORD or ~/.pgpass"),
-        ("certificate verify failed", "check sslrootcert and sslmode in DUCKLAKE_CATALOG"),
-        ("does not match host name", "connect by the name in the server's certificate"),
-        ("server does not support SSL", "set sslmode=disable, or turn TLS on at the server"),
-        (
-            "attempt to write a readonly database",
-            "make the catalog's file, its -wal and -shm files and their directory writable",
-        ),
-    ];
     REMEDIES.iter().find(|(message, _)| reason.contains(message)).map(|(_, remedy)| *remedy)
 }
 
@@ -283,6 +294,126 @@ mod tests {
                     FATAL:  sorry, too many clients already";
         assert_eq!(cause(text), Some(Cause::Outage));
         assert!(!is_permission_denied(text));
+    }
+
+    /// Texts as the databases and their client libraries write them.
+    const TEXTS: [(&str, Cause); 65] = [
+        ("database is locked", Cause::Outage),
+        ("database table is locked: ducktide_ledger", Cause::Outage),
+        ("database schema is locked: main", Cause::Outage),
+        ("database or disk is full", Cause::Outage),
+        ("disk I/O error", Cause::Outage),
+        ("unable to open database file", Cause::Outage),
+        ("locking protocol", Cause::Outage),
+        ("attempt to write a readonly database", Cause::Outage),
+        ("database disk image is malformed", Cause::Fault),
+        ("file is not a database", Cause::Fault),
+        ("no such table: ducktide_meta", Cause::Fault),
+        ("SSL error: certificate verify failed", Cause::Fault),
+        ("server certificate for \"db\" does not match host name \"127.0.0.1\"", Cause::Fault),
+        ("server does not support SSL, but SSL was required", Cause::Fault),
+        ("FATAL:  password authentication failed for user \"me\"", Cause::Fault),
+        ("fe_sendauth: no password supplied", Cause::Fault),
+        (
+            "FATAL:  no pg_hba.conf entry for host \"10.0.0.7\", user \"me\", database \"lake\", no \
+             encryption",
+            Cause::Fault,
+        ),
+        ("FATAL:  role \"me\" is not permitted to log in", Cause::Fault),
+        ("connection to server at \"db\", port 5432 failed: Connection refused", Cause::Outage),
+        ("could not connect to server: Connection refused", Cause::Outage),
+        ("could not receive data from server: Connection timed out", Cause::Outage),
+        ("could not receive data from server: Connection reset by peer", Cause::Outage),
+        ("connection to server at \"db\", port 5432 failed: No route to host", Cause::Outage),
+        ("connection to server at \"db\", port 5432 failed: Network is unreachable", Cause::Outage),
+        ("could not send data to server: Broken pipe", Cause::Outage),
+        ("SSL SYSCALL error: EOF detected", Cause::Outage),
+        ("SSL connection has been closed unexpectedly", Cause::Outage),
+        ("SSL error: unexpected eof while reading", Cause::Outage),
+        ("could not send SSL negotiation packet: Broken pipe", Cause::Outage),
+        ("could not send startup packet: Broken pipe", Cause::Outage),
+        ("received invalid response to SSL negotiation: H", Cause::Outage),
+        ("connection to server was lost", Cause::Outage),
+        ("server closed the connection unexpectedly", Cause::Outage),
+        ("no connection to the server", Cause::Outage),
+        (
+            "lost synchronization with server: got message type \"1\", length 825110816",
+            Cause::Outage,
+        ),
+        ("insufficient data in \"T\" message", Cause::Outage),
+        (
+            "could not translate host name \"db\" to address: Name or service not known",
+            Cause::Outage,
+        ),
+        ("connection to server at \"db\", port 5432 failed: timeout expired", Cause::Outage),
+        ("another command is already in progress", Cause::Outage),
+        ("no COPY in progress", Cause::Outage),
+        ("FATAL:  sorry, too many clients already", Cause::Outage),
+        (
+            "FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute",
+            Cause::Outage,
+        ),
+        ("FATAL:  too many connections for role \"me\"", Cause::Outage),
+        ("ERROR:  could not extend file \"base/5/1259\": No space left on device", Cause::Outage),
+        ("ERROR:  out of shared memory", Cause::Outage),
+        ("FATAL:  the database system is starting up", Cause::Outage),
+        ("FATAL:  terminating connection due to administrator command", Cause::Outage),
+        ("ERROR:  canceling statement due to lock timeout", Cause::Outage),
+        ("ERROR:  could not obtain lock on row in relation \"t\"", Cause::Outage),
+        ("ERROR:  deadlock detected", Cause::Outage),
+        ("ERROR:  could not serialize access due to concurrent update", Cause::Outage),
+        ("ERROR:  cannot execute INSERT in a read-only transaction", Cause::Outage),
+        ("FATAL:  server conn crashed?", Cause::Outage),
+        ("FATAL:  no more connections allowed (max_client_conn)", Cause::Outage),
+        ("FATAL:  server login has been failing, cached error: connect failed", Cause::Outage),
+        ("ERROR:  permission denied for table ducktide_meta", Cause::Fault),
+        ("ERROR:  must be owner of table ducklake_data_file", Cause::Fault),
+        ("ERROR:  relation \"ducktide_meta\" does not exist", Cause::Fault),
+        ("ERROR:  function public.ducktide_advance() does not exist", Cause::Fault),
+        ("ERROR:  schema \"lake\" does not exist", Cause::Fault),
+        ("ERROR:  column \"message\" does not exist", Cause::Fault),
+        ("FATAL:  database \"lake\" does not exist", Cause::Fault),
+        ("FATAL:  role \"me\" does not exist", Cause::Fault),
+        ("ERROR:  ducktide refused: malformed", Cause::Fault),
+        ("ERROR:  ducktide refused: rows without a lake change", Cause::Fault),
+    ];
+
+    #[test]
+    fn every_pattern_has_a_text_with_its_cause() {
+        for (text, expected) in TEXTS {
+            let error = format!("Failed to execute query \"SELECT 1\": {text}");
+            let is_from_a_trigger = text.contains("ducktide refused");
+            if !is_from_a_trigger {
+                assert_eq!(cause(&error), Some(expected), "{text}");
+            }
+            assert_eq!(is_refusal(&error), expected == Cause::Fault, "{text}");
+        }
+        let has_text = |pattern: &str| TEXTS.iter().any(|(text, _)| reason(text).contains(pattern));
+        for (pattern, _) in MESSAGES {
+            assert!(has_text(pattern), "{pattern}");
+        }
+        for (pattern, _) in REMEDIES {
+            // A message of our own client.
+            assert!(has_text(pattern) || pattern == "password missing", "{pattern}");
+        }
+    }
+
+    #[test]
+    fn an_error_of_a_statement_itself_is_a_refusal() {
+        let duckdb = duckdb::Connection::open_in_memory().expect("an instance");
+        for (sql, class) in [
+            ("SELECT a", "Binder Error"),
+            ("FROM missing", "Catalog Error"),
+            ("SELECT error('no')", "Invalid Input Error"),
+        ] {
+            let error = duckdb.execute_batch(sql).expect_err(sql).to_string();
+            assert!(error.starts_with(class) && is_refusal(&error), "{error}");
+            assert!(!is_instance_broken(&error) && !is_out_of_memory(&error), "{error}");
+        }
+        assert!(is_instance_broken("INTERNAL Error: Attempted to dereference unique_ptr"));
+        assert!(is_instance_broken(
+            "FATAL Error: Failed: database has been invalidated because of a previous fatal error"
+        ));
     }
 
     #[test]

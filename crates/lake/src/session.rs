@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use duckdb::types::ValueRef;
 use duckdb::{Config, Connection};
-use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::error::{LakeError, LakeFault, Result};
 
 use crate::catalog::{format, sqlite};
 use crate::config::{CatalogLocation, LakeConfig};
@@ -57,10 +57,9 @@ impl Session {
             && !path.is_file()
         {
             // DuckDB would leave an empty file behind.
-            return Err(LakeError::missing(format!(
-                "there is no lake; make it with `ducktide init`: catalog=`{}`",
-                config.catalog
-            )));
+            return Err(LakeError::from_fault(LakeFault::NoLake {
+                catalog: config.catalog.to_string(),
+            }));
         }
         extensions.load(&session.connection)?;
         if let (CatalogLocation::Sqlite(path), true) = (&config.catalog, access != Access::Read) {

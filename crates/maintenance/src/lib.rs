@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use ducktide_lake::catalog::intent::{self, Intent};
 use ducktide_lake::catalog::lock::CommitLock;
-use ducktide_lake::duckdb_error::{self, is_refusal};
+use ducktide_lake::duckdb_error;
 use ducktide_lake::session::Session;
 use ducktide_lake::{DuckLake, Writing};
 use ducktide_protocol::dead_letter::dead_letter_name;
@@ -152,13 +152,5 @@ fn list(ids: &[i64]) -> String {
 }
 
 pub(crate) fn failed(what: &str) -> impl Fn(duckdb::Error) -> LakeError {
-    move |error| {
-        let text = error.to_string();
-        if is_refusal(&text) {
-            tracing::debug!(error = text, what, "refused");
-            LakeError::refused(what).because(text)
-        } else {
-            duckdb_error::failed(what, error)
-        }
-    }
+    move |error| duckdb_error::refused_or_failed(what, error)
 }

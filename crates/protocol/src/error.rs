@@ -1,29 +1,31 @@
-//! What went wrong, sorted by what the caller does next.
+//! Errors of lake operations, by what the caller does next.
 
 use std::error::Error as StdError;
 use std::fmt;
 
 use thiserror::Error;
 
+use crate::cause::{self, Cause};
 use crate::reason::reason;
+use crate::table::{Difference, TableName};
 
-/// What the caller does next.
+/// Next step of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorKind {
-    /// Catalog or storage did not answer, or not in time: the same call may be made again later.
+    /// Catalog or storage did not answer, or not in time: the same call can be retried later.
     ///
-    /// For a commit this also means: progress was read afterwards and stands where the commit
-    /// starts, so sending the same files again is right.
+    /// After a commit it also means that the committed progress is still at the start of the commit, so
+    /// the same files can be sent again.
     Unavailable,
-    /// Waiting will not help: stop and tell the operator. Nothing was lost.
+    /// Waiting does not help: stop and report to the operator. Nothing was lost.
     Invalid,
-    /// A setting can never work: stop before anything is touched, with the exit code of a wrong command
-    /// line.
+    /// A setting can never work: stop before anything is changed, with the exit code of an invalid
+    /// command line.
     Setting,
 }
 
 impl ErrorKind {
-    /// The name used in logs and as a metric label.
+    /// Returns the name used in logs and as a metric label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -34,87 +36,185 @@ impl ErrorKind {
     }
 }
 
+/// State of a lake that a program decides on. Only an operator can change it; the text names the remedy.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum LakeFault {
+    /// The catalog holds no DuckLake.
+    #[error("there is no lake; create it with `ducktide init`: catalog=`{catalog}`")]
+    NoLake {
+        /// Location of the catalog, without secrets.
+        catalog: String,
+    },
+    /// The catalog holds a DuckLake without Ducktide's tables.
+    #[error("the lake has no Ducktide tables; add them with `ducktide init`")]
+    NotInstalled,
+    /// The layout of Ducktide's tables, or their triggers, need a newer program.
+    #[error(
+        "the lake needs a newer Ducktide; upgrade this program: {key}=`{required}` program=`{supported}`"
+    )]
+    NewerLayout {
+        /// Key in `ducktide_meta`.
+        key: &'static str,
+        /// Version that the lake requires.
+        required: u32,
+        /// Version of this program.
+        supported: u32,
+    },
+    /// The format of DuckLake's own tables is unknown, as after a migration by a newer DuckDB client.
+    #[error(
+        "the catalog has a format that this version of Ducktide does not know, probably because a newer \
+         DuckDB client migrated it with AUTOMATIC_MIGRATION; restore a backup of the catalog from before \
+         the migration, or upgrade Ducktide to a version that supports the format; attach newer clients \
+         with DUCKLAKE_VERSION '1.0', and readers as a role that does not own the metadata tables: \
+         catalog_format=`{found}` supported=`{supported}`"
+    )]
+    UnknownCatalogFormat {
+        /// Format of the catalog; empty if it has none.
+        found: String,
+        /// Format that this version reads and writes.
+        supported: &'static str,
+    },
+    /// Triggers are missing or disabled, so nothing may be written (invariant I7).
+    #[error(
+        "the lake's triggers are missing or disabled, so nothing may be written; restore them with \
+         `ducktide init`, then run `ducktide verify --deep`: found=`{found}` needed=`{needed}`"
+    )]
+    TriggersMissing {
+        /// Number of enabled triggers.
+        found: usize,
+        /// Number of triggers of a whole lake.
+        needed: usize,
+    },
+    /// A table cannot hold the rows of a schema.
+    #[error(
+        "the table does not fit the topic's schema; alter it, or name another with --table: \
+         table=`{table}` {difference}"
+    )]
+    TableMismatch {
+        /// Existing table.
+        table: TableName,
+        /// Columns that are missing or have another type.
+        difference: Difference,
+    },
+}
+
+impl LakeFault {
+    /// Returns false for a fault of one table, which leaves the other tables usable.
+    #[must_use]
+    pub const fn concerns_whole_lake(&self) -> bool {
+        match self {
+            Self::NoLake { .. }
+            | Self::NotInstalled
+            | Self::NewerLayout { .. }
+            | Self::UnknownCatalogFormat { .. }
+            | Self::TriggersMissing { .. } => true,
+            Self::TableMismatch { .. } => false,
+        }
+    }
+}
+
 /// An operation on the lake that failed.
 #[derive(Debug)]
 pub struct LakeError {
-    kind: ErrorKind,
-    context: String,
-    /// Whether there is no lake, or no Ducktide in it, which `init` would help against.
-    is_missing: bool,
-    /// Whether an outage in unknown words may be behind it.
-    is_doubtful: bool,
+    failure: Failure,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// The lake's catalog has a format that this version does not know.
-#[derive(Debug, Error)]
-#[error("catalog_format=`{found}` supported=`{supported}`")]
-pub struct UnknownFormat {
-    /// Format of the catalog; empty if it has none.
-    pub found: String,
-    /// Format that this version reads and writes.
-    pub supported: &'static str,
+/// Content of an error, by kind. Nothing is decided by the texts.
+#[derive(Debug)]
+enum Failure {
+    Unavailable(String),
+    Invalid(String),
+    Setting(String),
+    /// A refusal that is known by a database's text alone, so it may be an outage in unknown words.
+    Refused(String),
+    Fault(LakeFault),
 }
 
 /// The result of an operation on the lake.
 pub type Result<T, E = LakeError> = std::result::Result<T, E>;
 
 impl LakeError {
-    /// An outage: the call may be repeated.
-    pub fn unavailable(context: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Unavailable, context)
+    const fn new(failure: Failure) -> Self {
+        Self { failure, source: None }
     }
 
-    /// A state that only an operator can change; the text names the setting and the remedy.
-    pub fn invalid(context: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Invalid, context)
+    /// Creates the error of an outage: the call can be retried.
+    pub fn unavailable(text: impl Into<String>) -> Self {
+        Self::new(Failure::Unavailable(text.into()))
     }
 
-    /// A setting that can never work; the text names it.
-    pub fn setting(context: impl Into<String>) -> Self {
-        Self::new(ErrorKind::Setting, context)
+    /// Creates the error of a state that only an operator can change; the text names the setting and the
+    /// remedy. A state that a program decides on is a [`LakeFault`].
+    pub fn invalid(text: impl Into<String>) -> Self {
+        Self::new(Failure::Invalid(text.into()))
     }
 
-    /// There is no lake there, or no Ducktide in it.
-    pub fn missing(context: impl Into<String>) -> Self {
-        Self { is_missing: true, ..Self::invalid(context) }
+    /// Creates the error of a setting that can never work; the text names it.
+    pub fn setting(text: impl Into<String>) -> Self {
+        Self::new(Failure::Setting(text.into()))
     }
 
-    /// An error of a kind that was found out elsewhere.
-    pub fn new(kind: ErrorKind, context: impl Into<String>) -> Self {
-        Self { kind, context: context.into(), is_missing: false, is_doubtful: false, source: None }
+    /// Creates the error of a refusal that is known by its text alone: it counts when it is repeated.
+    pub fn refused(text: impl Into<String>) -> Self {
+        Self::new(Failure::Refused(text.into()))
     }
 
-    /// Whether there is no lake, or no Ducktide in it: what `init` would make.
+    /// Creates the error of a known state of the lake.
     #[must_use]
-    pub const fn is_missing(&self) -> bool {
-        self.is_missing
+    pub const fn from_fault(fault: LakeFault) -> Self {
+        Self::new(Failure::Fault(fault))
     }
 
-    /// Adds the error that this one came from.
+    /// Creates the error of the file system: a full disk is an outage, a missing permission is not.
+    pub fn of_io(text: impl Into<String>, error: std::io::Error) -> Self {
+        let failed = match cause::of_io(&error) {
+            Cause::Outage => Self::unavailable(text),
+            Cause::Fault => Self::invalid(text),
+        };
+        failed.because(error)
+    }
+
+    /// Adds the error that caused this one.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         self.source = Some(source.into());
         self
     }
 
-    /// What the caller does next.
+    /// Returns the next step of the caller.
     #[must_use]
     pub const fn kind(&self) -> ErrorKind {
-        self.kind
+        match &self.failure {
+            Failure::Unavailable(_) => ErrorKind::Unavailable,
+            Failure::Setting(_) => ErrorKind::Setting,
+            Failure::Invalid(_) | Failure::Refused(_) | Failure::Fault(_) => ErrorKind::Invalid,
+        }
     }
 
-    /// Whether the catalog has a format that this program does not know, as after a migration by a newer
-    /// DuckDB client.
+    /// Returns the state of the lake that is the reason, if it is a known one.
     #[must_use]
-    pub fn is_unknown_format(&self) -> bool {
-        self.source
-            .as_deref()
-            .is_some_and(<dyn std::error::Error + Send + Sync>::is::<UnknownFormat>)
+    pub const fn fault(&self) -> Option<&LakeFault> {
+        match &self.failure {
+            Failure::Fault(fault) => Some(fault),
+            _ => None,
+        }
     }
 
-    /// The error and everything that it came from, in one line: of databases their own message, without
-    /// the statement and its values.
+    /// Returns true for a refusal that is known by its text alone, which may be an outage.
+    #[must_use]
+    pub const fn is_refusal(&self) -> bool {
+        matches!(self.failure, Failure::Refused(_))
+    }
+
+    /// Returns the same error as an outage, which is retried before it counts.
+    #[must_use]
+    pub fn into_unavailable(self) -> Self {
+        Self { failure: Failure::Unavailable(self.to_string()), source: self.source }
+    }
+
+    /// Returns the error and its causes in one line: of databases their own message, without the statement
+    /// and its values.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
@@ -131,50 +231,48 @@ impl LakeError {
     }
 }
 
-/// What only a lake that DuckDB holds answers.
-impl LakeError {
-    /// An error of the file system: full disks and the like pass, missing permissions do not.
-    pub fn of_io(context: impl Into<String>, error: std::io::Error) -> Self {
-        let made = match crate::cause::of_io(&error) {
-            crate::cause::Cause::Outage => Self::unavailable(context),
-            crate::cause::Cause::Fault => Self::invalid(context),
-        };
-        made.because(error)
-    }
-
-    /// A refusal that is known by its text alone, and counts when it is repeated.
-    pub fn refused(context: impl Into<String>) -> Self {
-        Self { is_doubtful: true, ..Self::invalid(context) }
-    }
-
-    /// Whether an outage in unknown words may be behind it.
-    #[must_use]
-    pub const fn is_doubtful(&self) -> bool {
-        self.is_doubtful
-    }
-
-    /// The same as a refusal, which counts when it is repeated.
-    #[must_use]
-    pub fn into_refusal(self) -> Self {
-        Self { kind: ErrorKind::Invalid, is_doubtful: true, ..self }
-    }
-
-    /// The same as an outage: it is tried again before it counts.
-    #[must_use]
-    pub fn doubted(mut self) -> Self {
-        self.kind = ErrorKind::Unavailable;
-        self
-    }
-}
-
 impl fmt::Display for LakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.context)
+        match &self.failure {
+            Failure::Unavailable(text)
+            | Failure::Invalid(text)
+            | Failure::Setting(text)
+            | Failure::Refused(text) => f.write_str(text),
+            Failure::Fault(fault) => fault.fmt(f),
+        }
     }
 }
 
 impl StdError for LakeError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.source.as_deref().map(|error| error as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_names_its_remedy_and_keeps_its_cause() {
+        let fault = LakeFault::NoLake { catalog: "sqlite:a".to_owned() };
+
+        let error = LakeError::from_fault(fault.clone()).because("no such table: a");
+
+        assert_eq!((error.kind(), error.fault()), (ErrorKind::Invalid, Some(&fault)));
+        let text = "there is no lake; create it with `ducktide init`: catalog=`sqlite:a`";
+        assert_eq!(error.chain(), format!("{text}: no such table: a"));
+    }
+
+    #[test]
+    fn a_refusal_becomes_an_outage_with_the_same_text() {
+        let error = LakeError::refused("commit").because("permission denied for table t");
+        assert!(error.is_refusal() && error.kind() == ErrorKind::Invalid);
+        let text = error.chain();
+
+        let error = error.into_unavailable();
+
+        assert!(!error.is_refusal() && error.kind() == ErrorKind::Unavailable);
+        assert_eq!(error.chain(), text);
     }
 }

@@ -24,7 +24,7 @@ mod memory;
 mod staged_file;
 
 pub use data_path_claim::DataPathClaim;
-pub use error::{ErrorKind, LakeError, Result};
+pub use error::{ErrorKind, LakeError, LakeFault, Result};
 pub use lake::{Lake, Source, SourceSpec, Table, TableVersion};
 pub use memory::MemoryLake;
 pub use staged_file::StagedFile;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::commit::{Commit, CommitOutcome};
 use crate::dedupe::{RecentRow, RecentRows};
-use crate::error::{LakeError, Result};
+use crate::error::{LakeError, LakeFault, Result};
 use crate::lake::{Lake, Source, SourceSpec, Table, TableVersion};
 use crate::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
 use crate::table::{Column, Partitioning, TableName, TableShape, diff};
@@ -90,7 +90,7 @@ impl Lake for MemoryLake {
         if difference.fits() {
             return Ok(found.clone());
         }
-        Err(LakeError::invalid(format!("the table does not fit: table=`{table}` {difference}")))
+        Err(LakeError::from_fault(LakeFault::TableMismatch { table: table.clone(), difference }))
     }
 
     fn add_columns(&mut self, table: &TableName, columns: &[Column]) -> Result<Table> {

@@ -146,7 +146,7 @@ impl<'a> Replay<'a> {
                 Tried::Refused(error) => {
                     let is_new = last.as_ref().is_none_or(|last| last.chain() != error.chain());
                     // A refusal that is known by its text alone counts when it is repeated.
-                    if error.kind() == ErrorKind::Invalid && !(is_new && error.is_doubtful()) {
+                    if error.kind() == ErrorKind::Invalid && !(is_new && error.is_refusal()) {
                         return Err(error);
                     }
                     let error = last.insert(error);
@@ -486,9 +486,5 @@ fn summary(steps: &[ProgressDelta], affected: &[Vec<Affected>]) -> ReplaySummary
 }
 
 fn failed(what: &'static str) -> impl Fn(duckdb::Error) -> LakeError {
-    move |error| {
-        let is_refusal = duckdb_error::is_refusal(&error.to_string());
-        let error = duckdb_error::failed(what, error);
-        if is_refusal { error.into_refusal() } else { error }
-    }
+    move |error| duckdb_error::refused_or_failed(what, error)
 }

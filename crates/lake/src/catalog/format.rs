@@ -4,7 +4,7 @@
 //! DuckLake's statements then fail (SQLite), or leave the new columns empty (PostgreSQL), so nothing is
 //! written to a format that this program does not know.
 
-use ducktide_protocol::error::{LakeError, Result, UnknownFormat};
+use ducktide_protocol::error::{LakeError, LakeFault, Result};
 
 use crate::session::Session;
 
@@ -24,13 +24,7 @@ pub(crate) fn require(found: Option<&str>) -> Result<()> {
         return Ok(());
     }
     let found = found.unwrap_or_default().to_owned();
-    Err(LakeError::invalid(
-        "the catalog has a format that this version of Ducktide does not know, probably because a newer \
-         DuckDB client migrated it with AUTOMATIC_MIGRATION; restore a backup of the catalog from before \
-         the migration, or upgrade Ducktide to a version that supports the format; attach newer clients \
-         with DUCKLAKE_VERSION '1.0', and readers as a role that does not own the metadata tables",
-    )
-    .because(UnknownFormat { found, supported: FORMAT }))
+    Err(LakeError::from_fault(LakeFault::UnknownCatalogFormat { found, supported: FORMAT }))
 }
 
 /// Checks the lake that a session has attached.
@@ -51,10 +45,11 @@ mod tests {
         for found in [Some("1.1"), Some("0.3"), None] {
             let error = require(found).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid);
-            assert!(error.is_unknown_format());
             let found = found.unwrap_or_default();
             assert!(error.chain().ends_with(&format!("catalog_format=`{found}` supported=`1.0`")));
+            let fault =
+                LakeFault::UnknownCatalogFormat { found: found.to_owned(), supported: FORMAT };
+            assert_eq!(error.fault(), Some(&fault));
         }
-        assert!(!LakeError::invalid("other").because("catalog_format").is_unknown_format());
     }
 }

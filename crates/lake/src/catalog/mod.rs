@@ -33,7 +33,7 @@ use self::lock::LockFile;
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::session::{Session, quote};
 use ducktide_protocol::commit::{CommitMessage, ProgressDelta};
-use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::error::{ErrorKind, LakeError, LakeFault, Result};
 use ducktide_protocol::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
 use ducktide_protocol::{Source, SourceSpec};
 
@@ -138,14 +138,13 @@ pub(crate) fn is_installed(session: &Session) -> Result<bool> {
 /// Refuses a lake that this program does not understand.
 pub(crate) fn check_layout(session: &Session) -> Result<()> {
     let sql = format!("SELECT key, value FROM {}", session.native_table("ducktide_meta"));
-    let rows = session.catalog_rows(&sql).map_err(|error| {
-        if error.chain().contains("no such table") || error.chain().contains("does not exist") {
-            LakeError::missing("the lake has no Ducktide tables; add them with `ducktide init`")
-                .because(error)
-        } else {
-            error
+    let rows = match session.catalog_rows(&sql) {
+        Ok(rows) => rows,
+        Err(error) if error.kind() == ErrorKind::Invalid && !is_installed(session)? => {
+            return Err(LakeError::from_fault(LakeFault::NotInstalled).because(error));
         }
-    })?;
+        Err(error) => return Err(error),
+    };
     let meta: BTreeMap<String, String> = rows
         .into_iter()
         .filter_map(|row| Some((row.first()?.clone()?, row.get(1)?.clone()?)))
@@ -158,9 +157,7 @@ pub(crate) fn check_layout(session: &Session) -> Result<()> {
             LakeError::refused(format!("the lake's ducktide_meta lacks a number: key=`{key}`"))
         })?;
         if theirs > ours {
-            return Err(LakeError::invalid(format!(
-                "the lake needs a newer Ducktide; upgrade this program: {key}=`{theirs}` program=`{ours}`"
-            )));
+            return Err(newer_layout(key, theirs, ours));
         }
     }
     Ok(())
@@ -373,17 +370,17 @@ pub fn parse<T: FromStr>(value: Option<String>) -> Result<T> {
 /// No trigger, no write (invariant I7).
 fn require_triggers(found: usize, oldest_compatible: u32, ours: u32) -> Result<()> {
     if found != TRIGGERS.len() {
-        return Err(LakeError::invalid(format!(
-            "the lake's triggers are missing or disabled, so nothing may be written; restore them with \
-             `ducktide init`, then run `ducktide verify --deep`: found=`{found}` needed=`{}`",
-            TRIGGERS.len()
-        )));
+        return Err(LakeError::from_fault(LakeFault::TriggersMissing {
+            found,
+            needed: TRIGGERS.len(),
+        }));
     }
     if oldest_compatible > ours {
-        return Err(LakeError::invalid(format!(
-            "the lake's triggers need a newer Ducktide; upgrade this program: \
-             oldest_compatible_triggers=`{oldest_compatible}` program=`{ours}`"
-        )));
+        return Err(newer_layout("oldest_compatible_triggers", oldest_compatible, ours));
     }
     Ok(())
+}
+
+fn newer_layout(key: &'static str, required: u32, supported: u32) -> LakeError {
+    LakeError::from_fault(LakeFault::NewerLayout { key, required, supported })
 }

@@ -240,7 +240,7 @@ fn is_about_settings(text: &str) -> bool {
     FAULTS.iter().any(|fault| text.contains(fault))
 }
 
-/// The error with its causes, such as the certificate behind a handshake that failed.
+/// Returns the error with its causes, such as the certificate behind a handshake that failed.
 fn chain(error: &postgres::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
@@ -252,4 +252,26 @@ fn chain(error: &postgres::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_and_passwords_are_about_settings_and_a_lost_connection_is_not() {
+        for text in [
+            "error performing TLS handshake: certificate verify failed",
+            "error performing TLS handshake: server does not support TLS",
+            "invalid configuration: password missing",
+            "authentication error: unsupported authentication method",
+            "authentication error: unsupported SASL mechanism",
+        ] {
+            assert!(is_about_settings(text), "{text}");
+        }
+        assert!(!is_about_settings(
+            "error connecting to server: Connection refused (os error 111)"
+        ));
+        assert!(!is_about_settings("connection closed"));
+    }
 }
