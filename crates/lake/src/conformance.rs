@@ -1,5 +1,7 @@
 //! Harness that runs the conformance suite on a lake in DuckLake.
 
+pub mod rows;
+
 use ducktide_protocol::conformance::{Harness, staged};
 use ducktide_protocol::position::{OffsetRange, Partition};
 use ducktide_protocol::table::TableName;

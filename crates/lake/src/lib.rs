@@ -11,6 +11,7 @@ pub mod data_path;
 pub mod duckdb_error;
 pub mod parquet_encoding;
 pub mod postgres_settings;
+pub mod rows;
 pub mod session;
 pub mod storage;
 pub mod transaction;

@@ -12,6 +12,7 @@ use crate::duck_lake::Resources;
 use crate::duckdb_error;
 use crate::extensions::Extensions;
 use crate::postgres_settings::Resolved;
+use crate::rows::{self, CatalogTable, FromRow, FromValue, Row};
 
 /// The name under which the lake is attached.
 pub const LAKE: &str = "lake";
@@ -135,6 +136,42 @@ impl Session {
     /// The one value of such a query; None for NULL, and without a row.
     pub fn catalog_value(&self, sql: &str) -> Result<Option<String>> {
         Ok(self.catalog_rows(sql)?.into_iter().flatten().next().flatten())
+    }
+
+    /// Reads rows by a query in the catalog database's own SQL dialect, in a transaction of its own.
+    ///
+    /// The transaction is explicit because `sqlite_query` keeps the handle of the transaction in
+    /// which it was prepared; without one that has ended before the query runs.
+    pub fn catalog_query<T: FromRow>(&self, sql: &str) -> Result<Vec<T>> {
+        let read = self.execute("BEGIN").and_then(|()| self.query(&self.native_query(sql)));
+        let ended = self.execute(if read.is_ok() { "COMMIT" } else { "ROLLBACK" });
+        let rows = read
+            .and_then(|rows| ended.map(|()| rows))
+            .map_err(|error| duckdb_error::failed("read the catalog", error))?;
+        rows::read_all(&rows)
+    }
+
+    /// Reads rows of one table; `rest` is what follows its name in the SELECT.
+    pub fn select<T: CatalogTable>(&self, rest: &str) -> Result<Vec<T>> {
+        let table = self.native_table(T::TABLE);
+        self.catalog_query(&format!("SELECT {} FROM {table} {rest}", T::columns()))
+    }
+
+    /// Reads the values of a query with one column.
+    pub fn catalog_values<T: FromValue>(&self, sql: &str) -> Result<Vec<T>> {
+        let rows: Vec<Row> = self.catalog_query(sql)?;
+        rows.iter().map(Row::first).collect()
+    }
+
+    /// Reads the one value of a query with one column; no row counts as NULL.
+    pub fn catalog_scalar<T: FromValue>(&self, sql: &str) -> Result<T> {
+        let rows: Vec<Row> = self.catalog_query(sql)?;
+        rows.first().unwrap_or(&Row::of(&[("", None)])).first()
+    }
+
+    /// Runs a query of DuckDB's and returns its rows. Values are texts, numbers or truth values.
+    pub fn query(&self, sql: &str) -> duckdb::Result<Vec<Row>> {
+        rows::query(&self.connection, sql)
     }
 
     /// A query that the catalog database answers in its own dialect, every value as text; to be run

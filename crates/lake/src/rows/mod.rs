@@ -1,0 +1,149 @@
+//! Typed rows of the catalog: a struct for each table, its columns named once.
+//!
+//! | to read | use |
+//! |---|---|
+//! | rows of one table | a struct of this module: [`Session::select`](crate::session::Session::select) |
+//! | a join, or computed columns | a struct of the reader's own, declared with [`row_struct!`](crate::row_struct), or [`Row::get`] by name |
+//! | one value | [`Session::catalog_scalar`](crate::session::Session::catalog_scalar) |
+//!
+//! The fields of a struct have the names of the columns. `Option` is a column that can be NULL; NULL
+//! in any other is an error that names table and column. Booleans and times are read as either
+//! catalog database writes them. [`Insert`] writes rows.
+
+mod ducktide;
+mod file;
+mod insert;
+mod row;
+mod schema;
+mod snapshot;
+mod value;
+
+pub use self::ducktide::{IntentRow, MetaRow, PinRow, ProgressRow, SourceRow};
+pub use self::file::{
+    DataFileRow, DeleteFileRow, FileColumnStatsRow, FilePartitionValueRow, ScheduledFileRow,
+};
+pub use self::insert::Insert;
+pub(crate) use self::row::query;
+pub use self::row::{Row, RowError};
+pub use self::schema::{ColumnRow, MetadataRow, NameMappingRow, SchemaRow, TableRow};
+pub use self::snapshot::{SchemaVersionRow, SnapshotChangesRow, SnapshotRow};
+pub use self::value::{FromValue, ToLiteral, ValueError};
+
+use ducktide_protocol::error::Result;
+
+/// A value that is read from the columns of a row, by their names.
+pub trait FromRow: Sized {
+    /// Reads the columns of this type; the row may have others.
+    fn from_row(row: &Row) -> Result<Self>;
+}
+
+/// The row itself, for callers that read columns by name.
+impl FromRow for Row {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(row.clone())
+    }
+}
+
+/// A row of one catalog table.
+pub trait CatalogTable: FromRow {
+    /// Name of the table, without a schema.
+    const TABLE: &'static str;
+
+    /// Names of the columns that are read and written, in the order of the fields.
+    const COLUMNS: &'static [&'static str];
+
+    /// Returns the values as SQL literals, in the order of [`COLUMNS`](Self::COLUMNS).
+    fn literals(&self) -> Vec<String>;
+
+    /// Returns the columns for a SELECT.
+    #[must_use]
+    fn columns() -> String {
+        Self::COLUMNS.join(", ")
+    }
+
+    /// Returns the columns for a SELECT from several tables, this one under an alias.
+    #[must_use]
+    fn columns_of(alias: &str) -> String {
+        let columns = Self::COLUMNS.iter().map(|column| format!("{alias}.{column}"));
+        columns.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// Reads every row of an answer.
+pub fn read_all<T: FromRow>(rows: &[Row]) -> Result<Vec<T>> {
+    rows.iter().map(T::from_row).collect()
+}
+
+/// Declares a struct that is read from a row: each field is the column of its name.
+///
+/// With `from "table"` it is the row of one table, and implements [`CatalogTable`] too; without, of any
+/// query.
+///
+/// ```
+/// ducktide_lake::row_struct! {
+///     /// Size of a table.
+///     pub struct TableSize {
+///         /// Name of the table.
+///         pub table_name: String,
+///         /// Sum of its files' sizes, in bytes.
+///         pub bytes: u64,
+///         /// Its partition key, if it has one.
+///         pub partition_id: Option<i64>,
+///     }
+/// }
+/// ```
+#[macro_export]
+macro_rules! row_struct {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident from $table:literal {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty,)+
+        }
+    ) => {
+        $crate::row_struct! {
+            @define Some($table);
+            $(#[$meta])*
+            $vis struct $name { $($(#[$field_meta])* $field_vis $field: $type,)+ }
+        }
+
+        impl $crate::rows::CatalogTable for $name {
+            const TABLE: &'static str = $table;
+            const COLUMNS: &'static [&'static str] = &[$(stringify!($field)),+];
+
+            fn literals(&self) -> Vec<String> {
+                vec![$($crate::rows::ToLiteral::to_literal(&self.$field)),+]
+            }
+        }
+    };
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty,)+
+        }
+    ) => {
+        $crate::row_struct! {
+            @define None;
+            $(#[$meta])*
+            $vis struct $name { $($(#[$field_meta])* $field_vis $field: $type,)+ }
+        }
+    };
+    (
+        @define $table:expr;
+        $(#[$meta:meta])*
+        $vis:vis struct $name:ident {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty,)+
+        }
+    ) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        $vis struct $name {
+            $($(#[$field_meta])* $field_vis $field: $type,)+
+        }
+
+        impl $crate::rows::FromRow for $name {
+            fn from_row(row: &$crate::rows::Row) -> ::ducktide_protocol::error::Result<Self> {
+                Ok(Self { $($field: row.get_of($table, stringify!($field))?,)+ })
+            }
+        }
+    };
+}
