@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 use crate::commit::{CommitKind, Counts, ProgressDelta};
+use crate::ledger::{ChainBreak, PartitionChain};
 use crate::position::{Epoch, Offset, Partition, Position, SourceId};
 
 /// One partition of one source.
@@ -48,10 +49,10 @@ impl LedgerEntry {
         (self.step.source, self.step.partition)
     }
 
-    /// Where progress stands after it.
-    fn after(&self) -> Position {
-        let epoch = Epoch(self.step.epoch.0 + i32::from(self.kind.begins_epoch()));
-        Position { epoch, next_offset: self.step.range.to }
+    /// Returns the position of its partition after it.
+    pub(crate) fn after(&self) -> Position {
+        let epoch = self.step.epoch.0.saturating_add(i32::from(self.kind.begins_epoch()));
+        Position { epoch: Epoch(epoch), next_offset: self.step.range.to }
     }
 
     /// What its counts add up to: a resolution turns a dead letter into something else.
@@ -135,33 +136,27 @@ pub fn epoch_and_offset_move_only_by_cas(
     ledger: &[LedgerEntry],
     progress: &Progress,
 ) -> Result<(), Violation> {
-    let mut reached = Progress::new();
+    let mut chains: BTreeMap<PartitionKey, PartitionChain> = BTreeMap::new();
     for entry in ledger {
-        match reached.get(&entry.key()).copied() {
-            None if entry.kind != CommitKind::Start => return Err(Violation::NotStarted(*entry)),
-            Some(stood) if entry.kind.resolves_dead_letter() => resolves_below(entry, stood)?,
-            Some(stood) if stood != entry.step.before() => {
+        match chains.entry(entry.key()).or_default().follow(entry) {
+            None => {}
+            Some(ChainBreak::NotStarted) => return Err(Violation::NotStarted(*entry)),
+            Some(
+                ChainBreak::Epoch(stood) | ChainBreak::Gap(stood) | ChainBreak::Overlap(stood),
+            ) => {
                 return Err(Violation::NotCompared { stood, entry: *entry });
             }
-            _ => drop(reached.insert(entry.key(), entry.after())),
         }
     }
-    let keys: BTreeSet<_> = reached.keys().chain(progress.keys()).collect();
+    let keys: BTreeSet<_> = chains.keys().chain(progress.keys()).collect();
     for key in keys {
-        let (ledger, progress) = (reached.get(key).copied(), progress.get(key).copied());
+        let ledger = chains.get(key).and_then(PartitionChain::end);
+        let progress = progress.get(key).copied();
         if ledger != progress {
             return Err(Violation::ProgressApart { key: *key, progress, ledger });
         }
     }
     Ok(())
-}
-
-/// A dead letter is resolved in the current epoch, below the next offset.
-fn resolves_below(entry: &LedgerEntry, stood: Position) -> Result<(), Violation> {
-    if entry.step.epoch == stood.epoch && entry.step.range.from < stood.next_offset {
-        return Ok(());
-    }
-    Err(Violation::NotCompared { stood, entry: *entry })
 }
 
 /// §2: the counts of every range add up to its length, with the signs of its kind.

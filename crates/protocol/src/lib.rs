@@ -13,6 +13,7 @@ pub mod dedupe;
 pub mod error;
 pub mod failpoint;
 pub mod invariants;
+pub mod ledger;
 pub mod position;
 pub mod reason;
 pub mod standing;
