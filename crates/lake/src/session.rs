@@ -12,7 +12,7 @@ use crate::duck_lake::Resources;
 use crate::duckdb_error;
 use crate::extensions::Extensions;
 use crate::postgres_settings::Resolved;
-use crate::rows::{self, CatalogTable, FromRow, FromValue, Row};
+use crate::rows::{self, CatalogTable, FromRow, FromValue, QueryError, Row};
 
 /// The name under which the lake is attached.
 pub const LAKE: &str = "lake";
@@ -143,12 +143,37 @@ impl Session {
     /// The transaction is explicit because `sqlite_query` keeps the handle of the transaction in
     /// which it was prepared; without one that has ended before the query runs.
     pub fn catalog_query<T: FromRow>(&self, sql: &str) -> Result<Vec<T>> {
-        let read = self.execute("BEGIN").and_then(|()| self.query(&self.native_query(sql)));
+        let read = self
+            .execute("BEGIN")
+            .map_err(unreadable)
+            .and_then(|()| self.read(&self.native_query(sql)));
         let ended = self.execute(if read.is_ok() { "COMMIT" } else { "ROLLBACK" });
-        let rows = read
-            .and_then(|rows| ended.map(|()| rows))
-            .map_err(|error| duckdb_error::failed("read the catalog", error))?;
-        rows::read_all(&rows)
+        read.and_then(|rows| ended.map(|()| rows).map_err(unreadable))
+    }
+
+    /// Reads rows by a query of DuckDB's.
+    pub fn read<T: FromRow>(&self, sql: &str) -> Result<Vec<T>> {
+        let mut found = Vec::new();
+        self.for_each(sql, |row| {
+            found.push(row);
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Reads rows by a query of DuckDB's and passes them on one by one: for answers of any length.
+    pub fn for_each<T: FromRow>(
+        &self,
+        sql: &str,
+        mut take: impl FnMut(T) -> Result<()>,
+    ) -> Result<()> {
+        let read = rows::each(&self.connection, sql, |row| {
+            T::from_row(&row).and_then(&mut take).map_err(QueryError::Row)
+        });
+        read.map_err(|error| match error {
+            QueryError::Query(error) => unreadable(error),
+            QueryError::Row(error) => error,
+        })
     }
 
     /// Reads rows of one table; `rest` is what follows its name in the SELECT.
@@ -447,6 +472,10 @@ fn text_of(value: ValueRef<'_>) -> Option<String> {
         ValueRef::HugeInt(number) => Some(number.to_string()),
         _ => None,
     }
+}
+
+fn unreadable(error: duckdb::Error) -> LakeError {
+    duckdb_error::failed("read the catalog", error)
 }
 
 /// SQL text in quotes.

@@ -1,13 +1,168 @@
-//! Reads the ledger of one partition.
+//! The ledger: one row for each committed range, one SELECT for all readers.
+//!
+//! [`ducktide_protocol::ledger`] follows the rows of a partition.
+
+use std::collections::BTreeMap;
 
 use ducktide_protocol::commit::{CommitKind, Counts, ProgressDelta};
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::invariants::LedgerEntry;
-use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition, SnapshotId, SourceId};
+use ducktide_protocol::position::{Offset, OffsetRange, Partition, SnapshotId, SourceId};
+use jiff::Timestamp;
 
-use super::parse;
 use crate::duck_lake::DuckLake;
-use crate::session::Session;
+use crate::rows::{FromRow, Row};
+use crate::session::{Session, quote};
+
+/// Name of the table.
+const TABLE: &str = "ducktide_ledger";
+
+/// Columns that [`LedgerRow`] reads.
+const COLUMNS: &str = "l.ledger_id, l.source_id, l.partition, l.epoch, l.from_offset, l.to_offset, \
+                       l.snapshot_id, l.kind, l.rows, l.dead, l.duplicates, l.tombstones, l.gaps, \
+                       l.given_up, l.committed_at";
+
+/// A row of `ducktide_ledger`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// Number of the row; grows in the order of the commits.
+    pub ledger_id: i64,
+    /// Kind of the commit; None for one that this version does not know.
+    pub kind: Option<CommitKind>,
+    /// Source, partition, epoch, range and counts.
+    pub step: ProgressDelta,
+    /// Snapshot of the commit; None for progress without rows.
+    pub snapshot: Option<SnapshotId>,
+    /// Time of the commit.
+    pub committed_at: Timestamp,
+}
+
+impl LedgerRow {
+    /// Returns the entry for the pure functions; an error for an unknown kind.
+    pub fn entry(&self) -> Result<LedgerEntry> {
+        match self.kind {
+            Some(kind) => Ok(LedgerEntry { kind, step: self.step }),
+            None => Err(LakeError::invalid(format!(
+                "the ledger has a kind that this program does not know: ledger_id=`{}`",
+                self.ledger_id
+            ))),
+        }
+    }
+
+    /// Returns the partition that the row belongs to.
+    #[must_use]
+    pub const fn key(&self) -> (SourceId, Partition) {
+        (self.step.source, self.step.partition)
+    }
+}
+
+impl FromRow for LedgerRow {
+    fn from_row(row: &Row) -> Result<Self> {
+        fn get<T: crate::rows::FromValue>(row: &Row, column: &str) -> Result<T> {
+            row.get_of(Some(TABLE), column)
+        }
+        let ledger_id = get(row, "ledger_id")?;
+        let (source, partition) = (get(row, "source_id")?, get(row, "partition")?);
+        let epoch = get(row, "epoch")?;
+        let range = OffsetRange { from: get(row, "from_offset")?, to: get(row, "to_offset")? };
+        let snapshot = get(row, "snapshot_id")?;
+        let kind = CommitKind::of_name(&get::<String>(row, "kind")?);
+        let counts = Counts {
+            rows: get(row, "rows")?,
+            dead: get(row, "dead")?,
+            duplicates: get(row, "duplicates")?,
+            tombstones: get(row, "tombstones")?,
+            gaps: get(row, "gaps")?,
+            given_up: get(row, "given_up")?,
+        };
+        let step = ProgressDelta { source, partition, epoch, range, counts };
+        Ok(Self { ledger_id, kind, step, snapshot, committed_at: get(row, "committed_at")? })
+    }
+}
+
+/// A SELECT of ledger rows, in the order of their commits.
+///
+/// ```
+/// # use ducktide_lake::catalog::ledger::LedgerQuery;
+/// # use ducktide_protocol::position::{Partition, SourceId};
+/// let rows = LedgerQuery::all().of_partition(SourceId(1), Partition(0)).up_to(700);
+/// let page = LedgerQuery::all().after(700).limit(10_000);
+/// ```
+#[derive(Clone, Debug, Default)]
+#[must_use]
+pub struct LedgerQuery {
+    conditions: Vec<String>,
+    limit: Option<usize>,
+}
+
+impl LedgerQuery {
+    /// Selects all rows.
+    pub fn all() -> Self {
+        Self::default()
+    }
+
+    /// Selects rows of a source.
+    pub fn of_source(self, source: SourceId) -> Self {
+        self.that(format!("l.source_id = {source}"))
+    }
+
+    /// Selects rows of a partition.
+    pub fn of_partition(self, source: SourceId, partition: Partition) -> Self {
+        self.of_source(source).that(format!("l.partition = {partition}"))
+    }
+
+    /// Selects rows of a kind.
+    pub fn of_kind(self, kind: CommitKind) -> Self {
+        self.that(format!("l.kind = {}", quote(kind.as_str())))
+    }
+
+    /// Selects rows of a step: its partition, epoch and range.
+    pub fn of_step(self, step: &ProgressDelta) -> Self {
+        let ProgressDelta { source, partition, epoch, range, .. } = step;
+        self.of_partition(*source, *partition).that(format!(
+            "l.epoch = {epoch} AND l.from_offset = {} AND l.to_offset = {}",
+            range.from, range.to
+        ))
+    }
+
+    /// Selects rows after the one with this ID.
+    pub fn after(self, ledger_id: i64) -> Self {
+        self.that(format!("l.ledger_id > {ledger_id}"))
+    }
+
+    /// Selects rows up to the one with this ID, inclusive.
+    pub fn up_to(self, ledger_id: i64) -> Self {
+        self.that(format!("l.ledger_id <= {ledger_id}"))
+    }
+
+    /// Selects rows that fulfil a condition in SQL, of the table's alias `l`.
+    pub fn that(mut self, condition: String) -> Self {
+        self.conditions.push(condition);
+        self
+    }
+
+    /// Selects at most this number of rows, the oldest ones.
+    pub fn limit(mut self, rows: usize) -> Self {
+        self.limit = Some(rows);
+        self
+    }
+
+    /// Returns the query in the catalog database's dialect.
+    #[must_use]
+    pub fn sql(&self, session: &Session) -> String {
+        let table = session.native_table(TABLE);
+        let conditions = self.conditions.join(" AND ");
+        let filter =
+            if conditions.is_empty() { conditions } else { format!(" WHERE {conditions}") };
+        let limit = self.limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default();
+        format!("SELECT {COLUMNS} FROM {table} l{filter} ORDER BY l.ledger_id{limit}")
+    }
+
+    /// Reads the rows in a transaction of its own.
+    pub fn read(&self, session: &Session) -> Result<Vec<LedgerRow>> {
+        session.catalog_query(&self.sql(session))
+    }
+}
 
 /// All ranges of a partition, in the order of their commits.
 pub fn entries(
@@ -15,40 +170,8 @@ pub fn entries(
     source: SourceId,
     partition: Partition,
 ) -> Result<Vec<LedgerEntry>> {
-    let sql = format!(
-        "SELECT kind, epoch, from_offset, to_offset, rows, dead, duplicates, tombstones, gaps, given_up \
-         FROM {} WHERE source_id = {source} AND partition = {partition} ORDER BY ledger_id",
-        session.native_table("ducktide_ledger")
-    );
-    let entry = |row| entry_of_row(row, source, partition);
-    session.catalog_rows(&sql)?.into_iter().map(entry).collect()
-}
-
-fn entry_of_row(
-    row: Vec<Option<String>>,
-    source: SourceId,
-    partition: Partition,
-) -> Result<LedgerEntry> {
-    let mut values = row.into_iter();
-    let mut next = || values.next().flatten();
-    let kind = next().unwrap_or_default();
-    let kind = serde_json::from_value(kind.as_str().into()).map_err(|error| {
-        LakeError::invalid(format!(
-            "the ledger has a kind that this program does not know: kind=`{kind}`"
-        ))
-        .because(error)
-    })?;
-    let epoch = Epoch(parse(next())?);
-    let range = OffsetRange { from: Offset(parse(next())?), to: Offset(parse(next())?) };
-    let counts = Counts {
-        rows: parse(next())?,
-        dead: parse(next())?,
-        duplicates: parse(next())?,
-        tombstones: parse(next())?,
-        gaps: parse(next())?,
-        given_up: parse(next())?,
-    };
-    Ok(LedgerEntry { kind, step: ProgressDelta { source, partition, epoch, range, counts } })
+    let rows = LedgerQuery::all().of_partition(source, partition).read(session)?;
+    rows.iter().map(LedgerRow::entry).collect()
 }
 
 impl DuckLake {
@@ -56,9 +179,9 @@ impl DuckLake {
     /// more ids, so that the difference of two tells whether, and how often, workers commit.
     pub fn newest_ledger_id(&mut self) -> Result<i64> {
         let session = self.session()?;
-        let table = session.native_table("ducktide_ledger");
-        let sql = format!("SELECT coalesce(max(ledger_id), 0) AS newest FROM {table}");
-        parse(session.catalog_value(&sql)?)
+        let table = session.native_table(TABLE);
+        session
+            .catalog_scalar(&format!("SELECT coalesce(max(ledger_id), 0) AS newest FROM {table}"))
     }
 }
 
@@ -77,37 +200,22 @@ pub fn applied(
     kind: CommitKind,
     steps: &[ProgressDelta],
 ) -> Result<Option<Applied>> {
-    let kind = serde_json::to_value(kind).expect("a plain name always serializes");
     let mut snapshot = None;
     for step in steps {
-        let sql = format!(
-            "SELECT coalesce(snapshot_id, -1) AS snapshot_id FROM {} WHERE source_id = {} \
-             AND partition = {} AND epoch = {} AND from_offset = {} AND to_offset = {} AND kind = '{}'",
-            session.native_table("ducktide_ledger"),
-            step.source,
-            step.partition,
-            step.epoch,
-            step.range.from,
-            step.range.to,
-            kind.as_str().unwrap_or_default(),
-        );
-        let Some(row) = session.catalog_rows(&sql)?.into_iter().next() else { return Ok(None) };
-        let id: i64 = parse(row.into_iter().next().flatten())?;
-        snapshot = snapshot.or((id >= 0).then_some(SnapshotId(id)));
+        let found = LedgerQuery::all().of_step(step).of_kind(kind).limit(1).read(session)?;
+        let Some(row) = found.first() else { return Ok(None) };
+        snapshot = snapshot.or(row.snapshot);
     }
     Ok(Some(Applied { snapshot }))
 }
 
 /// The first offset that each partition of a source ever had.
 pub fn first_offsets(session: &Session, source: SourceId) -> Result<Vec<(Partition, Offset)>> {
-    let sql = format!(
-        "SELECT partition, min(from_offset) AS first_offset FROM {} WHERE source_id = {source} \
-         AND kind = 'start' GROUP BY partition ORDER BY partition",
-        session.native_table("ducktide_ledger")
-    );
-    let first = |row: Vec<Option<String>>| {
-        let mut values = row.into_iter();
-        Ok((Partition(parse(values.next().flatten())?), Offset(parse(values.next().flatten())?)))
-    };
-    session.catalog_rows(&sql)?.into_iter().map(first).collect()
+    let starts = LedgerQuery::all().of_source(source).of_kind(CommitKind::Start).read(session)?;
+    let mut first = BTreeMap::new();
+    for ProgressDelta { partition, range, .. } in starts.iter().map(|row| row.step) {
+        let offset = first.entry(partition).or_insert(range.from);
+        *offset = range.from.min(*offset);
+    }
+    Ok(first.into_iter().collect())
 }

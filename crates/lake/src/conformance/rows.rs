@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use ducktide_protocol::SourceSpec;
+use ducktide_protocol::commit::CommitKind;
 use ducktide_protocol::position::{Offset, Partition, SnapshotId, SourceId};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::catalog::ledger::LedgerQuery;
 use crate::config::LakeConfig;
 use crate::rows::{
     CatalogTable, ColumnRow, DataFileRow, DeleteFileRow, FileColumnStatsRow, FilePartitionValueRow,
@@ -122,6 +124,12 @@ fn check_written_by_ducktide(session: &Session) {
     let progress = check::<ProgressRow>(session);
     assert_eq!((progress[0].partition, progress[0].next_offset), (Partition(3), Offset(40)));
     assert_eq!((progress[0].snapshot_id, progress[0].updated_at.is_some()), (None, true));
+    let ledger = LedgerQuery::all().of_partition(SourceId(1), Partition(3)).read(session);
+    let ledger = ledger.expect("the ledger is read");
+    assert_eq!((ledger[0].kind, ledger[0].snapshot), (Some(CommitKind::Start), None));
+    assert_eq!(ledger[0].step.after(), progress[0].position());
+    let none = LedgerQuery::all().after(ledger[0].ledger_id).of_kind(CommitKind::Start).limit(9);
+    assert_eq!((ledger.len(), none.read(session).expect("no row").len()), (1, 0));
     assert_eq!(check::<IntentRow>(session)[0].holder, "host 'a'");
     assert_eq!(check::<PinRow>(session)[0].snapshot_id, SnapshotId(1));
 }

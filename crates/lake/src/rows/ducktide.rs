@@ -1,6 +1,6 @@
 //! Rows of Ducktide's own tables, the ledger excepted: [`crate::catalog::ledger`].
 
-use ducktide_protocol::position::{Epoch, Offset, Partition, SnapshotId, SourceId};
+use ducktide_protocol::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
 use ducktide_protocol::table::TableName;
 use jiff::Timestamp;
 
@@ -49,6 +49,14 @@ crate::row_struct! {
         pub snapshot_id: Option<SnapshotId>,
         /// Time when progress last moved.
         pub updated_at: Option<Timestamp>,
+    }
+}
+
+impl ProgressRow {
+    /// Returns epoch and next offset.
+    #[must_use]
+    pub const fn position(&self) -> Position {
+        Position { epoch: self.epoch, next_offset: self.next_offset }
     }
 }
 

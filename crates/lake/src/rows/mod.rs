@@ -23,7 +23,7 @@ pub use self::file::{
     DataFileRow, DeleteFileRow, FileColumnStatsRow, FilePartitionValueRow, ScheduledFileRow,
 };
 pub use self::insert::Insert;
-pub(crate) use self::row::query;
+pub(crate) use self::row::{QueryError, each, query};
 pub use self::row::{Row, RowError};
 pub use self::schema::{ColumnRow, MetadataRow, NameMappingRow, SchemaRow, TableRow};
 pub use self::snapshot::{SchemaVersionRow, SnapshotChangesRow, SnapshotRow};
@@ -67,11 +67,6 @@ pub trait CatalogTable: FromRow {
         let columns = Self::COLUMNS.iter().map(|column| format!("{alias}.{column}"));
         columns.collect::<Vec<_>>().join(", ")
     }
-}
-
-/// Reads every row of an answer.
-pub fn read_all<T: FromRow>(rows: &[Row]) -> Result<Vec<T>> {
-    rows.iter().map(T::from_row).collect()
 }
 
 /// Declares a struct that is read from a row: each field is the column of its name.

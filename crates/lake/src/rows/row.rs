@@ -68,17 +68,42 @@ impl Row {
 
 /// Runs a query and returns all rows.
 pub(crate) fn query(connection: &Connection, sql: &str) -> duckdb::Result<Vec<Row>> {
+    let mut found = Vec::new();
+    each(connection, sql, |row| {
+        found.push(row);
+        Ok::<_, duckdb::Error>(())
+    })?;
+    Ok(found)
+}
+
+/// Runs a query and passes its rows on one by one, until one is refused.
+pub(crate) fn each<E: From<duckdb::Error>>(
+    connection: &Connection,
+    sql: &str,
+    mut take: impl FnMut(Row) -> Result<(), E>,
+) -> Result<(), E> {
     let mut statement = connection.prepare(sql)?;
     let mut rows = statement.query([])?;
     let mut columns: Option<Rc<[String]>> = None;
-    let mut found = Vec::new();
     while let Some(row) = rows.next()? {
         let names = columns.get_or_insert_with(|| names(row.as_ref()));
         let values = (0..names.len()).map(|index| text(row.get_ref(index)?, index, &names[index]));
         let values = values.collect::<duckdb::Result<_>>()?;
-        found.push(Row { columns: Rc::clone(names), values, next: Cell::new(0) });
+        take(Row { columns: Rc::clone(names), values, next: Cell::new(0) })?;
     }
-    Ok(found)
+    Ok(())
+}
+
+/// Failure of a query, or of reading one of its rows.
+pub(crate) enum QueryError {
+    Query(duckdb::Error),
+    Row(LakeError),
+}
+
+impl From<duckdb::Error> for QueryError {
+    fn from(error: duckdb::Error) -> Self {
+        Self::Query(error)
+    }
 }
 
 fn names(statement: &Statement<'_>) -> Rc<[String]> {
