@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use ducktide_protocol::{ErrorKind, LakeError, LakeFault};
 use ducktide_service::endpoints::{self, Readiness};
-use ducktide_service::telemetry::Trouble;
+use ducktide_service::telemetry::LogOnChange;
 use prometheus_client::registry::Registry;
 use tokio::task::spawn_blocking;
 
@@ -69,7 +69,7 @@ pub async fn run(args: RunArgs, shutdown: impl Future<Output = ()>) -> Result<()
         metrics,
         readiness,
         stop: stop.clone(),
-        trouble: Trouble::default(),
+        retry_log: LogOnChange::default(),
     };
     let working = move || worker.work(&args.schedule);
     finish(working, &config, &stop, shutdown).await
@@ -128,7 +128,7 @@ struct Worker {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     stop: StopRequest,
-    trouble: Trouble,
+    retry_log: LogOnChange,
 }
 
 impl Worker {
@@ -160,7 +160,7 @@ impl Worker {
     /// once cannot be scraped.
     fn wait_for_known_format(&mut self, error: &LakeError) {
         let error = error.chain();
-        if self.trouble.is_news(&error) {
+        if self.retry_log.is_new(&error) {
             tracing::error!(error, "catalog format unknown, operator action required");
         }
         self.metrics.set_format_unknown(true);
@@ -188,7 +188,7 @@ impl Worker {
     /// Waits before the next attempt.
     fn back_off(&mut self, what: &str, error: &LakeError) {
         let error = error.chain();
-        if self.trouble.is_news(&format!("{what}: {error}")) {
+        if self.retry_log.is_new(&format!("{what}: {error}")) {
             tracing::warn!(error, "{what}");
         }
         self.readiness.set(Err(error));
@@ -196,7 +196,7 @@ impl Worker {
     }
 
     fn set_ready(&mut self) {
-        if self.trouble.is_over() {
+        if self.retry_log.recovered() {
             tracing::info!("lake available again");
         }
         self.readiness.set(Ok(()));

@@ -11,7 +11,7 @@ use ducktide_protocol::commit::{Commit, CommitOutcome};
 use ducktide_protocol::position::{Offset, Partition, SourceId};
 use ducktide_protocol::table::{Column, TableName};
 use ducktide_protocol::{ErrorKind, Lake};
-use ducktide_service::telemetry::Trouble;
+use ducktide_service::telemetry::LogOnChange;
 use rand::RngExt as _;
 
 use crate::commit::event::{CommitterEvent, DropReason};
@@ -152,11 +152,11 @@ impl CommitterThread {
         mut call: impl FnMut(&mut dyn Lake) -> ducktide_protocol::Result<T>,
     ) -> ducktide_protocol::Result<Option<T>> {
         let mut pause = FIRST_PAUSE;
-        let mut trouble = Trouble::default();
+        let mut retry_log = LogOnChange::default();
         loop {
             let error = match call(self.lake.as_mut()) {
                 Ok(value) => {
-                    if trouble.is_over() {
+                    if retry_log.recovered() {
                         tracing::info!(operation, "lake available again");
                     }
                     return Ok(Some(value));
@@ -166,7 +166,7 @@ impl CommitterThread {
             };
             let error = error.chain();
             let retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX);
-            if trouble.is_news(&error) {
+            if retry_log.is_new(&error) {
                 tracing::warn!(operation, error, retry_in_ms, "lake unavailable, retrying");
             } else {
                 tracing::debug!(operation, error, retry_in_ms, "lake unavailable, retrying");

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ducktide_protocol::position::{Offset, Partition};
-use ducktide_service::telemetry::Trouble;
+use ducktide_service::telemetry::LogOnChange;
 use tokio::task::spawn_blocking;
 
 use crate::event::{Event, Events};
@@ -112,13 +112,13 @@ impl ClusterQueries {
         let Self { cluster, events } = self.clone();
         let question = Arc::new(question);
         tokio::spawn(async move {
-            let mut errors = Trouble::default();
+            let mut errors = LogOnChange::default();
             loop {
                 let (cluster, question) = (Arc::clone(&cluster), Arc::clone(&question));
                 match spawn_blocking(move || question(&cluster)).await {
                     Ok(Ok(answer)) => return events.send(Event::Cluster(answer)),
                     Ok(Err(error)) => {
-                        if errors.is_news(&error.to_string()) {
+                        if errors.is_new(&error.to_string()) {
                             tracing::warn!(%error, "Kafka query failed, retrying");
                         }
                         events.send(Event::Cluster(ClusterAnswer::Unanswered(error)));

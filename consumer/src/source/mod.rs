@@ -26,7 +26,7 @@ use std::time::{Duration, Instant};
 
 use ducktide_protocol::failpoint::{self, Failpoint};
 use ducktide_protocol::position::Offset;
-use ducktide_service::telemetry::Trouble;
+use ducktide_service::telemetry::LogOnChange;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use crate::event::{Event, Events};
@@ -129,7 +129,7 @@ impl Source {
             metrics,
             events,
             backlog: VecDeque::new(),
-            errors: Trouble::default(),
+            errors: LogOnChange::default(),
             paused: false,
             average_bytes: 512,
         };
@@ -208,7 +208,7 @@ struct Poller {
     /// Deliveries for which the batchers have no room yet.
     backlog: VecDeque<Delivery>,
     /// Suppresses repeated errors of Kafka in the log.
-    errors: Trouble,
+    errors: LogOnChange,
     paused: bool,
     /// Moving average of the bytes of a record.
     average_bytes: usize,
@@ -438,7 +438,7 @@ impl Poller {
                     let refusal = format!("{text}: {remedy}");
                     let topic = partition.map(|partition| partition.topic);
                     self.events.send(Event::Source(SourceEvent::Refused { topic, refusal }));
-                } else if self.errors.is_news(&text) {
+                } else if self.errors.is_new(&text) {
                     let partition = partition.map(|partition| partition.to_string());
                     tracing::warn!(partition, %code, error = text, "Kafka reported an error");
                 }

@@ -18,7 +18,7 @@ use ducktide_protocol::position::{Offset, Partition};
 use ducktide_protocol::table::{AvroSchema, TableName};
 use ducktide_protocol::{ErrorKind, Lake, LakeFault, Source, SourceSpec, Table};
 use ducktide_service::endpoints::Readiness;
-use ducktide_service::telemetry::Trouble;
+use ducktide_service::telemetry::LogOnChange;
 use tokio::task::spawn_blocking;
 
 use crate::batch::staging::ColumnHints;
@@ -48,7 +48,7 @@ const TABLE_CHECKS: u32 = 5;
 /// the log, in `/readyz` and in metrics.
 pub(crate) struct StartupRetry {
     stopped: Arc<AtomicBool>,
-    repeated: Mutex<Trouble>,
+    repeated: Mutex<LogOnChange>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     /// Longest time that a refusal by Kafka is retried; None for no limit.
@@ -87,7 +87,7 @@ impl StartupRetry {
         self.metrics.batching.retried(cause);
         let reason = format!("{what}: {error}");
         let mut repeated = self.repeated.lock().unwrap_or_else(PoisonError::into_inner);
-        if repeated.is_news(&reason) {
+        if repeated.is_new(&reason) {
             tracing::warn!(error, "{what}");
         }
         self.readiness.set(Err(reason));
@@ -96,7 +96,7 @@ impl StartupRetry {
     /// Logs the first success after failures.
     fn record_answer(&self, what: &str) {
         let mut repeated = self.repeated.lock().unwrap_or_else(PoisonError::into_inner);
-        if repeated.is_over() {
+        if repeated.recovered() {
             tracing::info!("{what}: answered");
         }
     }

@@ -19,21 +19,19 @@ const ALIASES: [(&str, &str); 12] = [
     ("message.timeout.ms", "delivery.timeout.ms"),
 ];
 
-/// Properties whose names hold no dot.
+/// Properties without a dot in the name.
 pub const NAMES_WITHOUT_DOT: [&str; 4] = ["acks", "debug", "partitioner", "retries"];
 
-/// The name under which two spellings of one property are equal. It is for comparisons only:
-/// librdkafka may not know it.
+/// Returns the canonical name of a property, for comparisons only: librdkafka may not know it.
 ///
-/// librdkafka takes `topic.` off the name of a property of topics, and gives a few properties two
-/// names.
+/// librdkafka removes the prefix `topic.` of topic properties, and has two names for some properties.
 #[must_use]
 pub fn canonical_name(name: &str) -> &str {
     let name = name.strip_prefix("topic.").unwrap_or(name);
     ALIASES.iter().find(|(alias, _)| *alias == name).map_or(name, |(_, canonical)| canonical)
 }
 
-/// All properties of several lists; of those with the same meaning, the last one.
+/// Merges lists; the last of several values for the same property applies.
 pub fn merge(lists: &[PropertyList]) -> Result<Vec<(String, String)>, String> {
     let mut merged: Vec<(String, String)> = Vec::new();
     for list in lists {
@@ -45,22 +43,22 @@ pub fn merge(lists: &[PropertyList]) -> Result<Vec<(String, String)>, String> {
     Ok(merged)
 }
 
-/// Writes a value as it stands in a list of properties.
+/// Escapes a value for a list of properties.
 #[must_use]
 pub fn escape(value: &str) -> String {
     value.replace(';', "\\;")
 }
 
 /// Properties of one flag or environment variable, `key=value`, separated by semicolons. `\;` is a
-/// semicolon within a value, and a value may have several lines, as a certificate has.
+/// semicolon within a value, and a value can have several lines, such as a certificate.
 ///
 /// A value may be a secret: neither errors nor `Debug` show one.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct PropertyList(Vec<Result<(String, String), String>>);
 
 impl PropertyList {
-    /// Parses a list. What is wrong with it is reported by [`PropertyList::properties`], since clap
-    /// would print the whole text with the error.
+    /// Parses a list. Errors are reported by [`PropertyList::properties`], since clap would print the
+    /// whole text with the error.
     #[must_use = "clap takes a parser's result"]
     pub fn parse(text: &str) -> Result<Self, Infallible> {
         let parts = split(text);
@@ -68,7 +66,7 @@ impl PropertyList {
         Ok(Self(parts.map(|(index, part)| property(index + 1, part)).collect()))
     }
 
-    /// The properties, in their order.
+    /// Returns the properties in order; fails if one is invalid.
     pub fn properties(&self) -> Result<Vec<(String, String)>, String> {
         self.0.iter().cloned().collect()
     }
@@ -87,20 +85,20 @@ fn property(number: usize, part: &str) -> Result<(String, String), String> {
         Some((name, value)) if is_name(name) => {
             Ok((name.to_owned(), value.trim_end_matches(['\r', '\n']).to_owned()))
         }
-        // Of a text that is no name, nothing is shown: it may be the rest of a secret.
+        // The text itself is not shown: it may be the rest of a secret.
         _ => Err(format!(
             "expected key=value; write \\; for a semicolon that belongs to a value: part=`{number}`"
         )),
     }
 }
 
-/// Whether a text looks like a property's name.
+/// Returns true if a text looks like a property's name.
 fn is_name(text: &str) -> bool {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     text.chars().all(is_legal) && (text.contains('.') || NAMES_WITHOUT_DOT.contains(&text))
 }
 
-/// Splits at semicolons, and resolves `\;`.
+/// Splits at semicolons, and replaces `\;`.
 fn split(text: &str) -> Vec<String> {
     let mut parts = vec![String::new()];
     let mut chars = text.chars().peekable();

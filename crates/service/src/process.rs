@@ -1,8 +1,5 @@
-//! How a worker is told to stop, and how its process ends.
-#![expect(
-    unsafe_code,
-    reason = "the standard library has no exit that leaves the others' code alone"
-)]
+//! Stop signals of a worker, and the end of its process.
+#![expect(unsafe_code, reason = "the standard library has no exit without exit handlers")]
 
 use std::io::{self, Write as _};
 
@@ -18,14 +15,14 @@ pub async fn stop_signal() {
     }
 }
 
-/// Ends the process whatever its other threads are doing, with this exit code.
+/// Ends the process with this exit code, whatever its other threads do.
 ///
-/// [`std::process::exit`] first runs what C and C++ libraries have registered for the end of a program:
-/// OpenSSL and DuckDB destroy what a thread may be using, such as one that waits for a catalog that
-/// does not answer. Of workers that were stopped while they opened the lake, one in fifty ended by
-/// SIGSEGV. Here only standard output is flushed; whatever must be done before the end was done.
+/// [`std::process::exit`] first runs the exit handlers of C and C++ libraries: OpenSSL and DuckDB destroy
+/// objects that a thread may use, such as one that waits for a catalog that does not answer. Of workers
+/// that were stopped while they opened the lake, one in fifty ended by SIGSEGV. This function only
+/// flushes standard output; the caller has done everything else.
 pub fn exit_now(exit_code: u8) -> ! {
-    // An exit code is all that is left to tell with.
+    // A failure could only be reported by the exit code, which has another meaning.
     let _ = io::stdout().flush();
     // SAFETY: it takes no pointers and does not return; no destructor of this process runs after it.
     unsafe { libc::_exit(exit_code.into()) }
@@ -38,22 +35,22 @@ mod tests {
 
     use super::*;
 
-    /// Tells a process that it is one that is to end.
+    /// Variable that is set in the process that ends.
     const ENDS: &str = "DUCKTIDE_TEST_ENDS";
 
-    /// What a library might have registered.
-    extern "C" fn tidy_up() {
+    /// Exit handler, as a library could have registered it.
+    extern "C" fn exit_handler() {
         abort();
     }
 
     #[test]
-    fn the_end_leaves_the_libraries_alone() {
+    fn exit_now_runs_no_exit_handlers() {
         if env::var_os(ENDS).is_some() {
             // SAFETY: the function is there for as long as the process is.
-            assert_eq!(unsafe { libc::atexit(tidy_up) }, 0);
+            assert_eq!(unsafe { libc::atexit(exit_handler) }, 0);
             exit_now(3);
         }
-        let test = "process::tests::the_end_leaves_the_libraries_alone";
+        let test = "process::tests::exit_now_runs_no_exit_handlers";
 
         let ended = Command::new(env::current_exe().unwrap())
             .args(["--exact", test])

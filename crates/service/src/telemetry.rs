@@ -1,4 +1,4 @@
-//! How every worker logs: text for people at a terminal, JSON lines for machines, on standard error.
+//! Logging of every program to standard error: text at a terminal, JSON lines elsewhere.
 
 use std::collections::BTreeSet;
 use std::env::{self, VarError};
@@ -9,17 +9,17 @@ use tracing::Level;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 
-/// Overrides the choice between text and JSON.
+/// Variable that selects text or JSON.
 const FORMAT_VARIABLE: &str = "DUCKTIDE_LOG_FORMAT";
 
-/// What a worker logs when `RUST_LOG` does not say.
+/// Filter of a worker without `RUST_LOG`.
 const DEFAULT_FILTER: &str = "info";
 
-/// What an operator's tool logs when `RUST_LOG` does not say. The tool itself says in its answer that
-/// Kafka cannot be reached, where librdkafka would say so for every attempt.
+/// Filter of an operator's tool without `RUST_LOG`. The tool itself reports that Kafka is unreachable;
+/// librdkafka would log every attempt.
 const TOOL_FILTER: &str = "warn,librdkafka=off,rdkafka=off";
 
-/// A variable that says how to log, and cannot be followed.
+/// Invalid value of a variable for logging.
 #[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum TelemetryError {
@@ -35,36 +35,35 @@ enum Format {
     Json,
 }
 
-/// Why something has to wait: each reason is told once in a wait, not at every try, also where two of
-/// them take turns; and so is the end of the wait.
+/// Filter for the log of a retry loop: each reason is logged once, also if several alternate, and so is
+/// the recovery.
 #[derive(Debug, Default)]
-pub struct Trouble(BTreeSet<String>);
+pub struct LogOnChange(BTreeSet<String>);
 
-/// How many reasons are remembered: more than causes that a wait can have, where their texts stay the
-/// same.
+/// Maximum number of remembered reasons: more than the possible causes of one outage.
 const REASONS: usize = 32;
 
-impl Trouble {
-    /// Takes note of a failed try; whether its reason is new in this wait. Numbers do not make a reason
-    /// another one.
-    pub fn is_news(&mut self, reason: &str) -> bool {
+impl LogOnChange {
+    /// Records the reason of a failed attempt; returns true if it is new since the last success. Reasons
+    /// that differ in digits only are the same.
+    pub fn is_new(&mut self, reason: &str) -> bool {
         if self.0.len() >= REASONS {
             return false;
         }
         self.0.insert(reason.split(|c: char| c.is_ascii_digit()).collect())
     }
 
-    /// Takes note that a try succeeded; whether that ends a wait.
-    pub fn is_over(&mut self) -> bool {
+    /// Records a successful attempt; returns true if an attempt before it failed.
+    pub fn recovered(&mut self) -> bool {
         !std::mem::take(&mut self.0).is_empty()
     }
 }
 
 /// Starts logging for the whole process, once, and logs that `program` started.
 ///
-/// What is logged comes from `RUST_LOG` (default `info`); how, from `DUCKTIDE_LOG_FORMAT` (`text`
-/// or `json`; by default text on a terminal and JSON elsewhere). Lines of libraries that use the
-/// `log` crate are included. A second call leaves the first one's choices in place.
+/// `RUST_LOG` sets the filter (default `info`), `DUCKTIDE_LOG_FORMAT` the format (`text` or `json`;
+/// default text at a terminal and JSON elsewhere). Events of libraries that use the `log` crate are
+/// included. A second call changes nothing.
 pub fn init(program: &'static str) -> Result<(), TelemetryError> {
     let terminal = io::stderr().is_terminal();
     let started = start(terminal, DEFAULT_FILTER)?;
@@ -74,8 +73,8 @@ pub fn init(program: &'static str) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// Starts logging for a tool that a person runs: warnings only, and text also where standard error
-/// is not a terminal. `RUST_LOG` and `DUCKTIDE_LOG_FORMAT` count as for a worker.
+/// Starts logging for an operator's tool: warnings only, and text even if standard error is not a
+/// terminal. `RUST_LOG` and `DUCKTIDE_LOG_FORMAT` apply as for a worker.
 pub fn init_tool() -> Result<(), TelemetryError> {
     start(true, TOOL_FILTER).map(|_| ())
 }
@@ -87,16 +86,17 @@ fn start(text: bool, default_filter: &str) -> Result<bool, TelemetryError> {
     let filter = filter(variable(EnvFilter::DEFAULT_ENV).as_deref(), default_filter)?;
     let subscriber = tracing_subscriber::fmt().with_env_filter(filter);
     let started = match format {
-        Format::Text => {
-            subscriber.with_ansi(terminal).with_writer(move || Lines::new(terminal)).try_init()
-        }
+        Format::Text => subscriber
+            .with_ansi(terminal)
+            .with_writer(move || StderrLines::new(terminal))
+            .try_init(),
         Format::Json => subscriber.json().flatten_event(true).with_writer(io::stderr).try_init(),
     };
     Ok(started.is_ok())
 }
 
-/// Logs one of librdkafka's own lines. To be called from a client context's `log`, with syslog's
-/// level from 0 (emergency) to 7 (debug).
+/// Logs an event of librdkafka. Call it from a client context's `log`, with syslog's level from 0
+/// (emergency) to 7 (debug).
 pub fn log_librdkafka(syslog_level: i32, facility: &str, message: &str) {
     match librdkafka_level(syslog_level) {
         Level::ERROR => tracing::error!(target: "librdkafka", facility, "{message}"),
@@ -106,8 +106,8 @@ pub fn log_librdkafka(syslog_level: i32, facility: &str, message: &str) {
     }
 }
 
-/// librdkafka calls each lost connection an error, although it connects again by itself. An error
-/// here is one that a human must look at, and the worker that gives up logs that one.
+/// Maps the levels of librdkafka, which logs each lost connection as an error although it reconnects
+/// automatically. In Ducktide an error requires an operator; a worker that ends logs its own.
 const fn librdkafka_level(syslog_level: i32) -> Level {
     match syslog_level {
         ..=2 => Level::ERROR,
@@ -117,7 +117,7 @@ const fn librdkafka_level(syslog_level: i32) -> Level {
     }
 }
 
-/// A variable's value; an empty one counts as not set, as compose files write it.
+/// Returns a variable's value; None if it is empty, as compose files write unset variables.
 fn variable(name: &str) -> Option<String> {
     match env::var(name) {
         Ok(value) => Some(value).filter(|value| !value.is_empty()),
@@ -140,20 +140,20 @@ fn filter(setting: Option<&str>, default: &str) -> Result<EnvFilter, TelemetryEr
     Ok(EnvFilter::try_new(setting.unwrap_or(default))?)
 }
 
-/// Standard error; on a terminal each line first clears what stands there, because a progress bar
-/// may, and leaves the bar to draw itself again below.
-struct Lines {
+/// Writer to standard error. On a terminal it clears the current line first, which can hold a progress
+/// bar; the bar is drawn again below.
+struct StderrLines {
     stderr: Stderr,
     clear: bool,
 }
 
-impl Lines {
+impl StderrLines {
     fn new(clear: bool) -> Self {
         Self { stderr: io::stderr(), clear }
     }
 }
 
-impl Write for Lines {
+impl Write for StderrLines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let mut stderr = self.stderr.lock();
         if std::mem::take(&mut self.clear) {
@@ -172,21 +172,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_told_once_in_a_wait_and_again_in_the_next() {
-        let mut trouble = Trouble::default();
-        assert!(!trouble.is_over(), "there was none");
+    fn a_reason_is_new_once_until_the_next_success() {
+        let mut log = LogOnChange::default();
+        assert!(!log.recovered(), "no attempt failed");
 
-        let told = ["refused", "refused", "starting", "starting", "refused", "port 1", "port 25"];
-        let news = [true, false, true, false, false, true, false];
-        assert_eq!(told.map(|reason| trouble.is_news(reason)), news);
+        let reasons =
+            ["refused", "refused", "starting", "starting", "refused", "port 1", "port 25"];
+        let are_new = [true, false, true, false, false, true, false];
+        assert_eq!(reasons.map(|reason| log.is_new(reason)), are_new);
 
-        assert!(trouble.is_over());
-        assert!(!trouble.is_over(), "that is told once");
-        assert!(trouble.is_news("refused"));
+        assert!(log.recovered());
+        assert!(!log.recovered(), "reported once");
+        assert!(log.is_new("refused"));
     }
 
     #[test]
-    fn people_get_text_and_machines_json_unless_told_otherwise() {
+    fn a_terminal_gets_text_and_a_pipe_json_by_default() {
         assert_eq!(format(None, true).expect("a format"), Format::Text);
         assert_eq!(format(None, false).expect("a format"), Format::Json);
         assert_eq!(format(Some("json"), true).expect("a format"), Format::Json);
@@ -194,14 +195,14 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_cannot_be_followed_are_refused_by_name() {
+    fn invalid_settings_are_named_in_the_error() {
         let error = format(Some("xml"), true).expect_err("no such format").to_string();
         assert!(error.contains("DUCKTIDE_LOG_FORMAT") && error.contains("`xml`"), "{error}");
         let error =
             filter(Some("ducktide=loud"), DEFAULT_FILTER).expect_err("no such level").to_string();
         assert!(error.contains("RUST_LOG"), "{error}");
         for default in [DEFAULT_FILTER, TOOL_FILTER] {
-            filter(None, default).expect("our own defaults can be followed");
+            filter(None, default).expect("the default filters are valid");
         }
     }
 

@@ -1,19 +1,19 @@
-//! Aligned text: columns two spaces apart, numbers to the right.
+//! Text tables: columns two spaces apart, numbers aligned right.
 
 use std::io::{self, Write};
 
 use unicode_width::UnicodeWidthStr as _;
 
-/// On which side a column's cells stand.
+/// Alignment of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
-    /// On the left.
+    /// Left.
     Left,
-    /// On the right.
+    /// Right.
     Right,
 }
 
-/// Rows of text under a header.
+/// Table of text with a header.
 #[derive(Debug)]
 pub struct TextTable {
     aligns: Vec<Align>,
@@ -21,32 +21,32 @@ pub struct TextTable {
 }
 
 impl TextTable {
-    /// A table of these columns.
+    /// Creates a table with these columns.
     pub fn new(columns: impl IntoIterator<Item = (String, Align)>) -> Self {
         let (header, aligns) = columns.into_iter().unzip();
         Self { aligns, rows: vec![header] }
     }
 
-    /// The same, for columns whose names are fixed.
+    /// Creates a table with constant names of columns.
     #[must_use]
     pub fn with_columns(columns: &[(&str, Align)]) -> Self {
         Self::new(columns.iter().map(|(name, align)| ((*name).to_owned(), *align)))
     }
 
-    /// Adds a row, which has a cell for each column.
+    /// Adds a row with a cell for each column.
     pub fn push(&mut self, row: Vec<String>) {
         debug_assert_eq!(row.len(), self.aligns.len());
         self.rows.push(row);
     }
 
-    /// How many rows there are under the header.
+    /// Returns the number of rows without the header.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "the header is always there")]
     pub fn len(&self) -> usize {
         self.rows.len() - 1
     }
 
-    /// All lines of it.
+    /// Returns the table as text.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut out = Vec::new();
@@ -54,7 +54,7 @@ impl TextTable {
         String::from_utf8(out).expect("a table is made of texts")
     }
 
-    /// Writes all lines of it.
+    /// Writes the table.
     pub fn write(&self, out: &mut dyn Write) -> io::Result<()> {
         let widths = self.widths();
         for (index, row) in self.rows.iter().enumerate() {
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_stand_right_and_text_left_whatever_their_width() {
+    fn cells_are_aligned_by_their_display_width() {
         let mut table =
             TextTable::new([("name".to_owned(), Align::Left), ("rows".to_owned(), Align::Right)]);
         table.push(vec!["漢字x".to_owned(), "1,000".to_owned()]);

@@ -1,8 +1,8 @@
-//! Numbers, bytes and times as people write and read them: the values of settings, and what is shown.
+//! Text forms of numbers, sizes and durations, in settings and in output.
 
 use std::time::Duration;
 
-/// A whole number with its thousands apart: `1,234,567`.
+/// Formats an integer with thousands separators: `1,234,567`.
 #[must_use]
 pub fn number(value: impl Into<i128>) -> String {
     let value = value.into();
@@ -17,7 +17,7 @@ pub fn number(value: impl Into<i128>) -> String {
     text
 }
 
-/// A number and what it counts: `1 row`, `2 rows`.
+/// Formats a number with its noun: `1 row`, `2 rows`.
 #[must_use]
 pub fn count(value: impl Into<i128>, noun: &str) -> String {
     let value = value.into();
@@ -25,7 +25,7 @@ pub fn count(value: impl Into<i128>, noun: &str) -> String {
     format!("{} {noun}{plural}", number(value))
 }
 
-/// A size in the binary unit that fits.
+/// Formats a size in bytes with a binary unit: `1.5 KiB`.
 #[expect(clippy::cast_precision_loss, reason = "one decimal place is shown")]
 #[must_use]
 pub fn bytes(value: u64) -> String {
@@ -42,7 +42,7 @@ pub fn bytes(value: u64) -> String {
     format!("{size:.1} {}", UNITS[unit])
 }
 
-/// A duration in its two largest units.
+/// Formats a duration in its two largest units: `3m 12s`.
 #[must_use]
 pub fn duration(value: Duration) -> String {
     let seconds = value.as_secs();
@@ -57,19 +57,19 @@ pub fn duration(value: Duration) -> String {
     }
 }
 
-/// The milliseconds of a duration, for a log's `elapsed_ms`.
+/// Returns the milliseconds of a duration, for the log field `elapsed_ms`.
 #[must_use]
 pub fn milliseconds(value: Duration) -> u64 {
     u64::try_from(value.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A duration that comes as seconds; nothing that is negative does.
+/// Formats a number of seconds as a duration; a negative one as zero.
 #[must_use]
 pub fn seconds(value: f64) -> String {
     duration(Duration::try_from_secs_f64(value).unwrap_or_default())
 }
 
-/// A duration as a setting: a bare number is seconds, `500ms`, `2m` and `7d` have their unit.
+/// Parses a duration setting: a bare number is seconds; `500ms`, `2m` and `7d` have a unit.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected =
         || "expected seconds, or a number with its unit such as 500ms, 2m, 1h, 7d".to_owned();
@@ -84,7 +84,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
     Duration::try_from(duration).map_err(|_| "a duration cannot be negative".to_owned())
 }
 
-/// A size as a setting: a bare number is bytes, `512MiB` and `2GB` have their unit.
+/// Parses a size setting: a bare number is bytes; `512MiB` and `2GB` have a unit.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
@@ -103,7 +103,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     bytes.ok_or_else(|| format!("expected bytes, as in 512MiB: `{text}`"))
 }
 
-/// A part of one as a setting.
+/// Parses a ratio setting, from 0 to 1.
 pub fn parse_ratio(text: &str) -> Result<f64, String> {
     let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
     ratio.ok_or_else(|| format!("expected a number from 0 to 1: `{text}`"))
@@ -121,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn thousands_stand_apart() {
+    fn thousands_are_separated() {
         assert_eq!(number(0), "0");
         assert_eq!(number(999), "999");
         assert_eq!(number(1000), "1,000");

@@ -1,12 +1,12 @@
-//! Metrics as text: `OpenMetrics`, and the older format that every tool reads.
+//! Text formats of metrics: `OpenMetrics`, and Prometheus' older format 0.0.4.
 //!
-//! They differ in how a counter is announced (`# TYPE rows counter` before the series `rows_total`,
-//! which to a reader of the older format is another metric), and in the lines `# UNIT` and `# EOF`.
+//! They differ in the name of a counter's metadata (`# TYPE rows counter` for the series `rows_total`;
+//! in the older format these are two metrics), and in the lines `# UNIT` and `# EOF`.
 
 use prometheus_client::encoding::text;
 use prometheus_client::registry::Registry;
 
-/// All metrics of a registry.
+/// Encodes all metrics of a registry as `OpenMetrics`.
 #[must_use]
 pub fn open_metrics(registry: &Registry) -> String {
     let mut written = String::new();
@@ -14,7 +14,7 @@ pub fn open_metrics(registry: &Registry) -> String {
     written
 }
 
-/// The same in the format 0.0.4.
+/// Converts `OpenMetrics` to the format 0.0.4.
 pub(super) fn plain_text(open_metrics: &str) -> String {
     let mut plain = String::with_capacity(open_metrics.len());
     let mut help = "";
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_counter_is_announced_by_the_name_of_its_series() {
+    fn metadata_of_a_counter_has_the_name_of_its_series() {
         let mut registry = Registry::with_prefix("ducktide");
         let (rows, memory) = (<Counter>::default(), <Gauge>::default());
         registry.register("rows", "Rows in the lake", rows.clone());

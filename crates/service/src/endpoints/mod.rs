@@ -1,7 +1,7 @@
-//! `/metrics`, `/healthz` and `/readyz` of a worker.
+//! HTTP endpoints `/metrics`, `/healthz` and `/readyz` of a worker.
 //!
-//! `/healthz` is about the process alone: it answers, so it lives; a restart would mend nothing that
-//! `/readyz` complains of. `/readyz` is about the work: see [`Readiness`].
+//! `/healthz` shows that the process answers. `/readyz` shows whether it can do its work
+//! ([`Readiness`]); a restart does not fix the reasons that it reports.
 
 mod exposition;
 mod process;
@@ -24,28 +24,29 @@ use tokio::net::TcpListener;
 pub use exposition::open_metrics;
 pub use readiness::Readiness;
 
-/// The format that the encoder writes, for scrapers that ask for it.
+/// Content type of the encoder's format, for scrapers that accept it.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// The format that everybody reads: `promtool check metrics`, older scrapers, people.
+/// Content type of the older format, for all other clients: `promtool check metrics`, older scrapers.
 const PLAIN_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// A registry with what every worker exports: the process, its version, and whether it is ready.
+/// Creates a registry with the metrics of every worker: process, version and readiness.
 #[must_use]
 pub fn registry(program: &'static str, readiness: &Readiness) -> Registry {
     let mut registry = Registry::default();
-    registry.register_collector(Box::new(process::Process::new(program, readiness.clone())));
+    registry
+        .register_collector(Box::new(process::ProcessCollector::new(program, readiness.clone())));
     registry
 }
 
 #[derive(Clone)]
-struct Served {
+struct EndpointState {
     registry: Arc<Registry>,
     readiness: Readiness,
 }
 
-/// Serves until the runtime ends; errors when it cannot listen there. Returns the address, whose port
-/// may have been chosen just now.
+/// Starts to serve until the runtime ends. Returns the address, with the chosen port if `listen` has
+/// port 0; fails if the address is not available.
 pub async fn serve(
     listen: SocketAddr,
     registry: Registry,
@@ -57,16 +58,16 @@ pub async fn serve(
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(show_readiness))
-        .with_state(Served { registry: Arc::new(registry), readiness });
+        .with_state(EndpointState { registry: Arc::new(registry), readiness });
     tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "metrics are not served any more");
+            tracing::error!(%error, "metrics endpoint failed");
         }
     });
     Ok(address)
 }
 
-async fn show_metrics(State(served): State<Served>, headers: HeaderMap) -> Response {
+async fn show_metrics(State(served): State<EndpointState>, headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let text = open_metrics(&served.registry);
     if accept.contains("application/openmetrics-text") {
@@ -76,7 +77,7 @@ async fn show_metrics(State(served): State<Served>, headers: HeaderMap) -> Respo
     }
 }
 
-async fn show_readiness(State(served): State<Served>) -> Response {
+async fn show_readiness(State(served): State<EndpointState>) -> Response {
     match served.readiness.reason() {
         None => "ready\n".into_response(),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),

@@ -1,5 +1,4 @@
-//! What every worker exports: Prometheus' standard metrics of a process, its version, and whether it
-//! is ready.
+//! Metrics of every worker: Prometheus' standard metrics of a process, its version and readiness.
 
 use std::fmt;
 use std::fs;
@@ -14,7 +13,7 @@ use prometheus_client::registry::Unit;
 
 use super::Readiness;
 
-/// In `/proc`, times are counted in these on every Linux (`USER_HZ`).
+/// Unit of times in `/proc` (`USER_HZ`), the same on every Linux.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -23,23 +22,23 @@ struct BuildLabels {
     version: &'static str,
 }
 
-/// Looked at when somebody scrapes.
+/// Collector of the metrics at each scrape.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(super) struct ProcessCollector {
     build: BuildLabels,
     readiness: Readiness,
     started: Timestamp,
 }
 
-impl Process {
-    /// Made once, when the program starts.
+impl ProcessCollector {
+    /// Creates the collector; call it at the start of the program.
     pub(super) fn new(program: &'static str, readiness: Readiness) -> Self {
         let build = BuildLabels { program, version: env!("CARGO_PKG_VERSION") };
         Self { build, readiness, started: Timestamp::now() }
     }
 }
 
-impl Collector for Process {
+impl Collector for ProcessCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut gauge = |name, help, unit: Option<&Unit>, value: f64| {
             let metric = encoder.encode_descriptor(name, help, unit, MetricType::Gauge)?;
@@ -77,7 +76,7 @@ impl Collector for Process {
     }
 }
 
-/// None where there is no `/proc`.
+/// Returns the resident memory in bytes; None without `/proc`.
 fn resident_memory() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -85,10 +84,10 @@ fn resident_memory() -> Option<f64> {
     Some(kibibytes * 1024.0)
 }
 
-/// None where there is no `/proc`.
+/// Returns the used processor time in seconds; None without `/proc`.
 fn processor_seconds() -> Option<f64> {
     let stat = fs::read_to_string("/proc/self/stat").ok()?;
-    // The program's name, in parentheses, may hold anything; fields are counted from behind it.
+    // The program's name, in parentheses, can hold any character; fields are counted after it.
     let fields: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks = |field: usize| fields.get(field)?.parse::<f64>().ok();
     Some((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
