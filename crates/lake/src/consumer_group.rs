@@ -13,6 +13,7 @@ use crate::catalog::meta;
 use crate::data_path::identity;
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error;
+use crate::rows::MetaRow;
 use crate::session::Session;
 
 /// Key of the lake's default group.
@@ -51,11 +52,7 @@ impl DuckLake {
     /// Returns the group that each source was read in last, as far as it was recorded.
     pub fn groups(&mut self) -> Result<BTreeMap<SourceId, String>> {
         let session = self.session()?;
-        let sql = format!(
-            "SELECT key, value FROM {} WHERE key LIKE '{PREFIX}%'",
-            session.native_table("ducktide_meta")
-        );
-        let rows = session.catalog_rows(&sql)?;
+        let rows = session.select::<MetaRow>(&format!("WHERE key LIKE '{PREFIX}%'"))?;
         Ok(rows.into_iter().filter_map(group_of_row).collect())
     }
 
@@ -87,10 +84,8 @@ impl DuckLake {
     }
 }
 
-fn group_of_row(row: Vec<Option<String>>) -> Option<(SourceId, String)> {
-    let mut values = row.into_iter().flatten();
-    let (key, group) = (values.next()?, values.next()?);
-    Some((SourceId(key.strip_prefix(PREFIX)?.parse().ok()?), group))
+fn group_of_row(MetaRow { key, value }: MetaRow) -> Option<(SourceId, String)> {
+    Some((SourceId(key.strip_prefix(PREFIX)?.parse().ok()?), value))
 }
 
 #[cfg(test)]
@@ -108,7 +103,7 @@ mod tests {
 
     #[test]
     fn a_sources_group_is_found_by_its_number() {
-        let row = |key: &str| vec![Some(key.to_owned()), Some("g".to_owned())];
+        let row = |key: &str| MetaRow { key: key.to_owned(), value: "g".to_owned() };
 
         assert_eq!(group_of_row(row("group_id.12")), Some((SourceId(12), "g".to_owned())));
         assert_eq!(group_of_row(row("group_id.")), None);

@@ -19,6 +19,7 @@ use crate::consumer_group;
 use crate::data_path::{Assessment, DataPath, Opener, Owner, check_free};
 use crate::duckdb_error;
 use crate::refusals::Refusals;
+use crate::rows::MetadataRow;
 use crate::session::{Access, LAKE, Session, quote};
 use crate::storage;
 
@@ -491,11 +492,8 @@ fn set_options(session: &Session) -> Result<()> {
     let set = |(name, value): (&str, &str)| {
         session.execute(&format!("CALL {LAKE}.set_option({}, {})", quote(name), quote(value)))
     };
-    let known = session.catalog_rows(&format!(
-        "SELECT key FROM {} WHERE scope IS NULL",
-        session.native_table("ducklake_metadata")
-    ))?;
-    let is_set = |name: &str| known.iter().any(|row| row[0].as_deref() == Some(name));
+    let known = session.select::<MetadataRow>("WHERE scope IS NULL")?;
+    let is_set = |name: &str| known.iter().any(|row| row.key == name);
     std::iter::once(inlining)
         .chain(defaults.into_iter().filter(|(name, _)| !is_set(name)))
         .try_for_each(set)
@@ -522,19 +520,26 @@ fn create_table_sql(table: &TableName, wanted: &TableShape, date_of: Option<&str
 fn read_shape(session: &Session, table: &TableName) -> Result<TableShape> {
     let context = || format!("read the table's columns: table=`{table}`");
     let rows = session
-        .rows(&format!(
+        .query(&format!(
             "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = '{LAKE}' \
              AND schema_name = {} AND table_name = {} ORDER BY column_index",
             quote(&table.schema),
             quote(&table.table)
         ))
         .map_err(|error| duckdb_error::failed(context(), error))?;
-    let columns = rows.into_iter().map(|row| {
-        let mut values = row.into_iter().map(Option::unwrap_or_default);
-        (values.next().unwrap_or_default(), values.next().unwrap_or_default())
-    });
+    let columns = rows.iter().map(|row| Ok((row.get("column_name")?, row.get("data_type")?)));
+    let columns: Vec<(String, String)> = columns.collect::<Result<_>>()?;
     TableShape::from_described(columns)
         .map_err(|error| LakeError::invalid(context()).because(error))
+}
+
+crate::row_struct! {
+    struct TableLayout {
+        changed_at: i64,
+        data_path: Option<String>,
+        schema_path: Option<String>,
+        table_path: Option<String>,
+    }
 }
 
 /// The snapshot of the table's newest change of columns or partition key, and its directory.
@@ -545,7 +550,7 @@ pub fn read_layout(session: &Session, table: &TableName) -> Result<Option<(i64, 
            SELECT begin_snapshot AS s FROM {columns} c WHERE c.table_id = t.table_id \
            UNION ALL SELECT end_snapshot FROM {columns} c WHERE c.table_id = t.table_id \
            UNION ALL SELECT begin_snapshot FROM {keys} p WHERE p.table_id = t.table_id \
-           UNION ALL SELECT end_snapshot FROM {keys} p WHERE p.table_id = t.table_id) AS changes), \
+           UNION ALL SELECT end_snapshot FROM {keys} p WHERE p.table_id = t.table_id) AS changes) AS changed_at, \
          (SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL) AS data_path, \
          s.path AS schema_path, t.path AS table_path \
          FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
@@ -559,12 +564,11 @@ pub fn read_layout(session: &Session, table: &TableName) -> Result<Option<(i64, 
         schema = quote(&table.schema),
         table = quote(&table.table),
     );
-    let Some(row) = session.catalog_rows(&sql)?.into_iter().next() else { return Ok(None) };
-    let mut values = row.into_iter();
-    let changed_at = catalog::parse(values.next().flatten())?;
+    let found: Vec<TableLayout> = session.catalog_query(&sql)?;
+    let Some(found) = found.into_iter().next() else { return Ok(None) };
     // Joining an absolute path replaces what came before it, as DuckLake means it.
-    let directory = values.flatten().fold(PathBuf::new(), |path, part| path.join(part));
-    Ok(Some((changed_at, directory)))
+    let parts = [found.data_path, found.schema_path, found.table_path];
+    Ok(Some((found.changed_at, parts.into_iter().flatten().collect())))
 }
 
 impl DuckLake {

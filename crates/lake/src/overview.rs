@@ -7,7 +7,6 @@ use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::SnapshotId;
 use jiff::Timestamp;
 
-use crate::catalog::{self, PartitionProgress};
 use crate::duck_lake::DuckLake;
 use crate::session::Session;
 
@@ -53,17 +52,17 @@ impl DuckLake {
     /// The lake as a whole.
     pub fn overview(&mut self) -> Result<Overview> {
         let session = self.session()?;
-        let rows = session.catalog_rows(&overview_sql(session))?;
-        let mut values = rows.into_iter().next().unwrap_or_default().into_iter();
-        let mut next = || values.next().flatten();
+        let rows: Vec<OverviewRow> = session.catalog_query(&overview_sql(session))?;
+        let row = rows.into_iter().next();
+        let row = row.ok_or_else(|| LakeError::unavailable("the catalog's answer lacks a row"))?;
         Ok(Overview {
-            data_path: next().unwrap_or_default(),
-            ducklake_version: next().unwrap_or_default(),
-            layout_version: catalog::parse(next())?,
+            data_path: row.data_path.unwrap_or_default(),
+            ducklake_version: row.ducklake_version.unwrap_or_default(),
+            layout_version: row.layout_version,
             snapshots: SnapshotRange {
-                count: catalog::parse(next())?,
-                newest: SnapshotId(catalog::parse(next())?),
-                committed_at: parse_time(&next().unwrap_or_default())?,
+                count: row.snapshots,
+                newest: row.snapshot_id,
+                committed_at: row.snapshot_time,
             },
         })
     }
@@ -71,14 +70,36 @@ impl DuckLake {
     /// What each table takes up, in the order of their names.
     pub fn table_sizes(&mut self) -> Result<Vec<TableSize>> {
         let session = self.session()?;
-        session.catalog_rows(&table_sizes_sql(session))?.into_iter().map(table_size).collect()
+        let rows: Vec<TableSizeRow> = session.catalog_query(&table_sizes_sql(session))?;
+        Ok(rows.into_iter().map(TableSize::of_row).collect())
     }
 }
 
-impl PartitionProgress {
-    /// When progress last moved.
-    pub fn moved_at(&self) -> Result<Option<Timestamp>> {
-        self.updated_at.as_deref().map(parse_time).transpose()
+crate::row_struct! {
+    struct OverviewRow {
+        data_path: Option<String>,
+        ducklake_version: Option<String>,
+        layout_version: u32,
+        snapshots: u64,
+        snapshot_id: SnapshotId,
+        snapshot_time: Timestamp,
+    }
+}
+
+crate::row_struct! {
+    struct TableSizeRow {
+        schema_name: String,
+        table_name: String,
+        live_rows: u64,
+        files: u64,
+        bytes: u64,
+    }
+}
+
+impl TableSize {
+    fn of_row(row: TableSizeRow) -> Self {
+        let TableSizeRow { schema_name, table_name, live_rows: rows, files, bytes } = row;
+        Self { table: format!("{schema_name}.{table_name}"), rows, files, bytes }
     }
 }
 
@@ -118,18 +139,6 @@ fn table_sizes_sql(session: &Session) -> String {
         files = native("ducklake_data_file"),
         deletes = native("ducklake_delete_file"),
     )
-}
-
-fn table_size(row: Vec<Option<String>>) -> Result<TableSize> {
-    let mut values = row.into_iter();
-    let mut next = || values.next().flatten();
-    let (schema, table) = (next().unwrap_or_default(), next().unwrap_or_default());
-    Ok(TableSize {
-        table: format!("{schema}.{table}"),
-        rows: catalog::parse(next())?,
-        files: catalog::parse(next())?,
-        bytes: catalog::parse(next())?,
-    })
 }
 
 /// A time as either catalog writes it.

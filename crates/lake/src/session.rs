@@ -182,6 +182,13 @@ impl Session {
         self.catalog_query(&format!("SELECT {} FROM {table} {rest}", T::columns()))
     }
 
+    /// Returns the statement that inserts a row of one of our tables, for DuckDB.
+    pub fn insert_sql<T: CatalogTable>(&self, row: &T) -> String {
+        let table = self.catalog_table(T::TABLE);
+        let values = row.literals().join(", ");
+        format!("INSERT INTO {table}({}) VALUES ({values})", T::columns())
+    }
+
     /// Reads the values of a query with one column.
     pub fn catalog_values<T: FromValue>(&self, sql: &str) -> Result<Vec<T>> {
         let rows: Vec<Row> = self.catalog_query(sql)?;
@@ -213,7 +220,7 @@ impl Session {
     pub fn change_natively(&self, sql: &str) -> duckdb::Result<()> {
         match self.catalog {
             CatalogLocation::Sqlite(_) => {
-                self.rows(&self.native_query(&format!("{sql} RETURNING 1 AS changed"))).map(drop)
+                self.query(&self.native_query(&format!("{sql} RETURNING 1 AS changed"))).map(drop)
             }
             CatalogLocation::Postgres(_) => self.execute(&format!(
                 "CALL postgres_execute('__ducklake_metadata_{LAKE}', {})",
@@ -425,11 +432,11 @@ impl Session {
         let sql = format::value_sql(&self.native_table("ducklake_metadata"));
         let query =
             format!("FROM {function}('{PROBE}', {})", quote(&format!("SELECT {sql} AS version")));
-        let found = self.execute("BEGIN").and_then(|()| self.rows(&query));
+        let found = self.execute("BEGIN").and_then(|()| self.query(&query));
         // The probe must not outlive the question, whatever its answer.
         let _ = self.execute("ROLLBACK");
         let _ = self.execute(&format!("DETACH {PROBE}"));
-        found.ok()?.into_iter().flatten().next().flatten()
+        found.ok()?.first()?.first().ok()
     }
 
     /// Hands a password over as a secret of DuckDB's: what stands in the ATTACH is shown by
@@ -472,10 +479,6 @@ fn text_of(value: ValueRef<'_>) -> Option<String> {
         ValueRef::HugeInt(number) => Some(number.to_string()),
         _ => None,
     }
-}
-
-fn unreadable(error: duckdb::Error) -> LakeError {
-    duckdb_error::failed("read the catalog", error)
 }
 
 /// SQL text in quotes.

@@ -6,9 +6,7 @@ use ducktide_protocol::error::Result;
 use ducktide_protocol::position::SnapshotId;
 use jiff::Timestamp;
 
-use crate::catalog::parse;
 use crate::duck_lake::DuckLake;
-use crate::overview::parse_time;
 use crate::session::Session;
 
 /// One state of the lake.
@@ -38,20 +36,39 @@ impl DuckLake {
             session.native_table("ducklake_snapshot"),
             session.native_table("ducklake_snapshot_changes"),
         );
-        session.catalog_rows(&sql)?.into_iter().map(|row| snapshot_of_row(row, &names)).collect()
+        let rows: Vec<CommittedSnapshot> = session.catalog_query(&sql)?;
+        Ok(rows.into_iter().map(|row| row.describe(&names)).collect())
     }
 }
 
-fn snapshot_of_row(row: Vec<Option<String>>, names: &BTreeMap<String, String>) -> Result<Snapshot> {
-    let mut values = row.into_iter();
-    let mut next = || values.next().flatten();
-    Ok(Snapshot {
-        id: SnapshotId(parse(next())?),
-        committed_at: parse_time(&next().unwrap_or_default())?,
-        author: next().unwrap_or_default(),
-        message: next().unwrap_or_default(),
-        changes: describe(&next().unwrap_or_default(), names),
-    })
+crate::row_struct! {
+    struct CommittedSnapshot {
+        snapshot_id: SnapshotId,
+        snapshot_time: Timestamp,
+        author: Option<String>,
+        commit_message: Option<String>,
+        changes_made: Option<String>,
+    }
+}
+
+impl CommittedSnapshot {
+    fn describe(self, names: &BTreeMap<String, String>) -> Snapshot {
+        Snapshot {
+            id: self.snapshot_id,
+            committed_at: self.snapshot_time,
+            author: self.author.unwrap_or_default(),
+            message: self.commit_message.unwrap_or_default(),
+            changes: describe(&self.changes_made.unwrap_or_default(), names),
+        }
+    }
+}
+
+crate::row_struct! {
+    struct TableNameRow {
+        table_id: String,
+        schema_name: String,
+        table_name: String,
+    }
 }
 
 /// The tables' names, by their numbers. A table that was renamed goes by its last name.
@@ -62,12 +79,10 @@ fn names(session: &Session) -> Result<BTreeMap<String, String>> {
         session.native_table("ducklake_table"),
         session.native_table("ducklake_schema"),
     );
-    let name = |row: Vec<Option<String>>| {
-        let mut values = row.into_iter().flatten();
-        let (id, schema) = (values.next()?, values.next()?);
-        Some((id, format!("{schema}.{}", values.next()?)))
-    };
-    Ok(session.catalog_rows(&sql)?.into_iter().filter_map(name).collect())
+    let rows: Vec<TableNameRow> = session.catalog_query(&sql)?;
+    let name =
+        |row: TableNameRow| (row.table_id, format!("{}.{}", row.schema_name, row.table_name));
+    Ok(rows.into_iter().map(name).collect())
 }
 
 /// Words for `DuckLake`'s list of changes: `inserted_into_table:2,created_table:"main"."events"`.

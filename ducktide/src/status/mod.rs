@@ -191,7 +191,7 @@ fn print(
     args: &StatusArgs,
     out: &mut io::StdoutLock<'_>,
 ) -> Result<(), Failure> {
-    let report = StatusReport::new(data, &config.catalog, &args.kafka.bootstrap_servers)?;
+    let report = StatusReport::new(data, &config.catalog, &args.kafka.bootstrap_servers);
     let header = |interval| watch_header(out.is_terminal(), interval, data.at);
     let text = match (args.json, args.watch) {
         (true, Some(_)) => report.to_json_line(),

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use ducktide_lake::PartitionProgress;
 use ducktide_lake::config::CatalogLocation;
 use ducktide_protocol::position::{Offset, Partition};
-use ducktide_protocol::{LakeError, Source, SourceSpec};
+use ducktide_protocol::{Source, SourceSpec};
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
 
@@ -103,13 +103,12 @@ impl StatusReport {
         data: &StatusData,
         catalog: &CatalogLocation,
         bootstrap_servers: &str,
-    ) -> Result<Self, LakeError> {
+    ) -> Self {
         let cluster = &data.cluster;
         let sources = data.sources.iter();
-        let sources: Vec<_> =
-            sources.map(|source| source_report(source, data)).collect::<Result<_, _>>()?;
+        let sources: Vec<_> = sources.map(|source| source_report(source, data)).collect();
         let error = cluster.as_ref().err().map(|error| error.0.clone());
-        Ok(Self {
+        Self {
             lake: lake_report(data, catalog),
             tables: table_reports(data),
             health: HealthReport::new(&data.health, data.at),
@@ -120,7 +119,7 @@ impl StatusReport {
                 reachable: error.is_none(),
                 error,
             },
-        })
+        }
     }
 
     pub(super) fn to_json(&self) -> String {
@@ -163,14 +162,14 @@ fn table_reports(data: &StatusData) -> Vec<TableReport> {
         .collect()
 }
 
-fn source_report(state: &SourceState, data: &StatusData) -> Result<SourceReport, LakeError> {
+fn source_report(state: &SourceState, data: &StatusData) -> SourceReport {
     let SourceState { source, group_id, progress } = state;
     let (spec, cluster) = (&source.spec, data.cluster.as_ref().ok());
     let topic = cluster.and_then(|cluster| cluster.topics.get(&spec.topic));
     let members = cluster.and_then(|cluster| cluster.groups.get(group_id));
     let mut partitions = BTreeMap::new();
     for progress in progress {
-        partitions.insert(progress.partition.0, partition_report(progress, data.at)?);
+        partitions.insert(progress.partition.0, partition_report(progress, data.at));
     }
     for (&partition, bounds) in topic.iter().flat_map(|topic| &topic.partitions) {
         let report = partitions.entry(partition).or_insert_with(PartitionReport::default);
@@ -180,7 +179,7 @@ fn source_report(state: &SourceState, data: &StatusData) -> Result<SourceReport,
             assign_member(report, &spec.topic, members, &data.client_id);
         }
     }
-    Ok(SourceReport {
+    SourceReport {
         source_id: source.id.0,
         table: spec.table.to_string(),
         topic: spec.topic.clone(),
@@ -189,17 +188,14 @@ fn source_report(state: &SourceState, data: &StatusData) -> Result<SourceReport,
         group_members: members.map(Vec::len),
         problem: topic.and_then(|topic| topic_problem(source, topic)),
         partitions: partitions.into_values().collect(),
-    })
+    }
 }
 
-fn partition_report(
-    progress: &PartitionProgress,
-    now: Timestamp,
-) -> Result<PartitionReport, LakeError> {
+fn partition_report(progress: &PartitionProgress, now: Timestamp) -> PartitionReport {
     let Partition(partition) = progress.partition;
     let Offset(next_offset) = progress.position.next_offset;
-    let last_commit_at = progress.moved_at()?;
-    Ok(PartitionReport {
+    let last_commit_at = progress.updated_at;
+    PartitionReport {
         partition,
         epoch: Some(progress.position.epoch.0),
         next_offset: Some(next_offset),
@@ -207,7 +203,7 @@ fn partition_report(
         last_commit_at,
         last_commit_age_seconds: last_commit_at.map(|at| age_seconds(at, now)),
         ..PartitionReport::default()
-    })
+    }
 }
 
 fn add_kafka_offsets(report: &mut PartitionReport, bounds: &OffsetBounds) {

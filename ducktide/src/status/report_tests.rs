@@ -41,7 +41,7 @@ fn progress(partition: i32, next_offset: i64, updated_at: &str) -> PartitionProg
         partition: Partition(partition),
         position: Position { epoch: Epoch(0), next_offset: Offset(next_offset) },
         snapshot_id: Some(SnapshotId(41)),
-        updated_at: Some(updated_at.to_owned()),
+        updated_at: Some(updated_at.parse().unwrap()),
     }
 }
 
@@ -150,7 +150,7 @@ fn report_of(
         cluster,
         at: now(),
     };
-    StatusReport::new(&data, &CATALOG.parse().unwrap(), "localhost:9092").unwrap()
+    StatusReport::new(&data, &CATALOG.parse().unwrap(), "localhost:9092")
 }
 
 const JUST_NOW: &str = "2026-11-01T11:59:58Z";

@@ -31,7 +31,7 @@ pub(crate) fn require(found: Option<&str>) -> Result<()> {
 pub(crate) fn check(session: &Session) -> Result<()> {
     let sql =
         format!("SELECT {} AS version", value_sql(&session.native_table("ducklake_metadata")));
-    require(session.catalog_value(&sql)?.as_deref())
+    require(session.catalog_scalar::<Option<String>>(&sql)?.as_deref())
 }
 
 #[cfg(test)]

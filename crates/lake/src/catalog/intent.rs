@@ -14,10 +14,9 @@ use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::{SnapshotId, SourceId};
 use jiff::Timestamp;
 
-use super::parse;
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error::{failed, is_outage};
-use crate::overview::parse_time;
+use crate::rows::IntentRow;
 use crate::session::{Session, quote};
 
 /// Between two looks of a waiting worker, or two tries at a busy catalog.
@@ -69,6 +68,32 @@ pub struct Intent {
 }
 
 impl Intent {
+    fn of_row(row: IntentRow) -> Self {
+        Self {
+            source: row.source_id,
+            table: row.table_name,
+            // Whatever a later version announces is waited for as well.
+            kind: match row.kind.as_str() {
+                "prepare" => IntentKind::Prepare,
+                _ => IntentKind::Replay,
+            },
+            holder: row.holder,
+            expires_at: row.expires_at,
+            keep_snapshots_from: row.keep_snapshots_from,
+        }
+    }
+
+    fn to_row(&self) -> IntentRow {
+        IntentRow {
+            source_id: self.source,
+            table_name: self.table.clone(),
+            kind: self.kind.as_str().to_owned(),
+            holder: self.holder.clone(),
+            expires_at: self.expires_at,
+            keep_snapshots_from: self.keep_snapshots_from,
+        }
+    }
+
     /// Whether it is still to be waited for.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
@@ -100,35 +125,14 @@ impl DuckLake {
 
 /// All intents, live or not.
 fn intents(session: &Session) -> Result<Vec<Intent>> {
-    let sql = format!(
-        "SELECT source_id, table_name, kind, holder, expires_at, keep_snapshots_from FROM {} \
-         ORDER BY source_id",
-        session.native_table("ducktide_intent")
-    );
-    session.catalog_rows(&sql)?.into_iter().map(intent_of_row).collect()
+    let rows = session.select::<IntentRow>("ORDER BY source_id")?;
+    Ok(rows.into_iter().map(Intent::of_row).collect())
 }
 
 /// Those that are to be waited for.
 pub fn live_intents(session: &Session) -> Result<Vec<Intent>> {
     let now = Timestamp::now();
     Ok(intents(session)?.into_iter().filter(|intent| intent.is_live(now)).collect())
-}
-
-fn intent_of_row(row: Vec<Option<String>>) -> Result<Intent> {
-    let mut values = row.into_iter();
-    let mut next = || values.next().flatten();
-    Ok(Intent {
-        source: SourceId(parse(next())?),
-        table: next().unwrap_or_default(),
-        // Whatever a later version announces is waited for as well.
-        kind: match next().as_deref() {
-            Some("prepare") => IntentKind::Prepare,
-            _ => IntentKind::Replay,
-        },
-        holder: next().unwrap_or_default(),
-        expires_at: parse_time(&next().unwrap_or_default())?,
-        keep_snapshots_from: SnapshotId(parse(next())?),
-    })
 }
 
 /// Announces an intent; refused while another of the same source is live.
@@ -142,20 +146,8 @@ fn announce(session: &Session, intent: &Intent) -> Result<()> {
     if let Some(dead) = found {
         withdraw(session, dead)?;
     }
-    let inserted = patiently(
-        session,
-        &format!(
-            "INSERT INTO {}(source_id, table_name, kind, holder, expires_at, keep_snapshots_from) \
-         VALUES ({}, {}, {}, {}, {}, {})",
-            session.catalog_table("ducktide_intent"),
-            intent.source,
-            quote(&intent.table),
-            quote(intent.kind.as_str()),
-            quote(&intent.holder),
-            quote(&intent.expires_at.to_string()),
-            intent.keep_snapshots_from
-        ),
-    );
+    let insert = session.insert_sql(&intent.to_row());
+    let inserted = patiently(session, &insert);
     inserted.map_err(|error| {
         // The primary key decides between two that announce at the same moment.
         let winner =

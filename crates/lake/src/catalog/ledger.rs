@@ -202,7 +202,7 @@ pub fn applied(
 ) -> Result<Option<Applied>> {
     let mut snapshot = None;
     for step in steps {
-        let found = LedgerQuery::all().of_step(step).of_kind(kind).limit(1).read(session)?;
+        let found = LedgerQuery::all().of_step(step).of_kind(kind).read(session)?;
         let Some(row) = found.first() else { return Ok(None) };
         snapshot = snapshot.or(row.snapshot);
     }

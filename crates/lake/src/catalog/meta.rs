@@ -2,21 +2,23 @@
 
 use ducktide_protocol::error::Result;
 
+use crate::rows::{Insert, MetaRow};
 use crate::session::{Session, quote};
 
 /// A fact, if it is known.
 pub fn get(session: &Session, key: &str) -> Result<Option<String>> {
-    let table = session.native_table("ducktide_meta");
-    session.catalog_value(&format!("SELECT value FROM {table} WHERE key = {}", quote(key)))
+    let found: Vec<MetaRow> = session.select(&format!("WHERE key = {}", quote(key)))?;
+    Ok(found.into_iter().next().map(|fact| fact.value))
 }
 
 /// Writes facts that nobody knows yet: all of them, or none if one of them is known.
 pub fn insert(session: &Session, facts: &[(&str, String)]) -> duckdb::Result<()> {
-    let row = |(key, value): &(&str, String)| format!("({}, {})", quote(key), quote(value));
-    let rows = facts.iter().map(row).collect::<Vec<_>>().join(", ");
+    let row =
+        |(key, value): &(&str, String)| MetaRow { key: (*key).to_owned(), value: value.clone() };
+    let rows: Vec<_> = facts.iter().map(row).collect();
     let table = session.catalog_table("ducktide_meta");
-    let written =
-        session.execute(&format!("BEGIN; INSERT INTO {table}(key, value) VALUES {rows}; COMMIT"));
+    let Some(insert) = Insert::of(&rows).sql(&table) else { return Ok(()) };
+    let written = session.execute(&format!("BEGIN; {insert}; COMMIT"));
     if written.is_err() {
         let _ = session.execute("ROLLBACK");
     }

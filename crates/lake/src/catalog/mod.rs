@@ -29,13 +29,16 @@ pub mod shape_break;
 pub(crate) mod sqlite;
 pub(crate) mod vacant_name;
 
+use self::ledger::{LedgerQuery, LedgerRow};
 use self::lock::LockFile;
 use crate::config::{CatalogLocation, LakeConfig};
+use crate::rows::{MetaRow, ProgressRow, SourceRow};
 use crate::session::{Session, quote};
 use ducktide_protocol::commit::{CommitMessage, ProgressDelta};
 use ducktide_protocol::error::{ErrorKind, LakeError, LakeFault, Result};
-use ducktide_protocol::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
+use ducktide_protocol::position::{Offset, Partition, Position, SnapshotId, SourceId};
 use ducktide_protocol::{Source, SourceSpec};
+use jiff::Timestamp;
 
 /// The layout of our tables that this program writes, and the oldest one whose programs may still
 /// work on a lake of this layout. Additive changes raise the first number only.
@@ -131,24 +134,20 @@ fn meta_rows(facts: &[(&str, String)]) -> String {
 
 /// Whether the catalog has our tables.
 pub(crate) fn is_installed(session: &Session) -> Result<bool> {
-    let found = session.catalog_rows(&session.tables_like_sql("ducktide_meta"))?;
+    let found: Vec<String> = session.catalog_values(&session.tables_like_sql("ducktide_meta"))?;
     Ok(!found.is_empty())
 }
 
 /// Refuses a lake that this program does not understand.
 pub(crate) fn check_layout(session: &Session) -> Result<()> {
-    let sql = format!("SELECT key, value FROM {}", session.native_table("ducktide_meta"));
-    let rows = match session.catalog_rows(&sql) {
+    let rows = match session.select::<MetaRow>("") {
         Ok(rows) => rows,
         Err(error) if error.kind() == ErrorKind::Invalid && !is_installed(session)? => {
             return Err(LakeError::from_fault(LakeFault::NotInstalled).because(error));
         }
         Err(error) => return Err(error),
     };
-    let meta: BTreeMap<String, String> = rows
-        .into_iter()
-        .filter_map(|row| Some((row.first()?.clone()?, row.get(1)?.clone()?)))
-        .collect();
+    let meta: BTreeMap<_, _> = rows.into_iter().map(|row| (row.key, row.value)).collect();
     for (key, ours) in [
         ("oldest_compatible_layout", LAYOUT_VERSION),
         ("oldest_compatible_triggers", TRIGGER_VERSION),
@@ -165,31 +164,18 @@ pub(crate) fn check_layout(session: &Session) -> Result<()> {
 
 /// All sources of the lake.
 pub fn sources(session: &Session) -> Result<Vec<Source>> {
-    let sql = format!(
-        "SELECT source_id, table_name, topic, pipeline, cluster_id, topic_id FROM {} ORDER BY source_id",
-        session.native_table("ducktide_source")
-    );
-    session.catalog_rows(&sql)?.into_iter().map(source_of_row).collect()
-}
-
-fn source_of_row(row: Vec<Option<String>>) -> Result<Source> {
-    let mut values = row.into_iter();
-    let mut next = || values.next().flatten();
-    let id = parse(next())?;
-    let table = next().unwrap_or_default();
-    let table = table.parse().map_err(|error| {
-        LakeError::invalid(format!("read ducktide_source: table_name=`{table}`")).because(error)
-    })?;
-    Ok(Source {
-        id: SourceId(id),
+    let rows = session.select::<SourceRow>("ORDER BY source_id")?;
+    let source = |row: SourceRow| Source {
+        id: row.source_id,
         spec: SourceSpec {
-            table,
-            topic: next().unwrap_or_default(),
-            pipeline: next().unwrap_or_default(),
-            cluster_id: next(),
-            topic_id: next(),
+            table: row.table_name,
+            topic: row.topic,
+            pipeline: row.pipeline,
+            cluster_id: row.cluster_id,
+            topic_id: row.topic_id,
         },
-    })
+    };
+    Ok(rows.into_iter().map(source).collect())
 }
 
 /// The source of a (table, topic), if it is registered.
@@ -218,17 +204,17 @@ pub(crate) fn insert_source(
         quote(&jiff::Timestamp::now().to_string()),
     );
     session.execute(&format!("BEGIN; {insert}"))?;
-    let id = session.rows(&format!(
-        "SELECT source_id::VARCHAR FROM {} WHERE table_name = {} AND topic = {}",
+    let id = session.query(&format!(
+        "SELECT source_id::VARCHAR AS source_id FROM {} WHERE table_name = {} AND topic = {}",
         session.catalog_table("ducktide_source"),
         quote(&spec.table.to_string()),
         quote(&spec.topic)
     ))?;
-    let id = id.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+    let id = id.first().and_then(|row| row.get("source_id").ok());
     if let Some(id) = id
         && !starts.is_empty()
     {
-        post(session, &CommitMessage::start(SourceId(id), starts))?;
+        post(session, &CommitMessage::start(id, starts))?;
     }
     session.execute("COMMIT")
 }
@@ -251,29 +237,21 @@ pub struct PartitionProgress {
     pub position: Position,
     /// The snapshot of the newest commit that brought rows.
     pub snapshot_id: Option<SnapshotId>,
-    /// When progress last moved, as the catalog wrote it (UTC).
-    pub updated_at: Option<String>,
+    /// Time when progress last moved.
+    pub updated_at: Option<Timestamp>,
 }
 
 /// The progress of a source's partitions, in a new catalog transaction.
 pub fn progress(session: &Session, source: SourceId) -> Result<Vec<PartitionProgress>> {
-    let sql = format!(
-        "SELECT partition, epoch, next_offset, snapshot_id, updated_at FROM {} \
-         WHERE source_id = {source} ORDER BY partition",
-        session.native_table("ducktide_progress")
-    );
-    session.catalog_rows(&sql)?.into_iter().map(progress_of_row).collect()
-}
-
-fn progress_of_row(row: Vec<Option<String>>) -> Result<PartitionProgress> {
-    let mut values = row.into_iter();
-    let mut next = || values.next().flatten();
-    Ok(PartitionProgress {
-        partition: Partition(parse(next())?),
-        position: Position { epoch: Epoch(parse(next())?), next_offset: Offset(parse(next())?) },
-        snapshot_id: next().and_then(|id| id.parse().ok()).map(SnapshotId),
-        updated_at: next(),
-    })
+    let rows =
+        session.select::<ProgressRow>(&format!("WHERE source_id = {source} ORDER BY partition"))?;
+    let progress = |row: ProgressRow| PartitionProgress {
+        partition: row.partition,
+        position: row.position(),
+        snapshot_id: row.snapshot_id,
+        updated_at: row.updated_at,
+    };
+    Ok(rows.into_iter().map(progress).collect())
 }
 
 /// How many of the files were ever registered. The paths are relative to their table's directory.
@@ -291,13 +269,12 @@ pub(crate) fn registered_files(session: &Session, paths: &[String]) -> Result<u6
     let names = list(&|path| quote(path.rsplit('/').next().unwrap_or(path)));
     let sql = format!(
         "SELECT (SELECT count(*) FROM {} WHERE path IN ({relative})) \
-         + (SELECT count(*) FROM {} WHERE {} IN ({names}))",
+         + (SELECT count(*) FROM {} WHERE {} IN ({names})) AS found",
         session.native_table("ducklake_data_file"),
         session.native_table("ducklake_files_scheduled_for_deletion"),
         session.last_characters("path", 53),
     );
-    let rows = session.catalog_rows(&sql)?;
-    parse(rows.first().and_then(|row| row.first().cloned()).flatten())
+    session.catalog_scalar(&sql)
 }
 
 /// A letter's place, as the ledger has it.
@@ -314,20 +291,24 @@ pub(crate) fn resolved_letters(
     };
     let keys = steps.iter().map(key).collect::<Vec<_>>().join(", ");
     let ledger = session.native_table("ducktide_ledger");
-    let sql = format!(
-        "SELECT l.source_id, l.partition, l.from_offset FROM {ledger} l \
-         WHERE (l.source_id, l.partition, l.from_offset) IN (VALUES {keys}) \
-         AND l.kind IN ('retry', 'discard') AND NOT EXISTS (SELECT 1 FROM {ledger} r \
-           WHERE r.source_id = l.source_id AND r.partition = l.partition AND r.kind = 'replay' \
-           AND r.ledger_id > l.ledger_id AND r.to_offset <= l.from_offset)"
-    );
-    session.catalog_rows(&sql)?.into_iter().map(letter_key_of_row).collect()
+    let resolutions = LedgerQuery::all()
+        .that(format!("(l.source_id, l.partition, l.from_offset) IN (VALUES {keys})"))
+        .that("l.kind IN ('retry', 'discard')".to_owned())
+        .that(format!(
+            "NOT EXISTS (SELECT 1 FROM {ledger} r \
+             WHERE r.source_id = l.source_id AND r.partition = l.partition AND r.kind = 'replay' \
+             AND r.ledger_id > l.ledger_id AND r.to_offset <= l.from_offset)"
+        ))
+        .read(session)?;
+    let key = |row: &LedgerRow| (row.step.source, row.step.partition, row.step.range.from);
+    Ok(resolutions.iter().map(key).collect())
 }
 
-fn letter_key_of_row(row: Vec<Option<String>>) -> Result<LetterKey> {
-    let mut values = row.into_iter();
-    let mut next = || values.next().flatten();
-    Ok((SourceId(parse(next())?), Partition(parse(next())?), Offset(parse(next())?)))
+crate::row_struct! {
+    struct OpenDeadLetters {
+        table_name: String,
+        open: i64,
+    }
 }
 
 /// How many dead letters of each table are open, as the ledger counts them; tables without any are
@@ -339,13 +320,9 @@ pub fn open_dead_letters(session: &Session) -> Result<BTreeMap<String, i64>> {
         session.native_table("ducktide_ledger"),
         session.native_table("ducktide_source"),
     );
-    let counts = session.catalog_rows(&sql)?.into_iter().map(|row| {
-        let mut values = row.into_iter();
-        let table = values.next().flatten().unwrap_or_default();
-        Ok((table, parse(values.next().flatten())?))
-    });
-    let counts = counts.collect::<Result<BTreeMap<_, _>>>()?;
-    Ok(counts.into_iter().filter(|(_, open)| *open != 0).collect())
+    let counts: Vec<OpenDeadLetters> = session.catalog_query(&sql)?;
+    let counts = counts.into_iter().map(|row| (row.table_name, row.open));
+    Ok(counts.filter(|(_, open)| *open != 0).collect())
 }
 
 /// `path_is_relative` as a number: the two catalogs show truth values in different words.
@@ -365,6 +342,33 @@ pub fn parse<T: FromStr>(value: Option<String>) -> Result<T> {
             "the catalog holds something else than a number: value=`{text}`"
         ))
     })
+}
+
+crate::row_struct! {
+    /// State of the triggers, and of what else a commit depends on.
+    struct TriggerCheck {
+        /// Number of triggers that are there and enabled.
+        triggers: usize,
+        /// Oldest version of programs that the triggers work with.
+        oldest_compatible: u32,
+        /// Number of announced replays.
+        intents: u32,
+        /// Format of DuckLake's tables.
+        format: Option<String>,
+    }
+}
+
+impl TriggerCheck {
+    /// Refuses a catalog that must not be written to; returns whether an intent is announced.
+    fn check(found: Option<&Self>) -> Result<bool> {
+        // An answer without a row was cut off with its connection.
+        let Some(found) = found else {
+            return Err(LakeError::unavailable("the catalog's answer lacks a row"));
+        };
+        format::require(found.format.as_deref())?;
+        require_triggers(found.triggers, found.oldest_compatible, TRIGGER_VERSION)
+            .map(|()| found.intents > 0)
+    }
 }
 
 /// No trigger, no write (invariant I7).

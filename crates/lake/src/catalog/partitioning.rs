@@ -8,6 +8,15 @@ use ducktide_protocol::table::{
 use crate::duck_lake::DuckLake;
 use crate::session::{LAKE, Session, quote};
 
+crate::row_struct! {
+    /// A column of the partition key, or the comment of a column.
+    struct PartitioningRow {
+        what: String,
+        name: String,
+        transform: String,
+    }
+}
+
 /// The partition key of a table, and the column that its dates come from.
 pub(crate) fn read(session: &Session, table: &TableName) -> Result<Partitioning> {
     let native = |name: &str| session.native_table(name);
@@ -37,13 +46,11 @@ pub(crate) fn read(session: &Session, table: &TableName) -> Result<Partitioning>
         tags = native("ducklake_column_tag"),
     );
     let mut found = Partitioning::default();
-    for row in session.catalog_rows(&sql)? {
-        let mut values = row.into_iter().map(Option::unwrap_or_default);
-        let mut next = || values.next().unwrap_or_default();
-        match (next().as_str(), next(), next()) {
-            ("key", column, transform) if transform == "identity" => found.key.push(column),
-            ("key", column, transform) => found.key.push(format!("{transform}({column})")),
-            (_, comment, _) => found.date_of = column_of_comment(&comment).map(str::to_owned),
+    for PartitioningRow { what, name, transform } in session.catalog_query(&sql)? {
+        match (what.as_str(), transform.as_str()) {
+            ("key", "identity") => found.key.push(name),
+            ("key", _) => found.key.push(format!("{transform}({name})")),
+            _ => found.date_of = column_of_comment(&name).map(str::to_owned),
         }
     }
     Ok(found)

@@ -8,14 +8,16 @@
 use std::fmt;
 use std::time::Duration;
 
+use ducktide_protocol::commit::CommitKind;
 use ducktide_protocol::error::{LakeError, Result};
-use ducktide_protocol::position::SnapshotId;
+use ducktide_protocol::position::{SnapshotId, SourceId};
 use jiff::Timestamp;
 
-use super::{intent, parse};
+use super::ledger::{LedgerQuery, LedgerRow};
+use super::{intent, sources};
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error;
-use crate::overview::parse_time;
+use crate::rows::PinRow;
 use crate::session::{Session, quote};
 
 /// The longest name of a pin, characters.
@@ -118,20 +120,10 @@ fn check_name(name: &str) -> Result<()> {
 }
 
 fn pins(session: &Session) -> Result<Vec<Pin>> {
-    let sql = format!(
-        "SELECT name, snapshot_id, created_at FROM {} ORDER BY snapshot_id, name",
-        session.native_table("ducktide_pin")
-    );
-    let pin = |row: Vec<Option<String>>| {
-        let mut values = row.into_iter();
-        let mut next = || values.next().flatten();
-        Ok(Pin {
-            name: next().unwrap_or_default(),
-            snapshot: SnapshotId(parse(next())?),
-            created_at: parse_time(&next().unwrap_or_default())?,
-        })
-    };
-    session.catalog_rows(&sql)?.into_iter().map(pin).collect()
+    let rows = session.select::<PinRow>("ORDER BY snapshot_id, name")?;
+    let pin =
+        |row: PinRow| Pin { name: row.name, snapshot: row.snapshot_id, created_at: row.created_at };
+    Ok(rows.into_iter().map(pin).collect())
 }
 
 fn pin(session: &Session, name: &str, snapshot: Option<SnapshotId>) -> Result<Pin> {
@@ -147,12 +139,8 @@ fn pin(session: &Session, name: &str, snapshot: Option<SnapshotId>) -> Result<Pi
         None => newest_snapshot(session)?,
     };
     let pin = Pin { name: name.to_owned(), snapshot, created_at: Timestamp::now() };
-    let insert = format!(
-        "INSERT INTO {}(name, snapshot_id, created_at) VALUES ({}, {snapshot}, {})",
-        session.catalog_table("ducktide_pin"),
-        quote(name),
-        quote(&pin.created_at.to_string())
-    );
+    let row = PinRow { name: pin.name.clone(), snapshot_id: snapshot, created_at: pin.created_at };
+    let insert = session.insert_sql(&row);
     intent::patiently(session, &insert)
         .map_err(|error| duckdb_error::failed("write the pin", error))?;
     Ok(pin)
@@ -167,13 +155,13 @@ fn unpin(session: &Session, name: &str) -> Result<()> {
 fn newest_snapshot(session: &Session) -> Result<SnapshotId> {
     let snapshots = session.native_table("ducklake_snapshot");
     let sql = format!("SELECT max(snapshot_id) AS newest FROM {snapshots}");
-    parse(session.catalog_value(&sql)?).map(SnapshotId)
+    session.catalog_scalar(&sql)
 }
 
 fn has_snapshot(session: &Session, snapshot: SnapshotId) -> Result<bool> {
     let snapshots = session.native_table("ducklake_snapshot");
     let sql = format!("SELECT snapshot_id FROM {snapshots} WHERE snapshot_id = {snapshot}");
-    Ok(!session.catalog_rows(&sql)?.is_empty())
+    Ok(!session.catalog_values::<SnapshotId>(&sql)?.is_empty())
 }
 
 fn no_such_snapshot(snapshot: SnapshotId) -> LakeError {
@@ -202,22 +190,30 @@ pub fn kept(session: &Session) -> Result<Option<Kept>> {
 
 fn unfinished_replays(session: &Session) -> Result<Vec<Kept>> {
     let ledger = session.native_table("ducktide_ledger");
-    let sql = format!(
-        "SELECT coalesce(s.table_name, '') AS table_name, min(r.snapshot_id) - 1 AS oldest \
-         FROM {ledger} r LEFT JOIN {sources} s ON s.source_id = r.source_id \
-         WHERE r.kind = 'replay' AND r.snapshot_id IS NOT NULL \
-         AND NOT EXISTS (SELECT 1 FROM {ledger} l WHERE l.source_id = r.source_id \
-           AND l.partition = r.partition AND l.ledger_id > r.ledger_id AND l.to_offset >= r.from_offset) \
-         GROUP BY s.table_name",
-        sources = session.native_table("ducktide_source"),
+    let is_unfinished = format!(
+        "NOT EXISTS (SELECT 1 FROM {ledger} r WHERE r.source_id = l.source_id \
+         AND r.partition = l.partition AND r.ledger_id > l.ledger_id AND r.to_offset >= l.from_offset)"
     );
-    let kept = |row: Vec<Option<String>>| {
-        let mut values = row.into_iter();
-        let table = values.next().flatten().unwrap_or_default();
-        let from = SnapshotId(parse(values.next().flatten())?);
-        Ok(Kept { from, by: Keeper::UnfinishedReplay(table) })
+    let replays = LedgerQuery::all()
+        .of_kind(CommitKind::Replay)
+        .that("l.snapshot_id IS NOT NULL".to_owned())
+        .that(is_unfinished)
+        .read(session)?;
+    if replays.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sources = sources(session)?;
+    let table = |of: SourceId| {
+        let source = sources.iter().find(|source| source.id == of);
+        source.map(|source| source.spec.table.to_string()).unwrap_or_default()
     };
-    session.catalog_rows(&sql)?.into_iter().map(kept).collect()
+    let kept = |row: &LedgerRow| {
+        let snapshot = row.snapshot?;
+        let by = Keeper::UnfinishedReplay(table(row.step.source));
+        // The last one before the replay.
+        Some(Kept { from: SnapshotId(snapshot.0 - 1), by })
+    };
+    Ok(replays.iter().filter_map(kept).collect())
 }
 
 #[cfg(test)]

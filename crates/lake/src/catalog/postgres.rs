@@ -9,9 +9,10 @@ use ducktide_protocol::cause::{self, Cause};
 use ducktide_protocol::error::{LakeError, Result};
 use postgres::{Client, SimpleQueryMessage};
 
-use super::{Installed, TRIGGER_TABLES, TRIGGER_VERSION, TRIGGERS, format, meta_rows, parse};
+use super::{Installed, TRIGGER_TABLES, TRIGGERS, TriggerCheck, format, meta_rows};
 use crate::duckdb_error;
 use crate::postgres_settings::PostgresSettings;
+use crate::rows::{FromRow as _, Row};
 
 const SCHEMA: &str = include_str!("postgres.sql");
 
@@ -161,19 +162,16 @@ impl LockConnection {
         let sql = format!(
             "SELECT (SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
                JOIN pg_namespace n ON n.oid = c.relnamespace \
-              WHERE n.nspname = '{schema}' AND t.tgname IN ({names}) AND t.tgenabled IN ('A', 'O')), \
-             (SELECT value FROM {schema}.ducktide_meta WHERE key = 'oldest_compatible_triggers'), \
-             (SELECT count(*) FROM {schema}.ducktide_intent), {}",
+              WHERE n.nspname = '{schema}' AND t.tgname IN ({names}) AND t.tgenabled IN ('A', 'O')) AS triggers, \
+             (SELECT value FROM {schema}.ducktide_meta WHERE key = 'oldest_compatible_triggers') \
+               AS oldest_compatible, \
+             (SELECT count(*) FROM {schema}.ducktide_intent) AS intents, {} AS format",
             format::value_sql(&format!("{schema}.ducklake_metadata"))
         );
         self.connect()?;
         let row = self.query(&sql).map_err(|error| failed("check the triggers", error))?;
-        let mut row = row.into_iter();
-        let found: usize = parse(row.next().flatten())?;
-        let version: u32 = parse(row.next().flatten())?;
-        let intents: u32 = parse(row.next().flatten())?;
-        format::require(row.next().flatten().as_deref())?;
-        super::require_triggers(found, version, TRIGGER_VERSION).map(|()| intents > 0)
+        let found = row.as_ref().map(TriggerCheck::from_row).transpose()?;
+        TriggerCheck::check(found.as_ref())
     }
 
     /// Connects, unless there is a connection.
@@ -186,13 +184,16 @@ impl LockConnection {
         Ok(())
     }
 
-    /// Runs statements on the connection; the values of the last row come back as text.
-    fn query(&mut self, sql: &str) -> Result<Vec<Option<String>>, postgres::Error> {
-        let mut last = Vec::new();
+    /// Runs statements on the connection, and returns the last row.
+    fn query(&mut self, sql: &str) -> Result<Option<Row>, postgres::Error> {
+        let mut last = None;
         let Some(client) = &mut self.client else { return Ok(last) };
         for message in client.simple_query(sql)? {
             if let SimpleQueryMessage::Row(row) = message {
-                last = (0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect();
+                let columns = row.columns().iter().enumerate();
+                let cells: Vec<_> =
+                    columns.map(|(i, column)| (column.name(), row.get(i))).collect();
+                last = Some(Row::of(&cells));
             }
         }
         Ok(last)

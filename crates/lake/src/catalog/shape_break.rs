@@ -16,10 +16,28 @@ use crate::session::Session;
 #[derive(Debug, Default)]
 pub struct ShapeBreaks(HashMap<i64, i64>);
 
+crate::row_struct! {
+    /// A row of the answer to [`ShapeBreaks::sql`].
+    pub struct ShapeChange {
+        /// ID of the table.
+        pub table_id: i64,
+        /// Snapshot of its newest change.
+        pub changed_at: i64,
+    }
+}
+
+impl FromIterator<ShapeChange> for ShapeBreaks {
+    fn from_iter<T: IntoIterator<Item = ShapeChange>>(changes: T) -> Self {
+        let pairs = changes.into_iter().map(|change| (change.table_id, change.changed_at));
+        Self(pairs.collect())
+    }
+}
+
 impl ShapeBreaks {
     /// Reads them from the catalog.
     pub fn read(session: &Session) -> Result<Self> {
-        Self::of_rows(session.catalog_rows(&Self::sql(&session.native_table("ducklake_column")))?)
+        let sql = Self::sql(&session.native_table("ducklake_column"));
+        Ok(session.catalog_query::<ShapeChange>(&sql)?.into_iter().collect())
     }
 
     /// The query, of a table like `ducklake_column`.

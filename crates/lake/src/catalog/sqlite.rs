@@ -10,7 +10,7 @@ use ducktide_protocol::cause::Cause;
 use ducktide_protocol::error::{LakeError, Result};
 use rusqlite::Connection;
 
-use super::{Installed, TRIGGER_TABLES, TRIGGER_VERSION, TRIGGERS, format, meta_rows, parse};
+use super::{Installed, TRIGGER_TABLES, TRIGGERS, TriggerCheck, format, meta_rows};
 use crate::duckdb_error;
 use crate::session::Session;
 
@@ -76,18 +76,15 @@ fn restore_triggers(connection: &Connection, path: &Path) -> Result<Installed> {
 /// Checks the catalog's format, and presence and version of the triggers; says whether an intent is announced.
 pub(crate) fn check_triggers(session: &Session) -> Result<bool> {
     let names = TRIGGERS.map(|name| format!("'{name}'")).join(", ");
-    let rows = session.catalog_rows(&format!(
-        "SELECT (SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name IN ({names})), \
-         (SELECT value FROM ducktide_meta WHERE key = 'oldest_compatible_triggers'), \
-         (SELECT count(*) FROM ducktide_intent), {}",
+    let found: Vec<TriggerCheck> = session.catalog_query(&format!(
+        "SELECT (SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name IN ({names})) \
+           AS triggers, \
+         (SELECT value FROM ducktide_meta WHERE key = 'oldest_compatible_triggers') \
+           AS oldest_compatible, \
+         (SELECT count(*) FROM ducktide_intent) AS intents, {} AS format",
         format::value_sql("ducklake_metadata")
     ))?;
-    let mut row = rows.into_iter().next().unwrap_or_default().into_iter();
-    let found: usize = parse(row.next().flatten())?;
-    let version: u32 = parse(row.next().flatten())?;
-    let intents: u32 = parse(row.next().flatten())?;
-    format::require(row.next().flatten().as_deref())?;
-    super::require_triggers(found, version, TRIGGER_VERSION).map(|()| intents > 0)
+    TriggerCheck::check(found.first())
 }
 
 fn open(path: &Path) -> Result<Connection> {

@@ -2,10 +2,10 @@
 
 use ducktide_protocol::dead_letter::dead_letter_table;
 use ducktide_protocol::error::{LakeError, Result};
-use ducktide_protocol::position::SourceId;
+use ducktide_protocol::position::{SnapshotId, SourceId};
 use ducktide_protocol::table::{TableName, quote_identifier};
 
-use crate::catalog::{parse, sources};
+use crate::catalog::sources;
 use crate::session::{Session, quote};
 
 /// Refuses a table that was dropped or renamed after rows were committed to it: a new one would be
@@ -41,7 +41,7 @@ fn sum(session: &Session, source: SourceId, column: &str) -> Result<i64> {
         "SELECT CAST(coalesce(sum({column}), 0) AS BIGINT) AS counted FROM {} WHERE source_id = {source}",
         session.native_table("ducktide_ledger")
     );
-    parse(session.catalog_value(&sql)?)
+    session.catalog_scalar(&sql)
 }
 
 /// What became of a table that is not there.
@@ -93,41 +93,57 @@ fn lost_text(table: &TableName, counted: i64, fate: &Fate) -> String {
 fn fate(session: &Session, table: &TableName) -> Result<Fate> {
     let native = |name: &str| session.native_table(name);
     let (tables, schemas) = (native("ducklake_table"), native("ducklake_schema"));
-    let ended = session.catalog_rows(&format!(
+    let ended: Vec<EndedTable> = session.catalog_query(&format!(
         "SELECT t.table_id, t.end_snapshot FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
          WHERE t.end_snapshot IS NOT NULL AND s.schema_name = {} AND t.table_name = {} \
          ORDER BY t.end_snapshot DESC LIMIT 1",
         quote(&table.schema),
         quote(&table.table)
     ))?;
-    let mut values = ended.into_iter().flatten();
-    let (Some(id), Some(end)) = (values.next().flatten(), values.next().flatten()) else {
+    let Some(EndedTable { table_id, end_snapshot: SnapshotId(end) }) = ended.into_iter().next()
+    else {
         return Ok(Fate::Forgotten);
     };
-    let (id, end): (i64, i64) = (parse(Some(id))?, parse(Some(end))?);
-    let renamed = session.catalog_rows(&format!(
+    let renamed: Vec<RenamedTable> = session.catalog_query(&format!(
         "SELECT s.schema_name, t.table_name FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
-         WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND t.table_id = {id}"
+         WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND t.table_id = {table_id}"
     ))?;
-    let mut values = renamed.into_iter().flatten();
-    if let (Some(schema), Some(table)) = (values.next().flatten(), values.next().flatten()) {
+    if let Some(RenamedTable { schema_name: schema, table_name: table }) =
+        renamed.into_iter().next()
+    {
         return Ok(Fate::Renamed { schema, table });
     }
-    let readable = session.catalog_value(&format!(
+    let readable: i64 = session.catalog_scalar(&format!(
         "SELECT count(*) AS found FROM {} WHERE snapshot_id = {}",
         native("ducklake_snapshot"),
         end - 1
     ))?;
-    let is_readable = parse::<i64>(readable)? > 0;
+    let is_readable = readable > 0;
     Ok(if is_readable { Fate::Dropped { last_snapshot: end - 1 } } else { Fate::Forgotten })
 }
 
-/// An object of the lake that has a name.
-struct Named {
-    kind: String,
-    schema: String,
-    /// Empty for a schema.
-    name: String,
+crate::row_struct! {
+    struct EndedTable {
+        table_id: i64,
+        end_snapshot: SnapshotId,
+    }
+}
+
+crate::row_struct! {
+    struct RenamedTable {
+        schema_name: String,
+        table_name: String,
+    }
+}
+
+crate::row_struct! {
+    /// An object of the lake that has a name.
+    struct NamedObject {
+        kind: String,
+        schema_name: String,
+        /// Empty for a schema.
+        object_name: String,
+    }
 }
 
 /// `DuckDB` compares names without regard to case, the catalog's tables with it.
@@ -149,23 +165,17 @@ fn check_spelling(session: &Session, table: &TableName) -> Result<()> {
         of_schema("view", "ducklake_view", "view_name"),
         native("ducklake_schema")
     );
-    let named = session.catalog_rows(&sql)?.into_iter().map(|row| {
-        let mut values = row.into_iter().map(Option::unwrap_or_default);
-        let mut next = || values.next().unwrap_or_default();
-        Named { kind: next(), schema: next(), name: next() }
-    });
-    let named: Vec<_> = named.collect();
+    let named: Vec<NamedObject> = session.catalog_query(&sql)?;
     spelling_conflict(&named, table).map_or(Ok(()), |text| Err(LakeError::invalid(text)))
 }
 
 /// Why a name cannot be a new table's. Pure.
-fn spelling_conflict(named: &[Named], table: &TableName) -> Option<String> {
-    let in_schema = |found: &&Named| found.schema.eq_ignore_ascii_case(&table.schema);
-    let same = named
-        .iter()
-        .filter(in_schema)
-        .find(|found| found.kind != "schema" && found.name.eq_ignore_ascii_case(&table.table));
-    if let Some(Named { kind, schema, name }) = same {
+fn spelling_conflict(named: &[NamedObject], table: &TableName) -> Option<String> {
+    let in_schema = |found: &&NamedObject| found.schema_name.eq_ignore_ascii_case(&table.schema);
+    let same = named.iter().filter(in_schema).find(|found| {
+        found.kind != "schema" && found.object_name.eq_ignore_ascii_case(&table.table)
+    });
+    if let Some(NamedObject { kind, schema_name: schema, object_name: name }) = same {
         return Some(if kind == "view" {
             format!(
                 "the lake has a view of this name; name another table with --table: \
@@ -179,10 +189,10 @@ fn spelling_conflict(named: &[Named], table: &TableName) -> Option<String> {
             )
         });
     }
-    let other_case = named
-        .iter()
-        .find(|found| found.kind == "schema" && in_schema(found) && found.schema != table.schema);
-    other_case.map(|Named { schema, .. }| {
+    let other_case = named.iter().find(|found| {
+        found.kind == "schema" && in_schema(found) && found.schema_name != table.schema
+    });
+    other_case.map(|NamedObject { schema_name: schema, .. }| {
         format!(
             "the lake has a schema whose name differs in case only, and DuckDB takes both for one; \
              name it as it is with --table: table=`{table}` existing=`{schema}.{}`",
@@ -196,10 +206,10 @@ mod tests {
     use super::*;
 
     fn conflict(kind: &str, schema: &str, name: &str, table: &str) -> Option<String> {
-        let named = |kind: &str, name: &str| Named {
+        let named = |kind: &str, name: &str| NamedObject {
             kind: kind.to_owned(),
-            schema: schema.to_owned(),
-            name: name.to_owned(),
+            schema_name: schema.to_owned(),
+            object_name: name.to_owned(),
         };
         spelling_conflict(&[named("schema", ""), named(kind, name)], &table.parse().unwrap())
     }

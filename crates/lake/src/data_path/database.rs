@@ -24,6 +24,13 @@ pub(crate) struct Database {
 /// restored from a backup in its place has its path.
 const OF_A_FILE: [&str; 2] = ["path", "file"];
 
+crate::row_struct! {
+    struct DatabaseRow {
+        database_oid: Option<String>,
+        schema_oid: Option<String>,
+    }
+}
+
 impl Database {
     pub(crate) fn of(session: &Session) -> Result<Self> {
         match session.location() {
@@ -40,12 +47,15 @@ impl Database {
              AS database_oid, (SELECT oid FROM pg_namespace WHERE nspname = {})::text AS schema_oid",
             quote(session.schema())
         );
-        let mut row = session.catalog_rows(&sql)?.into_iter().flatten();
+        let found: Vec<DatabaseRow> = session.catalog_query(&sql)?;
         let mut facts = BTreeMap::new();
-        facts.extend(row.next().flatten().map(|oid| ("database".to_owned(), oid)));
-        facts.extend(row.next().flatten().map(|oid| ("schema".to_owned(), oid)));
-        let system =
-            session.catalog_value("SELECT system_identifier::text FROM pg_control_system()");
+        for DatabaseRow { database_oid, schema_oid } in found {
+            facts.extend(database_oid.map(|oid| ("database".to_owned(), oid)));
+            facts.extend(schema_oid.map(|oid| ("schema".to_owned(), oid)));
+        }
+        let system = session.catalog_scalar::<Option<String>>(
+            "SELECT system_identifier::text FROM pg_control_system()",
+        );
         match system {
             Ok(system) => facts.extend(system.map(|number| ("system".to_owned(), number))),
             Err(error) if duckdb_error::is_permission_denied(&error.chain()) => {}

@@ -13,9 +13,7 @@ pub use self::claim::NAME as CLAIM_NAME;
 pub use self::claim::is_claimed;
 pub use self::file_name::is_file_of_a_lake;
 pub use self::owner::{Assessment, Opener, Owner, check_free, check_lake, identity};
-use crate::catalog::relative_flag;
 use crate::duck_lake::DuckLake;
-use crate::duckdb_error;
 use crate::session::Session;
 
 /// The data path of a lake, as its catalog has it, without a slash at the end.
@@ -29,7 +27,7 @@ impl DataPath {
     pub fn read(session: &Session) -> Result<Self> {
         let metadata = session.native_table("ducklake_metadata");
         let sql = format!("SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL");
-        let path = session.catalog_value(&sql)?;
+        let path: Option<String> = session.catalog_scalar(&sql)?;
         path.map(|path| Self::new(&path))
             .ok_or_else(|| LakeError::invalid("the catalog has no data path"))
     }
@@ -87,42 +85,66 @@ impl DuckLake {
             format!("SELECT path FROM {} WHERE NOT path_is_relative", session.catalog_table(table))
         };
         let sql = format!(
-            "SELECT DISTINCT parse_dirpath(path) FROM ({} UNION ALL {}) \
+            "SELECT DISTINCT parse_dirpath(path) AS path FROM ({} UNION ALL {}) \
              UNION SELECT DISTINCT path FROM ({} UNION ALL {})",
             absolute("ducklake_data_file"),
             absolute("ducklake_delete_file"),
             absolute("ducklake_table"),
             absolute("ducklake_schema"),
         );
-        let found =
-            session.rows(&sql).map_err(|error| duckdb_error::failed("read the catalog", error))?;
-        let elsewhere = found.into_iter().flatten().flatten().map(PathBuf::from);
+        let found: Vec<Directory> = session.read(&sql)?;
+        let elsewhere = found.into_iter().filter_map(|row| row.path).map(PathBuf::from);
         let elsewhere = elsewhere.filter(|path| !data_path.contains(path));
         Ok([data_path.root().to_owned()].into_iter().chain(elsewhere).collect())
+    }
+}
+
+crate::row_struct! {
+    struct Directory {
+        path: Option<String>,
+    }
+}
+
+crate::row_struct! {
+    /// Path of a file, in its three parts.
+    struct FilePath {
+        schema_path: Option<String>,
+        schema_is_relative: Option<bool>,
+        table_path: Option<String>,
+        table_is_relative: Option<bool>,
+        file_path: Option<String>,
+        file_is_relative: Option<bool>,
+    }
+}
+
+impl FilePath {
+    fn resolve(self, data_path: &Path) -> PathBuf {
+        let parts = [
+            (self.schema_path, self.schema_is_relative),
+            (self.table_path, self.table_is_relative),
+            (self.file_path, self.file_is_relative),
+        ];
+        parts.into_iter().fold(data_path.to_owned(), |base, (path, is_relative)| {
+            resolve(&base, path, is_relative == Some(true))
+        })
     }
 }
 
 /// Where the newest live data files are that the catalog has below the data path.
 fn live_files(session: &Session, data_path: &DataPath, limit: usize) -> Result<Vec<PathBuf>> {
     let sql = format!(
-        "SELECT s.path AS schema_path, {} AS schema_relative, t.path AS table_path, \
-         {} AS table_relative, f.path AS file_path, {} AS file_relative \
+        "SELECT s.path AS schema_path, s.path_is_relative AS schema_is_relative, \
+         t.path AS table_path, t.path_is_relative AS table_is_relative, \
+         f.path AS file_path, f.path_is_relative AS file_is_relative \
          FROM {} f JOIN {} t ON t.table_id = f.table_id AND t.end_snapshot IS NULL \
          JOIN {} s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL \
          WHERE f.end_snapshot IS NULL ORDER BY f.data_file_id DESC LIMIT {limit}",
-        relative_flag("s"),
-        relative_flag("t"),
-        relative_flag("f"),
         session.native_table("ducklake_data_file"),
         session.native_table("ducklake_table"),
         session.native_table("ducklake_schema"),
     );
-    let path = |row: Vec<Option<String>>| {
-        row.chunks(2).fold(data_path.root().to_owned(), |base, part| {
-            resolve(&base, part[0].clone(), part[1].as_deref() == Some("1"))
-        })
-    };
-    let paths = session.catalog_rows(&sql)?.into_iter().map(path);
+    let found: Vec<FilePath> = session.catalog_query(&sql)?;
+    let paths = found.into_iter().map(|file| file.resolve(data_path.root()));
     Ok(paths.filter(|path| data_path.contains(path)).collect())
 }
 

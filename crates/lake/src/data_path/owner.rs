@@ -334,7 +334,8 @@ pub fn identity(session: &Session) -> Result<String> {
         "SELECT schema_uuid FROM {} ORDER BY schema_id, begin_snapshot LIMIT 1",
         session.native_table("ducklake_schema")
     );
-    session.catalog_value(&sql)?.ok_or_else(|| LakeError::invalid("the lake has no schema"))
+    let identity: Option<String> = session.catalog_scalar(&sql)?;
+    identity.ok_or_else(|| LakeError::invalid("the lake has no schema"))
 }
 
 fn recorded(session: &Session) -> Result<Option<Recorded>> {

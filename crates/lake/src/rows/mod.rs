@@ -131,6 +131,7 @@ macro_rules! row_struct {
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq)]
+        #[allow(clippy::struct_field_names, reason = "fields have the names of columns")]
         $vis struct $name {
             $($(#[$field_meta])* $field_vis $field: $type,)+
         }
