@@ -1,5 +1,5 @@
-//! Direct connection to the catalog database of a lake, without DuckDB: to see a snapshot as soon as
-//! it is committed, and to make changes that DuckDB does not allow.
+//! Direct connection to the catalog database of a lake, without DuckDB: to see a snapshot as soon
+//! as it is committed, and to make changes that DuckDB does not allow.
 //!
 //! Must not be used for a SQLite file that this process has also attached with DuckDB: two copies
 //! of the SQLite library in one process break each other's locks.

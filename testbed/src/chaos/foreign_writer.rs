@@ -11,7 +11,7 @@ use crate::duckdb_cli::Lake;
 const TABLE: &str = "foreign_writer";
 
 /// Rows: ID and version.
-type Rows = BTreeMap<i64, i64>;
+type TableContent = BTreeMap<i64, i64>;
 
 /// Client, with the possible contents of its table.
 #[derive(Debug)]
@@ -19,12 +19,12 @@ pub(super) struct ForeignWriter {
     table_exists: bool,
     next: i64,
     /// More than one after statements whose outcome is unknown.
-    possible: Vec<Rows>,
+    possible: Vec<TableContent>,
 }
 
 impl Default for ForeignWriter {
     fn default() -> Self {
-        Self { table_exists: false, next: 0, possible: vec![Rows::new()] }
+        Self { table_exists: false, next: 0, possible: vec![TableContent::new()] }
     }
 }
 
@@ -55,8 +55,8 @@ impl ForeignWriter {
     }
 
     /// Returns the possible content that equals the rows that were read.
-    fn checked(&self, seen: &[(i64, i64)]) -> Result<Rows> {
-        let is_it = |rows: &&Rows| {
+    fn checked(&self, seen: &[(i64, i64)]) -> Result<TableContent> {
+        let is_it = |rows: &&TableContent| {
             rows.iter().map(|(id, version)| (*id, *version)).eq(seen.iter().copied())
         };
         self.possible.iter().find(is_it).cloned().with_context(|| {
@@ -72,7 +72,11 @@ impl ForeignWriter {
     }
 
     /// Returns each statement with the content of the table after it.
-    fn steps(&mut self, mut rows: Rows, write: ForeignWrite) -> Vec<(String, Rows)> {
+    fn steps(
+        &mut self,
+        mut rows: TableContent,
+        write: ForeignWrite,
+    ) -> Vec<(String, TableContent)> {
         match write {
             ForeignWrite::Inserts(count) => (0..count)
                 .map(|_| {
@@ -112,7 +116,7 @@ mod tests {
     fn a_statement_is_returned_with_the_rows_after_it() {
         let mut foreign_writer = ForeignWriter::default();
 
-        let inserts = foreign_writer.steps(Rows::new(), ForeignWrite::Inserts(9));
+        let inserts = foreign_writer.steps(TableContent::new(), ForeignWrite::Inserts(9));
         let (_, nine) = inserts.last().unwrap().clone();
         let (_, updated) =
             foreign_writer.steps(nine.clone(), ForeignWrite::Update(1)).pop().unwrap();

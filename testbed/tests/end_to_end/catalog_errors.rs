@@ -1,5 +1,6 @@
 //! Errors of the catalog and their classification: an outage is retried, a fault is fatal and its
-//! error contains the remedy. Each test provokes an entry of the table in `crates/protocol/src/cause.rs`.
+//! error contains the remedy. Each test provokes an entry of the table in
+//! `crates/protocol/src/cause.rs`.
 
 use std::fs;
 

@@ -13,10 +13,10 @@ const A: &str = "00000000-0000-4000-8000-00000000000a";
 const B: &str = "00000000-0000-4000-8000-00000000000b";
 const C: &str = "00000000-0000-4000-8000-00000000000c";
 
-type Rows<'a> = &'a [(i32, i64, &'a str)];
+type LedgerRows<'a> = &'a [(i32, i64, &'a str)];
 
 /// Returns a lake whose table `events` has these rows (partition, offset, event ID).
-fn lake_with_rows(catalog: &str, data: &Path, rows: Rows<'_>) -> Lake {
+fn lake_with_rows(catalog: &str, data: &Path, rows: LedgerRows<'_>) -> Lake {
     let lake = Lake::at(catalog, &data.display().to_string()).unwrap();
     let columns =
         "event_id UUID, _kafka_topic VARCHAR, _kafka_partition INTEGER, _kafka_offset BIGINT";
@@ -29,13 +29,18 @@ fn lake_with_rows(catalog: &str, data: &Path, rows: Rows<'_>) -> Lake {
     lake
 }
 
-fn comparison(ledger: Rows<'_>, rows: Rows<'_>) -> Comparison {
+fn comparison(ledger: LedgerRows<'_>, rows: LedgerRows<'_>) -> Comparison {
     let folder = TempDir::new().unwrap();
     let catalog = format!("sqlite:{}", folder.path().join("a user's lake.sqlite").display());
     comparison_in(&folder, &catalog, ledger, rows)
 }
 
-fn comparison_in(folder: &TempDir, catalog: &str, ledger: Rows<'_>, rows: Rows<'_>) -> Comparison {
+fn comparison_in(
+    folder: &TempDir,
+    catalog: &str,
+    ledger: LedgerRows<'_>,
+    rows: LedgerRows<'_>,
+) -> Comparison {
     let line = |(partition, offset, id): &_| format!("events,{partition},{offset},{id}\n");
     let lines: String = ledger.iter().map(line).collect();
     let file = folder.path().join("ledger.csv");

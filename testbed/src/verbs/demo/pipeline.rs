@@ -27,9 +27,9 @@ const PRODUCE_SECONDS: NonZeroU64 = NonZeroU64::new(15).expect("15 is not zero")
 /// as partitions, and events of the last hour to query.
 const EVENTS_SPAN_MICROS: u64 = 72 * 3_600_000_000;
 
-/// Time between two reads of the lake's state. Short, so that a consumer is killed just after a lake
-/// commit and before its offset commit: a sink that reads its position from Kafka writes duplicates
-/// then.
+/// Time between two reads of the lake's state. Short, so that a consumer is killed just after a
+/// lake commit and before its offset commit: a sink that reads its position from Kafka writes
+/// duplicates then.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Maximum time without new rows.
@@ -67,8 +67,8 @@ impl<'a> DemoPipeline<'a> {
         Ok(Self { terminal, context, catalog_watch, rows: rows.get(), producer, consumers })
     }
 
-    /// Kills and restarts a consumer, waits until every event is in the lake, and stops the programs.
-    /// Returns the state of the lake at the kill.
+    /// Kills and restarts a consumer, waits until every event is in the lake, and stops the
+    /// programs. Returns the state of the lake at the kill.
     pub(super) fn complete(mut self) -> Result<LakeState> {
         let rows = self.rows;
         self.wait_for_progress(|state, running| {
@@ -109,9 +109,9 @@ impl<'a> DemoPipeline<'a> {
         Ok(killed)
     }
 
-    /// Returns whether every consumer has partitions. A static member that is killed while a rebalance
-    /// is between its two phases rejoins without another rebalance, and the partitions that it had
-    /// just revoked have no owner until the next one.
+    /// Returns whether every consumer has partitions. A static member that is killed while a
+    /// rebalance is between its two phases rejoins without another rebalance, and the partitions
+    /// that it had just revoked have no owner until the next one.
     fn share_partitions(&self) -> Result<bool> {
         let assigned = self.consumers.iter().map(is_assigned).collect::<Result<Vec<_>>>()?;
         Ok(assigned.into_iter().all(|is_assigned| is_assigned))
@@ -195,8 +195,8 @@ fn start_producer(
     context.start(terminal, "ducktide-producer", arguments.as_flattened(), "producer")
 }
 
-/// Starts a consumer as a static member: after a restart it gets its partitions immediately, without
-/// waiting for the session timeout.
+/// Starts a consumer as a static member: after a restart it gets its partitions immediately,
+/// without waiting for the session timeout.
 fn start_consumer(
     terminal: &mut Terminal,
     context: &DemoContext,

@@ -7,7 +7,7 @@ use ducktide_testbed::workspace;
 use serde_json::Value;
 
 /// Query, with the labels that its title or annotations display.
-pub(crate) struct Query {
+pub(crate) struct MetricQuery {
     /// Name of the alert, or title of the panel.
     pub(crate) used_by: String,
     pub(crate) expression: String,
@@ -25,12 +25,12 @@ pub(crate) fn read(path: &str) -> String {
 
 /// Returns the queries of the alerts. Each expression is on one line of the file; promtool checks
 /// the rest.
-pub(crate) fn alerts() -> Vec<Query> {
+pub(crate) fn alerts() -> Vec<MetricQuery> {
     let rules = read("docker/prometheus/rules/ducktide.yml");
-    let mut alerts: Vec<Query> = Vec::new();
+    let mut alerts: Vec<MetricQuery> = Vec::new();
     for line in rules.lines().map(str::trim) {
         if let Some(name) = line.strip_prefix("- alert: ") {
-            alerts.push(Query {
+            alerts.push(MetricQuery {
                 used_by: name.to_owned(),
                 expression: String::new(),
                 displayed_labels: Vec::new(),
@@ -52,14 +52,14 @@ pub(crate) fn alerts() -> Vec<Query> {
 }
 
 /// Returns the queries of all panels, with a duration instead of Grafana's variable.
-pub(crate) fn panels() -> Vec<Query> {
+pub(crate) fn panels() -> Vec<MetricQuery> {
     let text = read("docker/grafana/dashboards/ducktide.json");
     let dashboard: Value = serde_json::from_str(&text).unwrap();
     let mut queries = Vec::new();
     for panel in dashboard["panels"].as_array().unwrap() {
         for target in panel["targets"].as_array().into_iter().flatten() {
             let legend = target["legendFormat"].as_str().unwrap();
-            queries.push(Query {
+            queries.push(MetricQuery {
                 used_by: panel["title"].as_str().unwrap().to_owned(),
                 expression: target["expr"].as_str().unwrap().replace("$__rate_interval", "1m"),
                 displayed_labels: in_braces(legend).map(str::to_owned).collect(),

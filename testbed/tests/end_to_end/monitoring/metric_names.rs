@@ -1,12 +1,12 @@
 //! Checks that alerts and panels use exported metrics, and that each alert has a runbook section.
 
-use super::alerts_and_panels::{Query, alerts, panels, read};
+use super::alerts_and_panels::{MetricQuery, alerts, panels, read};
 use super::metric_catalogue::MetricCatalogue;
 use super::promql::QueryNames;
 
 /// Returns the unknown series, labels and label values of a query.
-fn violations(query: &Query, catalogue: &MetricCatalogue) -> Vec<String> {
-    let Query { used_by, expression, displayed_labels } = query;
+fn violations(query: &MetricQuery, catalogue: &MetricCatalogue) -> Vec<String> {
+    let MetricQuery { used_by, expression, displayed_labels } = query;
     let names = QueryNames::of(expression);
     let mut violations = Vec::new();
     if names.series.is_empty() {
@@ -53,7 +53,7 @@ fn alerts_and_panels_use_exported_series_and_labels() {
 fn an_unknown_series_label_or_value_is_reported() {
     let catalogue = MetricCatalogue::read();
     let check = |expression: &str, labels: &str| {
-        let query = Query {
+        let query = MetricQuery {
             used_by: "test".to_owned(),
             expression: expression.to_owned(),
             displayed_labels: labels.split_whitespace().map(str::to_owned).collect(),
@@ -75,7 +75,7 @@ fn each_alert_has_a_runbook_section_and_two_rule_tests() {
     let page = read("docs/OPERATIONS.md");
     let rules = read("docker/prometheus/rules/ducktide.yml");
     let cases = read("docker/prometheus/rules/ducktide_test.yml");
-    for Query { used_by: alert, .. } in alerts() {
+    for MetricQuery { used_by: alert, .. } in alerts() {
         assert!(page.lines().any(|line| line == format!("### {alert}")), "no section: {alert}");
         let link = format!("runbook: docs/OPERATIONS.md#{}\n", alert.to_lowercase());
         assert!(rules.contains(&link), "no link: {alert}");

@@ -11,7 +11,7 @@ use ducktide_testbed::{compactor, http, services, wait, workspace};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::alerts_and_panels::{Query, alerts, panels, rules_folder};
+use super::alerts_and_panels::{MetricQuery, alerts, panels, rules_folder};
 use super::metric_catalogue::MetricCatalogue;
 use super::promql::QueryNames;
 
@@ -44,7 +44,10 @@ fn promtool_accepts_the_alerts_and_their_rule_tests() {
 #[test]
 #[ignore = "needs promtool"]
 fn promtool_accepts_every_query_of_the_dashboard() {
-    let record = |(index, query): (usize, Query)| json!({"record": format!("panel:query:{index}"), "expr": query.expression});
+    let record = |(index, query): (usize, MetricQuery)| {
+        let name = format!("panel:query:{index}");
+        json!({"record": name, "expr": query.expression})
+    };
     let rules: Vec<_> = panels().into_iter().enumerate().map(record).collect();
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("dashboard.yml");
