@@ -107,7 +107,7 @@ mod tests {
 
     #[test]
     fn commands_are_lines_without_comments() {
-        let script = "# first\n\none --a   # it's \"b\ntwo '#' a#b &\n";
+        let script = "# first\n\none --a   # user's \"b\ntwo '#' a#b &\n";
         assert_eq!(shell_commands(script), ["one --a", "two '#' a#b &"]);
     }
 
