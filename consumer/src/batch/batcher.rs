@@ -400,13 +400,11 @@ impl BatcherThread {
             }
             Interruption::Full => return self.block(run, index, ResumeCondition::MemoryAvailable),
             Interruption::Undecodable(failure) => {
-                let (partition, offset) =
-                    (run.partition.clone(), Offset(run.records[index].offset()));
+                let (partition, offset) = (run.partition.clone(), run.records[index].offset());
                 self.stop_with(BatcherEvent::BadRecord { partition, offset, failure });
             }
             Interruption::TooManyUndecodable(failure) => {
-                let (partition, offset) =
-                    (run.partition.clone(), Offset(run.records[index].offset()));
+                let (partition, offset) = (run.partition.clone(), run.records[index].offset());
                 let ratio = self.ratio.value();
                 self.stop_with(BatcherEvent::TooManyBadRecords {
                     partition,
@@ -463,7 +461,7 @@ impl BatcherThread {
             if writer.take_wrote() && others + writer.memory() >= self.shared.limits.memory {
                 return Err((index, Interruption::Full));
             }
-            if !cursor.advance_to(Offset(record.offset())) {
+            if !cursor.advance_to(record.offset()) {
                 continue;
             }
             let Some(payload) = record.payload() else {

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use arrow_schema::{DataType, Schema};
 use ducktide_decoder::{DecodeError, Problem, RowBuffer, timestamp_micros};
 use ducktide_protocol::dead_letter::{DeadLetter, RecordPlace};
-use ducktide_protocol::position::Offset;
 use ducktide_protocol::table::{TableName, TimeUnit};
 use ducktide_protocol::{StagedFile, TableVersion};
 use jiff::Timestamp;
@@ -160,7 +159,7 @@ impl TableWriter {
         }
         let TopicPartition { topic, partition } = &run.partition;
         let timestamp_ms = record.timestamp_ms().unwrap_or(-1);
-        self.rows.push_kafka(topic, partition.0, record.offset(), timestamp_ms);
+        self.rows.push_kafka(topic, partition.0, record.offset().0, timestamp_ms);
         if self.limits.are_reached(&self.rows) {
             self.write()?;
         }
@@ -185,7 +184,7 @@ impl TableWriter {
         let millis = record.timestamp_ms();
         let timestamp = millis.and_then(|ms| timestamp_micros(ms, TimeUnit::Millis).ok());
         let (Some(id), Some(timestamp)) = (id, timestamp) else { return false };
-        let (offset, timestamp) = (Offset(record.offset()), timestamp.min(now));
+        let (offset, timestamp) = (record.offset(), timestamp.min(now));
         let is_duplicate = window.is_duplicate(&id, offset, timestamp);
         if !is_duplicate {
             window.remember(id, offset, timestamp);
@@ -284,7 +283,7 @@ fn dead_letter(undecodable: UndecodableRecord<'_>) -> DeadLetter {
         place: RecordPlace {
             topic: topic.to_string(),
             partition: *partition,
-            offset: Offset(record.offset()),
+            offset: record.offset(),
         },
         timestamp_micros: timestamp.and_then(micros),
         key: record.key().map(<[u8]>::to_vec),

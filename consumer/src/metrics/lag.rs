@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ducktide_protocol::position::Offset;
 use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
@@ -23,9 +24,9 @@ use crate::source::TopicPartition;
 /// Progress and end of a partition. Times are milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct PartitionLag {
-    next_offset: i64,
+    next_offset: Offset,
     /// High watermark at the last request.
-    end: Option<i64>,
+    end: Option<Offset>,
     /// Kafka timestamp of the newest record that this worker committed.
     newest: Option<i64>,
     /// Last time without lag.
@@ -34,12 +35,12 @@ struct PartitionLag {
 }
 
 impl PartitionLag {
-    const fn began(next_offset: i64, now: i64) -> Self {
+    const fn began(next_offset: Offset, now: i64) -> Self {
         Self { next_offset, end: None, newest: None, caught_up: None, began: now }
     }
 
     fn offsets(&self) -> Option<i64> {
-        self.end.map(|end| (end - self.next_offset).max(0))
+        self.end.map(|end| (end.0 - self.next_offset.0).max(0))
     }
 
     fn millis(&self, now: i64) -> Option<i64> {
@@ -67,14 +68,24 @@ impl Lag {
     }
 
     /// Adds a partition that is read from this offset on, or moves its offset.
-    pub(crate) fn start_partition(&self, partition: &TopicPartition, next_offset: i64, now: i64) {
+    pub(crate) fn start_partition(
+        &self,
+        partition: &TopicPartition,
+        next_offset: Offset,
+        now: i64,
+    ) {
         let mut partitions = self.lock();
         let begun = PartitionLag::began(next_offset, now);
         partitions.entry(partition.clone()).or_insert(begun).next_offset = next_offset;
     }
 
     /// Records committed progress, and the timestamp of its newest record.
-    pub(crate) fn record_progress(&self, partition: &TopicPartition, to: i64, newest: Option<i64>) {
+    pub(crate) fn record_progress(
+        &self,
+        partition: &TopicPartition,
+        to: Offset,
+        newest: Option<i64>,
+    ) {
         if let Some(lag) = self.lock().get_mut(partition) {
             lag.next_offset = to;
             lag.newest = newest.or(lag.newest);
@@ -82,7 +93,7 @@ impl Lag {
     }
 
     /// Records the high watermarks of partitions.
-    pub(crate) fn record_ends(&self, ends: &[(TopicPartition, i64)], now: i64) {
+    pub(crate) fn record_ends(&self, ends: &[(TopicPartition, Offset)], now: i64) {
         let mut partitions = self.lock();
         for (partition, end) in ends {
             let Some(lag) = partitions.get_mut(partition) else { continue };
@@ -107,10 +118,10 @@ impl Collector for Lag {
         let encoder = &mut encoder;
         let name = "next_offset";
         let help = "Offset before which all records of the partition are committed.";
-        shown.offsets(encoder, name, help, |at| Some(at.next_offset))?;
+        shown.offsets(encoder, name, help, |at| Some(at.next_offset.0))?;
         let name = "high_watermark";
         let help = "End of the partition in Kafka, without open transactions, requested every few seconds.";
-        shown.offsets(encoder, name, help, |at| at.end)?;
+        shown.offsets(encoder, name, help, |at| at.end.map(|end| end.0))?;
         let name = "lag_offsets";
         let help = "high_watermark minus next_offset, at least 0.";
         shown.offsets(encoder, name, help, PartitionLag::offsets)?;
@@ -175,7 +186,7 @@ mod tests {
     use super::*;
 
     fn at(next_offset: i64, end: i64) -> PartitionLag {
-        PartitionLag { end: Some(end), ..PartitionLag::began(next_offset, 1_000) }
+        PartitionLag { end: Some(Offset(end)), ..PartitionLag::began(Offset(next_offset), 1_000) }
     }
 
     #[test]
@@ -186,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_lag_is_unknown_before_the_first_high_watermark() {
-        assert_eq!(PartitionLag::began(3, 0).millis(5_000), None);
+        assert_eq!(PartitionLag::began(Offset(3), 0).millis(5_000), None);
     }
 
     #[test]
@@ -202,10 +213,10 @@ mod tests {
     fn idle_time_without_lag_does_not_count() {
         let lag = Lag::default();
         let partition = TopicPartition::new("events", 0);
-        lag.start_partition(&partition, 0, 0);
-        lag.record_progress(&partition, 10, Some(500));
-        lag.record_ends(&[(partition.clone(), 10)], 80_000);
-        lag.record_ends(&[(partition.clone(), 11)], 85_000);
+        lag.start_partition(&partition, Offset(0), 0);
+        lag.record_progress(&partition, Offset(10), Some(500));
+        lag.record_ends(&[(partition.clone(), Offset(10))], 80_000);
+        lag.record_ends(&[(partition.clone(), Offset(11))], 85_000);
 
         let lag = lag.lock()[&partition];
         assert_eq!((lag.offsets(), lag.millis(86_000)), (Some(1), Some(6_000)));

@@ -12,6 +12,7 @@ mod reading;
 
 use std::time::Duration;
 
+use ducktide_protocol::position::Offset;
 use ducktide_service::endpoints::{self, Readiness};
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
@@ -59,8 +60,8 @@ pub fn sample_metrics() -> String {
     metrics.reading.consumed(&partition, 1, 1);
     metrics.batching.staged(Duration::ZERO);
     metrics.committing.committed_at(Timestamp::UNIX_EPOCH);
-    metrics.lag.start_partition(&partition, 0, 0);
-    metrics.lag.record_ends(&[(partition.clone(), 1)], 0);
-    metrics.lag.record_progress(&partition, 1, Some(0));
+    metrics.lag.start_partition(&partition, Offset(0), 0);
+    metrics.lag.record_ends(&[(partition.clone(), Offset(1))], 0);
+    metrics.lag.record_progress(&partition, Offset(1), Some(0));
     endpoints::open_metrics(&exported)
 }

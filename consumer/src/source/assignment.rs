@@ -14,6 +14,8 @@
 
 use std::collections::HashMap;
 
+use ducktide_protocol::position::Offset;
+
 use crate::source::TopicPartition;
 
 /// Number of a reading of a partition, from a start to a hold. Unique within a process.
@@ -30,11 +32,11 @@ const CONFIRMATIONS: u32 = 16;
 pub(crate) enum Verdict {
     /// They pass as part of this generation, after everything before `follows`. The batcher compares that
     /// with what it has received, because a run that is lost in between would look like a gap in the log.
-    Pass { generation: Generation, follows: i64 },
+    Pass { generation: Generation, follows: Offset },
     /// They belong to an earlier generation.
     Drop,
     /// They do not follow the passed records: fetch again from this offset.
-    FetchAgain(i64),
+    FetchAgain(Offset),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +50,9 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     generation: Generation,
-    next: i64,
+    next: Offset,
     /// The later offset that was fetched instead of `next` and not accepted.
-    jump: Option<i64>,
+    jump: Option<Offset>,
     /// True until the partition is fetched again: records that are polled before that are outdated.
     stale: bool,
     /// True if Kafka rejected `next` as out of range and no record was fetched since.
@@ -112,7 +114,7 @@ impl Assignment {
         &mut self,
         partition: &TopicPartition,
         generation: Generation,
-        next: i64,
+        next: Offset,
     ) -> bool {
         let Some(state @ State::Held) = self.partitions.get_mut(partition) else { return false };
         *state = State::Reading(Reading {
@@ -147,7 +149,12 @@ impl Assignment {
     /// | reading, next is n | f > n, and fetched twice, or ordinary | pass: a gap in the log |
     /// | reading, next is n | f > n | fetch again from n |
     /// | reading, to be fetched again | any | drop |
-    pub(crate) fn judge(&mut self, partition: &TopicPartition, first: i64, end: i64) -> Verdict {
+    pub(crate) fn judge(
+        &mut self,
+        partition: &TopicPartition,
+        first: Offset,
+        end: Offset,
+    ) -> Verdict {
         let Some(State::Reading(reading)) = self.partitions.get_mut(partition) else {
             return Verdict::Drop;
         };
@@ -156,7 +163,7 @@ impl Assignment {
             // another jump, the two would alternate forever.
             return Verdict::Drop;
         }
-        let gap = first - reading.next;
+        let gap = first.0 - reading.next.0;
         if gap > 0 && !reading.gaps.is_ordinary(gap) {
             if reading.jump != Some(first) {
                 (reading.jump, reading.stale) = (Some(first), true);
@@ -202,7 +209,7 @@ impl Assignment {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OutOfRangeAction {
     /// Fetch again from this offset, which may differ from the requested one.
-    FetchAgain(i64),
+    FetchAgain(Offset),
     /// Kafka does not have the offset.
     OutOfRange,
     /// The error belongs to an earlier generation.
@@ -216,14 +223,14 @@ mod tests {
     const G: Generation = Generation(1);
 
     const fn pass(follows: i64) -> Verdict {
-        Verdict::Pass { generation: G, follows }
+        Verdict::Pass { generation: G, follows: Offset(follows) }
     }
 
     fn started(start: i64) -> (Assignment, TopicPartition) {
         let partition = TopicPartition::new("events", 0);
         let mut assignment = Assignment::default();
         assignment.assigned(std::slice::from_ref(&partition));
-        assert!(assignment.start(&partition, G, start));
+        assert!(assignment.start(&partition, G, Offset(start)));
         (assignment, partition)
     }
 
@@ -233,52 +240,58 @@ mod tests {
         let mut assignment = Assignment::default();
         assignment.assigned(std::slice::from_ref(&partition));
 
-        assert_eq!(assignment.judge(&partition, 0, 10), Verdict::Drop);
+        assert_eq!(assignment.judge(&partition, Offset(0), Offset(10)), Verdict::Drop);
     }
 
     #[test]
     fn records_of_an_unknown_partition_are_dropped() {
         let (mut assignment, _) = started(0);
 
-        assert_eq!(assignment.judge(&TopicPartition::new("events", 1), 0, 10), Verdict::Drop);
+        assert_eq!(
+            assignment.judge(&TopicPartition::new("events", 1), Offset(0), Offset(10)),
+            Verdict::Drop
+        );
     }
 
     #[test]
     fn records_pass_from_the_start_offset_on() {
         let (mut assignment, partition) = started(100);
 
-        assert_eq!(assignment.judge(&partition, 100, 120), pass(100));
-        assert_eq!(assignment.judge(&partition, 120, 130), pass(120));
-        assert_eq!(assignment.judge(&partition, 130, 130), pass(130));
+        assert_eq!(assignment.judge(&partition, Offset(100), Offset(120)), pass(100));
+        assert_eq!(assignment.judge(&partition, Offset(120), Offset(130)), pass(120));
+        assert_eq!(assignment.judge(&partition, Offset(130), Offset(130)), pass(130));
     }
 
     #[test]
     fn records_delivered_again_pass_and_move_nothing_back() {
         let (mut assignment, partition) = started(100);
-        assert_eq!(assignment.judge(&partition, 100, 120), pass(100));
+        assert_eq!(assignment.judge(&partition, Offset(100), Offset(120)), pass(100));
 
-        assert_eq!(assignment.judge(&partition, 90, 110), pass(120));
-        assert_eq!(assignment.judge(&partition, 120, 130), pass(120));
+        assert_eq!(assignment.judge(&partition, Offset(90), Offset(110)), pass(120));
+        assert_eq!(assignment.judge(&partition, Offset(120), Offset(130)), pass(120));
     }
 
     #[test]
     fn a_jump_is_accepted_only_if_a_second_fetch_returns_it_too() {
         let (mut assignment, partition) = started(100);
 
-        assert_eq!(assignment.judge(&partition, 250, 260), Verdict::FetchAgain(100));
+        assert_eq!(
+            assignment.judge(&partition, Offset(250), Offset(260)),
+            Verdict::FetchAgain(Offset(100))
+        );
         assignment.fetched_again(&partition);
-        assert_eq!(assignment.judge(&partition, 250, 260), pass(100));
+        assert_eq!(assignment.judge(&partition, Offset(250), Offset(260)), pass(100));
     }
 
     #[test]
     fn an_end_polled_together_with_a_jump_is_not_another_jump() {
         let (mut assignment, partition) = started(100);
         for _ in 0..2 {
-            match assignment.judge(&partition, 151, 160) {
-                Verdict::FetchAgain(from) => assert_eq!(from, 100),
+            match assignment.judge(&partition, Offset(151), Offset(160)) {
+                Verdict::FetchAgain(from) => assert_eq!(from, Offset(100)),
                 accepted => return assert_eq!(accepted, pass(100)),
             }
-            assert_eq!(assignment.judge(&partition, 160, 160), Verdict::Drop);
+            assert_eq!(assignment.judge(&partition, Offset(160), Offset(160)), Verdict::Drop);
             assignment.fetched_again(&partition);
         }
         panic!("the same jump is accepted the second time");
@@ -287,20 +300,26 @@ mod tests {
     #[test]
     fn lost_records_do_not_look_like_a_gap() {
         let (mut assignment, partition) = started(100);
-        assert_eq!(assignment.judge(&partition, 100, 150), pass(100));
+        assert_eq!(assignment.judge(&partition, Offset(100), Offset(150)), pass(100));
 
-        assert_eq!(assignment.judge(&partition, 250, 260), Verdict::FetchAgain(150));
+        assert_eq!(
+            assignment.judge(&partition, Offset(250), Offset(260)),
+            Verdict::FetchAgain(Offset(150))
+        );
         assignment.fetched_again(&partition);
-        assert_eq!(assignment.judge(&partition, 150, 260), pass(150));
+        assert_eq!(assignment.judge(&partition, Offset(150), Offset(260)), pass(150));
     }
 
     #[test]
     fn an_end_far_ahead_is_not_accepted_at_once() {
         let (mut assignment, partition) = started(100);
 
-        assert_eq!(assignment.judge(&partition, 9000, 9000), Verdict::FetchAgain(100));
+        assert_eq!(
+            assignment.judge(&partition, Offset(9000), Offset(9000)),
+            Verdict::FetchAgain(Offset(100))
+        );
         assignment.fetched_again(&partition);
-        assert_eq!(assignment.judge(&partition, 100, 200), pass(100));
+        assert_eq!(assignment.judge(&partition, Offset(100), Offset(200)), pass(100));
     }
 
     #[test]
@@ -310,8 +329,10 @@ mod tests {
         let mut fetched_again = 0;
         for _ in 0..100 {
             let first = next + 3;
-            while let Verdict::FetchAgain(from) = assignment.judge(&partition, first, first + 1) {
-                assert_eq!(from, next);
+            while let Verdict::FetchAgain(from) =
+                assignment.judge(&partition, Offset(first), Offset(first + 1))
+            {
+                assert_eq!(from, Offset(next));
                 assignment.fetched_again(&partition);
                 fetched_again += 1;
             }
@@ -319,16 +340,25 @@ mod tests {
         }
 
         assert_eq!(fetched_again, CONFIRMATIONS);
-        assert_eq!(assignment.judge(&partition, next + 50, next + 51), Verdict::FetchAgain(next));
+        assert_eq!(
+            assignment.judge(&partition, Offset(next + 50), Offset(next + 51)),
+            Verdict::FetchAgain(Offset(next))
+        );
     }
 
     #[test]
     fn an_offset_is_out_of_range_after_two_errors_in_a_row() {
         let (mut assignment, partition) = started(100);
-        assert_eq!(assignment.handle_out_of_range(&partition), OutOfRangeAction::FetchAgain(100));
-        assert_eq!(assignment.judge(&partition, 100, 120), pass(100));
+        assert_eq!(
+            assignment.handle_out_of_range(&partition),
+            OutOfRangeAction::FetchAgain(Offset(100))
+        );
+        assert_eq!(assignment.judge(&partition, Offset(100), Offset(120)), pass(100));
 
-        assert_eq!(assignment.handle_out_of_range(&partition), OutOfRangeAction::FetchAgain(120));
+        assert_eq!(
+            assignment.handle_out_of_range(&partition),
+            OutOfRangeAction::FetchAgain(Offset(120))
+        );
         assert_eq!(assignment.handle_out_of_range(&partition), OutOfRangeAction::OutOfRange);
         assert_eq!(assignment.handle_out_of_range(&partition), OutOfRangeAction::Ignore);
     }
@@ -339,11 +369,11 @@ mod tests {
         assert_eq!(assignment.hold(std::slice::from_ref(&partition)).len(), 1);
         assert_eq!(assignment.hold(std::slice::from_ref(&partition)).len(), 0);
 
-        assert_eq!(assignment.judge(&partition, 100, 110), Verdict::Drop);
+        assert_eq!(assignment.judge(&partition, Offset(100), Offset(110)), Verdict::Drop);
 
-        assert!(assignment.start(&partition, Generation(2), 100));
-        let passed = assignment.judge(&partition, 100, 110);
-        assert_eq!(passed, Verdict::Pass { generation: Generation(2), follows: 100 });
+        assert!(assignment.start(&partition, Generation(2), Offset(100)));
+        let passed = assignment.judge(&partition, Offset(100), Offset(110));
+        assert_eq!(passed, Verdict::Pass { generation: Generation(2), follows: Offset(100) });
     }
 
     #[test]
@@ -351,6 +381,6 @@ mod tests {
         let (mut assignment, partition) = started(100);
         assignment.revoked(std::slice::from_ref(&partition));
 
-        assert!(!assignment.start(&partition, Generation(2), 100));
+        assert!(!assignment.start(&partition, Generation(2), Offset(100)));
     }
 }

@@ -54,6 +54,6 @@ impl RecordRun {
 
     /// Returns the offset after the last record.
     pub(crate) fn next(&self) -> Offset {
-        self.records.last().map_or(self.follows, |last| Offset(last.offset() + 1))
+        self.records.last().map_or(self.follows, |last| Offset(last.offset().0 + 1))
     }
 }

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use ducktide_protocol::dead_letter::Header;
 use ducktide_protocol::failpoint::{self, Failpoint};
+use ducktide_protocol::position::Offset;
 use ducktide_service::telemetry;
 use rdkafka::bindings as rdsys;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 use rdkafka::types::{RDKafka, RDKafkaConfRes, RDKafkaMessage, RDKafkaRespErr, RDKafkaType};
 
 use super::TopicPartition;
@@ -242,7 +243,7 @@ impl NativeConsumer {
     }
 
     /// Starts to fetch assigned partitions, each from its offset.
-    pub(crate) fn fetch(&self, starts: &[(TopicPartition, i64)]) {
+    pub(crate) fn fetch(&self, starts: &[(TopicPartition, Offset)]) {
         let list = offsets(starts);
         // SAFETY: both pointers are valid for the call, which copies the list.
         unsafe { destroy_error(rdsys::rd_kafka_incremental_assign(self.ptr(), list.ptr())) };
@@ -272,7 +273,7 @@ impl NativeConsumer {
     }
 
     /// Commits the lake's positions as offsets of the group, for lag dashboards. They are never read.
-    pub(crate) fn mirror_offsets(&self, positions: &[(TopicPartition, i64)]) {
+    pub(crate) fn mirror_offsets(&self, positions: &[(TopicPartition, Offset)]) {
         let list = offsets(positions);
         // SAFETY: both pointers are valid for the call, which copies the list.
         unsafe { rdsys::rd_kafka_commit(self.ptr(), list.ptr(), 1) };
@@ -307,7 +308,7 @@ pub(crate) struct KeepAlive {
 pub(crate) enum PolledItem {
     Record(Record),
     /// End of a partition: everything before the offset was delivered, including offsets without records.
-    EndOfPartition(TopicPartition, i64),
+    EndOfPartition(TopicPartition, Offset),
     Error(Option<TopicPartition>, RDKafkaErrorCode, String),
     /// Another process has joined under this static member's `group.instance.id`. The client is unusable.
     NameTaken,
@@ -386,8 +387,8 @@ impl Record {
         (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then_some(headers.cast_const())
     }
 
-    pub(crate) fn offset(&self) -> i64 {
-        self.raw().offset
+    pub(crate) fn offset(&self) -> Offset {
+        Offset(self.raw().offset)
     }
 
     /// Returns the timestamp in milliseconds since 1970, if the record has one.
@@ -518,11 +519,15 @@ fn names(partitions: &[TopicPartition]) -> TopicPartitionList {
     list
 }
 
-fn offsets(positions: &[(TopicPartition, i64)]) -> TopicPartitionList {
+fn offsets(positions: &[(TopicPartition, Offset)]) -> TopicPartitionList {
     let mut list = TopicPartitionList::with_capacity(positions.len());
     for (partition, offset) in positions {
-        list.add_partition_offset(&partition.topic, partition.partition.0, Offset::Offset(*offset))
-            .expect("a list takes any offset of a record");
+        list.add_partition_offset(
+            &partition.topic,
+            partition.partition.0,
+            ListOffset::Offset(offset.0),
+        )
+        .expect("a list takes any offset of a record");
     }
     list
 }

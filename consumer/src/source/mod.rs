@@ -63,13 +63,13 @@ const LEAVE_LIMIT: Duration = Duration::from_secs(30);
 /// A command of the worker.
 pub(crate) enum SourceCommand {
     /// Read partitions from these offsets, as these generations.
-    Start(Vec<(TopicPartition, Generation, i64)>),
+    Start(Vec<(TopicPartition, Generation, Offset)>),
     /// Drop the records of these partitions until they are started again.
     Hold(Vec<TopicPartition>),
     /// Leave the group and join it again, which makes it rebalance.
     Rejoin,
     /// Commit the lake's positions as offsets of the group, for lag dashboards.
-    MirrorOffsets(Vec<(TopicPartition, i64)>),
+    MirrorOffsets(Vec<(TopicPartition, Offset)>),
     /// Leave the group and end the thread.
     Close,
 }
@@ -255,10 +255,10 @@ impl Poller {
         self.backlog.retain(|delivery| !partitions.contains(delivery.partition()));
     }
 
-    fn start(&mut self, starts: &[(TopicPartition, Generation, i64)]) {
+    fn start(&mut self, starts: &[(TopicPartition, Generation, Offset)]) {
         let ours: Vec<_> = {
             let mut assignment = lock(&self.assignment);
-            let begin = |(partition, generation, start): &&(TopicPartition, Generation, i64)| {
+            let begin = |(partition, generation, start): &&(TopicPartition, Generation, Offset)| {
                 assignment.start(partition, *generation, *start)
             };
             starts
@@ -270,7 +270,7 @@ impl Poller {
         self.fetch(&ours);
     }
 
-    fn fetch(&self, starts: &[(TopicPartition, i64)]) {
+    fn fetch(&self, starts: &[(TopicPartition, Offset)]) {
         self.consumer.fetch(starts);
         if self.paused {
             let partitions: Vec<_> =
@@ -280,8 +280,8 @@ impl Poller {
     }
 
     /// Fetches a partition again from the offset that was expected.
-    fn fetch_again(&self, partition: TopicPartition, from: i64) {
-        tracing::debug!(%partition, from, "unexpected offset, fetching again");
+    fn fetch_again(&self, partition: TopicPartition, from: Offset) {
+        tracing::debug!(%partition, from = from.0, "unexpected offset, fetching again");
         self.consumer.stop_fetching(std::slice::from_ref(&partition));
         lock(&self.assignment).fetched_again(&partition);
         self.fetch(&[(partition, from)]);
@@ -375,10 +375,10 @@ impl Poller {
         }
     }
 
-    fn queue_run(&mut self, records: Vec<Record>, again: &mut Vec<(TopicPartition, i64)>) {
+    fn queue_run(&mut self, records: Vec<Record>, again: &mut Vec<(TopicPartition, Offset)>) {
         let (Some(first), Some(last)) = (records.first(), records.last()) else { return };
         let partition = first.topic_partition();
-        let next = last.offset() + 1;
+        let next = Offset(last.offset().0 + 1);
         let verdict = lock(&self.assignment).judge(&partition, first.offset(), next);
         match verdict {
             Verdict::Drop => {}
@@ -391,7 +391,7 @@ impl Poller {
                 self.backlog.push_back(Delivery::Records(RecordRun {
                     partition,
                     generation,
-                    follows: Offset(follows),
+                    follows,
                     records,
                     bytes,
                     client,
@@ -403,20 +403,15 @@ impl Poller {
     fn queue_end(
         &mut self,
         partition: TopicPartition,
-        offset: i64,
-        again: &mut Vec<(TopicPartition, i64)>,
+        offset: Offset,
+        again: &mut Vec<(TopicPartition, Offset)>,
     ) {
         let verdict = lock(&self.assignment).judge(&partition, offset, offset);
         match verdict {
             Verdict::Drop => {}
             Verdict::FetchAgain(from) => again.push((partition, from)),
             Verdict::Pass { generation, follows } => {
-                let end = Delivery::EndOfPartition {
-                    partition,
-                    generation,
-                    follows: Offset(follows),
-                    offset: Offset(offset),
-                };
+                let end = Delivery::EndOfPartition { partition, generation, follows, offset };
                 self.backlog.push_back(end);
             }
         }

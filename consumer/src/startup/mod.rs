@@ -280,7 +280,7 @@ pub(crate) struct PreparedSources {
 }
 
 /// Offsets at which a run with `--until-end` is complete.
-pub(crate) type Goals = BTreeMap<TopicPartition, i64>;
+pub(crate) type Goals = BTreeMap<TopicPartition, Offset>;
 
 /// Prepares lake, tables and sources. Blocks. Returns None after a stop.
 pub(crate) fn prepare(
@@ -381,7 +381,7 @@ fn find_goals(
         else {
             return Ok(None);
         };
-        goals.extend(ends.into_iter().map(|(p, end)| (TopicPartition::new(topic, p), end)));
+        goals.extend(ends.into_iter().map(|(p, end)| (TopicPartition::new(topic, p), Offset(end))));
     }
     Ok(Some(goals))
 }

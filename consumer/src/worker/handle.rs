@@ -305,7 +305,6 @@ impl Worker {
             }
             ClusterAnswer::Ends(ends) => {
                 self.is_finding_ends = false;
-                let ends: Vec<_> = ends.into_iter().map(|(p, end)| (p, end.0)).collect();
                 self.deps.metrics.lag.record_ends(&ends, now_ms());
             }
             ClusterAnswer::Identity { topic, identity, question } => {
@@ -316,7 +315,8 @@ impl Worker {
                 let offset = self.partitions.next_offset(&partition);
                 let route = self.routes.get(&partition.topic).cloned();
                 tracing::error!(
-                    topic = %partition.topic, partition = partition.partition.0, offset,
+                    topic = %partition.topic, partition = partition.partition.0,
+                    offset = offset.map(|offset| offset.0),
                     low_watermark = watermarks.low, high_watermark = watermarks.high,
                     resolve_with = remedy_commands(route.as_deref(), &partition, offset, watermarks),
                     "Kafka does not have the lake's offset, partition stopped; others continue"
@@ -371,12 +371,12 @@ impl Worker {
         for delta in commit.progress() {
             let partition = self.partition_of(delta.source, delta.partition);
             let newest = newest.get(&(delta.source, delta.partition)).copied();
-            self.deps.metrics.lag.record_progress(&partition, delta.range.to.0, newest);
+            self.deps.metrics.lag.record_progress(&partition, delta.range.to, newest);
             self.partitions.set_position(&partition, delta.after());
             // Kafka accepts offsets only from the owner of a partition. A static member that was paused and
             // commits for partitions that it has lost would be fenced permanently.
             if self.partitions.is_owned(&partition) {
-                mirrored.push((partition, delta.range.to.0));
+                mirrored.push((partition, delta.range.to));
             }
         }
         tracing::info!(
@@ -456,7 +456,7 @@ impl Worker {
             .map(|(partition, generation, position)| {
                 let recent = recent.remove(&partition.partition).unwrap_or_default();
                 self.begin(&route, &partition, generation, position, recent);
-                (partition, generation, position.next_offset.0)
+                (partition, generation, position.next_offset)
             })
             .collect();
         if !starts.is_empty() {
@@ -474,7 +474,7 @@ impl Worker {
         recent: Vec<RecentRow>,
     ) {
         tracing::info!(%partition, epoch = position.epoch.0, offset = position.next_offset.0, "partition started");
-        self.deps.metrics.lag.start_partition(partition, position.next_offset.0, now_ms());
+        self.deps.metrics.lag.start_partition(partition, position.next_offset, now_ms());
         let index = crate::source::batcher_of(partition, self.batchers.len());
         self.batchers[index].send(BatcherCommand::Begin {
             partition: partition.clone(),
@@ -482,7 +482,7 @@ impl Worker {
             position,
             route: Arc::clone(route),
             recent,
-            goal: self.goals.as_ref().and_then(|goals| goals.get(partition).copied().map(Offset)),
+            goal: self.goals.as_ref().and_then(|goals| goals.get(partition).copied()),
         });
     }
 }
@@ -492,14 +492,14 @@ impl Worker {
 fn remedy_commands(
     route: Option<&TopicRoute>,
     partition: &TopicPartition,
-    offset: Option<i64>,
+    offset: Option<Offset>,
     watermarks: Watermarks,
 ) -> String {
     let table = route.map(|s| format!(" --table {}", s.source.spec.table)).unwrap_or_default();
     let (topic, number) = (&partition.topic, partition.partition);
     let place = format!("--topic {topic} --partition {number}{table}");
     let Watermarks { low, high } = watermarks;
-    if offset.is_some_and(|offset| offset < low) {
+    if offset.is_some_and(|offset| offset.0 < low) {
         format!("ducktide skip {place} --to-offset {low}")
     } else {
         format!("ducktide replay {place} --from-offset {high}")

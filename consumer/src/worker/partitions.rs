@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ducktide_protocol::position::{Partition, Position};
+use ducktide_protocol::position::{Offset, Partition, Position};
 
 use crate::source::TopicPartition;
 use crate::source::assignment::Generation;
@@ -116,8 +116,8 @@ impl Partitions {
     }
 
     /// Returns the last known committed offset of a partition.
-    pub(crate) fn next_offset(&self, partition: &TopicPartition) -> Option<i64> {
-        self.positions.get(partition).map(|position| position.next_offset.0)
+    pub(crate) fn next_offset(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.positions.get(partition).map(|position| position.next_offset)
     }
 
     pub(crate) fn set_position(&mut self, partition: &TopicPartition, to: Position) {
@@ -174,8 +174,8 @@ impl Partitions {
     }
 
     /// Returns the partitions whose goals the lake has not reached.
-    pub(crate) fn behind(&self, goals: &BTreeMap<TopicPartition, i64>) -> Vec<TopicPartition> {
-        let reached = |(partition, goal): &(&TopicPartition, &i64)| {
+    pub(crate) fn behind(&self, goals: &BTreeMap<TopicPartition, Offset>) -> Vec<TopicPartition> {
+        let reached = |(partition, goal): &(&TopicPartition, &Offset)| {
             self.next_offset(partition).is_some_and(|offset| offset >= **goal)
         };
         goals.iter().filter(|goal| !reached(goal)).map(|(partition, _)| partition.clone()).collect()
@@ -188,7 +188,7 @@ impl Partitions {
 
     /// Returns whether this member has read all of its partitions up to their goals, so that they can be
     /// committed at once.
-    pub(crate) fn has_read_to(&self, goals: &BTreeMap<TopicPartition, i64>) -> bool {
+    pub(crate) fn has_read_to(&self, goals: &BTreeMap<TopicPartition, Offset>) -> bool {
         let open = self.behind(goals).into_iter();
         let mut own = open.filter(|p| self.is_owned(p) && !self.is_stopped(p));
         own.all(|partition| self.at_goal.contains(&partition))
@@ -213,7 +213,7 @@ impl Partitions {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_protocol::position::{Epoch, Offset};
+    use ducktide_protocol::position::Epoch;
 
     use super::*;
 
@@ -297,7 +297,7 @@ mod tests {
     fn partitions_are_read_when_each_that_is_owned_and_behind_is_at_its_goal() {
         let mut partitions = assigned(2);
         let at = |partition| TopicPartition::new("events", partition);
-        let goals = BTreeMap::from([(at(0), 10), (at(1), 5), (at(7), 5)]);
+        let goals = BTreeMap::from([(at(0), Offset(10)), (at(1), Offset(5)), (at(7), Offset(5))]);
         partitions.goal_reached(at(0));
         assert!(!partitions.has_read_to(&goals));
 
@@ -312,8 +312,8 @@ mod tests {
     fn goals_are_reached_by_commits_of_any_member() {
         let mut partitions = assigned(1);
         let goals = BTreeMap::from([
-            (TopicPartition::new("events", 0), 10),
-            (TopicPartition::new("events", 1), 5),
+            (TopicPartition::new("events", 0), Offset(10)),
+            (TopicPartition::new("events", 1), Offset(5)),
         ]);
         partitions.set_position(&TopicPartition::new("events", 0), at(10));
         assert_eq!(partitions.behind(&goals), [TopicPartition::new("events", 1)]);
