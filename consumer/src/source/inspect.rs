@@ -158,7 +158,7 @@ impl ClusterView {
         self.list_offsets(wanted)
     }
 
-    /// Requests the offsets of a list, without partitions that have no offset at their time. ListOffsets is
+    /// Requests the offsets of a list, without partitions that have no offset at their time. `ListOffsets` is
     /// one request for times, beginnings and ends; the latter have special numbers as time.
     fn list_offsets(
         &self,

@@ -306,10 +306,10 @@ impl Poller {
                 PolledItem::NameTaken => self.events.send(Event::Source(SourceEvent::NameTaken)),
                 PolledItem::NameHeld => self.handle_name_held(),
                 PolledItem::Fatal(text) => {
-                    self.events.send(Event::Source(SourceEvent::Fatal(text)))
+                    self.events.send(Event::Source(SourceEvent::Fatal(text)));
                 }
                 PolledItem::Error(partition, code, text) => {
-                    self.handle_error(partition, code, text)
+                    self.handle_error(partition, code, text);
                 }
             }
         }
@@ -362,7 +362,7 @@ impl Poller {
     }
 
     /// Joins the group again after the member has left it. Not earlier: librdkafka (2.12.1,
-    /// `rd_kafka_cgrp_incr_unassign_done`) sends no LeaveGroup if it has a new subscription when the
+    /// `rd_kafka_cgrp_incr_unassign_done`) sends no `LeaveGroup` if it has a new subscription when the
     /// revocation ends, and the group does not rebalance for a member that joins unchanged.
     fn advance_rejoin(&mut self) {
         let is_due =
@@ -426,7 +426,7 @@ impl Poller {
         use RDKafkaErrorCode::{AutoOffsetReset, OffsetOutOfRange};
         match (partition, code) {
             (Some(partition), AutoOffsetReset | OffsetOutOfRange) => {
-                self.handle_out_of_range(partition, text)
+                self.handle_out_of_range(partition, text);
             }
             (partition, code) => {
                 if let Some(remedy) = refusal_remedy(code) {

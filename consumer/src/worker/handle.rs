@@ -297,7 +297,7 @@ impl Worker {
                 self.found_readers(&partitions, members.as_deref());
             }
             ClusterAnswer::Unowned { question, partitions } => {
-                self.found_unowned(question, partitions)
+                self.found_unowned(question, partitions);
             }
             ClusterAnswer::Unanswered(_) => {
                 self.is_finding_ends = false;
