@@ -1,4 +1,5 @@
-//! Queries to the cluster that run concurrently with the worker. Most are retried until they succeed.
+//! Queries to the cluster that run concurrently with the worker. Most are retried until they
+//! succeed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,8 +55,8 @@ impl ClusterQueries {
         });
     }
 
-    /// Reads the current ends of partitions. Not retried, because the worker polls them; a failure tells a
-    /// worker that has nothing to commit that Kafka is unavailable.
+    /// Reads the current ends of partitions. Not retried, because the worker polls them; a failure
+    /// informs a worker without commits that Kafka is unavailable.
     pub(crate) fn find_ends(&self, partitions: Vec<TopicPartition>) {
         let Self { cluster, events } = self.clone();
         tokio::spawn(async move {
