@@ -229,7 +229,7 @@ fn a_table_that_cannot_be_written_does_not_stop_the_others(kind: CatalogKind) {
     assert_eq!(case.rows("blocked"), "100 100");
     assert!(worker.metric("held_topics").unwrap() < 1.0);
     let log = worker.log().unwrap();
-    let logged = log.iter().filter(|line| line.to_string().contains("the topic is held"));
+    let logged = log.iter().filter(|line| line.to_string().contains("topic held and retried"));
     let logged = logged.map(|line| line["topic"].clone()).collect::<Vec<_>>();
     assert_eq!(logged, [case.topic("blocked")], "{log:?}");
     case.pipeline.verify().unwrap();
