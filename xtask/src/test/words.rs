@@ -23,7 +23,6 @@ const EXCEPTIONS: &[&str] = &[
     "crates/maintenance",
     "crates/protocol",
     "crates/replay",
-    "crates/service",
     "crates/verify",
 ];
 
