@@ -8,8 +8,8 @@ use thiserror::Error;
 use crate::decode::error_class::ErrorClass;
 use crate::decode::failure::DecodeFailure;
 use crate::decode::schema_registry::RegistryError;
-use crate::source::TopicPartition;
 use crate::source::kafka_config::without_value;
+use crate::source::topic_partition::TopicPartition;
 
 /// An error that ends a consumer. None of them loses data: records that are not in the lake are read
 /// again.

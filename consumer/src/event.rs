@@ -8,8 +8,7 @@ use crate::batch::event::BatcherEvent;
 use crate::batch::topic_route::TopicRoute;
 use crate::commit::event::CommitterEvent;
 use crate::error::ConsumerError;
-use crate::source::ClusterAnswer;
-use crate::source::SourceEvent;
+use crate::source::event::{ClusterAnswer, SourceEvent};
 
 /// An event for the worker.
 #[derive(Debug)]

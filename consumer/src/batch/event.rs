@@ -6,7 +6,7 @@ use ducktide_protocol::table::{Column, TableName};
 use crate::batch::partial_batch::PartialBatch;
 use crate::batch::staging::StagingError;
 use crate::decode::failure::DecodeFailure;
-use crate::source::TopicPartition;
+use crate::source::topic_partition::TopicPartition;
 
 /// Event from a batcher to the worker.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use ducktide_protocol::position::{Offset, OffsetRange, Position};
 
 use crate::batch::dedupe::DedupeWindow;
 use crate::batch::topic_route::TopicRoute;
-use crate::source::TopicPartition;
 use crate::source::assignment::Generation;
+use crate::source::topic_partition::TopicPartition;
 
 /// Read position of one partition, and the outcome of its records since the last cut.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::PartitionLabels;
-use crate::source::TopicPartition;
+use crate::source::topic_partition::TopicPartition;
 
 /// Progress and end of a partition. Times are milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,7 +17,7 @@ use ducktide_service::endpoints::{self, Readiness};
 use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 
-use crate::source::TopicPartition;
+use crate::source::topic_partition::TopicPartition;
 use batching::BatchMetrics;
 use committing::CommitMetrics;
 use lag::Lag;

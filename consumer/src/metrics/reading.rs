@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::PartitionLabels;
-use crate::source::TopicPartition;
+use crate::source::topic_partition::TopicPartition;
 
 /// Rebalance event of the consumer group for this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

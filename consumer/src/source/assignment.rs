@@ -16,7 +16,7 @@ use std::collections::HashMap;
 
 use ducktide_protocol::position::Offset;
 
-use crate::source::TopicPartition;
+use crate::source::topic_partition::TopicPartition;
 
 /// Number of a reading of a partition, from a start to a hold. Unique within a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -21,8 +21,8 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 use rdkafka::types::{RDKafka, RDKafkaConfRes, RDKafkaMessage, RDKafkaRespErr, RDKafkaType};
 
-use super::TopicPartition;
 use super::cluster_error::FailureContext;
+use super::topic_partition::TopicPartition;
 use crate::source::kafka_config::{ConsumerConfig, check_owned};
 
 /// Receives the rebalances of this member, on the poll thread, from within a poll.

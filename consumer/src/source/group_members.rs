@@ -12,9 +12,9 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::RDKafkaErrorCode;
 use rdsys::rd_kafka_consumer_group_state_t as State;
 
-use super::TopicPartition;
 use super::cluster_error::FailureContext;
 use super::ffi::{check, partitions_of};
+use super::topic_partition::TopicPartition;
 
 /// State and members of a consumer group.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -14,8 +14,9 @@ use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::cluster_error::{ClusterError, ClusterErrorKind, ConnectionFailures, FailureContext};
+use super::ffi;
 use super::group_members::{self, GroupDescription, GroupMember};
-use super::{TopicPartition, ffi};
+use super::topic_partition::TopicPartition;
 
 /// Timeout of a query.
 const TIMEOUT: Duration = Duration::from_secs(10);

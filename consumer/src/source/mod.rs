@@ -9,7 +9,7 @@ pub(crate) mod assignment;
 pub(crate) mod cluster_error;
 pub(crate) mod cluster_queries;
 mod delivery;
-mod event;
+pub(crate) mod event;
 mod ffi;
 pub(crate) mod group;
 pub(crate) mod group_members;
@@ -17,7 +17,7 @@ pub(crate) mod in_flight;
 pub(crate) mod inspect;
 pub(crate) mod kafka_config;
 mod name_wait;
-mod topic_partition;
+pub(crate) mod topic_partition;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};

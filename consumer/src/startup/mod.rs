@@ -29,11 +29,11 @@ use crate::decode::schema_provider::{SchemaProvider, SchemaProviders};
 use crate::decode::schema_registry::RegistryError;
 use crate::error::ConsumerError;
 use crate::metrics::{Metrics, RetryCause};
-use crate::source::TopicPartition;
 use crate::source::cluster_error::ClusterErrorKind;
 use crate::source::group::{Group, KnownGroups};
 use crate::source::inspect::{ClusterResult, ClusterView};
 use crate::source::kafka_config::GroupProtocol;
+use crate::source::topic_partition::TopicPartition;
 
 /// Time between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);

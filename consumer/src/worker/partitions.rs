@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ducktide_protocol::position::{Offset, Partition, Position};
 
-use crate::source::TopicPartition;
 use crate::source::assignment::Generation;
+use crate::source::topic_partition::TopicPartition;
 
 /// The state of a partition of this member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

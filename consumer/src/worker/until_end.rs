@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use super::other_members_wait::OtherMembersWait;
 use super::{REFUSAL_LIMIT, Worker, join_names};
 use crate::error::ConsumerError;
-use crate::source::TopicPartition;
 use crate::source::group_members::GroupMember;
+use crate::source::topic_partition::TopicPartition;
 
 /// Time without own partitions to read after which the group is described. By then a rebalance is complete,
 /// and members have committed what they read.
