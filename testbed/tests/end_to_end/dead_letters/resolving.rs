@@ -186,8 +186,8 @@ fn concurrent_retries_write_each_row_once(kind: CatalogKind) {
     }
 
     let moved = both.map(|retry| retry.output().unwrap());
-    assert!(moved.iter().any(|text| text.starts_with("20 letters")), "{moved:?}");
-    assert!(moved.iter().any(|text| text.starts_with("0 letters")), "{moved:?}");
+    assert!(moved.iter().any(|text| text.starts_with("20 dead letters")), "{moved:?}");
+    assert!(moved.iter().any(|text| text.starts_with("0 dead letters")), "{moved:?}");
     case.check_moved();
 }
 
