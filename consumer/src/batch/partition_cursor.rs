@@ -198,7 +198,7 @@ mod tests {
     use crate::decode::newest_schemas::NewestSchemas;
 
     fn cursor(start: i64) -> (PartitionCursor, TopicPartition) {
-        let version = TableVersion { table: "events".parse().unwrap(), changed_at: 1 };
+        let version = TableVersion { table: "events".parse().unwrap(), changed_at: SnapshotId(1) };
         let shape = TableShape::from_described([("id", "BIGINT")]).unwrap();
         let spec = SourceSpec {
             table: version.table.clone(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow_schema::{DataType, Schema};
 use ducktide_decoder::{DecodeError, Problem, RowBuffer, timestamp_micros};
-use ducktide_protocol::dead_letter::{DeadLetter, RecordPlace};
+use ducktide_protocol::dead_letter::{DeadLetter, RecordLocation};
 use ducktide_protocol::table::{TableName, TimeUnit};
 use ducktide_protocol::{StagedFile, TableVersion};
 use jiff::Timestamp;
@@ -280,7 +280,7 @@ fn dead_letter(undecodable: UndecodableRecord<'_>) -> DeadLetter {
     let timestamp = record.timestamp_ms();
     let micros = |millis| timestamp_micros(millis, TimeUnit::Millis).ok();
     DeadLetter {
-        place: RecordPlace {
+        place: RecordLocation {
             topic: topic.to_string(),
             partition: *partition,
             offset: record.offset(),

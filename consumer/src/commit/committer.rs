@@ -91,8 +91,8 @@ impl CommitterThread {
         let events = self.events.clone();
         let attempt = |lake: &mut dyn Lake| {
             let outcome = lake.commit(&commit);
-            if let Some(inquiry) = lake.take_inquiry() {
-                events.send(Event::Committer(CommitterEvent::Inquired(inquiry)));
+            if let Some(inquiry) = lake.take_outcome_check() {
+                events.send(Event::Committer(CommitterEvent::OutcomeChecked(inquiry)));
             }
             outcome
         };

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use ducktide_protocol::commit::{Commit, Inquiry};
+use ducktide_protocol::commit::{Commit, OutcomeCheck};
 use ducktide_protocol::position::{Partition, Position, SnapshotId, SourceId};
 use ducktide_protocol::table::TableName;
 use ducktide_protocol::{LakeError, Table};
@@ -38,7 +38,7 @@ pub(crate) enum CommitterEvent {
         error: String,
     },
     /// The outcome of a commit was unknown, and the catalog was read.
-    Inquired(Inquiry),
+    OutcomeChecked(OutcomeCheck),
     /// A permanent error.
     Failed(LakeError),
 }

@@ -227,7 +227,7 @@ impl<D> DecoderCache<D> {
         };
         match (self.compile)(&self.provider, &schema, to) {
             Ok(decoder) => Ok(decoder),
-            Err(CompileError::DoesNotFit(difference)) if difference.unfit.is_empty() => {
+            Err(CompileError::DoesNotFit(difference)) if difference.mismatched.is_empty() => {
                 Err(ResolveError::ColumnsMissing(difference))
             }
             Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ducktide_protocol::commit::{Commit, Counts, Inquiry};
+use ducktide_protocol::commit::{Commit, Counts, OutcomeCheck};
 use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -47,7 +47,7 @@ pub(crate) struct CommitMetrics {
     files: Counter,
     file_bytes: Counter,
     batches: Family<OutcomeLabels, Counter>,
-    inquiries: Family<FoundLabels, Counter>,
+    outcome_checks: Family<FoundLabels, Counter>,
     seconds: Histogram,
     /// Absent before the first commit.
     last_commit: Family<[(String, String); 0], Gauge>,
@@ -64,7 +64,7 @@ impl CommitMetrics {
             files: Counter::default(),
             file_bytes: Counter::default(),
             batches: Family::default(),
-            inquiries: Family::default(),
+            outcome_checks: Family::default(),
             seconds: Histogram::new(COMMIT_SECONDS),
             last_commit: Family::default(),
         };
@@ -77,8 +77,8 @@ impl CommitMetrics {
         for class in ErrorClass::ALL.map(ErrorClass::as_str) {
             drop(new.dead_letters.get_or_create(&ClassLabels { class }));
         }
-        for found in Inquiry::ALL.map(Inquiry::as_str) {
-            drop(new.inquiries.get_or_create(&FoundLabels { found }));
+        for found in OutcomeCheck::ALL.map(OutcomeCheck::as_str) {
+            drop(new.outcome_checks.get_or_create(&FoundLabels { found }));
         }
         new
     }
@@ -121,7 +121,7 @@ impl CommitMetrics {
             "commit_inquiries",
             "Commits with an unknown outcome, by the state that was read from the catalog: applied (only \
              the answer was lost), not_applied, moved (fenced), unanswered (retried)",
-            self.inquiries.clone(),
+            self.outcome_checks.clone(),
         );
         r.register_with_unit(
             "commit_duration",
@@ -173,8 +173,8 @@ impl CommitMetrics {
         self.ended(FAILED);
     }
 
-    pub(crate) fn inquired(&self, inquiry: Inquiry) {
-        self.inquiries.get_or_create(&FoundLabels { found: inquiry.as_str() }).inc();
+    pub(crate) fn outcome_checked(&self, inquiry: OutcomeCheck) {
+        self.outcome_checks.get_or_create(&FoundLabels { found: inquiry.as_str() }).inc();
     }
 
     fn ended(&self, outcome: &'static str) {

@@ -52,7 +52,7 @@ pub(crate) fn prepare(
     if difference.missing.iter().any(Column::is_required) {
         return lake.ensure_table(name, &wanted);
     }
-    let table = if difference.unfit.is_empty() {
+    let table = if difference.mismatched.is_empty() {
         lake.add_columns(name, &difference.missing)?
     } else if on_incompatible == OnIncompatibleSchema::Stop {
         return lake.ensure_table(name, &wanted);

@@ -233,7 +233,7 @@ impl Worker {
                 self.blockers.lake_answered();
                 self.altered(tables);
             }
-            CommitterEvent::Inquired(found) => self.deps.metrics.committing.inquired(found),
+            CommitterEvent::OutcomeChecked(found) => self.deps.metrics.committing.outcome_checked(found),
             CommitterEvent::Retrying { cause, error } => {
                 self.deps.metrics.batching.retried(cause);
                 self.blockers.lake_failed(error);

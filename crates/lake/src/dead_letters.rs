@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use duckdb::types::Value;
 use duckdb::{Row, ToSql, params_from_iter};
 use ducktide_protocol::dead_letter::{
-    DeadLetter, Header, RecordPlace, Resolution, dead_letter_table,
+    DeadLetter, Header, RecordLocation, Resolution, dead_letter_table,
 };
 use ducktide_protocol::error::Result;
 use ducktide_protocol::position::{Offset, Partition};
@@ -27,7 +27,7 @@ pub struct LetterFilter {
     /// Of this error class.
     pub class: Option<String>,
     /// Of these records alone, if there are any.
-    pub places: Vec<RecordPlace>,
+    pub places: Vec<RecordLocation>,
     /// Those that are resolved, too.
     pub with_resolved: bool,
     /// The first so many of them.
@@ -38,7 +38,7 @@ pub struct LetterFilter {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LetterSummary {
     /// Where the record lies.
-    pub place: RecordPlace,
+    pub place: RecordLocation,
     /// The schema id that its value begins with, if it does.
     pub schema_id: Option<u32>,
     /// What kind of error it is.
@@ -138,7 +138,7 @@ impl LetterFilter {
             condition += " AND (l.topic, l.partition, l.\"offset\") IN (";
             condition += &places;
             condition += ")";
-            for RecordPlace { topic, partition, offset } in &self.places {
+            for RecordLocation { topic, partition, offset } in &self.places {
                 parameters.push(Box::new(topic.clone()));
                 parameters.push(Box::new(partition.0));
                 parameters.push(Box::new(offset.0));
@@ -151,8 +151,8 @@ impl LetterFilter {
     }
 }
 
-fn place(row: &Row<'_>) -> duckdb::Result<RecordPlace> {
-    Ok(RecordPlace {
+fn place(row: &Row<'_>) -> duckdb::Result<RecordLocation> {
+    Ok(RecordLocation {
         topic: row.get(0)?,
         partition: Partition(row.get(1)?),
         offset: Offset(row.get(2)?),

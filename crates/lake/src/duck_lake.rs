@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ducktide_protocol::commit::{Commit, CommitMessage, CommitOutcome, Inquiry};
+use ducktide_protocol::commit::{Commit, CommitMessage, CommitOutcome, OutcomeCheck};
 use ducktide_protocol::dedupe::{RecentRow, RecentRows};
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
 use ducktide_protocol::position::{Offset, Partition, Position, SourceId};
@@ -71,7 +71,7 @@ pub struct DuckLake {
     /// The newest position that this process knows to be committed.
     committed: HashMap<(SourceId, Partition), Position>,
     /// What the catalog said when it was asked how the last commit had ended.
-    pub(crate) inquiry: Option<Inquiry>,
+    pub(crate) outcome_check: Option<OutcomeCheck>,
     /// How often in a row the lake refused for reasons that are known by their text alone.
     refusals: Refusals,
 }
@@ -165,7 +165,7 @@ impl DuckLake {
             leader_lock: LeaderLock::new(config),
             resources: None,
             committed: HashMap::new(),
-            inquiry: None,
+            outcome_check: None,
             refusals: Refusals::default(),
         })
     }
@@ -454,8 +454,8 @@ impl Lake for DuckLake {
         self.doubt_all(committed)
     }
 
-    fn take_inquiry(&mut self) -> Option<Inquiry> {
-        self.inquiry.take()
+    fn take_outcome_check(&mut self) -> Option<OutcomeCheck> {
+        self.outcome_check.take()
     }
 }
 

@@ -14,7 +14,7 @@
 //! | anything else | - | fenced: another worker or an operator moved progress |
 //!
 //! A commit that resolves dead letters moves no progress: there it is whether our files are
-//! registered, and whether the letters are open (`standing`).
+//! registered, and whether the letters are open (`commit_state`).
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,14 +22,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use ducktide_protocol::StagedFile;
-use ducktide_protocol::commit::{Commit, CommitKind, CommitOutcome, Inquiry, ProgressDelta};
+use ducktide_protocol::commit::{Commit, CommitKind, CommitOutcome, OutcomeCheck, ProgressDelta};
+use ducktide_protocol::commit_state::{
+    CommitState, DeadLetterState, commit_state, has_moved, has_resolved, resolution_state,
+};
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::failpoint::{self, Failpoint};
 use ducktide_protocol::position::{Position, SnapshotId};
 use ducktide_protocol::reason::reason;
-use ducktide_protocol::standing::{
-    LetterState, Standing, has_moved, has_resolved, resolution_standing, standing,
-};
 use ducktide_protocol::table::TableName;
 
 use crate::catalog::intent::{self, Intent};
@@ -203,7 +203,7 @@ fn confirm(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
     let progress = read_progress(lake, commit)?;
     let snapshot = snapshot_of(commit, &progress);
     let is_applied = if commit.kind().resolves_dead_letter() {
-        has_resolved(commit.progress(), &letter_states(lake, commit, &progress)?)
+        has_resolved(commit.progress(), &dead_letter_states(lake, commit, &progress)?)
     } else {
         has_moved(commit.progress(), &positions(&progress))
     };
@@ -219,32 +219,32 @@ fn confirm(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
 /// After anything but ok: asks the catalog, never the text.
 fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Result<CommitOutcome> {
     let text = error.to_string();
-    lake.inquiry = Some(Inquiry::Unanswered);
+    lake.outcome_check = Some(OutcomeCheck::Unanswered);
     tracing::debug!(error = text, "COMMIT did not say ok");
     let reason = reason(&text);
-    let (standing, snapshot) = look(lake, commit).map_err(|cause| {
+    let (state, snapshot) = look(lake, commit).map_err(|cause| {
         LakeError::unavailable(format!("commit: {reason}; its outcome is asked for"))
             .because(cause.chain())
     })?;
-    lake.inquiry = Some(match standing {
-        Standing::AtStart => Inquiry::NotApplied,
-        Standing::AtEnd => Inquiry::Applied,
-        Standing::Elsewhere => Inquiry::Moved,
+    lake.outcome_check = Some(match state {
+        CommitState::NotApplied => OutcomeCheck::NotApplied,
+        CommitState::Applied => OutcomeCheck::Applied,
+        CommitState::Superseded => OutcomeCheck::Superseded,
     });
-    match standing {
+    match state {
         // An ALTER came between the look at the table and the files' registration.
-        Standing::AtStart if is_refusal(&text) && table_changed(lake, commit)? => {
+        CommitState::NotApplied if is_refusal(&text) && table_changed(lake, commit)? => {
             Ok(CommitOutcome::TableChanged)
         }
-        Standing::AtStart if is_refusal(&text) => {
+        CommitState::NotApplied if is_refusal(&text) => {
             Err(LakeError::refused("the lake refuses the commit").because(reason))
         }
-        Standing::AtStart => Err(LakeError::unavailable("commit").because(reason)),
-        Standing::AtEnd => {
+        CommitState::NotApplied => Err(LakeError::unavailable("commit").because(reason)),
+        CommitState::Applied => {
             tracing::info!(error = reason, "the commit was applied, only its answer was lost");
             Ok(CommitOutcome::Committed(snapshot))
         }
-        Standing::Elsewhere => {
+        CommitState::Superseded => {
             tracing::debug!(error = reason, "fenced");
             Ok(CommitOutcome::Fenced)
         }
@@ -252,32 +252,32 @@ fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Resul
 }
 
 /// Where the catalog stands, seen from the commit; at its end only if its files are there too.
-fn look(lake: &mut DuckLake, commit: &Commit) -> Result<(Standing, Option<SnapshotId>)> {
+fn look(lake: &mut DuckLake, commit: &Commit) -> Result<(CommitState, Option<SnapshotId>)> {
     let progress = read_progress(lake, commit)?;
     let snapshot = snapshot_of(commit, &progress);
-    let standing = if commit.kind().resolves_dead_letter() {
+    let state = if commit.kind().resolves_dead_letter() {
         // Letters first: a commit that arrives in between is then seen by its files.
-        let letters = letter_states(lake, commit, &progress)?;
-        resolution_standing(commit.progress(), &letters, files_are_registered(lake, commit)?)
+        let letters = dead_letter_states(lake, commit, &progress)?;
+        resolution_state(commit.progress(), &letters, files_are_registered(lake, commit)?)
     } else {
-        match standing(commit.progress(), &positions(&progress)) {
-            Standing::AtEnd if !files_are_registered(lake, commit)? => Standing::Elsewhere,
-            standing => standing,
+        match commit_state(commit.progress(), &positions(&progress)) {
+            CommitState::Applied if !files_are_registered(lake, commit)? => CommitState::Superseded,
+            state => state,
         }
     };
-    Ok((standing, snapshot))
+    Ok((state, snapshot))
 }
 
 /// What the catalog says of each letter that the commit resolves, in their order.
-fn letter_states(
+fn dead_letter_states(
     lake: &mut DuckLake,
     commit: &Commit,
     progress: &[Option<PartitionProgress>],
-) -> Result<Vec<LetterState>> {
+) -> Result<Vec<DeadLetterState>> {
     let resolved = catalog::resolved_letters(lake.session()?, commit.progress())?;
     let state = |(step, position): (&ProgressDelta, Option<Position>)| {
         let letter = (step.source, step.partition, step.range.from);
-        LetterState { position, is_resolved: resolved.contains(&letter) }
+        DeadLetterState { position, is_resolved: resolved.contains(&letter) }
     };
     Ok(commit.progress().iter().zip(positions(progress)).map(state).collect())
 }

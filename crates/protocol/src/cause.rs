@@ -1,26 +1,26 @@
-//! Which causes pass and which do not: one table for everything that a catalog or a disk answers.
+//! Classification of errors into outages and faults: one table for all answers of catalogs and disks.
 //!
-//! | cause | known by | outage: waited for | fault: the program ends, exit 4 |
+//! | source | known by | outage: retried | fault: the program ends, exit 4 |
 //! |---|---|---|---|
 //! | PostgreSQL | SQLSTATE | connection (08), resources and connection slots (53), locks (55P03, 55006), intervention (57), system (58), rollback (40), read-only standby (25006), timeouts (25P03, 25P04), internal (XX000) | login (28), no such database (3D), privileges, missing tables and functions (42), everything else |
 //! | SQLite | result code | busy, locked, I/O, full, cannot open, read-only, protocol | corrupt, not a database, everything else |
 //! | disk | error kind | full, quota, I/O, stale handle, everything else | permission, read-only file system, name too long, not a directory |
-//! | DuckDB | text (`duckdb_error`), as it has nothing else | | |
+//! | DuckDB | text (`duckdb_error`): it has no codes | | |
 //!
-//! Whoever waits says why, so what this table takes for an outage by mistake is seen.
+//! Each retry logs its reason, so an error that this table takes for an outage by mistake is visible.
 
 use std::io;
 
-/// Whether waiting helps.
+/// Class of an error: does waiting help?
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// It passes, or an operator makes it pass without this program.
+    /// Ends without a change of this program, automatically or by an operator.
     Outage,
-    /// It stays as it is until an operator changes something, and this program cannot go on.
+    /// Stays until an operator changes something; the program cannot continue.
     Fault,
 }
 
-/// The cause that an SQLSTATE tells.
+/// Classifies a PostgreSQL error by its SQLSTATE.
 #[must_use]
 pub fn of_sqlstate(code: &str) -> Cause {
     const OUTAGES: [&str; 13] = [
@@ -41,7 +41,7 @@ pub fn of_sqlstate(code: &str) -> Cause {
     if OUTAGES.iter().any(|class| code.starts_with(class)) { Cause::Outage } else { Cause::Fault }
 }
 
-/// The cause that an error of the file system tells.
+/// Classifies an error of the file system.
 #[must_use]
 pub fn of_io(error: &io::Error) -> Cause {
     use io::ErrorKind;

@@ -1,6 +1,6 @@
-//! What a commit says: which ranges of which partitions it moves, and what became of their records.
+//! Content of a commit: offset ranges by partition, and the outcome of their records.
 //!
-//! The message is persisted in the lake's catalog (`ducklake_snapshot_changes.commit_extra_info`)
+//! The message is stored in the lake's catalog (`ducklake_snapshot_changes.commit_extra_info`)
 //! and read there by the triggers of `catalog/*.sql`. Its shape must stay stable:
 //!
 //! ```json
@@ -17,52 +17,52 @@ use crate::position::{Epoch, Offset, OffsetRange, Partition, Position, SnapshotI
 use crate::staged_file::StagedFile;
 use crate::table::TableName;
 
-/// The version of the message; a trigger refuses any other.
+/// Version of the message; a trigger rejects any other.
 pub const MESSAGE_VERSION: u8 = 1;
 
-/// Who moves progress, and so which rules the catalog applies.
+/// Origin of a commit, which selects the rules that the catalog applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CommitKind {
     /// A partition's first position.
     Start,
-    /// A worker's everyday progress.
+    /// Progress of a worker.
     Ingest,
-    /// An operator's step backwards, which takes the rows behind it out. Begins an epoch.
+    /// An operator's step backwards, which removes the rows from there on. Begins an epoch.
     Replay,
-    /// Records that an operator gives up. Begins an epoch.
+    /// Records that an operator skips. Begins an epoch.
     Skip,
-    /// A dead letter that became a row. Progress stays where it is.
+    /// A dead letter that became a row. Does not move progress.
     Retry,
-    /// A dead letter that an operator gives up. Progress stays where it is.
+    /// A dead letter that an operator discards. Does not move progress.
     Discard,
 }
 
 impl CommitKind {
-    /// Whether progress after it is of a new epoch, so that whatever was read before is fenced.
+    /// Returns true if the commit begins a new epoch, which fences everything read before.
     #[must_use]
     pub const fn begins_epoch(self) -> bool {
         matches!(self, Self::Replay | Self::Skip)
     }
 
-    /// Whether it decides over a dead letter below the next offset, and moves nothing.
+    /// Returns true if the commit resolves dead letters below the next offset and moves nothing.
     #[must_use]
     pub const fn resolves_dead_letter(self) -> bool {
         matches!(self, Self::Retry | Self::Discard)
     }
 }
 
-/// What became of the records of a range. Their sum is the length of the range, always.
+/// Outcomes of the records of a range, counted. Their sum is always the length of the range.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Counts {
-    /// Records that are rows of the table now.
+    /// Records that became rows of the table.
     #[serde(skip_serializing_if = "is_zero")]
     pub rows: i64,
     /// Records in the dead-letter table, not yet resolved.
     #[serde(skip_serializing_if = "is_zero")]
     pub dead: i64,
-    /// Records dropped because their key had been written before.
+    /// Records dropped as duplicates.
     #[serde(skip_serializing_if = "is_zero")]
     pub duplicates: i64,
     /// Records without a value.
@@ -71,7 +71,7 @@ pub struct Counts {
     /// Offsets that hold no record: transaction markers, aborted or compacted records.
     #[serde(skip_serializing_if = "is_zero")]
     pub gaps: i64,
-    /// Records that an operator decided to give up.
+    /// Records that an operator skipped or discarded.
     #[serde(skip_serializing_if = "is_zero")]
     pub given_up: i64,
 }
@@ -83,13 +83,13 @@ const fn is_zero(count: &i64) -> bool {
 }
 
 impl Counts {
-    /// All counted offsets; equals the length of the range.
+    /// Returns the number of counted offsets, which equals the length of the range.
     #[must_use]
     pub const fn total(&self) -> i64 {
         self.rows + self.dead + self.duplicates + self.tombstones + self.gaps + self.given_up
     }
 
-    /// Both together.
+    /// Returns the sum of both counts.
     #[must_use]
     pub const fn plus(self, other: Self) -> Self {
         Self {
@@ -102,39 +102,39 @@ impl Counts {
         }
     }
 
-    /// Whether the range brings data into the lake, and so needs a snapshot of it.
+    /// Returns true if the range adds rows to the lake, which needs a snapshot.
     #[must_use]
     pub const fn needs_snapshot(&self) -> bool {
         self.rows != 0 || self.dead != 0
     }
 }
 
-/// One partition's step: the compare-and-swap that the catalog applies or refuses.
+/// One partition's step: the compare-and-swap that the catalog applies or rejects.
 ///
 /// | progress in the lake       | the step `(epoch, from → to)`                              |
 /// |----------------------------|------------------------------------------------------------|
 /// | `(epoch, from)`            | applied; progress is `(epoch, to)`                         |
-/// | `(epoch, anything else)`   | refused: another worker moved it, or this step came before |
-/// | `(another epoch, …)`       | refused: an operator moved it by replay or skip            |
-/// | unknown partition          | refused: it needs a `start` first                          |
+/// | `(epoch, another offset)`  | rejected: another worker moved it, or a repeated step      |
+/// | `(another epoch, …)`       | rejected: an operator moved it by replay or skip           |
+/// | unknown partition          | rejected: it needs a `start` first                         |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProgressDelta {
-    /// The table and topic that the range belongs to.
+    /// Table and topic of the range.
     pub source: SourceId,
     /// Kafka's partition number.
     pub partition: Partition,
-    /// The epoch that the worker read together with its start offset.
+    /// Epoch that the worker read together with its start offset.
     pub epoch: Epoch,
-    /// The half-open range.
+    /// Half-open range of offsets.
     #[serde(flatten)]
     pub range: OffsetRange,
-    /// What became of its records.
+    /// Outcomes of its records.
     #[serde(flatten)]
     pub counts: Counts,
 }
 
 impl ProgressDelta {
-    /// The step that says what became of a dead letter: it moves nothing.
+    /// Creates the step that resolves a dead letter; it moves nothing.
     #[must_use]
     pub fn resolving(
         source: SourceId,
@@ -151,43 +151,43 @@ impl ProgressDelta {
         Self { source, partition, epoch, range, counts }
     }
 
-    /// Where progress must stand for this step to be applied.
+    /// Returns the position that progress must have for this step to be applied.
     #[must_use]
     pub const fn before(&self) -> Position {
         Position { epoch: self.epoch, next_offset: self.range.from }
     }
 
-    /// Where progress stands once it is applied.
+    /// Returns the position of progress after this step.
     #[must_use]
     pub const fn after(&self) -> Position {
         Position { epoch: self.epoch, next_offset: self.range.to }
     }
 }
 
-/// For each source, the registry's ids of the schemas that its rows were written with.
+/// Registry ids of the schemas of the rows, by source.
 pub type SchemaIds = BTreeMap<SourceId, BTreeSet<u32>>;
 
-/// The JSON that the catalog's triggers read.
+/// Message that the catalog's triggers read as JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitMessage {
     ducktide: u8,
-    /// Which rules apply.
+    /// Rules that apply.
     pub kind: CommitKind,
-    /// The steps; all are applied, or none.
+    /// Steps; all are applied, or none.
     pub progress: Vec<ProgressDelta>,
-    /// For people and their queries; the triggers do not look at it.
+    /// Information for operators and their queries; the triggers ignore it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub schema_ids: SchemaIds,
 }
 
 impl CommitMessage {
-    /// A message of the version that this program speaks.
+    /// Creates a message of this program's version.
     #[must_use]
     pub const fn new(kind: CommitKind, progress: Vec<ProgressDelta>) -> Self {
         Self { ducktide: MESSAGE_VERSION, kind, progress, schema_ids: SchemaIds::new() }
     }
 
-    /// The first positions of partitions that the lake does not know yet.
+    /// Creates the message with the first positions of new partitions.
     #[must_use]
     pub fn start(source: SourceId, positions: &[(Partition, Offset)]) -> Self {
         let delta = |&(partition, offset)| ProgressDelta {
@@ -200,14 +200,14 @@ impl CommitMessage {
         Self::new(CommitKind::Start, positions.iter().map(delta).collect())
     }
 
-    /// The text that goes into the catalog.
+    /// Returns the text for the catalog.
     #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("numbers and fixed names always serialize")
     }
 }
 
-/// Rows and progress that enter the lake together, or not at all.
+/// Rows and progress that are committed to the lake in one transaction.
 #[derive(Clone, Debug)]
 pub struct Commit {
     kind: CommitKind,
@@ -218,11 +218,11 @@ pub struct Commit {
 }
 
 impl Commit {
-    /// An ingest of `files`, written for `table_versions`, that moves `progress`.
+    /// Creates an ingest of `files`, written for `table_versions`, that moves `progress`.
     ///
     /// # Panics
-    /// When the counts do not add up, a range is empty or backwards, or the files hold another
-    /// number of rows than the ranges claim: the batch is not what it says, and must not be sent.
+    /// If counts do not add up, a range is empty or goes backwards, or the files hold another number of
+    /// rows than the ranges claim: such a batch must not be sent.
     #[must_use]
     pub fn ingest(
         progress: Vec<ProgressDelta>,
@@ -245,19 +245,19 @@ impl Commit {
         Self { kind: CommitKind::Ingest, progress, files, table_versions, schema_ids }
     }
 
-    /// Has the message say which schemas the rows were written with.
+    /// Adds the schemas of the rows to the message.
     #[must_use]
     pub fn of_schemas(mut self, schema_ids: SchemaIds) -> Self {
         self.schema_ids = schema_ids;
         self
     }
 
-    /// Says what became of dead letters, one step for each ([`ProgressDelta::resolving`]). The files
-    /// hold a row of the dead-letter table for each and, where they are retried, a row of the table.
+    /// Creates a commit that resolves dead letters, one step for each ([`ProgressDelta::resolving`]).
+    /// The files hold a row of the dead-letter table for each and, if they are retried, a row of the table.
     ///
     /// # Panics
-    /// When there is no step, a step moves progress or is of another kind, or the files hold another
-    /// number of rows.
+    /// If there is no step, a step moves progress or is of another kind, or the files hold another number
+    /// of rows.
     #[must_use]
     pub fn resolve(
         resolution: Resolution,
@@ -270,7 +270,7 @@ impl Commit {
             let ProgressDelta { source, partition, epoch, range, .. } = *step;
             let expected =
                 ProgressDelta::resolving(source, partition, epoch, range.from, resolution);
-            assert!(*step == expected, "a step resolves one letter: step=`{step:?}`");
+            assert!(*step == expected, "a step resolves one dead letter: step=`{step:?}`");
         }
         let rows_each = if resolution == Resolution::Retried { 2 } else { 1 };
         let (claimed, written) = (steps.len() as u64 * rows_each, rows_of(&files));
@@ -282,37 +282,37 @@ impl Commit {
         Self { kind, progress: steps, files, table_versions, schema_ids }
     }
 
-    /// Which rules apply.
+    /// Returns the rules that apply.
     #[must_use]
     pub const fn kind(&self) -> CommitKind {
         self.kind
     }
 
-    /// The steps of this commit.
+    /// Returns the steps of this commit.
     #[must_use]
     pub fn progress(&self) -> &[ProgressDelta] {
         &self.progress
     }
 
-    /// The files of this commit: none when it only moves progress.
+    /// Returns the files of this commit; none if it only moves progress.
     #[must_use]
     pub fn files(&self) -> &[StagedFile] {
         &self.files
     }
 
-    /// The shapes that the files were written for.
+    /// Returns the versions of the tables that the files were written for.
     #[must_use]
     pub fn table_versions(&self) -> &[TableVersion] {
         &self.table_versions
     }
 
-    /// How many rows enter the lake.
+    /// Returns the number of rows that enter the lake.
     #[must_use]
     pub fn rows(&self) -> u64 {
         rows_of(&self.files)
     }
 
-    /// The message for the catalog.
+    /// Returns the message for the catalog.
     #[must_use]
     pub fn message(&self) -> CommitMessage {
         let message = CommitMessage::new(self.kind, self.progress.clone());
@@ -324,47 +324,48 @@ fn rows_of(files: &[StagedFile]) -> u64 {
     files.iter().map(|file| file.rows).sum()
 }
 
-/// What the catalog said after a commit that did not end with an ok.
+/// Result of the check of progress after a COMMIT whose outcome is unknown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Inquiry {
-    /// It was applied, only its answer was lost.
+pub enum OutcomeCheck {
+    /// The commit was applied; only its answer was lost.
     Applied,
-    /// Nothing has changed so far.
+    /// The commit was not applied so far.
     NotApplied,
-    /// Progress is somewhere else.
-    Moved,
-    /// The catalog does not answer: the outcome is unknown, and is asked for again.
+    /// Another worker or an operator moved progress.
+    Superseded,
+    /// The catalog does not answer: the outcome stays unknown, and the check is repeated.
     Unanswered,
 }
 
-impl Inquiry {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Applied, Self::NotApplied, Self::Moved, Self::Unanswered];
+impl OutcomeCheck {
+    /// All results, for metrics.
+    pub const ALL: [Self; 4] =
+        [Self::Applied, Self::NotApplied, Self::Superseded, Self::Unanswered];
 
-    /// The name in metrics.
+    /// Returns the name in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Applied => "applied",
             Self::NotApplied => "not_applied",
-            Self::Moved => "moved",
+            Self::Superseded => "moved",
             Self::Unanswered => "unanswered",
         }
     }
 }
 
-/// How a commit ended.
+/// Outcome of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitOutcome {
-    /// Rows and progress are in the lake. No snapshot belongs to progress without rows.
+    /// Rows and progress are in the lake. Progress without rows has no snapshot.
     Committed(Option<SnapshotId>),
-    /// The lake's progress is neither where the commit starts nor where it ends with our files:
-    /// drop the batch, reload progress, seek. For a resolution: a letter is resolved already, or was
-    /// taken out by a replay; look at the letters again.
+    /// Progress is neither at the start of the commit nor, with its files, at the end: drop the batch,
+    /// reload progress, seek. Of a resolution: a dead letter is already resolved, or was removed by a
+    /// replay; read the dead letters again.
     Fenced,
     /// The table was altered after the files were written: drop the batch, reload the shape, seek.
     TableChanged,
-    /// Staged files of these tables are gone or could not be made durable: drop the batch, seek, write
-    /// it again.
+    /// Staged files of these tables are missing or could not be made durable: drop the batch, seek,
+    /// rewrite it.
     FilesUnusable(BTreeSet<TableName>),
 }

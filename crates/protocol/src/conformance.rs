@@ -1,10 +1,10 @@
-//! What every lake must do: one suite for the lake in memory, for SQLite and for PostgreSQL.
+//! Conformance tests of a lake: one suite for the lake in memory, for SQLite and for PostgreSQL.
 //!
-//! Each case is a sentence about the guarantee. The suite speaks to [`Lake`] only; a [`Harness`]
-//! opens the lake, stages files for it and counts its rows by other means.
+//! Each case is named for a part of the guarantee. The suite uses only [`Lake`]; a [`Harness`] opens
+//! the lake, stages files for it and counts its rows independently.
 //!
-//! Not behind a feature: with one, this crate and all that depend on it would be compiled twice, for
-//! the programs and for the tests. Programs are linked without it, since they never call it.
+//! Not behind a feature: this crate and all crates that depend on it would be compiled twice, for the
+//! programs and for the tests. The linker removes it from programs, which never call it.
 
 use std::borrow::Borrow;
 use std::path::PathBuf;
@@ -19,29 +19,29 @@ use crate::position::{Epoch, Offset, OffsetRange, Partition, Position};
 use crate::staged_file::StagedFile;
 use crate::table::{AvroSchema, Column, ColumnType, TableName, TableShape};
 
-/// What the suite needs beside the lake itself.
+/// Access to a lake that the suite needs in addition to [`Lake`].
 pub trait Harness {
-    /// Another worker's view of the same lake.
+    /// Opens the same lake as another worker.
     fn open(&mut self) -> Box<dyn Lake>;
 
     /// Writes a Parquet file with a row for each offset of the range.
     fn stage(&mut self, table: &Table, partition: Partition, range: OffsetRange) -> StagedFile;
 
-    /// How many rows the table shows to a reader.
+    /// Returns the number of rows that a reader sees in the table.
     fn count(&mut self, table: &TableName) -> u64;
 }
 
-/// A case: its name, and what it does with a table and source of its own.
+/// Name of a case, and its function, which uses a table and source of its own.
 type Case = (&'static str, fn(&mut dyn Harness));
 
 /// All cases of the suite.
 pub const CASES: &[Case] = &[
     ("a_commit_moves_rows_and_progress_together", a_commit_moves_rows_and_progress_together),
     ("the_same_range_is_written_once", the_same_range_is_written_once),
-    ("a_commit_sent_again_is_recognised", a_commit_sent_again_is_recognised),
+    ("a_resent_commit_is_recognized", a_resent_commit_is_recognized),
     ("a_range_that_starts_elsewhere_is_fenced", a_range_that_starts_elsewhere_is_fenced),
     ("an_old_epoch_is_fenced_at_the_right_offset", an_old_epoch_is_fenced_at_the_right_offset),
-    ("one_fenced_range_takes_the_whole_commit_back", one_fenced_range_takes_the_whole_commit_back),
+    ("one_fenced_range_rejects_the_whole_commit", one_fenced_range_rejects_the_whole_commit),
     ("progress_without_rows_moves_by_the_same_rule", progress_without_rows_moves_by_the_same_rule),
     ("an_unknown_partition_is_fenced", an_unknown_partition_is_fenced),
     ("the_first_registration_of_a_source_wins", the_first_registration_of_a_source_wins),
@@ -53,14 +53,17 @@ pub const CASES: &[Case] = &[
         a_column_is_added_once_and_fences_older_files,
     ),
     ("two_workers_racing_for_a_range_write_it_once", two_workers_racing_for_a_range_write_it_once),
-    ("a_retried_letter_becomes_one_row", a_retried_letter_becomes_one_row),
-    ("a_resolution_sent_again_is_recognised", a_resolution_sent_again_is_recognised),
-    ("two_resolutions_racing_for_a_letter", two_resolutions_racing_for_a_letter),
-    ("a_letter_is_resolved_in_its_epoch_only", a_letter_is_resolved_in_its_epoch_only),
-    ("one_resolved_letter_takes_the_whole_commit_back", one_resolved_letter_takes_the_whole_back),
+    ("a_retried_dead_letter_becomes_one_row", a_retried_dead_letter_becomes_one_row),
+    ("a_resent_resolution_is_recognized", a_resent_resolution_is_recognized),
+    ("two_resolutions_racing_for_a_dead_letter", two_resolutions_racing_for_a_dead_letter),
+    ("a_dead_letter_is_resolved_in_its_epoch_only", a_dead_letter_is_resolved_in_its_epoch_only),
+    (
+        "one_resolved_dead_letter_rejects_the_whole_commit",
+        one_resolved_dead_letter_rejects_the_whole_commit,
+    ),
 ];
 
-/// Runs every case; the name of a failing one is in the panic's output.
+/// Runs every case; the output of a panic has the name of the failed one.
 pub fn run(harness: &mut dyn Harness) {
     for (name, case) in CASES {
         tracing::info!(case = name, "conformance");
@@ -68,12 +71,12 @@ pub fn run(harness: &mut dyn Harness) {
     }
 }
 
-/// A table and a source of one case's own.
+/// Table and source of one case.
 struct Fixture {
     lake: Box<dyn Lake>,
     table: Table,
-    /// Stands for the dead-letter table; only the number of its rows matters here.
-    letters: Table,
+    /// Replacement for the dead-letter table; only the number of its rows matters.
+    dead_letters: Table,
     source: Source,
 }
 
@@ -83,13 +86,14 @@ impl Fixture {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let name: TableName = format!("case_{number}").parse().expect("a plain name");
         let mut lake = harness.open();
-        let table = lake.ensure_table(&name, &shape("long")).expect("a new table is made");
-        let letters = dead_letter_table(&name);
-        let letters = lake.ensure_table(&letters, &shape("long")).expect("a new table is made");
+        let table = lake.ensure_table(&name, &shape("long")).expect("a new table is created");
+        let dead_letters = dead_letter_table(&name);
+        let dead_letters =
+            lake.ensure_table(&dead_letters, &shape("long")).expect("a new table is created");
         let spec = spec(&name);
         let starts = [(Partition(0), Offset(100)), (Partition(1), Offset(0))];
         let source = lake.register_source(&spec, &starts).expect("a new source is registered");
-        Self { lake, table, letters, source }
+        Self { lake, table, dead_letters, source }
     }
 
     fn name(&self) -> &TableName {
@@ -108,7 +112,7 @@ impl Fixture {
         ProgressDelta { source: self.source.id, partition, epoch, range, counts }
     }
 
-    /// A commit of one range, every offset of it a row.
+    /// Creates a commit of one range with a row for each offset.
     fn rows(&self, harness: &mut dyn Harness, partition: i32, from: i64, to: i64) -> Commit {
         let range = range(from, to);
         let file = harness.stage(&self.table, Partition(partition), range);
@@ -119,20 +123,20 @@ impl Fixture {
         Commit::ingest(progress, files, vec![self.table.version.clone()])
     }
 
-    /// Ten offsets from 100 on, of which the last two are dead letters.
-    fn ingest_with_letters(&mut self, harness: &mut dyn Harness) {
+    /// Commits offsets 100 to 109, of which the last two are dead letters.
+    fn ingest_with_dead_letters(&mut self, harness: &mut dyn Harness) {
         let (rows, all) = (range(100, 108), range(100, 110));
         let counts = Counts { rows: 8, dead: 2, ..Counts::default() };
         let delta = ProgressDelta { counts, ..self.delta(0, all, 10) };
         let files = vec![
             harness.stage(&self.table, Partition(0), rows),
-            harness.stage(&self.letters, Partition(0), range(108, 110)),
+            harness.stage(&self.dead_letters, Partition(0), range(108, 110)),
         ];
         let commit = self.commit(vec![delta], files);
         assert!(is_committed(self.send(&commit)));
     }
 
-    /// Resolves letters of partition 0 in an epoch, with new files.
+    /// Creates a commit that resolves dead letters of partition 0 in an epoch, with new files.
     fn resolution(
         &self,
         harness: &mut dyn Harness,
@@ -144,7 +148,7 @@ impl Fixture {
         let step = |offset| {
             ProgressDelta::resolving(source, partition, Epoch(epoch), Offset(offset), resolution)
         };
-        let mut files = vec![harness.stage(&self.letters, partition, offsets)];
+        let mut files = vec![harness.stage(&self.dead_letters, partition, offsets)];
         if resolution == Resolution::Retried {
             files.push(harness.stage(&self.table, partition, offsets));
         }
@@ -209,7 +213,7 @@ fn the_same_range_is_written_once(harness: &mut dyn Harness) {
     assert_eq!(harness.count(case.name()), 50);
 }
 
-fn a_commit_sent_again_is_recognised(harness: &mut dyn Harness) {
+fn a_resent_commit_is_recognized(harness: &mut dyn Harness) {
     let mut case = Fixture::new(harness);
     let commit = case.rows(harness, 0, 100, 150);
     assert!(is_committed(case.send(&commit)));
@@ -242,7 +246,7 @@ fn an_old_epoch_is_fenced_at_the_right_offset(harness: &mut dyn Harness) {
     assert_eq!(harness.count(case.name()), 0);
 }
 
-fn one_fenced_range_takes_the_whole_commit_back(harness: &mut dyn Harness) {
+fn one_fenced_range_rejects_the_whole_commit(harness: &mut dyn Harness) {
     let mut case = Fixture::new(harness);
     let (right, wrong) = (range(100, 110), range(5, 10));
     let files = vec![
@@ -360,7 +364,7 @@ fn two_workers_racing_for_a_range_write_it_once(harness: &mut dyn Harness) {
     assert_eq!(harness.count(case.name()), 20);
 }
 
-/// Sends the commits at the same time, each until it has an outcome.
+/// Sends the commits concurrently, each until it has an outcome.
 fn race(workers: Vec<(Box<dyn Lake>, Commit)>) -> Vec<CommitOutcome> {
     std::thread::scope(|scope| {
         let send = |(mut lake, commit): (Box<dyn Lake>, Commit)| {
@@ -378,9 +382,9 @@ fn race(workers: Vec<(Box<dyn Lake>, Commit)>) -> Vec<CommitOutcome> {
     })
 }
 
-fn a_retried_letter_becomes_one_row(harness: &mut dyn Harness) {
+fn a_retried_dead_letter_becomes_one_row(harness: &mut dyn Harness) {
     let mut case = Fixture::new(harness);
-    case.ingest_with_letters(harness);
+    case.ingest_with_dead_letters(harness);
     let first = case.resolution(harness, Resolution::Retried, range(108, 109), 0);
     let second = case.resolution(harness, Resolution::Retried, range(108, 109), 0);
 
@@ -388,12 +392,15 @@ fn a_retried_letter_becomes_one_row(harness: &mut dyn Harness) {
     assert_eq!(case.send(&second), CommitOutcome::Fenced);
 
     assert_eq!(case.position(0), at(0, 110), "progress stays where it is");
-    assert_eq!((harness.count(case.name()), harness.count(&case.letters.version.table)), (9, 3));
+    assert_eq!(
+        (harness.count(case.name()), harness.count(&case.dead_letters.version.table)),
+        (9, 3)
+    );
 }
 
-fn a_resolution_sent_again_is_recognised(harness: &mut dyn Harness) {
+fn a_resent_resolution_is_recognized(harness: &mut dyn Harness) {
     let mut case = Fixture::new(harness);
-    case.ingest_with_letters(harness);
+    case.ingest_with_dead_letters(harness);
     for resolution in [Resolution::Retried, Resolution::Discarded] {
         let offset = if resolution == Resolution::Retried { 108 } else { 109 };
         let commit = case.resolution(harness, resolution, range(offset, offset + 1), 0);
@@ -403,12 +410,15 @@ fn a_resolution_sent_again_is_recognised(harness: &mut dyn Harness) {
 
         assert!(is_committed(&again), "{again:?}");
     }
-    assert_eq!((harness.count(case.name()), harness.count(&case.letters.version.table)), (9, 4));
+    assert_eq!(
+        (harness.count(case.name()), harness.count(&case.dead_letters.version.table)),
+        (9, 4)
+    );
 }
 
-fn two_resolutions_racing_for_a_letter(harness: &mut dyn Harness) {
+fn two_resolutions_racing_for_a_dead_letter(harness: &mut dyn Harness) {
     let mut case = Fixture::new(harness);
-    case.ingest_with_letters(harness);
+    case.ingest_with_dead_letters(harness);
     let retry = case.resolution(harness, Resolution::Retried, range(108, 110), 0);
     let discard = case.resolution(harness, Resolution::Discarded, range(108, 110), 0);
 
@@ -416,40 +426,46 @@ fn two_resolutions_racing_for_a_letter(harness: &mut dyn Harness) {
 
     let committed = outcomes.iter().filter(|outcome| is_committed(*outcome)).count();
     assert_eq!(committed, 1, "{outcomes:?}");
-    assert_eq!(harness.count(&case.letters.version.table), 4);
+    assert_eq!(harness.count(&case.dead_letters.version.table), 4);
 }
 
-fn a_letter_is_resolved_in_its_epoch_only(harness: &mut dyn Harness) {
+fn a_dead_letter_is_resolved_in_its_epoch_only(harness: &mut dyn Harness) {
     let mut case = Fixture::new(harness);
-    case.ingest_with_letters(harness);
+    case.ingest_with_dead_letters(harness);
     let stale = case.resolution(harness, Resolution::Retried, range(108, 109), 7);
     let beyond = case.resolution(harness, Resolution::Discarded, range(110, 111), 0);
 
     assert_eq!(case.send(&stale), CommitOutcome::Fenced);
     assert_eq!(case.send(&beyond), CommitOutcome::Fenced, "it was not read yet");
-    assert_eq!((harness.count(case.name()), harness.count(&case.letters.version.table)), (8, 2));
+    assert_eq!(
+        (harness.count(case.name()), harness.count(&case.dead_letters.version.table)),
+        (8, 2)
+    );
 }
 
-fn one_resolved_letter_takes_the_whole_back(harness: &mut dyn Harness) {
+fn one_resolved_dead_letter_rejects_the_whole_commit(harness: &mut dyn Harness) {
     let mut case = Fixture::new(harness);
-    case.ingest_with_letters(harness);
+    case.ingest_with_dead_letters(harness);
     let one = case.resolution(harness, Resolution::Discarded, range(109, 110), 0);
     let both = case.resolution(harness, Resolution::Retried, range(108, 110), 0);
     assert!(is_committed(case.send(&one)));
 
     assert_eq!(case.send(&both), CommitOutcome::Fenced);
 
-    assert_eq!((harness.count(case.name()), harness.count(&case.letters.version.table)), (8, 3));
+    assert_eq!(
+        (harness.count(case.name()), harness.count(&case.dead_letters.version.table)),
+        (8, 3)
+    );
 }
 
-/// The harness of the lake in memory.
+/// Harness of the lake in memory.
 #[derive(Debug)]
 pub struct MemoryHarness {
     lake: crate::MemoryLake,
 }
 
 impl MemoryHarness {
-    /// A new, empty lake.
+    /// Creates an empty lake.
     #[must_use]
     pub fn new() -> Self {
         Self { lake: crate::MemoryLake::new("/memory") }
@@ -478,7 +494,7 @@ impl Harness for MemoryHarness {
     }
 }
 
-/// A staged file for the rows of a range, which is not written yet.
+/// Creates the entry of a staged file for the rows of a range; writes no file.
 #[must_use]
 pub fn staged(table: &Table, range: OffsetRange, bytes: u64) -> StagedFile {
     let path: PathBuf = table.directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));

@@ -1,18 +1,18 @@
-//! The claim of a lake on its data path, for those who write files there.
+//! Claim of a lake on its data path, for writers of files.
 
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// The file by which a data path is known to be the lake's. A directory without it is only where the data
-/// path's mount belongs: what is written there disappears below the mount when it is back.
+/// File that identifies a data path as the lake's. A directory without it is only the mount point: files
+/// that are written there are hidden when the data path is mounted again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataPathClaim {
     file: PathBuf,
 }
 
 impl DataPathClaim {
-    /// The claim in this file.
+    /// Creates the claim of this file.
     #[must_use]
     pub const fn new(file: PathBuf) -> Self {
         Self { file }
@@ -20,7 +20,7 @@ impl DataPathClaim {
 
     /// Creates a directory below the data path.
     ///
-    /// Errors with [`ErrorKind::NotFound`] while the data path is away.
+    /// Fails with [`ErrorKind::NotFound`] while the data path is not mounted.
     pub fn create_directory(&self, directory: &Path) -> io::Result<()> {
         if !self.file.try_exists()? {
             return Err(io::Error::new(

@@ -1,11 +1,10 @@
-//! Dead letters: records that can never be decoded or fitted, kept whole beside the table they were
-//! meant for.
+//! Dead letters: records that cannot be decoded or stored, kept whole in a table next to theirs.
 //!
-//! A table's letters are in `<table>_dead_letters`, which is append-only. A letter is one row, and
-//! what became of it later is one more row for the same topic, partition and offset, with nothing but
-//! the resolution: open letters are those without it. The shape must stay stable.
+//! The dead letters of a table are in `<table>_dead_letters`, which is append-only. A dead letter is one
+//! row; its resolution is another row with the same topic, partition and offset and no content. Dead
+//! letters without a resolution are open. The shape must stay stable.
 //!
-//! Pure: reading them is `dead_letters`, and writing them the consumer's.
+//! Pure: `dead_letters` of the crate `ducktide-lake` reads them, the consumer writes them.
 
 use std::fmt;
 
@@ -15,22 +14,22 @@ use crate::commit::CommitKind;
 use crate::position::{Offset, Partition};
 use crate::table::{Column, ColumnType, MAX_NAME_BYTES, TableName, TableShape};
 
-/// What a table's name has behind it in the name of its dead-letter table.
+/// Suffix of the name of a dead-letter table.
 const SUFFIX: &str = "_dead_letters";
 
-/// Columns that may have Parquet statistics: none of them can hold a word of the payload, and
-/// statistics end up in the catalog and in PostgreSQL's log.
+/// Columns that may have Parquet statistics. The others can hold parts of the payload, and statistics
+/// are written to the catalog and to PostgreSQL's log.
 pub const COLUMNS_WITH_STATISTICS: [&str; 5] =
     ["partition", "offset", "timestamp", "failed_at", "resolved_at"];
 
-/// The dead-letter table of a table: in the same schema.
+/// Returns the name of a table's dead-letter table, which is in the same schema.
 #[must_use]
 pub fn dead_letter_table(table: &TableName) -> TableName {
     TableName { schema: table.schema.clone(), table: dead_letter_name(&table.table) }
 }
 
-/// The same for a name, with its schema or without. A name that is too long for the directory of its
-/// dead-letter table is cut, and has a checksum of the whole instead: it must stay stable.
+/// Returns the same for a name with or without its schema. A name that is too long for the directory of
+/// its dead-letter table is truncated and gets a checksum of the whole, which must stay stable.
 #[must_use]
 pub fn dead_letter_name(table: &str) -> String {
     let (schema, name) =
@@ -44,15 +43,15 @@ pub fn dead_letter_name(table: &str) -> String {
     format!("{schema}{dot}{}_{:016x}{SUFFIX}", &name[..kept], fnv1a(name.as_bytes()))
 }
 
-/// The 64-bit FNV-1a hash.
+/// Returns the 64-bit FNV-1a hash.
 fn fnv1a(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
         (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
     })
 }
 
-/// The type of a column of headers: a list of pairs rather than a map, as Kafka allows a name twice and
-/// a value of NULL, and their order may matter.
+/// Returns the type of a column of headers: a list of pairs rather than a map, since Kafka allows a name
+/// twice and a value of NULL, and their order may matter.
 #[must_use]
 pub fn headers_type() -> ColumnType {
     let header =
@@ -60,7 +59,7 @@ pub fn headers_type() -> ColumnType {
     ColumnType::List(Box::new(ColumnType::Struct(header)))
 }
 
-/// The columns of every dead-letter table.
+/// Returns the columns of every dead-letter table.
 #[must_use]
 pub fn dead_letter_shape() -> TableShape {
     let columns = [
@@ -81,45 +80,45 @@ pub fn dead_letter_shape() -> TableShape {
     TableShape { columns: columns.into_iter().map(|(name, of)| Column::new(name, of)).collect() }
 }
 
-/// Where a record lies in Kafka.
+/// Location of a record in Kafka.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct RecordPlace {
-    /// The topic.
+pub struct RecordLocation {
+    /// Topic.
     pub topic: String,
-    /// The partition.
+    /// Partition of the topic.
     pub partition: Partition,
-    /// The offset.
+    /// Offset in the partition.
     pub offset: Offset,
 }
 
-impl fmt::Display for RecordPlace {
+impl fmt::Display for RecordLocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { topic, partition, offset } = self;
         write!(f, "topic=`{topic}` partition=`{partition}` offset=`{offset}`")
     }
 }
 
-/// A header of a record.
+/// Header of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Its name; a record may have several of one name.
+    /// Name; a record can have several headers with the same name.
     pub key: String,
-    /// Its value.
+    /// Value; None for NULL.
     pub value: Option<Vec<u8>>,
 }
 
-/// What became of a letter.
+/// Resolution of a dead letter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Resolution {
-    /// It is a row of the table now.
+    /// It became a row of the table.
     Retried,
-    /// An operator gave it up.
+    /// An operator discarded it.
     Discarded,
 }
 
 impl Resolution {
-    /// The word in the table.
+    /// Returns the value in the dead-letter table.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -128,13 +127,13 @@ impl Resolution {
         }
     }
 
-    /// Reads the table's word.
+    /// Parses the value of the dead-letter table.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Retried, Self::Discarded].into_iter().find(|known| known.as_str() == word)
     }
 
-    /// The kind of the commit that brings it.
+    /// Returns the kind of the commit that resolves a dead letter in this way.
     #[must_use]
     pub const fn commit_kind(self) -> CommitKind {
         match self {
@@ -144,11 +143,11 @@ impl Resolution {
     }
 }
 
-/// A row of a dead-letter table. Times are microseconds since 1970.
+/// Row of a dead-letter table. Times are microseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetter {
-    /// Where the record lies.
-    pub place: RecordPlace,
+    /// Location of the record.
+    pub place: RecordLocation,
     /// The record's timestamp, if it has one within the years 1 to 9999.
     pub timestamp_micros: Option<i64>,
     /// The record's key.
@@ -159,22 +158,22 @@ pub struct DeadLetter {
     pub headers: Vec<Header>,
     /// The schema id that the value begins with, if it does.
     pub schema_id: Option<u32>,
-    /// What kind of error it is, of a closed list; None in the row of a resolution.
+    /// Class of the error, of a closed list; None in the row of a resolution.
     pub error_class: Option<String>,
-    /// What is wrong, without the record's content.
+    /// Error text, without the record's content.
     pub error: Option<String>,
-    /// When it became a letter.
+    /// Time when the record became a dead letter.
     pub failed_at_micros: Option<i64>,
-    /// What became of it, in the row of a resolution.
+    /// Resolution, in the row of a resolution.
     pub resolution: Option<Resolution>,
-    /// When.
+    /// Time of the resolution.
     pub resolved_at_micros: Option<i64>,
 }
 
 impl DeadLetter {
-    /// The row that says what became of a letter.
+    /// Creates the row of a resolution.
     #[must_use]
-    pub const fn resolved(place: RecordPlace, resolution: Resolution, at_micros: i64) -> Self {
+    pub const fn resolved(place: RecordLocation, resolution: Resolution, at_micros: i64) -> Self {
         Self {
             place,
             timestamp_micros: None,
@@ -190,7 +189,7 @@ impl DeadLetter {
         }
     }
 
-    /// The bytes that the record takes, about.
+    /// Returns the approximate size of the record in memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         let length = |bytes: &Option<Vec<u8>>| bytes.as_ref().map_or(0, Vec::len);
@@ -204,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn letters_are_in_the_schema_of_their_table() {
+    fn dead_letters_are_in_the_schema_of_their_table() {
         let table: TableName = "raw.events".parse().unwrap();
 
         assert_eq!(dead_letter_table(&table).to_string(), "raw.events_dead_letters");
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn the_shape_survives_its_way_through_duckdb() {
+    fn the_shape_is_unchanged_by_duckdb() {
         let shape = dead_letter_shape();
         let described = shape.columns.iter().map(|column| (&column.name, column.column_type.sql()));
 
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn each_resolution_has_a_word_of_its_own() {
+    fn each_resolution_has_its_own_value() {
         for resolution in [Resolution::Retried, Resolution::Discarded] {
             assert_eq!(Resolution::parse(resolution.as_str()), Some(resolution));
             assert!(resolution.commit_kind().resolves_dead_letter());

@@ -1,29 +1,29 @@
-//! Which rows records to come may repeat.
+//! Rows that later records can be duplicates of.
 //!
-//! A record is a repeat of a row of its own topic, partition and table that has a lower offset, an
+//! A record is a duplicate of a row of its own topic, partition and table that has a lower offset, an
 //! equal id, and a Kafka timestamp at most the window's span before the newest one so far. All of that
-//! is in the table, so whoever reads a partition on, at whatever time, takes the same records for
-//! repeats.
+//! is in the table, so every worker that continues a partition, at any time, finds the same
+//! duplicates.
 
 use uuid::Uuid;
 
 use crate::position::{Offset, Partition};
 use crate::table::{ColumnType, TableName};
 
-/// The value of a record's id, exactly, in as little memory as it takes.
+/// Exact value of a record's id, in little memory.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum EventId {
-    /// Of a number.
+    /// Number.
     Number(i64),
-    /// Of a UUID, and of a text that is one in its canonical form: 16 bytes instead of 36.
+    /// UUID, or a text that is one in its canonical form: 16 bytes instead of 36.
     Uuid([u8; 16]),
-    /// Of any other text, and of byte strings.
+    /// Any other text, or a byte string.
     Bytes(Box<[u8]>),
 }
 
 impl EventId {
-    /// The id that a text or byte string is. Ids of one column are equal exactly if these are: only the
-    /// one form of a UUID that can be had back from its 16 bytes is kept as such.
+    /// Converts a text or byte string. Two ids of one column are equal exactly if their texts are: only
+    /// the canonical form of a UUID, which can be restored from its 16 bytes, becomes a UUID.
     #[must_use]
     pub fn of_bytes(text: &[u8]) -> Self {
         if let Ok(text) = <&[u8; uuid::fmt::Hyphenated::LENGTH]>::try_from(text)
@@ -37,7 +37,7 @@ impl EventId {
         Self::Bytes(text.into())
     }
 
-    /// The bytes that it has allocated.
+    /// Returns the number of allocated bytes.
     #[must_use]
     pub const fn heap_bytes(&self) -> usize {
         match self {
@@ -46,7 +46,7 @@ impl EventId {
         }
     }
 
-    /// Whether a column of this type can hold ids.
+    /// Returns true if a column of this type can hold ids.
     #[must_use]
     pub const fn fits(column: &ColumnType) -> bool {
         matches!(
@@ -60,31 +60,31 @@ impl EventId {
     }
 }
 
-/// Rows that are asked for: of each partition those below an offset, as far back as the span goes.
+/// Query for recent rows: of each partition those below an offset, within the span.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecentRows {
-    /// The table.
+    /// Table.
     pub table: TableName,
-    /// The topic that they came from.
+    /// Topic of the rows.
     pub topic: String,
-    /// The column of the ids.
+    /// Column of the ids.
     pub column: String,
-    /// How much older than the partition's newest row, microseconds.
+    /// Maximum age, compared to the partition's newest row, in microseconds.
     pub span_micros: i64,
-    /// No more than these, all together, the newest ones.
+    /// Maximum number of rows of all partitions; the newest ones are kept.
     pub limit: usize,
 }
 
-/// A row that a record to come may repeat.
+/// Row that later records can be duplicates of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecentRow {
-    /// The partition that it came from.
+    /// Partition of the row.
     pub partition: Partition,
-    /// Its offset.
+    /// Offset of the row.
     pub offset: Offset,
-    /// Kafka's timestamp of it, microseconds since 1970.
+    /// Kafka's timestamp, microseconds since 1970.
     pub timestamp_micros: i64,
-    /// Its id.
+    /// Id of the row.
     pub id: EventId,
 }
 
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_takes_three_words() {
+    fn an_id_takes_24_bytes() {
         assert_eq!(size_of::<EventId>(), 24);
     }
 }

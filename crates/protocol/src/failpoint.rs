@@ -1,9 +1,8 @@
-//! Places in the commit protocol at which a test can stop a worker, a replay or a compactor.
+//! Failpoints: steps of the commit protocol at which a test can stop a worker, a replay or a compactor.
 //!
-//! They are in every build: a program without them would be another one than was tested. Nothing
-//! happens at a place that is not armed by `DUCKTIDE_FAILPOINTS`, a list such as
-//! `commit_answered=crash@2,file_synced=fail`: what happens, and at which visit (the first, if it
-//! does not say). Each happens once.
+//! They are in every build, so that the tested program is the released one. A failpoint does nothing
+//! unless `DUCKTIDE_FAILPOINTS` arms it, a list such as `commit_answered=crash@2,file_synced=fail`: the
+//! action, and the hit at which it runs (default 1). Each action runs once.
 
 use std::env;
 use std::sync::OnceLock;
@@ -16,17 +15,17 @@ use thiserror::Error;
 
 const VARIABLE: &str = "DUCKTIDE_FAILPOINTS";
 
-/// How long the kernel may take to stop every thread of a process.
+/// Maximum time that the kernel needs to stop every thread of a process.
 const STOPS_WITHIN: Duration = Duration::from_millis(500);
 
-/// A place, in the order in which a batch, or a merge, meets them.
+/// Step of the protocol, in the order of a batch or a merge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failpoint {
     /// Before the footers of a batch's files are written.
     FileWriting,
-    /// After its files were closed, and before they are durable.
+    /// After its files were closed, before they are durable.
     FileWritten,
-    /// After its files were made durable. Here `fail` means that they were not.
+    /// After its files were made durable. `fail` means that they were not.
     FileSynced,
     /// After the commit lock was taken.
     LockTaken,
@@ -36,26 +35,26 @@ pub enum Failpoint {
     FilesAdded,
     /// After the message was set: COMMIT is next.
     MessageSet,
-    /// After COMMIT was answered. Here `fail` means that the answer was lost.
+    /// After COMMIT was answered. `fail` means that the answer was lost.
     CommitAnswered,
-    /// Before the group's offsets are written to Kafka.
+    /// Before the group's offsets are committed to Kafka.
     OffsetsMirroring,
     /// After the group's offsets were handed to Kafka's client.
     OffsetsMirrored,
-    /// After a worker stopped fetching revoked partitions, and before it joins the group again.
+    /// After a worker stopped fetching revoked partitions, before it joins the group again.
     PartitionsRevoked,
-    /// After a compactor merged files that no catalog knows of yet.
+    /// After a compactor merged files, before they are in the catalog.
     FilesMerged,
-    /// After the catalog has the merged files in the place of their sources.
+    /// After the merged files replaced their sources in the catalog.
     FilesExchanged,
-    /// After a replay read where its partitions stand, and before it looks at the tables.
+    /// After a replay read progress, before it reads the tables.
     ProgressRead,
-    /// After a replay ended missing files, and before it removes the rows of the others.
+    /// After a replay ended missing files, before it removes the rows of the others.
     MissingFilesEnded,
 }
 
 impl Failpoint {
-    /// The places of a worker's commit.
+    /// Failpoints of a worker's commit.
     pub const COMMIT: [Self; 10] = [
         Self::FileWriting,
         Self::FileWritten,
@@ -69,16 +68,16 @@ impl Failpoint {
         Self::OffsetsMirrored,
     ];
 
-    /// The places of a worker in a rebalance.
+    /// Failpoints of a worker in a rebalance.
     const REBALANCE: [Self; 1] = [Self::PartitionsRevoked];
 
-    /// The places of a compactor's merge.
+    /// Failpoints of a compactor's merge.
     pub const MERGE: [Self; 2] = [Self::FilesMerged, Self::FilesExchanged];
 
-    /// The places that only a replay has.
+    /// Failpoints that only a replay has.
     const REPLAY: [Self; 2] = [Self::ProgressRead, Self::MissingFilesEnded];
 
-    /// The name in `DUCKTIDE_FAILPOINTS`.
+    /// Returns the name in `DUCKTIDE_FAILPOINTS`.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -105,51 +104,54 @@ impl Failpoint {
     }
 }
 
-/// What happens at an armed place.
+/// Action of an armed failpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
-    /// SIGKILL: the process gets no chance to finish anything.
+    /// SIGKILL: the process cannot finish anything.
     Crash,
-    /// SIGSTOP: the process stands still, with its locks and connections, until SIGCONT.
+    /// SIGSTOP: the process stops, with its locks and connections, until SIGCONT.
     Pause,
-    /// The step counts as failed, although it did not.
+    /// The step counts as failed, although it succeeded.
     Fail,
 }
 
-/// A list that cannot be followed.
+/// Invalid value of `DUCKTIDE_FAILPOINTS`.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("read DUCKTIDE_FAILPOINTS: expected PLACE=crash|pause|fail[@VISIT],...: value=`{value}`")]
+#[error("read DUCKTIDE_FAILPOINTS: expected NAME=crash|pause|fail[@HIT],...: value=`{value}`")]
 pub struct InvalidFailpoints {
-    /// The part that was not understood.
+    /// Invalid entry of the list.
     value: String,
 }
 
 #[derive(Debug)]
 struct Armed {
-    place: Failpoint,
+    failpoint: Failpoint,
     action: Action,
-    /// Visits until it happens, with that one; zero once it has.
-    visits_left: AtomicU32,
+    /// Hits until the action runs, including that one; zero afterwards.
+    hits_left: AtomicU32,
 }
 
 static ARMED: OnceLock<Vec<Armed>> = OnceLock::new();
 
-/// Arms what the environment asks for, once for the process.
+/// Arms the failpoints that the environment names, once for the process.
 pub fn arm() -> Result<(), InvalidFailpoints> {
     let list = env::var(VARIABLE).unwrap_or_default();
     let armed = parse(&list)?;
     if !armed.is_empty() {
-        tracing::warn!(failpoints = list, "failpoints are armed: this process will hurt itself");
+        tracing::warn!(
+            failpoints = list,
+            "failpoints are armed: this process will crash, pause or fail on purpose"
+        );
     }
-    // A second call leaves the first one's choice in place.
+    // A second call does not change the result of the first.
     let _ = ARMED.set(armed);
     Ok(())
 }
 
-/// Does what is armed here; whether the step just done counts as failed.
-pub fn reached(place: Failpoint) -> bool {
+/// Runs the armed action; returns true if the step counts as failed.
+pub fn reached(failpoint: Failpoint) -> bool {
     let Some(armed) = ARMED.get() else { return false };
-    let due = armed.iter().find(|armed| armed.place == place && armed.is_due());
+    let due = armed.iter().find(|armed| armed.failpoint == failpoint && armed.is_due());
     match due.map(|armed| armed.action) {
         None => false,
         Some(Action::Fail) => true,
@@ -160,17 +162,17 @@ pub fn reached(place: Failpoint) -> bool {
 
 fn signal_self(signal: Signal) -> bool {
     kill_process(getpid(), signal).expect("a process may signal itself");
-    // SIGSTOP may be given to any thread, and this one would run on until the kernel has stopped all:
-    // long enough for a whole commit on a busy machine.
+    // SIGSTOP can be delivered to any thread, and this one would continue until the kernel has stopped
+    // all: long enough for a whole commit on a busy machine.
     thread::sleep(STOPS_WITHIN);
     false
 }
 
 impl Armed {
-    /// Counts a visit; whether this is the one.
+    /// Counts a hit; returns true if the action is due.
     fn is_due(&self) -> bool {
         let one_less = |left: u32| left.checked_sub(1);
-        self.visits_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) == Ok(1)
+        self.hits_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less) == Ok(1)
     }
 }
 
@@ -179,22 +181,22 @@ fn parse(list: &str) -> Result<Vec<Armed>, InvalidFailpoints> {
 }
 
 fn parse_one(part: &str) -> Result<Armed, InvalidFailpoints> {
-    let understood = || {
+    let parsed = || {
         let (name, action) = part.split_once('=')?;
-        let (action, visit) = action.split_once('@').unwrap_or((action, "1"));
-        let places =
+        let (action, hit) = action.split_once('@').unwrap_or((action, "1"));
+        let failpoints =
             [&Failpoint::COMMIT[..], &Failpoint::REBALANCE, &Failpoint::MERGE, &Failpoint::REPLAY];
-        let place = places.into_iter().flatten().copied().find(|place| place.name() == name)?;
+        let failpoint = failpoints.into_iter().flatten().copied().find(|one| one.name() == name)?;
         let action = match action {
             "crash" => Action::Crash,
             "pause" => Action::Pause,
-            "fail" if place.can_fail() => Action::Fail,
+            "fail" if failpoint.can_fail() => Action::Fail,
             _ => return None,
         };
-        let visits_left = visit.parse().ok().filter(|visit| *visit > 0)?;
-        Some(Armed { place, action, visits_left: AtomicU32::new(visits_left) })
+        let hits_left = hit.parse().ok().filter(|hit| *hit > 0)?;
+        Some(Armed { failpoint, action, hits_left: AtomicU32::new(hits_left) })
     };
-    understood().ok_or_else(|| InvalidFailpoints { value: part.to_owned() })
+    parsed().ok_or_else(|| InvalidFailpoints { value: part.to_owned() })
 }
 
 #[cfg(test)]
@@ -202,16 +204,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_list_names_places_actions_and_visits() {
+    fn a_list_names_failpoints_actions_and_hits() {
         let armed = parse("message_set=pause,commit_answered=fail@3").unwrap();
 
-        let all: Vec<_> = armed.iter().map(|armed| (armed.place, armed.action)).collect();
+        let all: Vec<_> = armed.iter().map(|armed| (armed.failpoint, armed.action)).collect();
         let (set, answered) = (Failpoint::MessageSet, Failpoint::CommitAnswered);
         assert_eq!(all, [(set, Action::Pause), (answered, Action::Fail)]);
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_by_name() {
+    fn an_invalid_entry_is_named_in_the_error() {
         for list in ["nowhere=crash", "message_set=fail", "message_set=crash@0", "message_set"] {
             assert_eq!(parse(list).unwrap_err().value, list);
         }
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn it_happens_once_at_the_visit_it_was_asked_for() {
+    fn an_action_runs_once_at_its_hit() {
         let armed = parse_one("file_synced=fail@2").unwrap();
 
         let due: Vec<_> = (0..4).map(|_| armed.is_due()).collect();

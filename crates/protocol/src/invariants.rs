@@ -1,8 +1,8 @@
-//! The guarantee as predicates over what a lake holds: ledger, progress, rows, files.
+//! Guarantee as predicates over the content of a lake: ledger, progress, rows, files.
 //!
-//! Pure, so that the model of the protocol, the tests on real services and `verify` judge by the
-//! same lines. Each names the invariant of the architecture page that it stands for. They look at
-//! one instant: hand them ledger, progress and rows of one snapshot.
+//! Pure, so that the model of the protocol, the tests on real services and `verify` use the same code.
+//! Each names its invariant of the architecture page. They check one state: pass them ledger, progress
+//! and rows of one snapshot.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,20 +12,20 @@ use crate::commit::{CommitKind, Counts, ProgressDelta};
 use crate::ledger::{ChainBreak, PartitionChain};
 use crate::position::{Epoch, Offset, Partition, Position, SourceId};
 
-/// One partition of one source.
+/// Partition of a source.
 pub type PartitionKey = (SourceId, Partition);
 
-/// Where all partitions stand.
+/// Positions of all partitions.
 pub type Progress = BTreeMap<PartitionKey, Position>;
 
-/// A record of Kafka, and the row made of it.
+/// Record of Kafka, and its row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RecordId {
-    /// The table and topic.
+    /// Table and topic.
     pub source: SourceId,
     /// Kafka's partition number.
     pub partition: Partition,
-    /// The record's offset.
+    /// Offset of the record.
     pub offset: Offset,
 }
 
@@ -35,12 +35,12 @@ impl RecordId {
     }
 }
 
-/// A row of `ducktide_ledger`.
+/// Row of `ducktide_ledger`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LedgerEntry {
-    /// Which rules applied.
+    /// Rules that applied.
     pub kind: CommitKind,
-    /// The step, in the epoch in which it was applied.
+    /// Step, with the epoch in which it was applied.
     pub step: ProgressDelta,
 }
 
@@ -55,7 +55,7 @@ impl LedgerEntry {
         Position { epoch: Epoch(epoch), next_offset: self.step.range.to }
     }
 
-    /// What its counts add up to: a resolution turns a dead letter into something else.
+    /// Returns true if the counts have the sum and the signs of their kind.
     #[must_use]
     pub const fn counts_fit(&self) -> bool {
         let Counts { rows, dead, duplicates, tombstones, gaps, given_up } = self.step.counts;
@@ -74,64 +74,64 @@ impl LedgerEntry {
     }
 }
 
-/// How a lake breaks the guarantee.
+/// Violation of the guarantee.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Violation {
-    /// A partition has ranges but no first position.
+    /// Range of a partition without a first position.
     #[error("a range of a partition that was never started: {0:?}")]
     NotStarted(LedgerEntry),
-    /// A range does not begin where the one before it ended.
-    #[error("a range does not begin where progress stood: stood={stood:?} {entry:?}")]
-    NotCompared {
-        /// Where the partition's earlier ranges had led.
-        stood: Position,
+    /// Range that does not start where the one before it ended.
+    #[error("a range does not start at the position of progress: expected={expected:?} {entry:?}")]
+    NotContiguous {
+        /// Position after the partition's earlier ranges.
+        expected: Position,
         /// The range.
         entry: LedgerEntry,
     },
-    /// The counts of a range have the wrong sum or sign for its kind.
+    /// Counts of a range with the wrong sum or sign for its kind.
     #[error("counts do not add up: {0:?}")]
-    Miscounted(LedgerEntry),
-    /// Progress is not where the ledger ends.
+    CountMismatch(LedgerEntry),
+    /// Progress that differs from the end of the ledger.
     #[error(
-        "progress is not where the ledger ends: {key:?} progress={progress:?} ledger={ledger:?}"
+        "progress differs from the end of the ledger: {key:?} progress={progress:?} ledger={ledger:?}"
     )]
-    ProgressApart {
+    ProgressMismatch {
         /// The partition.
         key: PartitionKey,
-        /// What the progress table says.
+        /// Position in the table of progress.
         progress: Option<Position>,
-        /// Where the ledger's ranges lead.
+        /// Position after the ledger's ranges.
         ledger: Option<Position>,
     },
-    /// The table holds another number of rows than the ledger counted.
+    /// Number of rows that differs from the ledger.
     #[error("rows do not match the ledger: {key:?} rows={rows} ledger={ledger}")]
-    RowsApart {
+    RowCountMismatch {
         /// The partition.
         key: PartitionKey,
-        /// How many rows the table holds.
+        /// Number of rows in the table.
         rows: i64,
-        /// The sum over the ledger's ranges.
+        /// Sum over the ledger's ranges.
         ledger: i64,
     },
-    /// A record is in the table more than once.
-    #[error("doubled: {0:?}")]
-    Doubled(RecordId),
-    /// A record before the next offset is not in the table.
+    /// Record that is in the table more than once.
+    #[error("duplicate: {0:?}")]
+    Duplicate(RecordId),
+    /// Record before the next offset that is not in the table.
     #[error("lost: {0:?}")]
     Lost(RecordId),
-    /// A row at or after the next offset, which will be read, and written, again.
+    /// Row at or after the next offset, which will be read and written again.
     #[error("a row beyond progress: {0:?}")]
     BeyondProgress(RecordId),
-    /// A data file has more than one row in the catalog.
+    /// Data file with more than one row in the catalog.
     #[error("registered twice: file=`{0}`")]
     RegisteredTwice(String),
-    /// A data file of the newest snapshot is not there.
+    /// Missing data file of the newest snapshot.
     #[error("missing: file=`{0}`")]
     FileMissing(String),
 }
 
-/// I2 and I3: in the ledger's order every range of a partition begins at the `(epoch, next_offset)`
-/// to which the ranges before it led, and progress stands where the last one ends.
+/// I2 and I3: in the ledger's order every range of a partition starts at the `(epoch, next_offset)` where
+/// the one before it ended, and progress is at the end of the last one.
 pub fn epoch_and_offset_move_only_by_cas(
     ledger: &[LedgerEntry],
     progress: &Progress,
@@ -142,9 +142,11 @@ pub fn epoch_and_offset_move_only_by_cas(
             None => {}
             Some(ChainBreak::NotStarted) => return Err(Violation::NotStarted(*entry)),
             Some(
-                ChainBreak::Epoch(stood) | ChainBreak::Gap(stood) | ChainBreak::Overlap(stood),
+                ChainBreak::Epoch(expected)
+                | ChainBreak::Gap(expected)
+                | ChainBreak::Overlap(expected),
             ) => {
-                return Err(Violation::NotCompared { stood, entry: *entry });
+                return Err(Violation::NotContiguous { expected, entry: *entry });
             }
         }
     }
@@ -153,16 +155,16 @@ pub fn epoch_and_offset_move_only_by_cas(
         let ledger = chains.get(key).and_then(PartitionChain::end);
         let progress = progress.get(key).copied();
         if ledger != progress {
-            return Err(Violation::ProgressApart { key: *key, progress, ledger });
+            return Err(Violation::ProgressMismatch { key: *key, progress, ledger });
         }
     }
     Ok(())
 }
 
-/// §2: the counts of every range add up to its length, with the signs of its kind.
+/// I3: the counts of every range add up to its length, with the signs of its kind.
 pub fn counts_add_up(ledger: &[LedgerEntry]) -> Result<(), Violation> {
     match ledger.iter().find(|entry| !entry.counts_fit()) {
-        Some(entry) => Err(Violation::Miscounted(*entry)),
+        Some(entry) => Err(Violation::CountMismatch(*entry)),
         None => Ok(()),
     }
 }
@@ -177,22 +179,22 @@ pub fn rows_conserved(ledger: &[LedgerEntry], rows: &[RecordId]) -> Result<(), V
         balance.entry(row.key()).or_default().1 += 1;
     }
     match balance.into_iter().find(|(_, (ledger, rows))| ledger != rows) {
-        Some((key, (ledger, rows))) => Err(Violation::RowsApart { key, rows, ledger }),
+        Some((key, (ledger, rows))) => Err(Violation::RowCountMismatch { key, rows, ledger }),
         None => Ok(()),
     }
 }
 
-/// The guarantee, "none is written twice": no record is in the table more than once.
+/// Guarantee, part "no duplicates": no record is in the table more than once.
 pub fn no_duplicate(rows: &[RecordId]) -> Result<(), Violation> {
     let mut seen = BTreeSet::new();
     match rows.iter().find(|row| !seen.insert(**row)) {
-        Some(row) => Err(Violation::Doubled(*row)),
+        Some(row) => Err(Violation::Duplicate(*row)),
         None => Ok(()),
     }
 }
 
-/// The guarantee, "none is lost": of `records`, those of the topic that are to be rows, every one
-/// before its partition's next offset is in the table.
+/// Guarantee, part "no loss": every one of `records` before its partition's next offset is in the table.
+/// `records` are those of the topic that must become rows.
 pub fn no_loss(
     records: &[RecordId],
     rows: &[RecordId],
@@ -208,7 +210,7 @@ pub fn no_loss(
     }
 }
 
-/// I1: no row is in the table before progress has passed it; it would be read and written again.
+/// I1: no row is in the table before progress has passed it; it would be written again.
 pub fn nothing_beyond_progress(rows: &[RecordId], progress: &Progress) -> Result<(), Violation> {
     let is_beyond =
         |row: &&RecordId| progress.get(&row.key()).is_none_or(|at| row.offset >= at.next_offset);
@@ -218,8 +220,8 @@ pub fn nothing_beyond_progress(rows: &[RecordId], progress: &Progress) -> Result
     }
 }
 
-/// I6: no data file has more than one row in the catalog, ended ones included. Otherwise cleaning
-/// up after the ended one removes the file of the live one.
+/// I6: no data file has more than one row in the catalog, including ended ones. Otherwise the cleanup of
+/// the ended one removes the file of the live one.
 pub fn no_file_registered_twice(
     registered: impl IntoIterator<Item = impl ToString>,
 ) -> Result<(), Violation> {
@@ -231,7 +233,7 @@ pub fn no_file_registered_twice(
     }
 }
 
-/// I5, I10 and I11: every data file that the newest snapshot needs is there.
+/// I5, I10 and I11: every data file that the newest snapshot needs exists.
 pub fn no_live_file_is_missing<N: ToString>(
     live: impl IntoIterator<Item = N>,
     is_there: impl Fn(&N) -> bool,

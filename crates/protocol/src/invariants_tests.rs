@@ -37,7 +37,7 @@ fn rows(offsets: impl IntoIterator<Item = i64>) -> Vec<RecordId> {
 }
 
 #[test]
-fn ranges_that_follow_each_other_through_replay_and_skip_are_a_chain() {
+fn contiguous_ranges_with_replay_and_skip_are_valid() {
     let given_up = Counts { given_up: 5, ..Counts::default() };
     let ledger = [
         start(10),
@@ -53,33 +53,33 @@ fn ranges_that_follow_each_other_through_replay_and_skip_are_a_chain() {
 }
 
 #[test]
-fn a_gap_and_an_overlap_break_the_chain() {
+fn a_gap_and_an_overlap_are_not_contiguous() {
     for entry in [ingest(0, 21, 30), ingest(0, 19, 30)] {
         let broken = epoch_and_offset_move_only_by_cas(
             &[start(10), ingest(0, 10, 20), entry],
             &progress(0, 30),
         );
         let stood = Position { epoch: Epoch(0), next_offset: Offset(20) };
-        assert_eq!(broken, Err(Violation::NotCompared { stood, entry }));
+        assert_eq!(broken, Err(Violation::NotContiguous { expected: stood, entry }));
     }
 }
 
 #[test]
-fn the_right_offset_in_an_old_epoch_breaks_the_chain() {
+fn the_right_offset_in_an_old_epoch_is_not_contiguous() {
     let ledger = [start(0), ingest(0, 0, 9), replay(0, 9, 0), ingest(0, 0, 9)];
 
     let broken = epoch_and_offset_move_only_by_cas(&ledger, &progress(1, 9));
 
-    assert!(matches!(broken, Err(Violation::NotCompared { .. })), "{broken:?}");
+    assert!(matches!(broken, Err(Violation::NotContiguous { .. })), "{broken:?}");
 }
 
 #[test]
-fn progress_that_somebody_edited_is_apart_from_the_ledger() {
+fn edited_progress_differs_from_the_ledger() {
     let ledger = [start(0), ingest(0, 0, 9)];
 
     for edited in [progress(0, 8), progress(1, 9), Progress::new()] {
         let broken = epoch_and_offset_move_only_by_cas(&ledger, &edited);
-        assert!(matches!(broken, Err(Violation::ProgressApart { .. })), "{broken:?}");
+        assert!(matches!(broken, Err(Violation::ProgressMismatch { .. })), "{broken:?}");
     }
 }
 
@@ -121,35 +121,35 @@ fn counts_have_the_sum_and_the_signs_of_their_kind() {
         entry(CommitKind::Retry, 0, 3, 3, rows(0)),
         entry(CommitKind::Discard, 0, 3, 3, Counts { rows: 1, dead: -1, ..Counts::default() }),
     ] {
-        assert_eq!(counts_add_up(&[wrong]), Err(Violation::Miscounted(wrong)));
+        assert_eq!(counts_add_up(&[wrong]), Err(Violation::CountMismatch(wrong)));
     }
 }
 
 #[test]
-fn rows_are_what_the_ranges_and_replays_add_up_to() {
+fn rows_equal_the_sum_of_ranges_and_replays() {
     let ledger = [start(0), ingest(0, 0, 9), replay(0, 9, 5)];
 
     assert_eq!(rows_conserved(&ledger, &rows(0..5)), Ok(()));
 
-    let apart = Violation::RowsApart { key: KEY, rows: 6, ledger: 5 };
-    assert_eq!(rows_conserved(&ledger, &rows(0..6)), Err(apart));
+    let mismatch = Violation::RowCountMismatch { key: KEY, rows: 6, ledger: 5 };
+    assert_eq!(rows_conserved(&ledger, &rows(0..6)), Err(mismatch));
 }
 
 #[test]
 fn rows_of_a_partition_without_a_ledger_are_not_conserved() {
-    let apart = Violation::RowsApart { key: KEY, rows: 1, ledger: 0 };
+    let mismatch = Violation::RowCountMismatch { key: KEY, rows: 1, ledger: 0 };
 
-    assert_eq!(rows_conserved(&[], &rows([3])), Err(apart));
+    assert_eq!(rows_conserved(&[], &rows([3])), Err(mismatch));
 }
 
 #[test]
-fn a_record_twice_is_doubled() {
+fn a_record_twice_is_a_duplicate() {
     assert_eq!(no_duplicate(&rows([1, 2, 3])), Ok(()));
-    assert_eq!(no_duplicate(&rows([1, 2, 1])), Err(Violation::Doubled(rows([1])[0])));
+    assert_eq!(no_duplicate(&rows([1, 2, 1])), Err(Violation::Duplicate(rows([1])[0])));
 }
 
 #[test]
-fn a_record_that_progress_passed_and_no_row_holds_is_lost() {
+fn a_passed_record_without_a_row_is_lost() {
     let records = rows([0, 1, 3, 4]);
 
     assert_eq!(no_loss(&records, &rows([0, 1]), &progress(0, 3)), Ok(()));
@@ -176,7 +176,7 @@ fn a_file_with_two_rows_in_the_catalog_is_registered_twice() {
 }
 
 #[test]
-fn a_live_file_that_is_not_there_is_missing() {
+fn a_live_file_that_does_not_exist_is_missing() {
     let missing = Violation::FileMissing("b".to_owned());
 
     assert_eq!(no_live_file_is_missing(["a", "b"], |_| true), Ok(()));

@@ -1,70 +1,70 @@
-//! What a lake can do for a worker, whichever lake it is.
+//! Interface of a lake for workers, and its tables and sources.
 
 use std::path::PathBuf;
 
-use crate::commit::{Commit, CommitOutcome, Inquiry};
+use crate::commit::{Commit, CommitOutcome, OutcomeCheck};
 use crate::data_path_claim::DataPathClaim;
 use crate::dedupe::{RecentRow, RecentRows};
 use crate::error::{LakeError, Result};
 use crate::position::{Offset, Partition, Position, SourceId};
 use crate::table::{Column, Partitioning, TableName, TableShape};
 
-/// A table as it stands, for writing files that fit it.
+/// Current state of a table, for writing files that fit it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// The table's version, which a commit must name.
+    /// Version of the table, which a commit must name.
     pub version: TableVersion,
-    /// Its columns, in the table's order.
+    /// Columns, in the table's order.
     pub shape: TableShape,
-    /// The absolute directory of its files.
+    /// Absolute directory of its files.
     pub directory: PathBuf,
-    /// How its files are divided.
+    /// Partition key of its files.
     pub partitioning: Partitioning,
-    /// By which the lake's data path is known to be there; None where nothing may be written, and for
+    /// Claim that shows that the lake's data path is mounted; None where nothing may be written, and for
     /// lakes without a catalog.
     pub claim: Option<DataPathClaim>,
 }
 
-/// The version of one table's columns: any ALTER changes it.
+/// Version of a table's columns: every ALTER changes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TableVersion {
-    /// The table.
+    /// Table.
     pub table: TableName,
-    /// The newest snapshot that added, changed or removed a column or its partition key.
+    /// Newest snapshot that added, changed or removed a column or its partition key.
     pub changed_at: i64,
 }
 
-/// What a source is: a topic that fills a table.
+/// Specification of a source: a topic that fills a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceSpec {
-    /// The table.
+    /// Table.
     pub table: TableName,
-    /// The Kafka topic.
+    /// Kafka topic.
     pub topic: String,
-    /// A label for people.
+    /// Label for operators.
     pub pipeline: String,
-    /// The Kafka cluster's id, when the broker tells one.
+    /// Id of the Kafka cluster, if the broker reports one.
     pub cluster_id: Option<String>,
-    /// The topic's id: a topic that was deleted and made again has another.
+    /// Id of the topic: a topic that was deleted and recreated has another.
     pub topic_id: Option<String>,
 }
 
-/// A registered source.
+/// Registered source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// The catalog's number for it.
+    /// Number of the source in the catalog.
     pub id: SourceId,
-    /// What was registered first.
+    /// Specification of the first registration.
     pub spec: SourceSpec,
 }
 
 impl Source {
-    /// Refuses a topic that is not the one which was registered: offsets of another cluster or of a
-    /// topic that was made again mean other records.
+    /// Rejects a topic other than the registered one: offsets of another cluster or of a recreated topic
+    /// are those of other records.
     pub fn check_identity(&self, seen: &SourceSpec) -> Result<()> {
         let differs = |was: &Option<String>, is: &Option<String>| matches!((was, is), (Some(was), Some(is)) if was != is);
         let (what, was, is) = if differs(&self.spec.topic_id, &seen.topic_id) {
-            ("the topic was deleted and made again", &self.spec.topic_id, &seen.topic_id)
+            ("the topic was deleted and recreated", &self.spec.topic_id, &seen.topic_id)
         } else if differs(&self.spec.cluster_id, &seen.cluster_id) {
             (
                 "the bootstrap servers lead to another Kafka cluster",
@@ -84,38 +84,37 @@ impl Source {
     }
 }
 
-/// A lake that takes commits.
+/// Lake that accepts commits.
 ///
 /// Two implementations pass one conformance suite (`conformance`): `DuckLake` of the crate `ducktide-lake`
 /// and [`MemoryLake`](crate::MemoryLake).
 pub trait Lake: Send {
-    /// Makes the table if it is missing, and returns it. A table that the wanted shape does not fit
-    /// is refused, with the list of differences.
+    /// Creates the table if it is missing, and returns it. Fails with the differences if the existing
+    /// table does not fit the wanted shape.
     fn ensure_table(&mut self, table: &TableName, wanted: &TableShape) -> Result<Table>;
 
-    /// Adds those of the columns, or fields of a STRUCT by their path, that the table still lacks, and
-    /// returns the table as it is then; without columns, just that. Whoever comes first adds a column:
-    /// one that is there is left as it is, whatever its type.
+    /// Adds the columns, or fields of a STRUCT by their path, that the table lacks, and returns the
+    /// resulting table. An existing column is not changed, even if its type differs.
     fn add_columns(&mut self, table: &TableName, columns: &[Column]) -> Result<Table>;
 
-    /// Registers a source unless it is registered, with the first positions of the partitions that
-    /// exist now, in one transaction. Returns what holds: an earlier registration wins.
+    /// Registers a source with the first positions of its current partitions, in one transaction, and
+    /// returns it. Returns the earlier registration if there is one.
     fn register_source(
         &mut self,
         spec: &SourceSpec,
         starts: &[(Partition, Offset)],
     ) -> Result<Source>;
 
-    /// Gives partitions that the lake does not know their first position. Read progress afterwards:
-    /// another worker's decision may hold.
+    /// Sets the first position of new partitions. Read progress afterwards: another worker may have been
+    /// first.
     fn start_partitions(&mut self, source: SourceId, starts: &[(Partition, Offset)]) -> Result<()>;
 
-    /// Where the partitions of a source stand, read in a new transaction.
+    /// Reads the positions of a source's partitions in a new transaction.
     fn positions(&mut self, source: SourceId) -> Result<Vec<(Partition, Position)>>;
 
-    /// The rows that records to come may repeat: those of these partitions `below` the offsets that are
-    /// read next, each partition's in the order of offsets. Ask after the positions were read: rows
-    /// below a position that holds do not change.
+    /// Reads the rows that later records can be duplicates of: of each partition those `below` its next
+    /// offset, in the order of offsets. Call it after the positions were read: rows below a committed
+    /// position do not change.
     fn recent_rows(
         &mut self,
         wanted: &RecentRows,
@@ -124,14 +123,14 @@ pub trait Lake: Send {
 
     /// Applies rows and progress together, or neither.
     ///
-    /// An error of kind [`Unavailable`](crate::ErrorKind::Unavailable) says that progress could not
-    /// be read, or stands where the commit starts: call again with the same commit. Whether an
-    /// earlier attempt arrives after all does not matter, the catalog applies one of them.
+    /// After an error of kind [`Unavailable`](crate::ErrorKind::Unavailable), progress could not be read,
+    /// or is at the start of the commit: call again with the same commit. An earlier attempt may still
+    /// arrive; the catalog applies only one of them.
     fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome>;
 
-    /// What the catalog said when it was asked how the last [`commit`](Self::commit) had ended; None
-    /// where COMMIT itself said ok. Only for counting: the outcome says what to do.
-    fn take_inquiry(&mut self) -> Option<Inquiry> {
+    /// Returns the result of the check after the last [`commit`](Self::commit); None if COMMIT itself
+    /// succeeded. For metrics only: the outcome decides.
+    fn take_outcome_check(&mut self) -> Option<OutcomeCheck> {
         None
     }
 }

@@ -1,12 +1,13 @@
 //! Commit protocol, without a database.
 //!
 //! Rows and progress enter a lake in one transaction that compares-and-swaps each partition's
-//! `(epoch, next_offset)`. [`commit`] defines what a transaction says, [`standing`] decides what
-//! happened to one whose answer was lost, [`invariants`] states what must hold, and [`Lake`] is what a
-//! worker sees. [`MemoryLake`] and the lake in DuckLake pass the same [`conformance`] suite.
+//! `(epoch, next_offset)`. [`commit`] defines the content of a transaction, [`commit_state`]
+//! decides the outcome of one whose answer was lost, [`invariants`] has the predicates of the guarantee,
+//! and [`Lake`] is the interface for workers. [`MemoryLake`] and the lake in DuckLake pass the same [`conformance`] suite.
 
 pub mod cause;
 pub mod commit;
+pub mod commit_state;
 pub mod conformance;
 pub mod dead_letter;
 pub mod dedupe;
@@ -16,7 +17,6 @@ pub mod invariants;
 pub mod ledger;
 pub mod position;
 pub mod reason;
-pub mod standing;
 pub mod table;
 
 mod data_path_claim;

@@ -1,6 +1,6 @@
-//! A lake in memory, for tests of what stands on a lake.
+//! Lake in memory, for tests of code that uses a lake.
 //!
-//! It passes the conformance suite that `DuckLake` passes, so what a test learns with it holds.
+//! It passes the same conformance suite as `DuckLake`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::lake::{Lake, Source, SourceSpec, Table, TableVersion};
 use crate::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
 use crate::table::{Column, Partitioning, TableName, TableShape, diff};
 
-/// A handle to a lake in memory; clones see the same lake, as workers do.
+/// Handle to a lake in memory; clones share the lake, as workers do.
 #[derive(Clone, Debug)]
 pub struct MemoryLake {
     state: Arc<Mutex<State>>,
@@ -31,7 +31,7 @@ struct State {
 }
 
 impl MemoryLake {
-    /// An empty lake whose tables have their directories under `directory`.
+    /// Creates an empty lake whose tables have their directories under `directory`.
     #[must_use]
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         let state = State {
@@ -45,25 +45,25 @@ impl MemoryLake {
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
-    /// All commits, in order.
+    /// Returns all commits, in order.
     #[must_use]
     pub fn commits(&self) -> Vec<Commit> {
         self.lock().commits.clone()
     }
 
-    /// Moves a partition as an operator's replay would: a new epoch begins.
+    /// Moves a partition as an operator's replay does: a new epoch begins.
     pub fn replay(&self, source: SourceId, partition: Partition, to: Offset) {
         let mut state = self.lock();
         let position = state.progress.get_mut(&(source, partition));
         let position = position.expect("only a partition that was started can be replayed");
         *position = Position { epoch: Epoch(position.epoch.0 + 1), next_offset: to };
-        let is_kept = |letter: &(SourceId, Partition, Offset)| {
-            (letter.0, letter.1) != (source, partition) || letter.2 < to
+        let is_kept = |dead_letter: &(SourceId, Partition, Offset)| {
+            (dead_letter.0, dead_letter.1) != (source, partition) || dead_letter.2 < to
         };
         state.resolved.retain(is_kept);
     }
 
-    /// Alters a table, as another client would.
+    /// Alters a table, as another client could.
     pub fn alter_table(&self, table: &TableName) {
         let mut state = self.lock();
         let table = state.tables.get_mut(table).expect("only a table that exists can be altered");
@@ -100,7 +100,7 @@ impl Lake for MemoryLake {
             .get_mut(table)
             .ok_or_else(|| LakeError::invalid(format!("the table was dropped: table=`{table}`")))?;
         for column in columns {
-            // Fields of a STRUCT are DuckLake's business.
+            // Fields of a STRUCT are not supported here.
             if !found.shape.has_path(&column.name) {
                 found.shape.columns.push(column.clone());
                 found.version.changed_at += 1;
@@ -137,7 +137,7 @@ impl Lake for MemoryLake {
         Ok(of_source.map(|((_, partition), position)| (*partition, *position)).collect())
     }
 
-    /// Nothing: it knows of files, not of what is in them.
+    /// Returns no rows: this lake does not read the content of files.
     fn recent_rows(&mut self, _: &RecentRows, _: &[(Partition, Offset)]) -> Result<Vec<RecentRow>> {
         Ok(Vec::new())
     }
@@ -162,7 +162,7 @@ impl State {
         }
     }
 
-    /// The compare-and-swap of the triggers: all steps in order, or none.
+    /// Applies the compare-and-swap of the triggers: all steps in order, or none.
     fn apply(&mut self, commit: &Commit) -> CommitOutcome {
         if commit.kind().resolves_dead_letter() {
             return self.resolve(commit);
@@ -171,14 +171,14 @@ impl State {
         for delta in commit.progress() {
             match moved.get_mut(&(delta.source, delta.partition)) {
                 Some(position) if *position == delta.before() => *position = delta.after(),
-                _ => return self.without_step(commit),
+                _ => return self.recognize_or_fence(commit),
             }
         }
         self.progress = moved;
-        self.keep(commit)
+        self.record(commit)
     }
 
-    /// Resolves letters that are open and behind the next offset: all of them, or none.
+    /// Resolves dead letters that are open and below the next offset: all of them, or none.
     fn resolve(&mut self, commit: &Commit) -> CommitOutcome {
         let mut resolved = self.resolved.clone();
         for step in commit.progress() {
@@ -191,10 +191,10 @@ impl State {
             }
         }
         self.resolved = resolved;
-        self.keep(commit)
+        self.record(commit)
     }
 
-    fn keep(&mut self, commit: &Commit) -> CommitOutcome {
+    fn record(&mut self, commit: &Commit) -> CommitOutcome {
         self.commits.push(commit.clone());
         let snapshots = self.commits.iter().filter(|commit| !commit.files().is_empty()).count();
         let snapshot = i64::try_from(snapshots).expect("a test makes few commits");
@@ -202,8 +202,8 @@ impl State {
         CommitOutcome::Committed(with_rows.then_some(SnapshotId(snapshot)))
     }
 
-    /// A commit that was applied before is committed; any other is fenced.
-    fn without_step(&self, commit: &Commit) -> CommitOutcome {
+    /// Returns `Committed` for a commit that was applied before, `Fenced` for any other.
+    fn recognize_or_fence(&self, commit: &Commit) -> CommitOutcome {
         let again = self.commits.iter().any(|earlier| {
             earlier.progress() == commit.progress() && earlier.files() == commit.files()
         });

@@ -1,9 +1,7 @@
-//! What a database said, without what it was asked: errors of DuckDB and its extensions repeat the whole
-//! statement, with the smallest and largest values of rows, keys and dead letters in it, and put the
-//! reason behind it. Pure.
+//! Message of a database without the statement: errors of DuckDB and its extensions repeat the whole
+//! statement, with minimum and maximum values of rows, keys and dead letters, before the message. Pure.
 
-/// Texts after which a statement, or the address of a catalog, stands in double quotes, and then the
-/// reason.
+/// Texts that precede a statement, or the address of a catalog, in double quotes and then the message.
 const QUOTES_FOLLOW: [&str; 7] = [
     "Failed to execute query \"",
     "Failed to execute statement \"",
@@ -14,7 +12,7 @@ const QUOTES_FOLLOW: [&str; 7] = [
     "Unable to connect to Postgres at \"",
 ];
 
-/// The reason within an error's text, in one line.
+/// Returns the database's own message within an error's text, in one line.
 ///
 /// The whole text goes to the log at debug level.
 pub fn reason(text: &str) -> String {
@@ -55,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_servers_message_is_left_and_no_statement_or_value() {
+    fn the_message_of_the_server_stays_without_statements_and_values() {
         let flush = "TransactionContext Error: Failed to commit: Failed to commit DuckLake \
                      transaction.\nFailed to flush changes into DuckLake: Failed to execute query \
                      \"INSERT INTO \"public\".ducklake_file_column_stats VALUES (1, 's3cret\": x');\n\

@@ -151,14 +151,14 @@ impl From<LetterSummary> for DeadLetterItem {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_protocol::dead_letter::RecordPlace;
+    use ducktide_protocol::dead_letter::RecordLocation;
     use ducktide_protocol::position::{Offset, Partition};
 
     use super::*;
 
     fn list(resolution: Option<Resolution>) -> DeadLetterList {
         let place =
-            RecordPlace { topic: "events".to_owned(), partition: Partition(2), offset: Offset(7) };
+            RecordLocation { topic: "events".to_owned(), partition: Partition(2), offset: Offset(7) };
         let letter = LetterSummary {
             place,
             schema_id: Some(1),

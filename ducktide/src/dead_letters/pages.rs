@@ -1,7 +1,7 @@
 //! Splits dead letters into pages, one for each commit. Pure.
 
 use ducktide_lake::LetterSummary;
-use ducktide_protocol::dead_letter::RecordPlace;
+use ducktide_protocol::dead_letter::RecordLocation;
 
 /// Maximum number of dead letters in a commit. Each is an element of the message and a row of the
 /// ledger.
@@ -11,8 +11,8 @@ const MAX_LETTERS: usize = 1_000;
 const MAX_BYTES: u64 = 16 << 20;
 
 /// Returns the dead letters in their order. A page has at least one, of any size.
-pub(super) fn pages(letters: &[LetterSummary]) -> Vec<Vec<RecordPlace>> {
-    let mut pages: Vec<Vec<RecordPlace>> = Vec::new();
+pub(super) fn pages(letters: &[LetterSummary]) -> Vec<Vec<RecordLocation>> {
+    let mut pages: Vec<Vec<RecordLocation>> = Vec::new();
     let mut bytes = 0;
     for letter in letters {
         bytes += letter.bytes;
@@ -37,7 +37,7 @@ mod tests {
 
     fn letters(count: i64, bytes: u64) -> Vec<LetterSummary> {
         let letter = |offset| LetterSummary {
-            place: RecordPlace {
+            place: RecordLocation {
                 topic: "events".to_owned(),
                 partition: Partition(0),
                 offset: Offset(offset),

@@ -11,7 +11,7 @@ use ducktide_consumer::dead_letter::DecodeFailure;
 use ducktide_lake::{DuckLake, LetterFilter, LetterSummary};
 use ducktide_protocol::commit::{Commit, CommitOutcome, ProgressDelta};
 use ducktide_protocol::dead_letter::{
-    RecordPlace, Resolution, dead_letter_shape, dead_letter_table,
+    RecordLocation, Resolution, dead_letter_shape, dead_letter_table,
 };
 use ducktide_protocol::position::{Epoch, Partition, SourceId};
 use ducktide_protocol::table::TableName;
@@ -34,17 +34,17 @@ const PAUSE: Duration = Duration::from_millis(500);
 #[derive(Default)]
 pub(super) struct StagedPage {
     /// Dead letters that it resolves.
-    pub(super) letters: Vec<RecordPlace>,
+    pub(super) letters: Vec<RecordLocation>,
     pub(super) files: Vec<StagedFile>,
     /// Dead letters that stay open, with their errors.
-    pub(super) still_open: Vec<(RecordPlace, DecodeFailure)>,
+    pub(super) still_open: Vec<(RecordLocation, DecodeFailure)>,
 }
 
 /// Result for all dead letters.
 #[derive(Default)]
 pub(super) struct ResolveSummary {
     pub(super) resolved: usize,
-    pub(super) still_open: Vec<(RecordPlace, DecodeFailure)>,
+    pub(super) still_open: Vec<(RecordLocation, DecodeFailure)>,
 }
 
 /// A table and its dead-letter table.
@@ -130,9 +130,9 @@ impl Resolver<'_> {
         epochs: &Epochs,
         staged: &StagedPage,
     ) -> Result<Commit, Failure> {
-        let step = |place: &RecordPlace| {
+        let step = |place: &RecordLocation| {
             let (source, epoch) = epochs.get(&(place.topic.clone(), place.partition))?;
-            let RecordPlace { partition, offset, .. } = *place;
+            let RecordLocation { partition, offset, .. } = *place;
             Some(ProgressDelta::resolving(*source, partition, *epoch, offset, self.resolution))
         };
         let steps = staged.letters.iter().map(|place| {

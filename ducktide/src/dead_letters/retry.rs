@@ -8,7 +8,7 @@ use ducktide_consumer::{KeyArgs, RegistryArgs, ValueArgs};
 use ducktide_lake::config::LakeArgs;
 use ducktide_lake::{Access, DuckLake, LetterFilter};
 use ducktide_protocol::LakeError;
-use ducktide_protocol::dead_letter::{RecordPlace, Resolution};
+use ducktide_protocol::dead_letter::{RecordLocation, Resolution};
 use ducktide_protocol::table::TableName;
 
 use super::resolver::{ResolveSummary, Resolver, StagedPage, TablePair};
@@ -129,7 +129,7 @@ fn text(table: &TableName, summary: &ResolveSummary) -> String {
 }
 
 /// Returns a table of the dead letters that are still open, with their errors.
-fn errors(letters: &[(RecordPlace, DecodeFailure)]) -> String {
+fn errors(letters: &[(RecordLocation, DecodeFailure)]) -> String {
     let mut table = TextTable::with_columns(&[
         ("topic", Align::Left),
         ("partition", Align::Right),

@@ -115,13 +115,16 @@ fn bytes(name: &str, bytes: Option<&[u8]>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_protocol::dead_letter::{Header, RecordPlace, Resolution};
+    use ducktide_protocol::dead_letter::{Header, RecordLocation, Resolution};
 
     use super::*;
 
     fn letter(resolution: Option<Resolution>) -> DeadLetter {
-        let place =
-            RecordPlace { topic: "events".to_owned(), partition: Partition(2), offset: Offset(7) };
+        let place = RecordLocation {
+            topic: "events".to_owned(),
+            partition: Partition(2),
+            offset: Offset(7),
+        };
         DeadLetter {
             key: Some(b"k".to_vec()),
             value: Some(b"\0\0\0\0\x09abc".to_vec()),

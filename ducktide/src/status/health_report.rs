@@ -1,6 +1,6 @@
 //! Health of the lake as JSON; the names must stay stable.
 
-use ducktide_health::{DayOf, FileCount, LakeHealth, LakeJudgement, TableHealth, Tolerance, judge};
+use ducktide_health::{DayAssignment, FileCount, LakeHealth, LakeJudgement, TableHealth, Tolerance, judge};
 use ducktide_lake::Keeper;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -150,8 +150,8 @@ fn table(health: &TableHealth) -> TableHealthReport {
         one_day: health.one_day.map(|day| OneDayReport {
             day: day.day.to_string(),
             of: match day.of {
-                DayOf::PartitionKey => "partition_key",
-                DayOf::Commit => "commit",
+                DayAssignment::PartitionKey => "partition_key",
+                DayAssignment::Commit => "commit",
             },
             files: day.files,
         }),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ducktide_consumer::{GroupMember, Identity, TopicPartition};
 use ducktide_health::{
-    AwaitingRemoval, DayOf, FileCount, LakeHealth, OneDay, SizeClasses, SnapshotsKept, TableHealth,
+    AwaitingRemoval, DayAssignment, FileCount, LakeHealth, DayScan, SizeClasses, SnapshotsKept, TableHealth,
 };
 use ducktide_lake::{Keeper, Kept, Overview, SnapshotRange, TableSize};
 use ducktide_maintenance::{LastMaintenance, Operation};
@@ -74,9 +74,9 @@ fn health() -> LakeHealth {
             merge_groups: 2,
             schema_versions: 2,
             partition_values: 2,
-            one_day: Some(OneDay {
+            one_day: Some(DayScan {
                 day: "2026-10-31".parse().unwrap(),
-                of: DayOf::PartitionKey,
+                of: DayAssignment::PartitionKey,
                 files: 12,
             }),
         }],
@@ -213,7 +213,7 @@ fn a_recreated_topic_is_a_problem() {
     topic.identity.topic_id = Some("t2".to_owned());
     let report = report(vec![progress(0, 90, JUST_NOW)], Ok(topic));
 
-    assert!(report.judgement.text.contains("deleted and made again"), "{}", report.judgement.text);
+    assert!(report.judgement.text.contains("deleted and recreated"), "{}", report.judgement.text);
 }
 
 #[test]

@@ -317,7 +317,7 @@ fn a_recreated_topic_is_not_read_by_a_new_worker() {
 
     assert_eq!(worker.exit_code().unwrap(), 5);
     let error = worker.last_error().unwrap();
-    assert!(error.contains("deleted and made again") && error.contains(&pipeline.topic), "{error}");
+    assert!(error.contains("deleted and recreated") && error.contains(&pipeline.topic), "{error}");
     assert_eq!(pipeline.catalog().unwrap().committed_offsets().unwrap(), 3_000);
 }
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use ducktide_decoder::RowBuffer;
-use ducktide_protocol::dead_letter::{DeadLetter, RecordPlace, Resolution};
+use ducktide_protocol::dead_letter::{DeadLetter, RecordLocation, Resolution};
 use ducktide_protocol::table::ShapeError;
 use ducktide_protocol::{StagedFile, Table};
 use jiff::Timestamp;
@@ -56,7 +56,7 @@ pub struct RetryWriter {
     table: Table,
     rows: RowBuffer,
     files: StagingWriter,
-    resolved: Vec<RecordPlace>,
+    resolved: Vec<RecordLocation>,
     /// Runtime of the registry client; dropped after it.
     _runtime: Runtime,
 }
@@ -126,7 +126,7 @@ impl RetryWriter {
     }
 
     fn complete(&mut self, dead_letter: &DeadLetter) -> Result<(), RetryError> {
-        let RecordPlace { topic, partition, offset } = &dead_letter.place;
+        let RecordLocation { topic, partition, offset } = &dead_letter.place;
         let millis = dead_letter.timestamp_micros.map_or(-1, |micros| micros.div_euclid(1_000));
         self.rows.push_kafka(topic, partition.0, offset.0, millis);
         let batch = self.rows.finish_batch().map_err(StagingError::Split)?;
@@ -140,7 +140,7 @@ impl RetryWriter {
     pub fn finish(
         mut self,
         dead_letters: &Table,
-    ) -> Result<(Vec<RecordPlace>, Vec<StagedFile>), RetryError> {
+    ) -> Result<(Vec<RecordLocation>, Vec<StagedFile>), RetryError> {
         let mut files = self.files.finish()?;
         if !self.resolved.is_empty() {
             files.extend(stage_resolutions(dead_letters, Resolution::Retried, &self.resolved)?);
@@ -159,7 +159,7 @@ fn last_header<'a>(dead_letter: &'a DeadLetter, name: &CStr) -> Option<&'a [u8]>
 pub fn stage_resolutions(
     dead_letters: &Table,
     resolution: Resolution,
-    places: &[RecordPlace],
+    places: &[RecordLocation],
 ) -> Result<Vec<StagedFile>, StagingError> {
     let now = Timestamp::now().as_microsecond();
     let mut writer =

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use duckdb::Connection;
-use ducktide_protocol::dead_letter::{Header, RecordPlace, dead_letter_shape};
+use ducktide_protocol::dead_letter::{Header, RecordLocation, dead_letter_shape};
 use ducktide_protocol::position::{Offset, Partition};
 use ducktide_protocol::table::{Column, ColumnType, Partitioning, TableShape};
 use parquet::file::{reader::FileReader, serialized_reader::SerializedFileReader};
@@ -13,8 +13,8 @@ use super::*;
 
 const SECRET: &[u8] = b"unique conflict";
 
-fn place(offset: i64) -> RecordPlace {
-    RecordPlace { topic: "events".to_owned(), partition: Partition(3), offset: Offset(offset) }
+fn place(offset: i64) -> RecordLocation {
+    RecordLocation { topic: "events".to_owned(), partition: Partition(3), offset: Offset(offset) }
 }
 
 fn dead_letter(offset: i64) -> DeadLetter {
@@ -37,7 +37,7 @@ fn dead_letter(offset: i64) -> DeadLetter {
 
 fn table(directory: &Path, shape: TableShape) -> Table {
     let name = "events_dead_letters".parse().unwrap();
-    let version = TableVersion { table: name, changed_at: 1 };
+    let version = TableVersion { table: name, changed_at: SnapshotId(1) };
     let (directory, partitioning) = (directory.to_owned(), Partitioning::default());
     Table { version, shape, directory, partitioning, claim: None }
 }

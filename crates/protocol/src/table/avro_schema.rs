@@ -1,9 +1,8 @@
 //! Avro schemas as a reader needs them.
 //!
-//! Producers write with schemas that Avro's Java library accepts. A reader needs no opinion about what
-//! does not change the bytes: names of any letters, namespaces that are no identifiers, defaults that do
-//! not fit their types, symbols or definitions that occur twice. What decides how bytes are read is taken
-//! from the text, and everything else in it is ignored.
+//! Producers write with schemas that Avro's Java library accepts. Whatever does not change the bytes is
+//! ignored: names of any letters, namespaces that are not identifiers, defaults that do not fit their
+//! types, symbols or definitions that occur twice.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -14,37 +13,37 @@ use thiserror::Error;
 use super::schema_text::Json;
 use super::{AvroType, BytesEncoding, TimeUnit, UuidEncoding};
 
-/// A parsed schema. All names in it are known to resolve.
+/// Parsed schema. All names in it resolve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvroSchema {
     pub(super) root: Node,
     pub(super) definitions: Vec<Definition>,
-    /// The schema's own document first.
+    /// Documents; the schema's own is the first.
     documents: Vec<Document>,
 }
 
 /// Text of a schema that another one refers to.
 #[derive(Clone, Debug)]
 pub struct ReferencedSchema {
-    /// The name by which others refer to it.
+    /// Name by which others refer to it.
     pub name: String,
-    /// The JSON text.
+    /// JSON text.
     pub text: String,
-    /// The names by which it refers to others itself.
+    /// Names by which it refers to others.
     pub references: Vec<String>,
 }
 
-/// The text is no Avro schema.
+/// Text that is not an Avro schema.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("{what}")]
 pub struct InvalidSchema {
     what: String,
 }
 
-/// A type, as far as its text says: names are looked up later, since they may be defined further down.
+/// Type as it is written: names are resolved later, since they may be defined further down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Node {
-    /// A type that holds no others and has no name of its own; `branch` is what unions call it.
+    /// Type without other types and without a name; `branch` is its name in unions.
     Leaf {
         branch: &'static str,
         avro_type: AvroType,
@@ -52,12 +51,12 @@ pub(super) enum Node {
     Array(Box<Node>),
     Map(Box<Node>),
     Union(Vec<Node>),
-    /// The index of a definition.
+    /// Index of a definition.
     Defined(usize),
     Named(NameUse),
 }
 
-/// A name where it is used.
+/// Use of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NameUse {
     name: String,
@@ -65,7 +64,7 @@ pub(super) struct NameUse {
     document: usize,
 }
 
-/// A record, enum or fixed.
+/// Definition of a record, enum or fixed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Definition {
     pub(super) name: FullName,
@@ -75,7 +74,7 @@ pub(super) struct Definition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Defined {
     Record(Vec<FieldNode>),
-    /// An enum or fixed.
+    /// Enum or fixed.
     Leaf(AvroType),
 }
 
@@ -92,10 +91,10 @@ pub(super) struct FullName {
     pub(super) short: String,
 }
 
-/// One JSON text.
+/// JSON text of a schema, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Document {
-    /// How the documents that refer to it call it.
+    /// Name by which other documents refer to it.
     name: String,
     references: Vec<String>,
     root: Node,
@@ -109,11 +108,11 @@ impl AvroSchema {
         Self::parse_with_references(text, Vec::new(), Vec::new())
     }
 
-    /// Parses a schema that refers to others, by these names.
+    /// Parses a schema that refers to others by these names.
     ///
-    /// Each name has one schema: where two schemas refer to different versions by one name, the caller
-    /// gives the first that is met depth-first, as Confluent's Java library does, whose producers write
-    /// with the same one. A name is looked for in its own text, then in what that refers to.
+    /// Each name has one schema: if two schemas refer to different versions by one name, the caller passes
+    /// the first in depth-first order, as Confluent's Java library does, so that producers write with the
+    /// same one. A name is looked up in its own text, then in the texts that this one refers to.
     pub fn parse_with_references(
         text: &str,
         references: Vec<String>,
@@ -137,7 +136,7 @@ impl AvroSchema {
         }
     }
 
-    /// Adds a field to the schema's record, of any JSON value; None if the schema is not a record's.
+    /// Adds a field of any JSON value to the schema's record; None if the schema is not a record.
     #[must_use]
     pub fn with_json_field(mut self, name: &str) -> Option<Self> {
         let Node::Defined(index) = self.root else { return None };
@@ -148,7 +147,7 @@ impl AvroSchema {
         Some(self)
     }
 
-    /// What a name means where it is used.
+    /// Resolves a use of a name.
     pub(super) fn find(&self, used: &NameUse) -> Option<Node> {
         let documents = self.nearest_first(used.document);
         let full_names = [used.full_name(), used.name.clone()];
@@ -157,7 +156,7 @@ impl AvroSchema {
         });
         match defined {
             Some(definition) => Some(Node::Defined(*definition)),
-            // A reference to a text that defines no type of that name, such as a union.
+            // Reference to a text that defines no type of that name, such as a union.
             None => full_names
                 .iter()
                 .find_map(|name| self.referenced(name))
@@ -165,8 +164,8 @@ impl AvroSchema {
         }
     }
 
-    /// All documents: first the one, then what it refers to, then the others, as Java's library knows the
-    /// names of all of them everywhere.
+    /// Returns all documents: the given one, then those that it refers to, then the others, since Java's
+    /// library resolves the names of all documents everywhere.
     fn nearest_first(&self, document: usize) -> Vec<usize> {
         let mut order = vec![document];
         let mut next = 0;
@@ -209,7 +208,7 @@ impl NameUse {
 }
 
 impl FullName {
-    /// A name with dots has its namespace in it; an empty namespace is none.
+    /// Splits the namespace off a name with dots; an empty namespace is None.
     fn new(name: &str, namespace: Option<&str>) -> Self {
         let (namespace, short) = match name.rsplit_once('.') {
             Some((namespace, short)) => (Some(namespace), short),
@@ -229,12 +228,12 @@ impl fmt::Display for FullName {
     }
 }
 
-/// Collects the definitions of all documents.
+/// Collector of the definitions of all documents.
 #[derive(Default)]
 struct Parser {
     definitions: Vec<Definition>,
     uses: Vec<NameUse>,
-    /// Of the document that is being parsed.
+    /// Definitions of the current document, by full name.
     names: HashMap<String, usize>,
     aliases: Vec<(String, usize)>,
     document: usize,
@@ -268,7 +267,7 @@ impl Parser {
             }
             Json::Object(object) => self.object(object, namespace),
             Json::Number(_) | Json::Other => {
-                Err(InvalidSchema::new("schema has a type that is no text, list or object"))
+                Err(InvalidSchema::new("schema has a type that is not a text, list or object"))
             }
         }
     }
@@ -287,27 +286,27 @@ impl Parser {
 
     fn object(&mut self, object: &Object, namespace: Option<&str>) -> Result<Node, InvalidSchema> {
         let of = object.get("type").ok_or_else(|| InvalidSchema::new("schema has no `type`"))?;
-        let part = |key: &str| {
-            let missing = || InvalidSchema::new(format!("schema lacks a part: key=`{key}`"));
+        let required = |key: &str| {
+            let missing = || InvalidSchema::new(format!("schema lacks a key: key=`{key}`"));
             object.get(key).ok_or_else(missing)
         };
         match of.text() {
             // An error is a record of Avro's remote procedure calls.
             Some("record" | "error") => self.record(object, namespace),
             Some("enum") => {
-                let symbols = part("symbols")?.list().unwrap_or_default().iter();
+                let symbols = required("symbols")?.list().unwrap_or_default().iter();
                 let symbols = symbols.filter_map(Json::text).map(str::to_owned).collect();
                 Ok(self.define(object, namespace, Defined::Leaf(AvroType::Enum(symbols))))
             }
             Some("fixed") => {
-                let size = part("size")?.number();
+                let size = required("size")?.number();
                 let size =
-                    size.ok_or_else(|| InvalidSchema::new("size of a fixed is no number"))?;
+                    size.ok_or_else(|| InvalidSchema::new("size of a fixed is not a number"))?;
                 let avro_type = logical_fixed(object, size);
                 Ok(self.define(object, namespace, Defined::Leaf(avro_type)))
             }
-            Some("array") => Ok(Node::Array(Box::new(self.node(part("items")?, namespace)?))),
-            Some("map") => Ok(Node::Map(Box::new(self.node(part("values")?, namespace)?))),
+            Some("array") => Ok(Node::Array(Box::new(self.node(required("items")?, namespace)?))),
+            Some("map") => Ok(Node::Map(Box::new(self.node(required("values")?, namespace)?))),
             _ => {
                 let node = self.node(of, namespace)?;
                 Ok(self.with_logical_type(object, of, node))
@@ -315,7 +314,7 @@ impl Parser {
         }
     }
 
-    /// The type within an object that has nothing but its logical type, as in `{"type": {"type": "int"},
+    /// Applies the logical type of an object to the type inside, as in `{"type": {"type": "int"},
     /// "logicalType": "date"}`.
     fn with_logical_type(&mut self, object: &Object, of: &Json, node: Node) -> Node {
         match node {
@@ -328,7 +327,7 @@ impl Parser {
                 else {
                     return node;
                 };
-                // Its name means the fixed without the logical type.
+                // Its name stays the fixed without the logical type.
                 let of = Defined::Leaf(logical_fixed(object, *size));
                 self.definitions.push(Definition { name: name.clone(), of });
                 Node::Defined(self.definitions.len() - 1)
@@ -346,7 +345,7 @@ impl Parser {
         let fields = object.get("fields").and_then(Json::list);
         let fields = fields.ok_or_else(|| invalid("record has no list of fields"))?;
         let fields = fields.iter().map(|field| {
-            let Json::Object(field) = field else { return Err(invalid("field is no object")) };
+            let Json::Object(field) = field else { return Err(invalid("field is not an object")) };
             let text = |key| field.get(key).and_then(Json::text);
             let of = field.get("type").ok_or_else(|| invalid("field has no `type`"))?;
             Ok(FieldNode {
@@ -400,8 +399,8 @@ fn primitive(name: &str) -> Option<Node> {
     Some(Node::Leaf { branch, avro_type })
 }
 
-/// The logical type of a type without a name. One that does not go with the type is ignored, as is one
-/// that is not known.
+/// Applies the logical type of a type without a name. One that does not fit the type or is unknown is
+/// ignored.
 fn logical(object: &Object, avro_type: AvroType) -> AvroType {
     match (logical_name(object), &avro_type) {
         ("decimal", AvroType::Bytes) => decimal(object, BytesEncoding::Length),
@@ -430,7 +429,7 @@ fn logical(object: &Object, avro_type: AvroType) -> AvroType {
     .unwrap_or(avro_type)
 }
 
-/// The same of a fixed.
+/// Applies the logical type of a fixed.
 fn logical_fixed(object: &Object, size: usize) -> AvroType {
     match (logical_name(object), size) {
         ("decimal", _) => decimal(object, BytesEncoding::Fixed(size)),
@@ -462,7 +461,7 @@ mod tests {
         ReferencedSchema { name: name.to_owned(), text: text.to_owned(), references }
     }
 
-    /// The columns of a schema that refers to others, but Ducktide's own.
+    /// Returns the columns of a schema that refers to others, without Ducktide's own.
     fn columns(text: &str, references: &[&str], others: Vec<ReferencedSchema>) -> String {
         let references = references.iter().map(ToString::to_string).collect();
         let schema = AvroSchema::parse_with_references(text, references, others).unwrap();
@@ -495,7 +494,7 @@ mod tests {
     }
 
     #[test]
-    fn types_within_referenced_schemas_and_unions_of_them_are_known() {
+    fn types_within_referenced_schemas_and_unions_of_them_resolve() {
         let inner = record("b.Inner", "x", "\"int\"");
         let others = || {
             vec![
@@ -545,7 +544,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_that_means_itself_is_refused() {
+    fn a_reference_to_itself_is_refused() {
         let others = vec![referenced("X", &["X"], "\"X\"")];
         let schema = AvroSchema::parse_with_references("\"X\"", vec!["X".to_owned()], others);
 

@@ -1,19 +1,19 @@
-//! An Avro schema with every name resolved: a finite tree.
+//! Avro schema with every name resolved: a finite tree.
 
 use super::ShapeError;
 use super::avro_schema::{AvroSchema, Defined, FieldNode, Node};
 
-/// How deep types may nest: bounds the stack of everything that walks a schema or a record.
+/// Maximum nesting of types, which bounds the stack of everything that walks a schema or a record.
 const MAX_DEPTH: usize = 64;
 
-/// How many types a schema may unfold into. A named type counts at every use: a chain of records,
-/// each using the next one twice, would otherwise unfold into 2ⁿ columns.
+/// Maximum number of types in a schema. A named type counts at every use: a chain of records, each using
+/// the next one twice, would otherwise become 2ⁿ columns.
 const MAX_TYPES: usize = 10_000;
 
-/// One Avro type as it is on the wire, with its logical type.
+/// Avro type as it is encoded, with its logical type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AvroType {
-    /// Nothing, in no bytes.
+    /// Null, zero bytes.
     Null,
     /// One byte, 0 or 1.
     Boolean,
@@ -41,19 +41,19 @@ pub enum AvroType {
     Record(Vec<AvroField>),
     /// A branch's index and its value.
     Union(Vec<AvroType>),
-    /// The same, of several branches that are not null, each of which is to have a field of its own; see
-    /// [`UnionAs::Struct`]. They are called as their types are in Avro.
+    /// Union of several branches that are not null, each of which becomes a field; see
+    /// [`UnionAs::Struct`]. A branch has the name of its type in Avro.
     Variants(Vec<AvroField>),
-    /// A big-endian two's complement number, to be divided by 10^`scale`.
+    /// A big-endian two's complement number, divided by 10^`scale`.
     Decimal {
-        /// How its bytes are delimited.
+        /// Encoding of its bytes.
         encoding: BytesEncoding,
-        /// How many digits it has at most.
+        /// Maximum number of digits.
         precision: usize,
-        /// How many of them are behind the point.
+        /// Number of digits after the decimal point.
         scale: usize,
     },
-    /// Bytes that hold the unscaled value's bytes and the scale.
+    /// Bytes with the unscaled value's bytes and the scale.
     BigDecimal,
     /// A UUID.
     Uuid(UuidEncoding),
@@ -71,29 +71,29 @@ pub enum AvroType {
     Duration,
 }
 
-/// The column of values that are no records.
+/// Column of values that are not records.
 pub const VALUE: &str = "value";
 
-/// A field of a record.
+/// Field of a record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AvroField {
-    /// The field's name.
+    /// Name of the field.
     pub name: String,
-    /// Names that the field had before, by the schema's word.
+    /// Former names of the field, according to the schema.
     pub aliases: Vec<String>,
-    /// What it holds.
+    /// Type of the field.
     pub avro_type: AvroType,
 }
 
 impl AvroField {
-    /// A field that never had another name.
+    /// Creates a field without aliases.
     #[must_use]
     pub fn new(name: &str, avro_type: AvroType) -> Self {
         Self { name: name.to_owned(), aliases: Vec::new(), avro_type }
     }
 }
 
-/// What a union becomes that has several branches beside null.
+/// Column type of a union with several branches that are not null.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum UnionAs {
     /// JSON: the plain value.
@@ -103,25 +103,25 @@ pub enum UnionAs {
     Struct,
 }
 
-/// How a value made of bytes is delimited.
+/// Encoding of a value that consists of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BytesEncoding {
-    /// By a length in front.
+    /// Length before the bytes.
     Length,
-    /// By this size, known from the schema.
+    /// Fixed size from the schema.
     Fixed(usize),
 }
 
-/// How a UUID is written.
+/// Encoding of a UUID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UuidEncoding {
-    /// As a string.
+    /// String.
     Text,
-    /// As 16 bytes.
+    /// 16 bytes.
     Bytes(BytesEncoding),
 }
 
-/// The unit of a timestamp.
+/// Unit of a timestamp.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TimeUnit {
     /// Milliseconds.
@@ -133,14 +133,14 @@ pub enum TimeUnit {
 }
 
 impl AvroType {
-    /// Resolves a parsed schema; recursive ones are refused, as no column type could hold them.
+    /// Resolves a parsed schema; fails for a recursive one, which has no column type.
     pub fn resolve(schema: &AvroSchema, union_as: UnionAs) -> Result<Self, ShapeError> {
         let mut walk = Walk { schema, union_as, open: Vec::new(), path: Vec::new(), types: 0 };
         walk.resolve(&schema.root, 0)
     }
 
-    /// The fields of a topic's record. A value of any other type is as the one field [`VALUE`] of a
-    /// record, which Avro writes in the same bytes.
+    /// Resolves the fields of a topic's record. A value of any other type is treated as a record with the
+    /// only field [`VALUE`], which Avro encodes in the same bytes.
     pub fn record_fields(
         schema: &AvroSchema,
         union_as: UnionAs,
@@ -151,7 +151,7 @@ impl AvroType {
         }
     }
 
-    /// Whether a value takes no bytes at all, so that a count of such values bounds nothing.
+    /// Returns true if a value takes no bytes, so that the size of a record does not limit their number.
     #[must_use]
     pub fn is_zero_width(&self) -> bool {
         match self {
@@ -161,7 +161,7 @@ impl AvroType {
         }
     }
 
-    /// The branches of a union that are not null; the type itself if it is no union.
+    /// Returns the branches of a union that are not null; the type itself if it is not a union.
     #[must_use]
     pub fn branches(&self) -> Vec<&Self> {
         match self {
@@ -176,11 +176,11 @@ impl AvroType {
 struct Walk<'a> {
     schema: &'a AvroSchema,
     union_as: UnionAs,
-    /// The definitions that the walk is inside of.
+    /// Definitions on the path to the current type.
     open: Vec<usize>,
-    /// The fields that it is inside of.
+    /// Fields on the path to the current type.
     path: Vec<String>,
-    /// How many types the walk has met.
+    /// Number of types so far.
     types: usize,
 }
 
@@ -197,7 +197,7 @@ impl Walk<'_> {
             Node::Union(branches) => self.union(branches, depth)?,
             Node::Defined(index) => self.defined(*index, depth)?,
             Node::Named(used) => {
-                let found = self.schema.find(used).expect("the parser has found all names");
+                let found = self.schema.find(used).expect("the parser has resolved all names");
                 self.resolve(&found, depth + 1)?
             }
         })
@@ -209,7 +209,7 @@ impl Walk<'_> {
         if self.union_as == UnionAs::Json || union.branches().len() < 2 {
             return Ok(union);
         }
-        let AvroType::Union(types) = union else { unreachable!("it was just made") };
+        let AvroType::Union(types) = union else { unreachable!("it was created above") };
         let names = nodes.iter().map(|node| self.branch_name(node)).collect::<Vec<_>>();
         for (at, (name, full_name)) in names.iter().enumerate() {
             let twin = names[..at].iter().find(|(other, _)| other.eq_ignore_ascii_case(name));
@@ -250,8 +250,8 @@ impl Walk<'_> {
         Ok(AvroField { name: field.name.clone(), aliases: field.aliases.clone(), avro_type })
     }
 
-    /// What Avro calls a branch's type: the name of a record, enum or fixed, or else the type's own, whatever
-    /// its logical type. The full name comes second.
+    /// Returns Avro's name of a branch, short and full: the name of a record, enum or fixed, or else that of
+    /// the type without its logical type.
     fn branch_name(&self, node: &Node) -> (String, String) {
         let own = |name: &str| (name.to_owned(), name.to_owned());
         match node {
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_type_is_unfolded_at_every_use_in_its_own_namespace() {
+    fn a_named_type_is_resolved_at_every_use_in_its_own_namespace() {
         let resolved = resolve(
             r#"{"type": "record", "name": "a.R", "fields": [
                 {"name": "x", "type": {"type": "fixed", "name": "F", "size": 3}},
@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn branches_are_called_as_their_types_are() {
+    fn branches_have_the_names_of_their_types() {
         let resolved = resolve(
             r#"["null", {"type": "long", "logicalType": "timestamp-millis"}, "string",
                 {"type": "record", "name": "a.R", "fields": [{"name": "x", "type": "int"}]},

@@ -1,13 +1,13 @@
-//! DuckLake's column types, and the one that each Avro type becomes.
+//! DuckLake's column types, and their mapping from Avro types.
 
 use std::fmt;
 
 use super::{AvroField, AvroType, Column, ShapeError, TimeUnit, quote_identifier};
 
-/// The widest DECIMAL; wider Avro decimals become VARCHAR, as a HUGEINT is written as DOUBLE.
+/// Maximum precision of DECIMAL; larger Avro decimals become VARCHAR, as a HUGEINT is written as DOUBLE.
 const MAX_DECIMAL_PRECISION: usize = 38;
 
-/// The DuckLake column types that Ducktide writes.
+/// DuckLake column types that Ducktide writes.
 ///
 /// | Avro | column |
 /// |---|---|
@@ -45,17 +45,17 @@ pub enum ColumnType {
     Date,
     /// `TIME`, in microseconds.
     Time,
-    /// `TIMESTAMP`, in microseconds, of no zone.
+    /// `TIMESTAMP`, in microseconds, without time zone.
     Timestamp,
-    /// `TIMESTAMP_NS`, in nanoseconds, of no zone.
+    /// `TIMESTAMP_NS`, in nanoseconds, without time zone.
     TimestampNs,
     /// `TIMESTAMP WITH TIME ZONE`, in microseconds.
     TimestampTz,
     /// `DECIMAL(precision, scale)`.
     Decimal {
-        /// All digits, at most 38.
+        /// Number of digits, at most 38.
         precision: u8,
-        /// Those behind the point.
+        /// Number of digits after the decimal point.
         scale: u8,
     },
     /// `T[]`.
@@ -67,7 +67,7 @@ pub enum ColumnType {
 }
 
 impl ColumnType {
-    /// The type that an Avro type becomes; `field` is its path, for the error.
+    /// Returns the column type of an Avro type; `field` is its path, for the error.
     pub fn of(avro_type: &AvroType, field: &str) -> Result<Self, ShapeError> {
         Ok(match avro_type {
             AvroType::Null => return Err(ShapeError::NullOnly { field: field.to_owned() }),
@@ -118,13 +118,13 @@ impl ColumnType {
         Self::Struct(fields.map(|name| Column::new(name, Self::BigInt)).into())
     }
 
-    /// Whether the column holds points in time, so that a table can be partitioned by it.
+    /// Returns true if the column holds points in time, so that a table can be partitioned by it.
     #[must_use]
     pub fn is_timestamp(&self) -> bool {
         matches!(self, Self::Timestamp | Self::TimestampNs | Self::TimestampTz)
     }
 
-    /// The type one level down a path: a STRUCT's field, a list's `element`, a map's `value`.
+    /// Returns the type one level down a path: a STRUCT's field, a list's `element`, a map's `value`.
     pub(super) fn child(&self, level: &str) -> Option<&Self> {
         match self {
             Self::Struct(fields) => {
@@ -136,7 +136,7 @@ impl ColumnType {
         }
     }
 
-    /// The type as SQL, in the words that DuckDB's DESCRIBE uses.
+    /// Returns the type as SQL, spelled as in DuckDB's DESCRIBE.
     #[must_use]
     pub fn sql(&self) -> String {
         match self {
@@ -171,7 +171,7 @@ impl fmt::Display for ColumnType {
 }
 
 impl Column {
-    /// The column as it stands in CREATE TABLE, its name quoted.
+    /// Returns the column's definition in CREATE TABLE, its name quoted.
     #[must_use]
     pub fn sql(&self) -> String {
         format!("{} {}", quote_identifier(&self.name), self.column_type.sql())

@@ -1,40 +1,40 @@
-//! Whether an existing table can take the rows of a wanted shape.
+//! Comparison of an existing table with a wanted shape.
 
 use std::fmt;
 
 use super::{Column, ColumnType, TableShape};
 
-/// What keeps a table from taking rows of a wanted shape; nothing if both lists are empty.
+/// Differences that keep a table from storing rows of a wanted shape.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Difference {
-    /// Columns, or fields of a STRUCT by their path, that the table lacks.
+    /// Columns, or fields of a STRUCT by their path, that are missing in the table.
     pub missing: Vec<Column>,
-    /// Columns that both have, with types that do not go together.
-    pub unfit: Vec<Unfit>,
+    /// Columns that exist in both, with incompatible types.
+    pub mismatched: Vec<TypeMismatch>,
 }
 
-/// A column whose values the table cannot hold.
+/// Column of the table with an incompatible type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unfit {
-    /// The column's name, or the path of a STRUCT's field.
+pub struct TypeMismatch {
+    /// Name of the column, or path of a STRUCT's field.
     pub column: String,
-    /// The type that the table has.
+    /// Type in the table.
     pub table: ColumnType,
-    /// The type that the record's values have.
+    /// Type of the record's values.
     pub wanted: ColumnType,
 }
 
 impl Difference {
-    /// Whether the table can take the rows as it is.
+    /// Returns true if the table can store the rows without a change.
     #[must_use]
     pub fn fits(&self) -> bool {
-        self.missing.is_empty() && self.unfit.is_empty()
+        self.missing.is_empty() && self.mismatched.is_empty()
     }
 }
 
-/// Compares an existing table with the shape that a schema wants. Pure.
+/// Compares an existing table with the shape of a schema. Pure.
 ///
-/// | table | wanted | answer |
+/// | table | wanted | result |
 /// |---|---|---|
 /// | column | no such column | fits: the rows have NULL there |
 /// | no such column | column | missing |
@@ -42,14 +42,13 @@ impl Difference {
 /// | JSON | any type | fits: values are written as JSON |
 /// | DECIMAL(P, s) | DECIMAL(p, s), p ≤ P | fits: no digit is lost |
 /// | DOUBLE | BIGINT | fits: Avro promotes int and long to double |
-/// | VARCHAR | BLOB | fits, as in Avro: bytes that are no UTF-8 are a bad record |
+/// | VARCHAR | BLOB | fits, as in Avro: bytes that are not UTF-8 are a bad record |
 /// | BLOB | VARCHAR | fits, as in Avro |
-/// | T\[\], MAP(VARCHAR, T) | the same of U | as T and U |
-/// | STRUCT | STRUCT | as tables, field by field |
+/// | T\[\], MAP(VARCHAR, T) | the same of U | result of T and U |
+/// | STRUCT | STRUCT | result field by field, as for tables |
 /// | T | any other type | does not fit |
 ///
-/// Names are compared without regard to case, and order is of no account: files are registered by
-/// their columns' names. Paths are DuckDB's: `s.field` of a STRUCT, `l.element.field` within a list,
+/// Names are compared case-insensitively, in any order: files are registered by their columns' names. Paths are DuckDB's: `s.field` of a STRUCT, `l.element.field` within a list,
 /// `m.value.field` within a map.
 #[must_use]
 pub fn diff(table: &TableShape, wanted: &TableShape) -> Difference {
@@ -83,7 +82,7 @@ impl Difference {
                 self.compare_columns(&format!("{path}."), table, wanted);
             }
             _ if table == wanted => {}
-            _ => self.unfit.push(Unfit {
+            _ => self.mismatched.push(TypeMismatch {
                 column: path.to_owned(),
                 table: table.clone(),
                 wanted: wanted.clone(),
@@ -97,10 +96,10 @@ impl fmt::Display for Difference {
         let missing = self.missing.iter().map(|Column { name, column_type }| {
             format!("column is missing column=`{name}` wanted=`{column_type}`")
         });
-        let unfit = self.unfit.iter().map(|Unfit { column, table, wanted }| {
+        let mismatched = self.mismatched.iter().map(|TypeMismatch { column, table, wanted }| {
             format!("type does not fit column=`{column}` table=`{table}` wanted=`{wanted}`")
         });
-        f.write_str(&missing.chain(unfit).collect::<Vec<_>>().join("; "))
+        f.write_str(&missing.chain(mismatched).collect::<Vec<_>>().join("; "))
     }
 }
 
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_the_truth_table_holds() {
+    fn every_row_of_the_table_holds() {
         let fits = |table, wanted| compare(&[("x", table)], &[("X", wanted)]).fits();
 
         assert!(compare(&[("x", "BIGINT"), ("y", "DATE")], &[("x", "BIGINT")]).fits());

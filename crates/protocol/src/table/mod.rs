@@ -1,8 +1,8 @@
-//! What a DuckLake table looks like, and how an Avro record schema becomes one. Pure: no DuckDB here.
+//! Shapes of DuckLake tables, and their derivation from Avro schemas. Pure, without DuckDB.
 //!
-//! Data meets the files in this order: [`AvroSchema`] is a schema as its text has it, [`AvroType`] is a writer's schema with every name resolved,
-//! [`ColumnType`] the DuckLake type it becomes, [`TableShape`] the whole table, and [`diff`] says
-//! whether a table that exists already can take the rows of a shape that is wanted.
+//! In the order of the data: [`AvroSchema`] is a parsed schema, [`AvroType`] the same with every name
+//! resolved, [`ColumnType`] its DuckLake type, [`TableShape`] the columns of a table, and [`diff`]
+//! compares an existing table with a wanted shape.
 
 mod avro_schema;
 mod avro_type;
@@ -19,7 +19,7 @@ mod shape;
 pub use avro_schema::{AvroSchema, InvalidSchema, ReferencedSchema};
 pub use avro_type::{AvroField, AvroType, BytesEncoding, TimeUnit, UnionAs, UuidEncoding, VALUE};
 pub use column_type::ColumnType;
-pub use difference::{Difference, Unfit, diff};
+pub use difference::{Difference, TypeMismatch, diff};
 pub use error::ShapeError;
 pub use name::{InvalidTableName, MAX_NAME_BYTES, TableName, quote_identifier};
 pub use partitioning::{Partitioning, PartitioningError, column_of_comment, date_comment};

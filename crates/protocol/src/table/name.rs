@@ -1,25 +1,25 @@
-//! Names of tables, and how they are written in SQL.
+//! Names of tables, and their SQL.
 
 use std::{fmt, str::FromStr};
 
 use thiserror::Error;
 
-/// The schema that DuckDB uses when a table's name has none.
+/// Schema of table names without one, as in DuckDB.
 const DEFAULT_SCHEMA: &str = "main";
 
-/// The longest name of a directory on the usual file systems, and so of a table.
+/// Maximum length of a directory's name on common file systems, and so of a table's, in bytes.
 pub const MAX_NAME_BYTES: usize = 255;
 
-/// A table's name with its schema. The catalog is always the attached lake.
+/// Name of a table with its schema. The catalog is always the attached lake.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableName {
-    /// The schema; `main` where none was given.
+    /// Schema; `main` if none was given.
     pub schema: String,
-    /// The table within the schema.
+    /// Name within the schema.
     pub table: String,
 }
 
-/// The text is not `table` or `schema.table`.
+/// Text that is not `table` or `schema.table`.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "table name must be `table` or `schema.table`, of letters, digits, `_` and `-`, each of at most \
@@ -30,7 +30,7 @@ pub struct InvalidTableName {
 }
 
 impl TableName {
-    /// Refuses a name that no directory can have.
+    /// Returns the name; fails if it is too long for a directory.
     pub fn fit_directory(self) -> Result<Self, InvalidTableName> {
         if self.schema.len().max(self.table.len()) > MAX_NAME_BYTES {
             return Err(InvalidTableName { name: self.to_string() });
@@ -38,7 +38,7 @@ impl TableName {
         Ok(self)
     }
 
-    /// Names the table in SQL, both parts quoted.
+    /// Returns the name in SQL, schema and table quoted.
     #[must_use]
     pub fn sql(&self) -> String {
         format!("{}.{}", quote_identifier(&self.schema), quote_identifier(&self.table))
@@ -58,7 +58,7 @@ impl FromStr for TableName {
     }
 }
 
-/// Whether DuckLake uses the name unchanged as a directory; then our files lie where it expects them.
+/// Returns true if DuckLake uses the name unchanged as a directory, where it expects the table's files.
 fn is_path_safe(name: &str) -> bool {
     !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '-')
 }
@@ -69,7 +69,7 @@ impl fmt::Display for TableName {
     }
 }
 
-/// Writes an identifier as SQL that means it and nothing else.
+/// Quotes an identifier for SQL.
 #[must_use]
 pub fn quote_identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))

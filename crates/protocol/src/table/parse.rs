@@ -1,11 +1,11 @@
-//! Reads a column type from the text that DuckDB's DESCRIBE prints.
+//! Parser for column types as DuckDB's DESCRIBE prints them.
 
 use std::{iter::Peekable, str::Chars};
 
 use super::{Column, ColumnType};
 
 impl ColumnType {
-    /// Reads a type as DuckDB prints it; `None` for types that Ducktide does not write.
+    /// Parses a type as DuckDB prints it; `None` for types that Ducktide does not write.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parser = Parser { rest: text.chars().peekable() };
@@ -104,7 +104,7 @@ impl Parser<'_> {
         }
     }
 
-    /// Letters, digits and single spaces up to the next punctuation.
+    /// Reads letters, digits and single spaces up to the next punctuation.
     fn words(&mut self) -> String {
         self.skip_spaces();
         let mut words = String::new();

@@ -1,55 +1,55 @@
-//! How a table's files are divided, and which column its dates come from.
+//! Partition key of a table, and the column that its dates come from.
 
 use thiserror::Error;
 
 use super::{EVENT_DATE, TableName, TableShape};
 
-/// The partition key of a table, as the catalog has it.
+/// Partition key of a table in the catalog.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Partitioning {
-    /// The columns of `PARTITIONED BY`, with their transforms; empty for a table without a key.
+    /// Columns of `PARTITIONED BY`, with their transforms; empty for a table without a key.
     pub key: Vec<String>,
-    /// The timestamp column whose UTC date is `event_date`, as it was recorded in the lake.
+    /// Timestamp column whose UTC date is `event_date`, as recorded in the lake.
     pub date_of: Option<String>,
 }
 
-/// Ducktide cannot write files for the table's partition key.
+/// Partition key of a table that Ducktide cannot write files for.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum PartitioningError {
-    /// Another client partitioned the table.
+    /// Key that another client set.
     #[error(
         "the table is partitioned by columns that Ducktide does not partition by; remove the key with \
          `ALTER TABLE {table} RESET PARTITIONED BY`{or}: key=`{}`", .key.join(", ")
     )]
     ForeignKey {
-        /// The table, as SQL names it.
+        /// Table, as SQL.
         table: String,
-        /// An alternative remedy, for a table that has the column `event_date`.
+        /// Alternative remedy, for a table that has the column `event_date`.
         or: String,
-        /// The columns of the key.
+        /// Columns of the key.
         key: Vec<String>,
     },
-    /// The setting names another column than the one whose dates the table has.
+    /// Setting that names another column than the recorded one.
     #[error(
-        "event_date of this table is the date of another column; leave --partition-by \
-         (DUCKTIDE_PARTITION_BY) away, or fill another table with --table: \
+        "event_date of this table is the date of another column; omit --partition-by \
+         (DUCKTIDE_PARTITION_BY), or fill another table with --table: \
          table=`{table}` recorded=`{recorded}` partition_by=`{given}`"
     )]
     OtherColumn {
-        /// The table.
+        /// Table.
         table: String,
-        /// The column that the lake has recorded.
+        /// Column that the lake has recorded.
         recorded: String,
-        /// The column that the setting names.
+        /// Column that the setting names.
         given: String,
     },
-    /// Nothing says which column the dates come from.
+    /// Key whose column is neither recorded nor set.
     #[error(
         "the table is partitioned by event_date, and the lake has not recorded which column it is the \
          date of; name it with --partition-by (DUCKTIDE_PARTITION_BY): table=`{table}`"
     )]
     UnknownColumn {
-        /// The table.
+        /// Table.
         table: String,
     },
 }
@@ -58,7 +58,7 @@ impl Partitioning {
     /// Returns the timestamp column whose date becomes `event_date`; None for a table whose files all
     /// go to one directory. `given` is the value of `--partition-by`. Pure.
     ///
-    /// | partition key | recorded column | `--partition-by` | answer |
+    /// | partition key | recorded column | `--partition-by` | result |
     /// |---|---|---|---|
     /// | other than `event_date` | any | any | refused |
     /// | any | R | none, or R | R |
@@ -108,17 +108,17 @@ impl Partitioning {
     }
 }
 
-/// What the comment of `event_date` begins with; the column's name follows. The catalog keeps it, so it
-/// must stay stable.
+/// Beginning of the comment of `event_date`; the column's name follows. It is stored in the catalog, so
+/// it must stay stable.
 const COMMENT: &str = "UTC date of ";
 
-/// The comment that records which column `event_date` is the date of.
+/// Returns the comment that records the column of `event_date`.
 #[must_use]
 pub fn date_comment(column: &str) -> String {
     format!("{COMMENT}{column}")
 }
 
-/// Reads such a comment.
+/// Returns the column of such a comment.
 #[must_use]
 pub fn column_of_comment(comment: &str) -> Option<&str> {
     comment.strip_prefix(COMMENT).filter(|column| !column.is_empty())

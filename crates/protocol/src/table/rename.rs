@@ -1,20 +1,20 @@
-//! Fields that a schema's aliases say had another name before: they keep their column.
+//! Renamed fields: a field with an alias keeps the column of its former name.
 
 use super::{AvroField, AvroType, Column, ColumnType};
 
-/// Gives the fields of a writer's record the names that a table has for them. Pure.
+/// Gives the fields of a writer's record the names of their columns in a table. Pure.
 ///
-/// `newest` is what is known of the topic's newest schema, which knows names that older writers could
-/// not; empty if nothing is.
+/// `newest` has the fields of the topic's newest schema, whose aliases older schemas cannot contain;
+/// empty if it is unknown.
 ///
 /// | the table has a column for | the field becomes |
 /// |---|---|
-/// | the field's name | what it is |
+/// | the field's name | unchanged |
 /// | not its name, but one of its aliases | the column of the alias |
 /// | neither, but a field of `newest` has the name as an alias | that field, or the column of another of its aliases |
-/// | none of these | what it is: the column is missing |
+/// | none of these | unchanged: the column is missing |
 ///
-/// A name that another field of the record has is never taken. Records in a STRUCT, a list, a map and
+/// A name of another field of the record is never used. Records in a STRUCT, a list, a map and
 /// an optional union are renamed in the same way.
 pub fn rename(fields: &mut [AvroField], columns: &[Column], newest: &[AvroField]) {
     for index in 0..fields.len() {
@@ -30,7 +30,7 @@ pub fn rename(fields: &mut [AvroField], columns: &[Column], newest: &[AvroField]
     }
 }
 
-/// The field of the newest schema that means the same.
+/// Returns the same field in the newest schema.
 fn counterpart<'a>(field: &AvroField, newest: &'a [AvroField]) -> Option<&'a AvroField> {
     let same_name = newest.iter().find(|candidate| candidate.name == field.name);
     same_name.or_else(|| newest.iter().find(|candidate| candidate.aliases.contains(&field.name)))
@@ -108,7 +108,7 @@ mod tests {
         AvroType::record_fields(&AvroSchema::parse(&schema).unwrap(), UnionAs::Json).unwrap()
     }
 
-    /// The columns that a writer's fields go to.
+    /// Returns the columns of a writer's fields.
     fn names(writer: &str, columns: &[(&str, &str)], newest: &str) -> Vec<String> {
         let mut writer = fields(writer);
         let table = TableShape::from_described(columns.iter().copied()).unwrap();

@@ -1,4 +1,4 @@
-//! The JSON text of an Avro schema, reduced to what decides how values are read.
+//! JSON text of an Avro schema, reduced to the keys that affect reading.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -6,9 +6,9 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// The keys that decide how values are read and what their columns are called. All others (`doc`,
-/// `default`, `order`, properties of other tools) are skipped without being looked at, so that nothing in
-/// them can make a schema unusable.
+/// Keys that affect the reading of values and the names of columns. All others (`doc`, `default`,
+/// `order`, properties of other tools) are skipped unparsed, so that their content cannot make a schema
+/// unusable.
 const KEYS: [&str; 12] = [
     "type",
     "name",
@@ -24,21 +24,21 @@ const KEYS: [&str; 12] = [
     "scale",
 ];
 
-/// A JSON value of a schema.
+/// JSON value of a schema.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Json {
     Text(String),
-    /// A whole number that is not negative.
+    /// Integer that is not negative.
     Number(u64),
     List(Vec<Json>),
-    /// The [`KEYS`] that an object has.
+    /// Object, reduced to the [`KEYS`].
     Object(BTreeMap<String, Json>),
-    /// Null, a boolean or another number.
+    /// Null, boolean or another number.
     Other,
 }
 
 impl Json {
-    /// Reads a schema's text. Comments are skipped, as Java's parser does.
+    /// Parses a schema's text. Comments are skipped, as in Java's parser.
     pub(super) fn read(text: &str) -> serde_json::Result<Self> {
         let text = text.trim_start_matches('\u{feff}');
         serde_json::from_str(&without_comments(text))
@@ -126,7 +126,7 @@ impl<'de> Visitor<'de> for JsonVisitor {
     }
 }
 
-/// The text with a space for each comment (`// …` and `/* … */`) outside of strings.
+/// Replaces each comment (`// …` and `/* … */`) outside of strings by white space.
 fn without_comments(text: &str) -> Cow<'_, str> {
     if !text.contains("//") && !text.contains("/*") {
         return Cow::Borrowed(text);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_readers_do_not_need_is_not_looked_at() {
+    fn keys_that_do_not_affect_reading_are_skipped() {
         let text = r#"{"type": "double", "default": 1e999, "doc": "\ud800", "order": {"a": [1]}}"#;
 
         let Json::Object(object) = Json::read(text).unwrap() else { panic!("it is an object") };

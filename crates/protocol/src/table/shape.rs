@@ -1,30 +1,30 @@
-//! The columns of a table.
+//! Columns of a table.
 
 use super::{AvroField, AvroSchema, AvroType, ColumnType, ShapeError, UnionAs};
 
-/// The topic that a row came from.
+/// Column with the topic of a row.
 pub const KAFKA_TOPIC: &str = "_kafka_topic";
-/// The partition that a row came from.
+/// Column with the partition of a row.
 pub const KAFKA_PARTITION: &str = "_kafka_partition";
-/// A row's offset in its partition.
+/// Column with the offset of a row in its partition.
 pub const KAFKA_OFFSET: &str = "_kafka_offset";
-/// The timestamp that Kafka keeps with a record.
+/// Column with Kafka's timestamp of a record.
 pub const KAFKA_TIMESTAMP: &str = "_kafka_timestamp";
-/// The record's key, in tables that have the column: VARCHAR or BLOB.
+/// Optional column with the record's key, VARCHAR or BLOB.
 pub const KAFKA_KEY: &str = "_kafka_key";
-/// The record's headers, in tables that have the column: of
+/// Optional column with the record's headers, of
 /// [`headers_type`](crate::dead_letter::headers_type).
 pub const KAFKA_HEADERS: &str = "_kafka_headers";
-/// The UTC date of the `--partition-by` column, and the table's partition key.
+/// Column with the UTC date of the `--partition-by` column, and the table's partition key.
 pub const EVENT_DATE: &str = "event_date";
 
-/// No field of a record may start like this: there may be more such columns one day.
+/// Prefix that no field of a record may have, reserved for future columns.
 const KAFKA_PREFIX: &str = "_kafka_";
 
-/// DuckLake adds columns of this kind to merged files: row ids, and the snapshots of rows.
+/// Prefix of the columns that DuckLake adds to merged files: row ids, and the snapshots of rows.
 pub const DUCKLAKE_PREFIX: &str = "_ducklake_internal_";
 
-/// The columns that every table filled by Ducktide has, in their order.
+/// Columns of every table that Ducktide fills, in order.
 pub const KAFKA_COLUMNS: [(&str, ColumnType); 4] = [
     (KAFKA_TOPIC, ColumnType::Varchar),
     (KAFKA_PARTITION, ColumnType::Integer),
@@ -32,48 +32,49 @@ pub const KAFKA_COLUMNS: [(&str, ColumnType); 4] = [
     (KAFKA_TIMESTAMP, ColumnType::TimestampTz),
 ];
 
-/// A column, or a field of a STRUCT. All are nullable.
+/// Column, or field of a STRUCT. All are nullable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// The name, in the case it was created with; compared without regard to case.
+    /// Name, in the case of its creation; compared case-insensitively.
     pub name: String,
-    /// The type.
+    /// Type.
     pub column_type: ColumnType,
 }
 
-/// The columns of a table, in order.
+/// Columns of a table, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableShape {
-    /// The record's columns, and Ducktide's own.
+    /// Columns of the record, and Ducktide's own.
     pub columns: Vec<Column>,
 }
 
 impl Column {
-    /// Puts a column together.
+    /// Creates a column.
     #[must_use]
     pub fn new(name: &str, column_type: ColumnType) -> Self {
         Self { name: name.to_owned(), column_type }
     }
 
-    /// Whether this is the column's name; DuckDB compares without regard to case.
+    /// Returns true if this is the column's name; compares case-insensitively, as DuckDB does.
     #[must_use]
     pub fn is_named(&self, name: &str) -> bool {
         self.name.eq_ignore_ascii_case(name)
     }
 
-    /// Whether Ducktide fills the column itself, rather than from the record.
+    /// Returns true if Ducktide fills the column, rather than a field of the record.
     #[must_use]
     pub fn is_own(&self) -> bool {
         self.is_required() || self.is_named(KAFKA_KEY) || self.is_named(KAFKA_HEADERS)
     }
 
-    /// Whether a table that lacks the column was not made for Ducktide, or for another partition key.
+    /// Returns true if Ducktide cannot fill a table without the column: the table was not created for
+    /// Ducktide, or for another partition key.
     #[must_use]
     pub fn is_required(&self) -> bool {
         self.is_named(EVENT_DATE) || KAFKA_COLUMNS.iter().any(|(own, _)| self.is_named(own))
     }
 
-    /// The columns of a record's fields; `parent` is the record's path, empty at the top.
+    /// Returns the columns of a record's fields; `parent` is the record's path, empty at the top.
     pub(super) fn of_fields(fields: &[AvroField], parent: &str) -> Result<Vec<Self>, ShapeError> {
         if fields.is_empty() {
             return Err(ShapeError::EmptyRecord { field: parent.to_owned() });
@@ -96,15 +97,15 @@ impl Column {
 }
 
 impl TableShape {
-    /// The table that a topic of this schema wants: the record's fields in their order, then where
-    /// each row came from, then `event_date` if the table is to be partitioned.
+    /// Returns the shape for a schema: the record's fields in their order, then [`KAFKA_COLUMNS`], then
+    /// `event_date` if the table is partitioned.
     ///
     /// `partition_by` names a timestamp of the record, or `_kafka_timestamp`.
     pub fn from_avro(schema: &AvroSchema, partition_by: Option<&str>) -> Result<Self, ShapeError> {
         Self::of_record(&AvroType::record_fields(schema, UnionAs::Json)?, partition_by)
     }
 
-    /// The same for a record's fields.
+    /// Returns the shape for a record's fields.
     pub fn of_record(fields: &[AvroField], partition_by: Option<&str>) -> Result<Self, ShapeError> {
         if let Some(field) = fields.iter().find(|field| is_reserved(&field.name)) {
             return Err(ShapeError::ReservedName { field: field.name.clone() });
@@ -119,7 +120,7 @@ impl TableShape {
         Ok(shape)
     }
 
-    /// The shape of an existing table, from the names and types that DESCRIBE prints.
+    /// Returns the shape of an existing table from the names and types that DESCRIBE prints.
     pub fn from_described<N: AsRef<str>, T: AsRef<str>>(
         columns: impl IntoIterator<Item = (N, T)>,
     ) -> Result<Self, ShapeError> {
@@ -133,7 +134,7 @@ impl TableShape {
         Ok(Self { columns: columns.collect::<Result<_, _>>()? })
     }
 
-    /// Whether the table can be partitioned by this column.
+    /// Checks that the table can be partitioned by this column.
     pub fn check_partition_by(&self, column: &str) -> Result<(), ShapeError> {
         match self.column(column) {
             Some(found) if found.column_type.is_timestamp() => Ok(()),
@@ -147,7 +148,7 @@ impl TableShape {
         self.columns.iter().find(|column| column.is_named(name))
     }
 
-    /// Whether there is such a column, or field of a STRUCT; its path is in the words of
+    /// Returns true if the column, or the field of a STRUCT, exists; paths are those of
     /// [`diff`](super::diff).
     #[must_use]
     pub fn has_path(&self, path: &str) -> bool {
@@ -157,21 +158,21 @@ impl TableShape {
             .is_some_and(|column| levels.try_fold(&column.column_type, ColumnType::child).is_some())
     }
 
-    /// Whether rows are kept in a folder for each `event_date`.
+    /// Returns true if the files are in a directory for each `event_date`.
     #[must_use]
     pub fn is_partitioned(&self) -> bool {
         self.column(EVENT_DATE).is_some()
     }
 
-    /// What stands between the parentheses of CREATE TABLE.
+    /// Returns the list of columns for CREATE TABLE, without parentheses.
     #[must_use]
     pub fn sql(&self) -> String {
         self.columns.iter().map(Column::sql).collect::<Vec<_>>().join(", ")
     }
 }
 
-/// Whether a name belongs to Ducktide or DuckLake. `event_date` does even where the table is not partitioned,
-/// so that it can be partitioned later.
+/// Returns true for a name of Ducktide or DuckLake. `event_date` is reserved even if the table is not
+/// partitioned, so that it can be partitioned later.
 fn is_reserved(name: &str) -> bool {
     name.eq_ignore_ascii_case(EVENT_DATE)
         || begins_with(name, KAFKA_PREFIX)

@@ -1,4 +1,4 @@
-//! What can happen, one step at a time.
+//! Actions of the model, one step each.
 
 use std::fmt;
 
@@ -7,39 +7,39 @@ use ducktide_protocol::position::Offset;
 use crate::catalog::FileName;
 use crate::design::PARTITIONS;
 
-/// Up to before which offset of each partition a batch goes; None if it has nothing of it.
+/// End of a batch in each partition, exclusive; None if it has no records of it.
 pub(crate) type Cut = [Option<i64>; PARTITIONS];
 
-/// One step of one party. Whoever takes none for a while is paused, or slow.
+/// Step of one party. A party without steps is paused, or slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// The worker closes the batch that fills, stages its file, and sends COMMIT.
+    /// The worker closes the current batch, stages its file, and sends COMMIT.
     Cut { worker: usize, to: Cut },
-    /// The catalog applies or refuses the transaction, and answers if somebody waits.
+    /// The catalog applies or rejects the transaction, and answers if a worker waits.
     Arrive { name: FileName, awaited_by: Option<usize> },
-    /// The worker takes its answer, reads progress, and decides.
+    /// The worker receives its answer, reads progress, and decides.
     Resolve { worker: usize },
     /// The worker reads progress and starts the partitions that wait for it.
     Load { worker: usize },
-    /// The worker reads progress now and then, and finds that an operator moved a partition that it
-    /// reads: it drops what it has read.
-    Look { worker: usize },
-    /// The worker learns that it lost a partition, and has nothing of it that is not committed.
+    /// The worker polls progress, and finds that an operator moved a partition that it reads: it drops
+    /// its uncommitted records.
+    PollProgress { worker: usize },
+    /// The worker loses a partition without uncommitted records.
     Revoke { worker: usize, partition: usize },
-    /// The worker learns that it lost a partition, and has no time left to flush.
+    /// The worker loses a partition, and has no time left to flush.
     Lose { worker: usize, partition: usize },
 
     /// Disturbance: the worker's connection breaks before it has the answer to its COMMIT. The
     /// COMMIT may have arrived, may arrive later, or never.
     CutConnection { worker: usize },
-    /// Disturbance: the worker cannot read progress after a COMMIT, and sends it again.
+    /// Disturbance: the worker cannot read progress after a COMMIT, and resends it.
     HideProgress { worker: usize },
-    /// Disturbance: the worker's process dies, and is started again.
+    /// Disturbance: the worker's process crashes, and is restarted.
     Crash { worker: usize },
-    /// Disturbance: the group gives a partition to a worker; its owner does not know yet.
+    /// Disturbance: the group assigns a partition to a worker; its owner is not notified yet.
     Assign { worker: usize, partition: usize },
-    /// Disturbance: an operator's replay, in one transaction. Progress that moves while it is
-    /// prepared refuses it, and it begins again, so that this is one step.
+    /// Disturbance: an operator's replay, in one transaction. It is rejected and starts again if progress
+    /// moves during its preparation, so it is one step.
     Replay { partition: usize, to: Offset },
 }
 
@@ -56,7 +56,7 @@ impl Action {
     }
 }
 
-/// As a counterexample tells it; the commits of worker 0 are 0-0, 0-1 and so on.
+/// Text in a counterexample; the commits of worker 0 are 0-0, 0-1 and so on.
 impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -71,9 +71,9 @@ impl fmt::Display for Action {
             Self::Arrive { name, awaited_by: None } => write!(f, "COMMIT of {name} arrives late"),
             Self::Resolve { worker } => write!(f, "worker {worker} reads progress and decides"),
             Self::Load { worker } => write!(f, "worker {worker} reads progress and starts reading"),
-            Self::Look { worker } => write!(f, "worker {worker} notices another epoch"),
+            Self::PollProgress { worker } => write!(f, "worker {worker} notices another epoch"),
             Self::Revoke { worker, partition } => {
-                write!(f, "worker {worker} lets partition {partition} go")
+                write!(f, "worker {worker} releases partition {partition}")
             }
             Self::Lose { worker, partition } => {
                 write!(f, "worker {worker} drops partition {partition} unflushed")
@@ -82,12 +82,12 @@ impl fmt::Display for Action {
                 write!(f, "the connection of worker {worker} breaks without an answer")
             }
             Self::HideProgress { worker } => {
-                write!(f, "worker {worker} cannot read progress and sends again")
+                write!(f, "worker {worker} cannot read progress and resends")
             }
-            Self::Crash { worker } => write!(f, "worker {worker} dies and is started again"),
+            Self::Crash { worker } => write!(f, "worker {worker} crashes and is restarted"),
             Self::Assign { worker, partition } => write!(
                 f,
-                "worker {worker} is given partition {partition}, whose owner does not know yet"
+                "worker {worker} gets partition {partition}, whose owner is not notified yet"
             ),
             Self::Replay { partition, to } => {
                 write!(f, "an operator replays partition {partition} from offset {to}")

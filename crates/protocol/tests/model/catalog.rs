@@ -1,10 +1,9 @@
-//! The lake's catalog, and the data files that it names.
+//! Catalog of the lake, and its data files.
 //!
-//! [`Catalog::apply`] stands for one DuckLake transaction with the triggers of
-//! `lake/src/catalog/*.sql` in it: `ducktide_once` looks at the files, `ducktide_unpack` turns the
-//! message into ledger rows, and `ducktide_advance` compares and swaps. A transaction that the
-//! database ends for reasons of its own (a serialization failure, a lock timeout, a restart) is a
-//! request that never arrives.
+//! [`Catalog::apply`] is one DuckLake transaction with the triggers of `crates/lake/src/catalog/*.sql`:
+//! `ducktide_once` checks the files, `ducktide_unpack` turns the message into ledger rows, and
+//! `ducktide_advance` runs the compare-and-swap. A transaction that the database ends (a serialization
+//! failure, a lock timeout, a restart) is a request that never arrives.
 
 use std::fmt;
 
@@ -12,17 +11,17 @@ use ducktide_protocol::commit::{CommitKind, Counts, ProgressDelta};
 use ducktide_protocol::invariants::{LedgerEntry, PartitionKey, Progress, RecordId};
 use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition, Position};
 
-use crate::design::{Content, Design, Flaw, PARTITIONS, SOURCE};
+use crate::design::{Content, Design, Omission, PARTITIONS, SOURCE};
 
-/// Who wrote a file, and the number of it: as unique as the uuid in a real name.
+/// Name of a file: its writer and a number, as unique as the UUID in a real name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum FileName {
     Worker {
         worker: usize,
         number: u8,
     },
-    /// What a replay leaves of the files that it cuts in two.
-    Survivors {
+    /// Rows that a replay retains of the files that it rewrites.
+    Retained {
         number: u8,
     },
 }
@@ -31,13 +30,13 @@ impl fmt::Display for FileName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Worker { worker, number } => write!(f, "{worker}-{number}"),
-            Self::Survivors { number } => write!(f, "survivors-{number}"),
+            Self::Retained { number } => write!(f, "retained-{number}"),
         }
     }
 }
 
-/// What a worker sends: the steps, and the file with their rows. Without rows there is no file, and
-/// it goes through the mailbox; what then happens is the same.
+/// Batch of a worker: the steps, and the file with their rows. Without rows there is no file, and the
+/// message goes through the mailbox, with the same effect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Batch {
     pub(crate) name: FileName,
@@ -52,20 +51,20 @@ impl Batch {
     }
 }
 
-/// A row of `ducklake_data_file`.
+/// Row of `ducklake_data_file`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DataFile {
     pub(crate) name: FileName,
     pub(crate) rows: Vec<RecordId>,
-    /// Whether the newest snapshot has it.
+    /// True if it is part of the newest snapshot.
     pub(crate) live: bool,
 }
 
-/// The transaction was rolled back, all of it.
+/// Transaction that was rolled back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused;
 
-/// What all workers see.
+/// State that all workers share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Catalog {
     pub(crate) progress: Progress,
@@ -73,8 +72,8 @@ pub(crate) struct Catalog {
     pub(crate) files: Vec<DataFile>,
 }
 
-/// A number for a new file. Real names are never used again; here that of a file which left no trace
-/// is, so that states do not differ in names only.
+/// Returns the number of a new file. Real names are never reused; here the number of a file that left no
+/// trace is, so that states do not differ only in names.
 pub(crate) fn lowest_free(is_taken: impl Fn(u8) -> bool) -> u8 {
     (0..=u8::MAX).find(|number| !is_taken(*number)).expect("a model has few files")
 }
@@ -88,7 +87,7 @@ pub(crate) fn record(partition: usize, offset: i64) -> RecordId {
     RecordId { source, partition, offset: Offset(offset) }
 }
 
-/// The step over `range`, with counts as the topic's content has them.
+/// Returns the step over `range`, with the counts of the topic's content.
 pub(crate) fn step(
     partition: usize,
     log: &[Content],
@@ -109,7 +108,7 @@ pub(crate) fn step(
 }
 
 impl Catalog {
-    /// A lake whose source was registered with all partitions at their beginning.
+    /// Creates a lake with a registered source, all partitions at their beginning.
     pub(crate) fn new() -> Self {
         let at = Position { epoch: Epoch(0), next_offset: Offset(0) };
         let range = OffsetRange { from: Offset(0), to: Offset(0) };
@@ -128,14 +127,14 @@ impl Catalog {
         self.progress[&key(partition)]
     }
 
-    /// Where the partitions of these steps stand, as `transaction::read_progress` gives it.
+    /// Returns the positions of the steps' partitions, as `transaction::read_progress` does.
     pub(crate) fn found(&self, steps: &[ProgressDelta]) -> Vec<Option<Position>> {
         let find =
             |step: &ProgressDelta| self.progress.get(&(step.source, step.partition)).copied();
         steps.iter().map(find).collect()
     }
 
-    /// Whether a file has a row in the catalog, ended or not: `catalog::registered_files`.
+    /// Returns true if a file has a row in the catalog, ended or not, as `catalog::registered_files` does.
     pub(crate) fn is_registered(&self, name: FileName) -> bool {
         self.files.iter().any(|file| file.name == name)
     }
@@ -144,10 +143,10 @@ impl Catalog {
         self.files.iter().filter(|file| file.live)
     }
 
-    /// A worker's transaction: everything, or nothing.
+    /// Applies a worker's transaction completely, or not at all.
     pub(crate) fn apply(&mut self, design: Design, batch: &Batch) -> Result<(), Refused> {
         let again = batch.file().is_some_and(|name| self.is_registered(name));
-        if again && !design.has(Flaw::NoOnceTrigger) {
+        if again && !design.has(Omission::NoOnceTrigger) {
             return Err(Refused);
         }
         let mut progress = self.progress.clone();
@@ -160,8 +159,8 @@ impl Catalog {
         Ok(())
     }
 
-    /// An operator's transaction: takes the rows at and after `to` out, whole files or with their
-    /// survivors rewritten, and swaps progress back into a new epoch.
+    /// Applies an operator's replay: removes the rows at and after `to`, by whole files or with their
+    /// retained rows rewritten, and moves progress back into a new epoch.
     pub(crate) fn replay(&mut self, log: &[Content], partition: usize, to: Offset) {
         let Position { epoch, next_offset } = self.position(partition);
         let removed = step(partition, log, epoch, OffsetRange { from: to, to: next_offset });
@@ -171,25 +170,25 @@ impl Catalog {
         self.record(CommitKind::Replay, ProgressDelta { range, counts, ..removed });
         let position = Position { epoch: Epoch(epoch.0 + 1), next_offset: to };
         self.progress.insert(key(partition), position);
-        self.take_out(partition, to);
+        self.remove_rows(partition, to);
     }
 
-    /// Adds to the ledger. The order between partitions means nothing: states that differ in it
-    /// only are one.
+    /// Adds a row to the ledger, sorted by partition: states that differ only in the order of partitions
+    /// are equal.
     fn record(&mut self, kind: CommitKind, step: ProgressDelta) {
         self.ledger.push(LedgerEntry { kind, step });
         self.ledger.sort_by_key(|entry| entry.step.partition);
     }
 
-    fn take_out(&mut self, partition: usize, to: Offset) {
-        let (first, mut survivors) = (record(partition, to.0), Vec::new());
+    fn remove_rows(&mut self, partition: usize, to: Offset) {
+        let (first, mut retained) = (record(partition, to.0), Vec::new());
         let goes = |row: &RecordId| row.partition == first.partition && row.offset >= to;
         for file in self.files.iter_mut().filter(|file| file.live && file.rows.iter().any(goes)) {
             file.live = false;
-            survivors.extend(file.rows.iter().copied().filter(|row| !goes(row)));
+            retained.extend(file.rows.iter().copied().filter(|row| !goes(row)));
         }
-        let number = lowest_free(|number| self.is_registered(FileName::Survivors { number }));
-        self.register(FileName::Survivors { number }, survivors);
+        let number = lowest_free(|number| self.is_registered(FileName::Retained { number }));
+        self.register(FileName::Retained { number }, retained);
     }
 
     fn register(&mut self, name: FileName, rows: Vec<RecordId>) {
@@ -200,7 +199,7 @@ impl Catalog {
     }
 }
 
-/// The trigger `ducktide_advance`.
+/// Applies the trigger `ducktide_advance`.
 fn compare_and_swap(
     design: Design,
     progress: &mut Progress,
@@ -208,9 +207,9 @@ fn compare_and_swap(
     step: &ProgressDelta,
 ) -> Result<(), Refused> {
     let now = progress.get_mut(&(step.source, step.partition)).ok_or(Refused)?;
-    let matches = design.has(Flaw::NoCompareAndSwap)
+    let matches = design.has(Omission::NoCompareAndSwap)
         || now.next_offset == step.range.from
-            && (now.epoch == step.epoch || design.has(Flaw::NoEpochs));
+            && (now.epoch == step.epoch || design.has(Omission::NoEpochs));
     if !matches {
         return Err(Refused);
     }

@@ -1,78 +1,77 @@
-//! What is checked: Ducktide's design, tempting ones beside it, and how far the model goes.
+//! Designs that are checked (Ducktide's, and simpler ones that fail), and bounds of the model.
 
 use ducktide_protocol::position::SourceId;
 
-/// The one source of the model.
+/// Source of the model.
 pub(crate) const SOURCE: SourceId = SourceId(1);
 
-/// How many workers and partitions there are.
+/// Number of workers.
 pub(crate) const WORKERS: usize = 2;
+/// Number of partitions.
 pub(crate) const PARTITIONS: usize = 2;
 
-/// A part of the design that is left out, to see that the model notices.
+/// Part of the design that is omitted, to check that the model detects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flaw {
-    /// A commit sets its offsets, whatever progress is: offsets in the message, and no trigger.
+pub(crate) enum Omission {
+    /// A commit sets its offsets unconditionally: offsets in the message, and no trigger.
     NoCompareAndSwap,
     /// Offsets are compared, epochs are not.
     NoEpochs,
-    /// A file that is registered already is registered again.
+    /// A registered file can be registered again.
     NoOnceTrigger,
-    /// A commit that ends with an error deletes its files, as DuckLake does with those that it has
-    /// written itself.
+    /// A commit that fails deletes its files, as DuckLake does with files of its own.
     DeletesOnError,
     /// Progress without rows is sent as a `skip`, which begins an epoch.
     IdleProgressIsSkip,
-    /// A worker reads progress after its own commits only.
-    NeverLooks,
+    /// A worker reads progress only after its own commits.
+    NeverPollsProgress,
 }
 
-/// Ducktide's design, but for its flaws.
+/// Ducktide's design without its omissions.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Design {
-    flaws: &'static [Flaw],
+    omissions: &'static [Omission],
 }
 
 impl Design {
-    /// The one that is built.
-    pub(crate) const DUCKTIDE: Self = Self { flaws: &[] };
+    /// Ducktide's design.
+    pub(crate) const DUCKTIDE: Self = Self { omissions: &[] };
 
-    pub(crate) const fn with(flaws: &'static [Flaw]) -> Self {
-        Self { flaws }
+    pub(crate) const fn with(omissions: &'static [Omission]) -> Self {
+        Self { omissions }
     }
 
-    pub(crate) fn has(self, flaw: Flaw) -> bool {
-        self.flaws.contains(&flaw)
+    pub(crate) fn has(self, omission: Omission) -> bool {
+        self.omissions.contains(&omission)
     }
 }
 
-/// What an offset of a topic holds.
+/// Content of an offset of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
     Row,
     Tombstone,
 }
 
-/// How far the model goes. All of it is explored.
+/// Bounds of the model, which is explored completely.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// What each partition holds.
+    /// Content of each partition.
     pub(crate) logs: [&'static [Content]; PARTITIONS],
-    /// How many of these happen in one run, in any mixture: a connection cut, progress that cannot
-    /// be read, a crash, an assignment that moves, a replay. Delays are free, and so are pauses.
+    /// Number of disturbances in one run, of any kind: a lost connection, progress that cannot be read,
+    /// a crash, a rebalance, a replay. Delays and pauses are not counted.
     pub(crate) disturbances: u8,
 }
 
-/// Between two records and one, cut where you like, there are batches of rows only, of none, and of
-/// several partitions.
+/// Two records and one: batches can have only rows, no rows, and several partitions.
 pub(crate) const TWO_AND_ONE: [&[Content]; PARTITIONS] =
     [&[Content::Row, Content::Tombstone], &[Content::Row]];
 
-/// [`TWO_AND_ONE`], and in one partition a batch can end between two rows.
+/// Two records each: in one partition a batch can end between two rows.
 pub(crate) const TWO_AND_TWO: [&[Content]; PARTITIONS] =
     [&[Content::Row, Content::Tombstone], &[Content::Row, Content::Row]];
 
-/// [`TWO_AND_ONE`] after another record was written to each partition, and all has calmed down.
+/// [`TWO_AND_ONE`] with one more record in each partition, and no disturbance.
 pub(crate) const LATER: Bounds = Bounds {
     logs: [&[Content::Row, Content::Tombstone, Content::Row], &[Content::Row, Content::Row]],
     disturbances: 0,

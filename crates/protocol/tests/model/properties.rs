@@ -1,7 +1,7 @@
-//! What must hold in every state, and what must occur in some, or else the model checks nothing.
+//! Properties of every state, and situations that some states must reach.
 
+use ducktide_protocol::commit_state::{CommitState, commit_state, has_moved};
 use ducktide_protocol::invariants;
-use ducktide_protocol::standing::{Standing, has_moved, standing};
 use stateright::Property;
 
 use crate::calm;
@@ -9,11 +9,11 @@ use crate::catalog::FileName;
 use crate::design;
 use crate::protocol::Protocol;
 use crate::system::System;
-use crate::worker::{Attempt, Belief, Committing};
+use crate::worker::{Attempt, Committing, PartitionState};
 
 type Properties = Vec<Property<Protocol>>;
 
-/// The guarantee, and the invariants that it rests on.
+/// Guarantee, and the invariants that it depends on.
 pub(crate) fn guarantee() -> Properties {
     vec![
         Property::always("no_loss", |protocol: &Protocol, s: &System| {
@@ -43,8 +43,8 @@ pub(crate) fn guarantee() -> Properties {
             let names = s.catalog.live_files().map(|file| file.name);
             invariants::no_live_file_is_missing(names, |name| !s.deleted.contains(name)).is_ok()
         }),
-        Property::always("an_ok_is_confirmed_by_progress", |_, s: &System| {
-            let ok = s.committing().filter(|committing| committing.attempt == Attempt::SaidOk);
+        Property::always("progress_confirms_a_successful_commit", |_, s: &System| {
+            let ok = s.committing().filter(|committing| committing.attempt == Attempt::Succeeded);
             let moved =
                 |it: &Committing| has_moved(&it.batch.steps, &s.catalog.found(&it.batch.steps));
             ok.into_iter().all(moved)
@@ -52,50 +52,54 @@ pub(crate) fn guarantee() -> Properties {
     ]
 }
 
-/// Situations that the guarantee is about; each is reached.
+/// Situations that the guarantee covers; each must be reached.
 pub(crate) fn situations() -> Properties {
     vec![
         Property::sometimes("everything is in the lake", |protocol: &Protocol, s: &System| {
             s.rows().len() == protocol.records.len()
         }),
         Property::sometimes("two workers read one partition", |_, s: &System| {
-            let reads = |belief: &Belief| matches!(belief, Belief::Reading(_));
+            let reads = |state: &PartitionState| matches!(state, PartitionState::Reading(_));
             let [first, second] = &s.workers;
-            first.beliefs.iter().zip(&second.beliefs).any(|(one, other)| reads(one) && reads(other))
+            first
+                .partitions
+                .iter()
+                .zip(&second.partitions)
+                .any(|(one, other)| reads(one) && reads(other))
         }),
         Property::sometimes("a commit is applied and its answer lost", |_, s: &System| {
-            failed_at(s, Standing::AtEnd)
+            failed_at(s, CommitState::Applied)
                 .any(|it| it.batch.file().is_some_and(|name| s.catalog.is_registered(name)))
         }),
         Property::sometimes("a failed commit was not applied so far", |_, s: &System| {
-            failed_at(s, Standing::AtStart).next().is_some()
+            failed_at(s, CommitState::NotApplied).next().is_some()
         }),
         Property::sometimes("a worker is fenced", |_, s: &System| {
-            failed_at(s, Standing::Elsewhere).next().is_some()
+            failed_at(s, CommitState::Superseded).next().is_some()
         }),
         Property::sometimes("another worker's commit ends where a failed one would", |_, s| {
-            failed_at(s, Standing::AtEnd)
+            failed_at(s, CommitState::Applied)
                 .any(|it| it.batch.file().is_some_and(|name| !s.catalog.is_registered(name)))
         }),
         Property::sometimes("one partition of a commit is fenced, the other is not", |_, s| {
-            failed_at(s, Standing::Elsewhere).any(|it| {
+            failed_at(s, CommitState::Superseded).any(|it| {
                 let found = s.catalog.found(&it.batch.steps);
                 let mut steps = it.batch.steps.iter().zip(found);
                 steps.any(|(step, now)| now == Some(step.before()))
             })
         }),
-        Property::sometimes("a request arrives after its worker gave it up", |_, s: &System| {
+        Property::sometimes("a request arrives after its worker abandoned it", |_, s: &System| {
             s.requests.iter().any(|request| {
                 let steps = &request.batch.steps;
                 request.awaited_by.is_none()
-                    && standing(steps, &s.catalog.found(steps)) == Standing::AtStart
+                    && commit_state(steps, &s.catalog.found(steps)) == CommitState::NotApplied
                     && s.committing().all(|it| it.batch.name != request.batch.name)
             })
         }),
         Property::sometimes("a request is on its way twice", |_, s: &System| {
             s.requests.windows(2).any(|pair| pair[0].batch.name == pair[1].batch.name)
         }),
-        Property::sometimes("a replay lies behind a commit under way", |_, s: &System| {
+        Property::sometimes("a replay precedes an outstanding commit", |_, s: &System| {
             s.requests.iter().any(|request| {
                 let found = s.catalog.found(&request.batch.steps);
                 let mut steps = request.batch.steps.iter().zip(found);
@@ -103,30 +107,30 @@ pub(crate) fn situations() -> Properties {
             })
         }),
         Property::sometimes("a replay cuts a file in two", |_, s: &System| {
-            s.catalog.live_files().any(|file| matches!(file.name, FileName::Survivors { .. }))
+            s.catalog.live_files().any(|file| matches!(file.name, FileName::Retained { .. }))
         }),
     ]
 }
 
-/// A disturbance costs time, and never the outcome.
+/// Properties of recovery: a disturbance causes delay only.
 pub(crate) fn recovery() -> Properties {
     vec![
         Property::always(
-            "everything gets in once records come again",
+            "everything is committed once more records arrive",
             |protocol: &Protocol, s: &System| {
-                calm::everything_gets_in(protocol.design, &design::LATER, s)
+                calm::commits_everything(protocol.design, &design::LATER, s)
             },
         ),
         Property::always(
-            "everything gets in without more records",
+            "everything is committed without more records",
             |protocol: &Protocol, s: &System| {
-                calm::everything_gets_in(protocol.design, &protocol.bounds, s)
+                calm::commits_everything(protocol.design, &protocol.bounds, s)
             },
         ),
     ]
 }
 
-/// In a lake that nobody disturbs, no worker is ever fenced, whatever it commits.
+/// Properties without disturbances: no worker is fenced.
 pub(crate) fn calm() -> Properties {
     vec![
         Property::always("an undisturbed worker is never fenced", |_, s: &System| {
@@ -138,9 +142,9 @@ pub(crate) fn calm() -> Properties {
     ]
 }
 
-fn failed_at(system: &System, wanted: Standing) -> impl Iterator<Item = &Committing> {
+fn failed_at(system: &System, wanted: CommitState) -> impl Iterator<Item = &Committing> {
     let failed = system.committing().filter(|it| it.attempt == Attempt::Failed);
     failed.filter(move |it| {
-        standing(&it.batch.steps, &system.catalog.found(&it.batch.steps)) == wanted
+        commit_state(&it.batch.steps, &system.catalog.found(&it.batch.steps)) == wanted
     })
 }

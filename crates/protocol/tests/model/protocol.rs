@@ -1,4 +1,4 @@
-//! The commit protocol as stateright explores it, and how its findings are told.
+//! Commit protocol as a model of stateright, and the text of counterexamples.
 
 use std::fmt::{Debug, Write as _};
 use std::hash::Hash;
@@ -14,18 +14,22 @@ use crate::action::Action;
 use crate::design::{Bounds, Design};
 use crate::system::System;
 
-/// A design within bounds, and what is asked of it.
+/// Design with bounds and properties.
 #[derive(Clone, Debug)]
 pub(crate) struct Protocol {
     pub(crate) design: Design,
     pub(crate) bounds: Bounds,
     pub(crate) records: Vec<RecordId>,
-    asked: fn() -> Vec<Property<Self>>,
+    properties: fn() -> Vec<Property<Self>>,
 }
 
 impl Protocol {
-    pub(crate) fn new(design: Design, bounds: Bounds, asked: fn() -> Vec<Property<Self>>) -> Self {
-        Self { design, bounds, records: System::records(&bounds), asked }
+    pub(crate) fn new(
+        design: Design,
+        bounds: Bounds,
+        properties: fn() -> Vec<Property<Self>>,
+    ) -> Self {
+        Self { design, bounds, records: System::records(&bounds), properties }
     }
 }
 
@@ -48,20 +52,19 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        (self.asked)()
+        (self.properties)()
     }
 }
 
-/// No counterexample is farther away than this; none that is worth reading, in any case.
-const FARTHEST: usize = 30;
+/// Maximum length of a counterexample.
+const MAX_DEPTH: usize = 30;
 
-/// What stateright wants of a model.
+/// Bounds that stateright requires of a model.
 pub(crate) trait Explorable: Model + Send + Sync + 'static {}
 
 impl<M: Model + Send + Sync + 'static> Explorable for M {}
 
-/// Explores every state, and fails unless all that must hold holds in each and all that must occur
-/// occurs in some.
+/// Explores every state, and fails unless every property holds in each and every situation occurs.
 pub(crate) fn explore<M>(what: &str, model: M)
 where
     M: Explorable,
@@ -72,7 +75,7 @@ where
     let threads = thread::available_parallelism().map_or(1, NonZero::get);
     let checker = model.checker().threads(threads).spawn_bfs().join();
     println!(
-        "{what}: {} states, the farthest {} steps away, {:.1} s",
+        "{what}: {} states, depth {}, {:.1} s",
         checker.unique_state_count(),
         checker.max_depth(),
         started.elapsed().as_secs_f64()
@@ -80,11 +83,11 @@ where
     checker.assert_properties();
 }
 
-/// A shortest way to a state in which the property fails.
+/// Returns a shortest path to a state in which the property fails.
 ///
-/// Looks one step further each time: within one search stateright keeps the way that it found last,
-/// which need not be the shortest.
-pub(crate) fn shortest_way<M>(model: &M, property: &'static str) -> Path<M::State, M::Action>
+/// Increases the depth by one each time: within one search stateright keeps the path that it found last,
+/// which may not be the shortest.
+pub(crate) fn shortest_path<M>(model: &M, property: &'static str) -> Path<M::State, M::Action>
 where
     M: Explorable + Clone,
     M::State: Clone + Debug + Hash + PartialEq + Send + Sync,
@@ -94,14 +97,14 @@ where
         let checker = model.clone().checker().target_max_depth(depth).spawn_bfs().join();
         checker.discovery(property)
     };
-    let way = (1..FARTHEST).find_map(found_within);
-    way.unwrap_or_else(|| panic!("nothing is found against {property}"))
+    let path = (1..MAX_DEPTH).find_map(found_within);
+    path.unwrap_or_else(|| panic!("no counterexample of {property}"))
 }
 
-/// Explores until the property fails, and tells how.
+/// Explores until the property fails, and returns the counterexample as text.
 pub(crate) fn counterexample(model: &Protocol, property: &'static str) -> String {
-    let mut text = format!("against {property}, with progress as epoch:next offset:\n");
-    for pair in shortest_way(model, property).into_vec().windows(2) {
+    let mut text = format!("counterexample of {property}, with progress as epoch:next offset:\n");
+    for pair in shortest_path(model, property).into_vec().windows(2) {
         let [(_, Some(action)), (after, _)] = pair else { continue };
         let at = |at: &Position| format!("{}:{}", at.epoch, at.next_offset);
         let progress: Vec<_> = after.catalog.progress.values().map(at).collect();

@@ -1,15 +1,15 @@
-//! A model of the reading side: one partition on its way from librdkafka to the batcher.
+//! Model of reading: one partition from librdkafka to the batcher.
 //!
-//! Offsets may be missing from a topic, so a jump is not an error; but records of an earlier reading
-//! that are still on their way, and stale records of librdkafka, also look like a jump, and what
-//! they jump over would count as a gap: lost, with a ledger that adds up.
+//! Offsets can be missing in a topic, so a jump is not an error. But queued records of an earlier
+//! generation, and stale records of librdkafka, also look like a jump, and the offsets in between would
+//! count as a gap: lost, with a ledger that adds up.
 //!
 //! | here | in the consumer |
 //! |---|---|
 //! | [`Step::Deliver`] | the poll thread and `assignment::Assignment::judge` |
 //! | [`Step::Take`] | `batcher::Running::accept` and `batch::Track` |
 //! | [`Step::Commit`] | a cut whose commit is applied: the other model has the rest |
-//! | [`Step::Reset`] | `worker::Worker::reset`, then `load_all` and `loaded`; the batcher obeys before its next delivery, the poll thread whenever it comes to it ([`Step::Obey`]) |
+//! | [`Step::Reset`] | `worker::Worker::reset`, then `load_all` and `loaded`; the batcher applies it before its next delivery, the poll thread at any later time ([`Step::Apply`]) |
 
 use ducktide_protocol::invariants::{self, Progress, RecordId};
 use ducktide_protocol::position::{Epoch, Offset, Position};
@@ -20,41 +20,41 @@ use crate::catalog::{key, record};
 /// Offsets 1 and 4 hold no record.
 const LOG: [bool; 6] = [true, false, true, true, false, true];
 
-/// What is left out, to see that the model notices.
+/// Part that is omitted, to check that the model detects it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Oversight {
     None,
-    /// Records do not say which reading they are of.
+    /// Records have no generation.
     NoGenerations,
-    /// A jump is believed at sight.
-    NoSecondLook,
+    /// A jump is accepted without a second fetch.
+    NoSecondFetch,
 }
 
-/// Explored: two resets at any moments, and one delivery of stale records.
+/// Model with two resets at any time, and one delivery of stale records.
 #[derive(Clone, Debug)]
 pub(crate) struct Reading {
     pub(crate) oversight: Oversight,
 }
 
-/// What the poll thread does with a partition.
+/// State of a partition in the poll thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Poll {
     generation: u8,
     next: i64,
-    /// The offset further on that was seen instead of `next`, and not believed.
+    /// Later offset that was received instead of `next`, and not accepted yet.
     jump: Option<i64>,
-    /// librdkafka's position.
+    /// Position of librdkafka.
     fetch: i64,
 }
 
-/// A record between poll thread and batcher.
+/// Record between poll thread and batcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Delivery {
     generation: u8,
     offset: i64,
 }
 
-/// What the batcher gathered since the last cut.
+/// Records of the batcher since the last cut.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Track {
     generation: u8,
@@ -67,8 +67,8 @@ pub(crate) struct Moment {
     poll: Poll,
     queue: Vec<Delivery>,
     track: Track,
-    /// A reading that the poll thread was told to begin.
-    told: Option<(u8, i64)>,
+    /// Generation and position that the poll thread has not applied yet.
+    pending_reset: Option<(u8, i64)>,
     progress: i64,
     rows: Vec<RecordId>,
     resets_left: u8,
@@ -77,18 +77,18 @@ pub(crate) struct Moment {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// librdkafka hands the next record over, and the poll thread judges it.
+    /// librdkafka delivers the next record, and the poll thread checks it.
     Deliver,
-    /// librdkafka hands a record over that it fetched for an earlier position.
+    /// librdkafka delivers a record that it fetched for an earlier position.
     DeliverStale { offset: i64 },
     /// The batcher takes the next record from the queue.
     Take,
-    /// What the batcher gathered is committed.
+    /// The records of the batcher are committed.
     Commit,
-    /// The worker drops what was read, and reads from where the lake stands.
+    /// The worker drops uncommitted records, and reads from the committed position.
     Reset,
-    /// The poll thread learns of it.
-    Obey,
+    /// The poll thread applies the reset.
+    Apply,
 }
 
 impl Moment {
@@ -97,7 +97,7 @@ impl Moment {
             poll: Poll { generation: 0, next: 0, jump: None, fetch: 0 },
             queue: Vec::new(),
             track: Track { generation: 0, next: 0, rows: Vec::new() },
-            told: None,
+            pending_reset: None,
             progress: 0,
             rows: Vec::new(),
             resets_left: 2,
@@ -107,8 +107,8 @@ impl Moment {
 
     fn deliver(&mut self, oversight: Oversight, offset: i64) {
         let Poll { generation, next, jump, .. } = self.poll;
-        let is_believed = jump == Some(offset) || oversight == Oversight::NoSecondLook;
-        if offset > next && !is_believed {
+        let is_accepted = jump == Some(offset) || oversight == Oversight::NoSecondFetch;
+        if offset > next && !is_accepted {
             (self.poll.jump, self.poll.fetch) = (Some(offset), next);
             return;
         }
@@ -135,11 +135,11 @@ impl Moment {
         self.resets_left -= 1;
         let generation = self.track.generation + 1;
         self.track = Track { generation, next: self.progress, rows: Vec::new() };
-        self.told = Some((generation, self.progress));
+        self.pending_reset = Some((generation, self.progress));
     }
 
-    fn obey(&mut self) {
-        if let Some((generation, next)) = self.told.take() {
+    fn apply_reset(&mut self) {
+        if let Some((generation, next)) = self.pending_reset.take() {
             self.poll = Poll { generation, next, jump: None, fetch: next };
         }
     }
@@ -150,7 +150,7 @@ impl Moment {
     }
 }
 
-/// The records at and after an offset.
+/// Returns the offsets of records from an offset on.
 fn from(offset: i64) -> impl Iterator<Item = i64> {
     let held = (0..).zip(LOG).filter(|(_, is_record)| *is_record);
     held.map(|(at, _)| at).filter(move |at| *at >= offset)
@@ -180,8 +180,8 @@ impl Model for Reading {
         if moment.resets_left > 0 {
             steps.push(Step::Reset);
         }
-        if moment.told.is_some() {
-            steps.push(Step::Obey);
+        if moment.pending_reset.is_some() {
+            steps.push(Step::Apply);
         }
     }
 
@@ -199,7 +199,7 @@ impl Model for Reading {
             Step::Take => next.take(self.oversight),
             Step::Commit => next.commit(),
             Step::Reset => next.reset(),
-            Step::Obey => next.obey(),
+            Step::Apply => next.apply_reset(),
         }
         Some(next)
     }
@@ -213,7 +213,7 @@ impl Model for Reading {
             Property::always("no_duplicate", |_, moment: &Moment| {
                 invariants::no_duplicate(&moment.rows).is_ok()
             }),
-            Property::sometimes("a record of an earlier reading is taken", |_, m: &Moment| {
+            Property::sometimes("a record of an earlier generation is taken", |_, m: &Moment| {
                 m.queue.first().is_some_and(|first| first.generation < m.track.generation)
             }),
             Property::sometimes("everything is in the lake", |_, moment: &Moment| {

@@ -1,4 +1,4 @@
-//! The whole: two workers, the network between them and the catalog, the consumer group, an operator.
+//! System: two workers, the network between them and the catalog, the consumer group, an operator.
 
 use std::iter;
 use std::sync::Arc;
@@ -8,23 +8,23 @@ use ducktide_protocol::position::{Offset, Position};
 
 use crate::action::{Action, Cut};
 use crate::catalog::{Batch, Catalog, FileName, lowest_free, record};
-use crate::design::{Bounds, Content, Design, Flaw, PARTITIONS, WORKERS};
+use crate::design::{Bounds, Content, Design, Omission, PARTITIONS, WORKERS};
 use crate::worker::{Attempt, Committing, Decision, Worker};
 
-/// A COMMIT on its way to the catalog. It may stay there for ever, which is the same as getting lost.
+/// COMMIT in transit to the catalog. One that never arrives is lost.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Request {
     pub(crate) batch: Arc<Batch>,
-    /// The worker whose connection it came by, while that still waits for the answer.
+    /// Worker that waits for the answer, if any.
     pub(crate) awaited_by: Option<usize>,
 }
 
-/// One moment.
+/// State of the system.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct System {
     pub(crate) catalog: Catalog,
     pub(crate) workers: [Worker; WORKERS],
-    /// To whom the group has given each partition. A worker may not know yet that it lost one.
+    /// Owner of each partition in the group. A worker may not be notified yet that it lost one.
     pub(crate) owners: [usize; PARTITIONS],
     pub(crate) requests: Vec<Request>,
     /// Files that a writer has deleted.
@@ -33,7 +33,7 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// The first worker owns all partitions, so that commits move several at once.
+    /// Creates the initial state. The first worker owns all partitions, so that commits move several.
     pub(crate) fn new(bounds: &Bounds) -> Self {
         Self {
             catalog: Catalog::new(),
@@ -45,13 +45,13 @@ impl System {
         }
     }
 
-    /// The rows that a reader of the newest snapshot gets.
+    /// Returns the rows of the newest snapshot.
     pub(crate) fn rows(&self) -> Vec<RecordId> {
         let readable = self.catalog.live_files().filter(|file| !self.deleted.contains(&file.name));
         readable.flat_map(|file| file.rows.iter().copied()).collect()
     }
 
-    /// The records of the topic that are to be rows.
+    /// Returns the records of the topic that must become rows.
     pub(crate) fn records(bounds: &Bounds) -> Vec<RecordId> {
         let of = |(partition, log): (usize, &&[Content])| {
             let rows = (0..).zip(*log).filter(|(_, content)| **content == Content::Row);
@@ -60,12 +60,12 @@ impl System {
         bounds.logs.iter().enumerate().flat_map(of).collect()
     }
 
-    /// The batches that workers have not heard the end of.
+    /// Returns the batches of workers whose outcome is open.
     pub(crate) fn committing(&self) -> impl Iterator<Item = &Committing> {
         self.workers.iter().filter_map(|worker| worker.committing.as_ref())
     }
 
-    /// Everything that can happen next.
+    /// Adds all possible actions.
     pub(crate) fn actions(&self, design: Design, bounds: &Bounds, actions: &mut Vec<Action>) {
         for worker in 0..WORKERS {
             self.steps_of(worker, design, bounds, actions);
@@ -86,15 +86,14 @@ impl System {
         if state.is_loading() {
             actions.push(Action::Load { worker });
         }
-        // The answer may come when a commit is under way again; that a reset leaves it alone is what
-        // `Lose` is about.
-        let looks = !design.has(Flaw::NeverLooks) && state.committing.is_none();
-        if looks && state.reads_another_epoch(&self.catalog) {
-            actions.push(Action::Look { worker });
+        // A reset during an outstanding commit is part of `Lose`.
+        let polls = !design.has(Omission::NeverPollsProgress) && state.committing.is_none();
+        if polls && state.reads_another_epoch(&self.catalog) {
+            actions.push(Action::PollProgress { worker });
         }
         match &state.committing {
             None => self.cuts(worker, bounds, actions),
-            Some(committing) if committing.attempt == Attempt::UnderWay => {}
+            Some(committing) if committing.attempt == Attempt::Outstanding => {}
             Some(_) => actions.push(Action::Resolve { worker }),
         }
         let lost = |partition: &usize| self.owners[*partition] != worker && state.owns(*partition);
@@ -106,7 +105,7 @@ impl System {
         }
     }
 
-    /// Every batch that the worker may have gathered by now.
+    /// Adds every batch that the worker can have read.
     fn cuts(&self, worker: usize, bounds: &Bounds, actions: &mut Vec<Action>) {
         let ends = |partition: usize| {
             let further = self.workers[worker].readable(partition, bounds.logs[partition]);
@@ -125,10 +124,10 @@ impl System {
         for worker in 0..WORKERS {
             actions.push(Action::Crash { worker });
             let attempt = self.workers[worker].committing.as_ref().map(|it| it.attempt);
-            if matches!(attempt, Some(Attempt::SaidOk | Attempt::Failed)) {
+            if matches!(attempt, Some(Attempt::Succeeded | Attempt::Failed)) {
                 actions.push(Action::HideProgress { worker });
             }
-            if matches!(attempt, Some(Attempt::UnderWay | Attempt::SaidOk)) {
+            if matches!(attempt, Some(Attempt::Outstanding | Attempt::Succeeded)) {
                 actions.push(Action::CutConnection { worker });
             }
             let others = (0..PARTITIONS).filter(|partition| self.owners[*partition] != worker);
@@ -136,19 +135,19 @@ impl System {
         }
     }
 
-    /// What an action does. It is one that `actions` has named.
+    /// Applies one of the actions that `actions` returned.
     pub(crate) fn take(&mut self, design: Design, bounds: &Bounds, action: Action) {
         self.disturbances_left -= u8::from(action.is_disturbance());
         self.act(design, bounds, action);
-        if !design.has(Flaw::NoCompareAndSwap) && !design.has(Flaw::NoEpochs) {
-            self.forget_the_late();
+        if !design.has(Omission::NoCompareAndSwap) && !design.has(Omission::NoEpochs) {
+            self.remove_superseded_requests();
         }
     }
 
-    /// Forgets COMMITs that nobody waits for and that progress has passed. Progress goes forward
-    /// only, in (epoch, next offset), so they are refused whenever they arrive: states that differ
-    /// in them only are one.
-    fn forget_the_late(&mut self) {
+    /// Removes COMMITs that no worker waits for and that progress has passed. Progress only increases, in
+    /// (epoch, next offset), so they would be rejected at any time: states that differ only in them are
+    /// equal.
+    fn remove_superseded_requests(&mut self) {
         let catalog = &self.catalog;
         self.requests.retain(|Request { batch, awaited_by }| {
             let found = catalog.found(&batch.steps);
@@ -164,14 +163,14 @@ impl System {
             Action::Arrive { name, awaited_by } => self.arrive(design, name, awaited_by),
             Action::Resolve { worker } => self.resolve(design, worker),
             Action::Load { worker } => self.workers[worker].load(&self.catalog),
-            Action::Look { worker } => self.workers[worker].reset(),
+            Action::PollProgress { worker } => self.workers[worker].reset(),
             Action::Revoke { worker, partition } => self.workers[worker].revoke(partition),
             Action::Lose { worker, partition } => self.workers[worker].lose(partition),
             Action::CutConnection { worker } => {
                 self.stop_waiting(worker);
                 self.failed(design, worker);
             }
-            Action::HideProgress { worker } => self.follow(worker, Decision::SendAgain),
+            Action::HideProgress { worker } => self.follow(worker, Decision::Resend),
             Action::Crash { worker } => {
                 self.stop_waiting(worker);
                 self.workers[worker] = Worker::started(self.owners.map(|owner| owner == worker));
@@ -207,7 +206,7 @@ impl System {
         let request = self.requests.remove(index);
         let applied = self.catalog.apply(design, &request.batch);
         match (awaited_by, applied) {
-            (Some(worker), Ok(())) => self.answer(worker, Attempt::SaidOk),
+            (Some(worker), Ok(())) => self.answer(worker, Attempt::Succeeded),
             (Some(worker), Err(_)) => self.failed(design, worker),
             (None, _) => {}
         }
@@ -222,7 +221,7 @@ impl System {
     fn failed(&mut self, design: Design, worker: usize) {
         self.answer(worker, Attempt::Failed);
         let committing = self.workers[worker].committing.as_ref();
-        if design.has(Flaw::DeletesOnError)
+        if design.has(Omission::DeletesOnError)
             && let Some(name) = committing.and_then(|committing| committing.batch.file())
             && !self.deleted.contains(&name)
         {
@@ -244,14 +243,14 @@ impl System {
         let file = committing.batch.file();
         let usable = !committing.abandoned && file.is_none_or(|name| !self.deleted.contains(&name));
         match decision {
-            Decision::GoOn => state.committing = None,
-            Decision::SendAgain if usable => {
-                committing.attempt = Attempt::UnderWay;
+            Decision::Continue => state.committing = None,
+            Decision::Resend if usable => {
+                committing.attempt = Attempt::Outstanding;
                 let batch = Arc::clone(&committing.batch);
                 self.send(worker, batch);
             }
             // `DropReason::Abandoned` or `FilesUnusable`, `Fenced`.
-            Decision::SendAgain | Decision::StartOver => state.start_over(),
+            Decision::Resend | Decision::Reset => state.drop_batch(),
         }
     }
 

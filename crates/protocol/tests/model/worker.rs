@@ -1,4 +1,4 @@
-//! One worker: what it believes, and what it decides.
+//! Worker of the model: its view of the partitions, and its decisions.
 //!
 //! | here | in the consumer |
 //! |---|---|
@@ -8,92 +8,91 @@
 //! | [`cut`](Worker::cut) | `batcher`, `batch::Track::cut` and `batch::join` |
 //! | [`decide`](Worker::decide) | `transaction::{confirm, resolve}`, called by `committer::Running::commit` |
 //!
-//! Three things are no steps of their own, because nobody else can see them. Records are read
-//! whenever they are wanted: the cut chooses how far. A cut sends its COMMIT at once: a pause before
-//! it is a COMMIT that arrives late. And a process that died is at once there again, knowing
-//! nothing: one that stays away for longer is one that does nothing.
+//! Three events are not steps, because no other party can observe them. Records are read on demand: the
+//! cut chooses the end. A cut sends its COMMIT immediately: a pause before it is a COMMIT that arrives
+//! late. A crashed process restarts immediately, without state: a longer downtime is a worker without
+//! steps.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ducktide_protocol::commit::{CommitKind, Counts, ProgressDelta};
+use ducktide_protocol::commit_state::{CommitState, commit_state, has_moved};
 use ducktide_protocol::position::{Offset, OffsetRange, Position};
-use ducktide_protocol::standing::{Standing, has_moved, standing};
 
 use crate::action::Cut;
 use crate::catalog::{Batch, Catalog, FileName, record, step};
-use crate::design::{Bounds, Content, Design, Flaw, PARTITIONS};
+use crate::design::{Bounds, Content, Design, Omission, PARTITIONS};
 
-/// What a worker believes of a partition.
+/// State of a partition in a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Belief {
-    NotMine,
-    /// Mine, and the lake is to say where to read from.
+pub(crate) enum PartitionState {
+    NotOwned,
+    /// Owned; the position must be read from the lake.
     Loading,
-    /// Mine; everything before this is committed or on its way.
+    /// Owned; everything before this position is committed or outstanding.
     Reading(Position),
 }
 
-/// What became of the COMMIT that was sent last.
+/// State of the COMMIT that was sent last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Attempt {
     /// No answer yet.
-    UnderWay,
-    /// It said ok.
-    SaidOk,
-    /// It said anything else, or the connection broke. There is no text here: what happened can
-    /// only be learnt from progress.
+    Outstanding,
+    /// It succeeded.
+    Succeeded,
+    /// It failed, or the connection broke. Only progress shows the outcome.
     Failed,
 }
 
-/// The batch that the committer has; the next one fills meanwhile.
+/// Batch of the committer; the next one is filled meanwhile.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Committing {
     pub(crate) batch: Arc<Batch>,
     pub(crate) attempt: Attempt,
-    /// The worker does not want it any more, which is noticed before the next attempt.
+    /// The worker has abandoned it, which is checked before the next attempt.
     pub(crate) abandoned: bool,
 }
 
-/// What a worker does after it has read progress.
+/// Decision of a worker after it has read progress.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// `CommitOutcome::Committed`: the next batch goes on where this one ends.
-    GoOn,
+    /// `CommitOutcome::Committed`: the next batch continues at the end of this one.
+    Continue,
     /// `LakeError::Unavailable`: the same commit with the same files.
-    SendAgain,
-    /// `CommitOutcome::Fenced` and the like: drop everything, read again from where the lake stands.
-    StartOver,
+    Resend,
+    /// `CommitOutcome::Fenced` and similar: drop everything, read again from the committed positions.
+    Reset,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Worker {
-    pub(crate) beliefs: [Belief; PARTITIONS],
+    pub(crate) partitions: [PartitionState; PARTITIONS],
     pub(crate) committing: Option<Committing>,
 }
 
 impl Worker {
-    /// A process that was just started.
+    /// Creates the state of a process that was just started.
     pub(crate) fn started(owns: [bool; PARTITIONS]) -> Self {
-        let belief = |owned| if owned { Belief::Loading } else { Belief::NotMine };
-        Self { beliefs: owns.map(belief), committing: None }
+        let state = |owned| if owned { PartitionState::Loading } else { PartitionState::NotOwned };
+        Self { partitions: owns.map(state), committing: None }
     }
 
     pub(crate) fn owns(&self, partition: usize) -> bool {
-        self.beliefs[partition] != Belief::NotMine
+        self.partitions[partition] != PartitionState::NotOwned
     }
 
     pub(crate) fn assign(&mut self, partition: usize) {
         if !self.owns(partition) {
-            self.beliefs[partition] = Belief::Loading;
+            self.partitions[partition] = PartitionState::Loading;
         }
     }
 
     pub(crate) fn revoke(&mut self, partition: usize) {
-        self.beliefs[partition] = Belief::NotMine;
+        self.partitions[partition] = PartitionState::NotOwned;
     }
 
-    /// A partition is revoked and could not be flushed in time.
+    /// Revokes a partition that could not be flushed in time.
     pub(crate) fn lose(&mut self, partition: usize) {
         self.revoke(partition);
         if let Some(committing) = &mut self.committing {
@@ -102,47 +101,47 @@ impl Worker {
         self.reset();
     }
 
-    /// Drops what was read; a batch that is being committed is not touched.
+    /// Drops uncommitted records, except a batch that is being committed.
     pub(crate) fn reset(&mut self) {
-        for belief in &mut self.beliefs {
-            if *belief != Belief::NotMine {
-                *belief = Belief::Loading;
+        for state in &mut self.partitions {
+            if *state != PartitionState::NotOwned {
+                *state = PartitionState::Loading;
             }
         }
     }
 
     pub(crate) fn is_loading(&self) -> bool {
-        self.beliefs.contains(&Belief::Loading)
+        self.partitions.contains(&PartitionState::Loading)
     }
 
-    /// Starts the partitions that wait, where the lake stands in one transaction.
+    /// Starts the waiting partitions at the committed positions, read in one transaction.
     pub(crate) fn load(&mut self, catalog: &Catalog) {
-        for (partition, belief) in self.beliefs.iter_mut().enumerate() {
-            if *belief == Belief::Loading {
-                *belief = Belief::Reading(catalog.position(partition));
+        for (partition, state) in self.partitions.iter_mut().enumerate() {
+            if *state == PartitionState::Loading {
+                *state = PartitionState::Reading(catalog.position(partition));
             }
         }
     }
 
-    /// Whether an operator moved a partition after this worker began to read it.
+    /// Returns true if an operator moved a partition after this worker began to read it.
     pub(crate) fn reads_another_epoch(&self, catalog: &Catalog) -> bool {
-        let moved = |(partition, belief): (usize, &Belief)| {
+        let moved = |(partition, state): (usize, &PartitionState)| {
             let now = catalog.position(partition).epoch;
-            matches!(belief, Belief::Reading(position) if position.epoch != now)
+            matches!(state, PartitionState::Reading(position) if position.epoch != now)
         };
-        self.beliefs.iter().enumerate().any(moved)
+        self.partitions.iter().enumerate().any(moved)
     }
 
-    /// The ends that a batch can have in a partition.
+    /// Returns the possible ends of a batch in a partition.
     pub(crate) fn readable(&self, partition: usize, log: &[Content]) -> RangeInclusive<i64> {
         let end = i64::try_from(log.len()).expect("a model's log is short");
-        match self.beliefs[partition] {
-            Belief::Reading(position) => position.next_offset.0 + 1..=end,
-            Belief::NotMine | Belief::Loading => end + 1..=end,
+        match self.partitions[partition] {
+            PartitionState::Reading(position) => position.next_offset.0 + 1..=end,
+            PartitionState::NotOwned | PartitionState::Loading => end + 1..=end,
         }
     }
 
-    /// Closes the batch that fills: everything of each partition up to before these offsets.
+    /// Closes the current batch: all records of each partition before these offsets.
     pub(crate) fn cut(
         &mut self,
         design: Design,
@@ -152,7 +151,9 @@ impl Worker {
     ) -> Arc<Batch> {
         let (mut steps, mut rows) = (Vec::new(), Vec::new());
         for (partition, to) in to.into_iter().enumerate() {
-            let (Some(to), Belief::Reading(position)) = (to, &mut self.beliefs[partition]) else {
+            let (Some(to), PartitionState::Reading(position)) =
+                (to, &mut self.partitions[partition])
+            else {
                 continue;
             };
             let range = OffsetRange { from: position.next_offset, to: Offset(to) };
@@ -164,42 +165,42 @@ impl Worker {
             rows.extend(held.map(|(offset, _)| record(partition, offset)));
         }
         let mut batch = Batch { name, kind: CommitKind::Ingest, steps, rows };
-        if design.has(Flaw::IdleProgressIsSkip) && batch.rows.is_empty() {
-            give_up(&mut batch);
+        if design.has(Omission::IdleProgressIsSkip) && batch.rows.is_empty() {
+            convert_to_skip(&mut batch);
         }
         let batch = Arc::new(batch);
-        let (attempt, abandoned) = (Attempt::UnderWay, false);
+        let (attempt, abandoned) = (Attempt::Outstanding, false);
         self.committing = Some(Committing { batch: Arc::clone(&batch), attempt, abandoned });
         batch
     }
 
-    /// Reads progress in a new transaction, whatever COMMIT said.
+    /// Reads progress in a new transaction and decides, whatever COMMIT returned.
     pub(crate) fn decide(design: Design, catalog: &Catalog, committing: &Committing) -> Decision {
         let Committing { batch, attempt, .. } = committing;
         let found = found(design, catalog, &batch.steps);
-        if *attempt == Attempt::SaidOk {
-            // A worker whose ok moved nothing ends: its lake has no triggers.
+        if *attempt == Attempt::Succeeded {
+            // A worker whose successful COMMIT moved nothing ends: the lake has no triggers.
             let moved = has_moved(&batch.steps, &found);
-            return if moved { Decision::GoOn } else { Decision::StartOver };
+            return if moved { Decision::Continue } else { Decision::Reset };
         }
         let registered = batch.file().is_none_or(|name| catalog.is_registered(name));
-        match standing(&batch.steps, &found) {
-            Standing::AtStart => Decision::SendAgain,
-            Standing::AtEnd if registered => Decision::GoOn,
-            Standing::AtEnd | Standing::Elsewhere => Decision::StartOver,
+        match commit_state(&batch.steps, &found) {
+            CommitState::NotApplied => Decision::Resend,
+            CommitState::Applied if registered => Decision::Continue,
+            CommitState::Applied | CommitState::Superseded => Decision::Reset,
         }
     }
 
-    pub(crate) fn start_over(&mut self) {
+    pub(crate) fn drop_batch(&mut self) {
         self.committing = None;
         self.reset();
     }
 }
 
-/// Progress as a worker compares it with its steps: offsets only, in a design without epochs.
+/// Returns progress as a worker compares it with its steps: only offsets in a design without epochs.
 fn found(design: Design, catalog: &Catalog, steps: &[ProgressDelta]) -> Vec<Option<Position>> {
     let mut found = catalog.found(steps);
-    if design.has(Flaw::NoEpochs) {
+    if design.has(Omission::NoEpochs) {
         for (step, now) in steps.iter().zip(found.iter_mut().flatten()) {
             now.epoch = step.epoch;
         }
@@ -207,8 +208,8 @@ fn found(design: Design, catalog: &Catalog, steps: &[ProgressDelta]) -> Vec<Opti
     found
 }
 
-/// A flawed way to send progress without rows: as records that are given up.
-fn give_up(batch: &mut Batch) {
+/// Sends progress without rows as a skip, as an incomplete design does.
+fn convert_to_skip(batch: &mut Batch) {
     batch.kind = CommitKind::Skip;
     for step in &mut batch.steps {
         step.counts = Counts { given_up: step.range.len(), ..Counts::default() };
