@@ -1,4 +1,4 @@
-//! One line that says whether somebody must look after the lake. Pure.
+//! Judgement of a lake's health, in one line. Pure.
 
 use std::time::Duration;
 
@@ -11,35 +11,35 @@ use serde::Serialize;
 use super::table_health::share;
 use super::{LakeHealth, TableHealth};
 
-/// What the numbers amount to.
+/// Judgement of a lake's health.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LakeJudgement {
-    /// In one word.
+    /// State in one word.
     pub state: LakeState,
-    /// In one line, with what to do.
+    /// State in one line, with the remedy.
     pub text: String,
 }
 
-/// What needs somebody; of several things, the first of these.
+/// State of a lake; of several, the first in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LakeState {
-    /// Nothing does.
+    /// No action required.
     Healthy,
     /// Small files wait to be merged.
     CompactionBehind,
-    /// Many files have delete files, which no merge touches.
+    /// Many files have delete files, which merges leave unchanged.
     ManyDeletes,
     /// Files that no snapshot needs are not removed.
     RemovalBehind,
     /// Old snapshots are not expired.
     ExpiryBehind,
-    /// Old snapshots are kept for something.
+    /// Old snapshots are kept by a pin or a replay.
     SnapshotsKept,
 }
 
 impl LakeState {
-    /// All of them.
+    /// All states, for metrics.
     pub const ALL: [Self; 6] = [
         Self::Healthy,
         Self::CompactionBehind,
@@ -49,7 +49,7 @@ impl LakeState {
         Self::SnapshotsKept,
     ];
 
-    /// The name that JSON and metrics show.
+    /// Returns the name in JSON and metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -63,28 +63,28 @@ impl LakeState {
     }
 }
 
-/// How much is nobody's concern yet.
+/// Limits below which a lake counts as healthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tolerance {
-    /// Mergeable files of a table that are too many however fresh they are: a thousand commits, a
-    /// quarter of an hour at full speed, are more than a compactor lets wait.
+    /// Number of mergeable files of a table that is too large at any age: a thousand commits, a quarter of
+    /// an hour at full speed, are more than a compactor leaves unmerged.
     pub mergeable: u64,
-    /// For each group of files that merge among each other, so many may wait as well: a tier is merged
-    /// when eight of its files wait.
+    /// Additional mergeable files for each group of files that can be merged: a tier is merged when it has
+    /// eight files.
     pub mergeable_per_group: u64,
-    /// Mergeable files that are too many when nothing was merged for [`stale`](Self::stale), and
-    /// files or snapshots that are enough to say anything about.
+    /// Number of mergeable files that is too large if nothing was merged for [`stale`](Self::stale), and
+    /// minimum number of files or snapshots for the other states.
     pub few: u64,
-    /// How long each kind of maintenance may be late, beyond the time that the lake's options give.
+    /// Maximum delay of maintenance, in addition to the time in the lake's options.
     pub late: Duration,
-    /// How long a table with a few small files may see no merge: partitions that have gone cold are
-    /// merged after a day.
+    /// Maximum time without a merge for a table with a few small files: cold partitions are merged after
+    /// a day.
     pub stale: Duration,
-    /// How long ago maintenance may have run for the compactor to count as running.
+    /// Maximum age of the last maintenance of a running compactor.
     pub running: Duration,
-    /// How long snapshots are kept when the lake's `expire_older_than` does not say.
+    /// Default of the lake's `expire_older_than`.
     pub retention: Duration,
-    /// How long files await their removal when the lake's `delete_older_than` does not say.
+    /// Default of the lake's `delete_older_than`.
     pub removal_delay: Duration,
 }
 
@@ -108,13 +108,13 @@ impl Default for Tolerance {
 ///
 /// | state | when |
 /// |---|---|
-/// | compaction behind | a table has many mergeable files, or a few while nothing was merged for days |
+/// | compaction behind | a table has many mergeable files, or a few and nothing was merged for days |
 /// | many deletes | a fifth of a table's files have delete files, and they are not few |
 /// | removal behind | files await removal for a day longer than they should |
 /// | expiry behind | snapshots are a day older than they should get, and not few |
 /// | snapshots kept | the same, but a pin or a replay keeps them |
 ///
-/// So a small and fresh lake is healthy without any compactor.
+/// A small and new lake is healthy without a compactor.
 #[must_use]
 pub fn judge(health: &LakeHealth, now: Timestamp, tolerance: &Tolerance) -> LakeJudgement {
     let judge = Judge { health, now, tolerance };
@@ -142,7 +142,7 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// The table where most files wait.
+    /// Returns the text for the table with most mergeable files.
     fn compaction(&self) -> Option<String> {
         let behind = self.health.tables.iter().filter(|table| self.is_behind(table));
         let worst = behind.max_by_key(|table| table.mergeable)?;
@@ -158,7 +158,7 @@ impl Judge<'_> {
     fn is_behind(&self, table: &TableHealth) -> bool {
         let Tolerance { mergeable, mergeable_per_group, few, stale, .. } = *self.tolerance;
         let merged = self.health.last(Operation::MergeAdjacentFiles).map(|last| last.at);
-        // A lake that never saw a merge is as old as its oldest snapshot.
+        // A lake without any merge is as old as its oldest snapshot.
         let since = self.age(merged.unwrap_or(self.health.snapshots.oldest_at));
         let many = mergeable.max(mergeable_per_group * table.merge_groups);
         table.mergeable >= many || table.mergeable >= few && since > stale
@@ -203,7 +203,7 @@ impl Judge<'_> {
         }
         let (age, wanted) = (units::duration(age), units::duration(wanted));
         let kept = format!("snapshots of {age} are kept instead of {wanted}");
-        // Expiry stops at a keeper; what is older than that, it would have taken.
+        // Expiry stops at a hold; older snapshots would have expired.
         let keeper = snapshots.kept_by.as_ref().filter(|keeper| keeper.from <= snapshots.oldest);
         if let Some(keeper) = keeper {
             return Some((LakeState::SnapshotsKept, format!("{kept}: {}", why(&keeper.by))));
@@ -212,7 +212,7 @@ impl Judge<'_> {
         Some((LakeState::ExpiryBehind, format!("{kept}; {last}")))
     }
 
-    /// When an operation last ran, and the question that follows when that is long ago.
+    /// Returns the age of an operation's last run, with a question if that is long ago.
     fn last(&self, kind: Operation, noun: &str) -> String {
         let age = self.health.last(kind).map(|last| self.age(last.at));
         let when = match age {
@@ -225,7 +225,7 @@ impl Judge<'_> {
         format!("{when}; is ducktide-compactor running?")
     }
 
-    /// Never negative: the catalog's clock may be ahead of this machine's.
+    /// Returns the age of a time; never negative, as the catalog's clock can be ahead of this machine's.
     fn age(&self, at: Timestamp) -> Duration {
         Duration::try_from(self.now.duration_since(at)).unwrap_or_default()
     }

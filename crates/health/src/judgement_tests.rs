@@ -1,4 +1,4 @@
-//! Which lake needs whom.
+//! Judgement of lakes in each state.
 
 use ducktide_lake::catalog::pin::Kept;
 use ducktide_maintenance::LastMaintenance;
@@ -153,7 +153,7 @@ fn many_days_may_have_some_small_files_each() {
 }
 
 #[test]
-fn removal_that_does_not_run_says_how_long_it_should_take() {
+fn delayed_removal_names_the_configured_delay() {
     assert_eq!(
         judged(&waiting(1204, 5 * DAY)).text,
         "1,204 files await removal, the first for 5d 0h instead of 2d 0h; no cleanup so far; \
@@ -162,7 +162,7 @@ fn removal_that_does_not_run_says_how_long_it_should_take() {
 }
 
 #[test]
-fn old_snapshots_say_what_keeps_them() {
+fn old_snapshots_name_their_hold() {
     let text = |by| judged(&kept(by, 2)).text;
 
     assert_eq!(
@@ -186,7 +186,7 @@ fn delete_files_count_when_they_are_many() {
 }
 
 #[test]
-fn of_several_things_the_first_is_told_and_the_others_are_counted() {
+fn of_several_states_the_first_is_shown_and_the_others_are_counted() {
     let mut lake = with_oldest(lake(5000, 4000), 30 * DAY);
     lake.awaiting_removal.files = 1;
     lake.awaiting_removal.since = Some(ago(30 * DAY));
@@ -198,7 +198,7 @@ fn of_several_things_the_first_is_told_and_the_others_are_counted() {
 }
 
 #[test]
-fn a_clock_that_is_ahead_makes_nothing_old() {
+fn a_clock_ahead_makes_nothing_old() {
     let lake = with_oldest(lake(500, 300), 0);
     let judgement = judge(&lake, ago(90 * DAY), &Tolerance::default());
 

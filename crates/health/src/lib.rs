@@ -1,8 +1,8 @@
-//! How healthy a lake is, as its catalog tells: whether files stay few and large, what old snapshots
-//! hold on to, and whether maintenance runs. No data file is opened.
+//! Health of a lake, from its catalog: number and size of files, retention of snapshots, and progress of
+//! maintenance. No data file is opened.
 //!
-//! [`read()`] reads, [`judge`] says in one line whether somebody must look. Both are used
-//! by `ducktide status`; the numbers are plain, for whoever wants them as metrics.
+//! [`read()`] reads the figures, [`judge`] returns one line that says whether an operator must act.
+//! `ducktide status` uses both; the compactor exports the figures as metrics.
 
 mod judgement;
 mod query;
@@ -19,20 +19,20 @@ use ducktide_verify::LastVerification;
 use jiff::Timestamp;
 
 pub use judgement::{LakeJudgement, LakeState, Tolerance, judge};
-pub use table_health::{DayOf, OneDay, SizeClasses, TableHealth};
+pub use table_health::{DayAssignment, DayScan, SizeClasses, TableHealth};
 
-/// The size up to which files are merged where the lake has no `target_file_size`. DuckLake itself
-/// would take 512 MiB: merges of half of that are done sooner, and readers hardly notice.
+/// Default target size of merges, for a lake without `target_file_size`. DuckLake's own default is
+/// 512 MiB; merges of half of that end sooner, and reads are hardly slower.
 pub const DEFAULT_TARGET_BYTES: u64 = 256 << 20;
 
-/// Which sizes of files are told apart.
+/// Limits of the size classes of files, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Thresholds {
-    /// Files below it are tiny: what a single commit of a quiet topic leaves.
+    /// Files below it are tiny, such as those of single commits of a quiet topic.
     pub tiny_bytes: u64,
-    /// Files below it are small: opening one costs a reader more than its rows do.
+    /// Files below it are small: opening one costs more than reading its rows.
     pub small_bytes: u64,
-    /// The target of tables for which the lake has no `target_file_size`.
+    /// Target of tables without `target_file_size`.
     pub default_target_bytes: u64,
 }
 
@@ -46,10 +46,10 @@ impl Default for Thresholds {
     }
 }
 
-/// So many files.
+/// Number and size of files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FileCount {
-    /// How many there are.
+    /// Number of files.
     pub files: u64,
     /// Their size in bytes.
     pub bytes: u64,
@@ -62,68 +62,68 @@ impl std::ops::AddAssign for FileCount {
     }
 }
 
-/// A lake's health at one moment.
+/// Health of a lake at one time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LakeHealth {
-    /// Each table, in the order of their names.
+    /// Tables, in the order of their names.
     pub tables: Vec<TableHealth>,
-    /// The snapshots that a reader can still travel to.
+    /// Snapshots that can still be read.
     pub snapshots: SnapshotsKept,
-    /// Data files that only older snapshots need: they go when those expire.
+    /// Data files that only older snapshots need; they are removed when those expire.
     pub ended: FileCount,
     /// Files that no snapshot needs.
     pub awaiting_removal: AwaitingRemoval,
-    /// Rows of `ducktide_ledger`.
+    /// Number of rows of `ducktide_ledger`.
     pub ledger_rows: u64,
-    /// When each operation last ran; those that never did are not there.
+    /// Last run of each operation; without those that never ran.
     pub last_maintenance: Vec<LastMaintenance>,
-    /// The newest result that `ducktide verify --record` has left.
+    /// Newest result of `ducktide verify --record`.
     pub last_verification: Option<LastVerification>,
 }
 
 impl LakeHealth {
-    /// When an operation last ran.
+    /// Returns the last run of an operation.
     #[must_use]
     pub fn last(&self, kind: Operation) -> Option<&LastMaintenance> {
         self.last_maintenance.iter().find(|last| last.kind == kind)
     }
 }
 
-/// How far back snapshots reach, and why.
+/// Age of the snapshots that are kept, and its reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotsKept {
-    /// How many there are.
+    /// Number of snapshots.
     pub count: u64,
-    /// The oldest one.
+    /// Oldest snapshot.
     pub oldest: SnapshotId,
-    /// When it was made.
+    /// Time of the oldest snapshot.
     pub oldest_at: Timestamp,
-    /// The lake's `expire_older_than`: how long snapshots are meant to be kept.
+    /// Retention of snapshots, the lake's `expire_older_than`.
     pub retention: Option<Duration>,
-    /// What reaches back furthest of all that snapshots are kept for beyond that.
+    /// Oldest hold that keeps snapshots beyond the retention.
     pub kept_by: Option<Kept>,
 }
 
-/// Files that no snapshot needs, and that readers who began earlier may still read. The catalog does
-/// not know their sizes any more.
+/// Files that no snapshot needs, and that earlier readers may still read. The catalog no longer has their
+/// sizes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AwaitingRemoval {
-    /// How many there are.
+    /// Number of files.
     pub files: u64,
-    /// Since when the first of them waits.
+    /// Time since which the first of them waits.
     pub since: Option<Timestamp>,
-    /// The lake's `delete_older_than`: how long they are meant to wait.
+    /// Delay of the removal, the lake's `delete_older_than`.
     pub delay: Option<Duration>,
 }
 
-/// The lake's health. Reads the catalog only, in one transaction.
+/// Reads the health of a lake from its catalog, in one transaction.
 pub fn read(lake: &mut DuckLake, thresholds: &Thresholds) -> Result<LakeHealth> {
     lake.read_together(|lake| read_health(lake, thresholds))
 }
 
 fn read_health(lake: &mut DuckLake, thresholds: &Thresholds) -> Result<LakeHealth> {
-    let last_maintenance = ducktide_maintenance::last_maintenance(lake)?;
-    let last_verification = ducktide_verify::last_verification(lake)?;
+    let last_maintenance = ducktide_maintenance::last_maintenance(&mut lake)?;
+    let last_verification = ducktide_verify::last_verification(&mut lake)?;
     let session = lake.session()?;
     let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
     let tables = query::tables(session, thresholds)?;

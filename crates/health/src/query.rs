@@ -1,5 +1,4 @@
-//! The catalog's answers: counted by the catalog database itself, so that a hundred thousand files
-//! come back as a few rows.
+//! Queries of the catalog. The catalog database counts, so that a hundred thousand files are a few rows.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -16,51 +15,51 @@ use jiff::civil::Date;
 
 use super::{FileCount, Thresholds};
 
-/// A table that exists.
+/// Existing table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TableEntry {
     pub(super) id: i64,
-    /// With its schema.
+    /// Name with its schema.
     pub(super) name: String,
     pub(super) target_bytes: u64,
-    /// The snapshot before whose files none can be merged with later ones.
+    /// Snapshot of the last shape break: earlier files cannot be merged with later ones.
     pub(super) last_break: i64,
-    /// Where among its partition values the date is, if a date partitions it.
+    /// Date in its partition key, if any.
     pub(super) day_key: Option<DayKey>,
 }
 
-/// The date of a partition key.
+/// Date of a partition key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct DayKey {
-    /// The partition key that is in force; files of an older one are not parted by it.
+    /// Current partition key; files of an older one are not partitioned by it.
     pub(super) partition_id: i64,
-    /// Which of the key's values it is.
+    /// Index among the key's values.
     pub(super) index: usize,
 }
 
-/// Live files of one table that a merge may join: same partition values, same schema version. Those
-/// of tables that no date partitions are told apart by the days of their commits too.
+/// Live files of one table that can be merged: same partition values, same schema version. Files of tables
+/// without a date in the partition key are also grouped by the days of their commits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Group {
+pub(super) struct FileGroup {
     pub(super) table_id: i64,
-    /// Everything but the days of commits that keeps files from being merged with others.
+    /// Properties that files must share to be merged, without the days of commits.
     pub(super) merge_key: MergeKey,
-    /// The days of the first and of the last commit in the files, as far as snapshots are there.
+    /// Days of the first and the last commit in the files, as far as snapshots exist.
     pub(super) committed: (Option<Date>, Option<Date>),
     pub(super) tiny: FileCount,
     pub(super) small: FileCount,
     pub(super) medium: FileCount,
     pub(super) full: FileCount,
     pub(super) with_deletes: u64,
-    /// Tiny and small ones without delete files.
+    /// Tiny and small files without delete files.
     pub(super) candidates: FileCount,
 }
 
-/// Partition key, its values, and the snapshot since which the schema version is in force.
+/// Partition key, its values, and the first snapshot of the schema version.
 pub(super) type MergeKey = (Option<i64>, [Option<String>; 3], Option<i64>);
 
-/// Numbers of the lake as a whole.
-pub(super) struct Whole {
+/// Figures of the whole lake.
+pub(super) struct LakeFigures {
     pub(super) snapshots: u64,
     pub(super) oldest: SnapshotId,
     pub(super) oldest_at: Timestamp,
@@ -71,7 +70,7 @@ pub(super) struct Whole {
     pub(super) delete_older_than: Option<String>,
 }
 
-/// The tables that exist, in the order of their names.
+/// Reads the existing tables, in the order of their names.
 pub(super) fn tables(session: &Session, thresholds: &Thresholds) -> Result<Vec<TableEntry>> {
     let sql = tables_sql(session, thresholds);
     let (keys, breaks) = (day_keys(session)?, ShapeBreaks::read(session)?);
@@ -98,10 +97,10 @@ fn table_of_row(row: Vec<Option<String>>) -> Result<TableEntry> {
     })
 }
 
-/// The dates that partition tables, by table; of several in one key, the first.
+/// Reads the dates in partition keys, by table; of several in one key, the first.
 ///
-/// A query of its own: joined to the others, SQLite 3.38 loses these columns (seen with DuckDB
-/// 1.5.5, whose SQLite it is).
+/// A separate query: joined to the others, SQLite 3.38 loses these columns (seen with DuckDB 1.5.5, which
+/// contains it).
 fn day_keys(session: &Session) -> Result<BTreeMap<i64, DayKey>> {
     let sql = format!(
         "SELECT p.table_id, p.partition_id, min(pc.partition_key_index) AS key_index \
@@ -123,8 +122,8 @@ fn day_keys(session: &Session) -> Result<BTreeMap<i64, DayKey>> {
     session.catalog_rows(&sql)?.into_iter().map(day_key).collect()
 }
 
-/// Where a table's target size is looked for: at the table, then at its schema, then at the lake, as
-/// DuckLake does.
+/// Returns the query for tables and target sizes; an option of the table precedes that of its schema and
+/// that of the lake, as in DuckLake.
 fn tables_sql(session: &Session, thresholds: &Thresholds) -> String {
     let native = |name: &str| session.native_table(name);
     let option = |scope: &str| {
@@ -148,23 +147,24 @@ fn tables_sql(session: &Session, thresholds: &Thresholds) -> String {
     )
 }
 
-/// The groups of live files of those tables, in no order.
+/// Reads the groups of live files of these tables, unordered.
 pub(super) fn groups(
     session: &Session,
     thresholds: &Thresholds,
     tables: &[TableEntry],
-) -> Result<Vec<Group>> {
+) -> Result<Vec<FileGroup>> {
     let sql = groups_sql(session, thresholds, tables);
     session.catalog_rows(&sql)?.into_iter().map(group_of_row).collect()
 }
 
-/// A file's first three partition values stand for all of them; its schema version begins at the
-/// newest of its table's that is not younger than the file, and those since the last break count as
-/// one, as files are merged across them. A file with any delete file, in force or
-/// not, is none that DuckLake merges.
+/// Returns the query for the groups.
 ///
-/// What `tables` say is written into the query: as subqueries SQLite would ask for it again for each
-/// file and expression.
+/// Files are grouped by their first three partition values. The schema version of a file is the newest of
+/// its table that is not newer than the file; versions since the last shape break count as one, as files
+/// are merged across them. DuckLake does not merge files with a delete file, current or ended.
+///
+/// The content of `tables` is part of the query: SQLite would evaluate subqueries again for each file and
+/// expression.
 fn groups_sql(session: &Session, thresholds: &Thresholds, tables: &[TableEntry]) -> String {
     let native = |name: &str| session.native_table(name);
     format!(
@@ -212,7 +212,7 @@ fn groups_sql(session: &Session, thresholds: &Thresholds, tables: &[TableEntry])
     )
 }
 
-/// A number of a file's table, most of which have the default.
+/// Returns the SQL for a number of a file's table; most tables have the default.
 fn of_table<N: Copy + PartialEq + Display>(
     tables: &[TableEntry],
     number: impl Fn(&TableEntry) -> N,
@@ -227,9 +227,9 @@ fn of_table<N: Copy + PartialEq + Display>(
     format!("CASE f.table_id {} ELSE {default} END", cases.join(" "))
 }
 
-/// The day of a commit, in tables that no date partitions.
+/// Returns the SQL for the day of a commit, in tables without a date in the partition key.
 ///
-/// Not in the conditions of the joins: SQLite 3.38 then leaves whole rows out.
+/// Not in the conditions of the joins: SQLite 3.38 then omits rows.
 fn day_of_commit(session: &Session, tables: &[TableEntry], time: &str) -> String {
     let with_day = tables.iter().filter(|table| table.day_key.is_some());
     let with_day: Vec<_> = with_day.map(|table| table.id.to_string()).collect();
@@ -244,8 +244,8 @@ fn partition_value(index: u32) -> String {
     format!("max(CASE WHEN partition_key_index = {index} THEN partition_value END)")
 }
 
-/// Files and bytes for which a condition holds. PostgreSQL's sums of BIGINT are `numeric`, which would
-/// come back with decimal places.
+/// Returns the SQL for the number and bytes of files that meet a condition. PostgreSQL's sums of BIGINT
+/// are `numeric`, which is printed with decimal places.
 fn counted(condition: &str, name: &str) -> String {
     format!(
         "sum(CASE WHEN {condition} THEN 1 ELSE 0 END) AS {name}_files, \
@@ -253,14 +253,14 @@ fn counted(condition: &str, name: &str) -> String {
     )
 }
 
-fn group_of_row(row: Vec<Option<String>>) -> Result<Group> {
+fn group_of_row(row: Vec<Option<String>>) -> Result<FileGroup> {
     let mut values = row.into_iter();
     let mut next = || values.next().flatten();
     let table_id = parse(next())?;
     let partition_id = next().map(|id| parse(Some(id))).transpose()?;
     let keys = [next(), next(), next()];
     let version = next().map(|id| parse(Some(id))).transpose()?;
-    Ok(Group {
+    Ok(FileGroup {
         table_id,
         merge_key: (partition_id, keys, version),
         committed: (date(next()), date(next())),
@@ -277,12 +277,12 @@ fn date(text: Option<String>) -> Option<Date> {
     text?.parse().ok()
 }
 
-/// Numbers of the lake as a whole, in one row.
-pub(super) fn whole(session: &Session) -> Result<Whole> {
+/// Reads the figures of the whole lake.
+pub(super) fn whole(session: &Session) -> Result<LakeFigures> {
     let row = session.catalog_rows(&whole_sql(session))?.into_iter().next().unwrap_or_default();
     let mut values = row.into_iter();
     let mut next = || values.next().flatten();
-    Ok(Whole {
+    Ok(LakeFigures {
         snapshots: parse(next())?,
         oldest: SnapshotId(parse(next())?),
         oldest_at: parse_time(&next().unwrap_or_default())?,
@@ -317,10 +317,10 @@ fn whole_sql(session: &Session) -> String {
     )
 }
 
-/// Since when the first file waits for its removal.
+/// Reads the time since which the first file waits for its removal.
 ///
-/// In a SQLite catalog times are text in more than one spelling, so that `min` is not the earliest:
-/// the times of the first two days are read, and compared as times.
+/// A SQLite catalog has times as text in more than one format, so `min` may not be the earliest: the times
+/// of the first two days are read, and compared as times.
 pub(super) fn scheduled_since(session: &Session) -> Result<Option<Timestamp>> {
     let scheduled = session.native_table("ducklake_files_scheduled_for_deletion");
     let day = session.utc_day("schedule_start");
@@ -335,7 +335,7 @@ pub(super) fn scheduled_since(session: &Session) -> Result<Option<Timestamp>> {
     Ok(times.into_iter().min())
 }
 
-/// An option of DuckLake that is an interval, such as `7 days`; DuckDB knows how to read it.
+/// Parses an option of DuckLake that is an interval, such as `7 days`, with DuckDB.
 pub(super) fn interval(session: &Session, text: Option<&str>) -> Result<Option<Duration>> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     let sql = format!("SELECT CAST(epoch(CAST({} AS INTERVAL)) AS BIGINT)::VARCHAR", quote(text));

@@ -1,4 +1,4 @@
-//! What groups of files amount to.
+//! Health of tables from groups of files.
 
 use super::*;
 
@@ -28,32 +28,32 @@ fn files(files: u64, bytes: u64) -> FileCount {
 }
 
 /// Tiny files of one partition.
-fn of_day(day: &str, count: u64) -> Group {
+fn of_day(day: &str, count: u64) -> FileGroup {
     let day_value = (!day.is_empty()).then(|| day.to_owned());
-    Group {
+    FileGroup {
         table_id: 1,
         merge_key: (Some(2), [day_value, None, None], Some(1)),
         tiny: files(count, count),
         candidates: files(count, count),
-        ..Group::default()
+        ..FileGroup::default()
     }
 }
 
 /// Tiny files without partition.
-fn committed(first: Option<&str>, last: Option<&str>, count: u64) -> Group {
-    Group {
+fn committed(first: Option<&str>, last: Option<&str>, count: u64) -> FileGroup {
+    FileGroup {
         merge_key: (None, [None, None, None], Some(1)),
         committed: (first.map(date), last.map(date)),
         ..of_day("", count)
     }
 }
 
-fn health(day_key: Option<DayKey>, groups: &[Group]) -> TableHealth {
+fn health(day_key: Option<DayKey>, groups: &[FileGroup]) -> TableHealth {
     combine(vec![table(day_key)], groups, date(TODAY)).remove(0)
 }
 
-fn day(day_key: Option<DayKey>, groups: &[Group]) -> (String, DayOf, u64) {
-    let OneDay { day, of, files } = health(day_key, groups).one_day.unwrap();
+fn day(day_key: Option<DayKey>, groups: &[FileGroup]) -> (String, DayAssignment, u64) {
+    let DayScan { day, of, files } = health(day_key, groups).one_day.unwrap();
     (day.to_string(), of, files)
 }
 
@@ -67,7 +67,7 @@ fn a_table_without_files_costs_nothing() {
 
 #[test]
 fn a_full_scan_opens_data_files_and_their_delete_files() {
-    let group = Group {
+    let group = FileGroup {
         tiny: files(10, 10),
         small: files(5, 50 * MIB),
         medium: files(2, 100 * MIB),
@@ -89,7 +89,7 @@ fn the_day_is_the_newest_that_is_over() {
 
     let found = day(EVENT_DATE, &groups);
 
-    assert_eq!(found, ("2026-11-24".to_owned(), DayOf::PartitionKey, 3));
+    assert_eq!(found, ("2026-11-24".to_owned(), DayAssignment::PartitionKey, 3));
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn without_a_date_in_the_key_the_days_of_commits_count() {
         committed(None, None, 32),
     ];
 
-    assert_eq!(day(None, &groups), ("2026-11-24".to_owned(), DayOf::Commit, 22));
+    assert_eq!(day(None, &groups), ("2026-11-24".to_owned(), DayAssignment::Commit, 22));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn files_of_different_schema_versions_are_not_merged() {
 }
 
 #[test]
-fn what_a_merge_leaves_is_files_of_the_target_size() {
+fn a_merge_leaves_files_of_the_target_size() {
     assert_eq!(saved(files(100, 1000), 256), 96);
     assert_eq!(saved(files(1, 1000), 256), 0);
     assert_eq!(saved(files(0, 0), 256), 0);

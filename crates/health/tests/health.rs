@@ -27,8 +27,8 @@ fn a_new_lake_is_healthy() {
 }
 
 #[test]
-fn files_are_counted_by_day_and_by_what_a_merge_may_join() {
-    run(scenario::files_are_counted_by_day_and_by_what_a_merge_may_join);
+fn files_are_counted_by_day_and_by_merge_group() {
+    run(scenario::files_are_counted_by_day_and_by_merge_group);
 }
 
 #[test]
@@ -42,14 +42,14 @@ fn the_target_is_the_nearest_option() {
 }
 
 #[test]
-fn what_keeps_snapshots_and_what_ran_is_told() {
-    run(scenario::what_keeps_snapshots_and_what_ran_is_told);
+fn holds_on_snapshots_and_last_runs_are_reported() {
+    run(scenario::holds_on_snapshots_and_last_runs_are_reported);
 }
 
 #[test]
 #[ignore = "makes 100,000 files"]
-fn a_large_lake_is_looked_at() {
+fn the_health_of_a_large_lake_is_read() {
     let directory = tempfile::tempdir().unwrap();
-    let took = scenario::a_large_lake_is_looked_at(case(&directory));
+    let took = scenario::the_health_of_a_large_lake_is_read(case(&directory));
     println!("health of 100,000 files and 50,000 snapshots in SQLite: {took:?}");
 }

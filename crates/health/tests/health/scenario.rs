@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use ducktide_health::{DayOf, LakeHealth, LakeState, TableHealth, Thresholds, Tolerance, judge};
+use ducktide_health::{
+    DayAssignment, LakeHealth, LakeState, TableHealth, Thresholds, Tolerance, judge,
+};
 use ducktide_lake::config::LakeConfig;
 use ducktide_lake::{Access, DuckLake, Keeper};
 use ducktide_maintenance::{Maintained, Operation};
@@ -67,7 +69,7 @@ pub(crate) fn a_new_lake_is_healthy(mut case: Case) {
     assert_eq!(judgement.state, LakeState::Healthy);
 }
 
-pub(crate) fn files_are_counted_by_day_and_by_what_a_merge_may_join(mut case: Case) {
+pub(crate) fn files_are_counted_by_day_and_by_merge_group(mut case: Case) {
     case.with_partitioned_table();
 
     let before = case.table("main.events");
@@ -75,7 +77,7 @@ pub(crate) fn files_are_counted_by_day_and_by_what_a_merge_may_join(mut case: Ca
     assert_eq!((before.mergeable, before.merge_groups, before.partition_values), (3, 3, 3));
     assert_eq!(before.schema_versions, 1);
     let day = before.one_day.unwrap();
-    assert_eq!((day.of, day.day.to_string().as_str()), (DayOf::PartitionKey, "2026-11-21"));
+    assert_eq!((day.of, day.day.to_string().as_str()), (DayAssignment::PartitionKey, "2026-11-21"));
     assert_eq!((day.files, before.full_scan_files()), (2, 6));
 
     let table = "events".parse().unwrap();
@@ -116,7 +118,7 @@ pub(crate) fn delete_files_and_schema_versions_keep_files_apart(mut case: Case) 
     assert_eq!((plain.schema_versions, plain.partition_values), (3, 0));
     assert_eq!((plain.mergeable, plain.merge_groups), (2, 3));
     let day = plain.one_day.unwrap();
-    assert_eq!((day.of, day.files), (DayOf::Commit, 7));
+    assert_eq!((day.of, day.files), (DayAssignment::Commit, 7));
 }
 
 pub(crate) fn the_target_is_the_nearest_option(mut case: Case) {
@@ -143,7 +145,7 @@ pub(crate) fn the_target_is_the_nearest_option(mut case: Case) {
     assert_eq!(targets(&mut case), named(1_000_000, 200_000_000, 100_000_000));
 }
 
-pub(crate) fn what_keeps_snapshots_and_what_ran_is_told(mut case: Case) {
+pub(crate) fn holds_on_snapshots_and_last_runs_are_reported(mut case: Case) {
     case.with_partitioned_table();
     case.execute(
         "INSERT INTO @ducktide_pin(name, snapshot_id, created_at) \
@@ -169,8 +171,8 @@ pub(crate) fn what_keeps_snapshots_and_what_ran_is_told(mut case: Case) {
     assert_eq!(health.last(Operation::MergeAdjacentFiles), None);
 }
 
-/// How long it takes to look at a lake with 100,000 files of 400 days and 50,000 snapshots.
-pub(crate) fn a_large_lake_is_looked_at(mut case: Case) -> Vec<Duration> {
+/// Measures the time to read the health of a lake with 100,000 files of 400 days and 50,000 snapshots.
+pub(crate) fn the_health_of_a_large_lake_is_read(mut case: Case) -> Vec<Duration> {
     case.with_partitioned_table();
     case.execute("CREATE TABLE lake.main.plain(id BIGINT)");
     case.execute(
@@ -197,7 +199,7 @@ pub(crate) fn a_large_lake_is_looked_at(mut case: Case) -> Vec<Duration> {
          UPDATE @ducklake_data_file SET partition_id = NULL WHERE table_id = \
            (SELECT table_id FROM @ducklake_table WHERE table_name = 'plain')",
     );
-    let look = |_| {
+    let read = |_| {
         let started = Instant::now();
         let health = case.health();
         let took = started.elapsed();
@@ -207,5 +209,5 @@ pub(crate) fn a_large_lake_is_looked_at(mut case: Case) -> Vec<Duration> {
         assert_eq!(health.snapshots.count, 50_010);
         took
     };
-    (0..3).map(look).collect()
+    (0..3).map(read).collect()
 }
