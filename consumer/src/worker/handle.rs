@@ -233,7 +233,9 @@ impl Worker {
                 self.blockers.lake_answered();
                 self.altered(tables);
             }
-            CommitterEvent::OutcomeChecked(found) => self.deps.metrics.committing.outcome_checked(found),
+            CommitterEvent::OutcomeChecked(found) => {
+                self.deps.metrics.committing.outcome_checked(found)
+            }
             CommitterEvent::Retrying { cause, error } => {
                 self.deps.metrics.batching.retried(cause);
                 self.blockers.lake_failed(error);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use ducktide_protocol::commit::{Commit, CommitMessage, CommitOutcome, OutcomeCheck};
 use ducktide_protocol::dedupe::{RecentRow, RecentRows};
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
-use ducktide_protocol::position::{Offset, Partition, Position, SourceId};
+use ducktide_protocol::position::{Offset, Partition, Position, SnapshotId, SourceId};
 use ducktide_protocol::reason::reason;
 use ducktide_protocol::table::{Column, EVENT_DATE, TableName, TableShape, diff};
 use ducktide_protocol::{Lake, Source, SourceSpec, Table, TableVersion};
@@ -543,7 +543,7 @@ crate::row_struct! {
 }
 
 /// The snapshot of the table's newest change of columns or partition key, and its directory.
-pub fn read_layout(session: &Session, table: &TableName) -> Result<Option<(i64, PathBuf)>> {
+pub fn read_layout(session: &Session, table: &TableName) -> Result<Option<(SnapshotId, PathBuf)>> {
     let native = |name: &str| session.native_table(name);
     let sql = format!(
         "SELECT (SELECT max(s) FROM ( \
@@ -568,7 +568,7 @@ pub fn read_layout(session: &Session, table: &TableName) -> Result<Option<(i64, 
     let Some(found) = found.into_iter().next() else { return Ok(None) };
     // Joining an absolute path replaces what came before it, as DuckLake means it.
     let parts = [found.data_path, found.schema_path, found.table_path];
-    Ok(Some((found.changed_at, parts.into_iter().flatten().collect())))
+    Ok(Some((SnapshotId(found.changed_at), parts.into_iter().flatten().collect())))
 }
 
 impl DuckLake {
@@ -616,7 +616,7 @@ impl DuckLake {
     }
 
     /// The version of a table's columns as it is now; None when the table is gone.
-    pub fn table_version(&mut self, table: &TableName) -> Result<Option<i64>> {
+    pub fn table_version(&mut self, table: &TableName) -> Result<Option<SnapshotId>> {
         Ok(read_layout(self.session()?, table)?.map(|(changed_at, _)| changed_at))
     }
 }

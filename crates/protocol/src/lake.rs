@@ -6,7 +6,7 @@ use crate::commit::{Commit, CommitOutcome, OutcomeCheck};
 use crate::data_path_claim::DataPathClaim;
 use crate::dedupe::{RecentRow, RecentRows};
 use crate::error::{LakeError, Result};
-use crate::position::{Offset, Partition, Position, SourceId};
+use crate::position::{Offset, Partition, Position, SnapshotId, SourceId};
 use crate::table::{Column, Partitioning, TableName, TableShape};
 
 /// Current state of a table, for writing files that fit it.
@@ -31,7 +31,7 @@ pub struct TableVersion {
     /// Table.
     pub table: TableName,
     /// Newest snapshot that added, changed or removed a column or its partition key.
-    pub changed_at: i64,
+    pub changed_at: SnapshotId,
 }
 
 /// Specification of a source: a topic that fills a table.

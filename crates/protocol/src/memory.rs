@@ -67,7 +67,7 @@ impl MemoryLake {
     pub fn alter_table(&self, table: &TableName) {
         let mut state = self.lock();
         let table = state.tables.get_mut(table).expect("only a table that exists can be altered");
-        table.version.changed_at += 1;
+        table.version.changed_at.0 += 1;
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -80,7 +80,7 @@ impl Lake for MemoryLake {
         let mut state = self.lock();
         let directory = state.directory.join(&table.schema).join(&table.table);
         let found = state.tables.entry(table.clone()).or_insert_with(|| Table {
-            version: TableVersion { table: table.clone(), changed_at: 1 },
+            version: TableVersion { table: table.clone(), changed_at: SnapshotId(1) },
             shape: wanted.clone(),
             directory,
             partitioning: Partitioning::default(),
@@ -103,7 +103,7 @@ impl Lake for MemoryLake {
             // Fields of a STRUCT are not supported here.
             if !found.shape.has_path(&column.name) {
                 found.shape.columns.push(column.clone());
-                found.version.changed_at += 1;
+                found.version.changed_at.0 += 1;
             }
         }
         Ok(found.clone())

@@ -157,8 +157,11 @@ mod tests {
     use super::*;
 
     fn list(resolution: Option<Resolution>) -> DeadLetterList {
-        let place =
-            RecordLocation { topic: "events".to_owned(), partition: Partition(2), offset: Offset(7) };
+        let place = RecordLocation {
+            topic: "events".to_owned(),
+            partition: Partition(2),
+            offset: Offset(7),
+        };
         let letter = LetterSummary {
             place,
             schema_id: Some(1),

@@ -1,6 +1,8 @@
 //! Health of the lake as JSON; the names must stay stable.
 
-use ducktide_health::{DayAssignment, FileCount, LakeHealth, LakeJudgement, TableHealth, Tolerance, judge};
+use ducktide_health::{
+    DayAssignment, FileCount, LakeHealth, LakeJudgement, TableHealth, Tolerance, judge,
+};
 use ducktide_lake::Keeper;
 use jiff::Timestamp;
 use serde::Serialize;

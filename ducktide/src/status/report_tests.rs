@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use ducktide_consumer::{GroupMember, Identity, TopicPartition};
 use ducktide_health::{
-    AwaitingRemoval, DayAssignment, FileCount, LakeHealth, DayScan, SizeClasses, SnapshotsKept, TableHealth,
+    AwaitingRemoval, DayAssignment, DayScan, FileCount, LakeHealth, SizeClasses, SnapshotsKept,
+    TableHealth,
 };
 use ducktide_lake::{Keeper, Kept, Overview, SnapshotRange, TableSize};
 use ducktide_maintenance::{LastMaintenance, Operation};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use duckdb::Connection;
 use ducktide_protocol::dead_letter::{Header, RecordLocation, dead_letter_shape};
-use ducktide_protocol::position::{Offset, Partition};
+use ducktide_protocol::position::{Offset, Partition, SnapshotId};
 use ducktide_protocol::table::{Column, ColumnType, Partitioning, TableShape};
 use parquet::file::{reader::FileReader, serialized_reader::SerializedFileReader};
 
