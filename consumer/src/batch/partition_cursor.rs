@@ -189,7 +189,7 @@ impl PartitionCursor {
 mod tests {
     use std::path::PathBuf;
 
-    use ducktide_protocol::position::{Epoch, Partition, SourceId};
+    use ducktide_protocol::position::{Epoch, Partition, SnapshotId, SourceId};
     use ducktide_protocol::table::{Partitioning, TableShape};
     use ducktide_protocol::{Source, SourceSpec, Table, TableVersion};
 

@@ -122,8 +122,8 @@ pub fn read(lake: &mut DuckLake, thresholds: &Thresholds) -> Result<LakeHealth> 
 }
 
 fn read_health(lake: &mut DuckLake, thresholds: &Thresholds) -> Result<LakeHealth> {
-    let last_maintenance = ducktide_maintenance::last_maintenance(&mut lake)?;
-    let last_verification = ducktide_verify::last_verification(&mut lake)?;
+    let last_maintenance = ducktide_maintenance::last_maintenance(lake)?;
+    let last_verification = ducktide_verify::last_verification(lake)?;
     let session = lake.session()?;
     let today = Timestamp::now().to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
     let tables = query::tables(session, thresholds)?;
