@@ -104,7 +104,7 @@ fn schema_ids_can_be_in_headers_or_in_values() {
     let dead_letters = "SELECT string_agg(error_class || ': ' || error) FROM %_dead_letters";
     let dead_letter = case.text(dead_letters);
     assert!(
-        dead_letter.starts_with("no_schema_id: header has neither a schema id"),
+        dead_letter.starts_with("no_schema_id: header contains neither a schema id"),
         "{dead_letter}"
     );
     case.pipeline.verify().unwrap();
