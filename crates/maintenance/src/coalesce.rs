@@ -1,48 +1,49 @@
 //! Coalesces the ledger: old ranges of a partition become one for each day.
 //!
-//! A busy partition adds a range every second, and the ledger is followed from its beginning by
-//! `verify` and by each replay. Once no readable snapshot is as old as a range, nobody asks any more
-//! which commit brought it, only that the ranges tile and what their sums are. Those stay.
+//! A busy partition adds a range every second, and `verify` and each replay read the ledger from its
+//! start. Once no readable snapshot is as old as a range, its commit is of no interest any more: only
+//! the continuity of the ranges and their sums are, and both are kept.
 //!
-//! The newest range of a run survives, with the counts of those before it: the greatest `ledger_id`
-//! is never freed, which SQLite would give out a second time.
+//! The newest row of a run stays, with the counts of those before it: the greatest `ledger_id` is never
+//! removed, because SQLite would assign it a second time.
 
-mod runs;
+mod coalescer;
 
-use std::collections::BTreeSet;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ducktide_lake::catalog::parse;
+use ducktide_lake::catalog::ledger::{LedgerQuery, LedgerRow};
 use ducktide_lake::duckdb_error::is_outage;
-use ducktide_lake::parse_time;
 use ducktide_lake::session::Session;
 use ducktide_lake::{DuckLake, Writing};
-use ducktide_protocol::commit::Counts;
+use ducktide_protocol::commit::{CommitKind, Counts};
 use ducktide_protocol::error::{LakeError, Result};
-use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition, SnapshotId, SourceId};
+use ducktide_protocol::position::SnapshotId;
 use jiff::Timestamp;
 
-use self::runs::{Coalesced, Coalescer, Horizon, LedgerRange};
+use self::coalescer::{CoalescedRows, Coalescer, Horizon, ReplayTargets};
 use super::{Maintained, Operation, failed, list, maintain};
 
-/// Ranges that are read at a time, and at most as many are removed in one transaction: commits wait
-/// for it, and those of a SQLite catalog cannot do anything else meanwhile.
+/// Maximum number of rows that are read at a time and removed in one transaction: commits wait for it,
+/// and workers on a SQLite catalog are blocked meanwhile.
 const PAGE: usize = 10_000;
 
-/// Transactions of one call: a replay waits for the maintenance lock. The rest is for the next call.
-const BATCHES: usize = 100;
+/// Maximum number of transactions of one call, because a replay waits for the maintenance lock. The next
+/// call continues.
+const MAX_BATCHES: usize = 100;
 
-/// How long a busy catalog is tried, and how long between two tries: commits take milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(50);
+/// Limit for retries while the catalog is busy.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Makes one range of each source, partition, epoch and day (UTC) out of those that were committed
-/// before `older_than` and by snapshots older than the oldest readable one.
+/// Pause between two attempts: commits take milliseconds.
+const RETRY_PAUSE: Duration = Duration::from_millis(50);
+
+/// Joins the ranges of each source, partition, epoch and day (UTC) that were committed before
+/// `older_than` and by snapshots older than the oldest readable one.
 ///
-/// Only neighbours that say what was ingested become one: never across a replay, a skip or a
-/// settled dead letter, and never across an offset to which a replay went back. All sums stay.
-/// Done says how many rows the ledger has less.
+/// Only consecutive ranges of ingested records are joined: never across a replay, a skip or a resolved
+/// dead letter, and never across an offset to which a replay went back. All sums stay. The result is
+/// the number of removed rows.
 pub fn coalesce_ledger(
     lake: &mut DuckLake,
     older_than: Timestamp,
@@ -55,19 +56,19 @@ pub fn coalesce_ledger(
 
 fn coalesce(session: &Session, writing: &mut Writing<'_>, older_than: Timestamp) -> Result<u64> {
     let horizon = Horizon { older_than, oldest_snapshot: oldest_snapshot(session)? };
-    let mut coalescer = Coalescer::new(horizon, replayed_to(session)?);
+    let mut coalescer = Coalescer::new(horizon, replay_targets(session)?);
     let (mut removed, mut batches, mut last) = (0, 0, i64::MIN);
-    while batches < BATCHES {
-        let page = ranges_after(session, last)?;
+    while batches < MAX_BATCHES {
+        let page = LedgerQuery::all().after(last).limit(PAGE).read(session)?;
         let Some(newest) = page.last() else { break };
-        last = newest.id;
-        let is_last = page.len() < PAGE || !page.iter().any(|range| horizon.is_behind(range));
-        for range in page {
-            coalescer.take(range);
+        last = newest.ledger_id;
+        let is_last = page.len() < PAGE || !page.iter().any(|row| horizon.is_before(row));
+        for row in page {
+            coalescer.push(row);
         }
         let batch = coalescer.flush();
         if !batch.is_empty() {
-            // Without it a commit that comes in between ends the transaction of a SQLite catalog.
+            // Without the lock a concurrent commit ends the transaction of a SQLite catalog.
             let _guard = writing.commit.acquire(session)?;
             writing.leader.check()?;
             removed += apply(session, &batch)?;
@@ -80,63 +81,22 @@ fn coalesce(session: &Session, writing: &mut Writing<'_>, older_than: Timestamp)
     Ok(removed)
 }
 
-/// The oldest snapshot that a reader can travel to: what the ledger says of it and of newer ones
-/// stays as it is.
+/// Returns the oldest snapshot that can be read: the ledger of it and of newer ones is not changed.
 fn oldest_snapshot(session: &Session) -> Result<SnapshotId> {
     let snapshots = session.native_table("ducklake_snapshot");
     let sql = format!("SELECT min(snapshot_id) AS oldest FROM {snapshots}");
-    parse(session.catalog_value(&sql)?).map(SnapshotId)
+    session.catalog_scalar(&sql)
 }
 
-/// The offsets to which replays went back.
-fn replayed_to(session: &Session) -> Result<BTreeSet<(SourceId, Partition, Offset)>> {
-    let ledger = session.native_table("ducktide_ledger");
-    let sql = format!("SELECT source_id, partition, to_offset FROM {ledger} WHERE kind = 'replay'");
-    let end = |row: Vec<Option<String>>| {
-        let mut values = row.into_iter();
-        let mut next = || values.next().flatten();
-        Ok((SourceId(parse(next())?), Partition(parse(next())?), Offset(parse(next())?)))
-    };
-    session.catalog_rows(&sql)?.into_iter().map(end).collect()
+/// Reads the offsets to which replays went back.
+fn replay_targets(session: &Session) -> Result<ReplayTargets> {
+    let replays = LedgerQuery::all().of_kind(CommitKind::Replay).read(session)?;
+    Ok(replays.iter().map(|row| (row.key(), row.step.range.to)).collect())
 }
 
-/// The next ranges of all partitions, in the order of their commits.
-fn ranges_after(session: &Session, last: i64) -> Result<Vec<LedgerRange>> {
-    let sql = format!(
-        "SELECT ledger_id, source_id, partition, epoch, from_offset, to_offset, snapshot_id, kind, \
-         rows, dead, duplicates, tombstones, gaps, given_up, committed_at FROM {} \
-         WHERE ledger_id > {last} ORDER BY ledger_id LIMIT {PAGE}",
-        session.native_table("ducktide_ledger")
-    );
-    session.catalog_rows(&sql)?.into_iter().map(range_of_row).collect()
-}
-
-fn range_of_row(row: Vec<Option<String>>) -> Result<LedgerRange> {
-    let mut values = row.into_iter();
-    let mut next = || values.next().flatten();
-    Ok(LedgerRange {
-        id: parse(next())?,
-        source: SourceId(parse(next())?),
-        partition: Partition(parse(next())?),
-        epoch: Epoch(parse(next())?),
-        range: OffsetRange { from: Offset(parse(next())?), to: Offset(parse(next())?) },
-        snapshot: next().map(|id| parse(Some(id))).transpose()?.map(SnapshotId),
-        is_ingest: next().as_deref() == Some("ingest"),
-        counts: Counts {
-            rows: parse(next())?,
-            dead: parse(next())?,
-            duplicates: parse(next())?,
-            tombstones: parse(next())?,
-            gaps: parse(next())?,
-            given_up: parse(next())?,
-        },
-        committed_at: parse_time(&next().unwrap_or_default())?,
-    })
-}
-
-/// Writes coalesced ranges in one transaction, or nothing.
-fn apply(session: &Session, coalesced: &[Coalesced]) -> Result<u64> {
-    let deadline = Instant::now() + PATIENCE;
+/// Writes coalesced rows in one transaction, and returns the number of removed rows.
+fn apply(session: &Session, coalesced: &[CoalescedRows]) -> Result<u64> {
+    let deadline = Instant::now() + RETRY_TIMEOUT;
     loop {
         let error = match try_apply(session, coalesced) {
             Ok(removed) => return Ok(removed),
@@ -144,19 +104,19 @@ fn apply(session: &Session, coalesced: &[Coalesced]) -> Result<u64> {
         };
         // A failed COMMIT has ended the transaction already; then there is nothing to roll back.
         let _ = session.execute("ROLLBACK");
-        // A SQLite file that somebody else writes to is "locked" at once, not after a while.
+        // A SQLite file that another client writes to is reported as locked at once, not after a timeout.
         if !is_outage(&error.chain()) || Instant::now() >= deadline {
             return Err(error);
         }
-        thread::sleep(PAUSE);
+        thread::sleep(RETRY_PAUSE);
     }
 }
 
-/// The catalog database's own statements, by primary key: through DuckDB each would read the whole
+/// Removes and updates rows natively, by primary key: through DuckDB each statement would read the whole
 /// ledger, with the write lock of a SQLite catalog held (1 s for two million ranges, measured).
-fn try_apply(session: &Session, coalesced: &[Coalesced]) -> Result<u64> {
+fn try_apply(session: &Session, coalesced: &[CoalescedRows]) -> Result<u64> {
     let failed = failed("coalesce the ledger");
-    let removed: Vec<_> = coalesced.iter().flat_map(|one| one.absorbed.iter().copied()).collect();
+    let removed: Vec<_> = coalesced.iter().flat_map(|one| one.removed.iter().copied()).collect();
     session.execute("BEGIN").map_err(&failed)?;
     check_unchanged(session, coalesced, &removed)?;
     let ledger = session.native_table("ducktide_ledger");
@@ -169,35 +129,38 @@ fn try_apply(session: &Session, coalesced: &[Coalesced]) -> Result<u64> {
     Ok(removed.len() as u64)
 }
 
-/// Whether the ranges are still the ones that were read, in the transaction that changes them. Two
-/// compactors would have to be at work without the maintenance lock for another answer.
-fn check_unchanged(session: &Session, coalesced: &[Coalesced], removed: &[i64]) -> Result<()> {
-    let survivors: Vec<_> = coalesced.iter().map(|one| one.survivor.id).collect();
-    let expected = coalesced.iter().map(|one| one.survivor.range.len()).sum::<i64>();
+/// Checks, in the transaction that changes them, that the rows are still the ones that were read. They
+/// differ only if a second compactor works without the maintenance lock.
+fn check_unchanged(session: &Session, coalesced: &[CoalescedRows], removed: &[i64]) -> Result<()> {
+    let retained: Vec<_> = coalesced.iter().map(|one| one.row.ledger_id).collect();
+    let expected = coalesced.iter().map(|one| one.row.step.range.len()).sum::<i64>();
     let sql = session.native_query(&format!(
         "SELECT count(*) AS ranges, CAST(sum(to_offset - from_offset) AS BIGINT) AS offsets \
          FROM {} WHERE ledger_id IN ({}, {}) AND kind = 'ingest'",
         session.native_table("ducktide_ledger"),
         list(removed),
-        list(&survivors),
+        list(&retained),
     ));
-    let rows = session.rows(&sql).map_err(failed("read the ledger"))?;
-    let found: Vec<_> = rows.into_iter().flatten().flatten().collect();
-    let wanted = [(removed.len() + survivors.len()).to_string(), expected.to_string()];
-    if found == wanted {
+    let rows = session.query(&sql).map_err(failed("read the ledger"))?;
+    let found: (u64, Option<i64>) = match rows.first() {
+        Some(row) => (row.get("ranges")?, row.get("offsets")?),
+        None => (0, None),
+    };
+    let ranges = (removed.len() + retained.len()) as u64;
+    if found == (ranges, Some(expected)) {
         return Ok(());
     }
     Err(LakeError::unavailable(format!(
-        "the ledger changed meanwhile: ranges=`{}` offsets=`{}` found=`{}`",
-        wanted[0],
-        wanted[1],
-        found.join(" ")
+        "the ledger changed since it was read; the next run retries: ranges=`{ranges}` \
+         offsets=`{expected}` ranges_found=`{}` offsets_found=`{}`",
+        found.0,
+        found.1.unwrap_or(0)
     )))
 }
 
-/// The survivor's own end, kind, epoch and time stay.
-fn update_sql(ledger: &str, coalesced: &[Coalesced]) -> String {
-    let values: Vec<_> = coalesced.iter().map(|one| values(&one.survivor)).collect();
+/// Returns the statement that extends the retained rows; their end, kind, epoch and time stay.
+fn update_sql(ledger: &str, coalesced: &[CoalescedRows]) -> String {
+    let values: Vec<_> = coalesced.iter().map(|one| values(&one.row)).collect();
     format!(
         "WITH v(id, first, snapshot, n_rows, n_dead, n_duplicates, n_tombstones, n_gaps) AS \
          (VALUES {}) UPDATE {ledger} SET from_offset = v.first, snapshot_id = v.snapshot, \
@@ -208,9 +171,9 @@ fn update_sql(ledger: &str, coalesced: &[Coalesced]) -> String {
     )
 }
 
-fn values(range: &LedgerRange) -> String {
-    let Counts { rows, dead, duplicates, tombstones, gaps, .. } = range.counts;
-    let snapshot = range.snapshot.map_or("CAST(NULL AS BIGINT)".to_owned(), |id| id.to_string());
-    let (id, from) = (range.id, range.range.from);
+fn values(row: &LedgerRow) -> String {
+    let Counts { rows, dead, duplicates, tombstones, gaps, .. } = row.step.counts;
+    let snapshot = row.snapshot.map_or("CAST(NULL AS BIGINT)".to_owned(), |id| id.to_string());
+    let (id, from) = (row.ledger_id, row.step.range.from);
     format!("({id}, {from}, {snapshot}, {rows}, {dead}, {duplicates}, {tombstones}, {gaps})")
 }

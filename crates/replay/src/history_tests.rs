@@ -1,4 +1,4 @@
-use ducktide_protocol::commit::ProgressDelta;
+use ducktide_protocol::commit::{CommitKind, ProgressDelta};
 use ducktide_protocol::position::{Epoch, Partition, SourceId};
 
 use super::*;
@@ -27,20 +27,20 @@ fn whole_ranges_are_taken_back_as_the_ledger_counted_them() {
     let second = Counts { rows: 6, tombstones: 3, gaps: 1, ..Counts::default() };
     let history = History::of(&[started(), ingest(100, 110, rows(10)), ingest(110, 120, second)]);
 
-    let removed = history.removed(Offset(110), CutRows::default()).unwrap();
+    let removed = history.removed(Offset(110), DividedRows::default()).unwrap();
 
     assert_eq!(removed, negative(second));
-    assert_eq!((history.start(), history.cut(Offset(110))), (Some(Offset(100)), None));
+    assert_eq!((history.start(), history.part_cut_off(Offset(110))), (Some(Offset(100)), None));
 }
 
 #[test]
 fn of_a_cut_range_the_tables_say_what_is_behind_the_offset() {
     let counts = Counts { rows: 6, dead: 1, tombstones: 2, gaps: 1, ..Counts::default() };
     let history = History::of(&[started(), ingest(100, 110, counts)]);
-    let cut = history.cut(Offset(105)).unwrap();
+    let cut = history.part_cut_off(Offset(105)).unwrap();
     assert_eq!((cut.from, cut.to), (Offset(105), Offset(110)));
 
-    let removed = history.removed(Offset(105), CutRows { rows: 2, dead: 1 }).unwrap();
+    let removed = history.removed(Offset(105), DividedRows { rows: 2, dead: 1 }).unwrap();
 
     assert_eq!((removed.rows, removed.dead, removed.total()), (-2, -1, -5));
     assert_eq!((removed.gaps, removed.tombstones), (-1, -1));
@@ -56,7 +56,7 @@ fn a_range_that_was_cut_before_is_known_exactly() {
         entry(CommitKind::Replay, 110, 105, taken),
     ]);
 
-    let removed = history.removed(Offset(100), CutRows::default()).unwrap();
+    let removed = history.removed(Offset(100), DividedRows::default()).unwrap();
 
     assert_eq!(removed, Counts { rows: -3, tombstones: -2, ..Counts::default() });
 }
@@ -73,10 +73,10 @@ fn settled_letters_are_taken_back_as_what_they_became() {
         entry(CommitKind::Discard, 107, 107, discarded),
     ]);
 
-    let whole = history.removed(Offset(100), CutRows::default()).unwrap();
+    let whole = history.removed(Offset(100), DividedRows::default()).unwrap();
     assert_eq!(whole, Counts { rows: -9, given_up: -1, ..Counts::default() });
 
-    let part = history.removed(Offset(105), CutRows { rows: 4, dead: 0 }).unwrap();
+    let part = history.removed(Offset(105), DividedRows { rows: 4, dead: 0 }).unwrap();
     assert_eq!(part, Counts { rows: -4, given_up: -1, ..Counts::default() });
 }
 
@@ -84,11 +84,11 @@ fn settled_letters_are_taken_back_as_what_they_became() {
 fn a_cut_in_which_rows_are_missing_or_doubled_is_refused() {
     let history = History::of(&[started(), ingest(100, 110, rows(10))]);
 
-    for found in [CutRows { rows: 4, dead: 0 }, CutRows { rows: 6, dead: 0 }] {
+    for found in [DividedRows { rows: 4, dead: 0 }, DividedRows { rows: 6, dead: 0 }] {
         let error = history.removed(Offset(105), found).unwrap_err().to_string();
-        assert!(error.contains("replay from its beginning"), "{error}");
+        assert!(error.contains("replay from the start of the range"), "{error}");
     }
-    assert_eq!(history.removed(Offset(100), CutRows { rows: 4, dead: 0 }).unwrap(), rows(-10));
+    assert_eq!(history.removed(Offset(100), DividedRows { rows: 4, dead: 0 }).unwrap(), rows(-10));
 }
 
 #[test]
@@ -96,7 +96,7 @@ fn a_skipped_range_may_be_cut() {
     let given_up = Counts { given_up: 50, ..Counts::default() };
     let history = History::of(&[started(), entry(CommitKind::Skip, 100, 150, given_up)]);
 
-    let removed = history.removed(Offset(120), CutRows::default()).unwrap();
+    let removed = history.removed(Offset(120), DividedRows::default()).unwrap();
 
     assert_eq!(removed, Counts { given_up: -30, ..Counts::default() });
 }

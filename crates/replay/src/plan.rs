@@ -5,13 +5,13 @@ use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::{Offset, OffsetRange, Partition, Position, SourceId};
 use thiserror::Error;
 
-use super::history::{CutDisagrees, CutRows, History};
+use super::history::{DividedRangeDiffers, DividedRows, History};
 
 /// Why the counts of a replay cannot be known. No attempt changes that.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum NotCountable {
     #[error(transparent)]
-    CutDisagrees(#[from] CutDisagrees),
+    DividedRangeDiffers(#[from] DividedRangeDiffers),
     /// The ledger's ranges do not tile, because it or progress was edited by hand.
     #[error(
         "the partition's ledger is broken, so a replay cannot count what it takes back: `ducktide \
@@ -62,19 +62,19 @@ impl Step {
 
     /// The part of a range that the tables must be asked about.
     pub(super) fn cut(&self) -> Option<OffsetRange> {
-        self.history.cut(self.to)
+        self.history.part_cut_off(self.to)
     }
 
     /// The part that stays of such a range, and the counts of the whole range.
     pub(super) fn left(&self) -> Option<(OffsetRange, Counts)> {
-        self.history.left(self.to)
+        self.history.part_left(self.to)
     }
 
     /// The step for the catalog.
     pub(super) fn delta(
         &self,
         source: SourceId,
-        found: CutRows,
+        found: DividedRows,
     ) -> Result<ProgressDelta, NotCountable> {
         let range = OffsetRange { from: self.position.next_offset, to: self.to };
         let counts = self.history.removed(self.to, found)?;
@@ -128,7 +128,7 @@ mod tests {
             let history = History::of(&[LedgerEntry { kind: CommitKind::Ingest, step }]);
             let position = Position { epoch, next_offset: Offset(next) };
             let step = Step { partition, position, to: Offset(100), history };
-            step.delta(source, CutRows::default())
+            step.delta(source, DividedRows::default())
         };
 
         assert_eq!(step(150).unwrap().counts.rows, -50);

@@ -23,7 +23,7 @@ use ducktide_protocol::position::{Offset, OffsetRange, Partition, Position, Snap
 use jiff::Timestamp;
 
 use super::files::{Affected, HidingColumn, Target};
-use super::history::{CutRows, History};
+use super::history::{DividedRows, History};
 use super::missing::{AUTHOR, MissingFiles};
 use super::plan::Step;
 use super::request::{ReplayRequest, ReplaySummary};
@@ -329,23 +329,26 @@ impl<'a> Replay<'a> {
         steps.iter().map(delta).collect()
     }
 
-    fn cut_rows(&self, step: &Step) -> Result<CutRows> {
+    fn cut_rows(&self, step: &Step) -> Result<DividedRows> {
         if let (false, Some((left, counts))) = (self.missing.is_empty(), step.left()) {
             // Missing files hold rows of what is cut off, and none of what is left.
             let stay = self.count_rows(step.partition, left)?;
-            return Ok(CutRows { rows: counts.rows - stay.rows, dead: counts.dead - stay.dead });
+            return Ok(DividedRows {
+                rows: counts.rows - stay.rows,
+                dead: counts.dead - stay.dead,
+            });
         }
-        step.cut().map_or(Ok(CutRows::default()), |cut| self.count_rows(step.partition, cut))
+        step.cut().map_or(Ok(DividedRows::default()), |cut| self.count_rows(step.partition, cut))
     }
 
-    fn count_rows(&self, partition: Partition, range: OffsetRange) -> Result<CutRows> {
+    fn count_rows(&self, partition: Partition, range: OffsetRange) -> Result<DividedRows> {
         let topic = &self.request.source.spec.topic;
         let rows = self.targets[0].rows_in(self.session, topic, partition, range);
         let dead = match self.targets.get(1) {
             Some(letters) => letters.open_letters_in(self.session, topic, partition, range),
             None => Ok(0),
         };
-        let counted = rows.and_then(|rows| Ok(CutRows { rows, dead: dead? }));
+        let counted = rows.and_then(|rows| Ok(DividedRows { rows, dead: dead? }));
         counted.map_err(failed("count the rows of the range that is cut"))
     }
 

@@ -7,7 +7,7 @@
 use std::str::FromStr;
 
 use ducktide_lake::session::quote;
-use ducktide_protocol::position::Partition;
+use ducktide_protocol::position::{Offset, OffsetRange, Partition};
 
 use super::catalog_view::Key;
 use super::finding::{EXAMPLES, Finding, FindingKind, Findings, Note, NoteKind, Place};
@@ -191,7 +191,7 @@ impl<'a> Comparison<'a> {
         )?;
         for source in &self.reader.sources {
             for (partition, chain) in self.reader.view.partitions(source.id) {
-                let (first, next) = chain.covered();
+                let OffsetRange { from: first, to: next } = chain.covered();
                 let topic = quote(&source.topic);
                 self.reader.session.execute(&format!(
                     "INSERT INTO covered VALUES ({topic}, {partition}, {first}, {next})"
@@ -283,7 +283,7 @@ impl<'a> Comparison<'a> {
         let (pending, before_start) =
             (count("sum(pending)", "outside")?, count("sum(before_start)", "outside")?);
         let absent = count("count(*)", "absent")?;
-        let next = self.reader.view.chains.get(&key).map_or(0, |chain| chain.covered().1);
+        let next = self.reader.view.chains.get(&key).map_or(Offset(0), |chain| chain.covered().to);
         let lost = self.lost(key, &of_partition)?;
         if lost.count > 0 {
             let detail = format!(

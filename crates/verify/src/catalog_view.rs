@@ -9,18 +9,18 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use duckdb::Row;
+use ducktide_lake::catalog::ledger::{LedgerQuery, LedgerRow};
 use ducktide_lake::catalog::parse;
 use ducktide_lake::duckdb_error;
+use ducktide_lake::rows::FromRow as _;
 use ducktide_lake::session::{Session, quote};
-use ducktide_protocol::commit::{CommitKind, Counts, ProgressDelta};
 use ducktide_protocol::dead_letter::dead_letter_name;
 use ducktide_protocol::error::{LakeError, Result};
-use ducktide_protocol::position::{
-    Epoch, Offset, OffsetRange, Partition, Position, SnapshotId, SourceId,
-};
+use ducktide_protocol::ledger::PartitionChain;
+use ducktide_protocol::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
 use ducktide_replay::missing;
 
-use super::chain::{Chain, LedgerRow};
+use super::chain;
 use super::finding::{Finding, FindingKind, Findings, Place};
 
 /// Ledger rows read at a time: bounds the memory for a ledger of any length (some 100 bytes each).
@@ -95,7 +95,7 @@ pub(super) struct CatalogView {
     pub(super) tables: Vec<TableEntry>,
     pub(super) sources: Vec<SourceEntry>,
     pub(super) progress: BTreeMap<Key, Position>,
-    pub(super) chains: BTreeMap<Key, Chain>,
+    pub(super) chains: BTreeMap<Key, PartitionChain>,
     /// The newest range.
     pub(super) last_ledger_id: i64,
     pub(super) files: Vec<FileEntry>,
@@ -129,13 +129,10 @@ pub(super) fn ranges(
     last_ledger_id: i64,
 ) -> duckdb::Result<Vec<LedgerRow>> {
     let (source, partition) = key;
-    let condition = format!(
-        "source_id = {source} AND partition = {partition} AND ledger_id <= {last_ledger_id}"
-    );
-    let sql = session.native_query(&ledger_sql(session, &condition, usize::MAX >> 1));
-    let rows = session.rows(&sql)?.into_iter();
+    let query = LedgerQuery::all().of_partition(source, partition).up_to(last_ledger_id);
+    let rows = session.query(&session.native_query(&query.sql(session)))?;
     // Rows that are not numbers were refused when the whole ledger was read.
-    Ok(rows.filter_map(|row| ledger_row(&mut Cells::of(row)).ok()).collect())
+    Ok(rows.iter().filter_map(|row| LedgerRow::from_row(row).ok()).collect())
 }
 
 /// Which of the files are still registered.
@@ -179,7 +176,10 @@ impl CatalogView {
     }
 
     /// The partitions of a source, in their order.
-    pub(super) fn partitions(&self, source: SourceId) -> impl Iterator<Item = (Partition, &Chain)> {
+    pub(super) fn partitions(
+        &self,
+        source: SourceId,
+    ) -> impl Iterator<Item = (Partition, &PartitionChain)> {
         let whole = (source, Partition(i32::MIN))..=(source, Partition(i32::MAX));
         self.chains.range(whole).map(|((_, partition), chain)| (*partition, chain))
     }
@@ -193,7 +193,7 @@ impl CatalogView {
                 continue;
             }
             let progress = self.progress.get(key).copied();
-            let ledger = self.chains.get(key).and_then(Chain::end);
+            let ledger = self.chains.get(key).and_then(PartitionChain::end);
             let text = |at: Option<Position>| match at {
                 Some(at) => format!("offset {} in epoch {}", at.next_offset, at.epoch),
                 None => "nothing".to_owned(),
@@ -397,15 +397,13 @@ impl Reader<'_> {
         let known: BTreeSet<_> = view.sources.iter().map(|source| source.id).collect();
         let mut last = i64::MIN;
         loop {
-            let condition = format!("ledger_id > {last}");
-            let sql = ledger_sql(self.session, &condition, LEDGER_PAGE);
+            let page = LedgerQuery::all().after(last).limit(LEDGER_PAGE).sql(self.session);
             let mut read = 0;
-            self.each(&sql, |cells| {
-                let row = ledger_row(cells)?;
+            self.session.for_each(&self.session.native_query(&page), |row: LedgerRow| {
                 (read, last) = (read + 1, row.ledger_id);
-                let key = (row.step.source, row.step.partition);
+                let key = row.key();
                 if wanted.contains(&key.0) || !known.contains(&key.0) {
-                    let wrong = view.chains.entry(key).or_default().follow(&row);
+                    let wrong = chain::follow(view.chains.entry(key).or_default(), &row);
                     for (kind, detail) in wrong {
                         findings.add(Finding::new(kind, view.place(key), 1, detail));
                     }
@@ -455,35 +453,6 @@ fn of_tables(column: &str, tables: Option<&[i64]>) -> String {
     let Some(tables) = tables else { return "1 = 1".to_owned() };
     let ids: Vec<_> = tables.iter().map(i64::to_string).collect();
     if ids.is_empty() { "1 = 0".to_owned() } else { format!("{column} IN ({})", ids.join(", ")) }
-}
-
-fn ledger_sql(session: &Session, condition: &str, limit: usize) -> String {
-    format!(
-        "SELECT ledger_id, source_id, partition, epoch, from_offset, to_offset, snapshot_id, kind, \
-         rows, dead, duplicates, tombstones, gaps, given_up FROM {} WHERE {condition} \
-         ORDER BY ledger_id LIMIT {limit}",
-        session.native_table("ducktide_ledger")
-    )
-}
-
-fn ledger_row(cells: &mut Cells) -> Result<LedgerRow> {
-    let ledger_id = cells.number()?;
-    let source = SourceId(cells.number()?);
-    let partition = Partition(cells.number()?);
-    let epoch = Epoch(cells.number()?);
-    let range = OffsetRange { from: Offset(cells.number()?), to: Offset(cells.number()?) };
-    let snapshot = cells.optional()?.map(SnapshotId);
-    let kind = serde_json::from_value::<CommitKind>(cells.text().into()).ok();
-    let counts = Counts {
-        rows: cells.number()?,
-        dead: cells.number()?,
-        duplicates: cells.number()?,
-        tombstones: cells.number()?,
-        gaps: cells.number()?,
-        given_up: cells.number()?,
-    };
-    let step = ProgressDelta { source, partition, epoch, range, counts };
-    Ok(LedgerRow { ledger_id, kind, step, snapshot })
 }
 
 /// The values of one row, taken from left to right.

@@ -1,7 +1,11 @@
-//! Chains of ranges, sound and broken.
+//! Ledgers with and without errors.
 
+use ducktide_protocol::commit::{Counts, ProgressDelta};
 use ducktide_protocol::invariants::{Progress, counts_add_up, epoch_and_offset_move_only_by_cas};
-use ducktide_protocol::position::{OffsetRange, Partition, SourceId};
+use ducktide_protocol::position::{
+    Epoch, Offset, OffsetRange, Partition, Position, SnapshotId, SourceId,
+};
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
@@ -14,7 +18,8 @@ fn row(kind: CommitKind, epoch: i32, from: i64, to: i64, counts: Counts) -> Ledg
         range: OffsetRange { from: Offset(from), to: Offset(to) },
         counts,
     };
-    LedgerRow { ledger_id: 7, kind: Some(kind), step, snapshot: Some(SnapshotId(3)) }
+    let (kind, snapshot) = (Some(kind), Some(SnapshotId(3)));
+    LedgerRow { ledger_id: 7, kind, step, snapshot, committed_at: Timestamp::UNIX_EPOCH }
 }
 
 const fn at(epoch: i32, next_offset: i64) -> Position {
@@ -33,7 +38,7 @@ fn replay(epoch: i32, from: i64, to: i64) -> LedgerRow {
     row(CommitKind::Replay, epoch, from, to, Counts { rows: to - from, ..Counts::default() })
 }
 
-fn settle(kind: CommitKind, epoch: i32, at: i64) -> LedgerRow {
+fn resolve(kind: CommitKind, epoch: i32, at: i64) -> LedgerRow {
     let counts = match kind {
         CommitKind::Retry => Counts { rows: 1, dead: -1, ..Counts::default() },
         _ => Counts { given_up: 1, dead: -1, ..Counts::default() },
@@ -42,25 +47,25 @@ fn settle(kind: CommitKind, epoch: i32, at: i64) -> LedgerRow {
 }
 
 fn kinds(rows: &[LedgerRow]) -> Vec<FindingKind> {
-    let mut chain = Chain::default();
-    rows.iter().flat_map(|row| chain.follow(row)).map(|(kind, _)| kind).collect()
+    let mut chain = PartitionChain::default();
+    rows.iter().flat_map(|row| follow(&mut chain, row)).map(|(kind, _)| kind).collect()
 }
 
-fn followed(rows: &[LedgerRow]) -> Chain {
-    let mut chain = Chain::default();
+fn followed(rows: &[LedgerRow]) -> PartitionChain {
+    let mut chain = PartitionChain::default();
     for row in rows {
-        assert_eq!(chain.follow(row), [], "{row:?}");
+        assert_eq!(follow(&mut chain, row), [], "{row:?}");
     }
     chain
 }
 
 #[test]
-fn ranges_that_follow_each_other_are_sound() {
+fn consecutive_ranges_have_no_findings() {
     let chain = followed(&[start(100), start(100), ingest(0, 100, 150), ingest(0, 150, 200)]);
 
     assert_eq!(chain.end().unwrap(), at(0, 200));
-    assert_eq!(chain.covered(), (100, 200));
-    assert_eq!(chain.totals.rows, 100);
+    assert_eq!(chain.covered(), OffsetRange { from: Offset(100), to: Offset(200) });
+    assert_eq!(chain.totals().rows, 100);
 }
 
 #[test]
@@ -78,7 +83,7 @@ fn a_range_that_goes_back_without_a_replay_is_an_overlap() {
 }
 
 #[test]
-fn a_replay_goes_back_and_begins_an_epoch() {
+fn a_replay_goes_back_and_starts_an_epoch() {
     let chain = followed(&[
         start(0),
         ingest(0, 0, 10),
@@ -89,22 +94,17 @@ fn a_replay_goes_back_and_begins_an_epoch() {
     ]);
 
     assert_eq!(chain.end().unwrap(), at(2, 20));
-    assert_eq!(chain.totals.rows, 20);
+    assert_eq!(chain.totals().rows, 20);
 }
 
 #[test]
-fn a_replay_below_the_start_extends_what_is_covered() {
-    let chain = followed(&[start(100), replay(0, 100, 40).without_counts(), ingest(1, 40, 120)]);
+fn a_replay_below_the_start_extends_the_covered_range() {
+    // A replay of records that were never read counts negative gaps.
+    let mut replay = replay(0, 100, 40);
+    replay.step.counts = Counts { gaps: -60, ..Counts::default() };
+    let chain = followed(&[start(100), replay, ingest(1, 40, 120)]);
 
-    assert_eq!(chain.covered(), (40, 120));
-}
-
-impl LedgerRow {
-    /// A replay of what was never read counts negative gaps.
-    fn without_counts(mut self) -> Self {
-        self.step.counts = Counts { gaps: self.step.range.len(), ..Counts::default() };
-        self
-    }
+    assert_eq!(chain.covered(), OffsetRange { from: Offset(40), to: Offset(120) });
 }
 
 #[test]
@@ -115,43 +115,43 @@ fn a_commit_of_an_old_epoch_is_found() {
 }
 
 #[test]
-fn a_skip_begins_an_epoch_and_is_given_up() {
+fn a_skip_starts_an_epoch_and_counts_as_given_up() {
     let skip = row(CommitKind::Skip, 0, 10, 15, Counts { given_up: 5, ..Counts::default() });
     let chain = followed(&[start(0), ingest(0, 0, 10), skip, ingest(1, 15, 20)]);
 
-    assert_eq!((chain.totals.rows, chain.totals.given_up), (15, 5));
+    assert_eq!((chain.totals().rows, chain.totals().given_up), (15, 5));
 }
 
 #[test]
-fn a_dead_letter_is_settled_without_moving_progress() {
+fn a_dead_letter_is_resolved_without_moving_progress() {
     let dead = Counts { rows: 8, dead: 2, ..Counts::default() };
     let rows = [
         start(0),
         row(CommitKind::Ingest, 0, 0, 10, dead),
-        settle(CommitKind::Retry, 0, 3),
-        settle(CommitKind::Discard, 0, 4),
+        resolve(CommitKind::Retry, 0, 3),
+        resolve(CommitKind::Discard, 0, 4),
         ingest(0, 10, 12),
     ];
     let chain = followed(&rows);
 
     assert_eq!(chain.end().unwrap(), at(0, 12));
-    assert_eq!((chain.totals.rows, chain.totals.dead, chain.totals.given_up), (11, 0, 1));
-    assert_eq!(chain.dead_letter_rows(), 4, "a letter and what settled it, twice");
+    assert_eq!((chain.totals().rows, chain.totals().dead, chain.totals().given_up), (11, 0, 1));
+    assert_eq!(dead_letter_rows(&chain), 4, "a dead letter and its resolution, twice");
 }
 
 #[test]
-fn a_replay_takes_settled_letters_back() {
+fn a_replay_takes_resolved_dead_letters_back() {
     let dead = Counts { rows: 8, dead: 2, ..Counts::default() };
     let back = Counts { rows: -7, dead: -1, ..Counts::default() };
     let chain = followed(&[
         start(0),
         row(CommitKind::Ingest, 0, 0, 10, dead),
-        settle(CommitKind::Retry, 0, 5),
+        resolve(CommitKind::Retry, 0, 5),
         row(CommitKind::Replay, 0, 10, 2, back),
     ]);
 
-    assert_eq!(chain.dead_letter_rows(), 0);
-    assert_eq!(chain.totals.rows, 2);
+    assert_eq!(dead_letter_rows(&chain), 0);
+    assert_eq!(chain.totals().rows, 2);
 }
 
 #[test]
@@ -169,48 +169,49 @@ fn counts_that_do_not_add_up_or_fit_are_found() {
 }
 
 #[test]
-fn ranges_in_force_end_where_a_replay_cut_them() {
+fn live_ranges_end_at_the_offset_of_a_replay() {
     let counts = Counts { rows: 6, gaps: 4, ..Counts::default() };
     let rows =
         [start(0), row(CommitKind::Ingest, 0, 0, 10, counts), ingest(0, 10, 20), replay(0, 20, 7)];
 
     let live = live_ranges(&rows);
+    let [live] = live.ranges() else { panic!("more than one range: {live:?}") };
 
-    assert_eq!(live.len(), 1);
-    assert_eq!((live[0].from, live[0].to, live[0].is_cut), (0, 7, true));
-    assert_eq!(live[0].least_rows(), 3, "four of the seven offsets may be the gaps");
+    assert_eq!((live.range.from, live.range.to, live.is_cut), (Offset(0), Offset(7), true));
+    assert_eq!(least_rows(live), 3, "four of the seven offsets may be the gaps");
 }
 
 #[test]
-fn a_settled_letter_is_counted_in_its_range() {
+fn a_resolved_dead_letter_is_counted_in_its_range() {
     let dead = Counts { rows: 8, dead: 2, ..Counts::default() };
     let rows = [
         row(CommitKind::Ingest, 0, 0, 10, dead),
-        settle(CommitKind::Retry, 0, 3),
-        settle(CommitKind::Discard, 0, 4),
+        resolve(CommitKind::Retry, 0, 3),
+        resolve(CommitKind::Discard, 0, 4),
     ];
 
     let live = live_ranges(&rows);
 
-    assert_eq!((live[0].least_rows(), live[0].accounted()), (9, 1));
+    let live = live.ranges()[0];
+    assert_eq!((least_rows(&live), accounted(&live)), (9, 1));
 }
 
 fn entries(rows: &[LedgerRow]) -> Vec<LedgerEntry> {
-    rows.iter().map(|row| LedgerEntry { kind: row.kind.unwrap(), step: row.step }).collect()
+    rows.iter().map(|row| row.entry().unwrap()).collect()
 }
 
 proptest! {
-    /// One change to a ledger is found exactly when it breaks an invariant.
+    /// Reports a change to a ledger exactly when it breaks an invariant.
     #[test]
-    fn what_breaks_an_invariant_is_found(at in 1_usize..6, shift in -3_i64..4, epoch in 0_i32..2) {
+    fn a_change_is_found_if_it_breaks_an_invariant(at in 1_usize..6, shift in -3_i64..4, epoch in 0_i32..2) {
         let mut rows = vec![start(0), ingest(0, 0, 10), ingest(0, 10, 20), replay(0, 20, 5)];
         rows.extend([ingest(1, 5, 15), ingest(1, 15, 20)]);
         rows[at].step.range.from.0 += shift;
         rows[at].step.epoch.0 = epoch;
         let last = |rows: &[LedgerRow]| {
-            let mut chain = Chain::default();
+            let mut chain = PartitionChain::default();
             for row in rows {
-                chain.follow(row);
+                follow(&mut chain, row);
             }
             chain.end().unwrap()
         };
@@ -220,9 +221,9 @@ proptest! {
         prop_assert_eq!(kinds(&rows).is_empty(), holds, "{:?}", rows);
     }
 
-    /// Whatever the workers and replays do, the sums are what is left, and nothing is found.
+    /// Commits of workers and replays leave sums that match the rows, and no findings.
     #[test]
-    fn histories_by_the_rules_are_sound(steps in prop::collection::vec((0_u8..8, 1_i64..50), 1..60)) {
+    fn valid_ledgers_have_no_findings(steps in prop::collection::vec((0_u8..8, 1_i64..50), 1..60)) {
         let mut rows = vec![start(0)];
         let (mut epoch, mut next) = (0, 0);
         for (choice, length) in steps {
@@ -237,12 +238,12 @@ proptest! {
         }
         let chain = followed(&rows);
         prop_assert_eq!(chain.end().unwrap(), at(epoch, next));
-        prop_assert_eq!(chain.totals.rows, next);
+        prop_assert_eq!(chain.totals().rows, next);
         let key = (SourceId(1), Partition(0));
         let progress = Progress::from([(key, chain.end().unwrap())]);
         prop_assert_eq!(epoch_and_offset_move_only_by_cas(&entries(&rows), &progress), Ok(()));
         prop_assert_eq!(counts_add_up(&entries(&rows)), Ok(()));
-        let live: i64 = live_ranges(&rows).iter().map(|range| range.to - range.from).sum();
+        let live: i64 = live_ranges(&rows).ranges().iter().map(|live| live.range.len()).sum();
         prop_assert_eq!(live, next);
     }
 }

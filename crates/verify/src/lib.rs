@@ -374,8 +374,8 @@ impl<'a> Verifier<'a> {
         };
         for (_, chain) in self.view.partitions(source.id) {
             sums.partitions += 1;
-            sums.ranges += chain.ranges;
-            sums.counts = sums.counts.plus(chain.totals);
+            sums.ranges += chain.entries();
+            sums.counts = sums.counts.plus(chain.totals());
         }
         sums
     }

@@ -9,11 +9,12 @@ use std::fmt::Write as _;
 use std::ops::Range;
 
 use ducktide_lake::session::{LAKE, Session, quote};
-use ducktide_protocol::position::Partition;
+use ducktide_protocol::ledger::{LiveRange, LiveRanges, PartitionChain};
+use ducktide_protocol::position::{Offset, OffsetRange, Partition};
 use ducktide_protocol::table::TableName;
 
 use super::catalog_view::{CatalogView, Key, SourceEntry, ranges};
-use super::chain::{Chain, LiveRange, live_ranges};
+use super::chain::{accounted, least_rows, live_ranges};
 use super::finding::EXAMPLES;
 
 /// Offsets that share a bitmap: 2 KiB, dear only for topics where fewer than one offset in a
@@ -156,20 +157,25 @@ impl TableReader<'_> {
         )
     }
 
-    fn chain(&self, key: Key) -> Option<&Chain> {
+    fn chain(&self, key: Key) -> Option<&PartitionChain> {
         self.view.chains.get(&key)
     }
 
+    fn covered(&self, key: Key) -> OffsetRange {
+        let nothing = OffsetRange { from: Offset(0), to: Offset(0) };
+        self.chain(key).map_or(nothing, PartitionChain::covered)
+    }
+
     fn agrees(&self, key: Key, seen: Option<&Seen>) -> bool {
-        let expected = self.chain(key).map_or(0, |chain| chain.totals.rows);
-        let (first, next) = self.chain(key).map_or((0, 0), Chain::covered);
+        let expected = self.chain(key).map_or(0, |chain| chain.totals().rows);
+        let OffsetRange { from, to } = self.covered(key);
         match seen {
             None => expected == 0,
             Some(seen) => {
                 seen.rows == expected
                     && seen.distinct == expected
-                    && seen.lowest >= first
-                    && seen.highest < next
+                    && seen.lowest >= from.0
+                    && seen.highest < to.0
             }
         }
     }
@@ -288,33 +294,33 @@ impl TableReader<'_> {
             self.rows_of_partition(key)
         ))?;
         let ranges = self.load_ranges(key)?;
-        let (first, next) = self.chain(key).map_or((0, 0), Chain::covered);
-        let outside = format!("o < {first} OR o >= {next}");
+        let covered = self.covered(key);
+        let outside = format!("o < {} OR o >= {}", covered.from, covered.to);
         let mut apart = Apart {
             doubled: self.doubled()?,
             unexpected: self.count_where(&outside)?,
-            missing: self.missing(&ranges)?,
+            missing: self.missing(ranges.ranges())?,
         };
-        let expected = self.chain(key).map_or(0, |chain| chain.totals.rows);
+        let expected = self.chain(key).map_or(0, |chain| chain.totals().rows);
         let inside = self.count_where(&format!("NOT ({outside})"))?.count;
         // In a range that a replay cut it is only known how many are missing, not of which range.
         apart.missing.count = apart.missing.count.max(expected - inside);
         let extra = inside - expected + apart.missing.count;
-        describe(&mut apart, extra, (first, next), expected, inside);
+        describe(&mut apart, extra, covered, expected, inside);
         apart.unexpected.count += extra;
         Ok(apart)
     }
 
     /// Puts the ranges in force into a temporary table.
-    pub(super) fn load_ranges(&self, key: Key) -> duckdb::Result<Vec<LiveRange>> {
+    pub(super) fn load_ranges(&self, key: Key) -> duckdb::Result<LiveRanges> {
         let live = live_ranges(&ranges(self.session, key, self.view.last_ledger_id)?);
         self.session.execute(
             "CREATE OR REPLACE TEMP TABLE ranges(a BIGINT, b BIGINT, least BIGINT, accounted BIGINT)",
         )?;
-        for some in live.chunks(1000) {
-            let value = |range: &LiveRange| {
-                let LiveRange { from, to, .. } = range;
-                format!("({from}, {to}, {}, {})", range.least_rows(), range.accounted())
+        for some in live.ranges().chunks(1000) {
+            let value = |live: &LiveRange| {
+                let OffsetRange { from, to } = live.range;
+                format!("({from}, {to}, {}, {})", least_rows(live), accounted(live))
             };
             let values: Vec<_> = some.iter().map(value).collect();
             self.session.execute(&format!("INSERT INTO ranges VALUES {}", values.join(", ")))?;
@@ -370,8 +376,8 @@ fn short_ranges(short: &[Vec<Option<String>>], ranges: &[LiveRange]) -> String {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let range = |row: &Vec<Option<String>>| {
         let (from, to, rows) = (text(&row[0]), text(&row[1]), text(&row[2]));
-        let of_range = ranges.iter().find(|range| range.from.to_string() == from);
-        let is_whole = of_range.is_some_and(|range| range.least_rows() == range.to - range.from);
+        let of_range = ranges.iter().find(|live| live.range.from.to_string() == from);
+        let is_whole = of_range.is_some_and(|live| least_rows(live) == live.range.len());
         // Which of the absent offsets are the lost ones, a range with other counts does not tell.
         let among = if is_whole { "" } else { " of the offsets below" };
         format!("range {from}..{to} lacks {rows}{among}")
@@ -379,8 +385,8 @@ fn short_ranges(short: &[Vec<Option<String>>], ranges: &[LiveRange]) -> String {
     short.iter().map(range).collect::<Vec<_>>().join(", ")
 }
 
-fn describe(apart: &mut Apart, extra: i64, covered: (i64, i64), expected: i64, inside: i64) {
-    let (first, next) = covered;
+fn describe(apart: &mut Apart, extra: i64, covered: OffsetRange, expected: i64, inside: i64) {
+    let OffsetRange { from: first, to: next } = covered;
     let counts =
         format!("the ledger counts {expected} rows in {first}..{next}, the table has {inside}");
     let short = std::mem::take(&mut apart.missing.detail);

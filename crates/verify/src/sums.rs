@@ -9,6 +9,7 @@ use ducktide_protocol::dead_letter::dead_letter_name;
 use ducktide_protocol::position::SourceId;
 
 use super::catalog_view::{CatalogView, SourceEntry, TableEntry};
+use super::chain::dead_letter_rows;
 use super::finding::{Finding, FindingKind, Findings, Note, NoteKind, Place};
 
 /// Rows of one table, as its files tell.
@@ -173,6 +174,6 @@ pub(super) fn of_ledger<'a>(
     let of_source = |id: SourceId| view.partitions(id).map(|(_, chain)| chain);
     let chains = sources.flat_map(|source| of_source(source.id));
     chains.fold((0, 0), |(rows, letters), chain| {
-        (rows + chain.totals.rows, letters + chain.dead_letter_rows())
+        (rows + chain.totals().rows, letters + dead_letter_rows(chain))
     })
 }

@@ -1,19 +1,19 @@
-use ducktide_protocol::commit::{CommitKind, ProgressDelta};
+use ducktide_protocol::commit::{CommitKind, Counts, ProgressDelta};
 use ducktide_protocol::invariants::{
     LedgerEntry, Progress, counts_add_up, epoch_and_offset_move_only_by_cas,
 };
-use ducktide_protocol::position::Position;
+use ducktide_protocol::position::{Epoch, Partition, Position, SourceId};
 use proptest::prelude::*;
 
 use super::*;
 
-/// A ledger and what its replays went back to.
+/// A ledger, in the order of its commits.
 #[derive(Clone, Debug, Default)]
 struct Ledger {
-    rows: Vec<(CommitKind, LedgerRange)>,
+    rows: Vec<LedgerRow>,
 }
 
-/// What happens next to a partition.
+/// Next commit of a partition.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Ingest { rows: u8, dead: u8, gaps: u8 },
@@ -23,17 +23,19 @@ enum Step {
     Replay(u8),
 }
 
-fn position_after(row: &(CommitKind, LedgerRange)) -> Position {
-    let (kind, range) = row;
-    let epoch = Epoch(range.epoch.0 + i32::from(kind.begins_epoch()));
-    Position { epoch, next_offset: range.range.to }
+fn kind(row: &LedgerRow) -> CommitKind {
+    row.kind.expect("all kinds are known")
+}
+
+fn position_after(row: &LedgerRow) -> Position {
+    let epoch = Epoch(row.step.epoch.0 + i32::from(kind(row).begins_epoch()));
+    Position { epoch, next_offset: row.step.range.to }
 }
 
 impl Ledger {
     fn position(&self, partition: Partition) -> Option<Position> {
-        let moves = |row: &&(CommitKind, LedgerRange)| {
-            row.1.partition == partition && !row.0.resolves_dead_letter()
-        };
+        let moves =
+            |row: &&LedgerRow| row.step.partition == partition && !kind(row).resolves_dead_letter();
         self.rows.iter().rfind(moves).map(position_after)
     }
 
@@ -43,21 +45,18 @@ impl Ledger {
         let from = at.map_or(Offset(100), |at| at.next_offset);
         let id = i64::try_from(self.rows.len()).unwrap();
         let snapshot = (counts != Counts::default()).then_some(SnapshotId(id));
-        let range = LedgerRange {
-            id,
-            source: SourceId(1),
-            partition,
-            epoch: at.map_or(Epoch(0), |at| at.epoch),
-            range: OffsetRange { from, to: Offset(to) },
+        let epoch = at.map_or(Epoch(0), |at| at.epoch);
+        let range = OffsetRange { from, to: Offset(to) };
+        self.rows.push(LedgerRow {
+            ledger_id: id,
+            kind: Some(kind),
+            step: ProgressDelta { source: SourceId(1), partition, epoch, range, counts },
             snapshot,
-            is_ingest: kind == CommitKind::Ingest,
-            counts,
             committed_at: Timestamp::from_second(minutes * 60).unwrap(),
-        };
-        self.rows.push((kind, range));
+        });
     }
 
-    fn take_step(&mut self, partition: i32, step: Step, minutes: i64) {
+    fn push_step(&mut self, partition: i32, step: Step, minutes: i64) {
         let Some(Position { next_offset: Offset(next), .. }) = self.position(Partition(partition))
         else {
             return self.push(CommitKind::Start, partition, 100, Counts::default(), minutes);
@@ -72,12 +71,12 @@ impl Ledger {
                 let counts = Counts { gaps: i64::from(gaps) + 1, ..Counts::default() };
                 self.push(CommitKind::Ingest, partition, next + counts.gaps, counts, minutes);
             }
-            // Only an offset that progress has passed can be a letter.
+            // Only an offset that progress has passed can be a dead letter.
             Step::Retry if next == 100 => {}
             Step::Retry => {
                 let counts = Counts { rows: 1, dead: -1, ..Counts::default() };
                 self.push(CommitKind::Retry, partition, next, counts, minutes);
-                let last = &mut self.rows.last_mut().unwrap().1;
+                let last = &mut self.rows.last_mut().unwrap().step;
                 last.range = OffsetRange { from: Offset(100), to: Offset(100) };
             }
             Step::Skip(records) => {
@@ -95,63 +94,54 @@ impl Ledger {
     }
 
     fn entries(&self) -> Vec<LedgerEntry> {
-        let entry = |(kind, range): &(CommitKind, LedgerRange)| LedgerEntry {
-            kind: *kind,
-            step: ProgressDelta {
-                source: range.source,
-                partition: range.partition,
-                epoch: range.epoch,
-                range: range.range,
-                counts: range.counts,
-            },
-        };
-        self.rows.iter().map(entry).collect()
+        self.rows.iter().map(|row| row.entry().unwrap()).collect()
     }
 
     fn progress(&self) -> Progress {
-        let keys: BTreeSet<_> = self.rows.iter().map(|(_, range)| range.key()).collect();
+        let keys: BTreeSet<_> = self.rows.iter().map(LedgerRow::key).collect();
         keys.into_iter().map(|key| (key, self.position(key.1).unwrap())).collect()
     }
 
-    fn replayed_to(&self) -> BTreeSet<(SourceId, Partition, Offset)> {
-        let replays = self.rows.iter().filter(|(kind, _)| *kind == CommitKind::Replay);
-        replays.map(|(_, r)| (r.source, r.partition, r.range.to)).collect()
+    fn replay_targets(&self) -> ReplayTargets {
+        let replays = self.rows.iter().filter(|row| kind(row) == CommitKind::Replay);
+        replays.map(|row| (row.key(), row.step.range.to)).collect()
     }
 
     fn totals(&self, partition: i32) -> Counts {
-        let of_partition = self.rows.iter().filter(|(_, range)| range.partition.0 == partition);
-        of_partition.fold(Counts::default(), |sum, (_, range)| sum.plus(range.counts))
+        let of_partition = self.rows.iter().filter(|row| row.step.partition.0 == partition);
+        of_partition.fold(Counts::default(), |sum, row| sum.plus(row.step.counts))
     }
 
-    /// The ledger after it was coalesced in pages; how many rows it has less.
+    /// Returns the ledger coalesced in pages, and the number of removed rows.
     fn coalesced(&self, horizon: Horizon, page: usize) -> (Self, usize) {
-        let mut coalescer = Coalescer::new(horizon, self.replayed_to());
+        let mut coalescer = Coalescer::new(horizon, self.replay_targets());
         let mut ledger = self.clone();
         for rows in self.rows.chunks(page.max(1)) {
-            for (_, range) in rows {
-                coalescer.take(range.clone());
+            for row in rows {
+                coalescer.push(*row);
             }
-            for Coalesced { survivor, absorbed } in coalescer.flush() {
-                ledger.rows.retain(|(_, range)| !absorbed.contains(&range.id));
-                let same = ledger.rows.iter_mut().find(|(_, range)| range.id == survivor.id);
-                same.expect("a survivor is in the ledger").1 = survivor;
+            for CoalescedRows { row, removed } in coalescer.flush() {
+                ledger.rows.retain(|row| !removed.contains(&row.ledger_id));
+                let mut rows = ledger.rows.iter_mut();
+                let same = rows.find(|other| other.ledger_id == row.ledger_id);
+                *same.expect("the newest row stays in the ledger") = row;
             }
         }
-        let less = self.rows.len() - ledger.rows.len();
-        (ledger, less)
+        let removed = self.rows.len() - ledger.rows.len();
+        (ledger, removed)
     }
 
-    /// Kind, partition, offsets and counts of each row.
-    fn told(&self) -> Vec<(CommitKind, i32, i64, i64, i64)> {
-        let told = |(kind, range): &(CommitKind, LedgerRange)| {
-            let OffsetRange { from, to } = range.range;
-            (*kind, range.partition.0, from.0, to.0, range.counts.rows)
+    /// Returns kind, partition, offsets and number of rows of each range.
+    fn ranges(&self) -> Vec<(CommitKind, i32, i64, i64, i64)> {
+        let range = |row: &LedgerRow| {
+            let ProgressDelta { partition, range, counts, .. } = row.step;
+            (kind(row), partition.0, range.from.0, range.to.0, counts.rows)
         };
-        self.rows.iter().map(told).collect()
+        self.rows.iter().map(range).collect()
     }
 }
 
-/// Everything is old, and no snapshot can be read.
+/// Returns a horizon after all rows and snapshots.
 fn everything() -> Horizon {
     Horizon { older_than: Timestamp::MAX, oldest_snapshot: SnapshotId(i64::MAX) }
 }
@@ -162,22 +152,22 @@ fn ledger_of(steps: &[(i32, Step, i64)]) -> Ledger {
     let mut ledger = Ledger::default();
     for (partition, step, minutes) in steps {
         if ledger.position(Partition(*partition)).is_none() {
-            ledger.take_step(*partition, INGEST, *minutes);
+            ledger.push_step(*partition, INGEST, *minutes);
         }
-        ledger.take_step(*partition, *step, *minutes);
+        ledger.push_step(*partition, *step, *minutes);
     }
     ledger
 }
 
 #[test]
-fn neighbours_of_a_day_become_one_whatever_other_partitions_do_in_between() {
+fn consecutive_rows_of_a_day_are_joined_across_commits_of_other_partitions() {
     let ledger = ledger_of(&[(0, INGEST, 1), (1, INGEST, 2), (0, INGEST, 3), (1, INGEST, 4)]);
 
-    let (after, less) = ledger.coalesced(everything(), 100);
+    let (after, removed) = ledger.coalesced(everything(), 100);
 
-    assert_eq!(less, 2);
+    assert_eq!(removed, 2);
     assert_eq!(
-        after.told(),
+        after.ranges(),
         [
             (CommitKind::Start, 0, 100, 100, 0),
             (CommitKind::Start, 1, 100, 100, 0),
@@ -185,9 +175,9 @@ fn neighbours_of_a_day_become_one_whatever_other_partitions_do_in_between() {
             (CommitKind::Ingest, 1, 100, 120, 20),
         ]
     );
-    let survivor = &after.rows[2].1;
-    assert_eq!((survivor.id, survivor.snapshot), (4, Some(SnapshotId(4))));
-    assert_eq!(survivor.committed_at, ledger.rows[4].1.committed_at, "the last one's time");
+    let row = &after.rows[2];
+    assert_eq!((row.ledger_id, row.snapshot), (4, Some(SnapshotId(4))));
+    assert_eq!(row.committed_at, ledger.rows[4].committed_at, "the time of the newest row");
 }
 
 #[test]
@@ -201,24 +191,24 @@ fn a_day_ends_at_midnight() {
 }
 
 #[test]
-fn nothing_becomes_one_across_a_row_of_another_kind() {
+fn no_rows_are_joined_across_a_row_of_another_kind() {
     for other in [Step::Retry, Step::Skip(3), Step::Replay(4)] {
         let ledger = ledger_of(&[(0, INGEST, 1), (0, other, 2), (0, INGEST, 3)]);
-        let (after, less) = ledger.coalesced(everything(), 100);
-        assert_eq!((less, after.told()), (0, ledger.told()), "{other:?}");
+        let (after, removed) = ledger.coalesced(everything(), 100);
+        assert_eq!((removed, after.ranges()), (0, ledger.ranges()), "{other:?}");
     }
 }
 
 #[test]
-fn an_offset_to_which_a_replay_went_back_stays_the_end_of_a_range() {
+fn no_rows_are_joined_across_the_target_of_a_replay() {
     let ledger =
         ledger_of(&[(0, INGEST, 1), (0, INGEST, 2), (0, INGEST, 3), (0, Step::Replay(9), 4)]);
 
-    let (after, less) = ledger.coalesced(everything(), 100);
+    let (after, removed) = ledger.coalesced(everything(), 100);
 
-    assert_eq!(less, 1);
+    assert_eq!(removed, 1);
     assert_eq!(
-        after.told()[1..],
+        after.ranges()[1..],
         [
             (CommitKind::Ingest, 0, 100, 120, 20),
             (CommitKind::Ingest, 0, 120, 130, 10),
@@ -228,7 +218,7 @@ fn an_offset_to_which_a_replay_went_back_stays_the_end_of_a_range() {
 }
 
 #[test]
-fn a_range_that_is_young_or_that_a_readable_snapshot_may_lack_stays_and_ends_its_partition() {
+fn the_first_row_after_the_horizon_ends_its_partition() {
     let ledger = ledger_of(&[(0, INGEST, 1), (0, INGEST, 2), (0, INGEST, 3), (0, INGEST, 4)]);
     let young = Horizon { older_than: Timestamp::from_second(150).unwrap(), ..everything() };
     assert_eq!(ledger.coalesced(young, 100).1, 1);
@@ -236,22 +226,21 @@ fn a_range_that_is_young_or_that_a_readable_snapshot_may_lack_stays_and_ends_its
     let readable = Horizon { oldest_snapshot: SnapshotId(3), ..everything() };
     assert_eq!(ledger.coalesced(readable, 100).1, 1);
 
-    // The clock went back for the fourth commit: it is no neighbour of the second.
+    // The clock went back for the fourth commit: the third is after the horizon.
     let ledger = ledger_of(&[(0, INGEST, 1), (0, INGEST, 5), (0, INGEST, 1), (0, INGEST, 1)]);
     assert_eq!(ledger.coalesced(young, 100).1, 0);
 }
 
 #[test]
-fn idle_progress_lends_its_counts_and_takes_the_snapshot_of_its_neighbour() {
-    let ledger = ledger_of(&[(0, INGEST, 1), (0, Step::Idle(4), 2)]);
-    let mut ledger = ledger;
-    ledger.rows[2].1.snapshot = None;
+fn progress_without_rows_is_joined_and_takes_the_snapshot_of_the_earlier_row() {
+    let mut ledger = ledger_of(&[(0, INGEST, 1), (0, Step::Idle(4), 2)]);
+    ledger.rows[2].snapshot = None;
 
-    let (after, less) = ledger.coalesced(everything(), 100);
+    let (after, removed) = ledger.coalesced(everything(), 100);
 
-    let survivor = &after.rows[1].1;
-    assert_eq!((less, survivor.snapshot), (1, Some(SnapshotId(1))));
-    assert_eq!((survivor.counts.rows, survivor.counts.gaps), (10, 5));
+    let row = &after.rows[1];
+    assert_eq!((removed, row.snapshot), (1, Some(SnapshotId(1))));
+    assert_eq!((row.step.counts.rows, row.step.counts.gaps), (10, 5));
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -267,7 +256,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 proptest! {
     #[test]
-    fn sums_tiling_and_other_kinds_stay_and_a_second_time_changes_nothing(
+    fn sums_continuity_and_other_kinds_stay_and_a_second_pass_changes_nothing(
         steps in prop::collection::vec((0..3i32, any_step(), 0..400i64), 1..60),
         page in 1..20usize,
         cutoff in 0..20_000i64,
@@ -276,7 +265,7 @@ proptest! {
         let mut ledger = Ledger::default();
         for (partition, step, pause) in steps {
             minutes += pause;
-            ledger.take_step(partition, step, minutes);
+            ledger.push_step(partition, step, minutes);
         }
         let older_than = Timestamp::from_second(cutoff * 60).unwrap();
         let horizon = Horizon { older_than, oldest_snapshot: SnapshotId(50) };
@@ -290,16 +279,16 @@ proptest! {
             prop_assert_eq!(after.totals(partition), ledger.totals(partition));
         }
         let others = |ledger: &Ledger| {
-            let other = |row: &&(CommitKind, LedgerRange)| row.0 != CommitKind::Ingest;
-            ledger.rows.iter().filter(other).cloned().collect::<Vec<_>>()
+            let other = |row: &&LedgerRow| kind(row) != CommitKind::Ingest;
+            ledger.rows.iter().filter(other).copied().collect::<Vec<_>>()
         };
         prop_assert_eq!(others(&after), others(&ledger));
         let young = |ledger: &Ledger| {
-            let young = |row: &&(CommitKind, LedgerRange)| !horizon.is_behind(&row.1);
-            ledger.rows.iter().filter(young).cloned().collect::<Vec<_>>()
+            let young = |row: &&LedgerRow| !horizon.is_before(row);
+            ledger.rows.iter().filter(young).copied().collect::<Vec<_>>()
         };
         prop_assert_eq!(young(&after), young(&ledger));
-        let (again, less) = after.coalesced(horizon, page);
-        prop_assert_eq!((less, again.rows), (0, after.rows));
+        let (again, removed) = after.coalesced(horizon, page);
+        prop_assert_eq!((removed, again.rows), (0, after.rows));
     }
 }
