@@ -1,13 +1,13 @@
-//! Which files there are to merge, as the catalog tells.
+//! Files that merges may take, read from the catalog.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use ducktide_lake::catalog::parse;
 use ducktide_lake::catalog::shape_break::ShapeBreaks;
-use ducktide_lake::parse_time;
+use ducktide_lake::rows::{CatalogTable as _, FilePartitionValueRow, SchemaVersionRow};
 use ducktide_lake::session::Session;
 use ducktide_protocol::error::Result;
 use ducktide_protocol::table::TableName;
+use jiff::Timestamp;
 
 use super::{DataFile, FileGroup, TableFiles};
 
@@ -19,12 +19,16 @@ pub(super) fn read(session: &Session, smaller_than: u64) -> Result<Vec<TableFile
     let mut values = partition_values(session, smaller_than)?;
     let mut tables: BTreeMap<TableName, BTreeMap<FileGroup, Vec<DataFile>>> = BTreeMap::new();
     let deleted = files_with_inlined_deletes(session)?;
-    for row in session.catalog_rows(&files_sql(session, smaller_than))? {
-        let found = Row::parse(row)?;
-        let partition = values.remove(&found.file.id).unwrap_or_default();
-        // A file that was committed between the two queries waits for the next look.
-        if found.partition_id.is_some() == partition.is_empty() || deleted.contains(&found.file.id)
-        {
+    for found in session.catalog_query::<CandidateFile>(&files_sql(session, smaller_than))? {
+        let table = TableName { schema: found.schema_name, table: found.table_name };
+        let file = DataFile {
+            id: found.data_file_id,
+            bytes: found.file_size_bytes,
+            changed_at: found.snapshot_time,
+        };
+        let partition = values.remove(&file.id).unwrap_or_default();
+        // A file that was committed between the two queries waits for the next run.
+        if found.partition_id.is_some() == partition.is_empty() || deleted.contains(&file.id) {
             continue;
         }
         let group = FileGroup {
@@ -36,7 +40,7 @@ pub(super) fn read(session: &Session, smaller_than: u64) -> Result<Vec<TableFile
             partition_id: found.partition_id,
             partition,
         };
-        tables.entry(found.table).or_default().entry(group).or_default().push(found.file);
+        tables.entry(table).or_default().entry(group).or_default().push(file);
     }
     let files = tables.into_iter().map(|(table, groups)| {
         let groups = groups.into_iter().collect();
@@ -45,33 +49,17 @@ pub(super) fn read(session: &Session, smaller_than: u64) -> Result<Vec<TableFile
     Ok(files.collect())
 }
 
-/// A row of [`files_sql`].
-struct Row {
-    table: TableName,
-    table_id: i64,
-    begin_snapshot: i64,
-    partition_id: Option<i64>,
-    file: DataFile,
-}
-
-impl Row {
-    fn parse(row: Vec<Option<String>>) -> Result<Self> {
-        let mut values = row.into_iter();
-        let mut next = || values.next().flatten();
-        Ok(Self {
-            table: TableName {
-                schema: next().unwrap_or_default(),
-                table: next().unwrap_or_default(),
-            },
-            table_id: parse(next())?,
-            begin_snapshot: parse(next())?,
-            partition_id: next().map(|id| parse(Some(id))).transpose()?,
-            file: DataFile {
-                id: parse(next())?,
-                bytes: parse(next())?,
-                changed_at: next().as_deref().map(parse_time).transpose()?,
-            },
-        })
+ducktide_lake::row_struct! {
+    /// A row of [`files_sql`].
+    struct CandidateFile {
+        schema_name: String,
+        table_name: String,
+        table_id: i64,
+        begin_snapshot: i64,
+        partition_id: Option<i64>,
+        data_file_id: i64,
+        file_size_bytes: u64,
+        snapshot_time: Option<Timestamp>,
     }
 }
 
@@ -100,33 +88,27 @@ fn partition_values(
     smaller_than: u64,
 ) -> Result<HashMap<i64, Vec<Option<String>>>> {
     let sql = format!(
-        "SELECT v.data_file_id, v.partition_value FROM {values} v JOIN {files} f \
+        "SELECT {columns} FROM {values} v JOIN {files} f \
          ON f.data_file_id = v.data_file_id \
          WHERE f.end_snapshot IS NULL AND f.file_size_bytes < {smaller_than} \
          ORDER BY v.data_file_id, v.partition_key_index",
-        values = session.native_table("ducklake_file_partition_value"),
+        columns = FilePartitionValueRow::columns_of("v"),
+        values = session.native_table(FilePartitionValueRow::TABLE),
         files = session.native_table("ducklake_data_file"),
     );
     let mut found: HashMap<i64, Vec<_>> = HashMap::new();
-    for row in session.catalog_rows(&sql)? {
-        let mut row = row.into_iter();
-        let file = parse(row.next().flatten())?;
-        found.entry(file).or_default().push(row.next().flatten());
+    for row in session.catalog_query::<FilePartitionValueRow>(&sql)? {
+        found.entry(row.data_file_id).or_default().push(row.partition_value);
     }
     Ok(found)
 }
 
 fn schema_versions(session: &Session) -> Result<SchemaVersions> {
-    let sql = format!(
-        "SELECT table_id, begin_snapshot, schema_version FROM {} WHERE table_id IS NOT NULL \
-         ORDER BY table_id, begin_snapshot",
-        session.native_table("ducklake_schema_versions")
-    );
+    let order = "WHERE table_id IS NOT NULL ORDER BY table_id, begin_snapshot";
     let mut found: SchemaVersions = HashMap::new();
-    for row in session.catalog_rows(&sql)? {
-        let mut values = row.into_iter();
-        let mut next = || values.next().flatten();
-        found.entry(parse(next())?).or_default().push((parse(next())?, parse(next())?));
+    for row in session.select::<SchemaVersionRow>(order)? {
+        let version = (row.begin_snapshot.0, row.schema_version);
+        found.entry(row.table_id.unwrap_or_default()).or_default().push(version);
     }
     Ok(found)
 }
@@ -156,17 +138,14 @@ fn files_with_inlined_deletes(session: &Session) -> Result<HashSet<i64>> {
     let mut found = HashSet::new();
     for table in inlined_delete_tables(session)? {
         let sql = format!("SELECT DISTINCT file_id FROM {}", session.native_table(&table));
-        for row in session.catalog_rows(&sql)? {
-            found.insert(parse(row.into_iter().next().flatten())?);
-        }
+        found.extend(session.catalog_values::<i64>(&sql)?);
     }
     Ok(found)
 }
 
 /// The tables in which DuckLake keeps deletes without a file, one for each table that has any.
 pub(super) fn inlined_delete_tables(session: &Session) -> Result<Vec<String>> {
-    let rows = session.catalog_rows(&session.tables_like_sql("ducklake_inlined_delete_%"))?;
-    Ok(rows.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+    session.catalog_values(&session.tables_like_sql("ducklake_inlined_delete_%"))
 }
 
 #[cfg(test)]

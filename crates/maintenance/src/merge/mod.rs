@@ -14,10 +14,10 @@
 //! A merge that dies in between leaves files that no catalog knows, for the orphan removal.
 
 mod candidates;
-mod exchange;
-mod merged;
+mod merged_files;
 mod scratch;
 mod splice;
+mod swap_files;
 
 use std::panic::AssertUnwindSafe;
 use std::time::Duration;
@@ -28,7 +28,7 @@ use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::table::{DUCKLAKE_PREFIX, TableName, quote_identifier};
 use jiff::Timestamp;
 
-use self::merged::Target;
+use self::merged_files::MergeTarget;
 use super::{Maintained, Operation, announced, failed, maintain};
 
 /// A live data file that a merge may take: smaller than asked for, without delete files.
@@ -151,12 +151,12 @@ fn merge_whole_files(
         if sources.is_empty() {
             return Ok(Maintained::Done(0));
         }
-        let target = Target::find(session, table)?;
+        let target = MergeTarget::find(session, table)?;
         let result = match splice::merge(session, &target, lists)? {
             Some(merged) => merged,
             None => scratch::merge(session, table, &target, &sources)?,
         };
-        totals = exchange::exchange(session, &mut writing, &result)?;
+        totals = swap_files::swap_files(session, &mut writing, &result)?;
         Ok(Maintained::Done(totals.files_read))
     })?;
     Ok((done, totals))

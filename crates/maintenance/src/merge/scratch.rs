@@ -4,8 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use ducktide_lake::catalog::parse;
-use ducktide_lake::catalog::shape_break::ShapeBreaks;
+use ducktide_lake::catalog::shape_break::{ShapeBreaks, ShapeChange};
+use ducktide_lake::rows::{
+    CatalogTable, DataFileRow, FileColumnStatsRow, FilePartitionValueRow, FromRow, Row,
+};
 use ducktide_lake::session::{Session, quote};
 use ducktide_lake::storage;
 use ducktide_protocol::error::{LakeError, Result};
@@ -13,9 +15,8 @@ use ducktide_protocol::table::{TableName, quote_identifier};
 use uuid::Uuid;
 
 use super::super::{failed, list};
-use super::exchange::NEW_ROWS;
 use super::lost_rows;
-use super::merged::{Merged, Target, Values};
+use super::merged_files::{MergeTarget, MergedFiles, ReplacedFileRow};
 
 /// The name under which the throw-away catalog is attached.
 const SCRATCH: &str = "scratch";
@@ -62,17 +63,17 @@ impl Drop for Scratch<'_> {
 pub(super) fn merge(
     session: &Session,
     table: &TableName,
-    found: &Target,
+    target: &MergeTarget,
     sources: &[i64],
-) -> Result<Merged> {
+) -> Result<MergedFiles> {
     let ids = list(sources);
     let files = session.native_table("ducklake_data_file");
-    let of_table = format!(" WHERE table_id = {} AND data_file_id IN ({ids})", found.table_id);
-    let before = Sums::of(session.catalog_rows(&(sums_sql(&files) + &of_table))?)?;
+    let of_table = format!(" WHERE table_id = {} AND data_file_id IN ({ids})", target.table_id);
+    let before = first(session.catalog_query(&(sums_sql(&files) + &of_table))?)?;
     let scratch = Scratch::make(session)?;
-    scratch.fill(found, &ids).map_err(failed("copy the files' catalog entries"))?;
-    scratch.join_versions(found)?;
-    scratch.attach_again(&found.data_path)?;
+    scratch.fill(target, &ids).map_err(failed("copy the files' catalog entries"))?;
+    scratch.join_versions(target)?;
+    scratch.attach_again(&target.data_path)?;
     let call = format!(
         "CALL ducklake_merge_adjacent_files('{SCRATCH}', {}, schema => {}, max_file_size => {ANY_SIZE})",
         quote(&table.table),
@@ -81,7 +82,7 @@ pub(super) fn merge(
     session.execute(&format!("BEGIN; {call}; COMMIT")).map_err(failed("merge files"))?;
     let after = scratch.check(&before, sources)?;
     let bytes = (before.bytes, after.bytes);
-    let merged = scratch.read(found, sources, bytes).map_err(failed("read what was merged"))?;
+    let merged = scratch.read(target, sources, bytes)?;
     let paths = scratch.written(table).map_err(failed("list what was merged"))?;
     storage::sync_files(paths.iter().map(PathBuf::as_path))
         .map_err(|error| LakeError::of_io("make the merged files durable", error))?;
@@ -117,8 +118,8 @@ impl<'a> Scratch<'a> {
     }
 
     /// Copies what describes the table and the files, and the lake's settings.
-    fn fill(&self, found: &Target, ids: &str) -> duckdb::Result<()> {
-        let of_table = format!("table_id = {}", found.table_id);
+    fn fill(&self, target: &MergeTarget, ids: &str) -> duckdb::Result<()> {
+        let of_table = format!("table_id = {}", target.table_id);
         let files = format!("data_file_id IN ({ids})");
         let mappings = format!(
             "mapping_id IN (SELECT mapping_id FROM {} WHERE {files})",
@@ -149,14 +150,14 @@ impl<'a> Scratch<'a> {
     ///
     /// The break is that of the columns that were copied: one that is dropped meanwhile must not be
     /// missing in a file that older snapshots read.
-    fn join_versions(&self, of: &Target) -> Result<()> {
+    fn join_versions(&self, target: &MergeTarget) -> Result<()> {
         let (columns, versions) =
             (scratch_table("ducklake_column"), scratch_table("ducklake_schema_versions"));
-        let breaks = self.session.text_rows(&ShapeBreaks::sql(&columns));
-        let breaks = breaks.map_err(failed("read the table's columns"))?;
+        let breaks: Vec<ShapeChange> =
+            self.query(&ShapeBreaks::sql(&columns), "read the table's columns")?;
         let since = format!(
             "(SELECT greatest({}, min(begin_snapshot)) FROM {versions})",
-            ShapeBreaks::of_rows(breaks)?.of(of.table_id)
+            breaks.into_iter().collect::<ShapeBreaks>().of(target.table_id)
         );
         self.session
             .execute(&format!(
@@ -205,13 +206,13 @@ impl<'a> Scratch<'a> {
     }
 
     /// Every source must have gone into a file, with all its rows: if not, nothing may change.
-    fn check(&self, before: &Sums, sources: &[i64]) -> Result<Sums> {
+    fn check(&self, before: &FileSums, sources: &[i64]) -> Result<FileSums> {
         let files = scratch_table("ducklake_data_file");
         let unmerged =
             format!("SELECT count(*) FROM {files} WHERE data_file_id IN ({})", list(sources));
-        let rows = |sql: &str| self.session.text_rows(sql).map_err(failed("count the merged rows"));
-        let left: u64 = parse(rows(&unmerged)?.into_iter().flatten().next().flatten())?;
-        let after = Sums::of(rows(&sums_sql(&files))?)?;
+        let left = self.session.query(&unmerged).map_err(failed("count the unmerged files"))?;
+        let left: u64 = left.first().map_or(Ok(0), Row::first)?;
+        let after: FileSums = first(self.query(&sums_sql(&files), "count the merged rows")?)?;
         if left > 0 || before.files != sources.len() as u64 {
             return Err(LakeError::unavailable(format!(
                 "some of the files cannot be merged, or are gone: files=`{}` unmerged=`{left}` found=`{}`",
@@ -219,65 +220,59 @@ impl<'a> Scratch<'a> {
                 before.files
             )));
         }
-        lost_rows(before.rows, after.rows)?;
+        lost_rows(before.all_rows, after.all_rows)?;
         Ok(after)
     }
 
-    fn read(&self, of: &Target, sources: &[i64], bytes: (u64, u64)) -> duckdb::Result<Merged> {
-        // Extremes that the sources did not show are not shown by what they become: workers leave
-        // those of texts out, so that payload does not get into the catalog.
+    fn read(
+        &self,
+        target: &MergeTarget,
+        sources: &[i64],
+        (bytes_read, bytes_written): (u64, u64),
+    ) -> Result<MergedFiles> {
+        // Bounds that the sources do not show are not shown for the result: workers omit those of
+        // texts, so that payload does not get into the catalog.
         let shown = format!(
             "column_id::VARCHAR IN (SELECT column_id::VARCHAR FROM {})",
             self.session.native_source(&format!(
                 "SELECT DISTINCT column_id FROM {} WHERE min_value IS NOT NULL AND data_file_id IN ({})",
-                self.session.native_table("ducklake_file_column_stats"),
+                self.session.native_table(FileColumnStatsRow::TABLE),
                 list(sources)
             ))
         );
-        let extremes = format!(
+        let bounds = format!(
             "* REPLACE (CASE WHEN {shown} THEN min_value END AS min_value, \
              CASE WHEN {shown} THEN max_value END AS max_value)"
         );
-        let new = |name: &str, columns: &str| {
-            self.literals(&format!("SELECT {columns} FROM {}", scratch_table(name)))
-        };
-        let scheduled = "data_file_id, path, path_is_relative";
-        self.session.execute("BEGIN")?;
-        let merged = Merged {
-            table_id: of.table_id,
+        self.session.execute("BEGIN").map_err(failed("read the merged files"))?;
+        let merged = MergedFiles {
+            table_id: target.table_id,
             sources: sources.to_vec(),
-            bytes_read: bytes.0,
-            bytes_written: bytes.1,
-            // The oldest gets the place of the oldest source; see `exchange`.
-            files: self.literals(&format!(
-                "SELECT {} FROM {} ORDER BY begin_snapshot",
-                NEW_ROWS[0].1,
-                scratch_table("ducklake_data_file")
-            ))?,
-            statistics: self.literals(&format!(
-                "SELECT {} FROM (SELECT {extremes} FROM {})",
-                NEW_ROWS[1].1,
-                scratch_table(NEW_ROWS[1].0)
-            ))?,
-            partition_values: new(NEW_ROWS[2].0, NEW_ROWS[2].1)?,
-            scheduled: new("ducklake_files_scheduled_for_deletion", scheduled)?,
+            bytes_read,
+            bytes_written,
+            // The oldest gets the row ID of the oldest source; see `swap_files`.
+            files: self.select::<DataFileRow>("*", "ORDER BY begin_snapshot")?,
+            statistics: self.select::<FileColumnStatsRow>(&bounds, "")?,
+            partition_values: self.select::<FilePartitionValueRow>("*", "")?,
+            scheduled: self.select::<ReplacedFileRow>("*", "")?,
         };
-        self.session.execute("COMMIT")?;
+        self.session.execute("COMMIT").map_err(failed("read the merged files"))?;
         Ok(merged)
     }
 
-    /// Rows whose values are SQL literals.
-    fn literals(&self, sql: &str) -> duckdb::Result<Vec<Values>> {
-        let literal = |column: &str| {
-            format!(
-                "CASE WHEN {column} IS NULL THEN 'NULL' WHEN typeof({column}) = 'VARCHAR' \
-                 THEN '''' || replace({column}::VARCHAR, '''', '''''') || '''' \
-                 ELSE {column}::VARCHAR END"
-            )
-        };
-        let sql = format!("SELECT {} FROM ({sql})", literal("COLUMNS(*)"));
-        let rows = self.session.text_rows(&sql)?;
-        Ok(rows.into_iter().map(|row| row.into_iter().flatten().collect()).collect())
+    /// Reads rows of a scratch table; `columns` may replace some of them.
+    fn select<T: CatalogTable>(&self, columns: &str, rest: &str) -> Result<Vec<T>> {
+        let sql = format!(
+            "SELECT {} FROM (SELECT {columns} FROM {}) {rest}",
+            T::columns(),
+            scratch_table(T::TABLE)
+        );
+        self.query(&sql, "read the merged files")
+    }
+
+    fn query<T: FromRow>(&self, sql: &str, operation: &str) -> Result<Vec<T>> {
+        let rows = self.session.query(sql).map_err(failed(operation))?;
+        rows.iter().map(T::from_row).collect()
     }
 
     /// The files that were written, by their whole paths.
@@ -289,9 +284,9 @@ impl<'a> Scratch<'a> {
         );
         // DuckLake's functions must run in the transaction that they were prepared in.
         self.session.execute("BEGIN")?;
-        let rows = self.session.text_rows(&sql)?;
+        let rows = self.session.rows(&sql)?;
         self.session.execute("COMMIT")?;
-        Ok(rows.into_iter().flatten().flatten().map(|path| Path::new(&path).to_owned()).collect())
+        Ok(rows.into_iter().flatten().flatten().map(PathBuf::from).collect())
     }
 }
 
@@ -309,19 +304,18 @@ fn remove_leftovers(temporary: &Path) {
     }
 }
 
-/// What some files amount to.
-struct Sums {
-    files: u64,
-    rows: u64,
-    bytes: u64,
+ducktide_lake::row_struct! {
+    /// Sums over data files.
+    struct FileSums {
+        files: u64,
+        all_rows: i64,
+        bytes: u64,
+    }
 }
 
-impl Sums {
-    fn of(rows: Vec<Vec<Option<String>>>) -> Result<Self> {
-        let mut values = rows.into_iter().flatten();
-        let mut next = || parse(values.next().flatten());
-        Ok(Self { files: next()?, rows: next()?, bytes: next()? })
-    }
+/// Returns the one row of an aggregate.
+fn first<T>(rows: Vec<T>) -> Result<T> {
+    rows.into_iter().next().ok_or_else(|| LakeError::unavailable("count the rows of the files"))
 }
 
 fn sums_sql(files: &str) -> String {

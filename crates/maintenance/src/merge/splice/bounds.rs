@@ -3,18 +3,17 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
-use ducktide_lake::catalog::parse;
-use ducktide_lake::session::{Session, quote};
+use ducktide_lake::rows::{ColumnRow, FileColumnStatsRow};
+use ducktide_lake::session::Session;
 use ducktide_protocol::error::Result;
 
-use super::super::merged::{Values, or_null};
 use super::Unsuited;
 use crate::list;
 
 /// Types whose values the catalog writes so that texts of equal form have the values' order.
 const ORDERED_TEXTS: [&str; 3] = ["varchar", "json", "uuid"];
 
-/// A row of `ducklake_file_column_stats`, or several as one.
+/// Statistics of one column in one or several files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ColumnStatistics {
     values: Option<i64>,
@@ -25,6 +24,16 @@ pub(super) struct ColumnStatistics {
 }
 
 impl ColumnStatistics {
+    fn of_row(row: &FileColumnStatsRow) -> Self {
+        Self {
+            values: row.value_count,
+            nulls: row.null_count,
+            min: row.min_value.clone(),
+            max: row.max_value.clone(),
+            contains_nan: row.contains_nan,
+        }
+    }
+
     /// Those of so many rows without a value.
     const fn of_nulls(rows: i64) -> Self {
         let (values, nulls) = (Some(0), Some(rows));
@@ -43,7 +52,7 @@ pub(super) struct SourceFile {
 
 /// The statistics of some files' columns, and the columns' types.
 pub(super) struct Statistics {
-    of_files: HashMap<i64, Vec<(i64, ColumnStatistics)>>,
+    of_files: HashMap<i64, Vec<FileColumnStatsRow>>,
     types: HashMap<i64, String>,
     /// Whether a column has statistics of its type's own.
     has_others: bool,
@@ -52,26 +61,11 @@ pub(super) struct Statistics {
 impl Statistics {
     pub(super) fn read(session: &Session, table_id: i64, files: &[i64]) -> Result<Self> {
         let types = types(session, table_id)?;
-        let sql = format!(
-            "SELECT data_file_id, column_id, value_count, null_count, min_value, max_value, \
-             CASE WHEN contains_nan THEN 1 WHEN contains_nan IS NULL THEN NULL ELSE 0 END AS nan, \
-             CASE WHEN extra_stats IS NULL THEN 0 ELSE 1 END AS extra \
-             FROM {} WHERE data_file_id IN ({})",
-            session.native_table("ducklake_file_column_stats"),
-            list(files)
-        );
+        let condition = format!("WHERE data_file_id IN ({})", list(files));
         let (mut of_files, mut has_others) = (HashMap::<i64, Vec<_>>::new(), false);
-        for row in session.catalog_rows(&sql)? {
-            let mut cells = row.into_iter();
-            let mut next = || cells.next().flatten();
-            let (file, column) = (parse(next())?, parse(next())?);
-            let mut count = || next().map(|count| parse(Some(count))).transpose();
-            let (values, nulls) = (count()?, count()?);
-            let (min, max) = (next(), next());
-            let contains_nan = next().map(|flag| flag == "1");
-            has_others |= next().as_deref() != Some("0");
-            let statistics = ColumnStatistics { values, nulls, min, max, contains_nan };
-            of_files.entry(file).or_default().push((column, statistics));
+        for row in session.select::<FileColumnStatsRow>(&condition)? {
+            has_others |= row.extra_stats.is_some();
+            of_files.entry(row.data_file_id).or_default().push(row);
         }
         Ok(Self { of_files, types, has_others })
     }
@@ -89,17 +83,18 @@ impl Statistics {
     /// The rows of a merged file, whose columns take `sizes` bytes.
     pub(super) fn rows(
         &self,
-        (file, table): (i64, i64),
+        (data_file_id, table_id): (i64, i64),
         sources: &[SourceFile],
         sizes: &BTreeMap<i64, i64>,
-    ) -> Vec<Values> {
+    ) -> Vec<FileColumnStatsRow> {
         let mut all: BTreeMap<i64, Vec<ColumnStatistics>> = BTreeMap::new();
         for source in sources {
             let known = self.of_files.get(&source.id).into_iter().flatten();
-            let known = known.filter(|(column, _)| !source.lacking.contains(column));
+            let known = known.filter(|row| !source.lacking.contains(&row.column_id));
+            let known = known.map(|row| (row.column_id, ColumnStatistics::of_row(row)));
             let lacking = source.lacking.iter();
             let lacking = lacking.map(|column| (*column, ColumnStatistics::of_nulls(source.rows)));
-            for (column, statistics) in known.cloned().chain(lacking) {
+            for (column, statistics) in known.chain(lacking) {
                 all.entry(column).or_default().push(statistics);
             }
         }
@@ -109,33 +104,27 @@ impl Statistics {
             .map(|(column, found)| {
                 let of_type = self.types.get(&column).map_or("", String::as_str);
                 let joined = join(&found.iter().collect::<Vec<_>>(), of_type);
-                vec![
-                    file.to_string(),
-                    table.to_string(),
-                    column.to_string(),
-                    or_null(sizes.get(&column)),
-                    or_null(joined.values),
-                    or_null(joined.nulls),
-                    or_null(joined.min.as_deref().map(quote)),
-                    or_null(joined.max.as_deref().map(quote)),
-                    or_null(joined.contains_nan),
-                    or_null(None::<&str>),
-                ]
+                FileColumnStatsRow {
+                    data_file_id,
+                    table_id,
+                    column_id: column,
+                    column_size_bytes: sizes.get(&column).copied(),
+                    value_count: joined.values,
+                    null_count: joined.nulls,
+                    min_value: joined.min,
+                    max_value: joined.max,
+                    contains_nan: joined.contains_nan,
+                    extra_stats: None,
+                }
             })
             .collect()
     }
 }
 
 fn types(session: &Session, table_id: i64) -> Result<HashMap<i64, String>> {
-    let sql = format!(
-        "SELECT column_id, column_type FROM {} WHERE table_id = {table_id} ORDER BY begin_snapshot",
-        session.native_table("ducklake_column")
-    );
-    let pair = |row: Vec<Option<String>>| {
-        let mut values = row.into_iter();
-        Ok((parse(values.next().flatten())?, values.next().flatten().unwrap_or_default()))
-    };
-    session.catalog_rows(&sql)?.into_iter().map(pair).collect()
+    let columns: Vec<ColumnRow> =
+        session.select(&format!("WHERE table_id = {table_id} ORDER BY begin_snapshot"))?;
+    Ok(columns.into_iter().map(|column| (column.column_id, column.column_type)).collect())
 }
 
 /// What holds for all the files together.

@@ -17,8 +17,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ducktide_lake::catalog::parse;
-use ducktide_lake::session::{Session, quote};
+use ducktide_lake::rows::{DataFileRow, FilePartitionValueRow};
+use ducktide_lake::session::Session;
 use ducktide_lake::storage;
 use ducktide_protocol::error::{LakeError, Result};
 use parquet::errors::ParquetError;
@@ -27,21 +27,21 @@ use uuid::Uuid;
 
 use self::bounds::{SourceFile, Statistics};
 use self::shape::{NameMapping, Shape};
-use self::source::{Candidate, Entry, Source};
+use self::source::{Candidate, Source, full_path, newest_snapshot};
 use super::super::list;
 use super::lost_rows;
-use super::merged::{Merged, Target, Values, or_null};
+use super::merged_files::{MergeTarget, MergedFiles, ReplacedFileRow};
 
 /// Why files are merged by DuckLake instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Unsuited(&'static str);
 
 /// The index and value of each partition key, by file.
-type PartitionValues = BTreeMap<i64, Vec<(String, Option<String>)>>;
+type PartitionValues = BTreeMap<i64, Vec<(i64, Option<String>)>>;
 
 /// What the catalog says of the files.
 struct Catalog {
-    entries: Vec<Entry>,
+    files: Vec<DataFileRow>,
     names: HashMap<i64, NameMapping>,
     statistics: Statistics,
     partition_values: PartitionValues,
@@ -63,7 +63,7 @@ impl Drop for NewFile {
 
 /// The files of one merge, in their order, and the columns of the one that has most.
 struct Plan<'a> {
-    entries: Vec<&'a Entry>,
+    files: Vec<&'a DataFileRow>,
     sources: Vec<Source>,
     model: Shape,
 }
@@ -72,9 +72,9 @@ struct Plan<'a> {
 /// afterwards. None if DuckLake has to do it.
 pub(super) fn merge(
     session: &Session,
-    target: &Target,
+    target: &MergeTarget,
     lists: &[Vec<i64>],
-) -> Result<Option<Merged>> {
+) -> Result<Option<MergedFiles>> {
     let sources: Vec<i64> = lists.iter().flatten().copied().collect();
     let catalog = Catalog::read(session, target, &sources)?;
     let plans = lists.iter().map(|ids| catalog.plan(target, ids)).collect::<Result<Vec<_>, _>>();
@@ -85,12 +85,12 @@ pub(super) fn merge(
             return Ok(None);
         }
     };
-    // The oldest gets the place of the oldest source; see `exchange`.
-    plans.sort_by_key(|plan| plan.entries[0].begin_snapshot);
-    let mut merged = Merged {
+    // The oldest gets the row ID of the oldest source; see `swap_files`.
+    plans.sort_by_key(|plan| plan.files[0].begin_snapshot);
+    let mut merged = MergedFiles {
         table_id: target.table_id,
-        bytes_read: catalog.entries.iter().map(|entry| entry.bytes).sum(),
-        scheduled: catalog.entries.iter().map(|entry| scheduled(entry, target)).collect(),
+        bytes_read: catalog.files.iter().map(|file| file.file_size_bytes).sum(),
+        scheduled: catalog.files.iter().map(|file| replaced_file(file, target)).collect(),
         sources,
         bytes_written: 0,
         files: Vec::new(),
@@ -108,136 +108,141 @@ pub(super) fn merge(
 }
 
 impl Catalog {
-    fn read(session: &Session, target: &Target, sources: &[i64]) -> Result<Self> {
-        let entries = source::entries(session, sources)?;
+    fn read(session: &Session, target: &MergeTarget, sources: &[i64]) -> Result<Self> {
+        let files = source::live_files(session, sources)?;
         let statistics = Statistics::read(session, target.table_id, sources)?;
-        let names = source::name_mappings(session, &entries)?;
+        let names = source::name_mappings(session, &files)?;
         let partition_values = partition_values(session, sources)?;
-        Ok(Self { entries, names, statistics, partition_values })
+        Ok(Self { files, names, statistics, partition_values })
     }
 
     /// Reads the footers of the files, and finds out whether they can become one.
-    fn plan(&self, target: &Target, ids: &[i64]) -> Result<Plan<'_>, Unsuited> {
-        let entries = self.entries.iter().filter(|entry| ids.contains(&entry.id));
-        let entries: Vec<_> = entries.collect();
+    fn plan(&self, target: &MergeTarget, ids: &[i64]) -> Result<Plan<'_>, Unsuited> {
+        let files = self.files.iter().filter(|file| ids.contains(&file.data_file_id));
+        let files: Vec<_> = files.collect();
         self.statistics.check()?;
-        let [first, ..] = entries[..] else { return Err(Unsuited("the files are gone")) };
-        if entries.len() != ids.len() {
+        let [first, ..] = files[..] else { return Err(Unsuited("the files are gone")) };
+        if files.len() != ids.len() {
             return Err(Unsuited("some of the files are gone"));
         }
         if target.data_path.contains("://") || !first.path_is_relative {
             return Err(Unsuited("the files are elsewhere than in the table's directory"));
         }
-        let key = |entry: &Entry| (entry.partition_id, self.partition_values.get(&entry.id));
-        if entries.iter().any(|entry| key(entry) != key(first)) {
+        let key =
+            |file: &DataFileRow| (file.partition_id, self.partition_values.get(&file.data_file_id));
+        if files.iter().any(|file| key(file) != key(first)) {
             return Err(Unsuited("the files are not of one partition"));
         }
-        let candidates = entries.iter().map(|entry| self.candidate(target, entry));
+        let candidates = files.iter().map(|file| self.candidate(target, file));
         let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
         let columns = |candidate: &&Candidate| candidate.shape.leaves.len();
         let model = candidates.iter().rev().max_by_key(columns);
         let model = &model.ok_or(Unsuited("the files are gone"))?.shape;
         let sources = candidates.iter().map(|candidate| candidate.for_columns_of(model));
         let sources = sources.collect::<Result<_, _>>()?;
-        Ok(Plan { entries, sources, model: model.clone() })
+        Ok(Plan { files, sources, model: model.clone() })
     }
 
-    fn candidate(&self, target: &Target, entry: &Entry) -> Result<Candidate, Unsuited> {
-        let names = entry.mapping_id.map(|id| self.names.get(&id));
+    fn candidate(&self, target: &MergeTarget, file: &DataFileRow) -> Result<Candidate, Unsuited> {
+        let names = file.mapping_id.map(|id| self.names.get(&id));
         let names = names.map(|names| names.ok_or(Unsuited("a mapping is gone"))).transpose()?;
-        Candidate::read(entry, &target.directory, names)
+        Candidate::read(file, &target.directory, names)
     }
 
     /// Writes one file, and adds the catalog's rows for it.
     fn write(
         &self,
         id: i64,
-        target: &Target,
+        target: &MergeTarget,
         plan: &Plan<'_>,
-        merged: &mut Merged,
+        merged: &mut MergedFiles,
     ) -> Result<NewFile> {
-        let Plan { entries, sources, model } = plan;
-        let first = entries[0];
+        let Plan { files, sources, model } = plan;
+        let first = files[0];
         let name = format!("ducktide-{}.parquet", Uuid::now_v7());
         let relative = Path::new(&first.path).with_file_name(name);
-        let file = NewFile { path: target.directory.join(&relative), is_kept: false };
+        let new_file = NewFile { path: target.directory.join(&relative), is_kept: false };
         let failed = |error: ParquetError| {
-            let path = file.path.display();
+            let path = new_file.path.display();
             LakeError::unavailable(format!("merge files: path=`{path}`")).because(error)
         };
         let first_row_id = source::row_ids_without_a_gap(sources);
-        let footer = target::write(&file.path, sources, model, first_row_id.is_none());
+        let footer = target::write(&new_file.path, sources, model, first_row_id.is_none());
         let footer = footer.map_err(failed)?;
-        let rows: i64 = entries.iter().map(|entry| entry.rows).sum();
+        let rows: i64 = files.iter().map(|file| file.record_count).sum();
         lost_rows(rows, footer.file_metadata().num_rows())?;
-        let (bytes, footer_bytes) = sizes(&file.path).map_err(|error| failed(error.into()))?;
-        let oldest = entries.iter().map(|entry| entry.begin_snapshot).min().unwrap_or_default();
-        let newest = entries.iter().map(|entry| entry.newest_snapshot).max().unwrap_or_default();
-        let null = || or_null(None::<&str>);
-        merged.files.push(vec![
-            id.to_string(),
-            target.table_id.to_string(),
-            oldest.to_string(),
-            null(),
-            null(),
-            quote(&relative.to_string_lossy()),
-            true.to_string(),
-            quote("parquet"),
-            rows.to_string(),
-            bytes.to_string(),
-            footer_bytes.to_string(),
-            or_null(first_row_id),
-            or_null(first.partition_id),
-            null(),
-            null(),
-            or_null(Some(newest).filter(|newest| *newest != oldest)),
-        ]);
+        let (bytes, footer_bytes) = sizes(&new_file.path).map_err(|error| failed(error.into()))?;
+        let oldest = files.iter().map(|file| file.begin_snapshot).min();
+        let oldest = oldest.unwrap_or(first.begin_snapshot);
+        let newest = files.iter().map(|file| newest_snapshot(file)).max();
+        merged.files.push(DataFileRow {
+            data_file_id: id,
+            table_id: target.table_id,
+            begin_snapshot: oldest,
+            end_snapshot: None,
+            file_order: None,
+            path: relative.to_string_lossy().into_owned(),
+            path_is_relative: true,
+            file_format: Some("parquet".to_owned()),
+            record_count: rows,
+            file_size_bytes: bytes,
+            footer_size: Some(footer_bytes.into()),
+            row_id_start: first_row_id,
+            partition_id: first.partition_id,
+            encryption_key: None,
+            mapping_id: None,
+            partial_max: newest.filter(|newest| *newest != oldest),
+        });
         merged.bytes_written += bytes;
-        let files = entries.iter().zip(sources);
-        let files: Vec<_> =
-            files.map(|(entry, source)| source_file(entry, source, model)).collect();
+        let source_files = files.iter().zip(sources);
+        let source_files: Vec<_> =
+            source_files.map(|(file, source)| source_file(file, source, model)).collect();
         let columns = column_sizes(&footer, model);
-        merged.statistics.extend(self.statistics.rows((id, target.table_id), &files, &columns));
-        let values = self.partition_values.get(&first.id).into_iter().flatten();
-        merged.partition_values.extend(values.map(|(index, value)| {
-            let value = or_null(value.as_deref().map(quote));
-            vec![id.to_string(), target.table_id.to_string(), index.clone(), value]
+        merged.statistics.extend(self.statistics.rows(
+            (id, target.table_id),
+            &source_files,
+            &columns,
+        ));
+        let values = self.partition_values.get(&first.data_file_id).into_iter().flatten();
+        merged.partition_values.extend(values.map(|(index, value)| FilePartitionValueRow {
+            data_file_id: id,
+            table_id: target.table_id,
+            partition_key_index: *index,
+            partition_value: value.clone(),
         }));
-        Ok(file)
+        Ok(new_file)
     }
 }
 
 /// A file with the columns that were added after it was written.
-fn source_file(entry: &Entry, source: &Source, model: &Shape) -> SourceFile {
+fn source_file(file: &DataFileRow, source: &Source, model: &Shape) -> SourceFile {
     let leaves = model.leaves.iter().zip(&source.places);
     let lacking = leaves.filter(|((leaf, _), place)| place.is_none() && !leaf.is_repeated());
     let lacking = lacking.map(|((leaf, _), _)| i64::from(leaf.field_id())).collect();
-    SourceFile { id: entry.id, rows: entry.rows, lacking }
+    SourceFile { id: file.data_file_id, rows: file.record_count, lacking }
 }
 
-/// A file that is to be removed. Its path is relative to the data path then, not to the table's directory.
-fn scheduled(entry: &Entry, target: &Target) -> Values {
-    let path = entry.full_path(&target.directory);
-    let (path, is_relative) = match path.strip_prefix(&target.data_path) {
-        Ok(path) if entry.path_is_relative => (path, true),
+/// Returns a source file as it is scheduled for deletion: its path is relative to the data path, not to
+/// the table's directory.
+fn replaced_file(file: &DataFileRow, target: &MergeTarget) -> ReplacedFileRow {
+    let path = full_path(file, &target.directory);
+    let (path, path_is_relative) = match path.strip_prefix(&target.data_path) {
+        Ok(path) if file.path_is_relative => (path, true),
         _ => (path.as_path(), false),
     };
-    vec![entry.id.to_string(), quote(&path.to_string_lossy()), is_relative.to_string()]
+    let path = path.to_string_lossy().into_owned();
+    ReplacedFileRow { data_file_id: file.data_file_id, path, path_is_relative }
 }
 
 fn partition_values(session: &Session, files: &[i64]) -> Result<PartitionValues> {
-    let sql = format!(
-        "SELECT data_file_id, partition_key_index, partition_value FROM {} \
-         WHERE data_file_id IN ({}) ORDER BY data_file_id, partition_key_index",
-        session.native_table("ducklake_file_partition_value"),
+    let rows: Vec<FilePartitionValueRow> = session.select(&format!(
+        "WHERE data_file_id IN ({}) ORDER BY data_file_id, partition_key_index",
         list(files)
-    );
-    let mut found: BTreeMap<i64, Vec<_>> = BTreeMap::new();
-    for row in session.catalog_rows(&sql)? {
-        let mut values = row.into_iter();
-        let file = parse(values.next().flatten())?;
-        let index = values.next().flatten().unwrap_or_default();
-        found.entry(file).or_default().push((index, values.next().flatten()));
+    ))?;
+    let mut found: PartitionValues = BTreeMap::new();
+    for row in rows {
+        let value = (row.partition_key_index, row.partition_value);
+        found.entry(row.data_file_id).or_default().push(value);
     }
     Ok(found)
 }

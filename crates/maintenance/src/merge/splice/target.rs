@@ -159,7 +159,7 @@ impl<'a> Part<'a> {
                 let first = self.source.first_row_id.expect("checked when the file was read");
                 Piece::Numbers((first + self.before..first + self.before + rows).collect())
             }
-            None => Piece::Numbers((0..rows).map(|_| self.source.snapshot).collect()),
+            None => Piece::Numbers((0..rows).map(|_| self.source.snapshot.0).collect()),
         }
     }
 }
