@@ -233,11 +233,11 @@ impl Session {
     pub fn triggers_sql(&self) -> String {
         match self.catalog {
             CatalogLocation::Sqlite(_) => {
-                "SELECT name, tbl_name, 1 AS enabled FROM sqlite_master WHERE type = 'trigger'"
+                "SELECT name, tbl_name AS table_name, 1 AS enabled FROM sqlite_master WHERE type = 'trigger'"
                     .to_owned()
             }
             CatalogLocation::Postgres(_) => format!(
-                "SELECT t.tgname, c.relname, CASE WHEN t.tgenabled IN ('A', 'O') THEN 1 ELSE 0 END \
+                "SELECT t.tgname AS name, c.relname AS table_name, CASE WHEN t.tgenabled IN ('A', 'O') THEN 1 ELSE 0 END \
                  AS enabled FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
                  JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {}",
                 quote(&self.metadata_schema)

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use ducktide_lake::DuckLake;
-use ducktide_lake::catalog::{parse, relative_flag};
 use ducktide_lake::data_path::{DataPath, resolve};
+use ducktide_lake::rows::CatalogTable as _;
 use ducktide_lake::session::{LAKE, Session, quote};
 use ducktide_protocol::error::Result;
 use jiff::Timestamp;
+
+use crate::merge::ReplacedFileRow;
 
 use super::{Maintained, Operation, failed, list, maintain};
 
@@ -36,32 +38,25 @@ pub fn cleanup_old_files(
 /// Takes files off the list that are not below the data path: other clients may have registered them
 /// wherever they were. They stay where they are.
 fn leave_files_elsewhere(session: &Session) -> Result<()> {
-    let table = session.native_table("ducklake_files_scheduled_for_deletion");
-    let sql = format!(
-        "SELECT data_file_id, path, {} AS is_relative FROM {table} f \
-         WHERE NOT path_is_relative OR path LIKE '%..%'",
-        relative_flag("f")
-    );
-    let rows = session.catalog_rows(&sql)?;
+    let rows: Vec<ReplacedFileRow> =
+        session.select("WHERE NOT path_is_relative OR path LIKE '%..%'")?;
     let data_path = DataPath::read(session)?;
     let mut elsewhere = Vec::new();
     for row in rows {
-        let mut values = row.into_iter();
-        let mut next = || values.next().flatten();
-        let id: i64 = parse(next())?;
-        let path = resolve(data_path.root(), next(), next().as_deref() == Some("1"));
+        let path = resolve(data_path.root(), Some(row.path), row.path_is_relative);
         if !data_path.contains(&path) {
             let (path, data_path) = (path.display(), data_path.root().display());
             tracing::warn!(
                 %path, %data_path,
                 "a file that the lake does not need any more is not below its data path, and stays"
             );
-            elsewhere.push(id);
+            elsewhere.push(row.data_file_id);
         }
     }
     if elsewhere.is_empty() {
         return Ok(());
     }
+    let table = session.native_table(ReplacedFileRow::TABLE);
     let delete = format!("DELETE FROM {table} WHERE data_file_id IN ({})", list(&elsewhere));
     session.change_all_natively(&[delete]).map_err(failed("leave files elsewhere alone"))
 }

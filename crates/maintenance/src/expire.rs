@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use ducktide_lake::DuckLake;
-use ducktide_lake::catalog::parse;
 use ducktide_lake::catalog::pin::{self, Kept};
-use ducktide_lake::parse_time;
+use ducktide_lake::rows::Row;
 use ducktide_lake::session::{LAKE, Session};
 use ducktide_protocol::error::Result;
 use ducktide_protocol::position::SnapshotId;
@@ -118,12 +117,8 @@ fn expire(session: &Session, snapshots: &[SnapshotId]) -> Result<()> {
 fn snapshots(session: &Session) -> Result<Vec<(SnapshotId, Timestamp)>> {
     let snapshots = session.native_table("ducklake_snapshot");
     let sql = format!("SELECT snapshot_id, snapshot_time FROM {snapshots} ORDER BY snapshot_id");
-    let snapshot = |row: Vec<Option<String>>| {
-        let mut values = row.into_iter();
-        let id = parse(values.next().flatten())?;
-        Ok((SnapshotId(id), parse_time(&values.next().flatten().unwrap_or_default())?))
-    };
-    session.catalog_rows(&sql)?.into_iter().map(snapshot).collect()
+    let rows: Vec<Row> = session.catalog_query(&sql)?;
+    rows.iter().map(|row| Ok((row.get("snapshot_id")?, row.get("snapshot_time")?))).collect()
 }
 
 /// Which snapshots expire, and why no more of them.

@@ -9,6 +9,7 @@
 
 use ducktide_lake::DuckLake;
 use ducktide_lake::catalog::meta;
+use ducktide_lake::rows::MetaRow;
 use ducktide_lake::session::Session;
 use ducktide_protocol::error::Result;
 use jiff::Timestamp;
@@ -39,19 +40,14 @@ struct Value {
 /// When each operation ran last; those that never did are left out.
 pub fn last_maintenance(lake: &mut DuckLake) -> Result<Vec<LastMaintenance>> {
     let session = lake.session()?;
-    let sql = format!(
-        "SELECT key, value FROM {} WHERE key LIKE '{PREFIX}%' ORDER BY key",
-        session.native_table("ducktide_meta")
-    );
-    Ok(session.catalog_rows(&sql)?.into_iter().filter_map(record_of_row).collect())
+    let rows: Vec<MetaRow> = session.select(&format!("WHERE key LIKE '{PREFIX}%' ORDER BY key"))?;
+    Ok(rows.iter().filter_map(last_run).collect())
 }
 
-/// None for an operation, or a spelling, of a later version.
-fn record_of_row(row: Vec<Option<String>>) -> Option<LastMaintenance> {
-    let mut values = row.into_iter().flatten();
-    let (key, value) = (values.next()?, values.next()?);
-    let kind = Operation::from_name(key.strip_prefix(PREFIX)?)?;
-    let Value { at, done } = serde_json::from_str(&value).ok()?;
+/// Returns the record of a row; None for an operation or a format of a later version.
+fn last_run(row: &MetaRow) -> Option<LastMaintenance> {
+    let kind = Operation::from_name(row.key.strip_prefix(PREFIX)?)?;
+    let Value { at, done } = serde_json::from_str(&row.value).ok()?;
     Some(LastMaintenance { kind, at: at.parse().ok()?, done })
 }
 
@@ -68,7 +64,7 @@ mod tests {
     use super::*;
 
     fn read(key: &str, value: &str) -> Option<LastMaintenance> {
-        record_of_row(vec![Some(key.to_owned()), Some(value.to_owned())])
+        last_run(&MetaRow { key: key.to_owned(), value: value.to_owned() })
     }
 
     #[test]

@@ -6,18 +6,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::str::FromStr;
 
-use duckdb::Row;
 use ducktide_lake::catalog::ledger::{LedgerQuery, LedgerRow};
-use ducktide_lake::catalog::parse;
 use ducktide_lake::duckdb_error;
-use ducktide_lake::rows::FromRow as _;
+use ducktide_lake::row_struct;
+use ducktide_lake::rows::{CatalogTable as _, FromRow, FromValue, ProgressRow, Row};
 use ducktide_lake::session::{Session, quote};
 use ducktide_protocol::dead_letter::dead_letter_name;
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::ledger::PartitionChain;
-use ducktide_protocol::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
+use ducktide_protocol::position::{Partition, Position, SnapshotId, SourceId};
 use ducktide_replay::missing;
 
 use super::chain;
@@ -38,34 +36,68 @@ pub(super) struct TableEntry {
     pub(super) directory: PathBuf,
 }
 
-/// A source as the catalog has it; names are not judged here.
-#[derive(Clone, Debug)]
-pub(super) struct SourceEntry {
-    pub(super) id: SourceId,
-    pub(super) table: String,
-    pub(super) topic: String,
+row_struct! {
+    /// A row of the query for tables: one for each name and schema that a table had.
+    struct NamedTable {
+        table_id: i64,
+        schema_name: String,
+        table_name: String,
+        is_live: bool,
+        data_path: Option<String>,
+        schema_path: Option<String>,
+        table_path: Option<String>,
+    }
 }
 
-/// A data file or delete file that some snapshot needs.
-#[derive(Clone, Debug)]
-pub(super) struct FileEntry {
-    pub(super) id: i64,
-    pub(super) table_id: i64,
-    pub(super) is_delete_file: bool,
-    pub(super) path: String,
-    pub(super) bytes: u64,
-    /// Rows of a data file, or rows that a delete file removes.
-    pub(super) records: i64,
-    /// The snapshot that ended it; None when the newest snapshot needs it.
-    pub(super) ended: Option<i64>,
+row_struct! {
+    /// A source as the catalog has it; names are not validated here.
+    pub(super) struct SourceEntry {
+        pub(super) id: SourceId,
+        pub(super) table: String,
+        pub(super) topic: String,
+    }
 }
 
-/// What a commit without a Ducktide message did.
-#[derive(Clone, Debug)]
-pub(super) struct ForeignChange {
-    pub(super) snapshot: i64,
-    pub(super) author: String,
-    changes: String,
+row_struct! {
+    /// A data file or delete file that some snapshot needs.
+    pub(super) struct FileEntry {
+        pub(super) id: i64,
+        pub(super) table_id: i64,
+        pub(super) is_delete_file: bool,
+        pub(super) path: String,
+        pub(super) bytes: u64,
+        /// Rows of a data file, or rows that a delete file removes.
+        pub(super) records: i64,
+        /// The snapshot that ended it; None when the newest snapshot needs it.
+        pub(super) ended: Option<i64>,
+    }
+}
+
+row_struct! {
+    /// Changes of a commit without a Ducktide message.
+    pub(super) struct ForeignChange {
+        pub(super) snapshot: i64,
+        /// Client that committed it; empty if it gave no name.
+        pub(super) author: String,
+        changes: String,
+    }
+}
+
+row_struct! {
+    /// A data file that is scheduled for deletion.
+    struct ScheduledDataFile {
+        table_id: i64,
+        path: String,
+    }
+}
+
+row_struct! {
+    /// A trigger of the catalog database.
+    struct Trigger {
+        name: String,
+        table_name: String,
+        enabled: bool,
+    }
 }
 
 impl ForeignChange {
@@ -104,8 +136,8 @@ pub(super) struct CatalogView {
     pub(super) foreign: Vec<ForeignChange>,
     /// Snapshots in which a replay ended files that were missing.
     pub(super) missing_files_ended: BTreeSet<i64>,
-    triggers: Vec<(String, String, bool)>,
-    letters_in_mailbox: u64,
+    triggers: Vec<Trigger>,
+    unconsumed_messages: u64,
 }
 
 /// Reads the catalog, the tables' files of `table` only when it is given. Breaks of the ledger are
@@ -151,7 +183,7 @@ pub(super) fn still_registered(session: &Session, files: &[&FileEntry]) -> Resul
         session.native_table("ducklake_delete_file"),
         ids(true),
     );
-    session.catalog_rows(&sql)?.into_iter().map(|row| Cells::of(row).number()).collect()
+    Ok(session.catalog_values(&sql)?.into_iter().collect())
 }
 
 impl CatalogView {
@@ -223,14 +255,15 @@ impl CatalogView {
             findings.add(Finding::new(FindingKind::TriggerMissing, place, count, detail));
         };
         for (name, table) in PLACES {
-            match self.triggers.iter().find(|(found, on, _)| found == name && on == table) {
-                Some((_, _, true)) => {}
+            let is_it = |found: &&Trigger| found.name == name && found.table_name == table;
+            match self.triggers.iter().find(is_it) {
+                Some(Trigger { enabled: true, .. }) => {}
                 Some(_) => add(1, format!("trigger {name} on {table} is disabled")),
                 None => add(1, format!("trigger {name} on {table} is missing")),
             }
         }
-        if self.letters_in_mailbox > 0 {
-            let count = self.letters_in_mailbox;
+        if self.unconsumed_messages > 0 {
+            let count = self.unconsumed_messages;
             add(count, format!("{count} messages lie in ducktide_commit that no trigger took"));
         }
     }
@@ -257,7 +290,7 @@ impl Reader<'_> {
             foreign: self.foreign()?,
             missing_files_ended: self.missing_files_ended()?,
             triggers: self.triggers()?,
-            letters_in_mailbox: self.letters_in_mailbox()?,
+            unconsumed_messages: self.unconsumed_messages()?,
             tables,
         };
         self.follow_ledger(&mut view, table, findings)?;
@@ -268,8 +301,9 @@ impl Reader<'_> {
     fn snapshots(&self) -> Result<(i64, i64)> {
         let sql =
             "SELECT min(snapshot_id) AS oldest, max(snapshot_id) AS newest FROM @ducklake_snapshot";
-        let found = self.collect(sql, |cells| Ok((cells.number()?, cells.number()?)))?;
-        found.first().copied().ok_or_else(|| LakeError::invalid("the lake has no snapshot"))
+        let found: Vec<Row> = self.read(sql)?;
+        let found = found.first().ok_or_else(|| LakeError::invalid("the lake has no snapshot"))?;
+        Ok((found.get("oldest")?, found.get("newest")?))
     }
 
     fn tables(&self) -> Result<Vec<TableEntry>> {
@@ -280,62 +314,50 @@ impl Reader<'_> {
              s.path AS schema_path, t.path AS table_path \
              FROM @ducklake_table t JOIN @ducklake_schema s ON s.schema_id = t.schema_id \
              ORDER BY t.table_id, t.begin_snapshot, s.begin_snapshot";
-        let tables = self.collect(sql, |cells| {
-            let (id, schema, table) = (cells.number()?, cells.text(), cells.text());
-            let is_live = cells.number::<i64>()? == 1;
-            // Joining an absolute path replaces what came before it, as DuckLake means it.
-            let directory = [cells.text(), cells.text(), cells.text()].iter().collect();
-            Ok(TableEntry { id, name: format!("{schema}.{table}"), is_live, directory })
-        })?;
-        let by_id: BTreeMap<_, _> = tables.into_iter().map(|table| (table.id, table)).collect();
+        let entry = |table: NamedTable| {
+            let name = format!("{}.{}", table.schema_name, table.table_name);
+            // Joining an absolute path replaces the path before it, as DuckLake does.
+            let paths = [table.data_path, table.schema_path, table.table_path];
+            let directory = paths.into_iter().map(Option::unwrap_or_default).collect();
+            TableEntry { id: table.table_id, name, is_live: table.is_live, directory }
+        };
+        let tables = self.read(sql)?.into_iter().map(entry);
+        let by_id: BTreeMap<_, _> = tables.map(|table| (table.id, table)).collect();
         Ok(by_id.into_values().collect())
     }
 
     fn sources(&self) -> Result<Vec<SourceEntry>> {
-        let sql = "SELECT source_id, table_name, topic FROM @ducktide_source ORDER BY source_id";
-        self.collect(sql, |cells| {
-            let id = SourceId(cells.number()?);
-            Ok(SourceEntry { id, table: cells.text(), topic: cells.text() })
-        })
+        self.read(
+            "SELECT source_id AS id, table_name AS \"table\", topic FROM @ducktide_source \
+             ORDER BY source_id",
+        )
     }
 
     fn progress(&self) -> Result<BTreeMap<Key, Position>> {
-        let sql = "SELECT source_id, partition, epoch, next_offset FROM @ducktide_progress";
-        let rows = self.collect(sql, |cells| {
-            let key = (SourceId(cells.number()?), Partition(cells.number()?));
-            let epoch = Epoch(cells.number()?);
-            Ok((key, Position { epoch, next_offset: Offset(cells.number()?) }))
-        })?;
-        Ok(rows.into_iter().collect())
+        let columns = ProgressRow::columns();
+        let rows: Vec<ProgressRow> =
+            self.read(&format!("SELECT {columns} FROM @ducktide_progress"))?;
+        let position = |row: ProgressRow| ((row.source_id, row.partition), row.position());
+        Ok(rows.into_iter().map(position).collect())
     }
 
     fn files(&self, tables: Option<&[i64]>) -> Result<Vec<FileEntry>> {
         let data = format!(
-            "SELECT data_file_id, table_id, 0 AS is_delete, path, file_size_bytes, record_count, \
-             end_snapshot FROM @ducklake_data_file WHERE {}",
+            "SELECT data_file_id AS id, table_id, 0 AS is_delete_file, path, file_size_bytes AS bytes, \
+             record_count AS records, end_snapshot AS ended FROM @ducklake_data_file WHERE {}",
             of_tables("table_id", tables),
         );
         // A delete file has no end of its own when its data file ends as a whole, as by a replay.
         let deletes = format!(
-            "SELECT d.delete_file_id, d.table_id, 1 AS is_delete, d.path, d.file_size_bytes, \
-             d.delete_count, coalesce(d.end_snapshot, f.end_snapshot) AS end_snapshot \
+            "SELECT d.delete_file_id AS id, d.table_id, 1 AS is_delete_file, d.path, \
+             d.file_size_bytes AS bytes, d.delete_count AS records, \
+             coalesce(d.end_snapshot, f.end_snapshot) AS ended \
              FROM @ducklake_delete_file d \
              JOIN @ducklake_data_file f ON f.data_file_id = d.data_file_id WHERE {}",
             of_tables("d.table_id", tables),
         );
-        let file = |cells: &mut Cells| {
-            Ok(FileEntry {
-                id: cells.number()?,
-                table_id: cells.number()?,
-                is_delete_file: cells.number::<i64>()? == 1,
-                path: cells.text(),
-                bytes: cells.number()?,
-                records: cells.number()?,
-                ended: cells.optional()?,
-            })
-        };
-        let mut files = self.collect(&data, file)?;
-        files.extend(self.collect(&deletes, file)?);
+        let mut files: Vec<FileEntry> = self.read(&data)?;
+        files.extend(self.read(&deletes)?);
         Ok(files)
     }
 
@@ -349,22 +371,21 @@ impl Reader<'_> {
             self.session.last_characters("f.path", 53),
             of_tables("f.table_id", tables),
         );
-        self.collect(&sql, |cells| Ok((cells.number()?, cells.text())))
+        let files: Vec<ScheduledDataFile> = self.read(&sql)?;
+        Ok(files.into_iter().map(|file| (file.table_id, file.path)).collect())
     }
 
     fn foreign(&self) -> Result<Vec<ForeignChange>> {
-        let sql = &format!(
-            "SELECT snapshot_id, author, changes_made FROM @ducklake_snapshot_changes \
+        let sql = format!(
+            "SELECT snapshot_id AS snapshot, coalesce(author, '') AS author, changes_made AS changes \
+             FROM @ducklake_snapshot_changes \
              WHERE (commit_extra_info IS NULL OR commit_extra_info NOT LIKE '%\"ducktide\"%') \
              AND NOT ({}) AND (changes_made LIKE '%inserted_into_table:%' OR changes_made LIKE '%deleted_from_table:%' \
              OR changes_made LIKE '%inlined_insert:%' OR changes_made LIKE '%inlined_delete:%') \
              ORDER BY snapshot_id",
             ends_missing_files()
         );
-        self.collect(sql, |cells| {
-            let snapshot = cells.number()?;
-            Ok(ForeignChange { snapshot, author: cells.text(), changes: cells.text() })
-        })
+        self.read(&sql)
     }
 
     fn missing_files_ended(&self) -> Result<BTreeSet<i64>> {
@@ -372,18 +393,16 @@ impl Reader<'_> {
             "SELECT snapshot_id FROM @ducklake_snapshot_changes WHERE {}",
             ends_missing_files()
         );
-        Ok(self.collect(&sql, Cells::number)?.into_iter().collect())
+        Ok(self.values(&sql)?.into_iter().collect())
     }
 
-    fn triggers(&self) -> Result<Vec<(String, String, bool)>> {
-        self.collect(&self.session.triggers_sql(), |cells| {
-            Ok((cells.text(), cells.text(), cells.number::<i64>()? == 1))
-        })
+    fn triggers(&self) -> Result<Vec<Trigger>> {
+        self.read(&self.session.triggers_sql())
     }
 
-    fn letters_in_mailbox(&self) -> Result<u64> {
-        let sql = "SELECT count(*) AS letters FROM @ducktide_commit";
-        Ok(self.collect(sql, Cells::number)?.first().copied().unwrap_or(0))
+    fn unconsumed_messages(&self) -> Result<u64> {
+        let counts = self.values("SELECT count(*) AS messages FROM @ducktide_commit")?;
+        Ok(counts.first().copied().unwrap_or(0))
     }
 
     fn follow_ledger(
@@ -417,29 +436,15 @@ impl Reader<'_> {
         }
     }
 
-    fn collect<T>(
-        &self,
-        sql: &str,
-        mut read: impl FnMut(&mut Cells) -> Result<T>,
-    ) -> Result<Vec<T>> {
-        let mut found = Vec::new();
-        self.each(sql, |cells| {
-            found.push(read(cells)?);
-            Ok(())
-        })?;
-        Ok(found)
+    /// Reads rows of a query in which `@` stands before the names of catalog tables.
+    fn read<T: FromRow>(&self, sql: &str) -> Result<Vec<T>> {
+        let schema = self.session.native_table("");
+        self.session.read(&self.session.native_query(&sql.replace('@', &schema)))
     }
 
-    /// Hands the rows on one by one. `@` stands before the names of catalog tables.
-    fn each(&self, sql: &str, mut take: impl FnMut(&mut Cells) -> Result<()>) -> Result<()> {
-        let schema = self.session.native_table("");
-        let sql = self.session.native_query(&sql.replace('@', &schema));
-        let mut statement = self.session.connection().prepare(&sql).map_err(unreadable)?;
-        let mut rows = statement.query([]).map_err(unreadable)?;
-        while let Some(row) = rows.next().map_err(unreadable)? {
-            take(&mut Cells::read(row).map_err(unreadable)?)?;
-        }
-        Ok(())
+    /// Reads the values of a query with one column.
+    fn values<T: FromValue>(&self, sql: &str) -> Result<Vec<T>> {
+        self.read::<Row>(sql)?.iter().map(Row::first).collect()
     }
 }
 
@@ -453,36 +458,6 @@ fn of_tables(column: &str, tables: Option<&[i64]>) -> String {
     let Some(tables) = tables else { return "1 = 1".to_owned() };
     let ids: Vec<_> = tables.iter().map(i64::to_string).collect();
     if ids.is_empty() { "1 = 0".to_owned() } else { format!("{column} IN ({})", ids.join(", ")) }
-}
-
-/// The values of one row, taken from left to right.
-struct Cells(std::vec::IntoIter<Option<String>>);
-
-impl Cells {
-    fn of(row: Vec<Option<String>>) -> Self {
-        Self(row.into_iter())
-    }
-
-    fn read(row: &Row<'_>) -> duckdb::Result<Self> {
-        let columns = row.as_ref().column_count();
-        Ok(Self::of((0..columns).map(|column| row.get(column)).collect::<duckdb::Result<_>>()?))
-    }
-
-    fn next(&mut self) -> Option<String> {
-        self.0.next().flatten()
-    }
-
-    fn text(&mut self) -> String {
-        self.next().unwrap_or_default()
-    }
-
-    fn number<T: FromStr>(&mut self) -> Result<T> {
-        parse(self.next())
-    }
-
-    fn optional(&mut self) -> Result<Option<i64>> {
-        self.next().map(|value| parse(Some(value))).transpose()
-    }
 }
 
 /// The condition that a snapshot is one in which a replay ended missing files.

@@ -10,7 +10,6 @@
 use ducktide_lake::DuckLake;
 use ducktide_lake::catalog::meta;
 use ducktide_lake::duckdb_error;
-use ducktide_lake::session::quote;
 use ducktide_protocol::error::Result;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -50,13 +49,7 @@ pub fn record_verification(lake: &mut DuckLake, verification: &Verification) -> 
 /// The newest record; None when nothing was ever recorded, or only by a later version.
 pub fn last_verification(lake: &mut DuckLake) -> Result<Option<LastVerification>> {
     let session = lake.session()?;
-    let sql = format!(
-        "SELECT value FROM {} WHERE key = {}",
-        session.native_table("ducktide_meta"),
-        quote(KEY)
-    );
-    let value = session.catalog_rows(&sql)?.into_iter().flatten().flatten().next();
-    Ok(value.and_then(|value| read(&value)))
+    Ok(meta::get(session, KEY)?.and_then(|value| read(&value)))
 }
 
 fn read(value: &str) -> Option<LastVerification> {

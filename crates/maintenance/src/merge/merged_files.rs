@@ -27,12 +27,12 @@ pub(super) struct MergedFiles {
 }
 
 ducktide_lake::row_struct! {
-    /// A file to be scheduled for deletion; the time is that of the catalog database.
-    pub(super) struct ReplacedFileRow from "ducklake_files_scheduled_for_deletion" {
-        pub(super) data_file_id: i64,
-        pub(super) path: String,
+    /// A file that is scheduled for deletion, without the time.
+    pub(crate) struct ReplacedFileRow from "ducklake_files_scheduled_for_deletion" {
+        pub(crate) data_file_id: i64,
+        pub(crate) path: String,
         /// Whether `path` begins at the lake's data path.
-        pub(super) path_is_relative: bool,
+        pub(crate) path_is_relative: bool,
     }
 }
 

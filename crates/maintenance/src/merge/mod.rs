@@ -29,6 +29,7 @@ use ducktide_protocol::table::{DUCKLAKE_PREFIX, TableName, quote_identifier};
 use jiff::Timestamp;
 
 use self::merged_files::MergeTarget;
+pub(crate) use self::merged_files::ReplacedFileRow;
 use super::{Maintained, Operation, announced, failed, maintain};
 
 /// A live data file that a merge may take: smaller than asked for, without delete files.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ducktide_lake::catalog::{parse, relative_flag};
 use ducktide_lake::data_path::{DataPath, resolve};
+use ducktide_lake::row_struct;
 use ducktide_lake::session::Session;
 use ducktide_protocol::error::{LakeError, Result};
 
@@ -38,7 +38,8 @@ impl Places {
 fn data_path(session: &Session) -> Result<DataPath> {
     let metadata = session.native_table("ducklake_metadata");
     let sql = format!("SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL");
-    let text = session.catalog_value(&sql)?.unwrap_or_default();
+    let text: Option<String> = session.catalog_scalar(&sql)?;
+    let text = text.unwrap_or_default();
     let refuse = |why: &str| {
         LakeError::invalid(format!(
             "orphans cannot be told from other files, so none is removed; make lakes with a plain \
@@ -63,67 +64,71 @@ fn data_path(session: &Session) -> Result<DataPath> {
     }
 }
 
+row_struct! {
+    /// Paths of a table and its schema.
+    struct TableDirectory {
+        table_id: i64,
+        schema_path: Option<String>,
+        schema_is_relative: Option<bool>,
+        table_path: Option<String>,
+        table_is_relative: Option<bool>,
+    }
+}
+
+row_struct! {
+    /// A data file or delete file, or a file that is scheduled for deletion.
+    struct ListedFile {
+        table_id: i64,
+        path: String,
+        path_is_relative: bool,
+        is_live: bool,
+    }
+}
+
 /// The table's number and directory, for each row of a table and of its schema.
 fn table_directories(session: &Session, data_path: &Path) -> Result<Vec<(i64, PathBuf)>> {
     let sql = format!(
-        "SELECT t.table_id, s.path AS schema_path, {} AS schema_is_relative, \
-         t.path AS table_path, {} AS table_is_relative \
+        "SELECT t.table_id, s.path AS schema_path, s.path_is_relative AS schema_is_relative, \
+         t.path AS table_path, t.path_is_relative AS table_is_relative \
          FROM {} t JOIN {} s ON s.schema_id = t.schema_id",
-        relative_flag("s"),
-        relative_flag("t"),
         session.native_table("ducklake_table"),
         session.native_table("ducklake_schema"),
     );
-    let directory = |row: Vec<Option<String>>| {
-        let mut values = row.into_iter();
-        let mut next = || values.next().flatten();
-        let id = parse(next())?;
-        let schema = resolve(data_path, next(), next().as_deref() == Some("1"));
-        Ok((id, resolve(&schema, next(), next().as_deref() == Some("1"))))
+    let directory = |row: TableDirectory| {
+        let schema =
+            resolve(data_path, row.schema_path, row.schema_is_relative.unwrap_or_default());
+        (row.table_id, resolve(&schema, row.table_path, row.table_is_relative.unwrap_or_default()))
     };
-    session.catalog_rows(&sql)?.into_iter().map(directory).collect()
-}
-
-/// A file that the newest snapshot needs.
-struct LiveFile {
-    table: i64,
-    path: String,
-    is_relative: bool,
+    Ok(session.catalog_query(&sql)?.into_iter().map(directory).collect())
 }
 
 /// The files of the catalog, at one instant.
 pub(super) struct Known {
     names: HashSet<String>,
-    live: Vec<LiveFile>,
+    /// Files that the newest snapshot needs.
+    live: Vec<ListedFile>,
 }
 
 impl Known {
     pub(super) fn read(session: &Session) -> Result<Self> {
         let files = |table: &str| {
             format!(
-                "SELECT f.table_id, f.path, {} AS is_relative, \
-                 CASE WHEN f.end_snapshot IS NULL THEN 1 ELSE 0 END AS is_live FROM {} f",
-                relative_flag("f"),
+                "SELECT table_id, path, path_is_relative, end_snapshot IS NULL AS is_live FROM {}",
                 session.native_table(table)
             )
         };
         let sql = format!(
-            "{} UNION ALL {} UNION ALL SELECT -1 AS table_id, f.path, 0 AS is_relative, \
-             0 AS is_live FROM {} f",
+            "{} UNION ALL {} UNION ALL SELECT -1 AS table_id, path, path_is_relative, \
+             1 = 0 AS is_live FROM {}",
             files("ducklake_data_file"),
             files("ducklake_delete_file"),
             session.native_table("ducklake_files_scheduled_for_deletion")
         );
         let mut known = Self { names: HashSet::new(), live: Vec::new() };
-        for row in session.catalog_rows(&sql)? {
-            let mut values = row.into_iter();
-            let mut next = || values.next().flatten();
-            let table = parse(next())?;
-            let path = next().unwrap_or_default();
-            let is_relative = next().as_deref() == Some("1");
-            known.names.insert(name_of(&path).to_owned());
-            if next().as_deref() == Some("1") {
-                known.live.push(LiveFile { table, path, is_relative });
+        for file in session.catalog_query::<ListedFile>(&sql)? {
+            known.names.insert(name_of(&file.path).to_owned());
+            if file.is_live {
+                known.live.push(file);
             }
         }
         Ok(known)
@@ -143,7 +148,7 @@ impl Known {
     /// is needed.
     pub(super) fn check_live_files(&self, places: &Places) -> Result<()> {
         let missing = self.live.iter().find(|file| !is_there(file, places));
-        let Some(LiveFile { path, .. }) = missing else { return Ok(()) };
+        let Some(ListedFile { path, .. }) = missing else { return Ok(()) };
         Err(LakeError::invalid(format!(
             "a file that the newest snapshot needs is not where the catalog says, so nothing is \
              taken for an orphan; `ducktide verify` tells more: path=`{path}`"
@@ -151,12 +156,12 @@ impl Known {
     }
 }
 
-fn is_there(file: &LiveFile, places: &Places) -> bool {
-    if !file.is_relative {
+fn is_there(file: &ListedFile, places: &Places) -> bool {
+    if !file.path_is_relative {
         // Of other clients' files elsewhere, such as in a bucket, nothing is claimed.
         return file.path.contains("://") || Path::new(&file.path).exists();
     }
-    let directories = places.of_tables.get(&file.table).map_or(&[][..], Vec::as_slice);
+    let directories = places.of_tables.get(&file.table_id).map_or(&[][..], Vec::as_slice);
     // A table that was made after the directories were read is looked at the next time.
     directories.is_empty() || directories.iter().any(|at| at.join(&file.path).exists())
 }

@@ -4,8 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use ducktide_lake::catalog::{self, parse, relative_flag};
+use ducktide_lake::catalog;
 use ducktide_lake::data_path::{DataPath, resolve};
+use ducktide_lake::row_struct;
+use ducktide_lake::rows::Row;
 use ducktide_lake::session::{Session, quote};
 use ducktide_protocol::Source;
 use ducktide_protocol::error::{LakeError, Result};
@@ -35,17 +37,15 @@ pub(super) struct Span {
 pub(super) fn missing_files(session: &Session, target: &Target) -> Result<Vec<MissingFile>> {
     let sql = format!(
         "SELECT f.data_file_id, f.table_id, f.record_count - coalesce(d.delete_count, 0) AS live_rows, \
-         s.path AS schema_path, {} AS schema_relative, t.path AS table_path, {} AS table_relative, \
-         f.path AS file_path, {} AS file_relative, f.file_size_bytes AS file_bytes, \
-         d.path AS delete_path, {} AS delete_relative, d.file_size_bytes AS delete_bytes \
+         s.path AS schema_path, s.path_is_relative AS schema_is_relative, \
+         t.path AS table_path, t.path_is_relative AS table_is_relative, \
+         f.path AS file_path, f.path_is_relative AS file_is_relative, f.file_size_bytes AS file_bytes, \
+         d.path AS delete_path, d.path_is_relative AS delete_is_relative, \
+         d.file_size_bytes AS delete_bytes \
          FROM {} f JOIN {} t ON t.table_id = f.table_id AND t.end_snapshot IS NULL \
          JOIN {} s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL \
          LEFT JOIN {} d ON d.data_file_id = f.data_file_id AND d.end_snapshot IS NULL \
          WHERE f.end_snapshot IS NULL AND s.schema_name = {} AND t.table_name = {}",
-        relative_flag("s"),
-        relative_flag("t"),
-        relative_flag("f"),
-        relative_flag("d"),
         session.native_table("ducklake_data_file"),
         session.native_table("ducklake_table"),
         session.native_table("ducklake_schema"),
@@ -54,31 +54,49 @@ pub(super) fn missing_files(session: &Session, target: &Target) -> Result<Vec<Mi
         quote(&target.table.table),
     );
     let root = DataPath::read(session)?;
-    let rows = session.catalog_rows(&sql)?.into_iter();
-    rows.filter_map(|row| missing_file(root.root(), &row).transpose()).collect()
+    let files: Vec<LiveFile> = session.catalog_query(&sql)?;
+    files.into_iter().filter_map(|file| missing_file(root.root(), file).transpose()).collect()
 }
 
-/// The file of one row of the catalog, if it cannot be read.
-fn missing_file(root: &Path, row: &[Option<String>]) -> Result<Option<MissingFile>> {
-    let [id, table_id, rows, paths @ ..] = row else { return Ok(None) };
-    let path = |base: &Path, at: usize| {
-        resolve(base, paths[at].clone(), paths[at + 1].as_deref() == Some("1"))
-    };
-    let directory = path(&path(root, 0), 2);
-    let (file, delete_file) = (path(&directory, 4), path(&directory, 7));
-    let is_missing = has_changed(&file, paths[6].clone())?
-        || paths[9].is_some() && has_changed(&delete_file, paths[9].clone())?;
-    let rows = u64::try_from(parse::<i64>(rows.clone())?).unwrap_or(0);
-    let (id, table_id) = (parse(id.clone())?, parse(table_id.clone())?);
-    Ok(is_missing.then_some(MissingFile { id, table_id, path: file, rows }))
+row_struct! {
+    /// A live data file with its delete file, if it has one.
+    struct LiveFile {
+        data_file_id: i64,
+        table_id: i64,
+        live_rows: i64,
+        schema_path: Option<String>,
+        schema_is_relative: Option<bool>,
+        table_path: Option<String>,
+        table_is_relative: Option<bool>,
+        file_path: String,
+        file_is_relative: bool,
+        file_bytes: u64,
+        delete_path: Option<String>,
+        delete_is_relative: Option<bool>,
+        delete_bytes: Option<u64>,
+    }
+}
+
+/// Returns a file if it cannot be read.
+fn missing_file(root: &Path, file: LiveFile) -> Result<Option<MissingFile>> {
+    let schema = resolve(root, file.schema_path, file.schema_is_relative.unwrap_or_default());
+    let directory = resolve(&schema, file.table_path, file.table_is_relative.unwrap_or_default());
+    let path = resolve(&directory, Some(file.file_path), file.file_is_relative);
+    let mut is_missing = has_changed(&path, file.file_bytes)?;
+    if let Some(bytes) = file.delete_bytes {
+        let is_relative = file.delete_is_relative.unwrap_or_default();
+        is_missing |= has_changed(&resolve(&directory, file.delete_path, is_relative), bytes)?;
+    }
+    let rows = u64::try_from(file.live_rows).unwrap_or(0);
+    let (id, table_id) = (file.data_file_id, file.table_id);
+    Ok(is_missing.then_some(MissingFile { id, table_id, path, rows }))
 }
 
 /// Whether a file is not there, or has another size than was registered.
-fn has_changed(path: &Path, bytes: Option<String>) -> Result<bool> {
+fn has_changed(path: &Path, bytes: u64) -> Result<bool> {
     if path.to_string_lossy().contains("://") {
         return Ok(false);
     }
-    let bytes: u64 = parse(bytes)?;
     match fs::metadata(path) {
         Ok(found) => Ok(found.len() != bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
@@ -157,12 +175,14 @@ fn statistics(
         session.native_table("ducklake_column"),
         file.id,
     );
-    let known = |row: Vec<Option<String>>| {
-        let [name, min, max, nulls] = <[_; 4]>::try_from(row).ok()?;
-        let has_nulls = nulls.as_deref() != Some("0");
-        Some(ColumnStatistics { name: name?, min: min?, max: max?, has_nulls })
+    let known = |row: Row| -> Result<Option<ColumnStatistics>> {
+        let (min, max): (Option<String>, Option<String>) =
+            (row.get("min_value")?, row.get("max_value")?);
+        let (Some(min), Some(max)) = (min, max) else { return Ok(None) };
+        let has_nulls = row.get::<Option<i64>>("null_count")? != Some(0);
+        Ok(Some(ColumnStatistics { name: row.get("column_name")?, min, max, has_nulls }))
     };
-    Ok(session.catalog_rows(&sql)?.into_iter().filter_map(known).collect())
+    session.catalog_query(&sql)?.into_iter().filter_map(|row| known(row).transpose()).collect()
 }
 
 /// A query for a time, milliseconds since 1970, that is not later than that of any row at or behind an
