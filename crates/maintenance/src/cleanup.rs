@@ -1,4 +1,4 @@
-//! Removes the files that no snapshot needs any more.
+//! Removal of files that no snapshot needs any more.
 
 use std::time::Duration;
 
@@ -13,19 +13,19 @@ use crate::merge::ReplacedFileRow;
 
 use super::{Maintained, Operation, failed, list, maintain};
 
-/// Removes files that no snapshot needs since before `older_than`: readers that began earlier
-/// must have ended.
+/// Removes files that no snapshot has needed since `older_than`: readers that started earlier must have
+/// ended.
 pub fn cleanup_old_files(
     lake: &mut DuckLake,
     older_than: Timestamp,
     timeout: Duration,
 ) -> Result<Maintained> {
     maintain(lake, Operation::CleanupOldFiles, timeout, |session, writing| {
-        // In a SQLite catalog a commit that comes in between would end the transaction, after the
-        // files are gone.
+        // In a SQLite catalog a concurrent commit would abort the transaction after the files were
+        // removed.
         let _guard = writing.commit.acquire(session)?;
         writing.leader.check()?;
-        leave_files_elsewhere(session)?;
+        unschedule_foreign_files(session)?;
         session.respell_schedule().map_err(failed("clean up old files"))?;
         let time = quote(&older_than.to_string());
         let sql =
@@ -35,9 +35,9 @@ pub fn cleanup_old_files(
     })
 }
 
-/// Takes files off the list that are not below the data path: other clients may have registered them
-/// wherever they were. They stay where they are.
-fn leave_files_elsewhere(session: &Session) -> Result<()> {
+/// Removes files outside the data path from the list: other clients may have registered files anywhere.
+/// The files themselves are kept.
+fn unschedule_foreign_files(session: &Session) -> Result<()> {
     let rows: Vec<ReplacedFileRow> =
         session.select("WHERE NOT path_is_relative OR path LIKE '%..%'")?;
     let data_path = DataPath::read(session)?;
@@ -48,7 +48,7 @@ fn leave_files_elsewhere(session: &Session) -> Result<()> {
             let (path, data_path) = (path.display(), data_path.root().display());
             tracing::warn!(
                 %path, %data_path,
-                "a file that the lake does not need any more is not below its data path, and stays"
+                "file outside the data path is no longer needed, not removed"
             );
             elsewhere.push(row.data_file_id);
         }
@@ -58,5 +58,5 @@ fn leave_files_elsewhere(session: &Session) -> Result<()> {
     }
     let table = session.native_table(ReplacedFileRow::TABLE);
     let delete = format!("DELETE FROM {table} WHERE data_file_id IN ({})", list(&elsewhere));
-    session.change_all_natively(&[delete]).map_err(failed("leave files elsewhere alone"))
+    session.change_all_natively(&[delete]).map_err(failed("unschedule files outside the data path"))
 }

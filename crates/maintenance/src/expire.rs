@@ -1,4 +1,4 @@
-//! Expires old snapshots.
+//! Expiry of old snapshots.
 
 use std::time::Duration;
 
@@ -12,54 +12,53 @@ use jiff::Timestamp;
 
 use super::{Maintained, Operation, failed, maintain};
 
-/// Snapshots that one transaction expires: `DuckLake` names each of them in its statements, and nobody
-/// else can write to a SQLite catalog meanwhile.
+/// Maximum number of snapshots that one transaction expires: DuckLake names each of them in its
+/// statements, and no other client can write to a SQLite catalog meanwhile.
 const BATCH: usize = 5_000;
 
-/// Which snapshots are to go. The newest never does, nor one that
-/// [`snapshots_to_keep_from`] wants.
+/// Snapshots that expire. The newest never does, nor one that [`snapshots_to_keep_from`] keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retention {
-    /// Those made before this expire.
+    /// Snapshots from before this time expire.
     pub older_than: Timestamp,
-    /// Of more than so many the oldest expire too, though they are younger than that.
+    /// Maximum number of snapshots: beyond it the oldest expire even if they are younger.
     pub max_snapshots: Option<u64>,
-    /// Those made since then stay in any case: an open transaction may have begun at one, and
-    /// `DuckLake` looks for conflicts in the history that expiry erases.
+    /// Snapshots since this time always stay: an open transaction may have started at one, and DuckLake
+    /// detects conflicts in the history that expiry erases.
     pub never_younger_than: Timestamp,
 }
 
 impl Retention {
-    /// By age alone.
+    /// Returns a retention by age only.
     #[must_use]
     pub const fn by_age(older_than: Timestamp) -> Self {
         Self { older_than, max_snapshots: None, never_younger_than: older_than }
     }
 }
 
-/// What an expiry would do.
+/// Effect of an expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExpiryPlan {
-    /// How many snapshots there are.
+    /// Number of snapshots.
     pub snapshots: u64,
-    /// How many of them would expire.
+    /// Number of snapshots that would expire.
     pub expires: u64,
-    /// The oldest one that would stay; a lake is never without.
+    /// The oldest snapshot that would stay; None only for a lake without snapshots.
     pub oldest_left: Option<SnapshotId>,
-    /// Why that one stays.
+    /// Reason why it stays.
     pub bound: ExpiryBound,
 }
 
-/// Why no more snapshots expire.
+/// Limit of an expiry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExpiryBound {
-    /// The rest is younger than asked for, and not too many.
+    /// The others are younger than the retention and not more than its maximum.
     Retention,
-    /// There are too many, but they are younger than any expiry may touch.
+    /// There are too many, but they are too young to expire.
     TooYoung,
-    /// The rest would expire, but for this.
+    /// A replay or pin keeps the others.
     Kept(Kept),
-    /// Only the newest is left.
+    /// Only the newest stays.
     Newest,
 }
 
@@ -71,9 +70,9 @@ pub fn expire_snapshots(
 ) -> Result<Maintained> {
     maintain(lake, Operation::ExpireSnapshots, timeout, |session, writing| {
         let kept = pin::kept(session)?;
-        let expired = Decision::of(&snapshots(session)?, retention, kept).expired;
+        let expired = ExpiryDecision::of(&snapshots(session)?, retention, kept).expired;
         for batch in expired.chunks(BATCH) {
-            // In a SQLite catalog a commit that comes in between would end the transaction.
+            // In a SQLite catalog a concurrent commit would abort the transaction.
             let _guard = writing.commit.acquire(session)?;
             writing.leader.check()?;
             expire(session, batch)?;
@@ -82,38 +81,39 @@ pub fn expire_snapshots(
     })
 }
 
-/// What an expiry would do now; nothing is changed.
+/// Returns the effect of an expiry without changing anything.
 pub fn plan_expiry(lake: &mut DuckLake, retention: &Retention) -> Result<ExpiryPlan> {
     let session = lake.session()?;
     let kept = pin::kept(session)?;
     let snapshots = snapshots(session)?;
-    let Decision { expired, oldest_left, bound } = Decision::of(&snapshots, retention, kept);
+    let ExpiryDecision { expired, oldest_left, bound } =
+        ExpiryDecision::of(&snapshots, retention, kept);
     let (snapshots, expires) = (snapshots.len() as u64, expired.len() as u64);
     Ok(ExpiryPlan { snapshots, expires, oldest_left, bound })
 }
 
-/// The oldest snapshot that must stay readable, if there is one: of an announced replay, of a
-/// pin, or from before a replay whose partitions are not past their old end again.
+/// Returns the oldest snapshot that must stay readable, if there is one: of an announced replay, of a pin,
+/// or from before a replay whose partitions have not passed their old end again.
 pub fn snapshots_to_keep_from(lake: &mut DuckLake) -> Result<Option<SnapshotId>> {
     Ok(kept_snapshots(lake)?.map(|kept| kept.from))
 }
 
-/// The same, with the reason.
+/// Returns the oldest snapshot that must stay readable, with the reason.
 pub fn kept_snapshots(lake: &mut DuckLake) -> Result<Option<Kept>> {
     pin::kept(lake.session()?)
 }
 
 /// Expires snapshots in one transaction.
 ///
-/// They are named one by one, because in a SQLite catalog `DuckLake` compares times as text of two
-/// spellings, and would expire everything of the same day too (measured on 1.5.5).
+/// Each snapshot is named, because in a SQLite catalog DuckLake compares times as text in two formats, and
+/// would also expire all snapshots of the same day (measured on 1.5.5).
 fn expire(session: &Session, snapshots: &[SnapshotId]) -> Result<()> {
     let ids: Vec<_> = snapshots.iter().map(SnapshotId::to_string).collect();
     let sql = format!("CALL ducklake_expire_snapshots('{LAKE}', versions => [{}])", ids.join(", "));
     session.execute(&sql).map_err(failed("expire snapshots"))
 }
 
-/// All snapshots and when they were made, the newest one last.
+/// Reads all snapshots with their times, the newest last.
 fn snapshots(session: &Session) -> Result<Vec<(SnapshotId, Timestamp)>> {
     let snapshots = session.native_table("ducklake_snapshot");
     let sql = format!("SELECT snapshot_id, snapshot_time FROM {snapshots} ORDER BY snapshot_id");
@@ -121,17 +121,17 @@ fn snapshots(session: &Session) -> Result<Vec<(SnapshotId, Timestamp)>> {
     rows.iter().map(|row| Ok((row.get("snapshot_id")?, row.get("snapshot_time")?))).collect()
 }
 
-/// Which snapshots expire, and why no more of them.
+/// Snapshots that expire, and the limit of the expiry.
 #[derive(Debug, PartialEq, Eq)]
-struct Decision {
+struct ExpiryDecision {
     expired: Vec<SnapshotId>,
     oldest_left: Option<SnapshotId>,
     bound: ExpiryBound,
 }
 
-impl Decision {
-    /// Pure. The snapshots come in the order of their ids, and each is judged by its own time: a clock
-    /// that is behind makes an old one among young ones.
+impl ExpiryDecision {
+    /// Decides, without side effects, for snapshots in the order of their IDs. Each is judged by its own
+    /// time: a clock that is behind can produce an old one among young ones.
     fn of(
         snapshots: &[(SnapshotId, Timestamp)],
         retention: &Retention,
@@ -149,41 +149,41 @@ impl Decision {
         let left = judged.into_iter().find_map(|(id, stays)| Some((id, stays?)));
         let oldest_left = left.as_ref().map(|(id, _)| *id);
         let bound = match (left, kept) {
-            (Some((_, Stays::Kept)), Some(kept)) => ExpiryBound::Kept(kept),
-            (Some((_, Stays::TooYoung)), _) => ExpiryBound::TooYoung,
-            (Some((_, Stays::Retained)), _) => ExpiryBound::Retention,
+            (Some((_, RetentionReason::Kept)), Some(kept)) => ExpiryBound::Kept(kept),
+            (Some((_, RetentionReason::TooYoung)), _) => ExpiryBound::TooYoung,
+            (Some((_, RetentionReason::Retained)), _) => ExpiryBound::Retention,
             _ => ExpiryBound::Newest,
         };
         Self { expired, oldest_left, bound }
     }
 }
 
-/// Why a snapshot stays.
+/// Reason why a snapshot stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stays {
+enum RetentionReason {
     Newest,
     Retained,
     TooYoung,
     Kept,
 }
 
-/// `rank` is 1 for the newest snapshot. None when it expires.
+/// Returns why a snapshot stays; None when it expires. `rank` is 1 for the newest.
 fn judge(
     rank: usize,
     id: SnapshotId,
     made_at: Timestamp,
     retention: &Retention,
     kept: Option<&Kept>,
-) -> Option<Stays> {
+) -> Option<RetentionReason> {
     let too_many = retention.max_snapshots.is_some_and(|most| rank as u64 > most);
     if rank == 1 {
-        Some(Stays::Newest)
+        Some(RetentionReason::Newest)
     } else if made_at >= retention.older_than && !too_many {
-        Some(Stays::Retained)
+        Some(RetentionReason::Retained)
     } else if made_at >= retention.never_younger_than {
-        Some(Stays::TooYoung)
+        Some(RetentionReason::TooYoung)
     } else if kept.is_some_and(|kept| id >= kept.from) {
-        Some(Stays::Kept)
+        Some(RetentionReason::Kept)
     } else {
         None
     }
@@ -209,7 +209,7 @@ mod tests {
 
     /// The ids that expire, and the bound.
     fn decide(count: i64, retention: &Retention, kept: Option<Kept>) -> (Vec<i64>, ExpiryBound) {
-        let decision = Decision::of(&snapshots(count), retention, kept);
+        let decision = ExpiryDecision::of(&snapshots(count), retention, kept);
         (decision.expired.iter().map(|id| id.0).collect(), decision.bound)
     }
 
@@ -265,7 +265,7 @@ mod tests {
     fn a_snapshot_of_a_clock_that_is_behind_is_kept_with_those_around_it() {
         let snapshots = [(SnapshotId(1), at(50)), (SnapshotId(2), at(10)), (SnapshotId(3), at(60))];
 
-        let decision = Decision::of(&snapshots, &Retention::by_age(at(55)), Some(pinned(2)));
+        let decision = ExpiryDecision::of(&snapshots, &Retention::by_age(at(55)), Some(pinned(2)));
 
         assert_eq!(decision.expired, [SnapshotId(1)]);
         assert_eq!(decision.oldest_left, Some(SnapshotId(2)));

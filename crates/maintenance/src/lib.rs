@@ -1,11 +1,11 @@
-//! What keeps a lake small and fast, one named operation at a time.
+//! Maintenance of a lake: operations that merge, expire and remove files and ledger rows.
 //!
-//! Each operation holds the maintenance lock and honours intents: the files of a table that is being
-//! replayed stay as they are, and snapshots that show what a replay took out stay readable. There is
-//! no `CHECKPOINT` and no `cleanup_all`: those act on more than they name.
+//! Each operation holds the maintenance lock and honors intents: the files of a table that is being
+//! replayed are not changed, and snapshots that show the rows that a replay removed stay readable.
+//! `CHECKPOINT` and `cleanup_all` are not used: they act on more than they name.
 //!
-//! A snapshot's author and message tell what was done; its `extra_info` stays empty, since only
-//! commits that move progress write there.
+//! The author and message of a snapshot name the operation; its `extra_info` stays empty, since only
+//! commits that move progress write it.
 
 mod cleanup;
 mod coalesce;
@@ -35,30 +35,30 @@ pub use merge::{DataFile, FileGroup, MergeTotals, TableFiles, files_to_merge, me
 pub use orphans::{Orphan, OrphanPolicy, Orphans, find_orphans, remove_orphans};
 pub use record::{LastMaintenance, last_maintenance};
 
-/// Who wrote a snapshot, in DuckLake's own words: `snapshots().author`.
+/// Author of the snapshots that maintenance commits: `snapshots().author` of DuckLake.
 const AUTHOR: &str = "ducktide-compactor";
 
-/// How long a compactor waits for the maintenance lock: a replay holds it for seconds, and what is not
-/// done now is done at the next tick.
+/// Maximum wait of a compactor for the maintenance lock: a replay holds it for seconds, and an operation
+/// that could not run is retried at the next tick.
 pub const MAINTENANCE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What can be done to keep a lake small and fast.
+/// A maintenance operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
-    /// Small files of a table become larger ones.
+    /// Merges small files of a table into larger ones.
     MergeAdjacentFiles,
-    /// Old snapshots go; what only they needed is scheduled for deletion.
+    /// Expires old snapshots; files that only they needed are scheduled for deletion.
     ExpireSnapshots,
-    /// Files that were scheduled for deletion are removed.
+    /// Removes files that were scheduled for deletion.
     CleanupOldFiles,
-    /// Files that the catalog never got to know are removed.
+    /// Removes files that the catalog does not list.
     RemoveOrphans,
-    /// Old ranges of the ledger become one for each day.
+    /// Coalesces old ranges of the ledger into one for each day.
     CoalesceLedger,
 }
 
 impl Operation {
-    /// All of them.
+    /// All operations.
     pub const ALL: [Self; 5] = [
         Self::MergeAdjacentFiles,
         Self::ExpireSnapshots,
@@ -67,7 +67,7 @@ impl Operation {
         Self::CoalesceLedger,
     ];
 
-    /// The name that stands in the catalog, in logs and in metrics.
+    /// Returns the name in the catalog, in logs and in metrics.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -79,21 +79,22 @@ impl Operation {
         }
     }
 
-    /// The operation of a name.
+    /// Returns the operation with a name.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|operation| operation.as_str() == name)
     }
 }
 
-/// How an operation ended.
+/// Outcome of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Maintained {
-    /// It was done; so many files, snapshots or ranges of the ledger were merged, expired or removed.
+    /// Completed, with the number of files, snapshots or ranges of the ledger that were merged, expired or
+    /// removed.
     Done(u64),
-    /// Another operation, or a replay, holds the maintenance lock: try at the next tick.
+    /// Another operation or a replay holds the maintenance lock; retried at the next tick.
     LockNotFree,
-    /// A replay of the table is announced: try at the next tick.
+    /// A replay of the table is announced; retried at the next tick.
     ReplayAnnounced(Intent),
 }
 
@@ -116,7 +117,7 @@ pub(crate) fn maintain(
     drop(guard);
     match done {
         Err(error) => {
-            tracing::debug!(error = error.chain(), operation = kind.as_str(), "could not be done");
+            tracing::debug!(error = error.chain(), operation = kind.as_str(), "operation failed");
             lake.note_error(&error.chain());
             Err(lake.doubt(error))
         }
@@ -127,26 +128,26 @@ pub(crate) fn maintain(
     }
 }
 
-/// It is for people to see: what cannot be recorded is written by the next run.
+/// Records that an operation ran. The record is informational: after a failure the next run writes it.
 fn record(session: &Session, commit: &mut CommitLock, kind: Operation, count: u64) {
-    // In a SQLite catalog a worker's commit would meet it and fail once.
+    // Without the lock a concurrent commit to a SQLite catalog would fail once.
     let written = commit.acquire(session).and_then(|_guard| {
         record::write(session, kind, count)
-            .map_err(|error| duckdb_error::failed("write the record", error))
+            .map_err(|error| duckdb_error::failed("record the operation", error))
     });
     if let Err(error) = written {
-        tracing::debug!(%error, operation = kind.as_str(), "could not record that it ran");
+        tracing::debug!(%error, operation = kind.as_str(), "operation not recorded");
     }
 }
 
-pub(crate) fn announced(session: &Session, table: &TableName) -> Result<Option<Intent>> {
+pub(crate) fn announced_replay(session: &Session, table: &TableName) -> Result<Option<Intent>> {
     let name = table.to_string();
     // The dead letters of a replayed table are replayed with it.
     let touches = |intent: &Intent| intent.table == name || dead_letter_name(&intent.table) == name;
     Ok(intent::live_intents(session)?.into_iter().find(touches))
 }
 
-/// Ids as they stand in an SQL list.
+/// Returns IDs as an SQL list.
 fn list(ids: &[i64]) -> String {
     ids.iter().map(i64::to_string).collect::<Vec<_>>().join(", ")
 }

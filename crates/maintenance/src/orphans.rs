@@ -1,18 +1,18 @@
-//! Removes files that the catalog never got to know: of a worker that died before its commit, or of
-//! an operation that failed.
+//! Removal of orphans: files that the catalog does not list, left by a worker that died before its commit
+//! or by an operation that failed.
 //!
-//! Our own rules instead of `ducklake_delete_orphaned_files`, which lists live files for some
-//! spellings of the data path, and compares times as text in a SQLite catalog:
-//! - only files in the directories of tables that the catalog has, and only those whose names are
-//!   exactly what Ducktide or `DuckLake` makes up for a file of its own;
-//! - only those that were last written before a margin, far longer than any commit takes;
-//! - none whose *name* the catalog has, wherever it thinks the file is: names hold a UUID, so the same
-//!   name is the same file;
-//! - none at or below a directory that another lake has claimed;
-//! - none at all when another lake has claimed the data path, when the catalog's live files are not
-//!   where the catalog says, or when there are suspiciously many: then something else is wrong.
+//! `ducklake_delete_orphaned_files` is not used: it lists live files for some forms of the data path, and
+//! compares times as text in a SQLite catalog. The rules here:
+//! - only files in the directories of the catalog's tables, and only with names that Ducktide or DuckLake
+//!   generates;
+//! - only files that were last written before a margin, far longer than any commit takes;
+//! - no file whose *name* the catalog has, in whatever directory: names hold a UUID, so the same name is
+//!   the same file;
+//! - no file at or below a directory that another lake has claimed;
+//! - no file at all when another lake has claimed the data path, when a live file is not where the catalog
+//!   says, or when there are suspiciously many orphans: then something else is wrong.
 
-mod known;
+mod catalog_files;
 mod walk;
 
 use std::fs;
@@ -24,50 +24,50 @@ use ducktide_lake::data_path::{self, DataPath};
 use ducktide_lake::session::Session;
 use ducktide_protocol::error::{LakeError, Result};
 
-use self::known::{Known, Places};
+use self::catalog_files::{CatalogFiles, TableDirectories};
 use super::{Maintained, Operation, maintain};
 
-/// The least margin: a worker that cannot reach the catalog keeps its files for the whole outage, and
+/// Minimum margin: a worker that cannot reach the catalog keeps its files for the whole outage, and
 /// commits them afterwards.
-const LEAST_MARGIN: Duration = Duration::from_hours(24);
+const MIN_MARGIN: Duration = Duration::from_hours(24);
 
-/// Paths that an error or a log line names.
+/// Maximum number of paths that an error names.
 const EXAMPLES: usize = 3;
 
-/// A file that nobody knows.
+/// A file that the catalog does not list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Orphan {
-    /// Where it is.
+    /// Path of the file.
     pub path: PathBuf,
-    /// How large it is.
+    /// Size, in bytes.
     pub bytes: u64,
     modified: SystemTime,
 }
 
-/// The files that nobody knows.
+/// Files that the catalog does not list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Orphans {
-    /// Each of them.
+    /// The files.
     pub candidates: Vec<Orphan>,
-    /// Their sizes together.
+    /// Sum of their sizes, in bytes.
     pub bytes: u64,
-    /// How many data files and delete files the newest snapshot needs.
+    /// Number of data files and delete files that the newest snapshot needs.
     pub live_files: u64,
 }
 
-/// What may be removed.
+/// Limits for the removal of orphans.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct OrphanPolicy {
-    /// Files that were written to since so long ago are left alone. At least a day: longer than any
-    /// outage that a worker waits for with files in its hands.
+    /// Minimum age, since the last write, of files that are removed. At least a day: longer than any
+    /// outage during which a worker keeps uncommitted files.
     pub margin: Duration,
-    /// The most that may be removed, as a part of the live files. More of them mean that something
-    /// else is wrong.
+    /// Maximum number of orphans as a fraction of the live files. More indicate another problem, and
+    /// none is removed.
     pub max_share: f64,
-    /// So many may be removed whatever the share.
+    /// Number of orphans that are removed regardless of the fraction.
     pub always_allowed: u64,
-    /// Whether a margin of less than a day is accepted. For tests: it removes what slow workers are
-    /// about to commit.
+    /// Accepts a margin of less than a day. For tests: it removes files that slow workers are about to
+    /// commit.
     pub accept_any_margin: bool,
 }
 
@@ -79,7 +79,7 @@ impl Default for OrphanPolicy {
 }
 
 impl OrphanPolicy {
-    /// How many may be removed.
+    /// Returns the maximum number of orphans that may be removed.
     #[expect(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -108,23 +108,23 @@ impl OrphanPolicy {
     }
 }
 
-/// The files that were last written before `margin` ago and that the catalog does not know;
-/// nothing is removed.
+/// Finds the files that were last written longer than `margin` ago and that the catalog does not list;
+/// removes nothing.
 ///
-/// An error of kind [`Invalid`](ducktide_protocol::ErrorKind::Invalid) says why they cannot be told.
+/// An error of kind [`Invalid`](ducktide_protocol::ErrorKind::Invalid) states why they cannot be identified.
 pub fn find_orphans(lake: &mut DuckLake, margin: Duration) -> Result<Orphans> {
     let session = lake.session()?;
-    find(session, &Places::read(session)?, margin)
+    find(session, &TableDirectories::read(session)?, margin)
 }
 
-/// Removes the files that [`find_orphans`] finds, unless the policy finds
-/// them suspicious. Done says how many.
+/// Removes the files that [`find_orphans`] finds, unless there are more than the policy allows. Returns
+/// their number.
 pub fn remove_orphans(
     lake: &mut DuckLake,
     policy: &OrphanPolicy,
     timeout: Duration,
 ) -> Result<Maintained> {
-    if policy.margin < LEAST_MARGIN && !policy.accept_any_margin {
+    if policy.margin < MIN_MARGIN && !policy.accept_any_margin {
         return Err(LakeError::invalid(format!(
             "files that workers are about to commit could be removed; set the margin of orphans \
              to a day at least: margin=`{}s`",
@@ -132,27 +132,27 @@ pub fn remove_orphans(
         )));
     }
     maintain(lake, Operation::RemoveOrphans, timeout, |session, writing| {
-        let places = Places::read(session)?;
-        let orphans = find(session, &places, policy.margin)?;
+        let tables = TableDirectories::read(session)?;
+        let orphans = find(session, &tables, policy.margin)?;
         policy.check(&orphans)?;
         writing.leader.check()?;
-        Ok(Maintained::Done(remove(&orphans, &places.data_path)?))
+        Ok(Maintained::Done(remove(&orphans, &tables.data_path)?))
     })
 }
 
-fn find(session: &Session, places: &Places, margin: Duration) -> Result<Orphans> {
-    data_path::check_lake(session, &places.data_path)?;
+fn find(session: &Session, tables: &TableDirectories, margin: Duration) -> Result<Orphans> {
+    data_path::check_lake(session, &tables.data_path)?;
     let newest = SystemTime::now().checked_sub(margin).unwrap_or(SystemTime::UNIX_EPOCH);
-    let mut candidates = walk::old_files(&places.directories, &places.data_path, newest)?;
-    // Read after the directories: a file that was registered before it was listed is known.
-    let known = Known::read(session)?;
-    known.check_live_files(places)?;
+    let mut candidates = walk::old_files(&tables.directories, &tables.data_path, newest)?;
+    // Read after the directories: a file that was registered before it was listed is in the catalog.
+    let known = CatalogFiles::read(session)?;
+    known.check_live_files(tables)?;
     candidates.retain(|orphan| !known.has(&orphan.path));
     let bytes = candidates.iter().map(|orphan| orphan.bytes).sum();
     Ok(Orphans { candidates, bytes, live_files: known.live_files() })
 }
 
-/// Removes each file that is still as it was listed.
+/// Removes each file that has not changed since it was listed.
 fn remove(orphans: &Orphans, data_path: &DataPath) -> Result<u64> {
     let mut removed = 0;
     for orphan in orphans.candidates.iter().filter(|orphan| is_unchanged(orphan)) {
@@ -163,7 +163,7 @@ fn remove(orphans: &Orphans, data_path: &DataPath) -> Result<u64> {
             Err(error) => return Err(failed("remove an orphan", &orphan.path, error)),
         }
         let (path, bytes) = (orphan.path.display(), orphan.bytes);
-        tracing::info!(%path, bytes, "removed a file that the catalog does not know");
+        tracing::info!(%path, bytes, "orphan removed");
     }
     Ok(removed)
 }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn more_orphans_than_a_share_of_the_live_files_are_suspicious() {
+    fn more_orphans_than_a_fraction_of_the_live_files_are_suspicious() {
         let policy = OrphanPolicy::default();
 
         policy.check(&orphans(100, 0)).unwrap();

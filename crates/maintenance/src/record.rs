@@ -1,11 +1,11 @@
-//! When each operation ran last, and how much it did: rows of `ducktide_meta`.
+//! Last run of each operation: rows of `ducktide_meta`.
 //!
 //! | key | value |
 //! |---|---|
 //! | `maintenance.<operation>` | `{"at":"2026-11-25T10:00:00Z","done":12}` |
 //!
-//! Kept by the lake rather than by a program, so that a compactor that moves to another machine, and
-//! whoever looks at the lake, know it too. Names and fields must stay stable.
+//! Stored in the lake, so that a compactor on another machine and every client of the lake can read it.
+//! Names and fields must stay stable.
 
 use ducktide_lake::DuckLake;
 use ducktide_lake::catalog::meta;
@@ -17,27 +17,27 @@ use serde::{Deserialize, Serialize};
 
 use super::Operation;
 
-/// What the keys begin with.
+/// Prefix of the keys.
 const PREFIX: &str = "maintenance.";
 
-/// When an operation ran last.
+/// Last run of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LastMaintenance {
-    /// Which one.
+    /// The operation.
     pub kind: Operation,
-    /// When it ended.
+    /// Time at which it ended.
     pub at: Timestamp,
-    /// How much it did, in the operation's own units; see [`Maintained::Done`](super::Maintained).
+    /// Number of items processed; see [`Maintained::Done`](super::Maintained).
     pub done: u64,
 }
 
 #[derive(Serialize, Deserialize)]
-struct Value {
+struct MaintenanceRecord {
     at: String,
     done: u64,
 }
 
-/// When each operation ran last; those that never did are left out.
+/// Reads the last run of each operation; operations that never ran are omitted.
 pub fn last_maintenance(lake: &mut DuckLake) -> Result<Vec<LastMaintenance>> {
     let session = lake.session()?;
     let rows: Vec<MetaRow> = session.select(&format!("WHERE key LIKE '{PREFIX}%' ORDER BY key"))?;
@@ -47,14 +47,15 @@ pub fn last_maintenance(lake: &mut DuckLake) -> Result<Vec<LastMaintenance>> {
 /// Returns the record of a row; None for an operation or a format of a later version.
 fn last_run(row: &MetaRow) -> Option<LastMaintenance> {
     let kind = Operation::from_name(row.key.strip_prefix(PREFIX)?)?;
-    let Value { at, done } = serde_json::from_str(&row.value).ok()?;
+    let MaintenanceRecord { at, done } = serde_json::from_str(&row.value).ok()?;
     Some(LastMaintenance { kind, at: at.parse().ok()?, done })
 }
 
-/// Writes an operation's record over the one before.
+/// Replaces the record of an operation.
 pub(super) fn write(session: &Session, kind: Operation, done: u64) -> duckdb::Result<()> {
     let key = format!("{PREFIX}{}", kind.as_str());
-    let value = serde_json::to_string(&Value { at: Timestamp::now().to_string(), done });
+    let value =
+        serde_json::to_string(&MaintenanceRecord { at: Timestamp::now().to_string(), done });
     let value = value.expect("a time and a number always serialize");
     meta::set(session, &key, &value)
 }
@@ -68,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_says_what_ran_when_and_how_much_it_did() {
+    fn a_record_has_operation_time_and_count() {
         let found =
             read("maintenance.expire_snapshots", r#"{"at":"2026-11-25T10:00:00Z","done":12}"#);
 
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_version_writes_is_passed_over() {
+    fn records_of_a_later_version_are_ignored() {
         let value = r#"{"at":"2026-11-25T10:00:00Z","done":1,"more":true}"#;
 
         assert!(read("maintenance.rewrite_data_files", value).is_none());

@@ -1,9 +1,8 @@
-//! The files that a replay touches, and what is left of them.
+//! Files with rows that a replay removes, and the rows of them that it keeps.
 //!
-//! Which files there are is the catalog's to say. Which of them a row is in, DuckDB tells by the virtual
-//! column `filename`; a table's own column of this name hides it, and holds what records say. So such a
-//! column is renamed for the time of the look, in a transaction that is always rolled back, and every
-//! name that is found has to be one of the catalog's, below the data path.
+//! DuckDB's virtual column `filename` has the file of each row. A table's own column of this name hides it
+//! and holds data of records. Such a column is renamed while the files are read, in a transaction that is
+//! always rolled back, and every name that is read must be a file of the catalog, below the data path.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -22,17 +21,17 @@ use ducktide_protocol::table::{
 };
 use uuid::Uuid;
 
-/// DuckDB's virtual column of a row's file.
+/// DuckDB's virtual column with the file of a row.
 const FILE_NAME: &str = "filename";
 
-/// A table that holds something of each record: the topic's table, or its dead letters.
+/// A table with rows of the topic's records: its own table, or its dead letters.
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+pub(super) struct ReplayTarget {
     pub(super) table: TableName,
     pub(super) topic: &'static str,
     pub(super) partition: &'static str,
     pub(super) offset: &'static str,
-    /// Whether no two rows have the same topic, partition and offset.
+    /// No two rows have the same topic, partition and offset.
     has_unique_offsets: bool,
     data_path: DataPath,
 }
@@ -40,59 +39,60 @@ pub(super) struct Target {
 /// A column of a table that hides DuckDB's virtual one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HidingColumn {
-    /// Its name as the table spells it.
+    /// Name in the table.
     name: String,
-    /// The name that it has while files are looked at.
+    /// Name while the files are read.
     renamed: String,
 }
 
-/// The tables that a source fills: the dead letters only once there are any.
-pub(super) fn targets(lake: &mut DuckLake, source: &Source) -> Result<Vec<Target>> {
+/// Returns the tables that a source fills: the dead-letter table only once it exists.
+pub(super) fn targets(lake: &mut DuckLake, source: &Source) -> Result<Vec<ReplayTarget>> {
     let table = source.spec.table.clone();
     if lake.table_version(&table)?.is_none() {
-        return Err(LakeError::invalid(format!("the table is gone: table=`{table}`")));
+        return Err(LakeError::invalid(format!("the table is missing: table=`{table}`")));
     }
     let letters = dead_letter_table(&table);
     let has_letters = lake.table_version(&letters)?.is_some();
     let (topic, partition, offset) = (KAFKA_TOPIC, KAFKA_PARTITION, KAFKA_OFFSET);
     let data_path = DataPath::read(lake.session()?)?;
-    let dead = Target {
+    let dead = ReplayTarget {
         table: letters,
         topic: "topic",
         partition: "partition",
         offset: "offset",
-        // A letter's resolution is a row with the same offset.
+        // The resolution of a dead letter is a row with the same offset.
         has_unique_offsets: false,
         data_path: data_path.clone(),
     };
-    let rows = Target { table, topic, partition, offset, has_unique_offsets: true, data_path };
+    let rows =
+        ReplayTarget { table, topic, partition, offset, has_unique_offsets: true, data_path };
     Ok(if has_letters { vec![rows, dead] } else { vec![rows] })
 }
 
 /// A file with rows that are removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Affected {
-    /// The path as DuckDB shows it in `filename`.
+pub(super) struct AffectedFile {
+    /// Path as in `filename`.
     pub(super) path: String,
     pub(super) removed: u64,
-    /// All its rows, as a reader sees them.
+    /// Number of rows that a reader sees.
     pub(super) rows: u64,
 }
 
-impl Affected {
-    /// Whether the file ends without leaving anything behind.
+impl AffectedFile {
+    /// Returns whether all rows of the file are removed.
     pub(super) const fn is_whole(&self) -> bool {
         self.removed == self.rows
     }
 }
 
-impl Target {
+impl ReplayTarget {
     fn name(&self) -> String {
         format!("{LAKE}.{}", self.table.sql())
     }
 
-    /// What is removed: everything at and behind the partitions' offsets. The smallest of them stands
-    /// by itself, so that file statistics prune.
+    /// Returns the condition of removed rows: those at and after the partitions' offsets. The smallest
+    /// offset is a condition of its own, so that file statistics prune.
     pub(super) fn condition(&self, topic: &str, offsets: &[(Partition, Offset)]) -> String {
         let Self { topic: topics, partition, offset, .. } = self;
         let each = offsets.iter().map(|(number, from)| {
@@ -106,15 +106,15 @@ impl Target {
         )
     }
 
-    /// Renames a column that hides the virtual one, if the table has such a column. To be called inside a
+    /// Renames a column that hides the virtual one, if the table has one. Must be called inside a
     /// transaction that is rolled back.
     pub(super) fn reveal_file_names(&self, session: &Session) -> Result<Option<HidingColumn>> {
-        let found = self.hiding_column(session).map_err(look_failed)?;
+        let found = self.hiding_column(session).map_err(read_failed)?;
         let Some(hiding) = &found else { return Ok(None) };
         if !self.has_unique_offsets {
             return Err(LakeError::invalid(format!(
-                "the table of dead letters has a column that Ducktide does not make, and that hides which \
-                 file a row is in; drop the column or give it another name: table=`{}` column=`{}`",
+                "the dead-letter table has a column that Ducktide does not create and that hides the file of a \
+                 row; drop or rename the column: table=`{}` column=`{}`",
                 self.table, hiding.name
             )));
         }
@@ -124,7 +124,7 @@ impl Target {
             quote_identifier(&hiding.name),
             quote_identifier(&hiding.renamed)
         );
-        session.execute(&sql).map_err(look_failed)?;
+        session.execute(&sql).map_err(read_failed)?;
         Ok(found)
     }
 
@@ -143,18 +143,18 @@ impl Target {
         }))
     }
 
-    /// The files that hold rows under the condition. To be called inside a transaction, after
+    /// Finds the files with rows that match the condition. Must be called inside a transaction, after
     /// [`Self::reveal_file_names`].
-    pub(super) fn affected(&self, session: &Session, condition: &str) -> Result<Vec<Affected>> {
-        let removed = self.count_by_file(session, condition).map_err(look_failed)?;
+    pub(super) fn affected(&self, session: &Session, condition: &str) -> Result<Vec<AffectedFile>> {
+        let removed = self.count_by_file(session, condition).map_err(read_failed)?;
         if removed.is_empty() {
             return Ok(Vec::new());
         }
         self.check_files(session, removed.keys())?;
-        let rows = self.count_by_file(session, &in_files(removed.keys())).map_err(look_failed)?;
+        let rows = self.count_by_file(session, &in_files(removed.keys())).map_err(read_failed)?;
         let affected = |(path, removed): (String, u64)| {
             let rows = rows.get(&path).copied().unwrap_or(removed);
-            Affected { path, removed, rows }
+            AffectedFile { path, removed, rows }
         };
         Ok(removed.into_iter().map(affected).collect())
     }
@@ -171,7 +171,7 @@ impl Target {
         Ok(session.rows(&sql)?.into_iter().filter_map(file_count).collect())
     }
 
-    /// Refuses names that are not those of the table's files in the catalog, and files elsewhere.
+    /// Refuses names that are not files of the table in the catalog, and files outside the data path.
     fn check_files<'a>(
         &self,
         session: &Session,
@@ -182,7 +182,7 @@ impl Target {
             quote(&self.table.table),
             quote(&self.table.schema)
         );
-        let known = session.rows(&sql).map_err(look_failed)?;
+        let known = session.rows(&sql).map_err(read_failed)?;
         let known: BTreeSet<String> = known.into_iter().flatten().flatten().collect();
         for path in paths {
             if !known.contains(path) {
@@ -197,18 +197,18 @@ impl Target {
         Ok(())
     }
 
-    /// Writes what a file keeps into a new file beside it. With a column that hides the virtual one this
-    /// is a transaction of its own.
+    /// Writes the retained rows of a file to a new file next to it. With a column that hides the virtual
+    /// one this is a transaction of its own.
     ///
     /// Rows whose Kafka columns are NULL belong to other clients, and stay.
-    pub(super) fn write_survivors(
+    pub(super) fn write_retained(
         &self,
         session: &Session,
-        file: &Affected,
+        file: &AffectedFile,
         condition: &str,
         hiding: Option<&HidingColumn>,
     ) -> Result<StagedFile> {
-        let context = || format!("write what a file keeps: path=`{}`", file.path);
+        let context = || format!("write the retained rows of a file: path=`{}`", file.path);
         let failed = |error| duckdb_error::failed(context(), error);
         let name = format!("ducktide-{}.parquet", Uuid::now_v7());
         let path = Path::new(&file.path).with_file_name(name);
@@ -233,7 +233,7 @@ impl Target {
                 let columns = format!("* RENAME ({renamed} AS {name})");
                 session.execute(&copy(&columns)).map_err(failed)
             });
-            // What is written stays; the column has never had another name.
+            // The file stays; only the renamed column is rolled back.
             let _ = session.execute("ROLLBACK");
             written?;
         } else {
@@ -244,8 +244,8 @@ impl Target {
         Ok(StagedFile { path, table, rows, bytes: metadata.len() })
     }
 
-    /// Refuses rows of a file that could not be found again by their offsets.
-    fn check_offsets(&self, session: &Session, file: &Affected) -> Result<()> {
+    /// Refuses a file with rows that cannot be identified by their offsets.
+    fn check_offsets(&self, session: &Session, file: &AffectedFile) -> Result<()> {
         let Self { topic, partition, offset, .. } = self;
         let sql = format!(
             "SELECT count(*)::VARCHAR FROM {} WHERE {FILE_NAME} = {} AND (\"{topic}\" IS NULL \
@@ -253,37 +253,41 @@ impl Target {
             self.name(),
             quote(&file.path)
         );
-        match number(session, &sql).map_err(look_failed)? {
+        match number(session, &sql).map_err(read_failed)? {
             0 => Ok(()),
             rows => Err(LakeError::invalid(format!(
-                "a column named `{FILE_NAME}` hides which file a row is in, and one of the files also has rows \
-                 of other clients, without offsets; rename the column with ALTER TABLE and start the replay \
-                 again, or fill another table with --into: table=`{}` path=`{}` rows=`{rows}`",
+                "a column named `{FILE_NAME}` hides the file of a row, and one of the files also has rows of other \
+                 clients, without offsets; rename the column with ALTER TABLE and repeat the replay, or fill \
+                 another table with --into: table=`{}` path=`{}` rows=`{rows}`",
                 self.table, file.path
             ))),
         }
     }
 
-    /// Ends files as a whole; returns how many rows they had. All their rows are deleted, so no
-    /// delete file is written.
-    pub(super) fn end_files(&self, session: &Session, files: &[Affected]) -> duckdb::Result<u64> {
+    /// Ends whole files, and returns their number of rows. All their rows are deleted, so no delete file
+    /// is written.
+    pub(super) fn end_files(
+        &self,
+        session: &Session,
+        files: &[AffectedFile],
+    ) -> duckdb::Result<u64> {
         let condition = in_files(files.iter().map(|file| &file.path));
         self.delete(session, &condition)
     }
 
-    /// The same where a column hides the virtual one: the files' rows are those under the condition, and
-    /// those with the offsets of what the files keep. The caller compares the number of rows, and rolls
-    /// back if it differs.
+    /// Ends whole files where a column hides the virtual one: their rows are those that match the
+    /// condition, and those with the offsets of the retained rows. The caller compares the number of rows,
+    /// and rolls back if it differs.
     pub(super) fn end_files_by_offsets(
         &self,
         session: &Session,
         condition: &str,
-        survivors: &[&StagedFile],
+        retained: &[&StagedFile],
     ) -> duckdb::Result<u64> {
         let Self { topic, partition, offset, .. } = self;
         let mut rows = format!("({condition})");
-        if !survivors.is_empty() {
-            let paths = survivors.iter().map(|file| quote(&file.path.to_string_lossy()));
+        if !retained.is_empty() {
+            let paths = retained.iter().map(|file| quote(&file.path.to_string_lossy()));
             let key = format!("\"{topic}\", \"{partition}\", \"{offset}\"");
             rows = format!(
                 "{rows} OR ({key}) IN (SELECT ({key}) FROM read_parquet([{}], \
@@ -299,7 +303,7 @@ impl Target {
         session.connection().execute(&sql, []).map(|rows| rows as u64)
     }
 
-    /// How many rows there are in a range of offsets.
+    /// Returns the number of rows in a range of offsets.
     pub(super) fn rows_in(
         &self,
         session: &Session,
@@ -311,8 +315,8 @@ impl Target {
         number(session, &format!("SELECT count(*)::VARCHAR FROM {} WHERE {within}", self.name()))
     }
 
-    /// How many letters of a range have no resolution.
-    pub(super) fn open_letters_in(
+    /// Returns the number of dead letters of a range that have no resolution.
+    pub(super) fn open_dead_letters_in(
         &self,
         session: &Session,
         topic: &str,
@@ -343,8 +347,8 @@ fn in_files<'a>(paths: impl Iterator<Item = &'a String>) -> String {
     format!("{FILE_NAME} IN ({})", paths.join(", "))
 }
 
-fn look_failed(error: duckdb::Error) -> LakeError {
-    LakeError::unavailable("look at the table's files").because(error)
+fn read_failed(error: duckdb::Error) -> LakeError {
+    LakeError::unavailable("read the files of the rows").because(error)
 }
 
 fn file_count(row: Vec<Option<String>>) -> Option<(String, u64)> {

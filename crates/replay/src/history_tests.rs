@@ -34,7 +34,7 @@ fn whole_ranges_are_taken_back_as_the_ledger_counted_them() {
 }
 
 #[test]
-fn of_a_cut_range_the_tables_say_what_is_behind_the_offset() {
+fn rows_of_a_divided_range_are_counted_in_the_tables() {
     let counts = Counts { rows: 6, dead: 1, tombstones: 2, gaps: 1, ..Counts::default() };
     let history = History::of(&[started(), ingest(100, 110, counts)]);
     let cut = history.part_cut_off(Offset(105)).unwrap();
@@ -47,7 +47,7 @@ fn of_a_cut_range_the_tables_say_what_is_behind_the_offset() {
 }
 
 #[test]
-fn a_range_that_was_cut_before_is_known_exactly() {
+fn a_range_that_an_earlier_replay_divided_is_counted_exactly() {
     let counts = Counts { rows: 6, tombstones: 3, gaps: 1, ..Counts::default() };
     let taken = Counts { rows: -3, gaps: -1, tombstones: -1, ..Counts::default() };
     let history = History::of(&[
@@ -62,7 +62,7 @@ fn a_range_that_was_cut_before_is_known_exactly() {
 }
 
 #[test]
-fn settled_letters_are_taken_back_as_what_they_became() {
+fn resolved_dead_letters_are_taken_back_by_their_resolution() {
     let counts = Counts { rows: 8, dead: 2, ..Counts::default() };
     let retried = Counts { rows: 1, dead: -1, ..Counts::default() };
     let discarded = Counts { given_up: 1, dead: -1, ..Counts::default() };
@@ -81,7 +81,7 @@ fn settled_letters_are_taken_back_as_what_they_became() {
 }
 
 #[test]
-fn a_cut_in_which_rows_are_missing_or_doubled_is_refused() {
+fn a_divided_range_with_missing_or_duplicate_rows_is_refused() {
     let history = History::of(&[started(), ingest(100, 110, rows(10))]);
 
     for found in [DividedRows { rows: 4, dead: 0 }, DividedRows { rows: 6, dead: 0 }] {
@@ -92,7 +92,7 @@ fn a_cut_in_which_rows_are_missing_or_doubled_is_refused() {
 }
 
 #[test]
-fn a_skipped_range_may_be_cut() {
+fn a_skipped_range_can_be_divided() {
     let given_up = Counts { given_up: 50, ..Counts::default() };
     let history = History::of(&[started(), entry(CommitKind::Skip, 100, 150, given_up)]);
 

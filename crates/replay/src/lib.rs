@@ -1,18 +1,18 @@
-//! Replay: rows behind an offset leave the table, progress goes back, and a new epoch begins, all in
-//! one `DuckLake` transaction. Skip: progress goes forward, and the records between are given up.
+//! Replay and skip. A replay removes the rows from an offset on, moves progress back and starts a new epoch,
+//! in one DuckLake transaction. A skip moves progress forward; the records in between are given up.
 //!
 //! ```text
-//! announce `prepare` ─▶ maintenance lock ─▶ write survivors ─▶ announce `replay` ─▶ commit lock
-//!    ─▶ read progress ─▶ BEGIN: end files, add survivors, message; COMMIT ─▶ withdraw
+//! announce `prepare` ─▶ maintenance lock ─▶ write retained rows ─▶ announce `replay` ─▶ commit lock
+//!    ─▶ read progress ─▶ BEGIN: end files, add retained rows, message; COMMIT ─▶ withdraw
 //! ```
-//! Files that are not there are ended after the first lock, in the catalog alone (`missing.rs`).
+//! Missing files are ended after the first lock, in the catalog alone (`missing.rs`).
 //!
-//! A DELETE that leaves rows in a file makes `DuckLake` write a delete file, which its error path
-//! removes when a COMMIT's answer is lost: every read of the table would fail from then on. So files
-//! that hold other rows too are written anew without the removed rows, and every file that the
-//! transaction touches ends as a whole (invariant I11).
+//! A DELETE that leaves rows in a file makes DuckLake write a delete file, which its error path removes when
+//! the answer of COMMIT is lost: every read of the table would fail from then on. So files that also hold
+//! other rows are rewritten without the removed rows, and every file that the transaction touches ends as a
+//! whole (invariant I11).
 //!
-//! Killed anywhere, it leaves the old state or the new one, and perhaps files nobody knows of.
+//! A replay that is killed leaves the old state or the new one, and possibly orphans.
 
 mod files;
 mod history;
@@ -40,21 +40,21 @@ pub use self::request::{ReplayRequest, ReplaySummary};
 pub use self::skip::skip;
 use self::transaction::Replay;
 
-/// How long the maintenance lock is waited for before the intent is renewed.
+/// Maximum wait for the maintenance lock before the intent is renewed.
 const LOCK_SLICE: Duration = Duration::from_secs(5);
 
-/// How far behind an offset a record still tells the offset's time.
+/// Maximum distance from an offset of the record whose time is taken for it, in offsets.
 const NEARBY: i64 = 10_000;
 
-/// What a replay would change; nothing is written or locked.
+/// Returns the effect of a replay; writes and locks nothing.
 pub fn plan_replay(lake: &mut DuckLake, request: &ReplayRequest) -> Result<ReplaySummary> {
     plan(lake, request).map(|(summary, _)| summary)
 }
 
-/// The missing files of the tables that a source fills, and from where a replay covers them.
+/// Finds the missing files of the tables that a source fills, and the offsets from which a replay covers them.
 ///
-/// An error of kind [`Invalid`](ducktide_protocol::ErrorKind::Invalid) says that no replay brings all of their
-/// rows back.
+/// An error of kind [`Invalid`](ducktide_protocol::ErrorKind::Invalid) means that no replay restores all of
+/// their rows.
 pub fn missing_files(lake: &mut DuckLake, source: &Source) -> Result<MissingFiles> {
     let targets = files::targets(lake, source)?;
     MissingFiles::find(lake.session()?, source, &targets)
@@ -82,10 +82,10 @@ fn plan(lake: &mut DuckLake, request: &ReplayRequest) -> Result<(ReplaySummary, 
     Ok((summary, missing))
 }
 
-/// Removes the rows behind the requested offsets and moves progress back to them.
+/// Removes the rows at and after the requested offsets, and moves progress back to them.
 ///
-/// An error of kind [`Invalid`](ducktide_protocol::ErrorKind::Invalid) says that nothing was changed. After
-/// one of kind [`Unavailable`](ducktide_protocol::ErrorKind::Unavailable) the same request may be made again.
+/// An error of kind [`Invalid`](ducktide_protocol::ErrorKind::Invalid) means that nothing was changed. After
+/// one of kind [`Unavailable`](ducktide_protocol::ErrorKind::Unavailable) the request can be repeated.
 pub fn replay(lake: &mut DuckLake, request: &ReplayRequest) -> Result<ReplaySummary> {
     lake.check_owner()?;
     let (planned, missing) = plan(lake, request)?;
@@ -105,7 +105,7 @@ pub fn replay(lake: &mut DuckLake, request: &ReplayRequest) -> Result<ReplaySumm
     let done = replay_announced(lake, request, targets, missing, &mut intent);
     if let Err(error) = lake.withdraw(&intent) {
         let (error, expires_at) = (error.chain(), intent.expires_at);
-        tracing::warn!(error, %expires_at, "the replay's intent stays until it expires");
+        tracing::warn!(error, %expires_at, "intent not withdrawn, it stays until it expires");
     }
     if let Err(error) = &done {
         lake.note_error(&error.chain());
@@ -116,14 +116,14 @@ pub fn replay(lake: &mut DuckLake, request: &ReplayRequest) -> Result<ReplaySumm
 fn replay_announced(
     lake: &mut DuckLake,
     request: &ReplayRequest,
-    targets: Vec<files::Target>,
+    targets: Vec<files::ReplayTarget>,
     missing: MissingFiles,
     intent: &mut Intent,
 ) -> Result<ReplaySummary> {
     let (session, commit_lock, maintenance_lock) = lake.session_and_locks()?;
     let deadline = Instant::now() + request.lock_timeout;
-    // In slices, so that the intent does not expire meanwhile: it is short, since one that a
-    // killed replay leaves behind keeps the next replay out.
+    // In slices, so that the intent does not expire meanwhile. It is short, since that of a killed replay
+    // blocks the next replay.
     let slice = LOCK_SLICE.min(request.max_transaction / 2);
     let _guard = loop {
         intent.expires_at = Timestamp::now() + request.max_transaction;
@@ -133,7 +133,7 @@ fn replay_announced(
         }
         if Instant::now() >= deadline {
             return Err(LakeError::unavailable(
-                "a compactor's operation holds the maintenance lock; try again",
+                "an operation of the compactor holds the maintenance lock; repeat the replay later",
             ));
         }
     };
@@ -143,12 +143,12 @@ fn replay_announced(
     replay.run(intent, commit_lock)
 }
 
-/// The first offset that each partition of a source ever had.
+/// Returns the first offset of each partition of a source.
 pub fn first_offsets(lake: &mut DuckLake, source: SourceId) -> Result<Vec<(Partition, Offset)>> {
     ledger::first_offsets(lake.session()?, source)
 }
 
-/// When Kafka got the first record at or shortly behind an offset, as the table has it.
+/// Returns the Kafka timestamp of the first record at or shortly after an offset, from the table.
 pub fn written_at(
     lake: &mut DuckLake,
     source: &Source,
@@ -164,9 +164,9 @@ pub fn written_at(
     );
     let rows = match lake.session()?.rows(&sql) {
         Ok(rows) => rows,
-        // A file is missing: the files' statistics tell a time that is not later.
+        // A file is missing: the statistics of the files give a time that is not later.
         Err(error) => {
-            tracing::debug!(%error, "read a record's time from the catalog");
+            tracing::debug!(%error, "table not readable, record time read from the catalog");
             let sql = missing::least_time_sql(lake.session()?, &source.spec.table, offset);
             let rows = lake.session()?.rows(&sql);
             rows.map_err(|error| duckdb_error::failed("read a record's time", error))?
@@ -180,10 +180,10 @@ fn newest_snapshot(lake: &mut DuckLake) -> Result<SnapshotId> {
     Ok(lake.overview()?.snapshots.newest)
 }
 
-/// Who announces an intent, for people: two replays never have the same.
+/// Returns a name for the holder of an intent, unique to each replay.
 fn holder() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = if host.trim().is_empty() { "this host" } else { host.trim() };
+    let host = if host.trim().is_empty() { "unknown host" } else { host.trim() };
     let number = uuid::Uuid::new_v4().simple().to_string();
     format!("{host} pid {} ({})", std::process::id(), &number[..8])
 }

@@ -1,11 +1,10 @@
-//! Data files that the catalog names and that cannot be read, because they are not there or have
-//! another size.
+//! Data files of the catalog that cannot be read, because they are missing or have another size.
 //!
-//! A replay deletes rows by reading them. A missing file cannot be read, but the catalog's statistics tell
-//! which partitions and offsets it holds: if the replay takes all of them back, the file is ended in the
-//! catalog alone, in a snapshot of its own before that of the replay. A replay that is killed between
-//! the two leaves a table that can be read and lacks the rows; `verify` finds them missing, and another
-//! replay brings them back.
+//! A replay deletes rows by reading them. A missing file cannot be read, but the catalog's statistics name
+//! the partitions and offsets in it: if the replay takes all of them back, the file is ended in the catalog
+//! alone, in a snapshot of its own before that of the replay. A replay that is killed between the two leaves
+//! a table that can be read and lacks the rows; `verify` reports them missing, and another replay restores
+//! them.
 
 mod search;
 
@@ -21,40 +20,44 @@ use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::{Offset, Partition};
 
 pub(super) use self::search::least_time_sql;
-use self::search::{Span, missing_files, span};
-use super::files::Target;
+use self::search::{PositionSpan, missing_files, span};
+use super::files::ReplayTarget;
 use super::history::History;
 
-/// The author and the commit message of the snapshot that ends missing files; `verify` knows them by it.
+/// Author of the snapshot that ends missing files; `verify` identifies it by author and message.
 pub const AUTHOR: &str = "ducktide";
 /// Commit message of the snapshot that ends missing files.
 pub const MESSAGE: &str = "end missing files";
 
-/// How often another commit may come first. Each took the next snapshot id, so the lake moves on.
-const ATTEMPTS: u32 = 20;
+/// Maximum number of attempts: each concurrent commit takes the next snapshot ID, so the lake progresses.
+const MAX_ATTEMPTS: u32 = 20;
 
-/// Between two attempts: a commit takes 15 to 50 ms.
-const PAUSE: Duration = Duration::from_millis(25);
+/// Pause between two attempts: a commit takes 15 to 50 ms.
+const RETRY_PAUSE: Duration = Duration::from_millis(25);
 
-/// The missing files of a source's tables, and from where a replay covers them.
+/// Missing files of a source's tables, and the offsets from which a replay covers them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MissingFiles {
-    /// How many files are missing.
+    /// Number of missing files.
     pub files: u64,
-    /// The rows that a reader would see in them, dead-letter rows included.
+    /// Number of rows that a reader would see in them, including dead-letter rows.
     pub rows: u64,
-    /// For each partition that may have rows in them, the first offset that it may have there.
+    /// First offset that the files may have of each partition.
     pub offsets: BTreeMap<Partition, Offset>,
-    /// The `data_file_id` of each file, by its `table_id`.
+    /// `data_file_id` of each file, by `table_id`.
     ids: BTreeMap<i64, Vec<i64>>,
 }
 
 impl MissingFiles {
-    /// Looks for missing files in the tables of a source.
+    /// Finds missing files in the tables of a source.
     ///
-    /// An error of kind [`Invalid`](ducktide_protocol::ErrorKind::Invalid) says that a file is missing, and that no
-    /// replay brings all of its rows back.
-    pub(super) fn find(session: &Session, source: &Source, targets: &[Target]) -> Result<Self> {
+    /// An error of kind [`Invalid`](ducktide_protocol::ErrorKind::Invalid) means that a file is missing
+    /// whose rows no replay restores completely.
+    pub(super) fn find(
+        session: &Session,
+        source: &Source,
+        targets: &[ReplayTarget],
+    ) -> Result<Self> {
         let mut found = Self::default();
         let mut spans = Vec::new();
         for target in targets {
@@ -73,7 +76,8 @@ impl MissingFiles {
             let history = History::of(&ledger::entries(session, source.id, partition)?);
             let start = history.start().unwrap_or(Offset(0));
             found.offsets.extend(
-                Span::first_of(&spans, partition, start, next).map(|offset| (partition, offset)),
+                PositionSpan::first_of(&spans, partition, start, next)
+                    .map(|offset| (partition, offset)),
             );
         }
         Ok(found)
@@ -83,7 +87,7 @@ impl MissingFiles {
         self.ids.is_empty()
     }
 
-    /// Refuses a replay that leaves rows of missing files behind: they could not come back.
+    /// Refuses a replay that does not take back all rows of missing files: the others would be lost.
     pub(super) fn check_covered(&self, offsets: &BTreeMap<Partition, Offset>) -> Result<()> {
         let is_covered = |(partition, first): (&Partition, &Offset)| {
             offsets.get(partition).is_some_and(|from| from <= first)
@@ -95,7 +99,7 @@ impl MissingFiles {
             self.offsets.iter().map(|(p, offset)| format!("{p}:{offset}")).collect();
         Err(LakeError::invalid(format!(
             "data files of the table are missing, and the replay does not take back all of their rows; \
-             use --from-missing-files, or begin each of these partitions at or below its offset: \
+             use --from-missing-files, or start each of these partitions at or below its offset: \
              files=`{}` rows=`{}` partition_offsets=`{}`",
             self.files,
             self.rows,
@@ -103,27 +107,27 @@ impl MissingFiles {
         )))
     }
 
-    /// Ends the files in the catalog, in one snapshot for each table. To be called under the commit lock.
+    /// Ends the files in the catalog, in one snapshot for each table. Must be called under the commit lock.
     pub(super) fn end(&self, session: &Session) -> Result<()> {
         for (table_id, ids) in &self.ids {
             let ids: Vec<_> = ids.iter().map(i64::to_string).collect();
             let statements = end_statements(session, *table_id, &ids);
             let mut attempt = 1;
             while let Err(error) = session.change_all_natively(&statements) {
-                if attempt >= ATTEMPTS {
+                if attempt >= MAX_ATTEMPTS {
                     return Err(duckdb_error::failed("end the missing files", error));
                 }
-                tracing::debug!(%error, attempt, "another commit came first");
+                tracing::debug!(%error, attempt, "concurrent commit, retrying");
                 attempt += 1;
-                thread::sleep(PAUSE);
+                thread::sleep(RETRY_PAUSE);
             }
         }
         Ok(())
     }
 }
 
-impl Span {
-    /// The first offset that any of the files may have of a partition.
+impl PositionSpan {
+    /// Returns the first offset that any of the files may have of a partition.
     fn first_of(
         spans: &[Self],
         partition: Partition,
@@ -132,13 +136,13 @@ impl Span {
     ) -> Option<Offset> {
         let holds = |span: &&Self| (span.partitions.0..=span.partitions.1).contains(&partition.0);
         let first = spans.iter().filter(holds).map(|span| Offset(span.first_offset)).min()?;
-        // A file of several partitions tells the least offset of all of them.
+        // The statistics of a file with several partitions have the least offset of all of them.
         (first < next).then(|| first.max(start))
     }
 }
 
-/// What DuckLake 1.5.5 writes for a DELETE of all rows of a file. The first statement takes an id that is
-/// taken if a file is not live any more, which ends the transaction.
+/// Returns the statements that DuckLake 1.5.5 runs for a DELETE of all rows of files. The first one inserts
+/// an existing ID if a file is not live any more, which aborts the transaction.
 fn end_statements(session: &Session, table_id: i64, ids: &[String]) -> [String; 3] {
     let name = |table: &str| session.native_table(table);
     let (snapshot, files) = (name("ducklake_snapshot"), name("ducklake_data_file"));
@@ -171,23 +175,24 @@ mod tests {
 
     fn first_of(partition: i32, start: i64, next: i64) -> Option<i64> {
         let spans = [
-            Span { partitions: (0, 2), first_offset: 50 },
-            Span { partitions: (1, 1), first_offset: 30 },
+            PositionSpan { partitions: (0, 2), first_offset: 50 },
+            PositionSpan { partitions: (1, 1), first_offset: 30 },
         ];
-        Span::first_of(&spans, Partition(partition), Offset(start), Offset(next)).map(|o| o.0)
+        PositionSpan::first_of(&spans, Partition(partition), Offset(start), Offset(next))
+            .map(|o| o.0)
     }
 
     #[test]
-    fn a_partition_is_taken_back_to_the_first_offset_that_a_missing_file_may_have() {
+    fn a_partition_goes_back_to_the_first_offset_that_a_missing_file_may_have() {
         assert_eq!(first_of(0, 0, 100), Some(50));
         assert_eq!(first_of(1, 0, 100), Some(30));
-        assert_eq!(first_of(2, 60, 100), Some(60), "the partition begins later than the others");
+        assert_eq!(first_of(2, 60, 100), Some(60), "the partition starts later than the others");
         assert_eq!(first_of(2, 0, 50), None, "the partition does not reach so far");
         assert_eq!(first_of(3, 0, 100), None, "no file has rows of it");
     }
 
     #[test]
-    fn a_replay_has_to_begin_at_or_below_each_of_the_offsets() {
+    fn a_replay_must_start_at_or_below_each_of_the_offsets() {
         let missing = MissingFiles {
             files: 1,
             rows: 10,

@@ -1,4 +1,4 @@
-//! Which partitions go back, and whether they can. Pure.
+//! Steps of a replay: the partitions that go back, and their checks. Pure.
 
 use ducktide_protocol::commit::{Counts, ProgressDelta};
 use ducktide_protocol::error::{LakeError, Result};
@@ -7,12 +7,12 @@ use thiserror::Error;
 
 use super::history::{DividedRangeDiffers, DividedRows, History};
 
-/// Why the counts of a replay cannot be known. No attempt changes that.
+/// Counts of a replay that cannot be determined. A retry does not help.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub(super) enum NotCountable {
     #[error(transparent)]
     DividedRangeDiffers(#[from] DividedRangeDiffers),
-    /// The ledger's ranges do not tile, because it or progress was edited by hand.
+    /// The ranges of the ledger are not continuous, because it or progress was edited by hand.
     #[error(
         "the partition's ledger is broken, so a replay cannot count what it takes back: `ducktide \
          verify` names the break; no command repairs a ledger: restore the catalog, or fill another \
@@ -22,17 +22,17 @@ pub(super) enum NotCountable {
     LedgerBroken { partition: Partition, offsets: i64, counted: i64 },
 }
 
-/// One partition's way back.
+/// One partition of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Step {
+pub(super) struct ReplayStep {
     pub(super) partition: Partition,
     pub(super) position: Position,
     pub(super) to: Offset,
     pub(super) history: History,
 }
 
-impl Step {
-    /// Checks an offset against where the partition stands; None when it stands there already.
+impl ReplayStep {
+    /// Checks an offset against the position of the partition; None when it is there already.
     pub(super) fn new(
         partition: Partition,
         position: Option<Position>,
@@ -60,17 +60,17 @@ impl Step {
         Ok((to < next).then_some(Self { partition, position, to, history }))
     }
 
-    /// The part of a range that the tables must be asked about.
+    /// Returns the part of a range whose rows must be counted in the tables.
     pub(super) fn cut(&self) -> Option<OffsetRange> {
         self.history.part_cut_off(self.to)
     }
 
-    /// The part that stays of such a range, and the counts of the whole range.
+    /// Returns the part of such a range that stays, and the counts of the whole range.
     pub(super) fn left(&self) -> Option<(OffsetRange, Counts)> {
         self.history.part_left(self.to)
     }
 
-    /// The step for the catalog.
+    /// Returns the step for the catalog.
     pub(super) fn delta(
         &self,
         source: SourceId,
@@ -97,7 +97,7 @@ mod tests {
     use ducktide_protocol::invariants::LedgerEntry;
     use ducktide_protocol::position::Epoch;
 
-    fn step_to(to: i64) -> Result<Option<Step>> {
+    fn step_to(to: i64) -> Result<Option<ReplayStep>> {
         let start = ProgressDelta {
             source: SourceId(1),
             partition: Partition(0),
@@ -107,11 +107,11 @@ mod tests {
         };
         let history = History::of(&[LedgerEntry { kind: CommitKind::Start, step: start }]);
         let position = Position { epoch: Epoch(0), next_offset: Offset(200) };
-        Step::new(Partition(0), Some(position), Offset(to), history)
+        ReplayStep::new(Partition(0), Some(position), Offset(to), history)
     }
 
     #[test]
-    fn a_replay_goes_back_and_not_beyond_the_tables_beginning() {
+    fn a_replay_goes_back_at_most_to_the_start_of_the_table() {
         assert!(step_to(100).unwrap().is_some());
         assert!(step_to(200).unwrap().is_none(), "it is there already");
         assert!(step_to(201).unwrap_err().to_string().contains("a replay goes back"));
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ledger_that_does_not_end_at_progress_is_refused_before_anything_is_tried() {
+    fn a_ledger_that_does_not_end_at_progress_is_refused_before_any_change() {
         let step = |next: i64| {
             let range = OffsetRange { from: Offset(100), to: Offset(150) };
             let counts = Counts { rows: 50, ..Counts::default() };
@@ -127,7 +127,7 @@ mod tests {
             let step = ProgressDelta { source, partition, epoch, range, counts };
             let history = History::of(&[LedgerEntry { kind: CommitKind::Ingest, step }]);
             let position = Position { epoch, next_offset: Offset(next) };
-            let step = Step { partition, position, to: Offset(100), history };
+            let step = ReplayStep { partition, position, to: Offset(100), history };
             step.delta(source, DividedRows::default())
         };
 
@@ -140,8 +140,8 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_that_the_lake_does_not_know_is_refused() {
-        let error = Step::new(Partition(7), None, Offset(0), History::default()).unwrap_err();
+    fn an_unknown_partition_is_refused() {
+        let error = ReplayStep::new(Partition(7), None, Offset(0), History::default()).unwrap_err();
 
         assert!(error.to_string().contains("no such partition: partition=`7`"));
     }

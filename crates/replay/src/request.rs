@@ -1,4 +1,4 @@
-//! What a replay is asked to do, and what it did.
+//! Request and summary of a replay.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,24 +7,23 @@ use ducktide_protocol::Source;
 use ducktide_protocol::commit::{Counts, ProgressDelta};
 use ducktide_protocol::position::{Offset, Partition, SnapshotId};
 
-/// Partitions of one source, and where each is to be read from again.
+/// Partitions of one source that are read again, and from which offset.
 #[derive(Clone, Debug)]
 pub struct ReplayRequest {
     /// The table and topic.
     pub source: Source,
-    /// The first offset that is read again, of each partition.
+    /// First offset that is read again, by partition.
     pub offsets: BTreeMap<Partition, Offset>,
-    /// How long workers wait at most for the transaction that removes rows; a replay that dies holds
-    /// them up for no longer.
+    /// Maximum wait of workers for the transaction that removes rows, also if the replay dies.
     pub max_transaction: Duration,
-    /// How long a merge, or another replay, is waited for.
+    /// Maximum wait for a merge or another replay.
     pub lock_timeout: Duration,
-    /// How often the transaction is tried when others commit in between.
+    /// Maximum number of attempts of the transaction when other clients commit in between.
     pub attempts: u32,
 }
 
 impl ReplayRequest {
-    /// A request with the usual patience.
+    /// Returns a request with the default limits.
     #[must_use]
     pub const fn new(source: Source, offsets: BTreeMap<Partition, Offset>) -> Self {
         Self {
@@ -37,34 +36,34 @@ impl ReplayRequest {
     }
 }
 
-/// What a replay changes, or has changed.
+/// Effect of a replay, planned or completed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReplaySummary {
-    /// The partitions that go back; those at their offset already are not among them.
+    /// Partitions that go back; those already at their offset are omitted.
     pub steps: Vec<ProgressDelta>,
-    /// Rows that the table loses.
+    /// Number of rows removed from the table.
     pub rows: u64,
-    /// Rows that the dead-letter table loses: letters and their resolutions.
+    /// Number of rows removed from the dead-letter table: dead letters and their resolutions.
     pub letter_rows: u64,
-    /// Files that hold nothing else, and end.
+    /// Number of files that hold no other rows, and end.
     pub files_ended: u64,
-    /// Files that hold other rows too, which move to new files.
+    /// Number of files that also hold other rows, which are rewritten to new files.
     pub files_rewritten: u64,
-    /// Files that were missing and end unread.
+    /// Number of missing files, which end unread.
     pub files_missing: u64,
-    /// Rows that were in them. Before they are ended, `rows` and `letter_rows` count what the ledger
-    /// has, and other files are not looked at.
+    /// Number of rows in missing files. Before the files are ended, `rows` and `letter_rows` are those of
+    /// the ledger, and other files are not counted.
     pub rows_missing: u64,
-    /// The newest snapshot that shows what was before.
+    /// Newest snapshot from before the replay.
     pub shows_old_state: Option<SnapshotId>,
-    /// The snapshot that the replay made; none when there were no rows to remove.
+    /// Snapshot of the replay; None when there were no rows to remove.
     pub snapshot: Option<SnapshotId>,
-    /// How often the transaction had to be tried again because others committed in between.
+    /// Number of retries of the transaction because other clients committed in between.
     pub retries: u32,
 }
 
 impl ReplaySummary {
-    /// Everything that is taken back, of all partitions: zero or negative.
+    /// Returns the sum of the counts of all partitions: zero or negative.
     #[must_use]
     pub fn removed(&self) -> Counts {
         self.steps.iter().fold(Counts::default(), |sum, step| sum.plus(step.counts))

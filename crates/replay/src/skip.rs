@@ -1,4 +1,4 @@
-//! Skip: an operator gives records up, and the ledger says so for ever.
+//! Skip: an operator gives up records; the ledger counts them permanently.
 
 use ducktide_lake::DuckLake;
 use ducktide_lake::catalog::{self, ledger};
@@ -8,7 +8,7 @@ use ducktide_protocol::commit::{CommitKind, CommitMessage, Counts, ProgressDelta
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::{Offset, OffsetRange, Partition};
 
-/// Moves a partition forward to `to` without its records, and begins a new epoch.
+/// Moves a partition forward to `to` without its records, and starts a new epoch.
 pub fn skip(
     lake: &mut DuckLake,
     source: &Source,
@@ -35,12 +35,12 @@ pub fn skip(
     let step = ProgressDelta { source: source.id, partition, epoch, range, counts };
     let posted = catalog::post(session, &CommitMessage::new(CommitKind::Skip, vec![step]));
     drop(guard);
-    // The ledger tells, whatever the answer was.
+    // The ledger decides, whatever the answer was.
     match (ledger::applied(session, CommitKind::Skip, &[step])?, posted) {
         (Some(_), _) => Ok(step),
         (None, Err(error)) => Err(duckdb_error::failed("skip", error)),
         (None, Ok(())) => Err(LakeError::invalid(
-            "the skip was accepted but progress did not move: the lake's triggers are gone; \
+            "the skip was accepted but progress did not move: the lake's triggers are missing; \
              stop all workers and run `ducktide verify`",
         )),
     }

@@ -1,13 +1,13 @@
-//! A snapshot for a replay that finds no row to remove.
+//! Snapshot of a replay that has no rows to remove.
 //!
-//! The rows that the ledger counts may all be gone: another client deleted them. Their counts are taken
-//! back all the same, and that needs a snapshot, which `DuckLake` makes for changes only. Writing the
-//! table's comment again is one, and changes nothing.
+//! Another client may have deleted all rows that the ledger counts. Their counts are taken back
+//! nevertheless, which needs a snapshot, and DuckLake creates one for changes only. Setting the table's
+//! comment to its present value is such a change.
 
 use ducktide_lake::session::{LAKE, Session, quote};
 use ducktide_protocol::table::TableName;
 
-/// Makes the open transaction one that has a snapshot.
+/// Adds a change to the open transaction, so that it creates a snapshot.
 pub(super) fn require(session: &Session, table: &TableName) -> duckdb::Result<()> {
     let sql = format!(
         "SELECT comment FROM duckdb_tables() WHERE database_name = '{LAKE}' \

@@ -1,7 +1,7 @@
-//! The transaction of a replay, tried until it is in the lake or cannot be.
+//! Transaction of a replay, retried until it is applied or refused.
 //!
-//! As with a commit, what happened is read from the catalog and never from an error's text: the
-//! ledger has the replay's own row, at its epoch, or it does not.
+//! As with a commit, the outcome is read from the catalog and never from an error's text: the ledger has the
+//! replay's own row, at its epoch, or it does not.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -22,41 +22,42 @@ use ducktide_protocol::failpoint::{self, Failpoint};
 use ducktide_protocol::position::{Offset, OffsetRange, Partition, Position, SnapshotId};
 use jiff::Timestamp;
 
-use super::files::{Affected, HidingColumn, Target};
+use super::files::{AffectedFile, HidingColumn, ReplayTarget};
 use super::history::{DividedRows, History};
 use super::missing::{AUTHOR, MissingFiles};
-use super::plan::Step;
+use super::plan::ReplayStep;
 use super::request::{ReplayRequest, ReplaySummary};
 use super::snapshot;
 
-/// Between two tries: others have just committed, and do so again soon.
-const PAUSE: Duration = Duration::from_millis(200);
+/// Pause between two attempts: other clients have just committed.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long the catalog may be out of reach after a COMMIT whose answer was lost.
-const OUTCOME_TRIES: u32 = 60;
+/// Maximum number of reads of the outcome after a COMMIT whose answer was lost.
+const OUTCOME_ATTEMPTS: u32 = 60;
 
 /// One replay, under its locks.
 pub(super) struct Replay<'a> {
     session: &'a Session,
     request: &'a ReplayRequest,
-    targets: Vec<Target>,
-    /// Files that cannot be read, all of whose rows this replay takes back.
+    targets: Vec<ReplayTarget>,
+    /// Missing files, all of whose rows this replay takes back.
     missing: MissingFiles,
-    /// What straddling files keep, by the path of the file that it came from.
-    survivors: BTreeMap<String, Survivors>,
+    /// Retained rows of straddling files, by the path of the original file.
+    retained: BTreeMap<String, RetainedRows>,
 }
 
-struct Survivors {
-    of: Affected,
+/// Rows of a file that a replay keeps, in a new file.
+struct RetainedRows {
+    original: AffectedFile,
     file: StagedFile,
 }
 
-/// All that one transaction does.
-struct Plan {
+/// Changes of one transaction.
+struct ReplayPlan {
     steps: Vec<ProgressDelta>,
-    /// For each target, in their order.
-    affected: Vec<Vec<Affected>>,
-    /// Columns that hide which file a row is in, for each target.
+    /// AffectedFile files of each target.
+    affected: Vec<Vec<AffectedFile>>,
+    /// Column of each target that hides the file of a row.
     hiding: Vec<Option<HidingColumn>>,
     summary: ReplaySummary,
 }
@@ -65,20 +66,20 @@ impl<'a> Replay<'a> {
     pub(super) const fn new(
         session: &'a Session,
         request: &'a ReplayRequest,
-        targets: Vec<Target>,
+        targets: Vec<ReplayTarget>,
         missing: MissingFiles,
     ) -> Self {
-        Self { session, request, targets, missing, survivors: BTreeMap::new() }
+        Self { session, request, targets, missing, retained: BTreeMap::new() }
     }
 
-    /// What there is to do, of one snapshot.
+    /// Returns the effect of the replay on the present snapshot.
     pub(super) fn plan(&self) -> Result<ReplaySummary> {
-        self.look_at_rest().map(|plan| plan.summary)
+        self.read_consistently().map(|plan| plan.summary)
     }
 
-    /// The same by the ledger, where missing files keep the tables from being read.
+    /// Returns the effect by the ledger, where missing files prevent reading the tables.
     pub(super) fn plan_by_ledger(&self) -> Result<ReplaySummary> {
-        let steps = self.reading_at_rest(&|steps| self.deltas(steps))?;
+        let steps = self.retry_while_moving(&|steps| self.deltas(steps))?;
         let mut summary = summary(&steps, &[]);
         let removed = summary.removed();
         summary.rows = removed.rows.unsigned_abs();
@@ -100,7 +101,7 @@ impl<'a> Replay<'a> {
         tracing::warn!(
             files = self.missing.files,
             rows = self.missing.rows,
-            "missing data files ended; their rows come back from Kafka"
+            "missing data files ended, their rows are read from Kafka again"
         );
         Ok(())
     }
@@ -110,17 +111,17 @@ impl<'a> Replay<'a> {
         summary.rows_missing = self.missing.rows;
     }
 
-    /// Writes what straddling files keep, before anybody has to wait for it.
+    /// Writes the retained rows of straddling files, before any worker waits for the replay.
     pub(super) fn prepare(&mut self, intent: &mut Intent) -> Result<()> {
-        // The intent is renewed outside of the transaction that looks: inside, it would be undone with
-        // it, hold the write lock of a SQLite catalog while files are written, and end the
-        // transaction when the catalog is busy. A file that others change meanwhile does not look
-        // the same at the attempt, which writes its survivors again.
-        let plan = self.look_at_rest()?;
-        self.write_survivors(&plan, &mut |replay| replay.renew(intent, IntentKind::Prepare))
+        // The intent is renewed outside of the reading transaction: inside, it would be rolled back with
+        // it, hold the write lock of a SQLite catalog while files are written, and abort the transaction
+        // when the catalog is busy. If another client changes a file meanwhile, the attempt notices and
+        // writes its retained rows again.
+        let plan = self.read_consistently()?;
+        self.write_retained(&plan, &mut |replay| replay.renew(intent, IntentKind::Prepare))
     }
 
-    /// Tries the transaction, each time from where the lake then stands.
+    /// Runs the transaction, each attempt on the present state of the lake.
     pub(super) fn run(
         &mut self,
         intent: &mut Intent,
@@ -129,23 +130,23 @@ impl<'a> Replay<'a> {
         let mut last: Option<LakeError> = None;
         for attempt in 0..self.request.attempts {
             if attempt > 0 {
-                thread::sleep(PAUSE);
+                thread::sleep(RETRY_PAUSE);
             }
-            // From here on workers stay away, also those that did not get the commit lock.
+            // From here on workers wait, also those that did not get the commit lock.
             self.renew(intent, IntentKind::Replay)?;
             let guard = lock.acquire(self.session)?;
             failpoint::reached(Failpoint::LockTaken);
-            let tried = self.attempt();
+            let outcome = self.attempt();
             drop(guard);
-            match tried? {
-                Tried::Done(mut summary) => {
+            match outcome? {
+                AttemptOutcome::Done(mut summary) => {
                     summary.retries = attempt;
                     self.add_missing(&mut summary);
                     return Ok(summary);
                 }
-                Tried::Refused(error) => {
+                AttemptOutcome::Refused(error) => {
                     let is_new = last.as_ref().is_none_or(|last| last.chain() != error.chain());
-                    // A refusal that is known by its text alone counts when it is repeated.
+                    // A refusal that is recognized by its text alone is final when it is repeated.
                     if error.kind() == ErrorKind::Invalid && !(is_new && error.is_refusal()) {
                         return Err(error);
                     }
@@ -159,20 +160,20 @@ impl<'a> Replay<'a> {
         Err(last.unwrap_or_else(|| LakeError::invalid("a replay needs at least one attempt")))
     }
 
-    /// Progress is read before the transaction's first look at a table: what is committed in
-    /// between makes the compare-and-swap refuse, and never passes unseen.
-    fn attempt(&mut self) -> Result<Tried> {
+    /// Runs one attempt. Progress is read before the transaction first reads a table: a commit in between
+    /// makes the compare-and-swap refuse, and is never missed.
+    fn attempt(&mut self) -> Result<AttemptOutcome> {
         let steps = self.steps()?;
         self.session.execute("BEGIN").map_err(failed("begin"))?;
         failpoint::reached(Failpoint::TransactionBegun);
-        let plan = self.look(&steps).and_then(|plan| {
+        let plan = self.read_tables(&steps).and_then(|plan| {
             let is_renamed = plan.hides_files();
             if is_renamed {
-                // The look has renamed a column. What is committed in between changes the number of rows
-                // that are deleted, and nothing is sent.
+                // A column was renamed for reading. A commit in between changes the number of deleted
+                // rows, and then nothing is committed.
                 self.end_reading();
             }
-            self.write_survivors(&plan, &mut |_| Ok(()))?;
+            self.write_retained(&plan, &mut |_| Ok(()))?;
             if is_renamed {
                 self.session.execute("BEGIN").map_err(failed("begin"))?;
             }
@@ -182,12 +183,12 @@ impl<'a> Replay<'a> {
             Ok(plan) => plan,
             Err(error) => {
                 self.end_reading();
-                return self.unless_at_rest(&steps, error).map(Tried::Refused);
+                return self.if_moved(&steps, error).map(AttemptOutcome::Refused);
             }
         };
         if plan.steps.is_empty() {
             self.end_reading();
-            return Ok(Tried::Done(plan.summary));
+            return Ok(AttemptOutcome::Done(plan.summary));
         }
         let sent = self.send(&plan);
         if sent.is_err() {
@@ -197,28 +198,28 @@ impl<'a> Replay<'a> {
         self.outcome(plan, sent.err())
     }
 
-    fn send(&self, plan: &Plan) -> Result<()> {
+    fn send(&self, plan: &ReplayPlan) -> Result<()> {
         let message = CommitMessage::new(CommitKind::Replay, plan.steps.clone());
         if plan.affected.iter().all(Vec::is_empty) {
             if !plan.summary.removed().needs_snapshot() {
-                // DuckLake makes no snapshot for a transaction that changes no data (measured).
+                // DuckLake creates no snapshot for a transaction that changes no data (measured).
                 self.end_reading();
                 return catalog::post(self.session, &message).map_err(failed("replay"));
             }
             snapshot::require(self.session, &self.targets[0].table)
-                .map_err(failed("make a snapshot without a row to remove"))?;
+                .map_err(failed("create a snapshot without removed rows"))?;
         }
         for index in 0..self.targets.len() {
             self.end_files(plan, index)?;
         }
-        let files: Vec<_> = plan.survivors(self).map(|kept| kept.file.clone()).collect();
+        let files: Vec<_> = plan.retained(self).map(|kept| kept.file.clone()).collect();
         let text = format!(
             "CALL {LAKE}.set_commit_message('{AUTHOR}', 'replay', extra_info => {})",
             quote(&message.to_json())
         );
-        register_files(self.session, &files).map_err(failed("add what files keep"))?;
+        register_files(self.session, &files).map_err(failed("add the retained rows"))?;
         failpoint::reached(Failpoint::FilesAdded);
-        self.session.execute(&text).map_err(failed("set the message"))?;
+        self.session.execute(&text).map_err(failed("set the commit message"))?;
         failpoint::reached(Failpoint::MessageSet);
         self.session.execute("COMMIT").map_err(failed("replay"))?;
         if failpoint::reached(Failpoint::CommitAnswered) {
@@ -227,18 +228,18 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Ends the files of a target, and makes sure that not one of their rows stays: a delete file would
-    /// be written.
-    fn end_files(&self, plan: &Plan, index: usize) -> Result<()> {
+    /// Ends the files of a target, and checks that no row of them stays: otherwise DuckLake would write a
+    /// delete file.
+    fn end_files(&self, plan: &ReplayPlan, index: usize) -> Result<()> {
         let (target, files) = (&self.targets[index], &plan.affected[index]);
         if files.is_empty() {
             return Ok(());
         }
         let rows: u64 = files.iter().map(|file| file.rows).sum();
         let deleted = if plan.hiding[index].is_some() {
-            let survivors: Vec<_> = plan.survivors_of(index, self).map(|kept| &kept.file).collect();
+            let retained: Vec<_> = plan.retained_of(index, self).map(|kept| &kept.file).collect();
             let condition = self.condition(target, plan);
-            target.end_files_by_offsets(self.session, &condition, &survivors)
+            target.end_files_by_offsets(self.session, &condition, &retained)
         } else {
             target.end_files(self.session, files)
         };
@@ -247,20 +248,20 @@ impl<'a> Replay<'a> {
             return Ok(());
         }
         Err(LakeError::unavailable(format!(
-            "files have other rows than before: table=`{}` rows=`{rows}` deleted=`{deleted}`",
+            "another client changed the files: table=`{}` rows=`{rows}` deleted=`{deleted}`",
             target.table
         )))
     }
 
-    /// What a plan removes from a target.
-    fn condition(&self, target: &Target, plan: &Plan) -> String {
+    /// Returns the condition of the rows that a plan removes from a target.
+    fn condition(&self, target: &ReplayTarget, plan: &ReplayPlan) -> String {
         let offsets: Vec<_> =
             plan.steps.iter().map(|step| (step.partition, step.range.to)).collect();
         target.condition(&self.request.source.spec.topic, &offsets)
     }
 
-    /// Where the requested partitions stand, and their ledgers.
-    fn steps(&self) -> Result<Vec<Step>> {
+    /// Reads the positions and ledgers of the requested partitions.
+    fn steps(&self) -> Result<Vec<ReplayStep>> {
         let source = self.request.source.id;
         let progress = catalog::progress(self.session, source)?;
         let position = |wanted: Partition| -> Option<Position> {
@@ -269,25 +270,28 @@ impl<'a> Replay<'a> {
         let mut steps = Vec::new();
         for (&partition, &to) in &self.request.offsets {
             let history = History::of(&ledger::entries(self.session, source, partition)?);
-            steps.extend(Step::new(partition, position(partition), to, history)?);
+            steps.extend(ReplayStep::new(partition, position(partition), to, history)?);
         }
         failpoint::reached(Failpoint::ProgressRead);
         Ok(steps)
     }
 
-    /// Looks at the tables in a transaction of its own.
-    fn look_at_rest(&self) -> Result<Plan> {
-        self.reading_at_rest(&|steps| self.look(steps))
+    /// Reads the tables in a transaction of its own, until the ledger does not change meanwhile.
+    fn read_consistently(&self) -> Result<ReplayPlan> {
+        self.retry_while_moving(&|steps| self.read_tables(steps))
     }
 
-    fn reading_at_rest<T>(&self, look: &dyn Fn(&[Step]) -> Result<T>) -> Result<T> {
+    fn retry_while_moving<T>(&self, look: &dyn Fn(&[ReplayStep]) -> Result<T>) -> Result<T> {
         let mut tries = self.request.attempts;
         loop {
             let steps = self.steps()?;
             match self.reading(|| look(&steps)) {
                 Err(error) if tries > 0 => {
-                    let error = self.unless_at_rest(&steps, error)?;
-                    tracing::debug!(error = error.chain(), "the ledger moved, looking again");
+                    let error = self.if_moved(&steps, error)?;
+                    tracing::debug!(
+                        error = error.chain(),
+                        "ledger changed while it was read, retrying"
+                    );
                     tries -= 1;
                 }
                 looked => return looked,
@@ -295,16 +299,16 @@ impl<'a> Replay<'a> {
         }
     }
 
-    /// Progress and ledger are read before the tables: what another replay, or a retry of letters,
-    /// commits in between makes them disagree. Gives back an error that may be due to that, and ends
-    /// with it when the ledger is as it was.
-    fn unless_at_rest(&self, steps: &[Step], error: LakeError) -> Result<LakeError> {
+    /// Returns an error that may be due to a concurrent commit as a value, and fails with it when the ledger
+    /// has not changed. Progress and ledger are read before the tables: a replay or a retry of dead
+    /// letters in between makes them disagree.
+    fn if_moved(&self, steps: &[ReplayStep], error: LakeError) -> Result<LakeError> {
         let has_moved = self.steps()? != steps;
         if has_moved { Ok(error) } else { Err(error) }
     }
 
-    /// Looks at the tables, inside a transaction.
-    fn look(&self, steps: &[Step]) -> Result<Plan> {
+    /// Reads the tables, inside a transaction.
+    fn read_tables(&self, steps: &[ReplayStep]) -> Result<ReplayPlan> {
         let topic = &self.request.source.spec.topic;
         let offsets = offsets(steps);
         let deltas = self.deltas(steps)?;
@@ -316,12 +320,13 @@ impl<'a> Replay<'a> {
                 affected.push(target.affected(self.session, &condition)?);
             }
         }
-        Ok(Plan { summary: summary(&deltas, &affected), steps: deltas, affected, hiding })
+        Ok(ReplayPlan { summary: summary(&deltas, &affected), steps: deltas, affected, hiding })
     }
 
-    /// What the ledger counts of the steps; the tables are asked about ranges that a step cuts.
-    fn deltas(&self, steps: &[Step]) -> Result<Vec<ProgressDelta>> {
-        let delta = |step: &Step| {
+    /// Returns the counts of the steps, from the ledger; rows of ranges that a step divides are counted in the
+    /// tables.
+    fn deltas(&self, steps: &[ReplayStep]) -> Result<Vec<ProgressDelta>> {
+        let delta = |step: &ReplayStep| {
             let found = self.cut_rows(step)?;
             let delta = step.delta(self.request.source.id, found);
             delta.map_err(|error| LakeError::invalid(error.to_string()))
@@ -329,9 +334,9 @@ impl<'a> Replay<'a> {
         steps.iter().map(delta).collect()
     }
 
-    fn cut_rows(&self, step: &Step) -> Result<DividedRows> {
+    fn cut_rows(&self, step: &ReplayStep) -> Result<DividedRows> {
         if let (false, Some((left, counts))) = (self.missing.is_empty(), step.left()) {
-            // Missing files hold rows of what is cut off, and none of what is left.
+            // Missing files hold rows of the part that is cut off, and none of the other part.
             let stay = self.count_rows(step.partition, left)?;
             return Ok(DividedRows {
                 rows: counts.rows - stay.rows,
@@ -345,81 +350,81 @@ impl<'a> Replay<'a> {
         let topic = &self.request.source.spec.topic;
         let rows = self.targets[0].rows_in(self.session, topic, partition, range);
         let dead = match self.targets.get(1) {
-            Some(letters) => letters.open_letters_in(self.session, topic, partition, range),
+            Some(letters) => letters.open_dead_letters_in(self.session, topic, partition, range),
             None => Ok(0),
         };
         let counted = rows.and_then(|rows| Ok(DividedRows { rows, dead: dead? }));
-        counted.map_err(failed("count the rows of the range that is cut"))
+        counted.map_err(failed("count the rows of the divided range"))
     }
 
-    /// Writes the survivors that are not written yet, and makes them durable.
-    fn write_survivors(
+    /// Writes the retained rows that are not written yet, and makes them durable.
+    fn write_retained(
         &mut self,
-        plan: &Plan,
+        plan: &ReplayPlan,
         before_each: &mut dyn FnMut(&Self) -> Result<()>,
     ) -> Result<()> {
         let targets = self.targets.clone();
         for ((target, files), hiding) in targets.iter().zip(&plan.affected).zip(&plan.hiding) {
             let condition = self.condition(target, plan);
             for of in files.iter().filter(|file| !file.is_whole()) {
-                if self.survivors.get(&of.path).is_some_and(|kept| kept.of == *of) {
+                if self.retained.get(&of.path).is_some_and(|kept| kept.original == *of) {
                     continue;
                 }
                 before_each(self)?;
-                let file = target.write_survivors(self.session, of, &condition, hiding.as_ref())?;
+                let file = target.write_retained(self.session, of, &condition, hiding.as_ref())?;
                 failpoint::reached(Failpoint::FileWritten);
                 storage::make_durable(std::slice::from_ref(&file)).map_err(|error| {
                     LakeError::unavailable("make a file durable").because(error)
                 })?;
                 failpoint::reached(Failpoint::FileSynced);
-                self.survivors.insert(of.path.clone(), Survivors { of: of.clone(), file });
+                self.retained.insert(of.path.clone(), RetainedRows { original: of.clone(), file });
             }
         }
         Ok(())
     }
 
-    /// How a transaction ended, by what the ledger says.
-    fn outcome(&self, plan: Plan, error: Option<LakeError>) -> Result<Tried> {
+    /// Returns the outcome of a transaction, by the ledger.
+    fn outcome(&self, plan: ReplayPlan, error: Option<LakeError>) -> Result<AttemptOutcome> {
         let applied = self.applied(&plan.steps, error.is_some())?;
         match (applied, error) {
             (Some(Applied { snapshot }), error) => {
                 if let Some(error) = error {
                     let error = error.chain();
-                    tracing::info!(error, "the replay was applied, only its answer was lost");
+                    tracing::info!(error, "replay applied, its answer was lost");
                 }
                 let mut summary = plan.summary;
                 summary.snapshot = snapshot;
                 summary.shows_old_state = snapshot.map(|id| SnapshotId(id.0 - 1));
-                Ok(Tried::Done(summary))
+                Ok(AttemptOutcome::Done(summary))
             }
-            (None, Some(error)) => Ok(Tried::Refused(error)),
+            (None, Some(error)) => Ok(AttemptOutcome::Refused(error)),
             (None, None) => Err(LakeError::invalid(
-                "COMMIT said ok but progress did not move: the lake's triggers are gone; \
+                "COMMIT succeeded but progress did not move: the lake's triggers are missing; \
                  stop all workers and run `ducktide verify`",
             )),
         }
     }
 
-    /// Whether the ledger has this replay's row, of each step; its snapshot.
+    /// Returns the snapshot of the replay if the ledger has its row for each step.
     fn applied(&self, steps: &[ProgressDelta], is_unknown: bool) -> Result<Option<Applied>> {
-        let mut tries = if is_unknown { OUTCOME_TRIES } else { 1 };
+        let mut tries = if is_unknown { OUTCOME_ATTEMPTS } else { 1 };
         loop {
             tries -= 1;
             match ledger::applied(self.session, CommitKind::Replay, steps) {
                 Ok(applied) => return Ok(applied),
                 Err(error) if tries == 0 => {
                     return Err(LakeError::unavailable(
-                        "the catalog does not answer, so whether the replay was applied is not known \
-                         yet; `ducktide status` tells once it does",
+                        "the catalog is unavailable, so it is not known whether the replay was applied; \
+                         run `ducktide status` once it is available again",
                     )
                     .because(error.chain()));
                 }
-                Err(_) => thread::sleep(PAUSE),
+                Err(_) => thread::sleep(RETRY_PAUSE),
             }
         }
     }
 
-    /// Moves the intent's expiry, and says how far the replay is.
+    /// Extends the intent's expiry, and updates its kind.
     fn renew(&self, intent: &mut Intent, kind: IntentKind) -> Result<()> {
         intent.kind = kind;
         intent.expires_at = Timestamp::now() + self.request.max_transaction;
@@ -433,34 +438,34 @@ impl<'a> Replay<'a> {
         read
     }
 
-    /// Ends a transaction that has changed nothing, or must not.
+    /// Rolls back a transaction that has changed nothing, or must not.
     fn end_reading(&self) {
         let _ = self.session.execute("ROLLBACK");
     }
 }
 
-/// How one attempt ended.
-enum Tried {
+/// Outcome of one attempt.
+enum AttemptOutcome {
     Done(ReplaySummary),
     /// Nothing was changed.
     Refused(LakeError),
 }
 
-impl Plan {
-    /// What the straddling files of this plan keep.
-    fn survivors<'r>(&'r self, replay: &'r Replay<'_>) -> impl Iterator<Item = &'r Survivors> {
-        (0..self.affected.len()).flat_map(move |target| self.survivors_of(target, replay))
+impl ReplayPlan {
+    /// Returns the retained rows of all straddling files.
+    fn retained<'r>(&'r self, replay: &'r Replay<'_>) -> impl Iterator<Item = &'r RetainedRows> {
+        (0..self.affected.len()).flat_map(move |target| self.retained_of(target, replay))
     }
 
-    /// What the straddling files of one target keep.
-    fn survivors_of<'r>(
+    /// Returns the retained rows of the straddling files of one target.
+    fn retained_of<'r>(
         &'r self,
         target: usize,
         replay: &'r Replay<'_>,
-    ) -> impl Iterator<Item = &'r Survivors> {
+    ) -> impl Iterator<Item = &'r RetainedRows> {
         let straddling = self.affected[target].iter().filter(|file| !file.is_whole());
         straddling.map(|file| {
-            replay.survivors.get(&file.path).expect("every straddling file was written anew")
+            replay.retained.get(&file.path).expect("every straddling file was rewritten")
         })
     }
 
@@ -469,12 +474,12 @@ impl Plan {
     }
 }
 
-fn offsets(steps: &[Step]) -> Vec<(Partition, Offset)> {
+fn offsets(steps: &[ReplayStep]) -> Vec<(Partition, Offset)> {
     steps.iter().map(|step| (step.partition, step.to)).collect()
 }
 
-fn summary(steps: &[ProgressDelta], affected: &[Vec<Affected>]) -> ReplaySummary {
-    let removed = |files: Option<&Vec<Affected>>| {
+fn summary(steps: &[ProgressDelta], affected: &[Vec<AffectedFile>]) -> ReplaySummary {
+    let removed = |files: Option<&Vec<AffectedFile>>| {
         files.into_iter().flatten().map(|file| file.removed).sum::<u64>()
     };
     let count = |whole: bool| affected.iter().flatten().filter(|f| f.is_whole() == whole).count();

@@ -1,8 +1,8 @@
-//! Compares a table with what a producer saw acknowledged.
+//! Comparison of a table with the records that Kafka acknowledged to a producer.
 //!
-//! An empty event id in the ledger is a record that cannot be decoded. Records beyond progress are not yet in
-//! the lake, and not lost. Ledger and table may have any number of records: they are compared in parts of
-//! neighbouring offsets, each of which fits into memory.
+//! An empty event ID in the ledger is a record that cannot be decoded. Records beyond progress are not yet
+//! in the lake, and not lost. Ledger and table may have any number of records: they are compared in parts
+//! of consecutive offsets, each of which fits into memory.
 
 use std::str::FromStr;
 
@@ -14,33 +14,33 @@ use super::finding::{EXAMPLES, Finding, FindingKind, Findings, Note, NoteKind, P
 use super::offsets::{BUCKET, DeepProgress, Occurrences, TableReader, list};
 use super::producer_ledger::short_id;
 
-/// The column whose value is compared with the ledger's event id, where a table has it.
+/// Column that is compared with the ledger's event ID, if the table has it.
 const EVENT_ID: &str = "event_id";
 
-/// Memory for each record of a part, the table's and the ledger's, bytes: a part takes about a quarter of
-/// the limit, since DuckDB needs room for reading and for other threads too.
+/// Memory for each record of a part, in the table and in the ledger, in bytes: a part takes about a quarter
+/// of the limit, since DuckDB needs memory for reading and for other threads too.
 const RECORD_MEMORY: u64 = 512;
 
-/// What the comparison with a producer's ledger amounts to, over all tables.
+/// Sums of the comparison with a producer's ledger, over all tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Acknowledged {
-    /// Lines of the ledger that belong to the tables.
+    /// Number of lines of the ledger that belong to the tables.
     pub records: u64,
-    /// Records that are rows.
+    /// Number of records that are rows.
     pub found: u64,
-    /// Records beyond the lake's progress.
+    /// Number of records beyond the lake's progress.
     pub pending: u64,
-    /// Records below the offset at which their partition was started.
+    /// Number of records below the offset at which their partition was started.
     pub before_start: u64,
-    /// Records that are counted as dead letter, duplicate, tombstone or given up.
+    /// Number of records that are counted as dead letter, duplicate, tombstone or given up.
     pub accounted: u64,
-    /// Records that progress has passed and that nothing accounts for.
+    /// Number of records that progress has passed and that the lake does not account for.
     pub lost: u64,
-    /// Rows that the ledger does not have.
+    /// Number of rows that the ledger does not have.
     pub unacknowledged: u64,
 }
 
-/// Compares one table; its findings, notes and sums are added.
+/// Compares one table, and adds its findings, notes and sums.
 pub(super) fn compare(
     reader: &TableReader<'_>,
     memory_limit: u64,
@@ -55,9 +55,9 @@ pub(super) fn compare(
     sums.records += records;
     sums.found += records - absent;
     comparison.unacknowledged(sums, findings)?;
-    let mut split = Split::default();
+    let mut split = AbsentRecords::default();
     for key in comparison.partitions()? {
-        split.add(&comparison.judge(key, findings)?);
+        split.add(&comparison.classify_absent(key, findings)?);
     }
     split.note(&reader.table.to_string(), notes);
     sums.pending += split.pending;
@@ -67,16 +67,16 @@ pub(super) fn compare(
     Ok(())
 }
 
-/// What became of acknowledged records that are no rows.
+/// Numbers of acknowledged records that are not rows, by reason.
 #[derive(Clone, Copy, Debug, Default)]
-struct Split {
+struct AbsentRecords {
     pending: u64,
     before_start: u64,
     accounted: u64,
     lost: u64,
 }
 
-impl Split {
+impl AbsentRecords {
     fn add(&mut self, other: &Self) {
         self.pending += other.pending;
         self.before_start += other.before_start;
@@ -97,11 +97,11 @@ impl Split {
 
 struct Comparison<'a> {
     reader: &'a TableReader<'a>,
-    /// The topics of the table that the ledger has, as a list of SQL.
+    /// Topics of the table that the ledger has, as an SQL list.
     topics: String,
-    /// The hash of a row's event id.
+    /// SQL expression for the hash of a row's event ID.
     id: String,
-    /// When a row `s` and a record `a` are the same.
+    /// SQL condition that a row `s` and a record `a` are the same.
     same: String,
 }
 
@@ -127,7 +127,8 @@ impl<'a> Comparison<'a> {
     }
 
     /// Collects both sides of the difference: `absent`, the records that progress has passed and that are
-    /// no rows; `outside`, how many others are no rows; `unacknowledged`, how many rows are no records.
+    /// not rows; `outside`, the number of other records that are not rows; `unacknowledged`, the number of
+    /// rows that are not records.
     fn join_parts(
         &self,
         memory_limit: u64,
@@ -184,7 +185,7 @@ impl<'a> Comparison<'a> {
         )
     }
 
-    /// The offsets that progress has passed, of each partition.
+    /// Loads the offsets that progress has passed, of each partition.
     fn load_covered(&self) -> duckdb::Result<()> {
         self.reader.session.execute(
             "CREATE OR REPLACE TEMP TABLE covered(topic VARCHAR, \"partition\" INTEGER, first BIGINT, next BIGINT)",
@@ -201,8 +202,8 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    /// Where parts begin that have so many records and rows at most, as far as whole buckets of
-    /// offsets allow it.
+    /// Returns the first offsets of parts with at most this number of records and rows, as far as whole
+    /// buckets of offsets allow.
     fn parts(&self, records: u64) -> duckdb::Result<Vec<i64>> {
         let sql = format!(
             "SELECT (min(bucket) * {BUCKET})::VARCHAR FROM ( \
@@ -219,7 +220,7 @@ impl<'a> Comparison<'a> {
         Ok(if begins.is_empty() { vec![0] } else { begins })
     }
 
-    /// How many records the ledger has for the table, and how many of them are no rows.
+    /// Returns the number of records that the ledger has for the table, and of those that are not rows.
     fn counts(&self) -> duckdb::Result<(u64, u64)> {
         let records =
             format!("SELECT count(*)::VARCHAR FROM acknowledged WHERE topic IN ({})", self.topics);
@@ -255,7 +256,7 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    /// The partitions with absent records.
+    /// Returns the partitions with absent records.
     fn partitions(&self) -> duckdb::Result<Vec<Key>> {
         let rows = self.reader.session.rows(
             "SELECT topic, \"partition\"::VARCHAR FROM (SELECT topic, \"partition\" FROM absent \
@@ -270,8 +271,8 @@ impl<'a> Comparison<'a> {
         Ok(rows.into_iter().filter_map(key).collect())
     }
 
-    /// Sorts a partition's absent records.
-    fn judge(&self, key: Key, findings: &mut Findings) -> duckdb::Result<Split> {
+    /// Counts a partition's absent records by reason.
+    fn classify_absent(&self, key: Key, findings: &mut Findings) -> duckdb::Result<AbsentRecords> {
         let place = self.reader.view.place(key);
         let of_partition = condition(place.topic.as_deref().unwrap_or_default(), key.1.0);
         let count = |sum: &str, table: &str| {
@@ -295,11 +296,11 @@ impl<'a> Comparison<'a> {
             findings.add(Finding::new(kind, place, count, detail).at_offsets(lost.offsets));
         }
         let lost = lost.count.unsigned_abs();
-        Ok(Split { pending, before_start, accounted: absent - lost, lost })
+        Ok(AbsentRecords { pending, before_start, accounted: absent - lost, lost })
     }
 
-    /// Absent records beyond those that their range counts as dead letters, duplicates, tombstones
-    /// or given up. Gaps count for nothing here: Kafka acknowledged these records.
+    /// Returns absent records beyond those that their range counts as dead letters, duplicates, tombstones
+    /// or given up. Gaps do not count: Kafka acknowledged these records.
     fn lost(&self, key: Key, condition: &str) -> duckdb::Result<Occurrences> {
         self.reader.load_ranges(key)?;
         self.reader.session.execute(&format!(

@@ -1,8 +1,8 @@
-//! One instant of the catalog: everything here is read in one catalog transaction.
+//! State of the catalog at one instant, read in one catalog transaction.
 //!
-//! Rows, progress and ledger change in one transaction (invariant I1), so what one transaction reads
-//! belongs together, however many workers commit meanwhile. Snapshots may be expired at any time, so
-//! nothing is joined to them.
+//! Rows, progress and ledger change in one transaction (invariant I1), so the values that one transaction
+//! reads are consistent while workers commit. Snapshots may be expired at any time, so nothing is joined to
+//! them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -21,13 +21,14 @@ use ducktide_replay::missing;
 use super::chain;
 use super::finding::{Finding, FindingKind, Findings, Place};
 
-/// Ledger rows read at a time: bounds the memory for a ledger of any length (some 100 bytes each).
+/// Maximum number of ledger rows read at a time: bounds the memory for a ledger of any length (about 100
+/// bytes each).
 const LEDGER_PAGE: usize = 100_000;
 
 /// One partition of one source.
 pub(super) type Key = (SourceId, Partition);
 
-/// A table of the lake. Dropped tables are among them as long as old snapshots show them.
+/// A table of the lake, also a dropped one that old snapshots show.
 #[derive(Clone, Debug)]
 pub(super) struct TableEntry {
     pub(super) id: i64,
@@ -68,7 +69,7 @@ row_struct! {
         pub(super) bytes: u64,
         /// Rows of a data file, or rows that a delete file removes.
         pub(super) records: i64,
-        /// The snapshot that ended it; None when the newest snapshot needs it.
+        /// Snapshot that ended it; None when the newest snapshot needs it.
         pub(super) ended: Option<i64>,
     }
 }
@@ -117,22 +118,22 @@ impl ForeignChange {
     }
 }
 
-/// The catalog at one instant.
+/// State of the catalog at one instant.
 #[derive(Debug)]
 pub(super) struct CatalogView {
     /// The newest snapshot.
     pub(super) snapshot: SnapshotId,
-    /// Whether no snapshot was ever expired, so that all changes are known.
+    /// No snapshot was ever expired, so that all changes are known.
     pub(super) knows_all_changes: bool,
     pub(super) tables: Vec<TableEntry>,
     pub(super) sources: Vec<SourceEntry>,
     pub(super) progress: BTreeMap<Key, Position>,
     pub(super) chains: BTreeMap<Key, PartitionChain>,
-    /// The newest range.
+    /// ID of the newest ledger row.
     pub(super) last_ledger_id: i64,
     pub(super) files: Vec<FileEntry>,
-    /// Data files that are registered and scheduled for deletion at once.
-    pub(super) condemned: Vec<(i64, String)>,
+    /// Table and path of data files that are both registered and scheduled for deletion.
+    pub(super) scheduled_files: Vec<(i64, String)>,
     pub(super) foreign: Vec<ForeignChange>,
     /// Snapshots in which a replay ended files that were missing.
     pub(super) missing_files_ended: BTreeSet<i64>,
@@ -140,8 +141,8 @@ pub(super) struct CatalogView {
     unconsumed_messages: u64,
 }
 
-/// Reads the catalog, the tables' files of `table` only when it is given. Breaks of the ledger are
-/// found on the way.
+/// Reads the catalog; only the files of `table` if it is given. Adds the errors of the ledger to the
+/// findings.
 pub(super) fn read(
     session: &Session,
     table: Option<&str>,
@@ -153,8 +154,8 @@ pub(super) fn read(
     view.and_then(|view| ended.map(|()| view).map_err(unreadable))
 }
 
-/// The ranges of one partition up to an instant, for finding where something is wrong. To be called
-/// inside an open transaction.
+/// Reads the ranges of one partition up to a ledger row, to locate an error. Must be called inside an open
+/// transaction.
 pub(super) fn ranges(
     session: &Session,
     key: Key,
@@ -167,7 +168,7 @@ pub(super) fn ranges(
     Ok(rows.iter().filter_map(|row| LedgerRow::from_row(row).ok()).collect())
 }
 
-/// Which of the files are still registered.
+/// Returns the IDs of those files that are still registered.
 pub(super) fn still_registered(session: &Session, files: &[&FileEntry]) -> Result<BTreeSet<i64>> {
     let ids = |is_delete_file: bool| {
         let of_kind = files.iter().filter(|file| file.is_delete_file == is_delete_file);
@@ -187,7 +188,7 @@ pub(super) fn still_registered(session: &Session, files: &[&FileEntry]) -> Resul
 }
 
 impl CatalogView {
-    /// The name of a table, for people.
+    /// Returns the name of a table, for messages.
     pub(super) fn table_name(&self, id: i64) -> &str {
         let found = self.tables.iter().find(|table| table.id == id);
         found.map_or("a table that is gone", |table| &table.name)
@@ -207,7 +208,7 @@ impl CatalogView {
         }
     }
 
-    /// The partitions of a source, in their order.
+    /// Returns the partitions of a source, in their order.
     pub(super) fn partitions(
         &self,
         source: SourceId,
@@ -216,7 +217,7 @@ impl CatalogView {
         self.chains.range(whole).map(|((_, partition), chain)| (*partition, chain))
     }
 
-    /// Progress is where the ledger ends, of every partition.
+    /// Checks that progress is at the end of the ledger, for every partition.
     pub(super) fn check_progress(&self, sources: &BTreeSet<SourceId>, findings: &mut Findings) {
         let known: BTreeSet<_> = self.sources.iter().map(|source| source.id).collect();
         let keys: BTreeSet<_> = self.progress.keys().chain(self.chains.keys()).collect();
@@ -242,9 +243,9 @@ impl CatalogView {
         }
     }
 
-    /// Every trigger is there, on its table, and enabled (invariant I7).
+    /// Checks that every trigger exists on its table and is enabled (invariant I7).
     pub(super) fn check_triggers(&self, findings: &mut Findings) {
-        const PLACES: [(&str, &str); 4] = [
+        const TRIGGERS: [(&str, &str); 4] = [
             ("ducktide_once", "ducklake_data_file"),
             ("ducktide_snapshot", "ducklake_snapshot_changes"),
             ("ducktide_unpack", "ducktide_commit"),
@@ -254,7 +255,7 @@ impl CatalogView {
             let place = Place::default();
             findings.add(Finding::new(FindingKind::TriggerMissing, place, count, detail));
         };
-        for (name, table) in PLACES {
+        for (name, table) in TRIGGERS {
             let is_it = |found: &&Trigger| found.name == name && found.table_name == table;
             match self.triggers.iter().find(is_it) {
                 Some(Trigger { enabled: true, .. }) => {}
@@ -286,7 +287,7 @@ impl Reader<'_> {
             chains: BTreeMap::new(),
             last_ledger_id: 0,
             files: self.files(ids.as_deref())?,
-            condemned: self.condemned(ids.as_deref())?,
+            scheduled_files: self.scheduled_files(ids.as_deref())?,
             foreign: self.foreign()?,
             missing_files_ended: self.missing_files_ended()?,
             triggers: self.triggers()?,
@@ -297,7 +298,7 @@ impl Reader<'_> {
         Ok(view)
     }
 
-    /// The oldest and the newest snapshot.
+    /// Reads the oldest and the newest snapshot.
     fn snapshots(&self) -> Result<(i64, i64)> {
         let sql =
             "SELECT min(snapshot_id) AS oldest, max(snapshot_id) AS newest FROM @ducklake_snapshot";
@@ -361,7 +362,7 @@ impl Reader<'_> {
         Ok(files)
     }
 
-    fn condemned(&self, tables: Option<&[i64]>) -> Result<Vec<(i64, String)>> {
+    fn scheduled_files(&self, tables: Option<&[i64]>) -> Result<Vec<(i64, String)>> {
         // `ducktide-<uuid>.parquet` and `ducklake-<uuid>.parquet` have 53 characters; the index of
         // the scheduled files is on exactly this expression.
         let sql = format!(
@@ -460,7 +461,7 @@ fn of_tables(column: &str, tables: Option<&[i64]>) -> String {
     if ids.is_empty() { "1 = 0".to_owned() } else { format!("{column} IN ({})", ids.join(", ")) }
 }
 
-/// The condition that a snapshot is one in which a replay ended missing files.
+/// Returns the SQL condition that a replay ended missing files in a snapshot.
 fn ends_missing_files() -> String {
     format!(
         "coalesce(author, '') = {} AND coalesce(commit_message, '') = {}",

@@ -1,6 +1,6 @@
-//! Each registered file is there once, with the size that was registered.
+//! Checks of files: each registered file exists once, with the registered size.
 //!
-//! Files that only older snapshots need count too: time travel reads them.
+//! Files that only older snapshots need are checked too: time travel reads them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,22 +14,22 @@ use ducktide_protocol::error::Result;
 use super::catalog_view::{CatalogView, FileEntry, still_registered};
 use super::finding::{Finding, FindingKind, Findings, Note, NoteKind, Place};
 
-/// Threads that ask for sizes: the answers of a network file system are waited for, not worked for.
+/// Number of threads that read sizes: with a network file system they mostly wait.
 const THREADS: usize = 8;
 
-/// Files that are asked about a second time at most, in one query.
+/// Maximum number of files that are checked a second time, in one query.
 const RECHECKED: usize = 1000;
 
-/// What the files amount to.
+/// Number and size of the checked files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FilesChecked {
-    /// Data files and delete files that some snapshot needs.
+    /// Number of data files and delete files that some snapshot needs.
     pub files: u64,
-    /// Their registered sizes, bytes.
+    /// Sum of their registered sizes, in bytes.
     pub bytes: u64,
 }
 
-/// Looks at every file of the view.
+/// Checks every file of the view.
 pub(super) fn check(
     session: &Session,
     view: &CatalogView,
@@ -41,8 +41,8 @@ pub(super) fn check(
         files: view.files.len() as u64,
         bytes: view.files.iter().map(|file| file.bytes).sum(),
     };
-    find_doubled(view, &paths, findings);
-    for (table_id, path) in &view.condemned {
+    find_registered_twice(view, &paths, findings);
+    for (table_id, path) in &view.scheduled_files {
         let table = view.table_name(*table_id);
         let detail = "registered, and scheduled for deletion".to_owned();
         let place = Place::file(table, path.clone());
@@ -54,7 +54,7 @@ pub(super) fn check(
         notes.push(Note { kind: NoteKind::FilesNotChecked, place, count: remote });
     }
     let wrong = wrong_files(session, view, &paths)?;
-    let is_replayed = |(index, _): &(usize, Wrong)| {
+    let is_replayed = |(index, _): &(usize, FileProblem)| {
         view.files[*index].ended.is_some_and(|ended| view.missing_files_ended.contains(&ended))
     };
     let (replayed, wrong): (Vec<_>, Vec<_>) = wrong.into_iter().partition(is_replayed);
@@ -68,9 +68,9 @@ pub(super) fn check(
     Ok(checked)
 }
 
-/// What a file is instead of what was registered.
+/// Difference between a file and its registration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wrong {
+enum FileProblem {
     Missing(io::ErrorKind),
     Size(u64),
 }
@@ -79,12 +79,12 @@ fn resolve(view: &CatalogView) -> Vec<PathBuf> {
     let tables: std::collections::HashMap<_, _> =
         view.tables.iter().map(|table| (table.id, table.directory.as_path())).collect();
     let directory = |file: &FileEntry| tables.get(&file.table_id).copied().unwrap_or(Path::new(""));
-    view.files.iter().map(|file| plain(directory(file).join(&file.path))).collect()
+    view.files.iter().map(|file| canonical(directory(file).join(&file.path))).collect()
 }
 
-/// The one spelling of a local path, so that bytes may be compared: `//` and `/./` are folded. A
-/// hundred thousand paths are compared some two million times, and comparing components is slow.
-fn plain(path: PathBuf) -> PathBuf {
+/// Returns a local path in canonical form, without `//` and `/./`, so that bytes can be compared. Sorting a
+/// hundred thousand paths takes some two million comparisons, and comparing components is slow.
+fn canonical(path: PathBuf) -> PathBuf {
     let bytes = path.as_os_str().as_encoded_bytes();
     let is_folded = |two: &[u8]| two != b"//" && two != b"/.";
     if bytes.windows(2).all(is_folded) || is_remote(&path) {
@@ -97,9 +97,9 @@ fn is_remote(path: &Path) -> bool {
     path.to_string_lossy().contains("://")
 }
 
-/// The same file by whatever spelling, an ended registration included: cleaning up after that one
-/// would remove the file of the live one (invariant I6).
-fn find_doubled(view: &CatalogView, paths: &[PathBuf], findings: &mut Findings) {
+/// Finds files that are registered more than once, also under another form of the path or with an ended
+/// registration: a cleanup of that one would remove the file of the live one (invariant I6).
+fn find_registered_twice(view: &CatalogView, paths: &[PathBuf], findings: &mut Findings) {
     let data = |index: &usize| !view.files[*index].is_delete_file;
     let mut order: Vec<usize> = (0..paths.len()).filter(data).collect();
     order.sort_unstable_by(|a, b| paths[*a].as_os_str().cmp(paths[*b].as_os_str()));
@@ -119,14 +119,14 @@ fn find_doubled(view: &CatalogView, paths: &[PathBuf], findings: &mut Findings) 
     }
 }
 
-/// Files that are not as registered, twice looked at: between the catalog's answer and the look at
-/// the disk a file may rightly have been merged, expired and removed.
+/// Finds files that differ from their registration. Those are checked in the catalog again: between the
+/// catalog's answer and the check on disk a file may have been merged, expired and removed.
 fn wrong_files(
     session: &Session,
     view: &CatalogView,
     paths: &[PathBuf],
-) -> Result<Vec<(usize, Wrong)>> {
-    let mut wrong = look(view, paths);
+) -> Result<Vec<(usize, FileProblem)>> {
+    let mut wrong = compare_sizes(view, paths);
     let doubtful: Vec<_> =
         wrong.iter().take(RECHECKED).map(|(index, _)| &view.files[*index]).collect();
     if doubtful.is_empty() {
@@ -142,43 +142,49 @@ fn wrong_files(
     Ok(wrong)
 }
 
-fn look(view: &CatalogView, paths: &[PathBuf]) -> Vec<(usize, Wrong)> {
+fn compare_sizes(view: &CatalogView, paths: &[PathBuf]) -> Vec<(usize, FileProblem)> {
     let length = paths.len().div_ceil(THREADS).max(1);
     thread::scope(|scope| {
         let chunks = paths.chunks(length).enumerate().map(|(chunk, paths)| {
             let files = &view.files[chunk * length..];
-            scope.spawn(move || look_at_chunk(chunk * length, files, paths))
+            scope.spawn(move || compare_chunk(chunk * length, files, paths))
         });
-        // All are started before the first is waited for.
+        // All threads are started before the first is joined.
         let started: Vec<_> = chunks.collect();
         let results = started.into_iter().map(thread::ScopedJoinHandle::join);
-        results.flat_map(|wrong| wrong.expect("asking for a file's size does not panic")).collect()
+        results
+            .flat_map(|wrong| wrong.expect("reading the size of a file does not panic"))
+            .collect()
     })
 }
 
-fn look_at_chunk(start: usize, files: &[FileEntry], paths: &[PathBuf]) -> Vec<(usize, Wrong)> {
+fn compare_chunk(
+    start: usize,
+    files: &[FileEntry],
+    paths: &[PathBuf],
+) -> Vec<(usize, FileProblem)> {
     let local = paths.iter().zip(files).enumerate().filter(|(_, (path, _))| !is_remote(path));
-    local.filter_map(|(at, (path, file))| Some((start + at, look_at(path, file)?))).collect()
+    local.filter_map(|(at, (path, file))| Some((start + at, compare_size(path, file)?))).collect()
 }
 
-fn look_at(path: &Path, file: &FileEntry) -> Option<Wrong> {
+fn compare_size(path: &Path, file: &FileEntry) -> Option<FileProblem> {
     match fs::metadata(path) {
         Ok(found) if found.len() == file.bytes => None,
-        Ok(found) => Some(Wrong::Size(found.len())),
-        Err(error) => Some(Wrong::Missing(error.kind())),
+        Ok(found) => Some(FileProblem::Size(found.len())),
+        Err(error) => Some(FileProblem::Missing(error.kind())),
     }
 }
 
-fn describe(view: &CatalogView, file: &FileEntry, path: &Path, wrong: Wrong) -> Finding {
+fn describe(view: &CatalogView, file: &FileEntry, path: &Path, wrong: FileProblem) -> Finding {
     let kind = match wrong {
         _ if file.is_delete_file => FindingKind::DeleteFileMissing,
-        Wrong::Missing(_) => FindingKind::DataFileMissing,
-        Wrong::Size(_) => FindingKind::DataFileTruncated,
+        FileProblem::Missing(_) => FindingKind::DataFileMissing,
+        FileProblem::Size(_) => FindingKind::DataFileTruncated,
     };
     let what = match wrong {
-        Wrong::Missing(io::ErrorKind::NotFound) => "not there".to_owned(),
-        Wrong::Missing(error) => error.to_string(),
-        Wrong::Size(found) => format!("{found} bytes instead of {}", file.bytes),
+        FileProblem::Missing(io::ErrorKind::NotFound) => "not there".to_owned(),
+        FileProblem::Missing(error) => error.to_string(),
+        FileProblem::Size(found) => format!("{found} bytes instead of {}", file.bytes),
     };
     let does = if file.is_delete_file { "removes" } else { "holds" };
     let rows = format!("{does} {} rows", file.records);
@@ -200,10 +206,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_local_path_has_one_spelling() {
+    fn a_local_path_has_one_canonical_form() {
         for spelling in ["/lake/main/e/f", "/lake//main/e/f", "/lake/./main/e//f"] {
-            assert_eq!(plain(spelling.into()).as_os_str(), "/lake/main/e/f");
+            assert_eq!(canonical(spelling.into()).as_os_str(), "/lake/main/e/f");
         }
-        assert_eq!(plain("s3://bucket/f".into()).as_os_str(), "s3://bucket/f");
+        assert_eq!(canonical("s3://bucket/f".into()).as_os_str(), "s3://bucket/f");
     }
 }

@@ -1,15 +1,15 @@
-//! What a verification can find, as facts; what they mean to an operator is said by `ducktide`.
+//! Findings of a verification; `ducktide` formats them for operators.
 
 use std::collections::BTreeMap;
 
-/// How many findings of one kind are kept with their details; the others are counted. A lake whose
-/// disk is gone has as many as it has files, and nobody reads more than a screen.
+/// Maximum number of findings of one kind that are kept with their details; the others are counted. A lake
+/// whose disk is lost has as many as it has files.
 const DETAILED: usize = 20;
 
-/// How many places a finding names.
+/// Maximum number of offsets that a finding names.
 pub(super) const EXAMPLES: usize = 10;
 
-/// What is wrong, the worst first. The order decides which one a program reports in its exit status.
+/// Kinds of errors, the worst first. The order decides which one determines the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FindingKind {
     /// The ledger counts rows that the table does not have.
@@ -18,65 +18,65 @@ pub enum FindingKind {
     RowsDoubled,
     /// The table has rows of offsets that the ledger does not count as rows.
     RowsUnexpected,
-    /// The dead-letter table does not have the letters that the ledger counts.
+    /// The dead-letter table does not have the dead letters that the ledger counts.
     DeadLettersDiffer,
-    /// A registered data file is not there.
+    /// A registered data file is missing.
     DataFileMissing,
     /// A data file has another size than was registered.
     DataFileTruncated,
-    /// A delete file is not there, or has another size: every read of its table fails.
+    /// A delete file is missing or has another size: every read of its table fails.
     DeleteFileMissing,
     /// One data file is registered more than once.
     FileRegisteredTwice,
     /// A registered file is also scheduled for deletion.
     FileToBeDeleted,
-    /// The table cannot be read although its files are there.
+    /// The table cannot be read although its files exist.
     TableUnreadable,
     /// A range of the ledger starts beyond the end of the one before it.
     LedgerGap,
-    /// A range of the ledger starts before the end of the one before it, and is no replay.
+    /// A range of the ledger starts before the end of the one before it, and is not a replay.
     LedgerOverlap,
     /// A range of the ledger has another epoch than its partition had.
     LedgerEpoch,
     /// The counts of a range do not add up to its length, or do not fit its kind.
     LedgerCounts,
-    /// Progress is not where the ledger ends.
+    /// Progress is not at the end of the ledger.
     ProgressDiffers,
     /// A trigger is missing, disabled, or on another table.
     TriggerMissing,
-    /// The table has more rows than the ledger counts, and whose they are needs a deep look.
+    /// The table has more rows than the ledger counts; their origin needs a deep verification.
     RowsUndecided,
-    /// Rows are gone that another client deleted.
+    /// Another client deleted rows.
     RowsDeleted,
-    /// The table has rows of records that the producer did not see acknowledged.
+    /// The table has rows of records that Kafka did not acknowledge to the producer.
     RowsUnacknowledged,
 }
 
-/// Where a finding is.
+/// Table, partition or file that a finding is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// The table with its schema.
+    /// Table with its schema.
     pub table: Option<String>,
-    /// The Kafka topic.
+    /// Kafka topic.
     pub topic: Option<String>,
-    /// The Kafka partition.
+    /// Kafka partition.
     pub partition: Option<i32>,
-    /// The file.
+    /// Path of the file.
     pub path: Option<String>,
 }
 
-/// One thing that is wrong.
+/// An error of the lake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What is wrong.
+    /// Kind of the error.
     pub kind: FindingKind,
-    /// Where.
+    /// Table, partition or file.
     pub place: Place,
-    /// How many rows, files or ranges it concerns.
+    /// Number of affected rows, files or ranges.
     pub count: u64,
-    /// The numbers that disagree, in words.
+    /// The numbers that disagree, as text.
     pub detail: String,
-    /// A few of the offsets concerned, where they are known.
+    /// Some of the affected offsets, where they are known.
     pub offsets: Vec<i64>,
 }
 
@@ -100,7 +100,7 @@ impl Place {
     }
 }
 
-/// Everything that was found, in bounded memory.
+/// All findings, in bounded memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     detailed: Vec<Finding>,
@@ -120,7 +120,7 @@ impl Findings {
         self.numbers.contains_key(&kind)
     }
 
-    /// The findings, the worst kind first; of each kind the first twenty.
+    /// Returns the findings, the worst kind first; of each kind the first twenty.
     #[must_use]
     pub fn detailed(&self) -> Vec<&Finding> {
         let mut findings: Vec<_> = self.detailed.iter().collect();
@@ -128,46 +128,46 @@ impl Findings {
         findings
     }
 
-    /// How many findings of each kind there are in all.
+    /// Returns the number of findings of each kind.
     #[must_use]
     pub const fn numbers(&self) -> &BTreeMap<FindingKind, usize> {
         &self.numbers
     }
 
-    /// The worst kind that was found.
+    /// Returns the worst kind that was found.
     #[must_use]
     pub fn worst(&self) -> Option<FindingKind> {
         self.numbers.keys().next().copied()
     }
 }
 
-/// Something that an operator may want to know, and that is not wrong.
+/// A fact of interest that is not an error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Note {
-    /// What it is about.
+    /// Kind of the note.
     pub kind: NoteKind,
-    /// Where.
+    /// Table, partition or file.
     pub place: Place,
-    /// How many rows, records or files it concerns.
+    /// Number of rows, records or files.
     pub count: u64,
 }
 
-/// What a note is about.
+/// Kinds of notes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum NoteKind {
     /// Rows that other clients wrote: allowed, and not covered by the guarantee.
     RowsOfOthers,
     /// Offsets that an operator gave up by command.
     GivenUp,
-    /// Files that this program cannot look at, because they are in an object store.
+    /// Files that cannot be checked, because they are in an object store.
     FilesNotChecked,
     /// Missing files that a replay ended: only older snapshots need them.
     FilesReplayed,
-    /// Acknowledged records beyond the lake's progress: not yet in the lake.
+    /// Acknowledged records beyond the lake's progress, which are not yet in the lake.
     Pending,
     /// Acknowledged records below the offset that their partition started at.
     BeforeStart,
-    /// Acknowledged records that are no rows, and counted as dead letter, duplicate, tombstone or
+    /// Acknowledged records that are not rows, and are counted as dead letter, duplicate, tombstone or
     /// given up.
     Accounted,
 }
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_worst_kind_is_first_whatever_was_found_first() {
+    fn the_worst_kind_is_first_in_any_order_of_findings() {
         let mut findings = Findings::default();
         findings.add(finding(FindingKind::TriggerMissing));
         findings.add(finding(FindingKind::RowsMissing));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn findings_beyond_a_screen_are_counted() {
+    fn findings_beyond_the_maximum_are_counted() {
         let mut findings = Findings::default();
         (0..1000).for_each(|_| findings.add(finding(FindingKind::DataFileMissing)));
 

@@ -1,10 +1,10 @@
-//! Proves a lake: did we lose or double anything?
+//! Verification of a lake: finds lost and duplicate rows.
 //!
-//! [`verify()`] reads the catalog in one transaction (`catalog_view`), follows each
-//! partition's ledger (`chain`), compares sums (`sums`) and looks at the files (`files`). A deep look
-//! reads the offsets of the rows themselves (`offsets`), at the snapshot of that transaction, and can
-//! compare them with what a producer saw acknowledged (`acknowledged`). It may run beside workers
-//! and the compactor at any time: it takes no lock and sees one instant.
+//! [`verify()`] reads the catalog in one transaction (`catalog_view`), follows each partition's ledger
+//! (`chain`), compares sums (`sums`) and checks the files (`files`). A deep verification reads the offsets
+//! of the rows themselves (`offsets`), at the snapshot of that transaction, and can compare them with the
+//! records that a producer has acknowledged (`acknowledged`). It can run concurrently with workers and the
+//! compactor: it takes no lock and reads one instant.
 
 mod acknowledged;
 mod catalog_view;
@@ -33,25 +33,25 @@ use self::catalog_view::{CatalogView, SourceEntry};
 pub use self::files::FilesChecked;
 pub use self::finding::{Finding, FindingKind, Findings, Note, NoteKind, Place};
 pub use self::offsets::DeepProgress;
-use self::offsets::{Apart, Occurrences, OffsetsFound, TableReader};
+use self::offsets::{Occurrences, OffsetsFound, PartitionDifference, TableReader};
 use self::producer_ledger::ProducerLedger;
 pub use self::record::{LastVerification, last_verification, record_verification};
 
-/// Looks at a lake that a compactor with a very short retention cleans up under our hands.
-const ATTEMPTS: usize = 3;
+/// Maximum number of attempts while a compactor with a very short retention removes files.
+const MAX_ATTEMPTS: usize = 3;
 
-/// What is to be proved.
+/// Scope of a verification.
 #[derive(Clone, Debug, Default)]
 pub struct VerifyRequest {
-    /// One table only, with what fills it; all of the lake otherwise.
+    /// One table with its sources; None for the whole lake.
     pub table: Option<TableName>,
-    /// Whether the rows' offsets are read.
+    /// Reads the offsets of the rows.
     pub deep: bool,
-    /// Whether all other columns are read too, so that what cannot be decoded is found.
+    /// Reads all other columns too, so that values that cannot be decoded are found.
     pub read_all: bool,
-    /// A producer's ledger to compare with; reads the rows' offsets too.
+    /// Ledger of a producer to compare with; reads the offsets of the rows too.
     pub acknowledged: Option<PathBuf>,
-    /// The memory that DuckDB may use for a deep look, bytes; it spills to disk beyond.
+    /// Memory limit of DuckDB for a deep verification, in bytes; beyond it DuckDB spills to disk.
     pub memory_limit: u64,
 }
 
@@ -61,45 +61,45 @@ impl VerifyRequest {
     }
 }
 
-/// What a verification looked at, and what it found.
+/// Result of a verification.
 #[derive(Clone, Debug)]
 pub struct Verification {
-    /// The snapshot that was judged.
+    /// Snapshot that was verified.
     pub snapshot: SnapshotId,
-    /// The sums of the ledger, for each source.
+    /// Sums of the ledger, by source.
     pub sources: Vec<SourceSums>,
-    /// The files that were looked at.
+    /// Files that were checked.
     pub files: FilesChecked,
-    /// Rows whose offsets were read; None without a deep look.
+    /// Number of rows whose offsets were read; None without a deep verification.
     pub rows_read: Option<u64>,
-    /// Whether all columns of these rows were read.
+    /// All columns of these rows were read.
     pub all_columns_read: bool,
-    /// The comparison with a producer's ledger, when there was one.
+    /// Comparison with a producer's ledger, if one was given.
     pub acknowledged: Option<Acknowledged>,
-    /// Everything that is wrong.
+    /// Errors of the lake.
     pub findings: Findings,
-    /// What is not wrong, and worth saying.
+    /// Facts of interest that are not errors.
     pub notes: Vec<Note>,
 }
 
-/// The ledger of one source, added up.
+/// Sums over the ledger of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourceSums {
-    /// The table with its schema.
+    /// Table with its schema.
     pub table: String,
-    /// The topic.
+    /// Kafka topic.
     pub topic: String,
-    /// How many partitions have a ledger.
+    /// Number of partitions with a ledger.
     pub partitions: u64,
-    /// How many ranges they have.
+    /// Number of their ranges.
     pub ranges: u64,
-    /// What became of their records.
+    /// Sums of the counts of all ranges.
     pub counts: Counts,
 }
 
-/// Proves the lake, or one table of it. Says how far a deep look is.
+/// Verifies the lake, or one table of it. Reports the progress of a deep verification.
 ///
-/// An error means that it could not be judged; what is wrong with the lake is in the findings.
+/// An error means that the verification failed; errors of the lake are in the findings.
 pub fn verify(
     lake: &mut DuckLake,
     request: &VerifyRequest,
@@ -112,18 +112,18 @@ pub fn verify(
         let verification = Verifier::new(session, request)?.run(progress)?;
         let unreadable = verification.findings.has(FindingKind::TableUnreadable);
         let files_are_there = verification.findings.numbers().len() == 1;
-        // A file may rightly vanish between the list of files and the read.
-        if attempt == ATTEMPTS || !unreadable || !files_are_there {
+        // The compactor may remove a file between the list of files and the read.
+        if attempt == MAX_ATTEMPTS || !unreadable || !files_are_there {
             return Ok(verification);
         }
         attempt += 1;
     }
 }
 
-/// A session for scanning: a worker's is small on purpose. Order does not matter to sums, and
-/// keeping it costs memory.
+/// Gives the session memory and threads for scans, which that of a worker does not have. Sums do not depend
+/// on the order of rows, and preserving it takes memory.
 ///
-/// The producer's ledger, if there is one, can be read until what is returned is dropped.
+/// The producer's ledger, if there is one, can be read until the result is dropped.
 fn prepare(
     session: &Session,
     request: &VerifyRequest,
@@ -138,7 +138,7 @@ fn prepare(
     );
     session
         .execute(&settings)
-        .map_err(|error| LakeError::invalid("prepare the deep look").because(error))?;
+        .map_err(|error| LakeError::invalid("prepare the deep verification").because(error))?;
     let Some(path) = &request.acknowledged else { return Ok(None) };
     let bytes = path.metadata().map_or(0, |metadata| metadata.len());
     progress(&DeepProgress::Ledger { bytes });
@@ -146,7 +146,7 @@ fn prepare(
     ProducerLedger::load(session, path, std::env::temp_dir().join(name)).map(Some)
 }
 
-/// One look at one instant.
+/// Verification of one instant.
 struct Verifier<'a> {
     session: &'a Session,
     request: &'a VerifyRequest,
@@ -191,14 +191,14 @@ impl<'a> Verifier<'a> {
         Ok(self.finish(files))
     }
 
-    /// The sources that were asked for.
+    /// Returns the requested sources.
     fn sources(&self) -> impl Iterator<Item = &SourceEntry> {
         let table = self.request.table.as_ref().map(ToString::to_string);
         let wanted = move |source: &&SourceEntry| table.as_ref().is_none_or(|t| *t == source.table);
         self.view.sources.iter().filter(wanted)
     }
 
-    /// The tables that sources fill, with their sources.
+    /// Returns the tables that sources fill, with their sources.
     fn tables(&self) -> BTreeMap<String, Vec<SourceEntry>> {
         let mut tables: BTreeMap<String, Vec<SourceEntry>> = BTreeMap::new();
         for source in self.sources() {
@@ -207,8 +207,8 @@ impl<'a> Verifier<'a> {
         tables
     }
 
-    /// Records of a topic that fills no table would be called lost, or be passed over: neither is
-    /// an answer.
+    /// Refuses a producer's ledger with a topic that fills no table: its records would be reported lost or
+    /// be ignored, and both are wrong.
     fn check_topics(&self) -> Result<()> {
         let Some(path) = &self.request.acknowledged else { return Ok(()) };
         let topics = self.sources().map(|source| source.topic.as_str());
@@ -233,13 +233,13 @@ impl<'a> Verifier<'a> {
         sums::compare_dead_letters(&self.view, table, letters, &mut self.findings);
         let is_there = self.view.live_table(table).is_some();
         if self.request.reads_rows() && is_there && !self.lacks_files(table) {
-            return self.look_deep(table, sources, progress);
+            return self.verify_rows(table, sources, progress);
         }
         sums::compare_rows(&self.view, table, rows, &mut self.findings, &mut self.notes);
         Ok(())
     }
 
-    /// Whether the table cannot be read whole: its sums are compared all the same.
+    /// Returns whether files of the table are missing, so that only its sums can be compared.
     fn lacks_files(&self, table: &str) -> bool {
         let lacks = |finding: &&Finding| {
             let kind = finding.kind;
@@ -251,7 +251,7 @@ impl<'a> Verifier<'a> {
         self.findings.detailed().iter().any(lacks)
     }
 
-    fn look_deep(
+    fn verify_rows(
         &mut self,
         table: &str,
         sources: &[SourceEntry],
@@ -259,7 +259,7 @@ impl<'a> Verifier<'a> {
     ) -> Result<()> {
         let name = match table.parse::<TableName>() {
             Ok(name) => name,
-            // A person renamed the table, and the source with it.
+            // An operator renamed the table, and the source with it.
             Err(error) => {
                 let kind = FindingKind::TableUnreadable;
                 self.findings.add(Finding::new(kind, Place::table(table), 1, error.to_string()));
@@ -267,15 +267,15 @@ impl<'a> Verifier<'a> {
             }
         };
         let begun = self.session.execute("BEGIN");
-        let looked = begun.and_then(|()| self.read_rows(&name, sources, progress));
-        let ended = self.session.execute(if looked.is_ok() { "COMMIT" } else { "ROLLBACK" });
-        let error = match looked.and(ended) {
+        let read = begun.and_then(|()| self.read_rows(&name, sources, progress));
+        let ended = self.session.execute(if read.is_ok() { "COMMIT" } else { "ROLLBACK" });
+        let error = match read.and(ended) {
             Ok(()) => return Ok(()),
             Err(error) => error.to_string(),
         };
         if duckdb_error::is_out_of_memory(&error) {
             return Err(LakeError::invalid(format!(
-                "the proof needs more memory; raise --memory-limit, or leave more room in the \
+                "the verification needs more memory; raise --memory-limit, or free space in the \
                  temporary directory: table=`{table}`"
             ))
             .because(error));
@@ -315,7 +315,7 @@ impl<'a> Verifier<'a> {
         Ok(())
     }
 
-    /// Turns what a deep look found into findings.
+    /// Adds the differences that a deep verification found to the findings.
     fn add_offsets(&mut self, table: &str, found: OffsetsFound) {
         self.rows_read += found.rows;
         if found.foreign > 0 {
@@ -324,11 +324,11 @@ impl<'a> Verifier<'a> {
         }
         let id = self.view.live_table(table).map_or(-1, |table| table.id);
         let sums = sums::of_files(&self.view, id);
-        let hands = sums::OtherHands::of(&self.view, id);
+        let hands = sums::OtherClients::of(&self.view, id);
         let missing: i64 = found.apart.iter().map(|(_, apart)| apart.missing.count).sum();
         let missing = sums::missing_kind(missing, &sums);
         for (key, apart) in found.apart {
-            let Apart { missing: mut absent, doubled, unexpected } = apart;
+            let PartitionDifference { missing: mut absent, doubled, unexpected } = apart;
             absent.detail += &hands.deleted();
             let kinds = [
                 (missing, absent),

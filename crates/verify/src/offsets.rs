@@ -1,8 +1,8 @@
-//! Reads the offsets of a table's rows and compares them with the ledger.
+//! Comparison of the offsets of a table's rows with the ledger.
 //!
-//! One pass over the files, some at a time, leaves one bit for each offset, so memory is bounded by
-//! the number of records and not by their size: 125 MB for a billion of them, which DuckDB may spill.
-//! Where a partition's numbers differ, a second pass over that partition finds the offsets.
+//! One pass over the files, some at a time, sets one bit for each offset, so memory is bounded by the number
+//! of records and not by their size: 125 MB for a billion of them, which DuckDB may spill. If the numbers of
+//! a partition differ, a second pass over that partition finds the offsets.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -17,91 +17,91 @@ use super::catalog_view::{CatalogView, Key, SourceEntry, ranges};
 use super::chain::{accounted, least_rows, live_ranges};
 use super::finding::EXAMPLES;
 
-/// Offsets that share a bitmap: 2 KiB, dear only for topics where fewer than one offset in a
-/// thousand is left by compaction.
+/// Number of offsets that share a bitmap of 2 KiB, which is costly only for topics where compaction leaves
+/// fewer than one offset in a thousand.
 pub(super) const BUCKET: i64 = 16_384;
 
-/// Parts in which a table is read, so that progress can be shown, and the least size of one: each
-/// costs a query that plans over all files.
+/// Maximum number of parts in which a table is read, so that progress can be shown, and their minimum size
+/// in bytes: each part is a query that plans over all files.
 const PARTS: u64 = 50;
 const PART_BYTES: u64 = 64 << 20;
 
-/// Short ranges whose absent offsets are listed.
+/// Maximum number of ranges with missing rows whose absent offsets are listed.
 const LISTED_RANGES: usize = 20;
 
-/// How far a deep look is.
+/// Progress of a deep verification.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DeepProgress {
-    /// A producer's ledger is read.
+    /// Reading a producer's ledger.
     Ledger {
-        /// Its size, bytes.
+        /// Size of the ledger, in bytes.
         bytes: u64,
     },
-    /// A table is read.
+    /// Reading a table.
     Rows {
-        /// The table that is read.
+        /// Name of the table.
         table: String,
-        /// Files read so far.
+        /// Number of files read so far.
         files_done: u64,
-        /// Files of the table.
+        /// Number of files of the table.
         files: u64,
-        /// Bytes of the files read so far. Only the columns that are needed are read of them.
+        /// Size of the files read so far, in bytes. Only the needed columns of them are read.
         bytes_done: u64,
-        /// Bytes of the table's files.
+        /// Size of the table's files, in bytes.
         bytes: u64,
     },
-    /// A table is compared with a producer's ledger.
+    /// Comparing a table with a producer's ledger.
     Comparison {
-        /// The table.
+        /// Name of the table.
         table: String,
-        /// Parts compared so far.
+        /// Number of parts compared so far.
         parts_done: u64,
-        /// Parts in all.
+        /// Number of all parts.
         parts: u64,
     },
 }
 
-/// What the offsets of one table amount to.
+/// Result of the comparison of one table.
 #[derive(Debug, Default)]
 pub(super) struct OffsetsFound {
-    /// Rows that no source of the table brought.
+    /// Number of rows that no source of the table wrote.
     pub(super) foreign: u64,
-    /// All rows that were read.
+    /// Number of all rows that were read.
     pub(super) rows: u64,
-    /// Partitions that do not agree with the ledger.
-    pub(super) apart: Vec<(Key, Apart)>,
+    /// Partitions that differ from the ledger.
+    pub(super) apart: Vec<(Key, PartitionDifference)>,
 }
 
-/// How a partition's rows differ from its ledger.
+/// Difference between the rows of a partition and its ledger.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Apart {
+pub(super) struct PartitionDifference {
     pub(super) missing: Occurrences,
     pub(super) doubled: Occurrences,
     pub(super) unexpected: Occurrences,
 }
 
-/// How often something occurs, and a few of the offsets.
+/// Number of affected rows, and some of their offsets.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Occurrences {
     pub(super) count: i64,
     pub(super) offsets: Vec<i64>,
-    /// What the numbers say, for people.
+    /// The numbers as text.
     pub(super) detail: String,
 }
 
-/// One table under a deep look, inside an open transaction: DuckLake then answers every query from
-/// one state of its catalog, whatever the compactor does.
+/// Deep verification of one table, inside an open transaction: DuckLake then answers every query from one
+/// state of its catalog while the compactor works.
 pub(super) struct TableReader<'a> {
     pub(super) session: &'a Session,
     pub(super) view: &'a CatalogView,
     pub(super) table: TableName,
     pub(super) sources: Vec<&'a SourceEntry>,
-    /// Whether the columns that are not compared are read too.
+    /// Reads the columns that are not compared too.
     pub(super) reads_all: bool,
 }
 
-/// Rows and bits of one partition.
-struct Seen {
+/// Rows of one partition.
+struct PartitionRows {
     rows: i64,
     distinct: i64,
     lowest: i64,
@@ -140,12 +140,12 @@ impl TableReader<'_> {
         Ok(found)
     }
 
-    /// The table at the view's snapshot, as a FROM clause.
+    /// Returns the table at the view's snapshot, as a FROM clause.
     pub(super) fn rows_at_snapshot(&self) -> String {
         format!("{LAKE}.{} AT (VERSION => {})", self.table.sql(), self.view.snapshot)
     }
 
-    /// The rows of one partition, as a FROM clause with its condition.
+    /// Returns the rows of one partition, as a FROM clause with its condition.
     fn rows_of_partition(&self, key: Key) -> String {
         let topic = self.sources.iter().find(|source| source.id == key.0);
         let topic = topic.map_or("", |source| &source.topic);
@@ -166,7 +166,7 @@ impl TableReader<'_> {
         self.chain(key).map_or(nothing, PartitionChain::covered)
     }
 
-    fn agrees(&self, key: Key, seen: Option<&Seen>) -> bool {
+    fn agrees(&self, key: Key, seen: Option<&PartitionRows>) -> bool {
         let expected = self.chain(key).map_or(0, |chain| chain.totals().rows);
         let OffsetRange { from, to } = self.covered(key);
         match seen {
@@ -205,7 +205,7 @@ impl TableReader<'_> {
         Ok(())
     }
 
-    /// The files of the table in the order of their names.
+    /// Lists the files of the table in the order of their names.
     fn files(&self) -> duckdb::Result<Vec<(String, u64)>> {
         let sql = format!(
             "SELECT data_file, data_file_size_bytes::VARCHAR FROM \
@@ -222,10 +222,10 @@ impl TableReader<'_> {
         Ok(self.session.rows(&sql)?.into_iter().map(file).collect())
     }
 
-    /// Neighbouring files that are read by one query.
+    /// Returns the consecutive files that each query reads.
     fn parts(&self, files: &[(String, u64)]) -> duckdb::Result<Vec<Range<usize>>> {
         let whole = 0..files.len();
-        // A column of this name hides DuckDB's own, which tells the files apart.
+        // A column of this name hides DuckDB's own, which identifies the file of a row.
         let hidden = self.has_column("filename")?;
         Ok(if hidden { vec![whole] } else { split(files) })
     }
@@ -242,7 +242,7 @@ impl TableReader<'_> {
     }
 
     fn read_sql(&self, files: &[(String, u64)], part: &Range<usize>) -> String {
-        // Rows that are inlined in the catalog have a name too; the open ends take them in.
+        // Rows that are inlined in the catalog have a file name too; the open ends include them.
         let mut condition = "true".to_owned();
         if part.start > 0 {
             let _ = write!(condition, " AND filename >= {}", quote(&files[part.start].0));
@@ -262,8 +262,8 @@ impl TableReader<'_> {
         )
     }
 
-    /// What was seen of each partition; None for rows that no source of the table brought.
-    fn summary(&self) -> duckdb::Result<Vec<(Option<Key>, Seen)>> {
+    /// Sums up the rows of each partition; None for rows that no source of the table wrote.
+    fn summary(&self) -> duckdb::Result<Vec<(Option<Key>, PartitionRows)>> {
         let sql = "SELECT topic, COLUMNS(* EXCLUDE topic)::VARCHAR FROM ( \
              SELECT topic, \"partition\", sum(n)::BIGINT AS n, \
                coalesce(sum(bit_count(bits)), 0)::BIGINT AS distinct_offsets, min(lowest), max(highest) \
@@ -273,7 +273,7 @@ impl TableReader<'_> {
         Ok(self.session.rows(sql)?.into_iter().map(|row| self.seen_of_row(row)).collect())
     }
 
-    fn seen_of_row(&self, row: Vec<Option<String>>) -> (Option<Key>, Seen) {
+    fn seen_of_row(&self, row: Vec<Option<String>>) -> (Option<Key>, PartitionRows) {
         let mut values = row.into_iter();
         let topic = values.next().flatten();
         let source = self.sources.iter().find(|source| Some(&source.topic) == topic.as_ref());
@@ -283,11 +283,11 @@ impl TableReader<'_> {
         let key = source.zip(partition).map(|(source, number)| (source.id, Partition(number)));
         let mut number = |missing| next().unwrap_or(missing);
         let (rows, distinct) = (number(0), number(0));
-        (key, Seen { rows, distinct, lowest: number(i64::MIN), highest: number(i64::MAX) })
+        (key, PartitionRows { rows, distinct, lowest: number(i64::MIN), highest: number(i64::MAX) })
     }
 
     /// Finds the offsets that make a partition differ.
-    fn locate(&self, key: Key) -> duckdb::Result<Apart> {
+    fn locate(&self, key: Key) -> duckdb::Result<PartitionDifference> {
         self.session.execute(&format!(
             "CREATE OR REPLACE TEMP TABLE offsets AS SELECT _kafka_offset AS o, count(*) AS times \
              FROM {} AND _kafka_offset IS NOT NULL GROUP BY 1",
@@ -296,14 +296,14 @@ impl TableReader<'_> {
         let ranges = self.load_ranges(key)?;
         let covered = self.covered(key);
         let outside = format!("o < {} OR o >= {}", covered.from, covered.to);
-        let mut apart = Apart {
+        let mut apart = PartitionDifference {
             doubled: self.doubled()?,
             unexpected: self.count_where(&outside)?,
             missing: self.missing(ranges.ranges())?,
         };
         let expected = self.chain(key).map_or(0, |chain| chain.totals().rows);
         let inside = self.count_where(&format!("NOT ({outside})"))?.count;
-        // In a range that a replay cut it is only known how many are missing, not of which range.
+        // In a range that a replay cut, only the number of missing rows is known, not their range.
         apart.missing.count = apart.missing.count.max(expected - inside);
         let extra = inside - expected + apart.missing.count;
         describe(&mut apart, extra, covered, expected, inside);
@@ -311,7 +311,7 @@ impl TableReader<'_> {
         Ok(apart)
     }
 
-    /// Puts the ranges in force into a temporary table.
+    /// Loads the ranges that no replay took back into a temporary table.
     pub(super) fn load_ranges(&self, key: Key) -> duckdb::Result<LiveRanges> {
         let live = live_ranges(&ranges(self.session, key, self.view.last_ledger_id)?);
         self.session.execute(
@@ -339,7 +339,7 @@ impl TableReader<'_> {
         self.occurrences(&count, &format!("SELECT o::VARCHAR FROM offsets WHERE {condition}"))
     }
 
-    /// Rows that ranges must have and do not; the offsets of the first such ranges that have no row.
+    /// Returns the rows that ranges must have and do not, with absent offsets of the first such ranges.
     fn missing(&self, ranges: &[LiveRange]) -> duckdb::Result<Occurrences> {
         self.session.execute(
             "CREATE OR REPLACE TEMP TABLE short AS SELECT a, b, least - count(o) AS n FROM ranges \
@@ -358,7 +358,7 @@ impl TableReader<'_> {
         Ok(missing)
     }
 
-    /// A count and the first offsets; both queries return text.
+    /// Returns a count and the first offsets; both queries return text.
     pub(super) fn occurrences(&self, count: &str, offsets: &str) -> duckdb::Result<Occurrences> {
         let number = |row: &Vec<Option<String>>| row.first()?.as_deref()?.parse().ok();
         let count = self.session.rows(count)?.first().and_then(number).unwrap_or(0);
@@ -371,21 +371,27 @@ impl TableReader<'_> {
     }
 }
 
-/// `a..b lacks n rows`, for the first ranges.
+/// Returns `range a..b lacks n` for the first ranges.
 fn short_ranges(short: &[Vec<Option<String>>], ranges: &[LiveRange]) -> String {
     let text = |value: &Option<String>| value.clone().unwrap_or_default();
     let range = |row: &Vec<Option<String>>| {
         let (from, to, rows) = (text(&row[0]), text(&row[1]), text(&row[2]));
         let of_range = ranges.iter().find(|live| live.range.from.to_string() == from);
         let is_whole = of_range.is_some_and(|live| least_rows(live) == live.range.len());
-        // Which of the absent offsets are the lost ones, a range with other counts does not tell.
+        // In a range with other counts it is not known which of the absent offsets are the lost ones.
         let among = if is_whole { "" } else { " of the offsets below" };
         format!("range {from}..{to} lacks {rows}{among}")
     };
     short.iter().map(range).collect::<Vec<_>>().join(", ")
 }
 
-fn describe(apart: &mut Apart, extra: i64, covered: OffsetRange, expected: i64, inside: i64) {
+fn describe(
+    apart: &mut PartitionDifference,
+    extra: i64,
+    covered: OffsetRange,
+    expected: i64,
+    inside: i64,
+) {
     let OffsetRange { from: first, to: next } = covered;
     let counts =
         format!("the ledger counts {expected} rows in {first}..{next}, the table has {inside}");
@@ -421,7 +427,7 @@ fn split(files: &[(String, u64)]) -> Vec<Range<usize>> {
     parts
 }
 
-/// A list of values as SQL texts.
+/// Returns values as a list of SQL texts.
 pub(super) fn list<'a>(values: impl Iterator<Item = &'a str>) -> String {
     let values: Vec<_> = values.map(quote).collect();
     if values.is_empty() { "NULL".to_owned() } else { values.join(", ") }

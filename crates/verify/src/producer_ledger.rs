@@ -1,7 +1,7 @@
-//! A producer's ledger: the CSV file `topic,partition,offset,event_id` of the records that it saw acknowledged.
+//! A producer's ledger: the CSV file `topic,partition,offset,event_id` of the acknowledged records.
 //!
-//! It may have hundreds of millions of lines, so it becomes a Parquet file in the temporary directory, of
-//! which DuckDB reads only the parts that a query needs.
+//! It may have hundreds of millions of lines, so it is converted to a Parquet file in the temporary
+//! directory, of which DuckDB reads only the parts that a query needs.
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader};
@@ -15,14 +15,14 @@ use super::offsets::list;
 /// The first line of a producer's ledger.
 const HEADER: &str = "topic,partition,offset,event_id";
 
-/// A producer's ledger, in a form that is read in parts. The file is removed at the end.
+/// A producer's ledger as a Parquet file, which is removed when it is dropped.
 pub(super) struct ProducerLedger {
     directory: PathBuf,
 }
 
 impl Drop for ProducerLedger {
     fn drop(&mut self) {
-        // What stays is a file in the temporary directory.
+        // After an error the file stays in the temporary directory.
         let _ = fs::remove_dir_all(&self.directory);
     }
 }
@@ -43,9 +43,9 @@ impl ProducerLedger {
                 context()
             )));
         }
-        let made = fs::create_dir_all(&directory);
+        let created = fs::create_dir_all(&directory);
         let ledger = Self { directory };
-        made.map_err(|error| LakeError::of_io("make a temporary directory", error))?;
+        created.map_err(|error| LakeError::of_io("create a temporary directory", error))?;
         let copy = quote(&ledger.directory.join("acknowledged.parquet").to_string_lossy());
         let sql = format!(
             "COPY (SELECT topic, \"partition\", \"offset\" AS o, \
@@ -61,13 +61,13 @@ impl ProducerLedger {
     }
 }
 
-/// What stands for an event id: eight bytes instead of 36, since both sides of the comparison are held
-/// in memory. Two ids of one offset that share them are not to be feared (one in 2⁶⁴).
+/// Returns the SQL expression for the hash of an event ID: eight bytes instead of 36, since both sides of the
+/// comparison are held in memory. The probability that two IDs of one offset collide is one in 2⁶⁴.
 pub(super) fn short_id(column: &str) -> String {
     format!("hash(lower({column}))")
 }
 
-/// Topics of the ledger that none of these sources has.
+/// Returns the topics of the ledger that none of these sources has.
 pub(super) fn unknown_topics<'a>(
     session: &Session,
     topics: impl Iterator<Item = &'a str>,

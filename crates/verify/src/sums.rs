@@ -1,7 +1,7 @@
-//! Compares the rows that the catalog counts in files with those that the ledger counts.
+//! Comparison of the row counts of files with those of the ledger.
 //!
-//! This costs nothing however large the lake is, and it is exact for tables that Ducktide alone
-//! fills. Rows of other clients make it a bound, which a deep look resolves. Pure.
+//! It reads no file, and it is exact for tables that only Ducktide writes. With rows of other clients it is a
+//! bound, and a deep verification finds the difference. Pure.
 
 use std::collections::BTreeSet;
 
@@ -12,24 +12,24 @@ use super::catalog_view::{CatalogView, SourceEntry, TableEntry};
 use super::chain::dead_letter_rows;
 use super::finding::{Finding, FindingKind, Findings, Note, NoteKind, Place};
 
-/// Rows of one table, as its files tell.
+/// Row counts of one table, from its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct FileSums {
-    /// Rows that a reader of the newest snapshot sees.
+    /// Number of rows that a reader of the newest snapshot sees.
     pub(super) live: i64,
-    /// Rows that others deleted, at most. Ducktide itself never leaves a delete file behind
-    /// (invariant I11), and the files that its replays end are not among them.
+    /// Maximum number of rows that other clients deleted. Ducktide itself never writes a delete file
+    /// (invariant I11), and the files that its replays end are not counted.
     pub(super) deleted_by_others: i64,
 }
 
-/// What is known of other clients' hands in a table.
+/// Changes of a table by other clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct OtherHands {
+pub(super) struct OtherClients {
     pub(super) inserts: Vec<String>,
     pub(super) deletes: Vec<String>,
 }
 
-impl OtherHands {
+impl OtherClients {
     pub(super) fn of(view: &CatalogView, table_id: i64) -> Self {
         let name = |snapshot: i64, author: &str| match author {
             "" => format!("snapshot {snapshot}"),
@@ -45,7 +45,7 @@ impl OtherHands {
         }
     }
 
-    /// Who deleted, as the end of a sentence; empty when nobody is known.
+    /// Returns the deletes by other clients as the end of a message; empty when there are none.
     pub(super) fn deleted(&self) -> String {
         match self.deletes.as_slice() {
             [] => String::new(),
@@ -57,7 +57,7 @@ impl OtherHands {
     }
 }
 
-/// Adds up a table's files.
+/// Sums up the files of a table.
 pub(super) fn of_files(view: &CatalogView, table_id: i64) -> FileSums {
     let deletes = |change: &&super::catalog_view::ForeignChange| change.deletes_from(table_id);
     let snapshots = view.foreign.iter().filter(deletes).map(|change| change.snapshot);
@@ -79,7 +79,7 @@ pub(super) fn of_files(view: &CatalogView, table_id: i64) -> FileSums {
     sums
 }
 
-/// Compares one table, from its sources' ledger.
+/// Compares the rows of one table with the ledger.
 pub(super) fn compare_rows(
     view: &CatalogView,
     name: &str,
@@ -94,7 +94,7 @@ pub(super) fn compare_rows(
         return;
     };
     let sums = of_files(view, *id);
-    let hands = OtherHands::of(view, *id);
+    let hands = OtherClients::of(view, *id);
     let difference = sums.live - expected;
     if difference < 0 {
         let missing = missing_kind(-difference, &sums);
@@ -116,7 +116,7 @@ fn table_is_gone(name: &str, expected: i64) -> Finding {
     Finding::new(FindingKind::RowsMissing, Place::table(name), count, detail)
 }
 
-/// Whether other clients' deletes are enough to explain what is missing.
+/// Returns the kind of finding for missing rows: whether deletes by other clients explain them.
 pub(super) const fn missing_kind(missing: i64, sums: &FileSums) -> FindingKind {
     if missing <= sums.deleted_by_others {
         FindingKind::RowsDeleted
@@ -129,7 +129,7 @@ fn add_surplus(
     view: &CatalogView,
     name: &str,
     (expected, live): (i64, i64),
-    hands: &OtherHands,
+    hands: &OtherClients,
     findings: &mut Findings,
     notes: &mut Vec<Note>,
 ) {
@@ -147,7 +147,8 @@ fn add_surplus(
     findings.add(Finding::new(kind, Place::table(name), count, detail));
 }
 
-/// Compares the dead-letter table of one table: a row for each open letter, two for each settled one.
+/// Compares the dead-letter table of one table: it has a row for each open dead letter, and two for each
+/// resolved one.
 pub(super) fn compare_dead_letters(
     view: &CatalogView,
     name: &str,
@@ -166,7 +167,7 @@ pub(super) fn compare_dead_letters(
     }
 }
 
-/// Rows and dead-letter rows that the ledger counts for the sources of one table.
+/// Returns the rows and dead-letter rows that the ledger counts for the sources of one table.
 pub(super) fn of_ledger<'a>(
     view: &CatalogView,
     sources: impl Iterator<Item = &'a SourceEntry>,

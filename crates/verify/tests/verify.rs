@@ -1,5 +1,5 @@
-//! What `verify` finds, each planted into a lake with a SQLite catalog, and what it must not find. That the
-//! remedies of the findings work is tested on both catalogs, in `testbed/tests/end_to_end/hazards/remedies.rs`.
+//! Findings of `verify` on lakes with a SQLite catalog and a planted error, and lakes without findings. The
+//! remedies of the findings are tested on both catalogs, in `testbed/tests/end_to_end/hazards/remedies.rs`.
 
 #![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
 

@@ -63,7 +63,7 @@ ducktide_lake::row_struct! {
     }
 }
 
-/// In DuckLake's order. Files that ever had a delete file are never merged by it.
+/// Selects the files in DuckLake's order. Files that ever had a delete file are never merged by DuckLake.
 fn files_sql(session: &Session, smaller_than: u64) -> String {
     let native = |name: &str| session.native_table(name);
     format!(
@@ -113,8 +113,8 @@ fn schema_versions(session: &Session) -> Result<SchemaVersions> {
     Ok(found)
 }
 
-/// The oldest version of whose files those of a snapshot can be merged with. Versions that columns
-/// were added in since the last break go together.
+/// Returns the oldest version whose files can be merged with those of a snapshot. Versions that only added
+/// columns since the last break belong together.
 fn mergeable_version(
     versions: Option<&Vec<(i64, i64)>>,
     last_break: i64,
@@ -125,15 +125,15 @@ fn mergeable_version(
     version_at(versions, if begin_snapshot >= since { since } else { begin_snapshot })
 }
 
-/// The version that was in force at a snapshot.
+/// Returns the version that was in force at a snapshot.
 fn version_at(versions: Option<&Vec<(i64, i64)>>, snapshot: i64) -> i64 {
     let versions = versions.map_or(&[][..], Vec::as_slice);
     let after = versions.partition_point(|(begin, _)| *begin <= snapshot);
     after.checked_sub(1).map_or(0, |index| versions[index].1)
 }
 
-/// Files some rows of which another client deleted without a delete file; a merge would bring the
-/// rows back. Lakes that Ducktide made inline nothing.
+/// Reads the files of which another client deleted rows without a delete file; a merge would restore the
+/// rows. Lakes that Ducktide created inline nothing.
 fn files_with_inlined_deletes(session: &Session) -> Result<HashSet<i64>> {
     let mut found = HashSet::new();
     for table in inlined_delete_tables(session)? {
@@ -143,7 +143,7 @@ fn files_with_inlined_deletes(session: &Session) -> Result<HashSet<i64>> {
     Ok(found)
 }
 
-/// The tables in which DuckLake keeps deletes without a file, one for each table that has any.
+/// Lists the tables in which DuckLake keeps deletes without a file, one for each table that has any.
 pub(super) fn inlined_delete_tables(session: &Session) -> Result<Vec<String>> {
     session.catalog_values(&session.tables_like_sql("ducklake_inlined_delete_%"))
 }
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_since_the_last_break_go_together() {
+    fn versions_since_the_last_break_belong_together() {
         let versions = vec![(3, 10), (7, 12), (9, 13), (12, 14)];
 
         let at = |last_break| {

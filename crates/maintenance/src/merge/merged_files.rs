@@ -31,7 +31,7 @@ ducktide_lake::row_struct! {
     pub(crate) struct ReplacedFileRow from "ducklake_files_scheduled_for_deletion" {
         pub(crate) data_file_id: i64,
         pub(crate) path: String,
-        /// Whether `path` begins at the lake's data path.
+        /// `path` begins at the lake's data path.
         pub(crate) path_is_relative: bool,
     }
 }

@@ -1,17 +1,17 @@
-//! Merges small files into larger ones: exactly the files that the caller names.
+//! Merges of small files into larger ones: exactly the files that the caller names.
 //!
 //! DuckLake's own `merge_adjacent_files` takes sizes, not files, and keeps one catalog transaction open
-//! for as long as it reads and writes: in a SQLite catalog it fails with "database is locked" whenever
-//! a worker commits meanwhile (measured on 1.5.5), so that it never ends beside a busy pipeline. Here
-//! the two halves are apart:
+//! while it reads and writes: in a SQLite catalog it fails with "database is locked" whenever a worker
+//! commits meanwhile (measured on 1.5.5), so that it never ends next to a busy pipeline. Here the two
+//! halves are separate:
 //!
-//! 1. `splice` merges files with the same columns, and copies most of their pages as they are. What it
-//!    is not certain of, `scratch` has done by DuckLake itself, in a throw-away catalog that knows
-//!    nothing but these files.
-//! 2. `exchange`: one short transaction of the real catalog takes the sources out and puts the results
-//!    in, as DuckLake's merge does it: time travel and change feeds show what they showed before.
+//! 1. `splice` merges files with the same columns, and copies most of their pages unchanged. Files for
+//!    which the result is not certain are merged by DuckLake itself (`scratch`), in a temporary catalog
+//!    that has nothing but these files.
+//! 2. `swap_files`: one short transaction of the real catalog removes the sources and adds the results,
+//!    as DuckLake's merge does: time travel and change feeds are unchanged.
 //!
-//! A merge that dies in between leaves files that no catalog knows, for the orphan removal.
+//! A merge that dies in between leaves orphans.
 
 mod candidates;
 mod merged_files;
@@ -30,75 +30,75 @@ use jiff::Timestamp;
 
 use self::merged_files::MergeTarget;
 pub(crate) use self::merged_files::ReplacedFileRow;
-use super::{Maintained, Operation, announced, failed, maintain};
+use super::{Maintained, Operation, announced_replay, failed, maintain};
 
-/// A live data file that a merge may take: smaller than asked for, without delete files.
+/// A live data file that can be merged: below the requested size, without delete files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataFile {
-    /// Its `data_file_id`.
+    /// ID in the catalog, `data_file_id`.
     pub id: i64,
-    /// Its size, bytes.
+    /// Size, in bytes.
     pub bytes: u64,
-    /// When its newest rows were committed; None when that snapshot is expired.
+    /// Commit time of its newest rows; None when that snapshot is expired.
     pub changed_at: Option<Timestamp>,
 }
 
-/// Which files can become one.
+/// Common properties of files that can be merged with each other.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileGroup {
-    /// The oldest shape of the table, by DuckLake's number, of whose files those of this group can be
-    /// merged with: shapes that only added columns go together.
+    /// Oldest schema version of the table whose files can be merged with those of this group: versions
+    /// that only added columns belong together.
     pub schema_version: i64,
-    /// The partition key that they were written under, if there was one.
+    /// Partition key that the files were written under, if there was one.
     pub partition_id: Option<i64>,
-    /// The key's values; None is NULL.
+    /// Values of the key; None is NULL.
     pub partition: Vec<Option<String>>,
 }
 
-/// The files of one table that merges may take.
+/// Files of one table that can be merged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableFiles {
     /// The table.
     pub table: TableName,
-    /// Its files by group, in the order of their snapshots.
+    /// Files by group, in the order of their snapshots.
     pub groups: Vec<(FileGroup, Vec<DataFile>)>,
 }
 
-/// What a merge did.
+/// Sums over the files of a merge.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MergeTotals {
-    /// Files that are no longer needed by the newest snapshot, and theirs before.
+    /// Number of source files, which the newest snapshot no longer needs.
     pub files_read: u64,
-    /// Their bytes.
+    /// Size of the source files, in bytes.
     pub bytes_read: u64,
-    /// Files that took their place.
+    /// Number of merged files.
     pub files_written: u64,
-    /// Their bytes.
+    /// Size of the merged files, in bytes.
     pub bytes_written: u64,
 }
 
-/// Errors unless a merge kept every row.
-fn lost_rows<N: Copy + PartialEq + std::fmt::Display>(before: N, after: N) -> Result<()> {
+/// Checks that a merge kept every row.
+fn check_row_count<N: Copy + PartialEq + std::fmt::Display>(before: N, after: N) -> Result<()> {
     if before == after {
         return Ok(());
     }
     Err(LakeError::invalid(format!(
-        "a merge would not keep every row, so the files stay as they are; report this as a defect: \
+        "a merge would not keep every row, so the files are not changed; report this as a defect: \
          rows=`{before}` merged=`{after}`"
     )))
 }
 
-/// All files below `smaller_than` bytes that merges may take, by table.
+/// Finds all files below `smaller_than` bytes that can be merged, by table.
 pub fn files_to_merge(lake: &mut DuckLake, smaller_than: u64) -> Result<Vec<TableFiles>> {
     candidates::read(lake.session()?, smaller_than)
 }
 
-/// Merges the files of each list into one; all of a list are of one group, no two lists of the
-/// same. Readers of old snapshots see what they saw before.
+/// Merges the files of each list into one. The files of a list are of one group, and no two lists are of
+/// the same group. Reads of old snapshots return the same rows as before.
 ///
 /// Waits at most `timeout` for the maintenance lock. An error of kind
-/// [`Unavailable`](ducktide_protocol::ErrorKind::Unavailable) means that others changed the files meanwhile,
-/// or an outage: look again.
+/// [`Unavailable`](ducktide_protocol::ErrorKind::Unavailable) means that another client changed the files, or
+/// an outage: find the files again and retry.
 pub fn merge_files(
     lake: &mut DuckLake,
     table: &TableName,
@@ -111,14 +111,14 @@ pub fn merge_files(
         // Its state is unknown; the next call opens a new session.
         lake.close_session();
         Err(LakeError::invalid(format!(
-            "the merge ended unexpectedly, its message was logged; nothing was changed, and other \
+            "the merge panicked, and the message was logged; nothing was changed, and other \
              tables are merged: table=`{table}`"
         )))
     })
 }
 
-/// In a merged file such a column would be there twice. Tables of others have columns of any type,
-/// so only names are read.
+/// Refuses columns with a reserved name, which a merged file would have twice. Tables of other clients have
+/// columns of any type, so only names are read.
 fn check_column_names(lake: &mut DuckLake, table: &TableName) -> Result<()> {
     let sql = format!(
         "SELECT column_name FROM duckdb_columns() WHERE database_name = '{LAKE}' \
@@ -146,8 +146,8 @@ fn merge_whole_files(
     let mut totals = MergeTotals::default();
     let sources: Vec<i64> = lists.iter().flatten().copied().collect();
     let done = maintain(lake, Operation::MergeAdjacentFiles, timeout, |session, mut writing| {
-        if let Some(announced) = announced(session, table)? {
-            return Ok(Maintained::ReplayAnnounced(announced));
+        if let Some(intent) = announced_replay(session, table)? {
+            return Ok(Maintained::ReplayAnnounced(intent));
         }
         if sources.is_empty() {
             return Ok(Maintained::Done(0));

@@ -1,4 +1,4 @@
-//! Has DuckLake merge files in a throw-away catalog that knows nothing but them.
+//! Merges by DuckLake itself, in a temporary catalog that has nothing but the files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,23 +15,23 @@ use ducktide_protocol::table::{TableName, quote_identifier};
 use uuid::Uuid;
 
 use super::super::{failed, list};
-use super::lost_rows;
+use super::check_row_count;
 use super::merged_files::{MergeTarget, MergedFiles, ReplacedFileRow};
 
-/// The name under which the throw-away catalog is attached.
+/// Name under which the scratch catalog is attached.
 const SCRATCH: &str = "scratch";
 
-/// What the names of the scratch catalogs' folders begin with.
+/// Prefix of the names of the scratch catalogs' folders.
 const FOLDER: &str = "ducktide-merge-";
 
-/// How old a folder is that no merge uses any more: one takes seconds, or minutes on a slow disk.
-const LEFT_AFTER: Duration = Duration::from_hours(6);
+/// Age of a folder after which no merge uses it any more: a merge takes seconds, or minutes on a slow disk.
+const UNUSED_AFTER: Duration = Duration::from_hours(6);
 
-/// Above every file: the scratch catalog's target size, so that each group becomes one file.
+/// Target size of the scratch catalog, above that of every file, so that each group becomes one file.
 const ANY_SIZE: u64 = 1 << 50;
 
-/// What describes a table, whatever its files are.
-const OF_TABLE: [&str; 9] = [
+/// Catalog tables that describe a table, not its files.
+const TABLE_METADATA: [&str; 9] = [
     "ducklake_table",
     "ducklake_column",
     "ducklake_partition_info",
@@ -43,23 +43,23 @@ const OF_TABLE: [&str; 9] = [
     "ducklake_sort_expression",
 ];
 
-/// The scratch catalog, while it is attached.
-struct Scratch<'a> {
+/// An attached scratch catalog; detached and removed when it is dropped.
+struct ScratchCatalog<'a> {
     session: &'a Session,
     folder: PathBuf,
 }
 
-impl Drop for Scratch<'_> {
+impl Drop for ScratchCatalog<'_> {
     fn drop(&mut self) {
-        // After an error the transaction may be open still, and nothing can be detached inside it.
+        // After an error the transaction may still be open, and nothing can be detached inside it.
         let _ = self.session.execute("ROLLBACK");
         let _ = self.session.execute(&format!("DETACH {SCRATCH}"));
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
 
-/// Merges the files, each group of them into one, and makes the results durable. No catalog but the
-/// scratch one knows of them afterwards.
+/// Merges the files, each group into one, and makes the results durable. They are not in the real catalog
+/// yet.
 pub(super) fn merge(
     session: &Session,
     table: &TableName,
@@ -70,10 +70,10 @@ pub(super) fn merge(
     let files = session.native_table("ducklake_data_file");
     let of_table = format!(" WHERE table_id = {} AND data_file_id IN ({ids})", target.table_id);
     let before = first(session.catalog_query(&(sums_sql(&files) + &of_table))?)?;
-    let scratch = Scratch::make(session)?;
+    let scratch = ScratchCatalog::create(session)?;
     scratch.fill(target, &ids).map_err(failed("copy the files' catalog entries"))?;
     scratch.join_versions(target)?;
-    scratch.attach_again(&target.data_path)?;
+    scratch.reattach(&target.data_path)?;
     let call = format!(
         "CALL ducklake_merge_adjacent_files('{SCRATCH}', {}, schema => {}, max_file_size => {ANY_SIZE})",
         quote(&table.table),
@@ -83,22 +83,22 @@ pub(super) fn merge(
     let after = scratch.check(&before, sources)?;
     let bytes = (before.bytes, after.bytes);
     let merged = scratch.read(target, sources, bytes)?;
-    let paths = scratch.written(table).map_err(failed("list what was merged"))?;
+    let paths = scratch.written(table).map_err(failed("list the merged files"))?;
     storage::sync_files(paths.iter().map(PathBuf::as_path))
         .map_err(|error| LakeError::of_io("make the merged files durable", error))?;
     Ok(merged)
 }
 
-impl<'a> Scratch<'a> {
-    /// Makes an empty catalog in a temporary folder.
-    fn make(session: &'a Session) -> Result<Self> {
+impl<'a> ScratchCatalog<'a> {
+    /// Creates an empty catalog in a temporary folder.
+    fn create(session: &'a Session) -> Result<Self> {
         let temporary = std::env::temp_dir();
         remove_leftovers(&temporary);
         let folder = temporary.join(format!("{FOLDER}{}", Uuid::now_v7()));
-        let made = fs::create_dir_all(&folder);
-        made.map_err(|error| {
+        let created = fs::create_dir_all(&folder);
+        created.map_err(|error| {
             LakeError::unavailable(format!(
-                "make a temporary folder; TMPDIR names another place: path=`{}`",
+                "create a temporary folder; set TMPDIR to use another one: path=`{}`",
                 folder.display()
             ))
             .because(error)
@@ -109,7 +109,7 @@ impl<'a> Scratch<'a> {
             quote(&scratch.target()),
             quote(&format!("{}/", scratch.folder.display()))
         );
-        session.execute(&sql).map_err(failed("make a scratch catalog"))?;
+        session.execute(&sql).map_err(failed("create a scratch catalog"))?;
         Ok(scratch)
     }
 
@@ -117,7 +117,7 @@ impl<'a> Scratch<'a> {
         format!("ducklake:{}", self.folder.join("catalog.ducklake").display())
     }
 
-    /// Copies what describes the table and the files, and the lake's settings.
+    /// Copies the rows that describe the table and the files, and the lake's settings.
     fn fill(&self, target: &MergeTarget, ids: &str) -> duckdb::Result<()> {
         let of_table = format!("table_id = {}", target.table_id);
         let files = format!("data_file_id IN ({ids})");
@@ -137,18 +137,18 @@ impl<'a> Scratch<'a> {
         self.copy("ducklake_schema", "true")?;
         self.empty("ducklake_snapshot")?;
         self.copy("ducklake_snapshot", &newest)?;
-        OF_TABLE.iter().try_for_each(|name| self.copy(name, &of_table))?;
+        TABLE_METADATA.iter().try_for_each(|name| self.copy(name, &of_table))?;
         self.copy("ducklake_name_mapping", &mappings)?;
         self.copy("ducklake_data_file", &files)?;
         self.copy("ducklake_file_partition_value", &files)?;
         self.session.execute("COMMIT")
     }
 
-    /// Has DuckLake take the versions since the last break for one that had all columns from its
-    /// beginning: it merges no files of different versions. Rows of files that lack a column have NULL
+    /// Joins the versions since the last break into one that had all columns from its start, because
+    /// DuckLake does not merge files of different versions. Rows of files that lack a column have NULL
     /// there, as for a reader.
     ///
-    /// The break is that of the columns that were copied: one that is dropped meanwhile must not be
+    /// The break is computed from the copied columns: a column that is dropped meanwhile must not be
     /// missing in a file that older snapshots read.
     fn join_versions(&self, target: &MergeTarget) -> Result<()> {
         let (columns, versions) =
@@ -182,7 +182,7 @@ impl<'a> Scratch<'a> {
         ))
     }
 
-    /// The names of a scratch table's columns: rows are copied by name, never by position.
+    /// Returns the names of a scratch table's columns: rows are copied by name, never by position.
     fn columns(&self, name: &str) -> duckdb::Result<String> {
         let table = scratch_table(name);
         let rows =
@@ -191,10 +191,10 @@ impl<'a> Scratch<'a> {
         Ok(names.collect::<Vec<_>>().join(", "))
     }
 
-    /// DuckLake reads schema and settings when it attaches.
-    fn attach_again(&self, data_path: &str) -> Result<()> {
-        // Without version 2, numbers are written as they are: a file can become twenty times as large as
-        // those of workers.
+    /// Attaches the catalog again: DuckLake reads schema and settings when it attaches.
+    fn reattach(&self, data_path: &str) -> Result<()> {
+        // Without version 2, numbers are not compressed by their differences: a file can become twenty
+        // times as large as those of workers.
         let sql = format!(
             "DETACH {SCRATCH}; ATTACH {} AS {SCRATCH} (DATA_PATH {}); \
              SET ducklake_target_file_size = '{ANY_SIZE} bytes'; \
@@ -205,7 +205,7 @@ impl<'a> Scratch<'a> {
         self.session.execute(&sql).map_err(failed("attach the scratch catalog"))
     }
 
-    /// Every source must have gone into a file, with all its rows: if not, nothing may change.
+    /// Checks that every source was merged with all its rows: otherwise nothing may change.
     fn check(&self, before: &FileSums, sources: &[i64]) -> Result<FileSums> {
         let files = scratch_table("ducklake_data_file");
         let unmerged =
@@ -215,12 +215,12 @@ impl<'a> Scratch<'a> {
         let after: FileSums = first(self.query(&sums_sql(&files), "count the merged rows")?)?;
         if left > 0 || before.files != sources.len() as u64 {
             return Err(LakeError::unavailable(format!(
-                "some of the files cannot be merged, or are gone: files=`{}` unmerged=`{left}` found=`{}`",
+                "some of the files cannot be merged, or are missing: files=`{}` unmerged=`{left}` found=`{}`",
                 sources.len(),
                 before.files
             )));
         }
-        lost_rows(before.all_rows, after.all_rows)?;
+        check_row_count(before.all_rows, after.all_rows)?;
         Ok(after)
     }
 
@@ -275,14 +275,14 @@ impl<'a> Scratch<'a> {
         rows.iter().map(T::from_row).collect()
     }
 
-    /// The files that were written, by their whole paths.
+    /// Returns the paths of the files that were written.
     fn written(&self, table: &TableName) -> duckdb::Result<Vec<PathBuf>> {
         let sql = format!(
             "SELECT data_file FROM ducklake_list_files('{SCRATCH}', {}, schema => {})",
             quote(&table.table),
             quote(&table.schema)
         );
-        // DuckLake's functions must run in the transaction that they were prepared in.
+        // DuckLake's functions must run in the transaction in which they were prepared.
         self.session.execute("BEGIN")?;
         let rows = self.session.rows(&sql)?;
         self.session.execute("COMMIT")?;
@@ -290,13 +290,13 @@ impl<'a> Scratch<'a> {
     }
 }
 
-/// Removes the folders of merges that were killed: a few hundred kilobytes each. What cannot be removed
-/// is somebody else's, or will be there next time.
+/// Removes the folders of merges that were killed, a few hundred kilobytes each. A folder that cannot be
+/// removed belongs to another user, or is removed next time.
 fn remove_leftovers(temporary: &Path) {
     let is_left = |entry: &fs::DirEntry| {
         let age = entry.metadata().and_then(|found| found.modified()).ok()?.elapsed().ok()?;
         let named = entry.file_name().to_string_lossy().starts_with(FOLDER);
-        Some(named && age > LEFT_AFTER)
+        Some(named && age > UNUSED_AFTER)
     };
     let entries = fs::read_dir(temporary).into_iter().flatten().flatten();
     for entry in entries.filter(|entry| is_left(entry) == Some(true)) {

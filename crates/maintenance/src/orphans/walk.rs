@@ -1,4 +1,4 @@
-//! Looks into the directories of tables for files of ours and of `DuckLake`.
+//! Search for files with names of Ducktide and DuckLake in the directories of tables.
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirEntry};
@@ -11,9 +11,9 @@ use ducktide_protocol::error::Result;
 
 use super::{Orphan, failed};
 
-/// Files with names of ours that were last written before `newest`, in the directories and the
+/// Finds files with such names that were last written before `newest`, in the directories and the
 /// directories of their partitions. Links are never followed, and lakes within the lake's data path, which
-/// older programs allowed, are left alone.
+/// older versions allowed, are skipped.
 pub(super) fn old_files(
     directories: &BTreeSet<PathBuf>,
     data_path: &DataPath,
@@ -32,7 +32,9 @@ pub(super) fn old_files(
             let kind = match entry.file_type() {
                 Ok(kind) => kind,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(failed("look at a file", &entry.path(), error)),
+                Err(error) => {
+                    return Err(failed("read the metadata of a file", &entry.path(), error));
+                }
             };
             let name = entry.file_name();
             let Some(name) = name.to_str() else { continue };
@@ -48,14 +50,14 @@ pub(super) fn old_files(
     Ok(found)
 }
 
-/// A table without files has no directory.
+/// Lists a directory; a table without files has none.
 fn entries(directory: &Path) -> Result<Vec<DirEntry>> {
-    // A directory that became a link after it was listed would lead elsewhere.
+    // A directory that was replaced by a link after it was listed would lead elsewhere.
     match fs::symlink_metadata(directory) {
         Ok(found) if found.is_dir() => {}
         Ok(_) => return Ok(Vec::new()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("look at a directory", directory, error)),
+        Err(error) => return Err(failed("read the metadata of a directory", directory, error)),
     }
     let entries = fs::read_dir(directory).and_then(Iterator::collect);
     entries.map_err(|error| failed("list a directory", directory, error))
@@ -66,14 +68,16 @@ fn old_file(entry: &DirEntry, newest: SystemTime) -> Result<Option<Orphan>> {
     let found = match fs::symlink_metadata(&path) {
         Ok(found) => found,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("look at a file", &path, error)),
+        Err(error) => return Err(failed("read the metadata of a file", &path, error)),
     };
-    let modified = found.modified().map_err(|error| failed("read a file's time", &path, error))?;
+    let modified =
+        found.modified().map_err(|error| failed("read the time of a file", &path, error))?;
     let is_old = found.is_file() && modified < newest;
     Ok(is_old.then_some(Orphan { bytes: found.len(), path, modified }))
 }
 
-/// A directory that `DuckLake` or Ducktide makes for a partition: `event_date=2026-11-01`.
+/// Returns whether a directory is named as DuckLake and Ducktide name those of partitions:
+/// `event_date=2026-11-01`.
 fn is_partition(name: &str) -> bool {
     name.split_once('=').is_some_and(|(column, _)| !column.is_empty())
 }
@@ -85,7 +89,7 @@ mod tests {
     const UUID: &str = "0193f2a1-7c3e-7b1a-9d2f-0123456789ab";
 
     #[test]
-    fn links_and_foreign_directories_are_left_alone() {
+    fn links_and_foreign_directories_are_skipped() {
         let outside = tempfile::tempdir().unwrap();
         let lake = tempfile::tempdir().unwrap();
         let name = format!("ducktide-{UUID}.parquet");
@@ -109,7 +113,7 @@ mod tests {
             []
         );
 
-        // Another lake within this one's table.
+        // A claim of another lake within this lake's table.
         let claim = ducktide_lake::data_path::CLAIM_NAME;
         fs::write(table.join("event_date=2026-11-01").join(claim), "another").unwrap();
         assert_eq!(old_files(&BTreeSet::from([table]), &root, newest).unwrap(), []);

@@ -1,4 +1,4 @@
-//! Finds missing files, and what the catalog's statistics say of them.
+//! Search for missing files, and their statistics in the catalog.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::Offset;
 use ducktide_protocol::table::{KAFKA_OFFSET, KAFKA_TIMESTAMP, TableName};
 
-use crate::files::Target;
+use crate::files::ReplayTarget;
 
 /// A live data file that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,16 +25,16 @@ pub(super) struct MissingFile {
     pub(super) rows: u64,
 }
 
-/// What the catalog's statistics say of a file's positions in Kafka, both ends included.
+/// Kafka partitions and first offset of a file, from the catalog's statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Span {
+pub(super) struct PositionSpan {
     pub(super) partitions: (i32, i32),
     pub(super) first_offset: i64,
 }
 
-/// The live data files of a table that cannot be read: they or their delete files are not there, or have
-/// another size. Files in an object store are not looked at.
-pub(super) fn missing_files(session: &Session, target: &Target) -> Result<Vec<MissingFile>> {
+/// Finds the live data files of a table that cannot be read: they or their delete files are missing or have
+/// another size. Files in an object store are not checked.
+pub(super) fn missing_files(session: &Session, target: &ReplayTarget) -> Result<Vec<MissingFile>> {
     let sql = format!(
         "SELECT f.data_file_id, f.table_id, f.record_count - coalesce(d.delete_count, 0) AS live_rows, \
          s.path AS schema_path, s.path_is_relative AS schema_is_relative, \
@@ -92,7 +92,7 @@ fn missing_file(root: &Path, file: LiveFile) -> Result<Option<MissingFile>> {
     Ok(is_missing.then_some(MissingFile { id, table_id, path, rows }))
 }
 
-/// Whether a file is not there, or has another size than was registered.
+/// Returns whether a file is missing, or has another size than was registered.
 fn has_changed(path: &Path, bytes: u64) -> Result<bool> {
     if path.to_string_lossy().contains("://") {
         return Ok(false);
@@ -100,24 +100,25 @@ fn has_changed(path: &Path, bytes: u64) -> Result<bool> {
     match fs::metadata(path) {
         Ok(found) => Ok(found.len() != bytes),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => {
-            Err(LakeError::of_io(format!("look at a data file: path=`{}`", path.display()), error))
-        }
+        Err(error) => Err(LakeError::of_io(
+            format!("read the metadata of a data file: path=`{}`", path.display()),
+            error,
+        )),
     }
 }
 
-/// The partitions and offsets that a file holds. Refuses files whose rows no replay of the source can
-/// bring back, or may not be able to.
+/// Returns the partitions and offsets of a file. Refuses files whose rows a replay of the source may not
+/// restore.
 pub(super) fn span(
     session: &Session,
     source: &Source,
-    target: &Target,
+    target: &ReplayTarget,
     file: &MissingFile,
-) -> Result<Span> {
+) -> Result<PositionSpan> {
     let refused = |why: &str| {
         LakeError::invalid(format!(
-            "a data file is missing, and a replay cannot take its place, because {why}; bring the file \
-             back from a backup, or fill another table with --into: table=`{}` path=`{}` rows=`{}`",
+            "a data file is missing, and a replay cannot restore its rows, because {why}; restore the file \
+             from a backup, or fill another table with --into: table=`{}` path=`{}` rows=`{}`",
             target.table,
             file.path.display(),
             file.rows
@@ -143,27 +144,28 @@ pub(super) fn span(
     if partitions.has_nulls || offsets.has_nulls {
         return Err(refused("it holds rows of other clients"));
     }
-    let number = |text: &str| text.parse().map_err(|_| refused("its statistics are no numbers"));
-    let partition = |text: &str| text.parse().map_err(|_| refused("its statistics are no numbers"));
-    Ok(Span {
+    let number = |text: &str| text.parse().map_err(|_| refused("its statistics are not numbers"));
+    let partition =
+        |text: &str| text.parse().map_err(|_| refused("its statistics are not numbers"));
+    Ok(PositionSpan {
         partitions: (partition(&partitions.min)?, partition(&partitions.max)?),
         first_offset: number(&offsets.min)?,
     })
 }
 
-/// What the catalog says of one column of a file.
+/// Statistics of one column of a file.
 struct ColumnStatistics {
     name: String,
     min: String,
     max: String,
-    /// Whether it may have NULLs.
+    /// The column may have NULLs.
     has_nulls: bool,
 }
 
-/// The statistics of a file's columns for positions in Kafka, as far as there are any.
+/// Reads the statistics of a file's columns for topic, partition and offset, if there are any.
 fn statistics(
     session: &Session,
-    target: &Target,
+    target: &ReplayTarget,
     file: &MissingFile,
 ) -> Result<Vec<ColumnStatistics>> {
     let columns = [target.topic, target.partition, target.offset].map(quote).join(", ");
@@ -185,8 +187,8 @@ fn statistics(
     session.catalog_query(&sql)?.into_iter().filter_map(|row| known(row).transpose()).collect()
 }
 
-/// A query for a time, milliseconds since 1970, that is not later than that of any row at or behind an
-/// offset, whatever its partition, by the files' statistics.
+/// Returns a query, on the statistics of the files, for a time that is not later than that of any row at or
+/// after an offset of any partition, in milliseconds since 1970.
 pub(crate) fn least_time_sql(session: &Session, table: &TableName, offset: Offset) -> String {
     let statistics = session.catalog_table("ducklake_file_column_stats");
     let columns = session.catalog_table("ducklake_column");

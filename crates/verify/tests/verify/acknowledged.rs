@@ -1,4 +1,4 @@
-//! Against what a producer saw acknowledged.
+//! Comparison with a producer's ledger.
 
 use std::fmt::Write as _;
 
@@ -44,7 +44,7 @@ impl Producer {
 }
 
 #[test]
-fn what_was_acknowledged_and_is_there_once_is_exact() {
+fn acknowledged_records_that_are_rows_once_are_exact() {
     let fixture = Fixture::new();
 
     let verification = Producer::of_lake().compare(&fixture);
@@ -70,7 +70,7 @@ fn records_beyond_progress_are_pending_and_not_lost() {
 }
 
 #[test]
-fn records_below_the_start_are_none_of_the_lakes() {
+fn records_below_the_start_are_not_lost() {
     let fixture = Fixture::new();
     let mut producer = Producer::of_lake();
     producer.acknowledged(0, 90..100);
@@ -82,7 +82,7 @@ fn records_below_the_start_are_none_of_the_lakes() {
 }
 
 #[test]
-fn a_record_that_the_lake_calls_a_gap_is_lost() {
+fn a_record_that_the_lake_counts_as_a_gap_is_lost() {
     let fixture = Fixture::new();
     fixture.post(&fixture.message("ingest", 0, (150, 160), "\"gaps\":10"));
     let mut producer = Producer::of_lake();
@@ -129,7 +129,7 @@ fn an_event_under_another_id_is_lost_and_never_acknowledged() {
 }
 
 #[test]
-fn a_doubled_row_is_found() {
+fn a_duplicate_row_is_found() {
     let fixture = Fixture::new();
     fixture.sql("INSERT INTO lake.events FROM lake.events WHERE _kafka_offset = 105");
 
@@ -192,7 +192,7 @@ fn parts_of_a_long_ledger_are_compared_as_the_whole_is() {
 }
 
 #[test]
-fn a_file_that_is_no_ledger_is_refused() {
+fn a_file_that_is_not_a_ledger_is_refused() {
     let fixture = Fixture::new();
     let producer = Producer { lines: "a,b\n1,2\n".to_owned() };
 

@@ -1,4 +1,4 @@
-//! Files that are gone, damaged, or registered in a wrong way.
+//! Files that are missing, damaged or incorrectly registered.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ fn a_missing_data_file_is_found() {
     let file = fixture.ingest(1, 30, 40);
     fs::remove_file(&file).unwrap();
 
-    // Its rows cannot be read, so a deep look falls back on what the catalog tells.
+    // Its rows cannot be read, so a deep verification uses the counts of the catalog.
     for verification in [fixture.by_catalog(), fixture.deep()] {
         let finding = only(&verification);
         assert_eq!((finding.kind, finding.count), (FindingKind::DataFileMissing, 10));
@@ -44,7 +44,7 @@ fn a_truncated_data_file_is_found() {
 }
 
 #[test]
-fn a_file_that_only_time_travel_needs_is_looked_at_too() {
+fn a_file_that_only_time_travel_needs_is_checked_too() {
     let fixture = Fixture::new();
     let file = fixture.ingest(1, 30, 40);
     fixture.sql("DELETE FROM lake.events WHERE _kafka_partition = 1 AND _kafka_offset >= 30");
@@ -58,7 +58,7 @@ fn a_file_that_only_time_travel_needs_is_looked_at_too() {
 }
 
 #[test]
-fn a_damaged_file_of_the_right_size_is_found_by_a_deep_look() {
+fn a_damaged_file_of_the_right_size_is_found_by_a_deep_verification() {
     let fixture = Fixture::new();
     let file = fixture.ingest(1, 30, 40);
     let bytes = fs::metadata(&file).unwrap().len();
@@ -128,7 +128,7 @@ fn register_again(fixture: &Fixture, path: &str, end_snapshot: &str) {
 }
 
 #[test]
-fn a_file_registered_twice_is_found_whatever_its_spelling() {
+fn a_file_registered_twice_is_found_under_another_path() {
     for (is_absolute, end) in [(false, "NULL"), (true, "begin_snapshot + 1")] {
         let fixture = Fixture::new();
         let directory = fixture.table.directory.display();
@@ -159,7 +159,7 @@ fn a_registered_file_that_is_scheduled_for_deletion_is_found() {
 }
 
 #[test]
-fn a_thousand_missing_files_are_counted_and_a_screen_of_them_named() {
+fn a_thousand_missing_files_are_counted_and_the_first_of_them_named() {
     let fixture = Fixture::new();
     fixture.edit_catalog(
         "DROP TRIGGER ducktide_once; \

@@ -1,4 +1,4 @@
-//! A lake to plant something into.
+//! A lake into which tests plant errors.
 
 use std::cell::{RefCell, RefMut};
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ use uuid::Uuid;
 pub(crate) struct Fixture {
     pub(crate) directory: TempDir,
     config: LakeConfig,
-    /// Opened when first needed, and closed before somebody's own hands are in the catalog: opening
-    /// takes longer than all that a test does.
+    /// Opened when first needed, because opening takes longer than the rest of a test, and closed before
+    /// the catalog is edited.
     lake: RefCell<Option<DuckLake>>,
     pub(crate) source: SourceId,
     pub(crate) table: Table,
@@ -42,13 +42,13 @@ impl Fixture {
         fixture
     }
 
-    /// This test's lake.
+    /// Returns the open lake.
     pub(crate) fn lake(&self) -> RefMut<'_, DuckLake> {
         let open = || DuckLake::open(&self.config, Access::Operate).unwrap();
         RefMut::map(self.lake.borrow_mut(), |lake| lake.get_or_insert_with(open))
     }
 
-    /// The same lake in another process' eyes.
+    /// Returns the same lake as another process opens it.
     pub(crate) fn another(&self) -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
@@ -146,8 +146,8 @@ impl Fixture {
         )
     }
 
-    /// Statements of SQLite itself, without its constraints: somebody's own hands in the catalog.
-    /// No DuckDB of this process may have the file attached meanwhile.
+    /// Edits the catalog by statements of SQLite itself, without its constraints. No DuckDB of this process
+    /// may have the file attached meanwhile.
     pub(crate) fn edit_catalog(&self, statements: &str) {
         *self.lake.borrow_mut() = None;
         let path = self.directory.path().join("lake.sqlite");
@@ -160,12 +160,12 @@ impl Fixture {
         ducktide_verify::verify(&mut self.lake(), request, &mut |_| {}).unwrap()
     }
 
-    /// What the catalog tells.
+    /// Verifies by the catalog.
     pub(crate) fn by_catalog(&self) -> Verification {
         self.verify(&VerifyRequest::default())
     }
 
-    /// What the rows tell.
+    /// Verifies by the rows.
     pub(crate) fn deep(&self) -> Verification {
         self.verify(&VerifyRequest { deep: true, ..VerifyRequest::default() })
     }
@@ -175,7 +175,7 @@ pub(crate) fn kinds(verification: &Verification) -> Vec<FindingKind> {
     verification.findings.numbers().keys().copied().collect()
 }
 
-/// The only finding.
+/// Returns the only finding.
 pub(crate) fn only(verification: &Verification) -> Finding {
     let findings = verification.findings.detailed();
     assert_eq!(findings.len(), 1, "{findings:#?}");

@@ -63,7 +63,7 @@ fn counts_that_do_not_add_up_are_found_although_the_constraint_is_gone() {
 }
 
 #[test]
-fn a_kind_that_nobody_knows_is_found() {
+fn an_unknown_kind_is_found() {
     let fixture = Fixture::new();
     fixture.edit_catalog(&format!("UPDATE ducktide_ledger SET kind = 'merge' WHERE {SECOND}"));
 
@@ -83,7 +83,7 @@ fn progress_that_was_edited_by_hand_is_found() {
 }
 
 #[test]
-fn progress_that_was_deleted_or_invented_is_found() {
+fn deleted_and_inserted_progress_is_found() {
     let fixture = Fixture::new();
     fixture.edit_catalog("UPDATE ducktide_progress SET partition = 7 WHERE partition = 0");
 
@@ -114,7 +114,7 @@ fn each_missing_trigger_is_found() {
 }
 
 #[test]
-fn messages_that_no_trigger_took_are_found() {
+fn unconsumed_messages_are_found() {
     let fixture = Fixture::new();
     fixture.edit_catalog(
         "DROP TRIGGER ducktide_unpack; INSERT INTO ducktide_commit(message) VALUES ('{}')",
@@ -184,7 +184,7 @@ fn dead_letters(fixture: &Fixture) {
 }
 
 #[test]
-fn dead_letters_are_accounted_for_also_when_settled() {
+fn dead_letters_are_accounted_for_also_when_resolved() {
     let fixture = Fixture::new();
     dead_letters(&fixture);
     assert_eq!(kinds(&fixture.deep()), []);
@@ -215,7 +215,7 @@ fn dead_letters_are_accounted_for_also_when_settled() {
 }
 
 #[test]
-fn a_dead_letter_that_is_gone_is_found() {
+fn a_missing_dead_letter_is_found() {
     let fixture = Fixture::new();
     dead_letters(&fixture);
     fixture.sql("DELETE FROM lake.events_dead_letters");

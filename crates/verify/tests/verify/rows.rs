@@ -1,4 +1,4 @@
-//! Rows that are missing, doubled, or somebody else's.
+//! Rows that are missing, duplicate, or of other clients.
 
 use ducktide_protocol::commit::Counts;
 use ducktide_verify::{FindingKind, NoteKind};
@@ -56,7 +56,7 @@ fn a_missing_row_among_gaps_is_counted_and_its_range_named() {
 }
 
 #[test]
-fn a_doubled_row_is_found_and_named() {
+fn a_duplicate_row_is_found_and_named() {
     let fixture = Fixture::new();
     fixture.sql("INSERT INTO lake.events FROM lake.events WHERE _kafka_offset = 105");
 
@@ -68,7 +68,7 @@ fn a_doubled_row_is_found_and_named() {
 }
 
 #[test]
-fn rows_that_no_other_client_wrote_and_the_ledger_does_not_count_are_doubled() {
+fn rows_that_no_other_client_wrote_and_the_ledger_does_not_count_are_duplicates() {
     let fixture = Fixture::new();
     let file = fixture.stage(0, "range(100, 110)", "");
     fixture.register(&file, &fixture.message("ingest", 0, (150, 160), "\"gaps\":10"));
@@ -80,7 +80,7 @@ fn rows_that_no_other_client_wrote_and_the_ledger_does_not_count_are_doubled() {
 }
 
 #[test]
-fn a_lost_row_is_not_hidden_by_a_doubled_one() {
+fn a_lost_row_is_not_hidden_by_a_duplicate() {
     let fixture = Fixture::new();
     let offsets = "(SELECT unnest([150, 151, 151, 153]))";
     let file = fixture.stage(0, offsets, "");
@@ -94,7 +94,7 @@ fn a_lost_row_is_not_hidden_by_a_doubled_one() {
 }
 
 #[test]
-fn rows_of_other_clients_are_reported_and_no_error() {
+fn rows_of_other_clients_are_reported_as_a_note() {
     let fixture = Fixture::new();
     fixture.sql(
         "INSERT INTO lake.events VALUES ('x', NULL, NULL, NULL, NULL), ('y', 'z', 0, 1, NULL)",
@@ -107,7 +107,7 @@ fn rows_of_other_clients_are_reported_and_no_error() {
 }
 
 #[test]
-fn whose_rows_they_are_needs_a_deep_look_once_snapshots_have_expired() {
+fn the_origin_of_rows_needs_a_deep_verification_once_snapshots_have_expired() {
     let fixture = Fixture::new();
     fixture.sql("INSERT INTO lake.events VALUES ('x', NULL, NULL, NULL, NULL)");
     fixture.ingest(0, 150, 160);
@@ -141,7 +141,7 @@ fn a_row_at_an_offset_that_is_counted_as_a_gap_is_unexpected() {
 }
 
 #[test]
-fn rows_that_another_client_deleted_are_told_from_lost_ones() {
+fn rows_that_another_client_deleted_are_distinguished_from_lost_ones() {
     let fixture = Fixture::new();
     fixture.sql("DELETE FROM lake.events WHERE _kafka_offset IN (105, 106)");
 
@@ -161,7 +161,7 @@ fn rows_that_another_client_deleted_are_told_from_lost_ones() {
 }
 
 #[test]
-fn a_file_whose_rows_another_client_deleted_as_a_whole_is_told_too() {
+fn a_file_that_another_client_deleted_as_a_whole_is_distinguished_too() {
     let fixture = Fixture::new();
     fixture.sql("DELETE FROM lake.events WHERE _kafka_partition = 1");
 
@@ -170,7 +170,7 @@ fn a_file_whose_rows_another_client_deleted_as_a_whole_is_told_too() {
 }
 
 #[test]
-fn a_table_that_is_gone_lacks_all_its_rows() {
+fn a_dropped_table_lacks_all_its_rows() {
     let fixture = Fixture::new();
     fixture.sql("DROP TABLE lake.events");
 
@@ -181,7 +181,7 @@ fn a_table_that_is_gone_lacks_all_its_rows() {
 }
 
 #[test]
-fn merged_files_and_expired_snapshots_change_nothing() {
+fn merged_files_and_expired_snapshots_cause_no_findings() {
     let fixture = Fixture::new();
     fixture.sql("CALL ducklake_merge_adjacent_files('lake', 'events')");
     fixture.sql("CALL ducklake_expire_snapshots('lake', older_than => now() + INTERVAL 1 DAY)");
@@ -193,7 +193,7 @@ fn merged_files_and_expired_snapshots_change_nothing() {
 }
 
 #[test]
-fn a_column_named_filename_changes_nothing() {
+fn a_column_named_filename_causes_no_findings() {
     let fixture = Fixture::new();
     fixture.sql("ALTER TABLE lake.events ADD COLUMN filename VARCHAR");
 
@@ -202,7 +202,7 @@ fn a_column_named_filename_changes_nothing() {
 }
 
 #[test]
-fn a_running_worker_raises_no_alarm() {
+fn a_running_worker_causes_no_findings() {
     let fixture = Fixture::new();
     let another = fixture.another();
     std::thread::scope(|scope| {
@@ -218,7 +218,7 @@ fn a_running_worker_raises_no_alarm() {
 }
 
 #[test]
-fn one_table_can_be_judged_alone() {
+fn one_table_can_be_verified_alone() {
     let fixture = Fixture::new();
     fixture.sql("CREATE TABLE lake.other(i INTEGER); INSERT INTO lake.other VALUES (1)");
     let request = |table: &str| ducktide_verify::VerifyRequest {
@@ -234,7 +234,7 @@ fn one_table_can_be_judged_alone() {
 }
 
 #[test]
-fn a_table_that_was_renamed_to_what_no_source_can_fill_is_a_finding() {
+fn a_table_with_a_name_that_no_source_can_fill_is_a_finding() {
     let fixture = Fixture::new();
     fixture.sql("ALTER TABLE lake.events RENAME TO \"my events\"");
     fixture.edit_catalog("UPDATE ducktide_source SET table_name = 'main.my events'");

@@ -1,4 +1,4 @@
-//! A column's statistics over several files, from those that the catalog has of each.
+//! Column statistics of merged files, combined from those that the catalog has of the sources.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
@@ -7,10 +7,10 @@ use ducktide_lake::rows::{ColumnRow, FileColumnStatsRow};
 use ducktide_lake::session::Session;
 use ducktide_protocol::error::Result;
 
-use super::Unsuited;
+use super::NotSpliceable;
 use crate::list;
 
-/// Types whose values the catalog writes so that texts of equal form have the values' order.
+/// Types whose values sort in the order of their texts in the catalog.
 const ORDERED_TEXTS: [&str; 3] = ["varchar", "json", "uuid"];
 
 /// Statistics of one column in one or several files.
@@ -34,27 +34,27 @@ impl ColumnStatistics {
         }
     }
 
-    /// Those of so many rows without a value.
+    /// Returns the statistics of rows without values.
     const fn of_nulls(rows: i64) -> Self {
         let (values, nulls) = (Some(0), Some(rows));
         Self { values, nulls, min: None, max: None, contains_nan: Some(false) }
     }
 }
 
-/// A file that is merged.
+/// A source file.
 #[derive(Debug)]
-pub(super) struct SourceFile {
+pub(super) struct StatisticsSource {
     pub(super) id: i64,
     pub(super) rows: i64,
-    /// The columns that it lacks, so that its rows are NULL there.
+    /// Columns that it lacks, so that its rows have NULL there.
     pub(super) lacking: Vec<i64>,
 }
 
-/// The statistics of some files' columns, and the columns' types.
+/// Statistics of the columns of files, and the types of the columns.
 pub(super) struct Statistics {
     of_files: HashMap<i64, Vec<FileColumnStatsRow>>,
     types: HashMap<i64, String>,
-    /// Whether a column has statistics of its type's own.
+    /// A column has statistics that are specific to its type.
     has_others: bool,
 }
 
@@ -70,21 +70,21 @@ impl Statistics {
         Ok(Self { of_files, types, has_others })
     }
 
-    /// Whether these statistics are all that DuckLake has of the columns.
-    pub(super) fn check(&self) -> Result<(), Unsuited> {
+    /// Checks that these are all the statistics that DuckLake has of the columns.
+    pub(super) fn check(&self) -> Result<(), NotSpliceable> {
         let is_special =
             |of_type: &String| of_type.starts_with("variant") || of_type.starts_with("geometry");
         if self.has_others || self.types.values().any(is_special) {
-            return Err(Unsuited("a column has statistics of its type's own"));
+            return Err(NotSpliceable("a column has statistics specific to its type"));
         }
         Ok(())
     }
 
-    /// The rows of a merged file, whose columns take `sizes` bytes.
+    /// Returns the rows of a merged file, whose columns have these sizes in bytes.
     pub(super) fn rows(
         &self,
         (data_file_id, table_id): (i64, i64),
-        sources: &[SourceFile],
+        sources: &[StatisticsSource],
         sizes: &BTreeMap<i64, i64>,
     ) -> Vec<FileColumnStatsRow> {
         let mut all: BTreeMap<i64, Vec<ColumnStatistics>> = BTreeMap::new();
@@ -98,7 +98,7 @@ impl Statistics {
                 all.entry(column).or_default().push(statistics);
             }
         }
-        // A file without a row for a column says nothing of it, and so do all of them.
+        // Without a row for one of the files, the statistics of a column are not known.
         let complete = all.into_iter().filter(|(_, found)| found.len() == sources.len());
         complete
             .map(|(column, found)| {
@@ -127,9 +127,9 @@ fn types(session: &Session, table_id: i64) -> Result<HashMap<i64, String>> {
     Ok(columns.into_iter().map(|column| (column.column_id, column.column_type)).collect())
 }
 
-/// What holds for all the files together.
+/// Combines the statistics of all files.
 fn join(all: &[&ColumnStatistics], of_type: &str) -> ColumnStatistics {
-    // The count leaves NULLs out (DuckLake 1.5.5).
+    // The count excludes NULLs (DuckLake 1.5.5).
     let with_values: Vec<_> = all.iter().filter(|one| one.values != Some(0)).collect();
     let bound = |of: fn(&ColumnStatistics) -> Option<&String>, keep: Ordering| {
         let bounds: Option<Vec<_>> = with_values.iter().map(|one| of(one)).collect();
@@ -138,7 +138,7 @@ fn join(all: &[&ColumnStatistics], of_type: &str) -> ColumnStatistics {
         let found = bounds.try_fold(first, |found, next| {
             Some(if compare(next, found, of_type)? == keep { next } else { found })
         });
-        // A single value must have an order too, or what it says of the whole is not known.
+        // A single value must be comparable too; otherwise it is not known to be a bound.
         found.filter(|found| compare(found, found, of_type).is_some()).cloned()
     };
     ColumnStatistics {
@@ -150,8 +150,8 @@ fn join(all: &[&ColumnStatistics], of_type: &str) -> ColumnStatistics {
     }
 }
 
-/// Compares two values as the catalog writes them; None if their order is not known here, which only
-/// means that readers look into the file.
+/// Compares two values as the catalog writes them; None if their order is not known, so that the bound is
+/// omitted and readers read the file.
 fn compare(a: &str, b: &str, of_type: &str) -> Option<Ordering> {
     let integer = |text: &str| text.parse::<i128>().ok();
     match of_type {
@@ -177,8 +177,8 @@ fn compare(a: &str, b: &str, of_type: &str) -> Option<Ordering> {
     }
 }
 
-/// Whether a date or time has a year of four digits, and the zone UTC if any: then its text has its
-/// order, since all that may follow a second's digits sorts before them.
+/// Returns whether a date or time has a year of four digits, and the zone UTC if any: then texts sort as
+/// the values do, since every character that may follow the seconds sorts before digits.
 fn has_common_form(text: &str, has_zone: bool) -> bool {
     let bytes = text.as_bytes();
     let has_year =
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_compared_as_their_type_has_them() {
+    fn values_are_compared_in_the_order_of_their_type() {
         assert_eq!(bounds("int64", &["9", "10", "-3"]), both("-3", "10"));
         assert_eq!(
             bounds("uint64", &["18446744073709551615", "7"]),
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_known_order_has_no_bounds() {
+    fn values_without_a_known_order_have_no_bounds() {
         assert_eq!(bounds("date", &["10000-01-01", "2026-11-26"]), (None, None));
         assert_eq!(bounds("date", &["0044-03-15 (BC)", "2026-11-26"]), (None, None));
         assert_eq!(
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_hides_its_bounds_hides_those_of_all_and_one_of_nulls_does_not() {
+    fn a_file_without_bounds_removes_those_of_all_unless_it_has_only_nulls() {
         let (shown, hidden) = (statistics(Some("1"), Some("2")), statistics(None, None));
         let nulls = ColumnStatistics { values: Some(0), nulls: Some(10), ..hidden.clone() };
 
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_file_does_not_count_is_not_counted() {
+    fn a_count_that_one_file_lacks_is_omitted() {
         let known = statistics(None, None);
         let unknown = ColumnStatistics { values: None, contains_nan: None, ..known.clone() };
 

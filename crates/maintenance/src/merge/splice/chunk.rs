@@ -1,4 +1,4 @@
-//! Column chunks in memory, as the Parquet library reads them.
+//! Column chunks in memory, readable by the Parquet library.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{ChunkReader, Length};
 
-/// Bytes that answer for their place in a file.
+/// Bytes of a file, addressed by their positions in it.
 #[derive(Clone, Debug)]
 pub(super) struct Chunk {
     bytes: Bytes,
@@ -17,13 +17,13 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// One column chunk at its own place.
+    /// Reads one column chunk, at its own position.
     pub(super) fn load(file: &File, metadata: &ColumnChunkMetaData) -> io::Result<Self> {
         let chunk = Self::splice([(file, metadata)].into_iter())?;
         Ok(Self { start: metadata.byte_range().0, ..chunk })
     }
 
-    /// Column chunks one behind the other, from zero on.
+    /// Reads column chunks and concatenates them, from position 0.
     pub(super) fn splice<'a>(
         parts: impl Iterator<Item = (&'a File, &'a ColumnChunkMetaData)>,
     ) -> io::Result<Self> {

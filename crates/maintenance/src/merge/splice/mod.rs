@@ -1,10 +1,10 @@
-//! Merges files without decoding what can stay as it is: most pages are copied, and DuckDB is not asked.
-//! Files from before a column was added have NULLs there.
+//! Merges without decoding: most pages are copied unchanged, and DuckDB is not involved. Rows of files from
+//! before a column was added have NULL there.
 //!
-//! Files get the form that DuckLake's merge gives them (1.5.5): field ids instead of a mapping of names,
-//! and a column each for row ids and for the snapshots that rows came with. What is not certain to be
-//! right is [`Unsuited`], and left to DuckLake itself: fields that were added within a column, encrypted files, those
-//! that lack a partition's column, types with statistics of their own.
+//! Merged files have the form of DuckLake's merge (1.5.5): field IDs instead of a name mapping, and a
+//! column each for row IDs and for the snapshots of the rows. Files for which the result is not certain to
+//! be correct are [`NotSpliceable`] and left to DuckLake: fields that were added within a column, encrypted
+//! files, files that lack a partition's column, types with statistics of their own.
 
 mod bounds;
 mod chunk;
@@ -25,29 +25,29 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use uuid::Uuid;
 
-use self::bounds::{SourceFile, Statistics};
+use self::bounds::{Statistics, StatisticsSource};
 use self::shape::{NameMapping, Shape};
-use self::source::{Candidate, Source, full_path, newest_snapshot};
+use self::source::{SpliceCandidate, SpliceSource, full_path, newest_snapshot};
 use super::super::list;
-use super::lost_rows;
+use super::check_row_count;
 use super::merged_files::{MergeTarget, MergedFiles, ReplacedFileRow};
 
-/// Why files are merged by DuckLake instead.
+/// Reason why files are merged by DuckLake instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Unsuited(&'static str);
+struct NotSpliceable(&'static str);
 
-/// The index and value of each partition key, by file.
+/// Index and value of each column of the partition key, by file.
 type PartitionValues = BTreeMap<i64, Vec<(i64, Option<String>)>>;
 
-/// What the catalog says of the files.
-struct Catalog {
+/// Catalog rows of the files.
+struct SourceRows {
     files: Vec<DataFileRow>,
     names: HashMap<i64, NameMapping>,
     statistics: Statistics,
     partition_values: PartitionValues,
 }
 
-/// A file that is not in the catalog yet; removed unless it is kept.
+/// A file that is not in the catalog yet; removed when it is dropped, unless it is kept.
 struct NewFile {
     path: PathBuf,
     is_kept: bool,
@@ -61,27 +61,27 @@ impl Drop for NewFile {
     }
 }
 
-/// The files of one merge, in their order, and the columns of the one that has most.
-struct Plan<'a> {
+/// Files of one merge, in their order, and the columns of the one that has most.
+struct SplicePlan<'a> {
     files: Vec<&'a DataFileRow>,
-    sources: Vec<Source>,
+    sources: Vec<SpliceSource>,
     model: Shape,
 }
 
-/// Merges each list of files into one, and makes the results durable. No catalog knows of them
-/// afterwards. None if DuckLake has to do it.
+/// Merges each list of files into one, and makes the results durable. They are not in the catalog yet. None
+/// if DuckLake must merge them.
 pub(super) fn merge(
     session: &Session,
     target: &MergeTarget,
     lists: &[Vec<i64>],
 ) -> Result<Option<MergedFiles>> {
     let sources: Vec<i64> = lists.iter().flatten().copied().collect();
-    let catalog = Catalog::read(session, target, &sources)?;
+    let catalog = SourceRows::read(session, target, &sources)?;
     let plans = lists.iter().map(|ids| catalog.plan(target, ids)).collect::<Result<Vec<_>, _>>();
     let mut plans = match plans {
         Ok(plans) => plans,
-        Err(Unsuited(why)) => {
-            tracing::debug!(why, "DuckLake merges the files");
+        Err(NotSpliceable(why)) => {
+            tracing::debug!(why, "files merged by DuckLake");
             return Ok(None);
         }
     };
@@ -107,7 +107,7 @@ pub(super) fn merge(
     Ok(Some(merged))
 }
 
-impl Catalog {
+impl SourceRows {
     fn read(session: &Session, target: &MergeTarget, sources: &[i64]) -> Result<Self> {
         let files = source::live_files(session, sources)?;
         let statistics = Statistics::read(session, target.table_id, sources)?;
@@ -116,48 +116,54 @@ impl Catalog {
         Ok(Self { files, names, statistics, partition_values })
     }
 
-    /// Reads the footers of the files, and finds out whether they can become one.
-    fn plan(&self, target: &MergeTarget, ids: &[i64]) -> Result<Plan<'_>, Unsuited> {
+    /// Reads the footers of the files, and checks that they can be merged.
+    fn plan(&self, target: &MergeTarget, ids: &[i64]) -> Result<SplicePlan<'_>, NotSpliceable> {
         let files = self.files.iter().filter(|file| ids.contains(&file.data_file_id));
         let files: Vec<_> = files.collect();
         self.statistics.check()?;
-        let [first, ..] = files[..] else { return Err(Unsuited("the files are gone")) };
+        let [first, ..] = files[..] else { return Err(NotSpliceable("the files are missing")) };
         if files.len() != ids.len() {
-            return Err(Unsuited("some of the files are gone"));
+            return Err(NotSpliceable("some of the files are missing"));
         }
         if target.data_path.contains("://") || !first.path_is_relative {
-            return Err(Unsuited("the files are elsewhere than in the table's directory"));
+            return Err(NotSpliceable("the files are outside the table's directory"));
         }
         let key =
             |file: &DataFileRow| (file.partition_id, self.partition_values.get(&file.data_file_id));
         if files.iter().any(|file| key(file) != key(first)) {
-            return Err(Unsuited("the files are not of one partition"));
+            return Err(NotSpliceable("the files are not of one partition"));
         }
         let candidates = files.iter().map(|file| self.candidate(target, file));
         let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
-        let columns = |candidate: &&Candidate| candidate.shape.leaves.len();
+        let columns = |candidate: &&SpliceCandidate| candidate.shape.leaves.len();
         let model = candidates.iter().rev().max_by_key(columns);
-        let model = &model.ok_or(Unsuited("the files are gone"))?.shape;
+        let model = &model.ok_or(NotSpliceable("the files are missing"))?.shape;
         let sources = candidates.iter().map(|candidate| candidate.for_columns_of(model));
         let sources = sources.collect::<Result<_, _>>()?;
-        Ok(Plan { files, sources, model: model.clone() })
+        Ok(SplicePlan { files, sources, model: model.clone() })
     }
 
-    fn candidate(&self, target: &MergeTarget, file: &DataFileRow) -> Result<Candidate, Unsuited> {
+    fn candidate(
+        &self,
+        target: &MergeTarget,
+        file: &DataFileRow,
+    ) -> Result<SpliceCandidate, NotSpliceable> {
         let names = file.mapping_id.map(|id| self.names.get(&id));
-        let names = names.map(|names| names.ok_or(Unsuited("a mapping is gone"))).transpose()?;
-        Candidate::read(file, &target.directory, names)
+        let names = names
+            .map(|names| names.ok_or(NotSpliceable("a name mapping is missing")))
+            .transpose()?;
+        SpliceCandidate::read(file, &target.directory, names)
     }
 
-    /// Writes one file, and adds the catalog's rows for it.
+    /// Writes one file, and adds its catalog rows.
     fn write(
         &self,
         id: i64,
         target: &MergeTarget,
-        plan: &Plan<'_>,
+        plan: &SplicePlan<'_>,
         merged: &mut MergedFiles,
     ) -> Result<NewFile> {
-        let Plan { files, sources, model } = plan;
+        let SplicePlan { files, sources, model } = plan;
         let first = files[0];
         let name = format!("ducktide-{}.parquet", Uuid::now_v7());
         let relative = Path::new(&first.path).with_file_name(name);
@@ -166,11 +172,11 @@ impl Catalog {
             let path = new_file.path.display();
             LakeError::unavailable(format!("merge files: path=`{path}`")).because(error)
         };
-        let first_row_id = source::row_ids_without_a_gap(sources);
+        let first_row_id = source::first_of_consecutive_row_ids(sources);
         let footer = target::write(&new_file.path, sources, model, first_row_id.is_none());
         let footer = footer.map_err(failed)?;
         let rows: i64 = files.iter().map(|file| file.record_count).sum();
-        lost_rows(rows, footer.file_metadata().num_rows())?;
+        check_row_count(rows, footer.file_metadata().num_rows())?;
         let (bytes, footer_bytes) = sizes(&new_file.path).map_err(|error| failed(error.into()))?;
         let oldest = files.iter().map(|file| file.begin_snapshot).min();
         let oldest = oldest.unwrap_or(first.begin_snapshot);
@@ -214,12 +220,12 @@ impl Catalog {
     }
 }
 
-/// A file with the columns that were added after it was written.
-fn source_file(file: &DataFileRow, source: &Source, model: &Shape) -> SourceFile {
-    let leaves = model.leaves.iter().zip(&source.places);
+/// Returns a file with the columns that were added after it was written.
+fn source_file(file: &DataFileRow, source: &SpliceSource, model: &Shape) -> StatisticsSource {
+    let leaves = model.leaves.iter().zip(&source.column_indexes);
     let lacking = leaves.filter(|((leaf, _), place)| place.is_none() && !leaf.is_repeated());
     let lacking = lacking.map(|((leaf, _), _)| i64::from(leaf.field_id())).collect();
-    SourceFile { id: file.data_file_id, rows: file.record_count, lacking }
+    StatisticsSource { id: file.data_file_id, rows: file.record_count, lacking }
 }
 
 /// Returns a source file as it is scheduled for deletion: its path is relative to the data path, not to
@@ -247,7 +253,8 @@ fn partition_values(session: &Session, files: &[i64]) -> Result<PartitionValues>
     Ok(found)
 }
 
-/// The size of a Parquet file, and of its footer, bytes: the last eight are the latter and `PAR1`.
+/// Returns the sizes of a Parquet file and of its footer, in bytes. The file ends with the latter and
+/// `PAR1`.
 fn sizes(path: &Path) -> std::io::Result<(u64, u32)> {
     use std::os::unix::fs::FileExt as _;
     let file = fs::File::open(path)?;
@@ -257,7 +264,7 @@ fn sizes(path: &Path) -> std::io::Result<(u64, u32)> {
     Ok((bytes, u32::from_le_bytes(footer)))
 }
 
-/// What each leaf column takes, bytes, by its field id.
+/// Returns the size of each leaf column, in bytes, by its field ID.
 fn column_sizes(footer: &ParquetMetaData, model: &Shape) -> BTreeMap<i64, i64> {
     let size = |index: usize| {
         let groups = footer.row_groups().iter();

@@ -1,4 +1,4 @@
-//! The columns of a source file by the table's field ids.
+//! Columns of a source file, by the table's field IDs.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,19 +7,19 @@ use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalTyp
 use parquet::errors::ParquetError;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type, TypePtr};
 
-use super::Unsuited;
+use super::NotSpliceable;
 
-/// DuckLake's name and field id for the column of row ids, and of the snapshots that rows came with
-/// (DuckLake 1.0, in files that were merged).
+/// Name and field ID of DuckLake's columns for row IDs and for the snapshots of rows (DuckLake 1.0, in
+/// merged files).
 pub(super) const ROW_ID: (&str, i32) = ("_ducklake_internal_row_id", 2_147_483_540);
 pub(super) const SNAPSHOT_ID: (&str, i32) = ("_ducklake_internal_snapshot_id", 2_147_483_539);
 
-/// Rows of `ducklake_name_mapping` for one `mapping_id`: how a file without field ids names the
-/// table's columns.
+/// Rows of `ducklake_name_mapping` for one `mapping_id`: the names of the table's columns in a file without
+/// field IDs.
 #[derive(Debug, Default)]
 pub(super) struct NameMapping {
-    /// Of each column that has any, and of the table (None), the children by their names in the file:
-    /// their own number, and their field id.
+    /// Children of the table (None) and of each column that has any: number and field ID by the name in
+    /// the file.
     children: HashMap<Option<i64>, HashMap<String, (i64, i32)>>,
 }
 
@@ -32,7 +32,7 @@ impl NameMapping {
         self.children.get(&parent)?.get(name).copied()
     }
 
-    /// The element of a list, whatever it is called.
+    /// Returns the element of a list, whatever its name.
     fn only_child(&self, parent: i64) -> Option<(i64, i32)> {
         let mut children = self.children.get(&Some(parent))?.values();
         children.next().copied().filter(|_| children.next().is_none())
@@ -43,9 +43,9 @@ impl NameMapping {
     }
 }
 
-/// What a leaf column must have in common with another one for its pages to be right under either.
+/// Properties in which two leaf columns must agree for their pages to be interchangeable.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Leaf {
+pub(super) struct LeafColumn {
     field_ids: Vec<i32>,
     physical: PhysicalType,
     length: i32,
@@ -53,36 +53,36 @@ pub(super) struct Leaf {
     levels: (i16, i16),
 }
 
-impl Leaf {
-    /// The id of the column itself, without those that it is within.
+impl LeafColumn {
+    /// Returns the ID of the column itself, without those of the columns around it.
     pub(super) fn field_id(&self) -> i32 {
         self.field_ids.last().copied().unwrap_or_default()
     }
 
-    /// Whether it is within a list or map.
+    /// Returns whether it is within a list or map.
     pub(super) const fn is_repeated(&self) -> bool {
         self.levels.1 > 0
     }
 }
 
-/// A source file's columns.
+/// Columns of a source file.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
-    /// The table's columns in it, with their field ids.
+    /// Columns of the table, with their field IDs.
     pub(super) fields: Vec<TypePtr>,
-    /// Their leaves, and each one's place in the file.
-    pub(super) leaves: Vec<(Leaf, usize)>,
-    /// The places of DuckLake's own columns.
+    /// LeafColumn columns, with their indexes in the file.
+    pub(super) leaves: Vec<(LeafColumn, usize)>,
+    /// Indexes of DuckLake's own columns.
     pub(super) row_id: Option<usize>,
     pub(super) snapshot_id: Option<usize>,
 }
 
 impl Shape {
-    /// Finds the field ids, in the file itself or by the names in it.
+    /// Finds the field IDs, in the file itself or by its names.
     pub(super) fn new(
         schema: &SchemaDescriptor,
         names: Option<&NameMapping>,
-    ) -> Result<Self, Unsuited> {
+    ) -> Result<Self, NotSpliceable> {
         let root = schema.root_schema();
         let internal = |(name, id): (&str, i32)| {
             let is_it = |column: &ColumnDescriptor| {
@@ -104,14 +104,16 @@ impl Shape {
             let field = match found {
                 None => Arc::clone(field),
                 Some((names, Some(child))) => with_ids(field, names, child)?,
-                Some((_, None)) => return Err(Unsuited("a column has no name in the mapping")),
+                Some((_, None)) => {
+                    return Err(NotSpliceable("a column has no name in the mapping"));
+                }
             };
             shape.add_leaves(&field, &mut Vec::new(), schema, &mut place)?;
             shape.fields.push(field);
         }
-        // A partition's column may be in the path only; then somebody has to write it.
+        // A partition's column may be in the path only; then DuckLake writes it.
         if names.is_some_and(|names| names.columns() != shape.fields.len()) {
-            return Err(Unsuited("a column of the mapping is not in the file"));
+            return Err(NotSpliceable("a column of the mapping is not in the file"));
         }
         Ok(shape)
     }
@@ -122,7 +124,7 @@ impl Shape {
         within: &mut Vec<i32>,
         schema: &SchemaDescriptor,
         place: &mut usize,
-    ) -> Result<(), Unsuited> {
+    ) -> Result<(), NotSpliceable> {
         let info = field.get_basic_info();
         let has_id = info.has_id();
         if has_id {
@@ -134,10 +136,10 @@ impl Shape {
             }
         } else {
             if !has_id {
-                return Err(Unsuited("a column has no field id"));
+                return Err(NotSpliceable("a column has no field id"));
             }
             let column = schema.column(*place);
-            let leaf = Leaf {
+            let leaf = LeafColumn {
                 field_ids: within.clone(),
                 physical: column.physical_type(),
                 length: column.type_length(),
@@ -153,31 +155,31 @@ impl Shape {
         Ok(())
     }
 
-    /// The places here of another file's columns; None for those of a column that was added to the table
-    /// after this file was written, whose rows are NULL.
-    pub(super) fn places_of(&self, model: &Self) -> Result<Vec<Option<usize>>, Unsuited> {
-        let place = |wanted: &Leaf| {
+    /// Returns the indexes in this file of another file's columns; None for a column that was added to the
+    /// table after this file was written, whose rows are NULL.
+    pub(super) fn indexes_of(&self, model: &Self) -> Result<Vec<Option<usize>>, NotSpliceable> {
+        let place = |wanted: &LeafColumn| {
             let same = self.leaves.iter().find(|(leaf, _)| leaf == wanted);
             if same.is_none() && !(self.lacks_column_of(wanted) && model.is_optional(wanted)) {
-                return Err(Unsuited("a column is not the same in all files"));
+                return Err(NotSpliceable("a column is not the same in all files"));
             }
             Ok(same.map(|(_, place)| *place))
         };
-        let places: Vec<_> =
+        let column_indexes: Vec<_> =
             model.leaves.iter().map(|(wanted, _)| place(wanted)).collect::<Result<_, _>>()?;
-        if places.iter().flatten().count() != self.leaves.len() {
-            return Err(Unsuited("the files do not have the same columns"));
+        if column_indexes.iter().flatten().count() != self.leaves.len() {
+            return Err(NotSpliceable("the files do not have the same columns"));
         }
-        Ok(places)
+        Ok(column_indexes)
     }
 
-    /// Whether the file has nothing of the table's column that a leaf belongs to.
-    fn lacks_column_of(&self, leaf: &Leaf) -> bool {
+    /// Returns whether the file has no leaf of the table's column that a leaf belongs to.
+    fn lacks_column_of(&self, leaf: &LeafColumn) -> bool {
         self.leaves.iter().all(|(own, _)| own.field_ids.first() != leaf.field_ids.first())
     }
 
-    /// Whether the table's column that a leaf belongs to can be NULL.
-    fn is_optional(&self, leaf: &Leaf) -> bool {
+    /// Returns whether the table's column that a leaf belongs to can be NULL.
+    fn is_optional(&self, leaf: &LeafColumn) -> bool {
         self.fields.iter().any(|field| {
             let info = field.get_basic_info();
             leaf.field_ids.first() == Some(&info.id()) && info.repetition() == Repetition::OPTIONAL
@@ -185,14 +187,14 @@ impl Shape {
     }
 }
 
-/// The type with the field ids of a mapping. The repeated group within a list or map has none.
+/// Returns a type with the field IDs of a mapping. The repeated group within a list or map has none.
 fn with_ids(
     field: &Type,
     names: &NameMapping,
     (column, id): (i64, i32),
-) -> Result<TypePtr, Unsuited> {
+) -> Result<TypePtr, NotSpliceable> {
     let info = field.get_basic_info();
-    let invalid = |_: ParquetError| Unsuited("a column's type is not valid");
+    let invalid = |_: ParquetError| NotSpliceable("a column's type is not valid");
     let fields = match field {
         Type::GroupType { fields, .. } => fields,
         Type::PrimitiveType { physical_type, type_length, scale, precision, .. } => {
@@ -208,24 +210,24 @@ fn with_ids(
             return built.map(Arc::new).map_err(invalid);
         }
     };
-    let unnamed = Unsuited("a nested column has no name in the mapping");
+    let unnamed = NotSpliceable("a nested column has no name in the mapping");
     let child = |child: &Type| names.child(Some(column), child.name());
     let children = match kind(field) {
-        Kind::Struct => {
+        GroupKind::Struct => {
             let with_id = |field: &TypePtr| with_ids(field, names, child(field).ok_or(unnamed)?);
             fields.iter().map(with_id).collect::<Result<Vec<_>, _>>()?
         }
-        Kind::List | Kind::Map => {
+        GroupKind::List | GroupKind::Map => {
             let [repeated] = fields.as_slice() else {
-                return Err(Unsuited("a list or map has no repeated group"));
+                return Err(NotSpliceable("a list or map has no repeated group"));
             };
-            let is_list = matches!(kind(field), Kind::List);
+            let is_list = matches!(kind(field), GroupKind::List);
             let with_id = |field: &TypePtr| {
                 let found = if is_list { names.only_child(column) } else { child(field) };
                 with_ids(field, names, found.ok_or(unnamed)?)
             };
             if !repeated.is_group() || (is_list && repeated.get_fields().len() != 1) {
-                return Err(Unsuited("a list has another form than three levels"));
+                return Err(NotSpliceable("a list has another form than three levels"));
             }
             let within =
                 repeated.get_fields().iter().map(with_id).collect::<Result<Vec<_>, _>>()?;
@@ -249,25 +251,25 @@ fn with_ids(
         .map_err(invalid)
 }
 
-enum Kind {
+enum GroupKind {
     Struct,
     List,
     Map,
 }
 
-fn kind(group: &Type) -> Kind {
+fn kind(group: &Type) -> GroupKind {
     let info = group.get_basic_info();
     match (info.logical_type_ref(), info.converted_type()) {
-        (Some(LogicalType::List), _) | (None, ConvertedType::LIST) => Kind::List,
+        (Some(LogicalType::List), _) | (None, ConvertedType::LIST) => GroupKind::List,
         (Some(LogicalType::Map), _) | (None, ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE) => {
-            Kind::Map
+            GroupKind::Map
         }
-        _ => Kind::Struct,
+        _ => GroupKind::Struct,
     }
 }
 
-/// A column's logical type in one spelling: writers may use the old annotations, the new ones, both, or
-/// none for an integer as wide as its physical type.
+/// Returns a column's logical type in canonical form: writers may use the old annotations, the new ones,
+/// both, or none for an integer as wide as its physical type.
 fn meaning(column: &ColumnDescriptor) -> (Option<LogicalType>, ConvertedType) {
     let width = match column.physical_type() {
         PhysicalType::INT32 => 32,

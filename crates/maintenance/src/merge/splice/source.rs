@@ -1,4 +1,4 @@
-//! The files that are merged, as the catalog and their footers describe them.
+//! Source files of a merge, from the catalog and their footers.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,7 +12,7 @@ use ducktide_protocol::position::SnapshotId;
 use parquet::basic::Compression;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 
-use super::Unsuited;
+use super::NotSpliceable;
 use super::shape::{NameMapping, Shape};
 use crate::list;
 
@@ -35,7 +35,7 @@ pub(super) fn live_files(session: &Session, ids: &[i64]) -> Result<Vec<DataFileR
     ))
 }
 
-/// The names in files without field ids, by the mapping's number.
+/// Reads the name mappings of files without field IDs, by their IDs.
 pub(super) fn name_mappings(
     session: &Session,
     files: &[DataFileRow],
@@ -58,19 +58,19 @@ pub(super) fn name_mappings(
 
 /// A file to be merged.
 #[derive(Debug)]
-pub(super) struct Source {
+pub(super) struct SpliceSource {
     pub(super) path: PathBuf,
     pub(super) snapshot: SnapshotId,
     pub(super) first_row_id: Option<i64>,
     pub(super) metadata: ParquetMetaData,
-    /// Where the columns of the merged file are in this one, DuckLake's snapshot ids and row ids the last
-    /// two of them; None for these if they follow from the catalog, and for others if they are NULL.
-    pub(super) places: Vec<Option<usize>>,
+    /// Index in this file of each column of the merged file; the last two are DuckLake's snapshot IDs and
+    /// row IDs. None for these if they follow from the catalog, and for others if they are NULL.
+    pub(super) column_indexes: Vec<Option<usize>>,
 }
 
-/// A file whose columns are not compared with those of others yet.
+/// A file whose columns have not been compared with those of others yet.
 #[derive(Debug)]
-pub(super) struct Candidate {
+pub(super) struct SpliceCandidate {
     path: PathBuf,
     snapshot: SnapshotId,
     first_row_id: Option<i64>,
@@ -78,67 +78,68 @@ pub(super) struct Candidate {
     pub(super) shape: Shape,
 }
 
-impl Candidate {
+impl SpliceCandidate {
     /// Reads the footer.
     pub(super) fn read(
         row: &DataFileRow,
         directory: &Path,
         names: Option<&NameMapping>,
-    ) -> Result<Self, Unsuited> {
+    ) -> Result<Self, NotSpliceable> {
         let is_parquet = |format: &String| format.eq_ignore_ascii_case("parquet");
         if !row.file_format.as_ref().is_some_and(is_parquet) || row.encryption_key.is_some() {
-            return Err(Unsuited("a file is encrypted or not Parquet"));
+            return Err(NotSpliceable("a file is encrypted or not Parquet"));
         }
         let path = full_path(row, directory);
-        // DuckDB says better what is wrong with a file that cannot be read.
-        let unreadable = Unsuited("a file cannot be read");
+        // DuckDB reports the error of a file that cannot be read in more detail.
+        let unreadable = NotSpliceable("a file cannot be read");
         let file = File::open(&path).map_err(|_| unreadable)?;
         let metadata = ParquetMetaDataReader::new().parse_and_finish(&file);
         let metadata = metadata.map_err(|_| unreadable)?;
         check(&metadata, row)?;
         let shape = Shape::new(metadata.file_metadata().schema_descr(), names)?;
         if shape.row_id.is_none() && row.row_id_start.is_none() {
-            return Err(Unsuited("a file has no row ids"));
+            return Err(NotSpliceable("a file has no row IDs"));
         }
         let snapshot = row.begin_snapshot;
         if shape.snapshot_id.is_none() && newest_snapshot(row) != snapshot {
-            return Err(Unsuited("a file's rows do not tell their snapshots"));
+            return Err(NotSpliceable("a file has no snapshot IDs"));
         }
         Ok(Self { path, snapshot, first_row_id: row.row_id_start, metadata, shape })
     }
 
-    /// The file as a part of one with the columns of `model`.
-    pub(super) fn for_columns_of(&self, model: &Shape) -> Result<Source, Unsuited> {
-        let leaves = self.shape.places_of(model)?.into_iter();
-        let places = leaves.chain([self.shape.snapshot_id, self.shape.row_id]).collect();
+    /// Returns the file as a source of one with the columns of `model`.
+    pub(super) fn for_columns_of(&self, model: &Shape) -> Result<SpliceSource, NotSpliceable> {
+        let leaves = self.shape.indexes_of(model)?.into_iter();
+        let column_indexes = leaves.chain([self.shape.snapshot_id, self.shape.row_id]).collect();
         let (path, metadata) = (self.path.clone(), self.metadata.clone());
         let (snapshot, first_row_id) = (self.snapshot, self.first_row_id);
-        Ok(Source { path, snapshot, first_row_id, metadata, places })
+        Ok(SpliceSource { path, snapshot, first_row_id, metadata, column_indexes })
     }
 }
 
-/// The first row id of files whose row ids are numbers without a gap: those need no column.
-pub(super) fn row_ids_without_a_gap(sources: &[Source]) -> Option<i64> {
+/// Returns the first row ID of files whose row IDs are consecutive, so that they need no column.
+pub(super) fn first_of_consecutive_row_ids(sources: &[SpliceSource]) -> Option<i64> {
     let first = sources.first()?.first_row_id?;
     let end = sources.iter().try_fold(first, |next, source| {
-        let is_next = source.first_row_id == Some(next) && source.places.last() == Some(&None);
+        let is_next =
+            source.first_row_id == Some(next) && source.column_indexes.last() == Some(&None);
         is_next.then(|| next + source.metadata.file_metadata().num_rows())
     });
     end.map(|_| first)
 }
 
-fn check(metadata: &ParquetMetaData, row: &DataFileRow) -> Result<(), Unsuited> {
+fn check(metadata: &ParquetMetaData, row: &DataFileRow) -> Result<(), NotSpliceable> {
     let footer = metadata.file_metadata();
     if footer.num_rows() != row.record_count {
-        return Err(Unsuited("a file has other rows than the catalog says"));
+        return Err(NotSpliceable("a file has another number of rows than the catalog says"));
     }
     if footer.key_value_metadata().is_some_and(|values| !values.is_empty()) {
-        return Err(Unsuited("a file has metadata of its writer's own"));
+        return Err(NotSpliceable("a file has metadata of its writer"));
     }
     let is_zstd = |compression| matches!(compression, Compression::ZSTD(_));
     let mut chunks = metadata.row_groups().iter().flat_map(RowGroupMetaData::columns);
     if chunks.any(|chunk| !is_zstd(chunk.compression()) || chunk.file_path().is_some()) {
-        return Err(Unsuited("a file is not compressed as workers do it"));
+        return Err(NotSpliceable("a file has another compression than the workers' files"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The bounds of column chunks that stand one behind the other.
+//! Statistics of concatenated column chunks.
 
 use parquet::basic::SortOrder;
 use parquet::data_type::{
@@ -9,7 +9,7 @@ use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::statistics::{Statistics, ValueStatistics};
 use parquet::schema::types::ColumnDescPtr;
 
-/// Whether a chunk's least and greatest value are known, exactly, or there are none.
+/// Returns whether a chunk's exact minimum and maximum are known, or it has only NULLs.
 pub(super) fn has_bounds(chunk: &ColumnChunkMetaData) -> bool {
     chunk.statistics().is_some_and(|statistics| {
         let has_both = statistics.min_bytes_opt().is_some() && statistics.max_bytes_opt().is_some();
@@ -23,7 +23,7 @@ fn is_null(chunk: &ColumnChunkMetaData) -> bool {
     nulls.is_some() && nulls == u64::try_from(chunk.num_values()).ok()
 }
 
-/// What holds for all the chunks together. That of a single chunk stays as it is.
+/// Combines the statistics of all chunks. Those of a single chunk are not changed.
 pub(super) fn merge(column: &ColumnDescPtr, chunks: &[&ColumnChunkMetaData]) -> Option<Statistics> {
     if let [chunk] = chunks {
         return chunk.statistics().cloned();
@@ -31,7 +31,7 @@ pub(super) fn merge(column: &ColumnDescPtr, chunks: &[&ColumnChunkMetaData]) -> 
     let all: Option<Vec<_>> = chunks.iter().map(|chunk| chunk.statistics()).collect();
     let all = all?;
     let nulls = all.iter().map(|statistics| statistics.null_count_opt()).sum();
-    // Numbers without a sign, and decimals in bytes, have an order that their values here do not have.
+    // Unsigned numbers, and decimals in bytes, have another order than their physical values.
     let has_order = match all[0] {
         Statistics::ByteArray(_) | Statistics::FixedLenByteArray(_) | Statistics::Boolean(_) => {
             column.sort_order() == SortOrder::UNSIGNED
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_least_and_greatest_of_all_are_kept_and_nulls_added_up() {
+    fn minimum_and_maximum_are_combined_and_nulls_added_up() {
         let column = column(PhysicalType::INT32, None);
         let only_nulls = Some(Statistics::int32(None, None, None, Some(10), false));
 
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_chunk_does_not_tell_is_not_told_for_all() {
+    fn statistics_that_one_chunk_lacks_are_omitted() {
         let column = column(PhysicalType::INT32, None);
         let unknown = Some(Statistics::int32(None, None, None, Some(3), false));
 
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_compared_by_their_bytes_and_unsigned_numbers_not_at_all() {
+    fn texts_are_compared_by_their_bytes_and_unsigned_numbers_have_no_bounds() {
         let texts = column(PhysicalType::BYTE_ARRAY, Some(LogicalType::String));
         let text = |min: &str, max: &str| {
             let bound = |text: &str| Some(ByteArray::from(text));

@@ -1,13 +1,13 @@
-//! Writes one merged file, a row group at a time.
+//! Writer of one merged file, a row group at a time.
 //!
-//! | column chunks that become one | how |
+//! | column chunks | method |
 //! |---|---|
-//! | one | copied as it is |
-//! | several, none with a dictionary, all with pages of a useful size | copied one behind the other |
+//! | one | copied unchanged |
+//! | several, none with a dictionary, all with pages of a useful size | concatenated |
 //! | other ones, and those of columns that some of the files lack | values and levels decoded, and encoded again |
 //!
-//! Nothing here knows what values mean: a page is a page, and a decoded value has the physical type that
-//! it had. So lists, structures, and types that only other clients use need no care of their own.
+//! Values are not interpreted: pages are copied, and decoded values keep their physical type. So lists,
+//! structures, and types that only other clients use need no code of their own.
 
 use std::fs::File;
 use std::path::Path;
@@ -27,48 +27,48 @@ use parquet::schema::types::{ColumnDescPtr, SchemaDescriptor, Type, TypePtr};
 
 use super::chunk::Chunk;
 use super::shape::{ROW_ID, SNAPSHOT_ID, Shape};
-use super::source::Source;
+use super::source::SpliceSource;
 use super::statistics;
 
-/// DuckDB's own row group size: what it reads with one thread.
+/// Maximum rows of a row group: DuckDB's own size, which one thread reads.
 const ROWS: i64 = 122_880;
 
-/// The compressed bytes of the row groups that become one.
+/// Maximum compressed size of source row groups that are merged into one, in bytes.
 const BYTES: i64 = 32 * 1024 * 1024;
 
-/// How many row groups become one at most: so many files are open at once.
-const PARTS: usize = 256;
+/// Maximum number of row groups that are merged into one: as many files are open at once.
+const MAX_SOURCES: usize = 256;
 
-/// The pages of a column chunk with fewer rows, and fewer bytes before compression, are not kept: their
-/// headers and their compression one by one would make the file larger.
+/// Column chunks with fewer rows, and fewer bytes before compression, are encoded again: the headers of
+/// their pages, and compressing each one, would make the file larger.
 const USEFUL_ROWS: i64 = 4_096;
 const USEFUL_BYTES: i64 = 64 * 1024;
 
-/// Rows that are decoded at a time.
-const ROWS_AT_A_TIME: usize = 4_096;
+/// Maximum number of rows that are decoded at a time.
+const DECODE_BATCH: usize = 4_096;
 
 /// A row group of a source.
-struct Part<'a> {
-    source: &'a Source,
+struct SourceRowGroup<'a> {
+    source: &'a SpliceSource,
     row_group: &'a RowGroupMetaData,
-    /// The rows of the file before it.
+    /// Number of rows before it in the file.
     before: i64,
 }
 
-/// What a part contributes to a column.
-enum Piece<'a> {
-    /// A column chunk, and its rows: it has more values where they are repeated.
+/// Input of one column from a source row group.
+enum ColumnInput<'a> {
+    /// A column chunk with its number of rows; repeated columns have more values.
     Stored(&'a ColumnChunkMetaData, i64),
     Numbers(Vec<i64>),
-    /// So many rows of a column that was added later.
+    /// Number of rows that lack a column that was added later.
     Nulls(i64),
 }
 
-/// Merges the sources into a new file with the columns of `model`, the rows' snapshots, and their row ids
-/// unless the catalog is to tell them.
+/// Merges the sources into a new file with the columns of `model`, the snapshots of the rows, and their row
+/// IDs unless those follow from the catalog.
 pub(super) fn write(
     path: &Path,
-    sources: &[Source],
+    sources: &[SpliceSource],
     model: &Shape,
     has_row_ids: bool,
 ) -> Result<ParquetMetaData> {
@@ -81,7 +81,7 @@ pub(super) fn write(
         let files = files.collect::<std::io::Result<Vec<_>>>()?;
         let mut row_group = writer.next_row_group()?;
         for (index, column) in schema.columns().iter().enumerate() {
-            let pieces: Vec<_> = parts.iter().map(|part| part.piece(index)).collect();
+            let pieces: Vec<_> = parts.iter().map(|part| part.input(index)).collect();
             write_column(&mut row_group, column, &files, &pieces)?;
         }
         row_group.close()?;
@@ -104,13 +104,13 @@ fn schema(model: &Shape, has_row_ids: bool) -> Result<TypePtr> {
     Type::group_type_builder("duckdb_schema").with_fields(fields).build().map(Arc::new)
 }
 
-/// Encodings as workers choose them. A column has bounds if all the sources show them for it.
-fn properties(schema: &SchemaDescriptor, sources: &[Source]) -> WriterProperties {
+/// Returns the encodings that workers choose. A column has bounds if all sources have them.
+fn properties(schema: &SchemaDescriptor, sources: &[SpliceSource]) -> WriterProperties {
     let mut builder = writer_properties("ducktide-compactor");
     for (index, column) in schema.columns().iter().enumerate() {
         builder = encode_column(builder, column);
         let mut chunks = sources.iter().flat_map(|source| {
-            let place = source.places[index];
+            let place = source.column_indexes[index];
             place.into_iter().flat_map(|place| {
                 source.metadata.row_groups().iter().map(move |group| group.column(place))
             })
@@ -123,19 +123,19 @@ fn properties(schema: &SchemaDescriptor, sources: &[Source]) -> WriterProperties
     builder.build()
 }
 
-/// Which row groups of the sources become one, in their order.
-fn row_groups(sources: &[Source]) -> Vec<Vec<Part<'_>>> {
-    let mut targets: Vec<Vec<Part<'_>>> = Vec::new();
+/// Groups the row groups of the sources that are merged into one, in their order.
+fn row_groups(sources: &[SpliceSource]) -> Vec<Vec<SourceRowGroup<'_>>> {
+    let mut targets: Vec<Vec<SourceRowGroup<'_>>> = Vec::new();
     let (mut rows, mut bytes) = (0, 0);
     for source in sources {
         let mut before = 0;
         for row_group in source.metadata.row_groups() {
             rows += row_group.num_rows();
             bytes += row_group.compressed_size();
-            let part = Part { source, row_group, before };
+            let part = SourceRowGroup { source, row_group, before };
             before += row_group.num_rows();
             match targets.last_mut() {
-                Some(parts) if rows <= ROWS && bytes <= BYTES && parts.len() < PARTS => {
+                Some(parts) if rows <= ROWS && bytes <= BYTES && parts.len() < MAX_SOURCES => {
                     parts.push(part);
                 }
                 _ => {
@@ -148,23 +148,23 @@ fn row_groups(sources: &[Source]) -> Vec<Vec<Part<'_>>> {
     targets
 }
 
-impl<'a> Part<'a> {
-    fn piece(&self, index: usize) -> Piece<'a> {
+impl<'a> SourceRowGroup<'a> {
+    fn input(&self, index: usize) -> ColumnInput<'a> {
         let rows = self.row_group.num_rows();
-        match self.source.places[index] {
-            Some(place) => Piece::Stored(self.row_group.column(place), rows),
-            // Snapshot ids and row ids come last.
-            None if index + 2 < self.source.places.len() => Piece::Nulls(rows),
-            None if index + 1 == self.source.places.len() => {
+        match self.source.column_indexes[index] {
+            Some(place) => ColumnInput::Stored(self.row_group.column(place), rows),
+            // Snapshot IDs and row IDs are the last columns.
+            None if index + 2 < self.source.column_indexes.len() => ColumnInput::Nulls(rows),
+            None if index + 1 == self.source.column_indexes.len() => {
                 let first = self.source.first_row_id.expect("checked when the file was read");
-                Piece::Numbers((first + self.before..first + self.before + rows).collect())
+                ColumnInput::Numbers((first + self.before..first + self.before + rows).collect())
             }
-            None => Piece::Numbers((0..rows).map(|_| self.source.snapshot.0).collect()),
+            None => ColumnInput::Numbers((0..rows).map(|_| self.source.snapshot.0).collect()),
         }
     }
 }
 
-impl Piece<'_> {
+impl ColumnInput<'_> {
     fn rows(&self) -> i64 {
         match self {
             Self::Stored(_, rows) | Self::Nulls(rows) => *rows,
@@ -177,10 +177,10 @@ fn write_column(
     row_group: &mut SerializedRowGroupWriter<'_, File>,
     column: &ColumnDescPtr,
     files: &[File],
-    pieces: &[Piece<'_>],
+    pieces: &[ColumnInput<'_>],
 ) -> Result<()> {
     let stored: Vec<_> = pieces.iter().zip(files).filter_map(stored).collect();
-    let rows = pieces.iter().map(Piece::rows).sum();
+    let rows = pieces.iter().map(ColumnInput::rows).sum();
     let can_stay = match stored.as_slice() {
         [_] => pieces.len() == 1,
         chunks => chunks.len() == pieces.len() && chunks.iter().all(|(_, chunk)| is_useful(chunk)),
@@ -191,9 +191,9 @@ fn write_column(
         return row_group.append_column(&bytes, splice(column, &chunks, rows)?);
     }
     let mut writer = row_group.next_column()?.expect("a writer for each column of the schema");
-    for (piece, file) in pieces.iter().zip(files) {
-        match piece {
-            Piece::Stored(chunk, rows) => {
+    for (input, file) in pieces.iter().zip(files) {
+        match input {
+            ColumnInput::Stored(chunk, rows) => {
                 let pages = SerializedPageReader::new(
                     Arc::new(Chunk::load(file, chunk)?),
                     chunk,
@@ -203,26 +203,26 @@ fn write_column(
                 let reader = get_column_reader(chunk.column_descr_ptr(), Box::new(pages));
                 encode(writer.untyped(), reader)?;
             }
-            Piece::Numbers(numbers) => {
+            ColumnInput::Numbers(numbers) => {
                 let levels = vec![1; numbers.len()];
                 writer.typed::<Int64Type>().write_batch(numbers, Some(&levels), None)?;
             }
-            Piece::Nulls(rows) => write_nulls(writer.untyped(), usize::try_from(*rows)?)?,
+            ColumnInput::Nulls(rows) => write_nulls(writer.untyped(), usize::try_from(*rows)?)?,
         }
     }
     writer.close()
 }
 
 fn stored<'a>(
-    (piece, file): (&Piece<'a>, &'a File),
+    (input, file): (&ColumnInput<'a>, &'a File),
 ) -> Option<(&'a File, &'a ColumnChunkMetaData)> {
-    match piece {
-        Piece::Stored(chunk, _) => Some((file, chunk)),
-        Piece::Numbers(_) | Piece::Nulls(_) => None,
+    match input {
+        ColumnInput::Stored(chunk, _) => Some((file, chunk)),
+        ColumnInput::Numbers(_) | ColumnInput::Nulls(_) => None,
     }
 }
 
-/// Whether the pages of a chunk may stand behind those of another one.
+/// Returns whether the pages of a chunk may be appended to those of another one.
 fn is_useful(chunk: &ColumnChunkMetaData) -> bool {
     use parquet::basic::Encoding::{PLAIN_DICTIONARY, RLE_DICTIONARY};
     let is_dictionary = |encoding| [PLAIN_DICTIONARY, RLE_DICTIONARY].contains(&encoding);
@@ -232,7 +232,7 @@ fn is_useful(chunk: &ColumnChunkMetaData) -> bool {
     !has_dictionary && is_large
 }
 
-/// How the footer describes chunks that stand one behind the other, from zero on.
+/// Returns the footer entry of concatenated chunks, from position 0.
 fn splice(
     column: &ColumnDescPtr,
     chunks: &[&ColumnChunkMetaData],
@@ -305,7 +305,7 @@ fn copy<T: DataType>(writer: &mut ColumnWriterImpl<'_, T>, reader: ColumnReader)
         repetitions.clear();
         values.clear();
         let (rows, _, _) = reader.read_records(
-            ROWS_AT_A_TIME,
+            DECODE_BATCH,
             Some(&mut definitions),
             Some(&mut repetitions),
             &mut values,

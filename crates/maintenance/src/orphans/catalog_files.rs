@@ -1,4 +1,4 @@
-//! What the catalog knows of files: where tables keep them, and their names.
+//! Files of the catalog: the directories of tables, and the names of files.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
@@ -9,32 +9,31 @@ use ducktide_lake::row_struct;
 use ducktide_lake::session::Session;
 use ducktide_protocol::error::{LakeError, Result};
 
-/// The directories of all tables that the catalog has, dropped ones that old snapshots still show
-/// included. Another lake's tables on the same data path are not among them, unless they have the
-/// same names.
-pub(super) struct Places {
+/// Directories of all tables of the catalog, including dropped ones that old snapshots still show. Those of
+/// another lake on the same data path are not among them, unless its tables have the same names.
+pub(super) struct TableDirectories {
     pub(super) data_path: DataPath,
     pub(super) directories: BTreeSet<PathBuf>,
-    /// The directories of each table, by its number: one for each row that it has in the catalog.
+    /// Directories of each table, by its ID: one for each row that it has in the catalog.
     of_tables: BTreeMap<i64, Vec<PathBuf>>,
 }
 
-impl Places {
+impl TableDirectories {
     pub(super) fn read(session: &Session) -> Result<Self> {
         let data_path = data_path(session)?;
         let mut of_tables: BTreeMap<i64, Vec<PathBuf>> = BTreeMap::new();
         for (table, directory) in table_directories(session, data_path.root())? {
             of_tables.entry(table).or_default().push(directory);
         }
-        // Directories elsewhere are somebody's own choice, and perhaps hold more than a lake.
+        // Directories elsewhere were chosen by another client and may hold other files too.
         let within = |directory: &&PathBuf| data_path.contains(directory);
         let directories = of_tables.values().flatten().filter(within).cloned().collect();
         Ok(Self { data_path, directories, of_tables })
     }
 }
 
-/// The lake's data path, refused unless it is the one spelling of a local directory: otherwise a file
-/// and its name in the catalog could not be told to be the same.
+/// Returns the lake's data path, and refuses all but the canonical path of a local directory: otherwise a
+/// file could not be matched with its name in the catalog.
 fn data_path(session: &Session) -> Result<DataPath> {
     let metadata = session.native_table("ducklake_metadata");
     let sql = format!("SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL");
@@ -42,25 +41,25 @@ fn data_path(session: &Session) -> Result<DataPath> {
     let text = text.unwrap_or_default();
     let refuse = |why: &str| {
         LakeError::invalid(format!(
-            "orphans cannot be told from other files, so none is removed; make lakes with a plain \
-             absolute --data-path: {why}: data_path=`{text}`"
+            "orphans cannot be distinguished from other files, so none is removed; create lakes with a \
+             canonical absolute --data-path: {why}: data_path=`{text}`"
         ))
     };
     if text.contains("://") {
-        return Err(refuse("only local directories are looked through"));
+        return Err(refuse("only local directories are searched"));
     }
     let path = PathBuf::from(text.strip_suffix('/').unwrap_or(&text));
     match fs::canonicalize(&path) {
         Ok(canonical) if canonical.as_os_str() != path.as_os_str() => {
-            Err(refuse("it leads through a link, or has a second spelling"))
+            Err(refuse("it contains a link, or is not canonical"))
         }
         Ok(_) => Ok(DataPath::new(path)),
-        // Nothing was written so far; where the catalog knows better, it is said below.
+        // Nothing was written so far; if the catalog has live files, `check_live_files` reports it.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DataPath::new(path)),
-        Err(error) => {
-            Err(LakeError::unavailable(format!("look at the data path: data_path=`{text}`"))
-                .because(error))
-        }
+        Err(error) => Err(LakeError::unavailable(format!(
+            "read the metadata of the data path: data_path=`{text}`"
+        ))
+        .because(error)),
     }
 }
 
@@ -85,7 +84,7 @@ row_struct! {
     }
 }
 
-/// The table's number and directory, for each row of a table and of its schema.
+/// Reads the ID and directory of each table, for each row of the table and of its schema.
 fn table_directories(session: &Session, data_path: &Path) -> Result<Vec<(i64, PathBuf)>> {
     let sql = format!(
         "SELECT t.table_id, s.path AS schema_path, s.path_is_relative AS schema_is_relative, \
@@ -102,14 +101,14 @@ fn table_directories(session: &Session, data_path: &Path) -> Result<Vec<(i64, Pa
     Ok(session.catalog_query(&sql)?.into_iter().map(directory).collect())
 }
 
-/// The files of the catalog, at one instant.
-pub(super) struct Known {
+/// Files of the catalog, at one instant.
+pub(super) struct CatalogFiles {
     names: HashSet<String>,
     /// Files that the newest snapshot needs.
     live: Vec<ListedFile>,
 }
 
-impl Known {
+impl CatalogFiles {
     pub(super) fn read(session: &Session) -> Result<Self> {
         let files = |table: &str| {
             format!(
@@ -134,7 +133,7 @@ impl Known {
         Ok(known)
     }
 
-    /// Whether the catalog has a file of this name, live or not, wherever it thinks that it is.
+    /// Returns whether the catalog has a file of this name, live or not, in any directory.
     pub(super) fn has(&self, path: &Path) -> bool {
         path.file_name().and_then(|name| name.to_str()).is_none_or(|name| self.names.contains(name))
     }
@@ -143,26 +142,25 @@ impl Known {
         self.live.len() as u64
     }
 
-    /// Refuses when a live file is not where the catalog's paths lead: then they lead elsewhere for
-    /// the rest too, or the lake is broken, and the file that looks like an orphan may be the one that
-    /// is needed.
-    pub(super) fn check_live_files(&self, places: &Places) -> Result<()> {
-        let missing = self.live.iter().find(|file| !is_there(file, places));
+    /// Checks that each live file is where the catalog's paths lead. Otherwise the paths of the other files
+    /// are wrong too, or the lake is damaged, and a file that looks like an orphan may be a needed one.
+    pub(super) fn check_live_files(&self, tables: &TableDirectories) -> Result<()> {
+        let missing = self.live.iter().find(|file| !is_there(file, tables));
         let Some(ListedFile { path, .. }) = missing else { return Ok(()) };
         Err(LakeError::invalid(format!(
-            "a file that the newest snapshot needs is not where the catalog says, so nothing is \
-             taken for an orphan; `ducktide verify` tells more: path=`{path}`"
+            "a file that the newest snapshot needs is missing, so no orphan is removed; run `ducktide \
+             verify` for details: path=`{path}`"
         )))
     }
 }
 
-fn is_there(file: &ListedFile, places: &Places) -> bool {
+fn is_there(file: &ListedFile, tables: &TableDirectories) -> bool {
     if !file.path_is_relative {
-        // Of other clients' files elsewhere, such as in a bucket, nothing is claimed.
+        // Other clients' files elsewhere, such as in a bucket, are not checked.
         return file.path.contains("://") || Path::new(&file.path).exists();
     }
-    let directories = places.of_tables.get(&file.table_id).map_or(&[][..], Vec::as_slice);
-    // A table that was made after the directories were read is looked at the next time.
+    let directories = tables.of_tables.get(&file.table_id).map_or(&[][..], Vec::as_slice);
+    // A table that was created after the directories were read is checked by the next run.
     directories.is_empty() || directories.iter().any(|at| at.join(&file.path).exists())
 }
 
