@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use ducktide_health::Thresholds;
 use ducktide_lake::{Access, DuckLake};
-use ducktide_maintenance::{MAINTENANCE_TIMEOUT, Maintained, MergeTotals, Operation as Kind};
+use ducktide_maintenance::{
+    MAINTENANCE_TIMEOUT, MaintenanceOutcome, MergeTotals, Operation as Kind,
+};
 use ducktide_protocol::{ErrorKind, LakeError, LakeFault};
 use ducktide_service::units;
 use jiff::Timestamp;
@@ -230,7 +232,7 @@ impl Pass {
         Ok(())
     }
 
-    fn execute_task(&mut self, task: Task) -> (Kind, Result<Maintained, LakeError>) {
+    fn execute_task(&mut self, task: Task) -> (Kind, Result<MaintenanceOutcome, LakeError>) {
         let retention = &self.config.retention;
         let (lake, timeout) = (&mut self.lake, MAINTENANCE_TIMEOUT);
         match task {
@@ -280,11 +282,11 @@ impl Pass {
     fn ended(
         &mut self,
         kind: Kind,
-        done: Result<Maintained, LakeError>,
+        done: Result<MaintenanceOutcome, LakeError>,
         took: Duration,
     ) -> Result<Option<u64>, LakeError> {
         let (outcome, count) = match &done {
-            Ok(Maintained::Done(count)) => {
+            Ok(MaintenanceOutcome::Done(count)) => {
                 self.result.done += 1;
                 (OperationOutcome::Done, *count)
             }
@@ -296,14 +298,14 @@ impl Pass {
         };
         self.metrics.record_operation(kind, outcome, took, count);
         match none_if_unavailable(done, kind.as_str(), &mut self.result)? {
-            Some(Maintained::Done(count)) => return Ok(Some(count)),
-            Some(Maintained::LockNotFree) => {
+            Some(MaintenanceOutcome::Done(count)) => return Ok(Some(count)),
+            Some(MaintenanceOutcome::LockNotFree) => {
                 tracing::info!(
                     "{}: maintenance lock held by another operation or replay, postponed",
                     kind.as_str()
                 );
             }
-            Some(Maintained::ReplayAnnounced(intent)) => {
+            Some(MaintenanceOutcome::ReplayAnnounced(intent)) => {
                 let table = intent.table;
                 tracing::info!(table, holder = intent.holder, "replay announced, postponed");
             }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 
 use crate::merge::ReplacedFileRow;
 
-use super::{Maintained, Operation, failed, list, maintain};
+use super::{MaintenanceOutcome, Operation, failed, list, maintain};
 
 /// Removes files that no snapshot has needed since `older_than`: readers that started earlier must have
 /// ended.
@@ -19,7 +19,7 @@ pub fn cleanup_old_files(
     lake: &mut DuckLake,
     older_than: Timestamp,
     timeout: Duration,
-) -> Result<Maintained> {
+) -> Result<MaintenanceOutcome> {
     maintain(lake, Operation::CleanupOldFiles, timeout, |session, writing| {
         // In a SQLite catalog a concurrent commit would abort the transaction after the files were
         // removed.
@@ -31,7 +31,7 @@ pub fn cleanup_old_files(
         let sql =
             format!("CALL ducklake_cleanup_old_files('{LAKE}', older_than => TIMESTAMPTZ {time})");
         let removed = session.text_rows(&sql).map_err(failed("clean up old files"))?;
-        Ok(Maintained::Done(removed.len() as u64))
+        Ok(MaintenanceOutcome::Done(removed.len() as u64))
     })
 }
 

@@ -22,7 +22,7 @@ use ducktide_protocol::position::SnapshotId;
 use jiff::Timestamp;
 
 use self::coalescer::{CoalescedRows, Coalescer, Horizon, ReplayTargets};
-use super::{Maintained, Operation, failed, list, maintain};
+use super::{MaintenanceOutcome, Operation, failed, list, maintain};
 
 /// Maximum number of rows that are read at a time and removed in one transaction: commits wait for it,
 /// and workers on a SQLite catalog are blocked meanwhile.
@@ -48,9 +48,9 @@ pub fn coalesce_ledger(
     lake: &mut DuckLake,
     older_than: Timestamp,
     timeout: Duration,
-) -> Result<Maintained> {
+) -> Result<MaintenanceOutcome> {
     maintain(lake, Operation::CoalesceLedger, timeout, |session, mut writing| {
-        Ok(Maintained::Done(coalesce(session, &mut writing, older_than)?))
+        Ok(MaintenanceOutcome::Done(coalesce(session, &mut writing, older_than)?))
     })
 }
 

@@ -10,7 +10,7 @@ use ducktide_protocol::error::Result;
 use ducktide_protocol::position::SnapshotId;
 use jiff::Timestamp;
 
-use super::{Maintained, Operation, failed, maintain};
+use super::{MaintenanceOutcome, Operation, failed, maintain};
 
 /// Maximum number of snapshots that one transaction expires: DuckLake names each of them in its
 /// statements, and no other client can write to a SQLite catalog meanwhile.
@@ -67,7 +67,7 @@ pub fn expire_snapshots(
     lake: &mut DuckLake,
     retention: &Retention,
     timeout: Duration,
-) -> Result<Maintained> {
+) -> Result<MaintenanceOutcome> {
     maintain(lake, Operation::ExpireSnapshots, timeout, |session, writing| {
         let kept = pin::kept(session)?;
         let expired = ExpiryDecision::of(&snapshots(session)?, retention, kept).expired;
@@ -77,7 +77,7 @@ pub fn expire_snapshots(
             writing.leader.check()?;
             expire(session, batch)?;
         }
-        Ok(Maintained::Done(expired.len() as u64))
+        Ok(MaintenanceOutcome::Done(expired.len() as u64))
     })
 }
 

@@ -88,7 +88,7 @@ impl Operation {
 
 /// Outcome of an operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Maintained {
+pub enum MaintenanceOutcome {
     /// Completed, with the number of files, snapshots or ranges of the ledger that were merged, expired or
     /// removed.
     Done(u64),
@@ -103,15 +103,15 @@ pub(crate) fn maintain(
     lake: &mut DuckLake,
     kind: Operation,
     timeout: Duration,
-    operation: impl FnOnce(&Session, Writing<'_>) -> Result<Maintained>,
-) -> Result<Maintained> {
+    operation: impl FnOnce(&Session, Writing<'_>) -> Result<MaintenanceOutcome>,
+) -> Result<MaintenanceOutcome> {
     lake.check_owner()?;
     let (session, lock, writing) = lake.session_and_writing()?;
-    let Some(guard) = lock.take(timeout)? else { return Ok(Maintained::LockNotFree) };
+    let Some(guard) = lock.take(timeout)? else { return Ok(MaintenanceOutcome::LockNotFree) };
     let Writing { commit, leader } = writing;
     let done =
         leader.check().and_then(|()| operation(session, Writing { commit: &mut *commit, leader }));
-    if let Ok(Maintained::Done(count)) = done {
+    if let Ok(MaintenanceOutcome::Done(count)) = done {
         record(session, commit, kind, count);
     }
     drop(guard);

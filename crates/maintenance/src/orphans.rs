@@ -25,7 +25,7 @@ use ducktide_lake::session::Session;
 use ducktide_protocol::error::{LakeError, Result};
 
 use self::catalog_files::{CatalogFiles, TableDirectories};
-use super::{Maintained, Operation, maintain};
+use super::{MaintenanceOutcome, Operation, maintain};
 
 /// Minimum margin: a worker that cannot reach the catalog keeps its files for the whole outage, and
 /// commits them afterwards.
@@ -123,7 +123,7 @@ pub fn remove_orphans(
     lake: &mut DuckLake,
     policy: &OrphanPolicy,
     timeout: Duration,
-) -> Result<Maintained> {
+) -> Result<MaintenanceOutcome> {
     if policy.margin < MIN_MARGIN && !policy.accept_any_margin {
         return Err(LakeError::invalid(format!(
             "files that workers are about to commit could be removed; set the margin of orphans \
@@ -136,7 +136,7 @@ pub fn remove_orphans(
         let orphans = find(session, &tables, policy.margin)?;
         policy.check(&orphans)?;
         writing.leader.check()?;
-        Ok(Maintained::Done(remove(&orphans, &tables.data_path)?))
+        Ok(MaintenanceOutcome::Done(remove(&orphans, &tables.data_path)?))
     })
 }
 

@@ -27,7 +27,7 @@ pub struct LastMaintenance {
     pub kind: Operation,
     /// Time at which it ended.
     pub at: Timestamp,
-    /// Number of items processed; see [`Maintained::Done`](super::Maintained).
+    /// Number of items processed; see [`MaintenanceOutcome::Done`](super::MaintenanceOutcome).
     pub done: u64,
 }
 

@@ -7,7 +7,7 @@ use ducktide_health::{
 };
 use ducktide_lake::config::LakeConfig;
 use ducktide_lake::{Access, DuckLake, Keeper};
-use ducktide_maintenance::{Maintained, Operation};
+use ducktide_maintenance::{MaintenanceOutcome, Operation};
 use jiff::Timestamp;
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ pub(crate) fn files_are_counted_by_day_and_by_merge_group(mut case: Case) {
         .collect();
     let done = ducktide_maintenance::merge_files(&mut case.lake, &table, &merges, PATIENCE)
         .map(|(done, _)| done);
-    assert!(matches!(done.unwrap(), Maintained::Done(_)));
+    assert!(matches!(done.unwrap(), MaintenanceOutcome::Done(_)));
 
     let after = case.table("main.events");
     assert_eq!((after.live.files, after.mergeable), (3, 0));

@@ -30,7 +30,7 @@ use jiff::Timestamp;
 
 use self::merged_files::MergeTarget;
 pub(crate) use self::merged_files::ReplacedFileRow;
-use super::{Maintained, Operation, announced_replay, failed, maintain};
+use super::{MaintenanceOutcome, Operation, announced_replay, failed, maintain};
 
 /// A live data file that can be merged: below the requested size, without delete files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -104,7 +104,7 @@ pub fn merge_files(
     table: &TableName,
     lists: &[Vec<i64>],
     timeout: Duration,
-) -> Result<(Maintained, MergeTotals)> {
+) -> Result<(MaintenanceOutcome, MergeTotals)> {
     check_column_names(lake, table)?;
     let merging = AssertUnwindSafe(|| merge_whole_files(lake, table, lists, timeout));
     std::panic::catch_unwind(merging).unwrap_or_else(|_| {
@@ -142,15 +142,15 @@ fn merge_whole_files(
     table: &TableName,
     lists: &[Vec<i64>],
     timeout: Duration,
-) -> Result<(Maintained, MergeTotals)> {
+) -> Result<(MaintenanceOutcome, MergeTotals)> {
     let mut totals = MergeTotals::default();
     let sources: Vec<i64> = lists.iter().flatten().copied().collect();
     let done = maintain(lake, Operation::MergeAdjacentFiles, timeout, |session, mut writing| {
         if let Some(intent) = announced_replay(session, table)? {
-            return Ok(Maintained::ReplayAnnounced(intent));
+            return Ok(MaintenanceOutcome::ReplayAnnounced(intent));
         }
         if sources.is_empty() {
-            return Ok(Maintained::Done(0));
+            return Ok(MaintenanceOutcome::Done(0));
         }
         let target = MergeTarget::find(session, table)?;
         let result = match splice::merge(session, &target, lists)? {
@@ -158,7 +158,7 @@ fn merge_whole_files(
             None => scratch::merge(session, table, &target, &sources)?,
         };
         totals = swap_files::swap_files(session, &mut writing, &result)?;
-        Ok(Maintained::Done(totals.files_read))
+        Ok(MaintenanceOutcome::Done(totals.files_read))
     })?;
     Ok((done, totals))
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ducktide_lake::{Access, DuckLake};
-use ducktide_maintenance::{Maintained, OrphanPolicy, Retention};
+use ducktide_maintenance::{MaintenanceOutcome, OrphanPolicy, Retention};
 use ducktide_protocol::{ErrorKind, Result};
 use ducktide_testbed::faults::{CommitFault, CommitProxy};
 
@@ -15,7 +15,7 @@ use super::{
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Operation of the compactor.
-type Operation = fn(&mut DuckLake) -> Result<Maintained>;
+type Operation = fn(&mut DuckLake) -> Result<MaintenanceOutcome>;
 
 /// Runs an operation with connections that are closed after more and more bytes, until it
 /// completes; after each attempt runs it again without a fault.
@@ -34,7 +34,7 @@ fn break_at_every_byte_count(operation: Operation) {
         proxy.disarm();
 
         let undisturbed = operation(&mut case.operator()).unwrap();
-        assert!(matches!(undisturbed, Maintained::Done(_)), "{undisturbed:?}");
+        assert!(matches!(undisturbed, MaintenanceOutcome::Done(_)), "{undisturbed:?}");
         assert_eq!(case.count(), u64::try_from(commits * 10).unwrap(), "after {bytes} bytes");
         match outcome {
             Ok(_) if !has_cut => break,

@@ -9,7 +9,7 @@ use ducktide_lake::{
     config::{CatalogLocation, LakeConfig},
     conformance::DuckLakeHarness,
 };
-use ducktide_maintenance::Maintained;
+use ducktide_maintenance::MaintenanceOutcome;
 use ducktide_protocol::{
     ErrorKind, Lake as _, LakeError, Source, SourceSpec, Table,
     commit::{Commit, CommitKind, CommitMessage, CommitOutcome, Counts, ProgressDelta},
@@ -271,7 +271,7 @@ impl Case {
 }
 
 /// Merges each group of files of `events` into one.
-pub(crate) fn merge_once(lake: &mut DuckLake) -> Result<Maintained, LakeError> {
+pub(crate) fn merge_once(lake: &mut DuckLake) -> Result<MaintenanceOutcome, LakeError> {
     let tables = ducktide_maintenance::files_to_merge(lake, u64::MAX >> 1)?;
     let events = tables.iter().find(|found| found.table.table == "events");
     let groups = events.into_iter().flat_map(|found| &found.groups);
@@ -289,7 +289,7 @@ pub(crate) fn merge_once(lake: &mut DuckLake) -> Result<Maintained, LakeError> {
 
 /// Merges each group of files of `events` into one, and retries while other clients change the
 /// files.
-pub(crate) fn merge(lake: &mut DuckLake) -> Maintained {
+pub(crate) fn merge(lake: &mut DuckLake) -> MaintenanceOutcome {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         match merge_once(lake) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ducktide_lake::{Intent, IntentKind};
-use ducktide_maintenance::{Maintained, Retention};
+use ducktide_maintenance::{MaintenanceOutcome, Retention};
 use ducktide_protocol::position::SnapshotId;
 use ducktide_testbed::catalog::CatalogKind;
 use jiff::Timestamp;
@@ -40,17 +40,17 @@ fn merge_expiry_and_cleanup_do_not_change_rows(kind: CatalogKind) {
     let mut case = Case::filled(kind, 3);
     let mut operator = case.operator();
 
-    assert_eq!(merge(&mut operator), Maintained::Done(3));
+    assert_eq!(merge(&mut operator), MaintenanceOutcome::Done(3));
     let expired = ducktide_maintenance::expire_snapshots(
         &mut operator,
         &Retention::by_age(Timestamp::now()),
         TIMEOUT,
     )
     .unwrap();
-    assert!(matches!(expired, Maintained::Done(2..)), "{expired:?}");
+    assert!(matches!(expired, MaintenanceOutcome::Done(2..)), "{expired:?}");
     let cleaned =
         ducktide_maintenance::cleanup_old_files(&mut operator, Timestamp::now(), TIMEOUT).unwrap();
-    assert_eq!(cleaned, Maintained::Done(3));
+    assert_eq!(cleaned, MaintenanceOutcome::Done(3));
 
     assert_eq!((case.count(), case.position(0)), (30, (0, 130)));
     let newest = "SELECT author || ' ' || commit_message || ' ' || coalesce(commit_extra_info, '-') \
@@ -67,11 +67,11 @@ fn a_table_with_a_running_replay_is_not_merged(kind: CatalogKind) {
     operator.announce(&announced).unwrap();
 
     assert!(
-        matches!(merge(&mut operator), Maintained::ReplayAnnounced(found) if found.holder == "test")
+        matches!(merge(&mut operator), MaintenanceOutcome::ReplayAnnounced(found) if found.holder == "test")
     );
 
     operator.withdraw(&announced).unwrap();
-    assert_eq!(merge(&mut operator), Maintained::Done(3));
+    assert_eq!(merge(&mut operator), MaintenanceOutcome::Done(3));
 }
 
 fn expiry_keeps_the_snapshots_of_an_intent(kind: CatalogKind) {
@@ -91,7 +91,7 @@ fn expiry_keeps_the_snapshots_of_an_intent(kind: CatalogKind) {
     )
     .unwrap();
 
-    assert_eq!(expired, Maintained::Done(2));
+    assert_eq!(expired, MaintenanceOutcome::Done(2));
     assert_eq!(operator.overview().unwrap().snapshots.count, 3);
 }
 
@@ -114,14 +114,14 @@ fn a_pinned_snapshot_is_kept(kind: CatalogKind) {
     )
     .unwrap();
 
-    assert_eq!(expired, Maintained::Done(3));
+    assert_eq!(expired, MaintenanceOutcome::Done(3));
 }
 
 /// A SQLite catalog stores times as text, and `DuckLake` compares it with text in another format.
 fn retention_is_exact_within_a_day(kind: CatalogKind) {
     let case = Case::filled(kind, 3);
     let mut operator = case.operator();
-    assert_eq!(merge(&mut operator), Maintained::Done(3));
+    assert_eq!(merge(&mut operator), MaintenanceOutcome::Done(3));
     let hour_ago = Timestamp::now() - Duration::from_hours(1);
 
     assert_eq!(
@@ -131,22 +131,22 @@ fn retention_is_exact_within_a_day(kind: CatalogKind) {
             TIMEOUT
         )
         .unwrap(),
-        Maintained::Done(0)
+        MaintenanceOutcome::Done(0)
     );
     assert_eq!(
         ducktide_maintenance::cleanup_old_files(&mut operator, hour_ago, TIMEOUT).unwrap(),
-        Maintained::Done(0)
+        MaintenanceOutcome::Done(0)
     );
 
     let soon = Timestamp::now() + Duration::from_hours(1);
     assert!(matches!(
         ducktide_maintenance::expire_snapshots(&mut operator, &Retention::by_age(soon), TIMEOUT)
             .unwrap(),
-        Maintained::Done(1..)
+        MaintenanceOutcome::Done(1..)
     ));
     assert_eq!(
         ducktide_maintenance::cleanup_old_files(&mut operator, soon, TIMEOUT).unwrap(),
-        Maintained::Done(3)
+        MaintenanceOutcome::Done(3)
     );
 }
 

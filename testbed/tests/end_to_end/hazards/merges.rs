@@ -1,7 +1,7 @@
 //! Merges of selected files: contents that they must not change, and concurrent changes.
 
 use ducktide_lake::{Access, DuckLake};
-use ducktide_maintenance::Maintained;
+use ducktide_maintenance::MaintenanceOutcome;
 use ducktide_protocol::ErrorKind;
 use ducktide_testbed::catalog::CatalogKind;
 
@@ -70,7 +70,7 @@ fn a_merge_writes_the_same_catalog_rows_as_ducklake(kind: CatalogKind) {
     };
     let (mut by_ducktide, mut by_ducklake) = (Case::filled(kind, 4), Case::filled(kind, 4));
 
-    assert_eq!(merge(&mut by_ducktide.operator()), Maintained::Done(4));
+    assert_eq!(merge(&mut by_ducktide.operator()), MaintenanceOutcome::Done(4));
     by_ducklake.sql("CALL ducklake_merge_adjacent_files('lake', 'events')").unwrap();
 
     assert_eq!(catalog_rows(&mut by_ducktide), catalog_rows(&mut by_ducklake));
@@ -82,7 +82,7 @@ fn time_travel_and_change_feeds_are_the_same_after_a_merge(kind: CatalogKind) {
     let newest = newest(&mut case);
     let before = history(&case, newest);
 
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(8));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(8));
 
     assert_eq!(history(&case, newest), before);
     assert_eq!(before.last().unwrap().0.len(), 80);
@@ -126,7 +126,7 @@ fn files_are_merged_across_added_columns(kind: CatalogKind) {
     let before = history(&case, newest);
     let files = ids(&mut case.another()).len();
 
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(files.try_into().unwrap()));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(files.try_into().unwrap()));
 
     for (after, before) in history(&case, newest).iter().zip(&before) {
         assert_eq!(after.0, before.0, "time travel");
@@ -154,7 +154,7 @@ fn files_are_not_merged_across_other_column_changes(kind: CatalogKind) {
         let newest = newest(&mut case);
         let before = history(&case, newest);
 
-        assert_eq!(merge(&mut case.operator()), Maintained::Done(4), "{change}");
+        assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(4), "{change}");
 
         assert_eq!(history(&case, newest), before, "{change}");
         assert_eq!(ids(&mut case.another()).len(), 2, "{change}");
@@ -176,7 +176,7 @@ fn only_the_named_files_are_merged(kind: CatalogKind) {
     let (done, totals) =
         ducktide_maintenance::merge_files(&mut lake, &events(), &named, TIMEOUT).unwrap();
 
-    assert_eq!(done, Maintained::Done(2));
+    assert_eq!(done, MaintenanceOutcome::Done(2));
     assert_eq!((totals.files_read, totals.files_written), (2, 1));
     let after = ids(&mut lake);
     assert_eq!(after.len(), 4);
@@ -186,10 +186,10 @@ fn only_the_named_files_are_merged(kind: CatalogKind) {
 
 fn merged_files_are_merged_again(kind: CatalogKind) {
     let mut case = Case::filled(kind, 3);
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(3));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(3));
     case.fill(130, 2);
 
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(3));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(3));
 
     assert_eq!((case.count(), ids(&mut case.another()).len()), (50, 1));
     let second = "SELECT count(*) FROM lake.events AT (VERSION => 3)";
@@ -220,7 +220,7 @@ fn a_commit_during_a_merge_does_not_stop_it(kind: CatalogKind) {
         commits += 1;
     }
 
-    assert_eq!(merging.join().unwrap(), vec![Maintained::Done(10); 18]);
+    assert_eq!(merging.join().unwrap(), vec![MaintenanceOutcome::Done(10); 18]);
     assert!(commits > 1, "nothing was committed during the merges");
     assert_eq!(case.count(), u64::try_from(2000 + commits * 10).unwrap());
 }
@@ -266,7 +266,7 @@ fn files_with_deleted_rows_are_not_merged(kind: CatalogKind) {
     let mut case = Case::filled(kind, 4);
     case.sql("DELETE FROM lake.events WHERE _kafka_offset IN (105, 115)").unwrap();
 
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(2));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(2));
 
     assert_eq!(case.count(), 38);
 }
@@ -295,7 +295,7 @@ fn a_merge_writes_no_text_statistics(kind: CatalogKind) {
     let before = rows(&mut case.another(), &shown);
     assert!(before.len() > 1, "{before:?}");
 
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(3));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(3));
 
     assert_eq!(rows(&mut case.another(), &shown), before);
 }

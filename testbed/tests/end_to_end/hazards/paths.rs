@@ -11,7 +11,7 @@ use ducktide_lake::{
     Access, DuckLake,
     config::{CatalogLocation, LakeConfig},
 };
-use ducktide_maintenance::{Maintained, OrphanPolicy, Retention};
+use ducktide_maintenance::{MaintenanceOutcome, OrphanPolicy, Retention};
 use ducktide_protocol::{
     ErrorKind, LakeError,
     commit::{Commit, ProgressDelta},
@@ -134,11 +134,11 @@ fn files_outside_the_data_path_are_not_removed(kind: CatalogKind) {
     let cleaned =
         ducktide_maintenance::cleanup_old_files(&mut lake, in_an_hour(), TIMEOUT).unwrap();
 
-    assert_eq!(cleaned, Maintained::Done(2), "the files of the workers");
+    assert_eq!(cleaned, MaintenanceOutcome::Done(2), "the files of the workers");
     assert!(file.exists());
     assert_eq!(
         ducktide_maintenance::cleanup_old_files(&mut lake, in_an_hour(), TIMEOUT).unwrap(),
-        Maintained::Done(0)
+        MaintenanceOutcome::Done(0)
     );
     drop(lake);
     assert_eq!(case.count(), 40);

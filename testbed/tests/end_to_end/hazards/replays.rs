@@ -3,7 +3,7 @@
 use std::{thread, time::Duration};
 
 use ducktide_lake::{Access, DuckLake};
-use ducktide_maintenance::{Maintained, Retention};
+use ducktide_maintenance::{MaintenanceOutcome, Retention};
 use ducktide_protocol::{
     ErrorKind,
     commit::{Commit, CommitOutcome, Counts, ProgressDelta},
@@ -116,11 +116,11 @@ fn a_replay_after_a_merge_is_exact(kind: CatalogKind) {
     for from in [100, 110, 120, 130] {
         ingest(&mut case, 0, 0, from, from + 10);
     }
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(4));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(4));
 
     replay(&case, &[(0, 115)]);
     ingest(&mut case, 0, 1, 115, 140);
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(2));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(2));
 
     assert_eq!((case.count(), case.position(0)), (40, (1, 140)));
     assert_exact(&mut case);

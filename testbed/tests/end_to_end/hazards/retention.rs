@@ -7,7 +7,7 @@ use std::{
 };
 
 use ducktide_lake::{Access, DuckLake, Keeper, Kept};
-use ducktide_maintenance::{ExpiryBound, Maintained, Operation, OrphanPolicy, Retention};
+use ducktide_maintenance::{ExpiryBound, MaintenanceOutcome, Operation, OrphanPolicy, Retention};
 use ducktide_protocol::{
     commit::{Commit, Counts, ProgressDelta},
     position::{Epoch, Offset, Partition, SnapshotId},
@@ -44,7 +44,7 @@ on_both_lakes!(
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-fn expire(lake: &mut DuckLake) -> Maintained {
+fn expire(lake: &mut DuckLake) -> MaintenanceOutcome {
     ducktide_maintenance::expire_snapshots(lake, &Retention::by_age(in_an_hour()), TIMEOUT).unwrap()
 }
 
@@ -111,7 +111,7 @@ fn coalesce(case: &Case) -> u64 {
     let mut operator = case.operator();
     expire(&mut operator);
     match ducktide_maintenance::coalesce_ledger(&mut operator, in_an_hour(), TIMEOUT).unwrap() {
-        Maintained::Done(removed) => removed,
+        MaintenanceOutcome::Done(removed) => removed,
         other => panic!("{other:?}"),
     }
 }
@@ -171,19 +171,19 @@ fn ranges_of_readable_snapshots_are_not_coalesced(kind: CatalogKind) {
 
     let all_readable =
         ducktide_maintenance::coalesce_ledger(&mut operator, in_an_hour(), TIMEOUT).unwrap();
-    assert_eq!(all_readable, Maintained::Done(0));
+    assert_eq!(all_readable, MaintenanceOutcome::Done(0));
 
     operator.pin("audit", Some(SnapshotId(5)), TIMEOUT).unwrap();
     expire(&mut operator);
     let hour_ago = Timestamp::now() - Duration::from_hours(1);
     assert_eq!(
         ducktide_maintenance::coalesce_ledger(&mut operator, hour_ago, TIMEOUT).unwrap(),
-        Maintained::Done(0),
+        MaintenanceOutcome::Done(0),
         "young"
     );
     let coalesced =
         ducktide_maintenance::coalesce_ledger(&mut operator, in_an_hour(), TIMEOUT).unwrap();
-    assert!(matches!(coalesced, Maintained::Done(1..10)), "{coalesced:?}");
+    assert!(matches!(coalesced, MaintenanceOutcome::Done(1..10)), "{coalesced:?}");
 
     // Each readable snapshot has the number of rows in the ledger.
     let ledger = case.own("ducktide_ledger");
@@ -293,7 +293,7 @@ fn a_worker_commits_while_the_ledger_is_coalesced(kind: CatalogKind) {
                 &Retention::by_age(in_an_hour()),
                 TIMEOUT,
             );
-            if let Ok(Maintained::Done(done)) =
+            if let Ok(MaintenanceOutcome::Done(done)) =
                 ducktide_maintenance::coalesce_ledger(&mut lake, in_an_hour(), TIMEOUT)
             {
                 removed += done;
@@ -320,11 +320,11 @@ fn a_pin_keeps_its_snapshot_until_it_is_removed(kind: CatalogKind) {
     let by = Keeper::Pin("audit".to_owned());
     assert_eq!(plan.bound, ExpiryBound::Kept(Kept { from: pin.snapshot, by }));
     assert_eq!((plan.expires, plan.oldest_left), (4, Some(SnapshotId(4))));
-    assert_eq!(expire(&mut operator), Maintained::Done(4));
-    assert_eq!(expire(&mut operator), Maintained::Done(0));
+    assert_eq!(expire(&mut operator), MaintenanceOutcome::Done(4));
+    assert_eq!(expire(&mut operator), MaintenanceOutcome::Done(0));
 
     assert_eq!(operator.unpin("audit").unwrap().snapshot, SnapshotId(4));
-    assert!(matches!(expire(&mut operator), Maintained::Done(1..)));
+    assert!(matches!(expire(&mut operator), MaintenanceOutcome::Done(1..)));
     let left = operator.snapshots(100).unwrap();
     assert_eq!(left.len(), 1, "the newest, which is pinned");
     assert_eq!(left[0].changes, ["inserted into main.events"]);
@@ -383,7 +383,7 @@ fn the_oldest_of_too_many_snapshots_expire(kind: CatalogKind) {
     assert_eq!(
         ducktide_maintenance::expire_snapshots(&mut operator, &by_count(long_ago), TIMEOUT)
             .unwrap(),
-        Maintained::Done(0)
+        MaintenanceOutcome::Done(0)
     );
 
     let plan = ducktide_maintenance::plan_expiry(&mut operator, &by_count(in_an_hour())).unwrap();
@@ -391,7 +391,7 @@ fn the_oldest_of_too_many_snapshots_expire(kind: CatalogKind) {
         ducktide_maintenance::expire_snapshots(&mut operator, &by_count(in_an_hour()), TIMEOUT)
             .unwrap();
 
-    assert_eq!(expired, Maintained::Done(plan.snapshots - 4));
+    assert_eq!(expired, MaintenanceOutcome::Done(plan.snapshots - 4));
     assert_eq!(operator.snapshots(100).unwrap().len(), 4);
     assert_exact(&case);
 }
@@ -456,7 +456,7 @@ fn only_unregistered_files_are_orphans(kind: CatalogKind) {
         ducktide_maintenance::remove_orphans(&mut operator, &OrphanPolicy::default(), TIMEOUT)
             .unwrap();
 
-    assert_eq!(done, Maintained::Done(6));
+    assert_eq!(done, MaintenanceOutcome::Done(6));
     assert!(orphans.iter().all(|path| !path.exists()));
     assert!(registered.iter().chain(&others).chain([&young]).all(|path| path.exists()));
     let then = case.number("SELECT count(*) FROM lake.events AT (VERSION => 6)");
@@ -497,7 +497,7 @@ fn a_lake_without_any_file_has_no_orphans(kind: CatalogKind) {
     )
     .unwrap();
 
-    assert_eq!(done, Maintained::Done(0));
+    assert_eq!(done, MaintenanceOutcome::Done(0));
 }
 
 fn too_many_orphans_are_not_removed(kind: CatalogKind) {
@@ -514,7 +514,7 @@ fn too_many_orphans_are_not_removed(kind: CatalogKind) {
     let generous = OrphanPolicy { max_share: 0.5, ..strict };
     let done =
         ducktide_maintenance::remove_orphans(&mut case.operator(), &generous, TIMEOUT).unwrap();
-    assert_eq!(done, Maintained::Done(4));
+    assert_eq!(done, MaintenanceOutcome::Done(4));
 }
 
 fn files_of_another_lake_in_the_data_path_are_not_removed(kind: CatalogKind) {
@@ -533,7 +533,7 @@ fn files_of_another_lake_in_the_data_path_are_not_removed(kind: CatalogKind) {
     )
     .unwrap();
 
-    assert_eq!(done, Maintained::Done(0));
+    assert_eq!(done, MaintenanceOutcome::Done(0));
     assert!(file.exists());
 }
 
@@ -551,7 +551,7 @@ fn cleanup_and_expiry_succeed_with_a_busy_worker(kind: CatalogKind) {
                 let cleaned =
                     ducktide_maintenance::cleanup_old_files(&mut lake, in_an_hour(), TIMEOUT)
                         .unwrap();
-                assert!(matches!(cleaned, Maintained::Done(_)), "{cleaned:?}");
+                assert!(matches!(cleaned, MaintenanceOutcome::Done(_)), "{cleaned:?}");
                 ducktide_maintenance::coalesce_ledger(&mut lake, in_an_hour(), TIMEOUT).unwrap();
             }
         });

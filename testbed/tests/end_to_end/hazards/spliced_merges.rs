@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use ducktide_maintenance::Maintained;
+use ducktide_maintenance::MaintenanceOutcome;
 use ducktide_testbed::catalog::CatalogKind;
 
 use super::{
@@ -145,7 +145,7 @@ fn every_type_is_unchanged_by_a_merge(kind: CatalogKind) {
     add(&mut case, 150_000, 152_000, 2_048);
     let before = content(&mut case);
 
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(6));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(6));
 
     assert_eq!((live_files(&mut case), writers(&mut case)), (1, "ducktide".to_owned()));
     for (after, before) in content(&mut case).iter().zip(&before) {
@@ -156,7 +156,7 @@ fn every_type_is_unchanged_by_a_merge(kind: CatalogKind) {
     let before = content(&mut case);
     let newest = case.number("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')");
 
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(2));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(2));
 
     assert_eq!((live_files(&mut case), writers(&mut case)), (1, "ducktide".to_owned()));
     assert_eq!(content(&mut case), before);
@@ -175,7 +175,7 @@ fn rows_keep_their_ids_when_a_file_between_them_has_ended(kind: CatalogKind) {
     assert_eq!(live_files(&mut case), 2);
     let before = content(&mut case);
 
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(2));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(2));
 
     assert_eq!((live_files(&mut case), writers(&mut case)), (1, "ducktide".to_owned()));
     assert_eq!(content(&mut case), before);
@@ -196,7 +196,7 @@ fn added_columns_are_null_in_older_rows(kind: CatalogKind) {
     add(&mut case, 10_050, 20_000, 122_880);
     let (before, bytes) = (content(&mut case), live_bytes(&mut case));
 
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(3));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(3));
 
     assert_eq!((live_files(&mut case), writers(&mut case)), (1, "ducktide".to_owned()));
     for (after, before) in content(&mut case).iter().zip(&before) {
@@ -227,7 +227,7 @@ fn merges_by_ducklake_do_not_enlarge_files(kind: CatalogKind) {
     add_columns(&mut case, &[offsets, wider], 20_000, 40_000, 122_880);
     let bytes = live_bytes(&mut case);
 
-    assert_eq!(merge(&mut case.operator()), Maintained::Done(2));
+    assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(2));
 
     let merged = live_bytes(&mut case);
     assert_eq!((live_files(&mut case), writers(&mut case)), (1, "ducklake".to_owned()));
@@ -257,7 +257,7 @@ fn files_with_unsupported_properties_are_merged_by_ducklake(kind: CatalogKind) {
             case.sql("INSERT INTO lake.events(id, _kafka_offset) VALUES (900, 900)").unwrap();
         }
 
-        assert_eq!(merge(&mut case.operator()), Maintained::Done(4), "{change}");
+        assert_eq!(merge(&mut case.operator()), MaintenanceOutcome::Done(4), "{change}");
 
         assert_eq!((case.count(), writers(&mut case)), (22, "ducklake".to_owned()), "{change}");
     }
