@@ -44,14 +44,14 @@ pub struct ReplaySummary {
     /// Number of rows removed from the table.
     pub rows: u64,
     /// Number of rows removed from the dead-letter table: dead letters and their resolutions.
-    pub letter_rows: u64,
+    pub dead_letter_rows: u64,
     /// Number of files that hold no other rows, and end.
     pub files_ended: u64,
     /// Number of files that also hold other rows, which are rewritten to new files.
     pub files_rewritten: u64,
     /// Number of missing files, which end unread.
     pub files_missing: u64,
-    /// Number of rows in missing files. Before the files are ended, `rows` and `letter_rows` are those of
+    /// Number of rows in missing files. Before the files are ended, `rows` and `dead_letter_rows` are those of
     /// the ledger, and other files are not counted.
     pub rows_missing: u64,
     /// Newest snapshot from before the replay.

@@ -83,7 +83,7 @@ impl<'a> Replay<'a> {
         let mut summary = summary(&steps, &[]);
         let removed = summary.removed();
         summary.rows = removed.rows.unsigned_abs();
-        summary.letter_rows = removed.dead.unsigned_abs();
+        summary.dead_letter_rows = removed.dead.unsigned_abs();
         self.add_missing(&mut summary);
         Ok(summary)
     }
@@ -486,7 +486,7 @@ fn summary(steps: &[ProgressDelta], affected: &[Vec<AffectedFile>]) -> ReplaySum
     ReplaySummary {
         steps: steps.to_vec(),
         rows: removed(affected.first()),
-        letter_rows: removed(affected.get(1)),
+        dead_letter_rows: removed(affected.get(1)),
         files_ended: count(true) as u64,
         files_rewritten: count(false) as u64,
         ..ReplaySummary::default()

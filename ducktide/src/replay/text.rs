@@ -45,7 +45,7 @@ pub(super) fn render(
 fn removal(table: &TableName, summary: &ReplaySummary, is_dry_run: bool) -> Vec<String> {
     let verb = if is_dry_run { "would remove" } else { "removed" };
     let rows = count(summary.rows, "row");
-    let dead = count(summary.letter_rows, "dead-letter row");
+    let dead = count(summary.dead_letter_rows, "dead-letter row");
     let missing = format!(
         "{} in {}",
         count(summary.rows_missing, "row"),

@@ -180,7 +180,7 @@ fn a_replay_removes_dead_letters(kind: CatalogKind) {
 
     let done = replay(&case, &[(0, 105)]);
 
-    assert_eq!((done.letter_rows, done.removed().dead, done.files_rewritten), (1, -1, 1));
+    assert_eq!((done.dead_letter_rows, done.removed().dead, done.files_rewritten), (1, -1, 1));
     assert_eq!(case.number("SELECT count(*) FROM lake.events_dead_letters"), 1);
     assert_exact(&mut case);
 }
