@@ -55,7 +55,7 @@ struct RetainedRows {
 /// Changes of one transaction.
 struct ReplayPlan {
     steps: Vec<ProgressDelta>,
-    /// AffectedFile files of each target.
+    /// Files with removed rows, of each target.
     affected: Vec<Vec<AffectedFile>>,
     /// Column of each target that hides the file of a row.
     hiding: Vec<Option<HidingColumn>>,

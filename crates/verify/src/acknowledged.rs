@@ -10,7 +10,7 @@ use ducktide_lake::session::quote;
 use ducktide_protocol::position::{Offset, OffsetRange, Partition};
 
 use super::catalog_view::Key;
-use super::finding::{EXAMPLES, Finding, FindingKind, Findings, Note, NoteKind, Place};
+use super::finding::{EXAMPLES, Finding, FindingKind, FindingPlace, Findings, Note, NoteKind};
 use super::offsets::{BUCKET, DeepProgress, Occurrences, TableReader, list};
 use super::producer_ledger::short_id;
 
@@ -91,7 +91,11 @@ impl AbsentRecords {
             (NoteKind::Accounted, self.accounted),
         ];
         let some = kinds.into_iter().filter(|(_, count)| *count > 0);
-        notes.extend(some.map(|(kind, count)| Note { kind, place: Place::table(table), count }));
+        notes.extend(some.map(|(kind, count)| Note {
+            kind,
+            place: FindingPlace::table(table),
+            count,
+        }));
     }
 }
 
@@ -248,7 +252,7 @@ impl<'a> Comparison<'a> {
             let offsets = offsets.split(' ').filter_map(|offset| offset.parse().ok()).collect();
             sums.unacknowledged += count;
             let table = Some(self.reader.table.to_string());
-            let place = Place { table, topic: Some(topic), partition, path: None };
+            let place = FindingPlace { table, topic: Some(topic), partition, path: None };
             let kind = FindingKind::RowsUnacknowledged;
             let detail = format!("{count} rows that the producer's ledger does not have");
             findings.add(Finding::new(kind, place, count, detail).at_offsets(offsets));

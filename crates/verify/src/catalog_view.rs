@@ -19,7 +19,7 @@ use ducktide_protocol::position::{Partition, Position, SnapshotId, SourceId};
 use ducktide_replay::missing;
 
 use super::chain;
-use super::finding::{Finding, FindingKind, Findings, Place};
+use super::finding::{Finding, FindingKind, FindingPlace, Findings};
 
 /// Maximum number of ledger rows read at a time: bounds the memory for a ledger of any length (about 100
 /// bytes each).
@@ -198,9 +198,9 @@ impl CatalogView {
         self.tables.iter().find(|table| table.is_live && table.name == name)
     }
 
-    pub(super) fn place(&self, key: Key) -> Place {
+    pub(super) fn place(&self, key: Key) -> FindingPlace {
         let source = self.sources.iter().find(|source| source.id == key.0);
-        Place {
+        FindingPlace {
             table: source.map(|source| source.table.clone()),
             topic: source.map(|source| source.topic.clone()),
             partition: Some(key.1.0),
@@ -252,7 +252,7 @@ impl CatalogView {
             ("ducktide_advance", "ducktide_ledger"),
         ];
         let mut add = |count, detail| {
-            let place = Place::default();
+            let place = FindingPlace::default();
             findings.add(Finding::new(FindingKind::TriggerMissing, place, count, detail));
         };
         for (name, table) in TRIGGERS {

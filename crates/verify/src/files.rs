@@ -12,7 +12,7 @@ use ducktide_lake::session::Session;
 use ducktide_protocol::error::Result;
 
 use super::catalog_view::{CatalogView, FileEntry, still_registered};
-use super::finding::{Finding, FindingKind, Findings, Note, NoteKind, Place};
+use super::finding::{Finding, FindingKind, FindingPlace, Findings, Note, NoteKind};
 
 /// Number of threads that read sizes: with a network file system they mostly wait.
 const THREADS: usize = 8;
@@ -45,12 +45,12 @@ pub(super) fn check(
     for (table_id, path) in &view.scheduled_files {
         let table = view.table_name(*table_id);
         let detail = "registered, and scheduled for deletion".to_owned();
-        let place = Place::file(table, path.clone());
+        let place = FindingPlace::file(table, path.clone());
         findings.add(Finding::new(FindingKind::FileToBeDeleted, place, 1, detail));
     }
     let remote = paths.iter().filter(|path| is_remote(path)).count() as u64;
     if remote > 0 {
-        let place = Place::default();
+        let place = FindingPlace::default();
         notes.push(Note { kind: NoteKind::FilesNotChecked, place, count: remote });
     }
     let wrong = wrong_files(session, view, &paths)?;
@@ -59,7 +59,7 @@ pub(super) fn check(
     };
     let (replayed, wrong): (Vec<_>, Vec<_>) = wrong.into_iter().partition(is_replayed);
     if !replayed.is_empty() {
-        let (place, count) = (Place::default(), replayed.len() as u64);
+        let (place, count) = (FindingPlace::default(), replayed.len() as u64);
         notes.push(Note { kind: NoteKind::FilesReplayed, place, count });
     }
     for (index, what) in wrong {
@@ -111,7 +111,7 @@ fn find_registered_twice(view: &CatalogView, paths: &[PathBuf], findings: &mut F
     {
         let first = &view.files[same[0]];
         let ids: Vec<_> = same.iter().map(|index| view.files[*index].id.to_string()).collect();
-        let place = Place::file(view.table_name(first.table_id), shown(&paths[same[0]]));
+        let place = FindingPlace::file(view.table_name(first.table_id), shown(&paths[same[0]]));
         let detail =
             format!("data_file_id {} are one file of {} rows", ids.join(", "), first.records);
         let kind = FindingKind::FileRegisteredTwice;
@@ -192,7 +192,7 @@ fn describe(view: &CatalogView, file: &FileEntry, path: &Path, wrong: FileProble
         Some(_) => "only older snapshots need it",
         None => "the newest snapshot needs it",
     };
-    let place = Place::file(view.table_name(file.table_id), shown(path));
+    let place = FindingPlace::file(view.table_name(file.table_id), shown(path));
     let count = u64::try_from(file.records).unwrap_or(0);
     Finding::new(kind, place, count, format!("{what}; {rows}; {needed}"))
 }

@@ -54,7 +54,7 @@ pub enum FindingKind {
 
 /// Table, partition or file that a finding is about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Place {
+pub struct FindingPlace {
     /// Table with its schema.
     pub table: Option<String>,
     /// Kafka topic.
@@ -71,7 +71,7 @@ pub struct Finding {
     /// Kind of the error.
     pub kind: FindingKind,
     /// Table, partition or file.
-    pub place: Place,
+    pub place: FindingPlace,
     /// Number of affected rows, files or ranges.
     pub count: u64,
     /// The numbers that disagree, as text.
@@ -81,7 +81,7 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(super) fn new(kind: FindingKind, place: Place, count: u64, detail: String) -> Self {
+    pub(super) fn new(kind: FindingKind, place: FindingPlace, count: u64, detail: String) -> Self {
         Self { kind, place, count, detail, offsets: Vec::new() }
     }
 
@@ -90,7 +90,7 @@ impl Finding {
     }
 }
 
-impl Place {
+impl FindingPlace {
     pub(super) fn table(table: &str) -> Self {
         Self { table: Some(table.to_owned()), ..Self::default() }
     }
@@ -147,7 +147,7 @@ pub struct Note {
     /// Kind of the note.
     pub kind: NoteKind,
     /// Table, partition or file.
-    pub place: Place,
+    pub place: FindingPlace,
     /// Number of rows, records or files.
     pub count: u64,
 }
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     fn finding(kind: FindingKind) -> Finding {
-        Finding::new(kind, Place::default(), 1, String::new())
+        Finding::new(kind, FindingPlace::default(), 1, String::new())
     }
 
     #[test]

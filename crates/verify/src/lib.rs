@@ -31,7 +31,7 @@ use uuid::Uuid;
 pub use self::acknowledged::Acknowledged;
 use self::catalog_view::{CatalogView, SourceEntry};
 pub use self::files::FilesChecked;
-pub use self::finding::{Finding, FindingKind, Findings, Note, NoteKind, Place};
+pub use self::finding::{Finding, FindingKind, FindingPlace, Findings, Note, NoteKind};
 pub use self::offsets::DeepProgress;
 use self::offsets::{Occurrences, OffsetsFound, PartitionDifference, TableReader};
 use self::producer_ledger::ProducerLedger;
@@ -262,7 +262,12 @@ impl<'a> Verifier<'a> {
             // An operator renamed the table, and the source with it.
             Err(error) => {
                 let kind = FindingKind::TableUnreadable;
-                self.findings.add(Finding::new(kind, Place::table(table), 1, error.to_string()));
+                self.findings.add(Finding::new(
+                    kind,
+                    FindingPlace::table(table),
+                    1,
+                    error.to_string(),
+                ));
                 return Ok(());
             }
         };
@@ -287,7 +292,7 @@ impl<'a> Verifier<'a> {
         }
         let detail = error.lines().next().unwrap_or_default().to_owned();
         let kind = FindingKind::TableUnreadable;
-        self.findings.add(Finding::new(kind, Place::table(table), 1, detail));
+        self.findings.add(Finding::new(kind, FindingPlace::table(table), 1, detail));
         Ok(())
     }
 
@@ -319,7 +324,7 @@ impl<'a> Verifier<'a> {
     fn add_offsets(&mut self, table: &str, found: OffsetsFound) {
         self.rows_read += found.rows;
         if found.foreign > 0 {
-            let (kind, place) = (NoteKind::RowsOfOthers, Place::table(table));
+            let (kind, place) = (NoteKind::RowsOfOthers, FindingPlace::table(table));
             self.notes.push(Note { kind, place, count: found.foreign });
         }
         let id = self.view.live_table(table).map_or(-1, |table| table.id);
@@ -348,7 +353,10 @@ impl<'a> Verifier<'a> {
     fn finish(mut self, files: FilesChecked) -> Verification {
         let sources: Vec<_> = self.sources().map(|source| self.sums(source)).collect();
         for source in sources.iter().filter(|source| source.counts.given_up > 0) {
-            let place = Place { topic: Some(source.topic.clone()), ..Place::table(&source.table) };
+            let place = FindingPlace {
+                topic: Some(source.topic.clone()),
+                ..FindingPlace::table(&source.table)
+            };
             let count = source.counts.given_up.unsigned_abs();
             self.notes.push(Note { kind: NoteKind::GivenUp, place, count });
         }

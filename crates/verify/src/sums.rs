@@ -10,7 +10,7 @@ use ducktide_protocol::position::SourceId;
 
 use super::catalog_view::{CatalogView, SourceEntry, TableEntry};
 use super::chain::dead_letter_rows;
-use super::finding::{Finding, FindingKind, Findings, Note, NoteKind, Place};
+use super::finding::{Finding, FindingKind, FindingPlace, Findings, Note, NoteKind};
 
 /// Row counts of one table, from its files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -100,7 +100,7 @@ pub(super) fn compare_rows(
         let missing = missing_kind(-difference, &sums);
         let detail = format!("{}{}", says(expected, sums.live), hands.deleted());
         let count = difference.unsigned_abs();
-        findings.add(Finding::new(missing, Place::table(name), count, detail));
+        findings.add(Finding::new(missing, FindingPlace::table(name), count, detail));
     } else if difference > 0 {
         add_surplus(view, name, (expected, sums.live), &hands, findings, notes);
     }
@@ -113,7 +113,7 @@ fn says(ledger: i64, table: i64) -> String {
 fn table_is_gone(name: &str, expected: i64) -> Finding {
     let detail = format!("the ledger counts {expected} rows, and there is no such table");
     let count = expected.unsigned_abs();
-    Finding::new(FindingKind::RowsMissing, Place::table(name), count, detail)
+    Finding::new(FindingKind::RowsMissing, FindingPlace::table(name), count, detail)
 }
 
 /// Returns the kind of finding for missing rows: whether deletes by other clients explain them.
@@ -135,7 +135,7 @@ fn add_surplus(
 ) {
     let count = (live - expected).unsigned_abs();
     if !hands.inserts.is_empty() {
-        notes.push(Note { kind: NoteKind::RowsOfOthers, place: Place::table(name), count });
+        notes.push(Note { kind: NoteKind::RowsOfOthers, place: FindingPlace::table(name), count });
         return;
     }
     let (kind, who) = if view.knows_all_changes {
@@ -144,7 +144,7 @@ fn add_surplus(
         (FindingKind::RowsUndecided, "the snapshots that tell who wrote them may have expired")
     };
     let detail = format!("{}; {who}", says(expected, live));
-    findings.add(Finding::new(kind, Place::table(name), count, detail));
+    findings.add(Finding::new(kind, FindingPlace::table(name), count, detail));
 }
 
 /// Compares the dead-letter table of one table: it has a row for each open dead letter, and two for each
@@ -163,7 +163,7 @@ pub(super) fn compare_dead_letters(
         );
         let kind = FindingKind::DeadLettersDiffer;
         let count = found.abs_diff(expected);
-        findings.add(Finding::new(kind, Place::table(&letters), count, detail));
+        findings.add(Finding::new(kind, FindingPlace::table(&letters), count, detail));
     }
 }
 

@@ -70,7 +70,7 @@ impl LeafColumn {
 pub(super) struct Shape {
     /// Columns of the table, with their field IDs.
     pub(super) fields: Vec<TypePtr>,
-    /// LeafColumn columns, with their indexes in the file.
+    /// Leaf columns, with their indexes in the file.
     pub(super) leaves: Vec<(LeafColumn, usize)>,
     /// Indexes of DuckLake's own columns.
     pub(super) row_id: Option<usize>,
