@@ -271,7 +271,7 @@ fn enlarge(case: &Case, kind: CatalogKind) {
     case.edit_catalog(&format!(
         "INSERT INTO {prefix}ducktide_ledger(source_id, partition, epoch, from_offset, to_offset, \
            snapshot_id, kind, rows, dead, duplicates, tombstones, gaps, given_up, committed_at) \
-         SELECT {}, 0, 0, 48 + 2 * i, 50 + 2 * i, 1, 'ingest', 2, 0, 0, 0, 0, 0, '2026-11-01' \
+         SELECT {}, 0, 0, 48 + 2 * i, 50 + 2 * i, 1, 'ingest', 2, 0, 0, 0, 0, 0, '2026-11-01T00:00:00Z' \
          FROM ({ranges}) n ORDER BY i",
         case.source
     ));
