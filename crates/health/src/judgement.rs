@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ducktide_lake::catalog::pin::Keeper;
+use ducktide_lake::catalog::pin::HoldReason;
 use ducktide_maintenance::Operation;
 use ducktide_service::units;
 use jiff::Timestamp;
@@ -231,11 +231,11 @@ impl Judge<'_> {
     }
 }
 
-fn why(by: &Keeper) -> String {
+fn why(by: &HoldReason) -> String {
     match by {
-        Keeper::Pin(name) => format!("by pin `{name}`"),
-        Keeper::AnnouncedReplay(table) => format!("for a replay of {table} that is announced"),
-        Keeper::UnfinishedReplay(table) => {
+        HoldReason::Pin(name) => format!("by pin `{name}`"),
+        HoldReason::AnnouncedReplay(table) => format!("for a replay of {table} that is announced"),
+        HoldReason::UnfinishedReplay(table) => {
             format!("for a replay of {table} whose rows are not all back; do its consumers run?")
         }
     }

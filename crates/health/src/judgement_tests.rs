@@ -1,6 +1,6 @@
 //! Judgement of lakes in each state.
 
-use ducktide_lake::catalog::pin::Kept;
+use ducktide_lake::catalog::pin::RetentionHold;
 use ducktide_maintenance::LastMaintenance;
 use ducktide_protocol::position::SnapshotId;
 
@@ -70,9 +70,9 @@ fn waiting(files: u64, seconds: u64) -> LakeHealth {
     lake
 }
 
-fn kept(by: Keeper, from: i64) -> LakeHealth {
+fn kept(by: HoldReason, from: i64) -> LakeHealth {
     let mut lake = with_oldest(lake(500, 0), 40 * DAY);
-    lake.snapshots.kept_by = Some(Kept { by, from: SnapshotId(from) });
+    lake.snapshots.kept_by = Some(RetentionHold { by, from: SnapshotId(from) });
     lake
 }
 
@@ -90,7 +90,7 @@ fn the_table_of_states_holds() {
     let merged = |files, mergeable, ago| {
         with_oldest(with_last(lake(files, mergeable), Operation::MergeAdjacentFiles, ago), 6 * DAY)
     };
-    let pin = || Keeper::Pin("audit".to_owned());
+    let pin = || HoldReason::Pin("audit".to_owned());
 
     let table = [
         ("small and fresh, no compactor", lake(300, 299), Healthy),
@@ -166,10 +166,10 @@ fn old_snapshots_name_their_hold() {
     let text = |by| judged(&kept(by, 2)).text;
 
     assert_eq!(
-        text(Keeper::Pin("audit".to_owned())),
+        text(HoldReason::Pin("audit".to_owned())),
         "snapshots of 40d 0h are kept instead of 7d 0h: by pin `audit`"
     );
-    let replay = text(Keeper::UnfinishedReplay("main.events".to_owned()));
+    let replay = text(HoldReason::UnfinishedReplay("main.events".to_owned()));
     assert!(replay.contains("for a replay of main.events whose rows are not all back"), "{replay}");
 }
 

@@ -11,7 +11,7 @@ mod table_health;
 use std::time::Duration;
 
 use ducktide_lake::DuckLake;
-use ducktide_lake::catalog::pin::{self, Kept};
+use ducktide_lake::catalog::pin::{self, RetentionHold};
 use ducktide_maintenance::{LastMaintenance, Operation};
 use ducktide_protocol::error::Result;
 use ducktide_protocol::position::SnapshotId;
@@ -101,7 +101,7 @@ pub struct SnapshotsKept {
     /// Retention of snapshots, the lake's `expire_older_than`.
     pub retention: Option<Duration>,
     /// Oldest hold that keeps snapshots beyond the retention.
-    pub kept_by: Option<Kept>,
+    pub kept_by: Option<RetentionHold>,
 }
 
 /// Files that no snapshot needs, and that earlier readers may still read. The catalog no longer has their

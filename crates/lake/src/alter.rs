@@ -48,7 +48,7 @@ pub(crate) fn add_columns(
             Err(error) => {
                 // Another worker may have been first; what matters is what is there now.
                 tracing::debug!(%table, %error, "columns could not be added");
-                lake.note_error(&error.to_string());
+                lake.handle_error(&error.to_string());
                 last = Some(error);
             }
         }

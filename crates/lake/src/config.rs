@@ -38,7 +38,7 @@ pub struct LakeArgs {
     #[arg(long, env = "DUCKLAKE_METADATA_SCHEMA", value_name = "NAME", default_value = "public")]
     pub metadata_schema: String,
 
-    /// Where DuckDB's signed extension files are. [default: beside the program, then DuckDB's own]
+    /// Folder with the signed extension files of DuckDB. [default: next to the program, then DuckDB's own]
     #[arg(long, env = "DUCKTIDE_EXTENSION_DIR", value_name = "DIR")]
     pub extension_dir: Option<PathBuf>,
 }

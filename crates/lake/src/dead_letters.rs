@@ -17,7 +17,7 @@ use crate::session::LAKE;
 
 /// Which letters are meant.
 #[derive(Clone, Debug, Default)]
-pub struct LetterFilter {
+pub struct DeadLetterFilter {
     /// Of this topic.
     pub topic: Option<String>,
     /// Of this partition.
@@ -36,7 +36,7 @@ pub struct LetterFilter {
 
 /// What a list shows of a letter: all but the record itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LetterSummary {
+pub struct DeadLetterSummary {
     /// Where the record lies.
     pub place: RecordLocation,
     /// The schema id that its value begins with, if it does.
@@ -61,8 +61,8 @@ impl DuckLake {
     pub fn dead_letter_summaries(
         &mut self,
         table: &TableName,
-        filter: &LetterFilter,
-    ) -> Result<Vec<LetterSummary>> {
+        filter: &DeadLetterFilter,
+    ) -> Result<Vec<DeadLetterSummary>> {
         let columns = "l.topic, l.partition, l.\"offset\", l.schema_id, l.error_class, l.error, \
                        epoch_us(l.failed_at), \
                        coalesce(octet_length(l.key), 0) + coalesce(octet_length(l.value), 0), \
@@ -75,7 +75,7 @@ impl DuckLake {
     pub fn dead_letters(
         &mut self,
         table: &TableName,
-        filter: &LetterFilter,
+        filter: &DeadLetterFilter,
     ) -> Result<Vec<DeadLetter>> {
         let columns = "l.topic, l.partition, l.\"offset\", epoch_us(l.timestamp), l.key, l.value, \
                        l.headers, l.schema_id, l.error_class, l.error, epoch_us(l.failed_at), \
@@ -93,7 +93,7 @@ impl DuckLake {
         &mut self,
         table: &TableName,
         columns: &str,
-        filter: &LetterFilter,
+        filter: &DeadLetterFilter,
         read: fn(&Row<'_>) -> duckdb::Result<T>,
     ) -> Result<Vec<T>> {
         let letters = dead_letter_table(table);
@@ -120,7 +120,7 @@ impl DuckLake {
     }
 }
 
-impl LetterFilter {
+impl DeadLetterFilter {
     /// What stands behind the WHERE, and its parameters.
     fn condition(&self) -> (String, Vec<Box<dyn ToSql>>) {
         let asked: [(&str, Option<Box<dyn ToSql>>); 4] = [
@@ -164,8 +164,8 @@ fn resolution(row: &Row<'_>, column: usize) -> duckdb::Result<Option<Resolution>
     Ok(word.as_deref().and_then(Resolution::parse))
 }
 
-fn summary(row: &Row<'_>) -> duckdb::Result<LetterSummary> {
-    Ok(LetterSummary {
+fn summary(row: &Row<'_>) -> duckdb::Result<DeadLetterSummary> {
+    Ok(DeadLetterSummary {
         place: place(row)?,
         schema_id: row.get(3)?,
         error_class: row.get::<_, Option<_>>(4)?.unwrap_or_default(),

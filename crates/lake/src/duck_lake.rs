@@ -16,7 +16,7 @@ use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
 use crate::catalog::{self, Installation, Installed, PartitionProgress, sqlite};
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::consumer_group;
-use crate::data_path::{Assessment, DataPath, Opener, Owner, check_free};
+use crate::data_path::{DataPath, DataPathCheck, Owner, OwnerRole, check_free};
 use crate::duckdb_error;
 use crate::refusals::Refusals;
 use crate::rows::MetadataRow;
@@ -49,7 +49,7 @@ pub struct Resources {
 }
 
 /// What an operation of a compactor takes and checks before it writes.
-pub struct Writing<'a> {
+pub struct WriteLocks<'a> {
     /// Commit lock, to be taken around the statements of a transaction.
     pub commit: &'a mut CommitLock,
     /// Leader lock, to be checked before anything is written or removed.
@@ -117,10 +117,10 @@ impl DuckLake {
         set_options(&session)?;
         // Before the path is tried: where the mount is away, a directory of its name says nothing.
         let facts = if catalog::is_installed(&session)? {
-            Owner::establish(&session, Opener::Init)?;
+            Owner::establish(&session, OwnerRole::Init)?;
             Vec::new()
         } else {
-            let mut facts = Assessment::of_uninstalled(&session)?.install()?;
+            let mut facts = DataPathCheck::of_uninstalled(&session)?.install()?;
             facts.push(consumer_group::default_group(&session)?);
             facts
         };
@@ -153,7 +153,9 @@ impl DuckLake {
         let session = duckdb_error::confirmed(open)?;
         let owner = match access {
             Access::Read => None,
-            Access::Commit | Access::Operate => Some(Owner::establish(&session, Opener::Program)?),
+            Access::Commit | Access::Operate => {
+                Some(Owner::establish(&session, OwnerRole::Program)?)
+            }
         };
         Ok(Self {
             config: config.clone(),
@@ -251,7 +253,7 @@ impl DuckLake {
             return Ok(());
         }
         // Perhaps this catalog has a new claim.
-        let owner = Owner::establish(self.session()?, Opener::Program)?;
+        let owner = Owner::establish(self.session()?, OwnerRole::Program)?;
         self.owner = Some(owner);
         Ok(())
     }
@@ -285,10 +287,12 @@ impl DuckLake {
     }
 
     /// Session, maintenance lock, and what an operation needs to write.
-    pub fn session_and_writing(&mut self) -> Result<(&Session, &mut MaintenanceLock, Writing<'_>)> {
+    pub fn session_and_write_locks(
+        &mut self,
+    ) -> Result<(&Session, &mut MaintenanceLock, WriteLocks<'_>)> {
         self.session()?;
         let session = self.session.as_ref().expect("opened above");
-        let writing = Writing { commit: &mut self.lock, leader: &mut self.leader_lock };
+        let writing = WriteLocks { commit: &mut self.lock, leader: &mut self.leader_lock };
         Ok((session, &mut self.maintenance_lock, writing))
     }
 
@@ -298,7 +302,7 @@ impl DuckLake {
     }
 
     /// Gives DuckDB up after an error that leaves the instance unusable.
-    pub fn note_error(&mut self, text: &str) {
+    pub fn handle_error(&mut self, text: &str) {
         if duckdb_error::is_instance_broken(text) {
             let reason = reason(text);
             tracing::debug!(error = text, "DuckDB broke");
@@ -312,7 +316,7 @@ impl DuckLake {
 
     /// What a refusal that is known by its text alone means: an outage, until a new instance of DuckDB
     /// and then another one are refused as well.
-    pub fn doubt(&mut self, refusal: LakeError) -> LakeError {
+    pub fn confirm_refusal(&mut self, refusal: LakeError) -> LakeError {
         if !refusal.is_refusal() {
             return refusal;
         }
@@ -324,17 +328,17 @@ impl DuckLake {
     }
 
     /// Takes note that the lake took what it was given.
-    pub fn note_accepted(&mut self) {
+    pub fn reset_refusals(&mut self) {
         self.refusals = Refusals::default();
     }
 
     /// The same for whatever a running worker was answered.
-    fn doubt_all<T>(&mut self, answer: Result<T>) -> Result<T> {
-        answer.map_err(|error| self.doubt(error))
+    fn confirm_refusals<T>(&mut self, answer: Result<T>) -> Result<T> {
+        answer.map_err(|error| self.confirm_refusal(error))
     }
 
     /// Remembers what is committed, to notice a catalog that went back in time.
-    pub fn note_committed(&mut self, commit: &Commit) {
+    pub fn record_committed(&mut self, commit: &Commit) {
         for delta in commit.progress() {
             self.committed.insert((delta.source, delta.partition), delta.after());
         }
@@ -367,7 +371,7 @@ impl Lake for DuckLake {
 
     fn add_columns(&mut self, table: &TableName, columns: &[Column]) -> Result<Table> {
         let added = crate::alter::add_columns(self, table, columns);
-        self.doubt_all(added)
+        self.confirm_refusals(added)
     }
 
     fn recent_rows(
@@ -376,7 +380,7 @@ impl Lake for DuckLake {
         below: &[(Partition, Offset)],
     ) -> Result<Vec<RecentRow>> {
         let read = crate::recent_rows::read(self, wanted, below);
-        self.doubt_all(read)
+        self.confirm_refusals(read)
     }
 
     fn register_source(
@@ -441,9 +445,9 @@ impl Lake for DuckLake {
         let read =
             catalog::format::check(session).and_then(|()| catalog::progress(session, source));
         if let Err(error) = &read {
-            self.note_error(&error.chain());
+            self.handle_error(&error.chain());
         }
-        let read = self.doubt_all(read)?;
+        let read = self.confirm_refusals(read)?;
         let positions: Vec<_> = read.into_iter().map(|p| (p.partition, p.position)).collect();
         self.check_time_travel(source, &positions);
         Ok(positions)
@@ -451,7 +455,7 @@ impl Lake for DuckLake {
 
     fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome> {
         let committed = crate::transaction::commit(self, commit);
-        self.doubt_all(committed)
+        self.confirm_refusals(committed)
     }
 
     fn take_outcome_check(&mut self) -> Option<OutcomeCheck> {
@@ -611,7 +615,7 @@ impl DuckLake {
             return Ok(());
         };
         let _ = session.execute("ROLLBACK");
-        self.note_error(&error.to_string());
+        self.handle_error(&error.to_string());
         Err(duckdb_error::failed(format!("create the table: table=`{table}`"), error))
     }
 

@@ -52,12 +52,12 @@ pub fn failed(what: impl Into<String>, error: duckdb::Error) -> LakeError {
 pub fn refused_or_failed(what: impl Into<String>, error: duckdb::Error) -> LakeError {
     let text = error.to_string();
     tracing::debug!(error = text, "statement failed");
-    let doubt = if is_refusal(&text) { Doubt::IsConfirmed } else { Doubt::Waits };
-    failed_or(doubt, what.into(), &text)
+    let certainty = if is_refusal(&text) { Doubt::IsConfirmed } else { Doubt::Waits };
+    failed_or(certainty, what.into(), &text)
 }
 
-fn failed_or(doubt: Doubt, what: String, text: &str) -> LakeError {
-    let error = match (cause(text), doubt) {
+fn failed_or(certainty: Doubt, what: String, text: &str) -> LakeError {
+    let error = match (cause(text), certainty) {
         (Some(Cause::Outage), _) | (None, Doubt::Waits) => LakeError::unavailable(what),
         // While a catalog is being restored, its tables and grants are missing for a while.
         (Some(Cause::Fault), _) | (None, Doubt::IsConfirmed) => LakeError::refused(what),

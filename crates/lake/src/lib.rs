@@ -28,9 +28,9 @@ mod snapshots;
 
 pub use catalog::PartitionProgress;
 pub use catalog::intent::{Intent, IntentKind};
-pub use catalog::pin::{Keeper, Kept, Pin};
-pub use dead_letters::{LetterFilter, LetterSummary};
-pub use duck_lake::{DuckLake, Resources, Setup, Writing, read_layout};
+pub use catalog::pin::{HoldReason, Pin, RetentionHold};
+pub use dead_letters::{DeadLetterFilter, DeadLetterSummary};
+pub use duck_lake::{DuckLake, Resources, Setup, WriteLocks, read_layout};
 pub use overview::{Overview, SnapshotRange, TableSize, parse_time};
 pub use postgres_settings::{PostgresSettings, PostgresSettingsError};
 pub use session::Access;

@@ -32,7 +32,7 @@ pub(crate) fn read(
     let read =
         newest(session, wanted, below).and_then(|newest| rows(session, wanted, below, &newest));
     read.map_err(|error| {
-        lake.note_error(&error.to_string());
+        lake.handle_error(&error.to_string());
         duckdb_error::failed(format!("read recent rows: table=`{}`", wanted.table), error)
     })
 }

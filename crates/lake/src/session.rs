@@ -217,7 +217,7 @@ impl Session {
     ///
     /// The catalog database finds its rows by their indexes; DuckDB would read the whole table for
     /// them. `sqlite_query` runs what returns rows.
-    pub fn change_natively(&self, sql: &str) -> duckdb::Result<()> {
+    pub fn execute_in_catalog(&self, sql: &str) -> duckdb::Result<()> {
         match self.catalog {
             CatalogLocation::Sqlite(_) => {
                 self.query(&self.native_query(&format!("{sql} RETURNING 1 AS changed"))).map(drop)
@@ -301,9 +301,10 @@ impl Session {
 
     /// Changes the catalog natively, by statements that return nothing, in one transaction: all of
     /// them, or none.
-    pub fn change_all_natively(&self, statements: &[String]) -> duckdb::Result<()> {
+    pub fn execute_all_in_catalog(&self, statements: &[String]) -> duckdb::Result<()> {
         self.execute("BEGIN")?;
-        let changed = statements.iter().try_for_each(|statement| self.change_natively(statement));
+        let changed =
+            statements.iter().try_for_each(|statement| self.execute_in_catalog(statement));
         let done = changed.and_then(|()| self.execute("COMMIT"));
         if done.is_err() {
             // A failed COMMIT has ended the transaction already; then there is nothing to roll back.
@@ -318,7 +319,7 @@ impl Session {
     }
 
     /// The present, in the catalog database's dialect, and as DuckLake spells times there.
-    pub const fn native_now(&self) -> &'static str {
+    pub const fn catalog_now(&self) -> &'static str {
         match self.catalog {
             CatalogLocation::Sqlite(_) => "strftime('%Y-%m-%d %H:%M:%f+00')",
             CatalogLocation::Postgres(_) => "now()",
@@ -365,7 +366,7 @@ impl Session {
     /// A SQLite catalog holds them as text, `2026-11-24 19:06:41+00`, and `DuckLake` compares that with
     /// `2026-11-24T…`, as text: files of the same day would be removed however recent they are, under
     /// the hands of readers (measured on 1.5.5). The value stays the same.
-    pub fn respell_schedule(&self) -> duckdb::Result<()> {
+    pub fn normalize_schedule_timestamps(&self) -> duckdb::Result<()> {
         match self.catalog {
             CatalogLocation::Postgres(_) => Ok(()),
             CatalogLocation::Sqlite(_) => self.execute(&format!(

@@ -63,19 +63,19 @@ pub fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
     let (session, lock) = lake.session_and_lock()?;
     let sent = send_in_turn(session, lock, commit)?;
     if let Err(error) = &sent {
-        lake.note_error(&error.to_string());
+        lake.handle_error(&error.to_string());
     }
     let outcome = match sent {
         Ok(()) => confirm(lake, commit),
         Err(error) => resolve(lake, commit, &error),
     };
     if matches!(outcome, Ok(CommitOutcome::Committed(_))) {
-        lake.note_accepted();
+        lake.reset_refusals();
     }
     if let (Ok(CommitOutcome::Committed(_)), false) =
         (&outcome, commit.kind().resolves_dead_letter())
     {
-        lake.note_committed(commit);
+        lake.record_committed(commit);
     }
     outcome
 }

@@ -26,7 +26,7 @@ pub fn cleanup_old_files(
         let _guard = writing.commit.acquire(session)?;
         writing.leader.check()?;
         unschedule_foreign_files(session)?;
-        session.respell_schedule().map_err(failed("clean up old files"))?;
+        session.normalize_schedule_timestamps().map_err(failed("clean up old files"))?;
         let time = quote(&older_than.to_string());
         let sql =
             format!("CALL ducklake_cleanup_old_files('{LAKE}', older_than => TIMESTAMPTZ {time})");
@@ -58,5 +58,7 @@ fn unschedule_foreign_files(session: &Session) -> Result<()> {
     }
     let table = session.native_table(ReplacedFileRow::TABLE);
     let delete = format!("DELETE FROM {table} WHERE data_file_id IN ({})", list(&elsewhere));
-    session.change_all_natively(&[delete]).map_err(failed("unschedule files outside the data path"))
+    session
+        .execute_all_in_catalog(&[delete])
+        .map_err(failed("unschedule files outside the data path"))
 }

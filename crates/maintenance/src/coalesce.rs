@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use ducktide_lake::catalog::ledger::{LedgerQuery, LedgerRow};
 use ducktide_lake::duckdb_error::is_outage;
 use ducktide_lake::session::Session;
-use ducktide_lake::{DuckLake, Writing};
+use ducktide_lake::{DuckLake, WriteLocks};
 use ducktide_protocol::commit::{CommitKind, Counts};
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::SnapshotId;
@@ -54,7 +54,7 @@ pub fn coalesce_ledger(
     })
 }
 
-fn coalesce(session: &Session, writing: &mut Writing<'_>, older_than: Timestamp) -> Result<u64> {
+fn coalesce(session: &Session, writing: &mut WriteLocks<'_>, older_than: Timestamp) -> Result<u64> {
     let horizon = Horizon { older_than, oldest_snapshot: oldest_snapshot(session)? };
     let mut coalescer = Coalescer::new(horizon, replay_targets(session)?);
     let (mut removed, mut batches, mut last) = (0, 0, i64::MIN);
@@ -122,8 +122,8 @@ fn try_apply(session: &Session, coalesced: &[CoalescedRows]) -> Result<u64> {
     let ledger = session.native_table("ducktide_ledger");
     let delete = format!("DELETE FROM {ledger} WHERE ledger_id IN ({})", list(&removed));
     session
-        .change_natively(&delete)
-        .and_then(|()| session.change_natively(&update_sql(&ledger, coalesced)))
+        .execute_in_catalog(&delete)
+        .and_then(|()| session.execute_in_catalog(&update_sql(&ledger, coalesced)))
         .and_then(|()| session.execute("COMMIT"))
         .map_err(&failed)?;
     Ok(removed.len() as u64)

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ducktide_lake::DuckLake;
-use ducktide_lake::catalog::pin::{self, Kept};
+use ducktide_lake::catalog::pin::{self, RetentionHold};
 use ducktide_lake::rows::Row;
 use ducktide_lake::session::{LAKE, Session};
 use ducktide_protocol::error::Result;
@@ -57,7 +57,7 @@ pub enum ExpiryBound {
     /// There are too many, but they are too young to expire.
     TooYoung,
     /// A replay or pin keeps the others.
-    Kept(Kept),
+    Kept(RetentionHold),
     /// Only the newest stays.
     Newest,
 }
@@ -99,7 +99,7 @@ pub fn snapshots_to_keep_from(lake: &mut DuckLake) -> Result<Option<SnapshotId>>
 }
 
 /// Returns the oldest snapshot that must stay readable, with the reason.
-pub fn kept_snapshots(lake: &mut DuckLake) -> Result<Option<Kept>> {
+pub fn kept_snapshots(lake: &mut DuckLake) -> Result<Option<RetentionHold>> {
     pin::kept(lake.session()?)
 }
 
@@ -135,7 +135,7 @@ impl ExpiryDecision {
     fn of(
         snapshots: &[(SnapshotId, Timestamp)],
         retention: &Retention,
-        kept: Option<Kept>,
+        kept: Option<RetentionHold>,
     ) -> Self {
         let judged: Vec<_> = snapshots
             .iter()
@@ -173,7 +173,7 @@ fn judge(
     id: SnapshotId,
     made_at: Timestamp,
     retention: &Retention,
-    kept: Option<&Kept>,
+    kept: Option<&RetentionHold>,
 ) -> Option<RetentionReason> {
     let too_many = retention.max_snapshots.is_some_and(|most| rank as u64 > most);
     if rank == 1 {
@@ -192,7 +192,7 @@ fn judge(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ducktide_lake::catalog::pin::Keeper;
+    use ducktide_lake::catalog::pin::HoldReason;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
@@ -203,12 +203,16 @@ mod tests {
         (0..count).map(|i| (SnapshotId(i), at(i))).collect()
     }
 
-    fn pinned(from: i64) -> Kept {
-        Kept { from: SnapshotId(from), by: Keeper::Pin("audit".to_owned()) }
+    fn pinned(from: i64) -> RetentionHold {
+        RetentionHold { from: SnapshotId(from), by: HoldReason::Pin("audit".to_owned()) }
     }
 
     /// The ids that expire, and the bound.
-    fn decide(count: i64, retention: &Retention, kept: Option<Kept>) -> (Vec<i64>, ExpiryBound) {
+    fn decide(
+        count: i64,
+        retention: &Retention,
+        kept: Option<RetentionHold>,
+    ) -> (Vec<i64>, ExpiryBound) {
         let decision = ExpiryDecision::of(&snapshots(count), retention, kept);
         (decision.expired.iter().map(|id| id.0).collect(), decision.bound)
     }

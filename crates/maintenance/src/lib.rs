@@ -20,7 +20,7 @@ use ducktide_lake::catalog::intent::{self, Intent};
 use ducktide_lake::catalog::lock::CommitLock;
 use ducktide_lake::duckdb_error;
 use ducktide_lake::session::Session;
-use ducktide_lake::{DuckLake, Writing};
+use ducktide_lake::{DuckLake, WriteLocks};
 use ducktide_protocol::dead_letter::dead_letter_name;
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::table::TableName;
@@ -103,14 +103,15 @@ pub(crate) fn maintain(
     lake: &mut DuckLake,
     kind: Operation,
     timeout: Duration,
-    operation: impl FnOnce(&Session, Writing<'_>) -> Result<MaintenanceOutcome>,
+    operation: impl FnOnce(&Session, WriteLocks<'_>) -> Result<MaintenanceOutcome>,
 ) -> Result<MaintenanceOutcome> {
     lake.check_owner()?;
-    let (session, lock, writing) = lake.session_and_writing()?;
+    let (session, lock, writing) = lake.session_and_write_locks()?;
     let Some(guard) = lock.take(timeout)? else { return Ok(MaintenanceOutcome::LockNotFree) };
-    let Writing { commit, leader } = writing;
-    let done =
-        leader.check().and_then(|()| operation(session, Writing { commit: &mut *commit, leader }));
+    let WriteLocks { commit, leader } = writing;
+    let done = leader
+        .check()
+        .and_then(|()| operation(session, WriteLocks { commit: &mut *commit, leader }));
     if let Ok(MaintenanceOutcome::Done(count)) = done {
         record(session, commit, kind, count);
     }
@@ -118,11 +119,11 @@ pub(crate) fn maintain(
     match done {
         Err(error) => {
             tracing::debug!(error = error.chain(), operation = kind.as_str(), "operation failed");
-            lake.note_error(&error.chain());
-            Err(lake.doubt(error))
+            lake.handle_error(&error.chain());
+            Err(lake.confirm_refusal(error))
         }
         done => {
-            lake.note_accepted();
+            lake.reset_refusals();
             done
         }
     }

@@ -138,7 +138,7 @@ pub struct LiveRange {
     pub counts: Counts,
     /// Counts of the whole range, before a replay cut it.
     pub committed: Counts,
-    /// Whether a replay took the end of the range back.
+    /// True if a replay removed the end of the range.
     pub is_cut: bool,
 }
 

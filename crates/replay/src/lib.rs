@@ -108,7 +108,7 @@ pub fn replay(lake: &mut DuckLake, request: &ReplayRequest) -> Result<ReplaySumm
         tracing::warn!(error, %expires_at, "intent not withdrawn, it stays until it expires");
     }
     if let Err(error) = &done {
-        lake.note_error(&error.chain());
+        lake.handle_error(&error.chain());
     }
     done
 }

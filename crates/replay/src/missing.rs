@@ -113,7 +113,7 @@ impl MissingFiles {
             let ids: Vec<_> = ids.iter().map(i64::to_string).collect();
             let statements = end_statements(session, *table_id, &ids);
             let mut attempt = 1;
-            while let Err(error) = session.change_all_natively(&statements) {
+            while let Err(error) = session.execute_all_in_catalog(&statements) {
                 if attempt >= MAX_ATTEMPTS {
                     return Err(duckdb_error::failed("end the missing files", error));
                 }
@@ -156,7 +156,7 @@ fn end_statements(session: &Session, table_id: i64, ids: &[String]) -> [String; 
              {}, schema_version, next_catalog_id, next_file_id \
              FROM {snapshot} WHERE snapshot_id = {newest}",
             ids.len(),
-            session.native_now(),
+            session.catalog_now(),
         ),
         format!("UPDATE {files} SET end_snapshot = {newest} WHERE data_file_id IN ({listed})"),
         format!(

@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use clap::Args;
 use ducktide_consumer::dead_letter::stage_resolutions;
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::{Access, DuckLake, LetterFilter};
+use ducktide_lake::{Access, DeadLetterFilter, DuckLake};
 use ducktide_protocol::LakeError;
 use ducktide_protocol::dead_letter::Resolution;
 
@@ -69,7 +69,7 @@ pub(super) fn run(args: &DiscardArgs) -> Result<(), Failure> {
 fn stage(
     lake: &mut DuckLake,
     tables: &TablePair,
-    open: &LetterFilter,
+    open: &DeadLetterFilter,
 ) -> Result<StagedPage, Failure> {
     let open = lake.dead_letter_summaries(&tables.rows.version.table, open)?;
     let letters: Vec<_> = open.into_iter().map(|letter| letter.place).collect();

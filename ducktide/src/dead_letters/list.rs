@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use clap::Args;
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::{Access, DuckLake, LetterFilter, LetterSummary};
+use ducktide_lake::{Access, DeadLetterFilter, DeadLetterSummary, DuckLake};
 use ducktide_protocol::dead_letter::Resolution;
 use ducktide_protocol::table::TableName;
 use serde::Serialize;
@@ -80,12 +80,12 @@ struct DeadLetterItem {
 pub(super) fn run(args: &ListArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Read)?;
     let table = super::table(&mut lake, args.table.as_ref(), args.topic.as_deref())?;
-    let filter = LetterFilter {
+    let filter = DeadLetterFilter {
         topic: args.topic.clone(),
         class: args.class.clone(),
         with_resolved: args.all,
         limit: Some(args.limit),
-        ..LetterFilter::default()
+        ..DeadLetterFilter::default()
     };
     let letters = lake.dead_letter_summaries(&table, &filter)?;
     let open = lake.open_dead_letters()?.get(&table.to_string()).copied().unwrap_or(0);
@@ -132,8 +132,8 @@ fn text(list: &DeadLetterList) -> String {
     rows + &format!("{listed} listed; {open} open in {}\n", list.table)
 }
 
-impl From<LetterSummary> for DeadLetterItem {
-    fn from(letter: LetterSummary) -> Self {
+impl From<DeadLetterSummary> for DeadLetterItem {
+    fn from(letter: DeadLetterSummary) -> Self {
         Self {
             topic: letter.place.topic,
             partition: letter.place.partition.0,
@@ -162,7 +162,7 @@ mod tests {
             partition: Partition(2),
             offset: Offset(7),
         };
-        let letter = LetterSummary {
+        let letter = DeadLetterSummary {
             place,
             schema_id: Some(1),
             error_class: "truncated".to_owned(),

@@ -1,6 +1,6 @@
 //! Splits dead letters into pages, one for each commit. Pure.
 
-use ducktide_lake::LetterSummary;
+use ducktide_lake::DeadLetterSummary;
 use ducktide_protocol::dead_letter::RecordLocation;
 
 /// Maximum number of dead letters in a commit. Each is an element of the message and a row of the
@@ -11,7 +11,7 @@ const MAX_LETTERS: usize = 1_000;
 const MAX_BYTES: u64 = 16 << 20;
 
 /// Returns the dead letters in their order. A page has at least one, of any size.
-pub(super) fn pages(letters: &[LetterSummary]) -> Vec<Vec<RecordLocation>> {
+pub(super) fn pages(letters: &[DeadLetterSummary]) -> Vec<Vec<RecordLocation>> {
     let mut pages: Vec<Vec<RecordLocation>> = Vec::new();
     let mut bytes = 0;
     for letter in letters {
@@ -35,8 +35,8 @@ mod tests {
 
     use super::*;
 
-    fn letters(count: i64, bytes: u64) -> Vec<LetterSummary> {
-        let letter = |offset| LetterSummary {
+    fn letters(count: i64, bytes: u64) -> Vec<DeadLetterSummary> {
+        let letter = |offset| DeadLetterSummary {
             place: RecordLocation {
                 topic: "events".to_owned(),
                 partition: Partition(0),

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ducktide_consumer::dead_letter::DecodeFailure;
-use ducktide_lake::{DuckLake, LetterFilter, LetterSummary};
+use ducktide_lake::{DeadLetterFilter, DeadLetterSummary, DuckLake};
 use ducktide_protocol::commit::{Commit, CommitOutcome, ProgressDelta};
 use ducktide_protocol::dead_letter::{
     RecordLocation, Resolution, dead_letter_shape, dead_letter_table,
@@ -67,12 +67,16 @@ impl Resolver<'_> {
     /// Resolves the dead letters; `stage` writes the files for the open ones of a page.
     pub(super) fn resolve(
         &mut self,
-        letters: &[LetterSummary],
-        mut stage: impl FnMut(&mut DuckLake, &TablePair, &LetterFilter) -> Result<StagedPage, Failure>,
+        letters: &[DeadLetterSummary],
+        mut stage: impl FnMut(
+            &mut DuckLake,
+            &TablePair,
+            &DeadLetterFilter,
+        ) -> Result<StagedPage, Failure>,
     ) -> Result<ResolveSummary, Failure> {
         let mut summary = ResolveSummary::default();
         for page in pages(letters) {
-            let open = LetterFilter { places: page, ..LetterFilter::default() };
+            let open = DeadLetterFilter { places: page, ..DeadLetterFilter::default() };
             let staged = self.resolve_page(&open, &mut stage)?;
             summary.resolved += staged.letters.len();
             summary.still_open.extend(staged.still_open);
@@ -82,8 +86,12 @@ impl Resolver<'_> {
 
     fn resolve_page(
         &mut self,
-        open: &LetterFilter,
-        stage: &mut impl FnMut(&mut DuckLake, &TablePair, &LetterFilter) -> Result<StagedPage, Failure>,
+        open: &DeadLetterFilter,
+        stage: &mut impl FnMut(
+            &mut DuckLake,
+            &TablePair,
+            &DeadLetterFilter,
+        ) -> Result<StagedPage, Failure>,
     ) -> Result<StagedPage, Failure> {
         for _ in 0..ATTEMPTS {
             let tables = self.tables()?;

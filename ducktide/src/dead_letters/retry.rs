@@ -6,7 +6,7 @@ use clap::Args;
 use ducktide_consumer::dead_letter::{DecodeFailure, RetryError, RetryWriter};
 use ducktide_consumer::{KeyArgs, RegistryArgs, ValueArgs};
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::{Access, DuckLake, LetterFilter};
+use ducktide_lake::{Access, DeadLetterFilter, DuckLake};
 use ducktide_protocol::LakeError;
 use ducktide_protocol::dead_letter::{RecordLocation, Resolution};
 use ducktide_protocol::table::TableName;
@@ -85,7 +85,7 @@ fn stage(
     args: &RetryArgs,
     lake: &mut DuckLake,
     tables: &TablePair,
-    open: &LetterFilter,
+    open: &DeadLetterFilter,
 ) -> Result<StagedPage, Failure> {
     // The setting of the consumers does not apply to a table without a date partition key.
     let setting = args.partition_by.as_deref().filter(|_| tables.rows.shape.is_partitioned());

@@ -1,7 +1,7 @@
 //! Selection of dead letters to retry or discard.
 
 use clap::Args;
-use ducktide_lake::{DuckLake, LetterFilter, LetterSummary};
+use ducktide_lake::{DeadLetterFilter, DeadLetterSummary, DuckLake};
 use ducktide_protocol::position::{Offset, Partition};
 use ducktide_protocol::table::TableName;
 
@@ -58,13 +58,13 @@ impl Selection {
         &self,
         lake: &mut DuckLake,
         table: &TableName,
-    ) -> Result<Vec<LetterSummary>, Failure> {
-        let filter = LetterFilter {
+    ) -> Result<Vec<DeadLetterSummary>, Failure> {
+        let filter = DeadLetterFilter {
             topic: self.topic.clone(),
             partition: self.partition.map(Partition),
             offset: self.offset.map(Offset),
             class: self.class.clone(),
-            ..LetterFilter::default()
+            ..DeadLetterFilter::default()
         };
         Ok(lake.dead_letter_summaries(table, &filter)?)
     }

@@ -6,7 +6,7 @@ use std::io::{self, Write as _};
 use clap::Args;
 use ducktide_consumer::dead_letter::ErrorClass;
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::{Access, DuckLake, LetterFilter};
+use ducktide_lake::{Access, DeadLetterFilter, DuckLake};
 use ducktide_protocol::LakeError;
 use ducktide_protocol::dead_letter::DeadLetter;
 use ducktide_protocol::position::{Offset, Partition};
@@ -51,12 +51,12 @@ pub struct ShowArgs {
 pub(super) fn run(args: &ShowArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Read)?;
     let table = super::table(&mut lake, args.table.as_ref(), Some(&args.topic))?;
-    let filter = LetterFilter {
+    let filter = DeadLetterFilter {
         topic: Some(args.topic.clone()),
         partition: Some(Partition(args.partition)),
         offset: Some(Offset(args.offset)),
         with_resolved: true,
-        ..LetterFilter::default()
+        ..DeadLetterFilter::default()
     };
     let letter = lake.dead_letters(&table, &filter)?.pop().ok_or_else(|| {
         LakeError::invalid(format!(

@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use clap::Args;
 use ducktide_lake::config::LakeArgs;
-use ducktide_lake::{Access, DuckLake, Kept, Pin, Snapshot};
+use ducktide_lake::{Access, DuckLake, Pin, RetentionHold, Snapshot};
 use ducktide_service::units;
 use jiff::{RoundMode, Timestamp, TimestampRound, Unit};
 use serde::Serialize;
@@ -90,7 +90,12 @@ pub(super) fn run(args: &ListArgs) -> Result<(), Failure> {
 }
 
 impl SnapshotList {
-    fn new(count: u64, snapshots: Vec<Snapshot>, pins: &[Pin], kept: Option<Kept>) -> Self {
+    fn new(
+        count: u64,
+        snapshots: Vec<Snapshot>,
+        pins: &[Pin],
+        kept: Option<RetentionHold>,
+    ) -> Self {
         let item = |snapshot: Snapshot| SnapshotItem {
             snapshot_id: snapshot.id.0,
             committed_at: time(snapshot.committed_at),
@@ -168,7 +173,7 @@ fn retention_holds(list: &SnapshotList) -> String {
 
 #[cfg(test)]
 mod tests {
-    use ducktide_lake::Keeper;
+    use ducktide_lake::HoldReason;
     use ducktide_protocol::position::SnapshotId;
 
     use super::*;
@@ -187,7 +192,7 @@ mod tests {
             snapshot: SnapshotId(id),
             created_at: at,
         };
-        let kept = Kept { from: SnapshotId(3), by: Keeper::Pin("old".to_owned()) };
+        let kept = RetentionHold { from: SnapshotId(3), by: HoldReason::Pin("old".to_owned()) };
         let pins = vec![pin("old", 3), pin("audit", 8)];
         SnapshotList::new(1234, vec![snapshot(9), snapshot(8)], &pins, Some(kept))
     }

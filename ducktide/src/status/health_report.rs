@@ -3,7 +3,7 @@
 use ducktide_health::{
     DayAssignment, FileCount, LakeHealth, LakeJudgement, TableHealth, Tolerance, judge,
 };
-use ducktide_lake::Keeper;
+use ducktide_lake::HoldReason;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -168,9 +168,9 @@ fn snapshots(health: &LakeHealth, now: Timestamp) -> SnapshotsReport {
     let kept = &health.snapshots;
     let hold = kept.kept_by.as_ref().map(|hold| {
         let (kind, name) = match &hold.by {
-            Keeper::Pin(name) => ("pin", name),
-            Keeper::AnnouncedReplay(table) => ("announced_replay", table),
-            Keeper::UnfinishedReplay(table) => ("unfinished_replay", table),
+            HoldReason::Pin(name) => ("pin", name),
+            HoldReason::AnnouncedReplay(table) => ("announced_replay", table),
+            HoldReason::UnfinishedReplay(table) => ("unfinished_replay", table),
         };
         RetentionHoldReport { kind, name: name.clone(), from_snapshot_id: hold.from.0 }
     });

@@ -8,7 +8,7 @@ use ducktide_health::{
     AwaitingRemoval, DayAssignment, DayScan, FileCount, LakeHealth, SizeClasses, SnapshotsKept,
     TableHealth,
 };
-use ducktide_lake::{Keeper, Kept, Overview, SnapshotRange, TableSize};
+use ducktide_lake::{HoldReason, Overview, RetentionHold, SnapshotRange, TableSize};
 use ducktide_maintenance::{LastMaintenance, Operation};
 use ducktide_protocol::position::{Epoch, Position, SnapshotId, SourceId};
 use ducktide_verify::LastVerification;
@@ -86,7 +86,10 @@ fn health() -> LakeHealth {
             oldest: SnapshotId(0),
             oldest_at: "2026-10-31T08:00:00Z".parse().unwrap(),
             retention: Some(Duration::from_hours(7 * 24)),
-            kept_by: Some(Kept { by: Keeper::Pin("audit".to_owned()), from: SnapshotId(17) }),
+            kept_by: Some(RetentionHold {
+                by: HoldReason::Pin("audit".to_owned()),
+                from: SnapshotId(17),
+            }),
         },
         ended: files(5, 500),
         awaiting_removal: AwaitingRemoval {

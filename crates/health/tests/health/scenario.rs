@@ -6,7 +6,7 @@ use ducktide_health::{
     DayAssignment, LakeHealth, LakeState, TableHealth, Thresholds, Tolerance, judge,
 };
 use ducktide_lake::config::LakeConfig;
-use ducktide_lake::{Access, DuckLake, Keeper};
+use ducktide_lake::{Access, DuckLake, HoldReason};
 use ducktide_maintenance::{MaintenanceOutcome, Operation};
 use jiff::Timestamp;
 
@@ -159,7 +159,7 @@ pub(crate) fn holds_on_snapshots_and_last_runs_are_reported(mut case: Case) {
     let health = case.health();
 
     let keeper = health.snapshots.kept_by.clone().unwrap();
-    assert_eq!(keeper.by, Keeper::Pin("audit".to_owned()));
+    assert_eq!(keeper.by, HoldReason::Pin("audit".to_owned()));
     assert_eq!(
         Some(keeper.from),
         ducktide_maintenance::snapshots_to_keep_from(&mut case.lake).unwrap()

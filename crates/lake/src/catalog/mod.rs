@@ -278,14 +278,14 @@ pub(crate) fn registered_files(session: &Session, paths: &[String]) -> Result<u6
 }
 
 /// A letter's place, as the ledger has it.
-pub(crate) type LetterKey = (SourceId, Partition, Offset);
+pub(crate) type DeadLetterKey = (SourceId, Partition, Offset);
 
 /// Which of the letters have a resolution in the ledger that no replay took back: the triggers' own
 /// condition.
 pub(crate) fn resolved_letters(
     session: &Session,
     steps: &[ProgressDelta],
-) -> Result<BTreeSet<LetterKey>> {
+) -> Result<BTreeSet<DeadLetterKey>> {
     let key = |step: &ProgressDelta| {
         format!("({}, {}, {})", step.source, step.partition, step.range.from)
     };

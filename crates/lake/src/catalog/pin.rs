@@ -36,7 +36,7 @@ pub struct Pin {
 
 /// Who wants old snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Keeper {
+pub enum HoldReason {
     /// An operator, by a pin of this name.
     Pin(String),
     /// A replay of this table that is announced.
@@ -45,7 +45,7 @@ pub enum Keeper {
     UnfinishedReplay(String),
 }
 
-impl fmt::Display for Keeper {
+impl fmt::Display for HoldReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Pin(name) => write!(f, "pin `{name}`"),
@@ -57,11 +57,11 @@ impl fmt::Display for Keeper {
 
 /// A snapshot that must stay readable with all newer ones, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Kept {
+pub struct RetentionHold {
     /// The oldest one.
     pub from: SnapshotId,
     /// Who wants it.
-    pub by: Keeper,
+    pub by: HoldReason,
 }
 
 impl DuckLake {
@@ -176,19 +176,19 @@ fn no_such_snapshot(snapshot: SnapshotId) -> LakeError {
 ///
 /// A replay's old end is in its ledger row (`from_offset`); once a later range reaches it, the rows
 /// that it took out are back.
-pub fn kept(session: &Session) -> Result<Option<Kept>> {
-    let announced = intent::live_intents(session)?.into_iter().map(|intent| Kept {
+pub fn kept(session: &Session) -> Result<Option<RetentionHold>> {
+    let announced = intent::live_intents(session)?.into_iter().map(|intent| RetentionHold {
         from: intent.keep_snapshots_from,
-        by: Keeper::AnnouncedReplay(intent.table),
+        by: HoldReason::AnnouncedReplay(intent.table),
     });
     let pinned = pins(session)?
         .into_iter()
-        .map(|pin| Kept { from: pin.snapshot, by: Keeper::Pin(pin.name) });
+        .map(|pin| RetentionHold { from: pin.snapshot, by: HoldReason::Pin(pin.name) });
     let unfinished = unfinished_replays(session)?;
     Ok(pinned.chain(announced).chain(unfinished).min_by_key(|kept| kept.from))
 }
 
-fn unfinished_replays(session: &Session) -> Result<Vec<Kept>> {
+fn unfinished_replays(session: &Session) -> Result<Vec<RetentionHold>> {
     let ledger = session.native_table("ducktide_ledger");
     let is_unfinished = format!(
         "NOT EXISTS (SELECT 1 FROM {ledger} r WHERE r.source_id = l.source_id \
@@ -209,9 +209,9 @@ fn unfinished_replays(session: &Session) -> Result<Vec<Kept>> {
     };
     let kept = |row: &LedgerRow| {
         let snapshot = row.snapshot?;
-        let by = Keeper::UnfinishedReplay(table(row.step.source));
+        let by = HoldReason::UnfinishedReplay(table(row.step.source));
         // The last one before the replay.
-        Some(Kept { from: SnapshotId(snapshot.0 - 1), by })
+        Some(RetentionHold { from: SnapshotId(snapshot.0 - 1), by })
     };
     Ok(replays.iter().filter_map(kept).collect())
 }
@@ -233,8 +233,8 @@ mod tests {
 
     #[test]
     fn a_keeper_says_who_it_is() {
-        assert_eq!(Keeper::Pin("audit".to_owned()).to_string(), "pin `audit`");
-        let replay = Keeper::AnnouncedReplay("main.events".to_owned());
+        assert_eq!(HoldReason::Pin("audit".to_owned()).to_string(), "pin `audit`");
+        let replay = HoldReason::AnnouncedReplay("main.events".to_owned());
         assert_eq!(replay.to_string(), "announced replay of main.events");
     }
 }

@@ -144,7 +144,7 @@ fn check<T: CatalogTable + PartialEq + std::fmt::Debug>(session: &Session) -> Ve
         .execute(&format!("CREATE TABLE {in_duckdb} AS FROM {original} LIMIT 0"))
         .expect("a copy of the table");
     let insert = Insert::of(&rows).sql(&session.native_table(&copy)).expect("there are rows");
-    session.change_all_natively(&[insert]).expect("the rows are written");
+    session.execute_all_in_catalog(&[insert]).expect("the rows are written");
     let sql = format!("SELECT {} FROM {}", T::columns(), session.native_table(&copy));
     let written: Vec<T> = session.catalog_query(&sql).expect("the rows are read again");
     assert_eq!(rows, written);

@@ -12,7 +12,7 @@ use ducktide_protocol::error::{LakeError, Result};
 pub use self::claim::NAME as CLAIM_NAME;
 pub use self::claim::is_claimed;
 pub use self::file_name::is_file_of_a_lake;
-pub use self::owner::{Assessment, Opener, Owner, check_free, check_lake, identity};
+pub use self::owner::{DataPathCheck, Owner, OwnerRole, check_free, check_lake, identity};
 use crate::duck_lake::DuckLake;
 use crate::session::Session;
 

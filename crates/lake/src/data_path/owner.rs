@@ -62,7 +62,7 @@ enum Files {
 
 /// Who opens a lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Opener {
+pub enum OwnerRole {
     /// An operator who makes the lake, or makes sure that it is there.
     Init,
     /// Any other program that may write.
@@ -89,7 +89,7 @@ fn judge(
     here: &Database,
     recorded: Option<&Recorded>,
     claim: Option<&Claim>,
-    opener: Opener,
+    opener: OwnerRole,
     files: impl FnOnce() -> Result<Files>,
 ) -> Result<Verdict> {
     if let Some(claim) = claim.filter(|claim| claim.lake != lake) {
@@ -104,10 +104,12 @@ fn judge(
         Some(claim) if claim.token.as_ref() == token => Ok(Verdict::Owned),
         Some(_) => Ok(Verdict::Copy),
         None => Ok(match (files()?, recorded, opener) {
-            (Files::Found, ..) | (Files::None, None, _) | (Files::None, _, Opener::Init) => {
+            (Files::Found, ..) | (Files::None, None, _) | (Files::None, _, OwnerRole::Init) => {
                 Verdict::Take
             }
-            (Files::Missing, ..) | (Files::None, Some(_), Opener::Program) => Verdict::NotMounted,
+            (Files::Missing, ..) | (Files::None, Some(_), OwnerRole::Program) => {
+                Verdict::NotMounted
+            }
         }),
     }
 }
@@ -120,7 +122,7 @@ pub struct Owner {
 }
 
 /// What a program finds when it opens a lake to write, and may be the owner.
-pub struct Assessment {
+pub struct DataPathCheck {
     data_path: DataPath,
     lake: String,
     here: Database,
@@ -130,22 +132,22 @@ pub struct Assessment {
     verdict: Verdict,
 }
 
-impl Assessment {
+impl DataPathCheck {
     /// Of a lake without our tables, nothing is recorded; a claim of this lake that is there is that of an
     /// installation which did not end.
     pub fn of_uninstalled(session: &Session) -> Result<Self> {
-        let found = Self::with(session, Opener::Init, None)?;
+        let found = Self::with(session, OwnerRole::Init, None)?;
         match found.verdict {
             Verdict::Copy => Ok(Self { verdict: Verdict::Complete, ..found }),
             _ => found.unless_refused(),
         }
     }
 
-    fn of(session: &Session, opener: Opener) -> Result<Self> {
+    fn of(session: &Session, opener: OwnerRole) -> Result<Self> {
         Self::with(session, opener, recorded(session)?)?.unless_refused()
     }
 
-    fn with(session: &Session, opener: Opener, recorded: Option<Recorded>) -> Result<Self> {
+    fn with(session: &Session, opener: OwnerRole, recorded: Option<Recorded>) -> Result<Self> {
         let data_path = DataPath::read(session)?;
         let (lake, here) = (identity(session)?, Database::of(session)?);
         let claim = read(&data_path)?;
@@ -193,8 +195,8 @@ impl Assessment {
 
 impl Owner {
     /// Claims the data path for the lake, or makes sure that it has.
-    pub fn establish(session: &Session, opener: Opener) -> Result<Self> {
-        let found = Assessment::of(session, opener)?;
+    pub fn establish(session: &Session, opener: OwnerRole) -> Result<Self> {
+        let found = DataPathCheck::of(session, opener)?;
         let recorded = match &found.recorded {
             Some(recorded) => Some(recorded.clone()),
             None => record_first(session, found.here.clone())?,
@@ -414,7 +416,9 @@ mod tests {
         ] {
             let here = database("here");
             let verdict =
-                judge("a", &here, recorded.as_ref(), claim.as_ref(), Opener::Program, || Ok(files));
+                judge("a", &here, recorded.as_ref(), claim.as_ref(), OwnerRole::Program, || {
+                    Ok(files)
+                });
             assert_eq!(verdict.unwrap(), expected, "{recorded:?} {claim:?} {files:?}");
         }
     }
@@ -422,7 +426,7 @@ mod tests {
     #[test]
     fn init_claims_the_path_of_a_lake_without_files_again() {
         let (here, owner) = (database("here"), recorded("1", "here"));
-        let verdict = |files| judge("a", &here, Some(&owner), None, Opener::Init, || Ok(files));
+        let verdict = |files| judge("a", &here, Some(&owner), None, OwnerRole::Init, || Ok(files));
 
         assert_eq!(verdict(Files::None).unwrap(), Verdict::Take);
         assert_eq!(verdict(Files::Missing).unwrap(), Verdict::NotMounted);

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::Duration;
 
-use ducktide_lake::Writing;
+use ducktide_lake::WriteLocks;
 use ducktide_lake::duckdb_error;
 use ducktide_lake::rows::{
     CatalogTable, DataFileRow, FileColumnStatsRow, FilePartitionValueRow, Insert, SnapshotRow,
@@ -43,7 +43,7 @@ type FileIds = HashMap<i64, i64>;
 /// Replaces the source files by the merged files.
 pub(super) fn swap_files(
     session: &Session,
-    writing: &mut Writing<'_>,
+    writing: &mut WriteLocks<'_>,
     merged: &MergedFiles,
 ) -> Result<MergeTotals> {
     failpoint::reached(Failpoint::FilesMerged);
@@ -55,7 +55,7 @@ pub(super) fn swap_files(
         check_unchanged(session, merged, &inlined_deletes)?;
         let condition = unchanged(session, merged, &inlined_deletes);
         let statements = statements(session, &newest(session)?, merged, &condition)?;
-        match session.change_all_natively(&statements) {
+        match session.execute_all_in_catalog(&statements) {
             Ok(()) => break,
             Err(error) if attempt >= MAX_ATTEMPTS => {
                 return Err(duckdb_error::failed("swap the files", error));
@@ -121,7 +121,7 @@ fn statements(
     unchanged: &str,
 ) -> Result<Vec<String>> {
     let name = |table: &str| session.native_table(table);
-    let now = session.native_now();
+    let now = session.catalog_now();
     let (snapshot, taken) = (newest.snapshot_id.0 + 1, newest.snapshot_id);
     let ids: FileIds =
         merged.files.iter().map(|file| file.data_file_id).zip(newest.next_file_id..).collect();

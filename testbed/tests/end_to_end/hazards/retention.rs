@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use ducktide_lake::{Access, DuckLake, Keeper, Kept};
+use ducktide_lake::{Access, DuckLake, HoldReason, RetentionHold};
 use ducktide_maintenance::{ExpiryBound, MaintenanceOutcome, Operation, OrphanPolicy, Retention};
 use ducktide_protocol::{
     commit::{Commit, Counts, ProgressDelta},
@@ -260,8 +260,8 @@ fn coalescing_does_not_shorten_the_retention_of_replayed_rows(kind: CatalogKind)
 
     assert!(coalesce(&case) > 0);
     let kept = ducktide_maintenance::kept_snapshots(&mut case.operator()).unwrap();
-    let by = Keeper::UnfinishedReplay("main.events".to_owned());
-    assert_eq!(kept, Some(Kept { from: before, by }));
+    let by = HoldReason::UnfinishedReplay("main.events".to_owned());
+    assert_eq!(kept, Some(RetentionHold { from: before, by }));
     assert_eq!(case.operator().snapshots(1000).unwrap().last().unwrap().id, before);
 
     // Beyond the old end, in ranges that are coalesced afterwards.
@@ -317,8 +317,8 @@ fn a_pin_keeps_its_snapshot_until_it_is_removed(kind: CatalogKind) {
 
     let plan =
         ducktide_maintenance::plan_expiry(&mut operator, &Retention::by_age(in_an_hour())).unwrap();
-    let by = Keeper::Pin("audit".to_owned());
-    assert_eq!(plan.bound, ExpiryBound::Kept(Kept { from: pin.snapshot, by }));
+    let by = HoldReason::Pin("audit".to_owned());
+    assert_eq!(plan.bound, ExpiryBound::Kept(RetentionHold { from: pin.snapshot, by }));
     assert_eq!((plan.expires, plan.oldest_left), (4, Some(SnapshotId(4))));
     assert_eq!(expire(&mut operator), MaintenanceOutcome::Done(4));
     assert_eq!(expire(&mut operator), MaintenanceOutcome::Done(0));
