@@ -13,6 +13,7 @@ mod final_check;
 mod foreign_writer;
 mod history;
 mod inject;
+mod options;
 mod recovery_timer;
 mod report;
 mod schedule;
@@ -29,11 +30,13 @@ use anyhow::{Context as _, Result, ensure};
 
 pub use self::{
     fault::{FAILPOINTS, MERGE_FAILPOINTS},
+    options::Options,
     report::ChaosReport,
 };
 
 use self::{
     environment::{Environment, lock},
+    final_check::CATCH_UP_TIMEOUT,
     history::History,
     schedule::{ScheduleParams, ScheduledFault, schedule},
 };
@@ -46,22 +49,6 @@ use crate::{
     worker::Worker,
     workspace,
 };
-
-/// Options of a run.
-#[derive(Debug, Clone, Copy)]
-pub struct Options {
-    /// Seed of the schedule. Odd seeds use Kafka's consumer protocol, even ones the classic
-    /// protocol.
-    pub seed: u64,
-    /// Duration of the fault injection.
-    pub length: Duration,
-    /// Catalog of the lake.
-    pub catalog: CatalogKind,
-    /// Number of consumers in the group.
-    pub consumers: usize,
-    /// Events per second.
-    pub rate: u32,
-}
 
 /// Ratio of records that cannot be decoded. Each must become one dead letter.
 const POISON_RATIO: &str = "0.001";
@@ -81,10 +68,6 @@ const HISTORY_INTERVAL: Duration = Duration::from_secs(12);
 
 /// Time between two lines of progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
-
-/// Maximum time until all events are in the lake after the last fault. The transaction of a
-/// producer that was aborted with its broker blocks readers for a minute.
-const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// Runs a schedule, and compares the lake with the producer's ledger. Violations are in the report;
 /// an error means that the schedule could not be run. The schedule is written to `.ducktide/chaos`.

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::dead_letter::Resolution;
-use crate::lake::TableVersion;
+use crate::lake_table::TableVersion;
 use crate::position::{Epoch, Offset, OffsetRange, Partition, Position, SnapshotId, SourceId};
 use crate::staged_file::StagedFile;
 use crate::table::TableName;

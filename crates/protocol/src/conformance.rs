@@ -14,8 +14,10 @@ use uuid::Uuid;
 
 use crate::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
 use crate::dead_letter::{Resolution, dead_letter_table};
-use crate::lake::{Lake, Source, SourceSpec, Table};
+use crate::lake::Lake;
+use crate::lake_table::Table;
 use crate::position::{Epoch, Offset, OffsetRange, Partition, Position};
+use crate::source::{Source, SourceSpec};
 use crate::staged_file::StagedFile;
 use crate::table::{AvroSchema, Column, ColumnType, TableName, TableShape};
 

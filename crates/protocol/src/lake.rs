@@ -1,88 +1,12 @@
-//! Interface of a lake for workers, and its tables and sources.
-
-use std::path::PathBuf;
+//! Interface of a lake for workers.
 
 use crate::commit::{Commit, CommitOutcome, OutcomeCheck};
-use crate::data_path_claim::DataPathClaim;
 use crate::dedupe::{RecentRow, RecentRows};
-use crate::error::{LakeError, Result};
-use crate::position::{Offset, Partition, Position, SnapshotId, SourceId};
-use crate::table::{Column, Partitioning, TableName, TableShape};
-
-/// Current state of a table, for writing files that fit it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Table {
-    /// Version of the table, which a commit must name.
-    pub version: TableVersion,
-    /// Columns, in the table's order.
-    pub shape: TableShape,
-    /// Absolute directory of its files.
-    pub directory: PathBuf,
-    /// Partition key of its files.
-    pub partitioning: Partitioning,
-    /// Claim that shows that the lake's data path is mounted; None where nothing may be written, and for
-    /// lakes without a catalog.
-    pub claim: Option<DataPathClaim>,
-}
-
-/// Version of a table's columns: every ALTER changes it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct TableVersion {
-    /// Table.
-    pub table: TableName,
-    /// Newest snapshot that added, changed or removed a column or its partition key.
-    pub changed_at: SnapshotId,
-}
-
-/// Specification of a source: a topic that fills a table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SourceSpec {
-    /// Table.
-    pub table: TableName,
-    /// Kafka topic.
-    pub topic: String,
-    /// Label for operators.
-    pub pipeline: String,
-    /// Id of the Kafka cluster, if the broker reports one.
-    pub cluster_id: Option<String>,
-    /// Id of the topic: a topic that was deleted and recreated has another.
-    pub topic_id: Option<String>,
-}
-
-/// Registered source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// Number of the source in the catalog.
-    pub id: SourceId,
-    /// Specification of the first registration.
-    pub spec: SourceSpec,
-}
-
-impl Source {
-    /// Rejects a topic other than the registered one: offsets of another cluster or of a recreated topic
-    /// are those of other records.
-    pub fn check_identity(&self, seen: &SourceSpec) -> Result<()> {
-        let differs = |was: &Option<String>, is: &Option<String>| matches!((was, is), (Some(was), Some(is)) if was != is);
-        let (what, was, is) = if differs(&self.spec.topic_id, &seen.topic_id) {
-            ("the topic was deleted and recreated", &self.spec.topic_id, &seen.topic_id)
-        } else if differs(&self.spec.cluster_id, &seen.cluster_id) {
-            (
-                "the bootstrap servers lead to another Kafka cluster",
-                &self.spec.cluster_id,
-                &seen.cluster_id,
-            )
-        } else {
-            return Ok(());
-        };
-        Err(LakeError::invalid(format!(
-            "{what}, so its offsets are not those that the lake knows; \
-             load it into a table of its own with --table: topic=`{}` registered=`{}` seen=`{}`",
-            self.spec.topic,
-            was.as_deref().unwrap_or_default(),
-            is.as_deref().unwrap_or_default()
-        )))
-    }
-}
+use crate::error::Result;
+use crate::lake_table::Table;
+use crate::position::{Offset, Partition, Position, SourceId};
+use crate::source::{Source, SourceSpec};
+use crate::table::{Column, TableName, TableShape};
 
 /// Lake that accepts commits.
 ///

@@ -21,11 +21,15 @@ pub mod table;
 
 mod data_path_claim;
 mod lake;
+mod lake_table;
 mod memory;
+mod source;
 mod staged_file;
 
 pub use data_path_claim::DataPathClaim;
 pub use error::{ErrorKind, LakeError, LakeFault, Result};
-pub use lake::{Lake, Source, SourceSpec, Table, TableVersion};
+pub use lake::Lake;
+pub use lake_table::{Table, TableVersion};
 pub use memory::MemoryLake;
+pub use source::{Source, SourceSpec};
 pub use staged_file::StagedFile;

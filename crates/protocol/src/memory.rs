@@ -9,8 +9,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::commit::{Commit, CommitOutcome};
 use crate::dedupe::{RecentRow, RecentRows};
 use crate::error::{LakeError, LakeFault, Result};
-use crate::lake::{Lake, Source, SourceSpec, Table, TableVersion};
+use crate::lake::Lake;
+use crate::lake_table::{Table, TableVersion};
 use crate::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
+use crate::source::{Source, SourceSpec};
 use crate::table::{Column, Partitioning, TableName, TableShape, diff};
 
 /// Handle to a lake in memory; clones share the lake, as workers do.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::group_member;
-use super::report::{PartitionReport, SourceReport};
+use super::source_report::{PartitionReport, SourceReport};
 use ducktide_service::units;
 
 /// Judgement of all sources.
@@ -115,7 +115,7 @@ fn first_of(texts: Vec<String>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::group_member::MemberReport;
+    use super::super::source_report::MemberReport;
     use super::*;
 
     fn partition(partition: i32, lag: Option<i64>) -> PartitionReport {

@@ -1,16 +1,8 @@
 //! The member of the consumer group that reads a partition. Pure.
 
 use ducktide_consumer::{GroupMember, TopicPartition};
-use serde::Serialize;
 
-use super::report::{PartitionReport, SourceReport};
-
-/// Member of the consumer group.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct MemberReport {
-    pub(super) client_id: String,
-    pub(super) host: String,
-}
+use super::source_report::{MemberReport, PartitionReport, SourceReport};
 
 /// Adds the member that reads the partition, and a problem if it is a consumer of another lake: the
 /// consumers of this lake then never get the partition.

@@ -7,7 +7,7 @@ use ducktide_lake::HoldReason;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::report::{age_seconds, as_optional_text, as_text};
+use super::time::{age_seconds, as_optional_text, as_text};
 
 #[derive(Debug, Serialize)]
 pub(super) struct HealthReport {

@@ -6,7 +6,9 @@ mod group_member;
 mod health_report;
 mod health_text;
 mod report;
+mod source_report;
 mod text;
+mod time;
 
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};

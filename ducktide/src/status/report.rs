@@ -8,12 +8,14 @@ use ducktide_lake::config::CatalogLocation;
 use ducktide_protocol::position::{Offset, Partition};
 use ducktide_protocol::{Source, SourceSpec};
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use super::cluster_query::{OffsetBounds, STALLED_AFTER, Topic};
 use super::flow_judgement::{FlowJudgement, judge};
-use super::group_member::{MemberReport, assign_member};
+use super::group_member::assign_member;
 use super::health_report::HealthReport;
+use super::source_report::{PartitionReport, SourceReport};
+use super::time::{age_seconds, as_text};
 use super::{SourceState, StatusData};
 
 /// Output of `ducktide status`. The help documents these names.
@@ -53,42 +55,6 @@ pub(super) struct TableReport {
     pub(super) bytes: u64,
     /// Records that could not be decoded and are neither retried nor discarded.
     pub(super) open_dead_letters: i64,
-}
-
-#[derive(Debug, Serialize)]
-pub(super) struct SourceReport {
-    pub(super) source_id: i32,
-    pub(super) table: String,
-    pub(super) topic: String,
-    pub(super) pipeline: String,
-    pub(super) group_id: String,
-    /// Number of members of the group; None if Kafka does not describe it.
-    pub(super) group_members: Option<usize>,
-    /// Reason why none of its partitions can continue.
-    pub(super) problem: Option<String>,
-    pub(super) partitions: Vec<PartitionReport>,
-}
-
-#[derive(Debug, Default, Serialize)]
-pub(super) struct PartitionReport {
-    pub(super) partition: i32,
-    /// None, as `next_offset`, if the lake does not have the partition.
-    pub(super) epoch: Option<i32>,
-    pub(super) next_offset: Option<i64>,
-    /// None if Kafka did not answer.
-    pub(super) end_offset: Option<i64>,
-    /// Number of offsets from `next_offset`, or from the first one that Kafka has, to `end_offset`.
-    pub(super) lag: Option<i64>,
-    pub(super) snapshot_id: Option<i64>,
-    #[serde(serialize_with = "as_optional_text")]
-    pub(super) last_commit_at: Option<Timestamp>,
-    pub(super) last_commit_age_seconds: Option<f64>,
-    /// Records have waited for a minute without a commit.
-    pub(super) stalled: bool,
-    /// Member of the group that reads it.
-    pub(super) reader: Option<MemberReport>,
-    /// Reason why it cannot continue.
-    pub(super) problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -242,23 +208,6 @@ fn topic_problem(source: &Source, topic: &Topic) -> Option<String> {
         ..source.spec.clone()
     };
     source.check_identity(&current).err().map(|error| error.to_string())
-}
-
-pub(super) fn as_text<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(at)
-}
-
-#[expect(clippy::ref_option, reason = "the signature that serde calls")]
-pub(super) fn as_optional_text<S: Serializer>(
-    at: &Option<Timestamp>,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    at.map(|at| at.to_string()).serialize(serializer)
-}
-
-/// Returns the age in seconds. Never negative: the clock of the catalog can be ahead.
-pub(super) fn age_seconds(at: Timestamp, now: Timestamp) -> f64 {
-    now.duration_since(at).as_secs_f64().max(0.0)
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::health_text;
-use super::report::{PartitionReport, SourceReport, StatusReport, TableReport};
+use super::report::{StatusReport, TableReport};
+use super::source_report::{PartitionReport, SourceReport};
 use ducktide_service::text_table::{Align, TextTable};
 use ducktide_service::units;
 

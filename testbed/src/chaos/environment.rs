@@ -13,10 +13,10 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{
-    Options,
     compactor_slot::CompactorSlot,
     consumer_slot::ConsumerSlot,
     foreign_writer::ForeignWriter,
+    options::Options,
     recovery_timer::{Positions, RecoveryTimer},
     schedule::PARTITIONS,
 };

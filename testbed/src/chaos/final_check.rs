@@ -7,10 +7,14 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::{
-    CATCH_UP_TIMEOUT, compactor_slot,
+    compactor_slot,
     environment::{Environment, lock},
 };
 use crate::{catalog::CatalogKind, compactor::ONCE, duckdb_cli::quoted_path, wait};
+
+/// Maximum time until all events are in the lake after the last fault. The transaction of a
+/// producer that was aborted with its broker blocks readers for a minute.
+pub(super) const CATCH_UP_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// More than the minimum age of files, with the resolution of file system clocks.
 const FILES_AGE: Duration = Duration::from_secs(3);

@@ -7,12 +7,10 @@ mod compactor;
 mod consumers;
 mod operator;
 mod other_clients;
+pub(super) mod outcome;
 mod services;
 
-use std::{
-    sync::{Mutex, MutexGuard, TryLockError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
@@ -22,6 +20,7 @@ use self::{
         pause, pause_at, restart, wrong_clock,
     },
     operator::replay,
+    outcome::{Outcome, with_free_consumer},
     services::{
         abort, add_partition, fill_disk, hold_catalog, kill_catalog, outage, pause_broker,
         read_only_disk, registry_fault, registry_killed, terminate_sessions,
@@ -36,19 +35,7 @@ use super::{
 use crate::{
     faults::{CommitFault, HttpFault},
     services::Service,
-    wait,
 };
-
-/// Maximum time that a fault waits for its moment.
-const MOMENT_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Outcome of a fault.
-enum Outcome {
-    /// Injected; the recovery time starts.
-    Injected,
-    /// Not injected: its target had another fault or does not exist, or its moment did not come.
-    Skipped,
-}
 
 /// Injects a fault, and counts it.
 pub(super) fn inject(environment: &Environment, fault: Fault) {
@@ -156,40 +143,4 @@ fn execute(environment: &Environment, fault: Fault) -> Result<Outcome> {
 
 const fn pauses_a_consumer(fault: Fault) -> bool {
     matches!(fault, Fault::Pause { .. } | Fault::PauseAt { .. } | Fault::HeldCommit { .. })
-}
-
-/// Locks the target; None if another fault has it.
-pub(super) fn free<T>(target: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
-    match target.try_lock() {
-        Ok(target) => Some(target),
-        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-        Err(TryLockError::WouldBlock) => None,
-    }
-}
-
-/// Runs `act` on this consumer, or on the next one without a fault.
-fn with_free_consumer(
-    environment: &Environment,
-    consumer: usize,
-    act: impl FnOnce(&mut ConsumerSlot) -> Result<bool>,
-) -> Result<Outcome> {
-    let order = environment.slots[consumer..].iter().chain(&environment.slots[..consumer]);
-    let Some(mut slot) = order.into_iter().find_map(free) else { return Ok(Outcome::Skipped) };
-    Ok(if act(&mut slot)? { Outcome::Injected } else { Outcome::Skipped })
-}
-
-/// Waits for a condition, at most [`MOMENT_TIMEOUT`]. Returns true if it came.
-fn await_moment(environment: &Environment, is_there: impl FnMut() -> Result<bool>) -> bool {
-    await_moment_within(environment, MOMENT_TIMEOUT, is_there)
-}
-
-fn await_moment_within(
-    environment: &Environment,
-    timeout: Duration,
-    mut is_there: impl FnMut() -> Result<bool>,
-) -> bool {
-    let result = wait::until("the moment of the fault comes", timeout, || {
-        Ok(environment.is_stopping() || is_there()?)
-    });
-    result.is_ok() && !environment.is_stopping()
 }

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, fmt, fs, path::Path, time::Duration};
 use serde_json::Value;
 
 use super::{
-    Options,
     environment::{Environment, lock},
+    options::Options,
 };
 use crate::{catalog::CatalogKind, oracle::Comparison, pipeline::Protocol};
 

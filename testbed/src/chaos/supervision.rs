@@ -6,7 +6,7 @@ use super::{
     compactor_slot::Exit,
     consumer_slot::{was_fenced_by_name, was_killed},
     environment::Environment,
-    inject::free,
+    inject::outcome::free,
 };
 
 /// Restarts programs that have ended. Records a violation for an unexpected end.

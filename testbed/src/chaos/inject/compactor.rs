@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use uuid::Uuid;
 
-use super::{Outcome, await_moment_within, free};
+use super::outcome::{Outcome, await_moment_within, free};
 use crate::{
     chaos::{
         compactor_slot::{CompactorSlot, Exit, STOP_TIMEOUT, start},

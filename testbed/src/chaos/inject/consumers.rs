@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Outcome, await_moment, with_free_consumer};
+use super::outcome::{Outcome, await_moment, with_free_consumer};
 use crate::{
     catalog::Catalog,
     chaos::{

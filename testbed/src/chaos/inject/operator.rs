@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use uuid::Uuid;
 
-use super::{MOMENT_TIMEOUT, Outcome};
+use super::outcome::{MOMENT_TIMEOUT, Outcome};
 use crate::{catalog::Catalog, chaos::environment::Environment, program::Program};
 
 pub(super) fn replay(

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result};
 
-use super::{Outcome, free};
+use super::outcome::{Outcome, free};
 use crate::{
     chaos::{
         audit::is_data_lost,

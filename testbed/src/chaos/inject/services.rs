@@ -5,7 +5,10 @@ use std::{sync::Mutex, time::Duration};
 use anyhow::{Context as _, Result};
 use uuid::Uuid;
 
-use super::{Outcome, await_moment, consumers::restart, free};
+use super::{
+    consumers::restart,
+    outcome::{Outcome, await_moment, free},
+};
 use crate::{
     catalog::Catalog,
     chaos::environment::{Environment, lock},

@@ -7,7 +7,7 @@ use ducktide_lake::rows::{ColumnRow, FileColumnStatsRow};
 use ducktide_lake::session::Session;
 use ducktide_protocol::error::Result;
 
-use super::NotSpliceable;
+use super::not_spliceable::NotSpliceable;
 use crate::list;
 
 /// Types whose values sort in the order of their texts in the catalog.

@@ -8,6 +8,7 @@
 
 mod bounds;
 mod chunk;
+mod not_spliceable;
 mod shape;
 mod source;
 mod statistics;
@@ -26,15 +27,12 @@ use parquet::file::metadata::ParquetMetaData;
 use uuid::Uuid;
 
 use self::bounds::{Statistics, StatisticsSource};
+use self::not_spliceable::NotSpliceable;
 use self::shape::{NameMapping, Shape};
 use self::source::{SpliceCandidate, SpliceSource, full_path, newest_snapshot};
 use super::super::list;
 use super::check_row_count;
 use super::merged_files::{MergeTarget, MergedFiles, ReplacedFileRow};
-
-/// Reason why files are merged by DuckLake instead.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct NotSpliceable(&'static str);
 
 /// Index and value of each column of the partition key, by file.
 type PartitionValues = BTreeMap<i64, Vec<(i64, Option<String>)>>;

@@ -7,7 +7,7 @@ use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalTyp
 use parquet::errors::ParquetError;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type, TypePtr};
 
-use super::NotSpliceable;
+use super::not_spliceable::NotSpliceable;
 
 /// Name and field ID of DuckLake's columns for row IDs and for the snapshots of rows (DuckLake 1.0, in
 /// merged files).

@@ -12,7 +12,7 @@ use ducktide_protocol::position::SnapshotId;
 use parquet::basic::Compression;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 
-use super::NotSpliceable;
+use super::not_spliceable::NotSpliceable;
 use super::shape::{NameMapping, Shape};
 use crate::list;
 
