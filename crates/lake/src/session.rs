@@ -103,7 +103,7 @@ impl Session {
         &self.connection
     }
 
-    /// Begins a transaction in which all calls of [`catalog_rows`](Self::catalog_rows) read, until
+    /// Begins a transaction in which all calls of [`catalog_query`](Self::catalog_query) read, until
     /// [`end_reading`](Self::end_reading). Returns false if there is one already: it is not the caller's
     /// to end.
     pub(crate) fn begin_reading(&self) -> Result<bool> {
@@ -123,9 +123,6 @@ impl Session {
 
     /// Runs a query in the catalog database's own SQL dialect, in a transaction of its own unless one
     /// was begun for reading, and returns every value as text.
-    ///
-    /// The transaction is explicit because `sqlite_query` keeps the handle of the transaction in
-    /// which it was prepared; without one that has ended before the query runs.
     pub fn catalog_rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
         let begun = self.begin_reading()?;
         let read = self.rows(&self.native_query(sql)).map_err(unreadable);
@@ -133,22 +130,16 @@ impl Session {
         read.and_then(|rows| ended.map(|()| rows))
     }
 
-    /// The one value of such a query; None for NULL, and without a row.
-    pub fn catalog_value(&self, sql: &str) -> Result<Option<String>> {
-        Ok(self.catalog_rows(sql)?.into_iter().flatten().next().flatten())
-    }
-
-    /// Reads rows by a query in the catalog database's own SQL dialect, in a transaction of its own.
+    /// Reads rows by a query in the catalog database's own SQL dialect, in a transaction of its own unless
+    /// one was begun for reading.
     ///
     /// The transaction is explicit because `sqlite_query` keeps the handle of the transaction in
     /// which it was prepared; without one that has ended before the query runs.
     pub fn catalog_query<T: FromRow>(&self, sql: &str) -> Result<Vec<T>> {
-        let read = self
-            .execute("BEGIN")
-            .map_err(unreadable)
-            .and_then(|()| self.read(&self.native_query(sql)));
-        let ended = self.execute(if read.is_ok() { "COMMIT" } else { "ROLLBACK" });
-        read.and_then(|rows| ended.map(|()| rows).map_err(unreadable))
+        let begun = self.begin_reading()?;
+        let read = self.read(&self.native_query(sql));
+        let ended = if begun { self.end_reading(read.is_ok()) } else { Ok(()) };
+        read.and_then(|rows| ended.map(|()| rows))
     }
 
     /// Reads rows by a query of DuckDB's.
