@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
-use ducktide_lake::catalog::parse;
 use ducktide_lake::catalog::shape_break::ShapeBreaks;
-use ducktide_lake::parse_time;
+use ducktide_lake::rows::{FromRow, Row};
 use ducktide_lake::session::{Session, quote};
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::SnapshotId;
@@ -74,27 +73,26 @@ pub(super) struct LakeFigures {
 pub(super) fn tables(session: &Session, thresholds: &Thresholds) -> Result<Vec<TableEntry>> {
     let sql = tables_sql(session, thresholds);
     let (keys, breaks) = (day_keys(session)?, ShapeBreaks::read(session)?);
-    let tables = session.catalog_rows(&sql)?.into_iter().map(table_of_row);
-    let with_key = |table: Result<TableEntry>| {
-        let table = table?;
+    let tables: Vec<TableEntry> = session.catalog_query(&sql)?;
+    let with_key = |table: TableEntry| {
         let (last_break, day_key) = (breaks.of(table.id), keys.get(&table.id).copied());
-        Ok(TableEntry { last_break, day_key, ..table })
+        TableEntry { last_break, day_key, ..table }
     };
-    tables.map(with_key).collect()
+    Ok(tables.into_iter().map(with_key).collect())
 }
 
-fn table_of_row(row: Vec<Option<String>>) -> Result<TableEntry> {
-    let mut values = row.into_iter();
-    let mut next = || values.next().flatten();
-    let id = parse(next())?;
-    let (schema, table) = (next().unwrap_or_default(), next().unwrap_or_default());
-    Ok(TableEntry {
-        id,
-        name: format!("{schema}.{table}"),
-        target_bytes: parse(next())?,
-        last_break: 0,
-        day_key: None,
-    })
+/// Without shape break and partition key, which other queries read.
+impl FromRow for TableEntry {
+    fn from_row(row: &Row) -> Result<Self> {
+        let (schema, table): (String, String) = (row.get("schema_name")?, row.get("table_name")?);
+        Ok(Self {
+            id: row.get("table_id")?,
+            name: format!("{schema}.{table}"),
+            target_bytes: row.get("target")?,
+            last_break: 0,
+            day_key: None,
+        })
+    }
 }
 
 /// Reads the dates in partition keys, by table; of several in one key, the first.
@@ -113,13 +111,12 @@ fn day_keys(session: &Session) -> Result<BTreeMap<i64, DayKey>> {
         key_columns = session.native_table("ducklake_partition_column"),
         columns = session.native_table("ducklake_column"),
     );
-    let day_key = |row: Vec<Option<String>>| {
-        let mut values = row.into_iter();
-        let mut next = || values.next().flatten();
-        let table_id = parse(next())?;
-        Ok((table_id, DayKey { partition_id: parse(next())?, index: parse(next())? }))
+    let rows: Vec<Row> = session.catalog_query(&sql)?;
+    let day_key = |row: &Row| {
+        let key = DayKey { partition_id: row.get("partition_id")?, index: row.get("key_index")? };
+        Ok((row.get("table_id")?, key))
     };
-    session.catalog_rows(&sql)?.into_iter().map(day_key).collect()
+    rows.iter().map(day_key).collect()
 }
 
 /// Returns the query for tables and target sizes; an option of the table precedes that of its schema and
@@ -154,7 +151,7 @@ pub(super) fn groups(
     tables: &[TableEntry],
 ) -> Result<Vec<FileGroup>> {
     let sql = groups_sql(session, thresholds, tables);
-    session.catalog_rows(&sql)?.into_iter().map(group_of_row).collect()
+    session.catalog_query(&sql)
 }
 
 /// Returns the query for the groups.
@@ -253,24 +250,25 @@ fn counted(condition: &str, name: &str) -> String {
     )
 }
 
-fn group_of_row(row: Vec<Option<String>>) -> Result<FileGroup> {
-    let mut values = row.into_iter();
-    let mut next = || values.next().flatten();
-    let table_id = parse(next())?;
-    let partition_id = next().map(|id| parse(Some(id))).transpose()?;
-    let keys = [next(), next(), next()];
-    let version = next().map(|id| parse(Some(id))).transpose()?;
-    Ok(FileGroup {
-        table_id,
-        merge_key: (partition_id, keys, version),
-        committed: (date(next()), date(next())),
-        tiny: FileCount { files: parse(next())?, bytes: parse(next())? },
-        small: FileCount { files: parse(next())?, bytes: parse(next())? },
-        medium: FileCount { files: parse(next())?, bytes: parse(next())? },
-        full: FileCount { files: parse(next())?, bytes: parse(next())? },
-        with_deletes: parse(next())?,
-        candidates: FileCount { files: parse(next())?, bytes: parse(next())? },
-    })
+impl FromRow for FileGroup {
+    fn from_row(row: &Row) -> Result<Self> {
+        let count = |files, bytes| Ok(FileCount { files: row.get(files)?, bytes: row.get(bytes)? });
+        Ok(Self {
+            table_id: row.get("table_id")?,
+            merge_key: (
+                row.get("partition_id")?,
+                [row.get("k0")?, row.get("k1")?, row.get("k2")?],
+                row.get("version")?,
+            ),
+            committed: (date(row.get("first_day")?), date(row.get("last_day")?)),
+            tiny: count("tiny_files", "tiny_bytes")?,
+            small: count("small_files", "small_bytes")?,
+            medium: count("medium_files", "medium_bytes")?,
+            full: count("full_files", "full_bytes")?,
+            with_deletes: row.get("with_deletes")?,
+            candidates: count("candidate_files", "candidate_bytes")?,
+        })
+    }
 }
 
 fn date(text: Option<String>) -> Option<Date> {
@@ -279,19 +277,23 @@ fn date(text: Option<String>) -> Option<Date> {
 
 /// Reads the figures of the whole lake.
 pub(super) fn whole(session: &Session) -> Result<LakeFigures> {
-    let row = session.catalog_rows(&whole_sql(session))?.into_iter().next().unwrap_or_default();
-    let mut values = row.into_iter();
-    let mut next = || values.next().flatten();
-    Ok(LakeFigures {
-        snapshots: parse(next())?,
-        oldest: SnapshotId(parse(next())?),
-        oldest_at: parse_time(&next().unwrap_or_default())?,
-        ended: FileCount { files: parse(next())?, bytes: parse(next())? },
-        scheduled: parse(next())?,
-        ledger_rows: parse(next())?,
-        expire_older_than: next(),
-        delete_older_than: next(),
-    })
+    let rows: Vec<LakeFigures> = session.catalog_query(&whole_sql(session))?;
+    rows.into_iter().next().ok_or_else(|| LakeError::unavailable("the catalog has no snapshot"))
+}
+
+impl FromRow for LakeFigures {
+    fn from_row(row: &Row) -> Result<Self> {
+        Ok(Self {
+            snapshots: row.get("snapshots")?,
+            oldest: row.get("snapshot_id")?,
+            oldest_at: row.get("snapshot_time")?,
+            ended: FileCount { files: row.get("ended_files")?, bytes: row.get("ended_bytes")? },
+            scheduled: row.get("scheduled")?,
+            ledger_rows: row.get("ledger")?,
+            expire_older_than: row.get("expire_older_than")?,
+            delete_older_than: row.get("delete_older_than")?,
+        })
+    }
 }
 
 fn whole_sql(session: &Session) -> String {
@@ -329,20 +331,18 @@ pub(super) fn scheduled_since(session: &Session) -> Result<Option<Timestamp>> {
          (SELECT DISTINCT {day} AS day FROM {scheduled} WHERE schedule_start IS NOT NULL \
           ORDER BY day LIMIT 2)"
     );
-    let times = session.catalog_rows(&sql)?.into_iter();
-    let times = times.filter_map(|row| row.into_iter().next().flatten());
-    let times = times.map(|text| parse_time(&text)).collect::<Result<Vec<_>>>()?;
-    Ok(times.into_iter().min())
+    let times: Vec<Option<Timestamp>> = session.catalog_values(&sql)?;
+    Ok(times.into_iter().flatten().min())
 }
 
 /// Parses an option of DuckLake that is an interval, such as `7 days`, with DuckDB.
 pub(super) fn interval(session: &Session, text: Option<&str>) -> Result<Option<Duration>> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
-    let sql = format!("SELECT CAST(epoch(CAST({} AS INTERVAL)) AS BIGINT)::VARCHAR", quote(text));
-    let rows = session.rows(&sql).map_err(|error| {
+    let sql = format!("SELECT CAST(epoch(CAST({} AS INTERVAL)) AS BIGINT) AS seconds", quote(text));
+    let rows = session.query(&sql).map_err(|error| {
         LakeError::invalid(format!("read an option of the lake as an interval: value=`{text}`"))
             .because(error)
     })?;
-    let seconds = rows.into_iter().next().and_then(|row| row.into_iter().next().flatten());
-    Ok(seconds.and_then(|text| text.parse().ok()).map(Duration::from_secs))
+    let seconds: Option<i64> = rows.first().map_or(Ok(None), |row| row.get("seconds"))?;
+    Ok(seconds.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs))
 }
