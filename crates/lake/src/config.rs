@@ -1,4 +1,4 @@
-//! Where a lake is: the flags that every program with a lake shares.
+//! Location of a lake: the flags of every program that opens a lake.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -11,13 +11,13 @@ use ducktide_protocol::error::{LakeError, Result};
 
 use crate::postgres_settings::PostgresSettings;
 
-/// Which lake, and how to reach it.
+/// Flags that locate a lake.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Lake")]
 pub struct LakeArgs {
-    /// The DuckLake catalog: `sqlite:PATH` (one machine), or `postgres://user@host/database` (many).
-    /// libpq's other form, `postgres:host=… dbname=…`, its environment variables (PGPASSWORD, …) and
-    /// its password file work too.
+    /// DuckLake catalog: `sqlite:PATH` for one machine, `postgres://user@host/database` for several.
+    /// libpq's keyword form `postgres:host=… dbname=…`, its environment variables (PGPASSWORD, …) and
+    /// its password file are supported.
     #[arg(
         long,
         env = "DUCKLAKE_CATALOG",
@@ -28,27 +28,27 @@ pub struct LakeArgs {
     )]
     pub catalog: CatalogLocation,
 
-    /// The directory of the lake's Parquet files. Needed once, when the lake is made; afterwards the
-    /// catalog knows it, and a different path is refused. [default: for SQLite the catalog's
+    /// Directory of the lake's Parquet files. Needed only when the lake is created: the catalog stores
+    /// the path, and a different path is refused afterwards. [default: for SQLite the catalog's
     /// path with `.files` added]
     #[arg(long, env = "DUCKLAKE_DATA_PATH", value_name = "DIR")]
     pub data_path: Option<PathBuf>,
 
-    /// The PostgreSQL schema that holds the lake's metadata; two lakes may share one database.
+    /// PostgreSQL schema of the lake's metadata. Lakes with different schemas can share a database.
     #[arg(long, env = "DUCKLAKE_METADATA_SCHEMA", value_name = "NAME", default_value = "public")]
     pub metadata_schema: String,
 
-    /// Folder with the signed extension files of DuckDB. [default: next to the program, then DuckDB's own]
+    /// Folder with DuckDB's signed extension files. [default: next to the program, then DuckDB's own]
     #[arg(long, env = "DUCKTIDE_EXTENSION_DIR", value_name = "DIR")]
     pub extension_dir: Option<PathBuf>,
 }
 
-/// Where the catalog is.
+/// Location of a catalog.
 #[derive(Clone, PartialEq, Eq)]
 pub enum CatalogLocation {
-    /// A SQLite file: workers on one machine.
+    /// SQLite file, for workers on one machine.
     Sqlite(PathBuf),
-    /// A PostgreSQL database: workers on many machines.
+    /// PostgreSQL database, for workers on several machines.
     Postgres(PostgresSettings),
 }
 
@@ -84,7 +84,7 @@ impl fmt::Debug for CatalogLocation {
 }
 
 impl CatalogLocation {
-    /// The location for somebody else's DuckDB: it works, but holds no password.
+    /// Returns the location for another client's DuckDB: usable, but without a password.
     #[must_use]
     pub fn shareable(&self) -> String {
         match self {
@@ -93,14 +93,14 @@ impl CatalogLocation {
         }
     }
 
-    /// Whether it holds a password.
+    /// Returns whether the location holds a password.
     #[must_use]
     pub fn has_password(&self) -> bool {
         matches!(self, Self::Postgres(settings) if settings.has_password())
     }
 }
 
-/// Parses a setting that may hold a password. clap's own errors repeat the value.
+/// Parser of a setting that may hold a password: unlike clap's own errors, its errors omit the value.
 #[derive(Clone, Debug)]
 pub struct HiddenValue<T>(pub fn(&str) -> Result<T, String>);
 
@@ -113,7 +113,7 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for HiddenValue<T> {
         arg: Option<&Arg>,
         value: &OsStr,
     ) -> Result<Self::Value, clap::Error> {
-        let parsed = value.to_str().ok_or_else(|| "it is not UTF-8".to_owned());
+        let parsed = value.to_str().ok_or_else(|| "the value is not UTF-8".to_owned());
         parsed.and_then(self.0).map_err(|reason| {
             let flag = arg.and_then(Arg::get_long).unwrap_or_default();
             let variable = arg.and_then(Arg::get_env).unwrap_or_default().display();
@@ -124,7 +124,7 @@ impl<T: Clone + Send + Sync + 'static> TypedValueParser for HiddenValue<T> {
 }
 
 impl LakeArgs {
-    /// The same lake with absolute paths, ready to attach.
+    /// Returns the configuration of the lake, with absolute paths.
     pub fn resolve(&self) -> Result<LakeConfig> {
         check_identifier("--metadata-schema", &self.metadata_schema)?;
         let catalog = match &self.catalog {
@@ -145,21 +145,21 @@ impl LakeArgs {
     }
 }
 
-/// A lake whose place is known exactly.
+/// Location of a lake, with absolute paths and checked settings.
 #[derive(Clone, Debug)]
 pub struct LakeConfig {
-    /// Where the catalog is.
+    /// Location of the catalog.
     pub catalog: CatalogLocation,
-    /// The canonical data path, when it was given.
+    /// Canonical data path; None if it was not given.
     pub data_path: Option<PathBuf>,
-    /// The PostgreSQL schema of the metadata.
+    /// PostgreSQL schema of the metadata.
     pub metadata_schema: String,
-    /// Where the extension files are, when it was given.
+    /// Folder of the extension files; None if it was not given.
     pub extension_dir: Option<PathBuf>,
 }
 
 impl LakeConfig {
-    /// The lake of a catalog, with DuckLake's own choices for everything else.
+    /// Returns the configuration of a catalog's lake, with defaults for everything else.
     #[must_use]
     pub fn at(catalog: CatalogLocation) -> Self {
         Self { catalog, data_path: None, metadata_schema: "public".to_owned(), extension_dir: None }
@@ -171,10 +171,10 @@ fn absolute(path: &Path) -> Result<PathBuf> {
         .map_err(|error| LakeError::setting("resolve a relative path").because(error))
 }
 
-/// A local directory in the one spelling that DuckLake compares with.
+/// Returns a local directory in the canonical form, which DuckLake compares with.
 ///
 /// With `//`, `file:` or `[` in a local data path `ducklake_delete_orphaned_files` lists live files
-/// as orphans (measured on 1.5.5), so such a path never gets into a catalog.
+/// as orphans (measured on 1.5.5), so such a path is never written to a catalog.
 fn canonical_data_path(path: &Path) -> Result<PathBuf> {
     let text = path.to_string_lossy();
     if text.contains("://") {
@@ -184,15 +184,15 @@ fn canonical_data_path(path: &Path) -> Result<PathBuf> {
     }
     if text.starts_with("file:") || text.contains(['[', ']', '*', '?', '\'']) {
         return Err(LakeError::setting(format!(
-            "a data path is a plain directory, without `file:`, quotes or any of []*?: data_path=`{text}`"
+            "the data path must be a directory without `file:`, quotes and []*?: data_path=`{text}`"
         )));
     }
-    // `components` folds `//` and `/./`; symbolic links stay as the operator wrote them.
+    // `components` removes `//` and `/./`; symbolic links are not resolved.
     Ok(absolute(path)?.components().collect())
 }
 
-/// Words that PostgreSQL takes for a schema's name in double quotes only (its reserved words; the
-/// lake's triggers and DuckLake write the name as it is).
+/// Reserved words of PostgreSQL. It accepts them as a schema's name in double quotes only, and the
+/// lake's triggers and DuckLake write the name without quotes.
 const RESERVED_WORDS: &str = "all analyse analyze and any array as asc asymmetric authorization binary \
     both case cast check collate collation column concurrently constraint create cross \
     current_catalog current_date current_role current_schema current_time current_timestamp \
@@ -203,20 +203,20 @@ const RESERVED_WORDS: &str = "all analyse analyze and any array as asc asymmetri
     symmetric system_user table tablesample then to trailing true union unique user using variadic \
     verbose when where window with";
 
-/// The longest name that PostgreSQL keeps whole.
+/// Maximum length of a PostgreSQL identifier in bytes. Longer names are truncated.
 const LONGEST_IDENTIFIER: usize = 63;
 
-/// Names that go into SQL and into a search path are plain.
+/// Refuses a name that needs quotes in SQL or in a search path.
 fn check_identifier(setting: &str, name: &str) -> Result<()> {
     let plain = name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
     let reason = if !plain || !name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') {
-        "takes lower-case letters, digits and _ only"
+        "must be lower-case letters, digits and _, and not begin with a digit"
     } else if RESERVED_WORDS.split_whitespace().any(|word| word == name) {
-        "takes no reserved word of SQL; choose another name"
+        "must not be a reserved word of SQL; choose another name"
     } else if name.len() > LONGEST_IDENTIFIER {
-        "takes at most 63 characters"
+        "must have at most 63 characters"
     } else if name.starts_with("pg_") {
-        "takes no name that begins with pg_, which PostgreSQL keeps for itself"
+        "must not begin with pg_, which PostgreSQL reserves"
     } else {
         return Ok(());
     };
@@ -229,7 +229,7 @@ mod tests {
 
     use super::*;
 
-    /// The flag, as a program has it.
+    /// Program with the flags of a lake.
     #[derive(clap::Parser, Debug)]
     struct Program {
         #[command(flatten)]
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_catalog_that_cannot_be_parsed_is_refused_and_not_shown() {
+    fn an_invalid_catalog_is_refused_and_not_shown() {
         for catalog in ["mysql://me:s3cret@db", "s3cret", "host=db pass=s3cret", "postgres:s3cret"]
         {
             let error = Program::try_parse_from(["program", "--catalog", catalog]).unwrap_err();
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parameter_that_cannot_be_followed_is_refused_as_a_setting() {
+    fn an_unsupported_parameter_is_a_setting_error() {
         let arguments = ["program", "--catalog", "host=db sslmode=loud password=s3cret"];
         let error = Program::parse_from(arguments).lake.resolve().unwrap_err();
         assert_eq!(error.kind(), ducktide_protocol::ErrorKind::Setting);
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_metadata_schema_that_would_fail_later_is_refused() {
+    fn an_invalid_metadata_schema_is_refused() {
         for name in ["user", "table", "Lake", "1a", "", "pg_lake", &"a".repeat(64)] {
             let error = check_identifier("--metadata-schema", name).unwrap_err();
             assert!(error.to_string().contains("--metadata-schema"), "{error}");
@@ -268,20 +268,20 @@ mod tests {
     }
 
     #[test]
-    fn a_location_without_a_password_stays_as_it_is() {
+    fn a_location_without_a_password_is_shared_unchanged() {
         let location: CatalogLocation = "postgres://me@db/lake?sslmode=require".parse().unwrap();
         assert_eq!(location.shareable(), location.to_string());
         assert!(!location.has_password());
     }
 
     #[test]
-    fn a_data_path_has_one_spelling() {
+    fn a_data_path_is_canonicalized() {
         let path = canonical_data_path(Path::new("/lake//data/./x/")).unwrap();
         assert_eq!(path, Path::new("/lake/data/x"));
     }
 
     #[test]
-    fn a_data_path_that_confuses_orphan_removal_is_refused() {
+    fn a_data_path_that_breaks_orphan_removal_is_refused() {
         for path in ["file:/x", "/x/[a]", "s3://bucket/x"] {
             assert!(canonical_data_path(Path::new(path)).is_err(), "{path}");
         }

@@ -1,12 +1,11 @@
-//! DuckDB's extensions: where they are, their verification, and loading them.
+//! Location, verification and loading of DuckDB's extensions.
 //!
 //! DuckDB checks the signature of an extension at every `LOAD`, with a portable SHA-256 over 35 to
-//! 42 MB: 0.15 to 0.25 CPU seconds for each (1.5.5, measured), more than everything else that a
-//! short command does. The files that Ducktide ships are known, so they are compared with pinned
-//! digests instead, by the processor's own instructions and once per file: the identity of a verified
-//! file is recorded. Only when all of them match is DuckDB opened without its check, and the check is
-//! switched on again as soon as they are loaded: DuckDB allows that change in this direction only. Any
-//! other file gets DuckDB's check.
+//! 42 MB: 0.15 to 0.25 CPU seconds for each (1.5.5, measured), more than the rest of a short command
+//! takes. The files that Ducktide ships are known, so they are compared with pinned digests instead,
+//! with the processor's SHA instructions and once per file: the identity of a verified file is recorded.
+//! DuckDB is opened without its check only if all files match, and the check is enabled again as soon as
+//! they are loaded: DuckDB allows this change in this direction only. DuckDB checks any other file.
 
 mod verification_record;
 
@@ -29,17 +28,17 @@ use crate::config::{CatalogLocation, LakeConfig};
 use crate::session::quote;
 use verification_record::{FileIdentity, VerificationRecord, user_cache};
 
-/// SHA-256 of the files for DuckDB 1.5.5 on Linux x86-64, as `xtask/pins.txt` brings them.
+/// SHA-256 of the files for DuckDB 1.5.5 on Linux x86-64, which `xtask/pins.txt` lists.
 const PINNED: [(&str, &str); 3] = [
     ("ducklake", "e51bf9e8d933d0e83780ae096455501b542cf962569a2ce5613532d702c08302"),
     ("postgres_scanner", "b1ced4cfc6311313e117c2afb3eac76508718778dde0716421503c7dbfb5605c"),
     ("sqlite_scanner", "693d2bf90779df23ca5ebe0688639b9adfc11c2d55ae3466b33e28be16afaa5e"),
 ];
 
-/// The extensions that a lake needs.
+/// Extensions that a lake needs.
 pub(crate) struct Extensions {
     names: [&'static str; 2],
-    /// None where DuckDB installs them from its repository.
+    /// Folder of the files; None if DuckDB installs them from its repository.
     directory: Option<PathBuf>,
     are_pinned: bool,
 }
@@ -57,12 +56,12 @@ impl Extensions {
         Self { names, directory, are_pinned }
     }
 
-    /// Settings with which these extensions can be loaded.
+    /// Adds the settings that these extensions need to a DuckDB configuration.
     pub(crate) fn permit(&self, config: Config) -> duckdb::Result<Config> {
         if self.are_pinned { config.allow_unsigned_extensions() } else { Ok(config) }
     }
 
-    /// Loads them. Afterwards DuckDB takes signed extensions only.
+    /// Loads the extensions. Afterwards DuckDB accepts signed extensions only.
     pub(crate) fn load(&self, connection: &Connection) -> Result<()> {
         for name in self.names {
             let sql = match &self.directory {
@@ -72,9 +71,9 @@ impl Extensions {
             connection.execute_batch(&sql).map_err(|error| self.refusal(name).because(error))?;
         }
         let sql = "SET allow_unsigned_extensions = false";
-        connection.execute_batch(sql).map_err(|error| {
-            LakeError::invalid("switch DuckDB's signature check on").because(error)
-        })
+        connection
+            .execute_batch(sql)
+            .map_err(|error| LakeError::invalid("enable DuckDB's signature check").because(error))
     }
 
     fn refusal(&self, name: &str) -> LakeError {
@@ -82,7 +81,7 @@ impl Extensions {
         match found.filter(|path| path.is_file()) {
             Some(path) => LakeError::invalid(format!(
                 "load a DuckDB extension: the file is not the one for DuckDB 1.5.5 that Ducktide \
-                 ships; restore it, or name a folder with the original files by --extension-dir: \
+                 ships; restore it, or set --extension-dir to a folder with the original files: \
                  extension=`{name}` file=`{}`",
                 path.display()
             )),
@@ -97,7 +96,7 @@ fn file(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.duckdb_extension"))
 }
 
-/// Returns the folder with the extension files that an installation or the workspace carries.
+/// Returns the folder with the extension files of the installation or of the workspace.
 fn bundled() -> Option<PathBuf> {
     let program = std::env::current_exe().ok()?;
     let beside = program.parent()?.join("extensions");
@@ -137,8 +136,8 @@ impl<'a> ExtensionFile<'a> {
         Ok(Self { name, path, file, identity })
     }
 
-    /// Returns whether the file has the pinned digest of its extension. It is verified once per
-    /// process, unless it changes.
+    /// Returns whether the file has the pinned digest of its extension. Verifies it once per process,
+    /// and again after a change.
     fn is_pinned(&mut self) -> bool {
         type Answer = Arc<Mutex<Option<(FileIdentity, bool)>>>;
         static ANSWERS: Mutex<BTreeMap<PathBuf, Answer>> = Mutex::new(BTreeMap::new());
@@ -155,7 +154,7 @@ impl<'a> ExtensionFile<'a> {
         }
     }
 
-    /// Compares the file with the pinned digest, unless its record says that this was done.
+    /// Compares the file with the pinned digest, unless a record of its verification exists.
     fn verify(&mut self, cache: Option<&Path>, now: SystemTime) -> bool {
         let pinned = PINNED.iter().find(|(pinned, _)| *pinned == self.name);
         let Some((_, pinned)) = pinned else { return false };
@@ -175,7 +174,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the SHA-256 of what a file holds, in lower-case hexadecimal.
+/// Returns the SHA-256 of a file's contents, in lower-case hexadecimal.
 fn digest(file: &mut File) -> io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 18];
@@ -221,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn shipped_extensions_are_loaded_without_the_signature_check_which_is_on_afterwards() {
+    fn shipped_extensions_are_loaded_and_the_signature_check_is_enabled_afterwards() {
         let folder = copies();
         let extensions = Extensions::find(&lake(folder.path()));
         assert!(extensions.are_pinned);
@@ -236,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_extension_is_refused_although_the_same_process_has_verified_it_before() {
+    fn an_extension_that_changes_after_its_verification_is_refused() {
         let folder = copies();
         assert!(Extensions::find(&lake(folder.path())).are_pinned);
         change(&file(folder.path(), "ducklake"));
@@ -254,7 +253,7 @@ mod tests {
         file.write_at(b"changed", 1 << 20).unwrap();
     }
 
-    /// As another process does, when the file has not changed for a while.
+    /// Verifies a file as another process would, one minute after its last change.
     fn verify(extensions: &Path) -> bool {
         let later = SystemTime::now() + Duration::from_mins(1);
         let opened = ExtensionFile::open("ducklake", file(extensions, "ducklake"));
@@ -276,14 +275,14 @@ mod tests {
         assert!(verify(folder.path()));
         assert!(folder.path().join("ducklake.duckdb_extension.verified").is_file());
 
-        // Its digest would be another one.
+        // The file now has another digest.
         record_wrongly(folder.path());
 
         assert!(verify(folder.path()));
     }
 
     #[test]
-    fn a_recorded_file_that_changed_is_refused_although_its_modification_time_is_set_back() {
+    fn a_recorded_file_that_changes_is_refused_despite_its_old_modification_time() {
         let folder = copies();
         assert!(verify(folder.path()));
         let path = file(folder.path(), "ducklake");
@@ -297,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_changed_file_is_refused_although_a_record_that_others_may_write_vouches_for_it() {
+    fn a_changed_file_is_refused_despite_a_record_that_others_may_write() {
         let folder = copies();
         let record = record_wrongly(folder.path());
 
@@ -308,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_without_the_files_names_the_setting() {
+    fn missing_extension_files_are_an_error_that_names_the_setting() {
         let folder = tempfile::tempdir().unwrap();
         let extensions = Extensions::find(&lake(folder.path()));
 

@@ -1,4 +1,4 @@
-//! How workers write Parquet files: what all have in common, and the encoding of each column.
+//! Properties of the Parquet files that workers write, and the encoding of each column.
 
 use parquet::basic::{Compression, ConvertedType, Encoding, LogicalType, Type, ZstdLevel};
 use parquet::file::properties::{
@@ -6,11 +6,11 @@ use parquet::file::properties::{
 };
 use parquet::schema::types::ColumnDescriptor;
 
-/// The dictionary of a text column: ids outgrow it within some hundred rows, and go on without one,
-/// while names of states or countries stay within.
+/// Maximum size of a text column's dictionary in bytes. Ids exceed it within some hundred rows and are
+/// then written without a dictionary; names of states or countries stay below it.
 const TEXT_DICTIONARY_BYTES: usize = 16 * 1024;
 
-/// What all files have in common, whichever worker writes them.
+/// Returns the properties that the files of all workers share.
 ///
 /// Statistics hold whole values, never truncated ones: DuckLake takes a truncated maximum for a value.
 #[must_use]
@@ -31,7 +31,7 @@ pub fn writer_properties(created_by: &str) -> WriterPropertiesBuilder {
 /// |---|---|
 /// | integers, dates, times, decimals of up to 18 digits | delta binary packed |
 /// | booleans | RLE |
-/// | text | dictionary while it is small, then plain |
+/// | text | dictionary up to 16 KiB, then plain |
 /// | others: doubles, UUIDs, wider decimals, JSON, bytes | plain |
 #[must_use]
 pub fn encode_column(

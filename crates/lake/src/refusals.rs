@@ -1,18 +1,19 @@
-//! When a refusal is believed. Pure.
+//! Decision whether a refusal of the lake is permanent. Pure.
 //!
-//! A connection that is cut at the wrong moment leaves DuckDB with half of a catalog, and with words that
-//! fit no outage; while a catalog is being restored, tables and grants are missing for a while. Either
-//! would end a running worker, and a supervisor would not start it again.
+//! A connection that is lost while DuckDB reads a catalog leaves it with a part of the catalog, and with
+//! an error that does not look like an outage. While a catalog is being restored, tables and grants are
+//! missing temporarily. Either would end a running worker, and a supervisor would not restart it.
 
 use std::time::{Duration, Instant};
 
-/// How often the lake has to refuse, each time a new instance of DuckDB, before a worker ends.
+/// Minimum number of refusals, each of a new DuckDB instance, after which a worker may end.
 const LEAST_REFUSALS: u32 = 4;
 
-/// For how long it has to. Whoever restores a large catalog stops the workers first.
+/// Minimum time from the first to the last refusal. Restoring a large catalog takes longer, so operators
+/// stop the workers first.
 const LEAST_TIME: Duration = Duration::from_secs(15);
 
-/// The refusals since the lake last took something.
+/// Refusals since the last operation that the lake accepted.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     count: u32,
@@ -20,7 +21,7 @@ pub(crate) struct Refusals {
 }
 
 impl Refusals {
-    /// Takes note of another refusal; whether the lake itself is the reason.
+    /// Counts another refusal. Returns whether the lake itself is the reason.
     pub(crate) fn is_certain(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         self.count += 1;
@@ -33,16 +34,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_counts_when_it_was_repeated_for_a_while() {
+    fn a_refusal_is_certain_after_enough_refusals_and_enough_time() {
         let begin = Instant::now();
         let mut refusals = Refusals::default();
         let mut after = |seconds| refusals.is_certain(begin + Duration::from_secs(seconds));
 
-        assert_eq!([after(0), after(1), after(2), after(3)], [false; 4], "often, but at once");
+        assert_eq!([after(0), after(1), after(2), after(3)], [false; 4], "too short a time");
         assert!(after(15));
 
         let mut refusals = Refusals::default();
         assert!(!refusals.is_certain(begin));
-        assert!(!refusals.is_certain(begin + LEAST_TIME), "long, but once in between");
+        assert!(!refusals.is_certain(begin + LEAST_TIME), "too few refusals");
     }
 }

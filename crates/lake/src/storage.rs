@@ -1,4 +1,4 @@
-//! The lake's files on a local disk.
+//! Durability of the lake's files on a local disk.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -8,27 +8,27 @@ use std::path::Path;
 use ducktide_protocol::StagedFile;
 use uuid::Uuid;
 
-/// Makes files and their directory entries durable: DuckLake itself never syncs a local file
-/// (measured), and the catalog must not name a file that a power cut can take away.
+/// Syncs files and their directory entries to disk. DuckLake itself never syncs a local file
+/// (measured), and the catalog must not name a file that a power failure can remove.
 ///
-/// After an error the files must not be used: the kernel may have dropped the pages and would call
-/// a second attempt a success.
+/// After an error the files must not be used: the kernel may have dropped the pages, and a second
+/// attempt would then succeed.
 pub fn make_durable<'a>(files: impl IntoIterator<Item = &'a StagedFile>) -> io::Result<()> {
     sync_files(files.into_iter().map(|file| file.path.as_path()))
 }
 
-/// The same for files by their paths.
+/// Syncs files, given by path, and their directory entries to disk.
 pub fn sync_files<'a>(files: impl IntoIterator<Item = &'a Path>) -> io::Result<()> {
     let mut directories = BTreeSet::new();
     for file in files {
         sync(file)?;
-        // The partition's directory may be new, so its own entry counts too.
+        // The partition's directory may be new, so its own entry is synced too.
         directories.extend(file.ancestors().skip(1).take(2));
     }
     directories.into_iter().try_for_each(sync)
 }
 
-/// Writes a file there and removes it again; makes the directory if it is missing.
+/// Writes a file to a directory and removes it. Creates the directory if it is missing.
 pub fn try_to_write(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     let path = directory.join(format!(".ducktide-probe-{}", Uuid::new_v4()));

@@ -1,8 +1,8 @@
-//! The file in which a lake says that a data path is its own.
+//! Claim file, by which a lake owns its data path.
 //!
 //! ```text
-//! 0193f2a1-7c3e-7b1a-9d2f-0123456789ab    the lake: the UUID of its first schema
-//! 5d0a4a54-4e0b-4a5c-8f57-2f6f0f1f6c1e    the catalog among its copies; missing in older files
+//! 0193f2a1-7c3e-7b1a-9d2f-0123456789ab    lake: the UUID of its first schema
+//! 5d0a4a54-4e0b-4a5c-8f57-2f6f0f1f6c1e    token of the owning catalog; missing in older files
 //! ```
 
 use std::fs::{self, File};
@@ -13,20 +13,20 @@ use uuid::Uuid;
 
 use super::file_name::is_file_of_a_lake;
 
-/// The name of the file.
+/// Name of the claim file.
 pub const NAME: &str = ".ducktide-lake";
 
-/// Who owns a data path.
+/// Owner of a data path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claim {
-    /// The lake.
+    /// Identity of the lake.
     pub lake: String,
-    /// The catalog among copies of it; None in files of older programs.
+    /// Token that distinguishes the owning catalog from its copies; None in files of older programs.
     pub token: Option<String>,
 }
 
 impl Claim {
-    /// What a claim's file says; None if it says nothing, as its writer died.
+    /// Parses the text of a claim file. None if it is empty, because its writer crashed.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
         let lake = lines.next()?.to_owned();
@@ -37,7 +37,7 @@ impl Claim {
         format!("{}\n{}\n", self.lake, self.token.as_deref().unwrap_or_default())
     }
 
-    /// The claim on a data path; None if there is none, or no such directory.
+    /// Reads the claim on a data path. None if the claim or the directory does not exist.
     pub(crate) fn read(root: &Path) -> io::Result<Option<Self>> {
         match fs::read_to_string(root.join(NAME)) {
             Ok(text) => Ok(Self::parse(&text)),
@@ -46,19 +46,19 @@ impl Claim {
         }
     }
 
-    /// Claims a data path that nobody has claimed; false if somebody has done so meanwhile.
+    /// Claims an unclaimed data path. False if another program has claimed it in the meantime.
     pub(super) fn take(&self, root: &Path) -> io::Result<bool> {
         fs::create_dir_all(root)?;
         let (path, written) = (root.join(NAME), self.write_beside(root)?);
-        // A link appears with its content, and only if there is none.
+        // A hard link appears with its content, and fails if the file exists.
         let taken = match fs::hard_link(&written, &path) {
             Ok(()) => Ok(true),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                // A writer that died on the way claimed nothing.
+                // An empty file, whose writer crashed, is no claim.
                 let is_empty = Self::read(root)?.is_none();
                 if is_empty { fs::rename(&written, &path).map(|()| true) } else { Ok(false) }
             }
-            // A file system without links.
+            // A file system without hard links.
             Err(_) => fs::rename(&written, &path).map(|()| true),
         };
         let _ = fs::remove_file(&written);
@@ -66,7 +66,7 @@ impl Claim {
         taken
     }
 
-    /// Writes the claim over the one before.
+    /// Replaces the previous claim.
     pub(super) fn replace(&self, root: &Path) -> io::Result<()> {
         fs::create_dir_all(root)?;
         let written = self.write_beside(root)?;
@@ -82,17 +82,17 @@ impl Claim {
     }
 }
 
-/// What makes a directory unfit for a new lake.
+/// Reason that a directory is unfit for a new lake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Occupied {
-    /// It, or a directory above or below it, is another lake's data path.
+    /// The directory, or one above or below it, is another lake's data path.
     Claimed(PathBuf),
-    /// It holds a file that a lake has written, of whatever lake.
+    /// The directory holds a data file of a lake.
     Used(PathBuf),
 }
 
-/// What makes a directory unfit for a new lake, if anything does. Links are resolved for the directory
-/// itself, and not followed below it.
+/// Returns the reason that a directory is unfit for a new lake; None if it is fit. Links are resolved
+/// for the directory itself, and not followed below it.
 pub(super) fn occupied(root: &Path) -> io::Result<Option<Occupied>> {
     if let Some(claimed) = claimed_at_or_above(&resolve(root)?) {
         return Ok(Some(Occupied::Claimed(claimed)));
@@ -100,18 +100,18 @@ pub(super) fn occupied(root: &Path) -> io::Result<Option<Occupied>> {
     find_below(root)
 }
 
-/// The nearest directory, from this one upwards, that a lake has claimed.
+/// Returns the nearest claimed directory, from this one upwards.
 fn claimed_at_or_above(directory: &Path) -> Option<PathBuf> {
     directory.ancestors().find(|path| is_claimed(path)).map(Path::to_owned)
 }
 
-/// Whether a lake has claimed the directory.
+/// Returns whether a lake has claimed the directory.
 #[must_use]
 pub fn is_claimed(directory: &Path) -> bool {
     directory.join(NAME).exists()
 }
 
-/// The path without links, of which the last parts may not exist yet.
+/// Resolves the links of a path. Its last components need not exist.
 fn resolve(path: &Path) -> io::Result<PathBuf> {
     for above in path.ancestors() {
         match fs::canonicalize(above) {
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claim_is_read_as_it_was_written_by_this_and_by_older_programs() {
+    fn claims_of_this_and_of_older_programs_are_parsed() {
         for written in [claim("lake", Some("token")), claim("lake", None)] {
             assert_eq!(Claim::parse(&written.text()), Some(written));
         }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_second_to_claim_a_data_path_does_not_get_it() {
+    fn a_second_claim_of_a_data_path_fails() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("data");
 
@@ -183,11 +183,11 @@ mod tests {
 
         claim("a", Some("3")).replace(&root).unwrap();
         assert_eq!(Claim::read(&root).unwrap(), Some(claim("a", Some("3"))));
-        assert_eq!(fs::read_dir(&root).unwrap().count(), 1, "nothing else is left");
+        assert_eq!(fs::read_dir(&root).unwrap().count(), 1, "no temporary file remains");
     }
 
     #[test]
-    fn a_claim_whose_writer_died_is_none() {
+    fn an_empty_claim_file_is_no_claim() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join(NAME), "").unwrap();
 
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_with_files_of_a_lake_that_claimed_nothing_is_occupied() {
+    fn a_directory_with_unclaimed_files_of_a_lake_is_occupied() {
         let folder = tempfile::tempdir().unwrap();
         let table = folder.path().join("main/events/event_date=2026-11-01");
         fs::create_dir_all(&table).unwrap();

@@ -1,4 +1,4 @@
-//! Which database a catalog is in: a copy is in another.
+//! Identity of the database that holds a catalog. A copy is in another database.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,16 +12,16 @@ use crate::config::CatalogLocation;
 use crate::duckdb_error;
 use crate::session::{Session, quote};
 
-/// Facts of a database by name, as they are recorded: `database=16384 schema=2200 system=735…`.
+/// Facts that identify a database, by name. Recorded as `database=16384 schema=2200 system=735…`.
 ///
-/// A fact that one side does not know is not compared: `PostgreSQL` tells not every role its `system`.
+/// A fact that one side lacks is not compared: `PostgreSQL` does not show its `system` to every role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Database {
     facts: BTreeMap<String, String>,
 }
 
-/// Of these one that is the same is enough: a file that was moved keeps its inode, and one that was
-/// restored from a backup in its place has its path.
+/// Facts of a file, of which one equal fact is enough: a moved file keeps its inode, and a file that was
+/// restored from a backup in the same place keeps its path.
 const OF_A_FILE: [&str; 2] = ["path", "file"];
 
 crate::row_struct! {
@@ -39,8 +39,8 @@ impl Database {
         }
     }
 
-    /// The system's number stays in a standby, and is another in another cluster; the numbers of database
-    /// and schema are others after a dump was restored.
+    /// Reads the facts of a PostgreSQL database. The system identifier is the same in a standby, and
+    /// different in another cluster; the OIDs of database and schema differ after a dump was restored.
     fn of_postgres(session: &Session) -> Result<Self> {
         let sql = format!(
             "SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::text \
@@ -66,12 +66,12 @@ impl Database {
 
     fn of_file(path: &Path) -> Result<Self> {
         let unreadable = |error| {
-            LakeError::unavailable(format!("look at the catalog's file: path=`{}`", path.display()))
+            LakeError::unavailable(format!("read the catalog file: path=`{}`", path.display()))
                 .because(error)
         };
         let real = path.canonicalize().map_err(unreadable)?;
         let found = real.metadata().map_err(unreadable)?;
-        // An inode's number is used again; its birth is not.
+        // An inode number is reused; together with the creation time it is unique.
         let born = found.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
         let born = born.map_or(0, |since| since.as_nanos());
         let file = format!("{}-{born}", found.ino());
@@ -79,9 +79,9 @@ impl Database {
         Ok(Self { facts: BTreeMap::from([("path".to_owned(), path), ("file".to_owned(), file)]) })
     }
 
-    /// The facts that were recorded.
+    /// Parses recorded facts.
     pub(crate) fn parse(text: &str) -> Self {
-        // A path may hold spaces, and is the last.
+        // The path comes last, because it may contain spaces.
         let (rest, path) = match text.split_once("path=") {
             Some((rest, path)) => (rest, Some(path)),
             None => (text, None),
@@ -91,7 +91,7 @@ impl Database {
         Self { facts: pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect() }
     }
 
-    /// Whether nothing says that these are two databases.
+    /// Returns whether no fact shows that these are two databases.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let compare = |key: &str| Some(self.facts.get(key)? == other.facts.get(key)?);
         let of_a_file: Vec<bool> = OF_A_FILE.iter().filter_map(|key| compare(key)).collect();
@@ -103,7 +103,7 @@ impl Database {
 
 impl fmt::Display for Database {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `path` sorts behind `file`, and no other database has one.
+        // `path` sorts after `file`, and only files have these two facts.
         for (index, (key, value)) in self.facts.iter().enumerate() {
             let separator = if index == 0 { "" } else { " " };
             write!(f, "{separator}{key}={value}")?;
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_is_recorded_and_known_again() {
+    fn recorded_facts_are_parsed() {
         for text in ["database=5 schema=2200 system=73", "file=12-99 path=/my lake/a=b path=c"] {
             let database = Database::parse(text);
             assert_eq!(database.to_string(), text);
@@ -126,23 +126,23 @@ mod tests {
     }
 
     #[test]
-    fn copies_are_told_from_originals() {
+    fn copies_are_distinguished_from_originals() {
         let is_same = |a: &str, b: &str| Database::parse(a).is_same(&Database::parse(b));
         let original = "database=5 schema=2200 system=73";
 
-        assert!(!is_same(original, "database=6 schema=2200 system=73"), "pg_dump beside it");
+        assert!(!is_same(original, "database=6 schema=2200 system=73"), "pg_dump next to it");
         assert!(!is_same(original, "database=5 schema=2201 system=73"), "another schema");
         assert!(!is_same(original, "database=5 schema=2200 system=74"), "another cluster");
-        assert!(is_same(original, "database=5 schema=2200"), "a role that is not told");
+        assert!(is_same(original, "database=5 schema=2200"), "system identifier hidden");
 
         let file = "file=12-99 path=/a.sqlite";
         assert!(!is_same(file, "file=13-99 path=/b.sqlite"), "cp");
         assert!(is_same(file, "file=12-99 path=/b.sqlite"), "mv, or another mount point");
-        assert!(is_same(file, "file=13-99 path=/a.sqlite"), "restored in its place");
+        assert!(is_same(file, "file=13-99 path=/a.sqlite"), "restored in the same place");
     }
 
     #[test]
-    fn a_file_that_was_copied_is_another_database() {
+    fn a_copied_file_is_another_database() {
         let folder = tempfile::tempdir().unwrap();
         let (original, copy) = (folder.path().join("a"), folder.path().join("b"));
         std::fs::write(&original, "catalog").unwrap();

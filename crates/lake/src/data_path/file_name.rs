@@ -2,10 +2,11 @@
 
 use uuid::Uuid;
 
-/// How long a UUID is as text.
+/// Length of a UUID as text, with hyphens.
 const UUID_LENGTH: usize = 36;
 
-/// `ducktide-<uuid>.parquet`, `ducklake-<uuid>.parquet` or `ducklake-<uuid>-delete.parquet`.
+/// Returns whether a name is `ducktide-<uuid>.parquet`, `ducklake-<uuid>.parquet` or
+/// `ducklake-<uuid>-delete.parquet`.
 #[must_use]
 pub fn is_file_of_a_lake(name: &str) -> bool {
     let rest = |prefix: &str, suffix: &str| name.strip_prefix(prefix)?.strip_suffix(suffix);
@@ -14,7 +15,7 @@ pub fn is_file_of_a_lake(name: &str) -> bool {
         rest("ducklake-", "-delete.parquet"),
         rest("ducklake-", ".parquet"),
     ];
-    // Only the spelling with hyphens has this length.
+    // Only the form with hyphens has this length.
     let is_uuid = |text: &&str| text.len() == UUID_LENGTH && Uuid::try_parse(text).is_ok();
     uuids.iter().flatten().any(is_uuid)
 }
@@ -26,7 +27,7 @@ mod tests {
     const UUID: &str = "0193f2a1-7c3e-7b1a-9d2f-0123456789ab";
 
     #[test]
-    fn only_names_that_are_made_up_for_files_are_looked_at() {
+    fn only_generated_names_are_recognized() {
         for name in ["ducktide-@.parquet", "ducklake-@.parquet", "ducklake-@-delete.parquet"] {
             assert!(is_file_of_a_lake(&name.replace('@', UUID)), "{name}");
         }

@@ -1,4 +1,4 @@
-//! The directory of a lake's files: whose it is, whether it is there, and what lies below it.
+//! Data path, the directory of a lake's files: its owner, its availability and its files.
 
 mod claim;
 mod database;
@@ -16,14 +16,14 @@ pub use self::owner::{DataPathCheck, Owner, OwnerRole, check_free, check_lake, i
 use crate::duck_lake::DuckLake;
 use crate::session::Session;
 
-/// The data path of a lake, as its catalog has it, without a slash at the end.
+/// Data path of a lake, as in its catalog, without a trailing slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataPath {
     root: PathBuf,
 }
 
 impl DataPath {
-    /// Reads the path from the catalog, in a transaction of its own.
+    /// Reads the path from the catalog, in its own transaction.
     pub fn read(session: &Session) -> Result<Self> {
         let metadata = session.native_table("ducklake_metadata");
         let sql = format!("SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL");
@@ -32,19 +32,19 @@ impl DataPath {
             .ok_or_else(|| LakeError::invalid("the catalog has no data path"))
     }
 
-    /// A data path; a slash at its end is dropped.
+    /// Creates a data path without the trailing slash.
     pub fn new(path: impl AsRef<Path>) -> Self {
         Self { root: path.as_ref().components().collect() }
     }
 
-    /// Directory that it names.
+    /// Directory of the data path.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Whether a path is below the data path, whatever it was made of: neither the data path itself,
-    /// nor one that leaves it by `..`.
+    /// Returns whether a path is below the data path: neither the data path itself, nor a path that
+    /// leaves it by `..`.
     #[must_use]
     pub fn contains(&self, path: &Path) -> bool {
         let Ok(below) = path.strip_prefix(&self.root) else { return false };
@@ -52,13 +52,13 @@ impl DataPath {
         parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
     }
 
-    /// Refuses to write or to remove a path that is not below the data path.
+    /// Refuses a path that is not below the data path, before it is written or removed.
     pub fn check(&self, path: &Path) -> Result<()> {
         if self.contains(path) {
             return Ok(());
         }
         Err(LakeError::invalid(format!(
-            "the path is not below the lake's data path, so nothing is written or removed there: \
+            "the path is not below the lake's data path; nothing is written or removed there: \
              path=`{}` data_path=`{}`",
             path.display(),
             self.root.display()
@@ -66,18 +66,18 @@ impl DataPath {
     }
 }
 
-/// A path of the catalog in full.
+/// Returns the full path of a path in the catalog.
 #[must_use]
 pub fn resolve(base: &Path, path: Option<String>, is_relative: bool) -> PathBuf {
     let path = path.unwrap_or_default();
     let path = if is_relative { base.join(path) } else { path.into() };
-    // Without the slash at the end, as paths of listed files are made.
+    // Without the trailing slash, like the paths of listed files.
     path.components().collect()
 }
 
 impl DuckLake {
-    /// The directories that the lake's files are in: the data path, and those of files that other clients
-    /// registered elsewhere.
+    /// Returns the directories of the lake's files: the data path, and the directories of files that
+    /// other clients registered outside of it.
     pub fn file_directories(&mut self) -> Result<Vec<PathBuf>> {
         let session = self.session()?;
         let data_path = DataPath::read(session)?;
@@ -106,7 +106,7 @@ crate::row_struct! {
 }
 
 crate::row_struct! {
-    /// Path of a file, in its three parts.
+    /// Path of a file in three parts: schema, table and file.
     struct FilePath {
         schema_path: Option<String>,
         schema_is_relative: Option<bool>,
@@ -130,7 +130,7 @@ impl FilePath {
     }
 }
 
-/// Where the newest live data files are that the catalog has below the data path.
+/// Returns the paths of the newest live data files below the data path, at most `limit`.
 fn live_files(session: &Session, data_path: &DataPath, limit: usize) -> Result<Vec<PathBuf>> {
     let sql = format!(
         "SELECT s.path AS schema_path, s.path_is_relative AS schema_is_relative, \
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_below_the_data_path_is_written_or_removed() {
+    fn only_paths_below_the_data_path_pass_the_check() {
         for root in ["/lake/data", "/lake/data/", "/lake//data/./"] {
             let path = DataPath::new(root);
             for inside in ["/lake/data/main/events/f.parquet", "/lake/data/f", "/lake/data//f"] {

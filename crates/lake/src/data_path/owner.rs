@@ -1,19 +1,19 @@
-//! Which lake, and which copy of its catalog, owns the files of a data path.
+//! Ownership of a data path by one lake and one copy of its catalog.
 //!
-//! Two lakes on one data path, or a copy of a catalog beside the original, would each take the other's
-//! live files for orphans, and remove what the other still needs. So whoever may write takes the claim
-//! when the lake is made, or at the first open of an older lake, and compares it at each open, commit and
-//! maintenance operation:
+//! Two lakes on one data path, or a copy of a catalog alongside the original, would each treat the
+//! other's live files as orphans and remove files that the other still needs. Therefore every program
+//! that may write takes the claim when the lake is created, or at the first open of an older lake, and
+//! compares it at each open, commit and maintenance operation:
 //!
-//! | recorded in `ducktide_meta` | in the claim's file | it means |
+//! | recorded in `ducktide_meta` | in the claim file | meaning |
 //! |---|---|---|
 //! | this token, this database | this lake, this token | the owner |
-//! | another database | - | a copy of the catalog, or one that was restored elsewhere |
-//! | another token, or none | this lake, a token | a copy whose original, or sibling, owns the files |
+//! | another database | - | a copy of the catalog, or a catalog that was restored elsewhere |
+//! | another token, or none | this lake, a token | a copy; the original or another copy owns the files |
 //! | - | another lake | two lakes on one data path |
-//! | anything | no file, and live files that are not there | the data path is not mounted |
+//! | anything | no file, and live files are missing | the data path is not mounted |
 //!
-//! A copy may be read. `ducktide init --adopt` gives it the data path: a new token, in both places.
+//! A copy is read-only. `ducktide init --adopt` makes it the owner, with a new token in both places.
 
 use std::path::Path;
 
@@ -28,14 +28,14 @@ use crate::catalog::meta;
 use crate::duckdb_error;
 use crate::session::Session;
 
-/// The rows of `ducktide_meta`.
+/// Keys of `ducktide_meta`.
 const TOKEN: &str = "owner_token";
 const DATABASE: &str = "owner_database";
 
-/// Live files that are looked for before a data path without a claim is taken for one that is away.
+/// Maximum number of live files to check before a data path without a claim counts as not mounted.
 const LOOKED_FOR: usize = 20;
 
-/// What the catalog remembers of its claim.
+/// Owner as recorded in the catalog.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Recorded {
     token: String,
@@ -43,47 +43,50 @@ pub(crate) struct Recorded {
 }
 
 impl Recorded {
-    /// As rows of `ducktide_meta`.
+    /// Returns the rows of `ducktide_meta`.
     fn facts(&self) -> Vec<(&'static str, String)> {
         vec![(TOKEN, self.token.clone()), (DATABASE, self.database.to_string())]
     }
 }
 
-/// What is known of the lake's files, where the claim is missing.
+/// State of the lake's files when the claim is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Files {
-    /// The lake has none.
+    /// The lake has no files.
     None,
-    /// At least one is where the catalog says.
+    /// At least one file exists.
     Found,
-    /// The lake has some, and none of those that were looked for is there.
+    /// The lake has files, and none of the checked ones exists.
     Missing,
 }
 
-/// Who opens a lake.
+/// Role of the program that opens a lake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OwnerRole {
-    /// An operator who makes the lake, or makes sure that it is there.
+    /// Operator who creates the lake, or ensures that it exists.
     Init,
-    /// Any other program that may write.
+    /// Another program that may write.
     Program,
 }
 
-/// What to do about a data path.
+/// Decision about a data path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It is claimed, by this catalog.
+    /// This catalog owns the data path.
     Owned,
-    /// Nobody has claimed it: claim it.
+    /// The data path is unclaimed, and can be claimed.
     Take,
-    /// An older program has claimed it for this lake: complete the claim.
+    /// An older program has claimed it for this lake; the claim lacks its token.
     Complete,
+    /// Another lake, with this identity, owns the data path.
     AnotherLake(String),
+    /// This catalog is a copy, and another copy owns the data path.
     Copy,
+    /// The claim is missing, and no file shows that the directory is the claimed one.
     NotMounted,
 }
 
-/// The decision, apart from what it takes to know the facts.
+/// Decides about a data path. `files` is called only if the claim is missing.
 fn judge(
     lake: &str,
     here: &Database,
@@ -114,27 +117,27 @@ fn judge(
     }
 }
 
-/// A data path that this process' catalog owns.
+/// Data path that this process' catalog owns.
 #[derive(Clone, Debug)]
 pub struct Owner {
     data_path: DataPath,
     claim: Claim,
 }
 
-/// What a program finds when it opens a lake to write, and may be the owner.
+/// Data path that passed the check of a program that opens the lake to write.
 pub struct DataPathCheck {
     data_path: DataPath,
     lake: String,
     here: Database,
     recorded: Option<Recorded>,
-    /// The token of a claim that is there.
+    /// Token of the existing claim.
     claimed: Option<String>,
     verdict: Verdict,
 }
 
 impl DataPathCheck {
-    /// Of a lake without our tables, nothing is recorded; a claim of this lake that is there is that of an
-    /// installation which did not end.
+    /// Checks the data path of a lake without our tables, where nothing is recorded. An existing claim
+    /// of this lake is from an installation that did not finish.
     pub fn of_uninstalled(session: &Session) -> Result<Self> {
         let found = Self::with(session, OwnerRole::Init, None)?;
         match found.verdict {
@@ -164,7 +167,7 @@ impl DataPathCheck {
         }
     }
 
-    /// Claims the data path for a lake without our tables, and returns the facts for these.
+    /// Claims the data path for a lake without our tables. Returns the rows for `ducktide_meta`.
     pub fn install(self) -> Result<Vec<(&'static str, String)>> {
         let token = self.claimed.clone().unwrap_or_else(|| Uuid::new_v4().to_string());
         let recorded = Recorded { token, database: self.here.clone() };
@@ -173,7 +176,7 @@ impl DataPathCheck {
         Ok(facts)
     }
 
-    /// Writes the claim's file, if it is not there as it should be.
+    /// Writes the claim file if it is missing or incomplete.
     fn claim(self, recorded: Option<Recorded>) -> Result<Owner> {
         let Self { data_path, lake, verdict, .. } = self;
         let token = recorded.map(|recorded| recorded.token);
@@ -186,7 +189,7 @@ impl DataPathCheck {
             _ => Ok(true),
         };
         if !written.map_err(|error| unreadable("claim the data path (--data-path)", root, error))? {
-            // Somebody else was first: another program of this catalog, or not.
+            // Another program was first: of this catalog, or of another.
             owner.check()?;
         }
         Ok(owner)
@@ -194,7 +197,7 @@ impl DataPathCheck {
 }
 
 impl Owner {
-    /// Claims the data path for the lake, or makes sure that it has.
+    /// Claims the data path for the lake, or checks the existing claim.
     pub fn establish(session: &Session, opener: OwnerRole) -> Result<Self> {
         let found = DataPathCheck::of(session, opener)?;
         let recorded = match &found.recorded {
@@ -204,7 +207,7 @@ impl Owner {
         found.claim(recorded)
     }
 
-    /// Makes this catalog the owner, whoever was it before among its copies.
+    /// Makes this catalog the owner, in place of any of its copies.
     pub fn adopt(session: &Session) -> Result<()> {
         let data_path = DataPath::read(session)?;
         let (lake, here) = (identity(session)?, Database::of(session)?);
@@ -212,7 +215,7 @@ impl Owner {
             return Err(refusal(&Verdict::AnotherLake(claim.lake), &data_path));
         }
         let recorded = Recorded { token: Uuid::new_v4().to_string(), database: here };
-        // First the catalog: whoever dies in between leaves a data path that nobody owns yet.
+        // First the catalog: a crash in between leaves a data path without an owner.
         meta::set(session, TOKEN, &recorded.token)
             .and_then(|()| meta::set(session, DATABASE, &recorded.database.to_string()))
             .map_err(|error| LakeError::unavailable("record the owner").because(error))?;
@@ -223,11 +226,11 @@ impl Owner {
             .map_err(|error| unreadable("claim the data path (--data-path)", root, error))
     }
 
-    /// Whether the claim is still there, and still this catalog's. Reads one small file.
+    /// Checks that the claim exists and is this catalog's. Reads one small file.
     pub fn check(&self) -> Result<()> {
         match read(&self.data_path)? {
             Some(claim) if claim == self.claim => Ok(()),
-            // A token that somebody added to the claim of an older program.
+            // Another program has added a token to the claim of an older program.
             Some(claim) if claim.lake == self.claim.lake && self.claim.token.is_none() => Ok(()),
             Some(claim) if claim.lake != self.claim.lake => {
                 Err(refusal(&Verdict::AnotherLake(claim.lake), &self.data_path))
@@ -237,25 +240,25 @@ impl Owner {
         }
     }
 
-    /// Data path that is owned.
+    /// Owned data path.
     #[must_use]
     pub const fn data_path(&self) -> &DataPath {
         &self.data_path
     }
 
-    /// For those who write files.
+    /// Returns the claim for the writers of files, which check it.
     #[must_use]
     pub fn claim(&self) -> DataPathClaim {
         DataPathClaim::new(self.data_path.root().join(NAME))
     }
 }
 
-/// Refuses a data path for a lake that is about to be made.
+/// Refuses a data path that is unfit for a new lake.
 pub fn check_free(root: &Path) -> Result<()> {
     if let Some(part) = root.iter().find(|part| part.to_string_lossy().contains('=')) {
         return Err(LakeError::invalid(format!(
-            "DuckLake takes a directory named `key=value` for a partition, and gives each row of the table \
-             that value; name another directory with --data-path (DUCKLAKE_DATA_PATH): \
+            "DuckLake treats a directory named `key=value` as a partition and gives each row of \
+             the table that value; choose another directory with --data-path (DUCKLAKE_DATA_PATH): \
              data_path=`{}` component=`{}`",
             root.display(),
             part.to_string_lossy()
@@ -279,8 +282,8 @@ pub fn check_free(root: &Path) -> Result<()> {
         }
     };
     Err(LakeError::invalid(format!(
-        "the data path {what}: each would remove the other's files as orphans; give each lake a directory \
-         of its own with --data-path (DUCKLAKE_DATA_PATH): data_path=`{}` found=`{}`",
+        "the data path {what}: each lake would remove the other's files as orphans; give each lake \
+         its own directory with --data-path (DUCKLAKE_DATA_PATH): data_path=`{}` found=`{}`",
         root.display(),
         path.display()
     )))
@@ -303,18 +306,20 @@ fn refusal(verdict: &Verdict, data_path: &DataPath) -> LakeError {
     match verdict {
         Verdict::AnotherLake(lake) => LakeError::invalid(format!(
             "the data path belongs to another lake: each would remove the other's files as orphans; give \
-             each lake a data path of its own, or remove the file if that lake is gone: \
+             each lake its own data path, or remove the claim if the other lake no longer exists: \
              claim=`{path}` lake=`{lake}`"
         )),
         Verdict::Copy => LakeError::invalid(format!(
-            "this catalog is a copy, or was restored or moved: the lake's files belong to another copy of it, \
-             and two would remove each other's files. It may be read. If this is the one that owns the \
-             files from now on, stop all programs that use the other, and run `ducktide init --adopt`: \
+            "this catalog is a copy, or was restored or moved: the lake's files belong to another \
+             copy, and two copies would remove each other's files. This catalog is read-only. To \
+             make it the owner of the files, stop all programs that use the other copy and run \
+             `ducktide init --adopt`: \
              claim=`{path}`"
         )),
         _ => LakeError::unavailable(format!(
-            "the data path lacks the lake's claim, so its mount is away: mount it; programs that wait go on \
-             by themselves. If the files are lost, or were moved without it, run `ducktide init --adopt`: \
+            "the data path lacks the lake's claim, so its mount is away: mount it; waiting \
+             programs continue automatically. If the files are lost, or were moved without the claim, \
+             run `ducktide init --adopt`: \
              claim=`{path}`"
         )),
     }
@@ -322,15 +327,15 @@ fn refusal(verdict: &Verdict, data_path: &DataPath) -> LakeError {
 
 fn read(data_path: &DataPath) -> Result<Option<Claim>> {
     let root = data_path.root();
-    Claim::read(root).map_err(|error| unreadable("read whose data path it is", root, error))
+    Claim::read(root).map_err(|error| unreadable("read the claim of the data path", root, error))
 }
 
 fn unreadable(what: &str, root: &Path, error: std::io::Error) -> LakeError {
     LakeError::unavailable(format!("{what}: data_path=`{}`", root.display())).because(error)
 }
 
-/// The identity of the lake's first schema, which `DuckLake` makes up when it makes the lake. Copies of a
-/// catalog share it.
+/// Returns the UUID of the lake's first schema, which `DuckLake` generates when it creates the lake.
+/// Copies of a catalog share it.
 pub fn identity(session: &Session) -> Result<String> {
     let sql = format!(
         "SELECT schema_uuid FROM {} ORDER BY schema_id, begin_snapshot LIMIT 1",
@@ -348,8 +353,8 @@ fn recorded(session: &Session) -> Result<Option<Recorded>> {
         .map(|(token, database)| Recorded { token, database: Database::parse(&database) }))
 }
 
-/// Records a first owner, unless another program has done so meanwhile. None where this program has no
-/// right to.
+/// Records the first owner, unless another program has recorded one in the meantime. None if this
+/// program lacks the permission.
 fn record_first(session: &Session, here: Database) -> Result<Option<Recorded>> {
     let recording = Recorded { token: Uuid::new_v4().to_string(), database: here };
     let Err(error) = meta::insert(session, &recording.facts()) else { return Ok(Some(recording)) };
@@ -357,10 +362,10 @@ fn record_first(session: &Session, here: Database) -> Result<Option<Recorded>> {
         return Ok(Some(found));
     }
     if duckdb_error::is_permission_denied(&error.to_string()) {
-        tracing::debug!(%error, "the owner of the files is not recorded; `ducktide init` does");
+        tracing::debug!(%error, "data path owner not recorded; run `ducktide init`");
         return Ok(None);
     }
-    Err(LakeError::unavailable("record whose data path it is").because(error))
+    Err(LakeError::unavailable("record the owner").because(error))
 }
 
 fn find_files(session: &Session, data_path: &DataPath) -> Result<Files> {
@@ -389,12 +394,12 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_of_a_data_path_is_told_from_copies_and_other_lakes() {
+    fn the_owner_of_a_data_path_is_distinguished_from_copies_and_other_lakes() {
         let another = Verdict::AnotherLake("b".to_owned());
         let owner = Some(recorded("1", "here"));
         for (recorded, claim, files, expected) in [
             (owner.clone(), Some(claim("a", Some("1"))), Files::Missing, Verdict::Owned),
-            // Made, or opened for the first time.
+            // Created, or opened for the first time.
             (None, None, Files::None, Verdict::Take),
             (None, None, Files::Found, Verdict::Take),
             (None, Some(claim("a", None)), Files::Found, Verdict::Complete),
@@ -405,7 +410,7 @@ mod tests {
             (owner.clone(), None, Files::Missing, Verdict::NotMounted),
             (owner.clone(), None, Files::None, Verdict::NotMounted),
             (None, None, Files::Missing, Verdict::NotMounted),
-            // A copy; one that another copy took the path from; a dump from before the claim.
+            // A copy; a catalog whose path a copy has adopted; a dump from before the claim.
             (Some(recorded("1", "x")), Some(claim("a", Some("1"))), Files::Found, Verdict::Copy),
             (Some(recorded("1", "x")), None, Files::Missing, Verdict::Copy),
             (owner.clone(), Some(claim("a", Some("2"))), Files::Found, Verdict::Copy),

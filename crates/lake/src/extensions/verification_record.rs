@@ -1,8 +1,8 @@
 //! Records of verified extension files, so that the next process does not read them again.
 //!
-//! A record names the digest and the identity of the file that had it. A record counts only if no
-//! user but its reader and root can have written it: a user who cannot change the extension file cannot
-//! forge its record either. A file that is written to or replaced gets another change time, which no
+//! A record holds the digest and the identity of a verified file. It is trusted only if no user other
+//! than its reader and root can have written it: a user who cannot change the extension file cannot
+//! forge its record either. A file that is written or replaced gets another change time, which no
 //! program can set, and is read again.
 
 use std::{
@@ -16,21 +16,21 @@ use std::{
 
 use uuid::Uuid;
 
-/// The age from which a file's times tell its contents apart: file systems count time in steps of up to
-/// two seconds, so a file that changed a moment ago may change again within the same step.
+/// Minimum age of a file's last change for its times to identify its contents: file systems count time
+/// in steps of up to two seconds, so a file that has just changed may change again within the same step.
 const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
-/// The most that is read of a record.
+/// Maximum number of bytes to read from a record.
 const LONGEST_RECORD: u64 = 1024;
 
-/// A file with certain contents, as far as its metadata tells. Times are nanoseconds since 1970.
+/// Identity of a file and its contents, from its metadata. Times are nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileIdentity {
     device: u64,
     inode: u64,
     size: u64,
     modified: i128,
-    /// Last change of contents or attributes. The kernel sets it; no program can set it back.
+    /// Last change of contents or attributes. Only the kernel sets it.
     changed: i128,
 }
 
@@ -47,7 +47,7 @@ impl FileIdentity {
         }
     }
 
-    /// Returns whether a later change of the file is sure to change its identity.
+    /// Returns whether every later change of the file changes its identity.
     fn is_settled(&self, now: SystemTime) -> bool {
         let settled = now.checked_sub(SETTLED_AFTER);
         let since_1970 = settled.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
@@ -62,17 +62,17 @@ impl fmt::Display for FileIdentity {
     }
 }
 
-/// The record of one extension file with one digest.
+/// Record that one extension file has one digest.
 pub(super) struct VerificationRecord {
     identity: FileIdentity,
     text: String,
-    /// The places where it may be, in the order of preference.
+    /// Possible paths of the record, in the order of preference.
     places: Vec<PathBuf>,
 }
 
 impl VerificationRecord {
-    /// Describes the record next to the file or, where its folder is another user's, in this user's
-    /// cache.
+    /// Describes the record, which is next to the file or, if its folder is another user's, in this
+    /// user's cache.
     pub(super) fn of(
         file: &Path,
         identity: FileIdentity,
@@ -87,13 +87,13 @@ impl VerificationRecord {
         Self { identity, text: format!("sha256={digest} {identity}\n"), places }
     }
 
-    /// Returns whether a trusted record says that the file has the digest.
+    /// Returns whether a trusted record of the file with the digest exists.
     pub(super) fn exists(&self) -> bool {
         let is_recorded = |place| read_trusted(place).is_ok_and(|found| found == self.text);
         self.places.iter().any(|place| is_recorded(place))
     }
 
-    /// Writes the record where that is possible. Without it the file is only read again.
+    /// Writes the record to the first possible path. Without a record the file is only read again.
     pub(super) fn write(&self, now: SystemTime) {
         if !self.identity.is_settled(now) {
             return;
@@ -104,7 +104,7 @@ impl VerificationRecord {
                 Err(error) => tracing::debug!(
                     %error,
                     path = %place.display(),
-                    "verification of an extension not recorded here"
+                    "extension verification not recorded"
                 ),
             }
         }
@@ -131,14 +131,14 @@ impl VerificationRecord {
 }
 
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
-    // Others may read it: a record of root's serves all users.
+    // Other users may read it: a record that root wrote is valid for all users.
     let mut file = File::options().write(true).create_new(true).mode(0o644).open(path)?;
     file.write_all(text.as_bytes())
 }
 
 fn read_trusted(path: &Path) -> io::Result<String> {
     let is_trusted = |metadata: &Metadata| is_trusted(metadata, user());
-    // Before it is opened: it may be a link, or a pipe without a writer.
+    // Checked before opening: the path may be a link, or a pipe without a writer.
     if !is_trusted(&fs::symlink_metadata(path)?) {
         return Err(io::ErrorKind::PermissionDenied.into());
     }
@@ -151,7 +151,7 @@ fn read_trusted(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-/// Returns whether no one but the user and root can have written a file.
+/// Returns whether only the user or root can have written a file.
 fn is_trusted(metadata: &Metadata, user: u32) -> bool {
     metadata.is_file() && [user, 0].contains(&metadata.uid()) && metadata.mode() & 0o022 == 0
 }
@@ -179,7 +179,7 @@ mod tests {
         SystemTime::now() + Duration::from_mins(1)
     }
 
-    /// A folder with one file that stands for an extension.
+    /// Folder with one file in place of an extension.
     struct Folder(tempfile::TempDir);
 
     impl Folder {
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_found_by_the_next_process_and_says_nothing_of_another_digest() {
+    fn a_record_is_valid_for_the_next_process_and_its_digest_only() {
         let folder = Folder::new();
         assert!(!folder.record().exists());
 
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_in_the_users_cache_where_it_cannot_be_next_to_the_file() {
+    fn a_record_is_in_the_users_cache_if_it_cannot_be_next_to_the_file() {
         let folder = Folder::new();
         fs::create_dir(folder.path("extension.verified")).unwrap();
 
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_can_be_written_nowhere_is_no_error() {
+    fn a_record_that_cannot_be_written_is_no_error() {
         let folder = Folder::new();
         fs::create_dir(folder.path("extension.verified")).unwrap();
         fs::write(folder.path("cache"), "not a folder").unwrap();
@@ -246,14 +246,14 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_void_once_the_file_changes_although_its_modification_time_is_set_back() {
+    fn a_record_is_invalid_after_a_change_despite_the_old_modification_time() {
         let folder = Folder::new();
         folder.record().write(later());
         let file = folder.path("extension");
         let before = file.metadata().unwrap();
         let modified = before.modified().unwrap();
 
-        // Until it is another step of the file system's clock, as for any file that is recorded.
+        // Until the file system's clock advances a step, as for any recorded file.
         while FileIdentity::of(&file.metadata().unwrap()).changed
             == FileIdentity::of(&before).changed
         {
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changed_a_moment_ago_is_not_recorded() {
+    fn a_file_that_has_just_changed_is_not_recorded() {
         let folder = Folder::new();
 
         folder.record().write(SystemTime::now());
@@ -296,7 +296,7 @@ mod tests {
         let place = folder.path("extension.verified");
         let metadata = place.metadata().unwrap();
         assert!(is_trusted(&metadata, metadata.uid()));
-        // What root has written is trusted by all.
+        // All users trust the files of root.
         assert_eq!(is_trusted(&metadata, metadata.uid() + 1), metadata.uid() == 0);
 
         fs::rename(&place, folder.path("elsewhere")).unwrap();

@@ -1,5 +1,5 @@
-//! What libpq adds to the parameters that were given: environment variables, a service file, a
-//! password file, and its own defaults.
+//! Completion of the given parameters as in libpq: environment variables, a service file, a password
+//! file and defaults.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +11,7 @@ use super::{PostgresSettingsError, SECRETS, parse};
 type Settings = BTreeMap<String, String>;
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The variables of libpq that stand for a parameter.
+/// Environment variables of libpq, with their parameters.
 const VARIABLES: [(&str, &str); 27] = [
     ("PGAPPNAME", "application_name"),
     ("PGCHANNELBINDING", "channel_binding"),
@@ -42,14 +42,14 @@ const VARIABLES: [(&str, &str); 27] = [
     ("PGUSER", "user"),
 ];
 
-/// Where PostgreSQL's servers keep their sockets, in the order in which they are tried.
+/// Directories of PostgreSQL servers' sockets, in the order of preference.
 const SOCKET_DIRECTORIES: [&str; 2] = ["/var/run/postgresql", "/tmp"];
 
-/// Everything that both connections need to know.
+/// Complete parameters for both connections.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Resolved {
     settings: Settings,
-    /// The user's home directory, for the certificates that libpq finds there.
+    /// Home directory of the user, with the default certificates of libpq.
     home: Option<PathBuf>,
 }
 
@@ -100,19 +100,19 @@ impl Resolved {
         Ok(Self { settings, home })
     }
 
-    /// A parameter's value.
+    /// Returns the value of a parameter.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.settings.get(key).map(String::as_str)
     }
 
-    /// The user's home directory.
+    /// Home directory of the user.
     pub(super) fn home(&self) -> Option<&Path> {
         self.home.as_deref()
     }
 
-    /// The parameters in libpq's own words, without secrets, and with what the caller adds where nobody
-    /// has set it. `options` are added to those that were set.
+    /// Returns the parameters as a connection string of libpq, without secrets. `defaults` apply to
+    /// parameters that are not set; `options` are appended to those that are set.
     #[must_use]
     pub fn connection_string(&self, defaults: &[(&str, &str)], options: &str) -> String {
         let mut settings = self.settings.clone();
@@ -132,7 +132,7 @@ impl Resolved {
     }
 }
 
-/// The parameters of a service: `[name]` and then `key=value` lines.
+/// Reads the parameters of a service: a line `[name]`, then `key=value` lines.
 fn read_service(
     service: &str,
     file: Option<String>,
@@ -160,7 +160,7 @@ fn read_service(
     Ok(settings)
 }
 
-/// The lines of a section; None if there is none of this name.
+/// Returns the lines of a section; None if no section has the name.
 fn section(text: &str, name: &str) -> Option<Vec<String>> {
     let mut lines = text.lines().map(str::trim).skip_while(|line| *line != format!("[{name}]"));
     lines.next()?;
@@ -174,14 +174,14 @@ fn section(text: &str, name: &str) -> Option<Vec<String>> {
     )
 }
 
-/// The password of the first line that fits, as libpq reads it: a file that others may read does not
-/// count.
+/// Returns the password of the first matching line, as libpq does. A file that other users can access is
+/// ignored.
 fn read_password(file: &Path, settings: &Settings) -> Option<String> {
     let metadata = fs::metadata(file).ok()?;
     if metadata.permissions().mode() & 0o077 != 0 {
         tracing::warn!(
             path = %file.display(),
-            "the password file is not used, since others may read it; run chmod 600 on it"
+            "password file ignored: other users can access it; run chmod 600 on it"
         );
         return None;
     }
@@ -216,7 +216,7 @@ fn password_of_line(line: &str, wanted: &[&str; 4]) -> Option<String> {
     (fields.len() == 5 && fields.iter().zip(wanted).all(fits)).then(|| fields.remove(4))
 }
 
-/// The user whom the process runs as.
+/// Returns the name of the user that runs the process.
 fn system_user(variable: &dyn Fn(&str) -> Option<String>) -> Option<String> {
     let uid = fs::metadata("/proc/self").map(|metadata| metadata.uid().to_string());
     let named = uid.ok().and_then(|uid| {
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_counts_more_than_the_environment() {
+    fn given_parameters_take_precedence_over_the_environment() {
         let environment = [
             ("PGUSER", "other"),
             ("PGPASSWORD", "s3cret"),
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_are_added_to_options_that_are_set() {
+    fn limits_are_appended_to_given_options() {
         let resolved = resolve("host=db options='-c role=it\\'s' connect_timeout=30", &[]);
         let text = resolved.connection_string(&[("connect_timeout", "5")], "-c lock_timeout=15s");
 

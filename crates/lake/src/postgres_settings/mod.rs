@@ -1,10 +1,10 @@
-//! How a PostgreSQL catalog is reached: libpq's connection parameters, read once for both connections.
+//! Connection parameters of a PostgreSQL catalog, in libpq's forms, parsed once for both connections.
 //!
-//! DuckDB connects by libpq, and our own connection by a client in Rust, which knows fewer parameters
-//! and neither environment variables nor password files. So the setting is parsed here, completed as
-//! libpq completes it (`environment`), and given to both in the same words.
+//! DuckDB connects with libpq, and our own connection with a client in Rust, which supports fewer
+//! parameters and neither environment variables nor password files. Therefore this module parses the
+//! setting, completes it as libpq does (`environment`), and passes the same parameters to both.
 //!
-//! A password is in none of the texts that this module makes, whatever the setting looked like.
+//! No text that this module creates contains a password, in whatever form the setting was written.
 
 mod environment;
 mod parse;
@@ -16,7 +16,7 @@ use std::str::FromStr;
 
 pub use self::environment::Resolved;
 
-/// libpq's parameters that a lake's connection may have.
+/// libpq's connection parameters, which a catalog setting may contain.
 const KEYWORDS: [&str; 43] = [
     "application_name",
     "channel_binding",
@@ -63,22 +63,22 @@ const KEYWORDS: [&str; 43] = [
     "servicefile",
 ];
 
-/// Parameters that are never shown.
+/// Parameters whose values are never shown.
 const SECRETS: [&str; 2] = ["password", "sslpassword"];
 
-/// What is wrong with a setting, without any part of it that may be a password.
+/// Error in a setting, without any part of the setting that may be a password.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct PostgresSettingsError(pub String);
 
 impl PostgresSettingsError {
-    /// Creates the error of a text.
+    /// Creates an error with a text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 }
 
-/// libpq's connection parameters, as they were given.
+/// libpq's connection parameters, as given in the setting.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PostgresSettings(BTreeMap<String, String>);
 
@@ -103,24 +103,24 @@ impl fmt::Debug for PostgresSettings {
 }
 
 impl PostgresSettings {
-    /// The URL that works, but holds no password.
+    /// Returns a usable URL without a password.
     #[must_use]
     pub fn shareable(&self) -> String {
         self.url(None)
     }
 
-    /// Whether a password was given.
+    /// Returns whether a password was given.
     #[must_use]
     pub fn has_password(&self) -> bool {
         SECRETS.iter().any(|key| self.0.contains_key(*key))
     }
 
-    /// The settings with what libpq adds to them: environment, service file, password file, defaults.
+    /// Completes the settings as libpq does: environment, service file, password file, defaults.
     pub fn resolve(&self) -> Result<Resolved, PostgresSettingsError> {
         Resolved::of(&self.0, &|name| std::env::var(name).ok())
     }
 
-    /// Refuses what one of the two connections could never use.
+    /// Refuses settings that one of the two connections does not support.
     pub fn check(&self) -> Result<(), PostgresSettingsError> {
         let resolved = self.resolve()?;
         resolved.check()?;
@@ -128,7 +128,7 @@ impl PostgresSettings {
         Ok(())
     }
 
-    /// All parameters as a URL; `mask` stands for secrets, which are left out without it.
+    /// Returns all parameters as a URL. `mask` replaces secrets; without it, secrets are omitted.
     fn url(&self, mask: Option<&str>) -> String {
         let get = |key: &str| self.0.get(key).map(String::as_str);
         let secret = |key: &str| get(key).and(mask);
@@ -157,8 +157,8 @@ impl PostgresSettings {
     }
 }
 
-/// `host:port,host:port`, as a URL has them. A URL with several ports needs as many hosts; libpq takes
-/// one port for all.
+/// Returns `host:port,host:port` for a URL. A URL with several ports needs as many hosts; libpq accepts
+/// one port for all hosts.
 fn hosts(hosts: &str, ports: &str) -> String {
     let ports: Vec<_> = ports.split(',').collect();
     let one = |(index, host): (usize, &str)| {
@@ -172,7 +172,7 @@ fn hosts(hosts: &str, ports: &str) -> String {
     hosts.split(',').enumerate().map(one).collect::<Vec<_>>().join(",")
 }
 
-/// Percent-encodes everything that means something in a URL.
+/// Percent-encodes all characters with a meaning in a URL.
 fn encode(text: &str) -> String {
     let byte = |byte: u8| {
         if byte.is_ascii_alphanumeric() || b"-._~,".contains(&byte) {
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_password_is_taken_whole_and_encoded_where_it_goes_into_a_url() {
+    fn a_password_with_special_characters_is_parsed() {
         for password in ["s3cr@t", "a/b", "a b", "a?b", "a:b", "@/ #", "a&b=c", "p#w"] {
             let settings = settings(&format!("postgres://me:{password}@db/lake?sslmode=require"));
             assert_eq!(settings.0["password"], password);
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_parsed_is_named_and_not_shown() {
+    fn an_invalid_setting_is_described_without_its_password() {
         let cases = [
             ("postgres://me@db/lake?Password=s3cret", "`password` in lower case"),
             ("postgres://me@db/lake?sslmod=s3cret", "unknown connection parameter: `sslmod`"),
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_url_says_the_same_again() {
+    fn the_url_has_the_same_parameters() {
         let forms = [
             "postgres://a:5432,b:5433/lake?target_session_attrs=read-write",
             "host=/var/run/postgresql dbname=lake user='o neil'",

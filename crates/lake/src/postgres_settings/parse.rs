@@ -1,4 +1,4 @@
-//! The forms in which connection parameters are written: a URL, or `keyword=value` pairs. Pure.
+//! Parser of connection parameters, written as a URL or as `keyword=value` pairs. Pure.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::{KEYWORDS, PostgresSettingsError};
 type Settings = BTreeMap<String, String>;
 type Result<T> = std::result::Result<T, PostgresSettingsError>;
 
-/// The forms that a catalog setting may have.
+/// Error text with the supported forms of a catalog setting.
 const FORMS: &str = "a catalog is sqlite:PATH, postgres://user@host:port/database, or libpq's \
                      postgres:host=… dbname=…";
 
@@ -26,16 +26,16 @@ pub(super) fn settings(text: &str) -> Result<Settings> {
     }
 }
 
-/// Whether it begins with one of libpq's keywords, in any case.
+/// Returns whether a text begins with one of libpq's keywords, in any case.
 fn looks_like_pairs(text: &str) -> bool {
     let keyword = text.split_once('=').map(|(keyword, _)| keyword.trim().to_ascii_lowercase());
     keyword.is_some_and(|keyword| KEYWORDS.contains(&keyword.as_str()))
 }
 
-/// What follows `postgres://`.
+/// Parses the part of a URL after `postgres://`.
 ///
-/// libpq ends user and password at the first `@`. A password with a raw `@`, `/` or `?` has one
-/// sensible reading all the same, which both connections get.
+/// libpq ends user and password at the first `@`. A password with a raw `@`, `/` or `?` is still
+/// unambiguous; it is parsed here, and both connections use the result.
 fn url(text: &str) -> Result<Settings> {
     let (user, rest) = split_user(text);
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -57,7 +57,7 @@ fn url(text: &str) -> Result<Settings> {
                  a password, as %3F and %26",
             ));
         };
-        // What stands before an `@` may be a password that was cut off at its `?`.
+        // The text before an `@` may be the rest of a password with a `?`.
         let key = if query.contains('@') && !KEYWORDS.contains(&key) {
             return Err(PostgresSettingsError::new(
                 "unknown parameter in the URL; percent-encode special characters within a password: \
@@ -72,7 +72,7 @@ fn url(text: &str) -> Result<Settings> {
     Ok(settings)
 }
 
-/// User and password, and what follows their `@`.
+/// Splits a text into user with password, and the part after their `@`.
 fn split_user(text: &str) -> (Option<&str>, &str) {
     let query = match text.find('?') {
         // Within a password: no `@` came before, and no path.
@@ -82,7 +82,7 @@ fn split_user(text: &str) -> (Option<&str>, &str) {
                 text[rest..].find('?').map_or(text.len(), |question| rest + question)
             })
         }
-        // `user:a/b?c@host`: what stands before the `@` has a colon that no port follows.
+        // `user:a/b?c@host`: the text before the `?` has a colon without a port after it.
         Some(at)
             if !text[..at].contains('@')
                 && text[at..].contains('@')
@@ -102,13 +102,13 @@ fn split_user(text: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// Whether a colon is there that does not begin a port.
+/// Returns whether a text has a colon without a port after it.
 fn has_password_before(text: &str) -> bool {
     let after = text.split_once(':').map(|(_, after)| after.split('/').next().unwrap_or_default());
     after.is_some_and(|port| !port.chars().all(|c| c.is_ascii_digit()))
 }
 
-/// `host:port,host:port`, with IPv6 addresses in brackets.
+/// Parses `host:port,host:port`, with IPv6 addresses in brackets.
 fn put_hosts(settings: &mut Settings, text: &str) -> Result<()> {
     let (mut hosts, mut ports) = (Vec::new(), Vec::new());
     for place in text.split(',') {
@@ -126,7 +126,7 @@ fn put_hosts(settings: &mut Settings, text: &str) -> Result<()> {
     Ok(())
 }
 
-/// libpq's `keyword = value`, where a value may stand in single quotes.
+/// Parses libpq's `keyword = value` pairs. A value may be in single quotes.
 fn pairs(text: &str) -> Result<Settings> {
     let mut settings = Settings::new();
     let mut rest = text.trim_start();
@@ -137,7 +137,7 @@ fn pairs(text: &str) -> Result<Settings> {
         let key = key.trim();
         if key.contains(char::is_whitespace) {
             return Err(PostgresSettingsError::new(
-                "a connection parameter lacks its `=`; a value with spaces stands in single quotes",
+                "a connection parameter lacks its `=`; put a value with spaces in single quotes",
             ));
         }
         let key = known(key)?;
@@ -149,7 +149,7 @@ fn pairs(text: &str) -> Result<Settings> {
     Ok(settings)
 }
 
-/// A value and what follows it. A backslash takes the next character as it is.
+/// Parses a value. Returns it with the text after it. A backslash escapes the next character.
 fn value<'a>(key: &str, text: &'a str) -> Result<(String, &'a str)> {
     let quoted = text.strip_prefix('\'');
     let is_quoted = quoted.is_some();
@@ -166,15 +166,15 @@ fn value<'a>(key: &str, text: &'a str) -> Result<(String, &'a str)> {
     }
     if is_quoted {
         return Err(PostgresSettingsError::new(format!(
-            "the quote of a connection parameter does not end: `{key}`"
+            "the closing quote of a connection parameter is missing: `{key}`"
         )));
     }
     Ok((value, ""))
 }
 
-/// The keyword, as libpq knows it.
+/// Returns libpq's keyword of this name, or an error.
 pub(super) fn known(key: &str) -> Result<&'static str> {
-    // JDBC's spelling, which libpq takes in URLs.
+    // A keyword in another case gets its own error.
     let lower = key.to_ascii_lowercase();
     match KEYWORDS.iter().find(|keyword| **keyword == lower) {
         Some(keyword) if lower == key => Ok(keyword),
@@ -195,12 +195,12 @@ fn check_ports(settings: &Settings) -> Result<()> {
         return Ok(());
     }
     Err(PostgresSettingsError::new(
-        "a port is a number up to 65535; percent-encode special characters within a password, `:` as \
-         %3A and `@` as %40: `port`",
+        "a port must be a number from 1 to 65535; percent-encode special characters within a \
+         password, `:` as %3A and `@` as %40: `port`",
     ))
 }
 
-/// An empty value is none.
+/// Adds a parameter, unless its value is empty.
 fn put(settings: &mut Settings, key: &str, value: String) {
     if !value.is_empty() {
         settings.insert(key.to_owned(), value);
@@ -210,7 +210,7 @@ fn put(settings: &mut Settings, key: &str, value: String) {
 fn decode(key: &str, text: &str) -> Result<String> {
     let failed = || {
         PostgresSettingsError::new(format!(
-            "`%` begins an encoded character in a URL; write it as %25: `{key}`"
+            "invalid percent-encoding in a URL; write `%` as %25: `{key}`"
         ))
     };
     let mut bytes = Vec::with_capacity(text.len());

@@ -1,4 +1,4 @@
-//! Our own client's configuration, which is to mean what libpq's parameters mean.
+//! Configuration of our own client, with the meaning of libpq's parameters.
 
 use std::fs;
 use std::net::IpAddr;
@@ -16,14 +16,14 @@ use super::{PostgresSettingsError, Resolved};
 
 type Result<T> = std::result::Result<T, PostgresSettingsError>;
 
-/// How long a connection attempt takes at most, unless it was set.
+/// Default timeout of a connection attempt in seconds.
 pub(crate) const CONNECT_TIMEOUT_SECONDS: u32 = 5;
 
 impl Resolved {
-    /// Refuses parameters that our own client cannot follow.
+    /// Refuses parameters that our own client does not support.
     ///
-    /// Without a client certificate no connector is built: that cannot fail, but OpenSSL reads the
-    /// system's certificates for it, twice (some 20 ms).
+    /// Without a client certificate it builds no connector: building cannot fail then, but OpenSSL would
+    /// read the system's certificates twice (some 20 ms).
     pub(crate) fn check(&self) -> Result<()> {
         let (_, tls) = self.client_settings()?;
         if self.identity()?.is_some() {
@@ -32,7 +32,7 @@ impl Resolved {
         Ok(())
     }
 
-    /// The configuration of our own client.
+    /// Returns the configuration of our own client.
     pub(crate) fn client(&self) -> Result<(Config, MakeTlsConnector)> {
         let (config, tls) = self.client_settings()?;
         Ok((config, connector(&tls)?))
@@ -53,12 +53,12 @@ impl Resolved {
         }
         for address in self.list("hostaddr").filter(|address| !address.is_empty()) {
             let address: IpAddr =
-                address.parse().map_err(|_| refused("hostaddr", "it is an IP address"))?;
+                address.parse().map_err(|_| refused("hostaddr", "must be an IP address"))?;
             config.hostaddr(address);
         }
         for port in self.list("port") {
             let port = if port.is_empty() { "5432" } else { port };
-            config.port(port.parse().map_err(|_| refused("port", "it is a number up to 65535"))?);
+            config.port(port.parse().map_err(|_| refused("port", "must be a number up to 65535"))?);
         }
         Ok(())
     }
@@ -77,7 +77,7 @@ impl Resolved {
             ["replication", "require_auth", "requirepeer", "sslcrl", "sslcrldir", "sslpassword"]
         {
             if self.get(key).is_some() {
-                return Err(refused(key, "Ducktide's own connection cannot do that; leave it out"));
+                return Err(refused(key, "not supported by Ducktide's own connection; remove it"));
             }
         }
         match self.get("gssencmode") {
@@ -88,19 +88,19 @@ impl Resolved {
             None | Some("any" | "prefer-standby") => TargetSessionAttrs::Any,
             Some("read-write" | "primary") => TargetSessionAttrs::ReadWrite,
             Some("read-only" | "standby") => TargetSessionAttrs::ReadOnly,
-            Some(_) => return Err(refused("target_session_attrs", "libpq knows no such value")),
+            Some(_) => return Err(refused("target_session_attrs", "unknown value")),
         });
         config.load_balance_hosts(match self.get("load_balance_hosts") {
             None | Some("disable") => LoadBalanceHosts::Disable,
             Some("random") => LoadBalanceHosts::Random,
-            Some(_) => return Err(refused("load_balance_hosts", "it is disable or random")),
+            Some(_) => return Err(refused("load_balance_hosts", "must be disable or random")),
         });
         config.channel_binding(match self.get("channel_binding") {
             None | Some("prefer") => ChannelBinding::Prefer,
             Some("disable") => ChannelBinding::Disable,
             Some("require") => ChannelBinding::Require,
             Some(_) => {
-                return Err(refused("channel_binding", "it is disable, prefer or require"));
+                return Err(refused("channel_binding", "must be disable, prefer or require"));
             }
         });
         Ok(())
@@ -110,7 +110,7 @@ impl Resolved {
         let seconds = |key: &str, default: u32| -> Result<Duration> {
             Ok(Duration::from_secs(self.number(key, default)?.into()))
         };
-        // Without a limit, as libpq has it for 0, a connection attempt could hold a worker up for ever.
+        // 0 means no limit in libpq, and the default here: an attempt must not block a worker forever.
         let connect = seconds("connect_timeout", CONNECT_TIMEOUT_SECONDS)?;
         let default = Duration::from_secs(CONNECT_TIMEOUT_SECONDS.into());
         config.connect_timeout(if connect.is_zero() { default } else { connect });
@@ -126,12 +126,12 @@ impl Resolved {
     fn number(&self, key: &str, default: u32) -> Result<u32> {
         match self.get(key) {
             None => Ok(default),
-            Some(text) => text.trim().parse().map_err(|_| refused(key, "it is a whole number")),
+            Some(text) => text.trim().parse().map_err(|_| refused(key, "must be a whole number")),
         }
     }
 
-    /// As in libpq: certificates are only checked for `verify-ca` and `verify-full`, and for `require`
-    /// where a root certificate is at hand.
+    /// Returns the TLS settings, as in libpq: certificates are checked only for `verify-ca` and
+    /// `verify-full`, and for `require` if a root certificate is given or found.
     fn tls(&self, config: &mut Config) -> Result<TlsConnectorBuilder> {
         let mode = self.get("sslmode").unwrap_or("prefer");
         let root = self.root_certificate();
@@ -148,7 +148,7 @@ impl Resolved {
             _ => {
                 return Err(refused(
                     "sslmode",
-                    "it is disable, allow, prefer, require, verify-ca or verify-full",
+                    "must be disable, allow, prefer, require, verify-ca or verify-full",
                 ));
             }
         };
@@ -158,7 +158,7 @@ impl Resolved {
             Some("direct") => {
                 config.ssl_negotiation(SslNegotiation::Direct);
             }
-            Some(_) => return Err(refused("sslnegotiation", "it is postgres or direct")),
+            Some(_) => return Err(refused("sslnegotiation", "must be postgres or direct")),
         }
         let mut builder = TlsConnector::builder();
         builder.danger_accept_invalid_certs(!checks_certificate);
@@ -167,7 +167,7 @@ impl Resolved {
             let Some(root) = root else {
                 return Err(refused(
                     "sslrootcert",
-                    "verify-ca and verify-full need the file of the authority's certificate, or \
+                    "verify-ca and verify-full need the file of a root certificate, or \
                      sslrootcert=system",
                 ));
             };
@@ -189,7 +189,7 @@ impl Resolved {
             Some("TLSv1.1") => Ok(Some(Protocol::Tlsv11)),
             Some("TLSv1.2") => Ok(Some(Protocol::Tlsv12)),
             Some("TLSv1.3") => Ok(Some(Protocol::Tlsv13)),
-            Some(_) => Err(refused(key, "it is TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3")),
+            Some(_) => Err(refused(key, "must be TLSv1, TLSv1.1, TLSv1.2 or TLSv1.3")),
         };
         let lowest = protocol("ssl_min_protocol_version")?;
         builder.min_protocol_version(lowest.or(Some(Protocol::Tlsv12)));
@@ -201,7 +201,7 @@ impl Resolved {
         Ok(())
     }
 
-    /// The certificate that this client shows.
+    /// Reads the client certificate and its key; None if there is no certificate.
     fn identity(&self) -> Result<Option<Identity>> {
         if self.get("sslcertmode") == Some("disable") {
             return Ok(None);
@@ -226,7 +226,7 @@ impl Resolved {
         self.file("sslrootcert", "root.crt")
     }
 
-    /// The file that was set, or else the one that libpq looks for.
+    /// Returns the file of a parameter, or else the default file of libpq if it exists.
     fn file(&self, key: &str, default: &str) -> Option<PathBuf> {
         let default =
             || Some(self.home()?.join(".postgresql").join(default)).filter(|f| f.exists());
@@ -267,11 +267,11 @@ mod tests {
     fn refusal(text: &str) -> String {
         let settings: PostgresSettings = text.parse().expect("a setting");
         let checked = settings.resolve().and_then(|resolved| resolved.check());
-        checked.expect_err("cannot be followed").to_string()
+        checked.expect_err("must be refused").to_string()
     }
 
     #[test]
-    fn what_cannot_be_followed_is_named() {
+    fn unsupported_parameters_are_named() {
         let cases = [
             ("host=db sslmode=always", "`sslmode`"),
             ("host=db gssencmode=require", "`gssencmode`"),
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_libpq_knows_is_followed() {
+    fn parameters_of_libpq_are_supported() {
         let texts = [
             "host=db gssencmode=disable krbsrvname=postgres client_encoding=UTF8",
             "host=db sslmode=allow sslsni=0 ssl_min_protocol_version=TLSv1.3",
