@@ -1,4 +1,4 @@
-//! Harness that runs the conformance suite on a lake in DuckLake.
+//! Harness of the conformance suite for DuckLake.
 
 pub mod rows;
 
@@ -10,20 +10,20 @@ use ducktide_protocol::{Lake, StagedFile, Table};
 use crate::config::LakeConfig;
 use crate::{Access, DuckLake};
 
-/// The harness of a DuckLake; its files are written by DuckDB itself.
+/// Harness for a DuckLake. DuckDB writes its files.
 #[derive(Debug)]
 pub struct DuckLakeHarness {
     config: LakeConfig,
 }
 
 impl DuckLakeHarness {
-    /// Makes the lake.
+    /// Creates the lake.
     ///
     /// # Panics
-    /// When the lake cannot be made.
+    /// If the lake cannot be created.
     #[must_use]
     pub fn new(config: LakeConfig) -> Self {
-        DuckLake::init(&config).expect("the lake is made");
+        DuckLake::init(&config).expect("the lake is created");
         Self { config }
     }
 

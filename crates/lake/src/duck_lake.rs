@@ -1,4 +1,4 @@
-//! The lake that DuckDB's `ducklake` extension keeps.
+//! Implementation of [`Lake`] on DuckDB's `ducklake` extension.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -23,61 +23,62 @@ use crate::rows::MetadataRow;
 use crate::session::{Access, LAKE, Session, quote};
 use crate::storage;
 
-/// How often a table's shape is read again when an ALTER comes in between.
+/// Maximum number of reads of a table's shape while concurrent ALTERs change it.
 const SHAPE_READS: usize = 5;
 
-/// What [`DuckLake::init`] made.
+/// Objects that [`DuckLake::init`] created or restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Setup {
-    /// Whether there was no DuckLake before.
+    /// True if the DuckLake was created.
     pub lake_is_new: bool,
-    /// Whether there were no Ducktide tables in its catalog before.
+    /// True if Ducktide's tables were created in its catalog.
     pub tables_are_new: bool,
-    /// Whether triggers were missing, disabled or on another table, and are back.
+    /// True if triggers were missing, disabled or on another table, and were restored.
     pub triggers_are_restored: bool,
 }
 
-/// What DuckDB may use.
+/// Resource limits of a DuckDB instance.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resources {
-    /// Memory, bytes; what does not fit is written to `spill`.
+    /// Maximum memory, in bytes; data beyond it is written to `spill`.
     pub memory: u64,
-    /// Threads.
+    /// Maximum number of threads.
     pub threads: u16,
-    /// The directory for what does not fit into memory.
+    /// Directory for data that does not fit into memory.
     pub spill: PathBuf,
 }
 
-/// What an operation of a compactor takes and checks before it writes.
+/// Locks that a compactor operation takes or checks before it writes.
 pub struct WriteLocks<'a> {
-    /// Commit lock, to be taken around the statements of a transaction.
+    /// Commit lock, held around the statements of a transaction.
     pub commit: &'a mut CommitLock,
-    /// Leader lock, to be checked before anything is written or removed.
+    /// Leader lock, checked before anything is written or removed.
     pub leader: &'a mut LeaderLock,
 }
 
-/// One process's view of a DuckLake.
+/// Connection of one process to a DuckLake.
 pub struct DuckLake {
     config: LakeConfig,
     access: Access,
-    /// None after DuckDB broke; the next call opens a new instance.
+    /// None after a fatal error of DuckDB; the next call opens a new instance.
     session: Option<Session>,
-    /// The claim on the data path; None where nothing may be written.
+    /// Claim on the data path; None for read access.
     owner: Option<Owner>,
     pub(crate) lock: CommitLock,
     pub(crate) maintenance_lock: MaintenanceLock,
     pub(crate) leader_lock: LeaderLock,
     resources: Option<Resources>,
-    /// The newest position that this process knows to be committed.
+    /// Newest committed position that this process has seen, per source and partition.
     committed: HashMap<(SourceId, Partition), Position>,
-    /// What the catalog said when it was asked how the last commit had ended.
+    /// Result of the check of an unknown commit outcome; None until one is checked.
     pub(crate) outcome_check: Option<OutcomeCheck>,
-    /// How often in a row the lake refused for reasons that are known by their text alone.
+    /// Consecutive refusals that are classified by their error text alone.
     refusals: Refusals,
 }
 
 impl DuckLake {
-    /// Makes the lake and our tables in its catalog, unless they are there. Says what it had to make.
+    /// Creates the lake, and Ducktide's tables in its catalog, if they are missing. Returns what it
+    /// created or restored.
     pub fn init(config: &LakeConfig) -> Result<Setup> {
         let mut config = config.clone();
         if let CatalogLocation::Sqlite(path) = &config.catalog {
@@ -97,7 +98,7 @@ impl DuckLake {
         }
         if let CatalogLocation::Sqlite(path) = &config.catalog {
             if !path.exists() {
-                // Before there is a catalog, also where it is only an empty file.
+                // Checked before a catalog exists, even as an empty file.
                 config.data_path.as_deref().map_or(Ok(()), check_free)?;
             }
             sqlite::prepare_file(path)?;
@@ -106,7 +107,7 @@ impl DuckLake {
             Ok(session) => (session, false),
             Err(error) if matches!(error.fault(), Some(LakeFault::NoLake { .. })) => {
                 if let Some(path) = &config.data_path {
-                    // Before there is a lake that no worker could fill.
+                    // Checked before the lake is created: no worker could write to it otherwise.
                     check_free(path).map_err(|occupied| occupied.because(error.chain()))?;
                     check_writable(path)?;
                 }
@@ -115,7 +116,7 @@ impl DuckLake {
             Err(error) => return Err(error),
         };
         set_options(&session)?;
-        // Before the path is tried: where the mount is away, a directory of its name says nothing.
+        // Precedes the write test: without its mount, a directory of the same name proves nothing.
         let facts = if catalog::is_installed(&session)? {
             Owner::establish(&session, OwnerRole::Init)?;
             Vec::new()
@@ -125,8 +126,8 @@ impl DuckLake {
             facts
         };
         check_writable(DataPath::read(&session)?.root())?;
-        // Our own tables are made by other means than DuckDB, which must not have a SQLite file
-        // attached meanwhile.
+        // The installation creates Ducktide's tables without DuckDB, which must not have the SQLite
+        // file attached at the same time.
         drop(session);
         let installed = installation.install(&facts)?;
         Ok(Setup {
@@ -136,15 +137,15 @@ impl DuckLake {
         })
     }
 
-    /// Makes this catalog the one that owns the lake's files, among its copies. Programs that use another
-    /// copy may not write from then on.
+    /// Makes this catalog the owner of the lake's files. Programs that use another copy of the catalog
+    /// can no longer write.
     pub fn adopt(config: &LakeConfig) -> Result<()> {
         let session = Session::open(config, Access::Operate, false)?;
         catalog::check_layout(&session)?;
         Owner::adopt(&session)
     }
 
-    /// Attaches a lake that `init` made.
+    /// Attaches a lake that `init` created.
     pub fn open(config: &LakeConfig, access: Access) -> Result<Self> {
         let open = || {
             let session = Session::open(config, access, false)?;
@@ -172,47 +173,47 @@ impl DuckLake {
         })
     }
 
-    /// Has DuckDB use so much; without it, what workers need: one thread and 256 MB.
+    /// Sets DuckDB's resource limits. The default is one thread and 256 MB, as workers need.
     pub fn limit_resources(&mut self, resources: Resources) -> Result<()> {
         self.session()?.limit_resources(&resources)?;
         self.resources = Some(resources);
         Ok(())
     }
 
-    /// Whether this process is the lake's leader among compactors, for which it waits `timeout` at
-    /// most; it stays the leader until it ends or its connection does.
+    /// Takes the leadership among the lake's compactors, and waits at most `timeout` for it. Returns
+    /// true if this process leads; it leads until it exits or its connection ends.
     pub fn lead(&mut self, timeout: Duration) -> Result<bool> {
         self.leader_lock.take(timeout)
     }
 
-    /// Errors when this process has led and does not any more.
+    /// Checks the leadership. Returns an error if this process has lost it.
     pub fn check_leadership(&mut self) -> Result<()> {
         self.leader_lock.check()
     }
 
-    /// Who leads, where the catalog tells.
+    /// Returns the name of the leader, if the catalog reports it.
     #[must_use]
     pub fn leader(&self) -> Option<String> {
         self.leader_lock.holder()
     }
 
-    /// All sources of the lake.
+    /// Returns all sources of the lake.
     pub fn sources(&mut self) -> Result<Vec<Source>> {
         catalog::sources(self.session()?)
     }
 
-    /// The progress of a source's partitions as `status` shows it.
+    /// Returns the progress of a source's partitions, as `status` shows it.
     pub fn progress(&mut self, source: SourceId) -> Result<Vec<PartitionProgress>> {
         catalog::progress(self.session()?, source)
     }
 
-    /// Reads from the catalog in one transaction: what is read is of one moment, and PostgreSQL is asked
-    /// three times for each query instead of eight. For short reads only, which wait for nothing else: a
-    /// SQLite catalog cannot be written to meanwhile.
+    /// Runs several catalog reads in one transaction: they see one state, and each query takes three
+    /// round trips to PostgreSQL instead of eight. For short reads that do not wait for anything else:
+    /// a SQLite catalog cannot be written to during the transaction.
     pub fn read_together<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let begun = self.session()?.begin_reading()?;
         let answer = read(self);
-        // The session is gone if DuckDB broke meanwhile, and the transaction with it.
+        // After a fatal error of DuckDB there is neither a session nor a transaction.
         let ended = match &self.session {
             Some(session) if begun => session.end_reading(answer.is_ok()),
             _ => Ok(()),
@@ -220,12 +221,12 @@ impl DuckLake {
         answer.and_then(|answer| ended.map(|()| answer))
     }
 
-    /// The DuckDB connection with the lake attached as `lake`, for the user's own queries.
+    /// Returns the DuckDB connection with the lake attached as `lake`, for the user's own queries.
     pub fn connection(&mut self) -> Result<&duckdb::Connection> {
         Ok(self.session()?.connection())
     }
 
-    /// The table as it stands, or None.
+    /// Returns the current version of a table; None if it does not exist.
     pub fn find_table(&mut self, table: &TableName) -> Result<Option<Table>> {
         self.session()?;
         let session = self.session.as_ref().expect("opened above");
@@ -246,19 +247,20 @@ impl DuckLake {
         Err(LakeError::unavailable(format!("the table is being altered: table=`{table}`")))
     }
 
-    /// Errors unless the data path is there, and this catalog's. To be asked before files are written,
-    /// committed or removed: mounts go away, and another copy of the catalog may take the path over.
+    /// Returns an error if the data path is unavailable or owned by another catalog. Call it before
+    /// files are written, committed or removed: a mount can become unavailable, and another copy of the
+    /// catalog can take over the path.
     pub fn check_owner(&mut self) -> Result<()> {
         if self.owner.as_ref().is_none_or(|owner| owner.check().is_ok()) {
             return Ok(());
         }
-        // Perhaps this catalog has a new claim.
+        // This catalog may have a new claim.
         let owner = Owner::establish(self.session()?, OwnerRole::Program)?;
         self.owner = Some(owner);
         Ok(())
     }
 
-    /// The session, opened again if DuckDB broke.
+    /// Returns the session. Opens a new one after a fatal error of DuckDB.
     pub fn session(&mut self) -> Result<&Session> {
         if self.session.is_none() {
             let session = Session::open(&self.config, self.access, false)?;
@@ -270,14 +272,14 @@ impl DuckLake {
         Ok(self.session.as_ref().expect("opened above"))
     }
 
-    /// Session and lock together.
+    /// Returns the session and the commit lock.
     pub fn session_and_lock(&mut self) -> Result<(&Session, &mut CommitLock)> {
         self.session()?;
         let session = self.session.as_ref().expect("opened above");
         Ok((session, &mut self.lock))
     }
 
-    /// Session, commit lock and maintenance lock together.
+    /// Returns the session, the commit lock and the maintenance lock.
     pub fn session_and_locks(
         &mut self,
     ) -> Result<(&Session, &mut CommitLock, &mut MaintenanceLock)> {
@@ -286,7 +288,7 @@ impl DuckLake {
         Ok((session, &mut self.lock, &mut self.maintenance_lock))
     }
 
-    /// Session, maintenance lock, and what an operation needs to write.
+    /// Returns the session, the maintenance lock, and the locks that an operation needs to write.
     pub fn session_and_write_locks(
         &mut self,
     ) -> Result<(&Session, &mut MaintenanceLock, WriteLocks<'_>)> {
@@ -296,26 +298,26 @@ impl DuckLake {
         Ok((session, &mut self.maintenance_lock, writing))
     }
 
-    /// Gives DuckDB up; the next call opens a new instance.
+    /// Closes the DuckDB instance; the next call opens a new one.
     pub fn close_session(&mut self) {
         self.session = None;
     }
 
-    /// Gives DuckDB up after an error that leaves the instance unusable.
+    /// Closes the DuckDB instance after an error that only a new instance can recover from.
     pub fn handle_error(&mut self, text: &str) {
         if duckdb_error::is_instance_broken(text) {
             let reason = reason(text);
-            tracing::debug!(error = text, "DuckDB broke");
-            tracing::error!(error = reason, "DuckDB broke, opening a new instance");
+            tracing::debug!(error = text, "DuckDB instance failed");
+            tracing::error!(error = reason, "DuckDB instance failed, opening a new one");
             self.session = None;
         } else if duckdb_error::is_readonly_file(text) {
-            // Opening the catalog again makes its files writable, where that is possible.
+            // The next open restores write access to the catalog's files, if possible.
             self.session = None;
         }
     }
 
-    /// What a refusal that is known by its text alone means: an outage, until a new instance of DuckDB
-    /// and then another one are refused as well.
+    /// Classifies a refusal that is known by its error text alone. Returns it as an outage, and closes
+    /// the DuckDB instance, until enough new instances are refused too (`Refusals`).
     pub fn confirm_refusal(&mut self, refusal: LakeError) -> LakeError {
         if !refusal.is_refusal() {
             return refusal;
@@ -327,25 +329,25 @@ impl DuckLake {
         refusal.into_unavailable()
     }
 
-    /// Takes note that the lake took what it was given.
+    /// Resets the count of refusals after a successful commit.
     pub fn reset_refusals(&mut self) {
         self.refusals = Refusals::default();
     }
 
-    /// The same for whatever a running worker was answered.
+    /// Applies [`confirm_refusal`](Self::confirm_refusal) to the result of a worker's call.
     fn confirm_refusals<T>(&mut self, answer: Result<T>) -> Result<T> {
         answer.map_err(|error| self.confirm_refusal(error))
     }
 
-    /// Remembers what is committed, to notice a catalog that went back in time.
+    /// Records the committed positions, to detect a catalog that was restored to an older state.
     pub fn record_committed(&mut self, commit: &Commit) {
         for delta in commit.progress() {
             self.committed.insert((delta.source, delta.partition), delta.after());
         }
     }
 
-    /// A catalog restored to an older state reuses snapshot and table ids, and DuckDB caches by id:
-    /// progress behind what this process saw committed calls for a new instance.
+    /// Closes the DuckDB instance if progress is older than what this process has seen committed. A
+    /// catalog restored to an older state reuses snapshot and table IDs, and DuckDB caches by ID.
     fn check_time_travel(&mut self, source: SourceId, positions: &[(Partition, Position)]) {
         let went_back = positions.iter().any(|(partition, now)| {
             self.committed.get(&(source, *partition)).is_some_and(|seen| {
@@ -356,7 +358,7 @@ impl DuckLake {
         if went_back {
             tracing::error!(
                 %source,
-                "the catalog is older than what this process committed; was it restored?"
+                "catalog is older than the progress that this process committed; was it restored?"
             );
             self.session = None;
             self.committed.retain(|(of, _), _| *of != source);
@@ -411,13 +413,13 @@ impl Lake for DuckLake {
     fn start_partitions(&mut self, source: SourceId, starts: &[(Partition, Offset)]) -> Result<()> {
         let (session, lock) = self.session_and_lock()?;
         let guard = lock.acquire(session)?;
-        // One message each: a partition that another worker started meanwhile is refused, and must
-        // not take the others with it.
+        // One message per partition: the refusal of a partition that another worker has started must
+        // not undo the others.
         let mut refused = None;
         for start in starts {
             let message = CommitMessage::start(source, std::slice::from_ref(start));
             if let Err(error) = catalog::post(session, &message) {
-                tracing::debug!(%source, partition = %start.0, %error, "start was not taken");
+                tracing::debug!(%source, partition = %start.0, %error, "partition start refused");
                 refused = Some(error);
             }
         }
@@ -438,10 +440,10 @@ impl Lake for DuckLake {
     }
 
     fn positions(&mut self, source: SourceId) -> Result<Vec<(Partition, Position)>> {
-        // An idle worker notices here that the data path is away.
+        // An idle worker detects here that the data path is unavailable.
         self.check_owner()?;
         let session = self.session()?;
-        // Workers that have nothing to commit ask this every few seconds.
+        // Workers that have nothing to commit call this every few seconds.
         let read =
             catalog::format::check(session).and_then(|()| catalog::progress(session, source));
         if let Err(error) = &read {
@@ -463,29 +465,31 @@ impl Lake for DuckLake {
     }
 }
 
-/// Refuses a data path that this process cannot write to, rather than leaving that to the workers.
+/// Checks that this process can write to the data path. Without this check, `init` would succeed and
+/// the workers fail.
 fn check_writable(data_path: &Path) -> Result<()> {
     storage::try_to_write(data_path).map_err(|error| {
         let what = format!(
-            "the lake's files cannot be written there; name another directory with --data-path \
-             (DUCKLAKE_DATA_PATH), or let this user write to it: data_path=`{}`",
+            "the data path is not writable; set another directory with --data-path \
+             (DUCKLAKE_DATA_PATH), or grant this user write access: data_path=`{}`",
             data_path.display()
         );
         LakeError::of_io(what, error)
     })
 }
 
-/// Beside the catalog, as DuckLake itself does it.
+/// Returns the data path next to a SQLite catalog: its path with `.files` added, as in DuckLake.
 fn default_data_path(catalog: &Path) -> PathBuf {
     let mut path = catalog.as_os_str().to_owned();
     path.push(".files");
     path.into()
 }
 
-/// The options that a lake needs to be filled by Ducktide.
+/// Sets the lake options that Ducktide requires, and defaults for those that are not set.
 ///
 /// Inlined nested data is corrupted on both catalogs (duckdb/ducklake#1435), so nothing is inlined.
-/// The retention is DuckLake's own setting; the compactor reads it. What an operator has set stays.
+/// The retention is DuckLake's own setting; the compactor reads it. Values that an operator has set
+/// are kept.
 fn set_options(session: &Session) -> Result<()> {
     let inlining = ("data_inlining_row_limit", "0");
     let defaults = [
@@ -504,7 +508,8 @@ fn set_options(session: &Session) -> Result<()> {
         .map_err(|error| duckdb_error::failed("set the lake's options", error))
 }
 
-/// Table and partition key in one transaction: nobody sees the table without its key.
+/// Returns the SQL that creates table and partition key in one transaction: no client sees the table
+/// without its key.
 fn create_table_sql(table: &TableName, wanted: &TableShape, date_of: Option<&str>) -> String {
     let name = format!("{LAKE}.{}", table.sql());
     let schema = ducktide_protocol::table::quote_identifier(&table.schema);
@@ -546,7 +551,8 @@ crate::row_struct! {
     }
 }
 
-/// The snapshot of the table's newest change of columns or partition key, and its directory.
+/// Returns the snapshot of the table's newest change of columns or partition key, and its directory;
+/// None if the table does not exist.
 pub fn read_layout(session: &Session, table: &TableName) -> Result<Option<(SnapshotId, PathBuf)>> {
     let native = |name: &str| session.native_table(name);
     let sql = format!(
@@ -570,15 +576,15 @@ pub fn read_layout(session: &Session, table: &TableName) -> Result<Option<(Snaps
     );
     let found: Vec<TableLayout> = session.catalog_query(&sql)?;
     let Some(found) = found.into_iter().next() else { return Ok(None) };
-    // Joining an absolute path replaces what came before it, as DuckLake means it.
+    // Joining an absolute path replaces the parts before it, as in DuckLake.
     let parts = [found.data_path, found.schema_path, found.table_path];
     Ok(Some((SnapshotId(found.changed_at), parts.into_iter().flatten().collect())))
 }
 
 impl DuckLake {
     /// Creates the table if it is missing, and returns it; `date_of` is the column that `event_date` is
-    /// the date of. A table that the wanted shape does not fit is refused, with the differences; so is
-    /// one that was dropped or renamed after rows were committed to it.
+    /// the date of. Returns an error with the differences if the wanted shape does not fit the table,
+    /// and an error if the table was dropped or renamed after rows were committed to it.
     pub fn ensure_table_by_date(
         &mut self,
         table: &TableName,
@@ -587,14 +593,14 @@ impl DuckLake {
     ) -> Result<Table> {
         if self.find_table(table)?.is_none() {
             let created = self.create_table(table, wanted, date_of);
-            // Another worker may have been first, also before the name was found to be taken; what
-            // matters is what is there now.
+            // Another worker may have created the table first, even before the check of the name; only
+            // the current state counts.
             if let (Err(error), None) = (created, self.find_table(table)?) {
                 return Err(error);
             }
         }
         let found = self.find_table(table)?.ok_or_else(|| {
-            LakeError::unavailable(format!("the table was dropped meanwhile: table=`{table}`"))
+            LakeError::unavailable(format!("the table was dropped concurrently: table=`{table}`"))
         })?;
         let difference = diff(&found.shape, wanted);
         if difference.fits() {
@@ -619,7 +625,7 @@ impl DuckLake {
         Err(duckdb_error::failed(format!("create the table: table=`{table}`"), error))
     }
 
-    /// The version of a table's columns as it is now; None when the table is gone.
+    /// Returns the current version of a table's columns; None if the table does not exist.
     pub fn table_version(&mut self, table: &TableName) -> Result<Option<SnapshotId>> {
         Ok(read_layout(self.session()?, table)?.map(|(changed_at, _)| changed_at))
     }

@@ -1,8 +1,8 @@
-//! DuckDB's errors are known by their text only: this file is where they are told apart.
+//! Classification of DuckDB's errors, which can be identified by their text only.
 //!
-//! No decision about a commit's outcome is ever made here; that is read from progress. The text
-//! only tells whether waiting can help, and only the part of it that is the database's own message: the
-//! rest holds statements, and with them users' data.
+//! The text never decides the outcome of a commit; that is read from progress. It only decides whether
+//! a retry can succeed, and only the database's own message counts: the rest of the text contains
+//! statements, and with them user data.
 
 use ducktide_protocol::cause::Cause;
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
@@ -10,7 +10,7 @@ use ducktide_protocol::reason::reason;
 
 use crate::config::LakeConfig;
 
-/// Why the lake could not be attached.
+/// Returns the error for a lake that could not be attached.
 pub fn attach(config: &LakeConfig, error: &duckdb::Error) -> LakeError {
     let text = error.to_string();
     tracing::debug!(error = text, "attach failed");
@@ -19,7 +19,7 @@ pub fn attach(config: &LakeConfig, error: &duckdb::Error) -> LakeError {
         return LakeError::from_fault(LakeFault::NoLake { catalog });
     }
     let remedy = if text.contains("does not match existing data path") {
-        "omit --data-path, or give the one that the lake was created with"
+        "omit --data-path, or set the one that the lake was created with"
     } else if text.contains("data_path is not set") {
         "a new lake needs --data-path"
     } else {
@@ -29,17 +29,17 @@ pub fn attach(config: &LakeConfig, error: &duckdb::Error) -> LakeError {
     LakeError::invalid(format!("attach the lake; {remedy}: catalog=`{catalog}`")).because(text)
 }
 
-/// What an error means that no row of the table tells.
+/// Classification of an error that matches no row of [`MESSAGES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Doubt {
-    /// It may be an outage in words that nobody has met.
+    /// Outage: the message may be one that the table does not list.
     Waits,
-    /// It is a fault if it is the same again in a new instance of DuckDB.
+    /// Fault, if a new instance of DuckDB returns the error again.
     IsConfirmed,
 }
 
-/// A statement that failed before anything was committed: an outage, unless the text says that waiting
-/// cannot help.
+/// Returns the error for a statement that failed before anything was committed: an outage, unless the
+/// text shows that a retry cannot succeed.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that `map_err` calls")]
 pub fn failed(what: impl Into<String>, error: duckdb::Error) -> LakeError {
     let text = error.to_string();
@@ -47,7 +47,7 @@ pub fn failed(what: impl Into<String>, error: duckdb::Error) -> LakeError {
     failed_or(Doubt::Waits, what.into(), &text)
 }
 
-/// The same for a statement that is refused where its text says that repeating it cannot succeed.
+/// Like [`failed`], but returns a refusal for a text that [`is_refusal`] recognizes.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that `map_err` calls")]
 pub fn refused_or_failed(what: impl Into<String>, error: duckdb::Error) -> LakeError {
     let text = error.to_string();
@@ -59,7 +59,7 @@ pub fn refused_or_failed(what: impl Into<String>, error: duckdb::Error) -> LakeE
 fn failed_or(certainty: Doubt, what: String, text: &str) -> LakeError {
     let error = match (cause(text), certainty) {
         (Some(Cause::Outage), _) | (None, Doubt::Waits) => LakeError::unavailable(what),
-        // While a catalog is being restored, its tables and grants are missing for a while.
+        // A refusal is not final: tables and grants are missing while a catalog is being restored.
         (Some(Cause::Fault), _) | (None, Doubt::IsConfirmed) => LakeError::refused(what),
     };
     let reason = reason(text);
@@ -69,8 +69,8 @@ fn failed_or(certainty: Doubt, what: String, text: &str) -> LakeError {
     }
 }
 
-/// Repeats a call that was refused for reasons that no table knows: a connection that breaks at the
-/// wrong moment makes DuckDB say the strangest things, but not twice.
+/// Retries a refused call, up to 3 attempts at intervals of 200 ms: a lost connection can make DuckDB
+/// return an unrelated error, but not on consecutive attempts.
 pub fn confirmed<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     const ATTEMPTS: usize = 3;
     const PAUSE: std::time::Duration = std::time::Duration::from_millis(200);
@@ -85,8 +85,8 @@ pub fn confirmed<T>(mut call: impl FnMut() -> Result<T>) -> Result<T> {
     answer
 }
 
-/// Whether an error before COMMIT says that the files or the table are wrong, so that sending the
-/// same again cannot succeed.
+/// Returns true if an error before COMMIT shows that the files or the table are wrong, so that a retry
+/// cannot succeed.
 #[must_use]
 pub fn is_refusal(text: &str) -> bool {
     const PERMANENT: [&str; 5] = [
@@ -106,32 +106,33 @@ pub fn is_refusal(text: &str) -> bool {
     }
 }
 
-/// Whether a statement needs more memory than it may have, spilling to disk included.
+/// Returns true if a statement exceeded its memory limit, even with spilling to disk.
 #[must_use]
 pub fn is_out_of_memory(text: &str) -> bool {
     text.contains("Out of Memory Error")
 }
 
-/// Whether DuckDB itself is broken: nothing works in this instance any more.
+/// Returns true after a fatal error of DuckDB, which makes the instance unusable.
 #[must_use]
 pub fn is_instance_broken(text: &str) -> bool {
     text.contains("INTERNAL Error") || text.contains("database has been invalidated")
 }
 
-/// Whether a SQLite catalog cannot be written to: a new connection may, once its files can be.
+/// Returns true if a SQLite catalog is read-only. A new connection can write once its files are
+/// writable.
 #[must_use]
 pub fn is_readonly_file(text: &str) -> bool {
     text.contains("attempt to write a readonly database")
 }
 
-/// Whether the catalog cannot be reached, or is busy, for the time being.
+/// Returns true if the catalog is temporarily unreachable or busy.
 #[must_use]
 pub fn is_outage(text: &str) -> bool {
     cause(text) == Some(Cause::Outage)
 }
 
-/// Messages of libpq, PostgreSQL and SQLite, in the order in which they count. Behind them stands the
-/// SQLSTATE or the result code that comes with them, which DuckDB does not pass on.
+/// Messages of libpq, PostgreSQL and SQLite; the first match counts. The comments give the SQLSTATE or
+/// result code of each message, which DuckDB does not pass on.
 const MESSAGES: [(&str, Cause); 67] = [
     // SQLite
     ("database is locked", Cause::Outage),        // SQLITE_BUSY
@@ -145,7 +146,7 @@ const MESSAGES: [(&str, Cause); 67] = [
     ("database disk image is malformed", Cause::Fault), // SQLITE_CORRUPT
     ("file is not a database", Cause::Fault),     // SQLITE_NOTADB
     ("no such table:", Cause::Fault),             // SQLITE_ERROR
-    // The way to PostgreSQL
+    // Connection to PostgreSQL
     ("certificate verify failed", Cause::Fault),
     ("does not match host name", Cause::Fault),
     ("server does not support SSL", Cause::Fault),
@@ -205,7 +206,7 @@ const MESSAGES: [(&str, Cause); 67] = [
     ("FATAL: role \"", Cause::Fault),                 // 28000 (does not exist)
 ];
 
-/// What a text tells by the table; None if it has no row for it.
+/// Returns the cause of an error by the table of messages; None if no message matches.
 #[must_use]
 pub fn cause(text: &str) -> Option<Cause> {
     if text.contains("Failed to execute query \"ROLLBACK\"") {
@@ -213,40 +214,40 @@ pub fn cause(text: &str) -> Option<Cause> {
     }
     let reason = reason(text);
     let row = MESSAGES.iter().find(|(message, _)| reason.contains(message))?;
-    // `relation "x" already exists` passes: somebody else was first.
+    // `relation "x" already exists` is not a fault: another client created it first.
     let is_about_existence = row.0.starts_with("ERROR: ") || row.0.starts_with("FATAL: ");
     (!is_about_existence || reason.contains("does not exist")).then_some(row.1)
 }
 
-/// Whether the catalog's role lacks a right. The words within a statement decide nothing.
+/// Returns true if the catalog's role lacks a privilege. The text of the statement is ignored.
 #[must_use]
 pub fn is_permission_denied(text: &str) -> bool {
     reason(text).contains("permission denied")
 }
 
-/// Remedies of an operator, by a part of the message.
+/// Remedies for an operator, by a part of the message.
 const REMEDIES: [(&str, &str); 11] = [
     (
         "permission denied for",
-        "grant it to the role that DUCKLAKE_CATALOG names, or use the role that made the lake",
+        "grant it to the role that DUCKLAKE_CATALOG names, or use the role that created the lake",
     ),
-    ("must be owner of", "use the role that made the lake"),
+    ("must be owner of", "use the role that created the lake"),
     (
         "does not exist",
-        "the catalog is not whole; restore it from a backup, or, where there is no lake yet, make \
+        "the catalog is incomplete; restore it from a backup, or, if there is no lake yet, create \
          it with `ducktide init`",
     ),
     (
         "no such table:",
-        "the catalog is not whole; restore it from a backup, or, where there is no lake yet, make \
+        "the catalog is incomplete; restore it from a backup, or, if there is no lake yet, create \
          it with `ducktide init`",
     ),
     ("password authentication failed", "check DUCKLAKE_CATALOG, PGPASSWORD and ~/.pgpass"),
-    ("password missing", "put the password into DUCKLAKE_CATALOG, PGPASSWORD or ~/.pgpass"),
-    ("no password supplied", "put the password into DUCKLAKE_CATALOG, PGPASSWORD or ~/.pgpass"),
+    ("password missing", "set the password in DUCKLAKE_CATALOG, PGPASSWORD or ~/.pgpass"),
+    ("no password supplied", "set the password in DUCKLAKE_CATALOG, PGPASSWORD or ~/.pgpass"),
     ("certificate verify failed", "check sslrootcert and sslmode in DUCKLAKE_CATALOG"),
     ("does not match host name", "connect by the name in the server's certificate"),
-    ("server does not support SSL", "set sslmode=disable, or turn TLS on at the server"),
+    ("server does not support SSL", "set sslmode=disable, or enable TLS on the server"),
     (
         "attempt to write a readonly database",
         "make the catalog's file, its -wal and -shm files and their directory writable",
@@ -258,7 +259,7 @@ fn remedy(reason: &str) -> Option<&'static str> {
     REMEDIES.iter().find(|(message, _)| reason.contains(message)).map(|(_, remedy)| *remedy)
 }
 
-/// What an operator can do about an error of our own connection.
+/// Appends the remedy, if there is one, to an error of Ducktide's own connection to the catalog.
 #[must_use]
 pub fn with_remedy(reason: String) -> String {
     match remedy(&reason) {
@@ -272,7 +273,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_statement_that_needs_more_memory_says_so() {
+    fn out_of_memory_errors_are_recognized() {
         let duckdb = duckdb::Connection::open_in_memory().expect("an instance");
         duckdb
             .execute_batch("SET memory_limit = '2MB'; SET temp_directory = ''")
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn statements_and_their_values_decide_nothing() {
+    fn statement_text_does_not_affect_the_cause() {
         let text = "Failed to execute query \"INSERT INTO t VALUES ('Connection refused')\": ERROR:  \
                     permission denied for table t";
         assert_eq!(cause(text), Some(Cause::Fault));
@@ -296,7 +297,7 @@ mod tests {
         assert!(!is_permission_denied(text));
     }
 
-    /// Texts as the databases and their client libraries write them.
+    /// Error texts as the databases and their client libraries return them.
     const TEXTS: [(&str, Cause); 65] = [
         ("database is locked", Cause::Outage),
         ("database table is locked: ducktide_ledger", Cause::Outage),
@@ -393,13 +394,13 @@ mod tests {
             assert!(has_text(pattern), "{pattern}");
         }
         for (pattern, _) in REMEDIES {
-            // A message of our own client.
+            // A message of Ducktide's own client.
             assert!(has_text(pattern) || pattern == "password missing", "{pattern}");
         }
     }
 
     #[test]
-    fn an_error_of_a_statement_itself_is_a_refusal() {
+    fn statement_errors_are_refusals() {
         let duckdb = duckdb::Connection::open_in_memory().expect("an instance");
         for (sql, class) in [
             ("SELECT a", "Binder Error"),
@@ -417,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn what_exists_already_passes_and_what_is_missing_does_not() {
+    fn missing_objects_are_faults_and_existing_objects_are_not() {
         let failed = |reason: &str| cause(&format!("Failed to execute query \"x\": {reason}"));
         assert_eq!(failed("ERROR:  relation \"a\" already exists"), None);
         assert_eq!(failed("ERROR:  relation \"a\" does not exist"), Some(Cause::Fault));

@@ -1,8 +1,8 @@
-//! A lake in DuckLake: DuckDB session, catalog tables and triggers, transactions, schema changes.
+//! Lake on DuckLake: DuckDB session, catalog tables and triggers, transactions, schema changes.
 //!
-//! Rows and progress enter the lake in one catalog transaction ([`transaction`]), where triggers
+//! One catalog transaction ([`transaction`]) adds rows and progress to the lake; its triggers
 //! ([`catalog`]) compare-and-swap each partition's `(epoch, next_offset)`. [`DuckLake`] implements
-//! [`Lake`](ducktide_protocol::Lake), which is what a worker sees.
+//! [`Lake`](ducktide_protocol::Lake), the interface of a worker.
 
 pub mod catalog;
 pub mod config;
@@ -31,7 +31,7 @@ pub use catalog::intent::{Intent, IntentKind};
 pub use catalog::pin::{HoldReason, Pin, RetentionHold};
 pub use dead_letters::{DeadLetterFilter, DeadLetterSummary};
 pub use duck_lake::{DuckLake, Resources, Setup, WriteLocks, read_layout};
-pub use overview::{Overview, SnapshotRange, TableSize, parse_time};
+pub use overview::{Overview, SnapshotRange, TableSize};
 pub use postgres_settings::{PostgresSettings, PostgresSettingsError};
 pub use session::Access;
 pub use snapshots::Snapshot;

@@ -1,7 +1,6 @@
-//! What a lake holds, as its catalog tells: no data file is opened, so it costs milliseconds for
-//! any number of rows.
+//! Size and state of a lake, read from its catalog only: no data file is opened, so a read takes
+//! milliseconds for any number of rows.
 
-use std::str::FromStr;
 
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::SnapshotId;
@@ -10,46 +9,46 @@ use jiff::Timestamp;
 use crate::duck_lake::DuckLake;
 use crate::session::Session;
 
-/// A lake as a whole.
+/// Versions, data path and snapshots of a lake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overview {
-    /// Where its data files are, as its catalog has it.
+    /// Directory of its data files, as stored in the catalog.
     pub data_path: String,
-    /// The version of DuckLake's own catalog tables.
+    /// Version of DuckLake's catalog tables.
     pub ducklake_version: String,
-    /// The layout of Ducktide's tables.
+    /// Layout version of Ducktide's tables.
     pub layout_version: u32,
-    /// The snapshots that a reader can still travel to.
+    /// Snapshots that have not expired.
     pub snapshots: SnapshotRange,
 }
 
-/// How many snapshots there are, and the newest of them.
+/// Number of snapshots, and the newest one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SnapshotRange {
-    /// How many there are.
+    /// Number of snapshots.
     pub count: u64,
-    /// The newest one; a lake is never without.
+    /// ID of the newest snapshot; every lake has one.
     pub newest: SnapshotId,
-    /// When it was committed.
+    /// Commit time of the newest snapshot.
     pub committed_at: Timestamp,
 }
 
-/// What one table takes up, at the newest snapshot.
+/// Size of one table at the newest snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TableSize {
-    /// The table's name with its schema: other clients may call it anything.
+    /// Name of the table with its schema. Any name is possible: other clients create tables too.
     pub table: String,
-    /// Rows in its data files, less those that delete files remove. Rows that another client left
-    /// inlined in the catalog are not counted; Ducktide's lakes inline nothing.
+    /// Number of rows in its data files, without those that delete files remove. Rows that another
+    /// client inlined in the catalog are not counted; Ducktide disables inlining.
     pub rows: u64,
-    /// Data files.
+    /// Number of data files.
     pub files: u64,
-    /// Their size in bytes.
+    /// Total size of the data files, in bytes.
     pub bytes: u64,
 }
 
 impl DuckLake {
-    /// The lake as a whole.
+    /// Returns versions, data path and snapshots of the lake.
     pub fn overview(&mut self) -> Result<Overview> {
         let session = self.session()?;
         let rows: Vec<OverviewRow> = session.catalog_query(&overview_sql(session))?;
@@ -67,7 +66,7 @@ impl DuckLake {
         })
     }
 
-    /// What each table takes up, in the order of their names.
+    /// Returns the size of each table, in the order of their names.
     pub fn table_sizes(&mut self) -> Result<Vec<TableSize>> {
         let session = self.session()?;
         let rows: Vec<TableSizeRow> = session.catalog_query(&table_sizes_sql(session))?;
@@ -120,7 +119,8 @@ fn overview_sql(session: &Session) -> String {
     )
 }
 
-/// PostgreSQL's sums are `numeric`, which would come back with decimal places.
+/// Returns the query for the size of each table. The casts are for PostgreSQL, whose sums are `numeric`
+/// and would have decimal places.
 fn table_sizes_sql(session: &Session) -> String {
     let native = |name: &str| session.native_table(name);
     format!(
@@ -139,26 +139,4 @@ fn table_sizes_sql(session: &Session) -> String {
         files = native("ducklake_data_file"),
         deletes = native("ducklake_delete_file"),
     )
-}
-
-/// A time as either catalog writes it.
-pub fn parse_time(text: &str) -> Result<Timestamp> {
-    Timestamp::from_str(text).map_err(|error| {
-        LakeError::invalid(format!("the catalog holds something else than a time: value=`{text}`"))
-            .because(error)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_of_both_catalogs_are_read() {
-        let sqlite = parse_time("2026-11-24T15:31:41.912Z").unwrap();
-        let postgres = parse_time("2026-11-24 15:31:41.912+00").unwrap();
-
-        assert_eq!(sqlite, postgres);
-        assert!(parse_time("yesterday").is_err());
-    }
 }

@@ -1,8 +1,8 @@
-//! Reads the rows that records to come may repeat out of the lake.
+//! Reads the recent rows of a table, for the detection of duplicates among later records.
 //!
-//! Two queries for all partitions of a topic: where each partition's newest row stands in time, then
-//! the rows of the window before it. Both name a timestamp that `DuckLake` compares with the bounds of
-//! files, so that a long table is not read for a short window.
+//! Two queries cover all partitions of a topic: the first reads the time of each partition's newest
+//! row, the second the rows of the window before it. Both filter by timestamp: `DuckLake` compares the
+//! filter with the bounds of files, so a short window does not read a large table.
 
 use std::collections::BTreeMap;
 
@@ -20,9 +20,11 @@ use crate::duck_lake::DuckLake;
 use crate::duckdb_error;
 use crate::session::{LAKE, Session, quote};
 
-/// Where the newest rows are looked for first, when the window is shorter; then in the whole table.
+/// Second span that is searched for the newest rows, in microseconds (30 days): after the window, if
+/// that is shorter, and before the whole table.
 const LOOK_BACK_MICROS: i64 = 30 * 86_400 * 1_000_000;
 
+/// Returns the rows of each partition's window below the given offset, in the order of their offsets.
 pub(crate) fn read(
     lake: &mut DuckLake,
     wanted: &RecentRows,
@@ -37,7 +39,7 @@ pub(crate) fn read(
     })
 }
 
-/// Each partition's newest timestamp; partitions without rows are left out.
+/// Returns each partition's newest timestamp, in microseconds; partitions without rows are omitted.
 fn newest(
     session: &Session,
     wanted: &RecentRows,
@@ -72,7 +74,7 @@ fn newest(
     Ok(found)
 }
 
-/// The rows of the windows, oldest offset first.
+/// Returns the rows of all windows, in the order of partition and offset.
 fn rows(
     session: &Session,
     wanted: &RecentRows,
@@ -133,8 +135,8 @@ fn table(wanted: &RecentRows) -> String {
     format!("{LAKE}.{}", wanted.table.sql())
 }
 
-/// A condition for bounds of files to be compared with. None before 1970: hardly a file is passed over
-/// for it, and DuckDB does not read the years before Christ as they are written here.
+/// Returns the condition that DuckLake compares with the bounds of files; empty for times before 1970:
+/// such a filter excludes hardly any file, and DuckDB does not parse negative years in this format.
 fn not_before(micros: i64) -> String {
     match Timestamp::from_microsecond(micros) {
         Ok(since) if since > Timestamp::UNIX_EPOCH => {

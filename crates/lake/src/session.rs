@@ -1,8 +1,7 @@
-//! One DuckDB instance with the lake attached as `lake`.
+//! DuckDB instance with the lake attached as `lake`.
 
 use std::cell::Cell;
 
-use duckdb::types::ValueRef;
 use duckdb::{Config, Connection};
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
 
@@ -14,33 +13,33 @@ use crate::extensions::Extensions;
 use crate::postgres_settings::Resolved;
 use crate::rows::{self, CatalogTable, FromRow, FromValue, QueryError, Row};
 
-/// The name under which the lake is attached.
+/// Name under which the lake is attached.
 pub const LAKE: &str = "lake";
 
-/// Whose limits a session gets.
+/// Access mode of a session, with its limits in PostgreSQL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// A worker's commits: short limits in PostgreSQL, so that a dead client between two statements
-    /// does not hold every other writer up.
+    /// Commits of a worker: short limits in PostgreSQL, so that a dead client between two statements
+    /// does not block every other writer.
     Commit,
-    /// A reader: may idle in its transaction while DuckDB scans, and cannot write.
+    /// Queries of a reader: can idle in a transaction while DuckDB scans, and cannot write.
     Read,
-    /// An operator's own statements: may write, and idle as a reader does.
+    /// Statements of an operator: can write, and can idle in a transaction like a reader.
     Operate,
 }
 
-/// One DuckDB instance. DuckDB reconnects to PostgreSQL by itself; after an internal error of DuckDB
-/// the instance is unusable and a new session must be opened.
+/// DuckDB instance with the lake attached. DuckDB reconnects to PostgreSQL automatically; after an
+/// internal error of DuckDB the instance is unusable and a new session must be opened.
 pub struct Session {
     connection: Connection,
     catalog: CatalogLocation,
     metadata_schema: String,
-    /// Set between [`begin_reading`](Self::begin_reading) and its end.
+    /// True between [`begin_reading`](Self::begin_reading) and [`end_reading`](Self::end_reading).
     is_reading: Cell<bool>,
 }
 
 impl Session {
-    /// Attaches a lake that exists, or makes it when `create` is set.
+    /// Attaches a lake; creates it if it is missing and `create` is true.
     pub fn open(config: &LakeConfig, access: Access, create: bool) -> Result<Self> {
         duckdb_error::confirmed(|| Self::open_once(config, access, create))
     }
@@ -57,7 +56,7 @@ impl Session {
         if let (CatalogLocation::Sqlite(path), false) = (&config.catalog, create)
             && !path.is_file()
         {
-            // DuckDB would leave an empty file behind.
+            // DuckDB would create an empty file.
             return Err(LakeError::from_fault(LakeFault::NoLake {
                 catalog: config.catalog.to_string(),
             }));
@@ -71,7 +70,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Gives DuckDB memory, threads and a place for what does not fit.
+    /// Sets DuckDB's memory limit, number of threads and spill directory.
     pub fn limit_resources(&self, resources: &Resources) -> Result<()> {
         let sql = format!(
             "SET memory_limit = '{} bytes'; SET threads = {}; SET temp_directory = {}",
@@ -80,32 +79,32 @@ impl Session {
             quote(&resources.spill.to_string_lossy())
         );
         self.execute(&sql)
-            .map_err(|error| LakeError::invalid("limit DuckDB's resources").because(error))
+            .map_err(|error| LakeError::invalid("set DuckDB's resource limits").because(error))
     }
 
-    /// Runs statements that return nothing of interest.
+    /// Runs statements and discards their results.
     pub fn execute(&self, sql: &str) -> duckdb::Result<()> {
         self.connection.execute_batch(sql)
     }
 
-    /// Where the catalog is.
+    /// Returns the location of the catalog.
     pub const fn location(&self) -> &CatalogLocation {
         &self.catalog
     }
 
-    /// The PostgreSQL schema of the catalog's tables.
+    /// Returns the PostgreSQL schema of the catalog's tables.
     pub fn schema(&self) -> &str {
         &self.metadata_schema
     }
 
-    /// The DuckDB connection, for queries of the caller's own.
+    /// Returns the DuckDB connection, for the caller's own queries.
     pub const fn connection(&self) -> &Connection {
         &self.connection
     }
 
-    /// Begins a transaction in which all calls of [`catalog_query`](Self::catalog_query) read, until
-    /// [`end_reading`](Self::end_reading). Returns false if there is one already: it is not the caller's
-    /// to end.
+    /// Begins a transaction for all calls of [`catalog_query`](Self::catalog_query) until
+    /// [`end_reading`](Self::end_reading). Returns false if one is already open: the caller must not end
+    /// it.
     pub(crate) fn begin_reading(&self) -> Result<bool> {
         if self.is_reading.get() {
             return Ok(false);
@@ -115,26 +114,17 @@ impl Session {
         Ok(true)
     }
 
-    /// Ends the transaction; `is_complete` is false after an error.
+    /// Commits the reading transaction, or rolls it back if `is_complete` is false (after an error).
     pub(crate) fn end_reading(&self, is_complete: bool) -> Result<()> {
         self.is_reading.set(false);
         self.execute(if is_complete { "COMMIT" } else { "ROLLBACK" }).map_err(unreadable)
     }
 
-    /// Runs a query in the catalog database's own SQL dialect, in a transaction of its own unless one
-    /// was begun for reading, and returns every value as text.
-    pub fn catalog_rows(&self, sql: &str) -> Result<Vec<Vec<Option<String>>>> {
-        let begun = self.begin_reading()?;
-        let read = self.rows(&self.native_query(sql)).map_err(unreadable);
-        let ended = if begun { self.end_reading(read.is_ok()) } else { Ok(()) };
-        read.and_then(|rows| ended.map(|()| rows))
-    }
-
-    /// Reads rows by a query in the catalog database's own SQL dialect, in a transaction of its own unless
-    /// one was begun for reading.
+    /// Reads rows by a query in the catalog database's own SQL dialect. Uses the reading transaction if
+    /// one is open, its own transaction otherwise.
     ///
-    /// The transaction is explicit because `sqlite_query` keeps the handle of the transaction in
-    /// which it was prepared; without one that has ended before the query runs.
+    /// The transaction is explicit because `sqlite_query` keeps the handle of the transaction in which
+    /// it was prepared; an implicit transaction ends before the query runs.
     pub fn catalog_query<T: FromRow>(&self, sql: &str) -> Result<Vec<T>> {
         let begun = self.begin_reading()?;
         let read = self.read(&self.native_query(sql));
@@ -142,7 +132,7 @@ impl Session {
         read.and_then(|rows| ended.map(|()| rows))
     }
 
-    /// Reads rows by a query of DuckDB's.
+    /// Reads rows by a query in DuckDB's SQL dialect.
     pub fn read<T: FromRow>(&self, sql: &str) -> Result<Vec<T>> {
         let mut found = Vec::new();
         self.for_each(sql, |row| {
@@ -152,7 +142,7 @@ impl Session {
         Ok(found)
     }
 
-    /// Reads rows by a query of DuckDB's and passes them on one by one: for answers of any length.
+    /// Reads rows by a query in DuckDB's SQL dialect and passes each to `take`, for results of any size.
     pub fn for_each<T: FromRow>(
         &self,
         sql: &str,
@@ -167,13 +157,13 @@ impl Session {
         })
     }
 
-    /// Reads rows of one table; `rest` is what follows its name in the SELECT.
+    /// Reads rows of one table; `rest` is the part of the SELECT after the table name.
     pub fn select<T: CatalogTable>(&self, rest: &str) -> Result<Vec<T>> {
         let table = self.native_table(T::TABLE);
         self.catalog_query(&format!("SELECT {} FROM {table} {rest}", T::columns()))
     }
 
-    /// Returns the statement that inserts a row of one of our tables, for DuckDB.
+    /// Returns the statement, in DuckDB's SQL dialect, that inserts a row into one of Ducktide's tables.
     pub fn insert_sql<T: CatalogTable>(&self, row: &T) -> String {
         let table = self.catalog_table(T::TABLE);
         let values = row.literals().join(", ");
@@ -186,28 +176,28 @@ impl Session {
         rows.iter().map(Row::first).collect()
     }
 
-    /// Reads the one value of a query with one column; no row counts as NULL.
+    /// Reads the value of a query with one row and one column; a result without rows is NULL.
     pub fn catalog_scalar<T: FromValue>(&self, sql: &str) -> Result<T> {
         let rows: Vec<Row> = self.catalog_query(sql)?;
         rows.first().unwrap_or(&Row::of(&[("", None)])).first()
     }
 
-    /// Runs a query of DuckDB's and returns its rows. Values are texts, numbers or truth values.
+    /// Runs a query in DuckDB's SQL dialect and returns its rows. Values are texts, numbers or booleans.
     pub fn query(&self, sql: &str) -> duckdb::Result<Vec<Row>> {
         rows::query(&self.connection, sql)
     }
 
-    /// A query that the catalog database answers in its own dialect, every value as text; to be run
-    /// inside an explicit transaction. Several in one transaction see one state of the catalog.
+    /// Returns a query that the catalog database runs in its own dialect, with every value as text. Run
+    /// it inside an explicit transaction; all queries of one transaction see one state of the catalog.
     pub fn native_query(&self, sql: &str) -> String {
         format!("SELECT COLUMNS(*)::VARCHAR FROM {}", self.native_source(sql))
     }
 
     /// Runs one INSERT, UPDATE or DELETE in the catalog database's own dialect, inside an explicit
-    /// transaction, which has it undone when it is rolled back.
+    /// transaction; a rollback undoes it.
     ///
-    /// The catalog database finds its rows by their indexes; DuckDB would read the whole table for
-    /// them. `sqlite_query` runs what returns rows.
+    /// The catalog database finds the rows by index; DuckDB would read the whole table. `sqlite_query`
+    /// only runs statements that return rows, hence RETURNING.
     pub fn execute_in_catalog(&self, sql: &str) -> duckdb::Result<()> {
         match self.catalog {
             CatalogLocation::Sqlite(_) => {
@@ -220,7 +210,7 @@ impl Session {
         }
     }
 
-    /// Lists the triggers of a lake: name, table, whether it is enabled (1 or 0).
+    /// Returns the query for the triggers of a lake: name, table, enabled (1 or 0).
     pub fn triggers_sql(&self) -> String {
         match self.catalog {
             CatalogLocation::Sqlite(_) => {
@@ -236,7 +226,7 @@ impl Session {
         }
     }
 
-    /// Runs a query and returns every value as text.
+    /// Runs a query and returns its values, which must be texts or NULL.
     pub fn rows(&self, sql: &str) -> duckdb::Result<Vec<Vec<Option<String>>>> {
         let mut statement = self.connection.prepare(sql)?;
         let mut rows = statement.query([])?;
@@ -248,21 +238,8 @@ impl Session {
         Ok(found)
     }
 
-    /// Runs a query and returns every value as text, whatever its type.
-    pub fn text_rows(&self, sql: &str) -> duckdb::Result<Vec<Vec<Option<String>>>> {
-        let mut statement = self.connection.prepare(sql)?;
-        let mut rows = statement.query([])?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next()? {
-            let columns = row.as_ref().column_count();
-            found
-                .push((0..columns).map(|i| row.get_ref(i).map(text_of)).collect::<Result<_, _>>()?);
-        }
-        Ok(found)
-    }
-
-    /// A table of ours as DuckDB names it. The schema is always written: without it DuckDB reads
-    /// `public`, which may be another lake's.
+    /// Returns the qualified name of a catalog table in DuckDB. It always includes the schema: without
+    /// it DuckDB reads `public`, which can belong to another lake.
     pub fn catalog_table(&self, name: &str) -> String {
         match self.catalog {
             CatalogLocation::Sqlite(_) => format!("__ducklake_metadata_{LAKE}.{name}"),
@@ -272,7 +249,7 @@ impl Session {
         }
     }
 
-    /// A catalog table as the catalog database itself names it.
+    /// Returns the qualified name of a catalog table in the catalog database.
     pub fn native_table(&self, name: &str) -> String {
         match self.catalog {
             CatalogLocation::Sqlite(_) => name.to_owned(),
@@ -280,8 +257,8 @@ impl Session {
         }
     }
 
-    /// What stands behind FROM for a query that the catalog database answers in its own dialect; to be
-    /// run inside an explicit transaction.
+    /// Returns the FROM item of a query that the catalog database runs in its own dialect. Run it inside
+    /// an explicit transaction.
     pub fn native_source(&self, sql: &str) -> String {
         let function = match self.catalog {
             CatalogLocation::Sqlite(_) => "sqlite_query",
@@ -290,26 +267,27 @@ impl Session {
         format!("{function}('__ducklake_metadata_{LAKE}', {})", quote(sql))
     }
 
-    /// Changes the catalog natively, by statements that return nothing, in one transaction: all of
-    /// them, or none.
+    /// Runs several statements of [`execute_in_catalog`](Self::execute_in_catalog) in one transaction:
+    /// all of them, or none.
     pub fn execute_all_in_catalog(&self, statements: &[String]) -> duckdb::Result<()> {
         self.execute("BEGIN")?;
         let changed =
             statements.iter().try_for_each(|statement| self.execute_in_catalog(statement));
         let done = changed.and_then(|()| self.execute("COMMIT"));
         if done.is_err() {
-            // A failed COMMIT has ended the transaction already; then there is nothing to roll back.
+            // A failed COMMIT has already ended the transaction; this ROLLBACK then fails too.
             let _ = self.execute("ROLLBACK");
         }
         done
     }
 
-    /// Whether the catalog's tables are read in the order of numbers that their rows have.
+    /// Returns true if the catalog's tables have row IDs and are read in their order (SQLite).
     pub const fn has_row_ids(&self) -> bool {
         matches!(self.catalog, CatalogLocation::Sqlite(_))
     }
 
-    /// The present, in the catalog database's dialect, and as DuckLake spells times there.
+    /// Returns the expression for the current time, in the catalog database's dialect and in the format
+    /// in which DuckLake stores times there.
     pub const fn catalog_now(&self) -> &'static str {
         match self.catalog {
             CatalogLocation::Sqlite(_) => "strftime('%Y-%m-%d %H:%M:%f+00')",
@@ -317,7 +295,7 @@ impl Session {
         }
     }
 
-    /// Lists the catalog's tables whose names are LIKE the pattern.
+    /// Returns the query for the names of the catalog's tables that are LIKE the pattern.
     pub fn tables_like_sql(&self, pattern: &str) -> String {
         match self.catalog {
             CatalogLocation::Sqlite(_) => format!(
@@ -333,7 +311,8 @@ impl Session {
         }
     }
 
-    /// The end of a text, in the catalog database's dialect.
+    /// Returns the expression for the last `count` characters of a text, in the catalog database's
+    /// dialect.
     pub fn last_characters(&self, column: &str, count: usize) -> String {
         match self.catalog {
             CatalogLocation::Sqlite(_) => format!("substr({column}, -{count})"),
@@ -341,8 +320,9 @@ impl Session {
         }
     }
 
-    /// The UTC day of a time of DuckLake's, as `2026-11-24`, in the catalog database's dialect. SQLite
-    /// holds times as text, in the time zone of whoever wrote them; Ducktide writes UTC.
+    /// Returns the expression for the UTC day of a time in a DuckLake table, as `2026-11-24`, in the
+    /// catalog database's dialect. SQLite stores times as text, in the time zone of the client that
+    /// wrote them; Ducktide writes UTC.
     pub fn utc_day(&self, column: &str) -> String {
         match self.catalog {
             CatalogLocation::Sqlite(_) => format!("substr({column}, 1, 10)"),
@@ -352,11 +332,12 @@ impl Session {
         }
     }
 
-    /// Spells the times since when files wait for their removal as `DuckLake` compares them.
+    /// Rewrites the times in `ducklake_files_scheduled_for_deletion` in the format that `DuckLake`
+    /// compares with. The value of each time stays the same.
     ///
-    /// A SQLite catalog holds them as text, `2026-11-24 19:06:41+00`, and `DuckLake` compares that with
-    /// `2026-11-24T…`, as text: files of the same day would be removed however recent they are, under
-    /// the hands of readers (measured on 1.5.5). The value stays the same.
+    /// A SQLite catalog stores them as text, `2026-11-24 19:06:41+00`, and `DuckLake` compares that with
+    /// `2026-11-24T…`, as text: it would remove files of the same day regardless of their age, while
+    /// readers still use them (measured on 1.5.5).
     pub fn normalize_schedule_timestamps(&self) -> duckdb::Result<()> {
         match self.catalog {
             CatalogLocation::Postgres(_) => Ok(()),
@@ -382,7 +363,7 @@ impl Session {
                 let schema = quote(&config.metadata_schema);
                 options.push(format!("METADATA_SCHEMA {schema}"));
                 if !create {
-                    // DuckDB would read the columns of all schemas, PostgreSQL's own included.
+                    // Without it, DuckDB reads the columns of all schemas, including PostgreSQL's own.
                     options.push(format!("META_SCHEMA {schema}"));
                 }
                 let resolved = settings
@@ -394,23 +375,23 @@ impl Session {
         };
         let sql = format!("ATTACH {} AS {LAKE} ({})", quote(&target), options.join(", "));
         self.execute(&sql).map_err(|error| {
-            // DuckLake's text proposes a migration, which this program could not use.
+            // DuckLake's error suggests a migration to a format that this program does not support.
             let migrated =
                 self.unattached_format(config).and_then(|f| format::require(Some(&f)).err());
             migrated.unwrap_or_else(|| duckdb_error::attach(config, &error))
         })?;
-        // DuckLake's own retries only cover the race for the next snapshot id. They stay few and
-        // flat (10 x 5 ms): its backoff has no cap, and the outer retry is ours.
+        // DuckLake's own retries only cover the race for the next snapshot ID. They are few and at a
+        // constant interval (10 x 5 ms): its backoff has no cap, and the outer retry is Ducktide's.
         self.execute(
             "SET ducklake_max_retry_count = 10; SET ducklake_retry_wait_ms = 5; \
              SET ducklake_retry_backoff = 1.0; SET TimeZone = 'UTC'",
         )
-        .map_err(|error| LakeError::invalid("set DuckLake's retries").because(error))
+        .map_err(|error| LakeError::invalid("set DuckLake's retry options").because(error))
     }
 }
 
 impl Session {
-    /// The format of a catalog that DuckLake does not attach; None if it cannot be read.
+    /// Returns the format of a catalog that DuckLake does not attach; None if it cannot be read.
     fn unattached_format(&self, config: &LakeConfig) -> Option<String> {
         const PROBE: &str = "ducktide_probe";
         let (target, of, function) = match &config.catalog {
@@ -425,33 +406,32 @@ impl Session {
         let query =
             format!("FROM {function}('{PROBE}', {})", quote(&format!("SELECT {sql} AS version")));
         let found = self.execute("BEGIN").and_then(|()| self.query(&query));
-        // The probe must not outlive the question, whatever its answer.
+        // The probe is detached after a failed query too.
         let _ = self.execute("ROLLBACK");
         let _ = self.execute(&format!("DETACH {PROBE}"));
         found.ok()?.first()?.first().ok()
     }
 
-    /// Hands a password over as a secret of DuckDB's: what stands in the ATTACH is shown by
-    /// `duckdb_databases()` and repeated in errors.
+    /// Passes a password to DuckDB as a secret: `duckdb_databases()` and errors show the text of an
+    /// ATTACH statement.
     ///
-    /// Without a password the secret is empty. It is made all the same, since DuckDB would look for one
-    /// among those that the user keeps, which are for other servers.
+    /// Without a password the secret is empty. It is created nevertheless: DuckDB would otherwise use
+    /// one of the user's persistent secrets, which are for other servers.
     fn give_password(&self, password: Option<&str>) -> Result<()> {
         let password = password.map(|text| format!(", PASSWORD {}", quote(text)));
         let sql = format!(
             "SET allow_persistent_secrets = false; CREATE SECRET (TYPE postgres{})",
             password.unwrap_or_default()
         );
-        // Not the error itself, which may repeat the statement.
-        self.execute(&sql)
-            .map_err(|_| LakeError::invalid("hand the catalog's password over to DuckDB"))
+        // The error is dropped because it can contain the statement.
+        self.execute(&sql).map_err(|_| LakeError::invalid("pass the catalog's password to DuckDB"))
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Without DETACH a closed connection leaks some megabytes (measured on 1.5.5). It fails when
-        // the instance is broken or was never attached; nothing is left to do then.
+        // Without DETACH a closed connection leaks some megabytes (measured on 1.5.5). DETACH fails if
+        // the instance is broken or was never attached; the failure has no consequence.
         let _ = self.connection.execute_batch(&format!("ROLLBACK; DETACH {LAKE}"));
         let _ = self.connection.execute_batch(&format!("DETACH {LAKE}"));
     }
@@ -461,27 +441,15 @@ fn unreadable(error: duckdb::Error) -> LakeError {
     duckdb_error::failed("read the catalog", error)
 }
 
-/// The values that table functions return; any other type is nobody's to read as text.
-fn text_of(value: ValueRef<'_>) -> Option<String> {
-    match value {
-        ValueRef::Text(text) => Some(String::from_utf8_lossy(text).into_owned()),
-        ValueRef::BigInt(number) => Some(number.to_string()),
-        ValueRef::Int(number) => Some(number.to_string()),
-        ValueRef::UBigInt(number) => Some(number.to_string()),
-        ValueRef::HugeInt(number) => Some(number.to_string()),
-        _ => None,
-    }
-}
-
-/// SQL text in quotes.
+/// Returns a text as a quoted SQL literal.
 #[must_use]
 pub fn quote(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
 fn open_duckdb(extensions: &Extensions) -> Result<Connection> {
-    // Reading Parquet footers and writing catalog rows needs little; the worker's own memory
-    // budget is elsewhere (invariant I9).
+    // Reading Parquet footers and writing catalog rows needs little memory; the worker's own memory
+    // budget is separate (invariant I9).
     let config = Config::default()
         .max_memory("256MB")
         .and_then(|config| config.threads(1))
@@ -492,8 +460,9 @@ fn open_duckdb(extensions: &Extensions) -> Result<Connection> {
         .map_err(|error| LakeError::invalid("start DuckDB").because(error))
 }
 
-/// The connection parameters with keepalives and with PostgreSQL's limits for the role (hazards: one dead
-/// client between two statements must not block every writer; a reader idles while DuckDB works).
+/// Returns the connection string with keepalives and with PostgreSQL's limits for the access mode
+/// (hazards: one dead client between two statements must not block every writer; a reader idles while
+/// DuckDB works).
 fn with_limits(resolved: &Resolved, access: Access) -> String {
     let network = [
         ("keepalives", "1"),

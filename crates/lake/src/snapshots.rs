@@ -1,4 +1,4 @@
-//! The snapshots that a reader can travel to, and what each of them changed.
+//! Snapshots that time travel can read, and the changes of each.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,23 @@ use jiff::Timestamp;
 use crate::duck_lake::DuckLake;
 use crate::session::Session;
 
-/// One state of the lake.
+/// Snapshot of the lake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Its number, for `AT (VERSION => …)`.
+    /// ID of the snapshot, for `AT (VERSION => …)`.
     pub id: SnapshotId,
-    /// When it was committed.
+    /// Commit time.
     pub committed_at: Timestamp,
-    /// Who made it; empty if nobody said.
+    /// Author of the commit; empty if none was set.
     pub author: String,
-    /// Why; empty if nobody said.
+    /// Message of the commit; empty if none was set.
     pub message: String,
-    /// What was done to which tables, such as `inserted into main.events`.
+    /// Changes with their tables, such as `inserted into main.events`.
     pub changes: Vec<String>,
 }
 
 impl DuckLake {
-    /// The newest snapshots, the newest first.
+    /// Returns at most `limit` of the newest snapshots, newest first.
     pub fn snapshots(&mut self, limit: u64) -> Result<Vec<Snapshot>> {
         let session = self.session()?;
         let names = names(session)?;
@@ -71,7 +71,7 @@ crate::row_struct! {
     }
 }
 
-/// The tables' names, by their numbers. A table that was renamed goes by its last name.
+/// Returns the table names by table ID. A renamed table has its latest name.
 fn names(session: &Session) -> Result<BTreeMap<String, String>> {
     let sql = format!(
         "SELECT t.table_id, s.schema_name, t.table_name FROM {} t JOIN {} s \
@@ -85,7 +85,8 @@ fn names(session: &Session) -> Result<BTreeMap<String, String>> {
     Ok(rows.into_iter().map(name).collect())
 }
 
-/// Words for `DuckLake`'s list of changes: `inserted_into_table:2,created_table:"main"."events"`.
+/// Returns readable text for each of DuckLake's changes, which have the form
+/// `inserted_into_table:2,created_table:"main"."events"`.
 fn describe(changes: &str, names: &BTreeMap<String, String>) -> Vec<String> {
     let words = |change: &str| {
         let (kind, what) = change.split_once(':').unwrap_or((change, ""));
@@ -104,7 +105,7 @@ fn describe(changes: &str, names: &BTreeMap<String, String>) -> Vec<String> {
     split(changes).into_iter().map(words).map(|text| text.trim().to_owned()).collect()
 }
 
-/// Splits at the commas that are not part of a quoted name.
+/// Splits a list of changes at the commas outside of quoted names.
 fn split(changes: &str) -> Vec<&str> {
     let mut is_quoted = false;
     let at_comma = |c: char| {
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_told_with_the_names_of_their_tables() {
+    fn changes_include_table_names() {
         let names = BTreeMap::from([("2".to_owned(), "main.events".to_owned())]);
         let changes = "inserted_into_table:2,deleted_from_table:7,merge_adjacent:2,created_table:\"main\".\"a,b\"";
 

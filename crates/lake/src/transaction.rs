@@ -1,20 +1,20 @@
-//! The commit protocol: files and progress enter the lake in one catalog transaction, once.
+//! Commit protocol: adds files and progress to the lake in one catalog transaction, exactly once.
 //!
-//! The worker's files are registered, the message that names the ranges is set, and COMMIT inserts
-//! it into `ducklake_snapshot_changes`, where a trigger compares-and-swaps progress. Whatever the
-//! catalog refuses takes the rows with it.
+//! The transaction registers the worker's files and sets the message that names the ranges. COMMIT
+//! inserts the message into `ducklake_snapshot_changes`, where a trigger compares-and-swaps progress.
+//! If the catalog refuses the message, the rows are rolled back with it.
 //!
-//! What happened is never read from an error's text. After every COMMIT that did not say ok, a new
+//! The error text never decides the outcome. After every COMMIT that did not succeed, a new
 //! transaction reads progress:
 //!
-//! | progress of the ranges | our files registered | it means |
+//! | progress of the ranges | own files registered | outcome |
 //! |---|---|---|
-//! | all at `(epoch, from)` | - | not applied so far: the same commit may be sent again |
-//! | all at `(epoch, to)` | all | applied: the answer was lost |
+//! | all at `(epoch, from)` | - | not applied so far: the same commit can be retried |
+//! | all at `(epoch, to)` | all | applied: the response was lost |
 //! | anything else | - | fenced: another worker or an operator moved progress |
 //!
-//! A commit that resolves dead letters moves no progress: there it is whether our files are
-//! registered, and whether the letters are open (`commit_state`).
+//! A commit that resolves dead letters moves no progress. Its outcome follows from its registered files
+//! and from the dead letters that are still open (`commit_state`).
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,7 +40,7 @@ use crate::duckdb_error::is_refusal;
 use crate::session::{LAKE, Session, quote};
 use crate::storage;
 
-/// Who wrote a snapshot and what it is, in DuckLake's own words: `snapshots().author` and
+/// Returns author and message of a snapshot, which DuckLake shows as `snapshots().author` and
 /// `snapshots().commit_message`.
 const fn author(kind: CommitKind) -> (&'static str, &'static str) {
     match kind {
@@ -50,7 +50,7 @@ const fn author(kind: CommitKind) -> (&'static str, &'static str) {
     }
 }
 
-/// Sends a commit once, and finds out how it ended.
+/// Sends a commit once and determines its outcome.
 pub fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
     lake.check_owner()?;
     let unusable = make_durable(commit.files());
@@ -80,8 +80,8 @@ pub fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
     outcome
 }
 
-/// Sends under the commit lock, at a moment when no replay of a table of this commit is announced:
-/// a replay's DELETE would lose against the commit. Waits at most until the replay's intent expires.
+/// Sends a commit under the commit lock, while no replay of one of its sources or tables is announced:
+/// the commit would make the replay's DELETE fail. Waits at most until the replay's intent expires.
 fn send_in_turn(
     session: &Session,
     lock: &mut CommitLock,
@@ -94,7 +94,7 @@ fn send_in_turn(
     let deadline = Instant::now() + intent::LONGEST_WAIT;
     loop {
         let guard = lock.acquire(session)?;
-        // The query that takes the lock counts intents, so an ordinary commit pays nothing for this.
+        // The query that takes the lock also counts intents: no extra cost for an ordinary commit.
         let must_wait = guard.intents_announced
             && Instant::now() < deadline
             && intent::is_replay_announced(session, concerns)?;
@@ -107,8 +107,8 @@ fn send_in_turn(
     }
 }
 
-/// Whether a table's columns are no longer those that the files were written for. Such files are
-/// never registered: with `allow_missing` statistics, and so query results, would be wrong.
+/// Returns true if a table's columns have changed since the files were written. Such files are never
+/// registered: with `allow_missing`, statistics and therefore query results would be wrong.
 fn table_changed(lake: &mut DuckLake, commit: &Commit) -> Result<bool> {
     for version in commit.table_versions() {
         if lake.table_version(&version.table)? != Some(version.changed_at) {
@@ -118,15 +118,15 @@ fn table_changed(lake: &mut DuckLake, commit: &Commit) -> Result<bool> {
     Ok(false)
 }
 
-/// One attempt. Progress without rows goes through the mailbox, because DuckLake makes no snapshot,
-/// and so fires no trigger, for a transaction that changes no data (measured).
+/// Sends a commit once. Progress without rows goes through the mailbox: DuckLake creates no snapshot,
+/// and therefore fires no trigger, for a transaction that changes no data (measured).
 fn send(session: &Session, commit: &Commit) -> duckdb::Result<()> {
     if commit.files().is_empty() {
         return catalog::post(session, &commit.message());
     }
     let sent = send_files(session, commit);
     if sent.is_err() {
-        // A failed COMMIT has ended the transaction already; then there is nothing to roll back.
+        // A failed COMMIT has already ended the transaction; this ROLLBACK then fails too.
         let _ = session.execute("ROLLBACK");
     }
     sent
@@ -146,7 +146,7 @@ fn send_files(session: &Session, commit: &Commit) -> duckdb::Result<()> {
     Ok(())
 }
 
-/// Makes files durable; returns the tables of those that cannot be.
+/// Makes files durable; returns the tables whose files cannot be made durable.
 fn make_durable(files: &[StagedFile]) -> BTreeSet<TableName> {
     let mut unusable = BTreeSet::new();
     for (table, files) in by_table(files) {
@@ -156,13 +156,13 @@ fn make_durable(files: &[StagedFile]) -> BTreeSet<TableName> {
         }
     }
     if failpoint::reached(Failpoint::FileSynced) {
-        tracing::error!("a failpoint says that the disk did not keep the staged files");
+        tracing::error!("failpoint reports staged files as not durable");
         unusable.extend(files.iter().map(|file| file.table.clone()));
     }
     unusable
 }
 
-/// Adds files to the open transaction, each to its table.
+/// Registers files with their tables in the open transaction.
 pub fn register_files(session: &Session, files: &[StagedFile]) -> duckdb::Result<()> {
     by_table(files)
         .iter()
@@ -180,7 +180,7 @@ fn by_table(files: &[StagedFile]) -> BTreeMap<&TableName, Vec<&StagedFile>> {
 fn add_data_files_sql(table: &TableName, files: &[&StagedFile]) -> String {
     let paths: Vec<_> = files.iter().map(|file| quote(&file.path.to_string_lossy())).collect();
     let paths = paths.join(", ");
-    // hive_partitioning only where the path has a partition: DuckLake takes the value from there.
+    // Only for paths with a partition: with hive_partitioning, DuckLake reads the value from the path.
     let partitioned = files.iter().any(|file| partition_directory(&file.path).is_some());
     format!(
         "CALL ducklake_add_data_files('{LAKE}', {}, [{paths}], schema => {}, hive_partitioning => {partitioned})",
@@ -197,8 +197,8 @@ fn set_message(session: &Session, commit: &Commit) -> duckdb::Result<()> {
     ))
 }
 
-/// After an ok: progress must have moved. If it has not, the trigger is gone, and going on would
-/// double rows after the next crash.
+/// Checks after a successful COMMIT that progress has moved. If it has not, the trigger is missing, and
+/// further commits would duplicate rows after the next crash.
 fn confirm(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
     let progress = read_progress(lake, commit)?;
     let snapshot = snapshot_of(commit, &progress);
@@ -211,20 +211,22 @@ fn confirm(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
         return Ok(CommitOutcome::Committed(snapshot));
     }
     Err(LakeError::invalid(
-        "COMMIT said ok but progress did not move: the lake's triggers are gone; \
-         run `ducktide init` and then `ducktide status` before any worker is started again",
+        "COMMIT succeeded but progress did not move: the lake's triggers are missing; \
+         run `ducktide init` and then `ducktide status` before you restart any worker",
     ))
 }
 
-/// After anything but ok: asks the catalog, never the text.
+/// Determines the outcome of a failed COMMIT from the catalog, never from the error text.
 fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Result<CommitOutcome> {
     let text = error.to_string();
     lake.outcome_check = Some(OutcomeCheck::Unanswered);
-    tracing::debug!(error = text, "COMMIT did not say ok");
+    tracing::debug!(error = text, "commit failed, reading its outcome");
     let reason = reason(&text);
     let (state, snapshot) = look(lake, commit).map_err(|cause| {
-        LakeError::unavailable(format!("commit: {reason}; its outcome is asked for"))
-            .because(cause.chain())
+        LakeError::unavailable(format!(
+            "commit: {reason}; the outcome is unknown until progress can be read"
+        ))
+        .because(cause.chain())
     })?;
     lake.outcome_check = Some(match state {
         CommitState::NotApplied => OutcomeCheck::NotApplied,
@@ -232,7 +234,7 @@ fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Resul
         CommitState::Superseded => OutcomeCheck::Superseded,
     });
     match state {
-        // An ALTER came between the look at the table and the files' registration.
+        // An ALTER ran between the check of the table and the registration of the files.
         CommitState::NotApplied if is_refusal(&text) && table_changed(lake, commit)? => {
             Ok(CommitOutcome::TableChanged)
         }
@@ -251,12 +253,13 @@ fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Resul
     }
 }
 
-/// Where the catalog stands, seen from the commit; at its end only if its files are there too.
+/// Reads the state of a commit from the catalog, with its snapshot. `Applied` requires that its files
+/// are registered.
 fn look(lake: &mut DuckLake, commit: &Commit) -> Result<(CommitState, Option<SnapshotId>)> {
     let progress = read_progress(lake, commit)?;
     let snapshot = snapshot_of(commit, &progress);
     let state = if commit.kind().resolves_dead_letter() {
-        // Letters first: a commit that arrives in between is then seen by its files.
+        // Dead letters are read first: a commit that lands in between is then detected by its files.
         let letters = dead_letter_states(lake, commit, &progress)?;
         resolution_state(commit.progress(), &letters, files_are_registered(lake, commit)?)
     } else {
@@ -268,7 +271,7 @@ fn look(lake: &mut DuckLake, commit: &Commit) -> Result<(CommitState, Option<Sna
     Ok((state, snapshot))
 }
 
-/// What the catalog says of each letter that the commit resolves, in their order.
+/// Returns the state of each dead letter that the commit resolves, in the order of the commit.
 fn dead_letter_states(
     lake: &mut DuckLake,
     commit: &Commit,
@@ -282,7 +285,7 @@ fn dead_letter_states(
     Ok(commit.progress().iter().zip(positions(progress)).map(state).collect())
 }
 
-/// What the catalog says of each of the commit's ranges, in their order.
+/// Reads the progress of the partition of each range, in the order of the commit.
 fn read_progress(lake: &mut DuckLake, commit: &Commit) -> Result<Vec<Option<PartitionProgress>>> {
     let mut read = BTreeMap::new();
     for delta in commit.progress() {
@@ -300,20 +303,20 @@ fn positions(progress: &[Option<PartitionProgress>]) -> Vec<Option<Position>> {
     progress.iter().map(|now| now.as_ref().map(|now| now.position)).collect()
 }
 
-/// The commit's snapshot: that of any range which brought rows.
+/// Returns the snapshot of the commit, from the progress of a range with rows.
 fn snapshot_of(commit: &Commit, progress: &[Option<PartitionProgress>]) -> Option<SnapshotId> {
     let with_rows = commit.progress().iter().position(|delta| delta.counts.needs_snapshot())?;
     progress[with_rows].as_ref()?.snapshot_id
 }
 
-/// Whether the snapshot at hand is the one that holds our files: then it was our commit.
+/// Returns true if all files of the commit are registered: then this commit was applied.
 fn files_are_registered(lake: &mut DuckLake, commit: &Commit) -> Result<bool> {
     let paths: Vec<String> = commit.files().iter().map(|file| relative_path(&file.path)).collect();
     let found = catalog::registered_files(lake.session()?, &paths)?;
     Ok(found == paths.len() as u64)
 }
 
-/// The path as DuckLake stores it: relative to the table's directory.
+/// Returns the path as DuckLake stores it: relative to the table's directory.
 fn relative_path(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match partition_directory(path) {
@@ -322,7 +325,7 @@ fn relative_path(path: &Path) -> String {
     }
 }
 
-/// The hive directory of a partitioned file, such as `event_date=2026-11-01`.
+/// Returns the hive directory of a partitioned file, such as `event_date=2026-11-01`.
 fn partition_directory(path: &Path) -> Option<&str> {
     let directory = path.parent()?.file_name()?.to_str()?;
     directory.starts_with("event_date=").then_some(directory)

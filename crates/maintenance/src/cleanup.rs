@@ -30,7 +30,7 @@ pub fn cleanup_old_files(
         let time = quote(&older_than.to_string());
         let sql =
             format!("CALL ducklake_cleanup_old_files('{LAKE}', older_than => TIMESTAMPTZ {time})");
-        let removed = session.text_rows(&sql).map_err(failed("clean up old files"))?;
+        let removed = session.query(&sql).map_err(failed("clean up old files"))?;
         Ok(MaintenanceOutcome::Done(removed.len() as u64))
     })
 }

@@ -14,7 +14,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 pub(crate) mod format;
@@ -323,25 +322,6 @@ pub fn open_dead_letters(session: &Session) -> Result<BTreeMap<String, i64>> {
     let counts: Vec<OpenDeadLetters> = session.catalog_query(&sql)?;
     let counts = counts.into_iter().map(|row| (row.table_name, row.open));
     Ok(counts.filter(|(_, open)| *open != 0).collect())
-}
-
-/// `path_is_relative` as a number: the two catalogs show truth values in different words.
-#[must_use]
-pub fn relative_flag(table: &str) -> String {
-    format!("CASE WHEN {table}.path_is_relative THEN 1 ELSE 0 END")
-}
-
-/// A number out of a row of the catalog.
-pub fn parse<T: FromStr>(value: Option<String>) -> Result<T> {
-    // An answer without a value, where there always is one, was cut off with its connection.
-    let Some(text) = value else {
-        return Err(LakeError::unavailable("the catalog's answer lacks a number"));
-    };
-    text.parse().map_err(|_| {
-        LakeError::invalid(format!(
-            "the catalog holds something else than a number: value=`{text}`"
-        ))
-    })
 }
 
 crate::row_struct! {

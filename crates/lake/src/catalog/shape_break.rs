@@ -9,7 +9,6 @@ use std::collections::HashMap;
 
 use ducktide_protocol::error::Result;
 
-use super::parse;
 use crate::session::Session;
 
 /// The snapshot of each table's newest change of the second kind, by the table's id.
@@ -51,15 +50,6 @@ impl ShapeBreaks {
                WHERE initial_default IS NOT NULL AND initial_default <> 'NULL') AS changes \
              GROUP BY table_id"
         )
-    }
-
-    /// Its answer.
-    pub fn of_rows(rows: Vec<Vec<Option<String>>>) -> Result<Self> {
-        let pair = |row: Vec<Option<String>>| {
-            let mut values = row.into_iter();
-            Ok((parse(values.next().flatten())?, parse(values.next().flatten())?))
-        };
-        rows.into_iter().map(pair).collect::<Result<_>>().map(Self)
     }
 
     /// That of one table; 0 if there is none, which is before every file.

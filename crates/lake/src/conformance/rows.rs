@@ -1,4 +1,5 @@
-//! Reads every row that DuckLake and Ducktide wrote into a catalog, and writes it into a copy of its table.
+//! Conformance check of the catalog's row types: reads every row that DuckLake and Ducktide wrote, and
+//! writes it into a copy of its table.
 
 use std::path::Path;
 
@@ -17,12 +18,13 @@ use crate::rows::{
 use crate::session::{Session, quote};
 use crate::{Access, DuckLake, Intent, IntentKind, catalog};
 
-/// Fills a new lake and checks the rows of each table. `folder` holds a file for DuckLake to add.
+/// Fills a new lake and checks the rows of each table. `folder` is for a Parquet file that is added to
+/// the lake.
 ///
 /// # Panics
-/// When a row is not read as it was written.
+/// If a row differs after it is written and read again.
 pub fn run(config: &LakeConfig, folder: &Path) {
-    DuckLake::init(config).expect("the lake is made");
+    DuckLake::init(config).expect("the lake is created");
     let mut lake = DuckLake::open(config, Access::Operate).expect("the lake opens");
     fill(&mut lake, folder);
     let session = lake.session().expect("the lake opens");
@@ -30,13 +32,13 @@ pub fn run(config: &LakeConfig, folder: &Path) {
     check_written_by_ducktide(session);
 }
 
-/// Every table gets a row. Names, values and comments have quotes.
+/// Writes a row into every table. Names and values contain quotes.
 fn fill(lake: &mut DuckLake, folder: &Path) {
     let added = folder.join("added.parquet");
     let sql = format!(
         "CREATE TABLE lake.events(id BIGINT, note VARCHAR, ratio DOUBLE, day VARCHAR); \
          ALTER TABLE lake.events SET PARTITIONED BY (day); \
-         INSERT INTO lake.events SELECT range, 'it''s', range / 4, 'a''b' FROM range(100); \
+         INSERT INTO lake.events SELECT range, 'c''d', range / 4, 'a''b' FROM range(100); \
          INSERT INTO lake.events SELECT range, NULL, 'NaN', 'a''b' FROM range(100, 200); \
          INSERT INTO lake.events SELECT range, NULL, NULL, NULL FROM range(200, 300); \
          CALL ducklake_merge_adjacent_files('lake'); \
@@ -50,9 +52,9 @@ fn fill(lake: &mut DuckLake, folder: &Path) {
     let session = lake.session().expect("the lake opens");
     session.execute(&sql).expect("DuckLake writes rows");
     let spec = SourceSpec {
-        table: "main.events".parse().expect("a table's name"),
+        table: "main.events".parse().expect("a table name"),
         topic: "events".to_owned(),
-        pipeline: "it's".to_owned(),
+        pipeline: "c'd".to_owned(),
         cluster_id: None,
         topic_id: Some("t".to_owned()),
     };
@@ -80,7 +82,7 @@ fn check_written_by_ducklake(session: &Session) {
     let statistics = check::<FileColumnStatsRow>(session);
     let has_nan = |nan: bool| statistics.iter().any(|found| found.contains_nan == Some(nan));
     assert!(has_nan(true) && has_nan(false));
-    assert!(statistics.iter().any(|found| found.max_value.as_deref() == Some("it's")));
+    assert!(statistics.iter().any(|found| found.max_value.as_deref() == Some("c'd")));
     let values = check::<FilePartitionValueRow>(session);
     assert!(values.iter().any(|value| value.partition_value.as_deref() == Some("a'b")));
     assert!(values.iter().any(|value| value.partition_value.is_none()));
@@ -116,7 +118,7 @@ fn check_written_by_ducktide(session: &Session) {
     assert!(check::<MetaRow>(session).iter().any(|fact| fact.key == "layout_version"));
     let sources = check::<SourceRow>(session);
     assert_eq!((sources[0].table_name.to_string().as_str(), sources.len()), ("main.events", 1));
-    assert_eq!(sources[0].pipeline, "it's");
+    assert_eq!(sources[0].pipeline, "c'd");
     assert_eq!(
         (sources[0].cluster_id.as_deref(), sources[0].topic_id.as_deref()),
         (None, Some("t"))
@@ -134,7 +136,7 @@ fn check_written_by_ducktide(session: &Session) {
     assert_eq!(check::<PinRow>(session)[0].snapshot_id, SnapshotId(1));
 }
 
-/// Reads all rows of a table, and writes them into a copy of it.
+/// Reads all rows of a table, writes them into a copy of it, and compares both. Returns the rows.
 fn check<T: CatalogTable + PartialEq + std::fmt::Debug>(session: &Session) -> Vec<T> {
     let rows: Vec<T> = session.select("").expect("the rows are read");
     assert!(!rows.is_empty(), "no row of {}", T::TABLE);
@@ -157,7 +159,7 @@ fn check<T: CatalogTable + PartialEq + std::fmt::Debug>(session: &Session) -> Ve
     rows
 }
 
-/// The columns that have one form; SQLite has times as texts in several.
+/// Returns the columns that have a single text format; SQLite stores times in several.
 fn columns_of_one_form<T: CatalogTable>() -> String {
     let is_time =
         |column: &&&str| ["_time", "_start", "_at"].iter().any(|end| column.ends_with(end));

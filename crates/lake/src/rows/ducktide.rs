@@ -1,4 +1,4 @@
-//! Rows of Ducktide's own tables, the ledger excepted: [`crate::catalog::ledger`].
+//! Rows of Ducktide's own tables, except the ledger: [`crate::catalog::ledger`].
 
 use ducktide_protocol::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
 use ducktide_protocol::table::TableName;
@@ -71,7 +71,7 @@ crate::row_struct! {
         pub kind: String,
         /// Host and process.
         pub holder: String,
-        /// Time after which nothing waits for it any longer.
+        /// Time after which no client waits for it any longer.
         pub expires_at: Timestamp,
         /// Oldest snapshot that must stay readable.
         pub keep_snapshots_from: SnapshotId,
@@ -79,11 +79,11 @@ crate::row_struct! {
 }
 
 crate::row_struct! {
-    /// A snapshot that an operator keeps.
+    /// A snapshot that an operator protects from expiry.
     pub struct PinRow from "ducktide_pin" {
         /// Name of the pin.
         pub name: String,
-        /// Oldest snapshot that it keeps.
+        /// Oldest snapshot that it protects.
         pub snapshot_id: SnapshotId,
         /// Time of its creation.
         pub created_at: Timestamp,

@@ -18,7 +18,7 @@ crate::row_struct! {
         pub file_order: Option<i64>,
         /// Path of the file.
         pub path: String,
-        /// Whether `path` begins at the table's directory.
+        /// True if `path` is relative to the table's directory.
         pub path_is_relative: bool,
         /// Format of the file: `parquet`.
         pub file_format: Option<String>,
@@ -56,7 +56,7 @@ crate::row_struct! {
         pub data_file_id: i64,
         /// Path of the file.
         pub path: String,
-        /// Whether `path` begins at the table's directory.
+        /// True if `path` is relative to the table's directory.
         pub path_is_relative: bool,
         /// Number of rows that it deletes.
         pub delete_count: i64,
@@ -84,7 +84,7 @@ crate::row_struct! {
         pub min_value: Option<String>,
         /// Greatest value, as text.
         pub max_value: Option<String>,
-        /// Whether a floating-point column has a NaN.
+        /// True if a floating-point column contains a NaN.
         pub contains_nan: Option<bool>,
         /// Statistics of variants and geometries.
         pub extra_stats: Option<String>,
@@ -112,9 +112,9 @@ crate::row_struct! {
         pub data_file_id: i64,
         /// Path of the file.
         pub path: String,
-        /// Whether `path` begins at the lake's data path.
+        /// True if `path` is relative to the lake's data path.
         pub path_is_relative: bool,
-        /// Time since when no snapshot needs it.
+        /// Time since which no snapshot needs it.
         pub schedule_start: Timestamp,
     }
 }

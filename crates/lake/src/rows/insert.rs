@@ -1,8 +1,8 @@
-//! INSERT statements out of rows.
+//! INSERT statements for rows of catalog tables.
 
 use super::CatalogTable;
 
-/// Rows to be inserted, as SQL literals under the names of their columns.
+/// Builder of an INSERT statement: column names, and rows of SQL expressions.
 #[derive(Clone, Debug)]
 pub struct Insert {
     columns: Vec<String>,
@@ -10,7 +10,7 @@ pub struct Insert {
 }
 
 impl Insert {
-    /// Takes all columns of the rows.
+    /// Creates an insert of the rows, with all their columns.
     #[must_use]
     pub fn of<T: CatalogTable>(rows: &[T]) -> Self {
         Self {
@@ -26,7 +26,7 @@ impl Insert {
         self.with_each(column, values)
     }
 
-    /// Adds a column with an SQL expression for each row; rows without one are dropped.
+    /// Adds a column with one SQL expression per row. Rows beyond the number of `values` are dropped.
     #[must_use]
     pub fn with_each(mut self, column: &str, values: Vec<String>) -> Self {
         self.columns.push(column.to_owned());
@@ -40,7 +40,7 @@ impl Insert {
         self
     }
 
-    /// Returns the statement for a table; None without rows.
+    /// Returns the statement for a table; None if there are no rows.
     #[must_use]
     pub fn sql(&self, table: &str) -> Option<String> {
         if self.rows.is_empty() {

@@ -1,14 +1,14 @@
-//! Typed rows of the catalog: a struct for each table, its columns named once.
+//! Typed rows of the catalog: one struct per table, with its columns as fields.
 //!
 //! | to read | use |
 //! |---|---|
 //! | rows of one table | a struct of this module: [`Session::select`](crate::session::Session::select) |
-//! | a join, or computed columns | a struct of the reader's own, declared with [`row_struct!`](crate::row_struct), or [`Row::get`] by name |
+//! | a join, or computed columns | a struct of the caller, declared with [`row_struct!`](crate::row_struct), or [`Row::get`] by name |
 //! | one value | [`Session::catalog_scalar`](crate::session::Session::catalog_scalar) |
 //!
-//! The fields of a struct have the names of the columns. `Option` is a column that can be NULL; NULL
-//! in any other is an error that names table and column. Booleans and times are read as either
-//! catalog database writes them. [`Insert`] writes rows.
+//! The fields of a struct have the names of the columns. A column that can be NULL is an `Option`; NULL
+//! in any other column is an error that names table and column. Booleans and times are read in the
+//! formats of both catalog databases. [`Insert`] writes rows.
 
 mod ducktide;
 mod file;
@@ -31,13 +31,13 @@ pub use self::value::{FromValue, ToLiteral, ValueError};
 
 use ducktide_protocol::error::Result;
 
-/// A value that is read from the columns of a row, by their names.
+/// A type that is read from the columns of a row, by name.
 pub trait FromRow: Sized {
-    /// Reads the columns of this type; the row may have others.
+    /// Reads the columns of this type; additional columns are ignored.
     fn from_row(row: &Row) -> Result<Self>;
 }
 
-/// The row itself, for callers that read columns by name.
+/// Returns the row itself, for callers that read columns by name.
 impl FromRow for Row {
     fn from_row(row: &Row) -> Result<Self> {
         Ok(row.clone())
@@ -69,10 +69,10 @@ pub trait CatalogTable: FromRow {
     }
 }
 
-/// Declares a struct that is read from a row: each field is the column of its name.
+/// Declares a struct that is read from a row: each field is the column of the same name.
 ///
-/// With `from "table"` it is the row of one table, and implements [`CatalogTable`] too; without, of any
-/// query.
+/// With `from "table"` the struct is a row of that table and also implements [`CatalogTable`]; without
+/// it, the struct is a row of any query.
 ///
 /// ```
 /// ducktide_lake::row_struct! {

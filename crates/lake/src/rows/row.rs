@@ -1,4 +1,4 @@
-//! One row of a query's answer, read by column name.
+//! Row of a query result, read by column name.
 
 use std::cell::Cell;
 use std::fmt;
@@ -11,13 +11,13 @@ use thiserror::Error;
 
 use super::value::{FromValue, ValueError};
 
-/// One row of a query's answer. Values are texts, as the catalog database writes them.
+/// Row of a query result. Values are texts, in the format of the catalog database.
 #[derive(Clone, Debug)]
 pub struct Row {
     columns: Rc<[String]>,
     values: Vec<Option<String>>,
-    /// Column after the one that was read last. Readers ask in the order of the SELECT, so the name is
-    /// found at the first comparison.
+    /// Index of the column after the one that was read last. Callers read in the order of the SELECT, so
+    /// the first comparison usually finds the name.
     next: Cell<usize>,
 }
 
@@ -27,7 +27,7 @@ impl Row {
         self.get_of(None, column)
     }
 
-    /// Returns the value of a column; errors name the table.
+    /// Returns the value of a column. Errors name the table.
     pub fn get_of<T: FromValue>(&self, table: Option<&'static str>, column: &str) -> Result<T> {
         let value = match self.position(column) {
             Some(index) => self.value(index).map_err(Problem::Value),
@@ -55,7 +55,7 @@ impl Row {
         self.columns.iter().position(|name| name == column)
     }
 
-    /// Makes a row out of columns and values, for tests of readers.
+    /// Creates a row from column names and values, for tests.
     #[must_use]
     pub fn of(cells: &[(&str, Option<&str>)]) -> Self {
         Self {
@@ -76,7 +76,7 @@ pub(crate) fn query(connection: &Connection, sql: &str) -> duckdb::Result<Vec<Ro
     Ok(found)
 }
 
-/// Runs a query and passes its rows on one by one, until one is refused.
+/// Runs a query and passes each row to `take`, until `take` returns an error.
 pub(crate) fn each<E: From<duckdb::Error>>(
     connection: &Connection,
     sql: &str,
@@ -110,7 +110,7 @@ fn names(statement: &Statement<'_>) -> Rc<[String]> {
     statement.column_names().into()
 }
 
-/// The value as text. Queries cast the values of all other types.
+/// Returns a value as text. Types that are not listed are errors: queries cast them to text.
 fn text(value: ValueRef<'_>, index: usize, column: &str) -> duckdb::Result<Option<String>> {
     Ok(Some(match value {
         ValueRef::Null => return Ok(None),
@@ -133,7 +133,7 @@ fn text(value: ValueRef<'_>, index: usize, column: &str) -> duckdb::Result<Optio
     }))
 }
 
-/// A column of a row that could not be read.
+/// Error of a column that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub struct RowError {
     table: Option<&'static str>,
@@ -149,7 +149,7 @@ enum Problem {
 
 fn failed(table: Option<&'static str>, column: &str, problem: Problem) -> LakeError {
     let error = match problem {
-        // An answer without a value, where there always is one, was cut off with its connection.
+        // A lost connection truncates the result: a value is missing in a column that is never NULL.
         Problem::Value(ValueError::Null) => LakeError::unavailable,
         Problem::NoColumn | Problem::Value(ValueError::Malformed { .. }) => LakeError::invalid,
     };
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_read_as_texts_whatever_their_type() {
+    fn values_of_all_types_are_read_as_text() {
         let duckdb = Connection::open_in_memory().unwrap();
         let sql = "SELECT 1::INTEGER AS a, 2::HUGEINT AS b, true AS c, NULL AS d, 'x' AS e UNION ALL \
                    SELECT 3, 4, false, NULL, 'y' ORDER BY a";

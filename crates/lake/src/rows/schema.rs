@@ -29,7 +29,7 @@ crate::row_struct! {
         pub schema_name: String,
         /// Directory of its tables.
         pub path: Option<String>,
-        /// Whether `path` begins at the lake's data path.
+        /// True if `path` is relative to the lake's data path.
         pub path_is_relative: Option<bool>,
     }
 }
@@ -49,7 +49,7 @@ crate::row_struct! {
         pub table_name: String,
         /// Directory of its files.
         pub path: Option<String>,
-        /// Whether `path` begins at the schema's directory.
+        /// True if `path` is relative to the schema's directory.
         pub path_is_relative: Option<bool>,
     }
 }

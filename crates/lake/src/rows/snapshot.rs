@@ -4,7 +4,7 @@ use ducktide_protocol::position::SnapshotId;
 use jiff::Timestamp;
 
 crate::row_struct! {
-    /// A state of the lake.
+    /// A snapshot of the lake.
     pub struct SnapshotRow from "ducklake_snapshot" {
         /// ID of the snapshot.
         pub snapshot_id: SnapshotId,
@@ -28,9 +28,9 @@ crate::row_struct! {
         pub changes_made: Option<String>,
         /// Client that committed it.
         pub author: Option<String>,
-        /// Message of the commit, for people.
+        /// Message of the commit for operators.
         pub commit_message: Option<String>,
-        /// Message of the commit, for programs: Ducktide's progress.
+        /// Message of the commit for programs: Ducktide's progress.
         pub commit_extra_info: Option<String>,
     }
 }

@@ -1,4 +1,4 @@
-//! Values of the catalog: from its texts, and to SQL literals.
+//! Conversion of catalog values from text and to SQL literals.
 
 use std::str::FromStr;
 
@@ -8,21 +8,21 @@ use jiff::Timestamp;
 
 use crate::session::quote;
 
-/// A value that could not be read.
+/// Error of a value that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ValueError {
     /// NULL in a column that always has a value.
     Null,
-    /// A text of another form.
+    /// Text in another format.
     Malformed {
-        /// Name of the form, with its article.
+        /// Name of the expected format, with its article.
         expected: &'static str,
-        /// The text.
+        /// Text in the catalog.
         value: String,
     },
 }
 
-/// A type that values of the catalog are read as.
+/// A type that is read from the catalog.
 pub trait FromValue: Sized {
     /// Reads a value; None is NULL.
     fn from_value(text: Option<&str>) -> Result<Self, ValueError>;
@@ -58,13 +58,13 @@ impl ToLiteral for String {
     }
 }
 
-/// SQLite writes truth values as numbers, PostgreSQL as words.
+/// SQLite stores booleans as numbers, PostgreSQL returns words.
 impl FromValue for bool {
     fn from_value(text: Option<&str>) -> Result<Self, ValueError> {
         match text.ok_or(ValueError::Null)? {
             "1" | "true" | "t" => Ok(true),
             "0" | "false" | "f" => Ok(false),
-            other => Err(malformed("a truth value", other)),
+            other => Err(malformed("a boolean", other)),
         }
     }
 }
@@ -75,15 +75,16 @@ impl ToLiteral for bool {
     }
 }
 
-/// SQLite has times as texts, with `T` or a space between date and time and the zone of their writer.
+/// SQLite stores times as text, with `T` or a space between date and time, in the time zone of the
+/// client that wrote them.
 impl FromValue for Timestamp {
     fn from_value(text: Option<&str>) -> Result<Self, ValueError> {
         parse("a time", text)
     }
 }
 
-/// As Ducktide's own tables have times. DuckLake's have a space instead of `T`, and are written by the
-/// catalog database itself.
+/// Format of times in Ducktide's own tables. Times in DuckLake's tables have a space instead of `T`; the
+/// catalog database itself writes them.
 impl ToLiteral for Timestamp {
     fn to_literal(&self) -> String {
         quote(&self.to_string())
@@ -92,7 +93,7 @@ impl ToLiteral for Timestamp {
 
 impl FromValue for TableName {
     fn from_value(text: Option<&str>) -> Result<Self, ValueError> {
-        parse("a table's name", text)
+        parse("a table name", text)
     }
 }
 
@@ -164,14 +165,14 @@ mod tests {
     }
 
     #[test]
-    fn truth_values_of_both_catalogs_are_read() {
+    fn booleans_of_both_catalogs_are_read() {
         assert_eq!(["1", "true", "t"].map(read::<bool>), [Ok(true), Ok(true), Ok(true)]);
         assert_eq!(["0", "false", "f"].map(read::<bool>), [Ok(false), Ok(false), Ok(false)]);
         assert!(read::<bool>("2").is_err());
     }
 
     #[test]
-    fn null_is_a_value_of_options_only() {
+    fn null_is_read_as_option_only() {
         assert_eq!(<Option<i64>>::from_value(None), Ok(None));
         assert_eq!(i64::from_value(None), Err(ValueError::Null));
         assert_eq!(String::from_value(None), Err(ValueError::Null));
@@ -182,7 +183,7 @@ mod tests {
 
     #[test]
     fn literals_are_quoted() {
-        assert_eq!("it's".to_owned().to_literal(), "'it''s'");
+        assert_eq!("c'd".to_owned().to_literal(), "'c''d'");
         assert_eq!((Some(Offset(7)).to_literal(), true.to_literal()), ("7".into(), "true".into()));
     }
 }
