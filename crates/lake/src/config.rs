@@ -182,13 +182,22 @@ fn canonical_data_path(path: &Path) -> Result<PathBuf> {
             "object storage is not supported yet; give a local directory: data_path=`{text}`"
         )));
     }
+    // `components` removes `//` and `/./`; symbolic links are not resolved.
+    let canonical: PathBuf = absolute(path)?.components().collect();
+    check_data_path(&text)?;
+    // The working directory is part of it.
+    check_data_path(&canonical.to_string_lossy())?;
+    Ok(canonical)
+}
+
+/// Rejects a data path with which DuckLake lists live files as orphans.
+pub(crate) fn check_data_path(text: &str) -> Result<()> {
     if text.starts_with("file:") || text.contains(['[', ']', '*', '?', '\'']) {
         return Err(LakeError::setting(format!(
             "the data path must be a directory without `file:`, quotes and []*?: data_path=`{text}`"
         )));
     }
-    // `components` removes `//` and `/./`; symbolic links are not resolved.
-    Ok(absolute(path)?.components().collect())
+    Ok(())
 }
 
 /// Reserved words of PostgreSQL. It accepts them as a schema's name in double quotes only, and the

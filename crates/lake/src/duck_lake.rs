@@ -14,7 +14,7 @@ use ducktide_protocol::{Lake, Source, SourceSpec, Table, TableVersion};
 
 use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
 use crate::catalog::{self, Installation, Installed, PartitionProgress, sqlite};
-use crate::config::{CatalogLocation, LakeConfig};
+use crate::config::{CatalogLocation, LakeConfig, check_data_path};
 use crate::consumer_group;
 use crate::data_path::{DataPath, DataPathCheck, Owner, OwnerRole, check_free};
 use crate::duckdb_error;
@@ -94,7 +94,9 @@ impl DuckLake {
             && config.data_path.is_none()
             && !path.exists()
         {
-            config.data_path = Some(default_data_path(path));
+            let data_path = default_data_path(path);
+            check_data_path(&data_path.to_string_lossy())?;
+            config.data_path = Some(data_path);
         }
         if let CatalogLocation::Sqlite(path) = &config.catalog {
             if !path.exists() {
@@ -148,7 +150,7 @@ impl DuckLake {
     /// Attaches a lake that `init` created.
     pub fn open(config: &LakeConfig, access: Access) -> Result<Self> {
         let open = || {
-            let session = Session::open(config, access, false)?;
+            let session = Session::open_once(config, access, false)?;
             catalog::check_layout(&session).map(|()| session)
         };
         let session = duckdb_error::confirmed(open)?;

@@ -1,7 +1,6 @@
 //! Size and state of a lake, read from its catalog only: no data file is opened, so a read takes
 //! milliseconds for any number of rows.
 
-
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::SnapshotId;
 use jiff::Timestamp;

@@ -44,7 +44,8 @@ impl Session {
         duckdb_error::confirmed(|| Self::open_once(config, access, create))
     }
 
-    fn open_once(config: &LakeConfig, access: Access, create: bool) -> Result<Self> {
+    /// Like [`open`](Self::open), for callers that confirm refusals themselves.
+    pub(crate) fn open_once(config: &LakeConfig, access: Access, create: bool) -> Result<Self> {
         let extensions = Extensions::find(config);
         let connection = open_duckdb(&extensions)?;
         let session = Self {

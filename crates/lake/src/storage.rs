@@ -22,7 +22,8 @@ pub fn sync_files<'a>(files: impl IntoIterator<Item = &'a Path>) -> io::Result<(
     let mut directories = BTreeSet::new();
     for file in files {
         sync(file)?;
-        // The partition's directory may be new, so its own entry is synced too.
+        // Directories of workers are durable when they are created. That of a partition may be made by
+        // another program, so its own entry is synced too.
         directories.extend(file.ancestors().skip(1).take(2));
     }
     directories.into_iter().try_for_each(sync)

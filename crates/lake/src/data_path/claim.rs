@@ -58,12 +58,14 @@ impl Claim {
                 let is_empty = Self::read(root)?.is_none();
                 if is_empty { fs::rename(&written, &path).map(|()| true) } else { Ok(false) }
             }
-            // A file system without hard links.
-            Err(_) => fs::rename(&written, &path).map(|()| true),
+            Err(error) if has_no_hard_links(&error) => fs::rename(&written, &path).map(|()| true),
+            // After any other error, a rename could replace the claim of another program.
+            Err(error) => Err(error),
         };
         let _ = fs::remove_file(&written);
+        let taken = taken?;
         File::open(root)?.sync_all()?;
-        taken
+        Ok(taken)
     }
 
     /// Replaces the previous claim.
@@ -80,6 +82,12 @@ impl Claim {
         file.write_all(self.text().as_bytes()).and_then(|()| file.sync_all())?;
         Ok(path)
     }
+}
+
+/// Reports that the file system has no hard links: FAT answers EPERM, others that it is not supported.
+fn has_no_hard_links(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::Unsupported
+        || error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error())
 }
 
 /// Reason that a directory is unfit for a new lake.
