@@ -1,7 +1,8 @@
-//! Columns that newer schemas bring: added by whoever comes first, while the others go on.
+//! Adds the columns of newer schemas: the first worker adds them, the others continue.
 //!
-//! An ALTER ends the open transactions of all other writers to the table. They find it altered, read
-//! their records again, and write files of its new shape: a file of the old one is never registered.
+//! An ALTER ends the open transactions of all other writers to the table. They detect the
+//! change, read their records again, and write files of the new shape: a file of the old shape is never
+//! registered.
 
 use std::time::Instant;
 
@@ -15,10 +16,10 @@ use crate::duck_lake::DuckLake;
 use crate::duckdb_error;
 use crate::session::{LAKE, Session};
 
-/// How often an ALTER is tried that another worker's gets in the way of.
+/// Maximum number of attempts when the ALTER conflicts with that of another worker.
 const ATTEMPTS: usize = 5;
 
-/// Adds what is missing, in one transaction.
+/// Adds the missing columns in one transaction; returns the table.
 pub(crate) fn add_columns(
     lake: &mut DuckLake,
     table: &TableName,
@@ -39,14 +40,14 @@ pub(crate) fn add_columns(
         let guard = lock.acquire(session)?;
         let altered = session.execute(&add_columns_sql(table, &missing));
         if altered.is_err() {
-            // There may be no transaction any more.
+            // The transaction may have ended already.
             let _ = session.execute("ROLLBACK");
         }
         drop(guard);
         match altered {
             Ok(()) => tracing::info!(%table, columns = names(&missing), "columns added"),
             Err(error) => {
-                // Another worker may have been first; what matters is what is there now.
+                // Another worker may have been first; the next attempt reads the current columns.
                 tracing::debug!(%table, %error, "columns could not be added");
                 lake.handle_error(&error.to_string());
                 last = Some(error);
@@ -59,12 +60,12 @@ pub(crate) fn add_columns(
     })
 }
 
-/// The columns that a table does not have under any type.
+/// Returns the columns that a table does not have with any type.
 fn missing(shape: &TableShape, columns: &[Column]) -> Vec<Column> {
     columns.iter().filter(|column| !shape.has_path(&column.name)).cloned().collect()
 }
 
-/// A replay's DELETE would lose against an ALTER.
+/// Waits for announced replays of the table: an ALTER would make a replay's DELETE fail.
 fn await_replays(session: &Session, table: &TableName) -> Result<()> {
     let name = table.to_string();
     let concerns = |intent: &Intent| intent.table == name;
@@ -74,7 +75,7 @@ fn await_replays(session: &Session, table: &TableName) -> Result<()> {
     Ok(())
 }
 
-/// Without IF NOT EXISTS, which says ok to a column of another type.
+/// Returns the transaction. It omits IF NOT EXISTS, which accepts a column of another type.
 fn add_columns_sql(table: &TableName, columns: &[Column]) -> String {
     let name = format!("{LAKE}.{}", table.sql());
     let statements = columns.iter().map(|column| {

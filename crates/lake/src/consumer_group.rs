@@ -1,8 +1,8 @@
 //! The Kafka consumer groups of a lake's workers, as rows of `ducktide_meta`.
 //!
-//! Two lakes that read one topic must not share a group: Kafka would give each of them a part of the
-//! partitions. So a lake has a default group of its own, which is recorded when it is created, and the
-//! group that a source was read in last is recorded as well.
+//! Two lakes that read one topic must not share a group: Kafka would assign a part of the partitions
+//! to each. Therefore a lake has a default group of its own, which is recorded when it is created. The
+//! last group of each source is recorded as well.
 
 use std::collections::BTreeMap;
 
@@ -22,23 +22,23 @@ const DEFAULT: &str = "group_id";
 /// Prefix of the keys of sources' groups; the source's number follows.
 const PREFIX: &str = "group_id.";
 
-/// The default group of a lake that was created before each had its own.
+/// Default group of a lake that was created before lakes had groups of their own.
 const SHARED: &str = "ducktide";
 
-/// The row that an installation writes.
+/// Returns the row that an installation writes.
 pub(crate) fn default_group(session: &Session) -> Result<(&'static str, String)> {
     Ok((DEFAULT, short_name(&identity(session)?)))
 }
 
-/// A short name for a lake. Identities begin with the time of their creation, which lakes of one script
-/// have in common, and end with random digits.
+/// Returns a short name for a lake. Identities begin with the time of their creation, which lakes of one
+/// script share, and end with random digits.
 fn short_name(identity: &str) -> String {
     format!("ducktide-{}", identity.rsplit('-').next().unwrap_or(identity))
 }
 
 impl DuckLake {
-    /// Returns the lake's name among clients of Kafka, `ducktide-` and 12 hexadecimal digits. Only copies
-    /// of its catalog have the same.
+    /// Returns the lake's Kafka client ID: `ducktide-` and 12 hexadecimal digits. Only copies of its
+    /// catalog have the same ID.
     pub fn client_id(&mut self) -> Result<String> {
         Ok(short_name(&identity(self.session()?)?))
     }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lakes_of_one_moment_have_different_names() {
+    fn lakes_created_at_the_same_time_have_different_names() {
         let one = short_name("019ac5f0-7d1e-7a2b-8c3d-0123456789ab");
         let other = short_name("019ac5f0-7d1e-7a2b-8c3d-ba9876543210");
 
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sources_group_is_found_by_its_number() {
+    fn a_key_is_parsed_into_the_source_id() {
         let row = |key: &str| MetaRow { key: key.to_owned(), value: "g".to_owned() };
 
         assert_eq!(group_of_row(row("group_id.12")), Some((SourceId(12), "g".to_owned())));

@@ -1,4 +1,4 @@
-//! Reads dead letters out of the lake.
+//! Reads dead letters from the lake.
 
 use std::collections::BTreeMap;
 
@@ -15,49 +15,49 @@ use crate::catalog;
 use crate::duck_lake::DuckLake;
 use crate::session::LAKE;
 
-/// Which letters are meant.
+/// Conditions that select dead letters; all must hold.
 #[derive(Clone, Debug, Default)]
 pub struct DeadLetterFilter {
-    /// Of this topic.
+    /// Topic of the record.
     pub topic: Option<String>,
-    /// Of this partition.
+    /// Partition of the record.
     pub partition: Option<Partition>,
-    /// At this offset.
+    /// Offset of the record.
     pub offset: Option<Offset>,
-    /// Of this error class.
+    /// Class of the error.
     pub class: Option<String>,
-    /// Of these records alone, if there are any.
+    /// Only these records; empty for all.
     pub places: Vec<RecordLocation>,
-    /// Those that are resolved, too.
+    /// Includes resolved dead letters.
     pub with_resolved: bool,
-    /// The first so many of them.
+    /// Maximum number of dead letters.
     pub limit: Option<u64>,
 }
 
-/// What a list shows of a letter: all but the record itself.
+/// A dead letter without the record itself, for lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeadLetterSummary {
-    /// Where the record lies.
+    /// Topic, partition and offset of the record.
     pub place: RecordLocation,
-    /// The schema id that its value begins with, if it does.
+    /// Schema ID at the start of the value, if it has one.
     pub schema_id: Option<u32>,
-    /// What kind of error it is.
+    /// Class of the error.
     pub error_class: String,
-    /// What is wrong.
+    /// Text of the error.
     pub error: String,
-    /// When it became a letter, microseconds since 1970.
+    /// Time of the decode failure, in microseconds since 1970.
     pub failed_at_micros: i64,
-    /// Bytes of key and value.
+    /// Size of key and value, in bytes.
     pub bytes: u64,
-    /// What became of it; None if it is open.
+    /// Resolution of the dead letter; None if it is open.
     pub resolution: Option<Resolution>,
-    /// When, microseconds since 1970.
+    /// Time of the resolution, in microseconds since 1970.
     pub resolved_at_micros: Option<i64>,
 }
 
 impl DuckLake {
-    /// The letters of a table in the order of topic, partition and offset; none if the table has no
-    /// dead-letter table.
+    /// Returns the dead letters of a table in the order of topic, partition and offset; empty if the
+    /// table has no dead-letter table.
     pub fn dead_letter_summaries(
         &mut self,
         table: &TableName,
@@ -70,8 +70,8 @@ impl DuckLake {
         self.letters(table, columns, filter, summary)
     }
 
-    /// The letters of a table with the records themselves; what became of them is filled in. All of
-    /// them are in memory at once, so ask for few.
+    /// Returns the dead letters of a table with their records and resolutions. All of them are in memory
+    /// at once, so select few.
     pub fn dead_letters(
         &mut self,
         table: &TableName,
@@ -83,8 +83,8 @@ impl DuckLake {
         self.letters(table, columns, filter, letter)
     }
 
-    /// How many dead letters of each table are open, as the ledger counts them; tables without any
-    /// are left out.
+    /// Returns the number of open dead letters of each table, as counted in the ledger, without tables
+    /// that have none.
     pub fn open_dead_letters(&mut self) -> Result<BTreeMap<String, i64>> {
         catalog::open_dead_letters(self.session()?)
     }
@@ -121,7 +121,7 @@ impl DuckLake {
 }
 
 impl DeadLetterFilter {
-    /// What stands behind the WHERE, and its parameters.
+    /// Returns the conditions to append to the WHERE clause, and their parameters.
     fn condition(&self) -> (String, Vec<Box<dyn ToSql>>) {
         let asked: [(&str, Option<Box<dyn ToSql>>); 4] = [
             ("topic", self.topic.clone().map(|topic| Box::new(topic) as _)),
@@ -193,7 +193,7 @@ fn letter(row: &Row<'_>) -> duckdb::Result<DeadLetter> {
     })
 }
 
-/// A list of pairs, as DuckDB hands it over.
+/// Converts DuckDB's list of pairs.
 fn headers(value: Value) -> Vec<Header> {
     let Value::List(pairs) = value else { return Vec::new() };
     pairs.into_iter().filter_map(header).collect()

@@ -1,4 +1,4 @@
-//! The format of DuckLake's own catalog tables, which another client can change for good.
+//! The format of DuckLake's own catalog tables, which another client can change permanently.
 //!
 //! A newer client that attaches the lake with `AUTOMATIC_MIGRATION true` adds columns to these tables.
 //! DuckLake's statements then fail (SQLite), or leave the new columns empty (PostgreSQL), so nothing is
@@ -18,7 +18,7 @@ pub(crate) fn value_sql(metadata: &str) -> String {
     format!("(SELECT value FROM {metadata} WHERE key = 'version' AND scope IS NULL)")
 }
 
-/// Refuses a format that this program does not know.
+/// Returns an error for a format that this program does not know.
 pub(crate) fn require(found: Option<&str>) -> Result<()> {
     if found == Some(FORMAT) {
         return Ok(());
@@ -27,7 +27,7 @@ pub(crate) fn require(found: Option<&str>) -> Result<()> {
     Err(LakeError::from_fault(LakeFault::UnknownCatalogFormat { found, supported: FORMAT }))
 }
 
-/// Checks the lake that a session has attached.
+/// Checks the format of the lake that a session has attached.
 pub(crate) fn check(session: &Session) -> Result<()> {
     let sql =
         format!("SELECT {} AS version", value_sql(&session.native_table("ducklake_metadata")));
@@ -40,7 +40,7 @@ mod tests {
     use ducktide_protocol::error::ErrorKind;
 
     #[test]
-    fn only_the_known_format_is_written() {
+    fn an_unknown_format_is_rejected() {
         assert!(require(Some("1.0")).is_ok());
         for found in [Some("1.1"), Some("0.3"), None] {
             let error = require(found).unwrap_err();

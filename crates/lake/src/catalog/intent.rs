@@ -1,12 +1,12 @@
-//! Intents: what an operator's program announces before it takes rows out of a table.
+//! Intents: announcements of a program that is about to remove rows from a table.
 //!
 //! | kind | compactor | workers |
 //! |---|---|---|
-//! | `prepare` | leaves the table alone | go on |
-//! | `replay` | leaves the table alone | wait with commits to the table |
+//! | `prepare` | skips the table | continue |
+//! | `replay` | skips the table | delay commits to the table |
 //!
-//! One for each source at most, so the second of two racing replays is refused. A program that dies
-//! leaves its intent behind until it expires.
+//! A source has at most one intent, so the second of two concurrent replays is rejected. The intent of
+//! a program that dies remains until it expires.
 
 use std::time::{Duration, Instant};
 
@@ -19,28 +19,27 @@ use crate::duckdb_error::{failed, is_outage};
 use crate::rows::IntentRow;
 use crate::session::{Session, quote};
 
-/// Between two looks of a waiting worker, or two tries at a busy catalog.
+/// Time between two polls of a waiting worker, or two attempts at a busy catalog.
 const POLL: Duration = Duration::from_millis(100);
 
-/// How long a commit waits for replays at most, whatever they say and whatever the time is here: the
-/// clock of a worker that lives in the past would have it wait for days. Twice the default of
-/// `--max-transaction`.
+/// Longest time that a commit waits for replays, regardless of their expiry and of the local clock: a
+/// worker whose clock is late would wait for days. Twice the default of `--max-transaction`.
 pub const LONGEST_WAIT: Duration = Duration::from_mins(2);
 
-/// How long a busy catalog is tried: commits take milliseconds.
+/// Longest time to retry a statement on a busy catalog: commits take milliseconds.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What is about to happen.
+/// Phase of an announced replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntentKind {
-    /// Files are being rewritten, outside of the lake so far.
+    /// The program rewrites files that are not registered in the lake yet.
     Prepare,
-    /// The transaction that removes rows is under way.
+    /// The transaction that removes rows is in progress.
     Replay,
 }
 
 impl IntentKind {
-    /// The name that stands in the catalog.
+    /// Returns the name that the catalog stores.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -55,15 +54,15 @@ impl IntentKind {
 pub struct Intent {
     /// The source that is replayed.
     pub source: SourceId,
-    /// Its table, with the schema.
+    /// Table of the source, with its schema.
     pub table: String,
-    /// How far the replay is.
+    /// Phase of the replay.
     pub kind: IntentKind,
-    /// Host and process, for people.
+    /// Host and process of the program, for operators.
     pub holder: String,
-    /// When everybody goes on without waiting any longer.
+    /// Time after which no client waits for the replay.
     pub expires_at: Timestamp,
-    /// The newest snapshot that shows what was before.
+    /// Newest snapshot from before the replay.
     pub keep_snapshots_from: SnapshotId,
 }
 
@@ -72,7 +71,7 @@ impl Intent {
         Self {
             source: row.source_id,
             table: row.table_name,
-            // Whatever a later version announces is waited for as well.
+            // Kinds of later versions are waited for as well.
             kind: match row.kind.as_str() {
                 "prepare" => IntentKind::Prepare,
                 _ => IntentKind::Replay,
@@ -94,7 +93,7 @@ impl Intent {
         }
     }
 
-    /// Whether it is still to be waited for.
+    /// Returns true if the intent has not expired.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
         now < self.expires_at
@@ -102,40 +101,40 @@ impl Intent {
 }
 
 impl DuckLake {
-    /// The intents that are announced and not expired.
+    /// Returns the intents that have not expired.
     pub fn live_intents(&mut self) -> Result<Vec<Intent>> {
         live_intents(self.session()?)
     }
 
-    /// Announces an intent; refused while another of the same source is live.
+    /// Announces an intent. Fails while another intent of the same source is live.
     pub fn announce(&mut self, intent: &Intent) -> Result<()> {
         announce(self.session()?, intent)
     }
 
-    /// Changes kind and expiry of an intent: the removal begins, or takes longer.
+    /// Updates kind and expiry of an intent, when the removal begins or takes longer.
     pub fn renew(&mut self, intent: &Intent) -> Result<()> {
         renew(self.session()?, intent)
     }
 
-    /// Takes an intent back.
+    /// Deletes an intent.
     pub fn withdraw(&mut self, intent: &Intent) -> Result<()> {
         withdraw(self.session()?, intent)
     }
 }
 
-/// All intents, live or not.
+/// Returns all intents, live or expired.
 fn intents(session: &Session) -> Result<Vec<Intent>> {
     let rows = session.select::<IntentRow>("ORDER BY source_id")?;
     Ok(rows.into_iter().map(Intent::of_row).collect())
 }
 
-/// Those that are to be waited for.
+/// Returns the intents that have not expired.
 pub fn live_intents(session: &Session) -> Result<Vec<Intent>> {
     let now = Timestamp::now();
     Ok(intents(session)?.into_iter().filter(|intent| intent.is_live(now)).collect())
 }
 
-/// Announces an intent; refused while another of the same source is live.
+/// Announces an intent. Fails while another intent of the same source is live.
 fn announce(session: &Session, intent: &Intent) -> Result<()> {
     let other = |of: &&Intent| of.source == intent.source;
     let found = intents(session)?;
@@ -149,7 +148,7 @@ fn announce(session: &Session, intent: &Intent) -> Result<()> {
     let insert = session.insert_sql(&intent.to_row());
     let inserted = patiently(session, &insert);
     inserted.map_err(|error| {
-        // The primary key decides between two that announce at the same moment.
+        // The primary key decides between two concurrent announcements.
         let winner =
             live_intents(session).ok().and_then(|live| live.into_iter().find(|i| other(&i)));
         match winner {
@@ -161,14 +160,14 @@ fn announce(session: &Session, intent: &Intent) -> Result<()> {
 
 fn under_way(live: &Intent) -> LakeError {
     LakeError::unavailable(format!(
-        "another replay of the same source is under way, or was killed and has not expired yet; try \
-         again after that: \
+        "another replay of the same source is in progress, or was killed and has not expired yet; \
+         retry after its expiry: \
          table=`{}` holder=`{}` expires_at=`{}`",
         live.table, live.holder, live.expires_at
     ))
 }
 
-/// Says that the removal begins, or takes longer: kind and expiry change.
+/// Updates kind and expiry of an intent, when the removal begins or takes longer.
 pub fn renew(session: &Session, intent: &Intent) -> Result<()> {
     patiently(
         session,
@@ -183,7 +182,7 @@ pub fn renew(session: &Session, intent: &Intent) -> Result<()> {
     .map_err(|error| failed("renew the replay's intent", error))
 }
 
-/// Takes an intent back.
+/// Deletes an intent.
 fn withdraw(session: &Session, intent: &Intent) -> Result<()> {
     patiently(
         session,
@@ -192,8 +191,8 @@ fn withdraw(session: &Session, intent: &Intent) -> Result<()> {
     .map_err(|error| failed("withdraw the replay's intent", error))
 }
 
-/// Repeats a small statement while the catalog is busy: a SQLite file that somebody else writes to is
-/// "locked" at once, not after a while.
+/// Retries a small statement while the catalog is busy: a SQLite file that another client writes to is
+/// "locked" immediately, without a wait.
 pub fn patiently(session: &Session, sql: &str) -> duckdb::Result<()> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -210,13 +209,14 @@ fn own(intent: &Intent) -> String {
     format!("source_id = {} AND holder = {}", intent.source, quote(&intent.holder))
 }
 
-/// Whether a replay that concerns the caller removes rows now.
+/// Returns true if a replay that concerns the caller is removing rows.
 pub fn is_replay_announced(session: &Session, concerns: impl Fn(&Intent) -> bool) -> Result<bool> {
     let replays = |intent: &Intent| intent.kind == IntentKind::Replay && concerns(intent);
     Ok(live_intents(session)?.iter().any(replays))
 }
 
-/// Waits until no replay that concerns the caller is announced; for each at most until it expires.
+/// Waits until no replay that concerns the caller is announced, at most until `deadline`; an expired
+/// intent does not count.
 pub fn await_replays(
     session: &Session,
     deadline: Instant,

@@ -164,7 +164,7 @@ impl LedgerQuery {
     }
 }
 
-/// All ranges of a partition, in the order of their commits.
+/// Returns all ranges of a partition, in the order of their commits.
 pub fn entries(
     session: &Session,
     source: SourceId,
@@ -175,8 +175,8 @@ pub fn entries(
 }
 
 impl DuckLake {
-    /// The id of the ledger's newest row, 0 for none. Each range that a commit advances takes one or
-    /// more ids, so that the difference of two tells whether, and how often, workers commit.
+    /// Returns the ID of the ledger's newest row, 0 for none. Each range that a commit advances uses one
+    /// or more IDs, so the difference of two values shows the commit rate of the workers.
     pub fn newest_ledger_id(&mut self) -> Result<i64> {
         let session = self.session()?;
         let table = session.native_table(TABLE);
@@ -185,16 +185,16 @@ impl DuckLake {
     }
 }
 
-/// Steps that the ledger has.
+/// Result of [`applied`] if the ledger has all steps.
 pub struct Applied {
-    /// The snapshot that they came with; none of progress without rows.
+    /// Snapshot of the commit; None for progress without rows.
     pub snapshot: Option<SnapshotId>,
 }
 
-/// Whether the ledger has a row of this kind for each of the steps.
+/// Checks that the ledger has a row of this kind for each of the steps; None if one is missing.
 ///
-/// A pair of epoch and offset is left by one replay or skip only, so the row is the caller's own, or
-/// of one that did exactly the same.
+/// Only one replay or skip leaves a given pair of epoch and offset, so the row is the caller's own, or
+/// that of a program with exactly the same change.
 pub fn applied(
     session: &Session,
     kind: CommitKind,
@@ -209,7 +209,7 @@ pub fn applied(
     Ok(Some(Applied { snapshot }))
 }
 
-/// The first offset that each partition of a source ever had.
+/// Returns the lowest start offset of each partition of a source.
 pub fn first_offsets(session: &Session, source: SourceId) -> Result<Vec<(Partition, Offset)>> {
     let starts = LedgerQuery::all().of_source(source).of_kind(CommitKind::Start).read(session)?;
     let mut first = BTreeMap::new();

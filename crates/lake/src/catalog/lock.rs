@@ -2,7 +2,7 @@
 //! compactor, or a replay), *commit*. Always taken in this order.
 //!
 //! They are for fairness and speed. Correctness never depends on them: taking one has a timeout,
-//! and a worker's commit goes on without it afterwards.
+//! after which a worker's commit continues without it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -17,14 +17,14 @@ use super::sqlite;
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::session::Session;
 
-/// How long a commit waits for its turn: far above a commit's 15-50 ms times the workers of a large
-/// pipeline, far below what a stopped holder may cost everyone else.
+/// Longest time that a commit waits for the lock: far above a commit's 15-50 ms times the workers of a
+/// large pipeline, far below the delay that a stopped holder may cause for all other workers.
 const COMMIT_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a waiter for the lock file sleeps between two attempts.
+/// Time between two attempts to lock the lock file.
 const LOCK_FILE_POLL: Duration = Duration::from_millis(2);
 
-/// One lock of one lake, as this process sees it.
+/// This process's handle of one lock of a lake.
 enum LakeLock {
     File(LockFile),
     Advisory(Box<LockConnection>),
@@ -42,7 +42,7 @@ impl LakeLock {
         }
     }
 
-    /// Whether the lock was free within `timeout`; it is held now.
+    /// Takes the lock; false if it is not free within `timeout`.
     fn lock(&mut self, timeout: Duration) -> Result<bool> {
         match self {
             Self::Advisory(connection) => connection.lock(timeout),
@@ -50,12 +50,12 @@ impl LakeLock {
         }
     }
 
-    /// The lock, unless somebody else holds it for longer than `timeout`.
+    /// Takes the lock; None if another process holds it for longer than `timeout`.
     fn take(&mut self, timeout: Duration) -> Result<Option<Held<'_>>> {
         Ok(self.lock(timeout)?.then_some(Held(self)))
     }
 
-    /// Whether a lock that was taken is still the one that others would wait for.
+    /// Returns true if a lock that was taken is still the one that other processes wait for.
     fn is_held(&mut self) -> bool {
         match self {
             Self::Advisory(connection) => connection.is_alive(),
@@ -63,7 +63,7 @@ impl LakeLock {
         }
     }
 
-    /// Who holds the lock, where the lock tells.
+    /// Returns the process that holds the lock, if known.
     fn holder(&self) -> Option<String> {
         match self {
             Self::File(file) => file.holder(),
@@ -88,13 +88,13 @@ impl Drop for Held<'_> {
 pub struct CommitLock(LakeLock);
 
 impl CommitLock {
-    /// A lock of the lake with this configuration, which is not taken yet.
+    /// Creates a handle of the lock without taking it.
     #[must_use]
     pub fn new(config: &LakeConfig) -> Self {
         Self(LakeLock::new(config, "commit"))
     }
 
-    /// Takes the lock, or gives up after a while, and checks the catalog's format and triggers.
+    /// Takes the lock, or continues without it after 5 s; checks the catalog's format and triggers.
     pub fn acquire(&mut self, session: &Session) -> Result<CommitGuard<'_>> {
         let started = Instant::now();
         let holder = self.0.holder();
@@ -114,19 +114,19 @@ impl CommitLock {
             guard.held = lock.take(COMMIT_LOCK_TIMEOUT)?;
             guard.intents_announced = sqlite::check_triggers(session)?;
         }
-        // Who waits for a replay is told so elsewhere.
+        // A wait for a replay is logged elsewhere.
         if guard.held.is_none() && !guard.intents_announced {
             let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(elapsed_ms, holder, "commit lock not free in time, going on without it");
+            tracing::warn!(elapsed_ms, holder, "commit lock timed out, continuing without it");
         }
         Ok(guard)
     }
 }
 
-/// The commit lock, held until dropped, and what the query that took it found.
+/// The commit lock, held until dropped, and the result of the trigger check.
 pub struct CommitGuard<'a> {
     held: Option<Held<'a>>,
-    /// Whether any intent is announced, live or not.
+    /// True if any intent is announced, live or expired.
     pub intents_announced: bool,
 }
 
@@ -134,13 +134,13 @@ pub struct CommitGuard<'a> {
 pub struct MaintenanceLock(LakeLock);
 
 impl MaintenanceLock {
-    /// A lock of the lake with this configuration, which is not taken yet.
+    /// Creates a handle of the lock without taking it.
     #[must_use]
     pub fn new(config: &LakeConfig) -> Self {
         Self(LakeLock::new(config, "maintenance"))
     }
 
-    /// The lock, unless somebody else holds it for longer than `timeout`.
+    /// Takes the lock; None if another process holds it for longer than `timeout`.
     pub fn take(&mut self, timeout: Duration) -> Result<Option<MaintenanceGuard<'_>>> {
         Ok(self.0.take(timeout)?.map(|held| MaintenanceGuard { _held: held }))
     }
@@ -151,27 +151,27 @@ pub struct MaintenanceGuard<'a> {
     _held: Held<'a>,
 }
 
-/// The leader's lock: of all compactors of a lake one works, for as long as it lives.
+/// The leader lock: only one compactor of a lake runs operations, until it ends.
 pub struct LeaderLock {
     lock: LakeLock,
     taken: bool,
 }
 
 impl LeaderLock {
-    /// A lock of the lake with this configuration, which is not taken yet.
+    /// Creates a handle of the lock without taking it.
     #[must_use]
     pub fn new(config: &LakeConfig) -> Self {
         Self { lock: LakeLock::new(config, "leader"), taken: false }
     }
 
-    /// Whether this process is the leader, for which it waits `timeout` at most.
+    /// Tries to become the leader for at most `timeout`; returns true on success.
     pub fn take(&mut self, timeout: Duration) -> Result<bool> {
         self.taken = self.lock.lock(timeout)?;
         Ok(self.taken)
     }
 
-    /// Errors when this process was the leader and has lost the lock since: PostgreSQL ended its
-    /// connection, or somebody removed the lock file. Who never led may go on.
+    /// Returns an error if this process was the leader and has lost the lock: PostgreSQL ended its
+    /// connection, or another process removed the lock file. Ok for a process that never led.
     pub fn check(&mut self) -> Result<()> {
         if !self.taken || self.lock.is_held() {
             return Ok(());
@@ -180,15 +180,15 @@ impl LeaderLock {
         Err(LakeError::unavailable("lead: the leader's lock was lost, another compactor may lead"))
     }
 
-    /// Process that holds the lock, where the catalog tells.
+    /// Returns the process that holds the lock; None for a PostgreSQL catalog.
     #[must_use]
     pub fn holder(&self) -> Option<String> {
         self.lock.holder()
     }
 }
 
-/// A lock file beside a SQLite catalog. The operating system frees it when its holder dies; the pid
-/// inside is for people.
+/// A lock file next to a SQLite catalog. The operating system frees it when its holder dies; the pid
+/// inside is for operators.
 pub struct LockFile {
     path: PathBuf,
     file: Option<File>,
@@ -196,14 +196,14 @@ pub struct LockFile {
 
 impl LockFile {
     #[must_use]
-    /// Lock file of this name in the catalog file's folder.
+    /// Returns the lock file of this name in the catalog file's folder.
     pub(crate) fn beside(catalog: &Path, name: &str) -> Self {
         let mut path = catalog.as_os_str().to_owned();
         path.push(format!(".{name}-lock"));
         Self { path: path.into(), file: None }
     }
 
-    /// Whether the lock was free within `timeout`.
+    /// Takes the lock; false if it is not free within `timeout`.
     pub fn lock(&mut self, timeout: Duration) -> Result<bool> {
         let deadline = Instant::now() + timeout;
         let failed = |error: std::io::Error| {
@@ -227,7 +227,7 @@ impl LockFile {
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
         }
-        // A pid that could not be written costs a hint in a warning, nothing else.
+        // If the pid cannot be written, only a hint in a warning is lost.
         let _ = file.set_len(0).and_then(|()| file.rewind());
         let _ = write!(file, "{}", std::process::id());
         self.file = Some(file);
@@ -239,7 +239,7 @@ impl LockFile {
         self.file = None;
     }
 
-    /// Whether the file that was locked is the one that others would lock.
+    /// Returns true if the locked file is still the one at the path.
     fn is_in_place(&self) -> bool {
         let locked = self.file.as_ref().and_then(|file| file.metadata().ok());
         let named = std::fs::metadata(&self.path).ok();

@@ -5,13 +5,13 @@ use ducktide_protocol::error::Result;
 use crate::rows::{Insert, MetaRow};
 use crate::session::{Session, quote};
 
-/// A fact, if it is known.
+/// Returns the value of a key; None if it has no row.
 pub fn get(session: &Session, key: &str) -> Result<Option<String>> {
     let found: Vec<MetaRow> = session.select(&format!("WHERE key = {}", quote(key)))?;
     Ok(found.into_iter().next().map(|fact| fact.value))
 }
 
-/// Writes facts that nobody knows yet: all of them, or none if one of them is known.
+/// Inserts new facts: all of them, or none if one of the keys exists.
 pub fn insert(session: &Session, facts: &[(&str, String)]) -> duckdb::Result<()> {
     let row =
         |(key, value): &(&str, String)| MetaRow { key: (*key).to_owned(), value: value.clone() };
@@ -25,11 +25,11 @@ pub fn insert(session: &Session, facts: &[(&str, String)]) -> duckdb::Result<()>
     written
 }
 
-/// Writes a fact over the one before.
+/// Replaces the value of a key.
 pub fn set(session: &Session, key: &str, value: &str) -> duckdb::Result<()> {
     let (key, value) = (quote(key), quote(value));
     let table = session.catalog_table("ducktide_meta");
-    // DuckDB knows no ON CONFLICT for the tables of another database.
+    // DuckDB does not support ON CONFLICT for the tables of another database.
     let written = session.execute(&format!(
         "BEGIN; DELETE FROM {table} WHERE key = {key}; \
          INSERT INTO {table}(key, value) VALUES ({key}, {value}); COMMIT"

@@ -1,4 +1,4 @@
-//! Our tables in the catalog database: sources, progress, the mailbox, the triggers that join them.
+//! Ducktide's tables in the catalog database: sources, progress, the mailbox, and their triggers.
 //!
 //! | table | one row per | written by |
 //! |---|---|---|
@@ -6,11 +6,11 @@
 //! | `ducktide_source` | table × topic | workers, at registration |
 //! | `ducktide_progress` | source × partition | triggers only |
 //! | `ducktide_ledger` | committed range | triggers; maintenance coalesces old ones |
-//! | `ducktide_commit` | nothing stays in it | workers: progress without rows |
+//! | `ducktide_commit` | no rows remain | workers: progress without rows |
 //! | `ducktide_intent` | announced replay | replays |
 //! | `ducktide_pin` | snapshot to keep | operators |
 //!
-//! Names and columns must stay stable; `layout_version` says which layout a lake has.
+//! Names and columns must stay stable; `layout_version` is the version of a lake's layout.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -39,15 +39,15 @@ use ducktide_protocol::position::{Offset, Partition, Position, SnapshotId, Sourc
 use ducktide_protocol::{Source, SourceSpec};
 use jiff::Timestamp;
 
-/// The layout of our tables that this program writes, and the oldest one whose programs may still
-/// work on a lake of this layout. Additive changes raise the first number only.
+/// Layout of Ducktide's tables that this program writes, and the oldest layout whose programs may
+/// still use a lake of this layout. Additive changes raise the first number only.
 pub(crate) const LAYOUT_VERSION: u32 = 1;
 const OLDEST_COMPATIBLE_LAYOUT: u32 = 1;
 /// The same pair for the triggers.
 pub(crate) const TRIGGER_VERSION: u32 = 1;
 const OLDEST_COMPATIBLE_TRIGGERS: u32 = 1;
 
-/// Making a lake takes a second or two.
+/// Longest wait for another installation. Creating a lake takes one to two seconds.
 const INSTALLATION_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The triggers, without which nothing may be written (invariant I7).
@@ -58,7 +58,14 @@ pub(crate) const TRIGGERS: [&str; 4] =
 const TRIGGER_TABLES: [&str; 4] =
     ["ducklake_data_file", "ducklake_snapshot_changes", "ducktide_commit", "ducktide_ledger"];
 
-/// What an installation did.
+/// Returns the triggers and their tables as rows for VALUES: a trigger on another table does not count.
+fn triggers_with_tables() -> String {
+    let pairs = TRIGGERS.iter().zip(TRIGGER_TABLES);
+    let rows: Vec<_> = pairs.map(|(name, table)| format!("('{name}', '{table}')")).collect();
+    rows.join(", ")
+}
+
+/// Result of an installation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Installed {
     /// The tables and triggers were missing.
@@ -68,7 +75,7 @@ pub(crate) enum Installed {
     Nothing,
 }
 
-/// Refuses to write triggers over those of a newer program.
+/// Returns an error if the triggers of a newer program would be replaced.
 fn check_trigger_version(found: Option<&str>) -> Result<()> {
     let found: u32 = found.and_then(|version| version.parse().ok()).unwrap_or(0);
     if found <= TRIGGER_VERSION {
@@ -80,14 +87,14 @@ fn check_trigger_version(found: Option<&str>) -> Result<()> {
     )))
 }
 
-/// The right to make a lake, which one program has at a time.
+/// Exclusive right to create a lake, held by one program at a time.
 pub(crate) enum Installation {
     Sqlite { path: PathBuf, _lock: LockFile },
     Postgres(Box<postgres::Installer>),
 }
 
 impl Installation {
-    /// Waits for its turn.
+    /// Waits for the installation lock.
     pub(crate) fn begin(config: &LakeConfig) -> Result<Self> {
         match &config.catalog {
             CatalogLocation::Postgres(settings) => {
@@ -107,8 +114,8 @@ impl Installation {
         }
     }
 
-    /// Creates our tables and triggers in a DuckLake catalog, unless they are there, and restores
-    /// triggers that are missing. No DuckDB of this process may have the catalog attached meanwhile.
+    /// Creates Ducktide's tables and triggers in a DuckLake catalog unless they exist, and restores
+    /// missing triggers. No DuckDB of this process may have the catalog attached meanwhile.
     ///
     /// The facts become rows of `ducktide_meta`.
     pub(crate) fn install(&mut self, facts: &[(&str, String)]) -> Result<Installed> {
@@ -119,7 +126,7 @@ impl Installation {
     }
 }
 
-/// The rows of `ducktide_meta` that an installation writes.
+/// Returns the rows of `ducktide_meta` that an installation writes, in SQL.
 fn meta_rows(facts: &[(&str, String)]) -> String {
     let facts = facts.iter().map(|(key, value)| format!(", ({}, {})", quote(key), quote(value)));
     format!(
@@ -131,13 +138,13 @@ fn meta_rows(facts: &[(&str, String)]) -> String {
     )
 }
 
-/// Whether the catalog has our tables.
+/// Returns true if the catalog has Ducktide's tables.
 pub(crate) fn is_installed(session: &Session) -> Result<bool> {
     let found: Vec<String> = session.catalog_values(&session.tables_like_sql("ducktide_meta"))?;
     Ok(!found.is_empty())
 }
 
-/// Refuses a lake that this program does not understand.
+/// Returns an error for a lake whose layout this program does not support.
 pub(crate) fn check_layout(session: &Session) -> Result<()> {
     let rows = match session.select::<MetaRow>("") {
         Ok(rows) => rows,
@@ -161,7 +168,7 @@ pub(crate) fn check_layout(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// All sources of the lake.
+/// Returns all sources of the lake.
 pub fn sources(session: &Session) -> Result<Vec<Source>> {
     let rows = session.select::<SourceRow>("ORDER BY source_id")?;
     let source = |row: SourceRow| Source {
@@ -177,7 +184,7 @@ pub fn sources(session: &Session) -> Result<Vec<Source>> {
     Ok(rows.into_iter().map(source).collect())
 }
 
-/// The source of a (table, topic), if it is registered.
+/// Returns the source of a table and topic; None if it is not registered.
 pub(crate) fn find_source(session: &Session, spec: &SourceSpec) -> Result<Option<Source>> {
     let found = sources(session)?;
     Ok(found.into_iter().find(|s| s.spec.table == spec.table && s.spec.topic == spec.topic))
@@ -218,7 +225,7 @@ pub(crate) fn insert_source(
     session.execute("COMMIT")
 }
 
-/// Puts a message into the mailbox: progress without rows.
+/// Inserts a message into the mailbox: progress without rows.
 pub fn post(session: &Session, message: &CommitMessage) -> duckdb::Result<()> {
     session.execute(&format!(
         "INSERT INTO {}(message) VALUES ({})",
@@ -234,13 +241,13 @@ pub struct PartitionProgress {
     pub partition: Partition,
     /// Epoch and next offset.
     pub position: Position,
-    /// The snapshot of the newest commit that brought rows.
+    /// Snapshot of the newest commit with rows.
     pub snapshot_id: Option<SnapshotId>,
     /// Time when progress last moved.
     pub updated_at: Option<Timestamp>,
 }
 
-/// The progress of a source's partitions, in a new catalog transaction.
+/// Returns the progress of a source's partitions, in a new catalog transaction.
 pub fn progress(session: &Session, source: SourceId) -> Result<Vec<PartitionProgress>> {
     let rows =
         session.select::<ProgressRow>(&format!("WHERE source_id = {source} ORDER BY partition"))?;
@@ -253,7 +260,7 @@ pub fn progress(session: &Session, source: SourceId) -> Result<Vec<PartitionProg
     Ok(rows.into_iter().map(progress).collect())
 }
 
-/// How many of the files were ever registered. The paths are relative to their table's directory.
+/// Returns the number of files that were ever registered. Paths are relative to the table's directory.
 ///
 /// A merge moves a file from the live files to those scheduled for deletion; a name is used once,
 /// so being found in either means that the commit holding it was applied.
@@ -264,7 +271,7 @@ pub(crate) fn registered_files(session: &Session, paths: &[String]) -> Result<u6
     let list = |of: &dyn Fn(&String) -> String| paths.iter().map(of).collect::<Vec<_>>().join(", ");
     let relative = list(&|path| quote(path));
     // `ducktide-<uuid>.parquet` is 53 characters long; the index of the table is on exactly this
-    // expression, which the two dialects write differently.
+    // expression, which differs between the two dialects.
     let names = list(&|path| quote(path.rsplit('/').next().unwrap_or(path)));
     let sql = format!(
         "SELECT (SELECT count(*) FROM {} WHERE path IN ({relative})) \
@@ -276,11 +283,11 @@ pub(crate) fn registered_files(session: &Session, paths: &[String]) -> Result<u6
     session.catalog_scalar(&sql)
 }
 
-/// A letter's place, as the ledger has it.
+/// Source, partition and offset of a dead letter, as in the ledger.
 pub(crate) type DeadLetterKey = (SourceId, Partition, Offset);
 
-/// Which of the letters have a resolution in the ledger that no replay took back: the triggers' own
-/// condition.
+/// Returns the dead letters with a resolution in the ledger that no replay removed: the same condition
+/// as in the triggers.
 pub(crate) fn resolved_letters(
     session: &Session,
     steps: &[ProgressDelta],
@@ -310,8 +317,8 @@ crate::row_struct! {
     }
 }
 
-/// How many dead letters of each table are open, as the ledger counts them; tables without any are
-/// left out.
+/// Returns the number of open dead letters of each table, as counted in the ledger, without tables
+/// that have none.
 pub fn open_dead_letters(session: &Session) -> Result<BTreeMap<String, i64>> {
     let sql = format!(
         "SELECT s.table_name, CAST(sum(l.dead) AS BIGINT) AS open FROM {} l \
@@ -325,9 +332,9 @@ pub fn open_dead_letters(session: &Session) -> Result<BTreeMap<String, i64>> {
 }
 
 crate::row_struct! {
-    /// State of the triggers, and of what else a commit depends on.
+    /// State of the triggers, the intents and the format, which a commit depends on.
     struct TriggerCheck {
-        /// Number of triggers that are there and enabled.
+        /// Number of triggers that exist and are enabled.
         triggers: usize,
         /// Oldest version of programs that the triggers work with.
         oldest_compatible: u32,
@@ -339,9 +346,9 @@ crate::row_struct! {
 }
 
 impl TriggerCheck {
-    /// Refuses a catalog that must not be written to; returns whether an intent is announced.
+    /// Returns true if an intent is announced; an error if the catalog must not be written to.
     fn check(found: Option<&Self>) -> Result<bool> {
-        // An answer without a row was cut off with its connection.
+        // Without a row, the connection broke during the response.
         let Some(found) = found else {
             return Err(LakeError::unavailable("the catalog's answer lacks a row"));
         };
@@ -351,7 +358,7 @@ impl TriggerCheck {
     }
 }
 
-/// No trigger, no write (invariant I7).
+/// Returns an error unless all triggers exist in a compatible version (invariant I7).
 fn require_triggers(found: usize, oldest_compatible: u32, ours: u32) -> Result<()> {
     if found != TRIGGERS.len() {
         return Err(LakeError::from_fault(LakeFault::TriggersMissing {

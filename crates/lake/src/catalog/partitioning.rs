@@ -1,4 +1,4 @@
-//! Reads and records how a table's files are divided.
+//! Reads and records the partitioning of a table's files.
 
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::table::{
@@ -17,7 +17,7 @@ crate::row_struct! {
     }
 }
 
-/// The partition key of a table, and the column that its dates come from.
+/// Reads the partition key of a table, and the source column of its `event_date`.
 pub(crate) fn read(session: &Session, table: &TableName) -> Result<Partitioning> {
     let native = |name: &str| session.native_table(name);
     let live_table = format!(
@@ -56,7 +56,7 @@ pub(crate) fn read(session: &Session, table: &TableName) -> Result<Partitioning>
     Ok(found)
 }
 
-/// The statement that records the column; part of the transaction that creates the table.
+/// Returns the statement that records the column; part of the transaction that creates the table.
 #[must_use]
 pub(crate) fn record_sql(table: &TableName, column: &str) -> String {
     format!(
@@ -72,7 +72,7 @@ impl DuckLake {
     /// A table that was created by an earlier version of Ducktide has no such record.
     pub fn record_date_column(&mut self, table: &TableName, column: &str) -> Result<()> {
         let (session, lock) = self.session_and_lock()?;
-        // Workers hold this lock while they commit: the comment is an ALTER to a transaction of theirs.
+        // Workers hold this lock while they commit: their transactions treat the comment as an ALTER.
         let guard = lock.acquire(session)?;
         if read(session, table)?.date_of.is_some() {
             return Ok(());

@@ -1,9 +1,9 @@
-//! Pins: snapshots that an operator wants to stay readable, by name; and everything else that keeps
-//! snapshots from being expired.
+//! Pins: named snapshots that an operator keeps readable; and all other reasons that prevent the expiry
+//! of snapshots.
 //!
-//! `DuckLake` has no named snapshots: a pin is a rule of Ducktide's own expiry. Since a data file goes
-//! only when no snapshot needs it, and snapshots expire from the oldest on, a pin keeps every newer
-//! snapshot too.
+//! `DuckLake` has no named snapshots: a pin is a rule of Ducktide's own expiry. A data file is
+//! deleted only when no snapshot needs it, and the oldest snapshots expire first, so a pin keeps every
+//! newer snapshot too.
 
 use std::fmt;
 use std::time::Duration;
@@ -20,28 +20,28 @@ use crate::duckdb_error;
 use crate::rows::PinRow;
 use crate::session::{Session, quote};
 
-/// The longest name of a pin, characters.
+/// Maximum length of a pin's name, in characters.
 const LONGEST_NAME: usize = 100;
 
 /// A snapshot that is kept until it is unpinned.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
-    /// What an operator calls it.
+    /// Name that an operator gave it.
     pub name: String,
-    /// The oldest snapshot that it keeps.
+    /// Oldest snapshot that it keeps.
     pub snapshot: SnapshotId,
-    /// When it was made.
+    /// Time of its creation.
     pub created_at: Timestamp,
 }
 
-/// Who wants old snapshots.
+/// Reason to keep old snapshots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HoldReason {
-    /// An operator, by a pin of this name.
+    /// Pin with this name.
     Pin(String),
-    /// A replay of this table that is announced.
+    /// Announced replay of this table.
     AnnouncedReplay(String),
-    /// A replay of this table whose partitions are not past their old end again.
+    /// Replay of this table whose partitions have not reached their old end again.
     UnfinishedReplay(String),
 }
 
@@ -55,25 +55,25 @@ impl fmt::Display for HoldReason {
     }
 }
 
-/// A snapshot that must stay readable with all newer ones, and why.
+/// A snapshot that must stay readable with all newer ones, and the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RetentionHold {
-    /// The oldest one.
+    /// Oldest snapshot to keep.
     pub from: SnapshotId,
-    /// Who wants it.
+    /// Reason to keep it.
     pub by: HoldReason,
 }
 
 impl DuckLake {
-    /// All pins, the oldest snapshot first.
+    /// Returns all pins, the oldest snapshot first.
     pub fn pins(&mut self) -> Result<Vec<Pin>> {
         pins(self.session()?)
     }
 
     /// Keeps a snapshot, or the newest one, until it is unpinned.
     ///
-    /// Waits at most `timeout` for the maintenance lock: no snapshot expires while a pin is made, so
-    /// one that is pinned is there.
+    /// Waits at most `timeout` for the maintenance lock: no snapshot expires while a pin is
+    /// created, so a pinned snapshot exists.
     pub fn pin(
         &mut self,
         name: &str,
@@ -84,12 +84,12 @@ impl DuckLake {
         let (session, _, lock) = self.session_and_locks()?;
         let Some(_guard) = lock.take(timeout)? else {
             return Err(LakeError::unavailable(
-                "an operation of a compactor, or a replay, holds the maintenance lock; try again",
+                "an operation of a compactor, or a replay, holds the maintenance lock; retry later",
             ));
         };
         let pinned = pin(session, name, snapshot)?;
-        // The lock is not what it was if its connection broke meanwhile: then an expiry may have
-        // come between.
+        // If the lock's connection broke, the lock was released, and an expiry may have removed the
+        // snapshot.
         if !has_snapshot(session, pinned.snapshot)? {
             unpin(session, name)?;
             return Err(no_such_snapshot(pinned.snapshot));
@@ -97,7 +97,7 @@ impl DuckLake {
         Ok(pinned)
     }
 
-    /// Takes a pin away; returns what it was.
+    /// Deletes a pin and returns it. Fails if there is no such pin.
     pub fn unpin(&mut self, name: &str) -> Result<Pin> {
         let session = self.session()?;
         let pin = pins(session)?.into_iter().find(|pin| pin.name == name);
@@ -171,11 +171,11 @@ fn no_such_snapshot(snapshot: SnapshotId) -> LakeError {
     ))
 }
 
-/// What keeps the oldest snapshot that must stay readable, if there is one: an announced replay, a
-/// pin, or a replay whose partitions are not past their old end again.
+/// Returns the hold on the oldest snapshot that must stay readable; None if there is no hold. It is an
+/// announced replay, a pin, or a replay whose partitions have not reached their old end again.
 ///
-/// A replay's old end is in its ledger row (`from_offset`); once a later range reaches it, the rows
-/// that it took out are back.
+/// A replay's old end is in its ledger row (`from_offset`); once a later range reaches it, the
+/// removed rows are written again.
 pub fn kept(session: &Session) -> Result<Option<RetentionHold>> {
     let announced = intent::live_intents(session)?.into_iter().map(|intent| RetentionHold {
         from: intent.keep_snapshots_from,
@@ -210,7 +210,7 @@ fn unfinished_replays(session: &Session) -> Result<Vec<RetentionHold>> {
     let kept = |row: &LedgerRow| {
         let snapshot = row.snapshot?;
         let by = HoldReason::UnfinishedReplay(table(row.step.source));
-        // The last one before the replay.
+        // The last snapshot before the replay.
         Some(RetentionHold { from: SnapshotId(snapshot.0 - 1), by })
     };
     Ok(replays.iter().filter_map(kept).collect())
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_a_shell_or_a_table_would_garble_is_refused() {
+    fn a_name_with_spaces_quotes_or_control_characters_is_rejected() {
         for name in ["audit-2026", "before/upgrade"] {
             check_name(name).unwrap();
         }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_keeper_says_who_it_is() {
+    fn a_hold_reason_is_displayed_with_its_name() {
         assert_eq!(HoldReason::Pin("audit".to_owned()).to_string(), "pin `audit`");
         let replay = HoldReason::AnnouncedReplay("main.events".to_owned());
         assert_eq!(replay.to_string(), "announced replay of main.events");

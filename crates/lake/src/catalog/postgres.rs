@@ -1,7 +1,8 @@
 //! A PostgreSQL schema as catalog: workers on many machines.
 //!
-//! Tables are read and written through DuckDB, in the lake's own transactions. This connection of
-//! our own is for what DuckDB cannot do: to install triggers, and to hold the advisory lock.
+//! Tables are read and written through DuckDB, in the lake's own transactions. The
+//! separate connection is for operations that DuckDB lacks: installing triggers and holding the advisory
+//! lock.
 
 use std::time::Duration;
 
@@ -9,25 +10,27 @@ use ducktide_protocol::cause::{self, Cause};
 use ducktide_protocol::error::{LakeError, Result};
 use postgres::{Client, SimpleQueryMessage};
 
-use super::{Installed, TRIGGER_TABLES, TRIGGERS, TriggerCheck, format, meta_rows};
+use super::{
+    Installed, TRIGGER_TABLES, TRIGGERS, TriggerCheck, format, meta_rows, triggers_with_tables,
+};
 use crate::duckdb_error;
 use crate::postgres_settings::PostgresSettings;
 use crate::rows::{FromRow as _, Row};
 
 const SCHEMA: &str = include_str!("postgres.sql");
 
-/// Begins the part of the schema with the triggers and their functions.
+/// Start of the part of the schema with the triggers and their functions.
 const FIRST_FUNCTION: &str = "CREATE FUNCTION";
 
-/// Held while a lake is made: of two programs that make one at the same time, the second finds it
-/// made. (PostgreSQL's own `CREATE SCHEMA IF NOT EXISTS` fails in that race.)
+/// Lock held while a lake is created: of two concurrent installations, the second finds the lake
+/// created. (PostgreSQL's own `CREATE SCHEMA IF NOT EXISTS` fails in that race.)
 pub(crate) struct Installer {
     client: Client,
     schema: String,
 }
 
 impl Installer {
-    /// Waits for its turn; the lock goes with the connection.
+    /// Waits for the installation lock, which is released when the connection closes.
     pub(crate) fn lock(settings: &PostgresSettings, schema: &str) -> Result<Self> {
         let mut client = connect(settings)?;
         client
@@ -62,21 +65,19 @@ impl Installer {
             .map_err(failed)
     }
 
-    /// Creates all triggers and their functions anew when one of them is missing, disabled, or on
-    /// another table.
+    /// Recreates all triggers and their functions when one of them is missing, disabled, or on another
+    /// table.
     fn restore_triggers(&mut self) -> Result<Installed> {
         let Self { client, schema } = self;
         let failed = |error| failed("restore the triggers", error);
         let mut transaction = client.transaction().map_err(failed)?;
-        let names = TRIGGERS.iter().zip(TRIGGER_TABLES);
-        let names: Vec<_> = names.map(|(name, table)| format!("('{name}', '{table}')")).collect();
         let found: i64 = transaction
             .query_one(
                 &format!(
                     "SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
                      JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = $1 \
                      AND (t.tgname, c.relname) IN (VALUES {}) AND t.tgenabled IN ('A', 'O')",
-                    names.join(", ")
+                    triggers_with_tables()
                 ),
                 &[schema],
             )
@@ -106,7 +107,7 @@ impl Installer {
     }
 }
 
-/// The key of an advisory lock of this lake: two lakes may share one database.
+/// Returns the key of an advisory lock of this lake: two lakes may share one database.
 fn lock_key(name: &str, schema: &str) -> String {
     format!("hashtextextended('ducktide {name} ' || current_database() || '.{schema}', 0)")
 }
@@ -125,7 +126,7 @@ impl LockConnection {
         Self { settings: settings.clone(), schema: schema.to_owned(), name, client: None }
     }
 
-    /// Whether the lock was free within `timeout`.
+    /// Takes the lock; false if it is not free within `timeout`.
     pub(crate) fn lock(&mut self, timeout: Duration) -> Result<bool> {
         let take = format!(
             "SET lock_timeout = {}; SELECT pg_advisory_lock({})",
@@ -141,7 +142,7 @@ impl LockConnection {
         }
     }
 
-    /// Gives the lock back. A connection that fails here is closed, and the lock goes with it.
+    /// Releases the lock. A connection that fails here is closed, which releases the lock too.
     pub(crate) fn unlock(&mut self) {
         let sql = format!("SELECT pg_advisory_unlock({})", lock_key(self.name, &self.schema));
         if self.client.is_some() && self.query(&sql).is_err() {
@@ -149,20 +150,21 @@ impl LockConnection {
         }
     }
 
-    /// Whether the connection that took the lock is the one that there is.
+    /// Returns true if the current connection, which took the lock, still works.
     pub(crate) fn is_alive(&mut self) -> bool {
         let client = self.client.as_mut().filter(|client| !client.is_closed());
         client.is_some_and(|client| client.simple_query("SELECT 1").is_ok())
     }
 
-    /// Checks the catalog's format, and presence and version of the triggers; says whether an intent is announced.
+    /// Checks the catalog's format, and presence and version of the triggers; returns true if an intent
+    /// is announced.
     pub(crate) fn check_triggers(&mut self) -> Result<bool> {
-        let names = TRIGGERS.map(|name| format!("'{name}'")).join(", ");
-        let schema = &self.schema;
+        let (names, schema) = (triggers_with_tables(), &self.schema);
         let sql = format!(
             "SELECT (SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
                JOIN pg_namespace n ON n.oid = c.relnamespace \
-              WHERE n.nspname = '{schema}' AND t.tgname IN ({names}) AND t.tgenabled IN ('A', 'O')) AS triggers, \
+              WHERE n.nspname = '{schema}' AND (t.tgname, c.relname) IN (VALUES {names}) \
+               AND t.tgenabled IN ('A', 'O')) AS triggers, \
              (SELECT value FROM {schema}.ducktide_meta WHERE key = 'oldest_compatible_triggers') \
                AS oldest_compatible, \
              (SELECT count(*) FROM {schema}.ducktide_intent) AS intents, {} AS format",
@@ -177,7 +179,7 @@ impl LockConnection {
     /// Connects, unless there is a connection.
     fn connect(&mut self) -> Result<()> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
-            // The old one goes first: there may be room for one only.
+            // The old one is closed first: the server may allow only one.
             self.client = None;
             self.client = Some(connect(&self.settings)?);
         }
@@ -200,7 +202,7 @@ impl LockConnection {
     }
 }
 
-/// Takes a connection of our own.
+/// Opens a connection to the catalog.
 fn connect(settings: &PostgresSettings) -> Result<Client> {
     let what = "connect to the catalog (DUCKLAKE_CATALOG)";
     let resolved = settings.resolve().and_then(|resolved| resolved.client());
@@ -209,8 +211,8 @@ fn connect(settings: &PostgresSettings) -> Result<Client> {
     config.connect(tls).map_err(|error| failed(what, error))
 }
 
-/// Whether waiting helps, by the SQL state that PostgreSQL answered with. Without one the connection
-/// failed, which passes, unless it is about certificates.
+/// Classifies an error by its SQL state: unavailable if a retry helps, else invalid. Without a SQL state
+/// the connection failed, which is unavailable unless the cause is a setting such as a certificate.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that `map_err` calls")]
 fn failed(what: &str, error: postgres::Error) -> LakeError {
     let text = match error.as_db_error() {
@@ -229,7 +231,7 @@ fn failed(what: &str, error: postgres::Error) -> LakeError {
     error.because(duckdb_error::with_remedy(text))
 }
 
-/// Messages of our own client and of OpenSSL, which have no SQL state.
+/// Recognizes messages of the client library and of OpenSSL, which have no SQL state.
 fn is_about_settings(text: &str) -> bool {
     const FAULTS: [&str; 5] = [
         "certificate verify failed",
@@ -260,7 +262,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn certificates_and_passwords_are_about_settings_and_a_lost_connection_is_not() {
+    fn certificate_and_password_errors_are_about_settings() {
         for text in [
             "error performing TLS handshake: certificate verify failed",
             "error performing TLS handshake: server does not support TLS",

@@ -1,9 +1,9 @@
-//! Changes of a table's columns that files are not merged across.
+//! Changes of a table's columns that prevent merging of older with newer files.
 //!
-//! | change | files from before it and after it |
+//! | change | files from before and after it |
 //! |---|---|
-//! | a column, or a field of one, was added | may become one: older rows have NULL there |
-//! | one was added with a default, dropped, renamed, or got another type | stay apart |
+//! | a column, or a field of one, was added | can be merged: older rows have NULL there |
+//! | one was added with a default, dropped, renamed, or its type was changed | are not merged |
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use ducktide_protocol::error::Result;
 
 use crate::session::Session;
 
-/// The snapshot of each table's newest change of the second kind, by the table's id.
+/// Snapshot of each table's newest change that prevents merging, by the table's ID.
 #[derive(Debug, Default)]
 pub struct ShapeBreaks(HashMap<i64, i64>);
 
@@ -33,13 +33,13 @@ impl FromIterator<ShapeChange> for ShapeBreaks {
 }
 
 impl ShapeBreaks {
-    /// Reads them from the catalog.
+    /// Reads the changes from the catalog.
     pub fn read(session: &Session) -> Result<Self> {
         let sql = Self::sql(&session.native_table("ducklake_column"));
         Ok(session.catalog_query::<ShapeChange>(&sql)?.into_iter().collect())
     }
 
-    /// The query, of a table like `ducklake_column`.
+    /// Returns the query on a table like `ducklake_column`.
     #[must_use]
     pub fn sql(columns: &str) -> String {
         format!(
@@ -52,7 +52,7 @@ impl ShapeBreaks {
         )
     }
 
-    /// That of one table; 0 if there is none, which is before every file.
+    /// Returns the snapshot of a table's newest change; 0, before every file, if there is none.
     #[must_use]
     pub fn of(&self, table_id: i64) -> i64 {
         self.0.get(&table_id).copied().unwrap_or(0)

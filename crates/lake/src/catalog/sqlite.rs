@@ -10,17 +10,17 @@ use ducktide_protocol::cause::Cause;
 use ducktide_protocol::error::{LakeError, Result};
 use rusqlite::Connection;
 
-use super::{Installed, TRIGGER_TABLES, TRIGGERS, TriggerCheck, format, meta_rows};
+use super::{Installed, TRIGGERS, TriggerCheck, format, meta_rows, triggers_with_tables};
 use crate::duckdb_error;
 use crate::session::Session;
 
 const SCHEMA: &str = include_str!("sqlite.sql");
 
-/// Begins the part of the schema with the triggers.
+/// Start of the part of the schema with the triggers.
 const FIRST_TRIGGER: &str = "CREATE TRIGGER";
 
-/// Turns on WAL before DuckLake writes anything: with the default journal two transactions that do
-/// not touch each other deadlock (measured).
+/// Turns on WAL before DuckLake writes anything: with the default journal, two independent
+/// transactions deadlock (measured).
 pub(crate) fn prepare_file(path: &Path) -> Result<()> {
     open(path)?
         .pragma_update(None, "journal_mode", "wal")
@@ -48,14 +48,12 @@ pub(crate) fn install(path: &Path, facts: &[(&str, String)]) -> Result<Installed
         .map_err(|error| failed("create the Ducktide tables", path, error))
 }
 
-/// Creates all triggers anew when one of them is missing, or on another table.
+/// Recreates all triggers when one of them is missing, or on another table.
 fn restore_triggers(connection: &Connection, path: &Path) -> Result<Installed> {
     let failed = |error| failed("restore the triggers", path, error);
-    let names = TRIGGERS.iter().zip(TRIGGER_TABLES);
-    let names: Vec<_> = names.map(|(name, table)| format!("('{name}', '{table}')")).collect();
     let found = format!(
         "SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND (name, tbl_name) IN (VALUES {})",
-        names.join(", ")
+        triggers_with_tables()
     );
     let found: i64 = connection.query_row(&found, [], |row| row.get(0)).map_err(failed)?;
     if usize::try_from(found) == Ok(TRIGGERS.len()) {
@@ -73,11 +71,13 @@ fn restore_triggers(connection: &Connection, path: &Path) -> Result<Installed> {
         .map_err(failed)
 }
 
-/// Checks the catalog's format, and presence and version of the triggers; says whether an intent is announced.
+/// Checks the catalog's format, and presence and version of the triggers; returns true if an intent is
+/// announced.
 pub(crate) fn check_triggers(session: &Session) -> Result<bool> {
-    let names = TRIGGERS.map(|name| format!("'{name}'")).join(", ");
+    let names = triggers_with_tables();
     let found: Vec<TriggerCheck> = session.catalog_query(&format!(
-        "SELECT (SELECT count(*) FROM sqlite_master WHERE type = 'trigger' AND name IN ({names})) \
+        "SELECT (SELECT count(*) FROM sqlite_master WHERE type = 'trigger' \
+           AND (name, tbl_name) IN (VALUES {names})) \
            AS triggers, \
          (SELECT value FROM ducktide_meta WHERE key = 'oldest_compatible_triggers') \
            AS oldest_compatible, \
@@ -105,10 +105,10 @@ fn failed(what: &str, path: &Path, error: rusqlite::Error) -> LakeError {
     error.0.because(duckdb_error::with_remedy(error.1.to_string()))
 }
 
-/// Lets files beside the catalog be written to, where the catalog itself can be.
+/// Makes the files next to a writable catalog writable.
 ///
-/// SQLite gives `-wal` and `-shm` the mode of the catalog's file. Whoever opens a catalog at a moment
-/// when it is read-only leaves a read-only `-shm` behind, and every write fails for as long as it stays.
+/// SQLite gives `-wal` and `-shm` the mode of the catalog's file. A client that opens a catalog
+/// while it is read-only leaves a read-only `-shm`, and every write fails while that file exists.
 pub(crate) fn restore_write_access(catalog: &Path) -> Result<()> {
     let Ok(mode) = fs::metadata(catalog).map(|metadata| metadata.permissions()) else {
         return Ok(());
@@ -141,7 +141,7 @@ pub(crate) fn restore_write_access(catalog: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The cause that SQLite's result code tells.
+/// Returns the cause of an error with this SQLite result code.
 fn of_sqlite(code: Option<rusqlite::ErrorCode>) -> Cause {
     use rusqlite::ErrorCode;
     match code {
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_disk_passes_and_a_file_that_is_no_database_does_not() {
+    fn a_full_disk_is_an_outage_and_a_file_that_is_no_database_a_fault() {
         let folder = tempfile::tempdir().unwrap();
         let catalog = folder.path().join("lake.sqlite");
         let full = Connection::open(&catalog).unwrap();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn files_beside_a_writable_catalog_become_writable_again() {
+    fn files_next_to_a_writable_catalog_become_writable() {
         let folder = tempfile::tempdir().unwrap();
         let catalog = folder.path().join("lake.sqlite");
         let shm = folder.path().join("lake.sqlite-shm");

@@ -1,4 +1,4 @@
-//! Refuses to create a table whose name is not free, or whose rows the lake's ledger counts.
+//! Prevents creation of a table whose name is not free, or whose rows the ledger already counts.
 
 use ducktide_protocol::dead_letter::dead_letter_table;
 use ducktide_protocol::error::{LakeError, Result};
@@ -8,21 +8,21 @@ use ducktide_protocol::table::{TableName, quote_identifier};
 use crate::catalog::sources;
 use crate::session::{Session, quote};
 
-/// Refuses a table that was dropped or renamed after rows were committed to it: a new one would be
-/// filled from the middle of the topic. Also refuses a name that DuckDB takes for another object's.
+/// Returns an error for a table that was dropped or renamed after rows were committed to it: a new one
+/// would lack the earlier records. Also for a name that DuckDB does not distinguish from another one.
 pub(crate) fn check(session: &Session, table: &TableName) -> Result<()> {
     check_spelling(session, table)?;
     let counted = counted_rows(session, table)?;
     if counted > 0 { Err(lost_table(session, table, counted)?) } else { Ok(()) }
 }
 
-/// The error for a table that workers fill and that is gone.
+/// Returns the error for a table that workers write to and that does not exist any more.
 pub(crate) fn dropped(session: &Session, table: &TableName) -> Result<LakeError> {
     let counted = counted_rows(session, table)?;
     lost_table(session, table, counted)
 }
 
-/// The rows, or open dead letters, that the ledger counts for a table.
+/// Returns the number of rows, or open dead letters, that the ledger counts for a table.
 fn counted_rows(session: &Session, table: &TableName) -> Result<i64> {
     let mut counted = 0;
     for source in sources(session)? {
@@ -44,14 +44,14 @@ fn sum(session: &Session, source: SourceId, column: &str) -> Result<i64> {
     session.catalog_scalar(&sql)
 }
 
-/// What became of a table that is not there.
+/// Reason why a table does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fate {
-    /// It has another name now.
+    /// The table was renamed to this name.
     Renamed { schema: String, table: String },
-    /// This snapshot is the last one that has it.
+    /// The table was dropped; this is the last snapshot that contains it.
     Dropped { last_snapshot: i64 },
-    /// The snapshots that had it are expired.
+    /// The snapshots that contained the table are expired.
     Forgotten,
 }
 
@@ -59,7 +59,7 @@ fn lost_table(session: &Session, table: &TableName, counted: i64) -> Result<Lake
     Ok(LakeError::invalid(lost_text(table, counted, &fate(session, table)?)))
 }
 
-/// The text of the refusal. Pure.
+/// Returns the text of the error. Pure.
 fn lost_text(table: &TableName, counted: i64, fate: &Fate) -> String {
     let name = table.sql();
     let (what, remedy, detail) = match fate {
@@ -146,7 +146,8 @@ crate::row_struct! {
     }
 }
 
-/// `DuckDB` compares names without regard to case, the catalog's tables with it.
+/// Returns an error for a name that differs from an existing one in case only: `DuckDB` ignores case,
+/// the catalog's tables do not.
 fn check_spelling(session: &Session, table: &TableName) -> Result<()> {
     let native = |name: &str| session.native_table(name);
     let of_schema = |kind: &str, objects: &str, name: &str| {
@@ -169,7 +170,7 @@ fn check_spelling(session: &Session, table: &TableName) -> Result<()> {
     spelling_conflict(&named, table).map_or(Ok(()), |text| Err(LakeError::invalid(text)))
 }
 
-/// Why a name cannot be a new table's. Pure.
+/// Returns the reason why a name cannot be used for a new table, if there is one. Pure.
 fn spelling_conflict(named: &[NamedObject], table: &TableName) -> Option<String> {
     let in_schema = |found: &&NamedObject| found.schema_name.eq_ignore_ascii_case(&table.schema);
     let same = named.iter().filter(in_schema).find(|found| {
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_duckdb_takes_for_another_is_refused_with_both() {
+    fn a_name_that_differs_in_case_only_is_rejected() {
         let text = conflict("table", "main", "orders", "Orders").unwrap();
         assert!(text.contains("table=`main.Orders` existing=`main.orders`"), "{text}");
         let text = conflict("table", "raw", "other", "RAW.events").unwrap();
@@ -226,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_became_of_the_table_decides_the_remedy() {
+    fn the_remedy_depends_on_the_fate_of_the_table() {
         let table: TableName = "events".parse().unwrap();
         let text = |fate| lost_text(&table, 70, &fate);
 

@@ -16,6 +16,7 @@ use super::{
 
 on_both_lakes!(
     a_missing_trigger_stops_the_worker,
+    a_trigger_on_another_table_stops_the_worker,
     a_trigger_without_effect_stops_the_worker,
     init_restores_a_missing_trigger,
     without_triggers_a_zombie_writes_duplicates,
@@ -55,7 +56,28 @@ fn a_missing_trigger_stops_the_worker(kind: CatalogKind) {
     }
 }
 
-/// A trigger with this name exists, so only the check of the progress after COMMIT detects it.
+fn a_trigger_on_another_table_stops_the_worker(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    let commit = case.rows(0, 100, 110);
+    drop_trigger(&mut case, kind, "ducktide_advance");
+    case.edit_catalog(match kind {
+        CatalogKind::Sqlite => {
+            "CREATE TRIGGER ducktide_advance BEFORE INSERT ON ducktide_pin BEGIN SELECT 1; END"
+        }
+        CatalogKind::Postgres => {
+            "CREATE TRIGGER ducktide_advance BEFORE INSERT ON ducktide_pin \
+             FOR EACH ROW EXECUTE FUNCTION ducktide_advance()"
+        }
+    });
+
+    let error = case.try_send(&commit).unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{error}");
+    assert!(error.to_string().contains("triggers are missing"), "{error}");
+    assert_eq!((case.count(), case.position(0)), (0, (0, 100)));
+}
+
+/// A trigger with this name exists on its table, so only the check of the progress after COMMIT detects it.
 fn a_trigger_without_effect_stops_the_worker(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 110);
