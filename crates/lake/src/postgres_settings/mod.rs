@@ -223,8 +223,8 @@ mod tests {
             assert_eq!(settings.0["password"], password);
             assert_eq!(settings.to_string(), "postgres://me:***@db/lake?sslmode=require");
         }
-        let quoted = settings(r"host=db password='it\'s a \\ one' dbname=lake");
-        assert_eq!(quoted.0["password"], r"it's a \ one");
+        let quoted = settings(r"host=db password='c\'d a \\ one' dbname=lake");
+        assert_eq!(quoted.0["password"], r"c'd a \ one");
     }
 
     #[test]
