@@ -228,8 +228,14 @@ async fn an_endless_run_stops_on_request_and_loses_nothing() {
     let path = folder.path().join("ledger.csv");
     let flags = ["--continuous", "--rate", "2000", "--ledger", path.to_str().expect("UTF-8")];
 
-    let shutdown = tokio::time::sleep(Duration::from_millis(700));
-    let summary = ducktide_producer::run(services.config(&flags), shutdown).await.expect("stopped");
+    let first_acknowledged = async {
+        // The first line is the header.
+        while std::fs::read_to_string(&path).map_or(0, |ledger| ledger.lines().count()) < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let run = ducktide_producer::run(services.config(&flags), first_acknowledged);
+    let summary = run.await.expect("stopped");
 
     assert!(summary.records > 0);
     assert_eq!(summary.not_acknowledged, 0);

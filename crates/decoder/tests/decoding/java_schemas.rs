@@ -208,7 +208,7 @@ fn invalid_schemas_are_rejected_with_the_reason() {
         (r#"{"type": "record", "name": "R"}"#, "no list of fields: record=`R`"),
         (r#"{"type": "fixed", "name": "F", "size": -1}"#, "size of a fixed"),
         (r#"{"type": "array"}"#, "key=`items`"),
-        (r#"["null", 5]"#, "no text, list or object"),
+        (r#"["null", 5]"#, "not a text, list or object"),
         (
             r#"{"type": "record", "name": "n.R", "fields": [{"name": "a", "type": "S"}]}"#,
             "not defined: name=`n.S`",
