@@ -234,7 +234,7 @@ impl Worker {
                 self.altered(tables);
             }
             CommitterEvent::OutcomeChecked(found) => {
-                self.deps.metrics.committing.outcome_checked(found)
+                self.deps.metrics.committing.outcome_checked(found);
             }
             CommitterEvent::Retrying { cause, error } => {
                 self.deps.metrics.batching.retried(cause);
