@@ -5,12 +5,14 @@
 //! `worker` owns all state between them; `startup` prepares what they need.
 
 mod batch;
+mod clock;
 mod commit;
 mod config;
 mod decode;
 mod error;
 mod event;
 mod metrics;
+mod random;
 mod source;
 mod startup;
 mod worker;

@@ -1,6 +1,7 @@
 //! Last stage: when a batch is cut, and its commit to the lake.
 
 pub(crate) mod committer;
+pub(crate) mod core;
 pub(crate) mod event;
 pub(crate) mod flush;
 pub(crate) mod request;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use super::{ENDS_INTERVAL, HEARTBEAT, REFRESH_INTERVAL, Worker};
 use crate::batch::batcher::{Batcher, BatcherCommand};
 use crate::commit::flush::FlushAction;
+use crate::commit::request::CommitterRequest;
 use crate::error::ConsumerError;
 use crate::source::SourceCommand;
 
@@ -62,7 +63,7 @@ impl Worker {
         }
         if !flushed {
             tracing::warn!("revoked partitions not committed in time, their records are dropped");
-            self.committer.abandon();
+            self.committer.send(CommitterRequest::Abandon);
             self.reset();
             self.load_all();
         }

@@ -35,6 +35,7 @@ use crate::batch::batcher::{BatchLimits, Batcher, BatcherCommand, BatcherContext
 use crate::batch::dedupe::IdBudget;
 use crate::batch::partial_batch::CommitStats;
 use crate::batch::topic_route::TopicRoute;
+use crate::clock::Clock;
 use crate::commit::committer::Committer;
 use crate::commit::flush::FlushScheduler;
 use crate::commit::request::{CommitterRequest, RecentRowsRequest};
@@ -263,7 +264,7 @@ impl Worker {
         let routes = prepared.routes.into_iter().map(|s| (Arc::clone(&s.topic), s)).collect();
         Ok(Self {
             flush: FlushScheduler::new(config.batch.flush_interval, count),
-            committer: Committer::spawn(prepared.lake, events.clone()),
+            committer: Committer::spawn(prepared.lake, Clock::System, events.clone()),
             partitions: Partitions::default(),
             revocation: None,
             shutdown: None,

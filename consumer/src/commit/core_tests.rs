@@ -1,17 +1,16 @@
-//! The committer with an in-memory lake and scripted faults.
+//! The decisions of the committer, with an in-memory lake and scripted faults.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
 
 use ducktide_protocol::commit::{Counts, ProgressDelta};
 use ducktide_protocol::dedupe::{RecentRow, RecentRows};
 use ducktide_protocol::position::{Epoch, OffsetRange, Position};
 use ducktide_protocol::table::{Column, TableName, TableShape};
 use ducktide_protocol::{LakeError, MemoryLake, Result, Source, SourceSpec, StagedFile, Table};
-use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
+use crate::metrics::RetryCause;
 
 /// Fault of a commit.
 #[derive(Clone, Copy)]
@@ -26,7 +25,7 @@ enum Fault {
 /// Lake whose next commits fail as scripted.
 struct Faulty {
     lake: MemoryLake,
-    faults: Arc<Mutex<VecDeque<Fault>>>,
+    faults: VecDeque<Fault>,
 }
 
 impl Lake for Faulty {
@@ -63,7 +62,7 @@ impl Lake for Faulty {
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome> {
-        let fault = self.faults.lock().unwrap().pop_front();
+        let fault = self.faults.pop_front();
         match fault {
             None => self.lake.commit(commit),
             Some(Fault::Lost) => Err(LakeError::unavailable("no answer")),
@@ -78,8 +77,9 @@ impl Lake for Faulty {
 
 struct Fixture {
     lake: MemoryLake,
-    committer: Committer,
-    events: UnboundedReceiver<Event>,
+    failing: Faulty,
+    core: CommitCore,
+    clock: Clock,
     source: SourceId,
     table: Table,
 }
@@ -97,11 +97,10 @@ fn fixture(faults: &[Fault]) -> Fixture {
     };
     let table = lake.ensure_table(&table, &shape).unwrap();
     let source = lake.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap().id;
-    let faults = Arc::new(Mutex::new(faults.iter().copied().collect()));
-    let (sender, events) = Events::channel();
-    let failing = Faulty { lake: lake.clone(), faults };
-    let committer = Committer::spawn(Box::new(failing), sender);
-    Fixture { lake, committer, events, source, table }
+    let failing = Faulty { lake: lake.clone(), faults: faults.iter().copied().collect() };
+    let clock = Clock::manual();
+    let core = CommitCore::new(clock.clone(), Random::seeded(1));
+    Fixture { lake, failing, core, clock, source, table }
 }
 
 impl Fixture {
@@ -123,15 +122,28 @@ impl Fixture {
         Commit::ingest(vec![delta], vec![file], vec![self.table.version.clone()])
     }
 
-    /// Returns the next event other than a retry.
-    fn outcome(&mut self) -> CommitterEvent {
+    /// Attempts the first request once, when it is due. Returns the last event.
+    fn attempt(&mut self) -> CommitterEvent {
+        let due = self.core.due().expect("a request");
+        self.clock.advance(due.saturating_duration_since(self.clock.now()));
+        let mut last = None;
+        self.core.attempt(&mut self.failing, |event| last = Some(event));
+        last.expect("each attempt has an event")
+    }
+
+    /// Sends a request and returns its result, after retries.
+    fn result(&mut self, request: CommitterRequest) -> CommitterEvent {
+        assert!(self.core.handle_request(request).is_none());
         loop {
-            match self.events.blocking_recv() {
-                Some(Event::Committer(CommitterEvent::Retrying { .. })) => {}
-                Some(Event::Committer(event)) => return event,
-                other => panic!("expected an event of the committer: {other:?}"),
+            match self.attempt() {
+                CommitterEvent::Retrying { .. } => {}
+                event => return event,
             }
         }
+    }
+
+    fn commit_result(&mut self, commit: Commit) -> CommitterEvent {
+        self.result(CommitterRequest::Commit(commit))
     }
 
     fn rows(&self) -> u64 {
@@ -142,33 +154,31 @@ impl Fixture {
 #[test]
 fn an_outage_delays_a_commit_and_loses_nothing() {
     let mut fixture = fixture(&[Fault::Lost, Fault::Lost]);
-    fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
+    let commit = fixture.commit(0, 10);
 
-    assert!(matches!(fixture.outcome(), CommitterEvent::Committed { .. }));
+    assert!(matches!(fixture.commit_result(commit), CommitterEvent::Committed { .. }));
     assert_eq!(fixture.rows(), 10);
 }
 
 #[test]
 fn a_commit_whose_answer_is_lost_is_not_written_twice() {
     let mut fixture = fixture(&[Fault::AnswerLost]);
-    fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
+    let commit = fixture.commit(0, 10);
 
-    assert!(matches!(fixture.outcome(), CommitterEvent::Committed { .. }));
+    assert!(matches!(fixture.commit_result(commit), CommitterEvent::Committed { .. }));
     assert_eq!(fixture.rows(), 10);
 }
 
 #[test]
 fn a_batch_from_before_a_replay_is_dropped() {
     let mut fixture = fixture(&[]);
-    fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
-    fixture.outcome();
+    let first = fixture.commit(0, 10);
+    fixture.commit_result(first);
     let stale = fixture.commit(10, 20);
     fixture.lake.replay(fixture.source, Partition(0), Offset(10));
 
-    fixture.committer.send(CommitterRequest::Commit(stale));
-
     assert!(matches!(
-        fixture.outcome(),
+        fixture.commit_result(stale),
         CommitterEvent::Dropped { reason: DropReason::Fenced, .. }
     ));
     assert_eq!(fixture.rows(), 10);
@@ -180,10 +190,8 @@ fn a_batch_for_an_older_table_version_is_dropped() {
     let commit = fixture.commit(0, 10);
     fixture.lake.alter_table(&"events".parse().unwrap());
 
-    fixture.committer.send(CommitterRequest::Commit(commit));
-
     assert!(matches!(
-        fixture.outcome(),
+        fixture.commit_result(commit),
         CommitterEvent::Dropped { reason: DropReason::TableChanged, .. }
     ));
     assert_eq!(fixture.rows(), 0);
@@ -192,26 +200,46 @@ fn a_batch_for_an_older_table_version_is_dropped() {
 #[test]
 fn a_permanent_error_is_reported_at_once() {
     let mut fixture = fixture(&[Fault::Refused]);
-    fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
+    let commit = fixture.commit(0, 10);
 
-    assert!(matches!(fixture.outcome(), CommitterEvent::Failed(_)));
+    assert!(matches!(fixture.commit_result(commit), CommitterEvent::Failed(_)));
 }
 
 #[test]
 fn retries_of_a_commit_can_be_abandoned() {
     let mut fixture = fixture(&[Fault::Lost; 1000]);
-    fixture.committer.send(CommitterRequest::Commit(fixture.commit(0, 10)));
+    assert!(fixture.core.handle_request(CommitterRequest::Abandon).is_none(), "nothing to abandon");
+    let commit = fixture.commit(0, 10);
+    assert!(fixture.core.handle_request(CommitterRequest::Commit(commit)).is_none());
     assert!(matches!(
-        fixture.events.blocking_recv(),
-        Some(Event::Committer(CommitterEvent::Retrying { cause: RetryCause::Commit, .. }))
+        fixture.attempt(),
+        CommitterEvent::Retrying { cause: RetryCause::Commit, .. }
     ));
 
-    fixture.committer.abandon();
-
     assert!(matches!(
-        fixture.outcome(),
-        CommitterEvent::Dropped { reason: DropReason::Abandoned, .. }
+        fixture.core.handle_request(CommitterRequest::Abandon),
+        Some(CommitterEvent::Dropped { reason: DropReason::Abandoned, .. })
     ));
+    assert_eq!(fixture.core.due(), None);
+}
+
+#[test]
+fn pauses_grow_to_a_limit_and_requests_keep_their_order() {
+    let mut fixture = fixture(&[Fault::Lost; 20]);
+    let (commit, start) = (fixture.commit(0, 10), fixture.clock.now());
+    let load = CommitterRequest::Load { source: fixture.source, starts: Vec::new(), recent: None };
+    assert!(fixture.core.handle_request(CommitterRequest::Commit(commit)).is_none());
+    assert!(fixture.core.handle_request(load).is_none());
+
+    for _ in 0..20 {
+        assert!(matches!(fixture.attempt(), CommitterEvent::Retrying { .. }));
+    }
+    assert!(matches!(fixture.attempt(), CommitterEvent::Committed { .. }));
+    assert!(matches!(fixture.attempt(), CommitterEvent::Loaded { .. }));
+
+    // 50 ms doubled six times, then 5 s each, with up to 50 % of jitter.
+    let elapsed = (fixture.clock.now() - start).as_secs_f64();
+    assert!((71.0..110.0).contains(&elapsed), "{elapsed}");
 }
 
 #[test]
@@ -225,8 +253,7 @@ fn a_new_partition_gets_its_first_position_once() {
     };
 
     for at in [5, 9] {
-        fixture.committer.send(load(at));
-        let CommitterEvent::Loaded { positions, .. } = fixture.outcome() else {
+        let CommitterEvent::Loaded { positions, .. } = fixture.result(load(at)) else {
             panic!("a load answers with positions");
         };
         let at_five = Position { epoch: Epoch(0), next_offset: Offset(5) };
