@@ -18,6 +18,10 @@ pub(crate) enum Event {
     Committer(CommitterEvent),
     Cluster(ClusterAnswer),
     TopicOpened(Box<OpenedTopic>),
+    /// A thread of the worker ended by a panic.
+    ThreadPanicked,
+    /// The process was told to stop.
+    Stop,
 }
 
 /// The result of opening a topic. No route if the worker is stopping.

@@ -2,13 +2,14 @@
 //!
 //! The modules in the order of the data: `source` polls Kafka, `decode` finds the schema and decoder of
 //! each record, `batch` writes rows to Parquet files, `commit` adds the files and the progress to the lake.
-//! `worker` owns all state between them; `startup` prepares what they need.
+//! `worker` takes all decisions between them, and `driver` executes them; `startup` prepares what they need.
 
 mod batch;
 mod clock;
 mod commit;
 mod config;
 mod decode;
+mod driver;
 mod error;
 mod event;
 mod metrics;
@@ -21,6 +22,7 @@ pub use batch::{dead_letter, staging};
 pub use config::{Args, Config, ConfigError, OnBadRecord, OnIncompatibleSchema, TableLayout};
 pub use decode::record_format::{KeyArgs, KeyFormat, UnionArgs, ValueArgs, ValueFormat};
 pub use decode::schema_registry::{RegistryArgs, RegistryError, Secret};
+pub use driver::run;
 pub use error::ConsumerError;
 pub use metrics::sample_metrics;
 pub use source::TopicPartition;
@@ -30,4 +32,3 @@ pub use source::group_members::GroupMember;
 pub use source::inspect::{ClusterView, Identity, Watermarks};
 pub use source::kafka_config::{GroupProtocol, KafkaArgs, KafkaSettingsError};
 pub use startup::new_table::{NewTableError, create_table};
-pub use worker::run;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use rand::RngExt as _;
 #[cfg(test)]
 use rand::SeedableRng as _;
-use rand::RngExt as _;
 use rand::rngs::StdRng;
 
 /// Source of random values.

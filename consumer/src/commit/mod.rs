@@ -3,5 +3,4 @@
 pub(crate) mod committer;
 pub(crate) mod core;
 pub(crate) mod event;
-pub(crate) mod flush;
 pub(crate) mod request;

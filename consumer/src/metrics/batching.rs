@@ -9,7 +9,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::commit::flush::FlushTrigger;
+use crate::worker::FlushTrigger;
 
 /// Buckets from a few hundred rows to a full batch of a million on a slow disk, seconds.
 const STAGING_SECONDS: [f64; 11] =

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use ducktide_protocol::commit::{Commit, Counts, OutcomeCheck};
-use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -12,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::batch::dead_letter::DeadLetterCounts;
+use crate::clock::Clock;
 use crate::commit::event::DropReason;
 use crate::decode::error_class::ErrorClass;
 
@@ -39,6 +39,7 @@ struct FoundLabels {
 
 #[derive(Debug)]
 pub(crate) struct CommitMetrics {
+    clock: Clock,
     rows: Counter,
     duplicates: Counter,
     tombstones: Counter,
@@ -54,8 +55,9 @@ pub(crate) struct CommitMetrics {
 }
 
 impl CommitMetrics {
-    pub(super) fn register(r: &mut Registry) -> Self {
+    pub(super) fn register(r: &mut Registry, clock: Clock) -> Self {
         let new = Self {
+            clock,
             rows: Counter::default(),
             duplicates: Counter::default(),
             tombstones: Counter::default(),
@@ -149,12 +151,12 @@ impl CommitMetrics {
         self.files.inc_by(commit.files().len() as u64);
         self.file_bytes.inc_by(commit.files().iter().map(|file| file.bytes).sum());
         self.seconds.observe(elapsed.as_secs_f64());
-        self.committed_at(Timestamp::now());
+        self.committed_at(self.clock.unix_micros() / 1_000_000);
         self.ended(COMMITTED);
     }
 
-    pub(super) fn committed_at(&self, now: Timestamp) {
-        self.last_commit.get_or_create(&[]).set(now.as_second());
+    pub(super) fn committed_at(&self, unix_seconds: i64) {
+        self.last_commit.get_or_create(&[]).set(unix_seconds);
     }
 
     pub(crate) fn dead_letters_committed(&self, dead_letters: &DeadLetterCounts) {

@@ -9,7 +9,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ducktide_protocol::position::Offset;
-use jiff::Timestamp;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeGaugeValue, EncodeMetric as _, MetricEncoder,
@@ -19,6 +18,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use super::labels::PartitionLabels;
+use crate::clock::Clock;
 use crate::source::topic_partition::TopicPartition;
 
 /// Progress and end of a partition. Times are milliseconds since 1970.
@@ -53,29 +53,31 @@ impl PartitionLag {
 }
 
 /// Lag of all partitions; clones share it.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Lag(Arc<Mutex<BTreeMap<TopicPartition, PartitionLag>>>);
+#[derive(Clone, Debug)]
+pub(crate) struct Lag {
+    clock: Clock,
+    partitions: Arc<Mutex<BTreeMap<TopicPartition, PartitionLag>>>,
+}
 
 impl Lag {
-    pub(super) fn register(registry: &mut Registry) -> Self {
-        let new = Self::default();
+    pub(super) fn register(registry: &mut Registry, clock: Clock) -> Self {
+        let new = Self::new(clock);
         registry.register_collector(Box::new(new.clone()));
         new
     }
 
+    fn new(clock: Clock) -> Self {
+        Self { clock, partitions: Arc::default() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<TopicPartition, PartitionLag>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.partitions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a partition that is read from this offset on, or moves its offset.
-    pub(crate) fn start_partition(
-        &self,
-        partition: &TopicPartition,
-        next_offset: Offset,
-        now: i64,
-    ) {
+    pub(crate) fn start_partition(&self, partition: &TopicPartition, next_offset: Offset) {
         let mut partitions = self.lock();
-        let begun = PartitionLag::began(next_offset, now);
+        let begun = PartitionLag::began(next_offset, self.clock.unix_millis());
         partitions.entry(partition.clone()).or_insert(begun).next_offset = next_offset;
     }
 
@@ -93,7 +95,8 @@ impl Lag {
     }
 
     /// Records the high watermarks of partitions.
-    pub(crate) fn record_ends(&self, ends: &[(TopicPartition, Offset)], now: i64) {
+    pub(crate) fn record_ends(&self, ends: &[(TopicPartition, Offset)]) {
+        let now = self.clock.unix_millis();
         let mut partitions = self.lock();
         for (partition, end) in ends {
             let Some(lag) = partitions.get_mut(partition) else { continue };
@@ -111,7 +114,7 @@ impl Lag {
 
 impl Collector for Lag {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let now = Timestamp::now().as_millisecond();
+        let now = self.clock.unix_millis();
         let shown = LagSnapshot(
             self.lock().iter().map(|(name, at)| (PartitionLabels::from(name), *at)).collect(),
         );
@@ -183,6 +186,8 @@ impl LagSnapshot {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn at(next_offset: i64, end: i64) -> PartitionLag {
@@ -211,14 +216,17 @@ mod tests {
 
     #[test]
     fn idle_time_without_lag_does_not_count() {
-        let lag = Lag::default();
+        let clock = Clock::manual();
+        let (lag, start) = (Lag::new(clock.clone()), clock.unix_millis());
         let partition = TopicPartition::new("events", 0);
-        lag.start_partition(&partition, Offset(0), 0);
-        lag.record_progress(&partition, Offset(10), Some(500));
-        lag.record_ends(&[(partition.clone(), Offset(10))], 80_000);
-        lag.record_ends(&[(partition.clone(), Offset(11))], 85_000);
+        lag.start_partition(&partition, Offset(0));
+        lag.record_progress(&partition, Offset(10), Some(start + 500));
+        clock.advance(Duration::from_secs(80));
+        lag.record_ends(&[(partition.clone(), Offset(10))]);
+        clock.advance(Duration::from_secs(5));
+        lag.record_ends(&[(partition.clone(), Offset(11))]);
 
         let lag = lag.lock()[&partition];
-        assert_eq!((lag.offsets(), lag.millis(86_000)), (Some(1), Some(6_000)));
+        assert_eq!((lag.offsets(), lag.millis(start + 86_000)), (Some(1), Some(6_000)));
     }
 }

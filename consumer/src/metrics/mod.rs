@@ -14,9 +14,9 @@ use std::time::Duration;
 
 use ducktide_protocol::position::Offset;
 use ducktide_service::endpoints::{self, Readiness};
-use jiff::Timestamp;
 use prometheus_client::registry::Registry;
 
+use crate::clock::Clock;
 use crate::source::topic_partition::TopicPartition;
 use batching::BatchMetrics;
 use committing::CommitMetrics;
@@ -40,13 +40,13 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Registers all metrics.
-    pub(crate) fn register(exported: &mut Registry) -> Self {
+    pub(crate) fn register(exported: &mut Registry, clock: &Clock) -> Self {
         let ours = exported.sub_registry_with_prefix(PREFIX);
         Self {
             reading: SourceMetrics::register(ours),
             batching: BatchMetrics::register(ours),
-            committing: CommitMetrics::register(ours),
-            lag: Lag::register(ours),
+            committing: CommitMetrics::register(ours, clock.clone()),
+            lag: Lag::register(ours, clock.clone()),
         }
     }
 }
@@ -55,13 +55,13 @@ impl Metrics {
 #[must_use]
 pub fn sample_metrics() -> String {
     let mut exported = endpoints::registry("ducktide-consumer", &Readiness::starting());
-    let metrics = Metrics::register(&mut exported);
+    let metrics = Metrics::register(&mut exported, &Clock::System);
     let partition = TopicPartition::new("events", 0);
     metrics.reading.consumed(&partition, 1, 1);
     metrics.batching.staged(Duration::ZERO);
-    metrics.committing.committed_at(Timestamp::UNIX_EPOCH);
-    metrics.lag.start_partition(&partition, Offset(0), 0);
-    metrics.lag.record_ends(&[(partition.clone(), Offset(1))], 0);
+    metrics.committing.committed_at(0);
+    metrics.lag.start_partition(&partition, Offset(0));
+    metrics.lag.record_ends(&[(partition.clone(), Offset(1))]);
     metrics.lag.record_progress(&partition, Offset(1), Some(0));
     endpoints::open_metrics(&exported)
 }

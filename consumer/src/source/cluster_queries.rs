@@ -11,6 +11,7 @@ use tokio::task::spawn_blocking;
 use crate::event::{Event, Events};
 use crate::source::inspect::{ClusterResult, ClusterView};
 use crate::source::{ClusterAnswer, TopicPartition};
+use crate::worker::ClusterQuery;
 
 /// Time between two attempts.
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
@@ -22,22 +23,39 @@ const GROUP_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct ClusterQueries {
     cluster: Arc<ClusterView>,
+    group_id: String,
     events: Events,
 }
 
 impl ClusterQueries {
-    pub(crate) const fn new(cluster: Arc<ClusterView>, events: Events) -> Self {
-        Self { cluster, events }
+    pub(crate) const fn new(cluster: Arc<ClusterView>, group_id: String, events: Events) -> Self {
+        Self { cluster, group_id, events }
     }
 
-    pub(crate) fn identify(&self, topic: Arc<str>, question: u64) {
+    /// Sends a query.
+    pub(crate) fn send(&self, query: ClusterQuery) {
+        match query {
+            ClusterQuery::Identity { topic, question } => self.identify(topic, question),
+            ClusterQuery::Beginnings { topic, partitions } => {
+                self.find_beginnings(topic, partitions);
+            }
+            ClusterQuery::Range(partition) => self.find_range(partition),
+            ClusterQuery::Ends(partitions) => self.find_ends(partitions),
+            ClusterQuery::Readers(partitions) => self.find_readers(partitions),
+            ClusterQuery::Unowned { partitions, question } => {
+                self.find_unowned(partitions, question);
+            }
+        }
+    }
+
+    fn identify(&self, topic: Arc<str>, question: u64) {
         self.ask(move |cluster| {
             let identity = cluster.identity(&topic)?;
             Ok(ClusterAnswer::Identity { topic: Arc::clone(&topic), identity, question })
         });
     }
 
-    pub(crate) fn find_beginnings(&self, topic: Arc<str>, partitions: Vec<Partition>) {
+    fn find_beginnings(&self, topic: Arc<str>, partitions: Vec<Partition>) {
         self.ask(move |cluster| {
             let beginning = |partition: &Partition| {
                 let marks = cluster.watermarks(&topic, partition.0)?;
@@ -48,7 +66,7 @@ impl ClusterQueries {
         });
     }
 
-    pub(crate) fn find_range(&self, partition: TopicPartition) {
+    fn find_range(&self, partition: TopicPartition) {
         self.ask(move |cluster| {
             let watermarks = cluster.watermarks(&partition.topic, partition.partition.0)?;
             Ok(ClusterAnswer::Range { partition: partition.clone(), watermarks })
@@ -57,8 +75,8 @@ impl ClusterQueries {
 
     /// Reads the current ends of partitions. Not retried, because the worker polls them; a failure
     /// informs a worker without commits that Kafka is unavailable.
-    pub(crate) fn find_ends(&self, partitions: Vec<TopicPartition>) {
-        let Self { cluster, events } = self.clone();
+    fn find_ends(&self, partitions: Vec<TopicPartition>) {
+        let Self { cluster, events, .. } = self.clone();
         tokio::spawn(async move {
             let answer = spawn_blocking(move || cluster.ends_of(&partitions)).await;
             // The runtime shuts down.
@@ -74,10 +92,11 @@ impl ClusterQueries {
     }
 
     /// Describes the group whose members may read these partitions.
-    pub(crate) fn find_readers(&self, group: String, partitions: Vec<TopicPartition>) {
-        let Self { cluster, events } = self.clone();
+    fn find_readers(&self, partitions: Vec<TopicPartition>) {
+        let Self { cluster, group_id, events } = self.clone();
         tokio::spawn(async move {
-            let answer = spawn_blocking(move || cluster.group_members(&group, GROUP_TIMEOUT)).await;
+            let answer =
+                spawn_blocking(move || cluster.group_members(&group_id, GROUP_TIMEOUT)).await;
             let Ok(answer) = answer else { return };
             let members = answer.inspect_err(|error| {
                 tracing::debug!(%error, "group not described");
@@ -88,15 +107,10 @@ impl ClusterQueries {
     }
 
     /// Finds those of the partitions that exist and that no member of the group owns.
-    pub(crate) fn find_unowned(
-        &self,
-        group: String,
-        partitions: Vec<TopicPartition>,
-        question: u64,
-    ) {
-        let Self { cluster, events } = self.clone();
+    fn find_unowned(&self, partitions: Vec<TopicPartition>, question: u64) {
+        let Self { cluster, group_id, events } = self.clone();
         tokio::spawn(async move {
-            let find = move || cluster.unowned_partitions(&group, &partitions);
+            let find = move || cluster.unowned_partitions(&group_id, &partitions);
             let Ok(found) = spawn_blocking(find).await else { return };
             let partitions = found.unwrap_or_else(|error| {
                 tracing::debug!(%error, "owners of partitions not found");
@@ -110,7 +124,7 @@ impl ClusterQueries {
         &self,
         question: impl Fn(&ClusterView) -> ClusterResult<ClusterAnswer> + Send + Sync + 'static,
     ) {
-        let Self { cluster, events } = self.clone();
+        let Self { cluster, events, .. } = self.clone();
         let question = Arc::new(question);
         tokio::spawn(async move {
             let mut errors = LogOnChange::default();

@@ -1,110 +1,151 @@
 //! Actions of the worker that follow from its state and the time.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{ENDS_INTERVAL, HEARTBEAT, REFRESH_INTERVAL, Worker};
-use crate::batch::batcher::{Batcher, BatcherCommand};
-use crate::commit::flush::FlushAction;
+use super::batch_cycle::FlushAction;
+use super::effect::{ClusterQuery, Effect};
+use super::{Ending, Phase, Worker};
+use crate::batch::batcher::BatcherCommand;
 use crate::commit::request::CommitterRequest;
-use crate::error::ConsumerError;
 use crate::source::SourceCommand;
+
+/// Longest time between two steps: checks that have no timer of their own are that late at most.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// Longest time after which a worker that commits nothing detects a replay or skip. A refresh is one small
+/// query for each topic.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Time between two queries for the end offsets of partitions, for the lag in metrics, and to detect an
+/// outage while there is nothing to commit. A query is one request to each broker.
+const ENDS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A query that is repeated, one at a time.
+#[derive(Debug)]
+pub(super) struct PeriodicQuery {
+    due: Instant,
+    is_outstanding: bool,
+}
+
+impl PeriodicQuery {
+    pub(super) const fn due_at(due: Instant) -> Self {
+        Self { due, is_outstanding: false }
+    }
+
+    fn is_due(&self, now: Instant) -> bool {
+        !self.is_outstanding && self.due <= now
+    }
+
+    fn sent(&mut self, now: Instant, interval: Duration) {
+        (self.due, self.is_outstanding) = (now + interval, true);
+    }
+
+    /// Records the answer, or that there will be none.
+    pub(super) const fn answered(&mut self) {
+        self.is_outstanding = false;
+    }
+}
 
 impl Worker {
     /// Performs all actions that are due. Returns the time of the next call.
     pub(super) fn advance(&mut self) -> Instant {
-        let now = Instant::now();
-        let mut wake = now + HEARTBEAT;
-        if self.batchers.iter().any(Batcher::is_dead) {
-            self.fail(ConsumerError::Panicked);
-        }
-        if self.shutdown.is_none() && self.held_topics.end_pauses(now) {
-            self.flush.request_flush();
+        let now = self.now;
+        if !self.is_ending() && self.topics.held.end_pauses(now) {
+            self.batches.request_flush();
         }
         self.advance_goals(now);
         self.advance_refusal(now);
         self.refresh_positions(now);
         self.refresh_ends(now);
         self.advance_owner_check(now);
-        self.deps.metrics.reading.queued(self.in_flight.records(), self.in_flight.bytes());
         self.advance_revocation(now);
-        match self.flush.next_action(now) {
-            FlushAction::Wait(due) => wake = due.map_or(wake, |due| due.min(wake)),
-            FlushAction::Cut(number, trigger) => {
-                self.deps.metrics.batching.flushed(trigger);
-                let mut forget = Vec::new();
-                if let Some(revocation) = &mut self.revocation {
-                    revocation.cut = true;
-                    forget.clone_from(&revocation.partitions);
-                }
-                for batcher in &self.batchers {
-                    batcher.send(BatcherCommand::Cut { number, forget: forget.clone() });
-                }
-            }
-        }
+        let cut_due = self.advance_batches(now);
         self.advance_revocation(now);
         self.advance_held_topics();
         self.advance_alterations();
-        self.advance_shutdown();
-        wake
+        self.advance_ending();
+        let revocation_due = self.revocation.as_ref().map(|revocation| revocation.deadline);
+        let ending_due = match &self.phase {
+            Phase::Draining(ending) | Phase::Leaving(ending) => Some(ending.deadline),
+            Phase::Running | Phase::Left(_) => None,
+        };
+        let deadlines = [cut_due, revocation_due, ending_due];
+        deadlines.into_iter().flatten().fold(now + HEARTBEAT, Instant::min)
+    }
+
+    /// Cuts the batch that fills if it is due. Returns the time of the next cut.
+    fn advance_batches(&mut self, now: Instant) -> Option<Instant> {
+        let (number, trigger) = match self.batches.next_action(now) {
+            FlushAction::Wait(due) => return due,
+            FlushAction::Cut(number, trigger) => (number, trigger),
+        };
+        self.metrics.batching.flushed(trigger);
+        let mut forget = Vec::new();
+        if let Some(revocation) = &mut self.revocation {
+            revocation.is_cut = true;
+            forget.clone_from(&revocation.partitions);
+        }
+        self.send_batchers(|| BatcherCommand::Cut { number, forget: forget.clone() });
+        None
     }
 
     /// Completes a revocation whose partitions are flushed, or whose deadline is over.
     fn advance_revocation(&mut self, now: Instant) {
         let Some(revocation) = &self.revocation else { return };
-        let flushed = revocation.cut && self.flush.is_idle();
+        let flushed = revocation.is_cut && self.batches.is_idle();
         if !flushed && revocation.deadline > now {
             return;
         }
         let revocation = self.revocation.take().expect("checked above");
         self.partitions.remove(&revocation.partitions);
         for partition in &revocation.partitions {
-            self.deps.metrics.lag.remove(partition);
+            self.metrics.lag.remove(partition);
         }
         if !flushed {
             tracing::warn!("revoked partitions not committed in time, their records are dropped");
-            self.committer.send(CommitterRequest::Abandon);
+            self.send(Effect::Committer(CommitterRequest::Abandon));
             self.reset();
             self.load_all();
         }
-        self.held_topics.keep(&self.partitions.topics());
-        self.deps.metrics.batching.held(self.held_topics.len());
-        self.deps.metrics.reading.assigned(self.partitions.len());
-        // The poll thread may no longer wait.
-        let _ = revocation.done.try_send(());
+        self.topics.held.keep(&self.partitions.topics());
+        self.metrics.batching.held(self.topics.held.len());
+        self.metrics.reading.assigned(self.partitions.len());
+        self.send(Effect::ReleasePartitions(revocation.done));
     }
 
     /// Reads held topics again, once the records of other topics are committed.
     fn advance_held_topics(&mut self) {
-        if self.flush.is_idle() {
-            for topic in self.held_topics.take_flushed() {
+        if self.batches.is_idle() {
+            for topic in self.topics.held.take_flushed() {
                 self.load(&topic, Vec::new());
             }
         }
     }
 
     /// Leaves the group once all records are committed.
-    fn advance_shutdown(&mut self) {
-        let settled = self.flush.is_idle();
-        if let Some(shutdown) = &mut self.shutdown
-            && settled
-            && !shutdown.closing
-        {
-            shutdown.closing = true;
-            self.source.send(SourceCommand::Close);
+    fn advance_ending(&mut self) {
+        if !self.batches.is_idle() {
+            return;
+        }
+        if let Phase::Draining(Ending { result, deadline }) = &mut self.phase {
+            let result = std::mem::replace(result, Ok(()));
+            self.phase = Phase::Leaving(Ending { result, deadline: *deadline });
+            self.send(Effect::Source(SourceCommand::Close));
         }
     }
 
     /// Reads the committed positions at intervals, to detect a replay or skip: a worker that commits nothing
     /// is not fenced.
     fn refresh_positions(&mut self, now: Instant) {
-        let busy = self.is_refreshing || self.flush.is_committing();
         // The positions of partitions that wait for them are being loaded already.
-        if busy || self.refresh_at > now || self.shutdown.is_some() || self.is_loading() {
+        let is_busy = self.batches.is_committing() || self.is_ending() || self.is_loading();
+        if is_busy || !self.queries.positions.is_due(now) {
             return;
         }
-        self.refresh_at = now + if self.goals.is_some() { HEARTBEAT } else { REFRESH_INTERVAL };
-        self.is_refreshing = true;
+        let is_awaited = self.settings.goals.is_some();
+        let interval = if is_awaited { HEARTBEAT } else { REFRESH_INTERVAL };
+        self.queries.positions.sent(now, interval);
         self.load_all_positions();
     }
 
@@ -112,21 +153,22 @@ impl Worker {
     /// is not open, wait for something else.
     fn is_loading(&self) -> bool {
         let is_asked = |topic: &Arc<str>| {
-            self.routes.contains_key(topic) && !self.held_topics.is_waiting(topic)
+            self.topics.routes.contains_key(topic) && !self.topics.held.is_waiting(topic)
         };
         self.partitions.topics_loading().iter().any(is_asked)
     }
 
     /// Queries the end offsets of this member's partitions at intervals.
     fn refresh_ends(&mut self, now: Instant) {
-        if self.is_finding_ends || self.ends_at > now || self.shutdown.is_some() {
+        if self.is_ending() || !self.queries.ends.is_due(now) {
             return;
         }
-        self.ends_at = now + ENDS_INTERVAL;
         let partitions = self.partitions.all();
-        if !partitions.is_empty() {
-            self.is_finding_ends = true;
-            self.deps.queries.find_ends(partitions);
+        if partitions.is_empty() {
+            self.queries.ends = PeriodicQuery::due_at(now + ENDS_INTERVAL);
+            return;
         }
+        self.queries.ends.sent(now, ENDS_INTERVAL);
+        self.send(Effect::Query(ClusterQuery::Ends(partitions)));
     }
 }

@@ -3,24 +3,35 @@
 //! The records that were read before are committed, and the first worker adds the columns. Then all workers
 //! continue with the current tables, by a reset as after a fence.
 
+use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 
 use ducktide_protocol::table::{Column, TableName};
 use ducktide_protocol::{LakeError, Table};
 
 use super::Worker;
-use super::pending_alterations::Alterations;
+use super::effect::Effect;
 use crate::batch::topic_route::TopicRoute;
 use crate::commit::request::CommitterRequest;
 use crate::error::ConsumerError;
 use crate::startup::table;
+
+/// Alterations that the lake is to apply.
+#[derive(Debug, Default)]
+pub(super) struct Alterations {
+    /// Missing columns of each table. A table without columns is only read again.
+    wanted: BTreeMap<TableName, Vec<Column>>,
+    /// True while the lake alters tables.
+    asked: bool,
+}
 
 impl Worker {
     /// Records the columns for which a batcher waits. Other batchers may need others, of the same schema or
     /// of the next one.
     pub(super) fn columns_missing(&mut self, table: &TableName, columns: Vec<Column>) {
         // A batcher repeats its request while it waits, and all batchers check the new table.
-        if self.alterations.asked || self.shutdown.is_some() {
+        if self.alterations.asked || self.is_ending() {
             return;
         }
         let wanted = self.alterations.wanted.entry(table.clone()).or_default();
@@ -29,12 +40,12 @@ impl Worker {
                 wanted.push(column);
             }
         }
-        self.flush.request_flush();
+        self.batches.request_flush();
     }
 
     /// Records that a batch was rejected because a table has another version than its files.
     pub(super) fn tables_changed(&mut self) {
-        for route in self.routes.values() {
+        for route in self.topics.routes.values() {
             let tables = std::iter::once(&route.table).chain(&route.dead_letters);
             for table in tables {
                 self.alterations.wanted.entry(table.version.table.clone()).or_default();
@@ -44,12 +55,13 @@ impl Worker {
 
     /// Sends the alterations to the lake, once the records for the old tables are committed.
     pub(super) fn advance_alterations(&mut self) {
-        let Alterations { wanted, asked } = &mut self.alterations;
-        if wanted.is_empty() || *asked || self.shutdown.is_some() || !self.flush.is_idle() {
+        let Alterations { wanted, asked } = &self.alterations;
+        if wanted.is_empty() || *asked || self.is_ending() || !self.batches.is_idle() {
             return;
         }
-        *asked = true;
-        self.committer.send(CommitterRequest::Alter(std::mem::take(wanted)));
+        self.alterations.asked = true;
+        let request = CommitterRequest::Alter(mem::take(&mut self.alterations.wanted));
+        self.send(Effect::Committer(request));
         self.reset();
     }
 
@@ -68,10 +80,10 @@ impl Worker {
 
     fn replace(&mut self, table: &Table) -> Result<(), LakeError> {
         let name = &table.version.table;
-        for route in self.routes.values_mut() {
+        for route in self.topics.routes.values_mut() {
             if route.table.version.table == *name && route.table != *table {
                 table::check(table, route.partition_by.as_deref())?;
-                table::check_memory(table, &self.deps.config)?;
+                table::check_memory(table, &self.settings.config)?;
                 if let Some(rule) = &route.dedupe {
                     table::check_ids(table, &rule.column)?;
                 }

@@ -138,6 +138,7 @@ impl HeldTopics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -153,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_topic_is_read_again_after_its_pause_and_a_flush() {
-        let (mut held, now, topic) = (HeldTopics::default(), Instant::now(), Arc::from("a"));
+        let (mut held, now, topic) = (HeldTopics::default(), Clock::manual().now(), Arc::from("a"));
         assert!(held.hold(&topic, "no directory", false, now));
         assert!(held.is_waiting("a") && !held.is_waiting("b"));
         assert!(held.readiness().unwrap_err().contains("no directory: topics=`a`"));
@@ -171,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_commit_of_records_from_before_the_failure_does_not_end_it() {
-        let (mut held, now) = (HeldTopics::default(), Instant::now());
+        let (mut held, now) = (HeldTopics::default(), Clock::manual().now());
         held.hold(&"a".into(), "no directory", false, now);
 
         assert!(!held.committed("a"));
@@ -180,7 +181,8 @@ mod tests {
 
     #[test]
     fn pauses_grow_with_each_attempt_and_failures_of_the_same_one_are_one() {
-        let (mut held, mut now, topic) = (HeldTopics::default(), Instant::now(), Arc::from("a"));
+        let (mut held, mut now, topic) =
+            (HeldTopics::default(), Clock::manual().now(), Arc::from("a"));
         for seconds in [2, 4, 8, 16, 30, 30] {
             held.hold(&topic, "no directory", false, now);
             assert!(!held.hold(&topic, "no directory", false, now));
@@ -192,7 +194,7 @@ mod tests {
 
     #[test]
     fn pauses_are_short_while_no_topic_can_be_written() {
-        let (mut held, now) = (HeldTopics::default(), Instant::now());
+        let (mut held, now) = (HeldTopics::default(), Clock::manual().now());
         let own = topics(&["a", "b"]);
         held.hold(&"a".into(), "disk is full", false, now);
         read_again(&mut held, now + 2 * SECOND);
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn topics_of_other_members_are_removed() {
-        let (mut held, now) = (HeldTopics::default(), Instant::now());
+        let (mut held, now) = (HeldTopics::default(), Clock::manual().now());
         held.hold(&"a".into(), "no directory", true, now);
         assert_eq!((held.fault("a"), held.fault("b")), (Some("no directory"), None));
 

@@ -26,7 +26,8 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-use super::{Worker, join_names};
+use super::Worker;
+use super::effect::{ClusterQuery, Effect, join_names};
 use crate::config::Config;
 use crate::source::kafka_config::GroupProtocol;
 use crate::source::{SourceCommand, TopicPartition};
@@ -131,13 +132,14 @@ impl Worker {
     /// Asks the brokers for partitions without an owner if a query is due. Only partitions that the lake
     /// knows count: a new one has no owner until the group's leader discovers it.
     pub(super) fn advance_owner_check(&mut self, now: Instant) {
-        let is_loaded = self.routes.keys().all(|topic| self.partitions.is_in_lake(topic));
-        if self.shutdown.is_none()
+        let is_loaded = self.topics.routes.keys().all(|topic| self.partitions.is_in_lake(topic));
+        if !self.is_ending()
             && is_loaded
-            && let Some(question) = self.owner_check.as_mut().and_then(|check| check.take_due(now))
+            && let Some(question) =
+                self.queries.owners.as_mut().and_then(|check| check.take_due(now))
         {
-            let group = self.group.id.clone();
-            self.deps.queries.find_unowned(group, self.partitions.in_lake(), question);
+            let partitions = self.partitions.in_lake();
+            self.send(Effect::Query(ClusterQuery::Unowned { partitions, question }));
         }
     }
 
@@ -146,17 +148,16 @@ impl Worker {
         question: u64,
         unowned: Option<BTreeSet<TopicPartition>>,
     ) {
-        let Some(check) = self.owner_check.as_mut().filter(|_| self.shutdown.is_none()) else {
-            return;
-        };
-        if let Some(unowned) = check.answered(question, unowned, Instant::now()) {
+        let (is_ending, now) = (self.is_ending(), self.now);
+        let Some(check) = self.queries.owners.as_mut().filter(|_| !is_ending) else { return };
+        if let Some(unowned) = check.answered(question, unowned, now) {
             let unowned: Vec<_> = unowned.into_iter().collect();
             tracing::warn!(
                 partitions = join_names(&unowned),
-                group_id = self.group.id,
+                group_id = self.settings.group.id,
                 "partitions without an owner, joining the group again"
             );
-            self.source.send(SourceCommand::Rejoin);
+            self.send(Effect::Source(SourceCommand::Rejoin));
         }
     }
 }
@@ -164,6 +165,7 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -172,7 +174,7 @@ mod tests {
     }
 
     fn check() -> (OwnerCheck, Instant) {
-        let (mut check, now) = (OwnerCheck::new("one", 10 * SECOND), Instant::now());
+        let (mut check, now) = (OwnerCheck::new("one", 10 * SECOND), Clock::manual().now());
         assert!((15..20).contains(&check.interval.as_secs()), "{:?}", check.interval);
         check.assigned(now);
         assert_eq!(check.take_due(now), None);

@@ -2,13 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::source::cluster_error::{ClusterError, ClusterErrorKind};
-
-/// Duration after which a commit counts as stuck. An ordinary commit takes milliseconds, and the timeouts
-/// of the catalog, after which it is retried, are 15 seconds and more.
-const STUCK_AFTER: Duration = Duration::from_secs(10);
 
 const NAME_HELD: &str =
     "another member has this worker's --group-instance-id until it leaves or its session ends";
@@ -26,8 +22,6 @@ pub(crate) struct ReadinessBlockers {
     is_name_held: bool,
     /// Errors of the schema registry, by the number of the batcher that waits.
     registry: BTreeMap<usize, String>,
-    /// Start of the current commit.
-    committing_since: Option<Instant>,
 }
 
 /// A request that the group or a broker refuses until an operator changes something.
@@ -94,26 +88,14 @@ impl ReadinessBlockers {
         };
     }
 
-    pub(crate) const fn commit_started(&mut self, now: Instant) {
-        self.committing_since = Some(now);
-    }
-
-    /// Records the end of a commit, with any result.
-    pub(crate) const fn commit_ended(&mut self) {
-        self.committing_since = None;
-    }
-
     /// Errors with the first reason if the worker is not ready.
-    pub(crate) fn readiness(&self, now: Instant) -> Result<(), String> {
-        let stuck = self.committing_since.map(|since| now.saturating_duration_since(since));
-        let stuck = stuck.filter(|waited| *waited > STUCK_AFTER);
+    pub(crate) fn readiness(&self) -> Result<(), String> {
         let reasons = [
             ("the lake does not answer", self.lake.clone()),
             ("waiting for the group", self.is_name_held.then(|| NAME_HELD.to_owned())),
             ("Kafka refuses", self.refusal.as_ref().map(|refusal| refusal.text.clone())),
             ("Kafka does not answer", self.kafka.clone()),
             ("waiting for the schema registry", self.registry.values().next().cloned()),
-            ("a commit does not end", stuck.map(|waited| format!("{} s so far", waited.as_secs()))),
         ];
         let first =
             reasons.into_iter().find_map(|(what, why)| why.map(|why| format!("{what}: {why}")));
@@ -126,6 +108,7 @@ mod tests {
     use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
     use super::*;
+    use crate::clock::Clock;
 
     fn error(code: RDKafkaErrorCode) -> ClusterError {
         ClusterError::new(KafkaError::MetadataFetch(code), None)
@@ -134,15 +117,15 @@ mod tests {
     #[test]
     fn a_refusal_counts_from_its_beginning_until_it_is_lifted() {
         let mut blockers = ReadinessBlockers::default();
-        let begin = Instant::now();
-        let later = begin + Duration::from_secs(3);
+        let begin = Clock::manual().now();
+        let later = begin + std::time::Duration::from_secs(3);
         assert!(blockers.is_new_refusal("other members"));
         blockers.refused(None, "other members".to_owned(), begin);
         blockers.refused(None, "other members".to_owned(), later);
 
         assert!(!blockers.is_new_refusal("other members"));
         assert_eq!(blockers.refusal().unwrap().0, begin);
-        assert_eq!(blockers.readiness(later).unwrap_err(), "Kafka refuses: other members");
+        assert_eq!(blockers.readiness().unwrap_err(), "Kafka refuses: other members");
         assert!(!blockers.end_topic_refusal("events"));
         assert!(blockers.end_group_refusal() && blockers.refusal().is_none());
 
@@ -161,9 +144,9 @@ mod tests {
     #[test]
     fn each_reason_is_reported_and_removed() {
         let mut blockers = ReadinessBlockers::default();
-        let now = Instant::now();
-        let why = |blockers: &ReadinessBlockers| blockers.readiness(now).unwrap_err();
-        assert_eq!(blockers.readiness(now), Ok(()));
+        let now = Clock::manual().now();
+        let why = |blockers: &ReadinessBlockers| blockers.readiness().unwrap_err();
+        assert_eq!(blockers.readiness(), Ok(()));
 
         blockers.lake_failed("connection refused".to_owned());
         assert_eq!(why(&blockers), "the lake does not answer: connection refused");
@@ -175,7 +158,7 @@ mod tests {
         assert!(why(&blockers).contains("--group-instance-id"));
         blockers.set_name_held(false);
 
-        assert_eq!(blockers.readiness(now), Ok(()));
+        assert_eq!(blockers.readiness(), Ok(()));
     }
 
     #[test]
@@ -184,23 +167,10 @@ mod tests {
         blockers.set_registry_error(0, Some("refused".to_owned()));
         blockers.set_registry_error(1, Some("refused".to_owned()));
         blockers.set_registry_error(0, None);
-        assert!(blockers.readiness(Instant::now()).unwrap_err().contains("registry"));
+        assert!(blockers.readiness().unwrap_err().contains("registry"));
 
         blockers.set_registry_error(1, None);
 
-        assert_eq!(blockers.readiness(Instant::now()), Ok(()));
-    }
-
-    #[test]
-    fn a_commit_that_takes_long_is_stuck_until_it_ends() {
-        let mut blockers = ReadinessBlockers::default();
-        let now = Instant::now();
-        blockers.commit_started(now);
-        assert_eq!(blockers.readiness(now + STUCK_AFTER), Ok(()));
-        assert!(blockers.readiness(now + STUCK_AFTER * 2).unwrap_err().contains("20 s"));
-
-        blockers.commit_ended();
-
-        assert_eq!(blockers.readiness(now + STUCK_AFTER * 2), Ok(()));
+        assert_eq!(blockers.readiness(), Ok(()));
     }
 }

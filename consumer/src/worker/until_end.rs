@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::other_members_wait::OtherMembersWait;
-use super::{REFUSAL_LIMIT, Worker, join_names};
+use super::Worker;
+use super::effect::{ClusterQuery, Effect, join_names};
 use crate::error::ConsumerError;
 use crate::source::group_members::GroupMember;
 use crate::source::topic_partition::TopicPartition;
@@ -13,17 +13,30 @@ use crate::source::topic_partition::TopicPartition;
 /// and members have committed what they read.
 const OTHERS_AFTER: Duration = Duration::from_secs(5);
 
+/// Longest time that a run with `--until-end` waits while Kafka refuses a request. Brokers that have just
+/// started may not have loaded their access rules.
+pub(crate) const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
+
+/// The wait for partitions that other members read, which is logged once.
+#[derive(Debug, Default)]
+pub(super) struct OtherMembersWait {
+    /// Time since which only other members can reach the goals.
+    since: Option<Instant>,
+    /// True once the members were queried. The query is repeated only if no member owns the partitions.
+    is_asked: bool,
+}
+
 impl Worker {
     /// Ends the worker when the lake has reached the goals, also by commits of other members.
     pub(super) fn advance_goals(&mut self, now: Instant) {
-        let Some(goals) = &self.goals else { return };
-        if self.shutdown.is_some() {
+        let Some(goals) = &self.settings.goals else { return };
+        if self.is_ending() {
             return;
         }
         let open = self.partitions.behind(goals);
         let (stopped, open): (Vec<_>, Vec<_>) =
             open.into_iter().partition(|partition| self.partitions.is_stopped(partition));
-        let faults = open.iter().map(|partition| self.held_topics.fault(&partition.topic));
+        let faults = open.iter().map(|partition| self.topics.held.fault(&partition.topic));
         if let Some(faults) = faults.collect::<Option<Vec<_>>>() {
             let result = if let Some(fault) = faults.first() {
                 Err(ConsumerError::Files((*fault).to_owned()))
@@ -43,7 +56,7 @@ impl Worker {
         let since = *self.others.since.get_or_insert(now);
         if !self.others.is_asked && now.saturating_duration_since(since) >= OTHERS_AFTER {
             self.others.is_asked = true;
-            self.deps.queries.find_readers(self.group.id.clone(), open);
+            self.send(Effect::Query(ClusterQuery::Readers(open)));
         }
     }
 
@@ -63,11 +76,11 @@ impl Worker {
             self.others = OtherMembersWait::default();
             return;
         }
-        let own = &self.group.client_id;
+        let own = &self.settings.group.client_id;
         let is_foreign = readers.iter().any(|member| member.is_of_another_lake(own));
         let readers: BTreeSet<_> = readers.into_iter().map(ToString::to_string).collect();
         let members = readers.into_iter().collect::<Vec<_>>().join(" ");
-        let (partitions, group_id) = (join_names(partitions), &self.group.id);
+        let (partitions, group_id) = (join_names(partitions), &self.settings.group.id);
         if is_foreign {
             tracing::warn!(
                 partitions,
@@ -88,8 +101,8 @@ impl Worker {
 
     /// Ends the worker if Kafka refuses a request for too long.
     pub(super) fn advance_refusal(&mut self, now: Instant) {
-        if self.goals.is_some()
-            && self.shutdown.is_none()
+        if self.settings.goals.is_some()
+            && !self.is_ending()
             && let Some((since, refusal)) = self.blockers.refusal()
             && now.saturating_duration_since(since) >= REFUSAL_LIMIT
         {
