@@ -13,6 +13,7 @@ use std::time::Duration;
 use ducktide_service::endpoints::{self, Readiness};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
 
 use crate::batch::batcher::{BatchLimits, Batcher, BatcherContext};
 use crate::batch::dedupe::IdBudget;
@@ -30,7 +31,8 @@ use crate::source::in_flight::InFlight;
 use crate::source::inspect::ClusterView;
 use crate::source::kafka_config::{Membership, consumer_config};
 use crate::source::{JoinConfig, Source};
-use crate::startup::{self, PreparedSources, StartupRetry};
+use crate::startup::retry::StartupRetry;
+use crate::startup::{self, PreparedSources, topic_schemas};
 use crate::worker::{Effect, NextStep, REFUSAL_LIMIT, Worker, WorkerSettings};
 
 /// Longest time that leaving the group takes after the deadline of a shutdown.
@@ -52,7 +54,15 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         .map_err(|error| ConsumerError::Schema { topic: config.topics.given().join(","), error })?;
     let config = Arc::new(config);
     let refusal_limit = config.source.until_end.then_some(REFUSAL_LIMIT);
-    let retry = Arc::new(StartupRetry::new(Arc::clone(&metrics), readiness.clone(), refusal_limit));
+    let stop_startup = CancellationToken::new();
+    let retry = StartupRetry::new(
+        stop_startup.clone(),
+        Clock::System,
+        Arc::clone(&metrics),
+        readiness.clone(),
+        refusal_limit,
+    );
+    let retry = Arc::new(retry);
     let client = config.kafka.client_config();
     let client = client.map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?;
     let cluster = ClusterView::new(&client)
@@ -60,13 +70,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let cluster = Arc::new(cluster);
     let prepared = tokio::select! {
         prepared = prepare(&config, &providers, &cluster, &retry) => prepared?,
-        () = &mut shutdown => None,
+        () = &mut shutdown => {
+            stop_startup.cancel();
+            return Ok(());
+        }
     };
-    let Some(prepared) = prepared else {
-        retry.stop();
-        return Ok(());
-    };
-    let deps = DriverDeps { config, providers, cluster, retry, metrics, readiness, events };
+    let deps =
+        DriverDeps { config, providers, cluster, retry, stop_startup, metrics, readiness, events };
     Driver::start(deps, prepared, inbox)?.drive(shutdown).await
 }
 
@@ -75,8 +85,8 @@ async fn prepare(
     providers: &SchemaProviders,
     cluster: &Arc<ClusterView>,
     retry: &Arc<StartupRetry>,
-) -> Result<Option<PreparedSources>, ConsumerError> {
-    let topics = startup::load_topics(config, providers, cluster, retry).await?;
+) -> Result<PreparedSources, ConsumerError> {
+    let topics = topic_schemas::load_topics(config, providers, cluster, retry).await?;
     let (config, cluster) = (Arc::clone(config), Arc::clone(cluster));
     let retry = Arc::clone(retry);
     let prepared = spawn_blocking(move || startup::prepare(&config, &topics, &cluster, &retry));
@@ -89,6 +99,8 @@ struct DriverDeps {
     providers: SchemaProviders,
     cluster: Arc<ClusterView>,
     retry: Arc<StartupRetry>,
+    /// Ends the retries of topics that are being opened.
+    stop_startup: CancellationToken,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     events: Events,
@@ -234,7 +246,7 @@ impl Driver {
             Effect::Committer(request) => self.committer.send(request),
             Effect::Query(query) => self.queries.send(query),
             Effect::OpenTopic(topic) => self.open_topic(topic),
-            Effect::StopOpening => self.deps.retry.stop(),
+            Effect::StopOpening => self.deps.stop_startup.cancel(),
             Effect::ReleasePartitions(done) => {
                 // The poll thread may no longer wait.
                 let _ = done.try_send(());

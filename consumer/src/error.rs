@@ -107,6 +107,9 @@ pub enum ConsumerError {
     /// The address of `/metrics` is not available.
     #[error("serve metrics; choose another --listen: {0}")]
     Listen(std::io::Error),
+    /// The consumer was stopped before it had started. Not a failure.
+    #[error("stopped while starting")]
+    Stopped,
     /// A thread of the worker panicked; its message was logged.
     #[error("a thread of the worker ended unexpectedly")]
     Panicked,
@@ -145,6 +148,7 @@ impl ConsumerError {
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {
+            Self::Stopped => 0,
             Self::Kafka(_) | Self::Panicked => 1,
             Self::Listen(_) | Self::KafkaSettings(_) => 2,
             Self::BadRecord { .. }

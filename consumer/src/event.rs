@@ -24,11 +24,11 @@ pub(crate) enum Event {
     Stop,
 }
 
-/// The result of opening a topic. No route if the worker is stopping.
+/// The result of opening a topic.
 #[derive(Debug)]
 pub(crate) struct OpenedTopic {
     pub(crate) topic: Arc<str>,
-    pub(crate) route: Result<Option<TopicRoute>, ConsumerError>,
+    pub(crate) route: Result<TopicRoute, ConsumerError>,
 }
 
 /// Sender of events. Unbounded, but events are rare: they are sent for a rebalance, a batch or a commit,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Worker;
 use super::effect::Effect;
+use crate::error::ConsumerError;
 use crate::event::OpenedTopic;
 
 impl Worker {
@@ -24,11 +25,11 @@ impl Worker {
     pub(super) fn opened(&mut self, OpenedTopic { topic, route }: OpenedTopic) {
         self.topics.opening.remove(&topic);
         match route {
-            Ok(Some(route)) => {
+            Ok(route) => {
                 self.topics.routes.insert(Arc::clone(&topic), Arc::new(route));
                 self.identify([topic].into());
             }
-            Ok(None) => {}
+            Err(ConsumerError::Stopped) => {}
             // Other topics are not affected.
             Err(error) => {
                 let topic = &*topic;
