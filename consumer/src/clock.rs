@@ -1,81 +1,46 @@
-//! Time of a consumer: the only module that reads the clocks of the system.
+//! Clock of a consumer: the only module that reads the clocks of the operating system.
 //!
 //! Everything that decides by time has a [`Clock`], so that tests and the simulation set the time.
 
 use std::time::Instant;
-#[cfg(test)]
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
 
 use jiff::Timestamp;
 
-/// Source of the current time.
+#[cfg(test)]
+use manual::ManualTime;
+
+/// Clock of a worker. Clones show the same time.
 #[derive(Clone, Debug)]
-pub(crate) enum Clock {
-    /// Clocks of the operating system.
+pub(crate) struct Clock(Time);
+
+#[derive(Clone, Debug)]
+enum Time {
     System,
-    /// Time that a test sets; clones share it.
     #[cfg(test)]
-    Manual(Arc<ManualTime>),
+    Manual(std::sync::Arc<ManualTime>),
 }
-
-/// Time that stands still until a test moves it.
-#[cfg(test)]
-#[derive(Debug)]
-pub(crate) struct ManualTime {
-    start: Instant,
-    elapsed_micros: AtomicU64,
-}
-
-/// Time at which each manual clock begins, microseconds since 1970: 2026-01-01.
-#[cfg(test)]
-const MANUAL_START_MICROS: i64 = 1_767_225_600_000_000;
 
 impl Clock {
-    /// Creates a clock that stands at a fixed time.
-    #[cfg(test)]
-    pub(crate) fn manual() -> Self {
-        #[expect(clippy::disallowed_methods, reason = "an instant has no other origin")]
-        let start = Instant::now();
-        Self::Manual(Arc::new(ManualTime { start, elapsed_micros: AtomicU64::new(0) }))
+    /// Returns the clock of the operating system.
+    pub(crate) const fn system() -> Self {
+        Self(Time::System)
     }
 
-    /// Moves a manual clock.
-    ///
-    /// # Panics
-    /// If this is the clock of the system.
-    #[cfg(test)]
-    pub(crate) fn advance(&self, by: Duration) {
-        let Self::Manual(time) = self else { panic!("the clock of the system cannot be moved") };
-        let micros = u64::try_from(by.as_micros()).expect("a test takes less than an age");
-        time.elapsed_micros.fetch_add(micros, Ordering::Relaxed);
-    }
-
-    /// Returns the time for durations and deadlines, which never goes backwards.
-    #[expect(clippy::disallowed_methods, reason = "this module is the origin of time")]
+    /// Returns the monotonic time.
     pub(crate) fn now(&self) -> Instant {
-        match self {
-            Self::System => Instant::now(),
+        match &self.0 {
+            Time::System => Instant::now(),
             #[cfg(test)]
-            Self::Manual(time) => time.start + time.elapsed(),
+            Time::Manual(time) => time.now(),
         }
     }
 
     /// Returns the time of day, microseconds since 1970.
-    #[expect(clippy::disallowed_methods, reason = "this module is the origin of time")]
     pub(crate) fn unix_micros(&self) -> i64 {
-        match self {
-            Self::System => Timestamp::now().as_microsecond(),
+        match &self.0 {
+            Time::System => Timestamp::now().as_microsecond(),
             #[cfg(test)]
-            Self::Manual(time) => {
-                let elapsed = time.elapsed_micros.load(Ordering::Relaxed);
-                MANUAL_START_MICROS + i64::try_from(elapsed).expect("a test takes less than an age")
-            }
+            Time::Manual(time) => time.unix_micros(),
         }
     }
 
@@ -86,25 +51,57 @@ impl Clock {
 }
 
 #[cfg(test)]
-impl ManualTime {
-    fn elapsed(&self) -> Duration {
-        Duration::from_micros(self.elapsed_micros.load(Ordering::Relaxed))
-    }
-}
+mod manual {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    use super::{Clock, Time};
+
+    /// Time of day at which a manual clock begins, microseconds since 1970: 2026-01-01.
+    const BEGIN_MICROS: i64 = 1_767_225_600_000_000;
+
+    /// Time that passes only on request.
+    #[derive(Debug)]
+    pub(super) struct ManualTime {
+        begin: Instant,
+        passed_micros: AtomicU64,
+    }
+
+    impl ManualTime {
+        pub(super) fn now(&self) -> Instant {
+            self.begin + Duration::from_micros(self.passed_micros.load(Ordering::Relaxed))
+        }
+
+        pub(super) fn unix_micros(&self) -> i64 {
+            BEGIN_MICROS + self.passed_micros.load(Ordering::Relaxed).cast_signed()
+        }
+    }
+
+    impl Clock {
+        /// Returns a clock that is moved by [`Self::advance`] alone.
+        pub(crate) fn manual() -> Self {
+            let (begin, passed_micros) = (Instant::now(), AtomicU64::new(0));
+            Self(Time::Manual(Arc::new(ManualTime { begin, passed_micros })))
+        }
+
+        /// Moves a manual clock and its clones forward.
+        pub(crate) fn advance(&self, by: Duration) {
+            let Time::Manual(time) = &self.0 else { panic!("the system's clock cannot be moved") };
+            let micros = u64::try_from(by.as_micros()).expect("a duration of less than centuries");
+            time.passed_micros.fetch_add(micros, Ordering::Relaxed);
+        }
+    }
 
     #[test]
     fn a_manual_clock_moves_only_when_it_is_advanced() {
         let clock = Clock::manual();
-        let (start, millis) = (clock.now(), clock.unix_millis());
-        assert_eq!(clock.clone().now(), start);
+        let (now, micros) = (clock.now(), clock.unix_micros());
+        assert_eq!(clock.now(), now);
 
-        clock.clone().advance(Duration::from_millis(1500));
+        clock.clone().advance(Duration::from_secs(2));
 
-        assert_eq!(clock.now() - start, Duration::from_millis(1500));
-        assert_eq!(clock.unix_millis() - millis, 1500);
+        assert_eq!(clock.now() - now, Duration::from_secs(2));
+        assert_eq!(clock.unix_micros() - micros, 2_000_000);
     }
 }

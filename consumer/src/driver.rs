@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use ducktide_service::endpoints::{self, Readiness};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +22,7 @@ use crate::clock::Clock;
 use crate::commit::committer::Committer;
 use crate::config::Config;
 use crate::decode::decoders::RecordDecoders;
+use crate::decode::schema_lookup::{RuntimeLookup, SchemaLookup};
 use crate::decode::schema_provider::SchemaProviders;
 use crate::error::ConsumerError;
 use crate::event::{Event, Events, OpenedTopic};
@@ -44,7 +46,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (events, inbox) = Events::channel();
     let readiness = Readiness::starting();
     let mut exported = endpoints::registry("ducktide-consumer", &readiness);
-    let metrics = Arc::new(Metrics::register(&mut exported, &Clock::System));
+    let metrics = Arc::new(Metrics::register(&mut exported, &Clock::system()));
     metrics.reading.memory_limit(config.batch.memory_limit);
     let address = endpoints::serve(config.process.listen, exported, readiness.clone())
         .await
@@ -57,7 +59,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let stop_startup = CancellationToken::new();
     let retry = StartupRetry::new(
         stop_startup.clone(),
-        Clock::System,
+        Clock::system(),
         Arc::clone(&metrics),
         readiness.clone(),
         refusal_limit,
@@ -130,6 +132,7 @@ impl Driver {
         let memory = config.batch.memory_shares();
         let in_flight = Arc::new(InFlight::new(memory.in_flight));
         let count = config.batchers;
+        let clock = Clock::system();
         let ids = IdBudget::new(config.dedupe.memory_bytes());
         let shared = BatcherContext {
             limits: BatchLimits {
@@ -138,19 +141,20 @@ impl Driver {
                 memory: config.batcher_memory(),
             },
             in_flight: Arc::clone(&in_flight),
-            events: events.clone(),
             metrics: Arc::clone(&deps.metrics),
+            clock: clock.clone(),
             rows_left: config.source.max_rows.map(|rows| Arc::new(AtomicI64::new(rows))),
             bad_records: config.bad_records.clone(),
             ids: Arc::clone(&ids),
         };
+        let lookup: Arc<dyn SchemaLookup> = Arc::new(RuntimeLookup(Handle::current()));
         let (mut batchers, mut inlets) = (Vec::new(), Vec::new());
         for index in 0..count {
             // Bounded by bytes in `InFlight`, not by number.
             let (inlet, deliveries) = crossbeam_channel::unbounded();
-            let schemas =
-                RecordDecoders::new(deps.providers.clone(), tokio::runtime::Handle::current());
-            batchers.push(Batcher::spawn(index, deliveries, schemas, shared.clone()));
+            let schemas = RecordDecoders::new(deps.providers.clone(), &lookup, &clock);
+            let (shared, events) = (shared.clone(), events.clone());
+            batchers.push(Batcher::spawn(index, deliveries, schemas, shared, events));
             inlets.push(inlet);
         }
         let member = Membership {
@@ -182,7 +186,6 @@ impl Driver {
             goals: prepared.goals,
             ids,
         };
-        let clock = Clock::System;
         let metrics = Arc::clone(&deps.metrics);
         Ok(Self {
             worker: Worker::new(settings, prepared.routes, metrics, clock.now()),

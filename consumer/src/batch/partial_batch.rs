@@ -7,7 +7,6 @@ use ducktide_protocol::position::{Partition, SourceId};
 use ducktide_protocol::{StagedFile, TableVersion};
 
 use crate::batch::dead_letter::DeadLetterCounts;
-use crate::batch::staging::remove_file;
 
 /// Files and progress of one batcher between two cuts.
 #[derive(Debug, Default)]
@@ -17,13 +16,6 @@ pub(crate) struct PartialBatch {
     pub(crate) table_versions: Vec<TableVersion>,
     pub(crate) schema_ids: SchemaIds,
     pub(crate) stats: CommitStats,
-}
-
-impl PartialBatch {
-    /// Removes the files. No commit may have been attempted with them.
-    pub(crate) fn remove_files(self) {
-        self.files.iter().for_each(|file| remove_file(&file.path));
-    }
 }
 
 /// Statistics of a batch that are reported after its commit.

@@ -8,7 +8,6 @@ use ducktide_decoder::{DecodeError, Problem, RowBuffer, timestamp_micros};
 use ducktide_protocol::dead_letter::{DeadLetter, RecordLocation};
 use ducktide_protocol::table::{TableName, TimeUnit};
 use ducktide_protocol::{StagedFile, TableVersion};
-use jiff::Timestamp;
 use thiserror::Error;
 
 use crate::batch::dead_letter::{
@@ -16,11 +15,13 @@ use crate::batch::dead_letter::{
 };
 use crate::batch::dedupe::DedupeWindow;
 use crate::batch::partial_batch::PartialBatch;
-use crate::batch::staging::{EncoderBudget, StagingError, StagingWriter};
+use crate::batch::staging::StagingError;
+use crate::batch::staging_area::{RowWriter, StagingArea};
 use crate::batch::topic_route::TopicRoute;
 use crate::decode::decoders::ResolvedRecord;
 use crate::decode::failure::DecodeFailure;
-use crate::source::{Record, RecordRun, TopicPartition};
+use crate::source::record::KafkaRecord;
+use crate::source::{RecordRun, TopicPartition};
 
 /// Maximum number of decoded rows in a record batch: enough for the column loops of the Parquet
 /// writer, and small enough for the processor's cache.
@@ -72,27 +73,29 @@ fn width(data_type: &DataType) -> usize {
 }
 
 /// Writer of the rows of one table, and of its dead letters.
-pub(crate) struct TableWriter {
+pub(crate) struct TableWriter<W> {
     version: TableVersion,
     rows: RowBuffer,
     limits: DecodedLimits,
     /// True if decoded rows or dead letters were written since [`Self::take_wrote`].
     wrote: bool,
-    writer: StagingWriter,
+    writer: W,
     /// Writer of undecodable records; None if they stop the worker.
-    dead_letters: Option<DeadLetterWriter>,
+    dead_letters: Option<DeadLetterWriter<W>>,
     counts: DeadLetterCounts,
     /// Index of the column whose values identify events (`--dedupe-by`).
     ids: Option<usize>,
 }
 
 /// Record that cannot be decoded, and why.
-pub(crate) struct UndecodableRecord<'a> {
-    pub(crate) run: &'a RecordRun,
-    pub(crate) record: &'a Record,
+pub(crate) struct UndecodableRecord<'a, R: KafkaRecord> {
+    pub(crate) run: &'a RecordRun<R>,
+    pub(crate) record: &'a R,
     /// Schema id of its value, if it has one.
     pub(crate) schema_id: Option<u32>,
     pub(crate) failure: DecodeFailure,
+    /// Time of the failure, microseconds since 1970.
+    pub(crate) failed_at_micros: i64,
 }
 
 /// Outcome of a decoded record.
@@ -111,22 +114,22 @@ pub(crate) enum TableWriterError {
     Staging(#[from] StagingError),
 }
 
-impl TableWriter {
+impl<W: RowWriter> TableWriter<W> {
     /// Creates a writer without rows. Decoded rows and dead letters each take at most
     /// `decoded_bytes` before they are written.
     pub(crate) fn new(
         route: &TopicRoute,
         decoded_bytes: usize,
-        encoders: &EncoderBudget,
+        area: &impl StagingArea<Writer = W>,
     ) -> Result<Self, StagingError> {
         let shape = Arc::new(route.table.shape.clone());
         let rows = RowBuffer::new(shape, route.partition_by.as_deref())
             .expect("the partition key was checked when the table was created");
         let schema = Arc::clone(rows.schema());
         let limits = DecodedLimits::new(&schema, decoded_bytes);
-        let writer = StagingWriter::of_table(&route.table, schema, &route.hints, encoders)?;
+        let writer = area.open(&route.table, schema, &route.hints)?;
         let dead_letters = route.dead_letters.as_ref().map(|table| {
-            DeadLetterWriter::new(table, decoded_bytes.min(DEAD_LETTER_BYTES_PER_BATCH), encoders)
+            DeadLetterWriter::new(table, decoded_bytes.min(DEAD_LETTER_BYTES_PER_BATCH), area)
         });
         let dead_letters = dead_letters.transpose()?;
         let (version, counts) = (route.table.version.clone(), DeadLetterCounts::new());
@@ -136,11 +139,11 @@ impl TableWriter {
 
     /// Adds a record, unless it is a duplicate of a row of the window. A decoding error changes
     /// nothing.
-    pub(crate) fn push(
+    pub(crate) fn push<R: KafkaRecord>(
         &mut self,
         resolved: &ResolvedRecord<'_>,
-        run: &RecordRun,
-        record: &Record,
+        run: &RecordRun<R>,
+        record: &R,
         window: Option<(&mut DedupeWindow, i64)>,
     ) -> Result<PushOutcome, TableWriterError> {
         match self.decode(resolved, record) {
@@ -170,7 +173,7 @@ impl TableWriter {
     fn decode(
         &mut self,
         resolved: &ResolvedRecord<'_>,
-        record: &Record,
+        record: &impl KafkaRecord,
     ) -> Result<(), DecodeError> {
         resolved.decoder.decode(resolved.datum, &mut self.rows)?;
         let headers = if self.rows.wants_headers() { record.headers() } else { Vec::new() };
@@ -179,7 +182,12 @@ impl TableWriter {
 
     /// Returns whether the record that was decoded last is a duplicate; otherwise adds it to the
     /// window.
-    fn check_duplicate(&self, record: &Record, window: &mut DedupeWindow, now: i64) -> bool {
+    fn check_duplicate(
+        &self,
+        record: &impl KafkaRecord,
+        window: &mut DedupeWindow,
+        now: i64,
+    ) -> bool {
         let id = self.ids.and_then(|column| self.rows.last_event_id(column));
         let millis = record.timestamp_ms();
         let timestamp = millis.and_then(|ms| timestamp_micros(ms, TimeUnit::Millis).ok());
@@ -193,9 +201,9 @@ impl TableWriter {
     }
 
     /// Writes a complete copy of an undecodable record to the dead letters.
-    pub(crate) fn write_dead_letter(
+    pub(crate) fn write_dead_letter<R: KafkaRecord>(
         &mut self,
-        undecodable: UndecodableRecord<'_>,
+        undecodable: UndecodableRecord<'_, R>,
     ) -> Result<(), StagingError> {
         *self.counts.entry(undecodable.failure.class).or_default() += 1;
         let dead_letters = self
@@ -274,8 +282,8 @@ fn add_files(part: &mut PartialBatch, files: Vec<StagedFile>, version: &TableVer
 }
 
 /// Returns a complete copy of a record with the reason for which it cannot be decoded.
-fn dead_letter(undecodable: UndecodableRecord<'_>) -> DeadLetter {
-    let UndecodableRecord { run, record, schema_id, failure } = undecodable;
+fn dead_letter<R: KafkaRecord>(undecodable: UndecodableRecord<'_, R>) -> DeadLetter {
+    let UndecodableRecord { run, record, schema_id, failure, failed_at_micros } = undecodable;
     let TopicPartition { topic, partition } = &run.partition;
     let timestamp = record.timestamp_ms();
     let micros = |millis| timestamp_micros(millis, TimeUnit::Millis).ok();
@@ -292,7 +300,7 @@ fn dead_letter(undecodable: UndecodableRecord<'_>) -> DeadLetter {
         schema_id,
         error_class: Some(failure.class.as_str().to_owned()),
         error: Some(failure.text),
-        failed_at_micros: Some(Timestamp::now().as_microsecond()),
+        failed_at_micros: Some(failed_at_micros),
         resolution: None,
         resolved_at_micros: None,
     }

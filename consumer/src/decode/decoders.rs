@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 use ducktide_decoder::{CompileError, Key, KeyDecoder, RecordDecoder};
 use ducktide_protocol::table::{AvroSchema, Difference};
 use ducktide_protocol::{Table, TableVersion};
-use tokio::runtime::Handle;
 
+use crate::clock::Clock;
 use crate::decode::error_class::ErrorClass;
 use crate::decode::failure::DecodeFailure;
 use crate::decode::newest_schemas::NewestSchemas;
+use crate::decode::schema_lookup::SchemaLookup;
 use crate::decode::schema_provider::{SchemaId, SchemaProvider, SchemaProviders};
 use crate::decode::schema_registry::RegistryError;
 
@@ -61,10 +62,13 @@ pub(crate) enum ResolveError {
 }
 
 impl RecordDecoders {
-    pub(crate) fn new(provider: SchemaProviders, runtime: Handle) -> Self {
-        let keys =
-            provider.keys.map(|provider| DecoderCache::new(provider, runtime.clone(), compile_key));
-        Self { values: DecoderCache::new(provider.values, runtime, compile_value), keys }
+    pub(crate) fn new(
+        providers: SchemaProviders,
+        lookup: &Arc<dyn SchemaLookup>,
+        clock: &Clock,
+    ) -> Self {
+        let keys = providers.keys.map(|keys| DecoderCache::new(keys, lookup, clock, compile_key));
+        Self { values: DecoderCache::new(providers.values, lookup, clock, compile_value), keys }
     }
 
     /// Finds the decoders of a record. Requests schemas from the registry for ids not seen before.
@@ -124,7 +128,8 @@ fn compile_key(
 /// Decoders of values, or of keys, by schema id and table version.
 struct DecoderCache<D> {
     provider: SchemaProvider,
-    runtime: Handle,
+    lookup: Arc<dyn SchemaLookup>,
+    clock: Clock,
     compile: Compile<D>,
     decoders: HashMap<(SchemaId, TableVersion), Arc<D>>,
     /// Decoder that was used last; records of one schema come in long runs.
@@ -136,10 +141,16 @@ struct DecoderCache<D> {
 }
 
 impl<D> DecoderCache<D> {
-    fn new(provider: SchemaProvider, runtime: Handle, compile: Compile<D>) -> Self {
+    fn new(
+        provider: SchemaProvider,
+        lookup: &Arc<dyn SchemaLookup>,
+        clock: &Clock,
+        compile: Compile<D>,
+    ) -> Self {
         Self {
             provider,
-            runtime,
+            lookup: Arc::clone(lookup),
+            clock: clock.clone(),
             compile,
             decoders: HashMap::new(),
             last: None,
@@ -172,7 +183,7 @@ impl<D> DecoderCache<D> {
             return Ok(Arc::clone(decoder));
         }
         if let Some((at, failure)) = self.failed.get(&key)
-            && at.elapsed() < ANSWER_COUNTS
+            && self.clock.now() - *at < ANSWER_COUNTS
         {
             return Err(ResolveError::Undecodable(failure.clone()));
         }
@@ -197,8 +208,9 @@ impl<D> DecoderCache<D> {
                 Ok(decoder)
             }
             Err(ResolveError::Undecodable(failure)) => {
-                self.failed.retain(|_, (at, _)| at.elapsed() < ANSWER_COUNTS);
-                self.failed.insert(key, (Instant::now(), failure.clone()));
+                let now = self.clock.now();
+                self.failed.retain(|_, (at, _)| now - *at < ANSWER_COUNTS);
+                self.failed.insert(key, (now, failure.clone()));
                 Err(ResolveError::Undecodable(failure))
             }
             Err(answer) => Err(answer),
@@ -211,9 +223,11 @@ impl<D> DecoderCache<D> {
             SchemaId::Id(_) | SchemaId::Guid(_) => format!("{text}: {id}"),
         };
         let bad = |class, text| ResolveError::Undecodable(DecodeFailure::new(class, named(text)));
-        let schema = match self.runtime.block_on(self.provider.by_id(id)) {
+        let schema = match self.lookup.schema(&self.provider, id) {
             Ok(schema) => schema,
-            Err(RegistryError::Unknown(text)) if self.confirmation.is_confirmed(Instant::now()) => {
+            Err(RegistryError::Unknown(text))
+                if self.confirmation.is_confirmed(self.clock.now()) =>
+            {
                 return Err(bad(ErrorClass::UnknownSchema, text));
             }
             Err(RegistryError::Unknown(text)) => {
@@ -231,7 +245,7 @@ impl<D> DecoderCache<D> {
                 Err(ResolveError::ColumnsMissing(difference))
             }
             Err(error) => {
-                let place = self.runtime.block_on(self.provider.place(to.topic, id));
+                let place = self.lookup.place(&self.provider, to.topic, id);
                 let place = place.map_or_else(String::new, |(subject, version)| {
                     format!(": subject=`{subject}` version=`{version}`")
                 });

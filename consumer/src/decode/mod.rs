@@ -5,5 +5,6 @@ pub(crate) mod error_class;
 pub(crate) mod failure;
 pub(crate) mod newest_schemas;
 pub(crate) mod record_format;
+pub(crate) mod schema_lookup;
 pub(crate) mod schema_provider;
 pub(crate) mod schema_registry;

@@ -55,7 +55,7 @@ impl Metrics {
 #[must_use]
 pub fn sample_metrics() -> String {
     let mut exported = endpoints::registry("ducktide-consumer", &Readiness::starting());
-    let metrics = Metrics::register(&mut exported, &Clock::System);
+    let metrics = Metrics::register(&mut exported, &Clock::system());
     let partition = TopicPartition::new("events", 0);
     metrics.reading.consumed(&partition, 1, 1);
     metrics.batching.staged(Duration::ZERO);

@@ -12,7 +12,7 @@
 //!               └─────hold────────┘
 //! ```
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use ducktide_protocol::position::Offset;
 
@@ -82,7 +82,7 @@ impl Gaps {
 /// The assigned partitions of this member.
 #[derive(Debug, Default)]
 pub(crate) struct Assignment {
-    partitions: HashMap<TopicPartition, State>,
+    partitions: BTreeMap<TopicPartition, State>,
 }
 
 impl Assignment {

@@ -21,7 +21,9 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 use rdkafka::types::{RDKafka, RDKafkaConfRes, RDKafkaMessage, RDKafkaRespErr, RDKafkaType};
 
+use super::client::{KafkaClient, PolledItem};
 use super::cluster_error::FailureContext;
+use super::record::KafkaRecord;
 use super::topic_partition::TopicPartition;
 use crate::source::kafka_config::{ConsumerConfig, check_owned};
 
@@ -150,8 +152,40 @@ impl NativeConsumer {
         self.client.client.as_ptr()
     }
 
-    /// Subscribes to topics, which joins the group. A name that starts with `^` is a pattern.
-    pub(crate) fn subscribe(&self, topics: &[String]) -> KafkaResult<()> {
+    fn polled(&self, message: NonNull<RDKafkaMessage>) -> PolledItem<Record> {
+        let record = Record { message };
+        match record.raw().err {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => PolledItem::Record(record),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
+                PolledItem::EndOfPartition(record.topic_partition(), record.offset())
+            }
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__FATAL => self.fatal(),
+            error => {
+                let partition = (!record.raw().rkt.is_null()).then(|| record.topic_partition());
+                PolledItem::Error(partition, error.into(), record.text())
+            }
+        }
+    }
+
+    fn fatal(&self) -> PolledItem<Record> {
+        let mut text: [c_char; 512] = [0; 512];
+        // SAFETY: the buffer is as long as it says, and ends with a NUL afterwards.
+        let (code, text) = unsafe {
+            let code = rdsys::rd_kafka_fatal_error(self.ptr(), text.as_mut_ptr(), text.len());
+            (code, CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
+        };
+        match code {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID => PolledItem::NameTaken,
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNRELEASED_INSTANCE_ID => PolledItem::NameHeld,
+            _ => PolledItem::Fatal(text),
+        }
+    }
+}
+
+impl KafkaClient for NativeConsumer {
+    type Record = Record;
+
+    fn subscribe(&mut self, topics: &[String]) -> KafkaResult<()> {
         let mut list = TopicPartitionList::new();
         for topic in topics {
             list.add_topic_unassigned(topic);
@@ -161,15 +195,25 @@ impl NativeConsumer {
             .map_err(|code| KafkaError::Subscription(code.to_string()))
     }
 
-    /// Ends the subscription: gives up all partitions and leaves the group, also as a static member.
-    /// Returns before that is done: partitions are revoked by later polls.
-    pub(crate) fn unsubscribe(&self) {
+    fn unsubscribe(&mut self) {
         // SAFETY: the client is valid. The call fails only for a client that is no consumer.
         unsafe { rdsys::rd_kafka_unsubscribe(self.ptr()) };
     }
 
-    /// Returns whether this client has not joined the group yet, or has left it.
-    pub(crate) fn has_left(&self) -> bool {
+    fn is_member(&self) -> bool {
+        // SAFETY: the client is valid; the object is null or valid, and destroyed once.
+        unsafe {
+            let found = rdsys::rd_kafka_consumer_group_metadata(self.ptr());
+            if found.is_null() {
+                return false;
+            }
+            let generation = rdsys::rd_kafka_consumer_group_metadata_generation_id(found);
+            rdsys::rd_kafka_consumer_group_metadata_destroy(found);
+            generation > 0
+        }
+    }
+
+    fn has_left(&self) -> bool {
         // SAFETY: the client is valid; the text is null or a C string, and freed once.
         unsafe {
             let id = rdsys::rd_kafka_memberid(self.ptr());
@@ -181,8 +225,7 @@ impl NativeConsumer {
         }
     }
 
-    /// Returns up to `limit` items. Waits for them until the timeout, and calls the callbacks meanwhile.
-    pub(crate) fn poll(&self, timeout: Duration, limit: usize) -> Vec<PolledItem> {
+    fn poll(&mut self, timeout: Duration, limit: usize) -> Vec<PolledItem<Record>> {
         let mut pointers: Vec<*mut RDKafkaMessage> = Vec::with_capacity(limit);
         let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
         // SAFETY: the array has room for `limit` pointers, of which the call writes as many as it
@@ -199,59 +242,13 @@ impl NativeConsumer {
         pointers.into_iter().filter_map(NonNull::new).map(|message| self.polled(message)).collect()
     }
 
-    fn polled(&self, message: NonNull<RDKafkaMessage>) -> PolledItem {
-        let record = Record { message };
-        match record.raw().err {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR => PolledItem::Record(record),
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
-                PolledItem::EndOfPartition(record.topic_partition(), record.offset())
-            }
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR__FATAL => self.fatal(),
-            error => {
-                let partition = (!record.raw().rkt.is_null()).then(|| record.topic_partition());
-                PolledItem::Error(partition, error.into(), record.text())
-            }
-        }
-    }
-
-    fn fatal(&self) -> PolledItem {
-        let mut text: [c_char; 512] = [0; 512];
-        // SAFETY: the buffer is as long as it says, and ends with a NUL afterwards.
-        let (code, text) = unsafe {
-            let code = rdsys::rd_kafka_fatal_error(self.ptr(), text.as_mut_ptr(), text.len());
-            (code, CStr::from_ptr(text.as_ptr()).to_string_lossy().into_owned())
-        };
-        match code {
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID => PolledItem::NameTaken,
-            RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNRELEASED_INSTANCE_ID => PolledItem::NameHeld,
-            _ => PolledItem::Fatal(text),
-        }
-    }
-
-    /// Returns whether the group has accepted this member.
-    pub(crate) fn is_member(&self) -> bool {
-        // SAFETY: the client is valid; the object is null or valid, and destroyed once.
-        unsafe {
-            let found = rdsys::rd_kafka_consumer_group_metadata(self.ptr());
-            if found.is_null() {
-                return false;
-            }
-            let generation = rdsys::rd_kafka_consumer_group_metadata_generation_id(found);
-            rdsys::rd_kafka_consumer_group_metadata_destroy(found);
-            generation > 0
-        }
-    }
-
-    /// Starts to fetch assigned partitions, each from its offset.
-    pub(crate) fn fetch(&self, starts: &[(TopicPartition, Offset)]) {
+    fn fetch(&mut self, starts: &[(TopicPartition, Offset)]) {
         let list = offsets(starts);
         // SAFETY: both pointers are valid for the call, which copies the list.
         unsafe { destroy_error(rdsys::rd_kafka_incremental_assign(self.ptr(), list.ptr())) };
     }
 
-    /// Stops fetching partitions, all of which are being fetched. Their records in librdkafka's queue are
-    /// outdated from then on.
-    pub(crate) fn stop_fetching(&self, partitions: &[TopicPartition]) {
+    fn stop_fetching(&mut self, partitions: &[TopicPartition]) {
         if partitions.is_empty() {
             return;
         }
@@ -260,33 +257,30 @@ impl NativeConsumer {
         unsafe { stop_fetching(self.ptr(), &list) };
     }
 
-    pub(crate) fn pause(&self, partitions: &[TopicPartition]) {
+    fn pause(&mut self, partitions: &[TopicPartition]) {
         let list = names(partitions);
         // SAFETY: both pointers are valid for the call. It fails only for unknown partitions.
         unsafe { rdsys::rd_kafka_pause_partitions(self.ptr(), list.ptr()) };
     }
 
-    pub(crate) fn resume(&self, partitions: &[TopicPartition]) {
+    fn resume(&mut self, partitions: &[TopicPartition]) {
         let list = names(partitions);
         // SAFETY: as for `pause`.
         unsafe { rdsys::rd_kafka_resume_partitions(self.ptr(), list.ptr()) };
     }
 
-    /// Commits the lake's positions as offsets of the group, for lag dashboards. They are never read.
-    pub(crate) fn mirror_offsets(&self, positions: &[(TopicPartition, Offset)]) {
+    fn mirror_offsets(&mut self, positions: &[(TopicPartition, Offset)]) {
         let list = offsets(positions);
         // SAFETY: both pointers are valid for the call, which copies the list.
         unsafe { rdsys::rd_kafka_commit(self.ptr(), list.ptr(), 1) };
     }
 
-    /// Gives up all partitions and leaves the group. A static member only stops its heartbeats.
-    pub(crate) fn close(&self) {
+    fn close(&mut self) {
         // SAFETY: the client is valid; callbacks run inside this call.
         unsafe { rdsys::rd_kafka_consumer_close(self.ptr()) };
     }
 
-    /// Returns a handle that keeps the client, and with it the records' buffers, alive.
-    pub(crate) fn keep_alive(&self) -> KeepAlive {
+    fn keep_alive(&self) -> KeepAlive {
         KeepAlive { _client: Arc::clone(&self.client) }
     }
 }
@@ -304,24 +298,6 @@ pub(crate) struct KeepAlive {
     _client: Arc<NativeClient>,
 }
 
-/// An item that a poll returns.
-pub(crate) enum PolledItem {
-    Record(Record),
-    /// End of a partition: everything before the offset was delivered, including offsets without records.
-    EndOfPartition(TopicPartition, Offset),
-    Error(Option<TopicPartition>, RDKafkaErrorCode, String),
-    /// Another process has joined under this static member's `group.instance.id`. The client is unusable.
-    NameTaken,
-    /// Under KIP-848: another member has this one's `group.instance.id` until it leaves or its session ends.
-    /// The client is unusable.
-    NameHeld,
-    /// The client is unusable; its error text.
-    Fatal(String),
-}
-
-/// Bytes that librdkafka keeps for a record in addition to key and value (`rd_kafka_op_t`, 2.12).
-pub(super) const RECORD_OVERHEAD: usize = 256;
-
 /// A record in librdkafka's own buffer.
 pub(crate) struct Record {
     message: NonNull<RDKafkaMessage>,
@@ -337,31 +313,62 @@ impl Record {
         unsafe { self.message.as_ref() }
     }
 
-    /// Returns the value; None for a tombstone.
-    pub(crate) fn payload(&self) -> Option<&[u8]> {
-        let raw = self.raw();
-        // SAFETY: the payload has `len` bytes, which live as long as the message.
-        (!raw.payload.is_null())
-            .then(|| unsafe { std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.len) })
+    fn raw_headers(&self) -> Option<*const rdsys::rd_kafka_headers_t> {
+        let mut headers = ptr::null_mut();
+        // SAFETY: the message is valid. The first call parses the headers into a part of the message
+        // that no reference of ours points to; no other thread has the record, as it is not Sync.
+        let code =
+            unsafe { rdsys::rd_kafka_message_headers(self.message.as_ptr(), &raw mut headers) };
+        (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then_some(headers.cast_const())
     }
 
-    /// Returns the key, if the record has one.
-    pub(crate) fn key(&self) -> Option<&[u8]> {
+    /// Returns the text of an error message.
+    fn text(&self) -> String {
+        self.payload().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
+    }
+}
+
+impl KafkaRecord for Record {
+    type KeepAlive = KeepAlive;
+
+    fn offset(&self) -> Offset {
+        Offset(self.raw().offset)
+    }
+
+    fn topic_partition(&self) -> TopicPartition {
+        // SAFETY: a record or an end of partition has a topic, whose name is a C string.
+        let topic = unsafe { CStr::from_ptr(rdsys::rd_kafka_topic_name(self.raw().rkt)) };
+        TopicPartition::new(&topic.to_string_lossy(), self.raw().partition)
+    }
+
+    fn timestamp_ms(&self) -> Option<i64> {
+        // SAFETY: the message is valid; the type of the timestamp is not requested.
+        let millis =
+            unsafe { rdsys::rd_kafka_message_timestamp(self.message.as_ptr(), ptr::null_mut()) };
+        (millis >= 0).then_some(millis)
+    }
+
+    fn key(&self) -> Option<&[u8]> {
         let raw = self.raw();
         // SAFETY: the key has `key_len` bytes, which live as long as the message.
         (!raw.key.is_null())
             .then(|| unsafe { std::slice::from_raw_parts(raw.key.cast::<u8>(), raw.key_len) })
     }
 
-    /// Returns copies of the headers in their order. Invalid UTF-8 in names is replaced.
-    pub(crate) fn headers(&self) -> Vec<Header> {
+    fn payload(&self) -> Option<&[u8]> {
+        let raw = self.raw();
+        // SAFETY: the payload has `len` bytes, which live as long as the message.
+        (!raw.payload.is_null())
+            .then(|| unsafe { std::slice::from_raw_parts(raw.payload.cast::<u8>(), raw.len) })
+    }
+
+    fn headers(&self) -> Vec<Header> {
         let Some(headers) = self.raw_headers() else { return Vec::new() };
         // SAFETY: the headers live as long as the message.
         (0..).map_while(|index| unsafe { header(headers, index) }).collect()
     }
 
-    /// Returns the value of the last header with the name. Records without headers cost next to nothing.
-    pub(crate) fn last_header(&self, name: &CStr) -> Option<&[u8]> {
+    fn last_header(&self, name: &CStr) -> Option<&[u8]> {
         let headers = self.raw_headers()?;
         let (mut value, mut size) = (ptr::null(), 0);
         // SAFETY: the headers live as long as the message, and so does the value, which has as many bytes
@@ -378,49 +385,11 @@ impl Record {
         }
     }
 
-    fn raw_headers(&self) -> Option<*const rdsys::rd_kafka_headers_t> {
-        let mut headers = ptr::null_mut();
-        // SAFETY: the message is valid. The first call parses the headers into a part of the message
-        // that no reference of ours points to; no other thread has the record, as it is not Sync.
-        let code =
-            unsafe { rdsys::rd_kafka_message_headers(self.message.as_ptr(), &raw mut headers) };
-        (code == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then_some(headers.cast_const())
-    }
-
-    pub(crate) fn offset(&self) -> Offset {
-        Offset(self.raw().offset)
-    }
-
-    /// Returns the timestamp in milliseconds since 1970, if the record has one.
-    pub(crate) fn timestamp_ms(&self) -> Option<i64> {
-        // SAFETY: the message is valid; the type of the timestamp is not requested.
-        let millis =
-            unsafe { rdsys::rd_kafka_message_timestamp(self.message.as_ptr(), ptr::null_mut()) };
-        (millis >= 0).then_some(millis)
-    }
-
-    /// Returns an estimate of the bytes that the record keeps alive.
-    pub(crate) fn bytes(&self) -> usize {
-        self.raw().len + self.raw().key_len + RECORD_OVERHEAD
-    }
-
-    /// Returns whether this record directly follows the other one, without comparing names.
-    pub(crate) fn follows(&self, other: &Self) -> bool {
+    fn follows(&self, other: &Self) -> bool {
         let (this, other) = (self.raw(), other.raw());
         this.offset == other.offset + 1
             && this.rkt == other.rkt
             && this.partition == other.partition
-    }
-
-    pub(crate) fn topic_partition(&self) -> TopicPartition {
-        // SAFETY: a record or an end of partition has a topic, whose name is a C string.
-        let topic = unsafe { CStr::from_ptr(rdsys::rd_kafka_topic_name(self.raw().rkt)) };
-        TopicPartition::new(&topic.to_string_lossy(), self.raw().partition)
-    }
-
-    /// Returns the text of an error message.
-    fn text(&self) -> String {
-        self.payload().map(|text| String::from_utf8_lossy(text).into_owned()).unwrap_or_default()
     }
 }
 

@@ -9,17 +9,19 @@ use ducktide_decoder::RowBuffer;
 use ducktide_protocol::dead_letter::{DeadLetter, RecordLocation, Resolution};
 use ducktide_protocol::table::ShapeError;
 use ducktide_protocol::{StagedFile, Table};
-use jiff::Timestamp;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
 use super::{BYTES_PER_BATCH, DeadLetterWriter};
 use crate::batch::staging::{ColumnHints, EncoderBudget, StagingError, StagingWriter};
+use crate::batch::staging_area::ParquetArea;
+use crate::clock::Clock;
 use crate::decode::decoders::{DecodeTarget, RecordDecoders, ResolveError, ResolvedRecord};
 use crate::decode::error_class::ErrorClass;
 use crate::decode::failure::DecodeFailure;
 use crate::decode::newest_schemas::NewestSchemas;
 use crate::decode::record_format::{KeyArgs, ValueArgs};
+use crate::decode::schema_lookup::{RuntimeLookup, SchemaLookup};
 use crate::decode::schema_provider::SchemaProviders;
 use crate::decode::schema_registry::{RegistryArgs, RegistryError};
 
@@ -80,7 +82,8 @@ impl RetryWriter {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let writers = SchemaProviders::new(values, keys, registry)?;
-        let schemas = RecordDecoders::new(writers, runtime.handle().clone());
+        let lookup: Arc<dyn SchemaLookup> = Arc::new(RuntimeLookup(runtime.handle().clone()));
+        let schemas = RecordDecoders::new(writers, &lookup, &Clock::system());
         let rows = RowBuffer::new(Arc::new(table.shape.clone()), partition_by)?;
         let schema = Arc::clone(rows.schema());
         let hints = ColumnHints { one_folder: partition_by.is_none(), ..ColumnHints::default() };
@@ -161,9 +164,9 @@ pub fn stage_resolutions(
     resolution: Resolution,
     places: &[RecordLocation],
 ) -> Result<Vec<StagedFile>, StagingError> {
-    let now = Timestamp::now().as_microsecond();
+    let now = Clock::system().unix_micros();
     let mut writer =
-        DeadLetterWriter::new(dead_letters, BYTES_PER_BATCH, &EncoderBudget::of_command())?;
+        DeadLetterWriter::new(dead_letters, BYTES_PER_BATCH, &ParquetArea::of_command())?;
     for place in places {
         writer.push(DeadLetter::resolved(place.clone(), resolution, now))?;
     }

@@ -12,7 +12,8 @@ use ducktide_decoder::{UTC, arrow_fields};
 use ducktide_protocol::dead_letter::{COLUMNS_WITH_STATISTICS, DeadLetter, Resolution};
 use ducktide_protocol::{StagedFile, Table, TableVersion};
 
-use crate::batch::staging::{ColumnHints, EncoderBudget, StagingError, StagingWriter};
+use crate::batch::staging::{ColumnHints, StagingError, StagingWriter};
+use crate::batch::staging_area::{RowWriter, StagingArea};
 
 /// Maximum number of dead letters in a record batch.
 const DEAD_LETTERS_PER_BATCH: usize = 1024;
@@ -22,7 +23,7 @@ pub(crate) const BYTES_PER_BATCH: usize = 4 << 20;
 
 /// Writer of the rows of one dead-letter table.
 #[derive(Debug)]
-pub(crate) struct DeadLetterWriter {
+pub(crate) struct DeadLetterWriter<W = StagingWriter> {
     version: TableVersion,
     schema: SchemaRef,
     dead_letters: Vec<DeadLetter>,
@@ -30,22 +31,22 @@ pub(crate) struct DeadLetterWriter {
     bytes: usize,
     /// Maximum size of a record batch, bytes.
     bytes_per_batch: usize,
-    files: StagingWriter,
+    files: W,
 }
 
-impl DeadLetterWriter {
+impl<W: RowWriter> DeadLetterWriter<W> {
     /// Creates a writer without files.
     pub(crate) fn new(
         table: &Table,
         bytes_per_batch: usize,
-        encoders: &EncoderBudget,
+        area: &impl StagingArea<Writer = W>,
     ) -> Result<Self, StagingError> {
         let schema: SchemaRef = Arc::new(Schema::new(arrow_fields(&table.shape)));
         let others = table.shape.columns.iter().map(|column| column.name.clone());
         let without = others.filter(|name| !COLUMNS_WITH_STATISTICS.contains(&name.as_str()));
         let hints = ColumnHints { no_statistics: without.collect(), ..ColumnHints::default() };
         let version = table.version.clone();
-        let files = StagingWriter::of_table(table, Arc::clone(&schema), &hints, encoders)?;
+        let files = area.open(table, Arc::clone(&schema), &hints)?;
         Ok(Self { version, schema, dead_letters: Vec::new(), bytes: 0, bytes_per_batch, files })
     }
 

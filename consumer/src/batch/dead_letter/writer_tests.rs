@@ -10,6 +10,7 @@ use ducktide_protocol::table::{Column, ColumnType, Partitioning, TableShape};
 use parquet::file::{reader::FileReader, serialized_reader::SerializedFileReader};
 
 use super::*;
+use crate::batch::staging_area::ParquetArea;
 
 const SECRET: &[u8] = b"unique conflict";
 
@@ -46,7 +47,7 @@ fn written(directory: &Path, shape: TableShape, dead_letters: Vec<DeadLetter>) -
     let mut writer = DeadLetterWriter::new(
         &table(directory, shape),
         BYTES_PER_BATCH,
-        &EncoderBudget::of_command(),
+        &ParquetArea::of_command(),
     )
     .unwrap();
     for dead_letter in dead_letters {
