@@ -4,6 +4,7 @@
 //!
 //! `cargo run --release -p ducktide-consumer --example staging_throughput [ROWS]`
 #![expect(clippy::print_stdout, reason = "the output is the result of the measurement")]
+#![expect(clippy::disallowed_methods, reason = "a measurement reads the real clock")]
 
 use std::{
     error::Error,

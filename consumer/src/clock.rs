@@ -27,6 +27,7 @@ impl Clock {
     }
 
     /// Returns the monotonic time.
+    #[expect(clippy::disallowed_methods, reason = "this module is the origin of time")]
     pub(crate) fn now(&self) -> Instant {
         match &self.0 {
             Time::System => Instant::now(),
@@ -36,6 +37,7 @@ impl Clock {
     }
 
     /// Returns the time of day, microseconds since 1970.
+    #[expect(clippy::disallowed_methods, reason = "this module is the origin of time")]
     pub(crate) fn unix_micros(&self) -> i64 {
         match &self.0 {
             Time::System => Timestamp::now().as_microsecond(),
@@ -80,6 +82,7 @@ mod manual {
 
     impl Clock {
         /// Returns a clock that is moved by [`Self::advance`] alone.
+        #[expect(clippy::disallowed_methods, reason = "an instant has no other origin")]
         pub(crate) fn manual() -> Self {
             let (begin, passed_micros) = (Instant::now(), AtomicU64::new(0));
             Self(Time::Manual(Arc::new(ManualTime { begin, passed_micros })))

@@ -239,12 +239,11 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
                     self.report_registry_wait(None);
                 }
             }
-            // Continued after the cut.
-            Some(ResumeCondition::MemoryAvailable) => {}
             None if self.context.clock.now() - self.last_idle_advance >= IDLE_ADVANCE => {
                 self.advance_idle();
             }
-            None => {}
+            // A run that waits for memory continues after the cut.
+            Some(ResumeCondition::MemoryAvailable) | None => {}
         }
     }
 

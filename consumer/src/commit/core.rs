@@ -57,7 +57,7 @@ impl CommitCore {
     /// event.
     pub(crate) fn handle_request(&mut self, request: CommitterRequest) -> Option<CommitterEvent> {
         if matches!(request, CommitterRequest::Abandon) {
-            return self.queue.pop_front().map(|pending| abandoned(pending.request));
+            return self.queue.pop_front().map(|pending| abandoned(&pending.request));
         }
         let (now, log) = (self.clock.now(), LogOnChange::default());
         let pending = PendingRequest { request, since: now, due: now, pause: FIRST_PAUSE, log };
@@ -150,12 +150,14 @@ const fn dropped(reason: DropReason) -> CommitterEvent {
 }
 
 /// Returns the event for a request that was given up between two attempts.
-fn abandoned(request: CommitterRequest) -> CommitterEvent {
+fn abandoned(request: &CommitterRequest) -> CommitterEvent {
     match request {
         CommitterRequest::Commit(_) => dropped(DropReason::Abandoned),
-        CommitterRequest::Load { source, .. } => {
-            CommitterEvent::Loaded { source, positions: Vec::new(), recent: BTreeMap::new() }
-        }
+        CommitterRequest::Load { source, .. } => CommitterEvent::Loaded {
+            source: *source,
+            positions: Vec::new(),
+            recent: BTreeMap::new(),
+        },
         CommitterRequest::Alter(_) => CommitterEvent::Altered(Vec::new()),
         CommitterRequest::Abandon => unreachable!("it is never queued"),
     }

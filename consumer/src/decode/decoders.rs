@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn an_unknown_schema_is_confirmed_by_a_second_answer() {
-        let start = Instant::now();
+        let start = Clock::manual().now();
         let mut confirmation = NotFoundConfirmation::default();
 
         assert!(!confirmation.is_confirmed(start));
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn an_old_answer_does_not_confirm() {
-        let start = Instant::now();
+        let start = Clock::manual().now();
         let mut confirmation = NotFoundConfirmation::default();
         confirmation.is_confirmed(start);
 

@@ -25,6 +25,7 @@ use super::client::{KafkaClient, PolledItem};
 use super::cluster_error::FailureContext;
 use super::record::KafkaRecord;
 use super::topic_partition::TopicPartition;
+use crate::clock::Clock;
 use crate::source::kafka_config::{ConsumerConfig, check_owned};
 
 /// Receives the rebalances of this member, on the poll thread, from within a poll.
@@ -593,8 +594,9 @@ unsafe extern "C" fn on_error(_: *mut RDKafka, code: c_int, reason: *const c_cha
     let error = unsafe { CStr::from_ptr(reason) }.to_string_lossy();
     let mut logged_at = LOGGED_AT.lock().unwrap_or_else(PoisonError::into_inner);
     let is_outage = code == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int;
-    if is_outage && logged_at.is_none_or(|at| at.elapsed() > OUTAGE_LOG_INTERVAL) {
-        *logged_at = Some(Instant::now());
+    let now = Clock::system().now();
+    if is_outage && logged_at.is_none_or(|at| now - at > OUTAGE_LOG_INTERVAL) {
+        *logged_at = Some(now);
         tracing::warn!(%error, "no broker available, retrying");
     } else {
         tracing::debug!(%error, "Kafka client");

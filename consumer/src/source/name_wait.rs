@@ -47,10 +47,11 @@ impl NameWait {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Clock;
 
     #[test]
     fn pauses_grow_up_to_a_limit_and_the_wait_has_an_end() {
-        let begin = Instant::now();
+        let begin = Clock::manual().now();
         let limit = Duration::from_secs(90);
         let (mut now, mut attempts) = (begin, 0);
         let mut wait = NameWait::new(begin);

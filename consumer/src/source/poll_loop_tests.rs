@@ -102,7 +102,7 @@ const RECORD_BYTES: usize = CONTENT + crate::source::record::RECORD_OVERHEAD;
 /// Maximum bytes in flight: the loop delivers until they are exceeded.
 const IN_FLIGHT: usize = 10 * RECORD_BYTES;
 
-const NAME_TIMEOUT: Duration = Duration::from_secs(60);
+const NAME_TIMEOUT: Duration = Duration::from_mins(1);
 const REVOCATION_TIMEOUT: Duration = Duration::from_secs(20);
 
 fn partition(number: i32) -> TopicPartition {
@@ -149,7 +149,7 @@ impl Fixture {
         };
         let (assignment, in_flight) =
             (SharedAssignment::default(), Arc::new(InFlight::new(IN_FLIGHT)));
-        let metrics = Arc::new(Metrics::register(&mut Registry::default()));
+        let metrics = Arc::new(Metrics::register(&mut Registry::default(), &clock));
         let (shared, flight) = (assignment.clone(), Arc::clone(&in_flight));
         let poll_loop = PollLoop::new(config, join, shared, flight, metrics, clock.clone());
         let poll_loop = poll_loop.unwrap();
