@@ -6,7 +6,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
-use super::{PostgresSettingsError, SECRETS, parse};
+use super::error::PostgresSettingsError;
+use super::keywords::SECRETS;
+use super::parse;
 
 type Settings = BTreeMap<String, String>;
 type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -7,6 +7,8 @@
 //! No text that this module creates contains a password, in whatever form the setting was written.
 
 mod environment;
+mod error;
+mod keywords;
 mod parse;
 mod tls;
 
@@ -15,68 +17,8 @@ use std::fmt;
 use std::str::FromStr;
 
 pub use self::environment::Resolved;
-
-/// libpq's connection parameters, which a catalog setting may contain.
-const KEYWORDS: [&str; 43] = [
-    "application_name",
-    "channel_binding",
-    "client_encoding",
-    "connect_timeout",
-    "dbname",
-    "fallback_application_name",
-    "gssdelegation",
-    "gssencmode",
-    "gsslib",
-    "host",
-    "hostaddr",
-    "keepalives",
-    "keepalives_count",
-    "keepalives_idle",
-    "keepalives_interval",
-    "krbsrvname",
-    "load_balance_hosts",
-    "options",
-    "passfile",
-    "password",
-    "port",
-    "replication",
-    "require_auth",
-    "requirepeer",
-    "service",
-    "ssl_max_protocol_version",
-    "ssl_min_protocol_version",
-    "sslcert",
-    "sslcertmode",
-    "sslcompression",
-    "sslcrl",
-    "sslcrldir",
-    "sslkey",
-    "sslmode",
-    "sslnegotiation",
-    "sslpassword",
-    "sslrootcert",
-    "sslsni",
-    "target_session_attrs",
-    "tcp_user_timeout",
-    "tty",
-    "user",
-    "servicefile",
-];
-
-/// Parameters whose values are never shown.
-const SECRETS: [&str; 2] = ["password", "sslpassword"];
-
-/// Error in a setting, without any part of the setting that may be a password.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct PostgresSettingsError(pub String);
-
-impl PostgresSettingsError {
-    /// Creates an error with a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
+pub use self::error::PostgresSettingsError;
+use self::keywords::SECRETS;
 
 /// libpq's connection parameters, as given in the setting.
 #[derive(Clone, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{KEYWORDS, PostgresSettingsError};
+use super::error::PostgresSettingsError;
+use super::keywords::KEYWORDS;
 
 type Settings = BTreeMap<String, String>;
 type Result<T> = std::result::Result<T, PostgresSettingsError>;

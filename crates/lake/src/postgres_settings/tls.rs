@@ -12,7 +12,8 @@ use postgres::config::{
 };
 use postgres_native_tls::MakeTlsConnector;
 
-use super::{PostgresSettingsError, Resolved};
+use super::environment::Resolved;
+use super::error::PostgresSettingsError;
 
 type Result<T> = std::result::Result<T, PostgresSettingsError>;
 
