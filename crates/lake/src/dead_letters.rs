@@ -11,7 +11,7 @@ use ducktide_protocol::error::Result;
 use ducktide_protocol::position::{Offset, Partition};
 use ducktide_protocol::table::TableName;
 
-use crate::catalog;
+use crate::catalog::ledger;
 use crate::duck_lake::DuckLake;
 use crate::session::LAKE;
 
@@ -86,7 +86,7 @@ impl DuckLake {
     /// Returns the number of open dead letters of each table, as counted in the ledger, without tables
     /// that have none.
     pub fn open_dead_letters(&mut self) -> Result<BTreeMap<String, i64>> {
-        catalog::open_dead_letters(self.session()?)
+        ledger::open_dead_letters(self.session()?)
     }
 
     fn letters<T>(

@@ -25,7 +25,7 @@ use ducktide_protocol::error::{LakeError, Result};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{CatalogLocation, LakeConfig};
-use crate::session::quote;
+use crate::sql_text::quote;
 use verification_record::{FileIdentity, VerificationRecord, user_cache};
 
 /// SHA-256 of the files for DuckDB 1.5.5 on Linux x86-64, which `xtask/pins.txt` lists.

@@ -17,7 +17,6 @@ pub mod storage;
 pub mod transaction;
 
 mod alter;
-mod consumer_group;
 mod dead_letters;
 mod duck_lake;
 mod extensions;
@@ -25,13 +24,16 @@ mod overview;
 mod recent_rows;
 mod refusals;
 mod snapshots;
+mod sql_text;
 
 pub use catalog::PartitionProgress;
 pub use catalog::intent::{Intent, IntentKind};
 pub use catalog::pin::{HoldReason, Pin, RetentionHold};
 pub use dead_letters::{DeadLetterFilter, DeadLetterSummary};
-pub use duck_lake::{DuckLake, Resources, Setup, WriteLocks, read_layout};
+pub use duck_lake::init::Setup;
+pub use duck_lake::tables::read_layout;
+pub use duck_lake::{DuckLake, WriteLocks};
 pub use overview::{Overview, SnapshotRange, TableSize};
 pub use postgres_settings::{PostgresSettings, PostgresSettingsError};
-pub use session::Access;
+pub use session::{Access, Resources};
 pub use snapshots::Snapshot;

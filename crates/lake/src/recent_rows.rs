@@ -18,7 +18,8 @@ use jiff::Timestamp;
 
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error;
-use crate::session::{LAKE, Session, quote};
+use crate::session::{LAKE, Session};
+use crate::sql_text::quote;
 
 /// Second span that is searched for the newest rows, in microseconds (30 days): after the window, if
 /// that is shorter, and before the whole table.

@@ -1,17 +1,18 @@
 //! DuckDB instance with the lake attached as `lake`.
 
 use std::cell::Cell;
+use std::path::PathBuf;
 
 use duckdb::{Config, Connection};
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
 
-use crate::catalog::{format, sqlite};
+use crate::catalog::{format, sqlite_file};
 use crate::config::{CatalogLocation, LakeConfig};
-use crate::duck_lake::Resources;
 use crate::duckdb_error;
 use crate::extensions::Extensions;
 use crate::postgres_settings::Resolved;
 use crate::rows::{self, CatalogTable, FromRow, FromValue, QueryError, Row};
+pub use crate::sql_text::quote;
 
 /// Name under which the lake is attached.
 pub const LAKE: &str = "lake";
@@ -26,6 +27,17 @@ pub enum Access {
     Read,
     /// Statements of an operator: can write, and can idle in a transaction like a reader.
     Operate,
+}
+
+/// Resource limits of a DuckDB instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resources {
+    /// Maximum memory, in bytes; data beyond it is written to `spill`.
+    pub memory: u64,
+    /// Maximum number of threads.
+    pub threads: u16,
+    /// Directory for data that does not fit into memory.
+    pub spill: PathBuf,
 }
 
 /// DuckDB instance with the lake attached. DuckDB reconnects to PostgreSQL automatically; after an
@@ -64,10 +76,10 @@ impl Session {
         }
         extensions.load(&session.connection)?;
         if let (CatalogLocation::Sqlite(path), true) = (&config.catalog, access != Access::Read) {
-            sqlite::restore_write_access(path)?;
+            sqlite_file::restore_write_access(path)?;
         }
         session.attach(config, access, create)?;
-        format::check(&session)?;
+        session.check_format()?;
         Ok(session)
     }
 
@@ -81,6 +93,13 @@ impl Session {
         );
         self.execute(&sql)
             .map_err(|error| LakeError::invalid("set DuckDB's resource limits").because(error))
+    }
+
+    /// Returns an error unless the lake has the format that this program supports.
+    pub(crate) fn check_format(&self) -> Result<()> {
+        let version = format::value_sql(&self.native_table("ducklake_metadata"));
+        let sql = format!("SELECT {version} AS version");
+        format::require(self.catalog_scalar::<Option<String>>(&sql)?.as_deref())
     }
 
     /// Runs statements and discards their results.
@@ -440,12 +459,6 @@ impl Drop for Session {
 
 fn unreadable(error: duckdb::Error) -> LakeError {
     duckdb_error::failed("read the catalog", error)
-}
-
-/// Returns a text as a quoted SQL literal.
-#[must_use]
-pub fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
 }
 
 fn open_duckdb(extensions: &Extensions) -> Result<Connection> {

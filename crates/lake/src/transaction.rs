@@ -33,11 +33,13 @@ use ducktide_protocol::reason::reason;
 use ducktide_protocol::table::TableName;
 
 use crate::catalog::intent::{self, Intent};
+use crate::catalog::ledger;
 use crate::catalog::lock::CommitLock;
 use crate::catalog::{self, PartitionProgress};
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error::is_refusal;
-use crate::session::{LAKE, Session, quote};
+use crate::session::{LAKE, Session};
+use crate::sql_text::quote;
 use crate::storage;
 
 /// Returns author and message of a snapshot, which DuckLake shows as `snapshots().author` and
@@ -277,7 +279,7 @@ fn dead_letter_states(
     commit: &Commit,
     progress: &[Option<PartitionProgress>],
 ) -> Result<Vec<DeadLetterState>> {
-    let resolved = catalog::resolved_letters(lake.session()?, commit.progress())?;
+    let resolved = ledger::resolved_dead_letters(lake.session()?, commit.progress())?;
     let state = |(step, position): (&ProgressDelta, Option<Position>)| {
         let letter = (step.source, step.partition, step.range.from);
         DeadLetterState { position, is_resolved: resolved.contains(&letter) }

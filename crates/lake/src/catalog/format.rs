@@ -6,8 +6,6 @@
 
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
 
-use crate::session::Session;
-
 /// The format that this program and its DuckLake extension read and write.
 pub(crate) const FORMAT: &str = "1.0";
 
@@ -25,13 +23,6 @@ pub(crate) fn require(found: Option<&str>) -> Result<()> {
     }
     let found = found.unwrap_or_default().to_owned();
     Err(LakeError::from_fault(LakeFault::UnknownCatalogFormat { found, supported: FORMAT }))
-}
-
-/// Checks the format of the lake that a session has attached.
-pub(crate) fn check(session: &Session) -> Result<()> {
-    let sql =
-        format!("SELECT {} AS version", value_sql(&session.native_table("ducklake_metadata")));
-    require(session.catalog_scalar::<Option<String>>(&sql)?.as_deref())
 }
 
 #[cfg(test)]

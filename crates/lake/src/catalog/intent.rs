@@ -14,10 +14,10 @@ use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::{SnapshotId, SourceId};
 use jiff::Timestamp;
 
-use crate::duck_lake::DuckLake;
 use crate::duckdb_error::{failed, is_outage};
 use crate::rows::IntentRow;
-use crate::session::{Session, quote};
+use crate::session::Session;
+use crate::sql_text::quote;
 
 /// Time between two polls of a waiting worker, or two attempts at a busy catalog.
 const POLL: Duration = Duration::from_millis(100);
@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_millis(100);
 pub const LONGEST_WAIT: Duration = Duration::from_mins(2);
 
 /// Longest time to retry a statement on a busy catalog: commits take milliseconds.
-const PATIENCE: Duration = Duration::from_secs(10);
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Phase of an announced replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,28 +100,6 @@ impl Intent {
     }
 }
 
-impl DuckLake {
-    /// Returns the intents that have not expired.
-    pub fn live_intents(&mut self) -> Result<Vec<Intent>> {
-        live_intents(self.session()?)
-    }
-
-    /// Announces an intent. Fails while another intent of the same source is live.
-    pub fn announce(&mut self, intent: &Intent) -> Result<()> {
-        announce(self.session()?, intent)
-    }
-
-    /// Updates kind and expiry of an intent, when the removal begins or takes longer.
-    pub fn renew(&mut self, intent: &Intent) -> Result<()> {
-        renew(self.session()?, intent)
-    }
-
-    /// Deletes an intent.
-    pub fn withdraw(&mut self, intent: &Intent) -> Result<()> {
-        withdraw(self.session()?, intent)
-    }
-}
-
 /// Returns all intents, live or expired.
 fn intents(session: &Session) -> Result<Vec<Intent>> {
     let rows = session.select::<IntentRow>("ORDER BY source_id")?;
@@ -135,7 +113,7 @@ pub fn live_intents(session: &Session) -> Result<Vec<Intent>> {
 }
 
 /// Announces an intent. Fails while another intent of the same source is live.
-fn announce(session: &Session, intent: &Intent) -> Result<()> {
+pub(crate) fn announce(session: &Session, intent: &Intent) -> Result<()> {
     let other = |of: &&Intent| of.source == intent.source;
     let found = intents(session)?;
     let found = found.iter().find(other);
@@ -146,7 +124,7 @@ fn announce(session: &Session, intent: &Intent) -> Result<()> {
         withdraw(session, dead)?;
     }
     let insert = session.insert_sql(&intent.to_row());
-    let inserted = patiently(session, &insert);
+    let inserted = execute_with_retry(session, &insert);
     inserted.map_err(|error| {
         // The primary key decides between two concurrent announcements.
         let winner =
@@ -169,7 +147,7 @@ fn under_way(live: &Intent) -> LakeError {
 
 /// Updates kind and expiry of an intent, when the removal begins or takes longer.
 pub fn renew(session: &Session, intent: &Intent) -> Result<()> {
-    patiently(
+    execute_with_retry(
         session,
         &format!(
             "UPDATE {} SET kind = {}, expires_at = {} WHERE {}",
@@ -183,8 +161,8 @@ pub fn renew(session: &Session, intent: &Intent) -> Result<()> {
 }
 
 /// Deletes an intent.
-fn withdraw(session: &Session, intent: &Intent) -> Result<()> {
-    patiently(
+pub(crate) fn withdraw(session: &Session, intent: &Intent) -> Result<()> {
+    execute_with_retry(
         session,
         &format!("DELETE FROM {} WHERE {}", session.catalog_table("ducktide_intent"), own(intent)),
     )
@@ -193,8 +171,8 @@ fn withdraw(session: &Session, intent: &Intent) -> Result<()> {
 
 /// Retries a small statement while the catalog is busy: a SQLite file that another client writes to is
 /// "locked" immediately, without a wait.
-pub fn patiently(session: &Session, sql: &str) -> duckdb::Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+pub(super) fn execute_with_retry(session: &Session, sql: &str) -> duckdb::Result<()> {
+    let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {
         match session.execute(sql) {
             Err(error) if is_outage(&error.to_string()) && Instant::now() < deadline => {

@@ -2,7 +2,7 @@
 //!
 //! [`ducktide_protocol::ledger`] follows the rows of a partition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ducktide_protocol::commit::{CommitKind, Counts, ProgressDelta};
 use ducktide_protocol::error::{LakeError, Result};
@@ -10,9 +10,9 @@ use ducktide_protocol::invariants::LedgerEntry;
 use ducktide_protocol::position::{Offset, OffsetRange, Partition, SnapshotId, SourceId};
 use jiff::Timestamp;
 
-use crate::duck_lake::DuckLake;
 use crate::rows::{FromRow, Row};
-use crate::session::{Session, quote};
+use crate::session::Session;
+use crate::sql_text::quote;
 
 /// Name of the table.
 const TABLE: &str = "ducktide_ledger";
@@ -103,23 +103,23 @@ impl LedgerQuery {
 
     /// Selects rows of a source.
     pub fn of_source(self, source: SourceId) -> Self {
-        self.that(format!("l.source_id = {source}"))
+        self.filter(format!("l.source_id = {source}"))
     }
 
     /// Selects rows of a partition.
     pub fn of_partition(self, source: SourceId, partition: Partition) -> Self {
-        self.of_source(source).that(format!("l.partition = {partition}"))
+        self.of_source(source).filter(format!("l.partition = {partition}"))
     }
 
     /// Selects rows of a kind.
     pub fn of_kind(self, kind: CommitKind) -> Self {
-        self.that(format!("l.kind = {}", quote(kind.as_str())))
+        self.filter(format!("l.kind = {}", quote(kind.as_str())))
     }
 
     /// Selects rows of a step: its partition, epoch and range.
     pub fn of_step(self, step: &ProgressDelta) -> Self {
         let ProgressDelta { source, partition, epoch, range, .. } = step;
-        self.of_partition(*source, *partition).that(format!(
+        self.of_partition(*source, *partition).filter(format!(
             "l.epoch = {epoch} AND l.from_offset = {} AND l.to_offset = {}",
             range.from, range.to
         ))
@@ -127,16 +127,16 @@ impl LedgerQuery {
 
     /// Selects rows after the one with this ID.
     pub fn after(self, ledger_id: i64) -> Self {
-        self.that(format!("l.ledger_id > {ledger_id}"))
+        self.filter(format!("l.ledger_id > {ledger_id}"))
     }
 
     /// Selects rows up to the one with this ID, inclusive.
     pub fn up_to(self, ledger_id: i64) -> Self {
-        self.that(format!("l.ledger_id <= {ledger_id}"))
+        self.filter(format!("l.ledger_id <= {ledger_id}"))
     }
 
     /// Selects rows that fulfil a condition in SQL, of the table's alias `l`.
-    pub fn that(mut self, condition: String) -> Self {
+    pub fn filter(mut self, condition: String) -> Self {
         self.conditions.push(condition);
         self
     }
@@ -174,17 +174,6 @@ pub fn entries(
     rows.iter().map(LedgerRow::entry).collect()
 }
 
-impl DuckLake {
-    /// Returns the ID of the ledger's newest row, 0 for none. Each range that a commit advances uses one
-    /// or more IDs, so the difference of two values shows the commit rate of the workers.
-    pub fn newest_ledger_id(&mut self) -> Result<i64> {
-        let session = self.session()?;
-        let table = session.native_table(TABLE);
-        session
-            .catalog_scalar(&format!("SELECT coalesce(max(ledger_id), 0) AS newest FROM {table}"))
-    }
-}
-
 /// Result of [`applied`] if the ledger has all steps.
 pub struct Applied {
     /// Snapshot of the commit; None for progress without rows.
@@ -218,4 +207,58 @@ pub fn first_offsets(session: &Session, source: SourceId) -> Result<Vec<(Partiti
         *offset = range.from.min(*offset);
     }
     Ok(first.into_iter().collect())
+}
+
+/// Returns the ID of the ledger's newest row, 0 for none.
+pub(crate) fn newest_id(session: &Session) -> Result<i64> {
+    let table = session.native_table(TABLE);
+    session.catalog_scalar(&format!("SELECT coalesce(max(ledger_id), 0) AS newest FROM {table}"))
+}
+
+/// Source, partition and offset of a dead letter, as in the ledger.
+pub(crate) type DeadLetterKey = (SourceId, Partition, Offset);
+
+/// Returns the dead letters with a resolution in the ledger that no replay removed: the same condition
+/// as in the triggers.
+pub(crate) fn resolved_dead_letters(
+    session: &Session,
+    steps: &[ProgressDelta],
+) -> Result<BTreeSet<DeadLetterKey>> {
+    let key = |step: &ProgressDelta| {
+        format!("({}, {}, {})", step.source, step.partition, step.range.from)
+    };
+    let keys = steps.iter().map(key).collect::<Vec<_>>().join(", ");
+    let ledger = session.native_table(TABLE);
+    let resolutions = LedgerQuery::all()
+        .filter(format!("(l.source_id, l.partition, l.from_offset) IN (VALUES {keys})"))
+        .filter("l.kind IN ('retry', 'discard')".to_owned())
+        .filter(format!(
+            "NOT EXISTS (SELECT 1 FROM {ledger} r \
+             WHERE r.source_id = l.source_id AND r.partition = l.partition AND r.kind = 'replay' \
+             AND r.ledger_id > l.ledger_id AND r.to_offset <= l.from_offset)"
+        ))
+        .read(session)?;
+    let key = |row: &LedgerRow| (row.step.source, row.step.partition, row.step.range.from);
+    Ok(resolutions.iter().map(key).collect())
+}
+
+crate::row_struct! {
+    struct OpenDeadLetters {
+        table_name: String,
+        open: i64,
+    }
+}
+
+/// Returns the number of open dead letters of each table, as counted in the ledger, without tables
+/// that have none.
+pub fn open_dead_letters(session: &Session) -> Result<BTreeMap<String, i64>> {
+    let sql = format!(
+        "SELECT s.table_name, CAST(sum(l.dead) AS BIGINT) AS open FROM {} l \
+         JOIN {} s ON s.source_id = l.source_id WHERE l.dead <> 0 GROUP BY s.table_name",
+        session.native_table(TABLE),
+        session.native_table("ducktide_source"),
+    );
+    let counts: Vec<OpenDeadLetters> = session.catalog_query(&sql)?;
+    let counts = counts.into_iter().map(|row| (row.table_name, row.open));
+    Ok(counts.filter(|(_, open)| *open != 0).collect())
 }

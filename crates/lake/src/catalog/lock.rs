@@ -33,7 +33,7 @@ enum LakeLock {
 impl LakeLock {
     fn new(config: &LakeConfig, name: &'static str) -> Self {
         match &config.catalog {
-            CatalogLocation::Sqlite(path) => Self::File(LockFile::beside(path, name)),
+            CatalogLocation::Sqlite(path) => Self::File(LockFile::next_to(path, name)),
             CatalogLocation::Postgres(settings) => Self::Advisory(Box::new(LockConnection::new(
                 settings,
                 &config.metadata_schema,
@@ -195,9 +195,9 @@ pub struct LockFile {
 }
 
 impl LockFile {
-    #[must_use]
     /// Returns the lock file of this name in the catalog file's folder.
-    pub(crate) fn beside(catalog: &Path, name: &str) -> Self {
+    #[must_use]
+    pub(crate) fn next_to(catalog: &Path, name: &str) -> Self {
         let mut path = catalog.as_os_str().to_owned();
         path.push(format!(".{name}-lock"));
         Self { path: path.into(), file: None }

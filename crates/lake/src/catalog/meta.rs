@@ -3,7 +3,8 @@
 use ducktide_protocol::error::Result;
 
 use crate::rows::{Insert, MetaRow};
-use crate::session::{Session, quote};
+use crate::session::Session;
+use crate::sql_text::quote;
 
 /// Returns the value of a key; None if it has no row.
 pub fn get(session: &Session, key: &str) -> Result<Option<String>> {

@@ -1,12 +1,12 @@
 //! Reads and records the partitioning of a table's files.
 
-use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::error::Result;
 use ducktide_protocol::table::{
     EVENT_DATE, Partitioning, TableName, column_of_comment, date_comment, quote_identifier,
 };
 
-use crate::duck_lake::DuckLake;
-use crate::session::{LAKE, Session, quote};
+use crate::session::{LAKE, Session};
+use crate::sql_text::quote;
 
 crate::row_struct! {
     /// A column of the partition key, or the comment of a column.
@@ -65,32 +65,4 @@ pub(crate) fn record_sql(table: &TableName, column: &str) -> String {
         quote_identifier(EVENT_DATE),
         quote(&date_comment(column))
     )
-}
-
-impl DuckLake {
-    /// Records which column `event_date` of an existing table is the date of, if nothing is recorded.
-    /// A table that was created by an earlier version of Ducktide has no such record.
-    pub fn record_date_column(&mut self, table: &TableName, column: &str) -> Result<()> {
-        let (session, lock) = self.session_and_lock()?;
-        // Workers hold this lock while they commit: their transactions treat the comment as an ALTER.
-        let guard = lock.acquire(session)?;
-        if read(session, table)?.date_of.is_some() {
-            return Ok(());
-        }
-        let recorded = session.execute(&format!(
-            "BEGIN; {}; CALL {LAKE}.set_commit_message('ducktide-consumer', 'record the column of \
-             event_date'); COMMIT",
-            record_sql(table, column)
-        ));
-        if recorded.is_err() {
-            let _ = session.execute("ROLLBACK");
-        }
-        drop(guard);
-        recorded.map_err(|error| {
-            LakeError::unavailable(format!(
-                "record the column that event_date is the date of: table=`{table}` column=`{column}`"
-            ))
-            .because(error)
-        })
-    }
 }

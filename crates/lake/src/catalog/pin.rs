@@ -6,7 +6,6 @@
 //! newer snapshot too.
 
 use std::fmt;
-use std::time::Duration;
 
 use ducktide_protocol::commit::CommitKind;
 use ducktide_protocol::error::{LakeError, Result};
@@ -15,10 +14,10 @@ use jiff::Timestamp;
 
 use super::ledger::{LedgerQuery, LedgerRow};
 use super::{intent, sources};
-use crate::duck_lake::DuckLake;
 use crate::duckdb_error;
 use crate::rows::PinRow;
-use crate::session::{Session, quote};
+use crate::session::Session;
+use crate::sql_text::quote;
 
 /// Maximum length of a pin's name, in characters.
 const LONGEST_NAME: usize = 100;
@@ -64,50 +63,8 @@ pub struct RetentionHold {
     pub by: HoldReason,
 }
 
-impl DuckLake {
-    /// Returns all pins, the oldest snapshot first.
-    pub fn pins(&mut self) -> Result<Vec<Pin>> {
-        pins(self.session()?)
-    }
-
-    /// Keeps a snapshot, or the newest one, until it is unpinned.
-    ///
-    /// Waits at most `timeout` for the maintenance lock: no snapshot expires while a pin is
-    /// created, so a pinned snapshot exists.
-    pub fn pin(
-        &mut self,
-        name: &str,
-        snapshot: Option<SnapshotId>,
-        timeout: Duration,
-    ) -> Result<Pin> {
-        check_name(name)?;
-        let (session, _, lock) = self.session_and_locks()?;
-        let Some(_guard) = lock.take(timeout)? else {
-            return Err(LakeError::unavailable(
-                "an operation of a compactor, or a replay, holds the maintenance lock; retry later",
-            ));
-        };
-        let pinned = pin(session, name, snapshot)?;
-        // If the lock's connection broke, the lock was released, and an expiry may have removed the
-        // snapshot.
-        if !has_snapshot(session, pinned.snapshot)? {
-            unpin(session, name)?;
-            return Err(no_such_snapshot(pinned.snapshot));
-        }
-        Ok(pinned)
-    }
-
-    /// Deletes a pin and returns it. Fails if there is no such pin.
-    pub fn unpin(&mut self, name: &str) -> Result<Pin> {
-        let session = self.session()?;
-        let pin = pins(session)?.into_iter().find(|pin| pin.name == name);
-        let pin =
-            pin.ok_or_else(|| LakeError::invalid(format!("there is no such pin: name=`{name}`")))?;
-        unpin(session, name).map(|()| pin)
-    }
-}
-
-fn check_name(name: &str) -> Result<()> {
+/// Returns an error for a name with spaces, quotes or control characters, or of an invalid length.
+pub(crate) fn check_name(name: &str) -> Result<()> {
     let is_plain = |c: char| c.is_ascii_graphic() && !matches!(c, '\'' | '"' | '`' | '\\');
     if !name.is_empty() && name.len() <= LONGEST_NAME && name.chars().all(is_plain) {
         return Ok(());
@@ -119,14 +76,16 @@ fn check_name(name: &str) -> Result<()> {
     )))
 }
 
-fn pins(session: &Session) -> Result<Vec<Pin>> {
+/// Returns all pins, the oldest snapshot first.
+pub(crate) fn pins(session: &Session) -> Result<Vec<Pin>> {
     let rows = session.select::<PinRow>("ORDER BY snapshot_id, name")?;
     let pin =
         |row: PinRow| Pin { name: row.name, snapshot: row.snapshot_id, created_at: row.created_at };
     Ok(rows.into_iter().map(pin).collect())
 }
 
-fn pin(session: &Session, name: &str, snapshot: Option<SnapshotId>) -> Result<Pin> {
+/// Inserts a pin of a snapshot, or of the newest one.
+pub(crate) fn pin(session: &Session, name: &str, snapshot: Option<SnapshotId>) -> Result<Pin> {
     if let Some(taken) = pins(session)?.into_iter().find(|pin| pin.name == name) {
         return Err(LakeError::invalid(format!(
             "the name is taken; choose another, or unpin it first: name=`{name}` snapshot=`{}`",
@@ -141,15 +100,19 @@ fn pin(session: &Session, name: &str, snapshot: Option<SnapshotId>) -> Result<Pi
     let pin = Pin { name: name.to_owned(), snapshot, created_at: Timestamp::now() };
     let row = PinRow { name: pin.name.clone(), snapshot_id: snapshot, created_at: pin.created_at };
     let insert = session.insert_sql(&row);
-    intent::patiently(session, &insert)
+    intent::execute_with_retry(session, &insert)
         .map_err(|error| duckdb_error::failed("write the pin", error))?;
     Ok(pin)
 }
 
-fn unpin(session: &Session, name: &str) -> Result<()> {
+/// Deletes a pin.
+pub(crate) fn unpin(session: &Session, name: &str) -> Result<()> {
     let table = session.catalog_table("ducktide_pin");
-    intent::patiently(session, &format!("DELETE FROM {table} WHERE name = {}", quote(name)))
-        .map_err(|error| duckdb_error::failed("remove the pin", error))
+    intent::execute_with_retry(
+        session,
+        &format!("DELETE FROM {table} WHERE name = {}", quote(name)),
+    )
+    .map_err(|error| duckdb_error::failed("remove the pin", error))
 }
 
 fn newest_snapshot(session: &Session) -> Result<SnapshotId> {
@@ -158,13 +121,15 @@ fn newest_snapshot(session: &Session) -> Result<SnapshotId> {
     session.catalog_scalar(&sql)
 }
 
-fn has_snapshot(session: &Session, snapshot: SnapshotId) -> Result<bool> {
+/// Returns true if the lake has the snapshot.
+pub(crate) fn has_snapshot(session: &Session, snapshot: SnapshotId) -> Result<bool> {
     let snapshots = session.native_table("ducklake_snapshot");
     let sql = format!("SELECT snapshot_id FROM {snapshots} WHERE snapshot_id = {snapshot}");
     Ok(!session.catalog_values::<SnapshotId>(&sql)?.is_empty())
 }
 
-fn no_such_snapshot(snapshot: SnapshotId) -> LakeError {
+/// Returns the error for a snapshot that the lake does not have.
+pub(crate) fn no_such_snapshot(snapshot: SnapshotId) -> LakeError {
     LakeError::invalid(format!(
         "there is no such snapshot, or it has expired; `ducktide snapshots list` has those that are \
          there: snapshot=`{snapshot}`"
@@ -196,8 +161,8 @@ fn unfinished_replays(session: &Session) -> Result<Vec<RetentionHold>> {
     );
     let replays = LedgerQuery::all()
         .of_kind(CommitKind::Replay)
-        .that("l.snapshot_id IS NOT NULL".to_owned())
-        .that(is_unfinished)
+        .filter("l.snapshot_id IS NOT NULL".to_owned())
+        .filter(is_unfinished)
         .read(session)?;
     if replays.is_empty() {
         return Ok(Vec::new());

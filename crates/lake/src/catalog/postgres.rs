@@ -10,8 +10,10 @@ use ducktide_protocol::cause::{self, Cause};
 use ducktide_protocol::error::{LakeError, Result};
 use postgres::{Client, SimpleQueryMessage};
 
-use super::{
-    Installed, TRIGGER_TABLES, TRIGGERS, TriggerCheck, format, meta_rows, triggers_with_tables,
+use super::format;
+use super::layout::{
+    Installed, TRIGGER_TABLES, TRIGGERS, TriggerCheck, check_trigger_version, meta_rows,
+    triggers_with_tables,
 };
 use crate::duckdb_error;
 use crate::postgres_settings::PostgresSettings;
@@ -89,7 +91,7 @@ impl Installer {
         let version =
             format!("SELECT max(value) FROM {schema}.ducktide_meta WHERE key = 'trigger_version'");
         let version: Option<String> = transaction.query_one(&version, &[]).map_err(failed)?.get(0);
-        super::check_trigger_version(version.as_deref())?;
+        check_trigger_version(version.as_deref())?;
         let (_, triggers) = SCHEMA.split_once(FIRST_FUNCTION).expect("the schema has functions");
         let triggers = format!("{FIRST_FUNCTION}{triggers}")
             .replace(FIRST_FUNCTION, "CREATE OR REPLACE FUNCTION")

@@ -6,7 +6,8 @@ use ducktide_protocol::position::{SnapshotId, SourceId};
 use ducktide_protocol::table::{TableName, quote_identifier};
 
 use crate::catalog::sources;
-use crate::session::{Session, quote};
+use crate::session::Session;
+use crate::sql_text::quote;
 
 /// Returns an error for a table that was dropped or renamed after rows were committed to it: a new one
 /// would lack the earlier records. Also for a name that DuckDB does not distinguish from another one.

@@ -15,7 +15,8 @@ use crate::rows::{
     Insert, IntentRow, MetaRow, MetadataRow, NameMappingRow, PinRow, ProgressRow, ScheduledFileRow,
     SchemaRow, SchemaVersionRow, SnapshotChangesRow, SnapshotRow, SourceRow, TableRow,
 };
-use crate::session::{Session, quote};
+use crate::session::Session;
+use crate::sql_text::quote;
 use crate::{Access, DuckLake, Intent, IntentKind, catalog};
 
 /// Fills a new lake and checks the rows of each table. `folder` is for a Parquet file that is added to

@@ -10,7 +10,8 @@ use ducktide_protocol::error::{LakeError, Result};
 
 use crate::config::CatalogLocation;
 use crate::duckdb_error;
-use crate::session::{Session, quote};
+use crate::session::Session;
+use crate::sql_text::quote;
 
 /// Facts that identify a database, by name. Recorded as `database=16384 schema=2200 system=735…`.
 ///

@@ -13,7 +13,6 @@ pub use self::claim::NAME as CLAIM_NAME;
 pub use self::claim::is_claimed;
 pub use self::file_name::is_file_of_a_lake;
 pub use self::owner::{DataPathCheck, Owner, OwnerRole, check_free, check_lake, identity};
-use crate::duck_lake::DuckLake;
 use crate::session::Session;
 
 /// Data path of a lake, as in its catalog, without a trailing slash.
@@ -73,36 +72,6 @@ pub fn resolve(base: &Path, path: Option<String>, is_relative: bool) -> PathBuf 
     let path = if is_relative { base.join(path) } else { path.into() };
     // Without the trailing slash, like the paths of listed files.
     path.components().collect()
-}
-
-impl DuckLake {
-    /// Returns the directories of the lake's files: the data path, and the directories of files that
-    /// other clients registered outside of it.
-    pub fn file_directories(&mut self) -> Result<Vec<PathBuf>> {
-        let session = self.session()?;
-        let data_path = DataPath::read(session)?;
-        let absolute = |table: &str| {
-            format!("SELECT path FROM {} WHERE NOT path_is_relative", session.catalog_table(table))
-        };
-        let sql = format!(
-            "SELECT DISTINCT parse_dirpath(path) AS path FROM ({} UNION ALL {}) \
-             UNION SELECT DISTINCT path FROM ({} UNION ALL {})",
-            absolute("ducklake_data_file"),
-            absolute("ducklake_delete_file"),
-            absolute("ducklake_table"),
-            absolute("ducklake_schema"),
-        );
-        let found: Vec<Directory> = session.read(&sql)?;
-        let elsewhere = found.into_iter().filter_map(|row| row.path).map(PathBuf::from);
-        let elsewhere = elsewhere.filter(|path| !data_path.contains(path));
-        Ok([data_path.root().to_owned()].into_iter().chain(elsewhere).collect())
-    }
-}
-
-crate::row_struct! {
-    struct Directory {
-        path: Option<String>,
-    }
 }
 
 crate::row_struct! {

@@ -6,7 +6,7 @@ use ducktide_protocol::position::{Epoch, Offset, Partition, SnapshotId, SourceId
 use ducktide_protocol::table::TableName;
 use jiff::Timestamp;
 
-use crate::session::quote;
+use crate::sql_text::quote;
 
 /// Error of a value that could not be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

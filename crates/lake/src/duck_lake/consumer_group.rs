@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::SourceId;
 
+use super::DuckLake;
 use crate::catalog::meta;
 use crate::data_path::identity;
-use crate::duck_lake::DuckLake;
 use crate::duckdb_error;
 use crate::rows::MetaRow;
 use crate::session::Session;

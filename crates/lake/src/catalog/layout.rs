@@ -1,0 +1,142 @@
+//! Layout of Ducktide's tables and triggers in the catalog database: names, versions and their checks.
+
+use std::collections::BTreeMap;
+
+use ducktide_protocol::error::{ErrorKind, LakeError, LakeFault, Result};
+
+use super::format;
+use crate::rows::MetaRow;
+use crate::session::Session;
+use crate::sql_text::quote;
+
+/// Layout of Ducktide's tables that this program writes, and the oldest layout whose programs may
+/// still use a lake of this layout. Additive changes raise the first number only.
+const LAYOUT_VERSION: u32 = 1;
+const OLDEST_COMPATIBLE_LAYOUT: u32 = 1;
+/// The same pair for the triggers.
+const TRIGGER_VERSION: u32 = 1;
+const OLDEST_COMPATIBLE_TRIGGERS: u32 = 1;
+
+/// The triggers, without which nothing may be written (invariant I7).
+pub(super) const TRIGGERS: [&str; 4] =
+    ["ducktide_once", "ducktide_snapshot", "ducktide_unpack", "ducktide_advance"];
+
+/// The tables that the triggers belong to, in the order of [`TRIGGERS`].
+pub(super) const TRIGGER_TABLES: [&str; 4] =
+    ["ducklake_data_file", "ducklake_snapshot_changes", "ducktide_commit", "ducktide_ledger"];
+
+/// Returns the triggers and their tables as rows for VALUES: a trigger on another table does not count.
+pub(super) fn triggers_with_tables() -> String {
+    let pairs = TRIGGERS.iter().zip(TRIGGER_TABLES);
+    let rows: Vec<_> = pairs.map(|(name, table)| format!("('{name}', '{table}')")).collect();
+    rows.join(", ")
+}
+
+/// Result of an installation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Installed {
+    /// The tables and triggers were missing.
+    Created,
+    /// The tables were there; triggers were missing, disabled or on another table.
+    TriggersRestored,
+    Nothing,
+}
+
+/// Returns an error if the triggers of a newer program would be replaced.
+pub(super) fn check_trigger_version(found: Option<&str>) -> Result<()> {
+    let found: u32 = found.and_then(|version| version.parse().ok()).unwrap_or(0);
+    if found <= TRIGGER_VERSION {
+        return Ok(());
+    }
+    Err(LakeError::invalid(format!(
+        "the lake's triggers are missing, and a newer Ducktide has made them; run its `ducktide init`: \
+         trigger_version=`{found}` program=`{TRIGGER_VERSION}`"
+    )))
+}
+
+/// Returns the rows of `ducktide_meta` that an installation writes, in SQL.
+pub(super) fn meta_rows(facts: &[(&str, String)]) -> String {
+    let facts = facts.iter().map(|(key, value)| format!(", ({}, {})", quote(key), quote(value)));
+    format!(
+        "('layout_version', '{LAYOUT_VERSION}'), \
+         ('oldest_compatible_layout', '{OLDEST_COMPATIBLE_LAYOUT}'), \
+         ('trigger_version', '{TRIGGER_VERSION}'), \
+         ('oldest_compatible_triggers', '{OLDEST_COMPATIBLE_TRIGGERS}'){}",
+        facts.collect::<String>()
+    )
+}
+
+/// Returns true if the catalog has Ducktide's tables.
+pub(crate) fn is_installed(session: &Session) -> Result<bool> {
+    let found: Vec<String> = session.catalog_values(&session.tables_like_sql("ducktide_meta"))?;
+    Ok(!found.is_empty())
+}
+
+/// Returns an error for a lake whose layout this program does not support.
+pub(crate) fn check_layout(session: &Session) -> Result<()> {
+    let rows = match session.select::<MetaRow>("") {
+        Ok(rows) => rows,
+        Err(error) if error.kind() == ErrorKind::Invalid && !is_installed(session)? => {
+            return Err(LakeError::from_fault(LakeFault::NotInstalled).because(error));
+        }
+        Err(error) => return Err(error),
+    };
+    let meta: BTreeMap<_, _> = rows.into_iter().map(|row| (row.key, row.value)).collect();
+    for (key, ours) in [
+        ("oldest_compatible_layout", LAYOUT_VERSION),
+        ("oldest_compatible_triggers", TRIGGER_VERSION),
+    ] {
+        let theirs: u32 = meta.get(key).and_then(|value| value.parse().ok()).ok_or_else(|| {
+            LakeError::refused(format!("the lake's ducktide_meta lacks a number: key=`{key}`"))
+        })?;
+        if theirs > ours {
+            return Err(newer_layout(key, theirs, ours));
+        }
+    }
+    Ok(())
+}
+
+crate::row_struct! {
+    /// State of the triggers, the intents and the format, which a commit depends on.
+    pub(super) struct TriggerCheck {
+        /// Number of triggers that exist and are enabled.
+        triggers: usize,
+        /// Oldest version of programs that the triggers work with.
+        oldest_compatible: u32,
+        /// Number of announced replays.
+        intents: u32,
+        /// Format of DuckLake's tables.
+        format: Option<String>,
+    }
+}
+
+impl TriggerCheck {
+    /// Returns true if an intent is announced; an error if the catalog must not be written to.
+    pub(super) fn check(found: Option<&Self>) -> Result<bool> {
+        // Without a row, the connection broke during the response.
+        let Some(found) = found else {
+            return Err(LakeError::unavailable("the catalog's answer lacks a row"));
+        };
+        format::require(found.format.as_deref())?;
+        require_triggers(found.triggers, found.oldest_compatible, TRIGGER_VERSION)
+            .map(|()| found.intents > 0)
+    }
+}
+
+/// Returns an error unless all triggers exist in a compatible version (invariant I7).
+fn require_triggers(found: usize, oldest_compatible: u32, ours: u32) -> Result<()> {
+    if found != TRIGGERS.len() {
+        return Err(LakeError::from_fault(LakeFault::TriggersMissing {
+            found,
+            needed: TRIGGERS.len(),
+        }));
+    }
+    if oldest_compatible > ours {
+        return Err(newer_layout("oldest_compatible_triggers", oldest_compatible, ours));
+    }
+    Ok(())
+}
+
+fn newer_layout(key: &'static str, required: u32, supported: u32) -> LakeError {
+    LakeError::from_fault(LakeFault::NewerLayout { key, required, supported })
+}

@@ -1,0 +1,252 @@
+//! Connection of one process to a lake, and all that it can do there.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `init` | creation of a lake |
+//! | `worker` | implementation of [`Lake`](ducktide_protocol::Lake) |
+//! | `tables` | creation and columns of tables |
+//! | `queries` | sources, progress, ledger, file directories |
+//! | `intents`, `pins`, `consumer_group` | rows that operators and workers write next to progress |
+
+pub(crate) mod consumer_group;
+pub(crate) mod init;
+mod intents;
+mod pins;
+mod queries;
+pub(crate) mod tables;
+mod worker;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use ducktide_protocol::commit::{Commit, OutcomeCheck};
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::position::{Partition, Position, SourceId};
+use ducktide_protocol::reason::reason;
+
+use crate::catalog::layout;
+use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
+use crate::config::LakeConfig;
+use crate::data_path::{Owner, OwnerRole};
+use crate::duckdb_error;
+use crate::refusals::Refusals;
+use crate::session::{Access, Resources, Session};
+
+/// Locks that a compactor operation takes or checks before it writes.
+pub struct WriteLocks<'a> {
+    /// Commit lock, held around the statements of a transaction.
+    pub commit: &'a mut CommitLock,
+    /// Leader lock, checked before anything is written or removed.
+    pub leader: &'a mut LeaderLock,
+}
+
+/// Connection of one process to a DuckLake.
+pub struct DuckLake {
+    config: LakeConfig,
+    access: Access,
+    /// None after a fatal error of DuckDB; the next call opens a new instance.
+    session: Option<Session>,
+    /// Claim on the data path; None for read access.
+    owner: Option<Owner>,
+    lock: CommitLock,
+    maintenance_lock: MaintenanceLock,
+    leader_lock: LeaderLock,
+    resources: Option<Resources>,
+    /// Newest committed position that this process has seen, per source and partition.
+    committed: HashMap<(SourceId, Partition), Position>,
+    /// Result of the check of an unknown commit outcome; None until one is checked.
+    pub(crate) outcome_check: Option<OutcomeCheck>,
+    /// Consecutive refusals that are classified by their error text alone.
+    refusals: Refusals,
+}
+
+impl DuckLake {
+    /// Attaches a lake that `init` created.
+    pub fn open(config: &LakeConfig, access: Access) -> Result<Self> {
+        let open = || {
+            let session = Session::open_once(config, access, false)?;
+            layout::check_layout(&session).map(|()| session)
+        };
+        let session = duckdb_error::confirmed(open)?;
+        let owner = match access {
+            Access::Read => None,
+            Access::Commit | Access::Operate => {
+                Some(Owner::establish(&session, OwnerRole::Program)?)
+            }
+        };
+        Ok(Self {
+            config: config.clone(),
+            access,
+            session: Some(session),
+            owner,
+            lock: CommitLock::new(config),
+            maintenance_lock: MaintenanceLock::new(config),
+            leader_lock: LeaderLock::new(config),
+            resources: None,
+            committed: HashMap::new(),
+            outcome_check: None,
+            refusals: Refusals::default(),
+        })
+    }
+
+    /// Sets DuckDB's resource limits. The default is one thread and 256 MB, as workers need.
+    pub fn limit_resources(&mut self, resources: Resources) -> Result<()> {
+        self.session()?.limit_resources(&resources)?;
+        self.resources = Some(resources);
+        Ok(())
+    }
+
+    /// Takes the leadership among the lake's compactors, and waits at most `timeout` for it. Returns
+    /// true if this process leads; it leads until it exits or its connection ends.
+    pub fn lead(&mut self, timeout: Duration) -> Result<bool> {
+        self.leader_lock.take(timeout)
+    }
+
+    /// Checks the leadership. Returns an error if this process has lost it.
+    pub fn check_leadership(&mut self) -> Result<()> {
+        self.leader_lock.check()
+    }
+
+    /// Returns the name of the leader, if the catalog reports it.
+    #[must_use]
+    pub fn leader(&self) -> Option<String> {
+        self.leader_lock.holder()
+    }
+
+    /// Runs several catalog reads in one transaction: they see one state, and each query takes three
+    /// round trips to PostgreSQL instead of eight. For short reads that do not wait for anything else:
+    /// a SQLite catalog cannot be written to during the transaction.
+    pub fn read_together<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let begun = self.session()?.begin_reading()?;
+        let answer = read(self);
+        // After a fatal error of DuckDB there is neither a session nor a transaction.
+        let ended = match &self.session {
+            Some(session) if begun => session.end_reading(answer.is_ok()),
+            _ => Ok(()),
+        };
+        answer.and_then(|answer| ended.map(|()| answer))
+    }
+
+    /// Returns the DuckDB connection with the lake attached as `lake`, for the user's own queries.
+    pub fn connection(&mut self) -> Result<&duckdb::Connection> {
+        Ok(self.session()?.connection())
+    }
+
+    /// Returns an error if the data path is unavailable or owned by another catalog. Call it before
+    /// files are written, committed or removed: a mount can become unavailable, and another copy of the
+    /// catalog can take over the path.
+    pub fn check_owner(&mut self) -> Result<()> {
+        if self.owner.as_ref().is_none_or(|owner| owner.check().is_ok()) {
+            return Ok(());
+        }
+        // This catalog may have a new claim.
+        let owner = Owner::establish(self.session()?, OwnerRole::Program)?;
+        self.owner = Some(owner);
+        Ok(())
+    }
+
+    /// Returns the session. Opens a new one after a fatal error of DuckDB.
+    pub fn session(&mut self) -> Result<&Session> {
+        if self.session.is_none() {
+            let session = Session::open(&self.config, self.access, false)?;
+            if let Some(resources) = &self.resources {
+                session.limit_resources(resources)?;
+            }
+            self.session = Some(session);
+        }
+        Ok(self.session.as_ref().expect("opened above"))
+    }
+
+    /// Returns the session and the commit lock.
+    pub fn session_and_lock(&mut self) -> Result<(&Session, &mut CommitLock)> {
+        self.session()?;
+        let session = self.session.as_ref().expect("opened above");
+        Ok((session, &mut self.lock))
+    }
+
+    /// Returns the session, the commit lock and the maintenance lock.
+    pub fn session_and_locks(
+        &mut self,
+    ) -> Result<(&Session, &mut CommitLock, &mut MaintenanceLock)> {
+        self.session()?;
+        let session = self.session.as_ref().expect("opened above");
+        Ok((session, &mut self.lock, &mut self.maintenance_lock))
+    }
+
+    /// Returns the session, the maintenance lock, and the locks that an operation needs to write.
+    pub fn session_and_write_locks(
+        &mut self,
+    ) -> Result<(&Session, &mut MaintenanceLock, WriteLocks<'_>)> {
+        self.session()?;
+        let session = self.session.as_ref().expect("opened above");
+        let writing = WriteLocks { commit: &mut self.lock, leader: &mut self.leader_lock };
+        Ok((session, &mut self.maintenance_lock, writing))
+    }
+
+    /// Closes the DuckDB instance; the next call opens a new one.
+    pub fn close_session(&mut self) {
+        self.session = None;
+    }
+
+    /// Closes the DuckDB instance after an error that only a new instance can recover from.
+    pub fn handle_error(&mut self, text: &str) {
+        if duckdb_error::is_instance_broken(text) {
+            let reason = reason(text);
+            tracing::debug!(error = text, "DuckDB instance failed");
+            tracing::error!(error = reason, "DuckDB instance failed, opening a new one");
+            self.session = None;
+        } else if duckdb_error::is_readonly_file(text) {
+            // The next open restores write access to the catalog's files, if possible.
+            self.session = None;
+        }
+    }
+
+    /// Classifies a refusal that is known by its error text alone. Returns it as an outage, and closes
+    /// the DuckDB instance, until enough new instances are refused too (`Refusals`).
+    pub fn confirm_refusal(&mut self, refusal: LakeError) -> LakeError {
+        if !refusal.is_refusal() {
+            return refusal;
+        }
+        if self.refusals.is_certain(Instant::now()) {
+            return refusal;
+        }
+        self.session = None;
+        refusal.into_unavailable()
+    }
+
+    /// Resets the count of refusals after a successful commit.
+    pub fn reset_refusals(&mut self) {
+        self.refusals = Refusals::default();
+    }
+
+    /// Applies [`confirm_refusal`](Self::confirm_refusal) to the result of a worker's call.
+    fn confirm_refusals<T>(&mut self, answer: Result<T>) -> Result<T> {
+        answer.map_err(|error| self.confirm_refusal(error))
+    }
+
+    /// Records the committed positions, to detect a catalog that was restored to an older state.
+    pub fn record_committed(&mut self, commit: &Commit) {
+        for delta in commit.progress() {
+            self.committed.insert((delta.source, delta.partition), delta.after());
+        }
+    }
+
+    /// Closes the DuckDB instance if progress is older than what this process has seen committed. A
+    /// catalog restored to an older state reuses snapshot and table IDs, and DuckDB caches by ID.
+    fn check_time_travel(&mut self, source: SourceId, positions: &[(Partition, Position)]) {
+        let went_back = positions.iter().any(|(partition, now)| {
+            self.committed.get(&(source, *partition)).is_some_and(|seen| {
+                now.epoch < seen.epoch
+                    || now.epoch == seen.epoch && now.next_offset < seen.next_offset
+            })
+        });
+        if went_back {
+            tracing::error!(
+                %source,
+                "catalog is older than the progress that this process committed; was it restored?"
+            );
+            self.session = None;
+            self.committed.retain(|(of, _), _| *of != source);
+        }
+    }
+}
