@@ -9,14 +9,14 @@ use tempfile::TempDir;
 #[path = "health/scenario.rs"]
 mod scenario;
 
-use scenario::Case;
+use scenario::HealthFixture;
 
-fn case(directory: &TempDir) -> Case {
+fn case(directory: &TempDir) -> HealthFixture {
     let config = LakeConfig::at(CatalogLocation::Sqlite(directory.path().join("lake.sqlite")));
-    Case::new(&config, "main")
+    HealthFixture::new(&config, "main")
 }
 
-fn run(scenario: fn(Case)) {
+fn run(scenario: fn(HealthFixture)) {
     let directory = tempfile::tempdir().unwrap();
     scenario(case(&directory));
 }

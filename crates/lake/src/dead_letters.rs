@@ -67,7 +67,7 @@ impl DuckLake {
                        epoch_us(l.failed_at), \
                        coalesce(octet_length(l.key), 0) + coalesce(octet_length(l.value), 0), \
                        r.resolution, epoch_us(r.resolved_at)";
-        self.letters(table, columns, filter, summary)
+        self.select_dead_letters(table, columns, filter, summary)
     }
 
     /// Returns the dead letters of a table with their records and resolutions. All of them are in memory
@@ -80,7 +80,7 @@ impl DuckLake {
         let columns = "l.topic, l.partition, l.\"offset\", epoch_us(l.timestamp), l.key, l.value, \
                        l.headers, l.schema_id, l.error_class, l.error, epoch_us(l.failed_at), \
                        r.resolution, epoch_us(r.resolved_at)";
-        self.letters(table, columns, filter, letter)
+        self.select_dead_letters(table, columns, filter, dead_letter)
     }
 
     /// Returns the number of open dead letters of each table, as counted in the ledger, without tables
@@ -89,15 +89,15 @@ impl DuckLake {
         ledger::open_dead_letters(self.session()?)
     }
 
-    fn letters<T>(
+    fn select_dead_letters<T>(
         &mut self,
         table: &TableName,
         columns: &str,
         filter: &DeadLetterFilter,
         read: fn(&Row<'_>) -> duckdb::Result<T>,
     ) -> Result<Vec<T>> {
-        let letters = dead_letter_table(table);
-        if self.find_table(&letters)?.is_none() {
+        let table = dead_letter_table(table);
+        if self.find_table(&table)?.is_none() {
             return Ok(Vec::new());
         }
         let (condition, parameters) = filter.condition();
@@ -106,7 +106,7 @@ impl DuckLake {
              ON r.resolution IS NOT NULL AND r.topic = l.topic AND r.partition = l.partition \
              AND r.\"offset\" = l.\"offset\" WHERE l.resolution IS NULL{condition} \
              ORDER BY l.topic, l.partition, l.\"offset\"{limit}",
-            name = letters.sql(),
+            name = table.sql(),
             limit = filter.limit.map(|limit| format!(" LIMIT {limit}")).unwrap_or_default(),
         );
         let query = |session: &crate::session::Session| -> duckdb::Result<Vec<T>> {
@@ -115,7 +115,7 @@ impl DuckLake {
             rows.collect()
         };
         query(self.session()?).map_err(|error| {
-            crate::duckdb_error::failed(format!("read the dead letters: table=`{letters}`"), error)
+            crate::duckdb_error::failed(format!("read the dead letters: table=`{table}`"), error)
         })
     }
 }
@@ -177,7 +177,7 @@ fn summary(row: &Row<'_>) -> duckdb::Result<DeadLetterSummary> {
     })
 }
 
-fn letter(row: &Row<'_>) -> duckdb::Result<DeadLetter> {
+fn dead_letter(row: &Row<'_>) -> duckdb::Result<DeadLetter> {
     Ok(DeadLetter {
         place: place(row)?,
         timestamp_micros: row.get(3)?,

@@ -24,18 +24,18 @@ pub fn attach(config: &LakeConfig, error: &duckdb::Error) -> LakeError {
         "a new lake needs --data-path"
     } else {
         let what = format!("attach the lake: catalog=`{catalog}`");
-        return failed_or(Doubt::IsConfirmed, what, &text);
+        return classify(Fallback::Refused, what, &text);
     };
     LakeError::invalid(format!("attach the lake; {remedy}: catalog=`{catalog}`")).because(text)
 }
 
 /// Classification of an error that matches no row of [`MESSAGES`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Doubt {
+enum Fallback {
     /// Outage: the message may be one that the table does not list.
-    Waits,
+    Unavailable,
     /// Fault, if a new instance of DuckDB returns the error again.
-    IsConfirmed,
+    Refused,
 }
 
 /// Returns the error for a statement that failed before anything was committed: an outage, unless the
@@ -44,7 +44,7 @@ enum Doubt {
 pub fn failed(what: impl Into<String>, error: duckdb::Error) -> LakeError {
     let text = error.to_string();
     tracing::debug!(error = text, "statement failed");
-    failed_or(Doubt::Waits, what.into(), &text)
+    classify(Fallback::Unavailable, what.into(), &text)
 }
 
 /// Like [`failed`], but returns a refusal for a text that [`is_refusal`] recognizes.
@@ -52,15 +52,15 @@ pub fn failed(what: impl Into<String>, error: duckdb::Error) -> LakeError {
 pub fn refused_or_failed(what: impl Into<String>, error: duckdb::Error) -> LakeError {
     let text = error.to_string();
     tracing::debug!(error = text, "statement failed");
-    let certainty = if is_refusal(&text) { Doubt::IsConfirmed } else { Doubt::Waits };
-    failed_or(certainty, what.into(), &text)
+    let fallback = if is_refusal(&text) { Fallback::Refused } else { Fallback::Unavailable };
+    classify(fallback, what.into(), &text)
 }
 
-fn failed_or(certainty: Doubt, what: String, text: &str) -> LakeError {
-    let error = match (cause(text), certainty) {
-        (Some(Cause::Outage), _) | (None, Doubt::Waits) => LakeError::unavailable(what),
+fn classify(fallback: Fallback, what: String, text: &str) -> LakeError {
+    let error = match (cause(text), fallback) {
+        (Some(Cause::Outage), _) | (None, Fallback::Unavailable) => LakeError::unavailable(what),
         // A refusal is not final: tables and grants are missing while a catalog is being restored.
-        (Some(Cause::Fault), _) | (None, Doubt::IsConfirmed) => LakeError::refused(what),
+        (Some(Cause::Fault), _) | (None, Fallback::Refused) => LakeError::refused(what),
     };
     let reason = reason(text);
     match remedy(&reason) {

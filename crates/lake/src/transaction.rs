@@ -224,7 +224,7 @@ fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Resul
     lake.outcome_check = Some(OutcomeCheck::Unanswered);
     tracing::debug!(error = text, "commit failed, reading its outcome");
     let reason = reason(&text);
-    let (state, snapshot) = look(lake, commit).map_err(|cause| {
+    let (state, snapshot) = read_commit_state(lake, commit).map_err(|cause| {
         LakeError::unavailable(format!(
             "commit: {reason}; the outcome is unknown until progress can be read"
         ))
@@ -257,13 +257,16 @@ fn resolve(lake: &mut DuckLake, commit: &Commit, error: &duckdb::Error) -> Resul
 
 /// Reads the state of a commit from the catalog, with its snapshot. `Applied` requires that its files
 /// are registered.
-fn look(lake: &mut DuckLake, commit: &Commit) -> Result<(CommitState, Option<SnapshotId>)> {
+fn read_commit_state(
+    lake: &mut DuckLake,
+    commit: &Commit,
+) -> Result<(CommitState, Option<SnapshotId>)> {
     let progress = read_progress(lake, commit)?;
     let snapshot = snapshot_of(commit, &progress);
     let state = if commit.kind().resolves_dead_letter() {
         // Dead letters are read first: a commit that lands in between is then detected by its files.
-        let letters = dead_letter_states(lake, commit, &progress)?;
-        resolution_state(commit.progress(), &letters, files_are_registered(lake, commit)?)
+        let dead_letters = dead_letter_states(lake, commit, &progress)?;
+        resolution_state(commit.progress(), &dead_letters, files_are_registered(lake, commit)?)
     } else {
         match commit_state(commit.progress(), &positions(&progress)) {
             CommitState::Applied if !files_are_registered(lake, commit)? => CommitState::Superseded,
@@ -281,8 +284,8 @@ fn dead_letter_states(
 ) -> Result<Vec<DeadLetterState>> {
     let resolved = ledger::resolved_dead_letters(lake.session()?, commit.progress())?;
     let state = |(step, position): (&ProgressDelta, Option<Position>)| {
-        let letter = (step.source, step.partition, step.range.from);
-        DeadLetterState { position, is_resolved: resolved.contains(&letter) }
+        let dead_letter = (step.source, step.partition, step.range.from);
+        DeadLetterState { position, is_resolved: resolved.contains(&dead_letter) }
     };
     Ok(commit.progress().iter().zip(positions(progress)).map(state).collect())
 }

@@ -34,10 +34,10 @@ pub trait Harness {
 }
 
 /// Name of a case, and its function, which uses a table and source of its own.
-type Case = (&'static str, fn(&mut dyn Harness));
+type NamedCase = (&'static str, fn(&mut dyn Harness));
 
 /// All cases of the suite.
-pub const CASES: &[Case] = &[
+pub const CASES: &[NamedCase] = &[
     ("a_commit_moves_rows_and_progress_together", a_commit_moves_rows_and_progress_together),
     ("the_same_range_is_written_once", the_same_range_is_written_once),
     ("a_resent_commit_is_recognized", a_resent_commit_is_recognized),

@@ -51,12 +51,12 @@ pub(super) fn targets(lake: &mut DuckLake, source: &Source) -> Result<Vec<Replay
     if lake.table_version(&table)?.is_none() {
         return Err(LakeError::invalid(format!("the table is missing: table=`{table}`")));
     }
-    let letters = dead_letter_table(&table);
-    let has_letters = lake.table_version(&letters)?.is_some();
+    let dead_letters = dead_letter_table(&table);
+    let has_dead_letters = lake.table_version(&dead_letters)?.is_some();
     let (topic, partition, offset) = (KAFKA_TOPIC, KAFKA_PARTITION, KAFKA_OFFSET);
     let data_path = DataPath::read(lake.session()?)?;
     let dead = ReplayTarget {
-        table: letters,
+        table: dead_letters,
         topic: "topic",
         partition: "partition",
         offset: "offset",
@@ -66,7 +66,7 @@ pub(super) fn targets(lake: &mut DuckLake, source: &Source) -> Result<Vec<Replay
     };
     let rows =
         ReplayTarget { table, topic, partition, offset, has_unique_offsets: true, data_path };
-    Ok(if has_letters { vec![rows, dead] } else { vec![rows] })
+    Ok(if has_dead_letters { vec![rows, dead] } else { vec![rows] })
 }
 
 /// A file with rows that are removed.

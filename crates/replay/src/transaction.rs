@@ -350,7 +350,7 @@ impl<'a> Replay<'a> {
         let topic = &self.request.source.spec.topic;
         let rows = self.targets[0].rows_in(self.session, topic, partition, range);
         let dead = match self.targets.get(1) {
-            Some(letters) => letters.open_dead_letters_in(self.session, topic, partition, range),
+            Some(target) => target.open_dead_letters_in(self.session, topic, partition, range),
             None => Ok(0),
         };
         let counted = rows.and_then(|rows| Ok(DividedRows { rows, dead: dead? }));

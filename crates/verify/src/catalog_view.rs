@@ -450,8 +450,8 @@ impl Reader<'_> {
 }
 
 fn ids_of(tables: &[TableEntry], name: &str) -> Vec<i64> {
-    let letters = dead_letter_name(name);
-    let wanted = |table: &&TableEntry| table.name == name || table.name == letters;
+    let dead_letters = dead_letter_name(name);
+    let wanted = |table: &&TableEntry| table.name == name || table.name == dead_letters;
     tables.iter().filter(wanted).map(|table| table.id).collect()
 }
 

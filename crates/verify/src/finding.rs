@@ -15,7 +15,7 @@ pub enum FindingKind {
     /// The ledger counts rows that the table does not have.
     RowsMissing,
     /// A record is in the table more than once.
-    RowsDoubled,
+    RowsDuplicated,
     /// The table has rows of offsets that the ledger does not count as rows.
     RowsUnexpected,
     /// The dead-letter table does not have the dead letters that the ledger counts.

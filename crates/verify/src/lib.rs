@@ -229,8 +229,8 @@ impl<'a> Verifier<'a> {
         sources: &[SourceEntry],
         progress: &mut dyn FnMut(&DeepProgress),
     ) -> Result<()> {
-        let (rows, letters) = sums::of_ledger(&self.view, sources.iter());
-        sums::compare_dead_letters(&self.view, table, letters, &mut self.findings);
+        let (rows, dead_letters) = sums::of_ledger(&self.view, sources.iter());
+        sums::compare_dead_letters(&self.view, table, dead_letters, &mut self.findings);
         let is_there = self.view.live_table(table).is_some();
         if self.request.reads_rows() && is_there && !self.lacks_files(table) {
             return self.verify_rows(table, sources, progress);
@@ -333,11 +333,11 @@ impl<'a> Verifier<'a> {
         let missing: i64 = found.apart.iter().map(|(_, apart)| apart.missing.count).sum();
         let missing = sums::missing_kind(missing, &sums);
         for (key, apart) in found.apart {
-            let PartitionDifference { missing: mut absent, doubled, unexpected } = apart;
+            let PartitionDifference { missing: mut absent, duplicated, unexpected } = apart;
             absent.detail += &hands.deleted();
             let kinds = [
                 (missing, absent),
-                (FindingKind::RowsDoubled, doubled),
+                (FindingKind::RowsDuplicated, duplicated),
                 (FindingKind::RowsUnexpected, unexpected),
             ];
             for (kind, Occurrences { count, offsets, detail }) in kinds {

@@ -76,7 +76,7 @@ pub(super) struct OffsetsFound {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct PartitionDifference {
     pub(super) missing: Occurrences,
-    pub(super) doubled: Occurrences,
+    pub(super) duplicated: Occurrences,
     pub(super) unexpected: Occurrences,
 }
 
@@ -297,7 +297,7 @@ impl TableReader<'_> {
         let covered = self.covered(key);
         let outside = format!("o < {} OR o >= {}", covered.from, covered.to);
         let mut apart = PartitionDifference {
-            doubled: self.doubled()?,
+            duplicated: self.duplicated()?,
             unexpected: self.count_where(&outside)?,
             missing: self.missing(ranges.ranges())?,
         };
@@ -328,7 +328,7 @@ impl TableReader<'_> {
         Ok(live)
     }
 
-    fn doubled(&self) -> duckdb::Result<Occurrences> {
+    fn duplicated(&self) -> duckdb::Result<Occurrences> {
         let rows = "SELECT coalesce(sum(times - 1), 0)::VARCHAR FROM offsets";
         let offsets = "SELECT o::VARCHAR FROM offsets WHERE times > 1";
         self.occurrences(rows, offsets)
@@ -398,7 +398,7 @@ fn describe(
     let short = std::mem::take(&mut apart.missing.detail);
     let separator = if short.is_empty() { "" } else { "; " };
     apart.missing.detail = format!("{counts}{separator}{short}");
-    "offsets with more than one row".clone_into(&mut apart.doubled.detail);
+    "offsets with more than one row".clone_into(&mut apart.duplicated.detail);
     apart.unexpected.detail = match (apart.unexpected.count, extra) {
         (outside, 0) => format!("{outside} offsets outside of {first}..{next}"),
         (0, extra) => format!("{extra} offsets that are counted as no rows; {counts}"),

@@ -139,7 +139,7 @@ fn add_surplus(
         return;
     }
     let (kind, who) = if view.knows_all_changes {
-        (FindingKind::RowsDoubled, "no other client ever wrote to it")
+        (FindingKind::RowsDuplicated, "no other client ever wrote to it")
     } else {
         (FindingKind::RowsUndecided, "the snapshots that tell who wrote them may have expired")
     };
@@ -155,15 +155,16 @@ pub(super) fn compare_dead_letters(
     expected: i64,
     findings: &mut Findings,
 ) {
-    let letters = dead_letter_name(name);
-    let found = view.live_table(&letters).map_or(0, |table| of_files(view, table.id).live);
+    let table = dead_letter_name(name);
+    let found = view.live_table(&table).map_or(0, |table| of_files(view, table.id).live);
     if found != expected {
         let detail = format!(
-            "the ledger's open and settled letters make {expected} rows, the table's files hold {found}"
+            "the ledger's open and resolved dead letters make {expected} rows, the table's files hold \
+             {found}"
         );
         let kind = FindingKind::DeadLettersDiffer;
         let count = found.abs_diff(expected);
-        findings.add(Finding::new(kind, FindingPlace::table(&letters), count, detail));
+        findings.add(Finding::new(kind, FindingPlace::table(&table), count, detail));
     }
 }
 
@@ -174,7 +175,7 @@ pub(super) fn of_ledger<'a>(
 ) -> (i64, i64) {
     let of_source = |id: SourceId| view.partitions(id).map(|(_, chain)| chain);
     let chains = sources.flat_map(|source| of_source(source.id));
-    chains.fold((0, 0), |(rows, letters), chain| {
-        (rows + chain.totals().rows, letters + dead_letter_rows(chain))
+    chains.fold((0, 0), |(rows, dead_letters), chain| {
+        (rows + chain.totals().rows, dead_letters + dead_letter_rows(chain))
     })
 }

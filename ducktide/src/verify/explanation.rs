@@ -32,7 +32,7 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
                    again with `ducktide replay --topic TOPIC --partition PARTITION --from-offset OFFSET`, \
                    where OFFSET is the first missing one.",
         },
-        FindingKind::RowsDoubled => Explanation {
+        FindingKind::RowsDuplicated => Explanation {
             exit_status: 11,
             name: "rows_doubled",
             title: "records are in the table more than once",
@@ -280,7 +280,7 @@ mod tests {
     /// In the order of their severity.
     const KINDS: [FindingKind; 19] = [
         FindingKind::RowsMissing,
-        FindingKind::RowsDoubled,
+        FindingKind::RowsDuplicated,
         FindingKind::RowsUnexpected,
         FindingKind::DeadLettersDiffer,
         FindingKind::DataFileMissing,

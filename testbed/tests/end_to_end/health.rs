@@ -8,9 +8,9 @@ use uuid::Uuid;
 #[path = "../../../crates/health/tests/health/scenario.rs"]
 mod scenario;
 
-use scenario::Case;
+use scenario::HealthFixture;
 
-fn case(folder: &TempDir) -> Case {
+fn case(folder: &TempDir) -> HealthFixture {
     let name = format!("health_{}", Uuid::new_v4().simple());
     let config = LakeConfig {
         catalog: shared_postgres().create_database(&name).unwrap().parse().unwrap(),
@@ -18,10 +18,10 @@ fn case(folder: &TempDir) -> Case {
         metadata_schema: "another_lake".to_owned(),
         extension_dir: None,
     };
-    Case::new(&config, "another_lake")
+    HealthFixture::new(&config, "another_lake")
 }
 
-fn run(scenario: fn(Case)) {
+fn run(scenario: fn(HealthFixture)) {
     let folder = TempDir::new().unwrap();
     scenario(case(&folder));
 }

@@ -29,7 +29,7 @@ use tempfile::TempDir;
 use uuid::Uuid;
 
 /// Lake whose table `events` has the offsets 0 to 49 of partition 0, in two files.
-struct Case {
+struct VerifyFixture {
     config: LakeConfig,
     address: String,
     schema: &'static str,
@@ -38,7 +38,7 @@ struct Case {
     folder: TempDir,
 }
 
-impl Case {
+impl VerifyFixture {
     fn new(kind: CatalogKind, schema: &'static str) -> Self {
         let folder = TempDir::new().unwrap();
         let (catalog, address) = match kind {
@@ -135,7 +135,7 @@ fn shape() -> TableShape {
 #[ignore = "needs PostgreSQL"]
 fn a_lake_in_postgres_is_exact_in_any_schema() {
     for schema in ["public", "another_lake"] {
-        let case = Case::new(CatalogKind::Postgres, schema);
+        let case = VerifyFixture::new(CatalogKind::Postgres, schema);
         assert_eq!(case.found(false), []);
         assert_eq!(case.found(true), []);
         assert_eq!(case.verify(true).rows_read, Some(50));
@@ -145,7 +145,7 @@ fn a_lake_in_postgres_is_exact_in_any_schema() {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_trigger_that_is_missing_or_disabled_in_postgres_is_found() {
-    let case = Case::new(CatalogKind::Postgres, "public");
+    let case = VerifyFixture::new(CatalogKind::Postgres, "public");
     case.edit_catalog("ALTER TABLE ducklake_data_file DISABLE TRIGGER ducktide_once");
     let verification = case.verify(false);
     let findings = verification.findings.detailed();
@@ -160,7 +160,7 @@ fn a_trigger_that_is_missing_or_disabled_in_postgres_is_found() {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn a_trigger_of_another_lake_in_the_database_does_not_stand_in() {
-    let case = Case::new(CatalogKind::Postgres, "public");
+    let case = VerifyFixture::new(CatalogKind::Postgres, "public");
     let folder = TempDir::new().unwrap();
     let mut other = case.config.clone();
     other.metadata_schema = "other".to_owned();
@@ -175,7 +175,7 @@ fn a_trigger_of_another_lake_in_the_database_does_not_stand_in() {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn hands_in_the_ledger_and_progress_are_found_in_postgres() {
-    let case = Case::new(CatalogKind::Postgres, "public");
+    let case = VerifyFixture::new(CatalogKind::Postgres, "public");
     case.edit_catalog("UPDATE ducktide_progress SET next_offset = 60");
     assert_eq!(case.found(false), [FindingKind::ProgressDiffers]);
 
@@ -189,14 +189,14 @@ fn hands_in_the_ledger_and_progress_are_found_in_postgres() {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn rows_and_files_are_judged_in_postgres() {
-    let case = Case::new(CatalogKind::Postgres, "public");
+    let case = VerifyFixture::new(CatalogKind::Postgres, "public");
     let mut lake = case.open(Access::Operate);
     let double = "INSERT INTO lake.events FROM lake.events WHERE _kafka_offset = 7";
     lake.connection().unwrap().execute_batch(double).unwrap();
-    assert_eq!(case.found(true), [FindingKind::RowsDoubled]);
+    assert_eq!(case.found(true), [FindingKind::RowsDuplicated]);
     let delete = "DELETE FROM lake.events WHERE _kafka_offset = 8";
     lake.connection().unwrap().execute_batch(delete).unwrap();
-    assert_eq!(case.found(true), [FindingKind::RowsDoubled, FindingKind::RowsDeleted]);
+    assert_eq!(case.found(true), [FindingKind::RowsDuplicated, FindingKind::RowsDeleted]);
 
     let directory = case.table.directory.display();
     let files =
@@ -212,7 +212,7 @@ fn rows_and_files_are_judged_in_postgres() {
 #[test]
 #[ignore = "needs PostgreSQL"]
 fn running_workers_and_merges_raise_no_alarm_in_postgres() {
-    let case = Case::new(CatalogKind::Postgres, "public");
+    let case = VerifyFixture::new(CatalogKind::Postgres, "public");
     let mut merging = case.open(Access::Operate);
     let mut verifying = case.open(Access::Read);
     std::thread::scope(|scope| {
@@ -243,7 +243,7 @@ const FILES: i64 = 100_000;
 const RANGES: i64 = 50_000;
 
 /// Fills the catalog with files of one row each, and the ledger with ranges of two rows each.
-fn enlarge(case: &Case, kind: CatalogKind) {
+fn enlarge(case: &VerifyFixture, kind: CatalogKind) {
     let schema = case.schema;
     let (numbers, name) = match kind {
         CatalogKind::Postgres => {
@@ -285,7 +285,7 @@ fn make_files(directory: &Path) {
 }
 
 fn a_large_lake_is_judged_by_its_catalog(kind: CatalogKind) {
-    let case = Case::new(kind, "public");
+    let case = VerifyFixture::new(kind, "public");
     enlarge(&case, kind);
     make_files(&case.table.directory);
 

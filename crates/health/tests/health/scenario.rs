@@ -10,15 +10,16 @@ use ducktide_lake::{Access, DuckLake, HoldReason};
 use ducktide_maintenance::{MaintenanceOutcome, Operation};
 use jiff::Timestamp;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest wait for the maintenance lock.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A lake, and how DuckDB names the tables of its catalog.
-pub(crate) struct Case {
+pub(crate) struct HealthFixture {
     lake: DuckLake,
     catalog: &'static str,
 }
 
-impl Case {
+impl HealthFixture {
     pub(crate) fn new(config: &LakeConfig, catalog: &'static str) -> Self {
         DuckLake::init(config).unwrap();
         Self { lake: DuckLake::open(config, Access::Operate).unwrap(), catalog }
@@ -58,7 +59,7 @@ impl Case {
     }
 }
 
-pub(crate) fn a_new_lake_is_healthy(mut case: Case) {
+pub(crate) fn a_new_lake_is_healthy(mut case: HealthFixture) {
     let health = case.health();
 
     assert_eq!(health.tables, []);
@@ -69,7 +70,7 @@ pub(crate) fn a_new_lake_is_healthy(mut case: Case) {
     assert_eq!(judgement.state, LakeState::Healthy);
 }
 
-pub(crate) fn files_are_counted_by_day_and_by_merge_group(mut case: Case) {
+pub(crate) fn files_are_counted_by_day_and_by_merge_group(mut case: HealthFixture) {
     case.with_partitioned_table();
 
     let before = case.table("main.events");
@@ -87,7 +88,7 @@ pub(crate) fn files_are_counted_by_day_and_by_merge_group(mut case: Case) {
         .filter(|(_, files)| files.len() > 1)
         .map(|(_, files)| files.iter().map(|file| file.id).collect())
         .collect();
-    let done = ducktide_maintenance::merge_files(&mut case.lake, &table, &merges, PATIENCE)
+    let done = ducktide_maintenance::merge_files(&mut case.lake, &table, &merges, LOCK_TIMEOUT)
         .map(|(done, _)| done);
     assert!(matches!(done.unwrap(), MaintenanceOutcome::Done(_)));
 
@@ -102,7 +103,7 @@ pub(crate) fn files_are_counted_by_day_and_by_merge_group(mut case: Case) {
     assert!((-5..120).contains(&since), "{since}");
 }
 
-pub(crate) fn delete_files_and_schema_versions_keep_files_apart(mut case: Case) {
+pub(crate) fn delete_files_and_schema_versions_keep_files_apart(mut case: HealthFixture) {
     case.execute("CREATE TABLE lake.main.plain(id BIGINT)");
     case.commit_each("plain", &["(1), (2)", "(3)", "(4)", "(5)"]);
     case.execute("DELETE FROM lake.main.plain WHERE id = 1");
@@ -121,12 +122,12 @@ pub(crate) fn delete_files_and_schema_versions_keep_files_apart(mut case: Case) 
     assert_eq!((day.of, day.files), (DayAssignment::Commit, 7));
 }
 
-pub(crate) fn the_target_is_the_nearest_option(mut case: Case) {
+pub(crate) fn the_target_is_the_nearest_option(mut case: HealthFixture) {
     case.execute(
         "CREATE SCHEMA lake.other; CREATE TABLE lake.other.far(id BIGINT); \
          CREATE TABLE lake.main.near(id BIGINT); CREATE TABLE lake.main.plain(id BIGINT)",
     );
-    let targets = |case: &mut Case| {
+    let targets = |case: &mut HealthFixture| {
         let tables = case.health().tables.into_iter();
         tables.map(|table| (table.table, table.target_bytes)).collect::<Vec<_>>()
     };
@@ -145,7 +146,7 @@ pub(crate) fn the_target_is_the_nearest_option(mut case: Case) {
     assert_eq!(targets(&mut case), named(1_000_000, 200_000_000, 100_000_000));
 }
 
-pub(crate) fn holds_on_snapshots_and_last_runs_are_reported(mut case: Case) {
+pub(crate) fn holds_on_snapshots_and_last_runs_are_reported(mut case: HealthFixture) {
     case.with_partitioned_table();
     case.execute(
         "INSERT INTO @ducktide_pin(name, snapshot_id, created_at) \
@@ -172,7 +173,7 @@ pub(crate) fn holds_on_snapshots_and_last_runs_are_reported(mut case: Case) {
 }
 
 /// Measures the time to read the health of a lake with 100,000 files of 400 days and 50,000 snapshots.
-pub(crate) fn the_health_of_a_large_lake_is_read(mut case: Case) -> Vec<Duration> {
+pub(crate) fn the_health_of_a_large_lake_is_read(mut case: HealthFixture) -> Vec<Duration> {
     case.with_partitioned_table();
     case.execute("CREATE TABLE lake.main.plain(id BIGINT)");
     case.execute(

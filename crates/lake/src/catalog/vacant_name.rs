@@ -47,24 +47,24 @@ fn sum(session: &Session, source: SourceId, column: &str) -> Result<i64> {
 
 /// Reason why a table does not exist.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Fate {
+enum MissingReason {
     /// The table was renamed to this name.
     Renamed { schema: String, table: String },
     /// The table was dropped; this is the last snapshot that contains it.
     Dropped { last_snapshot: i64 },
     /// The snapshots that contained the table are expired.
-    Forgotten,
+    Expired,
 }
 
 fn lost_table(session: &Session, table: &TableName, counted: i64) -> Result<LakeError> {
-    Ok(LakeError::invalid(lost_text(table, counted, &fate(session, table)?)))
+    Ok(LakeError::invalid(lost_text(table, counted, &missing_reason(session, table)?)))
 }
 
 /// Returns the text of the error. Pure.
-fn lost_text(table: &TableName, counted: i64, fate: &Fate) -> String {
+fn lost_text(table: &TableName, counted: i64, reason: &MissingReason) -> String {
     let name = table.sql();
-    let (what, remedy, detail) = match fate {
-        Fate::Renamed { schema, table: now } => {
+    let (what, remedy, detail) = match reason {
+        MissingReason::Renamed { schema, table: now } => {
             let from = format!("{}.{}", quote_identifier(schema), quote_identifier(now));
             (
                 "the table was renamed",
@@ -75,14 +75,14 @@ fn lost_text(table: &TableName, counted: i64, fate: &Fate) -> String {
                 format!(" renamed_to=`{schema}.{now}`"),
             )
         }
-        Fate::Dropped { last_snapshot } => (
+        MissingReason::Dropped { last_snapshot } => (
             "the table was dropped",
             format!(
                 "restore it with `CREATE TABLE {name} AS FROM {name} AT (VERSION => {last_snapshot})`, or"
             ),
             String::new(),
         ),
-        Fate::Forgotten => ("the table is gone", String::new(), String::new()),
+        MissingReason::Expired => ("the table is gone", String::new(), String::new()),
     };
     let space = if remedy.is_empty() { "" } else { " " };
     format!(
@@ -91,7 +91,7 @@ fn lost_text(table: &TableName, counted: i64, fate: &Fate) -> String {
     )
 }
 
-fn fate(session: &Session, table: &TableName) -> Result<Fate> {
+fn missing_reason(session: &Session, table: &TableName) -> Result<MissingReason> {
     let native = |name: &str| session.native_table(name);
     let (tables, schemas) = (native("ducklake_table"), native("ducklake_schema"));
     let ended: Vec<EndedTable> = session.catalog_query(&format!(
@@ -103,7 +103,7 @@ fn fate(session: &Session, table: &TableName) -> Result<Fate> {
     ))?;
     let Some(EndedTable { table_id, end_snapshot: SnapshotId(end) }) = ended.into_iter().next()
     else {
-        return Ok(Fate::Forgotten);
+        return Ok(MissingReason::Expired);
     };
     let renamed: Vec<RenamedTable> = session.catalog_query(&format!(
         "SELECT s.schema_name, t.table_name FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
@@ -112,7 +112,7 @@ fn fate(session: &Session, table: &TableName) -> Result<Fate> {
     if let Some(RenamedTable { schema_name: schema, table_name: table }) =
         renamed.into_iter().next()
     {
-        return Ok(Fate::Renamed { schema, table });
+        return Ok(MissingReason::Renamed { schema, table });
     }
     let readable: i64 = session.catalog_scalar(&format!(
         "SELECT count(*) AS found FROM {} WHERE snapshot_id = {}",
@@ -120,7 +120,11 @@ fn fate(session: &Session, table: &TableName) -> Result<Fate> {
         end - 1
     ))?;
     let is_readable = readable > 0;
-    Ok(if is_readable { Fate::Dropped { last_snapshot: end - 1 } } else { Fate::Forgotten })
+    Ok(if is_readable {
+        MissingReason::Dropped { last_snapshot: end - 1 }
+    } else {
+        MissingReason::Expired
+    })
 }
 
 crate::row_struct! {
@@ -228,15 +232,16 @@ mod tests {
     }
 
     #[test]
-    fn the_remedy_depends_on_the_fate_of_the_table() {
+    fn the_remedy_depends_on_the_reason() {
         let table: TableName = "events".parse().unwrap();
-        let text = |fate| lost_text(&table, 70, &fate);
+        let text = |reason| lost_text(&table, 70, &reason);
 
-        let renamed = text(Fate::Renamed { schema: "main".to_owned(), table: "old".to_owned() });
+        let renamed =
+            text(MissingReason::Renamed { schema: "main".to_owned(), table: "old".to_owned() });
         assert!(renamed.contains(r#"`ALTER TABLE "main"."old" RENAME TO "events"`"#), "{renamed}");
-        let dropped = text(Fate::Dropped { last_snapshot: 9 });
+        let dropped = text(MissingReason::Dropped { last_snapshot: 9 });
         assert!(dropped.contains("AT (VERSION => 9)"), "{dropped}");
-        let gone = text(Fate::Forgotten);
+        let gone = text(MissingReason::Expired);
         assert!(
             gone.contains("to it; fill another table") && gone.ends_with("rows=`70`"),
             "{gone}"

@@ -133,7 +133,7 @@ fn a_duplicate_row_is_found() {
     let fixture = Fixture::new();
     fixture.sql("INSERT INTO lake.events FROM lake.events WHERE _kafka_offset = 105");
 
-    assert_eq!(kinds(&Producer::of_lake().compare(&fixture)), [FindingKind::RowsDoubled]);
+    assert_eq!(kinds(&Producer::of_lake().compare(&fixture)), [FindingKind::RowsDuplicated]);
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn a_duplicate_row_is_found_and_named() {
 
     let finding = only(&fixture.deep());
 
-    assert_eq!((finding.kind, finding.count), (FindingKind::RowsDoubled, 1));
+    assert_eq!((finding.kind, finding.count), (FindingKind::RowsDuplicated, 1));
     assert_eq!((finding.place.partition, finding.offsets.as_slice()), (Some(0), &[105][..]));
     assert!(finding.place.topic.as_deref() == Some("events"));
 }
@@ -75,7 +75,7 @@ fn rows_that_no_other_client_wrote_and_the_ledger_does_not_count_are_duplicates(
 
     let finding = only(&fixture.by_catalog());
 
-    assert_eq!((finding.kind, finding.count), (FindingKind::RowsDoubled, 10));
+    assert_eq!((finding.kind, finding.count), (FindingKind::RowsDuplicated, 10));
     assert_eq!(only(&fixture.deep()).offsets, (100..110).collect::<Vec<_>>());
 }
 
@@ -88,7 +88,7 @@ fn a_lost_row_is_not_hidden_by_a_duplicate() {
 
     assert_eq!(kinds(&fixture.by_catalog()), [], "the number of rows is right");
     let deep = fixture.deep();
-    assert_eq!(kinds(&deep), [FindingKind::RowsMissing, FindingKind::RowsDoubled]);
+    assert_eq!(kinds(&deep), [FindingKind::RowsMissing, FindingKind::RowsDuplicated]);
     let offsets: Vec<_> = deep.findings.detailed().iter().map(|f| f.offsets.clone()).collect();
     assert_eq!(offsets, [[152], [151]]);
 }

@@ -117,7 +117,7 @@ fn a_replay_restores_a_partition_deleted_by_a_client(kind: CatalogKind) {
 fn a_replay_removes_duplicates(kind: CatalogKind) {
     let mut case = filled(kind);
     case.sql("INSERT INTO lake.events FROM lake.events WHERE _kafka_partition = 0").unwrap();
-    assert_eq!(found(&case, true), [FindingKind::RowsDoubled]);
+    assert_eq!(found(&case, true), [FindingKind::RowsDuplicated]);
 
     try_replay(&case, &[(0, 100)]).unwrap();
 
@@ -300,7 +300,7 @@ fn deep_verification_identifies_rows_of_other_clients(kind: CatalogKind) {
         ("INSERT INTO lake.events(id) VALUES (1)", &[][..]),
         (
             "INSERT INTO lake.events FROM lake.events WHERE _kafka_offset = 5",
-            &[FindingKind::RowsDoubled],
+            &[FindingKind::RowsDuplicated],
         ),
     ] {
         let mut case = filled(kind);
