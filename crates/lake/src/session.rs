@@ -258,6 +258,11 @@ impl Session {
         Ok(found)
     }
 
+    /// Runs a query with one column of texts and returns its values, without those that are NULL.
+    pub fn texts(&self, sql: &str) -> duckdb::Result<Vec<String>> {
+        Ok(self.rows(sql)?.into_iter().flatten().flatten().collect())
+    }
+
     /// Returns the qualified name of a catalog table in DuckDB. It always includes the schema: without
     /// it DuckDB reads `public`, which can belong to another lake.
     pub fn catalog_table(&self, name: &str) -> String {

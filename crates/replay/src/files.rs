@@ -135,7 +135,7 @@ impl ReplayTarget {
             quote(&self.table.schema),
             quote(&self.table.table)
         );
-        let names: Vec<_> = session.rows(&sql)?.into_iter().flatten().flatten().collect();
+        let names = session.texts(&sql)?;
         let hiding = names.iter().find(|name| name.eq_ignore_ascii_case(FILE_NAME));
         Ok(hiding.map(|name| {
             let renamed = format!("_ducktide_{}", Uuid::new_v4().simple());
@@ -182,8 +182,8 @@ impl ReplayTarget {
             quote(&self.table.table),
             quote(&self.table.schema)
         );
-        let known = session.rows(&sql).map_err(read_failed)?;
-        let known: BTreeSet<String> = known.into_iter().flatten().flatten().collect();
+        let known = session.texts(&sql).map_err(read_failed)?;
+        let known: BTreeSet<String> = known.into_iter().collect();
         for path in paths {
             if !known.contains(path) {
                 return Err(LakeError::invalid(format!(
@@ -357,7 +357,6 @@ fn file_count(row: Vec<Option<String>>) -> Option<(String, u64)> {
 }
 
 fn number(session: &Session, sql: &str) -> duckdb::Result<i64> {
-    let rows = session.rows(sql)?;
-    let value = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+    let value = session.texts(sql)?.first().and_then(|number| number.parse().ok());
     Ok(value.expect("count(*) is a number"))
 }

@@ -162,17 +162,17 @@ pub fn written_at(
          AND _kafka_offset >= {offset} AND _kafka_offset < {}",
         offset.0.saturating_add(NEARBY)
     );
-    let rows = match lake.session()?.rows(&sql) {
-        Ok(rows) => rows,
+    let found = match lake.session()?.texts(&sql) {
+        Ok(found) => found,
         // A file is missing: the statistics of the files give a time that is not later.
         Err(error) => {
             tracing::debug!(%error, "table not readable, record time read from the catalog");
             let sql = missing::least_time_sql(lake.session()?, &source.spec.table, offset);
-            let rows = lake.session()?.rows(&sql);
-            rows.map_err(|error| duckdb_error::failed("read a record's time", error))?
+            let found = lake.session()?.texts(&sql);
+            found.map_err(|error| duckdb_error::failed("read a record's time", error))?
         }
     };
-    let time = rows.first().and_then(|row| row.first()?.as_deref()?.parse().ok());
+    let time = found.first().and_then(|time| time.parse().ok());
     Ok(time.and_then(|ms| Timestamp::from_millisecond(ms).ok()))
 }
 

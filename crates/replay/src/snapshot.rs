@@ -15,7 +15,7 @@ pub(super) fn require(session: &Session, table: &TableName) -> duckdb::Result<()
         quote(&table.schema),
         quote(&table.table)
     );
-    let comment = session.rows(&sql)?.into_iter().flatten().next().flatten();
-    let comment = comment.as_deref().map_or_else(|| "NULL".to_owned(), quote);
+    let comment = session.texts(&sql)?;
+    let comment = comment.first().map_or_else(|| "NULL".to_owned(), |text| quote(text));
     session.execute(&format!("COMMENT ON TABLE {LAKE}.{} IS {comment}", table.sql()))
 }

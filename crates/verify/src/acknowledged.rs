@@ -4,8 +4,6 @@
 //! in the lake, and not lost. Ledger and table may have any number of records: they are compared in parts
 //! of consecutive offsets, each of which fits into memory.
 
-use std::str::FromStr;
-
 use ducktide_lake::session::quote;
 use ducktide_protocol::position::{Offset, OffsetRange, Partition};
 
@@ -122,7 +120,7 @@ impl<'a> Comparison<'a> {
         };
         let topics = list(reader.sources.iter().map(|source| source.topic.as_str()));
         let sql = format!("SELECT DISTINCT topic FROM acknowledged WHERE topic IN ({topics})");
-        let topics: Vec<_> = reader.session.rows(&sql)?.into_iter().flatten().flatten().collect();
+        let topics = reader.session.texts(&sql)?;
         let topics = list(topics.iter().map(String::as_str));
         let same = format!(
             "a.topic = s.topic AND a.\"partition\" = s.\"partition\" AND a.o = s.o AND {same_id}"
@@ -219,8 +217,8 @@ impl<'a> Comparison<'a> {
              GROUP BY part ORDER BY part",
             topics = self.topics
         );
-        let begins: Vec<i64> =
-            self.reader.session.rows(&sql)?.into_iter().flatten().filter_map(number_of).collect();
+        let begins = self.reader.session.texts(&sql)?;
+        let begins: Vec<i64> = begins.iter().filter_map(|begin| begin.parse().ok()).collect();
         Ok(if begins.is_empty() { vec![0] } else { begins })
     }
 
@@ -321,13 +319,9 @@ impl<'a> Comparison<'a> {
     }
 
     fn number(&self, sql: &str) -> duckdb::Result<u64> {
-        let rows = self.reader.session.rows(sql)?;
-        Ok(rows.into_iter().flatten().next().and_then(number_of).unwrap_or(0))
+        let found = self.reader.session.texts(sql)?;
+        Ok(found.first().and_then(|number| number.parse().ok()).unwrap_or(0))
     }
-}
-
-fn number_of<T: FromStr>(value: Option<String>) -> Option<T> {
-    value?.parse().ok()
 }
 
 fn condition(topic: &str, partition: i32) -> String {

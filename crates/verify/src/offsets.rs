@@ -360,13 +360,13 @@ impl TableReader<'_> {
 
     /// Returns a count and the first offsets; both queries return text.
     pub(super) fn occurrences(&self, count: &str, offsets: &str) -> duckdb::Result<Occurrences> {
-        let number = |row: &Vec<Option<String>>| row.first()?.as_deref()?.parse().ok();
-        let count = self.session.rows(count)?.first().and_then(number).unwrap_or(0);
+        let number = |text: &String| text.parse().ok();
+        let count = self.session.texts(count)?.first().and_then(number).unwrap_or(0);
         if count == 0 {
             return Ok(Occurrences::default());
         }
         let sql = format!("SELECT o FROM ({offsets}) t(o) ORDER BY o::BIGINT LIMIT {EXAMPLES}");
-        let offsets = self.session.rows(&sql)?.iter().filter_map(number).collect();
+        let offsets = self.session.texts(&sql)?.iter().filter_map(number).collect();
         Ok(Occurrences { count, offsets, detail: String::new() })
     }
 }

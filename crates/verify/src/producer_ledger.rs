@@ -76,5 +76,5 @@ pub(super) fn unknown_topics<'a>(
         "SELECT DISTINCT topic FROM acknowledged WHERE topic NOT IN ('', {}) ORDER BY 1",
         list(topics).replace("NULL", "''")
     );
-    Ok(session.rows(&sql)?.into_iter().flatten().flatten().collect())
+    session.texts(&sql)
 }

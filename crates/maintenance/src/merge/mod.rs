@@ -127,8 +127,8 @@ fn check_column_names(lake: &mut DuckLake, table: &TableName) -> Result<()> {
         quote(&table.table),
         quote(DUCKLAKE_PREFIX)
     );
-    let found = lake.session()?.rows(&sql).map_err(failed("read the table's column names"))?;
-    let Some(column) = found.into_iter().flatten().flatten().next() else { return Ok(()) };
+    let found = lake.session()?.texts(&sql).map_err(failed("read the table's column names"))?;
+    let Some(column) = found.into_iter().next() else { return Ok(()) };
     Err(LakeError::invalid(format!(
         "the table's files cannot be merged, because a column has a name that DuckLake reserves; \
          rename it with `ALTER TABLE {} RENAME COLUMN {} TO …`: table=`{table}` column=`{column}`",

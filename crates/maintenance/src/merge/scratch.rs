@@ -185,9 +185,9 @@ impl<'a> ScratchCatalog<'a> {
     /// Returns the names of a scratch table's columns: rows are copied by name, never by position.
     fn columns(&self, name: &str) -> duckdb::Result<String> {
         let table = scratch_table(name);
-        let rows =
-            self.session.rows(&format!("SELECT column_name FROM (DESCRIBE FROM {table})"))?;
-        let names = rows.into_iter().flatten().flatten().map(|name| quote_identifier(&name));
+        let names =
+            self.session.texts(&format!("SELECT column_name FROM (DESCRIBE FROM {table})"))?;
+        let names = names.iter().map(|name| quote_identifier(name));
         Ok(names.collect::<Vec<_>>().join(", "))
     }
 
@@ -284,9 +284,9 @@ impl<'a> ScratchCatalog<'a> {
         );
         // DuckLake's functions must run in the transaction in which they were prepared.
         self.session.execute("BEGIN")?;
-        let rows = self.session.rows(&sql)?;
+        let paths = self.session.texts(&sql)?;
         self.session.execute("COMMIT")?;
-        Ok(rows.into_iter().flatten().flatten().map(PathBuf::from).collect())
+        Ok(paths.into_iter().map(PathBuf::from).collect())
     }
 }
 
