@@ -21,9 +21,9 @@ pub mod lock;
 pub mod meta;
 pub(crate) mod partitioning;
 pub mod pin;
-pub(crate) mod postgres;
+mod postgres;
 pub mod shape_break;
-pub(crate) mod sqlite;
+mod sqlite;
 pub(crate) mod sqlite_file;
 pub(crate) mod vacant_name;
 
