@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::batch_cycle::FlushAction;
 use super::effect::{ClusterQuery, Effect};
+use super::periodic_query::PeriodicQuery;
 use super::{Ending, Phase, Worker};
 use crate::batch::batcher::BatcherCommand;
 use crate::commit::request::CommitterRequest;
@@ -20,32 +21,6 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// Time between two queries for the end offsets of partitions, for the lag in metrics, and to detect an
 /// outage while there is nothing to commit. A query is one request to each broker.
 const ENDS_INTERVAL: Duration = Duration::from_secs(5);
-
-/// A query that is repeated, one at a time.
-#[derive(Debug)]
-pub(super) struct PeriodicQuery {
-    due: Instant,
-    is_outstanding: bool,
-}
-
-impl PeriodicQuery {
-    pub(super) const fn due_at(due: Instant) -> Self {
-        Self { due, is_outstanding: false }
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        !self.is_outstanding && self.due <= now
-    }
-
-    fn sent(&mut self, now: Instant, interval: Duration) {
-        (self.due, self.is_outstanding) = (now + interval, true);
-    }
-
-    /// Records the answer, or that there will be none.
-    pub(super) const fn answered(&mut self) {
-        self.is_outstanding = false;
-    }
-}
 
 impl Worker {
     /// Performs all actions that are due. Returns the time of the next call.

@@ -3,7 +3,6 @@
 //! The records that were read before are committed, and the first worker adds the columns. Then all workers
 //! continue with the current tables, by a reset as after a fence.
 
-use std::collections::BTreeMap;
 use std::mem;
 use std::sync::Arc;
 
@@ -12,19 +11,11 @@ use ducktide_protocol::{LakeError, Table};
 
 use super::Worker;
 use super::effect::Effect;
+use super::pending_alterations::Alterations;
 use crate::batch::topic_route::TopicRoute;
 use crate::commit::request::CommitterRequest;
 use crate::error::ConsumerError;
 use crate::startup::table;
-
-/// Alterations that the lake is to apply.
-#[derive(Debug, Default)]
-pub(super) struct Alterations {
-    /// Missing columns of each table. A table without columns is only read again.
-    wanted: BTreeMap<TableName, Vec<Column>>,
-    /// True while the lake alters tables.
-    asked: bool,
-}
 
 impl Worker {
     /// Records the columns for which a batcher waits. Other batchers may need others, of the same schema or

@@ -11,13 +11,14 @@
 //! | life of a revocation | [`Revocation`], below |
 //! | tables that are altered, topics that are held or opened | `alterations`, `held_topics`, `discovery` |
 //! | reactions to events | `source_events`, `batcher_events`, `committer_events`, `cluster_answers` |
-//! | actions at a time | `advance`, `owner_check`, `until_end` |
+//! | actions at a time | `advance`, `owner_queries`, `until_end` |
 //!
 //! Uncommitted records are either flushed (the batch is cut and committed), or all of them are dropped and
 //! read again from the committed positions (a reset).
 
 mod advance;
 mod alterations;
+mod awaited_members;
 mod batch_cycle;
 mod batcher_events;
 mod cluster_answers;
@@ -26,7 +27,10 @@ mod discovery;
 mod effect;
 mod held_topics;
 mod owner_check;
+mod owner_queries;
 mod partitions;
+mod pending_alterations;
+mod periodic_query;
 mod readiness_blockers;
 mod source_events;
 mod until_end;
@@ -50,18 +54,18 @@ use crate::metrics::Metrics;
 use crate::source::group::Group;
 use crate::source::{SourceCommand, TopicPartition};
 use crate::startup::Goals;
-use advance::PeriodicQuery;
-use alterations::Alterations;
+use awaited_members::OtherMembersWait;
 use batch_cycle::BatchCycle;
 use held_topics::HeldTopics;
 use owner_check::OwnerCheck;
 use partitions::Partitions;
+use pending_alterations::Alterations;
+use periodic_query::PeriodicQuery;
 use readiness_blockers::ReadinessBlockers;
-use until_end::OtherMembersWait;
 
+pub(crate) use awaited_members::REFUSAL_LIMIT;
 pub(crate) use batch_cycle::FlushTrigger;
 pub(crate) use effect::{ClusterQuery, Effect};
-pub(crate) use until_end::REFUSAL_LIMIT;
 
 /// Settings of a worker, and what it found at its start.
 pub(crate) struct WorkerSettings {

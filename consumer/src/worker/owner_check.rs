@@ -26,11 +26,9 @@ use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-use super::Worker;
-use super::effect::{ClusterQuery, Effect, join_names};
 use crate::config::Config;
+use crate::source::TopicPartition;
 use crate::source::kafka_config::GroupProtocol;
-use crate::source::{SourceCommand, TopicPartition};
 
 /// Time from an assignment to the first query.
 const FIRST_QUERY: Duration = Duration::from_secs(3);
@@ -94,7 +92,7 @@ impl OwnerCheck {
     }
 
     /// Returns the number of the query that is due.
-    fn take_due(&mut self, now: Instant) -> Option<u64> {
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<u64> {
         self.query_at.take_if(|at| *at <= now)?;
         self.question += 1;
         Some(self.question)
@@ -102,7 +100,7 @@ impl OwnerCheck {
 
     /// Handles an answer, which is None while the group rebalances. Returns the partitions for which the
     /// member joins the group again.
-    fn answered(
+    pub(super) fn answered(
         &mut self,
         question: u64,
         unowned: Option<BTreeSet<TopicPartition>>,
@@ -125,40 +123,6 @@ impl OwnerCheck {
         self.not_before = Some(now + self.pause);
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         Some(lasting)
-    }
-}
-
-impl Worker {
-    /// Asks the brokers for partitions without an owner if a query is due. Only partitions that the lake
-    /// knows count: a new one has no owner until the group's leader discovers it.
-    pub(super) fn advance_owner_check(&mut self, now: Instant) {
-        let is_loaded = self.topics.routes.keys().all(|topic| self.partitions.is_in_lake(topic));
-        if !self.is_ending()
-            && is_loaded
-            && let Some(question) =
-                self.queries.owners.as_mut().and_then(|check| check.take_due(now))
-        {
-            let partitions = self.partitions.in_lake();
-            self.send(Effect::Query(ClusterQuery::Unowned { partitions, question }));
-        }
-    }
-
-    pub(super) fn found_unowned(
-        &mut self,
-        question: u64,
-        unowned: Option<BTreeSet<TopicPartition>>,
-    ) {
-        let (is_ending, now) = (self.is_ending(), self.now);
-        let Some(check) = self.queries.owners.as_mut().filter(|_| !is_ending) else { return };
-        if let Some(unowned) = check.answered(question, unowned, now) {
-            let unowned: Vec<_> = unowned.into_iter().collect();
-            tracing::warn!(
-                partitions = join_names(&unowned),
-                group_id = self.settings.group.id,
-                "partitions without an owner, joining the group again"
-            );
-            self.send(Effect::Source(SourceCommand::Rejoin));
-        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::Worker;
+use super::awaited_members::{OtherMembersWait, REFUSAL_LIMIT};
 use super::effect::{ClusterQuery, Effect, join_names};
 use crate::error::ConsumerError;
 use crate::source::group_members::GroupMember;
@@ -12,19 +13,6 @@ use crate::source::topic_partition::TopicPartition;
 /// Time without own partitions to read after which the group is described. By then a rebalance is complete,
 /// and members have committed what they read.
 const OTHERS_AFTER: Duration = Duration::from_secs(5);
-
-/// Longest time that a run with `--until-end` waits while Kafka refuses a request. Brokers that have just
-/// started may not have loaded their access rules.
-pub(crate) const REFUSAL_LIMIT: Duration = Duration::from_secs(10);
-
-/// The wait for partitions that other members read, which is logged once.
-#[derive(Debug, Default)]
-pub(super) struct OtherMembersWait {
-    /// Time since which only other members can reach the goals.
-    since: Option<Instant>,
-    /// True once the members were queried. The query is repeated only if no member owns the partitions.
-    is_asked: bool,
-}
 
 impl Worker {
     /// Ends the worker when the lake has reached the goals, also by commits of other members.
