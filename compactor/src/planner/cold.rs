@@ -3,8 +3,8 @@
 use ducktide_maintenance::DataFile;
 use jiff::Timestamp;
 
-use super::MergePolicy;
 use super::group::take;
+use super::policy::MergePolicy;
 
 /// Divisor of the growth from which a file is rewritten: the smaller files merged with it must have
 /// at least `1/COLD_GROWTH` of its size, that is half of it. A day of 200 MB is not rewritten for a late row,

@@ -3,7 +3,8 @@
 use ducktide_maintenance::{DataFile, FileGroup};
 use jiff::Timestamp;
 
-use super::{DueTiers, Merge, MergePolicy, MergeReason, cold};
+use super::cold;
+use super::policy::{DueTiers, Merge, MergePolicy, MergeReason};
 
 /// Divisor of the largest share: the largest file of a merge has at most `1/LARGEST_SHARE` of its
 /// size, unless the result reaches the target size. Otherwise an output slightly below the bound of its tier would be

@@ -7,7 +7,8 @@ use arrow_buffer::{ArrowNativeType, BooleanBufferBuilder, NullBuffer};
 use ducktide_protocol::dedupe::EventId;
 use ducktide_protocol::table::ColumnType;
 
-use super::{Problem, TextBuffer};
+use crate::error::Problem;
+use crate::text_buffer::TextBuffer;
 
 /// Builder of one column.
 #[derive(Debug)]

@@ -2,7 +2,8 @@
 
 use ducktide_protocol::table::TimeUnit;
 
-use super::{Problem, TextBuffer};
+use crate::error::Problem;
+use crate::text_buffer::TextBuffer;
 
 const SECONDS_PER_DAY: i64 = 86_400;
 /// Microseconds per day.

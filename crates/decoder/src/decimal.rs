@@ -1,6 +1,8 @@
 //! Avro decimals: big-endian two's complement of any length.
 
-use super::{Cursor, Problem, TextBuffer};
+use crate::cursor::Cursor;
+use crate::error::Problem;
+use crate::text_buffer::TextBuffer;
 
 /// Longest unscaled value of a `big-decimal`, about 2,400 digits: converting it to text takes
 /// quadratic time.

@@ -5,12 +5,12 @@ use std::io::Write;
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ducktide_protocol::table::TimeUnit;
 
-use super::{
-    Cursor, Problem, TextBuffer, calendar, decimal,
-    json_plan::{JsonPlan, JsonRecord},
-    json_text::{push_escaped, push_float, push_integer},
-    read,
-};
+use crate::cursor::Cursor;
+use crate::error::Problem;
+use crate::json_plan::{JsonPlan, JsonRecord};
+use crate::json_text::{push_escaped, push_float, push_integer};
+use crate::text_buffer::TextBuffer;
+use crate::{calendar, decimal, read};
 
 /// Writes the value of a column. Returns `false` and writes nothing for the null branch of a union.
 #[inline]

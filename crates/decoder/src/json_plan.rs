@@ -2,7 +2,7 @@
 
 use ducktide_protocol::table::{AvroField, AvroType, BytesEncoding, TimeUnit, UuidEncoding};
 
-use super::ConstantText;
+use crate::text_buffer::ConstantText;
 
 /// Largest number of digits of a decimal that becomes a JSON number. Readers parse numbers as
 /// doubles, which keep 15 digits; decimals with more digits become strings, so that no digit is

@@ -1,6 +1,7 @@
 //! JSON text output: escaped strings and numbers.
 
-use super::{Problem, TextBuffer};
+use crate::error::Problem;
+use crate::text_buffer::TextBuffer;
 
 /// Appends the first `len` bytes of `window` as the escaped content of a string; the caller writes
 /// the quotes. Rejects invalid UTF-8.

@@ -17,16 +17,17 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use ducktide_protocol::table::{ColumnType, TimeUnit};
+use ducktide_protocol::table::{Column, ColumnType, TimeUnit};
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::Offset;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::builder::{Bytes, ColumnBuilder, Primitives};
-use super::read::check_keys;
-use super::{Column, Problem, calendar, decimal};
+use crate::builder::{Bytes, ColumnBuilder, Primitives};
+use crate::error::Problem;
+use crate::read::check_keys;
+use crate::{calendar, decimal};
 
 /// Column for the fields that have no column of their own, as a JSON object.
 pub const EXTRA: &str = "_extra";

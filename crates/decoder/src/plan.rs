@@ -4,7 +4,7 @@ use ducktide_protocol::table::{
     AvroField, AvroType, BytesEncoding, Column, ColumnType, TimeUnit, UuidEncoding,
 };
 
-use super::json_plan::JsonPlan;
+use crate::json_plan::JsonPlan;
 
 /// Decoding plan of one value.
 ///

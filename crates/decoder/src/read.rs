@@ -4,12 +4,11 @@ use uuid::Uuid;
 
 use ducktide_protocol::table::BytesEncoding;
 
-use super::{
-    Cursor, Problem,
-    builder::{Bytes, ColumnBuilder, Lists, Maps, Primitives, Structs},
-    calendar, decimal, json,
-    plan::{ReadPlan, RecordPlan},
-};
+use crate::builder::{Bytes, ColumnBuilder, Lists, Maps, Primitives, Structs};
+use crate::cursor::Cursor;
+use crate::error::Problem;
+use crate::plan::{ReadPlan, RecordPlan};
+use crate::{calendar, decimal, json};
 
 impl RecordPlan {
     /// Decodes a nested record. (The decoder itself decodes the top-level record.)

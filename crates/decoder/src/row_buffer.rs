@@ -10,18 +10,22 @@ use arrow_schema::{ArrowError, Schema, SchemaRef};
 use ducktide_protocol::dead_letter::Header;
 use ducktide_protocol::dedupe::EventId;
 use ducktide_protocol::table::{
-    ColumnType, EVENT_DATE, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION,
+    Column, ColumnType, EVENT_DATE, KAFKA_HEADERS, KAFKA_KEY, KAFKA_OFFSET, KAFKA_PARTITION,
     KAFKA_TIMESTAMP, KAFKA_TOPIC, ShapeError, TableShape, TimeUnit,
 };
 
-use super::{
-    DecodeError, Key, arrow,
-    builder::{ColumnBuilder, Primitives},
-    calendar::{self, MICROS_PER_DAY},
-    key_and_headers::KeyAndHeaders,
-    record_columns,
-    topics::TopicColumn,
-};
+use crate::arrow;
+use crate::builder::{ColumnBuilder, Primitives};
+use crate::calendar::{self, MICROS_PER_DAY};
+use crate::error::DecodeError;
+use crate::key::Key;
+use crate::key_and_headers::KeyAndHeaders;
+use crate::topics::TopicColumn;
+
+/// Returns the columns that are filled from records.
+pub(crate) fn record_columns(table: &TableShape) -> impl Iterator<Item = &Column> {
+    table.columns.iter().filter(|column| !column.is_own())
+}
 
 /// First valid `event_date`: 1970-01-01, in days since then.
 ///

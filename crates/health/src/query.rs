@@ -12,7 +12,7 @@ use ducktide_protocol::position::SnapshotId;
 use jiff::Timestamp;
 use jiff::civil::Date;
 
-use super::{FileCount, Thresholds};
+use crate::figures::{FileCount, Thresholds};
 
 /// Existing table.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::civil::Date;
 
-use super::FileCount;
 use super::query::{DayKey, FileGroup, MergeKey, TableEntry};
+use crate::figures::FileCount;
 
 /// Live files of a table, at the newest snapshot.
 #[derive(Clone, Debug, PartialEq, Eq)]

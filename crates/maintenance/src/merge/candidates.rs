@@ -9,7 +9,7 @@ use ducktide_protocol::error::Result;
 use ducktide_protocol::table::TableName;
 use jiff::Timestamp;
 
-use super::{DataFile, FileGroup, TableFiles};
+use super::files::{DataFile, FileGroup, TableFiles};
 
 /// Snapshot and schema version of each change of a table's shape, oldest first.
 type SchemaVersions = HashMap<i64, Vec<(i64, i64)>>;

@@ -15,7 +15,7 @@ use ducktide_protocol::table::{TableName, quote_identifier};
 use uuid::Uuid;
 
 use super::super::{failed, list};
-use super::check_row_count;
+use super::files::check_row_count;
 use super::merged_files::{MergeTarget, MergedFiles, ReplacedFileRow};
 
 /// Name under which the scratch catalog is attached.

@@ -17,8 +17,8 @@ use ducktide_lake::session::{Session, quote};
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::failpoint::{self, Failpoint};
 
-use super::MergeTotals;
 use super::candidates::inlined_delete_tables;
+use super::files::MergeTotals;
 use super::merged_files::{MergedFiles, ReplacedFileRow};
 use crate::{AUTHOR, list};
 

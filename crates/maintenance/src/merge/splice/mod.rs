@@ -31,7 +31,7 @@ use self::not_spliceable::NotSpliceable;
 use self::shape::{NameMapping, Shape};
 use self::source::{SpliceCandidate, SpliceSource, full_path, newest_snapshot};
 use super::super::list;
-use super::check_row_count;
+use super::files::check_row_count;
 use super::merged_files::{MergeTarget, MergedFiles, ReplacedFileRow};
 
 /// Index and value of each column of the partition key, by file.
