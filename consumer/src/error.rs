@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use crate::decode::error_class::ErrorClass;
 use crate::decode::failure::DecodeFailure;
-use crate::decode::schema_registry::RegistryError;
+use crate::decode::schema_provider::SchemaError;
 use crate::source::kafka_config::without_value;
 use crate::source::topic_partition::TopicPartition;
 
@@ -77,8 +77,8 @@ pub enum ConsumerError {
     Schema {
         /// The topic.
         topic: String,
-        /// The registry's error.
-        error: RegistryError,
+        /// The error of the registry or of the schema file.
+        error: SchemaError,
     },
     /// A schema from which no table can be derived.
     #[error("topic=`{topic}`: {reason}")]

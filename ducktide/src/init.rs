@@ -3,9 +3,7 @@
 use std::io::{self, Write};
 
 use clap::Args;
-use ducktide_consumer::{
-    NewTableError, RegistryArgs, RegistryError, TableLayout, UnionArgs, create_table,
-};
+use ducktide_consumer::{NewTableError, RegistryArgs, TableLayout, UnionArgs, create_table};
 use ducktide_lake::config::{CatalogLocation, LakeArgs};
 use ducktide_lake::{Access, DuckLake, Overview, Setup};
 use ducktide_protocol::LakeError;
@@ -101,8 +99,8 @@ pub(crate) fn run(args: &InitArgs) -> Result<(), Failure> {
 fn failure(error: NewTableError) -> Failure {
     match error {
         NewTableError::Lake(error) => error.into(),
-        NewTableError::Runtime(_)
-        | NewTableError::Registry { error: RegistryError::Unavailable(_), .. } => {
+        NewTableError::Runtime(_) => LakeError::unavailable(error.to_string()).into(),
+        NewTableError::Registry { error: ref cause, .. } if cause.is_recoverable() => {
             LakeError::unavailable(error.to_string()).into()
         }
         _ => Failure::Refused(error.to_string()),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+use ducktide_registry::RegistryArgs;
 use ducktide_service::kafka_property::{PropertyList, canonical_name, merge};
 use ducktide_service::units::{parse_duration, parse_ratio};
 use jiff::Timestamp;
@@ -49,9 +50,12 @@ Exit codes:
 #[derive(Clone, Debug, Parser)]
 #[command(name = "ducktide-producer", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Args {
-    /// Kafka and registry settings.
+    /// Kafka settings.
     #[command(flatten)]
     pub kafka: KafkaArgs,
+    /// Registry settings.
+    #[command(flatten)]
+    pub registry: RegistryArgs,
     /// Number of records and rate.
     #[command(flatten)]
     pub volume: VolumeArgs,
@@ -63,7 +67,7 @@ pub struct Args {
     pub output: OutputArgs,
 }
 
-/// Kafka and registry settings.
+/// Kafka settings.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Kafka")]
 pub struct KafkaArgs {
@@ -79,15 +83,6 @@ pub struct KafkaArgs {
     /// Topic to publish to.
     #[arg(long, env = "KAFKA_TOPIC", default_value = "events")]
     pub topic: String,
-
-    /// URL of a schema registry with Confluent's API; Apicurio needs the path `/apis/ccompat/v7`.
-    #[arg(
-        long,
-        env = "SCHEMA_REGISTRY_URL",
-        value_name = "URL",
-        default_value = "http://localhost:8081"
-    )]
-    pub schema_registry_url: String,
 
     /// Create the topic with this number of partitions unless it exists. Without this flag the
     /// topic must exist, or the brokers must create topics automatically.
@@ -226,8 +221,10 @@ impl Compression {
 /// Validated settings.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Kafka and registry settings.
+    /// Kafka settings.
     pub kafka: KafkaArgs,
+    /// Registry settings.
+    pub registry: RegistryArgs,
     /// Records per loop.
     pub rows: u64,
     /// Number of loops; `None` means endless.
@@ -295,6 +292,7 @@ impl TryFrom<Args> for Config {
             ledger: args.output.ledger,
             dry_run: args.output.dry_run,
             kafka: args.kafka,
+            registry: args.registry,
         })
     }
 }

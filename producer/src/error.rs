@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use ducktide_registry::RegistryError;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
 
@@ -18,26 +19,19 @@ pub enum ProducerError {
     KafkaUnreachable { bootstrap_servers: String, waited_seconds: u64 },
 
     /// Check the address, or start the registry.
-    #[error(
-        "reach schema registry: no usable answer; check --schema-registry-url (SCHEMA_REGISTRY_URL) \
-         and that the registry runs: url=`{url}` waited_seconds=`{waited_seconds}` reason=`{reason}`"
-    )]
-    RegistryUnreachable { url: String, waited_seconds: u64, reason: String },
+    #[error("reach schema registry: {error} waited_seconds=`{waited_seconds}`")]
+    RegistryUnreachable { waited_seconds: u64, error: RegistryError },
 
-    /// Correct the URL: another server, or another API of the registry, responds there.
+    /// The subject holds another schema.
     #[error(
-        "register schema: this is not an answer of Confluent's API; check the path of \
-         --schema-registry-url (SCHEMA_REGISTRY_URL): Apicurio's ends in /apis/ccompat/v7: \
-         url=`{url}` reason=`{reason}`"
+        "register schema: the subject may hold an incompatible schema (choose another --topic): {error} \
+         subject=`{subject}`"
     )]
-    WrongApi { url: String, reason: String },
+    SchemaRejected { subject: String, error: RegistryError },
 
-    /// The subject holds another schema, or a permission is missing.
-    #[error(
-        "register schema: the registry rejected the schema; the subject may hold an incompatible schema \
-         (choose another --topic): subject=`{subject}` url=`{url}` reason=`{reason}`"
-    )]
-    SchemaRejected { subject: String, url: String, reason: String },
+    /// Correct the URL or the credentials.
+    #[error("register schema: {0}")]
+    Registry(#[from] RegistryError),
 
     /// Create the topic, with `--partitions` or another tool.
     #[error("find topic: the topic does not exist; create it with --partitions N: topic=`{topic}`")]

@@ -10,7 +10,7 @@ use crate::error::{ProducerError, exit};
 use crate::progress::{ProgressDisplay, per_second};
 use crate::publish_loop;
 use crate::publisher::delivery_context::Totals;
-use crate::schema_registry::{self, without_credentials};
+use crate::schema_registry;
 use crate::stop_request::StopRequest;
 
 /// Time between two updates of the progress display.
@@ -74,7 +74,7 @@ async fn publish(
     totals: Arc<Totals>,
     stop: StopRequest,
 ) -> Result<Duration, ProducerError> {
-    let registered = schema_registry::register_events_schema(&config.kafka, &stop).await;
+    let registered = schema_registry::register_events_schema(&config, &stop).await;
     let publishing = move || publish_loop::publish(&config, registered?, totals, &stop);
     match tokio::task::spawn_blocking(publishing).await {
         Ok(Err(ProducerError::Stopped)) => Ok(Duration::ZERO),
@@ -96,7 +96,7 @@ fn log_start(config: &Config) {
     tracing::info!(
         topic = config.kafka.topic,
         bootstrap_servers = config.kafka.bootstrap_servers,
-        schema_registry_url = without_credentials(&config.kafka.schema_registry_url),
+        schema_registry_url = %config.registry.schema_registry_url,
         rows = config.rows,
         loops = config.loops,
         seed = config.seed,

@@ -14,6 +14,7 @@ use clap::Parser as _;
 use ducktide_producer::event::TimestampMicros;
 use ducktide_producer::generator::Generator;
 use ducktide_producer::{Args, Config, ProducerError, RunSummary};
+use ducktide_registry::RegistryUrls;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
@@ -266,7 +267,8 @@ async fn an_error_for_an_unavailable_service_names_its_setting() {
     let mut no_kafka = services.config(&["--connect-timeout", "1"]);
     let mut no_registry = no_kafka.clone();
     no_kafka.kafka.bootstrap_servers = "127.0.0.1:1".to_owned();
-    no_registry.kafka.schema_registry_url = "http://127.0.0.1:1".to_owned();
+    no_registry.registry.schema_registry_url =
+        RegistryUrls::parse("http://127.0.0.1:1").expect("a URL");
 
     for (config, variable) in
         [(no_kafka, "KAFKA_BOOTSTRAP_SERVERS"), (no_registry, "SCHEMA_REGISTRY_URL")]
@@ -291,7 +293,8 @@ async fn a_url_without_its_path_and_a_rejected_schema_give_different_errors() {
         ("409 Conflict", of_confluent, false),
     ] {
         let mut config = services.config(&[]);
-        config.kafka.schema_registry_url = start_http(status, body);
+        config.registry.schema_registry_url =
+            RegistryUrls::parse(&start_http(status, body)).expect("a URL");
 
         let run = ducktide_producer::run(config, std::future::pending());
         let error = run.await.expect_err("no schema id");

@@ -1,4 +1,6 @@
-use ducktide_maintenance::DataFile;
+use std::time::Duration;
+
+use ducktide_maintenance::{DataFile, FileGroup};
 use proptest::prelude::*;
 
 use super::*;

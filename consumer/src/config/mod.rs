@@ -12,6 +12,7 @@ use clap::{Args as ClapArgs, Parser, ValueEnum};
 use ducktide_lake::config::{LakeArgs, LakeConfig};
 use ducktide_protocol::dead_letter::headers_type;
 use ducktide_protocol::table::{AvroField, Column, KAFKA_HEADERS, ShapeError};
+use ducktide_registry::RegistryArgs;
 use ducktide_service::units::{parse_bytes, parse_duration, parse_ratio};
 use jiff::Timestamp;
 
@@ -19,7 +20,6 @@ use crate::batch::dedupe::DedupeRule;
 use crate::config::topics::Topics;
 use crate::decode::error_class::ErrorClass;
 use crate::decode::record_format::{KeyArgs, ValueArgs};
-use crate::decode::schema_registry::RegistryArgs;
 use crate::source::kafka_config::{GroupProtocol, KafkaArgs};
 
 pub use error::ConfigError;

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use ducktide_decoder::{CompileError, Key, KeyDecoder, RecordDecoder};
 use ducktide_protocol::table::{AvroSchema, Difference};
 use ducktide_protocol::{Table, TableVersion};
+use ducktide_registry::RegistryError;
 
 use crate::clock::Clock;
 use crate::decode::error_class::ErrorClass;
@@ -15,7 +16,6 @@ use crate::decode::failure::DecodeFailure;
 use crate::decode::newest_schemas::NewestSchemas;
 use crate::decode::schema_lookup::SchemaLookup;
 use crate::decode::schema_provider::{SchemaId, SchemaProvider, SchemaProviders};
-use crate::decode::schema_registry::RegistryError;
 
 /// Minimum time for which the registry must answer that a schema does not exist before the answer
 /// is accepted: a registry that just restarted may not have read its log. Shorter than the pause
@@ -225,17 +225,16 @@ impl<D> DecoderCache<D> {
         let bad = |class, text| ResolveError::Undecodable(DecodeFailure::new(class, named(text)));
         let schema = match self.lookup.schema(&self.provider, id) {
             Ok(schema) => schema,
-            Err(RegistryError::Unknown(text))
-                if self.confirmation.is_confirmed(self.clock.now()) =>
-            {
-                return Err(bad(ErrorClass::UnknownSchema, text));
+            Err(error @ RegistryError::NotFound(_)) => {
+                return Err(if self.confirmation.is_confirmed(self.clock.now()) {
+                    bad(ErrorClass::UnknownSchema, error.to_string())
+                } else {
+                    ResolveError::RegistryUnavailable(named(error.to_string()))
+                });
             }
-            Err(RegistryError::Unknown(text)) => {
-                return Err(ResolveError::RegistryUnavailable(named(text)));
-            }
-            Err(RegistryError::Unavailable(text)) => {
+            Err(error) if error.is_recoverable() => {
                 self.confirmation = NotFoundConfirmation::default();
-                return Err(ResolveError::RegistryUnavailable(text));
+                return Err(ResolveError::RegistryUnavailable(error.to_string()));
             }
             Err(error) => return Err(bad(ErrorClass::UnusableSchema, error.to_string())),
         };

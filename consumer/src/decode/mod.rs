@@ -7,4 +7,3 @@ pub(crate) mod newest_schemas;
 pub(crate) mod record_format;
 pub(crate) mod schema_lookup;
 pub(crate) mod schema_provider;
-pub(crate) mod schema_registry;

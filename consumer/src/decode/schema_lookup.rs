@@ -4,7 +4,7 @@ use ducktide_protocol::table::AvroSchema;
 use tokio::runtime::Handle;
 
 use crate::decode::schema_provider::{SchemaId, SchemaProvider};
-use crate::decode::schema_registry::RegistryError;
+use ducktide_registry::RegistryError;
 
 /// Lookup of the schemas of values and keys. It is called once per schema, not per record.
 pub(crate) trait SchemaLookup: Send + Sync {

@@ -7,12 +7,13 @@ use std::sync::Arc;
 
 use ducktide_decoder::EXTRA;
 use ducktide_protocol::table::{AvroSchema, UnionAs};
+use ducktide_registry::{RegistryArgs, RegistryError, SchemaRegistry};
+use thiserror::Error;
 use uuid::Uuid;
 
 use crate::decode::error_class::ErrorClass;
 use crate::decode::failure::DecodeFailure;
 use crate::decode::record_format::{KeyArgs, ValueArgs, ValueFormat};
-use crate::decode::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 
 /// Size of the header in Confluent's wire format: a zero byte and the schema id, big endian.
 const HEADER: usize = 5;
@@ -21,6 +22,17 @@ const HEADER: usize = 5;
 const TOPIC: &str = "{topic}";
 
 const NO_FIELDS: &str = r#"{"type": "record", "name": "object", "fields": []}"#;
+
+/// Reason for which schemas cannot be looked up.
+#[derive(Debug, Error)]
+pub enum SchemaError {
+    /// The schema registry has no usable schema.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The schema file cannot be read or used.
+    #[error("schema file cannot be used: {0}")]
+    File(String),
+}
 
 /// Schemas that the values and keys of records were written with.
 #[derive(Clone, Debug)]
@@ -35,7 +47,7 @@ impl SchemaProviders {
         values: &ValueArgs,
         keys: KeyArgs,
         registry: &RegistryArgs,
-    ) -> Result<Self, RegistryError> {
+    ) -> Result<Self, SchemaError> {
         let of_keys = || SchemaProvider::of_keys(registry, values.union_as());
         let keys = keys.are_avro().then(of_keys).transpose()?;
         Ok(Self { values: SchemaProvider::of_values(values, registry)?, keys })
@@ -140,7 +152,7 @@ enum SchemaOrigin {
 }
 
 impl SchemaProvider {
-    fn of_values(values: &ValueArgs, registry: &RegistryArgs) -> Result<Self, RegistryError> {
+    fn of_values(values: &ValueArgs, registry: &RegistryArgs) -> Result<Self, SchemaError> {
         let schemas = match (values.value_format, &values.schema_file) {
             (ValueFormat::AvroRegistry, None) => {
                 SchemaOrigin::Registry(SchemaRegistry::new(registry)?)
@@ -151,10 +163,10 @@ impl SchemaProvider {
             }
             (ValueFormat::AvroRegistry, Some(_)) => {
                 let why = "--schema-file requires --value-format avro-fixed or json";
-                return Err(RegistryError::File(why.to_owned()));
+                return Err(SchemaError::File(why.to_owned()));
             }
             (ValueFormat::AvroFixed, None) => {
-                return Err(RegistryError::File(
+                return Err(SchemaError::File(
                     "--value-format avro-fixed requires --schema-file".to_owned(),
                 ));
             }
@@ -265,24 +277,24 @@ impl SchemaProvider {
     }
 }
 
-fn read(file: &Path) -> Result<AvroSchema, RegistryError> {
+fn read(file: &Path) -> Result<AvroSchema, SchemaError> {
     AvroSchema::parse(&text_of(file)?).map_err(|error| unusable(file, &error))
 }
 
-fn text_of(file: &Path) -> Result<String, RegistryError> {
+fn text_of(file: &Path) -> Result<String, SchemaError> {
     std::fs::read_to_string(file).map_err(|error| unusable(file, &error))
 }
 
-fn unusable(file: &Path, error: &dyn fmt::Display) -> RegistryError {
-    RegistryError::File(format!("{error}: file=`{}`", file.display()))
+fn unusable(file: &Path, error: &dyn fmt::Display) -> SchemaError {
+    SchemaError::File(format!("{error}: file=`{}`", file.display()))
 }
 
 /// Returns the schema of a file with an additional JSON field; without a file, that field alone.
-fn json_fields(file: Option<&Path>) -> Result<AvroSchema, RegistryError> {
+fn json_fields(file: Option<&Path>) -> Result<AvroSchema, SchemaError> {
     let fields = match file {
         Some(file) => read(file)?,
         None => {
-            AvroSchema::parse(NO_FIELDS).map_err(|error| RegistryError::File(error.to_string()))?
+            AvroSchema::parse(NO_FIELDS).map_err(|error| SchemaError::File(error.to_string()))?
         }
     };
     let schema = fields.with_json_field(EXTRA);

@@ -3,6 +3,7 @@
 use ducktide_lake::DuckLake;
 use ducktide_protocol::table::{InvalidTableName, ShapeError};
 use ducktide_protocol::{LakeError, Table};
+use ducktide_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 use thiserror::Error;
 
 use crate::config::topics::table_of;
@@ -10,7 +11,6 @@ use crate::config::{OnIncompatibleSchema, TableLayout};
 use crate::decode::newest_schemas::NewestSchemas;
 use crate::decode::record_format::UnionArgs;
 use crate::decode::schema_provider::RecordPart;
-use crate::decode::schema_registry::{RegistryArgs, RegistryError, SchemaRegistry};
 use crate::startup::table;
 
 /// Reason for which a table was not created.

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::table::AvroSchema;
+use ducktide_registry::RegistryError;
 use tokio::task::spawn_blocking;
 
 use super::retry::StartupRetry;
 use crate::config::Config;
 use crate::decode::schema_provider::{SchemaProvider, SchemaProviders};
-use crate::decode::schema_registry::RegistryError;
 use crate::error::ConsumerError;
 use crate::metrics::RetryCause;
 use crate::source::inspect::ClusterView;
@@ -110,15 +110,18 @@ async fn newest_schema(
     retry: &StartupRetry,
 ) -> Result<Option<AvroSchema>, ConsumerError> {
     let subject = providers.subject(topic);
-    let unusable = |error| ConsumerError::Schema { topic: topic.to_owned(), error };
+    let unusable = |error: RegistryError| ConsumerError::Schema {
+        topic: topic.to_owned(),
+        error: error.into(),
+    };
     for attempt in 0_u32.. {
         let error = match providers.newest(topic).await {
             Ok(schema) => return Ok(Some(schema)),
-            Err(error @ RegistryError::Unavailable(_)) => {
+            Err(error) if error.is_recoverable() => {
                 wait_for_schema(&subject, retry, &error.to_string()).await?;
                 continue;
             }
-            Err(error @ (RegistryError::Unknown(_) | RegistryError::Unusable(_))) => error,
+            Err(error @ (RegistryError::NotFound(_) | RegistryError::Unusable(_))) => error,
             Err(error) => return Err(unusable(error)),
         };
         // The table may be created meanwhile, which is checked less often.
@@ -132,7 +135,7 @@ async fn newest_schema(
             return Ok(None);
         }
         match (error, missing) {
-            (error @ RegistryError::Unknown(_), Missing::Await) => {
+            (error @ RegistryError::NotFound(_), Missing::Await) => {
                 let error = format!(
                     "{error}; the table is created from it: register it, name another subject with \
                      --subject (as for RecordNameStrategy), or create the table with `ducktide init \

@@ -110,7 +110,7 @@ fn stage(
 fn failure(error: RetryError) -> Failure {
     let text = "retry dead letters";
     match error {
-        RetryError::Address(_) | RetryError::PartitionBy(_) => {
+        RetryError::Schemas(_) | RetryError::PartitionBy(_) => {
             LakeError::invalid(text).because(error)
         }
         other => LakeError::unavailable(text).because(other),

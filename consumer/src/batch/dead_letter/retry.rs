@@ -9,6 +9,7 @@ use ducktide_decoder::RowBuffer;
 use ducktide_protocol::dead_letter::{DeadLetter, RecordLocation, Resolution};
 use ducktide_protocol::table::ShapeError;
 use ducktide_protocol::{StagedFile, Table};
+use ducktide_registry::RegistryArgs;
 use thiserror::Error;
 use tokio::runtime::Runtime;
 
@@ -22,8 +23,7 @@ use crate::decode::failure::DecodeFailure;
 use crate::decode::newest_schemas::NewestSchemas;
 use crate::decode::record_format::{KeyArgs, ValueArgs};
 use crate::decode::schema_lookup::{RuntimeLookup, SchemaLookup};
-use crate::decode::schema_provider::SchemaProviders;
-use crate::decode::schema_registry::{RegistryArgs, RegistryError};
+use crate::decode::schema_provider::{SchemaError, SchemaProviders};
 
 /// Number of requests before the registry counts as unavailable: an operator waits for the result.
 const ATTEMPTS: usize = 5;
@@ -37,9 +37,9 @@ pub enum RetryError {
     /// The schema registry is unavailable, so the dead letters cannot be judged.
     #[error("request schemas from the registry: {0}")]
     Registry(String),
-    /// The URL of the schema registry is invalid.
+    /// The schema file or the client of the schema registry cannot be used.
     #[error(transparent)]
-    Address(#[from] RegistryError),
+    Schemas(#[from] SchemaError),
     /// The table has a partition key of an unknown column.
     #[error("table is partitioned by date; name its timestamp column with --partition-by: {0}")]
     PartitionBy(#[from] ShapeError),
