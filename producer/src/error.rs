@@ -31,7 +31,7 @@ pub enum ProducerError {
 
     /// Correct the URL or the credentials.
     #[error("register schema: {0}")]
-    Registry(#[from] RegistryError),
+    Registry(RegistryError),
 
     /// Create the topic, with `--partitions` or another tool.
     #[error("find topic: the topic does not exist; create it with --partitions N: topic=`{topic}`")]

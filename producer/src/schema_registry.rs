@@ -18,7 +18,7 @@ pub(crate) async fn register_events_schema(
     config: &Config,
     stop: &StopRequest,
 ) -> Result<u32, ProducerError> {
-    let registry = SchemaRegistry::new(&config.registry)?;
+    let registry = SchemaRegistry::new(&config.registry).map_err(ProducerError::Registry)?;
     let subject = format!("{}-value", config.kafka.topic);
     let (started, mut warned) = (Instant::now(), false);
     loop {
@@ -28,7 +28,7 @@ pub(crate) async fn register_events_schema(
                 return Err(ProducerError::SchemaRejected { subject, error });
             }
             Err(error) if error.is_unavailable() => error,
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(ProducerError::Registry(error)),
         };
         if stop.is_requested() {
             return Err(ProducerError::Stopped);

@@ -300,6 +300,7 @@ async fn a_url_without_its_path_and_a_rejected_schema_give_different_errors() {
         let error = run.await.expect_err("no schema id");
 
         assert_eq!(error.to_string().contains("/apis/ccompat/v7"), lacks_path, "{error}");
+        assert!(std::error::Error::source(&error).is_none(), "the text would be logged twice");
         assert_eq!(error.to_string().contains("--topic"), !lacks_path, "{error}");
     }
 }
