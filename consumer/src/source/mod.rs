@@ -19,6 +19,8 @@ pub(crate) mod kafka_config;
 #[cfg(test)]
 pub(crate) mod memory_record;
 mod name_wait;
+#[cfg(test)]
+mod native_tests;
 pub(crate) mod poll_loop;
 mod poll_thread;
 pub(crate) mod record;

@@ -179,3 +179,7 @@ impl PollThread {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "poll_thread_tests.rs"]
+mod tests;
