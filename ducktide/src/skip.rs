@@ -55,28 +55,22 @@ pub struct SkipArgs {
 pub(crate) fn run(args: &SkipArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Operate)?;
     let source = source::select(lake.sources()?, &args.topic, args.table.as_ref())?;
-    let end = ClusterView::new(&args.kafka.client_config()?)?
-        .watermarks(&args.topic, args.partition)?
-        .high;
-    if args.to_offset > end {
+    let (partition, to_offset) = (Partition(args.partition), Offset(args.to_offset));
+    let view = ClusterView::new(&args.kafka.client_config()?)?;
+    let end = view.watermarks(&args.topic, partition)?.high;
+    if to_offset > end {
         return Err(Failure::Refused(format!(
-            "Kafka does not have that offset yet: to_offset=`{}` end=`{end}`",
-            args.to_offset
+            "Kafka does not have that offset yet: to_offset=`{to_offset}` end=`{end}`"
         )));
     }
-    let step = ducktide_replay::skip(
-        &mut lake,
-        &source,
-        Partition(args.partition),
-        Offset(args.to_offset),
-    )?;
+    let step = ducktide_replay::skip(&mut lake, &source, partition, to_offset)?;
     let mut out = io::stdout().lock();
     writeln!(
         out,
         "gave up {} of {}[{}]: {} is now at offset {}, epoch {}",
         units::count(step.range.len(), "offset"),
         args.topic,
-        args.partition,
+        partition,
         source.spec.table,
         step.range.to,
         step.epoch.0 + 1

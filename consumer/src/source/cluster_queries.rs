@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ducktide_protocol::position::{Offset, Partition};
+use ducktide_protocol::position::Partition;
 use ducktide_service::telemetry::LogOnChange;
 use tokio::task::spawn_blocking;
 
@@ -58,8 +58,7 @@ impl ClusterQueries {
     fn find_beginnings(&self, topic: Arc<str>, partitions: Vec<Partition>) {
         self.ask(move |cluster| {
             let beginning = |partition: &Partition| {
-                let marks = cluster.watermarks(&topic, partition.0)?;
-                ClusterResult::Ok((*partition, Offset(marks.low)))
+                ClusterResult::Ok((*partition, cluster.watermarks(&topic, *partition)?.low))
             };
             let starts = partitions.iter().map(beginning).collect::<ClusterResult<_>>()?;
             Ok(ClusterAnswer::Beginnings { topic: Arc::clone(&topic), starts })
@@ -68,7 +67,7 @@ impl ClusterQueries {
 
     fn find_range(&self, partition: TopicPartition) {
         self.ask(move |cluster| {
-            let watermarks = cluster.watermarks(&partition.topic, partition.partition.0)?;
+            let watermarks = cluster.watermarks(&partition.topic, partition.partition)?;
             Ok(ClusterAnswer::Range { partition: partition.clone(), watermarks })
         });
     }
@@ -82,10 +81,7 @@ impl ClusterQueries {
             // The runtime shuts down.
             let Ok(answer) = answer else { return };
             events.send(Event::Cluster(match answer {
-                Ok(ends) => {
-                    let ends = ends.into_iter().map(|(partition, end)| (partition, Offset(end)));
-                    ClusterAnswer::Ends(ends.collect())
-                }
+                Ok(ends) => ClusterAnswer::Ends(ends),
                 Err(error) => ClusterAnswer::Unanswered(error),
             }));
         });

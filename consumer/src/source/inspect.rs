@@ -1,8 +1,10 @@
 //! Queries to a Kafka cluster without joining a group: partitions, offsets, ids, groups.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
+use ducktide_protocol::position::{Offset, OffsetRange, Partition};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
@@ -11,7 +13,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::message::Message as _;
 use rdkafka::metadata::MetadataPartition;
-use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
 use super::cluster_error::{ClusterError, ClusterErrorKind, ConnectionFailures, FailureContext};
 use super::ffi;
@@ -37,9 +39,9 @@ pub struct ClusterView {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Watermarks {
     /// First offset that retention has left.
-    pub low: i64,
+    pub low: Offset,
     /// Offset of the next record that will be produced.
-    pub high: i64,
+    pub high: Offset,
 }
 
 /// Ids that distinguish topics of the same name.
@@ -104,12 +106,15 @@ impl ClusterView {
     }
 
     /// Returns the partitions of a topic; none while the topic does not exist.
-    pub fn partitions(&self, topic: &str) -> ClusterResult<Vec<i32>> {
+    pub fn partitions(&self, topic: &str) -> ClusterResult<Vec<Partition>> {
         let metadata = self.answered(self.client.fetch_metadata(Some(topic), TIMEOUT))?;
         let mut partitions = Vec::new();
         for found in metadata.topics().iter().filter(|found| found.name() == topic) {
             match found.error().map(RDKafkaErrorCode::from) {
-                None => partitions.extend(found.partitions().iter().map(MetadataPartition::id)),
+                None => {
+                    let numbers = found.partitions().iter().map(MetadataPartition::id);
+                    partitions.extend(numbers.map(Partition));
+                }
                 // The topic was just created, or does not exist.
                 Some(
                     RDKafkaErrorCode::UnknownTopicOrPartition
@@ -125,19 +130,20 @@ impl ClusterView {
     }
 
     /// Returns the range of offsets that Kafka has of a partition.
-    pub fn watermarks(&self, topic: &str, partition: i32) -> ClusterResult<Watermarks> {
-        let (low, high) = self.answered(self.client.fetch_watermarks(topic, partition, TIMEOUT))?;
-        Ok(Watermarks { low, high })
+    pub fn watermarks(&self, topic: &str, partition: Partition) -> ClusterResult<Watermarks> {
+        let found = self.client.fetch_watermarks(topic, partition.0, TIMEOUT);
+        let (low, high) = self.answered(found)?;
+        Ok(Watermarks { low: Offset(low), high: Offset(high) })
     }
 
     /// Returns the range of offsets that Kafka has of each partition, with two requests to each broker.
     pub fn all_watermarks(
         &self,
         topic: &str,
-        partitions: &[i32],
-    ) -> ClusterResult<BTreeMap<i32, Watermarks>> {
-        let lows = self.offsets_of(topic, partitions, Offset::Beginning)?;
-        let highs = BTreeMap::from_iter(self.offsets_of(topic, partitions, Offset::End)?);
+        partitions: &[Partition],
+    ) -> ClusterResult<BTreeMap<Partition, Watermarks>> {
+        let lows = self.offsets_of(topic, partitions, ListOffset::Beginning)?;
+        let highs = BTreeMap::from_iter(self.offsets_of(topic, partitions, ListOffset::End)?);
         let watermarks = |(partition, low)| {
             let high = *highs.get(&partition)?;
             Some((partition, Watermarks { low, high }))
@@ -149,11 +155,11 @@ impl ClusterView {
     pub(crate) fn ends_of(
         &self,
         partitions: &[TopicPartition],
-    ) -> ClusterResult<Vec<(TopicPartition, i64)>> {
+    ) -> ClusterResult<Vec<(TopicPartition, Offset)>> {
         let mut wanted = TopicPartitionList::new();
         for partition in partitions {
             wanted
-                .add_partition_offset(&partition.topic, partition.partition.0, Offset::End)
+                .add_partition_offset(&partition.topic, partition.partition.0, ListOffset::End)
                 .map_err(|error| ClusterError::new(error, None))?;
         }
         self.list_offsets(wanted)
@@ -164,7 +170,7 @@ impl ClusterView {
     fn list_offsets(
         &self,
         wanted: TopicPartitionList,
-    ) -> ClusterResult<Vec<(TopicPartition, i64)>> {
+    ) -> ClusterResult<Vec<(TopicPartition, Offset)>> {
         if wanted.count() == 0 {
             return Ok(Vec::new());
         }
@@ -172,21 +178,22 @@ impl ClusterView {
         let mut offsets = Vec::with_capacity(found.count());
         for element in found.elements() {
             self.answered(element.error())?;
-            if let Offset::Offset(offset) = element.offset() {
-                offsets.push((TopicPartition::new(element.topic(), element.partition()), offset));
+            if let ListOffset::Offset(offset) = element.offset() {
+                let partition = TopicPartition::new(element.topic(), element.partition());
+                offsets.push((partition, Offset(offset)));
             }
         }
         Ok(offsets)
     }
 
     /// Returns the first offset of each partition.
-    pub fn beginnings(&self, topic: &str) -> ClusterResult<Vec<(i32, i64)>> {
-        self.offsets_of(topic, &self.partitions(topic)?, Offset::Beginning)
+    pub fn beginnings(&self, topic: &str) -> ClusterResult<Vec<(Partition, Offset)>> {
+        self.offsets_of(topic, &self.partitions(topic)?, ListOffset::Beginning)
     }
 
     /// Returns the end offset of each partition.
-    pub fn ends(&self, topic: &str) -> ClusterResult<Vec<(i32, i64)>> {
-        self.offsets_of(topic, &self.partitions(topic)?, Offset::End)
+    pub fn ends(&self, topic: &str) -> ClusterResult<Vec<(Partition, Offset)>> {
+        self.offsets_of(topic, &self.partitions(topic)?, ListOffset::End)
     }
 
     /// Returns for each partition the first offset at or after the time (milliseconds since 1970), or the
@@ -194,32 +201,32 @@ impl ClusterView {
     pub fn offsets_at(
         &self,
         topic: &str,
-        partitions: &[i32],
+        partitions: &[Partition],
         timestamp_ms: i64,
-    ) -> ClusterResult<Vec<(i32, i64)>> {
+    ) -> ClusterResult<Vec<(Partition, Offset)>> {
         // No record is older than 1970, and negative times have another meaning in ListOffsets.
-        let time = Offset::Offset(timestamp_ms.max(0));
+        let time = ListOffset::Offset(timestamp_ms.max(0));
         let mut offsets = self.offsets_of(topic, partitions, time)?;
-        let is_missing = |p: &i32| offsets.iter().all(|(found, _)| found != p);
+        let is_missing = |p: &Partition| offsets.iter().all(|(found, _)| found != p);
         let missing: Vec<_> = partitions.iter().copied().filter(is_missing).collect();
-        offsets.extend(self.offsets_of(topic, &missing, Offset::End)?);
+        offsets.extend(self.offsets_of(topic, &missing, ListOffset::End)?);
         Ok(offsets)
     }
 
     fn offsets_of(
         &self,
         topic: &str,
-        partitions: &[i32],
-        offset: Offset,
-    ) -> ClusterResult<Vec<(i32, i64)>> {
+        partitions: &[Partition],
+        offset: ListOffset,
+    ) -> ClusterResult<Vec<(Partition, Offset)>> {
         let mut wanted = TopicPartitionList::new();
-        for &partition in partitions {
+        for partition in partitions {
             wanted
-                .add_partition_offset(topic, partition, offset)
+                .add_partition_offset(topic, partition.0, offset)
                 .map_err(|error| ClusterError::new(error, None))?;
         }
         let found = self.list_offsets(wanted)?.into_iter();
-        Ok(found.map(|(partition, offset)| (partition.partition.0, offset)).collect())
+        Ok(found.map(|(partition, offset)| (partition.partition, offset)).collect())
     }
 
     /// Returns whether Kafka's log cleaner removes records of the topic that have a newer one of the
@@ -261,8 +268,8 @@ impl ClusterView {
         let topics: BTreeSet<_> = unowned.iter().map(|partition| &partition.topic).collect();
         let mut existing = BTreeSet::new();
         for topic in topics {
-            let numbers = self.partitions(topic)?.into_iter();
-            existing.extend(numbers.map(|number| TopicPartition::new(topic, number)));
+            let of_topic = |partition| TopicPartition { topic: Arc::clone(topic), partition };
+            existing.extend(self.partitions(topic)?.into_iter().map(of_topic));
         }
         Ok(Some(unowned.into_iter().filter(|partition| existing.contains(partition)).collect()))
     }
@@ -280,21 +287,21 @@ impl ClusterView {
         found.map_err(KafkaError::AdminOp)
     }
 
-    /// Counts the records with a value that Kafka has between two offsets, by reading them: some
+    /// Counts the records with a value that Kafka has in a range of offsets, by reading them: some
     /// million each second. Errors if retention has removed the first of these offsets.
     pub fn count_values(
         &self,
         topic: &str,
-        partition: i32,
-        from: i64,
-        to: i64,
+        partition: Partition,
+        range: OffsetRange,
     ) -> ClusterResult<i64> {
-        match self.read_values(topic, partition, from, to) {
+        match self.read_values(topic, partition, range) {
             Err(error) if is_out_of_range(&error) => {
                 let reason = format!(
                     "Kafka no longer has the offsets from which records are counted: retention removed \
                      them meanwhile; run the command again: topic=`{topic}` partition=`{partition}` \
-                     from_offset=`{from}`"
+                     from_offset=`{}`",
+                    range.from
                 );
                 Err(ClusterError::new(error, Some(reason)))
             }
@@ -302,19 +309,24 @@ impl ClusterView {
         }
     }
 
-    fn read_values(&self, topic: &str, partition: i32, from: i64, to: i64) -> KafkaResult<i64> {
+    fn read_values(
+        &self,
+        topic: &str,
+        partition: Partition,
+        range: OffsetRange,
+    ) -> KafkaResult<i64> {
         let mut config = self.config.clone();
         // No group is joined, but librdkafka requires an id before partitions can be assigned.
         config.set("group.id", "ducktide-count").set("enable.auto.commit", "false");
         config.set("enable.partition.eof", "true").set("auto.offset.reset", "error");
         let reader: BaseConsumer = config.create()?;
         let mut wanted = TopicPartitionList::new();
-        wanted.add_partition_offset(topic, partition, Offset::Offset(from))?;
+        wanted.add_partition_offset(topic, partition.0, ListOffset::Offset(range.from.0))?;
         reader.assign(&wanted)?;
         let mut values = 0;
         loop {
             match reader.poll(TIMEOUT) {
-                Some(Ok(record)) if record.offset() >= to => return Ok(values),
+                Some(Ok(record)) if record.offset() >= range.to.0 => return Ok(values),
                 Some(Ok(record)) => values += i64::from(record.payload().is_some()),
                 Some(Err(KafkaError::PartitionEOF(_))) => return Ok(values),
                 Some(Err(error)) if is_out_of_range(&error) || !is_outage(&error) => {
@@ -356,7 +368,6 @@ fn is_outage(error: &KafkaError) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::thread;
 
     use rdkafka::mocking::MockCluster;
@@ -372,7 +383,8 @@ mod tests {
         config.set("bootstrap.servers", cluster.bootstrap_servers());
         let view = ClusterView::new(&config).unwrap();
 
-        let error = view.count_values("events", 0, 100, 200).unwrap_err().to_string();
+        let range = OffsetRange { from: Offset(100), to: Offset(200) };
+        let error = view.count_values("events", Partition(0), range).unwrap_err().to_string();
 
         assert!(error.contains("retention") && error.contains("from_offset=`100`"), "{error}");
     }

@@ -153,7 +153,8 @@ fn find_goals(
     for topic in routes.iter().map(|route| &route.topic) {
         let ends = retry
             .call_cluster("find the topic's end", || require_partitions(cluster.ends(topic)))?;
-        goals.extend(ends.into_iter().map(|(p, end)| (TopicPartition::new(topic, p), Offset(end))));
+        let of_topic = |partition| TopicPartition { topic: Arc::clone(topic), partition };
+        goals.extend(ends.into_iter().map(|(partition, end)| (of_topic(partition), end)));
     }
     Ok(goals)
 }

@@ -130,7 +130,7 @@ fn start_offsets(
     cluster: &ClusterView,
     retry: &StartupRetry,
 ) -> Result<Vec<(Partition, Offset)>, ConsumerError> {
-    let found = retry.call_cluster("find the topic", || {
+    retry.call_cluster("find the topic", || {
         require_partitions(match start_from {
             StartFrom::Time(time) => {
                 cluster.offsets_at(topic, &cluster.partitions(topic)?, time.as_millisecond())
@@ -138,13 +138,12 @@ fn start_offsets(
             StartFrom::Earliest => cluster.beginnings(topic),
             StartFrom::Latest => cluster.ends(topic),
         })
-    })?;
-    Ok(found.into_iter().map(|(partition, at)| (Partition(partition), Offset(at))).collect())
+    })
 }
 
 /// Converts an empty list to None: a topic without partitions does not exist.
 pub(super) fn require_partitions(
-    offsets: ClusterResult<Vec<(i32, i64)>>,
-) -> ClusterResult<Option<Vec<(i32, i64)>>> {
+    offsets: ClusterResult<Vec<(Partition, Offset)>>,
+) -> ClusterResult<Option<Vec<(Partition, Offset)>>> {
     offsets.map(|offsets| (!offsets.is_empty()).then_some(offsets))
 }

@@ -51,7 +51,7 @@ impl Worker {
                 tracing::error!(
                     topic = %partition.topic, partition = partition.partition.0,
                     offset = offset.map(|offset| offset.0),
-                    low_watermark = watermarks.low, high_watermark = watermarks.high,
+                    low_watermark = watermarks.low.0, high_watermark = watermarks.high.0,
                     resolve_with = remedy_commands(route.as_deref(), &partition, offset, watermarks),
                     "Kafka does not have the lake's offset, partition stopped; others continue"
                 );
@@ -109,7 +109,7 @@ fn remedy_commands(
     let (topic, number) = (&partition.topic, partition.partition);
     let place = format!("--topic {topic} --partition {number}{table}");
     let Watermarks { low, high } = watermarks;
-    if offset.is_some_and(|offset| offset.0 < low) {
+    if offset.is_some_and(|offset| offset < low) {
         format!("ducktide skip {place} --to-offset {low}")
     } else {
         format!("ducktide replay {place} --from-offset {high}")

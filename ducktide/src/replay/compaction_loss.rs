@@ -2,6 +2,7 @@
 
 use ducktide_consumer::ClusterView;
 use ducktide_protocol::commit::ProgressDelta;
+use ducktide_protocol::position::{OffsetRange, Partition};
 use ducktide_service::units::number;
 
 use crate::failure::Failure;
@@ -9,7 +10,7 @@ use crate::failure::Failure;
 /// Number of records of one partition that cannot be read again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
-    pub(super) partition: i32,
+    pub(super) partition: Partition,
     /// Records that the replay removes: rows, dead letters and dropped duplicates.
     pub(super) removed: i64,
     /// Removed records that Kafka no longer has.
@@ -28,8 +29,9 @@ pub(super) fn losses(
     }
     let mut losses = Vec::new();
     for step in steps {
-        let (partition, to, from) = (step.partition.0, step.range.from.0, step.range.to.0);
-        let has = view.count_values(topic, partition, from, to)?;
+        // A replay goes backwards.
+        let removed = OffsetRange { from: step.range.to, to: step.range.from };
+        let has = view.count_values(topic, step.partition, removed)?;
         losses.extend(Loss::of(step, has));
     }
     Ok(losses)
@@ -41,7 +43,7 @@ impl Loss {
         let counts = step.counts;
         let removed = -(counts.rows + counts.dead + counts.duplicates);
         let lost = removed - values_in_kafka;
-        (lost > 0).then_some(Self { partition: step.partition.0, removed, lost })
+        (lost > 0).then_some(Self { partition: step.partition, removed, lost })
     }
 }
 
@@ -77,7 +79,7 @@ pub(super) fn describe(topic: &str, losses: &[Loss]) -> String {
 #[cfg(test)]
 mod tests {
     use ducktide_protocol::commit::Counts;
-    use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition, SourceId};
+    use ducktide_protocol::position::{Epoch, Offset, SourceId};
 
     use super::*;
 
@@ -101,14 +103,14 @@ mod tests {
     fn records_that_kafka_no_longer_has_are_lost() {
         let loss = Loss::of(&step(), 60).unwrap();
 
-        assert_eq!(loss, Loss { partition: 3, removed: 80, lost: 20 });
+        assert_eq!(loss, Loss { partition: Partition(3), removed: 80, lost: 20 });
         assert_eq!(Loss::of(&step(), 80), None, "tombstones have no rows to lose");
         assert_eq!(Loss::of(&step(), 90), None);
     }
 
     #[test]
     fn a_loss_above_the_accepted_number_is_refused() {
-        let losses = [Loss { partition: 3, removed: 80, lost: 20 }];
+        let losses = [Loss { partition: Partition(3), removed: 80, lost: 20 }];
 
         let refused = check("events", &losses, 19).unwrap_err().to_string();
 

@@ -13,7 +13,7 @@ use clap::{ArgGroup, Args};
 use ducktide_consumer::{ClusterView, KafkaArgs};
 use ducktide_lake::config::LakeArgs;
 use ducktide_lake::{Access, DuckLake};
-use ducktide_protocol::position::Partition;
+use ducktide_protocol::position::{Offset, Partition};
 use ducktide_protocol::table::TableName;
 use ducktide_replay::ReplayRequest;
 use jiff::Timestamp;
@@ -119,7 +119,7 @@ impl ReplayArgs {
     /// Returns the start point; clap ensures that there is exactly one.
     fn start_point(&self) -> StartPoint {
         match (self.from_offset, self.from_timestamp) {
-            (Some(offset), _) => StartPoint::Offset(offset),
+            (Some(offset), _) => StartPoint::Offset(Offset(offset)),
             (None, Some(_)) => StartPoint::Time,
             (None, None) if self.from_missing_files => StartPoint::MissingFiles,
             (None, None) => StartPoint::Beginning,
@@ -161,10 +161,11 @@ fn replay(args: &ReplayArgs, lake: &mut DuckLake, view: &ClusterView) -> Result<
             return Ok(format!("nothing to do: no data file of {table} is missing\n"));
         }
         for (number, known) in &mut partitions {
-            known.missing = missing.offsets.get(&Partition(*number)).map(|offset| offset.0);
+            known.missing = missing.offsets.get(number).copied();
         }
     }
-    let offsets = start_offsets::for_replay(&partitions, args.start_point(), args.partition)?;
+    let partition = args.partition.map(Partition);
+    let offsets = start_offsets::for_replay(&partitions, args.start_point(), partition)?;
     if !args.force {
         topic_offsets::check_margin(view, lake, &source, &partitions, &offsets, args.margin)?;
     }

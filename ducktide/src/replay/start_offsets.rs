@@ -10,29 +10,29 @@ use crate::failure::Failure;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PartitionOffsets {
     /// First offset that Kafka has.
-    pub(super) low: i64,
+    pub(super) low: Offset,
     /// Offset of the next record that is produced.
-    pub(super) high: i64,
+    pub(super) high: Offset,
     /// First offset at or after the requested time, for a replay from a time.
-    pub(super) at_time: Option<i64>,
+    pub(super) at_time: Option<Offset>,
     /// First offset that the table ever had; None for a partition without progress.
-    pub(super) start: Option<i64>,
+    pub(super) start: Option<Offset>,
     /// Next offset of the table.
-    pub(super) next: Option<i64>,
+    pub(super) next: Option<Offset>,
     /// First offset of missing files, for a replay from missing files.
-    pub(super) missing: Option<i64>,
+    pub(super) missing: Option<Offset>,
 }
 
 /// Start point of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StartPoint {
-    Offset(i64),
+    Offset(Offset),
     Time,
     Beginning,
     MissingFiles,
 }
 
-pub(super) type TopicOffsets = BTreeMap<i32, PartitionOffsets>;
+pub(super) type TopicOffsets = BTreeMap<Partition, PartitionOffsets>;
 pub(super) type StartOffsets = BTreeMap<Partition, Offset>;
 
 /// Returns the start offsets for the table itself. Partitions without records after the requested time
@@ -40,7 +40,7 @@ pub(super) type StartOffsets = BTreeMap<Partition, Offset>;
 pub(super) fn for_replay(
     topic: &TopicOffsets,
     from: StartPoint,
-    partition: Option<i32>,
+    partition: Option<Partition>,
 ) -> Result<StartOffsets, Failure> {
     let mut offsets = StartOffsets::new();
     for (&number, known) in requested(topic, from, partition)? {
@@ -60,7 +60,7 @@ pub(super) fn for_replay(
             continue;
         }
         check_kafka_has(offset, from, start, number, *known)?;
-        offsets.insert(Partition(number), Offset(offset));
+        offsets.insert(number, offset);
     }
     Ok(offsets)
 }
@@ -70,7 +70,7 @@ pub(super) fn for_new_table(
     topic: &TopicOffsets,
     from: StartPoint,
 ) -> Result<StartOffsets, Failure> {
-    let offset = |(&number, known): (&i32, &PartitionOffsets)| {
+    let offset = |(&number, known): (&Partition, &PartitionOffsets)| {
         let offset = match from {
             StartPoint::Offset(offset) => offset,
             StartPoint::Beginning | StartPoint::MissingFiles => known.low,
@@ -79,7 +79,7 @@ pub(super) fn for_new_table(
         if offset < known.low || offset > known.high {
             return Err(refused("Kafka does not have that offset", number, *known));
         }
-        Ok((Partition(number), Offset(offset)))
+        Ok((number, offset))
     };
     requested(topic, from, None)?.into_iter().map(offset).collect()
 }
@@ -88,8 +88,8 @@ pub(super) fn for_new_table(
 fn requested(
     topic: &TopicOffsets,
     from: StartPoint,
-    partition: Option<i32>,
-) -> Result<Vec<(&i32, &PartitionOffsets)>, Failure> {
+    partition: Option<Partition>,
+) -> Result<Vec<(&Partition, &PartitionOffsets)>, Failure> {
     if let (StartPoint::Offset(_), None, 2..) = (from, partition, topic.len()) {
         return Err(Failure::Usage(
             "--from-offset requires --partition: the topic has several partitions",
@@ -106,10 +106,10 @@ fn requested(
 }
 
 fn check_kafka_has(
-    offset: i64,
+    offset: Offset,
     from: StartPoint,
-    start: i64,
-    number: i32,
+    start: Offset,
+    number: Partition,
     known: PartitionOffsets,
 ) -> Result<(), Failure> {
     // Kafka's first record may be younger than the time: earlier ones cannot be read again.
@@ -128,7 +128,7 @@ fn check_kafka_has(
     Ok(())
 }
 
-fn refused(reason: &str, number: i32, known: PartitionOffsets) -> Failure {
+fn refused(reason: &str, number: Partition, known: PartitionOffsets) -> Failure {
     let PartitionOffsets { low, high, .. } = known;
     Failure::Refused(format!(
         "{reason}: partition=`{number}` low_watermark=`{low}` high_watermark=`{high}`"
@@ -140,16 +140,18 @@ mod tests {
     use super::*;
 
     const PARTITION: PartitionOffsets = PartitionOffsets {
-        low: 0,
-        high: 100,
-        at_time: Some(40),
-        start: Some(10),
-        next: Some(90),
+        low: Offset(0),
+        high: Offset(100),
+        at_time: Some(Offset(40)),
+        start: Some(Offset(10)),
+        next: Some(Offset(90)),
         missing: None,
     };
 
+    const FROM_50: StartPoint = StartPoint::Offset(Offset(50));
+
     fn topic(partitions: &[PartitionOffsets]) -> TopicOffsets {
-        (0..).zip(partitions.iter().copied()).collect()
+        (0..).map(Partition).zip(partitions.iter().copied()).collect()
     }
 
     fn offsets(found: Result<StartOffsets, Failure>) -> Vec<(i32, i64)> {
@@ -160,7 +162,7 @@ mod tests {
     fn each_start_point_has_its_offset() {
         let topic = topic(&[PARTITION]);
 
-        assert_eq!(offsets(for_replay(&topic, StartPoint::Offset(50), None)), [(0, 50)]);
+        assert_eq!(offsets(for_replay(&topic, FROM_50, None)), [(0, 50)]);
         assert_eq!(offsets(for_replay(&topic, StartPoint::Time, None)), [(0, 40)]);
         assert_eq!(offsets(for_replay(&topic, StartPoint::Beginning, None)), [(0, 10)]);
         assert_eq!(offsets(for_new_table(&topic, StartPoint::Beginning)), [(0, 0)]);
@@ -168,8 +170,8 @@ mod tests {
 
     #[test]
     fn missing_files_are_replayed_from_their_first_offsets_while_kafka_has_them() {
-        let hit = PartitionOffsets { missing: Some(55), ..PARTITION };
-        let lost = PartitionOffsets { low: 56, ..hit };
+        let hit = PartitionOffsets { missing: Some(Offset(55)), ..PARTITION };
+        let lost = PartitionOffsets { low: Offset(56), ..hit };
 
         assert_eq!(
             offsets(for_replay(&topic(&[PARTITION, hit]), StartPoint::MissingFiles, None)),
@@ -183,30 +185,33 @@ mod tests {
     fn an_offset_of_several_partitions_is_ambiguous() {
         let topic = topic(&[PARTITION, PARTITION]);
 
-        assert!(for_replay(&topic, StartPoint::Offset(50), None).is_err());
-        assert_eq!(offsets(for_replay(&topic, StartPoint::Offset(50), Some(1))), [(1, 50)]);
-        assert!(for_replay(&topic, StartPoint::Offset(50), Some(7)).is_err());
+        assert!(for_replay(&topic, FROM_50, None).is_err());
+        assert_eq!(offsets(for_replay(&topic, FROM_50, Some(Partition(1)))), [(1, 50)]);
+        assert!(for_replay(&topic, FROM_50, Some(Partition(7))).is_err());
     }
 
     #[test]
     fn rows_whose_records_kafka_no_longer_has_are_not_removed() {
-        let lost = PartitionOffsets { low: 30, ..PARTITION };
-        let young = PartitionOffsets { low: 40, ..PARTITION };
+        let lost = PartitionOffsets { low: Offset(30), ..PARTITION };
+        let young = PartitionOffsets { low: Offset(40), ..PARTITION };
 
         for (known, from) in [
-            (lost, StartPoint::Offset(29)),
+            (lost, StartPoint::Offset(Offset(29))),
             (lost, StartPoint::Beginning),
             (young, StartPoint::Time),
         ] {
             let error = for_replay(&topic(&[known]), from, None).unwrap_err().to_string();
             assert!(error.contains("no longer has"), "{error}");
         }
-        assert_eq!(offsets(for_replay(&topic(&[lost]), StartPoint::Offset(30), None)), [(0, 30)]);
+        assert_eq!(
+            offsets(for_replay(&topic(&[lost]), StartPoint::Offset(Offset(30)), None)),
+            [(0, 30)]
+        );
     }
 
     #[test]
     fn partitions_without_records_after_the_time_are_left_out() {
-        let behind = PartitionOffsets { at_time: Some(95), ..PARTITION };
+        let behind = PartitionOffsets { at_time: Some(Offset(95)), ..PARTITION };
         let unknown = PartitionOffsets { start: None, next: None, ..PARTITION };
 
         let found = for_replay(&topic(&[PARTITION, behind, unknown]), StartPoint::Time, None);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use ducktide_consumer::ClusterView;
 use ducktide_lake::DuckLake;
-use ducktide_protocol::position::Partition;
+use ducktide_protocol::position::{Offset, Partition};
 use ducktide_protocol::{Lake as _, Source};
 use jiff::Timestamp;
 
@@ -36,14 +36,15 @@ pub(super) fn read(
     let mut topic_offsets = TopicOffsets::new();
     for number in partitions {
         let marks = view.watermarks(topic, number)?;
-        let of = |offsets: &[(i32, i64)]| offsets.iter().find(|o| o.0 == number).map(|o| o.1);
-        let start = starts.iter().find(|(p, _)| p.0 == number).map(|(_, offset)| offset.0);
-        let next = positions.iter().find(|(p, _)| p.0 == number).map(|(_, p)| p.next_offset.0);
+        let of = |offsets: &[(Partition, Offset)]| {
+            offsets.iter().find(|(p, _)| *p == number).map(|(_, offset)| *offset)
+        };
+        let next = positions.iter().find(|(p, _)| *p == number).map(|(_, p)| p.next_offset);
         let offsets = PartitionOffsets {
             low: marks.low,
             high: marks.high,
             at_time: of(&at_time),
-            start,
+            start: of(&starts),
             next,
             missing: None,
         };
@@ -62,13 +63,12 @@ pub(super) fn check_margin(
     offsets: &StartOffsets,
     margin: Duration,
 ) -> Result<(), Failure> {
-    for (&Partition(number), &offset) in offsets {
-        let low = topic.get(&number).map_or(0, |offsets| offsets.low);
-        if low == 0 {
+    for (&number, &offset) in offsets {
+        let low = topic.get(&number).map_or(Offset(0), |offsets| offsets.low);
+        if low == Offset(0) {
             continue;
         }
-        let Some(written) = ducktide_replay::written_at(lake, source, Partition(number), offset)?
-        else {
+        let Some(written) = ducktide_replay::written_at(lake, source, number, offset)? else {
             continue;
         };
         // The timestamp of a record can be 0, or -1 if there is none.

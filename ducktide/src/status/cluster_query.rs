@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ducktide_consumer::{ClusterView, GroupMember, Identity, KafkaArgs, Watermarks};
+use ducktide_protocol::position::{Offset, Partition};
 use jiff::Timestamp;
 
 /// Age from which a record is a stall if its partition had no commit in that time. A flush takes a
@@ -28,7 +29,7 @@ pub(super) struct Cluster {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Topic {
     /// Empty when there is no such topic.
-    pub(super) partitions: BTreeMap<i32, OffsetBounds>,
+    pub(super) partitions: BTreeMap<Partition, OffsetBounds>,
     pub(super) identity: Identity,
 }
 
@@ -36,11 +37,11 @@ pub(super) struct Topic {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OffsetBounds {
     /// First offset that Kafka has.
-    pub(super) low: i64,
+    pub(super) low: Offset,
     /// Offset of the next record that is produced.
-    pub(super) high: i64,
+    pub(super) high: Offset,
     /// Records below this offset are older than [`STALLED_AFTER`].
-    pub(super) waited: i64,
+    pub(super) waited: Offset,
 }
 
 /// Error of a query that Kafka did not answer.

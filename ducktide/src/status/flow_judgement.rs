@@ -115,16 +115,19 @@ fn first_of(texts: Vec<String>) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use ducktide_protocol::position::{Offset, Partition, SourceId};
+
     use super::super::source_report::MemberReport;
     use super::*;
 
     fn partition(partition: i32, lag: Option<i64>) -> PartitionReport {
-        PartitionReport { partition, lag, next_offset: Some(5), ..PartitionReport::default() }
+        let report = PartitionReport::new(Partition(partition));
+        PartitionReport { lag, next_offset: Some(Offset(5)), ..report }
     }
 
     fn source(partitions: Vec<PartitionReport>) -> SourceReport {
         SourceReport {
-            source_id: 1,
+            source_id: SourceId(1),
             table: "main.events".to_owned(),
             topic: "events".to_owned(),
             pipeline: "events".to_owned(),

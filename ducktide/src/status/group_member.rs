@@ -12,7 +12,7 @@ pub(super) fn assign_member(
     members: &[GroupMember],
     client_id: &str,
 ) {
-    let partition = TopicPartition::new(topic, report.partition);
+    let partition = TopicPartition { topic: topic.into(), partition: report.partition };
     let reader = members.iter().find(|member| member.partitions.contains(&partition));
     let Some(reader) = reader else { return };
     report.reader =

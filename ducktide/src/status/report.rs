@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use ducktide_lake::PartitionProgress;
 use ducktide_lake::config::CatalogLocation;
-use ducktide_protocol::position::{Offset, Partition};
+use ducktide_protocol::position::{OffsetRange, SnapshotId};
 use ducktide_protocol::{Source, SourceSpec};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -41,7 +41,7 @@ pub(super) struct CatalogReport {
 
 #[derive(Debug, Serialize)]
 pub(super) struct SnapshotReport {
-    pub(super) snapshot_id: i64,
+    pub(super) snapshot_id: SnapshotId,
     #[serde(serialize_with = "as_text")]
     pub(super) committed_at: Timestamp,
     pub(super) age_seconds: f64,
@@ -108,7 +108,7 @@ fn lake_report(data: &StatusData, catalog: &CatalogLocation) -> CatalogReport {
         layout_version: lake.layout_version,
         snapshots: lake.snapshots.count,
         newest_snapshot: SnapshotReport {
-            snapshot_id: lake.snapshots.newest.0,
+            snapshot_id: lake.snapshots.newest,
             committed_at: lake.snapshots.committed_at,
             age_seconds: age_seconds(lake.snapshots.committed_at, data.at),
         },
@@ -135,18 +135,18 @@ fn source_report(state: &SourceState, data: &StatusData) -> SourceReport {
     let members = cluster.and_then(|cluster| cluster.groups.get(group_id));
     let mut partitions = BTreeMap::new();
     for progress in progress {
-        partitions.insert(progress.partition.0, partition_report(progress, data.at));
+        partitions.insert(progress.partition, partition_report(progress, data.at));
     }
     for (&partition, bounds) in topic.iter().flat_map(|topic| &topic.partitions) {
-        let report = partitions.entry(partition).or_insert_with(PartitionReport::default);
-        report.partition = partition;
+        let new = || PartitionReport::new(partition);
+        let report = partitions.entry(partition).or_insert_with(new);
         add_kafka_offsets(report, bounds);
         if let Some(members) = members {
             assign_member(report, &spec.topic, members, &data.client_id);
         }
     }
     SourceReport {
-        source_id: source.id.0,
+        source_id: source.id,
         table: spec.table.to_string(),
         topic: spec.topic.clone(),
         pipeline: spec.pipeline.clone(),
@@ -158,17 +158,14 @@ fn source_report(state: &SourceState, data: &StatusData) -> SourceReport {
 }
 
 fn partition_report(progress: &PartitionProgress, now: Timestamp) -> PartitionReport {
-    let Partition(partition) = progress.partition;
-    let Offset(next_offset) = progress.position.next_offset;
     let last_commit_at = progress.updated_at;
     PartitionReport {
-        partition,
-        epoch: Some(progress.position.epoch.0),
-        next_offset: Some(next_offset),
-        snapshot_id: progress.snapshot_id.map(|id| id.0),
+        epoch: Some(progress.position.epoch),
+        next_offset: Some(progress.position.next_offset),
+        snapshot_id: progress.snapshot_id,
         last_commit_at,
         last_commit_age_seconds: last_commit_at.map(|at| age_seconds(at, now)),
-        ..PartitionReport::default()
+        ..PartitionReport::new(progress.partition)
     }
 }
 
@@ -178,7 +175,7 @@ fn add_kafka_offsets(report: &mut PartitionReport, bounds: &OffsetBounds) {
     let no_commit =
         report.last_commit_age_seconds.is_none_or(|age| age > STALLED_AFTER.as_secs_f64());
     report.end_offset = Some(bounds.high);
-    report.lag = Some((bounds.high - next_offset).max(0));
+    report.lag = Some(OffsetRange { from: next_offset, to: bounds.high }.len().max(0));
     report.stalled = no_commit && next_offset < bounds.waited;
     // Progress is read after the end offset and can be ahead of it, but only shortly after a commit.
     // Without a recent commit, the topic was reset.
@@ -186,7 +183,7 @@ fn add_kafka_offsets(report: &mut PartitionReport, bounds: &OffsetBounds) {
         Some(format!(
             "Kafka no longer has the offsets from {next_offset} to {}; \
              they were removed before they were read",
-            bounds.low - 1
+            bounds.low.0 - 1
         ))
     } else if next_offset > bounds.high && no_commit {
         Some(format!(

@@ -10,7 +10,7 @@ use ducktide_health::{
 };
 use ducktide_lake::{HoldReason, Overview, RetentionHold, SnapshotRange, TableSize};
 use ducktide_maintenance::{LastMaintenance, Operation};
-use ducktide_protocol::position::{Epoch, Position, SnapshotId, SourceId};
+use ducktide_protocol::position::{Epoch, Offset, Partition, Position, SourceId};
 use ducktide_verify::LastVerification;
 
 use super::super::cluster_query::{Cluster, KafkaUnavailable};
@@ -48,13 +48,16 @@ fn progress(partition: i32, next_offset: i64, updated_at: &str) -> PartitionProg
 
 fn topic(partitions: &[(i32, OffsetBounds)]) -> Topic {
     Topic {
-        partitions: partitions.iter().copied().collect(),
+        partitions: partitions
+            .iter()
+            .map(|&(number, bounds)| (Partition(number), bounds))
+            .collect(),
         identity: Identity { cluster_id: Some("c1".to_owned()), topic_id: Some("t1".to_owned()) },
     }
 }
 
 const fn bounds(low: i64, high: i64, waited: i64) -> OffsetBounds {
-    OffsetBounds { low, high, waited }
+    OffsetBounds { low: Offset(low), high: Offset(high), waited: Offset(waited) }
 }
 
 fn health() -> LakeHealth {
@@ -165,7 +168,10 @@ fn lag_is_the_distance_from_the_lakes_position_to_kafkas_end() {
     let report = report(vec![progress(0, 90, JUST_NOW)], Ok(topic(&[(0, bounds(0, 100, 0))])));
 
     let partition = &report.sources[0].partitions[0];
-    assert_eq!((partition.next_offset, partition.end_offset), (Some(90), Some(100)));
+    assert_eq!(
+        (partition.next_offset, partition.end_offset),
+        (Some(Offset(90)), Some(Offset(100)))
+    );
     assert_eq!(partition.lag, Some(10));
     assert_eq!(partition.last_commit_age_seconds, Some(2.0));
     assert_eq!(report.judgement.state, FlowState::Lagging);
@@ -192,7 +198,7 @@ fn the_lag_of_a_partition_without_progress_is_its_length() {
     let report = report(vec![], Ok(topic(&[(3, bounds(10, 25, 10))])));
 
     let partition = &report.sources[0].partitions[0];
-    assert_eq!((partition.partition, partition.next_offset), (3, None));
+    assert_eq!((partition.partition, partition.next_offset), (Partition(3), None));
     assert_eq!((partition.lag, partition.stalled), (Some(15), false));
 }
 

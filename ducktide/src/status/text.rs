@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::health_text;
 use super::report::{StatusReport, TableReport};
 use super::source_report::{PartitionReport, SourceReport};
+use ducktide_protocol::position::Offset;
 use ducktide_service::text_table::{Align, TextTable};
 use ducktide_service::units;
 
@@ -95,13 +96,14 @@ fn source(source: &SourceReport) -> String {
 
 fn row(partition: &PartitionReport) -> Vec<String> {
     let or_unknown = |value: Option<i64>| value.map_or(UNKNOWN.to_owned(), units::number);
+    let offset = |offset: Option<Offset>| or_unknown(offset.map(|offset| offset.0));
     let ago = |age| format!("{} ago", units::seconds(age));
     vec![
         partition.partition.to_string(),
-        or_unknown(partition.next_offset),
-        or_unknown(partition.end_offset),
+        offset(partition.next_offset),
+        offset(partition.end_offset),
         or_unknown(partition.lag),
-        or_unknown(partition.epoch.map(i64::from)),
+        or_unknown(partition.epoch.map(|epoch| epoch.0.into())),
         partition.last_commit_age_seconds.map_or(UNKNOWN.to_owned(), ago),
     ]
 }
