@@ -10,12 +10,16 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::ConsumerContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
+use super::topic_partition::TopicPartition;
+
 /// The error of a query.
 #[derive(Clone, Debug)]
 pub struct ClusterError {
     error: KafkaError,
     /// The client's reason for not reaching a broker, if it reported one.
     reason: Option<String>,
+    /// The partition that has the error, if it is one of several that were queried.
+    partition: Option<TopicPartition>,
 }
 
 /// Kinds of errors, by the action that resolves them.
@@ -31,7 +35,19 @@ pub enum ClusterErrorKind {
 
 impl ClusterError {
     pub(crate) const fn new(error: KafkaError, reason: Option<String>) -> Self {
-        Self { error, reason }
+        Self { error, reason, partition: None }
+    }
+
+    /// Returns the error of one of the queried partitions.
+    pub(crate) const fn of_partition(error: KafkaError, partition: TopicPartition) -> Self {
+        Self { error, reason: None, partition: Some(partition) }
+    }
+
+    /// Returns true if the cause may be outdated metadata of the client: a partition has no leader, has
+    /// another one, or does not exist.
+    pub(super) fn may_be_outdated(&self) -> bool {
+        let code = self.error.rdkafka_error_code();
+        self.partition.is_some() || code == Some(RDKafkaErrorCode::NotLeaderForPartition)
     }
 
     /// Returns the kind of the error.
@@ -61,6 +77,12 @@ impl fmt::Display for ClusterError {
             }
             (Some(reason), None) => f.write_str(reason),
             (None, None) => self.error.fmt(f),
+        }?;
+        match &self.partition {
+            Some(TopicPartition { topic, partition }) => {
+                write!(f, ": topic=`{topic}` partition=`{partition}`")
+            }
+            None => Ok(()),
         }
     }
 }

@@ -57,10 +57,7 @@ impl ClusterQueries {
 
     fn find_beginnings(&self, topic: Arc<str>, partitions: Vec<Partition>) {
         self.ask(move |cluster| {
-            let beginning = |partition: &Partition| {
-                ClusterResult::Ok((*partition, cluster.watermarks(&topic, *partition)?.low))
-            };
-            let starts = partitions.iter().map(beginning).collect::<ClusterResult<_>>()?;
+            let starts = cluster.beginnings(&topic, &partitions)?;
             Ok(ClusterAnswer::Beginnings { topic: Arc::clone(&topic), starts })
         });
     }

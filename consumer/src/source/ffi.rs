@@ -425,6 +425,20 @@ unsafe fn header(headers: *const rdsys::rd_kafka_headers_t, index: usize) -> Opt
     }
 }
 
+/// Requests the offsets of partitions, and writes them into the list in place of the requested times. Writes
+/// the errors of partitions, which have no offset then, as well; the error of the whole request is
+/// returned.
+pub(super) fn list_offsets(
+    client: &BaseConsumer<FailureContext>,
+    wanted: &mut TopicPartitionList,
+    timeout: Duration,
+) -> Result<(), RDKafkaErrorCode> {
+    let timeout_ms = c_int::try_from(timeout.as_millis()).unwrap_or(c_int::MAX);
+    let rk = client.client().native_ptr();
+    // SAFETY: client and list are valid; the call returns after its last access to the list.
+    check(unsafe { rdsys::rd_kafka_offsets_for_times(rk, wanted.ptr(), timeout_ms) })
+}
+
 /// Returns the id of a topic, which changes when the topic is deleted and created again; None if the
 /// topic does not exist.
 pub(crate) fn topic_id(

@@ -142,13 +142,28 @@ impl ClusterView {
         topic: &str,
         partitions: &[Partition],
     ) -> ClusterResult<BTreeMap<Partition, Watermarks>> {
-        let lows = self.offsets_of(topic, partitions, ListOffset::Beginning)?;
-        let highs = BTreeMap::from_iter(self.offsets_of(topic, partitions, ListOffset::End)?);
-        let watermarks = |(partition, low)| {
-            let high = *highs.get(&partition)?;
-            Some((partition, Watermarks { low, high }))
-        };
-        Ok(lows.into_iter().filter_map(watermarks).collect())
+        let (lows, highs) = (self.beginnings(topic, partitions)?, self.ends(topic, partitions)?);
+        // Both have all partitions, in the same order.
+        let watermarks = |((partition, low), (_, high))| (partition, Watermarks { low, high });
+        Ok(lows.into_iter().zip(highs).map(watermarks).collect())
+    }
+
+    /// Returns the first offset of each partition, with one request to each broker.
+    pub fn beginnings(
+        &self,
+        topic: &str,
+        partitions: &[Partition],
+    ) -> ClusterResult<Vec<(Partition, Offset)>> {
+        self.offsets_of(topic, partitions, ListOffset::Beginning)
+    }
+
+    /// Returns the end offset of each partition, with one request to each broker.
+    pub fn ends(
+        &self,
+        topic: &str,
+        partitions: &[Partition],
+    ) -> ClusterResult<Vec<(Partition, Offset)>> {
+        self.offsets_of(topic, partitions, ListOffset::End)
     }
 
     /// Returns the end offsets of partitions of any topics, with one request to each broker.
@@ -156,44 +171,7 @@ impl ClusterView {
         &self,
         partitions: &[TopicPartition],
     ) -> ClusterResult<Vec<(TopicPartition, Offset)>> {
-        let mut wanted = TopicPartitionList::new();
-        for partition in partitions {
-            wanted
-                .add_partition_offset(&partition.topic, partition.partition.0, ListOffset::End)
-                .map_err(|error| ClusterError::new(error, None))?;
-        }
-        self.list_offsets(wanted)
-    }
-
-    /// Requests the offsets of a list, without partitions that have no offset at their time. `ListOffsets` is
-    /// one request for times, beginnings and ends; the latter have special numbers as time.
-    fn list_offsets(
-        &self,
-        wanted: TopicPartitionList,
-    ) -> ClusterResult<Vec<(TopicPartition, Offset)>> {
-        if wanted.count() == 0 {
-            return Ok(Vec::new());
-        }
-        let found = self.answered(self.client.offsets_for_times(wanted, TIMEOUT))?;
-        let mut offsets = Vec::with_capacity(found.count());
-        for element in found.elements() {
-            self.answered(element.error())?;
-            if let ListOffset::Offset(offset) = element.offset() {
-                let partition = TopicPartition::new(element.topic(), element.partition());
-                offsets.push((partition, Offset(offset)));
-            }
-        }
-        Ok(offsets)
-    }
-
-    /// Returns the first offset of each partition.
-    pub fn beginnings(&self, topic: &str) -> ClusterResult<Vec<(Partition, Offset)>> {
-        self.offsets_of(topic, &self.partitions(topic)?, ListOffset::Beginning)
-    }
-
-    /// Returns the end offset of each partition.
-    pub fn ends(&self, topic: &str) -> ClusterResult<Vec<(Partition, Offset)>> {
-        self.offsets_of(topic, &self.partitions(topic)?, ListOffset::End)
+        self.list_offsets(partitions, ListOffset::End)
     }
 
     /// Returns for each partition the first offset at or after the time (milliseconds since 1970), or the
@@ -209,7 +187,7 @@ impl ClusterView {
         let mut offsets = self.offsets_of(topic, partitions, time)?;
         let is_missing = |p: &Partition| offsets.iter().all(|(found, _)| found != p);
         let missing: Vec<_> = partitions.iter().copied().filter(is_missing).collect();
-        offsets.extend(self.offsets_of(topic, &missing, ListOffset::End)?);
+        offsets.extend(self.ends(topic, &missing)?);
         Ok(offsets)
     }
 
@@ -217,16 +195,57 @@ impl ClusterView {
         &self,
         topic: &str,
         partitions: &[Partition],
-        offset: ListOffset,
+        at: ListOffset,
     ) -> ClusterResult<Vec<(Partition, Offset)>> {
-        let mut wanted = TopicPartitionList::new();
-        for partition in partitions {
-            wanted
-                .add_partition_offset(topic, partition.0, offset)
-                .map_err(|error| ClusterError::new(error, None))?;
-        }
-        let found = self.list_offsets(wanted)?.into_iter();
+        let topic: Arc<str> = topic.into();
+        let of_topic = |&partition| TopicPartition { topic: Arc::clone(&topic), partition };
+        let wanted: Vec<_> = partitions.iter().map(of_topic).collect();
+        let found = self.list_offsets(&wanted, at)?.into_iter();
         Ok(found.map(|(partition, offset)| (partition.partition, offset)).collect())
+    }
+
+    /// Requests an offset of each partition. The error of a partition fails the whole query.
+    ///
+    /// librdkafka answers from its metadata, up to 15 minutes old, that a partition has no leader or does not
+    /// exist. The metadata is refreshed before such an error is returned.
+    fn list_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        at: ListOffset,
+    ) -> ClusterResult<Vec<(TopicPartition, Offset)>> {
+        match self.request_offsets(partitions, at) {
+            Err(error) if error.may_be_outdated() => {
+                let topics: BTreeSet<_> = partitions.iter().map(|found| &found.topic).collect();
+                for topic in topics {
+                    self.partitions(topic)?;
+                }
+                self.request_offsets(partitions, at)
+            }
+            answer => answer,
+        }
+    }
+
+    /// Sends a request to each broker. `ListOffsets` is one request for times, beginnings and ends; the latter
+    /// have special numbers as time.
+    fn request_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        at: ListOffset,
+    ) -> ClusterResult<Vec<(TopicPartition, Offset)>> {
+        if partitions.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut list = TopicPartitionList::with_capacity(partitions.len());
+        for TopicPartition { topic, partition } in partitions {
+            let added = list.add_partition_offset(topic, partition.0, at);
+            added.map_err(|error| ClusterError::new(error, None))?;
+        }
+        match ffi::list_offsets(&self.client, &mut list, TIMEOUT) {
+            // No partition has a known leader; the list has the error of each.
+            Err(RDKafkaErrorCode::UnknownPartition) => {}
+            answer => self.answered(answer.map_err(KafkaError::MetadataFetch))?,
+        }
+        offsets_in(&list, at)
     }
 
     /// Returns whether Kafka's log cleaner removes records of the topic that have a newer one of the
@@ -352,6 +371,30 @@ impl ClusterView {
     }
 }
 
+/// Returns the offsets of an answered list. A partition is left out only if it has no record as new as the
+/// requested time.
+fn offsets_in(
+    list: &TopicPartitionList,
+    requested: ListOffset,
+) -> ClusterResult<Vec<(TopicPartition, Offset)>> {
+    let is_time = matches!(requested, ListOffset::Offset(_));
+    let mut offsets = Vec::with_capacity(list.count());
+    for element in list.elements() {
+        let partition = TopicPartition::new(element.topic(), element.partition());
+        match (element.error(), element.offset()) {
+            (Ok(()), ListOffset::Offset(offset)) => offsets.push((partition, Offset(offset))),
+            (Ok(()), _) if is_time => {}
+            (Ok(()), _) => {
+                // The broker's answer does not have the partition.
+                let error = KafkaError::OffsetFetch(RDKafkaErrorCode::UnknownPartition);
+                return Err(ClusterError::of_partition(error, partition));
+            }
+            (Err(error), _) => return Err(ClusterError::of_partition(error, partition)),
+        }
+    }
+    Ok(offsets)
+}
+
 /// Returns a property of a described resource.
 fn value<'a>(resource: &'a ConfigResource, name: &str) -> Option<&'a str> {
     resource.get(name).and_then(|entry| entry.value.as_deref())
@@ -375,18 +418,72 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn counting_from_an_offset_that_kafka_does_not_have_fails() {
-        let cluster: MockCluster<'static, DefaultProducerContext> = MockCluster::new(1).unwrap();
-        cluster.create_topic("events", 1, 1).unwrap();
+    type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+    /// Creates a cluster with a topic of three partitions.
+    fn cluster() -> (Cluster, ClusterView) {
+        let cluster: Cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("events", 3, 1).unwrap();
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", cluster.bootstrap_servers());
         let view = ClusterView::new(&config).unwrap();
+        (cluster, view)
+    }
 
+    #[test]
+    fn counting_from_an_offset_that_kafka_does_not_have_fails() {
+        let (_cluster, view) = cluster();
         let range = OffsetRange { from: Offset(100), to: Offset(200) };
+
         let error = view.count_values("events", Partition(0), range).unwrap_err().to_string();
 
         assert!(error.contains("retention") && error.contains("from_offset=`100`"), "{error}");
+    }
+
+    #[test]
+    fn a_partition_without_a_leader_fails_the_query_by_name_until_it_has_one() {
+        let (cluster, view) = cluster();
+        let all = [Partition(0), Partition(1), Partition(2)];
+        assert_eq!(view.all_watermarks("events", &all).unwrap().len(), 3);
+        for leaderless in [&all[1..2], &all[..]] {
+            for partition in leaderless {
+                cluster.partition_leader("events", partition.0, None).unwrap();
+            }
+
+            let error = view.all_watermarks("events", &all).unwrap_err();
+
+            let text = error.to_string();
+            let expected = format!(": topic=`events` partition=`{}`", leaderless[0]);
+            assert!(text.contains("LeaderNotAvailable") && text.ends_with(&expected), "{text}");
+            assert_eq!(error.kind(), ClusterErrorKind::Outage);
+        }
+        for partition in all {
+            cluster.partition_leader("events", partition.0, Some(1)).unwrap();
+        }
+        assert_eq!(view.all_watermarks("events", &all).unwrap().len(), 3);
+    }
+
+    #[test]
+    fn a_partition_that_does_not_exist_fails_the_query_and_is_named() {
+        let (_cluster, view) = cluster();
+        for partitions in [&[Partition(0), Partition(7)][..], &[Partition(7)]] {
+            let error = view.beginnings("events", partitions).unwrap_err().to_string();
+
+            assert!(error.ends_with(": topic=`events` partition=`7`"), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_a_partition_without_a_record_at_a_time_is_left_out() {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset("events", 0, ListOffset::Offset(5)).unwrap();
+        list.add_partition_offset("events", 1, ListOffset::End).unwrap();
+
+        let at_time = offsets_in(&list, ListOffset::Offset(1_700_000_000_000)).unwrap();
+        let error = offsets_in(&list, ListOffset::End).unwrap_err().to_string();
+
+        assert_eq!(at_time, [(TopicPartition::new("events", 0), Offset(5))]);
+        assert!(error.ends_with(": topic=`events` partition=`1`"), "{error}");
     }
 
     #[test]

@@ -151,8 +151,9 @@ fn find_goals(
 ) -> Result<Goals, ConsumerError> {
     let mut goals = Goals::new();
     for topic in routes.iter().map(|route| &route.topic) {
-        let ends = retry
-            .call_cluster("find the topic's end", || require_partitions(cluster.ends(topic)))?;
+        let ends = retry.call_cluster("find the topic's end", || {
+            require_partitions(cluster.ends(topic, &cluster.partitions(topic)?))
+        })?;
         let of_topic = |partition| TopicPartition { topic: Arc::clone(topic), partition };
         goals.extend(ends.into_iter().map(|(partition, end)| (of_topic(partition), end)));
     }

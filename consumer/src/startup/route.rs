@@ -135,8 +135,8 @@ fn start_offsets(
             StartFrom::Time(time) => {
                 cluster.offsets_at(topic, &cluster.partitions(topic)?, time.as_millisecond())
             }
-            StartFrom::Earliest => cluster.beginnings(topic),
-            StartFrom::Latest => cluster.ends(topic),
+            StartFrom::Earliest => cluster.beginnings(topic, &cluster.partitions(topic)?),
+            StartFrom::Latest => cluster.ends(topic, &cluster.partitions(topic)?),
         })
     })
 }

@@ -34,8 +34,7 @@ pub(super) fn read(
         None => (Vec::new(), Vec::new()),
     };
     let mut topic_offsets = TopicOffsets::new();
-    for number in partitions {
-        let marks = view.watermarks(topic, number)?;
+    for (number, marks) in view.all_watermarks(topic, &partitions)? {
         let of = |offsets: &[(Partition, Offset)]| {
             offsets.iter().find(|(p, _)| *p == number).map(|(_, offset)| *offset)
         };
