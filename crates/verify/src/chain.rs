@@ -44,9 +44,11 @@ fn wrong_counts(row: &LedgerRow) -> Option<String> {
 fn describe_break(found: ChainBreak, row: &LedgerRow) -> Option<(FindingKind, String)> {
     let resolves = row.kind.is_some_and(CommitKind::resolves_dead_letter);
     let (kind, text) = match found {
-        // The start is the first row of a partition, so only the first row can be without one; the
-        // positions of all later rows are compared nevertheless.
-        ChainBreak::NotStarted => return None,
+        // A row of an unknown kind may be the start; [`wrong_counts`] reports it.
+        ChainBreak::NotStarted if row.kind.is_none() => return None,
+        ChainBreak::NotStarted => {
+            (FindingKind::LedgerNotStarted, "no start comes before this range".to_owned())
+        }
         ChainBreak::Epoch(at) => (
             FindingKind::LedgerEpoch,
             format!("the partition was in epoch {} at offset {}", at.epoch, at.next_offset),

@@ -40,6 +40,8 @@ pub enum FindingKind {
     LedgerEpoch,
     /// The counts of a range do not add up to its length, or do not fit its kind.
     LedgerCounts,
+    /// The ledger of a partition does not begin with its start.
+    LedgerNotStarted,
     /// Progress is not at the end of the ledger.
     ProgressDiffers,
     /// A trigger is missing, disabled, or on another table.

@@ -189,6 +189,19 @@ pub(super) const fn explain(kind: FindingKind) -> Explanation {
                    of this ledger_id in ducktide_ledger manually, and compare the constraints of the table \
                    with those of a new lake.",
         },
+        FindingKind::LedgerNotStarted => Explanation {
+            exit_status: 29,
+            name: "ledger_not_started",
+            title: "the ledger of a partition does not begin with its start",
+            counted: "range",
+            meaning: "The first entry of each partition is its start, and nothing removes it: the compactor \
+                      joins ranges of ingested records only. It was deleted manually, perhaps with the \
+                      ranges after it. Consumers continue, but a replay of the partition is refused.",
+            next: "Run `ducktide verify --deep`. If it finds nothing else, the rows are complete; otherwise \
+                   ranges were deleted as well. No command repairs a ledger: restore the catalog, or fill \
+                   another table with `ducktide replay --topic TOPIC --from-beginning --into TABLE`, use \
+                   that, and check it with `ducktide verify --table TABLE`.",
+        },
         FindingKind::ProgressDiffers => Explanation {
             exit_status: 24,
             name: "progress_differs",
@@ -278,7 +291,7 @@ mod tests {
     use super::*;
 
     /// In the order of their severity.
-    const KINDS: [FindingKind; 19] = [
+    const KINDS: [FindingKind; 20] = [
         FindingKind::RowsMissing,
         FindingKind::RowsDuplicated,
         FindingKind::RowsUnexpected,
@@ -293,6 +306,7 @@ mod tests {
         FindingKind::LedgerOverlap,
         FindingKind::LedgerEpoch,
         FindingKind::LedgerCounts,
+        FindingKind::LedgerNotStarted,
         FindingKind::ProgressDiffers,
         FindingKind::TriggerMissing,
         FindingKind::RowsUndecided,
@@ -301,18 +315,19 @@ mod tests {
     ];
 
     #[test]
-    fn every_kind_has_its_own_exit_status_in_the_order_of_severity() {
-        let statuses: Vec<_> = KINDS.map(|kind| explain(kind).exit_status).to_vec();
-        assert_eq!(statuses, (10..29).collect::<Vec<u8>>());
-        assert!(KINDS.is_sorted());
+    fn every_kind_has_its_own_exit_status() {
+        let mut statuses = KINDS.map(|kind| explain(kind).exit_status);
+        statuses.sort_unstable();
+        assert_eq!(statuses.to_vec(), (10..30).collect::<Vec<u8>>());
     }
 
     #[test]
-    fn the_help_documents_every_kind() {
-        for kind in KINDS {
+    fn the_help_documents_every_kind_in_the_order_of_severity() {
+        let place = |kind| {
             let Explanation { exit_status, name, .. } = explain(kind);
-            let documented = format!("  {exit_status}  {name} ");
-            assert!(super::super::EXAMPLES.contains(&documented), "{documented}");
-        }
+            super::super::EXAMPLES.find(&format!("  {exit_status}  {name} ")).expect(name)
+        };
+
+        assert!(KINDS.is_sorted() && KINDS.map(place).is_sorted());
     }
 }

@@ -76,6 +76,7 @@ Exit codes, the first in this list if there are several findings:
   21  ledger_overlap         a range starts before the end of the previous one
   22  ledger_epoch           the epoch of a range is not the one of its partition at that time
   23  ledger_counts          the counts of a range are impossible
+  29  ledger_not_started     the ledger of a partition does not begin with its start
   24  progress_differs       progress is not the end of the ledger
   25  trigger_missing        a trigger is missing, disabled, or had no effect
   26  rows_undecided         more rows than the ledger counts; --deep finds the reason

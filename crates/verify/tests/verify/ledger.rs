@@ -63,6 +63,22 @@ fn counts_that_do_not_add_up_are_found_although_the_constraint_is_gone() {
 }
 
 #[test]
+fn a_start_that_was_deleted_is_found() {
+    let fixture = Fixture::new();
+    fixture.edit_catalog("DELETE FROM ducktide_ledger WHERE partition = 0 AND kind = 'start'");
+
+    for verification in [fixture.by_catalog(), fixture.deep()] {
+        let finding = only(&verification);
+
+        assert_eq!(finding.kind, FindingKind::LedgerNotStarted);
+        assert_eq!((finding.place.partition, finding.count), (Some(0), 1));
+        let detail = &finding.detail;
+        assert!(detail.starts_with("no start comes before this range: ledger_id"), "{detail}");
+        assert!(detail.ends_with("ingest 100..120 in epoch 0"), "{detail}");
+    }
+}
+
+#[test]
 fn an_unknown_kind_is_found() {
     let fixture = Fixture::new();
     fixture.edit_catalog(&format!("UPDATE ducktide_ledger SET kind = 'merge' WHERE {SECOND}"));
