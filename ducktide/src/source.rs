@@ -38,13 +38,7 @@ mod tests {
     use super::*;
 
     fn source(id: i32, table: &str, topic: &str) -> Source {
-        let spec = SourceSpec {
-            table: table.parse().unwrap(),
-            topic: topic.to_owned(),
-            pipeline: String::new(),
-            cluster_id: None,
-            topic_id: None,
-        };
+        let spec = SourceSpec::without_ids(table.parse().unwrap(), topic, "");
         Source { id: SourceId(id), spec }
     }
 

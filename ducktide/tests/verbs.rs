@@ -2,16 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod filled_lake;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
-use ducktide_lake::{Access, DuckLake};
-use ducktide_protocol::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
-use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition};
-use ducktide_protocol::table::TableShape;
-use ducktide_protocol::{Lake as _, SourceSpec, StagedFile};
 use tempfile::TempDir;
 
 /// Directory with `lake.sqlite`.
@@ -41,37 +38,9 @@ impl Fixture {
 
     fn fill(&self) {
         let config = LakeConfig::at(CatalogLocation::Sqlite(self.path().join("lake.sqlite")));
-        DuckLake::init(&config).unwrap();
-        let mut lake = DuckLake::open(&config, Access::Commit).unwrap();
-        let shape = TableShape::from_described([
-            ("id", "BIGINT"),
-            ("note", "VARCHAR"),
-            ("_kafka_topic", "VARCHAR"),
-            ("_kafka_partition", "INTEGER"),
-            ("_kafka_offset", "BIGINT"),
-            ("_kafka_timestamp", "TIMESTAMP WITH TIME ZONE"),
-        ]);
-        let name = "events".parse().unwrap();
-        let table = lake.ensure_table(&name, &shape.unwrap()).unwrap();
-        let spec = SourceSpec {
-            table: name.clone(),
-            topic: "events".to_owned(),
-            pipeline: "demo".to_owned(),
-            cluster_id: None,
-            topic_id: None,
-        };
-        let source = lake.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap();
-        let file = stage(&mut lake, &table.directory);
-        let delta = ProgressDelta {
-            source: source.id,
-            partition: Partition(0),
-            epoch: Epoch(0),
-            range: OffsetRange { from: Offset(0), to: Offset(10) },
-            counts: Counts { rows: 10, ..Counts::default() },
-        };
-        let staged = StagedFile { path: file, table: name, rows: 10, bytes: 1 };
-        let commit = Commit::ingest(vec![delta], vec![staged], vec![table.version]);
-        assert!(matches!(lake.commit(&commit).unwrap(), CommitOutcome::Committed(Some(_))));
+        let columns = [("id", "BIGINT"), ("note", "VARCHAR")];
+        let values = "o AS id, CASE o WHEN 3 THEN NULL ELSE 'note ' || o END AS note";
+        filled_lake::create(&config, &columns, values);
     }
 
     /// Runs the program without settings in the environment and without a broker.
@@ -97,20 +66,6 @@ impl Fixture {
         assert_eq!(text(&output.stderr), "");
         text(&output.stdout)
     }
-}
-
-fn stage(lake: &mut DuckLake, directory: &Path) -> std::path::PathBuf {
-    std::fs::create_dir_all(directory).unwrap();
-    let file = directory.join("ducktide-00000000-0000-4000-8000-000000000000.parquet");
-    let copy = format!(
-        "COPY (SELECT o AS id, CASE o WHEN 3 THEN NULL ELSE 'note ' || o END AS note, \
-         'events' AS _kafka_topic, 0 AS _kafka_partition, o AS _kafka_offset, \
-         TIMESTAMPTZ '2026-11-01 00:00:00+00' AS _kafka_timestamp FROM range(10) t(o)) \
-         TO '{}' (FORMAT parquet)",
-        file.display()
-    );
-    lake.connection().unwrap().execute_batch(&copy).unwrap();
-    file
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -3,18 +3,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod filled_lake;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
 use ducktide_lake::{Access, DuckLake};
-use ducktide_protocol::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
-use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition};
-use ducktide_protocol::table::TableShape;
-use ducktide_protocol::{Lake as _, SourceSpec, StagedFile};
+use filled_lake::FILE;
 use tempfile::TempDir;
-
-const FILE: &str = "ducktide-00000000-0000-4000-8000-000000000000.parquet";
 
 /// Lake whose table `events` has the offsets 0 to 9 of partition 0.
 struct Fixture {
@@ -25,36 +22,7 @@ impl Fixture {
     fn new() -> Self {
         let fixture = Self { directory: tempfile::tempdir().unwrap() };
         let config = fixture.config();
-        DuckLake::init(&config).unwrap();
-        let mut lake = DuckLake::open(&config, Access::Commit).unwrap();
-        let shape = TableShape::from_described([
-            ("event_id", "VARCHAR"),
-            ("_kafka_topic", "VARCHAR"),
-            ("_kafka_partition", "INTEGER"),
-            ("_kafka_offset", "BIGINT"),
-            ("_kafka_timestamp", "TIMESTAMP WITH TIME ZONE"),
-        ]);
-        let name: ducktide_protocol::table::TableName = "events".parse().unwrap();
-        let table = lake.ensure_table(&name, &shape.unwrap()).unwrap();
-        let spec = SourceSpec {
-            table: name.clone(),
-            topic: "events".to_owned(),
-            pipeline: "demo".to_owned(),
-            cluster_id: None,
-            topic_id: None,
-        };
-        let source = lake.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap();
-        let path = stage(&mut lake, &table.directory);
-        let delta = ProgressDelta {
-            source: source.id,
-            partition: Partition(0),
-            epoch: Epoch(0),
-            range: OffsetRange { from: Offset(0), to: Offset(10) },
-            counts: Counts { rows: 10, ..Counts::default() },
-        };
-        let staged = StagedFile { path, table: name, rows: 10, bytes: 1 };
-        let commit = Commit::ingest(vec![delta], vec![staged], vec![table.version]);
-        assert!(matches!(lake.commit(&commit).unwrap(), CommitOutcome::Committed(Some(_))));
+        filled_lake::create(&config, &[("event_id", "VARCHAR")], "'e-' || o AS event_id");
         fixture
     }
 
@@ -96,19 +64,6 @@ impl Fixture {
         let arguments: Vec<_> = arguments.iter().copied().chain(["--json"]).collect();
         serde_json::from_str(&self.verified(&arguments).1).unwrap()
     }
-}
-
-fn stage(lake: &mut DuckLake, directory: &Path) -> std::path::PathBuf {
-    std::fs::create_dir_all(directory).unwrap();
-    let file = directory.join(FILE);
-    let copy = format!(
-        "COPY (SELECT 'e-' || o AS event_id, 'events' AS _kafka_topic, 0 AS _kafka_partition, \
-         o AS _kafka_offset, TIMESTAMPTZ '2026-11-01 00:00:00+00' AS _kafka_timestamp \
-         FROM range(10) t(o)) TO '{}' (FORMAT parquet)",
-        file.display()
-    );
-    lake.connection().unwrap().execute_batch(&copy).unwrap();
-    file
 }
 
 fn text(bytes: &[u8]) -> String {

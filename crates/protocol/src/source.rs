@@ -19,6 +19,15 @@ pub struct SourceSpec {
     pub topic_id: Option<String>,
 }
 
+impl SourceSpec {
+    /// Returns the specification of a source before the ids of its cluster and topic are known.
+    #[must_use]
+    pub fn without_ids(table: TableName, topic: &str, pipeline: &str) -> Self {
+        let (topic, pipeline) = (topic.to_owned(), pipeline.to_owned());
+        Self { table, topic, pipeline, cluster_id: None, topic_id: None }
+    }
+}
+
 /// Registered source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {

@@ -68,13 +68,7 @@ impl ErrorFixture {
     /// Opens the lake, registers a source and reads its positions, as a worker does.
     fn work(config: &LakeConfig) -> Result<(), LakeError> {
         let mut lake = DuckLake::open(config, Access::Commit)?;
-        let spec = SourceSpec {
-            table: "events".parse().unwrap(),
-            topic: "events".to_owned(),
-            pipeline: "events".to_owned(),
-            cluster_id: None,
-            topic_id: None,
-        };
+        let spec = SourceSpec::without_ids("events".parse().unwrap(), "events", "events");
         let source = lake.register_source(&spec, &[(Partition(0), Offset(0))])?;
         lake.positions(source.id).map(drop)
     }

@@ -110,13 +110,7 @@ fn kinds(verification: &Verification) -> Vec<FindingKind> {
 }
 
 fn spec() -> SourceSpec {
-    SourceSpec {
-        table: "events".parse().unwrap(),
-        topic: "events".to_owned(),
-        pipeline: "verify".to_owned(),
-        cluster_id: None,
-        topic_id: None,
-    }
+    SourceSpec::without_ids("events".parse().unwrap(), "events", "verify")
 }
 
 /// Columns of the conformance suite's files.

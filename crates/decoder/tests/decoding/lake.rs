@@ -48,13 +48,7 @@ impl TestLake {
         self.made += 1;
         let name: TableName = format!("t{}", self.made).parse().unwrap();
         let table = self.lake.ensure_table(&name, fixture.decoder.table()).unwrap();
-        let spec = SourceSpec {
-            table: name.clone(),
-            topic: "events".to_owned(),
-            pipeline: "test".to_owned(),
-            cluster_id: None,
-            topic_id: None,
-        };
+        let spec = SourceSpec::without_ids(name.clone(), "events", "test");
         let source = self.lake.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap();
         let rows = i64::try_from(fixture.rows.rows()).unwrap();
         let files = stage(&table, fixture);

@@ -191,13 +191,7 @@ pub(crate) fn name() -> TableName {
 }
 
 fn spec() -> SourceSpec {
-    SourceSpec {
-        table: name(),
-        topic: "events".to_owned(),
-        pipeline: "verify".to_owned(),
-        cluster_id: None,
-        topic_id: None,
-    }
+    SourceSpec::without_ids(name(), "events", "verify")
 }
 
 fn shape() -> TableShape {
