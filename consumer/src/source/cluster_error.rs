@@ -19,7 +19,7 @@ pub struct ClusterError {
     /// The client's reason for not reaching a broker, if it reported one.
     reason: Option<String>,
     /// The partition that has the error, if it is one of several that were queried.
-    partition: Option<TopicPartition>,
+    partition: Option<Box<TopicPartition>>,
 }
 
 /// Kinds of errors, by the action that resolves them.
@@ -39,8 +39,8 @@ impl ClusterError {
     }
 
     /// Returns the error of one of the queried partitions.
-    pub(crate) const fn of_partition(error: KafkaError, partition: TopicPartition) -> Self {
-        Self { error, reason: None, partition: Some(partition) }
+    pub(crate) fn of_partition(error: KafkaError, partition: TopicPartition) -> Self {
+        Self { error, reason: None, partition: Some(Box::new(partition)) }
     }
 
     /// Returns true if the cause may be outdated metadata of the client: a partition has no leader, has
@@ -78,12 +78,8 @@ impl fmt::Display for ClusterError {
             (Some(reason), None) => f.write_str(reason),
             (None, None) => self.error.fmt(f),
         }?;
-        match &self.partition {
-            Some(TopicPartition { topic, partition }) => {
-                write!(f, ": topic=`{topic}` partition=`{partition}`")
-            }
-            None => Ok(()),
-        }
+        let Some(found) = &self.partition else { return Ok(()) };
+        write!(f, ": topic=`{}` partition=`{}`", found.topic, found.partition)
     }
 }
 
