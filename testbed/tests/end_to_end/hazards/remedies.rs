@@ -30,6 +30,7 @@ on_both_lakes!(
     a_live_file_is_removed_from_the_deletion_schedule_with_sql,
     a_ledger_is_corrected_with_sql,
     a_replay_over_a_broken_ledger_is_rejected_and_another_table_is_exact,
+    a_replay_of_a_partition_without_start_is_rejected_and_another_table_is_exact,
     progress_is_set_to_the_end_of_the_ledger,
     init_restores_a_trigger,
     deep_verification_identifies_rows_of_other_clients,
@@ -251,24 +252,40 @@ fn a_replay_over_a_broken_ledger_is_rejected_and_another_table_is_exact(kind: Ca
             // A replay from an offset after the gap is possible.
             try_replay(&case, &[(0, moved_to + 5)]).unwrap();
         }
-        // The source that `replay --into` registers, and the rows that consumers then write.
-        let shape = case.table.shape.clone();
-        let name = "other".parse().unwrap();
-        let spec = SourceSpec { table: name, ..spec() };
-        let table = case.lake().ensure_table(&spec.table, &shape).unwrap();
-        let source = case.lake().register_source(&spec, &[(Partition(0), Offset(100))]).unwrap();
-        (case.table, case.source) = (table, source);
-        ingest(&mut case, 0, 0, 100, 150);
-        let of_table = VerifyRequest {
-            table: Some(spec.table),
-            deep: true,
-            memory_limit: 1 << 28,
-            ..VerifyRequest::default()
-        };
-        let verification =
-            ducktide_verify::verify(&mut case.operator(), &of_table, &mut |_| {}).unwrap();
-        assert!(verification.findings.detailed().is_empty(), "{:?}", verification.findings);
+        assert_another_table_is_exact(case);
     }
+}
+
+fn a_replay_of_a_partition_without_start_is_rejected_and_another_table_is_exact(kind: CatalogKind) {
+    let mut case = filled(kind);
+    case.edit_catalog("DELETE FROM ducktide_ledger WHERE partition = 0 AND kind = 'start'");
+    assert_eq!(found(&case, true), [FindingKind::LedgerNotStarted]);
+    ingest(&mut case, 0, 0, 150, 160);
+
+    let error = try_replay(&case, &[(0, 100)]).unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::Invalid, "{}", error.chain());
+    assert_another_table_is_exact(case);
+}
+
+/// Fills another table from the source that `replay --into` registers, as consumers do, and verifies it.
+fn assert_another_table_is_exact(mut case: Case) {
+    let shape = case.table.shape.clone();
+    let name = "other".parse().unwrap();
+    let spec = SourceSpec { table: name, ..spec() };
+    let table = case.lake().ensure_table(&spec.table, &shape).unwrap();
+    let source = case.lake().register_source(&spec, &[(Partition(0), Offset(100))]).unwrap();
+    (case.table, case.source) = (table, source);
+    ingest(&mut case, 0, 0, 100, 150);
+    let of_table = VerifyRequest {
+        table: Some(spec.table),
+        deep: true,
+        memory_limit: 1 << 28,
+        ..VerifyRequest::default()
+    };
+    let verification =
+        ducktide_verify::verify(&mut case.operator(), &of_table, &mut |_| {}).unwrap();
+    assert!(verification.findings.detailed().is_empty(), "{:?}", verification.findings);
 }
 
 fn progress_is_set_to_the_end_of_the_ledger(kind: CatalogKind) {
