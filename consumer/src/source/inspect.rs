@@ -131,9 +131,8 @@ impl ClusterView {
 
     /// Returns the range of offsets that Kafka has of a partition.
     pub fn watermarks(&self, topic: &str, partition: Partition) -> ClusterResult<Watermarks> {
-        let found = self.client.fetch_watermarks(topic, partition.0, TIMEOUT);
-        let (low, high) = self.answered(found)?;
-        Ok(Watermarks { low: Offset(low), high: Offset(high) })
+        let mut found = self.all_watermarks(topic, &[partition])?;
+        Ok(found.remove(&partition).expect("an answered query has every partition"))
     }
 
     /// Returns the range of offsets that Kafka has of each partition, with two requests to each broker.
@@ -471,6 +470,8 @@ mod tests {
 
             assert!(error.ends_with(": topic=`events` partition=`7`"), "{error}");
         }
+        let error = view.watermarks("events", Partition(7)).unwrap_err().to_string();
+        assert!(error.ends_with(": topic=`events` partition=`7`"), "{error}");
     }
 
     #[test]
