@@ -20,7 +20,7 @@ pub(crate) enum Event {
     TopicOpened(Box<OpenedTopic>),
     /// A thread of the worker ended by a panic.
     ThreadPanicked,
-    /// The process was told to stop.
+    /// The process received a signal to stop.
     Stop,
 }
 

@@ -30,10 +30,10 @@ use crate::decode::newest_schemas::NewestSchemas;
 use crate::decode::record_format::{KeyArgs, ValueArgs};
 use crate::decode::schema_lookup::SchemaLookup;
 use crate::decode::schema_provider::{SchemaId, SchemaProvider, SchemaProviders};
-use crate::decode::schema_registry::{RegistryArgs, RegistryError};
 use crate::metrics::Metrics;
 use crate::source::in_flight::InFlight;
 use crate::source::memory_record::MemoryRecord;
+use ducktide_registry::{RegistryArgs, RegistryError};
 
 /// Schema of the values, and one with another field.
 const SCHEMA: &str =
@@ -157,7 +157,7 @@ impl SchemaLookup for PreparedRegistry {
         match id.number() {
             Some(1) => Ok(AvroSchema::parse(SCHEMA).unwrap()),
             Some(2) => Ok(AvroSchema::parse(WIDER).unwrap()),
-            _ => Err(RegistryError::Unknown("schema not found".to_owned())),
+            _ => Err(RegistryError::NotFound("schema not found".to_owned())),
         }
     }
 

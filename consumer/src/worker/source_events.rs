@@ -101,7 +101,7 @@ impl Worker {
             Phase::Draining(Ending { result, .. }) | Phase::Leaving(Ending { result, .. }) => {
                 Phase::Left(result)
             }
-            // It leaves only when it is told to, or ends by an error that it has reported.
+            // It leaves only on command, or after an error that it has reported.
             Phase::Running | Phase::Left(_) => Phase::Left(Ok(())),
         };
     }
