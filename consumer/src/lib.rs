@@ -4,6 +4,9 @@
 //! each record, `batch` writes rows to Parquet files, `commit` adds the files and the progress to the lake.
 //! `worker` takes all decisions between them, and `driver` executes them; `startup` prepares what they need.
 
+#[macro_use]
+mod mutated;
+
 mod batch;
 mod clock;
 mod commit;
@@ -14,6 +17,8 @@ mod error;
 mod event;
 mod metrics;
 mod random;
+#[cfg(test)]
+mod simulation;
 mod source;
 mod startup;
 mod worker;

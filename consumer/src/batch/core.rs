@@ -120,6 +120,9 @@ pub(crate) struct BatchCore<R: KafkaRecord, S: StagingArea> {
     batch: BatchState,
     intake: Intake<R>,
     outbox: Vec<BatcherEvent>,
+    /// Windows that a planted defect keeps after a reset.
+    #[cfg(test)]
+    kept_windows: BTreeMap<TopicPartition, DedupeWindow>,
     /// Working time since the last cut.
     worked: Duration,
     /// Rows and bytes of memory that the metrics count as buffered.
@@ -145,6 +148,8 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
             batch: BatchState::Empty,
             intake: Intake::Accepting,
             outbox: Vec::new(),
+            #[cfg(test)]
+            kept_windows: BTreeMap::new(),
             worked: Duration::ZERO,
             buffered: (0, 0),
             last_idle_advance: context.clock.now(),
@@ -175,17 +180,22 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
         match command {
             BatcherCommand::Begin { partition, generation, position, route, recent, goal } => {
                 let (ids, now) = (&self.context.ids, self.context.clock.unix_micros());
+                let recent = if mutated!(RecentRowsIgnored) { Vec::new() } else { recent };
                 let window = route
                     .dedupe
                     .as_ref()
                     .map(|rule| DedupeWindow::new(rule, recent, now, Arc::clone(ids)));
+                #[cfg(test)]
+                let window = self.kept_windows.remove(&partition).or(window);
                 let mut cursor = PartitionCursor::new(route, generation, position, window);
                 cursor.set_goal(goal);
                 self.cursors.insert(partition, cursor);
             }
             BatcherCommand::Cut { number, forget } => {
                 self.cut(number);
-                self.cursors.retain(|partition, _| !forget.contains(partition));
+                if !mutated!(RevokedPartitionNotForgotten) {
+                    self.cursors.retain(|partition, _| !forget.contains(partition));
+                }
                 self.unblock(|run| forget.contains(&run.partition));
             }
             BatcherCommand::Reset => self.reset(),
@@ -255,6 +265,8 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
     }
 
     fn reset(&mut self) {
+        #[cfg(test)]
+        self.keep_windows();
         self.cursors.clear();
         while let Some((_, writer)) = self.writers.pop_first() {
             writer.abandon();
@@ -275,7 +287,20 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
             if waits_for == ResumeCondition::SchemaAvailable {
                 self.report_registry_wait(None);
             }
-            self.release(run);
+            if !mutated!(DroppedRunStaysInFlight) {
+                self.release(run);
+            }
+        }
+    }
+
+    /// Keeps the windows of a planted defect.
+    #[cfg(test)]
+    fn keep_windows(&mut self) {
+        if mutated!(WindowSurvivesReset) {
+            let cursors = mem::take(&mut self.cursors).into_iter();
+            self.kept_windows.extend(
+                cursors.filter_map(|(partition, cursor)| Some((partition, cursor.window?))),
+            );
         }
     }
 
@@ -329,8 +354,10 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
         if matches!(self.intake, Intake::Stopped) {
             return false;
         }
-        let cursor =
-            self.cursors.get_mut(partition).filter(|cursor| cursor.generation == generation);
+        let cursor = self
+            .cursors
+            .get_mut(partition)
+            .filter(|cursor| cursor.generation == generation || mutated!(StaleGenerationAccepted));
         cursor.is_some_and(|cursor| {
             cursor.record_delivery(partition, follows, next);
             true
@@ -485,6 +512,9 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
             write_dead_letter(writer, ratio, context, undecodable)
                 .map_err(|interruption| (index, interruption))?;
             cursor.count_dead();
+            if mutated!(DeadLetterCountedTwice) {
+                cursor.count_dead();
+            }
         }
         cursor.record_decoded(run.next());
         cursor.record_timestamp(run.newest_ms());

@@ -168,7 +168,8 @@ impl PartitionCursor {
 
     /// Returns the progress since the last cut, if any. The next one begins at its end.
     pub(crate) fn cut(&mut self, partition: &TopicPartition) -> Option<ProgressDelta> {
-        self.advance_to(self.decoded);
+        let decoded = if mutated!(IdleEndBeforeDecoding) { self.delivered } else { self.decoded };
+        self.advance_to(decoded);
         if !self.has_progress() {
             return None;
         }

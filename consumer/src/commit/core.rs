@@ -5,8 +5,8 @@
 //!            ▼                    │                     │
 //! queued ──▶ due ──▶ attempt ─────┼─────────────────────┤
 //!                                 │                     ├──▶ done: committed, loaded, altered
-//!                              Abandon                  ├──▶ dropped: fenced, table changed, files unusable
-//!                                 └──▶ abandoned        └──▶ failed
+//!                          Abandon (commits)            ├──▶ dropped: fenced, table changed, files unusable
+//!                                 └──▶ dropped          └──▶ failed
 //! ```
 //! A commit is retried with the same files and ranges, because an earlier attempt may still be applied:
 //! the catalog applies only one of them.
@@ -53,11 +53,14 @@ impl CommitCore {
         Self { clock, random, queue: VecDeque::new() }
     }
 
-    /// Adds a request. [`CommitterRequest::Abandon`] ends the one that is being retried, with the returned
-    /// event.
+    /// Adds a request. [`CommitterRequest::Abandon`] removes the commit, with the returned event.
     pub(crate) fn handle_request(&mut self, request: CommitterRequest) -> Option<CommitterEvent> {
         if matches!(request, CommitterRequest::Abandon) {
-            return self.queue.pop_front().map(|pending| abandoned(&pending.request));
+            // It may wait behind a load that is being retried.
+            let is_commit =
+                |pending: &PendingRequest| matches!(pending.request, CommitterRequest::Commit(_));
+            let index = self.queue.iter().position(is_commit)?;
+            return self.queue.remove(index).map(|_| dropped(DropReason::Abandoned));
         }
         let (now, log) = (self.clock.now(), LogOnChange::default());
         let pending = PendingRequest { request, since: now, due: now, pause: FIRST_PAUSE, log };
@@ -87,6 +90,8 @@ impl CommitCore {
                 let error = error.chain();
                 pending.record_failure(&error);
                 emit(CommitterEvent::Retrying { cause, error });
+                #[cfg(test)]
+                pending.exchange_files();
                 pending.due = self.clock.now() + self.random.jittered(pending.pause);
                 pending.pause = (pending.pause * 2).min(LONGEST_PAUSE);
                 self.queue.push_front(pending);
@@ -107,6 +112,8 @@ impl PendingRequest {
         match &self.request {
             CommitterRequest::Commit(commit) => {
                 let outcome = lake.commit(commit);
+                let is_taken = mutated!(UnknownOutcomeTakenAsCommitted) && outcome.is_err();
+                let outcome = if is_taken { Ok(CommitOutcome::Committed(None)) } else { outcome };
                 if let Some(found) = lake.take_outcome_check() {
                     emit(CommitterEvent::OutcomeChecked(found));
                 }
@@ -117,6 +124,22 @@ impl PendingRequest {
             }
             CommitterRequest::Alter(tables) => alter(lake, tables),
             CommitterRequest::Abandon => unreachable!("it is never queued"),
+        }
+    }
+
+    /// Exchanges the files of a commit, which is a planted defect.
+    #[cfg(test)]
+    fn exchange_files(&mut self) {
+        if mutated!(ResentWithOtherFiles)
+            && let CommitterRequest::Commit(commit) = &mut self.request
+        {
+            let mut files = commit.files().to_vec();
+            for file in &mut files {
+                file.path.as_mut_os_string().push("-again");
+            }
+            let (progress, versions) =
+                (commit.progress().to_vec(), commit.table_versions().to_vec());
+            *commit = Commit::ingest(progress, files, versions);
         }
     }
 
@@ -134,6 +157,9 @@ impl PendingRequest {
 /// Returns the event for the outcome of a commit.
 fn result_of(outcome: CommitOutcome, commit: &Commit, elapsed: Duration) -> CommitterEvent {
     match outcome {
+        CommitOutcome::TableChanged if mutated!(BatchKeptAfterTableChanged) => {
+            CommitterEvent::Committed { commit: commit.clone(), snapshot_id: None, elapsed }
+        }
         CommitOutcome::Committed(snapshot_id) => {
             CommitterEvent::Committed { commit: commit.clone(), snapshot_id, elapsed }
         }
@@ -147,20 +173,6 @@ fn result_of(outcome: CommitOutcome, commit: &Commit, elapsed: Duration) -> Comm
 
 const fn dropped(reason: DropReason) -> CommitterEvent {
     CommitterEvent::Dropped { reason, unusable: BTreeSet::new() }
-}
-
-/// Returns the event for a request that was given up between two attempts.
-fn abandoned(request: &CommitterRequest) -> CommitterEvent {
-    match request {
-        CommitterRequest::Commit(_) => dropped(DropReason::Abandoned),
-        CommitterRequest::Load { source, .. } => CommitterEvent::Loaded {
-            source: *source,
-            positions: Vec::new(),
-            recent: BTreeMap::new(),
-        },
-        CommitterRequest::Alter(_) => CommitterEvent::Altered(Vec::new()),
-        CommitterRequest::Abandon => unreachable!("it is never queued"),
-    }
 }
 
 fn load(

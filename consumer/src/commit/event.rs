@@ -30,7 +30,7 @@ pub(crate) enum CommitterEvent {
         positions: Vec<(Partition, Position)>,
         recent: RecentRowsByPartition,
     },
-    /// Current tables; empty if the request was abandoned.
+    /// Current tables.
     Altered(Vec<Table>),
     /// An attempt failed and is retried; the worker is not ready meanwhile.
     Retrying {

@@ -19,7 +19,7 @@ pub(crate) enum CommitterRequest {
     Load { source: SourceId, starts: Vec<(Partition, Offset)>, recent: Option<RecentRowsRequest> },
     /// Add missing columns to tables, then read the tables.
     Alter(BTreeMap<TableName, Vec<Column>>),
-    /// End the retries of the request that is being retried. A statement in progress is not interrupted.
+    /// Drop the commit that is queued or being retried. A statement in progress is not interrupted.
     Abandon,
 }
 

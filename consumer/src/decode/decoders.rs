@@ -226,13 +226,17 @@ impl<D> DecoderCache<D> {
         let schema = match self.lookup.schema(&self.provider, id) {
             Ok(schema) => schema,
             Err(error @ RegistryError::NotFound(_)) => {
-                return Err(if self.confirmation.is_confirmed(self.clock.now()) {
-                    bad(ErrorClass::UnknownSchema, error.to_string())
-                } else {
-                    ResolveError::RegistryUnavailable(named(error.to_string()))
-                });
+                return Err(
+                    if self.confirmation.is_confirmed(self.clock.now())
+                        || mutated!(AbsenceNotConfirmed)
+                    {
+                        bad(ErrorClass::UnknownSchema, error.to_string())
+                    } else {
+                        ResolveError::RegistryUnavailable(named(error.to_string()))
+                    },
+                );
             }
-            Err(error) if error.is_recoverable() => {
+            Err(error) if error.is_recoverable() && !mutated!(RegistryOutageTakenAsAnswer) => {
                 self.confirmation = NotFoundConfirmation::default();
                 return Err(ResolveError::RegistryUnavailable(error.to_string()));
             }

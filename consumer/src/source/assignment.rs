@@ -58,6 +58,9 @@ struct Reading {
     /// True if Kafka rejected `next` as out of range and no record was fetched since.
     was_out_of_range: bool,
     gaps: Gaps,
+    /// True if an end of the partition was passed last. A gap after it is never ordinary: librdkafka's position
+    /// may be one too high there, so that a record that was produced since looks like a gap.
+    is_at_end: bool,
 }
 
 /// Statistics of the confirmed gaps.
@@ -124,6 +127,7 @@ impl Assignment {
             stale: false,
             was_out_of_range: false,
             gaps: Gaps::default(),
+            is_at_end: false,
         });
         true
     }
@@ -146,7 +150,7 @@ impl Assignment {
     /// |---|---|---|
     /// | unknown, held | any | drop |
     /// | reading, next is n | ≤ n | pass; the batcher skips records below n |
-    /// | reading, next is n | f > n, and fetched twice, or ordinary | pass: a gap in the log |
+    /// | reading, next is n | f > n, and fetched twice, or ordinary and not after an end | pass: a gap in the log |
     /// | reading, next is n | f > n | fetch again from n |
     /// | reading, to be fetched again | any | drop |
     pub(crate) fn judge(
@@ -164,7 +168,10 @@ impl Assignment {
             return Verdict::Drop;
         }
         let gap = first.0 - reading.next.0;
-        if gap > 0 && !reading.gaps.is_ordinary(gap) {
+        let gap = if mutated!(OffByOneAccepted) { gap - 1 } else { gap };
+        let is_ordinary = reading.gaps.is_ordinary(gap)
+            && (!reading.is_at_end || mutated!(GapAtEndAcceptedAtOnce));
+        if gap > 0 && !mutated!(JumpAcceptedAtOnce) && !is_ordinary {
             if reading.jump != Some(first) {
                 (reading.jump, reading.stale) = (Some(first), true);
                 return Verdict::FetchAgain(reading.next);
@@ -172,6 +179,7 @@ impl Assignment {
             reading.gaps.confirm(gap);
         }
         (reading.jump, reading.was_out_of_range) = (None, false);
+        reading.is_at_end = first == end;
         let follows = reading.next;
         reading.next = end.max(follows);
         Verdict::Pass { generation: reading.generation, follows }
@@ -192,7 +200,9 @@ impl Assignment {
     /// the partition is held.
     pub(crate) fn handle_out_of_range(&mut self, partition: &TopicPartition) -> OutOfRangeAction {
         match self.partitions.get_mut(partition) {
-            Some(State::Reading(reading)) if !reading.was_out_of_range => {
+            Some(State::Reading(reading))
+                if !reading.was_out_of_range && !mutated!(OutOfRangeTrustedAtOnce) =>
+            {
                 reading.was_out_of_range = true;
                 OutOfRangeAction::FetchAgain(reading.next)
             }
@@ -344,6 +354,25 @@ mod tests {
             assignment.judge(&partition, Offset(next + 50), Offset(next + 51)),
             Verdict::FetchAgain(Offset(next))
         );
+    }
+
+    #[test]
+    fn a_gap_after_an_end_is_never_ordinary() {
+        let (mut assignment, partition) = started(0);
+        let mut next = 0;
+        for _ in 0..=CONFIRMATIONS {
+            for _ in 0..2 {
+                assignment.judge(&partition, Offset(next + 1), Offset(next + 2));
+                assignment.fetched_again(&partition);
+            }
+            next += 2;
+        }
+        let end = Offset(next);
+        assert_eq!(assignment.judge(&partition, end, end), pass(next));
+
+        let after = assignment.judge(&partition, Offset(next + 1), Offset(next + 2));
+
+        assert_eq!(after, Verdict::FetchAgain(end));
     }
 
     #[test]

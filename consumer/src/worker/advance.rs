@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::batch_cycle::FlushAction;
 use super::effect::{ClusterQuery, Effect};
 use super::periodic_query::PeriodicQuery;
-use super::{Ending, Phase, Worker};
+use super::{Ending, Phase, Revocation, Worker};
 use crate::batch::batcher::BatcherCommand;
 use crate::commit::request::CommitterRequest;
 use crate::source::SourceCommand;
@@ -68,11 +68,24 @@ impl Worker {
     /// Completes a revocation whose partitions are flushed, or whose deadline is over.
     fn advance_revocation(&mut self, now: Instant) {
         let Some(revocation) = &self.revocation else { return };
-        let flushed = revocation.is_cut && self.batches.is_idle();
+        let flushed =
+            revocation.is_cut && (self.batches.is_idle() || mutated!(RevokedBeforeCommit));
         if !flushed && revocation.deadline > now {
             return;
         }
         let revocation = self.revocation.take().expect("checked above");
+        self.end_revocation(revocation, flushed);
+    }
+
+    /// Ends a revocation for which the poll loop no longer waits: it reports the next rebalance. The
+    /// partitions may be assigned again by it.
+    pub(super) fn end_unanswered_revocation(&mut self) {
+        if let Some(revocation) = self.revocation.take() {
+            self.end_revocation(revocation, false);
+        }
+    }
+
+    fn end_revocation(&mut self, revocation: Revocation, flushed: bool) {
         self.partitions.remove(&revocation.partitions);
         for partition in &revocation.partitions {
             self.metrics.lag.remove(partition);
@@ -80,7 +93,9 @@ impl Worker {
         if !flushed {
             tracing::warn!("revoked partitions not committed in time, their records are dropped");
             self.send(Effect::Committer(CommitterRequest::Abandon));
-            self.reset();
+            if !mutated!(RevokedRecordsKept) {
+                self.reset();
+            }
             self.load_all();
         }
         self.topics.held.keep(&self.partitions.topics());

@@ -142,7 +142,7 @@ impl BatchCycle {
         part: PartialBatch,
     ) -> Option<(Commit, CommitStats)> {
         // From before a reset.
-        if number != self.number {
+        if number != self.number && !mutated!(PartOfOldCutAccepted) {
             return None;
         }
         let Moving::Cutting(parts) = &mut self.moving else { return None };

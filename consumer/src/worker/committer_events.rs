@@ -45,7 +45,9 @@ impl Worker {
                 self.batches.end_commit();
                 self.metrics.committing.dropped(reason);
                 tracing::warn!(reason = reason.as_str(), "batch dropped, reading it again");
-                self.reset();
+                if !(mutated!(NoResetAfterFence) && reason == DropReason::Fenced) {
+                    self.reset();
+                }
                 match reason {
                     DropReason::FilesUnusable => {
                         let failed = unusable.iter().map(|table| FailedTable {
@@ -154,12 +156,18 @@ impl Worker {
         positions: &[(Partition, Position)],
         mut recent: RecentRowsByPartition,
     ) {
+        // It may have been read before a commit that was sent before the reset. Another load follows it.
+        let resets = self.queries.loads.pop_front();
+        let is_outdated = resets.is_some_and(|resets| resets < self.resets);
         let Some(route) = self.topics.routes.values().find(|route| route.source.id == source)
         else {
             return;
         };
         let route = Arc::clone(route);
         self.queries.positions.answered();
+        if is_outdated && !mutated!(OutdatedLoadAccepted) {
+            return;
+        }
         let positions: BTreeMap<Partition, Position> = positions.iter().copied().collect();
         let moved = self.partitions.moved_by_operator(&route.topic, &positions);
         self.partitions.record_positions(&route.topic, &positions);

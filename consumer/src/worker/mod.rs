@@ -35,7 +35,7 @@ mod readiness_blockers;
 mod source_events;
 mod until_end;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
@@ -103,6 +103,8 @@ pub(crate) struct Worker {
     alterations: Alterations,
     blockers: ReadinessBlockers,
     queries: Queries,
+    /// Number of resets.
+    resets: u64,
     others: OtherMembersWait,
 }
 
@@ -127,6 +129,8 @@ struct Queries {
     ends: PeriodicQuery,
     /// None if a partition cannot lose its owner.
     owners: Option<OwnerCheck>,
+    /// Number of resets before each load that is not answered, in their order.
+    loads: VecDeque<u64>,
 }
 
 /// Life of the worker.
@@ -184,7 +188,9 @@ impl Worker {
                 positions: PeriodicQuery::due_at(now),
                 ends: PeriodicQuery::due_at(now),
                 owners: OwnerCheck::for_member(config),
+                loads: VecDeque::new(),
             },
+            resets: 0,
             settings,
             metrics,
             now,
@@ -267,6 +273,7 @@ impl Worker {
         self.send_batchers(|| BatcherCommand::Reset);
         self.batches.reset();
         self.partitions.reset();
+        self.resets += 1;
         if let Some(revocation) = &mut self.revocation {
             // These partitions have no records left to commit.
             revocation.is_cut = true;
@@ -302,6 +309,7 @@ impl Worker {
             partitions: self.partitions.loading(topic),
         });
         let source = route.source.id;
+        self.queries.loads.push_back(self.resets);
         self.send(Effect::Committer(CommitterRequest::Load { source, starts, recent }));
     }
 

@@ -93,7 +93,7 @@ impl OwnerCheck {
 
     /// Returns the number of the query that is due.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<u64> {
-        self.query_at.take_if(|at| *at <= now)?;
+        self.query_at.take_if(|at| *at <= now && !mutated!(OwnersNotChecked))?;
         self.question += 1;
         Some(self.question)
     }

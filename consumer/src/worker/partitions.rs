@@ -69,7 +69,8 @@ impl Partitions {
     }
 
     /// Returns the partitions of this member that a replay or skip moved since they were loaded, which have
-    /// another epoch, and marks them to be loaded again, also if they were stopped.
+    /// another epoch, and marks them to be loaded again. A stopped one is also returned after a commit of
+    /// an earlier owner, which may have passed the records that Kafka no longer has.
     pub(crate) fn moved_by_operator(
         &mut self,
         topic: &Arc<str>,
@@ -77,9 +78,15 @@ impl Partitions {
     ) -> Vec<TopicPartition> {
         let mut moved = Vec::new();
         for (partition, state) in self.owned.iter_mut().filter(|(p, _)| p.topic == *topic) {
-            let known = self.positions.get(partition).map(|position| position.epoch);
-            let now = positions.get(&partition.partition).map(|position| position.epoch);
-            if *state != State::Loading && now.is_some() && now != known {
+            let known = self.positions.get(partition).copied();
+            let now = positions.get(&partition.partition).copied();
+            let is_moved = now.is_some()
+                && match state {
+                    State::Loading => false,
+                    State::Reading => now.map(|at| at.epoch) != known.map(|at| at.epoch),
+                    State::Stopped => now != known,
+                };
+            if is_moved && !mutated!(EpochNotCompared) {
                 *state = State::Loading;
                 moved.push(partition.clone());
             }

@@ -14,6 +14,7 @@ impl Worker {
     pub(super) fn handle_source(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Assigned(partitions) => {
+                self.end_unanswered_revocation();
                 tracing::info!(partitions = join_names(&partitions), "partitions assigned");
                 let mut topics = partitions.iter().map(|partition| &partition.topic);
                 if self.blockers.end_group_refusal()
@@ -43,6 +44,7 @@ impl Worker {
                 self.identify([Arc::clone(&partition.topic)].into());
                 self.send(Effect::Query(ClusterQuery::Range(partition)));
             }
+            SourceEvent::NameTaken if mutated!(ZombieTrusted) => {}
             SourceEvent::NameTaken => {
                 let name = self.settings.config.source.group_instance_id.clone();
                 self.fail(ConsumerError::NameTaken(name.unwrap_or_default()));
@@ -87,6 +89,7 @@ impl Worker {
             self.send(Effect::ReleasePartitions(done));
             return;
         }
+        self.end_unanswered_revocation();
         // Commits for lost partitions would be rejected, and would delay their next owner.
         let wait =
             if lost { Duration::ZERO } else { self.settings.config.process.revocation_timeout };

@@ -1,0 +1,191 @@
+//! Runs of the simulation.
+
+use std::time::Duration;
+
+use super::explore::{reduce, run, search};
+use super::mutation::{self, Mutation};
+use super::payload::Payload;
+use super::schedule::{Action, Schedule, Setup};
+use crate::clock::Clock;
+use crate::source::kafka_config::GroupProtocol;
+
+/// Number of schedules within which each planted defect must be found.
+const SCHEDULES_FOR_A_DEFECT: u64 = 4000;
+
+/// First seed of the schedules with planted defects.
+const SEED_FOR_DEFECTS: u64 = 1;
+
+/// Name of the variable with the first seed, and of the one with the length of a run.
+const SEED: &str = "DUCKTIDE_SIMULATION_SEED";
+const SECONDS: &str = "DUCKTIDE_SIMULATION_SECONDS";
+
+/// Default length of a run.
+const DEFAULT_SECONDS: u64 = 2;
+
+fn number_of(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number: {text}")))
+}
+
+/// Runs a schedule, which must not fail.
+fn check(schedule: &Schedule) {
+    if let Err(violation) = run(schedule) {
+        panic!("{violation}\n{}", schedule.as_test(&violation));
+    }
+}
+
+fn fail(schedule: Schedule, violation: &str) -> ! {
+    let seed = schedule.seed;
+    let (reduced, found) = reduce(schedule);
+    panic!(
+        "{violation}\nreproduce with {SEED}={seed} {SECONDS}=1\nreduced: {found}\n{}",
+        reduced.as_test(&found)
+    );
+}
+
+#[test]
+fn fresh_seeds_hold_the_guarantee() {
+    let seed = number_of(SEED).unwrap_or_else(|| Clock::system().unix_micros().unsigned_abs());
+    let seconds = number_of(SECONDS).unwrap_or(DEFAULT_SECONDS);
+    println!("{SEED}={seed} {SECONDS}={seconds}");
+    let found = search(seed, u64::MAX, Duration::from_secs(seconds));
+    println!(
+        "{} schedules in {:.1} s: {:.0} a second, each with {} faults, {} commits, {} steps",
+        found.schedules,
+        found.elapsed.as_secs_f64(),
+        found.rate(),
+        found.faults / found.schedules,
+        found.commits / found.schedules,
+        found.steps / found.schedules,
+    );
+    if let Some((schedule, violation)) = found.failure {
+        fail(schedule, &violation);
+    }
+}
+
+#[test]
+fn fixed_seeds_hold_the_guarantee() {
+    let found = search(1, 300, Duration::from_mins(1));
+    if let Some((schedule, violation)) = found.failure {
+        fail(schedule, &violation);
+    }
+}
+
+#[test]
+fn a_seed_repeats_its_run() {
+    for seed in 1..20 {
+        let schedule = Schedule::of_seed(seed);
+        let (first, second) = (run(&schedule), run(&schedule));
+        assert_eq!(format!("{first:?}"), format!("{second:?}"), "seed {seed}");
+    }
+}
+
+/// The worker does not answer a revocation in time, and the group gives it the partition again before the
+/// worker has handled the revocation.
+#[test]
+fn a_partition_that_is_assigned_again_during_its_revocation_is_read() {
+    let setup = Setup {
+        workers: 3,
+        topics: 1,
+        partitions: 4,
+        batchers: 1,
+        protocol: GroupProtocol::Classic,
+        is_static: false,
+        dedupes: false,
+        flush_millis: 1000,
+        flush_rows: 1000,
+        in_flight_bytes: 4000,
+    };
+    let actions = vec![
+        (2091, Action::Kill { worker: 0, restart_after: 100 }),
+        (2226, Action::SlowThread { worker: 2, thread: 0, millis: 9000 }),
+        (2815, Action::Produce { partition: 2, count: 1, payload: Payload::Row }),
+        (2900, Action::Stop { worker: 1, restart_after: 10_000 }),
+    ];
+    check(&Schedule { seed: 400_109, setup, actions });
+}
+
+/// A load is retried while the lake is unavailable; a commit waits behind it when its partition is revoked.
+#[test]
+fn a_commit_behind_a_load_is_abandoned_with_its_partitions() {
+    let setup = Setup {
+        workers: 2,
+        topics: 2,
+        partitions: 2,
+        batchers: 3,
+        protocol: GroupProtocol::Consumer,
+        is_static: false,
+        dedupes: false,
+        flush_millis: 5000,
+        flush_rows: 1000,
+        in_flight_bytes: 1_000_000,
+    };
+    let actions = vec![
+        (736, Action::Kill { worker: 0, restart_after: 62 }),
+        (2570, Action::Produce { partition: 3, count: 1, payload: Payload::Row }),
+        (2750, Action::Stop { worker: 0, restart_after: 100 }),
+        (9952, Action::Produce { partition: 2, count: 1, payload: Payload::Row }),
+        (10_431, Action::Kill { worker: 1, restart_after: 10_000 }),
+        (18_567, Action::LakeUnavailable { millis: 9000 }),
+    ];
+    check(&Schedule { seed: 400_001, setup, actions });
+}
+
+/// Finds a planted defect.
+fn find(mutation: Mutation) {
+    let found = mutation::with(mutation, || {
+        search(SEED_FOR_DEFECTS, SCHEDULES_FOR_A_DEFECT, Duration::from_mins(1))
+    });
+    let (_, violation) = found
+        .failure
+        .unwrap_or_else(|| panic!("{mutation:?} was not found in {} schedules", found.schedules));
+    println!(
+        "{mutation:?}: {} schedules, {} ms: {violation}",
+        found.schedules,
+        found.elapsed.as_millis()
+    );
+}
+
+macro_rules! planted_defects {
+    ($($test:ident: $mutation:ident,)+) => {
+        mod planted_defects {
+            use super::*;
+
+            $(
+                #[test]
+                fn $test() {
+                    find(Mutation::$mutation);
+                }
+            )+
+        }
+    };
+}
+
+planted_defects! {
+    stale_generation_accepted: StaleGenerationAccepted,
+    no_reset_after_fence: NoResetAfterFence,
+    batch_kept_after_table_changed: BatchKeptAfterTableChanged,
+    revoked_before_commit: RevokedBeforeCommit,
+    revoked_records_kept: RevokedRecordsKept,
+    revoked_partition_not_forgotten: RevokedPartitionNotForgotten,
+    progress_read_from_group: ProgressReadFromGroup,
+    jump_accepted_at_once: JumpAcceptedAtOnce,
+    off_by_one_accepted: OffByOneAccepted,
+    outdated_load_accepted: OutdatedLoadAccepted,
+    gap_at_end_accepted_at_once: GapAtEndAcceptedAtOnce,
+    idle_end_before_decoding: IdleEndBeforeDecoding,
+    resent_with_other_files: ResentWithOtherFiles,
+    unknown_outcome_taken_as_committed: UnknownOutcomeTakenAsCommitted,
+    window_survives_reset: WindowSurvivesReset,
+    recent_rows_ignored: RecentRowsIgnored,
+    dead_letter_counted_twice: DeadLetterCountedTwice,
+    out_of_range_trusted_at_once: OutOfRangeTrustedAtOnce,
+    zombie_trusted: ZombieTrusted,
+    topic_id_not_checked: TopicIdNotChecked,
+    epoch_not_compared: EpochNotCompared,
+    part_of_old_cut_accepted: PartOfOldCutAccepted,
+    registry_outage_taken_as_answer: RegistryOutageTakenAsAnswer,
+    absence_not_confirmed: AbsenceNotConfirmed,
+    owners_not_checked: OwnersNotChecked,
+    dropped_run_stays_in_flight: DroppedRunStaysInFlight,
+}
