@@ -35,6 +35,11 @@ Verbs:
              cannot be pulled (see testbed/local-images). `--from-source` compiles the programs within
              the image; `--no-build` uses target/release without building. Also a step of `test`,
              which skips it without an engine; this verb then fails.
+  simulate   Runs the consumers' decisions against a simulated Kafka, lake, registry and disk, in virtual
+             time: about 800 schedules of faults a second. A failure prints its seed and a reduced
+             schedule as a test. `--seed N` runs consecutive seeds from N on instead of random ones,
+             `--minutes M` (default 1) sets the duration, `--jobs J` (default 1) the number of processes.
+             See docs/architecture/simulation.md.
   docs       Writes docs/configuration.md and docs/metrics.md. `--check` only compares them.";
 
 const TAIL: &str = "
@@ -45,4 +50,5 @@ Examples:
   cargo xtask demo
   cargo xtask setup && cargo build --release
   cargo xtask test format clippy
+  cargo xtask simulate --seed 7 --minutes 10 --jobs 2
   cargo xtask services          # paste the printed exports into another terminal";

@@ -15,6 +15,7 @@ mod layout;
 mod machine;
 mod pins;
 mod setup;
+mod simulate;
 mod test;
 mod testbed_verbs;
 
@@ -47,6 +48,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "setup" => setup::verb(rest),
         "test" => test::verb(rest),
         "docs" => docs::verb(rest),
+        "simulate" => simulate::verb(rest),
         "compose-test" => compose::verb(rest),
         verb => bail!("unknown verb `{verb}`; `cargo xtask --help` lists them"),
     }

@@ -127,12 +127,17 @@ fn rustdoc() -> Result<StepOutcome> {
     run_command(cargo::command(doc).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
+/// Duration of the simulation with fresh seeds.
+const SIMULATION_SECONDS: &str = "60";
+
 /// Runs unit and documentation tests. Documentation tests are built outside the target folder,
 /// where the relative rpath to the DuckDB library does not work, so the loader gets its path.
 fn unit() -> Result<StepOutcome> {
     let tests = ["test", "--release", "--locked", "--workspace", "--no-fail-fast"];
     let (succeeded, counts) = cargo_test::run(
-        cargo::command(tests).env("LD_LIBRARY_PATH", layout::cache().join("duckdb")),
+        cargo::command(tests)
+            .env("LD_LIBRARY_PATH", layout::cache().join("duckdb"))
+            .env("DUCKTIDE_SIMULATION_SECONDS", SIMULATION_SECONDS),
     )?;
     // Ignored tests run in the end-to-end step.
     let counts = TestCounts { ignored: 0, ..counts };
