@@ -69,7 +69,7 @@ impl KafkaRecord for SimulatedRecord {
     }
 }
 
-/// A fetch that was sent. Its answer is outdated if the partition is fetched anew meanwhile.
+/// A fetch that was sent. Its answer is outdated if the partition is fetched again meanwhile.
 #[derive(Clone, Debug)]
 pub(super) struct FetchRequest {
     pub(super) partition: TopicPartition,

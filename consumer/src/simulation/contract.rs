@@ -12,12 +12,12 @@ use ducktide_protocol::{Result, StagedFile};
 
 use super::oracle::Violation;
 
-/// What a process may commit next.
+/// Commits that a process may send next.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Contract {
-    /// Positions of each partition that the process was told. A commit may begin at an earlier one, because
+    /// Positions of each partition that were reported to the process. A commit may begin at an earlier one, because
     /// it may be sent before the worker handles the last answer.
-    told: BTreeMap<PartitionKey, Vec<Position>>,
+    reported: BTreeMap<PartitionKey, Vec<Position>>,
     /// Commit whose outcome is unknown: only the same one may be sent, or positions are loaded.
     unknown: Option<(Vec<ProgressDelta>, Vec<StagedFile>)>,
     /// Sources whose positions were loaded since the last commit that was dropped; None before the first.
@@ -36,9 +36,9 @@ impl Contract {
     }
 
     fn tell(&mut self, key: PartitionKey, position: Position) {
-        let told = self.told.entry(key).or_default();
-        if told.last() != Some(&position) {
-            told.push(position);
+        let reported = self.reported.entry(key).or_default();
+        if reported.last() != Some(&position) {
+            reported.push(position);
         }
     }
 
@@ -56,9 +56,11 @@ impl Contract {
             if !is_loaded {
                 return Err(format!("a commit after a dropped one, without a load: {step:?}"));
             }
-            let told = self.told.get(&key).map_or(&[][..], Vec::as_slice);
-            if !told.contains(&step.before()) {
-                return Err(format!("a commit from another position than told: {told:?} {step:?}"));
+            let reported = self.reported.get(&key).map_or(&[][..], Vec::as_slice);
+            if !reported.contains(&step.before()) {
+                return Err(format!(
+                    "a commit from another position than reported: {reported:?} {step:?}"
+                ));
             }
         }
         Ok(())
@@ -70,7 +72,7 @@ impl Contract {
             Ok(CommitOutcome::Committed(_)) => {
                 for step in commit.progress() {
                     // The next batch is cut after this answer.
-                    self.told.insert((step.source, step.partition), vec![step.after()]);
+                    self.reported.insert((step.source, step.partition), vec![step.after()]);
                 }
                 self.unknown = None;
             }

@@ -1,6 +1,6 @@
 //! Simulated lake, shared by all processes.
 //!
-//! It applies commits as the catalog's triggers do, and keeps the ledger and the rows. What a worker is told
+//! It applies commits as the catalog's triggers do, and keeps the ledger and the rows. The answer to a worker
 //! after a commit without an answer follows [`commit_state`], as in the real lake.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,7 +37,7 @@ pub(super) enum CommitFault {
     AnswerLost,
     /// As [`Self::AnswerLost`], and the check of the outcome is not answered either.
     AnswerAndCheckLost,
-    /// The commit is applied after this time; the worker is told that it failed.
+    /// The commit is applied after this time; the worker receives an error.
     Late(Duration),
     /// The staged files cannot be made durable.
     FilesUnusable,
@@ -424,7 +424,7 @@ impl Lake for SimulatedLake {
 }
 
 impl SimulatedLake {
-    /// Checks that a process commits only records of partitions that it was not told to give up.
+    /// Checks that a process commits only records of partitions that it did not give up.
     fn check_owned(&self, commit: &Commit) -> std::result::Result<(), Violation> {
         let (Some(owned), state) = (&self.owned, self.state()) else { return Ok(()) };
         for step in commit.progress() {

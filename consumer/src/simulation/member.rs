@@ -92,7 +92,7 @@ impl Membership {
         }
     }
 
-    /// Begins to leave the group for good; partitions are revoked before.
+    /// Begins to leave the group permanently; partitions are revoked before.
     pub(super) fn unsubscribe(&mut self) {
         if matches!(self.stage, Stage::Member | Stage::Joining) {
             self.stage = Stage::Leaving;

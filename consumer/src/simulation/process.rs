@@ -74,7 +74,7 @@ thread_local! {
         Arc::new(Metrics::register(&mut MetricsRegistry::default(), &Clock::manual()));
 }
 
-/// What all processes share.
+/// State that all processes share.
 pub(super) struct Surroundings<'a> {
     pub(super) setup: &'a Setup,
     pub(super) clock: &'a Clock,
@@ -141,8 +141,8 @@ pub(super) struct Process {
     pub(super) contact_due: Option<Duration>,
     /// Time after which the worker is started again when it ends.
     pub(super) restart_after: Duration,
-    /// True if an action told the process to stop; faults may outlast the timeout of its end.
-    pub(super) is_told_to_stop: bool,
+    /// True if an action requested the stop of the process; faults may outlast the timeout of its end.
+    pub(super) is_stop_requested: bool,
 }
 
 pub(super) struct SimulatedBatcher {
@@ -232,7 +232,7 @@ impl Process {
             disconnected_until: Duration::ZERO,
             contact_due: None,
             restart_after: Duration::from_secs(1),
-            is_told_to_stop: false,
+            is_stop_requested: false,
         })
     }
 }

@@ -89,7 +89,7 @@ pub(super) enum Action {
         worker: usize,
         millis: u64,
     },
-    /// A process is told to stop, and started again after some time.
+    /// A process receives a request to stop, and started again after some time.
     Stop {
         worker: usize,
         restart_after: u64,

@@ -706,7 +706,7 @@ impl<'a> World<'a> {
             Ok(()) => Ok(()),
             Err(ConsumerError::Identity(_)) if self.cluster.is_recreated() => Ok(()),
             Err(ConsumerError::NameTaken(_)) if self.schedule.setup.is_static => Ok(()),
-            Err(ConsumerError::ShutdownTimeout) if process.is_told_to_stop => Ok(()),
+            Err(ConsumerError::ShutdownTimeout) if process.is_stop_requested => Ok(()),
             Err(error) => Err(format!("a worker ended: {error}")),
         }
     }
@@ -1077,7 +1077,7 @@ impl<'a> World<'a> {
                 if let Some(id) = running(self, worker) {
                     let process = self.process(id).expect("it is running");
                     process.restart_after = Duration::from_millis(restart_after);
-                    process.is_told_to_stop = true;
+                    process.is_stop_requested = true;
                     process.inbox.push_back(Event::Stop);
                     self.wake_soon(id, WORKER);
                 }

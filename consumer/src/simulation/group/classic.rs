@@ -3,7 +3,7 @@
 //! ```text
 //! Stable ──join, leave, end of a session──▶ Preparing ──all members joined──▶ Stable (next generation)
 //! ```
-//! A partition moves in two generations: in the first one nobody has it, so that its owner gives it up and
+//! A partition moves in two generations: in the first one it has no owner, so that its owner gives it up and
 //! joins again; in the second one it has its new owner.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,8 +27,8 @@ pub(in crate::simulation) struct ClassicGroup {
 struct Member {
     instance: Option<u32>,
     has_joined: bool,
-    /// Generation of the last assignment that the member was told.
-    told: u64,
+    /// Generation of the last assignment that was sent to the member.
+    sent_generation: u64,
     assigned: Partitions,
     /// Partitions that the member claims to own.
     claimed: Partitions,
@@ -52,17 +52,18 @@ impl ClassicGroup {
         if let Some((&replaced, _)) = known {
             let mut returned = self.members.remove(&replaced).expect("found above");
             self.fenced.insert(replaced);
-            // It owns nothing yet, and is told its assignment without a rebalance.
-            (returned.contact, returned.told) = (now, self.generation.wrapping_sub(1));
+            // It owns nothing yet, and receives its assignment without a rebalance.
+            (returned.contact, returned.sent_generation) = (now, self.generation.wrapping_sub(1));
             returned.claimed = Partitions::new();
             returned.has_joined = self.preparing_until.is_some();
             self.members.insert(id, returned);
             return Ok(id);
         }
         let (assigned, claimed) = (Partitions::new(), Partitions::new());
-        let (told, contact) = (self.generation, now);
+        let (sent_generation, contact) = (self.generation, now);
         self.prepare(now);
-        let new = Member { instance, has_joined: true, told, assigned, claimed, contact };
+        let new =
+            Member { instance, has_joined: true, sent_generation, assigned, claimed, contact };
         self.members.insert(id, new);
         Ok(id)
     }
@@ -103,10 +104,10 @@ impl ClassicGroup {
         if self.preparing_until.is_some() {
             return if member.has_joined { GroupReply::Unchanged } else { GroupReply::JoinAgain };
         }
-        if member.told == self.generation {
+        if member.sent_generation == self.generation {
             return GroupReply::Unchanged;
         }
-        member.told = self.generation;
+        member.sent_generation = self.generation;
         GroupReply::Assignment(member.assigned.clone())
     }
 

@@ -1,7 +1,7 @@
-//! Simulated consumer group: what a member is told, and when.
+//! Simulated consumer group: the answers that a member receives, and their times.
 //!
 //! A member contacts the group at intervals ([`Group::heartbeat`]); it does so while its process runs and
-//! reaches the brokers. A member without a contact within the session timeout is removed, and is told so at
+//! reaches the brokers. A member without a contact within the session timeout is removed, which it learns at
 //! its next contact.
 
 mod classic;

@@ -23,9 +23,9 @@ struct Member {
     instance: Option<u32>,
     contact: Duration,
     target: Partitions,
-    /// Partitions that the member was told to have.
-    told: Partitions,
-    /// Partitions that the member was told to give up, and did not report as given up.
+    /// Partitions that were reported to the member.
+    reported: Partitions,
+    /// Partitions that the member must give up, and did not report as given up.
     revoking: Partitions,
     /// True for a static member that was closed and may return.
     is_away: bool,
@@ -33,7 +33,7 @@ struct Member {
 
 impl Member {
     fn holds(&self, partition: &TopicPartition) -> bool {
-        self.told.contains(partition) || self.revoking.contains(partition)
+        self.reported.contains(partition) || self.revoking.contains(partition)
     }
 }
 
@@ -62,8 +62,8 @@ impl ServerSideGroup {
                 Partitions::new()
             }
         };
-        let (told, revoking) = (Partitions::new(), Partitions::new());
-        let new = Member { instance, contact: now, target, told, revoking, is_away: false };
+        let (reported, revoking) = (Partitions::new(), Partitions::new());
+        let new = Member { instance, contact: now, target, reported, revoking, is_away: false };
         self.members.insert(id, new);
         Ok(id)
     }
@@ -84,21 +84,21 @@ impl ServerSideGroup {
         let member = self.members.get_mut(&id).expect("found above");
         member.contact = now;
         member.revoking.retain(|partition| owned.contains(partition));
-        let kept: Partitions = member.told.intersection(&member.target).cloned().collect();
-        if kept != member.told {
-            let revoked: Vec<_> = member.told.difference(&kept).cloned().collect();
+        let kept: Partitions = member.reported.intersection(&member.target).cloned().collect();
+        if kept != member.reported {
+            let revoked: Vec<_> = member.reported.difference(&kept).cloned().collect();
             member.revoking.extend(revoked);
-            member.told.clone_from(&kept);
+            member.reported.clone_from(&kept);
             return GroupReply::Assignment(kept);
         }
         if !member.revoking.is_empty() {
             return GroupReply::Unchanged;
         }
         let next: Partitions = member.target.difference(&held_by_others).cloned().collect();
-        if next == member.told {
+        if next == member.reported {
             return GroupReply::Unchanged;
         }
-        member.told.clone_from(&next);
+        member.reported.clone_from(&next);
         GroupReply::Assignment(next)
     }
 
@@ -129,8 +129,9 @@ impl ServerSideGroup {
     }
 
     pub(super) fn describe(&self) -> Description {
-        let is_stable = self.members.values().all(|m| m.told == m.target && m.revoking.is_empty());
-        let owned = self.members.values().flat_map(|member| member.told.clone()).collect();
+        let is_stable =
+            self.members.values().all(|m| m.reported == m.target && m.revoking.is_empty());
+        let owned = self.members.values().flat_map(|member| member.reported.clone()).collect();
         Description { is_stable, owned }
     }
 }
