@@ -189,3 +189,34 @@ planted_defects! {
     owners_not_checked: OwnersNotChecked,
     dropped_run_stays_in_flight: DroppedRunStaysInFlight,
 }
+
+/// An earlier owner's late commit was recorded before Kafka reported that the records of the older position
+/// are gone: the partition stayed stopped.
+#[test]
+fn a_partition_that_was_stopped_after_a_late_commit_is_read_again() {
+    let setup = Setup {
+        workers: 1,
+        topics: 1,
+        partitions: 4,
+        batchers: 2,
+        protocol: GroupProtocol::Classic,
+        is_static: true,
+        dedupes: false,
+        flush_millis: 5000,
+        flush_rows: 1000,
+        in_flight_bytes: 1000000,
+    };
+    let actions = vec![
+        (15413, Action::Produce { partition: 2, count: 19, payload: Payload::Row }),
+        (17212, Action::LakeUnavailable { millis: 9000 }),
+        (20931, Action::Produce { partition: 0, count: 1, payload: Payload::Row }),
+        (21517, Action::Replace { worker: 0, millis: 1000 }),
+        (22566, Action::Produce { partition: 0, count: 14, payload: Payload::Row }),
+        (26506, Action::Produce { partition: 3, count: 1, payload: Payload::Row }),
+        (26668, Action::SlowThread { worker: 0, thread: 1, millis: 9000 }),
+        (28794, Action::ProduceInTransaction { partition: 0, count: 5 }),
+        (28804, Action::EndTransaction { partition: 0, commits: false }),
+        (29199, Action::DeleteRecords { partition: 0, keep: 20 }),
+    ];
+    check(&Schedule { seed: 77028099, setup, actions });
+}

@@ -1091,7 +1091,8 @@ impl<'a> World<'a> {
                 if let Some(process) = &mut self.processes[worker % workers] {
                     let count = process.threads.len();
                     let state = &mut process.threads[thread % count];
-                    state.busy_until = now + Duration::from_millis(millis);
+                    // It may be busy for longer: an answer of the lake is on its way.
+                    state.busy_until = state.busy_until.max(now + Duration::from_millis(millis));
                 }
             }
             _ => unreachable!("only actions on processes"),

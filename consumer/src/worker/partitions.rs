@@ -13,9 +13,11 @@ use crate::source::topic_partition::TopicPartition;
 enum State {
     /// The position was not loaded since the assignment or the last reset.
     Loading,
-    Reading,
-    /// Kafka does not have the committed position, or the topic cannot be opened.
-    Stopped,
+    /// Records are read from this position, which own commits move. The lake may have another one, after a
+    /// commit of an earlier owner.
+    Reading(Position),
+    /// Kafka does not have the position from which records were read, or the topic cannot be opened.
+    Stopped(Option<Position>),
 }
 
 /// Partitions of this member, and the committed positions of all partitions.
@@ -40,17 +42,20 @@ impl Partitions {
         }
     }
 
-    pub(crate) fn stop(&mut self, partition: &TopicPartition) {
-        if let Some(state) = self.owned.get_mut(partition) {
-            *state = State::Stopped;
-        }
+    /// Stops a partition whose records cannot be read. Returns false if it is not being read: then the
+    /// reason is that of an earlier reading.
+    pub(crate) fn stop(&mut self, partition: &TopicPartition) -> bool {
+        let Some(state) = self.owned.get_mut(partition) else { return false };
+        let State::Reading(from) = *state else { return false };
+        *state = State::Stopped(Some(from));
+        true
     }
 
     /// Stops all partitions of a topic.
     pub(crate) fn stop_topic(&mut self, topic: &str) {
         for (partition, state) in &mut self.owned {
             if *partition.topic == *topic {
-                *state = State::Stopped;
+                *state = State::Stopped(None);
             }
         }
     }
@@ -63,7 +68,7 @@ impl Partitions {
     /// Marks all partitions to be loaded again, except stopped ones.
     pub(crate) fn reset(&mut self) {
         self.at_goal.clear();
-        for state in self.owned.values_mut().filter(|state| **state == State::Reading) {
+        for state in self.owned.values_mut().filter(|state| matches!(state, State::Reading(_))) {
             *state = State::Loading;
         }
     }
@@ -78,14 +83,12 @@ impl Partitions {
     ) -> Vec<TopicPartition> {
         let mut moved = Vec::new();
         for (partition, state) in self.owned.iter_mut().filter(|(p, _)| p.topic == *topic) {
-            let known = self.positions.get(partition).copied();
-            let now = positions.get(&partition.partition).copied();
-            let is_moved = now.is_some()
-                && match state {
-                    State::Loading => false,
-                    State::Reading => now.map(|at| at.epoch) != known.map(|at| at.epoch),
-                    State::Stopped => now != known,
-                };
+            let Some(now) = positions.get(&partition.partition) else { continue };
+            let is_moved = match state {
+                State::Loading | State::Stopped(None) => false,
+                State::Reading(from) => now.epoch != from.epoch,
+                State::Stopped(Some(from)) => now != from,
+            };
             if is_moved && !mutated!(EpochNotCompared) {
                 *state = State::Loading;
                 moved.push(partition.clone());
@@ -107,7 +110,7 @@ impl Partitions {
     }
 
     pub(crate) fn is_stopped(&self, partition: &TopicPartition) -> bool {
-        self.owned.get(partition) == Some(&State::Stopped)
+        matches!(self.owned.get(partition), Some(State::Stopped(_)))
     }
 
     /// Returns the topics of partitions that wait for their position.
@@ -127,8 +130,12 @@ impl Partitions {
         self.positions.get(partition).map(|position| position.next_offset)
     }
 
+    /// Records the position after an own commit.
     pub(crate) fn set_position(&mut self, partition: &TopicPartition, to: Position) {
         self.positions.insert(partition.clone(), to);
+        if let Some(State::Reading(from)) = self.owned.get_mut(partition) {
+            *from = to;
+        }
     }
 
     /// Returns whether the positions of a topic were read.
@@ -171,7 +178,7 @@ impl Partitions {
                 Some(_) if !is_prepared(partition.partition) => {}
                 Some(position) => {
                     self.generation += 1;
-                    *state = State::Reading;
+                    *state = State::Reading(*position);
                     ready.push((partition.clone(), Generation(self.generation), *position));
                 }
                 None => unknown.push(partition.partition),
@@ -203,11 +210,12 @@ impl Partitions {
 
     /// Errors with the partitions that are not read. A member without partitions is ready.
     pub(crate) fn readiness(&self) -> Result<(), String> {
-        let with = |wanted| {
-            let found = self.owned.iter().filter(move |(_, state)| **state == wanted);
+        let with = |wanted: fn(&State) -> bool| {
+            let found = self.owned.iter().filter(|(_, state)| wanted(state));
             found.map(|(partition, _)| partition.to_string()).collect::<Vec<_>>().join(" ")
         };
-        let (stopped, loading) = (with(State::Stopped), with(State::Loading));
+        let stopped = with(|state| matches!(state, State::Stopped(_)));
+        let loading = with(|state| matches!(state, State::Loading));
         if !stopped.is_empty() {
             return Err(format!("stopped, see the log: {stopped}"));
         }
@@ -274,7 +282,8 @@ mod tests {
         let mut partitions = assigned(1);
         let topic: Arc<str> = "events".into();
         let positions = BTreeMap::from([(Partition(0), at(7))]);
-        partitions.stop(&TopicPartition::new("events", 0));
+        partitions.take_loading(&topic, &positions, |_| true);
+        assert!(partitions.stop(&TopicPartition::new("events", 0)));
         partitions.reset();
 
         assert!(partitions.take_loading(&topic, &positions, |_| true).0.is_empty());
@@ -288,7 +297,7 @@ mod tests {
         let before = BTreeMap::from([(Partition(0), at(7)), (Partition(1), at(9))]);
         partitions.record_positions(&topic, &before);
         partitions.take_loading(&topic, &before, |_| true);
-        partitions.stop(&TopicPartition::new("events", 1));
+        assert!(partitions.stop(&TopicPartition::new("events", 1)));
 
         let committed = BTreeMap::from([(Partition(0), at(70)), (Partition(1), at(9))]);
         assert!(partitions.moved_by_operator(&topic, &committed).is_empty());
@@ -298,6 +307,22 @@ mod tests {
         let moved = partitions.moved_by_operator(&topic, &after);
         assert_eq!(moved, [TopicPartition::new("events", 1)]);
         assert_eq!(partitions.take_loading(&topic, &after, |_| true).0.len(), 1);
+    }
+
+    #[test]
+    fn a_stopped_partition_restarts_when_the_lake_has_another_position_than_was_read() {
+        let mut partitions = assigned(1);
+        let (topic, partition): (Arc<str>, _) = ("events".into(), TopicPartition::new("events", 0));
+        let at = |offset| BTreeMap::from([(Partition(0), at(offset))]);
+        assert!(!partitions.stop(&partition), "an error of an earlier reading");
+        partitions.take_loading(&topic, &at(0), |_| true);
+        // An earlier owner's commit is seen before Kafka reports that the records are gone.
+        assert!(partitions.moved_by_operator(&topic, &at(15)).is_empty());
+        partitions.record_positions(&topic, &at(15));
+        assert!(partitions.stop(&partition));
+        assert!(partitions.moved_by_operator(&topic, &at(0)).is_empty());
+
+        assert_eq!(partitions.moved_by_operator(&topic, &at(15)), [partition]);
     }
 
     #[test]

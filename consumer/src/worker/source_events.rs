@@ -39,7 +39,9 @@ impl Worker {
             }
             SourceEvent::OutOfRange(partition, error) => {
                 tracing::debug!(%partition, error, "offset out of range, querying the offsets of the partition");
-                self.partitions.stop(&partition);
+                if !self.partitions.stop(&partition) {
+                    return;
+                }
                 // A topic that was created again usually has fewer records.
                 self.identify([Arc::clone(&partition.topic)].into());
                 self.send(Effect::Query(ClusterQuery::Range(partition)));
