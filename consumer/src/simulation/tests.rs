@@ -204,7 +204,7 @@ fn a_partition_that_was_stopped_after_a_late_commit_is_read_again() {
         dedupes: false,
         flush_millis: 5000,
         flush_rows: 1000,
-        in_flight_bytes: 1000000,
+        in_flight_bytes: 1_000_000,
     };
     let actions = vec![
         (15413, Action::Produce { partition: 2, count: 19, payload: Payload::Row }),
@@ -218,5 +218,5 @@ fn a_partition_that_was_stopped_after_a_late_commit_is_read_again() {
         (28804, Action::EndTransaction { partition: 0, commits: false }),
         (29199, Action::DeleteRecords { partition: 0, keep: 20 }),
     ];
-    check(&Schedule { seed: 77028099, setup, actions });
+    check(&Schedule { seed: 77_028_099, setup, actions });
 }
