@@ -11,6 +11,7 @@ use ducktide_protocol::dead_letter::Resolution;
 
 use super::resolver::{Resolver, StagedPage, TablePair};
 use super::selection::Selection;
+use super::topic_table::topic_table;
 use crate::failure::Failure;
 use ducktide_service::units;
 
@@ -49,7 +50,7 @@ pub(super) fn run(args: &DiscardArgs) -> Result<(), Failure> {
     args.selection.check()?;
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Commit)?;
     let Selection { table, topic, .. } = &args.selection;
-    let table = super::table(&mut lake, table.as_ref(), topic.as_deref())?;
+    let table = topic_table(&mut lake, table.as_ref(), topic.as_deref())?;
     let letters = args.selection.open_letters(&mut lake, &table)?;
     let mut out = io::stdout().lock();
     let is_single = args.selection.is_single_record() && letters.len() <= 1;

@@ -9,7 +9,8 @@ use ducktide_protocol::dead_letter::Resolution;
 use ducktide_protocol::table::TableName;
 use serde::Serialize;
 
-use super::time;
+use super::time::time_text;
+use super::topic_table::topic_table;
 use crate::failure::Failure;
 use ducktide_service::text_table::{Align, TextTable};
 use ducktide_service::units;
@@ -79,7 +80,7 @@ struct DeadLetterItem {
 
 pub(super) fn run(args: &ListArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Read)?;
-    let table = super::table(&mut lake, args.table.as_ref(), args.topic.as_deref())?;
+    let table = topic_table(&mut lake, args.table.as_ref(), args.topic.as_deref())?;
     let filter = DeadLetterFilter {
         topic: args.topic.clone(),
         class: args.class.clone(),
@@ -141,10 +142,10 @@ impl From<DeadLetterSummary> for DeadLetterItem {
             schema_id: letter.schema_id,
             error_class: letter.error_class,
             error: letter.error,
-            failed_at: time(letter.failed_at_micros),
+            failed_at: time_text(letter.failed_at_micros),
             bytes: letter.bytes,
             resolution: letter.resolution.map(Resolution::as_str),
-            resolved_at: letter.resolved_at_micros.map(time),
+            resolved_at: letter.resolved_at_micros.map(time_text),
         }
     }
 }

@@ -8,12 +8,10 @@ mod resolver;
 mod retry;
 mod selection;
 mod show;
+mod time;
+mod topic_table;
 
 use clap::{Args, Subcommand};
-use ducktide_lake::DuckLake;
-use ducktide_protocol::LakeError;
-use ducktide_protocol::table::TableName;
-use jiff::Timestamp;
 
 use crate::failure::Failure;
 
@@ -60,32 +58,4 @@ pub(crate) fn run(args: DeadLettersArgs) -> Result<(), Failure> {
         DeadLettersVerb::Retry(args) => retry::run(&args),
         DeadLettersVerb::Discard(args) => discard::run(&args),
     }
-}
-
-/// Returns the named table, or the only one that the topic fills.
-fn table(
-    lake: &mut DuckLake,
-    named: Option<&TableName>,
-    topic: Option<&str>,
-) -> Result<TableName, Failure> {
-    if let Some(named) = named {
-        return Ok(named.clone());
-    }
-    let sources = lake.sources()?.into_iter().map(|source| source.spec);
-    let matching = sources.filter(|spec| topic.is_none_or(|topic| spec.topic == topic));
-    let mut tables: Vec<_> = matching.map(|spec| spec.table).collect();
-    tables.sort();
-    tables.dedup();
-    match (tables.pop(), tables.is_empty()) {
-        (Some(only), true) => Ok(only),
-        (Some(_), false) => {
-            Err(Failure::Usage("topics fill several tables; select one with --table"))
-        }
-        (None, _) => Err(LakeError::invalid("no topic fills a table of this lake yet").into()),
-    }
-}
-
-/// Formats a time of the lake.
-fn time(micros: i64) -> String {
-    Timestamp::from_microsecond(micros).map_or_else(|_| micros.to_string(), |at| at.to_string())
 }

@@ -13,6 +13,7 @@ use ducktide_protocol::table::TableName;
 
 use super::resolver::{ResolveSummary, Resolver, StagedPage, TablePair};
 use super::selection::Selection;
+use super::topic_table::topic_table;
 use crate::failure::Failure;
 use ducktide_service::text_table::{Align, TextTable};
 use ducktide_service::units;
@@ -66,7 +67,7 @@ pub(super) fn run(args: &RetryArgs) -> Result<(), Failure> {
     args.selection.check()?;
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Commit)?;
     let Selection { table, topic, .. } = &args.selection;
-    let table = super::table(&mut lake, table.as_ref(), topic.as_deref())?;
+    let table = topic_table(&mut lake, table.as_ref(), topic.as_deref())?;
     let letters = args.selection.open_letters(&mut lake, &table)?;
     let mut resolver =
         Resolver { lake: &mut lake, table: table.clone(), resolution: Resolution::Retried };

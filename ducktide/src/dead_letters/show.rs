@@ -13,7 +13,8 @@ use ducktide_protocol::position::{Offset, Partition};
 use ducktide_protocol::table::TableName;
 
 use super::hex_dump::hex_dump;
-use super::time;
+use super::time::time_text;
+use super::topic_table::topic_table;
 use crate::failure::Failure;
 use ducktide_service::units;
 
@@ -50,7 +51,7 @@ pub struct ShowArgs {
 
 pub(super) fn run(args: &ShowArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Read)?;
-    let table = super::table(&mut lake, args.table.as_ref(), Some(&args.topic))?;
+    let table = topic_table(&mut lake, args.table.as_ref(), Some(&args.topic))?;
     let filter = DeadLetterFilter {
         topic: Some(args.topic.clone()),
         partition: Some(Partition(args.partition)),
@@ -71,7 +72,7 @@ pub(super) fn run(args: &ShowArgs) -> Result<(), Failure> {
 
 fn text(letter: &DeadLetter) -> String {
     let class = letter.error_class.as_deref().unwrap_or_default();
-    let optional = |micros: Option<i64>| micros.map_or("-".to_owned(), time);
+    let optional = |micros: Option<i64>| micros.map_or("-".to_owned(), time_text);
     let schema_id = letter.schema_id.map_or("-".to_owned(), |id| id.to_string());
     let resolution = match (letter.resolution, letter.resolved_at_micros) {
         (Some(resolution), at) => format!("{} at {}", resolution.as_str(), optional(at)),

@@ -2,10 +2,10 @@
 
 mod list;
 mod pin;
+mod refusal;
 mod unpin;
 
 use clap::{Args, Subcommand};
-use ducktide_protocol::{ErrorKind, LakeError};
 
 use crate::failure::Failure;
 
@@ -50,13 +50,5 @@ pub(crate) fn run(args: SnapshotsArgs) -> Result<(), Failure> {
         SnapshotsVerb::List(args) => list::run(&args),
         SnapshotsVerb::Pin(args) => pin::run(&args),
         SnapshotsVerb::Unpin(args) => unpin::run(&args),
-    }
-}
-
-/// Returns a failure with exit code 1 for an invalid request: the lake itself can be used.
-fn refused(error: LakeError) -> Failure {
-    match error.kind() {
-        ErrorKind::Invalid => Failure::Refused(error.chain()),
-        ErrorKind::Unavailable | ErrorKind::Setting => error.into(),
     }
 }

@@ -9,7 +9,7 @@ use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::position::SnapshotId;
 use ducktide_service::units::parse_duration;
 
-use super::refused;
+use super::refusal::refused;
 use crate::failure::Failure;
 
 const EXAMPLES: &str = "\

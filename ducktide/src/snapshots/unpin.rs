@@ -6,7 +6,7 @@ use clap::Args;
 use ducktide_lake::config::LakeArgs;
 use ducktide_lake::{Access, DuckLake};
 
-use super::refused;
+use super::refusal::refused;
 use crate::failure::Failure;
 
 const EXAMPLES: &str = "\

@@ -1,6 +1,7 @@
 //! `ducktide status`: progress of each partition, and contents and health of the lake.
 
 mod cluster_query;
+mod data;
 mod flow_judgement;
 mod group_member;
 mod health_report;
@@ -10,21 +11,21 @@ mod source_report;
 mod text;
 mod time;
 
-use std::collections::BTreeMap;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::thread;
 use std::time::Duration;
 
 use clap::Args;
 use ducktide_consumer::KafkaArgs;
-use ducktide_health::{LakeHealth, Thresholds};
+use ducktide_health::Thresholds;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
-use ducktide_lake::{Access, DuckLake, Overview, PartitionProgress, TableSize};
+use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::{LakeError, Source};
 use jiff::Timestamp;
 
 use crate::failure::Failure;
-use cluster_query::{Cluster, ClusterQuery, KafkaUnavailable};
+use cluster_query::{Cluster, ClusterQuery};
+use data::{SourceState, StatusData};
 use ducktide_service::units::{self, parse_duration};
 use report::StatusReport;
 
@@ -109,28 +110,6 @@ pub struct StatusArgs {
     /// The Kafka cluster.
     #[command(flatten)]
     pub kafka: KafkaArgs,
-}
-
-/// Source with its progress in the lake.
-struct SourceState {
-    source: Source,
-    /// Consumer group that reads it.
-    group_id: String,
-    progress: Vec<PartitionProgress>,
-}
-
-/// Data read from lake and Kafka.
-struct StatusData {
-    overview: Overview,
-    tables: Vec<TableSize>,
-    health: LakeHealth,
-    /// Number of open dead letters by table; tables without any are left out.
-    open_dead_letters: BTreeMap<String, i64>,
-    sources: Vec<SourceState>,
-    /// Client id of the consumers of this lake.
-    client_id: String,
-    cluster: Result<Cluster, KafkaUnavailable>,
-    at: Timestamp,
 }
 
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {

@@ -11,12 +11,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::cluster_query::{OffsetBounds, STALLED_AFTER, Topic};
+use super::data::{SourceState, StatusData};
 use super::flow_judgement::{FlowJudgement, judge};
 use super::group_member::assign_member;
 use super::health_report::HealthReport;
 use super::source_report::{PartitionReport, SourceReport};
 use super::time::{age_seconds, as_text};
-use super::{SourceState, StatusData};
 
 /// Output of `ducktide status`. The help documents these names.
 #[derive(Debug, Serialize)]
