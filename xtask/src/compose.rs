@@ -18,9 +18,10 @@ mod project;
 mod sqlite_pass;
 mod stack_state;
 mod step_log;
+mod timeouts;
 mod watchdog;
 
-use std::{process::ExitCode, time::Duration};
+use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
 
@@ -135,10 +136,3 @@ fn build() -> Result<String> {
     ensure!(cargo::command(arguments).status()?.success(), "cargo build failed");
     Ok(String::new())
 }
-
-/// Maximum time for a container to become healthy, on a busy machine with two cores.
-const HEALTHY_TIMEOUT: Duration = Duration::from_mins(4);
-
-/// Maximum time for rows, members and merges to become visible. Much longer than they take, so that
-/// a slow machine does not fail the test.
-const VISIBLE_TIMEOUT: Duration = Duration::from_mins(2);

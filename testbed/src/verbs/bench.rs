@@ -9,21 +9,20 @@ mod evolution;
 mod measurement;
 mod plain_loop;
 mod produce;
+mod progress;
 mod rebalance;
 mod report;
 mod start;
+mod volume;
 mod worker_log;
 
-use std::{
-    num::{NonZeroU32, NonZeroU64},
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use ducktide_testbed::services;
 
-use self::report::BenchReport;
+use self::{report::BenchReport, volume::Volume};
 use crate::verbs::signals;
 
 /// Arguments of `cargo xtask bench`.
@@ -60,30 +59,6 @@ enum BenchCommand {
     PlainLoop(plain_loop::PlainLoopArgs),
 }
 
-/// Number of events, partitions and runs.
-#[derive(Debug, Args)]
-struct Volume {
-    /// Number of events in the topic.
-    #[arg(long, value_name = "N", default_value = "3000000")]
-    rows: NonZeroU64,
-
-    /// Number of runs of each program; the median is reported.
-    #[arg(long, value_name = "N", default_value = "5")]
-    runs: NonZeroU32,
-
-    /// Number of partitions of the topic.
-    #[arg(long, value_name = "N", default_value = "8")]
-    partitions: NonZeroU32,
-
-    /// File for the results as JSON.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-
-    /// Additional arguments of the measured program, such as `-- --batchers 1`.
-    #[arg(last = true, value_name = "ARGUMENT")]
-    program_arguments: Vec<String>,
-}
-
 /// Runs the benchmark and prints the results.
 pub(crate) fn run(args: BenchArgs) -> Result<()> {
     match args.command {
@@ -117,10 +92,4 @@ fn finish(json: Option<&Path>, measure: impl FnOnce(&Path) -> Result<BenchReport
         report.write_json(file)?;
     }
     report.require_exactness()
-}
-
-/// Prints progress to standard error; standard output contains only the table.
-#[expect(clippy::print_stderr, reason = "progress of a benchmark that takes minutes")]
-fn log_progress(text: &str) {
-    eprintln!("{text}");
 }

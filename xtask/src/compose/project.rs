@@ -5,7 +5,7 @@ use std::{process::Command, time::Duration};
 use anyhow::{Context as _, Result, ensure};
 
 use super::{
-    HEALTHY_TIMEOUT, docker::Docker, images::OwnImage, plugin::Compose, port, process,
+    docker::Docker, images::OwnImage, plugin::Compose, port, process, timeouts::HEALTHY_TIMEOUT,
     watchdog::Watchdog,
 };
 use crate::layout;

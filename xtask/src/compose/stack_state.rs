@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::{VISIBLE_TIMEOUT, probe, process, project::Project};
+use super::{probe, process, project::Project, timeouts::VISIBLE_TIMEOUT};
 
 /// Number of rows in the lake, and of distinct events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

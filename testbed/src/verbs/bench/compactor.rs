@@ -19,8 +19,8 @@ use ducktide_testbed::{
 use tempfile::TempDir;
 
 use super::{
-    log_progress,
     measurement::{Measurement, median},
+    progress::log_progress,
     report::{BenchReport, Series},
     worker_log,
 };

@@ -22,7 +22,7 @@ use ducktide_testbed::{
     worker::Worker,
 };
 
-use super::{chart, log_progress};
+use super::{chart, progress::log_progress};
 
 /// Arguments of the compactor: `--tiers 256KiB,8MiB`, `--target-file-size 256MiB` and intervals of
 /// one minute to six hours, scaled from a day to half an hour.

@@ -6,10 +6,11 @@ use anyhow::{Context as _, Result, ensure};
 use ducktide_testbed::{duckdb_cli::Lake, oracle, program::Program};
 
 use super::{
-    Volume, log_progress,
     measurement::Measurement,
     plain_loop::Polled,
+    progress::log_progress,
     report::{BenchReport, Series},
+    volume::Volume,
     worker_log,
 };
 use crate::verbs::{streaming_services::StreamingServices, terminal::grouped};

@@ -12,7 +12,7 @@ use ducktide_testbed::{
 };
 use serde_json::{Value, json};
 
-use super::{log_progress, measurement::median};
+use super::{measurement::median, progress::log_progress};
 
 /// Number of versions of the topic's schema.
 const VERSIONS: i64 = 20;

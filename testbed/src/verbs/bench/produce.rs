@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 use ducktide_testbed::program::Program;
 
 use super::{
-    Volume, log_progress,
     measurement::Measurement,
+    progress::log_progress,
     report::{BenchReport, Series},
+    volume::Volume,
     worker_log,
 };
 use crate::verbs::{streaming_services::StreamingServices, terminal::grouped};

@@ -15,7 +15,7 @@ use ducktide_testbed::{
     worker::Worker,
 };
 
-use super::log_progress;
+use super::progress::log_progress;
 
 /// Arguments for the time between two commits, which is the longest pause without a rebalance.
 const FLUSH: &[&str] = &["--flush-interval", "500ms"];

@@ -10,7 +10,7 @@ use ducktide_testbed::{
     worker::Worker,
 };
 
-use super::{log_progress, measurement::median, worker_log};
+use super::{measurement::median, progress::log_progress, worker_log};
 
 /// Arguments of `bench start`.
 #[derive(Debug, Args)]
