@@ -10,7 +10,7 @@ use ducktide_protocol::invariants::PartitionKey;
 use ducktide_protocol::position::{Partition, Position, SourceId};
 use ducktide_protocol::{Result, StagedFile};
 
-use super::oracle::Violation;
+use super::violation::Violation;
 
 /// Commits that a process may send next.
 #[derive(Clone, Debug, Default)]

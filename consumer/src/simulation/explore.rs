@@ -5,8 +5,8 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
 use std::time::Duration;
 
-use super::oracle::Violation;
 use super::schedule::Schedule;
+use super::violation::Violation;
 use super::world::{self, RunStats};
 use crate::clock::Clock;
 

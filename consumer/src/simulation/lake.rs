@@ -26,7 +26,8 @@ use ducktide_protocol::{
 use super::contract::Contract;
 use super::disk::{Disk, StoredRow};
 use super::group::Partitions;
-use super::oracle::{Violation, partition_of};
+use super::violation::Violation;
+use crate::source::topic_partition::TopicPartition;
 
 /// Fault of the next commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -475,6 +476,16 @@ impl SimulatedLake {
             (Applied::Yes(_) | Applied::NotMatching, _) => self.inquire(commit),
         }
     }
+}
+
+/// Returns the partition of a key.
+pub(super) fn partition_of(lake: &LakeState, (source, partition): PartitionKey) -> TopicPartition {
+    let topic = &source_of(lake, source).spec.topic;
+    TopicPartition { topic: topic.as_str().into(), partition }
+}
+
+fn source_of(lake: &LakeState, id: SourceId) -> &ducktide_protocol::Source {
+    lake.sources().iter().find(|source| source.id == id).expect("a registered source")
 }
 
 #[cfg(test)]

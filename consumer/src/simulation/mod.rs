@@ -27,4 +27,5 @@ mod process;
 mod registry;
 mod schedule;
 mod tests;
+mod violation;
 mod world;

@@ -7,17 +7,14 @@ use std::collections::BTreeMap;
 
 use ducktide_protocol::commit::{CommitKind, Counts};
 use ducktide_protocol::invariants::{self, LedgerEntry, PartitionKey, Progress, RecordId};
-use ducktide_protocol::position::{Offset, SourceId};
+use ducktide_protocol::position::Offset;
 
 use super::cluster::Cluster;
 use super::disk::StoredRow;
-use super::lake::LakeState;
+use super::lake::{LakeState, partition_of};
 use super::log::{LogRecord, PartitionLog, Slot};
 use super::payload::Payload;
-use crate::source::topic_partition::TopicPartition;
-
-/// Description of a violation.
-pub(super) type Violation = String;
+use super::violation::Violation;
 
 /// Length of the window of duplicates, microseconds.
 pub(super) const DEDUPE_SPAN_MICROS: i64 = 10_000_000;
@@ -167,16 +164,6 @@ impl RecordPlace {
              expected={expected:?} row={row:?} dead={dead}"
         ))
     }
-}
-
-/// Returns the partition of a key.
-pub(super) fn partition_of(lake: &LakeState, (source, partition): PartitionKey) -> TopicPartition {
-    let topic = &source_of(lake, source).spec.topic;
-    TopicPartition { topic: topic.as_str().into(), partition }
-}
-
-fn source_of(lake: &LakeState, id: SourceId) -> &ducktide_protocol::Source {
-    lake.sources().iter().find(|source| source.id == id).expect("a registered source")
 }
 
 /// Checks the named invariants of one partition.

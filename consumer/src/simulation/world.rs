@@ -17,9 +17,9 @@ use super::client::{FetchFault, FetchRequest, GroupOffsets};
 use super::cluster::Cluster;
 use super::disk::Disk;
 use super::draw::Draw;
-use super::lake::{CommitFault, SimulatedLake};
+use super::lake::{CommitFault, SimulatedLake, partition_of};
 use super::member::Rebalance;
-use super::oracle::{Oracle, Violation, partition_of};
+use super::oracle::Oracle;
 use super::payload::Payload;
 use super::process::{
     AfterRevocation, COMMITTER, FIRST_BATCHER, POLL, PendingRevocation, Process, ProcessId,
@@ -27,6 +27,7 @@ use super::process::{
 };
 use super::registry::Registry;
 use super::schedule::{Action, Schedule, Setup};
+use super::violation::Violation;
 use crate::clock::Clock;
 use crate::commit::event::CommitterEvent;
 use crate::error::ConsumerError;

@@ -9,7 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Description, GroupReply, MemberId, Partitions, REBALANCE_TIMEOUT, SESSION, balance};
+use super::reply::{
+    Description, GroupReply, MemberId, Partitions, REBALANCE_TIMEOUT, SESSION, balance,
+};
 use crate::source::topic_partition::TopicPartition;
 
 #[derive(Clone, Debug, Default)]

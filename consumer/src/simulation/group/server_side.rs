@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Description, GroupReply, MemberId, Partitions, SESSION, balance};
+use super::reply::{Description, GroupReply, MemberId, Partitions, SESSION, balance};
 use crate::source::topic_partition::TopicPartition;
 
 #[derive(Clone, Debug, Default)]

@@ -1,0 +1,4 @@
+//! Results of checks.
+
+/// Description of a violation.
+pub(super) type Violation = String;
