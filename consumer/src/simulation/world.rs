@@ -1063,13 +1063,16 @@ impl<'a> World<'a> {
             }
             Action::Pause { worker, millis } => {
                 if let Some(process) = &mut self.processes[worker % workers] {
-                    process.paused_until = now + Duration::from_millis(millis);
+                    process.paused_until =
+                        process.paused_until.max(now + Duration::from_millis(millis));
                 }
             }
             Action::Replace { worker, millis } => {
                 let worker = worker % workers;
                 if let Some(mut zombie) = self.processes[worker].take() {
-                    zombie.paused_until = now + Duration::from_millis(millis);
+                    // Its messages wait for the end of an earlier pause.
+                    zombie.paused_until =
+                        zombie.paused_until.max(now + Duration::from_millis(millis));
                     self.processes.push(Some(zombie));
                     self.push(now, Task::Start(worker));
                 }

@@ -127,9 +127,8 @@ fn rustdoc() -> Result<StepOutcome> {
     run_command(cargo::command(doc).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// First seed of the simulation. Not a random one: about one schedule in 80,000 still ends with a
-/// partition that is not read, which would make a run of the tests fail for no change of the code.
-/// `cargo xtask simulate` takes random seeds.
+/// First seed of the simulation. Not a random one, so that a run of the tests fails only for a change of
+/// the code; `cargo xtask simulate` takes random seeds.
 const SIMULATION_SEED: &str = "5550000000";
 
 /// Duration of the simulation.
