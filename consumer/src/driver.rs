@@ -46,7 +46,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let (events, inbox) = Events::channel();
     let readiness = Readiness::starting();
     let mut exported = endpoints::registry("ducktide-consumer", &readiness);
-    let metrics = Arc::new(Metrics::register(&mut exported, &Clock::system()));
+    let clock = Clock::system();
+    let metrics = Arc::new(Metrics::register(&mut exported, &clock));
     metrics.reading.memory_limit(config.batch.memory_limit);
     let address = endpoints::serve(config.process.listen, exported, readiness.clone())
         .await
@@ -59,7 +60,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let stop_startup = CancellationToken::new();
     let retry = StartupRetry::new(
         stop_startup.clone(),
-        Clock::system(),
+        clock.clone(),
         Arc::clone(&metrics),
         readiness.clone(),
         refusal_limit,
@@ -77,8 +78,17 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
             return Ok(());
         }
     };
-    let deps =
-        DriverDeps { config, providers, cluster, retry, stop_startup, metrics, readiness, events };
+    let deps = DriverDeps {
+        config,
+        clock,
+        providers,
+        cluster,
+        retry,
+        stop_startup,
+        metrics,
+        readiness,
+        events,
+    };
     Driver::start(deps, prepared, inbox)?.drive(shutdown).await
 }
 
@@ -98,6 +108,7 @@ async fn prepare(
 /// Dependencies of a worker other than the lake.
 struct DriverDeps {
     config: Arc<Config>,
+    clock: Clock,
     providers: SchemaProviders,
     cluster: Arc<ClusterView>,
     retry: Arc<StartupRetry>,
@@ -111,7 +122,6 @@ struct DriverDeps {
 /// The worker and its threads.
 struct Driver {
     deps: DriverDeps,
-    clock: Clock,
     worker: Worker,
     source: Source,
     batchers: Vec<Batcher>,
@@ -132,7 +142,7 @@ impl Driver {
         let memory = config.batch.memory_shares();
         let in_flight = Arc::new(InFlight::new(memory.in_flight));
         let count = config.batchers;
-        let clock = Clock::system();
+        let clock = deps.clock.clone();
         let ids = IdBudget::new(config.dedupe.memory_bytes());
         let shared = BatcherContext {
             limits: BatchLimits {
@@ -177,6 +187,7 @@ impl Driver {
             inlets,
             Arc::clone(&in_flight),
             Arc::clone(&deps.metrics),
+            clock.clone(),
             events.clone(),
         )
         .map_err(|error| ConsumerError::of_client(&error))?;
@@ -197,7 +208,6 @@ impl Driver {
             ),
             group: prepared.group,
             deps,
-            clock,
             source,
             batchers,
             in_flight,
@@ -229,7 +239,7 @@ impl Driver {
 
     /// Lets the worker decide, and executes what follows.
     fn step(&mut self, event: Option<Event>) -> NextStep {
-        let now = self.clock.now();
+        let now = self.deps.clock.now();
         if self.batchers.iter().any(Batcher::is_dead) {
             self.worker.handle(now, Event::ThreadPanicked);
         }

@@ -370,13 +370,7 @@ fn table(name: &str, shape: TableShape) -> Table {
 fn route(topic: &str, schema: &str) -> Arc<TopicRoute> {
     let shape = TableShape::from_avro(&AvroSchema::parse(schema).unwrap(), None).unwrap();
     let table_of_rows = table(topic, shape);
-    let spec = SourceSpec {
-        table: table_of_rows.version.table.clone(),
-        topic: topic.to_owned(),
-        pipeline: "test".to_owned(),
-        cluster_id: None,
-        topic_id: None,
-    };
+    let spec = SourceSpec::without_ids(table_of_rows.version.table.clone(), topic, "test");
     Arc::new(TopicRoute {
         topic: topic.into(),
         source: Source { id: SourceId(1), spec },

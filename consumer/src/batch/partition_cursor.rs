@@ -201,13 +201,7 @@ mod tests {
     fn cursor(start: i64) -> (PartitionCursor, TopicPartition) {
         let version = TableVersion { table: "events".parse().unwrap(), changed_at: SnapshotId(1) };
         let shape = TableShape::from_described([("id", "BIGINT")]).unwrap();
-        let spec = SourceSpec {
-            table: version.table.clone(),
-            topic: "events".to_owned(),
-            pipeline: "test".to_owned(),
-            cluster_id: None,
-            topic_id: None,
-        };
+        let spec = SourceSpec::without_ids(version.table.clone(), "events", "test");
         let route = TopicRoute {
             topic: "events".into(),
             source: Source { id: SourceId(1), spec },

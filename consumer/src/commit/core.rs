@@ -15,14 +15,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use ducktide_protocol::commit::{Commit, CommitOutcome};
-use ducktide_protocol::position::{Offset, Partition, SourceId};
+use ducktide_protocol::position::{Offset, Partition, Position, SourceId};
 use ducktide_protocol::table::{Column, TableName};
 use ducktide_protocol::{ErrorKind, Lake, LakeError};
 use ducktide_service::telemetry::LogOnChange;
 
 use crate::clock::Clock;
 use crate::commit::event::{CommitterEvent, DropReason};
-use crate::commit::request::{CommitterRequest, RecentRowsRequest};
+use crate::commit::request::{CommitterRequest, RecentRowsByPartition, RecentRowsRequest};
 use crate::random::Random;
 
 /// Shortest and longest pause between two attempts. The shortest is about the duration of a commit;
@@ -119,8 +119,10 @@ impl PendingRequest {
                 }
                 Ok(result_of(outcome?, commit, clock.now() - self.since))
             }
-            CommitterRequest::Load { source, starts, recent } => {
-                load(lake, *source, starts, recent.as_ref(), clock)
+            CommitterRequest::Load { source, starts, recent, resets } => {
+                let (positions, recent) = load(lake, *source, starts, recent.as_ref(), clock)?;
+                let (source, resets) = (*source, *resets);
+                Ok(CommitterEvent::Loaded { source, positions, recent, resets })
             }
             CommitterRequest::Alter(tables) => alter(lake, tables),
             CommitterRequest::Abandon => unreachable!("it is never queued"),
@@ -175,19 +177,20 @@ const fn dropped(reason: DropReason) -> CommitterEvent {
     CommitterEvent::Dropped { reason, unusable: BTreeSet::new() }
 }
 
+/// Returns the positions of a source's partitions, and the recent rows that were requested.
 fn load(
     lake: &mut dyn Lake,
     source: SourceId,
     starts: &[(Partition, Offset)],
     recent: Option<&RecentRowsRequest>,
     clock: &Clock,
-) -> Result<CommitterEvent, LakeError> {
+) -> Result<(Vec<(Partition, Position)>, RecentRowsByPartition), LakeError> {
     if !starts.is_empty() {
         lake.start_partitions(source, starts)?;
     }
     let positions = lake.positions(source)?;
     let recent = recent.map(|recent| recent.read(lake, &positions, clock)).transpose()?;
-    Ok(CommitterEvent::Loaded { source, positions, recent: recent.unwrap_or_default() })
+    Ok((positions, recent.unwrap_or_default()))
 }
 
 fn alter(

@@ -88,13 +88,7 @@ fn fixture(faults: &[Fault]) -> Fixture {
     let mut lake = MemoryLake::new("/memory");
     let table: TableName = "events".parse().unwrap();
     let shape = TableShape::from_described([("id", "BIGINT")]).unwrap();
-    let spec = SourceSpec {
-        table: table.clone(),
-        topic: "events".to_owned(),
-        pipeline: "test".to_owned(),
-        cluster_id: None,
-        topic_id: None,
-    };
+    let spec = SourceSpec::without_ids(table.clone(), "events", "test");
     let table = lake.ensure_table(&table, &shape).unwrap();
     let source = lake.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap().id;
     let failing = Faulty { lake: lake.clone(), faults: faults.iter().copied().collect() };
@@ -227,7 +221,8 @@ fn retries_of_a_commit_can_be_abandoned() {
 fn pauses_grow_to_a_limit_and_requests_keep_their_order() {
     let mut fixture = fixture(&[Fault::Lost; 20]);
     let (commit, start) = (fixture.commit(0, 10), fixture.clock.now());
-    let load = CommitterRequest::Load { source: fixture.source, starts: Vec::new(), recent: None };
+    let (source, starts) = (fixture.source, Vec::new());
+    let load = CommitterRequest::Load { source, starts, recent: None, resets: 3 };
     assert!(fixture.core.handle_request(CommitterRequest::Commit(commit)).is_none());
     assert!(fixture.core.handle_request(load).is_none());
 
@@ -235,7 +230,7 @@ fn pauses_grow_to_a_limit_and_requests_keep_their_order() {
         assert!(matches!(fixture.attempt(), CommitterEvent::Retrying { .. }));
     }
     assert!(matches!(fixture.attempt(), CommitterEvent::Committed { .. }));
-    assert!(matches!(fixture.attempt(), CommitterEvent::Loaded { .. }));
+    assert!(matches!(fixture.attempt(), CommitterEvent::Loaded { resets: 3, .. }));
 
     // 50 ms doubled six times, then 5 s each, with up to 50 % of jitter.
     let elapsed = (fixture.clock.now() - start).as_secs_f64();
@@ -250,6 +245,7 @@ fn a_new_partition_gets_its_first_position_once() {
         source,
         starts: vec![(Partition(1), Offset(at))],
         recent: None,
+        resets: 0,
     };
 
     for at in [5, 9] {

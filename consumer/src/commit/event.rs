@@ -29,6 +29,8 @@ pub(crate) enum CommitterEvent {
         source: SourceId,
         positions: Vec<(Partition, Position)>,
         recent: RecentRowsByPartition,
+        /// Number of resets of the worker before the request.
+        resets: u64,
     },
     /// Current tables.
     Altered(Vec<Table>),

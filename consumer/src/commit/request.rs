@@ -16,7 +16,13 @@ pub(crate) enum CommitterRequest {
     /// Commit a batch.
     Commit(Commit),
     /// Register the start offsets of partitions without a position, then read all positions.
-    Load { source: SourceId, starts: Vec<(Partition, Offset)>, recent: Option<RecentRowsRequest> },
+    Load {
+        source: SourceId,
+        starts: Vec<(Partition, Offset)>,
+        recent: Option<RecentRowsRequest>,
+        /// Number of resets of the worker before the request; part of the answer.
+        resets: u64,
+    },
     /// Add missing columns to tables, then read the tables.
     Alter(BTreeMap<TableName, Vec<Column>>),
     /// Drop the commit that is queued or being retried. A statement in progress is not interrupted.

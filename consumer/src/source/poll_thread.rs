@@ -35,6 +35,7 @@ pub(crate) struct JoinConfig {
 /// Handle of the poll thread.
 pub(crate) struct Source {
     commands: mpsc::Sender<SourceCommand>,
+    clock: Clock,
     thread: JoinHandle<()>,
 }
 
@@ -45,6 +46,7 @@ impl Source {
         batchers: Vec<crossbeam_channel::Sender<Delivery>>,
         in_flight: Arc<InFlight>,
         metrics: Arc<Metrics>,
+        clock: Clock,
         events: Events,
     ) -> KafkaResult<Self> {
         let JoinConfig { client, topics, revocation_timeout, name_timeout } = join_config;
@@ -63,15 +65,14 @@ impl Source {
         let batcher_count = batchers.len();
         let config =
             PollLoopConfig { topics, revocation_timeout, name_timeout, batchers: batcher_count };
-        let clock = Clock::system();
-        let poll_loop = PollLoop::new(config, join, assignment, in_flight, metrics, clock)?;
+        let poll_loop = PollLoop::new(config, join, assignment, in_flight, metrics, clock.clone())?;
         let (commands, inbox) = mpsc::channel();
         let poll_thread = PollThread { poll_loop, listener, inbox, batchers, events };
         let thread = thread::Builder::new()
             .name("poll".to_owned())
             .spawn(move || poll_thread.run())
             .expect("the operating system starts a thread");
-        Ok(Self { commands, thread })
+        Ok(Self { commands, clock, thread })
     }
 
     pub(crate) fn send(&self, command: SourceCommand) {
@@ -86,10 +87,9 @@ impl Source {
 
     /// Leaves the group while the worker no longer answers events. Waits for at most `timeout`.
     pub(crate) fn leave(self, timeout: Duration) {
-        let clock = Clock::system();
-        let deadline = clock.now() + timeout;
+        let deadline = self.clock.now() + timeout;
         self.send(SourceCommand::Close);
-        while !self.thread.is_finished() && clock.now() < deadline {
+        while !self.thread.is_finished() && self.clock.now() < deadline {
             thread::sleep(POLL_TIMEOUT);
         }
     }

@@ -25,11 +25,12 @@ impl Member {
             revocation_timeout: Duration::from_mins(1),
             name_timeout: Duration::ZERO,
         };
-        let metrics = Metrics::register(&mut Registry::default(), &Clock::system());
+        let clock = Clock::system();
+        let metrics = Metrics::register(&mut Registry::default(), &clock);
         let in_flight = Arc::new(InFlight::new(1 << 20));
         let source =
-            Source::spawn(config, vec![batcher], in_flight, Arc::new(metrics), events).unwrap();
-        Self { source, events: inbox, deliveries }
+            Source::spawn(config, vec![batcher], in_flight, Arc::new(metrics), clock, events);
+        Self { source: source.unwrap(), events: inbox, deliveries }
     }
 
     fn event(&mut self) -> SourceEvent {

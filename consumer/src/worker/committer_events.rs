@@ -61,9 +61,14 @@ impl Worker {
                     DropReason::Fenced | DropReason::Abandoned => self.load_all(),
                 }
             }
-            CommitterEvent::Loaded { source, positions, recent } => {
+            CommitterEvent::Loaded { source, positions, recent, resets } => {
                 self.blockers.lake_answered();
-                self.loaded(source, &positions, recent);
+                self.queries.positions.answered();
+                // An earlier answer may have been read before a commit that was sent before the reset.
+                // Another load follows it.
+                if resets == self.resets || mutated!(OutdatedLoadAccepted) {
+                    self.loaded(source, &positions, recent);
+                }
             }
             CommitterEvent::Altered(tables) => {
                 self.blockers.lake_answered();
@@ -156,18 +161,11 @@ impl Worker {
         positions: &[(Partition, Position)],
         mut recent: RecentRowsByPartition,
     ) {
-        // It may have been read before a commit that was sent before the reset. Another load follows it.
-        let resets = self.queries.loads.pop_front();
-        let is_outdated = resets.is_some_and(|resets| resets < self.resets);
         let Some(route) = self.topics.routes.values().find(|route| route.source.id == source)
         else {
             return;
         };
         let route = Arc::clone(route);
-        self.queries.positions.answered();
-        if is_outdated && !mutated!(OutdatedLoadAccepted) {
-            return;
-        }
         let positions: BTreeMap<Partition, Position> = positions.iter().copied().collect();
         let moved = self.partitions.moved_by_operator(&route.topic, &positions);
         self.partitions.record_positions(&route.topic, &positions);

@@ -35,7 +35,7 @@ mod readiness_blockers;
 mod source_events;
 mod until_end;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::{Arc, mpsc};
 use std::time::Instant;
@@ -129,8 +129,6 @@ struct Queries {
     ends: PeriodicQuery,
     /// None if a partition cannot lose its owner.
     owners: Option<OwnerCheck>,
-    /// Number of resets before each load that is not answered, in their order.
-    loads: VecDeque<u64>,
 }
 
 /// Life of the worker.
@@ -188,7 +186,6 @@ impl Worker {
                 positions: PeriodicQuery::due_at(now),
                 ends: PeriodicQuery::due_at(now),
                 owners: OwnerCheck::for_member(config),
-                loads: VecDeque::new(),
             },
             resets: 0,
             settings,
@@ -309,8 +306,8 @@ impl Worker {
             partitions: self.partitions.loading(topic),
         });
         let source = route.source.id;
-        self.queries.loads.push_back(self.resets);
-        self.send(Effect::Committer(CommitterRequest::Load { source, starts, recent }));
+        let resets = self.resets;
+        self.send(Effect::Committer(CommitterRequest::Load { source, starts, recent, resets }));
     }
 
     fn fail(&mut self, error: ConsumerError) {
