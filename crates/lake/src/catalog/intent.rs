@@ -171,7 +171,7 @@ pub(crate) fn withdraw(session: &Session, intent: &Intent) -> Result<()> {
 
 /// Retries a small statement while the catalog is busy: a SQLite file that another client writes to is
 /// "locked" immediately, without a wait.
-pub(super) fn execute_with_retry(session: &Session, sql: &str) -> duckdb::Result<()> {
+pub(crate) fn execute_with_retry(session: &Session, sql: &str) -> duckdb::Result<()> {
     let deadline = Instant::now() + BUSY_TIMEOUT;
     loop {
         match session.execute(sql) {

@@ -6,6 +6,7 @@ use ducktide_protocol::error::{LakeError, LakeFault, Result};
 
 use super::{DuckLake, consumer_group};
 use crate::catalog::installation::Installation;
+use crate::catalog::intent;
 use crate::catalog::layout::{self, Installed};
 use crate::catalog::sqlite_file;
 use crate::config::{CatalogLocation, LakeConfig, check_data_path};
@@ -123,7 +124,8 @@ fn default_data_path(catalog: &Path) -> PathBuf {
 ///
 /// Inlined nested data is corrupted on both catalogs (duckdb/ducklake#1435), so nothing is inlined.
 /// The retention is DuckLake's own setting; the compactor reads it. Values that an operator has set
-/// are kept.
+/// are kept. Options that are set already are not written again: `init` runs at each start of a stack,
+/// beside workers that write to the catalog.
 fn set_options(session: &Session) -> Result<()> {
     let inlining = ("data_inlining_row_limit", "0");
     let defaults = [
@@ -131,13 +133,16 @@ fn set_options(session: &Session) -> Result<()> {
         ("expire_older_than", "7 days"),
         ("delete_older_than", "2 days"),
     ];
-    let set = |(name, value): (&str, &str)| {
-        session.execute(&format!("CALL {LAKE}.set_option({}, {})", quote(name), quote(value)))
-    };
     let known = session.select::<MetadataRow>("WHERE scope IS NULL")?;
-    let is_set = |name: &str| known.iter().any(|row| row.key == name);
+    let value_of =
+        |name: &str| known.iter().find(|row| row.key == name).map(|row| row.value.as_str());
+    let set = |(name, value): (&str, &str)| {
+        let call = format!("CALL {LAKE}.set_option({}, {})", quote(name), quote(value));
+        intent::execute_with_retry(session, &call)
+    };
     std::iter::once(inlining)
-        .chain(defaults.into_iter().filter(|(name, _)| !is_set(name)))
+        .filter(|(name, value)| value_of(name) != Some(value))
+        .chain(defaults.into_iter().filter(|(name, _)| value_of(name).is_none()))
         .try_for_each(set)
         .map_err(|error| duckdb_error::failed("set the lake's options", error))
 }

@@ -19,6 +19,7 @@ on_both_lakes!(
     a_trigger_on_another_table_stops_the_worker,
     a_trigger_without_effect_stops_the_worker,
     init_restores_a_missing_trigger,
+    init_of_an_existing_lake_writes_nothing,
     without_triggers_a_zombie_writes_duplicates,
     without_the_once_trigger_a_file_can_be_registered_twice,
     without_the_mailbox_trigger_progress_does_not_move,
@@ -118,6 +119,17 @@ fn init_restores_a_missing_trigger(kind: CatalogKind) {
     assert!(!case.init().triggers_are_restored);
     assert_eq!(case.count(), 4);
     assert_exact(&case);
+}
+
+/// `docker compose up` runs `ducktide init` beside running workers.
+fn init_of_an_existing_lake_writes_nothing(kind: CatalogKind) {
+    let mut case = Case::new(kind);
+    let held = HeldCatalog::hold(&case.address).unwrap();
+
+    let setup = case.init();
+
+    assert!(!setup.lake_is_new && !setup.tables_are_new && !setup.triggers_are_restored);
+    held.release();
 }
 
 /// Shows that the triggers fence a zombie, and not another mechanism.
