@@ -158,9 +158,16 @@ impl<'a> Project<'a> {
         self.docker.run(["kill", "--signal=KILL", first]).map(drop)
     }
 
-    /// Returns the last log lines of all services.
+    /// Returns the last log lines of all services, those of our programs last.
     pub(super) fn logs(&self) -> String {
-        let logs = self.run(&["logs", "--no-color", "--tail=25"]);
+        let all = self.logs_of(&[]);
+        let ours = self.logs_of(&["init", "producer", "consumer", "compactor"]);
+        format!("{all}\n{ours}")
+    }
+
+    /// Returns the last log lines of these services, or of all.
+    fn logs_of(&self, services: &[&str]) -> String {
+        let logs = self.run(&[&["logs", "--no-color", "--tail=25"], services].concat());
         logs.unwrap_or_else(|error| format!("no logs: {error:#}"))
     }
 }
