@@ -15,11 +15,13 @@ const SCHEDULES_FOR_A_DEFECT: u64 = 4000;
 /// First seed of the schedules with planted defects.
 const SEED_FOR_DEFECTS: u64 = 1;
 
-/// Name of the variable with the first seed, and of the one with the length of a run.
+/// Name of the variable with the first seed.
 const SEED: &str = "DUCKTIDE_SIMULATION_SEED";
+/// Names of the variables that limit a run: its length, and its number of schedules.
 const SECONDS: &str = "DUCKTIDE_SIMULATION_SECONDS";
+const SCHEDULES: &str = "DUCKTIDE_SIMULATION_SCHEDULES";
 
-/// Default length of a run.
+/// Default length of a run without a number of schedules.
 const DEFAULT_SECONDS: u64 = 2;
 
 fn number_of(variable: &str) -> Option<u64> {
@@ -46,9 +48,11 @@ fn fail(schedule: Schedule, violation: &str) -> ! {
 #[test]
 fn fresh_seeds_hold_the_guarantee() {
     let seed = number_of(SEED).unwrap_or_else(|| Clock::system().unix_micros().unsigned_abs());
-    let seconds = number_of(SECONDS).unwrap_or(DEFAULT_SECONDS);
-    println!("{SEED}={seed} {SECONDS}={seconds}");
-    let found = search(seed, u64::MAX, Duration::from_secs(seconds));
+    let schedules = number_of(SCHEDULES);
+    let seconds = number_of(SECONDS).or(schedules.is_none().then_some(DEFAULT_SECONDS));
+    println!("first seed: {SEED}={seed}");
+    let time = seconds.map_or(Duration::MAX, Duration::from_secs);
+    let found = search(seed, schedules.unwrap_or(u64::MAX), time);
     println!(
         "{} schedules in {:.1} s: {:.0} a second, each with {} faults, {} commits, {} steps",
         found.schedules,

@@ -127,22 +127,33 @@ fn rustdoc() -> Result<StepOutcome> {
     run_command(cargo::command(doc).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// First seed of the simulation. Not a random one, so that a run of the tests fails only for a change of
-/// the code; `cargo xtask simulate` takes random seeds.
-const SIMULATION_SEED: &str = "5550000000";
+/// Number of schedules of the simulation: a minute on one core.
+const SIMULATION_SCHEDULES: &str = "50000";
 
-/// Duration of the simulation.
-const SIMULATION_SECONDS: &str = "40";
+/// First seed of the simulation in a source tree without a git repository.
+const SEED_WITHOUT_GIT: u64 = 5_550_000_000;
+
+/// Returns the first seed of the simulation: new ones for each commit, and the same ones for each run of a
+/// commit, so that a run fails only for a change of the code. `cargo xtask simulate` takes random seeds.
+fn simulation_seed() -> u64 {
+    let mut git = Command::new("git");
+    git.args(["rev-parse", "HEAD^{tree}"]).current_dir(layout::root());
+    let tree = git.output().map(|output| output.stdout).unwrap_or_default();
+    let start = str::from_utf8(&tree).ok().and_then(|hash| hash.get(..12));
+    start.and_then(|start| u64::from_str_radix(start, 16).ok()).unwrap_or(SEED_WITHOUT_GIT)
+}
 
 /// Runs unit and documentation tests. Documentation tests are built outside the target folder,
 /// where the relative rpath to the DuckDB library does not work, so the loader gets its path.
 fn unit() -> Result<StepOutcome> {
+    let seed = simulation_seed();
+    println!("simulation: {SIMULATION_SCHEDULES} schedules from seed {seed} on");
     let tests = ["test", "--release", "--locked", "--workspace", "--no-fail-fast"];
     let (succeeded, counts) = cargo_test::run(
         cargo::command(tests)
             .env("LD_LIBRARY_PATH", layout::cache().join("duckdb"))
-            .env("DUCKTIDE_SIMULATION_SEED", SIMULATION_SEED)
-            .env("DUCKTIDE_SIMULATION_SECONDS", SIMULATION_SECONDS),
+            .env("DUCKTIDE_SIMULATION_SEED", seed.to_string())
+            .env("DUCKTIDE_SIMULATION_SCHEDULES", SIMULATION_SCHEDULES),
     )?;
     // Ignored tests run in the end-to-end step.
     let counts = TestCounts { ignored: 0, ..counts };
