@@ -316,3 +316,18 @@ macro_rules! on_both_catalogs {
         }
     };
 }
+
+/// Generates a test on PostgreSQL of each named function. For decisions of workers, which do not depend on
+/// the catalog, and which the simulation of the consumer covers.
+#[macro_export]
+macro_rules! on_one_catalog {
+    ($($test:ident),+ $(,)?) => {
+        mod on_one_catalog {
+            $(#[test]
+            #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+            fn $test() {
+                super::$test($crate::catalog::CatalogKind::Postgres);
+            })+
+        }
+    };
+}

@@ -126,15 +126,6 @@ impl Kafka {
         blocking::block_on(deleted).with_context(|| format!("delete topic `{name}`"))
     }
 
-    /// Deletes a consumer group without members, and its offsets.
-    pub fn delete_group(&self, name: &str) -> Result<()> {
-        let deleted = async {
-            let results = self.admin()?.delete_groups(&[name], &admin_options()).await;
-            single_result(results.context("request deletion")?)
-        };
-        blocking::block_on(deleted).with_context(|| format!("delete group `{name}`"))
-    }
-
     /// Returns the end offset of each partition of a topic, ordered by partition.
     pub fn end_offsets(&self, topic: &str) -> Result<Vec<i64>> {
         let consumer: BaseConsumer = self.client().create().context("create a client")?;

@@ -7,14 +7,15 @@ use std::{
 
 use ducktide_testbed::{
     catalog::CatalogKind,
-    on_both_catalogs, oracle,
+    on_both_catalogs, on_one_catalog, oracle,
     pipeline::{CONTINUOUS, Pipeline, TABLE, WAIT_TIMEOUT},
     wait,
 };
 
-on_both_catalogs!(
+on_both_catalogs!(a_replay_writes_the_same_rows_again);
+
+on_one_catalog!(
     duplicates_are_dropped_across_a_kill_and_a_rebalance,
-    a_replay_writes_the_same_rows_again,
     ids_of_a_failed_batch_are_not_duplicates,
 );
 

@@ -4,14 +4,17 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
 
 use ducktide_testbed::catalog::CatalogKind;
-use ducktide_testbed::on_both_catalogs;
 use ducktide_testbed::pipeline::{PARTITIONS, Pipeline, Protocol, TABLE, WAIT_TIMEOUT};
 use ducktide_testbed::worker::Worker;
+use ducktide_testbed::{on_both_catalogs, on_one_catalog};
 use serde_json::Value;
 
 on_both_catalogs!(
     lakes_of_one_topic_have_groups_of_their_own,
     the_group_of_the_last_worker_is_kept,
+);
+
+on_one_catalog!(
     a_killed_static_member_waits_for_its_name,
     partitions_without_an_owner_are_assigned_again,
     a_member_with_partitions_joins_again_for_one_without_an_owner,

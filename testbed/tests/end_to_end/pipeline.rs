@@ -9,9 +9,8 @@ use ducktide_testbed::{
     catalog::CatalogKind,
     duckdb_cli::quoted_path,
     kafka_admin::{group_offsets, set_group_offsets},
-    on_both_catalogs,
+    on_both_catalogs, on_one_catalog,
     pipeline::{CONTINUOUS, PARTITIONS, Pipeline, Protocol, TABLE, WAIT_TIMEOUT},
-    services::shared_kafka,
     wait,
     worker::Worker,
 };
@@ -21,16 +20,18 @@ on_both_catalogs!(
     the_lake_equals_the_ledger,
     every_field_of_every_event_is_stored,
     a_worker_killed_after_a_lake_commit_writes_no_duplicates,
-    the_consumer_protocol_survives_a_kill_after_a_lake_commit,
     a_rebalance_during_production_is_exact,
-    a_rebalance_with_the_consumer_protocol_is_exact,
-    one_of_two_workers_with_the_same_instance_id_ends,
-    a_worker_continues_at_the_offsets_in_the_lake_without_group_offsets,
-    wrong_group_offsets_are_ignored,
     until_end_leaves_later_events_to_the_next_run,
     max_rows_is_exact,
-    a_stopped_worker_commits_its_batch,
     late_events_are_in_the_folder_of_their_date,
+);
+
+on_one_catalog!(
+    the_consumer_protocol_survives_a_kill_after_a_lake_commit,
+    a_rebalance_with_the_consumer_protocol_is_exact,
+    one_of_two_workers_with_the_same_instance_id_ends,
+    wrong_group_offsets_are_ignored,
+    a_stopped_worker_commits_its_batch,
 );
 
 /// Arguments for frequent commits, which give many moments to interrupt.
@@ -174,30 +175,6 @@ fn one_of_two_workers_with_the_same_instance_id_ends(kind: CatalogKind) {
         pipeline.await_committed(1_000).unwrap();
         pipeline.check_exact(1_000).unwrap();
     }
-}
-
-fn a_worker_continues_at_the_offsets_in_the_lake_without_group_offsets(kind: CatalogKind) {
-    let pipeline = Pipeline::on_shared_services("offsets_gone", kind).unwrap();
-    pipeline.produce(20_000, &[]).unwrap();
-    pipeline.drain(&[]).unwrap();
-    let kafka = shared_kafka();
-    let deleted = || kafka.delete_group(&pipeline.group).map(|()| true);
-    wait::until("the group is empty and deleted", WAIT_TIMEOUT, deleted).unwrap();
-    pipeline.produce(20_000, &[]).unwrap();
-
-    pipeline.drain(&[]).unwrap();
-
-    pipeline.check_exact(40_000).unwrap();
-    assert_eq!(ledger_ranges_from(&pipeline, 0), 3, "each partition was read from 0 once");
-}
-
-/// Returns the number of committed ranges that begin at an offset, without the empty ones of kind
-/// `start`.
-fn ledger_ranges_from(pipeline: &Pipeline, offset: i64) -> i64 {
-    let sql = format!(
-        "SELECT count(*) FROM ducktide_ledger WHERE kind = 'ingest' AND from_offset = {offset}"
-    );
-    pipeline.catalog().unwrap().number(&sql).unwrap()
 }
 
 fn wrong_group_offsets_are_ignored(kind: CatalogKind) {

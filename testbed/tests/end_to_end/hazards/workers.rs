@@ -4,16 +4,17 @@
 use ducktide_testbed::{
     catalog::CatalogKind,
     faults::{CommitFault, CommitProxy, HeldCommitLock},
-    on_both_catalogs,
+    on_both_catalogs, on_one_catalog,
     pipeline::{CONTINUOUS, Pipeline, TABLE, WAIT_TIMEOUT},
     wait,
 };
 
 on_both_catalogs!(
-    a_worker_paused_until_it_lost_its_partitions_adds_no_rows,
     two_groups_that_fill_one_table_write_each_record_once,
     a_running_worker_reads_replayed_records_once,
 );
+
+on_one_catalog!(a_worker_paused_until_it_lost_its_partitions_adds_no_rows,);
 
 /// A zombie: paused in the middle of a batch, removed from its group, and resumed.
 fn a_worker_paused_until_it_lost_its_partitions_adds_no_rows(kind: CatalogKind) {
