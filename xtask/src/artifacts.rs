@@ -18,6 +18,8 @@ pub(crate) enum InstallMethod {
     ExtractFiles(&'static [(&'static str, &'static str)]),
     /// Extracts everything below a prefix in the single archive into a folder.
     ExtractFolder { prefix: &'static str, folder: &'static str },
+    /// Extracts everything below several prefixes in the single archive, each into a folder.
+    ExtractFolders(&'static [(&'static str, &'static str)]),
     /// Moves the files themselves into a folder and removes its previous content.
     StoreFiles { folder: &'static str },
     /// Builds a command of a Go module into `tools/`.
@@ -132,6 +134,41 @@ pub(crate) const ARTIFACTS: &[Artifact] = &[
         }),
         sentinel: "tools/docker-compose",
     },
+    Artifact {
+        name: "kubernetes-schemas",
+        title: "JSON schemas of two versions of Kubernetes",
+        install_method: InstallMethod::ExtractFolders(&[
+            (
+                "kubernetes_validate/kubernetes-json-schema/v1.31.0-local-strict/",
+                "kubernetes/v1.31.0",
+            ),
+            (
+                "kubernetes_validate/kubernetes-json-schema/v1.37.0-local-strict/",
+                "kubernetes/v1.37.0",
+            ),
+        ]),
+        sentinel: "kubernetes/v1.37.0/_definitions.json",
+    },
+    Artifact {
+        name: "kubeconform",
+        title: "kubeconform (validates Kubernetes manifests)",
+        install_method: InstallMethod::GoBuild(GoProgram {
+            name: "kubeconform",
+            command: "cmd/kubeconform",
+            linker_flags: "-s -w",
+        }),
+        sentinel: "tools/kubeconform",
+    },
+    Artifact {
+        name: "kustomize",
+        title: "kustomize (builds Kubernetes manifests)",
+        install_method: InstallMethod::GoBuild(GoProgram {
+            name: "kustomize",
+            command: "",
+            linker_flags: "-s -w",
+        }),
+        sentinel: "tools/kustomize",
+    },
 ];
 
 /// Artifacts required by `cargo build` and the workers.
@@ -152,6 +189,12 @@ pub(crate) const FOR_MONITORING: &[&str] = &["promtool"];
 /// Artifacts compiled only if the docker client has no Compose v2; takes some minutes.
 pub(crate) const FOR_COMPOSE: &[&str] = &["docker-compose"];
 
+/// Programs that validate the Kubernetes manifests; compiled, which takes a minute.
+pub(crate) const FOR_DEPLOY: &[&str] = &["kubeconform", "kustomize"];
+
+/// Artifacts required by these programs.
+pub(crate) const DEPLOY_SCHEMAS: &[&str] = &["kubernetes-schemas"];
+
 /// Returns the artifact with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Artifact> {
     ARTIFACTS.iter().find(|artifact| artifact.name == name)
@@ -163,8 +206,17 @@ mod tests {
 
     #[test]
     fn every_part_is_required_by_a_group() {
-        let needed =
-            [FOR_BUILD, FOR_SERVICES, FOR_TESTS, FOR_CHECKS, FOR_MONITORING, FOR_COMPOSE].concat();
+        let needed = [
+            FOR_BUILD,
+            FOR_SERVICES,
+            FOR_TESTS,
+            FOR_CHECKS,
+            FOR_MONITORING,
+            FOR_COMPOSE,
+            FOR_DEPLOY,
+            DEPLOY_SCHEMAS,
+        ]
+        .concat();
         assert_eq!(needed.len(), ARTIFACTS.len());
         assert!(needed.iter().all(|name| find(name).is_some()));
     }

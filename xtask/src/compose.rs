@@ -13,7 +13,6 @@ mod local_image;
 mod plugin;
 mod port;
 mod probe;
-mod process;
 mod project;
 mod sqlite_pass;
 mod stack_state;
@@ -33,7 +32,7 @@ use self::{
     plugin::{Compose, ComposeSearch},
     step_log::StepLog,
 };
-use crate::{cargo, setup};
+use crate::{cargo, process, setup};
 
 /// Result of a test that did not fail.
 pub(crate) enum StackTestResult {

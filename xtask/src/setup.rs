@@ -75,6 +75,15 @@ pub(crate) fn for_compose() -> Result<bool> {
     build_with_go(artifacts::FOR_COMPOSE)
 }
 
+/// Builds the programs that validate Kubernetes manifests, and installs their schemas; returns false if
+/// they cannot be built.
+pub(crate) fn for_deploy() -> Result<bool> {
+    if !build_with_go(artifacts::FOR_DEPLOY)? {
+        return Ok(false);
+    }
+    install(artifacts::DEPLOY_SCHEMAS).map(|()| true)
+}
+
 fn build_with_go(names: &[&str]) -> Result<bool> {
     let is_built = |name: &&str| layout::tool(name).is_file();
     if !names.iter().all(is_built) && !machine::on_path("go") {
@@ -133,6 +142,12 @@ fn download_and_install(artifact: &Artifact, pins: &[PinnedFile]) -> Result<()> 
         InstallMethod::ExtractFolder { prefix, folder } => {
             let files = download::fetch(pins, &downloads)?;
             replace_folder(folder, |fresh| archive::tree(&files[0], prefix, fresh))?;
+        }
+        InstallMethod::ExtractFolders(folders) => {
+            let files = download::fetch(pins, &downloads)?;
+            for (prefix, folder) in folders {
+                replace_folder(folder, |fresh| archive::tree(&files[0], prefix, fresh))?;
+            }
         }
         InstallMethod::StoreFiles { folder } => {
             let files = download::fetch(pins, &downloads)?;

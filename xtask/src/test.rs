@@ -44,6 +44,7 @@ const LANES: &[Lane] = &[
             "rustdoc",
             "unit",
             "docs",
+            "deploy",
             "licences",
             "advisories",
             "unused",

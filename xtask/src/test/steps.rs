@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cargo,
     compose::{self as local_stack, StackTestResult},
-    docs as pages, documents, layout, setup,
+    deploy as manifests_and_units, docs as pages, documents, layout, setup,
 };
 
 /// A check.
@@ -47,6 +47,7 @@ pub(super) const STEPS: &[TestStep] = &[
     TestStep::plain("rustdoc", "the documentation builds without broken links", rustdoc),
     TestStep::plain("unit", "tests without services", unit),
     TestStep::plain("docs", "the generated pages are up to date", docs),
+    TestStep::plain("deploy", "Kubernetes manifests and systemd units are valid", deploy),
     TestStep::plain("fuzz", "the decoder handles random input for a minute", fuzz::run),
     TestStep {
         name: "monitoring",
@@ -167,6 +168,15 @@ fn docs() -> Result<StepOutcome> {
 
 fn documents() -> Result<StepOutcome> {
     documents::check().map(|()| StepOutcome::Ok)
+}
+
+fn deploy() -> Result<StepOutcome> {
+    let untested = manifests_and_units::check()?;
+    Ok(if untested.is_empty() {
+        StepOutcome::Ok
+    } else {
+        StepOutcome::PartlyTested(untested.join("; "))
+    })
 }
 
 fn build() -> Result<StepOutcome> {

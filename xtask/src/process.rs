@@ -15,7 +15,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 const LINES_SHOWN: usize = 30;
 
 /// Creates a command that is killed after `limit`.
-pub(super) fn with_timeout(limit: Duration, program: impl AsRef<OsStr>) -> Command {
+pub(crate) fn with_timeout(limit: Duration, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("timeout");
     command.args(["--kill-after=5", &limit.as_secs().to_string()]).arg(program);
     command.stdin(Stdio::null());
@@ -23,7 +23,7 @@ pub(super) fn with_timeout(limit: Duration, program: impl AsRef<OsStr>) -> Comma
 }
 
 /// Returns the standard output of the program; an error unless it succeeds.
-pub(super) fn output(command: &mut Command) -> Result<String> {
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let name = described(command);
     let output = command.output().with_context(|| format!("start {name}"))?;
     let text = String::from_utf8_lossy(&output.stdout).trim_end().to_owned();
@@ -36,13 +36,13 @@ pub(super) fn output(command: &mut Command) -> Result<String> {
     Ok(text)
 }
 
-pub(super) fn succeeds(command: &mut Command) -> bool {
+pub(crate) fn succeeds(command: &mut Command) -> bool {
     let quiet = command.stdout(Stdio::null()).stderr(Stdio::null());
     quiet.status().is_ok_and(|status| status.success())
 }
 
 /// Pipes the output of one program into another.
-pub(super) fn pipe(from: &mut Command, into: &mut Command) -> Result<()> {
+pub(crate) fn pipe(from: &mut Command, into: &mut Command) -> Result<()> {
     let names = format!("{} | {}", described(from), described(into));
     let writer = from.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
     let mut writer = writer.with_context(|| format!("start {names}"))?;
@@ -61,7 +61,7 @@ pub(super) fn pipe(from: &mut Command, into: &mut Command) -> Result<()> {
 
 /// Polls until there is a result. After the timeout, the error contains the last error or the
 /// description of the condition.
-pub(super) fn wait_for<T>(
+pub(crate) fn wait_for<T>(
     what: &str,
     limit: Duration,
     mut ask: impl FnMut() -> Result<Option<T>>,
@@ -92,7 +92,7 @@ fn described(command: &Command) -> String {
 }
 
 /// Returns the last lines of a text.
-pub(super) fn tail(text: &str) -> String {
+pub(crate) fn tail(text: &str) -> String {
     let lines: Vec<_> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     lines[lines.len().saturating_sub(LINES_SHOWN)..].join("\n")
 }
