@@ -3,7 +3,9 @@
 use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
-use crate::{attach, dead_letters, init, replay, skip, snapshots, sql, status, verify};
+use crate::{
+    attach, dead_letters, init, replay, skip, snapshots, sql, status, verify, version,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,6 +65,7 @@ pub enum Verb {
     Snapshots(snapshots::SnapshotsArgs),
     Sql(sql::SqlArgs),
     Attach(attach::AttachArgs),
+    Version(version::VersionArgs),
 }
 
 /// Runs the command.
@@ -77,6 +80,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Snapshots(args) => snapshots::run(args),
         Verb::Sql(args) => sql::run(args),
         Verb::Attach(args) => attach::run(&args),
+        Verb::Version(args) => version::run(&args),
     }
 }
 

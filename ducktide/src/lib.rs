@@ -13,6 +13,7 @@ mod source;
 mod sql;
 mod status;
 mod verify;
+mod version;
 
 pub use args::{Args, Verb, run};
 pub use attach::AttachArgs;
@@ -26,3 +27,4 @@ pub use sql::SqlArgs;
 pub use sql::output::Format;
 pub use status::StatusArgs;
 pub use verify::VerifyArgs;
+pub use version::VersionArgs;

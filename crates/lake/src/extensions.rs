@@ -50,10 +50,24 @@ impl Extensions {
             CatalogLocation::Sqlite(_) => "sqlite_scanner",
             CatalogLocation::Postgres(_) => "postgres_scanner",
         };
-        let names = ["ducklake", catalog_extension];
-        let directory = config.extension_dir.clone().or_else(bundled);
+        Self::named(["ducklake", catalog_extension], config.extension_dir.clone())
+    }
+
+    /// Finds two extensions in a folder, or next to the program.
+    pub(crate) fn named(names: [&'static str; 2], directory: Option<PathBuf>) -> Self {
+        let directory = directory.or_else(bundled);
         let are_pinned = directory.as_ref().is_some_and(|directory| are_pinned(names, directory));
         Self { names, directory, are_pinned }
+    }
+
+    /// Returns the names of the extensions.
+    pub(crate) const fn names(&self) -> [&'static str; 2] {
+        self.names
+    }
+
+    /// Returns whether the files are on this machine; DuckDB installs them from its repository otherwise.
+    pub(crate) const fn are_local(&self) -> bool {
+        self.directory.is_some()
     }
 
     /// Adds the settings that these extensions need to a DuckDB configuration.

@@ -25,6 +25,7 @@ mod recent_rows;
 mod refusals;
 mod snapshots;
 mod sql_text;
+mod versions;
 
 pub use catalog::PartitionProgress;
 pub use catalog::intent::{Intent, IntentKind};
@@ -37,3 +38,7 @@ pub use overview::{Overview, SnapshotRange, TableSize};
 pub use postgres_settings::{PostgresSettings, PostgresSettingsError};
 pub use session::{Access, Resources};
 pub use snapshots::Snapshot;
+pub use versions::{ComponentVersion, Versions};
+
+/// Format of DuckLake's catalog tables that this version reads and writes.
+pub const CATALOG_FORMAT: &str = catalog::format::FORMAT;

@@ -466,7 +466,8 @@ fn unreadable(error: duckdb::Error) -> LakeError {
     duckdb_error::failed("read the catalog", error)
 }
 
-fn open_duckdb(extensions: &Extensions) -> Result<Connection> {
+/// Opens a DuckDB in memory that may load these extensions.
+pub(crate) fn open_duckdb(extensions: &Extensions) -> Result<Connection> {
     // Reading Parquet footers and writing catalog rows needs little memory; the worker's own memory
     // budget is separate (invariant I9).
     let config = Config::default()
