@@ -4,7 +4,7 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::Failure;
 use crate::{
-    attach, dead_letters, init, replay, skip, snapshots, sql, status, verify, version,
+    attach, dead_letters, init, replay, roles, skip, snapshots, sql, status, verify, version,
 };
 
 const EXAMPLES: &str = "\
@@ -65,6 +65,7 @@ pub enum Verb {
     Snapshots(snapshots::SnapshotsArgs),
     Sql(sql::SqlArgs),
     Attach(attach::AttachArgs),
+    Roles(roles::RolesArgs),
     Version(version::VersionArgs),
 }
 
@@ -80,6 +81,7 @@ pub fn run(args: Args) -> Result<(), Failure> {
         Verb::Snapshots(args) => snapshots::run(args),
         Verb::Sql(args) => sql::run(args),
         Verb::Attach(args) => attach::run(&args),
+        Verb::Roles(args) => roles::run(&args),
         Verb::Version(args) => version::run(&args),
     }
 }

@@ -21,6 +21,7 @@ mod oracle;
 mod outages;
 mod pipeline;
 mod replay;
+mod roles;
 mod services;
 mod topics;
 mod verify;

@@ -1,0 +1,51 @@
+-- Roles of the lake in schema @SCHEMA@, for the role that owns its tables: psql --file THIS_FILE
+-- Can be run again, for example after an upgrade. Programs log in as members:
+--   CREATE ROLE ingest LOGIN PASSWORD '...' IN ROLE @PREFIX@_worker;
+--
+-- No role owns a table, so none can drop or disable a trigger; no role can write progress, and only
+-- triggers add rows to the ledger.
+\set ON_ERROR_STOP on
+BEGIN;
+
+DO $$
+DECLARE role text;
+BEGIN
+  FOREACH role IN ARRAY ARRAY['@PREFIX@_reader', '@PREFIX@_operator', '@PREFIX@_compactor', '@PREFIX@_worker'] LOOP
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = role) THEN EXECUTE format('CREATE ROLE %I NOLOGIN', role); END IF;
+    EXECUTE format('GRANT CONNECT ON DATABASE %I TO %I', current_database(), role);
+    EXECUTE format('GRANT USAGE ON SCHEMA @SCHEMA@ TO %I', role);
+    EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA @SCHEMA@ FROM %I', role);
+    EXECUTE format('GRANT SELECT ON ALL TABLES IN SCHEMA @SCHEMA@ TO %I', role);
+    -- Tables that the owner adds later.
+    EXECUTE format('ALTER DEFAULT PRIVILEGES IN SCHEMA @SCHEMA@ GRANT SELECT ON TABLES TO %I', role);
+  END LOOP;
+END $$;
+
+-- The functions of the triggers run with the rights of the owner: no other role may put objects where
+-- they look for tables.
+REVOKE CREATE ON SCHEMA @SCHEMA@ FROM PUBLIC;
+
+-- Reader: queries, `status`, `verify`. It may read everything and write nothing.
+
+-- Tables of DuckLake. Triggers check what is added to them.
+DO $$
+DECLARE name text;
+BEGIN
+  FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = '@SCHEMA_TEXT@' AND tablename LIKE 'ducklake\_%' LOOP
+    EXECUTE format('GRANT INSERT, UPDATE, DELETE ON @SCHEMA@.%I TO @PREFIX@_operator, @PREFIX@_compactor', name);
+    EXECUTE format('GRANT INSERT, UPDATE ON @SCHEMA@.%I TO @PREFIX@_worker', name);
+  END LOOP;
+END $$;
+
+-- Operator: also `verify --record`, `replay`, `skip`, `dead-letters`, `snapshots`, `sql --write`.
+GRANT INSERT ON @SCHEMA@.ducktide_source, @SCHEMA@.ducktide_commit TO @PREFIX@_operator;
+GRANT INSERT, UPDATE, DELETE ON @SCHEMA@.ducktide_intent, @SCHEMA@.ducktide_pin, @SCHEMA@.ducktide_meta TO @PREFIX@_operator;
+
+-- Compactor: coalesces old rows of the ledger, and records its passes.
+GRANT UPDATE, DELETE ON @SCHEMA@.ducktide_ledger TO @PREFIX@_compactor;
+GRANT INSERT, UPDATE, DELETE ON @SCHEMA@.ducktide_meta TO @PREFIX@_compactor;
+
+-- Worker: registers topics, commits, adds columns. Start it with --no-init.
+GRANT INSERT ON @SCHEMA@.ducktide_source, @SCHEMA@.ducktide_commit TO @PREFIX@_worker;
+
+COMMIT;
