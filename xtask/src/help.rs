@@ -40,7 +40,10 @@ Verbs:
              schedule as a test. `--seed N` runs consecutive seeds from N on instead of random ones,
              `--minutes M` (default 1) sets the duration, `--jobs J` (default 1) the number of processes.
              See docs/architecture/simulation.md.
-  docs       Writes docs/configuration.md and docs/metrics.md. `--check` only compares them.";
+  docs       Writes docs/configuration.md and docs/metrics.md. `--check` only compares them.
+  dist       Makes target/dist/ducktide-VERSION-x86_64-linux.tar.gz: programs, DuckDB, man pages, completions,
+             systemd units, Kubernetes manifests, licences and a bill of materials; with its checksum and
+             provenance. `--no-build` uses target/release without building. See docs/installing.md.";
 
 const TAIL: &str = "
 Environment:

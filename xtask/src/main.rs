@@ -8,6 +8,7 @@ mod artifacts;
 mod cargo;
 mod compose;
 mod deploy;
+mod dist;
 mod docs;
 mod documents;
 mod download;
@@ -50,6 +51,7 @@ fn run(arguments: &[String]) -> Result<ExitCode> {
         "setup" => setup::verb(rest),
         "test" => test::verb(rest),
         "docs" => docs::verb(rest),
+        "dist" => dist::verb(rest),
         "simulate" => simulate::verb(rest),
         "compose-test" => compose::verb(rest),
         verb => bail!("unknown verb `{verb}`; `cargo xtask --help` lists them"),

@@ -91,7 +91,8 @@ impl PinnedFile {
     }
 }
 
-fn sha256(path: &Path) -> Result<String> {
+/// Returns the checksum of a file.
+pub(crate) fn sha256(path: &Path) -> Result<String> {
     let context = || format!("read {}", path.display());
     let mut hasher = HashingWriter(Sha256::new());
     io::copy(&mut File::open(path).with_context(context)?, &mut hasher).with_context(context)?;

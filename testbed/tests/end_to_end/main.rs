@@ -19,6 +19,7 @@ mod health;
 mod monitoring;
 mod oracle;
 mod outages;
+mod package;
 mod pipeline;
 mod replay;
 mod roles;

@@ -15,12 +15,14 @@ use crate::{cargo, layout};
 /// Selection of the tests marked `#[ignore]`; see `.config/nextest.toml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TestSelection {
-    /// All tests except those that need promtool.
+    /// All tests except those of separate steps.
     All,
     /// One test for each area.
     OnePerArea,
     /// Tests that need promtool.
     Monitoring,
+    /// Tests of the archive.
+    Package,
 }
 
 impl TestSelection {
@@ -29,6 +31,7 @@ impl TestSelection {
             Self::All => "default",
             Self::OnePerArea => "fast",
             Self::Monitoring => "monitoring",
+            Self::Package => "package",
         }
     }
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cargo,
     compose::{self as local_stack, StackTestResult},
-    deploy as manifests_and_units, docs as pages, documents, layout, setup,
+    deploy as manifests_and_units, dist, docs as pages, documents, layout, machine, setup,
 };
 
 /// A check.
@@ -57,8 +57,15 @@ pub(super) const STEPS: &[TestStep] = &[
         run: monitoring,
     },
     TestStep {
+        name: "package",
+        title: "the archive of `cargo xtask dist`, unpacked into an empty root without network",
+        needs_tools: false,
+        needs_services: true,
+        run: package,
+    },
+    TestStep {
         name: "end-to-end",
-        title: "tests with real services: all tests marked #[ignore] except those of `monitoring`",
+        title: "tests with real services: all tests marked #[ignore] except those of other steps",
         needs_tools: false,
         needs_services: true,
         run: || end_to_end(TestSelection::All),
@@ -191,6 +198,16 @@ fn monitoring() -> Result<StepOutcome> {
         return Ok(StepOutcome::Skipped(reason.to_owned()));
     }
     on_real_services(TestSelection::Monitoring)
+}
+
+/// Makes the archive and runs the end-to-end tests of `package`.
+fn package() -> Result<StepOutcome> {
+    if !machine::is_root() {
+        let reason = "changing the root folder needs root: the archive was NOT TESTED";
+        return Ok(StepOutcome::Skipped(reason.to_owned()));
+    }
+    dist::of_built_programs()?;
+    on_real_services(TestSelection::Package)
 }
 
 pub(super) fn end_to_end(selection: TestSelection) -> Result<StepOutcome> {
