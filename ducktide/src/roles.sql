@@ -27,15 +27,21 @@ REVOKE CREATE ON SCHEMA @SCHEMA@ FROM PUBLIC;
 
 -- Reader: queries, `status`, `verify`. It may read everything and write nothing.
 
--- Tables of DuckLake. Triggers check what is added to them.
+-- Tables of DuckLake. Triggers check the files that are added. A worker adds snapshots, files, tables and
+-- columns, and updates statistics and the last snapshot of a column or partition key; it cannot end or
+-- remove a file, or drop or rename a table.
 DO $$
 DECLARE name text;
 BEGIN
   FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = '@SCHEMA_TEXT@' AND tablename LIKE 'ducklake\_%' LOOP
     EXECUTE format('GRANT INSERT, UPDATE, DELETE ON @SCHEMA@.%I TO @PREFIX@_operator, @PREFIX@_compactor', name);
-    EXECUTE format('GRANT INSERT, UPDATE ON @SCHEMA@.%I TO @PREFIX@_worker', name);
+    IF name NOT IN ('ducklake_metadata', 'ducklake_delete_file', 'ducklake_files_scheduled_for_deletion') THEN
+      EXECUTE format('GRANT INSERT ON @SCHEMA@.%I TO @PREFIX@_worker', name);
+    END IF;
   END LOOP;
 END $$;
+GRANT UPDATE ON @SCHEMA@.ducklake_column, @SCHEMA@.ducklake_partition_info, @SCHEMA@.ducklake_table_stats,
+  @SCHEMA@.ducklake_table_column_stats TO @PREFIX@_worker;
 
 -- Operator: also `verify --record`, `replay`, `skip`, `dead-letters`, `snapshots`, `sql --write`.
 GRANT INSERT ON @SCHEMA@.ducktide_source, @SCHEMA@.ducktide_commit TO @PREFIX@_operator;

@@ -66,6 +66,7 @@ impl RestrictedLake {
     fn drain(&self, name: &str) {
         let consumer = self.pipeline.consumer(&self.address("worker")).unwrap();
         let consumer = consumer.args(["--no-init", "--until-end"]);
+        let consumer = consumer.args(["--partition-by", "event_timestamp"]);
         self.pipeline.start_worker(name, consumer).unwrap().succeed().unwrap();
     }
 }
@@ -121,6 +122,18 @@ fn no_role_can_change_progress_ledger_or_triggers() {
             let text = format!("{denied:#}");
             let is_denied = text.contains("permission denied") || text.contains("must be owner");
             assert!(is_denied, "{role}: {statement}: {text}");
+        }
+        for statement in [
+            "UPDATE ducklake_data_file SET end_snapshot = 1",
+            "DELETE FROM ducklake_data_file",
+            "UPDATE ducklake_table SET end_snapshot = 1",
+            "UPDATE ducklake_metadata SET value = '/elsewhere/' WHERE key = 'data_path'",
+        ] {
+            // Maintenance and replays end files.
+            if matches!(role, "reader" | "worker") {
+                let denied = catalog.execute(statement).unwrap_err();
+                assert!(format!("{denied:#}").contains("permission denied"), "{role}: {statement}");
+            }
         }
         let is_compactor = role == "compactor";
         let deleted = catalog.execute("DELETE FROM ducktide_ledger WHERE ledger_id < 0");
