@@ -73,10 +73,10 @@ fn ducklake_location(catalog: &CatalogLocation) -> String {
 /// repository has them for every version.
 fn versions(config: &LakeConfig) -> String {
     match &config.extension_dir {
-        None => "-- For DuckDB 1.5 or newer.\n".to_owned(),
+        None => "-- For DuckDB 1.5.2 or newer.\n".to_owned(),
         Some(_) => "-- For DuckDB 1.5.5 only: other versions refuse the extension files of\n\
                     -- DUCKTIDE_EXTENSION_DIR. Without that variable, the extensions are installed from\n\
-                    -- DuckDB's repository, for DuckDB 1.5 or newer.\n"
+                    -- DuckDB's repository, for DuckDB 1.5.2 or newer.\n"
             .to_owned(),
     }
 }

@@ -40,7 +40,7 @@ fn print_paths(terminal: &mut Terminal, context: &DemoContext) {
 /// Prints commands that query the lake with `ducktide` and with DuckDB.
 fn print_query_commands(terminal: &mut Terminal, context: &DemoContext) -> Result<()> {
     let duckdb = workspace::downloaded("duckdb-cli/duckdb")?;
-    terminal.print("\nQuery the lake with `ducktide` or with DuckDB 1.5 or newer:");
+    terminal.print("\nQuery the lake with `ducktide` or with DuckDB 1.5.2 or newer:");
     terminal.command(&format!("$ . {}", context.settings().display()));
     terminal.command(&format!("$ ducktide sql \"FROM {} LIMIT 5\"", super::context::TABLE));
     terminal.command("$ ducktide attach > attach.sql && duckdb -init attach.sql");
