@@ -16,7 +16,9 @@ use ducktide_protocol::commit::Counts;
 use ducktide_protocol::dead_letter::dead_letter_shape;
 use ducktide_protocol::position::{Epoch, OffsetRange, Position, SnapshotId, SourceId};
 use ducktide_protocol::table::{AvroSchema, Partitioning, TableShape};
-use ducktide_protocol::{Source, SourceSpec, StagedFile, Table, TableVersion};
+use ducktide_protocol::{
+    FieldIds, FileFooter, Source, SourceSpec, StagedFile, Table, TableVersion,
+};
 use prometheus_client::registry::Registry;
 
 use super::*;
@@ -117,7 +119,7 @@ impl RowWriter for MemoryWriter {
         files.finished += 1;
         let path = format!("/lake/{}/{}", self.table.table, files.finished).into();
         let (table, rows) = (self.table.clone(), mem::take(&mut self.rows));
-        Ok(vec![StagedFile { path, table, rows, bytes: rows }])
+        Ok(vec![StagedFile { path, table, rows, bytes: rows, footer: FileFooter::default() }])
     }
 
     fn abandon(&mut self) {
@@ -360,6 +362,7 @@ fn table(name: &str, shape: TableShape) -> Table {
     Table {
         version: TableVersion { table: name.parse().unwrap(), changed_at },
         shape,
+        field_ids: FieldIds::default(),
         directory: PathBuf::from("/lake"),
         partitioning: Partitioning::default(),
         claim: None,

@@ -192,7 +192,7 @@ mod tests {
 
     use ducktide_protocol::position::{Epoch, Partition, SnapshotId, SourceId};
     use ducktide_protocol::table::{Partitioning, TableShape};
-    use ducktide_protocol::{Source, SourceSpec, Table, TableVersion};
+    use ducktide_protocol::{FieldIds, Source, SourceSpec, Table, TableVersion};
 
     use super::*;
     use crate::batch::staging::ColumnHints;
@@ -208,6 +208,7 @@ mod tests {
             table: Table {
                 version,
                 shape,
+                field_ids: FieldIds::default(),
                 directory: PathBuf::from("/lake"),
                 partitioning: Partitioning::default(),
                 claim: None,

@@ -7,7 +7,9 @@ use ducktide_protocol::commit::{Counts, ProgressDelta};
 use ducktide_protocol::dedupe::{RecentRow, RecentRows};
 use ducktide_protocol::position::{Epoch, OffsetRange, Position};
 use ducktide_protocol::table::{Column, TableName, TableShape};
-use ducktide_protocol::{LakeError, MemoryLake, Result, Source, SourceSpec, StagedFile, Table};
+use ducktide_protocol::{
+    FileFooter, LakeError, MemoryLake, Result, Source, SourceSpec, StagedFile, Table,
+};
 
 use super::*;
 use crate::metrics::RetryCause;
@@ -112,6 +114,7 @@ impl Fixture {
             table: self.table.version.table.clone(),
             rows: u64::try_from(rows).unwrap(),
             bytes: 1,
+            footer: FileFooter::default(),
         };
         Commit::ingest(vec![delta], vec![file], vec![self.table.version.clone()])
     }

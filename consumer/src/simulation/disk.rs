@@ -10,7 +10,7 @@ use arrow_array::types::{Int32Type, Int64Type, TimestampMicrosecondType};
 use arrow_array::{Array as _, RecordBatch};
 use arrow_schema::{Schema, SchemaRef};
 use ducktide_protocol::table::{KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TIMESTAMP, TableName};
-use ducktide_protocol::{StagedFile, Table};
+use ducktide_protocol::{FileFooter, StagedFile, Table};
 
 use super::payload::EVENT;
 use crate::batch::staging::{ColumnHints, StagingError};
@@ -71,7 +71,8 @@ impl DiskState {
         let path = PathBuf::from(format!("/simulated/{table}/{}", self.created));
         let count = rows.len() as u64;
         self.files.insert(path.clone(), rows);
-        StagedFile { path, table: table.clone(), rows: count, bytes: count * 100 }
+        let footer = FileFooter::default();
+        StagedFile { path, table: table.clone(), rows: count, bytes: count * 100, footer }
     }
 }
 

@@ -20,7 +20,7 @@ use ducktide_protocol::position::{
 };
 use ducktide_protocol::table::{Column, Partitioning, TableName, TableShape, diff};
 use ducktide_protocol::{
-    Lake, LakeError, LakeFault, Result, Source, SourceSpec, Table, TableVersion,
+    FieldIds, Lake, LakeError, LakeFault, Result, Source, SourceSpec, Table, TableVersion,
 };
 
 use super::contract::Contract;
@@ -328,6 +328,7 @@ impl Lake for SimulatedLake {
         let found = state.tables.entry(table.clone()).or_insert_with(|| Table {
             version: TableVersion { table: table.clone(), changed_at: SnapshotId(1) },
             shape: wanted.clone(),
+            field_ids: FieldIds::default(),
             directory: PathBuf::from("/simulated").join(table.to_string()),
             partitioning: Partitioning::default(),
             claim: None,

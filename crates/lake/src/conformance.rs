@@ -2,12 +2,20 @@
 
 pub mod rows;
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
+use std::path::Path;
+
 use ducktide_protocol::conformance::{Harness, staged};
 use ducktide_protocol::position::{OffsetRange, Partition};
 use ducktide_protocol::table::TableName;
-use ducktide_protocol::{Lake, StagedFile, Table};
+use ducktide_protocol::{FieldIds, FileFooter, Lake, StagedFile, Table};
+use parquet::errors::Result;
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
 
 use crate::config::LakeConfig;
+use crate::parquet_footer::file_footer;
+use crate::sql_text::quote;
 use crate::{Access, DuckLake};
 
 /// Harness for a DuckLake. DuckDB writes its files.
@@ -44,17 +52,19 @@ impl Harness for DuckLakeHarness {
         let added = table.shape.columns.iter().skip(5);
         let added = added.map(|c| format!(", NULL::{} AS \"{}\"", c.column_type, c.name));
         let added = added.collect::<String>();
+        let ids = copy_option(&table.field_ids);
         duckdb
             .execute_batch(&format!(
                 "COPY (SELECT o AS id, 'events' AS _kafka_topic, {partition}::INTEGER AS \
                  _kafka_partition, o AS _kafka_offset, TIMESTAMPTZ '2026-11-01 00:00:00+00' AS \
-                 _kafka_timestamp{added} FROM range({}, {}) t(o)) TO '{}' (FORMAT parquet, COMPRESSION zstd)",
+                 _kafka_timestamp{added} FROM range({}, {}) t(o)) TO '{}' (FORMAT parquet, COMPRESSION zstd, FIELD_IDS {ids})",
                 range.from,
                 range.to,
                 file.path.display()
             ))
             .expect("DuckDB writes a Parquet file");
         file.bytes = file.path.metadata().expect("the file was written").len();
+        file.footer = read_footer(&file.path).expect("the file has a footer");
         file
     }
 
@@ -64,4 +74,29 @@ impl Harness for DuckLakeHarness {
         let sql = format!("SELECT count(*) FROM lake.{}", table.sql());
         duckdb.query_row(&sql, [], |row| row.get(0)).expect("the table can be read")
     }
+}
+
+/// Returns the value of COPY's option FIELD_IDS.
+#[must_use]
+pub fn copy_option(ids: &FieldIds) -> String {
+    let fields = ids.columns().map(|(name, field)| {
+        let (name, id) = (quote(name), field.id);
+        let within = copy_option(&field.fields);
+        match within.strip_prefix('{') {
+            Some("}") | None => format!("{name}: {id}"),
+            Some(within) => format!("{name}: {{__duckdb_field_id: {id}, {within}"),
+        }
+    });
+    format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
+}
+
+/// Reads the footer of a file that DuckDB has written, which can have Bloom filters before it.
+pub fn read_footer(path: &Path) -> Result<FileFooter> {
+    let file = File::open(path)?;
+    let bytes = file.metadata()?.len();
+    let mut length = [0; 4];
+    file.read_exact_at(&mut length, bytes - 8)?;
+    let reader = SerializedFileReader::new(file)?;
+    let footer = file_footer(reader.metadata(), bytes);
+    Ok(FileFooter { bytes: u32::from_le_bytes(length).into(), ..footer })
 }

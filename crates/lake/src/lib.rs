@@ -10,6 +10,8 @@ pub mod conformance;
 pub mod data_path;
 pub mod duckdb_error;
 pub mod parquet_encoding;
+pub mod parquet_field_ids;
+pub mod parquet_footer;
 pub mod postgres_settings;
 pub mod rows;
 pub mod session;

@@ -18,7 +18,7 @@ use crate::lake::Lake;
 use crate::lake_table::Table;
 use crate::position::{Epoch, Offset, OffsetRange, Partition, Position};
 use crate::source::{Source, SourceSpec};
-use crate::staged_file::StagedFile;
+use crate::staged_file::{FileFooter, StagedFile};
 use crate::table::{AvroSchema, Column, ColumnType, TableName, TableShape};
 
 /// Access to a lake that the suite needs in addition to [`Lake`].
@@ -501,5 +501,6 @@ impl Harness for MemoryHarness {
 pub fn staged(table: &Table, range: OffsetRange, bytes: u64) -> StagedFile {
     let path: PathBuf = table.directory.join(format!("ducktide-{}.parquet", Uuid::new_v4()));
     let rows = u64::try_from(range.len()).expect("a range of rows goes forward");
-    StagedFile { path, table: table.version.table.clone(), rows, bytes }
+    let (table, footer) = (table.version.table.clone(), FileFooter::default());
+    StagedFile { path, table, rows, bytes, footer }
 }

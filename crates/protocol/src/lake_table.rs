@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::data_path_claim::DataPathClaim;
+use crate::field_ids::FieldIds;
 use crate::position::SnapshotId;
 use crate::table::{Partitioning, TableName, TableShape};
 
@@ -13,6 +14,8 @@ pub struct Table {
     pub version: TableVersion,
     /// Columns, in the table's order.
     pub shape: TableShape,
+    /// IDs of the columns, which become the field IDs in its files.
+    pub field_ids: FieldIds,
     /// Absolute directory of its files.
     pub directory: PathBuf,
     /// Partition key of its files.

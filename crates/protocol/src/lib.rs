@@ -20,6 +20,7 @@ pub mod reason;
 pub mod table;
 
 mod data_path_claim;
+mod field_ids;
 mod lake;
 mod lake_table;
 mod memory;
@@ -28,8 +29,9 @@ mod staged_file;
 
 pub use data_path_claim::DataPathClaim;
 pub use error::{ErrorKind, LakeError, LakeFault, Result};
+pub use field_ids::{FieldId, FieldIds};
 pub use lake::Lake;
 pub use lake_table::{Table, TableVersion};
 pub use memory::MemoryLake;
 pub use source::{Source, SourceSpec};
-pub use staged_file::StagedFile;
+pub use staged_file::{FileFooter, StagedColumn, StagedFile};

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::commit::{Commit, CommitOutcome};
 use crate::dedupe::{RecentRow, RecentRows};
 use crate::error::{LakeError, LakeFault, Result};
+use crate::field_ids::FieldIds;
 use crate::lake::Lake;
 use crate::lake_table::{Table, TableVersion};
 use crate::position::{Epoch, Offset, Partition, Position, SnapshotId, SourceId};
@@ -84,6 +85,7 @@ impl Lake for MemoryLake {
         let found = state.tables.entry(table.clone()).or_insert_with(|| Table {
             version: TableVersion { table: table.clone(), changed_at: SnapshotId(1) },
             shape: wanted.clone(),
+            field_ids: FieldIds::default(),
             directory,
             partitioning: Partitioning::default(),
             claim: None,

@@ -11,14 +11,13 @@ use ducktide_lake::DuckLake;
 use ducktide_lake::data_path::DataPath;
 use ducktide_lake::duckdb_error;
 use ducktide_lake::session::{LAKE, Session, quote};
-use ducktide_protocol::Source;
-use ducktide_protocol::StagedFile;
 use ducktide_protocol::dead_letter::dead_letter_table;
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::{Offset, OffsetRange, Partition};
 use ducktide_protocol::table::{
     KAFKA_OFFSET, KAFKA_PARTITION, KAFKA_TOPIC, TableName, quote_identifier,
 };
+use ducktide_protocol::{FileFooter, Source, StagedFile};
 use uuid::Uuid;
 
 /// DuckDB's virtual column with the file of a row.
@@ -241,7 +240,9 @@ impl ReplayTarget {
         }
         let metadata = path.metadata().map_err(|error| LakeError::of_io(context(), error))?;
         let (table, rows) = (self.table.clone(), file.rows - file.removed);
-        Ok(StagedFile { path, table, rows, bytes: metadata.len() })
+        // DuckLake reads the footer.
+        let (bytes, footer) = (metadata.len(), FileFooter::default());
+        Ok(StagedFile { path, table, rows, bytes, footer })
     }
 
     /// Refuses a file with rows that cannot be identified by their offsets.

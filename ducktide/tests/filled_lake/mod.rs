@@ -7,7 +7,7 @@ use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
 use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition};
 use ducktide_protocol::table::{TableName, TableShape};
-use ducktide_protocol::{Lake as _, SourceSpec, StagedFile};
+use ducktide_protocol::{FileFooter, Lake as _, SourceSpec, StagedFile};
 
 /// Name of the only data file.
 pub(crate) const FILE: &str = "ducktide-00000000-0000-4000-8000-000000000000.parquet";
@@ -39,7 +39,8 @@ pub(crate) fn create(config: &LakeConfig, columns: &[(&str, &str)], values: &str
         range: OffsetRange { from: Offset(0), to: Offset(10) },
         counts: Counts { rows: 10, ..Counts::default() },
     };
-    let staged = StagedFile { path, table: name, rows: 10, bytes: 1 };
+    let footer = FileFooter::default();
+    let staged = StagedFile { path, table: name, rows: 10, bytes: 1, footer };
     let commit = Commit::ingest(vec![delta], vec![staged], vec![table.version]);
     assert!(matches!(lake.commit(&commit).unwrap(), CommitOutcome::Committed(Some(_))));
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use duckdb::Connection;
+use ducktide_protocol::FieldIds;
 use ducktide_protocol::dead_letter::{Header, RecordLocation, dead_letter_shape};
 use ducktide_protocol::position::{Offset, Partition, SnapshotId};
 use ducktide_protocol::table::{Column, ColumnType, Partitioning, TableShape};
@@ -40,7 +41,8 @@ fn table(directory: &Path, shape: TableShape) -> Table {
     let name = "events_dead_letters".parse().unwrap();
     let version = TableVersion { table: name, changed_at: SnapshotId(1) };
     let (directory, partitioning) = (directory.to_owned(), Partitioning::default());
-    Table { version, shape, directory, partitioning, claim: None }
+    let field_ids = FieldIds::default();
+    Table { version, shape, field_ids, directory, partitioning, claim: None }
 }
 
 fn written(directory: &Path, shape: TableShape, dead_letters: Vec<DeadLetter>) -> StagedFile {

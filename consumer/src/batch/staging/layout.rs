@@ -3,8 +3,11 @@
 use std::{io, sync::Arc};
 
 use arrow_schema::{FieldRef, Schema, SchemaRef};
-use ducktide_lake::parquet_encoding::{encode_column, writer_properties};
-use ducktide_protocol::table::KAFKA_TOPIC;
+use ducktide_lake::{
+    parquet_encoding::{encode_column, writer_properties},
+    parquet_field_ids::with_field_ids,
+};
+use ducktide_protocol::{FieldIds, table::KAFKA_TOPIC};
 use parquet::{
     arrow::{ArrowSchemaConverter, arrow_writer::ArrowRowGroupWriterFactory},
     basic::Type,
@@ -49,7 +52,11 @@ pub(super) struct ParquetLayout {
 }
 
 impl ParquetLayout {
-    pub(super) fn new(schema: SchemaRef, hints: &ColumnHints) -> Result<Self, StagingError> {
+    pub(super) fn new(
+        schema: SchemaRef,
+        hints: &ColumnHints,
+        field_ids: &FieldIds,
+    ) -> Result<Self, StagingError> {
         let descriptor =
             ArrowSchemaConverter::new().convert(&schema).map_err(StagingError::Schema)?;
         let mut builder = writer_properties("ducktide-consumer");
@@ -57,7 +64,8 @@ impl ParquetLayout {
             builder = set_column(builder, column, hints);
         }
         let properties = Arc::new(builder.build());
-        let root = descriptor.root_schema_ptr();
+        let root = with_field_ids(descriptor.root_schema(), field_ids);
+        let root = root.map_err(StagingError::Schema)?;
         let columns = schema.fields().iter().zip(root.get_fields()).map(|(field, leaves)| {
             Ok((Arc::clone(field), encoder_factory(field, leaves, &properties)?))
         });

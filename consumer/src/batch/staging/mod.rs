@@ -27,7 +27,7 @@ use arrow_schema::SchemaRef;
 use arrow_select::take::take_record_batch;
 use ducktide_decoder::date_text;
 use ducktide_protocol::{
-    DataPathClaim, StagedFile, Table,
+    DataPathClaim, FieldIds, StagedFile, Table,
     table::{EVENT_DATE, TableName},
 };
 
@@ -73,7 +73,7 @@ pub struct StagingWriter {
 
 impl StagingWriter {
     /// Creates a writer without files. `folder` is the absolute path of the table; `schema` is that
-    /// of the batches, [`ducktide_decoder::RowBuffer::schema`].
+    /// of the batches, [`ducktide_decoder::RowBuffer::schema`]. The files have no field IDs.
     pub fn new(
         table: TableName,
         folder: &Path,
@@ -81,20 +81,32 @@ impl StagingWriter {
         hints: &ColumnHints,
         encoders: &EncoderBudget,
     ) -> Result<Self, StagingError> {
+        let layout = ParquetLayout::new(schema, hints, &FieldIds::default())?;
+        Ok(Self::with_layout(table, folder, layout, hints, encoders))
+    }
+
+    fn with_layout(
+        table: TableName,
+        folder: &Path,
+        layout: ParquetLayout,
+        hints: &ColumnHints,
+        encoders: &EncoderBudget,
+    ) -> Self {
         assert!(
             folder.is_absolute(),
             "the folder of a table is absolute: folder=`{}`",
             folder.display()
         );
+        let schema = &layout.schema;
         let date_column = schema.index_of(EVENT_DATE).ok().filter(|_| !hints.one_folder);
         let is_named = |name: &String| {
             schema.fields().iter().position(|field| field.name().eq_ignore_ascii_case(name))
         };
         let order = hints.sort_by.iter().filter_map(is_named).collect();
-        let (folder, layout) = (folder.to_owned(), ParquetLayout::new(schema, hints)?);
+        let folder = folder.to_owned();
         let (claim, encoders) = (None, encoders.clone());
         let (open, held, closed) = (BTreeMap::new(), HeldRows::default(), Vec::new());
-        Ok(Self { table, folder, claim, layout, date_column, open, order, held, encoders, closed })
+        Self { table, folder, claim, layout, date_column, open, order, held, encoders, closed }
     }
 
     /// Creates a writer without files for a table of a lake. It writes only while the data path of
@@ -106,7 +118,8 @@ impl StagingWriter {
         encoders: &EncoderBudget,
     ) -> Result<Self, StagingError> {
         let name = table.version.table.clone();
-        let writer = Self::new(name, &table.directory, schema, hints, encoders)?;
+        let layout = ParquetLayout::new(schema, hints, &table.field_ids)?;
+        let writer = Self::with_layout(name, &table.directory, layout, hints, encoders);
         Ok(Self { claim: table.claim.clone(), ..writer })
     }
 

@@ -7,10 +7,12 @@ use std::{
 };
 
 use arrow_array::RecordBatch;
+use ducktide_lake::parquet_footer::file_footer;
 use ducktide_protocol::{DataPathClaim, StagedFile, table::TableName};
 use parquet::{
-    arrow::arrow_writer::ArrowRowGroupWriterFactory, errors::ParquetError,
-    file::writer::SerializedFileWriter,
+    arrow::arrow_writer::ArrowRowGroupWriterFactory,
+    errors::ParquetError,
+    file::{metadata::ParquetMetaData, writer::SerializedFileWriter},
 };
 use uuid::Uuid;
 
@@ -106,16 +108,17 @@ impl OpenFile {
     }
 
     pub(super) fn close(mut self, table: &TableName) -> Result<StagedFile, StagingError> {
-        self.write_footer().map_err(|source| write_error(&self.path, source))?;
-        let bytes = self.bytes();
-        Ok(StagedFile { path: self.path, table: table.clone(), rows: self.rows, bytes })
+        let metadata = self.write_footer().map_err(|source| write_error(&self.path, source))?;
+        let (bytes, table) = (self.bytes(), table.clone());
+        let footer = file_footer(&metadata, bytes);
+        Ok(StagedFile { path: self.path, table, rows: self.rows, bytes, footer })
     }
 
-    fn write_footer(&mut self) -> Result<(), ParquetError> {
+    fn write_footer(&mut self) -> Result<ParquetMetaData, ParquetError> {
         if let Some(row_group) = self.row_group.take() {
             row_group.close(&mut self.file)?;
         }
-        self.file.finish().map(drop)
+        self.file.finish()
     }
 
     pub(super) fn abandon(self) {

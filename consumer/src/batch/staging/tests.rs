@@ -482,7 +482,9 @@ fn held_rows_become_the_same_files() {
 #[test]
 fn files_are_opened_within_the_budget_and_closed_to_release_it() {
     let schema = Stage::new(Some("at"), &[]).rows.schema().clone();
-    let one = ParquetLayout::new(schema, &ColumnHints::default()).unwrap().encoder_bytes();
+    let one = ParquetLayout::new(schema, &ColumnHints::default(), &FieldIds::default())
+        .unwrap()
+        .encoder_bytes();
     let budget = EncoderBudget::new(2 * one);
     let mut stages = [(); 2].map(|()| Stage::new(Some("at"), &[]));
     for stage in &mut stages {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
 use ducktide_protocol::position::SnapshotId;
 use ducktide_protocol::table::{EVENT_DATE, TableName, TableShape, diff, quote_identifier};
-use ducktide_protocol::{Table, TableVersion};
+use ducktide_protocol::{FieldIds, Table, TableVersion};
 
 use super::DuckLake;
 use crate::catalog::{partitioning, vacant_name};
@@ -25,6 +25,7 @@ impl DuckLake {
         for _ in 0..SHAPE_READS {
             let Some(before) = read_layout(session, table)? else { return Ok(None) };
             let shape = read_shape(session, table)?;
+            let field_ids = read_field_ids(session, table)?;
             let partitioning = partitioning::read(session, table)?;
             if read_layout(session, table)?.is_some_and(|after| after.0 == before.0) {
                 let (changed_at, directory) = before;
@@ -33,7 +34,8 @@ impl DuckLake {
                 if let Some(owner) = &self.owner {
                     owner.data_path().check(&directory)?;
                 }
-                return Ok(Some(Table { version, shape, directory, partitioning, claim }));
+                let found = Table { version, shape, field_ids, directory, partitioning, claim };
+                return Ok(Some(found));
             }
         }
         Err(LakeError::unavailable(format!("the table is being altered: table=`{table}`")))
@@ -146,6 +148,32 @@ fn read_shape(session: &Session, table: &TableName) -> Result<TableShape> {
     let columns: Vec<(String, String)> = columns.collect::<Result<_>>()?;
     TableShape::from_described(columns)
         .map_err(|error| LakeError::invalid(context()).because(error))
+}
+
+crate::row_struct! {
+    struct FieldIdRow {
+        id: i32,
+        name: String,
+        parent: Option<i32>,
+    }
+}
+
+fn read_field_ids(session: &Session, table: &TableName) -> Result<FieldIds> {
+    let sql = format!(
+        "SELECT c.column_id AS id, c.column_name AS name, c.parent_column AS parent \
+         FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
+         JOIN {columns} c ON c.table_id = t.table_id \
+         WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND c.end_snapshot IS NULL \
+         AND s.schema_name = {schema} AND t.table_name = {table}",
+        tables = session.native_table("ducklake_table"),
+        schemas = session.native_table("ducklake_schema"),
+        columns = session.native_table("ducklake_column"),
+        schema = quote(&table.schema),
+        table = quote(&table.table),
+    );
+    let rows: Vec<FieldIdRow> = session.catalog_query(&sql)?;
+    let columns: Vec<_> = rows.into_iter().map(|row| (row.id, row.name, row.parent)).collect();
+    Ok(FieldIds::from_columns(&columns))
 }
 
 crate::row_struct! {

@@ -8,7 +8,7 @@ use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
 use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition, SourceId};
 use ducktide_protocol::table::{TableName, TableShape};
-use ducktide_protocol::{Lake as _, SourceSpec, StagedFile, Table};
+use ducktide_protocol::{FileFooter, Lake as _, SourceSpec, StagedFile, Table};
 use ducktide_verify::{Finding, FindingKind, NoteKind, Verification, VerifyRequest};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -88,7 +88,8 @@ impl Fixture {
             counts,
         };
         let rows = u64::try_from(counts.rows).unwrap();
-        let staged = StagedFile { path: file.to_owned(), table: name(), rows, bytes: 1 };
+        let (path, footer) = (file.to_owned(), FileFooter::default());
+        let staged = StagedFile { path, table: name(), rows, bytes: 1, footer };
         let files = if rows > 0 { vec![staged] } else { Vec::new() };
         let commit = Commit::ingest(vec![delta], files, vec![self.table.version.clone()]);
         let outcome = self.lake().commit(&commit).unwrap();
