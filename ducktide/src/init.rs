@@ -127,6 +127,7 @@ const fn sentence(setup: Setup) -> &'static str {
             "restored the triggers of the lake; other clients may have written without them: run \
              `ducktide verify --deep`"
         }
+        Setup { layout_is_raised: true, .. } => "upgraded the layout of Ducktide's tables",
         _ => "the lake exists, nothing to do",
     }
 }

@@ -198,7 +198,7 @@ fn status_with_watch_is_refreshed_until_it_is_ended() {
 
     for line in first {
         let status: serde_json::Value = serde_json::from_str(&line).unwrap();
-        assert_eq!(status["lake"]["layout_version"], 1);
+        assert_eq!(status["lake"]["layout_version"], 2);
     }
 }
 

@@ -60,6 +60,26 @@ pub enum LakeFault {
         /// Version of this program.
         supported: u32,
     },
+    /// The layout of Ducktide's tables is older than this program needs, or its commit function is missing.
+    #[error(
+        "the lake was made by an older Ducktide, or its commit function is missing; upgrade it with \
+         `ducktide init`, as the role that created it: layout_version=`{found}` needed=`{needed}`"
+    )]
+    OlderLayout {
+        /// Version of the layout.
+        found: u32,
+        /// Version that this program needs.
+        needed: u32,
+    },
+    /// DuckLake's tables have columns that their format does not name, as after a change by hand.
+    #[error(
+        "DuckLake's catalog tables have columns that Ducktide does not know, so nothing may be written; \
+         upgrade Ducktide to a version that supports them, or restore the tables: columns=`{columns}`"
+    )]
+    UnknownCatalogColumns {
+        /// Columns with their tables.
+        columns: String,
+    },
     /// The format of DuckLake's own tables is unknown, as after a migration by a newer DuckDB client.
     #[error(
         "the catalog has a format that this version of Ducktide does not know, probably because a newer \
@@ -106,6 +126,8 @@ impl LakeFault {
             Self::NoLake { .. }
             | Self::NotInstalled
             | Self::NewerLayout { .. }
+            | Self::OlderLayout { .. }
+            | Self::UnknownCatalogColumns { .. }
             | Self::UnknownCatalogFormat { .. }
             | Self::TriggersMissing { .. } => true,
             Self::TableMismatch { .. } => false,

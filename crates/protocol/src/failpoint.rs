@@ -27,13 +27,13 @@ pub enum Failpoint {
     FileWritten,
     /// After its files were made durable. `fail` means that they were not.
     FileSynced,
-    /// After the commit lock was taken.
+    /// After the commit lock was taken. SQLite only, as the next two.
     LockTaken,
     /// After BEGIN.
     TransactionBegun,
     /// After the files were added to the transaction.
     FilesAdded,
-    /// After the message was set: COMMIT is next.
+    /// After the message was set: COMMIT, or the statement that commits, is next.
     MessageSet,
     /// After COMMIT was answered. `fail` means that the answer was lost.
     CommitAnswered,

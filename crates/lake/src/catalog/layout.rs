@@ -5,20 +5,25 @@ use std::collections::BTreeMap;
 use ducktide_protocol::error::{ErrorKind, LakeError, LakeFault, Result};
 
 use super::format;
+use crate::config::CatalogLocation;
 use crate::rows::MetaRow;
-use crate::session::Session;
+use crate::session::{Access, Session};
 use crate::sql_text::quote;
 
 /// Layout of Ducktide's tables that this program writes, and the oldest layout whose programs may
 /// still use a lake of this layout. Additive changes raise the first number only.
-const LAYOUT_VERSION: u32 = 1;
+///
+/// | layout | change |
+/// |---|---|
+/// | 2 | PostgreSQL: function `ducktide_commit_files` |
+pub(super) const LAYOUT_VERSION: u32 = 2;
 const OLDEST_COMPATIBLE_LAYOUT: u32 = 1;
 /// The same pair for the triggers.
-const TRIGGER_VERSION: u32 = 1;
+pub(crate) const TRIGGER_VERSION: u32 = 1;
 const OLDEST_COMPATIBLE_TRIGGERS: u32 = 1;
 
 /// The triggers, without which nothing may be written (invariant I7).
-pub(super) const TRIGGERS: [&str; 4] =
+pub(crate) const TRIGGERS: [&str; 4] =
     ["ducktide_once", "ducktide_snapshot", "ducktide_unpack", "ducktide_advance"];
 
 /// The tables that the triggers belong to, in the order of [`TRIGGERS`].
@@ -39,12 +44,14 @@ pub(crate) enum Installed {
     Created,
     /// The tables were there; triggers were missing, disabled or on another table.
     TriggersRestored,
+    /// The tables and triggers were there; the layout was older, or the commit function was missing.
+    Upgraded,
     Nothing,
 }
 
 /// Returns an error if the triggers of a newer program would be replaced.
 pub(super) fn check_trigger_version(found: Option<&str>) -> Result<()> {
-    let found: u32 = found.and_then(|version| version.parse().ok()).unwrap_or(0);
+    let found = version_of(found);
     if found <= TRIGGER_VERSION {
         return Ok(());
     }
@@ -52,6 +59,16 @@ pub(super) fn check_trigger_version(found: Option<&str>) -> Result<()> {
         "the lake's triggers are missing, and a newer Ducktide has made them; run its `ducktide init`: \
          trigger_version=`{found}` program=`{TRIGGER_VERSION}`"
     )))
+}
+
+/// Returns the statement that raises the layout's version; `meta` is the table `ducktide_meta`.
+pub(super) fn raise_version_sql(meta: &str) -> String {
+    format!("UPDATE {meta} SET value = '{LAYOUT_VERSION}' WHERE key = 'layout_version'")
+}
+
+/// Returns the version of the layout that an older program may have left; 0 if it is not a number.
+pub(super) fn version_of(found: Option<&str>) -> u32 {
+    found.and_then(|version| version.parse().ok()).unwrap_or(0)
 }
 
 /// Returns the rows of `ducktide_meta` that an installation writes, in SQL.
@@ -72,8 +89,16 @@ pub(crate) fn is_installed(session: &Session) -> Result<bool> {
     Ok(!found.is_empty())
 }
 
-/// Returns an error for a lake whose layout this program does not support.
-pub(crate) fn check_layout(session: &Session) -> Result<()> {
+/// Returns an error for a lake without the function that workers commit with.
+pub(crate) fn older_layout(session: &Session) -> Result<LakeError> {
+    let rows = session.select::<MetaRow>("WHERE key = 'layout_version'")?;
+    let found = version_of(rows.first().map(|row| row.value.as_str()));
+    Ok(LakeError::from_fault(LakeFault::OlderLayout { found, needed: LAYOUT_VERSION }))
+}
+
+/// Returns an error for a lake whose layout this program does not support. Readers and operators can use
+/// an older one.
+pub(crate) fn check_layout(session: &Session, access: Access) -> Result<()> {
     let rows = match session.select::<MetaRow>("") {
         Ok(rows) => rows,
         Err(error) if error.kind() == ErrorKind::Invalid && !is_installed(session)? => {
@@ -92,6 +117,14 @@ pub(crate) fn check_layout(session: &Session) -> Result<()> {
         if theirs > ours {
             return Err(newer_layout(key, theirs, ours));
         }
+    }
+    let found = version_of(meta.get("layout_version").map(String::as_str));
+    let commits_by_function = matches!(session.location(), CatalogLocation::Postgres(_));
+    if access == Access::Commit && commits_by_function && found < LAYOUT_VERSION {
+        return Err(LakeError::from_fault(LakeFault::OlderLayout {
+            found,
+            needed: LAYOUT_VERSION,
+        }));
     }
     Ok(())
 }
@@ -137,6 +170,6 @@ fn require_triggers(found: usize, oldest_compatible: u32, ours: u32) -> Result<(
     Ok(())
 }
 
-fn newer_layout(key: &'static str, required: u32, supported: u32) -> LakeError {
+pub(crate) fn newer_layout(key: &'static str, required: u32, supported: u32) -> LakeError {
     LakeError::from_fault(LakeFault::NewerLayout { key, required, supported })
 }

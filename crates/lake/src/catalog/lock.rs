@@ -94,6 +94,14 @@ impl CommitLock {
         Self(LakeLock::new(config, "commit"))
     }
 
+    /// Returns the connection that holds the lock; None for a SQLite catalog.
+    pub(crate) fn connection(&mut self) -> Option<&mut LockConnection> {
+        match &mut self.0 {
+            LakeLock::Advisory(connection) => Some(connection),
+            LakeLock::File(_) => None,
+        }
+    }
+
     /// Takes the lock, or continues without it after 5 s; checks the catalog's format and triggers.
     pub fn acquire(&mut self, session: &Session) -> Result<CommitGuard<'_>> {
         let started = Instant::now();

@@ -21,7 +21,7 @@ pub mod lock;
 pub mod meta;
 pub(crate) mod partitioning;
 pub mod pin;
-mod postgres;
+pub(crate) mod postgres;
 pub mod shape_break;
 mod sqlite;
 pub(crate) mod sqlite_file;

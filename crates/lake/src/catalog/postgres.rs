@@ -1,19 +1,20 @@
 //! A PostgreSQL schema as catalog: workers on many machines.
 //!
-//! Tables are read and written through DuckDB, in the lake's own transactions. The
-//! separate connection is for operations that DuckDB lacks: installing triggers and holding the advisory
-//! lock.
+//! Workers commit by the function of `commit_files.sql`, on a connection of their own. Tables are read
+//! through DuckDB, and written in the lake's own transactions. The separate connection also installs
+//! triggers and holds the advisory lock.
 
 use std::time::Duration;
 
 use ducktide_protocol::cause::{self, Cause};
 use ducktide_protocol::error::{LakeError, Result};
-use postgres::{Client, SimpleQueryMessage};
+use postgres::error::SqlState;
+use postgres::{Client, SimpleQueryMessage, Statement};
 
 use super::format;
 use super::layout::{
-    Installed, TRIGGER_TABLES, TRIGGERS, TriggerCheck, check_trigger_version, meta_rows,
-    triggers_with_tables,
+    Installed, LAYOUT_VERSION, TRIGGER_TABLES, TRIGGERS, TriggerCheck, check_trigger_version,
+    meta_rows, raise_version_sql, triggers_with_tables, version_of,
 };
 use crate::duckdb_error;
 use crate::postgres_settings::PostgresSettings;
@@ -21,8 +22,16 @@ use crate::rows::{FromRow as _, Row};
 
 const SCHEMA: &str = include_str!("postgres.sql");
 
+/// Function that workers commit with.
+const COMMIT_FUNCTION: &str = include_str!("commit_files.sql");
+
 /// Start of the part of the schema with the triggers and their functions.
 const FIRST_FUNCTION: &str = "CREATE FUNCTION";
+
+/// Settings of a connection that calls the commit function: each of its statements sees what was committed
+/// before it, and a server that hangs does not hold a worker up.
+const COMMIT_SETTINGS: &str = "SET default_transaction_isolation = 'read committed'; \
+    SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'";
 
 /// Lock held while a lake is created: of two concurrent installations, the second finds the lake
 /// created. (PostgreSQL's own `CREATE SCHEMA IF NOT EXISTS` fails in that race.)
@@ -54,12 +63,15 @@ impl Installer {
             .get(0);
         if installed {
             drop(transaction);
-            return self.restore_triggers();
+            let restored = self.restore_triggers()?;
+            let upgraded = self.upgrade()?;
+            return Ok(if restored == Installed::Nothing { upgraded } else { restored });
         }
         transaction
             .batch_execute(&format!(
-                "{}; INSERT INTO {schema}.ducktide_meta(key, value) VALUES {}",
+                "{}; {}; INSERT INTO {schema}.ducktide_meta(key, value) VALUES {}",
                 SCHEMA.replace("@S@", schema),
+                COMMIT_FUNCTION.replace("@S@", schema),
                 meta_rows(facts)
             ))
             .and_then(|()| transaction.commit())
@@ -107,6 +119,45 @@ impl Installer {
             .map(|()| Installed::TriggersRestored)
             .map_err(failed)
     }
+
+    /// Creates the commit function if it is missing or another one, and raises the layout's version. A
+    /// newer layout is not changed.
+    fn upgrade(&mut self) -> Result<Installed> {
+        let Self { client, schema } = self;
+        let failed = |error| failed("create the commit function", error);
+        let mut transaction = client.transaction().map_err(failed)?;
+        let version =
+            format!("SELECT max(value) FROM {schema}.ducktide_meta WHERE key = 'layout_version'");
+        let version: Option<String> = transaction.query_one(&version, &[]).map_err(failed)?.get(0);
+        let version = version_of(version.as_deref());
+        let body = transaction
+            .query_opt(
+                "SELECT p.prosrc FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace \
+                 WHERE n.nspname = $1 AND p.proname = 'ducktide_commit_files' AND p.prosecdef",
+                &[schema],
+            )
+            .map_err(failed)?
+            .map(|row| row.get::<_, String>(0));
+        let is_current = body.is_some_and(|body| body == commit_function_body(schema));
+        if version > LAYOUT_VERSION || version == LAYOUT_VERSION && is_current {
+            return Ok(Installed::Nothing);
+        }
+        let function = COMMIT_FUNCTION
+            .replacen(FIRST_FUNCTION, "CREATE OR REPLACE FUNCTION", 1)
+            .replace("@S@", schema);
+        let raise = raise_version_sql(&format!("{schema}.ducktide_meta"));
+        transaction
+            .batch_execute(&format!("{function}; {raise}"))
+            .and_then(|()| transaction.commit())
+            .map(|()| Installed::Upgraded)
+            .map_err(failed)
+    }
+}
+
+/// Returns the body of the commit function, as `pg_proc` has it.
+fn commit_function_body(schema: &str) -> String {
+    let body = COMMIT_FUNCTION.split("$function$").nth(1).expect("the function has a body");
+    body.replace("@S@", schema)
 }
 
 /// Returns the key of an advisory lock of this lake: two lakes may share one database.
@@ -120,12 +171,20 @@ pub(crate) struct LockConnection {
     schema: String,
     name: &'static str,
     client: Option<Client>,
+    /// The call of the commit function, prepared on this connection.
+    commit: Option<Statement>,
 }
 
 impl LockConnection {
     #[must_use]
     pub(crate) fn new(settings: &PostgresSettings, schema: &str, name: &'static str) -> Self {
-        Self { settings: settings.clone(), schema: schema.to_owned(), name, client: None }
+        Self {
+            settings: settings.clone(),
+            schema: schema.to_owned(),
+            name,
+            client: None,
+            commit: None,
+        }
     }
 
     /// Takes the lock; false if it is not free within `timeout`.
@@ -178,11 +237,43 @@ impl LockConnection {
         TriggerCheck::check(found.as_ref())
     }
 
+    /// Calls the commit function, in one round trip once the connection is prepared. An error of the
+    /// inner result means that the call was sent, so that its outcome is unknown.
+    pub(crate) fn call_commit_function(
+        &mut self,
+        message: &str,
+    ) -> Result<std::result::Result<String, postgres::Error>> {
+        self.connect()?;
+        let Some(client) = &mut self.client else {
+            return Err(LakeError::unavailable("the connection was closed"));
+        };
+        if self.commit.is_none() {
+            let prepared = client.batch_execute(COMMIT_SETTINGS).and_then(|()| {
+                let schema = &self.schema;
+                // A parameter: the server does not log it, so that no log has values of rows.
+                client.prepare(&format!(
+                    "SELECT {schema}.ducktide_commit_files($1::text::jsonb)::text"
+                ))
+            });
+            self.commit = Some(match prepared {
+                Ok(statement) => statement,
+                // Nothing was sent, but the function may be missing.
+                Err(error) => return Ok(Err(error)),
+            });
+        }
+        let Some(statement) = &self.commit else { unreachable!("it was prepared above") };
+        let answer = client.query_one(statement, &[&message]).map(|row| row.get(0));
+        if answer.as_ref().is_err_and(postgres::Error::is_closed) || client.is_closed() {
+            (self.client, self.commit) = (None, None);
+        }
+        Ok(answer)
+    }
+
     /// Connects, unless there is a connection.
     fn connect(&mut self) -> Result<()> {
         if self.client.as_ref().is_none_or(Client::is_closed) {
             // The old one is closed first: the server may allow only one.
-            self.client = None;
+            (self.client, self.commit) = (None, None);
             self.client = Some(connect(&self.settings)?);
         }
         Ok(())
@@ -217,20 +308,28 @@ fn connect(settings: &PostgresSettings) -> Result<Client> {
 /// the connection failed, which is unavailable unless the cause is a setting such as a certificate.
 #[expect(clippy::needless_pass_by_value, reason = "the signature that `map_err` calls")]
 fn failed(what: &str, error: postgres::Error) -> LakeError {
+    let (text, is_fault) = describe(&error);
+    let error = if is_fault { LakeError::invalid(what) } else { LakeError::unavailable(what) };
+    error.because(duckdb_error::with_remedy(text))
+}
+
+/// Returns the server's message, or that of the connection, and true if a retry cannot succeed.
+pub(crate) fn describe(error: &postgres::Error) -> (String, bool) {
     let text = match error.as_db_error() {
         Some(db) => format!("{} ({})", db.message(), db.code().code()),
-        None => chain(&error),
+        None => chain(error),
     };
     let cause = match error.code() {
         Some(code) => cause::of_sqlstate(code.code()),
         None if is_about_settings(&text) => Cause::Fault,
         None => Cause::Outage,
     };
-    let error = match cause {
-        Cause::Outage => LakeError::unavailable(what),
-        Cause::Fault => LakeError::invalid(what),
-    };
-    error.because(duckdb_error::with_remedy(text))
+    (text, cause == Cause::Fault)
+}
+
+/// Returns true if the server does not have the function that was called.
+pub(crate) fn is_undefined_function(error: &postgres::Error) -> bool {
+    error.code() == Some(&SqlState::UNDEFINED_FUNCTION)
 }
 
 /// Recognizes messages of the client library and of OpenSSL, which have no SQL state.

@@ -7,7 +7,8 @@ use rusqlite::Connection;
 
 use super::format;
 use super::layout::{
-    Installed, TRIGGERS, TriggerCheck, check_trigger_version, meta_rows, triggers_with_tables,
+    Installed, LAYOUT_VERSION, TRIGGERS, TriggerCheck, check_trigger_version, meta_rows,
+    raise_version_sql, triggers_with_tables, version_of,
 };
 use super::sqlite_file::{failed, open};
 use crate::session::Session;
@@ -28,7 +29,9 @@ pub(crate) fn install(path: &Path, facts: &[(&str, String)]) -> Result<Installed
         )
         .map_err(|error| failed("read the catalog", path, error))?;
     if installed {
-        return restore_triggers(&connection, path);
+        let restored = restore_triggers(&connection, path)?;
+        let upgraded = upgrade(&connection, path)?;
+        return Ok(if restored == Installed::Nothing { upgraded } else { restored });
     }
     connection
         .execute_batch(&format!(
@@ -60,6 +63,19 @@ fn restore_triggers(connection: &Connection, path: &Path) -> Result<Installed> {
         .execute_batch(&format!("BEGIN IMMEDIATE; {drop}{FIRST_TRIGGER}{triggers}; COMMIT;"))
         .map(|()| Installed::TriggersRestored)
         .map_err(failed)
+}
+
+/// Raises the version of an older layout: the tables and triggers are the same.
+fn upgrade(connection: &Connection, path: &Path) -> Result<Installed> {
+    let failed = |error| failed("raise the layout's version", path, error);
+    let version = "SELECT max(value) FROM ducktide_meta WHERE key = 'layout_version'";
+    let version: Option<String> =
+        connection.query_row(version, [], |row| row.get(0)).map_err(failed)?;
+    if version_of(version.as_deref()) >= LAYOUT_VERSION {
+        return Ok(Installed::Nothing);
+    }
+    let raised = connection.execute_batch(&raise_version_sql("ducktide_meta"));
+    raised.map(|()| Installed::Upgraded).map_err(failed)
 }
 
 /// Checks the catalog's format, and presence and version of the triggers; returns true if an intent is

@@ -26,6 +26,8 @@ pub struct Setup {
     pub tables_are_new: bool,
     /// True if triggers were missing, disabled or on another table, and were restored.
     pub triggers_are_restored: bool,
+    /// True if the layout was older, or the commit function was missing, and was upgraded.
+    pub layout_is_raised: bool,
 }
 
 impl DuckLake {
@@ -88,6 +90,7 @@ impl DuckLake {
             lake_is_new,
             tables_are_new: installed == Installed::Created,
             triggers_are_restored: installed == Installed::TriggersRestored,
+            layout_is_raised: installed == Installed::Upgraded,
         })
     }
 
@@ -95,7 +98,7 @@ impl DuckLake {
     /// can no longer write.
     pub fn adopt(config: &LakeConfig) -> Result<()> {
         let session = Session::open(config, Access::Operate, false)?;
-        layout::check_layout(&session)?;
+        layout::check_layout(&session, Access::Operate)?;
         Owner::adopt(&session)
     }
 }

@@ -26,7 +26,8 @@ use ducktide_protocol::reason::reason;
 
 use crate::catalog::layout;
 use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
-use crate::config::LakeConfig;
+use crate::catalog::postgres::LockConnection;
+use crate::config::{CatalogLocation, LakeConfig};
 use crate::data_path::{Owner, OwnerRole};
 use crate::duckdb_error;
 use crate::refusals::Refusals;
@@ -65,7 +66,7 @@ impl DuckLake {
     pub fn open(config: &LakeConfig, access: Access) -> Result<Self> {
         let open = || {
             let session = Session::open_once(config, access, false)?;
-            layout::check_layout(&session).map(|()| session)
+            layout::check_layout(&session, access).map(|()| session)
         };
         let session = duckdb_error::confirmed(open)?;
         let owner = match access {
@@ -155,6 +156,16 @@ impl DuckLake {
             self.session = Some(session);
         }
         Ok(self.session.as_ref().expect("opened above"))
+    }
+
+    /// Returns the location of the catalog.
+    pub(crate) const fn location(&self) -> &CatalogLocation {
+        &self.config.catalog
+    }
+
+    /// Returns the connection to a PostgreSQL catalog that commits, which also holds the commit lock.
+    pub(crate) fn commit_connection(&mut self) -> Result<&mut LockConnection> {
+        self.lock.connection().ok_or_else(|| LakeError::invalid("the catalog is not PostgreSQL"))
     }
 
     /// Returns the session and the commit lock.
