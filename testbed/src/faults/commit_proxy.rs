@@ -48,6 +48,9 @@ const MESSAGE: &[u8] = br#""ducktide":1"#;
 
 const COMMIT: &[u8] = b"COMMIT";
 
+/// End of the message of the function that commits in one statement.
+const COMMIT_FUNCTION: &[u8] = br#""ducktide_commit_files":1"#;
+
 impl CommitProxy {
     /// Starts a proxy of the server at this URL; at first it forwards everything.
     pub fn start(url: &str, fault: CommitFault) -> Result<Self> {
@@ -231,8 +234,12 @@ impl Requests {
     fn is_lake_commit(&mut self, bytes: &[u8]) -> bool {
         self.tail.extend(bytes);
         self.has_message |= contains(&self.tail, MESSAGE);
+        if contains(&self.tail, COMMIT_FUNCTION) {
+            self.tail.clear();
+            return true;
+        }
         let commits = contains(&self.tail, COMMIT);
-        let keep = self.tail.len().min(MESSAGE.len() - 1);
+        let keep = self.tail.len().min(COMMIT_FUNCTION.len() - 1);
         self.tail.drain(..self.tail.len() - keep);
         if !commits {
             return false;
@@ -259,6 +266,8 @@ mod tests {
         assert!(!requests.is_lake_commit(br#"tide":1,"kind"..."#));
         assert!(requests.is_lake_commit(b"COMMIT"));
         assert!(!requests.is_lake_commit(b"COMMIT"));
+        assert!(!requests.is_lake_commit(br#"{"ducktide_com"#));
+        assert!(requests.is_lake_commit(br#"mit_files":1}"#));
     }
 
     #[test]

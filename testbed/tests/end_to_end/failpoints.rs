@@ -17,9 +17,9 @@ use ducktide_testbed::{
 };
 
 /// Generates the tests of each failpoint: a crash, and a pause during which another worker takes
-/// over.
+/// over. A commit to PostgreSQL is one statement, without the steps of a transaction in between.
 macro_rules! at_each_failpoint {
-    ($($failpoint:ident),+ $(,)?) => {
+    ($($failpoint:ident),+; within_a_transaction: $($within:ident),+ $(,)?) => {
         mod crash {
             use ducktide_testbed::catalog::CatalogKind;
 
@@ -28,6 +28,14 @@ macro_rules! at_each_failpoint {
             })+
 
             super::on_both_catalogs!($($failpoint),+);
+
+            mod within_a_transaction {
+                $(#[test]
+                #[ignore = "needs Kafka and the schema registry"]
+                fn $within() {
+                    super::super::check_crash(stringify!($within), super::CatalogKind::Sqlite);
+                })+
+            }
         }
 
         mod pause_and_takeover {
@@ -38,9 +46,17 @@ macro_rules! at_each_failpoint {
             })+
 
             super::on_both_catalogs!($($failpoint),+);
+
+            mod within_a_transaction {
+                $(#[test]
+                #[ignore = "needs Kafka and the schema registry"]
+                fn $within() {
+                    super::super::check_pause(stringify!($within), super::CatalogKind::Sqlite);
+                })+
+            }
         }
 
-        const FAILPOINTS: &[&str] = &[$(stringify!($failpoint)),+];
+        const FAILPOINTS: &[&str] = &[$(stringify!($failpoint),)+ $(stringify!($within)),+];
     };
 }
 
@@ -48,13 +64,11 @@ at_each_failpoint!(
     file_writing,
     file_written,
     file_synced,
-    lock_taken,
-    transaction_begun,
-    files_added,
     message_set,
     commit_answered,
     offsets_mirroring,
-    offsets_mirrored,
+    offsets_mirrored;
+    within_a_transaction: lock_taken, transaction_begun, files_added,
 );
 
 on_both_catalogs!(
@@ -76,7 +90,11 @@ const SEVERAL_COMMITS: [&str; 4] = ["--flush-rows", "1500", "--flush-interval", 
 
 #[test]
 fn every_failpoint_of_the_protocol_has_tests() {
-    assert_eq!(FAILPOINTS, Failpoint::COMMIT.map(Failpoint::name));
+    let mut tested = FAILPOINTS.to_vec();
+    let mut failpoints = Failpoint::COMMIT.map(Failpoint::name);
+    tested.sort_unstable();
+    failpoints.sort_unstable();
+    assert_eq!(tested, failpoints);
     assert_eq!(CHAOS_FAILPOINTS, Failpoint::COMMIT.map(Failpoint::name));
     assert_eq!(MERGE_FAILPOINTS, Failpoint::MERGE.map(Failpoint::name));
 }

@@ -17,6 +17,7 @@ mod groups;
 mod hazards;
 mod health;
 mod monitoring;
+mod native_commits;
 mod oracle;
 mod outages;
 mod package;

@@ -6,7 +6,7 @@
 //! closed during an operation.
 
 mod broken_catalog;
-mod case;
+pub(crate) mod case;
 mod catalogs;
 mod commits;
 mod compactors;

@@ -170,9 +170,7 @@ fn a_role_with_minimal_permissions_can_commit_and_nothing_else() {
     case.edit_catalog(&format!(
         "CREATE ROLE {role} LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}; \
          GRANT INSERT ON ducktide_source, ducktide_commit TO {role}; \
-         DO $$ DECLARE t text; BEGIN \
-           FOR t IN SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename LIKE 'ducklake%' \
-           LOOP EXECUTE format('GRANT INSERT, UPDATE, DELETE ON %I TO {role}', t); END LOOP; END $$"
+         GRANT EXECUTE ON FUNCTION ducktide_commit_files(jsonb) TO {role}"
     ));
     let url = case.address.replace("postgres@", &format!("{role}@"));
     let config = LakeConfig { catalog: url.parse().unwrap(), ..case.config.clone() };
