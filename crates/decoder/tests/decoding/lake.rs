@@ -10,7 +10,7 @@ use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
 use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition};
 use ducktide_protocol::table::{AvroType, TableName, UnionAs};
-use ducktide_protocol::{Lake as _, SourceSpec, StagedFile, Table};
+use ducktide_protocol::{Lake as _, SourceSpec, StagedColumn, StagedFile, Table};
 use proptest::prelude::any;
 use proptest::test_runner::{Config, TestCaseError, TestRunner};
 use tempfile::TempDir;
@@ -62,7 +62,41 @@ impl TestLake {
         let commit = Commit::ingest(vec![delta], files, vec![table.version]);
         let outcome = self.lake.commit(&commit).unwrap();
         assert!(matches!(outcome, CommitOutcome::Committed(Some(_))), "{outcome:?}");
+        commit.files().iter().for_each(|file| self.assert_footer(file));
         name
+    }
+
+    /// Checks that the writer's statistics of a file are those that DuckLake has read from it.
+    fn assert_footer(&mut self, file: &StagedFile) {
+        let name = file.path.file_name().unwrap().to_string_lossy();
+        let connection = self.lake.connection().unwrap();
+        let sql = format!(
+            "SELECT s.column_id, s.column_size_bytes, s.value_count, s.null_count, s.min_value, \
+             s.max_value, f.footer_size FROM __ducklake_metadata_lake.ducklake_data_file f \
+             JOIN __ducklake_metadata_lake.ducklake_file_column_stats s USING (data_file_id) \
+             WHERE f.path = '{name}' ORDER BY s.column_id"
+        );
+        let mut statement = connection.prepare(&sql).unwrap();
+        let mut rows = statement.query([]).unwrap();
+        let mut found = Vec::new();
+        while let Some(row) = rows.next().unwrap() {
+            let column = StagedColumn {
+                id: row.get(0).unwrap(),
+                bytes: row.get(1).unwrap(),
+                values: row.get(2).unwrap(),
+                nulls: row.get(3).unwrap(),
+                min: row.get(4).unwrap(),
+                max: row.get(5).unwrap(),
+                contains_nan: None,
+            };
+            assert_eq!(row.get::<_, u64>(6).unwrap(), file.footer.bytes);
+            found.push(column);
+        }
+        let mut columns = file.footer.columns.clone();
+        columns.sort_by_key(|column| column.id);
+        // DuckLake does not know it of a file that it has not written.
+        columns.iter_mut().for_each(|column| column.contains_nan = None);
+        assert_eq!(columns, found);
     }
 
     fn read(&mut self, table: &TableName) -> Vec<RecordBatch> {
@@ -76,10 +110,8 @@ fn stage(table: &Table, fixture: &mut Fixture) -> Vec<StagedFile> {
     let batch = fixture.rows.finish_batch().unwrap();
     let hints =
         ColumnHints { enums: fixture.decoder.enum_columns().to_vec(), ..Default::default() };
-    let (name, schema) = (table.version.table.clone(), batch.schema());
-    let mut writer =
-        StagingWriter::new(name, &table.directory, schema, &hints, &EncoderBudget::of_command())
-            .unwrap();
+    let encoders = EncoderBudget::of_command();
+    let mut writer = StagingWriter::of_table(table, batch.schema(), &hints, &encoders).unwrap();
     writer.write(&batch).unwrap();
     writer.finish().unwrap()
 }

@@ -18,6 +18,7 @@
 --   unknown_format     with "found": DuckLake's tables have another format
 --   unknown_columns    with "found": DuckLake's tables have columns that the format does not name
 --   triggers_missing   with "found": number of enabled triggers
+--   progress_unmoved   a trigger has no effect
 --   newer_triggers     with "found": version of programs that the triggers need
 --   refused            with "reason": the message can never be applied
 -- Any other error is raised; nothing is applied then either.
@@ -262,7 +263,7 @@ BEGIN
       WHEN SQLSTATE 'DT002' THEN
         RETURN jsonb_build_object('outcome', 'refused', 'reason', SQLERRM);
       WHEN SQLSTATE 'DT003' THEN
-        RETURN jsonb_build_object('outcome', 'triggers_missing', 'found', 0);
+        RETURN jsonb_build_object('outcome', 'progress_unmoved');
       WHEN raise_exception THEN
         IF SQLERRM LIKE 'ducktide fenced%' OR SQLERRM IN ('ducktide refused: file already registered', 'ducktide refused: already resolved') THEN
           RETURN jsonb_build_object('outcome', 'fenced');

@@ -70,6 +70,13 @@ fn read(answer: &str) -> Result<Option<Sent>> {
             let needed = layout::TRIGGERS.len();
             return Err(LakeError::from_fault(LakeFault::TriggersMissing { found, needed }));
         }
+        CommitAnswer::ProgressUnmoved => {
+            return Err(LakeError::invalid(
+                "progress did not move, so nothing was committed: a trigger of the lake has no \
+                 effect; restore the triggers from a lake of the same version, and then run \
+                 `ducktide status` before you restart any worker",
+            ));
+        }
         CommitAnswer::NewerTriggers { found } => {
             let ours = layout::TRIGGER_VERSION;
             return Err(layout::newer_layout("oldest_compatible_triggers", found, ours));

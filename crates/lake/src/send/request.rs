@@ -61,6 +61,7 @@ pub(super) enum CommitAnswer {
     UnknownFormat { found: String },
     UnknownColumns { found: String },
     TriggersMissing { found: usize },
+    ProgressUnmoved,
     NewerTriggers { found: u32 },
     Refused { reason: String },
 }

@@ -9,6 +9,7 @@
 //! | `next_file_id` | counts name mappings too | counts files |
 //! | `contains_nan` of floating-point columns | NULL | true or false |
 //! | size of the partition's column | 0 | size in the file |
+//! | bounds of a table's BLOB column | the last text, in one of two forms | NULL: the forms have no common order |
 //! | bounds of a table after a file without bounds | those of the next file, which hides rows | NULL |
 
 use super::pair::{NewFile, Pair, catalog_query, result};
@@ -69,8 +70,11 @@ fn assert_same_catalogs(pair: &mut Pair) {
         "SELECT table_id, record_count, next_row_id, file_size_bytes FROM ducklake_table_stats ORDER BY 1",
     );
     pair.assert_same_catalog(
-        "SELECT table_id, column_id, contains_null, min_value, max_value, extra_stats \
-         FROM ducklake_table_column_stats ORDER BY 1, 2",
+        "SELECT s.table_id, s.column_id, contains_null, extra_stats, \
+         CASE c.column_type WHEN 'blob' THEN '' ELSE min_value END AS min_value, \
+         CASE c.column_type WHEN 'blob' THEN '' ELSE max_value END AS max_value \
+         FROM ducklake_table_column_stats s JOIN ducklake_column c ON c.table_id = s.table_id \
+         AND c.column_id = s.column_id AND c.end_snapshot IS NULL ORDER BY 1, 2",
     );
     pair.assert_same_catalog(
         "SELECT source_id, partition, epoch, from_offset, to_offset, snapshot_id, kind, rows, dead \
@@ -190,7 +194,7 @@ fn bounds_that_one_file_lacks_never_hide_its_rows() {
     let mut pair = Pair::new("CREATE TABLE lake.floats(d DOUBLE)");
     let file = |value: &str| NewFile::new("floats", format!("SELECT {value}::DOUBLE AS d"));
     // Not known because of the NaN, then known again.
-    pair.commit(&[file("unnest([1.0, 'NaN'])")]);
+    pair.commit(&[file("unnest([1.0::DOUBLE, 'NaN'::DOUBLE])")]);
     pair.commit(&[file("100.0")]);
 
     let stats = catalog_query(

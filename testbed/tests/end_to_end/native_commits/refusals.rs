@@ -128,7 +128,7 @@ fn a_trigger_that_does_nothing_is_noticed_before_the_commit() {
 
     let error = case.try_send(&commit).unwrap_err();
 
-    assert!(matches!(error.fault(), Some(LakeFault::TriggersMissing { .. })), "{error}");
+    assert!(error.to_string().contains("progress did not move"), "{error}");
     assert_eq!((case.count(), case.position(0)), (0, (0, 100)), "the rows are rolled back");
 }
 
