@@ -1,6 +1,5 @@
 //! Settings from flags and environment variables: [`Args`] as parsed, [`Config`] as validated.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use ducktide_lake::Resources;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
 use ducktide_maintenance::{OrphanPolicy, Retention};
 use ducktide_protocol::LakeError;
+use ducktide_service::endpoints::EndpointArgs;
 use ducktide_service::units::{self, parse_bytes, parse_duration, parse_ratio};
 use jiff::Timestamp;
 use thiserror::Error;
@@ -76,15 +76,9 @@ pub struct RunArgs {
     #[command(flatten)]
     pub schedule: ScheduleArgs,
 
-    /// Address of /metrics, /healthz and /readyz; port 0 selects a free port, which is logged.
-    #[arg(
-        long,
-        env = "DUCKTIDE_LISTEN",
-        value_name = "HOST:PORT",
-        default_value = "127.0.0.1:0",
-        help_heading = "Process"
-    )]
-    pub listen: SocketAddr,
+    /// Endpoints.
+    #[command(flatten)]
+    pub endpoints: EndpointArgs,
 }
 
 /// Arguments of one pass.

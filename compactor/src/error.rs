@@ -17,7 +17,7 @@ pub enum CompactorError {
     NotLeader(Option<String>),
     #[error("some due operations were not done; run it again: {0}")]
     Incomplete(String),
-    #[error("serve metrics; choose another --listen: {0}")]
+    #[error("serve metrics; choose another --listen, or correct --metrics-token-file: {0}")]
     Listen(std::io::Error),
     #[error("write the plan: {0}")]
     Output(#[from] std::io::Error),

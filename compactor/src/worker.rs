@@ -59,7 +59,7 @@ pub async fn run(args: RunArgs, shutdown: impl Future<Output = ()>) -> Result<()
     let readiness = Readiness::starting();
     let mut exported = endpoints::registry("ducktide-compactor", &readiness);
     let metrics = Arc::new(Metrics::register(&mut exported));
-    let address = endpoints::serve(args.listen, exported, readiness.clone())
+    let address = endpoints::serve(&args.endpoints, exported, readiness.clone())
         .await
         .map_err(CompactorError::Listen)?;
     tracing::info!(%address, "serving /metrics, /healthz and /readyz");

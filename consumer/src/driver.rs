@@ -31,7 +31,7 @@ use crate::source::cluster_queries::ClusterQueries;
 use crate::source::group::Group;
 use crate::source::in_flight::InFlight;
 use crate::source::inspect::ClusterView;
-use crate::source::kafka_config::{Membership, consumer_config};
+use crate::source::kafka_config::{Membership, client_config, consumer_config};
 use crate::source::{JoinConfig, Source};
 use crate::startup::retry::StartupRetry;
 use crate::startup::{self, PreparedSources, topic_schemas};
@@ -49,7 +49,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::register(&mut exported, &clock));
     metrics.reading.memory_limit(config.batch.memory_limit);
-    let address = endpoints::serve(config.process.listen, exported, readiness.clone())
+    let address = endpoints::serve(&config.process.endpoints, exported, readiness.clone())
         .await
         .map_err(ConsumerError::Listen)?;
     tracing::info!(%address, "serving /metrics, /healthz and /readyz");
@@ -66,7 +66,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         refusal_limit,
     );
     let retry = Arc::new(retry);
-    let client = config.kafka.client_config();
+    let client = client_config(&config.kafka);
     let client = client.map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?;
     let cluster = ClusterView::new(&client)
         .map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?;

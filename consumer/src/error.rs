@@ -1,5 +1,6 @@
 //! Errors that end a consumer, and their exit codes.
 
+use ducktide_kafka::args::without_value;
 use ducktide_protocol::position::Offset;
 use ducktide_protocol::{ErrorKind, LakeError};
 use rdkafka::error::KafkaError;
@@ -8,7 +9,6 @@ use thiserror::Error;
 use crate::decode::error_class::ErrorClass;
 use crate::decode::failure::DecodeFailure;
 use crate::decode::schema_provider::SchemaError;
-use crate::source::kafka_config::without_value;
 use crate::source::topic_partition::TopicPartition;
 
 /// An error that ends a consumer. None of them loses data: records that are not in the lake are read
@@ -105,7 +105,7 @@ pub enum ConsumerError {
     #[error("Kafka refuses: {0}")]
     KafkaRefuses(String),
     /// The address of `/metrics` is not available.
-    #[error("serve metrics; choose another --listen: {0}")]
+    #[error("serve metrics; choose another --listen, or correct --metrics-token-file: {0}")]
     Listen(std::io::Error),
     /// The consumer was stopped before it had started. Not a failure.
     #[error("stopped while starting")]

@@ -28,7 +28,7 @@ pub use config::{Args, Config, ConfigError, OnBadRecord, OnIncompatibleSchema, T
 pub use decode::record_format::{KeyArgs, KeyFormat, UnionArgs, ValueArgs, ValueFormat};
 pub use decode::schema_provider::SchemaError;
 pub use driver::run;
-pub use ducktide_registry::{RegistryArgs, RegistryError, Secret};
+pub use ducktide_registry::{RegistryArgs, RegistryError};
 pub use error::ConsumerError;
 pub use metrics::sample_metrics;
 pub use source::TopicPartition;
@@ -36,5 +36,5 @@ pub use source::cluster_error::{ClusterError, ClusterErrorKind};
 pub use source::group::table_group;
 pub use source::group_members::GroupMember;
 pub use source::inspect::{ClusterView, Identity, Watermarks};
-pub use source::kafka_config::{GroupProtocol, KafkaArgs, KafkaSettingsError};
+pub use source::kafka_config::{GroupProtocol, client_config};
 pub use startup::new_table::{NewTableError, create_table};

@@ -2,7 +2,8 @@
 
 use std::io;
 
-use ducktide_consumer::{ClusterError, ClusterErrorKind, KafkaSettingsError};
+use ducktide_consumer::{ClusterError, ClusterErrorKind};
+use ducktide_kafka::KafkaSettingsError;
 use ducktide_protocol::{ErrorKind, LakeError};
 use thiserror::Error;
 

@@ -3,7 +3,8 @@
 use std::io::{self, Write as _};
 
 use clap::Args;
-use ducktide_consumer::{ClusterView, KafkaArgs};
+use ducktide_consumer::{ClusterView, client_config};
+use ducktide_kafka::KafkaArgs;
 use ducktide_lake::config::LakeArgs;
 use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::position::{Offset, Partition};
@@ -56,7 +57,7 @@ pub(crate) fn run(args: &SkipArgs) -> Result<(), Failure> {
     let mut lake = DuckLake::open(&args.lake.resolve()?, Access::Operate)?;
     let source = source::select(lake.sources()?, &args.topic, args.table.as_ref())?;
     let (partition, to_offset) = (Partition(args.partition), Offset(args.to_offset));
-    let view = ClusterView::new(&args.kafka.client_config()?)?;
+    let view = ClusterView::new(&client_config(&args.kafka)?)?;
     let end = view.watermarks(&args.topic, partition)?.high;
     if to_offset > end {
         return Err(Failure::Refused(format!(

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
-use ducktide_registry::RegistryArgs;
-use ducktide_service::kafka_property::{PropertyList, canonical_name, merge};
+use ducktide_kafka::{Connection, KafkaArgs, KafkaSettingsError, OwnedProperty};
+use ducktide_registry::{RegistryArgs, RegistrySettingsError};
 use ducktide_service::units::{parse_duration, parse_ratio};
 use jiff::Timestamp;
 use thiserror::Error;
@@ -53,6 +53,9 @@ pub struct Args {
     /// Kafka settings.
     #[command(flatten)]
     pub kafka: KafkaArgs,
+    /// Topic settings.
+    #[command(flatten)]
+    pub topic: TopicArgs,
     /// Registry settings.
     #[command(flatten)]
     pub registry: RegistryArgs,
@@ -67,19 +70,10 @@ pub struct Args {
     pub output: OutputArgs,
 }
 
-/// Kafka settings.
+/// Topic, and how records are sent to it.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Kafka")]
-pub struct KafkaArgs {
-    /// Bootstrap brokers, `host:port`, comma separated.
-    #[arg(
-        long,
-        env = "KAFKA_BOOTSTRAP_SERVERS",
-        value_name = "HOST:PORT,...",
-        default_value = "localhost:9092"
-    )]
-    pub bootstrap_servers: String,
-
+#[command(next_help_heading = "Topic")]
+pub struct TopicArgs {
     /// Topic to publish to.
     #[arg(long, env = "KAFKA_TOPIC", default_value = "events")]
     pub topic: String,
@@ -100,13 +94,6 @@ pub struct KafkaArgs {
     /// topics.
     #[arg(long, env = "DUCKTIDE_COMPRESSION", value_enum, default_value_t = Compression::Lz4)]
     pub compression: Compression,
-
-    /// Additional librdkafka property, such as `linger.ms=100`. Can be repeated, or given as a list
-    /// separated by semicolons; `\;` is a semicolon within a value. Properties that the delivery
-    /// guarantees depend on are rejected.
-    #[arg(long = "kafka-property", env = "KAFKA_PROPERTIES", value_name = "KEY=VALUE",
-          value_parser = PropertyList::parse, hide_env_values = true)]
-    pub kafka_properties: Vec<PropertyList>,
 
     /// Maximum time to reach Kafka and the registry at startup, seconds.
     #[arg(long, env = "DUCKTIDE_CONNECT_TIMEOUT", value_name = "SECONDS", default_value = "15", value_parser = parse_duration)]
@@ -223,6 +210,8 @@ impl Compression {
 pub struct Config {
     /// Kafka settings.
     pub kafka: KafkaArgs,
+    /// Topic settings.
+    pub topic: TopicArgs,
     /// Registry settings.
     pub registry: RegistryArgs,
     /// Records per loop.
@@ -246,21 +235,19 @@ pub struct Config {
 }
 
 /// Invalid combination of settings.
-#[derive(Debug, PartialEq, Eq, Error)]
+#[derive(Debug, Error)]
 #[expect(missing_docs, reason = "the messages say what the fields are")]
 pub enum ConfigError {
-    #[error(
-        "set kafka property: the delivery guarantees depend on it; {remedy}: property=`{property}`"
-    )]
-    OwnedProperty { property: String, remedy: &'static str },
-    #[error("--kafka-property or KAFKA_PROPERTIES: {0}")]
-    Property(String),
+    #[error(transparent)]
+    Kafka(#[from] KafkaSettingsError),
+    #[error(transparent)]
+    Registry(#[from] RegistrySettingsError),
     #[error("check ratios: --duplicates and --poison add up to more than 1; lower one of them")]
     RatiosAboveOne,
 }
 
 /// librdkafka properties that users cannot set, with the remedy.
-const OWNED_PROPERTIES: [(&str, &str); 7] = [
+const OWNED_PROPERTIES: [OwnedProperty; 7] = [
     ("bootstrap.servers", "use --bootstrap-servers"),
     ("test.mock.num.brokers", "use --bootstrap-servers"),
     ("compression.type", "use --compression"),
@@ -274,9 +261,8 @@ impl TryFrom<Args> for Config {
     type Error = ConfigError;
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
-        for (name, _) in args.kafka.properties().map_err(ConfigError::Property)? {
-            reject_owned(&name)?;
-        }
+        client_config(&args.kafka, args.topic.compression)?;
+        args.registry.check()?;
         let data = &args.data;
         if data.duplicates + data.poison > 1.0 {
             return Err(ConfigError::RatiosAboveOne);
@@ -292,16 +278,41 @@ impl TryFrom<Args> for Config {
             ledger: args.output.ledger,
             dry_run: args.output.dry_run,
             kafka: args.kafka,
+            topic: args.topic,
             registry: args.registry,
         })
     }
 }
 
-impl KafkaArgs {
-    /// Returns the properties given by the user, each once.
-    pub(crate) fn properties(&self) -> Result<Vec<(String, String)>, String> {
-        merge(&self.kafka_properties)
-    }
+/// Default properties; `--kafka-property` can override them.
+const DEFAULT_PROPERTIES: [(&str, &str); 7] = [
+    ("client.id", "ducktide-producer"),
+    // Same partitioner as the Java client, so that a user's records from other producers go to the
+    // same partition.
+    ("partitioner", "murmur2_random"),
+    // Long enough for batches of hundreds of records at high rates, negligible otherwise.
+    ("linger.ms", "20"),
+    // Limits the memory of queued records, together with the next property.
+    ("queue.buffering.max.messages", "300000"),
+    ("queue.buffering.max.kbytes", "131072"),
+    // Shorter outages delay records; in longer ones they count as not acknowledged.
+    ("message.timeout.ms", "120000"),
+    // With the default of ten seconds, a broker that is available again would wait for its records.
+    ("reconnect.backoff.max.ms", "1000"),
+];
+
+/// Returns the configuration of the client.
+pub(crate) fn client_config(
+    kafka: &KafkaArgs,
+    compression: Compression,
+) -> Result<Connection, KafkaSettingsError> {
+    let mut connection = kafka.client_config(&OWNED_PROPERTIES, &DEFAULT_PROPERTIES)?;
+    connection
+        .config
+        .set("compression.type", compression.as_str())
+        .set("enable.idempotence", "true")
+        .set("acks", "all");
+    Ok(connection)
 }
 
 impl Config {
@@ -317,16 +328,6 @@ fn clock(data: &DataArgs) -> Clock {
         next: TimestampMicros(start.as_microsecond()),
         step_micros: i64::try_from(data.event_interval.as_micros()).unwrap_or(i64::MAX),
     })
-}
-
-fn reject_owned(property: &str) -> Result<(), ConfigError> {
-    let is_owned = |(owned, _): &&(&str, &str)| *owned == canonical_name(property);
-    match OWNED_PROPERTIES.iter().find(is_owned) {
-        Some((_, remedy)) => {
-            Err(ConfigError::OwnedProperty { property: property.to_owned(), remedy })
-        }
-        None => Ok(()),
-    }
 }
 
 fn parse_rate(text: &str) -> Result<f64, String> {
@@ -379,13 +380,14 @@ mod tests {
         for property in OWNED_PROPERTIES.map(|(property, _)| property).into_iter().chain(aliases) {
             let args = parse(&["--kafka-property", &format!("{property}=x")]).expect("parses");
             let error = Config::try_from(args).expect_err("rejected").to_string();
-            assert!(error.contains(&format!("property=`{property}`")), "{error}");
+            assert!(error.contains(&format!("`{property}` cannot be set")), "{error}");
         }
         let other =
             config(&["--kafka-property", "linger.ms=9", "--kafka-property", "client.id=a=b"]);
-        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        let expected = [pair("linger.ms", "9"), pair("client.id", "a=b")];
-        assert_eq!(other.kafka.properties().unwrap(), expected);
+        let client = client_config(&other.kafka, Compression::Zstd).expect("valid").config;
+        assert_eq!(client.get("linger.ms"), Some("9"));
+        assert_eq!(client.get("client.id"), Some("a=b"));
+        assert_eq!(client.get("compression.type"), Some("zstd"));
     }
 
     #[test]
@@ -393,7 +395,8 @@ mod tests {
         assert!(parse(&["--poison", "1.1"]).is_err());
         assert!(parse(&["--late=-0.1"]).is_err());
         let args = parse(&["--poison", "0.6", "--duplicates", "0.5"]).expect("parses");
-        assert_eq!(Config::try_from(args).expect_err("too many"), ConfigError::RatiosAboveOne);
+        let error = Config::try_from(args).expect_err("too many");
+        assert!(matches!(error, ConfigError::RatiosAboveOne), "{error}");
     }
 
     #[test]

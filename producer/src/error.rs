@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use ducktide_kafka::args::without_value;
 use ducktide_registry::RegistryError;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use thiserror::Error;
@@ -13,10 +14,14 @@ use thiserror::Error;
 pub enum ProducerError {
     /// Check the address, or start the brokers.
     #[error(
-        "reach kafka: no broker answered; check --bootstrap-servers (KAFKA_BOOTSTRAP_SERVERS) and \
-         that the brokers run: bootstrap_servers=`{bootstrap_servers}` waited_seconds=`{waited_seconds}`"
+        "reach kafka: {reason}; check --bootstrap-servers (KAFKA_BOOTSTRAP_SERVERS) and that the \
+         brokers run: bootstrap_servers=`{bootstrap_servers}` waited_seconds=`{waited_seconds}`"
     )]
-    KafkaUnreachable { bootstrap_servers: String, waited_seconds: u64 },
+    KafkaUnreachable { reason: String, bootstrap_servers: String, waited_seconds: u64 },
+
+    /// Correct the setting that the remedy names, or the permissions of the user.
+    #[error("kafka refuses: {reason}: {remedy}")]
+    KafkaRefuses { reason: String, remedy: &'static str },
 
     /// Check the address, or start the registry.
     #[error("reach schema registry: {error} waited_seconds=`{waited_seconds}`")]
@@ -38,11 +43,14 @@ pub enum ProducerError {
     TopicMissing { topic: String },
 
     /// Change `--partitions` or `--replication-factor`, or request the permission to create topics.
-    #[error("create topic: kafka rejected the request: topic=`{topic}` reason=`{reason}`")]
+    #[error(
+        "create topic: kafka rejected the request; correct --partitions or --replication-factor, or \
+         allow this user Create on the topic: topic=`{topic}` reason=`{reason}`"
+    )]
     TopicRejected { topic: String, reason: RDKafkaErrorCode },
 
-    /// Correct the `--kafka-property`.
-    #[error("start kafka client: check --kafka-property: {0}")]
+    /// Correct the setting.
+    #[error("start kafka client: check the settings of Kafka: {0}")]
     KafkaClient(String),
 
     /// Choose another file, or free disk space.
@@ -65,13 +73,8 @@ pub enum ProducerError {
 impl ProducerError {
     /// Creates the error of a client that could not be created, without the value of a property,
     /// which may be a secret.
-    pub(crate) fn from_client_error(error: KafkaError) -> Self {
-        Self::KafkaClient(match error {
-            KafkaError::ClientConfig(_, reason, name, _) => {
-                format!("{reason}: property=`{name}`")
-            }
-            other => other.to_string(),
-        })
+    pub(crate) fn from_client_error(error: &KafkaError) -> Self {
+        Self::KafkaClient(without_value(&error))
     }
 
     /// Returns the exit code of the program; `--help` lists them.
@@ -109,7 +112,7 @@ mod tests {
         let mut config = ClientConfig::new();
         config.set("sasl.no-such", "secret");
         let error = ProducerError::from_client_error(
-            config.create_native_config().err().expect("rejected"),
+            &config.create_native_config().err().expect("rejected"),
         );
 
         assert_eq!(error.exit_code(), exit::USAGE);

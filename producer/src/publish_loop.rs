@@ -25,10 +25,10 @@ pub(crate) fn publish(
     stop: &StopRequest,
 ) -> Result<Duration, ProducerError> {
     let deliveries = DeliveryContext::new(totals, open_ledger(config)?);
-    let mut publisher = Publisher::connect(&config.kafka, deliveries, stop)?;
+    let mut publisher = Publisher::connect(config, deliveries, stop)?;
     let started = Instant::now();
     let outcome = PublishLoop::new(config, schema_id, &publisher, stop).run();
-    publisher.finish(stop, config.kafka.shutdown_timeout);
+    publisher.finish(stop, config.topic.shutdown_timeout);
     publisher.deliveries().report_failures();
     outcome?;
     check_ledger(config, &publisher)?;
@@ -37,7 +37,7 @@ pub(crate) fn publish(
 
 fn open_ledger(config: &Config) -> Result<Option<Ledger>, ProducerError> {
     let open = |path: &PathBuf| {
-        Ledger::open(path, &config.kafka.topic)
+        Ledger::open(path, &config.topic.topic)
             .map_err(|source| ProducerError::Ledger { path: path.clone(), source })
     };
     config.ledger.as_ref().map(open).transpose()

@@ -19,7 +19,7 @@ pub(crate) async fn register_events_schema(
     stop: &StopRequest,
 ) -> Result<u32, ProducerError> {
     let registry = SchemaRegistry::new(&config.registry).map_err(ProducerError::Registry)?;
-    let subject = format!("{}-value", config.kafka.topic);
+    let subject = format!("{}-value", config.topic.topic);
     let (started, mut warned) = (Instant::now(), false);
     loop {
         let error = match registry.register(&subject, ducktide_schemas::EVENTS).await {
@@ -33,7 +33,7 @@ pub(crate) async fn register_events_schema(
         if stop.is_requested() {
             return Err(ProducerError::Stopped);
         }
-        let timeout = config.kafka.connect_timeout;
+        let timeout = config.topic.connect_timeout;
         if started.elapsed() + RETRY_PAUSE > timeout {
             let waited_seconds = timeout.as_secs();
             return Err(ProducerError::RegistryUnreachable { waited_seconds, error });

@@ -94,13 +94,13 @@ fn summary(totals: &Totals, elapsed: Duration) -> RunSummary {
 
 fn log_start(config: &Config) {
     tracing::info!(
-        topic = config.kafka.topic,
+        topic = config.topic.topic,
         bootstrap_servers = config.kafka.bootstrap_servers,
         schema_registry_url = %config.registry.schema_registry_url,
         rows = config.rows,
         loops = config.loops,
         seed = config.seed,
-        compression = config.kafka.compression.as_str(),
+        compression = config.topic.compression.as_str(),
         ledger = config.ledger.as_ref().map(|path| path.display().to_string()),
         "publishing events"
     );

@@ -8,6 +8,7 @@
 
 mod blocking;
 pub mod catalog;
+pub mod certificates;
 pub mod chaos;
 pub mod compactor;
 pub mod duckdb_cli;
@@ -21,6 +22,7 @@ pub mod pipeline;
 pub mod program;
 pub mod raw_records;
 pub mod services;
+pub mod tls_proxy;
 pub mod wait;
 mod watchdog;
 pub mod worker;

@@ -12,6 +12,7 @@ mod port;
 mod postgres;
 mod process;
 mod registry;
+mod secure_kafka;
 mod shared;
 
 use std::{
@@ -29,6 +30,7 @@ pub use self::{
     port::free as free_port,
     postgres::Postgres,
     registry::Registry,
+    secure_kafka::{CONSUMER, OPERATOR, PRODUCER, SecureKafka, User},
     shared::{
         exported, kafka as shared_kafka, postgres as shared_postgres, registry as shared_registry,
     },

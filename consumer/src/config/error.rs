@@ -1,10 +1,11 @@
 //! Errors of settings.
 
+use ducktide_kafka::KafkaSettingsError;
 use ducktide_protocol::LakeError;
 use ducktide_protocol::table::InvalidTableName;
+use ducktide_registry::RegistrySettingsError;
+use ducktide_service::secret::SecretError;
 use thiserror::Error;
-
-use crate::source::kafka_config::KafkaSettingsError;
 
 /// Invalid setting.
 #[derive(Debug, Error)]
@@ -29,6 +30,10 @@ pub enum ConfigError {
     Lake(#[from] LakeError),
     #[error(transparent)]
     Kafka(#[from] KafkaSettingsError),
+    #[error(transparent)]
+    Registry(#[from] RegistrySettingsError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     #[error("--memory-limit is too small; set at least 64MiB: value=`{0}`")]
     Memory(u64),
 }

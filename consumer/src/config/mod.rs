@@ -4,15 +4,16 @@
 mod error;
 pub(crate) mod topics;
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args as ClapArgs, Parser, ValueEnum};
+use ducktide_kafka::KafkaArgs;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
 use ducktide_protocol::dead_letter::headers_type;
 use ducktide_protocol::table::{AvroField, Column, KAFKA_HEADERS, ShapeError};
 use ducktide_registry::RegistryArgs;
+use ducktide_service::endpoints::EndpointArgs;
 use ducktide_service::units::{parse_bytes, parse_duration, parse_ratio};
 use jiff::Timestamp;
 
@@ -20,7 +21,7 @@ use crate::batch::dedupe::DedupeRule;
 use crate::config::topics::Topics;
 use crate::decode::error_class::ErrorClass;
 use crate::decode::record_format::{KeyArgs, ValueArgs};
-use crate::source::kafka_config::{GroupProtocol, KafkaArgs};
+use crate::source::kafka_config::{GroupProtocol, client_config};
 
 pub use error::ConfigError;
 
@@ -341,9 +342,9 @@ pub enum OnIncompatibleSchema {
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Process")]
 pub struct ProcessArgs {
-    /// Address of /metrics, /healthz and /readyz. Port 0 selects a free port, which is logged.
-    #[arg(long, env = "DUCKTIDE_LISTEN", value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
-    pub listen: SocketAddr,
+    /// Endpoints.
+    #[command(flatten)]
+    pub endpoints: EndpointArgs,
 
     /// Timeout of the last commit after SIGTERM or Ctrl-C; then exit with 6. Must be shorter than
     /// the session timeout of the group.
@@ -399,7 +400,9 @@ impl TryFrom<Args> for Config {
     type Error = ConfigError;
 
     fn try_from(args: Args) -> Result<Self, ConfigError> {
-        args.kafka.client_config()?;
+        client_config(&args.kafka)?;
+        args.registry.check()?;
+        args.process.endpoints.token()?;
         let topics = Topics::new(&args.source.topics, args.table.table.as_deref())?;
         let label = topics.only_table().map(|table| table.table);
         let label = label.or_else(|| args.source.group_id.clone());

@@ -11,6 +11,8 @@ use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use ducktide_kafka::oauth::OAuthTokens;
+use ducktide_kafka::token_ffi::answer_refresh;
 use ducktide_protocol::dead_letter::Header;
 use ducktide_protocol::failpoint::{self, Failpoint};
 use ducktide_protocol::position::Offset;
@@ -41,6 +43,7 @@ pub(crate) trait RebalanceListener: Send {
 /// State of the callbacks. Its address is the client's opaque pointer.
 struct Callbacks {
     listener: Box<dyn RebalanceListener>,
+    tokens: Option<Arc<OAuthTokens>>,
 }
 
 /// A member of a consumer group.
@@ -114,7 +117,9 @@ impl NativeConsumer {
         listener: Box<dyn RebalanceListener>,
     ) -> KafkaResult<Self> {
         let native = config.client.create_native_config()?;
-        let callbacks = NonNull::from(Box::leak(Box::new(Callbacks { listener })));
+        let tokens = config.tokens.clone();
+        let needs_tokens = tokens.is_some();
+        let callbacks = NonNull::from(Box::leak(Box::new(Callbacks { listener, tokens })));
         let mut text: [c_char; 512] = [0; 512];
         // SAFETY: the configuration is valid; librdkafka takes it over if, and only if, it returns a
         // client. The callbacks live until after the client is destroyed.
@@ -123,6 +128,13 @@ impl NativeConsumer {
             rdsys::rd_kafka_conf_set_rebalance_cb(native.ptr(), Some(on_rebalance));
             rdsys::rd_kafka_conf_set_error_cb(native.ptr(), Some(on_error));
             rdsys::rd_kafka_conf_set_log_cb(native.ptr(), Some(on_log));
+            if needs_tokens {
+                rdsys::rd_kafka_conf_set_oauthbearer_token_refresh_cb(
+                    native.ptr(),
+                    Some(on_token_refresh),
+                );
+                rdsys::rd_kafka_conf_enable_sasl_queue(native.ptr(), 1);
+            }
             let kind = RDKafkaType::RD_KAFKA_CONSUMER;
             rdsys::rd_kafka_new(kind, native.ptr(), text.as_mut_ptr(), text.len())
         };
@@ -139,6 +151,15 @@ impl NativeConsumer {
         let client = Arc::new(NativeClient { client, callbacks });
         check_owned(&config.owned, |name| client.setting(name))
             .map_err(KafkaError::ClientCreation)?;
+        if needs_tokens {
+            // SAFETY: the client is valid. Requests for tokens are answered by its own thread, so that a
+            // slow server delays no poll.
+            unsafe {
+                destroy_error(rdsys::rd_kafka_sasl_background_callbacks_enable(
+                    client.client.as_ptr(),
+                ));
+            }
+        }
         // SAFETY: the client is valid. Its other events come through the consumer's queue.
         let queue = unsafe {
             rdsys::rd_kafka_poll_set_consumer(client.client.as_ptr());
@@ -542,6 +563,17 @@ pub(super) unsafe fn partitions_of(
     }
 }
 
+/// Answers a request for a token, on a thread of the client.
+unsafe extern "C" fn on_token_refresh(rk: *mut RDKafka, _: *const c_char, opaque: *mut c_void) {
+    // SAFETY: called by librdkafka with a valid client, and the opaque that `new` set. Other threads
+    // only read the tokens, too.
+    unsafe {
+        if let Some(tokens) = &(*opaque.cast::<Callbacks>()).tokens {
+            answer_refresh(rk, tokens);
+        }
+    }
+}
+
 /// Handles a rebalance. An assignment is acknowledged at once with an empty list, and its partitions are
 /// fetched after the lake has returned their positions.
 ///
@@ -593,7 +625,7 @@ unsafe fn destroy_error(error: *mut rdsys::rd_kafka_error_t) {
     // SAFETY: as the caller says.
     unsafe {
         let text = CStr::from_ptr(rdsys::rd_kafka_error_string(error)).to_string_lossy();
-        tracing::warn!(error = %text, "rebalance call failed");
+        tracing::warn!(error = %text, "call of the Kafka client failed");
         rdsys::rd_kafka_error_destroy(error);
     }
 }
@@ -638,7 +670,7 @@ mod tests {
     use std::fs;
     use std::os::unix::ffi::OsStrExt as _;
 
-    use ducktide_service::kafka_property::{NAMES_WITHOUT_DOT, canonical_name};
+    use ducktide_kafka::property::{NAMES_WITHOUT_DOT, canonical_name};
 
     use super::*;
 
@@ -666,11 +698,13 @@ mod tests {
         let right = vec![("auto.offset.reset", "largest".to_owned()), ("group.id", "g".to_owned())];
 
         let refused = NativeConsumer::new(
-            &ConsumerConfig { client: client.clone(), owned: wrong },
+            &ConsumerConfig { client: client.clone(), owned: wrong, tokens: None },
             Box::new(NoListener),
         );
-        let created =
-            NativeConsumer::new(&ConsumerConfig { client, owned: right }, Box::new(NoListener));
+        let created = NativeConsumer::new(
+            &ConsumerConfig { client, owned: right, tokens: None },
+            Box::new(NoListener),
+        );
 
         let refused = refused.err().expect("refused").to_string();
         assert!(refused.contains("property=`auto.offset.reset`"), "{refused}");

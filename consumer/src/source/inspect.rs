@@ -4,10 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ducktide_kafka::Connection;
+use ducktide_kafka::failure::ConnectionFailures;
+use ducktide_kafka::oauth::OAuthTokens;
+use ducktide_kafka::token_ffi::authenticate;
 use ducktide_protocol::position::{Offset, OffsetRange, Partition};
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
+use rdkafka::client::{Client, ClientContext, DefaultClientContext};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -15,7 +19,7 @@ use rdkafka::message::Message as _;
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::topic_partition_list::{Offset as ListOffset, TopicPartitionList};
 
-use super::cluster_error::{ClusterError, ClusterErrorKind, ConnectionFailures, FailureContext};
+use super::cluster_error::{ClusterError, ClusterErrorKind, FailureContext};
 use super::ffi;
 use super::group_members::{self, GroupDescription, GroupMember};
 use super::topic_partition::TopicPartition;
@@ -33,6 +37,7 @@ pub(crate) type ClusterResult<T> = Result<T, ClusterError>;
 pub struct ClusterView {
     client: BaseConsumer<FailureContext>,
     config: ClientConfig,
+    tokens: Option<Arc<OAuthTokens>>,
 }
 
 /// First and end offset of a partition.
@@ -55,15 +60,16 @@ pub struct Identity {
 
 impl ClusterView {
     /// Creates a client, which connects at the first query.
-    pub fn new(config: &ClientConfig) -> ClusterResult<Self> {
-        let mut config = config.clone();
+    pub fn new(connection: &Connection) -> ClusterResult<Self> {
+        let Connection { mut config, tokens } = connection.clone();
         config.remove("group.id");
         config.remove("group.instance.id");
         config.remove("group.protocol");
         // At lower levels, the client does not report that brokers close its connections.
         config.set_log_level(RDKafkaLogLevel::Info);
-        match config.create_with_context(FailureContext::default()) {
-            Ok(client) => Ok(Self { client, config }),
+        let context = FailureContext { failures: ConnectionFailures::new(&config) };
+        match config.create_with_context(context) {
+            Ok(client) => Ok(Self { client, config, tokens }),
             Err(error) => Err(ClusterError::new(error, None)),
         }
     }
@@ -86,6 +92,19 @@ impl ClusterView {
         &self.client.context().failures
     }
 
+    /// Returns the client, with a valid token if one is used: the client is not polled, and would wait
+    /// for one without end.
+    fn authenticated(&self) -> ClusterResult<&BaseConsumer<FailureContext>> {
+        authenticate(self.client.client(), self.tokens.as_deref())
+            .map_err(ClusterError::of_token)?;
+        Ok(&self.client)
+    }
+
+    fn give_token<C: ClientContext>(&self, client: &Client<C>) -> KafkaResult<()> {
+        authenticate(client, self.tokens.as_deref())
+            .map_err(|error| KafkaError::ClientCreation(error.to_string()))
+    }
+
     /// Adds the client's reason to an error.
     fn answered<T>(&self, answer: KafkaResult<T>) -> ClusterResult<T> {
         match answer {
@@ -100,14 +119,14 @@ impl ClusterView {
 
     /// Returns the names of all topics.
     pub fn topics(&self) -> ClusterResult<Vec<String>> {
-        let metadata = self.answered(self.client.fetch_metadata(None, TIMEOUT))?;
+        let metadata = self.answered(self.authenticated()?.fetch_metadata(None, TIMEOUT))?;
         let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
         Ok(topics.map(|topic| topic.name().to_owned()).collect())
     }
 
     /// Returns the partitions of a topic; none while the topic does not exist.
     pub fn partitions(&self, topic: &str) -> ClusterResult<Vec<Partition>> {
-        let metadata = self.answered(self.client.fetch_metadata(Some(topic), TIMEOUT))?;
+        let metadata = self.answered(self.authenticated()?.fetch_metadata(Some(topic), TIMEOUT))?;
         let mut partitions = Vec::new();
         for found in metadata.topics().iter().filter(|found| found.name() == topic) {
             match found.error().map(RDKafkaErrorCode::from) {
@@ -239,7 +258,7 @@ impl ClusterView {
             let added = list.add_partition_offset(topic, partition.0, at);
             added.map_err(|error| ClusterError::new(error, None))?;
         }
-        match ffi::list_offsets(&self.client, &mut list, TIMEOUT) {
+        match ffi::list_offsets(self.authenticated()?, &mut list, TIMEOUT) {
             // No partition has a known leader; the list has the error of each.
             Err(RDKafkaErrorCode::UnknownPartition) => {}
             answer => self.answered(answer.map_err(KafkaError::MetadataFetch))?,
@@ -256,7 +275,7 @@ impl ClusterView {
 
     /// Returns the longest session that the brokers grant a member under KIP-848.
     pub(crate) fn longest_session(&self) -> ClusterResult<Option<Duration>> {
-        let metadata = self.answered(self.client.fetch_metadata(None, TIMEOUT))?;
+        let metadata = self.answered(self.authenticated()?.fetch_metadata(None, TIMEOUT))?;
         let Some(broker) = metadata.brokers().first() else { return Ok(None) };
         let found = self.answered(self.describe(ResourceSpecifier::Broker(broker.id())))?;
         let millis = value(&found, "group.consumer.max.session.timeout.ms");
@@ -269,7 +288,7 @@ impl ClusterView {
     }
 
     fn describe_group(&self, group: &str, timeout: Duration) -> ClusterResult<GroupDescription> {
-        let described = group_members::describe_group(&self.client, group, timeout);
+        let described = group_members::describe_group(self.authenticated()?, group, timeout);
         self.answered(described.map_err(KafkaError::AdminOp))
     }
 
@@ -294,6 +313,7 @@ impl ClusterView {
 
     fn describe(&self, resource: ResourceSpecifier<'_>) -> KafkaResult<ConfigResource> {
         let admin: AdminClient<DefaultClientContext> = self.config.create()?;
+        self.give_token(admin.inner())?;
         let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
         let runtime = tokio::runtime::Builder::new_current_thread().build();
         let runtime = runtime.map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
@@ -338,6 +358,7 @@ impl ClusterView {
         config.set("group.id", "ducktide-count").set("enable.auto.commit", "false");
         config.set("enable.partition.eof", "true").set("auto.offset.reset", "error");
         let reader: BaseConsumer = config.create()?;
+        self.give_token(reader.client())?;
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition_offset(topic, partition.0, ListOffset::Offset(range.from.0))?;
         reader.assign(&wanted)?;
@@ -363,7 +384,7 @@ impl ClusterView {
 
     /// Returns the ids of a topic and its cluster. A topic that does not exist has no id.
     pub fn identity(&self, topic: &str) -> ClusterResult<Identity> {
-        let topic_id = ffi::topic_id(&self.client, topic, TIMEOUT);
+        let topic_id = ffi::topic_id(self.authenticated()?, topic, TIMEOUT);
         let topic_id = self.answered(topic_id.map_err(KafkaError::MetadataFetch))?;
         let cluster_id = self.client.client().fetch_cluster_id(TIMEOUT);
         Ok(Identity { cluster_id, topic_id })
@@ -425,7 +446,7 @@ mod tests {
         cluster.create_topic("events", 3, 1).unwrap();
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", cluster.bootstrap_servers());
-        let view = ClusterView::new(&config).unwrap();
+        let view = ClusterView::new(&config.into()).unwrap();
         (cluster, view)
     }
 
@@ -491,7 +512,7 @@ mod tests {
     fn the_connection_error_is_available_while_a_query_waits() {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", "127.0.0.1:1");
-        let view = Arc::new(ClusterView::new(&config).unwrap());
+        let view = Arc::new(ClusterView::new(&config.into()).unwrap());
         let asking = Arc::clone(&view);
         let query = thread::spawn(move || asking.topics());
 

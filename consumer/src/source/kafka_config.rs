@@ -1,14 +1,15 @@
-//! Kafka settings: flags, and the librdkafka configuration that they result in.
+//! The librdkafka configuration of a consumer.
 
-use clap::{Args, ValueEnum};
-use ducktide_service::kafka_property::{PropertyList, canonical_name, merge};
+use std::sync::Arc;
+
+use clap::ValueEnum;
+use ducktide_kafka::oauth::OAuthTokens;
+use ducktide_kafka::{Connection, KafkaArgs, KafkaSettingsError, OwnedProperty, set_default};
 use rdkafka::ClientConfig;
-use rdkafka::error::KafkaError;
-use thiserror::Error;
 
 /// librdkafka properties on which the guarantee or the memory limit depends, and the alternative.
 /// Aliases of their names are rejected too.
-const OWNED: [(&str, &str); 17] = [
+const OWNED: [OwnedProperty; 17] = [
     ("bootstrap.servers", "use --bootstrap-servers"),
     ("test.mock.num.brokers", "use --bootstrap-servers"),
     ("group.id", "use --group-id"),
@@ -28,28 +29,6 @@ const OWNED: [(&str, &str); 17] = [
     ("log.queue", "the log of the client is part of the log of the worker"),
 ];
 
-/// Kafka settings.
-#[derive(Args, Clone, Debug)]
-#[command(next_help_heading = "Kafka")]
-pub struct KafkaArgs {
-    /// Initial brokers, separated by commas.
-    #[arg(
-        long,
-        env = "KAFKA_BOOTSTRAP_SERVERS",
-        value_name = "HOST:PORT,...",
-        default_value = "localhost:9092",
-        value_parser = parse_servers
-    )]
-    pub bootstrap_servers: String,
-
-    /// Additional librdkafka property, such as `security.protocol=sasl_ssl`. Can be repeated, or
-    /// contain a list separated by semicolons (`\;` within a value). Properties on which the
-    /// guarantee depends are rejected.
-    #[arg(long = "kafka-property", env = "KAFKA_PROPERTIES", value_name = "KEY=VALUE",
-          value_parser = PropertyList::parse, hide_env_values = true)]
-    pub kafka_properties: Vec<PropertyList>,
-}
-
 /// Protocol by which a group assigns partitions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum GroupProtocol {
@@ -60,75 +39,17 @@ pub enum GroupProtocol {
     Consumer,
 }
 
-/// Invalid setting of the Kafka client.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub enum KafkaSettingsError {
-    /// A property that Ducktide sets.
-    #[error("--kafka-property or KAFKA_PROPERTIES: `{property}` cannot be set: {remedy}")]
-    Owned {
-        /// Name as given.
-        property: String,
-        /// Alternative or reason.
-        remedy: &'static str,
-    },
-    /// The text is not a list of properties.
-    #[error("--kafka-property or KAFKA_PROPERTIES: {0}")]
-    Syntax(String),
-    /// librdkafka rejects a property.
-    #[error("--kafka-property or KAFKA_PROPERTIES: rejected by librdkafka: {0}")]
-    Refused(String),
+/// Returns the configuration of a client without a group.
+pub fn client_config(kafka: &KafkaArgs) -> Result<Connection, KafkaSettingsError> {
+    config_of(kafka, "ducktide")
 }
 
-impl KafkaArgs {
-    /// Returns the configuration of a client without a group. Each property occurs under one name
-    /// only, because librdkafka receives them in no particular order.
-    pub fn client_config(&self) -> Result<ClientConfig, KafkaSettingsError> {
-        self.config_of("ducktide")
-    }
-
-    fn config_of(&self, client_id: &str) -> Result<ClientConfig, KafkaSettingsError> {
-        let given = merge(&self.kafka_properties).map_err(KafkaSettingsError::Syntax)?;
-        let mut config = ClientConfig::new();
-        for (name, value) in &given {
-            refuse_owned(name)?;
-            config.set(name, value);
-        }
-        set_default(&mut config, "client.id", client_id);
+fn config_of(kafka: &KafkaArgs, client_id: &str) -> Result<Connection, KafkaSettingsError> {
+    kafka.client_config(
+        &OWNED,
         // Brokers that recover are found within one second, not ten.
-        set_default(&mut config, "reconnect.backoff.max.ms", "1000");
-        config.set("bootstrap.servers", &self.bootstrap_servers);
-        // Rejects unknown properties and invalid values.
-        match config.create_native_config() {
-            Ok(_) => Ok(config),
-            Err(error) => Err(KafkaSettingsError::Refused(without_value(&error))),
-        }
-    }
-}
-
-/// Returns the reason of librdkafka without the value that rdkafka adds, which may be a secret.
-pub(crate) fn without_value(error: &KafkaError) -> String {
-    match error {
-        KafkaError::ClientConfig(_, reason, name, _) => {
-            format!("{reason}: property=`{name}`")
-        }
-        other => other.to_string(),
-    }
-}
-
-fn refuse_owned(name: &str) -> Result<(), KafkaSettingsError> {
-    let canonical = canonical_name(name);
-    match OWNED.iter().find(|(owned, _)| *owned == canonical) {
-        Some((_, remedy)) => Err(KafkaSettingsError::Owned { property: name.to_owned(), remedy }),
-        None => Ok(()),
-    }
-}
-
-/// Sets a property unless it was given, under any of its names.
-fn set_default(config: &mut ClientConfig, name: &str, value: &str) {
-    let is_set = config.config_map().keys().any(|set| canonical_name(set) == canonical_name(name));
-    if !is_set {
-        config.set(name, value);
-    }
+        &[("client.id", client_id), ("reconnect.backoff.max.ms", "1000")],
+    )
 }
 
 /// Membership of a client in a group.
@@ -168,6 +89,8 @@ pub(crate) struct ConsumerConfig {
     /// Properties on which the guarantee depends. They are read back from the client after its
     /// creation; it is not used if a value differs.
     pub(crate) owned: Vec<(&'static str, String)>,
+    /// Source of tokens for OAUTHBEARER.
+    pub(crate) tokens: Option<Arc<OAuthTokens>>,
 }
 
 /// Returns the configuration of a consumer client.
@@ -175,7 +98,7 @@ pub(crate) fn consumer_config(
     kafka: &KafkaArgs,
     member: &Membership<'_>,
 ) -> Result<ConsumerConfig, KafkaSettingsError> {
-    let mut client = kafka.config_of(member.client_id)?;
+    let Connection { config: mut client, tokens } = config_of(kafka, member.client_id)?;
     for (key, value) in DEFAULTS {
         set_default(&mut client, key, value);
     }
@@ -183,7 +106,7 @@ pub(crate) fn consumer_config(
     for (name, value) in &owned {
         client.set(*name, value);
     }
-    Ok(ConsumerConfig { client, owned })
+    Ok(ConsumerConfig { client, owned, tokens })
 }
 
 fn owned_properties(servers: &str, member: &Membership<'_>) -> Vec<(&'static str, String)> {
@@ -225,36 +148,10 @@ pub(crate) fn check_owned(
     Ok(())
 }
 
-/// Checks that each entry of a comma-separated list is `host`, `host:port` or
-/// `protocol://host:port`. librdkafka ignores entries that it cannot parse, and a client without
-/// brokers would never connect.
-fn parse_servers(text: &str) -> Result<String, String> {
-    let servers = text.split(',').map(str::trim).filter(|server| !server.is_empty());
-    let mut count = 0;
-    for server in servers {
-        let address = server.split_once("://").map_or(server, |(_, address)| address);
-        // IPv6 addresses are in brackets.
-        let (host, port) = match address.rsplit_once(':') {
-            Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
-            _ => (address, None),
-        };
-        let is_port = |port: &str| port.parse::<u16>().is_ok_and(|port| port > 0);
-        let is_host = !host.is_empty()
-            && !host.contains(|c: char| c.is_whitespace() || c == '/')
-            && (host.starts_with('[') || !host.contains(':'));
-        if !is_host || !port.is_none_or(is_port) {
-            return Err(format!("expected HOST:PORT with a port from 1 to 65535: `{server}`"));
-        }
-        count += 1;
-    }
-    if count == 0 {
-        return Err("expected at least one HOST:PORT".to_owned());
-    }
-    Ok(text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
+    use ducktide_kafka::property::PropertyList;
+
     use super::*;
 
     const MEMBER: Membership<'static> = Membership {
@@ -269,11 +166,12 @@ mod tests {
         KafkaArgs {
             bootstrap_servers: "b:1".to_owned(),
             kafka_properties: vec![PropertyList::parse(properties).unwrap()],
+            ..KafkaArgs::default()
         }
     }
 
     fn refusal(properties: &str) -> String {
-        kafka(properties).client_config().unwrap_err().to_string()
+        client_config(&kafka(properties)).unwrap_err().to_string()
     }
 
     #[test]
@@ -293,14 +191,6 @@ mod tests {
             let refused = refusal(&format!("{name}=x"));
             assert!(refused.contains(&format!("`{name}` cannot be set")), "{refused}");
         }
-    }
-
-    #[test]
-    fn an_invalid_property_is_rejected_without_printing_its_value() {
-        let unknown = refusal("sasl.no-such=secret");
-        assert!(unknown.contains("sasl.no-such") && !unknown.contains("=secret"), "{unknown}");
-        let invalid = refusal("socket.timeout.ms=soon");
-        assert!(invalid.contains("socket.timeout.ms"), "{invalid}");
     }
 
     #[test]
@@ -351,15 +241,5 @@ mod tests {
 
         assert_eq!(client_id("").as_deref(), Some("ducktide-1"));
         assert_eq!(client_id("client.id=mine").as_deref(), Some("mine"));
-    }
-
-    #[test]
-    fn invalid_broker_addresses_are_rejected() {
-        for good in ["b:1", "b", "a:1, b:65535,", "sasl_ssl://b:9093", "[::1]:9092", "[::1]"] {
-            assert_eq!(parse_servers(good).as_deref(), Ok(good));
-        }
-        for wrong in ["", ",", ":9092", "b:0", "b:65536", "b:x", "b c:1", "http://b/x:1", "::1"] {
-            assert!(parse_servers(wrong).is_err(), "{wrong}");
-        }
     }
 }

@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use clap::Parser;
+use ducktide_kafka::KafkaArgs;
 use ducktide_protocol::position::Offset;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::RDKafkaErrorCode;
@@ -13,7 +14,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Produc
 
 use super::client::{KafkaClient as _, PolledItem};
 use super::ffi::{NativeConsumer, RebalanceListener, Record};
-use super::kafka_config::{ConsumerConfig, GroupProtocol, KafkaArgs, Membership, consumer_config};
+use super::kafka_config::{ConsumerConfig, GroupProtocol, Membership, consumer_config};
 use super::record::KafkaRecord as _;
 use super::topic_partition::TopicPartition;
 

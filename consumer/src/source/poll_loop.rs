@@ -9,6 +9,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ducktide_kafka::remedy;
 use ducktide_protocol::failpoint::{self, Failpoint};
 use ducktide_protocol::position::Offset;
 use ducktide_service::telemetry::LogOnChange;
@@ -16,7 +17,6 @@ use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
 use super::assignment::{Generation, OutOfRangeAction, Verdict};
 use super::client::{KafkaClient, PolledItem};
-use super::cluster_error::refusal_remedy;
 use super::command::SourceCommand;
 use super::delivery::{Delivery, RecordRun};
 use super::event::SourceEvent;
@@ -384,7 +384,7 @@ impl<C: KafkaClient> PollLoop<C> {
                 self.handle_out_of_range(partition, text);
             }
             (partition, code) => {
-                if let Some(remedy) = refusal_remedy(code) {
+                if let Some(remedy) = remedy::of_code(code) {
                     let refusal = format!("{text}: {remedy}");
                     let topic = partition.map(|partition| partition.topic);
                     self.send(SourceEvent::Refused { topic, refusal });

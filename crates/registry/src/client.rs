@@ -15,7 +15,7 @@ use schema_registry_converter::schema_registry_common::{
 use uuid::Uuid;
 
 use crate::answer::check_status;
-use crate::args::{RegistryArgs, Secret};
+use crate::args::{Credentials, RegistryArgs};
 use crate::error::RegistryError;
 
 /// Timeout of a request, which is then retried.
@@ -42,14 +42,18 @@ impl SchemaRegistry {
         for url in urls {
             builder.add_url(url);
         }
-        if let Some(user) = &args.schema_registry_user {
-            let password = args.schema_registry_password.as_ref().map(Secret::expose);
-            builder.set_basic_authorization(user, password);
+        match args.credentials()? {
+            Credentials::None => {}
+            Credentials::Basic(user, password) => {
+                builder.set_basic_authorization(&user, Some(password.expose()));
+            }
+            Credentials::Bearer(token) => {
+                builder.set_token_authorization(token.expose());
+            }
         }
-        if let Some(token) = &args.schema_registry_token {
-            builder.set_token_authorization(token.expose());
-        }
-        let settings = builder.set_timeout(REQUEST_TIMEOUT).with_middleware(check_status).build();
+        let client = args.http_client()?;
+        builder.set_timeout(REQUEST_TIMEOUT).with_middleware(check_status);
+        let settings = builder.build_with(client);
         let settings = settings.map_err(|error| RegistryError::Client(error.to_string()))?;
         Ok(Self { settings })
     }

@@ -8,6 +8,7 @@ use schema_registry_converter::error::SRCError;
 use thiserror::Error;
 
 use crate::answer::ErrorAnswer;
+use crate::args::RegistrySettingsError;
 
 /// Reason for which a request to the schema registry failed.
 #[derive(Debug, Error)]
@@ -20,8 +21,9 @@ pub enum RegistryError {
     Unavailable(String),
     /// No TLS connection: retry. The certificate is not trusted, or the server does not use TLS.
     #[error(
-        "schema registry unavailable over TLS; set SSL_CERT_FILE to a file with the CA certificate of \
-         the registry, or correct --schema-registry-url (SCHEMA_REGISTRY_URL): {0}"
+        "schema registry unavailable over TLS; set SCHEMA_REGISTRY_SSL_CA_LOCATION to the CA \
+         certificate of the registry, and SCHEMA_REGISTRY_SSL_CERTIFICATE_LOCATION if it requires a \
+         client certificate, or correct --schema-registry-url (SCHEMA_REGISTRY_URL): {0}"
     )]
     Tls(String),
     /// Missing or wrong credentials, or a missing permission.
@@ -49,6 +51,9 @@ pub enum RegistryError {
     /// The HTTP client cannot be created.
     #[error("create the client of the schema registry: {0}")]
     Client(String),
+    /// A setting is invalid.
+    #[error(transparent)]
+    Settings(#[from] RegistrySettingsError),
 }
 
 impl RegistryError {
@@ -68,7 +73,7 @@ impl RegistryError {
             | Self::AccessDenied(_)
             | Self::WrongApi(_)
             | Self::Rejected(_) => true,
-            Self::NotFound(_) | Self::Unusable(_) | Self::Client(_) => false,
+            Self::NotFound(_) | Self::Unusable(_) | Self::Client(_) | Self::Settings(_) => false,
         }
     }
 

@@ -8,6 +8,6 @@ mod args;
 mod client;
 mod error;
 
-pub use args::{RegistryArgs, RegistryUrls, Secret};
+pub use args::{RegistryArgs, RegistrySettingsError, RegistryUrls};
 pub use client::SchemaRegistry;
 pub use error::RegistryError;

@@ -2,8 +2,8 @@
 
 pub mod endpoints;
 pub mod hidden_value;
-pub mod kafka_property;
 pub mod process;
+pub mod secret;
 pub mod telemetry;
 pub mod text_table;
 pub mod units;

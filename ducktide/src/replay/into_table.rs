@@ -1,12 +1,12 @@
 //! `--into`: a second table for the same topic, with its own progress.
 
 use ducktide_consumer::{ClusterView, table_group};
+use ducktide_kafka::property;
 use ducktide_lake::DuckLake;
 use ducktide_lake::config::LakeConfig;
 use ducktide_protocol::position::{Offset, Partition};
 use ducktide_protocol::table::TableName;
 use ducktide_protocol::{Lake as _, SourceSpec};
-use ducktide_service::kafka_property;
 
 use super::{ReplayArgs, start_offsets, topic_offsets};
 use crate::failure::Failure;
@@ -74,8 +74,11 @@ fn command(args: &ReplayArgs, table: &TableName, group: &str, config: &LakeConfi
     option("--table", &table.to_string());
     option("--group-id", group);
     option("--bootstrap-servers", &args.kafka.bootstrap_servers);
+    for (name, value) in args.kafka.security.public_options() {
+        option(name, &value);
+    }
     for (name, value) in properties(args).iter().filter(|(name, _)| !is_secret(name)) {
-        option("--kafka-property", &format!("{name}={}", kafka_property::escape(value)));
+        option("--kafka-property", &format!("{name}={}", property::escape(value)));
     }
     option("--catalog", &config.catalog.shareable());
     if config.metadata_schema != "public" {
@@ -95,6 +98,11 @@ fn secrets(args: &ReplayArgs, config: &LakeConfig) -> String {
             "  # the password of the catalog is left out: set PGPASSWORD, or add it to ~/.pgpass\n",
         );
     }
+    if args.kafka.security.has_secrets() {
+        text.push_str(
+            "  # secrets of Kafka are left out: set KAFKA_SASL_PASSWORD, KAFKA_SSL_KEY_PASSWORD\n",
+        );
+    }
     if properties(args).iter().any(|(name, _)| is_secret(name)) {
         text.push_str("  # secrets of Kafka are left out: set them in KAFKA_PROPERTIES\n");
     }
@@ -102,7 +110,7 @@ fn secrets(args: &ReplayArgs, config: &LakeConfig) -> String {
 }
 
 fn properties(args: &ReplayArgs) -> Vec<(String, String)> {
-    kafka_property::merge(&args.kafka.kafka_properties).expect("the client was created from them")
+    property::merge(&args.kafka.kafka_properties).expect("the client was created from them")
 }
 
 /// Returns true for a property of Kafka's client that must not be printed.
@@ -149,20 +157,25 @@ mod tests {
             "lake_2",
             "--bootstrap-servers",
             "a:1,b:2",
+            "--kafka-security-protocol",
+            "sasl_ssl",
+            "--kafka-sasl-password",
+            "s3cret",
             "--kafka-property",
-            "security.protocol=SASL_SSL",
+            "client.id=a b",
             "--kafka-property",
-            "sasl.password=s3cret",
+            "ssl.keystore.password=s3cret",
         ];
         let args = Program::parse_from(given).args;
         let config = args.lake.resolve().unwrap();
 
         let text = report(&args, args.into.as_ref().unwrap(), "ducktide-1-raw.other", &config, &[]);
 
-        let command = r"ducktide-consumer --topics 'shop'\''events' --table raw.other --group-id ducktide-1-raw.other --bootstrap-servers a:1,b:2 --kafka-property security.protocol=SASL_SSL --catalog 'postgres://me@db/o%20lake?sslmode=require' --metadata-schema lake_2";
+        let command = r"ducktide-consumer --topics 'shop'\''events' --table raw.other --group-id ducktide-1-raw.other --bootstrap-servers a:1,b:2 --kafka-security-protocol sasl_ssl --kafka-property 'client.id=a b' --catalog 'postgres://me@db/o%20lake?sslmode=require' --metadata-schema lake_2";
         assert!(text.contains(command), "{text}");
         assert!(!text.contains("s3cret"), "{text}");
         assert!(text.contains("PGPASSWORD") && text.contains("KAFKA_PROPERTIES"), "{text}");
+        assert!(text.contains("KAFKA_SASL_PASSWORD"), "{text}");
         let again: CatalogLocation = "postgres://me@db/o%20lake?sslmode=require".parse().unwrap();
         assert_eq!(again.shareable(), config.catalog.shareable());
     }

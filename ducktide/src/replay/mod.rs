@@ -10,7 +10,8 @@ use std::io::{self, Write as _};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use ducktide_consumer::{ClusterView, KafkaArgs};
+use ducktide_consumer::{ClusterView, client_config};
+use ducktide_kafka::KafkaArgs;
 use ducktide_lake::config::LakeArgs;
 use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::position::{Offset, Partition};
@@ -139,7 +140,7 @@ fn record_time(text: &str) -> Result<Timestamp, String> {
 pub(crate) fn run(args: &ReplayArgs) -> Result<(), Failure> {
     let config = args.lake.resolve()?;
     let mut lake = DuckLake::open(&config, Access::Operate)?;
-    let view = ClusterView::new(&args.kafka.client_config()?)?;
+    let view = ClusterView::new(&client_config(&args.kafka)?)?;
     let text = match &args.into {
         Some(table) => into_table::register(args, table, &config, &mut lake, &view)?,
         None => replay(args, &mut lake, &view)?,

@@ -5,7 +5,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ducktide_consumer::{ClusterView, GroupMember, Identity, KafkaArgs, Watermarks};
+use ducktide_consumer::{ClusterView, GroupMember, Identity, Watermarks, client_config};
+use ducktide_kafka::KafkaArgs;
 use ducktide_protocol::position::{Offset, Partition};
 use jiff::Timestamp;
 
@@ -76,7 +77,7 @@ impl ClusterQuery {
             return Ok(None);
         }
         let (sender, result) = mpsc::channel();
-        let view = Arc::new(ClusterView::new(&kafka.client_config()?)?);
+        let view = Arc::new(ClusterView::new(&client_config(kafka)?)?);
         let thread_view = Arc::clone(&view);
         thread::spawn(move || {
             // The receiver is gone after the timeout.

@@ -16,8 +16,9 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
-use ducktide_consumer::KafkaArgs;
+use ducktide_consumer::client_config;
 use ducktide_health::Thresholds;
+use ducktide_kafka::KafkaArgs;
 use ducktide_lake::config::{LakeArgs, LakeConfig};
 use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::{LakeError, Source};
@@ -114,7 +115,7 @@ pub struct StatusArgs {
 
 pub(crate) fn run(args: &StatusArgs) -> Result<(), Failure> {
     let config = args.lake.resolve()?;
-    args.kafka.client_config()?;
+    client_config(&args.kafka)?;
     let mut lake = DuckLake::open(&config, Access::Read)?;
     let first = read_status(&mut lake, args)?;
     let mut out = io::stdout().lock();

@@ -1,11 +1,15 @@
 //! Delivery reports: counts each record, and writes it to the ledger once Kafka acknowledged it.
 
+use std::error::Error;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use ducktide_kafka::failure::ConnectionFailures;
+use ducktide_kafka::oauth::OAuthTokens;
+use ducktide_kafka::{Connection, remedy};
 use ducktide_service::telemetry;
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Message as _};
@@ -36,6 +40,8 @@ pub(crate) struct DeliveryContext {
     totals: Arc<Totals>,
     state: Mutex<DeliveryState>,
     ledger_failed: AtomicBool,
+    failures: ConnectionFailures,
+    tokens: Option<Arc<OAuthTokens>>,
 }
 
 /// State that only the delivery callback writes, which one thread at a time calls.
@@ -51,7 +57,19 @@ struct DeliveryState {
 impl DeliveryContext {
     pub(crate) fn new(totals: Arc<Totals>, ledger: Option<Ledger>) -> Self {
         let state = Mutex::new(DeliveryState { ledger, ..DeliveryState::default() });
-        Self { totals, state, ledger_failed: AtomicBool::new(false) }
+        Self {
+            totals,
+            state,
+            ledger_failed: AtomicBool::new(false),
+            failures: ConnectionFailures::default(),
+            tokens: None,
+        }
+    }
+
+    /// Sets the connection: authorities that it trusts, and the source of its tokens.
+    pub(crate) fn for_connection(self, connection: &Connection) -> Self {
+        let failures = ConnectionFailures::new(&connection.config);
+        Self { failures, tokens: connection.tokens.clone(), ..self }
     }
 
     /// Reports that the ledger cannot be written, so that publishing must stop.
@@ -74,8 +92,14 @@ impl DeliveryContext {
     /// Logs the number of failed records for each error.
     pub(crate) fn report_failures(&self) {
         for (error, records) in &self.state().failures {
-            tracing::error!(records, %error, "records not acknowledged");
+            let remedy = remedy::of_code(*error);
+            tracing::error!(records, %error, remedy, "records not acknowledged");
         }
+    }
+
+    /// Returns the client's reason for reaching no broker, if it has one.
+    pub(crate) fn connection_failure(&self) -> Option<String> {
+        self.failures.first()
     }
 
     fn acknowledge(&self, message: &BorrowedMessage<'_>, holds: usize) {
@@ -119,7 +143,17 @@ impl DeliveryContext {
 }
 
 impl ClientContext for DeliveryContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        let tokens = self.tokens.as_ref().ok_or("no source of tokens")?;
+        Ok(tokens.token()?.into())
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        if facility == "FAIL" {
+            self.failures.record(message);
+        }
         telemetry::log_librdkafka(level as i32, facility, message);
     }
 
@@ -127,6 +161,7 @@ impl ClientContext for DeliveryContext {
         // librdkafka logs the same text. It recovers automatically from all but fatal errors, and
         // those fail the next send.
         tracing::debug!(target: "librdkafka", %error, "{reason}");
+        self.failures.record(reason);
     }
 }
 

@@ -8,32 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use ducktide_service::kafka_property::canonical_name;
-use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
 use self::delivery_context::DeliveryContext;
-use crate::config::KafkaArgs;
+use crate::config::{Config, client_config};
 use crate::error::ProducerError;
 use crate::stop_request::StopRequest;
-
-/// Default properties; `--kafka-property` can override them.
-const DEFAULT_PROPERTIES: [(&str, &str); 7] = [
-    ("client.id", "ducktide-producer"),
-    // Same partitioner as the Java client, so that a user's records from other producers go to the
-    // same partition.
-    ("partitioner", "murmur2_random"),
-    // Long enough for batches of hundreds of records at high rates, negligible otherwise.
-    ("linger.ms", "20"),
-    // Limits the memory of queued records, together with the next property.
-    ("queue.buffering.max.messages", "300000"),
-    ("queue.buffering.max.kbytes", "131072"),
-    // Shorter outages delay records; in longer ones they count as not acknowledged.
-    ("message.timeout.ms", "120000"),
-    // With the default of ten seconds, a broker that is available again would wait for its records.
-    ("reconnect.backoff.max.ms", "1000"),
-];
 
 /// Pause before the next attempt when the queue is full: the time of a few hundred records.
 const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
@@ -63,17 +44,21 @@ impl Publisher {
     /// Creates the client, connects to Kafka and prepares the topic. Must be called in a tokio
     /// runtime where blocking is allowed.
     pub(crate) fn connect(
-        kafka: &KafkaArgs,
+        settings: &Config,
         deliveries: DeliveryContext,
         stop: &StopRequest,
     ) -> Result<Self, ProducerError> {
-        let config = client_config(kafka);
-        let producer =
-            config.create_with_context(deliveries).map_err(ProducerError::from_client_error)?;
+        let connection = client_config(&settings.kafka, settings.topic.compression)
+            .map_err(|error| ProducerError::KafkaClient(error.to_string()))?;
+        let deliveries = deliveries.for_connection(&connection);
+        let producer = connection
+            .config
+            .create_with_context(deliveries)
+            .map_err(|error| ProducerError::from_client_error(&error))?;
         let producer = Arc::new(producer);
         let poll_thread = PollThread::start(&producer);
-        let publisher = Self { producer, topic: kafka.topic.clone(), poll_thread };
-        topic::prepare(&publisher, kafka, &config, stop)?;
+        let publisher = Self { producer, topic: settings.topic.topic.clone(), poll_thread };
+        topic::prepare(&publisher, settings, &connection, stop)?;
         Ok(publisher)
     }
 
@@ -134,27 +119,6 @@ impl Publisher {
             tracing::warn!(%error, "no delivery report for dropped records");
         }
     }
-}
-
-fn client_config(kafka: &KafkaArgs) -> ClientConfig {
-    let mut config = ClientConfig::new();
-    let given = kafka.properties().expect("the settings were checked");
-    // Sets each property under one name only, because librdkafka receives them in no particular
-    // order.
-    for (key, value) in DEFAULT_PROPERTIES {
-        if given.iter().all(|(name, _)| canonical_name(name) != canonical_name(key)) {
-            config.set(key, value);
-        }
-    }
-    for (key, value) in &given {
-        config.set(key, value);
-    }
-    config
-        .set("bootstrap.servers", &kafka.bootstrap_servers)
-        .set("compression.type", kafka.compression.as_str())
-        .set("enable.idempotence", "true")
-        .set("acks", "all");
-    config
 }
 
 fn is_queue_full(error: &KafkaError) -> bool {

@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+use ducktide_kafka::token_ffi::authenticate;
+use ducktide_kafka::{Connection, remedy};
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
-use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::Producer as _;
 
 use super::Publisher;
-use crate::config::KafkaArgs;
+use crate::config::{Config, TopicArgs};
 use crate::error::ProducerError;
 use crate::stop_request::StopRequest;
 
@@ -30,19 +31,20 @@ const CREATION_TIMEOUT: Duration = Duration::from_secs(30);
 /// with its key.
 pub(crate) fn prepare(
     publisher: &Publisher,
-    kafka: &KafkaArgs,
-    config: &ClientConfig,
+    settings: &Config,
+    connection: &Connection,
     stop: &StopRequest,
 ) -> Result<(), ProducerError> {
     let started = Instant::now();
-    wait_for_brokers(publisher, kafka, stop, started)?;
-    if let Some(partitions) = kafka.partitions {
-        create(kafka, config, partitions)?;
+    let topic = &settings.topic;
+    wait_for_brokers(publisher, settings, stop, started)?;
+    if let Some(partitions) = topic.partitions {
+        create(topic, connection, partitions)?;
     }
-    let partitions = await_leaders(publisher, kafka, stop)?;
-    if kafka.partitions.is_some_and(|asked| usize::try_from(asked) != Ok(partitions)) {
+    let partitions = await_leaders(publisher, settings, stop)?;
+    if topic.partitions.is_some_and(|asked| usize::try_from(asked) != Ok(partitions)) {
         tracing::warn!(
-            topic = kafka.topic,
+            topic = topic.topic,
             partitions,
             "topic has a different number of partitions than requested"
         );
@@ -52,7 +54,7 @@ pub(crate) fn prepare(
 
 fn wait_for_brokers(
     publisher: &Publisher,
-    kafka: &KafkaArgs,
+    settings: &Config,
     stop: &StopRequest,
     started: Instant,
 ) -> Result<(), ProducerError> {
@@ -60,23 +62,36 @@ fn wait_for_brokers(
         if stop.is_requested() {
             return Err(ProducerError::Stopped);
         }
-        if started.elapsed() >= kafka.connect_timeout {
-            return Err(unreachable(kafka));
+        if started.elapsed() >= settings.topic.connect_timeout {
+            return Err(unreachable(publisher, settings));
         }
     }
     Ok(())
 }
 
-fn unreachable(kafka: &KafkaArgs) -> ProducerError {
-    ProducerError::KafkaUnreachable {
-        bootstrap_servers: kafka.bootstrap_servers.clone(),
-        waited_seconds: kafka.connect_timeout.as_secs(),
+/// Returns the error of brokers that were not reached in time, with the reason of the client.
+fn unreachable(publisher: &Publisher, settings: &Config) -> ProducerError {
+    let reason = publisher.deliveries().connection_failure();
+    let bootstrap_servers = settings.kafka.bootstrap_servers.clone();
+    match reason.as_deref().and_then(remedy::of_connection) {
+        Some(remedy) => ProducerError::KafkaRefuses { reason: reason.unwrap_or_default(), remedy },
+        None => ProducerError::KafkaUnreachable {
+            reason: reason.unwrap_or_else(|| "no broker answered".to_owned()),
+            bootstrap_servers,
+            waited_seconds: settings.topic.connect_timeout.as_secs(),
+        },
     }
 }
 
-fn create(kafka: &KafkaArgs, config: &ClientConfig, partitions: i32) -> Result<(), ProducerError> {
-    let topic = &kafka.topic;
-    match send_creation(kafka, config, partitions).map_err(ProducerError::from_client_error)? {
+fn create(
+    settings: &TopicArgs,
+    connection: &Connection,
+    partitions: i32,
+) -> Result<(), ProducerError> {
+    let topic = &settings.topic;
+    match send_creation(settings, connection, partitions)
+        .map_err(|error| ProducerError::from_client_error(&error))?
+    {
         Ok(()) => tracing::info!(topic, partitions, "topic created"),
         Err(RDKafkaErrorCode::TopicAlreadyExists) => {
             tracing::info!(topic, "topic already exists, not changed");
@@ -89,14 +104,16 @@ fn create(kafka: &KafkaArgs, config: &ClientConfig, partitions: i32) -> Result<(
 }
 
 fn send_creation(
-    kafka: &KafkaArgs,
-    config: &ClientConfig,
+    settings: &TopicArgs,
+    connection: &Connection,
     partitions: i32,
 ) -> Result<Result<(), RDKafkaErrorCode>, KafkaError> {
-    let admin: AdminClient<DefaultClientContext> = config.create()?;
+    let admin: AdminClient<DefaultClientContext> = connection.config.create()?;
+    authenticate(admin.inner(), connection.tokens.as_deref())
+        .map_err(|error| KafkaError::ClientCreation(error.to_string()))?;
     // -1 selects the default of the brokers.
-    let replication = TopicReplication::Fixed(kafka.replication_factor.unwrap_or(-1));
-    let topic = NewTopic::new(&kafka.topic, partitions, replication);
+    let replication = TopicReplication::Fixed(settings.replication_factor.unwrap_or(-1));
+    let topic = NewTopic::new(&settings.topic, partitions, replication);
     let options = AdminOptions::new().operation_timeout(Some(CREATION_TIMEOUT));
     let creation = admin.create_topics([&topic], &options);
     let results = tokio::runtime::Handle::current().block_on(creation)?;
@@ -107,17 +124,24 @@ fn send_creation(
 /// Waits until every partition has a leader; returns the number of partitions.
 fn await_leaders(
     publisher: &Publisher,
-    kafka: &KafkaArgs,
+    settings: &Config,
     stop: &StopRequest,
 ) -> Result<usize, ProducerError> {
     let started = Instant::now();
+    let TopicArgs { topic, connect_timeout, .. } = &settings.topic;
     loop {
-        match topic_state(publisher, &kafka.topic) {
+        match topic_state(publisher, topic) {
             TopicState::Ready(partitions) => return Ok(partitions),
             TopicState::Missing if started.elapsed() >= AUTO_CREATION_TIMEOUT => {
-                return Err(ProducerError::TopicMissing { topic: kafka.topic.clone() });
+                return Err(ProducerError::TopicMissing { topic: topic.clone() });
             }
-            _ if started.elapsed() >= kafka.connect_timeout => return Err(unreachable(kafka)),
+            TopicState::Refused(code, remedy) => {
+                let reason = format!("topic=`{topic}` reason=`{code}`");
+                return Err(ProducerError::KafkaRefuses { reason, remedy });
+            }
+            _ if started.elapsed() >= *connect_timeout => {
+                return Err(unreachable(publisher, settings));
+            }
             _ if stop.is_requested() => return Err(ProducerError::Stopped),
             _ => stop.sleep(CHECK_INTERVAL),
         }
@@ -128,6 +152,8 @@ enum TopicState {
     Ready(usize),
     Missing,
     NotReady,
+    /// Only an operator can resolve the error.
+    Refused(RDKafkaErrorCode, &'static str),
 }
 
 fn topic_state(publisher: &Publisher, topic: &str) -> TopicState {
@@ -144,6 +170,10 @@ fn topic_state(publisher: &Publisher, topic: &str) -> TopicState {
         None if !partitions.is_empty() && partitions.iter().all(|p| p.leader() >= 0) => {
             TopicState::Ready(partitions.len())
         }
-        _ => TopicState::NotReady,
+        Some(code) => match remedy::of_code(code) {
+            Some(remedy) => TopicState::Refused(code, remedy),
+            None => TopicState::NotReady,
+        },
+        None => TopicState::NotReady,
     }
 }

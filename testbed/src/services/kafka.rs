@@ -41,7 +41,6 @@ const PROPERTIES: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("node.id", "1"),
     ("controller.listener.names", "CONTROLLER"),
-    ("listener.security.protocol.map", "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT"),
     ("auto.create.topics.enable", "false"),
     ("offsets.topic.replication.factor", "1"),
     ("offsets.topic.num.partitions", "1"),
@@ -85,10 +84,30 @@ impl Kafka {
         let port = port::free()?;
         let log = logs.join("kafka.log");
         let backend: Box<dyn Backend> = match BackendKind::from_env()? {
-            BackendKind::Process => Box::new(start_process(port, log)?),
+            BackendKind::Process => {
+                let settings =
+                    BrokerSettings { port, listeners: &[], properties: &[], format: &[] };
+                Box::new(start_process(&settings, log)?)
+            }
             BackendKind::Container => Box::new(start_container(port, log)?),
         };
         let mut kafka = Self { port, backend };
+        kafka.await_ready().context("start Kafka")?;
+        Ok(kafka)
+    }
+
+    /// Starts a broker as a process with further listeners and properties. `format` are arguments
+    /// of the tool that formats its data folder.
+    pub(super) fn start_with(
+        logs: &Path,
+        listeners: &[Listener],
+        properties: &[(String, String)],
+        format: &[String],
+    ) -> Result<Self> {
+        let port = port::free()?;
+        let settings = BrokerSettings { port, listeners, properties, format };
+        let process = start_process(&settings, logs.join("kafka.log"))?;
+        let mut kafka = Self { port, backend: Box::new(process) };
         kafka.await_ready().context("start Kafka")?;
         Ok(kafka)
     }
@@ -190,38 +209,77 @@ fn single_result(results: Vec<Result<String, (String, RDKafkaErrorCode)>>) -> Re
     result.map(|_| ()).map_err(|(_, code)| anyhow!("{code}"))
 }
 
-fn start_process(port: u16, log: PathBuf) -> Result<Process> {
+/// Listener in addition to the one without encryption.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Listener {
+    pub(super) name: &'static str,
+    /// Protocol, such as `SASL_SSL`.
+    pub(super) protocol: &'static str,
+    pub(super) port: u16,
+}
+
+/// Settings of a broker that runs as a process.
+struct BrokerSettings<'a> {
+    /// Port of the listener without encryption.
+    port: u16,
+    listeners: &'a [Listener],
+    properties: &'a [(String, String)],
+    format: &'a [String],
+}
+
+fn start_process(broker: &BrokerSettings<'_>, log: PathBuf) -> Result<Process> {
     let data = data_folder("kafka")?;
     let settings = data.path().join("server.properties");
     let log4j = data.path().join("log4j2.properties");
-    let text = properties(port, port::free()?, data.path());
+    let text = properties(broker, port::free()?, data.path());
     fs::write(&settings, text).context("write server.properties")?;
     fs::write(&log4j, LOG4J).context("write log4j2.properties")?;
     let cluster = cluster_id();
     let format = ["kafka.tools.StorageTool", "format", "--standalone", "-t", &cluster, "-c"];
     let tool = java(&log4j, &["-XX:TieredStopAtLevel=1"])?.args(format).args([&settings]);
+    let tool = tool.args(broker.format);
     prepare(tool, &data, &log)?;
     let broker = java(&log4j, &[HEAP])?.args(["kafka.Kafka"]).args([&settings]);
     Process::start(broker, Signal::TERM, log, data)
 }
 
+/// Returns the class path of the broker and of its tools.
+pub(super) fn classes() -> Result<PathBuf> {
+    Ok(workspace::downloaded("kafka")?.join("*"))
+}
+
 fn java(log4j: &Path, options: &[&str]) -> Result<Launch> {
-    let classes = workspace::downloaded("kafka")?.join("*");
+    let classes = classes()?;
     let log4j = format!("-Dlog4j2.configurationFile={}", log4j.display());
     let launch = Launch::new(workspace::downloaded("java/bin/java")?);
     Ok(launch.args(options).args([&log4j, "-cp"]).args([classes]))
 }
 
-fn properties(port: u16, controller_port: u16, data: &Path) -> String {
+fn properties(broker: &BrokerSettings<'_>, controller_port: u16, data: &Path) -> String {
+    let BrokerSettings { port, listeners, properties, .. } = broker;
     let fixed = PROPERTIES.iter().map(|(key, value)| format!("{key}={value}\n"));
+    let mut addresses =
+        format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}");
+    let mut protocols = PROTOCOLS.to_owned();
+    for Listener { name, protocol, port } in *listeners {
+        addresses.push_str(&format!(",{name}://127.0.0.1:{port}"));
+        protocols.push_str(&format!(",{name}:{protocol}"));
+    }
     let listeners = format!(
-        "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}\n\
+        "listeners={addresses}\n\
+         listener.security.protocol.map={protocols}\n\
          controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n\
          log.dir={}\n",
         data.join("log").display()
     );
-    fixed.chain([listeners]).collect()
+    // A backslash in a file of properties starts an escape.
+    let given = properties.iter().map(|(key, value)| (key, value.replace('\\', "\\\\")));
+    let given = given.map(|(key, value)| format!("{key}={value}\n"));
+    fixed.chain([listeners]).chain(given).collect()
 }
+
+/// Protocols of the listeners that every broker has.
+const PROTOCOLS: &str = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT";
 
 /// Kafka writes a cluster's UUID, 16 bytes, as 22 digits of URL-safe base64. The last digit has
 /// only two bits of information. The highest bit of the first is clear, so that it is a letter: the
@@ -240,6 +298,7 @@ fn start_container(port: u16, log: PathBuf) -> Result<Container> {
         PROPERTIES.iter().map(|(key, value)| (variable(key), (*value).to_owned())).collect();
     for (key, value) in [
         ("listeners", "PLAINTEXT://:9092,CONTROLLER://:9093".to_owned()),
+        ("listener.security.protocol.map", PROTOCOLS.to_owned()),
         ("advertised.listeners", format!("PLAINTEXT://127.0.0.1:{port}")),
         ("controller.quorum.voters", "1@localhost:9093".to_owned()),
         ("heap.opts", HEAP.to_owned()),

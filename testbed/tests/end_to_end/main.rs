@@ -24,6 +24,7 @@ mod package;
 mod pipeline;
 mod replay;
 mod roles;
+mod security;
 mod services;
 mod topics;
 mod verify;

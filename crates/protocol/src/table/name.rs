@@ -77,6 +77,10 @@ pub fn quote_identifier(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::{Component, Path};
+
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -98,6 +102,30 @@ mod tests {
     fn names_that_could_leave_the_data_path_are_refused() {
         for name in ["", ".", "a.", ".b", "a.b.c", "../x", "a/b", "a\"b", "a b"] {
             assert!(name.parse::<TableName>().is_err(), "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_is_a_directory_below_the_data_path_or_refused(
+            name in "[a-zA-Zе\\-_.]{0,9}|[./\\\\ '\";\\x00\\n\u{202e}éх]{0,9}|\\PC{0,300}",
+        ) {
+            let Ok(name) = name.parse::<TableName>() else { return Ok(()) };
+            let root = Path::new("/lake");
+            let directory = root.join(&name.schema).join(&name.table);
+            let parts: Vec<_> = directory.components().collect();
+            prop_assert_eq!(parts.len(), 4);
+            prop_assert!(parts[1..].iter().all(|part| matches!(part, Component::Normal(_))));
+            let fits = name.clone().fit_directory().is_ok();
+            prop_assert_eq!(fits, name.schema.len().max(name.table.len()) <= MAX_NAME_BYTES);
+        }
+
+        #[test]
+        fn a_quoted_identifier_ends_at_its_last_quote(name in "\\PC{0,30}|[\"'; ]{0,9}") {
+            let quoted = quote_identifier(&name);
+            let inner = quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap();
+            prop_assert_eq!(inner.replace("\"\"", ""), name.replace('"', ""));
+            prop_assert_eq!(inner.matches('"').count(), 2 * name.matches('"').count());
         }
     }
 

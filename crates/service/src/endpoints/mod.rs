@@ -3,6 +3,8 @@
 //! `/healthz` shows that the process answers. `/readyz` shows whether it can do its work
 //! ([`Readiness`]); a restart does not fix the reasons that it reports.
 
+mod args;
+mod connections;
 mod exposition;
 mod process;
 mod readiness;
@@ -13,7 +15,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -21,6 +23,9 @@ use exposition::plain_text;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 
+use crate::secret::Secret;
+
+pub use args::EndpointArgs;
 pub use exposition::open_metrics;
 pub use readiness::Readiness;
 
@@ -43,31 +48,34 @@ pub fn registry(program: &'static str, readiness: &Readiness) -> Registry {
 struct EndpointState {
     registry: Arc<Registry>,
     readiness: Readiness,
+    /// Token that `/metrics` needs.
+    token: Option<Secret>,
 }
 
-/// Starts to serve until the runtime ends. Returns the address, with the chosen port if `listen` has
-/// port 0; fails if the address is not available.
+/// Starts to serve until the runtime ends. Returns the address, with the chosen port if `--listen`
+/// has port 0; fails if the address is not available.
 pub async fn serve(
-    listen: SocketAddr,
+    args: &EndpointArgs,
     registry: Registry,
     readiness: Readiness,
 ) -> io::Result<SocketAddr> {
-    let listener = TcpListener::bind(listen).await?;
+    let token = args.token().map_err(io::Error::other)?;
+    let listener = TcpListener::bind(args.listen).await?;
     let address = listener.local_addr()?;
     let router = Router::new()
         .route("/metrics", get(show_metrics))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(show_readiness))
-        .with_state(EndpointState { registry: Arc::new(registry), readiness });
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(listener, router).await {
-            tracing::error!(%error, "metrics endpoint failed");
-        }
-    });
+        .with_state(EndpointState { registry: Arc::new(registry), readiness, token });
+    tokio::spawn(connections::serve(listener, router));
     Ok(address)
 }
 
 async fn show_metrics(State(served): State<EndpointState>, headers: HeaderMap) -> Response {
+    if !served.token.as_ref().is_none_or(|token| is_authorized(&headers, token)) {
+        return (StatusCode::UNAUTHORIZED, [(WWW_AUTHENTICATE, "Bearer")], "token required\n")
+            .into_response();
+    }
     let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let text = open_metrics(&served.registry);
     if accept.contains("application/openmetrics-text") {
@@ -77,9 +85,21 @@ async fn show_metrics(State(served): State<EndpointState>, headers: HeaderMap) -
     }
 }
 
+/// Compares in a time that does not depend on the position of the first difference.
+fn is_authorized(headers: &HeaderMap, token: &Secret) -> bool {
+    let given = headers.get(AUTHORIZATION).and_then(|value| value.as_bytes().split_at_checked(7));
+    let Some((scheme, given)) = given else { return false };
+    let expected = token.expose().as_bytes();
+    let difference = given.iter().zip(expected).fold(0, |all, (a, b)| all | (a ^ b));
+    scheme.eq_ignore_ascii_case(b"Bearer ") && given.len() == expected.len() && difference == 0
+}
+
 async fn show_readiness(State(served): State<EndpointState>) -> Response {
     match served.readiness.reason() {
         None => "ready\n".into_response(),
         Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests;
