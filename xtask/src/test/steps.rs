@@ -153,6 +153,7 @@ fn simulation_seed() -> u64 {
 
 /// Runs unit and documentation tests. Documentation tests are built outside the target folder,
 /// where the relative rpath to the DuckDB library does not work, so the loader gets its path.
+#[expect(clippy::print_stdout, reason = "the seed repeats the run")]
 fn unit() -> Result<StepOutcome> {
     let seed = simulation_seed();
     println!("simulation: {SIMULATION_SCHEDULES} schedules from seed {seed} on");
