@@ -76,7 +76,7 @@ impl Harness for DuckLakeHarness {
     }
 }
 
-/// Returns the value of COPY's option FIELD_IDS.
+/// Returns the value of COPY's option `FIELD_IDS`.
 #[must_use]
 pub fn copy_option(ids: &FieldIds) -> String {
     let fields = ids.columns().map(|(name, field)| {

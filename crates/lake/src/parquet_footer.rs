@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 
 use ducktide_protocol::{FileFooter, StagedColumn};
 use parquet::basic::{ConvertedType, LogicalType, TimeUnit};
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
 use parquet::schema::types::ColumnDescriptor;
 
@@ -25,7 +25,7 @@ const TAIL_BYTES: u64 = 8;
 #[must_use]
 pub fn file_footer(metadata: &ParquetMetaData, file_bytes: u64) -> FileFooter {
     let groups = metadata.row_groups();
-    let ends = groups.iter().flat_map(|group| group.columns()).map(|chunk| {
+    let ends = groups.iter().flat_map(RowGroupMetaData::columns).map(|chunk| {
         let (start, length) = chunk.byte_range();
         start + length
     });
@@ -57,10 +57,9 @@ fn column_statistics<'a>(
         if nulls_in_chunk == Some(in_chunk) {
             continue;
         }
-        match chunk.statistics().and_then(|statistics| chunk_bounds(leaf, statistics)) {
-            Some(of_chunk) => bounds = Some(widest(bounds, of_chunk)),
-            None => (are_known, has_nan) = (false, true),
-        }
+        let of_chunk = chunk.statistics().and_then(|statistics| chunk_bounds(leaf, statistics));
+        (are_known, has_nan) = (are_known && of_chunk.is_some(), has_nan || of_chunk.is_none());
+        bounds = of_chunk.map(|of_chunk| widest(bounds.take(), of_chunk));
     }
     let (min, max) = bounds.filter(|_| are_known).unzip();
     found.min = min.and_then(|min| text(leaf, &min));
@@ -154,10 +153,10 @@ fn text(leaf: &ColumnDescriptor, bound: &Bound) -> Option<String> {
         (Bound::Bytes(bytes), _) => Some(blob_text(bytes)),
         (Bound::Integer(value), Some(LogicalType::Date)) => date_text(i64::try_from(*value).ok()?),
         (Bound::Integer(value), Some(LogicalType::Time { unit, .. })) => {
-            time_text(i64::try_from(*value).ok()?, per_second(unit))
+            time_text(i64::try_from(*value).ok()?, per_second(*unit))
         }
         (Bound::Integer(value), Some(LogicalType::Timestamp { unit, is_adjusted_to_u_t_c })) => {
-            let (value, per_second) = (i64::try_from(*value).ok()?, per_second(unit));
+            let (value, per_second) = (i64::try_from(*value).ok()?, per_second(*unit));
             let per_day = per_second * 86_400;
             let date = date_text(value.div_euclid(per_day))?;
             let time = time_text(value.rem_euclid(per_day), per_second)?;
@@ -174,7 +173,7 @@ fn text(leaf: &ColumnDescriptor, bound: &Bound) -> Option<String> {
     }
 }
 
-const fn per_second(unit: &TimeUnit) -> i64 {
+const fn per_second(unit: TimeUnit) -> i64 {
     match unit {
         TimeUnit::MILLIS => 1_000,
         TimeUnit::MICROS => 1_000_000,

@@ -95,7 +95,9 @@ impl TestLake {
         let mut columns = file.footer.columns.clone();
         columns.sort_by_key(|column| column.id);
         // DuckLake does not know it of a file that it has not written.
-        columns.iter_mut().for_each(|column| column.contains_nan = None);
+        for column in &mut columns {
+            column.contains_nan = None;
+        }
         assert_eq!(columns, found);
     }
 

@@ -19,6 +19,7 @@ use crate::storage;
 
 /// Objects that [`DuckLake::init`] created or restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, for a report")]
 pub struct Setup {
     /// True if the DuckLake was created.
     pub lake_is_new: bool,

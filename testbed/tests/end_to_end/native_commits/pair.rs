@@ -50,7 +50,7 @@ impl Pair {
 
     /// Commits the same files to both lakes.
     pub(super) fn commit(&mut self, files: &[NewFile]) {
-        let (mut staged, mut versions, mut add) = (Vec::new(), Vec::new(), String::new());
+        let (mut staged, mut versions, mut add) = (Vec::new(), Vec::new(), Vec::new());
         for file in files {
             let name = format!("ducktide-{}.parquet", Uuid::new_v4());
             let table = table(self.native.lake(), file.table);
@@ -59,12 +59,12 @@ impl Pair {
             let other = other.join(file.directory).join(&name);
             fs::create_dir_all(other.parent().unwrap()).unwrap();
             fs::copy(&found.path, &other).unwrap();
-            add += &format!(
+            add.push(format!(
                 "CALL ducklake_add_data_files('lake', '{}', '{}', hive_partitioning => {});",
                 file.table,
                 other.display(),
                 !file.directory.is_empty()
-            );
+            ));
             if !versions.contains(&table.version) {
                 versions.push(table.version.clone());
             }
@@ -85,8 +85,9 @@ impl Pair {
         let message = commit.message().to_json();
         self.ducklake
             .sql(&format!(
-                "BEGIN; {add} CALL lake.set_commit_message('ducktide-consumer', 'ingest', \
-                 extra_info => '{message}'); COMMIT"
+                "BEGIN; {} CALL lake.set_commit_message('ducktide-consumer', 'ingest', \
+                 extra_info => '{message}'); COMMIT",
+                add.concat()
             ))
             .unwrap();
     }

@@ -180,7 +180,7 @@ fn commits_among_ordinary_clients_lose_and_double_nothing() {
             })
             .collect();
         let (inserts, alters, merges) = (client(), client(), client());
-        let (expiry, updates, drops) = (client(), client(), client());
+        let (expiries, updates, drops) = (client(), client(), client());
         let insert = scope.spawn(move || {
             repeat(inserts, pause(60), end, |n| {
                 format!("INSERT INTO lake.events(id) VALUES (-{n} - 1)")
@@ -193,8 +193,9 @@ fn commits_among_ordinary_clients_lose_and_double_nothing() {
             }),
             scope.spawn(move || repeat(merges, pause(300), end, |_| MERGE.to_owned())),
             scope.spawn(move || {
-                let expire = "CALL ducklake_expire_snapshots('lake', older_than => now() - INTERVAL 1 SECOND)";
-                repeat(expiry, pause(400), end, |_| expire.to_owned())
+                let older = "older_than => now() - INTERVAL 1 SECOND";
+                let statement = format!("CALL ducklake_expire_snapshots('lake', {older})");
+                repeat(expiries, pause(400), end, |_| statement.clone())
             }),
             scope.spawn(move || {
                 let update = "UPDATE lake.events SET _kafka_topic = 'client' WHERE id = -1";
