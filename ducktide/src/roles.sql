@@ -27,24 +27,26 @@ REVOKE CREATE ON SCHEMA @SCHEMA@ FROM PUBLIC;
 
 -- Reader: queries, `status`, `verify`. It may read everything and write nothing.
 
--- Tables of DuckLake. Triggers check the files that are added. A worker adds snapshots, files, tables and
--- columns, and updates statistics and the last snapshot of a column or partition key; it cannot end or
--- remove a file, or drop or rename a table.
+-- Tables of DuckLake. Triggers check the files that are added. A worker adds tables and columns, and
+-- updates the last snapshot of a column or partition key. It adds files by the commit function alone; it
+-- cannot end or remove a file, or drop or rename a table.
 DO $$
 DECLARE name text;
 BEGIN
   FOR name IN SELECT tablename FROM pg_tables WHERE schemaname = '@SCHEMA_TEXT@' AND tablename LIKE 'ducklake\_%' LOOP
     EXECUTE format('GRANT INSERT, UPDATE, DELETE ON @SCHEMA@.%I TO @PREFIX@_operator, @PREFIX@_compactor', name);
-    IF name NOT IN ('ducklake_metadata', 'ducklake_delete_file', 'ducklake_files_scheduled_for_deletion') THEN
+    IF name NOT IN ('ducklake_metadata', 'ducklake_delete_file', 'ducklake_files_scheduled_for_deletion', 'ducklake_data_file',
+                    'ducklake_file_column_stats', 'ducklake_file_variant_stats', 'ducklake_file_partition_value',
+                    'ducklake_table_stats', 'ducklake_table_column_stats') THEN
       EXECUTE format('GRANT INSERT ON @SCHEMA@.%I TO @PREFIX@_worker', name);
     END IF;
   END LOOP;
 END $$;
-GRANT UPDATE ON @SCHEMA@.ducklake_column, @SCHEMA@.ducklake_partition_info, @SCHEMA@.ducklake_table_stats,
-  @SCHEMA@.ducklake_table_column_stats TO @PREFIX@_worker;
+GRANT UPDATE ON @SCHEMA@.ducklake_column, @SCHEMA@.ducklake_partition_info TO @PREFIX@_worker;
 
 -- Operator: also `verify --record`, `replay`, `skip`, `dead-letters`, `snapshots`, `sql --write`.
 GRANT INSERT ON @SCHEMA@.ducktide_source, @SCHEMA@.ducktide_commit TO @PREFIX@_operator;
+GRANT EXECUTE ON FUNCTION @SCHEMA@.ducktide_commit_files(jsonb) TO @PREFIX@_operator;
 GRANT INSERT, UPDATE, DELETE ON @SCHEMA@.ducktide_intent, @SCHEMA@.ducktide_pin, @SCHEMA@.ducktide_meta TO @PREFIX@_operator;
 
 -- Compactor: coalesces old rows of the ledger, and records its passes.
@@ -53,5 +55,6 @@ GRANT INSERT, UPDATE, DELETE ON @SCHEMA@.ducktide_meta TO @PREFIX@_compactor;
 
 -- Worker: registers topics, commits, adds columns. Start it with --no-init.
 GRANT INSERT ON @SCHEMA@.ducktide_source, @SCHEMA@.ducktide_commit TO @PREFIX@_worker;
+GRANT EXECUTE ON FUNCTION @SCHEMA@.ducktide_commit_files(jsonb) TO @PREFIX@_worker;
 
 COMMIT;

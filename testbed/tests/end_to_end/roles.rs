@@ -125,6 +125,8 @@ fn no_role_can_change_progress_ledger_or_triggers() {
         }
         for statement in [
             "UPDATE ducklake_data_file SET end_snapshot = 1",
+            "INSERT INTO ducklake_data_file(data_file_id) VALUES (-1)",
+            "UPDATE ducklake_table_stats SET record_count = 0",
             "DELETE FROM ducklake_data_file",
             "UPDATE ducklake_table SET end_snapshot = 1",
             "UPDATE ducklake_metadata SET value = '/elsewhere/' WHERE key = 'data_path'",
