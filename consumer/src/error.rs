@@ -126,7 +126,7 @@ impl ConsumerError {
         match error {
             KafkaError::ClientConfig(..) => Self::KafkaSettings(without_value(error)),
             KafkaError::ClientCreation(reason) => Self::KafkaSettings(format!(
-                "create the Kafka client; check --bootstrap-servers and --kafka-property: {reason}"
+                "create the Kafka client; check the settings of Kafka: {reason}"
             )),
             error => Self::Kafka(error.to_string()),
         }

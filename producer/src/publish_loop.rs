@@ -30,6 +30,7 @@ pub(crate) fn publish(
     let outcome = PublishLoop::new(config, schema_id, &publisher, stop).run();
     publisher.finish(stop, config.topic.shutdown_timeout);
     publisher.deliveries().report_failures();
+    publisher.check_refusal()?;
     outcome?;
     check_ledger(config, &publisher)?;
     Ok(started.elapsed())

@@ -57,7 +57,8 @@ impl Authority {
 
     fn sign(&self, name: &str, validity: Range<i64>) -> Result<IssuedCertificate, ErrorStack> {
         let key = new_key()?;
-        let mut builder = unsigned(&subject(name)?, self.certificate.subject_name(), &key)?;
+        let name = subject(name)?;
+        let mut builder = unsigned(&name, self.certificate.subject_name(), &key)?;
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let now = now.map_or(0, |now| i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
         builder.set_not_before(&*Asn1Time::from_unix(now + validity.start)?)?;

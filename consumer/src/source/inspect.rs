@@ -7,6 +7,7 @@ use std::time::Duration;
 use ducktide_kafka::Connection;
 use ducktide_kafka::failure::ConnectionFailures;
 use ducktide_kafka::oauth::OAuthTokens;
+use ducktide_kafka::remedy;
 use ducktide_kafka::token_ffi::authenticate;
 use ducktide_protocol::position::{Offset, OffsetRange, Partition};
 use rdkafka::ClientConfig;
@@ -74,9 +75,17 @@ impl ClusterView {
         }
     }
 
-    /// Returns the client's reason for reaching no broker, if it has one.
+    /// Returns the client's reason for reaching no broker, if it has one, with its remedy.
     #[must_use]
     pub fn connection_failure(&self) -> Option<String> {
+        let reason = self.failure_reason()?;
+        Some(match remedy::of_connection(&reason) {
+            Some(remedy) => format!("{reason}: {remedy}"),
+            None => reason,
+        })
+    }
+
+    fn failure_reason(&self) -> Option<String> {
         self.serve_errors();
         self.failures().first()
     }
@@ -113,7 +122,7 @@ impl ClusterView {
                 self.failures().clear();
                 Ok(found)
             }
-            Err(error) => Err(ClusterError::new(error, self.connection_failure())),
+            Err(error) => Err(ClusterError::new(error, self.failure_reason())),
         }
     }
 

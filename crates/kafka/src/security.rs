@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use clap::{Args, ValueEnum};
 use ducktide_service::hidden_value::HiddenValue;
-use ducktide_service::secret::{self, Secret, SecretError};
+use ducktide_service::secret::{self, Secret, SecretError, parse_file};
 use reqwest::Url;
 use thiserror::Error;
 
@@ -67,7 +67,7 @@ pub struct SecurityArgs {
     pub kafka_sasl_password: Option<Secret>,
 
     /// File with the password for PLAIN and SCRAM, instead of the password.
-    #[arg(long, env = "KAFKA_SASL_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(long, env = "KAFKA_SASL_PASSWORD_FILE", value_name = "FILE", value_parser = parse_file)]
     pub kafka_sasl_password_file: Option<PathBuf>,
 
     /// PEM file with the CA certificates that sign the certificates of the brokers [default: those
@@ -88,7 +88,7 @@ pub struct SecurityArgs {
     pub kafka_ssl_key_password: Option<Secret>,
 
     /// File with the password of the private key, instead of the password.
-    #[arg(long, env = "KAFKA_SSL_KEY_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(long, env = "KAFKA_SSL_KEY_PASSWORD_FILE", value_name = "FILE", value_parser = parse_file)]
     pub kafka_ssl_key_password_file: Option<PathBuf>,
 
     /// Token endpoint of the OAuth 2.0 server for OAUTHBEARER, `https://HOST/PATH`. Tokens are
@@ -112,7 +112,7 @@ pub struct SecurityArgs {
 
     /// File with the client secret for OAUTHBEARER, instead of the secret. It is read for each
     /// token.
-    #[arg(long, env = "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET_FILE", value_name = "FILE")]
+    #[arg(long, env = "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET_FILE", value_name = "FILE", value_parser = parse_file)]
     pub kafka_sasl_oauthbearer_client_secret_file: Option<PathBuf>,
 
     /// Scope of the tokens for OAUTHBEARER, if the server requires one.

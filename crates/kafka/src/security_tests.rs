@@ -83,7 +83,13 @@ fn a_printed_command_has_every_setting_but_the_secrets() {
 
 #[test]
 fn an_empty_value_is_not_set() {
-    let flags = ["--kafka-sasl-username=", "--kafka-sasl-password=", "--kafka-ssl-ca-location="];
+    let flags = [
+        "--kafka-sasl-username=",
+        "--kafka-sasl-password=",
+        "--kafka-ssl-ca-location=",
+        "--kafka-sasl-password-file=",
+        "--kafka-ssl-key-password-file=",
+    ];
     kafka(&flags).client_config(&[], &[]).unwrap();
 }
 

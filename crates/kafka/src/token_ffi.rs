@@ -20,8 +20,8 @@ impl From<Token> for OAuthToken {
     }
 }
 
-/// Gives a client a token, if one is used. Call it before requests of a client that is not polled,
-/// and whose own requests for tokens nobody would answer.
+/// Gives a client a token, if one is used. Call it before requests of a client that is not polled:
+/// the requests for tokens that it sends itself are not answered.
 pub fn authenticate<C: ClientContext>(
     client: &Client<C>,
     tokens: Option<&OAuthTokens>,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use ducktide_service::hidden_value::HiddenValue;
-use ducktide_service::secret::{self, Secret, SecretError};
+use ducktide_service::secret::{self, Secret, SecretError, parse_file};
 use reqwest_middleware::reqwest::{Certificate, Client, ClientBuilder, Identity, Url};
 use thiserror::Error;
 
@@ -36,7 +36,7 @@ pub struct RegistryArgs {
     pub schema_registry_password: Option<Secret>,
 
     /// File with the password for basic authentication, instead of the password.
-    #[arg(long, env = "SCHEMA_REGISTRY_PASSWORD_FILE", value_name = "FILE")]
+    #[arg(long, env = "SCHEMA_REGISTRY_PASSWORD_FILE", value_name = "FILE", value_parser = parse_file)]
     pub schema_registry_password_file: Option<PathBuf>,
 
     /// Token for bearer authentication.
@@ -44,20 +44,20 @@ pub struct RegistryArgs {
     pub schema_registry_token: Option<Secret>,
 
     /// File with the token for bearer authentication, instead of the token.
-    #[arg(long, env = "SCHEMA_REGISTRY_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, env = "SCHEMA_REGISTRY_TOKEN_FILE", value_name = "FILE", value_parser = parse_file)]
     pub schema_registry_token_file: Option<PathBuf>,
 
     /// PEM file with the CA certificates that sign the certificate of the registry, in addition to
     /// those of the system.
-    #[arg(long, env = "SCHEMA_REGISTRY_SSL_CA_LOCATION", value_name = "FILE")]
+    #[arg(long, env = "SCHEMA_REGISTRY_SSL_CA_LOCATION", value_name = "FILE", value_parser = parse_file)]
     pub schema_registry_ssl_ca_location: Option<PathBuf>,
 
     /// PEM file with the client certificate, for authentication by TLS.
-    #[arg(long, env = "SCHEMA_REGISTRY_SSL_CERTIFICATE_LOCATION", value_name = "FILE")]
+    #[arg(long, env = "SCHEMA_REGISTRY_SSL_CERTIFICATE_LOCATION", value_name = "FILE", value_parser = parse_file)]
     pub schema_registry_ssl_certificate_location: Option<PathBuf>,
 
     /// PEM file with the private key of the client certificate: PKCS #8 without a password.
-    #[arg(long, env = "SCHEMA_REGISTRY_SSL_KEY_LOCATION", value_name = "FILE")]
+    #[arg(long, env = "SCHEMA_REGISTRY_SSL_KEY_LOCATION", value_name = "FILE", value_parser = parse_file)]
     pub schema_registry_ssl_key_location: Option<PathBuf>,
 }
 
@@ -289,6 +289,7 @@ mod tests {
             "--schema-registry-password=",
             "--schema-registry-token=",
             "--schema-registry-ssl-ca-location=",
+            "--schema-registry-token-file=",
         ];
         let line = Line::try_parse_from(flags).unwrap();
         assert_eq!(line.registry.credentials().unwrap(), Credentials::None);

@@ -205,7 +205,7 @@ fn a_failed_tls_connection_names_the_certificate_file() {
 
         assert!(is!(&error, Tls), "{error:?}");
         assert!(error.is_unavailable() && error.is_recoverable());
-        assert!(error.to_string().contains("SSL_CERT_FILE"), "{error}");
+        assert!(error.to_string().contains("SCHEMA_REGISTRY_SSL_CA_LOCATION"), "{error}");
     }
 }
 

@@ -111,6 +111,10 @@ impl RegistryError {
             }
             innermost = cause;
         }
+        // A server that rejects a client certificate does so after the handshake of TLS 1.3.
+        if innermost.to_string().contains("SSL routines") {
+            return Self::Tls(text(innermost));
+        }
         Self::Unavailable(text(innermost))
     }
 }

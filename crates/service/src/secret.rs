@@ -1,5 +1,6 @@
 //! Passwords and tokens, from a variable or from a file.
 
+use std::convert::Infallible;
 use std::path::{Path, PathBuf};
 use std::{fmt, fs, io};
 
@@ -45,6 +46,13 @@ pub enum SecretError {
     /// Write the secret as UTF-8 text without NUL.
     #[error("read {setting}_FILE: expected UTF-8 text without NUL: path=`{path}`")]
     NotText { setting: &'static str, path: PathBuf },
+}
+
+/// Parses the path of an optional file. Unlike clap's own parser, it accepts an empty text, as compose
+/// files write unset variables.
+#[must_use = "clap takes a parser's result"]
+pub fn parse_file(text: &str) -> Result<PathBuf, Infallible> {
+    Ok(PathBuf::from(text))
 }
 
 /// Returns the secret of a variable such as `KAFKA_SASL_PASSWORD`, or of the file that

@@ -154,6 +154,8 @@ impl ClientContext for DeliveryContext {
         if facility == "FAIL" {
             self.failures.record(message);
         }
+        // A fatal error is the error of the run.
+        let level = if facility == "FATAL" { RDKafkaLogLevel::Debug } else { level };
         telemetry::log_librdkafka(level as i32, facility, message);
     }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use ducktide_kafka::remedy;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _, PurgeConfig};
 
@@ -107,6 +108,16 @@ impl Publisher {
             }
         }
         self.deliveries().flush_ledger();
+    }
+
+    /// Returns an error if Kafka has permanently refused the producer: a missing permission.
+    pub(crate) fn check_refusal(&self) -> Result<(), ProducerError> {
+        let refusal = self.producer.client().fatal_error();
+        let refusal = refusal.and_then(|(code, text)| Some((text, remedy::of_code(code)?)));
+        match refusal {
+            Some((reason, remedy)) => Err(ProducerError::KafkaRefuses { reason, remedy }),
+            None => Ok(()),
+        }
     }
 
     fn flush(&self, limit: Duration) -> Result<(), KafkaError> {

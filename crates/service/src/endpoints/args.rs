@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::secret::{self, Secret, SecretError};
+use crate::secret::{self, Secret, SecretError, parse_file};
 
 /// HTTP endpoints.
 #[derive(Args, Clone, Debug)]
@@ -22,7 +22,7 @@ pub struct EndpointArgs {
     pub metrics_token: Option<Secret>,
 
     /// File with the token for /metrics, instead of the token.
-    #[arg(long, env = "DUCKTIDE_METRICS_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, env = "DUCKTIDE_METRICS_TOKEN_FILE", value_name = "FILE", value_parser = parse_file)]
     pub metrics_token_file: Option<PathBuf>,
 }
 
