@@ -1,4 +1,4 @@
-//! Software bill of materials in CycloneDX 1.6: every package that is linked into a program, and
+//! Software bill of materials in `CycloneDX` 1.6: every package that is linked into a program, and
 //! DuckDB's files.
 
 use anyhow::{Context as _, Result};

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     cargo,
     compose::{self as local_stack, StackTestResult},
-    deploy as manifests_and_units, dist, docs as pages, documents, layout, machine, setup,
+    deploy as manifests_and_units, dist, docs as pages, documents, layout, machine, process, setup,
 };
 
 /// A check.
@@ -201,10 +201,12 @@ fn monitoring() -> Result<StepOutcome> {
     on_real_services(TestSelection::Monitoring)
 }
 
-/// Makes the archive and runs the end-to-end tests of `package`.
+/// Makes the archive and runs the end-to-end tests of `package`; skipped if a program cannot be isolated
+/// from this machine.
 fn package() -> Result<StepOutcome> {
-    if !machine::is_root() {
-        let reason = "changing the root folder needs root: the archive was NOT TESTED";
+    let isolated = ["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "true"];
+    if !machine::is_root() || !process::succeeds(Command::new("unshare").args(isolated)) {
+        let reason = "namespaces and another root folder need root: the archive was NOT TESTED";
         return Ok(StepOutcome::Skipped(reason.to_owned()));
     }
     dist::of_built_programs()?;
