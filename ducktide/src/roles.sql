@@ -28,7 +28,7 @@ REVOKE CREATE ON SCHEMA @SCHEMA@ FROM PUBLIC;
 -- Reader: queries, `status`, `verify`. It may read everything and write nothing.
 
 -- Tables of DuckLake. Triggers check the files that are added. A worker adds tables and columns, and
--- updates the last snapshot of a column or partition key. It adds files by the commit function alone; it
+-- updates the last snapshot of a column, its comment or the partition key. It adds files by the commit function alone; it
 -- cannot end or remove a file, or drop or rename a table.
 DO $$
 DECLARE name text;
@@ -42,7 +42,7 @@ BEGIN
     END IF;
   END LOOP;
 END $$;
-GRANT UPDATE ON @SCHEMA@.ducklake_column, @SCHEMA@.ducklake_partition_info TO @PREFIX@_worker;
+GRANT UPDATE ON @SCHEMA@.ducklake_column, @SCHEMA@.ducklake_column_tag, @SCHEMA@.ducklake_partition_info TO @PREFIX@_worker;
 
 -- Operator: also `verify --record`, `replay`, `skip`, `dead-letters`, `snapshots`, `sql --write`.
 GRANT INSERT ON @SCHEMA@.ducktide_source, @SCHEMA@.ducktide_commit TO @PREFIX@_operator;
