@@ -44,7 +44,8 @@ impl Root {
         ));
         // The libraries of the system: what the image installs, without any other file.
         root.host_shell(&format!(
-            "for file in {path}/usr/local/bin/* {path}/usr/local/lib/libduckdb.so; do ldd $file; done \
+            "unset LD_LIBRARY_PATH; \
+             for file in {path}/usr/local/bin/* {path}/usr/local/lib/libduckdb.so; do ldd $file; done \
              | grep -o '/[^ ]*' | grep -v {path} | sort -u \
              | xargs -I FILE cp --dereference --parents FILE {path}",
             path = path.display(),
@@ -65,7 +66,8 @@ impl Root {
         let root = self.folder.path().display();
         let network = if network == Network::None { "--net" } else { "" };
         let isolated = format!(
-            "exec unshare {network} --mount --pid --ipc --uts --fork --mount-proc={root}/proc \
+            "exec env --unset=LD_LIBRARY_PATH \
+             unshare {network} --mount --pid --ipc --uts --fork --mount-proc={root}/proc \
              chroot {root} /usr/local/bin/{name} \"$@\""
         );
         Program::shell(&isolated)
