@@ -74,7 +74,7 @@ impl ProducerError {
     /// Creates the error of a client that could not be created, without the value of a property,
     /// which may be a secret.
     pub(crate) fn from_client_error(error: &KafkaError) -> Self {
-        Self::KafkaClient(without_value(&error))
+        Self::KafkaClient(without_value(error))
     }
 
     /// Returns the exit code of the program; `--help` lists them.

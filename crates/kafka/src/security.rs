@@ -53,7 +53,7 @@ pub struct SecurityArgs {
     pub kafka_security_protocol: Option<SecurityProtocol>,
 
     /// Mechanism of authentication by SASL. PLAIN sends the password to the brokers: use it with
-    /// sasl_ssl.
+    /// `sasl_ssl`.
     #[arg(long, env = "KAFKA_SASL_MECHANISM", value_name = "MECHANISM", ignore_case = true)]
     pub kafka_sasl_mechanism: Option<SaslMechanism>,
 

@@ -47,7 +47,7 @@ pub struct DeadLettersArgs {
 pub enum DeadLettersVerb {
     List(list::ListArgs),
     Show(show::ShowArgs),
-    Retry(retry::RetryArgs),
+    Retry(Box<retry::RetryArgs>),
     Discard(discard::DiscardArgs),
 }
 

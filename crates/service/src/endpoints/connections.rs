@@ -19,7 +19,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time limit of a whole connection, for clients that do not read their answers. Scrapers connect
 /// again.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+const CONNECTION_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// Maximum size of a request's head, bytes. hyper needs at least 8 KiB.
 const MAX_HEAD: usize = 16 << 10;
