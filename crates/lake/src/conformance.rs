@@ -8,7 +8,7 @@ use std::path::Path;
 
 use ducktide_protocol::conformance::{Harness, staged};
 use ducktide_protocol::position::{OffsetRange, Partition};
-use ducktide_protocol::table::TableName;
+use ducktide_protocol::table::{TableName, quote_identifier};
 use ducktide_protocol::{FieldIds, FileFooter, Lake, StagedFile, Table};
 use parquet::errors::Result;
 use parquet::file::reader::{FileReader as _, SerializedFileReader};
@@ -50,7 +50,8 @@ impl Harness for DuckLakeHarness {
         std::fs::create_dir_all(&table.directory).expect("the data path is writable");
         let duckdb = duckdb::Connection::open_in_memory().expect("DuckDB starts");
         let added = table.shape.columns.iter().skip(5);
-        let added = added.map(|c| format!(", NULL::{} AS \"{}\"", c.column_type, c.name));
+        let added =
+            added.map(|c| format!(", NULL::{} AS {}", c.column_type, quote_identifier(&c.name)));
         let added = added.collect::<String>();
         let ids = copy_option(&table.field_ids);
         duckdb

@@ -129,7 +129,7 @@ fn default_data_path(catalog: &Path) -> PathBuf {
 /// Inlined nested data is corrupted on both catalogs (duckdb/ducklake#1435), so nothing is inlined.
 /// The retention is DuckLake's own setting; the compactor reads it. Values that an operator has set
 /// are kept. Options that are set already are not written again: `init` runs at each start of a stack,
-/// beside workers that write to the catalog.
+/// alongside workers that write to the catalog.
 fn set_options(session: &Session) -> Result<()> {
     let inlining = ("data_inlining_row_limit", "0");
     let defaults = [

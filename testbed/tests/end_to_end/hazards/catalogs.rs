@@ -121,7 +121,7 @@ fn init_restores_a_missing_trigger(kind: CatalogKind) {
     assert_exact(&case);
 }
 
-/// `docker compose up` runs `ducktide init` beside running workers.
+/// `docker compose up` runs `ducktide init` alongside running workers.
 fn init_of_an_existing_lake_writes_nothing(kind: CatalogKind) {
     let mut case = Case::new(kind);
     let held = HeldCatalog::hold(&case.address).unwrap();
