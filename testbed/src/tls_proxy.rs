@@ -61,6 +61,7 @@ impl TlsProxy {
                 thread::spawn(move || {
                     let authorization =
                         shared.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                    let authorization = authorization.as_deref();
                     acceptor.accept(client).map(|client| serve(client, service, authorization)).ok()
                 });
             }
@@ -86,7 +87,7 @@ const DENIED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnecti
 fn serve(
     client: SslStream<TcpStream>,
     service: u16,
-    authorization: Option<String>,
+    authorization: Option<&str>,
 ) -> io::Result<()> {
     let mut client = BufReader::new(client);
     let (mut head, mut length, mut is_allowed) = (String::new(), 0, authorization.is_none());
@@ -97,7 +98,7 @@ fn serve(
         }
         let (name, value) = line.split_once(':').unwrap_or((&line, ""));
         match &*name.to_ascii_lowercase() {
-            "authorization" => is_allowed |= authorization.as_deref() == Some(value.trim()),
+            "authorization" => is_allowed |= authorization == Some(value.trim()),
             "content-length" => length = value.trim().parse().unwrap_or(0),
             _ => {}
         }

@@ -27,7 +27,8 @@ pub(crate) const VERBS: &[TestbedVerb] = &[
     TestbedVerb {
         name: "bench",
         summary: "Measures throughput: `bench drain` of one consumer, compared with a loop that only polls;\n             \
-                  `bench produce` of one producer. Prints a table; `--json FILE` also writes the numbers.",
+                  `bench produce` of one producer; `bench commits`: commits per second of several\n             \
+                  workers. Prints a table; `--json FILE` also writes the numbers.",
         starts_workers: true,
     },
     TestbedVerb {

@@ -258,16 +258,13 @@ fn java(log4j: &Path, options: &[&str]) -> Result<Launch> {
 fn properties(broker: &BrokerSettings<'_>, controller_port: u16, data: &Path) -> String {
     let BrokerSettings { port, listeners, properties, .. } = broker;
     let fixed = PROPERTIES.iter().map(|(key, value)| format!("{key}={value}\n"));
-    let mut addresses =
-        format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}");
-    let mut protocols = PROTOCOLS.to_owned();
-    for Listener { name, protocol, port } in *listeners {
-        addresses.push_str(&format!(",{name}://127.0.0.1:{port}"));
-        protocols.push_str(&format!(",{name}:{protocol}"));
-    }
+    let addresses = listeners.iter().map(|of| format!(",{}://127.0.0.1:{}", of.name, of.port));
+    let addresses = addresses.collect::<String>();
+    let protocols = listeners.iter().map(|of| format!(",{}:{}", of.name, of.protocol));
+    let protocols = protocols.collect::<String>();
     let listeners = format!(
-        "listeners={addresses}\n\
-         listener.security.protocol.map={protocols}\n\
+        "listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{addresses}\n\
+         listener.security.protocol.map={PROTOCOLS}{protocols}\n\
          controller.quorum.bootstrap.servers=127.0.0.1:{controller_port}\n\
          log.dir={}\n",
         data.join("log").display()

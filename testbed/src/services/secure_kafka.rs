@@ -188,7 +188,7 @@ impl SecureKafka {
 const ACL_TOOL: &str = "org.apache.kafka.tools.AclCommand";
 
 impl Ports {
-    fn listeners(&self) -> [Listener; 4] {
+    fn listeners(self) -> [Listener; 4] {
         let listener = |name, protocol, port| Listener { name, protocol, port };
         [
             listener("MTLS", "SSL", self.mtls),

@@ -2,6 +2,7 @@
 //! only a lake that is not exact is an error.
 
 mod chart;
+mod commits;
 mod compactor;
 mod day;
 mod drain;
@@ -54,6 +55,9 @@ enum BenchCommand {
     /// Measures the start of programs on small lakes in both catalogs: time to the output of
     /// commands, to the assignment, and to the first commit.
     Start(start::StartArgs),
+    /// Measures the commits per second of 1 to 16 workers with one partition each, in lakes in PostgreSQL.
+    /// Compares each lake with the producer's ledger.
+    Commits(commits::CommitsArgs),
     /// Polls a topic to its end without processing records; started by `drain`.
     #[command(hide = true)]
     PlainLoop(plain_loop::PlainLoopArgs),
@@ -71,6 +75,7 @@ pub(crate) fn run(args: BenchArgs) -> Result<()> {
         BenchCommand::Rebalance => rebalance::run(),
         BenchCommand::Evolution => evolution::run(),
         BenchCommand::Start(args) => start::run(&args),
+        BenchCommand::Commits(args) => commits::run(&args),
         BenchCommand::PlainLoop(args) => plain_loop::run(&args),
     }
 }

@@ -122,7 +122,7 @@ fn check_producer(case: &Case, logs: &Path) {
     let producer = with(producer, &case.settings).env("DUCKTIDE_LOG_FORMAT", "text");
     let label = format!("producer-{}", case.name);
     let mut running = producer.start(logs, &label).unwrap();
-    let status = running.wait(Duration::from_secs(60)).unwrap().status;
+    let status = running.wait(Duration::from_mins(1)).unwrap().status;
     assert!(matches!(status.code(), Some(1 | 3)), "{}: {status}", case.name);
     let log = running.log().unwrap();
     check(log.lines().next_back().unwrap_or_default(), case);
@@ -194,7 +194,7 @@ fn check_denied_producer(case: &Case, logs: &Path) {
         .args(["--schema-registry-url", &pipeline.schema_registry_url]);
     let producer = with(producer, &case.settings).env("DUCKTIDE_LOG_FORMAT", "text");
     let mut running = producer.start(logs, &format!("producer-{}", case.name)).unwrap();
-    let status = running.wait(Duration::from_secs(60)).unwrap().status;
+    let status = running.wait(Duration::from_mins(1)).unwrap().status;
     assert_eq!(status.code(), Some(1), "{}", case.name);
     let log = running.log().unwrap();
     check(log.lines().next_back().unwrap_or_default(), case);

@@ -126,7 +126,7 @@ fn check_refusals(pipeline: &Pipeline, folder: &Path, points: &EndPoints) {
                 let mut running = with(producer.unwrap(), settings)
                     .start(pipeline.logs(), &format!("producer-refused-{number}"))
                     .unwrap();
-                let status = running.wait(Duration::from_secs(60)).unwrap().status;
+                let status = running.wait(Duration::from_mins(1)).unwrap().status;
                 assert!(!status.success(), "{expected}");
                 let log = running.log().unwrap();
                 assert!(log.contains(expected) && !log.contains("wr0ng-one"), "{expected}: {log}");

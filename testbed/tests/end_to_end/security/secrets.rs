@@ -78,7 +78,8 @@ fn no_secret_is_printed() {
     let proxy =
         TlsProxy::start(shared_registry().port(), &certificate, &kafka.ca_file(), clients).unwrap();
     let database = shared_postgres().create_database("secrets").unwrap();
-    let encoded: String = CATALOG_PASSWORD.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let encoded = CATALOG_PASSWORD.bytes().map(|byte| format!("%{byte:02X}"));
+    let encoded = encoded.collect::<Vec<_>>().concat();
     let catalog = with_password(&database, &encoded);
     let pipeline = Pipeline::new("events", "", "", Some(catalog.clone())).unwrap();
 
