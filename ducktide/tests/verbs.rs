@@ -79,7 +79,7 @@ fn init_creates_a_lake_once() {
     let created = fixture.standard_output(&["init"]);
     assert!(created.starts_with("created a new lake\n"), "{created}");
     assert!(created.contains(&format!("catalog    {}", fixture.catalog())), "{created}");
-    assert!(created.contains("lake.sqlite.files") && created.contains("layout     1"), "{created}");
+    assert!(created.contains("lake.sqlite.files") && created.contains("layout     2"), "{created}");
 
     let existing = fixture.standard_output(&["init"]);
     assert!(existing.starts_with("the lake exists, nothing to do\n"), "{existing}");

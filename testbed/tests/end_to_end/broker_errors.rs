@@ -158,7 +158,7 @@ fn plaintext_to_a_tls_port_and_an_unknown_certificate_are_reported() {
     let tls = ["--kafka-property", "security.protocol=ssl", "--kafka-property", &authority];
 
     for (name, properties, reason) in [
-        ("plaintext", &[][..], "check security.protocol"),
+        ("plaintext", &[][..], "check KAFKA_SECURITY_PROTOCOL"),
         ("unknown", &tls[..], "certificate verify failed"),
     ] {
         let worker = pipeline.start_consumer(name, properties).unwrap();

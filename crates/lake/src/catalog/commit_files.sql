@@ -123,7 +123,9 @@ BEGIN
                     FROM jsonb_array_elements(files) f GROUP BY 1, 2) wanted_table
             JOIN ducklake_schema s ON s.schema_name = wanted_table.in_schema AND s.end_snapshot IS NULL
             JOIN ducklake_table t ON t.schema_id = s.schema_id AND t.table_name = wanted_table.name AND t.end_snapshot IS NULL
+            -- RESET PARTITIONED BY leaves a key without columns.
             LEFT JOIN ducklake_partition_info p ON p.table_id = t.table_id AND p.end_snapshot IS NULL
+                 AND EXISTS (SELECT 1 FROM ducklake_partition_column k WHERE k.partition_id = p.partition_id)
            ORDER BY t.table_id
         LOOP
           IF target.partition_id IS NOT NULL AND target.key IS DISTINCT FROM ARRAY['identity event_date'] THEN
