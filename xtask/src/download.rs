@@ -144,13 +144,23 @@ pub(crate) fn go_build(pin: &PinnedFile, program: GoProgram, folder: &Path) -> R
     pin.verify(&path("Zip")?)?;
     let GoProgram { name, command, linker_flags } = program;
     let built = folder.join(name);
-    run(Command::new("go")
+    run(at_low_priority("go")
         .args(["build", "-mod=readonly", "-buildvcs=false", "-trimpath"])
         .args(["-ldflags", linker_flags, "-o"])
         .arg(&built)
         .arg(format!("./{command}"))
         .current_dir(path("Dir")?))?;
     Ok(built)
+}
+
+/// Returns a command that leaves the processors to tests that run at the same time, if they need them.
+fn at_low_priority(program: &str) -> Command {
+    if !machine::on_path("nice") {
+        return Command::new(program);
+    }
+    let mut nice = Command::new("nice");
+    nice.args(["-n", "15", program]);
+    nice
 }
 
 /// Runs a command quietly and returns its standard output; the error of a failed command contains
