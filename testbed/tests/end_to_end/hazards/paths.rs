@@ -10,10 +10,11 @@ use std::{
 use ducktide_lake::{
     Access, DuckLake,
     config::{CatalogLocation, LakeConfig},
+    conformance::{copy_option, read_footer},
 };
 use ducktide_maintenance::{MaintenanceOutcome, OrphanPolicy, Retention};
 use ducktide_protocol::{
-    ErrorKind, LakeError,
+    ErrorKind, LakeError, StagedFile,
     commit::{Commit, ProgressDelta},
     position::{Epoch, Offset, Partition},
 };
@@ -62,13 +63,16 @@ fn commit_with_path_values(case: &mut Case, path: &Path, delta: ProgressDelta) -
     let written = file.with_extension("written");
     case.sql(&format!(
         "COPY (SELECT * REPLACE ({values}) FROM read_parquet('{}')) TO '{}' \
-         (FORMAT parquet, COMPRESSION zstd)",
+         (FORMAT parquet, COMPRESSION zstd, FIELD_IDS {})",
         file.display(),
-        written.display()
+        written.display(),
+        copy_option(&case.table.field_ids)
     ))
     .unwrap();
-    fs::rename(written, file).unwrap();
-    commit
+    fs::rename(written, &file).unwrap();
+    let (bytes, footer) = (file.metadata().unwrap().len(), read_footer(&file).unwrap());
+    let file = StagedFile { bytes, footer, ..commit.files()[0].clone() };
+    Commit::ingest(commit.progress().to_vec(), vec![file], commit.table_versions().to_vec())
 }
 
 fn columns_named_like_columns_of_duckdb_are_not_used_as_paths(kind: CatalogKind) {
