@@ -239,9 +239,10 @@ impl ReplayTarget {
         } else {
             session.execute(&copy("*")).map_err(failed)?;
         }
-        let metadata = path.metadata().map_err(|error| LakeError::of_io(context(), error))?;
+        let bytes = self.data_path.storage()?.size(&path);
+        let bytes = bytes.map_err(|error| LakeError::of_io(context(), error))?;
         let (table, rows) = (self.table.clone(), file.rows - file.removed);
-        Ok(StagedFile { path, table, rows, bytes: metadata.len() })
+        Ok(StagedFile { path, table, rows, bytes })
     }
 
     /// Refuses a file with rows that cannot be identified by their offsets.

@@ -82,7 +82,7 @@ impl StagingWriter {
         encoders: &EncoderBudget,
     ) -> Result<Self, StagingError> {
         assert!(
-            folder.is_absolute(),
+            ducktide_storage::is_absolute(folder),
             "the folder of a table is absolute: folder=`{}`",
             folder.display()
         );

@@ -370,9 +370,10 @@ fn record_first(session: &Session, here: Database) -> Result<Option<Recorded>> {
 
 fn find_files(session: &Session, data_path: &DataPath) -> Result<Files> {
     let files = live_files(session, data_path, LOOKED_FOR)?;
+    let storage = data_path.storage()?;
     Ok(match files.as_slice() {
         [] => Files::None,
-        files if files.iter().any(|file| file.exists()) => Files::Found,
+        files if files.iter().any(|file| storage.exists(file).unwrap_or(false)) => Files::Found,
         _ => Files::Missing,
     })
 }

@@ -9,12 +9,11 @@ use crate::catalog::installation::Installation;
 use crate::catalog::layout::{self, Installed};
 use crate::catalog::sqlite_file;
 use crate::config::{CatalogLocation, LakeConfig, check_data_path};
-use crate::data_path::{DataPath, DataPathCheck, Owner, OwnerRole, check_free};
+use crate::data_path::{DataPath, DataPathCheck, Owner, OwnerRole, check_free, storage_of};
 use crate::duckdb_error;
 use crate::rows::MetadataRow;
 use crate::session::{Access, LAKE, Session};
 use crate::sql_text::quote;
-use crate::storage;
 
 /// Objects that [`DuckLake::init`] created or restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +101,7 @@ impl DuckLake {
 /// Checks that this process can write to the data path. Without this check, `init` would succeed and
 /// the workers fail.
 fn check_writable(data_path: &Path) -> Result<()> {
-    storage::try_to_write(data_path).map_err(|error| {
+    storage_of(data_path)?.try_to_write(data_path).map_err(|error| {
         let what = format!(
             "the data path is not writable; set another directory with --data-path \
              (DUCKLAKE_DATA_PATH), or grant this user write access: data_path=`{}`",
