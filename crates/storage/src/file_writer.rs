@@ -49,6 +49,7 @@ impl FileWriter {
     }
 
     /// Returns the memory for data that the store has not received yet, bytes.
+    #[must_use]
     pub fn memory(&self) -> usize {
         match &self.target {
             Target::Local(_) => 0,

@@ -42,8 +42,8 @@ fn explain(code: &str) -> Option<(ErrorKind, &'static str)> {
 
 /// Converts an error of a store. Errors that waiting does not end have the kinds that a disk has for them;
 /// all others count as an outage.
-pub(super) fn failed(operation: &str, path: &Path, error: Error) -> io::Error {
-    let text = chain(&error);
+pub(super) fn failed(operation: &str, path: &Path, error: &Error) -> io::Error {
+    let text = chain(error);
     let code = code(&text);
     let (url, code_text) = (path.display(), code.unwrap_or("none"));
     if let Some((kind, reason)) = code.and_then(explain) {
@@ -51,7 +51,7 @@ pub(super) fn failed(operation: &str, path: &Path, error: Error) -> io::Error {
         let text = format!("{reason}: operation=`{operation}` url=`{url}` code=`{code_text}`");
         return io::Error::new(kind, text);
     }
-    let kind = match &error {
+    let kind = match error {
         Error::NotFound { .. } => ErrorKind::NotFound,
         Error::AlreadyExists { .. } => ErrorKind::AlreadyExists,
         Error::InvalidPath { .. } => ErrorKind::InvalidInput,
@@ -91,7 +91,7 @@ mod tests {
     fn response(code: &str) -> io::Error {
         let source = format!("403:\n <Error><Code>{code}</Code></Error>").into();
         let error = Error::Generic { store: "S3", source };
-        failed("PUT", Path::new("s3://bucket/lake/f"), error)
+        failed("PUT", Path::new("s3://bucket/lake/f"), &error)
     }
 
     #[test]

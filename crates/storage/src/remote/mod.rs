@@ -96,7 +96,7 @@ impl Bucket {
                 let store = Arc::clone(&store);
                 async move {
                     let found = store.get_range(&key, bytes).await;
-                    found.map_err(|error| failed("GET", &path, error))
+                    found.map_err(|error| failed("GET", &path, &error))
                 }
             });
             stream::iter(requests).buffered(REQUESTS).try_collect::<Vec<Bytes>>().await
@@ -118,13 +118,13 @@ impl Bucket {
             Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => {
                 Ok(self.read(path)?.as_deref() == Some(content))
             }
-            Err(error) => Err(failed("PUT", path, error)),
+            Err(error) => Err(failed("PUT", path, &error)),
         }
     }
 
     pub(crate) fn replace(&self, path: &Path, content: &[u8]) -> io::Result<()> {
         let put = self.put(path, content, PutMode::Overwrite)?;
-        put.map_err(|error| failed("PUT", path, error))
+        put.map_err(|error| failed("PUT", path, &error))
     }
 
     fn put(&self, path: &Path, content: &[u8], mode: PutMode) -> io::Result<Result<(), Error>> {
@@ -197,7 +197,7 @@ impl Bucket {
         let options = PaginatedListOptions { page_token, ..PaginatedListOptions::default() };
         let prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
         let page = wait(async move { store.list_paginated(prefix.as_deref(), options).await })?;
-        page.map_err(|error| failed("LIST", directory, error))
+        page.map_err(|error| failed("LIST", directory, &error))
     }
 
     /// Removes objects, and passes the path of each to `removed`. An object that does not exist is no error.
@@ -217,7 +217,7 @@ impl Bucket {
             }
         }
         let at = paths.first().copied().unwrap_or_else(|| Path::new(""));
-        first_error.map_or(Ok(()), |error| Err(failed("DELETE", at, error)))
+        first_error.map_or(Ok(()), |error| Err(failed("DELETE", at, &error)))
     }
 
     fn store(&self) -> Arc<dyn Store> {
@@ -236,7 +236,7 @@ fn key(path: &Path) -> io::Result<Key> {
 fn found<T>(answer: Result<T, Error>, operation: &str, path: &Path) -> io::Result<Option<T>> {
     match answer {
         Ok(found) => Ok(Some(found)),
-        Err(error) => match failed(operation, path, error) {
+        Err(error) => match failed(operation, path, &error) {
             error if error.kind() == ErrorKind::NotFound => Ok(None),
             error => Err(error),
         },

@@ -46,7 +46,7 @@ impl DuckDbSecret {
         let credentials = Arc::clone(s3.store.credentials());
         let credential = wait(async move { credentials.get_credential().await })?;
         let credential =
-            credential.map_err(|error| failed("read credentials", Path::new(bucket), error))?;
+            credential.map_err(|error| failed("read credentials", Path::new(bucket), &error))?;
         let shown =
             |name, value: &str| SecretOption { name, value: value.to_owned(), hidden_in: None };
         let hidden = |name, value: &str, variable| SecretOption {

@@ -72,13 +72,13 @@ impl Upload {
             self.send_part()?;
         }
         while let Some(part) = self.in_flight.pop_front() {
-            self.take_part(part)?;
+            self.take_part(&part)?;
         }
         let (store, key) = (Arc::clone(&self.store), self.key.clone());
         let parts = std::mem::take(&mut self.parts);
         let completed = wait(async move { store.complete_multipart(&key, &id, parts).await })?;
         match completed {
-            Err(error) if !self.is_complete()? => Err(failed("POST", &self.path, error)),
+            Err(error) if !self.is_complete()? => Err(failed("POST", &self.path, &error)),
             _ => {
                 self.id = None;
                 Ok(())
@@ -93,7 +93,7 @@ impl Upload {
         match answer {
             // Aborted, or completed although the answer was lost.
             Ok(()) | Err(Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(failed("DELETE", &self.path, error)),
+            Err(error) => Err(failed("DELETE", &self.path, &error)),
         }
     }
 
@@ -103,24 +103,23 @@ impl Upload {
         let content = PutPayload::from(std::mem::take(&mut self.buffer));
         let (store, key) = (Arc::clone(&self.store), self.key.clone());
         let put = wait(async move { store.put(&key, content).await })?;
-        put.map(drop).map_err(|error| failed("PUT", &self.path, error))
+        put.map(drop).map_err(|error| failed("PUT", &self.path, &error))
     }
 
     fn send_part(&mut self) -> io::Result<()> {
-        let id = match &self.id {
-            Some(id) => id.clone(),
-            None => {
-                let (store, key) = (Arc::clone(&self.store), self.key.clone());
-                let created = wait(async move { store.create_multipart(&key).await })?;
-                let id = created.map_err(|error| failed("POST", &self.path, error))?;
-                self.id.insert(id).clone()
-            }
+        let id = if let Some(id) = &self.id {
+            id.clone()
+        } else {
+            let (store, key) = (Arc::clone(&self.store), self.key.clone());
+            let created = wait(async move { store.create_multipart(&key).await })?;
+            let id = created.map_err(|error| failed("POST", &self.path, &error))?;
+            self.id.insert(id).clone()
         };
         self.take_completed()?;
         if self.in_flight.len() >= PARTS_IN_FLIGHT
             && let Some(oldest) = self.in_flight.pop_front()
         {
-            self.take_part(oldest)?;
+            self.take_part(&oldest)?;
         }
         self.sent += self.buffer.len() as u64;
         let (content, index) = (std::mem::take(&mut self.buffer).into(), self.started);
@@ -144,13 +143,13 @@ impl Upload {
         Ok(())
     }
 
-    fn take_part(&mut self, part: Receiver<Result<PartId, Error>>) -> io::Result<()> {
+    fn take_part(&mut self, part: &Receiver<Result<PartId, Error>>) -> io::Result<()> {
         let answer = part.recv().map_err(|_| io::Error::other("a part was lost"))?;
         self.add_part(answer)
     }
 
     fn add_part(&mut self, answer: Result<PartId, Error>) -> io::Result<()> {
-        self.parts.push(answer.map_err(|error| failed("PUT", &self.path, error))?);
+        self.parts.push(answer.map_err(|error| failed("PUT", &self.path, &error))?);
         Ok(())
     }
 
@@ -168,7 +167,9 @@ impl Upload {
         // A part that arrives after the abort would stay.
         let in_flight = std::mem::take(&mut self.in_flight);
         let (store, key) = (Arc::clone(&self.store), self.key.clone());
-        in_flight.into_iter().for_each(|part| drop(part.recv()));
+        for part in in_flight {
+            let _ = part.recv();
+        }
         start(async move { store.abort_multipart(&key, &id).await }).map(Some)
     }
 }
