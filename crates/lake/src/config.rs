@@ -152,9 +152,15 @@ fn absolute(path: &Path) -> Result<PathBuf> {
 /// With `//`, `file:` or `[` in a local data path `ducklake_delete_orphaned_files` lists live files
 /// as orphans (measured on 1.5.5), so such a path is never written to a catalog.
 fn canonical_data_path(path: &Path) -> Result<PathBuf> {
+    let text = path.to_string_lossy();
+    if text.contains("://") {
+        return Err(LakeError::setting(format!(
+            "object storage is not supported yet; give a local directory: data_path=`{text}`"
+        )));
+    }
     // Without `//` and `/./`; symbolic links are not resolved.
     let canonical = ducktide_storage::normalize(&absolute(path)?);
-    check_data_path(&path.to_string_lossy())?;
+    check_data_path(&text)?;
     // The working directory is part of it.
     check_data_path(&canonical.to_string_lossy())?;
     Ok(canonical)
@@ -261,7 +267,7 @@ mod tests {
 
     #[test]
     fn a_data_path_that_breaks_orphan_removal_is_refused() {
-        for path in ["file:/x", "/x/[a]", "s3://bucket/[a]", "s3:///x"] {
+        for path in ["file:/x", "/x/[a]", "s3://bucket/x"] {
             assert!(canonical_data_path(Path::new(path)).is_err(), "{path}");
         }
     }

@@ -151,7 +151,7 @@ impl CatalogFiles {
         let mut sizes = sizes.into_iter();
         let mut missing = self.live.iter().zip(&places).filter(|(_, places)| {
             // All of them are taken, also after the first that exists.
-            let found = sizes.by_ref().take(places.len()).filter(Result::is_ok).count();
+            let found = sizes.by_ref().take(places.len()).flatten().count();
             found == 0 && !places.is_empty()
         });
         let Some((ListedFile { path, .. }, _)) = missing.next() else { return Ok(()) };
