@@ -15,7 +15,7 @@ use crate::{
     duckdb_cli::Lake,
     oracle::{self, Comparison},
     program::{Program, RunningProgram},
-    services::{free_port, log_folder, shared_kafka, shared_postgres, shared_registry},
+    services::{free_port, log_folder, shared_kafka, shared_postgres, shared_registry, shared_s3},
     wait,
     worker::Worker,
 };
@@ -59,6 +59,11 @@ pub struct Pipeline {
     pub catalog: String,
     /// Address of the catalog for consumers; differs from `catalog` when a proxy injects faults.
     pub consumers_catalog: String,
+    data_path: PathBuf,
+    /// Environment variables of all programs that open the lake.
+    settings: Vec<(&'static str, String)>,
+    /// Statements of DuckDB's command line before it attaches the lake.
+    duckdb_setup: String,
     logs: PathBuf,
     folder: TempDir,
 }
@@ -96,9 +101,20 @@ impl Pipeline {
             schema_registry_url: schema_registry_url.to_owned(),
             consumers_catalog: catalog.clone(),
             catalog,
+            data_path: folder.path().join("data"),
+            settings: Vec::new(),
+            duckdb_setup: String::new(),
             logs: log_folder()?.join(name),
             folder,
         })
+    }
+
+    /// Returns this pipeline with its lake in a bucket of its own in the shared object store.
+    pub fn in_object_storage(self) -> Result<Self> {
+        let s3 = shared_s3();
+        let bucket = s3.create_bucket(&self.topic.replace('_', "-"))?;
+        let (data_path, settings) = (format!("{bucket}/lake").into(), s3.settings());
+        Ok(Self { data_path, settings, duckdb_setup: s3.duckdb_setup()?, ..self })
     }
 
     /// Returns the path of the producer's ledger, a CSV file of acknowledged records.
@@ -107,10 +123,10 @@ impl Pipeline {
         self.folder.path().join("ledger.csv")
     }
 
-    /// Returns the folder of the lake's files.
+    /// Returns the folder of the lake's files, or its URL.
     #[must_use]
     pub fn data_path(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.data_path.clone()
     }
 
     /// Returns the path of a file in the folder of this pipeline.
@@ -127,7 +143,8 @@ impl Pipeline {
 
     /// Returns the lake, for queries with DuckDB's command line.
     pub fn lake(&self) -> Result<Lake> {
-        Lake::at(&self.catalog, &self.data_path().display().to_string())
+        let lake = Lake::at(&self.catalog, &self.data_path().display().to_string())?;
+        Ok(lake.with_setup(self.duckdb_setup.clone()))
     }
 
     /// Returns the catalog database.
@@ -202,6 +219,7 @@ impl Pipeline {
             .env("DUCKLAKE_DATA_PATH", self.data_path())
             .env("KAFKA_BOOTSTRAP_SERVERS", &self.bootstrap_servers)
             .env("SCHEMA_REGISTRY_URL", &self.schema_registry_url)
+            .envs(&self.settings)
             .args(arguments))
     }
 
@@ -211,6 +229,7 @@ impl Pipeline {
             .args(arguments)
             .args(["--catalog", &self.catalog, "--data-path"])
             .args([self.data_path()])
+            .envs(&self.settings)
             .env("DUCKTIDE_LOG_FORMAT", "json"))
     }
 
@@ -248,6 +267,7 @@ impl Pipeline {
             .args(["--topics", topics])
             .args(["--catalog", catalog, "--data-path"])
             .args([self.data_path()])
+            .envs(&self.settings)
             .env("DUCKTIDE_LOG_FORMAT", "json");
         Ok(match self.protocol {
             // The partitions of a killed member are free after three seconds instead of 45. Long

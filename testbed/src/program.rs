@@ -85,6 +85,14 @@ impl Program {
         self
     }
 
+    /// Sets environment variables.
+    #[must_use]
+    pub fn envs(mut self, variables: &[(&'static str, String)]) -> Self {
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), value.into()));
+        self.launch.environment.extend(variables);
+        self
+    }
+
     /// Starts the program. Its standard error is appended to `<label>.log` in the folder, its
     /// standard output is written to `<label>.out`.
     pub fn start(&self, folder: &Path, label: &str) -> Result<RunningProgram> {
@@ -189,7 +197,7 @@ impl RunningProgram {
 
 /// Returns true if the workspace's programs read a setting from this environment variable.
 fn is_setting(name: &str) -> bool {
-    const PREFIXES: [&str; 4] = ["DUCKTIDE_", "DUCKLAKE_", "KAFKA_", "SCHEMA_REGISTRY_"];
+    const PREFIXES: [&str; 5] = ["AWS_", "DUCKTIDE_", "DUCKLAKE_", "KAFKA_", "SCHEMA_REGISTRY_"];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 

@@ -12,6 +12,7 @@ mod port;
 mod postgres;
 mod process;
 mod registry;
+mod s3;
 mod shared;
 
 use std::{
@@ -29,8 +30,10 @@ pub use self::{
     port::free as free_port,
     postgres::Postgres,
     registry::Registry,
+    s3::S3,
     shared::{
         exported, kafka as shared_kafka, postgres as shared_postgres, registry as shared_registry,
+        s3 as shared_s3,
     },
 };
 use crate::workspace;

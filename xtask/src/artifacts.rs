@@ -46,9 +46,10 @@ pub(crate) const ARTIFACTS: &[Artifact] = &[
     },
     Artifact {
         name: "extensions",
-        title: "DuckDB extensions ducklake, postgres_scanner, sqlite_scanner",
+        title: "DuckDB extensions ducklake, httpfs, postgres_scanner, sqlite_scanner",
         install_method: InstallMethod::ExtractFiles(&[
             ("/ducklake.duckdb_extension", "extensions/ducklake.duckdb_extension"),
+            ("/httpfs.duckdb_extension", "extensions/httpfs.duckdb_extension"),
             ("/postgres_scanner.duckdb_extension", "extensions/postgres_scanner.duckdb_extension"),
             ("/sqlite_scanner.duckdb_extension", "extensions/sqlite_scanner.duckdb_extension"),
         ]),
@@ -122,6 +123,16 @@ pub(crate) const ARTIFACTS: &[Artifact] = &[
         sentinel: "tools/promtool",
     },
     Artifact {
+        name: "versitygw",
+        title: "versitygw (object store with the protocol of S3)",
+        install_method: InstallMethod::GoBuild(GoProgram {
+            name: "versitygw",
+            command: "cmd/versitygw",
+            linker_flags: "-s -w",
+        }),
+        sentinel: "tools/versitygw",
+    },
+    Artifact {
         name: "docker-compose",
         title: "Docker Compose (runs the local stack)",
         install_method: InstallMethod::GoBuild(GoProgram {
@@ -152,6 +163,9 @@ pub(crate) const FOR_MONITORING: &[&str] = &["promtool"];
 /// Artifacts compiled only if the docker client has no Compose v2; takes some minutes.
 pub(crate) const FOR_COMPOSE: &[&str] = &["docker-compose"];
 
+/// Artifacts compiled only for tests and demonstrations with object storage; takes some minutes.
+pub(crate) const FOR_OBJECT_STORAGE: &[&str] = &["versitygw"];
+
 /// Returns the artifact with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Artifact> {
     ARTIFACTS.iter().find(|artifact| artifact.name == name)
@@ -163,8 +177,16 @@ mod tests {
 
     #[test]
     fn every_part_is_required_by_a_group() {
-        let needed =
-            [FOR_BUILD, FOR_SERVICES, FOR_TESTS, FOR_CHECKS, FOR_MONITORING, FOR_COMPOSE].concat();
+        let needed = [
+            FOR_BUILD,
+            FOR_SERVICES,
+            FOR_TESTS,
+            FOR_CHECKS,
+            FOR_MONITORING,
+            FOR_OBJECT_STORAGE,
+            FOR_COMPOSE,
+        ];
+        let needed = needed.concat();
         assert_eq!(needed.len(), ARTIFACTS.len());
         assert!(needed.iter().all(|name| find(name).is_some()));
     }

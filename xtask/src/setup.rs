@@ -75,6 +75,11 @@ pub(crate) fn for_compose() -> Result<bool> {
     build_with_go(artifacts::FOR_COMPOSE)
 }
 
+/// Builds the object store; returns false if it cannot be built.
+pub(crate) fn for_object_storage() -> Result<bool> {
+    build_with_go(artifacts::FOR_OBJECT_STORAGE)
+}
+
 fn build_with_go(names: &[&str]) -> Result<bool> {
     let is_built = |name: &&str| layout::tool(name).is_file();
     if !names.iter().all(is_built) && !machine::on_path("go") {

@@ -50,7 +50,7 @@ const LANES: &[Lane] = &[
             "fuzz",
         ],
     },
-    Lane { name: "stack", is_nice: false, steps: &["monitoring", "compose"] },
+    Lane { name: "stack", is_nice: false, steps: &["monitoring", "object-storage", "compose"] },
 ];
 
 /// Lanes of `--fast`, which takes a few minutes, for the development loop.

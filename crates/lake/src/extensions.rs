@@ -64,11 +64,7 @@ impl Extensions {
     /// Loads the extensions. Afterwards DuckDB accepts signed extensions only.
     pub(crate) fn load(&self, connection: &Connection) -> Result<()> {
         for name in self.names {
-            let sql = match &self.directory {
-                Some(path) => format!("LOAD {}", quote(&file(path, name).to_string_lossy())),
-                None => format!("INSTALL {name}; LOAD {name}"),
-            };
-            connection.execute_batch(&sql).map_err(|error| self.refusal(name).because(error))?;
+            load(connection, name, self.directory())?;
         }
         let sql = "SET allow_unsigned_extensions = false";
         connection
@@ -76,19 +72,34 @@ impl Extensions {
             .map_err(|error| LakeError::invalid("enable DuckDB's signature check").because(error))
     }
 
-    fn refusal(&self, name: &str) -> LakeError {
-        let found = self.directory.as_ref().map(|path| file(path, name));
-        match found.filter(|path| path.is_file()) {
-            Some(path) => LakeError::invalid(format!(
-                "load a DuckDB extension: the file is not the one for DuckDB 1.5.5 that Ducktide \
+    /// Folder of the files; None if DuckDB installs them from its repository.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+}
+
+/// Loads one more extension. DuckDB checks its signature.
+pub(crate) fn load(connection: &Connection, name: &str, directory: Option<&Path>) -> Result<()> {
+    let sql = match directory {
+        Some(directory) => format!("LOAD {}", quote(&file(directory, name).to_string_lossy())),
+        None => format!("INSTALL {name}; LOAD {name}"),
+    };
+    let loaded = connection.execute_batch(&sql);
+    loaded.map_err(|error| refusal(name, directory).because(error))
+}
+
+fn refusal(name: &str, directory: Option<&Path>) -> LakeError {
+    let found = directory.map(|path| file(path, name));
+    match found.filter(|path| path.is_file()) {
+        Some(path) => LakeError::invalid(format!(
+            "load a DuckDB extension: the file is not the one for DuckDB 1.5.5 that Ducktide \
                  ships; restore it, or set --extension-dir to a folder with the original files: \
                  extension=`{name}` file=`{}`",
-                path.display()
-            )),
-            None => LakeError::invalid(format!(
-                "load a DuckDB extension; put its file into --extension-dir: extension=`{name}`"
-            )),
-        }
+            path.display()
+        )),
+        None => LakeError::invalid(format!(
+            "load a DuckDB extension; put its file into --extension-dir: extension=`{name}`"
+        )),
     }
 }
 

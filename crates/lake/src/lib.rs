@@ -20,6 +20,7 @@ mod alter;
 mod dead_letters;
 mod duck_lake;
 mod extensions;
+mod object_storage;
 mod overview;
 mod recent_rows;
 mod refusals;

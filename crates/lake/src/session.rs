@@ -1,7 +1,7 @@
 //! DuckDB instance with the lake attached as `lake`.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use duckdb::{Config, Connection};
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
@@ -10,6 +10,7 @@ use crate::catalog::{format, sqlite_file};
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::duckdb_error;
 use crate::extensions::Extensions;
+use crate::object_storage::StorageAccess;
 use crate::postgres_settings::Resolved;
 use crate::rows::{self, CatalogTable, FromRow, FromValue, QueryError, Row};
 pub use crate::sql_text::quote;
@@ -48,6 +49,7 @@ pub struct Session {
     metadata_schema: String,
     /// True between [`begin_reading`](Self::begin_reading) and [`end_reading`](Self::end_reading).
     is_reading: Cell<bool>,
+    storage: StorageAccess,
 }
 
 impl Session {
@@ -65,6 +67,7 @@ impl Session {
             catalog: config.catalog.clone(),
             metadata_schema: config.metadata_schema.clone(),
             is_reading: Cell::new(false),
+            storage: StorageAccess::new(extensions.directory().map(Path::to_owned)),
         };
         if let (CatalogLocation::Sqlite(path), false) = (&config.catalog, create)
             && !path.is_file()
@@ -77,6 +80,9 @@ impl Session {
         extensions.load(&session.connection)?;
         if let (CatalogLocation::Sqlite(path), true) = (&config.catalog, access != Access::Read) {
             sqlite_file::restore_write_access(path)?;
+        }
+        if let Some(path) = &config.data_path {
+            session.storage.open(&session.connection, path)?;
         }
         session.attach(config, access, create)?;
         session.check_format()?;
@@ -93,6 +99,11 @@ impl Session {
         );
         self.execute(&sql)
             .map_err(|error| LakeError::invalid("set DuckDB's resource limits").because(error))
+    }
+
+    /// Passes the present credentials of the object store to DuckDB, if the lake is in one.
+    pub(crate) fn renew_storage_access(&self) -> Result<()> {
+        self.storage.renew(&self.connection)
     }
 
     /// Returns an error unless the lake has the format that this program supports.
@@ -399,7 +410,12 @@ impl Session {
             }
         };
         let sql = format!("ATTACH {} AS {LAKE} ({})", quote(&target), options.join(", "));
-        self.execute(&sql).map_err(|error| {
+        let attached = match self.execute(&sql) {
+            // DuckLake attaches a lake in object storage only with the extension that reads it.
+            Err(_) if self.open_recorded_storage(config)? => self.execute(&sql),
+            attached => attached,
+        };
+        attached.map_err(|error| {
             // DuckLake's error suggests a migration to a format that this program does not support.
             let migrated =
                 self.unattached_format(config).and_then(|f| format::require(Some(&f)).err());
@@ -416,8 +432,29 @@ impl Session {
 }
 
 impl Session {
+    /// Gives DuckDB access to the data path that an unattached catalog has, if that is in object storage.
+    /// Returns whether access was added.
+    fn open_recorded_storage(&self, config: &LakeConfig) -> Result<bool> {
+        if self.storage.is_open() {
+            return Ok(false);
+        }
+        let metadata = self.native_table("ducklake_metadata");
+        let sql =
+            format!("(SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL)");
+        match self.unattached_value(config, &sql) {
+            Some(path) => self.storage.open(&self.connection, Path::new(&path)),
+            None => Ok(false),
+        }
+    }
+
     /// Returns the format of a catalog that DuckLake does not attach; None if it cannot be read.
     fn unattached_format(&self, config: &LakeConfig) -> Option<String> {
+        self.unattached_value(config, &format::value_sql(&self.native_table("ducklake_metadata")))
+    }
+
+    /// Returns the value of an SQL expression in a catalog that DuckLake does not attach; None if it cannot
+    /// be read.
+    fn unattached_value(&self, config: &LakeConfig, sql: &str) -> Option<String> {
         const PROBE: &str = "ducktide_probe";
         let (target, of, function) = match &config.catalog {
             CatalogLocation::Sqlite(path) => (path.display().to_string(), "sqlite", "sqlite_query"),
@@ -427,9 +464,8 @@ impl Session {
         };
         let attach = format!("ATTACH {} AS {PROBE} (TYPE {of}, READ_ONLY)", quote(&target));
         self.execute(&attach).ok()?;
-        let sql = format::value_sql(&self.native_table("ducklake_metadata"));
         let query =
-            format!("FROM {function}('{PROBE}', {})", quote(&format!("SELECT {sql} AS version")));
+            format!("FROM {function}('{PROBE}', {})", quote(&format!("SELECT {sql} AS value")));
         let found = self.execute("BEGIN").and_then(|()| self.query(&query));
         // The probe is detached after a failed query too.
         let _ = self.execute("ROLLBACK");

@@ -17,6 +17,7 @@ mod groups;
 mod hazards;
 mod health;
 mod monitoring;
+mod object_storage;
 mod oracle;
 mod outages;
 mod pipeline;

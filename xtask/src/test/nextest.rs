@@ -15,12 +15,14 @@ use crate::{cargo, layout};
 /// Selection of the tests marked `#[ignore]`; see `.config/nextest.toml`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum TestSelection {
-    /// All tests except those that need promtool.
+    /// All tests except those that need promtool or an object store.
     All,
     /// One test for each area.
     OnePerArea,
     /// Tests that need promtool.
     Monitoring,
+    /// Tests that need an object store.
+    ObjectStorage,
 }
 
 impl TestSelection {
@@ -29,6 +31,7 @@ impl TestSelection {
             Self::All => "default",
             Self::OnePerArea => "fast",
             Self::Monitoring => "monitoring",
+            Self::ObjectStorage => "object-storage",
         }
     }
 }

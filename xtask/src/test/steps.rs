@@ -56,8 +56,15 @@ pub(super) const STEPS: &[TestStep] = &[
         run: monitoring,
     },
     TestStep {
+        name: "object-storage",
+        title: "a lake in object storage",
+        needs_tools: false,
+        needs_services: true,
+        run: object_storage,
+    },
+    TestStep {
         name: "end-to-end",
-        title: "tests with real services: all tests marked #[ignore] except those of `monitoring`",
+        title: "tests with real services: all tests marked #[ignore] that are no other step",
         needs_tools: false,
         needs_services: true,
         run: || end_to_end(TestSelection::All),
@@ -170,6 +177,15 @@ fn monitoring() -> Result<StepOutcome> {
         return Ok(StepOutcome::Skipped(reason.to_owned()));
     }
     on_real_services(TestSelection::Monitoring)
+}
+
+/// Runs the end-to-end tests of `object_storage`.
+fn object_storage() -> Result<StepOutcome> {
+    if !setup::for_object_storage()? {
+        let reason = "Go (to build versitygw) is not on PATH: object storage was NOT TESTED";
+        return Ok(StepOutcome::Skipped(reason.to_owned()));
+    }
+    on_real_services(TestSelection::ObjectStorage)
 }
 
 pub(super) fn end_to_end(selection: TestSelection) -> Result<StepOutcome> {

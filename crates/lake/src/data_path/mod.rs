@@ -42,6 +42,15 @@ impl DataPath {
         storage_of(&self.root)
     }
 
+    /// Checks at the start of a program that it can write and read the files, where that is not known
+    /// otherwise: in object storage.
+    pub fn check_access(&self) -> Result<()> {
+        let what =
+            || format!("use the data path (--data-path): data_path=`{}`", self.root.display());
+        let checked = self.storage()?.check_access(&self.root);
+        checked.map_err(|error| LakeError::of_io(what(), error))
+    }
+
     /// Directory of the data path, or its URL.
     #[must_use]
     pub fn root(&self) -> &Path {

@@ -27,7 +27,7 @@ use ducktide_protocol::reason::reason;
 use crate::catalog::layout;
 use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
 use crate::config::LakeConfig;
-use crate::data_path::{Owner, OwnerRole};
+use crate::data_path::{DataPath, Owner, OwnerRole};
 use crate::duckdb_error;
 use crate::refusals::Refusals;
 use crate::session::{Access, Resources, Session};
@@ -71,6 +71,7 @@ impl DuckLake {
         let owner = match access {
             Access::Read => None,
             Access::Commit | Access::Operate => {
+                DataPath::read(&session)?.check_access()?;
                 Some(Owner::establish(&session, OwnerRole::Program)?)
             }
         };
@@ -154,7 +155,9 @@ impl DuckLake {
             }
             self.session = Some(session);
         }
-        Ok(self.session.as_ref().expect("opened above"))
+        let session = self.session.as_ref().expect("opened above");
+        session.renew_storage_access()?;
+        Ok(session)
     }
 
     /// Returns the session and the commit lock.
