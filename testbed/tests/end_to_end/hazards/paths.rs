@@ -60,7 +60,8 @@ fn commit_with_path_values(case: &mut Case, path: &Path, delta: ProgressDelta) -
         _ => format!("0::BIGINT AS \"{name}\""),
     };
     let values = NAMES.iter().map(value).collect::<Vec<_>>().join(", ");
-    let written = file.with_extension("written");
+    // Another path: DuckDB can have the content of the first one in its cache.
+    let written = file.with_file_name(format!("ducktide-{}.parquet", Uuid::new_v4()));
     case.sql(&format!(
         "COPY (SELECT * REPLACE ({values}) FROM read_parquet('{}')) TO '{}' \
          (FORMAT parquet, COMPRESSION zstd, FIELD_IDS {})",
@@ -69,9 +70,9 @@ fn commit_with_path_values(case: &mut Case, path: &Path, delta: ProgressDelta) -
         copy_option(&case.table.field_ids)
     ))
     .unwrap();
-    fs::rename(written, &file).unwrap();
-    let (bytes, footer) = (file.metadata().unwrap().len(), read_footer(&file).unwrap());
-    let file = StagedFile { bytes, footer, ..commit.files()[0].clone() };
+    fs::remove_file(file).unwrap();
+    let (bytes, footer) = (written.metadata().unwrap().len(), read_footer(&written).unwrap());
+    let file = StagedFile { path: written, bytes, footer, ..commit.files()[0].clone() };
     Commit::ingest(commit.progress().to_vec(), vec![file], commit.table_versions().to_vec())
 }
 
