@@ -164,8 +164,7 @@ impl SecurityArgs {
         settings.extend(self.secrets()?);
         let is_set = |setting: &&Setting| setting.value.is_some();
         for Setting { variable, property, .. } in settings.iter().filter(is_set) {
-            let is_same = |(name, _): &&(String, String)| canonical_name(name) == *property;
-            if let Some((name, _)) = given.iter().find(is_same) {
+            if let Some((name, _)) = find(given, property) {
                 return Err(SecurityError::Twice { setting: variable, property: name.clone() });
             }
         }
@@ -183,10 +182,7 @@ impl SecurityArgs {
         const URL: &str = "KAFKA_SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL";
         const ID: &str = "KAFKA_SASL_OAUTHBEARER_CLIENT_ID";
         const SECRET: &str = "KAFKA_SASL_OAUTHBEARER_CLIENT_SECRET";
-        let property = |wanted: &str| {
-            let found = given.iter().find(|(name, _)| canonical_name(name) == wanted);
-            found.map(|(_, value)| value.as_str())
-        };
+        let property = |wanted| find(given, wanted).map(|(_, value)| value.as_str());
         let is_used = property("sasl.mechanism")
             .is_some_and(|mechanism| mechanism.eq_ignore_ascii_case("OAUTHBEARER"));
         let endpoint = self.kafka_sasl_oauthbearer_token_endpoint_url.clone();
@@ -202,7 +198,6 @@ impl SecurityArgs {
         }
         let required = |variable| missing(variable, "the mechanism OAUTHBEARER");
         let secret_file = self.kafka_sasl_oauthbearer_client_secret_file.clone();
-        let secret_file = secret_file.filter(|path| !path.as_os_str().is_empty());
         let secret = self.kafka_sasl_oauthbearer_client_secret.clone();
         let client_id = text(self.kafka_sasl_oauthbearer_client_id.as_ref());
         let endpoint = endpoint.ok_or_else(|| required(URL))?;
@@ -324,6 +319,11 @@ impl SecurityArgs {
     }
 }
 
+/// Returns a property with its value, by any of its names.
+fn find<'a>(given: &'a [(String, String)], wanted: &str) -> Option<&'a (String, String)> {
+    given.iter().find(|(name, _)| canonical_name(name) == wanted)
+}
+
 fn text(value: Option<&String>) -> Option<String> {
     value.cloned().filter(|value| !value.is_empty())
 }
@@ -356,10 +356,7 @@ fn check_readable(setting: &Setting) -> Result<(), SecurityError> {
 /// Checks all properties, also those given as properties: librdkafka ignores settings of another
 /// protocol, and authenticates by Kerberos unless it has a mechanism.
 fn check_together(given: &[(String, String)], settings: &[Setting]) -> Result<(), SecurityError> {
-    let property = |wanted: &str| {
-        let found = given.iter().find(|(name, _)| canonical_name(name) == wanted);
-        found.map(|(_, value)| value.as_str())
-    };
+    let property = |wanted| find(given, wanted).map(|(_, value)| value.as_str());
     let protocol = property("security.protocol").unwrap_or("plaintext").to_ascii_lowercase();
     let uses_tls = protocol.ends_with("ssl");
     let uses_sasl = protocol.starts_with("sasl");

@@ -19,11 +19,32 @@ pub fn with_field_ids(root: &Type, ids: &FieldIds) -> Result<TypePtr> {
 }
 
 fn with_id(field: &Type, found: Option<&FieldId>) -> Result<TypePtr> {
-    let (info, id) = (field.get_basic_info(), found.map(|found| found.id));
-    let fields = match field {
-        Type::GroupType { fields, .. } => fields,
+    let id = found.map(|found| found.id);
+    if field.is_primitive() {
+        return rebuild(field, Vec::new(), id);
+    }
+    let none = FieldIds::default();
+    let children = found.map_or(&none, |found| &found.fields);
+    let fields = field.get_fields().iter().map(|child| match GroupKind::of(field) {
+        GroupKind::Struct => with_id(child, children.get(child.name())),
+        GroupKind::List | GroupKind::Map => with_ids_within(child, children),
+    });
+    rebuild(field, fields.collect::<Result<_>>()?, id)
+}
+
+/// Sets the IDs below the repeated group of a list or map, which has none itself.
+fn with_ids_within(repeated: &Type, ids: &FieldIds) -> Result<TypePtr> {
+    let fields = repeated.get_fields().iter();
+    let fields = fields.map(|field| with_id(field, ids.get(field.name())));
+    rebuild(repeated, fields.collect::<Result<_>>()?, None)
+}
+
+/// Returns a copy of a type with another field ID, and with other fields if it is a group.
+pub fn rebuild(of: &Type, fields: Vec<TypePtr>, id: Option<i32>) -> Result<TypePtr> {
+    let info = of.get_basic_info();
+    let built = match of {
         Type::PrimitiveType { physical_type, type_length, scale, precision, .. } => {
-            return Type::primitive_type_builder(field.name(), *physical_type)
+            Type::primitive_type_builder(of.name(), *physical_type)
                 .with_repetition(info.repetition())
                 .with_converted_type(info.converted_type())
                 .with_logical_type(info.logical_type_ref().cloned())
@@ -32,44 +53,41 @@ fn with_id(field: &Type, found: Option<&FieldId>) -> Result<TypePtr> {
                 .with_precision(*precision)
                 .with_id(id)
                 .build()
-                .map(Arc::new);
         }
+        Type::GroupType { .. } => Type::group_type_builder(of.name())
+            .with_repetition(info.repetition())
+            .with_converted_type(info.converted_type())
+            .with_logical_type(info.logical_type_ref().cloned())
+            .with_fields(fields)
+            .with_id(id)
+            .build(),
     };
-    let none = FieldIds::default();
-    let children = found.map_or(&none, |found| &found.fields);
-    let fields = fields.iter().map(|child| {
-        if is_list_or_map(field) {
-            with_ids_within(child, children)
-        } else {
-            with_id(child, children.get(child.name()))
+    built.map(Arc::new)
+}
+
+/// Meaning of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupKind {
+    /// Fields with names of their own.
+    Struct,
+    /// A repeated group with the elements.
+    List,
+    /// A repeated group with keys and values.
+    Map,
+}
+
+impl GroupKind {
+    /// Returns the kind of a group, by its new or old annotation.
+    #[must_use]
+    pub fn of(group: &Type) -> Self {
+        let info = group.get_basic_info();
+        match (info.logical_type_ref(), info.converted_type()) {
+            (Some(LogicalType::List), _) | (None, ConvertedType::LIST) => Self::List,
+            (Some(LogicalType::Map), _)
+            | (None, ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE) => Self::Map,
+            _ => Self::Struct,
         }
-    });
-    group(field, fields.collect::<Result<_>>()?, id)
-}
-
-/// Sets the IDs below the repeated group of a list or map, which has none itself.
-fn with_ids_within(repeated: &Type, ids: &FieldIds) -> Result<TypePtr> {
-    let fields = repeated.get_fields().iter();
-    let fields = fields.map(|field| with_id(field, ids.get(field.name())));
-    group(repeated, fields.collect::<Result<_>>()?, None)
-}
-
-fn group(of: &Type, fields: Vec<TypePtr>, id: Option<i32>) -> Result<TypePtr> {
-    let info = of.get_basic_info();
-    Type::group_type_builder(of.name())
-        .with_repetition(info.repetition())
-        .with_converted_type(info.converted_type())
-        .with_logical_type(info.logical_type_ref().cloned())
-        .with_fields(fields)
-        .with_id(id)
-        .build()
-        .map(Arc::new)
-}
-
-fn is_list_or_map(group: &Type) -> bool {
-    let info = group.get_basic_info();
-    matches!(info.logical_type_ref(), Some(LogicalType::List | LogicalType::Map))
-        || matches!(info.converted_type(), ConvertedType::LIST | ConvertedType::MAP)
+    }
 }
 
 #[cfg(test)]

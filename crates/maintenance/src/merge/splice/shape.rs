@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ducktide_lake::parquet_field_ids::{GroupKind, rebuild};
 use parquet::basic::{ConvertedType, LogicalType, Repetition, Type as PhysicalType};
 use parquet::errors::ParquetError;
 use parquet::schema::types::{ColumnDescriptor, SchemaDescriptor, Type, TypePtr};
@@ -193,35 +194,26 @@ fn with_ids(
     names: &NameMapping,
     (column, id): (i64, i32),
 ) -> Result<TypePtr, NotSpliceable> {
-    let info = field.get_basic_info();
-    let invalid = |_: ParquetError| NotSpliceable("a column's type is not valid");
-    let fields = match field {
-        Type::GroupType { fields, .. } => fields,
-        Type::PrimitiveType { physical_type, type_length, scale, precision, .. } => {
-            let built = Type::primitive_type_builder(field.name(), *physical_type)
-                .with_repetition(info.repetition())
-                .with_converted_type(info.converted_type())
-                .with_logical_type(info.logical_type_ref().cloned())
-                .with_length(*type_length)
-                .with_scale(*scale)
-                .with_precision(*precision)
-                .with_id(Some(id))
-                .build();
-            return built.map(Arc::new).map_err(invalid);
-        }
+    let rebuilt = |of: &Type, fields, id| {
+        rebuild(of, fields, id)
+            .map_err(|_: ParquetError| NotSpliceable("a column's type is not valid"))
     };
+    if field.is_primitive() {
+        return rebuilt(field, Vec::new(), Some(id));
+    }
+    let (kind, fields) = (GroupKind::of(field), field.get_fields());
     let unnamed = NotSpliceable("a nested column has no name in the mapping");
     let child = |child: &Type| names.child(Some(column), child.name());
-    let children = match kind(field) {
+    let children = match kind {
         GroupKind::Struct => {
             let with_id = |field: &TypePtr| with_ids(field, names, child(field).ok_or(unnamed)?);
             fields.iter().map(with_id).collect::<Result<Vec<_>, _>>()?
         }
         GroupKind::List | GroupKind::Map => {
-            let [repeated] = fields.as_slice() else {
+            let [repeated] = fields else {
                 return Err(NotSpliceable("a list or map has no repeated group"));
             };
-            let is_list = matches!(kind(field), GroupKind::List);
+            let is_list = kind == GroupKind::List;
             let with_id = |field: &TypePtr| {
                 let found = if is_list { names.only_child(column) } else { child(field) };
                 with_ids(field, names, found.ok_or(unnamed)?)
@@ -231,41 +223,10 @@ fn with_ids(
             }
             let within =
                 repeated.get_fields().iter().map(with_id).collect::<Result<Vec<_>, _>>()?;
-            let info = repeated.get_basic_info();
-            let repeated = Type::group_type_builder(repeated.name())
-                .with_repetition(info.repetition())
-                .with_converted_type(info.converted_type())
-                .with_fields(within)
-                .build();
-            vec![Arc::new(repeated.map_err(invalid)?)]
+            vec![rebuilt(repeated, within, None)?]
         }
     };
-    Type::group_type_builder(field.name())
-        .with_repetition(info.repetition())
-        .with_converted_type(info.converted_type())
-        .with_logical_type(info.logical_type_ref().cloned())
-        .with_fields(children)
-        .with_id(Some(id))
-        .build()
-        .map(Arc::new)
-        .map_err(invalid)
-}
-
-enum GroupKind {
-    Struct,
-    List,
-    Map,
-}
-
-fn kind(group: &Type) -> GroupKind {
-    let info = group.get_basic_info();
-    match (info.logical_type_ref(), info.converted_type()) {
-        (Some(LogicalType::List), _) | (None, ConvertedType::LIST) => GroupKind::List,
-        (Some(LogicalType::Map), _) | (None, ConvertedType::MAP | ConvertedType::MAP_KEY_VALUE) => {
-            GroupKind::Map
-        }
-        _ => GroupKind::Struct,
-    }
+    rebuilt(field, children, Some(id))
 }
 
 /// Returns a column's logical type in canonical form: writers may use the old annotations, the new ones,
