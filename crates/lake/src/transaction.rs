@@ -1,6 +1,6 @@
 //! Commit protocol: adds files and progress to the lake in one catalog transaction, exactly once.
 //!
-//! The transaction registers the worker's files with the message that names the ranges ([`crate::send`]).
+//! The transaction registers the worker's files with the message that names the ranges (module `send`).
 //! A trigger on `ducklake_snapshot_changes` compares-and-swaps progress. If the catalog refuses the
 //! message, the rows are rolled back with it.
 //!
