@@ -121,11 +121,12 @@ pub struct VolumeArgs {
     #[arg(long, env = "DUCKTIDE_CONTINUOUS", conflicts_with = "loops")]
     pub continuous: bool,
 
-    /// Pause between two loops: seconds, or with a unit such as `500ms` or `2m`.
-    #[arg(long, env = "DUCKTIDE_DELAY", value_name = "SECONDS", default_value = "1", value_parser = parse_duration)]
-    pub delay: Duration,
+    /// Pause between two loops: seconds, or with a unit such as `500ms` or `2m`. Default: 0 with
+    /// --rate, 1 without.
+    #[arg(long, env = "DUCKTIDE_DELAY", value_name = "SECONDS", value_parser = parse_duration)]
+    pub delay: Option<Duration>,
 
-    /// Events per second within a loop; unlimited by default.
+    /// Events per second; unlimited by default.
     #[arg(long, env = "DUCKTIDE_RATE", value_name = "PER_SECOND", value_parser = parse_rate)]
     pub rate: Option<f64>,
 }
@@ -270,7 +271,7 @@ impl TryFrom<Args> for Config {
         Ok(Self {
             rows: args.volume.rows,
             loops: (!args.volume.continuous).then_some(args.volume.loops),
-            delay: args.volume.delay,
+            delay: args.volume.delay.unwrap_or(default_delay(args.volume.rate)),
             rate: args.volume.rate,
             seed: data.seed.unwrap_or_else(rand::random),
             clock: clock(data),
@@ -330,6 +331,11 @@ fn clock(data: &DataArgs) -> Clock {
     })
 }
 
+/// Returns the pause between two loops if none is set. A rate is held from loop to loop.
+const fn default_delay(rate: Option<f64>) -> Duration {
+    if rate.is_some() { Duration::ZERO } else { Duration::from_secs(1) }
+}
+
 fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(rate) if rate > 0.0 && f64::is_finite(rate) => Ok(rate),
@@ -357,6 +363,9 @@ mod tests {
 
     #[test]
     fn a_duration_without_a_unit_is_in_seconds() {
+        assert_eq!(config(&[]).delay, Duration::from_secs(1));
+        assert_eq!(config(&["--rate", "2000"]).delay, Duration::ZERO);
+        assert_eq!(config(&["--rate", "2000", "--delay", "5"]).delay, Duration::from_secs(5));
         assert_eq!(config(&["--delay", "5"]).delay, Duration::from_secs(5));
         assert_eq!(config(&["--delay", "0.25"]).delay, Duration::from_millis(250));
         assert_eq!(config(&["--delay", "250ms"]).delay, Duration::from_millis(250));

@@ -31,7 +31,7 @@ pub const TABLE: &str = "events";
 pub const PARTITIONS: i32 = 3;
 
 /// Arguments of a producer that publishes until it is stopped.
-pub const CONTINUOUS: &[&str] = &["--continuous", "--rate", "3000"];
+pub const CONTINUOUS: &[&str] = &["--continuous", "--rate", "1000"];
 
 /// Rebalance protocol of a consumer group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

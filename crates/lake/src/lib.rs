@@ -25,6 +25,7 @@ mod extensions;
 mod overview;
 mod recent_rows;
 mod refusals;
+mod register_files;
 mod send;
 mod snapshots;
 mod sql_text;

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ducktide_protocol::StagedFile;
 use ducktide_protocol::commit::{Commit, CommitOutcome, OutcomeCheck, ProgressDelta};
 use ducktide_protocol::commit_state::{
-    CommitState, DeadLetterState, commit_state, has_moved, has_resolved, resolution_state,
+    CommitState, DeadLetterState, commit_state, resolution_state,
 };
 use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::failpoint::{self, Failpoint};
@@ -33,8 +33,8 @@ use ducktide_protocol::table::TableName;
 use crate::catalog::ledger;
 use crate::catalog::{self, PartitionProgress};
 use crate::duck_lake::DuckLake;
-pub use crate::send::register_files;
-use crate::send::{Failure, Sent, by_table, relative_path, send, table_changed};
+pub use crate::register_files::register_files;
+use crate::send::{Failure, Sent, by_table, relative_path, send};
 use crate::storage;
 
 /// Sends a commit once and determines its outcome.
@@ -46,7 +46,6 @@ pub fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
     }
     let outcome = match send(lake, commit)? {
         Sent::Committed(snapshot) => Ok(CommitOutcome::Committed(snapshot)),
-        Sent::Accepted => confirm(lake, commit),
         Sent::TableChanged => return Ok(CommitOutcome::TableChanged),
         Sent::Failed(failure) => resolve(lake, commit, &failure),
     };
@@ -77,25 +76,6 @@ fn make_durable(files: &[StagedFile]) -> BTreeSet<TableName> {
     unusable
 }
 
-/// Checks after a successful COMMIT that progress has moved. If it has not, the trigger is missing, and
-/// further commits would duplicate rows after the next crash.
-fn confirm(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
-    let progress = read_progress(lake, commit)?;
-    let snapshot = snapshot_of(commit, &progress);
-    let is_applied = if commit.kind().resolves_dead_letter() {
-        has_resolved(commit.progress(), &dead_letter_states(lake, commit, &progress)?)
-    } else {
-        has_moved(commit.progress(), &positions(&progress))
-    };
-    if is_applied {
-        return Ok(CommitOutcome::Committed(snapshot));
-    }
-    Err(LakeError::invalid(
-        "COMMIT succeeded but progress did not move: the lake's triggers are missing; \
-         run `ducktide init` and then `ducktide status` before you restart any worker",
-    ))
-}
-
 /// Determines the outcome of a failed COMMIT from the catalog, never from the error text.
 fn resolve(lake: &mut DuckLake, commit: &Commit, failure: &Failure) -> Result<CommitOutcome> {
     let Failure { text, is_refusal } = failure;
@@ -114,10 +94,6 @@ fn resolve(lake: &mut DuckLake, commit: &Commit, failure: &Failure) -> Result<Co
         CommitState::Superseded => OutcomeCheck::Superseded,
     });
     match state {
-        // An ALTER ran between the check of the table and the registration of the files.
-        CommitState::NotApplied if *is_refusal && table_changed(lake, commit)? => {
-            Ok(CommitOutcome::TableChanged)
-        }
         CommitState::NotApplied if *is_refusal => {
             Err(LakeError::refused("the lake refuses the commit").because(reason))
         }

@@ -41,19 +41,6 @@ pub fn commit_state(steps: &[ProgressDelta], found: &[Option<Position>]) -> Comm
     }
 }
 
-/// Returns true if progress is at or beyond the end of an applied commit.
-///
-/// Checked after a successful COMMIT: if it is not, no trigger ran the compare-and-swap, because the
-/// triggers are missing.
-#[must_use]
-pub fn has_moved(steps: &[ProgressDelta], found: &[Option<Position>]) -> bool {
-    steps.iter().zip(found).all(|(step, now)| {
-        now.is_some_and(|now| {
-            now.epoch > step.epoch || now.epoch == step.epoch && now.next_offset >= step.range.to
-        })
-    })
-}
-
 /// State in the catalog of a dead letter that a commit resolves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeadLetterState {
@@ -96,17 +83,6 @@ pub fn resolution_state(
     }
 }
 
-/// Returns true if all dead letters are resolved, or their partitions were replayed since.
-///
-/// Checked after a successful COMMIT: if it is not, the ledger has no resolution, because the triggers
-/// are missing.
-#[must_use]
-pub fn has_resolved(steps: &[ProgressDelta], found: &[DeadLetterState]) -> bool {
-    steps.iter().zip(found).all(|(step, dead_letter)| {
-        dead_letter.is_resolved || dead_letter.position.is_some_and(|now| now.epoch > step.epoch)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,24 +119,6 @@ mod tests {
     fn the_right_offset_in_another_epoch_is_superseded() {
         assert_eq!(commit_state(&[step(0, 100, 200)], &[at(3, 100)]), CommitState::Superseded);
         assert_eq!(commit_state(&[step(0, 100, 200)], &[at(3, 200)]), CommitState::Superseded);
-    }
-
-    #[test]
-    fn progress_beyond_the_commit_has_moved() {
-        let steps = [step(0, 100, 200)];
-
-        assert!(has_moved(&steps, &[at(2, 200)]));
-        assert!(has_moved(&steps, &[at(2, 350)]));
-        assert!(has_moved(&steps, &[at(3, 50)]));
-    }
-
-    #[test]
-    fn unchanged_progress_after_a_commit_has_not_moved() {
-        let steps = [step(0, 100, 200), step(1, 7, 9)];
-
-        assert!(!has_moved(&steps, &[at(2, 100), at(2, 7)]));
-        assert!(!has_moved(&steps, &[at(2, 200), at(2, 7)]));
-        assert!(!has_moved(&steps, &[at(2, 200), None]));
     }
 
     fn discard(offset: i64) -> ProgressDelta {
@@ -205,12 +163,5 @@ mod tests {
             let found = resolution_state(&[discard(7)], &[state], false);
             assert_eq!(found, CommitState::Superseded, "{state:?}");
         }
-    }
-
-    #[test]
-    fn dead_letters_that_stay_open_after_a_commit_have_no_resolution() {
-        assert!(has_resolved(&[discard(7)], &[dead_letter(at(2, 100), true)]));
-        assert!(has_resolved(&[discard(7)], &[dead_letter(at(3, 5), false)]), "replayed since");
-        assert!(!has_resolved(&[discard(7)], &[dead_letter(at(2, 100), false)]));
     }
 }

@@ -27,11 +27,11 @@ pub enum Failpoint {
     FileWritten,
     /// After its files were made durable. `fail` means that they were not.
     FileSynced,
-    /// After the commit lock was taken. SQLite only, as the next two.
+    /// After the commit lock was taken. A replay, and a worker with a SQLite catalog.
     LockTaken,
-    /// After BEGIN.
+    /// After BEGIN of a replay.
     TransactionBegun,
-    /// After the files were added to the transaction.
+    /// After a replay added the files of retained rows to its transaction.
     FilesAdded,
     /// After the message was set: COMMIT, or the statement that commits, is next.
     MessageSet,
@@ -55,13 +55,11 @@ pub enum Failpoint {
 
 impl Failpoint {
     /// Failpoints of a worker's commit.
-    pub const COMMIT: [Self; 10] = [
+    pub const COMMIT: [Self; 8] = [
         Self::FileWriting,
         Self::FileWritten,
         Self::FileSynced,
         Self::LockTaken,
-        Self::TransactionBegun,
-        Self::FilesAdded,
         Self::MessageSet,
         Self::CommitAnswered,
         Self::OffsetsMirroring,
@@ -75,7 +73,8 @@ impl Failpoint {
     pub const MERGE: [Self; 2] = [Self::FilesMerged, Self::FilesExchanged];
 
     /// Failpoints that only a replay has.
-    const REPLAY: [Self; 2] = [Self::ProgressRead, Self::MissingFilesEnded];
+    const REPLAY: [Self; 4] =
+        [Self::ProgressRead, Self::MissingFilesEnded, Self::TransactionBegun, Self::FilesAdded];
 
     /// Returns the name in `DUCKTIDE_FAILPOINTS`.
     #[must_use]

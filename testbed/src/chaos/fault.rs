@@ -4,13 +4,11 @@ use serde::Serialize;
 
 /// Failpoints of the commit protocol at which a consumer can be killed or paused, in the order of a
 /// batch.
-pub const FAILPOINTS: [&str; 10] = [
+pub const FAILPOINTS: [&str; 8] = [
     "file_writing",
     "file_written",
     "file_synced",
     "lock_taken",
-    "transaction_begun",
-    "files_added",
     "message_set",
     "commit_answered",
     "offsets_mirroring",

@@ -17,9 +17,9 @@ use ducktide_testbed::{
 };
 
 /// Generates the tests of each failpoint: a crash, and a pause during which another worker takes
-/// over. A commit to PostgreSQL is one statement, without the steps of a transaction in between.
+/// over. Only a worker with a SQLite catalog takes a lock file.
 macro_rules! at_each_failpoint {
-    ($($failpoint:ident),+; within_a_transaction: $($within:ident),+ $(,)?) => {
+    ($($failpoint:ident),+; under_the_lock_file: $($within:ident),+ $(,)?) => {
         mod crash {
             use ducktide_testbed::catalog::CatalogKind;
 
@@ -29,7 +29,7 @@ macro_rules! at_each_failpoint {
 
             super::on_both_catalogs!($($failpoint),+);
 
-            mod within_a_transaction {
+            mod under_the_lock_file {
                 $(#[test]
                 #[ignore = "needs Kafka and the schema registry"]
                 fn $within() {
@@ -47,7 +47,7 @@ macro_rules! at_each_failpoint {
 
             super::on_both_catalogs!($($failpoint),+);
 
-            mod within_a_transaction {
+            mod under_the_lock_file {
                 $(#[test]
                 #[ignore = "needs Kafka and the schema registry"]
                 fn $within() {
@@ -68,7 +68,7 @@ at_each_failpoint!(
     commit_answered,
     offsets_mirroring,
     offsets_mirrored;
-    within_a_transaction: lock_taken, transaction_begun, files_added,
+    under_the_lock_file: lock_taken,
 );
 
 on_both_catalogs!(
@@ -141,9 +141,7 @@ fn check_pause(failpoint: &str, kind: CatalogKind) {
 
 /// Returns true if a worker that is paused here resumes in the middle of a commit, and sends it.
 fn has_prepared_commit(failpoint: &str) -> bool {
-    let failpoints =
-        ["file_synced", "lock_taken", "transaction_begun", "files_added", "message_set"];
-    failpoints.contains(&failpoint)
+    ["file_synced", "lock_taken", "message_set"].contains(&failpoint)
 }
 
 fn a_commit_with_a_lost_response_is_not_written_twice(kind: CatalogKind) {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use ducktide_protocol::error::{ErrorKind, LakeError, LakeFault, Result};
 
 use super::format;
-use crate::config::CatalogLocation;
 use crate::rows::MetaRow;
 use crate::session::{Access, Session};
 use crate::sql_text::quote;
@@ -15,7 +14,7 @@ use crate::sql_text::quote;
 ///
 /// | layout | change |
 /// |---|---|
-/// | 2 | PostgreSQL: function `ducktide_commit_files` |
+/// | 2 | `ducktide_commit_files`: a function of PostgreSQL, a table with a trigger of SQLite |
 pub(super) const LAYOUT_VERSION: u32 = 2;
 const OLDEST_COMPATIBLE_LAYOUT: u32 = 1;
 /// The same pair for the triggers.
@@ -89,7 +88,7 @@ pub(crate) fn is_installed(session: &Session) -> Result<bool> {
     Ok(!found.is_empty())
 }
 
-/// Returns an error for a lake without the function that workers commit with.
+/// Returns an error for a lake without the function or trigger that workers commit with.
 pub(crate) fn older_layout(session: &Session) -> Result<LakeError> {
     let rows = session.select::<MetaRow>("WHERE key = 'layout_version'")?;
     let found = version_of(rows.first().map(|row| row.value.as_str()));
@@ -119,8 +118,7 @@ pub(crate) fn check_layout(session: &Session, access: Access) -> Result<()> {
         }
     }
     let found = version_of(meta.get("layout_version").map(String::as_str));
-    let commits_by_function = matches!(session.location(), CatalogLocation::Postgres(_));
-    if access == Access::Commit && commits_by_function && found < LAYOUT_VERSION {
+    if access == Access::Commit && found < LAYOUT_VERSION {
         return Err(LakeError::from_fault(LakeFault::OlderLayout {
             found,
             needed: LAYOUT_VERSION,

@@ -17,7 +17,7 @@ use super::sqlite;
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::session::Session;
 
-/// Longest time that a commit waits for the lock: far above a commit's 15-50 ms times the workers of a
+/// Longest time that a commit waits for the lock: far above a commit's few milliseconds times the workers of a
 /// large pipeline, far below the delay that a stopped holder may cause for all other workers.
 const COMMIT_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -73,7 +73,7 @@ impl LakeLock {
 }
 
 /// A lock, held until dropped.
-struct Held<'a>(&'a mut LakeLock);
+pub(crate) struct Held<'a>(&'a mut LakeLock);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
@@ -100,6 +100,11 @@ impl CommitLock {
             LakeLock::Advisory(connection) => Some(connection),
             LakeLock::File(_) => None,
         }
+    }
+
+    /// Takes the lock; None if it is not free within 5 s: then the caller continues without it.
+    pub(crate) fn take(&mut self) -> Result<Option<Held<'_>>> {
+        self.0.take(COMMIT_LOCK_TIMEOUT)
     }
 
     /// Takes the lock, or continues without it after 5 s; checks the catalog's format and triggers.

@@ -23,7 +23,7 @@ pub(crate) mod partitioning;
 pub mod pin;
 pub(crate) mod postgres;
 pub mod shape_break;
-mod sqlite;
+pub(crate) mod sqlite;
 pub(crate) mod sqlite_file;
 pub(crate) mod vacant_name;
 

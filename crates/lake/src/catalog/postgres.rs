@@ -1,6 +1,6 @@
 //! A PostgreSQL schema as catalog: workers on many machines.
 //!
-//! Workers commit by the function of `commit_files.sql`, on a connection of their own. Tables are read
+//! Workers commit by the function of `postgres_commit_files.sql`, on a connection of their own. Tables are read
 //! through DuckDB, and written in the lake's own transactions. The separate connection also installs
 //! triggers and holds the advisory lock.
 
@@ -23,7 +23,7 @@ use crate::rows::{FromRow as _, Row};
 const SCHEMA: &str = include_str!("postgres.sql");
 
 /// Function that workers commit with.
-const COMMIT_FUNCTION: &str = include_str!("commit_files.sql");
+const COMMIT_FUNCTION: &str = include_str!("postgres_commit_files.sql");
 
 /// Start of the part of the schema with the triggers and their functions.
 const FIRST_FUNCTION: &str = "CREATE FUNCTION";

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ducktide_protocol::error::Result;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _};
 
 use super::format;
 use super::layout::{
@@ -14,6 +14,17 @@ use super::sqlite_file::{failed, open};
 use crate::session::Session;
 
 const SCHEMA: &str = include_str!("sqlite.sql");
+
+/// Table, views and trigger that commit.
+const COMMIT_FILES: &str = include_str!("sqlite_commit_files.sql");
+
+/// Names of what [`COMMIT_FILES`] creates.
+const COMMIT_OBJECTS: [&str; 4] = [
+    "table ducktide_commit_files",
+    "view ducktide_unknown_column",
+    "view ducktide_newest_file",
+    "trigger ducktide_commit_files",
+];
 
 /// Start of the part of the schema with the triggers.
 const FIRST_TRIGGER: &str = "CREATE TRIGGER";
@@ -35,7 +46,7 @@ pub(crate) fn install(path: &Path, facts: &[(&str, String)]) -> Result<Installed
     }
     connection
         .execute_batch(&format!(
-            "BEGIN IMMEDIATE; {SCHEMA}; INSERT INTO ducktide_meta(key, value) VALUES {}; COMMIT;",
+            "BEGIN IMMEDIATE; {SCHEMA}; {COMMIT_FILES}; INSERT INTO ducktide_meta(key, value) VALUES {}; COMMIT;",
             meta_rows(facts)
         ))
         .map(|()| Installed::Created)
@@ -65,17 +76,44 @@ fn restore_triggers(connection: &Connection, path: &Path) -> Result<Installed> {
         .map_err(failed)
 }
 
-/// Raises the version of an older layout: the tables and triggers are the same.
+/// Creates what commits if it is missing or differs, and raises the layout's version. A newer layout is
+/// not changed.
 fn upgrade(connection: &Connection, path: &Path) -> Result<Installed> {
-    let failed = |error| failed("raise the layout's version", path, error);
+    let failed = |error| failed("create the commit trigger", path, error);
     let version = "SELECT max(value) FROM ducktide_meta WHERE key = 'layout_version'";
     let version: Option<String> =
         connection.query_row(version, [], |row| row.get(0)).map_err(failed)?;
-    if version_of(version.as_deref()) >= LAYOUT_VERSION {
+    let version = version_of(version.as_deref());
+    let is_current = commits_as_this_program(connection).map_err(failed)?;
+    if version > LAYOUT_VERSION || version == LAYOUT_VERSION && is_current {
         return Ok(Installed::Nothing);
     }
-    let raised = connection.execute_batch(&raise_version_sql("ducktide_meta"));
-    raised.map(|()| Installed::Upgraded).map_err(failed)
+    // Dropping the table drops its trigger.
+    let drop = "DROP TABLE IF EXISTS ducktide_commit_files; \
+                DROP VIEW IF EXISTS ducktide_unknown_column; DROP VIEW IF EXISTS ducktide_newest_file;";
+    let raise = raise_version_sql("ducktide_meta");
+    connection
+        .execute_batch(&format!("BEGIN IMMEDIATE; {drop}{COMMIT_FILES}; {raise}; COMMIT;"))
+        .map(|()| Installed::Upgraded)
+        .map_err(failed)
+}
+
+/// Returns true if the catalog has what commits, each with the text of this program.
+fn commits_as_this_program(connection: &Connection) -> rusqlite::Result<bool> {
+    let text = "SELECT sql FROM sqlite_master WHERE type || ' ' || name = ?1";
+    let mut select = connection.prepare(text)?;
+    let mut is_current = true;
+    for object in COMMIT_OBJECTS {
+        let found: Option<String> = select.query_row([object], |row| row.get(0)).optional()?;
+        is_current &= found.is_some_and(|sql| COMMIT_FILES.contains(&sql));
+    }
+    Ok(is_current)
+}
+
+/// Returns the columns of DuckLake's tables that its format does not name.
+pub(crate) fn unknown_columns(session: &Session) -> Result<String> {
+    let sql = "SELECT coalesce(group_concat(name, ', '), '') AS names FROM ducktide_unknown_column";
+    session.catalog_scalar(sql)
 }
 
 /// Checks the catalog's format, and presence and version of the triggers; returns true if an intent is

@@ -2,24 +2,29 @@
 //!
 //! | catalog | way |
 //! |---|---|
-//! | PostgreSQL | [`commit_function`]: one statement on a connection of the worker, without DuckDB |
-//! | SQLite | [`duckdb_transaction`]: a transaction of DuckDB under the lock file |
+//! | PostgreSQL | [`commit_function`]: one call on a connection of the worker, without DuckDB |
+//! | SQLite | [`commit_trigger`]: one INSERT under the lock file, through DuckDB |
+//!
+//! Both take the same message ([`request`]) and return the same answers ([`answer`]).
 
+mod answer;
 mod commit_function;
-mod duckdb_transaction;
+mod commit_trigger;
 mod request;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::time::Instant;
 
 use ducktide_protocol::StagedFile;
 use ducktide_protocol::commit::{Commit, CommitKind};
 use ducktide_protocol::error::Result;
+use ducktide_protocol::failpoint::{self, Failpoint};
 use ducktide_protocol::position::SnapshotId;
 use ducktide_protocol::table::TableName;
 
-pub use duckdb_transaction::register_files;
-
+use self::request::request;
+use crate::catalog::intent::{self, Intent};
 use crate::config::CatalogLocation;
 use crate::duck_lake::DuckLake;
 
@@ -27,8 +32,6 @@ use crate::duck_lake::DuckLake;
 pub(crate) enum Sent {
     /// The catalog has applied it, and has checked that progress moved.
     Committed(Option<SnapshotId>),
-    /// COMMIT succeeded; the caller checks that progress moved.
-    Accepted,
     /// A table was altered or dropped after the files were written; nothing was applied.
     TableChanged,
     /// The catalog refused it, or the answer was lost. The caller reads the outcome.
@@ -43,13 +46,39 @@ pub(crate) struct Failure {
     pub(crate) is_refusal: bool,
 }
 
-/// Sends a commit once. An error means that it was not sent, or that the catalog is in a state in which
-/// nothing is applied.
+/// Sends a commit once; waits for announced replays of its sources and tables, at most until they
+/// expire: the commit would make a replay's DELETE fail.
+///
+/// An error means that it was not sent, or that the catalog is in a state in which nothing is applied.
 pub(crate) fn send(lake: &mut DuckLake, commit: &Commit) -> Result<Sent> {
-    match lake.location() {
-        CatalogLocation::Postgres(_) => commit_function::send(lake, commit),
-        CatalogLocation::Sqlite(_) => duckdb_transaction::send(lake, commit),
+    let deadline = Instant::now() + intent::LONGEST_WAIT;
+    loop {
+        let message = request(commit, Instant::now() >= deadline);
+        let answer = match lake.location() {
+            CatalogLocation::Postgres(_) => commit_function::call(lake, &message)?,
+            CatalogLocation::Sqlite(_) => commit_trigger::fire(lake, commit, &message)?,
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(failure) => return Ok(Sent::Failed(failure)),
+        };
+        if failpoint::reached(Failpoint::CommitAnswered) {
+            let text = "a failpoint reports the answer as lost".to_owned();
+            return Ok(Sent::Failed(Failure { text, is_refusal: false }));
+        }
+        match answer.read()? {
+            Some(sent) => return Ok(sent),
+            None => await_replays(lake, commit, deadline)?,
+        }
     }
+}
+
+fn await_replays(lake: &mut DuckLake, commit: &Commit, deadline: Instant) -> Result<()> {
+    let sources: BTreeSet<_> = commit.progress().iter().map(|delta| delta.source).collect();
+    let tables: BTreeSet<_> = commit.files().iter().map(|file| file.table.to_string()).collect();
+    let concerns =
+        |intent: &Intent| sources.contains(&intent.source) || tables.contains(&intent.table);
+    intent::await_replays(lake.session()?, deadline, concerns)
 }
 
 /// Returns author and message of a snapshot, which DuckLake shows as `snapshots().author` and
@@ -60,17 +89,6 @@ const fn author(kind: CommitKind) -> (&'static str, &'static str) {
         CommitKind::Discard => ("ducktide", "discard dead letters"),
         _ => ("ducktide-consumer", "ingest"),
     }
-}
-
-/// Returns true if a table's columns have changed since the files were written. Such files are never
-/// registered: with `allow_missing`, statistics and therefore query results would be wrong.
-pub(crate) fn table_changed(lake: &mut DuckLake, commit: &Commit) -> Result<bool> {
-    for version in commit.table_versions() {
-        if lake.table_version(&version.table)? != Some(version.changed_at) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 pub(crate) fn by_table(files: &[StagedFile]) -> BTreeMap<&TableName, Vec<&StagedFile>> {
@@ -91,7 +109,7 @@ pub(crate) fn relative_path(path: &Path) -> String {
 }
 
 /// Returns the hive directory of a partitioned file, such as `event_date=2026-11-01`.
-fn partition_directory(path: &Path) -> Option<&str> {
+pub(crate) fn partition_directory(path: &Path) -> Option<&str> {
     let directory = path.parent()?.file_name()?.to_str()?;
     directory.starts_with("event_date=").then_some(directory)
 }

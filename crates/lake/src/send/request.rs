@@ -1,8 +1,8 @@
-//! Call of the function `ducktide_commit_files`, and its answer. `commit_files.sql` describes both.
+//! Message of a commit to `ducktide_commit_files`; `postgres_commit_files.sql` describes it.
 
 use ducktide_protocol::StagedFile;
 use ducktide_protocol::commit::Commit;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{author, partition_directory};
 use crate::catalog::layout::TRIGGER_VERSION;
@@ -49,22 +49,6 @@ struct FileOfTable<'a> {
 /// ID, bytes, values, NULLs, minimum, maximum, presence of NaN.
 type Column<'a> =
     (i32, i64, Option<u64>, Option<u64>, Option<&'a str>, Option<&'a str>, Option<bool>);
-
-/// Answer of the function.
-#[derive(Debug, PartialEq, Eq, Deserialize)]
-#[serde(tag = "outcome", rename_all = "snake_case")]
-pub(super) enum CommitAnswer {
-    Committed { snapshot: Option<i64>, locked: bool },
-    Fenced,
-    TableChanged,
-    ReplayAnnounced,
-    UnknownFormat { found: String },
-    UnknownColumns { found: String },
-    TriggersMissing { found: usize },
-    ProgressUnmoved,
-    NewerTriggers { found: u32 },
-    Refused { reason: String },
-}
 
 /// Returns the message of a commit as JSON. With `ignore_replays` it does not wait for announced replays.
 pub(super) fn request(commit: &Commit, ignore_replays: bool) -> String {
@@ -146,24 +130,6 @@ mod tests {
                 r#""rows":2,"bytes":100,"footer":50,"partition":{partition},"columns":[[1,9,null,null,"a",null,null]]}}],"ducktide_commit_files":1}}"#
             );
             assert!(json.ends_with(&expected), "{json}");
-        }
-    }
-
-    #[test]
-    fn every_answer_is_read() {
-        let answers = [
-            (
-                r#"{"outcome":"committed","snapshot":7,"locked":true}"#,
-                CommitAnswer::Committed { snapshot: Some(7), locked: true },
-            ),
-            (r#"{"outcome":"fenced"}"#, CommitAnswer::Fenced),
-            (
-                r#"{"outcome":"unknown_columns","found":"t.c"}"#,
-                CommitAnswer::UnknownColumns { found: "t.c".into() },
-            ),
-        ];
-        for (json, expected) in answers {
-            assert_eq!(serde_json::from_str::<CommitAnswer>(json).unwrap(), expected);
         }
     }
 }

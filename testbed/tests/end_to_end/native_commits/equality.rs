@@ -1,18 +1,28 @@
-//! The catalog rows of the commit function are those of `ducklake_add_data_files`, and every later
+//! The catalog rows of `ducktide_commit_files` are those of `ducklake_add_data_files`, and every later
 //! operation of DuckLake finds the same lake.
 //!
 //! Differences, all intended:
 //!
-//! | row | DuckLake | commit function |
+//! | row | DuckLake | `ducktide_commit_files` |
 //! |---|---|---|
 //! | name mapping of a file | one for each call | none: files have field IDs |
 //! | `next_file_id` | counts name mappings too | counts files |
 //! | `contains_nan` of floating-point columns | NULL | true or false |
+//! | numbers of files | ascending by table | PostgreSQL: ascending by table; SQLite: in the order of the message |
 //! | size of the partition's column | 0 | size in the file |
 //! | bounds of a table's BLOB column | the last text, in one of two forms | NULL: the forms have no common order |
 //! | bounds of a table after a file without bounds | those of the next file, which hides rows | NULL |
 
-use super::pair::{NewFile, Pair, catalog_query, result};
+use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs};
+
+use super::pair::{NewFile, Pair, catalog_rows, result};
+
+on_both_catalogs!(
+    every_type_has_the_catalog_rows_of_ducklake,
+    partitions_and_several_tables_have_the_catalog_rows_of_ducklake,
+    later_operations_of_ducklake_find_the_same_lake,
+    bounds_that_one_file_lacks_never_hide_its_rows,
+);
 
 /// A column of every type, and nested ones.
 const TYPES: &str = "CREATE TABLE lake.types(b BOOLEAN, i INTEGER, n BIGINT, d DOUBLE, v VARCHAR, \
@@ -51,7 +61,7 @@ fn assert_same_catalogs(pair: &mut Pair) {
     pair.assert_same_catalog(
         "SELECT table_id, begin_snapshot, end_snapshot, file_order, path, path_is_relative, \
          file_format, record_count, file_size_bytes, footer_size, row_id_start, partition_id, \
-         encryption_key, partial_max FROM ducklake_data_file ORDER BY data_file_id",
+         encryption_key, partial_max FROM ducklake_data_file ORDER BY path",
     );
     pair.assert_same_catalog(
         "SELECT f.path, s.table_id, s.column_id, \
@@ -82,10 +92,8 @@ fn assert_same_catalogs(pair: &mut Pair) {
     );
 }
 
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn every_type_has_the_catalog_rows_of_ducklake() {
-    let mut pair = Pair::new(TYPES);
+fn every_type_has_the_catalog_rows_of_ducklake(kind: CatalogKind) {
+    let mut pair = Pair::new(kind, TYPES);
     pair.commit(&[NewFile::new("types", types(10, 20))]);
     assert_same_catalogs(&mut pair);
     // Later commits extend the bounds in both directions, and by none.
@@ -115,10 +123,9 @@ fn every_type_has_the_catalog_rows_of_ducklake() {
     }
 }
 
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn partitions_and_several_tables_have_the_catalog_rows_of_ducklake() {
+fn partitions_and_several_tables_have_the_catalog_rows_of_ducklake(kind: CatalogKind) {
     let mut pair = Pair::new(
+        kind,
         "CREATE TABLE lake.by_date(id BIGINT, event_date DATE); \
          ALTER TABLE lake.by_date SET PARTITIONED BY (event_date); \
          CREATE TABLE lake.plain(id BIGINT, note VARCHAR)",
@@ -147,7 +154,6 @@ fn partitions_and_several_tables_have_the_catalog_rows_of_ducklake() {
         plain(10),
         dated("event_date=__HIVE_DEFAULT_PARTITION__", "NULL", 30),
     ]);
-    // Files of one table come after each other in the order of the tables.
     assert_same_catalogs(&mut pair);
     for condition in
         ["event_date = '2026-11-01'", "event_date IS NULL", "event_date > '2026-11-01'"]
@@ -158,10 +164,8 @@ fn partitions_and_several_tables_have_the_catalog_rows_of_ducklake() {
     }
 }
 
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn later_operations_of_ducklake_find_the_same_lake() {
-    let mut pair = Pair::new(TYPES);
+fn later_operations_of_ducklake_find_the_same_lake(kind: CatalogKind) {
+    let mut pair = Pair::new(kind, TYPES);
     let first = pair.native.number("SELECT max(snapshot_id) FROM ducklake_snapshots('lake')");
     for from in [0, 10, 20, 30] {
         pair.commit(&[NewFile::new("types", types(from, 10))]);
@@ -188,22 +192,19 @@ fn later_operations_of_ducklake_find_the_same_lake() {
     );
 }
 
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn bounds_that_one_file_lacks_never_hide_its_rows() {
-    let mut pair = Pair::new("CREATE TABLE lake.floats(d DOUBLE)");
+fn bounds_that_one_file_lacks_never_hide_its_rows(kind: CatalogKind) {
+    let mut pair = Pair::new(kind, "CREATE TABLE lake.floats(d DOUBLE)");
     let file = |value: &str| NewFile::new("floats", format!("SELECT {value}::DOUBLE AS d"));
     // Not known because of the NaN, then known again.
     pair.commit(&[file("unnest([1.0::DOUBLE, 'NaN'::DOUBLE])")]);
     pair.commit(&[file("100.0")]);
 
-    let stats = catalog_query(
-        "SELECT contains_nan, min_value, max_value FROM ducklake_table_column_stats s \
-         JOIN ducklake_table t ON t.table_id = s.table_id WHERE t.table_name = 'floats'",
-    );
-    let native = result(&mut pair.native, &stats);
+    let stats = "SELECT CASE WHEN contains_nan THEN 'NaN' END AS nan, min_value, max_value \
+                 FROM ducklake_table_column_stats s JOIN ducklake_table t ON t.table_id = s.table_id \
+                 WHERE t.table_name = 'floats'";
+    let native = catalog_rows(&mut pair.native, stats);
 
-    assert_eq!(native, r#"{"contains_nan":true,"min_value":null,"max_value":null}"#);
+    assert_eq!(native, r#"{"nan":"NaN","min_value":null,"max_value":null}"#);
     let count = "SELECT count(*) AS n FROM lake.floats WHERE d < 50";
     assert_eq!(result(&mut pair.native, count), r#"{"n":1}"#);
 }

@@ -1,5 +1,4 @@
-//! Commits by the function `ducktide_commit_files`, compared with those of DuckLake, and raced against
-//! other clients.
+//! Commits by `ducktide_commit_files`, compared with those of DuckLake, and raced against other clients.
 
 mod equality;
 mod pair;

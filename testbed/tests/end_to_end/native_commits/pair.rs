@@ -1,5 +1,5 @@
-//! Two lakes with the same tables and the same files: one is filled by the commit function, the other by
-//! `ducklake_add_data_files`.
+//! Two lakes with the same tables and the same files: one is filled by `ducktide_commit_files`, the other
+//! by `ducklake_add_data_files`.
 
 use std::{fs, path::PathBuf};
 
@@ -30,7 +30,7 @@ impl NewFile {
     }
 }
 
-/// Two lakes in PostgreSQL.
+/// Two lakes with catalogs of one kind.
 pub(super) struct Pair {
     pub(super) native: Case,
     pub(super) ducklake: Case,
@@ -39,9 +39,9 @@ pub(super) struct Pair {
 
 impl Pair {
     /// Creates two lakes with the tables of a script.
-    pub(super) fn new(tables: &str) -> Self {
+    pub(super) fn new(kind: CatalogKind, tables: &str) -> Self {
         let case = || {
-            let mut case = Case::new(CatalogKind::Postgres);
+            let mut case = Case::new(kind);
             case.sql(tables).unwrap();
             case
         };
@@ -109,15 +109,19 @@ impl Pair {
 
     /// Checks that a query of the catalog has the same result in both lakes.
     pub(super) fn assert_same_catalog(&mut self, query: &str) {
-        let rows = catalog_query(query);
-        self.assert_same(&rows);
+        let [native, ducklake] =
+            [&mut self.native, &mut self.ducklake].map(|case| catalog_rows(case, query));
+        assert_eq!(native, ducklake, "{query}");
     }
 }
 
-/// Returns the DuckDB query for a query of the catalog.
-pub(super) fn catalog_query(query: &str) -> String {
-    let query = query.replace('\'', "''");
-    format!("SELECT * FROM postgres_query('__ducklake_metadata_lake', '{query}')")
+/// Returns the rows of a query of the catalog, in its own SQL, as JSON, one a line.
+pub(super) fn catalog_rows(case: &mut Case, query: &str) -> String {
+    let query = case.lake().session().unwrap().native_query(query);
+    case.sql("BEGIN").unwrap();
+    let rows = result(case, &query);
+    case.sql("COMMIT").unwrap();
+    rows
 }
 
 /// Returns the rows of a DuckDB query as JSON, one a line.

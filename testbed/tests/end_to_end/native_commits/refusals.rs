@@ -1,19 +1,36 @@
-//! Lakes and callers that the commit function refuses, and what an operator sees.
+//! Lakes, callers and messages that `ducktide_commit_files` refuses, and what an operator sees.
 
 use ducktide_lake::{Access, DuckLake, config::LakeConfig};
 use ducktide_protocol::{
     ErrorKind, FileFooter, Lake as _, LakeFault, StagedFile,
     commit::{Commit, CommitOutcome},
 };
-use ducktide_testbed::catalog::{Catalog, CatalogKind};
+use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs};
 use uuid::Uuid;
 
 use crate::hazards::case::{Case, is_committed};
 
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn a_catalog_with_unknown_columns_is_refused_by_name() {
-    let mut case = Case::new(CatalogKind::Postgres);
+on_both_catalogs!(
+    a_catalog_with_unknown_columns_is_refused_by_name,
+    an_older_layout_is_refused_until_init_upgrades_it,
+    a_missing_or_changed_way_to_commit_is_restored_by_init,
+    a_file_without_field_ids_is_refused,
+    a_trigger_that_does_nothing_is_noticed_before_the_commit,
+);
+
+/// Returns the statements that remove what commits.
+const fn without_a_way_to_commit(kind: CatalogKind) -> &'static str {
+    match kind {
+        CatalogKind::Postgres => "DROP FUNCTION ducktide_commit_files(jsonb)",
+        CatalogKind::Sqlite => {
+            "DROP TABLE ducktide_commit_files; DROP VIEW ducktide_newest_file; \
+             DROP VIEW ducktide_unknown_column"
+        }
+    }
+}
+
+fn a_catalog_with_unknown_columns_is_refused_by_name(kind: CatalogKind) {
+    let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 110);
     case.edit_catalog("ALTER TABLE ducklake_data_file ADD COLUMN compression_level BIGINT");
 
@@ -27,16 +44,14 @@ fn a_catalog_with_unknown_columns_is_refused_by_name() {
     assert!(is_committed(case.send(&commit)));
 }
 
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn an_older_layout_is_refused_until_init_upgrades_it() {
-    let mut case = Case::new(CatalogKind::Postgres);
+fn an_older_layout_is_refused_until_init_upgrades_it(kind: CatalogKind) {
+    let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 110);
     // As an older program has created it.
-    case.edit_catalog(
-        "DROP FUNCTION ducktide_commit_files(jsonb); \
-         UPDATE ducktide_meta SET value = '1' WHERE key = 'layout_version'",
-    );
+    case.edit_catalog(&format!(
+        "{}; UPDATE ducktide_meta SET value = '1' WHERE key = 'layout_version'",
+        without_a_way_to_commit(kind)
+    ));
 
     let error = DuckLake::open(&case.config, Access::Commit).err().unwrap();
     assert_eq!(error.fault(), Some(&LakeFault::OlderLayout { found: 1, needed: 2 }));
@@ -49,25 +64,31 @@ fn an_older_layout_is_refused_until_init_upgrades_it() {
     assert!(!case.init().layout_is_raised);
 }
 
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn a_missing_or_changed_function_is_restored_by_init() {
-    let mut case = Case::new(CatalogKind::Postgres);
+fn a_missing_or_changed_way_to_commit_is_restored_by_init(kind: CatalogKind) {
+    let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 110);
-    let mut catalog = Catalog::at(&case.address).unwrap();
-    catalog.execute("DROP FUNCTION ducktide_commit_files(jsonb)").unwrap();
-
-    let error = case.try_send(&commit).unwrap_err();
-    assert!(matches!(error.fault(), Some(LakeFault::OlderLayout { .. })), "{error}");
-    assert!(case.init().layout_is_raised);
-    assert!(is_committed(case.send(&commit)));
-
-    catalog
-        .execute(
+    let without_trigger = "DROP TRIGGER ducktide_commit_files";
+    let (damages, changed) = match kind {
+        CatalogKind::Postgres => (
+            vec![without_a_way_to_commit(kind)],
             "CREATE OR REPLACE FUNCTION ducktide_commit_files(message jsonb) RETURNS jsonb \
              LANGUAGE sql SECURITY DEFINER AS $$ SELECT '{}'::jsonb $$",
-        )
-        .unwrap();
+        ),
+        CatalogKind::Sqlite => (
+            vec![without_a_way_to_commit(kind), without_trigger],
+            "DROP TRIGGER ducktide_commit_files; CREATE TRIGGER ducktide_commit_files \
+             BEFORE INSERT ON ducktide_commit_files BEGIN SELECT raise(IGNORE); END",
+        ),
+    };
+    for damage in damages {
+        case.edit_catalog(damage);
+        let error = case.try_send(&commit).unwrap_err();
+        assert!(matches!(error.fault(), Some(LakeFault::OlderLayout { .. })), "{error}");
+        assert!(case.init().layout_is_raised);
+    }
+    assert!(is_committed(case.send(&commit)));
+
+    case.edit_catalog(changed);
     assert!(case.init().layout_is_raised);
     let next = case.rows(0, 110, 120);
     assert!(is_committed(case.send(&next)));
@@ -100,10 +121,8 @@ fn a_worker_needs_no_permission_to_write_to_tables() {
     assert_eq!((case.count(), case.position(0)), (10, (0, 120)));
 }
 
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn a_file_without_field_ids_is_refused() {
-    let mut case = Case::new(CatalogKind::Postgres);
+fn a_file_without_field_ids_is_refused(kind: CatalogKind) {
+    let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 110);
     let file = StagedFile { footer: FileFooter::default(), ..commit.files()[0].clone() };
     let versions = commit.table_versions().to_vec();
@@ -112,19 +131,23 @@ fn a_file_without_field_ids_is_refused() {
     let error = case.try_send(&unnamed).unwrap_err();
 
     let text = error.chain();
-    assert!(text.contains("a file does not have the columns of main.events"), "{text}");
+    assert!(text.contains("a file does not have the columns of"), "{text}");
     assert_eq!((case.count(), case.position(0)), (0, (0, 100)));
 }
 
-#[test]
-#[ignore = "needs PostgreSQL"]
-fn a_trigger_that_does_nothing_is_noticed_before_the_commit() {
-    let mut case = Case::new(CatalogKind::Postgres);
+fn a_trigger_that_does_nothing_is_noticed_before_the_commit(kind: CatalogKind) {
+    let mut case = Case::new(kind);
     let commit = case.rows(0, 100, 110);
-    case.edit_catalog(
-        "CREATE OR REPLACE FUNCTION ducktide_advance() RETURNS trigger LANGUAGE plpgsql AS \
-         $$ BEGIN RETURN NEW; END $$",
-    );
+    case.edit_catalog(match kind {
+        CatalogKind::Postgres => {
+            "CREATE OR REPLACE FUNCTION ducktide_advance() RETURNS trigger LANGUAGE plpgsql AS \
+             $$ BEGIN RETURN NEW; END $$"
+        }
+        CatalogKind::Sqlite => {
+            "DROP TRIGGER ducktide_advance; CREATE TRIGGER ducktide_advance \
+             BEFORE INSERT ON ducktide_ledger BEGIN SELECT 1; END"
+        }
+    });
 
     let error = case.try_send(&commit).unwrap_err();
 
