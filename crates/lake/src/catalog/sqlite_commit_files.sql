@@ -79,10 +79,8 @@ BEGIN
    WHERE (SELECT group_concat(id) FROM (SELECT c.value->>0 AS id FROM json_each(f.value, '$.columns') c ORDER BY 1))
          IS NOT
          (SELECT group_concat(id) FROM (
-            SELECT c.column_id AS id FROM ducklake_column c
-             WHERE c.table_id = t.table_id AND c.end_snapshot IS NULL
-               AND NOT EXISTS (SELECT 1 FROM ducklake_column child WHERE child.table_id = c.table_id AND child.parent_column = c.column_id AND child.end_snapshot IS NULL)
-             ORDER BY 1));
+            SELECT c.column_id AS id FROM ducklake_column c WHERE c.table_id = t.table_id AND c.end_snapshot IS NULL
+            EXCEPT SELECT child.parent_column FROM ducklake_column child WHERE child.table_id = t.table_id AND child.end_snapshot IS NULL ORDER BY 1));
 
   INSERT INTO ducklake_snapshot(snapshot_id, snapshot_time, schema_version, next_catalog_id, next_file_id)
   SELECT s.snapshot_id + 1, strftime('%Y-%m-%d %H:%M:%f+00'), s.schema_version, s.next_catalog_id, s.next_file_id + json_array_length(NEW.message, '$.files')
