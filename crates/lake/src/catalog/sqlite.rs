@@ -5,13 +5,13 @@ use std::path::Path;
 use ducktide_protocol::error::Result;
 use rusqlite::Connection;
 
+use super::client::CatalogClient;
 use super::format;
 use super::layout::{
     Installed, LAYOUT_VERSION, TRIGGERS, TriggerCheck, check_trigger_version, meta_rows,
     raise_version_sql, triggers_with_tables, version_of,
 };
 use super::sqlite_file::{failed, open};
-use crate::session::Session;
 
 const SCHEMA: &str = include_str!("sqlite.sql");
 
@@ -80,9 +80,9 @@ fn upgrade(connection: &Connection, path: &Path) -> Result<Installed> {
 
 /// Checks the catalog's format, and presence and version of the triggers; returns true if an intent is
 /// announced.
-pub(crate) fn check_triggers(session: &Session) -> Result<bool> {
+pub(crate) fn check_triggers(catalog: &impl CatalogClient) -> Result<bool> {
     let names = triggers_with_tables();
-    let found: Vec<TriggerCheck> = session.catalog_query(&format!(
+    let found: Vec<TriggerCheck> = catalog.catalog_query(&format!(
         "SELECT (SELECT count(*) FROM sqlite_master WHERE type = 'trigger' \
            AND (name, tbl_name) IN (VALUES {names})) \
            AS triggers, \

@@ -11,7 +11,7 @@ use ducktide_protocol::position::SnapshotId;
 use super::request::{CommitAnswer, request};
 use super::{Failure, Sent};
 use crate::catalog::intent::{self, Intent};
-use crate::catalog::{format, layout, postgres};
+use crate::catalog::{format, layout, postgres_connection};
 use crate::duck_lake::DuckLake;
 
 /// Sends a commit once; waits for announced replays of its sources and tables, at most until they expire.
@@ -23,8 +23,8 @@ pub(super) fn send(lake: &mut DuckLake, commit: &Commit) -> Result<Sent> {
         let answer = lake.commit_connection()?.call_commit_function(&message)?;
         let answer = match answer {
             Ok(answer) => answer,
-            Err(error) if postgres::is_undefined_function(&error) => {
-                return Err(layout::older_layout(lake.session()?)?);
+            Err(error) if postgres_connection::is_undefined_function(&error) => {
+                return Err(layout::older_layout(&lake.catalog()?)?);
             }
             Err(error) => return Ok(Sent::Failed(failure(&error))),
         };
@@ -89,10 +89,10 @@ fn await_replays(lake: &mut DuckLake, commit: &Commit, deadline: Instant) -> Res
     let tables: BTreeSet<_> = commit.files().iter().map(|file| file.table.to_string()).collect();
     let concerns =
         |intent: &Intent| sources.contains(&intent.source) || tables.contains(&intent.table);
-    intent::await_replays(lake.session()?, deadline, concerns)
+    intent::await_replays(&lake.catalog()?, deadline, concerns)
 }
 
 fn failure(error: &::postgres::Error) -> Failure {
-    let (text, is_refusal) = postgres::describe(error);
+    let (text, is_refusal) = postgres_connection::describe(error);
     Failure { text, is_refusal }
 }
