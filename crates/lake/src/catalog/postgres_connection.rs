@@ -74,6 +74,9 @@ impl WriteError {
     pub(crate) fn failed(self, what: String) -> LakeError {
         match self {
             Self::Connect(error) => error,
+            Self::Statement(error) if is_conflict(&error) => {
+                LakeError::unavailable(what).because(describe(&error).0)
+            }
             Self::Statement(error) => refused_or_unavailable(what, &error),
         }
     }
@@ -278,6 +281,14 @@ fn rows(client: &mut Client, sql: &str) -> Result<Vec<Row>, postgres::Error> {
         }
     }
     Ok(found)
+}
+
+/// Returns true if another client was first: a trigger refused the row, or its key exists. The next attempt
+/// reads what that client wrote.
+fn is_conflict(error: &postgres::Error) -> bool {
+    let conflicts =
+        |code: &SqlState| *code == SqlState::RAISE_EXCEPTION || code.code().starts_with("23");
+    error.code().is_some_and(conflicts)
 }
 
 /// Returns true if the connection cannot be used any more: the server, or a connection pooler, has ended
