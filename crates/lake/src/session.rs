@@ -46,7 +46,6 @@ pub struct Resources {
 /// internal error of DuckDB the instance is unusable and a new session must be opened.
 pub struct Session {
     connection: Connection,
-    catalog: CatalogLocation,
     dialect: Dialect,
     /// True between [`begin_reading`](Self::begin_reading) and [`end_reading`](Self::end_reading).
     is_reading: Cell<bool>,
@@ -62,12 +61,8 @@ impl Session {
     pub(crate) fn open_once(config: &LakeConfig, access: Access, create: bool) -> Result<Self> {
         let extensions = Extensions::find(config);
         let connection = open_duckdb(&extensions)?;
-        let session = Self {
-            connection,
-            catalog: config.catalog.clone(),
-            dialect: Dialect::of(config),
-            is_reading: Cell::new(false),
-        };
+        let session =
+            Self { connection, dialect: Dialect::of(config), is_reading: Cell::new(false) };
         if let (CatalogLocation::Sqlite(path), false) = (&config.catalog, create)
             && !path.is_file()
         {
@@ -100,11 +95,6 @@ impl Session {
     /// Runs statements and discards their results.
     pub fn execute(&self, sql: &str) -> duckdb::Result<()> {
         self.connection.execute_batch(sql)
-    }
-
-    /// Returns the location of the catalog.
-    pub const fn location(&self) -> &CatalogLocation {
-        &self.catalog
     }
 
     /// Returns the DuckDB connection, for the caller's own queries.
@@ -179,11 +169,11 @@ impl Session {
     /// The catalog database finds the rows by index; DuckDB would read the whole table. `sqlite_query`
     /// only runs statements that return rows, hence RETURNING.
     pub fn execute_in_catalog(&self, sql: &str) -> duckdb::Result<()> {
-        match self.catalog {
-            CatalogLocation::Sqlite(_) => {
+        match self.dialect {
+            Dialect::Sqlite { .. } => {
                 self.query(&self.native_query(&format!("{sql} RETURNING 1 AS changed"))).map(drop)
             }
-            CatalogLocation::Postgres(_) => self.execute(&format!(
+            Dialect::Postgres { .. } => self.execute(&format!(
                 "CALL postgres_execute('__ducklake_metadata_{LAKE}', {})",
                 quote(sql)
             )),
@@ -216,9 +206,9 @@ impl Session {
     /// Returns the FROM item of a query that the catalog database runs in its own dialect. Run it inside
     /// an explicit transaction.
     pub fn native_source(&self, sql: &str) -> String {
-        let function = match self.catalog {
-            CatalogLocation::Sqlite(_) => "sqlite_query",
-            CatalogLocation::Postgres(_) => "postgres_query",
+        let function = match self.dialect {
+            Dialect::Sqlite { .. } => "sqlite_query",
+            Dialect::Postgres { .. } => "postgres_query",
         };
         format!("{function}('__ducklake_metadata_{LAKE}', {})", quote(sql))
     }
@@ -244,9 +234,9 @@ impl Session {
     /// `2026-11-24T…`, as text: it would remove files of the same day regardless of their age, while
     /// readers still use them (measured on 1.5.5).
     pub fn normalize_schedule_timestamps(&self) -> duckdb::Result<()> {
-        match self.catalog {
-            CatalogLocation::Postgres(_) => Ok(()),
-            CatalogLocation::Sqlite(_) => self.execute(&format!(
+        match self.dialect {
+            Dialect::Postgres { .. } => Ok(()),
+            Dialect::Sqlite { .. } => self.execute(&format!(
                 "UPDATE {} SET schedule_start = replace(schedule_start, ' ', 'T') \
                  WHERE schedule_start LIKE '% %'",
                 self.catalog_table("ducklake_files_scheduled_for_deletion")
