@@ -38,7 +38,8 @@ use crate::refusals::Refusals;
 use crate::session::{Access, Resources, Session};
 
 /// Time without use after which a worker closes its DuckDB instance: longer than the pauses between the
-/// tables of one topic, and between the partitions of one assignment. An instance uses about 50 MiB.
+/// tables of one topic, and between the partitions of one assignment. An open instance keeps connections
+/// to the catalog.
 const SESSION_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Locks that a compactor operation takes or checks before it writes.
