@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use crate::figures::{FileCount, Thresholds};
+use ducktide_lake::CatalogClient as _;
 
 /// Existing table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,7 +231,7 @@ fn of_table<N: Copy + PartialEq + Display>(
 fn day_of_commit(session: &Session, tables: &[TableEntry], time: &str) -> String {
     let with_day = tables.iter().filter(|table| table.day_key.is_some());
     let with_day: Vec<_> = with_day.map(|table| table.id.to_string()).collect();
-    let day = session.utc_day(time);
+    let day = session.dialect().utc_day(time);
     if with_day.is_empty() {
         return day;
     }
@@ -325,7 +326,7 @@ fn whole_sql(session: &Session) -> String {
 /// of the first two days are read, and compared as times.
 pub(super) fn scheduled_since(session: &Session) -> Result<Option<Timestamp>> {
     let scheduled = session.native_table("ducklake_files_scheduled_for_deletion");
-    let day = session.utc_day("schedule_start");
+    let day = session.dialect().utc_day("schedule_start");
     let sql = format!(
         "SELECT DISTINCT schedule_start FROM {scheduled} WHERE {day} IN \
          (SELECT DISTINCT {day} AS day FROM {scheduled} WHERE schedule_start IS NOT NULL \

@@ -29,7 +29,7 @@ pub(crate) fn add_columns(
     let mut last = None;
     for _ in 0..ATTEMPTS {
         let Some(found) = lake.find_table(table)? else {
-            return Err(vacant_name::dropped(lake.session()?, table)?);
+            return Err(vacant_name::dropped(&lake.catalog()?, table)?);
         };
         let missing = missing(&found.shape, columns);
         if missing.is_empty() {

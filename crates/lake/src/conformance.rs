@@ -1,5 +1,6 @@
 //! Harness of the conformance suite for DuckLake.
 
+pub mod columns;
 pub mod rows;
 
 use std::fs::File;

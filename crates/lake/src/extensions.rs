@@ -46,11 +46,7 @@ pub(crate) struct Extensions {
 impl Extensions {
     /// Finds the extensions of a lake, and compares them with the pinned digests.
     pub(crate) fn find(config: &LakeConfig) -> Self {
-        let catalog_extension = match config.catalog {
-            CatalogLocation::Sqlite(_) => "sqlite_scanner",
-            CatalogLocation::Postgres(_) => "postgres_scanner",
-        };
-        Self::named(["ducklake", catalog_extension], config.extension_dir.clone())
+        Self::named(names_of(config), config.extension_dir.clone())
     }
 
     /// Finds two extensions in a folder, or next to the program.
@@ -58,6 +54,15 @@ impl Extensions {
         let directory = directory.or_else(bundled);
         let are_pinned = directory.as_ref().is_some_and(|directory| are_pinned(names, directory));
         Self { names, directory, are_pinned }
+    }
+
+    /// Returns whether the files of a lake's extensions are in the folder that is set, or next to the
+    /// program, or DuckDB installs them from its repository. Does not verify them.
+    pub(crate) fn are_available(config: &LakeConfig) -> bool {
+        let directory = config.extension_dir.clone().or_else(bundled);
+        directory.is_none_or(|directory| {
+            names_of(config).iter().all(|name| file(&directory, name).is_file())
+        })
     }
 
     /// Returns the names of the extensions.
@@ -103,6 +108,14 @@ impl Extensions {
                 "load a DuckDB extension; put its file into --extension-dir: extension=`{name}`"
             )),
         }
+    }
+}
+
+/// Returns the names of the extensions that a lake needs.
+const fn names_of(config: &LakeConfig) -> [&'static str; 2] {
+    match config.catalog {
+        CatalogLocation::Sqlite(_) => ["ducklake", "sqlite_scanner"],
+        CatalogLocation::Postgres(_) => ["ducklake", "postgres_scanner"],
     }
 }
 

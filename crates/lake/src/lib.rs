@@ -32,6 +32,8 @@ mod sql_text;
 mod versions;
 
 pub use catalog::PartitionProgress;
+pub use catalog::client::CatalogClient;
+pub use catalog::dialect::Dialect;
 pub use catalog::intent::{Intent, IntentKind};
 pub use catalog::pin::{HoldReason, Pin, RetentionHold};
 pub use dead_letters::{DeadLetterFilter, DeadLetterSummary};

@@ -5,6 +5,7 @@ use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::SnapshotId;
 use jiff::Timestamp;
 
+use crate::catalog::client::CatalogClient as _;
 use crate::duck_lake::DuckLake;
 use crate::session::Session;
 

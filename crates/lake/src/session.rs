@@ -6,12 +6,14 @@ use std::path::PathBuf;
 use duckdb::{Config, Connection};
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
 
+use crate::catalog::client::CatalogClient;
+use crate::catalog::dialect::Dialect;
 use crate::catalog::{format, sqlite_file};
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::duckdb_error;
 use crate::extensions::Extensions;
 use crate::postgres_settings::Resolved;
-use crate::rows::{self, CatalogTable, FromRow, FromValue, QueryError, Row};
+use crate::rows::{self, CatalogTable, FromRow, QueryError, Row};
 pub use crate::sql_text::quote;
 
 /// Name under which the lake is attached.
@@ -44,8 +46,7 @@ pub struct Resources {
 /// internal error of DuckDB the instance is unusable and a new session must be opened.
 pub struct Session {
     connection: Connection,
-    catalog: CatalogLocation,
-    metadata_schema: String,
+    dialect: Dialect,
     /// True between [`begin_reading`](Self::begin_reading) and [`end_reading`](Self::end_reading).
     is_reading: Cell<bool>,
 }
@@ -60,12 +61,8 @@ impl Session {
     pub(crate) fn open_once(config: &LakeConfig, access: Access, create: bool) -> Result<Self> {
         let extensions = Extensions::find(config);
         let connection = open_duckdb(&extensions)?;
-        let session = Self {
-            connection,
-            catalog: config.catalog.clone(),
-            metadata_schema: config.metadata_schema.clone(),
-            is_reading: Cell::new(false),
-        };
+        let session =
+            Self { connection, dialect: Dialect::of(config), is_reading: Cell::new(false) };
         if let (CatalogLocation::Sqlite(path), false) = (&config.catalog, create)
             && !path.is_file()
         {
@@ -79,7 +76,7 @@ impl Session {
             sqlite_file::restore_write_access(path)?;
         }
         session.attach(config, access, create)?;
-        session.check_format()?;
+        format::check(&session)?;
         Ok(session)
     }
 
@@ -95,26 +92,9 @@ impl Session {
             .map_err(|error| LakeError::invalid("set DuckDB's resource limits").because(error))
     }
 
-    /// Returns an error unless the lake has the format that this program supports.
-    pub(crate) fn check_format(&self) -> Result<()> {
-        let version = format::value_sql(&self.native_table("ducklake_metadata"));
-        let sql = format!("SELECT {version} AS version");
-        format::require(self.catalog_scalar::<Option<String>>(&sql)?.as_deref())
-    }
-
     /// Runs statements and discards their results.
     pub fn execute(&self, sql: &str) -> duckdb::Result<()> {
         self.connection.execute_batch(sql)
-    }
-
-    /// Returns the location of the catalog.
-    pub const fn location(&self) -> &CatalogLocation {
-        &self.catalog
-    }
-
-    /// Returns the PostgreSQL schema of the catalog's tables.
-    pub fn schema(&self) -> &str {
-        &self.metadata_schema
     }
 
     /// Returns the DuckDB connection, for the caller's own queries.
@@ -122,7 +102,7 @@ impl Session {
         &self.connection
     }
 
-    /// Begins a transaction for all calls of [`catalog_query`](Self::catalog_query) until
+    /// Begins a transaction for all calls of [`catalog_query`](CatalogClient::catalog_query) until
     /// [`end_reading`](Self::end_reading). Returns false if one is already open: the caller must not end
     /// it.
     pub(crate) fn begin_reading(&self) -> Result<bool> {
@@ -138,18 +118,6 @@ impl Session {
     pub(crate) fn end_reading(&self, is_complete: bool) -> Result<()> {
         self.is_reading.set(false);
         self.execute(if is_complete { "COMMIT" } else { "ROLLBACK" }).map_err(unreadable)
-    }
-
-    /// Reads rows by a query in the catalog database's own SQL dialect. Uses the reading transaction if
-    /// one is open, its own transaction otherwise.
-    ///
-    /// The transaction is explicit because `sqlite_query` keeps the handle of the transaction in which
-    /// it was prepared; an implicit transaction ends before the query runs.
-    pub fn catalog_query<T: FromRow>(&self, sql: &str) -> Result<Vec<T>> {
-        let begun = self.begin_reading()?;
-        let read = self.read(&self.native_query(sql));
-        let ended = if begun { self.end_reading(read.is_ok()) } else { Ok(()) };
-        read.and_then(|rows| ended.map(|()| rows))
     }
 
     /// Reads rows by a query in DuckDB's SQL dialect.
@@ -177,29 +145,11 @@ impl Session {
         })
     }
 
-    /// Reads rows of one table; `rest` is the part of the SELECT after the table name.
-    pub fn select<T: CatalogTable>(&self, rest: &str) -> Result<Vec<T>> {
-        let table = self.native_table(T::TABLE);
-        self.catalog_query(&format!("SELECT {} FROM {table} {rest}", T::columns()))
-    }
-
     /// Returns the statement, in DuckDB's SQL dialect, that inserts a row into one of Ducktide's tables.
     pub fn insert_sql<T: CatalogTable>(&self, row: &T) -> String {
         let table = self.catalog_table(T::TABLE);
         let values = row.literals().join(", ");
         format!("INSERT INTO {table}({}) VALUES ({values})", T::columns())
-    }
-
-    /// Reads the values of a query with one column.
-    pub fn catalog_values<T: FromValue>(&self, sql: &str) -> Result<Vec<T>> {
-        let rows: Vec<Row> = self.catalog_query(sql)?;
-        rows.iter().map(Row::first).collect()
-    }
-
-    /// Reads the value of a query with one row and one column; a result without rows is NULL.
-    pub fn catalog_scalar<T: FromValue>(&self, sql: &str) -> Result<T> {
-        let rows: Vec<Row> = self.catalog_query(sql)?;
-        rows.first().unwrap_or(&Row::of(&[("", None)])).first()
     }
 
     /// Runs a query in DuckDB's SQL dialect and returns its rows. Values are texts, numbers or booleans.
@@ -219,30 +169,14 @@ impl Session {
     /// The catalog database finds the rows by index; DuckDB would read the whole table. `sqlite_query`
     /// only runs statements that return rows, hence RETURNING.
     pub fn execute_in_catalog(&self, sql: &str) -> duckdb::Result<()> {
-        match self.catalog {
-            CatalogLocation::Sqlite(_) => {
+        match self.dialect {
+            Dialect::Sqlite { .. } => {
                 self.query(&self.native_query(&format!("{sql} RETURNING 1 AS changed"))).map(drop)
             }
-            CatalogLocation::Postgres(_) => self.execute(&format!(
+            Dialect::Postgres { .. } => self.execute(&format!(
                 "CALL postgres_execute('__ducklake_metadata_{LAKE}', {})",
                 quote(sql)
             )),
-        }
-    }
-
-    /// Returns the query for the triggers of a lake: name, table, enabled (1 or 0).
-    pub fn triggers_sql(&self) -> String {
-        match self.catalog {
-            CatalogLocation::Sqlite(_) => {
-                "SELECT name, tbl_name AS table_name, 1 AS enabled FROM sqlite_master WHERE type = 'trigger'"
-                    .to_owned()
-            }
-            CatalogLocation::Postgres(_) => format!(
-                "SELECT t.tgname AS name, c.relname AS table_name, CASE WHEN t.tgenabled IN ('A', 'O') THEN 1 ELSE 0 END \
-                 AS enabled FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
-                 JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = {}",
-                quote(&self.metadata_schema)
-            ),
         }
     }
 
@@ -266,28 +200,15 @@ impl Session {
     /// Returns the qualified name of a catalog table in DuckDB. It always includes the schema: without
     /// it DuckDB reads `public`, which can belong to another lake.
     pub fn catalog_table(&self, name: &str) -> String {
-        match self.catalog {
-            CatalogLocation::Sqlite(_) => format!("__ducklake_metadata_{LAKE}.{name}"),
-            CatalogLocation::Postgres(_) => {
-                format!("__ducklake_metadata_{LAKE}.{}.{name}", self.metadata_schema)
-            }
-        }
-    }
-
-    /// Returns the qualified name of a catalog table in the catalog database.
-    pub fn native_table(&self, name: &str) -> String {
-        match self.catalog {
-            CatalogLocation::Sqlite(_) => name.to_owned(),
-            CatalogLocation::Postgres(_) => format!("{}.{name}", self.metadata_schema),
-        }
+        format!("__ducklake_metadata_{LAKE}.{}", self.dialect.table(name))
     }
 
     /// Returns the FROM item of a query that the catalog database runs in its own dialect. Run it inside
     /// an explicit transaction.
     pub fn native_source(&self, sql: &str) -> String {
-        let function = match self.catalog {
-            CatalogLocation::Sqlite(_) => "sqlite_query",
-            CatalogLocation::Postgres(_) => "postgres_query",
+        let function = match self.dialect {
+            Dialect::Sqlite { .. } => "sqlite_query",
+            Dialect::Postgres { .. } => "postgres_query",
         };
         format!("{function}('__ducklake_metadata_{LAKE}', {})", quote(sql))
     }
@@ -306,57 +227,6 @@ impl Session {
         done
     }
 
-    /// Returns true if the catalog's tables have row IDs and are read in their order (SQLite).
-    pub const fn has_row_ids(&self) -> bool {
-        matches!(self.catalog, CatalogLocation::Sqlite(_))
-    }
-
-    /// Returns the expression for the current time, in the catalog database's dialect and in the format
-    /// in which DuckLake stores times there.
-    pub const fn catalog_now(&self) -> &'static str {
-        match self.catalog {
-            CatalogLocation::Sqlite(_) => "strftime('%Y-%m-%d %H:%M:%f+00')",
-            CatalogLocation::Postgres(_) => "now()",
-        }
-    }
-
-    /// Returns the query for the names of the catalog's tables that are LIKE the pattern.
-    pub fn tables_like_sql(&self, pattern: &str) -> String {
-        match self.catalog {
-            CatalogLocation::Sqlite(_) => format!(
-                "SELECT name FROM sqlite_master WHERE type = 'table' AND name LIKE {} ORDER BY name",
-                quote(pattern)
-            ),
-            CatalogLocation::Postgres(_) => format!(
-                "SELECT tablename FROM pg_tables WHERE schemaname = {} AND tablename LIKE {} \
-                 ORDER BY tablename",
-                quote(&self.metadata_schema),
-                quote(pattern)
-            ),
-        }
-    }
-
-    /// Returns the expression for the last `count` characters of a text, in the catalog database's
-    /// dialect.
-    pub fn last_characters(&self, column: &str, count: usize) -> String {
-        match self.catalog {
-            CatalogLocation::Sqlite(_) => format!("substr({column}, -{count})"),
-            CatalogLocation::Postgres(_) => format!("right({column}, {count})"),
-        }
-    }
-
-    /// Returns the expression for the UTC day of a time in a DuckLake table, as `2026-11-24`, in the
-    /// catalog database's dialect. SQLite stores times as text, in the time zone of the client that
-    /// wrote them; Ducktide writes UTC.
-    pub fn utc_day(&self, column: &str) -> String {
-        match self.catalog {
-            CatalogLocation::Sqlite(_) => format!("substr({column}, 1, 10)"),
-            CatalogLocation::Postgres(_) => {
-                format!("to_char({column} AT TIME ZONE 'UTC', 'YYYY-MM-DD')")
-            }
-        }
-    }
-
     /// Rewrites the times in `ducklake_files_scheduled_for_deletion` in the format that `DuckLake`
     /// compares with. The value of each time stays the same.
     ///
@@ -364,9 +234,9 @@ impl Session {
     /// `2026-11-24T…`, as text: it would remove files of the same day regardless of their age, while
     /// readers still use them (measured on 1.5.5).
     pub fn normalize_schedule_timestamps(&self) -> duckdb::Result<()> {
-        match self.catalog {
-            CatalogLocation::Postgres(_) => Ok(()),
-            CatalogLocation::Sqlite(_) => self.execute(&format!(
+        match self.dialect {
+            Dialect::Postgres { .. } => Ok(()),
+            Dialect::Sqlite { .. } => self.execute(&format!(
                 "UPDATE {} SET schedule_start = replace(schedule_start, ' ', 'T') \
                  WHERE schedule_start LIKE '% %'",
                 self.catalog_table("ducklake_files_scheduled_for_deletion")
@@ -450,6 +320,33 @@ impl Session {
         );
         // The error is dropped because it can contain the statement.
         self.execute(&sql).map_err(|_| LakeError::invalid("pass the catalog's password to DuckDB"))
+    }
+}
+
+impl CatalogClient for Session {
+    type Error = duckdb::Error;
+
+    fn dialect(&self) -> &Dialect {
+        &self.dialect
+    }
+
+    /// Uses the reading transaction if one is open, its own transaction otherwise.
+    ///
+    /// The transaction is explicit because `sqlite_query` keeps the handle of the transaction in which
+    /// it was prepared; an implicit transaction ends before the query runs.
+    fn catalog_query<T: FromRow>(&self, sql: &str) -> Result<Vec<T>> {
+        let begun = self.begin_reading()?;
+        let read = self.read(&self.native_query(sql));
+        let ended = if begun { self.end_reading(read.is_ok()) } else { Ok(()) };
+        read.and_then(|rows| ended.map(|()| rows))
+    }
+
+    fn written_table(&self, name: &str) -> String {
+        self.catalog_table(name)
+    }
+
+    fn write(&self, sql: &str) -> duckdb::Result<()> {
+        self.execute(sql)
     }
 }
 

@@ -136,7 +136,7 @@ fn dead_letter_states(
     commit: &Commit,
     progress: &[Option<PartitionProgress>],
 ) -> Result<Vec<DeadLetterState>> {
-    let resolved = ledger::resolved_dead_letters(lake.session()?, commit.progress())?;
+    let resolved = ledger::resolved_dead_letters(&lake.catalog()?, commit.progress())?;
     let state = |(step, position): (&ProgressDelta, Option<Position>)| {
         let dead_letter = (step.source, step.partition, step.range.from);
         DeadLetterState { position, is_resolved: resolved.contains(&dead_letter) }
@@ -171,6 +171,6 @@ fn snapshot_of(commit: &Commit, progress: &[Option<PartitionProgress>]) -> Optio
 /// Returns true if all files of the commit are registered: then this commit was applied.
 fn files_are_registered(lake: &mut DuckLake, commit: &Commit) -> Result<bool> {
     let paths: Vec<String> = commit.files().iter().map(|file| relative_path(&file.path)).collect();
-    let found = catalog::registered_files(lake.session()?, &paths)?;
+    let found = catalog::registered_files(&lake.catalog()?, &paths)?;
     Ok(found == paths.len() as u64)
 }

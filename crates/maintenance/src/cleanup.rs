@@ -10,6 +10,7 @@ use ducktide_protocol::error::Result;
 use jiff::Timestamp;
 
 use crate::merge::ReplacedFileRow;
+use ducktide_lake::CatalogClient as _;
 
 use super::{MaintenanceOutcome, Operation, failed, list, maintain};
 

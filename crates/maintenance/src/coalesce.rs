@@ -9,6 +9,7 @@
 
 mod coalescer;
 
+use ducktide_lake::CatalogClient as _;
 use std::thread;
 use std::time::{Duration, Instant};
 

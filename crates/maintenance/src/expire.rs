@@ -1,5 +1,6 @@
 //! Expiry of old snapshots.
 
+use ducktide_lake::CatalogClient as _;
 use std::time::Duration;
 
 use ducktide_lake::DuckLake;

@@ -7,6 +7,7 @@
 //! Stored in the lake, so that a compactor on another machine and every client of the lake can read it.
 //! Names and fields must stay stable.
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::DuckLake;
 use ducktide_lake::catalog::meta;
 use ducktide_lake::rows::MetaRow;

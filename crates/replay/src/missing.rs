@@ -8,6 +8,7 @@
 
 mod search;
 
+use ducktide_lake::CatalogClient as _;
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
@@ -156,7 +157,7 @@ fn end_statements(session: &Session, table_id: i64, ids: &[String]) -> [String; 
              {}, schema_version, next_catalog_id, next_file_id \
              FROM {snapshot} WHERE snapshot_id = {newest}",
             ids.len(),
-            session.catalog_now(),
+            session.dialect().now(),
         ),
         format!("UPDATE {files} SET end_snapshot = {newest} WHERE data_file_id IN ({listed})"),
         format!(

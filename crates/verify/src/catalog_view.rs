@@ -4,6 +4,7 @@
 //! reads are consistent while workers commit. Snapshots may be expired at any time, so nothing is joined to
 //! them.
 
+use ducktide_lake::CatalogClient as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
@@ -368,8 +369,8 @@ impl Reader<'_> {
         let sql = format!(
             "SELECT f.table_id, f.path FROM @ducklake_data_file f \
              JOIN @ducklake_files_scheduled_for_deletion s ON {} = {} WHERE {}",
-            self.session.last_characters("s.path", 53),
-            self.session.last_characters("f.path", 53),
+            self.session.dialect().last_characters("s.path", 53),
+            self.session.dialect().last_characters("f.path", 53),
             of_tables("f.table_id", tables),
         );
         let files: Vec<ScheduledDataFile> = self.read(&sql)?;
@@ -398,7 +399,7 @@ impl Reader<'_> {
     }
 
     fn triggers(&self) -> Result<Vec<Trigger>> {
-        self.read(&self.session.triggers_sql())
+        self.read(&self.session.dialect().triggers_sql())
     }
 
     fn unconsumed_messages(&self) -> Result<u64> {

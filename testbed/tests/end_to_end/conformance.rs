@@ -1,7 +1,7 @@
-//! Conformance suite and typed rows of a DuckLake with its catalog in PostgreSQL.
+//! Conformance suite, typed rows and columns of a DuckLake with its catalog in PostgreSQL.
 
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
-use ducktide_lake::conformance::{DuckLakeHarness, rows};
+use ducktide_lake::conformance::{DuckLakeHarness, columns, rows};
 use ducktide_protocol::conformance;
 use ducktide_testbed::services::shared_postgres;
 use tempfile::TempDir;
@@ -40,4 +40,11 @@ fn a_ducklake_in_another_schema_conforms() {
 fn rows_of_a_postgres_catalog_are_read_as_they_were_written() {
     let folder = TempDir::new().unwrap();
     rows::run(&lake("another_lake", &folder), folder.path());
+}
+
+#[test]
+#[ignore = "needs PostgreSQL"]
+fn columns_of_a_postgres_catalog_have_the_types_that_duckdb_reports() {
+    let folder = TempDir::new().unwrap();
+    columns::run(&lake("another_lake", &folder));
 }

@@ -28,3 +28,4 @@ mod security;
 mod services;
 mod topics;
 mod verify;
+mod without_duckdb;

@@ -6,6 +6,8 @@
 
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
 
+use super::client::CatalogClient;
+
 /// The format that this program and its DuckLake extension read and write.
 pub(crate) const FORMAT: &str = "1.0";
 
@@ -14,6 +16,13 @@ pub(crate) const FORMAT: &str = "1.0";
 #[must_use]
 pub(crate) fn value_sql(metadata: &str) -> String {
     format!("(SELECT value FROM {metadata} WHERE key = 'version' AND scope IS NULL)")
+}
+
+/// Reads the format; returns an error for one that this program does not know.
+pub(crate) fn check(catalog: &impl CatalogClient) -> Result<()> {
+    let version = value_sql(&catalog.native_table("ducklake_metadata"));
+    let sql = format!("SELECT {version} AS version");
+    require(catalog.catalog_scalar::<Option<String>>(&sql)?.as_deref())
 }
 
 /// Returns an error for a format that this program does not know.

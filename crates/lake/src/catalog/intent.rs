@@ -14,6 +14,7 @@ use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::{SnapshotId, SourceId};
 use jiff::Timestamp;
 
+use super::client::CatalogClient;
 use crate::duckdb_error::{failed, is_outage};
 use crate::rows::IntentRow;
 use crate::session::Session;
@@ -101,15 +102,15 @@ impl Intent {
 }
 
 /// Returns all intents, live or expired.
-fn intents(session: &Session) -> Result<Vec<Intent>> {
-    let rows = session.select::<IntentRow>("ORDER BY source_id")?;
+fn intents(catalog: &impl CatalogClient) -> Result<Vec<Intent>> {
+    let rows = catalog.select::<IntentRow>("ORDER BY source_id")?;
     Ok(rows.into_iter().map(Intent::of_row).collect())
 }
 
 /// Returns the intents that have not expired.
-pub fn live_intents(session: &Session) -> Result<Vec<Intent>> {
+pub fn live_intents(catalog: &impl CatalogClient) -> Result<Vec<Intent>> {
     let now = Timestamp::now();
-    Ok(intents(session)?.into_iter().filter(|intent| intent.is_live(now)).collect())
+    Ok(intents(catalog)?.into_iter().filter(|intent| intent.is_live(now)).collect())
 }
 
 /// Announces an intent. Fails while another intent of the same source is live.
@@ -188,20 +189,23 @@ fn own(intent: &Intent) -> String {
 }
 
 /// Returns true if a replay that concerns the caller is removing rows.
-pub fn is_replay_announced(session: &Session, concerns: impl Fn(&Intent) -> bool) -> Result<bool> {
+pub fn is_replay_announced(
+    catalog: &impl CatalogClient,
+    concerns: impl Fn(&Intent) -> bool,
+) -> Result<bool> {
     let replays = |intent: &Intent| intent.kind == IntentKind::Replay && concerns(intent);
-    Ok(live_intents(session)?.iter().any(replays))
+    Ok(live_intents(catalog)?.iter().any(replays))
 }
 
 /// Waits until no replay that concerns the caller is announced, at most until `deadline`; an expired
 /// intent does not count.
 pub fn await_replays(
-    session: &Session,
+    catalog: &impl CatalogClient,
     deadline: Instant,
     concerns: impl Fn(&Intent) -> bool,
 ) -> Result<()> {
     tracing::info!("a replay of the table is announced, the commit waits for it");
-    while Instant::now() < deadline && is_replay_announced(session, &concerns)? {
+    while Instant::now() < deadline && is_replay_announced(catalog, &concerns)? {
         std::thread::sleep(POLL);
     }
     Ok(())

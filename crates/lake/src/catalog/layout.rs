@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use ducktide_protocol::error::{ErrorKind, LakeError, LakeFault, Result};
 
+use super::client::CatalogClient;
 use super::format;
 use crate::rows::MetaRow;
-use crate::session::{Access, Session};
+use crate::session::Access;
 use crate::sql_text::quote;
 
 /// Layout of Ducktide's tables that this program writes, and the oldest layout whose programs may
@@ -83,24 +84,25 @@ pub(super) fn meta_rows(facts: &[(&str, String)]) -> String {
 }
 
 /// Returns true if the catalog has Ducktide's tables.
-pub(crate) fn is_installed(session: &Session) -> Result<bool> {
-    let found: Vec<String> = session.catalog_values(&session.tables_like_sql("ducktide_meta"))?;
+pub(crate) fn is_installed(catalog: &impl CatalogClient) -> Result<bool> {
+    let sql = catalog.dialect().tables_like_sql("ducktide_meta");
+    let found: Vec<String> = catalog.catalog_values(&sql)?;
     Ok(!found.is_empty())
 }
 
 /// Returns an error for a lake without the function or trigger that workers commit with.
-pub(crate) fn older_layout(session: &Session) -> Result<LakeError> {
-    let rows = session.select::<MetaRow>("WHERE key = 'layout_version'")?;
+pub(crate) fn older_layout(catalog: &impl CatalogClient) -> Result<LakeError> {
+    let rows = catalog.select::<MetaRow>("WHERE key = 'layout_version'")?;
     let found = version_of(rows.first().map(|row| row.value.as_str()));
     Ok(LakeError::from_fault(LakeFault::OlderLayout { found, needed: LAYOUT_VERSION }))
 }
 
 /// Returns an error for a lake whose layout this program does not support. Readers and operators can use
 /// an older one.
-pub(crate) fn check_layout(session: &Session, access: Access) -> Result<()> {
-    let rows = match session.select::<MetaRow>("") {
+pub(crate) fn check_layout(catalog: &impl CatalogClient, access: Access) -> Result<()> {
+    let rows = match catalog.select::<MetaRow>("") {
         Ok(rows) => rows,
-        Err(error) if error.kind() == ErrorKind::Invalid && !is_installed(session)? => {
+        Err(error) if error.kind() == ErrorKind::Invalid && !is_installed(catalog)? => {
             return Err(LakeError::from_fault(LakeFault::NotInstalled).because(error));
         }
         Err(error) => return Err(error),

@@ -10,6 +10,7 @@ use ducktide_protocol::invariants::LedgerEntry;
 use ducktide_protocol::position::{Offset, OffsetRange, Partition, SnapshotId, SourceId};
 use jiff::Timestamp;
 
+use super::client::CatalogClient;
 use crate::rows::{FromRow, Row};
 use crate::session::Session;
 use crate::sql_text::quote;
@@ -149,8 +150,8 @@ impl LedgerQuery {
 
     /// Returns the query in the catalog database's dialect.
     #[must_use]
-    pub fn sql(&self, session: &Session) -> String {
-        let table = session.native_table(TABLE);
+    pub fn sql(&self, catalog: &impl CatalogClient) -> String {
+        let table = catalog.native_table(TABLE);
         let conditions = self.conditions.join(" AND ");
         let filter =
             if conditions.is_empty() { conditions } else { format!(" WHERE {conditions}") };
@@ -159,8 +160,8 @@ impl LedgerQuery {
     }
 
     /// Reads the rows in a transaction of its own.
-    pub fn read(&self, session: &Session) -> Result<Vec<LedgerRow>> {
-        session.catalog_query(&self.sql(session))
+    pub fn read(&self, catalog: &impl CatalogClient) -> Result<Vec<LedgerRow>> {
+        catalog.catalog_query(&self.sql(catalog))
     }
 }
 
@@ -221,14 +222,14 @@ pub(crate) type DeadLetterKey = (SourceId, Partition, Offset);
 /// Returns the dead letters with a resolution in the ledger that no replay removed: the same condition
 /// as in the triggers.
 pub(crate) fn resolved_dead_letters(
-    session: &Session,
+    catalog: &impl CatalogClient,
     steps: &[ProgressDelta],
 ) -> Result<BTreeSet<DeadLetterKey>> {
     let key = |step: &ProgressDelta| {
         format!("({}, {}, {})", step.source, step.partition, step.range.from)
     };
     let keys = steps.iter().map(key).collect::<Vec<_>>().join(", ");
-    let ledger = session.native_table(TABLE);
+    let ledger = catalog.native_table(TABLE);
     let resolutions = LedgerQuery::all()
         .filter(format!("(l.source_id, l.partition, l.from_offset) IN (VALUES {keys})"))
         .filter("l.kind IN ('retry', 'discard')".to_owned())
@@ -237,7 +238,7 @@ pub(crate) fn resolved_dead_letters(
              WHERE r.source_id = l.source_id AND r.partition = l.partition AND r.kind = 'replay' \
              AND r.ledger_id > l.ledger_id AND r.to_offset <= l.from_offset)"
         ))
-        .read(session)?;
+        .read(catalog)?;
     let key = |row: &LedgerRow| (row.step.source, row.step.partition, row.step.range.from);
     Ok(resolutions.iter().map(key).collect())
 }

@@ -8,14 +8,15 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ducktide_protocol::error::{LakeError, Result};
 
-use super::postgres::LockConnection;
+use super::client::CatalogClient;
+use super::postgres_connection::{COMMIT_LOCK, PostgresConnection};
 use super::sqlite;
 use crate::config::{CatalogLocation, LakeConfig};
-use crate::session::Session;
 
 /// Longest time that a commit waits for the lock: far above a commit's few milliseconds times the workers of a
 /// large pipeline, far below the delay that a stopped holder may cause for all other workers.
@@ -27,18 +28,16 @@ const LOCK_FILE_POLL: Duration = Duration::from_millis(2);
 /// This process's handle of one lock of a lake.
 enum LakeLock {
     File(LockFile),
-    Advisory(Box<LockConnection>),
+    Advisory(Arc<PostgresConnection>),
 }
 
 impl LakeLock {
     fn new(config: &LakeConfig, name: &'static str) -> Self {
         match &config.catalog {
             CatalogLocation::Sqlite(path) => Self::File(LockFile::next_to(path, name)),
-            CatalogLocation::Postgres(settings) => Self::Advisory(Box::new(LockConnection::new(
-                settings,
-                &config.metadata_schema,
-                name,
-            ))),
+            CatalogLocation::Postgres(settings) => Self::Advisory(Arc::new(
+                PostgresConnection::new(settings, &config.metadata_schema, name),
+            )),
         }
     }
 
@@ -91,13 +90,13 @@ impl CommitLock {
     /// Creates a handle of the lock without taking it.
     #[must_use]
     pub fn new(config: &LakeConfig) -> Self {
-        Self(LakeLock::new(config, "commit"))
+        Self(LakeLock::new(config, COMMIT_LOCK))
     }
 
     /// Returns the connection that holds the lock; None for a SQLite catalog.
-    pub(crate) fn connection(&mut self) -> Option<&mut LockConnection> {
-        match &mut self.0 {
-            LakeLock::Advisory(connection) => Some(connection),
+    pub(crate) fn connection(&self) -> Option<Arc<PostgresConnection>> {
+        match &self.0 {
+            LakeLock::Advisory(connection) => Some(Arc::clone(connection)),
             LakeLock::File(_) => None,
         }
     }
@@ -108,7 +107,7 @@ impl CommitLock {
     }
 
     /// Takes the lock, or continues without it after 5 s; checks the catalog's format and triggers.
-    pub fn acquire(&mut self, session: &Session) -> Result<CommitGuard<'_>> {
+    pub fn acquire(&mut self, catalog: &impl CatalogClient) -> Result<CommitGuard<'_>> {
         let started = Instant::now();
         let holder = self.0.holder();
         let mut guard = CommitGuard { held: None, intents_announced: false };
@@ -125,7 +124,7 @@ impl CommitLock {
             guard.held = free.then_some(Held(lock));
         } else {
             guard.held = lock.take(COMMIT_LOCK_TIMEOUT)?;
-            guard.intents_announced = sqlite::check_triggers(session)?;
+            guard.intents_announced = sqlite::check_triggers(catalog)?;
         }
         // A wait for a replay is logged elsewhere.
         if guard.held.is_none() && !guard.intents_announced {

@@ -2,41 +2,41 @@
 
 use ducktide_protocol::error::Result;
 
+use super::client::CatalogClient;
 use crate::rows::{Insert, MetaRow};
-use crate::session::Session;
 use crate::sql_text::quote;
 
 /// Returns the value of a key; None if it has no row.
-pub fn get(session: &Session, key: &str) -> Result<Option<String>> {
-    let found: Vec<MetaRow> = session.select(&format!("WHERE key = {}", quote(key)))?;
+pub fn get(catalog: &impl CatalogClient, key: &str) -> Result<Option<String>> {
+    let found: Vec<MetaRow> = catalog.select(&format!("WHERE key = {}", quote(key)))?;
     Ok(found.into_iter().next().map(|fact| fact.value))
 }
 
 /// Inserts new facts: all of them, or none if one of the keys exists.
-pub fn insert(session: &Session, facts: &[(&str, String)]) -> duckdb::Result<()> {
+pub fn insert<C: CatalogClient>(catalog: &C, facts: &[(&str, String)]) -> Result<(), C::Error> {
     let row =
         |(key, value): &(&str, String)| MetaRow { key: (*key).to_owned(), value: value.clone() };
     let rows: Vec<_> = facts.iter().map(row).collect();
-    let table = session.catalog_table("ducktide_meta");
+    let table = catalog.written_table("ducktide_meta");
     let Some(insert) = Insert::of(&rows).sql(&table) else { return Ok(()) };
-    let written = session.execute(&format!("BEGIN; {insert}; COMMIT"));
+    let written = catalog.write(&format!("BEGIN; {insert}; COMMIT"));
     if written.is_err() {
-        let _ = session.execute("ROLLBACK");
+        catalog.roll_back();
     }
     written
 }
 
 /// Replaces the value of a key.
-pub fn set(session: &Session, key: &str, value: &str) -> duckdb::Result<()> {
+pub fn set<C: CatalogClient>(catalog: &C, key: &str, value: &str) -> Result<(), C::Error> {
     let (key, value) = (quote(key), quote(value));
-    let table = session.catalog_table("ducktide_meta");
+    let table = catalog.written_table("ducktide_meta");
     // DuckDB does not support ON CONFLICT for the tables of another database.
-    let written = session.execute(&format!(
+    let written = catalog.write(&format!(
         "BEGIN; DELETE FROM {table} WHERE key = {key}; \
          INSERT INTO {table}(key, value) VALUES ({key}, {value}); COMMIT"
     ));
     if written.is_err() {
-        let _ = session.execute("ROLLBACK");
+        catalog.roll_back();
     }
     written
 }

@@ -12,6 +12,8 @@
 //!
 //! Names and columns must stay stable; `layout_version` is the version of a lake's layout.
 
+pub(crate) mod client;
+pub(crate) mod dialect;
 pub(crate) mod format;
 pub(crate) mod installation;
 pub mod intent;
@@ -22,6 +24,7 @@ pub mod meta;
 pub(crate) mod partitioning;
 pub mod pin;
 pub(crate) mod postgres;
+pub(crate) mod postgres_connection;
 pub mod shape_break;
 pub(crate) mod sqlite;
 pub(crate) mod sqlite_file;
@@ -33,13 +36,13 @@ use ducktide_protocol::position::{Offset, Partition, Position, SnapshotId, Sourc
 use ducktide_protocol::{Source, SourceSpec};
 use jiff::Timestamp;
 
+use self::client::{CatalogClient, WorkerCatalog, WriteError};
 use crate::rows::{ProgressRow, SourceRow};
-use crate::session::Session;
 use crate::sql_text::quote;
 
 /// Returns all sources of the lake.
-pub fn sources(session: &Session) -> Result<Vec<Source>> {
-    let rows = session.select::<SourceRow>("ORDER BY source_id")?;
+pub fn sources(catalog: &impl CatalogClient) -> Result<Vec<Source>> {
+    let rows = catalog.select::<SourceRow>("ORDER BY source_id")?;
     let source = |row: SourceRow| Source {
         id: row.source_id,
         spec: SourceSpec {
@@ -54,23 +57,26 @@ pub fn sources(session: &Session) -> Result<Vec<Source>> {
 }
 
 /// Returns the source of a table and topic; None if it is not registered.
-pub(crate) fn find_source(session: &Session, spec: &SourceSpec) -> Result<Option<Source>> {
-    let found = sources(session)?;
+pub(crate) fn find_source(
+    catalog: &impl CatalogClient,
+    spec: &SourceSpec,
+) -> Result<Option<Source>> {
+    let found = sources(catalog)?;
     Ok(found.into_iter().find(|s| s.spec.table == spec.table && s.spec.topic == spec.topic))
 }
 
 /// Registers a source and the first positions of its partitions, in one transaction: a worker that
 /// sees the source sees its start offsets too.
 pub(crate) fn insert_source(
-    session: &Session,
+    catalog: WorkerCatalog<'_>,
     spec: &SourceSpec,
     starts: &[(Partition, Offset)],
-) -> duckdb::Result<()> {
+) -> Result<(), WriteError> {
     let optional = |value: &Option<String>| value.as_deref().map_or("NULL".to_owned(), quote);
+    let sources = catalog.written_table("ducktide_source");
     let insert = format!(
-        "INSERT INTO {}(table_name, topic, pipeline, cluster_id, topic_id, created_at) \
+        "INSERT INTO {sources}(table_name, topic, pipeline, cluster_id, topic_id, created_at) \
          VALUES ({}, {}, {}, {}, {}, {})",
-        session.catalog_table("ducktide_source"),
         quote(&spec.table.to_string()),
         quote(&spec.topic),
         quote(&spec.pipeline),
@@ -78,29 +84,39 @@ pub(crate) fn insert_source(
         optional(&spec.topic_id),
         quote(&jiff::Timestamp::now().to_string()),
     );
-    session.execute(&format!("BEGIN; {insert}"))?;
-    let id = session.query(&format!(
-        "SELECT source_id::VARCHAR AS source_id FROM {} WHERE table_name = {} AND topic = {}",
-        session.catalog_table("ducktide_source"),
-        quote(&spec.table.to_string()),
-        quote(&spec.topic)
-    ))?;
-    let id = id.first().and_then(|row| row.get("source_id").ok());
-    if let Some(id) = id
-        && !starts.is_empty()
-    {
-        post(session, &CommitMessage::start(id, starts))?;
+    let start = |id| {
+        let message = CommitMessage::start(id, starts);
+        (!starts.is_empty()).then(|| post_sql(&catalog, &message))
+    };
+    match catalog {
+        WorkerCatalog::Postgres(connection) => {
+            Ok(connection.insert_source(&format!("{insert} RETURNING source_id"), start)?)
+        }
+        WorkerCatalog::Session(session) => {
+            session.execute(&format!("BEGIN; {insert}"))?;
+            let id = session.query(&format!(
+                "SELECT source_id::VARCHAR AS source_id FROM {sources} \
+                 WHERE table_name = {} AND topic = {}",
+                quote(&spec.table.to_string()),
+                quote(&spec.topic)
+            ))?;
+            let id = id.first().and_then(|row| row.get("source_id").ok());
+            if let Some(post) = id.and_then(start) {
+                session.execute(&post)?;
+            }
+            Ok(session.execute("COMMIT")?)
+        }
     }
-    session.execute("COMMIT")
 }
 
 /// Inserts a message into the mailbox: progress without rows.
-pub fn post(session: &Session, message: &CommitMessage) -> duckdb::Result<()> {
-    session.execute(&format!(
-        "INSERT INTO {}(message) VALUES ({})",
-        session.catalog_table("ducktide_commit"),
-        quote(&message.to_json())
-    ))
+pub fn post<C: CatalogClient>(catalog: &C, message: &CommitMessage) -> Result<(), C::Error> {
+    catalog.write(&post_sql(catalog, message))
+}
+
+fn post_sql(catalog: &impl CatalogClient, message: &CommitMessage) -> String {
+    let mailbox = catalog.written_table("ducktide_commit");
+    format!("INSERT INTO {mailbox}(message) VALUES ({})", quote(&message.to_json()))
 }
 
 /// Progress of one partition as `status` shows it.
@@ -117,9 +133,9 @@ pub struct PartitionProgress {
 }
 
 /// Returns the progress of a source's partitions, in a new catalog transaction.
-pub fn progress(session: &Session, source: SourceId) -> Result<Vec<PartitionProgress>> {
+pub fn progress(catalog: &impl CatalogClient, source: SourceId) -> Result<Vec<PartitionProgress>> {
     let rows =
-        session.select::<ProgressRow>(&format!("WHERE source_id = {source} ORDER BY partition"))?;
+        catalog.select::<ProgressRow>(&format!("WHERE source_id = {source} ORDER BY partition"))?;
     let progress = |row: ProgressRow| PartitionProgress {
         partition: row.partition,
         position: row.position(),
@@ -133,7 +149,7 @@ pub fn progress(session: &Session, source: SourceId) -> Result<Vec<PartitionProg
 ///
 /// A merge moves a file from the live files to those scheduled for deletion; a name is used once,
 /// so being found in either means that the commit holding it was applied.
-pub(crate) fn registered_files(session: &Session, paths: &[String]) -> Result<u64> {
+pub(crate) fn registered_files(catalog: &impl CatalogClient, paths: &[String]) -> Result<u64> {
     if paths.is_empty() {
         return Ok(0);
     }
@@ -145,9 +161,9 @@ pub(crate) fn registered_files(session: &Session, paths: &[String]) -> Result<u6
     let sql = format!(
         "SELECT (SELECT count(*) FROM {} WHERE path IN ({relative})) \
          + (SELECT count(*) FROM {} WHERE {} IN ({names})) AS found",
-        session.native_table("ducklake_data_file"),
-        session.native_table("ducklake_files_scheduled_for_deletion"),
-        session.last_characters("path", 53),
+        catalog.native_table("ducklake_data_file"),
+        catalog.native_table("ducklake_files_scheduled_for_deletion"),
+        catalog.dialect().last_characters("path", 53),
     );
-    session.catalog_scalar(&sql)
+    catalog.catalog_scalar(&sql)
 }

@@ -5,7 +5,8 @@ use ducktide_protocol::table::{
     EVENT_DATE, Partitioning, TableName, column_of_comment, date_comment, quote_identifier,
 };
 
-use crate::session::{LAKE, Session};
+use super::client::CatalogClient;
+use crate::session::LAKE;
 use crate::sql_text::quote;
 
 crate::row_struct! {
@@ -18,8 +19,8 @@ crate::row_struct! {
 }
 
 /// Reads the partition key of a table, and the source column of its `event_date`.
-pub(crate) fn read(session: &Session, table: &TableName) -> Result<Partitioning> {
-    let native = |name: &str| session.native_table(name);
+pub(crate) fn read(catalog: &impl CatalogClient, table: &TableName) -> Result<Partitioning> {
+    let native = |name: &str| catalog.native_table(name);
     let live_table = format!(
         "SELECT t.table_id FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
          WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL \
@@ -46,7 +47,7 @@ pub(crate) fn read(session: &Session, table: &TableName) -> Result<Partitioning>
         tags = native("ducklake_column_tag"),
     );
     let mut found = Partitioning::default();
-    for PartitioningRow { what, name, transform } in session.catalog_query(&sql)? {
+    for PartitioningRow { what, name, transform } in catalog.catalog_query(&sql)? {
         match (what.as_str(), transform.as_str()) {
             ("key", "identity") => found.key.push(name),
             ("key", _) => found.key.push(format!("{transform}({name})")),

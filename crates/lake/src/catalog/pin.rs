@@ -14,6 +14,7 @@ use jiff::Timestamp;
 
 use super::ledger::{LedgerQuery, LedgerRow};
 use super::{intent, sources};
+use crate::catalog::client::CatalogClient as _;
 use crate::duckdb_error;
 use crate::rows::PinRow;
 use crate::session::Session;

@@ -1,24 +1,18 @@
 //! A PostgreSQL schema as catalog: workers on many machines.
 //!
-//! Workers commit by the function of `postgres_commit_files.sql`, on a connection of their own. Tables are read
-//! through DuckDB, and written in the lake's own transactions. The separate connection also installs
-//! triggers and holds the advisory lock.
+//! This module creates Ducktide's tables, triggers and functions. Workers read the catalog and commit,
+//! by the function of `postgres_commit_files.sql`, on a connection of their own
+//! ([`postgres_connection`](super::postgres_connection)).
 
-use std::time::Duration;
+use ducktide_protocol::error::Result;
+use postgres::Client;
 
-use ducktide_protocol::cause::{self, Cause};
-use ducktide_protocol::error::{LakeError, Result};
-use postgres::error::SqlState;
-use postgres::{Client, SimpleQueryMessage, Statement};
-
-use super::format;
 use super::layout::{
-    Installed, LAYOUT_VERSION, TRIGGER_TABLES, TRIGGERS, TriggerCheck, check_trigger_version,
-    meta_rows, raise_version_sql, triggers_with_tables, version_of,
+    Installed, LAYOUT_VERSION, TRIGGER_TABLES, TRIGGERS, check_trigger_version, meta_rows,
+    raise_version_sql, triggers_with_tables, version_of,
 };
-use crate::duckdb_error;
+use super::postgres_connection::{connect, failed, lock_key};
 use crate::postgres_settings::PostgresSettings;
-use crate::rows::{FromRow as _, Row};
 
 const SCHEMA: &str = include_str!("postgres.sql");
 
@@ -27,11 +21,6 @@ const COMMIT_FUNCTION: &str = include_str!("postgres_commit_files.sql");
 
 /// Start of the part of the schema with the triggers and their functions.
 const FIRST_FUNCTION: &str = "CREATE FUNCTION";
-
-/// Settings of a connection that calls the commit function: each of its statements sees what was committed
-/// before it, and a server that hangs does not hold a worker up.
-const COMMIT_SETTINGS: &str = "SET default_transaction_isolation = 'read committed'; \
-    SET statement_timeout = '30s'; SET idle_in_transaction_session_timeout = '30s'";
 
 /// Lock held while a lake is created: of two concurrent installations, the second finds the lake
 /// created. (PostgreSQL's own `CREATE SCHEMA IF NOT EXISTS` fails in that race.)
@@ -158,224 +147,4 @@ impl Installer {
 fn commit_function_body(schema: &str) -> String {
     let body = COMMIT_FUNCTION.split("$function$").nth(1).expect("the function has a body");
     body.replace("@S@", schema)
-}
-
-/// Returns the key of an advisory lock of this lake: two lakes may share one database.
-fn lock_key(name: &str, schema: &str) -> String {
-    format!("hashtextextended('ducktide {name} ' || current_database() || '.{schema}', 0)")
-}
-
-/// The connection that holds an advisory lock.
-pub(crate) struct LockConnection {
-    settings: PostgresSettings,
-    schema: String,
-    name: &'static str,
-    client: Option<Client>,
-    /// The call of the commit function, prepared on this connection.
-    commit: Option<Statement>,
-}
-
-impl LockConnection {
-    #[must_use]
-    pub(crate) fn new(settings: &PostgresSettings, schema: &str, name: &'static str) -> Self {
-        Self {
-            settings: settings.clone(),
-            schema: schema.to_owned(),
-            name,
-            client: None,
-            commit: None,
-        }
-    }
-
-    /// Takes the lock; false if it is not free within `timeout`.
-    pub(crate) fn lock(&mut self, timeout: Duration) -> Result<bool> {
-        let take = format!(
-            "SET lock_timeout = {}; SELECT pg_advisory_lock({})",
-            timeout.as_millis().max(1),
-            lock_key(self.name, &self.schema)
-        );
-        self.connect()?;
-        match self.query(&take) {
-            Ok(_) => Ok(true),
-            // 55P03: lock_not_available, that is, the lock's timeout.
-            Err(error) if error.code().is_some_and(|code| code.code() == "55P03") => Ok(false),
-            Err(error) => Err(failed(&format!("take the {} lock", self.name), error)),
-        }
-    }
-
-    /// Releases the lock. A connection that fails here is closed, which releases the lock too.
-    pub(crate) fn unlock(&mut self) {
-        let sql = format!("SELECT pg_advisory_unlock({})", lock_key(self.name, &self.schema));
-        if self.client.is_some() && self.query(&sql).is_err() {
-            self.client = None;
-        }
-    }
-
-    /// Returns true if the current connection, which took the lock, still works.
-    pub(crate) fn is_alive(&mut self) -> bool {
-        let client = self.client.as_mut().filter(|client| !client.is_closed());
-        client.is_some_and(|client| client.simple_query("SELECT 1").is_ok())
-    }
-
-    /// Checks the catalog's format, and presence and version of the triggers; returns true if an intent
-    /// is announced.
-    pub(crate) fn check_triggers(&mut self) -> Result<bool> {
-        let (names, schema) = (triggers_with_tables(), &self.schema);
-        let sql = format!(
-            "SELECT (SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid \
-               JOIN pg_namespace n ON n.oid = c.relnamespace \
-              WHERE n.nspname = '{schema}' AND (t.tgname, c.relname) IN (VALUES {names}) \
-               AND t.tgenabled IN ('A', 'O')) AS triggers, \
-             (SELECT value FROM {schema}.ducktide_meta WHERE key = 'oldest_compatible_triggers') \
-               AS oldest_compatible, \
-             (SELECT count(*) FROM {schema}.ducktide_intent) AS intents, {} AS format",
-            format::value_sql(&format!("{schema}.ducklake_metadata"))
-        );
-        self.connect()?;
-        let row = self.query(&sql).map_err(|error| failed("check the triggers", error))?;
-        let found = row.as_ref().map(TriggerCheck::from_row).transpose()?;
-        TriggerCheck::check(found.as_ref())
-    }
-
-    /// Calls the commit function, in one round trip once the connection is prepared. An error of the
-    /// inner result means that the call was sent, so that its outcome is unknown.
-    pub(crate) fn call_commit_function(
-        &mut self,
-        message: &str,
-    ) -> Result<std::result::Result<String, postgres::Error>> {
-        self.connect()?;
-        let Some(client) = &mut self.client else {
-            return Err(LakeError::unavailable("the connection was closed"));
-        };
-        if self.commit.is_none() {
-            let prepared = client.batch_execute(COMMIT_SETTINGS).and_then(|()| {
-                let schema = &self.schema;
-                // A parameter: the server does not log it, so that no log has values of rows.
-                client.prepare(&format!(
-                    "SELECT {schema}.ducktide_commit_files($1::text::jsonb)::text"
-                ))
-            });
-            self.commit = Some(match prepared {
-                Ok(statement) => statement,
-                // Nothing was sent, but the function may be missing.
-                Err(error) => return Ok(Err(error)),
-            });
-        }
-        let Some(statement) = &self.commit else { unreachable!("it was prepared above") };
-        let answer = client.query_one(statement, &[&message]).map(|row| row.get(0));
-        if answer.as_ref().is_err_and(postgres::Error::is_closed) || client.is_closed() {
-            (self.client, self.commit) = (None, None);
-        }
-        Ok(answer)
-    }
-
-    /// Connects, unless there is a connection.
-    fn connect(&mut self) -> Result<()> {
-        if self.client.as_ref().is_none_or(Client::is_closed) {
-            // The old one is closed first: the server may allow only one.
-            (self.client, self.commit) = (None, None);
-            self.client = Some(connect(&self.settings)?);
-        }
-        Ok(())
-    }
-
-    /// Runs statements on the connection, and returns the last row.
-    fn query(&mut self, sql: &str) -> Result<Option<Row>, postgres::Error> {
-        let mut last = None;
-        let Some(client) = &mut self.client else { return Ok(last) };
-        for message in client.simple_query(sql)? {
-            if let SimpleQueryMessage::Row(row) = message {
-                let columns = row.columns().iter().enumerate();
-                let cells: Vec<_> =
-                    columns.map(|(i, column)| (column.name(), row.get(i))).collect();
-                last = Some(Row::of(&cells));
-            }
-        }
-        Ok(last)
-    }
-}
-
-/// Opens a connection to the catalog.
-fn connect(settings: &PostgresSettings) -> Result<Client> {
-    let what = "connect to the catalog (DUCKLAKE_CATALOG)";
-    let resolved = settings.resolve().and_then(|resolved| resolved.client());
-    let (config, tls) =
-        resolved.map_err(|error| LakeError::setting(format!("DUCKLAKE_CATALOG: {error}")))?;
-    config.connect(tls).map_err(|error| failed(what, error))
-}
-
-/// Classifies an error by its SQL state: unavailable if a retry helps, else invalid. Without a SQL state
-/// the connection failed, which is unavailable unless the cause is a setting such as a certificate.
-#[expect(clippy::needless_pass_by_value, reason = "the signature that `map_err` calls")]
-fn failed(what: &str, error: postgres::Error) -> LakeError {
-    let (text, is_fault) = describe(&error);
-    let error = if is_fault { LakeError::invalid(what) } else { LakeError::unavailable(what) };
-    error.because(duckdb_error::with_remedy(text))
-}
-
-/// Returns the server's message, or that of the connection, and true if a retry cannot succeed.
-pub(crate) fn describe(error: &postgres::Error) -> (String, bool) {
-    let text = match error.as_db_error() {
-        Some(db) => format!("{} ({})", db.message(), db.code().code()),
-        None => chain(error),
-    };
-    let cause = match error.code() {
-        Some(code) => cause::of_sqlstate(code.code()),
-        None if is_about_settings(&text) => Cause::Fault,
-        None => Cause::Outage,
-    };
-    (text, cause == Cause::Fault)
-}
-
-/// Returns true if the server does not have the function that was called.
-pub(crate) fn is_undefined_function(error: &postgres::Error) -> bool {
-    error.code() == Some(&SqlState::UNDEFINED_FUNCTION)
-}
-
-/// Recognizes messages of the client library and of OpenSSL, which have no SQL state.
-fn is_about_settings(text: &str) -> bool {
-    const FAULTS: [&str; 5] = [
-        "certificate verify failed",
-        "server does not support TLS",
-        "password missing",
-        "unsupported authentication method",
-        "SASL",
-    ];
-    FAULTS.iter().any(|fault| text.contains(fault))
-}
-
-/// Returns the error with its causes, such as the certificate behind a handshake that failed.
-fn chain(error: &postgres::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        let line = error.to_string();
-        if !text.contains(&line) {
-            text = format!("{text}: {line}");
-        }
-        cause = error.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn certificate_and_password_errors_are_about_settings() {
-        for text in [
-            "error performing TLS handshake: certificate verify failed",
-            "error performing TLS handshake: server does not support TLS",
-            "invalid configuration: password missing",
-            "authentication error: unsupported authentication method",
-            "authentication error: unsupported SASL mechanism",
-        ] {
-            assert!(is_about_settings(text), "{text}");
-        }
-        assert!(!is_about_settings(
-            "error connecting to server: Connection refused (os error 111)"
-        ));
-        assert!(!is_about_settings("connection closed"));
-    }
 }

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 
 use ducktide_protocol::error::Result;
 
+use crate::catalog::client::CatalogClient as _;
 use crate::session::Session;
 
 /// Snapshot of each table's newest change that prevents merging, by the table's ID.

@@ -5,13 +5,13 @@ use std::path::Path;
 use ducktide_protocol::error::Result;
 use rusqlite::{Connection, OptionalExtension as _};
 
+use super::client::CatalogClient;
 use super::format;
 use super::layout::{
     Installed, LAYOUT_VERSION, TRIGGERS, TriggerCheck, check_trigger_version, meta_rows,
     raise_version_sql, triggers_with_tables, version_of,
 };
 use super::sqlite_file::{failed, open};
-use crate::session::Session;
 
 const SCHEMA: &str = include_str!("sqlite.sql");
 
@@ -111,16 +111,16 @@ fn commits_as_this_program(connection: &Connection) -> rusqlite::Result<bool> {
 }
 
 /// Returns the columns of DuckLake's tables that its format does not name.
-pub(crate) fn unknown_columns(session: &Session) -> Result<String> {
+pub(crate) fn unknown_columns(catalog: &impl CatalogClient) -> Result<String> {
     let sql = "SELECT coalesce(group_concat(name, ', '), '') AS names FROM ducktide_unknown_column";
-    session.catalog_scalar(sql)
+    catalog.catalog_scalar(sql)
 }
 
 /// Checks the catalog's format, and presence and version of the triggers; returns true if an intent is
 /// announced.
-pub(crate) fn check_triggers(session: &Session) -> Result<bool> {
+pub(crate) fn check_triggers(catalog: &impl CatalogClient) -> Result<bool> {
     let names = triggers_with_tables();
-    let found: Vec<TriggerCheck> = session.catalog_query(&format!(
+    let found: Vec<TriggerCheck> = catalog.catalog_query(&format!(
         "SELECT (SELECT count(*) FROM sqlite_master WHERE type = 'trigger' \
            AND (name, tbl_name) IN (VALUES {names})) \
            AS triggers, \

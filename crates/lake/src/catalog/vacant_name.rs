@@ -5,44 +5,44 @@ use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::{SnapshotId, SourceId};
 use ducktide_protocol::table::{TableName, quote_identifier};
 
+use crate::catalog::client::CatalogClient;
 use crate::catalog::sources;
-use crate::session::Session;
 use crate::sql_text::quote;
 
 /// Returns an error for a table that was dropped or renamed after rows were committed to it: a new one
 /// would lack the earlier records. Also for a name that DuckDB does not distinguish from another one.
-pub(crate) fn check(session: &Session, table: &TableName) -> Result<()> {
-    check_spelling(session, table)?;
-    let counted = counted_rows(session, table)?;
-    if counted > 0 { Err(lost_table(session, table, counted)?) } else { Ok(()) }
+pub(crate) fn check(catalog: &impl CatalogClient, table: &TableName) -> Result<()> {
+    check_spelling(catalog, table)?;
+    let counted = counted_rows(catalog, table)?;
+    if counted > 0 { Err(lost_table(catalog, table, counted)?) } else { Ok(()) }
 }
 
 /// Returns the error for a table that workers write to and that does not exist any more.
-pub(crate) fn dropped(session: &Session, table: &TableName) -> Result<LakeError> {
-    let counted = counted_rows(session, table)?;
-    lost_table(session, table, counted)
+pub(crate) fn dropped(catalog: &impl CatalogClient, table: &TableName) -> Result<LakeError> {
+    let counted = counted_rows(catalog, table)?;
+    lost_table(catalog, table, counted)
 }
 
 /// Returns the number of rows, or open dead letters, that the ledger counts for a table.
-fn counted_rows(session: &Session, table: &TableName) -> Result<i64> {
+fn counted_rows(catalog: &impl CatalogClient, table: &TableName) -> Result<i64> {
     let mut counted = 0;
-    for source in sources(session)? {
+    for source in sources(catalog)? {
         if source.spec.table == *table {
-            counted += sum(session, source.id, "rows")?;
+            counted += sum(catalog, source.id, "rows")?;
         }
         if dead_letter_table(&source.spec.table) == *table {
-            counted += sum(session, source.id, "dead")?;
+            counted += sum(catalog, source.id, "dead")?;
         }
     }
     Ok(counted)
 }
 
-fn sum(session: &Session, source: SourceId, column: &str) -> Result<i64> {
+fn sum(catalog: &impl CatalogClient, source: SourceId, column: &str) -> Result<i64> {
     let sql = format!(
         "SELECT CAST(coalesce(sum({column}), 0) AS BIGINT) AS counted FROM {} WHERE source_id = {source}",
-        session.native_table("ducktide_ledger")
+        catalog.native_table("ducktide_ledger")
     );
-    session.catalog_scalar(&sql)
+    catalog.catalog_scalar(&sql)
 }
 
 /// Reason why a table does not exist.
@@ -56,8 +56,8 @@ enum MissingReason {
     Expired,
 }
 
-fn lost_table(session: &Session, table: &TableName, counted: i64) -> Result<LakeError> {
-    Ok(LakeError::invalid(lost_text(table, counted, &missing_reason(session, table)?)))
+fn lost_table(catalog: &impl CatalogClient, table: &TableName, counted: i64) -> Result<LakeError> {
+    Ok(LakeError::invalid(lost_text(table, counted, &missing_reason(catalog, table)?)))
 }
 
 /// Returns the text of the error. Pure.
@@ -91,10 +91,10 @@ fn lost_text(table: &TableName, counted: i64, reason: &MissingReason) -> String 
     )
 }
 
-fn missing_reason(session: &Session, table: &TableName) -> Result<MissingReason> {
-    let native = |name: &str| session.native_table(name);
+fn missing_reason(catalog: &impl CatalogClient, table: &TableName) -> Result<MissingReason> {
+    let native = |name: &str| catalog.native_table(name);
     let (tables, schemas) = (native("ducklake_table"), native("ducklake_schema"));
-    let ended: Vec<EndedTable> = session.catalog_query(&format!(
+    let ended: Vec<EndedTable> = catalog.catalog_query(&format!(
         "SELECT t.table_id, t.end_snapshot FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
          WHERE t.end_snapshot IS NOT NULL AND s.schema_name = {} AND t.table_name = {} \
          ORDER BY t.end_snapshot DESC LIMIT 1",
@@ -105,7 +105,7 @@ fn missing_reason(session: &Session, table: &TableName) -> Result<MissingReason>
     else {
         return Ok(MissingReason::Expired);
     };
-    let renamed: Vec<RenamedTable> = session.catalog_query(&format!(
+    let renamed: Vec<RenamedTable> = catalog.catalog_query(&format!(
         "SELECT s.schema_name, t.table_name FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
          WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND t.table_id = {table_id}"
     ))?;
@@ -114,7 +114,7 @@ fn missing_reason(session: &Session, table: &TableName) -> Result<MissingReason>
     {
         return Ok(MissingReason::Renamed { schema, table });
     }
-    let readable: i64 = session.catalog_scalar(&format!(
+    let readable: i64 = catalog.catalog_scalar(&format!(
         "SELECT count(*) AS found FROM {} WHERE snapshot_id = {}",
         native("ducklake_snapshot"),
         end - 1
@@ -153,8 +153,8 @@ crate::row_struct! {
 
 /// Returns an error for a name that differs from an existing one in case only: `DuckDB` ignores case,
 /// the catalog's tables do not.
-fn check_spelling(session: &Session, table: &TableName) -> Result<()> {
-    let native = |name: &str| session.native_table(name);
+fn check_spelling(catalog: &impl CatalogClient, table: &TableName) -> Result<()> {
+    let native = |name: &str| catalog.native_table(name);
     let of_schema = |kind: &str, objects: &str, name: &str| {
         format!(
             "SELECT '{kind}' AS kind, s.schema_name AS schema_name, o.{name} AS object_name \
@@ -171,7 +171,7 @@ fn check_spelling(session: &Session, table: &TableName) -> Result<()> {
         of_schema("view", "ducklake_view", "view_name"),
         native("ducklake_schema")
     );
-    let named: Vec<NamedObject> = session.catalog_query(&sql)?;
+    let named: Vec<NamedObject> = catalog.catalog_query(&sql)?;
     spelling_conflict(&named, table).map_or(Ok(()), |text| Err(LakeError::invalid(text)))
 }
 

@@ -8,6 +8,7 @@ use ducktide_protocol::commit::CommitKind;
 use ducktide_protocol::position::{Offset, Partition, SnapshotId, SourceId};
 use jiff::{SignedDuration, Timestamp};
 
+use crate::catalog::client::{CatalogClient as _, WorkerCatalog};
 use crate::catalog::ledger::LedgerQuery;
 use crate::config::LakeConfig;
 use crate::rows::{
@@ -59,7 +60,8 @@ fn fill(lake: &mut DuckLake, folder: &Path) {
         cluster_id: None,
         topic_id: Some("t".to_owned()),
     };
-    catalog::insert_source(session, &spec, &[(Partition(3), Offset(40))]).expect("a source");
+    catalog::insert_source(WorkerCatalog::Session(session), &spec, &[(Partition(3), Offset(40))])
+        .expect("a source");
     let intent = Intent {
         source: SourceId(1),
         table: "main.events".to_owned(),

@@ -8,9 +8,9 @@ use std::time::UNIX_EPOCH;
 
 use ducktide_protocol::error::{LakeError, Result};
 
-use crate::config::CatalogLocation;
+use crate::catalog::client::CatalogClient;
+use crate::catalog::dialect::Dialect;
 use crate::duckdb_error;
-use crate::session::Session;
 use crate::sql_text::quote;
 
 /// Facts that identify a database, by name. Recorded as `database=16384 schema=2200 system=735…`.
@@ -33,28 +33,28 @@ crate::row_struct! {
 }
 
 impl Database {
-    pub(crate) fn of(session: &Session) -> Result<Self> {
-        match session.location() {
-            CatalogLocation::Sqlite(path) => Self::of_file(path),
-            CatalogLocation::Postgres(_) => Self::of_postgres(session),
+    pub(crate) fn of(catalog: &impl CatalogClient) -> Result<Self> {
+        match catalog.dialect() {
+            Dialect::Sqlite { file } => Self::of_file(file),
+            Dialect::Postgres { schema } => Self::of_postgres(catalog, schema),
         }
     }
 
     /// Reads the facts of a PostgreSQL database. The system identifier is the same in a standby, and
     /// different in another cluster; the OIDs of database and schema differ after a dump was restored.
-    fn of_postgres(session: &Session) -> Result<Self> {
+    fn of_postgres(catalog: &impl CatalogClient, schema: &str) -> Result<Self> {
         let sql = format!(
             "SELECT (SELECT oid FROM pg_database WHERE datname = current_database())::text \
              AS database_oid, (SELECT oid FROM pg_namespace WHERE nspname = {})::text AS schema_oid",
-            quote(session.schema())
+            quote(schema)
         );
-        let found: Vec<DatabaseRow> = session.catalog_query(&sql)?;
+        let found: Vec<DatabaseRow> = catalog.catalog_query(&sql)?;
         let mut facts = BTreeMap::new();
         for DatabaseRow { database_oid, schema_oid } in found {
             facts.extend(database_oid.map(|oid| ("database".to_owned(), oid)));
             facts.extend(schema_oid.map(|oid| ("schema".to_owned(), oid)));
         }
-        let system = session.catalog_scalar::<Option<String>>(
+        let system = catalog.catalog_scalar::<Option<String>>(
             "SELECT system_identifier::text FROM pg_control_system()",
         );
         match system {

@@ -13,7 +13,7 @@ pub use self::claim::NAME as CLAIM_NAME;
 pub use self::claim::is_claimed;
 pub use self::file_name::is_file_of_a_lake;
 pub use self::owner::{DataPathCheck, Owner, OwnerRole, check_free, check_lake, identity};
-use crate::session::Session;
+use crate::catalog::client::CatalogClient;
 
 /// Data path of a lake, as in its catalog, without a trailing slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,10 +23,10 @@ pub struct DataPath {
 
 impl DataPath {
     /// Reads the path from the catalog, in its own transaction.
-    pub fn read(session: &Session) -> Result<Self> {
-        let metadata = session.native_table("ducklake_metadata");
+    pub fn read(catalog: &impl CatalogClient) -> Result<Self> {
+        let metadata = catalog.native_table("ducklake_metadata");
         let sql = format!("SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL");
-        let path: Option<String> = session.catalog_scalar(&sql)?;
+        let path: Option<String> = catalog.catalog_scalar(&sql)?;
         path.map(|path| Self::new(&path))
             .ok_or_else(|| LakeError::invalid("the catalog has no data path"))
     }
@@ -100,7 +100,11 @@ impl FilePath {
 }
 
 /// Returns the paths of the newest live data files below the data path, at most `limit`.
-fn live_files(session: &Session, data_path: &DataPath, limit: usize) -> Result<Vec<PathBuf>> {
+fn live_files(
+    catalog: &impl CatalogClient,
+    data_path: &DataPath,
+    limit: usize,
+) -> Result<Vec<PathBuf>> {
     let sql = format!(
         "SELECT s.path AS schema_path, s.path_is_relative AS schema_is_relative, \
          t.path AS table_path, t.path_is_relative AS table_is_relative, \
@@ -108,11 +112,11 @@ fn live_files(session: &Session, data_path: &DataPath, limit: usize) -> Result<V
          FROM {} f JOIN {} t ON t.table_id = f.table_id AND t.end_snapshot IS NULL \
          JOIN {} s ON s.schema_id = t.schema_id AND s.end_snapshot IS NULL \
          WHERE f.end_snapshot IS NULL ORDER BY f.data_file_id DESC LIMIT {limit}",
-        session.native_table("ducklake_data_file"),
-        session.native_table("ducklake_table"),
-        session.native_table("ducklake_schema"),
+        catalog.native_table("ducklake_data_file"),
+        catalog.native_table("ducklake_table"),
+        catalog.native_table("ducklake_schema"),
     );
-    let found: Vec<FilePath> = session.catalog_query(&sql)?;
+    let found: Vec<FilePath> = catalog.catalog_query(&sql)?;
     let paths = found.into_iter().map(|file| file.resolve(data_path.root()));
     Ok(paths.filter(|path| data_path.contains(path)).collect())
 }

@@ -24,9 +24,9 @@ use uuid::Uuid;
 use super::claim::{Claim, NAME, Occupied, occupied};
 use super::database::Database;
 use super::{DataPath, live_files};
+use crate::catalog::client::CatalogClient;
 use crate::catalog::meta;
 use crate::duckdb_error;
-use crate::session::Session;
 
 /// Keys of `ducktide_meta`.
 const TOKEN: &str = "owner_token";
@@ -138,23 +138,27 @@ pub struct DataPathCheck {
 impl DataPathCheck {
     /// Checks the data path of a lake without our tables, where nothing is recorded. An existing claim
     /// of this lake is from an installation that did not finish.
-    pub fn of_uninstalled(session: &Session) -> Result<Self> {
-        let found = Self::with(session, OwnerRole::Init, None)?;
+    pub fn of_uninstalled(catalog: &impl CatalogClient) -> Result<Self> {
+        let found = Self::with(catalog, OwnerRole::Init, None)?;
         match found.verdict {
             Verdict::Copy => Ok(Self { verdict: Verdict::Complete, ..found }),
             _ => found.unless_refused(),
         }
     }
 
-    fn of(session: &Session, opener: OwnerRole) -> Result<Self> {
-        Self::with(session, opener, recorded(session)?)?.unless_refused()
+    fn of(catalog: &impl CatalogClient, opener: OwnerRole) -> Result<Self> {
+        Self::with(catalog, opener, recorded(catalog)?)?.unless_refused()
     }
 
-    fn with(session: &Session, opener: OwnerRole, recorded: Option<Recorded>) -> Result<Self> {
-        let data_path = DataPath::read(session)?;
-        let (lake, here) = (identity(session)?, Database::of(session)?);
+    fn with(
+        catalog: &impl CatalogClient,
+        opener: OwnerRole,
+        recorded: Option<Recorded>,
+    ) -> Result<Self> {
+        let data_path = DataPath::read(catalog)?;
+        let (lake, here) = (identity(catalog)?, Database::of(catalog)?);
         let claim = read(&data_path)?;
-        let files = || find_files(session, &data_path);
+        let files = || find_files(catalog, &data_path);
         let verdict = judge(&lake, &here, recorded.as_ref(), claim.as_ref(), opener, files)?;
         let claimed = claim.and_then(|claim| claim.token);
         Ok(Self { data_path, lake, here, recorded, claimed, verdict })
@@ -198,26 +202,26 @@ impl DataPathCheck {
 
 impl Owner {
     /// Claims the data path for the lake, or checks the existing claim.
-    pub fn establish(session: &Session, opener: OwnerRole) -> Result<Self> {
-        let found = DataPathCheck::of(session, opener)?;
+    pub fn establish(catalog: &impl CatalogClient, opener: OwnerRole) -> Result<Self> {
+        let found = DataPathCheck::of(catalog, opener)?;
         let recorded = match &found.recorded {
             Some(recorded) => Some(recorded.clone()),
-            None => record_first(session, found.here.clone())?,
+            None => record_first(catalog, found.here.clone())?,
         };
         found.claim(recorded)
     }
 
     /// Makes this catalog the owner, in place of any of its copies.
-    pub fn adopt(session: &Session) -> Result<()> {
-        let data_path = DataPath::read(session)?;
-        let (lake, here) = (identity(session)?, Database::of(session)?);
+    pub fn adopt(catalog: &impl CatalogClient) -> Result<()> {
+        let data_path = DataPath::read(catalog)?;
+        let (lake, here) = (identity(catalog)?, Database::of(catalog)?);
         if let Some(claim) = read(&data_path)?.filter(|claim| claim.lake != lake) {
             return Err(refusal(&Verdict::AnotherLake(claim.lake), &data_path));
         }
         let recorded = Recorded { token: Uuid::new_v4().to_string(), database: here };
         // First the catalog: a crash in between leaves a data path without an owner.
-        meta::set(session, TOKEN, &recorded.token)
-            .and_then(|()| meta::set(session, DATABASE, &recorded.database.to_string()))
+        meta::set(catalog, TOKEN, &recorded.token)
+            .and_then(|()| meta::set(catalog, DATABASE, &recorded.database.to_string()))
             .map_err(|error| LakeError::unavailable("record the owner").because(error))?;
         let claim = Claim { lake, token: Some(recorded.token) };
         let root = data_path.root();
@@ -290,8 +294,8 @@ pub fn check_free(root: &Path) -> Result<()> {
 }
 
 /// Refuses a data path that another lake has claimed.
-pub fn check_lake(session: &Session, data_path: &DataPath) -> Result<()> {
-    let lake = identity(session)?;
+pub fn check_lake(catalog: &impl CatalogClient, data_path: &DataPath) -> Result<()> {
+    let lake = identity(catalog)?;
     match read(data_path)? {
         Some(claim) if claim.lake != lake => {
             Err(refusal(&Verdict::AnotherLake(claim.lake), data_path))
@@ -336,18 +340,18 @@ fn unreadable(what: &str, root: &Path, error: std::io::Error) -> LakeError {
 
 /// Returns the UUID of the lake's first schema, which `DuckLake` generates when it creates the lake.
 /// Copies of a catalog share it.
-pub fn identity(session: &Session) -> Result<String> {
+pub fn identity(catalog: &impl CatalogClient) -> Result<String> {
     let sql = format!(
         "SELECT schema_uuid FROM {} ORDER BY schema_id, begin_snapshot LIMIT 1",
-        session.native_table("ducklake_schema")
+        catalog.native_table("ducklake_schema")
     );
-    let identity: Option<String> = session.catalog_scalar(&sql)?;
+    let identity: Option<String> = catalog.catalog_scalar(&sql)?;
     identity.ok_or_else(|| LakeError::invalid("the lake has no schema"))
 }
 
-fn recorded(session: &Session) -> Result<Option<Recorded>> {
-    let token = meta::get(session, TOKEN)?;
-    let database = meta::get(session, DATABASE)?;
+fn recorded(catalog: &impl CatalogClient) -> Result<Option<Recorded>> {
+    let token = meta::get(catalog, TOKEN)?;
+    let database = meta::get(catalog, DATABASE)?;
     Ok(token
         .zip(database)
         .map(|(token, database)| Recorded { token, database: Database::parse(&database) }))
@@ -355,10 +359,10 @@ fn recorded(session: &Session) -> Result<Option<Recorded>> {
 
 /// Records the first owner, unless another program has recorded one in the meantime. None if this
 /// program lacks the permission.
-fn record_first(session: &Session, here: Database) -> Result<Option<Recorded>> {
+fn record_first(catalog: &impl CatalogClient, here: Database) -> Result<Option<Recorded>> {
     let recording = Recorded { token: Uuid::new_v4().to_string(), database: here };
-    let Err(error) = meta::insert(session, &recording.facts()) else { return Ok(Some(recording)) };
-    if let Some(found) = recorded(session)? {
+    let Err(error) = meta::insert(catalog, &recording.facts()) else { return Ok(Some(recording)) };
+    if let Some(found) = recorded(catalog)? {
         return Ok(Some(found));
     }
     if duckdb_error::is_permission_denied(&error.to_string()) {
@@ -368,8 +372,8 @@ fn record_first(session: &Session, here: Database) -> Result<Option<Recorded>> {
     Err(LakeError::unavailable("record the owner").because(error))
 }
 
-fn find_files(session: &Session, data_path: &DataPath) -> Result<Files> {
-    let files = live_files(session, data_path, LOOKED_FOR)?;
+fn find_files(catalog: &impl CatalogClient, data_path: &DataPath) -> Result<Files> {
+    let files = live_files(catalog, data_path, LOOKED_FOR)?;
     Ok(match files.as_slice() {
         [] => Files::None,
         files if files.iter().any(|file| file.exists()) => Files::Found,

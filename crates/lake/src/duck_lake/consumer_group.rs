@@ -10,11 +10,11 @@ use ducktide_protocol::error::{LakeError, Result};
 use ducktide_protocol::position::SourceId;
 
 use super::DuckLake;
+use crate::catalog::client::CatalogClient;
 use crate::catalog::meta;
 use crate::data_path::identity;
 use crate::duckdb_error;
 use crate::rows::MetaRow;
-use crate::session::Session;
 
 /// Key of the lake's default group.
 const DEFAULT: &str = "group_id";
@@ -26,8 +26,8 @@ const PREFIX: &str = "group_id.";
 const SHARED: &str = "ducktide";
 
 /// Returns the row that an installation writes.
-pub(crate) fn default_group(session: &Session) -> Result<(&'static str, String)> {
-    Ok((DEFAULT, short_name(&identity(session)?)))
+pub(crate) fn default_group(catalog: &impl CatalogClient) -> Result<(&'static str, String)> {
+    Ok((DEFAULT, short_name(&identity(catalog)?)))
 }
 
 /// Returns a short name for a lake. Identities begin with the time of their creation, which lakes of one
@@ -40,19 +40,19 @@ impl DuckLake {
     /// Returns the lake's Kafka client ID: `ducktide-` and 12 hexadecimal digits. Only copies of its
     /// catalog have the same ID.
     pub fn client_id(&mut self) -> Result<String> {
-        Ok(short_name(&identity(self.session()?)?))
+        Ok(short_name(&identity(&self.catalog()?)?))
     }
 
     /// Returns the consumer group of workers that name none.
     pub fn default_group(&mut self) -> Result<String> {
-        let recorded = meta::get(self.session()?, DEFAULT)?;
+        let recorded = meta::get(&self.catalog()?, DEFAULT)?;
         Ok(recorded.unwrap_or_else(|| SHARED.to_owned()))
     }
 
     /// Returns the group that each source was read in last, as far as it was recorded.
     pub fn groups(&mut self) -> Result<BTreeMap<SourceId, String>> {
-        let session = self.session()?;
-        let rows = session.select::<MetaRow>(&format!("WHERE key LIKE '{PREFIX}%'"))?;
+        let catalog = self.catalog()?;
+        let rows = catalog.select::<MetaRow>(&format!("WHERE key LIKE '{PREFIX}%'"))?;
         Ok(rows.into_iter().filter_map(group_of_row).collect())
     }
 
@@ -60,13 +60,13 @@ impl DuckLake {
     /// nothing.
     pub fn record_group(&mut self, source: SourceId, group_id: &str) -> Result<()> {
         let key = format!("{PREFIX}{source}");
-        let (session, lock) = self.session_and_lock()?;
-        let is_recorded = |session| Ok(meta::get(session, &key)?.as_deref() == Some(group_id));
-        if is_recorded(session)? {
+        let (catalog, lock) = self.catalog_and_lock()?;
+        let is_recorded = || Ok(meta::get(&catalog, &key)?.as_deref() == Some(group_id));
+        if is_recorded()? {
             return Ok(());
         }
-        let guard = lock.acquire(session)?;
-        let written = meta::set(session, &key, group_id);
+        let guard = lock.acquire(&catalog)?;
+        let written = meta::set(&catalog, &key, group_id);
         drop(guard);
         match written {
             Ok(()) => Ok(()),
@@ -75,7 +75,7 @@ impl DuckLake {
                 Ok(())
             }
             // Another worker of the group was first.
-            Err(_) if is_recorded(session)? => Ok(()),
+            Err(_) if is_recorded()? => Ok(()),
             Err(error) => Err(LakeError::unavailable(format!(
                 "record the consumer group: source=`{source}` group_id=`{group_id}`"
             ))

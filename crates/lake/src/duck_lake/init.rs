@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
 
 use super::{DuckLake, consumer_group};
+use crate::catalog::client::CatalogClient as _;
 use crate::catalog::installation::Installation;
 use crate::catalog::intent;
 use crate::catalog::layout::{self, Installed};

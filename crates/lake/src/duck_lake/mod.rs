@@ -4,10 +4,11 @@
 //! |---|---|
 //! | `init` | creation of a lake |
 //! | `worker` | implementation of [`Lake`](ducktide_protocol::Lake) |
-//! | `tables` | creation and columns of tables |
+//! | `tables`, `columns` | creation and columns of tables |
 //! | `queries` | sources, progress, ledger, file directories |
 //! | `intents`, `pins`, `consumer_group` | rows that operators and workers write next to progress |
 
+pub(crate) mod columns;
 pub(crate) mod consumer_group;
 pub(crate) mod init;
 mod intents;
@@ -17,21 +18,29 @@ pub(crate) mod tables;
 mod worker;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ducktide_protocol::commit::{Commit, OutcomeCheck};
-use ducktide_protocol::error::{LakeError, Result};
+use ducktide_protocol::error::{ErrorKind, LakeError, Result};
 use ducktide_protocol::position::{Partition, Position, SourceId};
 use ducktide_protocol::reason::reason;
 
-use crate::catalog::layout;
+use crate::catalog::client::WorkerCatalog;
 use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
-use crate::catalog::postgres::LockConnection;
+use crate::catalog::postgres_connection::PostgresConnection;
+use crate::catalog::{format, layout};
 use crate::config::{CatalogLocation, LakeConfig};
-use crate::data_path::{Owner, OwnerRole};
+use crate::data_path::{DataPath, Owner, OwnerRole};
 use crate::duckdb_error;
+use crate::extensions::Extensions;
 use crate::refusals::Refusals;
 use crate::session::{Access, Resources, Session};
+
+/// Time without use after which a worker closes its DuckDB instance: longer than the pauses between the
+/// tables of one topic, and between the partitions of one assignment. An open instance keeps connections
+/// to the catalog.
+const SESSION_IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Locks that a compactor operation takes or checks before it writes.
 pub struct WriteLocks<'a> {
@@ -45,8 +54,13 @@ pub struct WriteLocks<'a> {
 pub struct DuckLake {
     config: LakeConfig,
     access: Access,
-    /// None after a fatal error of DuckDB; the next call opens a new instance.
+    /// DuckDB instance. None until it is needed, and after a fatal error of DuckDB.
     session: Option<Session>,
+    /// Time when the session was last used.
+    session_used: Instant,
+    /// Connection on which a worker reads a PostgreSQL catalog; None for everything that reads through
+    /// DuckDB. It is the connection that commits.
+    connection: Option<Arc<PostgresConnection>>,
     /// Claim on the data path; None for read access.
     owner: Option<Owner>,
     lock: CommitLock,
@@ -62,25 +76,28 @@ pub struct DuckLake {
 }
 
 impl DuckLake {
-    /// Attaches a lake that `init` created.
+    /// Opens a lake that `init` created. A worker on PostgreSQL opens it without DuckDB.
     pub fn open(config: &LakeConfig, access: Access) -> Result<Self> {
-        let open = || {
-            let session = Session::open_once(config, access, false)?;
-            layout::check_layout(&session, access).map(|()| session)
+        let lock = CommitLock::new(config);
+        let connection = lock.connection().filter(|_| access == Access::Commit);
+        let claimed = match &connection {
+            Some(connection) => open_without_duckdb(config, connection)?,
+            None => None,
         };
-        let session = duckdb_error::confirmed(open)?;
-        let owner = match access {
-            Access::Read => None,
-            Access::Commit | Access::Operate => {
-                Some(Owner::establish(&session, OwnerRole::Program)?)
-            }
+        let (session, owner) = if claimed.is_some() {
+            (None, claimed)
+        } else {
+            let (session, owner) = attach(config, access)?;
+            (Some(session), owner)
         };
         Ok(Self {
             config: config.clone(),
             access,
-            session: Some(session),
+            session,
+            session_used: Instant::now(),
+            connection,
             owner,
-            lock: CommitLock::new(config),
+            lock,
             maintenance_lock: MaintenanceLock::new(config),
             leader_lock: LeaderLock::new(config),
             resources: None,
@@ -141,13 +158,14 @@ impl DuckLake {
             return Ok(());
         }
         // This catalog may have a new claim.
-        let owner = Owner::establish(self.session()?, OwnerRole::Program)?;
+        let owner = Owner::establish(&self.catalog()?, OwnerRole::Program)?;
         self.owner = Some(owner);
         Ok(())
     }
 
-    /// Returns the session. Opens a new one after a fatal error of DuckDB.
+    /// Returns the session. Opens one if there is none.
     pub fn session(&mut self) -> Result<&Session> {
+        self.session_used = Instant::now();
         if self.session.is_none() {
             let session = Session::open(&self.config, self.access, false)?;
             if let Some(resources) = &self.resources {
@@ -158,13 +176,37 @@ impl DuckLake {
         Ok(self.session.as_ref().expect("opened above"))
     }
 
+    /// Returns the client that reads the catalog.
+    pub(crate) fn catalog(&mut self) -> Result<WorkerCatalog<'_>> {
+        Ok(self.catalog_and_owner()?.0)
+    }
+
+    /// Returns the client that reads the catalog, and the claim on the data path.
+    fn catalog_and_owner(&mut self) -> Result<(WorkerCatalog<'_>, Option<&Owner>)> {
+        self.open_catalog()?;
+        Ok((worker_catalog(self.connection.as_ref(), self.session.as_ref()), self.owner.as_ref()))
+    }
+
+    /// Returns the client that reads the catalog, and the commit lock.
+    fn catalog_and_lock(&mut self) -> Result<(WorkerCatalog<'_>, &mut CommitLock)> {
+        self.open_catalog()?;
+        Ok((worker_catalog(self.connection.as_ref(), self.session.as_ref()), &mut self.lock))
+    }
+
+    fn open_catalog(&mut self) -> Result<()> {
+        if self.connection.is_none() {
+            self.session()?;
+        }
+        Ok(())
+    }
+
     /// Returns the location of the catalog.
     pub(crate) const fn location(&self) -> &CatalogLocation {
         &self.config.catalog
     }
 
     /// Returns the connection to a PostgreSQL catalog that commits, which also holds the commit lock.
-    pub(crate) fn commit_connection(&mut self) -> Result<&mut LockConnection> {
+    pub(crate) fn commit_connection(&self) -> Result<Arc<PostgresConnection>> {
         self.lock.connection().ok_or_else(|| LakeError::invalid("the catalog is not PostgreSQL"))
     }
 
@@ -199,6 +241,16 @@ impl DuckLake {
         self.session = None;
     }
 
+    /// Closes the DuckDB instance of a worker that has not used it for a while and reads the catalog
+    /// without it.
+    fn close_idle_session(&mut self) {
+        let is_idle = self.session_used.elapsed() >= SESSION_IDLE_TIMEOUT;
+        if self.connection.is_some() && self.session.is_some() && is_idle {
+            tracing::debug!("DuckDB instance closed, it is not needed any more");
+            self.close_session();
+        }
+    }
+
     /// Closes the DuckDB instance after an error that only a new instance can recover from.
     pub fn handle_error(&mut self, text: &str) {
         if duckdb_error::is_instance_broken(text) {
@@ -213,7 +265,7 @@ impl DuckLake {
     }
 
     /// Classifies a refusal that is known by its error text alone. Returns it as an outage, and closes
-    /// the DuckDB instance, until enough new instances are refused too (`Refusals`).
+    /// the DuckDB instance or the connection, until enough new instances are refused too (`Refusals`).
     pub fn confirm_refusal(&mut self, refusal: LakeError) -> LakeError {
         if !refusal.is_refusal() {
             return refusal;
@@ -222,6 +274,9 @@ impl DuckLake {
             return refusal;
         }
         self.session = None;
+        if let Some(connection) = &self.connection {
+            connection.close();
+        }
         refusal.into_unavailable()
     }
 
@@ -259,5 +314,55 @@ impl DuckLake {
             self.session = None;
             self.committed.retain(|(of, _), _| *of != source);
         }
+    }
+}
+
+/// Attaches the lake in DuckDB, and claims its data path for a program that may write.
+fn attach(config: &LakeConfig, access: Access) -> Result<(Session, Option<Owner>)> {
+    let open = || {
+        let session = Session::open_once(config, access, false)?;
+        layout::check_layout(&session, access).map(|()| session)
+    };
+    let session = duckdb_error::confirmed(open)?;
+    let owner = match access {
+        Access::Read => None,
+        Access::Commit | Access::Operate => Some(Owner::establish(&session, OwnerRole::Program)?),
+    };
+    Ok((session, owner))
+}
+
+/// Checks a lake as attaching it does, and claims its data path. None if the lake cannot be used as it is:
+/// DuckDB then finds the reason.
+fn open_without_duckdb(
+    config: &LakeConfig,
+    connection: &PostgresConnection,
+) -> Result<Option<Owner>> {
+    let check = || {
+        format::check(connection)?;
+        layout::check_layout(connection, Access::Commit)?;
+        DataPath::read(connection)
+    };
+    if !Extensions::are_available(config) {
+        // Otherwise the first new column would end the worker.
+        return Ok(None);
+    }
+    match check() {
+        Ok(path) if config.data_path.as_ref().is_none_or(|given| DataPath::new(given) == path) => {
+            Owner::establish(connection, OwnerRole::Program).map(Some)
+        }
+        Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
+        _ => Ok(None),
+    }
+}
+
+/// Returns the client of a worker that has a connection or an open session.
+fn worker_catalog<'a>(
+    connection: Option<&'a Arc<PostgresConnection>>,
+    session: Option<&'a Session>,
+) -> WorkerCatalog<'a> {
+    match (connection, session) {
+        (Some(connection), _) => WorkerCatalog::Postgres(connection),
+        (None, Some(session)) => WorkerCatalog::Session(session),
+        (None, None) => unreachable!("the catalog was opened before"),
     }
 }

@@ -13,12 +13,12 @@ use crate::data_path::DataPath;
 impl DuckLake {
     /// Returns all sources of the lake.
     pub fn sources(&mut self) -> Result<Vec<Source>> {
-        catalog::sources(self.session()?)
+        catalog::sources(&self.catalog()?)
     }
 
     /// Returns the progress of a source's partitions, as `status` shows it.
     pub fn progress(&mut self, source: SourceId) -> Result<Vec<PartitionProgress>> {
-        catalog::progress(self.session()?, source)
+        catalog::progress(&self.catalog()?, source)
     }
 
     /// Returns the ID of the ledger's newest row, 0 for none. Each range that a commit advances uses one

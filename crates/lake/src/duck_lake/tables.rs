@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
 use ducktide_protocol::position::SnapshotId;
 use ducktide_protocol::table::{EVENT_DATE, TableName, TableShape, diff, quote_identifier};
-use ducktide_protocol::{FieldIds, Table, TableVersion};
+use ducktide_protocol::{Table, TableVersion};
 
-use super::DuckLake;
+use super::{DuckLake, columns};
+use crate::catalog::client::CatalogClient;
 use crate::catalog::{partitioning, vacant_name};
 use crate::data_path::Owner;
 use crate::duckdb_error;
-use crate::session::{LAKE, Session};
+use crate::session::LAKE;
 use crate::sql_text::quote;
 
 /// Maximum number of reads of a table's shape while concurrent ALTERs change it.
@@ -20,18 +21,16 @@ const SHAPE_READS: usize = 5;
 impl DuckLake {
     /// Returns the current version of a table; None if it does not exist.
     pub fn find_table(&mut self, table: &TableName) -> Result<Option<Table>> {
-        self.session()?;
-        let session = self.session.as_ref().expect("opened above");
+        let (catalog, owner) = self.catalog_and_owner()?;
         for _ in 0..SHAPE_READS {
-            let Some(before) = read_layout(session, table)? else { return Ok(None) };
-            let shape = read_shape(session, table)?;
-            let field_ids = read_field_ids(session, table)?;
-            let partitioning = partitioning::read(session, table)?;
-            if read_layout(session, table)?.is_some_and(|after| after.0 == before.0) {
+            let Some(before) = read_layout(&catalog, table)? else { return Ok(None) };
+            let (shape, field_ids) = columns::read(&catalog, table)?;
+            let partitioning = partitioning::read(&catalog, table)?;
+            if read_layout(&catalog, table)?.is_some_and(|after| after.0 == before.0) {
                 let (changed_at, directory) = before;
                 let version = TableVersion { table: table.clone(), changed_at };
-                let claim = self.owner.as_ref().map(Owner::claim);
-                if let Some(owner) = &self.owner {
+                let claim = owner.map(Owner::claim);
+                if let Some(owner) = owner {
                     owner.data_path().check(&directory)?;
                 }
                 let found = Table { version, shape, field_ids, directory, partitioning, claim };
@@ -86,7 +85,7 @@ impl DuckLake {
 
     /// Returns the current version of a table's columns; None if the table does not exist.
     pub fn table_version(&mut self, table: &TableName) -> Result<Option<SnapshotId>> {
-        Ok(read_layout(self.session()?, table)?.map(|(changed_at, _)| changed_at))
+        Ok(read_layout(&self.catalog()?, table)?.map(|(changed_at, _)| changed_at))
     }
 
     /// Records which column `event_date` of an existing table is the date of, if nothing is recorded.
@@ -134,48 +133,6 @@ fn create_table_sql(table: &TableName, wanted: &TableShape, date_of: Option<&str
     )
 }
 
-fn read_shape(session: &Session, table: &TableName) -> Result<TableShape> {
-    let context = || format!("read the table's columns: table=`{table}`");
-    let rows = session
-        .query(&format!(
-            "SELECT column_name, data_type FROM duckdb_columns() WHERE database_name = '{LAKE}' \
-             AND schema_name = {} AND table_name = {} ORDER BY column_index",
-            quote(&table.schema),
-            quote(&table.table)
-        ))
-        .map_err(|error| duckdb_error::failed(context(), error))?;
-    let columns = rows.iter().map(|row| Ok((row.get("column_name")?, row.get("data_type")?)));
-    let columns: Vec<(String, String)> = columns.collect::<Result<_>>()?;
-    TableShape::from_described(columns)
-        .map_err(|error| LakeError::invalid(context()).because(error))
-}
-
-crate::row_struct! {
-    struct FieldIdRow {
-        id: i32,
-        name: String,
-        parent: Option<i32>,
-    }
-}
-
-fn read_field_ids(session: &Session, table: &TableName) -> Result<FieldIds> {
-    let sql = format!(
-        "SELECT c.column_id AS id, c.column_name AS name, c.parent_column AS parent \
-         FROM {tables} t JOIN {schemas} s ON s.schema_id = t.schema_id \
-         JOIN {columns} c ON c.table_id = t.table_id \
-         WHERE t.end_snapshot IS NULL AND s.end_snapshot IS NULL AND c.end_snapshot IS NULL \
-         AND s.schema_name = {schema} AND t.table_name = {table}",
-        tables = session.native_table("ducklake_table"),
-        schemas = session.native_table("ducklake_schema"),
-        columns = session.native_table("ducklake_column"),
-        schema = quote(&table.schema),
-        table = quote(&table.table),
-    );
-    let rows: Vec<FieldIdRow> = session.catalog_query(&sql)?;
-    let columns: Vec<_> = rows.into_iter().map(|row| (row.id, row.name, row.parent)).collect();
-    Ok(FieldIds::from_columns(&columns))
-}
-
 crate::row_struct! {
     struct TableLayout {
         changed_at: i64,
@@ -187,8 +144,11 @@ crate::row_struct! {
 
 /// Returns the snapshot of the table's newest change of columns or partition key, and its directory;
 /// None if the table does not exist.
-pub fn read_layout(session: &Session, table: &TableName) -> Result<Option<(SnapshotId, PathBuf)>> {
-    let native = |name: &str| session.native_table(name);
+pub fn read_layout(
+    catalog: &impl CatalogClient,
+    table: &TableName,
+) -> Result<Option<(SnapshotId, PathBuf)>> {
+    let native = |name: &str| catalog.native_table(name);
     let sql = format!(
         "SELECT (SELECT max(s) FROM ( \
            SELECT begin_snapshot AS s FROM {columns} c WHERE c.table_id = t.table_id \
@@ -208,7 +168,7 @@ pub fn read_layout(session: &Session, table: &TableName) -> Result<Option<(Snaps
         schema = quote(&table.schema),
         table = quote(&table.table),
     );
-    let found: Vec<TableLayout> = session.catalog_query(&sql)?;
+    let found: Vec<TableLayout> = catalog.catalog_query(&sql)?;
     let Some(found) = found.into_iter().next() else { return Ok(None) };
     // Joining an absolute path replaces the parts before it, as in DuckLake.
     let parts = [found.data_path, found.schema_path, found.table_path];

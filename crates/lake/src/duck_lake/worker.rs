@@ -8,7 +8,9 @@ use ducktide_protocol::table::{Column, TableName, TableShape};
 use ducktide_protocol::{Lake, Source, SourceSpec, Table};
 
 use super::DuckLake;
-use crate::{alter, catalog, duckdb_error, recent_rows, transaction};
+use crate::catalog::client::CatalogClient as _;
+use crate::catalog::format;
+use crate::{alter, catalog, recent_rows, transaction};
 
 impl Lake for DuckLake {
     fn ensure_table(&mut self, table: &TableName, wanted: &TableShape) -> Result<Table> {
@@ -34,35 +36,35 @@ impl Lake for DuckLake {
         spec: &SourceSpec,
         starts: &[(Partition, Offset)],
     ) -> Result<Source> {
-        if let Some(found) = catalog::find_source(self.session()?, spec)? {
+        let (catalog, lock) = self.catalog_and_lock()?;
+        if let Some(found) = catalog::find_source(&catalog, spec)? {
             return Ok(found);
         }
-        let (session, lock) = self.session_and_lock()?;
-        let guard = lock.acquire(session)?;
-        let inserted = catalog::insert_source(session, spec, starts);
+        let guard = lock.acquire(&catalog)?;
+        let inserted = catalog::insert_source(catalog, spec, starts);
         if inserted.is_err() {
-            let _ = session.execute("ROLLBACK");
+            catalog.roll_back();
         }
         drop(guard);
-        if let Some(found) = catalog::find_source(session, spec)? {
+        if let Some(found) = catalog::find_source(&catalog, spec)? {
             return Ok(found);
         }
         let what = format!("register the source: table=`{}` topic=`{}`", spec.table, spec.topic);
         Err(match inserted {
-            Err(error) => duckdb_error::failed(what, error),
+            Err(error) => error.failed(what),
             Ok(()) => LakeError::unavailable(what),
         })
     }
 
     fn start_partitions(&mut self, source: SourceId, starts: &[(Partition, Offset)]) -> Result<()> {
-        let (session, lock) = self.session_and_lock()?;
-        let guard = lock.acquire(session)?;
+        let (catalog, lock) = self.catalog_and_lock()?;
+        let guard = lock.acquire(&catalog)?;
         // One message per partition: the refusal of a partition that another worker has started must
         // not undo the others.
         let mut refused = None;
         for start in starts {
             let message = CommitMessage::start(source, std::slice::from_ref(start));
-            if let Err(error) = catalog::post(session, &message) {
+            if let Err(error) = catalog::post(&catalog, &message) {
                 tracing::debug!(%source, partition = %start.0, %error, "partition start refused");
                 refused = Some(error);
             }
@@ -76,7 +78,7 @@ impl Lake for DuckLake {
             Some((partition, _)) => {
                 let what = format!("start a partition: source=`{source}` partition=`{partition}`");
                 Err(match refused {
-                    Some(error) => duckdb_error::failed(what, error),
+                    Some(error) => error.failed(what),
                     None => LakeError::unavailable(what),
                 })
             }
@@ -86,9 +88,10 @@ impl Lake for DuckLake {
     fn positions(&mut self, source: SourceId) -> Result<Vec<(Partition, Position)>> {
         // An idle worker detects here that the data path is unavailable.
         self.check_owner()?;
-        let session = self.session()?;
+        self.close_idle_session();
+        let catalog = self.catalog()?;
         // Workers that have nothing to commit call this every few seconds.
-        let read = session.check_format().and_then(|()| catalog::progress(session, source));
+        let read = format::check(&catalog).and_then(|()| catalog::progress(&catalog, source));
         if let Err(error) = &read {
             self.handle_error(&error.chain());
         }
@@ -99,6 +102,7 @@ impl Lake for DuckLake {
     }
 
     fn commit(&mut self, commit: &Commit) -> Result<CommitOutcome> {
+        self.close_idle_session();
         let committed = transaction::commit(self, commit);
         self.confirm_refusals(committed)
     }

@@ -2,9 +2,9 @@
 //!
 //! | to read | use |
 //! |---|---|
-//! | rows of one table | a struct of this module: [`Session::select`](crate::session::Session::select) |
+//! | rows of one table | a struct of this module: [`CatalogClient::select`](crate::CatalogClient::select) |
 //! | a join, or computed columns | a struct of the caller, declared with [`row_struct!`](crate::row_struct), or [`Row::get`] by name |
-//! | one value | [`Session::catalog_scalar`](crate::session::Session::catalog_scalar) |
+//! | one value | [`CatalogClient::catalog_scalar`](crate::CatalogClient::catalog_scalar) |
 //!
 //! The fields of a struct have the names of the columns. A column that can be NULL is an `Option`; NULL
 //! in any other column is an error that names table and column. Booleans and times are read in the

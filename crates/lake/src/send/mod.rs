@@ -78,7 +78,7 @@ fn await_replays(lake: &mut DuckLake, commit: &Commit, deadline: Instant) -> Res
     let tables: BTreeSet<_> = commit.files().iter().map(|file| file.table.to_string()).collect();
     let concerns =
         |intent: &Intent| sources.contains(&intent.source) || tables.contains(&intent.table);
-    intent::await_replays(lake.session()?, deadline, concerns)
+    intent::await_replays(&lake.catalog()?, deadline, concerns)
 }
 
 /// Returns author and message of a snapshot, which DuckLake shows as `snapshots().author` and

@@ -1,5 +1,6 @@
 //! Files that merges may take, read from the catalog.
 
+use ducktide_lake::CatalogClient as _;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use ducktide_lake::catalog::shape_break::ShapeBreaks;
@@ -145,7 +146,7 @@ fn files_with_inlined_deletes(session: &Session) -> Result<HashSet<i64>> {
 
 /// Lists the tables in which DuckLake keeps deletes without a file, one for each table that has any.
 pub(super) fn inlined_delete_tables(session: &Session) -> Result<Vec<String>> {
-    session.catalog_values(&session.tables_like_sql("ducklake_inlined_delete_%"))
+    session.catalog_values(&session.dialect().tables_like_sql("ducklake_inlined_delete_%"))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Result of a merge before it is in the catalog.
 
+use ducktide_lake::CatalogClient as _;
 use std::path::PathBuf;
 
 use ducktide_lake::data_path::DataPath;

@@ -1,5 +1,6 @@
 //! Merges by DuckLake itself, in a temporary catalog that has nothing but the files.
 
+use ducktide_lake::CatalogClient as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

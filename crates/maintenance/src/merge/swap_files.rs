@@ -21,6 +21,7 @@ use super::candidates::inlined_delete_tables;
 use super::files::MergeTotals;
 use super::merged_files::{MergedFiles, ReplacedFileRow};
 use crate::{AUTHOR, list};
+use ducktide_lake::CatalogClient as _;
 
 /// Maximum number of attempts: each concurrent commit takes the next snapshot ID, so the lake progresses.
 const MAX_ATTEMPTS: u32 = 20;
@@ -121,7 +122,7 @@ fn statements(
     unchanged: &str,
 ) -> Result<Vec<String>> {
     let name = |table: &str| session.native_table(table);
-    let now = session.catalog_now();
+    let now = session.dialect().now();
     let (snapshot, taken) = (newest.snapshot_id.0 + 1, newest.snapshot_id);
     let ids: FileIds =
         merged.files.iter().map(|file| file.data_file_id).zip(newest.next_file_id..).collect();
@@ -169,7 +170,7 @@ fn insertions<T: CatalogTable>(
     sources: &str,
 ) -> Result<Vec<String>> {
     let name = session.native_table(T::TABLE);
-    let row_ids: Vec<i64> = if session.has_row_ids() {
+    let row_ids: Vec<i64> = if session.dialect().has_row_ids() {
         session.catalog_values(&format!(
             "SELECT rowid AS row_id FROM {name} WHERE data_file_id IN ({sources}) ORDER BY rowid LIMIT {}",
             rows.len()

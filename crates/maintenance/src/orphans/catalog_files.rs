@@ -1,5 +1,6 @@
 //! Files of the catalog: the directories of tables, and the names of files.
 
+use ducktide_lake::CatalogClient as _;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ use ducktide_protocol::position::Offset;
 use ducktide_protocol::table::{KAFKA_OFFSET, KAFKA_TIMESTAMP, TableName};
 
 use crate::files::ReplayTarget;
+use ducktide_lake::CatalogClient as _;
 
 /// A live data file that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use ducktide_protocol::error::Result;
 
 use super::not_spliceable::NotSpliceable;
 use crate::list;
+use ducktide_lake::CatalogClient as _;
 
 /// Types whose values sort in the order of their texts in the catalog.
 const ORDERED_TEXTS: [&str; 3] = ["varchar", "json", "uuid"];

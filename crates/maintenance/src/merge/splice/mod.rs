@@ -14,6 +14,7 @@ mod source;
 mod statistics;
 mod target;
 
+use ducktide_lake::CatalogClient as _;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMe
 use super::not_spliceable::NotSpliceable;
 use super::shape::{NameMapping, Shape};
 use crate::list;
+use ducktide_lake::CatalogClient as _;
 
 /// Returns the path of a file of the table with a directory.
 pub(super) fn full_path(file: &DataFileRow, directory: &Path) -> PathBuf {
