@@ -57,7 +57,7 @@ fn a_batch_is_cut_an_interval_after_the_cut_before_it() {
     cycle.batch_opened(cut + SECOND / 2 + SECOND / 4);
 
     let due = cut + SECOND;
-    assert_eq!(cycle.next_action(due - SECOND / 100), FlushAction::Wait(Some(due)));
+    assert_eq!(cycle.next_action(cut + SECOND * 99 / 100), FlushAction::Wait(Some(due)));
     assert_eq!(cycle.next_action(due), FlushAction::Cut(2, FlushTrigger::Age));
 }
 

@@ -95,7 +95,7 @@ impl SteadyLoad {
         Ok(SteadyResult {
             median_ms: number("p50"),
             p99_ms: number("p99"),
-            cores: (after.cpu - before.cpu).as_secs_f64() / seconds,
+            cores: after.cpu.saturating_sub(before.cpu).as_secs_f64() / seconds,
             waits: (after.waits - before.waits) / seconds,
             memory_mib: after.memory_kib / 1024.0,
             commits: number("commits"),
