@@ -35,7 +35,7 @@ use crate::source::kafka_config::{Membership, client_config, consumer_config};
 use crate::source::{JoinConfig, Source};
 use crate::startup::retry::StartupRetry;
 use crate::startup::{self, PreparedSources, topic_schemas};
-use crate::worker::{Effect, NextStep, REFUSAL_LIMIT, Worker, WorkerSettings};
+use crate::worker::{Effect, FIRST_QUIET_TIME, NextStep, REFUSAL_LIMIT, Worker, WorkerSettings};
 
 /// Longest time that leaving the group takes after the deadline of a shutdown.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -173,6 +173,7 @@ impl Driver {
             instance_id: config.source.group_instance_id.as_deref(),
             protocol: config.source.group_protocol,
             queue_kbytes: memory.queue / 1024,
+            flush_interval: config.batch.flush_interval,
         };
         let client = consumer_config(&config.kafka, &member)
             .map_err(|error| ConsumerError::KafkaSettings(error.to_string()))?;
@@ -196,6 +197,7 @@ impl Driver {
             group: Arc::clone(&prepared.group),
             goals: prepared.goals,
             ids,
+            quiet_time: FIRST_QUIET_TIME,
         };
         let metrics = Arc::clone(&deps.metrics);
         Ok(Self {

@@ -28,7 +28,8 @@ pub(crate) const VERBS: &[TestbedVerb] = &[
         name: "bench",
         summary: "Measures throughput: `bench drain` of one consumer, compared with a loop that only polls;\n             \
                   `bench produce` of one producer; `bench commits`: commits per second of several\n             \
-                  workers. Prints a table; `--json FILE` also writes the numbers.",
+                  workers; `bench latency` and `bench idle`: delay of rows and cost of a consumer at\n             \
+                  constant rates. Prints a table; `--json FILE` also writes the numbers.",
         starts_workers: true,
     },
     TestbedVerb {

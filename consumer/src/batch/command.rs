@@ -26,8 +26,9 @@ pub(crate) enum BatcherCommand {
     /// Close the files, send the partial batch, and accept no more records of the partitions in
     /// `forget`.
     Cut { number: u64, forget: Vec<TopicPartition> },
-    /// Drop all uncommitted records and all partitions.
-    Reset,
+    /// Drop all uncommitted records and all partitions, and use the limits of a batch this many times from now
+    /// on, because other batchers do not use theirs.
+    Reset { shares: usize },
     /// Accept no more records.
     Stop,
 }

@@ -9,7 +9,7 @@ use crate::config::BadRecordArgs;
 use crate::metrics::Metrics;
 use crate::source::in_flight::InFlight;
 
-/// Limits of one batcher's share of a batch. A batcher that reaches one is full.
+/// Limits of one batcher's share of a batch while all batchers are used. A batcher that reaches one is full.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct BatchLimits {
     pub(crate) rows: u64,
@@ -18,6 +18,16 @@ pub(crate) struct BatchLimits {
 }
 
 impl BatchLimits {
+    /// Returns the limits of a batcher that also uses the shares of others.
+    pub(super) const fn of_shares(self, shares: usize) -> Self {
+        let Self { rows, bytes, memory } = self;
+        Self {
+            rows: rows.saturating_mul(shares as u64),
+            bytes: bytes.saturating_mul(shares as u64),
+            memory: memory.saturating_mul(shares),
+        }
+    }
+
     /// Returns the memory limit for decoded rows of one table that the Parquet writer has not
     /// encoded, bytes.
     pub(super) const fn decoded_bytes(&self) -> usize {

@@ -14,7 +14,7 @@ use ducktide_protocol::position::Offset;
 use ducktide_protocol::table::{Column, TableName};
 
 use crate::batch::command::BatcherCommand;
-use crate::batch::context::BatcherContext;
+use crate::batch::context::{BatchLimits, BatcherContext};
 use crate::batch::dead_letter::DeadLetterRatio;
 use crate::batch::dedupe::DedupeWindow;
 use crate::batch::event::BatcherEvent;
@@ -112,6 +112,8 @@ enum Interruption {
 pub(crate) struct BatchCore<R: KafkaRecord, S: StagingArea> {
     index: usize,
     context: BatcherContext,
+    /// Limits of a batch, which a reset changes.
+    limits: BatchLimits,
     area: S,
     schemas: RecordDecoders,
     ratio: DeadLetterRatio,
@@ -153,6 +155,7 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
             worked: Duration::ZERO,
             buffered: (0, 0),
             last_idle_advance: context.clock.now(),
+            limits: context.limits,
             context,
         }
     }
@@ -198,7 +201,10 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
                 }
                 self.unblock(|run| forget.contains(&run.partition));
             }
-            BatcherCommand::Reset => self.reset(),
+            BatcherCommand::Reset { shares } => {
+                self.limits = self.context.limits.of_shares(shares);
+                self.reset();
+            }
             BatcherCommand::Stop => {
                 self.unblock(|_| true);
                 self.intake = Intake::Stopped;
@@ -438,6 +444,7 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
 
     fn append(&mut self, run: &RecordRun<R>, first: usize) -> Result<(), (usize, Interruption)> {
         let (context, ratio) = (&self.context, &mut self.ratio);
+        let memory_limit = self.limits.memory;
         let cursor = self.cursors.get_mut(&run.partition).expect("accepted only with a cursor");
         let route = Arc::clone(&cursor.route);
         let table = &route.table.version.table;
@@ -453,7 +460,7 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
         let now = cursor.window.as_ref().map_or(0, |_| context.clock.unix_micros());
         let to = DecodeTarget { topic: &route.topic, newest: &route.newest, table: &route.table };
         for (index, record) in run.records.iter().enumerate().skip(first) {
-            if writer.take_wrote() && others + writer.memory() >= context.limits.memory {
+            if writer.take_wrote() && others + writer.memory() >= memory_limit {
                 return Err((index, Interruption::Full));
             }
             if !cursor.advance_to(record.offset()) {
@@ -529,7 +536,7 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
         let rows: u64 = self.writers.values().map(TableWriter::rows).sum();
         let memory = self.writers.values().map(TableWriter::memory).sum::<usize>();
         self.count_buffered(rows, memory);
-        let limits = &self.context.limits;
+        let limits = &self.limits;
         let is_full = rows >= limits.rows
             || self.writers.values().map(TableWriter::bytes).sum::<u64>() >= limits.bytes
             || memory >= limits.memory
@@ -606,6 +613,7 @@ impl<R: KafkaRecord, S: StagingArea> BatchCore<R, S> {
             }
         }
         let worked = mem::take(&mut self.worked) + (self.context.clock.now() - started);
+        part.stats.worked = worked;
         if !part.files.is_empty() {
             self.context.metrics.batching.staged(worked);
         }

@@ -630,7 +630,7 @@ fn a_record_with_a_new_column_waits_for_a_reset() {
     assert_eq!(fixture.events(), [missing]);
     assert!(!fixture.core.accepts_deliveries());
 
-    fixture.core.handle_command(BatcherCommand::Reset);
+    fixture.core.handle_command(BatcherCommand::Reset { shares: 1 });
     assert_eq!(fixture.events(), [Short::RegistryWait(false)]);
     assert_eq!(fixture.in_flight.records(), 0);
     fixture.begin_at(&orders, 0, WIDER, None);
@@ -648,7 +648,7 @@ fn a_reset_drops_all_rows_and_partitions() {
     fixture.deliver_rows(&orders, 0..1000);
     assert_eq!(fixture.events(), [Short::Opened, Short::Full]);
 
-    fixture.core.handle_command(BatcherCommand::Reset);
+    fixture.core.handle_command(BatcherCommand::Reset { shares: 1 });
 
     assert_eq!(fixture.area.0.lock().unwrap().abandoned, 1);
     assert!(fixture.core.accepts_deliveries() && !fixture.core.resume());

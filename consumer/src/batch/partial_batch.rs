@@ -1,6 +1,7 @@
 //! Results of the batchers, and their merge into one lake commit.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ducktide_protocol::commit::{Commit, ProgressDelta, SchemaIds};
 use ducktide_protocol::position::{Partition, SourceId};
@@ -25,6 +26,8 @@ pub(crate) struct CommitStats {
     pub(crate) dead_letters: DeadLetterCounts,
     /// Kafka timestamp of the newest record of each partition, milliseconds since 1970.
     pub(crate) newest: BTreeMap<(SourceId, Partition), i64>,
+    /// Time that the batchers have worked on the batch.
+    pub(crate) worked: Duration,
 }
 
 /// Merges the partial batches of all batchers into one commit; returns None without progress.
@@ -40,6 +43,7 @@ pub(crate) fn merge(parts: Vec<PartialBatch>) -> Option<(Commit, CommitStats)> {
             *all.stats.dead_letters.entry(class).or_default() += count;
         }
         all.stats.newest.extend(part.stats.newest);
+        all.stats.worked += part.stats.worked;
         for version in part.table_versions {
             if !all.table_versions.contains(&version) {
                 all.table_versions.push(version);

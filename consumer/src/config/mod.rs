@@ -246,8 +246,8 @@ impl TableLayout {
 #[derive(ClapArgs, Clone, Debug)]
 #[command(next_help_heading = "Batches")]
 pub struct BatchArgs {
-    /// Maximum time for filling a batch before it is committed. Longer intervals create fewer,
-    /// larger files and increase the delay of rows.
+    /// Time between two commits. Longer intervals create fewer, larger files and increase the delay
+    /// of rows. The first records after a pause are committed after a tenth of it.
     #[arg(long, env = "DUCKTIDE_FLUSH_INTERVAL", value_name = "SECONDS", default_value = "1",
           value_parser = parse_duration)]
     pub flush_interval: Duration,
@@ -269,8 +269,8 @@ pub struct BatchArgs {
           value_parser = parse_bytes)]
     pub memory_limit: u64,
 
-    /// Number of threads that decode records and write Parquet files. [default: number of cores, at
-    /// most 4]
+    /// Maximum number of threads that decode records and write Parquet files. As many are used as
+    /// the rate needs, because each adds a file to each commit. [default: number of cores, at most 4]
     #[arg(long, env = "DUCKTIDE_BATCHERS", value_name = "N",
           value_parser = clap::value_parser!(u16).range(1..=64))]
     pub batchers: Option<u16>,

@@ -61,6 +61,8 @@ pub(crate) enum Mutation {
     OwnersNotChecked,
     /// A dropped run of records stays in flight.
     DroppedRunStaysInFlight,
+    /// The number of batchers changes while they have records.
+    BatchersChangedWithoutReset,
 }
 
 /// Returns whether the current run has a defect.

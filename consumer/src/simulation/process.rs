@@ -45,7 +45,7 @@ use crate::source::in_flight::InFlight;
 use crate::source::poll_loop::{PollLoop, PollLoopConfig};
 use crate::source::shared_assignment::SharedAssignment;
 use crate::source::{Delivery, SourceCommand, TopicPartition};
-use crate::worker::{Worker, WorkerSettings};
+use crate::worker::{LONGEST_QUIET_TIME, Worker, WorkerSettings};
 
 /// Number of a process; a restarted worker has another one.
 pub(super) type ProcessId = u64;
@@ -198,7 +198,6 @@ impl Process {
             topics: config.topics.given().to_vec(),
             revocation_timeout: config.process.revocation_timeout,
             name_timeout: super::group::SESSION * 3,
-            batchers: setup.batchers,
         };
         let poll_loop = PollLoop::new(
             poll_config,
@@ -209,7 +208,10 @@ impl Process {
             shared.clock.clone(),
         );
         let group = Group { id: "group".to_owned(), client_id: "client".to_owned() };
-        let settings = WorkerSettings { config, group: Arc::new(group), goals: None, ids };
+        // A reduction soon, or none: most defects of several batchers need all of them.
+        let quiet_time = draw.pick(&[Duration::from_secs(1), LONGEST_QUIET_TIME]);
+        let settings =
+            WorkerSettings { config, group: Arc::new(group), goals: None, ids, quiet_time };
         let start: Instant = shared.clock.now();
         Ok(Self {
             id,

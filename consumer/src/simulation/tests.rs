@@ -138,7 +138,7 @@ fn a_commit_behind_a_load_is_abandoned_with_its_partitions() {
 /// Finds a planted defect.
 fn find(mutation: Mutation) {
     let found = mutation::with(mutation, || {
-        search(SEED_FOR_DEFECTS, SCHEDULES_FOR_A_DEFECT, Duration::from_mins(1))
+        search(SEED_FOR_DEFECTS, SCHEDULES_FOR_A_DEFECT, Duration::from_mins(5))
     });
     let (_, violation) = found
         .failure
@@ -192,6 +192,7 @@ planted_defects! {
     absence_not_confirmed: AbsenceNotConfirmed,
     owners_not_checked: OwnersNotChecked,
     dropped_run_stays_in_flight: DroppedRunStaysInFlight,
+    batchers_changed_without_reset: BatchersChangedWithoutReset,
 }
 
 /// An earlier owner's late commit was recorded before Kafka reported that the records of the older position

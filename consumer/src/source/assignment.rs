@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 
 use ducktide_protocol::position::Offset;
 
+use super::command::PartitionStart;
 use crate::source::topic_partition::TopicPartition;
 
 /// Number of a reading of a partition, from a start to a hold. Unique within a process.
@@ -30,9 +31,10 @@ const CONFIRMATIONS: u32 = 16;
 /// The decision about a run of records of one partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// They pass as part of this generation, after everything before `follows`. The batcher compares that
-    /// with what it has received, because a run that is lost in between would look like a gap in the log.
-    Pass { generation: Generation, follows: Offset },
+    /// They pass to this batcher as part of this generation, after everything before `follows`. The batcher
+    /// compares that with what it has received, because a run that is lost in between would look like a gap
+    /// in the log.
+    Pass { batcher: usize, generation: Generation, follows: Offset },
     /// They belong to an earlier generation.
     Drop,
     /// They do not follow the passed records: fetch again from this offset.
@@ -49,6 +51,7 @@ enum State {
 
 #[derive(Clone, Copy, Debug)]
 struct Reading {
+    batcher: usize,
     generation: Generation,
     next: Offset,
     /// The later offset that was fetched instead of `next` and not accepted.
@@ -113,14 +116,11 @@ impl Assignment {
     }
 
     /// Starts a generation. Returns false if the partition is not assigned or is already being read.
-    pub(crate) fn start(
-        &mut self,
-        partition: &TopicPartition,
-        generation: Generation,
-        next: Offset,
-    ) -> bool {
+    pub(crate) fn start(&mut self, start: &PartitionStart) -> bool {
+        let &PartitionStart { ref partition, generation, offset: next, batcher } = start;
         let Some(state @ State::Held) = self.partitions.get_mut(partition) else { return false };
         *state = State::Reading(Reading {
+            batcher,
             generation,
             next,
             jump: None,
@@ -182,7 +182,7 @@ impl Assignment {
         reading.is_at_end = first == end;
         let follows = reading.next;
         reading.next = end.max(follows);
-        Verdict::Pass { generation: reading.generation, follows }
+        Verdict::Pass { batcher: reading.batcher, generation: reading.generation, follows }
     }
 
     /// Records that are polled from now on were fetched again.
@@ -233,14 +233,19 @@ mod tests {
     const G: Generation = Generation(1);
 
     const fn pass(follows: i64) -> Verdict {
-        Verdict::Pass { generation: G, follows: Offset(follows) }
+        Verdict::Pass { batcher: 1, generation: G, follows: Offset(follows) }
+    }
+
+    fn start_of(partition: &TopicPartition, generation: Generation, offset: i64) -> PartitionStart {
+        let partition = partition.clone();
+        PartitionStart { partition, generation, offset: Offset(offset), batcher: 1 }
     }
 
     fn started(start: i64) -> (Assignment, TopicPartition) {
         let partition = TopicPartition::new("events", 0);
         let mut assignment = Assignment::default();
         assignment.assigned(std::slice::from_ref(&partition));
-        assert!(assignment.start(&partition, G, Offset(start)));
+        assert!(assignment.start(&start_of(&partition, G, start)));
         (assignment, partition)
     }
 
@@ -400,9 +405,12 @@ mod tests {
 
         assert_eq!(assignment.judge(&partition, Offset(100), Offset(110)), Verdict::Drop);
 
-        assert!(assignment.start(&partition, Generation(2), Offset(100)));
+        assert!(assignment.start(&start_of(&partition, Generation(2), 100)));
         let passed = assignment.judge(&partition, Offset(100), Offset(110));
-        assert_eq!(passed, Verdict::Pass { generation: Generation(2), follows: Offset(100) });
+        assert_eq!(
+            passed,
+            Verdict::Pass { batcher: 1, generation: Generation(2), follows: Offset(100) }
+        );
     }
 
     #[test]
@@ -410,6 +418,6 @@ mod tests {
         let (mut assignment, partition) = started(100);
         assignment.revoked(std::slice::from_ref(&partition));
 
-        assert!(!assignment.start(&partition, Generation(2), Offset(100)));
+        assert!(!assignment.start(&start_of(&partition, Generation(2), 100)));
     }
 }

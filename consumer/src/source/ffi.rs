@@ -27,6 +27,7 @@ use super::client::{KafkaClient, PolledItem};
 use super::cluster_error::FailureContext;
 use super::record::KafkaRecord;
 use super::topic_partition::TopicPartition;
+use super::wake_signal::WakeSignal;
 use crate::clock::Clock;
 use crate::source::kafka_config::{ConsumerConfig, check_owned};
 
@@ -44,6 +45,8 @@ pub(crate) trait RebalanceListener: Send {
 struct Callbacks {
     listener: Box<dyn RebalanceListener>,
     tokens: Option<Arc<OAuthTokens>>,
+    /// Set when the consumer's queue is no longer empty.
+    wake: WakeSignal,
 }
 
 /// A member of a consumer group.
@@ -59,8 +62,9 @@ struct NativeClient {
     callbacks: NonNull<Callbacks>,
 }
 
-// SAFETY: librdkafka's client may be used and destroyed from any thread. The callbacks, which are
-// not Sync, run only inside calls that `NativeConsumer` makes, and that is neither Sync nor cloned.
+// SAFETY: librdkafka's client may be used and destroyed from any thread. The listener, which is not
+// Sync, is called only inside calls that `NativeConsumer` makes, and that is neither Sync nor cloned.
+// Other callbacks are Sync.
 unsafe impl Send for NativeClient {}
 // SAFETY: as above; records on other threads only keep the client alive.
 unsafe impl Sync for NativeClient {}
@@ -115,11 +119,12 @@ impl NativeConsumer {
     pub(crate) fn new(
         config: &ConsumerConfig,
         listener: Box<dyn RebalanceListener>,
+        wake: WakeSignal,
     ) -> KafkaResult<Self> {
         let native = config.client.create_native_config()?;
         let tokens = config.tokens.clone();
         let needs_tokens = tokens.is_some();
-        let callbacks = NonNull::from(Box::leak(Box::new(Callbacks { listener, tokens })));
+        let callbacks = NonNull::from(Box::leak(Box::new(Callbacks { listener, tokens, wake })));
         let mut text: [c_char; 512] = [0; 512];
         // SAFETY: the configuration is valid; librdkafka takes it over if, and only if, it returns a
         // client. The callbacks live until after the client is destroyed.
@@ -167,6 +172,14 @@ impl NativeConsumer {
         };
         let queue = NonNull::new(queue)
             .ok_or_else(|| KafkaError::ClientCreation("a consumer needs a group.id".to_owned()))?;
+        // SAFETY: the queue is valid, and the callbacks outlive the client and its queue.
+        unsafe {
+            rdsys::rd_kafka_queue_cb_event_enable(
+                queue.as_ptr(),
+                Some(on_queue_filled),
+                callbacks.as_ptr().cast(),
+            );
+        }
         Ok(Self { client, queue })
     }
 
@@ -649,6 +662,13 @@ unsafe extern "C" fn on_error(_: *mut RDKafka, code: c_int, reason: *const c_cha
     }
 }
 
+/// Reports that the consumer's queue is no longer empty. Called by threads of librdkafka, which hold the lock
+/// of the queue.
+unsafe extern "C" fn on_queue_filled(_: *mut RDKafka, callbacks: *mut c_void) {
+    // SAFETY: the callbacks outlive the client, and a reference to this field alone may be shared.
+    unsafe { (*callbacks.cast::<Callbacks>()).wake.set() }
+}
+
 unsafe extern "C" fn on_log(
     _: *const RDKafka,
     level: c_int,
@@ -700,10 +720,12 @@ mod tests {
         let refused = NativeConsumer::new(
             &ConsumerConfig { client: client.clone(), owned: wrong, tokens: None },
             Box::new(NoListener),
+            WakeSignal::default(),
         );
         let created = NativeConsumer::new(
             &ConsumerConfig { client, owned: right, tokens: None },
             Box::new(NoListener),
+            WakeSignal::default(),
         );
 
         let refused = refused.err().expect("refused").to_string();

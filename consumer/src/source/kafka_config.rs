@@ -1,6 +1,8 @@
 //! The librdkafka configuration of a consumer.
 
+use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use ducktide_kafka::oauth::OAuthTokens;
@@ -62,6 +64,8 @@ pub(crate) struct Membership<'a> {
     pub(crate) protocol: GroupProtocol,
     /// Limit of librdkafka's queue of fetched records, KiB.
     pub(crate) queue_kbytes: usize,
+    /// Time for filling a batch, from which the default of `fetch.wait.max.ms` follows.
+    pub(crate) flush_interval: Duration,
 }
 
 /// Defaults of properties that can be set with `--kafka-property`.
@@ -80,6 +84,24 @@ const DEFAULTS: [(&str, &str); 5] = [
     ("fetch.message.max.bytes", "2097152"),
     ("topic.metadata.refresh.interval.ms", "30000"),
 ];
+
+/// Default of `fetch.min.bytes`. At most this many bytes wait at the broker, at most for [`fetch_wait`]. With
+/// the default of librdkafka, one byte, a topic with few records causes a fetch for each request of a
+/// producer.
+const FETCH_MIN_BYTES: &str = "65536";
+
+/// Divisor of `--flush-interval` for the default of `fetch.wait.max.ms`.
+const FETCH_WAIT_DIVISOR: u32 = 10;
+
+/// Bounds of the default of `fetch.wait.max.ms`: a broker is asked at most 200 times a second, and at least
+/// as often as with the default of librdkafka.
+const FETCH_WAIT: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(500);
+
+/// Returns the default of `fetch.wait.max.ms`: the time for which a broker waits for `fetch.min.bytes`. The
+/// delay that it adds to a record is small compared with that of the batch.
+fn fetch_wait(flush_interval: Duration) -> Duration {
+    (flush_interval / FETCH_WAIT_DIVISOR).clamp(*FETCH_WAIT.start(), *FETCH_WAIT.end())
+}
 
 /// Configuration of a consumer client.
 #[derive(Clone, Debug)]
@@ -102,6 +124,9 @@ pub(crate) fn consumer_config(
     for (key, value) in DEFAULTS {
         set_default(&mut client, key, value);
     }
+    set_default(&mut client, "fetch.min.bytes", FETCH_MIN_BYTES);
+    let wait_ms = fetch_wait(member.flush_interval).as_millis().to_string();
+    set_default(&mut client, "fetch.wait.max.ms", &wait_ms);
     let owned = owned_properties(&kafka.bootstrap_servers, member);
     for (name, value) in &owned {
         client.set(*name, value);
@@ -160,6 +185,7 @@ mod tests {
         instance_id: Some("i"),
         protocol: GroupProtocol::Classic,
         queue_kbytes: 64,
+        flush_interval: Duration::from_secs(1),
     };
 
     fn kafka(properties: &str) -> KafkaArgs {
@@ -196,7 +222,8 @@ mod tests {
     #[test]
     fn a_given_property_replaces_a_default_under_every_name() {
         let kafka = kafka(
-            "queued.min.messages=5;max.partition.fetch.bytes=70000;topic.metadata.refresh.interval.ms=7",
+            "queued.min.messages=5;max.partition.fetch.bytes=70000;topic.metadata.refresh.interval.ms=7;\
+             fetch.wait.max.ms=25",
         );
 
         let config = consumer_config(&kafka, &MEMBER).unwrap().client;
@@ -205,6 +232,21 @@ mod tests {
         let native = config.create_native_config().unwrap();
         assert_eq!(native.get("fetch.message.max.bytes").unwrap(), "70000");
         assert_eq!(native.get("topic.metadata.refresh.interval.ms").unwrap(), "7");
+        assert_eq!(native.get("fetch.wait.max.ms").unwrap(), "25");
+    }
+
+    #[test]
+    fn fetches_wait_for_a_fraction_of_the_flush_interval() {
+        for (millis, wait) in [(1, 5), (100, 10), (1000, 100), (60_000, 500)] {
+            let flush_interval = Duration::from_millis(millis);
+            let member = Membership { flush_interval, ..MEMBER };
+
+            let config = consumer_config(&kafka(""), &member).unwrap().client;
+
+            let native = config.create_native_config().unwrap();
+            assert_eq!(native.get("fetch.min.bytes").unwrap(), "65536");
+            assert_eq!(native.get("fetch.wait.max.ms").unwrap(), wait.to_string());
+        }
     }
 
     #[test]

@@ -26,11 +26,11 @@ mod poll_thread;
 pub(crate) mod record;
 pub(crate) mod shared_assignment;
 pub(crate) mod topic_partition;
+mod wake_signal;
 
-pub(crate) use command::SourceCommand;
+pub(crate) use command::{PartitionStart, SourceCommand};
 pub(crate) use delivery::{Delivery, RecordRun};
 pub(crate) use event::{ClusterAnswer, SourceEvent};
 pub(crate) use ffi::Record;
-pub(crate) use poll_loop::batcher_of;
 pub(crate) use poll_thread::{JoinConfig, Source};
 pub use topic_partition::TopicPartition;

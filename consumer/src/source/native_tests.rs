@@ -17,6 +17,7 @@ use super::ffi::{NativeConsumer, RebalanceListener, Record};
 use super::kafka_config::{ConsumerConfig, GroupProtocol, Membership, consumer_config};
 use super::record::KafkaRecord as _;
 use super::topic_partition::TopicPartition;
+use super::wake_signal::WakeSignal;
 
 const TOPIC: &str = "events";
 
@@ -74,6 +75,7 @@ impl Brokers {
             instance_id: None,
             protocol: GroupProtocol::Classic,
             queue_kbytes: 1024,
+            flush_interval: Duration::from_secs(10),
         };
         consumer_config(&line.kafka, &member).unwrap()
     }
@@ -108,8 +110,12 @@ impl Member {
     /// Joins the group, and waits for the first assignment.
     fn join(brokers: &Brokers) -> Self {
         let (reports, rebalances) = mpsc::channel();
-        let mut consumer =
-            NativeConsumer::new(&brokers.config(), Box::new(Reporter(reports))).unwrap();
+        let mut consumer = NativeConsumer::new(
+            &brokers.config(),
+            Box::new(Reporter(reports)),
+            WakeSignal::default(),
+        )
+        .unwrap();
         consumer.subscribe(&[TOPIC.to_owned()]).unwrap();
         let mut member = Self { consumer, rebalances };
         assert_eq!(member.rebalance(), Rebalance::Assigned(vec![partition()]));

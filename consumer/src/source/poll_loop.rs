@@ -15,9 +15,9 @@ use ducktide_protocol::position::Offset;
 use ducktide_service::telemetry::LogOnChange;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 
-use super::assignment::{Generation, OutOfRangeAction, Verdict};
+use super::assignment::{OutOfRangeAction, Verdict};
 use super::client::{KafkaClient, PolledItem};
-use super::command::SourceCommand;
+use super::command::{PartitionStart, SourceCommand};
 use super::delivery::{Delivery, RecordRun};
 use super::event::SourceEvent;
 use super::in_flight::InFlight;
@@ -28,8 +28,13 @@ use super::topic_partition::TopicPartition;
 use crate::clock::Clock;
 use crate::metrics::Metrics;
 
-/// Longest time that a poll waits for its batch to fill. It adds latency only at low rates.
-pub(super) const POLL_TIMEOUT: Duration = Duration::from_millis(10);
+/// Longest time between two polls of a client without records. The client signals new records and events;
+/// this limits the delay of one that is signalled while others remain in its queue.
+const IDLE_LIMIT: Duration = Duration::from_millis(100);
+
+/// Time between two checks of what the client does not signal: the end of a pause, of a wait for a name, or
+/// of a membership.
+pub(super) const TIMER_CHECK: Duration = Duration::from_millis(10);
 
 /// Approximate bytes of one poll: a few hundred microseconds of decoding, so that batchers do not wait
 /// long for the next poll.
@@ -60,8 +65,6 @@ pub(crate) struct PollLoopConfig {
     pub(crate) revocation_timeout: Duration,
     /// Longest time that a static member waits for its `group.instance.id`.
     pub(crate) name_timeout: Duration,
-    /// Number of batchers.
-    pub(crate) batchers: usize,
 }
 
 /// Function that creates a client and subscribes it.
@@ -72,6 +75,8 @@ pub(crate) type Join<C> = Box<dyn FnMut() -> KafkaResult<C> + Send>;
 pub(crate) enum Turn {
     /// Take the next turn.
     Continue,
+    /// The client has no records: take the next turn when it has, or after this time.
+    Idle(Duration),
     /// Batchers are behind: take the next turn after this time.
     Wait(Duration),
     /// The client is to be replaced: revoke these partitions as lost, then call
@@ -122,8 +127,8 @@ pub(crate) struct PollLoop<C: KafkaClient> {
     in_flight: Arc<InFlight>,
     metrics: Arc<Metrics>,
     outbox: Outbox<C::Record>,
-    /// Deliveries for which the batchers have no room yet.
-    backlog: VecDeque<Delivery<C::Record>>,
+    /// Deliveries for which the batchers have no room yet, each with the index of its batcher.
+    backlog: VecDeque<(usize, Delivery<C::Record>)>,
     /// Suppresses repeated errors of Kafka in the log.
     errors: LogOnChange,
     flow: Flow,
@@ -178,7 +183,7 @@ impl<C: KafkaClient> PollLoop<C> {
             SourceCommand::Hold(partitions) => {
                 let fetched = self.assignment.lock().hold(&partitions);
                 self.client.stop_fetching(&fetched);
-                self.backlog.retain(|delivery| !partitions.contains(delivery.partition()));
+                self.backlog.retain(|(_, delivery)| !partitions.contains(delivery.partition()));
             }
             SourceCommand::Rejoin => self.begin_rejoin(),
             SourceCommand::MirrorOffsets(positions) => {
@@ -195,9 +200,11 @@ impl<C: KafkaClient> PollLoop<C> {
         if self.is_closing {
             return Turn::Close;
         }
+        let mut is_idle = false;
         if !matches!(self.flow, Flow::Behind { .. }) {
             let limit = (POLL_BYTES / self.average_bytes).clamp(1, POLL_RECORDS);
-            let polled = self.client.poll(POLL_TIMEOUT, limit);
+            let polled = self.client.poll(Duration::ZERO, limit);
+            is_idle = polled.is_empty();
             self.handle_polled(polled);
         }
         self.deliver();
@@ -207,7 +214,11 @@ impl<C: KafkaClient> PollLoop<C> {
         }
         match self.flow {
             Flow::Behind { .. } => Turn::Wait(ROOM_CHECK),
-            Flow::Flowing | Flow::Paused => Turn::Continue,
+            Flow::Flowing | Flow::Paused if !is_idle => Turn::Continue,
+            Flow::Flowing if self.name_wait.is_none() && self.rejoin_by.is_none() => {
+                Turn::Idle(IDLE_LIMIT)
+            }
+            Flow::Flowing | Flow::Paused => Turn::Idle(TIMER_CHECK),
         }
     }
 
@@ -229,13 +240,10 @@ impl<C: KafkaClient> PollLoop<C> {
         self.outbox.events.push(event);
     }
 
-    fn start(&mut self, starts: &[(TopicPartition, Generation, Offset)]) {
+    fn start(&mut self, starts: &[PartitionStart]) {
         let mut assignment = self.assignment.lock();
-        let begin = |(partition, generation, start): &&(TopicPartition, Generation, Offset)| {
-            assignment.start(partition, *generation, *start)
-        };
-        let ours = starts.iter().filter(begin);
-        let ours: Vec<_> = ours.map(|(partition, _, start)| (partition.clone(), *start)).collect();
+        let ours = starts.iter().filter(|start| assignment.start(start));
+        let ours: Vec<_> = ours.map(|start| (start.partition.clone(), start.offset)).collect();
         drop(assignment);
         self.fetch(&ours);
     }
@@ -344,13 +352,13 @@ impl<C: KafkaClient> PollLoop<C> {
         match verdict {
             Verdict::Drop => {}
             Verdict::FetchAgain(from) => again.push((partition, from)),
-            Verdict::Pass { generation, follows } => {
+            Verdict::Pass { batcher, generation, follows } => {
                 let keep_alive = self.client.keep_alive();
                 let run = RecordRun::new(partition, generation, follows, records, keep_alive);
                 // A weight of one eighth follows a change within a few polls.
                 let average = run.bytes / run.records.len();
                 self.average_bytes = (self.average_bytes * 7 + average) / 8 + 1;
-                self.backlog.push_back(Delivery::Records(run));
+                self.backlog.push_back((batcher, Delivery::Records(run)));
             }
         }
     }
@@ -365,9 +373,9 @@ impl<C: KafkaClient> PollLoop<C> {
         match verdict {
             Verdict::Drop => {}
             Verdict::FetchAgain(from) => again.push((partition, from)),
-            Verdict::Pass { generation, follows } => {
+            Verdict::Pass { batcher, generation, follows } => {
                 let end = Delivery::EndOfPartition { partition, generation, follows, offset };
-                self.backlog.push_back(end);
+                self.backlog.push_back((batcher, end));
             }
         }
     }
@@ -412,13 +420,12 @@ impl<C: KafkaClient> PollLoop<C> {
     /// that a record larger than the limit is delivered when they hold nothing else.
     fn deliver(&mut self) {
         while !self.in_flight.is_full()
-            && let Some(delivery) = self.backlog.pop_front()
+            && let Some((batcher, delivery)) = self.backlog.pop_front()
         {
-            let index = batcher_of(delivery.partition(), self.config.batchers);
             if let Delivery::Records(run) = &delivery {
                 self.in_flight.add(run.records.len(), run.bytes);
             }
-            self.outbox.deliveries.push((index, delivery));
+            self.outbox.deliveries.push((batcher, delivery));
         }
         let now = self.clock.now();
         match self.flow {
@@ -447,11 +454,6 @@ impl<C: KafkaClient> PollLoop<C> {
         let reading = self.assignment.lock().reading();
         self.client.resume(&reading);
     }
-}
-
-/// Returns the index of a partition's batcher. It is always the same, which keeps the order of records.
-pub(crate) fn batcher_of(partition: &TopicPartition, batchers: usize) -> usize {
-    usize::try_from(partition.partition.0).unwrap_or(0) % batchers
 }
 
 #[cfg(test)]

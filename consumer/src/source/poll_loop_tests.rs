@@ -7,6 +7,7 @@ use prometheus_client::registry::Registry;
 use rdkafka::error::KafkaError;
 
 use super::*;
+use crate::source::assignment::Generation;
 use crate::source::memory_record::MemoryRecord;
 
 /// Call of the client other than a poll, with the numbers of its partitions.
@@ -145,7 +146,6 @@ impl Fixture {
             topics: vec![TOPIC.to_owned()],
             revocation_timeout: REVOCATION_TIMEOUT,
             name_timeout: NAME_TIMEOUT,
-            batchers: 2,
         };
         let (assignment, in_flight) =
             (SharedAssignment::default(), Arc::new(InFlight::new(IN_FLIGHT)));
@@ -161,8 +161,11 @@ impl Fixture {
     }
 
     fn start(&mut self, generation: u64, starts: &[(i32, i64)]) {
-        let start = |(number, offset): &(i32, i64)| {
-            (partition(*number), Generation(generation), Offset(*offset))
+        let start = |&(number, offset): &(i32, i64)| PartitionStart {
+            partition: partition(number),
+            generation: Generation(generation),
+            offset: Offset(offset),
+            batcher: usize::from(number % 2 == 1),
         };
         let starts = starts.iter().map(start).collect();
         self.poll_loop.handle_command(SourceCommand::Start(starts));
@@ -340,7 +343,7 @@ fn nothing_is_polled_while_batchers_are_behind() {
     fixture.release(1);
     assert_eq!(fixture.poll_loop.turn(), Turn::Continue);
     assert_eq!(fixture.delivered(), [(0, 0, 11, 11..12)]);
-    assert_eq!(fixture.poll_loop.turn(), Turn::Continue);
+    assert_eq!(fixture.poll_loop.turn(), Turn::Idle(IDLE_LIMIT));
     assert_eq!(fixture.polls(), polls + 1);
     assert_eq!(fixture.calls(), []);
 }
@@ -357,7 +360,7 @@ fn partitions_are_paused_while_batchers_stay_behind() {
     assert_eq!(fixture.poll_loop.turn(), Turn::Continue);
     assert_eq!(fixture.calls(), [Call::Pause(vec![0, 1])]);
     let polls = fixture.polls();
-    assert_eq!(fixture.poll_loop.turn(), Turn::Continue);
+    assert_eq!(fixture.poll_loop.turn(), Turn::Idle(TIMER_CHECK));
     assert_eq!(fixture.polls(), polls + 1, "the member stays in its group");
 
     // A pause costs a fetch, so it ends only when the batchers have caught up.
@@ -473,7 +476,7 @@ fn a_member_whose_name_is_held_joins_with_a_new_client() {
     // The second client is refused, too.
     assert_eq!(fixture.turn_with(vec![PolledItem::NameHeld]), Turn::Continue);
     fixture.clock.advance(Duration::from_millis(499));
-    assert_eq!(fixture.poll_loop.turn(), Turn::Continue);
+    assert_eq!(fixture.poll_loop.turn(), Turn::Idle(TIMER_CHECK));
     fixture.clock.advance(Duration::from_millis(1));
     assert_eq!(fixture.poll_loop.turn(), Turn::Replace(vec![]));
     fixture.poll_loop.join_again();
@@ -482,7 +485,7 @@ fn a_member_whose_name_is_held_joins_with_a_new_client() {
     fixture.poll_loop.turn();
     assert!(matches!(fixture.events()[..], [SourceEvent::NameReleased]));
     fixture.clock.advance(NAME_TIMEOUT);
-    assert_eq!(fixture.poll_loop.turn(), Turn::Continue);
+    assert_eq!(fixture.poll_loop.turn(), Turn::Idle(IDLE_LIMIT));
 }
 
 #[test]

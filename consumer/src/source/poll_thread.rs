@@ -1,5 +1,6 @@
 //! The poll thread, which drives the poll loop: the only thread that calls the consumer client. It waits
-//! for nothing but the worker's answer to a revocation, and for batchers that are behind.
+//! for the client's records and events, for commands, for the worker's answer to a revocation, and for
+//! batchers that are behind.
 
 use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
@@ -14,9 +15,10 @@ use super::event::SourceEvent;
 use super::ffi::{NativeConsumer, RebalanceListener};
 use super::in_flight::InFlight;
 use super::kafka_config::ConsumerConfig;
-use super::poll_loop::{POLL_TIMEOUT, PollLoop, PollLoopConfig, Turn};
+use super::poll_loop::{PollLoop, PollLoopConfig, TIMER_CHECK, Turn};
 use super::shared_assignment::SharedAssignment;
 use super::topic_partition::TopicPartition;
+use super::wake_signal::WakeSignal;
 use crate::clock::Clock;
 use crate::event::{Event, Events};
 use crate::metrics::Metrics;
@@ -35,6 +37,7 @@ pub(crate) struct JoinConfig {
 /// Handle of the poll thread.
 pub(crate) struct Source {
     commands: mpsc::Sender<SourceCommand>,
+    wake: WakeSignal,
     clock: Clock,
     thread: JoinHandle<()>,
 }
@@ -57,31 +60,35 @@ impl Source {
             timeout: revocation_timeout,
         };
         let (subscription, of_client) = (topics.clone(), listener.clone());
+        let wake = WakeSignal::default();
+        let wake_by_client = wake.clone();
         let join = Box::new(move || {
-            let mut consumer = NativeConsumer::new(&client, Box::new(of_client.clone()))?;
+            let listener = Box::new(of_client.clone());
+            let mut consumer = NativeConsumer::new(&client, listener, wake_by_client.clone())?;
             consumer.subscribe(&subscription)?;
             Ok(consumer)
         });
-        let batcher_count = batchers.len();
-        let config =
-            PollLoopConfig { topics, revocation_timeout, name_timeout, batchers: batcher_count };
+        let config = PollLoopConfig { topics, revocation_timeout, name_timeout };
         let poll_loop = PollLoop::new(config, join, assignment, in_flight, metrics, clock.clone())?;
         let (commands, inbox) = mpsc::channel();
-        let poll_thread = PollThread { poll_loop, listener, inbox, batchers, events };
+        let poll_thread =
+            PollThread { poll_loop, listener, inbox, wake: wake.clone(), batchers, events };
         let thread = thread::Builder::new()
             .name("poll".to_owned())
             .spawn(move || poll_thread.run())
             .expect("the operating system starts a thread");
-        Ok(Self { commands, clock, thread })
+        Ok(Self { commands, wake, clock, thread })
     }
 
     pub(crate) fn send(&self, command: SourceCommand) {
         // A poll thread that has ended has sent an event, and needs no more commands.
         let _ = self.commands.send(command);
+        self.wake.set();
     }
 
     pub(crate) fn join(self) {
         drop(self.commands);
+        self.wake.set();
         let _ = self.thread.join();
     }
 
@@ -90,7 +97,7 @@ impl Source {
         let deadline = self.clock.now() + timeout;
         self.send(SourceCommand::Close);
         while !self.thread.is_finished() && self.clock.now() < deadline {
-            thread::sleep(POLL_TIMEOUT);
+            thread::sleep(TIMER_CHECK);
         }
     }
 }
@@ -126,6 +133,7 @@ struct PollThread {
     poll_loop: PollLoop<NativeConsumer>,
     listener: Listener,
     inbox: mpsc::Receiver<SourceCommand>,
+    wake: WakeSignal,
     batchers: Vec<crossbeam_channel::Sender<Delivery>>,
     events: Events,
 }
@@ -139,6 +147,7 @@ impl PollThread {
             self.send_outputs();
             match turn {
                 Turn::Continue => {}
+                Turn::Idle(limit) => self.wake.wait(limit),
                 Turn::Wait(time) => thread::sleep(time),
                 Turn::Replace(lost) => self.replace_client(lost),
                 Turn::Close => break,

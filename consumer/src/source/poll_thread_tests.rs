@@ -5,9 +5,19 @@ use prometheus_client::registry::Registry;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::*;
+use crate::source::PartitionStart;
 use crate::source::assignment::Generation;
 use crate::source::native_tests::Brokers;
 use crate::source::record::KafkaRecord as _;
+
+fn start_of(partition: &TopicPartition, generation: u64, offset: i64) -> PartitionStart {
+    PartitionStart {
+        partition: partition.clone(),
+        generation: Generation(generation),
+        offset: Offset(offset),
+        batcher: 0,
+    }
+}
 
 struct Member {
     source: Source,
@@ -89,13 +99,13 @@ fn a_partition_is_handed_over_when_the_worker_has_answered() {
     drop(done);
     assert_eq!(second.assigned(), partitions);
 
-    let start = (revoked.clone(), Generation(1), Offset(2));
+    let start = start_of(revoked, 1, 2);
     second.source.send(SourceCommand::Start(vec![start.clone()]));
     assert_eq!(second.read_to(revoked, 6), [2, 3, 4, 5]);
     // The first member has lost the partition, and ignores a late command for it.
     first.source.send(SourceCommand::Start(vec![start]));
     let kept = all.into_iter().find(|partition| partition != revoked).unwrap();
-    first.source.send(SourceCommand::Start(vec![(kept.clone(), Generation(2), Offset(0))]));
+    first.source.send(SourceCommand::Start(vec![start_of(&kept, 2, 0)]));
     assert_eq!(first.read_to(&kept, 6), [0, 1, 2, 3, 4, 5]);
 
     for mut member in [first, second] {

@@ -61,7 +61,11 @@ impl Worker {
             revocation.is_cut = true;
             forget.clone_from(&revocation.partitions);
         }
-        self.send_batchers(|| BatcherCommand::Cut { number, forget: forget.clone() });
+        // The others have no records.
+        for index in 0..self.spread.used() {
+            let forget = forget.clone();
+            self.send(Effect::Batcher(index, BatcherCommand::Cut { number, forget }));
+        }
         None
     }
 
@@ -87,6 +91,7 @@ impl Worker {
 
     fn end_revocation(&mut self, revocation: Revocation, flushed: bool) {
         self.partitions.remove(&revocation.partitions);
+        self.spread.remove(&revocation.partitions);
         for partition in &revocation.partitions {
             self.metrics.lag.remove(partition);
         }

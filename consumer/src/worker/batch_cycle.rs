@@ -23,7 +23,7 @@ use crate::batch::partial_batch::{self, CommitStats, PartialBatch};
 /// Reason for which a batch was cut, and label of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FlushTrigger {
-    /// `--flush-interval` passed since its first record.
+    /// `--flush-interval` passed since the cut before it.
     Age,
     /// `--flush-bytes`, `--flush-rows`, the memory or the number of dates is reached.
     Full,
@@ -45,8 +45,9 @@ impl FlushTrigger {
     }
 }
 
-/// Divisor of `--flush-interval` for the first batch of a worker.
-const FIRST_BATCH_DIVISOR: u32 = 10;
+/// Divisor of `--flush-interval` for the shortest time for filling a batch: that of the first batch of a
+/// worker, and of the first batch after a time without records.
+const SHORTEST_FILL_DIVISOR: u32 = 10;
 
 /// Duration after which a commit counts as stuck. An ordinary commit takes milliseconds, and the timeouts
 /// of the catalog, after which it is retried, are 15 seconds and more.
@@ -73,6 +74,8 @@ pub(super) struct BatchCycle {
     moving: Moving,
     /// Number of the last cut or reset.
     number: u64,
+    /// Time of the last cut, and its reason.
+    last_cut: Option<(Instant, FlushTrigger)>,
 }
 
 /// State of the batch that was cut last.
@@ -101,15 +104,24 @@ struct IdentityCheck {
 
 impl BatchCycle {
     pub(super) const fn new(interval: Duration, batchers: usize) -> Self {
-        Self { interval, batchers, due: None, trigger: None, moving: Moving::Ended, number: 0 }
+        Self {
+            interval,
+            batchers,
+            due: None,
+            trigger: None,
+            moving: Moving::Ended,
+            number: 0,
+            last_cut: None,
+        }
     }
 
-    /// Records that the batch that fills is not empty. The first batch of a worker is cut early: a
-    /// backlog may exist, and the operator who started the worker waits for the first rows.
+    /// Records that the batch that fills is not empty. It is cut an interval after the cut before it, so that
+    /// a steady flow is committed once in each interval, however long after a cut the first record comes. A
+    /// batch after a time without records is cut early: nothing is gained if its rows wait longer.
     pub(super) fn batch_opened(&mut self, now: Instant) {
-        let interval =
-            if self.number == 0 { self.interval / FIRST_BATCH_DIVISOR } else { self.interval };
-        self.due.get_or_insert(now + interval);
+        let earliest = now + self.interval / SHORTEST_FILL_DIVISOR;
+        let due = self.last_cut.map_or(earliest, |(cut, _)| earliest.max(cut + self.interval));
+        self.due.get_or_insert(due);
     }
 
     /// Records that a batcher is full.
@@ -122,6 +134,17 @@ impl BatchCycle {
         self.trigger = Some(FlushTrigger::Demand);
     }
 
+    /// Returns the time of the last cut, and its reason.
+    pub(super) const fn last_cut(&self) -> Option<(Instant, FlushTrigger)> {
+        self.last_cut
+    }
+
+    /// Changes the number of batchers of the next cut. A reset must follow: a batcher that is no longer cut
+    /// may have records.
+    pub(super) const fn use_batchers(&mut self, batchers: usize) {
+        self.batchers = batchers;
+    }
+
     pub(super) fn next_action(&mut self, now: Instant) -> FlushAction {
         if !matches!(self.moving, Moving::Ended) {
             return FlushAction::Wait(None);
@@ -130,7 +153,7 @@ impl BatchCycle {
         let Some(trigger) = self.trigger.or(aged) else { return FlushAction::Wait(self.due) };
         self.number += 1;
         self.moving = Moving::Cutting(Vec::with_capacity(self.batchers));
-        (self.due, self.trigger) = (None, None);
+        (self.due, self.trigger, self.last_cut) = (None, None, Some((now, trigger)));
         FlushAction::Cut(self.number, trigger)
     }
 

@@ -50,14 +50,27 @@ fn an_empty_batch_is_never_cut() {
 }
 
 #[test]
-fn a_batch_is_cut_an_interval_after_its_first_record() {
-    let (mut cycle, now) = cycle();
-    cycle.reset();
-    cycle.batch_opened(now);
-    cycle.batch_opened(now + SECOND / 2);
+fn a_batch_is_cut_an_interval_after_the_cut_before_it() {
+    let (mut cycle, cut) = committing();
+    cycle.end_commit();
+    cycle.batch_opened(cut + SECOND / 2);
+    cycle.batch_opened(cut + SECOND / 2 + SECOND / 4);
 
-    assert_eq!(cycle.next_action(now), FlushAction::Wait(Some(now + SECOND)));
-    assert_eq!(cycle.next_action(now + SECOND), FlushAction::Cut(2, FlushTrigger::Age));
+    let due = cut + SECOND;
+    assert_eq!(cycle.next_action(cut + SECOND * 99 / 100), FlushAction::Wait(Some(due)));
+    assert_eq!(cycle.next_action(due), FlushAction::Cut(2, FlushTrigger::Age));
+}
+
+#[test]
+fn a_batch_after_a_time_without_records_is_cut_after_a_tenth_of_the_interval() {
+    let (mut cycle, cut) = committing();
+    cycle.end_commit();
+    let opened = cut + SECOND * 5;
+    cycle.batch_opened(opened);
+
+    let due = opened + SECOND / 10;
+    assert_eq!(cycle.next_action(opened), FlushAction::Wait(Some(due)));
+    assert_eq!(cycle.next_action(due), FlushAction::Cut(2, FlushTrigger::Age));
 }
 
 #[test]

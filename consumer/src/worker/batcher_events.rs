@@ -29,6 +29,7 @@ impl Worker {
             }
             BatcherEvent::PartialBatch(number, part) => {
                 if let Some(batch) = self.batches.add_partial_batch(number, part) {
+                    self.record_load(batch.1.worked);
                     self.identify_and_commit(batch);
                 }
             }

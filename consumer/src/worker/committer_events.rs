@@ -21,7 +21,7 @@ use crate::commit::event::{CommitterEvent, DropReason};
 use crate::commit::request::RecentRowsByPartition;
 use crate::error::ConsumerError;
 use crate::source::assignment::Generation;
-use crate::source::{SourceCommand, TopicPartition, batcher_of};
+use crate::source::{PartitionStart, SourceCommand, TopicPartition};
 
 impl Worker {
     pub(super) fn handle_committer(&mut self, event: CommitterEvent) {
@@ -40,6 +40,7 @@ impl Worker {
                     }
                 }
                 self.committed(&commit, stats, snapshot_id, elapsed);
+                self.adapt_batchers();
             }
             CommitterEvent::Dropped { reason, unusable } => {
                 self.batches.end_commit();
@@ -100,7 +101,7 @@ impl Worker {
         elapsed: Duration,
     ) {
         self.metrics.committing.committed(commit, elapsed);
-        let CommitStats { dead_letters, newest } = stats;
+        let CommitStats { dead_letters, newest, .. } = stats;
         self.report_dead_letters(commit, &dead_letters);
         let mut mirrored = Vec::new();
         for delta in commit.progress() {
@@ -192,8 +193,8 @@ impl Worker {
             .into_iter()
             .map(|(partition, generation, position)| {
                 let recent = recent.remove(&partition.partition).unwrap_or_default();
-                self.begin(&route, &partition, generation, position, recent);
-                (partition, generation, position.next_offset)
+                let batcher = self.begin(&route, &partition, generation, position, recent);
+                PartitionStart { partition, generation, offset: position.next_offset, batcher }
             })
             .collect();
         if !starts.is_empty() {
@@ -201,7 +202,7 @@ impl Worker {
         }
     }
 
-    /// Announces a partition to its batcher, which is chosen as in the poll thread.
+    /// Announces a partition to its batcher. Returns the index of the batcher.
     fn begin(
         &mut self,
         route: &Arc<TopicRoute>,
@@ -209,10 +210,10 @@ impl Worker {
         generation: Generation,
         position: Position,
         recent: Vec<RecentRow>,
-    ) {
+    ) -> usize {
         tracing::info!(%partition, epoch = position.epoch.0, offset = position.next_offset.0, "partition started");
         self.metrics.lag.start_partition(partition, position.next_offset);
-        let index = batcher_of(partition, self.settings.config.batchers);
+        let index = self.spread.assign(partition);
         let command = BatcherCommand::Begin {
             partition: partition.clone(),
             generation,
@@ -222,5 +223,6 @@ impl Worker {
             goal: self.settings.goals.as_ref().and_then(|goals| goals.get(partition).copied()),
         };
         self.send(Effect::Batcher(index, command));
+        index
     }
 }

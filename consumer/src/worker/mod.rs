@@ -9,6 +9,7 @@
 //! | life of a batch | `batch_cycle` |
 //! | life of the worker | [`Phase`], below |
 //! | life of a revocation | [`Revocation`], below |
+//! | number of batchers, and the batcher of each partition | `spread`, `adapt_batchers` |
 //! | tables that are altered, topics that are held or opened | `alterations`, `held_topics`, `discovery` |
 //! | reactions to events | `source_events`, `batcher_events`, `committer_events`, `cluster_answers` |
 //! | actions at a time | `advance`, `owner_queries`, `until_end` |
@@ -16,6 +17,7 @@
 //! Uncommitted records are either flushed (the batch is cut and committed), or all of them are dropped and
 //! read again from the committed positions (a reset).
 
+mod adapt_batchers;
 mod advance;
 mod alterations;
 mod awaited_members;
@@ -33,12 +35,13 @@ mod pending_alterations;
 mod periodic_query;
 mod readiness_blockers;
 mod source_events;
+mod spread;
 mod until_end;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use ducktide_protocol::dedupe::RecentRows;
 use ducktide_protocol::position::{Offset, Partition};
@@ -62,10 +65,14 @@ use partitions::Partitions;
 use pending_alterations::Alterations;
 use periodic_query::PeriodicQuery;
 use readiness_blockers::ReadinessBlockers;
+use spread::BatcherSpread;
 
 pub(crate) use awaited_members::REFUSAL_LIMIT;
 pub(crate) use batch_cycle::FlushTrigger;
 pub(crate) use effect::{ClusterQuery, Effect};
+pub(crate) use spread::FIRST_QUIET_TIME;
+#[cfg(test)]
+pub(crate) use spread::LONGEST_QUIET_TIME;
 
 /// Settings of a worker, and what it found at its start.
 pub(crate) struct WorkerSettings {
@@ -75,6 +82,8 @@ pub(crate) struct WorkerSettings {
     pub(crate) goals: Option<Goals>,
     /// Memory for the ids of recent rows, which limits what is requested of them.
     pub(crate) ids: Arc<IdBudget>,
+    /// Time for which fewer batchers must be enough before fewer are used.
+    pub(crate) quiet_time: Duration,
 }
 
 /// Result of a step.
@@ -100,6 +109,7 @@ pub(crate) struct Worker {
     partitions: Partitions,
     revocation: Option<Revocation>,
     batches: BatchCycle,
+    spread: BatcherSpread,
     alterations: Alterations,
     blockers: ReadinessBlockers,
     queries: Queries,
@@ -181,6 +191,7 @@ impl Worker {
         let routes = routes.into_iter().map(|route| (Arc::clone(&route.topic), route)).collect();
         Self {
             batches: BatchCycle::new(config.batch.flush_interval, config.batchers),
+            spread: BatcherSpread::new(config.batchers, settings.quiet_time),
             queries: Queries {
                 question: 0,
                 positions: PeriodicQuery::due_at(now),
@@ -259,6 +270,7 @@ impl Worker {
         self.effects.push(effect);
     }
 
+    /// Sends a command to all batchers, also to those that are not used.
     fn send_batchers(&mut self, command: impl Fn() -> BatcherCommand) {
         let batchers = 0..self.settings.config.batchers;
         self.effects.extend(batchers.map(|index| Effect::Batcher(index, command())));
@@ -267,8 +279,10 @@ impl Worker {
     /// Drops all records whose commit was not sent.
     fn reset(&mut self) {
         self.send(Effect::Source(SourceCommand::Hold(self.partitions.all())));
-        self.send_batchers(|| BatcherCommand::Reset);
+        let shares = self.spread.shares();
+        self.send_batchers(|| BatcherCommand::Reset { shares });
         self.batches.reset();
+        self.spread.reset();
         self.partitions.reset();
         self.resets += 1;
         if let Some(revocation) = &mut self.revocation {

@@ -7,6 +7,7 @@ mod compactor;
 mod day;
 mod drain;
 mod evolution;
+mod latency;
 mod measurement;
 mod plain_loop;
 mod produce;
@@ -14,6 +15,7 @@ mod progress;
 mod rebalance;
 mod report;
 mod start;
+mod steady;
 mod volume;
 mod worker_log;
 
@@ -58,6 +60,12 @@ enum BenchCommand {
     /// Measures the commits per second of 1 to 16 workers with one partition each, in lakes in PostgreSQL.
     /// Compares each lake with the producer's ledger.
     Commits(commits::CommitsArgs),
+    /// Measures the delay from an event to the snapshot that has it, at constant rates with a flush interval
+    /// of 100 ms. Compares each lake with the producer's ledger.
+    Latency(latency::LoadArgs),
+    /// Measures CPU time, wake-ups and memory of a consumer without records, and at a low rate with a flush
+    /// interval of 1 second. Compares each lake with the producer's ledger.
+    Idle(latency::LoadArgs),
     /// Polls a topic to its end without processing records; started by `drain`.
     #[command(hide = true)]
     PlainLoop(plain_loop::PlainLoopArgs),
@@ -76,6 +84,8 @@ pub(crate) fn run(args: BenchArgs) -> Result<()> {
         BenchCommand::Evolution => evolution::run(),
         BenchCommand::Start(args) => start::run(&args),
         BenchCommand::Commits(args) => commits::run(&args),
+        BenchCommand::Latency(args) => latency::run_latency(&args),
+        BenchCommand::Idle(args) => latency::run_idle(&args),
         BenchCommand::PlainLoop(args) => plain_loop::run(&args),
     }
 }

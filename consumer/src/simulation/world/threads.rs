@@ -224,8 +224,9 @@ impl World<'_> {
         self.deliver(id);
         self.send_fetches(id);
         match turn {
-            Turn::Continue if has_work => self.wake_soon(id, POLL),
-            Turn::Continue => self.wake(id, POLL, self.now + IDLE_POLL),
+            Turn::Continue => self.wake_soon(id, POLL),
+            Turn::Idle(_) if has_work => self.wake_soon(id, POLL),
+            Turn::Idle(_) => self.wake(id, POLL, self.now + IDLE_POLL),
             Turn::Wait(pause) => self.wake(id, POLL, self.now + pause * 20),
             Turn::Replace(lost) => self.replace_client(id, lost),
             Turn::Close => self.close(id),
