@@ -1,6 +1,8 @@
 //! Properties of every state, and situations that some states must reach.
 
-use ducktide_protocol::commit_state::{CommitState, commit_state, has_moved};
+use ducktide_protocol::commit::ProgressDelta;
+use ducktide_protocol::commit_state::{CommitState, commit_state};
+use ducktide_protocol::position::Position;
 use ducktide_protocol::invariants;
 use stateright::Property;
 
@@ -50,6 +52,15 @@ pub(crate) fn guarantee() -> Properties {
             ok.into_iter().all(moved)
         }),
     ]
+}
+
+/// Returns true if progress is at or beyond the end of a commit.
+fn has_moved(steps: &[ProgressDelta], found: &[Option<Position>]) -> bool {
+    steps.iter().zip(found).all(|(step, now)| {
+        now.is_some_and(|now| {
+            now.epoch > step.epoch || now.epoch == step.epoch && now.next_offset >= step.range.to
+        })
+    })
 }
 
 /// Situations that the guarantee covers; each must be reached.

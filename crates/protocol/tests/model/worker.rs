@@ -17,7 +17,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ducktide_protocol::commit::{CommitKind, Counts, ProgressDelta};
-use ducktide_protocol::commit_state::{CommitState, commit_state, has_moved};
+use ducktide_protocol::commit_state::{CommitState, commit_state};
 use ducktide_protocol::position::{Offset, OffsetRange, Position};
 
 use crate::action::Cut;
@@ -174,15 +174,14 @@ impl Worker {
         batch
     }
 
-    /// Reads progress in a new transaction and decides, whatever COMMIT returned.
+    /// Reads progress in a new transaction and decides, unless the commit was answered with success: it has
+    /// checked progress itself.
     pub(crate) fn decide(design: Design, catalog: &Catalog, committing: &Committing) -> Decision {
         let Committing { batch, attempt, .. } = committing;
-        let found = found(design, catalog, &batch.steps);
         if *attempt == Attempt::Succeeded {
-            // A worker whose successful COMMIT moved nothing ends: the lake has no triggers.
-            let moved = has_moved(&batch.steps, &found);
-            return if moved { Decision::Continue } else { Decision::Reset };
+            return Decision::Continue;
         }
+        let found = found(design, catalog, &batch.steps);
         let registered = batch.file().is_none_or(|name| catalog.is_registered(name));
         match commit_state(&batch.steps, &found) {
             CommitState::NotApplied => Decision::Resend,
