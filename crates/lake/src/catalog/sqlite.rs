@@ -15,12 +15,14 @@ use super::sqlite_file::{failed, open};
 
 const SCHEMA: &str = include_str!("sqlite.sql");
 
-/// Table, views and trigger that commit.
+/// Table, indexes, views and trigger that commit.
 const COMMIT_FILES: &str = include_str!("sqlite_commit_files.sql");
 
 /// Names of what [`COMMIT_FILES`] creates.
-const COMMIT_OBJECTS: [&str; 4] = [
+const COMMIT_OBJECTS: [&str; 6] = [
     "table ducktide_commit_files",
+    "index ducktide_column",
+    "index ducktide_table_column_stats",
     "view ducktide_unknown_column",
     "view ducktide_newest_file",
     "trigger ducktide_commit_files",
@@ -90,7 +92,9 @@ fn upgrade(connection: &Connection, path: &Path) -> Result<Installed> {
     }
     // Dropping the table drops its trigger.
     let drop = "DROP TABLE IF EXISTS ducktide_commit_files; \
-                DROP VIEW IF EXISTS ducktide_unknown_column; DROP VIEW IF EXISTS ducktide_newest_file;";
+                DROP VIEW IF EXISTS ducktide_unknown_column; DROP VIEW IF EXISTS ducktide_newest_file; \
+                DROP INDEX IF EXISTS ducktide_column; \
+                DROP INDEX IF EXISTS ducktide_table_column_stats;";
     let raise = raise_version_sql("ducktide_meta");
     connection
         .execute_batch(&format!("BEGIN IMMEDIATE; {drop}{COMMIT_FILES}; {raise}; COMMIT;"))

@@ -13,6 +13,9 @@
 
 -- A mailbox: the trigger empties it, and without the trigger nothing comes in.
 CREATE TABLE ducktide_commit_files(message TEXT NOT NULL CONSTRAINT ducktide_trigger_missing CHECK (0));
+-- For tables with many columns.
+CREATE INDEX ducktide_column ON ducklake_column(table_id, column_id);
+CREATE INDEX ducktide_table_column_stats ON ducklake_table_column_stats(table_id, column_id);
 -- Columns of the tables written below that the format does not name. A later format gets a row for each table whose columns differ.
 CREATE VIEW ducktide_unknown_column AS
 WITH known(version, name, columns) AS (VALUES
@@ -127,42 +130,44 @@ BEGIN
     JOIN ducktide_newest_file d ON d.place = f.key,
          json_each(f.value, '$.columns') c
    WHERE NOT EXISTS (SELECT 1 FROM ducklake_table_stats n WHERE n.table_id = d.table_id) ORDER BY 1, 2;
-  UPDATE ducklake_table_column_stats SET contains_null = n.contains_null, contains_nan = n.contains_nan, min_value = n.min_value, max_value = n.max_value
+  UPDATE ducklake_table_column_stats
+     SET contains_null = iif(n.is_first, n.contains_null, n.contains_null | ducklake_table_column_stats.contains_null),
+         contains_nan = iif(n.is_first, n.contains_nan, n.contains_nan | ducklake_table_column_stats.contains_nan),
+         min_value = iif(n.has_values, iif(n.is_known, n.min_value, NULL), ducklake_table_column_stats.min_value),
+         max_value = iif(n.has_values, iif(n.is_known, n.max_value, NULL), ducklake_table_column_stats.max_value)
     FROM (
       WITH of_files AS MATERIALIZED (
-        SELECT d.table_id, c.value->>0 AS column_id, c.value->>2 AS value_count, c.value->>3 AS null_count, c.value->>4 AS min_value, c.value->>5 AS max_value, c.value->>6 AS contains_nan
+        SELECT d.table_id, CAST(c.value->>0 AS INTEGER) AS column_id, c.value->>2 AS value_count, c.value->>3 AS null_count, c.value->>4 AS min_value, c.value->>5 AS max_value, c.value->>6 AS contains_nan
           FROM json_each(NEW.message, '$.files') f
           JOIN ducktide_newest_file d ON d.place = f.key,
                json_each(f.value, '$.columns') c
-      ), of_table AS MATERIALIZED (
+      ), bounds AS (
+        SELECT table_id, column_id, min_value AS bound, 1 AS is_min FROM of_files WHERE value_count IS NOT 0
+        UNION ALL SELECT table_id, column_id, max_value, 0 FROM of_files WHERE value_count IS NOT 0
         -- The rows of a table without commits were inserted above.
-        SELECT s.table_id, s.column_id, s.contains_null, s.contains_nan, s.min_value, s.max_value,
-               NOT EXISTS (SELECT 1 FROM ducklake_table_stats n WHERE n.table_id = s.table_id) AS is_first,
+        UNION ALL SELECT t.table_id, t.column_id, t.min_value, 1 FROM ducklake_table_column_stats t JOIN ducklake_table_stats e ON e.table_id = t.table_id
+                   WHERE t.table_id IN (SELECT table_id FROM of_files)
+        UNION ALL SELECT t.table_id, t.column_id, t.max_value, 0 FROM ducklake_table_column_stats t JOIN ducklake_table_stats e ON e.table_id = t.table_id
+                   WHERE t.table_id IN (SELECT table_id FROM of_files)
+        -- LIMIT keeps SQLite from flattening the query, which would read the message once for each column.
+        LIMIT -1
+      ), typed AS (
+        SELECT b.table_id, b.column_id, b.bound, b.is_min,
                CASE WHEN c.column_type IN ('float32', 'float64') THEN 'float'
                     WHEN c.column_type GLOB 'int[0-9]*' OR c.column_type GLOB 'uint[0-9]*' OR c.column_type GLOB 'decimal*' THEN 'number'
                     WHEN c.column_type IN ('date', 'timestamp', 'timestamp_s', 'timestamp_ms', 'timestamp_ns', 'timestamptz') THEN 'time'
                     WHEN c.column_type IN ('varchar', 'json', 'uuid', 'time') THEN 'text'
                     ELSE c.column_type END AS kind
-          FROM ducklake_table_column_stats s JOIN ducklake_column c ON c.table_id = s.table_id AND c.column_id = s.column_id AND c.end_snapshot IS NULL
-         WHERE s.table_id IN (SELECT table_id FROM of_files)
-      ), counted AS (
-        SELECT table_id, column_id, iif(min(null_count IS NOT NULL), max(null_count > 0), NULL) AS contains_null,
-               iif(min(contains_nan IS NOT NULL), max(contains_nan), NULL) AS contains_nan, max(value_count IS NOT 0) AS has_values
-          FROM of_files GROUP BY 1, 2
-      ), bounds AS (
-        SELECT table_id, column_id, min_value AS bound, 1 AS is_min FROM of_files WHERE value_count IS NOT 0
-        UNION ALL SELECT table_id, column_id, max_value, 0 FROM of_files WHERE value_count IS NOT 0
-        UNION ALL SELECT table_id, column_id, min_value, 1 FROM of_table WHERE NOT is_first
-        UNION ALL SELECT table_id, column_id, max_value, 0 FROM of_table WHERE NOT is_first
+          FROM bounds b JOIN ducklake_column c ON c.table_id = b.table_id AND c.column_id = b.column_id AND c.end_snapshot IS NULL
+         LIMIT -1
       ), known AS (
-        SELECT b.table_id, b.column_id, b.bound, b.is_min, t.kind,
-               CASE t.kind WHEN 'number' THEN b.bound GLOB '*[0-9]' AND ltrim(b.bound, '-') NOT GLOB '*[^0-9.]*'
-                           WHEN 'float' THEN b.bound IN ('inf', '-inf') OR b.bound GLOB '*[0-9]' AND b.bound NOT GLOB '*[^-+.e0-9]*'
-                           WHEN 'boolean' THEN b.bound IN ('false', 'true', '0', '1')
-                           -- Texts of years with four digits have the order of their times.
-                           WHEN 'time' THEN b.bound GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' AND b.bound NOT GLOB '*[^-+.: 0-9]*'
-                           WHEN 'text' THEN b.bound IS NOT NULL END AS is_known
-          FROM bounds b JOIN of_table t ON t.table_id = b.table_id AND t.column_id = b.column_id
+        SELECT *, CASE kind WHEN 'number' THEN bound GLOB '*[0-9]' AND ltrim(bound, '-') NOT GLOB '*[^0-9.]*'
+                            WHEN 'float' THEN bound IN ('inf', '-inf') OR bound GLOB '*[0-9]' AND bound NOT GLOB '*[^-+.e0-9]*'
+                            WHEN 'boolean' THEN bound IN ('false', 'true', '0', '1')
+                            -- Texts of years with four digits have the order of their times.
+                            WHEN 'time' THEN bound GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]*' AND bound NOT GLOB '*[^-+.: 0-9]*'
+                            WHEN 'text' THEN bound IS NOT NULL END AS is_known
+          FROM typed
       ), digits AS (
         -- A number's digits, all of one column with the same number of decimals.
         SELECT *, iif(bound LIKE '-%', -1, 1) AS sign, iif(kind = 'number' AND is_known, substr(printf('%042d', 0) || replace(ltrim(bound, '-'), '.', ''), -42), '') AS padded FROM known
@@ -175,15 +180,19 @@ BEGIN
         SELECT *, iif(is_min, row_number() OVER (PARTITION BY table_id, column_id, is_min ORDER BY first_key, second_key, third_key, bound),
                               row_number() OVER (PARTITION BY table_id, column_id, is_min ORDER BY first_key DESC, second_key DESC, third_key DESC, bound DESC)) AS place
           FROM ordered
-      ), merged AS (
-        SELECT table_id, column_id, min(coalesce(is_known, 0)) AS is_known, max(iif(is_min AND place = 1, bound, NULL)) AS min_value, max(iif(NOT is_min AND place = 1, bound, NULL)) AS max_value
+      ), of_columns AS (
+        SELECT table_id, column_id, iif(min(null_count IS NOT NULL), max(null_count > 0), NULL) AS contains_null, iif(min(contains_nan IS NOT NULL), max(contains_nan), NULL) AS contains_nan,
+               max(value_count IS NOT 0) AS has_values, NULL AS is_known, NULL AS min_value, NULL AS max_value
+          FROM of_files GROUP BY 1, 2
+        UNION ALL
+        SELECT table_id, column_id, NULL, NULL, NULL, min(coalesce(is_known, 0)), max(iif(is_min AND place = 1, bound, NULL)), max(iif(NOT is_min AND place = 1, bound, NULL))
           FROM ranked GROUP BY 1, 2
       )
-      SELECT c.table_id, c.column_id, iif(t.is_first, c.contains_null, c.contains_null | t.contains_null) AS contains_null, iif(t.is_first, c.contains_nan, c.contains_nan | t.contains_nan) AS contains_nan,
-             iif(c.has_values, iif(m.is_known, m.min_value, NULL), t.min_value) AS min_value, iif(c.has_values, iif(m.is_known, m.max_value, NULL), t.max_value) AS max_value
-        FROM counted c JOIN of_table t ON t.table_id = c.table_id AND t.column_id = c.column_id LEFT JOIN merged m ON m.table_id = c.table_id AND m.column_id = c.column_id
+      SELECT o.table_id, o.column_id, NOT EXISTS (SELECT 1 FROM ducklake_table_stats e WHERE e.table_id = o.table_id) AS is_first, max(o.contains_null) AS contains_null,
+             max(o.contains_nan) AS contains_nan, max(o.has_values) AS has_values, max(o.is_known) AS is_known, max(o.min_value) AS min_value, max(o.max_value) AS max_value
+        FROM of_columns o GROUP BY 1, 2
     ) n
-   WHERE ducklake_table_column_stats.table_id = n.table_id AND ducklake_table_column_stats.column_id = n.column_id;
+   WHERE ducklake_table_column_stats.table_id = n.table_id AND ducklake_table_column_stats.column_id = n.column_id AND n.has_values IS NOT NULL;
 
   INSERT INTO ducklake_table_stats(table_id, record_count, next_row_id, file_size_bytes)
   SELECT DISTINCT d.table_id, 0, 0, 0

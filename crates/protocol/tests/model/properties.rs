@@ -2,8 +2,8 @@
 
 use ducktide_protocol::commit::ProgressDelta;
 use ducktide_protocol::commit_state::{CommitState, commit_state};
-use ducktide_protocol::position::Position;
 use ducktide_protocol::invariants;
+use ducktide_protocol::position::Position;
 use stateright::Property;
 
 use crate::calm;
