@@ -51,7 +51,7 @@ impl LakeLock {
 
     /// Takes the lock; None if another process holds it for longer than `timeout`.
     fn take(&mut self, timeout: Duration) -> Result<Option<Held<'_>>> {
-        Ok(self.lock(timeout)?.then_some(Held(self)))
+        Ok(if self.lock(timeout)? { Some(Held(self)) } else { None })
     }
 
     /// Returns true if a lock that was taken is still the one that other processes wait for.
@@ -121,7 +121,7 @@ impl CommitLock {
                     return Err(error);
                 }
             }
-            guard.held = free.then_some(Held(lock));
+            guard.held = if free { Some(Held(lock)) } else { None };
         } else {
             guard.held = lock.take(COMMIT_LOCK_TIMEOUT)?;
             guard.intents_announced = sqlite::check_triggers(catalog)?;
