@@ -1,13 +1,14 @@
 //! A lake with one table, without Kafka.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ducktide_lake::config::LakeConfig;
+use ducktide_lake::conformance::{copy_option, read_footer};
 use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
 use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition};
 use ducktide_protocol::table::{TableName, TableShape};
-use ducktide_protocol::{FileFooter, Lake as _, SourceSpec, StagedFile};
+use ducktide_protocol::{Lake as _, SourceSpec, StagedFile, Table};
 
 /// Name of the only data file.
 pub(crate) const FILE: &str = "ducktide-00000000-0000-4000-8000-000000000000.parquet";
@@ -31,7 +32,7 @@ pub(crate) fn create(config: &LakeConfig, columns: &[(&str, &str)], values: &str
     let table = lake.ensure_table(&name, &shape).unwrap();
     let spec = SourceSpec::without_ids(name.clone(), "events", "demo");
     let source = lake.register_source(&spec, &[(Partition(0), Offset(0))]).unwrap();
-    let path = stage(&mut lake, &table.directory, values);
+    let path = stage(&mut lake, &table, values);
     let delta = ProgressDelta {
         source: source.id,
         partition: Partition(0),
@@ -39,20 +40,21 @@ pub(crate) fn create(config: &LakeConfig, columns: &[(&str, &str)], values: &str
         range: OffsetRange { from: Offset(0), to: Offset(10) },
         counts: Counts { rows: 10, ..Counts::default() },
     };
-    let footer = FileFooter::default();
-    let staged = StagedFile { path, table: name, rows: 10, bytes: 1, footer };
+    let (bytes, footer) = (path.metadata().unwrap().len(), read_footer(&path).unwrap());
+    let staged = StagedFile { path, table: name, rows: 10, bytes, footer };
     let commit = Commit::ingest(vec![delta], vec![staged], vec![table.version]);
     assert!(matches!(lake.commit(&commit).unwrap(), CommitOutcome::Committed(Some(_))));
 }
 
-fn stage(lake: &mut DuckLake, directory: &Path, values: &str) -> PathBuf {
-    std::fs::create_dir_all(directory).unwrap();
-    let file = directory.join(FILE);
+fn stage(lake: &mut DuckLake, table: &Table, values: &str) -> PathBuf {
+    std::fs::create_dir_all(&table.directory).unwrap();
+    let file = table.directory.join(FILE);
     let copy = format!(
         "COPY (SELECT {values}, 'events' AS _kafka_topic, 0 AS _kafka_partition, o AS _kafka_offset, \
          TIMESTAMPTZ '2026-11-01 00:00:00+00' AS _kafka_timestamp FROM range(10) t(o)) \
-         TO '{}' (FORMAT parquet)",
-        file.display()
+         TO '{}' (FORMAT parquet, FIELD_IDS {})",
+        file.display(),
+        copy_option(&table.field_ids)
     );
     lake.connection().unwrap().execute_batch(&copy).unwrap();
     file
