@@ -42,6 +42,7 @@ pub use duck_lake::tables::read_layout;
 pub use duck_lake::{DuckLake, WriteLocks};
 pub use overview::{Overview, SnapshotRange, TableSize};
 pub use postgres_settings::{PostgresSettings, PostgresSettingsError};
+pub use register_files::register_files;
 pub use session::{Access, Resources};
 pub use snapshots::Snapshot;
 pub use versions::{ComponentVersion, Versions};

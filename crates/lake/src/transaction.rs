@@ -33,7 +33,6 @@ use ducktide_protocol::table::TableName;
 use crate::catalog::ledger;
 use crate::catalog::{self, PartitionProgress};
 use crate::duck_lake::DuckLake;
-pub use crate::register_files::register_files;
 use crate::send::{Failure, Sent, by_table, relative_path, send};
 use crate::storage;
 
@@ -45,7 +44,9 @@ pub fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
         return Ok(CommitOutcome::FilesUnusable(unusable));
     }
     let outcome = match send(lake, commit)? {
-        Sent::Committed(snapshot) => Ok(CommitOutcome::Committed(snapshot)),
+        Sent::Committed(snapshot) => {
+            Ok(CommitOutcome::Committed(snapshot.or_else(|| newest_snapshot(lake, commit))))
+        }
         Sent::TableChanged => return Ok(CommitOutcome::TableChanged),
         Sent::Failed(failure) => resolve(lake, commit, &failure),
     };
@@ -160,6 +161,14 @@ fn read_progress(lake: &mut DuckLake, commit: &Commit) -> Result<Vec<Option<Part
 
 fn positions(progress: &[Option<PartitionProgress>]) -> Vec<Option<Position>> {
     progress.iter().map(|now| now.as_ref().map(|now| now.position)).collect()
+}
+
+/// Reads the snapshot of a commit that was applied, for the log; None if it has no rows.
+fn newest_snapshot(lake: &mut DuckLake, commit: &Commit) -> Option<SnapshotId> {
+    if commit.files().is_empty() {
+        return None;
+    }
+    snapshot_of(commit, &read_progress(lake, commit).ok()?)
 }
 
 /// Returns the snapshot of the commit, from the progress of a range with rows.

@@ -18,8 +18,8 @@ use super::postgres_connection::{COMMIT_LOCK, PostgresConnection};
 use super::sqlite;
 use crate::config::{CatalogLocation, LakeConfig};
 
-/// Longest time that a commit waits for the lock: far above a commit's few milliseconds times the workers of a
-/// large pipeline, far below the delay that a stopped holder may cause for all other workers.
+/// Longest time that a commit waits for the lock: far above a commit's few milliseconds times the
+/// workers of a large pipeline, far below the delay that a stopped holder may cause for all other workers.
 const COMMIT_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Time between two attempts to lock the lock file.
@@ -72,7 +72,7 @@ impl LakeLock {
 }
 
 /// A lock, held until dropped.
-pub(crate) struct Held<'a>(&'a mut LakeLock);
+struct Held<'a>(&'a mut LakeLock);
 
 impl Drop for Held<'_> {
     fn drop(&mut self) {
@@ -101,45 +101,41 @@ impl CommitLock {
         }
     }
 
-    /// Takes the lock; None if it is not free within 5 s: then the caller continues without it.
-    pub(crate) fn take(&mut self) -> Result<Option<Held<'_>>> {
-        self.0.take(COMMIT_LOCK_TIMEOUT)
+    /// Takes the lock, or continues without it after 5 s.
+    pub(crate) fn take(&mut self) -> Result<CommitGuard<'_>> {
+        let (started, holder) = (Instant::now(), self.0.holder());
+        let held = self.0.take(COMMIT_LOCK_TIMEOUT)?;
+        if held.is_none() {
+            warn_of_timeout(started, holder.as_deref());
+        }
+        Ok(CommitGuard { _held: held })
     }
 
     /// Takes the lock, or continues without it after 5 s; checks the catalog's format and triggers.
     pub fn acquire(&mut self, catalog: &impl CatalogClient) -> Result<CommitGuard<'_>> {
-        let started = Instant::now();
-        let holder = self.0.holder();
-        let mut guard = CommitGuard { held: None, intents_announced: false };
-        let lock = &mut self.0;
-        if let LakeLock::Advisory(connection) = lock {
-            let free = connection.lock(COMMIT_LOCK_TIMEOUT)?;
-            match connection.check_triggers() {
-                Ok(announced) => guard.intents_announced = announced,
-                Err(error) => {
-                    connection.unlock();
-                    return Err(error);
-                }
-            }
-            guard.held = if free { Some(Held(lock)) } else { None };
-        } else {
-            guard.held = lock.take(COMMIT_LOCK_TIMEOUT)?;
-            guard.intents_announced = sqlite::check_triggers(catalog)?;
-        }
+        let (started, holder) = (Instant::now(), self.0.holder());
+        let connection = self.connection();
+        let held = self.0.take(COMMIT_LOCK_TIMEOUT)?;
+        let is_replay_announced = match connection {
+            Some(connection) => connection.check_triggers()?,
+            None => sqlite::check_triggers(catalog)?,
+        };
         // A wait for a replay is logged elsewhere.
-        if guard.held.is_none() && !guard.intents_announced {
-            let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-            tracing::warn!(elapsed_ms, holder, "commit lock timed out, continuing without it");
+        if held.is_none() && !is_replay_announced {
+            warn_of_timeout(started, holder.as_deref());
         }
-        Ok(guard)
+        Ok(CommitGuard { _held: held })
     }
 }
 
-/// The commit lock, held until dropped, and the result of the trigger check.
+fn warn_of_timeout(started: Instant, holder: Option<&str>) {
+    let elapsed_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::warn!(elapsed_ms, holder, "commit lock timed out, continuing without it");
+}
+
+/// The commit lock, held until dropped.
 pub struct CommitGuard<'a> {
-    held: Option<Held<'a>>,
-    /// True if any intent is announced, live or expired.
-    pub intents_announced: bool,
+    _held: Option<Held<'a>>,
 }
 
 /// The maintenance lock: one operation of a compactor, or one replay, at a time.

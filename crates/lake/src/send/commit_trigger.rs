@@ -4,13 +4,12 @@
 //! break the locks of the first. A message that is not applied raises a text of
 //! `sqlite_commit_files.sql`.
 
-use ducktide_protocol::commit::Commit;
 use ducktide_protocol::error::Result;
 use ducktide_protocol::failpoint::{self, Failpoint};
 
 use super::Failure;
 use super::answer::CommitAnswer;
-use crate::catalog::{self, layout, sqlite};
+use crate::catalog::{layout, sqlite};
 use crate::duck_lake::DuckLake;
 use crate::duckdb_error::is_refusal;
 use crate::session::Session;
@@ -21,19 +20,18 @@ const TABLE: &str = "ducktide_commit_files";
 /// Inserts the message once, while no other worker of the lake commits.
 pub(super) fn fire(
     lake: &mut DuckLake,
-    commit: &Commit,
     message: &str,
 ) -> Result<std::result::Result<CommitAnswer, Failure>> {
     let (session, lock) = lake.session_and_lock()?;
-    let held = lock.take()?;
+    let guard = lock.take()?;
     failpoint::reached(Failpoint::LockTaken);
     failpoint::reached(Failpoint::MessageSet);
     let insert = format!("INSERT INTO {}(message) VALUES (?)", session.catalog_table(TABLE));
     let inserted = session.connection().execute(&insert, [message]);
-    let locked = held.is_some();
-    drop(held);
+    drop(guard);
     let Err(error) = inserted else {
-        return Ok(Ok(CommitAnswer::Committed { snapshot: snapshot_of(session, commit), locked }));
+        // An INSERT returns no snapshot; the lock has logged it if it was not free.
+        return Ok(Ok(CommitAnswer::Committed { snapshot: None, locked: true }));
     };
     let text = error.to_string();
     if let Some(answer) = answer(session, &text)? {
@@ -41,17 +39,6 @@ pub(super) fn fire(
     }
     lake.handle_error(&text);
     Ok(Err(Failure { is_refusal: is_refusal(&text), text }))
-}
-
-/// Returns the snapshot of an applied commit, for the log; None for progress without rows.
-fn snapshot_of(session: &Session, commit: &Commit) -> Option<i64> {
-    let with_rows = commit.progress().iter().find(|delta| delta.counts.needs_snapshot())?;
-    let progress = catalog::progress(session, with_rows.source).ok()?;
-    progress
-        .into_iter()
-        .find(|now| now.partition == with_rows.partition)?
-        .snapshot_id
-        .map(|id| id.0)
 }
 
 /// Returns the answer that a text of the trigger stands for; None for other errors.

@@ -30,7 +30,8 @@ use crate::duck_lake::DuckLake;
 
 /// Answer to a commit that was sent once.
 pub(crate) enum Sent {
-    /// The catalog has applied it, and has checked that progress moved.
+    /// The catalog has applied it, and has checked that progress moved. Without a snapshot if it has no
+    /// rows, or if the answer does not tell it.
     Committed(Option<SnapshotId>),
     /// A table was altered or dropped after the files were written; nothing was applied.
     TableChanged,
@@ -56,7 +57,7 @@ pub(crate) fn send(lake: &mut DuckLake, commit: &Commit) -> Result<Sent> {
         let message = request(commit, Instant::now() >= deadline);
         let answer = match lake.location() {
             CatalogLocation::Postgres(_) => commit_function::call(lake, &message)?,
-            CatalogLocation::Sqlite(_) => commit_trigger::fire(lake, commit, &message)?,
+            CatalogLocation::Sqlite(_) => commit_trigger::fire(lake, &message)?,
         };
         let answer = match answer {
             Ok(answer) => answer,
