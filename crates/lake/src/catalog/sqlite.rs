@@ -18,14 +18,14 @@ const SCHEMA: &str = include_str!("sqlite.sql");
 /// Table, indexes, views and trigger that commit.
 const COMMIT_FILES: &str = include_str!("sqlite_commit_files.sql");
 
-/// Names of what [`COMMIT_FILES`] creates.
-const COMMIT_OBJECTS: [&str; 6] = [
-    "table ducktide_commit_files",
-    "index ducktide_column",
-    "index ducktide_table_column_stats",
-    "view ducktide_unknown_column",
-    "view ducktide_newest_file",
-    "trigger ducktide_commit_files",
+/// Types and names of what [`COMMIT_FILES`] creates, in the order in which they are dropped.
+const COMMIT_OBJECTS: [(&str, &str); 6] = [
+    ("trigger", "ducktide_commit_files"),
+    ("view", "ducktide_newest_file"),
+    ("view", "ducktide_unknown_column"),
+    ("index", "ducktide_table_column_stats"),
+    ("index", "ducktide_column"),
+    ("table", "ducktide_commit_files"),
 ];
 
 /// Start of the part of the schema with the triggers.
@@ -90,11 +90,8 @@ fn upgrade(connection: &Connection, path: &Path) -> Result<Installed> {
     if version > LAYOUT_VERSION || version == LAYOUT_VERSION && is_current {
         return Ok(Installed::Nothing);
     }
-    // Dropping the table drops its trigger.
-    let drop = "DROP TABLE IF EXISTS ducktide_commit_files; \
-                DROP VIEW IF EXISTS ducktide_unknown_column; DROP VIEW IF EXISTS ducktide_newest_file; \
-                DROP INDEX IF EXISTS ducktide_column; \
-                DROP INDEX IF EXISTS ducktide_table_column_stats;";
+    let drop =
+        COMMIT_OBJECTS.map(|(kind, name)| format!("DROP {kind} IF EXISTS {name}; ")).concat();
     let raise = raise_version_sql("ducktide_meta");
     connection
         .execute_batch(&format!("BEGIN IMMEDIATE; {drop}{COMMIT_FILES}; {raise}; COMMIT;"))
@@ -104,11 +101,11 @@ fn upgrade(connection: &Connection, path: &Path) -> Result<Installed> {
 
 /// Returns true if the catalog has what commits, each with the text of this program.
 fn commits_as_this_program(connection: &Connection) -> rusqlite::Result<bool> {
-    let text = "SELECT sql FROM sqlite_master WHERE type || ' ' || name = ?1";
+    let text = "SELECT sql FROM sqlite_master WHERE type = ?1 AND name = ?2";
     let mut select = connection.prepare(text)?;
     let mut is_current = true;
     for object in COMMIT_OBJECTS {
-        let found: Option<String> = select.query_row([object], |row| row.get(0)).optional()?;
+        let found: Option<String> = select.query_row(object, |row| row.get(0)).optional()?;
         is_current &= found.is_some_and(|sql| COMMIT_FILES.contains(&sql));
     }
     Ok(is_current)
