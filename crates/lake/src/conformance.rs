@@ -5,7 +5,7 @@ pub mod rows;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
-use std::path::Path;
+use std::path::PathBuf;
 
 use ducktide_protocol::conformance::{Harness, staged};
 use ducktide_protocol::position::{OffsetRange, Partition};
@@ -47,7 +47,7 @@ impl Harness for DuckLakeHarness {
     }
 
     fn stage(&mut self, table: &Table, partition: Partition, range: OffsetRange) -> StagedFile {
-        let mut file = staged(table, range, 0);
+        let file = staged(table, range, 0);
         std::fs::create_dir_all(&table.directory).expect("the data path is writable");
         let duckdb = duckdb::Connection::open_in_memory().expect("DuckDB starts");
         let added = table.shape.columns.iter().skip(5);
@@ -65,9 +65,7 @@ impl Harness for DuckLakeHarness {
                 file.path.display()
             ))
             .expect("DuckDB writes a Parquet file");
-        file.bytes = file.path.metadata().expect("the file was written").len();
-        file.footer = read_footer(&file.path).expect("the file has a footer");
-        file
+        described(file.path, &file.table).expect("the file has a footer")
     }
 
     fn count(&mut self, table: &TableName) -> u64 {
@@ -92,13 +90,16 @@ pub fn copy_option(ids: &FieldIds) -> String {
     format!("{{{}}}", fields.collect::<Vec<_>>().join(", "))
 }
 
-/// Reads the footer of a file that DuckDB has written, which can have Bloom filters before it.
-pub fn read_footer(path: &Path) -> Result<FileFooter> {
-    let file = File::open(path)?;
+/// Describes a file that DuckDB has written for a table, as a worker describes its own. The file can have
+/// Bloom filters before its footer.
+pub fn described(path: PathBuf, table: &TableName) -> Result<StagedFile> {
+    let file = File::open(&path)?;
     let bytes = file.metadata()?.len();
     let mut length = [0; 4];
     file.read_exact_at(&mut length, bytes - 8)?;
     let reader = SerializedFileReader::new(file)?;
     let footer = file_footer(reader.metadata(), bytes);
-    Ok(FileFooter { bytes: u32::from_le_bytes(length).into(), ..footer })
+    let footer = FileFooter { bytes: u32::from_le_bytes(length).into(), ..footer };
+    let rows = u64::try_from(reader.metadata().file_metadata().num_rows()).unwrap_or(0);
+    Ok(StagedFile { path, table: table.clone(), rows, bytes, footer })
 }

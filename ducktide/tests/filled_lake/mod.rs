@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use ducktide_lake::config::LakeConfig;
-use ducktide_lake::conformance::{copy_option, read_footer};
+use ducktide_lake::conformance::{copy_option, described};
 use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::commit::{Commit, CommitOutcome, Counts, ProgressDelta};
 use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition};
 use ducktide_protocol::table::{TableName, TableShape};
-use ducktide_protocol::{Lake as _, SourceSpec, StagedFile, Table};
+use ducktide_protocol::{Lake as _, SourceSpec, Table};
 
 /// Name of the only data file.
 pub(crate) const FILE: &str = "ducktide-00000000-0000-4000-8000-000000000000.parquet";
@@ -40,8 +40,7 @@ pub(crate) fn create(config: &LakeConfig, columns: &[(&str, &str)], values: &str
         range: OffsetRange { from: Offset(0), to: Offset(10) },
         counts: Counts { rows: 10, ..Counts::default() },
     };
-    let (bytes, footer) = (path.metadata().unwrap().len(), read_footer(&path).unwrap());
-    let staged = StagedFile { path, table: name, rows: 10, bytes, footer };
+    let staged = described(path, &name).unwrap();
     let commit = Commit::ingest(vec![delta], vec![staged], vec![table.version]);
     assert!(matches!(lake.commit(&commit).unwrap(), CommitOutcome::Committed(Some(_))));
 }

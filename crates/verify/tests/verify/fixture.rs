@@ -4,14 +4,14 @@ use std::cell::{RefCell, RefMut};
 use std::path::{Path, PathBuf};
 
 use ducktide_lake::config::{CatalogLocation, LakeConfig};
-use ducktide_lake::conformance::{copy_option, read_footer};
+use ducktide_lake::conformance::{copy_option, described};
 use ducktide_lake::{Access, DuckLake};
 use ducktide_protocol::commit::{
     Commit, CommitKind, CommitMessage, CommitOutcome, Counts, ProgressDelta,
 };
 use ducktide_protocol::position::{Epoch, Offset, OffsetRange, Partition, SourceId};
 use ducktide_protocol::table::{TableName, TableShape};
-use ducktide_protocol::{Lake as _, SourceSpec, StagedFile, Table};
+use ducktide_protocol::{Lake as _, SourceSpec, Table};
 use ducktide_verify::{Finding, FindingKind, NoteKind, Verification, VerifyRequest};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -90,7 +90,8 @@ impl Fixture {
             range: OffsetRange { from: Offset(from), to: Offset(to) },
             counts,
         };
-        let files = if counts.rows > 0 { vec![self.staged(file)] } else { Vec::new() };
+        let staged = || described(file.to_owned(), &name()).unwrap();
+        let files = if counts.rows > 0 { vec![staged()] } else { Vec::new() };
         if files.iter().any(|file| i64::try_from(file.rows) != Ok(counts.rows)) {
             // No commit of a worker counts other rows than its file has.
             self.register(file, &CommitMessage::new(CommitKind::Ingest, vec![delta]).to_json());
@@ -99,14 +100,6 @@ impl Fixture {
         let commit = Commit::ingest(vec![delta], files, vec![self.table.version.clone()]);
         let outcome = self.lake().commit(&commit).unwrap();
         assert!(matches!(outcome, CommitOutcome::Committed(_)), "{outcome:?}");
-    }
-
-    fn staged(&self, file: &Path) -> StagedFile {
-        let rows = format!("SELECT count(*) FROM read_parquet('{}')", file.display());
-        let rows =
-            self.lake().connection().unwrap().query_row(&rows, [], |row| row.get(0)).unwrap();
-        let (bytes, footer) = (file.metadata().unwrap().len(), read_footer(file).unwrap());
-        StagedFile { path: file.to_owned(), table: name(), rows, bytes, footer }
     }
 
     /// Writes a file with the offsets that a table function returns.

@@ -10,11 +10,11 @@ use std::{
 use ducktide_lake::{
     Access, DuckLake,
     config::{CatalogLocation, LakeConfig},
-    conformance::{copy_option, read_footer},
+    conformance::{copy_option, described},
 };
 use ducktide_maintenance::{MaintenanceOutcome, OrphanPolicy, Retention};
 use ducktide_protocol::{
-    ErrorKind, LakeError, StagedFile,
+    ErrorKind, LakeError,
     commit::{Commit, ProgressDelta},
     position::{Epoch, Offset, Partition},
 };
@@ -71,8 +71,7 @@ fn commit_with_path_values(case: &mut Case, path: &Path, delta: ProgressDelta) -
     ))
     .unwrap();
     fs::remove_file(file).unwrap();
-    let (bytes, footer) = (written.metadata().unwrap().len(), read_footer(&written).unwrap());
-    let file = StagedFile { path: written, bytes, footer, ..commit.files()[0].clone() };
+    let file = described(written, &case.table.version.table).unwrap();
     Commit::ingest(commit.progress().to_vec(), vec![file], commit.table_versions().to_vec())
 }
 

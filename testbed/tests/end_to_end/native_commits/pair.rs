@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf};
 
 use ducktide_lake::{
     DuckLake,
-    conformance::{copy_option, read_footer},
+    conformance::{copy_option, described},
 };
 use ducktide_protocol::{
     StagedFile, Table,
@@ -141,8 +141,8 @@ pub(super) fn write(lake: &mut DuckLake, table: &Table, file: &NewFile, name: &s
     let directory = table.directory.join(file.directory);
     fs::create_dir_all(&directory).unwrap();
     let path: PathBuf = directory.join(name);
-    let connection = lake.connection().unwrap();
-    connection
+    lake.connection()
+        .unwrap()
         .execute_batch(&format!(
             "COPY ({}) TO '{}' (FORMAT parquet, FIELD_IDS {})",
             file.rows,
@@ -150,8 +150,5 @@ pub(super) fn write(lake: &mut DuckLake, table: &Table, file: &NewFile, name: &s
             copy_option(&table.field_ids)
         ))
         .unwrap();
-    let rows = format!("SELECT count(*) FROM read_parquet('{}')", path.display());
-    let rows = connection.query_row(&rows, [], |row| row.get(0)).unwrap();
-    let (bytes, footer) = (path.metadata().unwrap().len(), read_footer(&path).unwrap());
-    StagedFile { path, table: table.version.table.clone(), rows, bytes, footer }
+    described(path, &table.version.table).unwrap()
 }
