@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::time::Duration;
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::catalog::shape_break::ShapeBreaks;
 use ducktide_lake::rows::{FromRow, Row};
 use ducktide_lake::session::{Session, quote};
@@ -13,7 +14,6 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 
 use crate::figures::{FileCount, Thresholds};
-use ducktide_lake::CatalogClient as _;
 
 /// Existing table.
 #[derive(Clone, Debug, PartialEq, Eq)]

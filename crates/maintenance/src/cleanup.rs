@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::DuckLake;
 use ducktide_lake::data_path::{DataPath, resolve};
 use ducktide_lake::rows::CatalogTable as _;
@@ -10,7 +11,6 @@ use ducktide_protocol::error::Result;
 use jiff::Timestamp;
 
 use crate::merge::ReplacedFileRow;
-use ducktide_lake::CatalogClient as _;
 
 use super::{MaintenanceOutcome, Operation, failed, list, maintain};
 

@@ -9,10 +9,10 @@
 
 mod coalescer;
 
-use ducktide_lake::CatalogClient as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::catalog::ledger::{LedgerQuery, LedgerRow};
 use ducktide_lake::duckdb_error::is_outage;
 use ducktide_lake::session::Session;

@@ -1,8 +1,8 @@
 //! Expiry of old snapshots.
 
-use ducktide_lake::CatalogClient as _;
 use std::time::Duration;
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::DuckLake;
 use ducktide_lake::catalog::pin::{self, RetentionHold};
 use ducktide_lake::rows::Row;

@@ -8,11 +8,11 @@
 
 mod search;
 
-use ducktide_lake::CatalogClient as _;
 use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::catalog::{self, ledger};
 use ducktide_lake::duckdb_error;
 use ducktide_lake::session::{Session, quote};

@@ -4,10 +4,10 @@
 //! reads are consistent while workers commit. Snapshots may be expired at any time, so nothing is joined to
 //! them.
 
-use ducktide_lake::CatalogClient as _;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::catalog::ledger::{LedgerQuery, LedgerRow};
 use ducktide_lake::duckdb_error;
 use ducktide_lake::row_struct;

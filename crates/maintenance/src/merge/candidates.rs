@@ -1,8 +1,8 @@
 //! Files that merges may take, read from the catalog.
 
-use ducktide_lake::CatalogClient as _;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::catalog::shape_break::ShapeBreaks;
 use ducktide_lake::rows::{CatalogTable as _, FilePartitionValueRow, SchemaVersionRow};
 use ducktide_lake::session::Session;

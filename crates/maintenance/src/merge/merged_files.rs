@@ -1,8 +1,8 @@
 //! Result of a merge before it is in the catalog.
 
-use ducktide_lake::CatalogClient as _;
 use std::path::PathBuf;
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::data_path::DataPath;
 use ducktide_lake::read_layout;
 use ducktide_lake::rows::{DataFileRow, FileColumnStatsRow, FilePartitionValueRow};

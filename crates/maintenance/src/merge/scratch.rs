@@ -1,10 +1,10 @@
 //! Merges by DuckLake itself, in a temporary catalog that has nothing but the files.
 
-use ducktide_lake::CatalogClient as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::catalog::shape_break::{ShapeBreaks, ShapeChange};
 use ducktide_lake::rows::{
     CatalogTable, DataFileRow, FileColumnStatsRow, FilePartitionValueRow, FromRow, Row,

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::thread;
 use std::time::Duration;
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::WriteLocks;
 use ducktide_lake::duckdb_error;
 use ducktide_lake::rows::{
@@ -21,7 +22,6 @@ use super::candidates::inlined_delete_tables;
 use super::files::MergeTotals;
 use super::merged_files::{MergedFiles, ReplacedFileRow};
 use crate::{AUTHOR, list};
-use ducktide_lake::CatalogClient as _;
 
 /// Maximum number of attempts: each concurrent commit takes the next snapshot ID, so the lake progresses.
 const MAX_ATTEMPTS: u32 = 20;

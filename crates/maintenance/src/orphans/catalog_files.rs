@@ -1,10 +1,10 @@
 //! Files of the catalog: the directories of tables, and the names of files.
 
-use ducktide_lake::CatalogClient as _;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::data_path::{DataPath, resolve};
 use ducktide_lake::row_struct;
 use ducktide_lake::session::Session;

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::catalog;
 use ducktide_lake::data_path::{DataPath, resolve};
 use ducktide_lake::row_struct;
@@ -15,7 +16,6 @@ use ducktide_protocol::position::Offset;
 use ducktide_protocol::table::{KAFKA_OFFSET, KAFKA_TIMESTAMP, TableName};
 
 use crate::files::ReplayTarget;
-use ducktide_lake::CatalogClient as _;
 
 /// A live data file that cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

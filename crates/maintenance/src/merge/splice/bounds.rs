@@ -3,13 +3,13 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::rows::{ColumnRow, FileColumnStatsRow};
 use ducktide_lake::session::Session;
 use ducktide_protocol::error::Result;
 
 use super::not_spliceable::NotSpliceable;
 use crate::list;
-use ducktide_lake::CatalogClient as _;
 
 /// Types whose values sort in the order of their texts in the catalog.
 const ORDERED_TEXTS: [&str; 3] = ["varchar", "json", "uuid"];

@@ -14,11 +14,11 @@ mod source;
 mod statistics;
 mod target;
 
-use ducktide_lake::CatalogClient as _;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::rows::{DataFileRow, FilePartitionValueRow};
 use ducktide_lake::session::Session;
 use ducktide_lake::storage;

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use ducktide_lake::CatalogClient as _;
 use ducktide_lake::data_path::resolve;
 use ducktide_lake::rows::{DataFileRow, NameMappingRow};
 use ducktide_lake::session::Session;
@@ -15,7 +16,6 @@ use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMe
 use super::not_spliceable::NotSpliceable;
 use super::shape::{NameMapping, Shape};
 use crate::list;
-use ducktide_lake::CatalogClient as _;
 
 /// Returns the path of a file of the table with a directory.
 pub(super) fn full_path(file: &DataFileRow, directory: &Path) -> PathBuf {
