@@ -4,7 +4,7 @@
 //! and holds data of records. Such a column is renamed while the files are read, in a transaction that is
 //! always rolled back, and every name that is read must be a file of the catalog, below the data path.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use ducktide_lake::DuckLake;
@@ -69,13 +69,15 @@ pub(super) fn targets(lake: &mut DuckLake, source: &Source) -> Result<Vec<Replay
 }
 
 /// A file with rows that are removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct AffectedFile {
     /// Path as in `filename`.
     pub(super) path: String,
     pub(super) removed: u64,
     /// Number of rows that a reader sees.
     pub(super) rows: u64,
+    /// Size of the file, in bytes.
+    pub(super) bytes: u64,
 }
 
 impl AffectedFile {
@@ -149,13 +151,14 @@ impl ReplayTarget {
         if removed.is_empty() {
             return Ok(Vec::new());
         }
-        self.check_files(session, removed.keys())?;
+        let sizes = self.file_sizes(session).map_err(read_failed)?;
         let rows = self.count_by_file(session, &in_files(removed.keys())).map_err(read_failed)?;
         let affected = |(path, removed): (String, u64)| {
+            let bytes = self.check_file(&path, &sizes)?;
             let rows = rows.get(&path).copied().unwrap_or(removed);
-            AffectedFile { path, removed, rows }
+            Ok(AffectedFile { path, removed, rows, bytes })
         };
-        Ok(removed.into_iter().map(affected).collect())
+        removed.into_iter().map(affected).collect()
     }
 
     fn count_by_file(
@@ -167,57 +170,59 @@ impl ReplayTarget {
             "SELECT {FILE_NAME}, count(*)::VARCHAR FROM {} WHERE {condition} GROUP BY {FILE_NAME}",
             self.name()
         );
-        Ok(session.rows(&sql)?.into_iter().filter_map(file_count).collect())
+        Ok(session.rows(&sql)?.into_iter().filter_map(path_and_number).collect())
     }
 
-    /// Refuses names that are not files of the table in the catalog, and files outside the data path.
-    fn check_files<'a>(
-        &self,
-        session: &Session,
-        paths: impl Iterator<Item = &'a String>,
-    ) -> Result<()> {
+    /// Returns the sizes of the table's files in bytes, by path.
+    fn file_sizes(&self, session: &Session) -> duckdb::Result<BTreeMap<String, u64>> {
         let sql = format!(
-            "SELECT data_file FROM ducklake_list_files('{LAKE}', {}, schema => {})",
+            "SELECT data_file, data_file_size_bytes::VARCHAR \
+             FROM ducklake_list_files('{LAKE}', {}, schema => {})",
             quote(&self.table.table),
             quote(&self.table.schema)
         );
-        let known = session.texts(&sql).map_err(read_failed)?;
-        let known: BTreeSet<String> = known.into_iter().collect();
-        for path in paths {
-            if !known.contains(path) {
-                return Err(LakeError::invalid(format!(
-                    "rows that a replay removes are in no data file of the catalog; if they are inlined \
-                     there, write them out with ducklake_flush_inlined_data: table=`{}` found=`{path}`",
-                    self.table
-                )));
-            }
-            self.data_path.check(Path::new(path))?;
-        }
-        Ok(())
+        Ok(session.rows(&sql)?.into_iter().filter_map(path_and_number).collect())
     }
 
-    /// Writes the retained rows of a file to a new file next to it. With a column that hides the virtual
-    /// one this is a transaction of its own.
+    /// Returns the size of a file. Refuses a name that is no file of the table in the catalog, and a file outside
+    /// the data path.
+    fn check_file(&self, path: &str, sizes: &BTreeMap<String, u64>) -> Result<u64> {
+        let bytes = sizes.get(path).ok_or_else(|| {
+            LakeError::invalid(format!(
+                "rows that a replay removes are in no data file of the catalog; if they are inlined \
+                 there, write them out with ducklake_flush_inlined_data: table=`{}` found=`{path}`",
+                self.table
+            ))
+        })?;
+        self.data_path.check(Path::new(path))?;
+        Ok(*bytes)
+    }
+
+    /// Writes the retained rows of files of one directory to a new file next to them. With a column that hides
+    /// the virtual one this is a transaction of its own.
     ///
     /// Rows whose Kafka columns are NULL belong to other clients, and stay.
     pub(super) fn write_retained(
         &self,
         session: &Session,
-        file: &AffectedFile,
+        files: &[AffectedFile],
         condition: &str,
         hiding: Option<&HidingColumn>,
     ) -> Result<StagedFile> {
-        let context = || format!("write the retained rows of a file: path=`{}`", file.path);
+        let first = Path::new(&files[0].path);
+        let context = || {
+            let (path, files) = (first.display(), files.len());
+            format!("write the retained rows of files: first=`{path}` files=`{files}`")
+        };
         let failed = |error| duckdb_error::failed(context(), error);
-        let name = format!("ducktide-{}.parquet", Uuid::now_v7());
-        let path = Path::new(&file.path).with_file_name(name);
+        let path = first.with_file_name(format!("ducktide-{}.parquet", Uuid::now_v7()));
         self.data_path.check(&path)?;
+        let sources = in_files(files.iter().map(|file| &file.path));
         let copy = |columns: &str| {
             format!(
-                "COPY (SELECT {columns} FROM {} WHERE {FILE_NAME} = {} AND ({condition}) IS NOT TRUE) \
+                "COPY (SELECT {columns} FROM {} WHERE {sources} AND ({condition}) IS NOT TRUE) \
                  TO {} (FORMAT parquet, COMPRESSION zstd)",
                 self.name(),
-                quote(&file.path),
                 quote(&path.to_string_lossy())
             )
         };
@@ -227,42 +232,42 @@ impl ReplayTarget {
                 let Some(HidingColumn { name, renamed }) = hiding else {
                     return Err(LakeError::unavailable(context()));
                 };
-                self.check_offsets(session, file)?;
+                self.check_offsets(session, &sources)?;
                 let (renamed, name) = (quote_identifier(&renamed), quote_identifier(&name));
                 let columns = format!("* RENAME ({renamed} AS {name})");
                 session.execute(&copy(&columns)).map_err(failed)
             });
-            // The file stays; only the renamed column is rolled back.
+            // The files stay; only the renamed column is rolled back.
             let _ = session.execute("ROLLBACK");
             written?;
         } else {
             session.execute(&copy("*")).map_err(failed)?;
         }
         let metadata = path.metadata().map_err(|error| LakeError::of_io(context(), error))?;
-        let (table, rows) = (self.table.clone(), file.rows - file.removed);
+        let rows = files.iter().map(|file| file.rows - file.removed).sum();
         // DuckLake reads the footer.
-        let (bytes, footer) = (metadata.len(), FileFooter::default());
+        let (table, bytes, footer) = (self.table.clone(), metadata.len(), FileFooter::default());
         Ok(StagedFile { path, table, rows, bytes, footer })
     }
 
-    /// Refuses a file with rows that cannot be identified by their offsets.
-    fn check_offsets(&self, session: &Session, file: &AffectedFile) -> Result<()> {
+    /// Refuses files with rows that cannot be identified by their offsets.
+    fn check_offsets(&self, session: &Session, sources: &str) -> Result<()> {
         let Self { topic, partition, offset, .. } = self;
         let sql = format!(
-            "SELECT count(*)::VARCHAR FROM {} WHERE {FILE_NAME} = {} AND (\"{topic}\" IS NULL \
-             OR \"{partition}\" IS NULL OR \"{offset}\" IS NULL)",
-            self.name(),
-            quote(&file.path)
+            "SELECT {FILE_NAME}, count(*)::VARCHAR FROM {} WHERE {sources} AND (\"{topic}\" IS NULL \
+             OR \"{partition}\" IS NULL OR \"{offset}\" IS NULL) GROUP BY {FILE_NAME} ORDER BY 1 LIMIT 1",
+            self.name()
         );
-        match number(session, &sql).map_err(read_failed)? {
-            0 => Ok(()),
-            rows => Err(LakeError::invalid(format!(
-                "a column named `{FILE_NAME}` hides the file of a row, and one of the files also has rows of other \
-                 clients, without offsets; rename the column with ALTER TABLE and repeat the replay, or fill \
-                 another table with --into: table=`{}` path=`{}` rows=`{rows}`",
-                self.table, file.path
-            ))),
-        }
+        let foreign = session.rows(&sql).map_err(read_failed)?;
+        let Some((path, rows)) = foreign.into_iter().find_map(path_and_number) else {
+            return Ok(());
+        };
+        Err(LakeError::invalid(format!(
+            "a column named `{FILE_NAME}` hides the file of a row, and one of the files also has rows of other \
+             clients, without offsets; rename the column with ALTER TABLE and repeat the replay, or fill \
+             another table with --into: table=`{}` path=`{path}` rows=`{rows}`",
+            self.table
+        )))
     }
 
     /// Ends whole files, and returns their number of rows. All their rows are deleted, so no delete file
@@ -352,7 +357,7 @@ fn read_failed(error: duckdb::Error) -> LakeError {
     LakeError::unavailable("read the files of the rows").because(error)
 }
 
-fn file_count(row: Vec<Option<String>>) -> Option<(String, u64)> {
+fn path_and_number(row: Vec<Option<String>>) -> Option<(String, u64)> {
     let mut values = row.into_iter().flatten();
     Some((values.next()?, values.next()?.parse().ok()?))
 }

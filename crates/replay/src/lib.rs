@@ -19,6 +19,7 @@ mod history;
 pub mod missing;
 mod plan;
 mod request;
+mod retained;
 mod skip;
 mod snapshot;
 mod transaction;

@@ -3,7 +3,6 @@
 //! As with a commit, the outcome is read from the catalog and never from an error's text: the ledger has the
 //! replay's own row, at its epoch, or it does not.
 
-use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +14,6 @@ use ducktide_lake::duckdb_error;
 use ducktide_lake::register_files;
 use ducktide_lake::session::{LAKE, Session, quote};
 use ducktide_lake::storage;
-use ducktide_protocol::StagedFile;
 use ducktide_protocol::commit::{CommitKind, CommitMessage, ProgressDelta};
 use ducktide_protocol::error::{ErrorKind, LakeError, Result};
 use ducktide_protocol::failpoint::{self, Failpoint};
@@ -27,6 +25,7 @@ use super::history::{DividedRows, History};
 use super::missing::{AUTHOR, MissingFiles};
 use super::plan::ReplayStep;
 use super::request::{ReplayRequest, ReplaySummary};
+use super::retained::RetainedRows;
 use super::snapshot;
 
 /// Pause between two attempts: other clients have just committed.
@@ -42,14 +41,7 @@ pub(super) struct Replay<'a> {
     targets: Vec<ReplayTarget>,
     /// Missing files, all of whose rows this replay takes back.
     missing: MissingFiles,
-    /// Retained rows of straddling files, by the path of the original file.
-    retained: BTreeMap<String, RetainedRows>,
-}
-
-/// Rows of a file that a replay keeps, in a new file.
-struct RetainedRows {
-    original: AffectedFile,
-    file: StagedFile,
+    retained: RetainedRows,
 }
 
 /// Changes of one transaction.
@@ -63,13 +55,13 @@ struct ReplayPlan {
 }
 
 impl<'a> Replay<'a> {
-    pub(super) const fn new(
+    pub(super) fn new(
         session: &'a Session,
         request: &'a ReplayRequest,
         targets: Vec<ReplayTarget>,
         missing: MissingFiles,
     ) -> Self {
-        Self { session, request, targets, missing, retained: BTreeMap::new() }
+        Self { session, request, targets, missing, retained: RetainedRows::default() }
     }
 
     /// Returns the effect of the replay on the present snapshot.
@@ -212,7 +204,7 @@ impl<'a> Replay<'a> {
         for index in 0..self.targets.len() {
             self.end_files(plan, index)?;
         }
-        let files: Vec<_> = plan.retained(self).map(|kept| kept.file.clone()).collect();
+        let files: Vec<_> = self.retained.files().cloned().collect();
         let text = format!(
             "CALL {LAKE}.set_commit_message('{AUTHOR}', 'replay', extra_info => {})",
             quote(&message.to_json())
@@ -237,7 +229,8 @@ impl<'a> Replay<'a> {
         }
         let rows: u64 = files.iter().map(|file| file.rows).sum();
         let deleted = if plan.hiding[index].is_some() {
-            let retained: Vec<_> = plan.retained_of(index, self).map(|kept| &kept.file).collect();
+            let retained = self.retained.files().filter(|file| file.table == target.table);
+            let retained: Vec<_> = retained.collect();
             let condition = self.condition(target, plan);
             target.end_files_by_offsets(self.session, &condition, &retained)
         } else {
@@ -366,18 +359,18 @@ impl<'a> Replay<'a> {
         let targets = self.targets.clone();
         for ((target, files), hiding) in targets.iter().zip(&plan.affected).zip(&plan.hiding) {
             let condition = self.condition(target, plan);
-            for of in files.iter().filter(|file| !file.is_whole()) {
-                if self.retained.get(&of.path).is_some_and(|kept| kept.original == *of) {
-                    continue;
-                }
+            let straddling = files.iter().filter(|file| !file.is_whole()).cloned().collect();
+            self.retained.drop_outdated(&target.table, &straddling);
+            for group in self.retained.unwritten(&straddling) {
                 before_each(self)?;
-                let file = target.write_retained(self.session, of, &condition, hiding.as_ref())?;
+                let session = self.session;
+                let file = target.write_retained(session, &group, &condition, hiding.as_ref())?;
                 failpoint::reached(Failpoint::FileWritten);
                 storage::make_durable(std::slice::from_ref(&file)).map_err(|error| {
                     LakeError::unavailable("make a file durable").because(error)
                 })?;
                 failpoint::reached(Failpoint::FileSynced);
-                self.retained.insert(of.path.clone(), RetainedRows { original: of.clone(), file });
+                self.retained.add(group, file);
             }
         }
         Ok(())
@@ -452,23 +445,6 @@ enum AttemptOutcome {
 }
 
 impl ReplayPlan {
-    /// Returns the retained rows of all straddling files.
-    fn retained<'r>(&'r self, replay: &'r Replay<'_>) -> impl Iterator<Item = &'r RetainedRows> {
-        (0..self.affected.len()).flat_map(move |target| self.retained_of(target, replay))
-    }
-
-    /// Returns the retained rows of the straddling files of one target.
-    fn retained_of<'r>(
-        &'r self,
-        target: usize,
-        replay: &'r Replay<'_>,
-    ) -> impl Iterator<Item = &'r RetainedRows> {
-        let straddling = self.affected[target].iter().filter(|file| !file.is_whole());
-        straddling.map(|file| {
-            replay.retained.get(&file.path).expect("every straddling file was rewritten")
-        })
-    }
-
     fn hides_files(&self) -> bool {
         self.hiding.iter().any(Option::is_some)
     }
