@@ -221,7 +221,7 @@ pub struct Config {
     pub loops: Option<u64>,
     /// Pause between two loops.
     pub delay: Duration,
-    /// Events per second within a loop.
+    /// Events per second, on average since the last pause.
     pub rate: Option<f64>,
     /// Seed of the random data. Random unless given, and logged, so that any run can be reproduced.
     pub seed: u64,

@@ -57,6 +57,7 @@ struct PublishLoop<'a> {
     publisher: &'a Publisher,
     stop: &'a StopRequest,
     clock: Clock,
+    pacer: Pacer,
     traffic: Traffic,
     encoder: Encoder,
     key: Vec<u8>,
@@ -75,6 +76,7 @@ impl<'a> PublishLoop<'a> {
             publisher,
             stop,
             clock: config.clock,
+            pacer: Pacer::new(config.rate),
             traffic: Traffic::new(config.seed, config.mix),
             encoder: Encoder::new(schema_id),
             key: Vec::new(),
@@ -87,7 +89,7 @@ impl<'a> PublishLoop<'a> {
         let loops = self.config.loops.unwrap_or(u64::MAX);
         for done in 0..loops {
             if done > 0 {
-                self.stop.sleep(self.config.delay);
+                self.pause();
             }
             if self.run_loop()? == SendOutcome::Stopped {
                 break;
@@ -96,12 +98,18 @@ impl<'a> PublishLoop<'a> {
         Ok(())
     }
 
+    fn pause(&mut self) {
+        if !self.config.delay.is_zero() {
+            self.stop.sleep(self.config.delay);
+            self.pacer.restart();
+        }
+    }
+
     fn run_loop(&mut self) -> Result<SendOutcome, ProducerError> {
-        let started = Instant::now();
-        let pacer = Pacer::new(self.config.rate);
-        for sent in 0..self.config.rows {
-            if let Some(wait) = pacer.wait(sent, || started.elapsed()) {
+        for _ in 0..self.config.rows {
+            if let Some(wait) = self.pacer.next() {
                 self.stop.sleep(wait);
+                self.publisher.await_acknowledgements(self.stop);
             }
             if self.is_stopped() || self.send_record()? == SendOutcome::Stopped {
                 return Ok(SendOutcome::Stopped);

@@ -17,8 +17,8 @@ use crate::config::{Config, client_config};
 use crate::error::ProducerError;
 use crate::stop_request::StopRequest;
 
-/// Pause before the next attempt when the queue is full: the time of a few hundred records.
-const QUEUE_FULL_PAUSE: Duration = Duration::from_millis(1);
+/// Pause while records are waited for: the time in which Kafka acknowledges a few hundred.
+const DELIVERY_PAUSE: Duration = Duration::from_millis(1);
 
 /// Longest time between two flushes of the ledger, and between two checks whether the poll thread
 /// must end.
@@ -81,7 +81,18 @@ impl Publisher {
             if stop.is_requested() {
                 return Ok(SendOutcome::Stopped);
             }
-            stop.sleep(QUEUE_FULL_PAUSE);
+            stop.sleep(DELIVERY_PAUSE);
+        }
+    }
+
+    /// Waits until each queued record is acknowledged or has failed, or for a request to stop.
+    ///
+    /// librdkafka 2.12 sends a batch of a partition only after the batch before is acknowledged, if the producer is
+    /// idempotent, and its thread uses a whole core while a batch waits longer than `linger.ms`. A loop that keeps a
+    /// rate has time to wait instead.
+    pub(crate) fn await_acknowledgements(&self, stop: &StopRequest) {
+        while self.producer.in_flight_count() > 0 && !stop.is_requested() {
+            stop.sleep(DELIVERY_PAUSE);
         }
     }
 
