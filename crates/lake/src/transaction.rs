@@ -44,9 +44,7 @@ pub fn commit(lake: &mut DuckLake, commit: &Commit) -> Result<CommitOutcome> {
         return Ok(CommitOutcome::FilesUnusable(unusable));
     }
     let outcome = match send(lake, commit)? {
-        Sent::Committed(snapshot) => {
-            Ok(CommitOutcome::Committed(snapshot.or_else(|| newest_snapshot(lake, commit))))
-        }
+        Sent::Committed(snapshot) => Ok(CommitOutcome::Committed(snapshot)),
         Sent::TableChanged => return Ok(CommitOutcome::TableChanged),
         Sent::Failed(failure) => resolve(lake, commit, &failure),
     };
@@ -161,14 +159,6 @@ fn read_progress(lake: &mut DuckLake, commit: &Commit) -> Result<Vec<Option<Part
 
 fn positions(progress: &[Option<PartitionProgress>]) -> Vec<Option<Position>> {
     progress.iter().map(|now| now.as_ref().map(|now| now.position)).collect()
-}
-
-/// Reads the snapshot of a commit that was applied, for the log; None if it has no rows.
-fn newest_snapshot(lake: &mut DuckLake, commit: &Commit) -> Option<SnapshotId> {
-    if commit.files().is_empty() {
-        return None;
-    }
-    snapshot_of(commit, &read_progress(lake, commit).ok()?)
 }
 
 /// Returns the snapshot of the commit, from the progress of a range with rows.

@@ -4,6 +4,7 @@
 //! break the locks of the first. A message that is not applied raises a text of
 //! `sqlite_commit_files.sql`.
 
+use ducktide_protocol::commit::Commit;
 use ducktide_protocol::error::Result;
 use ducktide_protocol::failpoint::{self, Failpoint};
 
@@ -20,25 +21,48 @@ const TABLE: &str = "ducktide_commit_files";
 /// Inserts the message once, while no other worker of the lake commits.
 pub(super) fn fire(
     lake: &mut DuckLake,
+    commit: &Commit,
     message: &str,
 ) -> Result<std::result::Result<CommitAnswer, Failure>> {
     let (session, lock) = lake.session_and_lock()?;
     let guard = lock.take()?;
     failpoint::reached(Failpoint::LockTaken);
     failpoint::reached(Failpoint::MessageSet);
-    let insert = format!("INSERT INTO {}(message) VALUES (?)", session.catalog_table(TABLE));
-    let inserted = session.connection().execute(&insert, [message]);
+    let inserted = insert(session, message);
     drop(guard);
-    let Err(error) = inserted else {
-        // An INSERT returns no snapshot; the lock has logged it if it was not free.
-        return Ok(Ok(CommitAnswer::Committed { snapshot: None, locked: true }));
+    let text = match inserted {
+        Ok(newest) => {
+            let snapshot = newest.filter(|_| !commit.files().is_empty());
+            // The lock has logged it if it was not free.
+            return Ok(Ok(CommitAnswer::Committed { snapshot, locked: true }));
+        }
+        Err(error) => error.to_string(),
     };
-    let text = error.to_string();
     if let Some(answer) = answer(session, &text)? {
         return Ok(Ok(answer));
     }
     lake.handle_error(&text);
     Ok(Err(Failure { is_refusal: is_refusal(&text), text }))
+}
+
+/// Inserts the message and returns the newest snapshot.
+///
+/// DuckDB opens the file for each transaction, and reads the schema with all triggers then. Without an explicit
+/// transaction it opens it once to prepare the statement, and once to run it.
+fn insert(session: &Session, message: &str) -> duckdb::Result<Option<i64>> {
+    let insert = format!("INSERT INTO {}(message) VALUES (?)", session.catalog_table(TABLE));
+    let newest = session.native_query("SELECT max(snapshot_id) AS newest FROM ducklake_snapshot");
+    let connection = session.connection();
+    session.execute("BEGIN")?;
+    let committed = connection
+        .execute(&insert, [message])
+        .and_then(|_| session.texts(&newest))
+        .and_then(|snapshot| session.execute("COMMIT").map(|()| snapshot));
+    if committed.is_err() {
+        // A failed COMMIT has ended the transaction already.
+        let _ = session.execute("ROLLBACK");
+    }
+    Ok(committed?.first().and_then(|snapshot| snapshot.parse().ok()))
 }
 
 /// Returns the answer that a text of the trigger stands for; None for other errors.

@@ -57,7 +57,7 @@ pub(crate) fn send(lake: &mut DuckLake, commit: &Commit) -> Result<Sent> {
         let message = request(commit, Instant::now() >= deadline);
         let answer = match lake.location() {
             CatalogLocation::Postgres(_) => commit_function::call(lake, &message)?,
-            CatalogLocation::Sqlite(_) => commit_trigger::fire(lake, &message)?,
+            CatalogLocation::Sqlite(_) => commit_trigger::fire(lake, commit, &message)?,
         };
         let answer = match answer {
             Ok(answer) => answer,
