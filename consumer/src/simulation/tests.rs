@@ -225,3 +225,50 @@ fn a_partition_that_was_stopped_after_a_late_commit_is_read_again() {
     ];
     check(&Schedule { seed: 77_028_099, setup, actions });
 }
+
+/// The poll thread stands still while a partition is revoked and assigned again: a start from before the revocation
+/// reaches the new assignment.
+#[test]
+fn a_start_from_before_a_revocation_does_not_keep_a_partition_from_being_read() {
+    let setup = Setup {
+        workers: 3,
+        topics: 2,
+        partitions: 2,
+        batchers: 2,
+        protocol: GroupProtocol::Classic,
+        is_static: false,
+        dedupes: true,
+        flush_millis: 500,
+        flush_rows: 10,
+        in_flight_bytes: 1_000_000,
+    };
+    let actions = vec![
+        (484, Action::Produce { partition: 3, count: 18, payload: Payload::Row }),
+        (932, Action::Produce { partition: 0, count: 7, payload: Payload::Row }),
+        (1756, Action::Produce { partition: 1, count: 16, payload: Payload::Row }),
+        (2090, Action::Repeat { partition: 3, count: 20 }),
+        (2121, Action::Produce { partition: 0, count: 5, payload: Payload::Row }),
+        (2933, Action::Stop { worker: 1, restart_after: 100 }),
+        (3577, Action::LosesFirst { millis: 3000 }),
+        (4260, Action::Produce { partition: 2, count: 12, payload: Payload::Row }),
+        (4559, Action::Produce { partition: 0, count: 15, payload: Payload::Row }),
+        (7157, Action::Produce { partition: 3, count: 12, payload: Payload::Row }),
+        (7198, Action::SlowThread { worker: 1, thread: 1, millis: 9000 }),
+        (7507, Action::Produce { partition: 0, count: 11, payload: Payload::WiderRow }),
+        (8010, Action::Produce { partition: 3, count: 2, payload: Payload::Row }),
+        (8099, Action::Produce { partition: 3, count: 3, payload: Payload::Row }),
+        (8929, Action::Produce { partition: 3, count: 17, payload: Payload::Row }),
+        (9324, Action::Produce { partition: 1, count: 14, payload: Payload::Row }),
+        (9404, Action::Produce { partition: 2, count: 16, payload: Payload::Row }),
+        (9441, Action::Stop { worker: 0, restart_after: 10_000 }),
+        (9665, Action::Produce { partition: 3, count: 19, payload: Payload::Row }),
+        (9909, Action::Repeat { partition: 3, count: 16 }),
+        (10198, Action::Produce { partition: 2, count: 1, payload: Payload::WiderRow }),
+        (11054, Action::Produce { partition: 1, count: 18, payload: Payload::Row }),
+        (11515, Action::Produce { partition: 3, count: 14, payload: Payload::Row }),
+        (16652, Action::Produce { partition: 2, count: 16, payload: Payload::Row }),
+        (18460, Action::SlowThread { worker: 1, thread: 0, millis: 9000 }),
+        (22094, Action::Stop { worker: 2, restart_after: 3000 }),
+    ];
+    check(&Schedule { seed: 1_796_022_093_469_844, setup, actions });
+}

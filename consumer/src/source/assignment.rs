@@ -115,6 +115,23 @@ impl Assignment {
         fetched
     }
 
+    /// Holds partitions that are read in an older generation than that of their start. Returns them: the caller
+    /// must stop them.
+    ///
+    /// A start from before a revocation applies to the next assignment if the poll loop handles it only then. The
+    /// batcher drops those records, and the start that follows must be applied.
+    pub(crate) fn hold_outdated(&mut self, starts: &[PartitionStart]) -> Vec<TopicPartition> {
+        let mut outdated = Vec::new();
+        for PartitionStart { partition, generation, .. } in starts {
+            if let Some(State::Reading(reading)) = self.partitions.get(partition)
+                && reading.generation < *generation
+            {
+                outdated.push(partition.clone());
+            }
+        }
+        self.hold(&outdated)
+    }
+
     /// Starts a generation. Returns false if the partition is not assigned or is already being read.
     pub(crate) fn start(&mut self, start: &PartitionStart) -> bool {
         let &PartitionStart { ref partition, generation, offset: next, batcher } = start;
@@ -411,6 +428,19 @@ mod tests {
             passed,
             Verdict::Pass { batcher: 1, generation: Generation(2), follows: Offset(100) }
         );
+    }
+
+    #[test]
+    fn a_start_replaces_one_from_before_a_revocation() {
+        let (mut assignment, partition) = started(100);
+        let newer = start_of(&partition, Generation(2), 90);
+        assert!(!assignment.start(&newer), "it is being read");
+
+        assert_eq!(assignment.hold_outdated(std::slice::from_ref(&newer)), [partition.clone()]);
+        assert!(assignment.start(&newer));
+
+        let older = start_of(&partition, G, 100);
+        assert!(assignment.hold_outdated(&[older]).is_empty());
     }
 
     #[test]

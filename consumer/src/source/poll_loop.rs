@@ -242,9 +242,13 @@ impl<C: KafkaClient> PollLoop<C> {
 
     fn start(&mut self, starts: &[PartitionStart]) {
         let mut assignment = self.assignment.lock();
+        let outdated = assignment.hold_outdated(starts);
         let ours = starts.iter().filter(|start| assignment.start(start));
         let ours: Vec<_> = ours.map(|start| (start.partition.clone(), start.offset)).collect();
         drop(assignment);
+        if !outdated.is_empty() {
+            self.client.stop_fetching(&outdated);
+        }
         self.fetch(&ours);
     }
 
