@@ -36,7 +36,7 @@ Verbs:
              the image; `--no-build` uses target/release without building. Also a step of `test`,
              which skips it without an engine; this verb then fails.
   simulate   Runs the consumers' decisions against a simulated Kafka, lake, registry and disk, in virtual
-             time: about 800 schedules of faults a second. A failure prints its seed and a reduced
+             time: some hundred schedules of faults a second. A failure prints its seed and a reduced
              schedule as a test. `--seed N` runs consecutive seeds from N on instead of random ones,
              `--minutes M` (default 1) sets the duration, `--jobs J` (default 1) the number of processes.
              See docs/architecture/simulation.md.
