@@ -216,10 +216,18 @@ impl Session {
     /// Runs several statements of [`execute_in_catalog`](Self::execute_in_catalog) in one transaction:
     /// all of them, or none.
     pub fn execute_all_in_catalog(&self, statements: &[String]) -> duckdb::Result<()> {
+        self.in_transaction(|| {
+            statements.iter().try_for_each(|statement| self.execute_in_catalog(statement))
+        })
+    }
+
+    /// Commits what `write` does, or rolls it back after an error.
+    pub(crate) fn in_transaction<T>(
+        &self,
+        write: impl FnOnce() -> duckdb::Result<T>,
+    ) -> duckdb::Result<T> {
         self.execute("BEGIN")?;
-        let changed =
-            statements.iter().try_for_each(|statement| self.execute_in_catalog(statement));
-        let done = changed.and_then(|()| self.execute("COMMIT"));
+        let done = write().and_then(|written| self.execute("COMMIT").map(|()| written));
         if done.is_err() {
             // A failed COMMIT has already ended the transaction; this ROLLBACK then fails too.
             let _ = self.execute("ROLLBACK");

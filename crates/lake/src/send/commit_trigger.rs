@@ -52,17 +52,11 @@ pub(super) fn fire(
 fn insert(session: &Session, message: &str) -> duckdb::Result<Option<i64>> {
     let insert = format!("INSERT INTO {}(message) VALUES (?)", session.catalog_table(TABLE));
     let newest = session.native_query("SELECT max(snapshot_id) AS newest FROM ducklake_snapshot");
-    let connection = session.connection();
-    session.execute("BEGIN")?;
-    let committed = connection
-        .execute(&insert, [message])
-        .and_then(|_| session.texts(&newest))
-        .and_then(|snapshot| session.execute("COMMIT").map(|()| snapshot));
-    if committed.is_err() {
-        // A failed COMMIT has ended the transaction already.
-        let _ = session.execute("ROLLBACK");
-    }
-    Ok(committed?.first().and_then(|snapshot| snapshot.parse().ok()))
+    let snapshots = session.in_transaction(|| {
+        session.connection().execute(&insert, [message])?;
+        session.texts(&newest)
+    })?;
+    Ok(snapshots.first().and_then(|snapshot| snapshot.parse().ok()))
 }
 
 /// Returns the answer that a text of the trigger stands for; None for other errors.

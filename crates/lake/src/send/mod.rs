@@ -30,8 +30,7 @@ use crate::duck_lake::DuckLake;
 
 /// Answer to a commit that was sent once.
 pub(crate) enum Sent {
-    /// The catalog has applied it, and has checked that progress moved. Without a snapshot if it has no
-    /// rows, or if the answer does not tell it.
+    /// The catalog has applied it, and has checked that progress moved. Without a snapshot if it has no rows.
     Committed(Option<SnapshotId>),
     /// A table was altered or dropped after the files were written; nothing was applied.
     TableChanged,
