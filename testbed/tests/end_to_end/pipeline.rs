@@ -3,7 +3,7 @@
 //!
 //! The oracle reads the lake with DuckDB's command line, which shares no code with Ducktide.
 
-use std::fs;
+use std::{fs, os::unix::process::ExitStatusExt as _};
 
 use ducktide_testbed::{
     catalog::CatalogKind,
@@ -79,50 +79,34 @@ fn the_consumer_protocol_survives_a_kill_after_a_lake_commit(kind: CatalogKind) 
     check_kills_after_commits(kind, Protocol::Consumer);
 }
 
-/// Kills one of two workers as soon as a snapshot with its rows is visible, before its offset
-/// commit. A worker that reads its position from Kafka writes that batch again.
+/// Kills one of two workers, three times, between a commit to the lake and its offset commit to
+/// Kafka. A worker that reads its position from Kafka writes that batch again.
 fn check_kills_after_commits(kind: CatalogKind, protocol: Protocol) {
-    const KILLS: usize = 3;
     let mut pipeline = Pipeline::on_shared_services("kill", kind).unwrap();
     pipeline.protocol = protocol;
     let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
-    let _other = start(&pipeline, "other", 0);
-    let mut behind = 0;
-    for run in 0..KILLS {
-        let mut victim = start(&pipeline, "victim", run);
-        let partition = partition_of(&victim);
-        let mut catalog = pipeline.catalog().unwrap();
-        let before = catalog.next_offset(partition).unwrap();
-        let moved = || Ok(catalog.next_offset(partition)? > before);
-        wait::until("the victim has committed a snapshot", WAIT_TIMEOUT, moved).unwrap();
-        victim.kill().unwrap();
-        behind += usize::from(kafka_is_behind_the_lake(&pipeline, partition));
+    let _other = start(&pipeline, "other", "other", "");
+    for victim in ["victim-0", "victim-1", "victim-2"] {
+        let mut victim = start(&pipeline, victim, "victim", "offsets_mirroring=crash@2");
+        let ended = victim.process().wait(WAIT_TIMEOUT).unwrap();
+        assert_eq!(ended.status.signal(), Some(9), "it was killed at the failpoint");
     }
-    let _again = start(&pipeline, "victim", KILLS);
+    let _again = start(&pipeline, "victim-3", "victim", "");
 
     let published = pipeline.stop_producer(&mut producer).unwrap();
     pipeline.await_committed(published).unwrap();
 
     pipeline.check_exact(published).unwrap();
-    assert!(behind > 0, "no kill was between a lake commit and its offset commit");
-}
-
-/// Returns a partition that a worker reads.
-fn partition_of(worker: &Worker) -> i32 {
-    let reading = worker.await_logged(r#""message":"partition started""#).unwrap();
-    let partition = reading["partition"].as_str().unwrap();
-    let number = partition.rsplit_once('[').unwrap().1.trim_end_matches(']');
-    number.parse().unwrap()
 }
 
 /// Starts a static member, which gets its partitions immediately after a restart. With KIP-848
 /// Kafka rejects the instance ID until the session of the killed member is over, so workers have
 /// none.
-fn start(pipeline: &Pipeline, name: &str, run: usize) -> Worker {
-    let instance = ["--group-instance-id", name];
+fn start(pipeline: &Pipeline, log: &str, instance: &str, failpoints: &str) -> Worker {
+    let instance = ["--group-instance-id", instance];
     let is_static = pipeline.protocol == Protocol::Classic;
     let arguments = [if is_static { &instance[..] } else { &[] }, MANY_COMMITS].concat();
-    pipeline.start_consumer(&format!("{name}-{run}"), &arguments).unwrap()
+    pipeline.start_with_failpoints(log, failpoints, &arguments).unwrap()
 }
 
 fn kafka_is_behind_the_lake(pipeline: &Pipeline, partition: i32) -> bool {
