@@ -25,13 +25,14 @@ pub(super) struct CommitsArgs {
     #[arg(long, value_name = "SECONDS", default_value = "15")]
     seconds: u64,
 
+    /// Flush interval of the workers: the time between two commits of one, unless a commit takes longer.
+    #[arg(long, value_name = "DURATION", default_value = "50ms")]
+    flush_interval: String,
+
     /// Also measure lakes with a SQLite catalog.
     #[arg(long)]
     sqlite: bool,
 }
-
-/// Time between two commits of a worker, unless a commit takes longer.
-const FLUSH: &[&str] = &["--flush-interval", "50ms"];
 
 /// Records per second and worker: a few in each commit.
 const RATE: u32 = 100;
@@ -54,7 +55,7 @@ pub(super) fn run(args: &CommitsArgs) -> Result<()> {
     let catalogs = [(CatalogKind::Postgres, true), (CatalogKind::Sqlite, args.sqlite)];
     for kind in catalogs.into_iter().filter_map(|(kind, measured)| measured.then_some(kind)) {
         for &workers in &args.workers {
-            let rate = measure(kind, workers, Duration::from_secs(args.seconds))?;
+            let rate = measure(kind, workers, args)?;
             let row = format!(
                 "| {kind:?} | {workers} | {:.0} | {:.0} ms | {:.0} ms | {:.1} ms |\n",
                 rate.per_second, rate.median_ms, rate.p99_ms, rate.cpu_ms
@@ -67,12 +68,14 @@ pub(super) fn run(args: &CommitsArgs) -> Result<()> {
     Ok(())
 }
 
-fn measure(kind: CatalogKind, workers: u16, time: Duration) -> Result<CommitRate> {
+fn measure(kind: CatalogKind, workers: u16, args: &CommitsArgs) -> Result<CommitRate> {
+    let time = Duration::from_secs(args.seconds);
     let pipeline = Pipeline::on_shared_services("commits", kind)?;
     shared_kafka().create_topic(&pipeline.topic, workers.into(), &[])?;
     let rate = (RATE * u32::from(workers)).to_string();
     let mut producer = pipeline.start_producer(&["--continuous", "--rate", &rate])?;
-    let start = |worker| pipeline.start_consumer(&format!("worker-{worker}"), FLUSH);
+    let flush = ["--flush-interval", &args.flush_interval];
+    let start = |worker| pipeline.start_consumer(&format!("worker-{worker}"), &flush);
     let mut members = (0..workers).map(start).collect::<Result<Vec<Worker>>>()?;
     let is_shared = || members.iter().map(assigned).collect::<Result<Vec<_>>>();
     wait::until("each worker has one partition", WAIT_TIMEOUT, || {

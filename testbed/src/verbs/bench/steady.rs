@@ -16,6 +16,10 @@ use super::measurement::median;
 /// Time after the start that is not measured.
 const WARM_UP: Duration = Duration::from_secs(20);
 
+/// Arguments of the producer: a linger time that is small compared with what is measured, and the default
+/// of librdkafka.
+const SHORT_LINGER: &[&str] = &["--kafka-property", "linger.ms=5"];
+
 /// Configuration of a measurement.
 #[derive(Debug, Clone)]
 pub(super) struct SteadyLoad {
@@ -66,7 +70,7 @@ impl SteadyLoad {
         let pipeline = Pipeline::on_shared_services("steady", self.kind)?;
         shared_kafka().create_topic(&pipeline.topic, PARTITIONS, &[])?;
         let rate = self.rate.to_string();
-        let arguments = ["--continuous", "--rate", &rate, "--delay", "0"];
+        let arguments = [&["--continuous", "--rate", &rate, "--delay", "0"], SHORT_LINGER].concat();
         let mut producer =
             (self.rate > 0).then(|| pipeline.start_producer(&arguments)).transpose()?;
         if producer.is_none() {
