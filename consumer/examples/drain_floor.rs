@@ -15,6 +15,7 @@ use rdkafka::{
     ClientConfig, Message as _, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
+    metadata::{MetadataPartition, MetadataTopic},
 };
 
 /// Rows per batch, and rows per row group, as in the consumer.
@@ -87,8 +88,8 @@ fn client(servers: &str) -> Result<BaseConsumer, KafkaError> {
 /// Assigns all partitions of a topic from the beginning. Returns them.
 fn assign(consumer: &BaseConsumer, topic: &str) -> Result<BTreeSet<i32>, KafkaError> {
     let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT)?;
-    let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-    let partitions = partitions.map(|partition| partition.id()).collect::<BTreeSet<_>>();
+    let partitions = metadata.topics().iter().flat_map(MetadataTopic::partitions);
+    let partitions = partitions.map(MetadataPartition::id).collect::<BTreeSet<_>>();
     let mut list = TopicPartitionList::new();
     for partition in &partitions {
         list.add_partition_offset(topic, *partition, Offset::Beginning)?;

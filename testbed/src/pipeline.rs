@@ -22,7 +22,7 @@ use crate::{
 
 /// Maximum time that a test waits for a condition. Much longer than it takes on an idle machine,
 /// since tests run concurrently on two cores.
-pub const WAIT_TIMEOUT: Duration = Duration::from_mins(2);
+pub const WAIT_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Table that every pipeline fills.
 pub const TABLE: &str = "events";

@@ -9,6 +9,7 @@ use ducktide_protocol::error::{LakeError, LakeFault, Result};
 use ducktide_protocol::reason::reason;
 
 use crate::config::LakeConfig;
+use crate::login;
 
 /// Returns the error for a lake that could not be attached.
 pub fn attach(config: &LakeConfig, error: &duckdb::Error) -> LakeError {
@@ -131,6 +132,9 @@ pub fn is_outage(text: &str) -> bool {
     cause(text) == Some(Cause::Outage)
 }
 
+/// Message of PostgreSQL for a wrong password.
+const REFUSED_PASSWORD: &str = "password authentication failed";
+
 /// Messages of libpq, PostgreSQL and SQLite; the first match counts. The comments give the SQLSTATE or
 /// result code of each message, which DuckDB does not pass on.
 const MESSAGES: [(&str, Cause); 67] = [
@@ -150,7 +154,7 @@ const MESSAGES: [(&str, Cause); 67] = [
     ("certificate verify failed", Cause::Fault),
     ("does not match host name", Cause::Fault),
     ("server does not support SSL", Cause::Fault),
-    ("password authentication failed", Cause::Fault), // 28P01
+    (REFUSED_PASSWORD, Cause::Fault), // 28P01
     ("no password supplied", Cause::Fault),
     ("no pg_hba.conf entry", Cause::Fault),       // 28000
     ("is not permitted to log in", Cause::Fault), // 28000
@@ -216,7 +220,14 @@ pub fn cause(text: &str) -> Option<Cause> {
     let row = MESSAGES.iter().find(|(message, _)| reason.contains(message))?;
     // `relation "x" already exists` is not a fault: another client created it first.
     let is_about_existence = row.0.starts_with("ERROR: ") || row.0.starts_with("FATAL: ");
-    (!is_about_existence || reason.contains("does not exist")).then_some(row.1)
+    let cause = if row.0 == REFUSED_PASSWORD { login::cause_of_refused_password() } else { row.1 };
+    (!is_about_existence || reason.contains("does not exist")).then_some(cause)
+}
+
+/// Returns true if the server refused the password. An open instance of DuckDB keeps its password.
+#[must_use]
+pub fn is_refused_password(text: &str) -> bool {
+    reason(text).contains(REFUSED_PASSWORD)
 }
 
 /// Returns true if the catalog's role lacks a privilege. The text of the statement is ignored.

@@ -22,6 +22,7 @@ mod alter;
 mod dead_letters;
 mod duck_lake;
 mod extensions;
+mod login;
 mod overview;
 mod recent_rows;
 mod refusals;

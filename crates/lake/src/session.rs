@@ -12,6 +12,7 @@ use crate::catalog::{format, sqlite_file};
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::duckdb_error;
 use crate::extensions::Extensions;
+use crate::login;
 use crate::postgres_settings::Resolved;
 use crate::rows::{self, CatalogTable, FromRow, QueryError, Row};
 pub use crate::sql_text::quote;
@@ -260,6 +261,7 @@ impl Session {
         if access == Access::Read {
             options.push("READ_ONLY".to_owned());
         }
+        let mut used = None;
         let target = match &config.catalog {
             CatalogLocation::Sqlite(path) => format!("ducklake:sqlite:{}", path.display()),
             CatalogLocation::Postgres(settings) => {
@@ -273,7 +275,9 @@ impl Session {
                     .resolve()
                     .map_err(|error| LakeError::setting(format!("DUCKLAKE_CATALOG: {error}")))?;
                 self.give_password(resolved.get("password"))?;
-                format!("ducklake:postgres:{}", with_limits(&resolved, access))
+                let target = with_limits(&resolved, access);
+                used = Some(resolved);
+                format!("ducklake:postgres:{target}")
             }
         };
         let sql = format!("ATTACH {} AS {LAKE} ({})", quote(&target), options.join(", "));
@@ -283,6 +287,9 @@ impl Session {
                 self.unattached_format(config).and_then(|f| format::require(Some(&f)).err());
             migrated.unwrap_or_else(|| duckdb_error::attach(config, &error))
         })?;
+        if let Some(used) = &used {
+            login::accepted(used);
+        }
         // DuckLake's own retries only cover the race for the next snapshot ID. They are few and at a
         // constant interval (10 x 5 ms): its backoff has no cap, and the outer retry is Ducktide's.
         self.execute(

@@ -2,7 +2,7 @@
 //!
 //! | source | known by | outage: retried | fault: the program ends, exit 4 |
 //! |---|---|---|---|
-//! | PostgreSQL | SQLSTATE | connection (08), resources and connection slots (53), locks (55P03, 55006), intervention (57), system (58), rollback (40), read-only standby (25006), timeouts (25P03, 25P04), internal (XX000) | login (28), no such database (3D), privileges, missing tables and functions (42), everything else |
+//! | PostgreSQL | SQLSTATE | connection (08), resources and connection slots (53), locks (55P03, 55006), intervention (57), system (58), rollback (40), read-only standby (25006), timeouts (25P03, 25P04), internal (XX000) | login (28; a password that was changed is an outage, see `login` of the lake), no such database (3D), privileges, missing tables and functions (42), everything else |
 //! | SQLite | result code | busy, locked, I/O, full, cannot open, read-only, protocol | corrupt, not a database, everything else |
 //! | disk | error kind | full, quota, I/O, stale handle, everything else | permission, read-only file system, name too long, not a directory |
 //! | DuckDB | text (`duckdb_error`): it has no codes | | |

@@ -63,6 +63,29 @@ impl Postgres {
         Ok(self.url(name))
     }
 
+    /// Creates a superuser that logs in with a password, unlike all other users.
+    pub fn create_user_with_password(&self, name: &str, password: &str) -> Result<()> {
+        let rules = format!("('host all {name} all scram-sha-256'), ('host all all all trust')");
+        self.execute(&format!(
+            "SET password_encryption = 'scram-sha-256'; CREATE ROLE {name} LOGIN SUPERUSER PASSWORD '{password}'"
+        ))?;
+        self.execute(&format!(
+            "DO $$ BEGIN EXECUTE format('COPY (VALUES {quoted}) TO %L', current_setting('hba_file')); END $$",
+            quoted = rules.replace('\'', "''"),
+        ))?;
+        self.execute("SELECT pg_reload_conf()")
+    }
+
+    /// Changes the password of a user, and ends its connections.
+    pub fn change_password(&self, name: &str, password: &str) -> Result<()> {
+        self.execute(&format!(
+            "SET password_encryption = 'scram-sha-256'; ALTER ROLE {name} PASSWORD '{password}'"
+        ))?;
+        self.execute(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'"
+        ))
+    }
+
     /// Returns the URL of a database.
     #[must_use]
     pub fn url(&self, database: &str) -> String {

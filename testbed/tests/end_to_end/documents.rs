@@ -25,7 +25,7 @@ use ducktide_testbed::{
 use serde_json::json;
 
 /// Time limit of a command.
-const TIMEOUT: Duration = Duration::from_mins(1);
+const TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Topic of the documented commands of the producer.
 const PUBLISHED: &str = "published";

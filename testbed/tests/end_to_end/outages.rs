@@ -4,16 +4,20 @@
 //! A test that stops a service starts one for itself, and shares the others.
 
 use std::{
+    fs::Permissions,
     ops::Range,
+    os::unix::fs::PermissionsExt as _,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use ducktide_testbed::{
     catalog::CatalogKind,
+    compactor,
     faults::HeldCatalog,
     kafka_admin::delete_records,
-    pipeline::{PARTITIONS, Pipeline, TABLE, WAIT_TIMEOUT},
+    pipeline::{CONTINUOUS, PARTITIONS, Pipeline, TABLE, WAIT_TIMEOUT},
+    program::{Program, RunningProgram},
     raw_records::{NumberRecord, publish, register},
     services::{
         Kafka, Postgres, Registry, Service as _, log_folder, shared_kafka, shared_postgres,
@@ -182,6 +186,54 @@ fn a_crash_of_the_catalog_delays_commits_and_is_reported_by_readiness() {
     producer.succeed(WAIT_TIMEOUT).unwrap();
     pipeline.await_committed(60_000).unwrap();
     pipeline.check_exact(60_000).unwrap();
+}
+
+/// Until the password file has the new password, the server refuses new connections.
+#[test]
+#[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+fn programs_continue_with_a_changed_password_of_the_password_file() {
+    const REFUSED: &str = "password authentication failed";
+    let postgres = Postgres::start(&logs("postgres")).unwrap();
+    let name = unique("password");
+    let url = postgres.create_database(&name).unwrap();
+    postgres.create_user_with_password("keeper", "first").unwrap();
+    let servers = shared_kafka().bootstrap_servers();
+    let (registry, catalog) = (shared_registry().url(), url.replace("postgres@", "keeper@"));
+    let mut pipeline = Pipeline::new(&name, &servers, &registry, Some(catalog)).unwrap();
+    let file = pipeline.file("pgpass");
+    let write_password = |password: &str| {
+        std::fs::write(&file, format!("*:*:*:keeper:{password}")).unwrap();
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
+    };
+    write_password("first");
+    let with_file = |program: Program| program.env("PGPASSFILE", file.as_os_str());
+    let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
+    let worker = pipeline.consumer(&pipeline.catalog).unwrap().args(FAST);
+    let mut worker = pipeline.start_worker("worker", with_file(worker)).unwrap();
+    let compactor = with_file(pipeline.compactor(compactor::RUN).unwrap());
+    // The test itself needs no password.
+    pipeline.catalog = url;
+    pipeline.await_committed(1_000).unwrap();
+    let mut compactor = compactor.start(pipeline.logs(), "compactor").unwrap();
+    let await_compactor = |compactor: &RunningProgram, text: &str| {
+        wait::until(text, WAIT_TIMEOUT, || Ok(compactor.log()?.contains(text))).unwrap();
+    };
+    await_compactor(&compactor, "leadership acquired");
+
+    postgres.change_password("keeper", "second").unwrap();
+    worker.await_logged(REFUSED).unwrap();
+    await_compactor(&compactor, REFUSED);
+    worker.await_ready(false).unwrap();
+    write_password("second");
+
+    worker.await_ready(true).unwrap();
+    await_compactor(&compactor, "lake available again");
+    let published = pipeline.stop_producer(&mut producer).unwrap();
+    pipeline.await_committed(published).unwrap();
+    worker.stop().unwrap();
+    compactor.terminate().unwrap();
+    compactor.succeed(WAIT_TIMEOUT).unwrap();
+    pipeline.check_exact(published).unwrap();
 }
 
 #[test]

@@ -135,8 +135,8 @@ fn rustdoc() -> Result<StepOutcome> {
     run_command(cargo::command(doc).env("RUSTDOCFLAGS", "-D warnings"))
 }
 
-/// Number of schedules of the simulation: a minute on one core.
-const SIMULATION_SCHEDULES: &str = "50000";
+/// Number of schedules of the simulation: one to two minutes on one core.
+const SIMULATION_SCHEDULES: &str = "30000";
 
 /// First seed of the simulation in a source tree without a git repository.
 const SEED_WITHOUT_GIT: u64 = 5_550_000_000;

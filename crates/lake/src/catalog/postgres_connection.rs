@@ -18,6 +18,7 @@ use super::dialect::Dialect;
 use super::format;
 use super::layout::{TriggerCheck, triggers_with_tables};
 use crate::duckdb_error;
+use crate::login;
 use crate::postgres_settings::PostgresSettings;
 use crate::rows::{FromRow, Row};
 
@@ -302,10 +303,12 @@ fn is_lost(error: &postgres::Error) -> bool {
 /// Opens a connection to the catalog.
 pub(super) fn connect(settings: &PostgresSettings) -> Result<Client> {
     let what = "connect to the catalog (DUCKLAKE_CATALOG)";
-    let resolved = settings.resolve().and_then(|resolved| resolved.client());
-    let (config, tls) =
-        resolved.map_err(|error| LakeError::setting(format!("DUCKLAKE_CATALOG: {error}")))?;
-    config.connect(tls).map_err(|error| failed(what, error))
+    let invalid = |error| LakeError::setting(format!("DUCKLAKE_CATALOG: {error}"));
+    let resolved = settings.resolve().map_err(invalid)?;
+    let (config, tls) = resolved.client().map_err(invalid)?;
+    let client = config.connect(tls).map_err(|error| failed(what, error))?;
+    login::accepted(&resolved);
+    Ok(client)
 }
 
 /// Classifies an error by its SQL state: unavailable if a retry helps, else invalid. Without a SQL state
@@ -332,6 +335,7 @@ pub(crate) fn describe(error: &postgres::Error) -> (String, bool) {
         None => chain(error),
     };
     let cause = match error.code() {
+        Some(code) if *code == SqlState::INVALID_PASSWORD => login::cause_of_refused_password(),
         Some(code) => cause::of_sqlstate(code.code()),
         None if is_about_settings(&text) => Cause::Fault,
         None => Cause::Outage,

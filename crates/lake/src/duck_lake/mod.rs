@@ -258,8 +258,9 @@ impl DuckLake {
             tracing::debug!(error = text, "DuckDB instance failed");
             tracing::error!(error = reason, "DuckDB instance failed, opening a new one");
             self.session = None;
-        } else if duckdb_error::is_readonly_file(text) {
-            // The next open restores write access to the catalog's files, if possible.
+        } else if duckdb_error::is_readonly_file(text) || duckdb_error::is_refused_password(text) {
+            // The next open restores write access to the catalog's files, if possible, and reads the
+            // password again.
             self.session = None;
         }
     }

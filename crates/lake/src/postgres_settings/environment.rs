@@ -53,6 +53,8 @@ pub struct Resolved {
     settings: Settings,
     /// Home directory of the user, with the default certificates of libpq.
     home: Option<PathBuf>,
+    /// True if the password is from a password file.
+    has_password_of_file: bool,
 }
 
 impl Resolved {
@@ -91,21 +93,28 @@ impl Resolved {
             let folder = SOCKET_DIRECTORIES.into_iter().find(has_socket);
             settings.insert("host".to_owned(), folder.unwrap_or("localhost").to_owned());
         }
+        let mut has_password_of_file = false;
         if !settings.contains_key("password") {
             let file = settings.get("passfile").map(PathBuf::from);
             let file = file.or_else(|| Some(home.as_ref()?.join(".pgpass")));
             if let Some(password) = file.and_then(|file| read_password(&file, &settings)) {
                 settings.insert("password".to_owned(), password);
+                has_password_of_file = true;
             }
         }
         settings.remove("passfile");
-        Ok(Self { settings, home })
+        Ok(Self { settings, home, has_password_of_file })
     }
 
     /// Returns the value of a parameter.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         self.settings.get(key).map(String::as_str)
+    }
+
+    /// Returns whether the password is from a password file.
+    pub(crate) const fn has_password_of_file(&self) -> bool {
+        self.has_password_of_file
     }
 
     /// Home directory of the user.

@@ -30,7 +30,7 @@ on_both_lakes!(
     a_compactor_waits_while_the_catalog_has_a_newer_format,
 );
 
-const WAIT_TIMEOUT: Duration = Duration::from_mins(1);
+const WAIT_TIMEOUT: Duration = Duration::from_mins(3);
 
 /// Arguments with tiers for the small files of a test.
 const SMALL: &[&str] = &["--tiers", "4KiB,16KiB", "--target-file-size", "1MiB"];
