@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn fetches_wait_for_a_fraction_of_the_flush_interval() {
-        for (millis, wait) in [(50, 10), (150, 15), (1000, 100), (60_000, 500)] {
+        for (millis, wait) in [(1, 10), (100, 10), (150, 15), (1000, 100), (60_000, 500)] {
             let flush_interval = Duration::from_millis(millis);
             let member = Membership { flush_interval, ..MEMBER };
 
