@@ -1,6 +1,7 @@
 //! Errors that end the compactor.
 
 use ducktide_protocol::{ErrorKind, LakeError};
+use ducktide_service::traces::TraceError;
 use thiserror::Error;
 
 use crate::config::ConfigError;
@@ -17,8 +18,12 @@ pub enum CompactorError {
     NotLeader(Option<String>),
     #[error("some due operations were not done; run it again: {0}")]
     Incomplete(String),
-    #[error("serve metrics; choose another --listen, or correct --metrics-token-file: {0}")]
+    #[error(
+        "serve metrics; choose another --listen, or correct --metrics-token-file, --listen-certificate or --listen-key: {0}"
+    )]
     Listen(std::io::Error),
+    #[error(transparent)]
+    Traces(#[from] TraceError),
     #[error("write the plan: {0}")]
     Output(#[from] std::io::Error),
     #[error(
@@ -35,7 +40,7 @@ impl CompactorError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Panicked | Self::Output(_) => 1,
-            Self::Config(_) | Self::Listen(_) => 2,
+            Self::Config(_) | Self::Listen(_) | Self::Traces(_) => 2,
             Self::NotLeader(_) | Self::Incomplete(_) => 3,
             Self::Lake(error) => match error.kind() {
                 ErrorKind::Setting => 2,

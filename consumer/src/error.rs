@@ -3,6 +3,7 @@
 use ducktide_kafka::args::without_value;
 use ducktide_protocol::position::Offset;
 use ducktide_protocol::{ErrorKind, LakeError};
+use ducktide_service::traces::TraceError;
 use rdkafka::error::KafkaError;
 use thiserror::Error;
 
@@ -105,8 +106,13 @@ pub enum ConsumerError {
     #[error("Kafka refuses: {0}")]
     KafkaRefuses(String),
     /// The address of `/metrics` is not available.
-    #[error("serve metrics; choose another --listen, or correct --metrics-token-file: {0}")]
+    #[error(
+        "serve metrics; choose another --listen, or correct --metrics-token-file, --listen-certificate or --listen-key: {0}"
+    )]
     Listen(std::io::Error),
+    /// A variable for traces is invalid.
+    #[error(transparent)]
+    Traces(#[from] TraceError),
     /// The consumer was stopped before it had started. Not a failure.
     #[error("stopped while starting")]
     Stopped,
@@ -150,7 +156,7 @@ impl ConsumerError {
         match self {
             Self::Stopped => 0,
             Self::Kafka(_) | Self::Panicked => 1,
-            Self::Listen(_) | Self::KafkaSettings(_) => 2,
+            Self::Listen(_) | Self::KafkaSettings(_) | Self::Traces(_) => 2,
             Self::BadRecord { .. }
             | Self::IncompatibleSchema { .. }
             | Self::TooManyBadRecords { .. } => 3,

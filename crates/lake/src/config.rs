@@ -143,23 +143,18 @@ impl LakeConfig {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path)
+    ducktide_storage::absolute(path)
         .map_err(|error| LakeError::setting("resolve a relative path").because(error))
 }
 
-/// Returns a local directory in the canonical form, which DuckLake compares with.
+/// Returns a data path in the canonical form, which DuckLake compares with.
 ///
 /// With `//`, `file:` or `[` in a local data path `ducklake_delete_orphaned_files` lists live files
 /// as orphans (measured on 1.5.5), so such a path is never written to a catalog.
 fn canonical_data_path(path: &Path) -> Result<PathBuf> {
     let text = path.to_string_lossy();
-    if text.contains("://") {
-        return Err(LakeError::setting(format!(
-            "object storage is not supported yet; give a local directory: data_path=`{text}`"
-        )));
-    }
-    // `components` removes `//` and `/./`; symbolic links are not resolved.
-    let canonical: PathBuf = absolute(path)?.components().collect();
+    // Without `//` and `/./`; symbolic links are not resolved.
+    let canonical = ducktide_storage::normalize(&absolute(path)?);
     check_data_path(&text)?;
     // The working directory is part of it.
     check_data_path(&canonical.to_string_lossy())?;
@@ -267,7 +262,7 @@ mod tests {
 
     #[test]
     fn a_data_path_that_breaks_orphan_removal_is_refused() {
-        for path in ["file:/x", "/x/[a]", "s3://bucket/x"] {
+        for path in ["file:/x", "/x/[a]", "s3://bucket/[a]", "s3:///x"] {
             assert!(canonical_data_path(Path::new(path)).is_err(), "{path}");
         }
     }

@@ -137,7 +137,7 @@ const REFUSED_PASSWORD: &str = "password authentication failed";
 
 /// Messages of libpq, PostgreSQL and SQLite; the first match counts. The comments give the SQLSTATE or
 /// result code of each message, which DuckDB does not pass on.
-const MESSAGES: [(&str, Cause); 67] = [
+const MESSAGES: [(&str, Cause); 68] = [
     // SQLite
     ("database is locked", Cause::Outage),        // SQLITE_BUSY
     ("database table is locked", Cause::Outage),  // SQLITE_LOCKED
@@ -156,8 +156,9 @@ const MESSAGES: [(&str, Cause); 67] = [
     ("server does not support SSL", Cause::Fault),
     (REFUSED_PASSWORD, Cause::Fault), // 28P01
     ("no password supplied", Cause::Fault),
-    ("no pg_hba.conf entry", Cause::Fault),       // 28000
-    ("is not permitted to log in", Cause::Fault), // 28000
+    ("no pg_hba.conf entry", Cause::Fault),          // 28000
+    ("is not permitted to log in", Cause::Fault),    // 28000
+    ("unsupported startup parameter", Cause::Fault), // 08P01, of pgbouncer
     ("Connection refused", Cause::Outage),
     ("Connection timed out", Cause::Outage),
     ("Connection reset by peer", Cause::Outage),
@@ -237,7 +238,7 @@ pub fn is_permission_denied(text: &str) -> bool {
 }
 
 /// Remedies for an operator, by a part of the message.
-const REMEDIES: [(&str, &str); 11] = [
+const REMEDIES: [(&str, &str); 12] = [
     (
         "permission denied for",
         "grant it to the role that DUCKLAKE_CATALOG names, or use the role that created the lake",
@@ -258,6 +259,11 @@ const REMEDIES: [(&str, &str); 11] = [
     ("no password supplied", "set the password in DUCKLAKE_CATALOG, PGPASSWORD or ~/.pgpass"),
     ("certificate verify failed", "check sslrootcert and sslmode in DUCKLAKE_CATALOG"),
     ("does not match host name", "connect by the name in the server's certificate"),
+    (
+        "unsupported startup parameter",
+        "DUCKLAKE_CATALOG names a connection pooler; connect to PostgreSQL directly, or add `options` to \
+         the pooler's ignore_startup_parameters",
+    ),
     ("server does not support SSL", "set sslmode=disable, or enable TLS on the server"),
     (
         "attempt to write a readonly database",
@@ -309,7 +315,7 @@ mod tests {
     }
 
     /// Error texts as the databases and their client libraries return them.
-    const TEXTS: [(&str, Cause); 65] = [
+    const TEXTS: [(&str, Cause); 66] = [
         ("database is locked", Cause::Outage),
         ("database table is locked: ducktide_ledger", Cause::Outage),
         ("database schema is locked: main", Cause::Outage),
@@ -332,6 +338,7 @@ mod tests {
             Cause::Fault,
         ),
         ("FATAL:  role \"me\" is not permitted to log in", Cause::Fault),
+        ("FATAL:  unsupported startup parameter: options", Cause::Fault),
         ("connection to server at \"db\", port 5432 failed: Connection refused", Cause::Outage),
         ("could not connect to server: Connection refused", Cause::Outage),
         ("could not receive data from server: Connection timed out", Cause::Outage),

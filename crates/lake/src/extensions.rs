@@ -22,6 +22,7 @@ use std::{
 
 use duckdb::{Config, Connection};
 use ducktide_protocol::error::{LakeError, Result};
+use ducktide_storage::Storage;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::{CatalogLocation, LakeConfig};
@@ -65,6 +66,15 @@ impl Extensions {
         })
     }
 
+    /// Returns whether the file of the extension that reads a storage is available, if DuckDB needs one.
+    pub(crate) fn can_read(config: &LakeConfig, storage: &Storage) -> bool {
+        let directory = config.extension_dir.clone().or_else(bundled);
+        let Some((name, directory)) = storage.duckdb_extension().zip(directory) else {
+            return true;
+        };
+        file(&directory, name).is_file()
+    }
+
     /// Returns the names of the extensions.
     pub(crate) const fn names(&self) -> [&'static str; 2] {
         self.names
@@ -83,11 +93,7 @@ impl Extensions {
     /// Loads the extensions. Afterwards DuckDB accepts signed extensions only.
     pub(crate) fn load(&self, connection: &Connection) -> Result<()> {
         for name in self.names {
-            let sql = match &self.directory {
-                Some(path) => format!("LOAD {}", quote(&file(path, name).to_string_lossy())),
-                None => format!("INSTALL {name}; LOAD {name}"),
-            };
-            connection.execute_batch(&sql).map_err(|error| self.refusal(name).because(error))?;
+            load(connection, name, self.directory())?;
         }
         let sql = "SET allow_unsigned_extensions = false";
         connection
@@ -95,19 +101,34 @@ impl Extensions {
             .map_err(|error| LakeError::invalid("enable DuckDB's signature check").because(error))
     }
 
-    fn refusal(&self, name: &str) -> LakeError {
-        let found = self.directory.as_ref().map(|path| file(path, name));
-        match found.filter(|path| path.is_file()) {
-            Some(path) => LakeError::invalid(format!(
-                "load a DuckDB extension: the file is not the one for DuckDB 1.5.5 that Ducktide \
+    /// Folder of the files; None if DuckDB installs them from its repository.
+    pub(crate) fn directory(&self) -> Option<&Path> {
+        self.directory.as_deref()
+    }
+}
+
+/// Loads one more extension. DuckDB checks its signature.
+pub(crate) fn load(connection: &Connection, name: &str, directory: Option<&Path>) -> Result<()> {
+    let sql = match directory {
+        Some(directory) => format!("LOAD {}", quote(&file(directory, name).to_string_lossy())),
+        None => format!("INSTALL {name}; LOAD {name}"),
+    };
+    let loaded = connection.execute_batch(&sql);
+    loaded.map_err(|error| refusal(name, directory).because(error))
+}
+
+fn refusal(name: &str, directory: Option<&Path>) -> LakeError {
+    let found = directory.map(|path| file(path, name));
+    match found.filter(|path| path.is_file()) {
+        Some(path) => LakeError::invalid(format!(
+            "load a DuckDB extension: the file is not the one for DuckDB 1.5.5 that Ducktide \
                  ships; restore it, or set --extension-dir to a folder with the original files: \
                  extension=`{name}` file=`{}`",
-                path.display()
-            )),
-            None => LakeError::invalid(format!(
-                "load a DuckDB extension; put its file into --extension-dir: extension=`{name}`"
-            )),
-        }
+            path.display()
+        )),
+        None => LakeError::invalid(format!(
+            "load a DuckDB extension; put its file into --extension-dir: extension=`{name}`"
+        )),
     }
 }
 

@@ -23,6 +23,7 @@ mod dead_letters;
 mod duck_lake;
 mod extensions;
 mod login;
+mod object_storage;
 mod overview;
 mod recent_rows;
 mod refusals;

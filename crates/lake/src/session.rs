@@ -1,7 +1,7 @@
 //! DuckDB instance with the lake attached as `lake`.
 
 use std::cell::Cell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use duckdb::{Config, Connection};
 use ducktide_protocol::error::{LakeError, LakeFault, Result};
@@ -13,6 +13,7 @@ use crate::config::{CatalogLocation, LakeConfig};
 use crate::duckdb_error;
 use crate::extensions::Extensions;
 use crate::login;
+use crate::object_storage::StorageAccess;
 use crate::postgres_settings::Resolved;
 use crate::rows::{self, CatalogTable, FromRow, QueryError, Row};
 pub use crate::sql_text::quote;
@@ -50,6 +51,7 @@ pub struct Session {
     dialect: Dialect,
     /// True between [`begin_reading`](Self::begin_reading) and [`end_reading`](Self::end_reading).
     is_reading: Cell<bool>,
+    storage: StorageAccess,
 }
 
 impl Session {
@@ -62,8 +64,12 @@ impl Session {
     pub(crate) fn open_once(config: &LakeConfig, access: Access, create: bool) -> Result<Self> {
         let extensions = Extensions::find(config);
         let connection = open_duckdb(&extensions)?;
-        let session =
-            Self { connection, dialect: Dialect::of(config), is_reading: Cell::new(false) };
+        let session = Self {
+            connection,
+            dialect: Dialect::of(config),
+            is_reading: Cell::new(false),
+            storage: StorageAccess::new(extensions.directory().map(Path::to_owned)),
+        };
         if let (CatalogLocation::Sqlite(path), false) = (&config.catalog, create)
             && !path.is_file()
         {
@@ -75,6 +81,9 @@ impl Session {
         extensions.load(&session.connection)?;
         if let (CatalogLocation::Sqlite(path), true) = (&config.catalog, access != Access::Read) {
             sqlite_file::restore_write_access(path)?;
+        }
+        if let Some(path) = &config.data_path {
+            session.storage.open(&session.connection, path)?;
         }
         session.attach(config, access, create)?;
         format::check(&session)?;
@@ -91,6 +100,11 @@ impl Session {
         );
         self.execute(&sql)
             .map_err(|error| LakeError::invalid("set DuckDB's resource limits").because(error))
+    }
+
+    /// Passes the present credentials of the object store to DuckDB, if the lake is in one.
+    pub(crate) fn renew_storage_access(&self) -> Result<()> {
+        self.storage.renew(&self.connection)
     }
 
     /// Runs statements and discards their results.
@@ -281,7 +295,12 @@ impl Session {
             }
         };
         let sql = format!("ATTACH {} AS {LAKE} ({})", quote(&target), options.join(", "));
-        self.execute(&sql).map_err(|error| {
+        let attached = match self.execute(&sql) {
+            // DuckLake attaches a lake in object storage only with the extension that reads it.
+            Err(_) if self.open_recorded_storage(config)? => self.execute(&sql),
+            attached => attached,
+        };
+        attached.map_err(|error| {
             // DuckLake's error suggests a migration to a format that this program does not support.
             let migrated =
                 self.unattached_format(config).and_then(|f| format::require(Some(&f)).err());
@@ -301,8 +320,29 @@ impl Session {
 }
 
 impl Session {
+    /// Gives DuckDB access to the data path that an unattached catalog has, if that is in object storage.
+    /// Returns whether access was added.
+    fn open_recorded_storage(&self, config: &LakeConfig) -> Result<bool> {
+        if self.storage.is_open() {
+            return Ok(false);
+        }
+        let metadata = self.native_table("ducklake_metadata");
+        let sql =
+            format!("(SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL)");
+        match self.unattached_value(config, &sql) {
+            Some(path) => self.storage.open(&self.connection, Path::new(&path)),
+            None => Ok(false),
+        }
+    }
+
     /// Returns the format of a catalog that DuckLake does not attach; None if it cannot be read.
     fn unattached_format(&self, config: &LakeConfig) -> Option<String> {
+        self.unattached_value(config, &format::value_sql(&self.native_table("ducklake_metadata")))
+    }
+
+    /// Returns the value of an SQL expression in a catalog that DuckLake does not attach; None if it cannot
+    /// be read.
+    fn unattached_value(&self, config: &LakeConfig, sql: &str) -> Option<String> {
         const PROBE: &str = "ducktide_probe";
         let (target, of, function) = match &config.catalog {
             CatalogLocation::Sqlite(path) => (path.display().to_string(), "sqlite", "sqlite_query"),
@@ -312,9 +352,8 @@ impl Session {
         };
         let attach = format!("ATTACH {} AS {PROBE} (TYPE {of}, READ_ONLY)", quote(&target));
         self.execute(&attach).ok()?;
-        let sql = format::value_sql(&self.native_table("ducklake_metadata"));
         let query =
-            format!("FROM {function}('{PROBE}', {})", quote(&format!("SELECT {sql} AS version")));
+            format!("FROM {function}('{PROBE}', {})", quote(&format!("SELECT {sql} AS value")));
         let found = self.execute("BEGIN").and_then(|()| self.query(&query));
         // The probe is detached after a failed query too.
         let _ = self.execute("ROLLBACK");
@@ -329,10 +368,7 @@ impl Session {
     /// one of the user's persistent secrets, which are for other servers.
     fn give_password(&self, password: Option<&str>) -> Result<()> {
         let password = password.map(|text| format!(", PASSWORD {}", quote(text)));
-        let sql = format!(
-            "SET allow_persistent_secrets = false; CREATE SECRET (TYPE postgres{})",
-            password.unwrap_or_default()
-        );
+        let sql = format!("CREATE SECRET (TYPE postgres{})", password.unwrap_or_default());
         // The error is dropped because it can contain the statement.
         self.execute(&sql).map_err(|_| LakeError::invalid("pass the catalog's password to DuckDB"))
     }
@@ -386,6 +422,8 @@ pub(crate) fn open_duckdb(extensions: &Extensions) -> Result<Connection> {
         .max_memory("256MB")
         .and_then(|config| config.threads(1))
         .and_then(|config| config.with("autoinstall_known_extensions", "false"))
+        // Neither this process nor another reads the secrets later.
+        .and_then(|config| config.with("allow_persistent_secrets", "false"))
         .and_then(|config| extensions.permit(config));
     config
         .and_then(Connection::open_in_memory_with_flags)

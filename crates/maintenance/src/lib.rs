@@ -32,7 +32,7 @@ pub use expire::{
     snapshots_to_keep_from,
 };
 pub use merge::{DataFile, FileGroup, MergeTotals, TableFiles, files_to_merge, merge_files};
-pub use orphans::{Orphan, OrphanPolicy, Orphans, find_orphans, remove_orphans};
+pub use orphans::{OrphanPolicy, Orphans, find_orphans, remove_orphans};
 pub use record::{LastMaintenance, last_maintenance};
 
 /// Author of the snapshots that maintenance commits: `snapshots().author` of DuckLake.

@@ -15,14 +15,14 @@
 mod catalog_files;
 mod walk;
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::collections::HashMap;
 use std::time::{Duration, SystemTime};
 
 use ducktide_lake::DuckLake;
 use ducktide_lake::data_path::{self, DataPath};
 use ducktide_lake::session::Session;
 use ducktide_protocol::error::{LakeError, Result};
+use ducktide_storage::{ListError, StoredFile};
 
 use self::catalog_files::{CatalogFiles, TableDirectories};
 use super::{MaintenanceOutcome, Operation, maintain};
@@ -34,21 +34,11 @@ const MIN_MARGIN: Duration = Duration::from_hours(24);
 /// Maximum number of paths that an error names.
 const EXAMPLES: usize = 3;
 
-/// A file that the catalog does not list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Orphan {
-    /// Path of the file.
-    pub path: PathBuf,
-    /// Size, in bytes.
-    pub bytes: u64,
-    modified: SystemTime,
-}
-
 /// Files that the catalog does not list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Orphans {
     /// The files.
-    pub candidates: Vec<Orphan>,
+    pub candidates: Vec<StoredFile>,
     /// Sum of their sizes, in bytes.
     pub bytes: u64,
     /// Number of data files and delete files that the newest snapshot needs.
@@ -117,8 +107,8 @@ pub fn find_orphans(lake: &mut DuckLake, margin: Duration) -> Result<Orphans> {
     find(session, &TableDirectories::read(session)?, margin)
 }
 
-/// Removes the files that [`find_orphans`] finds, unless there are more than the policy allows. Returns
-/// their number.
+/// Removes the files that [`find_orphans`] finds, unless there are more than the policy allows, and uploads of
+/// the same age that were not finished. Returns their number.
 pub fn remove_orphans(
     lake: &mut DuckLake,
     policy: &OrphanPolicy,
@@ -136,14 +126,30 @@ pub fn remove_orphans(
         let orphans = find(session, &tables, policy.margin)?;
         policy.check(&orphans)?;
         writing.leader.check()?;
-        Ok(MaintenanceOutcome::Done(remove(&orphans, &tables.data_path)?))
+        let removed = remove(&orphans, &tables.data_path)?;
+        Ok(MaintenanceOutcome::Done(removed + abort_uploads(&tables.data_path, policy.margin)?))
     })
+}
+
+/// Aborts the lake's unfinished uploads: their writers were killed.
+fn abort_uploads(data_path: &DataPath, margin: Duration) -> Result<u64> {
+    let (storage, root) = (data_path.storage()?, data_path.root());
+    let aborted = storage.abort_unfinished(root, before(margin), &data_path::is_file_of_a_lake);
+    let aborted = aborted.map_err(failed)?;
+    if aborted > 0 {
+        tracing::info!(uploads = aborted, "unfinished uploads aborted");
+    }
+    Ok(aborted)
+}
+
+/// Returns the newest time at which an orphan was last written.
+fn before(margin: Duration) -> SystemTime {
+    SystemTime::now().checked_sub(margin).unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn find(session: &Session, tables: &TableDirectories, margin: Duration) -> Result<Orphans> {
     data_path::check_lake(session, &tables.data_path)?;
-    let newest = SystemTime::now().checked_sub(margin).unwrap_or(SystemTime::UNIX_EPOCH);
-    let mut candidates = walk::old_files(&tables.directories, &tables.data_path, newest)?;
+    let mut candidates = walk::old_files(&tables.directories, &tables.data_path, before(margin))?;
     // Read after the directories: a file that was registered before it was listed is in the catalog.
     let known = CatalogFiles::read(session)?;
     known.check_live_files(tables)?;
@@ -154,31 +160,21 @@ fn find(session: &Session, tables: &TableDirectories, margin: Duration) -> Resul
 
 /// Removes each file that has not changed since it was listed.
 fn remove(orphans: &Orphans, data_path: &DataPath) -> Result<u64> {
+    orphans.candidates.iter().try_for_each(|orphan| data_path.check(&orphan.path))?;
+    let sizes: HashMap<_, _> =
+        orphans.candidates.iter().map(|orphan| (orphan.path.as_path(), orphan.bytes)).collect();
     let mut removed = 0;
-    for orphan in orphans.candidates.iter().filter(|orphan| is_unchanged(orphan)) {
-        data_path.check(&orphan.path)?;
-        match fs::remove_file(&orphan.path) {
-            Ok(()) => removed += 1,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(failed("remove an orphan", &orphan.path, error)),
-        }
-        let (path, bytes) = (orphan.path.display(), orphan.bytes);
+    let done = data_path.storage()?.remove_files(&orphans.candidates, &mut |path| {
+        removed += 1;
+        let (bytes, path) = (sizes.get(path).copied(), path.display());
         tracing::info!(%path, bytes, "orphan removed");
-    }
+    });
+    done.map_err(failed)?;
     Ok(removed)
 }
 
-fn is_unchanged(orphan: &Orphan) -> bool {
-    let found = fs::symlink_metadata(&orphan.path);
-    found.is_ok_and(|now| {
-        now.is_file()
-            && now.len() == orphan.bytes
-            && now.modified().is_ok_and(|modified| modified == orphan.modified)
-    })
-}
-
-fn failed(what: &str, path: &Path, error: std::io::Error) -> LakeError {
-    LakeError::unavailable(format!("{what}: path=`{}`", path.display())).because(error)
+fn failed(error: ListError) -> LakeError {
+    LakeError::unavailable(error.to_string()).because(error.source)
 }
 
 #[cfg(test)]
@@ -186,7 +182,8 @@ mod tests {
     use super::*;
 
     fn orphans(candidates: usize, live_files: u64) -> Orphans {
-        let orphan = Orphan { path: "/lake/f".into(), bytes: 1, modified: SystemTime::UNIX_EPOCH };
+        let orphan =
+            StoredFile { path: "/lake/f".into(), bytes: 1, modified: SystemTime::UNIX_EPOCH };
         Orphans { candidates: vec![orphan; candidates], bytes: 1, live_files }
     }
 

@@ -243,10 +243,11 @@ impl ReplayTarget {
         } else {
             session.execute(&copy("*")).map_err(failed)?;
         }
-        let metadata = path.metadata().map_err(|error| LakeError::of_io(context(), error))?;
+        let bytes = self.data_path.storage()?.size(&path);
+        let bytes = bytes.map_err(|error| LakeError::of_io(context(), error))?;
         let rows = files.iter().map(|file| file.rows - file.removed).sum();
         // DuckLake reads the footer.
-        let (table, bytes, footer) = (self.table.clone(), metadata.len(), FileFooter::default());
+        let (table, footer) = (self.table.clone(), FileFooter::default());
         Ok(StagedFile { path, table, rows, bytes, footer })
     }
 

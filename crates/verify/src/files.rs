@@ -3,19 +3,16 @@
 //! Files that only older snapshots need are checked too: time travel reads them.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
 
+use ducktide_lake::data_path::DataPath;
 use ducktide_lake::session::Session;
-use ducktide_protocol::error::Result;
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_storage::{Storage, normalize};
 
 use super::catalog_view::{CatalogView, FileEntry, still_registered};
 use super::finding::{Finding, FindingKind, FindingPlace, Findings, Note, NoteKind};
-
-/// Number of threads that read sizes: with a network file system they mostly wait.
-const THREADS: usize = 8;
 
 /// Maximum number of files that are checked a second time, in one query.
 const RECHECKED: usize = 1000;
@@ -48,12 +45,15 @@ pub(super) fn check(
         let place = FindingPlace::file(table, path.clone());
         findings.add(Finding::new(FindingKind::FileToBeDeleted, place, 1, detail));
     }
-    let remote = paths.iter().filter(|path| is_remote(path)).count() as u64;
-    if remote > 0 {
+    let data_path = DataPath::read(session)?;
+    let storage = data_path.storage()?;
+    let elsewhere = paths.iter().filter(|path| !storage.has(path)).count() as u64;
+    if elsewhere > 0 {
         let place = FindingPlace::default();
-        notes.push(Note { kind: NoteKind::FilesNotChecked, place, count: remote });
+        notes.push(Note { kind: NoteKind::FilesNotChecked, place, count: elsewhere });
     }
-    let wrong = wrong_files(session, view, &paths)?;
+    let wrong = compare_sizes(&storage, data_path.root(), view, &paths)?;
+    let wrong = still_wrong(session, view, wrong)?;
     let is_replayed = |(index, _): &(usize, FileProblem)| {
         view.files[*index].ended.is_some_and(|ended| view.missing_files_ended.contains(&ended))
     };
@@ -87,14 +87,7 @@ fn resolve(view: &CatalogView) -> Vec<PathBuf> {
 fn canonical(path: PathBuf) -> PathBuf {
     let bytes = path.as_os_str().as_encoded_bytes();
     let is_folded = |two: &[u8]| two != b"//" && two != b"/.";
-    if bytes.windows(2).all(is_folded) || is_remote(&path) {
-        return path;
-    }
-    path.components().collect()
-}
-
-fn is_remote(path: &Path) -> bool {
-    path.to_string_lossy().contains("://")
+    if bytes.windows(2).all(is_folded) { path } else { normalize(&path) }
 }
 
 /// Finds files that are registered more than once, also under another form of the path or with an ended
@@ -119,14 +112,13 @@ fn find_registered_twice(view: &CatalogView, paths: &[PathBuf], findings: &mut F
     }
 }
 
-/// Finds files that differ from their registration. Those are checked in the catalog again: between the
-/// catalog's answer and the check on disk a file may have been merged, expired and removed.
-fn wrong_files(
+/// Checks the files that differ from their registration in the catalog again: between the catalog's answer
+/// and the check of the storage a file may have been merged, expired and removed.
+fn still_wrong(
     session: &Session,
     view: &CatalogView,
-    paths: &[PathBuf],
+    mut wrong: Vec<(usize, FileProblem)>,
 ) -> Result<Vec<(usize, FileProblem)>> {
-    let mut wrong = compare_sizes(view, paths);
     let doubtful: Vec<_> =
         wrong.iter().take(RECHECKED).map(|(index, _)| &view.files[*index]).collect();
     if doubtful.is_empty() {
@@ -142,37 +134,27 @@ fn wrong_files(
     Ok(wrong)
 }
 
-fn compare_sizes(view: &CatalogView, paths: &[PathBuf]) -> Vec<(usize, FileProblem)> {
-    let length = paths.len().div_ceil(THREADS).max(1);
-    thread::scope(|scope| {
-        let chunks = paths.chunks(length).enumerate().map(|(chunk, paths)| {
-            let files = &view.files[chunk * length..];
-            scope.spawn(move || compare_chunk(chunk * length, files, paths))
-        });
-        // All threads are started before the first is joined.
-        let started: Vec<_> = chunks.collect();
-        let results = started.into_iter().map(thread::ScopedJoinHandle::join);
-        results
-            .flat_map(|wrong| wrong.expect("reading the size of a file does not panic"))
-            .collect()
-    })
-}
-
-fn compare_chunk(
-    start: usize,
-    files: &[FileEntry],
+/// Finds files that differ from their registration, by their indexes.
+fn compare_sizes(
+    storage: &Storage,
+    root: &Path,
+    view: &CatalogView,
     paths: &[PathBuf],
-) -> Vec<(usize, FileProblem)> {
-    let local = paths.iter().zip(files).enumerate().filter(|(_, (path, _))| !is_remote(path));
-    local.filter_map(|(at, (path, file))| Some((start + at, compare_size(path, file)?))).collect()
-}
-
-fn compare_size(path: &Path, file: &FileEntry) -> Option<FileProblem> {
-    match fs::metadata(path) {
-        Ok(found) if found.len() == file.bytes => None,
-        Ok(found) => Some(FileProblem::Size(found.len())),
-        Err(error) => Some(FileProblem::Missing(error.kind())),
-    }
+) -> Result<Vec<(usize, FileProblem)>> {
+    let checked = paths.iter().enumerate().filter(|(_, path)| storage.has(path));
+    let (indexes, checked): (Vec<_>, Vec<_>) =
+        checked.map(|(index, path)| (index, path.as_path())).unzip();
+    let sizes = storage.sizes(root, &checked);
+    let sizes = sizes.map_err(|error| LakeError::of_io("list the files of the lake", error))?;
+    let problem = |(index, size): (usize, std::result::Result<u64, io::ErrorKind>)| {
+        let problem = match size {
+            Ok(found) if found == view.files[index].bytes => return None,
+            Ok(found) => FileProblem::Size(found),
+            Err(kind) => FileProblem::Missing(kind),
+        };
+        Some((index, problem))
+    };
+    Ok(indexes.into_iter().zip(sizes).filter_map(problem).collect())
 }
 
 fn describe(view: &CatalogView, file: &FileEntry, path: &Path, wrong: FileProblem) -> Finding {

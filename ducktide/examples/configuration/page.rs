@@ -26,6 +26,15 @@ Logging is configured by environment variables only:
 |---|---|---|
 | `RUST_LOG` | `info` for workers, `warn` for `ducktide` | Filter, such as `warn` or `info,ducktide_lake=debug`. |
 | `DUCKTIDE_LOG_FORMAT` | `text` on a terminal and for `ducktide`, otherwise `json` | Format: `text` or `json`. |
+
+Consumers and compactors export traces by OTLP (HTTP, protobuf) if OpenTelemetry's variables name a collector:
+
+| Variable | Default | Meaning |
+|---|---|---|
+| `OTEL_EXPORTER_OTLP_ENDPOINT` | no export | Collector, such as `http://127.0.0.1:4318`. |
+| `OTEL_EXPORTER_OTLP_HEADERS` | | Headers of each request, such as `authorization=Bearer TOKEN`. |
+| `OTEL_SERVICE_NAME` | the program | Name of the service; `OTEL_RESOURCE_ATTRIBUTES` adds others. |
+| `OTEL_TRACES_SAMPLER` | `parentbased_always_on` | Sampler; `traceidratio` with `OTEL_TRACES_SAMPLER_ARG` for a part of the traces. |
 ";
 
 /// Returns the page.

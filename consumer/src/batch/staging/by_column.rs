@@ -3,9 +3,10 @@
 //! The encoders of a row group take up to 100 KB for each column ([`super::layout`]). Rows that are
 //! in memory need only the encoders of one column at a time.
 
-use std::{fs::File, sync::Arc};
+use std::sync::Arc;
 
 use arrow_select::interleave::interleave;
+use ducktide_storage::FileWriter;
 use parquet::{errors::ParquetError, file::writer::SerializedFileWriter};
 
 use super::{
@@ -19,7 +20,7 @@ const ROWS_AT_ONCE: usize = 8192;
 
 /// Appends row groups of these rows, in this order, to a file.
 pub(super) fn write(
-    file: &mut SerializedFileWriter<File>,
+    file: &mut SerializedFileWriter<FileWriter>,
     layout: &ParquetLayout,
     held: &HeldRows,
     rows: &[RowIndex],
@@ -28,7 +29,7 @@ pub(super) fn write(
 }
 
 fn write_row_group(
-    file: &mut SerializedFileWriter<File>,
+    file: &mut SerializedFileWriter<FileWriter>,
     layout: &ParquetLayout,
     held: &HeldRows,
     rows: &[RowIndex],

@@ -93,7 +93,7 @@ impl StagingWriter {
         encoders: &EncoderBudget,
     ) -> Self {
         assert!(
-            folder.is_absolute(),
+            ducktide_storage::is_absolute(folder),
             "the folder of a table is absolute: folder=`{}`",
             folder.display()
         );

@@ -1,14 +1,14 @@
 //! A Parquet file that is being written.
 
 use std::{
-    fmt,
-    fs::{self, File},
+    fmt, io,
     path::{Path, PathBuf},
 };
 
 use arrow_array::RecordBatch;
 use ducktide_lake::parquet_footer::file_footer;
 use ducktide_protocol::{DataPathClaim, StagedFile, table::TableName};
+use ducktide_storage::{FileWriter, Storage};
 use parquet::{
     arrow::arrow_writer::ArrowRowGroupWriterFactory,
     errors::ParquetError,
@@ -28,7 +28,7 @@ use super::{
 /// Open Parquet file. It has at least one row after [`Self::write`].
 pub(super) struct OpenFile {
     path: PathBuf,
-    file: SerializedFileWriter<File>,
+    file: SerializedFileWriter<FileWriter>,
     factory: ArrowRowGroupWriterFactory,
     row_group: Option<RowGroup>,
     rows: u64,
@@ -44,13 +44,11 @@ impl OpenFile {
         layout: &ParquetLayout,
         encoders: Option<Reservation>,
     ) -> Result<Self, StagingError> {
-        let created = match claim {
-            Some(claim) => claim.create_directory(folder),
-            None => fs::create_dir_all(folder),
-        };
+        let storage = Storage::of(folder).map_err(|error| create_error(folder, error))?;
+        let created = storage.create_directory(folder, claim.map(DataPathClaim::path));
         created.map_err(|error| create_error(folder, error))?;
         let path = folder.join(format!("ducktide-{}.parquet", Uuid::now_v7()));
-        let file = File::create_new(&path).map_err(|error| create_error(&path, error))?;
+        let file = storage.create_file(&path).map_err(|error| create_error(&path, error))?;
         match SerializedFileWriter::new(file, layout.root.clone(), layout.properties.clone()) {
             Ok(file) => {
                 let factory = ArrowRowGroupWriterFactory::new(&file, layout.schema.clone());
@@ -94,7 +92,8 @@ impl OpenFile {
 
     pub(super) fn memory(&self, layout: &ParquetLayout) -> usize {
         let values = self.row_group.as_ref().map_or(0, |group| group.memory(&layout.is_text));
-        self.encoders.as_ref().map_or(0, Reservation::bytes) + values
+        let unsent = self.file.inner().memory();
+        self.encoders.as_ref().map_or(0, Reservation::bytes) + values + unsent
     }
 
     pub(super) fn rows(&self) -> u64 {
@@ -118,19 +117,28 @@ impl OpenFile {
         if let Some(row_group) = self.row_group.take() {
             row_group.close(&mut self.file)?;
         }
-        self.file.finish()
+        let metadata = self.file.finish()?;
+        self.file.inner_mut().finish()?;
+        Ok(metadata)
     }
 
-    pub(super) fn abandon(self) {
-        drop(self.file);
-        remove(&self.path);
+    pub(super) fn abandon(mut self) {
+        warn_if_kept(&self.path, self.file.inner_mut().abandon(&self.path));
     }
 }
 
 /// Removes a file. No commit may have been attempted with it.
 pub(crate) fn remove(path: &Path) {
-    if let Err(error) = fs::remove_file(path) {
-        let path = path.display();
+    warn_if_kept(path, Storage::of(path).and_then(|storage| storage.remove(path)));
+}
+
+fn warn_if_kept(path: &Path, removed: io::Result<()>) {
+    let Err(error) = removed else { return };
+    let path = path.display();
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        // In object storage, workers need no permission to delete.
+        tracing::info!(%path, %error, "staged file not removed, it is an orphan now");
+    } else {
         tracing::warn!(%path, %error, "staged file not removed, it is an orphan now");
     }
 }
@@ -141,7 +149,7 @@ impl fmt::Debug for OpenFile {
     }
 }
 
-fn create_error(path: &Path, source: std::io::Error) -> StagingError {
+fn create_error(path: &Path, source: io::Error) -> StagingError {
     StagingError::Create { path: path.to_owned(), source }
 }
 

@@ -1,9 +1,8 @@
 //! A row group that is being encoded, with a column writer for each leaf column.
 
-use std::fs::File;
-
 use arrow_array::{ArrayRef, RecordBatch, cast::AsArray, types::Float64Type};
 use arrow_schema::{DataType, Fields};
+use ducktide_storage::FileWriter;
 use parquet::{
     arrow::arrow_writer::{
         ArrowColumnChunk, ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves,
@@ -90,7 +89,10 @@ impl RowGroup {
     }
 
     /// Appends the row group to a file.
-    pub(super) fn close(self, file: &mut SerializedFileWriter<File>) -> Result<(), ParquetError> {
+    pub(super) fn close(
+        self,
+        file: &mut SerializedFileWriter<FileWriter>,
+    ) -> Result<(), ParquetError> {
         let mut row_group = file.next_row_group()?;
         self.append_to(&mut row_group)?;
         row_group.close()?;
@@ -100,7 +102,7 @@ impl RowGroup {
     /// Appends the columns to a row group.
     pub(super) fn append_to(
         self,
-        row_group: &mut SerializedRowGroupWriter<'_, File>,
+        row_group: &mut SerializedRowGroupWriter<'_, FileWriter>,
     ) -> Result<(), ParquetError> {
         for (column, has_nan) in self.columns.into_iter().zip(self.has_nan) {
             let mut chunk = column.close()?;

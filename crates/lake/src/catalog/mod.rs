@@ -23,6 +23,7 @@ pub mod lock;
 pub mod meta;
 pub(crate) mod partitioning;
 pub mod pin;
+pub(crate) mod pooler;
 pub(crate) mod postgres;
 pub(crate) mod postgres_connection;
 pub mod shape_break;

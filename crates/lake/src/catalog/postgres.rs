@@ -11,6 +11,7 @@ use super::layout::{
     Installed, LAYOUT_VERSION, TRIGGER_TABLES, TRIGGERS, check_trigger_version, meta_rows,
     raise_version_sql, triggers_with_tables, version_of,
 };
+use super::pooler;
 use super::postgres_connection::{connect, failed, lock_key};
 use crate::postgres_settings::PostgresSettings;
 
@@ -32,6 +33,7 @@ pub(crate) struct Installer {
 impl Installer {
     /// Waits for the installation lock, which is released when the connection closes.
     pub(crate) fn lock(settings: &PostgresSettings, schema: &str) -> Result<Self> {
+        pooler::refuse_transaction_pooling(settings)?;
         let mut client = connect(settings)?;
         client
             .batch_execute(&format!("SELECT pg_advisory_lock({})", lock_key("install", schema)))

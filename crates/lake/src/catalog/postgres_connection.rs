@@ -272,7 +272,7 @@ impl CatalogClient for PostgresConnection {
 }
 
 /// Runs statements, and returns their rows, with every value as text.
-fn rows(client: &mut Client, sql: &str) -> Result<Vec<Row>, postgres::Error> {
+pub(super) fn rows(client: &mut Client, sql: &str) -> Result<Vec<Row>, postgres::Error> {
     let mut found = Vec::new();
     for message in client.simple_query(sql)? {
         if let SimpleQueryMessage::Row(row) = message {

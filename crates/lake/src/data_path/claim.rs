@@ -5,11 +5,11 @@
 //! 5d0a4a54-4e0b-4a5c-8f57-2f6f0f1f6c1e    token of the owning catalog; missing in older files
 //! ```
 
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use uuid::Uuid;
+use ducktide_storage::Storage;
 
 use super::file_name::is_file_of_a_lake;
 
@@ -39,55 +39,27 @@ impl Claim {
 
     /// Reads the claim on a data path. None if the claim or the directory does not exist.
     pub(crate) fn read(root: &Path) -> io::Result<Option<Self>> {
-        match fs::read_to_string(root.join(NAME)) {
-            Ok(text) => Ok(Self::parse(&text)),
-            Err(error) if is_missing(&error) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let content = Storage::of(root)?.read(&root.join(NAME))?;
+        let text = content.map(String::from_utf8).transpose();
+        let text = text.map_err(|error| io::Error::new(ErrorKind::InvalidData, error))?;
+        Ok(text.as_deref().and_then(Self::parse))
     }
 
     /// Claims an unclaimed data path. False if another program has claimed it in the meantime.
     pub(super) fn take(&self, root: &Path) -> io::Result<bool> {
-        fs::create_dir_all(root)?;
-        let (path, written) = (root.join(NAME), self.write_beside(root)?);
-        // A hard link appears with its content, and fails if the file exists.
-        let taken = match fs::hard_link(&written, &path) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                // An empty file, whose writer crashed, is no claim.
-                let is_empty = Self::read(root)?.is_none();
-                if is_empty { fs::rename(&written, &path).map(|()| true) } else { Ok(false) }
-            }
-            Err(error) if has_no_hard_links(&error) => fs::rename(&written, &path).map(|()| true),
-            // After any other error, a rename could replace the claim of another program.
-            Err(error) => Err(error),
-        };
-        let _ = fs::remove_file(&written);
-        let taken = taken?;
-        File::open(root)?.sync_all()?;
-        Ok(taken)
+        let (storage, path, text) = (Storage::of(root)?, root.join(NAME), self.text());
+        if storage.create(&path, text.as_bytes())? {
+            return Ok(true);
+        }
+        // An empty file, whose writer crashed, is no claim.
+        let is_empty = Self::read(root)?.is_none();
+        if is_empty { storage.replace(&path, text.as_bytes()).map(|()| true) } else { Ok(false) }
     }
 
     /// Replaces the previous claim.
     pub(super) fn replace(&self, root: &Path) -> io::Result<()> {
-        fs::create_dir_all(root)?;
-        let written = self.write_beside(root)?;
-        fs::rename(&written, root.join(NAME))?;
-        File::open(root)?.sync_all()
+        Storage::of(root)?.replace(&root.join(NAME), self.text().as_bytes())
     }
-
-    fn write_beside(&self, root: &Path) -> io::Result<PathBuf> {
-        let path = root.join(format!("{NAME}-{}", Uuid::new_v4()));
-        let mut file = File::create_new(&path)?;
-        file.write_all(self.text().as_bytes()).and_then(|()| file.sync_all())?;
-        Ok(path)
-    }
-}
-
-/// Reports that the file system has no hard links: FAT answers EPERM, others that it is not supported.
-fn has_no_hard_links(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::Unsupported
-        || error.raw_os_error() == Some(rustix::io::Errno::PERM.raw_os_error())
 }
 
 /// Reason that a directory is unfit for a new lake.
@@ -102,68 +74,46 @@ pub(super) enum Occupied {
 /// Returns the reason that a directory is unfit for a new lake; None if it is fit. Links are resolved
 /// for the directory itself, and not followed below it.
 pub(super) fn occupied(root: &Path) -> io::Result<Option<Occupied>> {
-    if let Some(claimed) = claimed_at_or_above(&resolve(root)?) {
-        return Ok(Some(Occupied::Claimed(claimed)));
+    let storage = Storage::of(root)?;
+    let resolved = storage.resolve(root)?;
+    for above in resolved.ancestors().take_while(|path| storage.has(path)) {
+        match is_claimed(&storage, above) {
+            Ok(true) => return Ok(Some(Occupied::Claimed(above.to_owned()))),
+            Ok(false) => {}
+            // The permissions of a role can be limited to the data path.
+            Err(error) if above != resolved && error.kind() == ErrorKind::PermissionDenied => {}
+            Err(error) => return Err(error),
+        }
     }
-    find_below(root)
-}
-
-/// Returns the nearest claimed directory, from this one upwards.
-fn claimed_at_or_above(directory: &Path) -> Option<PathBuf> {
-    directory.ancestors().find(|path| is_claimed(path)).map(Path::to_owned)
+    find_below(&storage, &resolved)
 }
 
 /// Returns whether a lake has claimed the directory.
-#[must_use]
-pub fn is_claimed(directory: &Path) -> bool {
-    directory.join(NAME).exists()
+pub fn is_claimed(storage: &Storage, directory: &Path) -> io::Result<bool> {
+    storage.exists(&directory.join(NAME))
 }
 
-/// Resolves the links of a path. Its last components need not exist.
-fn resolve(path: &Path) -> io::Result<PathBuf> {
-    for above in path.ancestors() {
-        match fs::canonicalize(above) {
-            Ok(found) => {
-                let rest = path.strip_prefix(above).unwrap_or_else(|_| Path::new(""));
-                return Ok(found.join(rest));
-            }
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+fn find_below(storage: &Storage, root: &Path) -> io::Result<Option<Occupied>> {
+    let mut found = None;
+    let listed = storage.list(root, &|_| true, &mut |file| {
+        let name = file.path.file_name().unwrap_or_default().to_string_lossy();
+        if name == NAME {
+            found = file.path.parent().map(|directory| Occupied::Claimed(directory.to_owned()));
+        } else if is_file_of_a_lake(&name) {
+            found = Some(Occupied::Used(file.path));
         }
+        if found.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
+    match listed {
+        Err(error) if error.source.kind() != ErrorKind::NotADirectory => Err(error.source),
+        _ => Ok(found),
     }
-    Ok(path.to_owned())
-}
-
-fn find_below(root: &Path) -> io::Result<Option<Occupied>> {
-    let mut pending = vec![root.to_owned()];
-    while let Some(directory) = pending.pop() {
-        let entries = match fs::read_dir(&directory) {
-            Ok(entries) => entries,
-            Err(error) if is_missing(&error) => continue,
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let entry = entry?;
-            let (kind, name) = (entry.file_type()?, entry.file_name());
-            let name = name.to_string_lossy();
-            if kind.is_dir() {
-                pending.push(entry.path());
-            } else if kind.is_file() && name == NAME {
-                return Ok(Some(Occupied::Claimed(directory)));
-            } else if kind.is_file() && is_file_of_a_lake(&name) {
-                return Ok(Some(Occupied::Used(entry.path())));
-            }
-        }
-    }
-    Ok(None)
-}
-
-fn is_missing(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn claim(lake: &str, token: Option<&str>) -> Claim {

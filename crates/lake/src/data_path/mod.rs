@@ -8,6 +8,7 @@ mod owner;
 use std::path::{Component, Path, PathBuf};
 
 use ducktide_protocol::error::{LakeError, Result};
+use ducktide_storage::{Storage, normalize};
 
 pub use self::claim::NAME as CLAIM_NAME;
 pub use self::claim::is_claimed;
@@ -33,10 +34,24 @@ impl DataPath {
 
     /// Creates a data path without the trailing slash.
     pub fn new(path: impl AsRef<Path>) -> Self {
-        Self { root: path.as_ref().components().collect() }
+        Self { root: normalize(path.as_ref()) }
     }
 
-    /// Directory of the data path.
+    /// Returns the storage of its files.
+    pub fn storage(&self) -> Result<Storage> {
+        storage_of(&self.root)
+    }
+
+    /// Checks at the start of a program that it can write and read the files, where that is not known
+    /// otherwise: in object storage.
+    pub fn check_access(&self) -> Result<()> {
+        let what =
+            || format!("use the data path (--data-path): data_path=`{}`", self.root.display());
+        let checked = self.storage()?.check_access(&self.root);
+        checked.map_err(|error| LakeError::of_io(what(), error))
+    }
+
+    /// Directory of the data path, or its URL.
     #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
@@ -65,13 +80,24 @@ impl DataPath {
     }
 }
 
+/// Returns the storage of a data path.
+pub(crate) fn storage_of(root: &Path) -> Result<Storage> {
+    Storage::of(root).map_err(|error| {
+        let what = format!(
+            "use the storage of the data path (--data-path): data_path=`{}`",
+            root.display()
+        );
+        LakeError::of_io(what, error)
+    })
+}
+
 /// Returns the full path of a path in the catalog.
 #[must_use]
 pub fn resolve(base: &Path, path: Option<String>, is_relative: bool) -> PathBuf {
     let path = path.unwrap_or_default();
-    let path = if is_relative { base.join(path) } else { path.into() };
+    let path: PathBuf = if is_relative { base.join(path) } else { path.into() };
     // Without the trailing slash, like the paths of listed files.
-    path.components().collect()
+    normalize(&path)
 }
 
 crate::row_struct! {

@@ -374,9 +374,10 @@ fn record_first(catalog: &impl CatalogClient, here: Database) -> Result<Option<R
 
 fn find_files(catalog: &impl CatalogClient, data_path: &DataPath) -> Result<Files> {
     let files = live_files(catalog, data_path, LOOKED_FOR)?;
+    let storage = data_path.storage()?;
     Ok(match files.as_slice() {
         [] => Files::None,
-        files if files.iter().any(|file| file.exists()) => Files::Found,
+        files if files.iter().any(|file| storage.exists(file).unwrap_or(false)) => Files::Found,
         _ => Files::Missing,
     })
 }

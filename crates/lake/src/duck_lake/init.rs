@@ -11,12 +11,11 @@ use crate::catalog::intent;
 use crate::catalog::layout::{self, Installed};
 use crate::catalog::sqlite_file;
 use crate::config::{CatalogLocation, LakeConfig, check_data_path};
-use crate::data_path::{DataPath, DataPathCheck, Owner, OwnerRole, check_free};
+use crate::data_path::{DataPath, DataPathCheck, Owner, OwnerRole, check_free, storage_of};
 use crate::duckdb_error;
 use crate::rows::MetadataRow;
 use crate::session::{Access, LAKE, Session};
 use crate::sql_text::quote;
-use crate::storage;
 
 /// Objects that [`DuckLake::init`] created or restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +56,10 @@ impl DuckLake {
         if let CatalogLocation::Sqlite(path) = &config.catalog {
             if !path.exists() {
                 // Checked before a catalog exists, even as an empty file.
-                config.data_path.as_deref().map_or(Ok(()), check_free)?;
+                if let Some(path) = &config.data_path {
+                    DataPath::new(path).check_access()?;
+                    check_free(path)?;
+                }
             }
             sqlite_file::prepare_file(path)?;
         }
@@ -66,6 +68,7 @@ impl DuckLake {
             Err(error) if matches!(error.fault(), Some(LakeFault::NoLake { .. })) => {
                 if let Some(path) = &config.data_path {
                     // Checked before the lake is created: no worker could write to it otherwise.
+                    DataPath::new(path).check_access()?;
                     check_free(path).map_err(|occupied| occupied.because(error.chain()))?;
                     check_writable(path)?;
                 }
@@ -108,7 +111,7 @@ impl DuckLake {
 /// Checks that this process can write to the data path. Without this check, `init` would succeed and
 /// the workers fail.
 fn check_writable(data_path: &Path) -> Result<()> {
-    storage::try_to_write(data_path).map_err(|error| {
+    storage_of(data_path)?.try_to_write(data_path).map_err(|error| {
         let what = format!(
             "the data path is not writable; set another directory with --data-path \
              (DUCKLAKE_DATA_PATH), or grant this user write access: data_path=`{}`",

@@ -26,10 +26,10 @@ use ducktide_protocol::error::{ErrorKind, LakeError, Result};
 use ducktide_protocol::position::{Partition, Position, SourceId};
 use ducktide_protocol::reason::reason;
 
-use crate::catalog::client::WorkerCatalog;
+use crate::catalog::client::{CatalogClient, WorkerCatalog};
 use crate::catalog::lock::{CommitLock, LeaderLock, MaintenanceLock};
 use crate::catalog::postgres_connection::PostgresConnection;
-use crate::catalog::{format, layout};
+use crate::catalog::{format, layout, pooler};
 use crate::config::{CatalogLocation, LakeConfig};
 use crate::data_path::{DataPath, Owner, OwnerRole};
 use crate::duckdb_error;
@@ -63,6 +63,8 @@ pub struct DuckLake {
     connection: Option<Arc<PostgresConnection>>,
     /// Claim on the data path; None for read access.
     owner: Option<Owner>,
+    /// Time of the last successful check of the claim.
+    owner_checked: Option<Instant>,
     lock: CommitLock,
     maintenance_lock: MaintenanceLock,
     leader_lock: LeaderLock,
@@ -78,6 +80,11 @@ pub struct DuckLake {
 impl DuckLake {
     /// Opens a lake that `init` created. A worker on PostgreSQL opens it without DuckDB.
     pub fn open(config: &LakeConfig, access: Access) -> Result<Self> {
+        if let CatalogLocation::Postgres(settings) = &config.catalog
+            && access != Access::Read
+        {
+            pooler::refuse_transaction_pooling(settings)?;
+        }
         let lock = CommitLock::new(config);
         let connection = lock.connection().filter(|_| access == Access::Commit);
         let claimed = match &connection {
@@ -97,6 +104,7 @@ impl DuckLake {
             session_used: Instant::now(),
             connection,
             owner,
+            owner_checked: None,
             lock,
             maintenance_lock: MaintenanceLock::new(config),
             leader_lock: LeaderLock::new(config),
@@ -154,12 +162,18 @@ impl DuckLake {
     /// files are written, committed or removed: a mount can become unavailable, and another copy of the
     /// catalog can take over the path.
     pub fn check_owner(&mut self) -> Result<()> {
-        if self.owner.as_ref().is_none_or(|owner| owner.check().is_ok()) {
+        let Some(owner) = &self.owner else { return Ok(()) };
+        let interval = owner.data_path().storage()?.check_interval();
+        if self.owner_checked.is_some_and(|checked| checked.elapsed() < interval) {
             return Ok(());
         }
-        // This catalog may have a new claim.
-        let owner = Owner::establish(&self.catalog()?, OwnerRole::Program)?;
-        self.owner = Some(owner);
+        if owner.check().is_err() {
+            // This catalog may have a new claim.
+            self.owner_checked = None;
+            let owner = Owner::establish(&self.catalog()?, OwnerRole::Program)?;
+            self.owner = Some(owner);
+        }
+        self.owner_checked = Some(Instant::now());
         Ok(())
     }
 
@@ -173,7 +187,9 @@ impl DuckLake {
             }
             self.session = Some(session);
         }
-        Ok(self.session.as_ref().expect("opened above"))
+        let session = self.session.as_ref().expect("opened above");
+        session.renew_storage_access()?;
+        Ok(session)
     }
 
     /// Returns the client that reads the catalog.
@@ -327,9 +343,15 @@ fn attach(config: &LakeConfig, access: Access) -> Result<(Session, Option<Owner>
     let session = duckdb_error::confirmed(open)?;
     let owner = match access {
         Access::Read => None,
-        Access::Commit | Access::Operate => Some(Owner::establish(&session, OwnerRole::Program)?),
+        Access::Commit | Access::Operate => Some(own(&session, &DataPath::read(&session)?)?),
     };
     Ok((session, owner))
+}
+
+/// Claims the data path for a program that may write, and checks that it can.
+fn own(catalog: &impl CatalogClient, path: &DataPath) -> Result<Owner> {
+    path.check_access()?;
+    Owner::establish(catalog, OwnerRole::Program)
 }
 
 /// Checks a lake as attaching it does, and claims its data path. None if the lake cannot be used as it is:
@@ -348,8 +370,11 @@ fn open_without_duckdb(
         return Ok(None);
     }
     match check() {
-        Ok(path) if config.data_path.as_ref().is_none_or(|given| DataPath::new(given) == path) => {
-            Owner::establish(connection, OwnerRole::Program).map(Some)
+        Ok(path)
+            if config.data_path.as_ref().is_none_or(|given| DataPath::new(given) == path)
+                && Extensions::can_read(config, &path.storage()?) =>
+        {
+            own(connection, &path).map(Some)
         }
         Err(error) if error.kind() == ErrorKind::Unavailable => Err(error),
         _ => Ok(None),

@@ -1,7 +1,6 @@
 //! Files of the catalog: the directories of tables, and the names of files.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use ducktide_lake::CatalogClient as _;
@@ -9,6 +8,7 @@ use ducktide_lake::data_path::{DataPath, resolve};
 use ducktide_lake::row_struct;
 use ducktide_lake::session::Session;
 use ducktide_protocol::error::{LakeError, Result};
+use ducktide_storage::Storage;
 
 /// Directories of all tables of the catalog, including dropped ones that old snapshots still show. Those of
 /// another lake on the same data path are not among them, unless its tables have the same names.
@@ -33,8 +33,8 @@ impl TableDirectories {
     }
 }
 
-/// Returns the lake's data path, and refuses all but the canonical path of a local directory: otherwise a
-/// file could not be matched with its name in the catalog.
+/// Returns the lake's data path, and refuses all but a canonical one: otherwise a file could not be matched
+/// with its name in the catalog.
 fn data_path(session: &Session) -> Result<DataPath> {
     let metadata = session.native_table("ducklake_metadata");
     let sql = format!("SELECT value FROM {metadata} WHERE key = 'data_path' AND scope IS NULL");
@@ -46,17 +46,14 @@ fn data_path(session: &Session) -> Result<DataPath> {
              canonical absolute --data-path: {why}: data_path=`{text}`"
         ))
     };
-    if text.contains("://") {
-        return Err(refuse("only local directories are searched"));
-    }
     let path = PathBuf::from(text.strip_suffix('/').unwrap_or(&text));
-    match fs::canonicalize(&path) {
+    // A path that does not exist yet has no files; if the catalog has live files, `check_live_files` reports
+    // it.
+    match Storage::of(&path).and_then(|storage| storage.resolve(&path)) {
         Ok(canonical) if canonical.as_os_str() != path.as_os_str() => {
             Err(refuse("it contains a link, or is not canonical"))
         }
         Ok(_) => Ok(DataPath::new(path)),
-        // Nothing was written so far; if the catalog has live files, `check_live_files` reports it.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(DataPath::new(path)),
         Err(error) => Err(LakeError::unavailable(format!(
             "read the metadata of the data path: data_path=`{text}`"
         ))
@@ -146,8 +143,19 @@ impl CatalogFiles {
     /// Checks that each live file is where the catalog's paths lead. Otherwise the paths of the other files
     /// are wrong too, or the lake is damaged, and a file that looks like an orphan may be a needed one.
     pub(super) fn check_live_files(&self, tables: &TableDirectories) -> Result<()> {
-        let missing = self.live.iter().find(|file| !is_there(file, tables));
-        let Some(ListedFile { path, .. }) = missing else { return Ok(()) };
+        let storage = tables.data_path.storage()?;
+        let places: Vec<_> = self.live.iter().map(|file| places(file, tables, &storage)).collect();
+        let paths: Vec<_> = places.iter().flatten().map(PathBuf::as_path).collect();
+        let sizes = storage.sizes(tables.data_path.root(), &paths).map_err(|error| {
+            LakeError::unavailable("look for the files of the newest snapshot").because(error)
+        })?;
+        let mut sizes = sizes.into_iter();
+        let mut missing = self.live.iter().zip(&places).filter(|(_, places)| {
+            // All of them are taken, also after the first that exists.
+            let found = sizes.by_ref().take(places.len()).flatten().count();
+            found == 0 && !places.is_empty()
+        });
+        let Some((ListedFile { path, .. }, _)) = missing.next() else { return Ok(()) };
         Err(LakeError::invalid(format!(
             "a file that the newest snapshot needs is missing, so no orphan is removed; run `ducktide \
              verify` for details: path=`{path}`"
@@ -155,14 +163,16 @@ impl CatalogFiles {
     }
 }
 
-fn is_there(file: &ListedFile, tables: &TableDirectories) -> bool {
+/// Returns the paths at which a file can be; none if it is not checked.
+fn places(file: &ListedFile, tables: &TableDirectories, storage: &Storage) -> Vec<PathBuf> {
     if !file.path_is_relative {
-        // Other clients' files elsewhere, such as in a bucket, are not checked.
-        return file.path.contains("://") || Path::new(&file.path).exists();
+        // Other clients' files elsewhere, such as in another bucket, are not checked.
+        let path = PathBuf::from(&file.path);
+        return if storage.has(&path) { vec![path] } else { Vec::new() };
     }
-    let directories = tables.of_tables.get(&file.table_id).map_or(&[][..], Vec::as_slice);
     // A table that was created after the directories were read is checked by the next run.
-    directories.is_empty() || directories.iter().any(|at| at.join(&file.path).exists())
+    let directories = tables.of_tables.get(&file.table_id).map_or(&[][..], Vec::as_slice);
+    directories.iter().map(|at| at.join(&file.path)).collect()
 }
 
 fn name_of(path: &str) -> &str {

@@ -1,15 +1,15 @@
 //! Search for files with names of Ducktide and DuckLake in the directories of tables.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirEntry};
-use std::io;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use ducktide_lake::data_path::{DataPath, is_claimed, is_file_of_a_lake};
-use ducktide_protocol::error::Result;
+use ducktide_lake::data_path::{CLAIM_NAME, DataPath, is_claimed, is_file_of_a_lake};
+use ducktide_protocol::error::{LakeError, Result};
+use ducktide_storage::{Storage, StoredFile};
 
-use super::{Orphan, failed};
+use super::failed;
 
 /// Finds files with such names that were last written before `newest`, in the directories and the
 /// directories of their partitions. Links are never followed, and lakes within the lake's data path, which
@@ -18,62 +18,46 @@ pub(super) fn old_files(
     directories: &BTreeSet<PathBuf>,
     data_path: &DataPath,
     newest: SystemTime,
-) -> Result<Vec<Orphan>> {
-    let mut found = Vec::new();
+) -> Result<Vec<StoredFile>> {
+    let storage = data_path.storage()?;
+    let (mut found, mut claimed) = (Vec::new(), BTreeSet::new());
     let is_within = |path: &Path| path != data_path.root() && path.starts_with(data_path.root());
-    let is_another_lakes =
-        |directory: &Path| directory.ancestors().take_while(|path| is_within(path)).any(is_claimed);
-    let mut pending: Vec<_> = directories.iter().cloned().collect();
-    while let Some(directory) = pending.pop() {
-        if is_another_lakes(&directory) {
+    for directory in directories {
+        let above = directory.ancestors().take_while(|path| is_within(path));
+        if is_any_claimed(&storage, above)? {
             continue;
         }
-        for entry in entries(&directory)? {
-            let kind = match entry.file_type() {
-                Ok(kind) => kind,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => {
-                    return Err(failed("read the metadata of a file", &entry.path(), error));
-                }
-            };
-            let name = entry.file_name();
-            let Some(name) = name.to_str() else { continue };
-            if kind.is_dir() && is_partition(name) {
-                pending.push(entry.path());
-            } else if kind.is_file() && is_file_of_a_lake(name) {
-                found.extend(old_file(&entry, newest)?);
+        let listed = storage.list(directory, &is_partition, &mut |file| {
+            let name = file.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name == CLAIM_NAME {
+                claimed.extend(file.path.parent().map(Path::to_owned));
+            } else if is_file_of_a_lake(name) && file.modified < newest {
+                found.push(file);
             }
-        }
+            ControlFlow::Continue(())
+        });
+        listed.map_err(failed)?;
     }
+    found.retain(|file| !file.path.ancestors().any(|directory| claimed.contains(directory)));
     found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     found.dedup();
     Ok(found)
 }
 
-/// Lists a directory; a table without files has none.
-fn entries(directory: &Path) -> Result<Vec<DirEntry>> {
-    // A directory that was replaced by a link after it was listed would lead elsewhere.
-    match fs::symlink_metadata(directory) {
-        Ok(found) if found.is_dir() => {}
-        Ok(_) => return Ok(Vec::new()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(failed("read the metadata of a directory", directory, error)),
+fn is_any_claimed<'a>(
+    storage: &Storage,
+    directories: impl Iterator<Item = &'a Path>,
+) -> Result<bool> {
+    for directory in directories {
+        let is_claimed = is_claimed(storage, directory).map_err(|error| {
+            let what = format!("look for the claim of a lake: directory=`{}`", directory.display());
+            LakeError::unavailable(what).because(error)
+        });
+        if is_claimed? {
+            return Ok(true);
+        }
     }
-    let entries = fs::read_dir(directory).and_then(Iterator::collect);
-    entries.map_err(|error| failed("list a directory", directory, error))
-}
-
-fn old_file(entry: &DirEntry, newest: SystemTime) -> Result<Option<Orphan>> {
-    let path = entry.path();
-    let found = match fs::symlink_metadata(&path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(failed("read the metadata of a file", &path, error)),
-    };
-    let modified =
-        found.modified().map_err(|error| failed("read the time of a file", &path, error))?;
-    let is_old = found.is_file() && modified < newest;
-    Ok(is_old.then_some(Orphan { bytes: found.len(), path, modified }))
+    Ok(false)
 }
 
 /// Returns whether a directory is named as DuckLake and Ducktide name those of partitions:
@@ -84,6 +68,8 @@ fn is_partition(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const UUID: &str = "0193f2a1-7c3e-7b1a-9d2f-0123456789ab";
@@ -114,8 +100,7 @@ mod tests {
         );
 
         // A claim of another lake within this lake's table.
-        let claim = ducktide_lake::data_path::CLAIM_NAME;
-        fs::write(table.join("event_date=2026-11-01").join(claim), "another").unwrap();
+        fs::write(table.join("event_date=2026-11-01").join(CLAIM_NAME), "another").unwrap();
         assert_eq!(old_files(&BTreeSet::from([table]), &root, newest).unwrap(), []);
     }
 }

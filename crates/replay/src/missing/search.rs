@@ -1,6 +1,6 @@
 //! Search for missing files, and their statistics in the catalog.
 
-use std::fs;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ pub(super) struct PositionSpan {
 }
 
 /// Finds the live data files of a table that cannot be read: they or their delete files are missing or have
-/// another size. Files in an object store are not checked.
+/// another size. Files that are not in the storage of the data path are not checked.
 pub(super) fn missing_files(session: &Session, target: &ReplayTarget) -> Result<Vec<MissingFile>> {
     let sql = format!(
         "SELECT f.data_file_id, f.table_id, f.record_count - coalesce(d.delete_count, 0) AS live_rows, \
@@ -56,7 +56,23 @@ pub(super) fn missing_files(session: &Session, target: &ReplayTarget) -> Result<
     );
     let root = DataPath::read(session)?;
     let files: Vec<LiveFile> = session.catalog_query(&sql)?;
-    files.into_iter().filter_map(|file| missing_file(root.root(), file).transpose()).collect()
+    let files: Vec<_> = files.into_iter().map(|file| checked_file(root.root(), file)).collect();
+    let storage = root.storage()?;
+    let registered = files.iter().flat_map(|(_, registered)| registered);
+    let registered: Vec<_> = registered.filter(|(path, _)| storage.has(path)).collect();
+    let paths: Vec<_> = registered.iter().map(|(path, _)| path.as_path()).collect();
+    let sizes = storage.sizes(root.root(), &paths);
+    let sizes = sizes.map_err(|error| LakeError::of_io("list the files of the lake", error))?;
+    let mut changed = BTreeSet::new();
+    for ((path, bytes), size) in registered.into_iter().zip(sizes) {
+        if has_changed(path, *bytes, size)? {
+            changed.insert(path.as_path());
+        }
+    }
+    let is_missing = |(_, registered): &&(MissingFile, Vec<(PathBuf, u64)>)| {
+        registered.iter().any(|(path, _)| changed.contains(path.as_path()))
+    };
+    Ok(files.iter().filter(is_missing).map(|(file, _)| file.clone()).collect())
 }
 
 row_struct! {
@@ -78,32 +94,33 @@ row_struct! {
     }
 }
 
-/// Returns a file if it cannot be read.
-fn missing_file(root: &Path, file: LiveFile) -> Result<Option<MissingFile>> {
+/// Returns a file, with the paths and sizes that are registered for it and its delete file.
+fn checked_file(root: &Path, file: LiveFile) -> (MissingFile, Vec<(PathBuf, u64)>) {
     let schema = resolve(root, file.schema_path, file.schema_is_relative.unwrap_or_default());
     let directory = resolve(&schema, file.table_path, file.table_is_relative.unwrap_or_default());
     let path = resolve(&directory, Some(file.file_path), file.file_is_relative);
-    let mut is_missing = has_changed(&path, file.file_bytes)?;
+    let mut registered = vec![(path.clone(), file.file_bytes)];
     if let Some(bytes) = file.delete_bytes {
         let is_relative = file.delete_is_relative.unwrap_or_default();
-        is_missing |= has_changed(&resolve(&directory, file.delete_path, is_relative), bytes)?;
+        registered.push((resolve(&directory, file.delete_path, is_relative), bytes));
     }
     let rows = u64::try_from(file.live_rows).unwrap_or(0);
     let (id, table_id) = (file.data_file_id, file.table_id);
-    Ok(is_missing.then_some(MissingFile { id, table_id, path, rows }))
+    (MissingFile { id, table_id, path, rows }, registered)
 }
 
 /// Returns whether a file is missing, or has another size than was registered.
-fn has_changed(path: &Path, bytes: u64) -> Result<bool> {
-    if path.to_string_lossy().contains("://") {
-        return Ok(false);
-    }
-    match fs::metadata(path) {
-        Ok(found) => Ok(found.len() != bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(LakeError::of_io(
+fn has_changed(
+    path: &Path,
+    bytes: u64,
+    size: std::result::Result<u64, io::ErrorKind>,
+) -> Result<bool> {
+    match size {
+        Ok(found) => Ok(found != bytes),
+        Err(io::ErrorKind::NotFound) => Ok(true),
+        Err(kind) => Err(LakeError::of_io(
             format!("read the metadata of a data file: path=`{}`", path.display()),
-            error,
+            kind.into(),
         )),
     }
 }

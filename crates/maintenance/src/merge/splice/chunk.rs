@@ -1,10 +1,9 @@
 //! Column chunks in memory, readable by the Parquet library.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt as _;
 
 use bytes::{Buf as _, Bytes};
+use ducktide_storage::FileReader;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::{ChunkReader, Length};
@@ -18,14 +17,14 @@ pub(super) struct Chunk {
 
 impl Chunk {
     /// Reads one column chunk, at its own position.
-    pub(super) fn load(file: &File, metadata: &ColumnChunkMetaData) -> io::Result<Self> {
+    pub(super) fn load(file: &FileReader, metadata: &ColumnChunkMetaData) -> io::Result<Self> {
         let chunk = Self::splice([(file, metadata)].into_iter())?;
         Ok(Self { start: metadata.byte_range().0, ..chunk })
     }
 
     /// Reads column chunks and concatenates them, from position 0.
     pub(super) fn splice<'a>(
-        parts: impl Iterator<Item = (&'a File, &'a ColumnChunkMetaData)>,
+        parts: impl Iterator<Item = (&'a FileReader, &'a ColumnChunkMetaData)>,
     ) -> io::Result<Self> {
         let mut bytes = Vec::new();
         for (file, metadata) in parts {
@@ -35,6 +34,14 @@ impl Chunk {
             file.read_exact_at(&mut bytes[end..], start)?;
         }
         Ok(Self { bytes: bytes.into(), start: 0 })
+    }
+
+    /// Reads the end of a file, from a position on.
+    pub(super) fn tail(file: &FileReader, start: u64, file_bytes: u64) -> io::Result<Self> {
+        let length = usize::try_from(file_bytes.saturating_sub(start)).map_err(io::Error::other)?;
+        let mut bytes = vec![0; length];
+        file.read_exact_at(&mut bytes, start)?;
+        Ok(Self { bytes: bytes.into(), start })
     }
 
     fn after(&self, position: u64) -> Result<Bytes> {

@@ -15,7 +15,6 @@ mod statistics;
 mod target;
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use ducktide_lake::CatalogClient as _;
@@ -23,6 +22,7 @@ use ducktide_lake::rows::{DataFileRow, FilePartitionValueRow};
 use ducktide_lake::session::Session;
 use ducktide_lake::storage;
 use ducktide_protocol::error::{LakeError, Result};
+use ducktide_storage::Storage;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaData;
 use uuid::Uuid;
@@ -31,6 +31,7 @@ use self::bounds::{Statistics, StatisticsSource};
 use self::not_spliceable::NotSpliceable;
 use self::shape::{NameMapping, Shape};
 use self::source::{SpliceCandidate, SpliceSource, full_path, newest_snapshot};
+use self::target::WrittenFile;
 use super::super::list;
 use super::files::check_row_count;
 use super::merged_files::{MergeTarget, MergedFiles, ReplacedFileRow};
@@ -55,7 +56,7 @@ struct NewFile {
 impl Drop for NewFile {
     fn drop(&mut self) {
         if !self.is_kept {
-            let _ = fs::remove_file(&self.path);
+            let _ = Storage::of(&self.path).and_then(|storage| storage.remove(&self.path));
         }
     }
 }
@@ -124,7 +125,7 @@ impl SourceRows {
         if files.len() != ids.len() {
             return Err(NotSpliceable("some of the files are missing"));
         }
-        if target.data_path.contains("://") || !first.path_is_relative {
+        if !first.path_is_relative {
             return Err(NotSpliceable("the files are outside the table's directory"));
         }
         let key =
@@ -132,7 +133,9 @@ impl SourceRows {
         if files.iter().any(|file| key(file) != key(first)) {
             return Err(NotSpliceable("the files are not of one partition"));
         }
-        let candidates = files.iter().map(|file| self.candidate(target, file));
+        let footers = source::read_footers(&files, &target.directory)?;
+        let candidates = files.iter().zip(footers);
+        let candidates = candidates.map(|(file, footer)| self.candidate(target, file, footer));
         let candidates = candidates.collect::<Result<Vec<_>, _>>()?;
         let columns = |candidate: &&SpliceCandidate| candidate.shape.leaves.len();
         let model = candidates.iter().rev().max_by_key(columns);
@@ -146,12 +149,13 @@ impl SourceRows {
         &self,
         target: &MergeTarget,
         file: &DataFileRow,
+        footer: ParquetMetaData,
     ) -> Result<SpliceCandidate, NotSpliceable> {
         let names = file.mapping_id.map(|id| self.names.get(&id));
         let names = names
             .map(|names| names.ok_or(NotSpliceable("a name mapping is missing")))
             .transpose()?;
-        SpliceCandidate::read(file, &target.directory, names)
+        SpliceCandidate::new(file, &target.directory, footer, names)
     }
 
     /// Writes one file, and adds its catalog rows.
@@ -172,11 +176,10 @@ impl SourceRows {
             LakeError::unavailable(format!("merge files: path=`{path}`")).because(error)
         };
         let first_row_id = source::first_of_consecutive_row_ids(sources);
-        let footer = target::write(&new_file.path, sources, model, first_row_id.is_none());
-        let footer = footer.map_err(failed)?;
+        let written = target::write(&new_file.path, sources, model, first_row_id.is_none());
+        let WrittenFile { footer, bytes, footer_bytes } = written.map_err(failed)?;
         let rows: i64 = files.iter().map(|file| file.record_count).sum();
         check_row_count(rows, footer.file_metadata().num_rows())?;
-        let (bytes, footer_bytes) = sizes(&new_file.path).map_err(|error| failed(error.into()))?;
         let oldest = files.iter().map(|file| file.begin_snapshot).min();
         let oldest = oldest.unwrap_or(first.begin_snapshot);
         let newest = files.iter().map(|file| newest_snapshot(file)).max();
@@ -250,17 +253,6 @@ fn partition_values(session: &Session, files: &[i64]) -> Result<PartitionValues>
         found.entry(row.data_file_id).or_default().push(value);
     }
     Ok(found)
-}
-
-/// Returns the sizes of a Parquet file and of its footer, in bytes. The file ends with the latter and
-/// `PAR1`.
-fn sizes(path: &Path) -> std::io::Result<(u64, u32)> {
-    use std::os::unix::fs::FileExt as _;
-    let file = fs::File::open(path)?;
-    let bytes = file.metadata()?.len();
-    let mut footer = [0; 4];
-    file.read_exact_at(&mut footer, bytes.saturating_sub(8))?;
-    Ok((bytes, u32::from_le_bytes(footer)))
 }
 
 /// Returns the size of each leaf column, in bytes, by its field ID.

@@ -1,7 +1,6 @@
 //! Source files of a merge, from the catalog and their footers.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use ducktide_lake::CatalogClient as _;
@@ -10,9 +9,11 @@ use ducktide_lake::rows::{DataFileRow, NameMappingRow};
 use ducktide_lake::session::Session;
 use ducktide_protocol::error::Result;
 use ducktide_protocol::position::SnapshotId;
+use ducktide_storage::{FileRange, Storage};
 use parquet::basic::Compression;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData};
 
+use super::chunk::Chunk;
 use super::not_spliceable::NotSpliceable;
 use super::shape::{NameMapping, Shape};
 use crate::list;
@@ -69,6 +70,61 @@ pub(super) struct SpliceSource {
     pub(super) column_indexes: Vec<Option<usize>>,
 }
 
+/// Bytes at the end of a file that are read first: nearly all footers are smaller.
+const TAIL: u64 = 64 * 1024;
+
+/// Maximum number of files whose ends are open at once.
+const OPEN_FILES: usize = 64;
+
+/// Size of the end of a Parquet file, which has the size of its footer.
+const FOOTER_SIZE: u64 = 8;
+
+/// Reads the footers of files.
+pub(super) fn read_footers(
+    files: &[&DataFileRow],
+    directory: &Path,
+) -> Result<Vec<ParquetMetaData>, NotSpliceable> {
+    let is_parquet = |format: &String| format.eq_ignore_ascii_case("parquet");
+    let is_readable = |row: &&DataFileRow| {
+        row.file_format.as_ref().is_some_and(is_parquet) && row.encryption_key.is_none()
+    };
+    if !files.iter().all(is_readable) {
+        return Err(NotSpliceable("a file is encrypted or not Parquet"));
+    }
+    let footers = files.chunks(OPEN_FILES).map(|files| footers_of(files, directory));
+    // DuckDB reports the error of a file that cannot be read in more detail.
+    let footers = footers.collect::<parquet::errors::Result<Vec<_>>>();
+    let footers = footers.map_err(|_| NotSpliceable("a file cannot be read"))?;
+    Ok(footers.into_iter().flatten().collect())
+}
+
+fn footers_of(
+    files: &[&DataFileRow],
+    directory: &Path,
+) -> parquet::errors::Result<Vec<ParquetMetaData>> {
+    let tail = |row: &DataFileRow, bytes: u64| FileRange {
+        path: full_path(row, directory),
+        bytes: row.file_size_bytes.saturating_sub(bytes)..row.file_size_bytes,
+    };
+    let storage = Storage::of(directory)?;
+    let ranges: Vec<_> = files.iter().map(|row| tail(row, TAIL)).collect();
+    let mut found = Vec::new();
+    for ((row, range), file) in files.iter().zip(&ranges).zip(storage.open_ranges(&ranges)?) {
+        let mut end = [0; 4];
+        file.read_exact_at(&mut end, row.file_size_bytes.saturating_sub(FOOTER_SIZE))?;
+        let needed = u64::from(u32::from_le_bytes(end)) + FOOTER_SIZE;
+        let footer = if needed <= range.bytes.end - range.bytes.start {
+            Chunk::tail(&file, range.bytes.end - needed, range.bytes.end)?
+        } else {
+            let range = tail(row, needed);
+            let file = storage.open_ranges(std::slice::from_ref(&range))?;
+            Chunk::tail(&file[0], range.bytes.start, range.bytes.end)?
+        };
+        found.push(ParquetMetaDataReader::new().parse_and_finish(&footer)?);
+    }
+    Ok(found)
+}
+
 /// A file whose columns have not been compared with those of others yet.
 #[derive(Debug)]
 pub(super) struct SpliceCandidate {
@@ -80,22 +136,14 @@ pub(super) struct SpliceCandidate {
 }
 
 impl SpliceCandidate {
-    /// Reads the footer.
-    pub(super) fn read(
+    /// Checks a file with this footer.
+    pub(super) fn new(
         row: &DataFileRow,
         directory: &Path,
+        metadata: ParquetMetaData,
         names: Option<&NameMapping>,
     ) -> Result<Self, NotSpliceable> {
-        let is_parquet = |format: &String| format.eq_ignore_ascii_case("parquet");
-        if !row.file_format.as_ref().is_some_and(is_parquet) || row.encryption_key.is_some() {
-            return Err(NotSpliceable("a file is encrypted or not Parquet"));
-        }
         let path = full_path(row, directory);
-        // DuckDB reports the error of a file that cannot be read in more detail.
-        let unreadable = NotSpliceable("a file cannot be read");
-        let file = File::open(&path).map_err(|_| unreadable)?;
-        let metadata = ParquetMetaDataReader::new().parse_and_finish(&file);
-        let metadata = metadata.map_err(|_| unreadable)?;
         check(&metadata, row)?;
         let shape = Shape::new(metadata.file_metadata().schema_descr(), names)?;
         if shape.row_id.is_none() && row.row_id_start.is_none() {

@@ -9,11 +9,12 @@
 //! Values are not interpreted: pages are copied, and decoded values keep their physical type. So lists,
 //! structures, and types that only other clients use need no code of their own.
 
-use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use ducktide_lake::parquet_encoding::{encode_column, writer_properties};
+use ducktide_storage::{FileRange, FileReader, FileWriter, Storage};
 use parquet::basic::{Repetition, Type as PhysicalType};
 use parquet::column::reader::{ColumnReader, get_column_reader, get_typed_column_reader};
 use parquet::column::writer::{ColumnCloseResult, ColumnWriter, ColumnWriterImpl};
@@ -64,6 +65,15 @@ enum ColumnInput<'a> {
     Nulls(i64),
 }
 
+/// A merged file.
+pub(super) struct WrittenFile {
+    pub(super) footer: ParquetMetaData,
+    /// Size of the file, in bytes.
+    pub(super) bytes: u64,
+    /// Size of the footer, in bytes.
+    pub(super) footer_bytes: u32,
+}
+
 /// Merges the sources into a new file with the columns of `model`, the snapshots of the rows, and their row
 /// IDs unless those follow from the catalog.
 pub(super) fn write(
@@ -71,14 +81,15 @@ pub(super) fn write(
     sources: &[SpliceSource],
     model: &Shape,
     has_row_ids: bool,
-) -> Result<ParquetMetaData> {
+) -> Result<WrittenFile> {
     let schema = SchemaDescriptor::new(schema(model, has_row_ids)?);
     let properties = Arc::new(properties(&schema, sources));
-    let file = File::create_new(path)?;
+    let storage = Storage::of(path)?;
+    let file = storage.create_file(path)?;
     let mut writer = SerializedFileWriter::new(file, schema.root_schema_ptr(), properties)?;
     for parts in row_groups(sources) {
-        let files = parts.iter().map(|part| File::open(&part.source.path));
-        let files = files.collect::<std::io::Result<Vec<_>>>()?;
+        let ranges = parts.iter().map(SourceRowGroup::range).collect::<Vec<_>>();
+        let files = storage.open_ranges(&ranges)?;
         let mut row_group = writer.next_row_group()?;
         for (index, column) in schema.columns().iter().enumerate() {
             let pieces: Vec<_> = parts.iter().map(|part| part.input(index)).collect();
@@ -86,7 +97,16 @@ pub(super) fn write(
         }
         row_group.close()?;
     }
-    writer.close()
+    let footer = writer.finish()?;
+    let file = writer.inner_mut();
+    file.finish()?;
+    // A Parquet file ends with the size of its footer and `PAR1`.
+    let [a, b, c, d, ..] = file.last_bytes();
+    Ok(WrittenFile {
+        footer,
+        bytes: file.written(),
+        footer_bytes: u32::from_le_bytes([a, b, c, d]),
+    })
 }
 
 fn schema(model: &Shape, has_row_ids: bool) -> Result<TypePtr> {
@@ -149,6 +169,16 @@ fn row_groups(sources: &[SpliceSource]) -> Vec<Vec<SourceRowGroup<'_>>> {
 }
 
 impl<'a> SourceRowGroup<'a> {
+    /// Returns the part of the file with its column chunks.
+    fn range(&self) -> FileRange {
+        let chunks = self.row_group.columns().iter().map(ColumnChunkMetaData::byte_range);
+        let bytes: Option<Range<u64>> = chunks.fold(None, |range, (start, length)| {
+            let range = range.unwrap_or(start..start);
+            Some(range.start.min(start)..range.end.max(start + length))
+        });
+        FileRange { path: self.source.path.clone(), bytes: bytes.unwrap_or(0..0) }
+    }
+
     fn input(&self, index: usize) -> ColumnInput<'a> {
         let rows = self.row_group.num_rows();
         match self.source.column_indexes[index] {
@@ -174,9 +204,9 @@ impl ColumnInput<'_> {
 }
 
 fn write_column(
-    row_group: &mut SerializedRowGroupWriter<'_, File>,
+    row_group: &mut SerializedRowGroupWriter<'_, FileWriter>,
     column: &ColumnDescPtr,
-    files: &[File],
+    files: &[FileReader],
     pieces: &[ColumnInput<'_>],
 ) -> Result<()> {
     let stored: Vec<_> = pieces.iter().zip(files).filter_map(stored).collect();
@@ -214,8 +244,8 @@ fn write_column(
 }
 
 fn stored<'a>(
-    (input, file): (&ColumnInput<'a>, &'a File),
-) -> Option<(&'a File, &'a ColumnChunkMetaData)> {
+    (input, file): (&ColumnInput<'a>, &'a FileReader),
+) -> Option<(&'a FileReader, &'a ColumnChunkMetaData)> {
     match input {
         ColumnInput::Stored(chunk, _) => Some((file, chunk)),
         ColumnInput::Numbers(_) | ColumnInput::Nulls(_) => None,
