@@ -8,8 +8,12 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_rustls::TlsAcceptor;
+
+use super::certificate::Certificate;
 
 /// Maximum number of connections; further clients wait. Far above the number of scrapers and probes.
 const MAX_CONNECTIONS: usize = 64;
@@ -27,16 +31,20 @@ const MAX_HEAD: usize = 16 << 10;
 /// Pause after an error such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// Serves connections until the runtime ends.
-pub(super) async fn serve(listener: TcpListener, router: Router) {
+/// Serves connections until the runtime ends, encrypted if there is a certificate.
+pub(super) async fn serve(listener: TcpListener, router: Router, certificate: Option<Certificate>) {
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let permit = Arc::clone(&permits).acquire_owned().await;
         match listener.accept().await {
             Ok((stream, _)) => {
                 let router = router.clone();
+                let acceptor = certificate.as_ref().map(Certificate::acceptor);
                 tokio::spawn(async move {
-                    serve_connection(stream, router).await;
+                    match acceptor {
+                        None => serve_connection(stream, router).await,
+                        Some(acceptor) => serve_encrypted(stream, &acceptor, router).await,
+                    }
                     drop(permit);
                 });
             }
@@ -48,7 +56,15 @@ pub(super) async fn serve(listener: TcpListener, router: Router) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, router: Router) {
+async fn serve_encrypted(stream: TcpStream, acceptor: &TlsAcceptor, router: Router) {
+    match tokio::time::timeout(HEAD_TIMEOUT, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => serve_connection(stream, router).await,
+        Ok(Err(error)) => tracing::debug!(%error, "TLS handshake of the endpoints failed"),
+        Err(_) => {}
+    }
+}
+
+async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router) {
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)

@@ -4,6 +4,7 @@
 //! ([`Readiness`]); a restart does not fix the reasons that it reports.
 
 mod args;
+mod certificate;
 mod connections;
 mod exposition;
 mod process;
@@ -60,6 +61,7 @@ pub async fn serve(
     readiness: Readiness,
 ) -> io::Result<SocketAddr> {
     let token = args.token().map_err(io::Error::other)?;
+    let certificate = args.certificate()?;
     let listener = TcpListener::bind(args.listen).await?;
     let address = listener.local_addr()?;
     let router = Router::new()
@@ -67,7 +69,7 @@ pub async fn serve(
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(show_readiness))
         .with_state(EndpointState { registry: Arc::new(registry), readiness, token });
-    tokio::spawn(connections::serve(listener, router));
+    tokio::spawn(connections::serve(listener, router, certificate));
     Ok(address)
 }
 

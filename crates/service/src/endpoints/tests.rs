@@ -8,6 +8,8 @@ use super::*;
 async fn start(token: Option<&str>) -> SocketAddr {
     let args = EndpointArgs {
         listen: "127.0.0.1:0".parse().unwrap(),
+        listen_certificate: None,
+        listen_key: None,
         metrics_token: token.map(|token| token.to_owned().into()),
         metrics_token_file: None,
     };
