@@ -9,6 +9,7 @@ use ducktide_maintenance::{
     MAINTENANCE_TIMEOUT, MaintenanceOutcome, MergeTotals, Operation as Kind,
 };
 use ducktide_protocol::{ErrorKind, LakeError, LakeFault};
+use ducktide_service::traces::Traces;
 use ducktide_service::units;
 use jiff::Timestamp;
 
@@ -29,6 +30,7 @@ pub(crate) struct Pass {
     pub(crate) lake: DuckLake,
     config: Arc<Config>,
     metrics: Arc<Metrics>,
+    traces: Arc<Traces>,
     stop: StopRequest,
     throttle: Throttle,
     result: PassResult,
@@ -70,6 +72,7 @@ impl Pass {
     pub(crate) fn open(
         config: &Arc<Config>,
         metrics: &Arc<Metrics>,
+        traces: &Arc<Traces>,
         stop: &StopRequest,
     ) -> Result<Self, LakeError> {
         let mut lake = DuckLake::open(&config.lake, Access::Operate)?;
@@ -79,6 +82,7 @@ impl Pass {
             throttle: Throttle::new(config.share),
             config: Arc::clone(config),
             metrics: Arc::clone(metrics),
+            traces: Arc::clone(traces),
             stop: stop.clone(),
             result: PassResult::default(),
         })
@@ -278,7 +282,7 @@ impl Pass {
         Ok(())
     }
 
-    /// Counts the outcome of an operation; returns the number of items if it was done.
+    /// Counts and traces the outcome of an operation; returns the number of items if it was done.
     fn ended(
         &mut self,
         kind: Kind,
@@ -297,6 +301,10 @@ impl Pass {
             Err(_) => (OperationOutcome::Failed, 0),
         };
         self.metrics.record_operation(kind, outcome, took, count);
+        let now = Instant::now();
+        let trace = self.traces.start(kind.as_str(), now.checked_sub(took).unwrap_or(now));
+        trace.set("count", i64::try_from(count).unwrap_or(i64::MAX));
+        trace.end(now, done.as_ref().err().map(LakeError::chain).as_deref());
         match none_if_unavailable(done, kind.as_str(), &mut self.result)? {
             Some(MaintenanceOutcome::Done(count)) => return Ok(Some(count)),
             Some(MaintenanceOutcome::LockNotFree) => {

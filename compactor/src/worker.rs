@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use ducktide_protocol::{ErrorKind, LakeError, LakeFault};
 use ducktide_service::endpoints::{self, Readiness};
 use ducktide_service::telemetry::LogOnChange;
+use ducktide_service::traces::Traces;
 use prometheus_client::registry::Registry;
 use tokio::task::spawn_blocking;
 
@@ -15,6 +16,9 @@ use crate::metrics::Metrics;
 use crate::pass::{Pass, concerns_one_table};
 use crate::planner::DueTiers;
 use crate::schedule::{Schedule, Task};
+
+/// Name in metrics and traces.
+const PROGRAM: &str = "ducktide-compactor";
 
 /// Timeout of one attempt to become the leader; a standby takes over within seconds.
 const LEAD_TIMEOUT: Duration = Duration::from_secs(1);
@@ -56,8 +60,9 @@ impl StopRequest {
 /// Maintains the lake until `shutdown`.
 pub async fn run(args: RunArgs, shutdown: impl Future<Output = ()>) -> Result<(), CompactorError> {
     let config = Arc::new(Config::try_from(args.pass)?);
+    let traces = Arc::new(Traces::from_env(PROGRAM)?);
     let readiness = Readiness::starting();
-    let mut exported = endpoints::registry("ducktide-compactor", &readiness);
+    let mut exported = endpoints::registry(PROGRAM, &readiness);
     let metrics = Arc::new(Metrics::register(&mut exported));
     let address = endpoints::serve(&args.endpoints, exported, readiness.clone())
         .await
@@ -67,6 +72,7 @@ pub async fn run(args: RunArgs, shutdown: impl Future<Output = ()>) -> Result<()
     let mut worker = Worker {
         config: Arc::clone(&config),
         metrics,
+        traces,
         readiness,
         stop: stop.clone(),
         retry_log: LogOnChange::default(),
@@ -81,12 +87,13 @@ pub async fn once(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), CompactorError> {
     let config = Arc::new(Config::try_from(args)?);
+    let traces = Arc::new(Traces::from_env(PROGRAM)?);
     let stop = StopRequest::default();
     let (of_pass, stopping) = (Arc::clone(&config), stop.clone());
     let working = move || {
         // A program that exits after one pass has no metrics endpoint.
         let metrics = Metrics::register(&mut Registry::default());
-        let mut pass = Pass::open(&of_pass, &Arc::new(metrics), &stopping)?;
+        let mut pass = Pass::open(&of_pass, &Arc::new(metrics), &traces, &stopping)?;
         if !pass.lake.lead(LEAD_TIMEOUT)? {
             return Err(CompactorError::NotLeader(pass.lake.leader()));
         }
@@ -126,6 +133,7 @@ async fn finish(
 struct Worker {
     config: Arc<Config>,
     metrics: Arc<Metrics>,
+    traces: Arc<Traces>,
     readiness: Readiness,
     stop: StopRequest,
     retry_log: LogOnChange,
@@ -171,7 +179,7 @@ impl Worker {
     /// Opens the lake, retrying while it is unavailable; returns None if a stop is requested.
     fn open(&mut self) -> Result<Option<Pass>, LakeError> {
         while !self.stop.is_set() {
-            match Pass::open(&self.config, &self.metrics, &self.stop) {
+            match Pass::open(&self.config, &self.metrics, &self.traces, &self.stop) {
                 Ok(pass) => {
                     self.metrics.set_format_unknown(false);
                     return Ok(Some(pass));

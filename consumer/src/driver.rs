@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use ducktide_service::endpoints::{self, Readiness};
+use ducktide_service::traces::Traces;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::spawn_blocking;
@@ -49,6 +50,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
     let clock = Clock::system();
     let metrics = Arc::new(Metrics::register(&mut exported, &clock));
     metrics.reading.memory_limit(config.batch.memory_limit);
+    let traces = Arc::new(Traces::from_env("ducktide-consumer")?);
     let address = endpoints::serve(&config.process.endpoints, exported, readiness.clone())
         .await
         .map_err(ConsumerError::Listen)?;
@@ -86,6 +88,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> Result<(
         retry,
         stop_startup,
         metrics,
+        traces,
         readiness,
         events,
     };
@@ -115,6 +118,7 @@ struct DriverDeps {
     /// Ends the retries of topics that are being opened.
     stop_startup: CancellationToken,
     metrics: Arc<Metrics>,
+    traces: Arc<Traces>,
     readiness: Readiness,
     events: Events,
 }
@@ -197,6 +201,7 @@ impl Driver {
             group: Arc::clone(&prepared.group),
             goals: prepared.goals,
             ids,
+            traces: Arc::clone(&deps.traces),
             quiet_time: FIRST_QUIET_TIME,
         };
         let metrics = Arc::clone(&deps.metrics);

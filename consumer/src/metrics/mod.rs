@@ -58,6 +58,7 @@ pub fn sample_metrics() -> String {
     let metrics = Metrics::register(&mut exported, &Clock::system());
     let partition = TopicPartition::new("events", 0);
     metrics.reading.consumed(&partition, 1, 1);
+    metrics.reading.counted_partitions(&[("events".into(), 1)]);
     metrics.batching.staged(Duration::ZERO);
     metrics.committing.committed_at(0);
     metrics.lag.start_partition(&partition, Offset(0));

@@ -1,5 +1,6 @@
 //! Metrics of records from Kafka, before they are decoded.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -33,6 +34,11 @@ impl Rebalance {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TopicLabels {
+    topic: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct EventLabels {
     event: &'static str,
 }
@@ -44,6 +50,7 @@ pub(crate) struct SourceMetrics {
     records: PartitionCounter,
     bytes: PartitionCounter,
     assigned: Gauge,
+    topic_partitions: Family<TopicLabels, Gauge>,
     rebalances: Family<EventLabels, Counter>,
     paused: Gauge,
     queue_records: Gauge,
@@ -67,6 +74,12 @@ impl SourceMetrics {
             "assigned_partitions",
             "Partitions that are assigned to this worker",
             new.assigned.clone(),
+        );
+        r.register(
+            "topic_partitions",
+            "Partitions of each topic of this worker in Kafka, whichever consumer reads them; counted every 30 \
+             seconds",
+            new.topic_partitions.clone(),
         );
         r.register(
             "rebalances",
@@ -114,6 +127,13 @@ impl SourceMetrics {
 
     pub(crate) fn assigned(&self, partitions: usize) {
         self.assigned.set(number(partitions));
+    }
+
+    pub(crate) fn counted_partitions(&self, counts: &[(Arc<str>, usize)]) {
+        for (topic, partitions) in counts {
+            let labels = TopicLabels { topic: topic.to_string() };
+            self.topic_partitions.get_or_create(&labels).set(number(*partitions));
+        }
     }
 
     pub(crate) fn rebalanced(&self, event: Rebalance) {

@@ -210,8 +210,14 @@ impl Process {
         let group = Group { id: "group".to_owned(), client_id: "client".to_owned() };
         // A reduction soon, or none: most defects of several batchers need all of them.
         let quiet_time = draw.pick(&[Duration::from_secs(1), LONGEST_QUIET_TIME]);
-        let settings =
-            WorkerSettings { config, group: Arc::new(group), goals: None, ids, quiet_time };
+        let settings = WorkerSettings {
+            config,
+            group: Arc::new(group),
+            goals: None,
+            ids,
+            traces: Arc::default(),
+            quiet_time,
+        };
         let start: Instant = shared.clock.now();
         Ok(Self {
             id,

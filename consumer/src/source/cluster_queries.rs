@@ -41,6 +41,7 @@ impl ClusterQueries {
             }
             ClusterQuery::Range(partition) => self.find_range(partition),
             ClusterQuery::Ends(partitions) => self.find_ends(partitions),
+            ClusterQuery::PartitionCounts(topics) => self.count_partitions(topics),
             ClusterQuery::Readers(partitions) => self.find_readers(partitions),
             ClusterQuery::Unowned { partitions, question } => {
                 self.find_unowned(partitions, question);
@@ -81,6 +82,27 @@ impl ClusterQueries {
                 Ok(ends) => ClusterAnswer::Ends(ends),
                 Err(error) => ClusterAnswer::Unanswered(error),
             }));
+        });
+    }
+
+    /// Counts the partitions of topics. Those of a topic that is not answered are left out.
+    fn count_partitions(&self, topics: Vec<Arc<str>>) {
+        let Self { cluster, events, .. } = self.clone();
+        tokio::spawn(async move {
+            let count = move || {
+                let counted = |topic: Arc<str>| {
+                    let partitions = cluster.partitions(&topic);
+                    let failed =
+                        |error| tracing::debug!(%error, topic = &*topic, "partitions not counted");
+                    partitions
+                        .map_err(failed)
+                        .ok()
+                        .map(|partitions| (topic.clone(), partitions.len()))
+                };
+                topics.into_iter().filter_map(counted).collect()
+            };
+            let Ok(counts) = spawn_blocking(count).await else { return };
+            events.send(Event::Cluster(ClusterAnswer::PartitionCounts(counts)));
         });
     }
 

@@ -42,6 +42,8 @@ pub(crate) enum ClusterAnswer {
     /// Identity of a topic, with the number of the request. Requested at every assignment before
     /// records are read, and for every batch after its records were read.
     Identity { topic: Arc<str>, identity: Identity, question: u64 },
+    /// Number of partitions of each topic that was counted.
+    PartitionCounts(Vec<(Arc<str>, usize)>),
     /// First offsets of partitions that were created after the topic was registered.
     Beginnings { topic: Arc<str>, starts: Vec<(Partition, Offset)> },
     /// High watermarks of partitions.

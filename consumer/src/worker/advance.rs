@@ -22,6 +22,9 @@ const REFRESH_INTERVAL: Duration = Duration::from_secs(5);
 /// outage while there is nothing to commit. A query is one request to each broker.
 const ENDS_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Time between two counts of partitions, a request for each topic.
+const PARTITION_COUNTS_INTERVAL: Duration = Duration::from_secs(30);
+
 impl Worker {
     /// Performs all actions that are due. Returns the time of the next call.
     pub(super) fn advance(&mut self) -> Instant {
@@ -33,6 +36,7 @@ impl Worker {
         self.advance_refusal(now);
         self.refresh_positions(now);
         self.refresh_ends(now);
+        self.refresh_partition_counts(now);
         self.advance_owner_check(now);
         self.advance_revocation(now);
         let cut_due = self.advance_batches(now);
@@ -56,6 +60,7 @@ impl Worker {
             FlushAction::Cut(number, trigger) => (number, trigger),
         };
         self.metrics.batching.flushed(trigger);
+        self.traces.batch_cut(now);
         let mut forget = Vec::new();
         if let Some(revocation) = &mut self.revocation {
             revocation.is_cut = true;
@@ -165,5 +170,16 @@ impl Worker {
         }
         self.queries.ends.sent(now, ENDS_INTERVAL);
         self.send(Effect::Query(ClusterQuery::Ends(partitions)));
+    }
+
+    /// Queries the numbers of partitions of all topics at intervals, also of those that this member reads
+    /// nothing of: the metric shows partitions that no member reads.
+    fn refresh_partition_counts(&mut self, now: Instant) {
+        let topics: Vec<_> = self.topics.routes.keys().map(Arc::clone).collect();
+        if self.is_ending() || topics.is_empty() || !self.queries.partition_counts.is_due(now) {
+            return;
+        }
+        self.queries.partition_counts.sent(now, PARTITION_COUNTS_INTERVAL);
+        self.send(Effect::Query(ClusterQuery::PartitionCounts(topics)));
     }
 }

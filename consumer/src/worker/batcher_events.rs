@@ -18,7 +18,10 @@ pub(super) struct FailedTable<'a> {
 impl Worker {
     pub(super) fn handle_batcher(&mut self, event: BatcherEvent) {
         match event {
-            BatcherEvent::Opened => self.batches.batch_opened(self.now),
+            BatcherEvent::Opened => {
+                self.batches.batch_opened(self.now);
+                self.traces.batch_opened(self.now);
+            }
             BatcherEvent::Full => self.batches.batch_full(),
             BatcherEvent::GoalReached(partition) => {
                 self.partitions.goal_reached(partition);
@@ -30,6 +33,7 @@ impl Worker {
             BatcherEvent::PartialBatch(number, part) => {
                 if let Some(batch) = self.batches.add_partial_batch(number, part) {
                     self.record_load(batch.1.worked);
+                    self.traces.written(self.now);
                     self.identify_and_commit(batch);
                 }
             }

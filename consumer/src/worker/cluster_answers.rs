@@ -22,8 +22,14 @@ impl Worker {
             ClusterAnswer::Unanswered(error) => Some(error),
             _ => None,
         };
-        // A group that is not described does not indicate an outage.
-        if !matches!(event, ClusterAnswer::Readers { .. } | ClusterAnswer::Unowned { .. }) {
+        // A failure of these queries does not indicate an outage.
+        let is_optional = matches!(
+            event,
+            ClusterAnswer::Readers { .. }
+                | ClusterAnswer::Unowned { .. }
+                | ClusterAnswer::PartitionCounts(_)
+        );
+        if !is_optional {
             self.blockers.set_kafka_error(error, self.now);
         }
         match event {
@@ -32,6 +38,10 @@ impl Worker {
             }
             ClusterAnswer::Unowned { question, partitions } => {
                 self.found_unowned(question, partitions);
+            }
+            ClusterAnswer::PartitionCounts(counts) => {
+                self.queries.partition_counts.answered();
+                self.metrics.reading.counted_partitions(&counts);
             }
             ClusterAnswer::Unanswered(_) => {
                 self.queries.ends.answered();
@@ -94,6 +104,7 @@ impl Worker {
             self.load(topic, Vec::new());
         }
         if let Some(commit) = self.batches.identified(topic, question) {
+            self.traces.identified(self.now);
             self.send(Effect::Committer(CommitterRequest::Commit(commit)));
         }
     }

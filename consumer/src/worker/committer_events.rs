@@ -45,7 +45,13 @@ impl Worker {
             CommitterEvent::Dropped { reason, unusable } => {
                 self.batches.end_commit();
                 self.metrics.committing.dropped(reason);
-                tracing::warn!(reason = reason.as_str(), "batch dropped, reading it again");
+                let trace_id = self.traces.id();
+                tracing::warn!(
+                    trace_id,
+                    reason = reason.as_str(),
+                    "batch dropped, reading it again"
+                );
+                self.traces.dropped(reason.as_str(), self.now);
                 if !(mutated!(NoResetAfterFence) && reason == DropReason::Fenced) {
                     self.reset();
                 }
@@ -87,6 +93,7 @@ impl Worker {
                     self.metrics.committing.failed();
                 }
                 self.batches.end_commit();
+                self.traces.dropped("failed", self.now);
                 self.reset();
                 self.fail(ConsumerError::Lake(error));
             }
@@ -116,6 +123,7 @@ impl Worker {
             }
         }
         tracing::info!(
+            trace_id = self.traces.id(),
             snapshot_id = snapshot_id.map(|id| id.0),
             rows = commit.rows(),
             files = commit.files().len(),
@@ -123,6 +131,7 @@ impl Worker {
             elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             "batch committed"
         );
+        self.traces.committed(commit, snapshot_id, self.now);
         self.send(Effect::Source(SourceCommand::MirrorOffsets(mirrored)));
     }
 
@@ -142,6 +151,7 @@ impl Worker {
         let classes: Vec<_> =
             dead_letters.iter().map(|(class, n)| format!("{class}={n}")).collect();
         tracing::warn!(
+            trace_id = self.traces.id(),
             tables = tables.into_iter().collect::<Vec<_>>().join(" "),
             records = dead_letters.values().sum::<u64>(),
             classes = classes.join(" "),

@@ -37,6 +37,8 @@ pub(crate) enum ClusterQuery {
     Range(TopicPartition),
     /// Current ends of partitions. Not retried, because the worker repeats it.
     Ends(Vec<TopicPartition>),
+    /// Numbers of partitions of topics. Not retried, because the worker repeats it.
+    PartitionCounts(Vec<Arc<str>>),
     /// Members of the group, which may read these partitions. Not retried.
     Readers(Vec<TopicPartition>),
     /// Those of the partitions that exist and that no member of the group owns. Not retried.

@@ -6,7 +6,7 @@
 //! | question | module |
 //! |---|---|
 //! | life of a partition | `partitions` |
-//! | life of a batch | `batch_cycle` |
+//! | life of a batch, and its trace | `batch_cycle`, `batch_trace` |
 //! | life of the worker | [`Phase`], below |
 //! | life of a revocation | [`Revocation`], below |
 //! | number of batchers, and the batcher of each partition | `spread`, `adapt_batchers` |
@@ -22,6 +22,7 @@ mod advance;
 mod alterations;
 mod awaited_members;
 mod batch_cycle;
+mod batch_trace;
 mod batcher_events;
 mod cluster_answers;
 mod committer_events;
@@ -45,6 +46,7 @@ use std::time::{Duration, Instant};
 
 use ducktide_protocol::dedupe::RecentRows;
 use ducktide_protocol::position::{Offset, Partition};
+use ducktide_service::traces::Traces;
 
 use crate::batch::batcher::BatcherCommand;
 use crate::batch::dedupe::IdBudget;
@@ -59,6 +61,7 @@ use crate::source::{SourceCommand, TopicPartition};
 use crate::startup::Goals;
 use awaited_members::OtherMembersWait;
 use batch_cycle::BatchCycle;
+use batch_trace::BatchTraces;
 use held_topics::HeldTopics;
 use owner_check::OwnerCheck;
 use partitions::Partitions;
@@ -82,6 +85,8 @@ pub(crate) struct WorkerSettings {
     pub(crate) goals: Option<Goals>,
     /// Memory for the ids of recent rows, which limits what is requested of them.
     pub(crate) ids: Arc<IdBudget>,
+    /// Exporter of the traces of batches.
+    pub(crate) traces: Arc<Traces>,
     /// Time for which fewer batchers must be enough before fewer are used.
     pub(crate) quiet_time: Duration,
 }
@@ -109,6 +114,7 @@ pub(crate) struct Worker {
     partitions: Partitions,
     revocation: Option<Revocation>,
     batches: BatchCycle,
+    traces: BatchTraces,
     spread: BatcherSpread,
     alterations: Alterations,
     blockers: ReadinessBlockers,
@@ -137,6 +143,8 @@ struct Queries {
     positions: PeriodicQuery,
     /// End offsets.
     ends: PeriodicQuery,
+    /// Numbers of partitions of the topics.
+    partition_counts: PeriodicQuery,
     /// None if a partition cannot lose its owner.
     owners: Option<OwnerCheck>,
 }
@@ -191,11 +199,13 @@ impl Worker {
         let routes = routes.into_iter().map(|route| (Arc::clone(&route.topic), route)).collect();
         Self {
             batches: BatchCycle::new(config.batch.flush_interval, config.batchers),
+            traces: BatchTraces::new(Arc::clone(&settings.traces)),
             spread: BatcherSpread::new(config.batchers, settings.quiet_time),
             queries: Queries {
                 question: 0,
                 positions: PeriodicQuery::due_at(now),
                 ends: PeriodicQuery::due_at(now),
+                partition_counts: PeriodicQuery::due_at(now),
                 owners: OwnerCheck::for_member(config),
             },
             resets: 0,
@@ -282,6 +292,7 @@ impl Worker {
         let shares = self.spread.shares();
         self.send_batchers(|| BatcherCommand::Reset { shares });
         self.batches.reset();
+        self.traces.reset(!self.batches.is_idle(), self.now);
         self.spread.reset();
         self.partitions.reset();
         self.resets += 1;

@@ -126,6 +126,10 @@ impl World<'_> {
             };
             match query {
                 ClusterQuery::Ends(_) => failed(process),
+                ClusterQuery::PartitionCounts(_) => {
+                    let answer = ClusterAnswer::PartitionCounts(Vec::new());
+                    process.inbox.push_back(Event::Cluster(answer));
+                }
                 ClusterQuery::Readers(partitions) => {
                     let answer = ClusterAnswer::Readers { partitions, members: None };
                     process.inbox.push_back(Event::Cluster(answer));
@@ -173,6 +177,15 @@ impl World<'_> {
                     (partition, end)
                 };
                 ClusterAnswer::Ends(partitions.into_iter().map(end).collect())
+            }
+            ClusterQuery::PartitionCounts(topics) => {
+                let partitions = self.cluster.partitions();
+                let counted = |topic: Arc<str>| {
+                    let of_topic = partitions.iter().filter(|partition| partition.topic == topic);
+                    let count = of_topic.count();
+                    (topic, count)
+                };
+                ClusterAnswer::PartitionCounts(topics.into_iter().map(counted).collect())
             }
             ClusterQuery::Readers(partitions) => {
                 ClusterAnswer::Readers { partitions, members: None }
