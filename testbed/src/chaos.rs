@@ -43,7 +43,7 @@ use self::{
 use crate::{
     catalog::{Catalog, CatalogKind},
     oracle::Comparison,
-    program::{Program, RunningProgram},
+    program::RunningProgram,
     services::Service,
     wait,
     worker::Worker,
@@ -74,6 +74,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(30);
 pub fn run(options: &Options, log: &mut (dyn FnMut(&str) + Send)) -> Result<ChaosReport> {
     let params = ScheduleParams {
         catalog: options.catalog,
+        in_object_storage: options.in_object_storage,
         consumers: options.consumers,
         length: options.length,
     };
@@ -108,8 +109,8 @@ pub fn run(options: &Options, log: &mut (dyn FnMut(&str) + Send)) -> Result<Chao
 fn write_schedule(options: &Options, events: &[ScheduledFault]) -> Result<PathBuf> {
     let folder = workspace::root().join(".ducktide/chaos");
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let catalog = report::name(options.catalog);
-    let path = folder.join(format!("{catalog}-{}.jsonl", options.seed));
+    let (catalog, storage) = (report::name(options.catalog), report::storage(options));
+    let path = folder.join(format!("{catalog}-{storage}-{}.jsonl", options.seed));
     let lines = events.iter().map(|event| Ok(serde_json::to_string(event)? + "\n"));
     let text: String = lines.collect::<Result<_>>()?;
     fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
@@ -267,8 +268,8 @@ fn compare_again(environment: &Environment, before: &Comparison) -> Result<Compa
 /// Runs `ducktide verify --deep`, and returns its last line.
 fn verify(environment: &Environment) -> Result<String> {
     let pipeline = &environment.pipeline;
-    let mut running = Program::named("ducktide")?
-        .args(["verify", "--deep", "--catalog", &pipeline.catalog, "--against-ledger"])
+    let mut running = pipeline
+        .ducktide(&["verify", "--deep", "--against-ledger"])?
         .args([pipeline.ledger()])
         .start(pipeline.logs(), "verify")?;
     let finished = running.wait(CATCH_UP_TIMEOUT)?;

@@ -14,6 +14,8 @@ use crate::{program::Program, workspace};
 /// Lake, as seen by DuckDB's command line.
 #[derive(Debug, Clone)]
 pub struct Lake {
+    /// Statements before the lake is attached.
+    setup: String,
     attach: String,
     attach_to_write: String,
 }
@@ -30,13 +32,23 @@ impl Lake {
         let attach = |options: &str| {
             format!("ATTACH {address} AS lake (DATA_PATH {data_path}{options}); USE lake;")
         };
-        Ok(Self { attach: attach(", READ_ONLY"), attach_to_write: attach("") })
+        Ok(Self {
+            setup: String::new(),
+            attach: attach(", READ_ONLY"),
+            attach_to_write: attach(""),
+        })
+    }
+
+    /// Returns the lake with statements that run before it is attached.
+    #[must_use]
+    pub fn with_setup(self, setup: String) -> Self {
+        Self { setup, ..self }
     }
 
     /// Returns the rows of a query, each as an object of its columns. The lake is the default
     /// database.
     pub fn query(&self, sql: &str) -> Result<Vec<Value>> {
-        run(&[&load_extensions()?, &self.attach, sql])
+        run(&[&load_extensions()?, &self.setup, &self.attach, sql])
     }
 
     /// Begins a transaction that stays open, in a process of its own.
@@ -51,7 +63,7 @@ impl Lake {
         let input = child.stdin.take().context("its input is piped")?;
         let output = child.stdout.take().context("its output is piped")?;
         let mut begun = Transaction { child, input, output: BufReader::new(output) };
-        begun.query(&format!("{} {} BEGIN;", load_extensions()?, self.attach))?;
+        begun.query(&format!("{} {} {} BEGIN;", load_extensions()?, self.setup, self.attach))?;
         Ok(begun)
     }
 
@@ -59,7 +71,7 @@ impl Lake {
     /// unless the statements begin one.
     pub fn write(&self, statements: &[String]) -> Result<()> {
         let load = load_extensions()?;
-        let before = [load.as_str(), self.attach_to_write.as_str()];
+        let before = [load.as_str(), self.setup.as_str(), self.attach_to_write.as_str()];
         run(&[before.as_slice(), &statements.iter().map(String::as_str).collect::<Vec<_>>()]
             .concat())
         .map(|_| ())

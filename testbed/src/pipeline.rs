@@ -13,9 +13,13 @@ use uuid::Uuid;
 use crate::{
     catalog::{Catalog, CatalogKind},
     duckdb_cli::Lake,
+    lake_place::LakePlace,
     oracle::{self, Comparison},
     program::{Program, RunningProgram},
-    services::{free_port, log_folder, shared_kafka, shared_postgres, shared_registry},
+    services::{
+        BucketStore, Role, free_port, log_folder, shared_kafka, shared_postgres, shared_registry,
+        shared_s3,
+    },
     wait,
     worker::Worker,
 };
@@ -59,6 +63,7 @@ pub struct Pipeline {
     pub catalog: String,
     /// Address of the catalog for consumers; differs from `catalog` when a proxy injects faults.
     pub consumers_catalog: String,
+    place: LakePlace,
     logs: PathBuf,
     folder: TempDir,
 }
@@ -96,9 +101,43 @@ impl Pipeline {
             schema_registry_url: schema_registry_url.to_owned(),
             consumers_catalog: catalog.clone(),
             catalog,
+            place: LakePlace::folder(folder.path().join("data")),
             logs: log_folder()?.join(name),
             folder,
         })
+    }
+
+    /// Returns this pipeline with its lake in a bucket of its own in the shared object store.
+    pub fn in_object_storage(self) -> Result<Self> {
+        self.in_store(shared_s3(), shared_s3().port())
+    }
+
+    /// Returns this pipeline with its lake in a bucket of its own. Programs find the store at a port, which
+    /// can be that of a proxy; DuckDB's command line uses no proxy.
+    pub fn in_store(self, store: &dyn BucketStore, port: u16) -> Result<Self> {
+        let place = LakePlace::new_bucket(store, &self.topic.replace('_', "-"), port)?;
+        Ok(Self { place, ..self })
+    }
+
+    /// Sets an environment variable of all programs that open the lake.
+    pub fn set_setting(&mut self, name: &'static str, value: String) {
+        self.place.settings.push((name, value));
+    }
+
+    /// Returns the environment variables of all programs that open the lake.
+    #[must_use]
+    pub fn settings(&self) -> &[(&'static str, String)] {
+        &self.place.settings
+    }
+
+    /// Replaces the settings of the object store.
+    pub fn set_settings(&mut self, settings: Vec<(&'static str, String)>) {
+        self.place.settings = settings;
+    }
+
+    /// Lets programs use the object store in a role, with the permissions of its policy.
+    pub fn set_role(&mut self, role: Role) {
+        self.set_settings(shared_s3().settings_in_role(role));
     }
 
     /// Returns the path of the producer's ledger, a CSV file of acknowledged records.
@@ -107,10 +146,17 @@ impl Pipeline {
         self.folder.path().join("ledger.csv")
     }
 
-    /// Returns the folder of the lake's files.
+    /// Returns the folder of the lake's files, or its URL.
     #[must_use]
     pub fn data_path(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.place.data_path.clone()
+    }
+
+    /// Returns the name of the bucket of a lake in object storage.
+    pub fn bucket(&self) -> Result<String> {
+        let url = self.place.data_path.display().to_string();
+        let bucket = url.split_once("://").and_then(|(_, path)| path.split('/').next());
+        bucket.map(str::to_owned).with_context(|| format!("find the bucket in `{url}`"))
     }
 
     /// Returns the path of a file in the folder of this pipeline.
@@ -127,7 +173,7 @@ impl Pipeline {
 
     /// Returns the lake, for queries with DuckDB's command line.
     pub fn lake(&self) -> Result<Lake> {
-        Lake::at(&self.catalog, &self.data_path().display().to_string())
+        self.place.lake(&self.catalog)
     }
 
     /// Returns the catalog database.
@@ -202,6 +248,7 @@ impl Pipeline {
             .env("DUCKLAKE_DATA_PATH", self.data_path())
             .env("KAFKA_BOOTSTRAP_SERVERS", &self.bootstrap_servers)
             .env("SCHEMA_REGISTRY_URL", &self.schema_registry_url)
+            .envs(&self.place.settings)
             .args(arguments))
     }
 
@@ -211,6 +258,7 @@ impl Pipeline {
             .args(arguments)
             .args(["--catalog", &self.catalog, "--data-path"])
             .args([self.data_path()])
+            .envs(&self.place.settings)
             .env("DUCKTIDE_LOG_FORMAT", "json"))
     }
 
@@ -248,6 +296,7 @@ impl Pipeline {
             .args(["--topics", topics])
             .args(["--catalog", catalog, "--data-path"])
             .args([self.data_path()])
+            .envs(&self.place.settings)
             .env("DUCKTIDE_LOG_FORMAT", "json");
         Ok(match self.protocol {
             // The partitions of a killed member are free after three seconds instead of 45. Long
@@ -289,7 +338,8 @@ impl Pipeline {
 }
 
 /// Returns a unique name: the same test can run twice concurrently.
-fn unique(test: &str) -> String {
+#[must_use]
+pub fn unique(test: &str) -> String {
     let suffix = Uuid::new_v4().simple().to_string();
     format!("{test}_{}", &suffix[..8])
 }

@@ -4,6 +4,7 @@ use std::{
     env,
     ffi::{OsStr, OsString},
     fs::{self, File},
+    iter,
     path::{Path, PathBuf},
     process::ExitStatus,
     time::Duration,
@@ -83,6 +84,28 @@ impl Program {
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.launch.environment.push((name.into(), value.into()));
         self
+    }
+
+    /// Sets environment variables.
+    #[must_use]
+    pub fn envs(mut self, variables: &[(&'static str, String)]) -> Self {
+        let variables = variables.iter().map(|(name, value)| ((*name).into(), value.into()));
+        self.launch.environment.extend(variables);
+        self
+    }
+
+    /// Returns the program in a mount namespace of its own, where the folder for temporary files is empty and
+    /// is the home folder: it shares no folder with other programs that a test starts.
+    #[must_use]
+    pub fn isolated(mut self) -> Self {
+        let program = std::mem::replace(&mut self.launch.program, "unshare".into());
+        let folder = env::temp_dir().display().to_string();
+        let script = format!("mount -t tmpfs tmpfs '{folder}' && exec \"$0\" \"$@\"");
+        let before = ["--map-root-user", "--mount", "sh", "-c", &script].map(OsString::from);
+        let arguments = std::mem::take(&mut self.launch.arguments);
+        let own = iter::once(program.into_os_string()).chain(arguments);
+        self.launch.arguments = before.into_iter().chain(own).collect();
+        self.env("HOME", folder)
     }
 
     /// Starts the program. Its standard error is appended to `<label>.log` in the folder, its
@@ -189,7 +212,8 @@ impl RunningProgram {
 
 /// Returns true if the workspace's programs read a setting from this environment variable.
 fn is_setting(name: &str) -> bool {
-    const PREFIXES: [&str; 4] = ["DUCKTIDE_", "DUCKLAKE_", "KAFKA_", "SCHEMA_REGISTRY_"];
+    const PREFIXES: [&str; 7] =
+        ["AWS_", "AZURE_", "DUCKTIDE_", "DUCKLAKE_", "GOOGLE_", "KAFKA_", "SCHEMA_REGISTRY_"];
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 

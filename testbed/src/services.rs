@@ -5,13 +5,18 @@
 //! process, even after SIGKILL. Tests that need them are marked `#[ignore]` and run by `cargo xtask
 //! test`.
 
+mod azure;
 mod backend;
+mod bucket_store;
 mod container;
+mod gcs;
 mod kafka;
+mod pgbouncer;
 mod port;
 mod postgres;
 mod process;
 mod registry;
+mod s3;
 mod secure_kafka;
 mod shared;
 
@@ -25,14 +30,20 @@ use std::{
 use anyhow::{Context as _, Result};
 
 pub use self::{
+    azure::Azure,
     backend::{Backend, Service},
+    bucket_store::BucketStore,
+    gcs::Gcs,
     kafka::Kafka,
+    pgbouncer::{PgBouncer, PoolMode},
     port::free as free_port,
     postgres::Postgres,
     registry::Registry,
+    s3::{Role, S3},
     secure_kafka::{CONSUMER, OPERATOR, PRODUCER, SecureKafka, User},
     shared::{
-        exported, kafka as shared_kafka, postgres as shared_postgres, registry as shared_registry,
+        azure as shared_azure, exported, gcs as shared_gcs, kafka as shared_kafka,
+        postgres as shared_postgres, registry as shared_registry, s3 as shared_s3,
     },
 };
 use crate::workspace;

@@ -5,5 +5,6 @@ pub(crate) mod chaos;
 pub(crate) mod demo;
 pub(crate) mod services;
 mod signals;
+mod storage_kind;
 mod streaming_services;
 mod terminal;

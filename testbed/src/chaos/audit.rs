@@ -60,7 +60,7 @@ pub(super) fn check(environment: &Environment, catalog: CatalogKind) -> Result<O
 /// it needs.
 pub(super) fn is_data_lost(error: &anyhow::Error) -> bool {
     let text = format!("{error:#}");
-    ["Cannot open file", "No files found", "No snapshot found"]
+    ["Cannot open file", "No files found", "No snapshot found", "404"]
         .iter()
         .any(|harm| text.contains(harm))
 }

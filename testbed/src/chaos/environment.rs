@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -22,9 +23,9 @@ use super::{
 };
 use crate::{
     catalog::{Catalog, CatalogKind},
-    faults::{CommitFault, CommitProxy, HttpFaultProxy, SmallDisk},
+    faults::{CommitFault, CommitProxy, HttpFaultProxy, SmallDisk, StoreFaultProxy},
     pipeline::{Pipeline, Protocol},
-    services::{Kafka, Postgres, Registry, log_folder},
+    services::{BucketStore as _, Kafka, Postgres, Registry, S3, log_folder},
 };
 
 /// Size of the disk: enough for an hour of events, including merged copies.
@@ -38,7 +39,9 @@ pub(super) struct Environment {
     pub(super) registry_proxy: HttpFaultProxy,
     /// One proxy for each consumer if the catalog is PostgreSQL; else empty.
     pub(super) proxies: Vec<CommitProxy>,
-    /// None if this process has no permission to mount one.
+    /// None for a local directory.
+    pub(super) store: Option<ObjectStore>,
+    /// None if this process has no permission to mount one, and for object storage.
     pub(super) disk: Option<Mutex<SmallDisk>>,
     pub(super) slots: Vec<Mutex<ConsumerSlot>>,
     /// Compactor that runs all the time.
@@ -51,6 +54,13 @@ pub(super) struct Environment {
     stopping: AtomicBool,
     /// Dropped last: its folder can be removed once no disk is mounted in it.
     pub(super) pipeline: Pipeline,
+}
+
+/// Object store of a run.
+pub(super) struct ObjectStore {
+    pub(super) store: S3,
+    /// Proxy between the programs and the store.
+    pub(super) proxy: Mutex<StoreFaultProxy>,
 }
 
 /// Counts of a run.
@@ -100,9 +110,19 @@ impl Environment {
         pipeline.protocol =
             if options.seed.is_multiple_of(2) { Protocol::Classic } else { Protocol::Consumer };
         kafka.create_topic(&name, PARTITIONS, &[])?;
-        let disk = SmallDisk::mount(&pipeline.data_path(), DISK_MEBIBYTES);
-        if let Err(error) = &disk {
-            log(&format!("SKIPPED: faults of the disk; cannot mount one: {error:#}"));
+        let (mut store, mut disk) = (None, None);
+        if options.in_object_storage {
+            let started = ObjectStore::start(&logs)?;
+            let port = lock(&started.proxy).port();
+            pipeline = pipeline.in_store(&started.store, port)?;
+            store = Some(started);
+        } else {
+            match SmallDisk::mount(&pipeline.data_path(), DISK_MEBIBYTES) {
+                Ok(mounted) => disk = Some(mounted),
+                Err(error) => {
+                    log(&format!("SKIPPED: faults of the disk; cannot mount one: {error:#}"));
+                }
+            }
         }
         let proxies: Vec<_> = (0..options.consumers * usize::from(with_server))
             .map(|_| CommitProxy::start(&pipeline.catalog, CommitFault::ResponseLost))
@@ -121,7 +141,8 @@ impl Environment {
             postgres: postgres.map(Mutex::new),
             registry_proxy,
             proxies,
-            disk: disk.ok().map(Mutex::new),
+            store,
+            disk: disk.map(Mutex::new),
             compactor: Mutex::default(),
             foreign_writer: Mutex::default(),
             partitions: Mutex::new(usize::try_from(PARTITIONS)?),
@@ -155,6 +176,14 @@ impl Environment {
         while Instant::now() < until && !self.is_stopping() {
             thread::sleep(Duration::from_millis(20).min(duration));
         }
+    }
+}
+
+impl ObjectStore {
+    fn start(logs: &Path) -> Result<Self> {
+        let store = S3::start(logs)?;
+        let proxy = Mutex::new(StoreFaultProxy::start(store.port())?);
+        Ok(Self { store, proxy })
     }
 }
 

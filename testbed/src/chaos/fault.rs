@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::faults::StoreFault;
+
 /// Failpoints of the commit protocol at which a consumer can be killed or paused, in the order of a
 /// batch.
 pub const FAILPOINTS: [&str; 8] = [
@@ -70,6 +72,8 @@ pub(super) enum Fault {
     DiskReadOnly { for_ms: u64 },
     /// Failed fsync of a file.
     FsyncFails { consumer: usize },
+    /// Fault of the object store.
+    Store { store: StoreFault, for_ms: u64 },
     /// Additional partition of the topic.
     PartitionAdded,
     /// Aborted transaction of another producer.
@@ -121,6 +125,15 @@ impl Fault {
             Self::DiskFull { .. } => "disk full",
             Self::DiskReadOnly { .. } => "data path read-only",
             Self::FsyncFails { .. } => "fsync failed",
+            Self::Store { store, .. } => match store {
+                StoreFault::None => "store undisturbed",
+                StoreFault::Throttled { .. } => "store throttles",
+                StoreFault::Failing => "store returns 500",
+                StoreFault::AnswersLost { .. } => "answers of the store lost",
+                StoreFault::Torn { .. } => "connections to the store torn",
+                StoreFault::Delayed(_) => "store slow",
+                StoreFault::Unreachable => "store unreachable",
+            },
             Self::PartitionAdded => "partition added",
             Self::TransactionAborted { .. } => "transaction aborted",
             Self::WrongClock { .. } => "wrong clock",

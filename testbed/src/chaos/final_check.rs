@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::{
     compactor_slot,
-    environment::{Environment, lock},
+    environment::{Environment, ObjectStore, lock},
 };
 use crate::{catalog::CatalogKind, compactor::ONCE, duckdb_cli::quoted_path, wait};
 
@@ -49,7 +49,18 @@ pub(super) fn run(environment: &Environment, kind: CatalogKind) -> Result<()> {
     if files.gone > 0 || files.unknown > 0 || files.live == 0 {
         environment.add_violation(format!("files and catalog differ: {files:?}"));
     }
+    check_uploads(environment)?;
     check_temporary_folder(environment)
+}
+
+/// Checks that the compactor has aborted the uploads of killed consumers.
+fn check_uploads(environment: &Environment) -> Result<()> {
+    let Some(ObjectStore { store, .. }) = &environment.store else { return Ok(()) };
+    let unfinished = store.unfinished_uploads(&environment.pipeline.bucket()?);
+    if unfinished > 0 {
+        environment.add_violation(format!("unfinished uploads remain: {unfinished}"));
+    }
+    Ok(())
 }
 
 /// Waits until intents have expired: that of a killed replay blocks compactors until then.
@@ -80,7 +91,7 @@ fn compare_files(environment: &Environment, kind: CatalogKind) -> Result<Files> 
          CREATE TEMP TABLE gone AS SELECT name FROM known WHERE live AND name NOT IN (FROM stored);
          CREATE TEMP TABLE unknown AS
              SELECT name FROM stored WHERE name NOT IN (SELECT name FROM known)
-                 AND name <> '.ducktide-lake';
+                 AND name NOT IN ('.ducktide-lake', '.ducktide-probe');
          SELECT (SELECT count(*) FROM known WHERE live) AS live,
              (SELECT count(*) FROM gone) AS gone, (SELECT count(*) FROM unknown) AS unknown,
              (SELECT list(name) FROM (FROM gone UNION ALL FROM unknown LIMIT 5)) AS examples",

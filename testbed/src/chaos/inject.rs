@@ -22,8 +22,8 @@ use self::{
     operator::replay,
     outcome::{Outcome, with_free_consumer},
     services::{
-        abort, add_partition, fill_disk, hold_catalog, kill_catalog, outage, pause_broker,
-        read_only_disk, registry_fault, registry_killed, terminate_sessions,
+        abort, add_partition, disturb_store, fill_disk, hold_catalog, kill_catalog, outage,
+        pause_broker, read_only_disk, registry_fault, registry_killed, terminate_sessions,
     },
 };
 use super::{
@@ -112,6 +112,7 @@ fn execute(environment: &Environment, fault: Fault) -> Result<Outcome> {
         Fault::DiskFull { for_ms } => fill_disk(environment, for_ms),
         Fault::DiskReadOnly { for_ms } => read_only_disk(environment, for_ms),
         Fault::FsyncFails { consumer } => restart(environment, consumer, "file_synced=fail@2"),
+        Fault::Store { store, for_ms } => disturb_store(environment, store, for_ms),
         Fault::PartitionAdded => Ok(add_partition(environment)),
         Fault::TransactionAborted { partition, records } => {
             Ok(abort(environment, partition, records))

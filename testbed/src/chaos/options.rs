@@ -14,6 +14,9 @@ pub struct Options {
     pub length: Duration,
     /// Catalog of the lake.
     pub catalog: CatalogKind,
+    /// True for a lake in object storage, behind a proxy that injects faults; otherwise it is in a local
+    /// directory.
+    pub in_object_storage: bool,
     /// Number of consumers in the group.
     pub consumers: usize,
     /// Events per second.

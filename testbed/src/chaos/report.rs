@@ -182,6 +182,10 @@ fn sorted(times: &[Duration]) -> Vec<Duration> {
     times
 }
 
+pub(super) const fn storage(options: &Options) -> &'static str {
+    if options.in_object_storage { "s3" } else { "local" }
+}
+
 pub(super) const fn name(catalog: CatalogKind) -> &'static str {
     match catalog {
         CatalogKind::Sqlite => "sqlite",
@@ -219,12 +223,13 @@ impl ChaosReport {
 
 impl fmt::Display for ChaosReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Options { seed, length, catalog, consumers, rate } = self.options;
+        let Options { seed, length, catalog, consumers, rate, .. } = self.options;
         writeln!(
             f,
-            "seed {seed}, {} min, {}, {consumers} consumers, {:?} protocol, {rate} events/s\n",
+            "seed {seed}, {} min, {}, {}, {consumers} consumers, {:?} protocol, {rate} events/s\n",
             length.as_secs_f64() / 60.0,
             name(catalog),
+            storage(&self.options),
             self.protocol,
         )?;
         writeln!(

@@ -25,6 +25,8 @@ pub(super) struct ScheduledFault {
 pub(super) struct ScheduleParams {
     /// Catalog: a SQLite file has no connections to cut.
     pub(super) catalog: CatalogKind,
+    /// True for a lake in object storage: it has faults of the store, and none of a disk.
+    pub(super) in_object_storage: bool,
     /// Number of consumers in the group.
     pub(super) consumers: usize,
     /// Duration of the fault injection.
@@ -81,7 +83,8 @@ mod tests {
     use super::*;
 
     fn params(catalog: CatalogKind, minutes: u64) -> ScheduleParams {
-        ScheduleParams { catalog, consumers: 3, length: Duration::from_mins(minutes) }
+        let length = Duration::from_mins(minutes);
+        ScheduleParams { catalog, in_object_storage: false, consumers: 3, length }
     }
 
     #[test]
@@ -107,6 +110,15 @@ mod tests {
             let kills = events.iter().filter(|event| event.fault.kills_a_consumer()).count();
             assert!(kills > 150, "{kills}");
         }
+    }
+
+    #[test]
+    fn a_lake_in_object_storage_has_faults_of_the_store_instead_of_the_disk() {
+        let params = ScheduleParams { in_object_storage: true, ..params(CatalogKind::Sqlite, 30) };
+        let events = schedule(1, &params);
+        let names: BTreeSet<_> = events.iter().map(|event| event.fault.name()).collect();
+        assert_eq!(names.len(), 32, "{names:?}");
+        assert!(names.contains("store unreachable") && !names.contains("disk full"), "{names:?}");
     }
 
     #[test]

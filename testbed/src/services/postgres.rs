@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use postgres::{Client, Config, NoTls};
 use rustix::process::Signal;
+use tempfile::TempDir;
 
 use super::{
     backend::{Backend, BackendKind, External, Service},
@@ -17,7 +18,7 @@ use super::{
     port,
     process::{Process, change_owner, data_folder, prepare},
 };
-use crate::{blocking, guarded_child::Launch};
+use crate::{blocking, guarded_child::Launch, wait};
 
 /// Started database server. Its only user `postgres` needs no password.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub struct Postgres {
     backend: Box<dyn Backend>,
 }
 
-const USER: &str = "postgres";
+pub(super) const USER: &str = "postgres";
 
 /// Every worker, test and reader has several connections.
 const SETTINGS: &[&str] = &["-c", "max_connections=300"];
@@ -49,6 +50,37 @@ impl Postgres {
         let mut postgres = Self { port, backend };
         postgres.await_ready().context("start PostgreSQL")?;
         Ok(postgres)
+    }
+
+    /// Starts a standby of this server, which replicates it asynchronously. Its log is `postgres.log` in
+    /// the folder.
+    pub fn start_standby(&self, logs: &Path) -> Result<Self> {
+        let (port, log) = (port::free()?, logs.join("postgres.log"));
+        let (folder, user) = new_data_folder()?;
+        let launch =
+            Launch { user, folder: Some("/".into()), ..Launch::new(program("pg_basebackup")?) };
+        let source = ["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", USER];
+        let launch =
+            launch.args(source).args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync"]);
+        prepare(launch.args(["-D".as_ref(), data(&folder).as_path()]), &folder, &log)?;
+        let mut standby = Self { port, backend: Box::new(start_server(port, log, folder, user)?) };
+        standby.await_ready().context("start the standby of PostgreSQL")?;
+        Ok(standby)
+    }
+
+    /// Ends the replication of a standby. What the primary commits afterwards is missing.
+    pub fn stop_replication(&self) -> Result<()> {
+        self.execute("ALTER SYSTEM SET primary_conninfo = ''")?;
+        self.execute("SELECT pg_reload_conf()")?;
+        wait::until("the replication ends", Duration::from_mins(1), || {
+            let receivers = "SELECT 1 / (SELECT count(*) = 0 FROM pg_stat_wal_receiver)::int";
+            Ok(self.execute(receivers).is_ok())
+        })
+    }
+
+    /// Makes a standby the primary, and waits until it accepts writes.
+    pub fn promote(&self) -> Result<()> {
+        self.execute("SELECT pg_promote()")
     }
 
     /// Creates an empty database and returns its URL.
@@ -129,20 +161,37 @@ impl Service for Postgres {
 }
 
 fn start_process(port: u16, log: PathBuf) -> Result<Process> {
-    let folder = data_folder("postgres")?;
-    let user = unprivileged_user()?;
+    let (folder, user) = new_data_folder()?;
+    let initdb = ["-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"];
+    let launch = Launch { user, folder: Some("/".into()), ..Launch::new(program("initdb")?) };
+    prepare(launch.args(initdb).args(["-D".as_ref(), data(&folder).as_path()]), &folder, &log)?;
+    start_server(port, log, folder, user)
+}
+
+/// User and group ID of a server.
+type User = (u32, u32);
+
+/// Creates a folder that belongs to the server's user.
+fn new_data_folder() -> Result<(TempDir, Option<User>)> {
+    let (folder, user) = (data_folder("postgres")?, unprivileged_user()?);
     if let Some(user) = user {
         change_owner(folder.path(), user)?;
     }
-    let data = folder.path().join("data");
-    let initdb = ["-U", USER, "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"];
-    let launch = Launch { user, folder: Some("/".into()), ..Launch::new(program("initdb")?) };
-    prepare(launch.args(initdb).args(["-D".as_ref(), data.as_path()]), &folder, &log)?;
+    Ok((folder, user))
+}
+
+/// Returns the folder of the server's data.
+fn data(folder: &TempDir) -> PathBuf {
+    folder.path().join("data")
+}
+
+fn start_server(port: u16, log: PathBuf, folder: TempDir, user: Option<User>) -> Result<Process> {
     let port = port.to_string();
     let arguments =
         ["-p", &port, "-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="];
     let launch = Launch { user, folder: Some("/".into()), ..Launch::new(program("postgres")?) };
-    let launch = launch.args(["-D".as_ref(), data.as_path()]).args(arguments).args(SETTINGS);
+    let launch =
+        launch.args(["-D".as_ref(), data(&folder).as_path()]).args(arguments).args(SETTINGS);
     // SIGQUIT ends the server and its children immediately, SIGINT after a rollback.
     let launch = Launch { end_signal: Signal::QUIT, ..launch };
     Process::start(launch, Signal::INT, log, folder)
@@ -168,11 +217,11 @@ fn program(name: &str) -> Result<PathBuf> {
 }
 
 /// User and group ID without permissions, on all Linux distributions.
-const UNPRIVILEGED: (u32, u32) = (65_534, 65_534);
+const UNPRIVILEGED: User = (65_534, 65_534);
 
 /// Returns the user of the server if this process runs as root, which the server refuses: the user
 /// of Debian's package, or one without permissions.
-fn unprivileged_user() -> Result<Option<(u32, u32)>> {
+pub(super) fn unprivileged_user() -> Result<Option<User>> {
     let own = fs::metadata("/proc/self").context("find the current user")?.uid();
     if own != 0 {
         return Ok(None);
@@ -181,7 +230,7 @@ fn unprivileged_user() -> Result<Option<(u32, u32)>> {
     Ok(Some(user_in(&users, "postgres").unwrap_or(UNPRIVILEGED)))
 }
 
-fn user_in(users: &str, name: &str) -> Option<(u32, u32)> {
+fn user_in(users: &str, name: &str) -> Option<User> {
     let mut fields = users.lines().map(|line| line.split(':'));
     let mut user = fields.find_map(|mut user| (user.next() == Some(name)).then_some(user))?;
     user.next();

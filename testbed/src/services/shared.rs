@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{Kafka, Postgres, Registry, Services, log_folder};
+use super::{Azure, Gcs, Kafka, Postgres, Registry, S3, Services, log_folder};
 
 /// Environment variable that names running services, as [`exported`] formats it:
 /// `kafka=PORT,registry=PORT,postgres=PORT`.
@@ -49,6 +49,30 @@ pub fn registry() -> &'static Registry {
 pub fn postgres() -> &'static Postgres {
     static POSTGRES: OnceLock<Postgres> = OnceLock::new();
     POSTGRES.get_or_init(|| expect_started(running_or("postgres", Postgres::at, Postgres::start)))
+}
+
+/// Returns the object store of this process. Few tests need one, and it starts in less than a second.
+///
+/// # Panics If it cannot be started: no test can continue.
+pub fn s3() -> &'static S3 {
+    static STORE: OnceLock<S3> = OnceLock::new();
+    STORE.get_or_init(|| expect_started(S3::start(logs())))
+}
+
+/// Returns the object store with the protocol of Azure of this process.
+///
+/// # Panics If it cannot be started: no test can continue.
+pub fn azure() -> &'static Azure {
+    static STORE: OnceLock<Azure> = OnceLock::new();
+    STORE.get_or_init(|| expect_started(Azure::start(logs())))
+}
+
+/// Returns the object store with the interface of Google Cloud Storage of this process.
+///
+/// # Panics If it cannot be started: no test can continue.
+pub fn gcs() -> &'static Gcs {
+    static STORE: OnceLock<Gcs> = OnceLock::new();
+    STORE.get_or_init(|| expect_started(Gcs::start(logs())))
 }
 
 /// Returns the service that the environment variable names, or starts a new one.

@@ -6,6 +6,7 @@ mod commits;
 mod compactor;
 mod day;
 mod drain;
+mod drain_target;
 mod evolution;
 mod latency;
 mod measurement;
@@ -38,8 +39,9 @@ pub(crate) struct BenchArgs {
 #[derive(Debug, Subcommand)]
 enum BenchCommand {
     /// Measures one consumer that drains a topic into new lakes in SQLite, compared with a loop
-    /// that only polls the topic. Compares each lake with the producer's ledger.
-    Drain(Volume),
+    /// that only polls the topic, or with `--storage s3` object storage compared with a local directory.
+    /// Compares each lake with the producer's ledger.
+    Drain(drain::DrainArgs),
     /// Measures one producer, with and without a ledger.
     Produce(Volume),
     /// Measures one compactor that merges a backlog of small files, compared with DuckLake's own
@@ -74,8 +76,12 @@ enum BenchCommand {
 /// Runs the benchmark and prints the results.
 pub(crate) fn run(args: BenchArgs) -> Result<()> {
     match args.command {
-        BenchCommand::Drain(volume) => measure(&volume, drain::measure),
-        BenchCommand::Produce(volume) => measure(&volume, produce::measure),
+        BenchCommand::Drain(args) => {
+            finish(args.volume.json.as_deref(), |folder| drain::measure(&args, folder))
+        }
+        BenchCommand::Produce(volume) => {
+            finish(volume.json.as_deref(), |folder| produce::measure(&volume, folder))
+        }
         BenchCommand::Compactor(backlog) => {
             finish(backlog.json.as_deref(), |folder| compactor::measure(&backlog, folder))
         }
@@ -88,13 +94,6 @@ pub(crate) fn run(args: BenchArgs) -> Result<()> {
         BenchCommand::Idle(args) => latency::run_idle(&args),
         BenchCommand::PlainLoop(args) => plain_loop::run(&args),
     }
-}
-
-fn measure(
-    volume: &Volume,
-    measure: impl FnOnce(&Volume, &Path) -> Result<BenchReport>,
-) -> Result<()> {
-    finish(volume.json.as_deref(), |folder| measure(volume, folder))
 }
 
 /// Runs the benchmark and prints the report; an error when a lake is not exact.

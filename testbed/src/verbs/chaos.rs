@@ -9,7 +9,7 @@ use ducktide_testbed::{
     chaos::{self, Options},
 };
 
-use crate::verbs::signals;
+use crate::verbs::{signals, storage_kind::StorageKind};
 
 /// Arguments of `cargo xtask chaos`.
 #[derive(Debug, Args)]
@@ -26,6 +26,11 @@ pub(crate) struct ChaosArgs {
     /// Catalog of the lake.
     #[arg(long, value_enum, default_value = "postgres")]
     catalog: CatalogArg,
+
+    /// Storage of the lake's files. `s3` starts versitygw, an object store, and has faults of the store
+    /// instead of faults of the disk.
+    #[arg(long, value_enum, default_value = "local")]
+    storage: StorageKind,
 
     /// Number of consumers in the group.
     #[arg(long, value_name = "N", default_value_t = 4,
@@ -54,6 +59,7 @@ pub(crate) fn run(args: &ChaosArgs) -> Result<()> {
             CatalogArg::Postgres => CatalogKind::Postgres,
             CatalogArg::Sqlite => CatalogKind::Sqlite,
         },
+        in_object_storage: args.storage == StorageKind::S3,
         consumers: args.consumers.into(),
         rate: args.rate,
     };

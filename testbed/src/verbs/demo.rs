@@ -11,11 +11,16 @@ use std::{num::NonZeroU64, path::PathBuf, time::Instant};
 
 use anyhow::{Result, bail};
 use clap::Args;
-use ducktide_testbed::{duckdb_cli::Lake, oracle};
+use ducktide_testbed::{
+    lake_place::LakePlace,
+    oracle,
+    services::{BucketStore as _, S3},
+};
 
 use self::{context::DemoContext, pipeline::DemoPipeline};
 use crate::verbs::{
     signals,
+    storage_kind::StorageKind,
     streaming_services::StreamingServices,
     terminal::{Terminal, grouped},
 };
@@ -32,7 +37,11 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 
-    /// Leaves Kafka and the schema registry running, and prints how to use and how to stop them.
+    /// Storage of the lake's files. `s3` needs Go, to build an object store.
+    #[arg(long, value_name = "KIND", value_enum, default_value_t = StorageKind::Local)]
+    storage: StorageKind,
+
+    /// Leaves all services running, and prints how to use and how to stop them.
     #[arg(long)]
     keep: bool,
 
@@ -53,15 +62,26 @@ pub(crate) fn run(args: DemoArgs) -> Result<()> {
     let mut terminal = Terminal::new();
     print_title(&mut terminal, args.rows.get(), &folder);
     let streaming = start_streaming(&mut terminal, &folder)?;
-    let context = DemoContext::new(folder, &streaming)?;
+    let store = match args.storage {
+        StorageKind::Local => None,
+        StorageKind::S3 => Some(S3::start(&context::logs(&folder))?),
+    };
+    let place = match &store {
+        None => LakePlace::folder(folder.join("lake.files")),
+        Some(store) => LakePlace::new_bucket(store, "demo", store.port())?,
+    };
+    let context = DemoContext::new(folder, &streaming, place)?;
     create_lake(&mut terminal, &context)?;
     let killed =
         DemoPipeline::start(&mut terminal, &context, args.rows, args.consumers)?.complete()?;
     compare(&mut terminal, &context)?;
     show_status(&mut terminal, &context)?;
     queries::run_all(&mut terminal, &context, &killed)?;
-    let kept = args.keep.then(|| streaming.leave_running());
-    next_steps::print(&mut terminal, &context, kept.as_ref())?;
+    let kept = args.keep.then(|| {
+        let commands = streaming.leave_running().into_iter();
+        commands.chain(store.map(S3::leave_running)).collect::<Vec<_>>()
+    });
+    next_steps::print(&mut terminal, &context, args.storage, kept.as_deref())?;
     terminal.blank();
     terminal.print(&format!("Done after {:.0} s.", started.elapsed().as_secs_f64()));
     Ok(())
@@ -90,6 +110,7 @@ fn start_streaming(terminal: &mut Terminal, folder: &std::path::Path) -> Result<
 
 fn create_lake(terminal: &mut Terminal, context: &DemoContext) -> Result<()> {
     terminal.step("Create a lake with a SQLite catalog and Parquet files");
+    terminal.print(&format!("Files: {}", context.data_path()));
     let output = context.run(terminal, "ducktide", &["init"], "init")?;
     terminal.print(&output);
     Ok(())
@@ -100,7 +121,7 @@ fn create_lake(terminal: &mut Terminal, context: &DemoContext) -> Result<()> {
 fn compare(terminal: &mut Terminal, context: &DemoContext) -> Result<()> {
     terminal.step("Compare the lake with the records that Kafka acknowledged to the producer");
     terminal.print("by partition, offset and event_id; DuckDB's command line reads the lake");
-    let lake = Lake::at(&context.catalog(), &context.data_path())?;
+    let lake = context.lake()?;
     let found = oracle::compare(&context.ledger(), &lake, context::TABLE)?;
     terminal.blank();
     terminal.print(&format!("{:>12}  events acknowledged", grouped(found.acknowledged)));

@@ -13,7 +13,8 @@ use ducktide_testbed::{
 /// for SQLite.
 fn assert_exact_after_faults(seed: u64, catalog: CatalogKind) {
     let length = Duration::from_secs(45);
-    let options = Options { seed, length, catalog, consumers: 3, rate: 600 };
+    let in_object_storage = false;
+    let options = Options { seed, length, catalog, in_object_storage, consumers: 3, rate: 600 };
 
     let report = chaos::run(&options, &mut |text| println!("{text}")).unwrap();
 

@@ -49,6 +49,7 @@ fn lakes_of_one_topic_have_groups_of_their_own(kind: CatalogKind) {
 
     for (pipeline, worker) in [&first, &second].into_iter().zip(&workers) {
         worker.await_metric("assigned_partitions", f64::from(PARTITIONS)).unwrap();
+        worker.await_metric("topic_partitions", f64::from(PARTITIONS)).unwrap();
         pipeline.await_committed(3_000).unwrap();
         pipeline.check_exact(3_000).unwrap();
         let status = pipeline.run_ducktide(&["status"]).unwrap();

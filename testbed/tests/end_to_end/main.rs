@@ -6,6 +6,7 @@
 
 mod broker_errors;
 mod catalog_errors;
+mod catalog_servers;
 mod chaos;
 mod conformance;
 mod dead_letters;
@@ -18,6 +19,7 @@ mod hazards;
 mod health;
 mod monitoring;
 mod native_commits;
+mod object_storage;
 mod oracle;
 mod outages;
 mod package;
@@ -27,5 +29,6 @@ mod roles;
 mod security;
 mod services;
 mod topics;
+mod traces;
 mod verify;
 mod without_duckdb;

@@ -16,7 +16,7 @@ use ducktide_testbed::{
     compactor,
     faults::HeldCatalog,
     kafka_admin::delete_records,
-    pipeline::{CONTINUOUS, PARTITIONS, Pipeline, TABLE, WAIT_TIMEOUT},
+    pipeline::{CONTINUOUS, PARTITIONS, Pipeline, TABLE, WAIT_TIMEOUT, unique},
     program::{Program, RunningProgram},
     raw_records::{NumberRecord, publish, register},
     services::{
@@ -27,12 +27,6 @@ use ducktide_testbed::{
     worker::Worker,
 };
 use serde_json::Value;
-use uuid::Uuid;
-
-/// Returns a name that is unique for each run of a test.
-fn unique(test: &str) -> String {
-    format!("{test}_{}", &Uuid::new_v4().simple().to_string()[..8])
-}
 
 fn logs(service: &str) -> PathBuf {
     log_folder().unwrap().join(unique(service))

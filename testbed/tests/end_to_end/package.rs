@@ -141,6 +141,37 @@ fn events_are_loaded_exactly_once() {
 
 #[test]
 #[ignore = "needs the archive"]
+fn the_package_for_debian_has_its_files_below_usr() {
+    let files = fs::read_dir(workspace::root().join("target/dist")).unwrap();
+    let mut files = files.map(|file| file.unwrap().path());
+    let Some(package) = files.find(|path| path.extension().is_some_and(|end| end == "deb")) else {
+        eprintln!("SKIPPED: there is no package, because dpkg-deb is not installed");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let (root, package) = (folder.path().display(), package.display());
+    let shell = |command: &str| {
+        let command = format!("unset LD_LIBRARY_PATH; cd {root}; {command}");
+        Program::shell(&command).run(folder.path(), "check", WAIT_TIMEOUT).unwrap()
+    };
+    shell(&format!("dpkg-deb --extract {package} . && dpkg-deb --control {package} DEBIAN"));
+
+    let version = shell("usr/bin/ducktide version --verbose");
+    assert!(version.contains("duckdb            v1.5.5"), "{version}");
+    assert!(!version.contains("not installed"), "{version}");
+    // Each program of a unit is a file of the package.
+    shell(
+        "for unit in usr/lib/systemd/system/*.service; do \
+               program=$(sed -n 's|^ExecStart=/||p' $unit | cut -d ' ' -f 1); test -x \"$program\"; \
+           done; ! grep -r /usr/local usr/lib/systemd",
+    );
+    shell("sh -n DEBIAN/postinst && sh -n DEBIAN/postrm && test -f .$(cat DEBIAN/conffiles)");
+    let control = fs::read_to_string(folder.path().join("DEBIAN/control")).unwrap();
+    assert!(control.contains("libssl3") && control.contains("Architecture: amd64"), "{control}");
+}
+
+#[test]
+#[ignore = "needs the archive"]
 fn completions_man_pages_and_checksums_are_valid() {
     let folder = tempfile::tempdir().unwrap();
     let check = |command: &str| {

@@ -6,7 +6,7 @@ use anyhow::Result;
 use uuid::Uuid;
 
 use super::outcome::{MOMENT_TIMEOUT, Outcome};
-use crate::{catalog::Catalog, chaos::environment::Environment, program::Program};
+use crate::{catalog::Catalog, chaos::environment::Environment};
 
 pub(super) fn replay(
     environment: &Environment,
@@ -19,11 +19,9 @@ pub(super) fn replay(
         return Ok(Outcome::Skipped);
     };
     let from = (next_offset - offsets).max(0).to_string();
-    let mut replay = Program::named("ducktide")?
-        .args(["replay", "--topic", &pipeline.topic, "--partition", &partition.to_string()])
+    let mut replay = pipeline
+        .ducktide(&["replay", "--topic", &pipeline.topic, "--partition", &partition.to_string()])?
         .args(["--from-offset", &from, "--max-transaction", "10"])
-        .args(["--catalog", &pipeline.catalog])
-        .args(["--bootstrap-servers", &pipeline.bootstrap_servers])
         .start(pipeline.logs(), &format!("replay-{}", Uuid::new_v4().simple()))?;
     if let Some(after) = killed_after_ms {
         environment.sleep(Duration::from_millis(after));

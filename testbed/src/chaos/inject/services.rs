@@ -12,7 +12,7 @@ use super::{
 use crate::{
     catalog::Catalog,
     chaos::environment::{Environment, lock},
-    faults::{HeldCatalog, HttpFault},
+    faults::{HeldCatalog, HttpFault, StoreFault},
     kafka_admin::add_partitions,
     raw_records::publish_and_abort,
     services::Service,
@@ -116,6 +116,19 @@ pub(super) fn read_only_disk(environment: &Environment, for_ms: u64) -> Result<O
     }
     environment.sleep(Duration::from_millis(for_ms));
     disk.set_read_only(false)?;
+    Ok(Outcome::Injected)
+}
+
+pub(super) fn disturb_store(
+    environment: &Environment,
+    fault: StoreFault,
+    for_ms: u64,
+) -> Result<Outcome> {
+    let store = environment.store.as_ref().context("scheduled for an object store only")?;
+    let Some(proxy) = free(&store.proxy) else { return Ok(Outcome::Skipped) };
+    proxy.set_fault(fault);
+    environment.sleep(Duration::from_millis(for_ms));
+    proxy.set_fault(StoreFault::None);
     Ok(Outcome::Injected)
 }
 

@@ -1,11 +1,14 @@
 //! Random selection of faults by weight.
 
+use std::time::Duration;
+
 use rand::{RngExt as _, rngs::Xoshiro256PlusPlus};
 
 use super::{PARTITIONS, ScheduleParams};
 use crate::{
     catalog::CatalogKind,
     chaos::fault::{FAILPOINTS, Fault, ForeignWrite, MERGE_FAILPOINTS},
+    faults::StoreFault,
 };
 
 /// Returns a random fault of the pipeline. Kills have the highest weights, above all those at
@@ -32,9 +35,6 @@ pub(super) fn pipeline_fault(random: &mut Xoshiro256PlusPlus, params: &ScheduleP
         (1, |d| Fault::RegistryKilled { consumer: d.consumer(), for_ms: 3_000 }),
         (1, |d| Fault::RegistryErrors { consumer: d.consumer(), for_ms: 4_000 }),
         (1, |d| Fault::RegistrySlow { consumer: d.consumer(), for_ms: 6_000 }),
-        (3, |d| Fault::DiskFull { for_ms: d.between(1_000, 6_000) }),
-        (2, |d| Fault::DiskReadOnly { for_ms: d.between(1_000, 6_000) }),
-        (3, |d| Fault::FsyncFails { consumer: d.consumer() }),
         (1, |_| Fault::PartitionAdded),
         (2, |d| Fault::TransactionAborted { partition: d.partition(), records: d.at_most(50) }),
         (2, |d| Fault::WrongClock { consumer: d.consumer(), hours: d.hours() }),
@@ -43,6 +43,19 @@ pub(super) fn pipeline_fault(random: &mut Xoshiro256PlusPlus, params: &ScheduleP
             offsets: d.offsets(),
             killed_after_ms: d.one_in_three(100, 3_000),
         }),
+    ];
+    let with_a_disk: &[(u32, MakeFault)] = &[
+        (3, |d| Fault::DiskFull { for_ms: d.between(1_000, 6_000) }),
+        (2, |d| Fault::DiskReadOnly { for_ms: d.between(1_000, 6_000) }),
+        (3, |d| Fault::FsyncFails { consumer: d.consumer() }),
+    ];
+    let with_a_store: &[(u32, MakeFault)] = &[
+        (3, |d| d.store_fault(StoreFault::Throttled { every: 3 })),
+        (2, |d| d.store_fault(StoreFault::Failing)),
+        (3, |d| d.store_fault(StoreFault::AnswersLost { every: 3 })),
+        (3, |d| d.store_fault(StoreFault::Torn { every: 4 })),
+        (2, |d| d.store_fault(StoreFault::Delayed(Duration::from_millis(300)))),
+        (2, |d| d.store_fault(StoreFault::Unreachable)),
     ];
     let with_a_server: &[(u32, MakeFault)] = &[
         (5, |d| Fault::LostResponses { consumer: d.consumer(), commits: d.at_most(3) }),
@@ -53,7 +66,9 @@ pub(super) fn pipeline_fault(random: &mut Xoshiro256PlusPlus, params: &ScheduleP
         (3, |d| Fault::CatalogTerminated { rounds: 5 + u32::from(d.hit() > 1) * 10 }),
     ];
     let of_the_catalog = if params.catalog == CatalogKind::Postgres { with_a_server } else { &[] };
-    draw(&mut FaultSampler { random, consumers: params.consumers }, &[everywhere, of_the_catalog])
+    let of_the_storage = if params.in_object_storage { with_a_store } else { with_a_disk };
+    let kinds = [everywhere, of_the_storage, of_the_catalog];
+    draw(&mut FaultSampler { random, consumers: params.consumers }, &kinds)
 }
 
 /// Returns a random fault of the compactor or action of another client.
@@ -122,6 +137,10 @@ impl FaultSampler<'_> {
 
     fn hit(&mut self) -> u32 {
         self.random.random_range(1..5)
+    }
+
+    fn store_fault(&mut self, store: StoreFault) -> Fault {
+        Fault::Store { store, for_ms: self.between(1_000, 8_000) }
     }
 
     fn longer_than_session(&mut self) -> u64 {

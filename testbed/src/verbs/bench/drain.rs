@@ -3,9 +3,16 @@
 use std::{fs, path::Path, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
-use ducktide_testbed::{duckdb_cli::Lake, oracle, program::Program};
+use clap::Args;
+use ducktide_testbed::{
+    faults::StoreFaultProxy,
+    oracle,
+    program::Program,
+    services::{BucketStore as _, S3},
+};
 
 use super::{
+    drain_target::{DrainTarget, requests_text},
     measurement::Measurement,
     plain_loop::Polled,
     progress::log_progress,
@@ -13,12 +20,26 @@ use super::{
     volume::Volume,
     worker_log,
 };
-use crate::verbs::{streaming_services::StreamingServices, terminal::grouped};
+use crate::verbs::{
+    storage_kind::StorageKind, streaming_services::StreamingServices, terminal::grouped,
+};
 
 const TOPIC: &str = "events";
 
 /// Maximum time of a run: a hundred times the usual one.
 const LIMIT: Duration = Duration::from_mins(30);
+
+/// Arguments of `bench drain`.
+#[derive(Debug, Args)]
+pub(super) struct DrainArgs {
+    /// Storage of the lake's files. `s3` starts versitygw, an object store, and compares it with a local
+    /// directory instead of the plain loop.
+    #[arg(long, value_enum, default_value = "local")]
+    storage: StorageKind,
+
+    #[command(flatten)]
+    pub(super) volume: Volume,
+}
 
 /// Services, folder and volume of the runs.
 struct DrainBench<'a> {
@@ -29,27 +50,55 @@ struct DrainBench<'a> {
 
 /// Produces once, then drains `runs` times. A run of the plain loop follows each run, so that
 /// changing load of the machine affects both.
-pub(super) fn measure(volume: &Volume, folder: &Path) -> Result<BenchReport> {
+pub(super) fn measure(args: &DrainArgs, folder: &Path) -> Result<BenchReport> {
+    let volume = &args.volume;
     log_progress(&format!("starting Kafka and a schema registry; logs: {}", folder.display()));
     let streaming = StreamingServices::start(folder)?;
     let bench = DrainBench { folder, streaming, volume };
     bench.produce()?;
-    let mut drained = Series::new("ducktide-consumer");
-    let mut polled = Series::new("plain loop");
-    for run in 1..=volume.runs.get() {
-        drained.add(bench.drain(run).with_context(|| format!("drain run=`{run}`"))?);
-        polled.add(bench.poll(run).with_context(|| format!("plain loop run=`{run}`"))?);
-    }
+    let report = match args.storage {
+        StorageKind::Local => bench.compare_with_plain_loop()?,
+        StorageKind::S3 => bench.compare_storages()?,
+    };
     fs::remove_file(bench.ledger()).context("remove the ledger")?;
-    let title = format!(
-        "{} events in {} partitions, drained by one process into a lake in SQLite",
-        grouped(volume.rows.get()),
-        volume.partitions
-    );
-    Ok(BenchReport::new(title, vec![drained, polled]))
+    Ok(report)
 }
 
 impl DrainBench<'_> {
+    fn compare_with_plain_loop(&self) -> Result<BenchReport> {
+        let mut drained = Series::new("ducktide-consumer");
+        let mut polled = Series::new("plain loop");
+        for run in 1..=self.volume.runs.get() {
+            drained.add(self.drain(&format!("drain-{run}"), &DrainTarget::Local)?.0);
+            polled.add(self.poll(run).with_context(|| format!("plain loop run=`{run}`"))?);
+        }
+        Ok(BenchReport::new(self.title(), vec![drained, polled]))
+    }
+
+    /// Alternates drains into object storage and into a local directory. A last one counts requests.
+    fn compare_storages(&self) -> Result<BenchReport> {
+        let store = S3::start(self.folder)?;
+        let (mut remote, mut local) =
+            (Series::new("object storage"), Series::new("local directory"));
+        for run in 1..=self.volume.runs.get() {
+            remote.add(self.drain(&format!("s3-{run}"), &DrainTarget::S3(&store))?.0);
+            local.add(self.drain(&format!("local-{run}"), &DrainTarget::Local)?.0);
+        }
+        let proxy = StoreFaultProxy::start(store.port())?;
+        let (_, log) = self.drain("counted", &DrainTarget::CountedS3(&store, &proxy))?;
+        let files = worker_log::numbers(&log, "batch committed", "files");
+        let requests = requests_text(&proxy.received(), files.len(), files.iter().sum());
+        Ok(BenchReport::new(self.title(), vec![remote, local]).with_note(requests))
+    }
+
+    fn title(&self) -> String {
+        format!(
+            "{} events in {} partitions, drained by one process into a lake in SQLite",
+            grouped(self.volume.rows.get()),
+            self.volume.partitions
+        )
+    }
+
     fn ledger(&self) -> std::path::PathBuf {
         self.folder.join("ledger.csv")
     }
@@ -73,30 +122,30 @@ impl DrainBench<'_> {
         producer.run(self.folder, "producer", LIMIT).map(|_| ())
     }
 
-    fn drain(&self, run: u32) -> Result<Measurement> {
-        let label = format!("consumer-{run}");
-        let lake = self.folder.join(format!("lake-{run}"));
+    /// Drains the topic into a new lake. Returns the measurement and the log of the consumer.
+    fn drain(&self, label: &str, target: &DrainTarget) -> Result<(Measurement, String)> {
+        let lake = self.folder.join(format!("lake-{label}"));
         fs::create_dir(&lake).with_context(|| format!("create {}", lake.display()))?;
         let catalog = format!("sqlite:{}", lake.join("lake.sqlite").display());
-        let data_path = lake.join("files").display().to_string();
+        let place = target.place(label, &lake)?;
         let arguments = [
             ["--topics", TOPIC],
-            ["--group-id", &label],
+            ["--group-id", label],
             ["--catalog", &catalog],
-            ["--data-path", &data_path],
+            ["--data-path", &place.data_path.display().to_string()],
         ];
         let consumer = self.program("ducktide-consumer")?.args(arguments.as_flattened());
         let consumer = consumer.args(["--until-end"]).args(&self.volume.program_arguments);
-        let mut running = consumer.start(self.folder, &label)?;
+        let mut running = consumer.envs(&place.settings).start(self.folder, label)?;
         let finished = running.succeed(LIMIT)?;
-        let at_work =
-            worker_log::time_between(&running.log()?, "partitions assigned", "batch committed")?;
+        let log = running.log()?;
+        let at_work = worker_log::time_between(&log, "partitions assigned", "batch committed")?;
         let mut measurement = Measurement::new(self.volume.rows.get(), at_work, &finished);
-        let comparison = oracle::compare(&self.ledger(), &Lake::at(&catalog, &data_path)?, TOPIC)?;
+        let comparison = oracle::compare(&self.ledger(), &place.lake(&catalog)?, TOPIC)?;
         measurement.is_exact = Some(comparison.is_exact());
-        log_progress(&format!("drain {run}: {}; {comparison}", measurement.in_short()));
+        log_progress(&format!("{label}: {}; {comparison}", measurement.in_short()));
         fs::remove_dir_all(&lake).with_context(|| format!("remove {}", lake.display()))?;
-        Ok(measurement)
+        Ok((measurement, log))
     }
 
     fn poll(&self, run: u32) -> Result<Measurement> {

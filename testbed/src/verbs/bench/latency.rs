@@ -5,12 +5,17 @@ use std::{num::NonZeroU32, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use ducktide_testbed::catalog::CatalogKind;
+use ducktide_testbed::{
+    catalog::CatalogKind,
+    faults::{StoreFault, StoreFaultProxy},
+    services::{BucketStore as _, shared_s3},
+};
 
 use super::{
     progress::log_progress,
     steady::{SteadyLoad, SteadyResult},
 };
+use crate::verbs::storage_kind::StorageKind;
 
 /// Arguments of `bench latency` and `bench idle`.
 #[derive(Debug, Args)]
@@ -35,6 +40,14 @@ pub(super) struct LoadArgs {
     #[arg(long)]
     sqlite: bool,
 
+    /// Storage of the lake's files. `s3` starts versitygw, an object store.
+    #[arg(long, value_enum, default_value = "local")]
+    storage: StorageKind,
+
+    /// Delay of each answer of the object store, milliseconds; as of a store at a distance.
+    #[arg(long, value_name = "MS", default_value = "0")]
+    store_delay: u64,
+
     /// Additional arguments of the consumer, such as `-- --batchers 1`.
     #[arg(last = true, value_name = "ARGUMENT")]
     consumer_arguments: Vec<String>,
@@ -57,6 +70,7 @@ impl LoadArgs {
         let interval = self.flush_interval.as_deref().unwrap_or(flush_interval);
         let flush = ["--flush-interval".to_owned(), interval.to_owned()];
         let arguments = [flush.as_slice(), &self.consumer_arguments].concat();
+        let store = self.store()?;
         let catalogs = [(CatalogKind::Postgres, true), (CatalogKind::Sqlite, self.sqlite)];
         let mut table = format!(
             "Flush interval {interval}.\n\n\
@@ -66,7 +80,8 @@ impl LoadArgs {
         for kind in catalogs.into_iter().filter_map(|(kind, measured)| measured.then_some(kind)) {
             for &rate in self.rates.as_deref().unwrap_or(rates) {
                 let time = Duration::from_secs(self.seconds);
-                let load = SteadyLoad { kind, rate, time, arguments: arguments.clone() };
+                let arguments = arguments.clone();
+                let load = SteadyLoad { kind, rate, time, store, arguments };
                 let mut results = Vec::new();
                 for _ in 0..self.runs.get() {
                     let result = load.measure()?;
@@ -79,6 +94,22 @@ impl LoadArgs {
         }
         println!("\n{table}");
         Ok(())
+    }
+}
+
+impl LoadArgs {
+    /// Starts the object store, and a proxy of it if answers are delayed. Returns the port.
+    fn store(&self) -> Result<Option<u16>> {
+        if self.storage == StorageKind::Local {
+            return Ok(None);
+        }
+        let port = shared_s3().port();
+        if self.store_delay == 0 {
+            return Ok(Some(port));
+        }
+        let proxy = StoreFaultProxy::start(port)?;
+        proxy.set_fault(StoreFault::Delayed(Duration::from_millis(self.store_delay)));
+        Ok(Some(proxy.port()))
     }
 }
 

@@ -14,6 +14,9 @@ pub(super) struct BenchReport {
     title: String,
     machine: Machine,
     series: Vec<Series>,
+    /// Text after the table.
+    #[serde(skip)]
+    note: String,
 }
 
 /// Runs of one program, and their median.
@@ -44,7 +47,12 @@ impl Series {
 
 impl BenchReport {
     pub(super) fn new(title: String, series: Vec<Series>) -> Self {
-        Self { title, machine: Machine::here(), series }
+        Self { title, machine: Machine::here(), series, note: String::new() }
+    }
+
+    /// Returns the report with a text after the table.
+    pub(super) fn with_note(self, note: String) -> Self {
+        Self { note, ..self }
     }
 
     #[expect(clippy::print_stdout, reason = "the table is the result")]
@@ -80,7 +88,7 @@ impl BenchReport {
             text +=
                 &median.map_or_else(String::new, |m| m.table_row(&format!("**{name}, median**")));
         }
-        text + &self.comparison().unwrap_or_default()
+        text + &self.comparison().unwrap_or_default() + &self.note
     }
 
     /// Returns the ratio of the medians of two series.

@@ -7,7 +7,7 @@ use ducktide_testbed::{
     catalog::CatalogKind,
     pipeline::{PARTITIONS, Pipeline, TABLE},
     program::RunningProgram,
-    services::shared_kafka,
+    services::{shared_kafka, shared_s3},
 };
 use serde_json::Value;
 
@@ -28,6 +28,8 @@ pub(super) struct SteadyLoad {
     pub(super) rate: u32,
     /// Time of the measurement.
     pub(super) time: Duration,
+    /// Port of the object store, or of a proxy of it; None for a lake in a local directory.
+    pub(super) store: Option<u16>,
     /// Arguments of the consumer.
     pub(super) arguments: Vec<String>,
 }
@@ -68,6 +70,10 @@ impl SteadyLoad {
     /// Measures the load once, in a lake of its own. An error unless the lake has exactly the producer's records.
     pub(super) fn measure(&self) -> Result<SteadyResult> {
         let pipeline = Pipeline::on_shared_services("steady", self.kind)?;
+        let pipeline = match self.store {
+            Some(port) => pipeline.in_store(shared_s3(), port)?,
+            None => pipeline,
+        };
         shared_kafka().create_topic(&pipeline.topic, PARTITIONS, &[])?;
         let rate = self.rate.to_string();
         let arguments = [&["--continuous", "--rate", &rate, "--delay", "0"], SHORT_LINGER].concat();

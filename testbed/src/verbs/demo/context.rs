@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use ducktide_testbed::{
+    duckdb_cli::Lake,
+    lake_place::LakePlace,
     program::{Program, RunningProgram},
     workspace,
 };
@@ -25,6 +27,7 @@ const QUERY_TIMEOUT: Duration = Duration::from_mins(2);
 pub(super) struct DemoContext {
     folder: PathBuf,
     environment: Vec<(&'static str, String)>,
+    place: LakePlace,
 }
 
 /// Creates an empty folder for the demonstration, and returns its absolute path.
@@ -52,8 +55,12 @@ pub(super) fn logs(folder: &Path) -> PathBuf {
 }
 
 impl DemoContext {
-    pub(super) fn new(folder: PathBuf, streaming: &StreamingServices) -> Result<Self> {
-        let mut context = Self { folder, environment: streaming.environment().into() };
+    pub(super) fn new(
+        folder: PathBuf,
+        streaming: &StreamingServices,
+        place: LakePlace,
+    ) -> Result<Self> {
+        let mut context = Self { environment: streaming.environment().into(), place, folder };
         let own = [
             ("KAFKA_TOPIC", TABLE.to_owned()),
             ("KAFKA_TOPICS", TABLE.to_owned()),
@@ -63,6 +70,7 @@ impl DemoContext {
             ("DUCKLAKE_TABLE", TABLE.to_owned()),
         ];
         context.environment.extend(own);
+        context.environment.extend(context.place.settings.clone());
         fs::write(context.settings(), context.exports()?).context("write settings")?;
         Ok(context)
     }
@@ -84,7 +92,12 @@ impl DemoContext {
 
     /// Returns the value of `DUCKLAKE_DATA_PATH`.
     pub(super) fn data_path(&self) -> String {
-        self.folder.join("lake.files").display().to_string()
+        self.place.data_path.display().to_string()
+    }
+
+    /// Returns the lake, for queries with DuckDB's command line.
+    pub(super) fn lake(&self) -> Result<Lake> {
+        self.place.lake(&self.catalog())
     }
 
     /// Returns the path of the producer's ledger.

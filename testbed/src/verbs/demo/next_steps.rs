@@ -6,20 +6,27 @@ use anyhow::{Context as _, Result};
 use ducktide_testbed::workspace;
 
 use super::context::DemoContext;
-use crate::verbs::terminal::Terminal;
+use crate::verbs::{storage_kind::StorageKind, terminal::Terminal};
 
 /// Prints paths and commands. `kept` contains the commands that stop the services if they are still
 /// running.
 pub(super) fn print(
     terminal: &mut Terminal,
     context: &DemoContext,
-    kept: Option<&[String; 2]>,
+    storage: StorageKind,
+    kept: Option<&[String]>,
 ) -> Result<()> {
     terminal.step("Next steps");
     print_paths(terminal, context);
-    print_query_commands(terminal, context)?;
+    if storage == StorageKind::Local || kept.is_some() {
+        print_query_commands(terminal, context)?;
+    }
     match kept {
         Some(commands) => print_streaming_commands(terminal, context, commands)?,
+        None if storage == StorageKind::S3 => terminal.print(
+            "\nAll services stop now, and the object store removes its files. `cargo xtask demo --keep` leaves\n\
+             them running for queries, and for other producers and consumers.",
+        ),
         None => terminal.print(
             "\nKafka and the registry stop now. `cargo xtask demo --keep` leaves them running for other\n\
              producers and consumers.",
@@ -54,18 +61,18 @@ fn print_query_commands(terminal: &mut Terminal, context: &DemoContext) -> Resul
 fn print_streaming_commands(
     terminal: &mut Terminal,
     context: &DemoContext,
-    commands: &[String; 2],
+    commands: &[String],
 ) -> Result<()> {
     let stop = context.folder().join("stop.sh");
     fs::write(&stop, commands.join("\n") + "\n").context("write stop.sh")?;
     terminal.print(
-        "\nKafka and the registry are still running. Produce and consume more events, until Ctrl-C\n\
+        "\nThe services are still running. Produce and consume more events, until Ctrl-C\n\
          (a consumer of any group continues at the offsets in the lake):",
     );
     terminal.command("$ ducktide-producer --continuous --rows 1000 --delay 5");
     terminal.command("$ ducktide-consumer --partition-by event_timestamp --group-id mine");
     terminal.command("$ ducktide status --watch");
-    terminal.print("To stop Kafka and the registry:");
+    terminal.print("To stop the services:");
     terminal.command(&format!("$ sh {}", stop.display()));
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! Typical queries of the lake, each with its SQL and its result.
 
 use anyhow::{Context as _, Result};
-use ducktide_testbed::duckdb_cli::{Lake, quoted};
+use ducktide_testbed::duckdb_cli::quoted;
 use serde::Deserialize;
 
 use super::{
@@ -49,7 +49,7 @@ pub(super) fn run_all(
 }
 
 fn query_values(context: &DemoContext) -> Result<QueryValues> {
-    let lake = Lake::at(&context.catalog(), &context.data_path())?;
+    let lake = context.lake()?;
     let rows = lake.query(&format!(
         "SELECT (SELECT details->>'user_id' AS user FROM {TABLE} WHERE user IS NOT NULL
                  GROUP BY ALL ORDER BY count(*) DESC, user LIMIT 1) AS user,

@@ -19,6 +19,7 @@ use ducktide_protocol::{
     position::{Epoch, Offset, Partition},
 };
 use ducktide_replay::ReplayRequest;
+use ducktide_storage::Storage;
 use ducktide_testbed::catalog::{Catalog, CatalogKind};
 use tempfile::TempDir;
 use uuid::Uuid;
@@ -283,6 +284,7 @@ fn a_data_path_that_is_not_mounted_is_a_retryable_error(kind: CatalogKind) {
     let data_path = case.config.data_path.clone().unwrap();
     let directory = case.table.directory.clone();
     let claim = case.table.claim.clone().unwrap();
+    let storage = Storage::of(&directory).unwrap();
     let staged = case.rows(0, 120, 130);
     let mut compactor = case.operator();
     let unmounted = data_path.with_file_name("unmounted");
@@ -292,7 +294,7 @@ fn a_data_path_that_is_not_mounted_is_a_retryable_error(kind: CatalogKind) {
         if empty_mount_point {
             fs::create_dir(&data_path).unwrap();
         }
-        assert!(claim.create_directory(&directory).is_err());
+        assert!(storage.create_directory(&directory, Some(claim.path())).is_err());
         let assert_retryable = |error: &LakeError| {
             assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
             assert!(error.chain().contains("its mount is away"), "{}", error.chain());
@@ -318,7 +320,7 @@ fn a_data_path_that_is_not_mounted_is_a_retryable_error(kind: CatalogKind) {
     fs::remove_dir(&data_path).unwrap();
     fs::rename(&unmounted, &data_path).unwrap();
     assert!(is_committed(case.send(&staged)));
-    claim.create_directory(&directory).unwrap();
+    storage.create_directory(&directory, Some(claim.path())).unwrap();
     DuckLake::init(&case.config).unwrap();
     case.close();
     assert_exact(&case);

@@ -2,6 +2,7 @@
 //! wrong setting has one clear error, and no secret is printed.
 
 mod connections;
+mod endpoints;
 mod names;
 mod refusals;
 mod registry;
