@@ -24,6 +24,9 @@ pub(crate) enum InstallMethod {
     StoreFiles { folder: &'static str },
     /// Builds a command of a Go module into `tools/`.
     GoBuild(GoProgram),
+    /// Installs the packages of a lock file, the single pinned file, into a folder. The lock file and
+    /// `package.json` are in a folder of the workspace.
+    NpmInstall { project: &'static str, folder: &'static str },
 }
 
 /// A command of a Go module.
@@ -48,9 +51,11 @@ pub(crate) const ARTIFACTS: &[Artifact] = &[
     },
     Artifact {
         name: "extensions",
-        title: "DuckDB extensions ducklake, postgres_scanner, sqlite_scanner",
+        title: "DuckDB extensions azure, ducklake, httpfs, postgres_scanner, sqlite_scanner",
         install_method: InstallMethod::ExtractFiles(&[
+            ("/azure.duckdb_extension", "extensions/azure.duckdb_extension"),
             ("/ducklake.duckdb_extension", "extensions/ducklake.duckdb_extension"),
+            ("/httpfs.duckdb_extension", "extensions/httpfs.duckdb_extension"),
             ("/postgres_scanner.duckdb_extension", "extensions/postgres_scanner.duckdb_extension"),
             ("/sqlite_scanner.duckdb_extension", "extensions/sqlite_scanner.duckdb_extension"),
         ]),
@@ -124,6 +129,22 @@ pub(crate) const ARTIFACTS: &[Artifact] = &[
         sentinel: "tools/promtool",
     },
     Artifact {
+        name: "versitygw",
+        title: "versitygw (object store with the protocol of S3)",
+        install_method: InstallMethod::GoBuild(GoProgram {
+            name: "versitygw",
+            command: "cmd/versitygw",
+            linker_flags: "-s -w",
+        }),
+        sentinel: "tools/versitygw",
+    },
+    Artifact {
+        name: "azurite",
+        title: "Azurite (object store with the protocol of Azure)",
+        install_method: InstallMethod::NpmInstall { project: "xtask/azurite", folder: "azurite" },
+        sentinel: "azurite/node_modules/azurite/dist/src/blob/main.js",
+    },
+    Artifact {
         name: "docker-compose",
         title: "Docker Compose (runs the local stack)",
         install_method: InstallMethod::GoBuild(GoProgram {
@@ -195,6 +216,12 @@ pub(crate) const FOR_DEPLOY: &[&str] = &["kubeconform", "kustomize"];
 /// Artifacts required by these programs.
 pub(crate) const DEPLOY_SCHEMAS: &[&str] = &["kubernetes-schemas"];
 
+/// Artifacts compiled only for tests and demonstrations with object storage; takes some minutes.
+pub(crate) const FOR_OBJECT_STORAGE: &[&str] = &["versitygw"];
+
+/// Artifacts required by the tests with an object store of Azure.
+pub(crate) const FOR_AZURE: &[&str] = &["azurite"];
+
 /// Returns the artifact with this name.
 pub(crate) fn find(name: &str) -> Option<&'static Artifact> {
     ARTIFACTS.iter().find(|artifact| artifact.name == name)
@@ -215,6 +242,8 @@ mod tests {
             FOR_COMPOSE,
             FOR_DEPLOY,
             DEPLOY_SCHEMAS,
+            FOR_OBJECT_STORAGE,
+            FOR_AZURE,
         ]
         .concat();
         assert_eq!(needed.len(), ARTIFACTS.len());

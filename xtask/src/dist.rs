@@ -1,13 +1,16 @@
-//! `cargo xtask dist`: makes the archive for Linux x86-64, with everything that the programs need.
+//! `cargo xtask dist`: makes the archive for Linux x86-64, with everything that the programs need, and
+//! Debian's package of the same files.
 
 mod bill_of_materials;
 mod cargo_metadata;
 mod contents;
+mod debian;
 mod licences;
 mod provenance;
 mod tarball;
 
 use std::{
+    fmt::Write as _,
     fs,
     path::PathBuf,
     process::{Command, ExitCode},
@@ -27,6 +30,8 @@ const PROGRAMS: [&str; 4] =
 pub(crate) struct Archive {
     pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
+    /// Debian's package of the same files; None without `dpkg-deb`.
+    pub(crate) package: Option<PathBuf>,
 }
 
 /// `cargo xtask dist [--no-build]`.
@@ -47,6 +52,10 @@ pub(crate) fn verb(arguments: &[String]) -> Result<ExitCode> {
     }
     let archive = make(&revision)?;
     println!("dist: {} ({} MB)", archive.path.display(), archive.bytes / 1_000_000);
+    match &archive.package {
+        Some(package) => println!("dist: {}", package.display()),
+        None => println!("dist: no package for Debian: dpkg-deb is not installed"),
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -66,7 +75,7 @@ fn build(revision: &str) -> Result<()> {
     Ok(())
 }
 
-/// Writes archive, checksums and provenance to `target/dist`, which is emptied before.
+/// Writes archive, package, checksums and provenance to `target/dist`, which is emptied before.
 fn make(revision: &str) -> Result<Archive> {
     let metadata = CargoMetadata::read()?;
     let name = format!("ducktide-{}-x86_64-linux", metadata.version_of("ducktide")?);
@@ -78,15 +87,21 @@ fn make(revision: &str) -> Result<Archive> {
     Contents::at(&folder).write(&metadata)?;
     let path = target.join(format!("{name}.tar.gz"));
     tarball::write(&folder, &name, &path)?;
-    let sha256 = pins::sha256(&path)?;
-    fs::write(target.join("SHA256SUMS"), format!("{sha256}  {name}.tar.gz\n"))
-        .context("write the checksum")?;
-    let statement = provenance::statement(&format!("{name}.tar.gz"), &sha256, revision)?;
+    let package = debian::write_package(&folder, metadata.version_of("ducktide")?, &target)?;
+    let (mut made, mut sums) = (Vec::new(), String::new());
+    for file in [Some(&path), package.as_ref()].into_iter().flatten() {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let sha256 = pins::sha256(file)?;
+        writeln!(sums, "{sha256}  {name}").context("write to a string")?;
+        made.push((name, sha256));
+    }
+    fs::write(target.join("SHA256SUMS"), sums).context("write the checksums")?;
+    let statement = provenance::statement(&made, revision)?;
     fs::write(target.join(format!("{name}.provenance.json")), statement)
         .context("write the provenance")?;
     fs::remove_dir_all(&folder).context("remove the folder of the archive")?;
     let bytes = fs::metadata(&path).context("read the size of the archive")?.len();
-    Ok(Archive { path, bytes })
+    Ok(Archive { path, bytes, package })
 }
 
 /// Returns the output of a command in the workspace's root folder.

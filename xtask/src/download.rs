@@ -153,6 +153,20 @@ pub(crate) fn go_build(pin: &PinnedFile, program: GoProgram, folder: &Path) -> R
     Ok(built)
 }
 
+/// Installs the packages of a pinned lock file into a folder, without their scripts.
+///
+/// The lock file has a checksum of each package, which npm verifies.
+pub(crate) fn npm_install(pin: &PinnedFile, project: &Path, folder: &Path) -> Result<()> {
+    machine::require(&[Requirement::NPM])?;
+    pin.verify(&project.join(&pin.file))?;
+    fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    for file in ["package.json", &pin.file] {
+        fs::copy(project.join(file), folder.join(file)).with_context(|| format!("copy {file}"))?;
+    }
+    let install = ["ci", "--ignore-scripts", "--omit=dev", "--no-audit", "--no-fund"];
+    run(at_low_priority("npm").args(install).current_dir(folder)).map(drop)
+}
+
 /// Returns a command that leaves the processors to tests that run at the same time, if they need them.
 fn at_low_priority(program: &str) -> Command {
     if !machine::on_path("nice") {

@@ -41,7 +41,8 @@ Verbs:
              `--minutes M` (default 1) sets the duration, `--jobs J` (default 1) the number of processes.
              See docs/architecture/simulation.md.
   docs       Writes docs/configuration.md and docs/metrics.md. `--check` only compares them.
-  dist       Makes target/dist/ducktide-VERSION-x86_64-linux.tar.gz: programs, DuckDB, man pages, completions,
+  dist       Makes target/dist/ducktide-VERSION-x86_64-linux.tar.gz, and a package for Debian if dpkg-deb is
+             installed: programs, DuckDB, man pages, completions,
              systemd units, Kubernetes manifests, licences and a bill of materials; with its checksum and
              provenance. `--no-build` uses target/release without building. See docs/installing.md.";
 

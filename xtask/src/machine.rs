@@ -16,6 +16,8 @@ pub(crate) struct Requirement {
 enum Probe {
     /// A program on PATH.
     Program(&'static str),
+    /// A program on PATH, or in the folder for daemons, which is not on the path of all users.
+    Daemon(&'static str),
     /// A library with its headers, as pkg-config knows it.
     Library(&'static str),
     /// A Python module.
@@ -57,6 +59,12 @@ impl Requirement {
         debian: &["postgresql"],
     }];
 
+    pub(crate) const FOR_TESTS: &[Self] = &[Self {
+        what: "PgBouncer (connection pooler)",
+        probe: Probe::Daemon("pgbouncer"),
+        debian: &["pgbouncer"],
+    }];
+
     /// Requirements for starting an engine and building the base of all local images.
     pub(crate) const FOR_CONTAINERS: &[Self] = &[
         Self { what: "a Docker engine", probe: Probe::Program("dockerd"), debian: &["docker.io"] },
@@ -71,6 +79,7 @@ impl Requirement {
     fn is_met(self) -> bool {
         match self.probe {
             Probe::Program(name) => on_path(name),
+            Probe::Daemon(name) => on_path(name) || Path::new("/usr/sbin").join(name).is_file(),
             Probe::Library(name) => succeeds(Command::new("pkg-config").args(["--exists", name])),
             Probe::PythonModule(name) => {
                 succeeds(Command::new("python3").args(["-c", &format!("import {name}")]))

@@ -7,6 +7,7 @@ mod archive;
 mod artifacts;
 mod cargo;
 mod compose;
+mod debian_package;
 mod deploy;
 mod dist;
 mod docs;

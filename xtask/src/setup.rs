@@ -16,7 +16,7 @@ use anyhow::{Context as _, Result, ensure};
 use crate::{
     archive,
     artifacts::{self, Artifact, InstallMethod},
-    download, layout,
+    debian_package, download, layout,
     machine::{self, Requirement},
     pins::{self, PinnedFile},
 };
@@ -54,6 +54,7 @@ pub(crate) fn for_services() -> Result<()> {
 /// Installs the artifacts that the tests with real services need.
 pub(crate) fn for_tests() -> Result<()> {
     for_services()?;
+    machine::require(Requirement::FOR_TESTS)?;
     install(artifacts::FOR_TESTS)
 }
 
@@ -62,9 +63,12 @@ pub(crate) fn for_checks() -> Result<()> {
     install(artifacts::FOR_CHECKS)
 }
 
-/// Builds promtool unless the machine has it; returns false if it cannot be built.
+/// Provides promtool unless the machine has it: from Debian's package, or built, which takes minutes.
+/// Returns false if neither is possible.
 pub(crate) fn for_monitoring() -> Result<bool> {
-    if machine::on_path("promtool") {
+    if machine::on_path("promtool")
+        || debian_package::extract_program("prometheus", Path::new("usr/bin/promtool"))?
+    {
         return Ok(true);
     }
     build_with_go(artifacts::FOR_MONITORING)
@@ -82,6 +86,16 @@ pub(crate) fn for_deploy() -> Result<bool> {
         return Ok(false);
     }
     install(artifacts::DEPLOY_SCHEMAS).map(|()| true)
+}
+
+/// Builds the object store; returns false if it cannot be built.
+pub(crate) fn for_object_storage() -> Result<bool> {
+    build_with_go(artifacts::FOR_OBJECT_STORAGE)
+}
+
+/// Installs the object store of Azure.
+pub(crate) fn for_azure() -> Result<()> {
+    install(artifacts::FOR_AZURE)
 }
 
 fn build_with_go(names: &[&str]) -> Result<bool> {
@@ -156,6 +170,10 @@ fn download_and_install(artifact: &Artifact, pins: &[PinnedFile]) -> Result<()> 
         InstallMethod::GoBuild(program) => {
             let built = download::go_build(&pins[0], program, &downloads)?;
             move_into(&[built], &layout::cache().join("tools"))?;
+        }
+        InstallMethod::NpmInstall { project, folder } => {
+            let project = layout::root().join(project);
+            replace_folder(folder, |fresh| download::npm_install(&pins[0], &project, fresh))?;
         }
     }
     remove_folder(&downloads)

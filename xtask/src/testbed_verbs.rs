@@ -36,7 +36,8 @@ pub(crate) const VERBS: &[TestbedVerb] = &[
         name: "chaos",
         summary: "Injects faults into consumers and compactor with real services for `--minutes M`: kills,\n             \
                   pauses, outages, lost commit responses, scheduled from `--seed N`, with\n             \
-                  `--catalog postgres|sqlite`. Compares lake and ledger during the run and at the end.",
+                  `--catalog postgres|sqlite` and `--storage local|s3`. Compares lake and ledger during\n             \
+                  the run and at the end.",
         starts_workers: true,
     },
     TestbedVerb {
@@ -56,6 +57,12 @@ pub(crate) fn find(name: &str) -> Option<&'static TestbedVerb> {
 pub(crate) fn run(verb: &TestbedVerb, arguments: &[String]) -> Result<ExitCode> {
     setup::for_build()?;
     setup::for_services()?;
+    if arguments.iter().any(|argument| argument == "s3" || argument == "--storage=s3") {
+        ensure!(
+            setup::for_object_storage()?,
+            "install Go for `--storage s3`, which builds versitygw"
+        );
+    }
     let binary = layout::binary()?.with_file_name(TESTBED);
     build(if verb.starts_workers { WORKSPACE } else { TESTBED_ONLY })?;
     // Not with `cargo run`, which would rebuild with the features of a single package.

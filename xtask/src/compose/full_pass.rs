@@ -1,4 +1,4 @@
-//! Test of the default stack, with a PostgreSQL catalog and Prometheus.
+//! Test of the default stack, with a PostgreSQL catalog, an object store and Prometheus.
 
 use std::time::Instant;
 
@@ -52,6 +52,12 @@ fn run_steps(log: &mut StepLog, project: &Project<'_>, services: &[&str]) -> Res
     })?;
     log.run_step("SIGKILL a consumer", || kill_consumer(project))?;
     log.run_step("SIGKILL PostgreSQL, restart it", || kill_postgres(project, &with_four))?;
+    log.run_step("SIGKILL the object store, restart it", || {
+        project.kill("s3")?;
+        project.up(&with_four)?;
+        let rows = project.rows()?.all;
+        Ok(format!("{rows} rows, then {}", project.await_rows_beyond(rows)?))
+    })?;
     log.run_step("replay everything while consumers run", || replay(project))?;
     log.run_step("the compactor merges files", || {
         let merged =
@@ -79,6 +85,7 @@ fn check_ports(project: &Project<'_>, with_grafana: bool) -> Result<String> {
     let ports = project.ports;
     probe::kafka(ports.kafka)?;
     probe::postgres(ports.postgres)?;
+    probe::http(ports.s3, "/health")?;
     let subjects = probe::http(ports.registry, "/apis/ccompat/v7/subjects")?;
     ensure!(subjects.contains("events-value"), "the registry has no schema: {subjects}");
     // Two consumers, the compactor, and Prometheus itself.

@@ -14,6 +14,7 @@ use super::{docker::Docker, process};
 use crate::{
     layout,
     machine::{self, Requirement},
+    setup,
 };
 
 /// Definition of a local image.
@@ -36,6 +37,9 @@ pub(super) const RUST: &str = "rust:1.95-bookworm";
 /// The image that all other local images are based on.
 pub(super) const DEBIAN: &str = "debian:bookworm-slim";
 
+/// The object store, which is compiled when it is needed.
+const VERSITYGW: &str = "tools/versitygw";
+
 /// All local images; the first is the base of the others.
 pub(super) const ALL: &[LocalImage] = &[
     LocalImage { name: DEBIAN, recipe: Recipe::Debootstrap },
@@ -52,6 +56,10 @@ pub(super) const ALL: &[LocalImage] = &[
         recipe: Recipe::Folder { recipe: "postgres", artifacts: &[] },
     },
     LocalImage {
+        name: "versity/versitygw:v1.8.0",
+        recipe: Recipe::Folder { recipe: "s3", artifacts: &[VERSITYGW] },
+    },
+    LocalImage {
         name: "prom/prometheus:v3.5.0",
         recipe: Recipe::Folder { recipe: "prometheus", artifacts: &[] },
     },
@@ -63,6 +71,9 @@ impl LocalImage {
         let built = match self.recipe {
             Recipe::Debootstrap => build_debian(docker, self.name),
             Recipe::Folder { recipe, artifacts } => {
+                if artifacts.contains(&VERSITYGW) {
+                    ensure!(setup::for_object_storage()?, "building versitygw needs Go");
+                }
                 let mut tar = tar_of_recipe(recipe, &[]);
                 for artifact in artifacts {
                     tar.arg("-C").arg(layout::cache()).arg(artifact);

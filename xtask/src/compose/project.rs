@@ -16,6 +16,7 @@ pub(super) struct Ports {
     pub(super) kafka: u16,
     pub(super) registry: u16,
     pub(super) postgres: u16,
+    pub(super) s3: u16,
     pub(super) prometheus: u16,
     pub(super) grafana: u16,
 }
@@ -46,13 +47,14 @@ impl<'a> Project<'a> {
         image: &OwnImage,
         files: &'a [&'a str],
     ) -> Result<Self> {
-        let [kafka, registry, postgres, prometheus, grafana] = port::free()?;
-        let ports = Ports { kafka, registry, postgres, prometheus, grafana };
+        let [kafka, registry, postgres, s3, prometheus, grafana] = port::free()?;
+        let ports = Ports { kafka, registry, postgres, s3, prometheus, grafana };
         let mut environment = vec![
             ("DUCKTIDE_IMAGE", image.name.clone()),
             ("KAFKA_PORT", kafka.to_string()),
             ("REGISTRY_PORT", registry.to_string()),
             ("POSTGRES_PORT", postgres.to_string()),
+            ("S3_PORT", s3.to_string()),
             ("PROMETHEUS_PORT", prometheus.to_string()),
             ("GRAFANA_PORT", grafana.to_string()),
         ];

@@ -8,12 +8,7 @@
 //! | `share/ducktide` | manifests, alerts, dashboard, example of the settings |
 //! | `share/doc/ducktide` | licences, list of changes, bill of materials, checksums of all files |
 
-use std::{
-    fmt::Write as _,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fmt::Write as _, fs, path::Path, process::Command};
 
 use anyhow::{Context as _, Result};
 
@@ -34,7 +29,7 @@ const COPIED: [(&str, &str); 9] = [
 ];
 
 /// DuckDB's signed extensions.
-const EXTENSIONS: [&str; 3] = ["ducklake", "postgres_scanner", "sqlite_scanner"];
+const EXTENSIONS: [&str; 5] = ["azure", "ducklake", "httpfs", "postgres_scanner", "sqlite_scanner"];
 
 /// Folder with the documents of the archive.
 const DOCUMENTS: &str = "share/doc/ducktide";
@@ -124,14 +119,14 @@ impl<'a> Contents<'a> {
     }
 }
 
-fn copy(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
     create_parent(to)?;
     fs::copy(from, to)
         .map(drop)
         .with_context(|| format!("copy {} to {}", from.display(), to.display()))
 }
 
-fn write(path: &PathBuf, text: &str) -> Result<()> {
+pub(super) fn write(path: &Path, text: &str) -> Result<()> {
     create_parent(path)?;
     fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }

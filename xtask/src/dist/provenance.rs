@@ -14,12 +14,15 @@ pub(super) fn revision() -> Result<String> {
     Ok(if changes.is_empty() { commit } else { format!("{commit}-dirty") })
 }
 
-pub(super) fn statement(archive: &str, sha256: &str, revision: &str) -> Result<String> {
+pub(super) fn statement(files: &[(String, String)], revision: &str) -> Result<String> {
     let lock = pins::sha256(&layout::root().join("Cargo.lock"))?;
+    let subjects = files.iter();
+    let subjects =
+        subjects.map(|(name, sha256)| json!({ "name": name, "digest": { "sha256": sha256 } }));
     let compiler = output_of("rustc", &["--version"])?;
     let statement = json!({
         "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{ "name": archive, "digest": { "sha256": sha256 } }],
+        "subject": subjects.collect::<Vec<_>>(),
         "predicateType": "https://slsa.dev/provenance/v1",
         "predicate": {
             "buildDefinition": {

@@ -23,6 +23,10 @@ pub(super) enum TestSelection {
     Monitoring,
     /// Tests of the archive.
     Package,
+    /// Tests that need an object store.
+    ObjectStorage,
+    /// Tests with object stores of Azure and Google Cloud.
+    OtherStores,
 }
 
 impl TestSelection {
@@ -32,6 +36,8 @@ impl TestSelection {
             Self::OnePerArea => "fast",
             Self::Monitoring => "monitoring",
             Self::Package => "package",
+            Self::ObjectStorage => "object-storage",
+            Self::OtherStores => "other-stores",
         }
     }
 }
