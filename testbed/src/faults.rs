@@ -1,6 +1,7 @@
 //! Faults that a service cannot produce on request.
 
 mod commit_proxy;
+mod credential_server;
 mod held_catalog;
 mod held_commit_lock;
 mod http_fault_proxy;
@@ -8,6 +9,7 @@ mod small_disk;
 mod store_fault_proxy;
 
 pub use commit_proxy::{CommitFault, CommitProxy};
+pub use credential_server::{Account, CredentialServer};
 pub use held_catalog::HeldCatalog;
 pub use held_commit_lock::HeldCommitLock;
 pub use http_fault_proxy::{HttpFault, HttpFaultProxy};

@@ -35,11 +35,13 @@ impl HttpMessage {
         Ok(Some(Self { head, body }))
     }
 
-    /// Reads the answer to a request with this method.
+    /// Reads the answer to a request with this method. The interim answer `100 Continue` is left out.
     pub(crate) fn read_answer(from: &mut impl BufRead, method: &str) -> io::Result<Self> {
-        let head = read_head(from)?.ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?;
-        let status = head.split(' ').nth(1).unwrap_or_default();
-        let has_body = method != "HEAD" && !matches!(status, "204" | "304");
+        let mut head = String::new();
+        while status(&head).is_empty() || status(&head) == "100" {
+            head = read_head(from)?.ok_or_else(|| io::Error::from(ErrorKind::UnexpectedEof))?;
+        }
+        let has_body = method != "HEAD" && !matches!(status(&head), "204" | "304");
         let length = if has_body { length(&head) } else { BodyLength::Bytes(0) };
         let body = read_body(from, &length)?;
         Ok(Self { head, body })
@@ -50,20 +52,43 @@ impl HttpMessage {
         header(&self.head, name)
     }
 
+    /// Returns the names of the headers in lower case, and their values.
+    pub(crate) fn headers(&self) -> impl Iterator<Item = (String, String)> {
+        let lines = self.head.lines().skip(1).filter_map(|line| line.split_once(':'));
+        lines.map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+    }
+
     /// Returns the message with another first line and other headers: `change` gets the name of each in lower
-    /// case, and its line.
+    /// case, and its line; None leaves it out.
     pub(crate) fn with_head(
         &self,
         first_line: &str,
-        change: impl Fn(&str, &str) -> String,
+        change: impl Fn(&str, &str) -> Option<String>,
     ) -> Self {
         let lines = self.head.lines().skip(1).filter_map(|line| {
             let (name, _) = line.split_once(':')?;
-            Some(change(&name.to_ascii_lowercase(), line))
+            change(&name.to_ascii_lowercase(), line)
         });
         let lines = std::iter::once(first_line.to_owned()).chain(lines);
         let head = lines.map(|line| line + "\r\n").collect::<String>() + "\r\n";
         Self { head, body: self.body.clone() }
+    }
+
+    /// Returns the message with another body.
+    pub(crate) fn with_body(&self, body: String) -> Self {
+        let first_line = self.head.lines().next().unwrap_or_default();
+        let head = self.with_head(first_line, |name, line| match name {
+            "content-length" | "transfer-encoding" => {
+                Some(format!("Content-Length: {}", body.len()))
+            }
+            _ => Some(line.to_owned()),
+        });
+        Self { body: body.into_bytes(), ..head }
+    }
+
+    /// Returns the body as text; of a chunked body this includes the sizes of the chunks.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// Returns the method of a request.
@@ -130,6 +155,10 @@ fn read_head(from: &mut impl BufRead) -> io::Result<Option<String>> {
         }
     }
     Ok(Some(head))
+}
+
+fn status(head: &str) -> &str {
+    head.split(' ').nth(1).unwrap_or_default()
 }
 
 fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
@@ -213,6 +242,16 @@ mod tests {
         let mut from = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n".as_bytes();
         let answer = HttpMessage::read_answer(&mut from, "HEAD").unwrap();
         assert!(!answer.has_body());
+    }
+
+    #[test]
+    fn an_interim_answer_is_left_out() {
+        let mut from =
+            "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+                .as_bytes();
+        let answer = HttpMessage::read_answer(&mut from, "PUT").unwrap();
+        assert_eq!(answer.text(), "ok");
+        assert_eq!(answer.with_body("longer".to_owned()).header("content-length"), Some("6"));
     }
 
     #[test]

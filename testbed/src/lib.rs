@@ -23,6 +23,7 @@ pub mod oracle;
 pub mod pipeline;
 pub mod program;
 pub mod raw_records;
+mod s3_signature;
 pub mod services;
 pub mod tls_proxy;
 pub mod wait;

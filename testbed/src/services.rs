@@ -29,6 +29,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
+pub(crate) use self::s3::{ACCESS_KEY_ID, REGION, SECRET_ACCESS_KEY};
 pub use self::{
     azure::Azure,
     backend::{Backend, Service},

@@ -1,6 +1,7 @@
 //! Location of a lake: the flags of every program that opens a lake.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -36,6 +37,11 @@ pub struct LakeArgs {
     /// PostgreSQL schema of the lake's metadata. Lakes with different schemas can share a database.
     #[arg(long, env = "DUCKLAKE_METADATA_SCHEMA", value_name = "NAME", default_value = "public")]
     pub metadata_schema: String,
+
+    /// Maximum number of requests to the object store at once, of this process. Requests of DuckDB, for
+    /// queries and for merges of files that other programs wrote, are not counted.
+    #[arg(long, env = "DUCKTIDE_MAX_REQUESTS", value_name = "COUNT", default_value = "16")]
+    pub max_requests: NonZeroUsize,
 
     /// Folder with DuckDB's signed extension files. [default: next to the program, then DuckDB's own]
     #[arg(long, env = "DUCKTIDE_EXTENSION_DIR", value_name = "DIR")]
@@ -100,8 +106,9 @@ impl CatalogLocation {
 }
 
 impl LakeArgs {
-    /// Returns the configuration of the lake, with absolute paths.
+    /// Returns the configuration of the lake, with absolute paths. Limits the requests of this process.
     pub fn resolve(&self) -> Result<LakeConfig> {
+        ducktide_storage::limit_requests(self.max_requests);
         check_identifier("--metadata-schema", &self.metadata_schema)?;
         let catalog = match &self.catalog {
             CatalogLocation::Sqlite(path) => CatalogLocation::Sqlite(absolute(path)?),

@@ -27,6 +27,7 @@ mod url;
 
 pub use file_reader::{FileRange, FileReader};
 pub use file_writer::FileWriter;
+pub use remote::limit_requests;
 pub use remote::{AmbientCredentials, DuckDbSecret, HiddenValue, SecretOption};
 pub use storage::{ListError, Storage, StoredFile};
 pub use url::{absolute, is_absolute, normalize};

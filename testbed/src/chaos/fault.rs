@@ -131,6 +131,8 @@ impl Fault {
                 StoreFault::Failing => "store returns 500",
                 StoreFault::AnswersLost { .. } => "answers of the store lost",
                 StoreFault::Torn { .. } => "connections to the store torn",
+                StoreFault::ListsBehind => "lists of the store behind",
+                StoreFault::TokensExpire => "session tokens expire",
                 StoreFault::Delayed(_) => "store slow",
                 StoreFault::Unreachable => "store unreachable",
             },

@@ -11,10 +11,15 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use serde::Serialize;
 
 pub use self::request_kind::{RequestCounts, RequestKind};
-use crate::http_message::{HttpMessage, StoreConnection};
+use super::credential_server;
+use crate::{
+    http_message::{HttpMessage, StoreConnection},
+    s3_signature,
+};
 
 /// Fault that the proxy injects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -40,6 +45,12 @@ pub enum StoreFault {
         /// Number of requests with one fault, on average.
         every: u64,
     },
+    /// Lists lack the objects that were written after the fault was set.
+    ListsBehind,
+    /// A request whose session token is missing or has expired is answered with 403 `ExpiredToken`. Others
+    /// are signed again: tokens are those of a [`CredentialServer`](super::CredentialServer), which the store
+    /// does not know.
+    TokensExpire,
     /// Every answer is delayed by this time.
     Delayed(Duration),
     /// Every connection is closed at once.
@@ -56,6 +67,8 @@ pub struct StoreFaultProxy {
 #[derive(Debug)]
 struct State {
     fault: StoreFault,
+    /// Time at which the fault was set.
+    since: Timestamp,
     /// Number of requests that the fault applies to, since it was set.
     turn: u64,
     received: RequestCounts,
@@ -69,6 +82,7 @@ impl StoreFaultProxy {
         let port = listener.local_addr().context("listen")?.port();
         let state = Arc::new(Mutex::new(State {
             fault: StoreFault::None,
+            since: Timestamp::now(),
             turn: 0,
             received: RequestCounts::default(),
             disturbed: RequestCounts::default(),
@@ -95,7 +109,7 @@ impl StoreFaultProxy {
     /// Sets the fault of further requests, also of open connections.
     pub fn set_fault(&self, fault: StoreFault) {
         let mut state = lock(&self.state);
-        (state.fault, state.turn) = (fault, 0);
+        (state.fault, state.since, state.turn) = (fault, Timestamp::now(), 0);
     }
 
     /// Returns the numbers of requests since the start.
@@ -113,15 +127,22 @@ impl StoreFaultProxy {
 
 impl State {
     /// Counts a request, and returns its fault.
-    fn take(&mut self, kind: RequestKind) -> StoreFault {
+    fn take(&mut self, kind: RequestKind, token: Option<&str>) -> StoreFault {
         self.received.add(kind);
         let every = match self.fault {
+            StoreFault::ListsBehind if kind != RequestKind::List => return StoreFault::None,
+            StoreFault::TokensExpire if token.is_some_and(credential_server::is_valid) => {
+                return StoreFault::None;
+            }
             StoreFault::None | StoreFault::Delayed(_) => return self.fault,
             StoreFault::AnswersLost { .. } if !kind.writes() => return StoreFault::None,
             StoreFault::Throttled { every }
             | StoreFault::AnswersLost { every }
             | StoreFault::Torn { every } => every,
-            StoreFault::Failing | StoreFault::Unreachable => 1,
+            StoreFault::ListsBehind
+            | StoreFault::TokensExpire
+            | StoreFault::Failing
+            | StoreFault::Unreachable => 1,
         };
         self.turn += 1;
         if !is_hit(self.turn, every) {
@@ -154,7 +175,18 @@ fn serve(mut client: TcpStream, store: u16, state: &Mutex<State>) -> io::Result<
     let mut store = StoreConnection::open(store)?;
     while let Some(request) = HttpMessage::read_request(&mut requests)? {
         let kind = RequestKind::of(request.method(), request.target());
-        match lock(state).take(kind) {
+        let token = s3_signature::session_token(&request);
+        let (fault, since) = {
+            let mut state = lock(state);
+            (state.take(kind, token), state.since)
+        };
+        let request = if token.is_some() {
+            let keep = |_: &str, line: &str| Some(line.to_owned());
+            s3_signature::signed_again(&request, Timestamp::now(), keep)?
+        } else {
+            request
+        };
+        match fault {
             StoreFault::None => store.exchange(&request)?.write(&mut client)?,
             StoreFault::Delayed(time) => {
                 let answer = store.exchange(&request)?;
@@ -163,6 +195,13 @@ fn serve(mut client: TcpStream, store: u16, state: &Mutex<State>) -> io::Result<
             }
             StoreFault::Throttled { .. } => {
                 client.write_all(refusal("503 Slow Down", "SlowDown", kind).as_bytes())?;
+            }
+            StoreFault::ListsBehind => {
+                let answer = store.exchange(&request)?;
+                answer.with_body(list_before(&answer.text(), since)).write(&mut client)?;
+            }
+            StoreFault::TokensExpire => {
+                client.write_all(refusal("403 Forbidden", "ExpiredToken", kind).as_bytes())?;
             }
             StoreFault::Failing => {
                 let refusal = refusal("500 Internal Server Error", "InternalError", kind);
@@ -177,6 +216,22 @@ fn serve(mut client: TcpStream, store: u16, state: &Mutex<State>) -> io::Result<
         }
     }
     Ok(())
+}
+
+/// Returns an answer to a list without the objects that were written since a time.
+fn list_before(answer: &str, since: Timestamp) -> String {
+    const END: &str = "</Contents>";
+    let is_older = |object: &&str| {
+        let after = object.split_once("<LastModified>").map_or("", |(_, after)| after);
+        let time = after.split_once('<').map_or("", |(time, _)| time);
+        time.parse::<Timestamp>().is_ok_and(|time| time < since)
+    };
+    let Some((head, objects)) = answer.split_once("<Contents>") else { return answer.to_owned() };
+    let (objects, tail) = objects.rsplit_once(END).unwrap_or((objects, ""));
+    let objects = objects.split("<Contents>").filter(is_older);
+    let kept: String =
+        objects.map(|object| format!("<Contents>{}{END}", object.trim_end_matches(END))).collect();
+    format!("{head}{kept}{tail}")
 }
 
 /// Returns the answer of a store with this status and error code.
@@ -198,14 +253,16 @@ mod tests {
 
     fn state(fault: StoreFault) -> State {
         let counts = RequestCounts::default;
-        State { fault, turn: 0, received: counts(), disturbed: counts() }
+        let since = Timestamp::UNIX_EPOCH;
+        State { fault, since, turn: 0, received: counts(), disturbed: counts() }
     }
 
     #[test]
     fn about_one_of_three_requests_is_throttled_at_irregular_intervals() {
         let mut state = state(StoreFault::Throttled { every: 3 });
-        let hits: Vec<_> =
-            (0..300_usize).filter(|_| state.take(RequestKind::Get) != StoreFault::None).collect();
+        let hits: Vec<_> = (0..300_usize)
+            .filter(|_| state.take(RequestKind::Get, None) != StoreFault::None)
+            .collect();
         assert!((80..120).contains(&hits.len()), "{hits:?}");
         assert!(hits.windows(2).any(|pair| pair[1] - pair[0] > 5), "{hits:?}");
         assert_eq!(state.received.of(RequestKind::Get), 300);
@@ -215,8 +272,34 @@ mod tests {
     #[test]
     fn only_answers_to_writes_are_lost() {
         let mut state = state(StoreFault::AnswersLost { every: 1 });
-        assert_eq!(state.take(RequestKind::List), StoreFault::None);
-        assert_ne!(state.take(RequestKind::Part), StoreFault::None);
+        assert_eq!(state.take(RequestKind::List, None), StoreFault::None);
+        assert_ne!(state.take(RequestKind::Part, None), StoreFault::None);
+    }
+
+    #[test]
+    fn a_list_that_is_behind_lacks_new_objects() {
+        let object =
+            |time| format!("<Contents><Key>f</Key><LastModified>{time}</LastModified></Contents>");
+        let (old, new) = (object("2026-01-01T00:00:00Z"), object("2026-01-03T00:00:00.5Z"));
+        let answer = format!("<List>{new}{old}{new}<KeyCount>3</KeyCount></List>");
+        let since = "2026-01-02T00:00:00Z".parse().unwrap();
+        assert_eq!(
+            list_before(&answer, since),
+            format!("<List>{old}<KeyCount>3</KeyCount></List>")
+        );
+        let empty = "<List><KeyCount>0</KeyCount></List>";
+        assert_eq!(list_before(empty, since), empty);
+    }
+
+    #[test]
+    fn only_requests_without_a_valid_token_are_refused() {
+        let mut state = state(StoreFault::TokensExpire);
+        let valid = credential_server::token(Timestamp::MAX);
+        assert_eq!(state.take(RequestKind::Put, Some(&valid)), StoreFault::None);
+        let expired = credential_server::token(Timestamp::UNIX_EPOCH);
+        for token in [None, Some(expired.as_str()), Some("other")] {
+            assert_eq!(state.take(RequestKind::Put, token), StoreFault::TokensExpire);
+        }
     }
 
     #[test]

@@ -9,8 +9,6 @@
 //! | credentials | a token in `Authorization` | a signature in `Authorization` |
 //! | create, but do not replace | `x-goog-if-generation-match: 0` | `If-None-Match: *` |
 
-mod signature;
-
 use std::{
     io::{self, BufReader, Write as _},
     net::{Ipv4Addr, TcpListener, TcpStream},
@@ -21,11 +19,10 @@ use std::{
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 
-use self::signature::Target;
 use super::{S3, bucket_store::BucketStore};
 use crate::{
     http_message::{HttpMessage, StoreConnection},
-    workspace,
+    s3_signature, workspace,
 };
 
 /// Started object store.
@@ -110,13 +107,10 @@ const DENIED: &str = "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/xml
 
 /// Returns a request of Google Cloud Storage as one of S3.
 fn to_s3(request: &HttpMessage, now: Timestamp) -> io::Result<HttpMessage> {
-    let target = Target::parse(request.target());
-    let (first_line, signature) = signature::sign(request, &target, now)?;
-    Ok(request.with_head(&first_line, |name, line| match name {
-        "authorization" => signature.clone(),
-        "x-goog-if-generation-match" => "If-None-Match: *".to_owned(),
-        _ => line.to_owned(),
-    }))
+    s3_signature::signed_again(request, now, |name, line| {
+        let is_precondition = name == "x-goog-if-generation-match";
+        Some(if is_precondition { "If-None-Match: *".to_owned() } else { line.to_owned() })
+    })
 }
 
 #[cfg(test)]
@@ -134,9 +128,9 @@ mod tests {
         to_s3(&request, Timestamp::UNIX_EPOCH).unwrap().write(&mut translated).unwrap();
 
         let translated = String::from_utf8(translated).unwrap();
-        let start = "PUT /bucket/lake/.claim HTTP/1.1\r\nHost: h\r\nx-amz-content-sha256: ";
+        let start = "PUT /bucket/lake/.claim HTTP/1.1\r\nx-amz-content-sha256: ";
         assert!(translated.starts_with(start), "{translated}");
-        let end = "\r\nIf-None-Match: *\r\nContent-Length: 1\r\n\r\nx";
+        let end = "\r\nHost: h\r\nIf-None-Match: *\r\nContent-Length: 1\r\n\r\nx";
         assert!(translated.ends_with(end), "{translated}");
         assert!(!translated.contains("Bearer"), "{translated}");
     }

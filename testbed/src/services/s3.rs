@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
+use jiff::Timestamp;
 use rustix::{fs::XattrFlags, process::Signal};
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
@@ -23,6 +24,7 @@ use crate::{guarded_child::Launch, http, workspace};
 pub struct S3 {
     port: u16,
     buckets: PathBuf,
+    versions: PathBuf,
     backend: Box<dyn Backend>,
 }
 
@@ -47,26 +49,33 @@ impl Role {
     }
 }
 
-/// Attribute in which versitygw keeps the policy of a bucket.
+/// Attributes in which versitygw keeps the policy of a bucket, whether it has versions, and its object lock.
 const POLICY: &str = "user.policy";
+const VERSIONING: &str = "user.versioning";
+const OBJECT_LOCK: &str = "user.bucket-lock";
 
 /// Credentials of the owner; all roles have the same secret.
-pub(super) const ACCESS_KEY_ID: &str = "ducktide";
-pub(super) const SECRET_ACCESS_KEY: &str = "ducktide-testbed";
+pub(crate) const ACCESS_KEY_ID: &str = "ducktide";
+pub(crate) const SECRET_ACCESS_KEY: &str = "ducktide-testbed";
 
 /// Region of all buckets.
-pub(super) const REGION: &str = "us-east-1";
+pub(crate) const REGION: &str = "us-east-1";
 
 impl S3 {
     /// Starts an empty store and waits until it answers. Its log is `s3.log` in the folder.
     pub fn start(logs: &Path) -> Result<Self> {
         let port = port::free()?;
         let data = data_folder("s3")?;
-        let buckets = data.path().join("buckets");
-        fs::create_dir(&buckets).context("create the folder of the buckets")?;
+        let folder = |name: &str| {
+            let folder = data.path().join(name);
+            fs::create_dir(&folder).with_context(|| format!("create {}", folder.display()))?;
+            anyhow::Ok(folder)
+        };
+        let (buckets, versions) = (folder("buckets")?, folder("versions")?);
         write_accounts(&data.path().join("accounts"))?;
-        let backend = Box::new(start_process(port, &buckets, logs.join("s3.log"), data)?);
-        let mut s3 = Self { port, buckets, backend };
+        let backend =
+            Box::new(start_process(port, [&buckets, &versions], logs.join("s3.log"), data)?);
+        let mut s3 = Self { port, buckets, versions, backend };
         s3.await_ready().context("start the object store")?;
         Ok(s3)
     }
@@ -105,8 +114,29 @@ impl S3 {
             }
         }
         let policy = json!({ "Version": "2012-10-17", "Statement": statements }).to_string();
-        rustix::fs::setxattr(self.folder(bucket), POLICY, policy.as_bytes(), XattrFlags::empty())
-            .context("set the policy of a bucket")
+        self.set_attribute(bucket, POLICY, policy.as_bytes())
+    }
+
+    /// Lets a bucket keep each version of its objects, locked for a day.
+    pub fn lock_versions(&self, bucket: &str) -> Result<()> {
+        let lock = json!({
+            "Enabled": true,
+            "DefaultRetention": { "Days": 1, "Mode": "GOVERNANCE", "Years": null },
+            "CreatedAt": Timestamp::now().to_string(),
+        });
+        self.set_attribute(bucket, VERSIONING, &[1])?;
+        self.set_attribute(bucket, OBJECT_LOCK, lock.to_string().as_bytes())
+    }
+
+    /// Returns the number of versions of a bucket's objects that are not the latest.
+    #[must_use]
+    pub fn older_versions(&self, bucket: &str) -> usize {
+        files_below(&self.versions.join(bucket))
+    }
+
+    fn set_attribute(&self, bucket: &str, name: &str, value: &[u8]) -> Result<()> {
+        rustix::fs::setxattr(self.folder(bucket), name, value, XattrFlags::empty())
+            .with_context(|| format!("set `{name}` of the bucket `{bucket}`"))
     }
 
     /// Returns the environment variables with which programs find the store in a role.
@@ -170,7 +200,12 @@ impl Service for S3 {
 /// Path that answers without credentials.
 const HEALTH: &str = "/health";
 
-fn start_process(port: u16, buckets: &Path, log: PathBuf, data: TempDir) -> Result<Process> {
+fn start_process(
+    port: u16,
+    [buckets, versions]: [&Path; 2],
+    log: PathBuf,
+    data: TempDir,
+) -> Result<Process> {
     let address = format!("127.0.0.1:{port}");
     let mut launch = Launch::new(workspace::downloaded("tools/versitygw")?);
     let credentials = [("ROOT_ACCESS_KEY", ACCESS_KEY_ID), ("ROOT_SECRET_KEY", SECRET_ACCESS_KEY)];
@@ -178,7 +213,13 @@ fn start_process(port: u16, buckets: &Path, log: PathBuf, data: TempDir) -> Resu
     let launch =
         launch.args(["--port", &address, "--region", REGION, "--health", HEALTH, "--quiet"]);
     let launch = launch.args(["--iam-dir".as_ref(), data.path().join("accounts").as_os_str()]);
-    Process::start(launch.args(["posix"]).args([buckets]), Signal::TERM, log, data)
+    let launch = launch.args(["posix".as_ref(), "--versioning-dir".as_ref(), versions.as_os_str()]);
+    Process::start(launch.args([buckets]), Signal::TERM, log, data)
+}
+
+fn files_below(folder: &Path) -> usize {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| if entry.path().is_dir() { files_below(&entry.path()) } else { 1 }).sum()
 }
 
 /// Writes versitygw's file of accounts.

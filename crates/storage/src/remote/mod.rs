@@ -19,16 +19,17 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::stream::{self, StreamExt as _};
 use object_store::list::{PaginatedListOptions, PaginatedListResult};
 use object_store::path::Path as Key;
-use object_store::{Error, ObjectStoreExt as _, PutMode, PutPayload};
+use object_store::{Error, ObjectMeta, ObjectStoreExt as _, PutMode, PutPayload};
 
-use self::runtime::wait;
+pub use self::runtime::limit_requests;
+use self::runtime::{receive, start, wait};
 pub use self::secret::{AmbientCredentials, DuckDbSecret, HiddenValue, SecretOption};
 use self::store::{Requests, Store};
 pub(crate) use self::upload::Upload;
@@ -36,8 +37,8 @@ use crate::file_reader::{FileRange, FileReader};
 use crate::storage::StoredFile;
 use crate::url::ObjectUrl;
 
-/// Maximum number of concurrent requests of one call.
-const REQUESTS: usize = 8;
+/// Maximum number of keys in one request for removals.
+const REMOVALS: usize = 1_000;
 
 /// Object that a program writes at its start, to find out whether it can.
 const PROBE: &str = ".ducktide-probe";
@@ -97,23 +98,18 @@ impl Bucket {
     }
 
     pub(crate) fn read_ranges(&self, ranges: &[FileRange]) -> io::Result<Vec<FileReader>> {
-        let mut wanted = Vec::new();
-        for range in ranges {
-            wanted.push((key(&range.path)?, range.bytes.clone(), range.path.clone()));
+        let start_get = |range: &FileRange| {
+            let (store, key, bytes) = (self.requests(), key(&range.path)?, range.bytes.clone());
+            start(async move { repeated(|| store.get_range(&key, bytes.clone())).await })
+        };
+        let started = ranges.iter().map(start_get).collect::<io::Result<Vec<_>>>()?;
+        let mut readers = Vec::new();
+        for (answer, range) in started.iter().zip(ranges) {
+            let bytes = receive(answer)?;
+            let bytes = bytes.map_err(|error| self.failed("GET", &range.path, &error))?;
+            readers.push(FileReader::remote(bytes, range.bytes.start));
         }
-        let (store, errors) = (self.requests(), self.store.errors());
-        let read = wait(async move {
-            let requests = wanted.into_iter().map(|(key, bytes, path)| {
-                let store = Arc::clone(&store);
-                async move {
-                    let found = repeated(|| store.get_range(&key, bytes.clone())).await;
-                    found.map_err(|error| errors.failed("GET", &path, &error))
-                }
-            });
-            stream::iter(requests).buffered(REQUESTS).try_collect::<Vec<Bytes>>().await
-        })??;
-        let readers = read.into_iter().zip(ranges);
-        Ok(readers.map(|(bytes, range)| FileReader::remote(bytes, range.bytes.start)).collect())
+        Ok(readers)
     }
 
     pub(crate) fn read(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
@@ -147,11 +143,16 @@ impl Bucket {
 
     /// Returns the size of an object, in bytes; None if it does not exist.
     pub(crate) fn size(&self, path: &Path) -> io::Result<Option<u64>> {
-        let (store, key) = (self.requests(), key(path)?);
-        let found_size = wait(async move { store.head(&key).await })?;
-        self.found(found_size, "HEAD", path).map(|found| found.map(|found| found.size))
+        let answer = receive(&self.start_head(path)?)?;
+        self.found(answer, "HEAD", path).map(|found| found.map(|found| found.size))
     }
 
+    fn start_head(&self, path: &Path) -> io::Result<Receiver<Result<ObjectMeta, Error>>> {
+        let (store, key) = (self.requests(), key(path)?);
+        start(async move { store.head(&key).await })
+    }
+
+    /// Lists the data path. Objects that are not in the list are asked for: a list can be behind.
     pub(crate) fn sizes(
         &self,
         root: &Path,
@@ -165,6 +166,14 @@ impl Bucket {
             }
             ControlFlow::Continue(())
         })?;
+        let mut unlisted = Vec::new();
+        for (path, _) in sizes.iter().filter(|(_, size)| size.is_none()) {
+            unlisted.push((*path, self.start_head(path)?));
+        }
+        for (path, answer) in unlisted {
+            let found = self.found(receive(&answer)?, "HEAD", path)?;
+            sizes.insert(path, found.map(|found| found.size));
+        }
         Ok(paths.iter().map(|path| sizes[path].ok_or(ErrorKind::NotFound)).collect())
     }
 
@@ -216,21 +225,17 @@ impl Bucket {
     /// Removes objects, and passes the path of each to `removed`. An object that does not exist is no error.
     pub(crate) fn remove(&self, paths: &[&Path], removed: &mut dyn FnMut(&Path)) -> io::Result<()> {
         let keys = paths.iter().map(|path| key(path)).collect::<io::Result<Vec<_>>>()?;
-        let store = self.requests();
-        let answers = wait(async move {
-            let keys = stream::iter(keys.into_iter().map(Ok)).boxed();
-            store.delete_stream(keys).collect::<Vec<_>>().await
-        })?;
-        let mut first_error = None;
-        for answer in answers {
-            match answer {
-                Ok(key) => removed(Path::new(&format!("{}/{key}", self.name))),
-                Err(Error::NotFound { .. }) => {}
-                Err(error) => first_error = first_error.or(Some(error)),
+        for (keys, paths) in keys.chunks(REMOVALS).zip(paths.chunks(REMOVALS)) {
+            let (store, keys) = (self.requests(), keys.to_vec());
+            let removal = wait(async move { Removal::of(&*store, keys).await })?;
+            for key in &removal.removed {
+                removed(Path::new(&format!("{}/{key}", self.name)));
+            }
+            if let Some(error) = removal.error {
+                return Err(self.failed("DELETE", paths[0], &error));
             }
         }
-        let at = paths.first().copied().unwrap_or_else(|| Path::new(""));
-        first_error.map_or(Ok(()), |error| Err(self.failed("DELETE", at, &error)))
+        Ok(())
     }
 
     /// Aborts multipart uploads below a directory that were begun before a time, and whose names `is_ours`
@@ -280,6 +285,41 @@ impl Bucket {
                 error => Err(error),
             },
         }
+    }
+}
+
+/// Result of a removal of several objects.
+#[derive(Default)]
+struct Removal {
+    removed: Vec<Key>,
+    /// First error; that an object does not exist is none.
+    error: Option<Error>,
+}
+
+impl Removal {
+    /// Removes objects. If an answer is lost, the removal of those that were not confirmed is sent again.
+    async fn of(store: &dyn Requests, keys: Vec<Key>) -> Self {
+        let mut first = Self::once(store, keys.clone()).await;
+        if !matches!(first.error, Some(Error::Generic { .. })) {
+            return first;
+        }
+        let unconfirmed = keys.into_iter().filter(|key| !first.removed.contains(key)).collect();
+        let second = Self::once(store, unconfirmed).await;
+        first.removed.extend(second.removed);
+        Self { error: second.error, ..first }
+    }
+
+    async fn once(store: &dyn Requests, keys: Vec<Key>) -> Self {
+        let mut removal = Self::default();
+        let mut answers = store.delete_stream(stream::iter(keys.into_iter().map(Ok)).boxed());
+        while let Some(answer) = answers.next().await {
+            match answer {
+                Ok(key) => removal.removed.push(key),
+                Err(Error::NotFound { .. }) => {}
+                Err(error) => removal.error = removal.error.or(Some(error)),
+            }
+        }
+        removal
     }
 }
 

@@ -56,6 +56,7 @@ pub(super) fn pipeline_fault(random: &mut Xoshiro256PlusPlus, params: &ScheduleP
         (3, |d| d.store_fault(StoreFault::Torn { every: 4 })),
         (2, |d| d.store_fault(StoreFault::Delayed(Duration::from_millis(300)))),
         (2, |d| d.store_fault(StoreFault::Unreachable)),
+        (2, |d| d.store_fault(StoreFault::ListsBehind)),
     ];
     let with_a_server: &[(u32, MakeFault)] = &[
         (5, |d| Fault::LostResponses { consumer: d.consumer(), commits: d.at_most(3) }),

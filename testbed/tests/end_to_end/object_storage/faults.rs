@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use ducktide_testbed::{
     catalog::CatalogKind,
+    compactor,
     faults::{RequestKind, StoreFault, StoreFaultProxy},
     on_both_catalogs,
     pipeline::{CONTINUOUS, Pipeline, WAIT_TIMEOUT},
@@ -20,6 +21,7 @@ on_both_catalogs!(
     torn_connections_to_the_store_duplicate_no_record,
     errors_of_the_store_end_with_it,
     an_unreachable_store_is_waited_for,
+    a_list_that_is_behind_hides_no_file,
 );
 
 /// Longer than the client repeats a request.
@@ -76,6 +78,21 @@ fn lost_answers_of_the_store_duplicate_no_record(kind: CatalogKind) {
 
 fn torn_connections_to_the_store_duplicate_no_record(kind: CatalogKind) {
     check_exact_under(|every| StoreFault::Torn { every }, "s3torn", kind);
+}
+
+/// `verify` and the compactor, which list objects, find all files that the catalog names.
+fn a_list_that_is_behind_hides_no_file(kind: CatalogKind) {
+    let (pipeline, proxy) = pipeline("s3behind", kind);
+    proxy.set_fault(StoreFault::ListsBehind);
+    pipeline.produce(20_000, &[]).unwrap();
+    pipeline.drain(&["--flush-rows", "2000"]).unwrap();
+    pipeline.verify().unwrap();
+
+    let compactor = pipeline.compactor(compactor::ONCE).unwrap();
+    compactor.run(pipeline.logs(), "compactor", WAIT_TIMEOUT).unwrap();
+    pipeline.verify().unwrap();
+    assert!(proxy.disturbed().of(RequestKind::List) > 0, "{}", proxy.disturbed());
+    pipeline.check_exact(20_000).unwrap();
 }
 
 fn errors_of_the_store_end_with_it(kind: CatalogKind) {

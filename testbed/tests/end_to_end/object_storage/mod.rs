@@ -3,6 +3,7 @@
 //! of [`gcs`] versitygw behind a proxy.
 
 mod azure;
+mod credentials;
 mod data_path;
 mod faults;
 mod gcs;

@@ -15,10 +15,13 @@ pub(super) const FAILPOINTS: [&str; 3] = ["file_writing", "file_written", "commi
 
 /// Runs the conformance suite in a new bucket.
 pub(super) fn check_conformance(store: &dyn BucketStore) {
+    check_conformance_below(&store.create_bucket("conformance").unwrap(), &store.settings());
+}
+
+pub(super) fn check_conformance_below(bucket: &str, settings: &[(&'static str, String)]) {
     let logs = tempfile::tempdir().unwrap();
-    let path = format!("{}/lake", store.create_bucket("conformance").unwrap());
     let suite = Program::named("examples/conformance").unwrap();
-    let suite = suite.envs(&store.settings()).args([path]);
+    let suite = suite.envs(settings).args([format!("{bucket}/lake")]);
     suite.run(logs.path(), "conformance", WAIT_TIMEOUT).unwrap();
 }
 
