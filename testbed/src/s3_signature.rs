@@ -63,7 +63,8 @@ fn sign(request: &HttpMessage, target: &Target, now: Timestamp) -> io::Result<(S
         .collect();
     headers.insert("x-amz-content-sha256".to_owned(), PAYLOAD.to_owned());
     headers.insert("x-amz-date".to_owned(), time.clone());
-    let lines: String = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let lines: Vec<_> = headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect();
+    let lines = lines.concat();
     let signed_headers = headers.into_keys().collect::<Vec<_>>().join(";");
     let method = request.method();
     let canonical = format!("{method}\n{path}\n{query}\n{lines}\n{signed_headers}\n{PAYLOAD}");

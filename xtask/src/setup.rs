@@ -93,9 +93,12 @@ pub(crate) fn for_object_storage() -> Result<bool> {
     build_with_go(artifacts::FOR_OBJECT_STORAGE)
 }
 
-/// Installs the object store of Azure.
-pub(crate) fn for_azure() -> Result<()> {
-    install(artifacts::FOR_AZURE)
+/// Installs the object store of Azure. Returns false if npm is missing.
+pub(crate) fn for_azure() -> Result<bool> {
+    if !["node", "npm"].into_iter().all(machine::on_path) {
+        return Ok(false);
+    }
+    install(artifacts::FOR_AZURE).map(|()| true)
 }
 
 fn build_with_go(names: &[&str]) -> Result<bool> {

@@ -30,13 +30,20 @@ struct Canned {
 }
 
 impl Canned {
-    fn start(answer: fn(&str) -> (u16, &'static str)) -> Self {
+    fn start(answer: Answer) -> Self {
+        Self::start_with(move |path| {
+            let (status, body) = answer(path);
+            (status, body.to_owned())
+        })
+    }
+
+    fn start_with(answer: impl Fn(&str) -> (u16, String) + Send + 'static) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let (requests, asked) = mpsc::channel();
         thread::spawn(move || {
             for client in listener.incoming() {
-                let _ = serve(&client.unwrap(), answer, &requests);
+                let _ = serve(&client.unwrap(), &answer, &requests);
             }
         });
         Self { url, asked }
@@ -61,7 +68,7 @@ macro_rules! is {
 
 fn serve(
     client: &TcpStream,
-    answer: fn(&str) -> (u16, &'static str),
+    answer: &dyn Fn(&str) -> (u16, String),
     requests: &mpsc::Sender<String>,
 ) -> std::io::Result<()> {
     let mut lines = BufReader::new(client.try_clone()?).lines();
@@ -122,6 +129,54 @@ fn errors_are_classified_by_status_and_error_code() {
             _ => "",
         };
         assert!(error.to_string().contains(settings), "{error}");
+    }
+}
+
+/// Answers of registries that the tests cannot start, by their documentation and source:
+/// <https://docs.confluent.io/platform/current/schema-registry/develop/api.html>,
+/// <https://docs.redpanda.com/current/manage/schema-reg/schema-reg-api/>,
+/// <https://github.com/Aiven-Open/karapace>.
+#[test]
+fn answers_of_other_registries_are_understood() {
+    const SCHEMA: &str =
+        r#""{\"type\":\"record\",\"name\":\"R\",\"fields\":[{\"name\":\"a\",\"type\":\"long\"}]}""#;
+    for (registry, others) in [
+        ("Confluent 5, Redpanda", ""),
+        ("Confluent 7", r#","schemaType":"AVRO","maxId":100123"#),
+        (
+            "Confluent 8",
+            r#","schemaType":"AVRO","subject":"s","version":1,"id":7,"references":[],"metadata":null,
+            "guid":"1ad0fd9c-4cb2-4cf2-a5cd-7ef0e7d6f7b2","ruleSet":null,"ts":1764547200000,"deleted":false"#,
+        ),
+        ("Karapace", r#","subjects":[],"maxId":7"#),
+    ] {
+        let answer = format!("{{\"schema\":{SCHEMA}{others}}}");
+        let registry_url = Canned::start_with(move |_| (200, answer.clone())).url;
+        let schema = ask(&client_of(&["--schema-registry-url", &registry_url])).unwrap();
+        let shape = TableShape::from_avro(&schema, None).unwrap();
+        assert_eq!(shape.column("a").unwrap().column_type.sql(), "BIGINT", "{registry}");
+    }
+
+    let errors: &[(&str, Answer, IsExpected)] = &[
+        (
+            "Redpanda: no such path",
+            |_| (404, r#"{"message": "Not found", "code": 404}"#),
+            |e| is!(e, WrongApi),
+        ),
+        (
+            "Confluent: no leader",
+            |_| (500, r#"{"error_code":50004,"message":"Master not known."}"#),
+            |e| is!(e, Unavailable),
+        ),
+        (
+            "Redpanda: no leader",
+            |_| (503, r#"{"error_code":50302,"message":"Retriable error"}"#),
+            |e| is!(e, Unavailable),
+        ),
+    ];
+    for (registry, answer, is_expected) in errors {
+        let error = ask(&Canned::start(*answer).client(&[])).unwrap_err();
+        assert!(is_expected(&error), "{registry}: {error:?}");
     }
 }
 

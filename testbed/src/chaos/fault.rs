@@ -78,8 +78,8 @@ pub(super) enum Fault {
     PartitionAdded,
     /// Aborted transaction of another producer.
     TransactionAborted { partition: i32, records: usize },
-    /// Consumer with a clock that is hours ahead or behind.
-    WrongClock { consumer: usize, hours: i32 },
+    /// Consumer with a clock that is minutes or hours ahead or behind.
+    WrongClock { consumer: usize, minutes: i32 },
     /// Replay of the last offsets of a partition; sometimes the replay is killed.
     Replayed { partition: i32, offsets: i64, killed_after_ms: Option<u64> },
     /// SIGKILL of the compactor at any moment.

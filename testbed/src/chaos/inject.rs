@@ -117,7 +117,7 @@ fn execute(environment: &Environment, fault: Fault) -> Result<Outcome> {
         Fault::TransactionAborted { partition, records } => {
             Ok(abort(environment, partition, records))
         }
-        Fault::WrongClock { consumer, hours } => wrong_clock(environment, consumer, hours),
+        Fault::WrongClock { consumer, minutes } => wrong_clock(environment, consumer, minutes),
         Fault::CompactorKilled => compactor::with_compactor(environment, CompactorSlot::kill),
         Fault::CompactorCrashAt { failpoint, hit } => {
             compactor::crash_at(environment, failpoint, hit)

@@ -117,7 +117,7 @@ mod tests {
         let params = ScheduleParams { in_object_storage: true, ..params(CatalogKind::Sqlite, 30) };
         let events = schedule(1, &params);
         let names: BTreeSet<_> = events.iter().map(|event| event.fault.name()).collect();
-        assert_eq!(names.len(), 32, "{names:?}");
+        assert_eq!(names.len(), 33, "{names:?}");
         assert!(names.contains("store unreachable") && !names.contains("disk full"), "{names:?}");
     }
 

@@ -229,9 +229,9 @@ fn list_before(answer: &str, since: Timestamp) -> String {
     let Some((head, objects)) = answer.split_once("<Contents>") else { return answer.to_owned() };
     let (objects, tail) = objects.rsplit_once(END).unwrap_or((objects, ""));
     let objects = objects.split("<Contents>").filter(is_older);
-    let kept: String =
+    let kept: Vec<_> =
         objects.map(|object| format!("<Contents>{}{END}", object.trim_end_matches(END))).collect();
-    format!("{head}{kept}{tail}")
+    format!("{head}{}{tail}", kept.concat())
 }
 
 /// Returns the answer of a store with this status and error code.
@@ -274,6 +274,45 @@ mod tests {
         let mut state = state(StoreFault::AnswersLost { every: 1 });
         assert_eq!(state.take(RequestKind::List, None), StoreFault::None);
         assert_ne!(state.take(RequestKind::Part, None), StoreFault::None);
+    }
+
+    /// Starts a store that answers each request with a body of this size.
+    fn store_with_answers_of(bytes: usize) -> u16 {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        thread::spawn(move || {
+            for mut client in listener.incoming().flatten() {
+                thread::spawn(move || {
+                    let mut requests = BufReader::new(client.try_clone().unwrap());
+                    while let Ok(Some(_)) = HttpMessage::read_request(&mut requests) {
+                        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n");
+                        client.write_all(head.as_bytes()).unwrap();
+                        client.write_all(&vec![b'x'; bytes]).unwrap();
+                    }
+                });
+            }
+        });
+        port
+    }
+
+    /// DuckDB sends a request while it has not read the answer to another one.
+    #[test]
+    fn a_client_that_does_not_read_delays_no_other() {
+        let size = 64 << 20;
+        let proxy = StoreFaultProxy::start(store_with_answers_of(size)).unwrap();
+        let connect = || {
+            let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, proxy.port())).unwrap();
+            client.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+            client.write_all(b"GET /bucket/f HTTP/1.1\r\n\r\n").unwrap();
+            client
+        };
+        let waiting = connect();
+        let mut begun = [0];
+        waiting.peek(&mut begun).unwrap();
+
+        let answer = HttpMessage::read_answer(&mut BufReader::new(connect()), "GET").unwrap();
+        assert_eq!(answer.text().len(), size);
+        assert_eq!(proxy.received().total(), 2);
     }
 
     #[test]

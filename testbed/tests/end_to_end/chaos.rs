@@ -1,4 +1,4 @@
-//! A short chaos test with each catalog; `cargo xtask chaos` runs longer ones.
+//! A short chaos test with each catalog and kind of storage; `cargo xtask chaos` runs longer ones.
 
 #![expect(clippy::print_stdout, reason = "the report explains a failed run")]
 
@@ -11,9 +11,8 @@ use ducktide_testbed::{
 
 /// Runs a chaos test of 45 seconds. The seed selects the protocol: classic for PostgreSQL, KIP-848
 /// for SQLite.
-fn assert_exact_after_faults(seed: u64, catalog: CatalogKind) {
+pub(super) fn assert_exact_after_faults(seed: u64, catalog: CatalogKind, in_object_storage: bool) {
     let length = Duration::from_secs(45);
-    let in_object_storage = false;
     let options = Options { seed, length, catalog, in_object_storage, consumers: 3, rate: 600 };
 
     let report = chaos::run(&options, &mut |text| println!("{text}")).unwrap();
@@ -28,11 +27,11 @@ fn assert_exact_after_faults(seed: u64, catalog: CatalogKind) {
 #[test]
 #[ignore = "needs Kafka, the schema registry and PostgreSQL"]
 fn a_postgres_lake_is_exact_after_random_faults() {
-    assert_exact_after_faults(42, CatalogKind::Postgres);
+    assert_exact_after_faults(42, CatalogKind::Postgres, false);
 }
 
 #[test]
 #[ignore = "needs Kafka and the schema registry"]
 fn a_sqlite_lake_is_exact_after_random_faults() {
-    assert_exact_after_faults(43, CatalogKind::Sqlite);
+    assert_exact_after_faults(43, CatalogKind::Sqlite, false);
 }

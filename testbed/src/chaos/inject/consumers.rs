@@ -186,10 +186,10 @@ pub(super) fn hold_commit(
 pub(super) fn wrong_clock(
     environment: &Environment,
     consumer: usize,
-    hours: i32,
+    minutes: i32,
 ) -> Result<Outcome> {
     let library = workspace::program("libducktide_wrong_clock.so")?;
-    let seconds = (hours * 3600).to_string();
+    let seconds = (minutes * 60).to_string();
     let library = library.display().to_string();
     let variables = [("LD_PRELOAD", &*library), ("DUCKTIDE_WRONG_CLOCK_SECONDS", &*seconds)];
     with_free_consumer(environment, consumer, |slot| {

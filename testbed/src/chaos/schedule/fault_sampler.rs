@@ -37,7 +37,6 @@ pub(super) fn pipeline_fault(random: &mut Xoshiro256PlusPlus, params: &ScheduleP
         (1, |d| Fault::RegistrySlow { consumer: d.consumer(), for_ms: 6_000 }),
         (1, |_| Fault::PartitionAdded),
         (2, |d| Fault::TransactionAborted { partition: d.partition(), records: d.at_most(50) }),
-        (2, |d| Fault::WrongClock { consumer: d.consumer(), hours: d.hours() }),
         (5, |d| Fault::Replayed {
             partition: d.partition(),
             offsets: d.offsets(),
@@ -48,6 +47,7 @@ pub(super) fn pipeline_fault(random: &mut Xoshiro256PlusPlus, params: &ScheduleP
         (3, |d| Fault::DiskFull { for_ms: d.between(1_000, 6_000) }),
         (2, |d| Fault::DiskReadOnly { for_ms: d.between(1_000, 6_000) }),
         (3, |d| Fault::FsyncFails { consumer: d.consumer() }),
+        (2, |d| d.wrong_clock(48 * 60)),
     ];
     let with_a_store: &[(u32, MakeFault)] = &[
         (3, |d| d.store_fault(StoreFault::Throttled { every: 3 })),
@@ -57,6 +57,8 @@ pub(super) fn pipeline_fault(random: &mut Xoshiro256PlusPlus, params: &ScheduleP
         (2, |d| d.store_fault(StoreFault::Delayed(Duration::from_millis(300)))),
         (2, |d| d.store_fault(StoreFault::Unreachable)),
         (2, |d| d.store_fault(StoreFault::ListsBehind)),
+        // S3 refuses requests whose time differs from its own by over 15 minutes.
+        (2, |d| d.wrong_clock(14)),
     ];
     let with_a_server: &[(u32, MakeFault)] = &[
         (5, |d| Fault::LostResponses { consumer: d.consumer(), commits: d.at_most(3) }),
@@ -168,8 +170,10 @@ impl FaultSampler<'_> {
         self.random.random_range(1..20_000)
     }
 
-    fn hours(&mut self) -> i32 {
-        let hours = self.random.random_range(1..48);
-        if self.random.random() { hours } else { -hours }
+    /// Returns a clock that is ahead or behind, less than a maximum.
+    fn wrong_clock(&mut self, max_minutes: i32) -> Fault {
+        let minutes = self.random.random_range(1..max_minutes);
+        let minutes = if self.random.random() { minutes } else { -minutes };
+        Fault::WrongClock { consumer: self.consumer(), minutes }
     }
 }

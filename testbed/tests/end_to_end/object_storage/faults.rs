@@ -95,6 +95,12 @@ fn a_list_that_is_behind_hides_no_file(kind: CatalogKind) {
     pipeline.check_exact(20_000).unwrap();
 }
 
+#[test]
+#[ignore = "needs real services and an object store"]
+fn a_lake_in_object_storage_is_exact_after_random_faults() {
+    crate::chaos::assert_exact_after_faults(44, CatalogKind::Postgres, true);
+}
+
 fn errors_of_the_store_end_with_it(kind: CatalogKind) {
     let (pipeline, proxy) = pipeline("s3fail", kind);
     let mut producer = pipeline.start_producer(CONTINUOUS).unwrap();
