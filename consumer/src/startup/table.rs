@@ -6,7 +6,7 @@ use ducktide_protocol::dedupe::EventId;
 use ducktide_protocol::table::{
     Column, ColumnType, EVENT_DATE, KAFKA_COLUMNS, ShapeError, TableName, TableShape, diff,
 };
-use ducktide_protocol::{Lake as _, LakeError, Result, Table};
+use ducktide_protocol::{Lake as _, LakeError, LakeFault, Result, Table};
 
 use crate::config::{Config, OnIncompatibleSchema, TableLayout};
 use crate::decode::newest_schemas::NewestSchemas;
@@ -34,11 +34,19 @@ pub(crate) fn prepare(
         shape.columns.extend(envelope);
         Ok(shape)
     };
-    let Some(found) = lake.find_table(name)? else {
+    let found = if let Some(found) = lake.find_table(name)? {
+        found
+    } else {
         let wanted = shape(newest, given.is_some())?;
         let by_date = given.map_or(Ok(()), |column| wanted.check_partition_by(column));
         by_date.map_err(|error| unusable(name, &error))?;
-        return lake.ensure_table_by_date(name, &wanted, given);
+        match lake.ensure_table_by_date(name, &wanted, given) {
+            // Another worker has just created the table for another version of the schema.
+            Err(error) if matches!(error.fault(), Some(LakeFault::TableMismatch { .. })) => {
+                lake.find_table(name)?.ok_or(error)?
+            }
+            created => return created,
+        }
     };
     let date_column = date_column(&found, given)?;
     let wanted = if newest.fields.is_empty() {

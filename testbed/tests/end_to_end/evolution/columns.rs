@@ -1,6 +1,9 @@
 //! Fields of newer schemas become columns.
 
-use ducktide_testbed::{catalog::CatalogKind, on_both_catalogs, raw_records::EncodedValue};
+use ducktide_testbed::{
+    catalog::CatalogKind, faults::HeldCatalog, on_both_catalogs, pipeline::WAIT_TIMEOUT,
+    raw_records::EncodedValue, wait,
+};
 use serde_json::{Value, json};
 
 use super::SchemaFixture;
@@ -166,6 +169,38 @@ fn a_column_added_or_dropped_by_a_client_does_not_stop_a_worker(kind: CatalogKin
     assert_eq!(case.rows(), (15, 15));
     assert_eq!(case.number("SELECT count(*) FROM % WHERE note = 'hi'"), 5);
     worker.check_alive().unwrap();
+}
+
+/// Two workers find no table, each with another version of the schema. Both wait until a client that holds the
+/// catalog ends; the first one then creates the table.
+#[test]
+#[ignore = "needs Kafka, the schema registry and PostgreSQL"]
+fn a_table_that_is_created_for_two_versions_at_once_has_the_columns_of_both() {
+    let case = SchemaFixture::new("created_twice", CatalogKind::Postgres, 1);
+    case.pipeline.run_ducktide(&["init"]).unwrap();
+    case.register(&[number()]);
+    let held = HeldCatalog::hold(&case.pipeline.catalog).unwrap();
+    let start = |name: &str, waiting: i64| {
+        let worker = case.pipeline.start_consumer(name, FAST).unwrap();
+        let mut catalog = case.pipeline.catalog().unwrap();
+        let count = "SELECT count(*) FROM pg_stat_activity \
+                     WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let is_waiting = || Ok(catalog.number(count)? >= waiting);
+        wait::until("the worker waits for the catalog", WAIT_TIMEOUT, is_waiting).unwrap();
+        worker
+    };
+    let first = start("first", 1);
+    let newer = case.register(&[number(), optional("note", "string")]);
+    let second = start("second", 2);
+    held.release();
+
+    case.publish(0, noted(newer, 50));
+    case.pipeline.await_committed(50).unwrap();
+    assert_eq!(case.number("SELECT count(*) FROM % WHERE note = 'hi'"), 50);
+    for worker in [first, second] {
+        worker.await_ready(true).unwrap();
+    }
+    case.pipeline.verify().unwrap();
 }
 
 /// Each version has an additional field, and all workers read each version at about the same time.
