@@ -11,6 +11,7 @@ pub mod catalog;
 pub mod certificates;
 pub mod chaos;
 pub mod compactor;
+mod connections;
 pub mod duckdb_cli;
 pub mod faults;
 mod guarded_child;

@@ -4,13 +4,12 @@
 use std::{
     fs,
     io::{self, BufReader, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -18,7 +17,7 @@ use anyhow::{Context as _, Result};
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::http_message::HttpMessage;
+use crate::{connections, http_message::HttpMessage};
 
 /// Started server. It runs until the process ends.
 #[derive(Debug)]
@@ -41,19 +40,9 @@ pub struct Account {
 impl CredentialServer {
     /// Starts a server.
     pub fn start(account: Account) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
-        let port = listener.local_addr().context("listen")?.port();
         let issued = Arc::new(AtomicU64::new(0));
-        thread::spawn({
-            let issued = Arc::clone(&issued);
-            move || {
-                for client in listener.incoming().flatten() {
-                    let (account, issued) = (account.clone(), Arc::clone(&issued));
-                    // Errors are ignored: the client may have closed the connection.
-                    thread::spawn(move || drop(serve(client, &account, &issued)));
-                }
-            }
-        });
+        let counted = Arc::clone(&issued);
+        let port = connections::serve(move |client| serve(client, &account, &counted))?;
         Ok(Self { port, issued })
     }
 

@@ -2,13 +2,15 @@
 
 use std::{
     io::{self, Read as _, Write as _},
-    net::{Ipv4Addr, Shutdown, TcpListener, TcpStream},
+    net::{Ipv4Addr, Shutdown, TcpStream},
     sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
+
+use crate::connections;
 
 /// Fault that the proxy injects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,19 +36,12 @@ const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n
 impl HttpFaultProxy {
     /// Starts a proxy of a service on this machine; at first it forwards everything.
     pub fn start(service: u16) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
-        let port = listener.local_addr().context("listen")?.port();
         let fault = Arc::new(Mutex::new(HttpFault::None));
-        thread::spawn({
-            let fault = Arc::clone(&fault);
-            move || {
-                for client in listener.incoming().flatten() {
-                    let fault = *fault.lock().unwrap_or_else(PoisonError::into_inner);
-                    // Errors are ignored: the client may have closed the connection.
-                    thread::spawn(move || drop(serve(client, service, fault)));
-                }
-            }
-        });
+        let shared = Arc::clone(&fault);
+        let port = connections::serve(move |client| {
+            let fault = *shared.lock().unwrap_or_else(PoisonError::into_inner);
+            serve(client, service, fault)
+        })?;
         Ok(Self { port, fault })
     }
 

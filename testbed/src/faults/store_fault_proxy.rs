@@ -4,19 +4,20 @@ mod request_kind;
 
 use std::{
     io::{self, BufReader, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::TcpStream,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use jiff::Timestamp;
 use serde::Serialize;
 
 pub use self::request_kind::{RequestCounts, RequestKind};
 use super::credential_server;
 use crate::{
+    connections,
     http_message::{HttpMessage, StoreConnection},
     s3_signature,
 };
@@ -78,8 +79,6 @@ struct State {
 impl StoreFaultProxy {
     /// Starts a proxy of the store at this port; at first it forwards everything.
     pub fn start(store: u16) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
-        let port = listener.local_addr().context("listen")?.port();
         let state = Arc::new(Mutex::new(State {
             fault: StoreFault::None,
             since: Timestamp::now(),
@@ -87,16 +86,8 @@ impl StoreFaultProxy {
             received: RequestCounts::default(),
             disturbed: RequestCounts::default(),
         }));
-        thread::spawn({
-            let state = Arc::clone(&state);
-            move || {
-                for client in listener.incoming().flatten() {
-                    let state = Arc::clone(&state);
-                    // Errors are ignored: the client may have closed the connection.
-                    thread::spawn(move || drop(serve(client, store, &state)));
-                }
-            }
-        });
+        let shared = Arc::clone(&state);
+        let port = connections::serve(move |client| serve(client, store, &shared))?;
         Ok(Self { port, state })
     }
 
@@ -249,6 +240,8 @@ fn refusal(status: &str, code: &str, kind: RequestKind) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     fn state(fault: StoreFault) -> State {
@@ -278,21 +271,15 @@ mod tests {
 
     /// Starts a store that answers each request with a body of this size.
     fn store_with_answers_of(bytes: usize) -> u16 {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        thread::spawn(move || {
-            for mut client in listener.incoming().flatten() {
-                thread::spawn(move || {
-                    let mut requests = BufReader::new(client.try_clone().unwrap());
-                    while let Ok(Some(_)) = HttpMessage::read_request(&mut requests) {
-                        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n");
-                        client.write_all(head.as_bytes()).unwrap();
-                        client.write_all(&vec![b'x'; bytes]).unwrap();
-                    }
-                });
+        let answer = move |mut client: TcpStream| {
+            let mut requests = BufReader::new(client.try_clone()?);
+            while HttpMessage::read_request(&mut requests)?.is_some() {
+                write!(client, "HTTP/1.1 200 OK\r\nContent-Length: {bytes}\r\n\r\n")?;
+                client.write_all(&vec![b'x'; bytes])?;
             }
-        });
-        port
+            Ok(())
+        };
+        connections::serve(answer).unwrap()
     }
 
     /// DuckDB sends a request while it has not read the answer to another one.

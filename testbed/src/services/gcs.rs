@@ -11,16 +11,16 @@
 
 use std::{
     io::{self, BufReader, Write as _},
-    net::{Ipv4Addr, TcpListener, TcpStream},
+    net::TcpStream,
     path::Path,
-    thread,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use jiff::Timestamp;
 
 use super::{S3, bucket_store::BucketStore};
 use crate::{
+    connections,
     http_message::{HttpMessage, StoreConnection},
     s3_signature, workspace,
 };
@@ -39,15 +39,8 @@ impl Gcs {
     /// Starts an empty store and waits until it answers. Its log is `s3.log` in the folder.
     pub fn start(logs: &Path) -> Result<Self> {
         let s3 = S3::start(logs)?;
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("listen")?;
-        let port = listener.local_addr().context("listen")?.port();
         let store = s3.port();
-        thread::spawn(move || {
-            for client in listener.incoming().flatten() {
-                // Errors are ignored: the client may have closed the connection.
-                thread::spawn(move || drop(serve(client, store)));
-            }
-        });
+        let port = connections::serve(move |client| serve(client, store))?;
         Ok(Self { s3, port })
     }
 

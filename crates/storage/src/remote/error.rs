@@ -69,6 +69,16 @@ impl StoreErrors {
     }
 }
 
+/// Returns the reason of an error code that S3 and Google Cloud Storage have in common.
+pub(super) fn of_bucket_code(code: &str) -> Option<Reason> {
+    let reason = match code {
+        "NoSuchBucket" => "the bucket does not exist; correct the data path, or create the bucket",
+        "InvalidBucketName" => "the name of the bucket is not valid; correct the data path",
+        _ => return None,
+    };
+    Some((ErrorKind::InvalidInput, reason))
+}
+
 /// Returns the text of an error with its causes, in one line. The client repeats the text of a cause in
 /// that of the error.
 fn chain(error: &Error) -> String {

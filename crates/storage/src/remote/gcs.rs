@@ -10,7 +10,7 @@ use object_store::gcp::{GoogleCloudStorage, GoogleCloudStorageBuilder, GoogleCon
 use object_store::signer::Url;
 
 use super::client::{self, invalid, refused};
-use super::error::{Reason, StoreErrors, TextReason};
+use super::error::{self, Reason, StoreErrors, TextReason};
 use super::runtime::wait;
 use super::secret::{AmbientCredentials, DuckDbSecret, SecretOption};
 use super::store::{Requests, Store};
@@ -128,13 +128,6 @@ const ERRORS: StoreErrors = StoreErrors { of_code, of_text: OF_TEXT };
 /// Codes: <https://cloud.google.com/storage/docs/xml-api/reference-status>.
 fn of_code(code: &str) -> Option<Reason> {
     let known = match code {
-        "NoSuchBucket" => (
-            ErrorKind::InvalidInput,
-            "the bucket does not exist; correct the data path, or create the bucket",
-        ),
-        "InvalidBucketName" => {
-            (ErrorKind::InvalidInput, "the name of the bucket is not valid; correct the data path")
-        }
         "AccessDenied" => (
             ErrorKind::PermissionDenied,
             "the store denies this operation; grant the service account permission to create, get \
@@ -149,7 +142,7 @@ fn of_code(code: &str) -> Option<Reason> {
             ErrorKind::PermissionDenied,
             "the store requires a project that is billed; correct the settings of the bucket's project",
         ),
-        _ => return None,
+        _ => return error::of_bucket_code(code),
     };
     Some(known)
 }

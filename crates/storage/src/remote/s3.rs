@@ -13,7 +13,7 @@ use object_store::path::Path as Key;
 use object_store::signer::{SignedUrlOptions, Signer as _};
 
 use super::client::{self, invalid, refused};
-use super::error::{Reason, StoreErrors, TextReason, UNTRUSTED};
+use super::error::{self, Reason, StoreErrors, TextReason, UNTRUSTED};
 use super::runtime::wait;
 use super::secret::{AmbientCredentials, DuckDbSecret, SecretOption};
 use super::store::{Requests, Store};
@@ -157,13 +157,6 @@ const ERRORS: StoreErrors = StoreErrors { of_code, of_text: OF_TEXT };
 
 fn of_code(code: &str) -> Option<Reason> {
     let known = match code {
-        "NoSuchBucket" => (
-            ErrorKind::InvalidInput,
-            "the bucket does not exist; correct the data path, or create the bucket",
-        ),
-        "InvalidBucketName" => {
-            (ErrorKind::InvalidInput, "the name of the bucket is not valid; correct the data path")
-        }
         "AccessDenied" => (
             ErrorKind::PermissionDenied,
             "the store denies this operation; grant the credentials permission to put, get and list \
@@ -186,7 +179,7 @@ fn of_code(code: &str) -> Option<Reason> {
         | "IllegalLocationConstraintException" => {
             (ErrorKind::InvalidInput, "the bucket is in another region; set AWS_REGION")
         }
-        _ => return None,
+        _ => return error::of_bucket_code(code),
     };
     Some(known)
 }

@@ -10,7 +10,7 @@ use ducktide_testbed::{
     wait,
 };
 
-use super::{consume_with_crashes, other_stores};
+use super::{checks, consume_with_crashes};
 
 on_both_catalogs!(a_lake_in_azure_equals_the_ledger_after_each_operation);
 
@@ -22,7 +22,7 @@ fn pipeline(test: &str, kind: CatalogKind) -> Pipeline {
 #[test]
 #[ignore = "needs an object store"]
 fn azure_conforms() {
-    other_stores::check_conformance(shared_azure());
+    checks::check_conformance(shared_azure());
 }
 
 /// The store loses answers while consumers write.
@@ -32,13 +32,13 @@ fn a_lake_in_azure_equals_the_ledger_after_each_operation(kind: CatalogKind) {
     let mut pipeline = pipeline.in_store(shared_azure(), proxy.port()).unwrap();
 
     proxy.set_fault(StoreFault::AnswersLost { every: 5 });
-    let published = consume_with_crashes(&pipeline, &other_stores::FAILPOINTS);
+    let published = consume_with_crashes(&pipeline, &checks::FAILPOINTS);
     assert!(proxy.disturbed().total() > 0);
 
     // DuckDB's client waits for `100 Continue`, which the proxy does not send.
     pipeline.set_settings(shared_azure().settings());
-    other_stores::check_maintenance(&pipeline, published);
-    other_stores::check_queries(&pipeline, published);
+    checks::check_maintenance(&pipeline, published);
+    checks::check_queries(&pipeline, published);
 }
 
 /// Runs each program with the permissions that the documentation lists for it.
@@ -68,7 +68,7 @@ fn each_role_needs_the_permissions_of_its_sas_token_only() {
     let refused = pipeline.drain(&[]).unwrap_err();
     assert!(format!("{refused:?}").contains("the store denies this operation"), "{refused:?}");
     pipeline.verify().unwrap();
-    other_stores::check_queries(&pipeline, 20_000);
+    checks::check_queries(&pipeline, 20_000);
 
     pipeline.set_settings(permissions("racwdl"));
     let compactor = pipeline.compactor(compactor::ONCE).unwrap();
@@ -92,7 +92,7 @@ fn each_wrong_setting_of_azure_is_one_clear_line() {
         ("DUCKLAKE_DATA_PATH", "az://No_Container/lake", "the name of the container is not valid"),
         ("DUCKLAKE_DATA_PATH", "abfss://lake@ducktide.dfs.core.windows.net/x", "give az://"),
     ] {
-        other_stores::check_refused(&pipeline, name, value, expected);
+        checks::check_refused(&pipeline, name, value, expected);
     }
     // Neither a key nor a managed identity.
     let settings = shared_azure().settings().into_iter();
@@ -100,9 +100,9 @@ fn each_wrong_setting_of_azure_is_one_clear_line() {
     pipeline.set_settings(without_key);
     let nowhere = format!("http://127.0.0.1:{}/token", free_port().unwrap());
     let expected = "no credentials for the object store; set AZURE_STORAGE_ACCOUNT_KEY";
-    other_stores::check_refused(&pipeline, "AZURE_MSI_ENDPOINT", &nowhere, expected);
+    checks::check_refused(&pipeline, "AZURE_MSI_ENDPOINT", &nowhere, expected);
     let container = pipeline.bucket().unwrap();
     let expired = Azure::signature(&container, "racwl").unwrap().replace("2099", "2020");
     let expected = "renew AZURE_STORAGE_SAS_TOKEN";
-    other_stores::check_refused(&pipeline, "AZURE_STORAGE_SAS_TOKEN", &expired, expected);
+    checks::check_refused(&pipeline, "AZURE_STORAGE_SAS_TOKEN", &expired, expected);
 }

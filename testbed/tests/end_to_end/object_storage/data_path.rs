@@ -9,20 +9,19 @@ use ducktide_testbed::{
     faults::{RequestKind, StoreFault, StoreFaultProxy},
     on_both_catalogs,
     pipeline::{Pipeline, WAIT_TIMEOUT},
-    services::{BucketStore as _, shared_s3},
+    services::shared_s3,
     wait,
 };
 
 use super::{
     faults::{self, BACKLOG, LARGE_FILES},
-    other_stores, pipeline,
+    pipeline,
 };
 
 on_both_catalogs!(
     a_second_lake_cannot_claim_the_prefix_of_a_lake,
     one_of_several_concurrent_lakes_claims_a_prefix,
     an_unfinished_upload_of_a_killed_consumer_is_aborted,
-    a_lake_in_a_bucket_with_locked_versions_equals_the_ledger,
     a_deleted_object_is_reported,
 );
 
@@ -89,33 +88,6 @@ pub(super) fn check_aborted_upload(
 
     pipeline.check_exact(BACKLOG).unwrap();
     pipeline.verify().unwrap();
-}
-
-/// Amazon S3 accepts an object for a bucket with object lock only with a checksum.
-const CHECKSUMS: (&str, &str) = ("AWS_CHECKSUM_ALGORITHM", "sha256");
-
-/// A removed object remains as an older version, which listings and readers do not see.
-fn a_lake_in_a_bucket_with_locked_versions_equals_the_ledger(kind: CatalogKind) {
-    let mut pipeline = pipeline("s3versions", kind);
-    let bucket = pipeline.bucket().unwrap();
-    shared_s3().lock_versions(&bucket).unwrap();
-    pipeline.set_setting(CHECKSUMS.0, CHECKSUMS.1.to_owned());
-    pipeline.produce(20_000, &[]).unwrap();
-    pipeline.drain(&["--flush-rows", "2000"]).unwrap();
-
-    other_stores::check_maintenance(&pipeline, 20_000);
-    assert!(shared_s3().older_versions(&bucket) > 0);
-}
-
-#[test]
-#[ignore = "needs an object store"]
-fn a_bucket_with_locked_versions_conforms() {
-    let name = "conformance-of-versions";
-    let bucket = shared_s3().create_bucket(name).unwrap();
-    shared_s3().lock_versions(name).unwrap();
-    let mut settings = shared_s3().settings();
-    settings.push((CHECKSUMS.0, CHECKSUMS.1.to_owned()));
-    other_stores::check_conformance_below(&bucket, &settings);
 }
 
 fn a_deleted_object_is_reported(kind: CatalogKind) {

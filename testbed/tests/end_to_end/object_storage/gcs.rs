@@ -8,7 +8,7 @@ use ducktide_testbed::{
     services::{BucketStore as _, free_port, shared_gcs},
 };
 
-use super::{consume_with_crashes, data_path::check_aborted_upload, other_stores};
+use super::{checks, consume_with_crashes, data_path::check_aborted_upload};
 
 on_both_catalogs!(a_lake_in_gcs_equals_the_ledger_after_each_operation);
 
@@ -21,7 +21,7 @@ fn pipeline(test: &str, kind: CatalogKind) -> (Pipeline, StoreFaultProxy) {
 #[test]
 #[ignore = "needs an object store"]
 fn gcs_conforms() {
-    other_stores::check_conformance(shared_gcs());
+    checks::check_conformance(shared_gcs());
 }
 
 /// The store loses answers while consumers write.
@@ -29,12 +29,12 @@ fn a_lake_in_gcs_equals_the_ledger_after_each_operation(kind: CatalogKind) {
     let (pipeline, proxy) = pipeline("gcs", kind);
 
     proxy.set_fault(StoreFault::AnswersLost { every: 5 });
-    let published = consume_with_crashes(&pipeline, &other_stores::FAILPOINTS);
+    let published = consume_with_crashes(&pipeline, &checks::FAILPOINTS);
     assert!(proxy.disturbed().total() > 0);
     proxy.set_fault(StoreFault::None);
 
-    other_stores::check_maintenance(&pipeline, published);
-    other_stores::check_queries(&pipeline, published);
+    checks::check_maintenance(&pipeline, published);
+    checks::check_queries(&pipeline, published);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn each_wrong_setting_of_gcs_is_one_clear_line() {
         ("DUCKLAKE_DATA_PATH", "gs://no-such-bucket/lake", "the bucket does not exist"),
         ("DUCKLAKE_DATA_PATH", "gcs://bucket/lake", "give gs://"),
     ] {
-        other_stores::check_refused(&pipeline, name, value, expected);
+        checks::check_refused(&pipeline, name, value, expected);
     }
     // Neither a token nor a service account.
     let settings = shared_gcs().settings().into_iter();
@@ -64,5 +64,5 @@ fn each_wrong_setting_of_gcs_is_one_clear_line() {
     let nowhere = format!("127.0.0.1:{}", free_port().unwrap());
     pipeline.set_setting("GCE_METADATA_HOST", nowhere.clone());
     let expected = "no credentials for the object store; set GOOGLE_SERVICE_ACCOUNT";
-    other_stores::check_refused(&pipeline, "GCE_METADATA_IP", &nowhere, expected);
+    checks::check_refused(&pipeline, "GCE_METADATA_IP", &nowhere, expected);
 }

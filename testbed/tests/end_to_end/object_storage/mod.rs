@@ -3,11 +3,12 @@
 //! of [`gcs`] versitygw behind a proxy.
 
 mod azure;
+mod checks;
 mod credentials;
 mod data_path;
 mod faults;
 mod gcs;
-mod other_stores;
+mod versions;
 
 use std::{fs, os::unix::process::ExitStatusExt as _};
 
@@ -32,7 +33,7 @@ on_both_catalogs!(
 #[test]
 #[ignore = "needs an object store"]
 fn the_object_store_conforms() {
-    other_stores::check_conformance(shared_s3());
+    checks::check_conformance(shared_s3());
 }
 
 /// Arguments for frequent commits, which give many files to merge.

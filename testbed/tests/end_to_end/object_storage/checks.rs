@@ -1,4 +1,4 @@
-//! Checks that the stores other than S3 pass.
+//! Checks that lakes in all kinds of stores pass.
 
 use std::fs;
 
